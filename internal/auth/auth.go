@@ -1,0 +1,208 @@
+// Package auth owns who is calling: the principal and what it may do, carried
+// in the context, and the call's idempotency key beside it.
+//
+// Domains ask; nothing here knows how a principal proved itself.
+package auth
+
+import (
+	"context"
+	"slices"
+
+	"backplane/internal/fault"
+	"backplane/internal/uid"
+)
+
+// Role is a set of rights that a person or a program holds.
+type Role string
+
+// The roles.
+const (
+	Customer Role = "CUSTOMER" // orders for itself
+	Staff    Role = "STAFF"    // sees everything, runs the shop
+	Admin    Role = "ADMIN"    // may also set roles, status and legacy ids
+	Service  Role = "SERVICE"  // a program behind the registry
+)
+
+// Roles returns every role, in the order in which they are stored and shown.
+func Roles() []Role { return []Role{Customer, Staff, Admin, Service} }
+
+// Scope narrows what an API key may do below the roles of its owner. A session
+// has every scope but LegacyWrite, which ADMIN has instead.
+type Scope string
+
+// The scopes.
+const (
+	UsersRead     Scope = "users:read"
+	UsersWrite    Scope = "users:write"
+	ProductsWrite Scope = "products:write"
+	OrdersRead    Scope = "orders:read"
+	OrdersWrite   Scope = "orders:write"
+	LegacyWrite   Scope = "legacy:write" // grants what else only ADMIN may: setting a legacyId
+)
+
+// Scopes returns every scope.
+func Scopes() []Scope {
+	return []Scope{UsersRead, UsersWrite, ProductsWrite, OrdersRead, OrdersWrite, LegacyWrite}
+}
+
+// Principal is an authenticated caller. It is immutable.
+type Principal struct {
+	UserID    uid.User
+	SessionID uid.Session // of a session, else empty
+	KeyID     uid.APIKey  // of an API key, else empty
+	Roles     []Role
+	Scopes    []Scope // of an API key
+}
+
+// Has reports whether the principal holds the role.
+func (p *Principal) Has(r Role) bool { return p != nil && slices.Contains(p.Roles, r) }
+
+// IsStaff reports whether the principal may see what belongs to others.
+func (p *Principal) IsStaff() bool { return p.Has(Staff) || p.Has(Admin) }
+
+// Owns reports whether what belongs to the user belongs to the principal.
+func (p *Principal) Owns(id uid.User) bool { return p != nil && p.UserID != "" && p.UserID == id }
+
+// May reports whether the principal's credential covers the scope.
+func (p *Principal) May(s Scope) bool {
+	if p == nil {
+		return false
+	}
+	return p.KeyID == "" || slices.Contains(p.Scopes, s)
+}
+
+// MaySee reports whether the principal may read what belongs to the user.
+func (p *Principal) MaySee(owner uid.User, s Scope) bool {
+	return p.May(s) && (p.IsStaff() || p.Owns(owner))
+}
+
+// MaySetLegacyID reports whether the principal may say which id an object had
+// in the system before.
+func (p *Principal) MaySetLegacyID() bool {
+	if p == nil {
+		return false
+	}
+	if p.KeyID != "" {
+		return slices.Contains(p.Scopes, LegacyWrite)
+	}
+	return p.Has(Admin)
+}
+
+// Actor names the principal in the event log: the key's id for an API key, else
+// the user's. It is empty for nobody.
+func (p *Principal) Actor() string {
+	switch {
+	case p == nil:
+		return ""
+	case p.KeyID != "":
+		return string(p.KeyID)
+	default:
+		return string(p.UserID)
+	}
+}
+
+type principalKey struct{}
+
+// With returns a context in which p is calling.
+func With(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// From returns who is calling, or nil for a stranger.
+func From(ctx context.Context) *Principal {
+	p, _ := ctx.Value(principalKey{}).(*Principal)
+	return p
+}
+
+// Require returns who is calling if its credential covers the scope, else an
+// Unauthenticated or Forbidden error.
+func Require(ctx context.Context, s Scope) (*Principal, error) {
+	p := From(ctx)
+	if p == nil {
+		return nil, errSignIn()
+	}
+	if !p.May(s) {
+		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This API key lacks the scope %s.", s)
+	}
+	return p, nil
+}
+
+// RequireSession returns who is calling if it signed in with a password: what
+// changes credentials is not open to API keys.
+func RequireSession(ctx context.Context) (*Principal, error) {
+	p := From(ctx)
+	if p == nil {
+		return nil, errSignIn()
+	}
+	if p.SessionID == "" {
+		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This needs a signed-in session; an API key is not enough.")
+	}
+	return p, nil
+}
+
+// RequireStaff returns who is calling if it is STAFF or ADMIN and its
+// credential covers the scope.
+func RequireStaff(ctx context.Context, s Scope) (*Principal, error) {
+	return requireRole(ctx, s, "This needs the role STAFF or ADMIN.", (*Principal).IsStaff)
+}
+
+// RequireAdmin returns who is calling if it is ADMIN and its credential covers
+// the scope.
+func RequireAdmin(ctx context.Context, s Scope) (*Principal, error) {
+	return requireRole(ctx, s, "This needs the role ADMIN.", func(p *Principal) bool { return p.Has(Admin) })
+}
+
+func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principal) bool) (*Principal, error) {
+	p, err := Require(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if !ok(p) {
+		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "%s", refusal)
+	}
+	return p, nil
+}
+
+func errSignIn() error {
+	return fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first.")
+}
+
+// Client is where a call comes from.
+type Client struct {
+	Address   string // IP address, without port
+	UserAgent string // as sent, at most 256 bytes
+}
+
+type clientKey struct{}
+
+// WithClient returns a context that says where the call comes from.
+func WithClient(ctx context.Context, c Client) context.Context {
+	return context.WithValue(ctx, clientKey{}, c)
+}
+
+// ClientFrom returns where the call comes from; zero if nobody said.
+func ClientFrom(ctx context.Context) Client {
+	c, _ := ctx.Value(clientKey{}).(Client)
+	return c
+}
+
+// Call is the identity of one mutation: two calls of one principal with equal
+// keys and fingerprints are one call, made twice.
+type Call struct {
+	Key         string   // chosen by the client, 1 to 200 printable ASCII characters
+	Fingerprint [32]byte // HMAC of mutation name and coerced input
+}
+
+type callKey struct{}
+
+// WithCall returns a context whose next transaction claims the call.
+func WithCall(ctx context.Context, c Call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+// CallFrom returns the call to claim; ok is false if the client gave no key or
+// nobody is signed in.
+func CallFrom(ctx context.Context) (c Call, ok bool) {
+	c, ok = ctx.Value(callKey{}).(Call)
+	return c, ok && From(ctx) != nil
+}

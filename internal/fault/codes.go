@@ -1,0 +1,118 @@
+package fault
+
+// Code is a stable identifier of an error. Codes are API: they are the values
+// of ErrorCode in the schema, and are never renamed.
+type Code string
+
+// Codes of any request.
+const (
+	InternalError      Code = "INTERNAL"
+	BadInput           Code = "BAD_INPUT"
+	Unauthorized       Code = "UNAUTHENTICATED"
+	AccessDenied       Code = "FORBIDDEN"
+	RateLimited        Code = "RATE_LIMITED"
+	ServiceUnavailable Code = "UNAVAILABLE"
+	ServerBusy         Code = "SERVER_BUSY"
+	RequestTimeout     Code = "TIMEOUT"
+	RequestCancelled   Code = "CANCELLED"
+)
+
+// Codes of the document: what it says, and the limits that it passed.
+const (
+	BadRequest             Code = "BAD_REQUEST"               // the HTTP request is no GraphQL request
+	ParseFailed            Code = "GRAPHQL_PARSE_FAILED"      // the document is no GraphQL
+	ValidationFailed       Code = "GRAPHQL_VALIDATION_FAILED" // the document does not fit the schema
+	OperationUnresolvable  Code = "OPERATION_RESOLUTION_FAILURE"
+	PersistedQueryNotFound Code = "PERSISTED_QUERY_NOT_FOUND"
+	PersistedQueryMismatch Code = "PERSISTED_QUERY_MISMATCH"
+	IntrospectionDisabled  Code = "INTROSPECTION_DISABLED"
+	BodyTooLarge           Code = "BODY_TOO_LARGE"
+	TooManyTokens          Code = "TOO_MANY_TOKENS"
+	TooManyFields          Code = "TOO_MANY_FIELDS"
+	TooManyFragments       Code = "TOO_MANY_FRAGMENTS"
+	FragmentsTooDeep       Code = "FRAGMENTS_TOO_DEEP"
+	TooDeep                Code = "TOO_DEEP"
+	TooManyAliases         Code = "TOO_MANY_ALIASES"
+	TooManyRootFields      Code = "TOO_MANY_ROOT_FIELDS"
+	TooManyDirectives      Code = "TOO_MANY_DIRECTIVES"
+	TooComplex             Code = "TOO_COMPLEX"
+	TooManyErrors          Code = "TOO_MANY_ERRORS"
+	ResponseTooLarge       Code = "RESPONSE_TOO_LARGE"
+)
+
+// Codes of lists and versions.
+const (
+	PageSizeInvalid Code = "PAGE_SIZE_INVALID"
+	CursorInvalid   Code = "CURSOR_INVALID"
+	VersionConflict Code = "VERSION_CONFLICT"
+	LegacyIDInvalid Code = "LEGACY_ID_INVALID"
+	LegacyIDTaken   Code = "LEGACY_ID_TAKEN"
+)
+
+// Codes of idempotent calls.
+const (
+	IdempotencyKeyInvalid Code = "IDEMPOTENCY_KEY_INVALID"
+	IdempotencyKeyReused  Code = "IDEMPOTENCY_KEY_REUSED" // same key, another call
+	IdempotencyInFlight   Code = "IDEMPOTENCY_IN_FLIGHT"  // the first call has not ended
+)
+
+// Codes of users.
+const (
+	UserNotFound    Code = "USER_NOT_FOUND"
+	UserNotActive   Code = "USER_NOT_ACTIVE"
+	UsernameInvalid Code = "USERNAME_INVALID"
+	UsernameTaken   Code = "USERNAME_TAKEN"
+	EmailInvalid    Code = "EMAIL_INVALID"
+	EmailTaken      Code = "EMAIL_TAKEN"
+	LastAdmin       Code = "LAST_ADMIN"
+)
+
+// Codes of credentials.
+const (
+	PasswordInvalid     Code = "PASSWORD_INVALID" // too short, too long
+	CredentialsWrong    Code = "CREDENTIALS_WRONG"
+	RefreshTokenInvalid Code = "REFRESH_TOKEN_INVALID"
+	SessionNotFound     Code = "SESSION_NOT_FOUND"
+	APIKeyNotFound      Code = "API_KEY_NOT_FOUND"
+	ScopeInvalid        Code = "SCOPE_INVALID"
+	ExpiryInvalid       Code = "EXPIRY_INVALID"
+	LimitReached        Code = "LIMIT_REACHED" // e.g. API keys of one user
+)
+
+// Codes of products and orders.
+const (
+	ProductNotFound     Code = "PRODUCT_NOT_FOUND"
+	ProductNotActive    Code = "PRODUCT_NOT_ACTIVE"
+	SKUInvalid          Code = "SKU_INVALID"
+	SKUTaken            Code = "SKU_TAKEN"
+	CurrencyUnknown     Code = "CURRENCY_UNKNOWN"
+	AmountInvalid       Code = "AMOUNT_INVALID"
+	StockInsufficient   Code = "STOCK_INSUFFICIENT"
+	StockInvalid        Code = "STOCK_INVALID"
+	OrderNotFound       Code = "ORDER_NOT_FOUND"
+	OrderLinesInvalid   Code = "ORDER_LINES_INVALID"
+	QuantityInvalid     Code = "QUANTITY_INVALID"
+	CurrencyMixed       Code = "CURRENCY_MIXED"
+	TotalTooLarge       Code = "TOTAL_TOO_LARGE"
+	OrderNotCancellable Code = "ORDER_NOT_CANCELLABLE"
+	OrderNotShippable   Code = "ORDER_NOT_SHIPPABLE"
+	OrderNotDeliverable Code = "ORDER_NOT_DELIVERABLE"
+	OrderNotRefundable  Code = "ORDER_NOT_REFUNDABLE"
+)
+
+// Codes returns every code, in the order of ErrorCode in the schema.
+func Codes() []Code {
+	return []Code{
+		InternalError, BadInput, Unauthorized, AccessDenied, RateLimited, ServiceUnavailable, ServerBusy, RequestTimeout, RequestCancelled,
+		BadRequest, ParseFailed, ValidationFailed, OperationUnresolvable, PersistedQueryNotFound, PersistedQueryMismatch,
+		IntrospectionDisabled, BodyTooLarge, TooManyTokens, TooManyFields, TooManyFragments, FragmentsTooDeep, TooDeep, TooManyAliases,
+		TooManyRootFields, TooManyDirectives, TooComplex, TooManyErrors, ResponseTooLarge,
+		PageSizeInvalid, CursorInvalid, VersionConflict, LegacyIDInvalid, LegacyIDTaken,
+		IdempotencyKeyInvalid, IdempotencyKeyReused, IdempotencyInFlight,
+		UserNotFound, UserNotActive, UsernameInvalid, UsernameTaken, EmailInvalid, EmailTaken, LastAdmin,
+		PasswordInvalid, CredentialsWrong, RefreshTokenInvalid, SessionNotFound, APIKeyNotFound, ScopeInvalid, ExpiryInvalid, LimitReached,
+		ProductNotFound, ProductNotActive, SKUInvalid, SKUTaken, CurrencyUnknown, AmountInvalid, StockInsufficient, StockInvalid,
+		OrderNotFound, OrderLinesInvalid, QuantityInvalid, CurrencyMixed, TotalTooLarge,
+		OrderNotCancellable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
+	}
+}

@@ -1,0 +1,138 @@
+// Package page owns pages of lists: what a client may ask for, the cursors that
+// mark a place between two rows, and how a page is cut from the rows read.
+//
+// Cursors are keyset cursors. They name the order and the last row's place in
+// it, not an offset, so a page stays right while rows come and go before it.
+package page
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+
+	"backplane/internal/fault"
+)
+
+// Sizes of pages.
+const (
+	DefaultSize = 20
+	MaxSize     = 100
+)
+
+// Args is what a client asks for: the first rows after a cursor or the last
+// rows before one. Nil means not given.
+type Args struct {
+	First, Last   *int
+	After, Before *string
+}
+
+// Cursor marks a row's place in an order.
+type Cursor struct {
+	Order string // name of the order, e.g. CREATED_AT_DESC; a cursor is only good for its own
+	Key   string // the row's value of what the order sorts by, in a form that Order's reader understands
+	ID    string // the row's id, which breaks ties
+}
+
+// maxCursor bounds a cursor's text: order, key and id are short.
+const maxCursor = 1024
+
+// String encodes the cursor for a client, to whom it is opaque.
+func (c Cursor) String() string {
+	b, _ := json.Marshal([3]string{c.Order, c.Key, c.ID}) // strings always encode
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// ParseCursor reads a cursor that String made, for the order it is used in.
+func ParseCursor(order, s string) (Cursor, error) {
+	if len(s) > maxCursor {
+		return Cursor{}, errCursor()
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return Cursor{}, errCursor()
+	}
+	var parts []string
+	if err := json.Unmarshal(b, &parts); err != nil || len(parts) != 3 || parts[0] != order {
+		return Cursor{}, errCursor()
+	}
+	c := Cursor{parts[0], parts[1], parts[2]}
+	if slices.ContainsFunc(parts, func(p string) bool { return slices.Contains([]byte(p), 0) }) || c.String() != s {
+		return Cursor{}, errCursor() // one place, one text; and no database takes a NUL
+	}
+	return c, nil
+}
+
+func errCursor() error {
+	return fault.New(fault.Invalid, fault.CursorInvalid, "This cursor does not come from a list in this order.")
+}
+
+// Window is a checked Args: which rows to read, and in which direction.
+type Window struct {
+	Limit    int     // rows of the page; read one more to learn whether there are others
+	Backward bool    // read in reverse order, from the end or from Before
+	After    *Cursor // rows strictly behind this place
+	Before   *Cursor // rows strictly ahead of this place
+}
+
+// Window checks the arguments against the order they are used in.
+func (a Args) Window(order string) (Window, error) {
+	w := Window{Limit: DefaultSize}
+	if a.First != nil && a.Last != nil {
+		return w, fault.New(fault.Invalid, fault.PageSizeInvalid, "Give first or last, not both.")
+	}
+	size, name := a.First, "first"
+	if a.Last != nil {
+		size, name, w.Backward = a.Last, "last", true
+	}
+	if size != nil {
+		if *size < 0 || *size > MaxSize {
+			return w, fault.New(fault.Invalid, fault.PageSizeInvalid, "%s must be from 0 to %d, not %d.", name, MaxSize, *size).At(name)
+		}
+		w.Limit = *size
+	}
+	var err error
+	if w.After, err = parseOptional(order, a.After, "after"); err != nil {
+		return w, err
+	}
+	w.Before, err = parseOptional(order, a.Before, "before")
+	return w, err
+}
+
+func parseOptional(order string, s *string, name string) (*Cursor, error) {
+	if s == nil {
+		return nil, nil
+	}
+	c, err := ParseCursor(order, *s)
+	if err != nil {
+		return nil, fault.From(err).At(name)
+	}
+	return &c, nil
+}
+
+// Page is one page of a list.
+type Page[T any] struct {
+	Items   []T
+	Cursors []string // one for each item
+	HasNext bool
+	HasPrev bool
+}
+
+// Cut makes the page from the rows that a Window read: in the window's own
+// direction, at most Limit+1 of them. Whether there are rows on the side that
+// the client came from is told by the cursor it came with, as Relay allows.
+func Cut[T any](w Window, rows []T, cursor func(T) Cursor) Page[T] {
+	more := len(rows) > w.Limit
+	if more {
+		rows = rows[:w.Limit]
+	}
+	p := Page[T]{Items: slices.Clone(rows), HasNext: more, HasPrev: w.After != nil}
+	if w.Backward {
+		slices.Reverse(p.Items)
+		p.HasNext, p.HasPrev = w.Before != nil, more
+	}
+	p.Cursors = make([]string, len(p.Items))
+	for i, row := range p.Items {
+		p.Cursors[i] = cursor(row).String()
+	}
+	return p
+}

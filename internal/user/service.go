@@ -1,0 +1,245 @@
+package user
+
+import (
+	"context"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// Credential is a password hash, made by package session, that a new account
+// starts with; empty if it has no password yet.
+type Credential string
+
+// Order says how a list of users is sorted.
+type Order string
+
+// The orders; ties are broken by id.
+const (
+	ByCreatedDesc  Order = "CREATED_AT_DESC"
+	ByCreatedAsc   Order = "CREATED_AT_ASC"
+	ByUsernameAsc  Order = "USERNAME_ASC"
+	ByUsernameDesc Order = "USERNAME_DESC"
+)
+
+// Filter says which users a list shows. Nil fields filter nothing.
+type Filter struct {
+	IDs           []uid.User // if not nil, only these
+	Status        *Status
+	Username      *string // exactly this one, case aside
+	Email         *string // exactly this one, case aside
+	LegacyID      *string
+	CreatedAfter  *time.Time // at or after
+	CreatedBefore *time.Time // before
+}
+
+// Store persists accounts. It is declared here, where it is used.
+//
+// Methods that write return USERNAME_TAKEN, EMAIL_TAKEN or LEGACY_ID_TAKEN
+// (Conflict) when a name is not free. Under an idempotency key that was used
+// before they return the account of the first call, as it is now, and call no
+// function.
+type Store interface {
+	// Create inserts the account with its credential and events.
+	Create(ctx context.Context, u *User, c Credential) (*User, error)
+	// Update loads the account under a lock, applies fn, and commits the result
+	// with the events fn recorded, or nothing if fn fails or records none. fn may
+	// run again after a conflict.
+	Update(ctx context.Context, id uid.User, fn func(*User) error) (*User, error)
+	// UpdateStanding is Update for changes of roles and status and for deletion.
+	// otherAdmins is the number of other active ADMINs, which stays true until the
+	// commit. Of an account that fn deletes it also takes the credential away and
+	// blanks what the log says of it.
+	UpdateStanding(ctx context.Context, id uid.User, fn func(u *User, otherAdmins int) error) (*User, error)
+	// ByIDs returns the accounts that exist.
+	ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*User, error)
+	// ByUsername returns the account of that name, or NotFound.
+	ByUsername(ctx context.Context, name string) (*User, error)
+	// List returns a page of the accounts that match.
+	List(ctx context.Context, f Filter, o Order, args page.Args) (page.Page[*User], error)
+	// Count returns how many accounts match.
+	Count(ctx context.Context, f Filter) (int, error)
+}
+
+// Service is what callers may do with accounts.
+type Service struct {
+	store Store
+	now   func() time.Time
+}
+
+// NewService returns a Service on the store that tells the time by now.
+func NewService(store Store, now func() time.Time) *Service { return &Service{store, now} }
+
+// SignUp opens an account for a stranger: a CUSTOMER. The credential must not
+// be empty.
+func (s *Service) SignUp(ctx context.Context, p Profile, c Credential) (*User, error) {
+	if c == "" {
+		return nil, fault.New(fault.Invalid, fault.PasswordInvalid, "A sign-up needs a password.").At("password")
+	}
+	u, err := New(p, []auth.Role{auth.Customer}, nil, s.now())
+	if err != nil {
+		return nil, err
+	}
+	return s.store.Create(ctx, u, c)
+}
+
+// Create opens an account for somebody else. STAFF may create CUSTOMERs, ADMIN
+// anybody; only who may set a legacy id may give one.
+func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, legacyID *string, c Credential) (*User, error) {
+	caller, err := auth.RequireStaff(ctx, auth.UsersWrite)
+	if err != nil {
+		return nil, err
+	}
+	if len(roles) == 0 {
+		roles = []auth.Role{auth.Customer}
+	}
+	if !caller.Has(auth.Admin) && (len(roles) != 1 || roles[0] != auth.Customer) {
+		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may give roles other than CUSTOMER.").At("roles")
+	}
+	if err := mayRemember(caller, legacyID != nil); err != nil {
+		return nil, err
+	}
+	u, err := New(p, roles, legacyID, s.now())
+	if err != nil {
+		return nil, err
+	}
+	return s.store.Create(ctx, u, c)
+}
+
+// Update changes an account: one's own profile, or as ADMIN anything of anybody.
+func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Change) (*User, error) {
+	caller, err := auth.Require(ctx, auth.UsersWrite)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mayChange(caller, id); err != nil {
+		return nil, err
+	}
+	if c.ChangesStanding() && !caller.Has(auth.Admin) {
+		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may set roles and status.")
+	}
+	if err := mayRemember(caller, c.LegacyID.Set); err != nil {
+		return nil, err
+	}
+	at := s.now()
+	apply := func(u *User, otherAdmins int) error {
+		if u.Status == Deleted {
+			return NotFound()
+		}
+		if err := input.IfVersion(ifVersion, u.Version, u); err != nil {
+			return err
+		}
+		return u.Apply(c, otherAdmins, at)
+	}
+	if c.ChangesStanding() {
+		return s.store.UpdateStanding(ctx, id, apply)
+	}
+	return s.store.Update(ctx, id, func(u *User) error { return apply(u, 0) })
+}
+
+// Delete deletes an account, one's own or as ADMIN anybody's. Deleting a deleted
+// account does nothing.
+func (s *Service) Delete(ctx context.Context, id uid.User, ifVersion *int) (*User, error) {
+	caller, err := auth.Require(ctx, auth.UsersWrite)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mayChange(caller, id); err != nil {
+		return nil, err
+	}
+	at := s.now()
+	return s.store.UpdateStanding(ctx, id, func(u *User, otherAdmins int) error {
+		if u.Status != Deleted {
+			if err := input.IfVersion(ifVersion, u.Version, u); err != nil {
+				return err
+			}
+		}
+		return u.Delete(otherAdmins, at)
+	})
+}
+
+// ByIDs returns those of the accounts that exist and that the caller may see.
+func (s *Service) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*User, error) {
+	found, err := s.store.ByIDs(ctx, visibleIDs(auth.From(ctx), ids))
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// ByUsername returns the account of that name, or NotFound if there is none or
+// it is hidden from the caller.
+func (s *Service) ByUsername(ctx context.Context, name string) (*User, error) {
+	u, err := s.store.ByUsername(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if !auth.From(ctx).MaySee(u.ID, auth.UsersRead) {
+		return nil, NotFound()
+	}
+	return u, nil
+}
+
+// List returns a page of the accounts that the caller may see: STAFF and ADMIN
+// all, others their own.
+func (s *Service) List(ctx context.Context, f Filter, o Order, args page.Args) (page.Page[*User], error) {
+	f, err := visible(ctx, f)
+	if err != nil {
+		return page.Page[*User]{}, err
+	}
+	return s.store.List(ctx, f, o, args)
+}
+
+// Count returns how many accounts List would show on all its pages.
+func (s *Service) Count(ctx context.Context, f Filter) (int, error) {
+	f, err := visible(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	return s.store.Count(ctx, f)
+}
+
+// visible narrows a filter to what the caller may see.
+func visible(ctx context.Context, f Filter) (Filter, error) {
+	caller, err := auth.Require(ctx, auth.UsersRead)
+	if err != nil {
+		return f, err
+	}
+	if !caller.IsStaff() {
+		f.IDs = []uid.User{caller.UserID}
+	}
+	return f, nil
+}
+
+func visibleIDs(caller *auth.Principal, ids []uid.User) []uid.User {
+	var seen []uid.User
+	for _, id := range ids {
+		if id.Valid() && caller.MaySee(id, auth.UsersRead) {
+			seen = append(seen, id)
+		}
+	}
+	return seen
+}
+
+// mayChange refuses an account that is not the caller's to change: as absent if
+// it is hidden from the caller, else as forbidden.
+func (s *Service) mayChange(caller *auth.Principal, id uid.User) error {
+	switch {
+	case !id.Valid() || !caller.IsStaff() && !caller.Owns(id):
+		return NotFound()
+	case !caller.Owns(id) && !caller.Has(auth.Admin):
+		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may change the accounts of others.")
+	}
+	return nil
+}
+
+func mayRemember(caller *auth.Principal, sets bool) error {
+	if sets && !caller.MaySetLegacyID() {
+		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN or an API key with the scope %s may set a legacy id.", auth.LegacyWrite).At("legacyId")
+	}
+	return nil
+}

@@ -1,0 +1,286 @@
+// Package user owns accounts: who they are, what they are called, which roles
+// they hold and whether they may act.
+//
+// The rules are methods on User. Service adds permission, clock and
+// persistence. Passwords and tokens belong to package session. A deleted account
+// stays as a row without personal data, so that what refers to it stays readable.
+package user
+
+import (
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/uid"
+)
+
+// Status says whether an account may act.
+type Status string
+
+// The states of an account.
+const (
+	Active      Status = "ACTIVE"
+	Deactivated Status = "DEACTIVATED" // may not sign in until an ADMIN reactivates it
+	Deleted     Status = "DELETED"     // for good; its personal data is gone
+)
+
+// Limits of text, in characters.
+const (
+	maxUsername = 64
+	maxEmail    = 254 // RFC 5321
+	maxName     = 200
+)
+
+// deletedPrefix starts the stand-in names of deleted accounts. Nobody may sign
+// up under it.
+const deletedPrefix = "deleted-"
+
+// User is an account.
+type User struct {
+	ID        uid.User
+	Username  string  // as its owner spells it; unique by UsernameKey
+	Email     *string // unique by EmailKey; nil if never given or deleted
+	Name      string  // what to call the person; may be empty
+	Roles     []auth.Role
+	Status    Status
+	LegacyID  *string // its id in the system before
+	Version   int     // raised by each change
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	events    event.Recorder
+}
+
+// Profile is what a person says of itself.
+type Profile struct {
+	Username string
+	Email    *string
+	Name     string
+}
+
+// New returns a new active account and records user.created. Roles must not be
+// empty and may hold no role twice.
+func New(p Profile, roles []auth.Role, legacyID *string, at time.Time) (*User, error) {
+	u := &User{ID: uid.NewUser(at), Status: Active, Version: 1, CreatedAt: at, UpdatedAt: at}
+	if err := u.describe(p); err != nil {
+		return nil, err
+	}
+	if err := u.assign(roles); err != nil {
+		return nil, err
+	}
+	if err := u.remember(legacyID); err != nil {
+		return nil, err
+	}
+	u.record(event.UserCreated, at)
+	return u, nil
+}
+
+// Change is an update of an account. Fields that are not set stay.
+type Change struct {
+	Username input.Field[string]
+	Email    input.Field[*string]
+	Name     input.Field[string]
+	Roles    input.Field[[]auth.Role]
+	Status   input.Field[Status] // Active or Deactivated
+	LegacyID input.Field[*string]
+}
+
+// ChangesStanding reports whether the change touches what only ADMIN may set.
+func (c Change) ChangesStanding() bool { return c.Roles.Set || c.Status.Set }
+
+// Apply applies the change and records user.updated, or does nothing if nothing
+// would change. otherAdmins is the number of other active ADMINs; it counts
+// only if the change takes the role or the right to act away.
+func (u *User) Apply(c Change, otherAdmins int, at time.Time) error {
+	if u.Status == Deleted {
+		return NotFound()
+	}
+	before := *u
+	p := Profile{u.Username, u.Email, u.Name}
+	if c.Username.Set {
+		p.Username = c.Username.Value
+	}
+	if c.Email.Set {
+		p.Email = c.Email.Value
+	}
+	if c.Name.Set {
+		p.Name = c.Name.Value
+	}
+	if err := u.describe(p); err != nil {
+		return err
+	}
+	if c.Roles.Set {
+		if err := u.assign(c.Roles.Value); err != nil {
+			return err
+		}
+	}
+	if c.Status.Set {
+		if c.Status.Value != Active && c.Status.Value != Deactivated {
+			return fault.New(fault.Invalid, fault.BadInput, "A status can be set to ACTIVE or DEACTIVATED; use deleteUser to delete.").At("status")
+		}
+		u.Status = c.Status.Value
+	}
+	if c.LegacyID.Set {
+		if err := u.remember(c.LegacyID.Value); err != nil {
+			return err
+		}
+	}
+	if before.isActiveAdmin() && !u.isActiveAdmin() && otherAdmins == 0 {
+		return errLastAdmin()
+	}
+	if u.equal(&before) {
+		return nil
+	}
+	u.touch(at)
+	u.record(event.UserUpdated, at)
+	return nil
+}
+
+// Delete takes all personal data away and records user.deleted; on a deleted
+// account it does nothing. The last active ADMIN cannot be deleted.
+func (u *User) Delete(otherAdmins int, at time.Time) error {
+	if u.Status == Deleted {
+		return nil
+	}
+	if u.isActiveAdmin() && otherAdmins == 0 {
+		return errLastAdmin()
+	}
+	_, suffix, _ := strings.Cut(string(u.ID), "_")
+	u.Username, u.Email, u.Name, u.LegacyID = deletedPrefix+suffix, nil, "", nil
+	u.Roles, u.Status = []auth.Role{auth.Customer}, Deleted
+	u.touch(at)
+	u.record(event.UserDeleted, at)
+	return nil
+}
+
+// UsernameKey returns what makes a user name unique: case and the ways to
+// compose a character do not count.
+func UsernameKey(name string) string { return cases.Fold().String(norm.NFKC.String(name)) }
+
+// EmailKey returns what makes an email address unique: case does not count.
+func EmailKey(email string) string { return strings.ToLower(norm.NFC.String(email)) }
+
+// TakeEvents returns the events recorded since the last call.
+func (u *User) TakeEvents() []event.Event { return u.events.Take() }
+
+// NotFound is the error for an account that is absent or hidden: one error, so
+// that ids cannot be probed.
+func NotFound() *fault.Error {
+	return fault.New(fault.NotFound, fault.UserNotFound, "There is no such user.").At("id")
+}
+
+func errLastAdmin() error {
+	return fault.New(fault.Conflict, fault.LastAdmin, "This is the last active ADMIN; make another one first.")
+}
+
+func (u *User) isActiveAdmin() bool {
+	return u.Status == Active && slices.Contains(u.Roles, auth.Admin)
+}
+
+func (u *User) describe(p Profile) error {
+	name, err := cleanUsername(p.Username)
+	if err != nil && p.Username != u.Username { // what is stored stays acceptable
+		return err
+	}
+	if p.Email != nil {
+		if err := checkEmail(*p.Email); err != nil {
+			return err
+		}
+	}
+	if p.Name != "" {
+		if p.Name, err = input.Line("name", p.Name, maxName); err != nil {
+			return err
+		}
+	}
+	u.Username, u.Email, u.Name = name, p.Email, p.Name
+	return nil
+}
+
+func cleanUsername(s string) (string, error) {
+	s = norm.NFC.String(strings.TrimSpace(s))
+	bad := func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune(" ._-'", r)
+	}
+	_, ours := uid.KindOf(s)
+	switch {
+	case s == "" || len([]rune(s)) > maxUsername:
+		return s, errUsername("it must be 1 to %d characters long", maxUsername)
+	case strings.ContainsFunc(s, bad):
+		return s, errUsername("it may hold letters, digits, spaces and . _ - ' only")
+	case ours || strings.HasPrefix(UsernameKey(s), deletedPrefix):
+		return s, errUsername("it is reserved")
+	}
+	return s, nil
+}
+
+func errUsername(format string, args ...any) error {
+	return fault.New(fault.Invalid, fault.UsernameInvalid, "This user name cannot be used: "+format+".", args...).At("username")
+}
+
+// checkEmail asks for what every deliverable address has; only a message sent
+// to it can prove more.
+func checkEmail(s string) error {
+	local, domain, ok := strings.Cut(s, "@")
+	odd := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar }
+	if !ok || local == "" || !strings.Contains(domain, ".") || strings.Contains(domain, "@") ||
+		strings.HasPrefix(domain, ".") || strings.HasSuffix(domain, ".") || len(s) > maxEmail || strings.ContainsFunc(s, odd) {
+		return fault.New(fault.Invalid, fault.EmailInvalid, "This is not an email address.").At("email")
+	}
+	return nil
+}
+
+func (u *User) assign(roles []auth.Role) error {
+	sorted := make([]auth.Role, 0, len(roles))
+	for _, r := range auth.Roles() {
+		if slices.Contains(roles, r) {
+			sorted = append(sorted, r)
+		}
+	}
+	if len(sorted) == 0 || len(sorted) != len(roles) {
+		return fault.New(fault.Invalid, fault.BadInput, "Give at least one role, and each only once.").At("roles")
+	}
+	u.Roles = sorted
+	return nil
+}
+
+func (u *User) remember(legacyID *string) error {
+	if legacyID != nil {
+		if err := input.LegacyID(*legacyID); err != nil {
+			return err
+		}
+	}
+	u.LegacyID = legacyID
+	return nil
+}
+
+func (u *User) equal(o *User) bool {
+	return u.Username == o.Username && u.Name == o.Name && u.Status == o.Status && slices.Equal(u.Roles, o.Roles) &&
+		equalText(u.Email, o.Email) && equalText(u.LegacyID, o.LegacyID)
+}
+
+func equalText(a, b *string) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+func (u *User) touch(at time.Time) { u.Version, u.UpdatedAt = u.Version+1, at }
+
+// snapshot is the account as its events show it.
+type snapshot struct {
+	Username string      `json:"username"`
+	Email    *string     `json:"email"`
+	Name     string      `json:"name"`
+	Roles    []auth.Role `json:"roles"`
+	Status   Status      `json:"status"`
+	LegacyID *string     `json:"legacyId"`
+}
+
+func (u *User) record(t event.Type, at time.Time) {
+	u.events.Record(t, string(u.ID), u.Version, snapshot{u.Username, u.Email, u.Name, u.Roles, u.Status, u.LegacyID}, at)
+}
