@@ -33,6 +33,8 @@ const (
 	OrderDelivered      Type = "order.delivered"
 	OrderCancelled      Type = "order.cancelled"
 	OrderRefunded       Type = "order.refunded"
+
+	PaymentRefundRequested Type = "payment.refund_requested"
 )
 
 // Types returns every type.
@@ -42,6 +44,7 @@ func Types() []Type {
 		SessionRevoked, APIKeyCreated, APIKeyRevoked, SigningKeyRotated,
 		ProductCreated, ProductUpdated, ProductStockChanged,
 		OrderPlaced, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled, OrderRefunded,
+		PaymentRefundRequested,
 	}
 }
 

@@ -95,6 +95,7 @@ const (
 	CurrencyMixed       Code = "CURRENCY_MIXED"
 	TotalTooLarge       Code = "TOTAL_TOO_LARGE"
 	OrderNotCancellable Code = "ORDER_NOT_CANCELLABLE"
+	OrderNotPayable     Code = "ORDER_NOT_PAYABLE"
 	OrderNotShippable   Code = "ORDER_NOT_SHIPPABLE"
 	OrderNotDeliverable Code = "ORDER_NOT_DELIVERABLE"
 	OrderNotRefundable  Code = "ORDER_NOT_REFUNDABLE"
@@ -113,6 +114,6 @@ func Codes() []Code {
 		PasswordInvalid, CredentialsWrong, RefreshTokenInvalid, SessionNotFound, APIKeyNotFound, ScopeInvalid, ExpiryInvalid, LimitReached,
 		ProductNotFound, ProductNotActive, SKUInvalid, SKUTaken, CurrencyUnknown, AmountInvalid, StockInsufficient, StockInvalid,
 		OrderNotFound, OrderLinesInvalid, QuantityInvalid, CurrencyMixed, TotalTooLarge,
-		OrderNotCancellable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
+		OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
 	}
 }

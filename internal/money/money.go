@@ -50,8 +50,8 @@ func (m Money) Amount() string {
 	return sign + s[:len(s)-digits] + "." + s[len(s)-digits:]
 }
 
-// maxMinor bounds every amount to what a JavaScript number still holds exactly.
-const maxMinor = 1<<53 - 1
+// Max bounds every amount to what a JavaScript number still holds exactly.
+const Max = 1<<53 - 1
 
 // Parse reads a non-negative amount such as "12.9" of a currency. More digits
 // than the currency has are refused, as is an unknown currency.
@@ -68,7 +68,7 @@ func Parse(amount, currency string) (Money, error) {
 		return Money{}, invalid("%s has %d digits after the point, not %d.", currency, digits, len(fraction))
 	}
 	minor, err := strconv.ParseInt(whole+fraction+strings.Repeat("0", digits-len(fraction)), 10, 64)
-	if err != nil || minor > maxMinor {
+	if err != nil || minor > Max {
 		return Money{}, invalid("The amount is too large.")
 	}
 	return Money{minor, currency}, nil

@@ -1,0 +1,193 @@
+package order
+
+import (
+	"context"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/input"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// ProductBy says how a list of products is sorted.
+type ProductBy string
+
+// The orders of a list of products; ties are broken by id.
+const (
+	ProductsByCreatedDesc ProductBy = "CREATED_AT_DESC"
+	ProductsByCreatedAsc  ProductBy = "CREATED_AT_ASC"
+	ProductsByNameAsc     ProductBy = "NAME_ASC"
+	ProductsByNameDesc    ProductBy = "NAME_DESC"
+	ProductsByPriceAsc    ProductBy = "PRICE_ASC" // by minor units: meaningful within one currency
+	ProductsByPriceDesc   ProductBy = "PRICE_DESC"
+)
+
+// ProductFilter says which products a list shows. Nil fields filter nothing.
+type ProductFilter struct {
+	Active   *bool
+	SKUs     []string // any of these
+	Currency *string
+	LegacyID *string
+}
+
+// ProductStore persists products and their stocks.
+//
+// Methods that write return SKU_TAKEN or LEGACY_ID_TAKEN (Conflict) when a name
+// is not free. Under an idempotency key that was used before they return the
+// product of the first call, as it is now, and call no function.
+type ProductStore interface {
+	// Create inserts the product with its stock and events.
+	Create(ctx context.Context, p *Product, s *Stock) (*Product, error)
+	// Update loads the product under a lock, applies fn, and commits the result
+	// with the events fn recorded, or nothing if fn fails or records none. fn may
+	// run again after a conflict.
+	Update(ctx context.Context, id uid.Product, fn func(*Product) error) (*Product, error)
+	// UpdateStock loads the product and, under a lock, its stock, applies fn, and
+	// commits the stock with the events fn recorded. fn may run again.
+	UpdateStock(ctx context.Context, id uid.Product, fn func(*Product, *Stock) error) (*Product, error)
+	// ByIDs returns the products that exist.
+	ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product]*Product, error)
+	// BySKU returns the product with the SKU, or ProductNotFound.
+	BySKU(ctx context.Context, sku string) (*Product, error)
+	// Stocks returns the stocks of the products that exist.
+	Stocks(ctx context.Context, ids []uid.Product) (map[uid.Product]*Stock, error)
+	// List returns a page of the products that match.
+	List(ctx context.Context, f ProductFilter, by ProductBy, args page.Args) (page.Page[*Product], error)
+	// Count returns how many products match.
+	Count(ctx context.Context, f ProductFilter) (int, error)
+}
+
+// Catalog is what callers may do with products. Everybody may see the active
+// ones, STAFF and ADMIN see all and change them.
+type Catalog struct {
+	store ProductStore
+	now   func() time.Time
+}
+
+// NewCatalog returns a Catalog on the store that tells the time by now.
+func NewCatalog(store ProductStore, now func() time.Time) *Catalog { return &Catalog{store, now} }
+
+// Create adds a product. STAFF and ADMIN only.
+func (c *Catalog) Create(ctx context.Context, in ProductInput) (*Product, error) {
+	caller, err := auth.RequireStaff(ctx, auth.ProductsWrite)
+	if err != nil {
+		return nil, err
+	}
+	if in.LegacyID != nil && !caller.MaySetLegacyID() {
+		return nil, errLegacy()
+	}
+	p, s, err := NewProduct(in, c.now())
+	if err != nil {
+		return nil, err
+	}
+	return c.store.Create(ctx, p, s)
+}
+
+// Update changes a product. STAFF and ADMIN only.
+func (c *Catalog) Update(ctx context.Context, id uid.Product, ifVersion *int, change ProductChange) (*Product, error) {
+	caller, err := auth.RequireStaff(ctx, auth.ProductsWrite)
+	if err != nil {
+		return nil, err
+	}
+	if change.LegacyID.Set && !caller.MaySetLegacyID() {
+		return nil, errLegacy()
+	}
+	if !id.Valid() {
+		return nil, ProductNotFound()
+	}
+	at := c.now()
+	return c.store.Update(ctx, id, func(p *Product) error {
+		if err := input.IfVersion(ifVersion, p.Version, p); err != nil {
+			return err
+		}
+		return p.Apply(change, at)
+	})
+}
+
+// AdjustStock adds units to a product's stock or takes them away. STAFF and
+// ADMIN only.
+func (c *Catalog) AdjustStock(ctx context.Context, id uid.Product, by int) (*Product, error) {
+	if _, err := auth.RequireStaff(ctx, auth.ProductsWrite); err != nil {
+		return nil, err
+	}
+	if !id.Valid() {
+		return nil, ProductNotFound().At("productId")
+	}
+	at := c.now()
+	return c.store.UpdateStock(ctx, id, func(p *Product, s *Stock) error { return p.Adjust(s, by, at) })
+}
+
+// ByIDs returns those of the products that exist and that the caller may see.
+func (c *Catalog) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product]*Product, error) {
+	ids = wellFormed(ids)
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	found, err := c.store.ByIDs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	seen := make(map[uid.Product]*Product, len(found))
+	for id, p := range found {
+		if maySeeProduct(ctx, p) {
+			seen[id] = p
+		}
+	}
+	return seen, nil
+}
+
+// BySKU returns the product with the SKU, or ProductNotFound if there is none or
+// it is hidden from the caller.
+func (c *Catalog) BySKU(ctx context.Context, sku string) (*Product, error) {
+	if checkSKU(sku) != nil {
+		return nil, ProductNotFound()
+	}
+	p, err := c.store.BySKU(ctx, sku)
+	if err != nil {
+		return nil, err
+	}
+	if !maySeeProduct(ctx, p) {
+		return nil, ProductNotFound()
+	}
+	return p, nil
+}
+
+// Stocks returns the stocks of products that the caller has been shown.
+func (c *Catalog) Stocks(ctx context.Context, ids []uid.Product) (map[uid.Product]*Stock, error) {
+	return c.store.Stocks(ctx, ids)
+}
+
+// List returns a page of the products that the caller may see.
+func (c *Catalog) List(ctx context.Context, f ProductFilter, by ProductBy, args page.Args) (page.Page[*Product], error) {
+	f, none := visibleProducts(ctx, f)
+	if none {
+		return page.Page[*Product]{}, nil
+	}
+	return c.store.List(ctx, f, by, args)
+}
+
+// Count returns how many products List would show on all its pages.
+func (c *Catalog) Count(ctx context.Context, f ProductFilter) (int, error) {
+	f, none := visibleProducts(ctx, f)
+	if none {
+		return 0, nil
+	}
+	return c.store.Count(ctx, f)
+}
+
+func maySeeProduct(ctx context.Context, p *Product) bool {
+	return p.Active || auth.From(ctx).IsStaff()
+}
+
+// visibleProducts narrows a filter to what the caller may see; none says that
+// this is nothing.
+func visibleProducts(ctx context.Context, f ProductFilter) (_ ProductFilter, none bool) {
+	if auth.From(ctx).IsStaff() {
+		return f, false
+	}
+	active := true
+	none = f.Active != nil && !*f.Active
+	f.Active = &active
+	return f, none
+}

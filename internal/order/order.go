@@ -1,0 +1,349 @@
+// Package order owns what can be ordered and the life of an order: products
+// with price and stock, and orders from placement to delivery or refund.
+//
+// The rules are methods on Product, Stock and Order and need neither a database
+// nor a context. Service adds what no caller may bypass: permissions, the clock,
+// persistence. Every change of state records an event; the Store commits both
+// together. Stock plus what unshipped orders hold changes only by shipping and
+// by hand.
+package order
+
+import (
+	"crypto/rand"
+	"slices"
+	"strconv"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/money"
+	"backplane/internal/uid"
+)
+
+// Limits of orders.
+const (
+	MaxLines    = 100
+	maxQuantity = 1_000_000 // units of one line
+	maxNote     = 1000      // characters
+	maxReason   = 500       // characters
+)
+
+// Status is a place in the life of an order.
+type Status string
+
+// The states of an order.
+const (
+	Pending   Status = "PENDING"   // placed, not paid; holds stock
+	Paid      Status = "PAID"      // paid, not shipped; holds stock
+	Shipped   Status = "SHIPPED"   // on its way
+	Delivered Status = "DELIVERED" // arrived
+	Cancelled Status = "CANCELLED" // ended before payment; stock returned
+	Refunded  Status = "REFUNDED"  // paid back; stock returned if it had not shipped
+)
+
+// moves is the state table.
+var moves = map[Status][]Status{
+	Pending:   {Paid, Cancelled},
+	Paid:      {Shipped, Refunded},
+	Shipped:   {Delivered, Refunded},
+	Delivered: {Refunded},
+}
+
+// Statuses returns every state.
+func Statuses() []Status {
+	return []Status{Pending, Paid, Shipped, Delivered, Cancelled, Refunded}
+}
+
+// Order is a customer's request to buy.
+type Order struct {
+	ID                uid.Order
+	Number            string // for people: ten characters in two groups, unique, not guessable
+	UserID            uid.User
+	Status            Status
+	ItemCount         int // lines, not units
+	Total             money.Money
+	Note              string // the customer's words to the shop; may be empty
+	LegacyID          *string
+	RefundRequestedAt *time.Time // when a refund was asked for; nil if never
+	Version           int        // raised by each change
+	PlacedAt          time.Time
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+
+	items  []Item // of a new order, to be stored with it
+	held   bool   // whether it held stock when it was loaded
+	events event.Recorder
+}
+
+// Item is one line of an order. It is a copy of what the product was when the
+// order was placed, and never changes.
+type Item struct {
+	OrderID   uid.Order
+	Line      int // from 1, in the order of the request
+	ProductID uid.Product
+	SKU       string
+	Name      string
+	Quantity  int
+	UnitPrice money.Money
+	Total     money.Money
+}
+
+// Want is one line of a request to buy.
+type Want struct {
+	SKU      string
+	Quantity int
+}
+
+// Offer is a product with its stock, locked while an order is placed.
+type Offer struct {
+	Product *Product
+	Stock   *Stock
+}
+
+// Details is what else is known of a new order.
+type Details struct {
+	UserID   uid.User
+	Note     string
+	LegacyID *string
+}
+
+// Place makes an order of the wants from the offers, one for each SKU that
+// exists, takes the units out of their stocks and records order.placed. It
+// refuses what is unknown, inactive, sold out or priced in another currency, and
+// points to the line; stocks are only changed if it succeeds.
+func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Order, error) {
+	if err := CheckWants(wants); err != nil {
+		return nil, err
+	}
+	note, err := input.Text("note", d.Note, maxNote)
+	if err != nil {
+		return nil, err
+	}
+	if d.LegacyID != nil {
+		if err := input.LegacyID(*d.LegacyID); err != nil {
+			return nil, err
+		}
+	}
+	o := &Order{
+		ID: uid.NewOrder(at), Number: NewNumber(), UserID: d.UserID, Status: Pending, Note: note, LegacyID: d.LegacyID,
+		Version: 1, PlacedAt: at, CreatedAt: at, UpdatedAt: at,
+	}
+	for i, w := range wants {
+		if err := o.add(i, w, offers[w.SKU]); err != nil {
+			return nil, err
+		}
+	}
+	o.ItemCount = len(o.items)
+	for _, w := range wants {
+		s := offers[w.SKU].Stock
+		s.Quantity, s.Version, s.UpdatedAt = s.Quantity-w.Quantity, s.Version+1, at
+	}
+	o.record(event.OrderPlaced, at, "")
+	return o, nil
+}
+
+// CheckWants checks the lines of a request before anything is read: 1 to
+// MaxLines, each of a positive quantity, no SKU twice.
+func CheckWants(wants []Want) error {
+	if len(wants) == 0 || len(wants) > MaxLines {
+		return fault.New(fault.Invalid, fault.OrderLinesInvalid, "An order has 1 to %d lines, not %d.", MaxLines, len(wants)).At("items")
+	}
+	seen := make(map[string]bool, len(wants))
+	for i, w := range wants {
+		switch {
+		case checkSKU(w.SKU) != nil:
+			return errLine(fault.NotFound, fault.ProductNotFound, i, "sku", "There is no product with this SKU.")
+		case w.Quantity < 1 || w.Quantity > maxQuantity:
+			return errLine(fault.Invalid, fault.QuantityInvalid, i, "quantity", "Order 1 to 1000000 units of %s.", w.SKU)
+		case seen[w.SKU]:
+			return errLine(fault.Invalid, fault.OrderLinesInvalid, i, "sku", "%s stands in two lines; make it one.", w.SKU)
+		}
+		seen[w.SKU] = true
+	}
+	return nil
+}
+
+func (o *Order) add(i int, w Want, offer Offer) error {
+	p := offer.Product
+	switch {
+	case p == nil:
+		return errLine(fault.NotFound, fault.ProductNotFound, i, "sku", "There is no product with the SKU %s.", w.SKU)
+	case !p.Active:
+		return errLine(fault.Conflict, fault.ProductNotActive, i, "sku", "%s is not for sale at the moment.", w.SKU)
+	case offer.Stock.Quantity < w.Quantity:
+		return errSoldOut(i, w.SKU)
+	case o.Total.Currency != "" && o.Total.Currency != p.Price.Currency:
+		return errLine(fault.Invalid, fault.CurrencyMixed, i, "sku", "%s is priced in %s, the lines before it in %s; an order has one currency.",
+			w.SKU, p.Price.Currency, o.Total.Currency)
+	}
+	o.Total.Currency = p.Price.Currency
+	line, ok := p.Price.Times(w.Quantity)
+	if ok {
+		o.Total, ok = o.Total.Plus(line)
+	}
+	if !ok || o.Total.Minor > money.Max {
+		return errLine(fault.Invalid, fault.TotalTooLarge, i, "quantity", "The total of this order is too large.")
+	}
+	o.items = append(o.items, Item{o.ID, i + 1, p.ID, p.SKU, p.Name, w.Quantity, p.Price, line})
+	return nil
+}
+
+// NextStatuses returns the states that the order may move to from here.
+func (o *Order) NextStatuses() []Status {
+	if o.RefundRequestedAt != nil && o.Status == Paid {
+		return []Status{Refunded}
+	}
+	return slices.Clone(moves[o.Status])
+}
+
+// Holds reports whether the order holds stock that a customer may still get.
+func (o *Order) Holds() bool { return o.Status == Pending || o.Status == Paid }
+
+// Cancel ends a pending order and gives its stock back; on a cancelled order it
+// does nothing. It returns a Conflict, ORDER_NOT_CANCELLABLE, once it is paid.
+func (o *Order) Cancel(reason string, at time.Time) error {
+	reason, err := input.Text("reason", reason, maxReason)
+	if err != nil {
+		return err
+	}
+	return o.move(Cancelled, event.OrderCancelled, fault.OrderNotCancellable, "cancelled", reason, at)
+}
+
+// Pay marks a pending order as paid; on a paid order it does nothing. Only the
+// payment domain calls it.
+func (o *Order) Pay(at time.Time) error {
+	return o.move(Paid, event.OrderPaid, fault.OrderNotPayable, "paid", "", at)
+}
+
+// Ship sends a paid order on its way; on a shipped order it does nothing. An
+// order whose refund was asked for stays.
+func (o *Order) Ship(at time.Time) error {
+	return o.move(Shipped, event.OrderShipped, fault.OrderNotShippable, "shipped", "", at)
+}
+
+// Deliver marks a shipped order as arrived; on a delivered order it does nothing.
+func (o *Order) Deliver(at time.Time) error {
+	return o.move(Delivered, event.OrderDelivered, fault.OrderNotDeliverable, "delivered", "", at)
+}
+
+// RequestRefund asks for the money back; asking again does nothing. The order
+// turns REFUNDED when the payment provider confirms, see Refund.
+func (o *Order) RequestRefund(reason string, at time.Time) error {
+	reason, err := input.Text("reason", reason, maxReason)
+	switch {
+	case err != nil:
+		return err
+	case o.RefundRequestedAt != nil:
+		return nil
+	case !slices.Contains(moves[o.Status], Refunded):
+		return fault.New(fault.Conflict, fault.OrderNotRefundable, "An order that is %s cannot be refunded.", o.Status)
+	}
+	o.RefundRequestedAt = &at
+	o.touch(at)
+	o.record(event.PaymentRefundRequested, at, reason)
+	return nil
+}
+
+// Refund marks the order as paid back and gives its stock back if it never
+// shipped; on a refunded order it does nothing. Only the payment domain calls it.
+func (o *Order) Refund(at time.Time) error {
+	return o.move(Refunded, event.OrderRefunded, fault.OrderNotRefundable, "refunded", "", at)
+}
+
+func (o *Order) move(to Status, t event.Type, refusal fault.Code, done, reason string, at time.Time) error {
+	if o.Status == to {
+		return nil
+	}
+	if !slices.Contains(o.NextStatuses(), to) {
+		why := ""
+		if o.RefundRequestedAt != nil && o.Status == Paid {
+			why = " and waits for its refund"
+		}
+		return fault.New(fault.Conflict, refusal, "An order that is %s%s cannot be %s.", o.Status, why, done)
+	}
+	o.Status = to
+	o.touch(at)
+	o.record(t, at, reason)
+	return nil
+}
+
+// Loaded tells the order that it comes from a store: what it holds from here on
+// is compared with what it held then.
+func (o *Order) Loaded() *Order {
+	o.held = o.Holds()
+	return o
+}
+
+// ReturnsStock reports whether the changes since Loaded give the order's units
+// back to their stocks.
+func (o *Order) ReturnsStock() bool {
+	return o.held && (o.Status == Cancelled || o.Status == Refunded)
+}
+
+// Items returns the lines of an order that Place has just made, for its store.
+func (o *Order) Items() []Item { return o.items }
+
+// TakeEvents returns the events recorded since the last call.
+func (o *Order) TakeEvents() []event.Event { return o.events.Take() }
+
+// NotFound is the error for an order that is absent or hidden: one error, so
+// that ids cannot be probed.
+func NotFound() *fault.Error {
+	return fault.New(fault.NotFound, fault.OrderNotFound, "There is no such order.").At("id")
+}
+
+// NewNumber returns an order number: 50 random bits, such as K7M2P-Q9X4T. It
+// tells nobody how many orders there are. A store that has it already asks again.
+func NewNumber() string {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // documented never to fail
+	return NumberFrom(b)
+}
+
+// NumberFrom returns the order number that belongs to ten bytes.
+func NumberFrom(b [10]byte) string {
+	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ" // Crockford's base 32: nothing to mistake
+	for i, c := range b {
+		b[i] = alphabet[c&31]
+	}
+	return string(b[:5]) + "-" + string(b[5:])
+}
+
+func (o *Order) touch(at time.Time) { o.Version, o.UpdatedAt = o.Version+1, at }
+
+// snapshot is the order as its events show it. The note is the customer's
+// private matter and stays out.
+type snapshot struct {
+	Number    string         `json:"number"`
+	UserID    uid.User       `json:"userId"`
+	Status    Status         `json:"status"`
+	ItemCount int            `json:"itemCount"`
+	Total     string         `json:"total"`
+	Currency  string         `json:"currency"`
+	LegacyID  *string        `json:"legacyId,omitempty"`
+	Items     []itemSnapshot `json:"items,omitempty"` // of order.placed
+	Reason    string         `json:"reason,omitempty"`
+}
+
+type itemSnapshot struct {
+	SKU       string `json:"sku"`
+	Quantity  int    `json:"quantity"`
+	UnitPrice string `json:"unitPrice"`
+}
+
+func (o *Order) record(t event.Type, at time.Time, reason string) {
+	s := snapshot{o.Number, o.UserID, o.Status, o.ItemCount, o.Total.Amount(), o.Total.Currency, o.LegacyID, nil, reason}
+	for _, it := range o.items {
+		s.Items = append(s.Items, itemSnapshot{it.SKU, it.Quantity, it.UnitPrice.Amount()})
+	}
+	o.events.Record(t, string(o.ID), o.Version, s, at, string(o.UserID))
+}
+
+func errSoldOut(i int, sku string) error {
+	return errLine(fault.Conflict, fault.StockInsufficient, i, "quantity", "There is not enough of %s left.", sku)
+}
+
+func errLine(k fault.Kind, c fault.Code, line int, field, format string, args ...any) error {
+	return fault.New(k, c, format, args...).At("items", strconv.Itoa(line), field)
+}

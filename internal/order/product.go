@@ -1,0 +1,200 @@
+package order
+
+import (
+	"strings"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/money"
+	"backplane/internal/uid"
+)
+
+// Limits of products.
+const (
+	maxSKU         = 64            // characters
+	maxName        = 200           // characters
+	maxDescription = 5000          // characters
+	maxStock       = 1_000_000_000 // units; fits GraphQL's Int
+)
+
+// Product is something that can be ordered. How much of it there is, is a Stock
+// of its own: selling does not change the product.
+type Product struct {
+	ID          uid.Product
+	SKU         string // stock keeping unit: the name that orders use; unique, case counts
+	Name        string
+	Description string
+	Price       money.Money
+	Active      bool    // may be ordered, and is shown to everybody
+	LegacyID    *string // its id in the system before
+	Version     int     // raised by each change
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	events      event.Recorder
+}
+
+// Stock is how much of a product can still be ordered.
+type Stock struct {
+	ProductID uid.Product
+	Quantity  int // units; never negative
+	Version   int // raised by each change, sales included
+	UpdatedAt time.Time
+}
+
+// ProductInput describes a new product.
+type ProductInput struct {
+	SKU         string
+	Name        string
+	Description string
+	Price       money.Money
+	Stock       int
+	Active      bool
+	LegacyID    *string
+}
+
+// NewProduct returns a new product with its stock and records product.created.
+func NewProduct(in ProductInput, at time.Time) (*Product, *Stock, error) {
+	p := &Product{ID: uid.NewProduct(at), Version: 1, CreatedAt: at, UpdatedAt: at}
+	err := p.set(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	if in.Stock < 0 || in.Stock > maxStock {
+		return nil, nil, errStock().At("stock")
+	}
+	p.record(event.ProductCreated, at)
+	return p, &Stock{ProductID: p.ID, Quantity: in.Stock, Version: 1, UpdatedAt: at}, nil
+}
+
+// ProductChange is an update of a product. Fields that are not set stay.
+type ProductChange struct {
+	SKU         input.Field[string]
+	Name        input.Field[string]
+	Description input.Field[string]
+	Price       input.Field[money.Money]
+	Active      input.Field[bool]
+	LegacyID    input.Field[*string]
+}
+
+// Apply applies the change and records product.updated, or does nothing if
+// nothing would change. Orders already placed keep their prices.
+func (p *Product) Apply(c ProductChange, at time.Time) error {
+	in := p.input()
+	overwrite(&in.SKU, c.SKU)
+	overwrite(&in.Name, c.Name)
+	overwrite(&in.Description, c.Description)
+	overwrite(&in.Price, c.Price)
+	overwrite(&in.Active, c.Active)
+	overwrite(&in.LegacyID, c.LegacyID)
+	before := p.snapshot()
+	if err := p.set(in); err != nil {
+		return err
+	}
+	if p.snapshot() == before {
+		return nil
+	}
+	p.Version, p.UpdatedAt = p.Version+1, at
+	p.record(event.ProductUpdated, at)
+	return nil
+}
+
+// Adjust adds by units to the stock, or takes them away, and records
+// product.stock_changed. Stock never goes below zero: STOCK_INSUFFICIENT.
+func (p *Product) Adjust(s *Stock, by int, at time.Time) error {
+	switch {
+	case by == 0 || by > maxStock || by < -maxStock:
+		return fault.New(fault.Invalid, fault.StockInvalid, "Adjust the stock by at least one unit, and by at most %d.", maxStock).At("by")
+	case s.Quantity+by < 0:
+		return fault.New(fault.Conflict, fault.StockInsufficient, "There are only %d units of %s.", s.Quantity, p.SKU).At("by")
+	case s.Quantity+by > maxStock:
+		return errStock().At("by")
+	}
+	s.Quantity, s.Version, s.UpdatedAt = s.Quantity+by, s.Version+1, at
+	p.events.Record(event.ProductStockChanged, string(p.ID), p.Version, stockSnapshot{p.SKU, s.Quantity, s.Version, by}, at)
+	return nil
+}
+
+// TakeEvents returns the events recorded since the last call.
+func (p *Product) TakeEvents() []event.Event { return p.events.Take() }
+
+// ProductNotFound is the error for a product that is absent or hidden.
+func ProductNotFound() *fault.Error {
+	return fault.New(fault.NotFound, fault.ProductNotFound, "There is no such product.").At("id")
+}
+
+func (p *Product) input() ProductInput {
+	return ProductInput{p.SKU, p.Name, p.Description, p.Price, 0, p.Active, p.LegacyID}
+}
+
+// set checks the input, all of it but the stock, and takes it over.
+func (p *Product) set(in ProductInput) error {
+	if err := checkSKU(in.SKU); err != nil {
+		return err
+	}
+	name, err := input.Line("name", in.Name, maxName)
+	if err != nil {
+		return err
+	}
+	description, err := input.Text("description", in.Description, maxDescription)
+	if err != nil {
+		return err
+	}
+	if in.LegacyID != nil {
+		if err := input.LegacyID(*in.LegacyID); err != nil {
+			return err
+		}
+	}
+	p.SKU, p.Name, p.Description, p.Price, p.Active, p.LegacyID = in.SKU, name, description, in.Price, in.Active, in.LegacyID
+	return nil
+}
+
+func checkSKU(s string) error {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' }
+	if s == "" || len(s) > maxSKU || strings.ContainsFunc(s, odd) {
+		return fault.New(fault.Invalid, fault.SKUInvalid, "A SKU is 1 to %d printable ASCII characters without spaces.", maxSKU).At("sku")
+	}
+	return nil
+}
+
+func errStock() *fault.Error {
+	return fault.New(fault.Invalid, fault.StockInvalid, "A stock is from 0 to %d units.", maxStock)
+}
+
+func overwrite[T any](dst *T, f input.Field[T]) {
+	if f.Set {
+		*dst = f.Value
+	}
+}
+
+// productSnapshot is the product as its events show it. It is comparable: two
+// equal snapshots are the same product to everybody.
+type productSnapshot struct {
+	SKU         string `json:"sku"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Price       string `json:"price"`
+	Currency    string `json:"currency"`
+	Active      bool   `json:"active"`
+	LegacyID    string `json:"legacyId,omitempty"`
+}
+
+func (p *Product) snapshot() productSnapshot {
+	s := productSnapshot{p.SKU, p.Name, p.Description, p.Price.Amount(), p.Price.Currency, p.Active, ""}
+	if p.LegacyID != nil {
+		s.LegacyID = *p.LegacyID
+	}
+	return s
+}
+
+type stockSnapshot struct {
+	SKU          string `json:"sku"`
+	Stock        int    `json:"stock"`
+	StockVersion int    `json:"stockVersion"`
+	By           int    `json:"by"`
+}
+
+func (p *Product) record(t event.Type, at time.Time) {
+	p.events.Record(t, string(p.ID), p.Version, p.snapshot(), at)
+}

@@ -1,0 +1,267 @@
+package order
+
+import (
+	"context"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// By says how a list of orders is sorted.
+type By string
+
+// The orders of a list; ties are broken by id.
+const (
+	ByPlacedDesc By = "PLACED_AT_DESC"
+	ByPlacedAsc  By = "PLACED_AT_ASC"
+	ByTotalDesc  By = "TOTAL_DESC" // by minor units: meaningful within one currency
+	ByTotalAsc   By = "TOTAL_ASC"
+)
+
+// Filter says which orders a list shows. Nil fields filter nothing.
+type Filter struct {
+	UserID       *uid.User
+	Status       []Status // any of these
+	Number       *string
+	LegacyID     *string
+	PlacedAfter  *time.Time // at or after
+	PlacedBefore *time.Time // before
+}
+
+// Store persists orders. It is declared here, where it is used.
+//
+// Under an idempotency key that was used before, methods that write return the
+// order of the first call, as it is now, and call no function.
+type Store interface {
+	// Place reads the offers of the wants' SKUs under locks taken in one order,
+	// calls place, and commits the order it returns with its lines, the changed
+	// stocks and the events. place may run again after a conflict; it is given
+	// fresh offers each time. The customer must be an active account: else
+	// USER_NOT_FOUND or USER_NOT_ACTIVE.
+	Place(ctx context.Context, customer uid.User, wants []Want, place func(offers map[string]Offer) (*Order, error)) (*Order, error)
+	// Update loads the order under a lock, applies fn, and commits the result with
+	// the events fn recorded and the stock it gives back, or nothing if fn fails or
+	// records none. fn may run again after a conflict.
+	Update(ctx context.Context, id uid.Order, fn func(*Order) error) (*Order, error)
+	// ByIDs returns the orders that exist.
+	ByIDs(ctx context.Context, ids []uid.Order) (map[uid.Order]*Order, error)
+	// Items returns the lines of the orders, each in its order's sequence.
+	Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]Item, error)
+	// List returns a page of the orders that match.
+	List(ctx context.Context, f Filter, by By, args page.Args) (page.Page[*Order], error)
+	// ListByUsers returns for each of the users a page of their orders that match,
+	// read in one query. The filter's UserID is not used.
+	ListByUsers(ctx context.Context, users []uid.User, f Filter, by By, args page.Args) (map[uid.User]page.Page[*Order], error)
+	// Count returns how many orders match.
+	Count(ctx context.Context, f Filter) (int, error)
+}
+
+// Service is what callers may do with orders.
+type Service struct {
+	store Store
+	now   func() time.Time
+}
+
+// NewService returns a Service on the store that tells the time by now.
+func NewService(store Store, now func() time.Time) *Service { return &Service{store, now} }
+
+// PlaceInput is a request to buy.
+type PlaceInput struct {
+	Items    []Want
+	UserID   *uid.User // for whom; nil for the caller. Only STAFF and ADMIN order for others
+	Note     string
+	LegacyID *string
+}
+
+// Place places an order for the caller, or as STAFF or ADMIN for somebody else.
+func (s *Service) Place(ctx context.Context, in PlaceInput) (*Order, error) {
+	caller, err := auth.Require(ctx, auth.OrdersWrite)
+	if err != nil {
+		return nil, err
+	}
+	customer := caller.UserID
+	if in.UserID != nil {
+		customer = *in.UserID
+	}
+	if !caller.IsStaff() && !caller.Owns(customer) {
+		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only STAFF and ADMIN may order for others.").At("userId")
+	}
+	if !customer.Valid() {
+		return nil, fault.New(fault.NotFound, fault.UserNotFound, "There is no such user.").At("userId")
+	}
+	if in.LegacyID != nil && !caller.MaySetLegacyID() {
+		return nil, errLegacy()
+	}
+	if err := CheckWants(in.Items); err != nil {
+		return nil, err
+	}
+	at := s.now()
+	return s.store.Place(ctx, customer, in.Items, func(offers map[string]Offer) (*Order, error) {
+		return Place(Details{customer, in.Note, in.LegacyID}, in.Items, offers, at)
+	})
+}
+
+// Cancel cancels a pending order: one's own, or as STAFF or ADMIN anybody's.
+func (s *Service) Cancel(ctx context.Context, id uid.Order, ifVersion *int, reason string) (*Order, error) {
+	return s.change(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error { return o.Cancel(reason, at) })
+}
+
+// Ship sends a paid order on its way. STAFF and ADMIN only.
+func (s *Service) Ship(ctx context.Context, id uid.Order, ifVersion *int) (*Order, error) {
+	return s.change(ctx, id, ifVersion, staffOnly, (*Order).Ship)
+}
+
+// Deliver marks a shipped order as arrived. STAFF and ADMIN only.
+func (s *Service) Deliver(ctx context.Context, id uid.Order, ifVersion *int) (*Order, error) {
+	return s.change(ctx, id, ifVersion, staffOnly, (*Order).Deliver)
+}
+
+// RequestRefund asks for the money of a paid order back: customers for their
+// own until it ships, STAFF and ADMIN for any and also later.
+func (s *Service) RequestRefund(ctx context.Context, id uid.Order, ifVersion *int, reason string) (*Order, error) {
+	caller := auth.From(ctx)
+	return s.change(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error {
+		if !caller.IsStaff() && o.Status != Paid && o.RefundRequestedAt == nil {
+			return fault.New(fault.Conflict, fault.OrderNotRefundable, "You can ask for a refund of an order that is PAID and not shipped; this one is %s.", o.Status)
+		}
+		return o.RequestRefund(reason, at)
+	})
+}
+
+// change loads the order, checks that the caller may see and change it, and
+// that it has the expected version, and applies fn.
+func (s *Service) change(ctx context.Context, id uid.Order, ifVersion *int, allowed permission, fn func(*Order, time.Time) error) (*Order, error) {
+	caller, err := auth.Require(ctx, auth.OrdersWrite)
+	if err != nil {
+		return nil, err
+	}
+	if !id.Valid() {
+		return nil, NotFound()
+	}
+	at := s.now()
+	return s.store.Update(ctx, id, func(o *Order) error {
+		if err := allowed(caller, o); err != nil {
+			return err
+		}
+		if err := input.IfVersion(ifVersion, o.Version, o); err != nil {
+			return err
+		}
+		return fn(o, at)
+	})
+}
+
+// permission says whether the caller may change the order.
+type permission func(caller *auth.Principal, o *Order) error
+
+func ownerOrStaff(caller *auth.Principal, o *Order) error {
+	if !caller.IsStaff() && !caller.Owns(o.UserID) {
+		return NotFound()
+	}
+	return nil
+}
+
+func staffOnly(caller *auth.Principal, o *Order) error {
+	if err := ownerOrStaff(caller, o); err != nil {
+		return err
+	}
+	if !caller.IsStaff() {
+		return fault.New(fault.Forbidden, fault.AccessDenied, "This needs the role STAFF or ADMIN.")
+	}
+	return nil
+}
+
+// ByIDs returns those of the orders that exist and that the caller may see.
+func (s *Service) ByIDs(ctx context.Context, ids []uid.Order) (map[uid.Order]*Order, error) {
+	caller := auth.From(ctx)
+	ids = wellFormed(ids)
+	if !caller.May(auth.OrdersRead) || len(ids) == 0 {
+		return nil, nil
+	}
+	found, err := s.store.ByIDs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	seen := make(map[uid.Order]*Order, len(found))
+	for id, o := range found {
+		if caller.MaySee(o.UserID, auth.OrdersRead) {
+			seen[id] = o
+		}
+	}
+	return seen, nil
+}
+
+// Items returns the lines of orders that the caller has been shown: who may see
+// an order may see its lines.
+func (s *Service) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]Item, error) {
+	return s.store.Items(ctx, ids)
+}
+
+// List returns a page of the orders that the caller may see: STAFF and ADMIN
+// all, others their own.
+func (s *Service) List(ctx context.Context, f Filter, by By, args page.Args) (page.Page[*Order], error) {
+	f, none, err := visible(ctx, f)
+	if err != nil || none {
+		return page.Page[*Order]{}, err
+	}
+	return s.store.List(ctx, f, by, args)
+}
+
+// ListByUsers is List for many users at once, for one page of each. Users whose
+// orders the caller may not see have none.
+func (s *Service) ListByUsers(ctx context.Context, users []uid.User, f Filter, by By, args page.Args) (map[uid.User]page.Page[*Order], error) {
+	caller := auth.From(ctx)
+	var seen []uid.User
+	for _, id := range users {
+		if caller.MaySee(id, auth.OrdersRead) {
+			seen = append(seen, id)
+		}
+	}
+	if len(seen) == 0 {
+		return nil, nil
+	}
+	return s.store.ListByUsers(ctx, seen, f, by, args)
+}
+
+// Count returns how many orders List would show on all its pages.
+func (s *Service) Count(ctx context.Context, f Filter) (int, error) {
+	f, none, err := visible(ctx, f)
+	if err != nil || none {
+		return 0, err
+	}
+	return s.store.Count(ctx, f)
+}
+
+// visible narrows a filter to what the caller may see; none says that this is
+// nothing.
+func visible(ctx context.Context, f Filter) (_ Filter, none bool, err error) {
+	caller, err := auth.Require(ctx, auth.OrdersRead)
+	if err != nil {
+		return f, true, err
+	}
+	if caller.IsStaff() {
+		return f, false, nil
+	}
+	if f.UserID != nil && !caller.Owns(*f.UserID) {
+		return f, true, nil
+	}
+	f.UserID = &caller.UserID
+	return f, false, nil
+}
+
+func wellFormed[ID interface{ Valid() bool }](ids []ID) []ID {
+	var ok []ID
+	for _, id := range ids {
+		if id.Valid() {
+			ok = append(ok, id)
+		}
+	}
+	return ok
+}
+
+func errLegacy() error {
+	return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN or an API key with the scope %s may set a legacy id.", auth.LegacyWrite).At("legacyId")
+}
