@@ -1,0 +1,65 @@
+package session
+
+import (
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/uid"
+)
+
+// UseInterval is the least time between two changes of LastUsedAt of one key.
+const UseInterval = time.Minute
+
+// APIKey lets a program act as a user, within scopes and until a date.
+type APIKey struct {
+	ID         uid.APIKey
+	UserID     uid.User // whom it acts as
+	Name       string
+	Scopes     []auth.Scope // in the order of auth.Scopes
+	Hash       []byte       // SHA-256 of the secret, which is random enough for a plain hash
+	Version    int          // raised by each change but use
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	ExpiresAt  time.Time
+	LastUsedAt *time.Time // to the minute
+	RevokedAt  *time.Time
+	events     event.Recorder
+}
+
+// Live reports whether the key is neither revoked nor expired at the time.
+func (k *APIKey) Live(at time.Time) bool { return k.RevokedAt == nil && at.Before(k.ExpiresAt) }
+
+// Revoke ends the key and records api_key.revoked; on a revoked key it does
+// nothing.
+func (k *APIKey) Revoke(at time.Time) {
+	if k.RevokedAt != nil {
+		return
+	}
+	k.RevokedAt = &at
+	k.Version, k.UpdatedAt = k.Version+1, at
+	k.record(event.APIKeyRevoked, at)
+}
+
+// TakeEvents returns the events recorded since the last call.
+func (k *APIKey) TakeEvents() []event.Event { return k.events.Take() }
+
+// KeyNotFound is the error for an API key that is absent or hidden: one error,
+// so that ids cannot be probed.
+func KeyNotFound() *fault.Error {
+	return fault.New(fault.NotFound, fault.APIKeyNotFound, "There is no such API key.").At("id")
+}
+
+// keySnapshot is the key as its events show it.
+type keySnapshot struct {
+	UserID    uid.User     `json:"userId"`
+	Name      string       `json:"name"`
+	Scopes    []auth.Scope `json:"scopes"`
+	ExpiresAt time.Time    `json:"expiresAt"`
+	RevokedAt *time.Time   `json:"revokedAt"`
+}
+
+func (k *APIKey) record(t event.Type, at time.Time) {
+	k.events.Record(t, string(k.ID), k.Version, keySnapshot{k.UserID, k.Name, k.Scopes, k.ExpiresAt, k.RevokedAt}, at, string(k.UserID))
+}

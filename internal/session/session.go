@@ -1,0 +1,85 @@
+// Package session owns how a caller proves who it is: passwords, sessions with
+// their tokens, API keys and the keys that sign.
+//
+// A session is born from a password and lives in one row. Its refresh token is
+// computed from that row and a secret, so that the database holds nothing that
+// could be used to sign in; each use raises the session's generation, and a
+// generation that comes back too late ends the session. Access tokens are signed
+// and say who calls in which session, never what the caller may do: roles are
+// read from the database, at most a second old, as is whether the session is
+// still good. Without the database nobody is let in.
+//
+// Whoever owns accounts creates them; this package only reads them, and writes
+// their credentials.
+package session
+
+import (
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/uid"
+)
+
+// Session is one sign-in of a user, until it is ended or expires.
+type Session struct {
+	ID         uid.Session
+	UserID     uid.User
+	Address    string // IP address it was opened from; may be empty
+	UserAgent  string // program it was opened with, as it named itself; may be empty
+	Generation int    // of the refresh token that is good now; the first is 1
+	Nonce      []byte // 16 random bytes that its refresh tokens depend on
+	Version    int    // raised by each change
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	LastUsedAt time.Time // when it was opened or its refresh token was last exchanged for the next
+	ExpiresAt  time.Time // moves with each refresh, up to a limit
+	RevokedAt  *time.Time
+	Current    bool // whether it is the caller's own, told on reading; never stored
+	events     event.Recorder
+}
+
+// Live reports whether the session is neither revoked nor expired at the time.
+func (s *Session) Live(at time.Time) bool { return s.RevokedAt == nil && at.Before(s.ExpiresAt) }
+
+// Reason says why a session ended.
+type Reason string
+
+// The reasons.
+const (
+	SignedOut       Reason = "SIGNED_OUT"
+	Revoked         Reason = "REVOKED"          // by its owner from elsewhere, or by an ADMIN
+	PasswordChanged Reason = "PASSWORD_CHANGED" // in another session
+	TokenReused     Reason = "TOKEN_REUSED"     // a refresh token came back: it may have been stolen
+	TooMany         Reason = "TOO_MANY"         // the user opened more sessions than one may have
+)
+
+// Revoke ends the session and records session.revoked; on an ended session it
+// does nothing.
+func (s *Session) Revoke(why Reason, at time.Time) {
+	if !s.Live(at) {
+		return
+	}
+	s.RevokedAt = &at
+	s.touch(at)
+	s.events.Record(event.SessionRevoked, string(s.ID), s.Version, snapshot{s.UserID, s.CreatedAt, at, why}, at, string(s.UserID))
+}
+
+// TakeEvents returns the events recorded since the last call.
+func (s *Session) TakeEvents() []event.Event { return s.events.Take() }
+
+// NotFound is the error for a session that is absent or hidden: one error, so
+// that ids cannot be probed.
+func NotFound() *fault.Error {
+	return fault.New(fault.NotFound, fault.SessionNotFound, "There is no such session.").At("id")
+}
+
+func (s *Session) touch(at time.Time) { s.Version, s.UpdatedAt = s.Version+1, at }
+
+// snapshot is the session as its events show it: not from where it was used.
+type snapshot struct {
+	UserID    uid.User  `json:"userId"`
+	CreatedAt time.Time `json:"createdAt"`
+	RevokedAt time.Time `json:"revokedAt"`
+	Reason    Reason    `json:"reason"`
+}
