@@ -35,6 +35,7 @@ const (
 	TooManyAliases         Code = "TOO_MANY_ALIASES"
 	TooManyRootFields      Code = "TOO_MANY_ROOT_FIELDS"
 	TooManyDirectives      Code = "TOO_MANY_DIRECTIVES"
+	TooManyOperations      Code = "TOO_MANY_OPERATIONS"
 	TooComplex             Code = "TOO_COMPLEX"
 	TooManyErrors          Code = "TOO_MANY_ERRORS"
 	ResponseTooLarge       Code = "RESPONSE_TOO_LARGE"
@@ -107,7 +108,7 @@ func Codes() []Code {
 		InternalError, BadInput, Unauthorized, AccessDenied, RateLimited, ServiceUnavailable, ServerBusy, RequestTimeout, RequestCancelled,
 		BadRequest, ParseFailed, ValidationFailed, OperationUnresolvable, PersistedQueryNotFound, PersistedQueryMismatch,
 		IntrospectionDisabled, BodyTooLarge, TooManyTokens, TooManyFields, TooManyFragments, FragmentsTooDeep, TooDeep, TooManyAliases,
-		TooManyRootFields, TooManyDirectives, TooComplex, TooManyErrors, ResponseTooLarge,
+		TooManyRootFields, TooManyDirectives, TooManyOperations, TooComplex, TooManyErrors, ResponseTooLarge,
 		PageSizeInvalid, CursorInvalid, VersionConflict, LegacyIDInvalid, LegacyIDTaken,
 		IdempotencyKeyInvalid, IdempotencyKeyReused, IdempotencyInFlight,
 		UserNotFound, UserNotActive, UsernameInvalid, UsernameTaken, EmailInvalid, EmailTaken, LastAdmin,

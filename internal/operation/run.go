@@ -1,0 +1,101 @@
+package operation
+
+import (
+	"context"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"backplane/internal/fault"
+)
+
+// Run executes a query or mutation and returns its response, never nil. The
+// context that resolvers get ends after Limits.Time.
+func (x *Executor) Run(ctx context.Context, op *Operation) *graphql.Response {
+	ctx, cancel := context.WithTimeout(ctx, x.limits.Time)
+	defer cancel()
+	if op.Kind() == ast.Subscription {
+		return x.failed(ctx, fault.New(fault.Invalid, fault.BadRequest, "A subscription needs a transport that streams."))
+	}
+	resp := x.Stream(ctx, op)(ctx)
+	if resp == nil {
+		return x.failed(ctx, context.Cause(ctx))
+	}
+	if len(resp.Data) > x.limits.Response {
+		return x.failed(ctx, fault.New(fault.Invalid, fault.ResponseTooLarge,
+			"The response is larger than %d bytes: ask for fewer fields or shorter lists.", x.limits.Response))
+	}
+	return resp
+}
+
+// Stream starts the operation and returns what yields its responses: one for a
+// query or mutation, one per event for a subscription, then nil. It sets no
+// time limit; the operation lives until ctx ends. The handler must be called
+// with ctx or a child of it, by one goroutine at a time.
+func (x *Executor) Stream(ctx context.Context, op *Operation) graphql.ResponseHandler {
+	opCtx := &graphql.OperationContext{
+		RawQuery:               op.request.Query,
+		Variables:              op.variables,
+		OperationName:          op.request.OperationName,
+		Doc:                    op.document.ast,
+		Operation:              op.definition,
+		Extensions:             op.request.Extensions,
+		DisableIntrospection:   x.cfg.DisableIntrospection,
+		RecoverFunc:            recovered,
+		ResolverMiddleware:     x.cfg.AroundField,
+		RootResolverMiddleware: x.cfg.AroundRootField,
+	}
+	ctx = graphql.WithOperationContext(ctx, opCtx)
+	start := x.withPresenter(ctx)
+	responses := x.guard(start, x.schema.Exec)
+	if errs := graphql.GetErrors(start); errs != nil {
+		return graphql.OneShot(&graphql.Response{Errors: errs})
+	}
+	return func(callCtx context.Context) *graphql.Response {
+		if callCtx.Err() != nil {
+			return nil
+		}
+		return x.next(graphql.WithOperationContext(callCtx, opCtx), responses)
+	}
+}
+
+// next yields one response with its errors, under a presenter of its own.
+func (x *Executor) next(ctx context.Context, responses graphql.ResponseHandler) (resp *graphql.Response) {
+	ctx = x.withPresenter(ctx)
+	defer func() {
+		if r := recover(); r != nil {
+			resp = x.failed(ctx, recovered(ctx, r))
+		}
+	}()
+	return x.cfg.AroundResponse(ctx, func(ctx context.Context) *graphql.Response {
+		resp := responses(ctx)
+		if resp == nil {
+			return nil
+		}
+		resp.Errors = append(resp.Errors, graphql.GetErrors(ctx)...)
+		resp.Extensions = graphql.GetExtensions(ctx)
+		return resp
+	})
+}
+
+// guard starts the schema; a panic in it becomes a response.
+func (x *Executor) guard(ctx context.Context, exec func(context.Context) graphql.ResponseHandler) (h graphql.ResponseHandler) {
+	defer func() {
+		if r := recover(); r != nil {
+			h = graphql.OneShot(x.failed(ctx, recovered(ctx, r)))
+		}
+	}()
+	return exec(ctx)
+}
+
+func (x *Executor) withPresenter(ctx context.Context) context.Context {
+	p := &presenter{log: x.log, limit: x.limits.Errors, logged: map[string]bool{}}
+	return graphql.WithResponseContext(ctx, p.present, recovered)
+}
+
+// failed is the response of an operation that ended without one.
+func (x *Executor) failed(ctx context.Context, err error) *graphql.Response {
+	ctx = x.withPresenter(ctx)
+	graphql.AddError(ctx, err)
+	return &graphql.Response{Errors: graphql.GetErrors(ctx)}
+}
