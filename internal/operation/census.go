@@ -13,6 +13,7 @@ import (
 type census struct {
 	limits                      Limits
 	fields, aliases, directives int
+	nodes                       int // fields, values, fragments and so on: what takes memory
 	introspects                 bool
 	err                         error
 }
@@ -43,6 +44,7 @@ func (c *census) selection(set ast.SelectionSet) {
 		if c.err != nil {
 			return
 		}
+		c.nodes++
 		switch sel := sel.(type) {
 		case *ast.Field:
 			c.field(sel)
@@ -106,6 +108,7 @@ func (c *census) value(v *ast.Value, depth int) {
 	if v == nil || c.err != nil {
 		return
 	}
+	c.nodes++
 	c.check(fault.TooDeep, depth, c.limits.Depth, "levels in a value")
 	switch v.Kind {
 	case ast.StringValue, ast.BlockValue:

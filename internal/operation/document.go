@@ -19,11 +19,12 @@ type document struct {
 	ast       *ast.QueryDocument
 	fragments map[string]*ast.FragmentDefinition
 	shapes    map[*ast.OperationDefinition]shape
+	bytes     int64 // about what it takes in memory
 }
 
-// nodeBytes is about what one character of a document takes once parsed; it
-// was measured on documents of plain fields, where it is highest.
-const nodeBytes = 60
+// nodeBytes is about what a field or value takes once parsed, with its
+// positions and its share of slices.
+const nodeBytes = 400
 
 // document returns the prepared document of the text, from the cache if it was
 // seen before. Only valid documents are kept.
@@ -36,7 +37,7 @@ func (x *Executor) document(query string) (*document, *Refusal) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	x.documents.put(string(key[:]), doc, int64(len(query)*nodeBytes))
+	x.documents.put(string(key[:]), doc, doc.bytes)
 	return doc, nil
 }
 
@@ -56,7 +57,7 @@ func (x *Executor) load(query string) (*document, *Refusal) {
 	if err != nil {
 		return nil, refuse(stageOf(err), err)
 	}
-	doc := &document{parsed, expanded.fragments, shapes}
+	doc := &document{parsed, expanded.fragments, shapes, int64(len(query) + count.nodes*nodeBytes)}
 	if errs := x.rules.validate(x.schema.Schema(), doc, x.limits); len(errs) > 0 {
 		return nil, &Refusal{StageValidate, errs}
 	}

@@ -11,10 +11,10 @@ import (
 // Limits bounds what one request may ask for. Zero means the default. All but
 // Errors, Response and Time hold before a document is validated or run.
 type Limits struct {
-	Tokens         int           // lexical tokens of the document; default 8,000
+	Tokens         int           // lexical tokens of the document; default 10,000
 	Operations     int           // operations in the document; default 50
-	Fields         int           // fields as written in the document; default 2,000
-	ExpandedFields int           // fields of all operations, each spread counted as what it spreads; default 10,000
+	Fields         int           // fields as written in the document; default 3,000
+	ExpandedFields int           // fields of all operations, each spread counted as what it spreads; default 15,000
 	Fragments      int           // fragment definitions; default 200
 	FragmentDepth  int           // fragments that spread fragments, the longest chain; default 20
 	Depth          int           // levels of fields of the expanded operation, and of a list or object value; default 20
@@ -39,10 +39,10 @@ func (l Limits) withDefaults() (Limits, error) {
 		value    *int
 		fallback int
 	}{
-		{"tokens", &l.Tokens, 8_000},
+		{"tokens", &l.Tokens, 10_000},
 		{"operations", &l.Operations, 50},
-		{"fields", &l.Fields, 2_000},
-		{"expanded fields", &l.ExpandedFields, 10_000},
+		{"fields", &l.Fields, 3_000},
+		{"expanded fields", &l.ExpandedFields, 15_000},
 		{"fragments", &l.Fragments, 200},
 		{"fragment depth", &l.FragmentDepth, 20},
 		{"depth", &l.Depth, 20},
