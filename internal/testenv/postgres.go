@@ -13,7 +13,7 @@ import (
 	"backplane/internal/testenv/local"
 )
 
-var postgres = server(PostgresURL, local.Postgres)
+var postgres = server(local.PostgresURL, local.Postgres)
 
 // Postgres returns the URL of a new, empty database on a real PostgreSQL. It is
 // dropped after the test, with whatever connections are still open then.
@@ -25,7 +25,7 @@ func Postgres(t testing.TB) string {
 	}
 	u, err := url.Parse(admin)
 	if err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
-		t.Fatalf("%s must be a URL like postgres://user@host/database: %v", PostgresURL, err)
+		t.Fatalf("%s must be a URL like postgres://user@host/database: %v", local.PostgresURL, err)
 	}
 	name := "test_" + strings.ToLower(rand.Text())
 	if err := createDatabase(t.Context(), admin, name); err != nil {

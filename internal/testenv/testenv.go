@@ -2,7 +2,7 @@
 // and Redis, and the built server as a process of its own.
 //
 // The servers come from the environment (BACKPLANE_TEST_POSTGRES_URL and
-// BACKPLANE_TEST_REDIS_URL, which package run sets) or are started privately
+// BACKPLANE_TEST_REDIS_URL, which the program in run sets) or are started privately
 // from installed binaries, once per test process. A test whose server is not to
 // be had is left out, in words that the run repeats at its end; with CI=true it
 // fails, so that nothing goes untested unnoticed.
@@ -12,45 +12,46 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"backplane/internal/testenv/local"
 )
 
-// The environment that a run of the tests may bring along.
-const (
-	PostgresURL = "BACKPLANE_TEST_POSTGRES_URL" // of a user that may create databases
-	RedisURL    = "BACKPLANE_TEST_REDIS_URL"
-	LeftOut     = "BACKPLANE_TEST_LEFT_OUT" // file to which each test that is left out adds a line
-)
-
 // LeaveOut skips the test because what it needs is missing, and says so at the
-// end of the run. In CI it fails the test instead. How is the reason.
-func LeaveOut(t testing.TB, what string, how error) {
+// end of the run. In CI it fails the test instead. Why says how that is known.
+func LeaveOut(t testing.TB, what string, why error) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing, and CI leaves nothing out: %v", what, how)
+		t.Fatalf("%s is missing, and CI leaves nothing out: %v", what, why)
 	}
-	if err := noteLeftOut(fmt.Sprintf("%s: needs %s: %v\n", t.Name(), what, how)); err != nil {
+	if err := noteLeftOut(t.Name(), fmt.Sprintf("%s is missing: %v", what, why)); err != nil {
 		t.Fatalf("note that %s is missing: %v", what, err)
 	}
-	t.Skipf("left out, as %s is missing (make services brings it): %v", what, how)
+	t.Skipf("left out, as %s is missing: %v", what, why)
 }
 
-func noteLeftOut(line string) error {
-	path := os.Getenv(LeftOut)
+// noteLeftOut adds a line for the end of the run, if there is to be one: package,
+// test and reason. Other test binaries add theirs at the same time; appending
+// keeps lines whole.
+func noteLeftOut(test, reason string) error {
+	path := os.Getenv(local.LeftOut)
 	if path == "" {
 		return nil
 	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	dir, err := os.Getwd() // tests run in the directory of their package
 	if err != nil {
 		return err
 	}
-	if _, err := f.WriteString(line); err != nil {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
 		return err
 	}
-	return f.Close()
+	defer f.Close()
+	_, err = fmt.Fprintf(f, "%s\t%s\t%s\n", filepath.Base(dir), test, strings.Join(strings.Fields(reason), " "))
+	return err
 }
 
 // Node returns the path of Node.js; without it the test is left out.

@@ -18,6 +18,14 @@ import (
 	"time"
 )
 
+// The environment variables by which a run of the tests tells each test binary
+// what it has prepared.
+const (
+	PostgresURL = "BACKPLANE_TEST_POSTGRES_URL" // of a user that may create databases
+	RedisURL    = "BACKPLANE_TEST_REDIS_URL"    // of a user that may flush databases
+	LeftOut     = "BACKPLANE_TEST_LEFT_OUT"     // file to which each test that is left out adds a line
+)
+
 // ErrMissing says that a server's binaries are not installed.
 var ErrMissing = errors.New("not installed")
 

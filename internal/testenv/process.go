@@ -1,0 +1,213 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"backplane/internal/testenv/local"
+)
+
+// How long a process may take; each is generous, so that only a hang fails.
+const (
+	readyLimit = 60 * time.Second // from start to an answer on /readyz
+	stopLimit  = 30 * time.Second // from SIGTERM to the end
+)
+
+// Process is the built server, running as a process of its own. It ends with
+// its test, whose log gets its output if the test failed. Its methods are for
+// the goroutine of the test.
+type Process struct {
+	BaseURL string // without a slash at the end; the same after a restart
+	Dir     string // its working directory, where data/ lies
+
+	t     testing.TB
+	env   []string
+	out   *output
+	cmd   *exec.Cmd
+	ended chan struct{} // closed once cmd has ended
+	err   error         // how it ended; read after ended is closed
+}
+
+// Server builds the server, starts it on a free loopback port with an empty
+// directory for its data, and returns once it is ready. Each env is NAME=value;
+// of our own environment the BACKPLANE variables are not handed on.
+func Server(t testing.TB, env ...string) *Process {
+	t.Helper()
+	addr := local.Address(FreePort(t))
+	p := &Process{BaseURL: "http://" + addr, Dir: t.TempDir(), t: t, out: &output{}}
+	p.env = append(cleanEnv(), "BACKPLANE_LISTEN="+addr)
+	p.env = append(p.env, env...)
+	t.Cleanup(p.cleanup)
+	p.Start()
+	return p
+}
+
+// Binary returns the path of the server, built once per test process.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := local.TempDir("binary")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "backplane")
+	if out, err := exec.Command("go", "build", "-o", path, "backplane").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the server: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// Start starts the process, which must not be running, and waits until it is
+// ready.
+func (p *Process) Start() {
+	p.t.Helper()
+	cmd := exec.Command(Binary(p.t), "serve")
+	cmd.Dir, cmd.Env = p.Dir, p.env
+	cmd.Stdout, cmd.Stderr = p.out, p.out
+	if err := cmd.Start(); err != nil {
+		p.t.Fatalf("start the server: %v", err)
+	}
+	ended := make(chan struct{})
+	p.cmd, p.ended = cmd, ended
+	go func() {
+		defer close(ended)
+		p.err = cmd.Wait()
+	}()
+	p.awaitReady()
+}
+
+// awaitReady polls: a process that comes up gives no other sign.
+func (p *Process) awaitReady() {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), readyLimit)
+	defer cancel()
+	for !p.ready(ctx) {
+		select {
+		case <-p.ended:
+			p.t.Fatalf("the server ended instead of serving: %v", p.err)
+		case <-ctx.Done():
+			p.t.Fatalf("the server was not ready within %v", readyLimit)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (p *Process) ready(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.BaseURL+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// Kill ends the process at once, as a crash would, and waits for its end.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // it may have ended already
+	<-p.ended
+}
+
+// Stop asks the process to end and waits for it. It fails the test if the
+// process does not end in time or reports an error.
+func (p *Process) Stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.t.Fatalf("stop the server: %v", err)
+	}
+	select {
+	case <-p.ended:
+		if p.err != nil {
+			p.t.Errorf("the server ended with %v, want no error", p.err)
+		}
+	case <-time.After(stopLimit):
+		p.Kill()
+		p.t.Errorf("the server had not ended %v after SIGTERM", stopLimit)
+	}
+}
+
+// Restart stops the process, if it runs, and starts it again on the same
+// address and data.
+func (p *Process) Restart() {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	default:
+		p.Stop()
+	}
+	p.Start()
+}
+
+// Logs returns what the process has written so far, over all its starts.
+func (p *Process) Logs() string { return p.out.String() }
+
+// Run runs another command of the server with the same directory, database and
+// environment, and returns what it wrote.
+func (p *Process) Run(args ...string) (string, error) {
+	p.t.Helper()
+	cmd := exec.CommandContext(p.t.Context(), Binary(p.t), args...)
+	cmd.Dir, cmd.Env = p.Dir, p.env
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (p *Process) cleanup() {
+	if p.cmd != nil && p.cmd.Process != nil {
+		p.Kill()
+	}
+	if p.t.Failed() {
+		p.t.Logf("the server wrote:\n%s", p.Logs())
+	}
+}
+
+// cleanEnv is our environment without what configures the server.
+func cleanEnv() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "BACKPLANE_") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// output collects what a process writes while a test may read it.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+// String returns what was written so far.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}

@@ -1,0 +1,105 @@
+// Run runs a command, normally go test, with private servers at hand:
+//
+//	go run ./internal/testenv/run -- go test ./...
+//
+// It starts each server that the environment does not name, tells the command
+// where they are, and stops them when the command ends. Tests that had to be
+// left out are listed at the end. Its exit code is the command's.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"backplane/internal/testenv/local"
+)
+
+func main() {
+	command := os.Args[1:]
+	if len(command) > 0 && command[0] == "--" {
+		command = command[1:]
+	}
+	if len(command) == 0 {
+		fmt.Fprintln(os.Stderr, "usage: run -- command [argument ...]")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	code, err := run(ctx, command, os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "run the tests:", err)
+	}
+	os.Exit(code)
+}
+
+// run returns the exit code of the command, or 1 and why there is none.
+func run(ctx context.Context, command []string, out io.Writer) (int, error) {
+	leftOut, err := os.CreateTemp("", "backplane-left-out-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.Remove(leftOut.Name())
+	defer leftOut.Close()
+	env, stop := servers(out)
+	defer stop()
+	code, err := execute(ctx, command, append(env, local.LeftOut+"="+leftOut.Name()))
+	if err != nil {
+		return 1, err
+	}
+	notes, err := io.ReadAll(leftOut)
+	fmt.Fprint(out, summary(string(notes)))
+	return code, err
+}
+
+// servers starts the servers that the environment does not name and returns
+// what to add to it. A server that does not start is no error here: the tests
+// that need it try again, and then are left out or fail.
+func servers(out io.Writer) (env []string, stop func()) {
+	kinds := []struct {
+		variable string
+		start    func() (*local.Server, error)
+	}{{local.PostgresURL, local.Postgres}, {local.RedisURL, local.Redis}}
+	var started []*local.Server
+	for _, k := range kinds {
+		if os.Getenv(k.variable) != "" {
+			continue
+		}
+		s, err := k.start()
+		if err != nil {
+			fmt.Fprintln(out, "going on without a server:", err)
+			continue
+		}
+		started, env = append(started, s), append(env, k.variable+"="+s.URL)
+	}
+	return env, func() {
+		for _, s := range started {
+			s.Stop()
+		}
+	}
+}
+
+// execute runs the command in a process group of its own, so that an interrupt
+// reaches all of it, and reaches it before its servers are gone.
+func execute(ctx context.Context, command, env []string) (int, error) {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 10 * time.Second
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return max(exit.ExitCode(), 1), nil // -1 if a signal ended it
+	}
+	if err != nil {
+		return 1, fmt.Errorf("%s: %w", command[0], err)
+	}
+	return 0, nil
+}
