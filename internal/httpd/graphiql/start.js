@@ -1,0 +1,23 @@
+// Starts GraphiQL against this server. Tokens typed into the header editor stay
+// in the page: they are not written to the browser's storage.
+(function () {
+  "use strict";
+  var query = [
+    "# Press the play button, or Ctrl-Enter, to run this.",
+    "#",
+    "# To call as somebody, put a token into the Headers tab below:",
+    '#   { "Authorization": "Bearer <access token or API key>" }',
+    "",
+    "query Hello {",
+    "  __typename",
+    "}",
+    "",
+  ].join("\n");
+  var app = React.createElement(GraphiQL, {
+    fetcher: GraphiQL.createFetcher({ url: "/graphql" }),
+    defaultQuery: query,
+    defaultEditorToolsVisibility: "headers",
+    shouldPersistHeaders: false,
+  });
+  ReactDOM.createRoot(document.getElementById("graphiql")).render(app);
+})();

@@ -1,0 +1,161 @@
+// Package httpd owns what answers HTTP: the mux and its middleware, GraphQL
+// over HTTP, GraphiQL, health, and the graceful end of a server.
+//
+// A request passes a request id, the access log, recovery from panics, headers
+// and compression before it reaches its route. Its size, the time its sender
+// may take and the number of operations at once are bounded here; what a
+// GraphQL document may ask for is bounded by package operation. No cookie is
+// ever read or set.
+package httpd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/operation"
+)
+
+// Config tunes a Server. The zero value is ready to use.
+type Config struct {
+	BodyBytes      int64          // longest request body; default 1 MiB
+	BodyTime       time.Duration  // to receive a body; default 10 s
+	HeaderBytes    int            // longest request header; default 32 KiB
+	HeaderTime     time.Duration  // to receive a header; default 5 s
+	IdleTime       time.Duration  // between two requests of a connection; default 2 min
+	WriteTime      time.Duration  // to send a response; default 30 s
+	DrainTime      time.Duration  // for requests in flight once the server stops; default 10 s
+	Operations     int            // GraphQL requests that run at once; default 256
+	QueueTime      time.Duration  // that a request waits for its turn before SERVER_BUSY; default 1 s
+	Batch          int            // operations in one array; default 0, no arrays
+	AllowedOrigins []string       // whose pages may call from a browser, "*" for all; default none but our own
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; default none
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.BodyBytes < 0 || c.HeaderBytes < 0 || c.Operations < 0 || c.Batch < 0 {
+		return c, fmt.Errorf("httpd config: sizes and counts must not be negative: %+v", c)
+	}
+	c.BodyBytes = cmp.Or(c.BodyBytes, 1<<20)
+	c.HeaderBytes = cmp.Or(c.HeaderBytes, 32<<10)
+	c.Operations = cmp.Or(c.Operations, 256)
+	for _, d := range []struct {
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{&c.BodyTime, 10 * time.Second},
+		{&c.HeaderTime, 5 * time.Second},
+		{&c.IdleTime, 2 * time.Minute},
+		{&c.WriteTime, 30 * time.Second},
+		{&c.DrainTime, 10 * time.Second},
+		{&c.QueueTime, time.Second},
+	} {
+		if *d.value < 0 {
+			return c, fmt.Errorf("httpd config: times must not be negative: %+v", c)
+		}
+		*d.value = cmp.Or(*d.value, d.fallback)
+	}
+	return c, nil
+}
+
+// Authenticator tells who presents a bearer token.
+type Authenticator interface {
+	// Authenticate returns the token's principal. An Unauthenticated error
+	// means that the token is not good; other errors, that nobody can say.
+	Authenticate(ctx context.Context, bearer string) (*auth.Principal, error)
+}
+
+// Deps are what a Server asks others. Nil means: nobody can sign in, always
+// ready, no keys to publish.
+type Deps struct {
+	Auth  Authenticator
+	Ready func(ctx context.Context) error // an error says what is missing, in words for an operator
+	JWKS  func() []byte                   // the public keys as a JSON Web Key Set
+}
+
+// Server serves the API. Make one with New.
+type Server struct {
+	cfg      Config
+	deps     Deps
+	exec     *operation.Executor
+	log      *slog.Logger
+	slots    chan struct{}
+	assets   map[string]asset // of GraphiQL
+	draining atomic.Bool
+	handler  http.Handler
+}
+
+// New returns a Server that serves nothing until Run is called.
+func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Server, error) {
+	if exec == nil || log == nil {
+		return nil, errors.New("httpd: executor and log are required")
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, deps: deps, exec: exec, log: log, slots: make(chan struct{}, cfg.Operations)}
+	if s.assets, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	s.handler, err = s.middleware(s.routes())
+	return s, err
+}
+
+// Handler returns what answers all requests, for a server of the caller's own.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/graphql", s.serveGraphQL)
+	mux.HandleFunc("GET /healthz", s.serveHealth)
+	mux.HandleFunc("GET /readyz", s.serveReady)
+	mux.HandleFunc("GET /.well-known/jwks.json", s.serveJWKS)
+	mux.HandleFunc("GET /{$}", s.serveGraphiQL)
+	mux.HandleFunc("GET /graphiql/{file}", s.serveAsset)
+	mux.HandleFunc("/", s.serveNothing)
+	return mux
+}
+
+// Run serves connections from the listener, which it closes, until ctx is
+// cancelled; then it lets the requests in flight end, for at most DrainTime,
+// and returns nil. It returns an error if it can no longer accept connections.
+func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx)) // requests outlive ctx by the drain time
+	defer cancel()
+	srv := &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: s.cfg.HeaderTime,
+		IdleTimeout:       s.cfg.IdleTime,
+		MaxHeaderBytes:    s.cfg.HeaderBytes,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	return s.drain(srv, base)
+}
+
+func (s *Server) drain(srv *http.Server, base context.Context) error {
+	s.draining.Store(true)
+	ctx, cancel := context.WithTimeout(base, s.cfg.DrainTime)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		s.log.WarnContext(base, "requests were cut at the end of the drain time", "error", err)
+		_ = srv.Close() // its listener is closed already; what is left to fail is ours to cut
+	}
+	return nil
+}

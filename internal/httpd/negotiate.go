@@ -1,0 +1,92 @@
+package httpd
+
+import (
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"backplane/internal/fault"
+	"backplane/internal/operation"
+)
+
+// mediaType is a media type that GraphQL responses are sent as.
+type mediaType string
+
+const (
+	mediaJSON    mediaType = "application/json"                  // statuses say how HTTP went
+	mediaGraphQL mediaType = "application/graphql-response+json" // statuses say how the operation went
+)
+
+// refusalStatus returns the status for a request that was not run. With
+// application/json, clients that know only that type must not take a document's
+// error for one of the server or a proxy: they get 200.
+func (m mediaType) refusalStatus(stage operation.Stage) int {
+	if m == mediaJSON && stage != operation.StageRequest {
+		return http.StatusOK
+	}
+	return http.StatusBadRequest
+}
+
+// negotiate returns the media type that the client wants most, or a 406.
+func negotiate(r *http.Request) (mediaType, error) {
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	if strings.TrimSpace(accept) == "" {
+		return mediaJSON, nil
+	}
+	best, quality := mediaType(""), 0.0
+	for _, part := range strings.Split(accept, ",") {
+		m, q := acceptable(part)
+		if q > quality {
+			best, quality = m, q
+		}
+	}
+	if best == "" {
+		return "", httpError{http.StatusNotAcceptable, fault.New(fault.Invalid, fault.BadRequest,
+			"This endpoint answers with application/graphql-response+json or application/json."), nil}
+	}
+	return best, nil
+}
+
+// acceptable returns what one part of an Accept header asks for and how much;
+// zero for what we do not have.
+func acceptable(part string) (mediaType, float64) {
+	name, params, err := mime.ParseMediaType(part)
+	if err != nil || !utf8Charset(params) {
+		return "", 0
+	}
+	q := 1.0
+	if s, ok := params["q"]; ok {
+		if q, err = strconv.ParseFloat(s, 64); err != nil || q < 0 || q > 1 {
+			return "", 0
+		}
+	}
+	switch name {
+	case string(mediaGraphQL):
+		return mediaGraphQL, q
+	case string(mediaJSON), "application/*", "*/*":
+		return mediaJSON, q
+	}
+	return "", 0
+}
+
+func utf8Charset(params map[string]string) bool {
+	charset, ok := params["charset"]
+	return !ok || strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "utf8")
+}
+
+// checkContentType returns a 415 unless the body is plain JSON. Browsers send
+// no other site's JSON without asking first, which forms and text do.
+func checkContentType(r *http.Request) error {
+	name, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	encoding := r.Header.Get("Content-Encoding")
+	switch {
+	case err != nil || name != string(mediaJSON) || !utf8Charset(params) || len(r.Header.Values("Content-Type")) != 1:
+		return httpError{http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest,
+			"The request must have the content type application/json, in UTF-8."), nil}
+	case encoding != "" && !strings.EqualFold(encoding, "identity"):
+		return httpError{http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest,
+			"The request body must not be compressed."), nil}
+	}
+	return nil
+}
