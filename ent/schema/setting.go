@@ -1,0 +1,45 @@
+package schema
+
+import (
+	"entgo.io/ent"
+	"entgo.io/ent/schema/field"
+	"entgo.io/ent/schema/index"
+)
+
+// IdempotencyKey holds the schema of calls that were made under a key.
+type IdempotencyKey struct{ ent.Schema }
+
+// Fields of IdempotencyKey.
+func (IdempotencyKey) Fields() []ent.Field {
+	return []ent.Field{
+		field.Int64("id"),
+		field.String("scope").Immutable(), // whose key it is: a user's id
+		field.String("key").Immutable(),
+		field.Bytes("fingerprint"),
+		field.String("object_id"), // what the call made or changed
+		field.Int("object_version"),
+		field.Time("created_at"),
+		field.Time("expires_at"),
+	}
+}
+
+// Indexes of IdempotencyKey.
+func (IdempotencyKey) Indexes() []ent.Index {
+	return []ent.Index{
+		index.Fields("scope", "key").Unique(),
+		index.Fields("expires_at"),
+	}
+}
+
+// Setting holds the schema of the installation's few values: counters, locks
+// and sealed secrets, by name.
+type Setting struct{ ent.Schema }
+
+// Fields of Setting.
+func (Setting) Fields() []ent.Field {
+	return []ent.Field{
+		field.String("id").StorageKey("name").Immutable(),
+		field.Int64("number").Default(0),
+		field.Bytes("value").Optional().Sensitive(),
+	}
+}

@@ -1,0 +1,66 @@
+package schema
+
+import (
+	"entgo.io/ent"
+	"entgo.io/ent/schema"
+	"entgo.io/ent/schema/field"
+	"entgo.io/ent/schema/index"
+
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+// User holds the schema of accounts.
+type User struct{ ent.Schema }
+
+// Fields of User.
+func (User) Fields() []ent.Field {
+	return with([]ent.Field{
+		field.String("id").GoType(uid.User("")).Immutable(),
+		field.String("username"),
+		field.String("username_key").Unique(), // folded: what makes the name unique, and sorts
+		field.String("email").Optional().Nillable(),
+		field.String("email_key").Optional().Nillable().Unique(),
+		field.String("name"),
+		field.String("roles"), // separated by commas, in the order of auth.Roles
+		field.Bool("admin"),   // whether roles holds ADMIN, so that the last one can be counted
+		field.String("status").GoType(user.Status("")),
+		field.String("legacy_id").Optional().Nillable().Unique(),
+	}, stamps()...)
+}
+
+// Indexes of User.
+func (User) Indexes() []ent.Index {
+	return []ent.Index{
+		index.Fields("created_at", "id"),
+		index.Fields("status", "created_at", "id"),
+		index.Fields("admin", "status"),
+	}
+}
+
+// Annotations of User.
+func (User) Annotations() []schema.Annotation {
+	return checks(map[string]string{
+		"users_status_known":    oneOf("status", user.Active, user.Deactivated, user.Deleted),
+		"users_version_counts":  "version >= 1",
+		"users_deleted_is_bare": "status <> 'DELETED' OR (email IS NULL AND name = '' AND legacy_id IS NULL AND NOT admin)",
+	})
+}
+
+// Credential holds the schema of passwords, one row for each user that has one.
+type Credential struct{ ent.Schema }
+
+// Fields of Credential.
+func (Credential) Fields() []ent.Field {
+	return []ent.Field{
+		field.String("id").StorageKey("user_id").GoType(uid.User("")).Immutable(),
+		field.String("hash").Sensitive(),
+		field.Int("version"),
+		field.Time("changed_at"),
+	}
+}
+
+// Annotations of Credential.
+func (Credential) Annotations() []schema.Annotation {
+	return checks(map[string]string{"credentials_version_counts": "version >= 1"})
+}
