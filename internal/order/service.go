@@ -213,7 +213,10 @@ func (s *Service) List(ctx context.Context, f Filter, by By, args page.Args) (pa
 // ListByUsers is List for many users at once, for one page of each. Users whose
 // orders the caller may not see have none.
 func (s *Service) ListByUsers(ctx context.Context, users []uid.User, f Filter, by By, args page.Args) (map[uid.User]page.Page[*Order], error) {
-	caller := auth.From(ctx)
+	caller, err := auth.Require(ctx, auth.OrdersRead)
+	if err != nil {
+		return nil, err
+	}
 	var seen []uid.User
 	for _, id := range users {
 		if caller.MaySee(id, auth.OrdersRead) {

@@ -15,6 +15,10 @@ import (
 // starts with; empty if it has no password yet.
 type Credential string
 
+// Hasher makes the credential of a new account. It is slow and is called only
+// once everything else about the account is found right.
+type Hasher func(ctx context.Context) (Credential, error)
+
 // Order says how a list of users is sorted.
 type Order string
 
@@ -74,22 +78,15 @@ type Service struct {
 // NewService returns a Service on the store that tells the time by now.
 func NewService(store Store, now func() time.Time) *Service { return &Service{store, now} }
 
-// SignUp opens an account for a stranger: a CUSTOMER. The credential must not
-// be empty.
-func (s *Service) SignUp(ctx context.Context, p Profile, c Credential) (*User, error) {
-	if c == "" {
-		return nil, fault.New(fault.Invalid, fault.PasswordInvalid, "A sign-up needs a password.").At("password")
-	}
-	u, err := New(p, []auth.Role{auth.Customer}, nil, s.now())
-	if err != nil {
-		return nil, err
-	}
-	return s.store.Create(ctx, u, c)
+// SignUp opens an account for a stranger: a CUSTOMER.
+func (s *Service) SignUp(ctx context.Context, p Profile, hash Hasher) (*User, error) {
+	return s.open(ctx, p, []auth.Role{auth.Customer}, nil, hash)
 }
 
 // Create opens an account for somebody else. STAFF may create CUSTOMERs, ADMIN
-// anybody; only who may set a legacy id may give one.
-func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, legacyID *string, c Credential) (*User, error) {
+// anybody; only who may set a legacy id may give one. A nil hash makes an account
+// that cannot sign in yet.
+func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
 	caller, err := auth.RequireStaff(ctx, auth.UsersWrite)
 	if err != nil {
 		return nil, err
@@ -103,9 +100,19 @@ func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, lega
 	if err := mayRemember(caller, legacyID != nil); err != nil {
 		return nil, err
 	}
+	return s.open(ctx, p, roles, legacyID, hash)
+}
+
+func (s *Service) open(ctx context.Context, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
 	u, err := New(p, roles, legacyID, s.now())
 	if err != nil {
 		return nil, err
+	}
+	var c Credential
+	if hash != nil {
+		if c, err = hash(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return s.store.Create(ctx, u, c)
 }
@@ -169,6 +176,19 @@ func (s *Service) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*User
 		return nil, err
 	}
 	return found, nil
+}
+
+// Self returns the account of somebody who has just proved to be it, whoever is
+// calling in ctx; NotFound if there is none.
+func (s *Service) Self(ctx context.Context, id uid.User) (*User, error) {
+	found, err := s.store.ByIDs(ctx, []uid.User{id})
+	if err != nil {
+		return nil, err
+	}
+	if found[id] == nil {
+		return nil, NotFound()
+	}
+	return found[id], nil
 }
 
 // ByUsername returns the account of that name, or NotFound if there is none or

@@ -1,0 +1,77 @@
+package page
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+
+	"backplane/internal/fault"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func TestWindow_checks_what_a_client_asks_for(t *testing.T) {
+	t.Parallel()
+	cursor := Cursor{"BY_ID", "k", "id"}.String()
+	tests := []struct {
+		name string
+		args Args
+		code fault.Code // empty if fine
+	}{
+		{"nothing is a default page", Args{}, ""},
+		{"zero is a page of nothing", Args{First: ptr(0)}, ""},
+		{"the largest page", Args{Last: ptr(MaxSize)}, ""},
+		{"a cursor of this order", Args{After: &cursor, Before: &cursor}, ""},
+		{"one more than the largest page", Args{First: ptr(MaxSize + 1)}, fault.PageSizeInvalid},
+		{"a huge page", Args{First: ptr(1_000_000_000)}, fault.PageSizeInvalid},
+		{"a negative page", Args{Last: ptr(-1)}, fault.PageSizeInvalid},
+		{"both directions", Args{First: ptr(1), Last: ptr(1)}, fault.PageSizeInvalid},
+		{"a cursor of another order", Args{After: ptr(Cursor{"BY_NAME", "k", "id"}.String())}, fault.CursorInvalid},
+		{"an empty cursor", Args{Before: ptr("")}, fault.CursorInvalid},
+		{"a cursor that is none", Args{After: ptr("bm90IG91cnM")}, fault.CursorInvalid},
+		{"a cursor with a NUL", Args{After: ptr(Cursor{"BY_ID", "\x00", "id"}.String())}, fault.CursorInvalid},
+	}
+	for _, tt := range tests {
+		_, err := tt.args.Window("BY_ID")
+		if tt.code == "" && err != nil || tt.code != "" && !fault.Is(err, tt.code) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.code)
+		}
+	}
+}
+
+func TestCut_tells_whether_there_is_more(t *testing.T) {
+	t.Parallel()
+	cursor := func(n int) Cursor { return Cursor{"O", strconv.Itoa(n), ""} }
+	tests := []struct {
+		name    string
+		window  Window
+		rows    []int
+		items   []int
+		hasNext bool
+		hasPrev bool
+	}{
+		{"a first page with more behind it", Window{Limit: 2}, []int{1, 2, 3}, []int{1, 2}, true, false},
+		{"a last page after a cursor", Window{Limit: 2, After: &Cursor{}}, []int{4, 5}, []int{4, 5}, false, true},
+		{"backwards from the end", Window{Limit: 2, Backward: true}, []int{5, 4, 3}, []int{4, 5}, false, true},
+		{"backwards to the start", Window{Limit: 2, Backward: true, Before: &Cursor{}}, []int{1}, []int{1}, true, false},
+		{"a page of nothing still knows of more", Window{Limit: 0}, []int{1}, []int{}, true, false},
+	}
+	for _, tt := range tests {
+		p := Cut(tt.window, tt.rows, cursor)
+		if !slices.Equal(p.Items, tt.items) || p.HasNext != tt.hasNext || p.HasPrev != tt.hasPrev || len(p.Cursors) != len(p.Items) {
+			t.Errorf("%s: got %+v", tt.name, p)
+		}
+	}
+}
+
+func FuzzParseCursor(f *testing.F) {
+	f.Add(Cursor{"O", "2026-03-01T00:00:00.000000Z", "ord_1"}.String())
+	f.Add("")
+	f.Add("WyJPIiwiayIsImlkIl0")
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := ParseCursor("O", s)
+		if err == nil && c.String() != s {
+			t.Errorf("ParseCursor(%q) = %+v, which is written %q", s, c, c.String())
+		}
+	})
+}
