@@ -1,0 +1,132 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// testPrefix starts the variables of the tests, which are none of ours.
+const testPrefix = prefix + "TEST_"
+
+// kubernetes matches the variables that Kubernetes gives to every pod for a
+// service whose name starts with backplane.
+var kubernetes = regexp.MustCompile(`(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// Mistakes is an error: everything that is wrong with a configuration, one
+// sentence each.
+type Mistakes []string
+
+// Error lists the mistakes, each on a line of its own.
+func (m Mistakes) Error() string {
+	return "the configuration is wrong:\n  " + strings.Join(m, "\n  ")
+}
+
+// FromEnv reads the configuration from the environment (NAME=value, as
+// os.Environ returns it) and from the arguments of a command. It adds a flag for
+// each setting to flags, which may already have flags of the command, and parses
+// args with them; flags.Args is the rest. An empty variable counts as not set.
+//
+// It returns flag.ErrHelp if help was asked for, else Mistakes if anything is
+// wrong.
+func FromEnv(environ []string, flags *flag.FlagSet, args []string) (Config, error) {
+	var c Config
+	var mistakes Mistakes
+	given := addFlags(flags)
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return c, flag.ErrHelp
+	} else if err != nil {
+		mistakes = append(mistakes, "The arguments are wrong: "+err.Error()+".")
+	}
+	env := variables(environ)
+	mistakes = append(mistakes, unknown(env)...)
+	for _, s := range settings() {
+		if mistake := s.read(&c, env, given); mistake != "" {
+			mistakes = append(mistakes, mistake)
+		}
+	}
+	mistakes = append(mistakes, c.contradictions()...)
+	if len(mistakes) > 0 {
+		return Config{}, mistakes
+	}
+	return c, nil
+}
+
+// addFlags adds the flags of all settings; the map that it returns has what was
+// given once the flags are parsed.
+func addFlags(flags *flag.FlagSet) map[string]string {
+	given := map[string]string{}
+	for _, s := range settings() {
+		flags.Func(s.flag(), s.about, func(value string) error {
+			given[s.flag()] = value
+			return nil
+		})
+	}
+	flags.SetOutput(io.Discard) // the caller shows errors and help
+	return given
+}
+
+// variables returns those of our variables that are set.
+func variables(environ []string) map[string]string {
+	env := map[string]string{}
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, testPrefix) && value != "" {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+// unknown finds variables that look like ours and are not: a misspelt setting
+// would otherwise silently have no effect.
+func unknown(env map[string]string) (mistakes []string) {
+	for name := range env {
+		known := func(s setting) bool { return s.variable() == name }
+		if all := settings(); !slices.ContainsFunc(all, known) && !kubernetes.MatchString(name) {
+			like := slices.MinFunc(all, func(a, b setting) int { return distance(a, name) - distance(b, name) })
+			mistakes = append(mistakes, fmt.Sprintf("%s is set, but there is no such setting; the most like it is %s.", name, like.variable()))
+		}
+	}
+	slices.Sort(mistakes)
+	return mistakes
+}
+
+func distance(s setting, name string) int { return levenshtein.ComputeDistance(s.variable(), name) }
+
+// read sets the field of the setting. It returns a sentence if it cannot.
+func (s setting) read(c *Config, env, given map[string]string) (mistake string) {
+	source, value := s.variable(), env[s.variable()]
+	if v, ok := given[s.flag()]; ok {
+		source, value = "--"+s.flag(), v
+	}
+	if value == "" {
+		value = s.fallback
+	}
+	if value == "" {
+		return ""
+	}
+	err := s.parse(c, value)
+	switch {
+	case err == nil:
+		return ""
+	case s.secret:
+		return fmt.Sprintf("%s is not usable (its value is not shown): it must be %v.", source, err)
+	default:
+		return fmt.Sprintf("%s is %q, but it must be %v.", source, value, err)
+	}
+}
+
+// contradictions finds settings that are right alone and wrong together.
+func (c Config) contradictions() (mistakes []string) {
+	if (c.AdminUsername == "") != (c.AdminPassword == "") {
+		mistakes = append(mistakes, "BACKPLANE_ADMIN_USERNAME and BACKPLANE_ADMIN_PASSWORD must be set together, or neither of them.")
+	}
+	return mistakes
+}

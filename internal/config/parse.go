@@ -1,0 +1,165 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"backplane/internal/seal"
+)
+
+// A parser's error continues the sentence "BACKPLANE_X is …, but it must be".
+type parser[T any] func(value string) (T, error)
+
+// into makes the parse function of a setting from where its value goes and how
+// its text is read.
+func into[T any](field func(*Config) *T, read parser[T]) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		v, err := read(value)
+		if err == nil {
+			*field(c) = v
+		}
+		return err
+	}
+}
+
+const (
+	schemeSQLite = "sqlite:"
+	// maxLimit keeps sums of limits far from overflow on every platform.
+	maxLimit = 1 << 30
+)
+
+func anything(value string) (string, error) { return value, nil }
+
+func secret(value string) (Secret, error) { return Secret(value), nil }
+
+func address(value string) (string, error) {
+	const want = "host:port, with a port from 0 to 65535"
+	_, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return "", errors.New(want)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", errors.New(want)
+	}
+	return value, nil
+}
+
+func database(value string) (Database, error) {
+	const want = "sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME; nothing else is supported"
+	if path, ok := cutScheme(value, schemeSQLite); ok && path != "" && utf8.ValidString(path) {
+		return Database(value), nil
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Opaque != "" {
+		return "", errors.New(want)
+	}
+	return Database(value), nil
+}
+
+func cutScheme(value, scheme string) (rest string, ok bool) {
+	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
+		return "", false
+	}
+	return value[len(scheme):], true
+}
+
+func secretKey(value string) (seal.Key, error) {
+	key, err := seal.ParseKey(value)
+	if err != nil {
+		return seal.Key{}, errors.New("32 to 1024 random characters, e.g. made by `openssl rand -base64 32`")
+	}
+	return key, nil
+}
+
+func network(value string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(value); err == nil && addr.Zone() == "" {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(value)
+	if err != nil {
+		return netip.Prefix{}, errors.New("addresses or networks such as 10.0.0.0/8, with commas between them")
+	}
+	return p.Masked(), nil
+}
+
+func origins(value string) ([]string, error) {
+	if value == "*" {
+		return []string{"*"}, nil
+	}
+	return listOf(origin)(value)
+}
+
+func origin(value string) (string, error) {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || value != u.Scheme+"://"+u.Host {
+		return "", errors.New("* or origins such as https://shop.example, without a path, with commas between them")
+	}
+	return strings.ToLower(value), nil
+}
+
+// listOf reads a list with commas between its items.
+func listOf[T any](read parser[T]) parser[[]T] {
+	return func(value string) ([]T, error) {
+		var items []T
+		for part := range strings.SplitSeq(value, ",") {
+			item, err := read(strings.TrimSpace(part))
+			if err != nil {
+				return nil, err
+			}
+			items = append(items, item)
+		}
+		return items, nil
+	}
+}
+
+// eitherOf reads one of two words.
+func eitherOf(yes, no string) parser[bool] {
+	return func(value string) (bool, error) {
+		if value != yes && value != no {
+			return false, fmt.Errorf("%s or %s", yes, no)
+		}
+		return value == yes, nil
+	}
+}
+
+func logLevel(value string) (slog.Level, error) {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	l, ok := levels[value]
+	if !ok {
+		return 0, errors.New("debug, info, warn or error")
+	}
+	return l, nil
+}
+
+func logFormat(value string) (LogFormat, error) {
+	if f := LogFormat(value); f == LogText || f == LogJSON {
+		return f, nil
+	}
+	return "", fmt.Errorf("%s or %s", LogText, LogJSON)
+}
+
+func between(low, high int) parser[int] {
+	return func(value string) (int, error) {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < low || n > high {
+			return 0, fmt.Errorf("a whole number from %d to %d", low, high)
+		}
+		return n, nil
+	}
+}
+
+func duration(value string) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < time.Millisecond || d > time.Hour {
+		return 0, errors.New("a time from 1ms to 1h, such as 500ms, 10s or 2m")
+	}
+	return d, nil
+}

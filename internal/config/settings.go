@@ -1,0 +1,104 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"backplane/internal/seal"
+)
+
+// prefix starts the name of each of our environment variables.
+const prefix = "BACKPLANE_"
+
+// setting declares one thing that an operator may set.
+type setting struct {
+	name     string // of the environment variable, without the prefix
+	fallback string // the value if nothing is set, in the form an operator would write
+	about    string // what it does, for the help text and the README
+	parse    func(c *Config, value string) error
+	secret   bool // not repeated in messages
+}
+
+// variable returns the name of the environment variable.
+func (s setting) variable() string { return prefix + s.name }
+
+// flag returns the name of the flag, without dashes in front.
+func (s setting) flag() string { return strings.ReplaceAll(strings.ToLower(s.name), "_", "-") }
+
+// settings returns every setting, in the order in which they are shown.
+func settings() []setting {
+	return append(general(), limits()...)
+}
+
+func general() []setting {
+	return []setting{
+		{name: "LISTEN", fallback: "127.0.0.1:8080", parse: into(func(c *Config) *string { return &c.Listen }, address),
+			about: "address to serve on; `:8080` is every address of the machine"},
+		{name: "DATABASE_URL", fallback: "sqlite:data/backplane.db", parse: into(func(c *Config) *Database { return &c.Database }, database), secret: true,
+			about: "`sqlite:PATH` for a file on this machine, `postgres://USER:PASSWORD@HOST/NAME` for PostgreSQL"},
+		{name: "SECRET_KEY", parse: into(func(c *Config) *seal.Key { return &c.SecretKey }, secretKey), secret: true,
+			about: "seals stored private keys and secrets; 32 random characters or more, the same on every node. Unset on SQLite: `secret.key` beside the database"},
+		{name: "ADMIN_USERNAME", parse: into(func(c *Config) *string { return &c.AdminUsername }, anything),
+			about: "username of the first ADMIN, made only while there is none; unset: `admin`, with a random password that is printed once"},
+		{name: "ADMIN_PASSWORD", parse: into(func(c *Config) *Secret { return &c.AdminPassword }, secret), secret: true,
+			about: "password of the first ADMIN"},
+		{name: "TRUSTED_PROXIES", parse: into(func(c *Config) *[]netip.Prefix { return &c.TrustedProxies }, listOf(network)),
+			about: "networks whose `X-Forwarded-*` headers count, e.g. `10.0.0.0/8,::1`"},
+		{name: "CORS_ORIGINS", parse: into(func(c *Config) *[]string { return &c.CORSOrigins }, origins),
+			about: "origins whose pages may call the API, e.g. `https://shop.example`, or `*`"},
+		{name: "LEGACY_IDS", fallback: "off", parse: into(func(c *Config) *bool { return &c.AssignLegacyID }, eitherOf("assign", "off")),
+			about: "`assign` gives every new user, product and order the next number as its `legacyId`"},
+		{name: "INTROSPECTION", fallback: "on", parse: into(func(c *Config) *bool { return &c.Introspection }, eitherOf("on", "off")),
+			about: "`off` hides the schema and the suggestions in error messages"},
+		{name: "RATE_LIMIT", fallback: "on", parse: into(func(c *Config) *bool { return &c.RateLimit }, eitherOf("on", "off")),
+			about: "`off` lets anybody try passwords as fast as they like: for benchmarks and tests"},
+		{name: "LOG_LEVEL", fallback: "info", parse: into(func(c *Config) *slog.Level { return &c.LogLevel }, logLevel),
+			about: "`debug`, `info`, `warn` or `error`"},
+		{name: "LOG_FORMAT", fallback: "text", parse: into(func(c *Config) *LogFormat { return &c.LogFormat }, logFormat),
+			about: "`text` or `json`"},
+	}
+}
+
+func limits() []setting {
+	return []setting{
+		count("TOKENS", "10000", "lexical tokens of a document", func(l *Limits) *int { return &l.Tokens }),
+		count("OPERATIONS", "50", "operations in a document", func(l *Limits) *int { return &l.Operations }),
+		count("FIELDS", "3000", "fields as written in a document", func(l *Limits) *int { return &l.Fields }),
+		count("EXPANDED_FIELDS", "15000", "fields of a document, each fragment counted wherever it is spread", func(l *Limits) *int { return &l.ExpandedFields }),
+		count("FRAGMENTS", "200", "fragments in a document", func(l *Limits) *int { return &l.Fragments }),
+		count("FRAGMENT_DEPTH", "20", "fragments that spread fragments, the longest chain", func(l *Limits) *int { return &l.FragmentDepth }),
+		count("DEPTH", "20", "levels of fields of an operation, and of a list or object value", func(l *Limits) *int { return &l.Depth }),
+		count("ALIASES", "100", "fields with an alias", func(l *Limits) *int { return &l.Aliases }),
+		count("ROOT_FIELDS", "30", "fields at the root of an operation", func(l *Limits) *int { return &l.RootFields }),
+		count("DIRECTIVES", "200", "directives in a document", func(l *Limits) *int { return &l.Directives }),
+		count("COST", "50000", "cost of an operation: each field counts once for each item of the lists around it", func(l *Limits) *int { return &l.Cost }),
+		count("ERRORS", "50", "errors in a response", func(l *Limits) *int { return &l.Errors }),
+		count("RESPONSE_BYTES", "16777216", "bytes of the data of a response", func(l *Limits) *int { return &l.ResponseBytes }),
+		span("REQUEST_TIME", "10s", "how long a query or mutation may run", func(l *Limits) *time.Duration { return &l.RequestTime }),
+		count("BODY_BYTES", "1048576", "bytes of a request's body", func(l *Limits) *int { return &l.BodyBytes }),
+		count("HEADER_BYTES", "32768", "bytes of a request's headers", func(l *Limits) *int { return &l.HeaderBytes }),
+		span("HEADER_TIME", "5s", "how long a client may take to send the headers", func(l *Limits) *time.Duration { return &l.HeaderTime }),
+		span("BODY_TIME", "10s", "how long a client may take to send the body", func(l *Limits) *time.Duration { return &l.BodyTime }),
+		span("IDLE_TIME", "2m", "how long a connection may lie idle between two requests", func(l *Limits) *time.Duration { return &l.IdleTime }),
+		span("WRITE_TIME", "30s", "how long a client may take to receive the response", func(l *Limits) *time.Duration { return &l.WriteTime }),
+		span("DRAIN_TIME", "10s", "how long requests in flight may go on once the server stops", func(l *Limits) *time.Duration { return &l.DrainTime }),
+		count("CONCURRENT_REQUESTS", "256", "GraphQL requests that run at the same time", func(l *Limits) *int { return &l.ConcurrentRequests }),
+		span("QUEUE_TIME", "1s", "how long a request waits to be one of them before it is refused", func(l *Limits) *time.Duration { return &l.QueueTime }),
+		{name: "LIMIT_BATCH", fallback: "0", parse: into(func(c *Config) *int { return &c.Limits.Batch }, between(0, 100)),
+			about: "operations that one request may carry in an array; `0` refuses arrays"},
+	}
+}
+
+// count declares a limit that counts something.
+func count(name, fallback, about string, field func(*Limits) *int) setting {
+	return setting{name: "LIMIT_" + name, fallback: fallback, about: about,
+		parse: into(func(c *Config) *int { return field(&c.Limits) }, between(1, maxLimit))}
+}
+
+// span declares a limit on time.
+func span(name, fallback, about string, field func(*Limits) *time.Duration) setting {
+	return setting{name: "LIMIT_" + name, fallback: fallback, about: about,
+		parse: into(func(c *Config) *time.Duration { return field(&c.Limits) }, duration)}
+}
