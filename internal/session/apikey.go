@@ -1,6 +1,10 @@
 package session
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"strings"
 	"time"
 
 	"backplane/internal/auth"
@@ -40,6 +44,41 @@ func (k *APIKey) Revoke(at time.Time) {
 	k.RevokedAt = &at
 	k.Version, k.UpdatedAt = k.Version+1, at
 	k.record(event.APIKeyRevoked, at)
+}
+
+// What an API key looks like: the prefix, by which secret scanners
+// find it, what is unique of its id, and 256 random bits in base64url.
+const (
+	keyPrefix    = "bpk_"
+	keyIDLen     = 26
+	keySecretLen = 43
+)
+
+// mintKey returns the text of a key with a random secret, and the secret's hash.
+func mintKey(id uid.APIKey) (text string, hash []byte) {
+	raw := make([]byte, 32)
+	_, _ = rand.Read(raw) // documented never to fail
+	secret := base64.RawURLEncoding.EncodeToString(raw)
+	sum := sha256.Sum256([]byte(secret))
+	return keyText(id, secret), sum[:]
+}
+
+func keyText(id uid.APIKey, secret string) string {
+	return keyPrefix + strings.TrimPrefix(string(id), string(uid.KindAPIKey)+"_") + "_" + secret
+}
+
+// parseKey reads the text of a key; ok is false for anything else.
+func parseKey(s string) (id uid.APIKey, secret string, ok bool) {
+	const secretAt = len(keyPrefix) + keyIDLen + 1
+	if len(s) != secretAt+keySecretLen {
+		return "", "", false
+	}
+	id = uid.APIKey(string(uid.KindAPIKey) + "_" + s[len(keyPrefix):secretAt-1])
+	secret = s[secretAt:]
+	if !id.Valid() || keyText(id, secret) != s {
+		return "", "", false
+	}
+	return id, secret, true
 }
 
 // TakeEvents returns the events recorded since the last call.

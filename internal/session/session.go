@@ -14,8 +14,10 @@
 package session
 
 import (
+	"crypto/rand"
 	"time"
 
+	"backplane/internal/auth"
 	"backplane/internal/event"
 	"backplane/internal/fault"
 	"backplane/internal/uid"
@@ -37,6 +39,16 @@ type Session struct {
 	RevokedAt  *time.Time
 	Current    bool // whether it is the caller's own, told on reading; never stored
 	events     event.Recorder
+}
+
+// open returns the first state of a session of the user.
+func open(user uid.User, from auth.Client, l Lifetimes, at time.Time) *Session {
+	nonce := make([]byte, 16)
+	_, _ = rand.Read(nonce) // documented never to fail
+	return &Session{
+		ID: uid.NewSession(at), UserID: user, Address: from.Address, UserAgent: from.UserAgent, Generation: 1, Nonce: nonce,
+		Version: 1, CreatedAt: at, UpdatedAt: at, LastUsedAt: at, ExpiresAt: at.Add(min(l.Idle, l.Max)),
+	}
 }
 
 // Live reports whether the session is neither revoked nor expired at the time.
@@ -65,6 +77,33 @@ func (s *Session) Revoke(why Reason, at time.Time) {
 	s.events.Record(event.SessionRevoked, string(s.ID), s.Version, snapshot{s.UserID, s.CreatedAt, at, why}, at, string(s.UserID))
 }
 
+// Lifetimes says how long a session lasts.
+type Lifetimes struct {
+	Idle time.Duration // without a refresh
+	Max  time.Duration // in all
+}
+
+// Exchange says whether a refresh token of the generation is good for tokens of
+// the session's present generation. The present one is, and raises it; the one
+// before is for 30 seconds more, since an answer may get lost and two tabs may
+// ask at once. Any other ends the session: somebody has a copy.
+func (s *Session) Exchange(generation int, l Lifetimes, at time.Time) bool {
+	switch {
+	case !s.Live(at):
+		return false
+	case generation == s.Generation:
+		s.Generation++
+		s.LastUsedAt, s.ExpiresAt = at, earlier(at.Add(l.Idle), s.CreatedAt.Add(l.Max))
+		s.touch(at)
+		return true
+	case generation == s.Generation-1 && at.Sub(s.LastUsedAt) <= reuseGrace:
+		return true
+	default:
+		s.Revoke(TokenReused, at)
+		return false
+	}
+}
+
 // TakeEvents returns the events recorded since the last call.
 func (s *Session) TakeEvents() []event.Event { return s.events.Take() }
 
@@ -72,6 +111,13 @@ func (s *Session) TakeEvents() []event.Event { return s.events.Take() }
 // that ids cannot be probed.
 func NotFound() *fault.Error {
 	return fault.New(fault.NotFound, fault.SessionNotFound, "There is no such session.").At("id")
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func (s *Session) touch(at time.Time) { s.Version, s.UpdatedAt = s.Version+1, at }

@@ -1,9 +1,13 @@
 package session
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"strings"
 	"time"
 
 	"backplane/internal/event"
+	"backplane/internal/seal"
 )
 
 // SigningKey is an Ed25519 key that signs access tokens from SignsAt on, until
@@ -18,3 +22,33 @@ type SigningKey struct {
 
 // TakeEvents returns the events recorded since the last call.
 func (k *SigningKey) TakeEvents() []event.Event { return k.events.Take() }
+
+// newSigningKey returns a random key, sealed in the box.
+func newSigningKey(box *seal.Box, at, signsAt time.Time) *SigningKey {
+	seed := make([]byte, ed25519.SeedSize)
+	_, _ = rand.Read(seed) // documented never to fail
+	id := strings.ToLower(rand.Text())
+	return &SigningKey{ID: id, Sealed: box.Seal(purposeOf(id), seed), CreatedAt: at, SignsAt: signsAt}
+}
+
+// private opens the key.
+func (k *SigningKey) private(box *seal.Box) (ed25519.PrivateKey, error) {
+	seed, err := box.Open(purposeOf(k.ID), k.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	if len(seed) != ed25519.SeedSize {
+		return nil, seal.ErrSealed
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// purposeOf ties a sealed key to its id, so that rows cannot be swapped.
+func purposeOf(id string) string { return "signing-key:" + id }
+
+// rotated records that the key takes over from another.
+func (k *SigningKey) rotated(at time.Time) {
+	k.events.Record(event.SigningKeyRotated, k.ID, 1, struct {
+		SignsAt time.Time `json:"signsAt"`
+	}{k.SignsAt}, at)
+}

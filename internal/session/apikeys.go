@@ -1,0 +1,171 @@
+package session
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/uid"
+)
+
+// maxKeyName is the length of an API key's name, in characters.
+const maxKeyName = 100
+
+// CreateAPIKeyInput describes an API key.
+type CreateAPIKeyInput struct {
+	UserID    *uid.User // whom it acts as; nil for the caller. Only ADMIN makes keys for others
+	Name      string    // 1 to 100 characters
+	Scopes    []auth.Scope
+	ExpiresAt *time.Time // at most 366 days from now; nil for 90 days
+}
+
+// CreateAPIKey makes an API key and returns its text, which cannot be read
+// again. It needs a session, not an API key; only ADMIN grants LegacyWrite.
+// BAD_INPUT, SCOPE_INVALID, EXPIRY_INVALID for what the input says;
+// USER_NOT_FOUND and USER_NOT_ACTIVE for its owner; LIMIT_REACHED if that has 50
+// live keys.
+func (s *Service) CreateAPIKey(ctx context.Context, in CreateAPIKeyInput) (*APIKey, string, error) {
+	caller, err := auth.RequireSession(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	owner := caller.UserID
+	if in.UserID != nil {
+		owner = *in.UserID
+	}
+	if !owns(caller, owner) {
+		return nil, "", fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may make API keys for others.").At("userId")
+	}
+	if slices.Contains(in.Scopes, auth.LegacyWrite) && !caller.Has(auth.Admin) {
+		return nil, "", fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may grant the scope %s.", auth.LegacyWrite).At("scopes")
+	}
+	return s.IssueAPIKey(ctx, owner, in)
+}
+
+// IssueAPIKey is CreateAPIKey for the operator, who needs no permission: no
+// transport offers it. The UserID of the input is not used.
+func (s *Service) IssueAPIKey(ctx context.Context, owner uid.User, in CreateAPIKeyInput) (*APIKey, string, error) {
+	if !owner.Valid() {
+		return nil, "", errOwner()
+	}
+	at := s.now()
+	k, text, err := newKey(owner, in, at)
+	if err != nil {
+		return nil, "", err
+	}
+	err = s.store.CreateKey(ctx, k, at, func(owner *Account, live int) error {
+		switch {
+		case !owner.Active:
+			return fault.New(fault.Conflict, fault.UserNotActive, "This account may not act, and neither may a key for it.").At("userId")
+		case live >= maxLiveKeys:
+			return fault.New(fault.Conflict, fault.LimitReached, "An account may have %d API keys; revoke one first.", maxLiveKeys)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return k, text, nil
+}
+
+// newKey returns a new key and its text, and records api_key.created.
+func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string, error) {
+	name, err := input.Line("name", in.Name, maxKeyName)
+	if err != nil {
+		return nil, "", err
+	}
+	scopes, err := cleanScopes(in.Scopes)
+	if err != nil {
+		return nil, "", err
+	}
+	expires := at.Add(defaultKeyLife)
+	if in.ExpiresAt != nil {
+		expires = in.ExpiresAt.UTC()
+	}
+	if !expires.After(at) || expires.After(at.Add(maxKeyLife)) {
+		return nil, "", fault.New(fault.Invalid, fault.ExpiryInvalid, "An API key must expire in the future, within 366 days.").At("expiresAt")
+	}
+	id := uid.NewAPIKey(at)
+	text, hash := mintKey(id)
+	k := &APIKey{
+		ID: id, UserID: owner, Name: name, Scopes: scopes, Hash: hash,
+		Version: 1, CreatedAt: at, UpdatedAt: at, ExpiresAt: expires,
+	}
+	k.record(event.APIKeyCreated, at)
+	return k, text, nil
+}
+
+// cleanScopes returns the scopes in their order. At least one, each once.
+func cleanScopes(scopes []auth.Scope) ([]auth.Scope, error) {
+	var sorted []auth.Scope
+	for _, s := range auth.Scopes() {
+		if slices.Contains(scopes, s) {
+			sorted = append(sorted, s)
+		}
+	}
+	if len(sorted) == 0 || len(sorted) != len(scopes) {
+		return nil, fault.New(fault.Invalid, fault.ScopeInvalid, "Give at least one scope, each only once, out of %v.", auth.Scopes()).At("scopes")
+	}
+	return sorted, nil
+}
+
+// RevokeAPIKey ends an API key of the caller, or as ADMIN anybody's. It needs a
+// session. On a revoked key it does nothing; one that is hidden from the caller
+// is API_KEY_NOT_FOUND.
+func (s *Service) RevokeAPIKey(ctx context.Context, id uid.APIKey) (*APIKey, error) {
+	caller, err := auth.RequireSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !id.Valid() {
+		return nil, KeyNotFound()
+	}
+	at := s.now()
+	k, err := s.store.UpdateKey(ctx, id, func(k *APIKey) error {
+		if !owns(caller, k.UserID) {
+			return KeyNotFound()
+		}
+		k.Revoke(at)
+		return nil
+	})
+	s.keys.forget(id) // also if the outcome is not known
+	return k, err
+}
+
+// APIKeys returns the API keys of a user, ended ones too, the newest first, at
+// most 100. Those of others are for ADMIN alone; anybody else gets none.
+func (s *Service) APIKeys(ctx context.Context, user uid.User) ([]*APIKey, error) {
+	caller, err := auth.Require(ctx, auth.UsersRead)
+	if err != nil || !user.Valid() || !owns(caller, user) {
+		return nil, err
+	}
+	return s.store.KeysOf(ctx, user, maxListed)
+}
+
+// APIKeysByIDs returns those of the API keys that exist and that the caller may
+// see: its own, as ADMIN all.
+func (s *Service) APIKeysByIDs(ctx context.Context, ids []uid.APIKey) (map[uid.APIKey]*APIKey, error) {
+	caller := auth.From(ctx)
+	ids = validIDs(ids)
+	if !caller.May(auth.UsersRead) || len(ids) == 0 {
+		return nil, nil
+	}
+	found, err := s.store.KeysByIDs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for id, k := range found {
+		if !owns(caller, k.UserID) {
+			delete(found, id)
+		}
+	}
+	return found, nil
+}
+
+func errOwner() error {
+	return fault.New(fault.NotFound, fault.UserNotFound, "There is no such user.").At("userId")
+}

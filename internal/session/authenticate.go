@@ -1,0 +1,148 @@
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/uid"
+)
+
+// standing is what a request needs to know of its session or API key. It is
+// immutable and shared.
+type standing struct {
+	principal *auth.Principal
+	good      bool // neither it nor its account has lost the right to act
+	expiresAt time.Time
+	hash      []byte    // of an API key's secret
+	usedAt    time.Time // of an API key
+}
+
+func (s *standing) live(at time.Time) bool { return s.good && at.Before(s.expiresAt) }
+
+// Authenticate returns who calls with the bearer token: an access token or an
+// API key. Roles and revocations are those of a second ago or younger. The
+// error is UNAUTHENTICATED for everything that is wrong with a token, without
+// saying what, and UNAVAILABLE if that cannot be told without the database.
+func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Principal, error) {
+	authenticate := s.byToken
+	if strings.HasPrefix(bearer, keyPrefix) {
+		authenticate = s.byKey
+	}
+	p, err := authenticate(ctx, bearer)
+	switch f, ok := errors.AsType[*fault.Error](err); {
+	case err == nil:
+		return p, nil
+	case errors.Is(err, errToken) || ok && f.Kind == fault.NotFound:
+		return nil, errBearer()
+	case ok && f.Kind == fault.Unavailable || ctx.Err() != nil:
+		return nil, err
+	default:
+		return nil, fault.New(fault.Unavailable, fault.ServiceUnavailable, "Credentials cannot be checked right now; try again in a moment.").Because(err)
+	}
+}
+
+func (s *Service) byToken(ctx context.Context, token string) (*auth.Principal, error) {
+	p, err := s.tokens.verify(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.sessions.get(ctx, p.session, func(ctx context.Context) (*standing, error) {
+		return s.readSession(ctx, p.session)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !st.live(s.now()) || st.principal.UserID != p.user {
+		return nil, errToken
+	}
+	return st.principal, nil
+}
+
+func (s *Service) byKey(ctx context.Context, text string) (*auth.Principal, error) {
+	id, secret, ok := parseKey(text)
+	if !ok {
+		return nil, errToken
+	}
+	st, err := s.keys.get(ctx, id, func(ctx context.Context) (*standing, error) { return s.readKey(ctx, id) })
+	if err != nil {
+		return nil, err
+	}
+	sum, at := sha256.Sum256([]byte(secret)), s.now()
+	if subtle.ConstantTimeCompare(sum[:], st.hash) != 1 || !st.live(at) {
+		return nil, errToken
+	}
+	if at.Sub(st.usedAt) > UseInterval {
+		s.uses.note(id, at)
+	}
+	return st.principal, nil
+}
+
+func (s *Service) readSession(ctx context.Context, id uid.Session) (*standing, error) {
+	x, acct, err := s.store.SessionStanding(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	p := &auth.Principal{UserID: acct.UserID, SessionID: x.ID, Roles: acct.Roles}
+	return &standing{principal: p, good: acct.Active && x.RevokedAt == nil, expiresAt: x.ExpiresAt}, nil
+}
+
+func (s *Service) readKey(ctx context.Context, id uid.APIKey) (*standing, error) {
+	k, acct, err := s.store.KeyStanding(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	p := &auth.Principal{UserID: acct.UserID, KeyID: k.ID, Roles: acct.Roles, Scopes: k.Scopes}
+	st := &standing{principal: p, good: acct.Active && k.RevokedAt == nil, expiresAt: k.ExpiresAt, hash: k.Hash}
+	if k.LastUsedAt != nil {
+		st.usedAt = *k.LastUsedAt
+	}
+	return st, nil
+}
+
+func errBearer() error {
+	return fault.New(fault.Unauthenticated, fault.Unauthorized, "The credential is not valid; sign in again, or use another API key.")
+}
+
+// uses collects which API keys were used, to be written down together. It is
+// bounded: what does not fit is not noted, and the next use is.
+type uses struct {
+	limit int
+	mu    sync.Mutex
+	noted map[uid.APIKey]time.Time
+}
+
+func (u *uses) note(id uid.APIKey, at time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, again := u.noted[id]; again || len(u.noted) >= u.limit {
+		return
+	}
+	if u.noted == nil {
+		u.noted = map[uid.APIKey]time.Time{}
+	}
+	u.noted[id] = at
+}
+
+func (u *uses) take() map[uid.APIKey]time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	noted := u.noted
+	u.noted = nil
+	return noted
+}
+
+// writeUses writes down the uses noted since the last time.
+func (s *Service) writeUses(ctx context.Context) error {
+	noted := s.uses.take()
+	if len(noted) == 0 {
+		return nil
+	}
+	return s.store.TouchKeys(ctx, noted)
+}

@@ -1,0 +1,74 @@
+package session
+
+import (
+	"cmp"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// Lifetimes and sizes that are promises, not tunables.
+const (
+	reuseGrace     = 30 * time.Second // a refresh token may come back this long after it was exchanged
+	maxAccessTTL   = 5 * time.Minute
+	maxStanding    = time.Second // how old what Authenticate knows of a session may be
+	maxLiveKeys    = 50          // API keys of one user
+	maxListed      = 100         // sessions or API keys in one answer
+	maxKeyLife     = 366 * 24 * time.Hour
+	defaultKeyLife = 90 * 24 * time.Hour
+	keptAfterEnd   = 30 * 24 * time.Hour // how long ended sessions can still be read
+)
+
+// Config tunes a Service. The zero value is ready to use.
+type Config struct {
+	Issuer      string        // iss of access tokens; default backplane
+	Audience    string        // aud of access tokens, and the only one accepted; default backplane
+	AccessTTL   time.Duration // life of an access token; default and at most 5m
+	IdleTTL     time.Duration // a session ends when it was not refreshed for this long; default 720h (30 days)
+	SessionTTL  time.Duration // a session ends this long after it was opened; default 2160h (90 days)
+	KeyInterval time.Duration // signing keys are read again this often, and published this long before they sign; default 1m
+	MaxSessions int           // live sessions of one user, the one unused longest goes first; default 100
+
+	Hashers   int // passwords hashed at a time; default one a core
+	HashQueue int // callers that may wait for a hash; default 100
+	CacheSize int // access tokens, sessions and API keys remembered, each; default 10000
+
+	SignInsPerAccount int           // failed sign-ins of one account from one address; default 10
+	SignInsPerAddress int           // failed sign-ins from one address; default 100
+	SignInWindow      time.Duration // within this time; default 15m
+	SignUpsPerAddress int           // sign-ups from one address within an hour; default 20
+	NoRateLimit       bool          // let everything pass: for benchmarks and tests
+
+	cost cost // of hashing; zero for the real one
+}
+
+// withDefaults returns the configuration with every default in place, or says
+// which value cannot be.
+func (c Config) withDefaults() (Config, error) {
+	if c.AccessTTL < 0 || c.AccessTTL > maxAccessTTL {
+		return c, fmt.Errorf("session config: access tokens must live at most %s, not %s", maxAccessTTL, c.AccessTTL)
+	}
+	if min(c.IdleTTL, c.SessionTTL, c.KeyInterval, c.SignInWindow) < 0 {
+		return c, fmt.Errorf("session config: a time below zero")
+	}
+	if min(c.MaxSessions, c.Hashers, c.HashQueue, c.CacheSize, c.SignInsPerAccount, c.SignInsPerAddress, c.SignUpsPerAddress) < 0 {
+		return c, fmt.Errorf("session config: a limit below zero")
+	}
+	const day = 24 * time.Hour
+	c.Issuer = cmp.Or(c.Issuer, "backplane")
+	c.Audience = cmp.Or(c.Audience, "backplane")
+	c.AccessTTL = cmp.Or(c.AccessTTL, maxAccessTTL)
+	c.IdleTTL = cmp.Or(c.IdleTTL, 30*day)
+	c.SessionTTL = cmp.Or(c.SessionTTL, 90*day)
+	c.KeyInterval = cmp.Or(c.KeyInterval, time.Minute)
+	c.MaxSessions = cmp.Or(c.MaxSessions, 100)
+	c.Hashers = cmp.Or(c.Hashers, runtime.GOMAXPROCS(0))
+	c.HashQueue = cmp.Or(c.HashQueue, 100)
+	c.CacheSize = cmp.Or(c.CacheSize, 10_000)
+	c.SignInsPerAccount = cmp.Or(c.SignInsPerAccount, 10)
+	c.SignInsPerAddress = cmp.Or(c.SignInsPerAddress, 100)
+	c.SignInWindow = cmp.Or(c.SignInWindow, 15*time.Minute)
+	c.SignUpsPerAddress = cmp.Or(c.SignUpsPerAddress, 20)
+	c.cost = cmp.Or(c.cost, defaultCost)
+	return c, nil
+}

@@ -1,0 +1,124 @@
+package session
+
+import (
+	"context"
+
+	"backplane/internal/auth"
+	"backplane/internal/uid"
+)
+
+// SignOut ends the caller's own session. It needs a session, not an API key.
+func (s *Service) SignOut(ctx context.Context) error {
+	caller, err := auth.RequireSession(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = s.end(ctx, caller, caller.SessionID, SignedOut)
+	return err
+}
+
+// Revoke ends a session of the caller, or as ADMIN anybody's. On a session that
+// has ended it does nothing; one that is hidden from the caller is
+// SESSION_NOT_FOUND.
+func (s *Service) Revoke(ctx context.Context, id uid.Session) (*Session, error) {
+	caller, err := auth.RequireSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.end(ctx, caller, id, Revoked)
+}
+
+func (s *Service) end(ctx context.Context, caller *auth.Principal, id uid.Session, why Reason) (*Session, error) {
+	if !id.Valid() {
+		return nil, NotFound()
+	}
+	at := s.now()
+	x, err := s.store.UpdateSession(ctx, id, func(x *Session) error {
+		if !owns(caller, x.UserID) {
+			return NotFound()
+		}
+		x.Revoke(why, at)
+		return nil
+	})
+	s.sessions.forget(id) // also if the outcome is not known
+	if err != nil {
+		return nil, err
+	}
+	x.Current = x.ID == caller.SessionID
+	return x, nil
+}
+
+// RevokeAll ends all sessions of the caller, or all but the one that calls, and
+// returns how many it ended.
+func (s *Service) RevokeAll(ctx context.Context, exceptCurrent bool) (int, error) {
+	caller, err := auth.RequireSession(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var keep uid.Session
+	if exceptCurrent {
+		keep = caller.SessionID
+	}
+	at := s.now()
+	var ended []uid.Session
+	err = s.store.UpdateHolder(ctx, caller.UserID, at, func(h *Holder) error {
+		ended = h.endAllBut(keep, Revoked, at)
+		return nil
+	})
+	for _, id := range ended {
+		s.sessions.forget(id)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(ended), nil
+}
+
+// Sessions returns the live sessions of a user, the one used last first, at most
+// 100. Those of others are for ADMIN alone; anybody else gets none.
+func (s *Service) Sessions(ctx context.Context, user uid.User) ([]*Session, error) {
+	caller, err := auth.Require(ctx, auth.UsersRead)
+	if err != nil || !user.Valid() || !owns(caller, user) {
+		return nil, err
+	}
+	found, err := s.store.LiveSessions(ctx, user, s.now(), maxListed)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range found {
+		x.Current = x.ID == caller.SessionID
+	}
+	return found, nil
+}
+
+// SessionsByIDs returns those of the sessions that exist and that the caller may
+// see: its own, as ADMIN all, also ended ones.
+func (s *Service) SessionsByIDs(ctx context.Context, ids []uid.Session) (map[uid.Session]*Session, error) {
+	caller := auth.From(ctx)
+	ids = validIDs(ids)
+	if !caller.May(auth.UsersRead) || len(ids) == 0 {
+		return nil, nil
+	}
+	found, err := s.store.SessionsByIDs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for id, x := range found {
+		if !owns(caller, x.UserID) {
+			delete(found, id)
+		}
+		x.Current = x.ID == caller.SessionID
+	}
+	return found, nil
+}
+
+// validIDs returns the ids that may exist.
+func validIDs[ID interface{ Valid() bool }](ids []ID) []ID {
+	var valid []ID
+	for _, id := range ids {
+		if id.Valid() {
+			valid = append(valid, id)
+		}
+	}
+	return valid
+}
