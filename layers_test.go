@@ -1,0 +1,127 @@
+package main_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The groups of packages that the table speaks of.
+const (
+	leaves  = "internal/auth internal/event internal/fault internal/input internal/money internal/page internal/seal internal/telemetry internal/uid"
+	domains = "internal/order internal/session internal/user"
+)
+
+// mayImport says which packages of ours a package and those below it may
+// import, besides each other. Who is not in it may not exist: every new package
+// gets its place here first. Tests may import what they like.
+var mayImport = map[string]string{
+	".":                      "*", // server.go
+	"conformance":            "",
+	"ent":                    leaves + " " + domains,
+	"graph":                  leaves + " " + domains + " internal/operation",
+	"internal/config":        leaves,
+	"internal/httpd":         leaves + " internal/operation",
+	"internal/operation":     leaves,
+	"internal/seed":          leaves + " " + domains + " internal/store",
+	"internal/store":         leaves + " " + domains + " ent",
+	"internal/testenv":       "*",
+	"internal/testenv/local": "", // builds even when the product does not
+	"internal/testenv/run":   "internal/testenv/local",
+
+	// A domain knows no other domain; a leaf knows leaves, and fault, seal,
+	// telemetry and uid, on which the others stand, know nobody.
+	"internal/order": leaves, "internal/session": leaves, "internal/user": leaves,
+	"internal/auth": leaves, "internal/event": leaves, "internal/input": leaves, "internal/money": leaves,
+	"internal/page":  "internal/fault",
+	"internal/fault": "", "internal/seal": "", "internal/telemetry": "", "internal/uid": "",
+}
+
+// technology is what leaves and domains must not import, nor any other package
+// but those that are named for it.
+var technology = map[string]string{
+	"database/sql":                 "ent internal/store",
+	"entgo.io/ent":                 "ent internal/store",
+	"github.com/99designs/gqlgen":  "graph internal/httpd internal/operation",
+	"github.com/jackc/pgx":         "internal/store internal/testenv",
+	"github.com/redis/go-redis":    "internal/testenv",
+	"github.com/vektah/gqlparser":  "graph internal/httpd internal/operation",
+	"modernc.org/sqlite":           "internal/store",
+	"net/http":                     "internal/httpd internal/testenv",
+	"github.com/graph-gophers/":    "graph",
+	"github.com/golang-jwt/jwt/v5": "internal/session",
+}
+
+func TestLayers(t *testing.T) {
+	t.Parallel()
+	for _, pkg := range ourPackages(t) {
+		layer, ok := layerOf(pkg.ImportPath)
+		if !ok {
+			t.Errorf("%s has no place in mayImport: say which packages it may import", pkg.ImportPath)
+			continue
+		}
+		for _, imported := range pkg.Imports {
+			checkImport(t, layer, pkg.ImportPath, imported)
+		}
+	}
+}
+
+func checkImport(t *testing.T, layer, importer, imported string) {
+	t.Helper()
+	if path, ours := strings.CutPrefix(imported, "backplane/"); ours {
+		if allowed := mayImport[layer]; allowed != "*" && !within(path, allowed) && !within(path, layer) {
+			t.Errorf("%s imports %s; packages of the layer %s may import only: %s", importer, imported, layer, allowed)
+		}
+		return
+	}
+	for tech, users := range technology {
+		if strings.HasPrefix(imported, tech) && layer != "." && !within(layer, users) {
+			t.Errorf("%s imports %s, which is the business of: %s", importer, imported, users)
+		}
+	}
+}
+
+// layerOf returns the entry of mayImport that covers a package: its own or that
+// of the nearest package above it.
+func layerOf(importPath string) (layer string, ok bool) {
+	layer = "."
+	for path := range mayImport {
+		if within(strings.TrimPrefix(importPath, "backplane/"), path) && len(path) > len(layer) {
+			layer, ok = path, true
+		}
+	}
+	return layer, ok || importPath == "backplane"
+}
+
+// within reports whether the path is one of the packages or below one.
+func within(path, packages string) bool {
+	return slices.ContainsFunc(strings.Fields(packages), func(p string) bool {
+		return path == p || strings.HasPrefix(path, strings.TrimSuffix(p, "/")+"/")
+	})
+}
+
+type listedPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func ourPackages(t *testing.T) (pkgs []listedPackage) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listedPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatalf("read what go list says: %v", err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
