@@ -59,6 +59,8 @@ type Store interface {
 	// commit. Of an account that fn deletes it also takes the credential away and
 	// blanks what the log says of it.
 	UpdateStanding(ctx context.Context, id uid.User, fn func(u *User, otherAdmins int) error) (*User, error)
+	// AnyAdmin reports whether there is an active ADMIN.
+	AnyAdmin(ctx context.Context) (bool, error)
 	// ByIDs returns the accounts that exist.
 	ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*User, error)
 	// ByUsername returns the account of that name, or NotFound.
@@ -115,6 +117,22 @@ func (s *Service) open(ctx context.Context, p Profile, roles []auth.Role, legacy
 		}
 	}
 	return s.store.Create(ctx, u, c)
+}
+
+// FirstAdmin opens an account for an ADMIN if there is no active one; created is
+// false if there is. It needs no permission: it is for the start of a server, and
+// safe when several start at once.
+func (s *Service) FirstAdmin(ctx context.Context, username string, hash Hasher) (created bool, err error) {
+	if any, err := s.store.AnyAdmin(ctx); any || err != nil {
+		return false, err
+	}
+	_, err = s.open(ctx, Profile{Username: username}, []auth.Role{auth.Admin}, nil, hash)
+	if fault.Is(err, fault.UsernameTaken) {
+		if any, again := s.store.AnyAdmin(ctx); any || again != nil {
+			return false, again // another node was faster
+		}
+	}
+	return err == nil, err
 }
 
 // Update changes an account: one's own profile, or as ADMIN anything of anybody.

@@ -1,0 +1,165 @@
+package graph_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vektah/gqlparser/v2"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/formatter"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+)
+
+// declaration matches a constant of a closed list.
+var declaration = regexp.MustCompile(`^\s+\w+\s+(?:Code|Type)\s+= "([^"]+)"`)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// TestContract_is_the_golden_file shows every change of the contract in review.
+func TestContract_is_the_golden_file(t *testing.T) {
+	t.Parallel()
+	var got bytes.Buffer
+	formatter.NewFormatter(&got, formatter.WithIndent("  ")).FormatSchema(sorted(contract(t)))
+	const golden = "testdata/schema.golden.graphqls"
+	if *update {
+		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("the contract has changed; if that is meant, run go test ./graph -update (-golden +got):\n%s", diff)
+	}
+}
+
+func TestErrorCode_holds_exactly_the_codes_of_fault(t *testing.T) {
+	t.Parallel()
+	var inSchema, inGo []string
+	for _, v := range contract(t).Types["ErrorCode"].EnumValues {
+		inSchema = append(inSchema, v.Name)
+	}
+	for _, c := range fault.Codes() {
+		inGo = append(inGo, string(c))
+	}
+	if diff := cmp.Diff(inGo, inSchema); diff != "" {
+		t.Errorf("ErrorCode differs from fault.Codes (-Go +schema):\n%s", diff)
+	}
+}
+
+// TestCodes_are_all_listed reads the constants from the source, since Go cannot
+// list them.
+func TestCodes_are_all_listed(t *testing.T) {
+	t.Parallel()
+	for file, listed := range map[string][]string{
+		"../internal/fault/codes.go": texts(fault.Codes()),
+		"../internal/event/event.go": texts(event.Types()),
+	} {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(src)) {
+			value := declaration.FindStringSubmatch(line)
+			if value != nil && !slices.Contains(listed, value[1]) {
+				t.Errorf("%s declares %s but does not list it", file, value[1])
+			}
+		}
+	}
+}
+
+func TestContract_describes_everything(t *testing.T) {
+	t.Parallel()
+	check := func(where, description string) {
+		if strings.TrimSpace(description) == "" {
+			t.Errorf("%s has no description", where)
+		}
+	}
+	for name, def := range contract(t).Types {
+		if def.BuiltIn || strings.HasPrefix(name, "__") {
+			continue
+		}
+		check(name, def.Description)
+		for _, f := range def.Fields {
+			if strings.HasPrefix(f.Name, "__") {
+				continue
+			}
+			check(name+"."+f.Name, f.Description)
+			for _, a := range f.Arguments {
+				check(name+"."+f.Name+"("+a.Name+")", a.Description)
+			}
+		}
+		for _, v := range def.EnumValues {
+			check(name+"."+v.Name, v.Description)
+		}
+	}
+}
+
+func TestMutations_take_one_input_and_return_a_payload_with_userErrors(t *testing.T) {
+	t.Parallel()
+	schema := contract(t)
+	for _, f := range schema.Mutation.Fields {
+		upper := strings.ToUpper(f.Name[:1]) + f.Name[1:]
+		if len(f.Arguments) != 1 || f.Arguments[0].Name != "input" || f.Arguments[0].Type.String() != upper+"Input!" {
+			t.Errorf("%s does not take exactly input: %sInput!", f.Name, upper)
+		}
+		payload := schema.Types[upper+"Payload"]
+		if payload == nil || f.Type.String() != upper+"Payload!" {
+			t.Errorf("%s does not return %sPayload!", f.Name, upper)
+			continue
+		}
+		if errs := payload.Fields.ForName("userErrors"); errs == nil || errs.Type.String() != "[UserError!]!" {
+			t.Errorf("%sPayload has no userErrors: [UserError!]!", upper)
+		}
+	}
+}
+
+func contract(t *testing.T) *ast.Schema {
+	t.Helper()
+	files, err := filepath.Glob("schema/*.graphqls")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources []*ast.Source
+	for _, f := range append([]string{"../schema.graphqls"}, files...) {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, &ast.Source{Name: f, Input: string(text)})
+	}
+	schema, err := gqlparser.LoadSchema(sources...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// sorted puts the members of every type in the order of their names, so that
+// moving a line in a schema file is no change of the contract.
+func sorted(s *ast.Schema) *ast.Schema {
+	for _, def := range s.Types {
+		slices.SortFunc(def.Fields, func(a, b *ast.FieldDefinition) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(def.EnumValues, func(a, b *ast.EnumValueDefinition) int { return strings.Compare(a.Name, b.Name) })
+	}
+	return s
+}
+
+func texts[T ~string](values []T) []string {
+	all := make([]string, len(values))
+	for i, v := range values {
+		all[i] = string(v)
+	}
+	return all
+}

@@ -1,0 +1,52 @@
+package graph
+
+import (
+	"context"
+
+	"github.com/99designs/gqlgen/graphql"
+
+	"backplane/graph/loader"
+)
+
+// Hooks are what the executor runs around operations.
+type Hooks struct {
+	newLoaders func() *loader.Loaders
+	secret     []byte
+}
+
+// NewHooks returns the hooks for a schema of the resolver. The secret is the key
+// of the fingerprints of idempotent calls, equal on all nodes.
+func NewHooks(r *Resolver, secret []byte) *Hooks {
+	reads := loader.Reads{Users: r.users, Products: r.products, Orders: r.orders, Sessions: r.sessions}
+	return &Hooks{func() *loader.Loaders { return loader.New(reads) }, secret}
+}
+
+// AroundResponse gives each response fresh loaders: per request, a subscription
+// would go stale.
+func (h *Hooks) AroundResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
+	return next(loader.With(ctx, h.newLoaders()))
+}
+
+// AroundRootField gives each mutation of a document fresh loaders, so that none
+// shows what the one before it has read and then changed.
+func (h *Hooks) AroundRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
+	if graphql.GetRootFieldContext(ctx).Object == "Mutation" {
+		ctx = loader.With(ctx, h.newLoaders())
+	}
+	return next(ctx)
+}
+
+// AroundField claims the idempotency key of a mutation and turns what its caller
+// can mend into userErrors.
+func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc.Object != "Mutation" {
+		return next(ctx)
+	}
+	ctx, err := claim(ctx, h.secret, fc.Field.Name, fc.Args["input"])
+	if err != nil {
+		return withUserErrors(fc.Field.Name, nil, err)
+	}
+	res, err := next(ctx)
+	return withUserErrors(fc.Field.Name, res, err)
+}

@@ -1,0 +1,70 @@
+// Package model owns the Go shapes of what exists only in the contract: inputs,
+// payloads and connections. All but Node, Viewer and Connection are generated.
+package model
+
+import (
+	"context"
+
+	"backplane/internal/order"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+// Node is any object with an id. It is empty so that domain types need no
+// method for the sake of the schema.
+type Node any
+
+// Viewer is who is calling.
+type Viewer struct{ UserID uid.User }
+
+// Edge is an item of a list with its place in it.
+type Edge[T any] struct {
+	Cursor string
+	Node   T
+}
+
+// Connection is a page of a list as Relay shapes it.
+type Connection[T any] struct {
+	page  page.Page[T]
+	count func(context.Context) (int, error)
+}
+
+// NewConnection wraps a page; count counts the whole list, if it is asked for.
+func NewConnection[T any](p page.Page[T], count func(context.Context) (int, error)) *Connection[T] {
+	return &Connection[T]{p, count}
+}
+
+// Edges returns the items with their cursors.
+func (c *Connection[T]) Edges() []*Edge[T] {
+	edges := make([]*Edge[T], len(c.page.Items))
+	for i, item := range c.page.Items {
+		edges[i] = &Edge[T]{c.page.Cursors[i], item}
+	}
+	return edges
+}
+
+// Nodes returns the items alone.
+func (c *Connection[T]) Nodes() []T { return c.page.Items }
+
+// PageInfo says where the page stands in the list.
+func (c *Connection[T]) PageInfo() *PageInfo {
+	info := &PageInfo{HasNextPage: c.page.HasNext, HasPreviousPage: c.page.HasPrev}
+	if n := len(c.page.Cursors); n > 0 {
+		info.StartCursor, info.EndCursor = &c.page.Cursors[0], &c.page.Cursors[n-1]
+	}
+	return info
+}
+
+// TotalCount counts the whole list.
+func (c *Connection[T]) TotalCount(ctx context.Context) (int, error) { return c.count(ctx) }
+
+// The connections and edges of the schema.
+type (
+	UserConnection    = Connection[*user.User]
+	UserEdge          = Edge[*user.User]
+	ProductConnection = Connection[*order.Product]
+	ProductEdge       = Edge[*order.Product]
+	OrderConnection   = Connection[*order.Order]
+	OrderEdge         = Edge[*order.Order]
+)

@@ -1,0 +1,146 @@
+// Package scalar owns how scalars travel: strictly. A number is no String, a
+// string is no Int, and no text holds what a database cannot store.
+//
+// Errors are faults, written for the client; they never name Go types.
+package scalar
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/99designs/gqlgen/graphql"
+
+	"backplane/internal/fault"
+)
+
+// MarshalString writes a String.
+func MarshalString(s string) graphql.Marshaler { return graphql.MarshalString(s) }
+
+// UnmarshalString reads a String: valid UTF-8 without the character U+0000.
+func UnmarshalString(v any) (string, error) {
+	s, ok := v.(string)
+	if !ok {
+		return "", wrong("a string")
+	}
+	if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+		return "", fault.New(fault.Invalid, fault.BadInput, "A string must be valid UTF-8 without the character U+0000.")
+	}
+	return s, nil
+}
+
+// MarshalID writes an ID.
+func MarshalID(s string) graphql.Marshaler { return graphql.MarshalString(s) }
+
+// UnmarshalID reads an ID: a string or, as the specification asks, an integer.
+func UnmarshalID(v any) (string, error) {
+	if n, err := UnmarshalInt64(v); err == nil {
+		return strconv.FormatInt(n, 10), nil
+	}
+	return UnmarshalString(v)
+}
+
+// MarshalInt writes an Int.
+func MarshalInt(n int) graphql.Marshaler { return graphql.MarshalInt(n) }
+
+// UnmarshalInt reads an Int: a whole number that fits 32 bits.
+func UnmarshalInt(v any) (int, error) {
+	n, err := UnmarshalInt64(v)
+	if err != nil || n < math.MinInt32 || n > math.MaxInt32 {
+		return 0, wrong("a whole number of 32 bits")
+	}
+	return int(n), nil
+}
+
+// UnmarshalInt64 reads a whole number, however JSON or the document spelt it
+// (1.0 and 1e3 are whole).
+func UnmarshalInt64(v any) (int64, error) {
+	switch n := v.(type) {
+	case int:
+		return int64(n), nil
+	case int64:
+		return n, nil
+	case float64:
+		if n == math.Trunc(n) && math.Abs(n) < 1<<53 {
+			return int64(n), nil
+		}
+	case json.Number:
+		if i, err := n.Int64(); err == nil {
+			return i, nil
+		}
+		if f, err := n.Float64(); err == nil {
+			return UnmarshalInt64(f)
+		}
+	}
+	return 0, wrong("a whole number")
+}
+
+// MarshalBoolean writes a Boolean.
+func MarshalBoolean(b bool) graphql.Marshaler { return graphql.MarshalBoolean(b) }
+
+// UnmarshalBoolean reads a Boolean: true or false, no number and no string.
+func UnmarshalBoolean(v any) (bool, error) {
+	b, ok := v.(bool)
+	if !ok {
+		return false, wrong("true or false")
+	}
+	return b, nil
+}
+
+// MarshalDateTime writes a DateTime in UTC, to the microsecond.
+func MarshalDateTime(t time.Time) graphql.Marshaler {
+	return graphql.WriterFunc(func(w io.Writer) {
+		_, _ = w.Write(t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.999999Z07:00"`))
+	})
+}
+
+// UnmarshalDateTime reads a DateTime: RFC 3339 with any offset, years 1 to 9999.
+func UnmarshalDateTime(v any) (time.Time, error) {
+	s, ok := v.(string)
+	if ok && len(s) <= 40 {
+		if t, err := time.Parse(time.RFC3339Nano, s); err == nil && t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 {
+			return t.UTC().Truncate(time.Microsecond), nil
+		}
+	}
+	return time.Time{}, wrong("a time of RFC 3339, e.g. 2026-03-01T12:30:00Z")
+}
+
+// MarshalDecimal writes a Decimal.
+func MarshalDecimal(s string) graphql.Marshaler { return graphql.MarshalString(s) }
+
+// UnmarshalDecimal reads a Decimal: a string of digits with at most one point
+// between them and at most one minus before them.
+func UnmarshalDecimal(v any) (string, error) {
+	s, _ := v.(string)
+	whole, fraction, dot := strings.Cut(strings.TrimPrefix(s, "-"), ".")
+	if len(s) > 40 || !digits(whole) || dot && !digits(fraction) {
+		return "", wrong(`a decimal number in a string, e.g. "12.90"`)
+	}
+	return s, nil
+}
+
+// MarshalCurrencyCode writes a CurrencyCode.
+func MarshalCurrencyCode(s string) graphql.Marshaler { return graphql.MarshalString(s) }
+
+// UnmarshalCurrencyCode reads a CurrencyCode: three capitals. Whether there is
+// such a currency is the domain's question.
+func UnmarshalCurrencyCode(v any) (string, error) {
+	s, _ := v.(string)
+	notCapital := func(r rune) bool { return r < 'A' || r > 'Z' }
+	if len(s) != 3 || strings.ContainsFunc(s, notCapital) {
+		return "", wrong("a currency code of three capitals, e.g. EUR")
+	}
+	return s, nil
+}
+
+func digits(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+}
+
+func wrong(want string) error {
+	return fault.New(fault.Invalid, fault.BadInput, "This must be %s.", want)
+}
