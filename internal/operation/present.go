@@ -109,10 +109,11 @@ func (p *presenter) present(ctx context.Context, err error) *gqlerror.Error {
 		return nil // gqlgen leaves the error out
 	}
 	shown := graphql.DefaultErrorPresenter(ctx, err)
-	f := fault.From(err)
-	if shown.Err == nil && f.Kind == fault.Internal {
-		f = fault.New(fault.Internal, fault.InternalError, "Something went wrong on our side.").Because(errors.New(shown.Message))
+	cause := shown.Err // without the path, so that equal causes are seen to be equal
+	if cause == nil {
+		cause = errors.New(shown.Message)
 	}
+	f := fault.From(cause)
 	out := present(f)
 	out.Path, out.Locations = shown.Path, shown.Locations
 	if f.Kind == fault.Internal {

@@ -31,6 +31,7 @@ union Thing = User | Order
 input Filter { name: String age: Int ids: [ID!] color: Color tags: [[String!]!] any: JSON not: Filter limit: Int! = 3 }
 input Pick @oneOf { id: ID name: String }
 type Query {
+  query: Query
   hello: String!
   echo(text: String, number: Int, ratio: Float, flag: Boolean, id: ID, color: Color, list: [Int!], filter: Filter, pick: Pick, any: JSON): String
   node(id: ID!): Node
