@@ -27,16 +27,13 @@ func claim(ctx context.Context, secret []byte, mutation string, input any) (cont
 	if !field.IsValid() {
 		return ctx, nil
 	}
-	key := operation.IdempotencyKey(ctx)
-	if given := omittableText(field); given != "" {
-		if key != "" && key != given {
-			return ctx, fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "The header Idempotency-Key and the input say different keys.").At("idempotencyKey")
-		}
-		key = given
-	} else if isSet(field) {
-		return ctx, operation.CheckIdempotencyKey("") // given, and empty
-	}
-	if key == "" {
+	key, given := operation.IdempotencyKey(ctx), omittableText(field)
+	switch {
+	case given != nil && key != "" && key != *given:
+		return ctx, fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "The header Idempotency-Key and the input say different keys.").At("idempotencyKey")
+	case given != nil:
+		key = *given
+	case key == "":
 		return ctx, nil
 	}
 	if err := operation.CheckIdempotencyKey(key); err != nil {
@@ -101,9 +98,7 @@ func isSet(omittable reflect.Value) bool {
 	return omittable.MethodByName("IsSet").Call(nil)[0].Bool()
 }
 
-func omittableText(v reflect.Value) string {
-	if s, ok := v.MethodByName("Value").Call(nil)[0].Interface().(*string); ok && s != nil {
-		return *s
-	}
-	return ""
+func omittableText(v reflect.Value) *string {
+	s, _ := v.MethodByName("Value").Call(nil)[0].Interface().(*string)
+	return s
 }

@@ -1,0 +1,107 @@
+package graph
+
+import (
+	"testing"
+
+	"github.com/99designs/gqlgen/graphql"
+
+	"backplane/graph/model"
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/operation"
+	"backplane/internal/uid"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func anOrder(note graphql.Omittable[*string], skus ...string) model.PlaceOrderInput {
+	in := model.PlaceOrderInput{Note: note}
+	for _, sku := range skus {
+		in.Items = append(in.Items, &model.OrderItemInput{Sku: sku, Quantity: 1})
+	}
+	return in
+}
+
+func TestFingerprint_tells_calls_apart(t *testing.T) {
+	t.Parallel()
+	none := graphql.Omittable[*string]{}
+	seen := map[[32]byte]string{}
+	for name, fp := range map[string][32]byte{
+		"an order":                           fingerprint([]byte("s"), "placeOrder", anOrder(none, "A", "B")),
+		"under another secret":               fingerprint([]byte("t"), "placeOrder", anOrder(none, "A", "B")),
+		"of another mutation":                fingerprint([]byte("s"), "otherOrder", anOrder(none, "A", "B")),
+		"with its lines the other way":       fingerprint([]byte("s"), "placeOrder", anOrder(none, "B", "A")),
+		"with its SKUs cut another way":      fingerprint([]byte("s"), "placeOrder", anOrder(none, "AB", "")),
+		"with one line less":                 fingerprint([]byte("s"), "placeOrder", anOrder(none, "A")),
+		"with a note that is null":           fingerprint([]byte("s"), "placeOrder", anOrder(graphql.OmittableOf[*string](nil), "A", "B")),
+		"with a note that is empty":          fingerprint([]byte("s"), "placeOrder", anOrder(graphql.OmittableOf(ptr("")), "A", "B")),
+		"with a note that spells the others": fingerprint([]byte("s"), "placeOrder", anOrder(graphql.OmittableOf(ptr("null;")), "A", "B")),
+	} {
+		if other, twice := seen[fp]; twice {
+			t.Errorf("an order %s has the fingerprint of an order %s", name, other)
+		}
+		seen[fp] = name
+	}
+}
+
+func TestFingerprint_is_that_of_the_twin(t *testing.T) {
+	t.Parallel()
+	a, b := anOrder(graphql.OmittableOf(ptr("x")), "A"), anOrder(graphql.OmittableOf(ptr("x")), "A")
+	b.IdempotencyKey = graphql.OmittableOf(ptr("in the field, not in the header"))
+	if fingerprint([]byte("s"), "placeOrder", a) != fingerprint([]byte("s"), "placeOrder", b) {
+		t.Error("the key itself is part of the fingerprint")
+	}
+}
+
+func TestClaim_takes_the_key_from_header_or_field(t *testing.T) {
+	t.Parallel()
+	absent := graphql.Omittable[*string]{}
+	tests := []struct {
+		name     string
+		stranger bool
+		header   string
+		field    graphql.Omittable[*string]
+		want     string // the claimed key
+		code     fault.Code
+	}{
+		{name: "no key claims nothing", field: absent},
+		{name: "the header's", header: "h", field: absent, want: "h"},
+		{name: "the field's", field: graphql.OmittableOf(ptr("f")), want: "f"},
+		{name: "both, if they agree", header: "k", field: graphql.OmittableOf(ptr("k")), want: "k"},
+		{name: "not if they differ", header: "h", field: graphql.OmittableOf(ptr("f")), code: fault.IdempotencyKeyInvalid},
+		{name: "not an empty field", field: graphql.OmittableOf(ptr("")), code: fault.IdempotencyKeyInvalid},
+		{name: "not a field with a newline", field: graphql.OmittableOf(ptr("a\nb")), code: fault.IdempotencyKeyInvalid},
+		{name: "a null field says nothing", header: "h", field: graphql.OmittableOf[*string](nil), want: "h"},
+		{name: "strangers have none", stranger: true, header: "h", field: absent},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			if !tt.stranger {
+				ctx = auth.With(ctx, &auth.Principal{UserID: uid.User("usr_1")})
+			}
+			if tt.header != "" {
+				ctx = operation.WithIdempotencyKey(ctx, tt.header)
+			}
+			ctx, err := claim(ctx, []byte("s"), "placeOrder", model.PlaceOrderInput{IdempotencyKey: tt.field})
+			call, ok := auth.CallFrom(ctx)
+			if call.Key != tt.want || ok != (tt.want != "") || tt.code != "" && !fault.Is(err, tt.code) || tt.code == "" && err != nil {
+				t.Errorf("claim gave key %q and error %v, want %q and %q", call.Key, err, tt.want, tt.code)
+			}
+		})
+	}
+}
+
+func TestClaim_leaves_mutations_that_show_a_secret_alone(t *testing.T) {
+	t.Parallel()
+	ctx := operation.WithIdempotencyKey(auth.With(t.Context(), &auth.Principal{UserID: "usr_1"}), "k")
+	for name, input := range map[string]any{
+		"signUp": model.SignUpInput{}, "signIn": model.SignInInput{}, "refreshSession": model.RefreshSessionInput{}, "createApiKey": model.CreateAPIKeyInput{},
+	} {
+		got, err := claim(ctx, []byte("s"), name, input)
+		if _, claimed := auth.CallFrom(got); claimed || err != nil {
+			t.Errorf("%s claims the key (error %v)", name, err)
+		}
+	}
+}
