@@ -1,8 +1,10 @@
 package httpd
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -78,14 +80,69 @@ type body struct {
 	Errors gqlerror.List `json:"errors"`
 }
 
-// ran is a GraphQL response of an operation that ran.
+// ran is a GraphQL response of an operation that ran. Its data is JSON already
+// and can be long, so it is copied and not, as encoding/json would, read again.
 type ran struct {
-	Errors     gqlerror.List   `json:"errors,omitempty"`
-	Data       json.RawMessage `json:"data"`
-	Extensions map[string]any  `json:"extensions,omitempty"`
+	Errors     gqlerror.List
+	Data       []byte
+	Extensions map[string]any
 }
 
 func executed(r *graphql.Response) ran { return ran{r.Errors, r.Data, r.Extensions} }
+
+// writeTo writes the response as JSON, errors first, where readers of a log
+// look for them.
+func (a ran) writeTo(out *bytes.Buffer) error {
+	out.WriteByte('{')
+	if len(a.Errors) > 0 {
+		out.WriteString(`"errors":`)
+		if err := encode(out, a.Errors); err != nil {
+			return err
+		}
+		out.WriteByte(',')
+	}
+	out.WriteString(`"data":`)
+	if len(a.Data) == 0 {
+		out.WriteString("null")
+	}
+	out.Write(a.Data)
+	if len(a.Extensions) > 0 {
+		out.WriteString(`,"extensions":`)
+		if err := encode(out, a.Extensions); err != nil {
+			return err
+		}
+	}
+	out.WriteByte('}')
+	return nil
+}
+
+// encode writes v as JSON, in which <, > and & need no escapes.
+func encode(out *bytes.Buffer, v any) error {
+	switch v := v.(type) {
+	case ran:
+		return v.writeTo(out)
+	case []any:
+		return encodeAll(out, v)
+	}
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	out.Truncate(out.Len() - 1) // the encoder ends with a new line
+	return nil
+}
+
+func encodeAll(out *bytes.Buffer, items []any) error {
+	for i, item := range items {
+		out.WriteByte("[,"[min(i, 1)])
+		if err := encode(out, item); err != nil {
+			return err
+		}
+	}
+	out.WriteByte(']')
+	return nil
+}
 
 // refuse answers a request for GraphQL that was not run.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, media mediaType, err error) {
@@ -95,20 +152,27 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, media mediaType,
 	if f.Kind == fault.Internal {
 		refusal.Errors[0].Extensions["requestId"] = telemetry.RequestID(r.Context())
 	}
-	s.write(w, headersOf(w, err), media, body{Errors: refusal.Errors})
+	s.write(w, r, headersOf(w, err), media, body{Errors: refusal.Errors})
 }
 
 // write sends v as JSON. A client that reads too slowly is cut.
-func (s *Server) write(w http.ResponseWriter, code int, media mediaType, v any) {
+func (s *Server) write(w http.ResponseWriter, r *http.Request, code int, media mediaType, v any) {
 	h := w.Header()
 	h.Set("Content-Type", string(media)+"; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Add("Vary", "Accept")
+	var out bytes.Buffer
+	if err := encode(&out, v); err != nil {
+		s.log.ErrorContext(r.Context(), "an answer could not be encoded", "error", err)
+		code = http.StatusInternalServerError
+		out.Reset()
+		out.WriteString(`{"errors":[{"message":"Something went wrong on our side.","extensions":{"code":"INTERNAL"}}]}`)
+	}
+	out.WriteByte('\n')
+	// A writer without deadlines, as in tests, has no slow reader either.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.cfg.WriteTime))
 	w.WriteHeader(code)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v) // what fails here is the connection
+	_, _ = w.Write(out.Bytes()) // what fails here is the connection
 }
 
 // problem answers with an RFC 9457 problem document.

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/klauspost/compress/gzhttp"
@@ -89,15 +90,18 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name string) 
 func (a asset) write(w http.ResponseWriter, gzipped bool) {
 	switch {
 	case a.packed == nil:
-		_, _ = w.Write(a.plain) // what fails here is the connection
+		sized(w, a.plain)
 	case gzipped:
 		w.Header().Set("Content-Encoding", "gzip")
-		w.Header().Add("Vary", "Accept-Encoding")
-		_, _ = w.Write(a.packed)
+		sized(w, a.packed)
 	default:
-		w.Header().Add("Vary", "Accept-Encoding")
 		if r, err := gzip.NewReader(bytes.NewReader(a.packed)); err == nil {
 			_, _ = io.Copy(w, r)
 		}
 	}
+}
+
+func sized(w http.ResponseWriter, text []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	_, _ = w.Write(text) // what fails here is the connection
 }

@@ -61,9 +61,9 @@ func (c call) answer(ctx context.Context, w http.ResponseWriter, req operation.R
 	case err != nil:
 		c.s.refuse(w, c.r, c.media, err)
 	case refusal != nil:
-		c.s.write(w, c.media.refusalStatus(refusal.Stage), c.media, body{Errors: refusal.Errors})
+		c.s.write(w, c.r, c.media.refusalStatus(refusal.Stage), c.media, body{Errors: refusal.Errors})
 	default:
-		c.s.write(w, http.StatusOK, c.media, executed(resp))
+		c.s.write(w, c.r, http.StatusOK, c.media, executed(resp))
 	}
 }
 
@@ -86,7 +86,7 @@ func (c call) answerAll(ctx context.Context, w http.ResponseWriter, reqs []opera
 			bodies[i] = executed(resp)
 		}
 	}
-	c.s.write(w, http.StatusOK, mediaJSON, bodies)
+	c.s.write(w, c.r, http.StatusOK, mediaJSON, bodies)
 }
 
 // run prepares and runs one operation. Of its results one is set: err is a

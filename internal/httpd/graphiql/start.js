@@ -5,8 +5,8 @@
   var query = [
     "# Press the play button, or Ctrl-Enter, to run this.",
     "#",
-    "# To call as somebody, put a token into the Headers tab below:",
-    '#   { "Authorization": "Bearer <access token or API key>" }',
+    "# To call as somebody, put this into Headers below:",
+    '#   { "Authorization": "Bearer <token>" }',
     "",
     "query Hello {",
     "  __typename",
