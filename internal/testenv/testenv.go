@@ -54,6 +54,9 @@ func noteLeftOut(test, reason string) error {
 	return err
 }
 
+// Soak reports whether tests are to run at their large size, as make soak asks.
+func Soak() bool { return os.Getenv("BACKPLANE_TEST_SOAK") == "on" }
+
 // Node returns the path of Node.js; without it the test is left out.
 func Node(t testing.TB) string {
 	t.Helper()

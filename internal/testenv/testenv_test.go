@@ -31,7 +31,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("drops the database even if a connection is left open", func(t *testing.T) {
 		t.Parallel()
 		var url string
-		t.Run("user", func(t *testing.T) {
+		t.Run("user", func(t *testing.T) { //nolint:paralleltest // the next line needs it to have ended
 			url = testenv.Postgres(t)
 			if _, err := pgx.Connect(t.Context(), url); err != nil {
 				t.Fatal(err)

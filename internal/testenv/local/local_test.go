@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv(parent); name != "" {
 		s, err := starters()[name]()
 		if err != nil {
-			fmt.Println("error:", err)
+			fmt.Fprintln(os.Stdout, "error:", err)
 			os.Exit(1)
 		}
-		fmt.Println(s.URL)
+		fmt.Fprintln(os.Stdout, s.URL)
 		select {}
 	}
 	os.Exit(m.Run())

@@ -8,7 +8,8 @@ import (
 	"backplane/internal/testenv/local"
 )
 
-func TestRun(t *testing.T) { // it sets the environment, so it runs alone
+//nolint:paralleltest // it sets the environment
+func TestRun(t *testing.T) {
 	t.Setenv(local.PostgresURL, "postgres://example/db") // as if given: nothing is started
 	t.Setenv(local.RedisURL, "redis://example")
 	tests := []struct {

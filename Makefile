@@ -1,0 +1,71 @@
+# Only Go and make are needed for `make run` and `make test`.
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+RUNNER   := go run ./internal/testenv/run --
+LINTER   := .ci/cache/golangci-lint
+FUZZTIME ?= 5s
+CHECKS   := test format vet lint generated race fuzz
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test race services soak bench fuzz conformance generate fmt format vet lint generated check checks clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+
+build: ## build the static binary bin/backplane
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/backplane .
+
+run: build ## serve demo data on http://127.0.0.1:8080, kept in data/
+	bin/backplane serve --demo
+
+test: ## run all tests, with private servers if there are any; says what it left out
+	$(RUNNER) go test ./...
+
+race: ## run the short tests with the race detector, which needs a C compiler
+	$(RUNNER) env CGO_ENABLED=1 go test -race -short ./...
+
+services: ## install what tests can use: PostgreSQL, Redis, Node.js, a C compiler
+	.ci/services
+
+soak: ## run the tests at their large size: an hour or more
+	BACKPLANE_TEST_SOAK=on $(RUNNER) go test -count=1 -timeout 3h ./...
+
+bench: ## run all benchmarks
+	$(RUNNER) go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## run each fuzz test for FUZZTIME
+	@grep -rnoE --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file _ text; do \
+		go test -run '^$$' -fuzz "^$${text#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; done
+
+conformance: ## hold the schema and the server against the tools of others (needs Node.js)
+	$(RUNNER) go test -count=1 -v ./conformance
+
+generate: ## write all generated code and text
+	go generate ./...
+	go tool gqlgen generate
+	go test ./internal/config -run README -update
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+format: ## check that the code is formatted
+	@files=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$files" || { echo "make fmt would change:" $$files; exit 1; }
+
+vet: ## run go vet
+	go vet ./...
+
+lint: $(LINTER) ## run all linters of .golangci.yml
+	$(LINTER) run ./...
+
+$(LINTER): tools/go.mod tools/go.sum
+	go build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+generated: ## check that generated code is up to date
+	.ci/generated
+
+check: $(CHECKS) ## run all that CI runs, but the installing
+
+checks: # what CI runs, one after the other
+	@echo $(CHECKS)
+
+clean: ## remove what was built, but not data/
+	rm -rf bin .ci/cache conformance/node_modules
