@@ -100,7 +100,7 @@ func (c *census) variables(defs ast.VariableDefinitionList) {
 		for t := v.Type; t != nil; t = t.Elem {
 			depth++
 		}
-		c.check(fault.TooDeep, depth, c.limits.Depth, "levels in a type")
+		c.check(fault.TooDeep, depth, maxLiteral, "levels in a type")
 	}
 }
 
@@ -109,7 +109,7 @@ func (c *census) value(v *ast.Value, depth int) {
 		return
 	}
 	c.nodes++
-	c.check(fault.TooDeep, depth, c.limits.Depth, "levels in a value")
+	c.check(fault.TooDeep, depth, maxLiteral, "levels in a value")
 	switch v.Kind {
 	case ast.StringValue, ast.BlockValue:
 		if strings.IndexByte(v.Raw, 0) >= 0 {

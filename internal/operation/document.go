@@ -96,6 +96,9 @@ func stageOf(err error) Stage {
 }
 
 func (x *Executor) parse(query string) (*ast.QueryDocument, *Refusal) {
+	if err := within(fault.BodyTooLarge, len(query), x.limits.Document, "bytes in its document"); err != nil {
+		return nil, refuse(StageLimit, err)
+	}
 	if !utf8.ValidString(query) {
 		return nil, refuse(StageParse, fault.New(fault.Invalid, fault.ParseFailed, "The document is not valid UTF-8."))
 	}

@@ -11,13 +11,14 @@ import (
 // Limits bounds what one request may ask for. Zero means the default. All but
 // Errors, Response and Time hold before a document is validated or run.
 type Limits struct {
+	Document       int           // bytes of the document's text; default 256 KiB
 	Tokens         int           // lexical tokens of the document; default 10,000
 	Operations     int           // operations in the document; default 50
 	Fields         int           // fields as written in the document; default 3,000
 	ExpandedFields int           // fields of all operations, each spread counted as what it spreads; default 15,000
 	Fragments      int           // fragment definitions; default 200
 	FragmentDepth  int           // fragments that spread fragments, the longest chain; default 20
-	Depth          int           // levels of fields of the expanded operation, and of a list or object value; default 20
+	Depth          int           // levels of fields of the expanded operation; default 20
 	Aliases        int           // fields with an alias; default 100
 	RootFields     int           // fields of the operation's root, expanded; default 30
 	Directives     int           // directives in the document; default 200
@@ -33,12 +34,17 @@ type Limits struct {
 // in errors and are compared with suggestions, and tokens have no length limit.
 const maxName = 200
 
+// maxLiteral is how deep lists and objects may nest in a value, and lists in a
+// type. Checking a value reads what it holds again on each level.
+const maxLiteral = 12
+
 func (l Limits) withDefaults() (Limits, error) {
 	for _, p := range []struct {
 		name     string
 		value    *int
 		fallback int
 	}{
+		{"document bytes", &l.Document, 256 << 10},
 		{"tokens", &l.Tokens, 10_000},
 		{"operations", &l.Operations, 50},
 		{"fields", &l.Fields, 3_000},

@@ -43,10 +43,10 @@ var families = map[string]func(n int) string{
 	"nested objects":             func(n int) string { return "{echo(filter:" + repeat(n, "{not:") + "{}" + repeat(n, "}") + ")}" },
 	"nested lists in wide lists": func(n int) string { return "{echo(filter:{tags:[" + repeat(n, `["a"]`) + "]})}" },
 	"wide deep objects": func(n int) string {
-		return "{echo(filter:" + repeat(18, "{not:") + "{ids:[" + repeat(n, "1 ") + "]}" + repeat(18, "}") + ")}"
+		return "{echo(filter:" + repeat(11, "{not:") + "{ids:[" + repeat(n, "1 ") + "]}" + repeat(11, "}") + ")}"
 	},
 	"wide deep json": func(n int) string {
-		return "{echo(any:" + repeat(18, "{not:") + "{ids:[" + repeat(n, "1 ") + "]}" + repeat(18, "}") + ")}"
+		return "{echo(any:" + repeat(11, "{not:") + "{ids:[" + repeat(n, "1 ") + "]}" + repeat(11, "}") + ")}"
 	},
 	"long lists":                   func(n int) string { return "{echo(list:[" + repeat(n, "1 ") + "])}" },
 	"long lists of wrong values":   func(n int) string { return "{echo(list:[" + repeat(n, "\"x\" ") + "])}" },
