@@ -1,0 +1,489 @@
+// Package ordertest specifies what every order.Store and order.ProductStore
+// does, as tests that each implementation runs.
+package ordertest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/money"
+	"backplane/internal/order"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// Stores are the stores under test, on one empty database.
+type Stores struct {
+	Orders   order.Store
+	Products order.ProductStore
+	Customer func(t testing.TB) uid.User // makes an active account
+	Inactive func(t testing.TB) uid.User // makes one that is deactivated
+}
+
+// at is the time of the tests: with digits that no database keeps.
+var at = time.Date(2026, 3, 1, 12, 0, 0, 123_456_789, time.UTC)
+
+// stored is at, as it is read back.
+var stored = at.Truncate(time.Microsecond)
+
+var (
+	orders   = cmpopts.IgnoreUnexported(order.Order{})
+	products = cmpopts.IgnoreUnexported(order.Product{})
+)
+
+// Run runs the whole specification. newStores is called once for each test.
+func Run(t *testing.T, newStores func(testing.TB) Stores) {
+	t.Helper()
+	for _, tt := range []struct {
+		name string
+		test func(*testing.T, Stores)
+	}{
+		{"a placed order is read back as it was placed", placed},
+		{"an order that is refused changes nothing", refused},
+		{"only an active account can order", inactive},
+		{"cancelling returns the stock once", cancelled},
+		{"a change without an event stores nothing", unrecorded},
+		{"a function that fails stores nothing", failed},
+		{"what does not exist is left out or not found", missing},
+		{"a call is made once under its key", once},
+		{"a refused call leaves its key free", refusedCall},
+		{"parallel calls under one key place one order", twins},
+		{"parallel orders never sell what is not there", scarce},
+		{"orders that want the same products in other sequences do not deadlock", crossing},
+		{"a product is changed and read back", changedProduct},
+		{"a SKU and a legacy id belong to one product", takenNames},
+		{"stock is adjusted apart from its product", adjusted},
+		{"products are filtered and sorted", listedProducts},
+		{"orders are filtered and sorted", listedOrders},
+		{"orders of many users are paged for each", listedByUsers},
+		{"cursors of other lists are refused", foreignCursors},
+		{"text that no database takes matches nothing", oddText},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.test(t, newStores(t))
+		})
+	}
+}
+
+func givenProduct(t testing.TB, s Stores, sku string, stock int) *order.Product {
+	t.Helper()
+	p, st, err := order.NewProduct(order.ProductInput{
+		SKU: sku, Name: "The " + sku, Price: money.Money{Minor: 250, Currency: "EUR"}, Stock: stock, Active: true,
+	}, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err = s.Products.Create(t.Context(), p, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func want(sku string, n int) order.Want { return order.Want{SKU: sku, Quantity: n} }
+
+// place places an order the way the service does.
+func place(t testing.TB, s Stores, who uid.User, when time.Time, wants ...order.Want) (*order.Order, error) {
+	t.Helper()
+	return s.Orders.Place(t.Context(), who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+		return order.Place(order.Details{UserID: who}, wants, offers, when)
+	})
+}
+
+func mustPlace(t testing.TB, s Stores, who uid.User, when time.Time, wants ...order.Want) *order.Order {
+	t.Helper()
+	o, err := place(t, s, who, when, wants...)
+	if err != nil {
+		t.Fatalf("place: %v", err)
+	}
+	return o
+}
+
+func stockOf(t testing.TB, s Stores, id uid.Product) int {
+	t.Helper()
+	found, err := s.Products.Stocks(t.Context(), []uid.Product{id})
+	if err != nil || found[id] == nil {
+		t.Fatalf("Stocks(%s) = %v, %v", id, found, err)
+	}
+	return found[id].Quantity
+}
+
+func readBack(t testing.TB, s Stores, id uid.Order) *order.Order {
+	t.Helper()
+	found, err := s.Orders.ByIDs(t.Context(), []uid.Order{id})
+	if err != nil || found[id] == nil {
+		t.Fatalf("ByIDs(%s) = %v, %v", id, found, err)
+	}
+	return found[id]
+}
+
+func count(t testing.TB, s Stores) int {
+	t.Helper()
+	n, err := s.Orders.Count(t.Context(), order.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func placed(t *testing.T, s Stores) {
+	who, cup, pot := s.Customer(t), givenProduct(t, s, "cup", 10), givenProduct(t, s, "pot", 5)
+	o := mustPlace(t, s, who, at, want("pot", 2), want("cup", 3))
+	if diff := cmp.Diff(o, readBack(t, s, o.ID), orders); diff != "" {
+		t.Errorf("what Place returns differs from what is read back (-returned +read):\n%s", diff)
+	}
+	if o.Status != order.Pending || o.ItemCount != 2 || o.Total != (money.Money{Minor: 1250, Currency: "EUR"}) || !o.PlacedAt.Equal(stored) {
+		t.Errorf("placed %+v", o)
+	}
+	items, err := s.Orders.Items(t.Context(), []uid.Order{o.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eur := func(minor int64) money.Money { return money.Money{Minor: minor, Currency: "EUR"} }
+	wantItems := []order.Item{
+		{OrderID: o.ID, Line: 1, ProductID: pot.ID, SKU: "pot", Name: "The pot", Quantity: 2, UnitPrice: eur(250), Total: eur(500)},
+		{OrderID: o.ID, Line: 2, ProductID: cup.ID, SKU: "cup", Name: "The cup", Quantity: 3, UnitPrice: eur(250), Total: eur(750)},
+	}
+	if diff := cmp.Diff(wantItems, items[o.ID]); diff != "" {
+		t.Errorf("Items (-want +got):\n%s", diff)
+	}
+	if got := stockOf(t, s, cup.ID); got != 7 {
+		t.Errorf("stock of cups = %d, want 7", got)
+	}
+	if got := stockOf(t, s, pot.ID); got != 3 {
+		t.Errorf("stock of pots = %d, want 3", got)
+	}
+}
+
+func refused(t *testing.T, s Stores) {
+	who, cup, pot := s.Customer(t), givenProduct(t, s, "cup", 10), givenProduct(t, s, "pot", 1)
+	for name, wants := range map[string][]order.Want{
+		"an unknown product": {want("cup", 1), want("jug", 1)},
+		"too few of one":     {want("cup", 1), want("pot", 2)},
+	} {
+		if _, err := place(t, s, who, at, wants...); err == nil {
+			t.Errorf("placing %s succeeded", name)
+		}
+	}
+	if c, p, n := stockOf(t, s, cup.ID), stockOf(t, s, pot.ID), count(t, s); c != 10 || p != 1 || n != 0 {
+		t.Errorf("after refusals cups, pots, orders = %d, %d, %d, want 10, 1, 0", c, p, n)
+	}
+}
+
+func inactive(t *testing.T, s Stores) {
+	givenProduct(t, s, "cup", 10)
+	if _, err := place(t, s, s.Inactive(t), at, want("cup", 1)); !fault.Is(err, fault.UserNotActive) {
+		t.Errorf("placing for a deactivated account gave %v", err)
+	}
+	if _, err := place(t, s, uid.NewUser(at), at, want("cup", 1)); !fault.Is(err, fault.UserNotFound) {
+		t.Errorf("placing for nobody gave %v", err)
+	}
+}
+
+func cancelled(t *testing.T, s Stores) {
+	who, cup := s.Customer(t), givenProduct(t, s, "cup", 10)
+	o := mustPlace(t, s, who, at, want("cup", 4))
+	cancel := func(o *order.Order) error { return o.Cancel("", at) }
+	for range 2 {
+		got, err := s.Orders.Update(t.Context(), o.ID, cancel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Status != order.Cancelled || got.Version != 2 {
+			t.Errorf("cancelled order has status %s and version %d, want CANCELLED and 2", got.Status, got.Version)
+		}
+		if diff := cmp.Diff(got, readBack(t, s, o.ID), orders); diff != "" {
+			t.Errorf("what Update returns differs from what is read back (-returned +read):\n%s", diff)
+		}
+		if n := stockOf(t, s, cup.ID); n != 10 {
+			t.Errorf("stock = %d, want 10", n)
+		}
+	}
+}
+
+func unrecorded(t *testing.T, s Stores) {
+	givenProduct(t, s, "cup", 10)
+	o := mustPlace(t, s, s.Customer(t), at, want("cup", 4))
+	got, err := s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error {
+		o.Note = "changed without an event"
+		return nil
+	})
+	if err != nil || got.Note != "" {
+		t.Errorf("Update = %+v, %v; want the order as it is stored", got, err)
+	}
+}
+
+func failed(t *testing.T, s Stores) {
+	cup := givenProduct(t, s, "cup", 10)
+	o := mustPlace(t, s, s.Customer(t), at, want("cup", 4))
+	no := errors.New("no")
+	_, err := s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error { return errors.Join(o.Cancel("", at), no) })
+	if !errors.Is(err, no) {
+		t.Errorf("Update = %v, want the function's error", err)
+	}
+	if got := readBack(t, s, o.ID); got.Status != order.Pending || stockOf(t, s, cup.ID) != 6 {
+		t.Errorf("after a failure the order is %s and the stock %d, want PENDING and 6", got.Status, stockOf(t, s, cup.ID))
+	}
+}
+
+func missing(t *testing.T, s Stores) {
+	cup := givenProduct(t, s, "cup", 10)
+	found, err := s.Products.ByIDs(t.Context(), []uid.Product{cup.ID, uid.NewProduct(at)})
+	if err != nil || len(found) != 1 {
+		t.Errorf("ByIDs = %v, %v; want the one that exists", found, err)
+	}
+	if _, err := s.Products.BySKU(t.Context(), "CUP"); !fault.Is(err, fault.ProductNotFound) {
+		t.Errorf("BySKU(CUP) gave %v, want PRODUCT_NOT_FOUND: case counts", err)
+	}
+	if _, err := s.Orders.Update(t.Context(), uid.NewOrder(at), func(*order.Order) error { return nil }); !fault.Is(err, fault.OrderNotFound) {
+		t.Errorf("updating no order gave %v", err)
+	}
+	if _, err := s.Products.Update(t.Context(), uid.NewProduct(at), func(*order.Product) error { return nil }); !fault.Is(err, fault.ProductNotFound) {
+		t.Errorf("updating no product gave %v", err)
+	}
+}
+
+// keyed returns a context in which who calls under an idempotency key.
+func keyed(t testing.TB, who uid.User, key string, body byte) (call func(Stores, ...order.Want) (*order.Order, error)) {
+	t.Helper()
+	ctx := auth.With(t.Context(), &auth.Principal{UserID: who, Roles: []auth.Role{auth.Customer}})
+	ctx = auth.WithCall(ctx, auth.Call{Key: key, Fingerprint: [32]byte{body}})
+	return func(s Stores, wants ...order.Want) (*order.Order, error) {
+		return s.Orders.Place(ctx, who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+			return order.Place(order.Details{UserID: who}, wants, offers, at)
+		})
+	}
+}
+
+func once(t *testing.T, s Stores) {
+	who, other := s.Customer(t), s.Customer(t)
+	cup := givenProduct(t, s, "cup", 10)
+	first, err := keyed(t, who, "k", 1)(s, want("cup", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Orders.Update(t.Context(), first.ID, func(o *order.Order) error { return o.Pay(at) }); err != nil {
+		t.Fatal(err)
+	}
+	again, err := keyed(t, who, "k", 1)(s, want("cup", 1))
+	if err != nil || again.ID != first.ID || again.Status != order.Paid {
+		t.Errorf("the second call = %+v, %v; want the first order as it is now", again, err)
+	}
+	if _, err := keyed(t, who, "k", 2)(s, want("cup", 2)); !fault.Is(err, fault.IdempotencyKeyReused) {
+		t.Errorf("another call under the key gave %v", err)
+	}
+	if o, err := keyed(t, other, "k", 2)(s, want("cup", 2)); err != nil || o.ID == first.ID {
+		t.Errorf("the key of somebody else = %v, %v; want an order of its own", o, err)
+	}
+	if n := stockOf(t, s, cup.ID); n != 7 {
+		t.Errorf("stock = %d, want 7", n)
+	}
+}
+
+func refusedCall(t *testing.T, s Stores) {
+	who := s.Customer(t)
+	cup := givenProduct(t, s, "cup", 0)
+	if _, err := keyed(t, who, "k", 1)(s, want("cup", 1)); !fault.Is(err, fault.StockInsufficient) {
+		t.Fatalf("placing what is sold out gave %v", err)
+	}
+	if _, err := s.Products.UpdateStock(t.Context(), cup.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, 3, at) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyed(t, who, "k", 1)(s, want("cup", 1)); err != nil {
+		t.Errorf("the same call after the refusal gave %v", err)
+	}
+}
+
+// parallel runs fn n times at once and returns what went wrong, by code.
+func parallel(n int, fn func(i int) error) map[fault.Code]int {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	codes := map[fault.Code]int{}
+	for i := range n {
+		wg.Go(func() {
+			err := fn(i)
+			code := fault.Code("")
+			if err != nil {
+				code = fault.From(err).Code
+				if code == fault.InternalError {
+					code = fault.Code(err.Error())
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			codes[code]++
+		})
+	}
+	wg.Wait()
+	return codes
+}
+
+func twins(t *testing.T, s Stores) {
+	const calls = 200
+	who, cup := s.Customer(t), givenProduct(t, s, "cup", 10)
+	var mu sync.Mutex
+	ids := map[uid.Order]int{}
+	codes := parallel(calls, func(int) error {
+		o, err := keyed(t, who, "k", 1)(s, want("cup", 1))
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			ids[o.ID]++
+		}
+		return err
+	})
+	if len(ids) != 1 || codes[""]+codes[fault.IdempotencyInFlight] != calls || count(t, s) != 1 || stockOf(t, s, cup.ID) != 9 {
+		t.Errorf("%d twins ended as %v with %d orders, %d stored, stock %d; want one order and stock 9",
+			calls, codes, len(ids), count(t, s), stockOf(t, s, cup.ID))
+	}
+}
+
+func scarce(t *testing.T, s Stores) {
+	const buyers, stock = 64, 100
+	who := s.Customer(t)
+	skus := []string{"a", "b", "c"}
+	ids := map[string]uid.Product{}
+	for _, sku := range skus {
+		ids[sku] = givenProduct(t, s, sku, stock).ID
+	}
+	codes := parallel(buyers, func(i int) error {
+		o, err := place(t, s, who, at, want(skus[i%3], 3), want(skus[(i+1)%3], 2))
+		if err != nil || i%4 > 0 {
+			return err
+		}
+		_, err = s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("", at) })
+		return err
+	})
+	if codes[""]+codes[fault.StockInsufficient] != buyers {
+		t.Errorf("%d buyers ended as %v, want success or STOCK_INSUFFICIENT", buyers, codes)
+	}
+	held := heldBy(t, s)
+	for sku, id := range ids {
+		if left := stockOf(t, s, id); left < 0 || left+held[sku] != stock {
+			t.Errorf("%s: stock %d and held %d, want a sum of %d", sku, left, held[sku], stock)
+		}
+	}
+}
+
+// heldBy adds up what the orders hold, by SKU.
+func heldBy(t testing.TB, s Stores) map[string]int {
+	t.Helper()
+	all := everything(t, func(args page.Args) (page.Page[*order.Order], error) {
+		return s.Orders.List(t.Context(), order.Filter{}, order.ByPlacedAsc, args)
+	})
+	held := map[string]int{}
+	for _, o := range all {
+		items, err := s.Orders.Items(t.Context(), []uid.Order{o.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, it := range items[o.ID] {
+			if o.Holds() {
+				held[it.SKU] += it.Quantity
+			}
+		}
+	}
+	return held
+}
+
+func crossing(t *testing.T, s Stores) {
+	who := s.Customer(t)
+	const skus = 20
+	for i := range skus {
+		givenProduct(t, s, fmt.Sprintf("p%02d", i), 10_000)
+	}
+	codes := parallel(64, func(n int) error {
+		var wants []order.Want
+		for i := range skus {
+			at := (i + n) % skus
+			if n%2 == 0 {
+				at = skus - 1 - at
+			}
+			wants = append(wants, want(fmt.Sprintf("p%02d", at), 1))
+		}
+		o, err := place(t, s, who, at, wants...)
+		if err != nil || n%3 > 0 {
+			return err
+		}
+		_, err = s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("", at) })
+		return err
+	})
+	if codes[""] != 64 {
+		t.Errorf("64 crossing orders ended as %v, want all placed", codes)
+	}
+}
+
+func changedProduct(t *testing.T, s Stores) {
+	p := givenProduct(t, s, "cup", 10)
+	change := order.ProductChange{Name: input.Of("A mug"), Active: input.Of(false), LegacyID: input.Of(ptr("17"))}
+	got, err := s.Products.Update(t.Context(), p.ID, func(p *order.Product) error { return p.Apply(change, at.Add(time.Hour)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := *p
+	want.Name, want.Active, want.LegacyID, want.Version, want.UpdatedAt = "A mug", false, ptr("17"), 2, stored.Add(time.Hour)
+	if diff := cmp.Diff(&want, got, products); diff != "" {
+		t.Errorf("Update (-want +got):\n%s", diff)
+	}
+	read, err := s.Products.BySKU(t.Context(), "cup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&want, read, products); diff != "" {
+		t.Errorf("BySKU (-want +got):\n%s", diff)
+	}
+}
+
+func takenNames(t *testing.T, s Stores) {
+	cup, pot := givenProduct(t, s, "cup", 1), givenProduct(t, s, "pot", 1)
+	set := func(id uid.Product, c order.ProductChange) error {
+		_, err := s.Products.Update(t.Context(), id, func(p *order.Product) error { return p.Apply(c, at) })
+		return err
+	}
+	if err := set(cup.ID, order.ProductChange{LegacyID: input.Of(ptr("5"))}); err != nil {
+		t.Fatal(err)
+	}
+	for code, change := range map[fault.Code]order.ProductChange{
+		fault.SKUTaken:      {SKU: input.Of("cup")},
+		fault.LegacyIDTaken: {LegacyID: input.Of(ptr("5"))},
+	} {
+		if err := set(pot.ID, change); !fault.Is(err, code) || fault.From(err).Kind != fault.Conflict || len(fault.From(err).Path) != 1 {
+			t.Errorf("a change to a name that is taken gave %v, want a Conflict %s with its path", err, code)
+		}
+	}
+}
+
+func adjusted(t *testing.T, s Stores) {
+	p := givenProduct(t, s, "cup", 10)
+	got, err := s.Products.UpdateStock(t.Context(), p.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, -4, at) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p, got, products); diff != "" {
+		t.Errorf("adjusting the stock changed the product (-before +after):\n%s", diff)
+	}
+	found, err := s.Products.Stocks(t.Context(), []uid.Product{p.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &order.Stock{ProductID: p.ID, Quantity: 6, Version: 2, UpdatedAt: stored}
+	if diff := cmp.Diff(want, found[p.ID]); diff != "" {
+		t.Errorf("Stocks (-want +got):\n%s", diff)
+	}
+	_, err = s.Products.UpdateStock(t.Context(), p.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, -7, at) })
+	if !fault.Is(err, fault.StockInsufficient) {
+		t.Errorf("taking more than there is gave %v", err)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }

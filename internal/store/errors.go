@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"backplane/internal/fault"
+)
+
+// SQLSTATEs, see appendix A of the PostgreSQL manual.
+const (
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	uniqueViolation      = "23505"
+	lockNotAvailable     = "55P03"
+	queryCancelled       = "57014"
+	readOnlyTransaction  = "25006"
+	idleInTransaction    = "25P03"
+	notInEncoding        = "22021" // text holds a NUL
+)
+
+// taken says which name a unique index keeps, by index on PostgreSQL and by
+// table and column on SQLite.
+var taken = map[string]*fault.Error{
+	"users_username_key_key": usernameTaken,
+	"users.username_key":     usernameTaken,
+	"users_email_key_key":    emailTaken,
+	"users.email_key":        emailTaken,
+	"users_legacy_id_key":    legacyIDTaken,
+	"users.legacy_id":        legacyIDTaken,
+	"products_sku_key":       skuTaken,
+	"products.sku":           skuTaken,
+	"products_legacy_id_key": legacyIDTaken,
+	"products.legacy_id":     legacyIDTaken,
+	"orders_legacy_id_key":   legacyIDTaken,
+	"orders.legacy_id":       legacyIDTaken,
+	"orders_number_key":      nil, // drawn at random: the transaction is repeated
+	"orders.number":          nil,
+}
+
+var (
+	usernameTaken = fault.New(fault.Conflict, fault.UsernameTaken, "This user name is taken.").At("username")
+	emailTaken    = fault.New(fault.Conflict, fault.EmailTaken, "This email address belongs to another account.").At("email")
+	skuTaken      = fault.New(fault.Conflict, fault.SKUTaken, "There is another product with this SKU.").At("sku")
+	legacyIDTaken = fault.New(fault.Conflict, fault.LegacyIDTaken, "This legacy id belongs to another object.").At("legacyId")
+	unavailable   = fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database cannot be reached at the moment; try again later.")
+	outcomeOpen   = fault.New(fault.Unavailable, fault.ServiceUnavailable,
+		"The database went away while the change was being stored: look whether it was made before you try again.")
+	waitedTooLong = fault.New(fault.Unavailable, fault.ServiceUnavailable, "Somebody else has been changing the same thing for too long; try again.")
+	inFlight      = fault.New(fault.Conflict, fault.IdempotencyInFlight, "The first call with this idempotency key has not ended yet; try again later.")
+	keyReused     = fault.New(fault.Conflict, fault.IdempotencyKeyReused, "This idempotency key was used for another call.").At("idempotencyKey")
+	notText       = fault.New(fault.Invalid, fault.BadInput, "A text holds characters that cannot be stored.")
+)
+
+// translate says what an error of the driver or of ent means to a caller. What
+// it does not know stays as it is, and so is Internal.
+func (db *DB) translate(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return err
+	}
+	if ctx.Err() != nil {
+		return errors.Join(ctx.Err(), err) // drivers do not all say why they stopped
+	}
+	if name := violated(err); name != "" {
+		if f := taken[name]; f != nil {
+			return f.Because(err)
+		}
+		return err
+	}
+	switch {
+	case isLockTimeout(err):
+		return waitedTooLong.Because(err)
+	case isStatementTimeout(err):
+		return fault.New(fault.Timeout, fault.RequestTimeout, "The request took too long and was stopped.").Because(err)
+	case isCode(err, notInEncoding):
+		return notText.Because(err)
+	case db.closed.Load() || isUnavailable(err):
+		return unavailable.Because(err)
+	}
+	return err
+}
+
+// violated returns the name of the unique index that err is about, or "". On
+// SQLite only the text says which; it names table and column.
+func violated(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == uniqueViolation {
+		return pg.ConstraintName
+	}
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	if !ok || lite.Code() != sqlite3.SQLITE_CONSTRAINT_UNIQUE {
+		return ""
+	}
+	_, after, _ := strings.Cut(lite.Error(), "UNIQUE constraint failed: ")
+	column, _, _ := strings.Cut(after, " ")
+	return strings.TrimSuffix(column, ",")
+}
+
+// isRepeatable reports whether the database refused a transaction for reasons
+// that are gone when it runs again.
+func isRepeatable(err error) bool {
+	name := violated(err)
+	return isCode(err, serializationFailure, deadlockDetected) || isSQLite(err, sqlite3.SQLITE_BUSY) ||
+		name == "orders_number_key" || name == "orders.number"
+}
+
+// isRefused reports whether err is the database's own word that a COMMIT did
+// not happen. A connection that ended says nothing of the kind.
+func isRefused(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Severity == "ERROR"
+	}
+	_, lite := errors.AsType[*sqlite.Error](err)
+	return lite || errors.Is(err, pgx.ErrTxCommitRollback)
+}
+
+func isLockTimeout(err error) bool {
+	return isCode(err, lockNotAvailable, serializationFailure, deadlockDetected) || isSQLite(err, sqlite3.SQLITE_BUSY)
+}
+
+func isStatementTimeout(err error) bool {
+	return isCode(err, queryCancelled) || isSQLite(err, sqlite3.SQLITE_INTERRUPT)
+}
+
+// isUnavailable covers connections refused, lost and closed, servers that start,
+// stop, are full or only read, and files that cannot be opened or written.
+func isUnavailable(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		class := pg.Code[:min(2, len(pg.Code))]
+		return slices.Contains([]string{"08", "53", "57", "58"}, class) || isCode(err, readOnlyTransaction, idleInTransaction) ||
+			class == "28" || class == "3D" // wrong password, no such database: nothing the caller can mend
+	}
+	if isSQLite(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) {
+		return true
+	}
+	_, connect := errors.AsType[*pgconn.ConnectError](err)
+	_, network := errors.AsType[net.Error](err)
+	return connect || network || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, sql.ErrTxDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+func isCode(err error, codes ...string) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains(codes, pg.Code)
+}
+
+func isSQLite(err error, codes ...int) bool {
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && slices.Contains(codes, lite.Code()&0xff)
+}

@@ -1,0 +1,86 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strconv"
+
+	"backplane/internal/event"
+)
+
+// probe is how many numbers are looked up at once for one that is free.
+const probe = 500
+
+// assignLegacyID gives a new object of the table the next number that is free,
+// if it has no legacy id and the configuration asks for one. It is the last
+// lock that a transaction takes, and held until its commit.
+func (t *tx) assignLegacyID(ctx context.Context, table string, id **string, events []event.Event) error {
+	if !t.db.cfg.AssignLegacyIDs || *id != nil {
+		return nil
+	}
+	n, err := t.nextLegacyID(ctx, table)
+	if err != nil {
+		return err
+	}
+	s := strconv.FormatInt(n, 10)
+	*id, t.assigned = &s, true
+	for i := range events {
+		events[i].Data = withLegacyID(events[i].Data, s)
+	}
+	return nil
+}
+
+func (t *tx) nextLegacyID(ctx context.Context, table string) (int64, error) {
+	counter := "legacy." + table
+	var last int64
+	if _, err := t.one(ctx, `INSERT INTO settings (name, number) VALUES (?, 0)
+		ON CONFLICT (name) DO UPDATE SET number = settings.number RETURNING number`, []any{counter}, &last); err != nil {
+		return 0, err
+	}
+	next := last + 1
+	for {
+		free, found, err := t.firstFree(ctx, table, next)
+		if err != nil {
+			return 0, err
+		}
+		if found {
+			_, err := t.exec(ctx, `UPDATE settings SET number = ? WHERE name = ?`, free, counter)
+			return free, err
+		}
+		next += probe
+	}
+}
+
+// firstFree returns the first of the next few numbers that no object has.
+func (t *tx) firstFree(ctx context.Context, table string, from int64) (free int64, found bool, err error) {
+	candidates := make([]any, probe)
+	for i := range candidates {
+		candidates[i] = strconv.FormatInt(from+int64(i), 10)
+	}
+	has := map[string]bool{}
+	err = t.each(ctx, `SELECT legacy_id FROM `+table+` WHERE legacy_id IN (`+marks(probe)+`)`, candidates, func(scan func(...any) error) error {
+		var s string
+		err := scan(&s)
+		has[s] = true
+		return err
+	})
+	for i, s := range candidates {
+		if !has[s.(string)] {
+			return from + int64(i), err == nil, err
+		}
+	}
+	return 0, false, err
+}
+
+// withLegacyID adds the legacy id to a snapshot that was taken before the
+// object had one. In encoded text an unescaped "legacyId" is a name.
+func withLegacyID(data json.RawMessage, id string) json.RawMessage {
+	field := []byte(`"legacyId":` + strconv.Quote(id))
+	if empty := []byte(`"legacyId":null`); bytes.Contains(data, empty) {
+		return bytes.Replace(data, empty, field, 1)
+	}
+	return append(append(bytes.TrimSuffix(bytes.Clone(data), []byte("}")), ','), append(field, '}')...)
+}
+
+func isLegacyTaken(err error) bool { return taken[violated(err)] == legacyIDTaken }

@@ -1,0 +1,271 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"entgo.io/ent/dialect"
+	"github.com/jackc/pgx/v5/stdlib"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"backplane/ent/migrate"
+	"backplane/internal/fault"
+)
+
+// outsideTx marks a migration that no transaction can hold, such as one that
+// builds an index concurrently. Its statements end with a semicolon and a line.
+const outsideTx = "-- atlas:txmode none"
+
+// migration is one file of ent/migrate.
+type migration struct {
+	version  string // name of the file without .sql; they sort in the order of their making
+	sql      string
+	checksum string
+}
+
+// applied is what the database says of a migration.
+type applied struct {
+	version, checksum string
+	finished          bool
+}
+
+// Migrate brings the database up to date. Of any number of processes that do so
+// at once one works and the others wait for it. It refuses, with a sentence
+// that says what to do, a database that is newer than this program, one whose
+// past differs from the files, and one in which a migration was cut off.
+func (db *DB) Migrate(ctx context.Context) error {
+	known, err := migrations(db.dialect)
+	if err != nil {
+		return err
+	}
+	own, c, err := db.migrationSession(ctx)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", db.translate(ctx, err))
+	}
+	defer own.Close()
+	if err := migrateOn(ctx, own, c, known); err != nil {
+		return fmt.Errorf("migrate: %w", db.translate(ctx, err))
+	}
+	return nil
+}
+
+// Ready reports whether the database answers and is up to date: nil, or an
+// Unavailable error whose cause says what to do.
+func (db *DB) Ready(ctx context.Context) error {
+	known, err := migrations(db.dialect)
+	if err != nil {
+		return err
+	}
+	past, err := db.reader().past(ctx)
+	if err != nil {
+		return db.translate(ctx, err)
+	}
+	missing, err := compare(known, past)
+	if err == nil && len(missing) > 0 {
+		err = fmt.Errorf("the database lacks the migration %s: run backplane migrate, or start with --migrate", missing[0].version)
+	}
+	if err != nil {
+		return fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database is not ready for this version.").Because(err)
+	}
+	return nil
+}
+
+// migrations returns the files of a dialect in their order.
+func migrations(name string) ([]migration, error) {
+	dir := map[string]string{dialect.SQLite: "sqlite", dialect.Postgres: "postgres"}[name]
+	files, err := fs.Glob(migrate.Files, path.Join(dir, "*.sql"))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(files)
+	all := make([]migration, len(files))
+	for i, f := range files {
+		b, err := fs.ReadFile(migrate.Files, f)
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(b)
+		all[i] = migration{strings.TrimSuffix(path.Base(f), ".sql"), string(b), hex.EncodeToString(sum[:])}
+	}
+	return all, nil
+}
+
+// compare returns the migrations that the database lacks, or says why it cannot
+// be brought to where this program is.
+func compare(known []migration, past []applied) (missing []migration, err error) {
+	for i, p := range past {
+		switch {
+		case !p.finished:
+			return nil, fmt.Errorf("the migration %s was cut off half way: compare the tables with the file, finish or undo it by hand, "+
+				"then set finished in its row of schema_migrations or delete the row", p.version)
+		case i >= len(known) || p.version > known[len(known)-1].version:
+			return nil, fmt.Errorf("the database is newer than this program: it has the migration %s; start the newer version", p.version)
+		case p.version != known[i].version:
+			return nil, fmt.Errorf("the database has the migration %s where this program has %s: it belongs to another build; use that one",
+				p.version, known[i].version)
+		case p.checksum != known[i].checksum:
+			return nil, fmt.Errorf("the migration %s was changed after it was applied: restore the file as it was released, and put the change in a new one", p.version)
+		}
+	}
+	return known[len(past):], nil
+}
+
+// migrationSession opens a connection of its own: on PostgreSQL it holds the
+// lock and waits without a limit but ctx; on SQLite it does not check foreign
+// keys before the end, as a table that is built anew has to be dropped first.
+func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
+	var own *sql.DB
+	if db.isPostgres() {
+		cfg, err := postgresConfig(db.cfg)
+		if err != nil {
+			return nil, conn{}, err
+		}
+		for _, name := range []string{"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"} {
+			cfg.RuntimeParams[name] = "0"
+		}
+		own = stdlib.OpenDB(*cfg)
+	} else {
+		var err error
+		if own, err = sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "foreign_keys(0)")); err != nil {
+			return nil, conn{}, err
+		}
+	}
+	own.SetMaxOpenConns(1)
+	c := conn{own, db.dialect}
+	if err := c.lockMigrations(ctx); err != nil {
+		return nil, conn{}, errors.Join(err, own.Close())
+	}
+	return own, c, nil
+}
+
+// lockMigrations waits until no other session migrates. It asks again and again
+// and does not wait inside the database: a waiting statement would hold up an
+// index that is built concurrently. The lock ends with the connection, so a node
+// that dies frees it. On SQLite each step has the write lock.
+func (c conn) lockMigrations(ctx context.Context) error {
+	if c.dialect != dialect.Postgres {
+		return nil
+	}
+	for try := 1; ; try++ {
+		var got bool
+		_, err := c.one(ctx, `SELECT pg_try_advisory_lock(hashtextextended('backplane migrate ' || current_schema(), 0))`, nil, &got)
+		if got || err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		pause(ctx, min(try, 7))
+	}
+}
+
+func migrateOn(ctx context.Context, own *sql.DB, c conn, known []migration) error {
+	for try := 1; ; try++ {
+		done, err := step(ctx, own, c, known)
+		if isSQLite(err, sqlite3.SQLITE_BUSY) && ctx.Err() == nil { // another process migrates
+			pause(ctx, min(try, 7))
+			continue
+		}
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+// step applies the first migration that is missing. On SQLite the transaction
+// begins with the write lock, and what is missing is read under it.
+func step(ctx context.Context, own *sql.DB, c conn, known []migration) (done bool, err error) {
+	raw, err := own.BeginTx(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer raw.Rollback() //nolint:errcheck // after a commit it says so, else the first error counts
+	t := conn{raw, c.dialect}
+	if _, err := t.exec(ctx, `CREATE TABLE IF NOT EXISTS schema_migrations (version text NOT NULL PRIMARY KEY, checksum text NOT NULL,
+		applied_at text NOT NULL, finished boolean NOT NULL)`); err != nil {
+		return false, err
+	}
+	past, err := t.past(ctx)
+	if err != nil {
+		return false, err
+	}
+	missing, err := compare(known, past)
+	if err != nil || len(missing) == 0 {
+		return true, errors.Join(err, raw.Commit())
+	}
+	m := missing[0]
+	if strings.HasPrefix(m.sql, outsideTx) {
+		return false, applyOutside(ctx, c, raw, m)
+	}
+	if err := t.apply(ctx, m); err != nil {
+		return false, fmt.Errorf("%s: %w", m.version, err)
+	}
+	return false, raw.Commit()
+}
+
+func (c conn) apply(ctx context.Context, m migration) error {
+	if _, err := c.ExecContext(ctx, m.sql); err != nil {
+		return err
+	}
+	if c.dialect == dialect.SQLite {
+		if broken, err := c.one(ctx, `PRAGMA foreign_key_check`, nil, new(any), new(any), new(any), new(any)); err != nil || broken {
+			return errors.Join(err, errors.New("it leaves rows whose foreign keys name nothing"))
+		}
+	}
+	return c.markApplied(ctx, m, true)
+}
+
+// applyOutside notes the migration as begun before it starts, and as finished
+// at its end: if it is cut off in between, the next start says so.
+func applyOutside(ctx context.Context, c conn, raw *sql.Tx, m migration) error {
+	if err := (conn{raw, c.dialect}).markApplied(ctx, m, false); err != nil {
+		return err
+	}
+	if err := raw.Commit(); err != nil {
+		return err
+	}
+	for statement := range strings.SplitSeq(m.sql, ";\n") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
+		if _, err := c.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", m.version, err)
+		}
+	}
+	_, err := c.exec(ctx, `UPDATE schema_migrations SET finished = TRUE WHERE version = ?`, m.version)
+	return err
+}
+
+func (c conn) markApplied(ctx context.Context, m migration, finished bool) error {
+	_, err := c.exec(ctx, `INSERT INTO schema_migrations (version, checksum, applied_at, finished) VALUES (?, ?, CAST(CURRENT_TIMESTAMP AS text), ?)`,
+		m.version, m.checksum, finished)
+	return err
+}
+
+// past returns what was applied, in order; nothing on an empty database.
+func (c conn) past(ctx context.Context) ([]applied, error) {
+	exists := `SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'`
+	if c.dialect == dialect.Postgres {
+		exists = `SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations'`
+	}
+	if found, err := c.one(ctx, exists, nil, new(int)); err != nil || !found {
+		return nil, err
+	}
+	var past []applied
+	err := c.each(ctx, `SELECT version, checksum, finished FROM schema_migrations`, nil, func(scan func(...any) error) error {
+		var p applied
+		err := scan(&p.version, &p.checksum, &p.finished)
+		past = append(past, p)
+		return err
+	})
+	slices.SortFunc(past, func(a, b applied) int { return strings.Compare(a.version, b.version) })
+	return past, err
+}

@@ -1,0 +1,176 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	entsql "entgo.io/ent/dialect/sql"
+
+	"backplane/ent"
+	entorder "backplane/ent/order"
+	entitem "backplane/ent/orderitem"
+	"backplane/internal/money"
+	"backplane/internal/order"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// ByIDs implements order.Store.
+func (s Orders) ByIDs(ctx context.Context, ids []uid.Order) (map[uid.Order]*order.Order, error) {
+	found := make(map[uid.Order]*order.Order, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		rows, err := s.db.client.Order.Query().Where(entorder.IDIn(some...)).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read orders: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			found[row.ID] = toOrder(row)
+		}
+	}
+	return found, nil
+}
+
+func (s Orders) one(ctx context.Context, id uid.Order) (*order.Order, error) {
+	found, err := s.ByIDs(ctx, []uid.Order{id})
+	if err == nil && found[id] == nil {
+		err = order.NotFound()
+	}
+	return found[id], err
+}
+
+// Items implements order.Store.
+func (s Orders) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]order.Item, error) {
+	found := make(map[uid.Order][]order.Item, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		rows, err := s.db.client.OrderItem.Query().Where(entitem.OrderIDIn(some...)).
+			Order(ent.Asc(entitem.FieldOrderID, entitem.FieldLine)).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read order items: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			found[row.OrderID] = append(found[row.OrderID], toItem(row))
+		}
+	}
+	return found, nil
+}
+
+func toItem(r *ent.OrderItem) order.Item {
+	return order.Item{
+		OrderID: r.OrderID, Line: r.Line, ProductID: r.ProductID, SKU: r.Sku, Name: r.Name, Quantity: r.Quantity,
+		UnitPrice: money.Money{Minor: r.UnitPriceMinor, Currency: r.Currency}, Total: money.Money{Minor: r.TotalMinor, Currency: r.Currency},
+	}
+}
+
+var orderOrders = map[order.By]keyset[*order.Order]{
+	order.ByPlacedDesc: ordersByPlaced(order.ByPlacedDesc, true),
+	order.ByPlacedAsc:  ordersByPlaced(order.ByPlacedAsc, false),
+	order.ByTotalDesc:  ordersByTotal(order.ByTotalDesc, true),
+	order.ByTotalAsc:   ordersByTotal(order.ByTotalAsc, false),
+}
+
+func ordersByPlaced(name order.By, desc bool) keyset[*order.Order] {
+	key := func(o *order.Order) string { return timeKey(o.PlacedAt) }
+	return keyset[*order.Order]{string(name), entorder.FieldPlacedAt, desc, key, orderID, parseTime}
+}
+
+func ordersByTotal(name order.By, desc bool) keyset[*order.Order] {
+	key := func(o *order.Order) string { return intKey(o.Total.Minor) }
+	return keyset[*order.Order]{string(name), entorder.FieldTotalMinor, desc, key, orderID, parseInt}
+}
+
+func orderID(o *order.Order) string { return string(o.ID) }
+
+// List implements order.Store.
+func (s Orders) List(ctx context.Context, f order.Filter, by order.By, args page.Args) (page.Page[*order.Order], error) {
+	none := page.Page[*order.Order]{}
+	slice, err := orderOrders[by].slice(args)
+	if err != nil {
+		return none, err
+	}
+	rows, err := s.db.client.Order.Query().Where(matchingOrders(f), slice.query).All(ctx)
+	if err != nil {
+		return none, fmt.Errorf("list orders: %w", s.db.translate(ctx, err))
+	}
+	return slice.cut(mapped(rows, toOrder)), nil
+}
+
+// ListByUsers implements order.Store. Each user's orders are numbered in the
+// order of the list, and as many of them read as the page has, plus one.
+func (s Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filter, by order.By, args page.Args,
+) (map[uid.User]page.Page[*order.Order], error) {
+	slice, err := orderOrders[by].slice(args)
+	if err != nil {
+		return nil, err
+	}
+	f.UserID = nil
+	found := make(map[uid.User][]*order.Order, len(users))
+	for some := range slices.Chunk(users, maxIDs) {
+		rows, err := s.db.client.Order.Query().Where(firstOfEach(some, f, slice), slice.sort).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list orders of users: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			found[row.UserID] = append(found[row.UserID], toOrder(row))
+		}
+	}
+	pages := make(map[uid.User]page.Page[*order.Order], len(users))
+	for _, id := range users {
+		pages[id] = slice.cut(found[id])
+	}
+	return pages, nil
+}
+
+// firstOfEach restricts a query to the first orders of each user within the
+// slice, one more than its page has.
+func firstOfEach(users []uid.User, f order.Filter, s slice[*order.Order]) func(*entsql.Selector) {
+	return func(q *entsql.Selector) {
+		b := entsql.Dialect(q.Dialect())
+		direction := "ASC"
+		if s.descends() {
+			direction = "DESC"
+		}
+		place := fmt.Sprintf("ROW_NUMBER() OVER (PARTITION BY user_id ORDER BY %s %s, id %s)", s.column, direction, direction)
+		inner := b.Select("id").AppendSelectExprAs(entsql.Raw(place), "place").From(b.Table(entorder.Table))
+		inner.Where(entsql.In(inner.C(entorder.FieldUserID), anys(users)...))
+		matchingOrders(f)(inner)
+		s.within(inner)
+		numbered := b.Select("id").From(inner.As("numbered"))
+		numbered.Where(entsql.LTE("place", s.Limit+1))
+		q.Where(entsql.In(q.C(entorder.FieldID), numbered))
+	}
+}
+
+// Count implements order.Store.
+func (s Orders) Count(ctx context.Context, f order.Filter) (int, error) {
+	n, err := s.db.client.Order.Query().Where(matchingOrders(f)).Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count orders: %w", s.db.translate(ctx, err))
+	}
+	return n, nil
+}
+
+// matchingOrders restricts a query on orders. It takes a selector, not a query
+// of ent, as ListByUsers numbers its rows in a query of its own.
+func matchingOrders(f order.Filter) func(*entsql.Selector) {
+	return func(q *entsql.Selector) {
+		if f.UserID != nil {
+			equal(entorder.FieldUserID, string(*f.UserID))(q)
+		}
+		if f.Status != nil {
+			q.Where(entsql.In(q.C(entorder.FieldStatus), anys(f.Status)...))
+		}
+		if f.Number != nil {
+			equal(entorder.FieldNumber, *f.Number)(q)
+		}
+		if f.LegacyID != nil {
+			equal(entorder.FieldLegacyID, *f.LegacyID)(q)
+		}
+		if f.PlacedAfter != nil {
+			q.Where(entsql.GTE(q.C(entorder.FieldPlacedAt), micro(*f.PlacedAfter)))
+		}
+		if f.PlacedBefore != nil {
+			q.Where(entsql.LT(q.C(entorder.FieldPlacedAt), micro(*f.PlacedBefore)))
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package store
+
+import (
+	"cmp"
+	"errors"
+	"strconv"
+	"time"
+
+	"entgo.io/ent/dialect"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// openPostgres opens a pool. What a connection needs is set in its first
+// message, so that a frozen node loses its locks and no statement waits for
+// ever; a value that the URL sets itself wins.
+func openPostgres(cfg Config) (*DB, error) {
+	pgc, err := postgresConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	conns := cmp.Or(cfg.MaxConns, 20)
+	pool := stdlib.OpenDB(*pgc)
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool}, nil
+}
+
+func postgresConfig(cfg Config) (*pgx.ConnConfig, error) {
+	pgc, err := pgx.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, errors.New("this is not a PostgreSQL URL such as postgres://user:password@host:5432/database") // its own text may hold the password
+	}
+	pgc.ConnectTimeout = cmp.Or(pgc.ConnectTimeout, 5*time.Second)
+	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	for name, value := range map[string]string{
+		"application_name":                    "backplane",
+		"timezone":                            "UTC",
+		"lock_timeout":                        ms(cfg.LockTimeout),
+		"statement_timeout":                   ms(cfg.StatementTime),
+		"idle_in_transaction_session_timeout": ms(cfg.IdleInTx),
+	} {
+		if _, set := pgc.RuntimeParams[name]; !set {
+			pgc.RuntimeParams[name] = value
+		}
+	}
+	return pgc, nil
+}

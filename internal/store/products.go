@@ -1,0 +1,282 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/cases"
+
+	"backplane/ent"
+	entproduct "backplane/ent/product"
+	entstock "backplane/ent/stock"
+	"backplane/internal/event"
+	"backplane/internal/money"
+	"backplane/internal/order"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// Products implements order.ProductStore.
+type Products struct{ db *DB }
+
+var _ order.ProductStore = Products{}
+
+// Create implements order.ProductStore.
+func (s Products) Create(ctx context.Context, p *order.Product, stock *order.Stock) (*order.Product, error) {
+	recorded := p.TakeEvents()
+	out, err := change(ctx, s.db, s.one, func(t *tx) (*order.Product, error) {
+		v, events := *p, slices.Clone(recorded)
+		if err := t.assignLegacyID(ctx, entproduct.Table, &v.LegacyID, events); err != nil {
+			return nil, err
+		}
+		v.CreatedAt, v.UpdatedAt = micro(v.CreatedAt), micro(v.UpdatedAt)
+		if err := createProduct(t.ent, &v).Exec(ctx); err != nil {
+			return nil, err
+		}
+		err := t.ent.Stock.Create().SetID(v.ID).SetQuantity(stock.Quantity).SetInitial(stock.Quantity).SetReceived(stock.Quantity).
+			SetVersion(stock.Version).SetUpdatedAt(micro(stock.UpdatedAt)).Exec(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t.touch("stock", string(v.ID), stock.Version)
+		t.noteProduct(&v, events)
+		return &v, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create product: %w", err)
+	}
+	return out, nil
+}
+
+// Update implements order.ProductStore. The row stays locked until the commit.
+func (s Products) Update(ctx context.Context, id uid.Product, fn func(*order.Product) error) (*order.Product, error) {
+	out, err := change(ctx, s.db, s.one, func(t *tx) (*order.Product, error) {
+		row, err := t.lockProduct(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		p := toProduct(row)
+		if err := fn(p); err != nil {
+			return nil, err
+		}
+		events := p.TakeEvents()
+		if len(events) == 0 {
+			return toProduct(row), nil
+		}
+		p.UpdatedAt = micro(p.UpdatedAt)
+		if err := saveProduct(t.ent, p).Exec(ctx); err != nil {
+			return nil, err
+		}
+		t.noteProduct(p, events)
+		return p, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("update product %s: %w", id, err)
+	}
+	return out, nil
+}
+
+// UpdateStock implements order.ProductStore. The product is locked too, so that
+// its events keep their order.
+func (s Products) UpdateStock(ctx context.Context, id uid.Product, fn func(*order.Product, *order.Stock) error) (*order.Product, error) {
+	out, err := change(ctx, s.db, s.one, func(t *tx) (*order.Product, error) {
+		row, err := t.lockProduct(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		stored, err := t.ent.Stock.Query().Where(entstock.ID(id), t.forUpdate).Only(ctx)
+		if err != nil {
+			return nil, err
+		}
+		p, stock := toProduct(row), toStock(stored)
+		if err := fn(p, stock); err != nil {
+			return nil, err
+		}
+		events := p.TakeEvents()
+		if len(events) == 0 {
+			return p, nil
+		}
+		err = t.ent.Stock.Update().Where(entstock.ID(id)).SetQuantity(stock.Quantity).AddReceived(stock.Quantity - stored.Quantity).
+			SetVersion(stock.Version).SetUpdatedAt(micro(stock.UpdatedAt)).Exec(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t.touch("stock", string(id), stock.Version)
+		t.record(events)
+		return p, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("update stock of product %s: %w", id, err)
+	}
+	return out, nil
+}
+
+func (t *tx) lockProduct(ctx context.Context, id uid.Product) (*ent.Product, error) {
+	row, err := t.ent.Product.Query().Where(entproduct.ID(id), t.forUpdate).Only(ctx)
+	if err != nil {
+		return nil, orMissing(err, order.ProductNotFound())
+	}
+	t.about(string(id), row.Version)
+	return row, nil
+}
+
+func (t *tx) noteProduct(p *order.Product, events []event.Event) {
+	t.about(string(p.ID), p.Version)
+	t.touch("product", string(p.ID), p.Version)
+	t.record(events)
+}
+
+// ByIDs implements order.ProductStore.
+func (s Products) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product]*order.Product, error) {
+	found := make(map[uid.Product]*order.Product, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		rows, err := s.db.client.Product.Query().Where(entproduct.IDIn(some...)).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read products: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			found[row.ID] = toProduct(row)
+		}
+	}
+	return found, nil
+}
+
+func (s Products) one(ctx context.Context, id uid.Product) (*order.Product, error) {
+	found, err := s.ByIDs(ctx, []uid.Product{id})
+	if err == nil && found[id] == nil {
+		err = order.ProductNotFound()
+	}
+	return found[id], err
+}
+
+// BySKU implements order.ProductStore.
+func (s Products) BySKU(ctx context.Context, sku string) (*order.Product, error) {
+	row, err := s.db.client.Product.Query().Where(equal(entproduct.FieldSku, sku)).Only(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read product by SKU: %w", s.db.translate(ctx, orMissing(err, order.ProductNotFound())))
+	}
+	return toProduct(row), nil
+}
+
+// Stocks implements order.ProductStore.
+func (s Products) Stocks(ctx context.Context, ids []uid.Product) (map[uid.Product]*order.Stock, error) {
+	found := make(map[uid.Product]*order.Stock, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		rows, err := s.db.client.Stock.Query().Where(entstock.IDIn(some...)).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read stocks: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			found[row.ID] = toStock(row)
+		}
+	}
+	return found, nil
+}
+
+var productOrders = map[order.ProductBy]keyset[*order.Product]{
+	order.ProductsByCreatedDesc: productsByCreated(order.ProductsByCreatedDesc, true),
+	order.ProductsByCreatedAsc:  productsByCreated(order.ProductsByCreatedAsc, false),
+	order.ProductsByNameDesc:    productsByName(order.ProductsByNameDesc, true),
+	order.ProductsByNameAsc:     productsByName(order.ProductsByNameAsc, false),
+	order.ProductsByPriceDesc:   productsByPrice(order.ProductsByPriceDesc, true),
+	order.ProductsByPriceAsc:    productsByPrice(order.ProductsByPriceAsc, false),
+}
+
+func productsByCreated(name order.ProductBy, desc bool) keyset[*order.Product] {
+	key := func(p *order.Product) string { return timeKey(p.CreatedAt) }
+	return keyset[*order.Product]{string(name), entproduct.FieldCreatedAt, desc, key, productID, parseTime}
+}
+
+func productsByName(name order.ProductBy, desc bool) keyset[*order.Product] {
+	key := func(p *order.Product) string { return nameKey(p.Name) }
+	return keyset[*order.Product]{string(name), entproduct.FieldNameKey, desc, key, productID, parseText}
+}
+
+func productsByPrice(name order.ProductBy, desc bool) keyset[*order.Product] {
+	key := func(p *order.Product) string { return intKey(p.Price.Minor) }
+	return keyset[*order.Product]{string(name), entproduct.FieldPriceMinor, desc, key, productID, parseInt}
+}
+
+func productID(p *order.Product) string { return string(p.ID) }
+
+// nameKey is what products sort by: their names, case aside.
+func nameKey(name string) string { return cases.Fold().String(strings.TrimSpace(name)) }
+
+// List implements order.ProductStore.
+func (s Products) List(ctx context.Context, f order.ProductFilter, by order.ProductBy, args page.Args) (page.Page[*order.Product], error) {
+	none := page.Page[*order.Product]{}
+	slice, err := productOrders[by].slice(args)
+	if err != nil {
+		return none, err
+	}
+	q, err := s.matching(f)
+	if err != nil {
+		return none, err
+	}
+	rows, err := q.Where(slice.query).All(ctx)
+	if err != nil {
+		return none, fmt.Errorf("list products: %w", s.db.translate(ctx, err))
+	}
+	return slice.cut(mapped(rows, toProduct)), nil
+}
+
+// Count implements order.ProductStore.
+func (s Products) Count(ctx context.Context, f order.ProductFilter) (int, error) {
+	q, err := s.matching(f)
+	if err != nil {
+		return 0, err
+	}
+	n, err := q.Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count products: %w", s.db.translate(ctx, err))
+	}
+	return n, nil
+}
+
+func (s Products) matching(f order.ProductFilter) (*ent.ProductQuery, error) {
+	q := s.db.client.Product.Query()
+	if f.Active != nil {
+		q.Where(entproduct.Active(*f.Active))
+	}
+	if f.SKUs != nil {
+		q.Where(entproduct.SkuIn(slices.DeleteFunc(slices.Clone(f.SKUs), func(s string) bool { return !storable(s) })...))
+	}
+	if f.Currency != nil {
+		q.Where(equal(entproduct.FieldCurrency, *f.Currency))
+	}
+	if f.LegacyID != nil {
+		q.Where(equal(entproduct.FieldLegacyID, *f.LegacyID))
+	}
+	return q, checkList("skus", len(f.SKUs))
+}
+
+func createProduct(c *ent.Client, p *order.Product) *ent.ProductCreate {
+	return c.Product.Create().SetID(p.ID).SetCreatedAt(p.CreatedAt).
+		SetSku(p.SKU).SetName(p.Name).SetNameKey(nameKey(p.Name)).SetDescription(p.Description).
+		SetPriceMinor(p.Price.Minor).SetCurrency(p.Price.Currency).SetActive(p.Active).SetNillableLegacyID(p.LegacyID).
+		SetVersion(p.Version).SetUpdatedAt(p.UpdatedAt)
+}
+
+func saveProduct(c *ent.Client, p *order.Product) *ent.ProductUpdate {
+	q := c.Product.Update().Where(entproduct.ID(p.ID)).
+		SetSku(p.SKU).SetName(p.Name).SetNameKey(nameKey(p.Name)).SetDescription(p.Description).
+		SetPriceMinor(p.Price.Minor).SetCurrency(p.Price.Currency).SetActive(p.Active).
+		SetVersion(p.Version).SetUpdatedAt(p.UpdatedAt)
+	if p.LegacyID == nil {
+		return q.ClearLegacyID()
+	}
+	return q.SetLegacyID(*p.LegacyID)
+}
+
+func toProduct(r *ent.Product) *order.Product {
+	return &order.Product{
+		ID: r.ID, SKU: r.Sku, Name: r.Name, Description: r.Description, Price: money.Money{Minor: r.PriceMinor, Currency: r.Currency},
+		Active: r.Active, LegacyID: r.LegacyID, Version: r.Version, CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
+	}
+}
+
+func toStock(r *ent.Stock) *order.Stock {
+	return &order.Stock{ProductID: r.ID, Quantity: r.Quantity, Version: r.Version, UpdatedAt: micro(r.UpdatedAt)}
+}

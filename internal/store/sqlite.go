@@ -1,0 +1,61 @@
+package store
+
+import (
+	"cmp"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"entgo.io/ent/dialect"
+	_ "modernc.org/sqlite" // the driver, in pure Go
+)
+
+// openSQLite opens a file with one connection that writes and several that
+// cannot. The folder of the file is made if it is missing.
+func openSQLite(cfg Config, path string) (*DB, error) {
+	path = strings.TrimPrefix(path, "//")
+	if path == "" || strings.Contains(path, ":memory:") {
+		return nil, errors.New("a SQLite database needs a file, e.g. sqlite:data/backplane.db")
+	}
+	if strings.ContainsAny(path, "?#") {
+		return nil, errors.New("the path of a SQLite database takes no parameters, and no ? or # in its name")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the database: %w", err)
+	}
+	write, err := sql.Open("sqlite", sqliteDSN(cfg, path, "foreign_keys(1)"))
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite: %w", err)
+	}
+	write.SetMaxOpenConns(1)
+	read, err := sql.Open("sqlite", sqliteDSN(cfg, path, "query_only(1)"))
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite: %w", err)
+	}
+	readers := cmp.Or(cfg.MaxConns, 8)
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers)
+	return &DB{cfg: cfg, dialect: dialect.SQLite, path: path, read: read, write: write}, nil
+}
+
+// sqliteDSN sets what every connection needs. Times are stored as whole
+// microseconds, which sort and compare as numbers. Transactions take the write
+// lock when they begin, so none has to give up half way.
+func sqliteDSN(cfg Config, path string, pragmas ...string) string {
+	q := url.Values{
+		"_time_integer_format": {"unix_micro"},
+		"_inttotime":           {"1"},
+		"_txlock":              {"immediate"},
+		"_pragma": append([]string{
+			"busy_timeout(" + strconv.FormatInt(cfg.LockTimeout.Milliseconds(), 10) + ")",
+			"journal_mode(WAL)",
+			"synchronous(FULL)",
+		}, pragmas...),
+	}
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+}

@@ -1,0 +1,153 @@
+// Package store keeps everything that must not be lost, in SQLite or in
+// PostgreSQL, through ent. It implements the Store of every domain and is the
+// only place that knows tables, drivers and their errors.
+//
+// A change is one transaction, see inTx: the rows, the events that the domain
+// recorded, the list of what was touched and the claim of the idempotency key
+// commit together or not at all. Locks are taken in one order, so that
+// transactions wait for one another and do not deadlock:
+//
+//	idempotency key, gate (a row of settings), user, session or API key, order,
+//	product, stocks by product id, counters (rows of settings), inserts
+//
+// On SQLite there is one writer and its transactions begin IMMEDIATE, so locks
+// are not needed there and the helpers that take them do nothing. Times are
+// UTC and whole microseconds in both, and text compares byte by byte.
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"entgo.io/ent/dialect"
+
+	"backplane/ent"
+)
+
+// Config says which database and how to use it. Only URL is needed.
+type Config struct {
+	URL             string // sqlite:path or postgres://…
+	Migrate         bool   // apply missing migrations when opening
+	AssignLegacyIDs bool   // give every new user, product and order the next number as its legacy id
+
+	MaxConns      int           // connections to PostgreSQL, or readers of SQLite; default 20 and 8
+	LockTimeout   time.Duration // how long a statement waits for a lock; default 5 s
+	StatementTime time.Duration // how long a statement may run on PostgreSQL; default 30 s
+	IdleInTx      time.Duration // after which PostgreSQL ends a transaction that does nothing; default 10 s
+	TxTime        time.Duration // how long a transaction may last in all; default 1 min
+
+	Now         func() time.Time   // default time.Now; domains bring their own times, this one is for keys
+	OnStatement func(query string) // called before each statement of the stores; for tests and traces
+}
+
+func (c Config) withDefaults() Config {
+	c.LockTimeout = cmp.Or(c.LockTimeout, 5*time.Second)
+	c.StatementTime = cmp.Or(c.StatementTime, 30*time.Second)
+	c.IdleInTx = cmp.Or(c.IdleInTx, 10*time.Second)
+	c.TxTime = cmp.Or(c.TxTime, time.Minute)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+func (c Config) check() error {
+	switch {
+	case c.MaxConns < 0:
+		return fmt.Errorf("store config: MaxConns must not be negative, it is %d", c.MaxConns)
+	case c.LockTimeout < 0 || c.StatementTime < 0 || c.IdleInTx < 0 || c.TxTime < 0:
+		return errors.New("store config: a time-out must not be negative")
+	}
+	return nil
+}
+
+// DB is an open database. It is safe for concurrent use.
+type DB struct {
+	cfg      Config
+	dialect  string
+	path     string  // of the SQLite file
+	read     *sql.DB // queries outside of transactions
+	write    *sql.DB // transactions; on PostgreSQL the same as read
+	client   *ent.Client
+	onCommit atomic.Pointer[func([]Touched)]
+	closed   atomic.Bool
+}
+
+// Open opens the database of cfg.URL and, if cfg.Migrate says so, brings it up
+// to date. The caller closes it. An unknown kind of URL is refused.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	db, err := open(cfg.withDefaults())
+	if err != nil {
+		return nil, err
+	}
+	if err := db.start(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func open(cfg Config) (*DB, error) {
+	kind, rest, _ := strings.Cut(cfg.URL, ":")
+	switch kind {
+	case "sqlite":
+		return openSQLite(cfg, rest)
+	case "postgres", "postgresql":
+		return openPostgres(cfg)
+	default:
+		return nil, fmt.Errorf("a database URL starts with %q or %q, not with %.20q", "sqlite:", "postgres://", kind)
+	}
+}
+
+func (db *DB) start(ctx context.Context) error {
+	db.client = ent.NewClient(ent.Driver(db.reader().driver()))
+	if err := db.Ping(ctx); err != nil {
+		return err
+	}
+	if db.cfg.Migrate {
+		return db.Migrate(ctx)
+	}
+	return nil
+}
+
+// Close waits for running queries and closes the database. It is safe to call
+// twice.
+func (db *DB) Close() error {
+	if db.closed.Swap(true) {
+		return nil
+	}
+	return errors.Join(db.write.Close(), db.read.Close())
+}
+
+// Ping reports whether the database answers: nil or an Unavailable error.
+func (db *DB) Ping(ctx context.Context) error { return db.translate(ctx, db.read.PingContext(ctx)) }
+
+// Dialect returns "sqlite3" or "postgres".
+func (db *DB) Dialect() string { return db.dialect }
+
+func (db *DB) isPostgres() bool { return db.dialect == dialect.Postgres }
+
+func (db *DB) reader() conn { return conn{observed{db.read, db.cfg.OnStatement}, db.dialect} }
+
+func (db *DB) note(query string) {
+	if db.cfg.OnStatement != nil {
+		db.cfg.OnStatement(query)
+	}
+}
+
+// Users returns the store of accounts.
+func (db *DB) Users() Users { return Users{db} }
+
+// Products returns the store of products.
+func (db *DB) Products() Products { return Products{db} }
+
+// Orders returns the store of orders.
+func (db *DB) Orders() Orders { return Orders{db} }

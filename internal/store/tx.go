@@ -1,0 +1,167 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"backplane/ent"
+	"backplane/internal/event"
+)
+
+// maxTries bounds how often a transaction runs that the database refuses
+// because of others; they are few, as locks are taken in one order.
+const maxTries = 8
+
+// tx is a transaction that writes: ent on it, plain SQL on it, and what it has
+// gathered to be stored with the commit.
+type tx struct {
+	conn
+	ent      *ent.Client
+	db       *DB
+	claim    *claim
+	events   []event.Event
+	touched  []Touched
+	assigned bool // it was given a legacy id that somebody else may take meanwhile
+	dirty    bool // it changed something that is neither event nor touched
+}
+
+// Touched names a row that a transaction changed. The list is stored with the
+// transaction's first event, for caches on every node.
+type Touched struct {
+	Entity  string `json:"entity"` // user, product, stock, order, session or api_key
+	ID      string `json:"id"`
+	Version int    `json:"version"`
+	Deleted bool   `json:"deleted,omitempty"`
+}
+
+// OnCommit sets the function that hears of the rows of each transaction before
+// the write returns, also when it is not known whether COMMIT succeeded. It
+// must be quick and must not write. There is one; set it before the first write.
+func (db *DB) OnCommit(fn func([]Touched)) { db.onCommit.Store(&fn) }
+
+// change runs fn in a transaction and returns what fn returns. Under an
+// idempotency key that was used before it does not: it reads the object of the
+// first call.
+func change[ID ~string, T any](ctx context.Context, db *DB, read func(context.Context, ID) (T, error), fn func(*tx) (T, error)) (T, error) {
+	var out T
+	err := db.inTx(ctx, func(tx *tx) (err error) {
+		out, err = fn(tx)
+		return err
+	})
+	if again, ok := errors.AsType[*replay](err); ok {
+		return read(ctx, ID(again.object))
+	}
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return out, nil
+}
+
+// inTx runs fn in a transaction: it claims the idempotency key of ctx, runs fn,
+// stores what fn gathered and commits. It runs fn again if the database refuses
+// the transaction because of others, so fn starts from nothing each time. If fn
+// changed nothing, nothing is committed. Under a key that was used before it
+// returns a *replay and fn does not run.
+func (db *DB) inTx(ctx context.Context, fn func(*tx) error) error {
+	for try := 1; ; try++ {
+		again, err := db.attempt(ctx, fn)
+		if !again || try == maxTries || ctx.Err() != nil {
+			return db.translate(ctx, err)
+		}
+		pause(ctx, try)
+	}
+}
+
+// pause waits a random while that doubles with each try, from 2 ms up.
+func pause(ctx context.Context, try int) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Duration(1+rand.Int64N(int64(2*time.Millisecond)<<try)) + time.Millisecond):
+	}
+}
+
+// attempt runs the transaction once; again says that it may run once more.
+func (db *DB) attempt(ctx context.Context, fn func(*tx) error) (again bool, err error) {
+	pooled, err := db.write.Conn(ctx)
+	if err != nil {
+		return isRepeatable(err), err
+	}
+	defer pooled.Close()
+	// A COMMIT that was sent must not be cut by a client that went away: nobody
+	// could say how it ended. Statements still end with ctx.
+	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.cfg.TxTime)
+	defer cancel()
+	db.note("BEGIN")
+	raw, err := pooled.BeginTx(lasting, nil)
+	if err != nil {
+		return isRepeatable(err), err
+	}
+	defer func() {
+		if again || err != nil {
+			_ = raw.Rollback() // also after a COMMIT that failed; it has nothing more to say
+		}
+	}()
+	t := db.newTx(raw)
+	if err := t.run(ctx, fn); err != nil {
+		return isRepeatable(err) || t.assigned && isLegacyTaken(err), err
+	}
+	if t.isEmpty() {
+		return false, raw.Rollback()
+	}
+	return db.commit(raw, t)
+}
+
+func (db *DB) newTx(raw *sql.Tx) *tx {
+	c := conn{observed{raw, db.cfg.OnStatement}, db.dialect}
+	return &tx{conn: c, ent: ent.NewClient(ent.Driver(c.driver())), db: db}
+}
+
+func (t *tx) run(ctx context.Context, fn func(*tx) error) error {
+	if err := t.claimCall(ctx); err != nil {
+		return err
+	}
+	if err := fn(t); err != nil {
+		return err
+	}
+	if err := t.insertEvents(ctx); err != nil {
+		return err
+	}
+	if err := t.fulfil(ctx); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// commit ends the transaction. When the outcome stays unknown, a claimed call
+// may run again: it finds its claim if the first COMMIT went through.
+func (db *DB) commit(raw *sql.Tx, t *tx) (again bool, err error) {
+	db.note("COMMIT")
+	err = raw.Commit()
+	if err != nil && isRefused(err) {
+		return isRepeatable(err), err
+	}
+	if fn := db.onCommit.Load(); fn != nil && len(t.touched) > 0 {
+		(*fn)(t.touched)
+	}
+	if err != nil {
+		return t.claim != nil, outcomeOpen.Because(fmt.Errorf("commit: %w", err))
+	}
+	return false, nil
+}
+
+func (t *tx) isEmpty() bool {
+	return t.claim == nil && len(t.events) == 0 && len(t.touched) == 0 && !t.dirty
+}
+
+// touch notes that the transaction changed a row.
+func (t *tx) touch(entity string, id string, version int) {
+	t.touched = append(t.touched, Touched{Entity: entity, ID: id, Version: version})
+}
+
+// record notes events to be stored with the commit, behind those it has.
+func (t *tx) record(events []event.Event) { t.events = append(t.events, events...) }

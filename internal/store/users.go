@@ -1,0 +1,347 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"backplane/ent"
+	entuser "backplane/ent/user"
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+// Users implements user.Store.
+type Users struct{ db *DB }
+
+var _ user.Store = Users{}
+
+// Create implements user.Store.
+func (s Users) Create(ctx context.Context, u *user.User, c user.Credential) (*user.User, error) {
+	recorded := u.TakeEvents()
+	out, err := change(ctx, s.db, s.one, func(t *tx) (*user.User, error) {
+		v, events := *u, slices.Clone(recorded)
+		if err := t.assignLegacyID(ctx, entuser.Table, &v.LegacyID, events); err != nil {
+			return nil, err
+		}
+		stamp(&v)
+		if err := createUser(t.ent, &v).Exec(ctx); err != nil {
+			return nil, err
+		}
+		if c != "" {
+			if err := t.ent.Credential.Create().SetID(v.ID).SetHash(string(c)).SetVersion(1).SetChangedAt(v.CreatedAt).Exec(ctx); err != nil {
+				return nil, err
+			}
+		}
+		t.noteUser(&v, events)
+		return &v, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create user: %w", err)
+	}
+	return out, nil
+}
+
+// Update implements user.Store. The row stays locked until the commit.
+func (s Users) Update(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
+	out, err := change(ctx, s.db, s.one, func(t *tx) (*user.User, error) { return t.updateUser(ctx, id, fn) })
+	if err != nil {
+		return nil, fmt.Errorf("update user %s: %w", id, err)
+	}
+	return out, nil
+}
+
+// gate is the row that changes of standing lock before the account: two ADMINs
+// who remove one another wait for each other, and the second finds itself last.
+const gate = "gate.standing"
+
+// UpdateStanding implements user.Store.
+func (s Users) UpdateStanding(ctx context.Context, id uid.User, fn func(u *user.User, otherAdmins int) error) (*user.User, error) {
+	out, err := change(ctx, s.db, s.one, func(t *tx) (*user.User, error) {
+		if err := t.pass(ctx, gate); err != nil {
+			return nil, err
+		}
+		others, err := t.ent.User.Query().Where(entuser.Admin(true), entuser.StatusEQ(user.Active), entuser.IDNEQ(id)).Count(ctx)
+		if err != nil {
+			return nil, err
+		}
+		existed := true
+		u, err := t.updateUser(ctx, id, func(u *user.User) error {
+			existed = u.Status != user.Deleted
+			return fn(u, others)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if existed && u.Status == user.Deleted {
+			err = t.forget(ctx, id)
+		}
+		return u, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("update standing of user %s: %w", id, err)
+	}
+	return out, nil
+}
+
+// pass locks a row of settings, which it makes if it is missing.
+func (t *tx) pass(ctx context.Context, gate string) error {
+	_, err := t.exec(ctx, `INSERT INTO settings (name, number) VALUES (?, 0) ON CONFLICT (name) DO UPDATE SET number = settings.number`, gate)
+	return err
+}
+
+func (t *tx) updateUser(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
+	row, err := t.ent.User.Query().Where(entuser.ID(id), t.forUpdate).Only(ctx)
+	if err != nil {
+		return nil, orMissing(err, user.NotFound())
+	}
+	t.about(string(id), row.Version)
+	u := toUser(row)
+	if err := fn(u); err != nil {
+		return nil, err
+	}
+	events := u.TakeEvents()
+	if len(events) == 0 {
+		return toUser(row), nil
+	}
+	stamp(u)
+	if err := saveUser(t.ent, u).Exec(ctx); err != nil {
+		return nil, err
+	}
+	t.noteUser(u, events)
+	return u, nil
+}
+
+// forget removes what the database holds of a person beside the account's row:
+// the password, where it signed in, its keys, and what the log says of it. The
+// events of this transaction are not stored yet, and say nothing personal.
+func (t *tx) forget(ctx context.Context, id uid.User) error {
+	for _, statement := range []string{
+		`DELETE FROM credentials WHERE user_id = ?`,
+		`DELETE FROM sessions WHERE user_id = ?`,
+		`DELETE FROM api_keys WHERE user_id = ?`,
+		`UPDATE events SET data = '` + redacted + `' WHERE user_id = ? AND order_id IS NULL`,
+		`UPDATE events SET data = ` + t.withoutReason() + ` WHERE user_id = ? AND order_id IS NOT NULL`,
+	} {
+		if _, err := t.exec(ctx, statement, string(id)); err != nil {
+			return fmt.Errorf("forget: %w", err)
+		}
+	}
+	return nil
+}
+
+// withoutReason is the data of an event but for what its author wrote in it.
+func (c conn) withoutReason() string {
+	if c.dialect == "postgres" {
+		return `(data::jsonb - 'reason')::json`
+	}
+	return `json_remove(data, '$.reason')`
+}
+
+func (t *tx) noteUser(u *user.User, events []event.Event) {
+	t.about(string(u.ID), u.Version)
+	t.touch("user", string(u.ID), u.Version)
+	t.record(events)
+}
+
+// ByIDs implements user.Store.
+func (s Users) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*user.User, error) {
+	found := make(map[uid.User]*user.User, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		rows, err := s.db.client.User.Query().Where(entuser.IDIn(some...)).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read users: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			found[row.ID] = toUser(row)
+		}
+	}
+	return found, nil
+}
+
+func (s Users) one(ctx context.Context, id uid.User) (*user.User, error) {
+	found, err := s.ByIDs(ctx, []uid.User{id})
+	if err == nil && found[id] == nil {
+		err = user.NotFound()
+	}
+	return found[id], err
+}
+
+// ByUsername implements user.Store.
+func (s Users) ByUsername(ctx context.Context, name string) (*user.User, error) {
+	row, err := s.db.client.User.Query().Where(equal(entuser.FieldUsernameKey, user.UsernameKey(name))).Only(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read user by name: %w", s.db.translate(ctx, orMissing(err, user.NotFound())))
+	}
+	return toUser(row), nil
+}
+
+// AnyAdmin reports whether there is an active ADMIN: without one the first
+// start makes one.
+func (s Users) AnyAdmin(ctx context.Context) (bool, error) {
+	any, err := s.db.client.User.Query().Where(entuser.Admin(true), entuser.StatusEQ(user.Active)).Exist(ctx)
+	return any, s.db.translate(ctx, err)
+}
+
+var userOrders = map[user.Order]keyset[*user.User]{
+	user.ByCreatedDesc:  usersByCreated(user.ByCreatedDesc, true),
+	user.ByCreatedAsc:   usersByCreated(user.ByCreatedAsc, false),
+	user.ByUsernameDesc: usersByName(user.ByUsernameDesc, true),
+	user.ByUsernameAsc:  usersByName(user.ByUsernameAsc, false),
+}
+
+func usersByCreated(name user.Order, desc bool) keyset[*user.User] {
+	key := func(u *user.User) string { return timeKey(u.CreatedAt) }
+	return keyset[*user.User]{string(name), entuser.FieldCreatedAt, desc, key, userID, parseTime}
+}
+
+func usersByName(name user.Order, desc bool) keyset[*user.User] {
+	key := func(u *user.User) string { return user.UsernameKey(u.Username) }
+	return keyset[*user.User]{string(name), entuser.FieldUsernameKey, desc, key, userID, parseText}
+}
+
+func userID(u *user.User) string { return string(u.ID) }
+
+// List implements user.Store.
+func (s Users) List(ctx context.Context, f user.Filter, o user.Order, args page.Args) (page.Page[*user.User], error) {
+	none := page.Page[*user.User]{}
+	slice, err := userOrders[o].slice(args)
+	if err != nil {
+		return none, err
+	}
+	q, err := s.matching(f)
+	if err != nil {
+		return none, err
+	}
+	rows, err := q.Where(slice.query).All(ctx)
+	if err != nil {
+		return none, fmt.Errorf("list users: %w", s.db.translate(ctx, err))
+	}
+	return slice.cut(mapped(rows, toUser)), nil
+}
+
+// Count implements user.Store.
+func (s Users) Count(ctx context.Context, f user.Filter) (int, error) {
+	q, err := s.matching(f)
+	if err != nil {
+		return 0, err
+	}
+	n, err := q.Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count users: %w", s.db.translate(ctx, err))
+	}
+	return n, nil
+}
+
+func (s Users) matching(f user.Filter) (*ent.UserQuery, error) {
+	q := s.db.client.User.Query()
+	if f.IDs != nil {
+		q.Where(entuser.IDIn(f.IDs...))
+	}
+	if f.Status != nil {
+		q.Where(entuser.StatusEQ(*f.Status))
+	}
+	if f.Username != nil {
+		q.Where(equal(entuser.FieldUsernameKey, user.UsernameKey(*f.Username)))
+	}
+	if f.Email != nil {
+		q.Where(equal(entuser.FieldEmailKey, user.EmailKey(*f.Email)))
+	}
+	if f.LegacyID != nil {
+		q.Where(equal(entuser.FieldLegacyID, *f.LegacyID))
+	}
+	if f.CreatedAfter != nil {
+		q.Where(entuser.CreatedAtGTE(micro(*f.CreatedAfter)))
+	}
+	if f.CreatedBefore != nil {
+		q.Where(entuser.CreatedAtLT(micro(*f.CreatedBefore)))
+	}
+	return q, checkList("ids", len(f.IDs))
+}
+
+func createUser(c *ent.Client, u *user.User) *ent.UserCreate {
+	return c.User.Create().SetID(u.ID).SetCreatedAt(u.CreatedAt).
+		SetUsername(u.Username).SetUsernameKey(user.UsernameKey(u.Username)).SetNillableEmail(u.Email).SetNillableEmailKey(emailKey(u.Email)).
+		SetName(u.Name).SetRoles(joinRoles(u.Roles)).SetAdmin(slices.Contains(u.Roles, auth.Admin)).SetStatus(u.Status).
+		SetNillableLegacyID(u.LegacyID).SetVersion(u.Version).SetUpdatedAt(u.UpdatedAt)
+}
+
+func saveUser(c *ent.Client, u *user.User) *ent.UserUpdate {
+	q := c.User.Update().Where(entuser.ID(u.ID)).
+		SetUsername(u.Username).SetUsernameKey(user.UsernameKey(u.Username)).SetName(u.Name).
+		SetRoles(joinRoles(u.Roles)).SetAdmin(slices.Contains(u.Roles, auth.Admin)).SetStatus(u.Status).
+		SetVersion(u.Version).SetUpdatedAt(u.UpdatedAt)
+	if u.Email == nil {
+		q.ClearEmail().ClearEmailKey()
+	} else {
+		q.SetEmail(*u.Email).SetEmailKey(user.EmailKey(*u.Email))
+	}
+	if u.LegacyID == nil {
+		return q.ClearLegacyID()
+	}
+	return q.SetLegacyID(*u.LegacyID)
+}
+
+func toUser(r *ent.User) *user.User {
+	return &user.User{
+		ID: r.ID, Username: r.Username, Email: r.Email, Name: r.Name, Roles: splitRoles(r.Roles), Status: r.Status, LegacyID: r.LegacyID,
+		Version: r.Version, CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
+	}
+}
+
+// stamp gives an account the times that will be read back.
+func stamp(u *user.User) { u.CreatedAt, u.UpdatedAt = micro(u.CreatedAt), micro(u.UpdatedAt) }
+
+func emailKey(email *string) *string {
+	if email == nil {
+		return nil
+	}
+	k := user.EmailKey(*email)
+	return &k
+}
+
+func joinRoles(roles []auth.Role) string { return joinList(roles) }
+
+func splitRoles(s string) []auth.Role { return splitList[auth.Role](s) }
+
+func joinList[T ~string](values []T) string {
+	var b strings.Builder
+	for i, v := range values {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(string(v))
+	}
+	return b.String()
+}
+
+func splitList[T ~string](s string) []T {
+	if s == "" {
+		return nil
+	}
+	var out []T
+	for v := range strings.SplitSeq(s, ",") {
+		out = append(out, T(v))
+	}
+	return out
+}
+
+// orMissing turns ent's word for no row into the domain's.
+func orMissing(err, missing error) error {
+	if ent.IsNotFound(err) {
+		return missing
+	}
+	return err
+}
+
+func mapped[A, B any](in []A, fn func(A) B) []B {
+	out := make([]B, len(in))
+	for i, v := range in {
+		out[i] = fn(v)
+	}
+	return out
+}
