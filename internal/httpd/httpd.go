@@ -146,10 +146,10 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	return s.drain(srv, base)
+	return s.drain(base, srv)
 }
 
-func (s *Server) drain(srv *http.Server, base context.Context) error {
+func (s *Server) drain(base context.Context, srv *http.Server) error {
 	s.draining.Store(true)
 	ctx, cancel := context.WithTimeout(base, s.cfg.DrainTime)
 	defer cancel()

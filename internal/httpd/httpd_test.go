@@ -82,7 +82,7 @@ func newServer(t testing.TB, cfg httpd.Config, deps httpd.Deps) *httpd.Server {
 func request(line, headers, body string) *http.Request {
 	method, target, _ := strings.Cut(line, " ")
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
-	for _, h := range strings.Split(headers, "\n") {
+	for h := range strings.SplitSeq(headers, "\n") {
 		if name, value, ok := strings.Cut(h, ":"); ok {
 			r.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 		}
@@ -100,9 +100,12 @@ func answer(s *httpd.Server, r *http.Request) *httptest.ResponseRecorder {
 func errorCode(tb testing.TB, body []byte) string {
 	tb.Helper()
 	var a struct {
-		Code   string
-		Data   json.RawMessage
-		Errors []struct{ Extensions struct{ Code string } }
+		Code   string `json:"code"`
+		Errors []struct {
+			Extensions struct {
+				Code string `json:"code"`
+			} `json:"extensions"`
+		} `json:"errors"`
 	}
 	if err := json.Unmarshal(body, &a); err != nil {
 		tb.Fatalf("answer is no JSON: %v: %s", err, body)

@@ -35,7 +35,7 @@ func negotiate(r *http.Request) (mediaType, error) {
 		return mediaJSON, nil
 	}
 	best, quality := mediaType(""), 0.0
-	for _, part := range strings.Split(accept, ",") {
+	for part := range strings.SplitSeq(accept, ",") {
 		m, q := acceptable(part)
 		if q > quality {
 			best, quality = m, q

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -117,7 +118,8 @@ func TestServer_Run_finishesWhatItStarted(t *testing.T) {
 	<-entered
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
-	for answer(s, request("GET /readyz", "", "")).Code != http.StatusServiceUnavailable { // until the drain has begun
+	for answer(s, request("GET /readyz", "", "")).Code != http.StatusServiceUnavailable {
+		runtime.Gosched() // until the drain has begun
 	}
 	close(release)
 	if text, want := <-got, `{"data":{"hello":"done"}}`; text != want {

@@ -121,6 +121,7 @@ func (c *census) value(v *ast.Value, depth int) {
 		if len(v.Raw) > maxName {
 			c.fail(fault.New(fault.Invalid, fault.ParseFailed, "A number may have at most %d characters.", maxName))
 		}
+	default: // the others have no text of their own
 	}
 	for _, child := range v.Children {
 		c.name(child.Name)

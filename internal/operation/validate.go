@@ -54,7 +54,7 @@ func (r *ruleSet) validate(schema *ast.Schema, doc *document, limits Limits) gql
 	found.collect(func() {
 		r.walk(schema, doc, found)
 		checkFragments(doc, found)
-		checkVariables(schema, doc, found)
+		checkVariables(doc, found)
 		checkSubscriptions(doc, found)
 		if len(found.errs) == 0 {
 			checkMerging(schema, doc, limits, found)
@@ -185,7 +185,7 @@ func (f *findings) collect(check func()) {
 // the library's walker offers no other way to be stopped, and each further
 // error costs a search for suggestions.
 func (f *findings) add(err *gqlerror.Error) {
-	shorten(err, fault.ValidationFailed)
+	err = shorten(err, fault.ValidationFailed)
 	id := finding{message: err.Message}
 	if len(err.Locations) > 0 {
 		id.at = err.Locations[0]

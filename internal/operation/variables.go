@@ -20,7 +20,7 @@ type usages struct {
 // checkVariables reports variables that are not defined, not used, or used
 // where their type does not fit, for each operation with all that it spreads.
 // Its work is operations times variables used, both of which are limited.
-func checkVariables(schema *ast.Schema, doc *document, found *findings) {
+func checkVariables(doc *document, found *findings) {
 	fragments := make(map[string]*usages, len(doc.fragments))
 	for name, f := range doc.fragments {
 		u := &usages{}

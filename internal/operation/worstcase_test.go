@@ -2,6 +2,7 @@ package operation_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +120,7 @@ func repeat(n int, s string) string { return strings.Repeat(s, n) }
 func each(n int, format string) string {
 	var b strings.Builder
 	for i := range n {
-		b.WriteString(strings.ReplaceAll(format, "%d", fmt.Sprint(i)))
+		b.WriteString(strings.ReplaceAll(format, "%d", strconv.Itoa(i)))
 	}
 	return b.String()
 }
@@ -139,7 +140,7 @@ func chainOn(n int, on, body string, ring int) string {
 		if next == ring {
 			next = 0
 		}
-		fmt.Fprintf(&b, " fragment F%d on %s{%s}", i, on, strings.ReplaceAll(body, "%next", fmt.Sprint(next)))
+		fmt.Fprintf(&b, " fragment F%d on %s{%s}", i, on, strings.ReplaceAll(body, "%next", strconv.Itoa(next)))
 	}
 	if ring < 0 {
 		fmt.Fprintf(&b, " fragment F%d on %s{__typename}", n, on)
@@ -179,7 +180,8 @@ func BenchmarkWorstCase(b *testing.B) {
 				}
 				return true
 			}
-			for n := 1; n <= 1<<20 && try(n); n = n*5/4 + 1 {
+			for n, fits := 1, true; fits && n <= 1<<20; n = n*5/4 + 1 {
+				fits = try(n)
 			}
 			for n, step := size, size/40+1; n < size*5/4; n += step { // limits lie between the steps
 				try(n)
@@ -196,6 +198,7 @@ func BenchmarkWorstCase(b *testing.B) {
 // fastest is the time to prepare the text without a cache: of three tries the
 // best, since other work on the machine only ever adds.
 func fastest(tb testing.TB, text string) time.Duration {
+	tb.Helper()
 	best := time.Hour
 	for range 3 {
 		x := newExecutor(tb, operation.Config{})
