@@ -172,7 +172,7 @@ func cleanPassword(s string) (string, error) {
 	switch {
 	case utf8.RuneCountInString(s) < minPassword || err == nil && utf8.RuneCountInString(clean) < minPassword:
 		return "", errPassword("it must be at least %d characters long", minPassword)
-	case err != nil:
+	case err != nil || !utf8.ValidString(s):
 		return "", errPassword("it holds characters that are not for text")
 	}
 	return clean, nil

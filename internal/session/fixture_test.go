@@ -1,0 +1,132 @@
+package session_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/seal"
+	"backplane/internal/session"
+	"backplane/internal/session/sessiontest"
+	"backplane/internal/uid"
+)
+
+const password = "correct horse battery staple"
+
+// clock is a time that stands still until it is moved.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func newClock() *clock { return &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+// fixture is a service on a store in memory, with ada, who has a password.
+type fixture struct {
+	*session.Service
+	store *sessiontest.Memory
+	clock *clock
+	box   *seal.Box
+	ada   uid.User
+}
+
+func newFixture(t testing.TB, cfg session.Config) *fixture {
+	t.Helper()
+	f := &fixture{store: sessiontest.NewMemory(), clock: newClock()}
+	f.box = openBox(t, f.store)
+	f.Service = f.node(t, cfg)
+	f.ada = f.user(t, "ada", auth.Customer)
+	return f
+}
+
+func openBox(t testing.TB, v seal.Vault) *seal.Box {
+	t.Helper()
+	key, err := seal.ParseKey(strings.Repeat("k", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := seal.OpenBox(t.Context(), v, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return box
+}
+
+// node returns another service on the same store.
+func (f *fixture) node(t testing.TB, cfg session.Config) *session.Service {
+	t.Helper()
+	s, err := session.NewService(f.store, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// user adds an account with the password.
+func (f *fixture) user(t testing.TB, name string, roles ...auth.Role) uid.User {
+	t.Helper()
+	hash, err := f.HashPassword(t.Context(), password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.store.AddAccount(t, sessiontest.NewAccount{Username: name, Email: name + "@example.com", Roles: roles, Credential: hash})
+}
+
+// signIn signs a user in, and returns the tokens and the context it acts in.
+func (f *fixture) signIn(t testing.TB, name string) (*session.Tokens, context.Context) {
+	t.Helper()
+	tokens, err := f.SignIn(from(t, "192.0.2.1"), name, password)
+	if err != nil {
+		t.Fatalf("SignIn(%s) failed: %v", name, err)
+	}
+	return tokens, f.as(t, tokens.AccessToken)
+}
+
+// as returns a context in which the bearer of the token acts.
+func (f *fixture) as(t testing.TB, bearer string) context.Context {
+	t.Helper()
+	p, err := f.Authenticate(t.Context(), bearer)
+	if err != nil {
+		t.Fatalf("Authenticate failed: %v", err)
+	}
+	return auth.With(from(t, "192.0.2.1"), p)
+}
+
+// from returns a context of a stranger at the address.
+func from(t testing.TB, address string) context.Context {
+	return auth.WithClient(t.Context(), auth.Client{Address: address, UserAgent: "test"})
+}
+
+func wantCode(t testing.TB, what string, err error, code fault.Code) {
+	t.Helper()
+	switch {
+	case code == "" && err != nil:
+		t.Errorf("%s failed: %v", what, err)
+	case code != "" && !fault.Is(err, code):
+		t.Errorf("%s gave %v, want %s", what, err, code)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,347 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/session"
+	"backplane/internal/session/sessiontest"
+	"backplane/internal/uid"
+)
+
+func TestService_SignIn(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	idle := f.user(t, "idle")
+	f.store.SetAccount(idle, func(a *session.Account) { a.Active = false })
+	f.store.AddAccount(t, sessiontest.NewAccount{Username: "nopass"})
+	f.store.AddAccount(t, sessiontest.NewAccount{Username: "damaged", Credential: "no hash at all"})
+	tests := []struct {
+		name, login, password string
+		code                  fault.Code
+	}{
+		{"by user name", "ada", password, ""},
+		{"by email address", "ada@example.com", password, ""},
+		{"with spaces around the name", " ada ", password, ""},
+		{"a wrong password", "ada", "wrong password", fault.CredentialsWrong},
+		{"a password too short to be one", "ada", "short", fault.CredentialsWrong},
+		{"an endless password", "ada", strings.Repeat("x", 2000), fault.CredentialsWrong},
+		{"an unknown user", "eve", password, fault.CredentialsWrong},
+		{"an unknown email address", "eve@example.com", password, fault.CredentialsWrong},
+		{"an account that may not act", "idle", password, fault.CredentialsWrong},
+		{"an account without a password", "nopass", password, fault.CredentialsWrong},
+		{"an account without a password, and none given", "nopass", "", fault.CredentialsWrong},
+		{"a damaged hash", "damaged", password, fault.CredentialsWrong},
+		{"no name", "", password, fault.CredentialsWrong},
+		{"a NUL in the name", "ada\x00", password, fault.CredentialsWrong},
+		{"broken UTF-8 in the name", "ada\xff", password, fault.CredentialsWrong},
+		{"an endless name", strings.Repeat("x", 5000), password, fault.CredentialsWrong},
+	}
+	var hashes session.CallCounter
+	f.OnHash(hashes.Call)
+	var refusals []string
+	for i, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			before, calls := hashes.Load(), f.store.Calls()
+			tokens, err := f.SignIn(from(t, fmt.Sprintf("192.0.2.%d", i)), tt.login, tt.password)
+			wantCode(t, "SignIn", err, tt.code)
+			if n := hashes.Load() - before; n != 1 {
+				t.Errorf("it took %d hashes, want 1 whoever asks", n)
+			}
+			if err != nil {
+				refusals = append(refusals, err.Error())
+				if n := f.store.Calls() - calls; n > 2 {
+					t.Errorf("a refusal took %d calls of the store, want at most 2", n)
+				}
+				return
+			}
+			if tokens.Session.UserID != f.ada || tokens.Session.Address != fmt.Sprintf("192.0.2.%d", i) || tokens.Session.UserAgent != "test" || !tokens.Session.Current {
+				t.Errorf("the session is %+v, want ada's, from where she called", tokens.Session)
+			}
+			f.as(t, tokens.AccessToken)
+		})
+	}
+	for _, r := range refusals {
+		if r != refusals[0] {
+			t.Errorf("refusals differ: %q and %q", r, refusals[0])
+		}
+	}
+}
+
+func TestService_SignIn_tellsNoSecrets(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	tokens, _ := f.signIn(t, "ada")
+	shown := fmt.Sprintf("%v %+v %s", tokens, tokens, tokens.LogValue())
+	if strings.Contains(shown, tokens.AccessToken) || strings.Contains(shown, tokens.RefreshToken) {
+		t.Errorf("tokens print as %q", shown)
+	}
+}
+
+func TestService_SignIn_letsNoMoreGuessesThroughThanItSays(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{SignInsPerAccount: 4, HashQueue: 1000})
+	nodes := []*session.Service{f.Service, f.node(t, session.Config{SignInsPerAccount: 4, HashQueue: 1000})}
+	var hashes session.CallCounter
+	for _, n := range nodes {
+		n.OnHash(hashes.Call)
+	}
+	var refused atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			_, err := nodes[i%2].SignIn(from(t, "192.0.2.1"), "ada", fmt.Sprintf("wrong guess %d", i))
+			if e := fault.From(err); e.Code == fault.RateLimited && e.Kind == fault.Exhausted && e.RetryAfter == 15*time.Minute {
+				refused.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if hashes.Load() != 4 || refused.Load() != 36 {
+		t.Errorf("of 40 guesses at once %d were looked at and %d refused, want 4 and 36", hashes.Load(), refused.Load())
+	}
+	_, err := f.SignIn(from(t, "192.0.2.1"), "ada@example.com", password)
+	wantCode(t, "SignIn under her other name", err, fault.RateLimited)
+	_, err = f.SignIn(from(t, "192.0.2.2"), "ada", password)
+	wantCode(t, "SignIn from elsewhere", err, "")
+	f.clock.add(15 * time.Minute)
+	_, err = f.SignIn(from(t, "192.0.2.1"), "ada", password)
+	wantCode(t, "SignIn a window later", err, "")
+}
+
+// guess makes n wrong guesses and returns how many were looked at.
+func guess(t testing.TB, f *fixture, ctx context.Context, login string, n int) (looked int) {
+	t.Helper()
+	for range n {
+		if _, err := f.SignIn(ctx, login, "a wrong guess"); fault.Is(err, fault.CredentialsWrong) {
+			looked++
+		}
+	}
+	return looked
+}
+
+func TestService_SignIn_throttle(t *testing.T) {
+	t.Parallel()
+	cfg := session.Config{SignInsPerAccount: 3, SignInsPerAddress: 8}
+	tests := []struct {
+		name string
+		run  func(*testing.T, *fixture)
+	}{
+		{"a success forgives the account", func(t *testing.T, f *fixture) {
+			ctx := from(t, "192.0.2.1")
+			for range 2 {
+				if got := guess(t, f, ctx, "ada", 2); got != 2 {
+					t.Errorf("%d guesses were looked at, want 2", got)
+				}
+				f.signIn(t, "ada")
+			}
+		}},
+		{"a success does not forgive the address", func(t *testing.T, f *fixture) {
+			ctx, looked := from(t, "192.0.2.1"), 0
+			for i := range 10 {
+				looked += guess(t, f, ctx, fmt.Sprint("victim", i), 1)
+				_, _ = f.SignIn(ctx, "ada", password)
+			}
+			if looked != 8 {
+				t.Errorf("%d guesses were looked at, want 8", looked)
+			}
+		}},
+		{"a guess that is refused for its account does not count for its address", func(t *testing.T, f *fixture) {
+			ctx := from(t, "192.0.2.1")
+			if got := guess(t, f, ctx, "ada", 50) + guess(t, f, ctx, "bob", 3) + guess(t, f, ctx, "eve", 3); got != 8 {
+				t.Errorf("%d guesses were looked at, want 3, 3 and 2", got)
+			}
+		}},
+		{"unknown accounts are counted as known ones are", func(t *testing.T, f *fixture) {
+			ctx := from(t, "192.0.2.1")
+			if got := guess(t, f, ctx, "nobody", 2) + guess(t, f, ctx, "NOBODY", 2); got != 3 {
+				t.Errorf("%d guesses were looked at, want 3", got)
+			}
+		}},
+		{"an IPv6 network counts as one address", func(t *testing.T, f *fixture) {
+			got := 0
+			for i := range 6 {
+				got += guess(t, f, from(t, fmt.Sprintf("2001:db8::%d", i+1)), "ada", 1)
+			}
+			if got != 3 || guess(t, f, from(t, "2001:db8:0:1::1"), "ada", 1) != 1 {
+				t.Errorf("%d guesses from one network were looked at, want 3", got)
+			}
+		}},
+		{"a full queue counts for nobody", func(t *testing.T, f *fixture) {
+			release, entered := make(chan struct{}), make(chan struct{}, 1)
+			var once sync.Once
+			f.OnHash(func() {
+				once.Do(func() {
+					entered <- struct{}{}
+					<-release
+				})
+			})
+			hashed := make(chan error)
+			go func() {
+				_, err := f.HashPassword(t.Context(), password)
+				hashed <- err
+			}()
+			<-entered
+			ctx, cancel := context.WithCancel(from(t, "192.0.2.1"))
+			cancel()
+			for range 10 {
+				if _, err := f.SignIn(ctx, "ada", password); !errors.Is(err, context.Canceled) {
+					t.Errorf("SignIn of a caller that left = %v, want context.Canceled", err)
+				}
+			}
+			close(release)
+			must(t, <-hashed)
+			f.signIn(t, "ada")
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.run(t, newFixture(t, cfg))
+		})
+	}
+}
+
+func TestService_SignIn_withoutLimits(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{NoRateLimit: true, SignInsPerAccount: 1, SignUpsPerAddress: 1})
+	if got := guess(t, f, from(t, "192.0.2.1"), "ada", 30); got != 30 {
+		t.Errorf("%d guesses were looked at, want all 30", got)
+	}
+	for range 3 {
+		wantCode(t, "AllowSignUp", f.AllowSignUp(from(t, "192.0.2.1")), "")
+	}
+}
+
+func TestService_AllowSignUp(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	for range 20 {
+		wantCode(t, "AllowSignUp", f.AllowSignUp(from(t, "192.0.2.1")), "")
+	}
+	wantCode(t, "the 21st", f.AllowSignUp(from(t, "192.0.2.1")), fault.RateLimited)
+	wantCode(t, "one from elsewhere", f.AllowSignUp(from(t, "192.0.2.2")), "")
+	f.clock.add(time.Hour)
+	wantCode(t, "one an hour later", f.AllowSignUp(from(t, "192.0.2.1")), "")
+}
+
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
+		"fe80::1%eth0": "fe80::/64", "": "", "pipe": "pipe",
+	} {
+		if got := session.Network(address); got != want {
+			t.Errorf("network(%q) = %q, want %q", address, got, want)
+		}
+	}
+}
+
+func TestService_SignIn_renewsHashesOfAnotherCost(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	later, err := session.NewService(f.store, f.box, f.clock.now, nil, session.Costly(session.Config{}))
+	must(t, err)
+	before, err := f.store.AccountByID(t.Context(), f.ada)
+	must(t, err)
+	for range 2 {
+		_, err = later.SignIn(from(t, "192.0.2.1"), "ada", password)
+		wantCode(t, "SignIn", err, "")
+	}
+	after, err := f.store.AccountByID(t.Context(), f.ada)
+	must(t, err)
+	if !strings.Contains(after.Credential, "m=16,") || after.CredentialVersion != before.CredentialVersion {
+		t.Errorf("the credential is %q, version %d, want a new hash of the same password", after.Credential, after.CredentialVersion)
+	}
+	f.signIn(t, "ada")
+}
+
+func TestService_SignIn_doesNotSlipBehindAChangeOfPassword(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	f.OnHash(func() {
+		f.store.SetAccount(f.ada, func(a *session.Account) { a.CredentialVersion++ })
+	})
+	_, err := f.SignIn(from(t, "192.0.2.1"), "ada", password)
+	wantCode(t, "SignIn", err, fault.CredentialsWrong)
+}
+
+func TestService_Open(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{MaxSessions: 3})
+	_, err := f.Open(from(t, "192.0.2.1"), uid.NewUser(f.clock.now()))
+	wantCode(t, "Open for nobody", err, fault.UserNotFound)
+	var all []*session.Tokens
+	for range 5 {
+		tokens, err := f.Open(from(t, "192.0.2.1"), f.ada)
+		must(t, err)
+		all = append(all, tokens)
+		f.clock.add(time.Second)
+	}
+	for i, tokens := range all {
+		_, err := f.Authenticate(t.Context(), tokens.AccessToken)
+		if gone := i < 2; gone != (err != nil) {
+			t.Errorf("session %d of 5: %v, want the last 3 to live", i+1, err)
+		}
+	}
+	if evs := f.store.Events(); len(evs) != 2 || evs[0].Type != event.SessionRevoked || evs[0].SubjectID != string(all[0].Session.ID) {
+		t.Errorf("events = %+v, want a session.revoked for each of the first two", evs)
+	}
+	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
+	_, err = f.Open(from(t, "192.0.2.1"), f.ada)
+	wantCode(t, "Open for an account that may not act", err, fault.CredentialsWrong)
+}
+
+func TestService_ChangePassword(t *testing.T) {
+	t.Parallel()
+	const next = "an entirely new password"
+	f := newFixture(t, session.Config{SignInsPerAccount: 3})
+	other, _ := f.signIn(t, "ada")
+	mine, ctx := f.signIn(t, "ada")
+	key := f.key(t, ctx)
+
+	wantCode(t, "ChangePassword by a stranger", f.ChangePassword(t.Context(), password, next), fault.Unauthorized)
+	wantCode(t, "ChangePassword by a key", f.ChangePassword(f.as(t, key), password, next), fault.AccessDenied)
+	err := f.ChangePassword(ctx, password, "short")
+	if e := fault.From(err); e.Code != fault.PasswordInvalid || len(e.Path) != 1 || e.Path[0] != "newPassword" {
+		t.Errorf("ChangePassword to a short one gave %+v, want PASSWORD_INVALID at newPassword", e)
+	}
+	err = f.ChangePassword(ctx, "a wrong guess", next)
+	if e := fault.From(err); e.Code != fault.CredentialsWrong || len(e.Path) != 1 || e.Path[0] != "currentPassword" {
+		t.Errorf("ChangePassword from a wrong one gave %+v, want CREDENTIALS_WRONG at currentPassword", e)
+	}
+	wantCode(t, "ChangePassword", f.ChangePassword(ctx, password, next), "")
+
+	_, err = f.Authenticate(t.Context(), other.AccessToken)
+	wantCode(t, "the other session", err, fault.Unauthorized)
+	_, err = f.Refresh(t.Context(), other.RefreshToken)
+	wantCode(t, "the other session's refresh", err, fault.RefreshTokenInvalid)
+	f.as(t, mine.AccessToken)
+	f.as(t, key)
+	_, err = f.SignIn(from(t, "192.0.2.1"), "ada", password)
+	wantCode(t, "SignIn with the old password", err, fault.CredentialsWrong)
+	_, err = f.SignIn(from(t, "192.0.2.1"), "ada", next)
+	wantCode(t, "SignIn with the new password", err, "")
+
+	for range 3 {
+		wantCode(t, "a wrong guess", f.ChangePassword(ctx, "a wrong guess", next), fault.CredentialsWrong)
+	}
+	wantCode(t, "one guess too many", f.ChangePassword(ctx, next, password), fault.RateLimited)
+}
+
+// key makes an API key for the caller that may do everything a customer may.
+func (f *fixture) key(t testing.TB, ctx context.Context) string {
+	t.Helper()
+	_, text, err := f.CreateAPIKey(ctx, session.CreateAPIKeyInput{Name: "key", Scopes: []auth.Scope{auth.UsersRead, auth.OrdersWrite}})
+	must(t, err)
+	return text
+}
