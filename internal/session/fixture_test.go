@@ -130,3 +130,7 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+func newContext(t testing.TB) (context.Context, context.CancelFunc) {
+	return context.WithCancel(t.Context())
+}

@@ -1,0 +1,163 @@
+package session_test
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/seal"
+	"backplane/internal/session"
+)
+
+// keyIDs returns the ids in the key set that a service publishes.
+func keyIDs(t testing.TB, s *session.Service) []string {
+	t.Helper()
+	var set struct {
+		Keys []struct{ Kid, Kty, Crv, Alg, Use, X, D string }
+	}
+	must(t, json.Unmarshal(s.JWKS(), &set))
+	var ids []string
+	for _, k := range set.Keys {
+		x, err := base64.RawURLEncoding.DecodeString(k.X)
+		if err != nil || len(x) != ed25519.PublicKeySize || k.Kty != "OKP" || k.Crv != "Ed25519" || k.Alg != "EdDSA" || k.Use != "sig" || k.D != "" {
+			t.Errorf("published key = %+v, want a public Ed25519 key to verify with", k)
+		}
+		ids = append(ids, k.Kid)
+	}
+	return ids
+}
+
+func TestSigningKeys_nodesThatStartAtOnceAgree(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	nodes := make([]*session.Service, 10)
+	var wg sync.WaitGroup
+	for i := range nodes {
+		nodes[i] = f.node(t, session.Config{})
+		wg.Go(func() {
+			if err := nodes[i].Prepare(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	tokens, _ := f.signIn(t, "ada")
+	for i, n := range nodes {
+		if ids := keyIDs(t, n); len(ids) != 1 || ids[0] != keyIDs(t, nodes[0])[0] {
+			t.Errorf("node %d publishes %v, want the one key", i, ids)
+		}
+		_, err := n.Authenticate(t.Context(), tokens.AccessToken)
+		wantCode(t, "Authenticate on another node", err, "")
+	}
+	if evs := f.store.Events(); len(evs) != 0 {
+		t.Errorf("the first key recorded %v, want nothing: nothing was rotated", evs)
+	}
+}
+
+func TestService_JWKS_beforeTheStart(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	if ids := keyIDs(t, f.Service); len(ids) != 0 {
+		t.Errorf("a service that was not prepared publishes %v", ids)
+	}
+}
+
+func TestService_RotateSigningKey(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	idle := f.node(t, session.Config{}) // a node that has not heard yet
+	must(t, idle.Prepare(t.Context()))
+	old, _ := f.signIn(t, "ada")
+	first, _ := f.Signer(t.Context())
+
+	next, err := f.RotateSigningKey(t.Context())
+	must(t, err)
+	if again, err := f.RotateSigningKey(t.Context()); err != nil || again.ID != next.ID {
+		t.Errorf("a second rotation gave %v, %v, want the key that waits", again, err)
+	}
+	if ids := keyIDs(t, f.Service); len(ids) != 2 {
+		t.Errorf("published keys = %v, want both at once", ids)
+	}
+	if signer, _ := f.Signer(t.Context()); signer != first {
+		t.Error("the new key signs before it was published for an interval")
+	}
+	f.clock.add(time.Minute)
+	if signer, _ := f.Signer(t.Context()); signer != next.ID {
+		t.Error("the new key does not sign after an interval")
+	}
+	fresh, _ := f.signIn(t, "ada")
+	for _, tokens := range []*session.Tokens{old, fresh} {
+		_, err := idle.Authenticate(t.Context(), tokens.AccessToken)
+		wantCode(t, "Authenticate on a node that has not heard", err, "")
+	}
+
+	f.clock.add(6 * time.Minute) // a node that heard an interval late has signed its last token with the old key, and that has expired
+	must(t, f.Prepare(t.Context()))
+	if ids := keyIDs(t, f.Service); len(ids) != 1 || ids[0] != next.ID {
+		t.Errorf("published keys = %v, want %s alone", ids, next.ID)
+	}
+	evs := f.store.Events()
+	if len(evs) != 1 || evs[0].Type != event.SigningKeyRotated || evs[0].SubjectID != next.ID || strings.Contains(string(evs[0].Data), "eal") {
+		t.Errorf("events = %+v, want one signing_key.rotated without the key", evs)
+	}
+	third, err := f.RotateSigningKey(t.Context())
+	must(t, err)
+	if stored, err := f.store.SigningKeys(t.Context()); err != nil || len(stored) != 2 || stored[0].ID != next.ID || stored[1].ID != third.ID {
+		t.Errorf("stored keys = %v, %v, want the spent one gone", stored, err)
+	}
+}
+
+func TestSigningKeys_oldTokensStayGoodUntilTheyExpire(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	_, err := f.RotateSigningKey(t.Context())
+	must(t, err)
+	f.clock.add(time.Minute - time.Second)
+	tokens, _ := f.signIn(t, "ada") // signed by the old key in its last second
+	for range 29 {
+		f.clock.add(10 * time.Second)
+		f.ForgetAll()
+		must(t, f.Prepare(t.Context()))
+		f.as(t, tokens.AccessToken)
+	}
+}
+
+func TestSigningKeys_unknownKidsDoNotReadTheKeysOverAndOver(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	elsewhere := newFixture(t, session.Config{})
+	foreign, _ := elsewhere.signIn(t, "ada")
+	must(t, f.Prepare(t.Context()))
+	before := f.store.Calls()
+	for range 100 {
+		_, err := f.Authenticate(t.Context(), foreign.AccessToken)
+		wantCode(t, "Authenticate", err, fault.Unauthorized)
+	}
+	f.clock.add(time.Second)
+	for range 100 {
+		_, err := f.Authenticate(t.Context(), foreign.AccessToken)
+		wantCode(t, "Authenticate", err, fault.Unauthorized)
+	}
+	if n := f.store.Calls() - before; n != 1 {
+		t.Errorf("200 tokens of an unknown key took %d calls of the store, want 1", n)
+	}
+}
+
+func TestService_Prepare_refusesKeysOfAnotherBox(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	must(t, f.Prepare(t.Context()))
+	var other seal.Vault = newFixture(t, session.Config{}).store
+	s, err := session.NewService(f.store, openBox(t, other), f.clock.now, slog.New(slog.DiscardHandler), session.Config{})
+	must(t, err)
+	if err := s.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "open signing key") {
+		t.Errorf("Prepare = %v, want it to say that a key does not open", err)
+	}
+}

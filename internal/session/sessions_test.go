@@ -1,0 +1,201 @@
+package session_test
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/session"
+	"backplane/internal/session/sessiontest"
+	"backplane/internal/uid"
+)
+
+func TestService_Revoke(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	f.user(t, "staff", auth.Staff)
+	f.user(t, "root", auth.Admin)
+	victim, _ := f.signIn(t, "ada")
+	second, ada := f.signIn(t, "ada")
+	_, staff := f.signIn(t, "staff")
+	_, root := f.signIn(t, "root")
+
+	_, err := f.Revoke(t.Context(), victim.Session.ID)
+	wantCode(t, "by a stranger", err, fault.Unauthorized)
+	_, err = f.Revoke(f.as(t, f.key(t, ada)), victim.Session.ID)
+	wantCode(t, "by an API key", err, fault.AccessDenied)
+	_, err = f.Revoke(staff, victim.Session.ID)
+	wantCode(t, "by STAFF", err, fault.SessionNotFound)
+	_, err = f.Revoke(ada, "ses_1")
+	wantCode(t, "of what is no session", err, fault.SessionNotFound)
+	_, err = f.Revoke(ada, uid.NewSession(f.clock.now()))
+	wantCode(t, "of a session that does not exist", err, fault.SessionNotFound)
+	for range 2 {
+		x, err := f.Revoke(ada, victim.Session.ID)
+		must(t, err)
+		if x.RevokedAt == nil || x.Version != 2 || x.Current {
+			t.Errorf("the session is %+v, want it revoked once, and not the caller's", x)
+		}
+	}
+	_, err = f.Authenticate(t.Context(), victim.AccessToken)
+	wantCode(t, "Authenticate", err, fault.Unauthorized)
+	f.as(t, second.AccessToken)
+	_, err = f.Revoke(root, second.Session.ID)
+	wantCode(t, "by ADMIN", err, "")
+	_, err = f.Authenticate(t.Context(), second.AccessToken)
+	wantCode(t, "Authenticate", err, fault.Unauthorized)
+
+	revoked := 0
+	for _, e := range f.store.Events() {
+		if e.Type == event.SessionRevoked {
+			revoked++
+		}
+	}
+	if revoked != 2 {
+		t.Errorf("%d sessions were revoked by the log, want 2", revoked)
+	}
+}
+
+func TestService_RevokeAll(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	var tokens []*session.Tokens
+	for range 3 {
+		got, _ := f.signIn(t, "ada")
+		tokens = append(tokens, got)
+	}
+	f.user(t, "bob")
+	bob, _ := f.signIn(t, "bob")
+	ctx := f.as(t, tokens[0].AccessToken)
+	for _, tt := range []struct {
+		exceptCurrent bool
+		want          int
+	}{{true, 2}, {true, 0}, {false, 1}} {
+		if got, err := f.RevokeAll(ctx, tt.exceptCurrent); err != nil || got != tt.want {
+			t.Errorf("RevokeAll(%v) = %d, %v, want %d", tt.exceptCurrent, got, err, tt.want)
+		}
+	}
+	for _, x := range tokens {
+		_, err := f.Authenticate(t.Context(), x.AccessToken)
+		wantCode(t, "Authenticate", err, fault.Unauthorized)
+	}
+	f.as(t, bob.AccessToken)
+	if n := len(f.store.Events()); n != 3 {
+		t.Errorf("%d events, want one for each session", n)
+	}
+	_, err := f.RevokeAll(t.Context(), false)
+	wantCode(t, "RevokeAll by a stranger", err, fault.Unauthorized)
+	wantCode(t, "SignOut by a stranger", f.SignOut(t.Context()), fault.Unauthorized)
+}
+
+func TestNewService_refusesWhatCannotBe(t *testing.T) {
+	t.Parallel()
+	for _, cfg := range []session.Config{{AccessTTL: 6 * time.Minute}, {AccessTTL: -1}, {IdleTTL: -1}, {HashQueue: -1}, {SignInsPerAddress: -1}} {
+		store := sessiontest.NewMemory()
+		if _, err := session.NewService(store, openBox(t, store), time.Now, nil, cfg); err == nil {
+			t.Errorf("NewService took %+v", cfg)
+		}
+	}
+}
+
+// runFixture is a fixture within a synctest bubble, whose clock is the bubble's.
+func runFixture(t *testing.T) (*session.Service, *fixture) {
+	f := newFixture(t, session.Config{})
+	s, err := session.NewService(f.store, f.box, time.Now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{}))
+	must(t, err)
+	f.Service = s
+	return s, f
+}
+
+func TestService_Run(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, f := runFixture(t)
+		must(t, s.Prepare(t.Context()))
+		_, ada := f.signIn(t, "ada")
+		text := f.key(t, ada)
+		used := func() time.Time {
+			t.Helper()
+			keys, err := f.store.KeysOf(t.Context(), f.ada, 1)
+			must(t, err)
+			if keys[0].LastUsedAt == nil {
+				return time.Time{}
+			}
+			return *keys[0].LastUsedAt
+		}
+		ctx, stop := newContext(t)
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+
+		first := time.Now()
+		f.as(t, text)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if !used().Equal(first) {
+			t.Errorf("LastUsedAt = %s, want %s", used(), first)
+		}
+		f.as(t, text) // within the minute: not worth a write
+		before := f.store.Calls()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := f.store.Calls() - before; n != 0 {
+			t.Errorf("a second use within a minute took %d calls, want none", n)
+		}
+
+		other := f.node(t, session.Config{})
+		next, err := other.RotateSigningKey(t.Context())
+		must(t, err)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if ids := keyIDs(t, s); len(ids) != 2 || ids[1] != next.ID {
+			t.Errorf("an interval after a rotation elsewhere %v are published, want the new one too", ids)
+		}
+
+		f.store.Fail(errors.New("down")) // a failing round ends nothing
+		time.Sleep(2 * time.Minute)
+		f.store.Fail(nil)
+		last := time.Now()
+		f.as(t, text)
+		stop()
+		must(t, <-done)
+		if !used().Equal(last) {
+			t.Errorf("LastUsedAt = %s after the end, want %s", used(), last)
+		}
+	})
+}
+
+func TestService_Run_removesWhatEndedLongAgo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, f := runFixture(t)
+		must(t, s.Prepare(t.Context()))
+		ended, ada := f.signIn(t, "ada")
+		must(t, s.SignOut(ada))
+		live, _ := f.signIn(t, "ada")
+		ctx, stop := newContext(t)
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		exists := func(id uid.Session) bool {
+			found, err := f.store.SessionsByIDs(t.Context(), []uid.Session{id})
+			must(t, err)
+			return found[id] != nil
+		}
+		time.Sleep(29 * 24 * time.Hour)
+		synctest.Wait()
+		if !exists(ended.Session.ID) {
+			t.Error("a session is gone 29 days after it ended, want 30")
+		}
+		time.Sleep(24*time.Hour + 2*time.Hour)
+		synctest.Wait()
+		if exists(ended.Session.ID) || !exists(live.Session.ID) {
+			t.Error("30 days after a session ended it is there, or the other is not")
+		}
+		stop()
+		must(t, <-done)
+	})
+}
