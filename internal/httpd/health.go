@@ -26,7 +26,11 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 		defer cancel()
 		if err := s.deps.Ready(ctx); err != nil {
 			s.log.WarnContext(ctx, "not ready", "error", err)
-			s.problem(w, r, notReady("The server is not ready; its log says why."))
+			message := "The server is not ready; its log says why."
+			if f := fault.From(err); f.Kind != fault.Internal {
+				message = f.Message
+			}
+			s.problem(w, r, notReady(message))
 			return
 		}
 	}

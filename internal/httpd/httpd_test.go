@@ -340,19 +340,24 @@ func TestServer_headers(t *testing.T) {
 func TestServer_health(t *testing.T) {
 	t.Parallel()
 	down := httpd.Deps{Ready: func(context.Context) error { return errors.New("secret database") }}
+	behind := httpd.Deps{Ready: func(context.Context) error {
+		return fault.New(fault.Unavailable, fault.ServiceUnavailable, "Run backplane migrate first.")
+	}}
 	for _, tt := range []struct {
 		line   string
 		deps   httpd.Deps
 		status int
+		says   string
 	}{
-		{"GET /healthz", down, 200},
-		{"GET /readyz", httpd.Deps{}, 200},
-		{"GET /readyz", down, 503},
-		{"GET /.well-known/jwks.json", httpd.Deps{}, 404},
+		{"GET /healthz", down, 200, "ok"},
+		{"GET /readyz", httpd.Deps{}, 200, "ready"},
+		{"GET /readyz", down, 503, "its log says why"},
+		{"GET /readyz", behind, 503, "Run backplane migrate first."},
+		{"GET /.well-known/jwks.json", httpd.Deps{}, 404, "nothing at this path"},
 	} {
 		w := answer(newServer(t, httpd.Config{}, tt.deps), request(tt.line, "", ""))
-		if w.Code != tt.status || strings.Contains(w.Body.String(), "secret") {
-			t.Errorf("%s = %d %s, want %d", tt.line, w.Code, w.Body, tt.status)
+		if text := w.Body.String(); w.Code != tt.status || strings.Contains(text, "secret") || !strings.Contains(text, tt.says) {
+			t.Errorf("%s = %d %s, want %d %s", tt.line, w.Code, text, tt.status, tt.says)
 		}
 	}
 }
