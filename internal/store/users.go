@@ -136,7 +136,7 @@ func (t *tx) forget(ctx context.Context, id uid.User) error {
 
 // withoutReason is the data of an event but for what its author wrote in it.
 func (c conn) withoutReason() string {
-	if c.dialect == "postgres" {
+	if c.isPostgres() {
 		return `(data::jsonb - 'reason')::json`
 	}
 	return `json_remove(data, '$.reason')`
