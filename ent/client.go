@@ -19,11 +19,13 @@ import (
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
 	"backplane/ent/product"
+	"backplane/ent/sequencer"
 	"backplane/ent/session"
 	"backplane/ent/setting"
 	"backplane/ent/signingkey"
 	"backplane/ent/stock"
 	"backplane/ent/throttle"
+	"backplane/ent/timeline"
 	entuser "backplane/ent/user"
 
 	"entgo.io/ent"
@@ -52,6 +54,8 @@ type Client struct {
 	OrderItem *OrderItemClient
 	// Product is the client for interacting with the Product builders.
 	Product *ProductClient
+	// Sequencer is the client for interacting with the Sequencer builders.
+	Sequencer *SequencerClient
 	// Session is the client for interacting with the Session builders.
 	Session *SessionClient
 	// Setting is the client for interacting with the Setting builders.
@@ -62,6 +66,8 @@ type Client struct {
 	Stock *StockClient
 	// Throttle is the client for interacting with the Throttle builders.
 	Throttle *ThrottleClient
+	// Timeline is the client for interacting with the Timeline builders.
+	Timeline *TimelineClient
 	// User is the client for interacting with the User builders.
 	User *UserClient
 }
@@ -82,11 +88,13 @@ func (c *Client) init() {
 	c.Order = NewOrderClient(c.config)
 	c.OrderItem = NewOrderItemClient(c.config)
 	c.Product = NewProductClient(c.config)
+	c.Sequencer = NewSequencerClient(c.config)
 	c.Session = NewSessionClient(c.config)
 	c.Setting = NewSettingClient(c.config)
 	c.SigningKey = NewSigningKeyClient(c.config)
 	c.Stock = NewStockClient(c.config)
 	c.Throttle = NewThrottleClient(c.config)
+	c.Timeline = NewTimelineClient(c.config)
 	c.User = NewUserClient(c.config)
 }
 
@@ -187,11 +195,13 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
 		Product:        NewProductClient(cfg),
+		Sequencer:      NewSequencerClient(cfg),
 		Session:        NewSessionClient(cfg),
 		Setting:        NewSettingClient(cfg),
 		SigningKey:     NewSigningKeyClient(cfg),
 		Stock:          NewStockClient(cfg),
 		Throttle:       NewThrottleClient(cfg),
+		Timeline:       NewTimelineClient(cfg),
 		User:           NewUserClient(cfg),
 	}, nil
 }
@@ -219,11 +229,13 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
 		Product:        NewProductClient(cfg),
+		Sequencer:      NewSequencerClient(cfg),
 		Session:        NewSessionClient(cfg),
 		Setting:        NewSettingClient(cfg),
 		SigningKey:     NewSigningKeyClient(cfg),
 		Stock:          NewStockClient(cfg),
 		Throttle:       NewThrottleClient(cfg),
+		Timeline:       NewTimelineClient(cfg),
 		User:           NewUserClient(cfg),
 	}, nil
 }
@@ -255,7 +267,8 @@ func (c *Client) Close() error {
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Credential, c.Event, c.IdempotencyKey, c.Order, c.OrderItem,
-		c.Product, c.Session, c.Setting, c.SigningKey, c.Stock, c.Throttle, c.User,
+		c.Product, c.Sequencer, c.Session, c.Setting, c.SigningKey, c.Stock,
+		c.Throttle, c.Timeline, c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -266,7 +279,8 @@ func (c *Client) Use(hooks ...Hook) {
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Credential, c.Event, c.IdempotencyKey, c.Order, c.OrderItem,
-		c.Product, c.Session, c.Setting, c.SigningKey, c.Stock, c.Throttle, c.User,
+		c.Product, c.Sequencer, c.Session, c.Setting, c.SigningKey, c.Stock,
+		c.Throttle, c.Timeline, c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -289,6 +303,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.OrderItem.mutate(ctx, m)
 	case *ProductMutation:
 		return c.Product.mutate(ctx, m)
+	case *SequencerMutation:
+		return c.Sequencer.mutate(ctx, m)
 	case *SessionMutation:
 		return c.Session.mutate(ctx, m)
 	case *SettingMutation:
@@ -299,6 +315,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Stock.mutate(ctx, m)
 	case *ThrottleMutation:
 		return c.Throttle.mutate(ctx, m)
+	case *TimelineMutation:
+		return c.Timeline.mutate(ctx, m)
 	case *UserMutation:
 		return c.User.mutate(ctx, m)
 	default:
@@ -1237,6 +1255,139 @@ func (c *ProductClient) mutate(ctx context.Context, m *ProductMutation) (Value, 
 	}
 }
 
+// SequencerClient is a client for the Sequencer schema.
+type SequencerClient struct {
+	config
+}
+
+// NewSequencerClient returns a client for the Sequencer from the given config.
+func NewSequencerClient(c config) *SequencerClient {
+	return &SequencerClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `sequencer.Hooks(f(g(h())))`.
+func (c *SequencerClient) Use(hooks ...Hook) {
+	c.hooks.Sequencer = append(c.hooks.Sequencer, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `sequencer.Intercept(f(g(h())))`.
+func (c *SequencerClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Sequencer = append(c.inters.Sequencer, interceptors...)
+}
+
+// Create returns a builder for creating a Sequencer entity.
+func (c *SequencerClient) Create() *SequencerCreate {
+	mutation := newSequencerMutation(c.config, OpCreate)
+	return &SequencerCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Sequencer entities.
+func (c *SequencerClient) CreateBulk(builders ...*SequencerCreate) *SequencerCreateBulk {
+	return &SequencerCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *SequencerClient) MapCreateBulk(slice any, setFunc func(*SequencerCreate, int)) *SequencerCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &SequencerCreateBulk{err: fmt.Errorf("calling to SequencerClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*SequencerCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &SequencerCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Sequencer.
+func (c *SequencerClient) Update() *SequencerUpdate {
+	mutation := newSequencerMutation(c.config, OpUpdate)
+	return &SequencerUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *SequencerClient) UpdateOne(_m *Sequencer) *SequencerUpdateOne {
+	mutation := newSequencerMutation(c.config, OpUpdateOne, withSequencer(_m))
+	return &SequencerUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *SequencerClient) UpdateOneID(id int) *SequencerUpdateOne {
+	mutation := newSequencerMutation(c.config, OpUpdateOne, withSequencerID(id))
+	return &SequencerUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Sequencer.
+func (c *SequencerClient) Delete() *SequencerDelete {
+	mutation := newSequencerMutation(c.config, OpDelete)
+	return &SequencerDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *SequencerClient) DeleteOne(_m *Sequencer) *SequencerDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *SequencerClient) DeleteOneID(id int) *SequencerDeleteOne {
+	builder := c.Delete().Where(sequencer.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &SequencerDeleteOne{builder}
+}
+
+// Query returns a query builder for Sequencer.
+func (c *SequencerClient) Query() *SequencerQuery {
+	return &SequencerQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeSequencer},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Sequencer entity by its id.
+func (c *SequencerClient) Get(ctx context.Context, id int) (*Sequencer, error) {
+	return c.Query().Where(sequencer.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *SequencerClient) GetX(ctx context.Context, id int) *Sequencer {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *SequencerClient) Hooks() []Hook {
+	return c.hooks.Sequencer
+}
+
+// Interceptors returns the client interceptors.
+func (c *SequencerClient) Interceptors() []Interceptor {
+	return c.inters.Sequencer
+}
+
+func (c *SequencerClient) mutate(ctx context.Context, m *SequencerMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&SequencerCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&SequencerUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&SequencerUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&SequencerDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Sequencer mutation op: %q", m.Op())
+	}
+}
+
 // SessionClient is a client for the Session schema.
 type SessionClient struct {
 	config
@@ -1902,6 +2053,139 @@ func (c *ThrottleClient) mutate(ctx context.Context, m *ThrottleMutation) (Value
 	}
 }
 
+// TimelineClient is a client for the Timeline schema.
+type TimelineClient struct {
+	config
+}
+
+// NewTimelineClient returns a client for the Timeline from the given config.
+func NewTimelineClient(c config) *TimelineClient {
+	return &TimelineClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `timeline.Hooks(f(g(h())))`.
+func (c *TimelineClient) Use(hooks ...Hook) {
+	c.hooks.Timeline = append(c.hooks.Timeline, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `timeline.Intercept(f(g(h())))`.
+func (c *TimelineClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Timeline = append(c.inters.Timeline, interceptors...)
+}
+
+// Create returns a builder for creating a Timeline entity.
+func (c *TimelineClient) Create() *TimelineCreate {
+	mutation := newTimelineMutation(c.config, OpCreate)
+	return &TimelineCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Timeline entities.
+func (c *TimelineClient) CreateBulk(builders ...*TimelineCreate) *TimelineCreateBulk {
+	return &TimelineCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *TimelineClient) MapCreateBulk(slice any, setFunc func(*TimelineCreate, int)) *TimelineCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &TimelineCreateBulk{err: fmt.Errorf("calling to TimelineClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*TimelineCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &TimelineCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Timeline.
+func (c *TimelineClient) Update() *TimelineUpdate {
+	mutation := newTimelineMutation(c.config, OpUpdate)
+	return &TimelineUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *TimelineClient) UpdateOne(_m *Timeline) *TimelineUpdateOne {
+	mutation := newTimelineMutation(c.config, OpUpdateOne, withTimeline(_m))
+	return &TimelineUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *TimelineClient) UpdateOneID(id string) *TimelineUpdateOne {
+	mutation := newTimelineMutation(c.config, OpUpdateOne, withTimelineID(id))
+	return &TimelineUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Timeline.
+func (c *TimelineClient) Delete() *TimelineDelete {
+	mutation := newTimelineMutation(c.config, OpDelete)
+	return &TimelineDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *TimelineClient) DeleteOne(_m *Timeline) *TimelineDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *TimelineClient) DeleteOneID(id string) *TimelineDeleteOne {
+	builder := c.Delete().Where(timeline.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &TimelineDeleteOne{builder}
+}
+
+// Query returns a query builder for Timeline.
+func (c *TimelineClient) Query() *TimelineQuery {
+	return &TimelineQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeTimeline},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Timeline entity by its id.
+func (c *TimelineClient) Get(ctx context.Context, id string) (*Timeline, error) {
+	return c.Query().Where(timeline.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *TimelineClient) GetX(ctx context.Context, id string) *Timeline {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *TimelineClient) Hooks() []Hook {
+	return c.hooks.Timeline
+}
+
+// Interceptors returns the client interceptors.
+func (c *TimelineClient) Interceptors() []Interceptor {
+	return c.inters.Timeline
+}
+
+func (c *TimelineClient) mutate(ctx context.Context, m *TimelineMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&TimelineCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&TimelineUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&TimelineUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&TimelineDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Timeline mutation op: %q", m.Op())
+	}
+}
+
 // UserClient is a client for the User schema.
 type UserClient struct {
 	config
@@ -2038,12 +2322,12 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		APIKey, Credential, Event, IdempotencyKey, Order, OrderItem, Product, Session,
-		Setting, SigningKey, Stock, Throttle, User []ent.Hook
+		APIKey, Credential, Event, IdempotencyKey, Order, OrderItem, Product, Sequencer,
+		Session, Setting, SigningKey, Stock, Throttle, Timeline, User []ent.Hook
 	}
 	inters struct {
-		APIKey, Credential, Event, IdempotencyKey, Order, OrderItem, Product, Session,
-		Setting, SigningKey, Stock, Throttle, User []ent.Interceptor
+		APIKey, Credential, Event, IdempotencyKey, Order, OrderItem, Product, Sequencer,
+		Session, Setting, SigningKey, Stock, Throttle, Timeline, User []ent.Interceptor
 	}
 )
 

@@ -21,11 +21,13 @@ import (
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
 	"backplane/ent/product"
+	"backplane/ent/sequencer"
 	"backplane/ent/session"
 	"backplane/ent/setting"
 	"backplane/ent/signingkey"
 	"backplane/ent/stock"
 	"backplane/ent/throttle"
+	"backplane/ent/timeline"
 
 	entuser "backplane/ent/user"
 )
@@ -95,11 +97,13 @@ func checkColumn(t, c string) error {
 			entorder.Table:       entorder.ValidColumn,
 			orderitem.Table:      orderitem.ValidColumn,
 			product.Table:        product.ValidColumn,
+			sequencer.Table:      sequencer.ValidColumn,
 			session.Table:        session.ValidColumn,
 			setting.Table:        setting.ValidColumn,
 			signingkey.Table:     signingkey.ValidColumn,
 			stock.Table:          stock.ValidColumn,
 			throttle.Table:       throttle.ValidColumn,
+			timeline.Table:       timeline.ValidColumn,
 			entuser.Table:        entuser.ValidColumn,
 		})
 	})

@@ -28,6 +28,8 @@ type Tx struct {
 	OrderItem *OrderItemClient
 	// Product is the client for interacting with the Product builders.
 	Product *ProductClient
+	// Sequencer is the client for interacting with the Sequencer builders.
+	Sequencer *SequencerClient
 	// Session is the client for interacting with the Session builders.
 	Session *SessionClient
 	// Setting is the client for interacting with the Setting builders.
@@ -38,6 +40,8 @@ type Tx struct {
 	Stock *StockClient
 	// Throttle is the client for interacting with the Throttle builders.
 	Throttle *ThrottleClient
+	// Timeline is the client for interacting with the Timeline builders.
+	Timeline *TimelineClient
 	// User is the client for interacting with the User builders.
 	User *UserClient
 
@@ -178,11 +182,13 @@ func (tx *Tx) init() {
 	tx.Order = NewOrderClient(tx.config)
 	tx.OrderItem = NewOrderItemClient(tx.config)
 	tx.Product = NewProductClient(tx.config)
+	tx.Sequencer = NewSequencerClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)
 	tx.Setting = NewSettingClient(tx.config)
 	tx.SigningKey = NewSigningKeyClient(tx.config)
 	tx.Stock = NewStockClient(tx.config)
 	tx.Throttle = NewThrottleClient(tx.config)
+	tx.Timeline = NewTimelineClient(tx.config)
 	tx.User = NewUserClient(tx.config)
 }
 

@@ -92,6 +92,18 @@ func (f ProductFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, err
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ProductMutation", m)
 }
 
+// The SequencerFunc type is an adapter to allow the use of ordinary
+// function as Sequencer mutator.
+type SequencerFunc func(context.Context, *ent.SequencerMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f SequencerFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.SequencerMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.SequencerMutation", m)
+}
+
 // The SessionFunc type is an adapter to allow the use of ordinary
 // function as Session mutator.
 type SessionFunc func(context.Context, *ent.SessionMutation) (ent.Value, error)
@@ -150,6 +162,18 @@ func (f ThrottleFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, er
 		return f(ctx, mv)
 	}
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ThrottleMutation", m)
+}
+
+// The TimelineFunc type is an adapter to allow the use of ordinary
+// function as Timeline mutator.
+type TimelineFunc func(context.Context, *ent.TimelineMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f TimelineFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.TimelineMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.TimelineMutation", m)
 }
 
 // The UserFunc type is an adapter to allow the use of ordinary

@@ -71,24 +71,32 @@ var (
 		PrimaryKey: []*schema.Column{EventsColumns[0]},
 		Indexes: []*schema.Index{
 			{
-				Name:    "event_subject_id_seq",
+				Name:    "event_subject_id_position",
 				Unique:  false,
-				Columns: []*schema.Column{EventsColumns[6], EventsColumns[0]},
+				Columns: []*schema.Column{EventsColumns[6], EventsColumns[1]},
 			},
 			{
-				Name:    "event_user_id_seq",
+				Name:    "event_user_id_position",
 				Unique:  false,
-				Columns: []*schema.Column{EventsColumns[8], EventsColumns[0]},
+				Columns: []*schema.Column{EventsColumns[8], EventsColumns[1]},
 			},
 			{
-				Name:    "event_order_id_seq",
+				Name:    "event_order_id_position",
 				Unique:  false,
-				Columns: []*schema.Column{EventsColumns[9], EventsColumns[0]},
+				Columns: []*schema.Column{EventsColumns[9], EventsColumns[1]},
 			},
 			{
-				Name:    "event_type_seq",
+				Name:    "event_type_position",
 				Unique:  false,
-				Columns: []*schema.Column{EventsColumns[3], EventsColumns[0]},
+				Columns: []*schema.Column{EventsColumns[3], EventsColumns[1]},
+			},
+			{
+				Name:    "event_waiting",
+				Unique:  false,
+				Columns: []*schema.Column{EventsColumns[0]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "position IS NULL",
+				},
 			},
 		},
 	}
@@ -261,6 +269,20 @@ var (
 			},
 		},
 	}
+	// SequencerColumns holds the columns for the "sequencer" table.
+	SequencerColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt, Increment: true},
+		{Name: "holder", Type: field.TypeString},
+		{Name: "epoch", Type: field.TypeInt64},
+		{Name: "expires_at", Type: field.TypeTime},
+		{Name: "head", Type: field.TypeInt64},
+	}
+	// SequencerTable holds the schema information for the "sequencer" table.
+	SequencerTable = &schema.Table{
+		Name:       "sequencer",
+		Columns:    SequencerColumns,
+		PrimaryKey: []*schema.Column{SequencerColumns[0]},
+	}
 	// SessionsColumns holds the columns for the "sessions" table.
 	SessionsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -358,6 +380,16 @@ var (
 			},
 		},
 	}
+	// TimelinesColumns holds the columns for the "timelines" table.
+	TimelinesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+	}
+	// TimelinesTable holds the schema information for the "timelines" table.
+	TimelinesTable = &schema.Table{
+		Name:       "timelines",
+		Columns:    TimelinesColumns,
+		PrimaryKey: []*schema.Column{TimelinesColumns[0]},
+	}
 	// UsersColumns holds the columns for the "users" table.
 	UsersColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -406,11 +438,13 @@ var (
 		OrdersTable,
 		OrderItemsTable,
 		ProductsTable,
+		SequencerTable,
 		SessionsTable,
 		SettingsTable,
 		SigningKeysTable,
 		StocksTable,
 		ThrottlesTable,
+		TimelinesTable,
 		UsersTable,
 	}
 )
@@ -448,6 +482,12 @@ func init() {
 		"products_currency_is_code":   "length(currency) = 3",
 		"products_price_not_negative": "price_minor >= 0",
 		"products_version_counts":     "version >= 1",
+	}
+	SequencerTable.Annotation = &entsql.Annotation{
+		Table: "sequencer",
+	}
+	SequencerTable.Annotation.Checks = map[string]string{
+		"sequencer_is_one": "id = 1",
 	}
 	SessionsTable.Annotation = &entsql.Annotation{}
 	SessionsTable.Annotation.Checks = map[string]string{

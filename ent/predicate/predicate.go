@@ -27,6 +27,9 @@ type OrderItem func(*sql.Selector)
 // Product is the predicate function for product builders.
 type Product func(*sql.Selector)
 
+// Sequencer is the predicate function for sequencer builders.
+type Sequencer func(*sql.Selector)
+
 // Session is the predicate function for session builders.
 type Session func(*sql.Selector)
 
@@ -41,6 +44,9 @@ type Stock func(*sql.Selector)
 
 // Throttle is the predicate function for throttle builders.
 type Throttle func(*sql.Selector)
+
+// Timeline is the predicate function for timeline builders.
+type Timeline func(*sql.Selector)
 
 // User is the predicate function for entuser builders.
 type User func(*sql.Selector)

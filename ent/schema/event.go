@@ -5,6 +5,7 @@ import (
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect"
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
@@ -41,10 +42,11 @@ func (Event) Fields() []ent.Field {
 // Indexes of Event.
 func (Event) Indexes() []ent.Index {
 	return []ent.Index{
-		index.Fields("subject_id", "id"),
-		index.Fields("user_id", "id"),
-		index.Fields("order_id", "id"),
-		index.Fields("type", "id"),
+		index.Fields("subject_id", "position"),
+		index.Fields("user_id", "position"),
+		index.Fields("order_id", "position"),
+		index.Fields("type", "position"),
+		index.Fields("id").StorageKey("event_waiting").Annotations(entsql.IndexWhere("position IS NULL")), // what the sequencer looks for
 	}
 }
 
