@@ -20,7 +20,15 @@ import (
 func keyIDs(t testing.TB, s *session.Service) []string {
 	t.Helper()
 	var set struct {
-		Keys []struct{ Kid, Kty, Crv, Alg, Use, X, D string }
+		Keys []struct {
+			Kid string `json:"kid"`
+			Kty string `json:"kty"`
+			Crv string `json:"crv"`
+			Alg string `json:"alg"`
+			Use string `json:"use"`
+			X   string `json:"x"`
+			D   string `json:"d"` // would be the private key
+		} `json:"keys"`
 	}
 	must(t, json.Unmarshal(s.JWKS(), &set))
 	var ids []string
