@@ -201,7 +201,7 @@ func wantEvents(t *testing.T, store *sessiontest.Memory, ended bool) {
 func FuzzParseRefreshToken(f *testing.F) {
 	id := uid.NewSession(newClock().now())
 	code := strings.Repeat("A", 43)
-	for _, s := range []string{"", ".", "..", string(id), fmt.Sprintf("%s.1.%s", id, code), fmt.Sprintf("%s.+1.%s", id, code), fmt.Sprintf("%s.999999999.%s", id, code), "key_" + string(id[4:]) + ".1." + code} {
+	for _, s := range []string{"", ".", "..", string(id), fmt.Sprintf("%s.1.%s", id, code), fmt.Sprintf("%s.+1.%s", id, code), fmt.Sprintf("%s.0.%s", id, code), fmt.Sprintf("%s.-1.%s", id, code), fmt.Sprintf("%s.999999999.%s", id, code), "key_" + string(id[4:]) + ".1." + code} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"backplane/internal/auth"
@@ -169,32 +170,6 @@ func TestService_SignIn_throttle(t *testing.T) {
 				t.Errorf("%d guesses from one network were looked at, want 3", got)
 			}
 		}},
-		{"a full queue counts for nobody", func(t *testing.T, f *fixture) {
-			release, entered := make(chan struct{}), make(chan struct{}, 1)
-			var once sync.Once
-			f.OnHash(func() {
-				once.Do(func() {
-					entered <- struct{}{}
-					<-release
-				})
-			})
-			hashed := make(chan error)
-			go func() {
-				_, err := f.HashPassword(t.Context(), password)
-				hashed <- err
-			}()
-			<-entered
-			ctx, cancel := context.WithCancel(from(t, "192.0.2.1"))
-			cancel()
-			for range 10 {
-				if _, err := f.SignIn(ctx, "ada", password); !errors.Is(err, context.Canceled) {
-					t.Errorf("SignIn of a caller that left = %v, want context.Canceled", err)
-				}
-			}
-			close(release)
-			must(t, <-hashed)
-			f.signIn(t, "ada")
-		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -202,6 +177,32 @@ func TestService_SignIn_throttle(t *testing.T) {
 			tt.run(t, newFixture(t, cfg))
 		})
 	}
+}
+
+func TestService_SignIn_countsNoGuessThatNobodyLookedAt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, session.Config{SignInsPerAccount: 3, Hashers: 1, HashQueue: 1})
+		release := make(chan struct{})
+		f.OnHash(func() { <-release })
+		hashed := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := f.HashPassword(t.Context(), password)
+				hashed <- err
+			}()
+		}
+		synctest.Wait() // one hashes, one waits: the queue is full
+		for range 10 {
+			_, err := f.SignIn(from(t, "192.0.2.1"), "ada", "a wrong guess")
+			wantCode(t, "SignIn while the queue is full", err, fault.ServerBusy)
+		}
+		close(release)
+		must(t, errors.Join(<-hashed, <-hashed))
+		if got := guess(from(t, "192.0.2.1"), f, "ada", 5); got != 3 {
+			t.Errorf("%d guesses were looked at afterwards, want 3", got)
+		}
+	})
 }
 
 func TestService_SignIn_withoutLimits(t *testing.T) {
