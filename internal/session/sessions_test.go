@@ -27,7 +27,7 @@ func TestService_Revoke(t *testing.T) {
 
 	_, err := f.Revoke(t.Context(), victim.Session.ID)
 	wantCode(t, "by a stranger", err, fault.Unauthorized)
-	_, err = f.Revoke(f.as(t, f.key(t, ada)), victim.Session.ID)
+	_, err = f.Revoke(f.as(t, f.key(ada, t)), victim.Session.ID)
 	wantCode(t, "by an API key", err, fault.AccessDenied)
 	_, err = f.Revoke(staff, victim.Session.ID)
 	wantCode(t, "by STAFF", err, fault.SessionNotFound)
@@ -118,7 +118,7 @@ func TestService_Run(t *testing.T) {
 		s, f := runFixture(t)
 		must(t, s.Prepare(t.Context()))
 		_, ada := f.signIn(t, "ada")
-		text := f.key(t, ada)
+		text := f.key(ada, t)
 		used := func() time.Time {
 			t.Helper()
 			keys, err := f.store.KeysOf(t.Context(), f.ada, 1)
