@@ -1,12 +1,19 @@
-// Package event owns what the log of changes says: the types of events and the
-// shape of an entry.
+// Package event owns the log of changes: what an entry says, who may see it, how
+// entries get their places, and how any number of readers follow them.
 //
 // Every change of state is a row change and its events, committed together by
 // the store. Domains record; nothing is published anywhere else.
+//
+// An entry's place is its position: dense, from 1, given once it is committed.
+// On SQLite the writer gives it. On PostgreSQL the Sequencer of one node does,
+// see there why no event is skipped and no reader ever meets a gap. The Hub of
+// each node reads the log once for all subscribers; the Bus only tells it when
+// to look, so it may lose, repeat and reorder. A Feed runs these together.
 package event
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"backplane/internal/uid"
@@ -58,6 +65,23 @@ type Event struct {
 	SubjectVersion int             // version of the subject after the change
 	Related        []string        // ids of what else it concerns, at most one a kind, e.g. the user of an order
 	Data           json.RawMessage // the subject after the change; never a hash, token or secret
+
+	Cursor  Cursor    // its place in the log; zero until it has one
+	Public  bool      // whether everybody may see it; told on reading, see IsPublic
+	Touched []Touched // the rows that its transaction changed, on the first event of it
+}
+
+// Touched names a row that a transaction changed, for caches on every node.
+type Touched struct {
+	Entity  string `json:"entity"` // user, product, stock, order, session or api_key
+	ID      string `json:"id"`
+	Version int    `json:"version"`
+	Deleted bool   `json:"deleted,omitempty"`
+}
+
+// Concerns reports whether the id is the event's subject or related to it.
+func (e *Event) Concerns(id string) bool {
+	return e.SubjectID == id || slices.Contains(e.Related, id)
 }
 
 // Recorder collects the events of an aggregate until its store commits them.

@@ -45,6 +45,8 @@ const (
 const (
 	PageSizeInvalid Code = "PAGE_SIZE_INVALID"
 	CursorInvalid   Code = "CURSOR_INVALID"
+	CursorUnknown   Code = "CURSOR_UNKNOWN" // of the event log: of another timeline, or beyond the head
+	CursorExpired   Code = "CURSOR_EXPIRED" // of the event log: older than what is kept
 	VersionConflict Code = "VERSION_CONFLICT"
 	LegacyIDInvalid Code = "LEGACY_ID_INVALID"
 	LegacyIDTaken   Code = "LEGACY_ID_TAKEN"
@@ -109,7 +111,7 @@ func Codes() []Code {
 		BadRequest, ParseFailed, ValidationFailed, OperationUnresolvable, PersistedQueryNotFound, PersistedQueryMismatch,
 		IntrospectionDisabled, BodyTooLarge, TooManyTokens, TooManyFields, TooManyFragments, FragmentsTooDeep, TooDeep, TooManyAliases,
 		TooManyRootFields, TooManyDirectives, TooManyOperations, TooComplex, TooManyErrors, ResponseTooLarge,
-		PageSizeInvalid, CursorInvalid, VersionConflict, LegacyIDInvalid, LegacyIDTaken,
+		PageSizeInvalid, CursorInvalid, CursorUnknown, CursorExpired, VersionConflict, LegacyIDInvalid, LegacyIDTaken,
 		IdempotencyKeyInvalid, IdempotencyKeyReused, IdempotencyInFlight,
 		UserNotFound, UserNotActive, UsernameInvalid, UsernameTaken, EmailInvalid, EmailTaken, LastAdmin,
 		PasswordInvalid, CredentialsWrong, RefreshTokenInvalid, SessionNotFound, APIKeyNotFound, ScopeInvalid, ExpiryInvalid, LimitReached,

@@ -112,7 +112,7 @@ func (p *Product) Adjust(s *Stock, by int, at time.Time) error {
 		return errStock().At("by")
 	}
 	s.Quantity, s.Version, s.UpdatedAt = s.Quantity+by, s.Version+1, at
-	p.events.Record(event.ProductStockChanged, string(p.ID), p.Version, stockSnapshot{p.SKU, s.Quantity, s.Version, by}, at)
+	p.events.Record(event.ProductStockChanged, string(p.ID), p.Version, stockSnapshot{p.SKU, s.Quantity, s.Version, by, p.Active}, at)
 	return nil
 }
 
@@ -193,6 +193,7 @@ type stockSnapshot struct {
 	Stock        int    `json:"stock"`
 	StockVersion int    `json:"stockVersion"`
 	By           int    `json:"by"`
+	Active       bool   `json:"active"`
 }
 
 func (p *Product) record(t event.Type, at time.Time) {

@@ -76,6 +76,7 @@ type DB struct {
 	write    *sql.DB // transactions; on PostgreSQL the same as read
 	client   *ent.Client
 	onCommit atomic.Pointer[func([]Touched)]
+	onAppend atomic.Pointer[func()]
 	closed   atomic.Bool
 }
 

@@ -31,17 +31,16 @@ type tx struct {
 
 // Touched names a row that a transaction changed. The list is stored with the
 // transaction's first event, for caches on every node.
-type Touched struct {
-	Entity  string `json:"entity"` // user, product, stock, order, session or api_key
-	ID      string `json:"id"`
-	Version int    `json:"version"`
-	Deleted bool   `json:"deleted,omitempty"`
-}
+type Touched = event.Touched
 
 // OnCommit sets the function that hears of the rows of each transaction before
 // the write returns, also when it is not known whether COMMIT succeeded. It
 // must be quick and must not write. There is one; set it before the first write.
 func (db *DB) OnCommit(fn func([]Touched)) { db.onCommit.Store(&fn) }
+
+// OnAppend sets the function that hears of each transaction that has stored
+// events, under the same conditions as OnCommit.
+func (db *DB) OnAppend(fn func()) { db.onAppend.Store(&fn) }
 
 // change runs fn in a transaction and returns what fn returns. Under an
 // idempotency key that was used before it does not: it reads the object of the
@@ -147,6 +146,9 @@ func (db *DB) commit(raw *sql.Tx, t *tx) (again bool, err error) {
 	}
 	if fn := db.onCommit.Load(); fn != nil && len(t.touched) > 0 {
 		(*fn)(t.touched)
+	}
+	if fn := db.onAppend.Load(); fn != nil && len(t.events) > 0 {
+		(*fn)()
 	}
 	if err != nil {
 		return t.claim != nil, outcomeOpen.Because(fmt.Errorf("commit: %w", err))

@@ -1,0 +1,88 @@
+package event
+
+import (
+	"encoding/json"
+	"slices"
+
+	"backplane/internal/auth"
+	"backplane/internal/uid"
+)
+
+// Audience says which events one reader may see: those of the types in All,
+// those in Own that concern the User, and those in Public that are public.
+type Audience struct {
+	All, Own, Public []Type
+	User             uid.User
+}
+
+// AudienceOf returns what the principal may see as it is now; nobody sees
+// nothing. STAFF and ADMIN see all but the credentials of others, which are for
+// ADMIN alone; everybody else sees what concerns itself, and products that are
+// active. What an API key sees is narrowed by its scopes.
+func AudienceOf(p *auth.Principal) *Audience {
+	a := &Audience{}
+	if p == nil {
+		return a
+	}
+	a.User = p.UserID
+	for _, t := range Types() {
+		scope, limited := scopeOf(t)
+		switch {
+		case limited && !p.May(scope):
+		case p.Has(auth.Admin) || p.IsStaff() && !isCredential(t):
+			a.All = append(a.All, t)
+		case limited:
+			a.Own = append(a.Own, t)
+		default:
+			a.Public = append(a.Public, t)
+		}
+	}
+	return a
+}
+
+// Sees reports whether the reader may see the event.
+func (a *Audience) Sees(e *Event) bool {
+	switch {
+	case slices.Contains(a.All, e.Type):
+		return true
+	case slices.Contains(a.Own, e.Type):
+		return a.User != "" && e.Concerns(string(a.User))
+	default:
+		return e.Public && slices.Contains(a.Public, e.Type)
+	}
+}
+
+// scopeOf returns the scope that an API key needs to see events of the type;
+// limited is false for what needs none: products.
+func scopeOf(t Type) (scope auth.Scope, limited bool) {
+	switch t {
+	case ProductCreated, ProductUpdated, ProductStockChanged:
+		return "", false
+	case OrderPlaced, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled, OrderRefunded, PaymentRefundRequested:
+		return auth.OrdersRead, true
+	default: // users and their credentials, and what nobody has thought of
+		return auth.UsersRead, true
+	}
+}
+
+// isCredential reports whether events of the type tell how somebody signs in.
+func isCredential(t Type) bool {
+	switch t {
+	case SessionRevoked, APIKeyCreated, APIKeyRevoked, SigningKeyRotated:
+		return true
+	default:
+		return false
+	}
+}
+
+// IsPublic reports whether everybody who is signed in may see an event of the
+// type with the data: one of a product that was active then.
+func IsPublic(t Type, data json.RawMessage) bool {
+	if _, limited := scopeOf(t); limited {
+		return false
+	}
+	var product struct {
+		Active bool `json:"active"`
+	}
+	return json.Unmarshal(data, &product) == nil && product.Active
+}

@@ -1,0 +1,213 @@
+package event
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// HubConfig tunes a Hub. The zero value is ready to use.
+type HubConfig struct {
+	Poll      time.Duration // how often it looks without having been told to; default 1 s
+	Batch     int           // events per read; default 1000
+	Ring      int           // newest events that it keeps for its subscribers; default 4096
+	RingBytes int           // of their data; default 16 MiB
+	Replays   int           // subscribers that read the log at the same time; default 4
+}
+
+func (c HubConfig) withDefaults() HubConfig {
+	c.Poll = cmp.Or(c.Poll, time.Second)
+	c.Batch = cmp.Or(c.Batch, 1000)
+	c.Ring = cmp.Or(c.Ring, 4096)
+	c.RingBytes = cmp.Or(c.RingBytes, 16<<20)
+	c.Replays = cmp.Or(c.Replays, 4)
+	return c
+}
+
+// Hub reads the log once for all subscribers of a node.
+//
+// It keeps the newest events in one ring, and a subscriber is little more than
+// its place in the log: it takes its next events from the ring or, if it has
+// fallen behind the ring's oldest, reads the log itself until it is back. Who is
+// slow thus costs no memory, waits for nobody and is waited for by nobody; and
+// there is no seam between old and new events, as both have positions.
+type Hub struct {
+	log     *Log
+	logger  *slog.Logger
+	cfg     HubConfig
+	wake    chan struct{}
+	replays chan struct{} // a token for each subscriber that reads the log
+	whole   atomic.Int64  // when the reader last had all there was, in Unix nanoseconds
+
+	mu       sync.RWMutex
+	timeline string   // empty before the first look
+	head     Position // the last event in the ring, also if the ring is empty
+	ring     []*Event // dense: the last of them is at head
+	bytes    int      // of data in the ring
+	subs     map[*Subscription]struct{}
+}
+
+// NewHub returns a Hub that reads nothing until Run is called.
+func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
+	if cfg.Poll < 0 || cfg.Batch < 0 || cfg.Ring < 0 || cfg.RingBytes < 0 || cfg.Replays < 0 {
+		return nil, fmt.Errorf("hub config: negative value in %+v", cfg)
+	}
+	cfg = cfg.withDefaults()
+	return &Hub{
+		log: log, logger: logger, cfg: cfg, wake: make(chan struct{}, 1),
+		replays: make(chan struct{}, cfg.Replays), subs: make(map[*Subscription]struct{}),
+	}, nil
+}
+
+// Wake tells the hub that there may be new events. It never blocks; many calls
+// are one.
+func (h *Hub) Wake() { signal(h.wake) }
+
+// Announce tells the hub that the log goes up to a position. It never blocks; a
+// position that the hub has is ignored.
+func (h *Hub) Announce(head Position) {
+	h.mu.RLock()
+	known := head <= h.head
+	h.mu.RUnlock()
+	if !known {
+		h.Wake()
+	}
+}
+
+// Head returns the place up to which the hub has read; zero before Run has begun.
+func (h *Hub) Head() Cursor {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return Cursor{h.timeline, h.head}
+}
+
+// Lag returns how long ago the hub had read all that there was. On a quiet log
+// it grows to the time of a poll and back; more than that means that the hub
+// cannot keep up or cannot read, and what it says may be old. Before the first
+// read it is very large.
+func (h *Hub) Lag() time.Duration {
+	return time.Since(time.Unix(0, h.whole.Load()))
+}
+
+// Run follows the log until ctx is cancelled. A failed read is logged and tried
+// again.
+func (h *Hub) Run(ctx context.Context) error {
+	poll := time.NewTicker(h.cfg.Poll)
+	defer poll.Stop()
+	told := false
+	for ctx.Err() == nil {
+		err := h.follow(ctx, told)
+		if err != nil && ctx.Err() == nil {
+			h.logger.ErrorContext(ctx, "reading the event log failed", "error", err)
+			told = h.await(ctx, poll.C, nil) // not at once, however many events there are
+			continue
+		}
+		told = h.await(ctx, poll.C, h.wake)
+	}
+	return nil
+}
+
+// await waits until it is time to look; told says that somebody said so.
+func (h *Hub) await(ctx context.Context, poll <-chan time.Time, wake <-chan struct{}) (told bool) {
+	select {
+	case <-ctx.Done():
+	case <-poll:
+	case <-wake:
+		return true
+	}
+	return false
+}
+
+// follow reads all that is new. If it was not told that there is anything, it
+// looks at the state first, which also shows that the timeline has changed.
+func (h *Hub) follow(ctx context.Context, told bool) error {
+	if !told {
+		at := time.Now()
+		state, err := h.log.State(ctx)
+		if err != nil {
+			return err
+		}
+		if current := h.adopt(state); current {
+			h.whole.Store(at.UnixNano())
+			return nil
+		}
+	}
+	for {
+		at := time.Now()
+		found, err := h.log.After(ctx, h.Head().Position, Filter{}, h.cfg.Batch)
+		if err != nil {
+			return err
+		}
+		if err := h.deliver(found); err != nil {
+			return err
+		}
+		if len(found) < h.cfg.Batch {
+			h.whole.Store(at.UnixNano())
+			return nil
+		}
+	}
+}
+
+// adopt takes over where the log is at the first look, or after a restore: then
+// subscribers of another timeline or beyond the head end, as what they have seen
+// may never have happened. It reports whether there is nothing to read.
+func (h *Hub) adopt(s State) (current bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.Timeline == h.timeline && s.Head >= h.head {
+		return s.Head == h.head
+	}
+	restored := h.timeline != ""
+	h.timeline, h.head, h.ring, h.bytes = s.Timeline, s.Head, nil, 0
+	for sub := range h.subs {
+		sub.lost = restored && (sub.timeline != s.Timeline || sub.place > s.Head)
+		signal(sub.wake)
+	}
+	return true
+}
+
+// deliver puts the events into the ring and wakes those whom they concern.
+func (h *Hub) deliver(events []*Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	first, last := events[0].Cursor, events[len(events)-1].Cursor
+	if first.Timeline != h.timeline {
+		return errors.New("the log has another timeline than before")
+	}
+	if first.Position != h.head+1 { // what lay between is not kept any more
+		h.ring, h.bytes = nil, 0
+	}
+	had := h.head
+	h.head = last.Position
+	h.push(events)
+	for sub := range h.subs {
+		sub.offer(events, had)
+	}
+	return nil
+}
+
+// push adds events to the ring and drops the oldest beyond its bounds.
+func (h *Hub) push(events []*Event) {
+	h.ring = append(h.ring, events...)
+	for _, e := range events {
+		h.bytes += len(e.Data)
+	}
+	drop := max(0, len(h.ring)-h.cfg.Ring)
+	for i, e := range h.ring {
+		if i >= drop && h.bytes <= h.cfg.RingBytes {
+			break
+		}
+		h.bytes -= len(e.Data)
+		h.ring[i] = nil // the array lives on until append moves it
+		drop = max(drop, i+1)
+	}
+	h.ring = h.ring[drop:]
+}

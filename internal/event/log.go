@@ -1,0 +1,242 @@
+package event
+
+import (
+	"context"
+	"slices"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// State says what the log holds.
+type State struct {
+	Timeline string
+	Oldest   Position // of the events that are kept; Head+1 if there are none
+	Head     Position // the last that was given; 0 if none was
+}
+
+// Filter says which events a reader wants. The zero value wants all.
+type Filter struct {
+	Types     []Type    // any of these; all if empty
+	SubjectID string    // only of this subject
+	UserID    uid.User  // only what concerns this user
+	OrderID   uid.Order // only what concerns this order
+	Audience  *Audience // only what this audience may see; all if nil
+}
+
+// Match reports whether the event is wanted.
+func (f *Filter) Match(e *Event) bool {
+	return (len(f.Types) == 0 || slices.Contains(f.Types, e.Type)) &&
+		(f.SubjectID == "" || f.SubjectID == e.SubjectID) &&
+		(f.UserID == "" || e.Concerns(string(f.UserID))) &&
+		(f.OrderID == "" || e.Concerns(string(f.OrderID))) &&
+		(f.Audience == nil || f.Audience.Sees(e))
+}
+
+// Span is a part of the log: at most Limit events strictly between two places.
+type Span struct {
+	After    Position
+	Before   Position // 0: up to the end
+	Backward bool     // the last ones, in reverse order
+	Limit    int
+}
+
+// Store reads the log. It is declared here, where it is used. It shows only
+// events that have a position, complete with Cursor, Public and Touched.
+type Store interface {
+	// State returns what the log holds.
+	State(ctx context.Context) (State, error)
+	// Read returns the events of the span that match, in order of position. An
+	// event is never shown before those ahead of it.
+	Read(ctx context.Context, f Filter, s Span) ([]*Event, error)
+	// ReadOrders is Read for the events of each of the orders, in one query.
+	ReadOrders(ctx context.Context, orders []uid.Order, f Filter, s Span) (map[uid.Order][]*Event, error)
+	// Count returns how many events match.
+	Count(ctx context.Context, f Filter) (int, error)
+	// ByIDs returns the events that exist.
+	ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*Event, error)
+}
+
+// Log reads what is stored. State, After and Locate are for the server's own
+// readers; the others answer a caller, and only show what it may see.
+type Log struct{ store Store }
+
+// NewLog returns the log of the store.
+func NewLog(store Store) *Log { return &Log{store} }
+
+// State returns what the log holds.
+func (l *Log) State(ctx context.Context) (State, error) { return l.store.State(ctx) }
+
+// After returns the first events behind the position that match, at most limit.
+func (l *Log) After(ctx context.Context, p Position, f Filter, limit int) ([]*Event, error) {
+	return l.store.Read(ctx, f, Span{After: p, Limit: limit})
+}
+
+// Locate returns the position of a cursor that a reader wants to go on from. A
+// cursor of another timeline or beyond the head is CURSOR_UNKNOWN; one behind
+// which events are missing is CURSOR_EXPIRED.
+func (l *Log) Locate(ctx context.Context, c Cursor) (Position, error) {
+	s, err := l.store.State(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return c.Position, s.check(c)
+}
+
+func (s State) check(c Cursor) error {
+	switch {
+	case c.Timeline != s.Timeline || c.Position > s.Head:
+		return errUnknown()
+	case c.Position+1 < s.Oldest:
+		return errExpired(Cursor{s.Timeline, s.Oldest - 1})
+	}
+	return nil
+}
+
+// Cursor returns the head of the log, for a caller who is signed in.
+func (l *Log) Cursor(ctx context.Context) (Cursor, error) {
+	if auth.From(ctx) == nil {
+		return Cursor{}, errSignIn()
+	}
+	s, err := l.store.State(ctx)
+	return Cursor{s.Timeline, s.Head}, err
+}
+
+// List returns the first events after the cursor, or from the oldest on, that
+// match and that the caller may see.
+func (l *Log) List(ctx context.Context, f Filter, after *Cursor, first *int) (page.Page[*Event], error) {
+	var none page.Page[*Event]
+	f, err := visible(ctx, f)
+	if err != nil {
+		return none, err
+	}
+	w, err := page.Args{First: first}.Window("")
+	if err != nil {
+		return none, err
+	}
+	span := Span{Limit: w.Limit + 1}
+	if after != nil {
+		if span.After, err = l.Locate(ctx, *after); err != nil {
+			return none, fault.From(err).At("after")
+		}
+	}
+	found, err := l.store.Read(ctx, f, span)
+	if err != nil {
+		return none, err
+	}
+	return cut(w, span, found), nil
+}
+
+// Count returns how many events List would show on all its pages.
+func (l *Log) Count(ctx context.Context, f Filter) (int, error) {
+	f, err := visible(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	return l.store.Count(ctx, f)
+}
+
+// ListByOrders returns for each of the orders a page of its history, as far as
+// the caller may see it. The arguments' cursors are those of events.
+func (l *Log) ListByOrders(ctx context.Context, orders []uid.Order, args page.Args) (map[uid.Order]page.Page[*Event], error) {
+	f, err := visible(ctx, Filter{})
+	if err != nil {
+		return nil, err
+	}
+	w, span, err := l.span(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	found, err := l.store.ReadOrders(ctx, orders, f, span)
+	if err != nil {
+		return nil, err
+	}
+	pages := make(map[uid.Order]page.Page[*Event], len(orders))
+	for _, id := range orders {
+		pages[id] = cut(w, span, found[id])
+	}
+	return pages, nil
+}
+
+// span checks the arguments of a page and returns what to read: one event more
+// than the page has, to learn whether there are others.
+func (l *Log) span(ctx context.Context, args page.Args) (page.Window, Span, error) {
+	w, err := page.Args{First: args.First, Last: args.Last}.Window("")
+	span := Span{Limit: w.Limit + 1, Backward: w.Backward}
+	if err != nil {
+		return w, span, err
+	}
+	if span.After, err = l.locate(ctx, args.After, "after"); err != nil {
+		return w, span, err
+	}
+	if span.Before, err = l.locate(ctx, args.Before, "before"); args.Before != nil && span.Before == 0 {
+		span.Before, span.After = 1, 1 // ahead of the first event there is nothing
+	}
+	return w, span, err
+}
+
+func (l *Log) locate(ctx context.Context, text *string, name string) (Position, error) {
+	if text == nil {
+		return 0, nil
+	}
+	c, err := ParseCursor(*text)
+	if err != nil {
+		return 0, fault.From(err).At(name)
+	}
+	p, err := l.Locate(ctx, c)
+	if err != nil {
+		return 0, fault.From(err).At(name)
+	}
+	return p, nil
+}
+
+// ByIDs returns those of the events that exist and that the caller may see.
+func (l *Log) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*Event, error) {
+	audience := AudienceOf(auth.From(ctx))
+	found, err := l.store.ByIDs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	seen := make(map[uid.Event]*Event, len(found))
+	for id, e := range found {
+		if audience.Sees(e) {
+			seen[id] = e
+		}
+	}
+	return seen, nil
+}
+
+// visible narrows a filter to what the caller may see.
+func visible(ctx context.Context, f Filter) (Filter, error) {
+	p := auth.From(ctx)
+	if p == nil {
+		return f, errSignIn()
+	}
+	f.Audience = AudienceOf(p)
+	return f, nil
+}
+
+// cut makes the page of the events that were read, one more than it has.
+func cut(w page.Window, s Span, found []*Event) page.Page[*Event] {
+	more := len(found) > w.Limit
+	if more {
+		found = found[:w.Limit]
+	}
+	p := page.Page[*Event]{Items: make([]*Event, len(found)), Cursors: make([]string, len(found)), HasNext: more, HasPrev: s.After > 0}
+	if s.Backward {
+		p.HasNext, p.HasPrev = s.Before > 0, more
+	}
+	for i, e := range found {
+		if s.Backward {
+			i = len(found) - 1 - i
+		}
+		p.Items[i], p.Cursors[i] = e, e.Cursor.String()
+	}
+	return p
+}
+
+func errSignIn() *fault.Error {
+	return fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first.")
+}

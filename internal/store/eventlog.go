@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"backplane/internal/event"
+	"backplane/internal/uid"
+)
+
+// Events implements event.Store: the log as its readers see it.
+type Events struct{ db *DB }
+
+var _ event.Store = Events{}
+
+// Events returns the store of the log.
+func (db *DB) Events() Events { return Events{db} }
+
+// State implements event.Store.
+func (s Events) State(ctx context.Context) (event.State, error) {
+	var st event.State
+	query := `SELECT t.id, h.head, COALESCE((SELECT MIN(position) FROM events), h.head + 1) FROM timelines AS t, ` + s.head()
+	found, err := s.db.reader().one(ctx, query, nil, &st.Timeline, &st.Head, &st.Oldest)
+	if err != nil || !found {
+		return st, fmt.Errorf("read the state of the log: %w", s.db.translate(ctx, orNoRow(found, err)))
+	}
+	return st, nil
+}
+
+// head is a table of one row: the last position that was given.
+func (s Events) head() string {
+	if s.db.isPostgres() {
+		return `sequencer AS h`
+	}
+	return `(SELECT COALESCE(MAX(seq), 0) AS head FROM sqlite_sequence WHERE name = 'events') AS h`
+}
+
+func orNoRow(found bool, err error) error {
+	if err == nil && !found {
+		return sql.ErrNoRows
+	}
+	return err
+}
+
+// logColumns are what scanEvent reads.
+const logColumns = `e.position, e.id, e.type, e.occurred_at, e.actor, e.subject_id, e.subject_version, e.user_id, e.order_id, e.data, e.touched,
+	(SELECT id FROM timelines)`
+
+// Read implements event.Store.
+func (s Events) Read(ctx context.Context, f event.Filter, span event.Span) ([]*event.Event, error) {
+	where := s.db.matching(f)
+	where.between(span)
+	query := fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s ORDER BY e.position %s LIMIT ?`, logColumns, where, direction(span))
+	var found []*event.Event
+	err := s.each(ctx, query, append(where.args, span.Limit), func(e *event.Event) { found = append(found, e) })
+	return found, err
+}
+
+// ReadOrders implements event.Store. Each order's events are numbered, and as
+// many of them read as the span has.
+func (s Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filter, span event.Span) (map[uid.Order][]*event.Event, error) {
+	found := make(map[uid.Order][]*event.Event, len(orders))
+	for some := range slices.Chunk(orders, maxIDs) {
+		where := s.db.matching(f)
+		where.between(span)
+		where.in("e.order_id", anys(some))
+		query := fmt.Sprintf(`SELECT %s FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY e.order_id ORDER BY e.position %[3]s) AS place FROM events AS e WHERE %[2]s) AS e
+			WHERE e.place <= ? ORDER BY e.position %[3]s`, logColumns, where, direction(span))
+		err := s.each(ctx, query, append(where.args, span.Limit), func(e *event.Event) {
+			id := orderOf(e)
+			found[id] = append(found[id], e)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// Count implements event.Store.
+func (s Events) Count(ctx context.Context, f event.Filter) (n int, err error) {
+	where := s.db.matching(f)
+	where.between(event.Span{})
+	if _, err = s.db.reader().one(ctx, fmt.Sprintf(`SELECT COUNT(*) FROM events AS e WHERE %s`, where), where.args, &n); err != nil {
+		return 0, fmt.Errorf("count events: %w", s.db.translate(ctx, err))
+	}
+	return n, nil
+}
+
+// ByIDs implements event.Store.
+func (s Events) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*event.Event, error) {
+	found := make(map[uid.Event]*event.Event, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		where := &condition{}
+		where.between(event.Span{})
+		where.in("e.id", anys(some))
+		err := s.each(ctx, fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s`, logColumns, where), where.args,
+			func(e *event.Event) { found[e.ID] = e })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func (s Events) each(ctx context.Context, query string, args []any, fn func(*event.Event)) error {
+	var timeline string // one text for all
+	err := s.db.reader().each(ctx, query, args, func(scan func(...any) error) error {
+		e, err := scanEvent(scan, &timeline)
+		if err != nil {
+			return err
+		}
+		fn(e)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the log: %w", s.db.translate(ctx, err))
+	}
+	return nil
+}
+
+func scanEvent(scan func(...any) error, timeline *string) (*event.Event, error) {
+	var (
+		e             event.Event
+		at            instant
+		user, order   sql.NullString
+		data, touched sql.RawBytes
+		line          sql.RawBytes
+	)
+	if err := scan(&e.Cursor.Position, &e.ID, &e.Type, &at, &e.Actor, &e.SubjectID, &e.SubjectVersion, &user, &order, &data, &touched, &line); err != nil {
+		return nil, err
+	}
+	if string(line) != *timeline {
+		*timeline = string(line)
+	}
+	e.Cursor.Timeline, e.OccurredAt, e.Data = *timeline, at.Time, slices.Clone(json.RawMessage(data))
+	e.Public = event.IsPublic(e.Type, e.Data)
+	for _, id := range []sql.NullString{user, order} {
+		if id.Valid && id.String != e.SubjectID {
+			e.Related = append(e.Related, id.String)
+		}
+	}
+	if len(touched) > 0 {
+		if err := json.Unmarshal(touched, &e.Touched); err != nil {
+			return nil, fmt.Errorf("decode the touched rows of %s: %w", e.ID, err)
+		}
+	}
+	return &e, nil
+}
+
+func orderOf(e *event.Event) uid.Order {
+	_, order := concerns(*e)
+	id, _ := order.(string)
+	return uid.Order(id)
+}
+
+func direction(s event.Span) string {
+	if s.Backward {
+		return "DESC"
+	}
+	return "ASC"
+}
+
+// condition is what rows must meet: clauses that all hold, with their arguments.
+type condition struct {
+	clauses []string
+	args    []any
+}
+
+// String returns the condition as SQL.
+func (c *condition) String() string { return strings.Join(c.clauses, " AND ") }
+
+func (c *condition) add(clause string, args ...any) {
+	c.clauses, c.args = append(c.clauses, clause), append(c.args, args...)
+}
+
+func (c *condition) in(column string, values []any) {
+	if len(values) == 0 {
+		c.add("1 = 0")
+		return
+	}
+	c.add(column+" IN ("+marks(len(values))+")", values...)
+}
+
+// equal keeps what no database can store from reaching one: it equals nothing.
+func (c *condition) equal(column, value string) {
+	if !storable(value) {
+		c.add("1 = 0")
+		return
+	}
+	c.add(column+" = ?", value)
+}
+
+// between leaves out what has no position yet.
+func (c *condition) between(s event.Span) {
+	c.add("e.position > ?", int64(s.After))
+	if s.Before > 0 {
+		c.add("e.position < ?", int64(s.Before))
+	}
+}
+
+// matching is a filter as a condition, true for exactly what Filter.Match takes.
+func (db *DB) matching(f event.Filter) *condition {
+	c := &condition{}
+	if len(f.Types) > 0 {
+		c.in("e.type", anys(f.Types))
+	}
+	if f.SubjectID != "" {
+		c.equal("e.subject_id", f.SubjectID)
+	}
+	if f.UserID != "" {
+		c.equal("e.user_id", string(f.UserID))
+	}
+	if f.OrderID != "" {
+		c.equal("e.order_id", string(f.OrderID))
+	}
+	if a := f.Audience; a != nil {
+		db.visible(c, a)
+	}
+	return c
+}
+
+func (db *DB) visible(c *condition, a *event.Audience) {
+	all, own, public := &condition{}, &condition{}, &condition{}
+	all.in("e.type", anys(a.All))
+	own.in("e.type", anys(a.Own))
+	own.equal("e.user_id", string(a.User))
+	public.in("e.type", anys(a.Public))
+	public.add(db.isActive())
+	c.add(fmt.Sprintf("(%s OR %s OR %s)", all, own, public), slices.Concat(all.args, own.args, public.args)...)
+}
+
+// isActive is the condition that the snapshot of a product says it was active.
+func (db *DB) isActive() string {
+	if db.isPostgres() {
+		return `e.data->>'active' = 'true'`
+	}
+	return `json_extract(e.data, '$.active') = 1`
+}

@@ -1,0 +1,117 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"entgo.io/ent/dialect"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"backplane/internal/event"
+)
+
+// Sequence implements event.Numbering on a connection of its own, so that it
+// waits for nobody's transaction.
+type Sequence struct {
+	db   *DB
+	pool *sql.DB // of one connection
+}
+
+var _ event.Numbering = (*Sequence)(nil)
+
+// Sequence returns what numbers events on PostgreSQL; the caller closes it. On
+// SQLite it returns nil: there the writer gives the positions.
+func (db *DB) Sequence() (*Sequence, error) {
+	if !db.isPostgres() {
+		return nil, nil
+	}
+	cfg, err := postgresConfig(db.cfg)
+	if err != nil {
+		return nil, err
+	}
+	// A plan made while the log is short would read all of it once it is long.
+	for _, method := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+		cfg.RuntimeParams[method] = "off"
+	}
+	pool := stdlib.OpenDB(*cfg)
+	pool.SetMaxOpenConns(1)
+	return &Sequence{db, pool}, nil
+}
+
+// Close ends the connection.
+func (s *Sequence) Close() error { return s.pool.Close() }
+
+func (s *Sequence) conn() conn { return conn{observed{s.pool, s.db.cfg.OnStatement}, dialect.Postgres} }
+
+// later is the time of the database, so many microseconds on.
+const later = `clock_timestamp() + CAST(? AS bigint) * INTERVAL '1 microsecond'`
+
+// Take implements event.Numbering.
+func (s *Sequence) Take(ctx context.Context, holder string, ttl time.Duration) (event.Lease, bool, error) {
+	l := event.Lease{Holder: holder}
+	taken, err := s.conn().one(ctx, `UPDATE sequencer SET holder = ?, epoch = epoch + 1, expires_at = `+later+`
+		WHERE id = 1 AND (holder = ? OR expires_at <= clock_timestamp()) RETURNING epoch, head`,
+		[]any{holder, ttl.Microseconds(), holder}, &l.Epoch, &l.Head)
+	if err != nil {
+		return l, false, fmt.Errorf("take the sequencer's lease: %w", s.db.translate(ctx, err))
+	}
+	return l, taken, nil
+}
+
+// Number implements event.Numbering. Locking the row of the lease makes takers
+// wait for the end of the statement. A statement that itself had to wait for the
+// lock sees the row as it is then: if the head has moved, it does nothing, as
+// what it sees of the events is older.
+func (s *Sequence) Number(ctx context.Context, l event.Lease, ttl time.Duration, limit int) (int, event.Lease, error) {
+	next := l
+	held, err := s.conn().one(ctx, `WITH lease AS (
+			SELECT head FROM sequencer WHERE id = 1 AND holder = ? AND epoch = ? AND head = ? AND expires_at > clock_timestamp() FOR UPDATE
+		), batch AS (
+			SELECT seq, ROW_NUMBER() OVER (ORDER BY seq) AS place FROM (SELECT seq FROM events WHERE position IS NULL ORDER BY seq LIMIT ?) AS waiting
+		), numbered AS (
+			UPDATE events SET position = lease.head + batch.place FROM lease, batch WHERE events.seq = batch.seq RETURNING 1
+		)
+		UPDATE sequencer SET head = lease.head + (SELECT COUNT(*) FROM numbered), expires_at = `+later+`
+		FROM lease WHERE id = 1 RETURNING sequencer.head`,
+		[]any{l.Holder, l.Epoch, int64(l.Head), limit, ttl.Microseconds()}, &next.Head)
+	switch {
+	case err != nil:
+		return 0, l, fmt.Errorf("number events: %w", s.db.translate(ctx, err))
+	case !held:
+		return 0, l, event.ErrLeaseLost
+	}
+	return int(next.Head - l.Head), next, nil
+}
+
+// Release implements event.Numbering.
+func (s *Sequence) Release(ctx context.Context, l event.Lease) error {
+	_, err := s.conn().exec(ctx, `UPDATE sequencer SET expires_at = clock_timestamp() WHERE id = 1 AND holder = ? AND epoch = ?`, l.Holder, l.Epoch)
+	return s.db.translate(ctx, err)
+}
+
+// RenewTimeline begins another timeline, after the database was restored: no
+// cursor of before is good any more. It also ends the lease of whoever numbered
+// events in the database that was saved.
+func (db *DB) RenewTimeline(ctx context.Context) error {
+	err := db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		fresh := `lower(hex(randomblob(6)))`
+		if t.isPostgres() {
+			fresh = `substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)`
+		}
+		if _, err := t.exec(ctx, `UPDATE timelines SET id = `+fresh); err != nil {
+			return err
+		}
+		if !t.isPostgres() {
+			return nil
+		}
+		_, err := t.exec(ctx, `UPDATE sequencer SET holder = '', epoch = epoch + 1, expires_at = 'epoch' WHERE id = 1`)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("renew the timeline: %w", err)
+	}
+	return nil
+}
