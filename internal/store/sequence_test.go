@@ -1,0 +1,240 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"backplane/internal/event"
+	"backplane/internal/store"
+	"backplane/internal/testenv"
+)
+
+func sequence(t testing.TB, db *store.DB) *store.Sequence {
+	t.Helper()
+	seq, err := db.Sequence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seq != nil {
+		t.Cleanup(func() {
+			if err := seq.Close(); err != nil {
+				t.Errorf("close the sequence: %v", err)
+			}
+		})
+	}
+	return seq
+}
+
+// taken opens a sequence and takes the lease.
+func taken(t testing.TB, db *store.DB, holder string) (*store.Sequence, event.Lease) {
+	t.Helper()
+	seq := sequence(t, db)
+	l, ok, err := seq.Take(t.Context(), holder, time.Minute)
+	if err != nil || !ok {
+		t.Fatalf("Take(%s) = %v, %v, want the lease", holder, ok, err)
+	}
+	return seq, l
+}
+
+// expire ends the lease as time would.
+func expire(t testing.TB, db *store.DB) {
+	t.Helper()
+	db.Exec(t, `UPDATE sequencer SET expires_at = clock_timestamp() - INTERVAL '1 second'`)
+}
+
+func TestSequence_numbers_in_order_of_identity(t *testing.T) {
+	t.Parallel()
+	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
+	for range 7 {
+		givenUser(t, db)
+	}
+	seq, l := taken(t, db, "a")
+	for _, want := range []int{3, 3, 1, 0} {
+		n, next, err := seq.Number(t.Context(), l, time.Minute, 3)
+		if err != nil || n != want || next.Head != l.Head+event.Position(want) {
+			t.Fatalf("Number = %d, %+v, %v, want %d", n, next, err, want)
+		}
+		l = next
+	}
+	for i, row := range db.Log(t) {
+		if row.Position == nil || *row.Position != int64(i+1) {
+			t.Errorf("row %d has the position %v, want %d", i, row.Position, i+1)
+		}
+	}
+}
+
+func TestSequence_numbers_a_late_commit_late_and_waits_for_nobody(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t)
+	db := testenv.Open(t, store.Config{URL: url})
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	late, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Exec(t.Context(), `INSERT INTO events (id, type, occurred_at, actor, subject_id, subject_version, data)
+		VALUES ('late', 'product.created', now(), '', 's', 1, '{}')`); err != nil {
+		t.Fatal(err)
+	}
+	givenUser(t, db)
+	givenUser(t, db)
+	number(t, db)
+	if err := late.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	givenUser(t, db)
+	number(t, db)
+	var got []int64
+	for _, row := range db.Log(t) { // by identity
+		got = append(got, *row.Position)
+	}
+	if want := [4]int64{3, 1, 2, 4}; len(got) != 4 || [4]int64(got) != want {
+		t.Errorf("positions by identity = %v, want %v", got, want)
+	}
+}
+
+func TestSequence_is_fenced(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		change func(t *testing.T, db *store.DB, mine *store.Sequence, l event.Lease) event.Lease
+	}{
+		{"after another took over", func(t *testing.T, db *store.DB, _ *store.Sequence, l event.Lease) event.Lease {
+			expire(t, db)
+			taken(t, db, "other")
+			return l
+		}},
+		{"after its lease expired, even if nobody took it", func(t *testing.T, db *store.DB, _ *store.Sequence, l event.Lease) event.Lease {
+			expire(t, db)
+			return l
+		}},
+		{"in an epoch of its own that has passed", func(t *testing.T, _ *store.DB, mine *store.Sequence, l event.Lease) event.Lease {
+			if _, ok, err := mine.Take(t.Context(), l.Holder, time.Minute); err != nil || !ok {
+				t.Fatalf("Take again = %v, %v", ok, err)
+			}
+			return l
+		}},
+		{"if a statement that it gave up on has numbered", func(t *testing.T, db *store.DB, mine *store.Sequence, l event.Lease) event.Lease {
+			givenUser(t, db)
+			if _, _, err := mine.Number(t.Context(), l, time.Minute, 1); err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}},
+		{"after it gave the lease up", func(t *testing.T, _ *store.DB, mine *store.Sequence, l event.Lease) event.Lease {
+			if err := mine.Release(t.Context(), l); err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
+			givenUser(t, db)
+			mine, l := taken(t, db, "mine")
+			l = tt.change(t, db, mine, l)
+			before := db.Int(t.Context(), t, `SELECT COUNT(*) FROM events WHERE position IS NULL`)
+			if n, _, err := mine.Number(t.Context(), l, time.Minute, 10); !errors.Is(err, event.ErrLeaseLost) {
+				t.Errorf("Number = %d, %v, want ErrLeaseLost", n, err)
+			}
+			if after := db.Int(t.Context(), t, `SELECT COUNT(*) FROM events WHERE position IS NULL`); after != before {
+				t.Errorf("%d events have no position, want %d", after, before)
+			}
+		})
+	}
+}
+
+func TestSequence_Take_leaves_a_live_lease_alone(t *testing.T) {
+	t.Parallel()
+	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
+	taken(t, db, "a")
+	if _, ok, err := sequence(t, db).Take(t.Context(), "b", time.Minute); ok || err != nil {
+		t.Errorf("Take = %v, %v, want false", ok, err)
+	}
+}
+
+// TestSequence_of_many_holders lets holders take the lease from one another all
+// the time, each also using leases that it has lost.
+func TestSequence_of_many_holders(t *testing.T) {
+	t.Parallel()
+	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t), MaxConns: 10})
+	const events, holders = 300, 4
+	var writers, workers sync.WaitGroup
+	for range 3 {
+		writers.Go(func() {
+			for range events / 3 {
+				givenUser(t, db)
+			}
+		})
+	}
+	done, cancel := context.WithCancel(t.Context())
+	for i := range holders {
+		seq := sequence(t, db)
+		workers.Go(func() {
+			holder := string(rune('a' + i))
+			var l event.Lease
+			for {
+				last := done.Err() != nil
+				if fresh, ok, err := seq.Take(t.Context(), holder, time.Millisecond); err != nil {
+					t.Error(err)
+					return
+				} else if ok && pick([]bool{true, true, false}) {
+					l = fresh
+				}
+				n, next, err := seq.Number(t.Context(), l, 2*time.Millisecond, 7)
+				if err == nil {
+					l = next
+				} else if !errors.Is(err, event.ErrLeaseLost) {
+					t.Error(err)
+					return
+				}
+				if last && n == 0 {
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	cancel()
+	workers.Wait()
+	expire(t, db)
+	number(t, db)
+	seen := make(map[int64]bool)
+	for _, row := range db.Log(t) {
+		if row.Position == nil || *row.Position < 1 || *row.Position > events || seen[*row.Position] {
+			t.Fatalf("the event %s has the position %v: not dense and unique from 1 to %d", row.ID, row.Position, events)
+		}
+		seen[*row.Position] = true
+	}
+}
+
+// BenchmarkSequence_Number is the rate at which committed events get positions.
+func BenchmarkSequence_Number(b *testing.B) {
+	db := testenv.Open(b, store.Config{URL: testenv.Postgres(b)})
+	seq, l := taken(b, db, "bench")
+	numbered := 0
+	for b.Loop() {
+		b.StopTimer()
+		db.Exec(b, `INSERT INTO events (id, type, occurred_at, actor, subject_id, subject_version, user_id, order_id, data)
+			SELECT 'evt' || nextval('events_seq_seq'), 'order.placed', now(), 'usr', 'ord' || n, 1, 'usr' || n % 100, 'ord' || n, '{"number":"K7M2P-Q9X4T","status":"PENDING"}'
+			FROM generate_series(1, 2000) AS n`)
+		b.StartTimer()
+		n, next, err := seq.Number(b.Context(), l, time.Minute, 2000)
+		if err != nil || n != 2000 {
+			b.Fatalf("Number = %d, %v", n, err)
+		}
+		l, numbered = next, numbered+n
+	}
+	b.ReportMetric(float64(numbered)/b.Elapsed().Seconds(), "events/s")
+}
