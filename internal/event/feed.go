@@ -38,15 +38,23 @@ type Feed struct {
 	filled chan struct{}
 }
 
-// NewFeed returns a Feed that does nothing until Run is called. Numbering is nil
-// where the writer gives the positions.
-func NewFeed(hub *Hub, n Numbering, bus Bus, log *slog.Logger) (*Feed, error) {
-	f := &Feed{Hub: hub, bus: bus, log: log, filled: make(chan struct{}, 1)}
-	if n == nil {
-		return f, nil
+// FeedConfig tunes the parts of a Feed. The zero value is ready to use.
+type FeedConfig struct {
+	Hub       HubConfig
+	Sequencer SequencerConfig
+}
+
+// NewFeed returns a Feed of the log that does nothing until Run is called.
+// Numbering is nil where the writer gives the positions.
+func NewFeed(log *Log, n Numbering, bus Bus, logger *slog.Logger, cfg FeedConfig) (*Feed, error) {
+	hub, err := NewHub(log, logger, cfg.Hub)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	f.sequencer, err = NewSequencer(n, f.announce, log, SequencerConfig{})
+	f := &Feed{Hub: hub, bus: bus, log: logger, filled: make(chan struct{}, 1)}
+	if n != nil {
+		f.sequencer, err = NewSequencer(n, f.announce, logger, cfg.Sequencer)
+	}
 	return f, err
 }
 

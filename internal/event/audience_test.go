@@ -1,0 +1,77 @@
+package event_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+)
+
+// TestAudience_Sees goes through every type of event.
+func TestAudience_Sees(t *testing.T) {
+	t.Parallel()
+	const me, other = "usr_me", "usr_other"
+	person := func(r auth.Role) *auth.Principal {
+		return &auth.Principal{UserID: me, SessionID: "ses_1", Roles: []auth.Role{r}}
+	}
+	key := func(r auth.Role, scopes ...auth.Scope) *auth.Principal {
+		return &auth.Principal{UserID: me, KeyID: "key_1", Roles: []auth.Role{r}, Scopes: scopes}
+	}
+	is := func(types ...event.Type) func(event.Type) bool {
+		return func(t event.Type) bool {
+			for _, other := range types {
+				if t == other {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	products := is(event.ProductCreated, event.ProductUpdated, event.ProductStockChanged)
+	credentials := is(event.SessionRevoked, event.APIKeyCreated, event.APIKeyRevoked, event.SigningKeyRotated)
+	users := is(event.UserCreated, event.UserUpdated, event.UserDeleted, event.SessionRevoked, event.APIKeyCreated, event.APIKeyRevoked, event.SigningKeyRotated)
+	always := func(event.Type) bool { return true }
+	never := func(event.Type) bool { return false }
+	not := func(fn func(event.Type) bool) func(event.Type) bool { return func(t event.Type) bool { return !fn(t) } }
+	tests := []struct {
+		name                        string
+		who                         *auth.Principal
+		mine, others, hidden, shown func(event.Type) bool // own events, those of others, of inactive and of active products
+	}{
+		{"a stranger sees nothing", nil, never, never, never, never},
+		{"a customer sees its own, and active products", person(auth.Customer), not(products), never, never, products},
+		{"a program sees what its user would", person(auth.Service), not(products), never, never, products},
+		{"staff see all but the credentials of others", person(auth.Staff), always, not(credentials), not(credentials), not(credentials)},
+		{"an admin sees all", person(auth.Admin), always, always, always, always},
+		{"a key without scopes sees active products", key(auth.Customer), never, never, never, products},
+		{"a key that reads orders sees no accounts", key(auth.Customer, auth.OrdersRead), func(t event.Type) bool { return !products(t) && !users(t) }, never, never, products},
+		{"a key that reads users sees no orders", key(auth.Admin, auth.UsersRead), func(t event.Type) bool { return products(t) || users(t) },
+			func(t event.Type) bool { return products(t) || users(t) }, func(t event.Type) bool { return products(t) || users(t) },
+			func(t event.Type) bool { return products(t) || users(t) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a := event.AudienceOf(tt.who)
+			check := func(what string, e event.Event, want bool) {
+				if got := a.Sees(&e); got != want {
+					t.Errorf("Sees(%s, %s) = %v, want %v", e.Type, what, got, want)
+				}
+			}
+			for _, typ := range event.Types() {
+				check("own", event.Event{Type: typ, SubjectID: "x", Related: []string{me}}, tt.mine(typ))
+				check("other", event.Event{Type: typ, SubjectID: "x", Related: []string{other}}, tt.others(typ))
+				for _, active := range []bool{true, false} {
+					data, _ := json.Marshal(map[string]bool{"active": active})
+					e := event.Event{Type: typ, SubjectID: "x", Public: event.IsPublic(typ, data)}
+					want := tt.hidden
+					if active {
+						want = tt.shown
+					}
+					check("public", e, want(typ))
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,15 @@
+package event
+
+// RingLen returns how many events the hub keeps.
+func (h *Hub) RingLen() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.ring)
+}
+
+// Subscribers returns how many subscriptions there are.
+func (h *Hub) Subscribers() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.subs)
+}
