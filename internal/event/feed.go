@@ -131,3 +131,6 @@ func (f *Feed) send(ctx context.Context) error {
 		failed = err != nil
 	}
 }
+
+// Numbers reports whether it is this node that gives the positions.
+func (f *Feed) Numbers() bool { return f.sequencer != nil && f.sequencer.Leading() }

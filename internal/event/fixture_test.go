@@ -64,6 +64,13 @@ func (m *memory) change(fn func()) {
 	fn()
 }
 
+// readCount returns how often the log was read.
+func (m *memory) readCount() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reads
+}
+
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func newHub(t testing.TB, s event.Store, cfg event.HubConfig) *event.Hub {
