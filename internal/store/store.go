@@ -124,6 +124,9 @@ func (db *DB) Close() error {
 	if db.closed.Swap(true) {
 		return nil
 	}
+	if !db.isPostgres() {
+		_, _ = db.write.Exec(`PRAGMA optimize`) // helps the planner of the next start; its failure harms nothing
+	}
 	return errors.Join(db.write.Close(), db.read.Close())
 }
 
