@@ -125,7 +125,9 @@ func (db *DB) Close() error {
 		return nil
 	}
 	if !db.isPostgres() {
-		_, _ = db.write.Exec(`PRAGMA optimize`) // helps the planner of the next start; its failure harms nothing
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, _ = db.write.ExecContext(ctx, `PRAGMA optimize`) // helps the planner of the next start; its failure harms nothing
 	}
 	return errors.Join(db.write.Close(), db.read.Close())
 }
