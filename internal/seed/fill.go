@@ -14,7 +14,7 @@ import (
 
 // Size says how much Fill makes.
 type Size struct {
-	Users    int    // at least 1; one in a hundred is STAFF or SERVICE, at least one each of three
+	Users    int    // at least 1; of each hundred one is STAFF and one SERVICE
 	Orders   int    // in all states
 	Lines    int    // of each order, 1 to order.MaxLines
 	Products int    // default 1 for 10 orders, from 100 to 10,000
@@ -79,10 +79,10 @@ func Fill(ctx context.Context, db Store, size Size, progress func(done, total in
 
 func (g *generator) fillUser(i int) error {
 	role := auth.Customer
-	switch {
-	case i%100 == 1:
+	switch i % 100 {
+	case 1:
 		role = auth.Staff
-	case i%100 == 2:
+	case 2:
 		role = auth.Service
 	}
 	name := fmt.Sprintf("user-%06d", i+1)

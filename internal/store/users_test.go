@@ -106,12 +106,12 @@ func TestAnyAdmin(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		givenUser(t, db)
-		if any, err := db.Users().AnyAdmin(t.Context()); any || err != nil {
-			t.Errorf("AnyAdmin = %t, %v without one", any, err)
+		if found, err := db.Users().AnyAdmin(t.Context()); found || err != nil {
+			t.Errorf("AnyAdmin = %t, %v without one", found, err)
 		}
 		givenUser(t, db, "ADMIN")
-		if any, err := db.Users().AnyAdmin(t.Context()); !any || err != nil {
-			t.Errorf("AnyAdmin = %t, %v with one", any, err)
+		if found, err := db.Users().AnyAdmin(t.Context()); !found || err != nil {
+			t.Errorf("AnyAdmin = %t, %v with one", found, err)
 		}
 	})
 }

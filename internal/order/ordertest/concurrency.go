@@ -12,11 +12,12 @@ import (
 	"backplane/internal/uid"
 )
 
-// keyed returns a context in which who calls under an idempotency key.
-func keyed(t testing.TB, who uid.User, key string, body byte) (call func(Stores, ...order.Want) (*order.Order, error)) {
+// keyed returns how who places an order under one idempotency key; calls of
+// other bodies are other calls.
+func keyed(t testing.TB, who uid.User, body byte) (call func(Stores, ...order.Want) (*order.Order, error)) {
 	t.Helper()
 	ctx := auth.With(t.Context(), &auth.Principal{UserID: who, Roles: []auth.Role{auth.Customer}})
-	ctx = auth.WithCall(ctx, auth.Call{Key: key, Fingerprint: [32]byte{body}})
+	ctx = auth.WithCall(ctx, auth.Call{Key: "k", Fingerprint: [32]byte{body}})
 	return func(s Stores, wants ...order.Want) (*order.Order, error) {
 		return s.Orders.Place(ctx, who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
 			return order.Place(order.Details{UserID: who}, wants, offers, at)
@@ -27,21 +28,21 @@ func keyed(t testing.TB, who uid.User, key string, body byte) (call func(Stores,
 func once(t *testing.T, s Stores) {
 	who, other := s.Customer(t), s.Customer(t)
 	cup := givenProduct(t, s, "cup", 10)
-	first, err := keyed(t, who, "k", 1)(s, want("cup", 1))
+	first, err := keyed(t, who, 1)(s, want("cup", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Orders.Update(t.Context(), first.ID, func(o *order.Order) error { return o.Pay(at) }); err != nil {
 		t.Fatal(err)
 	}
-	again, err := keyed(t, who, "k", 1)(s, want("cup", 1))
+	again, err := keyed(t, who, 1)(s, want("cup", 1))
 	if err != nil || again.ID != first.ID || again.Status != order.Paid {
 		t.Errorf("the second call = %+v, %v; want the first order as it is now", again, err)
 	}
-	if _, err := keyed(t, who, "k", 2)(s, want("cup", 2)); !fault.Is(err, fault.IdempotencyKeyReused) {
+	if _, err := keyed(t, who, 2)(s, want("cup", 2)); !fault.Is(err, fault.IdempotencyKeyReused) {
 		t.Errorf("another call under the key gave %v", err)
 	}
-	if o, err := keyed(t, other, "k", 2)(s, want("cup", 2)); err != nil || o.ID == first.ID {
+	if o, err := keyed(t, other, 2)(s, want("cup", 2)); err != nil || o.ID == first.ID {
 		t.Errorf("the key of somebody else = %v, %v; want an order of its own", o, err)
 	}
 	if n := stockOf(t, s, cup.ID); n != 7 {
@@ -52,13 +53,13 @@ func once(t *testing.T, s Stores) {
 func refusedCall(t *testing.T, s Stores) {
 	who := s.Customer(t)
 	cup := givenProduct(t, s, "cup", 0)
-	if _, err := keyed(t, who, "k", 1)(s, want("cup", 1)); !fault.Is(err, fault.StockInsufficient) {
+	if _, err := keyed(t, who, 1)(s, want("cup", 1)); !fault.Is(err, fault.StockInsufficient) {
 		t.Fatalf("placing what is sold out gave %v", err)
 	}
 	if _, err := s.Products.UpdateStock(t.Context(), cup.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, 3, at) }); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keyed(t, who, "k", 1)(s, want("cup", 1)); err != nil {
+	if _, err := keyed(t, who, 1)(s, want("cup", 1)); err != nil {
 		t.Errorf("the same call after the refusal gave %v", err)
 	}
 }
@@ -93,7 +94,7 @@ func twins(t *testing.T, s Stores) {
 	var mu sync.Mutex
 	ids := map[uid.Order]int{}
 	codes := parallel(calls, func(int) error {
-		o, err := keyed(t, who, "k", 1)(s, want("cup", 1))
+		o, err := keyed(t, who, 1)(s, want("cup", 1))
 		if err == nil {
 			mu.Lock()
 			defer mu.Unlock()
