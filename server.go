@@ -140,20 +140,27 @@ func assemble(ctx context.Context, a *app, db *store.DB) (*node, error) {
 // now is the time as the databases keep it.
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
-// openBox unseals the secrets with the operator's key, or on SQLite with the key
-// in a file beside the database.
+// openBox unseals the secrets with the operator's key. On SQLite there is a key in
+// a file beside the database until the operator gives one, which then takes over.
 func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
-	key := a.cfg.SecretKey
-	if path, embedded := a.cfg.Database.SQLite(); embedded && !key.IsSet() {
-		var err error
-		if key, err = seal.KeyFromFile(filepath.Join(filepath.Dir(path), "secret.key")); err != nil {
-			return nil, err
+	key, former := a.cfg.SecretKey, []seal.Key(nil)
+	if path, embedded := a.cfg.Database.SQLite(); embedded {
+		file := filepath.Join(filepath.Dir(path), "secret.key")
+		if _, err := os.Stat(file); err == nil || !key.IsSet() {
+			kept, err := seal.KeyFromFile(file)
+			if err != nil {
+				return nil, err
+			}
+			former = append(former, kept)
+		}
+		if !key.IsSet() {
+			key = former[0]
 		}
 	}
 	if !key.IsSet() {
 		a.log.WarnContext(ctx, "BACKPLANE_SECRET_KEY is not set: whoever reads the database can read its secrets")
 	}
-	return seal.OpenBox(ctx, db.Vault(), key)
+	return seal.OpenBox(ctx, db.Vault(), key, former...)
 }
 
 // handler builds the way of a request: executor, hooks, HTTP.

@@ -92,10 +92,10 @@ func eventRow(e event.Event, actor string) []any {
 // related; nil for none.
 func concerns(e event.Event) (user, order any) {
 	for _, id := range append([]string{e.SubjectID}, e.Related...) {
-		switch kind, _ := uid.KindOf(id); kind {
-		case uid.KindUser:
+		if uid.Is(uid.KindUser, id) {
 			user = id
-		case uid.KindOrder:
+		}
+		if uid.Is(uid.KindOrder, id) {
 			order = id
 		}
 	}

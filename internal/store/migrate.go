@@ -134,7 +134,7 @@ func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
 		own = stdlib.OpenDB(*cfg)
 	} else {
 		var err error
-		if own, err = sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "foreign_keys(0)")); err != nil {
+		if own, err = sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "immediate", "foreign_keys(0)")); err != nil {
 			return nil, conn{}, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"backplane/internal/auth"
 	"backplane/internal/event"
 	"backplane/internal/input"
+	"backplane/internal/money"
 	"backplane/internal/order"
 	"backplane/internal/order/ordertest"
 	"backplane/internal/session/sessiontest"
@@ -131,7 +132,7 @@ func deactivate(t testing.TB, db *store.DB, id uid.User) *user.User {
 
 func givenProduct(t testing.TB, db *store.DB, sku string, stock int) *order.Product {
 	t.Helper()
-	p, s, err := order.NewProduct(order.ProductInput{SKU: sku, Name: sku, Price: euro(250), Stock: stock, Active: true}, at)
+	p, s, err := order.NewProduct(order.ProductInput{SKU: sku, Name: sku, Price: money.Money{Minor: 250, Currency: "EUR"}, Stock: stock, Active: true}, at)
 	if err != nil {
 		t.Fatal(err)
 	}
