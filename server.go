@@ -165,7 +165,7 @@ func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
 
 // handler builds the way of a request: executor, hooks, HTTP.
 func (n *node) handler(a *app) (*httpd.Server, error) {
-	resolver := graph.NewResolver(n.users, n.products, n.orders, n.sessions)
+	resolver := graph.NewResolver(graph.Domains{Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log})
 	secret := n.box.Derive("idempotency")
 	hooks := graph.NewHooks(resolver, secret[:])
 	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"backplane/graph/model"
 	"backplane/internal/auth"
+	"backplane/internal/event"
 	"backplane/internal/fault"
 	"backplane/internal/input"
 	"backplane/internal/money"
@@ -114,6 +116,25 @@ func orderFilter(f *model.OrderFilter) order.Filter {
 		UserID: (*uid.User)(given(f.UserID)), Status: f.Status.Value(), Number: given(f.Number), LegacyID: given(f.LegacyID),
 		PlacedAfter: given(f.PlacedAfter), PlacedBefore: given(f.PlacedBefore),
 	}
+}
+
+// noID is the id of nothing: an empty one would filter nothing.
+const noID = "-"
+
+func eventFilter(types []event.Type, subjectID *string) event.Filter {
+	f := event.Filter{Types: types}
+	if subjectID != nil {
+		f.SubjectID = cmp.Or(*subjectID, noID)
+	}
+	return f
+}
+
+// actor returns who did it, nil for the system itself.
+func actor(e *event.Event) *string {
+	if e.Actor == "" {
+		return nil
+	}
+	return &e.Actor
 }
 
 // pointers is what gqlgen wants of a list of objects.

@@ -8,6 +8,7 @@ import (
 	"backplane/graph/loader"
 	"backplane/graph/model"
 	"backplane/internal/auth"
+	"backplane/internal/event"
 	"backplane/internal/fault"
 	"backplane/internal/order"
 	"backplane/internal/page"
@@ -44,7 +45,8 @@ func (r *Resolver) node(ctx context.Context, id string) (model.Node, error) {
 		return loadNode(ctx, l.Sessions, uid.Session(id))
 	case uid.KindAPIKey:
 		return loadNode(ctx, l.APIKeys, uid.APIKey(id))
-	case uid.KindEvent: // events are no nodes
+	case uid.KindEvent:
+		return loadNode(ctx, l.Events, uid.Event(id))
 	}
 	return nil, nil
 }
@@ -93,6 +95,18 @@ func (r *Resolver) ordersOf(ctx context.Context, id uid.User, f order.Filter, by
 	p, err := loader.From(ctx).UserOrders.Load(ctx, loader.OrdersOf(id, f, by, args))
 	f.UserID = &id
 	return connect(p, err, func(ctx context.Context) (int, error) { return r.orders.Count(ctx, f) })
+}
+
+// events returns a page of the log, from the place behind the cursor on.
+func (r *Resolver) events(ctx context.Context, f event.Filter, after *event.Cursor, first *int) (*model.EventConnection, error) {
+	p, err := r.log.List(ctx, f, after, first)
+	return connect(p, err, func(ctx context.Context) (int, error) { return r.log.Count(ctx, f) })
+}
+
+// historyOf returns a page of an order's events, batched with those of its siblings.
+func (r *Resolver) historyOf(ctx context.Context, id uid.Order, args page.Args) (*model.EventConnection, error) {
+	p, err := loader.From(ctx).OrderEvents.Load(ctx, loader.EventsOf(id, args))
+	return connect(p, err, func(ctx context.Context) (int, error) { return r.log.Count(ctx, event.Filter{OrderID: id}) })
 }
 
 // hasher makes the credential of a password when it is needed; without a

@@ -10,6 +10,8 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 
 	"backplane/graph/generated"
+	"backplane/graph/loader"
+	"backplane/internal/event"
 	"backplane/internal/order"
 	"backplane/internal/session"
 	"backplane/internal/user"
@@ -21,11 +23,15 @@ type Resolver struct {
 	products *order.Catalog
 	orders   *order.Service
 	sessions *session.Service
+	log      *event.Log
 }
 
+// Domains are the use cases behind the schema; all of them are needed.
+type Domains = loader.Reads
+
 // NewResolver returns a Resolver of the use cases.
-func NewResolver(users *user.Service, products *order.Catalog, orders *order.Service, sessions *session.Service) *Resolver {
-	return &Resolver{users, products, orders, sessions}
+func NewResolver(d Domains) *Resolver {
+	return &Resolver{d.Users, d.Products, d.Orders, d.Sessions, d.Log}
 }
 
 // NewSchema returns the one executable schema that every transport runs.

@@ -1568,6 +1568,21 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐAPIKey(ctx c
 	return res
 }
 
+func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐEvent(ctx context.Context, v any) (uid.Event, error) {
+	tmp, err := scalar.UnmarshalString(v)
+	res := uid.Event(tmp)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐEvent(ctx context.Context, sel ast.SelectionSet, v uid.Event) graphql.Marshaler {
+	_ = sel
+	res := scalar.MarshalString(string(v))
+	if res == graphql.Null {
+		graphql.AddInvalidNullFromMarshaler(ctx, "ID!")
+	}
+	return res
+}
+
 func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐOrder(ctx context.Context, v any) (uid.Order, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Order(tmp)

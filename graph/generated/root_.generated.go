@@ -4,6 +4,7 @@ package generated
 
 import (
 	"backplane/graph/model"
+	"backplane/internal/event"
 	"backplane/internal/order"
 	"backplane/internal/user"
 	"bytes"
@@ -24,6 +25,7 @@ func NewExecutableSchema(cfg Config) graphql.ExecutableSchema {
 type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
+	Event() EventResolver
 	Mutation() MutationResolver
 	Order() OrderResolver
 	OrderItem() OrderItemResolver
@@ -90,6 +92,30 @@ type ComplexityRoot struct {
 		UserErrors func(childComplexity int) int
 	}
 
+	Event struct {
+		Actor          func(childComplexity int) int
+		Cursor         func(childComplexity int) int
+		Data           func(childComplexity int) int
+		ID             func(childComplexity int) int
+		OccurredAt     func(childComplexity int) int
+		Subject        func(childComplexity int) int
+		SubjectID      func(childComplexity int) int
+		SubjectVersion func(childComplexity int) int
+		Type           func(childComplexity int) int
+	}
+
+	EventConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	EventEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
 	Money struct {
 		Amount   func(childComplexity int) int
 		Currency func(childComplexity int) int
@@ -120,6 +146,7 @@ type ComplexityRoot struct {
 
 	Order struct {
 		CreatedAt         func(childComplexity int) int
+		Events            func(childComplexity int, first *int, after *string, last *int, before *string) int
 		ID                func(childComplexity int) int
 		ItemCount         func(childComplexity int) int
 		Items             func(childComplexity int) int
@@ -196,6 +223,8 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
+		EventCursor    func(childComplexity int) int
+		Events         func(childComplexity int, first *int, after *event.Cursor, types []event.Type, subjectID *string) int
 		Node           func(childComplexity int, id string) int
 		Nodes          func(childComplexity int, ids []string) int
 		Order          func(childComplexity int, id string) int
@@ -504,6 +533,99 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.DeliverOrderPayload.UserErrors(childComplexity), true
 
+	case "Event.actor":
+		if e.ComplexityRoot.Event.Actor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.Actor(childComplexity), true
+	case "Event.cursor":
+		if e.ComplexityRoot.Event.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.Cursor(childComplexity), true
+	case "Event.data":
+		if e.ComplexityRoot.Event.Data == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.Data(childComplexity), true
+	case "Event.id":
+		if e.ComplexityRoot.Event.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.ID(childComplexity), true
+	case "Event.occurredAt":
+		if e.ComplexityRoot.Event.OccurredAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.OccurredAt(childComplexity), true
+	case "Event.subject":
+		if e.ComplexityRoot.Event.Subject == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.Subject(childComplexity), true
+	case "Event.subjectId":
+		if e.ComplexityRoot.Event.SubjectID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.SubjectID(childComplexity), true
+	case "Event.subjectVersion":
+		if e.ComplexityRoot.Event.SubjectVersion == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.SubjectVersion(childComplexity), true
+	case "Event.type":
+		if e.ComplexityRoot.Event.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.Type(childComplexity), true
+
+	case "EventConnection.edges":
+		if e.ComplexityRoot.EventConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EventConnection.Edges(childComplexity), true
+	case "EventConnection.nodes":
+		if e.ComplexityRoot.EventConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EventConnection.Nodes(childComplexity), true
+	case "EventConnection.pageInfo":
+		if e.ComplexityRoot.EventConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EventConnection.PageInfo(childComplexity), true
+	case "EventConnection.totalCount":
+		if e.ComplexityRoot.EventConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EventConnection.TotalCount(childComplexity), true
+
+	case "EventEdge.cursor":
+		if e.ComplexityRoot.EventEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EventEdge.Cursor(childComplexity), true
+	case "EventEdge.node":
+		if e.ComplexityRoot.EventEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EventEdge.Node(childComplexity), true
+
 	case "Money.amount":
 		if e.ComplexityRoot.Money.Amount == nil {
 			break
@@ -744,6 +866,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Order.CreatedAt(childComplexity), true
+	case "Order.events":
+		if e.ComplexityRoot.Order.Events == nil {
+			break
+		}
+
+		args, err := ec.field_Order_events_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Order.Events(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
 	case "Order.id":
 		if e.ComplexityRoot.Order.ID == nil {
 			break
@@ -1046,6 +1179,24 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ProductEdge.Node(childComplexity), true
+
+	case "Query.eventCursor":
+		if e.ComplexityRoot.Query.EventCursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.EventCursor(childComplexity), true
+	case "Query.events":
+		if e.ComplexityRoot.Query.Events == nil {
+			break
+		}
+
+		args, err := ec.field_Query_events_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Events(childComplexity, args["first"].(*int), args["after"].(*event.Cursor), args["types"].([]event.Type), args["subjectId"].(*string)), true
 
 	case "Query.node":
 		if e.ComplexityRoot.Query.Node == nil {
@@ -1685,6 +1836,15 @@ scalar Decimal @specifiedBy(url: "https://www.w3.org/TR/xmlschema-2/#decimal")
 "An active currency of ISO 4217 in capitals, e.g. ` + "`" + `EUR` + "`" + `."
 scalar CurrencyCode @specifiedBy(url: "https://www.iso.org/iso-4217-currency-codes.html")
 
+"""
+A place in the event log: opaque text that any node of the server knows. After a restore of the database from a backup it is
+refused with CURSOR_UNKNOWN; once the events behind it are not kept any more, with CURSOR_EXPIRED.
+"""
+scalar Cursor @specifiedBy(url: "https://relay.dev/graphql/connections.htm#sec-Cursor")
+
+"Any value that JSON can hold."
+scalar JSON @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc8259")
+
 "An object with an id that no other object of any type has."
 interface Node {
   "The id of the object, opaque and stable. Its prefix tells the type, e.g. ` + "`" + `ord_` + "`" + `."
@@ -1818,6 +1978,10 @@ enum ErrorCode {
   PAGE_SIZE_INVALID
   "The cursor does not come from this list in this order."
   CURSOR_INVALID
+  "The event log does not know the cursor: it belongs to a time before a restore. Read anew, then follow from ` + "`" + `eventCursor` + "`" + `."
+  CURSOR_UNKNOWN
+  "The events behind the cursor are not kept any more. Read anew, then follow from ` + "`" + `eventCursor` + "`" + `."
+  CURSOR_EXPIRED
   "The object is not at the version that ` + "`" + `ifVersion` + "`" + ` expects; the payload carries it as it is."
   VERSION_CONFLICT
   "This cannot be a legacy id."
@@ -1896,6 +2060,122 @@ enum ErrorCode {
   ORDER_NOT_DELIVERABLE
   "Only an order that was paid can be refunded; customers may ask until it ships."
   ORDER_NOT_REFUNDABLE
+}
+`, BuiltIn: false},
+	{Name: "../schema/event.graphqls", Input: `extend type Query {
+  """
+  The events that the caller may see, the oldest first: customers see those that concern themselves and those of active
+  products, STAFF and ADMIN see all. Needs a signed-in caller. The log is the same one that subscriptions follow.
+  """
+  events(
+    "How many: 0 to 100, 20 if not given."
+    first: Int
+    "Only events behind this place in the log, such as ` + "`" + `pageInfo.endCursor` + "`" + ` or ` + "`" + `Event.cursor` + "`" + `; from the oldest on if not given."
+    after: Cursor
+    "Only events of these types; all if none is given."
+    types: [EventType!]
+    "Only events of the object with this id."
+    subjectId: ID
+  ): EventConnection!
+  """
+  The head of the event log. Read it, query what you show, then read events after it: nothing is missed in between. Needs a
+  signed-in caller.
+  """
+  eventCursor: Cursor!
+}
+
+extend type Order {
+  "The history of the order, the oldest event first, as far as the caller may see it."
+  events(
+    "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
+    first: Int
+    "Only events behind this cursor."
+    after: String
+    "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
+    last: Int
+    "Only events ahead of this cursor."
+    before: String
+  ): EventConnection!
+}
+
+"Something that happened: a change of one object, with what the object was like after it. Events never change."
+type Event implements Node {
+  "The id of the event, e.g. ` + "`" + `evt_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
+  id: ID!
+  "The place of the event in the log: go on from here."
+  cursor: Cursor!
+  "What happened."
+  type: EventType!
+  "When it happened."
+  occurredAt: DateTime!
+  "The id of the user or of the API key that did it; null if the system itself did."
+  actor: ID
+  "The id of what changed."
+  subjectId: ID!
+  "The version that the change gave it."
+  subjectVersion: Int!
+  "What changed, as it is now; null if it is gone or hidden from the caller."
+  subject: Node
+  "What changed, as it was after the change. Holds no secrets; after a deletion only ` + "`" + `{\"redacted\": true}` + "`" + ` is left of a person."
+  data: JSON!
+}
+
+"What happened in an event."
+enum EventType {
+  "An account was opened."
+  USER_CREATED
+  "An account's names, roles or status changed."
+  USER_UPDATED
+  "An account was deleted; what was personal is gone."
+  USER_DELETED
+  "A session ended before its time."
+  SESSION_REVOKED
+  "An API key was made."
+  API_KEY_CREATED
+  "An API key was revoked."
+  API_KEY_REVOKED
+  "There is a new key that signs access tokens."
+  SIGNING_KEY_ROTATED
+  "A product was added."
+  PRODUCT_CREATED
+  "A product changed."
+  PRODUCT_UPDATED
+  "A product's stock was changed by hand; sales show as events of orders."
+  PRODUCT_STOCK_CHANGED
+  "An order was placed."
+  ORDER_PLACED
+  "An order was paid."
+  ORDER_PAID
+  "An order was sent on its way."
+  ORDER_SHIPPED
+  "An order arrived."
+  ORDER_DELIVERED
+  "An order was cancelled."
+  ORDER_CANCELLED
+  "An order was paid back."
+  ORDER_REFUNDED
+  "Somebody asked for the money of an order back."
+  PAYMENT_REFUND_REQUESTED
+}
+
+"A page of events."
+type EventConnection {
+  "The events with their cursors."
+  edges: [EventEdge!]!
+  "The events alone."
+  nodes: [Event!]!
+  "Where the page stands in the list."
+  pageInfo: PageInfo!
+  "How many events all pages hold. Counted only when asked for."
+  totalCount: Int!
+}
+
+"An event in a list."
+type EventEdge {
+  "The place of the event in the log, equal to its own ` + "`" + `cursor` + "`" + `."
+  cursor: Cursor!
+  "The event."
+  node: Event!
 }
 `, BuiltIn: false},
 	{Name: "../schema/order.graphqls", Input: `extend type Query {
@@ -3012,6 +3292,54 @@ func (ec *executionContext) childFields_DeliverOrderPayload(ctx context.Context,
 	return nil, fmt.Errorf("no field named %q was found under type DeliverOrderPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_Event(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Event_id(ctx, field)
+	case "cursor":
+		return ec.fieldContext_Event_cursor(ctx, field)
+	case "type":
+		return ec.fieldContext_Event_type(ctx, field)
+	case "occurredAt":
+		return ec.fieldContext_Event_occurredAt(ctx, field)
+	case "actor":
+		return ec.fieldContext_Event_actor(ctx, field)
+	case "subjectId":
+		return ec.fieldContext_Event_subjectId(ctx, field)
+	case "subjectVersion":
+		return ec.fieldContext_Event_subjectVersion(ctx, field)
+	case "subject":
+		return ec.fieldContext_Event_subject(ctx, field)
+	case "data":
+		return ec.fieldContext_Event_data(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Event", field.Name)
+}
+
+func (ec *executionContext) childFields_EventConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_EventConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_EventConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_EventConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_EventConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EventConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_EventEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_EventEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_EventEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EventEdge", field.Name)
+}
+
 func (ec *executionContext) childFields_Money(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "amount":
@@ -3054,6 +3382,8 @@ func (ec *executionContext) childFields_Order(ctx context.Context, field graphql
 		return ec.fieldContext_Order_createdAt(ctx, field)
 	case "updatedAt":
 		return ec.fieldContext_Order_updatedAt(ctx, field)
+	case "events":
+		return ec.fieldContext_Order_events(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Order", field.Name)
 }

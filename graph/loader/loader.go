@@ -13,6 +13,7 @@ import (
 	"github.com/graph-gophers/dataloader/v7"
 
 	"backplane/internal/auth"
+	"backplane/internal/event"
 	"backplane/internal/fault"
 	"backplane/internal/order"
 	"backplane/internal/page"
@@ -36,6 +37,9 @@ type Loaders struct {
 	UserOrders *Loader[UserOrders, page.Page[*order.Order]]
 	Sessions   *Loader[uid.Session, *session.Session]
 	APIKeys    *Loader[uid.APIKey, *session.APIKey]
+
+	Events      *Loader[uid.Event, *event.Event]
+	OrderEvents *Loader[OrderEvents, page.Page[*event.Event]]
 }
 
 // Reads are the bulk reads behind the loaders: domain services, which know what
@@ -45,6 +49,7 @@ type Reads struct {
 	Products *order.Catalog
 	Orders   *order.Service
 	Sessions *session.Service
+	Log      *event.Log
 }
 
 // New returns loaders that know nothing yet.
@@ -58,6 +63,9 @@ func New(r Reads) *Loaders {
 		UserOrders: newLoader(userOrders(r.Orders)),
 		Sessions:   newLoader(r.Sessions.SessionsByIDs),
 		APIKeys:    newLoader(r.Sessions.APIKeysByIDs),
+
+		Events:      newLoader(r.Log.ByIDs),
+		OrderEvents: newLoader(orderEvents(r.Log)),
 	}
 }
 

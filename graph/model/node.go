@@ -5,6 +5,7 @@ package model
 import (
 	"context"
 
+	"backplane/internal/event"
 	"backplane/internal/order"
 	"backplane/internal/page"
 	"backplane/internal/uid"
@@ -67,4 +68,6 @@ type (
 	ProductEdge       = Edge[*order.Product]
 	OrderConnection   = Connection[*order.Order]
 	OrderEdge         = Edge[*order.Order]
+	EventConnection   = Connection[*event.Event]
+	EventEdge         = Edge[*event.Event]
 )

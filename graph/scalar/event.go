@@ -1,0 +1,61 @@
+package scalar
+
+import (
+	"encoding/json"
+	"io"
+	"strings"
+
+	"github.com/99designs/gqlgen/graphql"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+)
+
+// MarshalCursor writes a Cursor.
+func MarshalCursor(c event.Cursor) graphql.Marshaler { return graphql.MarshalString(c.String()) }
+
+// UnmarshalCursor reads a Cursor; text that is none is CURSOR_INVALID.
+func UnmarshalCursor(v any) (event.Cursor, error) {
+	s, err := UnmarshalString(v)
+	if err != nil {
+		return event.Cursor{}, err
+	}
+	return event.ParseCursor(s)
+}
+
+// MarshalJSON writes a JSON value as it is.
+func MarshalJSON(v json.RawMessage) graphql.Marshaler {
+	return graphql.WriterFunc(func(w io.Writer) {
+		if len(v) == 0 {
+			v = json.RawMessage("null")
+		}
+		_, _ = w.Write(v)
+	})
+}
+
+// UnmarshalJSON reads a JSON value.
+func UnmarshalJSON(v any) (json.RawMessage, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, wrong("a value that JSON can hold")
+	}
+	return b, nil
+}
+
+// MarshalEventType writes an EventType: order.placed as ORDER_PLACED.
+func MarshalEventType(t event.Type) graphql.Marshaler { return graphql.MarshalString(enumName(t)) }
+
+// UnmarshalEventType reads an EventType.
+func UnmarshalEventType(v any) (event.Type, error) {
+	s, _ := v.(string)
+	for _, t := range event.Types() {
+		if enumName(t) == s {
+			return t, nil
+		}
+	}
+	return "", fault.New(fault.Invalid, fault.BadInput, "This must be a value of EventType.")
+}
+
+func enumName(t event.Type) string {
+	return strings.ToUpper(strings.ReplaceAll(string(t), ".", "_"))
+}
