@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -87,11 +88,18 @@ func prepareServe(flags *flag.FlagSet) func(context.Context, *app) error {
 	return func(ctx context.Context, a *app) error { return serve(ctx, a, *demo, *migrate) }
 }
 
-func prepareMigrate(*flag.FlagSet) func(context.Context, *app) error {
+func prepareMigrate(flags *flag.FlagSet) func(context.Context, *app) error {
+	restored := flags.Bool("after-restore", false, "the database was restored from a backup: refuse event cursors of before; run it while no server runs")
 	return func(ctx context.Context, a *app) error {
 		db, err := openDatabase(ctx, a.cfg, true)
 		if err != nil {
 			return err
+		}
+		if *restored {
+			if err := db.RenewTimeline(ctx); err != nil {
+				return errors.Join(err, db.Close())
+			}
+			fmt.Fprintln(a.out, "event cursors of before the restore are refused from now on")
 		}
 		fmt.Fprintf(a.out, "%s is up to date\n", a.cfg.Database)
 		return db.Close()

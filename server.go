@@ -23,6 +23,7 @@ import (
 
 	"backplane/graph"
 	"backplane/internal/config"
+	"backplane/internal/event"
 	"backplane/internal/httpd"
 	"backplane/internal/operation"
 	"backplane/internal/order"
@@ -89,6 +90,7 @@ type node struct {
 	products *order.Catalog
 	orders   *order.Service
 	sessions *session.Service
+	log      *event.Log
 }
 
 // newNode opens the database, with migrate also bringing it up to date, and
@@ -134,6 +136,7 @@ func assemble(ctx context.Context, a *app, db *store.DB) (*node, error) {
 		users:    user.NewService(db.Users(), now),
 		products: order.NewCatalog(db.Products(), now),
 		orders:   order.NewService(db.Orders(), now),
+		log:      event.NewLog(db.Events()),
 	}, nil
 }
 
@@ -192,6 +195,11 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	if err := n.sessions.Prepare(ctx); err != nil {
 		return err
 	}
+	feed, closeFeed, err := n.openFeed(a)
+	if err != nil {
+		return err
+	}
+	defer closeFeed() //nolint:errcheck // nothing is left to be lost
 	server, err := n.handler(a)
 	if err != nil {
 		return err
@@ -207,7 +215,12 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	greet(a.out, ln.Addr(), accounts, demo)
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.Run(ctx, ln) })
+	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx)) // what the last requests change gets its place, too
+	g.Go(func() error { return feed.Run(feedCtx) })
+	g.Go(func() error {
+		defer stopFeed()
+		return server.Run(ctx, ln)
+	})
 	g.Go(func() error { return n.sessions.Run(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })
 	return g.Wait()

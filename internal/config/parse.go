@@ -64,6 +64,14 @@ func database(value string) (Database, error) {
 	return Database(value), nil
 }
 
+func redisURL(value string) (Secret, error) {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Host == "" {
+		return "", errors.New("redis://HOST:PORT/DB, or rediss:// over TLS")
+	}
+	return Secret(value), nil
+}
+
 func cutScheme(value, scheme string) (rest string, ok bool) {
 	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
 		return "", false

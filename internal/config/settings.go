@@ -38,6 +38,8 @@ func general() []setting {
 			about: "address to serve on; `:8080` is every address of the machine"},
 		{name: "DATABASE_URL", fallback: "sqlite:data/backplane.db", parse: into(func(c *Config) *Database { return &c.Database }, database), secret: true,
 			about: "`sqlite:PATH` for a file on this machine, `postgres://USER:PASSWORD@HOST/NAME` for PostgreSQL"},
+		{name: "REDIS_URL", parse: into(func(c *Config) *Secret { return &c.RedisURL }, redisURL), secret: true,
+			about: "`redis://USER:PASSWORD@HOST:PORT/DB`, by which nodes hear of one another's events; unset: by PostgreSQL itself"},
 		{name: "SECRET_KEY", parse: into(func(c *Config) *seal.Key { return &c.SecretKey }, secretKey), secret: true,
 			about: "seals stored private keys and secrets; 32 random characters or more, the same on every node. Unset on SQLite: `secret.key` beside the database"},
 		{name: "ADMIN_USERNAME", parse: into(func(c *Config) *string { return &c.AdminUsername }, anything),

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"errors"
+	"io"
+
+	"backplane/internal/bus"
+	"backplane/internal/event"
+	"backplane/internal/store"
+)
+
+// openFeed builds the node's part in the event log: what numbers events, where
+// the writer does not, what tells other nodes of them, and the hub that readers
+// on this node follow. The caller runs the feed, and closes it after that.
+func (n *node) openFeed(a *app) (_ *event.Feed, closeFeed func() error, err error) {
+	var open closers
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, open.close())
+		}
+	}()
+	numbering, err := openNumbering(n.db, &open)
+	if err != nil {
+		return nil, nil, err
+	}
+	nodes, err := openBus(a, n.db, &open)
+	if err != nil {
+		return nil, nil, err
+	}
+	feed, err := event.NewFeed(n.log, numbering, nodes, a.log, event.FeedConfig{})
+	if err != nil {
+		return nil, nil, err
+	}
+	n.db.OnAppend(feed.Appended)
+	return feed, func() error { return open.close() }, nil
+}
+
+// openNumbering returns what gives positions to events, nil on SQLite.
+func openNumbering(db *store.DB, open *closers) (event.Numbering, error) {
+	seq, err := db.Sequence()
+	if seq == nil || err != nil {
+		return nil, err
+	}
+	*open = append(*open, seq)
+	return seq, nil
+}
+
+// openBus returns how this node and others hear of events: through Redis if there
+// is one, else through PostgreSQL; an SQLite file has only one node.
+func openBus(a *app, db *store.DB, open *closers) (event.Bus, error) {
+	switch {
+	case a.cfg.RedisURL != "":
+		b, err := bus.NewRedis(string(a.cfg.RedisURL))
+		if err != nil {
+			return nil, err
+		}
+		*open = append(*open, b)
+		return b, nil
+	case db.Dialect() == "postgres":
+		return bus.NewPostgres(string(a.cfg.Database), a.log)
+	default:
+		return (&bus.Memory{}).Join(), nil
+	}
+}
+
+// closers are closed in the reverse order of their opening.
+type closers []io.Closer
+
+func (c closers) close() error {
+	var errs []error
+	for i := len(c) - 1; i >= 0; i-- {
+		errs = append(errs, c[i].Close())
+	}
+	return errors.Join(errs...)
+}
