@@ -150,7 +150,7 @@ func prepareAPIKey(flags *flag.FlagSet) func(context.Context, *app) error {
 	life := flags.Duration("for", 90*24*time.Hour, "how long it shall work, at most 8784h (366 days)")
 	return func(ctx context.Context, a *app) error {
 		if *owner == "" || *name == "" || *scopes == "" {
-			return fmt.Errorf("apikey needs --user, --name and --scopes; see backplane apikey --help")
+			return errors.New("apikey needs --user, --name and --scopes; see backplane apikey --help")
 		}
 		n, err := newNode(ctx, a, false)
 		if err != nil {
@@ -163,7 +163,7 @@ func prepareAPIKey(flags *flag.FlagSet) func(context.Context, *app) error {
 		}
 		expires := now().Add(*life)
 		in := session.CreateAPIKeyInput{Name: *name, ExpiresAt: &expires}
-		for _, s := range strings.Split(*scopes, ",") {
+		for s := range strings.SplitSeq(*scopes, ",") {
 			in.Scopes = append(in.Scopes, auth.Scope(strings.TrimSpace(s)))
 		}
 		key, secret, err := n.sessions.IssueAPIKey(ctx, u.ID, in)

@@ -36,8 +36,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "backplane:", err)
 		os.Exit(1)
 	}
@@ -112,7 +113,7 @@ func newNode(ctx context.Context, a *app, migrate bool) (*node, error) {
 func openDatabase(ctx context.Context, cfg config.Config, migrate bool) (*store.DB, error) {
 	path, embedded := cfg.Database.SQLite()
 	if embedded {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return nil, fmt.Errorf("make the directory of the database: %w", err)
 		}
 	}

@@ -45,8 +45,6 @@ var taken = map[string]*fault.Error{
 	"products.legacy_id":     legacyIDTaken,
 	"orders_legacy_id_key":   legacyIDTaken,
 	"orders.legacy_id":       legacyIDTaken,
-	"orders_number_key":      nil, // drawn at random: the transaction is repeated
-	"orders.number":          nil,
 }
 
 var (
