@@ -8,6 +8,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"backplane/internal/fault"
+	"backplane/internal/httpd/wire"
 	"backplane/internal/operation"
 )
 
@@ -63,7 +64,7 @@ func (c call) answer(ctx context.Context, w http.ResponseWriter, req operation.R
 	case refusal != nil:
 		c.s.write(w, c.r, c.media.refusalStatus(refusal.Stage), c.media, body{Errors: refusal.Errors})
 	default:
-		c.s.write(w, c.r, http.StatusOK, c.media, executed(resp))
+		c.s.write(w, c.r, http.StatusOK, c.media, wire.Executed(resp))
 	}
 }
 
@@ -83,7 +84,7 @@ func (c call) answerAll(ctx context.Context, w http.ResponseWriter, reqs []opera
 		case refusal != nil:
 			bodies[i] = body{Errors: refusal.Errors}
 		default:
-			bodies[i] = executed(resp)
+			bodies[i] = wire.Executed(resp)
 		}
 	}
 	c.s.write(w, c.r, http.StatusOK, mediaJSON, bodies)
