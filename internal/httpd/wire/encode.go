@@ -20,9 +20,8 @@ type Response struct {
 // Executed returns the response of an operation that ran.
 func Executed(r *graphql.Response) Response { return Response{r.Errors, r.Data, r.Extensions} }
 
-// writeTo writes the response as JSON, errors first, where readers of a log
-// look for them.
-func (r Response) writeTo(out *bytes.Buffer) error {
+// EncodeTo implements Encoder: errors first, where readers of a log look for them.
+func (r Response) EncodeTo(out *bytes.Buffer) error {
 	out.WriteByte('{')
 	if len(r.Errors) > 0 {
 		out.WriteString(`"errors":`)
@@ -46,11 +45,16 @@ func (r Response) writeTo(out *bytes.Buffer) error {
 	return nil
 }
 
+// Encoder is what writes itself as JSON.
+type Encoder interface {
+	EncodeTo(out *bytes.Buffer) error
+}
+
 // Encode writes v as JSON, in which <, > and & need no escapes.
 func Encode(out *bytes.Buffer, v any) error {
 	switch v := v.(type) {
-	case Response:
-		return v.writeTo(out)
+	case Encoder:
+		return v.EncodeTo(out)
 	case []any:
 		return encodeAll(out, v)
 	}
