@@ -103,8 +103,8 @@ func (e *events) open() {
 	h.Add("Vary", "Accept")
 	e.w.WriteHeader(http.StatusOK)
 	e.mu.Lock()
-	e.flush(":\n\n")
 	e.timer = time.AfterFunc(never, e.tick)
+	e.flush(":\n\n")
 	e.mu.Unlock()
 	e.schedule()
 }
@@ -233,7 +233,9 @@ func (e *events) tick() {
 // beat sends a sign of life if it is time to: how far a quiet subscription has
 // come, which a client keeps as if it came with an event, or else a comment.
 func (e *events) beat() {
-	e.mu.Lock()
+	if !e.mu.TryLock() {
+		return // what is being written is a sign of life
+	}
 	defer e.mu.Unlock()
 	if time.Now().Before(e.beatAt) {
 		return
@@ -248,13 +250,15 @@ func (e *events) beat() {
 }
 
 func (e *events) schedule() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	due := e.beatAt
+	due := time.Now().Add(e.s.cfg.KeepAlive)
+	if e.mu.TryLock() {
+		due = e.beatAt
+		e.mu.Unlock()
+	}
 	if at, ok := e.cred.next(e.s.cfg.CheckTime); ok && at.Before(due) {
 		due = at
 	}
-	if !e.over && e.ctx.Err() == nil {
+	if e.ctx.Err() == nil {
 		e.timer.Reset(max(time.Until(due), time.Millisecond))
 	}
 }

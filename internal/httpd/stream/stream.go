@@ -161,15 +161,17 @@ const retryTime = time.Second
 // It returns when nothing is left of them, or when ctx ends.
 func (s *Server) Drain(ctx context.Context, window time.Duration) error {
 	open := s.stopAdmitting()
-	pace := time.NewTicker(max(window/time.Duration(len(open)+1), 1))
+	pace := time.NewTicker(max(window/time.Duration(max(len(open), 1)), 1))
 	defer pace.Stop()
-	for _, c := range open {
-		c.end(endStopping)
-		select {
-		case <-pace.C:
-		case <-ctx.Done():
-			return ctx.Err()
+	for i, c := range open {
+		if i > 0 {
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
+		c.end(endStopping)
 	}
 	done := make(chan struct{})
 	go func() { s.ended.Wait(); close(done) }()
