@@ -36,8 +36,8 @@ func number(t testing.TB, db *store.DB) {
 	}
 }
 
-// givenHistory makes events of all kinds of things, for two customers and staff.
-func givenHistory(t testing.TB, db *store.DB) (users []uid.User, orders []uid.Order) {
+// givenEvents makes events of all kinds of things, for two customers and staff.
+func givenEvents(t testing.TB, db *store.DB) (users []uid.User, orders []uid.Order) {
 	t.Helper()
 	for range 3 {
 		users = append(users, givenUser(t, db).ID)
@@ -75,7 +75,7 @@ func givenHistory(t testing.TB, db *store.DB) (users []uid.User, orders []uid.Or
 func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
-		users, orders := givenHistory(t, db)
+		users, orders := givenEvents(t, db)
 		log := db.Events()
 		all, err := log.Read(t.Context(), event.Filter{}, event.Span{Limit: 1000})
 		if err != nil {
