@@ -104,14 +104,14 @@ func From(err error) *Error {
 // All returns every *Error that errors.Join has put side by side in err, in
 // their order, or the classification of err if it holds none.
 func All(err error) []*Error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this node of the tree, not what it wraps
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []*Error
 		for _, e := range joined.Unwrap() {
 			all = append(all, All(e)...)
 		}
 		return slices.Clip(all)
 	}
-	if _, ok := err.(*Error); !ok { //nolint:errorlint // as above
+	if _, ok := err.(*Error); !ok { //nolint:errorlint // this node of the tree, not what it wraps
 		if inner := errors.Unwrap(err); inner != nil {
 			if _, ok := errors.AsType[*Error](inner); ok {
 				return All(inner)
