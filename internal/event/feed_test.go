@@ -488,7 +488,10 @@ func BenchmarkHub_fanOut(b *testing.B) {
 				s := subscribe(ctx, b, h, &event.Cursor{Timeline: "a"}, event.Filter{})
 				go func() {
 					got := 0
-					for range s.Events(ctx) {
+					for _, err := range s.Events(ctx) {
+						if err != nil {
+							return
+						}
 						if got++; got == perRound {
 							got = 0
 							all.Done()
