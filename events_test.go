@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"backplane/internal/testenv"
 )
 
 const readEvents = `query($first: Int, $after: Cursor, $types: [EventType!], $subject: ID) {
@@ -111,6 +113,39 @@ func TestServer_pages_the_log_and_refuses_foreign_cursors(t *testing.T) {
 			t.Errorf("after a restore: %q, want CURSOR_UNKNOWN", got)
 		}
 	})
+}
+
+func TestServer_gives_events_their_places_when_the_node_that_did_so_dies(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"through PostgreSQL", "through Redis"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := settings(testenv.Postgres(t))
+			if name == "through Redis" {
+				env = append(env, "BACKPLANE_REDIS_URL="+testenv.Redis(t))
+			}
+			env = append(env, "BACKPLANE_LOG_LEVEL=info")
+			runCommand(t, strings.TrimPrefix(env[0], "BACKPLANE_DATABASE_URL="), "migrate")
+			first := testenv.Server(t, env...)
+			eventually(t, "the first node numbers", func() bool { return strings.Contains(first.Logs(), "this node numbers events") })
+			second := testenv.Server(t, env...)
+			here, there := admin(t, first), admin(t, second)
+			types := map[string]any{"types": []any{"PRODUCT_CREATED"}}
+
+			createProduct(t, there, "A", 1)
+			there.events(t, 1, types)
+			first.Kill()
+			createProduct(t, there, "B", 1)
+			there.events(t, 2, types)
+			first.Start()
+			createProduct(t, here, "C", 1)
+			second.Stop()
+			createProduct(t, here, "D", 1)
+			if got, _ := here.events(t, 4, types); len(got) != 4 {
+				t.Errorf("the log has %d products, want 4", len(got))
+			}
+		})
+	}
 }
 
 // refusal returns the code of the operation's first error, or nothing.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"backplane/internal/bus"
 	"backplane/internal/event"
@@ -68,8 +69,8 @@ type closers []io.Closer
 
 func (c closers) close() error {
 	var errs []error
-	for i := len(c) - 1; i >= 0; i-- {
-		errs = append(errs, c[i].Close())
+	for _, one := range slices.Backward(c) {
+		errs = append(errs, one.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -58,6 +58,20 @@ func TestErrorCode_holds_exactly_the_codes_of_fault(t *testing.T) {
 	}
 }
 
+func TestEventType_holds_exactly_the_types_of_events(t *testing.T) {
+	t.Parallel()
+	var inSchema, inGo []string
+	for _, v := range contract(t).Types["EventType"].EnumValues {
+		inSchema = append(inSchema, v.Name)
+	}
+	for _, typ := range event.Types() {
+		inGo = append(inGo, strings.ToUpper(strings.ReplaceAll(string(typ), ".", "_")))
+	}
+	if diff := cmp.Diff(inGo, inSchema); diff != "" {
+		t.Errorf("EventType differs from event.Types (-Go +schema):\n%s", diff)
+	}
+}
+
 // TestCodes_are_all_listed reads the constants from the source, since Go cannot
 // list them.
 func TestCodes_are_all_listed(t *testing.T) {

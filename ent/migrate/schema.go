@@ -93,7 +93,7 @@ var (
 			{
 				Name:    "event_waiting",
 				Unique:  false,
-				Columns: []*schema.Column{EventsColumns[0]},
+				Columns: []*schema.Column{EventsColumns[1], EventsColumns[0]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "position IS NULL",
 				},

@@ -46,7 +46,7 @@ func (Event) Indexes() []ent.Index {
 		index.Fields("user_id", "position"),
 		index.Fields("order_id", "position"),
 		index.Fields("type", "position"),
-		index.Fields("id").StorageKey("event_waiting").Annotations(entsql.IndexWhere("position IS NULL")), // what the sequencer looks for
+		index.Fields("position", "id").StorageKey("event_waiting").Annotations(entsql.IndexWhere("position IS NULL")), // what the sequencer looks for
 	}
 }
 

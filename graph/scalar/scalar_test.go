@@ -20,6 +20,7 @@ func TestScalars_are_strict(t *testing.T) {
 		"DateTime":     func(v any) error { _, err := UnmarshalDateTime(v); return err },
 		"Decimal":      func(v any) error { _, err := UnmarshalDecimal(v); return err },
 		"CurrencyCode": func(v any) error { _, err := UnmarshalCurrencyCode(v); return err },
+		"EventType":    func(v any) error { _, err := UnmarshalEventType(v); return err },
 	}
 	tests := map[string]struct{ good, bad []any }{
 		"String":       {[]any{"", "Zoë", "a\nb"}, []any{5, json.Number("5"), true, nil, "\x00", "\xff", []any{"a"}, map[string]any{}}},
@@ -28,6 +29,7 @@ func TestScalars_are_strict(t *testing.T) {
 		"Boolean":      {[]any{true, false}, []any{"true", 1, nil, json.Number("1")}},
 		"DateTime":     {[]any{"2026-03-01T12:30:00Z", "2026-03-01T12:30:00.123456789+05:30"}, []any{"2026-03-01", "12:30", 1772368200, nil, "", "2026-13-01T00:00:00Z", "0000-01-01T00:00:00Z"}},
 		"Decimal":      {[]any{"1", "1.50", "-0.01"}, []any{1, 1.5, json.Number("1.5"), "", ".", "1.", ".5", "1e3", "+1", "1,5", "٣"}},
+		"EventType":    {[]any{"ORDER_PLACED", "API_KEY_CREATED"}, []any{"order.placed", "ORDER", "", 1, nil}},
 		"CurrencyCode": {[]any{"EUR"}, []any{"eur", "EU", "EURO", 978, nil, "ÄÖÜ"}},
 	}
 	for name, tt := range tests {

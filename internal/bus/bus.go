@@ -49,6 +49,6 @@ func pause(ctx context.Context, try int) {
 	d := min(firstPause<<min(try, 10), longPause)
 	select {
 	case <-ctx.Done():
-	case <-time.After(d/2 + rand.N(d/2)):
+	case <-time.After(d/2 + rand.N(d/2)): //nolint:gosec // chance guards nothing here
 	}
 }

@@ -2,6 +2,7 @@ package event_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"backplane/internal/auth"
@@ -19,14 +20,7 @@ func TestAudience_Sees(t *testing.T) {
 		return &auth.Principal{UserID: me, KeyID: "key_1", Roles: []auth.Role{r}, Scopes: scopes}
 	}
 	is := func(types ...event.Type) func(event.Type) bool {
-		return func(t event.Type) bool {
-			for _, other := range types {
-				if t == other {
-					return true
-				}
-			}
-			return false
-		}
+		return func(t event.Type) bool { return slices.Contains(types, t) }
 	}
 	products := is(event.ProductCreated, event.ProductUpdated, event.ProductStockChanged)
 	credentials := is(event.SessionRevoked, event.APIKeyCreated, event.APIKeyRevoked, event.SigningKeyRotated)

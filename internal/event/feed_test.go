@@ -76,9 +76,29 @@ type cluster struct {
 	dead map[*node]bool
 }
 
-// startCluster runs nodes that hear of one another as in production, or, if the
-// bus is cut, not at all.
-func startCluster(t testing.TB, url string, size int, cut bool) *cluster {
+// wire is what becomes of what nodes tell one another.
+type wire string
+
+const (
+	sound wire = "with a bus"
+	cut   wire = "with the bus cut"
+	liar  wire = "with a bus that loses, repeats, reorders and lies"
+)
+
+// lying is a bus that is not to be trusted.
+type lying struct{ event.Bus }
+
+func (l lying) Send(ctx context.Context, h event.Hint) error {
+	for range rand.IntN(3) {
+		if err := l.Bus.Send(ctx, event.Hint{Head: max(0, h.Head+event.Position(rand.IntN(9)-4)), Waiting: rand.IntN(2) == 0}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startCluster runs nodes that hear of one another as in production, or worse.
+func startCluster(t testing.TB, url string, size int, w wire) *cluster {
 	t.Helper()
 	c := &cluster{url: url, dead: make(map[*node]bool)}
 	testenv.Open(t, store.Config{URL: url}) // migrates
@@ -92,8 +112,12 @@ func startCluster(t testing.TB, url string, size int, cut bool) *cluster {
 			}
 			b = pg
 		}
-		if cut {
+		switch w {
+		case cut:
 			b = (&bus.Memory{}).Join()
+		case liar:
+			b = lying{b}
+		case sound:
 		}
 		c.nodes = append(c.nodes, startNode(t, url, b, event.FeedConfig{Hub: event.HubConfig{Ring: 64, Batch: 32}, Sequencer: event.SequencerConfig{Batch: 16}}))
 	}
@@ -158,12 +182,11 @@ func size(small, large int) int {
 // happens to nodes, each subscriber's sequence is the log.
 func TestFeed_gives_each_subscriber_the_log(t *testing.T) {
 	t.Parallel()
-	for _, cut := range []bool{false, true} {
-		name := map[bool]string{false: "with a bus", true: "with the bus cut"}[cut]
-		t.Run(name, func(t *testing.T) {
+	for _, w := range []wire{sound, cut, liar} {
+		t.Run(string(w), func(t *testing.T) {
 			t.Parallel()
 			testenv.EachURL(t, func(t *testing.T, url string) {
-				c := startCluster(t, url, 3, cut)
+				c := startCluster(t, url, 3, w)
 				const writers = 50
 				each := size(8, 400)
 				total := event.Position(writers * each)
@@ -358,7 +381,7 @@ func wholeLog(t *testing.T, db *store.DB, want int) []*event.Event {
 func TestFeed_replays_much_while_writes_race_the_seam(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
-		c := startCluster(t, url, 1, false)
+		c := startCluster(t, url, 1, sound)
 		n := c.nodes[0]
 		past, more := size(3000, 100_000), size(200, 5000)
 		if n.freezer == nil {
@@ -423,7 +446,7 @@ func BenchmarkFeed_latency(b *testing.B) {
 	for name, url := range map[string]func(testing.TB) string{"sqlite": testenv.SQLite, "postgres": testenv.Postgres} {
 		for _, where := range []string{"same node", "other node"} {
 			b.Run(name+"/"+where, func(b *testing.B) {
-				c := startCluster(b, url(b), 2, false)
+				c := startCluster(b, url(b), 2, sound)
 				reader, writer := c.nodes[0], c.nodes[0]
 				if where == "other node" {
 					writer = c.nodes[1]
@@ -465,7 +488,10 @@ func BenchmarkHub_fanOut(b *testing.B) {
 				s := subscribe(ctx, b, h, &event.Cursor{Timeline: "a"}, event.Filter{})
 				go func() {
 					got := 0
-					for range s.Events(ctx) {
+					for _, err := range s.Events(ctx) {
+						if err != nil {
+							return
+						}
 						if got++; got == perRound {
 							got = 0
 							all.Done()

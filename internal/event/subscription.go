@@ -3,6 +3,7 @@ package event
 import (
 	"context"
 	"iter"
+	"slices"
 )
 
 // Subscription is one reader's place in the log. Next and Events are for one
@@ -174,11 +175,9 @@ func (s *Subscription) replay(ctx context.Context, target Position) ([]*Event, e
 // reader that was there too and wants none of them moves on in its sleep. The
 // caller holds the hub's lock.
 func (s *Subscription) offer(events []*Event, had Position) {
-	for _, e := range events {
-		if s.filter.Match(e) {
-			signal(s.wake)
-			return
-		}
+	if slices.ContainsFunc(events, s.filter.Match) {
+		signal(s.wake)
+		return
 	}
 	if s.timeline == s.hub.timeline && s.place >= had {
 		s.place = max(s.place, s.hub.head)

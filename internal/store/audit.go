@@ -81,6 +81,15 @@ var checks = []check{
 	{"positions of the log are dense", `
 		SELECT 'events', COUNT(position) || ' positions from ' || MIN(position) || ' to ' || MAX(position) FROM events
 		HAVING COUNT(position) <> COALESCE(MAX(position) - MIN(position) + 1, 0)`},
+	{"the events of a subject have positions in the order in which they were made", `
+		SELECT subject_id, 'position ' || position || ' follows ' || before FROM (
+			SELECT subject_id, position, LAG(position) OVER (PARTITION BY subject_id ORDER BY seq) AS before FROM events WHERE position IS NOT NULL
+		) AS e WHERE position < before`},
+	{"the sequencer goes on behind the last position", `
+		SELECT 'sequencer', 'head ' || s.head || ', last position ' || e.last FROM sequencer s, (SELECT MAX(position) AS last FROM events) AS e
+		WHERE s.head < e.last`},
+	{"the log has one timeline", `
+		SELECT 'timelines', COUNT(*) || ' rows' FROM timelines HAVING COUNT(*) <> 1`},
 }
 
 // fileChecks are for SQLite, whose file others may have damaged.

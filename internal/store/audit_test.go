@@ -72,6 +72,8 @@ func TestAudit_FindsWhatIsWrong(t *testing.T) {
 		{"an ADMIN in name only", `UPDATE users SET roles = 'ADMIN'`, "marked as ADMIN"},
 		{"a call that forgot its object", `UPDATE idempotency_keys SET object_id = ''`, "knows its object"},
 		{"a product without stock", `DELETE FROM stocks`, "every product has a stock"},
+		{"events that changed places", `UPDATE events SET position = 1000 - seq`, "in the order in which they were made"},
+		{"two timelines", `INSERT INTO timelines (id) VALUES ('another')`, "has one timeline"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -68,8 +68,8 @@ func (s Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filt
 		where := s.db.matching(f)
 		where.between(span)
 		where.in("e.order_id", anys(some))
-		query := fmt.Sprintf(`SELECT %s FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY e.order_id ORDER BY e.position %[3]s) AS place FROM events AS e WHERE %[2]s) AS e
-			WHERE e.place <= ? ORDER BY e.position %[3]s`, logColumns, where, direction(span))
+		query := fmt.Sprintf(`SELECT %s FROM events AS e JOIN (SELECT e.seq, ROW_NUMBER() OVER (PARTITION BY e.order_id ORDER BY e.position %[3]s) AS place
+			FROM events AS e WHERE %[2]s) AS n ON n.seq = e.seq WHERE n.place <= ? ORDER BY e.position %[3]s`, logColumns, where, direction(span))
 		err := s.each(ctx, query, append(where.args, span.Limit), func(e *event.Event) {
 			id := orderOf(e)
 			found[id] = append(found[id], e)

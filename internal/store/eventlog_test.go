@@ -36,8 +36,8 @@ func number(t testing.TB, db *store.DB) {
 	}
 }
 
-// givenHistory makes events of all kinds of things, for two customers and staff.
-func givenHistory(t testing.TB, db *store.DB) (users []uid.User, orders []uid.Order) {
+// givenEvents makes events of all kinds of things, for two customers and staff.
+func givenEvents(t testing.TB, db *store.DB) (users []uid.User, orders []uid.Order) {
 	t.Helper()
 	for range 3 {
 		users = append(users, givenUser(t, db).ID)
@@ -75,7 +75,7 @@ func givenHistory(t testing.TB, db *store.DB) (users []uid.User, orders []uid.Or
 func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
-		users, orders := givenHistory(t, db)
+		users, orders := givenEvents(t, db)
 		log := db.Events()
 		all, err := log.Read(t.Context(), event.Filter{}, event.Span{Limit: 1000})
 		if err != nil {
@@ -143,9 +143,9 @@ func checkLog(t *testing.T, db *store.DB, all []*event.Event) {
 	if err != nil || state.Head != event.Position(len(all)) || state.Oldest != 1 {
 		t.Fatalf("State = %+v, %v, want head %d and oldest 1", state, err, len(all))
 	}
-	ids := make([]uid.Event, len(all))
+	ids := []uid.Event{"evt_none"}
 	for i, e := range all {
-		ids[i] = e.ID
+		ids = append(ids, e.ID)
 		row := rows[i] // by identity, and nothing was late
 		if e.ID != row.ID || e.Cursor != (event.Cursor{Timeline: state.Timeline, Position: event.Position(i + 1)}) || !e.OccurredAt.Equal(row.OccurredAt) {
 			t.Fatalf("event %d is %+v, want %+v", i, e, row)
@@ -154,7 +154,7 @@ func checkLog(t *testing.T, db *store.DB, all []*event.Event) {
 			t.Fatalf("touched rows of event %d (-want +got):\n%s", i, diff)
 		}
 	}
-	found, err := db.Events().ByIDs(t.Context(), append(ids, "evt_none"))
+	found, err := db.Events().ByIDs(t.Context(), ids)
 	if err != nil || len(found) != len(all) {
 		t.Errorf("ByIDs found %d of %d events: %v", len(found), len(all), err)
 	}

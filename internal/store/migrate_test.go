@@ -150,7 +150,7 @@ func TestMigrate_RefusesWhatItCannotMend(t *testing.T) {
 			`INSERT INTO schema_migrations (version, checksum, applied_at, finished) VALUES ('9999_future', '', '', TRUE)`, "start the newer version"},
 		{"a migration that was cut off", `UPDATE schema_migrations SET finished = FALSE`, "finish or undo it by hand"},
 		{"a migration that was changed", `UPDATE schema_migrations SET checksum = 'else'`, "restore the file"},
-		{"a migration of another build", `UPDATE schema_migrations SET version = '0000_other'`, "another build"},
+		{"a migration of another build", `UPDATE schema_migrations SET version = '0000_other' WHERE version = '0001_initial'`, "another build"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -63,13 +63,15 @@ func (s *Sequence) Take(ctx context.Context, holder string, ttl time.Duration) (
 // Number implements event.Numbering. Locking the row of the lease makes takers
 // wait for the end of the statement. A statement that itself had to wait for the
 // lock sees the row as it is then: if the head has moved, it does nothing, as
-// what it sees of the events is older.
+// what it sees of the events is older. The batch is sorted by the position that
+// it does not have so that only the index of waiting events will do: by seq alone
+// the primary key would, and that begins with all that is numbered.
 func (s *Sequence) Number(ctx context.Context, l event.Lease, ttl time.Duration, limit int) (int, event.Lease, error) {
 	next := l
 	held, err := s.conn().one(ctx, `WITH lease AS (
 			SELECT head FROM sequencer WHERE id = 1 AND holder = ? AND epoch = ? AND head = ? AND expires_at > clock_timestamp() FOR UPDATE
 		), batch AS (
-			SELECT seq, ROW_NUMBER() OVER (ORDER BY seq) AS place FROM (SELECT seq FROM events WHERE position IS NULL ORDER BY seq LIMIT ?) AS waiting
+			SELECT seq, ROW_NUMBER() OVER (ORDER BY seq) AS place FROM (SELECT seq FROM events WHERE position IS NULL ORDER BY position, seq LIMIT ?) AS waiting
 		), numbered AS (
 			UPDATE events SET position = lease.head + batch.place FROM lease, batch WHERE events.seq = batch.seq RETURNING 1
 		)

@@ -164,6 +164,21 @@ func TestSequence_Take_leaves_a_live_lease_alone(t *testing.T) {
 	}
 }
 
+func TestAudit_finds_a_sequencer_that_would_give_positions_again(t *testing.T) {
+	t.Parallel()
+	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
+	givenUser(t, db)
+	number(t, db)
+	if found, err := db.Audit(t.Context()); len(found) > 0 || err != nil {
+		t.Errorf("Audit = %v, %v, want no findings", found, err)
+	}
+	db.Exec(t, `UPDATE sequencer SET head = 0`)
+	found, err := db.Audit(t.Context())
+	if err != nil || len(found) != 1 || found[0].Subject != "sequencer" {
+		t.Errorf("Audit = %v, %v, want the sequencer", found, err)
+	}
+}
+
 // TestSequence_of_many_holders lets holders take the lease from one another all
 // the time, each also using leases that it has lost.
 func TestSequence_of_many_holders(t *testing.T) {

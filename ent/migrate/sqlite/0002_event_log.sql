@@ -6,7 +6,7 @@ CREATE INDEX `event_subject_id_position` ON `events` (`subject_id`, `position`);
 CREATE INDEX `event_user_id_position` ON `events` (`user_id`, `position`);
 CREATE INDEX `event_order_id_position` ON `events` (`order_id`, `position`);
 CREATE INDEX `event_type_position` ON `events` (`type`, `position`);
-CREATE INDEX `event_waiting` ON `events` (`seq`) WHERE position IS NULL;
+CREATE INDEX `event_waiting` ON `events` (`position`, `seq`) WHERE position IS NULL;
 CREATE TABLE `sequencer` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `holder` text NOT NULL, `epoch` integer NOT NULL, `expires_at` datetime NOT NULL, `head` integer NOT NULL, CONSTRAINT `sequencer_is_one` CHECK (id = 1));
 CREATE TABLE `timelines` (`id` text NOT NULL, PRIMARY KEY (`id`));
 INSERT INTO `timelines` (`id`) VALUES (lower(hex(randomblob(6))));

@@ -1,0 +1,98 @@
+package event_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// history is a memory whose events are all of one order.
+type history struct{ *memory }
+
+func (h history) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filter, s event.Span) (map[uid.Order][]*event.Event, error) {
+	all, err := h.Read(ctx, f, event.Span{After: s.After, Before: s.Before, Limit: 1000})
+	if s.Backward {
+		slices.Reverse(all)
+	}
+	return map[uid.Order][]*event.Event{orders[0]: all[:min(len(all), s.Limit)]}, err
+}
+
+func asAdmin(t *testing.T) context.Context {
+	t.Helper()
+	return auth.With(t.Context(), &auth.Principal{UserID: "usr_1", SessionID: "ses_1", Roles: []auth.Role{auth.Admin}})
+}
+
+func TestLog_ListByOrders(t *testing.T) {
+	t.Parallel()
+	n := func(n int) *int { return &n }
+	at := func(c string) *string { return &c }
+	tests := []struct {
+		name       string
+		args       page.Args
+		want       []event.Position
+		next, prev bool
+		refusal    fault.Code
+	}{
+		{"gives the first ones", page.Args{First: n(3)}, dense(1, 3, 1), true, false, ""},
+		{"gives all if they fit", page.Args{}, dense(1, 10, 1), false, false, ""},
+		{"goes on behind a cursor", page.Args{First: n(3), After: at("a.3")}, dense(4, 6, 1), true, true, ""},
+		{"ends", page.Args{First: n(3), After: at("a.8")}, dense(9, 10, 1), false, true, ""},
+		{"gives the last ones in their order", page.Args{Last: n(3)}, dense(8, 10, 1), false, true, ""},
+		{"goes back ahead of a cursor", page.Args{Last: n(3), Before: at("a.8")}, dense(5, 7, 1), true, true, ""},
+		{"gives what lies between two", page.Args{After: at("a.3"), Before: at("a.6")}, dense(4, 5, 1), false, true, ""},
+		{"has nothing ahead of the beginning", page.Args{Last: n(3), Before: at("a.0")}, nil, true, false, ""},
+		{"can be empty", page.Args{First: n(0)}, nil, true, false, ""},
+		{"refuses a page that is too large", page.Args{First: n(101)}, nil, false, false, fault.PageSizeInvalid},
+		{"refuses a cursor of another list", page.Args{After: at("WyJhIl0")}, nil, false, false, fault.CursorInvalid},
+		{"refuses a cursor of another timeline", page.Args{Before: at("b.1")}, nil, false, false, fault.CursorUnknown},
+		{"refuses a cursor beyond the head", page.Args{After: at("a.11")}, nil, false, false, fault.CursorUnknown},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMemory()
+			m.add(10)
+			pages, err := event.NewLog(history{m}).ListByOrders(asAdmin(t), []uid.Order{"o"}, tt.args)
+			if tt.refusal != "" {
+				if !fault.Is(err, tt.refusal) {
+					t.Errorf("ListByOrders = %v, want %s", err, tt.refusal)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := pages["o"]
+			var got []event.Position
+			for i, e := range p.Items {
+				got = append(got, e.Cursor.Position)
+				if p.Cursors[i] != e.Cursor.String() {
+					t.Errorf("the cursor of item %d is %s, want %s", i, p.Cursors[i], e.Cursor)
+				}
+			}
+			if !slices.Equal(got, tt.want) || p.HasNext != tt.next || p.HasPrev != tt.prev {
+				t.Errorf("the page holds %v, next %v, previous %v; want %v, %v, %v", got, p.HasNext, p.HasPrev, tt.want, tt.next, tt.prev)
+			}
+		})
+	}
+}
+
+func TestLog_is_not_for_strangers(t *testing.T) {
+	t.Parallel()
+	log := event.NewLog(newMemory())
+	_, list := log.List(t.Context(), event.Filter{}, nil, nil)
+	_, count := log.Count(t.Context(), event.Filter{})
+	_, head := log.Cursor(t.Context())
+	_, orders := log.ListByOrders(t.Context(), []uid.Order{"o"}, page.Args{})
+	for name, err := range map[string]error{"List": list, "Count": count, "Cursor": head, "ListByOrders": orders} {
+		if !fault.Is(err, fault.Unauthorized) {
+			t.Errorf("%s = %v, want UNAUTHENTICATED", name, err)
+		}
+	}
+}
