@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -29,10 +28,10 @@ type events struct {
 	timer  *time.Timer
 	opened time.Time
 
-	mu     sync.Mutex // while an event is written
-	over   bool       // nothing more may be written
-	beatAt time.Time
-	quiet  func() (cursor string) // what a keep-alive may tell; nil for nothing
+	writing turn // guards what follows, and the writer
+	over    bool // nothing more may be written
+	beatAt  time.Time
+	quiet   func() (cursor string) // what a keep-alive may tell; nil for nothing
 }
 
 // Allow returns why an operation that could run must not, nil if it may.
@@ -89,7 +88,7 @@ func resumed(r *http.Request, req operation.Request) operation.Request {
 
 func (s *Server) newEvents(w http.ResponseWriter, r *http.Request, cred *credential) *events {
 	ctx, cancel := context.WithCancelCause(r.Context())
-	e := &events{s: s, w: w, ctl: http.NewResponseController(w), cancel: cancel, cred: cred, opened: time.Now()}
+	e := &events{s: s, w: w, ctl: http.NewResponseController(w), cancel: cancel, cred: cred, opened: time.Now(), writing: newTurn()}
 	e.ctx = auth.WithCurrent(ctx, cred.principal.Load)
 	return e
 }
@@ -102,10 +101,10 @@ func (e *events) open() {
 	h.Set("X-Accel-Buffering", "no")
 	h.Add("Vary", "Accept")
 	e.w.WriteHeader(http.StatusOK)
-	e.mu.Lock()
+	e.writing.hold()
 	e.timer = time.AfterFunc(never, e.tick)
-	e.flush(":\n\n")
-	e.mu.Unlock()
+	e.flush([]byte(":\n\n"))
+	e.writing.give()
 	e.schedule()
 }
 
@@ -122,9 +121,9 @@ func (e *events) close(tell func(gqlerror.List)) {
 	default:
 		e.comment(why.reason)
 	}
-	e.mu.Lock()
+	e.writing.hold()
 	e.over = true
-	e.mu.Unlock()
+	e.writing.give()
 	e.timer.Stop()
 	if why != nil {
 		e.s.logEnd(e.ctx, "event stream closed", slog.String("reason", why.reason), slog.Duration("duration", time.Since(e.opened)))
@@ -133,9 +132,9 @@ func (e *events) close(tell func(gqlerror.List)) {
 
 // comment asks the client to come again, and tells people why.
 func (e *events) comment(reason string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.flush("retry: " + strconv.FormatInt(retryTime.Milliseconds(), 10) + "\n: " + reason + "\n\n")
+	e.writing.hold()
+	defer e.writing.give()
+	e.flush([]byte("retry: " + strconv.FormatInt(retryTime.Milliseconds(), 10) + "\n: " + reason + "\n\n"))
 }
 
 // next implements sink.
@@ -181,9 +180,9 @@ func (e *events) event(name, id string, data any) {
 	}
 	oneLine(out.Bytes()[start:])
 	out.WriteString("\n\n")
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.flush(out.String())
+	e.writing.hold()
+	defer e.writing.give()
+	e.flush(out.Bytes())
 }
 
 // storable reports whether a cursor can be the id of an event.
@@ -199,8 +198,8 @@ func oneLine(text []byte) {
 }
 
 // flush sends text. A client that does not take it in time loses its stream. The
-// caller holds e.mu.
-func (e *events) flush(text string) {
+// caller has the turn.
+func (e *events) flush(text []byte) {
 	if e.over {
 		return
 	}
@@ -208,7 +207,7 @@ func (e *events) flush(text string) {
 	e.beatAt = now.Add(e.s.cfg.KeepAlive)
 	// A writer without deadlines, as in tests, has no slow reader either.
 	_ = e.ctl.SetWriteDeadline(now.Add(e.s.cfg.WriteTime))
-	_, err := e.w.Write([]byte(text))
+	_, err := e.w.Write(text)
 	if err == nil {
 		err = e.ctl.Flush()
 	}
@@ -233,27 +232,27 @@ func (e *events) tick() {
 // beat sends a sign of life if it is time to: how far a quiet subscription has
 // come, which a client keeps as if it came with an event, or else a comment.
 func (e *events) beat() {
-	if !e.mu.TryLock() {
+	if !e.writing.try() {
 		return // what is being written is a sign of life
 	}
-	defer e.mu.Unlock()
+	defer e.writing.give()
 	if time.Now().Before(e.beatAt) {
 		return
 	}
 	if e.quiet != nil {
 		if cursor := e.quiet(); storable(cursor) {
-			e.flush("id: " + cursor + "\n\n")
+			e.flush([]byte("id: " + cursor + "\n\n"))
 			return
 		}
 	}
-	e.flush(":\n\n")
+	e.flush([]byte(":\n\n"))
 }
 
 func (e *events) schedule() {
 	due := time.Now().Add(e.s.cfg.KeepAlive)
-	if e.mu.TryLock() {
+	if e.writing.try() {
 		due = e.beatAt
-		e.mu.Unlock()
+		e.writing.give()
 	}
 	if at, ok := e.cred.next(e.s.cfg.CheckTime); ok && at.Before(due) {
 		due = at

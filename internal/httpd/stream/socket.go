@@ -39,7 +39,7 @@ type socket struct {
 	ready   chan struct{} // closed once there is a socket, or will be none
 	closed  chan struct{} // closed after the close frames
 
-	writing sync.Mutex // from deciding that a message may be sent until it is
+	writing turn // from deciding that a message may be sent until it is
 
 	inited bool         // by the reader alone
 	acked  atomic.Bool  // operations may begin
@@ -55,7 +55,7 @@ type socket struct {
 // Authorization header, if there is one.
 func (s *Server) ServeSocket(w http.ResponseWriter, r *http.Request, who Caller) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
-	k := &socket{s: s, cancel: cancel, opened: time.Now(), ready: make(chan struct{}), closed: make(chan struct{}), tasks: tasks{limit: s.cfg.Operations}}
+	k := &socket{s: s, cancel: cancel, opened: time.Now(), ready: make(chan struct{}), closed: make(chan struct{}), writing: newTurn(), tasks: tasks{limit: s.cfg.Operations}}
 	k.ctx = auth.WithCurrent(ctx, k.cred.principal.Load)
 	k.cred.set(who)
 	k.timer = time.AfterFunc(never, k.tick)
@@ -214,8 +214,10 @@ func (k *socket) send(t *task, m outgoing) {
 		k.end(endInternal)
 		return
 	}
-	k.writing.Lock()
-	defer k.writing.Unlock()
+	if !k.writing.take(k.ctx) {
+		return
+	}
+	defer k.writing.give()
 	if k.ctx.Err() != nil || t != nil && !k.tasks.holds(t) {
 		return
 	}
