@@ -167,6 +167,7 @@ func TestSocket_cursors(t *testing.T) {
 func TestEvents_stopWhenTheClientGoes(t *testing.T) {
 	inWorld(t, httpd.Config{}, func(w *world) {
 		resp := w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "")
+		wantEvents(w.t, bufio.NewReader(resp.Body), ":")
 		source := <-w.opened
 		_ = resp.Body.Close()
 		synctest.Wait()
@@ -180,8 +181,8 @@ func TestEvents_stopWhenTheClientGoes(t *testing.T) {
 
 func TestEvents_slowClientsLoseTheirStream(t *testing.T) {
 	inWorld(t, httpd.Config{WriteTime: time.Minute}, func(w *world) {
-		w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "")
-		source := <-w.opened
+		wantEvents(w.t, bufio.NewReader(w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "").Body), ":")
+		source := <-w.opened // and from now on nobody reads
 		source <- strings.Repeat("x", 1<<20)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()

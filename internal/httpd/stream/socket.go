@@ -199,16 +199,20 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // maxPooled is the size in bytes up to which a buffer is kept for the next message.
 const maxPooled = 64 << 10
 
+func takeBuffer() *bytes.Buffer { return buffers.Get().(*bytes.Buffer) }
+
+func giveBuffer(b *bytes.Buffer) {
+	if b.Cap() <= maxPooled {
+		b.Reset()
+		buffers.Put(b)
+	}
+}
+
 // send sends a message, if the operation that it belongs to still lives, and
 // returns when the client has taken it or is given up.
 func (k *socket) send(t *task, m outgoing) {
-	out := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if out.Cap() <= maxPooled {
-			out.Reset()
-			buffers.Put(out)
-		}
-	}()
+	out := takeBuffer()
+	defer giveBuffer(out)
 	if err := m.writeTo(out); err != nil {
 		k.s.log.ErrorContext(k.ctx, "a message could not be encoded", "error", err)
 		k.end(endInternal)
