@@ -117,7 +117,7 @@ func ourPackages(t *testing.T) (pkgs []listedPackage) {
 	}
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var p listedPackage
-		if err := dec.Decode(&p); errors.Is(err, io.EOF) { //nolint:musttag // go list spells fields as Go does
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
 			return pkgs
 		} else if err != nil {
 			t.Fatalf("read what go list says: %v", err)

@@ -15,8 +15,7 @@ var payloads = payloadTypes(reflect.TypeFor[generated.MutationResolver]())
 
 func payloadTypes(resolver reflect.Type) map[string]reflect.Type {
 	types := make(map[string]reflect.Type, resolver.NumMethod())
-	for i := range resolver.NumMethod() {
-		m := resolver.Method(i)
+	for m := range resolver.Methods() {
 		types[strings.ToLower(m.Name)] = m.Type.Out(0).Elem()
 	}
 	return types
@@ -55,9 +54,9 @@ func showCurrent(payload reflect.Value, current any) {
 		return
 	}
 	v := reflect.ValueOf(current)
-	for i := range payload.NumField() {
-		if payload.Field(i).Type() == v.Type() {
-			payload.Field(i).Set(v)
+	for _, field := range payload.Fields() {
+		if field.Type() == v.Type() {
+			field.Set(v)
 		}
 	}
 }

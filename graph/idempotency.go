@@ -99,6 +99,6 @@ func isSet(omittable reflect.Value) bool {
 }
 
 func omittableText(v reflect.Value) *string {
-	s, _ := v.MethodByName("Value").Call(nil)[0].Interface().(*string)
+	s, _ := reflect.TypeAssert[*string](v.MethodByName("Value").Call(nil)[0])
 	return s
 }

@@ -1774,6 +1774,8 @@ enum ErrorCode {
   CANCELLED
   "The HTTP request is not a GraphQL request."
   BAD_REQUEST
+  "There is nothing at the path of the HTTP request."
+  NOT_FOUND
   "The document is not GraphQL."
   GRAPHQL_PARSE_FAILED
   "The document does not fit the schema."

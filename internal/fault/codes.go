@@ -20,6 +20,7 @@ const (
 // Codes of the document: what it says, and the limits that it passed.
 const (
 	BadRequest             Code = "BAD_REQUEST"               // the HTTP request is no GraphQL request
+	PathNotFound           Code = "NOT_FOUND"                 // the HTTP request is for a path that nobody serves
 	ParseFailed            Code = "GRAPHQL_PARSE_FAILED"      // the document is no GraphQL
 	ValidationFailed       Code = "GRAPHQL_VALIDATION_FAILED" // the document does not fit the schema
 	OperationUnresolvable  Code = "OPERATION_RESOLUTION_FAILURE"
@@ -106,7 +107,7 @@ const (
 func Codes() []Code {
 	return []Code{
 		InternalError, BadInput, Unauthorized, AccessDenied, RateLimited, ServiceUnavailable, ServerBusy, RequestTimeout, RequestCancelled,
-		BadRequest, ParseFailed, ValidationFailed, OperationUnresolvable, PersistedQueryNotFound, PersistedQueryMismatch,
+		BadRequest, PathNotFound, ParseFailed, ValidationFailed, OperationUnresolvable, PersistedQueryNotFound, PersistedQueryMismatch,
 		IntrospectionDisabled, BodyTooLarge, TooManyTokens, TooManyFields, TooManyFragments, FragmentsTooDeep, TooDeep, TooManyAliases,
 		TooManyRootFields, TooManyDirectives, TooManyOperations, TooComplex, TooManyErrors, ResponseTooLarge,
 		PageSizeInvalid, CursorInvalid, VersionConflict, LegacyIDInvalid, LegacyIDTaken,

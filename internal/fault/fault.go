@@ -111,7 +111,7 @@ func All(err error) []*Error {
 		}
 		return slices.Clip(all)
 	}
-	if _, ok := err.(*Error); !ok {
+	if _, ok := err.(*Error); !ok { //nolint:errorlint // this node of the tree, not what it wraps
 		if inner := errors.Unwrap(err); inner != nil {
 			if _, ok := errors.AsType[*Error](inner); ok {
 				return All(inner)

@@ -53,7 +53,7 @@ func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) {
 
 // serveNothing answers for whatever has no route.
 func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
-	s.problem(w, r, httpError{http.StatusNotFound, fault.New(fault.NotFound, fault.BadRequest, "There is nothing at this path."), nil})
+	s.problem(w, r, httpError{http.StatusNotFound, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path."), nil})
 }
 
 func plain(w http.ResponseWriter, text string) {

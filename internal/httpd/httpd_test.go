@@ -177,7 +177,7 @@ func TestServer_GraphQL(t *testing.T) {
 		{"an idempotency key with two mutation fields", "POST /graphql", isJSON + "\nIdempotency-Key: k", `{"query":"mutation{a:touch b:touch}"}`, 400, fault.IdempotencyKeyInvalid},
 		{"an idempotency key that is empty", "POST /graphql", isJSON + "\nIdempotency-Key:", `{"query":"mutation{touch}"}`, 400, fault.IdempotencyKeyInvalid},
 		{"two idempotency keys", "POST /graphql", isJSON + "\nIdempotency-Key: a\nIdempotency-Key: b", `{"query":"mutation{touch}"}`, 400, fault.IdempotencyKeyInvalid},
-		{"an unknown path", "GET /nothing", "", "", 404, fault.BadRequest},
+		{"an unknown path", "GET /nothing", "", "", 404, fault.PathNotFound},
 	}
 	s := newServer(t, httpd.Config{}, httpd.Deps{Auth: tokens{}})
 	for _, tt := range tests {

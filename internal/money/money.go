@@ -83,7 +83,7 @@ func Known(code string) bool {
 func buildScale(byDigits map[int]string) map[string]int {
 	m := make(map[string]int)
 	for digits, codes := range byDigits {
-		for _, code := range strings.Fields(codes) {
+		for code := range strings.FieldsSeq(codes) {
 			m[code] = digits
 		}
 	}

@@ -118,6 +118,7 @@ func TestService_Authenticate_refusesTamperedTokens(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			for range 2 { // what was refused once is not remembered as good
 				_, err := f.Authenticate(t.Context(), tt.token)
 				if tt.good {
@@ -163,7 +164,7 @@ func TestAccessToken_isVerifiedOnceAndOnlyUntilItExpires(t *testing.T) {
 func FuzzService_Authenticate(f *testing.F) {
 	fx := newFixture(f, session.Config{CacheSize: 4})
 	tokens, ctx := fx.signIn(f, "ada")
-	key := fx.key(f, ctx)
+	key := fx.key(ctx, f)
 	f.Add(tokens.AccessToken)
 	f.Add(key)
 	f.Add("bpk_")

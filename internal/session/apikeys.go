@@ -84,7 +84,7 @@ func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string
 	}
 	expires := at.Add(defaultKeyLife)
 	if in.ExpiresAt != nil {
-		expires = in.ExpiresAt.UTC()
+		expires = in.ExpiresAt.UTC().Truncate(precision)
 	}
 	if !expires.After(at) || expires.After(at.Add(maxKeyLife)) {
 		return nil, "", fault.New(fault.Invalid, fault.ExpiryInvalid, "An API key must expire in the future, within 366 days.").At("expiresAt")

@@ -138,11 +138,18 @@ func (u *uses) take() map[uid.APIKey]time.Time {
 	return noted
 }
 
-// writeUses writes down the uses noted since the last time.
+// writeUses writes down the uses noted since the last time, or keeps them for
+// the next.
 func (s *Service) writeUses(ctx context.Context) error {
 	noted := s.uses.take()
 	if len(noted) == 0 {
 		return nil
 	}
-	return s.store.TouchKeys(ctx, noted)
+	err := s.store.TouchKeys(ctx, noted)
+	if err != nil {
+		for id, at := range noted {
+			s.uses.note(id, at)
+		}
+	}
+	return err
 }

@@ -55,7 +55,7 @@ func TestService_Authenticate_seesRolesWithinASecond(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, ctx := f.signIn(t, "ada")
-	key := f.key(t, ctx)
+	key := f.key(ctx, t)
 	for _, bearer := range []string{tokens.AccessToken, key} {
 		f.store.SetAccount(f.ada, func(a *session.Account) { a.Roles = []auth.Role{auth.Customer} })
 		f.clock.add(time.Second)
@@ -83,7 +83,7 @@ func TestService_Authenticate_withoutTheDatabase(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, ctx := f.signIn(t, "ada")
-	bearers := []string{tokens.AccessToken, f.key(t, ctx)}
+	bearers := []string{tokens.AccessToken, f.key(ctx, t)}
 	f.clock.add(time.Second)
 	f.store.Fail(errors.New("connection refused"))
 	for _, bearer := range bearers {
@@ -135,10 +135,10 @@ func TestMemo_sharesReadsButNotOldOnes(t *testing.T) {
 		get, _ := session.NewMemo(time.Second, 10, time.Now)
 		var reads atomic.Int64
 		release := make(chan struct{})
-		slow := func(context.Context) (int, error) {
+		slow := func(ctx context.Context) (int, error) {
 			n := reads.Add(1)
 			<-release
-			return int(n), nil
+			return int(n), ctx.Err()
 		}
 		results := make(chan int, 4)
 		ask := func() {

@@ -11,7 +11,7 @@ import (
 func BenchmarkService_Authenticate(b *testing.B) {
 	f := newFixture(b, session.Config{})
 	tokens, ctx := f.signIn(b, "ada")
-	for _, bb := range []struct{ name, bearer string }{{"token", tokens.AccessToken}, {"key", f.key(b, ctx)}} {
+	for _, bb := range []struct{ name, bearer string }{{"token", tokens.AccessToken}, {"key", f.key(ctx, b)}} {
 		b.Run(bb.name+"/warm", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -49,10 +50,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("session config: access tokens must live at most %s, not %s", maxAccessTTL, c.AccessTTL)
 	}
 	if min(c.IdleTTL, c.SessionTTL, c.KeyInterval, c.SignInWindow) < 0 {
-		return c, fmt.Errorf("session config: a time below zero")
+		return c, errors.New("session config: a time below zero")
 	}
 	if min(c.MaxSessions, c.Hashers, c.HashQueue, c.CacheSize, c.SignInsPerAccount, c.SignInsPerAddress, c.SignUpsPerAddress) < 0 {
-		return c, fmt.Errorf("session config: a limit below zero")
+		return c, errors.New("session config: a limit below zero")
 	}
 	const day = 24 * time.Hour
 	c.Issuer = cmp.Or(c.Issuer, "backplane")

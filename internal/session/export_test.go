@@ -88,8 +88,8 @@ func NewMemo(age time.Duration, size int, now func() time.Time) (get func(contex
 	}
 }
 
-// Counter counts calls.
+// CallCounter counts calls.
 type CallCounter struct{ atomic.Int64 }
 
-// Call counts one.
+// Call counts one call.
 func (c *CallCounter) Call() { c.Add(1) }

@@ -111,6 +111,7 @@ func (f *fixture) as(t testing.TB, bearer string) context.Context {
 
 // from returns a context of a stranger at the address.
 func from(t testing.TB, address string) context.Context {
+	t.Helper()
 	return auth.WithClient(t.Context(), auth.Client{Address: address, UserAgent: "test"})
 }
 
@@ -132,5 +133,6 @@ func must(t testing.TB, err error) {
 }
 
 func newContext(t testing.TB) (context.Context, context.CancelFunc) {
+	t.Helper()
 	return context.WithCancel(t.Context())
 }

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -14,13 +15,22 @@ import (
 	"backplane/internal/fault"
 	"backplane/internal/seal"
 	"backplane/internal/session"
+	"backplane/internal/session/sessiontest"
 )
 
 // keyIDs returns the ids in the key set that a service publishes.
 func keyIDs(t testing.TB, s *session.Service) []string {
 	t.Helper()
 	var set struct {
-		Keys []struct{ Kid, Kty, Crv, Alg, Use, X, D string }
+		Keys []struct {
+			Kid string `json:"kid"`
+			Kty string `json:"kty"`
+			Crv string `json:"crv"`
+			Alg string `json:"alg"`
+			Use string `json:"use"`
+			X   string `json:"x"`
+			D   string `json:"d"` // would be the private key
+		} `json:"keys"`
 	}
 	must(t, json.Unmarshal(s.JWKS(), &set))
 	var ids []string
@@ -58,6 +68,23 @@ func TestSigningKeys_nodesThatStartAtOnceAgree(t *testing.T) {
 	}
 	if evs := f.store.Events(); len(evs) != 0 {
 		t.Errorf("the first key recorded %v, want nothing: nothing was rotated", evs)
+	}
+}
+
+// blind is a store whose keys another node makes between a look and an update.
+type blind struct{ *sessiontest.Memory }
+
+func (blind) SigningKeys(context.Context) ([]*session.SigningKey, error) { return nil, nil }
+
+func TestSigningKeys_theSecondNodeTakesTheKeyOfTheFirst(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	must(t, f.Prepare(t.Context()))
+	second, err := session.NewService(blind{f.store}, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Config{})
+	must(t, err)
+	must(t, second.Prepare(t.Context()))
+	if first, second := keyIDs(t, f.Service), keyIDs(t, second); len(second) != 1 || second[0] != first[0] {
+		t.Errorf("the second node knows %v, want the key of the first, %v", second, first)
 	}
 }
 
@@ -117,6 +144,7 @@ func TestService_RotateSigningKey(t *testing.T) {
 func TestSigningKeys_oldTokensStayGoodUntilTheyExpire(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
+	must(t, f.Prepare(t.Context()))
 	_, err := f.RotateSigningKey(t.Context())
 	must(t, err)
 	f.clock.add(time.Minute - time.Second)

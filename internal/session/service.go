@@ -17,6 +17,10 @@ const (
 	sweepBatch    = 1000 // rows in one transaction
 )
 
+// precision is what every database keeps of a time, so that what a call returns
+// is what the next one reads.
+const precision = time.Microsecond
+
 // Service is what callers may do with credentials, and how a credential becomes
 // a principal. It is safe for concurrent use.
 type Service struct {
@@ -43,6 +47,8 @@ func NewService(store Store, box *seal.Box, now func() time.Time, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
+	tick := now // measures spans: it must not lose its monotonic part
+	now = func() time.Time { return tick().UTC().Truncate(precision) }
 	r := &ring{store: store, box: box, now: now, interval: cfg.KeyInterval, life: cfg.AccessTTL}
 	return &Service{
 		store: store, now: now, log: log, cfg: cfg,
@@ -52,8 +58,8 @@ func NewService(store Store, box *seal.Box, now func() time.Time, log *slog.Logg
 		gate:     &gate{store, box.Derive("throttle"), cfg, now, log},
 		ring:     r,
 		tokens:   newTokens(r, cfg, now),
-		sessions: newMemo[uid.Session, *standing](maxStanding, cfg.CacheSize, now),
-		keys:     newMemo[uid.APIKey, *standing](maxStanding, cfg.CacheSize, now),
+		sessions: newMemo[uid.Session, *standing](maxStanding, cfg.CacheSize, tick),
+		keys:     newMemo[uid.APIKey, *standing](maxStanding, cfg.CacheSize, tick),
 		uses:     &uses{limit: cfg.CacheSize},
 	}, nil
 }

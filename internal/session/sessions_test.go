@@ -27,7 +27,7 @@ func TestService_Revoke(t *testing.T) {
 
 	_, err := f.Revoke(t.Context(), victim.Session.ID)
 	wantCode(t, "by a stranger", err, fault.Unauthorized)
-	_, err = f.Revoke(f.as(t, f.key(t, ada)), victim.Session.ID)
+	_, err = f.Revoke(f.as(t, f.key(ada, t)), victim.Session.ID)
 	wantCode(t, "by an API key", err, fault.AccessDenied)
 	_, err = f.Revoke(staff, victim.Session.ID)
 	wantCode(t, "by STAFF", err, fault.SessionNotFound)
@@ -118,7 +118,7 @@ func TestService_Run(t *testing.T) {
 		s, f := runFixture(t)
 		must(t, s.Prepare(t.Context()))
 		_, ada := f.signIn(t, "ada")
-		text := f.key(t, ada)
+		text := f.key(ada, t)
 		used := func() time.Time {
 			t.Helper()
 			keys, err := f.store.KeysOf(t.Context(), f.ada, 1)
@@ -156,11 +156,12 @@ func TestService_Run(t *testing.T) {
 			t.Errorf("an interval after a rotation elsewhere %v are published, want the new one too", ids)
 		}
 
-		f.store.Fail(errors.New("down")) // a failing round ends nothing
-		time.Sleep(2 * time.Minute)
-		f.store.Fail(nil)
 		last := time.Now()
 		f.as(t, text)
+		f.store.Fail(errors.New("down")) // a failing round ends nothing, and loses nothing
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		f.store.Fail(nil)
 		stop()
 		must(t, <-done)
 		if !used().Equal(last) {
@@ -172,28 +173,28 @@ func TestService_Run(t *testing.T) {
 func TestService_Run_removesWhatEndedLongAgo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, f := runFixture(t)
-		must(t, s.Prepare(t.Context()))
+		f := newFixture(t, session.Config{IdleTTL: 90 * 24 * time.Hour})
 		ended, ada := f.signIn(t, "ada")
-		must(t, s.SignOut(ada))
+		must(t, f.SignOut(ada))
 		live, _ := f.signIn(t, "ada")
 		ctx, stop := newContext(t)
 		done := make(chan error)
-		go func() { done <- s.Run(ctx) }()
+		go func() { done <- f.Run(ctx) }()
 		exists := func(id uid.Session) bool {
 			found, err := f.store.SessionsByIDs(t.Context(), []uid.Session{id})
 			must(t, err)
 			return found[id] != nil
 		}
-		time.Sleep(29 * 24 * time.Hour)
-		synctest.Wait()
-		if !exists(ended.Session.ID) {
-			t.Error("a session is gone 29 days after it ended, want 30")
-		}
-		time.Sleep(24*time.Hour + 2*time.Hour)
-		synctest.Wait()
-		if exists(ended.Session.ID) || !exists(live.Session.ID) {
-			t.Error("30 days after a session ended it is there, or the other is not")
+		for _, tt := range []struct {
+			after time.Duration
+			want  bool
+		}{{29 * 24 * time.Hour, true}, {2 * 24 * time.Hour, false}} {
+			f.clock.add(tt.after)
+			time.Sleep(time.Hour) // until the next round
+			synctest.Wait()
+			if exists(ended.Session.ID) != tt.want || !exists(live.Session.ID) {
+				t.Errorf("%s later the ended session exists: %v, want %v; the live one: %v", tt.after, !tt.want, tt.want, exists(live.Session.ID))
+			}
 		}
 		stop()
 		must(t, <-done)

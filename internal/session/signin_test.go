@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"backplane/internal/auth"
@@ -20,11 +21,6 @@ import (
 
 func TestService_SignIn(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, session.Config{})
-	idle := f.user(t, "idle")
-	f.store.SetAccount(idle, func(a *session.Account) { a.Active = false })
-	f.store.AddAccount(t, sessiontest.NewAccount{Username: "nopass"})
-	f.store.AddAccount(t, sessiontest.NewAccount{Username: "damaged", Credential: "no hash at all"})
 	tests := []struct {
 		name, login, password string
 		code                  fault.Code
@@ -46,34 +42,33 @@ func TestService_SignIn(t *testing.T) {
 		{"broken UTF-8 in the name", "ada\xff", password, fault.CredentialsWrong},
 		{"an endless name", strings.Repeat("x", 5000), password, fault.CredentialsWrong},
 	}
-	var hashes session.CallCounter
-	f.OnHash(hashes.Call)
-	var refusals []string
-	for i, tt := range tests {
+	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			before, calls := hashes.Load(), f.store.Calls()
-			tokens, err := f.SignIn(from(t, fmt.Sprintf("192.0.2.%d", i)), tt.login, tt.password)
+			t.Parallel()
+			f := newFixture(t, session.Config{})
+			idle := f.user(t, "idle")
+			f.store.SetAccount(idle, func(a *session.Account) { a.Active = false })
+			f.store.AddAccount(t, sessiontest.NewAccount{Username: "nopass"})
+			f.store.AddAccount(t, sessiontest.NewAccount{Username: "damaged", Credential: "no hash at all"})
+			var hashes session.CallCounter
+			f.OnHash(hashes.Call)
+			before := f.store.Calls()
+			tokens, err := f.SignIn(from(t, "192.0.2.1"), tt.login, tt.password)
 			wantCode(t, "SignIn", err, tt.code)
-			if n := hashes.Load() - before; n != 1 {
+			if n := hashes.Load(); n != 1 {
 				t.Errorf("it took %d hashes, want 1 whoever asks", n)
 			}
 			if err != nil {
-				refusals = append(refusals, err.Error())
-				if n := f.store.Calls() - calls; n > 2 {
-					t.Errorf("a refusal took %d calls of the store, want at most 2", n)
+				if e := fault.From(err); e.Message != "The login or the password is wrong." || e.Err != nil || f.store.Calls()-before > 2 {
+					t.Errorf("the refusal is %+v after %d calls of the store, want it to tell nothing after at most 2", e, f.store.Calls()-before)
 				}
 				return
 			}
-			if tokens.Session.UserID != f.ada || tokens.Session.Address != fmt.Sprintf("192.0.2.%d", i) || tokens.Session.UserAgent != "test" || !tokens.Session.Current {
-				t.Errorf("the session is %+v, want ada's, from where she called", tokens.Session)
+			if x := tokens.Session; x.UserID != f.ada || x.Address != "192.0.2.1" || x.UserAgent != "test" || !x.Current {
+				t.Errorf("the session is %+v, want ada's, from where she called", x)
 			}
 			f.as(t, tokens.AccessToken)
 		})
-	}
-	for _, r := range refusals {
-		if r != refusals[0] {
-			t.Errorf("refusals differ: %q and %q", r, refusals[0])
-		}
 	}
 }
 
@@ -119,8 +114,7 @@ func TestService_SignIn_letsNoMoreGuessesThroughThanItSays(t *testing.T) {
 }
 
 // guess makes n wrong guesses and returns how many were looked at.
-func guess(t testing.TB, f *fixture, ctx context.Context, login string, n int) (looked int) {
-	t.Helper()
+func guess(ctx context.Context, f *fixture, login string, n int) (looked int) {
 	for range n {
 		if _, err := f.SignIn(ctx, login, "a wrong guess"); fault.Is(err, fault.CredentialsWrong) {
 			looked++
@@ -139,7 +133,7 @@ func TestService_SignIn_throttle(t *testing.T) {
 		{"a success forgives the account", func(t *testing.T, f *fixture) {
 			ctx := from(t, "192.0.2.1")
 			for range 2 {
-				if got := guess(t, f, ctx, "ada", 2); got != 2 {
+				if got := guess(ctx, f, "ada", 2); got != 2 {
 					t.Errorf("%d guesses were looked at, want 2", got)
 				}
 				f.signIn(t, "ada")
@@ -148,7 +142,7 @@ func TestService_SignIn_throttle(t *testing.T) {
 		{"a success does not forgive the address", func(t *testing.T, f *fixture) {
 			ctx, looked := from(t, "192.0.2.1"), 0
 			for i := range 10 {
-				looked += guess(t, f, ctx, fmt.Sprint("victim", i), 1)
+				looked += guess(ctx, f, fmt.Sprint("victim", i), 1)
 				_, _ = f.SignIn(ctx, "ada", password)
 			}
 			if looked != 8 {
@@ -157,50 +151,24 @@ func TestService_SignIn_throttle(t *testing.T) {
 		}},
 		{"a guess that is refused for its account does not count for its address", func(t *testing.T, f *fixture) {
 			ctx := from(t, "192.0.2.1")
-			if got := guess(t, f, ctx, "ada", 50) + guess(t, f, ctx, "bob", 3) + guess(t, f, ctx, "eve", 3); got != 8 {
+			if got := guess(ctx, f, "ada", 50) + guess(ctx, f, "bob", 3) + guess(ctx, f, "eve", 3); got != 8 {
 				t.Errorf("%d guesses were looked at, want 3, 3 and 2", got)
 			}
 		}},
 		{"unknown accounts are counted as known ones are", func(t *testing.T, f *fixture) {
 			ctx := from(t, "192.0.2.1")
-			if got := guess(t, f, ctx, "nobody", 2) + guess(t, f, ctx, "NOBODY", 2); got != 3 {
+			if got := guess(ctx, f, "nobody", 2) + guess(ctx, f, "NOBODY", 2); got != 3 {
 				t.Errorf("%d guesses were looked at, want 3", got)
 			}
 		}},
 		{"an IPv6 network counts as one address", func(t *testing.T, f *fixture) {
 			got := 0
 			for i := range 6 {
-				got += guess(t, f, from(t, fmt.Sprintf("2001:db8::%d", i+1)), "ada", 1)
+				got += guess(from(t, fmt.Sprintf("2001:db8::%d", i+1)), f, "ada", 1)
 			}
-			if got != 3 || guess(t, f, from(t, "2001:db8:0:1::1"), "ada", 1) != 1 {
+			if got != 3 || guess(from(t, "2001:db8:0:1::1"), f, "ada", 1) != 1 {
 				t.Errorf("%d guesses from one network were looked at, want 3", got)
 			}
-		}},
-		{"a full queue counts for nobody", func(t *testing.T, f *fixture) {
-			release, entered := make(chan struct{}), make(chan struct{}, 1)
-			var once sync.Once
-			f.OnHash(func() {
-				once.Do(func() {
-					entered <- struct{}{}
-					<-release
-				})
-			})
-			hashed := make(chan error)
-			go func() {
-				_, err := f.HashPassword(t.Context(), password)
-				hashed <- err
-			}()
-			<-entered
-			ctx, cancel := context.WithCancel(from(t, "192.0.2.1"))
-			cancel()
-			for range 10 {
-				if _, err := f.SignIn(ctx, "ada", password); !errors.Is(err, context.Canceled) {
-					t.Errorf("SignIn of a caller that left = %v, want context.Canceled", err)
-				}
-			}
-			close(release)
-			must(t, <-hashed)
-			f.signIn(t, "ada")
 		}},
 	}
 	for _, tt := range tests {
@@ -211,10 +179,36 @@ func TestService_SignIn_throttle(t *testing.T) {
 	}
 }
 
+func TestService_SignIn_countsNoGuessThatNobodyLookedAt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, session.Config{SignInsPerAccount: 3, Hashers: 1, HashQueue: 1})
+		release := make(chan struct{})
+		f.OnHash(func() { <-release })
+		hashed := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := f.HashPassword(t.Context(), password)
+				hashed <- err
+			}()
+		}
+		synctest.Wait() // one hashes, one waits: the queue is full
+		for range 10 {
+			_, err := f.SignIn(from(t, "192.0.2.1"), "ada", "a wrong guess")
+			wantCode(t, "SignIn while the queue is full", err, fault.ServerBusy)
+		}
+		close(release)
+		must(t, errors.Join(<-hashed, <-hashed))
+		if got := guess(from(t, "192.0.2.1"), f, "ada", 5); got != 3 {
+			t.Errorf("%d guesses were looked at afterwards, want 3", got)
+		}
+	})
+}
+
 func TestService_SignIn_withoutLimits(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{NoRateLimit: true, SignInsPerAccount: 1, SignUpsPerAddress: 1})
-	if got := guess(t, f, from(t, "192.0.2.1"), "ada", 30); got != 30 {
+	if got := guess(from(t, "192.0.2.1"), f, "ada", 30); got != 30 {
 		t.Errorf("%d guesses were looked at, want all 30", got)
 	}
 	for range 3 {
@@ -307,7 +301,7 @@ func TestService_ChangePassword(t *testing.T) {
 	f := newFixture(t, session.Config{SignInsPerAccount: 3})
 	other, _ := f.signIn(t, "ada")
 	mine, ctx := f.signIn(t, "ada")
-	key := f.key(t, ctx)
+	key := f.key(ctx, t)
 
 	wantCode(t, "ChangePassword by a stranger", f.ChangePassword(t.Context(), password, next), fault.Unauthorized)
 	wantCode(t, "ChangePassword by a key", f.ChangePassword(f.as(t, key), password, next), fault.AccessDenied)
@@ -339,7 +333,7 @@ func TestService_ChangePassword(t *testing.T) {
 }
 
 // key makes an API key for the caller that may do everything a customer may.
-func (f *fixture) key(t testing.TB, ctx context.Context) string {
+func (f *fixture) key(ctx context.Context, t testing.TB) string {
 	t.Helper()
 	_, text, err := f.CreateAPIKey(ctx, session.CreateAPIKeyInput{Name: "key", Scopes: []auth.Scope{auth.UsersRead, auth.OrdersWrite}})
 	must(t, err)

@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"backplane/internal/auth"
@@ -112,8 +112,7 @@ func network(address string) string {
 func mac(secret [32]byte, parts ...string) []byte {
 	h := hmac.New(sha256.New, secret[:])
 	for _, p := range parts {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(p)))) // documented never to fail
-		h.Write([]byte(p))
+		h.Write([]byte(strconv.Itoa(len(p)) + ":" + p)) // documented never to fail
 	}
 	return h.Sum(nil)
 }

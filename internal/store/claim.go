@@ -44,7 +44,7 @@ func (t *tx) claimCall(ctx context.Context) error {
 		WHERE idempotency_keys.expires_at <= excluded.created_at`,
 		c.scope, c.key, call.Fingerprint[:], now, now.Add(keyLife))
 	switch {
-	case isLockTimeout(err) && !isRepeatable(err):
+	case isCode(err, lockNotAvailable):
 		return inFlight.Because(err)
 	case err != nil:
 		return err

@@ -41,6 +41,8 @@ type conn struct {
 	dialect string
 }
 
+func (c conn) isPostgres() bool { return c.dialect == dialect.Postgres }
+
 // driver is conn as ent wants it. What ent would begin as a transaction of its
 // own runs in the one that there is.
 func (c conn) driver() dialect.Driver {
@@ -111,7 +113,7 @@ func (c conn) insert(ctx context.Context, table string, columns []string, rows [
 // numbered replaces question marks by what PostgreSQL wants. Statements of this
 // package hold none but parameters.
 func (c conn) numbered(query string) string {
-	if c.dialect != dialect.Postgres {
+	if !c.isPostgres() {
 		return query
 	}
 	var b strings.Builder
@@ -131,7 +133,7 @@ func (c conn) numbered(query string) string {
 // lock is what ends a query whose rows stay locked until the commit; nothing on
 // SQLite, where the transaction has the whole database.
 func (c conn) lock(clause string) string {
-	if c.dialect == dialect.Postgres {
+	if c.isPostgres() {
 		return " " + clause
 	}
 	return ""
@@ -139,7 +141,7 @@ func (c conn) lock(clause string) string {
 
 // forUpdate locks the rows of an ent query until the commit.
 func (c conn) forUpdate(s *entsql.Selector) {
-	if c.dialect == dialect.Postgres {
+	if c.isPostgres() {
 		s.ForUpdate()
 	}
 }
@@ -175,6 +177,14 @@ func (i *instant) Scan(v any) error {
 		return fmt.Errorf("a time was stored as %T", v)
 	}
 	return nil
+}
+
+// orNil returns the time, or nil if there was none.
+func (i *instant) orNil() *time.Time {
+	if i == nil {
+		return nil
+	}
+	return &i.Time
 }
 
 // micro is the time as it is stored: UTC, whole microseconds.

@@ -45,8 +45,6 @@ var taken = map[string]*fault.Error{
 	"products.legacy_id":     legacyIDTaken,
 	"orders_legacy_id_key":   legacyIDTaken,
 	"orders.legacy_id":       legacyIDTaken,
-	"orders_number_key":      nil, // drawn at random: the transaction is repeated
-	"orders.number":          nil,
 }
 
 var (
@@ -139,9 +137,10 @@ func isStatementTimeout(err error) bool {
 // stop, are full or only read, and files that cannot be opened or written.
 func isUnavailable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		class := pg.Code[:min(2, len(pg.Code))]
-		return slices.Contains([]string{"08", "53", "57", "58"}, class) || isCode(err, readOnlyTransaction, idleInTransaction) ||
-			class == "28" || class == "3D" // wrong password, no such database: nothing the caller can mend
+		// Connection, resources, intervention, system; and as nothing that the
+		// caller can mend a wrong password and a database that does not exist.
+		classes := []string{"08", "53", "57", "58", "28", "3D"}
+		return slices.Contains(classes, pg.Code[:min(2, len(pg.Code))]) || isCode(err, readOnlyTransaction, idleInTransaction)
 	}
 	if isSQLite(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) {
 		return true

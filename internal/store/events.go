@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"entgo.io/ent/dialect"
-
 	"backplane/internal/auth"
 	"backplane/internal/event"
 	"backplane/internal/uid"
@@ -48,7 +46,7 @@ func (t *tx) insertEvents(ctx context.Context) error {
 // sequencer. SQLite has one writer, so the place in the log is the position:
 // it is the same number, and dense, as a rollback gives it back.
 func (c conn) appendLog(ctx context.Context, rows [][]any) error {
-	if c.dialect == dialect.Postgres {
+	if c.isPostgres() {
 		return c.insert(ctx, "events", eventColumns, rows)
 	}
 	for i, row := range rows {
@@ -94,10 +92,10 @@ func eventRow(e event.Event, actor string) []any {
 // related; nil for none.
 func concerns(e event.Event) (user, order any) {
 	for _, id := range append([]string{e.SubjectID}, e.Related...) {
-		switch kind, _ := uid.KindOf(id); kind {
-		case uid.KindUser:
+		if uid.Is(uid.KindUser, id) {
 			user = id
-		case uid.KindOrder:
+		}
+		if uid.Is(uid.KindOrder, id) {
 			order = id
 		}
 	}

@@ -33,6 +33,9 @@ type slice[T any] struct {
 
 // slice checks what a client asks for.
 func (k keyset[T]) slice(args page.Args) (slice[T], error) {
+	if k.column == "" {
+		return slice[T]{}, fault.New(fault.Invalid, fault.BadInput, "This list has no such order.").At("orderBy")
+	}
 	w, err := args.Window(k.name)
 	s := slice[T]{keyset: k, Window: w}
 	if err != nil {

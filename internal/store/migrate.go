@@ -134,7 +134,7 @@ func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
 		own = stdlib.OpenDB(*cfg)
 	} else {
 		var err error
-		if own, err = sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "foreign_keys(0)")); err != nil {
+		if own, err = sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "immediate", "foreign_keys(0)")); err != nil {
 			return nil, conn{}, err
 		}
 	}
@@ -151,7 +151,7 @@ func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
 // index that is built concurrently. The lock ends with the connection, so a node
 // that dies frees it. On SQLite each step has the write lock.
 func (c conn) lockMigrations(ctx context.Context) error {
-	if c.dialect != dialect.Postgres {
+	if !c.isPostgres() {
 		return nil
 	}
 	for try := 1; ; try++ {
@@ -215,7 +215,7 @@ func (c conn) apply(ctx context.Context, m migration) error {
 	if _, err := c.ExecContext(ctx, m.sql); err != nil {
 		return err
 	}
-	if c.dialect == dialect.SQLite {
+	if !c.isPostgres() {
 		if broken, err := c.one(ctx, `PRAGMA foreign_key_check`, nil, new(any), new(any), new(any), new(any)); err != nil || broken {
 			return errors.Join(err, errors.New("it leaves rows whose foreign keys name nothing"))
 		}
@@ -253,7 +253,7 @@ func (c conn) markApplied(ctx context.Context, m migration, finished bool) error
 // past returns what was applied, in order; nothing on an empty database.
 func (c conn) past(ctx context.Context) ([]applied, error) {
 	exists := `SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'`
-	if c.dialect == dialect.Postgres {
+	if c.isPostgres() {
 		exists = `SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations'`
 	}
 	if found, err := c.one(ctx, exists, nil, new(int)); err != nil || !found {

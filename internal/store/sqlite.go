@@ -28,12 +28,12 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the database: %w", err)
 	}
-	write, err := sql.Open("sqlite", sqliteDSN(cfg, path, "foreign_keys(1)"))
+	write, err := sql.Open("sqlite", sqliteDSN(cfg, path, "immediate", "foreign_keys(1)"))
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}
 	write.SetMaxOpenConns(1)
-	read, err := sql.Open("sqlite", sqliteDSN(cfg, path, "query_only(1)"))
+	read, err := sql.Open("sqlite", sqliteDSN(cfg, path, "deferred", "query_only(1)"))
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}
@@ -44,13 +44,13 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 }
 
 // sqliteDSN sets what every connection needs. Times are stored as whole
-// microseconds, which sort and compare as numbers. Transactions take the write
-// lock when they begin, so none has to give up half way.
-func sqliteDSN(cfg Config, path string, pragmas ...string) string {
+// microseconds, which sort and compare as numbers. Transactions that write take
+// the lock when they begin (immediate), so none has to give up half way.
+func sqliteDSN(cfg Config, path, begin string, pragmas ...string) string {
 	q := url.Values{
+		"_txlock":              {begin},
 		"_time_integer_format": {"unix_micro"},
 		"_inttotime":           {"1"},
-		"_txlock":              {"immediate"},
 		"_pragma": append([]string{
 			"busy_timeout(" + strconv.FormatInt(cfg.LockTimeout.Milliseconds(), 10) + ")",
 			"journal_mode(WAL)",

@@ -2,27 +2,45 @@ package store_test
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"backplane/internal/auth"
+	"backplane/internal/event"
 	"backplane/internal/input"
+	"backplane/internal/money"
+	"backplane/internal/order"
 	"backplane/internal/order/ordertest"
+	"backplane/internal/session/sessiontest"
 	"backplane/internal/store"
 	"backplane/internal/testenv"
 	"backplane/internal/uid"
 	"backplane/internal/user"
+	"backplane/internal/user/usertest"
 )
 
-var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+// at is when everything happens: with digits that no database keeps.
+var at = time.Date(2026, 3, 1, 12, 0, 0, 123_456_789, time.UTC)
+
+// eachKind runs a suite on SQLite and on PostgreSQL; open gives a database for
+// each of its tests.
+func eachKind(t *testing.T, suite func(t *testing.T, open func(testing.TB) *store.DB)) {
+	t.Helper()
+	for name, url := range map[string]func(testing.TB) string{"sqlite": testenv.SQLite, "postgres": testenv.Postgres} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			suite(t, func(t testing.TB) *store.DB { return testenv.Open(t, store.Config{URL: url(t)}) })
+		})
+	}
+}
 
 func TestOrders_AndProducts(t *testing.T) {
 	t.Parallel()
-	testenv.EachURL(t, func(t *testing.T, _ string) {
-		open := map[bool]func(testing.TB) string{true: testenv.SQLite, false: testenv.Postgres}[t.Name() == "TestOrders_AndProducts/sqlite"]
+	eachKind(t, func(t *testing.T, open func(testing.TB) *store.DB) {
 		ordertest.Run(t, func(t testing.TB) ordertest.Stores {
-			db := testenv.Open(t, store.Config{URL: open(t)})
+			db := open(t)
 			return ordertest.Stores{
 				Orders: db.Orders(), Products: db.Products(),
 				Customer: func(t testing.TB) uid.User { return givenUser(t, db).ID },
@@ -32,33 +50,94 @@ func TestOrders_AndProducts(t *testing.T) {
 	})
 }
 
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	eachKind(t, func(t *testing.T, open func(testing.TB) *store.DB) {
+		usertest.Run(t, func(t testing.TB) user.Store { return open(t).Users() })
+	})
+}
+
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	eachKind(t, func(t *testing.T, open func(testing.TB) *store.DB) {
+		sessiontest.Run(t, func(t testing.TB) sessiontest.Subject {
+			db := open(t)
+			return sessiontest.Subject{
+				Store: db.Sessions(), Vault: db.Vault(), Events: func(t testing.TB) []event.Event { return sessionEvents(t, db) },
+				AddAccount: func(t testing.TB, a sessiontest.NewAccount) uid.User { return addAccount(t, db, a) },
+			}
+		})
+	})
+}
+
+func sessionEvents(t testing.TB, db *store.DB) (events []event.Event) {
+	for _, l := range db.Log(t) {
+		if !strings.HasPrefix(string(l.Type), "user.") {
+			events = append(events, l.Event)
+		}
+	}
+	return events
+}
+
+func addAccount(t testing.TB, db *store.DB, a sessiontest.NewAccount) uid.User {
+	t.Helper()
+	if len(a.Roles) == 0 {
+		a.Roles = []auth.Role{auth.Customer}
+	}
+	p := user.Profile{Username: a.Username}
+	if a.Email != "" {
+		p.Email = &a.Email
+	}
+	u, err := user.New(p, a.Roles, nil, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, err = db.Users().Create(t.Context(), u, user.Credential(a.Credential)); err != nil {
+		t.Fatal(err)
+	}
+	if a.Inactive {
+		deactivate(t, db, u.ID)
+	}
+	return u.ID
+}
+
 var names atomic.Int64
 
 func givenUser(t testing.TB, db *store.DB, roles ...auth.Role) *user.User {
 	t.Helper()
-	if len(roles) == 0 {
-		roles = []auth.Role{auth.Customer}
-	}
 	name := fmt.Sprint("user", names.Add(1))
-	email := name + "@example.org"
-	u, err := user.New(user.Profile{Username: name, Email: &email, Name: "A Person"}, roles, nil, at)
+	id := addAccount(t, db, sessiontest.NewAccount{Username: name, Email: name + "@example.org", Roles: roles, Credential: "hash of " + name})
+	found, err := db.Users().ByIDs(t.Context(), []uid.User{id})
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err = db.Users().Create(t.Context(), u, "hash of "+user.Credential(name))
+	return found[id]
+}
+
+func givenInactive(t testing.TB, db *store.DB) *user.User {
+	t.Helper()
+	return deactivate(t, db, givenUser(t, db).ID)
+}
+
+func deactivate(t testing.TB, db *store.DB, id uid.User) *user.User {
+	t.Helper()
+	u, err := db.Users().UpdateStanding(t.Context(), id, func(u *user.User, others int) error {
+		return u.Apply(user.Change{Status: input.Of(user.Deactivated)}, others+1, at) // also the last admin
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return u
 }
 
-func givenInactive(t testing.TB, db *store.DB) *user.User {
+func givenProduct(t testing.TB, db *store.DB, sku string, stock int) *order.Product {
 	t.Helper()
-	u, err := db.Users().UpdateStanding(t.Context(), givenUser(t, db).ID, func(u *user.User, others int) error {
-		return u.Apply(user.Change{Status: input.Of(user.Deactivated)}, others, at)
-	})
+	p, s, err := order.NewProduct(order.ProductInput{SKU: sku, Name: sku, Price: money.Money{Minor: 250, Currency: "EUR"}, Stock: stock, Active: true}, at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return u
+	if p, err = db.Products().Create(t.Context(), p, s); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

@@ -77,11 +77,12 @@ func (db *DB) inTx(ctx context.Context, fn func(*tx) error) error {
 	}
 }
 
-// pause waits a random while that doubles with each try, from 2 ms up.
+// pause waits a random while whose limit doubles with each try, from 4 ms up.
 func pause(ctx context.Context, try int) {
+	limit := 2 * time.Millisecond << try
 	select {
 	case <-ctx.Done():
-	case <-time.After(time.Duration(1+rand.Int64N(int64(2*time.Millisecond)<<try)) + time.Millisecond):
+	case <-time.After(rand.N(limit)): //nolint:gosec // nothing to guess
 	}
 }
 

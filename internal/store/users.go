@@ -136,7 +136,7 @@ func (t *tx) forget(ctx context.Context, id uid.User) error {
 
 // withoutReason is the data of an event but for what its author wrote in it.
 func (c conn) withoutReason() string {
-	if c.dialect == "postgres" {
+	if c.isPostgres() {
 		return `(data::jsonb - 'reason')::json`
 	}
 	return `json_remove(data, '$.reason')`
@@ -183,8 +183,8 @@ func (s Users) ByUsername(ctx context.Context, name string) (*user.User, error) 
 // AnyAdmin reports whether there is an active ADMIN: without one the first
 // start makes one.
 func (s Users) AnyAdmin(ctx context.Context) (bool, error) {
-	any, err := s.db.client.User.Query().Where(entuser.Admin(true), entuser.StatusEQ(user.Active)).Exist(ctx)
-	return any, s.db.translate(ctx, err)
+	found, err := s.db.client.User.Query().Where(entuser.Admin(true), entuser.StatusEQ(user.Active)).Exist(ctx)
+	return found, s.db.translate(ctx, err)
 }
 
 var userOrders = map[user.Order]keyset[*user.User]{

@@ -123,12 +123,12 @@ func (s *Service) open(ctx context.Context, p Profile, roles []auth.Role, legacy
 // false if there is. It needs no permission: it is for the start of a server, and
 // safe when several start at once.
 func (s *Service) FirstAdmin(ctx context.Context, username string, hash Hasher) (created bool, err error) {
-	if any, err := s.store.AnyAdmin(ctx); any || err != nil {
+	if found, err := s.store.AnyAdmin(ctx); found || err != nil {
 		return false, err
 	}
 	_, err = s.open(ctx, Profile{Username: username}, []auth.Role{auth.Admin}, nil, hash)
 	if fault.Is(err, fault.UsernameTaken) {
-		if any, again := s.store.AnyAdmin(ctx); any || again != nil {
+		if found, again := s.store.AnyAdmin(ctx); found || again != nil {
 			return false, again // another node was faster
 		}
 	}

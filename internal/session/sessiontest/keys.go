@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,7 +63,7 @@ func countsKeys(t *testing.T, s Subject) {
 	var refused atomic.Int32
 	concurrently(t, 8, func(ctx context.Context, i int) error {
 		k := &session.APIKey{
-			ID: uid.NewAPIKey(at), UserID: id, Name: fmt.Sprint(i), Hash: []byte{1},
+			ID: uid.NewAPIKey(at), UserID: id, Name: strconv.Itoa(i), Hash: []byte{1},
 			Version: 1, CreatedAt: at, UpdatedAt: at, ExpiresAt: at.Add(time.Hour),
 		}
 		err := s.Store.CreateKey(ctx, k, at, func(_ *session.Account, live int) error {

@@ -6,8 +6,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -221,13 +221,13 @@ func serialisesHolders(t *testing.T, s Subject) {
 	concurrently(t, n, func(ctx context.Context, _ int) error {
 		return s.Store.UpdateHolder(ctx, id, at, func(h *session.Holder) error {
 			h.CredentialVersion++
-			h.Credential = fmt.Sprint(h.CredentialVersion)
+			h.Credential = strconv.Itoa(h.CredentialVersion)
 			return nil
 		})
 	})
 	acct, err := s.Store.AccountByID(t.Context(), id)
 	must(t, err)
-	if acct.CredentialVersion != n+1 || acct.Credential != fmt.Sprint(n+1) {
+	if acct.CredentialVersion != n+1 || acct.Credential != strconv.Itoa(n+1) {
 		t.Errorf("after %d changes the credential is version %d (%q), want %d", n, acct.CredentialVersion, acct.Credential, n+1)
 	}
 }

@@ -1,0 +1,119 @@
+package auth
+
+import (
+	"testing"
+
+	"backplane/internal/fault"
+	"backplane/internal/uid"
+)
+
+const (
+	ada = uid.User("usr_ada")
+	bob = uid.User("usr_bob")
+)
+
+func session(roles ...Role) *Principal {
+	return &Principal{UserID: ada, SessionID: "ses_1", Roles: roles}
+}
+
+func key(scopes []Scope, roles ...Role) *Principal {
+	return &Principal{UserID: ada, KeyID: "key_1", Roles: roles, Scopes: scopes}
+}
+
+func TestRequire_denies_by_default(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		caller  *Principal
+		require func(t *testing.T, p *Principal) error
+		code    fault.Code // empty if allowed
+	}{
+		{"a stranger", nil, scope(OrdersRead), fault.Unauthorized},
+		{"a session", session(Customer), scope(OrdersRead), ""},
+		{"a key with the scope", key([]Scope{OrdersRead}, Customer), scope(OrdersRead), ""},
+		{"a key with another scope", key([]Scope{OrdersWrite}, Admin), scope(OrdersRead), fault.AccessDenied},
+		{"a key without scopes", key(nil, Admin), scope(OrdersRead), fault.AccessDenied},
+		{"a key where a session is needed", key(Scopes(), Admin), signedIn, fault.AccessDenied},
+		{"a session where one is needed", session(Customer), signedIn, ""},
+		{"a stranger where a session is needed", nil, signedIn, fault.Unauthorized},
+		{"a customer where staff is needed", session(Customer), staff, fault.AccessDenied},
+		{"staff", session(Staff), staff, ""},
+		{"an admin counts as staff", session(Admin), staff, ""},
+		{"a service is no staff", session(Service), staff, fault.AccessDenied},
+		{"staff where an admin is needed", session(Staff), admin, fault.AccessDenied},
+		{"an admin's key without the scope", key([]Scope{OrdersRead}, Admin), admin, fault.AccessDenied},
+	}
+	for _, tt := range tests {
+		err := tt.require(t, tt.caller)
+		if tt.code == "" && err != nil || tt.code != "" && !fault.Is(err, tt.code) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.code)
+		}
+	}
+}
+
+func scope(s Scope) func(*testing.T, *Principal) error {
+	return func(t *testing.T, p *Principal) error { _, err := Require(With(t.Context(), p), s); return err }
+}
+
+func signedIn(t *testing.T, p *Principal) error {
+	_, err := RequireSession(With(t.Context(), p))
+	return err
+}
+
+func staff(t *testing.T, p *Principal) error {
+	_, err := RequireStaff(With(t.Context(), p), OrdersWrite)
+	return err
+}
+
+func admin(t *testing.T, p *Principal) error {
+	_, err := RequireAdmin(With(t.Context(), p), OrdersWrite)
+	return err
+}
+
+func TestMaySee_is_for_owners_and_staff(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		caller *Principal
+		owner  uid.User
+		want   bool
+	}{
+		{"a stranger", nil, ada, false},
+		{"its owner", session(Customer), ada, true},
+		{"somebody else", session(Customer), bob, false},
+		{"staff", session(Staff), bob, true},
+		{"the owner's key with the scope", key([]Scope{OrdersRead}, Customer), ada, true},
+		{"the owner's key without it", key([]Scope{UsersRead}, Customer), ada, false},
+		{"a caller without a user, of what has none", &Principal{}, "", false},
+	}
+	for _, tt := range tests {
+		if got := tt.caller.MaySee(tt.owner, OrdersRead); got != tt.want {
+			t.Errorf("%s: MaySee = %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestMaySetLegacyID_needs_admin_or_the_scope(t *testing.T) {
+	t.Parallel()
+	for want, callers := range map[bool][]*Principal{
+		true:  {session(Admin), key([]Scope{LegacyWrite}, Customer)},
+		false: {nil, session(Staff), session(Customer), key([]Scope{UsersWrite}, Admin)},
+	} {
+		for _, p := range callers {
+			if p.MaySetLegacyID() != want {
+				t.Errorf("MaySetLegacyID of %+v is %v, want %v", p, !want, want)
+			}
+		}
+	}
+}
+
+func TestCallFrom_is_not_for_strangers(t *testing.T) {
+	t.Parallel()
+	ctx := WithCall(t.Context(), Call{Key: "k"})
+	if _, ok := CallFrom(ctx); ok {
+		t.Error("a stranger's call is claimed")
+	}
+	if c, ok := CallFrom(With(ctx, session(Customer))); !ok || c.Key != "k" {
+		t.Errorf("the call of a principal is %+v, %v", c, ok)
+	}
+}

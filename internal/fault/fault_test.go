@@ -1,0 +1,67 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestFrom_classifies(t *testing.T) {
+	t.Parallel()
+	own := New(Conflict, VersionConflict, "Changed.")
+	tests := []struct {
+		name string
+		err  error
+		kind Kind
+		code Code
+	}{
+		{"our own error, however deeply wrapped", fmt.Errorf("a: %w", errors.Join(errors.New("b"), own)), Conflict, VersionConflict},
+		{"a deadline", fmt.Errorf("query: %w", context.DeadlineExceeded), Timeout, RequestTimeout},
+		{"a client that went away", context.Canceled, Timeout, RequestCancelled},
+		{"anything else as internal", errors.New("pq: password of root is 1234"), Internal, InternalError},
+	}
+	for _, tt := range tests {
+		f := From(tt.err)
+		if f.Kind != tt.kind || f.Code != tt.code || strings.Contains(f.Message, "1234") {
+			t.Errorf("%s: got kind %d, code %s, message %q", tt.name, f.Kind, f.Code, f.Message)
+		}
+	}
+}
+
+func TestAll_keeps_what_stands_side_by_side(t *testing.T) {
+	t.Parallel()
+	a, b := New(Invalid, BadInput, "a"), New(Conflict, SKUTaken, "b")
+	all := All(fmt.Errorf("create: %w", errors.Join(a, errors.Join(b))))
+	if !slices.Equal(all, []*Error{a, b}) {
+		t.Errorf("All gave %v, want both errors in their order", all)
+	}
+	if all := All(errors.New("x")); len(all) != 1 || all[0].Kind != Internal {
+		t.Errorf("All of a foreign error gave %v, want one internal error", all)
+	}
+	if all := All(a.Because(errors.New("x"))); len(all) != 1 || all[0].Code != BadInput {
+		t.Errorf("All of an error with a cause gave %v, want the error alone", all)
+	}
+}
+
+func TestError_copies_when_it_is_refined(t *testing.T) {
+	t.Parallel()
+	shared := New(NotFound, UserNotFound, "No.")
+	if at := shared.At("userId"); shared.Path != nil || !slices.Equal(at.Path, []string{"userId"}) {
+		t.Errorf("At changed the shared error: %v, %v", shared.Path, at.Path)
+	}
+	if because := shared.Because(errors.New("x")); shared.Err != nil || because.Err == nil {
+		t.Errorf("Because changed the shared error: %v, %v", shared.Err, because.Err)
+	}
+}
+
+func TestCodes_are_each_listed_once(t *testing.T) {
+	t.Parallel()
+	codes := Codes()
+	slices.Sort(codes)
+	if n := len(slices.Compact(slices.Clone(codes))); n != len(codes) {
+		t.Errorf("Codes lists %d codes, %d of them distinct", len(codes), n)
+	}
+}

@@ -1,0 +1,170 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	entsession "backplane/ent/session"
+	"backplane/internal/session"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+// Sessions implements session.Store.
+type Sessions struct{ db *DB }
+
+var _ session.Store = Sessions{}
+
+// Sessions returns the store of credentials, sessions and keys.
+func (db *DB) Sessions() Sessions { return Sessions{db} }
+
+// accountColumns are what scanAccount reads; credentials are joined as c.
+const accountColumns = `u.id, u.status, u.roles, COALESCE(c.hash, ''), COALESCE(c.version, 0)`
+
+// fields returns where to scan accountColumns to, and what completes the account.
+func accountFields(a *session.Account) (fields []any, complete func()) {
+	var status user.Status
+	var roles string
+	return []any{&a.UserID, &status, &roles, &a.Credential, &a.CredentialVersion}, func() {
+		a.Active, a.Roles = status == user.Active, splitRoles(roles)
+	}
+}
+
+// AccountByLogin implements session.Accounts.
+func (s Sessions) AccountByLogin(ctx context.Context, login string) (*session.Account, error) {
+	if strings.Contains(login, "@") {
+		return s.account(ctx, "u.email_key", user.EmailKey(login))
+	}
+	return s.account(ctx, "u.username_key", user.UsernameKey(login))
+}
+
+// AccountByID implements session.Accounts.
+func (s Sessions) AccountByID(ctx context.Context, id uid.User) (*session.Account, error) {
+	return s.account(ctx, "u.id", string(id))
+}
+
+func (s Sessions) account(ctx context.Context, column, value string) (*session.Account, error) {
+	if !storable(value) {
+		return nil, user.NotFound()
+	}
+	a, err := s.db.reader().account(ctx, column, value)
+	if err != nil {
+		return nil, fmt.Errorf("read account: %w", s.db.translate(ctx, err))
+	}
+	return a, nil
+}
+
+func (c conn) account(ctx context.Context, column, value string) (*session.Account, error) {
+	a := &session.Account{}
+	fields, complete := accountFields(a)
+	found, err := c.one(ctx, `SELECT `+accountColumns+` FROM users u LEFT JOIN credentials c ON c.user_id = u.id WHERE `+column+` = ?`,
+		[]any{value}, fields...)
+	if err == nil && !found {
+		err = user.NotFound()
+	}
+	if err != nil {
+		return nil, err
+	}
+	complete()
+	return a, nil
+}
+
+// lockAccount locks the account's row, then reads it with its password: in one
+// statement PostgreSQL would show the password from before it waited.
+func (t *tx) lockAccount(ctx context.Context, id uid.User) (*session.Account, error) {
+	if t.isPostgres() {
+		if _, err := t.exec(ctx, `SELECT 1 FROM users WHERE id = ? FOR UPDATE`, string(id)); err != nil {
+			return nil, err
+		}
+	}
+	return t.account(ctx, "u.id", string(id))
+}
+
+// UpdateHolder implements session.Accounts.
+func (s Sessions) UpdateHolder(ctx context.Context, id uid.User, at time.Time, fn func(*session.Holder) error) error {
+	_, err := change(ctx, s.db, s.AccountByID, func(t *tx) (*session.Account, error) {
+		h, err := t.lockHolder(ctx, id, at)
+		if err != nil {
+			return nil, err
+		}
+		t.about(string(id), 0)
+		before := h.Account
+		versions := mapped(h.Sessions, func(s *session.Session) int { return s.Version })
+		if err := fn(h); err != nil {
+			return nil, err
+		}
+		if err := t.saveCredential(ctx, before, h.Account, at); err != nil {
+			return nil, err
+		}
+		for i, s := range h.Sessions {
+			if s.Version == versions[i] {
+				continue
+			}
+			if err := t.saveSession(ctx, s); err != nil {
+				return nil, err
+			}
+		}
+		t.record(h.TakeEvents())
+		return &h.Account, t.openSession(ctx, h.Opened)
+	})
+	if err != nil {
+		return fmt.Errorf("update holder %s: %w", id, err)
+	}
+	return nil
+}
+
+func (t *tx) lockHolder(ctx context.Context, id uid.User, at time.Time) (*session.Holder, error) {
+	a, err := t.lockAccount(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := t.ent.Session.Query().
+		Where(entsession.UserID(id), entsession.RevokedAtIsNil(), entsession.ExpiresAtGT(micro(at)), t.forUpdate).
+		Order(entsession.ByID()).All(ctx)
+	return &session.Holder{Account: *a, Sessions: mapped(rows, toSession)}, err
+}
+
+func (t *tx) saveCredential(ctx context.Context, before, after session.Account, at time.Time) error {
+	if after.Credential == before.Credential && after.CredentialVersion == before.CredentialVersion {
+		return nil
+	}
+	t.dirty = true
+	if after.Credential == "" {
+		_, err := t.exec(ctx, `DELETE FROM credentials WHERE user_id = ?`, string(after.UserID))
+		return err
+	}
+	_, err := t.exec(ctx, `INSERT INTO credentials (user_id, hash, version, changed_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash, version = excluded.version, changed_at = excluded.changed_at`,
+		string(after.UserID), after.Credential, after.CredentialVersion, micro(at))
+	return err
+}
+
+// TouchKeys implements session.Keys.
+func (s Sessions) TouchKeys(ctx context.Context, used map[uid.APIKey]time.Time) error {
+	if len(used) == 0 {
+		return nil
+	}
+	ids := make([]uid.APIKey, 0, len(used))
+	for id := range used {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids) // locks are taken in this order
+	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		for _, id := range ids {
+			at := micro(used[id])
+			if _, err := t.exec(ctx, `UPDATE api_keys SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)`,
+				at, string(id), at.Add(-session.UseInterval)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("note the use of API keys: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"backplane/ent"
+	entkey "backplane/ent/apikey"
+	"backplane/internal/auth"
+	"backplane/internal/session"
+	"backplane/internal/uid"
+)
+
+// CreateKey implements session.Keys.
+func (s Sessions) CreateKey(ctx context.Context, k *session.APIKey, at time.Time, allow func(*session.Account, int) error) error {
+	events := k.TakeEvents()
+	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		owner, err := t.lockAccount(ctx, k.UserID)
+		if err != nil {
+			return err
+		}
+		live, err := t.ent.APIKey.Query().Where(entkey.UserID(k.UserID), entkey.RevokedAtIsNil(), entkey.ExpiresAtGT(micro(at))).Count(ctx)
+		if err != nil {
+			return err
+		}
+		if err := allow(owner, live); err != nil {
+			return err
+		}
+		t.touch("api_key", string(k.ID), k.Version)
+		t.record(events)
+		return t.ent.APIKey.Create().SetID(k.ID).SetUserID(k.UserID).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
+			SetVersion(k.Version).SetCreatedAt(micro(k.CreatedAt)).SetUpdatedAt(micro(k.UpdatedAt)).SetExpiresAt(micro(k.ExpiresAt)).
+			SetNillableLastUsedAt(microOrNil(k.LastUsedAt)).SetNillableRevokedAt(microOrNil(k.RevokedAt)).Exec(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("create API key: %w", err)
+	}
+	return nil
+}
+
+// UpdateKey implements session.Keys.
+func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session.APIKey) error) (*session.APIKey, error) {
+	out, err := change(ctx, s.db, s.oneKey, func(t *tx) (*session.APIKey, error) {
+		row, err := t.ent.APIKey.Query().Where(entkey.ID(id), t.forUpdate).Only(ctx)
+		if err != nil {
+			return nil, orMissing(err, session.KeyNotFound())
+		}
+		t.about(string(id), row.Version)
+		k := toKey(row)
+		if err := fn(k); err != nil {
+			return nil, err
+		}
+		if k.Version == row.Version {
+			return toKey(row), nil
+		}
+		t.about(string(id), k.Version)
+		t.touch("api_key", string(id), k.Version)
+		t.record(k.TakeEvents())
+		k.UpdatedAt, k.ExpiresAt, k.RevokedAt = micro(k.UpdatedAt), micro(k.ExpiresAt), microOrNil(k.RevokedAt)
+		return k, t.ent.APIKey.Update().Where(entkey.ID(id)).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
+			SetVersion(k.Version).SetUpdatedAt(k.UpdatedAt).SetExpiresAt(k.ExpiresAt).SetNillableRevokedAt(k.RevokedAt).Exec(ctx)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("update API key %s: %w", id, err)
+	}
+	return out, nil
+}
+
+// KeyStanding implements session.Keys.
+func (s Sessions) KeyStanding(ctx context.Context, id uid.APIKey) (*session.APIKey, *session.Account, error) {
+	k, a := &session.APIKey{}, &session.Account{}
+	var created, updated, expires instant
+	var used, revoked *instant
+	var scopes string
+	account, complete := accountFields(a)
+	found, err := s.db.reader().one(ctx, `SELECT k.id, k.user_id, k.name, k.scopes, k.hash, k.version, k.created_at, k.updated_at, k.expires_at,
+			k.last_used_at, k.revoked_at, `+accountColumns+`
+		FROM api_keys k JOIN users u ON u.id = k.user_id LEFT JOIN credentials c ON c.user_id = u.id WHERE k.id = ?`, []any{string(id)},
+		append([]any{&k.ID, &k.UserID, &k.Name, &scopes, &k.Hash, &k.Version, &created, &updated, &expires, &used, &revoked}, account...)...)
+	if err == nil && !found {
+		err = session.KeyNotFound()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the standing of API key %s: %w", id, s.db.translate(ctx, err))
+	}
+	complete()
+	k.Scopes, k.CreatedAt, k.UpdatedAt, k.ExpiresAt = splitList[auth.Scope](scopes), created.Time, updated.Time, expires.Time
+	k.LastUsedAt, k.RevokedAt = used.orNil(), revoked.orNil()
+	return k, a, nil
+}
+
+// KeysByIDs implements session.Keys.
+func (s Sessions) KeysByIDs(ctx context.Context, ids []uid.APIKey) (map[uid.APIKey]*session.APIKey, error) {
+	found := make(map[uid.APIKey]*session.APIKey, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		rows, err := s.db.client.APIKey.Query().Where(entkey.IDIn(some...)).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read API keys: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			found[row.ID] = toKey(row)
+		}
+	}
+	return found, nil
+}
+
+func (s Sessions) oneKey(ctx context.Context, id uid.APIKey) (*session.APIKey, error) {
+	found, err := s.KeysByIDs(ctx, []uid.APIKey{id})
+	if err == nil && found[id] == nil {
+		err = session.KeyNotFound()
+	}
+	return found[id], err
+}
+
+// KeysOf implements session.Keys.
+func (s Sessions) KeysOf(ctx context.Context, user uid.User, limit int) ([]*session.APIKey, error) {
+	rows, err := s.db.client.APIKey.Query().Where(entkey.UserID(user)).
+		Order(ent.Desc(entkey.FieldCreatedAt, entkey.FieldID)).Limit(limit).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read API keys: %w", s.db.translate(ctx, err))
+	}
+	return mapped(rows, toKey), nil
+}
+
+func toKey(r *ent.APIKey) *session.APIKey {
+	return &session.APIKey{
+		ID: r.ID, UserID: r.UserID, Name: r.Name, Scopes: splitList[auth.Scope](r.Scopes), Hash: r.Hash, Version: r.Version,
+		CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt), ExpiresAt: micro(r.ExpiresAt),
+		LastUsedAt: microOrNil(r.LastUsedAt), RevokedAt: microOrNil(r.RevokedAt),
+	}
+}

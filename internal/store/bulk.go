@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	entorder "backplane/ent/order"
+	entproduct "backplane/ent/product"
+	entuser "backplane/ent/user"
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/order"
+	"backplane/internal/user"
+)
+
+// Batch is what seeding stores at once. Rows are new but for Stocks.
+type Batch struct {
+	Users       []*user.User
+	Credentials map[*user.User]user.Credential // of those users that have one
+	Products    []order.Offer
+	Orders      []*order.Order // as order.Place made them, with their lines, and perhaps moved on
+	Stocks      []*order.Stock // stored before, changed by Orders
+	Events      []event.Event  // of all of them, in the order in which they happened
+}
+
+// Bulk stores a batch in one transaction. Nothing is checked that the domains
+// have not checked; what a batch leaves in its stocks must agree with its orders.
+// It is for seeding: the log does not name the new rows as touched, since nobody
+// can have read them before.
+func (db *DB) Bulk(ctx context.Context, b Batch) error {
+	err := db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		if err := t.insertUsers(ctx, b); err != nil {
+			return err
+		}
+		if err := t.insertProducts(ctx, b.Products); err != nil {
+			return err
+		}
+		if err := t.insertOrders(ctx, b.Orders); err != nil {
+			return err
+		}
+		for _, s := range b.Stocks {
+			t.touch("stock", string(s.ProductID), s.Version)
+			if _, err := t.exec(ctx, `UPDATE stocks SET quantity = ?, version = ?, updated_at = ? WHERE product_id = ?`,
+				s.Quantity, s.Version, micro(s.UpdatedAt), string(s.ProductID)); err != nil {
+				return err
+			}
+		}
+		t.record(b.Events)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("store a batch: %w", err)
+	}
+	return nil
+}
+
+func (t *tx) insertUsers(ctx context.Context, b Batch) error {
+	columns := []string{
+		entuser.FieldID, entuser.FieldUsername, entuser.FieldUsernameKey, entuser.FieldEmail, entuser.FieldEmailKey, entuser.FieldName,
+		entuser.FieldRoles, entuser.FieldAdmin, entuser.FieldStatus, entuser.FieldLegacyID,
+		entuser.FieldVersion, entuser.FieldCreatedAt, entuser.FieldUpdatedAt,
+	}
+	rows := mapped(b.Users, func(u *user.User) []any {
+		return []any{
+			string(u.ID), u.Username, user.UsernameKey(u.Username), u.Email, emailKey(u.Email), u.Name,
+			joinRoles(u.Roles), slices.Contains(u.Roles, auth.Admin), string(u.Status), u.LegacyID,
+			u.Version, micro(u.CreatedAt), micro(u.UpdatedAt),
+		}
+	})
+	if err := t.insert(ctx, entuser.Table, columns, rows); err != nil {
+		return err
+	}
+	var credentials [][]any
+	for _, u := range b.Users {
+		if c := b.Credentials[u]; c != "" {
+			credentials = append(credentials, []any{string(u.ID), string(c), 1, micro(u.CreatedAt)})
+		}
+	}
+	return t.insert(ctx, "credentials", []string{"user_id", "hash", "version", "changed_at"}, credentials)
+}
+
+func (t *tx) insertProducts(ctx context.Context, offers []order.Offer) error {
+	columns := []string{
+		entproduct.FieldID, entproduct.FieldSku, entproduct.FieldName, entproduct.FieldNameKey, entproduct.FieldDescription,
+		entproduct.FieldPriceMinor, entproduct.FieldCurrency, entproduct.FieldActive, entproduct.FieldLegacyID,
+		entproduct.FieldVersion, entproduct.FieldCreatedAt, entproduct.FieldUpdatedAt,
+	}
+	rows := mapped(offers, func(o order.Offer) []any {
+		p := o.Product
+		return []any{
+			string(p.ID), p.SKU, p.Name, nameKey(p.Name), p.Description, p.Price.Minor, p.Price.Currency, p.Active, p.LegacyID,
+			p.Version, micro(p.CreatedAt), micro(p.UpdatedAt),
+		}
+	})
+	if err := t.insert(ctx, entproduct.Table, columns, rows); err != nil {
+		return err
+	}
+	stocks := mapped(offers, func(o order.Offer) []any {
+		s := o.Stock
+		return []any{string(s.ProductID), s.Quantity, s.Quantity, s.Quantity, s.Version, micro(s.UpdatedAt)}
+	})
+	return t.insert(ctx, "stocks", []string{"product_id", "quantity", "initial", "received", "version", "updated_at"}, stocks)
+}
+
+func (t *tx) insertOrders(ctx context.Context, orders []*order.Order) error {
+	rows := make([][]any, len(orders))
+	var items [][]any
+	for i, o := range orders {
+		stampOrder(o)
+		rows[i] = orderRow(o)
+		for _, it := range o.Items() {
+			items = append(items, itemRow(it))
+		}
+	}
+	if err := t.insert(ctx, entorder.Table, orderColumns, rows); err != nil {
+		return err
+	}
+	return t.insert(ctx, "order_items", itemColumns, items)
+}
+
+// Empty reports whether the database holds neither products nor orders, and no
+// users but such as an ADMIN made at the first start.
+func (db *DB) Empty(ctx context.Context) (bool, error) {
+	found, err := db.reader().one(ctx, `SELECT 1 WHERE EXISTS (SELECT 1 FROM products) OR EXISTS (SELECT 1 FROM orders)
+		OR EXISTS (SELECT 1 FROM users WHERE NOT admin)`, nil, new(int))
+	return !found, db.translate(ctx, err)
+}
+
+// Analyze tells the database's planner what is stored, after much was stored at
+// once.
+func (db *DB) Analyze(ctx context.Context) error {
+	_, err := conn{observed{db.write, db.cfg.OnStatement}, db.dialect}.exec(ctx, `ANALYZE`)
+	return db.translate(ctx, err)
+}

@@ -1,0 +1,112 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"backplane/ent"
+	entsigning "backplane/ent/signingkey"
+	"backplane/internal/seal"
+	"backplane/internal/session"
+)
+
+// signingGate is the row that whoever changes the signing keys locks: rows that
+// do not exist yet cannot be locked.
+const signingGate = "gate.signing_keys"
+
+// SigningKeys implements session.SigningKeys.
+func (s Sessions) SigningKeys(ctx context.Context) ([]*session.SigningKey, error) {
+	keys, err := signingKeys(ctx, s.db.client)
+	if err != nil {
+		return nil, fmt.Errorf("read signing keys: %w", s.db.translate(ctx, err))
+	}
+	return keys, nil
+}
+
+func signingKeys(ctx context.Context, c *ent.Client) ([]*session.SigningKey, error) {
+	rows, err := c.SigningKey.Query().Order(ent.Asc(entsigning.FieldSignsAt, entsigning.FieldID)).All(ctx)
+	return mapped(rows, func(r *ent.SigningKey) *session.SigningKey {
+		return &session.SigningKey{ID: r.ID, Sealed: r.Sealed, CreatedAt: micro(r.CreatedAt), SignsAt: micro(r.SignsAt)}
+	}), err
+}
+
+// UpdateSigningKeys implements session.SigningKeys.
+func (s Sessions) UpdateSigningKeys(ctx context.Context, fn func([]*session.SigningKey) (*session.SigningKey, []string, error),
+) (after []*session.SigningKey, err error) {
+	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		if err := t.pass(ctx, signingGate); err != nil {
+			return err
+		}
+		keys, err := signingKeys(ctx, t.ent)
+		if err != nil {
+			return err
+		}
+		add, drop, err := fn(keys)
+		if err != nil {
+			return err
+		}
+		if after = keys; add == nil && len(drop) == 0 {
+			return nil
+		}
+		if err := t.replaceSigningKeys(ctx, add, drop); err != nil {
+			return err
+		}
+		after, err = signingKeys(ctx, t.ent)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("update signing keys: %w", err)
+	}
+	return after, nil
+}
+
+func (t *tx) replaceSigningKeys(ctx context.Context, add *session.SigningKey, drop []string) error {
+	t.dirty = true
+	if len(drop) > 0 {
+		if _, err := t.ent.SigningKey.Delete().Where(entsigning.IDIn(drop...)).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	if add == nil {
+		return nil
+	}
+	t.record(add.TakeEvents())
+	return t.ent.SigningKey.Create().SetID(add.ID).SetSealed(add.Sealed).SetCreatedAt(micro(add.CreatedAt)).SetSignsAt(micro(add.SignsAt)).Exec(ctx)
+}
+
+// Vault implements seal.Vault.
+type Vault struct{ db *DB }
+
+var _ seal.Vault = Vault{}
+
+// Vault returns the store of sealed secrets.
+func (db *DB) Vault() Vault { return Vault{db} }
+
+// Secret implements seal.Vault.
+func (v Vault) Secret(ctx context.Context, name string, fresh []byte) ([]byte, error) {
+	return v.settle(ctx, name, `INSERT INTO settings (name, number, value) VALUES (?, 0, ?) ON CONFLICT (name) DO NOTHING`, secretName(name), fresh)
+}
+
+// ReplaceSecret implements seal.Vault.
+func (v Vault) ReplaceSecret(ctx context.Context, name string, old, next []byte) ([]byte, error) {
+	return v.settle(ctx, name, `UPDATE settings SET value = ? WHERE name = ? AND value = ?`, next, secretName(name), old)
+}
+
+// settle runs a statement on a secret and returns what is stored then.
+func (v Vault) settle(ctx context.Context, name, statement string, args ...any) (stored []byte, err error) {
+	err = v.db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		if _, err := t.exec(ctx, statement, args...); err != nil {
+			return err
+		}
+		_, err := t.one(ctx, `SELECT value FROM settings WHERE name = ?`, []any{secretName(name)}, &stored)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", name, err)
+	}
+	return slices.Clone(stored), nil
+}
+
+func secretName(name string) string { return "secret." + name }

@@ -1,0 +1,159 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"backplane/ent"
+	entsession "backplane/ent/session"
+	"backplane/internal/session"
+	"backplane/internal/uid"
+)
+
+// UpdateSession implements session.Sessions.
+func (s Sessions) UpdateSession(ctx context.Context, id uid.Session, fn func(*session.Session) error) (*session.Session, error) {
+	out, err := change(ctx, s.db, s.oneSession, func(t *tx) (*session.Session, error) {
+		row, err := t.ent.Session.Query().Where(entsession.ID(id), t.forUpdate).Only(ctx)
+		if err != nil {
+			return nil, orMissing(err, session.NotFound())
+		}
+		t.about(string(id), row.Version)
+		v := toSession(row)
+		if err := fn(v); err != nil {
+			return nil, err
+		}
+		if v.Version == row.Version {
+			return toSession(row), nil
+		}
+		t.record(v.TakeEvents())
+		t.about(string(id), v.Version)
+		return v, t.saveSession(ctx, v)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("update session %s: %w", id, err)
+	}
+	return out, nil
+}
+
+func (t *tx) openSession(ctx context.Context, v *session.Session) error {
+	if v == nil {
+		return nil
+	}
+	t.touch("session", string(v.ID), v.Version)
+	return t.ent.Session.Create().SetID(v.ID).SetUserID(v.UserID).SetAddress(v.Address).SetUserAgent(v.UserAgent).
+		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetCreatedAt(micro(v.CreatedAt)).SetUpdatedAt(micro(v.UpdatedAt)).
+		SetLastUsedAt(micro(v.LastUsedAt)).SetExpiresAt(micro(v.ExpiresAt)).SetNillableRevokedAt(microOrNil(v.RevokedAt)).Exec(ctx)
+}
+
+func (t *tx) saveSession(ctx context.Context, v *session.Session) error {
+	t.touch("session", string(v.ID), v.Version)
+	stampSession(v)
+	return t.ent.Session.Update().Where(entsession.ID(v.ID)).SetAddress(v.Address).SetUserAgent(v.UserAgent).
+		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetUpdatedAt(v.UpdatedAt).
+		SetLastUsedAt(v.LastUsedAt).SetExpiresAt(v.ExpiresAt).SetNillableRevokedAt(v.RevokedAt).Exec(ctx)
+}
+
+// SessionStanding implements session.Sessions.
+func (s Sessions) SessionStanding(ctx context.Context, id uid.Session) (*session.Session, *session.Account, error) {
+	v, a := &session.Session{}, &session.Account{}
+	var created, updated, used, expires instant
+	var revoked *instant
+	account, complete := accountFields(a)
+	found, err := s.db.reader().one(ctx, `SELECT s.id, s.user_id, s.address, s.user_agent, s.generation, s.nonce, s.version,
+			s.created_at, s.updated_at, s.last_used_at, s.expires_at, s.revoked_at, `+accountColumns+`
+		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN credentials c ON c.user_id = u.id WHERE s.id = ?`, []any{string(id)},
+		append([]any{
+			&v.ID, &v.UserID, &v.Address, &v.UserAgent, &v.Generation, &v.Nonce, &v.Version, &created, &updated, &used, &expires, &revoked,
+		}, account...)...)
+	if err == nil && !found {
+		err = session.NotFound()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the standing of session %s: %w", id, s.db.translate(ctx, err))
+	}
+	complete()
+	v.CreatedAt, v.UpdatedAt, v.LastUsedAt, v.ExpiresAt, v.RevokedAt = created.Time, updated.Time, used.Time, expires.Time, revoked.orNil()
+	return v, a, nil
+}
+
+// SessionsByIDs implements session.Sessions.
+func (s Sessions) SessionsByIDs(ctx context.Context, ids []uid.Session) (map[uid.Session]*session.Session, error) {
+	found := make(map[uid.Session]*session.Session, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		rows, err := s.db.client.Session.Query().Where(entsession.IDIn(some...)).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read sessions: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			found[row.ID] = toSession(row)
+		}
+	}
+	return found, nil
+}
+
+func (s Sessions) oneSession(ctx context.Context, id uid.Session) (*session.Session, error) {
+	found, err := s.SessionsByIDs(ctx, []uid.Session{id})
+	if err == nil && found[id] == nil {
+		err = session.NotFound()
+	}
+	return found[id], err
+}
+
+// LiveSessions implements session.Sessions.
+func (s Sessions) LiveSessions(ctx context.Context, user uid.User, at time.Time, limit int) ([]*session.Session, error) {
+	rows, err := s.db.client.Session.Query().
+		Where(entsession.UserID(user), entsession.RevokedAtIsNil(), entsession.ExpiresAtGT(micro(at))).
+		Order(ent.Desc(entsession.FieldLastUsedAt, entsession.FieldID)).Limit(limit).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read live sessions: %w", s.db.translate(ctx, err))
+	}
+	return mapped(rows, toSession), nil
+}
+
+// Sweep implements session.Sessions. It passes over rows that others hold.
+func (s Sessions) Sweep(ctx context.Context, ended, now time.Time, limit int) (int, error) {
+	var removed int64
+	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		removed, t.dirty = 0, true
+		for _, sweep := range []struct {
+			table, key, condition string
+			before                time.Time
+		}{
+			{"sessions", "id", "expires_at < ?", ended},
+			{"sessions", "id", "revoked_at < ?", ended},
+			{"throttles", "name", "ends_at < ?", now},
+		} {
+			n, err := t.exec(ctx, fmt.Sprintf(`DELETE FROM %[1]s WHERE %[2]s IN (SELECT %[2]s FROM %[1]s WHERE %[3]s LIMIT ?%[4]s)`,
+				sweep.table, sweep.key, sweep.condition, t.lock("FOR UPDATE SKIP LOCKED")), micro(sweep.before), int64(limit)-removed)
+			if err != nil {
+				return err
+			}
+			if removed += n; sweep.table == "sessions" && removed == int64(limit) {
+				return nil
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
+	return int(removed), nil
+}
+
+func toSession(r *ent.Session) *session.Session {
+	v := &session.Session{
+		ID: r.ID, UserID: r.UserID, Address: r.Address, UserAgent: r.UserAgent, Generation: r.Generation, Nonce: r.Nonce, Version: r.Version,
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, LastUsedAt: r.LastUsedAt, ExpiresAt: r.ExpiresAt, RevokedAt: r.RevokedAt,
+	}
+	stampSession(v)
+	return v
+}
+
+func stampSession(v *session.Session) {
+	for _, t := range []*time.Time{&v.CreatedAt, &v.UpdatedAt, &v.LastUsedAt, &v.ExpiresAt} {
+		*t = micro(*t)
+	}
+	v.RevokedAt = microOrNil(v.RevokedAt)
+}

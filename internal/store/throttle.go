@@ -1,0 +1,102 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"backplane/internal/session"
+)
+
+// errFull takes a transaction back in which a counter passed its limit.
+var errFull = errors.New("a counter is full")
+
+// Take implements session.Throttle. One statement counts on all counters and
+// tells where they stand; if one passed its limit nothing of it is kept.
+func (s Sessions) Take(ctx context.Context, counters []session.Counter, at time.Time) (wait time.Duration, err error) {
+	if len(counters) == 0 {
+		return 0, nil
+	}
+	sorted := slices.SortedFunc(slices.Values(counters), func(a, b session.Counter) int { return strings.Compare(a.Name, b.Name) })
+	at = micro(at)
+	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		stands, err := t.count(ctx, sorted, at)
+		if err != nil {
+			return err
+		}
+		for _, c := range counters {
+			if now := stands[c.Name]; now.tries > c.Limit {
+				wait = now.ends.Sub(at)
+				return errFull
+			}
+		}
+		wait = 0
+		return nil
+	})
+	if errors.Is(err, errFull) {
+		return max(wait, time.Microsecond), nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count tries: %w", err)
+	}
+	return 0, nil
+}
+
+// stand is where a counter stands, this try included.
+type stand struct {
+	tries int
+	ends  time.Time
+}
+
+func (t *tx) count(ctx context.Context, sorted []session.Counter, at time.Time) (map[string]stand, error) {
+	var args []any
+	for _, c := range sorted {
+		args = append(args, c.Name, at.Add(c.Window))
+	}
+	args = append(args, at, at)
+	stands := make(map[string]stand, len(sorted))
+	err := t.each(ctx, `INSERT INTO throttles (name, tries, ends_at) VALUES `+strings.TrimSuffix(strings.Repeat("(?, 1, ?), ", len(sorted)), ", ")+`
+		ON CONFLICT (name) DO UPDATE SET
+			tries = CASE WHEN throttles.ends_at <= ? THEN 1 ELSE throttles.tries + 1 END,
+			ends_at = CASE WHEN throttles.ends_at <= ? THEN excluded.ends_at ELSE throttles.ends_at END
+		RETURNING name, tries, ends_at`, args, func(scan func(...any) error) error {
+		var name string
+		var s stand
+		var ends instant
+		err := scan(&name, &s.tries, &ends)
+		s.ends = ends.Time
+		stands[name] = s
+		return err
+	})
+	return stands, err
+}
+
+// GiveBack implements session.Throttle.
+func (s Sessions) GiveBack(ctx context.Context, reset, less []string) error {
+	names := slices.Concat(reset, less)
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		for _, name := range slices.Compact(names) {
+			statement := `UPDATE throttles SET tries = CASE WHEN tries > 0 THEN tries - 1 ELSE 0 END WHERE name = ?`
+			if slices.Contains(reset, name) {
+				statement = `DELETE FROM throttles WHERE name = ?`
+			}
+			if _, err := t.exec(ctx, statement, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("give tries back: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,292 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/order"
+	"backplane/internal/store"
+	"backplane/internal/testenv"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+// place places an order for who, one unit of each SKU, in a context of its own.
+func place(ctx context.Context, db *store.DB, who uid.User, skus ...string) (*order.Order, error) {
+	var wants []order.Want
+	for _, sku := range skus {
+		wants = append(wants, order.Want{SKU: sku, Quantity: 1})
+	}
+	return db.Orders().Place(ctx, who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+		return order.Place(order.Details{UserID: who}, wants, offers, at)
+	})
+}
+
+// calling returns a context in which who calls under an idempotency key.
+func calling(ctx context.Context, who uid.User, key string) context.Context {
+	return auth.WithCall(auth.With(ctx, &auth.Principal{UserID: who}), auth.Call{Key: key, Fingerprint: [32]byte{1}})
+}
+
+func TestPlace_TakesTenStatementsHoweverManyLines(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		var seen []string
+		db := testenv.Open(t, store.Config{URL: url, OnStatement: func(q string) { seen = append(seen, q) }})
+		who := givenUser(t, db).ID
+		var skus []string
+		for i := range order.MaxLines {
+			skus = append(skus, givenProduct(t, db, fmt.Sprint("sku", i), 10).SKU)
+		}
+		for _, lines := range []int{1, order.MaxLines} {
+			seen = nil
+			if _, err := place(calling(t.Context(), who, fmt.Sprint(lines)), db, who, skus[:lines]...); err != nil {
+				t.Fatal(err)
+			}
+			if len(seen) != 10 {
+				t.Errorf("an order of %d lines under an idempotency key took %d statements, want 10:\n%s", lines, len(seen), strings.Join(seen, "\n"))
+			}
+			seen = nil
+			if _, err := place(t.Context(), db, who, skus[:lines]...); err != nil {
+				t.Fatal(err)
+			}
+			if len(seen) != 8 {
+				t.Errorf("an order of %d lines took %d statements, want 8:\n%s", lines, len(seen), strings.Join(seen, "\n"))
+			}
+		}
+	})
+}
+
+func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		var told []store.Touched
+		db.OnCommit(func(rows []store.Touched) { told = append(told, rows...) })
+		who := givenUser(t, db)
+		cup := givenProduct(t, db, "cup", 10)
+		told = nil
+		o, err := place(auth.With(t.Context(), &auth.Principal{UserID: who.ID, KeyID: "key_1"}), db, who.ID, "cup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := db.Log(t)
+		last := log[len(log)-1]
+		want := []store.Touched{{Entity: "stock", ID: string(cup.ID), Version: 2}, {Entity: "order", ID: string(o.ID), Version: 1}}
+		if diff := cmp.Diff(want, last.Touched); diff != "" {
+			t.Errorf("touched rows of the event (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Errorf("touched rows told on commit (-want +got):\n%s", diff)
+		}
+		if last.Type != event.OrderPlaced || last.Actor != "key_1" || last.SubjectID != string(o.ID) || last.SubjectVersion != 1 || !uid.Is(uid.KindEvent, string(last.ID)) {
+			t.Errorf("event = %+v", last)
+		}
+		if want := []string{string(who.ID), string(o.ID)}; !slices.Equal(last.Related, want) {
+			t.Errorf("related = %v, want %v", last.Related, want)
+		}
+	})
+}
+
+func TestLog_PositionsAreDenseOnSQLiteAndOpenOnPostgreSQL(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		givenProduct(t, db, "cup", 1)
+		who := givenUser(t, db).ID
+		for range 3 { // two of them are refused and rolled back
+			_, _ = place(t.Context(), db, who, "cup")
+		}
+		for i, l := range db.Log(t) {
+			dense := l.Position != nil && *l.Position == int64(i+1)
+			if db.Dialect() == "postgres" && l.Position != nil || db.Dialect() != "postgres" && !dense {
+				t.Errorf("position of event %d (%s) = %v", i+1, l.Type, l.Position)
+			}
+		}
+	})
+}
+
+func TestTransaction_IsRepeatedWhenTheDatabaseRefusesIt(t *testing.T) {
+	t.Parallel()
+	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
+	who := givenUser(t, db).ID
+	db.Exec(t, `CREATE SEQUENCE tries`)
+	db.Exec(t, `CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN
+		CASE nextval('tries') WHEN 1 THEN RAISE SQLSTATE '40001'; WHEN 2 THEN RAISE SQLSTATE '40P01'; ELSE RETURN NEW; END CASE; END $$ LANGUAGE plpgsql`)
+	db.Exec(t, `CREATE TRIGGER refuse BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	runs := 0
+	u, err := db.Users().Update(t.Context(), who, func(u *user.User) error {
+		runs++
+		return u.Apply(user.Change{Name: fieldOf("New")}, 0, at)
+	})
+	if err != nil || u.Version != 2 || runs != 3 {
+		t.Errorf("Update = %+v, %v after %d runs; want version 2 after 3", u, err, runs)
+	}
+	if n := len(db.Log(t)); n != 2 {
+		t.Errorf("the log has %d events, want 2: created and updated once", n)
+	}
+}
+
+func TestTransaction_WaitsForAnotherWriterOfTheFile(t *testing.T) {
+	t.Parallel()
+	url := testenv.SQLite(t)
+	var begun atomic.Int32
+	var release func()
+	db := testenv.Open(t, store.Config{URL: url, LockTimeout: time.Millisecond, OnStatement: func(q string) {
+		if q == "BEGIN" && begun.Add(1) == 3 {
+			release()
+		}
+	}})
+	who := givenUser(t, db).ID
+	_, other := plain(t, url)
+	conn, err := other.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(t.Context(), `BEGIN IMMEDIATE`); err != nil {
+		t.Fatal(err)
+	}
+	begun.Store(0)
+	release = func() {
+		if _, err := conn.ExecContext(t.Context(), `ROLLBACK`); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := db.Users().Update(t.Context(), who, rename); err != nil || begun.Load() != 3 {
+		t.Errorf("Update = %v after %d tries, want success with the third", err, begun.Load())
+	}
+}
+
+func rename(u *user.User) error { return u.Apply(user.Change{Name: fieldOf("New")}, 0, at) }
+
+// losing opens a PostgreSQL whose connection dies when the first COMMIT after
+// arm is sent.
+func losing(t *testing.T) (db *store.DB, arm func()) {
+	t.Helper()
+	var armed atomic.Bool
+	url := testenv.Postgres(t)
+	_, killer := plain(t, url)
+	db = testenv.Open(t, store.Config{URL: url, OnStatement: func(q string) {
+		if q == "COMMIT" && armed.CompareAndSwap(true, false) {
+			killIdleTransactions(t, killer)
+		}
+	}})
+	return db, func() { armed.Store(true) }
+}
+
+func killIdleTransactions(t *testing.T, db *sql.DB) {
+	t.Helper()
+	_, err := db.Exec(`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+		WHERE datname = current_database() AND state = 'idle in transaction' AND pid <> pg_backend_pid()`)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCommit_OfUnknownOutcomeIsSaid(t *testing.T) {
+	t.Parallel()
+	db, arm := losing(t)
+	givenProduct(t, db, "cup", 10)
+	who := givenUser(t, db).ID
+	told := 0
+	db.OnCommit(func([]store.Touched) { told++ })
+	arm()
+	_, err := place(t.Context(), db, who, "cup")
+	if !fault.Is(err, fault.ServiceUnavailable) || !strings.Contains(fault.From(err).Message, "look whether it was made") || told != 1 {
+		t.Errorf("Place = %v, told %d times; want UNAVAILABLE with advice, and the caches told once", err, told)
+	}
+}
+
+func TestCommit_OfUnknownOutcomeIsRepeatedUnderAnIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	db, arm := losing(t)
+	givenProduct(t, db, "cup", 10)
+	who := givenUser(t, db).ID
+	arm()
+	o, err := place(calling(t.Context(), who, "k"), db, who, "cup")
+	if err != nil {
+		t.Fatalf("Place = %v, want success with the second try", err)
+	}
+	again, err := place(calling(t.Context(), who, "k"), db, who, "cup")
+	if n, _ := db.Orders().Count(t.Context(), order.Filter{}); err != nil || again.ID != o.ID || n != 1 {
+		t.Errorf("the call again = %v, %v with %d orders; want the one order", again, err, n)
+	}
+}
+
+func TestCall_InFlightIsAConflict(t *testing.T) {
+	t.Parallel()
+	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t), LockTimeout: 50 * time.Millisecond})
+	who := givenUser(t, db).ID
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := db.Users().Update(calling(t.Context(), who, "k"), who, func(u *user.User) error {
+			close(entered)
+			<-leave
+			return rename(u)
+		})
+		if err != nil {
+			t.Errorf("the first call = %v", err)
+		}
+	})
+	<-entered
+	if _, err := db.Users().Update(calling(t.Context(), who, "k"), who, rename); !fault.Is(err, fault.IdempotencyInFlight) {
+		t.Errorf("the second call = %v, want IDEMPOTENCY_IN_FLIGHT", err)
+	}
+	if _, err := db.Users().Update(t.Context(), who, rename); !fault.Is(err, fault.ServiceUnavailable) {
+		t.Errorf("another call that waits for the row = %v, want UNAVAILABLE", err)
+	}
+	close(leave)
+	wg.Wait()
+}
+
+func TestCall_IsForgottenAfterADay(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		now := at
+		db := testenv.Open(t, store.Config{URL: url, Now: func() time.Time { return now }})
+		givenProduct(t, db, "cup", 10)
+		who := givenUser(t, db).ID
+		first, err := place(calling(t.Context(), who, "k"), db, who, "cup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(24 * time.Hour)
+		second, err := place(calling(t.Context(), who, "k"), db, who, "cup")
+		if err != nil || second.ID == first.ID {
+			t.Errorf("the call a day later = %v, %v; want an order of its own", second, err)
+		}
+		if n, err := db.PurgeExpired(t.Context()); n != 0 || err != nil {
+			t.Errorf("PurgeExpired of live keys = %d, %v", n, err)
+		}
+		now = now.Add(24 * time.Hour)
+		if n, err := db.PurgeExpired(t.Context()); n != 1 || err != nil {
+			t.Errorf("PurgeExpired = %d, %v; want 1", n, err)
+		}
+	})
+}
+
+func TestTransaction_EndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		who := givenUser(t, db).ID
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := db.Users().Update(ctx, who, func(u *user.User) error { cancel(); return rename(u) })
+		if fault.From(err).Kind != fault.Timeout {
+			t.Errorf("Update = %v, want a Timeout", err)
+		}
+		found, err := db.Users().ByIDs(t.Context(), []uid.User{who})
+		if err != nil || found[who].Version != 1 {
+			t.Errorf("after a cancelled change the account is %+v, %v; want version 1", found[who], err)
+		}
+	})
+}

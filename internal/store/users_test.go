@@ -1,0 +1,117 @@
+package store_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"backplane/internal/event"
+	"backplane/internal/input"
+	"backplane/internal/order"
+	"backplane/internal/session"
+	"backplane/internal/store"
+	"backplane/internal/testenv"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+func fieldOf(s string) input.Field[string] { return input.Of(s) }
+
+func TestDelete_ForgetsThePerson(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		who, other := givenUser(t, db), givenUser(t, db)
+		givenProduct(t, db, "cup", 10)
+		o, err := place(t.Context(), db, who.ID, "cup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Orders().Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("my wife Jane is ill", at) }); err != nil {
+			t.Fatal(err)
+		}
+		err = db.Sessions().UpdateHolder(t.Context(), who.ID, at, func(h *session.Holder) error {
+			h.Opened = &session.Session{
+				ID: uid.NewSession(at), UserID: who.ID, Address: "192.0.2.1", Generation: 1, Nonce: []byte{1}, Version: 1,
+				CreatedAt: at, UpdatedAt: at, LastUsedAt: at, ExpiresAt: at.AddDate(0, 0, 1),
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = db.Users().UpdateStanding(t.Context(), who.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range db.Log(t) {
+			text := strings.ToLower(string(l.Data))
+			for _, personal := range []string{strings.ToLower(who.Username) + `"`, "jane"} {
+				if l.SubjectID != string(other.ID) && strings.Contains(text, personal) {
+					t.Errorf("%s still says %q: %s", l.Type, personal, l.Data)
+				}
+			}
+			if l.Type == event.OrderPlaced && !strings.Contains(text, o.Number[:5]) && !strings.Contains(text, strings.ToLower(o.Number)) {
+				t.Errorf("the order's snapshot lost its number: %s", l.Data)
+			}
+		}
+		for _, table := range []string{"credentials", "sessions", "api_keys"} {
+			if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM `+table+` WHERE user_id = ?`, string(who.ID)); n != 0 {
+				t.Errorf("%d rows of the deleted user are left in %s", n, table)
+			}
+		}
+		if found, err := db.Audit(t.Context()); len(found) > 0 || err != nil {
+			t.Errorf("Audit = %v, %v", found, err)
+		}
+	})
+}
+
+func TestLegacyIDs_AreAssignedWithoutThoseTaken(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		given := testenv.Open(t, store.Config{URL: url})
+		taken := givenUser(t, given)
+		for _, id := range []string{"2", "not a number"[:3]} {
+			if _, err := given.Users().Update(t.Context(), taken.ID, func(u *user.User) error {
+				return u.Apply(user.Change{LegacyID: input.Of(&id)}, 0, at)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			taken = givenUser(t, given)
+		}
+		db := testenv.Open(t, store.Config{URL: url, AssignLegacyIDs: true})
+		var got []string
+		for range 3 {
+			got = append(got, *givenUser(t, db).LegacyID)
+		}
+		got = append(got, *givenProduct(t, db, "cup", 10).LegacyID)
+		o, err := place(t.Context(), db, taken.ID, "cup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, *o.LegacyID)
+		if diff := cmp.Diff([]string{"1", "3", "4", "1", "1"}, got); diff != "" {
+			t.Errorf("assigned to three users, a product and an order (-want +got):\n%s", diff)
+		}
+		log := db.Log(t)
+		for _, l := range log[len(log)-3:] {
+			if !strings.Contains(string(l.Data), `"legacyId":"`) {
+				t.Errorf("the snapshot of %s lacks the legacy id: %s", l.Type, l.Data)
+			}
+		}
+	})
+}
+
+func TestAnyAdmin(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		givenUser(t, db)
+		if found, err := db.Users().AnyAdmin(t.Context()); found || err != nil {
+			t.Errorf("AnyAdmin = %t, %v without one", found, err)
+		}
+		givenUser(t, db, "ADMIN")
+		if found, err := db.Users().AnyAdmin(t.Context()); !found || err != nil {
+			t.Errorf("AnyAdmin = %t, %v with one", found, err)
+		}
+	})
+}

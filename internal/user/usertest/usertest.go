@@ -1,0 +1,269 @@
+// Package usertest specifies what every user.Store does, as tests that each
+// implementation runs.
+package usertest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+// at is the time of the tests: with digits that no database keeps.
+var at = time.Date(2026, 3, 1, 12, 0, 0, 123_456_789, time.UTC)
+
+var users = cmpopts.IgnoreUnexported(user.User{})
+
+// Run runs the whole specification. newStore is called once for each test and
+// returns an empty store.
+func Run(t *testing.T, newStore func(testing.TB) user.Store) {
+	t.Helper()
+	for _, tt := range []struct {
+		name string
+		test func(*testing.T, user.Store)
+	}{
+		{"an account is read back as it was created", created},
+		{"names belong to one account, however they are spelled", takenNames},
+		{"an account is changed and read back", changed},
+		{"fields that are cleared are read back empty", cleared},
+		{"a function that fails stores nothing", failed},
+		{"what does not exist is left out or not found", missing},
+		{"a call is made once under its key", once},
+		{"parallel changes happen one after the other", serialised},
+		{"one of the last two admins stays", lastAdmins},
+		{"a deleted account frees its names and stays readable", deleted},
+		{"accounts are filtered and sorted", listed},
+		{"pages stay right under ties, in both directions", paged},
+		{"text that no database takes matches nothing", oddText},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.test(t, newStore(t))
+		})
+	}
+}
+
+func given(t testing.TB, s user.Store, name string, when time.Time, roles ...auth.Role) *user.User {
+	t.Helper()
+	u, err := create(t, s, name, when, roles...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func create(t testing.TB, s user.Store, name string, when time.Time, roles ...auth.Role) (*user.User, error) {
+	t.Helper()
+	if len(roles) == 0 {
+		roles = []auth.Role{auth.Customer}
+	}
+	email := strings.ReplaceAll(name, " ", ".") + "@example.org"
+	u, err := user.New(user.Profile{Username: name, Email: &email, Name: "A Person"}, roles, nil, when)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Create(t.Context(), u, "a hash")
+}
+
+func read(t testing.TB, s user.Store, id uid.User) *user.User {
+	t.Helper()
+	found, err := s.ByIDs(t.Context(), []uid.User{id})
+	if err != nil || found[id] == nil {
+		t.Fatalf("ByIDs(%s) = %v, %v", id, found, err)
+	}
+	return found[id]
+}
+
+func update(t testing.TB, s user.Store, id uid.User, c user.Change) (*user.User, error) {
+	t.Helper()
+	return s.Update(t.Context(), id, func(u *user.User) error { return u.Apply(c, 0, at.Add(time.Hour)) })
+}
+
+func same(t testing.TB, what string, want, got *user.User) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, users); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func created(t *testing.T, s user.Store) {
+	u := given(t, s, "Ann", at, auth.Staff, auth.Admin)
+	same(t, "ByIDs", u, read(t, s, u.ID))
+	if !u.CreatedAt.Equal(at.Truncate(time.Microsecond)) || u.Version != 1 || !slices.Equal(u.Roles, []auth.Role{auth.Staff, auth.Admin}) {
+		t.Errorf("created %+v", u)
+	}
+	got, err := s.ByUsername(t.Context(), "aNN")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "ByUsername", u, got)
+}
+
+func takenNames(t *testing.T, s user.Store) {
+	given(t, s, "Straße", at)
+	if _, err := create(t, s, "STRASSE", at); !fault.Is(err, fault.UsernameTaken) || fault.From(err).Kind != fault.Conflict {
+		t.Errorf("a name that differs in case gave %v, want USERNAME_TAKEN", err)
+	}
+	bob := given(t, s, "bob", at)
+	email := "STRAßE@example.org"
+	if _, err := update(t, s, bob.ID, user.Change{Email: input.Of(&email)}); !fault.Is(err, fault.EmailTaken) || fault.From(err).Path[0] != "email" {
+		t.Errorf("an address that differs in case gave %v, want EMAIL_TAKEN at email", err)
+	}
+	number := "17"
+	if _, err := update(t, s, bob.ID, user.Change{LegacyID: input.Of(&number)}); err != nil {
+		t.Fatal(err)
+	}
+	cid := given(t, s, "cid", at)
+	if _, err := update(t, s, cid.ID, user.Change{LegacyID: input.Of(&number)}); !fault.Is(err, fault.LegacyIDTaken) {
+		t.Errorf("a legacy id that is taken gave %v", err)
+	}
+	same(t, "after the refusals", cid, read(t, s, cid.ID))
+}
+
+func changed(t *testing.T, s user.Store) {
+	u := given(t, s, "ann", at)
+	number := "17"
+	got, err := update(t, s, u.ID, user.Change{Username: input.Of("Annie"), Name: input.Of("Ann X"), LegacyID: input.Of(&number)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := *u
+	want.Username, want.Name, want.LegacyID, want.Version = "Annie", "Ann X", &number, 2
+	want.UpdatedAt = at.Add(time.Hour).Truncate(time.Microsecond)
+	same(t, "Update", &want, got)
+	same(t, "ByIDs", &want, read(t, s, u.ID))
+	again, err := update(t, s, u.ID, user.Change{Name: input.Of("Ann X")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "an update that changes nothing", &want, again)
+}
+
+func cleared(t *testing.T, s user.Store) {
+	u := given(t, s, "ann", at)
+	if _, err := update(t, s, u.ID, user.Change{Email: input.Of[*string](nil), Name: input.Of("")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, s, u.ID); got.Email != nil || got.Name != "" {
+		t.Errorf("after clearing, email and name are %v and %q", got.Email, got.Name)
+	}
+}
+
+func failed(t *testing.T, s user.Store) {
+	u := given(t, s, "ann", at)
+	no := errors.New("no")
+	_, err := s.Update(t.Context(), u.ID, func(u *user.User) error {
+		return errors.Join(u.Apply(user.Change{Name: input.Of("Else")}, 0, at), no)
+	})
+	if !errors.Is(err, no) {
+		t.Errorf("Update = %v, want the function's error", err)
+	}
+	same(t, "after a failure", u, read(t, s, u.ID))
+}
+
+func missing(t *testing.T, s user.Store) {
+	u := given(t, s, "ann", at)
+	found, err := s.ByIDs(t.Context(), []uid.User{uid.NewUser(at), u.ID})
+	if err != nil || len(found) != 1 {
+		t.Errorf("ByIDs = %v, %v; want the one that exists", found, err)
+	}
+	if _, err := s.ByUsername(t.Context(), "nobody"); !fault.Is(err, fault.UserNotFound) {
+		t.Errorf("ByUsername of nobody gave %v", err)
+	}
+	if _, err := update(t, s, uid.NewUser(at), user.Change{}); !fault.Is(err, fault.UserNotFound) {
+		t.Errorf("updating nobody gave %v", err)
+	}
+}
+
+func once(t *testing.T, s user.Store) {
+	admin := given(t, s, "ann", at, auth.Admin)
+	ctx := auth.With(t.Context(), &auth.Principal{UserID: admin.ID})
+	call := func(name string, body byte) (*user.User, error) {
+		u, err := user.New(user.Profile{Username: name}, []auth.Role{auth.Customer}, nil, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Create(auth.WithCall(ctx, auth.Call{Key: "k", Fingerprint: [32]byte{body}}), u, "")
+	}
+	first, err := call("bob", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := call("bob", 1); err != nil || again.ID != first.ID {
+		t.Errorf("the second call = %v, %v; want the first account", again, err)
+	}
+	if _, err := call("cid", 2); !fault.Is(err, fault.IdempotencyKeyReused) {
+		t.Errorf("another call under the key gave %v", err)
+	}
+}
+
+func serialised(t *testing.T, s user.Store) {
+	u := given(t, s, "ann", at)
+	const writers = 16
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			_, err := s.Update(t.Context(), u.ID, func(u *user.User) error {
+				return u.Apply(user.Change{Name: input.Of(fmt.Sprint(u.Name, i))}, 0, at)
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	got := read(t, s, u.ID)
+	if got.Version != 1+writers {
+		t.Errorf("version = %d after %d parallel changes, want %d", got.Version, writers, 1+writers)
+	}
+	for i := range writers {
+		if !strings.Contains(got.Name, fmt.Sprint(i)) {
+			t.Errorf("the change %d is lost: %s", i, got.Name)
+		}
+	}
+}
+
+func lastAdmins(t *testing.T, s user.Store) {
+	a, b := given(t, s, "ann", at, auth.Admin), given(t, s, "bob", at, auth.Admin)
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	for i, id := range []uid.User{a.ID, b.ID} {
+		wg.Go(func() {
+			_, errs[i] = s.UpdateStanding(t.Context(), id, func(u *user.User, others int) error { return u.Delete(others, at) })
+		})
+	}
+	wg.Wait()
+	if (errs[0] == nil) == (errs[1] == nil) || !fault.Is(errors.Join(errs...), fault.LastAdmin) {
+		t.Errorf("two admins who delete each other got %v, want one success and one LAST_ADMIN", errs)
+	}
+}
+
+func deleted(t *testing.T, s user.Store) {
+	u := given(t, s, "ann", at)
+	got, err := s.UpdateStanding(t.Context(), u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Status != user.Deleted || got.Email != nil {
+		t.Errorf("deleted account = %+v", got)
+	}
+	same(t, "ByIDs", got, read(t, s, u.ID))
+	given(t, s, "Ann", at)
+	again, err := s.UpdateStanding(t.Context(), u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "deleting again", got, again)
+}

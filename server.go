@@ -1,0 +1,234 @@
+// Command backplane is a GraphQL API server for users, orders and services.
+//
+// This file is the map of the system: what a server is made of, in the order in
+// which it is built, and what runs while it serves. The other commands are in
+// commands.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"backplane/graph"
+	"backplane/internal/config"
+	"backplane/internal/httpd"
+	"backplane/internal/operation"
+	"backplane/internal/order"
+	"backplane/internal/seal"
+	"backplane/internal/session"
+	"backplane/internal/store"
+	"backplane/internal/telemetry"
+	"backplane/internal/user"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "backplane:", err)
+		os.Exit(1)
+	}
+}
+
+// run runs the command that args name, serve if they name none, until it is done
+// or ctx is cancelled.
+func run(ctx context.Context, args, environ []string, out, errOut io.Writer) error {
+	cmd, args, err := findCommand(args)
+	if err != nil {
+		return err
+	}
+	flags := flag.NewFlagSet(cmd.name, flag.ContinueOnError)
+	work := cmd.prepare(flags)
+	cfg, err := config.FromEnv(environ, flags, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		_, err = fmt.Fprint(out, cmd.help(flags))
+		return err
+	case err != nil:
+		return err
+	case flags.NArg() > cmd.args:
+		return fmt.Errorf("%s does not know what to do with %q; see backplane %s --help", cmd.name, flags.Arg(cmd.args), cmd.name)
+	}
+	return work(ctx, &app{cfg: cfg, flags: flags, out: out, log: newLog(cfg, errOut)})
+}
+
+// app is what every command is given.
+type app struct {
+	cfg   config.Config
+	flags *flag.FlagSet
+	out   io.Writer
+	log   *slog.Logger
+}
+
+func newLog(cfg config.Config, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.LogLevel}
+	var h slog.Handler = slog.NewTextHandler(w, opts)
+	if cfg.LogFormat == config.LogJSON {
+		h = slog.NewJSONHandler(w, opts)
+	}
+	return slog.New(telemetry.Handler(h))
+}
+
+// node is everything behind the transports, built by newNode.
+type node struct {
+	db       *store.DB
+	box      *seal.Box
+	users    *user.Service
+	products *order.Catalog
+	orders   *order.Service
+	sessions *session.Service
+}
+
+// newNode opens the database, with migrate also bringing it up to date, and
+// builds the domains on it. The caller closes its database.
+func newNode(ctx context.Context, a *app, migrate bool) (*node, error) {
+	db, err := openDatabase(ctx, a.cfg, migrate)
+	if err != nil {
+		return nil, err
+	}
+	n, err := assemble(ctx, a, db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return n, nil
+}
+
+// openDatabase opens the database. An SQLite file is always brought up to date:
+// nobody else uses it. PostgreSQL serves other nodes too, so there it is asked for.
+func openDatabase(ctx context.Context, cfg config.Config, migrate bool) (*store.DB, error) {
+	path, embedded := cfg.Database.SQLite()
+	if embedded {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, fmt.Errorf("make the directory of the database: %w", err)
+		}
+	}
+	return store.Open(ctx, store.Config{URL: string(cfg.Database), Migrate: migrate || embedded, AssignLegacyIDs: cfg.AssignLegacyID})
+}
+
+func assemble(ctx context.Context, a *app, db *store.DB) (*node, error) {
+	if err := db.Ready(ctx); err != nil {
+		return nil, err
+	}
+	box, err := openBox(ctx, a, db)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := session.NewService(db.Sessions(), box, time.Now, a.log, session.Config{NoRateLimit: !a.cfg.RateLimit})
+	if err != nil {
+		return nil, err
+	}
+	return &node{
+		db: db, box: box, sessions: sessions,
+		users:    user.NewService(db.Users(), now),
+		products: order.NewCatalog(db.Products(), now),
+		orders:   order.NewService(db.Orders(), now),
+	}, nil
+}
+
+// now is the time as the databases keep it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// openBox unseals the secrets with the operator's key. On SQLite there is a key in
+// a file beside the database until the operator gives one, which then takes over.
+func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
+	key, former := a.cfg.SecretKey, []seal.Key(nil)
+	if path, embedded := a.cfg.Database.SQLite(); embedded {
+		file := filepath.Join(filepath.Dir(path), "secret.key")
+		if _, err := os.Stat(file); err == nil || !key.IsSet() {
+			kept, err := seal.KeyFromFile(file)
+			if err != nil {
+				return nil, err
+			}
+			former = append(former, kept)
+		}
+		if !key.IsSet() {
+			key = former[0]
+		}
+	}
+	if !key.IsSet() {
+		a.log.WarnContext(ctx, "BACKPLANE_SECRET_KEY is not set: whoever reads the database can read its secrets")
+	}
+	return seal.OpenBox(ctx, db.Vault(), key, former...)
+}
+
+// handler builds the way of a request: executor, hooks, HTTP.
+func (n *node) handler(a *app) (*httpd.Server, error) {
+	resolver := graph.NewResolver(n.users, n.products, n.orders, n.sessions)
+	secret := n.box.Derive("idempotency")
+	hooks := graph.NewHooks(resolver, secret[:])
+	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{
+		Limits:               operationLimits(a.cfg.Limits),
+		DisableIntrospection: !a.cfg.Introspection,
+		DisableSuggestions:   !a.cfg.Introspection,
+		AroundResponse:       hooks.AroundResponse,
+		AroundRootField:      hooks.AroundRootField,
+		AroundField:          hooks.AroundField,
+	}, a.log)
+	if err != nil {
+		return nil, err
+	}
+	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
+}
+
+// serve runs a server until ctx is cancelled and the last request is answered.
+func serve(ctx context.Context, a *app, demo, migrate bool) error {
+	n, err := newNode(ctx, a, migrate)
+	if err != nil {
+		return err
+	}
+	defer n.db.Close()
+	if err := n.sessions.Prepare(ctx); err != nil {
+		return err
+	}
+	server, err := n.handler(a)
+	if err != nil {
+		return err
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s (BACKPLANE_LISTEN): %w", a.cfg.Listen, err)
+	}
+	accounts, err := n.firstAccounts(ctx, a, demo)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	greet(a.out, ln.Addr(), accounts, demo)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Run(ctx, ln) })
+	g.Go(func() error { return n.sessions.Run(ctx) })
+	g.Go(func() error { return n.purge(ctx, a.log) })
+	return g.Wait()
+}
+
+// purgeInterval is how often what has expired is removed.
+const purgeInterval = 10 * time.Minute
+
+// purge removes expired idempotency keys until ctx is cancelled.
+func (n *node) purge(ctx context.Context, log *slog.Logger) error {
+	tick := time.NewTicker(purgeInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if _, err := n.db.PurgeExpired(ctx); err != nil && ctx.Err() == nil {
+				log.ErrorContext(ctx, "purge failed", "error", err)
+			}
+		}
+	}
+}
