@@ -272,6 +272,8 @@ func operationLimits(l config.Limits) operation.Limits {
 	}
 }
 
+var _ httpd.Expirer = (*session.Service)(nil) // so that streams end with the word that the token has expired
+
 func httpConfig(c config.Config) httpd.Config {
 	return httpd.Config{
 		BodyBytes: int64(c.Limits.BodyBytes), BodyTime: c.Limits.BodyTime, HeaderBytes: c.Limits.HeaderBytes, HeaderTime: c.Limits.HeaderTime,
