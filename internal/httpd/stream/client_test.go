@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -44,9 +45,7 @@ func (w *world) dial(subprotocol string, headers map[string]string) *client {
 	if subprotocol != "" {
 		all["Sec-WebSocket-Protocol"] = subprotocol
 	}
-	for name, value := range headers {
-		all[name] = value
-	}
+	maps.Copy(all, headers)
 	resp := w.request(http.MethodGet, "/graphql", all, "")
 	c := &client{w: w, resp: resp, conn: resp.Body.(hungUp).conn, queue: make(chan frame, 1000)}
 	if resp.StatusCode == http.StatusSwitchingProtocols {

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -86,9 +87,7 @@ func resumed(r *http.Request, req operation.Request) operation.Request {
 		return req
 	}
 	variables := map[string]any{}
-	for name, value := range req.Variables {
-		variables[name] = value
-	}
+	maps.Copy(variables, req.Variables)
 	variables["after"] = last
 	req.Variables = variables
 	return req
@@ -145,7 +144,7 @@ func (e *events) end(why *ending) { e.cancel(why) }
 
 // close says why the stream ends, if we end it, and writes nothing after that.
 func (e *events) close(tell func(gqlerror.List)) {
-	why, _ := context.Cause(e.ctx).(*ending)
+	why := endingOf(e.ctx)
 	switch {
 	case why == nil:
 	case why.fault != nil:

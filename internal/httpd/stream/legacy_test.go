@@ -36,12 +36,14 @@ func TestSocket_legacyScripts(t *testing.T) {
 		{"two inits", begin + "> " + initMessage + "\n! 4429 Too many initialisation requests"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) { w.dial("graphql-ws", nil).play(tt.script) })
 		})
 	}
 }
 
 func TestSocket_legacyLives(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		c := w.dial("graphql-ws", nil)
 		c.play("> " + initMessage + "\n< " + ackMessage + "\n< " + kaMessage)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestSocket_slowClientsSlowNobodyElse(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{WriteTime: time.Minute}, func(w *world) {
 		quick := w.connect("")
 		quick.subscribe("s", "subscription{ticks}")
@@ -61,6 +62,7 @@ func (w *world) dialSilently() *client {
 }
 
 func TestSocket_dropsClientsThatAnswerNothing(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		c := w.dialSilently()
 		<-w.opened

@@ -100,7 +100,7 @@ func (k *socket) run() {
 	k.end(endBroken)
 	k.tasks.wait()
 	<-k.closed
-	why, _ := context.Cause(k.ctx).(*ending)
+	why := endingOf(k.ctx)
 	k.s.logEnd(k.ctx, "socket closed", slog.String("subprotocol", k.ws.Subprotocol()), slog.Int("code", int(why.code)), slog.String("reason", why.reason),
 		slog.Duration("duration", time.Since(k.opened)), slog.Int("operations", k.tasks.total()))
 }
@@ -149,7 +149,7 @@ func (k *socket) readOne() *ending {
 // receive reads the rest of a message that has begun, for a limited time.
 func (k *socket) receive(r io.Reader) ([]byte, *ending) {
 	_ = k.line.SetReadDeadline(time.Now().Add(k.s.cfg.MessageTime)) // fails only if reading does
-	defer k.line.SetReadDeadline(time.Time{})
+	defer func() { _ = k.line.SetReadDeadline(time.Time{}) }()
 	text, err := io.ReadAll(r)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):

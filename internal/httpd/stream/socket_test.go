@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -120,6 +121,7 @@ func TestSocket_scripts(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) { w.dial("graphql-transport-ws", nil).play(tt.script) })
 		})
 	}
@@ -163,6 +165,7 @@ func TestSocket_subprotocols(t *testing.T) {
 		"the legacy one":    {"graphql-ws", "graphql-ws", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) {
 				c := w.dial(tt.offered, nil)
 				if got := c.resp.Header.Get("Sec-WebSocket-Protocol"); got != tt.chosen {
@@ -192,6 +195,7 @@ func TestSocket_origins(t *testing.T) {
 		{"https://any.example", "*", 101},
 	} {
 		t.Run(tt.origin+" where "+tt.allowed+" is allowed", func(t *testing.T) {
+			t.Parallel()
 			cfg := httpd.Config{}
 			if tt.allowed != "" {
 				cfg.AllowedOrigins = []string{tt.allowed}
@@ -245,6 +249,7 @@ func TestSocket_frames(t *testing.T) {
 		"1000 a client that leaves":         {send: func(c *client) { c.frame(closeFrame, []byte{3, 232}) }, code: 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, cfg, func(w *world) {
 				c := w.connect("")
 				tt.send(c)
@@ -264,6 +269,7 @@ func TestSocket_frames(t *testing.T) {
 }
 
 func TestSocket_stopsWhatTheClientCompletes(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		c := w.connect("")
 		c.subscribe("s", "subscription{ticks}")
@@ -289,6 +295,7 @@ func TestSocket_stopsWhatTheClientCompletes(t *testing.T) {
 }
 
 func TestSocket_capsOperations(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{Streams: stream.Config{Operations: 2}}, func(w *world) {
 		c := w.connect("")
 		c.subscribe("1", "subscription{ticks}")
@@ -303,28 +310,30 @@ func TestSocket_capsOperations(t *testing.T) {
 }
 
 func TestSocket_capsConnections(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{Streams: stream.Config{Connections: 3, PerPrincipal: 2}}, func(w *world) {
 		w.tokens.set("a", "usr_1")
 		bearer := map[string]string{"Authorization": "Bearer a"}
 		one, two := w.dial("graphql-transport-ws", bearer), w.connect("a")
-		if c := w.dial("graphql-transport-ws", bearer); c.resp.StatusCode != 429 {
+		if c := w.dial("graphql-transport-ws", bearer); c.resp.StatusCode != http.StatusTooManyRequests {
 			t.Errorf("a third socket of one user: status = %d, want 429", c.resp.StatusCode)
 		}
 		c := w.dial("graphql-transport-ws", nil) // counts for its address until it says who it is
-		if c := w.dial("graphql-transport-ws", nil); c.resp.StatusCode != 503 || c.resp.Header.Get("Retry-After") != "1" {
+		if c := w.dial("graphql-transport-ws", nil); c.resp.StatusCode != http.StatusServiceUnavailable || c.resp.Header.Get("Retry-After") != "1" {
 			t.Errorf("a fourth socket: status = %d, Retry-After = %q, want 503 after 1 s", c.resp.StatusCode, c.resp.Header.Get("Retry-After"))
 		}
 		c.send(`{"type":"connection_init","payload":{"authorization":"a"}}`)
 		c.wantClose(1013, "You have 2 open connections, which is the most that one may have.")
 		_, _ = one.conn.Close(), two.conn.Close()
 		synctest.Wait()
-		if c := w.dial("graphql-transport-ws", bearer); c.resp.StatusCode != 101 {
+		if c := w.dial("graphql-transport-ws", bearer); c.resp.StatusCode != http.StatusSwitchingProtocols {
 			t.Errorf("after others have gone: status = %d, want 101", c.resp.StatusCode)
 		}
 	})
 }
 
 func TestSocket_endsWhenIdle(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{Streams: stream.Config{IdleTime: time.Minute}}, func(w *world) {
 		c := w.connect("")
 		c.subscribe("s", "subscription{ticks}")

@@ -40,7 +40,6 @@ type world struct {
 // inWorld runs the test against a server of the configuration.
 func inWorld(t *testing.T, cfg httpd.Config, test func(w *world)) {
 	t.Helper()
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, ln: newPipes(), tokens: &tokens{users: map[string]uid.User{}}, opened: make(chan chan any, 100), log: &buffer{}, ended: make(chan error, 1)}
 		log := slog.New(slog.NewTextHandler(w.log, nil))
