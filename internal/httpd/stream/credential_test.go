@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 var whoAsks = operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { return callerOf(ctx), nil })
 
 func TestSocket_knowsItsCaller(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		w.tokens.set("a", "usr_1")
 		header := w.dial("graphql-transport-ws", map[string]string{"Authorization": "Bearer a"})
@@ -26,10 +28,10 @@ func TestSocket_knowsItsCaller(t *testing.T) {
 			c.subscribe("q", "{hello}")
 			c.want(`{"type":"next","id":"q","payload":{"data":{"hello":"hi usr_1"}}}`)
 		}
-		if c := w.dial("graphql-transport-ws", map[string]string{"Authorization": "Bearer bad"}); c.resp.StatusCode != 401 {
+		if c := w.dial("graphql-transport-ws", map[string]string{"Authorization": "Bearer bad"}); c.resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("an upgrade with a token that is not good: status = %d, want 401", c.resp.StatusCode)
 		}
-		if c := w.dial("graphql-transport-ws", map[string]string{"Cookie": "Authorization=Bearer a"}); c.resp.StatusCode != 101 {
+		if c := w.dial("graphql-transport-ws", map[string]string{"Cookie": "Authorization=Bearer a"}); c.resp.StatusCode != http.StatusSwitchingProtocols {
 			t.Errorf("an upgrade with a cookie: status = %d, want 101", c.resp.StatusCode)
 		} else {
 			c.send(initMessage)
@@ -54,6 +56,7 @@ func TestSocket_endsWithItsCredential(t *testing.T) {
 		"when it is another's token": {func(k *tokens) { k.set("a", "") }, 4403, "The credential is no longer valid.", time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) {
 				w.tokens.set("a", "usr_1")
 				if tt.within > 20*time.Second {
@@ -74,6 +77,7 @@ func TestSocket_endsWithItsCredential(t *testing.T) {
 }
 
 func TestSocket_outlivesShortDoubts(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		w.tokens.set("a", "usr_1")
 		c := w.connect("a")
@@ -88,6 +92,7 @@ func TestSocket_outlivesShortDoubts(t *testing.T) {
 }
 
 func TestSocket_takesANewTokenWithoutLosingStreams(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		w.tokens.set("a", "usr_1")
 		w.tokens.set("b", "usr_1")
@@ -111,6 +116,7 @@ func TestSocket_takesANewTokenWithoutLosingStreams(t *testing.T) {
 }
 
 func TestSocket_takesNoTokenOfAnotherUser(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		w.tokens.set("a", "usr_1")
 		w.tokens.set("b", "usr_2")
@@ -121,6 +127,7 @@ func TestSocket_takesNoTokenOfAnotherUser(t *testing.T) {
 }
 
 func TestSocket_goesByTheRightsOfTheMoment(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		c := w.connect("")
 		w.tokens.set("a", "usr_1")
@@ -136,6 +143,7 @@ func TestSocket_goesByTheRightsOfTheMoment(t *testing.T) {
 }
 
 func TestSocket_looksAtItsCredentialNowAndThen(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{Streams: stream.Config{CheckTime: time.Second}}, func(w *world) {
 		w.tokens.set("a", "usr_1")
 		w.connect("a")
@@ -161,6 +169,7 @@ func TestEvents_endWithTheirCredential(t *testing.T) {
 		"ticket":  {ticket: "a", happens: func(k *tokens) { k.set("a", "") }, want: "The credential is no longer valid."},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) {
 				w.tokens.set("a", "usr_1")
 				if name == "expired" {
@@ -196,6 +205,7 @@ func TestEvents_endWithTheirCredential(t *testing.T) {
 }
 
 func TestEvents_refuseWhoIsNotKnown(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		w.tokens.set("a", "usr_1")
 		for target, headers := range map[string]map[string]string{
@@ -204,7 +214,7 @@ func TestEvents_refuseWhoIsNotKnown(t *testing.T) {
 			"/graphql?query=subscription{tocks}&ticket=a":   {}, // a ticket is for one document
 		} {
 			headers["Accept"] = "text/event-stream"
-			if resp := w.request("GET", target, headers, ""); resp.StatusCode != 401 {
+			if resp := w.request("GET", target, headers, ""); resp.StatusCode != http.StatusUnauthorized {
 				t.Errorf("GET %s: status = %d, want 401", target, resp.StatusCode)
 			}
 		}

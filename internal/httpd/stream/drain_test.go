@@ -11,6 +11,7 @@ import (
 )
 
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{DrainTime: time.Minute, DrainWindow: 30 * time.Second}, func(w *world) {
 		sockets := make([]*client, 10)
 		for i := range sockets {
@@ -74,6 +75,7 @@ func closedAt(sockets []*client, began time.Time) (first, last time.Duration) {
 }
 
 func TestDrain_cutsClientsThatDoNotGo(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{DrainTime: 20 * time.Second, WriteTime: time.Hour}, func(w *world) {
 		c := w.dialSilently()
 		source := <-w.opened
@@ -93,6 +95,7 @@ func TestDrain_cutsClientsThatDoNotGo(t *testing.T) {
 }
 
 func TestDrain_refusesNewConnections(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		busy := w.connect("")
 		busy.subscribe("w", "{wait}")

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"context"
+	"errors"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
@@ -45,6 +47,12 @@ func unauthenticated(reason string) *ending {
 	return &ending{code: 4403, reason: reason, fault: fault.New(fault.Unauthenticated, fault.Unauthorized, "%s", reason)}
 }
 
+// endingOf returns why we ended what ctx belongs to, nil if we did not.
+func endingOf(ctx context.Context) *ending {
+	why, _ := errors.AsType[*ending](context.Cause(ctx))
+	return why
+}
+
 // refused is the ending of a connection whose caller or place err refuses.
 func refused(err error) *ending {
 	f := fault.From(err)
@@ -54,6 +62,7 @@ func refused(err error) *ending {
 		e.code = websocket.StatusTryAgainLater
 	case fault.Internal:
 		e.code = endInternal.code
+	default: // the caller's doing
 	}
 	return e
 }

@@ -11,7 +11,6 @@ import (
 
 	"backplane/internal/httpd"
 	"backplane/internal/httpd/stream"
-	"backplane/internal/operation/operationtest"
 )
 
 // wantEvents expects the next blocks of an event stream.
@@ -52,13 +51,14 @@ func TestEvents_oneStreamPerOperation(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) {
 				headers := asEvents
 				if tt.body != "" {
 					headers = jsonAsEvents
 				}
 				resp := w.request(tt.method, tt.target, headers, tt.body)
-				if got := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || got != "text/event-stream; charset=utf-8" {
+				if got := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || got != "text/event-stream; charset=utf-8" {
 					t.Errorf("status %d, content type %q, want 200, text/event-stream", resp.StatusCode, got)
 				}
 				body := bufio.NewReader(resp.Body)
@@ -89,6 +89,7 @@ func TestEvents_refusals(t *testing.T) {
 		"a stop of nothing":        {"DELETE", "/graphql", "", nil, 405},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) {
 				resp := w.request(tt.method, tt.target, tt.headers, tt.body)
 				text, _ := io.ReadAll(resp.Body)
@@ -101,6 +102,7 @@ func TestEvents_refusals(t *testing.T) {
 }
 
 func TestEvents_cursors(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		resp := w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "")
 		body := bufio.NewReader(resp.Body)
@@ -132,6 +134,7 @@ func TestEvents_resumeAfterTheLastEvent(t *testing.T) {
 		"a document without the variable":    {"/graphql?query=subscription{tocks}", "5", `{"data":{"tocks":1}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) {
 				headers := map[string]string{"Accept": "text/event-stream"}
 				if tt.last != "" {
@@ -148,6 +151,7 @@ func TestEvents_resumeAfterTheLastEvent(t *testing.T) {
 }
 
 func TestSocket_cursors(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		c := w.connect("")
 		c.subscribe("s", "subscription{ticks}")
@@ -165,8 +169,10 @@ func TestSocket_cursors(t *testing.T) {
 }
 
 func TestEvents_stopWhenTheClientGoes(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		resp := w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "")
+		wantEvents(w.t, bufio.NewReader(resp.Body), ":")
 		source := <-w.opened
 		_ = resp.Body.Close()
 		synctest.Wait()
@@ -179,9 +185,10 @@ func TestEvents_stopWhenTheClientGoes(t *testing.T) {
 }
 
 func TestEvents_slowClientsLoseTheirStream(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{WriteTime: time.Minute}, func(w *world) {
-		w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "")
-		source := <-w.opened
+		wantEvents(w.t, bufio.NewReader(w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "").Body), ":")
+		source := <-w.opened // and from now on nobody reads
 		source <- strings.Repeat("x", 1<<20)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
@@ -194,6 +201,7 @@ func TestEvents_slowClientsLoseTheirStream(t *testing.T) {
 }
 
 func TestReservation(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		token := w.reserve(nil)
 		operate := func(id, query string) int {
@@ -208,7 +216,7 @@ func TestReservation(t *testing.T) {
 		resp := w.request("GET", "/graphql?token="+token, asEvents, "")
 		body := bufio.NewReader(resp.Body)
 		wantEvents(w.t, body, ":", `event: next`+"\n"+`data: {"id":"early","payload":{"data":{"hello":"hi stranger"}}}`, `event: complete`+"\n"+`data: {"id":"early"}`)
-		if second := w.request("GET", "/graphql?token="+token, asEvents, ""); second.StatusCode != 409 {
+		if second := w.request("GET", "/graphql?token="+token, asEvents, ""); second.StatusCode != http.StatusConflict {
 			t.Errorf("a second stream of one reservation: status = %d, want 409", second.StatusCode)
 		}
 		if got := operate("s", "subscription{ticks}"); got != 202 {
@@ -226,11 +234,11 @@ func TestReservation(t *testing.T) {
 				t.Errorf("%s: status is off by %d", what, got)
 			}
 		}
-		if resp := w.request("GET", "/graphql?query={hello}&extensions={%22operationId%22:%22g%22}&token="+token, nil, ""); resp.StatusCode != 202 {
+		if resp := w.request("GET", "/graphql?query={hello}&extensions={%22operationId%22:%22g%22}&token="+token, nil, ""); resp.StatusCode != http.StatusAccepted {
 			t.Errorf("a query by GET: status = %d, want 202", resp.StatusCode)
 		}
 		wantEvents(w.t, body, `event: next`+"\n"+`data: {"id":"g","payload":{"data":{"hello":"hi stranger"}}}`, `event: complete`+"\n"+`data: {"id":"g"}`)
-		if resp := w.request("DELETE", "/graphql?operationId=s&token="+token, nil, ""); resp.StatusCode != 200 {
+		if resp := w.request("DELETE", "/graphql?operationId=s&token="+token, nil, ""); resp.StatusCode != http.StatusOK {
 			t.Errorf("stopping an operation: status = %d, want 200", resp.StatusCode)
 		}
 		synctest.Wait()
@@ -248,14 +256,15 @@ func TestReservation(t *testing.T) {
 }
 
 func TestReservation_endsUnlessItIsUsed(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{Streams: stream.Config{InitTime: time.Minute, Connections: 1}}, func(w *world) {
 		token := w.reserve(nil)
-		if resp := w.request("PUT", "/graphql", nil, ""); resp.StatusCode != 503 {
+		if resp := w.request("PUT", "/graphql", nil, ""); resp.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("a reservation past the cap: status = %d, want 503", resp.StatusCode)
 		}
 		time.Sleep(61 * time.Second)
 		synctest.Wait()
-		if resp := w.request("GET", "/graphql?token="+token, asEvents, ""); resp.StatusCode != 404 {
+		if resp := w.request("GET", "/graphql?token="+token, asEvents, ""); resp.StatusCode != http.StatusNotFound {
 			t.Errorf("a reservation that was not used in time: status = %d, want 404", resp.StatusCode)
 		}
 		w.reserve(nil)
@@ -263,18 +272,19 @@ func TestReservation_endsUnlessItIsUsed(t *testing.T) {
 }
 
 func TestReservation_belongsToItsUser(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		w.tokens.set("a", "usr_1")
 		w.tokens.set("b", "usr_2")
 		token := w.reserve(map[string]string{"Authorization": "Bearer a"})
-		if resp := w.request("GET", "/graphql?token="+token, map[string]string{"Accept": "text/event-stream", "Authorization": "Bearer b"}, ""); resp.StatusCode != 401 {
+		if resp := w.request("GET", "/graphql?token="+token, map[string]string{"Accept": "text/event-stream", "Authorization": "Bearer b"}, ""); resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("another user's stream: status = %d, want 401", resp.StatusCode)
 		}
 		body := bufio.NewReader(w.request("GET", "/graphql?token="+token, asEvents, "").Body)
 		wantEvents(w.t, body, ":")
 		headers := map[string]string{"Content-Type": "application/json", "X-GraphQL-Event-Stream-Token": token}
 		w.request("POST", "/graphql", headers, `{"query":"subscription{ticks}","extensions":{"operationId":"s"}}`)
-		(<-w.opened) <- operationtest.Resolver(whoAsks)
+		(<-w.opened) <- whoAsks
 		wantEvents(w.t, body, `event: next`+"\n"+`data: {"id":"s","payload":{"data":{"ticks":"usr_1"}}}`)
 		w.tokens.set("a", "")
 		wantEvents(w.t, body,

@@ -61,7 +61,7 @@ func (w *lineWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.line.heard.Store(time.Now().UnixNano())
 	in := bufio.NewReaderSize(w.line, max(readBuffer, rw.Reader.Buffered()))
 	if n := rw.Reader.Buffered(); n > 0 { // the client has not waited for our answer
-		early, _ := rw.Reader.Peek(n) // cannot fail: they are there
+		early, _ := rw.Peek(n) // cannot fail: they are there
 		in.Reset(&earlyReader{early, w.line})
 		_, _ = in.Peek(n) // so that they count as buffered, which is what Accept takes over
 	}

@@ -78,35 +78,36 @@ func (s *Server) reserved(token string, who Caller) (*reservation, error) {
 	return v, nil
 }
 
-// ServeReserved answers with the event stream of a reservation and returns when
-// it is over. An error means that nothing was answered.
+// ServeReserved answers with the event stream of a reservation. The stream may
+// outlive the call. An error means that nothing was answered.
 func (s *Server) ServeReserved(w http.ResponseWriter, r *http.Request, who Caller, token string) error {
 	v, err := s.reserved(token, who)
 	if err != nil {
 		return err
 	}
-	e := s.newEvents(w, r, &v.cred)
-	defer e.cancel(nil)
-	if !v.open(e) {
+	e := s.newEvents(r, &v.cred)
+	if !v.open(e, w, r) {
 		return fault.New(fault.Conflict, fault.BadRequest, "The event stream of this reservation is open already.")
 	}
-	defer close(v.served)
-	defer v.end(endClosed)
-	defer e.close(v.failAll)
 	context.AfterFunc(v.ctx, func() { e.cancel(context.Cause(v.ctx)) })
-	<-e.ctx.Done()
+	e.serve(r, func() {
+		defer close(v.served)
+		defer v.end(endClosed)
+		defer e.close(v.failAll)
+		<-e.ctx.Done()
+	})
 	return nil
 }
 
 // open makes e the one event stream of the reservation.
-func (v *reservation) open(e *events) bool {
+func (v *reservation) open(e *events, w http.ResponseWriter, r *http.Request) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.events != nil || v.ctx.Err() != nil {
 		return false
 	}
 	v.timer.Stop()
-	e.open()
+	e.open(w, r)
 	v.events = e
 	close(v.opened)
 	return true

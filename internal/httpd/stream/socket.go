@@ -39,7 +39,7 @@ type socket struct {
 	ready   chan struct{} // closed once there is a socket, or will be none
 	closed  chan struct{} // closed after the close frames
 
-	writing sync.Mutex // from deciding that a message may be sent until it is
+	writing turn // from deciding that a message may be sent until it is
 
 	inited bool         // by the reader alone
 	acked  atomic.Bool  // operations may begin
@@ -55,7 +55,7 @@ type socket struct {
 // Authorization header, if there is one.
 func (s *Server) ServeSocket(w http.ResponseWriter, r *http.Request, who Caller) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
-	k := &socket{s: s, cancel: cancel, opened: time.Now(), ready: make(chan struct{}), closed: make(chan struct{}), tasks: tasks{limit: s.cfg.Operations}}
+	k := &socket{s: s, cancel: cancel, opened: time.Now(), ready: make(chan struct{}), closed: make(chan struct{}), writing: newTurn(), tasks: tasks{limit: s.cfg.Operations}}
 	k.ctx = auth.WithCurrent(ctx, k.cred.principal.Load)
 	k.cred.set(who)
 	k.timer = time.AfterFunc(never, k.tick)
@@ -100,7 +100,7 @@ func (k *socket) run() {
 	k.end(endBroken)
 	k.tasks.wait()
 	<-k.closed
-	why, _ := context.Cause(k.ctx).(*ending)
+	why := endingOf(k.ctx)
 	k.s.logEnd(k.ctx, "socket closed", slog.String("subprotocol", k.ws.Subprotocol()), slog.Int("code", int(why.code)), slog.String("reason", why.reason),
 		slog.Duration("duration", time.Since(k.opened)), slog.Int("operations", k.tasks.total()))
 }
@@ -149,7 +149,7 @@ func (k *socket) readOne() *ending {
 // receive reads the rest of a message that has begun, for a limited time.
 func (k *socket) receive(r io.Reader) ([]byte, *ending) {
 	_ = k.line.SetReadDeadline(time.Now().Add(k.s.cfg.MessageTime)) // fails only if reading does
-	defer k.line.SetReadDeadline(time.Time{})
+	defer func() { _ = k.line.SetReadDeadline(time.Time{}) }()
 	text, err := io.ReadAll(r)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -199,23 +199,29 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // maxPooled is the size in bytes up to which a buffer is kept for the next message.
 const maxPooled = 64 << 10
 
+func takeBuffer() *bytes.Buffer { return buffers.Get().(*bytes.Buffer) }
+
+func giveBuffer(b *bytes.Buffer) {
+	if b.Cap() <= maxPooled {
+		b.Reset()
+		buffers.Put(b)
+	}
+}
+
 // send sends a message, if the operation that it belongs to still lives, and
 // returns when the client has taken it or is given up.
 func (k *socket) send(t *task, m outgoing) {
-	out := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if out.Cap() <= maxPooled {
-			out.Reset()
-			buffers.Put(out)
-		}
-	}()
+	out := takeBuffer()
+	defer giveBuffer(out)
 	if err := m.writeTo(out); err != nil {
 		k.s.log.ErrorContext(k.ctx, "a message could not be encoded", "error", err)
 		k.end(endInternal)
 		return
 	}
-	k.writing.Lock()
-	defer k.writing.Unlock()
+	if !k.writing.take(k.ctx) {
+		return
+	}
+	defer k.writing.give()
 	if k.ctx.Err() != nil || t != nil && !k.tasks.holds(t) {
 		return
 	}

@@ -1,7 +1,7 @@
 package stream_test
 
 import (
-	"bytes"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -121,6 +121,7 @@ func TestSocket_scripts(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) { w.dial("graphql-transport-ws", nil).play(tt.script) })
 		})
 	}
@@ -164,6 +165,7 @@ func TestSocket_subprotocols(t *testing.T) {
 		"the legacy one":    {"graphql-ws", "graphql-ws", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, httpd.Config{}, func(w *world) {
 				c := w.dial(tt.offered, nil)
 				if got := c.resp.Header.Get("Sec-WebSocket-Protocol"); got != tt.chosen {
@@ -193,6 +195,7 @@ func TestSocket_origins(t *testing.T) {
 		{"https://any.example", "*", 101},
 	} {
 		t.Run(tt.origin+" where "+tt.allowed+" is allowed", func(t *testing.T) {
+			t.Parallel()
 			cfg := httpd.Config{}
 			if tt.allowed != "" {
 				cfg.AllowedOrigins = []string{tt.allowed}
@@ -246,6 +249,7 @@ func TestSocket_frames(t *testing.T) {
 		"1000 a client that leaves":         {send: func(c *client) { c.frame(closeFrame, []byte{3, 232}) }, code: 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, cfg, func(w *world) {
 				c := w.connect("")
 				tt.send(c)
@@ -265,6 +269,7 @@ func TestSocket_frames(t *testing.T) {
 }
 
 func TestSocket_stopsWhatTheClientCompletes(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		c := w.connect("")
 		c.subscribe("s", "subscription{ticks}")
@@ -290,6 +295,7 @@ func TestSocket_stopsWhatTheClientCompletes(t *testing.T) {
 }
 
 func TestSocket_capsOperations(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{Streams: stream.Config{Operations: 2}}, func(w *world) {
 		c := w.connect("")
 		c.subscribe("1", "subscription{ticks}")
@@ -304,28 +310,30 @@ func TestSocket_capsOperations(t *testing.T) {
 }
 
 func TestSocket_capsConnections(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{Streams: stream.Config{Connections: 3, PerPrincipal: 2}}, func(w *world) {
 		w.tokens.set("a", "usr_1")
 		bearer := map[string]string{"Authorization": "Bearer a"}
 		one, two := w.dial("graphql-transport-ws", bearer), w.connect("a")
-		if c := w.dial("graphql-transport-ws", bearer); c.resp.StatusCode != 429 {
+		if c := w.dial("graphql-transport-ws", bearer); c.resp.StatusCode != http.StatusTooManyRequests {
 			t.Errorf("a third socket of one user: status = %d, want 429", c.resp.StatusCode)
 		}
 		c := w.dial("graphql-transport-ws", nil) // counts for its address until it says who it is
-		if c := w.dial("graphql-transport-ws", nil); c.resp.StatusCode != 503 || c.resp.Header.Get("Retry-After") != "1" {
+		if c := w.dial("graphql-transport-ws", nil); c.resp.StatusCode != http.StatusServiceUnavailable || c.resp.Header.Get("Retry-After") != "1" {
 			t.Errorf("a fourth socket: status = %d, Retry-After = %q, want 503 after 1 s", c.resp.StatusCode, c.resp.Header.Get("Retry-After"))
 		}
 		c.send(`{"type":"connection_init","payload":{"authorization":"a"}}`)
 		c.wantClose(1013, "You have 2 open connections, which is the most that one may have.")
 		_, _ = one.conn.Close(), two.conn.Close()
 		synctest.Wait()
-		if c := w.dial("graphql-transport-ws", bearer); c.resp.StatusCode != 101 {
+		if c := w.dial("graphql-transport-ws", bearer); c.resp.StatusCode != http.StatusSwitchingProtocols {
 			t.Errorf("after others have gone: status = %d, want 101", c.resp.StatusCode)
 		}
 	})
 }
 
 func TestSocket_endsWhenIdle(t *testing.T) {
+	t.Parallel()
 	inWorld(t, httpd.Config{Streams: stream.Config{IdleTime: time.Minute}}, func(w *world) {
 		c := w.connect("")
 		c.subscribe("s", "subscription{ticks}")
@@ -338,75 +346,6 @@ func TestSocket_endsWhenIdle(t *testing.T) {
 		c.wantClose(1000, "Idle: no operation and no message.")
 		if after := time.Since(ended); after < time.Minute || after > 2*time.Minute {
 			t.Errorf("the socket ended %v after its last operation, want a minute", after)
-		}
-	})
-}
-
-func TestSocket_slowClientsSlowNobodyElse(t *testing.T) {
-	inWorld(t, httpd.Config{WriteTime: time.Minute}, func(w *world) {
-		quick := w.connect("")
-		quick.subscribe("s", "subscription{ticks}")
-		lively := <-w.opened
-		slow := w.dialSilently()
-		stuck := <-w.opened
-		stuck <- strings.Repeat("x", 1<<20) // nobody reads it
-		synctest.Wait()
-		lively <- 1
-		quick.want(`{"type":"next","id":"s","payload":{"data":{"ticks":1}}}`)
-		select {
-		case stuck <- 2:
-			t.Error("more is taken from the source of a client that does not read")
-		case <-time.After(59 * time.Second):
-		}
-		time.Sleep(10 * time.Second) // past the time that a write may take
-		synctest.Wait()
-		if _, err := slow.conn.Write([]byte("x")); err == nil {
-			t.Error("a client that does not read keeps its socket")
-		}
-	})
-}
-
-// dialSilently returns a client that has subscribed to ticks and then neither
-// reads nor answers.
-func (w *world) dialSilently() *client {
-	w.t.Helper()
-	conn, err := w.ln.dial()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c := &client{w: w, conn: conn}
-	_, _ = conn.Write([]byte("GET /graphql HTTP/1.1\r\nHost: api.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
-		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"))
-	for head := []byte{}; !bytes.HasSuffix(head, []byte("\r\n\r\n")); {
-		var b [1]byte
-		if _, err := conn.Read(b[:]); err != nil {
-			w.t.Fatal(err)
-		}
-		head = append(head, b[0])
-	}
-	c.send(initMessage)
-	if f, err := readFrame(conn); err != nil || string(f.data) != ackMessage {
-		w.t.Fatalf("the server sent %s, %v", f, err)
-	}
-	c.subscribe("s", "subscription{ticks}")
-	return c
-}
-
-func TestSocket_dropsClientsThatAnswerNothing(t *testing.T) {
-	inWorld(t, httpd.Config{}, func(w *world) {
-		c := w.dialSilently()
-		<-w.opened
-		go func() {
-			for { // reads, but does not answer pings
-				if _, err := readFrame(c.conn); err != nil {
-					return
-				}
-			}
-		}()
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if _, err := c.conn.Write([]byte("x")); err == nil {
-			t.Error("a client that answers no ping keeps its socket")
 		}
 	})
 }

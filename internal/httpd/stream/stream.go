@@ -77,13 +77,6 @@ func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Se
 		live: map[connection]string{}, owners: map[string]int{}, reservations: map[string]*reservation{}}, nil
 }
 
-// Connections returns how many connections are open.
-func (s *Server) Connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.live)
-}
-
 // ownerOf names whose connections are counted together: a user's, or those of
 // strangers from one address.
 func ownerOf(ctx context.Context, p *auth.Principal) string {
