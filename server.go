@@ -168,8 +168,8 @@ func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
 }
 
 // handler builds the way of a request: executor, hooks, HTTP.
-func (n *node) handler(a *app) (*httpd.Server, error) {
-	resolver := graph.NewResolver(graph.Domains{Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log})
+func (n *node) handler(a *app, hub *event.Hub) (*httpd.Server, error) {
+	resolver := graph.NewResolver(graph.Domains{Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log}, hub)
 	secret := n.box.Derive("idempotency")
 	hooks := graph.NewHooks(resolver, secret[:])
 	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{
@@ -201,7 +201,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return err
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
-	server, err := n.handler(a)
+	server, err := n.handler(a, feed.Hub)
 	if err != nil {
 		return err
 	}

@@ -129,6 +129,21 @@ func eventFilter(types []event.Type, subjectID *string) event.Filter {
 	return f
 }
 
+func userEventFilter(userID string) event.Filter {
+	return event.Filter{UserID: uid.User(cmp.Or(userID, noID))}
+}
+
+func orderEventFilter(orderID, userID *string) event.Filter {
+	f := event.Filter{Types: event.OrderTypes()}
+	if orderID != nil {
+		f.OrderID = uid.Order(cmp.Or(*orderID, noID))
+	}
+	if userID != nil {
+		f.UserID = uid.User(cmp.Or(*userID, noID))
+	}
+	return f
+}
+
 // actor returns who did it, nil for the system itself.
 func actor(e *event.Event) *string {
 	if e.Actor == "" {

@@ -34,6 +34,18 @@ func (r *queryResolver) EventCursor(ctx context.Context) (*event.Cursor, error) 
 	return &c, err
 }
 
+func (r *subscriptionResolver) Events(ctx context.Context, after *event.Cursor, types []event.Type, subjectID *string) (<-chan *event.Event, error) {
+	return r.follow(ctx, eventFilter(types, subjectID), after)
+}
+
+func (r *subscriptionResolver) UserEvents(ctx context.Context, userID string, after *event.Cursor) (<-chan *event.Event, error) {
+	return r.follow(ctx, userEventFilter(userID), after)
+}
+
+func (r *subscriptionResolver) OrderEvents(ctx context.Context, orderID *string, userID *string, after *event.Cursor) (<-chan *event.Event, error) {
+	return r.follow(ctx, orderEventFilter(orderID, userID), after)
+}
+
 func (r *Resolver) Event() generated.EventResolver { return &eventResolver{r} }
 
 type eventResolver struct{ *Resolver }

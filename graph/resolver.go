@@ -24,14 +24,16 @@ type Resolver struct {
 	orders   *order.Service
 	sessions *session.Service
 	log      *event.Log
+	hub      *event.Hub
 }
 
 // Domains are the use cases behind the schema; all of them are needed.
 type Domains = loader.Reads
 
-// NewResolver returns a Resolver of the use cases.
-func NewResolver(d Domains) *Resolver {
-	return &Resolver{d.Users, d.Products, d.Orders, d.Sessions, d.Log}
+// NewResolver returns a Resolver of the use cases, whose subscriptions follow
+// the hub.
+func NewResolver(d Domains, hub *event.Hub) *Resolver {
+	return &Resolver{d.Users, d.Products, d.Orders, d.Sessions, d.Log, hub}
 }
 
 // NewSchema returns the one executable schema that every transport runs.

@@ -31,6 +31,7 @@ type ResolverRoot interface {
 	OrderItem() OrderItemResolver
 	Product() ProductResolver
 	Query() QueryResolver
+	Subscription() SubscriptionResolver
 	User() UserResolver
 	Viewer() ViewerResolver
 }
@@ -302,6 +303,12 @@ type ComplexityRoot struct {
 		Session    func(childComplexity int) int
 		User       func(childComplexity int) int
 		UserErrors func(childComplexity int) int
+	}
+
+	Subscription struct {
+		Events      func(childComplexity int, after *event.Cursor, types []event.Type, subjectID *string) int
+		OrderEvents func(childComplexity int, orderID *string, userID *string, after *event.Cursor) int
+		UserEvents  func(childComplexity int, userID string, after *event.Cursor) int
 	}
 
 	UpdateProductPayload struct {
@@ -1524,6 +1531,40 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.SignUpPayload.UserErrors(childComplexity), true
 
+	case "Subscription.events":
+		if e.ComplexityRoot.Subscription.Events == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_events_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.Events(childComplexity, args["after"].(*event.Cursor), args["types"].([]event.Type), args["subjectId"].(*string)), true
+	case "Subscription.orderEvents":
+		if e.ComplexityRoot.Subscription.OrderEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_orderEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.OrderEvents(childComplexity, args["orderId"].(*string), args["userId"].(*string), args["after"].(*event.Cursor)), true
+	case "Subscription.userEvents":
+		if e.ComplexityRoot.Subscription.UserEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_userEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.UserEvents(childComplexity, args["userId"].(string), args["after"].(*event.Cursor)), true
+
 	case "UpdateProductPayload.product":
 		if e.ComplexityRoot.UpdateProductPayload.Product == nil {
 			break
@@ -1793,6 +1834,23 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 				Data: buf.Bytes(),
 			}
 		}
+	case ast.Subscription:
+		next := ec._Subscription(ctx, opCtx.Operation.SelectionSet)
+
+		var buf bytes.Buffer
+		return func(ctx context.Context) *graphql.Response {
+			buf.Reset()
+			data := next(ctx)
+
+			if data == nil {
+				return nil
+			}
+			data.MarshalGQL(&buf)
+
+			return &graphql.Response{
+				Data: buf.Bytes(),
+			}
+		}
 
 	default:
 		return graphql.OneShot(graphql.ErrorResponse(ctx, "unsupported GraphQL operation"))
@@ -1911,6 +1969,14 @@ What can be changed. Each mutation is done whole or not at all, and only once un
 ` + "`" + `idempotencyKey` + "`" + ` or, for a request with a single mutation, the HTTP header ` + "`" + `Idempotency-Key` + "`" + `.
 """
 type Mutation
+
+"""
+What can be followed. Each response holds one event; with it comes the extension ` + "`" + `cursor` + "`" + `, the place to go on from, which event
+streams also carry as ` + "`" + `id:` + "`" + `. Give it as ` + "`" + `after` + "`" + `, on any node, and the stream goes on with the event behind it: none is missing and
+none comes twice. Without ` + "`" + `after` + "`" + ` a stream begins with what happens from now on. An event comes only to those who may see it at that
+moment, and a stream ends when its credential does.
+"""
+type Subscription
 `, BuiltIn: false},
 	{Name: "../schema/error.graphqls", Input: `"The errors that a client can meet, in ` + "`" + `UserError.code` + "`" + ` and in ` + "`" + `extensions.code` + "`" + `. The list is closed: a code keeps its meaning."
 enum ErrorCode {
@@ -2082,6 +2148,43 @@ enum ErrorCode {
   signed-in caller.
   """
   eventCursor: Cursor!
+}
+
+extend type Subscription {
+  """
+  The events that the caller may see, as ` + "`" + `Query.events` + "`" + ` shows them: first those behind ` + "`" + `after` + "`" + `, then new ones as they happen. Needs a
+  signed-in caller.
+  """
+  events(
+    "Only events behind this place in the log, such as ` + "`" + `Event.cursor` + "`" + ` or ` + "`" + `Query.eventCursor` + "`" + `; from now on if not given."
+    after: Cursor
+    "Only events of these types; all if none is given."
+    types: [EventType!]
+    "Only events of the object with this id."
+    subjectId: ID
+  ): Event!
+  """
+  The events that concern a user: of the account, its sessions and API keys, and of its orders. Of another user's, only STAFF and ADMIN
+  see any. Needs a signed-in caller.
+  """
+  userEvents(
+    "The id of the user."
+    userId: ID!
+    "Only events behind this place in the log; from now on if not given."
+    after: Cursor
+  ): Event!
+  """
+  The events of orders and of their payments: of one order, of all orders of a user, or, without either, of all orders that the caller
+  may see. Needs a signed-in caller.
+  """
+  orderEvents(
+    "Only events of the order with this id."
+    orderId: ID
+    "Only events of orders of the user with this id."
+    userId: ID
+    "Only events behind this place in the log; from now on if not given."
+    after: Cursor
+  ): Event!
 }
 
 extend type Order {

@@ -14,6 +14,7 @@ package event
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"backplane/internal/uid"
@@ -53,6 +54,14 @@ func Types() []Type {
 		OrderPlaced, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled, OrderRefunded,
 		PaymentRefundRequested,
 	}
+}
+
+// OrderTypes returns the types of events that tell of an order, its payments
+// included.
+func OrderTypes() []Type {
+	return slices.DeleteFunc(Types(), func(t Type) bool {
+		return !strings.HasPrefix(string(t), "order.") && !strings.HasPrefix(string(t), "payment.")
+	})
 }
 
 // Event is one entry of the log.

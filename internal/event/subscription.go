@@ -11,6 +11,7 @@ import (
 type Subscription struct {
 	hub      *Hub
 	filter   Filter
+	audience func() *Audience // of the moment, instead of the filter's; called under a lock of the hub; nil if there is none
 	timeline string
 	wake     chan struct{}
 	stop     func() bool
@@ -30,6 +31,10 @@ const chunk = 256
 // CURSOR_UNKNOWN or CURSOR_EXPIRED. The subscription ends with ctx; it has no
 // goroutine, so nothing is left of it then.
 func (h *Hub) Subscribe(ctx context.Context, after *Cursor, f Filter) (*Subscription, error) {
+	return h.subscribe(ctx, after, f, nil)
+}
+
+func (h *Hub) subscribe(ctx context.Context, after *Cursor, f Filter, audience func() *Audience) (*Subscription, error) {
 	state, err := h.log.State(ctx)
 	if err != nil {
 		return nil, err
@@ -41,7 +46,9 @@ func (h *Hub) Subscribe(ctx context.Context, after *Cursor, f Filter) (*Subscrip
 		}
 		from = *after
 	}
-	s := &Subscription{hub: h, filter: f, timeline: from.Timeline, place: from.Position, wake: make(chan struct{}, 1)}
+	s := &Subscription{
+		hub: h, filter: f, audience: audience, timeline: from.Timeline, place: from.Position, wake: make(chan struct{}, 1),
+	}
 	h.mu.Lock()
 	h.subs[s] = struct{}{}
 	h.mu.Unlock()
@@ -114,6 +121,15 @@ func (s *Subscription) Events(ctx context.Context) iter.Seq2[*Event, error] {
 	}
 }
 
+// wanted is the filter as it is now. The caller holds a lock of the hub.
+func (s *Subscription) wanted() Filter {
+	f := s.filter
+	if s.audience != nil {
+		f.Audience = s.audience()
+	}
+	return f
+}
+
 // take returns what the ring holds for the reader. If the ring begins behind the
 // reader's place, target says how far to read the log.
 func (s *Subscription) take() (events []*Event, target Position, err error) {
@@ -130,9 +146,10 @@ func (s *Subscription) take() (events []*Event, target Position, err error) {
 	if s.place < before {
 		return nil, h.head, nil
 	}
+	wanted := s.wanted()
 	for _, e := range h.ring[s.place-before:] {
 		s.place = e.Cursor.Position
-		if s.filter.Match(e) {
+		if wanted.Match(e) {
 			if events = append(events, e); len(events) == chunk {
 				break
 			}
@@ -149,7 +166,10 @@ func (s *Subscription) replay(ctx context.Context, target Position) ([]*Event, e
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	events, err := s.hub.log.store.Read(ctx, s.filter, Span{After: s.place, Before: target + 1, Limit: chunk})
+	s.hub.mu.RLock()
+	wanted := s.wanted()
+	s.hub.mu.RUnlock()
+	events, err := s.hub.log.store.Read(ctx, wanted, Span{After: s.place, Before: target + 1, Limit: chunk})
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +195,8 @@ func (s *Subscription) replay(ctx context.Context, target Position) ([]*Event, e
 // reader that was there too and wants none of them moves on in its sleep. The
 // caller holds the hub's lock.
 func (s *Subscription) offer(events []*Event, had Position) {
-	if slices.ContainsFunc(events, s.filter.Match) {
+	wanted := s.wanted()
+	if slices.ContainsFunc(events, wanted.Match) {
 		signal(s.wake)
 		return
 	}
