@@ -149,7 +149,7 @@ func (c *cluster) collect(t *testing.T, from event.Cursor, f event.Filter, last 
 		for moves := rand.IntN(20); moves > 0 && from.Position < last; moves-- {
 			events, err := s.Next(n.ctx)
 			if err != nil {
-				break // here too
+				break // the node died meanwhile
 			}
 			got = append(got, events...)
 			from = events[len(events)-1].Cursor
