@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,11 +13,9 @@ import (
 	"backplane/internal/testenv"
 )
 
-// size returns the size of a long test: small for every run, or what the
-// environment says for a soak.
-func size(t *testing.T, small, soak int) int {
-	t.Helper()
-	if os.Getenv("BACKPLANE_TEST_SOAK") != "" {
+// size returns the size of a long test: small for every run, large for a soak.
+func size(small, soak int) int {
+	if testenv.Soak() {
 		return soak
 	}
 	return small
@@ -160,7 +157,7 @@ func TestServer_never_sells_what_it_does_not_have(t *testing.T) {
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
 		s := openShop(t, p, 10, 100, 4)
-		each := size(t, 10, 32) // 64 clients: 640 orders, or 2,048
+		each := size(10, 32) // 64 clients: 640 orders, or 2,048
 		l := s.rush(t.Context(), 64, func(n int) bool { return n < each }, never)
 		if l.refused.Load() == 0 {
 			t.Error("no order was refused: the stock was not scarce")
@@ -174,7 +171,7 @@ func TestServer_loses_no_order_when_it_is_killed(t *testing.T) {
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
 		s := openShop(t, p, 10, 100_000, 4)
-		kills := size(t, 10, 50)
+		kills := size(10, 50)
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Minute, errors.New("the rush did not end"))
 		defer cancel()
 		var over atomic.Bool

@@ -103,7 +103,7 @@ func postgresBin() (string, error) {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("PostgreSQL is %w: no initdb and postgres in PATH or %s", ErrMissing, strings.Join(installs, ", "))
+	return "", fmt.Errorf("%w: no initdb and postgres in PATH or %s", ErrMissing, strings.Join(installs, ", "))
 }
 
 // versionIn returns the first number in a path, or 0.

@@ -57,7 +57,7 @@ func redisBin() (string, error) {
 			return bin, nil
 		}
 	}
-	return "", fmt.Errorf("redis is %w: no redis-server in PATH", ErrMissing)
+	return "", fmt.Errorf("%w: no redis-server in PATH", ErrMissing)
 }
 
 func pingRedis(addr string) error {

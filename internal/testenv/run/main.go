@@ -63,9 +63,9 @@ func run(ctx context.Context, command []string, out io.Writer) (int, error) {
 // that need it try again, and then are left out or fail.
 func servers(out io.Writer) (env []string, stop func()) {
 	kinds := []struct {
-		variable string
-		start    func() (*local.Server, error)
-	}{{local.PostgresURL, local.Postgres}, {local.RedisURL, local.Redis}}
+		name, variable string
+		start          func() (*local.Server, error)
+	}{{"PostgreSQL", local.PostgresURL, local.Postgres}, {"Redis", local.RedisURL, local.Redis}}
 	var started []*local.Server
 	for _, k := range kinds {
 		if os.Getenv(k.variable) != "" {
@@ -73,7 +73,7 @@ func servers(out io.Writer) (env []string, stop func()) {
 		}
 		s, err := k.start()
 		if err != nil {
-			fmt.Fprintln(out, "going on without a server:", err)
+			fmt.Fprintf(out, "going on without %s: %v\n", k.name, err)
 			continue
 		}
 		started, env = append(started, s), append(env, k.variable+"="+s.URL)
