@@ -14,6 +14,7 @@ import (
 	"backplane/internal/auth"
 	"backplane/internal/config"
 	"backplane/internal/httpd"
+	"backplane/internal/httpd/stream"
 	"backplane/internal/operation"
 	"backplane/internal/seed"
 	"backplane/internal/session"
@@ -278,11 +279,18 @@ func operationLimits(l config.Limits) operation.Limits {
 	}
 }
 
+var _ httpd.Expirer = (*session.Service)(nil) // so that streams end with the word that the token has expired
+
 func httpConfig(c config.Config) httpd.Config {
 	return httpd.Config{
 		BodyBytes: int64(c.Limits.BodyBytes), BodyTime: c.Limits.BodyTime, HeaderBytes: c.Limits.HeaderBytes, HeaderTime: c.Limits.HeaderTime,
 		Operations: c.Limits.ConcurrentRequests, Batch: c.Limits.Batch,
-		WriteTime:      c.Limits.RequestTime + 20*time.Second, // the request's own time, and some to send the answer
+		WriteTime: c.Limits.RequestTime + 20*time.Second, // the request's own time, and some to send the answer
+		IdleTime:  c.Limits.IdleTime, DrainTime: c.Limits.DrainTime, QueueTime: c.Limits.QueueTime,
 		AllowedOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies,
+		Streams: stream.Config{
+			Connections: c.Limits.Connections, PerPrincipal: c.Limits.UserConnections, Operations: c.Limits.SocketOperations,
+			MessageBytes: c.Limits.MessageBytes, InitTime: c.Limits.InitTime, IdleTime: c.Limits.SocketIdleTime, KeepAlive: c.Limits.KeepAlive,
+		},
 	}
 }

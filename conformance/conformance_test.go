@@ -1,7 +1,7 @@
 // Package conformance holds the schema and the running server against the tools
-// of others: a public schema linter, Relay's compiler, GraphQL Code Generator
-// and the audit suite of GraphQL over HTTP. They are npm packages, pinned by
-// package-lock.json and run by Node.js.
+// of others: a public schema linter, Relay's compiler, GraphQL Code Generator,
+// the audit suite of GraphQL over HTTP and the clients of its streams. They are
+// npm packages, pinned by package-lock.json and run by Node.js.
 package conformance_test
 
 import (

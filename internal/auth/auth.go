@@ -108,10 +108,23 @@ func With(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, p)
 }
 
-// From returns who is calling, or nil for a stranger.
+// WithCurrent returns a context in which whoever current names is calling at the
+// moment somebody asks: what outlives a request must not go by the rights that
+// its caller had at the start. Current must be cheap and safe for concurrent use.
+func WithCurrent(ctx context.Context, current func() *Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, current)
+}
+
+// From returns who is calling, or nil for a stranger. Under WithCurrent two
+// calls may return different principals.
 func From(ctx context.Context) *Principal {
-	p, _ := ctx.Value(principalKey{}).(*Principal)
-	return p
+	switch p := ctx.Value(principalKey{}).(type) {
+	case *Principal:
+		return p
+	case func() *Principal:
+		return p()
+	}
+	return nil
 }
 
 // Require returns who is calling if its credential covers the scope, else an

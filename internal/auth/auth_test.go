@@ -117,3 +117,20 @@ func TestCallFrom_is_not_for_strangers(t *testing.T) {
 		t.Errorf("the call of a principal is %+v, %v", c, ok)
 	}
 }
+
+func TestFrom_asksWhoIsCallingNow(t *testing.T) {
+	t.Parallel()
+	caller := &Principal{UserID: ada}
+	current := caller
+	ctx := WithCurrent(t.Context(), func() *Principal { return current })
+	if got := From(ctx); got != caller {
+		t.Errorf("From = %v, want the caller", got)
+	}
+	current = nil
+	if got := From(ctx); got != nil {
+		t.Errorf("From after the caller has gone = %v, want nobody", got)
+	}
+	if got := From(t.Context()); got != nil {
+		t.Errorf("From where nobody was said to call = %v, want nobody", got)
+	}
+}

@@ -54,6 +54,14 @@ type Limits struct {
 	ConcurrentRequests int           // GraphQL requests that run at the same time
 	QueueTime          time.Duration // that a request waits to be one of them
 	Batch              int           // operations in one request; 0 refuses arrays
+
+	Connections      int           // sockets and event streams of this node
+	UserConnections  int           // of them, those of one user or, for strangers, of one address
+	SocketOperations int           // that live at once on one socket or single connection
+	MessageBytes     int           // of a message on a socket
+	InitTime         time.Duration // from the upgrade of a socket to its connection_init
+	SocketIdleTime   time.Duration // of a socket without operations and messages
+	KeepAlive        time.Duration // between signs of life on a quiet stream
 }
 
 // LogFormat says how a log record is written.

@@ -37,6 +37,8 @@ func TestFromEnv_Defaults(t *testing.T) {
 			Aliases: 100, RootFields: 30, Directives: 200, Cost: 50_000, Errors: 50, ResponseBytes: 16 << 20, RequestTime: 10 * time.Second,
 			BodyBytes: 1 << 20, HeaderBytes: 32 << 10, HeaderTime: 5 * time.Second, BodyTime: 10 * time.Second,
 			IdleTime: 2 * time.Minute, WriteTime: 30 * time.Second, DrainTime: 10 * time.Second, ConcurrentRequests: 256, QueueTime: time.Second,
+			Connections: 20_000, UserConnections: 2_500, SocketOperations: 100, MessageBytes: 1 << 20,
+			InitTime: 10 * time.Second, SocketIdleTime: 5 * time.Minute, KeepAlive: 15 * time.Second,
 		},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(seal.Key{})); diff != "" {

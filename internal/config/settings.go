@@ -88,6 +88,13 @@ func limits() []setting {
 		span("DRAIN_TIME", "10s", "how long requests in flight may go on once the server stops", func(l *Limits) *time.Duration { return &l.DrainTime }),
 		count("CONCURRENT_REQUESTS", "256", "GraphQL requests that run at the same time", func(l *Limits) *int { return &l.ConcurrentRequests }),
 		span("QUEUE_TIME", "1s", "how long a request waits to be one of them before it is refused", func(l *Limits) *time.Duration { return &l.QueueTime }),
+		count("CONNECTIONS", "20000", "sockets and event streams that are open on this node at the same time", func(l *Limits) *int { return &l.Connections }),
+		count("USER_CONNECTIONS", "2500", "of them, those of one user; for callers who are not signed in, of one address", func(l *Limits) *int { return &l.UserConnections }),
+		count("SOCKET_OPERATIONS", "100", "operations that live at the same time on one socket", func(l *Limits) *int { return &l.SocketOperations }),
+		count("MESSAGE_BYTES", "1048576", "bytes of a message on a socket", func(l *Limits) *int { return &l.MessageBytes }),
+		span("INIT_TIME", "10s", "how long a socket may take to send `connection_init`", func(l *Limits) *time.Duration { return &l.InitTime }),
+		span("SOCKET_IDLE_TIME", "5m", "how long a socket may lie idle, without operations and messages", func(l *Limits) *time.Duration { return &l.SocketIdleTime }),
+		span("KEEP_ALIVE", "15s", "how often a quiet socket or event stream gives a sign of life", func(l *Limits) *time.Duration { return &l.KeepAlive }),
 		{name: "LIMIT_BATCH", fallback: "0", parse: into(func(c *Config) *int { return &c.Limits.Batch }, between(0, 100)),
 			about: "operations that one request may carry in an array; `0` refuses arrays"},
 	}

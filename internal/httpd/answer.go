@@ -4,16 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"net/http"
 	"strconv"
 	"time"
 
-	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"backplane/internal/fault"
+	"backplane/internal/httpd/wire"
 	"backplane/internal/operation"
 	"backplane/internal/telemetry"
 )
@@ -80,70 +79,6 @@ type body struct {
 	Errors gqlerror.List `json:"errors"`
 }
 
-// ran is a GraphQL response of an operation that ran. Its data is JSON already
-// and can be long, so it is copied and not, as encoding/json would, read again.
-type ran struct {
-	Errors     gqlerror.List
-	Data       []byte
-	Extensions map[string]any
-}
-
-func executed(r *graphql.Response) ran { return ran{r.Errors, r.Data, r.Extensions} }
-
-// writeTo writes the response as JSON, errors first, where readers of a log
-// look for them.
-func (a ran) writeTo(out *bytes.Buffer) error {
-	out.WriteByte('{')
-	if len(a.Errors) > 0 {
-		out.WriteString(`"errors":`)
-		if err := encode(out, a.Errors); err != nil {
-			return err
-		}
-		out.WriteByte(',')
-	}
-	out.WriteString(`"data":`)
-	if len(a.Data) == 0 {
-		out.WriteString("null")
-	}
-	out.Write(a.Data)
-	if len(a.Extensions) > 0 {
-		out.WriteString(`,"extensions":`)
-		if err := encode(out, a.Extensions); err != nil {
-			return err
-		}
-	}
-	out.WriteByte('}')
-	return nil
-}
-
-// encode writes v as JSON, in which <, > and & need no escapes.
-func encode(out *bytes.Buffer, v any) error {
-	switch v := v.(type) {
-	case ran:
-		return v.writeTo(out)
-	case []any:
-		return encodeAll(out, v)
-	}
-	enc := json.NewEncoder(out)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("encode answer: %w", err)
-	}
-	out.Truncate(out.Len() - 1) // the encoder ends with a new line
-	return nil
-}
-
-func encodeAll(out *bytes.Buffer, items []any) error {
-	for i, item := range items {
-		out.WriteByte("[,"[min(i, 1)])
-		if err := encode(out, item); err != nil {
-			return err
-		}
-	}
-	out.WriteByte(']')
-	return nil
-}
-
 // refuse answers a request for GraphQL that was not run.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, media mediaType, err error) {
 	refusal := operation.Refuse(err)
@@ -162,7 +97,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, code int, media m
 	h.Set("Cache-Control", "no-store")
 	h.Add("Vary", "Accept")
 	var out bytes.Buffer
-	if err := encode(&out, v); err != nil {
+	if err := wire.Encode(&out, v); err != nil {
 		s.log.ErrorContext(r.Context(), "an answer could not be encoded", "error", err)
 		code = http.StatusInternalServerError
 		out.Reset()

@@ -9,32 +9,59 @@ import (
 
 	"backplane/internal/auth"
 	"backplane/internal/fault"
+	"backplane/internal/httpd/stream"
+	"backplane/internal/httpd/wire"
 )
 
 // authenticate returns the request's context with its caller: a stranger if
 // there is no bearer token, an error if there is one that is not good.
 func (s *Server) authenticate(r *http.Request) (context.Context, error) {
-	ctx := r.Context()
+	who, err := s.caller(r)
+	if err != nil || who.Principal == nil {
+		return r.Context(), err
+	}
+	return auth.With(r.Context(), who.Principal), nil
+}
+
+// caller returns who sends the request, by its Authorization header.
+func (s *Server) caller(r *http.Request) (stream.Caller, error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
-		return ctx, nil
+		return stream.Caller{}, nil
 	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ctx, nil
+	token, ok := wire.Bearer(values[0])
+	switch {
+	case !ok:
+		return stream.Caller{}, nil
+	case len(values) > 1:
+		return stream.Caller{}, errToken()
 	}
-	token = strings.TrimSpace(token)
-	if len(values) > 1 || token == "" || s.deps.Auth == nil {
+	return s.identify(r.Context(), token)
+}
+
+// identify returns who presents the token.
+func (s *Server) identify(ctx context.Context, token string) (stream.Caller, error) {
+	standing := func(ctx context.Context) (*auth.Principal, error) { return s.principal(ctx, token) }
+	p, err := standing(ctx)
+	if err != nil {
+		return stream.Caller{}, err
+	}
+	who := stream.Caller{Principal: p, Standing: standing}
+	if e, ok := s.deps.Auth.(Expirer); ok {
+		who.Expires = e.Expiry(token)
+	}
+	return who, nil
+}
+
+func (s *Server) principal(ctx context.Context, token string) (*auth.Principal, error) {
+	if token == "" || s.deps.Auth == nil {
 		return nil, errToken()
 	}
 	p, err := s.deps.Auth.Authenticate(ctx, token)
-	if err != nil {
-		return nil, err
+	if err == nil && p == nil {
+		err = errToken()
 	}
-	if p == nil {
-		return nil, errToken()
-	}
-	return auth.With(ctx, p), nil
+	return p, err
 }
 
 func errToken() error {

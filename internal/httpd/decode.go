@@ -1,8 +1,6 @@
 package httpd
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -12,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"backplane/internal/fault"
+	"backplane/internal/httpd/wire"
 	"backplane/internal/operation"
 )
 
@@ -94,23 +93,23 @@ func decodeParameter(values url.Values, name string) (map[string]any, error) {
 	if values.Get(name) == "" {
 		return nil, nil
 	}
-	v, err := decodeJSON([]byte(values.Get(name)))
+	v, err := wire.Decode([]byte(values.Get(name)))
 	if err != nil {
 		return nil, err
 	}
-	return objectOrNull(v, name)
+	return wire.Object(v, name)
 }
 
 // decodeBody reads one request, or an array of at most batch.
 func decodeBody(text []byte, batch int) (asked, error) {
-	v, err := decodeJSON(text)
+	v, err := wire.Decode(text)
 	if err != nil {
 		return asked{}, err
 	}
 	items, isArray := v.([]any)
 	switch {
 	case !isArray:
-		req, err := toRequest(v)
+		req, err := wire.Request(v)
 		return asked{requests: []operation.Request{req}}, err
 	case batch == 0:
 		return asked{}, errBad("Arrays of operations are switched off; send one at a time.")
@@ -119,122 +118,9 @@ func decodeBody(text []byte, batch int) (asked, error) {
 	}
 	reqs := make([]operation.Request, len(items))
 	for i, item := range items {
-		if reqs[i], err = toRequest(item); err != nil {
+		if reqs[i], err = wire.Request(item); err != nil {
 			return asked{}, err
 		}
 	}
 	return asked{reqs, true}, nil
-}
-
-func toRequest(v any) (req operation.Request, err error) {
-	params, ok := v.(map[string]any)
-	if !ok {
-		return req, errBad("The request must be a JSON object.")
-	}
-	if req.Query, err = textOrNull(params["query"], "query"); err != nil {
-		return req, err
-	}
-	if req.OperationName, err = textOrNull(params["operationName"], "operationName"); err != nil {
-		return req, err
-	}
-	if req.Variables, err = objectOrNull(params["variables"], "variables"); err != nil {
-		return req, err
-	}
-	req.Extensions, err = objectOrNull(params["extensions"], "extensions")
-	return req, err
-}
-
-func textOrNull(v any, name string) (string, error) {
-	s, ok := v.(string)
-	if !ok && v != nil {
-		return "", errBad("The parameter " + name + " must be text.")
-	}
-	return s, nil
-}
-
-func objectOrNull(v any, name string) (map[string]any, error) {
-	m, ok := v.(map[string]any)
-	if !ok && v != nil {
-		return nil, errBad("The parameter " + name + " must be a JSON object.")
-	}
-	return m, nil
-}
-
-// maxJSONDepth bounds the nesting of a request's JSON.
-const maxJSONDepth = 100
-
-// decodeJSON reads exactly one JSON value, more strictly than encoding/json: in
-// valid UTF-8, with bounded nesting and no name twice in an object, so that no
-// two readers of one body can understand different things. Numbers keep their
-// text. Its errors do not repeat the input.
-func decodeJSON(text []byte) (any, error) {
-	if !utf8.Valid(text) {
-		return nil, errBad("The request is not valid UTF-8.")
-	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	v, err := decodeValue(dec, 0)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errBad("The request has something behind its JSON value.")
-	}
-	return v, nil
-}
-
-func errSyntax() error { return errBad("The request is not valid JSON.") }
-
-func decodeValue(dec *json.Decoder, depth int) (any, error) {
-	tok, err := dec.Token()
-	if err != nil {
-		return nil, errSyntax()
-	}
-	if depth > maxJSONDepth {
-		return nil, errBad("The request's JSON is nested too deeply.")
-	}
-	switch tok {
-	case json.Delim('{'):
-		return decodeObject(dec, depth)
-	case json.Delim('['):
-		return decodeArray(dec, depth)
-	}
-	return tok, nil
-}
-
-func decodeObject(dec *json.Decoder, depth int) (any, error) {
-	obj := map[string]any{}
-	for dec.More() {
-		tok, err := dec.Token()
-		name, ok := tok.(string)
-		if err != nil || !ok {
-			return nil, errSyntax()
-		}
-		if _, twice := obj[name]; twice {
-			return nil, errBad("The request's JSON has an object with the same name twice.")
-		}
-		if obj[name], err = decodeValue(dec, depth+1); err != nil {
-			return nil, err
-		}
-	}
-	return obj, closed(dec)
-}
-
-func decodeArray(dec *json.Decoder, depth int) (any, error) {
-	items := []any{}
-	for dec.More() {
-		v, err := decodeValue(dec, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		items = append(items, v)
-	}
-	return items, closed(dec)
-}
-
-func closed(dec *json.Decoder) error {
-	if _, err := dec.Token(); err != nil {
-		return errSyntax()
-	}
-	return nil
 }

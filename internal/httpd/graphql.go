@@ -8,11 +8,15 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"backplane/internal/fault"
+	"backplane/internal/httpd/wire"
 	"backplane/internal/operation"
 )
 
 // serveGraphQL answers by the GraphQL over HTTP specification.
 func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
+	if s.serveStream(w, r) {
+		return
+	}
 	out, err := negotiate(r)
 	if err != nil {
 		s.refuse(w, r, mediaJSON, err)
@@ -63,7 +67,7 @@ func (c call) answer(ctx context.Context, w http.ResponseWriter, req operation.R
 	case refusal != nil:
 		c.s.write(w, c.r, c.media.refusalStatus(refusal.Stage), c.media, body{Errors: refusal.Errors})
 	default:
-		c.s.write(w, c.r, http.StatusOK, c.media, executed(resp))
+		c.s.write(w, c.r, http.StatusOK, c.media, wire.Executed(resp))
 	}
 }
 
@@ -83,7 +87,7 @@ func (c call) answerAll(ctx context.Context, w http.ResponseWriter, reqs []opera
 		case refusal != nil:
 			bodies[i] = body{Errors: refusal.Errors}
 		default:
-			bodies[i] = executed(resp)
+			bodies[i] = wire.Executed(resp)
 		}
 	}
 	c.s.write(w, c.r, http.StatusOK, mediaJSON, bodies)
@@ -99,9 +103,9 @@ func (c call) run(ctx context.Context, req operation.Request) (*graphql.Response
 	noteOperation(ctx, op)
 	switch {
 	case op.Kind() == ast.Subscription:
-		return nil, nil, fault.New(fault.Invalid, fault.BadRequest, "A subscription needs a transport that streams; this request is answered once.")
+		return nil, nil, fault.New(fault.Invalid, fault.BadRequest, "A subscription needs a transport that streams: a WebSocket, or the media type text/event-stream.")
 	case op.Kind() == ast.Mutation && c.r.Method != http.MethodPost:
-		return nil, nil, errMethod("A mutation must be sent by POST.", http.MethodPost)
+		return nil, nil, errMutationByGet()
 	case c.key != "" && op.Kind() == ast.Mutation && op.RootFields() != 1:
 		return nil, nil, errKeyAmbiguous()
 	case c.key != "" && op.Kind() == ast.Mutation:
@@ -109,6 +113,8 @@ func (c call) run(ctx context.Context, req operation.Request) (*graphql.Response
 	}
 	return c.s.exec.Run(ctx, op), nil, nil
 }
+
+func errMutationByGet() error { return errMethod("A mutation must be sent by POST.", http.MethodPost) }
 
 func idempotencyHeader(r *http.Request) (string, error) {
 	values := r.Header.Values("Idempotency-Key")

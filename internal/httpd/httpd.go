@@ -1,5 +1,6 @@
 // Package httpd owns what answers HTTP: the mux and its middleware, GraphQL
-// over HTTP, GraphiQL, health, and the graceful end of a server.
+// over HTTP, GraphiQL, health, and the graceful end of a server. Sockets and
+// event streams are found here and served by package stream.
 //
 // A request passes a request id, the access log, recovery from panics, headers
 // and compression before it reaches its route. Its size, the time its sender
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"backplane/internal/auth"
+	"backplane/internal/httpd/stream"
 	"backplane/internal/operation"
 )
 
@@ -33,11 +35,13 @@ type Config struct {
 	IdleTime       time.Duration  // between two requests of a connection; default 2 min
 	WriteTime      time.Duration  // to send a response; default 30 s
 	DrainTime      time.Duration  // for requests in flight once the server stops; default 10 s
+	DrainWindow    time.Duration  // of it, over which sockets and event streams are closed; default half
 	Operations     int            // GraphQL requests that run at once; default 256
 	QueueTime      time.Duration  // that a request waits for its turn before SERVER_BUSY; default 1 s
 	Batch          int            // operations in one array; default 0, no arrays
 	AllowedOrigins []string       // whose pages may call from a browser, "*" for all; default none but our own
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; default none
+	Streams        stream.Config  // of sockets and event streams; their WriteTime and MessageTime default to WriteTime and BodyTime
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -63,6 +67,11 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		*d.value = cmp.Or(*d.value, d.fallback)
 	}
+	if c.DrainWindow = cmp.Or(c.DrainWindow, c.DrainTime/2); c.DrainWindow < 0 || c.DrainWindow > c.DrainTime {
+		return c, fmt.Errorf("httpd config: the drain window must be within the drain time of %s, but is %s", c.DrainTime, c.DrainWindow)
+	}
+	c.Streams.WriteTime = cmp.Or(c.Streams.WriteTime, c.WriteTime)
+	c.Streams.MessageTime = cmp.Or(c.Streams.MessageTime, c.BodyTime)
 	return c, nil
 }
 
@@ -73,12 +82,32 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, bearer string) (*auth.Principal, error)
 }
 
-// Deps are what a Server asks others. Nil means: nobody can sign in, always
-// ready, no keys to publish.
+// Expirer is an Authenticator that knows when tokens end. Streams then end with
+// the words that the token has expired; without it they are ended as well, since
+// Authenticate is asked again.
+type Expirer interface {
+	// Expiry returns when a token that Authenticate takes ends, zero if that is
+	// not known.
+	Expiry(bearer string) time.Time
+}
+
+// TicketAuthenticator lets those open an event stream who cannot send headers,
+// such as a browser's EventSource.
+type TicketAuthenticator interface {
+	// AuthenticateTicket returns who shows the ticket, if it was made for the
+	// request, and what to ask later whether that caller may still be served. A
+	// ticket must work again while it lives, since browsers reconnect with it. An
+	// Unauthenticated error means that the ticket is not good.
+	AuthenticateTicket(ctx context.Context, ticket string, req operation.Request) (*auth.Principal, stream.Standing, error)
+}
+
+// Deps are what a Server asks others. Nil means: nobody can sign in, there are
+// no tickets, always ready, no keys to publish.
 type Deps struct {
-	Auth  Authenticator
-	Ready func(ctx context.Context) error // an error says what is missing, in words for an operator
-	JWKS  func() []byte                   // the public keys as a JSON Web Key Set
+	Auth    Authenticator // may be an Expirer
+	Tickets TicketAuthenticator
+	Ready   func(ctx context.Context) error // an error says what is missing, in words for an operator
+	JWKS    func() []byte                   // the public keys as a JSON Web Key Set
 }
 
 // Server serves the API. Make one with New.
@@ -88,6 +117,7 @@ type Server struct {
 	exec     *operation.Executor
 	log      *slog.Logger
 	slots    chan struct{}
+	streams  *stream.Server
 	assets   map[string]asset // of GraphiQL
 	draining atomic.Bool
 	handler  http.Handler
@@ -104,6 +134,9 @@ func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Se
 	}
 	s := &Server{cfg: cfg, deps: deps, exec: exec, log: log, slots: make(chan struct{}, cfg.Operations)}
 	if s.assets, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	if s.streams, err = stream.New(cfg.Streams, exec, stream.Deps{Identify: s.identify, Acquire: s.acquire}, log); err != nil {
 		return nil, err
 	}
 	s.handler, err = s.middleware(s.routes())
@@ -126,8 +159,8 @@ func (s *Server) routes() http.Handler {
 }
 
 // Run serves connections from the listener, which it closes, until ctx is
-// cancelled; then it lets the requests in flight end, for at most DrainTime,
-// and returns nil. It returns an error if it can no longer accept connections.
+// cancelled; then it closes sockets and event streams over the DrainWindow, lets
+// the requests in flight end, for at most DrainTime in all, and returns nil. It returns an error if it can no longer accept connections.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx)) // requests outlive ctx by the drain time
 	defer cancel()
@@ -153,6 +186,15 @@ func (s *Server) drain(base context.Context, srv *http.Server) error {
 	s.draining.Store(true)
 	ctx, cancel := context.WithTimeout(base, s.cfg.DrainTime)
 	defer cancel()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		if err := s.streams.Drain(ctx, s.cfg.DrainWindow); err != nil {
+			s.log.WarnContext(base, "sockets were cut at the end of the drain time", "error", err)
+			s.streams.Close()
+		}
+	}()
+	defer func() { <-drained }()
 	if err := srv.Shutdown(ctx); err != nil {
 		s.log.WarnContext(base, "requests were cut at the end of the drain time", "error", err)
 		_ = srv.Close() // its listener is closed already; what is left to fail is ours to cut

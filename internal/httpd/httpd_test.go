@@ -306,12 +306,12 @@ func TestServer_headers(t *testing.T) {
 			"Access-Control-Allow-Origin": "https://shop.example", "Access-Control-Allow-Credentials": "",
 		}},
 		{"an allowed origin may ask first", "OPTIONS /graphql", "Origin: https://shop.example\nAccess-Control-Request-Method: POST", 204, map[string]string{
-			"Access-Control-Allow-Methods": "GET, POST", "Access-Control-Max-Age": "7200",
+			"Access-Control-Allow-Methods": "GET, POST, PUT, DELETE", "Access-Control-Max-Age": "7200",
 		}},
 		{"another origin may not", "OPTIONS /graphql", "Origin: https://evil.example\nAccess-Control-Request-Method: POST", 405, map[string]string{
 			"Access-Control-Allow-Origin": "", "Vary": "Origin",
 		}},
-		{"a 405 says what is allowed", "PUT /graphql", "", 405, map[string]string{"Allow": "GET, POST"}},
+		{"a 405 says what is allowed", "PATCH /graphql", "", 405, map[string]string{"Allow": "GET, POST"}},
 		{"a mutation by GET says what is allowed", "GET /graphql?query=mutation{touch}", "", 405, map[string]string{"Allow": "POST"}},
 		{"a 401 says how to sign in", "GET /graphql?query={hello}", "Authorization: Bearer bad", 401, map[string]string{"WWW-Authenticate": `Bearer realm="backplane", error="invalid_token"`}},
 		{"keys are public", "GET /.well-known/jwks.json", "", 200, map[string]string{"Cache-Control": "public, max-age=60", "Content-Type": "application/json"}},

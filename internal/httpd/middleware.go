@@ -23,7 +23,20 @@ func (s *Server) middleware(next http.Handler) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up compression: %w", err)
 	}
-	return s.identified(s.logged(s.recovered(s.secured(s.shared(compress(next)))))), nil
+	return s.identified(s.logged(s.recovered(s.secured(s.shared(compressed(compress, next)))))), nil
+}
+
+// compressed compresses answers, but not streams: their events must not wait
+// for one another.
+func compressed(compress func(http.Handler) http.HandlerFunc, next http.Handler) http.Handler {
+	whole := compress(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if wantsSocket(r) || wantsEvents(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		whole(w, r)
+	})
 }
 
 // identified gives the request an id: the client's if it is harmless.
@@ -86,7 +99,7 @@ func (r *recorder) Status() int {
 
 // WriteHeader implements http.ResponseWriter.
 func (r *recorder) WriteHeader(code int) {
-	if r.status == 0 && code >= http.StatusOK {
+	if r.status == 0 && (code >= http.StatusOK || code == http.StatusSwitchingProtocols) {
 		r.status = code
 	}
 	r.ResponseWriter.WriteHeader(code)
@@ -164,8 +177,8 @@ func (s *Server) shared(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		h.Set("Access-Control-Allow-Methods", "GET, POST")
-		h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Idempotency-Key, X-Request-Id")
+		h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
+		h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-GraphQL-Event-Stream-Token, X-Request-Id")
 		h.Set("Access-Control-Max-Age", preflightAge)
 		w.WriteHeader(http.StatusNoContent)
 	})

@@ -16,6 +16,7 @@ type mediaType string
 const (
 	mediaJSON    mediaType = "application/json"                  // statuses say how HTTP went
 	mediaGraphQL mediaType = "application/graphql-response+json" // statuses say how the operation went
+	mediaEvents  mediaType = "text/event-stream"                 // one event per result
 )
 
 // refusalStatus returns the status for a request that was not run. With
@@ -43,7 +44,7 @@ func negotiate(r *http.Request) (mediaType, error) {
 	}
 	if best == "" {
 		return "", httpError{http.StatusNotAcceptable, fault.New(fault.Invalid, fault.BadRequest,
-			"This endpoint answers with application/graphql-response+json or application/json."), nil}
+			"This endpoint answers with application/graphql-response+json, application/json or text/event-stream."), nil}
 	}
 	return best, nil
 }
@@ -62,8 +63,8 @@ func acceptable(part string) (mediaType, float64) {
 		}
 	}
 	switch name {
-	case string(mediaGraphQL):
-		return mediaGraphQL, q
+	case string(mediaGraphQL), string(mediaEvents):
+		return mediaType(name), q
 	case string(mediaJSON), "application/*", "*/*":
 		return mediaJSON, q
 	}

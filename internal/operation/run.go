@@ -74,7 +74,7 @@ func (x *Executor) next(ctx context.Context, responses graphql.ResponseHandler) 
 		}
 		resp.Errors = append(resp.Errors, graphql.GetErrors(ctx)...)
 		resp.Extensions = graphql.GetExtensions(ctx)
-		return resp
+		return progressOnly(resp)
 	})
 }
 

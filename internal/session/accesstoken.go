@@ -91,6 +91,14 @@ func (t *tokens) verify(ctx context.Context, token string) (proof, error) {
 	return p, nil
 }
 
+// expiry returns when a token that was verified ends, zero if it is not
+// remembered.
+func (t *tokens) expiry(token string) time.Time {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.proofs[sha256.Sum256([]byte(token))].until
+}
+
 // check verifies the signature, the algorithm and the claims.
 func (t *tokens) check(ctx context.Context, token string) (proof, error) {
 	var c claims

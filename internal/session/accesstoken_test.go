@@ -39,6 +39,12 @@ func TestAccessToken_saysWhoAndNotWhat(t *testing.T) {
 	if aud, _ := claims["aud"].([]any); len(aud) != 1 || aud[0] != "backplane" || len(claims) != 6 {
 		t.Errorf("claims = %v, want aud backplane, and six in all: no roles", claims)
 	}
+	if got := f.Expiry("unknown"); !got.IsZero() {
+		t.Errorf("Expiry of an unknown token = %s, want none", got)
+	}
+	if got := f.Expiry(tokens.AccessToken); !got.Equal(tokens.ExpiresAt) {
+		t.Errorf("Expiry = %s, want %s", got, tokens.ExpiresAt)
+	}
 	if float64(tokens.ExpiresAt.Unix()) != exp {
 		t.Errorf("ExpiresAt = %s, want that of the token", tokens.ExpiresAt)
 	}

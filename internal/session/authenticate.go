@@ -48,6 +48,12 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 	}
 }
 
+// Expiry returns when an access token ends that Authenticate has just taken;
+// zero for API keys, and if it is not known any more.
+func (s *Service) Expiry(bearer string) time.Time {
+	return s.tokens.expiry(bearer)
+}
+
 func (s *Service) byToken(ctx context.Context, token string) (*auth.Principal, error) {
 	p, err := s.tokens.verify(ctx, token)
 	if err != nil {

@@ -75,7 +75,9 @@ func (s *Schema) Complexity(context.Context, string, string, int, map[string]any
 }
 
 // Exec implements graphql.ExecutableSchema. A subscription yields each item of
-// the []any that its field resolves to.
+// the []any or chan any that its field resolves to; of a channel until it is
+// closed or the operation's context ends. An item may be a Resolver, which runs
+// under the context of its response.
 func (s *Schema) Exec(ctx context.Context) graphql.ResponseHandler {
 	op := graphql.GetOperationContext(ctx)
 	switch op.Operation.Operation {
@@ -106,14 +108,35 @@ func (s *Schema) stream(ctx context.Context, op *graphql.OperationContext) graph
 		graphql.AddError(ctx, err)
 		return nil
 	}
-	rest := items.([]any)
+	next := source(ctx, items)
 	return func(ctx context.Context) *graphql.Response {
-		if len(rest) == 0 {
+		item, ok := next()
+		if !ok {
 			return nil
 		}
-		item := rest[0]
-		rest = rest[1:]
 		return &graphql.Response{Data: s.object(ctx, op, s.ast.Subscription, op.Operation.SelectionSet, Object{f.Name: item})}
+	}
+}
+
+// source returns what yields the items of a subscription.
+func source(ctx context.Context, items any) func() (item any, ok bool) {
+	if ch, live := items.(chan any); live {
+		return func() (item any, ok bool) {
+			select {
+			case item, ok = <-ch:
+				return item, ok
+			case <-ctx.Done():
+				return nil, false
+			}
+		}
+	}
+	rest := items.([]any)
+	return func() (item any, ok bool) {
+		if len(rest) == 0 {
+			return nil, false
+		}
+		item, rest = rest[0], rest[1:]
+		return item, true
 	}
 }
 

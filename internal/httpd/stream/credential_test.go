@@ -1,0 +1,222 @@
+package stream_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"backplane/internal/httpd"
+	"backplane/internal/httpd/stream"
+	"backplane/internal/operation/operationtest"
+)
+
+// whoAsks is an event that says for whom it is resolved.
+var whoAsks = operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { return callerOf(ctx), nil })
+
+func TestSocket_knowsItsCaller(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		w.tokens.set("a", "usr_1")
+		header := w.dial("graphql-transport-ws", map[string]string{"Authorization": "Bearer a"})
+		header.send(initMessage)
+		header.want(ackMessage)
+		for _, c := range []*client{header, w.connect("a")} {
+			c.subscribe("q", "{hello}")
+			c.want(`{"type":"next","id":"q","payload":{"data":{"hello":"hi usr_1"}}}`)
+		}
+		if c := w.dial("graphql-transport-ws", map[string]string{"Authorization": "Bearer bad"}); c.resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("an upgrade with a token that is not good: status = %d, want 401", c.resp.StatusCode)
+		}
+		if c := w.dial("graphql-transport-ws", map[string]string{"Cookie": "Authorization=Bearer a"}); c.resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Errorf("an upgrade with a cookie: status = %d, want 101", c.resp.StatusCode)
+		} else {
+			c.send(initMessage)
+			c.want(ackMessage)
+			c.subscribe("q", "{hello}")
+			c.want(`{"type":"next","id":"q","payload":{"data":{"hello":"hi stranger"}}}`)
+		}
+	})
+}
+
+func TestSocket_endsWithItsCredential(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		happens func(k *tokens)
+		code    int
+		reason  string
+		within  time.Duration
+	}{
+		"when it is revoked":         {func(k *tokens) { k.set("a", "") }, 4403, "The credential is no longer valid.", time.Second},
+		"when it has expired":        {func(k *tokens) { k.expire(time.Now().Add(time.Minute)) }, 4403, "The access token has expired.", time.Minute + time.Second},
+		"when nobody can tell long":  {func(k *tokens) { k.fail(true) }, 1013, "Credentials cannot be checked right now.", 15 * time.Second},
+		"when it is another's token": {func(k *tokens) { k.set("a", "") }, 4403, "The credential is no longer valid.", time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, httpd.Config{}, func(w *world) {
+				w.tokens.set("a", "usr_1")
+				if tt.within > 20*time.Second {
+					tt.happens(w.tokens)
+				}
+				c := w.connect("a")
+				c.subscribe("s", "subscription{ticks}")
+				<-w.opened
+				at := time.Now()
+				tt.happens(w.tokens)
+				c.wantClose(tt.code, tt.reason)
+				if took := time.Since(at); took > tt.within {
+					t.Errorf("the socket ended after %v, want at most %v", took, tt.within)
+				}
+			})
+		})
+	}
+}
+
+func TestSocket_outlivesShortDoubts(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		w.tokens.set("a", "usr_1")
+		c := w.connect("a")
+		for range 3 {
+			w.tokens.fail(true)
+			time.Sleep(9 * time.Second)
+			w.tokens.fail(false)
+			time.Sleep(time.Second)
+		}
+		c.wantNothing()
+	})
+}
+
+func TestSocket_takesANewTokenWithoutLosingStreams(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		w.tokens.set("a", "usr_1")
+		w.tokens.set("b", "usr_1")
+		w.tokens.expire(time.Now().Add(time.Minute))
+		c := w.connect("a")
+		c.subscribe("s", "subscription{ticks}")
+		source := <-w.opened
+		until := time.Now().Add(time.Hour)
+		w.tokens.expire(until)
+		c.send(`{"type":"ping","payload":{"authorization":"Bearer b"}}`)
+		c.want(fmt.Sprintf(`{"type":"pong","payload":{"expiresAt":%q}}`, until.UTC().Format(time.RFC3339)))
+		w.tokens.set("a", "") // its session may end now
+		time.Sleep(30 * time.Minute)
+		source <- 1
+		c.want(`{"type":"next","id":"s","payload":{"data":{"ticks":1}}}`)
+		c.wantClose(4403, "The access token has expired.")
+		if late := time.Since(until); late < 0 || late > time.Second {
+			t.Errorf("the socket ended %v after its second token, want at once", late)
+		}
+	})
+}
+
+func TestSocket_takesNoTokenOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		w.tokens.set("a", "usr_1")
+		w.tokens.set("b", "usr_2")
+		c := w.connect("a")
+		c.send(`{"type":"ping","payload":{"authorization":"b"}}`)
+		c.wantClose(4403, "The new token belongs to another user.")
+	})
+}
+
+func TestSocket_goesByTheRightsOfTheMoment(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		c := w.connect("")
+		w.tokens.set("a", "usr_1")
+		c.subscribe("s", "subscription{ticks}")
+		source := <-w.opened
+		source <- whoAsks
+		c.want(`{"type":"next","id":"s","payload":{"data":{"ticks":"stranger"}}}`)
+		c.send(`{"type":"ping","payload":{"authorization":"a"}}`) // a stranger may become somebody
+		c.want(`{"type":"pong","payload":{"expiresAt":null}}`)
+		source <- whoAsks
+		c.want(`{"type":"next","id":"s","payload":{"data":{"ticks":"usr_1"}}}`)
+	})
+}
+
+func TestSocket_looksAtItsCredentialNowAndThen(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{Streams: stream.Config{CheckTime: time.Second}}, func(w *world) {
+		w.tokens.set("a", "usr_1")
+		w.connect("a")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		w.tokens.mu.Lock()
+		defer w.tokens.mu.Unlock()
+		if w.tokens.asked < 59 || w.tokens.asked > 62 {
+			t.Errorf("a socket looked at its credential %d times in a minute, want once a second", w.tokens.asked)
+		}
+	})
+}
+
+func TestEvents_endWithTheirCredential(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		token, ticket string
+		happens       func(k *tokens)
+		want          string
+	}{
+		"revoked": {token: "a", happens: func(k *tokens) { k.set("a", "") }, want: "The credential is no longer valid."},
+		"expired": {token: "a", happens: func(k *tokens) { k.expire(time.Now()) }, want: ""},
+		"ticket":  {ticket: "a", happens: func(k *tokens) { k.set("a", "") }, want: "The credential is no longer valid."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, httpd.Config{}, func(w *world) {
+				w.tokens.set("a", "usr_1")
+				if name == "expired" {
+					w.tokens.expire(time.Now().Add(time.Minute))
+					tt.want = "The access token has expired."
+				}
+				headers, target := map[string]string{"Accept": "text/event-stream"}, "/graphql?query=subscription{ticks}"
+				if tt.token != "" {
+					headers["Authorization"] = "Bearer " + tt.token
+				} else {
+					target += "&ticket=" + tt.ticket
+				}
+				resp := w.request("GET", target, headers, "")
+				body := bufio.NewReader(resp.Body)
+				wantEvents(w.t, body, ":")
+				source := <-w.opened
+				source <- whoAsks
+				wantEvents(w.t, body, "event: next\ndata: {\"data\":{\"ticks\":\"usr_1\"}}")
+				tt.happens(w.tokens)
+				for block := ":"; block == ":"; {
+					block, _ = readEvent(body)
+					if want := `event: next` + "\n" + `data: {"errors":[{"message":"` + tt.want + `","extensions":{"code":"UNAUTHENTICATED"}}]}`; block != ":" && block != want {
+						t.Errorf("the stream ended with\n%s\nwant\n%s", block, want)
+					}
+				}
+				wantEvents(w.t, body, "event: complete\ndata: ")
+				if block, err := readEvent(body); err == nil {
+					t.Errorf("after complete came %q", block)
+				}
+			})
+		})
+	}
+}
+
+func TestEvents_refuseWhoIsNotKnown(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		w.tokens.set("a", "usr_1")
+		for target, headers := range map[string]map[string]string{
+			"/graphql?query=subscription{ticks}":            {"Authorization": "Bearer bad"},
+			"/graphql?query=subscription{ticks}&ticket=bad": {},
+			"/graphql?query=subscription{tocks}&ticket=a":   {}, // a ticket is for one document
+		} {
+			headers["Accept"] = "text/event-stream"
+			if resp := w.request("GET", target, headers, ""); resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("GET %s: status = %d, want 401", target, resp.StatusCode)
+			}
+		}
+	})
+}

@@ -1,0 +1,290 @@
+package stream
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"backplane/internal/auth"
+	"backplane/internal/httpd/wire"
+	"backplane/internal/operation"
+)
+
+// events is an event stream on its way to a client.
+type events struct {
+	s      *Server
+	out    tail
+	ctx    context.Context // its cause is the ending
+	cancel context.CancelCauseFunc
+	cred   *credential
+	timer  *time.Timer
+	opened time.Time
+	conn   net.Conn // ours alone; nil if the server writes the answer
+
+	writing turn // guards what follows, and the writer
+	over    bool // nothing more may be written
+	beatAt  time.Time
+	quiet   func() (cursor string) // what a keep-alive may tell; nil for nothing
+}
+
+// Allow returns why an operation that could run must not, nil if it may.
+type Allow func(*operation.Operation) error
+
+// ServeEvents answers with an event stream of the operation's results (distinct
+// connections mode). The stream may outlive the call. An error means that nothing
+// was answered, and the caller must. What is wrong with the document is said in
+// the stream, since browsers show the page nothing of another answer; allow may
+// refuse the operation by other rules.
+func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request, who Caller, req operation.Request, allow Allow) error {
+	cred := new(credential)
+	cred.set(who)
+	e := s.newEvents(r, cred)
+	op, refusal := s.exec.Prepare(e.ctx, resumed(r, req))
+	if refusal == nil {
+		if err := allow(op); err != nil {
+			return err
+		}
+	}
+	if err := s.admit(e, ownerOf(e.ctx, who.Principal)); err != nil {
+		return err
+	}
+	e.open(w, r)
+	e.serve(r, func() {
+		defer s.leave(e)
+		e.performOne(op, refusal)
+	})
+	return nil
+}
+
+// performOne runs the one operation of the stream, from beginning to end.
+func (e *events) performOne(op *operation.Operation, refusal *operation.Refusal) {
+	t := &task{ctx: e.ctx, cancel: func() {}}
+	e.writing.hold()
+	e.quiet = t.untold
+	e.writing.give()
+	defer e.close(func(errs gqlerror.List) { e.fail(t, errs) })
+	if refusal != nil {
+		e.fail(t, refusal.Errors)
+		return
+	}
+	e.s.perform(t, op, e)
+}
+
+// resumed returns the request with the cursor of Last-Event-ID as its variable
+// after. A browser that reconnects sends the variables of its first request
+// again; the header is always younger.
+func resumed(r *http.Request, req operation.Request) operation.Request {
+	last := r.Header.Get("Last-Event-ID")
+	if last == "" {
+		return req
+	}
+	variables := map[string]any{}
+	maps.Copy(variables, req.Variables)
+	variables["after"] = last
+	req.Variables = variables
+	return req
+}
+
+func (s *Server) newEvents(r *http.Request, cred *credential) *events {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
+	e := &events{s: s, cancel: cancel, cred: cred, opened: time.Now(), writing: newTurn()}
+	e.ctx = auth.WithCurrent(ctx, cred.principal.Load)
+	return e
+}
+
+// open sends the head of the answer, with a comment that makes proxies pass it on.
+func (e *events) open(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("Cache-Control", "no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	h.Add("Vary", "Accept")
+	if e.conn = detach(w, r); e.conn != nil {
+		e.out = chunks{e.conn}
+	} else {
+		e.out = answer{w, http.NewResponseController(w)}
+		w.WriteHeader(http.StatusOK)
+	}
+	e.writing.hold()
+	e.timer = time.AfterFunc(never, e.tick)
+	e.flush([]byte(":\n\n"))
+	e.writing.give()
+	e.schedule()
+}
+
+// serve runs what fills the stream until the client goes: at once and without
+// the request, if the connection is ours, else before it returns.
+func (e *events) serve(r *http.Request, fill func()) {
+	guarded := func() {
+		defer e.cancel(nil)
+		e.s.guarded(e.ctx, e, fill)
+	}
+	if e.conn == nil {
+		defer context.AfterFunc(r.Context(), func() { e.cancel(nil) })()
+		guarded()
+		return
+	}
+	go func() {
+		awaitHangUp(e.conn)
+		e.cancel(nil)
+	}()
+	go guarded()
+}
+
+// end implements connection.
+func (e *events) end(why *ending) { e.cancel(why) }
+
+// close says why the stream ends, if we end it, and writes nothing after that.
+func (e *events) close(tell func(gqlerror.List)) {
+	why := endingOf(e.ctx)
+	switch {
+	case why == nil:
+	case why.fault != nil:
+		tell(operation.Refuse(why.fault).Errors)
+	default:
+		e.comment(why.reason)
+	}
+	e.writing.hold()
+	e.over = true
+	_ = e.out.Close() // what fails here is the connection
+	e.writing.give()
+	e.timer.Stop()
+	reason := ""
+	if why != nil {
+		reason = why.reason
+	}
+	e.s.logEnd(e.ctx, "event stream closed", slog.String("reason", reason), slog.Duration("duration", time.Since(e.opened)))
+}
+
+// comment asks the client to come again, and tells people why.
+func (e *events) comment(reason string) {
+	e.writing.hold()
+	defer e.writing.give()
+	e.flush([]byte("retry: " + strconv.FormatInt(retryTime.Milliseconds(), 10) + "\n: " + reason + "\n\n"))
+}
+
+// next implements sink.
+func (e *events) next(t *task, resp *graphql.Response) {
+	cursor, only := operation.Cursor(resp)
+	if !only {
+		e.event("next", cursor, wire.Executed(resp))
+	}
+	t.reach(cursor, only)
+}
+
+// fail implements sink.
+func (e *events) fail(t *task, errs gqlerror.List) {
+	e.event("next", "", map[string]any{"errors": errs})
+	e.complete(t)
+}
+
+// complete implements sink.
+func (e *events) complete(*task) { e.event("complete", "", nil) }
+
+// event writes one event. One without data has an empty line of it, without
+// which browsers drop the event.
+func (e *events) event(name, id string, data any) {
+	out := takeBuffer()
+	defer giveBuffer(out)
+	out.WriteString("event: " + name + "\n")
+	if storable(id) {
+		out.WriteString("id: " + id + "\n")
+	}
+	out.WriteString("data: ")
+	start := out.Len()
+	if data != nil {
+		if err := wire.Encode(out, data); err != nil {
+			e.s.log.ErrorContext(e.ctx, "an event could not be encoded", "error", err)
+			e.end(endInternal)
+			return
+		}
+	}
+	oneLine(out.Bytes()[start:])
+	out.WriteString("\n\n")
+	e.writing.hold()
+	defer e.writing.give()
+	e.flush(out.Bytes())
+}
+
+// storable reports whether a cursor can be the id of an event.
+func storable(id string) bool { return id != "" && !strings.ContainsAny(id, "\r\n\x00") }
+
+// oneLine makes spaces of the line breaks in JSON, which are only between its tokens.
+func oneLine(text []byte) {
+	for i, c := range text {
+		if c == '\n' || c == '\r' {
+			text[i] = ' '
+		}
+	}
+}
+
+// flush sends text. A client that does not take it in time loses its stream. The
+// caller has the turn.
+func (e *events) flush(text []byte) {
+	if e.over {
+		return
+	}
+	now := time.Now()
+	e.beatAt = now.Add(e.s.cfg.KeepAlive)
+	err := e.out.SetWriteDeadline(now.Add(e.s.cfg.WriteTime))
+	if err == nil {
+		_, err = e.out.Write(text)
+	}
+	if err != nil {
+		e.over = true
+		e.cancel(endDead)
+	}
+}
+
+// tick looks at the credential and keeps a quiet stream alive.
+func (e *events) tick() {
+	e.s.guarded(e.ctx, e, func() {
+		if why := e.cred.check(e.ctx, e.s.cfg.CheckTime); why != nil {
+			e.end(why)
+			return
+		}
+		e.beat()
+		e.schedule()
+	})
+}
+
+// beat sends a sign of life if it is time to: how far a quiet subscription has
+// come, which a client keeps as if it came with an event, or else a comment.
+func (e *events) beat() {
+	if !e.writing.try() {
+		return // what is being written is a sign of life
+	}
+	defer e.writing.give()
+	if time.Now().Before(e.beatAt) {
+		return
+	}
+	if e.quiet != nil {
+		if cursor := e.quiet(); storable(cursor) {
+			e.flush([]byte("id: " + cursor + "\n\n"))
+			return
+		}
+	}
+	e.flush([]byte(":\n\n"))
+}
+
+func (e *events) schedule() {
+	due := time.Now().Add(e.s.cfg.KeepAlive)
+	if e.writing.try() {
+		due = e.beatAt
+		e.writing.give()
+	}
+	if at, ok := e.cred.next(e.s.cfg.CheckTime); ok && at.Before(due) {
+		due = at
+	}
+	if e.ctx.Err() == nil {
+		e.timer.Reset(max(time.Until(due), time.Millisecond))
+	}
+}

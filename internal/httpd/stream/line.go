@@ -1,0 +1,84 @@
+package stream
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Sizes of a socket's buffers in bytes. Those of net/http, 4 KiB each, would be
+// a third of what an idle socket takes. Most messages of clients are short, and
+// most events fit the second.
+const (
+	readBuffer  = 512
+	writeBuffer = 2048
+)
+
+// line is the connection below a socket. It notes when it last heard of the
+// client, and gives up writing to one that does not read.
+type line struct {
+	net.Conn
+	writeTime time.Duration
+	heard     atomic.Int64 // Unix time in nanoseconds
+}
+
+// Read implements net.Conn.
+func (l *line) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if n > 0 {
+		l.heard.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (l *line) Write(b []byte) (int, error) {
+	if err := l.SetWriteDeadline(time.Now().Add(l.writeTime)); err != nil {
+		return 0, err
+	}
+	return l.Conn.Write(b)
+}
+
+func (l *line) silentSince() time.Time { return time.Unix(0, l.heard.Load()) }
+
+// lineWriter is a response writer whose connection, once hijacked, is a line
+// with small buffers.
+type lineWriter struct {
+	http.ResponseWriter
+	writeTime time.Duration
+	line      *line
+}
+
+// Hijack implements http.Hijacker.
+func (w *lineWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.line = &line{Conn: conn, writeTime: w.writeTime}
+	w.line.heard.Store(time.Now().UnixNano())
+	in := bufio.NewReaderSize(w.line, max(readBuffer, rw.Reader.Buffered()))
+	if n := rw.Reader.Buffered(); n > 0 { // the client has not waited for our answer
+		early, _ := rw.Peek(n) // cannot fail: they are there
+		in.Reset(&earlyReader{early, w.line})
+		_, _ = in.Peek(n) // so that they count as buffered, which is what Accept takes over
+	}
+	return w.line, bufio.NewReadWriter(in, bufio.NewWriterSize(w.line, writeBuffer)), nil
+}
+
+// earlyReader reads what was received before the socket was one, then the rest.
+type earlyReader struct {
+	early []byte
+	rest  net.Conn
+}
+
+func (r *earlyReader) Read(b []byte) (int, error) {
+	if len(r.early) == 0 {
+		return r.rest.Read(b)
+	}
+	n := copy(b, r.early)
+	r.early = r.early[n:]
+	return n, nil
+}

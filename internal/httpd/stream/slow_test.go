@@ -1,0 +1,82 @@
+package stream_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"backplane/internal/httpd"
+)
+
+func TestSocket_slowClientsSlowNobodyElse(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{WriteTime: time.Minute}, func(w *world) {
+		quick := w.connect("")
+		quick.subscribe("s", "subscription{ticks}")
+		lively := <-w.opened
+		slow := w.dialSilently()
+		stuck := <-w.opened
+		stuck <- strings.Repeat("x", 1<<20) // nobody reads it
+		synctest.Wait()
+		lively <- 1
+		quick.want(`{"type":"next","id":"s","payload":{"data":{"ticks":1}}}`)
+		select {
+		case stuck <- 2:
+			t.Error("more is taken from the source of a client that does not read")
+		case <-time.After(59 * time.Second):
+		}
+		time.Sleep(10 * time.Second) // past the time that a write may take
+		synctest.Wait()
+		if _, err := slow.conn.Write([]byte("x")); err == nil {
+			t.Error("a client that does not read keeps its socket")
+		}
+	})
+}
+
+// dialSilently returns a client that has subscribed to ticks and then neither
+// reads nor answers.
+func (w *world) dialSilently() *client {
+	w.t.Helper()
+	conn, err := w.ln.dial()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c := &client{w: w, conn: conn}
+	_, _ = conn.Write([]byte("GET /graphql HTTP/1.1\r\nHost: api.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"))
+	for head := []byte{}; !bytes.HasSuffix(head, []byte("\r\n\r\n")); {
+		var b [1]byte
+		if _, err := conn.Read(b[:]); err != nil {
+			w.t.Fatal(err)
+		}
+		head = append(head, b[0])
+	}
+	c.send(initMessage)
+	if f, err := readFrame(conn); err != nil || string(f.data) != ackMessage {
+		w.t.Fatalf("the server sent %s, %v", f, err)
+	}
+	c.subscribe("s", "subscription{ticks}")
+	return c
+}
+
+func TestSocket_dropsClientsThatAnswerNothing(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		c := w.dialSilently()
+		<-w.opened
+		go func() {
+			for { // reads, but does not answer pings
+				if _, err := readFrame(c.conn); err != nil {
+					return
+				}
+			}
+		}()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if _, err := c.conn.Write([]byte("x")); err == nil {
+			t.Error("a client that answers no ping keeps its socket")
+		}
+	})
+}

@@ -1,0 +1,258 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/coder/websocket"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"backplane/internal/auth"
+	"backplane/internal/operation"
+)
+
+// socket is a WebSocket. One goroutine reads it, one runs for each operation,
+// and a timer does the rest.
+type socket struct {
+	s       *Server
+	ws      *websocket.Conn
+	line    *line
+	dialect *dialect
+	ctx     context.Context // of all operations; its cause is the ending
+	cancel  context.CancelCauseFunc
+	cred    credential
+	tasks   tasks
+	opened  time.Time
+	timer   *time.Timer
+	ending  sync.Once
+	ready   chan struct{} // closed once there is a socket, or will be none
+	closed  chan struct{} // closed after the close frames
+
+	writing turn // from deciding that a message may be sent until it is
+
+	inited bool         // by the reader alone
+	acked  atomic.Bool  // operations may begin
+	used   atomic.Int64 // Unix time in nanoseconds of the last message
+
+	ticking  sync.Mutex
+	nextBeat time.Time
+}
+
+// ServeSocket makes a WebSocket of the request, or refuses to by an error that
+// the caller must answer with. It returns at once: the socket lives on without
+// the request. Whoever calls has checked the origin, and knows the caller by the
+// Authorization header, if there is one.
+func (s *Server) ServeSocket(w http.ResponseWriter, r *http.Request, who Caller) error {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
+	k := &socket{s: s, cancel: cancel, opened: time.Now(), ready: make(chan struct{}), closed: make(chan struct{}), writing: newTurn(), tasks: tasks{limit: s.cfg.Operations}}
+	k.ctx = auth.WithCurrent(ctx, k.cred.principal.Load)
+	k.cred.set(who)
+	k.timer = time.AfterFunc(never, k.tick)
+	defer close(k.ready)
+	if err := s.admit(k, ownerOf(ctx, who.Principal)); err != nil {
+		k.abandon()
+		return err
+	}
+	lw := &lineWriter{ResponseWriter: w, writeTime: s.cfg.WriteTime}
+	ws, err := websocket.Accept(lw, r, &websocket.AcceptOptions{Subprotocols: []string{transportWS.name, legacyWS.name}, InsecureSkipVerify: true})
+	if err != nil { // and is answered
+		k.abandon()
+		s.leave(k)
+		return nil
+	}
+	k.ws, k.line = ws, lw.line
+	k.start()
+	return nil
+}
+
+// never is a time that a timer which is not yet set waits.
+const never = 365 * 24 * time.Hour
+
+// abandon gives up a socket that was not to be.
+func (k *socket) abandon() {
+	k.cancel(nil)
+	k.timer.Stop()
+}
+
+func (k *socket) start() {
+	k.ws.SetReadLimit(int64(k.s.cfg.MessageBytes))
+	k.touch()
+	k.nextBeat = k.opened.Add(k.s.cfg.KeepAlive)
+	k.schedule()
+	go k.run()
+}
+
+// run reads until the socket ends, then waits for what belongs to it.
+func (k *socket) run() {
+	defer k.s.leave(k)
+	k.s.guarded(k.ctx, k, k.serve)
+	k.end(endBroken)
+	k.tasks.wait()
+	<-k.closed
+	why := endingOf(k.ctx)
+	k.s.logEnd(k.ctx, "socket closed", slog.String("subprotocol", k.ws.Subprotocol()), slog.Int("code", int(why.code)), slog.String("reason", why.reason),
+		slog.Duration("duration", time.Since(k.opened)), slog.Int("operations", k.tasks.total()))
+}
+
+func (k *socket) serve() {
+	switch name := k.ws.Subprotocol(); {
+	case strings.EqualFold(name, transportWS.name):
+		k.dialect = &transportWS
+	case strings.EqualFold(name, legacyWS.name):
+		k.dialect = &legacyWS
+	default:
+		k.end(endProtocol)
+		return
+	}
+	for k.ctx.Err() == nil {
+		if why := k.readOne(); why != nil {
+			k.end(why)
+			return
+		}
+	}
+}
+
+// readOne waits for a message and handles it.
+func (k *socket) readOne() *ending {
+	kind, r, err := k.ws.Reader(context.Background())
+	if err != nil {
+		return lost(err)
+	}
+	text, why := k.receive(r)
+	switch {
+	case why != nil:
+		return why
+	case kind != websocket.MessageText:
+		return invalid("Messages must be text.")
+	case !utf8.Valid(text):
+		return endNoText
+	}
+	k.touch()
+	m, why := decodeMessage(text)
+	if why != nil {
+		return why
+	}
+	return k.dialect.handle(k, m)
+}
+
+// receive reads the rest of a message that has begun, for a limited time.
+func (k *socket) receive(r io.Reader) ([]byte, *ending) {
+	_ = k.line.SetReadDeadline(time.Now().Add(k.s.cfg.MessageTime)) // fails only if reading does
+	defer func() { _ = k.line.SetReadDeadline(time.Time{}) }()
+	text, err := io.ReadAll(r)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, endSlow
+	case err != nil:
+		return nil, lost(err)
+	}
+	return text, nil
+}
+
+// lost is the ending of a socket that cannot be read. If the client did not
+// close it and the line is not cut, it broke the protocol below ours.
+func lost(err error) *ending {
+	_, cut := errors.AsType[net.Error](err)
+	switch {
+	case cut || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe):
+		return endGone
+	case websocket.CloseStatus(err) != -1:
+		return endClosed
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return &ending{code: websocket.StatusMessageTooBig, reason: "The message is too long."}
+	}
+	return endBroken
+}
+
+func (k *socket) touch() { k.used.Store(time.Now().UnixNano()) }
+
+// end implements connection.
+func (k *socket) end(why *ending) {
+	k.ending.Do(func() {
+		k.cancel(why)
+		k.timer.Stop()
+		go func() {
+			defer close(k.closed)
+			if <-k.ready; k.ws == nil {
+				return
+			}
+			if why.code == websocket.StatusAbnormalClosure { // which no frame can carry
+				_ = k.ws.CloseNow() // nobody is there to answer
+				return
+			}
+			_ = k.ws.Close(why.code, why.reason) // waits seconds at most; what fails here is the client's doing
+		}()
+	})
+}
+
+// buffers are for messages on their way out.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooled is the size in bytes up to which a buffer is kept for the next message.
+const maxPooled = 64 << 10
+
+func takeBuffer() *bytes.Buffer { return buffers.Get().(*bytes.Buffer) }
+
+func giveBuffer(b *bytes.Buffer) {
+	if b.Cap() <= maxPooled {
+		b.Reset()
+		buffers.Put(b)
+	}
+}
+
+// send sends a message, if the operation that it belongs to still lives, and
+// returns when the client has taken it or is given up.
+func (k *socket) send(t *task, m outgoing) {
+	out := takeBuffer()
+	defer giveBuffer(out)
+	if err := m.writeTo(out); err != nil {
+		k.s.log.ErrorContext(k.ctx, "a message could not be encoded", "error", err)
+		k.end(endInternal)
+		return
+	}
+	if !k.writing.take(k.ctx) {
+		return
+	}
+	defer k.writing.give()
+	if k.ctx.Err() != nil || t != nil && !k.tasks.holds(t) {
+		return
+	}
+	if err := k.ws.Write(context.Background(), websocket.MessageText, out.Bytes()); err != nil {
+		k.end(endDead)
+	}
+}
+
+// next implements sink.
+func (k *socket) next(t *task, resp *graphql.Response) {
+	cursor, only := operation.Cursor(resp)
+	if !only {
+		k.send(t, result(k.dialect.next, t, resp))
+	}
+	t.reach(cursor, only)
+}
+
+// fail implements sink.
+func (k *socket) fail(t *task, errs gqlerror.List) {
+	if k.tasks.remove(t) {
+		k.send(nil, outgoing{k.dialect.fail, t.id, k.dialect.errors(errs)})
+	}
+}
+
+// complete implements sink. The id is free before the client can know.
+func (k *socket) complete(t *task) {
+	if k.tasks.remove(t) {
+		k.send(nil, outgoing{kind: k.dialect.complete, id: t.id})
+	}
+}

@@ -1,0 +1,202 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/operation"
+)
+
+// task is a live operation of a connection.
+type task struct {
+	id     string
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	cursor string // reached without an event and not yet told to the client
+}
+
+// reach notes the cursor of a response; only says that it carries no event, so
+// that the client is to hear of it when there is time.
+func (t *task) reach(cursor string, only bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cursor = ""
+	if only {
+		t.cursor = cursor
+	}
+}
+
+// untold returns the cursor that the client has not heard of, once.
+func (t *task) untold() (cursor string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cursor, t.cursor = t.cursor, ""
+	return cursor
+}
+
+// errDuplicate says that the id of an operation is that of a live one.
+var errDuplicate = errors.New("operation exists")
+
+// tasks are the live operations of a connection, by id.
+type tasks struct {
+	limit int
+
+	mu    sync.Mutex
+	live  map[string]*task
+	over  bool
+	count int // of all there ever were
+	ended sync.WaitGroup
+}
+
+// begin adds an operation, whose goroutine must call done in the end. Its error
+// is errDuplicate or LIMIT_REACHED.
+func (ts *tasks) begin(ctx context.Context, id string) (*task, error) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	switch {
+	case ts.over:
+		return nil, context.Canceled
+	case ts.live[id] != nil:
+		return nil, errDuplicate
+	case len(ts.live) >= ts.limit:
+		return nil, fault.New(fault.Exhausted, fault.LimitReached, "This connection has %d live operations, which is the most that one may have.", ts.limit)
+	}
+	t := &task{id: id}
+	t.ctx, t.cancel = context.WithCancel(ctx)
+	if ts.live == nil {
+		ts.live = map[string]*task{}
+	}
+	ts.live[id] = t
+	ts.count++
+	ts.ended.Add(1)
+	return t, nil
+}
+
+// remove makes room for another operation of the same id. It reports false if
+// the client or somebody else was faster: then nothing more is to be sent.
+func (ts *tasks) remove(t *task) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.live[t.id] != t {
+		return false
+	}
+	delete(ts.live, t.id)
+	return true
+}
+
+// stop ends the operation, if there is one.
+func (ts *tasks) stop(id string) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t := ts.live[id]; t != nil {
+		t.cancel()
+		delete(ts.live, id)
+	}
+}
+
+// holds reports whether results of the operation may still be sent.
+func (ts *tasks) holds(t *task) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.live[t.id] == t
+}
+
+// all returns the live operations.
+func (ts *tasks) all() []*task {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	all := make([]*task, 0, len(ts.live))
+	for _, t := range ts.live {
+		all = append(all, t)
+	}
+	return all
+}
+
+func (ts *tasks) empty() bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return len(ts.live) == 0
+}
+
+func (ts *tasks) total() int {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.count
+}
+
+// wait returns once no operation is left; none can begin any more.
+func (ts *tasks) wait() {
+	ts.mu.Lock()
+	ts.over = true
+	ts.mu.Unlock()
+	ts.ended.Wait()
+}
+
+// done gives back what the operation held.
+func (ts *tasks) done(t *task) {
+	t.cancel()
+	ts.remove(t)
+	ts.ended.Done()
+}
+
+// sink is where the results of an operation go. It drops what comes after the
+// client has stopped the operation.
+type sink interface {
+	next(t *task, resp *graphql.Response)
+	fail(t *task, errs gqlerror.List) // instead of anything else
+	complete(t *task)                 // after everything else
+}
+
+// perform runs the operation to its end or to that of its context.
+func (s *Server) perform(t *task, op *operation.Operation, out sink) {
+	if op.Kind() != ast.Subscription {
+		s.performOnce(t, op, out)
+		return
+	}
+	responses := s.exec.Stream(t.ctx, op)
+	for resp := responses(t.ctx); resp != nil; resp = responses(t.ctx) {
+		out.next(t, resp)
+	}
+	if t.ctx.Err() == nil {
+		out.complete(t)
+	}
+}
+
+func (s *Server) performOnce(t *task, op *operation.Operation, out sink) {
+	release, err := s.deps.Acquire(t.ctx)
+	if err != nil {
+		out.fail(t, operation.Refuse(err).Errors)
+		return
+	}
+	defer release()
+	out.next(t, s.exec.Run(t.ctx, op))
+	out.complete(t)
+}
+
+// guarded runs what belongs to a connection. A panic ends that, not the process.
+func (s *Server) guarded(ctx context.Context, c connection, run func()) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			fault.From(fmt.Errorf("panic: %v\n%s", cause, debug.Stack())).Report(ctx, s.log)
+			c.end(endInternal)
+		}
+	}()
+	run()
+}
+
+// logEnd writes one record about a connection that is closed.
+func (s *Server) logEnd(ctx context.Context, message string, attrs ...slog.Attr) {
+	s.log.LogAttrs(ctx, slog.LevelInfo, message, append(attrs, slog.String("client", auth.ClientFrom(ctx).Address))...)
+}

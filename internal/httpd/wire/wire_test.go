@@ -1,0 +1,41 @@
+package wire_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"backplane/internal/httpd/wire"
+)
+
+func TestBearer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		value, token string
+		ok           bool
+	}{
+		{"Bearer a", "a", true}, {"bearer  a ", "a", true}, {"Bearer", "", true}, {"Basic a", "", false}, {"a", "", false}, {"", "", false},
+	} {
+		if token, ok := wire.Bearer(tt.value); token != tt.token || ok != tt.ok {
+			t.Errorf("Bearer(%q) = %q, %v, want %q, %v", tt.value, token, ok, tt.token, tt.ok)
+		}
+	}
+}
+
+func TestEncode(t *testing.T) {
+	t.Parallel()
+	for want, v := range map[string]any{
+		`"<&>"`:         "<&>",
+		`{"data":null}`: wire.Response{},
+		`[{"data":{"a":1}},{"errors":[{"message":"No."}],"data":null,"extensions":{"cursor":"c"}}]`: []any{
+			wire.Response{Data: []byte(`{"a":1}`)},
+			wire.Response{Errors: gqlerror.List{{Message: "No."}}, Extensions: map[string]any{"cursor": "c"}},
+		},
+	} {
+		var out bytes.Buffer
+		if err := wire.Encode(&out, v); err != nil || out.String() != want {
+			t.Errorf("Encode(%v) = %s, %v, want %s", v, out.Bytes(), err, want)
+		}
+	}
+}

@@ -1,0 +1,44 @@
+package operation_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"backplane/internal/operation"
+	"backplane/internal/operation/operationtest"
+)
+
+func TestCursor(t *testing.T) {
+	t.Parallel()
+	note := func(how func(context.Context, string), cursor string) operationtest.Resolver {
+		return func(ctx context.Context, _ map[string]any) (any, error) {
+			how(ctx, cursor)
+			how(ctx, "the second call does not count")
+			return 1, nil
+		}
+	}
+	items := []any{1, note(operation.NoteCursor, "c1"), note(operation.NoteProgress, "c2"), 2}
+	x, err := operation.New(operationtest.New(nil, nil, operationtest.Object{"ticks": items}), operation.Config{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, refusal := x.Prepare(t.Context(), operation.Request{Query: "subscription{ticks}"})
+	if refusal != nil {
+		t.Fatal(refusal.Errors)
+	}
+	responses := x.Stream(t.Context(), op)
+	for i, want := range []struct {
+		data, cursor string
+		only         bool
+	}{{`{"ticks":1}`, "", false}, {`{"ticks":1}`, "c1", false}, {"", "c2", true}, {`{"ticks":2}`, "", false}} {
+		resp := responses(t.Context())
+		cursor, only := operation.Cursor(resp)
+		if string(resp.Data) != want.data || cursor != want.cursor || only != want.only {
+			t.Errorf("response %d = %s with cursor %q, only %v, want %+v", i, resp.Data, cursor, only, want)
+		}
+	}
+	if resp := responses(t.Context()); resp != nil {
+		t.Errorf("after the last response = %+v, want nil", resp)
+	}
+}
