@@ -48,6 +48,7 @@ var technology = map[string]string{
 	"database/sql":                 "ent internal/store",
 	"entgo.io/ent":                 "ent internal/store",
 	"github.com/99designs/gqlgen":  "graph internal/httpd internal/operation",
+	"github.com/coder/websocket":   "internal/httpd",
 	"github.com/jackc/pgx":         "internal/bus internal/store internal/testenv",
 	"github.com/redis/go-redis":    "internal/bus internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/operation",

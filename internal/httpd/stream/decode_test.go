@@ -52,7 +52,7 @@ func checkEnding(t *testing.T, why *ending, code int) {
 func TestEndings_fitACloseFrame(t *testing.T) {
 	t.Parallel()
 	for _, why := range []*ending{
-		endStopping, endIdle, endDead, endSlow, endNoText, endBroken, endInternal, endTooEarly, endProtocol, endNoInit, endTwoInits,
+		endStopping, endIdle, endDead, endGone, endSlow, endNoText, endBroken, endInternal, endTooEarly, endProtocol, endNoInit, endTwoInits,
 		endExpired, endRevoked, endOtherUser, endUncheckable, duplicate(strings.Repeat("ä", maxID/2)), duplicate("x" + strings.Repeat("ä", maxID/2)), invalid(strings.Repeat("ö", 200)),
 	} {
 		checkEnding(t, why, int(why.code))

@@ -27,7 +27,8 @@ var (
 	endStopping    = &ending{code: websocket.StatusGoingAway, reason: "The server is stopping; connect again."}
 	endClosed      = &ending{code: websocket.StatusNormalClosure}
 	endIdle        = &ending{code: websocket.StatusNormalClosure, reason: "Idle: no operation and no message."}
-	endDead        = &ending{code: websocket.StatusPolicyViolation, reason: "No sign of life."}
+	endDead        = &ending{code: websocket.StatusAbnormalClosure, reason: "No sign of life."}
+	endGone        = &ending{code: websocket.StatusAbnormalClosure, reason: "The connection was cut."}
 	endSlow        = &ending{code: websocket.StatusPolicyViolation, reason: "The message did not arrive in time."}
 	endNoText      = &ending{code: websocket.StatusInvalidFramePayloadData, reason: "The message is not valid UTF-8."}
 	endBroken      = &ending{code: websocket.StatusProtocolError, reason: "Protocol error"}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -163,7 +164,10 @@ func (k *socket) receive(r io.Reader) ([]byte, *ending) {
 // lost is the ending of a socket that cannot be read. If the client did not
 // close it and the line is not cut, it broke the protocol below ours.
 func lost(err error) *ending {
+	_, cut := errors.AsType[net.Error](err)
 	switch {
+	case cut || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe):
+		return endGone
 	case websocket.CloseStatus(err) != -1:
 		return endClosed
 	case errors.Is(err, websocket.ErrMessageTooBig):
@@ -184,7 +188,7 @@ func (k *socket) end(why *ending) {
 			if <-k.ready; k.ws == nil {
 				return
 			}
-			if why == endDead {
+			if why.code == websocket.StatusAbnormalClosure { // which no frame can carry
 				_ = k.ws.CloseNow() // nobody is there to answer
 				return
 			}
