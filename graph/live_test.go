@@ -1,0 +1,141 @@
+package graph_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+
+	"backplane/graph"
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/operation"
+)
+
+// pages is a log without a database.
+type pages struct {
+	event.Store
+
+	mu       sync.Mutex
+	timeline string
+	events   []*event.Event
+}
+
+// State implements event.Store.
+func (p *pages) State(context.Context) (event.State, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return event.State{Timeline: p.timeline, Oldest: 1, Head: event.Position(len(p.events))}, nil
+}
+
+// Read implements event.Store.
+func (p *pages) Read(_ context.Context, f event.Filter, s event.Span) (found []*event.Event, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.events[s.After:] {
+		if f.Match(e) && len(found) < s.Limit && (s.Before == 0 || e.Cursor.Position < s.Before) {
+			found = append(found, e)
+		}
+	}
+	return found, nil
+}
+
+// add appends an event of an order of the user.
+func (p *pages) add(user string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := event.Cursor{Timeline: p.timeline, Position: event.Position(len(p.events) + 1)}
+	p.events = append(p.events, &event.Event{Type: event.OrderPlaced, SubjectID: "ord_1", Related: []string{user}, Cursor: at})
+}
+
+func (p *pages) restore() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timeline = "b"
+}
+
+// following runs the test with the responses of a subscription by usr_me, in fake
+// time. It fails if a goroutine is left.
+func following(t *testing.T, query string, test func(p *pages, next func() *graphql.Response)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(auth.With(t.Context(), &auth.Principal{UserID: "usr_me", SessionID: "ses_1"}))
+		defer cancel()
+		p := &pages{timeline: "a"}
+		log := slog.New(slog.DiscardHandler)
+		hub, err := event.NewHub(event.NewLog(p), log, event.HubConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go hub.Run(ctx) //nolint:errcheck // it has none
+		synctest.Wait()
+		resolver := graph.NewResolver(graph.Domains{}, hub)
+		hooks := graph.NewHooks(resolver, nil)
+		x, err := operation.New(graph.NewSchema(resolver), operation.Config{AroundResponse: hooks.AroundResponse, AroundField: hooks.AroundField}, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		op, refusal := x.Prepare(ctx, operation.Request{Query: query})
+		if refusal != nil {
+			t.Fatal(refusal.Errors)
+		}
+		responses := x.Stream(ctx, op)
+		test(p, func() *graphql.Response { return responses(ctx) })
+	})
+}
+
+// said is what a response says, in one line.
+func said(resp *graphql.Response) string {
+	if resp == nil {
+		return "the end"
+	}
+	code := any("")
+	if len(resp.Errors) > 0 {
+		code = resp.Errors[0].Extensions["code"]
+	}
+	cursor, only := operation.Cursor(resp)
+	return fmt.Sprintf("%s%v %s %v", resp.Data, code, cursor, only)
+}
+
+func TestSubscription_answers_with_events_progress_and_the_reason_of_its_end(t *testing.T) {
+	t.Parallel()
+	following(t, `subscription { events { type } }`, func(p *pages, next func() *graphql.Response) {
+		want := func(what, want string) {
+			t.Helper()
+			if got := said(next()); got != want {
+				t.Errorf("%s: the response says %s, want %s", what, got, want)
+			}
+		}
+		p.add("usr_me")
+		p.add("usr_me")
+		want("the first event", `{"events":{"type":"ORDER_PLACED"}} a.1 false`)
+		want("the second event", `{"events":{"type":"ORDER_PLACED"}} a.2 false`)
+		p.add("usr_other")
+		want("an event of somebody else's", ` a.3 true`)
+		start := time.Now()
+		time.AfterFunc(time.Hour, func() { p.add("usr_me") })
+		want("an event after a long silence", `{"events":{"type":"ORDER_PLACED"}} a.4 false`)
+		if time.Since(start) < time.Hour {
+			t.Error("something was said though there was nothing to say")
+		}
+		p.restore()
+		want("a restore", `CURSOR_UNKNOWN  false`)
+		want("after that", "the end")
+		want("and for ever", "the end")
+	})
+}
+
+func TestSubscription_orderEvents_leaves_out_what_is_not_of_the_order(t *testing.T) {
+	t.Parallel()
+	following(t, `subscription { orderEvents(orderId: "", userId: "usr_me") { type } }`, func(p *pages, next func() *graphql.Response) {
+		p.add("usr_me")
+		if got := said(next()); got != " a.1 true" {
+			t.Errorf("of the order without an id: %s, want nothing but progress", got)
+		}
+	})
+}
