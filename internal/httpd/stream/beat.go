@@ -63,7 +63,9 @@ func (k *socket) schedule() {
 // waited for.
 func (k *socket) beat() {
 	go func() {
-		ctx, cancel := context.WithTimeout(k.ctx, k.s.cfg.KeepAlive)
+		// Not by the socket's context: the library cuts the connection if the one of
+		// a write is cancelled, and the closing frame would be lost.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), k.s.cfg.KeepAlive)
 		defer cancel()
 		_ = k.ws.Ping(ctx) // the line knows whether an answer came
 		if k.acked.Load() {
