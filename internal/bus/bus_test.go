@@ -139,7 +139,7 @@ func TestBus_carries_hints_to_other_nodes(t *testing.T) {
 
 // This test cuts every subscriber of the Redis that it shares with the others,
 // so it runs before them.
-func TestBus_says_that_it_may_have_lost_something(t *testing.T) { //nolint:paralleltest // see above
+func TestBus_says_that_it_may_have_lost_something(t *testing.T) { //nolint:paralleltest,tparallel // see above
 	for name, newKind := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
