@@ -121,9 +121,13 @@ func All(err error) []*Error {
 	return []*Error{From(err)}
 }
 
-// Report logs the error if it is Internal; anything else is the caller's news.
+// Report logs what an operator must hear of: an Internal error, and the cause of
+// an Unavailable one. Anything else is the caller's news.
 func (e *Error) Report(ctx context.Context, log *slog.Logger, attrs ...any) {
-	if e.Kind == Internal {
+	switch {
+	case e.Kind == Internal:
 		log.ErrorContext(ctx, "internal error", append(attrs, "error", e.Err)...)
+	case e.Kind == Unavailable && e.Err != nil:
+		log.WarnContext(ctx, "something is unavailable", append(attrs, "error", e.Err)...)
 	}
 }

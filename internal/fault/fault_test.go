@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -63,5 +64,17 @@ func TestCodes_are_each_listed_once(t *testing.T) {
 	slices.Sort(codes)
 	if n := len(slices.Compact(slices.Clone(codes))); n != len(codes) {
 		t.Errorf("Codes lists %d codes, %d of them distinct", len(codes), n)
+	}
+}
+
+func TestReport_tells_operators_what_is_down_and_nothing_of_callers(t *testing.T) {
+	t.Parallel()
+	for _, kind := range Kinds() {
+		var log strings.Builder
+		New(kind, BadInput, "Shown.").Because(errors.New("the cause")).Report(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), "path", "a.b")
+		operators := kind == Internal || kind == Unavailable
+		if got := strings.Contains(log.String(), "the cause"); got != operators {
+			t.Errorf("kind %d: logged %q, want that it logs the cause to be %v", kind, log.String(), operators)
+		}
 	}
 }

@@ -116,8 +116,8 @@ func (p *presenter) present(ctx context.Context, err error) *gqlerror.Error {
 	f := fault.From(cause)
 	out := present(f)
 	out.Path, out.Locations = shown.Path, shown.Locations
+	p.report(ctx, f, shown.Path)
 	if f.Kind == fault.Internal {
-		p.report(ctx, f, shown.Path)
 		if id := telemetry.RequestID(ctx); id != "" {
 			out.Extensions["requestId"] = id
 		}

@@ -27,6 +27,7 @@ const (
 	queryCancelled       = "57014"
 	readOnlyTransaction  = "25006"
 	idleInTransaction    = "25P03"
+	diskFull             = "53100"
 	notInEncoding        = "22021" // text holds a NUL
 )
 
@@ -53,6 +54,7 @@ var (
 	skuTaken      = fault.New(fault.Conflict, fault.SKUTaken, "There is another product with this SKU.").At("sku")
 	legacyIDTaken = fault.New(fault.Conflict, fault.LegacyIDTaken, "This legacy id belongs to another object.").At("legacyId")
 	unavailable   = fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database cannot be reached at the moment; try again later.")
+	cannotStore   = fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database cannot store anything at the moment; try again later.")
 	outcomeOpen   = fault.New(fault.Unavailable, fault.ServiceUnavailable,
 		"The database went away while the change was being stored: look whether it was made before you try again.")
 	waitedTooLong = fault.New(fault.Unavailable, fault.ServiceUnavailable, "Somebody else has been changing the same thing for too long; try again.")
@@ -86,6 +88,8 @@ func (db *DB) translate(ctx context.Context, err error) error {
 		return fault.New(fault.Timeout, fault.RequestTimeout, "The request took too long and was stopped.").Because(err)
 	case isCode(err, notInEncoding):
 		return notText.Because(err)
+	case isCode(err, diskFull, readOnlyTransaction) || isSQLite(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY):
+		return cannotStore.Because(err)
 	case db.closed.Load() || isUnavailable(err):
 		return unavailable.Because(err)
 	}
@@ -133,16 +137,16 @@ func isStatementTimeout(err error) bool {
 	return isCode(err, queryCancelled) || isSQLite(err, sqlite3.SQLITE_INTERRUPT)
 }
 
-// isUnavailable covers connections refused, lost and closed, servers that start,
-// stop, are full or only read, and files that cannot be opened or written.
+// isUnavailable covers connections refused, lost and closed, servers that start
+// or stop, and files that cannot be opened, read or written.
 func isUnavailable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		// Connection, resources, intervention, system; and as nothing that the
 		// caller can mend a wrong password and a database that does not exist.
 		classes := []string{"08", "53", "57", "58", "28", "3D"}
-		return slices.Contains(classes, pg.Code[:min(2, len(pg.Code))]) || isCode(err, readOnlyTransaction, idleInTransaction)
+		return slices.Contains(classes, pg.Code[:min(2, len(pg.Code))]) || isCode(err, idleInTransaction)
 	}
-	if isSQLite(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) {
+	if isSQLite(err, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) {
 		return true
 	}
 	_, connect := errors.AsType[*pgconn.ConnectError](err)
