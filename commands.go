@@ -285,8 +285,7 @@ func httpConfig(c config.Config) httpd.Config {
 	return httpd.Config{
 		BodyBytes: int64(c.Limits.BodyBytes), BodyTime: c.Limits.BodyTime, HeaderBytes: c.Limits.HeaderBytes, HeaderTime: c.Limits.HeaderTime,
 		Operations: c.Limits.ConcurrentRequests, Batch: c.Limits.Batch,
-		WriteTime: c.Limits.RequestTime + 20*time.Second, // the request's own time, and some to send the answer
-		IdleTime:  c.Limits.IdleTime, DrainTime: c.Limits.DrainTime, QueueTime: c.Limits.QueueTime,
+		WriteTime: c.Limits.WriteTime, IdleTime: c.Limits.IdleTime, DrainTime: c.Limits.DrainTime, QueueTime: c.Limits.QueueTime,
 		AllowedOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies,
 		Streams: stream.Config{
 			Connections: c.Limits.Connections, PerPrincipal: c.Limits.UserConnections, Operations: c.Limits.SocketOperations,
