@@ -1,11 +1,13 @@
 // Package testenv gives tests the real thing: databases on a real PostgreSQL
-// and Redis, and the built server as a process of its own.
+// and Redis, brokers (RabbitMQ, NATS, Redis) that a test may stop and start
+// again, and the built server as a process of its own.
 //
-// The servers come from the environment (BACKPLANE_TEST_POSTGRES_URL and
-// BACKPLANE_TEST_REDIS_URL, which the program in run sets) or are started privately
-// from installed binaries, once per test process. A test whose server is not to
-// be had is left out, in words that the run repeats at its end; with CI=true it
-// fails, so that nothing goes untested unnoticed.
+// Each test that asks for a broker starts its own. The databases' servers come
+// from the environment (BACKPLANE_TEST_POSTGRES_URL and BACKPLANE_TEST_REDIS_URL,
+// which the program in run sets) or are started privately from installed
+// binaries, once per test process. A test whose server is not to be had is left
+// out, in words that the run repeats at its end; with CI=true it fails, so that
+// nothing goes untested unnoticed.
 package testenv
 
 import (

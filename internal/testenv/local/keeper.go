@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,21 +14,21 @@ import (
 
 // script is the keeper: a shell that runs a server in the directory $1 until
 // its own input ends, which happens when we close the pipe and also when we die
-// by any signal. Then it ends the server with the signal $2 and removes the
-// directory. The server does not inherit our output, so that whoever waits for
+// by any signal. Then it ends the server with the signal $2 and, unless the
+// input was the word keep, removes the directory. The server does not inherit our output, so that whoever waits for
 // the output of the tests does not wait for the server.
 const script = `dir=$1 sig=$2; shift 2
 ("$@" >log 2>&1 </dev/null & echo $! >pid; wait $!; : >ended) </dev/null >/dev/null 2>&1 &
-read -r _
+read -r word
 until [ -s pid ]; do sleep 0.1; done
 [ -e ended ] || kill "-$sig" "$(cat pid)"
 wait
-cd / && rm -rf "$dir"`
+[ "$word" = keep ] || { cd / && rm -rf "$dir"; }`
 
 // keeper is a running script.
 type keeper struct {
 	dir   string
-	pipe  io.Closer
+	pipe  io.WriteCloser
 	ended <-chan struct{}
 	once  sync.Once
 }
@@ -56,6 +57,19 @@ func keep(dir string, owner *syscall.Credential, signal string, command ...strin
 func (k *keeper) stop() {
 	k.once.Do(func() { _ = k.pipe.Close() })
 	<-k.ended
+}
+
+// halt ends what is kept, waits for it and leaves the directory, for another
+// keeper.
+func (k *keeper) halt() error {
+	_, err := io.WriteString(k.pipe, "keep\n")
+	k.stop()
+	for _, name := range []string{"pid", "ended"} {
+		if e := os.Remove(filepath.Join(k.dir, name)); e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
 }
 
 // serverEnded reports whether the server has ended of its own accord.

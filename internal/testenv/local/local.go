@@ -1,5 +1,7 @@
-// Package local starts private servers for tests from installed binaries:
-// PostgreSQL and Redis, on loopback, in a temporary directory, without fsync.
+// Package local starts private servers for tests from installed binaries, on
+// loopback and in a temporary directory: PostgreSQL and Redis without fsync, and
+// brokers (RabbitMQ, NATS, a Redis that keeps its data) that can be stopped and
+// started again.
 //
 // Nothing that it starts outlives the process that asked for it, however that
 // one ends: see keeper. Package local imports nothing of ours, so that the

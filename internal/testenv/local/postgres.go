@@ -67,7 +67,7 @@ func startPostgres(bin, dir string, owner *syscall.Credential) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{"postgres://backplane@" + Address(port) + "/postgres?sslmode=disable", kept}
+	s := &Server{URL: "postgres://backplane@" + Address(port) + "/postgres?sslmode=disable", kept: kept}
 	if err := s.await(func() error { return pingPostgres(s.URL) }); err != nil {
 		s.Stop()
 		return nil, err

@@ -43,7 +43,7 @@ func startRedis(bin, dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{"redis://" + Address(port) + "/0", kept}
+	s := &Server{URL: "redis://" + Address(port) + "/0", kept: kept}
 	if err := s.await(func() error { return pingRedis(Address(port)) }); err != nil {
 		s.Stop()
 		return nil, err

@@ -1,0 +1,64 @@
+package testenv
+
+import (
+	"errors"
+	"testing"
+
+	"backplane/internal/testenv/local"
+)
+
+// Broker is a private broker that a test may stop and start again.
+type Broker struct {
+	URL string
+
+	t testing.TB
+	b *local.Broker
+}
+
+// RedisBroker starts a Redis of the test's own, which keeps what it confirmed.
+func RedisBroker(t testing.TB) *Broker {
+	t.Helper()
+	return broker(t, "Redis", local.RedisBroker)
+}
+
+// RabbitMQ starts a RabbitMQ of the test's own. That takes some seconds.
+func RabbitMQ(t testing.TB) *Broker {
+	t.Helper()
+	return broker(t, "RabbitMQ", local.RabbitMQ)
+}
+
+// NATS starts a NATS server of the test's own, with JetStream.
+func NATS(t testing.TB) *Broker {
+	t.Helper()
+	return broker(t, "NATS", local.NATS)
+}
+
+func broker(t testing.TB, name string, start func() (*local.Broker, error)) *Broker {
+	t.Helper()
+	b, err := start()
+	if errors.Is(err, local.ErrMissing) {
+		LeaveOut(t, name, err)
+	}
+	if err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	t.Cleanup(b.Stop)
+	return &Broker{URL: b.URL, t: t, b: b}
+}
+
+// Halt ends the broker as a crash would. Its data stay.
+func (b *Broker) Halt() {
+	b.t.Helper()
+	if err := b.b.Halt(); err != nil {
+		b.t.Fatalf("halt the broker: %v", err)
+	}
+}
+
+// Start starts the broker again after a Halt, on the same address, and returns
+// once it is ready.
+func (b *Broker) Start() {
+	b.t.Helper()
+	if err := b.b.Start(); err != nil {
+		b.t.Fatalf("start the broker again: %v", err)
+	}
+}
