@@ -16,6 +16,7 @@ import (
 	"backplane/internal/httpd"
 	"backplane/internal/httpd/stream"
 	"backplane/internal/operation"
+	"backplane/internal/rest"
 	"backplane/internal/seed"
 	"backplane/internal/session"
 )
@@ -286,10 +287,26 @@ func httpConfig(c config.Config) httpd.Config {
 		BodyBytes: int64(c.Limits.BodyBytes), BodyTime: c.Limits.BodyTime, HeaderBytes: c.Limits.HeaderBytes, HeaderTime: c.Limits.HeaderTime,
 		Operations: c.Limits.ConcurrentRequests, Batch: c.Limits.Batch,
 		WriteTime: c.Limits.WriteTime, IdleTime: c.Limits.IdleTime, DrainTime: c.Limits.DrainTime, QueueTime: c.Limits.QueueTime,
-		AllowedOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies,
+		AllowedOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, Networks: networks(c.TrustedNetworks),
 		Streams: stream.Config{
 			Connections: c.Limits.Connections, PerPrincipal: c.Limits.UserConnections, Operations: c.Limits.SocketOperations,
 			MessageBytes: c.Limits.MessageBytes, InitTime: c.Limits.InitTime, IdleTime: c.Limits.SocketIdleTime, KeepAlive: c.Limits.KeepAlive,
 		},
 	}
+}
+
+func networks(trusted []config.TrustedNetwork) []httpd.Network {
+	all := make([]httpd.Network, len(trusted))
+	for i, n := range trusted {
+		all[i] = httpd.Network{Prefix: n.Prefix, Key: string(n.Key)}
+	}
+	return all
+}
+
+func restConfig(c config.Config) rest.Config {
+	out := rest.Config{Folder: c.RESTOperations, Reserved: httpd.Reserved()}
+	for _, d := range c.RESTDeprecated {
+		out.Deprecated = append(out.Deprecated, rest.Deprecation(d))
+	}
+	return out
 }

@@ -27,6 +27,7 @@ import (
 	"backplane/internal/httpd"
 	"backplane/internal/operation"
 	"backplane/internal/order"
+	"backplane/internal/rest"
 	"backplane/internal/seal"
 	"backplane/internal/session"
 	"backplane/internal/store"
@@ -174,6 +175,7 @@ func (n *node) handler(a *app, hub *event.Hub) (*httpd.Server, error) {
 	hooks := graph.NewHooks(resolver, secret[:])
 	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{
 		Limits:               operationLimits(a.cfg.Limits),
+		Scalars:              graph.Scalars(),
 		DisableIntrospection: !a.cfg.Introspection,
 		DisableSuggestions:   !a.cfg.Introspection,
 		AroundResponse:       hooks.AroundResponse,
@@ -183,7 +185,11 @@ func (n *node) handler(a *app, hub *event.Hub) (*httpd.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
+	shim, err := rest.New(exec, restConfig(a.cfg), a.log)
+	if err != nil {
+		return nil, err
+	}
+	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, REST: shim, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
 }
 
 // serve runs a server until ctx is cancelled and the last request is answered.

@@ -11,6 +11,7 @@ import (
 
 	"backplane/graph/generated"
 	"backplane/graph/loader"
+	"backplane/graph/scalar"
 	"backplane/internal/event"
 	"backplane/internal/order"
 	"backplane/internal/session"
@@ -39,4 +40,21 @@ func NewResolver(d Domains, hub *event.Hub) *Resolver {
 // NewSchema returns the one executable schema that every transport runs.
 func NewSchema(r *Resolver) graphql.ExecutableSchema {
 	return generated.NewExecutableSchema(generated.Config{Resolvers: r})
+}
+
+// Scalars are the checks of the schema's own scalars, as an executor wants them.
+func Scalars() map[string]func(any) error {
+	return map[string]func(any) error{
+		"DateTime":     check(scalar.UnmarshalDateTime),
+		"Decimal":      check(scalar.UnmarshalDecimal),
+		"CurrencyCode": check(scalar.UnmarshalCurrencyCode),
+		"Cursor":       check(scalar.UnmarshalCursor),
+	}
+}
+
+func check[T any](read func(any) (T, error)) func(any) error {
+	return func(v any) error {
+		_, err := read(v)
+		return err
+	}
 }

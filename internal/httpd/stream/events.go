@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"maps"
 	"net"
@@ -27,6 +28,7 @@ type events struct {
 	cred   *credential
 	timer  *time.Timer
 	opened time.Time
+	show   Show     // nil to write results as GraphQL over SSE does
 	conn   net.Conn // ours alone; nil if the server writes the answer
 
 	writing turn // guards what follows, and the writer
@@ -44,16 +46,37 @@ type Allow func(*operation.Operation) error
 // the stream, since browsers show the page nothing of another answer; allow may
 // refuse the operation by other rules.
 func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request, who Caller, req operation.Request, allow Allow) error {
-	cred := new(credential)
-	cred.set(who)
-	e := s.newEvents(r, cred)
+	e := s.eventsOf(r, who)
 	op, refusal := s.exec.Prepare(e.ctx, resumed(r, req))
 	if refusal == nil {
 		if err := allow(op); err != nil {
 			return err
 		}
 	}
-	if err := s.admit(e, ownerOf(e.ctx, who.Principal)); err != nil {
+	return s.serveOne(w, r, e, op, refusal)
+}
+
+// Show returns the event that stands for a response: its name, empty for that of
+// plain messages, and its data, which is JSON; no data for no event.
+type Show func(*graphql.Response) (name string, data []byte)
+
+// ServeFeed answers with an event stream of the operation that is not that of
+// GraphQL, under the conditions of ServeEvents.
+func (s *Server) ServeFeed(w http.ResponseWriter, r *http.Request, who Caller, op *operation.Operation, show Show) error {
+	e := s.eventsOf(r, who)
+	e.show = show
+	return s.serveOne(w, r, e, op, nil)
+}
+
+func (s *Server) eventsOf(r *http.Request, who Caller) *events {
+	cred := new(credential)
+	cred.set(who)
+	return s.newEvents(r, cred)
+}
+
+// serveOne answers with the stream of one operation, unless there is no room.
+func (s *Server) serveOne(w http.ResponseWriter, r *http.Request, e *events, op *operation.Operation, refusal *operation.Refusal) error {
+	if err := s.admit(e, ownerOf(e.ctx, e.cred.principal.Load())); err != nil {
 		return err
 	}
 	e.open(w, r)
@@ -174,7 +197,11 @@ func (e *events) comment(reason string) {
 // next implements sink.
 func (e *events) next(t *task, resp *graphql.Response) {
 	cursor, only := operation.Cursor(resp)
-	if !only {
+	switch {
+	case only:
+	case e.show != nil:
+		e.shown(cursor, resp)
+	default:
 		e.event("next", cursor, wire.Executed(resp))
 	}
 	t.reach(cursor, only)
@@ -182,19 +209,36 @@ func (e *events) next(t *task, resp *graphql.Response) {
 
 // fail implements sink.
 func (e *events) fail(t *task, errs gqlerror.List) {
+	if e.show != nil {
+		e.shown("", &graphql.Response{Errors: errs})
+		return
+	}
 	e.event("next", "", map[string]any{"errors": errs})
 	e.complete(t)
 }
 
 // complete implements sink.
-func (e *events) complete(*task) { e.event("complete", "", nil) }
+func (e *events) complete(*task) {
+	if e.show == nil {
+		e.event("complete", "", nil)
+	}
+}
+
+// shown writes the event that stands for a response in a feed.
+func (e *events) shown(cursor string, resp *graphql.Response) {
+	if name, data := e.show(resp); data != nil {
+		e.event(name, cursor, json.RawMessage(data))
+	}
+}
 
 // event writes one event. One without data has an empty line of it, without
 // which browsers drop the event.
 func (e *events) event(name, id string, data any) {
 	out := takeBuffer()
 	defer giveBuffer(out)
-	out.WriteString("event: " + name + "\n")
+	if name != "" {
+		out.WriteString("event: " + name + "\n")
+	}
 	if storable(id) {
 		out.WriteString("id: " + id + "\n")
 	}
