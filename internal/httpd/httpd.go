@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"backplane/internal/asset"
 	"backplane/internal/auth"
 	"backplane/internal/httpd/stream"
 	"backplane/internal/operation"
@@ -122,7 +123,7 @@ type Server struct {
 	log      *slog.Logger
 	slots    chan struct{}
 	streams  *stream.Server
-	assets   map[string]asset // of GraphiQL
+	assets   asset.Set // of GraphiQL
 	draining atomic.Bool
 	handler  http.Handler
 }
@@ -137,7 +138,7 @@ func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Se
 		return nil, err
 	}
 	s := &Server{cfg: cfg, deps: deps, exec: exec, log: log, slots: make(chan struct{}, cfg.Operations)}
-	if s.assets, err = loadAssets(); err != nil {
+	if s.assets, err = asset.Load(graphiqlFiles, "graphiql"); err != nil {
 		return nil, err
 	}
 	if s.streams, err = stream.New(cfg.Streams, exec, stream.Deps{Identify: s.identify, Acquire: s.acquire}, log); err != nil {

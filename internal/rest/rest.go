@@ -43,6 +43,7 @@ type Shim struct {
 	log    *slog.Logger
 	routes []*route
 	paths  map[string]*resource // by pattern
+	pages  *pages
 }
 
 // resource is what is at a path.
@@ -82,7 +83,11 @@ func New(exec *operation.Executor, cfg Config, log *slog.Logger) (*Shim, error) 
 		return nil, err
 	}
 	s := &Shim{cfg: cfg, exec: exec, log: log, routes: routes, paths: map[string]*resource{}}
-	return s, s.mount()
+	if err := s.mount(); err != nil {
+		return nil, err
+	}
+	s.pages, err = newPages(s.describe(), log)
+	return s, err
 }
 
 // mount groups the routes by path and method.
