@@ -15,6 +15,7 @@ import (
 	"backplane/internal/config"
 	"backplane/internal/httpd"
 	"backplane/internal/httpd/stream"
+	"backplane/internal/legacy"
 	"backplane/internal/operation"
 	"backplane/internal/rest"
 	"backplane/internal/seed"
@@ -42,6 +43,8 @@ func commands() []command {
 			about: "The key acts for the user, within its scopes: send it as \"Authorization: Bearer KEY\"."},
 		{name: "keys", summary: "list the keys that sign access tokens; \"keys rotate\" makes a new one", args: 1, prepare: prepareKeys,
 			about: "A new key is published a minute before it signs; the old one stays published until the last token it signed has expired."},
+		{name: "legacy", summary: "list who still calls the routes of the old world", prepare: prepareLegacy,
+			about: "Shows each route with its clients (API keys, or what programs call themselves), how often they called it, and when last.\nA running server stores what it has counted every few seconds."},
 		{name: "doctor", summary: "check configuration and data, and say what to mend", prepare: prepareDoctor,
 			about: "Reads only. It ends with status 1 if it finds anything."},
 		{name: "version", summary: "print the version", prepare: prepareVersion, about: "Prints the version and the Go release it was built with."},
@@ -303,8 +306,8 @@ func networks(trusted []config.TrustedNetwork) []httpd.Network {
 	return all
 }
 
-func restConfig(c config.Config) rest.Config {
-	out := rest.Config{Folder: c.RESTOperations, Reserved: httpd.Reserved()}
+func restConfig(c config.Config, used *legacy.Counter) rest.Config {
+	out := rest.Config{Folder: c.RESTOperations, Reserved: httpd.Reserved(), Used: used.Note}
 	for _, d := range c.RESTDeprecated {
 		out.Deprecated = append(out.Deprecated, rest.Deprecation(d))
 	}

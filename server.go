@@ -25,6 +25,7 @@ import (
 	"backplane/internal/config"
 	"backplane/internal/event"
 	"backplane/internal/httpd"
+	"backplane/internal/legacy"
 	"backplane/internal/operation"
 	"backplane/internal/order"
 	"backplane/internal/rest"
@@ -169,8 +170,8 @@ func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
 }
 
 // handler builds the way of a request: executor, hooks, HTTP.
-func (n *node) handler(a *app, hub *event.Hub) (*httpd.Server, error) {
-	resolver := graph.NewResolver(graph.Domains{Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log}, hub)
+func (n *node) handler(a *app, hub *event.Hub, used *legacy.Counter) (*httpd.Server, error) {
+	resolver := graph.NewResolver(graph.Domains{Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log}, hub, legacy.NewService(n.db.LegacyUsage()))
 	secret := n.box.Derive("idempotency")
 	hooks := graph.NewHooks(resolver, secret[:])
 	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{
@@ -185,7 +186,7 @@ func (n *node) handler(a *app, hub *event.Hub) (*httpd.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	shim, err := rest.New(exec, restConfig(a.cfg), a.log)
+	shim, err := rest.New(exec, restConfig(a.cfg, used), a.log)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +208,11 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return err
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
-	server, err := n.handler(a, feed.Hub)
+	used, err := legacy.NewCounter(n.db.LegacyUsage(), now, a.log, legacy.CounterConfig{})
+	if err != nil {
+		return err
+	}
+	server, err := n.handler(a, feed.Hub, used)
 	if err != nil {
 		return err
 	}
@@ -224,6 +229,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	g, ctx := errgroup.WithContext(ctx)
 	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx)) // what the last requests change gets its place, too
 	g.Go(func() error { return feed.Run(feedCtx) })
+	g.Go(func() error { return used.Run(feedCtx) })
 	g.Go(func() error {
 		defer stopFeed()
 		return server.Run(ctx, ln)

@@ -17,6 +17,7 @@ import (
 
 	entevent "backplane/ent/event"
 	"backplane/ent/idempotencykey"
+	"backplane/ent/legacyusage"
 
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
@@ -95,6 +96,7 @@ func checkColumn(t, c string) error {
 			credential.Table:     credential.ValidColumn,
 			entevent.Table:       entevent.ValidColumn,
 			idempotencykey.Table: idempotencykey.ValidColumn,
+			legacyusage.Table:    legacyusage.ValidColumn,
 			entorder.Table:       entorder.ValidColumn,
 			orderitem.Table:      orderitem.ValidColumn,
 			product.Table:        product.ValidColumn,

@@ -13,6 +13,7 @@ import (
 	"backplane/graph/loader"
 	"backplane/graph/scalar"
 	"backplane/internal/event"
+	"backplane/internal/legacy"
 	"backplane/internal/order"
 	"backplane/internal/session"
 	"backplane/internal/user"
@@ -26,6 +27,7 @@ type Resolver struct {
 	sessions *session.Service
 	log      *event.Log
 	hub      *event.Hub
+	legacy   *legacy.Service
 }
 
 // Domains are the use cases behind the schema; all of them are needed.
@@ -33,8 +35,8 @@ type Domains = loader.Reads
 
 // NewResolver returns a Resolver of the use cases, whose subscriptions follow
 // the hub.
-func NewResolver(d Domains, hub *event.Hub) *Resolver {
-	return &Resolver{d.Users, d.Products, d.Orders, d.Sessions, d.Log, hub}
+func NewResolver(d Domains, hub *event.Hub, usage *legacy.Service) *Resolver {
+	return &Resolver{d.Users, d.Products, d.Orders, d.Sessions, d.Log, hub, usage}
 }
 
 // NewSchema returns the one executable schema that every transport runs.

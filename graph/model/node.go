@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"backplane/internal/event"
+	"backplane/internal/legacy"
 	"backplane/internal/order"
 	"backplane/internal/page"
 	"backplane/internal/uid"
@@ -70,4 +71,7 @@ type (
 	OrderEdge         = Edge[*order.Order]
 	EventConnection   = Connection[*event.Event]
 	EventEdge         = Edge[*event.Event]
+
+	LegacyUsageConnection = Connection[*legacy.Usage]
+	LegacyUsageEdge       = Edge[*legacy.Usage]
 )
