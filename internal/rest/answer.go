@@ -21,11 +21,7 @@ func (s *Shim) answer(w http.ResponseWriter, r *http.Request, rt *route) error {
 	if err != nil {
 		return err
 	}
-	op, err := s.prepare(r.Context(), rt, in)
-	if err != nil {
-		return err
-	}
-	res, err := rt.read(in, s.exec.Run(r.Context(), op))
+	res, err := s.perform(r, rt, in)
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,9 @@ func parameters(u *url.URL) (url.Values, error) {
 		return nil, fault.New(fault.Invalid, fault.BadRequest, "The query string is malformed.")
 	}
 	for name, all := range values {
-		values[name] = slices.DeleteFunc(all, func(v string) bool { return v == "" })
+		if values[name] = slices.DeleteFunc(all, func(v string) bool { return v == "" }); len(values[name]) == 0 {
+			delete(values, name)
+		}
 	}
 	return values, nil
 }

@@ -26,7 +26,7 @@ type route struct {
 	query   string // the document as it is run: without directives, with what we need to know beside the answer
 	params  []*param
 	answer  answer
-	matches bool // it takes If-Match
+	shows   *route // GET of the same path, nil if there is none
 	byCode  map[fault.Code]int
 }
 
@@ -182,7 +182,6 @@ func (rt *route) bindParams(lookups map[string]*lookup) error {
 			errs = append(errs, rt.mistake(v.Position, "%s has no body", rt.method))
 		}
 		placeholders = slices.DeleteFunc(placeholders, func(name string) bool { return name == p.from.Path })
-		rt.matches = rt.matches || p.isVersion()
 		rt.params = append(rt.params, p)
 	}
 	if len(placeholders) > 0 {

@@ -222,6 +222,9 @@ func (d *spec) body(rt *route) object {
 	for _, p := range rt.params {
 		for i, name := range p.from.Body {
 			schema := maps.Clone(d.input(p))
+			if rt.method == http.MethodPatch {
+				schema = d.partial(p, schema)
+			}
 			about := rt.about(p)
 			if i > 0 {
 				about = "The same as " + p.from.Body[0] + "."

@@ -106,6 +106,9 @@ func (s *Shim) mount() error {
 		}
 		e.routes = append(e.routes, rt)
 	}
+	for _, rt := range s.routes {
+		rt.shows = byPath[rt.path].showing(rt)
+	}
 	for path, res := range byPath {
 		res.allow = allowed(res)
 		s.paths[path] = res

@@ -125,6 +125,18 @@ func (s *shapes) inputObject(def *ast.Definition) object {
 	return ref
 }
 
+// partial is the schema of what a merge patch takes for a variable: of an object any
+// part.
+func (s *shapes) partial(p *param, whole object) object {
+	def := s.schema.Types[p.Type.Name()]
+	if def.Kind != ast.InputObject || p.Type.Elem != nil {
+		return whole
+	}
+	schema := maps.Clone(s.schemas[def.Name].(object))
+	delete(schema, "required")
+	return schema
+}
+
 // leaf is the schema of a scalar or an enum.
 func (s *shapes) leaf(def *ast.Definition) object {
 	if def.Kind == ast.Enum {
