@@ -40,7 +40,7 @@ const (
 	patience        = 2500 * time.Millisecond
 	stayTime        = 3 * time.Second // of a reader at a node, in the mean
 	answerTime      = 3 * time.Second // a writer waits for an answer
-	quietTime       = 3 * time.Second // before the storm begins
+	quietTime       = 2 * time.Second // before the storm begins
 	settleTime      = time.Minute     // for everybody to get the rest; far more than it takes
 )
 

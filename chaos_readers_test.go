@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -36,7 +37,7 @@ type reader struct {
 	mu      sync.Mutex
 	got     []receipt
 	resumed int
-	ends    map[string]int // codes and words with which streams ended
+	ends    map[string]int // why streams ended
 	broken  []string       // what must never be
 }
 
@@ -44,38 +45,35 @@ type reader struct {
 func (r *reader) read(ctx context.Context, where func(token string) caller) {
 	for ctx.Err() == nil {
 		stay, leave := context.WithTimeout(ctx, stayTime/4+rand.N(2*stayTime))
-		err := r.stay(stay, where(r.token))
+		why := r.stay(stay, where(r.token))
 		leave()
 		r.note(func() {
 			r.resumed++
-			if err != nil {
-				r.ends[err.Error()]++
-			}
+			r.ends[why]++
 		})
 		pause(ctx, rand.N(20*time.Millisecond))
 	}
 }
 
-// stay follows at one node until it is left or the stream ends, which the error
-// tells of if the server said so.
-func (r *reader) stay(ctx context.Context, node caller) error {
+// stay follows at one node until it is left or the stream ends, and says why.
+func (r *reader) stay(ctx context.Context, node caller) (why string) {
 	vars := map[string]any{"after": r.last}
-	for name, value := range r.vars {
-		vars[name] = value
-	}
+	maps.Copy(vars, r.vars)
 	l, err := restless[r.by](ctx, node, r.query, vars)
 	if err != nil {
-		return nil // nobody answers there
+		return "nobody answers"
 	}
 	for {
 		m, err := l.next()
 		switch {
-		case err != nil || ctx.Err() != nil:
-			return nil
+		case ctx.Err() != nil:
+			return "left"
+		case err != nil:
+			return "lost"
 		case m.end != "":
-			return fmt.Errorf("end: %s", m.end)
+			return "end: " + m.end
 		case m.code != "":
-			return fmt.Errorf("code: %s", m.code)
+			return "code: " + m.code
 		}
 		r.take(m, time.Now())
 	}

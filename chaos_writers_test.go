@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -147,37 +148,50 @@ func (f *fleet) transact(ctx context.Context, writer int, rnd *rand.Rand) error 
 // changeProducts changes a number of products that nobody else is changing, and
 // stores the events.
 func changeProducts(ctx context.Context, tx *sql.Tx, number int) (acts []act, err error) {
+	changed, err := raiseVersions(ctx, tx, number)
+	if err != nil {
+		return nil, fmt.Errorf("change products: %w", err)
+	}
+	for _, p := range changed {
+		e := act{id: string(uid.NewEvent(time.Now())), kind: "product.updated", subject: p.ID}
+		data, err := json.Marshal(p)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO events (id, type, occurred_at, actor, subject_id, subject_version, data, touched)
+			VALUES ($1, $2, now(), '', $3, $4, $5, $6)`, e.id, e.kind, p.ID, p.Version, string(data),
+			fmt.Sprintf(`[{"entity":"product","id":%q,"version":%d}]`, p.ID, p.Version)); err != nil {
+			return nil, fmt.Errorf("store an event: %w", err)
+		}
+		acts = append(acts, e)
+	}
+	return acts, nil
+}
+
+// rare is a product as the snapshots of committers have it.
+type rare struct {
+	ID      string `json:"id"`
+	SKU     string `json:"sku"`
+	Active  bool   `json:"active"`
+	Version int    `json:"version"`
+}
+
+func raiseVersions(ctx context.Context, tx *sql.Tx, number int) (changed []rare, err error) {
 	rows, err := tx.QueryContext(ctx, `UPDATE products SET version = version + 1, updated_at = now() WHERE id IN (
 			SELECT id FROM products WHERE sku LIKE 'R%' ORDER BY random() LIMIT $1 FOR UPDATE SKIP LOCKED
 		) RETURNING id, sku, active, version`, number)
 	if err != nil {
-		return nil, fmt.Errorf("change products: %w", err)
-	}
-	var stored [][]any
-	for rows.Next() {
-		var id, sku string
-		var active bool
-		var version int
-		if err := rows.Scan(&id, &sku, &active, &version); err != nil {
-			return nil, err
-		}
-		e := act{id: string(uid.NewEvent(time.Now())), kind: "product.updated", subject: id}
-		acts = append(acts, e)
-		stored = append(stored, []any{
-			e.id, e.kind, time.Now(), id, version, fmt.Sprintf(`{"id":%q,"sku":%q,"active":%t,"version":%d}`, id, sku, active, version),
-			fmt.Sprintf(`[{"entity":"product","id":%q,"version":%d}]`, id, version),
-		})
-	}
-	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	for _, row := range stored {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO events (id, type, occurred_at, actor, subject_id, subject_version, data, touched)
-			VALUES ($1, $2, $3, '', $4, $5, $6, $7)`, row...); err != nil {
-			return nil, fmt.Errorf("store an event: %w", err)
+	defer rows.Close()
+	for rows.Next() {
+		var p rare
+		if err := rows.Scan(&p.ID, &p.SKU, &p.Active, &p.Version); err != nil {
+			return nil, err
 		}
+		changed = append(changed, p)
 	}
-	return acts, nil
+	return changed, rows.Err()
 }
 
 func closed(c <-chan struct{}) bool {
