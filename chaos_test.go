@@ -49,30 +49,33 @@ func TestServer_tells_every_reader_exactly_the_log_while_Redis_comes_and_goes(t 
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := testenv.NewProxy(t, opts.Addr)
-	f := newFleet(t, 3, testenv.Postgres(t), "BACKPLANE_REDIS_URL="+strings.Replace(broker.URL, opts.Addr, line.Addr, 1))
-	turn := 0
-	f.endure(weather{storm: stormTime(12 * time.Second), pause: killPause / 8, trouble: func() {
-		trouble := []func(){
-			line.Cut, line.Heal, line.Stall, line.Heal, line.Lose, f.killOne, broker.Halt, broker.Start,
-		}[turn%8]
-		trouble()
-		turn++
-		pause(t.Context(), rand.N(killPause/2))
-	}})
+	wire := testenv.NewProxy(t, opts.Addr)
+	f := newFleet(t, 3, testenv.Postgres(t), "BACKPLANE_REDIS_URL="+strings.Replace(broker.URL, opts.Addr, wire.Addr, 1))
+	f.endure(weather{storm: stormTime(12 * time.Second), pause: killPause / 3, trouble: inTurn(
+		wire.Cut, wire.Heal, wire.Stall, wire.Heal, wire.Lose, f.killOne, broker.Halt, broker.Start)})
 }
 
-func TestServer_tells_every_reader_exactly_the_log_while_nodes_cannot_listen(t *testing.T) {
+// inTurn does one thing after the other, and begins again.
+func inTurn(things ...func()) func() {
+	turn := 0
+	return func() {
+		things[turn%len(things)]()
+		turn++
+	}
+}
+
+func TestServer_tells_every_reader_exactly_the_log_while_nodes_lose_their_connections(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, testenv.Postgres(t)).notified()
-	turn := 0
-	f.endure(weather{storm: stormTime(8 * time.Second), pause: 0, trouble: func() {
-		if turn++; turn%10 == 0 {
-			f.killOne()
-		}
-		f.count(`SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'backplane bus'`)
-		pause(t.Context(), rand.N(killPause/4))
-	}})
+	deaf, alone := func() { f.hangUp("backplane bus") }, func() { f.hangUp("backplane%") }
+	f.endure(weather{storm: stormTime(8 * time.Second), pause: killPause / 4, trouble: inTurn(deaf, deaf, deaf, alone, deaf, deaf, f.killOne)})
+}
+
+// hangUp ends the sessions of the nodes with PostgreSQL whose applications are
+// like the name.
+func (f *fleet) hangUp(application string) {
+	f.count(`SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name LIKE '` + application + `'`)
 }
 
 func TestServer_tells_every_reader_exactly_the_log_when_who_numbers_it_was_frozen(t *testing.T) {
