@@ -76,3 +76,52 @@ func TestFaults_tells_of_each_kind(t *testing.T) {
 		}
 	}
 }
+
+func TestAudit_tells_of_gaps_and_disorder(t *testing.T) {
+	t.Parallel()
+	at := func(position, seq int64, subject string, version int) entry {
+		return entry{place: place{position, fmt.Sprint("e", position)}, seq: seq, subject: subject, version: version}
+	}
+	for _, tt := range []struct {
+		name string
+		log  []entry
+		told int
+	}{
+		{"nothing of what is as it should be", []entry{at(1, 2, "a", 1), at(2, 1, "b", 1), at(3, 4, "a", 2)}, 0},
+		{"a gap", []entry{at(1, 1, "a", 1), at(3, 2, "a", 2)}, 1},
+		{"a position that was given twice", []entry{at(1, 1, "a", 1), at(1, 2, "a", 2)}, 1},
+		{"a version ahead of the one before it", []entry{at(1, 1, "a", 2), at(2, 2, "a", 1)}, 1},
+		{"an identity ahead of the one before it", []entry{at(1, 2, "a", 1), at(2, 1, "a", 2)}, 1},
+	} {
+		if told := audit(tt.log); len(told) != tt.told {
+			t.Errorf("%s: told %q, want %d faults", tt.name, told, tt.told)
+		}
+	}
+}
+
+func TestBook_tells_of_what_the_log_does_not_have(t *testing.T) {
+	t.Parallel()
+	log := []entry{
+		{place: place{1, "a"}, kind: "product.updated", subject: "p"}, {place: place{2, "b"}, kind: "product.updated", subject: "q"},
+		{place: place{3, "c"}, kind: "order.placed", subject: "o"},
+	}
+	first, second, placed := act{id: "a"}, act{id: "b"}, act{kind: "order.placed", subject: "o"}
+	for _, tt := range []struct {
+		name   string
+		acts   []act
+		undone string
+		told   int
+	}{
+		{"nothing if all is there", []act{first, second, placed}, "", 0},
+		{"a write that is lost", []act{first, {id: "x"}, {kind: "order.placed", subject: "y"}}, "", 2},
+		{"a write that has come too early", []act{first, placed, second}, "", 1},
+		{"a write that was undone", []act{first}, "b", 1},
+	} {
+		b := newBook()
+		b.did(0, tt.acts...)
+		b.undone[tt.undone] = true
+		if told := b.faults(log); len(told) != tt.told {
+			t.Errorf("%s: told %q, want %d faults", tt.name, told, tt.told)
+		}
+	}
+}

@@ -24,7 +24,7 @@ import (
 // not what is tested: about 250 events a second, a dozen times that to readers.
 const (
 	callers         = 25 // writers that send mutations
-	committers      = 25 // writers with transactions of their own, on PostgreSQL
+	committers      = 25 // writers with transactions of their own, on PostgreSQL; elsewhere they are callers, too
 	readers         = 20
 	scarceProducts  = 8  // that callers sell and stock
 	rareProducts    = 60 // that committers change; one in four is not public
@@ -35,13 +35,13 @@ const (
 	holdLong        = 5 * time.Second        // but some do as long as this
 	holdLongPercent = 3
 	rollbackPercent = 5
-	killPause       = 2 * time.Second        // between two kills
-	keepAlive       = 500 * time.Millisecond // of a quiet stream
-	patience        = 2500 * time.Millisecond
-	stayTime        = 3 * time.Second // of a reader at a node, in the mean
-	answerTime      = 3 * time.Second // a writer waits for an answer
-	quietTime       = 2 * time.Second // before the storm begins
-	settleTime      = time.Minute     // for everybody to get the rest; far more than it takes
+	killPause       = 2 * time.Second         // between two kills
+	keepAlive       = 500 * time.Millisecond  // of a quiet stream
+	patience        = 2500 * time.Millisecond // of a reader with a silent node
+	stayTime        = 3 * time.Second         // of a reader at a node, in the mean
+	answerTime      = 3 * time.Second         // a writer waits for an answer
+	quietTime       = 2 * time.Second         // before the storm begins
+	settleTime      = time.Minute             // for everybody to get the rest; far more than it takes
 )
 
 // stormTime is how long nodes or lines are troubled: ten minutes in a soak.
@@ -70,10 +70,11 @@ type fleet struct {
 	scarce   []string                        // ids of the products that callers sell
 	wake     func(ctx context.Context) error // tells the nodes that events wait, as a node does after its commit
 
-	book    *book
-	readers []*reader
-	storm   time.Time // when it began
-	fallen  []tenure  // of nodes that numbered events, and when they were killed or frozen
+	book     *book
+	readers  []*reader
+	storm    time.Time // when it began
+	troubles int
+	fallen   map[int]tenure // of nodes that numbered events, by epoch, until they were killed or frozen
 }
 
 // newFleet starts nodes on the database.
@@ -81,9 +82,10 @@ func newFleet(t *testing.T, size int, database string, env ...string) *fleet {
 	t.Helper()
 	runCommand(t, database, "migrate")
 	env = append(settings(database), append(env, "BACKPLANE_LIMIT_KEEP_ALIVE="+keepAlive.String())...)
-	f := &fleet{t: t, postgres: !strings.HasPrefix(database, "sqlite:"), db: openSQL(t, database), wake: func(context.Context) error { return nil }, book: &book{
-		acts: make([][]act, callers+committers), committed: make(map[string]time.Time), undone: make(map[string]bool), refusals: make(map[string]int),
-	}}
+	f := &fleet{
+		t: t, postgres: !strings.HasPrefix(database, "sqlite:"), db: openSQL(t, database), book: newBook(),
+		wake: func(context.Context) error { return nil }, fallen: make(map[int]tenure),
+	}
 	for range size {
 		f.nodes = append(f.nodes, testenv.Server(t, env...))
 	}
@@ -152,7 +154,8 @@ type weather struct {
 }
 
 // endure lets writers write and readers read, first in peace and then in the
-// storm, and checks what everybody got.
+// storm, and checks what everybody got. Nothing is mended before the readers have
+// all: what is cut stays cut.
 func (f *fleet) endure(w weather) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), quietTime+w.storm+2*settleTime)
@@ -168,6 +171,7 @@ func (f *fleet) endure(w weather) {
 	for until := f.storm.Add(w.storm); time.Now().Before(until); {
 		pause(ctx, w.pause)
 		w.trouble()
+		f.troubles++
 	}
 	close(over)
 	writing.Wait()
@@ -179,14 +183,12 @@ func (f *fleet) endure(w weather) {
 }
 
 func (f *fleet) write(ctx context.Context, wg *sync.WaitGroup, over <-chan struct{}) {
-	for n := range callers {
-		wg.Go(func() { f.call(ctx, n, over) })
-	}
-	if !f.postgres {
-		return // the file has one writer, which is the server
-	}
-	for n := range committers {
-		wg.Go(func() { f.commit(ctx, callers+n, over) })
+	for n := range callers + committers {
+		if n < callers || !f.postgres { // a file has one writer, which is the server
+			wg.Go(func() { f.call(ctx, n, over) })
+		} else {
+			wg.Go(func() { f.commit(ctx, n, over) })
+		}
 	}
 }
 
@@ -342,8 +344,9 @@ func (f *fleet) leader() (last tenure) {
 // falls notes that a node is killed or frozen now.
 func (f *fleet) falls(node int) {
 	f.t.Helper()
-	if l := f.leader(); f.postgres && l.node == node {
-		f.fallen = append(f.fallen, tenure{node, l.epoch, time.Now()})
+	l := f.leader()
+	if _, known := f.fallen[l.epoch]; f.postgres && l.node == node && !known {
+		f.fallen[l.epoch] = tenure{node, l.epoch, time.Now()}
 	}
 }
 
@@ -381,8 +384,8 @@ func (f *fleet) report(log []entry) {
 		}
 	}
 	took := time.Since(f.storm) + quietTime
-	f.t.Logf("%d events, %.0f/s; %d deliveries, %.0f/s; readers resumed %d times; %d transactions were open for %v",
-		len(log), float64(len(log))/took.Seconds(), deliveries, float64(deliveries)/took.Seconds(), resumed, f.book.held, holdLong)
+	f.t.Logf("%d events, %.0f/s; %d deliveries, %.0f/s; %d troubles; readers resumed %d times; %d transactions were open for %v",
+		len(log), float64(len(log))/took.Seconds(), deliveries, float64(deliveries)/took.Seconds(), f.troubles, resumed, f.book.held, holdLong)
 	f.t.Logf("from commit to reader: %s in peace; %s in the storm", spread(quiet), spread(storm))
 	f.t.Logf("streams ended with %v; writers asked again after %v", ends, f.book.refusals)
 	f.t.Logf("from the fall of a node that numbers events to the next one: %s", spread(f.successions()))

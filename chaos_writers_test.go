@@ -27,6 +27,13 @@ type book struct {
 // act is an event that a writer has caused: by its id, or by type and subject.
 type act struct{ id, kind, subject string }
 
+func newBook() *book {
+	return &book{
+		acts: make([][]act, callers+committers), committed: make(map[string]time.Time), undone: make(map[string]bool),
+		refusals: make(map[string]int),
+	}
+}
+
 func (b *book) note(fn func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
