@@ -51,7 +51,7 @@ func TestServer_tells_every_reader_exactly_the_log_while_Redis_comes_and_goes(t 
 	}
 	wire := testenv.NewProxy(t, opts.Addr)
 	f := newFleet(t, 3, testenv.Postgres(t), "BACKPLANE_REDIS_URL="+strings.Replace(broker.URL, opts.Addr, wire.Addr, 1))
-	f.endure(weather{storm: stormTime(12 * time.Second), pause: killPause / 3, trouble: inTurn(
+	f.endure(weather{storm: stormTime(10 * time.Second), pause: killPause / 3, trouble: inTurn(
 		wire.Cut, wire.Heal, wire.Stall, wire.Heal, wire.Lose, f.killOne, broker.Halt, broker.Start)})
 }
 
@@ -81,7 +81,7 @@ func (f *fleet) hangUp(application string) {
 func TestServer_tells_every_reader_exactly_the_log_when_who_numbers_it_was_frozen(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, testenv.Postgres(t)).notified()
-	f.endure(weather{storm: stormTime(12 * time.Second), pause: killPause / 2, trouble: f.freezeLeader})
+	f.endure(weather{storm: stormTime(9 * time.Second), pause: killPause / 2, trouble: f.freezeLeader})
 	if len(f.successions()) == 0 {
 		t.Error("no node was frozen")
 	}
