@@ -150,6 +150,27 @@ func (s Orders) Count(ctx context.Context, f order.Filter) (int, error) {
 	return n, nil
 }
 
+// CountByUsers implements order.Store.
+func (s Orders) CountByUsers(ctx context.Context, users []uid.User, f order.Filter) (map[uid.User]int, error) {
+	f.UserID = nil
+	counts := make(map[uid.User]int, len(users))
+	for some := range slices.Chunk(users, maxIDs) {
+		var rows []struct {
+			UserID uid.User `json:"user_id"`
+			Count  int      `json:"count"`
+		}
+		err := s.db.client.Order.Query().Where(entorder.UserIDIn(some...), matchingOrders(f)).
+			GroupBy(entorder.FieldUserID).Aggregate(ent.Count()).Scan(ctx, &rows)
+		if err != nil {
+			return nil, fmt.Errorf("count orders of users: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			counts[row.UserID] = row.Count
+		}
+	}
+	return counts, nil
+}
+
 // matchingOrders restricts a query on orders. It takes a selector, not a query
 // of ent, as ListByUsers numbers its rows in a query of its own.
 func matchingOrders(f order.Filter) func(*entsql.Selector) {
