@@ -1,13 +1,16 @@
 package graph_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"backplane/internal/auth"
+	"backplane/internal/operation"
 	"backplane/internal/seed"
 	"backplane/internal/testenv"
 	"backplane/internal/uid"
@@ -205,4 +208,71 @@ func reads(list []string) []string {
 		}
 	}
 	return list
+}
+
+// TestEdges_of_events_are_read_in_bulk_and_anew follows the log: each response has
+// loaders of its own, which take what a query takes and know nothing of the last.
+func TestEdges_of_events_are_read_in_bulk_and_anew(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, testenv.SQLite(t))
+	s.fill(t, seed.Size{Users: 2, Orders: 12, Lines: 20})
+	ctx, cancel := context.WithCancel(auth.With(t.Context(), staff))
+	defer cancel()
+	var hub sync.WaitGroup
+	hub.Go(func() { s.hub.Run(ctx) }) //nolint:errcheck // it has none
+	defer hub.Wait()
+	defer cancel()
+	start := s.ask(t, staff, `{ events(first: 1) { edges { cursor } } }`, nil)["events"].(map[string]any)["edges"].([]any)[0].(map[string]any)["cursor"]
+	op, refusal := s.exec.Prepare(ctx, operation.Request{
+		Query: `subscription($after: Cursor) { events(after: $after, types: [ORDER_PLACED]) {
+			subject { ... on Order { user { name } items { product { name stock } } } } } }`,
+		Variables: map[string]any{"after": start},
+	})
+	if refusal != nil {
+		t.Fatal(refusal.Errors)
+	}
+	next := s.exec.Stream(ctx, op)
+	for i := range 3 {
+		s.take()
+		resp := next(ctx)
+		if len(resp.Errors) > 0 || !strings.Contains(string(resp.Data), `"stock":`) {
+			t.Fatalf("response %d: %s, %v", i, resp.Data, resp.Errors)
+		}
+		var took []string
+		for _, q := range s.take() {
+			if !strings.Contains(q, "FROM events") && !strings.Contains(q, "timelines") {
+				took = append(took, q)
+			}
+		}
+		if len(took) != 5 {
+			t.Errorf("response %d took %d statements, want 5: subject, user, items, products, stocks\n%s", i, len(took), strings.Join(took, "\n"))
+		}
+	}
+}
+
+func TestEdges_take_no_statement_for_what_the_process_holds(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		s := newServer(t, url, holding)
+		s.fill(t, seed.Size{Users: 120, Orders: 300, Lines: 3})
+		byID := s.ask(t, staff, `{ users(first: 1) { nodes { id } } }`, nil)["users"].(map[string]any)["nodes"].([]any)[0].(map[string]any)
+		for _, tt := range []struct {
+			name, query string
+			want        int // once it is held
+		}{
+			{"a user by id", `query($id: ID!) { user(id: $id) { username email } }`, 0},
+			{"the same as a node", `query($id: ID!) { node(id: $id) { ... on User { username } } }`, 0},
+			{"orders with user, items and product", fiftyOrders, 1},
+			{"products with stock", `{ products(first: 100) { nodes { name stock } } }`, 1},
+		} {
+			vars := byID
+			if !strings.Contains(tt.query, "$id") {
+				vars = nil
+			}
+			s.ask(t, staff, tt.query, vars)
+			if got := s.count(t, staff, tt.query, vars); got != tt.want {
+				t.Errorf("%s took %d statements the second time, want %d", tt.name, got, tt.want)
+			}
+		}
+	})
 }

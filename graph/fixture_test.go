@@ -1,8 +1,10 @@
 package graph_test
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"backplane/internal/session"
 	"backplane/internal/store"
 	"backplane/internal/testenv"
+	"backplane/internal/uid"
 	"backplane/internal/user"
 )
 
@@ -56,6 +59,89 @@ type stores struct {
 	users    user.Store
 	products order.ProductStore
 	orders   order.Store
+}
+
+// holding are stores that keep in the process whatever they have read, for ever.
+func holding(_ *store.DB, s stores) stores {
+	return stores{
+		users:    &heldUsers{Store: s.users},
+		products: &heldProducts{ProductStore: s.products},
+		orders:   &heldOrders{Store: s.orders},
+	}
+}
+
+// held is what was read of one kind.
+type held[K comparable, V any] struct{ m sync.Map }
+
+func (h *held[K, V]) peek(k K) (v V, ok bool) {
+	x, ok := h.m.Load(k)
+	if ok {
+		v, _ = x.(V)
+	}
+	return v, ok
+}
+
+func (h *held[K, V]) through(ctx context.Context, keys []K, read func(context.Context, []K) (map[K]V, error)) (map[K]V, error) {
+	found := map[K]V{}
+	var missing []K
+	for _, k := range keys {
+		if v, ok := h.peek(k); ok {
+			found[k] = v
+		} else {
+			missing = append(missing, k)
+		}
+	}
+	if len(missing) == 0 {
+		return found, nil
+	}
+	more, err := read(ctx, missing)
+	for k, v := range more {
+		h.m.Store(k, v)
+		found[k] = v
+	}
+	return found, err
+}
+
+type heldUsers struct {
+	user.Store
+	held held[uid.User, *user.User]
+}
+
+func (s *heldUsers) Peek(id uid.User) (*user.User, bool) { return s.held.peek(id) }
+func (s *heldUsers) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*user.User, error) {
+	return s.held.through(ctx, ids, s.Store.ByIDs)
+}
+
+type heldProducts struct {
+	order.ProductStore
+	held   held[uid.Product, *order.Product]
+	stocks held[uid.Product, *order.Stock]
+}
+
+func (s *heldProducts) Peek(id uid.Product) (*order.Product, bool)    { return s.held.peek(id) }
+func (s *heldProducts) PeekStock(id uid.Product) (*order.Stock, bool) { return s.stocks.peek(id) }
+func (s *heldProducts) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product]*order.Product, error) {
+	return s.held.through(ctx, ids, s.ProductStore.ByIDs)
+}
+
+func (s *heldProducts) Stocks(ctx context.Context, ids []uid.Product) (map[uid.Product]*order.Stock, error) {
+	return s.stocks.through(ctx, ids, s.ProductStore.Stocks)
+}
+
+type heldOrders struct {
+	order.Store
+	held  held[uid.Order, *order.Order]
+	items held[uid.Order, []order.Item]
+}
+
+func (s *heldOrders) Peek(id uid.Order) (*order.Order, bool)      { return s.held.peek(id) }
+func (s *heldOrders) PeekItems(id uid.Order) ([]order.Item, bool) { return s.items.peek(id) }
+func (s *heldOrders) ByIDs(ctx context.Context, ids []uid.Order) (map[uid.Order]*order.Order, error) {
+	return s.held.through(ctx, ids, s.Store.ByIDs)
+}
+
+func (s *heldOrders) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]order.Item, error) {
+	return s.items.through(ctx, ids, s.Store.Items)
 }
 
 // newServer returns a server on the database of the URL, with an event log whose
@@ -144,10 +230,15 @@ func (s *server) run(t testing.TB, as *auth.Principal, query string, vars map[st
 		t.Fatalf("%s\nis refused: %v", query, refusal.Errors)
 	}
 	resp := s.exec.Run(ctx, op)
-	if len(resp.Errors) > 0 {
-		return resp.Errors.Error() + string(resp.Data)
+	if len(resp.Errors) == 0 {
+		return string(resp.Data)
 	}
-	return string(resp.Data)
+	var errs []string // in the order in which fields happened to fail
+	for _, e := range resp.Errors {
+		errs = append(errs, e.Error())
+	}
+	slices.Sort(errs)
+	return strings.Join(errs, "\n") + "\n" + string(resp.Data)
 }
 
 // ask is run for what must be answered without errors.
