@@ -87,8 +87,8 @@ func (c *Catalog) Create(ctx context.Context, in ProductInput) (*Product, error)
 	if err != nil {
 		return nil, err
 	}
-	if in.LegacyID != nil && !caller.MaySetLegacyID() {
-		return nil, errLegacy()
+	if err := caller.AllowLegacyID(in.LegacyID != nil); err != nil {
+		return nil, err
 	}
 	p, s, err := NewProduct(in, c.now())
 	if err != nil {
@@ -103,8 +103,8 @@ func (c *Catalog) Update(ctx context.Context, id uid.Product, ifVersion *int, ch
 	if err != nil {
 		return nil, err
 	}
-	if change.LegacyID.Set && !caller.MaySetLegacyID() {
-		return nil, errLegacy()
+	if err := caller.AllowLegacyID(change.LegacyID.Set); err != nil {
+		return nil, err
 	}
 	if !id.Valid() {
 		return nil, ProductNotFound()

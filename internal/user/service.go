@@ -109,7 +109,7 @@ func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, lega
 	if !caller.Has(auth.Admin) && (len(roles) != 1 || roles[0] != auth.Customer) {
 		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may give roles other than CUSTOMER.").At("roles")
 	}
-	if err := mayRemember(caller, legacyID != nil); err != nil {
+	if err := caller.AllowLegacyID(legacyID != nil); err != nil {
 		return nil, err
 	}
 	return s.open(ctx, p, roles, legacyID, hash)
@@ -157,7 +157,7 @@ func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Cha
 	if c.ChangesStanding() && !caller.Has(auth.Admin) {
 		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may set roles and status.")
 	}
-	if err := mayRemember(caller, c.LegacyID.Set); err != nil {
+	if err := caller.AllowLegacyID(c.LegacyID.Set); err != nil {
 		return nil, err
 	}
 	at := s.now()
@@ -265,14 +265,11 @@ func (s *Service) Count(ctx context.Context, f Filter) (int, error) {
 
 // visible narrows a filter to what the caller may see.
 func visible(ctx context.Context, f Filter) (Filter, error) {
-	caller, err := auth.Require(ctx, auth.UsersRead)
-	if err != nil {
-		return f, err
+	only, err := auth.RequireLister(ctx, auth.UsersRead)
+	if only != nil {
+		f.IDs = []uid.User{*only}
 	}
-	if !caller.IsStaff() {
-		f.IDs = []uid.User{caller.UserID}
-	}
-	return f, nil
+	return f, err
 }
 
 func visibleIDs(caller *auth.Principal, ids []uid.User) []uid.User {
@@ -293,13 +290,6 @@ func (s *Service) mayChange(caller *auth.Principal, id uid.User) error {
 		return NotFound()
 	case !caller.Owns(id) && !caller.Has(auth.Admin):
 		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may change the accounts of others.")
-	}
-	return nil
-}
-
-func mayRemember(caller *auth.Principal, sets bool) error {
-	if sets && !caller.MaySetLegacyID() {
-		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN or an API key with the scope %s may set a legacy id.", auth.LegacyWrite).At("legacyId")
 	}
 	return nil
 }
