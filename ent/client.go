@@ -19,6 +19,7 @@ import (
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
 	"backplane/ent/product"
+	"backplane/ent/reader"
 	"backplane/ent/sequencer"
 	"backplane/ent/session"
 	"backplane/ent/setting"
@@ -54,6 +55,8 @@ type Client struct {
 	OrderItem *OrderItemClient
 	// Product is the client for interacting with the Product builders.
 	Product *ProductClient
+	// Reader is the client for interacting with the Reader builders.
+	Reader *ReaderClient
 	// Sequencer is the client for interacting with the Sequencer builders.
 	Sequencer *SequencerClient
 	// Session is the client for interacting with the Session builders.
@@ -88,6 +91,7 @@ func (c *Client) init() {
 	c.Order = NewOrderClient(c.config)
 	c.OrderItem = NewOrderItemClient(c.config)
 	c.Product = NewProductClient(c.config)
+	c.Reader = NewReaderClient(c.config)
 	c.Sequencer = NewSequencerClient(c.config)
 	c.Session = NewSessionClient(c.config)
 	c.Setting = NewSettingClient(c.config)
@@ -195,6 +199,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
 		Product:        NewProductClient(cfg),
+		Reader:         NewReaderClient(cfg),
 		Sequencer:      NewSequencerClient(cfg),
 		Session:        NewSessionClient(cfg),
 		Setting:        NewSettingClient(cfg),
@@ -229,6 +234,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
 		Product:        NewProductClient(cfg),
+		Reader:         NewReaderClient(cfg),
 		Sequencer:      NewSequencerClient(cfg),
 		Session:        NewSessionClient(cfg),
 		Setting:        NewSettingClient(cfg),
@@ -267,7 +273,7 @@ func (c *Client) Close() error {
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Credential, c.Event, c.IdempotencyKey, c.Order, c.OrderItem,
-		c.Product, c.Sequencer, c.Session, c.Setting, c.SigningKey, c.Stock,
+		c.Product, c.Reader, c.Sequencer, c.Session, c.Setting, c.SigningKey, c.Stock,
 		c.Throttle, c.Timeline, c.User,
 	} {
 		n.Use(hooks...)
@@ -279,7 +285,7 @@ func (c *Client) Use(hooks ...Hook) {
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Credential, c.Event, c.IdempotencyKey, c.Order, c.OrderItem,
-		c.Product, c.Sequencer, c.Session, c.Setting, c.SigningKey, c.Stock,
+		c.Product, c.Reader, c.Sequencer, c.Session, c.Setting, c.SigningKey, c.Stock,
 		c.Throttle, c.Timeline, c.User,
 	} {
 		n.Intercept(interceptors...)
@@ -303,6 +309,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.OrderItem.mutate(ctx, m)
 	case *ProductMutation:
 		return c.Product.mutate(ctx, m)
+	case *ReaderMutation:
+		return c.Reader.mutate(ctx, m)
 	case *SequencerMutation:
 		return c.Sequencer.mutate(ctx, m)
 	case *SessionMutation:
@@ -1252,6 +1260,139 @@ func (c *ProductClient) mutate(ctx context.Context, m *ProductMutation) (Value, 
 		return (&ProductDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown Product mutation op: %q", m.Op())
+	}
+}
+
+// ReaderClient is a client for the Reader schema.
+type ReaderClient struct {
+	config
+}
+
+// NewReaderClient returns a client for the Reader from the given config.
+func NewReaderClient(c config) *ReaderClient {
+	return &ReaderClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `reader.Hooks(f(g(h())))`.
+func (c *ReaderClient) Use(hooks ...Hook) {
+	c.hooks.Reader = append(c.hooks.Reader, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `reader.Intercept(f(g(h())))`.
+func (c *ReaderClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Reader = append(c.inters.Reader, interceptors...)
+}
+
+// Create returns a builder for creating a Reader entity.
+func (c *ReaderClient) Create() *ReaderCreate {
+	mutation := newReaderMutation(c.config, OpCreate)
+	return &ReaderCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Reader entities.
+func (c *ReaderClient) CreateBulk(builders ...*ReaderCreate) *ReaderCreateBulk {
+	return &ReaderCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ReaderClient) MapCreateBulk(slice any, setFunc func(*ReaderCreate, int)) *ReaderCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ReaderCreateBulk{err: fmt.Errorf("calling to ReaderClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ReaderCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ReaderCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Reader.
+func (c *ReaderClient) Update() *ReaderUpdate {
+	mutation := newReaderMutation(c.config, OpUpdate)
+	return &ReaderUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ReaderClient) UpdateOne(_m *Reader) *ReaderUpdateOne {
+	mutation := newReaderMutation(c.config, OpUpdateOne, withReader(_m))
+	return &ReaderUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ReaderClient) UpdateOneID(id string) *ReaderUpdateOne {
+	mutation := newReaderMutation(c.config, OpUpdateOne, withReaderID(id))
+	return &ReaderUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Reader.
+func (c *ReaderClient) Delete() *ReaderDelete {
+	mutation := newReaderMutation(c.config, OpDelete)
+	return &ReaderDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ReaderClient) DeleteOne(_m *Reader) *ReaderDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ReaderClient) DeleteOneID(id string) *ReaderDeleteOne {
+	builder := c.Delete().Where(reader.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ReaderDeleteOne{builder}
+}
+
+// Query returns a query builder for Reader.
+func (c *ReaderClient) Query() *ReaderQuery {
+	return &ReaderQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeReader},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Reader entity by its id.
+func (c *ReaderClient) Get(ctx context.Context, id string) (*Reader, error) {
+	return c.Query().Where(reader.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ReaderClient) GetX(ctx context.Context, id string) *Reader {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *ReaderClient) Hooks() []Hook {
+	return c.hooks.Reader
+}
+
+// Interceptors returns the client interceptors.
+func (c *ReaderClient) Interceptors() []Interceptor {
+	return c.inters.Reader
+}
+
+func (c *ReaderClient) mutate(ctx context.Context, m *ReaderMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ReaderCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ReaderUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ReaderUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ReaderDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Reader mutation op: %q", m.Op())
 	}
 }
 
@@ -2322,12 +2463,14 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		APIKey, Credential, Event, IdempotencyKey, Order, OrderItem, Product, Sequencer,
-		Session, Setting, SigningKey, Stock, Throttle, Timeline, User []ent.Hook
+		APIKey, Credential, Event, IdempotencyKey, Order, OrderItem, Product, Reader,
+		Sequencer, Session, Setting, SigningKey, Stock, Throttle, Timeline,
+		User []ent.Hook
 	}
 	inters struct {
-		APIKey, Credential, Event, IdempotencyKey, Order, OrderItem, Product, Sequencer,
-		Session, Setting, SigningKey, Stock, Throttle, Timeline, User []ent.Interceptor
+		APIKey, Credential, Event, IdempotencyKey, Order, OrderItem, Product, Reader,
+		Sequencer, Session, Setting, SigningKey, Stock, Throttle, Timeline,
+		User []ent.Interceptor
 	}
 )
 

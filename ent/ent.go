@@ -21,6 +21,7 @@ import (
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
 	"backplane/ent/product"
+	"backplane/ent/reader"
 	"backplane/ent/sequencer"
 	"backplane/ent/session"
 	"backplane/ent/setting"
@@ -97,6 +98,7 @@ func checkColumn(t, c string) error {
 			entorder.Table:       entorder.ValidColumn,
 			orderitem.Table:      orderitem.ValidColumn,
 			product.Table:        product.ValidColumn,
+			reader.Table:         reader.ValidColumn,
 			sequencer.Table:      sequencer.ValidColumn,
 			session.Table:        session.ValidColumn,
 			setting.Table:        setting.ValidColumn,

@@ -28,6 +28,8 @@ type Tx struct {
 	OrderItem *OrderItemClient
 	// Product is the client for interacting with the Product builders.
 	Product *ProductClient
+	// Reader is the client for interacting with the Reader builders.
+	Reader *ReaderClient
 	// Sequencer is the client for interacting with the Sequencer builders.
 	Sequencer *SequencerClient
 	// Session is the client for interacting with the Session builders.
@@ -182,6 +184,7 @@ func (tx *Tx) init() {
 	tx.Order = NewOrderClient(tx.config)
 	tx.OrderItem = NewOrderItemClient(tx.config)
 	tx.Product = NewProductClient(tx.config)
+	tx.Reader = NewReaderClient(tx.config)
 	tx.Sequencer = NewSequencerClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)
 	tx.Setting = NewSettingClient(tx.config)

@@ -92,6 +92,18 @@ func (f ProductFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, err
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ProductMutation", m)
 }
 
+// The ReaderFunc type is an adapter to allow the use of ordinary
+// function as Reader mutator.
+type ReaderFunc func(context.Context, *ent.ReaderMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f ReaderFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.ReaderMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ReaderMutation", m)
+}
+
 // The SequencerFunc type is an adapter to allow the use of ordinary
 // function as Sequencer mutator.
 type SequencerFunc func(context.Context, *ent.SequencerMutation) (ent.Value, error)

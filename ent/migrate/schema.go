@@ -269,6 +269,21 @@ var (
 			},
 		},
 	}
+	// ReadersColumns holds the columns for the "readers" table.
+	ReadersColumns = []*schema.Column{
+		{Name: "name", Type: field.TypeString},
+		{Name: "position", Type: field.TypeInt64},
+		{Name: "holder", Type: field.TypeString},
+		{Name: "epoch", Type: field.TypeInt64},
+		{Name: "expires_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+	}
+	// ReadersTable holds the schema information for the "readers" table.
+	ReadersTable = &schema.Table{
+		Name:       "readers",
+		Columns:    ReadersColumns,
+		PrimaryKey: []*schema.Column{ReadersColumns[0]},
+	}
 	// SequencerColumns holds the columns for the "sequencer" table.
 	SequencerColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeInt, Increment: true},
@@ -438,6 +453,7 @@ var (
 		OrdersTable,
 		OrderItemsTable,
 		ProductsTable,
+		ReadersTable,
 		SequencerTable,
 		SessionsTable,
 		SettingsTable,
@@ -482,6 +498,10 @@ func init() {
 		"products_currency_is_code":   "length(currency) = 3",
 		"products_price_not_negative": "price_minor >= 0",
 		"products_version_counts":     "version >= 1",
+	}
+	ReadersTable.Annotation = &entsql.Annotation{}
+	ReadersTable.Annotation.Checks = map[string]string{
+		"readers_position_counts": "position >= 0",
 	}
 	SequencerTable.Annotation = &entsql.Annotation{
 		Table: "sequencer",

@@ -27,6 +27,9 @@ type OrderItem func(*sql.Selector)
 // Product is the predicate function for product builders.
 type Product func(*sql.Selector)
 
+// Reader is the predicate function for reader builders.
+type Reader func(*sql.Selector)
+
 // Sequencer is the predicate function for sequencer builders.
 type Sequencer func(*sql.Selector)
 

@@ -42,13 +42,14 @@ type Hub struct {
 	cfg     HubConfig
 	wake    chan struct{}
 	replays chan struct{} // a token for each subscriber that reads the log
-	whole   atomic.Int64  // when the reader last had all there was, in Unix nanoseconds
+	taps    []func(events []*Event, gap bool)
+	whole   atomic.Int64 // when the reader last had all there was, in Unix nanoseconds
 
-	mu       sync.RWMutex
-	timeline string   // empty before the first look
-	head     Position // the last event in the ring, also if the ring is empty
-	ring     []*Event // dense: the last of them is at head
-	bytes    int      // of data in the ring
+	mu       sync.RWMutex // only Run writes timeline, head and ring
+	timeline string       // empty before the first look
+	head     Position     // the last event in the ring, also if the ring is empty
+	ring     []*Event     // dense: the last of them is at head
+	bytes    int          // of data in the ring
 	subs     map[*Subscription]struct{}
 }
 
@@ -62,6 +63,20 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 		log: log, logger: logger, cfg: cfg, wake: make(chan struct{}, 1),
 		replays: make(chan struct{}, cfg.Replays), subs: make(map[*Subscription]struct{}),
 	}, nil
+}
+
+// OnDeliver adds a function that hears of every event that the hub reads, in
+// order and before any subscriber does: so what follows the log on this node,
+// such as a cache, is never behind a client that does. A gap says that events
+// before these may have been missed: at the first look, after a restore, and
+// when some are not kept any more; then there may be no events at all. The
+// function must be quick, and must not change the events. Add it before Run.
+func (h *Hub) OnDeliver(fn func(events []*Event, gap bool)) { h.taps = append(h.taps, fn) }
+
+func (h *Hub) tell(events []*Event, gap bool) {
+	for _, fn := range h.taps {
+		fn(events, gap)
+	}
 }
 
 // Wake tells the hub that there may be new events. It never blocks; many calls
@@ -157,11 +172,12 @@ func (h *Hub) follow(ctx context.Context, told bool) error {
 // subscribers of another timeline or beyond the head end, as what they have seen
 // may never have happened. It reports whether there is nothing to read.
 func (h *Hub) adopt(s State) (current bool) {
+	if had := h.Head(); s.Timeline == had.Timeline && s.Head >= had.Position {
+		return s.Head == had.Position
+	}
+	h.tell(nil, true)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s.Timeline == h.timeline && s.Head >= h.head {
-		return s.Head == h.head
-	}
 	restored := h.timeline != ""
 	h.timeline, h.head, h.ring, h.bytes = s.Timeline, s.Head, nil, 0
 	for sub := range h.subs {
@@ -176,20 +192,21 @@ func (h *Hub) deliver(events []*Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	first, last := events[0].Cursor, events[len(events)-1].Cursor
-	if first.Timeline != h.timeline {
+	had, first, last := h.Head(), events[0].Cursor, events[len(events)-1].Cursor
+	if first.Timeline != had.Timeline {
 		return errors.New("the log has another timeline than before")
 	}
-	if first.Position != h.head+1 { // what lay between is not kept any more
+	gap := first.Position != had.Position+1 // what lay between is not kept any more
+	h.tell(events, gap)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if gap {
 		h.ring, h.bytes = nil, 0
 	}
-	had := h.head
 	h.head = last.Position
 	h.push(events)
 	for sub := range h.subs {
-		sub.offer(events, had)
+		sub.offer(events, had.Position)
 	}
 	return nil
 }

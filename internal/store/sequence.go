@@ -94,8 +94,8 @@ func (s *Sequence) Release(ctx context.Context, l event.Lease) error {
 }
 
 // RenewTimeline begins another timeline, after the database was restored: no
-// cursor of before is good any more. It also ends the lease of whoever numbered
-// events in the database that was saved.
+// cursor of before is good any more. It also ends the leases of whoever numbered
+// events, or was a named reader of them, in the database that was saved.
 func (db *DB) RenewTimeline(ctx context.Context) error {
 	err := db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
@@ -104,6 +104,9 @@ func (db *DB) RenewTimeline(ctx context.Context) error {
 			fresh = `substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)`
 		}
 		if _, err := t.exec(ctx, `UPDATE timelines SET id = `+fresh); err != nil {
+			return err
+		}
+		if _, err := t.exec(ctx, `UPDATE readers SET holder = '', epoch = epoch + 1, expires_at = ?`, time.Unix(0, 0).UTC()); err != nil {
 			return err
 		}
 		if !t.isPostgres() {

@@ -1,0 +1,1 @@
+CREATE TABLE "readers" ("name" character varying NOT NULL COLLATE "C", "position" bigint NOT NULL, "holder" character varying NOT NULL COLLATE "C", "epoch" bigint NOT NULL, "expires_at" timestamptz NOT NULL, "updated_at" timestamptz NOT NULL, PRIMARY KEY ("name"), CONSTRAINT "readers_position_counts" CHECK ("position" >= 0));

@@ -1,0 +1,1 @@
+CREATE TABLE `readers` (`name` text NOT NULL, `position` integer NOT NULL, `holder` text NOT NULL, `epoch` integer NOT NULL, `expires_at` datetime NOT NULL, `updated_at` datetime NOT NULL, PRIMARY KEY (`name`), CONSTRAINT `readers_position_counts` CHECK (position >= 0));
