@@ -206,20 +206,11 @@ func nameKey(name string) string { return cases.Fold().String(strings.TrimSpace(
 
 // List implements order.ProductStore.
 func (s Products) List(ctx context.Context, f order.ProductFilter, by order.ProductBy, args page.Args) (page.Page[*order.Product], error) {
-	none := page.Page[*order.Product]{}
-	slice, err := productOrders[by].slice(args)
-	if err != nil {
-		return none, err
-	}
 	q, err := s.matching(f)
 	if err != nil {
-		return none, err
+		return page.Page[*order.Product]{}, err
 	}
-	rows, err := q.Where(slice.query).All(ctx)
-	if err != nil {
-		return none, fmt.Errorf("list products: %w", s.db.translate(ctx, err))
-	}
-	return slice.cut(mapped(rows, toProduct)), nil
+	return list(ctx, s.db, q, productOrders[by], args, toProduct)
 }
 
 // Count implements order.ProductStore.
@@ -228,11 +219,7 @@ func (s Products) Count(ctx context.Context, f order.ProductFilter) (int, error)
 	if err != nil {
 		return 0, err
 	}
-	n, err := q.Count(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("count products: %w", s.db.translate(ctx, err))
-	}
-	return n, nil
+	return count(ctx, s.db, q)
 }
 
 func (s Products) matching(f order.ProductFilter) (*ent.ProductQuery, error) {
