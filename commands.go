@@ -242,7 +242,11 @@ func prepareDoctor(*flag.FlagSet) func(context.Context, *app) error {
 			report = append(report, "BACKPLANE_SECRET_KEY is not set: whoever reads the database can read its secrets. "+
 				"Set it to 32 random characters or more, the same on every node.")
 		}
-		return tell(a.out, report)
+		strange, err := n.strangeSinks(ctx, a.cfg.Sinks)
+		if err != nil {
+			return err
+		}
+		return tell(a.out, append(report, strange...))
 	}
 }
 

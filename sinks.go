@@ -107,6 +107,18 @@ func (n *node) sinkPlaces(ctx context.Context, configured []config.Sink) ([]sink
 	return all, nil
 }
 
+// strangeSinks says which places are kept for sinks that are not configured.
+func (n *node) strangeSinks(ctx context.Context, configured []config.Sink) (report []string, err error) {
+	all, err := n.sinkPlaces(ctx, configured)
+	for _, p := range all {
+		if p.address == "" {
+			report = append(report, fmt.Sprintf("the sink %s has a place in the event log, %d, but BACKPLANE_SINKS does not name it: "+
+				"no event behind its place is ever removed. If it is gone for good, run backplane sinks forget %s.", p.name, p.Position, p.name))
+		}
+	}
+	return report, err
+}
+
 func (n *node) listSinks(ctx context.Context, a *app) error {
 	all, err := n.sinkPlaces(ctx, a.cfg.Sinks)
 	if err != nil {
@@ -121,7 +133,7 @@ func (n *node) listSinks(ctx context.Context, a *app) error {
 		return err
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 3, ' ', 0)
-	fmt.Fprint(w, "sink\tplace\thead\tlag\tmoved\towner\tbroker\n")
+	fmt.Fprint(w, "sink\tplace\thead\tlag\theard\towner\tbroker\n")
 	for _, p := range all {
 		place, lag, saved, owner := "none yet", "-", "-", "nobody"
 		if p.known {

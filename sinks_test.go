@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -333,9 +335,27 @@ func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
 		if out := runCommand(t, database, "sinks"); !strings.Contains(out, "not configured here") {
 			t.Errorf("sinks without the setting says:\n%s", out)
 		}
+		if out, err := p.Run("doctor"); err != nil {
+			t.Errorf("doctor, of a sink that is configured: %v\n%s", err, out)
+		}
+		if out := failing(t, database, "doctor"); !strings.Contains(out, "the sink gone has a place") {
+			t.Errorf("doctor, of a sink that is not configured, says:\n%s", out)
+		}
 		runCommand(t, database, "sinks", "forget", "gone")
 		if out := runCommand(t, database, "sinks"); !strings.Contains(out, "there are no sinks") {
 			t.Errorf("sinks after forgetting says:\n%s", out)
 		}
 	})
+}
+
+// failing runs a command of the binary that must not succeed.
+func failing(t *testing.T, database string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(testenv.Binary(t), args...)
+	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), settings(database)...)
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Errorf("backplane %s succeeded:\n%s", strings.Join(args, " "), out)
+	}
+	return string(out)
 }
