@@ -158,13 +158,11 @@ func (k *tokens) Expiry(string) time.Time {
 	return k.expiry
 }
 
-func (k *tokens) AuthenticateTicket(ctx context.Context, ticket string, req operation.Request) (*auth.Principal, stream.Standing, error) {
-	if !strings.Contains(req.Query, "ticks") {
-		return nil, nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "The ticket is for another document.")
-	}
+// AuthenticateTicket takes tokens for tickets, each made for ticks.
+func (k *tokens) AuthenticateTicket(ctx context.Context, ticket string) (httpd.Ticket, error) {
 	standing := func(ctx context.Context) (*auth.Principal, error) { return k.Authenticate(ctx, ticket) }
 	p, err := standing(ctx)
-	return p, standing, err
+	return httpd.Ticket{Caller: stream.Caller{Principal: p, Standing: standing}, Request: operation.Request{Query: "subscription{ticks}"}}, err
 }
 
 // pipes is a listener whose connections are pipes.
