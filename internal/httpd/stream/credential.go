@@ -94,7 +94,9 @@ func (c *credential) judge(now time.Time, renewals int, p *auth.Principal, err e
 	c.asking = false
 	switch {
 	case err == nil && p != nil:
-		c.principal.Store(p)
+		if !p.Equal(c.principal.Load()) { // else those who compare pointers would see a change each second
+			c.principal.Store(p)
+		}
 		c.sure = now
 	case err == nil || fault.From(err).Kind == fault.Unauthenticated:
 		return endRevoked
