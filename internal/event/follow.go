@@ -44,14 +44,15 @@ func (h *Hub) Follow(ctx context.Context, f Filter, after *Cursor) (*Follower, e
 
 // Next waits for the next event and returns it with its cursor. While nothing
 // comes that the caller may see, it returns now and then no event but the cursor
-// that was reached, so that a client can resume near the head. Its errors are
-// those of Subscription.Next.
-func (f *Follower) Next(ctx context.Context) (*Event, Cursor, error) {
+// that was reached, so that a client can resume near the head. It calls idle
+// before it waits. Its errors are those of Subscription.Next.
+func (f *Follower) Next(ctx context.Context, idle func()) (*Event, Cursor, error) {
 	for {
 		if e := f.take(); e != nil {
 			f.told, f.spoke = e.Cursor.Position, time.Now()
 			return e, e.Cursor, nil
 		}
+		idle()
 		quiet, err := f.fill(ctx)
 		if err != nil {
 			return nil, Cursor{}, err
@@ -69,9 +70,6 @@ func (f *Follower) Caller() *auth.Principal { return f.caller }
 // Blanked returns a number that is another once an event that was shown before
 // may not be shown again as it was, since a user was deleted.
 func (f *Follower) Blanked() int { return f.blanked }
-
-// Pending reports whether Next would not have to wait, most likely.
-func (f *Follower) Pending() bool { return len(f.pending) > 0 }
 
 // Close ends the follower before its context does. It is safe to call twice.
 func (f *Follower) Close() {

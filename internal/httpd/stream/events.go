@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"maps"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"backplane/internal/auth"
@@ -29,10 +29,11 @@ type events struct {
 	opened time.Time
 	conn   net.Conn // ours alone; nil if the server writes the answer
 
-	writing turn // guards what follows, and the writer
-	over    bool // nothing more may be written
-	beatAt  time.Time
-	quiet   func() (cursor string) // what a keep-alive may tell; nil for nothing
+	writing  turn // guards what follows, and the writer
+	deadline deadline
+	over     bool // nothing more may be written
+	beatAt   time.Time
+	quiet    func() (cursor string) // what a keep-alive may tell; nil for nothing
 }
 
 // Allow returns why an operation that could run must not, nil if it may.
@@ -115,7 +116,7 @@ func (e *events) open(w http.ResponseWriter, r *http.Request) {
 	}
 	e.writing.hold()
 	e.timer = time.AfterFunc(never, e.tick)
-	e.flush([]byte(":\n\n"))
+	e.send([]byte(":\n\n"))
 	e.writing.give()
 	e.schedule()
 }
@@ -168,16 +169,35 @@ func (e *events) close(tell func(gqlerror.List)) {
 func (e *events) comment(reason string) {
 	e.writing.hold()
 	defer e.writing.give()
-	e.flush([]byte("retry: " + strconv.FormatInt(retryTime.Milliseconds(), 10) + "\n: " + reason + "\n\n"))
+	e.send([]byte("retry: " + strconv.FormatInt(retryTime.Milliseconds(), 10) + "\n: " + reason + "\n\n"))
 }
 
 // next implements sink.
-func (e *events) next(t *task, resp *graphql.Response) {
-	cursor, only := operation.Cursor(resp)
-	if !only {
-		e.event("next", cursor, wire.Executed(resp))
+func (e *events) next(t *task, resp *operation.Response) {
+	cursor, only := operation.Cursor(resp.Response)
+	defer t.reach(cursor, only)
+	if only {
+		return
 	}
-	t.reach(cursor, only)
+	text, err := resp.Encoded(encode)
+	if err != nil {
+		e.noWords(err)
+		return
+	}
+	writeEvent(t.batch.buffer(), "next", cursor, text)
+	if t.batch.full() {
+		e.flush(t)
+	}
+}
+
+// flush implements sink.
+func (e *events) flush(t *task) {
+	if out := t.batch.take(); out != nil {
+		e.writing.hold()
+		e.send(out.Bytes())
+		e.writing.give()
+		giveBuffer(out)
+	}
 }
 
 // fail implements sink.
@@ -192,49 +212,53 @@ func (e *events) complete(*task) { e.event("complete", "", nil) }
 // event writes one event. One without data has an empty line of it, without
 // which browsers drop the event.
 func (e *events) event(name, id string, data any) {
-	out := takeBuffer()
+	text, out := takeBuffer(), takeBuffer()
+	defer giveBuffer(text)
 	defer giveBuffer(out)
+	if data != nil {
+		if err := wire.Encode(text, data); err != nil {
+			e.noWords(err)
+			return
+		}
+	}
+	oneLine(text.Bytes())
+	writeEvent(out, name, id, text.Bytes())
+	e.writing.hold()
+	defer e.writing.give()
+	e.send(out.Bytes())
+}
+
+func (e *events) noWords(err error) {
+	e.s.log.ErrorContext(e.ctx, "an event could not be encoded", "error", err)
+	e.end(endInternal)
+}
+
+// writeEvent appends an event of one line of data.
+func writeEvent(out *bytes.Buffer, name, id string, line []byte) {
 	out.WriteString("event: " + name + "\n")
 	if storable(id) {
 		out.WriteString("id: " + id + "\n")
 	}
 	out.WriteString("data: ")
-	start := out.Len()
-	if data != nil {
-		if err := wire.Encode(out, data); err != nil {
-			e.s.log.ErrorContext(e.ctx, "an event could not be encoded", "error", err)
-			e.end(endInternal)
-			return
-		}
-	}
-	oneLine(out.Bytes()[start:])
+	out.Write(line)
 	out.WriteString("\n\n")
-	e.writing.hold()
-	defer e.writing.give()
-	e.flush(out.Bytes())
 }
 
 // storable reports whether a cursor can be the id of an event.
 func storable(id string) bool { return id != "" && !strings.ContainsAny(id, "\r\n\x00") }
 
-// oneLine makes spaces of the line breaks in JSON, which are only between its tokens.
-func oneLine(text []byte) {
-	for i, c := range text {
-		if c == '\n' || c == '\r' {
-			text[i] = ' '
-		}
-	}
-}
-
-// flush sends text. A client that does not take it in time loses its stream. The
+// send sends text. A client that does not take it in time loses its stream. The
 // caller has the turn.
-func (e *events) flush(text []byte) {
+func (e *events) send(text []byte) {
 	if e.over {
 		return
 	}
 	now := time.Now()
 	e.beatAt = now.Add(e.s.cfg.KeepAlive)
-	err := e.out.SetWriteDeadline(now.Add(e.s.cfg.WriteTime))
+	var err error
+	if at, due := e.deadline.next(e.s.cfg.WriteTime); due {
+		err = e.out.SetWriteDeadline(at)
+	}
 	if err == nil {
 		_, err = e.out.Write(text)
 	}
@@ -268,11 +292,11 @@ func (e *events) beat() {
 	}
 	if e.quiet != nil {
 		if cursor := e.quiet(); storable(cursor) {
-			e.flush([]byte("id: " + cursor + "\n\n"))
+			e.send([]byte("id: " + cursor + "\n\n"))
 			return
 		}
 	}
-	e.flush([]byte(":\n\n"))
+	e.send([]byte(":\n\n"))
 }
 
 func (e *events) schedule() {

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"backplane/internal/auth"
@@ -176,12 +175,23 @@ func (v *reservation) end(why *ending) {
 	})
 }
 
-// next implements sink.
-func (v *reservation) next(t *task, resp *graphql.Response) {
-	if _, only := operation.Cursor(resp); !only {
-		v.event(t, "next", tagged{t.id, wire.Executed(resp)})
+// next implements sink. It waits for the stream, which is written event by
+// event: many operations share it.
+func (v *reservation) next(t *task, resp *operation.Response) {
+	if _, only := operation.Cursor(resp.Response); only {
+		return
 	}
+	text, err := resp.Encoded(encode)
+	if err != nil {
+		v.s.log.ErrorContext(v.ctx, "an event could not be encoded", "error", err)
+		v.end(endInternal)
+		return
+	}
+	v.event(t, "next", tagged{t.id, text})
 }
+
+// flush implements sink.
+func (v *reservation) flush(*task) {}
 
 // fail implements sink.
 func (v *reservation) fail(t *task, errs gqlerror.List) {
@@ -224,7 +234,7 @@ func (v *reservation) ready(t *task) bool {
 // tagged is the result of one of many operations on a stream.
 type tagged struct {
 	id      string
-	payload wire.Response
+	payload []byte // JSON
 }
 
 // EncodeTo implements wire.Encoder.
@@ -234,9 +244,7 @@ func (g tagged) EncodeTo(out *bytes.Buffer) error {
 		return err
 	}
 	out.WriteString(`,"payload":`)
-	if err := wire.Encode(out, g.payload); err != nil {
-		return err
-	}
+	out.Write(g.payload)
 	out.WriteByte('}')
 	return nil
 }
