@@ -149,6 +149,11 @@ func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Se
 	return s, err
 }
 
+// Recheck has the credentials of sockets and event streams looked at at once if
+// their principals are concerned by what has happened, such as a revocation. It
+// does not block.
+func (s *Server) Recheck(concerns func(*auth.Principal) bool) { s.streams.Recheck(concerns) }
+
 // Handler returns what answers all requests, for a server of the caller's own.
 func (s *Server) Handler() http.Handler { return s.handler }
 

@@ -55,6 +55,19 @@ func (c *credential) next(every time.Duration) (at time.Time, ok bool) {
 	return at, true
 }
 
+// hasten makes check due now if the principal is concerned; it reports whether
+// that is so. A look that is under way may have come too early, and is followed
+// by another.
+func (c *credential) hasten(concerns func(*auth.Principal) bool) bool {
+	if !concerns(c.principal.Load()) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checked = time.Time{}
+	return c.standing != nil
+}
+
 // check returns why the connection must end, if it must.
 func (c *credential) check(ctx context.Context, every time.Duration) *ending {
 	standing, renewals, why := c.due(time.Now(), every)

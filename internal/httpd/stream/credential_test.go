@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"backplane/internal/auth"
 	"backplane/internal/httpd"
 	"backplane/internal/httpd/stream"
 	"backplane/internal/operation/operationtest"
@@ -259,5 +260,34 @@ func TestEvents_takeTheirTicketAgain(t *testing.T) {
 			source <- whoAsks
 			wantEvents(w.t, body, "event: next\ndata: {\"data\":{\"ticks\":\"usr_1\"}}")
 		}
+	})
+}
+
+func TestServer_Recheck_looks_at_whom_it_concerns_at_once(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{Streams: stream.Config{CheckTime: time.Hour, KeepAlive: time.Hour, IdleTime: 24 * time.Hour}}, func(w *world) {
+		w.tokens.set("a", "usr_1")
+		w.tokens.set("b", "usr_2")
+		sock, other := w.connect("a"), w.connect("b")
+		for _, c := range []*client{sock, other} {
+			c.subscribe("s", "subscription{ticks}")
+			<-w.opened
+		}
+		body := bufio.NewReader(w.request("GET", "/graphql?query=subscription{ticks}", map[string]string{"Accept": "text/event-stream", "Authorization": "Bearer a"}, "").Body)
+		wantEvents(w.t, body, ":")
+		<-w.opened
+		start := time.Now()
+		w.tokens.set("a", "")
+		w.tokens.set("b", "")
+		sock.wantNothing()
+		w.server.Recheck(func(p *auth.Principal) bool { return p != nil && p.UserID == "usr_1" })
+		sock.wantClose(4403, "The credential is no longer valid.")
+		if block, err := readEvent(body); err != nil || !strings.Contains(block, "UNAUTHENTICATED") {
+			t.Errorf("the event stream says %q, %v, want that the credential has ended", block, err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("the streams ended after %v, want at once", took)
+		}
+		other.wantNothing()
 	})
 }

@@ -51,10 +51,12 @@ func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request, who Caller,
 	op, refusal := s.exec.Prepare(e.ctx, resumed(r, req))
 	if refusal == nil {
 		if err := allow(op); err != nil {
+			e.timer.Stop()
 			return err
 		}
 	}
 	if err := s.admit(e, ownerOf(e.ctx, who.Principal)); err != nil {
+		e.timer.Stop()
 		return err
 	}
 	e.open(w, r)
@@ -98,6 +100,8 @@ func (s *Server) newEvents(r *http.Request, cred *credential) *events {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	e := &events{s: s, cancel: cancel, cred: cred, opened: time.Now(), writing: newTurn()}
 	e.ctx = auth.WithCurrent(ctx, cred.principal.Load)
+	e.timer = time.AfterFunc(never, e.tick)
+	e.writing.hold() // until there is something to write to
 	return e
 }
 
@@ -114,8 +118,6 @@ func (e *events) open(w http.ResponseWriter, r *http.Request) {
 		e.out = answer{w, http.NewResponseController(w)}
 		w.WriteHeader(http.StatusOK)
 	}
-	e.writing.hold()
-	e.timer = time.AfterFunc(never, e.tick)
 	e.send([]byte(":\n\n"))
 	e.writing.give()
 	e.schedule()
@@ -142,6 +144,13 @@ func (e *events) serve(r *http.Request, fill func()) {
 
 // end implements connection.
 func (e *events) end(why *ending) { e.cancel(why) }
+
+// recheck implements connection.
+func (e *events) recheck(concerns func(*auth.Principal) bool) {
+	if e.cred.hasten(concerns) && e.ctx.Err() == nil {
+		e.timer.Reset(0)
+	}
+}
 
 // close says why the stream ends, if we end it, and writes nothing after that.
 func (e *events) close(tell func(gqlerror.List)) {

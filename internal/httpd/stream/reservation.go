@@ -86,6 +86,7 @@ func (s *Server) ServeReserved(w http.ResponseWriter, r *http.Request, who Calle
 	}
 	e := s.newEvents(r, &v.cred)
 	if !v.open(e, w, r) {
+		e.timer.Stop()
 		return fault.New(fault.Conflict, fault.BadRequest, "The event stream of this reservation is open already.")
 	}
 	context.AfterFunc(v.ctx, func() { e.cancel(context.Cause(v.ctx)) })
@@ -173,6 +174,16 @@ func (v *reservation) end(why *ending) {
 			v.s.leave(v)
 		}()
 	})
+}
+
+// recheck implements connection. Before its stream comes, nothing is shown to
+// anybody.
+func (v *reservation) recheck(concerns func(*auth.Principal) bool) {
+	select {
+	case <-v.opened:
+		v.events.recheck(concerns)
+	default:
+	}
 }
 
 // next implements sink. It waits for the stream, which is written event by

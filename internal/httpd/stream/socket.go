@@ -197,6 +197,13 @@ func (k *socket) end(why *ending) {
 	})
 }
 
+// recheck implements connection.
+func (k *socket) recheck(concerns func(*auth.Principal) bool) {
+	if k.cred.hasten(concerns) && k.ctx.Err() == nil {
+		k.timer.Reset(0)
+	}
+}
+
 // silence takes the turn for good, so that nothing follows the closing frame. It
 // does not wait long for a client that does not read.
 func (k *socket) silence() {

@@ -33,6 +33,7 @@ type world struct {
 	tokens *tokens
 	opened chan chan any // the source of each subscription to ticks
 	log    *buffer
+	server *httpd.Server
 	stop   context.CancelFunc
 	ended  chan error // of the server
 }
@@ -52,7 +53,7 @@ func inWorld(t *testing.T, cfg httpd.Config, test func(w *world)) {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
-		w.stop = stop
+		w.server, w.stop = s, stop
 		go func() { w.ended <- s.Run(ctx, w.ln) }()
 		defer func() {
 			w.ln.hangUp()
