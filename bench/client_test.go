@@ -120,6 +120,10 @@ func byEvents(b *testing.B, addr, token, query string) *listener {
 	return l
 }
 
+// message returns the last message that was heard. The caller sees to it that
+// none is on its way.
+func (l *listener) message() string { return string(l.last) }
+
 // sentAt returns when the message was sent, as it says.
 func sentAt(message []byte) time.Time {
 	const before = `"occurredAt":"`

@@ -20,7 +20,7 @@ const (
 	login, password = "root", "correct horse battery staple"
 	follow          = `subscription { events(after: %q, types: [PRODUCT_STOCK_CHANGED]) { cursor type occurredAt subjectId data } }`
 
-	burst = 100                   // events sent as fast as they can be
+	burst = 50                    // events sent as fast as they can be, in one round
 	paced = 60                    // events sent one by one
 	pace  = 50 * time.Millisecond // between them
 )
@@ -32,10 +32,21 @@ type target struct {
 	pid     int
 	listen  func(b *testing.B) *listener
 	publish func() error // sends one event to all listeners
+
+	listeners []*listener
+	heard     atomic.Int64
+	lost      atomic.Int64
+	all       sync.WaitGroup
+
+	mu   sync.Mutex
+	ages []time.Duration // of what some have heard
 }
 
 // BenchmarkFanOut compares how fast sockets and event streams with equal
-// subscriptions get events with a bare broadcast of the same bytes.
+// subscriptions get events with a bare broadcast of the same bytes: deliveries/s
+// when as many are sent as can be, and how old events are when they are heard if
+// they come one by one. RSS is what the process grew by for each listener of the
+// second half, with what it had not yet given back.
 func BenchmarkFanOut(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -46,127 +57,152 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 }
 
+const (
+	rounds  = 5
+	maxOpen = 18_000 // connections at the same time, below the usual limit of files
+)
+
+// compare takes turns between the targets if all their listeners can be there at
+// the same time, so that all of them meet the same weather.
 func compare(b *testing.B, n int) {
-	sample := ""
-	rates := map[string]float64{}
-	for _, open := range []func(b *testing.B, sample *string) *target{openSockets, openBare, openEvents} {
-		tg := open(b, &sample)
-		before := memory(b, tg.pid)
-		a := gather(b, tg, n)
-		b.ReportMetric(float64(memory(b, tg.pid)-before)/float64(n)/1024, tg.name+"-KiB/listener")
-		rates[tg.name] = a.burst(b, tg)
-		b.ReportMetric(rates[tg.name], tg.name+"-deliveries/s")
-		p50, p99 := a.paced(b, tg)
-		b.ReportMetric(float64(p50.Microseconds())/1000, tg.name+"-p50-ms")
-		b.ReportMetric(float64(p99.Microseconds())/1000, tg.name+"-p99-ms")
-		sample = string(a.listeners[0].last)
-		a.leave()
+	opens := []func(b *testing.B, sample string) *target{openSockets, openBare, openEvents}
+	together := len(opens)
+	if together*n > maxOpen {
+		together = 1
 	}
-	b.ReportMetric(rates["socket"]/rates["bare"], "socket/bare")
-	b.ReportMetric(rates["events"]/rates["bare"], "events/bare")
+	sample, rates := "", map[string][]float64{}
+	for some := range slices.Chunk(opens, together) {
+		var there []*target
+		for _, open := range some {
+			tg := open(b, sample)
+			gather(b, tg, n)
+			sample = tg.listeners[0].message()
+			there = append(there, tg)
+		}
+		for range rounds {
+			for _, tg := range there {
+				rates[tg.name] = append(rates[tg.name], tg.burst(b))
+			}
+		}
+		for _, tg := range there {
+			tg.paced(b)
+			tg.leave()
+		}
+	}
+	for _, name := range []string{"socket", "bare", "events"} {
+		b.ReportMetric(median(rates[name]), name+"-deliveries/s")
+		ratios := make([]float64, rounds)
+		for i, rate := range rates[name] {
+			ratios[i] = rate / rates["bare"][i]
+		}
+		if name != "bare" {
+			b.ReportMetric(median(ratios), name+"/bare")
+		}
+	}
 }
 
-// audience is many listeners to one target.
-type audience struct {
-	listeners []*listener
-	heard     atomic.Int64
-	lost      atomic.Int64
-	all       sync.WaitGroup
-
-	mu    sync.Mutex
-	times []time.Duration
+func median(all []float64) float64 {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[len(sorted)/2]
 }
 
-func gather(b *testing.B, tg *target, n int) *audience {
+// gather opens the listeners of a target; all have subscribed when it returns.
+func gather(b *testing.B, tg *target, n int) {
 	b.Helper()
-	a := &audience{}
-	for range n {
-		a.listeners = append(a.listeners, tg.listen(b))
+	half := 0
+	for i := range n {
+		if i == n/2 {
+			half = memory(b, tg.pid)
+		}
+		tg.listeners = append(tg.listeners, tg.listen(b))
 	}
-	for i, l := range a.listeners {
-		a.all.Go(func() { a.count(l, i%10 == 0) })
+	for i, l := range tg.listeners {
+		tg.all.Go(func() { tg.count(l, i%10 == 0) })
 	}
-	a.await(b, tg.publish, 1) // all have subscribed once all have heard something
-	return a
+	tg.await(b, 1)
+	b.ReportMetric(float64(memory(b, tg.pid)-half)/float64(n-n/2)/1024, tg.name+"-RSS-KiB")
 }
 
 // count counts what a listener hears; of some, also how old it was then.
-func (a *audience) count(l *listener, timed bool) {
+func (tg *target) count(l *listener, timed bool) {
 	for {
 		message, err := l.next(l.in)
 		if err != nil {
-			a.lost.Add(1)
+			tg.lost.Add(1)
 			return
 		}
-		a.heard.Add(1)
 		if timed {
 			age := time.Since(sentAt(message))
-			a.mu.Lock()
-			a.times = append(a.times, age)
+			tg.mu.Lock()
+			tg.ages = append(tg.ages, age)
 			l.last = append(l.last[:0], message...)
-			a.mu.Unlock()
+			tg.mu.Unlock()
 		}
+		tg.heard.Add(1)
 	}
 }
 
 // await publishes n events and waits until everybody has heard them all.
-func (a *audience) await(b *testing.B, publish func() error, n int) {
+func (tg *target) await(b *testing.B, n int) {
 	b.Helper()
-	want := a.heard.Load() + int64(n*len(a.listeners))
+	want := tg.heard.Load() + int64(n*len(tg.listeners))
 	var all sync.WaitGroup
-	turns := make(chan struct{}, n)
-	for range n {
-		turns <- struct{}{}
-	}
-	close(turns)
+	var turn atomic.Int64
 	for range 4 {
 		all.Go(func() {
-			for range turns {
-				if err := publish(); err != nil {
+			for turn.Add(1) <= int64(n) {
+				if err := tg.publish(); err != nil {
 					b.Error(err)
 				}
 			}
 		})
 	}
 	all.Wait()
-	for end := time.Now().Add(2 * time.Minute); a.heard.Load() < want; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) || a.lost.Load() > 0 {
-			b.Fatalf("%d deliveries of %d are missing, and %d listeners", want-a.heard.Load(), want, a.lost.Load())
+	for end := time.Now().Add(2 * time.Minute); tg.heard.Load() < want; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) || tg.lost.Load() > 0 {
+			b.Fatalf("%s: %d deliveries of %d are missing, and %d listeners", tg.name, want-tg.heard.Load(), want, tg.lost.Load())
 		}
 	}
 }
 
-func (a *audience) burst(b *testing.B, tg *target) (rate float64) {
+// burst returns how many events all listeners got in a second.
+func (tg *target) burst(b *testing.B) (rate float64) {
+	b.Helper()
 	start := time.Now()
-	a.await(b, tg.publish, burst)
-	return float64(burst*len(a.listeners)) / time.Since(start).Seconds()
+	tg.await(b, burst)
+	return float64(burst*len(tg.listeners)) / time.Since(start).Seconds()
 }
 
-// paced returns how old events were when they were heard.
-func (a *audience) paced(b *testing.B, tg *target) (p50, p99 time.Duration) {
-	a.mu.Lock()
-	a.times = nil
-	a.mu.Unlock()
+// paced reports how old events were when they were heard.
+func (tg *target) paced(b *testing.B) {
+	b.Helper()
+	tg.mu.Lock()
+	tg.ages = nil
+	tg.mu.Unlock()
 	for range paced {
 		next := time.Now().Add(pace)
-		a.await(b, tg.publish, 1)
+		tg.await(b, 1)
 		time.Sleep(time.Until(next))
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	slices.Sort(a.times)
-	return a.times[len(a.times)/2], a.times[len(a.times)*99/100]
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	slices.Sort(tg.ages)
+	b.ReportMetric(float64(tg.ages[len(tg.ages)/2].Microseconds())/1000, tg.name+"-p50-ms")
+	b.ReportMetric(float64(tg.ages[len(tg.ages)*99/100].Microseconds())/1000, tg.name+"-p99-ms")
 }
 
-func (a *audience) leave() {
-	for _, l := range a.listeners {
+func (tg *target) leave() {
+	for _, l := range tg.listeners {
 		_ = l.conn.Close()
 	}
-	a.all.Wait()
+	tg.all.Wait()
 }
 
-func openSockets(b *testing.B, _ *string) *target { return openServer(b, "socket", bySocket) }
-func openEvents(b *testing.B, _ *string) *target  { return openServer(b, "events", byEvents) }
+func openSockets(b *testing.B, _ string) *target {
+	b.Helper()
+	return openServer(b, "socket", bySocket)
+}
+func openEvents(b *testing.B, _ string) *target { b.Helper(); return openServer(b, "events", byEvents) }
 
 // openServer starts the server; an event is a change of a product's stock.
 func openServer(b *testing.B, name string, listen func(b *testing.B, addr, token, query string) *listener) *target {
@@ -189,14 +225,14 @@ func openServer(b *testing.B, name string, listen func(b *testing.B, addr, token
 
 // openBare starts the server to compare with; an event is the message that our
 // server sent last, with another time.
-func openBare(b *testing.B, sample *string) *target {
+func openBare(b *testing.B, sample string) *target {
 	b.Helper()
 	tg := &target{name: "bare"}
 	tg.addr, tg.pid = startBare(b)
 	tg.listen = func(b *testing.B) *listener { b.Helper(); return bySocket(b, tg.addr, "", "") }
-	then := sentAt([]byte(*sample)).Format("2006-01-02T15:04:05.999999Z07:00")
+	then := sentAt([]byte(sample)).Format("2006-01-02T15:04:05.999999Z07:00")
 	tg.publish = func() error {
-		message := strings.Replace(*sample, then, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00"), 1)
+		message := strings.Replace(sample, then, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00"), 1)
 		resp, err := http.Post("http://"+tg.addr+"/graphql", "text/plain", strings.NewReader(message)) //nolint:noctx // it lives as long as the benchmark
 		if err == nil {
 			err = resp.Body.Close()

@@ -9,11 +9,11 @@ import (
 )
 
 // Sizes of a socket's buffers in bytes. Those of net/http, 4 KiB each, would be
-// a third of what an idle socket takes. Most messages of clients are short, and
-// most events fit the second.
+// a third of what an idle socket takes. Most messages of clients are short; what
+// is written through the library is control frames alone, and must fit whole.
 const (
 	readBuffer  = 512
-	writeBuffer = 2048
+	writeBuffer = 256
 )
 
 // line is the connection below a socket. It notes when it last heard of the
