@@ -21,6 +21,7 @@ const (
 // gets its place here first. Tests may import what they like.
 var mayImport = map[string]string{
 	".":                      "*", // server.go
+	"bench":                  "",
 	"conformance":            "",
 	"ent":                    leaves + " " + domains,
 	"graph":                  leaves + " " + domains + " internal/operation",

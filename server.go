@@ -183,7 +183,8 @@ func (n *node) handler(a *app, hub *event.Hub) (*httpd.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
+	resolver.Prepares(exec)
+	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Tickets: tickets{n.sessions}, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
 }
 
 // serve runs a server until ctx is cancelled and the last request is answered.
