@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -134,6 +135,7 @@ type exporting struct {
 	log     *memory
 	offsets *registry
 	said    *strings.Builder
+	logger  *slog.Logger // writes to said
 }
 
 func export(t *testing.T, test func(t *testing.T, e *exporting)) {
@@ -141,6 +143,7 @@ func export(t *testing.T, test func(t *testing.T, e *exporting)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		e := &exporting{ctx: ctx, log: newMemory(), offsets: &registry{all: map[string]*event.Offset{}}, said: &strings.Builder{}}
+		e.logger = logTo(e.said)
 		e.log.add(10)
 		test(t, e)
 		cancel()
@@ -153,7 +156,7 @@ func (e *exporting) node(t *testing.T, s event.Sink, cfg event.ExporterConfig) (
 	t.Helper()
 	ctx, cancel := context.WithCancel(e.ctx)
 	hub = newHub(t, e.log, event.HubConfig{})
-	x, err := event.NewExporter("s", event.NewLog(e.log), hub, e.offsets, s, logTo(e.said), cfg)
+	x, err := event.NewExporter("s", event.NewLog(e.log), hub, e.offsets, s, e.logger, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +337,6 @@ func TestExporter_cannot_move_the_place_once_another_has_taken_over(t *testing.T
 			<-thaw
 			return len(events), nil
 		})
-		e.offsets.fail(nil)
 		_, stop := e.node(t, frozen, event.ExporterConfig{Batch: 4})
 		e.offsets.mu.Lock() // as if its renewals had stopped
 		o := e.offsets.all["sink:s"]
