@@ -21,6 +21,7 @@ const (
 // gets its place here first. Tests may import what they like.
 var mayImport = map[string]string{
 	".":                      "*", // server.go
+	"bench":                  "",
 	"conformance":            "",
 	"ent":                    leaves + " " + domains,
 	"graph":                  leaves + " " + domains + " internal/operation",
@@ -53,11 +54,12 @@ var technology = map[string]string{
 	"github.com/99designs/gqlgen":  "graph internal/httpd internal/operation internal/rest",
 	"github.com/coder/websocket":   "internal/httpd",
 	"github.com/jackc/pgx":         "internal/bus internal/store internal/testenv",
+	"github.com/nats-io/nats.go":   "internal/bus internal/testenv",
+	"github.com/rabbitmq/amqp091":  "internal/bus internal/testenv",
 	"github.com/redis/go-redis":    "internal/bus internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/operation internal/rest",
 	"modernc.org/sqlite":           "internal/store",
 	"net/http":                     "internal/asset internal/httpd internal/problem internal/rest internal/testenv",
-	"github.com/graph-gophers/":    "graph",
 	"github.com/golang-jwt/jwt/v5": "internal/session",
 }
 

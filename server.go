@@ -186,11 +186,12 @@ func (n *node) handler(a *app, hub *event.Hub, used *legacy.Counter) (*httpd.Ser
 	if err != nil {
 		return nil, err
 	}
+	resolver.Prepares(exec)
 	shim, err := rest.New(exec, restConfig(a.cfg, used), a.log)
 	if err != nil {
 		return nil, err
 	}
-	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, REST: shim, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
+	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Tickets: tickets{n.sessions}, REST: shim, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
 }
 
 // serve runs a server until ctx is cancelled and the last request is answered.
@@ -209,6 +210,10 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
 	used, err := legacy.NewCounter(n.db.LegacyUsage(), now, a.log, legacy.CounterConfig{})
+	if err != nil {
+		return err
+	}
+	exporters, err := n.openSinks(a, feed.Hub)
 	if err != nil {
 		return err
 	}
@@ -234,6 +239,9 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		defer stopFeed()
 		return server.Run(ctx, ln)
 	})
+	for _, x := range exporters {
+		g.Go(func() error { return x.Run(ctx) })
+	}
 	g.Go(func() error { return n.sessions.Run(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })
 	return g.Wait()

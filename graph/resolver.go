@@ -7,6 +7,8 @@
 package graph
 
 import (
+	"context"
+
 	"github.com/99designs/gqlgen/graphql"
 
 	"backplane/graph/generated"
@@ -14,6 +16,7 @@ import (
 	"backplane/graph/scalar"
 	"backplane/internal/event"
 	"backplane/internal/legacy"
+	"backplane/internal/operation"
 	"backplane/internal/order"
 	"backplane/internal/session"
 	"backplane/internal/user"
@@ -28,6 +31,7 @@ type Resolver struct {
 	log      *event.Log
 	hub      *event.Hub
 	legacy   *legacy.Service
+	prepare  func(context.Context, operation.Request) (*operation.Operation, *operation.Refusal)
 }
 
 // Domains are the use cases behind the schema; all of them are needed.
@@ -36,8 +40,12 @@ type Domains = loader.Reads
 // NewResolver returns a Resolver of the use cases, whose subscriptions follow
 // the hub.
 func NewResolver(d Domains, hub *event.Hub, usage *legacy.Service) *Resolver {
-	return &Resolver{d.Users, d.Products, d.Orders, d.Sessions, d.Log, hub, usage}
+	return &Resolver{users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, log: d.Log, hub: hub, legacy: usage}
 }
+
+// Prepares tells the resolver what prepares operations of its schema, which can
+// be built only after it. Call it before anything is served.
+func (r *Resolver) Prepares(x *operation.Executor) { r.prepare = x.Prepare }
 
 // NewSchema returns the one executable schema that every transport runs.
 func NewSchema(r *Resolver) graphql.ExecutableSchema {
