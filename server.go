@@ -171,7 +171,9 @@ func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
 
 // handler builds the way of a request: executor, hooks, HTTP.
 func (n *node) handler(a *app, hub *event.Hub, used *legacy.Counter) (*httpd.Server, error) {
-	resolver := graph.NewResolver(graph.Domains{Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log}, hub, legacy.NewService(n.db.LegacyUsage()))
+	resolver := graph.NewResolver(graph.Domains{
+		Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log, Legacy: legacy.NewService(n.db.LegacyUsage()),
+	}, hub)
 	secret := n.box.Derive("idempotency")
 	hooks := graph.NewHooks(resolver, secret[:])
 	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{

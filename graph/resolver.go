@@ -39,8 +39,8 @@ type Domains = loader.Reads
 
 // NewResolver returns a Resolver of the use cases, whose subscriptions follow
 // the hub.
-func NewResolver(d Domains, hub *event.Hub, usage *legacy.Service) *Resolver {
-	return &Resolver{users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, log: d.Log, hub: hub, legacy: usage}
+func NewResolver(d Domains, hub *event.Hub) *Resolver {
+	return &Resolver{users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, log: d.Log, hub: hub, legacy: d.Legacy}
 }
 
 // Prepares tells the resolver what prepares operations of its schema, which can

@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	"backplane/internal/event"
+	"backplane/internal/legacy"
 	"backplane/internal/order"
 	"backplane/internal/session"
 	"backplane/internal/user"
@@ -34,6 +35,7 @@ type Reads struct {
 	Orders   *order.Service
 	Sessions *session.Service
 	Log      *event.Log
+	Legacy   *legacy.Service // has no loaders
 }
 
 // Loaders hold what one response has read. They are safe for concurrent use.
