@@ -201,6 +201,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return err
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
+	n.sessions.Follow(feed.Hub)
 	server, err := n.handler(a, feed.Hub)
 	if err != nil {
 		return err
