@@ -202,6 +202,10 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
 	n.sessions.Follow(feed.Hub)
+	consumers, err := n.consumers(a, feed.Hub)
+	if err != nil {
+		return err
+	}
 	server, err := n.handler(a, feed.Hub)
 	if err != nil {
 		return err
@@ -225,13 +229,17 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	})
 	g.Go(func() error { return n.sessions.Run(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })
+	for _, c := range consumers {
+		g.Go(func() error { return c.Run(ctx) })
+	}
 	return g.Wait()
 }
 
 // purgeInterval is how often what has expired is removed.
 const purgeInterval = 10 * time.Minute
 
-// purge removes expired idempotency keys until ctx is cancelled.
+// purge removes expired idempotency keys, claims of consumers that are past their
+// events and dead letters that were replayed long ago, until ctx is cancelled.
 func (n *node) purge(ctx context.Context, log *slog.Logger) error {
 	tick := time.NewTicker(purgeInterval)
 	defer tick.Stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"time"
 )
 
 // Subscription is one reader's place in the log. Next and Events are for one
@@ -81,7 +82,10 @@ func (s *Subscription) Cursor() Cursor {
 // CURSOR_UNKNOWN after a restore, CURSOR_EXPIRED if the reader was so slow that
 // its next event is not kept any more, or that of a read, after which Next may
 // be called again.
-func (s *Subscription) Next(ctx context.Context) ([]*Event, error) {
+func (s *Subscription) Next(ctx context.Context) ([]*Event, error) { return s.next(ctx, nil) }
+
+// next is Next, but once it had to wait until quiet it returns no events.
+func (s *Subscription) next(ctx context.Context, quiet <-chan time.Time) ([]*Event, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -99,6 +103,8 @@ func (s *Subscription) Next(ctx context.Context) ([]*Event, error) {
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
+		case <-quiet:
+			return nil, nil
 		}
 	}
 }
