@@ -202,7 +202,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
 	n.sessions.Follow(feed.Hub)
-	consumers, err := n.consumers(a, feed.Hub)
+	readers, err := n.readers(a, feed.Hub)
 	if err != nil {
 		return err
 	}
@@ -229,28 +229,8 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	})
 	g.Go(func() error { return n.sessions.Run(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })
-	for _, c := range consumers {
-		g.Go(func() error { return c.Run(ctx) })
+	for _, r := range readers {
+		g.Go(func() error { return r.Run(ctx) })
 	}
 	return g.Wait()
-}
-
-// purgeInterval is how often what has expired is removed.
-const purgeInterval = 10 * time.Minute
-
-// purge removes expired idempotency keys, claims of consumers that are past their
-// events and dead letters that were replayed long ago, until ctx is cancelled.
-func (n *node) purge(ctx context.Context, log *slog.Logger) error {
-	tick := time.NewTicker(purgeInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if _, err := n.db.PurgeExpired(ctx); err != nil && ctx.Err() == nil {
-				log.ErrorContext(ctx, "purge failed", "error", err)
-			}
-		}
-	}
 }

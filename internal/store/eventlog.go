@@ -27,7 +27,7 @@ func (s Events) State(ctx context.Context) (event.State, error) {
 	var st event.State
 	var behind int64 // in microseconds
 	query := `SELECT t.id, h.head, COALESCE((SELECT MIN(position) FROM events WHERE position > COALESCE(
-			(SELECT position FROM readers WHERE name = '` + event.Cleaner + `'), 0)), h.head + 1), ` + s.behind() + ` FROM timelines AS t, ` + s.head()
+			(SELECT position FROM readers WHERE name = '` + event.CleanerName + `'), 0)), h.head + 1), ` + s.behind() + ` FROM timelines AS t, ` + s.head()
 	found, err := s.db.reader().one(ctx, query, nil, &st.Timeline, &st.Head, &st.Oldest, &behind)
 	if err != nil || !found {
 		return st, fmt.Errorf("read the state of the log: %w", s.db.translate(ctx, orNoRow(found, err)))
