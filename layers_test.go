@@ -54,7 +54,6 @@ var technology = map[string]string{
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/operation",
 	"modernc.org/sqlite":           "internal/store",
 	"net/http":                     "internal/httpd internal/testenv",
-	"github.com/graph-gophers/":    "graph",
 	"github.com/golang-jwt/jwt/v5": "internal/session",
 }
 

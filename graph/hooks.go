@@ -41,12 +41,12 @@ func (h *Hooks) AroundRootField(ctx context.Context, next graphql.RootResolver) 
 	return next(ctx)
 }
 
-// AroundField claims the idempotency key of a mutation and turns what its caller
-// can mend into userErrors.
+// AroundField lets loaders know where in the document a field stands. Of a mutation
+// it claims the idempotency key and turns what its caller can mend into userErrors.
 func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, error) {
 	fc := graphql.GetFieldContext(ctx)
 	if fc.Object != "Mutation" {
-		return next(ctx)
+		return loader.AtField(ctx, next)
 	}
 	ctx, err := claim(ctx, h.secret, fc.Field.Name, fc.Args["input"])
 	if err != nil {

@@ -56,7 +56,7 @@ func (r *mutationResolver) SignOut(ctx context.Context, input model.SignOutInput
 	if err := r.sessions.SignOut(ctx); err != nil {
 		return nil, err
 	}
-	s, err := loader.From(ctx).Sessions.Load(ctx, auth.From(ctx).SessionID)
+	s, err := loader.Sessions.Load(ctx, auth.From(ctx).SessionID)
 	if err != nil {
 		return nil, err
 	}
@@ -116,19 +116,19 @@ func (r *queryResolver) Viewer(ctx context.Context) (*model.Viewer, error) {
 }
 
 func (r *viewerResolver) User(ctx context.Context, obj *model.Viewer) (*user.User, error) {
-	return loader.From(ctx).User(ctx, obj.UserID)
+	return loader.Readable(loader.ViewerUser.Of(ctx, obj))
 }
 
 func (r *viewerResolver) Sessions(ctx context.Context, obj *model.Viewer) ([]*session.Session, error) {
-	return r.sessions.Sessions(ctx, obj.UserID)
+	return loader.ViewerSessions.Of(ctx, obj)
 }
 
 func (r *viewerResolver) APIKeys(ctx context.Context, obj *model.Viewer) ([]*session.APIKey, error) {
-	return r.sessions.APIKeys(ctx, obj.UserID)
+	return loader.ViewerAPIKeys.Of(ctx, obj)
 }
 
 func (r *viewerResolver) Orders(ctx context.Context, obj *model.Viewer, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error) {
-	return r.ordersOf(ctx, obj.UserID, orderFilter(filter), orderBy, pageArgs(first, after, last, before))
+	return loader.ViewerOrders.Of(ctx, obj, orderList(filter, orderBy, pageArgs(first, after, last, before)))
 }
 
 func (r *Resolver) Viewer() generated.ViewerResolver { return &viewerResolver{r} }

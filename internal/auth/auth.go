@@ -88,6 +88,15 @@ func (p *Principal) MaySetLegacyID() bool {
 	return p.Has(Admin)
 }
 
+// AllowLegacyID refuses, at legacyId, a call that sets which id an object had in the
+// system before, if the principal may not say so.
+func (p *Principal) AllowLegacyID(sets bool) error {
+	if sets && !p.MaySetLegacyID() {
+		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN or an API key with the scope %s may set a legacy id.", LegacyWrite).At("legacyId")
+	}
+	return nil
+}
+
 // Actor names the principal in the event log: the key's id for an API key, else
 // the user's. It is empty for nobody.
 func (p *Principal) Actor() string {
@@ -163,6 +172,16 @@ func RequireStaff(ctx context.Context, s Scope) (*Principal, error) {
 // the scope.
 func RequireAdmin(ctx context.Context, s Scope) (*Principal, error) {
 	return requireRole(ctx, s, "This needs the role ADMIN.", func(p *Principal) bool { return p.Has(Admin) })
+}
+
+// RequireLister returns whose things the caller may list, if its credential covers
+// the scope: nil for everybody's, as STAFF and ADMIN may, else only its own.
+func RequireLister(ctx context.Context, s Scope) (only *uid.User, err error) {
+	p, err := Require(ctx, s)
+	if err != nil || p.IsStaff() {
+		return nil, err
+	}
+	return &p.UserID, nil
 }
 
 func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principal) bool) (*Principal, error) {

@@ -121,17 +121,28 @@ func (h *Hub) Lag() time.Duration {
 func (h *Hub) Run(ctx context.Context) error {
 	poll := time.NewTicker(h.cfg.Poll)
 	defer poll.Stop()
-	told := false
+	told, failures := false, 0
 	for ctx.Err() == nil {
 		err := h.follow(ctx, told)
 		if err != nil && ctx.Err() == nil {
 			h.logger.ErrorContext(ctx, "reading the event log failed", "error", err)
-			told = h.await(ctx, poll.C, nil, nil) // not at once, however many events there are
+			told = h.await(ctx, time.After(retryPause(failures, h.cfg.Poll)), nil, nil) // however many events there are
+			failures++
 			continue
 		}
-		told = h.await(ctx, poll.C, h.wake, h.look)
+		told, failures = h.await(ctx, poll.C, h.wake, h.look), 0
 	}
 	return nil
+}
+
+// firstRetry is how long a reader or sequencer waits after a first failure.
+const firstRetry = 20 * time.Millisecond
+
+// retryPause is how long to wait after one failure that follows others: short at
+// first, as connections are often lost together and replaced at once, and twice
+// as long each time, up to a limit.
+func retryPause(before int, limit time.Duration) time.Duration {
+	return min(firstRetry<<min(before, 16), limit)
 }
 
 // lookPause is the least time between two looks.
@@ -167,6 +178,10 @@ func (h *Hub) follow(ctx context.Context, told bool) error {
 	}
 	at := time.Now()
 	h.looked = at
+	select {
+	case <-h.look: // this is the look that was asked for
+	default:
+	}
 	state, err := h.log.State(ctx)
 	if err != nil {
 		return err
