@@ -92,6 +92,7 @@ type node struct {
 	orders   *order.Service
 	sessions *session.Service
 	log      *event.Log
+	overseer *event.Overseer
 }
 
 // newNode opens the database, with migrate also bringing it up to date, and
@@ -132,12 +133,14 @@ func assemble(ctx context.Context, a *app, db *store.DB) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
+	log := event.NewLog(db.Events())
 	return &node{
 		db: db, box: box, sessions: sessions,
 		users:    user.NewService(db.Users(), now),
 		products: order.NewCatalog(db.Products(), now),
 		orders:   order.NewService(db.Orders(), now),
-		log:      event.NewLog(db.Events()),
+		log:      log,
+		overseer: event.NewOverseer(log, db.Offsets(), db.Letters(), now),
 	}, nil
 }
 
@@ -169,7 +172,7 @@ func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
 
 // handler builds the way of a request: executor, hooks, HTTP.
 func (n *node) handler(a *app, hub *event.Hub) (*httpd.Server, error) {
-	resolver := graph.NewResolver(graph.Domains{Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log}, hub)
+	resolver := graph.NewResolver(graph.Domains{Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log, Overseer: n.overseer}, hub)
 	secret := n.box.Derive("idempotency")
 	hooks := graph.NewHooks(resolver, secret[:])
 	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{

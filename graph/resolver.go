@@ -24,6 +24,7 @@ type Resolver struct {
 	orders   *order.Service
 	sessions *session.Service
 	log      *event.Log
+	overseer *event.Overseer
 	hub      *event.Hub
 }
 
@@ -33,7 +34,7 @@ type Domains = loader.Reads
 // NewResolver returns a Resolver of the use cases, whose subscriptions follow
 // the hub.
 func NewResolver(d Domains, hub *event.Hub) *Resolver {
-	return &Resolver{d.Users, d.Products, d.Orders, d.Sessions, d.Log, hub}
+	return &Resolver{d.Users, d.Products, d.Orders, d.Sessions, d.Log, d.Overseer, hub}
 }
 
 // NewSchema returns the one executable schema that every transport runs.

@@ -34,6 +34,7 @@ type Reads struct {
 	Orders   *order.Service
 	Sessions *session.Service
 	Log      *event.Log
+	Overseer *event.Overseer
 }
 
 // Loaders hold what one response has read. They are safe for concurrent use.

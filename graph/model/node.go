@@ -70,4 +70,7 @@ type (
 	OrderEdge         = Edge[*order.Order]
 	EventConnection   = Connection[*event.Event]
 	EventEdge         = Edge[*event.Event]
+
+	DeadLetterConnection = Connection[*event.DeadLetter]
+	DeadLetterEdge       = Edge[*event.DeadLetter]
 )

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -129,22 +130,26 @@ func (s Letters) Reject(ctx context.Context, tenure event.Tenure, l *event.DeadL
 	return nil
 }
 
-// Request implements event.Archive.
+// Request implements event.Archive. A repeated call counts what is still to be
+// replayed.
 func (s Letters) Request(ctx context.Context, which event.Replay) (int, error) {
+	about, where, args := which.Consumer, `consumer = ?`, []any{which.Consumer}
+	if which.Consumer == "" {
+		about, args = string(which.IDs[0]), anys(which.IDs)
+		where = `(consumer, subject_id) IN (SELECT consumer, subject_id FROM dead_letters WHERE id IN (` + marks(len(which.IDs)) + `))`
+	}
 	var n int64
 	err := s.db.inTx(ctx, func(t *tx) (err error) {
 		t.dirty = true
-		t.about(which.Consumer, 0)
-		query, args := `consumer = ?`, []any{which.Consumer}
-		if which.Consumer == "" {
-			t.about(string(which.IDs[0]), 0)
-			query = `(consumer, subject_id) IN (SELECT consumer, subject_id FROM dead_letters WHERE id IN (` + marks(len(which.IDs)) + `))`
-			args = anys(which.IDs)
-		}
-		n, err = t.exec(ctx, `UPDATE dead_letters SET requested_at = ? WHERE replayed_at IS NULL AND `+query,
+		t.about(about, 0)
+		n, err = t.exec(ctx, `UPDATE dead_letters SET requested_at = ? WHERE replayed_at IS NULL AND `+where,
 			append([]any{micro(s.db.cfg.Now())}, args...)...)
 		return err
 	})
+	if _, again := errors.AsType[*replay](err); again {
+		_, err = s.db.reader().one(ctx, `SELECT COUNT(*) FROM dead_letters WHERE replayed_at IS NULL AND requested_at IS NOT NULL AND `+where, args, &n)
+		err = s.db.translate(ctx, err)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("request replays: %w", err)
 	}
