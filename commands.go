@@ -45,6 +45,8 @@ func commands() []command {
 			about: "Consumers work inside the server; sinks export the log. Each runs on one node at a time."},
 		{name: "deadletters", summary: "list events that consumers could not work on; \"deadletters show ID\" and \"deadletters replay\"", args: 2, prepare: prepareDeadLetters,
 			about: "list shows those that wait, show ID one of them with its event and its error. replay ID asks for a replay of all that wait of its subject,\nreplay --consumer NAME of all that wait of the consumer: the server that runs the consumer works on them within seconds."},
+		{name: "sinks", summary: "list how far each sink is; \"sinks forget NAME\" removes its place", args: 2, prepare: prepareSinks,
+			about: "A sink has a place in the event log, which holds retention back until the sink is past it.\nForget one that is not configured any more; one that is begins anew then. Nobody may be exporting to it: stop the servers that do."},
 		{name: "doctor", summary: "check configuration and data, and say what to mend", prepare: prepareDoctor,
 			about: "Reads only. It ends with status 1 if it finds anything."},
 		{name: "version", summary: "print the version", prepare: prepareVersion, about: "Prints the version and the Go release it was built with."},
@@ -249,7 +251,11 @@ func prepareDoctor(*flag.FlagSet) func(context.Context, *app) error {
 			report = append(report, "BACKPLANE_SECRET_KEY is not set: whoever reads the database can read its secrets. "+
 				"Set it to 32 random characters or more, the same on every node.")
 		}
-		return tell(a.out, report)
+		strange, err := n.strangeSinks(ctx, a.cfg.Sinks)
+		if err != nil {
+			return err
+		}
+		return tell(a.out, append(report, strange...))
 	}
 }
 

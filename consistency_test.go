@@ -21,9 +21,9 @@ import (
 type pair struct {
 	nodes  []*testenv.Process
 	broker *testenv.Broker
-	link   *testenv.Link // between the nodes and the Redis
-	redis  *redis.Client // past the link
-	token  string        // of an ADMIN, for as long as it takes
+	link   *testenv.Proxy // between the nodes and the Redis
+	redis  *redis.Client  // past the link
+	token  string         // of an ADMIN, for as long as it takes
 
 	users, products []string // ids
 	orders          []string // ids, of all users, guarded by mu
@@ -41,7 +41,7 @@ func openPair(t *testing.T) *pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.link = testenv.NewLink(t, u.Host)
+	p.link = testenv.NewProxy(t, u.Host)
 	p.redis = redis.NewClient(&redis.Options{Addr: u.Host})
 	t.Cleanup(func() { p.redis.Close() })
 	database := testenv.Postgres(t)
@@ -200,7 +200,7 @@ func (p *pair) disturbances(t *testing.T) []func() {
 		func() {
 			p.link.Cut()
 			pause(ctx, 300*time.Millisecond)
-			p.link.Mend()
+			p.link.Heal()
 		},
 		func() { must(p.redis.FlushAll(ctx).Err()) },
 		func() {

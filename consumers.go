@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"backplane/internal/event"
@@ -20,7 +18,7 @@ type runner interface {
 // readers returns what reads the log by name inside the server: the consumers,
 // and what removes its oldest events.
 func (n *node) readers(a *app, hub *event.Hub) ([]runner, error) {
-	desk := event.Desk{Hub: hub, Offsets: n.db.Offsets(), Letters: n.db.Letters(), Holder: nodeName(), Logger: a.log}
+	desk := event.Desk{Hub: hub, Offsets: n.db.Offsets(), Letters: n.db.Letters(), Holder: nodeName() + "/" + rand.Text()[:8], Logger: a.log}
 	access, err := event.NewConsumer("access", n.sessions.EndAccess, desk, event.ConsumerConfig{Types: session.AccessTypes()})
 	if err != nil {
 		return nil, err
@@ -31,15 +29,6 @@ func (n *node) readers(a *app, hub *event.Hub) ([]runner, error) {
 		return nil, err
 	}
 	return []runner{access, cleaner}, nil
-}
-
-// nodeName is this process as an operator knows it, and unlike any other.
-func nodeName() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:8])
 }
 
 // purgeInterval is how often what has expired is removed.

@@ -116,13 +116,3 @@ func (c *Consumer) own(ctx context.Context) error {
 	}
 	return err
 }
-
-// rest waits, or returns early when ctx ends.
-func rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}

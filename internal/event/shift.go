@@ -150,7 +150,7 @@ func (s *shift) read(ctx, work context.Context) error {
 	}
 	defer sub.Close()
 	for s.awaitRoom(ctx) {
-		events, err := sub.next(ctx, time.After(s.cfg.TTL/3)) // the place moves on also if nothing is wanted
+		events, _, err := sub.next(ctx, time.After(s.cfg.TTL/3)) // the place moves on also if nothing is wanted
 		switch {
 		case ctx.Err() != nil:
 			return nil
