@@ -170,6 +170,7 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	resolver := graph.NewResolver(graph.Domains{
 		Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
 		Orders: order.NewService(st.orders, time.Now), Sessions: sessions, Log: events,
+		Overseer: event.NewOverseer(events, s.db.Offsets(), s.db.Letters(), time.Now),
 	}, s.hub)
 	hooks := graph.NewHooks(resolver, []byte("secret"))
 	s.exec, err = operation.New(graph.NewSchema(resolver), operation.Config{

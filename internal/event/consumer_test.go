@@ -376,3 +376,75 @@ func TestConsumer_survives_a_handler_that_panics(t *testing.T) {
 	w.awaitDone(t)
 	w.checkStocks(t)
 }
+
+func TestConsumer_that_was_replaced_while_it_froze_changes_nothing(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		w := openWorks(t, url, 1)
+		w.update(t, w.products[0], 3)
+		w.head(t)
+		old, ok, err := w.db.Offsets().Take(t.Context(), "counter", "frozen", 0, time.Nanosecond)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		found, err := w.db.Events().Read(t.Context(), event.Filter{Types: updates.Types}, event.Span{Limit: 10})
+		if err != nil || len(found) != 3 {
+			t.Fatalf("Read = %d events, %v", len(found), err)
+		}
+		work := func(e *event.Event) error {
+			return w.count(event.WithDelivery(t.Context(), event.Delivery{Tenure: old, Event: e.ID, Position: e.Cursor.Position}), e)
+		}
+		if err := work(found[0]); err != nil { // nobody has taken over: the lease holds, though it expired
+			t.Fatal(err)
+		}
+		stop := consume(t, w.desk("other"), w.count, updates)
+		w.awaitDone(t)
+		stop()
+		for purge := range 2 { // with the claims of the other, and without
+			for _, e := range found {
+				if err := work(e); !errors.Is(err, event.ErrHandled) && !errors.Is(err, event.ErrLeaseLost) {
+					t.Errorf("working on %s after %d purges = %v, want a refusal", e.ID, purge, err)
+				}
+				if err := w.db.Letters().Bury(t.Context(), old, e, event.Failure{Attempts: 1}); !errors.Is(err, event.ErrHandled) && !errors.Is(err, event.ErrLeaseLost) {
+					t.Errorf("burying %s after %d purges = %v, want a refusal", e.ID, purge, err)
+				}
+			}
+			if n, err := w.db.PurgeExpired(t.Context()); err != nil || n != 3-3*purge {
+				t.Errorf("PurgeExpired = %d, %v, want %d claims", n, err, 3-3*purge)
+			}
+		}
+		w.checkStocks(t)
+		if l := w.letters(t); len(l) != 0 {
+			t.Errorf("there are %d dead letters, want none", len(l))
+		}
+	})
+}
+
+func TestConsumer_keeps_its_claims_until_its_place_has_passed_them(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		w := openWorks(t, url, 2)
+		w.update(t, w.products[0], 1)
+		w.update(t, w.products[1], 3)
+		release := make(chan struct{})
+		var done atomic.Int64
+		consume(t, w.desk("a"), func(ctx context.Context, e *event.Event) error {
+			if e.SubjectID == string(w.products[0]) {
+				<-release // holds the mark
+			}
+			err := w.count(ctx, e)
+			done.Add(1)
+			return err
+		}, updates)
+		await(t, "the other subject is done", func() bool { return done.Load() == 3 })
+		if n, err := w.db.PurgeExpired(t.Context()); n != 0 || err != nil {
+			t.Errorf("PurgeExpired above the mark = %d, %v, want none", n, err)
+		}
+		close(release)
+		w.awaitDone(t)
+		if n, err := w.db.PurgeExpired(t.Context()); n != 4 || err != nil {
+			t.Errorf("PurgeExpired below the mark = %d, %v, want 4", n, err)
+		}
+		w.checkStocks(t)
+	})
+}
