@@ -21,6 +21,7 @@ type Link struct {
 	mu   sync.Mutex
 	cut  bool
 	open map[net.Conn]struct{}
+	sent int
 }
 
 // NewLink returns a link to the server at the address, for the length of the test.
@@ -57,6 +58,28 @@ func (l *Link) Mend() {
 	l.cut = false
 }
 
+// Sent returns how often clients have sent something so far. What a client sends at
+// once, such as a pipeline of commands, counts once.
+func (l *Link) Sent() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent
+}
+
+// meter is a connection to the server that counts what is written to it.
+type meter struct {
+	net.Conn
+	l *Link
+}
+
+// Write implements io.Writer.
+func (m meter) Write(b []byte) (int, error) {
+	m.l.mu.Lock()
+	m.l.sent++
+	m.l.mu.Unlock()
+	return m.Conn.Write(b)
+}
+
 func (l *Link) accept() {
 	for {
 		c, err := l.listener.Accept()
@@ -82,14 +105,17 @@ func (l *Link) carry(client net.Conn) {
 	}
 	defer l.drop(client, server)
 	ended := make(chan struct{}, 2)
-	for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
+	for _, way := range [][2]net.Conn{{client, server}, {meter{server, l}, client}} {
 		l.wg.Go(func() {
-			_, _ = io.Copy(way[0], way[1]) // its error is the end of the connection
+			_, _ = io.Copy(writer{way[0]}, way[1]) // its error is the end of the connection
 			ended <- struct{}{}
 		})
 	}
 	<-ended
 }
+
+// writer keeps io.Copy from going past Write.
+type writer struct{ io.Writer }
 
 // keep notes connections that Cut breaks; false if the link is cut already.
 func (l *Link) keep(conns ...net.Conn) bool {

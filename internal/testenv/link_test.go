@@ -55,6 +55,9 @@ func TestLink_carries_both_ways_until_it_is_cut(t *testing.T) {
 	if got := says(before); got != 'b' {
 		t.Errorf("the server answers %q, want b", got)
 	}
+	if got := link.Sent(); got != 1 {
+		t.Errorf("clients have sent something %d times, want once", got)
+	}
 	link.Cut()
 	if got := says(before); got != 0 {
 		t.Errorf("a connection through a cut link answers %q", got)
