@@ -63,6 +63,8 @@ func (a *audience) listen(transport string) {
 				var m message
 				if m, err = l.next(); err == nil && m.end == "" {
 					last = m.cursor
+				}
+				if err == nil && m.end == "" && !m.isProgress() {
 					a.note(n, m)
 				}
 			}

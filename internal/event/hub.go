@@ -114,17 +114,28 @@ func (h *Hub) Lag() time.Duration {
 func (h *Hub) Run(ctx context.Context) error {
 	poll := time.NewTicker(h.cfg.Poll)
 	defer poll.Stop()
-	told := false
+	told, failures := false, 0
 	for ctx.Err() == nil {
 		err := h.follow(ctx, told)
 		if err != nil && ctx.Err() == nil {
 			h.logger.ErrorContext(ctx, "reading the event log failed", "error", err)
-			told = h.await(ctx, poll.C, nil) // not at once, however many events there are
+			told = h.await(ctx, time.After(retryPause(failures, h.cfg.Poll)), nil) // however many events there are
+			failures++
 			continue
 		}
-		told = h.await(ctx, poll.C, h.wake)
+		told, failures = h.await(ctx, poll.C, h.wake), 0
 	}
 	return nil
+}
+
+// firstRetry is how long a reader or sequencer waits after a first failure.
+const firstRetry = 20 * time.Millisecond
+
+// retryPause is how long to wait after one failure that follows others: short at
+// first, as connections are often lost together and replaced at once, and twice
+// as long each time, up to a limit.
+func retryPause(before int, limit time.Duration) time.Duration {
+	return min(firstRetry<<min(before, 16), limit)
 }
 
 // await waits until it is time to look; told says that somebody said so.

@@ -63,9 +63,10 @@ type Sequencer struct {
 	cfg       SequencerConfig
 	holder    string
 
-	lease   Lease // while it leads
-	leading atomic.Bool
-	wake    chan struct{}
+	lease    Lease // while it leads
+	leading  atomic.Bool
+	wake     chan struct{}
+	failures int // since it last numbered, or saw that another does
 }
 
 // NewSequencer returns a Sequencer that does nothing until Run is called. It
@@ -97,9 +98,10 @@ func (s *Sequencer) Run(ctx context.Context) error {
 		more, err := s.round(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.ErrorContext(ctx, "numbering failed", "error", err)
-		}
-		if !more {
-			s.rest(ctx)
+			s.rest(ctx, retryPause(s.failures, s.cfg.Idle))
+			s.failures++
+		} else if !more {
+			s.rest(ctx, s.cfg.Idle)
 		}
 	}
 	return nil
@@ -119,7 +121,7 @@ func (s *Sequencer) round(ctx context.Context) (more bool, err error) {
 		}
 		return false, err
 	}
-	s.lease = lease
+	s.lease, s.failures = lease, 0
 	if n > 0 {
 		s.announce(lease.Head)
 	}
@@ -128,6 +130,9 @@ func (s *Sequencer) round(ctx context.Context) (more bool, err error) {
 
 func (s *Sequencer) take(ctx context.Context) (taken bool, err error) {
 	lease, ok, err := s.numbering.Take(ctx, s.holder, s.cfg.TTL)
+	if err == nil && !ok {
+		s.failures = 0
+	}
 	if err != nil || !ok {
 		return false, err
 	}
@@ -138,14 +143,14 @@ func (s *Sequencer) take(ctx context.Context) (taken bool, err error) {
 	return true, nil
 }
 
-// rest waits until it is time to look again. Only who leads is woken: others
+// rest waits until it is time to look again, for a time at most. Only who leads is woken: others
 // would all ask for the lease with every event.
-func (s *Sequencer) rest(ctx context.Context) {
+func (s *Sequencer) rest(ctx context.Context, limit time.Duration) {
 	wake := s.wake
 	if !s.leading.Load() {
 		wake = nil
 	}
-	timer := time.NewTimer(s.cfg.Idle)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -114,7 +114,7 @@ func (s Products) UpdateStock(ctx context.Context, id uid.Product, fn func(*orde
 }
 
 func (t *tx) lockProduct(ctx context.Context, id uid.Product) (*ent.Product, error) {
-	row, err := t.ent.Product.Query().Where(entproduct.ID(id), t.forUpdate).Only(ctx)
+	row, err := t.ent.Product.Query().Where(entproduct.ID(id), t.forChange).Only(ctx)
 	if err != nil {
 		return nil, orMissing(err, order.ProductNotFound())
 	}
