@@ -21,9 +21,9 @@ import (
 type pair struct {
 	nodes  []*testenv.Process
 	broker *testenv.Broker
-	link   *testenv.Link // between the nodes and the Redis
-	redis  *redis.Client // past the link
-	token  string        // of an ADMIN, for as long as it takes
+	wire   *testenv.Proxy // between the nodes and the Redis
+	redis  *redis.Client  // past the wire
+	token  string         // of an ADMIN, for as long as it takes
 
 	users, products []string // ids
 	orders          []string // ids, of all users, guarded by mu
@@ -41,12 +41,12 @@ func openPair(t *testing.T) *pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.link = testenv.NewLink(t, u.Host)
+	p.wire = testenv.NewProxy(t, u.Host)
 	p.redis = redis.NewClient(&redis.Options{Addr: u.Host})
 	t.Cleanup(func() { p.redis.Close() })
 	database := testenv.Postgres(t)
-	p.nodes = append(p.nodes, start(t, database, "BACKPLANE_REDIS_URL=redis://"+p.link.Addr+"/0"))
-	p.nodes = append(p.nodes, testenv.Server(t, settings(database, "BACKPLANE_REDIS_URL=redis://"+p.link.Addr+"/0")...))
+	p.nodes = append(p.nodes, start(t, database, "BACKPLANE_REDIS_URL=redis://"+p.wire.Addr+"/0"))
+	p.nodes = append(p.nodes, testenv.Server(t, settings(database, "BACKPLANE_REDIS_URL=redis://"+p.wire.Addr+"/0")...))
 	p.open(t)
 	return p
 }
@@ -198,10 +198,16 @@ func (p *pair) disturbances(t *testing.T) []func() {
 			pause(ctx, 500*time.Millisecond)
 		},
 		func() {
-			p.link.Cut()
+			p.wire.Cut()
 			pause(ctx, 300*time.Millisecond)
-			p.link.Mend()
+			p.wire.Heal()
 		},
+		func() {
+			p.wire.Stall()
+			pause(ctx, 500*time.Millisecond)
+			p.wire.Heal()
+		},
+		func() { p.wire.Lose() },
 		func() { must(p.redis.FlushAll(ctx).Err()) },
 		func() {
 			p.broker.Halt()
