@@ -215,7 +215,13 @@ func line(sku string, quantity int) map[string]any {
 // second; it fails the test after far longer.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	within(t, 15*time.Second, what, holds)
+}
+
+// within is eventually for what may take longer.
+func within(t *testing.T, limit time.Duration, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	for !holds() {
 		if ctx.Err() != nil {

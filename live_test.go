@@ -87,7 +87,7 @@ func (a *audience) note(n int, m message) {
 // await waits until each client has heard n events.
 func (a *audience) await(n int) {
 	a.t.Helper()
-	eventually(a.t, fmt.Sprintf("every client has heard %d events", n), func() bool {
+	within(a.t, 5*time.Minute, fmt.Sprintf("every client has heard %d events", n), func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		return !slices.ContainsFunc(a.heard, func(h []string) bool { return len(h) < n })

@@ -234,9 +234,10 @@ func TestEdges_of_events_are_read_in_bulk_and_anew(t *testing.T) {
 		t.Fatal(refusal.Errors)
 	}
 	next := s.exec.Stream(ctx, op)
+	defer next.Close()
 	for i := range 3 {
 		s.take()
-		resp := next(ctx)
+		resp := next.Next(ctx, func() {})
 		if len(resp.Errors) > 0 || !strings.Contains(string(resp.Data), `"stock":`) {
 			t.Fatalf("response %d: %s, %v", i, resp.Data, resp.Errors)
 		}

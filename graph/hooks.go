@@ -21,14 +21,9 @@ func NewHooks(r *Resolver, secret []byte) *Hooks {
 	return &Hooks{func() *loader.Loaders { return loader.New(reads) }, secret}
 }
 
-// AroundResponse waits for the event of a subscription's response, and gives
-// each response fresh loaders: per request, a subscription would go stale.
+// AroundResponse gives each response fresh loaders: per request, a subscription
+// would go stale.
 func (h *Hooks) AroundResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
-	if l := liveOf(ctx); l != nil {
-		if resp, ready := l.await(ctx); !ready {
-			return resp
-		}
-	}
 	return next(loader.With(ctx, h.newLoaders()))
 }
 

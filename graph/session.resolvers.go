@@ -103,6 +103,14 @@ func (r *mutationResolver) CreateAPIKey(ctx context.Context, input model.CreateA
 	return &model.CreateAPIKeyPayload{APIKey: k, Secret: &secret}, nil
 }
 
+func (r *mutationResolver) CreateStreamTicket(ctx context.Context, input model.CreateStreamTicketInput) (*model.CreateStreamTicketPayload, error) {
+	t, err := r.streamTicket(ctx, input)
+	if err != nil {
+		return nil, err
+	}
+	return &model.CreateStreamTicketPayload{Ticket: &t.Text, ExpiresAt: &t.ExpiresAt}, nil
+}
+
 func (r *mutationResolver) RevokeAPIKey(ctx context.Context, input model.RevokeAPIKeyInput) (*model.RevokeAPIKeyPayload, error) {
 	k, err := r.sessions.RevokeAPIKey(ctx, uid.APIKey(input.ID))
 	if err != nil {

@@ -182,6 +182,9 @@ func (p *Process) Restart() {
 // Logs returns what the process has written so far, over all its starts.
 func (p *Process) Logs() string { return p.out.String() }
 
+// PID returns the id of the running process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Run runs another command of the server with the same directory, database and
 // environment, and returns what it wrote.
 func (p *Process) Run(args ...string) (string, error) {
