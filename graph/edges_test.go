@@ -231,10 +231,11 @@ func TestEdges_of_events_are_read_in_bulk_and_anew(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal.Errors)
 	}
-	next := s.exec.Stream(ctx, op)
+	stream := s.exec.Stream(ctx, op)
+	defer stream.Close()
 	for i := range 3 {
 		s.take()
-		resp := next(ctx)
+		resp := stream.Next(ctx, func() {})
 		if len(resp.Errors) > 0 || !strings.Contains(string(resp.Data), `"stock":`) {
 			t.Fatalf("response %d: %s, %v", i, resp.Data, resp.Errors)
 		}
