@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// place is an event as a reader of the log meets it.
-type place struct {
+// spot is an event as a reader of the log meets it.
+type spot struct {
 	position int64
 	id       string
 }
@@ -17,7 +17,7 @@ const maxFaults = 3
 
 // faults compares what a reader got with what it should have: it tells of every
 // gap, repeat, swap and stranger, a few of each kind.
-func faults(got, want []place) []string {
+func faults(got, want []spot) []string {
 	index := make(map[string]int, len(want))
 	for i, p := range want {
 		index[p.id] = i
@@ -55,20 +55,20 @@ func faults(got, want []place) []string {
 
 func TestFaults_tells_of_each_kind(t *testing.T) {
 	t.Parallel()
-	want := []place{{2, "a"}, {5, "b"}, {6, "c"}, {9, "d"}}
+	want := []spot{{2, "a"}, {5, "b"}, {6, "c"}, {9, "d"}}
 	for _, tt := range []struct {
 		name string
-		got  []place
+		got  []spot
 		told []string
 	}{
 		{"nothing of what is as it should be", want, nil},
-		{"a gap in the middle", []place{{2, "a"}, {6, "c"}, {9, "d"}}, []string{"gap: 5 did not come"}},
+		{"a gap in the middle", []spot{{2, "a"}, {6, "c"}, {9, "d"}}, []string{"gap: 5 did not come"}},
 		{"a gap at the begin and at the end", want[1:3], []string{"gap: 2 did not come", "gap: 9 did not come"}},
-		{"a repeat at once", []place{{2, "a"}, {2, "a"}, {5, "b"}, {6, "c"}, {9, "d"}}, []string{"repeat: 2 came again"}},
+		{"a repeat at once", []spot{{2, "a"}, {2, "a"}, {5, "b"}, {6, "c"}, {9, "d"}}, []string{"repeat: 2 came again"}},
 		{"a repeat later", slices.Concat(want, want[1:2]), []string{"repeat: 5 came again"}},
-		{"a swap", []place{{2, "a"}, {6, "c"}, {5, "b"}, {9, "d"}}, []string{"swap: 5 came behind 6"}},
-		{"an event of somebody else", slices.Concat(want[:2], []place{{7, "x"}}, want[2:]), []string{"stranger: x at 7 is not what the log has there"}},
-		{"an event at another position", []place{{2, "a"}, {5, "b"}, {6, "c"}, {8, "d"}}, []string{"stranger: d at 8 is not what the log has there"}},
+		{"a swap", []spot{{2, "a"}, {6, "c"}, {5, "b"}, {9, "d"}}, []string{"swap: 5 came behind 6"}},
+		{"an event of somebody else", slices.Concat(want[:2], []spot{{7, "x"}}, want[2:]), []string{"stranger: x at 7 is not what the log has there"}},
+		{"an event at another position", []spot{{2, "a"}, {5, "b"}, {6, "c"}, {8, "d"}}, []string{"stranger: d at 8 is not what the log has there"}},
 		{"all of it missing", nil, []string{"gap: 2 did not come", "gap: 5 did not come", "gap: 6 did not come", "and 1 more like it"}},
 	} {
 		if told := faults(tt.got, want); !slices.Equal(told, tt.told) {
@@ -80,7 +80,7 @@ func TestFaults_tells_of_each_kind(t *testing.T) {
 func TestAudit_tells_of_gaps_and_disorder(t *testing.T) {
 	t.Parallel()
 	at := func(position, seq int64, subject string, version int) entry {
-		return entry{place: place{position, fmt.Sprint("e", position)}, seq: seq, subject: subject, version: version}
+		return entry{spot: spot{position, fmt.Sprint("e", position)}, seq: seq, subject: subject, version: version}
 	}
 	for _, tt := range []struct {
 		name string
@@ -102,8 +102,8 @@ func TestAudit_tells_of_gaps_and_disorder(t *testing.T) {
 func TestBook_tells_of_what_the_log_does_not_have(t *testing.T) {
 	t.Parallel()
 	log := []entry{
-		{place: place{1, "a"}, kind: "product.updated", subject: "p"}, {place: place{2, "b"}, kind: "product.updated", subject: "q"},
-		{place: place{3, "c"}, kind: "order.placed", subject: "o"},
+		{spot: spot{1, "a"}, kind: "product.updated", subject: "p"}, {spot: spot{2, "b"}, kind: "product.updated", subject: "q"},
+		{spot: spot{3, "c"}, kind: "order.placed", subject: "o"},
 	}
 	first, second, placed := act{id: "a"}, act{id: "b"}, act{kind: "order.placed", subject: "o"}
 	for _, tt := range []struct {

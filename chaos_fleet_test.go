@@ -226,7 +226,7 @@ func (f *fleet) settle() []entry {
 
 // entry is an event as the database has it.
 type entry struct {
-	place
+	spot
 
 	seq                 int64
 	version             int

@@ -16,7 +16,7 @@ import (
 
 // receipt is an event that a reader got, and when.
 type receipt struct {
-	place
+	spot
 
 	at time.Time
 }
@@ -88,7 +88,7 @@ func (r *reader) take(m message, at time.Time) {
 			r.broken = append(r.broken, fmt.Sprintf("%s was told after %s", m.cursor, r.last))
 		}
 		if m.field != nil {
-			r.got = append(r.got, receipt{place{p, text(m.field, "id")}, at})
+			r.got = append(r.got, receipt{spot{p, text(m.field, "id")}, at})
 			if c := text(m.field, "cursor"); c != m.cursor {
 				r.broken = append(r.broken, fmt.Sprintf("the event %s came with the cursor %s", c, m.cursor))
 			}
@@ -111,18 +111,18 @@ func (r *reader) has() (n int) {
 
 // faults compares what the reader got with the log.
 func (r *reader) faults(log []entry) []string {
-	got := make([]place, len(r.got))
+	got := make([]spot, len(r.got))
 	for i, g := range r.got {
-		got[i] = g.place
+		got[i] = g.spot
 	}
 	return slices.Concat(r.broken, faults(got, r.due(log)))
 }
 
 // due is what the reader should get of the log.
-func (r *reader) due(log []entry) (want []place) {
+func (r *reader) due(log []entry) (want []spot) {
 	for _, e := range log {
 		if e.position > r.from && r.wants(e) {
-			want = append(want, e.place)
+			want = append(want, e.spot)
 		}
 	}
 	return want

@@ -51,6 +51,8 @@ var technology = map[string]string{
 	"github.com/99designs/gqlgen":  "graph internal/httpd internal/operation",
 	"github.com/coder/websocket":   "internal/httpd",
 	"github.com/jackc/pgx":         "internal/bus internal/store internal/testenv",
+	"github.com/nats-io/nats.go":   "internal/bus internal/testenv",
+	"github.com/rabbitmq/amqp091":  "internal/bus internal/testenv",
 	"github.com/redis/go-redis":    "internal/bus internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/operation",
 	"modernc.org/sqlite":           "internal/store",

@@ -202,6 +202,10 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return err
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
+	exporters, err := n.openSinks(a, feed.Hub)
+	if err != nil {
+		return err
+	}
 	server, err := n.handler(a, feed.Hub)
 	if err != nil {
 		return err
@@ -223,6 +227,9 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		defer stopFeed()
 		return server.Run(ctx, ln)
 	})
+	for _, x := range exporters {
+		g.Go(func() error { return x.Run(ctx) })
+	}
 	g.Go(func() error { return n.sessions.Run(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })
 	return g.Wait()

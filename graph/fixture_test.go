@@ -59,6 +59,7 @@ type stores struct {
 	users    user.Store
 	products order.ProductStore
 	orders   order.Store
+	events   event.Store
 }
 
 // holding are stores that keep in the process whatever they have read, for ever.
@@ -67,6 +68,7 @@ func holding(_ *store.DB, s stores) stores {
 		users:    &heldUsers{Store: s.users},
 		products: &heldProducts{ProductStore: s.products},
 		orders:   &heldOrders{Store: s.orders},
+		events:   s.events,
 	}
 }
 
@@ -159,11 +161,11 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := stores{s.db.Users(), s.db.Products(), s.db.Orders()}
+	st := stores{s.db.Users(), s.db.Products(), s.db.Orders(), s.db.Events()}
 	for _, wrap := range around {
 		st = wrap(s.db, st)
 	}
-	events := event.NewLog(s.db.Events())
+	events := event.NewLog(st.events)
 	if s.hub, err = event.NewHub(events, log, event.HubConfig{}); err != nil {
 		t.Fatal(err)
 	}

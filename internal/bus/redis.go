@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -29,6 +30,17 @@ func NewRedis(url string) (*Redis, error) {
 	}
 	opts.DialTimeout, opts.WriteTimeout, opts.ReadTimeout = connectTime, connectTime, connectTime
 	return &Redis{redis.NewClient(opts), quietTime}, nil
+}
+
+// LogRedis makes the Redis client, which else writes a line to standard error for
+// each failed try, log them as details: what matters is said by whoever tries.
+func LogRedis(log *slog.Logger) { redis.SetLogger(redisLog{log}) }
+
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements the logger of the client.
+func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
+	l.log.DebugContext(ctx, "the Redis client says", "text", fmt.Sprintf(format, args...))
 }
 
 // Close closes the connections. Run ends before it.

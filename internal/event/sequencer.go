@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// ErrLeaseLost says that the lease belongs to somebody else, has expired or has
-// moved on: nothing was numbered.
-var ErrLeaseLost = errors.New("the sequencer's lease is lost")
+// ErrLeaseLost says that a lease belongs to somebody else, has expired or has
+// moved on: what was to be done under it was not done.
+var ErrLeaseLost = errors.New("the lease is lost")
 
 // Lease is the right to number events, from Head on.
 type Lease struct {
