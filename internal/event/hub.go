@@ -230,6 +230,7 @@ func (h *Hub) adopt(s State) (current bool) {
 	var all doors
 	for _, c := range h.crowds {
 		all.add(c, 0)
+		c.asked = 0 // the same position will be another event
 	}
 	h.mu.Unlock()
 	all.open()

@@ -211,16 +211,16 @@ func (e *events) flush(t *task) {
 
 // fail implements sink.
 func (e *events) fail(t *task, errs gqlerror.List) {
-	e.event("next", "", map[string]any{"errors": errs})
+	e.event("next", map[string]any{"errors": errs})
 	e.complete(t)
 }
 
 // complete implements sink.
-func (e *events) complete(*task) { e.event("complete", "", nil) }
+func (e *events) complete(*task) { e.event("complete", nil) }
 
 // event writes one event. One without data has an empty line of it, without
 // which browsers drop the event.
-func (e *events) event(name, id string, data any) {
+func (e *events) event(name string, data any) {
 	text, out := takeBuffer(), takeBuffer()
 	defer giveBuffer(text)
 	defer giveBuffer(out)
@@ -231,7 +231,7 @@ func (e *events) event(name, id string, data any) {
 		}
 	}
 	oneLine(text.Bytes())
-	writeEvent(out, name, id, text.Bytes())
+	writeEvent(out, name, "", text.Bytes())
 	e.writing.hold()
 	defer e.writing.give()
 	e.send(out.Bytes())
