@@ -43,6 +43,10 @@ func commands() []command {
 			about: "The key acts for the user, within its scopes: send it as \"Authorization: Bearer KEY\"."},
 		{name: "keys", summary: "list the keys that sign access tokens; \"keys rotate\" makes a new one", args: 1, prepare: prepareKeys,
 			about: "A new key is published a minute before it signs; the old one stays published until the last token it signed has expired."},
+		{name: "consumers", summary: "list what reads the event log by name, and how far it is", prepare: prepareConsumers,
+			about: "Consumers work inside the server; sinks export the log. Each runs on one node at a time."},
+		{name: "deadletters", summary: "list events that consumers could not work on; \"deadletters show ID\" and \"deadletters replay\"", args: 2, prepare: prepareDeadLetters,
+			about: "list shows those that wait, show ID one of them with its event and its error. replay ID asks for a replay of all that wait of its subject,\nreplay --consumer NAME of all that wait of the consumer: the server that runs the consumer works on them within seconds."},
 		{name: "sinks", summary: "list how far each sink is; \"sinks forget NAME\" removes its place", args: 2, prepare: prepareSinks,
 			about: "A sink has a place in the event log, which holds retention back until the sink is past it.\nForget one that is not configured any more; one that is begins anew then. Nobody may be exporting to it: stop the servers that do."},
 		{name: "legacy", summary: "list who still calls the routes of the old world", prepare: prepareLegacy,
@@ -242,6 +246,11 @@ func prepareDoctor(*flag.FlagSet) func(context.Context, *app) error {
 		for _, f := range findings {
 			report = append(report, fmt.Sprintf("%s does not hold for %s: %s", f.Check, f.Subject, f.Detail))
 		}
+		stuck, err := n.lagging(ctx)
+		if err != nil {
+			return err
+		}
+		report = append(report, stuck...)
 		if !n.box.Protected() {
 			report = append(report, "BACKPLANE_SECRET_KEY is not set: whoever reads the database can read its secrets. "+
 				"Set it to 32 random characters or more, the same on every node.")

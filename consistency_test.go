@@ -21,8 +21,8 @@ import (
 type pair struct {
 	nodes  []*testenv.Process
 	broker *testenv.Broker
-	link   *testenv.Proxy // between the nodes and the Redis
-	redis  *redis.Client  // past the link
+	wire   *testenv.Proxy // between the nodes and the Redis
+	redis  *redis.Client  // past the wire
 	token  string         // of an ADMIN, for as long as it takes
 
 	users, products []string // ids
@@ -31,6 +31,7 @@ type pair struct {
 
 	start  time.Time
 	down   atomic.Int64 // how often a node was killed or started so far
+	enough atomic.Bool  // every disturbance has been tried
 	broken []string     // answers that must not be, guarded by mu
 }
 
@@ -41,12 +42,12 @@ func openPair(t *testing.T) *pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.link = testenv.NewProxy(t, u.Host)
+	p.wire = testenv.NewProxy(t, u.Host)
 	p.redis = redis.NewClient(&redis.Options{Addr: u.Host})
 	t.Cleanup(func() { p.redis.Close() })
 	database := testenv.Postgres(t)
-	p.nodes = append(p.nodes, start(t, database, "BACKPLANE_REDIS_URL=redis://"+p.link.Addr+"/0"))
-	p.nodes = append(p.nodes, testenv.Server(t, settings(database, "BACKPLANE_REDIS_URL=redis://"+p.link.Addr+"/0")...))
+	p.nodes = append(p.nodes, start(t, database, "BACKPLANE_REDIS_URL=redis://"+p.wire.Addr+"/0"))
+	p.nodes = append(p.nodes, testenv.Server(t, settings(database, "BACKPLANE_REDIS_URL=redis://"+p.wire.Addr+"/0")...))
 	p.open(t)
 	return p
 }
@@ -144,12 +145,9 @@ func (c *client) pick() action {
 	return reads[c.rnd.IntN(len(reads))]()
 }
 
-// work does so many things.
+// work does so many things, and more until everything that may happen has happened.
 func (c *client) work(ctx context.Context, times int) {
-	for range times {
-		if ctx.Err() != nil {
-			return
-		}
+	for n := 0; ctx.Err() == nil && (n < times || !c.enough.Load()); n++ {
 		c.do(ctx, c.pick(), c.rnd.IntN(len(c.nodes)))
 	}
 }
@@ -198,10 +196,16 @@ func (p *pair) disturbances(t *testing.T) []func() {
 			pause(ctx, 500*time.Millisecond)
 		},
 		func() {
-			p.link.Cut()
+			p.wire.Cut()
 			pause(ctx, 300*time.Millisecond)
-			p.link.Heal()
+			p.wire.Heal()
 		},
+		func() {
+			p.wire.Stall()
+			pause(ctx, 500*time.Millisecond)
+			p.wire.Heal()
+		},
+		func() { p.wire.Lose() },
 		func() { must(p.redis.FlushAll(ctx).Err()) },
 		func() {
 			p.broker.Halt()
@@ -226,9 +230,10 @@ func TestServer_never_shows_what_is_older_than_promised(t *testing.T) {
 	defer end()
 	disturbances, n := p.disturbances(t), 0
 	h := p.rush(ctx, size(3_000, 100_000), func() {
-		pause(ctx, 300*time.Millisecond)
+		pause(ctx, 200*time.Millisecond)
 		disturbances[n%len(disturbances)]()
 		n++
+		p.enough.Store(n >= len(disturbances))
 	})
 	var writes, observations int
 	for s := range h.all() {
@@ -284,7 +289,7 @@ func noteAll(data any, see func(entity string, version int, content string)) {
 			see(id, number(v, "order_version"), text(v, "status"))
 		}
 		if total, ok := v["totalCount"]; ok {
-			see("orders of "+text(v, "of"), int(total.(float64)), "")
+			see("number of orders of "+text(v, "of"), int(total.(float64)), "")
 		}
 		for _, one := range v {
 			noteAll(one, see)

@@ -71,20 +71,20 @@ func (h history) all() iter.Seq[seen] {
 	}
 }
 
-// vantage is an entity, as one node or (with -1) anybody knows it.
-type vantage struct {
+// site is an entity, as one node or (with -1) anybody knows it.
+type site struct {
 	entity string
 	node   int
 }
 
-func noNode(s seen) vantage { return vantage{s.entity, -1} }
-func byNode(s seen) vantage { return vantage{s.entity, s.node} }
+func noNode(s seen) site { return site{s.entity, -1} }
+func byNode(s seen) site { return site{s.entity, s.node} }
 
 // backward finds clients that went back to an older version at one node. What one
 // answer shows was read at the same time, in no order.
 func (h history) backward() (wrong []string) {
 	for _, client := range h {
-		newest := map[vantage]int{}
+		newest := map[site]int{}
 		for answer := range answers(client) {
 			for _, s := range answer {
 				if v := newest[byNode(s)]; s.version < v {
@@ -149,9 +149,9 @@ func (g growth) at(t time.Duration) int {
 	return g[n-1].version
 }
 
-// known returns for each vantage how what was seen of it grew.
-func (h history) known(counts func(seen) bool, where func(seen) vantage) map[vantage]growth {
-	all := map[vantage]growth{}
+// known returns for each site how what was seen of it grew.
+func (h history) known(counts func(seen) bool, where func(seen) site) map[site]growth {
+	all := map[site]growth{}
 	for s := range h.all() {
 		if counts(s) {
 			all[where(s)] = append(all[where(s)], s)

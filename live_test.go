@@ -219,6 +219,80 @@ func TestServer_ends_the_streams_of_who_may_not_listen_any_more(t *testing.T) {
 	})
 }
 
+// standingLimit is the promise: what ends a credential on one node ends its streams on
+// all within a second. The rest is for a busy machine.
+const standingLimit = time.Second + 2*time.Second
+
+func TestServer_ends_and_narrows_streams_on_all_nodes_within_a_second(t *testing.T) {
+	t.Parallel()
+	database := testenv.Postgres(t)
+	here := start(t, database)
+	there := testenv.Server(t, settings(database)...)
+	root := admin(t, here)
+	update := `mutation($id: ID!, $status: UserStatus, $roles: [Role!]) { updateUser(input: {id: $id, status: $status, roles: $roles}) { userErrors { code } } }`
+	var key caller
+	for what, tt := range map[string]struct {
+		credential func(c caller) string // that the streams are opened with
+		end        func(c caller, id string)
+	}{
+		"a session that is revoked": {func(c caller) string { return c.token }, func(c caller, _ string) {
+			c.do(t, `mutation { revokeAllSessions(input: {}) { userErrors { code } } }`, nil)
+		}},
+		"a user who is deactivated": {func(c caller) string { return c.token }, func(_ caller, id string) {
+			root.do(t, update, map[string]any{"id": id, "status": "DEACTIVATED"})
+		}},
+		"an API key that is revoked": {func(c caller) string {
+			made := c.do(t, `mutation { createApiKey(input: {name: "k", scopes: ["users:read"]}) { secret apiKey { id } userErrors { code } } }`, nil)
+			key = caller{token: text(made, "createApiKey", "apiKey", "id")}
+			return text(made, "createApiKey", "secret")
+		}, func(c caller, _ string) {
+			c.do(t, `mutation($id: ID!) { revokeApiKey(input: {id: $id}) { userErrors { code } } }`, map[string]any{"id": key.token})
+		}},
+	} {
+		c := signUp(t, here, what[2:])
+		id := text(c.do(t, `{ viewer { user { id } } }`, nil), "viewer", "user", "id")
+		credential := caller{there.BaseURL, tt.credential(c)}
+		vars := map[string]any{"after": root.head(t)}
+		stream, sock := listen(t, "event stream", credential, followEvents, vars), listen(t, "socket", credential, followEvents, vars)
+		createProduct(t, root, strings.ReplaceAll(what, " ", "-"), 1)
+		mustNext(t, stream)
+		mustNext(t, sock)
+		began := time.Now()
+		tt.end(c, id)
+		if m := lastOf(t, stream); m.code != "UNAUTHENTICATED" {
+			t.Errorf("the event stream of %s ends with the code %q, want UNAUTHENTICATED", what, m.code)
+		}
+		if m := lastOf(t, sock); !strings.HasPrefix(m.end, "4403 ") {
+			t.Errorf("the socket of %s ends with %q, want 4403", what, m.end)
+		}
+		if took := time.Since(began); took > standingLimit {
+			t.Errorf("the streams of %s ended after %v, want a second", what, took)
+		}
+	}
+
+	sam, bob := signUp(t, here, "sam"), signUp(t, here, "bob")
+	id := text(sam.do(t, `{ viewer { user { id } } }`, nil), "viewer", "user", "id")
+	root.do(t, update, map[string]any{"id": id, "roles": []any{"STAFF"}})
+	pause(t.Context(), time.Second)
+	createProduct(t, root, "TEA", 10)
+	order := map[string]any{"items": []any{line("TEA", 1)}}
+	l := listen(t, "socket", caller{there.BaseURL, sam.token}, followEvents, map[string]any{"after": root.head(t)})
+	bob.do(t, placeOrder, order)
+	if m := mustNext(t, l); text(m.field, "type") != "ORDER_PLACED" {
+		t.Errorf("staff got %+v, want the order of somebody else", m)
+	}
+	root.do(t, update, map[string]any{"id": id, "roles": []any{"CUSTOMER"}})
+	if m := mustNext(t, l); text(m.field, "type") != "USER_UPDATED" {
+		t.Errorf("who is no staff any more got %+v, want to hear of it", m)
+	}
+	pause(t.Context(), time.Second)
+	bob.do(t, placeOrder, order)
+	createProduct(t, root, "SALT", 1)
+	if m := mustNext(t, l); text(m.field, "type") != "PRODUCT_CREATED" {
+		t.Errorf("who is no staff any more got %+v, want the product and no order", m)
+	}
+}
+
 // lastOf skips events and returns what ends the stream: an error, or the words
 // of the transport.
 func lastOf(t *testing.T, l listener) message {

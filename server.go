@@ -94,6 +94,7 @@ type node struct {
 	orders   *order.Service
 	sessions *session.Service
 	log      *event.Log
+	overseer *event.Overseer
 }
 
 // newNode opens the database, with migrate also bringing it up to date, and
@@ -134,12 +135,14 @@ func assemble(ctx context.Context, a *app, db *store.DB) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
+	log := event.NewLog(db.Events())
 	return &node{
 		db: db, box: box, sessions: sessions,
 		users:    user.NewService(db.Users(), now),
 		products: order.NewCatalog(db.Products(), now),
 		orders:   order.NewService(db.Orders(), now),
-		log:      event.NewLog(db.Events()),
+		log:      log,
+		overseer: event.NewOverseer(log, db.Offsets(), db.Letters(), now),
 	}, nil
 }
 
@@ -172,7 +175,7 @@ func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
 // handler builds the way of a request: executor, hooks, HTTP.
 func (n *node) handler(a *app, hub *event.Hub, used *legacy.Counter) (*httpd.Server, error) {
 	resolver := graph.NewResolver(graph.Domains{
-		Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log, Legacy: legacy.NewService(n.db.LegacyUsage()),
+		Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log, Overseer: n.overseer, Legacy: legacy.NewService(n.db.LegacyUsage()),
 	}, hub)
 	secret := n.box.Derive("idempotency")
 	hooks := graph.NewHooks(resolver, secret[:])
@@ -215,6 +218,11 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	if err != nil {
 		return err
 	}
+	n.sessions.Follow(feed.Hub)
+	readers, err := n.readers(a, feed.Hub)
+	if err != nil {
+		return err
+	}
 	exporters, err := n.openSinks(a, feed.Hub)
 	if err != nil {
 		return err
@@ -246,24 +254,8 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	}
 	g.Go(func() error { return n.sessions.Run(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })
-	return g.Wait()
-}
-
-// purgeInterval is how often what has expired is removed.
-const purgeInterval = 10 * time.Minute
-
-// purge removes expired idempotency keys until ctx is cancelled.
-func (n *node) purge(ctx context.Context, log *slog.Logger) error {
-	tick := time.NewTicker(purgeInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if _, err := n.db.PurgeExpired(ctx); err != nil && ctx.Err() == nil {
-				log.ErrorContext(ctx, "purge failed", "error", err)
-			}
-		}
+	for _, r := range readers {
+		g.Go(func() error { return r.Run(ctx) })
 	}
+	return g.Wait()
 }

@@ -44,7 +44,7 @@ func serveBare(addr string) {
 	mux.HandleFunc("POST /graphql", b.broadcast)
 	ln, err := net.Listen("tcp", addr)
 	if err == nil {
-		err = http.Serve(ln, mux) //nolint:gosec // G114: it lives for a benchmark
+		err = http.Serve(ln, mux)
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
@@ -87,7 +87,7 @@ func (b *bare) broadcast(_ http.ResponseWriter, r *http.Request) {
 func startBare(b *testing.B) (addr string, pid int) {
 	b.Helper()
 	addr = fmt.Sprint("127.0.0.1:", testenv.FreePort(b))
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // G204: this very binary
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), bareEnv+"="+addr)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {

@@ -5,6 +5,7 @@ package ent
 import (
 	"backplane/ent/apikey"
 	"backplane/ent/credential"
+	"backplane/ent/deadletter"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,7 @@ func checkColumn(t, c string) error {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
 			apikey.Table:         apikey.ValidColumn,
 			credential.Table:     credential.ValidColumn,
+			deadletter.Table:     deadletter.ValidColumn,
 			entevent.Table:       entevent.ValidColumn,
 			idempotencykey.Table: idempotencykey.ValidColumn,
 			legacyusage.Table:    legacyusage.ValidColumn,

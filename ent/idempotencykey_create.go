@@ -64,6 +64,20 @@ func (_c *IdempotencyKeyCreate) SetExpiresAt(v time.Time) *IdempotencyKeyCreate 
 	return _c
 }
 
+// SetPosition sets the "position" field.
+func (_c *IdempotencyKeyCreate) SetPosition(v int64) *IdempotencyKeyCreate {
+	_c.mutation.SetPosition(v)
+	return _c
+}
+
+// SetNillablePosition sets the "position" field if the given value is not nil.
+func (_c *IdempotencyKeyCreate) SetNillablePosition(v *int64) *IdempotencyKeyCreate {
+	if v != nil {
+		_c.SetPosition(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *IdempotencyKeyCreate) SetID(v int64) *IdempotencyKeyCreate {
 	_c.mutation.SetID(v)
@@ -186,6 +200,10 @@ func (_c *IdempotencyKeyCreate) createSpec() (*IdempotencyKey, *sqlgraph.CreateS
 		_spec.SetField(idempotencykey.FieldExpiresAt, field.TypeTime, value)
 		_node.ExpiresAt = value
 	}
+	if value, ok := _c.mutation.Position(); ok {
+		_spec.SetField(idempotencykey.FieldPosition, field.TypeInt64, value)
+		_node.Position = &value
+	}
 	return _node, _spec
 }
 
@@ -301,6 +319,30 @@ func (u *IdempotencyKeyUpsert) SetExpiresAt(v time.Time) *IdempotencyKeyUpsert {
 // UpdateExpiresAt sets the "expires_at" field to the value that was provided on create.
 func (u *IdempotencyKeyUpsert) UpdateExpiresAt() *IdempotencyKeyUpsert {
 	u.SetExcluded(idempotencykey.FieldExpiresAt)
+	return u
+}
+
+// SetPosition sets the "position" field.
+func (u *IdempotencyKeyUpsert) SetPosition(v int64) *IdempotencyKeyUpsert {
+	u.Set(idempotencykey.FieldPosition, v)
+	return u
+}
+
+// UpdatePosition sets the "position" field to the value that was provided on create.
+func (u *IdempotencyKeyUpsert) UpdatePosition() *IdempotencyKeyUpsert {
+	u.SetExcluded(idempotencykey.FieldPosition)
+	return u
+}
+
+// AddPosition adds v to the "position" field.
+func (u *IdempotencyKeyUpsert) AddPosition(v int64) *IdempotencyKeyUpsert {
+	u.Add(idempotencykey.FieldPosition, v)
+	return u
+}
+
+// ClearPosition clears the value of the "position" field.
+func (u *IdempotencyKeyUpsert) ClearPosition() *IdempotencyKeyUpsert {
+	u.SetNull(idempotencykey.FieldPosition)
 	return u
 }
 
@@ -432,6 +474,34 @@ func (u *IdempotencyKeyUpsertOne) SetExpiresAt(v time.Time) *IdempotencyKeyUpser
 func (u *IdempotencyKeyUpsertOne) UpdateExpiresAt() *IdempotencyKeyUpsertOne {
 	return u.Update(func(s *IdempotencyKeyUpsert) {
 		s.UpdateExpiresAt()
+	})
+}
+
+// SetPosition sets the "position" field.
+func (u *IdempotencyKeyUpsertOne) SetPosition(v int64) *IdempotencyKeyUpsertOne {
+	return u.Update(func(s *IdempotencyKeyUpsert) {
+		s.SetPosition(v)
+	})
+}
+
+// AddPosition adds v to the "position" field.
+func (u *IdempotencyKeyUpsertOne) AddPosition(v int64) *IdempotencyKeyUpsertOne {
+	return u.Update(func(s *IdempotencyKeyUpsert) {
+		s.AddPosition(v)
+	})
+}
+
+// UpdatePosition sets the "position" field to the value that was provided on create.
+func (u *IdempotencyKeyUpsertOne) UpdatePosition() *IdempotencyKeyUpsertOne {
+	return u.Update(func(s *IdempotencyKeyUpsert) {
+		s.UpdatePosition()
+	})
+}
+
+// ClearPosition clears the value of the "position" field.
+func (u *IdempotencyKeyUpsertOne) ClearPosition() *IdempotencyKeyUpsertOne {
+	return u.Update(func(s *IdempotencyKeyUpsert) {
+		s.ClearPosition()
 	})
 }
 
@@ -728,6 +798,34 @@ func (u *IdempotencyKeyUpsertBulk) SetExpiresAt(v time.Time) *IdempotencyKeyUpse
 func (u *IdempotencyKeyUpsertBulk) UpdateExpiresAt() *IdempotencyKeyUpsertBulk {
 	return u.Update(func(s *IdempotencyKeyUpsert) {
 		s.UpdateExpiresAt()
+	})
+}
+
+// SetPosition sets the "position" field.
+func (u *IdempotencyKeyUpsertBulk) SetPosition(v int64) *IdempotencyKeyUpsertBulk {
+	return u.Update(func(s *IdempotencyKeyUpsert) {
+		s.SetPosition(v)
+	})
+}
+
+// AddPosition adds v to the "position" field.
+func (u *IdempotencyKeyUpsertBulk) AddPosition(v int64) *IdempotencyKeyUpsertBulk {
+	return u.Update(func(s *IdempotencyKeyUpsert) {
+		s.AddPosition(v)
+	})
+}
+
+// UpdatePosition sets the "position" field to the value that was provided on create.
+func (u *IdempotencyKeyUpsertBulk) UpdatePosition() *IdempotencyKeyUpsertBulk {
+	return u.Update(func(s *IdempotencyKeyUpsert) {
+		s.UpdatePosition()
+	})
+}
+
+// ClearPosition clears the value of the "position" field.
+func (u *IdempotencyKeyUpsertBulk) ClearPosition() *IdempotencyKeyUpsertBulk {
+	return u.Update(func(s *IdempotencyKeyUpsert) {
+		s.ClearPosition()
 	})
 }
 

@@ -98,6 +98,33 @@ func (_u *IdempotencyKeyUpdate) SetNillableExpiresAt(v *time.Time) *IdempotencyK
 	return _u
 }
 
+// SetPosition sets the "position" field.
+func (_u *IdempotencyKeyUpdate) SetPosition(v int64) *IdempotencyKeyUpdate {
+	_u.mutation.ResetPosition()
+	_u.mutation.SetPosition(v)
+	return _u
+}
+
+// SetNillablePosition sets the "position" field if the given value is not nil.
+func (_u *IdempotencyKeyUpdate) SetNillablePosition(v *int64) *IdempotencyKeyUpdate {
+	if v != nil {
+		_u.SetPosition(*v)
+	}
+	return _u
+}
+
+// AddPosition adds value to the "position" field.
+func (_u *IdempotencyKeyUpdate) AddPosition(v int64) *IdempotencyKeyUpdate {
+	_u.mutation.AddPosition(v)
+	return _u
+}
+
+// ClearPosition clears the value of the "position" field.
+func (_u *IdempotencyKeyUpdate) ClearPosition() *IdempotencyKeyUpdate {
+	_u.mutation.ClearPosition()
+	return _u
+}
+
 // Mutation returns the IdempotencyKeyMutation object of the builder.
 func (_u *IdempotencyKeyUpdate) Mutation() *IdempotencyKeyMutation {
 	return _u.mutation
@@ -162,6 +189,15 @@ func (_u *IdempotencyKeyUpdate) sqlSave(ctx context.Context) (_node int, err err
 	}
 	if value, ok := _u.mutation.ExpiresAt(); ok {
 		_spec.SetField(idempotencykey.FieldExpiresAt, field.TypeTime, value)
+	}
+	if value, ok := _u.mutation.Position(); ok {
+		_spec.SetField(idempotencykey.FieldPosition, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPosition(); ok {
+		_spec.AddField(idempotencykey.FieldPosition, field.TypeInt64, value)
+	}
+	if _u.mutation.PositionCleared() {
+		_spec.ClearField(idempotencykey.FieldPosition, field.TypeInt64)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
@@ -251,6 +287,33 @@ func (_u *IdempotencyKeyUpdateOne) SetNillableExpiresAt(v *time.Time) *Idempoten
 	if v != nil {
 		_u.SetExpiresAt(*v)
 	}
+	return _u
+}
+
+// SetPosition sets the "position" field.
+func (_u *IdempotencyKeyUpdateOne) SetPosition(v int64) *IdempotencyKeyUpdateOne {
+	_u.mutation.ResetPosition()
+	_u.mutation.SetPosition(v)
+	return _u
+}
+
+// SetNillablePosition sets the "position" field if the given value is not nil.
+func (_u *IdempotencyKeyUpdateOne) SetNillablePosition(v *int64) *IdempotencyKeyUpdateOne {
+	if v != nil {
+		_u.SetPosition(*v)
+	}
+	return _u
+}
+
+// AddPosition adds value to the "position" field.
+func (_u *IdempotencyKeyUpdateOne) AddPosition(v int64) *IdempotencyKeyUpdateOne {
+	_u.mutation.AddPosition(v)
+	return _u
+}
+
+// ClearPosition clears the value of the "position" field.
+func (_u *IdempotencyKeyUpdateOne) ClearPosition() *IdempotencyKeyUpdateOne {
+	_u.mutation.ClearPosition()
 	return _u
 }
 
@@ -348,6 +411,15 @@ func (_u *IdempotencyKeyUpdateOne) sqlSave(ctx context.Context) (_node *Idempote
 	}
 	if value, ok := _u.mutation.ExpiresAt(); ok {
 		_spec.SetField(idempotencykey.FieldExpiresAt, field.TypeTime, value)
+	}
+	if value, ok := _u.mutation.Position(); ok {
+		_spec.SetField(idempotencykey.FieldPosition, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPosition(); ok {
+		_spec.AddField(idempotencykey.FieldPosition, field.TypeInt64, value)
+	}
+	if _u.mutation.PositionCleared() {
+		_spec.ClearField(idempotencykey.FieldPosition, field.TypeInt64)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	_node = &IdempotencyKey{config: _u.config}

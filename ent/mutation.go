@@ -5,6 +5,7 @@ package ent
 import (
 	"backplane/ent/apikey"
 	"backplane/ent/credential"
+	"backplane/ent/deadletter"
 	entevent "backplane/ent/event"
 	"backplane/ent/idempotencykey"
 	"backplane/ent/legacyusage"
@@ -46,6 +47,7 @@ const (
 	// Node types.
 	TypeAPIKey         = "APIKey"
 	TypeCredential     = "Credential"
+	TypeDeadLetter     = "DeadLetter"
 	TypeEvent          = "Event"
 	TypeIdempotencyKey = "IdempotencyKey"
 	TypeLegacyUsage    = "LegacyUsage"
@@ -1434,6 +1436,1453 @@ func (m *CredentialMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown Credential edge %s", name)
 }
 
+// DeadLetterMutation represents an operation that mutates the DeadLetter nodes in the graph.
+type DeadLetterMutation struct {
+	config
+	op                 Op
+	typ                string
+	id                 *uid.DeadLetter
+	consumer           *string
+	position           *int64
+	addposition        *int64
+	event_id           *uid.Event
+	_type              *event.Type
+	occurred_at        *time.Time
+	actor              *string
+	subject_id         *string
+	subject_version    *int
+	addsubject_version *int
+	user_id            *uid.User
+	order_id           *uid.Order
+	data               *json.RawMessage
+	appenddata         json.RawMessage
+	attempts           *int
+	addattempts        *int
+	code               *string
+	message            *string
+	detail             *string
+	failed_at          *time.Time
+	requested_at       *time.Time
+	replayed_at        *time.Time
+	clearedFields      map[string]struct{}
+	done               bool
+	oldValue           func(context.Context) (*DeadLetter, error)
+	predicates         []predicate.DeadLetter
+}
+
+var _ ent.Mutation = (*DeadLetterMutation)(nil)
+
+// deadletterOption allows management of the mutation configuration using functional options.
+type deadletterOption func(*DeadLetterMutation)
+
+// newDeadLetterMutation creates new mutation for the DeadLetter entity.
+func newDeadLetterMutation(c config, op Op, opts ...deadletterOption) *DeadLetterMutation {
+	m := &DeadLetterMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeDeadLetter,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withDeadLetterID sets the ID field of the mutation.
+func withDeadLetterID(id uid.DeadLetter) deadletterOption {
+	return func(m *DeadLetterMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *DeadLetter
+		)
+		m.oldValue = func(ctx context.Context) (*DeadLetter, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().DeadLetter.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withDeadLetter sets the old DeadLetter of the mutation.
+func withDeadLetter(node *DeadLetter) deadletterOption {
+	return func(m *DeadLetterMutation) {
+		m.oldValue = func(context.Context) (*DeadLetter, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m DeadLetterMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m DeadLetterMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of DeadLetter entities.
+func (m *DeadLetterMutation) SetID(id uid.DeadLetter) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *DeadLetterMutation) ID() (id uid.DeadLetter, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *DeadLetterMutation) IDs(ctx context.Context) ([]uid.DeadLetter, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []uid.DeadLetter{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().DeadLetter.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetConsumer sets the "consumer" field.
+func (m *DeadLetterMutation) SetConsumer(s string) {
+	m.consumer = &s
+}
+
+// Consumer returns the value of the "consumer" field in the mutation.
+func (m *DeadLetterMutation) Consumer() (r string, exists bool) {
+	v := m.consumer
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldConsumer returns the old "consumer" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldConsumer(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldConsumer is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldConsumer requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldConsumer: %w", err)
+	}
+	return oldValue.Consumer, nil
+}
+
+// ResetConsumer resets all changes to the "consumer" field.
+func (m *DeadLetterMutation) ResetConsumer() {
+	m.consumer = nil
+}
+
+// SetPosition sets the "position" field.
+func (m *DeadLetterMutation) SetPosition(i int64) {
+	m.position = &i
+	m.addposition = nil
+}
+
+// Position returns the value of the "position" field in the mutation.
+func (m *DeadLetterMutation) Position() (r int64, exists bool) {
+	v := m.position
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPosition returns the old "position" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldPosition(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPosition is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPosition requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPosition: %w", err)
+	}
+	return oldValue.Position, nil
+}
+
+// AddPosition adds i to the "position" field.
+func (m *DeadLetterMutation) AddPosition(i int64) {
+	if m.addposition != nil {
+		*m.addposition += i
+	} else {
+		m.addposition = &i
+	}
+}
+
+// AddedPosition returns the value that was added to the "position" field in this mutation.
+func (m *DeadLetterMutation) AddedPosition() (r int64, exists bool) {
+	v := m.addposition
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetPosition resets all changes to the "position" field.
+func (m *DeadLetterMutation) ResetPosition() {
+	m.position = nil
+	m.addposition = nil
+}
+
+// SetEventID sets the "event_id" field.
+func (m *DeadLetterMutation) SetEventID(u uid.Event) {
+	m.event_id = &u
+}
+
+// EventID returns the value of the "event_id" field in the mutation.
+func (m *DeadLetterMutation) EventID() (r uid.Event, exists bool) {
+	v := m.event_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEventID returns the old "event_id" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldEventID(ctx context.Context) (v uid.Event, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEventID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEventID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEventID: %w", err)
+	}
+	return oldValue.EventID, nil
+}
+
+// ResetEventID resets all changes to the "event_id" field.
+func (m *DeadLetterMutation) ResetEventID() {
+	m.event_id = nil
+}
+
+// SetType sets the "type" field.
+func (m *DeadLetterMutation) SetType(e event.Type) {
+	m._type = &e
+}
+
+// GetType returns the value of the "type" field in the mutation.
+func (m *DeadLetterMutation) GetType() (r event.Type, exists bool) {
+	v := m._type
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldType returns the old "type" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldType(ctx context.Context) (v event.Type, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldType is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldType requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldType: %w", err)
+	}
+	return oldValue.Type, nil
+}
+
+// ResetType resets all changes to the "type" field.
+func (m *DeadLetterMutation) ResetType() {
+	m._type = nil
+}
+
+// SetOccurredAt sets the "occurred_at" field.
+func (m *DeadLetterMutation) SetOccurredAt(t time.Time) {
+	m.occurred_at = &t
+}
+
+// OccurredAt returns the value of the "occurred_at" field in the mutation.
+func (m *DeadLetterMutation) OccurredAt() (r time.Time, exists bool) {
+	v := m.occurred_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOccurredAt returns the old "occurred_at" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldOccurredAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOccurredAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOccurredAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOccurredAt: %w", err)
+	}
+	return oldValue.OccurredAt, nil
+}
+
+// ResetOccurredAt resets all changes to the "occurred_at" field.
+func (m *DeadLetterMutation) ResetOccurredAt() {
+	m.occurred_at = nil
+}
+
+// SetActor sets the "actor" field.
+func (m *DeadLetterMutation) SetActor(s string) {
+	m.actor = &s
+}
+
+// Actor returns the value of the "actor" field in the mutation.
+func (m *DeadLetterMutation) Actor() (r string, exists bool) {
+	v := m.actor
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldActor returns the old "actor" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldActor(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldActor is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldActor requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldActor: %w", err)
+	}
+	return oldValue.Actor, nil
+}
+
+// ResetActor resets all changes to the "actor" field.
+func (m *DeadLetterMutation) ResetActor() {
+	m.actor = nil
+}
+
+// SetSubjectID sets the "subject_id" field.
+func (m *DeadLetterMutation) SetSubjectID(s string) {
+	m.subject_id = &s
+}
+
+// SubjectID returns the value of the "subject_id" field in the mutation.
+func (m *DeadLetterMutation) SubjectID() (r string, exists bool) {
+	v := m.subject_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSubjectID returns the old "subject_id" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldSubjectID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSubjectID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSubjectID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSubjectID: %w", err)
+	}
+	return oldValue.SubjectID, nil
+}
+
+// ResetSubjectID resets all changes to the "subject_id" field.
+func (m *DeadLetterMutation) ResetSubjectID() {
+	m.subject_id = nil
+}
+
+// SetSubjectVersion sets the "subject_version" field.
+func (m *DeadLetterMutation) SetSubjectVersion(i int) {
+	m.subject_version = &i
+	m.addsubject_version = nil
+}
+
+// SubjectVersion returns the value of the "subject_version" field in the mutation.
+func (m *DeadLetterMutation) SubjectVersion() (r int, exists bool) {
+	v := m.subject_version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSubjectVersion returns the old "subject_version" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldSubjectVersion(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSubjectVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSubjectVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSubjectVersion: %w", err)
+	}
+	return oldValue.SubjectVersion, nil
+}
+
+// AddSubjectVersion adds i to the "subject_version" field.
+func (m *DeadLetterMutation) AddSubjectVersion(i int) {
+	if m.addsubject_version != nil {
+		*m.addsubject_version += i
+	} else {
+		m.addsubject_version = &i
+	}
+}
+
+// AddedSubjectVersion returns the value that was added to the "subject_version" field in this mutation.
+func (m *DeadLetterMutation) AddedSubjectVersion() (r int, exists bool) {
+	v := m.addsubject_version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSubjectVersion resets all changes to the "subject_version" field.
+func (m *DeadLetterMutation) ResetSubjectVersion() {
+	m.subject_version = nil
+	m.addsubject_version = nil
+}
+
+// SetUserID sets the "user_id" field.
+func (m *DeadLetterMutation) SetUserID(u uid.User) {
+	m.user_id = &u
+}
+
+// UserID returns the value of the "user_id" field in the mutation.
+func (m *DeadLetterMutation) UserID() (r uid.User, exists bool) {
+	v := m.user_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUserID returns the old "user_id" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldUserID(ctx context.Context) (v *uid.User, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUserID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUserID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUserID: %w", err)
+	}
+	return oldValue.UserID, nil
+}
+
+// ClearUserID clears the value of the "user_id" field.
+func (m *DeadLetterMutation) ClearUserID() {
+	m.user_id = nil
+	m.clearedFields[deadletter.FieldUserID] = struct{}{}
+}
+
+// UserIDCleared returns if the "user_id" field was cleared in this mutation.
+func (m *DeadLetterMutation) UserIDCleared() bool {
+	_, ok := m.clearedFields[deadletter.FieldUserID]
+	return ok
+}
+
+// ResetUserID resets all changes to the "user_id" field.
+func (m *DeadLetterMutation) ResetUserID() {
+	m.user_id = nil
+	delete(m.clearedFields, deadletter.FieldUserID)
+}
+
+// SetOrderID sets the "order_id" field.
+func (m *DeadLetterMutation) SetOrderID(u uid.Order) {
+	m.order_id = &u
+}
+
+// OrderID returns the value of the "order_id" field in the mutation.
+func (m *DeadLetterMutation) OrderID() (r uid.Order, exists bool) {
+	v := m.order_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrderID returns the old "order_id" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldOrderID(ctx context.Context) (v *uid.Order, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrderID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrderID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrderID: %w", err)
+	}
+	return oldValue.OrderID, nil
+}
+
+// ClearOrderID clears the value of the "order_id" field.
+func (m *DeadLetterMutation) ClearOrderID() {
+	m.order_id = nil
+	m.clearedFields[deadletter.FieldOrderID] = struct{}{}
+}
+
+// OrderIDCleared returns if the "order_id" field was cleared in this mutation.
+func (m *DeadLetterMutation) OrderIDCleared() bool {
+	_, ok := m.clearedFields[deadletter.FieldOrderID]
+	return ok
+}
+
+// ResetOrderID resets all changes to the "order_id" field.
+func (m *DeadLetterMutation) ResetOrderID() {
+	m.order_id = nil
+	delete(m.clearedFields, deadletter.FieldOrderID)
+}
+
+// SetData sets the "data" field.
+func (m *DeadLetterMutation) SetData(jm json.RawMessage) {
+	m.data = &jm
+	m.appenddata = nil
+}
+
+// Data returns the value of the "data" field in the mutation.
+func (m *DeadLetterMutation) Data() (r json.RawMessage, exists bool) {
+	v := m.data
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldData returns the old "data" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldData(ctx context.Context) (v json.RawMessage, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldData is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldData requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldData: %w", err)
+	}
+	return oldValue.Data, nil
+}
+
+// AppendData adds jm to the "data" field.
+func (m *DeadLetterMutation) AppendData(jm json.RawMessage) {
+	m.appenddata = append(m.appenddata, jm...)
+}
+
+// AppendedData returns the list of values that were appended to the "data" field in this mutation.
+func (m *DeadLetterMutation) AppendedData() (json.RawMessage, bool) {
+	if len(m.appenddata) == 0 {
+		return nil, false
+	}
+	return m.appenddata, true
+}
+
+// ResetData resets all changes to the "data" field.
+func (m *DeadLetterMutation) ResetData() {
+	m.data = nil
+	m.appenddata = nil
+}
+
+// SetAttempts sets the "attempts" field.
+func (m *DeadLetterMutation) SetAttempts(i int) {
+	m.attempts = &i
+	m.addattempts = nil
+}
+
+// Attempts returns the value of the "attempts" field in the mutation.
+func (m *DeadLetterMutation) Attempts() (r int, exists bool) {
+	v := m.attempts
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAttempts returns the old "attempts" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldAttempts(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAttempts is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAttempts requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAttempts: %w", err)
+	}
+	return oldValue.Attempts, nil
+}
+
+// AddAttempts adds i to the "attempts" field.
+func (m *DeadLetterMutation) AddAttempts(i int) {
+	if m.addattempts != nil {
+		*m.addattempts += i
+	} else {
+		m.addattempts = &i
+	}
+}
+
+// AddedAttempts returns the value that was added to the "attempts" field in this mutation.
+func (m *DeadLetterMutation) AddedAttempts() (r int, exists bool) {
+	v := m.addattempts
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAttempts resets all changes to the "attempts" field.
+func (m *DeadLetterMutation) ResetAttempts() {
+	m.attempts = nil
+	m.addattempts = nil
+}
+
+// SetCode sets the "code" field.
+func (m *DeadLetterMutation) SetCode(s string) {
+	m.code = &s
+}
+
+// Code returns the value of the "code" field in the mutation.
+func (m *DeadLetterMutation) Code() (r string, exists bool) {
+	v := m.code
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCode returns the old "code" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldCode(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCode: %w", err)
+	}
+	return oldValue.Code, nil
+}
+
+// ResetCode resets all changes to the "code" field.
+func (m *DeadLetterMutation) ResetCode() {
+	m.code = nil
+}
+
+// SetMessage sets the "message" field.
+func (m *DeadLetterMutation) SetMessage(s string) {
+	m.message = &s
+}
+
+// Message returns the value of the "message" field in the mutation.
+func (m *DeadLetterMutation) Message() (r string, exists bool) {
+	v := m.message
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldMessage returns the old "message" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldMessage(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldMessage is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldMessage requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldMessage: %w", err)
+	}
+	return oldValue.Message, nil
+}
+
+// ResetMessage resets all changes to the "message" field.
+func (m *DeadLetterMutation) ResetMessage() {
+	m.message = nil
+}
+
+// SetDetail sets the "detail" field.
+func (m *DeadLetterMutation) SetDetail(s string) {
+	m.detail = &s
+}
+
+// Detail returns the value of the "detail" field in the mutation.
+func (m *DeadLetterMutation) Detail() (r string, exists bool) {
+	v := m.detail
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDetail returns the old "detail" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldDetail(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDetail is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDetail requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDetail: %w", err)
+	}
+	return oldValue.Detail, nil
+}
+
+// ResetDetail resets all changes to the "detail" field.
+func (m *DeadLetterMutation) ResetDetail() {
+	m.detail = nil
+}
+
+// SetFailedAt sets the "failed_at" field.
+func (m *DeadLetterMutation) SetFailedAt(t time.Time) {
+	m.failed_at = &t
+}
+
+// FailedAt returns the value of the "failed_at" field in the mutation.
+func (m *DeadLetterMutation) FailedAt() (r time.Time, exists bool) {
+	v := m.failed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFailedAt returns the old "failed_at" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldFailedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFailedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFailedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFailedAt: %w", err)
+	}
+	return oldValue.FailedAt, nil
+}
+
+// ResetFailedAt resets all changes to the "failed_at" field.
+func (m *DeadLetterMutation) ResetFailedAt() {
+	m.failed_at = nil
+}
+
+// SetRequestedAt sets the "requested_at" field.
+func (m *DeadLetterMutation) SetRequestedAt(t time.Time) {
+	m.requested_at = &t
+}
+
+// RequestedAt returns the value of the "requested_at" field in the mutation.
+func (m *DeadLetterMutation) RequestedAt() (r time.Time, exists bool) {
+	v := m.requested_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRequestedAt returns the old "requested_at" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldRequestedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRequestedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRequestedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRequestedAt: %w", err)
+	}
+	return oldValue.RequestedAt, nil
+}
+
+// ClearRequestedAt clears the value of the "requested_at" field.
+func (m *DeadLetterMutation) ClearRequestedAt() {
+	m.requested_at = nil
+	m.clearedFields[deadletter.FieldRequestedAt] = struct{}{}
+}
+
+// RequestedAtCleared returns if the "requested_at" field was cleared in this mutation.
+func (m *DeadLetterMutation) RequestedAtCleared() bool {
+	_, ok := m.clearedFields[deadletter.FieldRequestedAt]
+	return ok
+}
+
+// ResetRequestedAt resets all changes to the "requested_at" field.
+func (m *DeadLetterMutation) ResetRequestedAt() {
+	m.requested_at = nil
+	delete(m.clearedFields, deadletter.FieldRequestedAt)
+}
+
+// SetReplayedAt sets the "replayed_at" field.
+func (m *DeadLetterMutation) SetReplayedAt(t time.Time) {
+	m.replayed_at = &t
+}
+
+// ReplayedAt returns the value of the "replayed_at" field in the mutation.
+func (m *DeadLetterMutation) ReplayedAt() (r time.Time, exists bool) {
+	v := m.replayed_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReplayedAt returns the old "replayed_at" field's value of the DeadLetter entity.
+// If the DeadLetter object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeadLetterMutation) OldReplayedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReplayedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReplayedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReplayedAt: %w", err)
+	}
+	return oldValue.ReplayedAt, nil
+}
+
+// ClearReplayedAt clears the value of the "replayed_at" field.
+func (m *DeadLetterMutation) ClearReplayedAt() {
+	m.replayed_at = nil
+	m.clearedFields[deadletter.FieldReplayedAt] = struct{}{}
+}
+
+// ReplayedAtCleared returns if the "replayed_at" field was cleared in this mutation.
+func (m *DeadLetterMutation) ReplayedAtCleared() bool {
+	_, ok := m.clearedFields[deadletter.FieldReplayedAt]
+	return ok
+}
+
+// ResetReplayedAt resets all changes to the "replayed_at" field.
+func (m *DeadLetterMutation) ResetReplayedAt() {
+	m.replayed_at = nil
+	delete(m.clearedFields, deadletter.FieldReplayedAt)
+}
+
+// Where appends a list predicates to the DeadLetterMutation builder.
+func (m *DeadLetterMutation) Where(ps ...predicate.DeadLetter) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the DeadLetterMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *DeadLetterMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.DeadLetter, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *DeadLetterMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *DeadLetterMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (DeadLetter).
+func (m *DeadLetterMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *DeadLetterMutation) Fields() []string {
+	fields := make([]string, 0, 18)
+	if m.consumer != nil {
+		fields = append(fields, deadletter.FieldConsumer)
+	}
+	if m.position != nil {
+		fields = append(fields, deadletter.FieldPosition)
+	}
+	if m.event_id != nil {
+		fields = append(fields, deadletter.FieldEventID)
+	}
+	if m._type != nil {
+		fields = append(fields, deadletter.FieldType)
+	}
+	if m.occurred_at != nil {
+		fields = append(fields, deadletter.FieldOccurredAt)
+	}
+	if m.actor != nil {
+		fields = append(fields, deadletter.FieldActor)
+	}
+	if m.subject_id != nil {
+		fields = append(fields, deadletter.FieldSubjectID)
+	}
+	if m.subject_version != nil {
+		fields = append(fields, deadletter.FieldSubjectVersion)
+	}
+	if m.user_id != nil {
+		fields = append(fields, deadletter.FieldUserID)
+	}
+	if m.order_id != nil {
+		fields = append(fields, deadletter.FieldOrderID)
+	}
+	if m.data != nil {
+		fields = append(fields, deadletter.FieldData)
+	}
+	if m.attempts != nil {
+		fields = append(fields, deadletter.FieldAttempts)
+	}
+	if m.code != nil {
+		fields = append(fields, deadletter.FieldCode)
+	}
+	if m.message != nil {
+		fields = append(fields, deadletter.FieldMessage)
+	}
+	if m.detail != nil {
+		fields = append(fields, deadletter.FieldDetail)
+	}
+	if m.failed_at != nil {
+		fields = append(fields, deadletter.FieldFailedAt)
+	}
+	if m.requested_at != nil {
+		fields = append(fields, deadletter.FieldRequestedAt)
+	}
+	if m.replayed_at != nil {
+		fields = append(fields, deadletter.FieldReplayedAt)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *DeadLetterMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case deadletter.FieldConsumer:
+		return m.Consumer()
+	case deadletter.FieldPosition:
+		return m.Position()
+	case deadletter.FieldEventID:
+		return m.EventID()
+	case deadletter.FieldType:
+		return m.GetType()
+	case deadletter.FieldOccurredAt:
+		return m.OccurredAt()
+	case deadletter.FieldActor:
+		return m.Actor()
+	case deadletter.FieldSubjectID:
+		return m.SubjectID()
+	case deadletter.FieldSubjectVersion:
+		return m.SubjectVersion()
+	case deadletter.FieldUserID:
+		return m.UserID()
+	case deadletter.FieldOrderID:
+		return m.OrderID()
+	case deadletter.FieldData:
+		return m.Data()
+	case deadletter.FieldAttempts:
+		return m.Attempts()
+	case deadletter.FieldCode:
+		return m.Code()
+	case deadletter.FieldMessage:
+		return m.Message()
+	case deadletter.FieldDetail:
+		return m.Detail()
+	case deadletter.FieldFailedAt:
+		return m.FailedAt()
+	case deadletter.FieldRequestedAt:
+		return m.RequestedAt()
+	case deadletter.FieldReplayedAt:
+		return m.ReplayedAt()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *DeadLetterMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case deadletter.FieldConsumer:
+		return m.OldConsumer(ctx)
+	case deadletter.FieldPosition:
+		return m.OldPosition(ctx)
+	case deadletter.FieldEventID:
+		return m.OldEventID(ctx)
+	case deadletter.FieldType:
+		return m.OldType(ctx)
+	case deadletter.FieldOccurredAt:
+		return m.OldOccurredAt(ctx)
+	case deadletter.FieldActor:
+		return m.OldActor(ctx)
+	case deadletter.FieldSubjectID:
+		return m.OldSubjectID(ctx)
+	case deadletter.FieldSubjectVersion:
+		return m.OldSubjectVersion(ctx)
+	case deadletter.FieldUserID:
+		return m.OldUserID(ctx)
+	case deadletter.FieldOrderID:
+		return m.OldOrderID(ctx)
+	case deadletter.FieldData:
+		return m.OldData(ctx)
+	case deadletter.FieldAttempts:
+		return m.OldAttempts(ctx)
+	case deadletter.FieldCode:
+		return m.OldCode(ctx)
+	case deadletter.FieldMessage:
+		return m.OldMessage(ctx)
+	case deadletter.FieldDetail:
+		return m.OldDetail(ctx)
+	case deadletter.FieldFailedAt:
+		return m.OldFailedAt(ctx)
+	case deadletter.FieldRequestedAt:
+		return m.OldRequestedAt(ctx)
+	case deadletter.FieldReplayedAt:
+		return m.OldReplayedAt(ctx)
+	}
+	return nil, fmt.Errorf("unknown DeadLetter field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *DeadLetterMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case deadletter.FieldConsumer:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetConsumer(v)
+		return nil
+	case deadletter.FieldPosition:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPosition(v)
+		return nil
+	case deadletter.FieldEventID:
+		v, ok := value.(uid.Event)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEventID(v)
+		return nil
+	case deadletter.FieldType:
+		v, ok := value.(event.Type)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetType(v)
+		return nil
+	case deadletter.FieldOccurredAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOccurredAt(v)
+		return nil
+	case deadletter.FieldActor:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetActor(v)
+		return nil
+	case deadletter.FieldSubjectID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSubjectID(v)
+		return nil
+	case deadletter.FieldSubjectVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSubjectVersion(v)
+		return nil
+	case deadletter.FieldUserID:
+		v, ok := value.(uid.User)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUserID(v)
+		return nil
+	case deadletter.FieldOrderID:
+		v, ok := value.(uid.Order)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrderID(v)
+		return nil
+	case deadletter.FieldData:
+		v, ok := value.(json.RawMessage)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetData(v)
+		return nil
+	case deadletter.FieldAttempts:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAttempts(v)
+		return nil
+	case deadletter.FieldCode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCode(v)
+		return nil
+	case deadletter.FieldMessage:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetMessage(v)
+		return nil
+	case deadletter.FieldDetail:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDetail(v)
+		return nil
+	case deadletter.FieldFailedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFailedAt(v)
+		return nil
+	case deadletter.FieldRequestedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRequestedAt(v)
+		return nil
+	case deadletter.FieldReplayedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReplayedAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown DeadLetter field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *DeadLetterMutation) AddedFields() []string {
+	var fields []string
+	if m.addposition != nil {
+		fields = append(fields, deadletter.FieldPosition)
+	}
+	if m.addsubject_version != nil {
+		fields = append(fields, deadletter.FieldSubjectVersion)
+	}
+	if m.addattempts != nil {
+		fields = append(fields, deadletter.FieldAttempts)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *DeadLetterMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case deadletter.FieldPosition:
+		return m.AddedPosition()
+	case deadletter.FieldSubjectVersion:
+		return m.AddedSubjectVersion()
+	case deadletter.FieldAttempts:
+		return m.AddedAttempts()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *DeadLetterMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case deadletter.FieldPosition:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPosition(v)
+		return nil
+	case deadletter.FieldSubjectVersion:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSubjectVersion(v)
+		return nil
+	case deadletter.FieldAttempts:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAttempts(v)
+		return nil
+	}
+	return fmt.Errorf("unknown DeadLetter numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *DeadLetterMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(deadletter.FieldUserID) {
+		fields = append(fields, deadletter.FieldUserID)
+	}
+	if m.FieldCleared(deadletter.FieldOrderID) {
+		fields = append(fields, deadletter.FieldOrderID)
+	}
+	if m.FieldCleared(deadletter.FieldRequestedAt) {
+		fields = append(fields, deadletter.FieldRequestedAt)
+	}
+	if m.FieldCleared(deadletter.FieldReplayedAt) {
+		fields = append(fields, deadletter.FieldReplayedAt)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *DeadLetterMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *DeadLetterMutation) ClearField(name string) error {
+	switch name {
+	case deadletter.FieldUserID:
+		m.ClearUserID()
+		return nil
+	case deadletter.FieldOrderID:
+		m.ClearOrderID()
+		return nil
+	case deadletter.FieldRequestedAt:
+		m.ClearRequestedAt()
+		return nil
+	case deadletter.FieldReplayedAt:
+		m.ClearReplayedAt()
+		return nil
+	}
+	return fmt.Errorf("unknown DeadLetter nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *DeadLetterMutation) ResetField(name string) error {
+	switch name {
+	case deadletter.FieldConsumer:
+		m.ResetConsumer()
+		return nil
+	case deadletter.FieldPosition:
+		m.ResetPosition()
+		return nil
+	case deadletter.FieldEventID:
+		m.ResetEventID()
+		return nil
+	case deadletter.FieldType:
+		m.ResetType()
+		return nil
+	case deadletter.FieldOccurredAt:
+		m.ResetOccurredAt()
+		return nil
+	case deadletter.FieldActor:
+		m.ResetActor()
+		return nil
+	case deadletter.FieldSubjectID:
+		m.ResetSubjectID()
+		return nil
+	case deadletter.FieldSubjectVersion:
+		m.ResetSubjectVersion()
+		return nil
+	case deadletter.FieldUserID:
+		m.ResetUserID()
+		return nil
+	case deadletter.FieldOrderID:
+		m.ResetOrderID()
+		return nil
+	case deadletter.FieldData:
+		m.ResetData()
+		return nil
+	case deadletter.FieldAttempts:
+		m.ResetAttempts()
+		return nil
+	case deadletter.FieldCode:
+		m.ResetCode()
+		return nil
+	case deadletter.FieldMessage:
+		m.ResetMessage()
+		return nil
+	case deadletter.FieldDetail:
+		m.ResetDetail()
+		return nil
+	case deadletter.FieldFailedAt:
+		m.ResetFailedAt()
+		return nil
+	case deadletter.FieldRequestedAt:
+		m.ResetRequestedAt()
+		return nil
+	case deadletter.FieldReplayedAt:
+		m.ResetReplayedAt()
+		return nil
+	}
+	return fmt.Errorf("unknown DeadLetter field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *DeadLetterMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *DeadLetterMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *DeadLetterMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *DeadLetterMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *DeadLetterMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *DeadLetterMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *DeadLetterMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown DeadLetter unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *DeadLetterMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown DeadLetter edge %s", name)
+}
+
 // EventMutation represents an operation that mutates the Event nodes in the graph.
 type EventMutation struct {
 	config
@@ -2502,6 +3951,8 @@ type IdempotencyKeyMutation struct {
 	addobject_version *int
 	created_at        *time.Time
 	expires_at        *time.Time
+	position          *int64
+	addposition       *int64
 	clearedFields     map[string]struct{}
 	done              bool
 	oldValue          func(context.Context) (*IdempotencyKey, error)
@@ -2884,6 +4335,76 @@ func (m *IdempotencyKeyMutation) ResetExpiresAt() {
 	m.expires_at = nil
 }
 
+// SetPosition sets the "position" field.
+func (m *IdempotencyKeyMutation) SetPosition(i int64) {
+	m.position = &i
+	m.addposition = nil
+}
+
+// Position returns the value of the "position" field in the mutation.
+func (m *IdempotencyKeyMutation) Position() (r int64, exists bool) {
+	v := m.position
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPosition returns the old "position" field's value of the IdempotencyKey entity.
+// If the IdempotencyKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyKeyMutation) OldPosition(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPosition is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPosition requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPosition: %w", err)
+	}
+	return oldValue.Position, nil
+}
+
+// AddPosition adds i to the "position" field.
+func (m *IdempotencyKeyMutation) AddPosition(i int64) {
+	if m.addposition != nil {
+		*m.addposition += i
+	} else {
+		m.addposition = &i
+	}
+}
+
+// AddedPosition returns the value that was added to the "position" field in this mutation.
+func (m *IdempotencyKeyMutation) AddedPosition() (r int64, exists bool) {
+	v := m.addposition
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearPosition clears the value of the "position" field.
+func (m *IdempotencyKeyMutation) ClearPosition() {
+	m.position = nil
+	m.addposition = nil
+	m.clearedFields[idempotencykey.FieldPosition] = struct{}{}
+}
+
+// PositionCleared returns if the "position" field was cleared in this mutation.
+func (m *IdempotencyKeyMutation) PositionCleared() bool {
+	_, ok := m.clearedFields[idempotencykey.FieldPosition]
+	return ok
+}
+
+// ResetPosition resets all changes to the "position" field.
+func (m *IdempotencyKeyMutation) ResetPosition() {
+	m.position = nil
+	m.addposition = nil
+	delete(m.clearedFields, idempotencykey.FieldPosition)
+}
+
 // Where appends a list predicates to the IdempotencyKeyMutation builder.
 func (m *IdempotencyKeyMutation) Where(ps ...predicate.IdempotencyKey) {
 	m.predicates = append(m.predicates, ps...)
@@ -2918,7 +4439,7 @@ func (m *IdempotencyKeyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *IdempotencyKeyMutation) Fields() []string {
-	fields := make([]string, 0, 7)
+	fields := make([]string, 0, 8)
 	if m.scope != nil {
 		fields = append(fields, idempotencykey.FieldScope)
 	}
@@ -2939,6 +4460,9 @@ func (m *IdempotencyKeyMutation) Fields() []string {
 	}
 	if m.expires_at != nil {
 		fields = append(fields, idempotencykey.FieldExpiresAt)
+	}
+	if m.position != nil {
+		fields = append(fields, idempotencykey.FieldPosition)
 	}
 	return fields
 }
@@ -2962,6 +4486,8 @@ func (m *IdempotencyKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.CreatedAt()
 	case idempotencykey.FieldExpiresAt:
 		return m.ExpiresAt()
+	case idempotencykey.FieldPosition:
+		return m.Position()
 	}
 	return nil, false
 }
@@ -2985,6 +4511,8 @@ func (m *IdempotencyKeyMutation) OldField(ctx context.Context, name string) (ent
 		return m.OldCreatedAt(ctx)
 	case idempotencykey.FieldExpiresAt:
 		return m.OldExpiresAt(ctx)
+	case idempotencykey.FieldPosition:
+		return m.OldPosition(ctx)
 	}
 	return nil, fmt.Errorf("unknown IdempotencyKey field %s", name)
 }
@@ -3043,6 +4571,13 @@ func (m *IdempotencyKeyMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetExpiresAt(v)
 		return nil
+	case idempotencykey.FieldPosition:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPosition(v)
+		return nil
 	}
 	return fmt.Errorf("unknown IdempotencyKey field %s", name)
 }
@@ -3054,6 +4589,9 @@ func (m *IdempotencyKeyMutation) AddedFields() []string {
 	if m.addobject_version != nil {
 		fields = append(fields, idempotencykey.FieldObjectVersion)
 	}
+	if m.addposition != nil {
+		fields = append(fields, idempotencykey.FieldPosition)
+	}
 	return fields
 }
 
@@ -3064,6 +4602,8 @@ func (m *IdempotencyKeyMutation) AddedField(name string) (ent.Value, bool) {
 	switch name {
 	case idempotencykey.FieldObjectVersion:
 		return m.AddedObjectVersion()
+	case idempotencykey.FieldPosition:
+		return m.AddedPosition()
 	}
 	return nil, false
 }
@@ -3080,6 +4620,13 @@ func (m *IdempotencyKeyMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddObjectVersion(v)
 		return nil
+	case idempotencykey.FieldPosition:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPosition(v)
+		return nil
 	}
 	return fmt.Errorf("unknown IdempotencyKey numeric field %s", name)
 }
@@ -3087,7 +4634,11 @@ func (m *IdempotencyKeyMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *IdempotencyKeyMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(idempotencykey.FieldPosition) {
+		fields = append(fields, idempotencykey.FieldPosition)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -3100,6 +4651,11 @@ func (m *IdempotencyKeyMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *IdempotencyKeyMutation) ClearField(name string) error {
+	switch name {
+	case idempotencykey.FieldPosition:
+		m.ClearPosition()
+		return nil
+	}
 	return fmt.Errorf("unknown IdempotencyKey nullable field %s", name)
 }
 
@@ -3127,6 +4683,9 @@ func (m *IdempotencyKeyMutation) ResetField(name string) error {
 		return nil
 	case idempotencykey.FieldExpiresAt:
 		m.ResetExpiresAt()
+		return nil
+	case idempotencykey.FieldPosition:
+		m.ResetPosition()
 		return nil
 	}
 	return fmt.Errorf("unknown IdempotencyKey field %s", name)
@@ -7432,6 +8991,7 @@ type SequencerMutation struct {
 	expires_at    *time.Time
 	head          *int64
 	addhead       *int64
+	numbered_at   *time.Time
 	clearedFields map[string]struct{}
 	done          bool
 	oldValue      func(context.Context) (*Sequencer, error)
@@ -7726,6 +9286,55 @@ func (m *SequencerMutation) ResetHead() {
 	m.addhead = nil
 }
 
+// SetNumberedAt sets the "numbered_at" field.
+func (m *SequencerMutation) SetNumberedAt(t time.Time) {
+	m.numbered_at = &t
+}
+
+// NumberedAt returns the value of the "numbered_at" field in the mutation.
+func (m *SequencerMutation) NumberedAt() (r time.Time, exists bool) {
+	v := m.numbered_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNumberedAt returns the old "numbered_at" field's value of the Sequencer entity.
+// If the Sequencer object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SequencerMutation) OldNumberedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNumberedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNumberedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNumberedAt: %w", err)
+	}
+	return oldValue.NumberedAt, nil
+}
+
+// ClearNumberedAt clears the value of the "numbered_at" field.
+func (m *SequencerMutation) ClearNumberedAt() {
+	m.numbered_at = nil
+	m.clearedFields[sequencer.FieldNumberedAt] = struct{}{}
+}
+
+// NumberedAtCleared returns if the "numbered_at" field was cleared in this mutation.
+func (m *SequencerMutation) NumberedAtCleared() bool {
+	_, ok := m.clearedFields[sequencer.FieldNumberedAt]
+	return ok
+}
+
+// ResetNumberedAt resets all changes to the "numbered_at" field.
+func (m *SequencerMutation) ResetNumberedAt() {
+	m.numbered_at = nil
+	delete(m.clearedFields, sequencer.FieldNumberedAt)
+}
+
 // Where appends a list predicates to the SequencerMutation builder.
 func (m *SequencerMutation) Where(ps ...predicate.Sequencer) {
 	m.predicates = append(m.predicates, ps...)
@@ -7760,7 +9369,7 @@ func (m *SequencerMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *SequencerMutation) Fields() []string {
-	fields := make([]string, 0, 4)
+	fields := make([]string, 0, 5)
 	if m.holder != nil {
 		fields = append(fields, sequencer.FieldHolder)
 	}
@@ -7772,6 +9381,9 @@ func (m *SequencerMutation) Fields() []string {
 	}
 	if m.head != nil {
 		fields = append(fields, sequencer.FieldHead)
+	}
+	if m.numbered_at != nil {
+		fields = append(fields, sequencer.FieldNumberedAt)
 	}
 	return fields
 }
@@ -7789,6 +9401,8 @@ func (m *SequencerMutation) Field(name string) (ent.Value, bool) {
 		return m.ExpiresAt()
 	case sequencer.FieldHead:
 		return m.Head()
+	case sequencer.FieldNumberedAt:
+		return m.NumberedAt()
 	}
 	return nil, false
 }
@@ -7806,6 +9420,8 @@ func (m *SequencerMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldExpiresAt(ctx)
 	case sequencer.FieldHead:
 		return m.OldHead(ctx)
+	case sequencer.FieldNumberedAt:
+		return m.OldNumberedAt(ctx)
 	}
 	return nil, fmt.Errorf("unknown Sequencer field %s", name)
 }
@@ -7842,6 +9458,13 @@ func (m *SequencerMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetHead(v)
+		return nil
+	case sequencer.FieldNumberedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNumberedAt(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Sequencer field %s", name)
@@ -7899,7 +9522,11 @@ func (m *SequencerMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *SequencerMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(sequencer.FieldNumberedAt) {
+		fields = append(fields, sequencer.FieldNumberedAt)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -7912,6 +9539,11 @@ func (m *SequencerMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *SequencerMutation) ClearField(name string) error {
+	switch name {
+	case sequencer.FieldNumberedAt:
+		m.ClearNumberedAt()
+		return nil
+	}
 	return fmt.Errorf("unknown Sequencer nullable field %s", name)
 }
 
@@ -7930,6 +9562,9 @@ func (m *SequencerMutation) ResetField(name string) error {
 		return nil
 	case sequencer.FieldHead:
 		m.ResetHead()
+		return nil
+	case sequencer.FieldNumberedAt:
+		m.ResetNumberedAt()
 		return nil
 	}
 	return fmt.Errorf("unknown Sequencer field %s", name)

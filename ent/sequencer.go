@@ -24,7 +24,9 @@ type Sequencer struct {
 	// ExpiresAt holds the value of the "expires_at" field.
 	ExpiresAt time.Time `json:"expires_at,omitempty"`
 	// Head holds the value of the "head" field.
-	Head         int64 `json:"head,omitempty"`
+	Head int64 `json:"head,omitempty"`
+	// NumberedAt holds the value of the "numbered_at" field.
+	NumberedAt   *time.Time `json:"numbered_at,omitempty"`
 	selectValues sql.SelectValues
 }
 
@@ -37,7 +39,7 @@ func (*Sequencer) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullInt64)
 		case sequencer.FieldHolder:
 			values[i] = new(sql.NullString)
-		case sequencer.FieldExpiresAt:
+		case sequencer.FieldExpiresAt, sequencer.FieldNumberedAt:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -83,6 +85,13 @@ func (_m *Sequencer) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field head", values[i])
 			} else if value.Valid {
 				_m.Head = value.Int64
+			}
+		case sequencer.FieldNumberedAt:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field numbered_at", values[i])
+			} else if value.Valid {
+				_m.NumberedAt = new(time.Time)
+				*_m.NumberedAt = value.Time
 			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
@@ -131,6 +140,11 @@ func (_m *Sequencer) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("head=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Head))
+	builder.WriteString(", ")
+	if v := _m.NumberedAt; v != nil {
+		builder.WriteString("numbered_at=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -46,6 +46,20 @@ func (_c *SequencerCreate) SetHead(v int64) *SequencerCreate {
 	return _c
 }
 
+// SetNumberedAt sets the "numbered_at" field.
+func (_c *SequencerCreate) SetNumberedAt(v time.Time) *SequencerCreate {
+	_c.mutation.SetNumberedAt(v)
+	return _c
+}
+
+// SetNillableNumberedAt sets the "numbered_at" field if the given value is not nil.
+func (_c *SequencerCreate) SetNillableNumberedAt(v *time.Time) *SequencerCreate {
+	if v != nil {
+		_c.SetNumberedAt(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *SequencerCreate) SetID(v int) *SequencerCreate {
 	_c.mutation.SetID(v)
@@ -146,6 +160,10 @@ func (_c *SequencerCreate) createSpec() (*Sequencer, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Head(); ok {
 		_spec.SetField(sequencer.FieldHead, field.TypeInt64, value)
 		_node.Head = value
+	}
+	if value, ok := _c.mutation.NumberedAt(); ok {
+		_spec.SetField(sequencer.FieldNumberedAt, field.TypeTime, value)
+		_node.NumberedAt = &value
 	}
 	return _node, _spec
 }
@@ -256,6 +274,24 @@ func (u *SequencerUpsert) UpdateHead() *SequencerUpsert {
 // AddHead adds v to the "head" field.
 func (u *SequencerUpsert) AddHead(v int64) *SequencerUpsert {
 	u.Add(sequencer.FieldHead, v)
+	return u
+}
+
+// SetNumberedAt sets the "numbered_at" field.
+func (u *SequencerUpsert) SetNumberedAt(v time.Time) *SequencerUpsert {
+	u.Set(sequencer.FieldNumberedAt, v)
+	return u
+}
+
+// UpdateNumberedAt sets the "numbered_at" field to the value that was provided on create.
+func (u *SequencerUpsert) UpdateNumberedAt() *SequencerUpsert {
+	u.SetExcluded(sequencer.FieldNumberedAt)
+	return u
+}
+
+// ClearNumberedAt clears the value of the "numbered_at" field.
+func (u *SequencerUpsert) ClearNumberedAt() *SequencerUpsert {
+	u.SetNull(sequencer.FieldNumberedAt)
 	return u
 }
 
@@ -374,6 +410,27 @@ func (u *SequencerUpsertOne) AddHead(v int64) *SequencerUpsertOne {
 func (u *SequencerUpsertOne) UpdateHead() *SequencerUpsertOne {
 	return u.Update(func(s *SequencerUpsert) {
 		s.UpdateHead()
+	})
+}
+
+// SetNumberedAt sets the "numbered_at" field.
+func (u *SequencerUpsertOne) SetNumberedAt(v time.Time) *SequencerUpsertOne {
+	return u.Update(func(s *SequencerUpsert) {
+		s.SetNumberedAt(v)
+	})
+}
+
+// UpdateNumberedAt sets the "numbered_at" field to the value that was provided on create.
+func (u *SequencerUpsertOne) UpdateNumberedAt() *SequencerUpsertOne {
+	return u.Update(func(s *SequencerUpsert) {
+		s.UpdateNumberedAt()
+	})
+}
+
+// ClearNumberedAt clears the value of the "numbered_at" field.
+func (u *SequencerUpsertOne) ClearNumberedAt() *SequencerUpsertOne {
+	return u.Update(func(s *SequencerUpsert) {
+		s.ClearNumberedAt()
 	})
 }
 
@@ -657,6 +714,27 @@ func (u *SequencerUpsertBulk) AddHead(v int64) *SequencerUpsertBulk {
 func (u *SequencerUpsertBulk) UpdateHead() *SequencerUpsertBulk {
 	return u.Update(func(s *SequencerUpsert) {
 		s.UpdateHead()
+	})
+}
+
+// SetNumberedAt sets the "numbered_at" field.
+func (u *SequencerUpsertBulk) SetNumberedAt(v time.Time) *SequencerUpsertBulk {
+	return u.Update(func(s *SequencerUpsert) {
+		s.SetNumberedAt(v)
+	})
+}
+
+// UpdateNumberedAt sets the "numbered_at" field to the value that was provided on create.
+func (u *SequencerUpsertBulk) UpdateNumberedAt() *SequencerUpsertBulk {
+	return u.Update(func(s *SequencerUpsert) {
+		s.UpdateNumberedAt()
+	})
+}
+
+// ClearNumberedAt clears the value of the "numbered_at" field.
+func (u *SequencerUpsertBulk) ClearNumberedAt() *SequencerUpsertBulk {
+	return u.Update(func(s *SequencerUpsert) {
+		s.ClearNumberedAt()
 	})
 }
 

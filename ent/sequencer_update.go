@@ -99,6 +99,26 @@ func (_u *SequencerUpdate) AddHead(v int64) *SequencerUpdate {
 	return _u
 }
 
+// SetNumberedAt sets the "numbered_at" field.
+func (_u *SequencerUpdate) SetNumberedAt(v time.Time) *SequencerUpdate {
+	_u.mutation.SetNumberedAt(v)
+	return _u
+}
+
+// SetNillableNumberedAt sets the "numbered_at" field if the given value is not nil.
+func (_u *SequencerUpdate) SetNillableNumberedAt(v *time.Time) *SequencerUpdate {
+	if v != nil {
+		_u.SetNumberedAt(*v)
+	}
+	return _u
+}
+
+// ClearNumberedAt clears the value of the "numbered_at" field.
+func (_u *SequencerUpdate) ClearNumberedAt() *SequencerUpdate {
+	_u.mutation.ClearNumberedAt()
+	return _u
+}
+
 // Mutation returns the SequencerMutation object of the builder.
 func (_u *SequencerUpdate) Mutation() *SequencerMutation {
 	return _u.mutation
@@ -163,6 +183,12 @@ func (_u *SequencerUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if value, ok := _u.mutation.AddedHead(); ok {
 		_spec.AddField(sequencer.FieldHead, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.NumberedAt(); ok {
+		_spec.SetField(sequencer.FieldNumberedAt, field.TypeTime, value)
+	}
+	if _u.mutation.NumberedAtCleared() {
+		_spec.ClearField(sequencer.FieldNumberedAt, field.TypeTime)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
@@ -253,6 +279,26 @@ func (_u *SequencerUpdateOne) SetNillableHead(v *int64) *SequencerUpdateOne {
 // AddHead adds value to the "head" field.
 func (_u *SequencerUpdateOne) AddHead(v int64) *SequencerUpdateOne {
 	_u.mutation.AddHead(v)
+	return _u
+}
+
+// SetNumberedAt sets the "numbered_at" field.
+func (_u *SequencerUpdateOne) SetNumberedAt(v time.Time) *SequencerUpdateOne {
+	_u.mutation.SetNumberedAt(v)
+	return _u
+}
+
+// SetNillableNumberedAt sets the "numbered_at" field if the given value is not nil.
+func (_u *SequencerUpdateOne) SetNillableNumberedAt(v *time.Time) *SequencerUpdateOne {
+	if v != nil {
+		_u.SetNumberedAt(*v)
+	}
+	return _u
+}
+
+// ClearNumberedAt clears the value of the "numbered_at" field.
+func (_u *SequencerUpdateOne) ClearNumberedAt() *SequencerUpdateOne {
+	_u.mutation.ClearNumberedAt()
 	return _u
 }
 
@@ -350,6 +396,12 @@ func (_u *SequencerUpdateOne) sqlSave(ctx context.Context) (_node *Sequencer, er
 	}
 	if value, ok := _u.mutation.AddedHead(); ok {
 		_spec.AddField(sequencer.FieldHead, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.NumberedAt(); ok {
+		_spec.SetField(sequencer.FieldNumberedAt, field.TypeTime, value)
+	}
+	if _u.mutation.NumberedAtCleared() {
+		_spec.ClearField(sequencer.FieldNumberedAt, field.TypeTime)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	_node = &Sequencer{config: _u.config}

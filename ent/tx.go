@@ -18,6 +18,8 @@ type Tx struct {
 	APIKey *APIKeyClient
 	// Credential is the client for interacting with the Credential builders.
 	Credential *CredentialClient
+	// DeadLetter is the client for interacting with the DeadLetter builders.
+	DeadLetter *DeadLetterClient
 	// Event is the client for interacting with the Event builders.
 	Event *EventClient
 	// IdempotencyKey is the client for interacting with the IdempotencyKey builders.
@@ -181,6 +183,7 @@ func (tx *Tx) Client() *Client {
 func (tx *Tx) init() {
 	tx.APIKey = NewAPIKeyClient(tx.config)
 	tx.Credential = NewCredentialClient(tx.config)
+	tx.DeadLetter = NewDeadLetterClient(tx.config)
 	tx.Event = NewEventClient(tx.config)
 	tx.IdempotencyKey = NewIdempotencyKeyClient(tx.config)
 	tx.LegacyUsage = NewLegacyUsageClient(tx.config)

@@ -49,7 +49,12 @@ func openDemo(t *testing.T) *demo {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- hub.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-ended })
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v, want nil", err)
+		}
+	})
 	d := &demo{log: events, resolver: graph.NewResolver(graph.Domains{
 		Users: user.NewService(db.Users(), time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
 		Sessions: new(session.Service), Log: events,
@@ -161,7 +166,7 @@ func (l *listener) next(t *testing.T) string {
 func TestSubscription_shares_exactly_what_each_would_have_got_alone(t *testing.T) {
 	t.Parallel()
 	d := openDemo(t)
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // G404: a test must be repeatable
+	r := rand.New(rand.NewPCG(1, 2))
 	together := d.executor(t)
 	var delivered, alone int64
 	for range 20 {

@@ -188,3 +188,27 @@ func productChange(in model.UpdateProductInput) (order.ProductChange, error) {
 	}
 	return change, up.err()
 }
+
+// orNone returns a text, nil if it is empty.
+func orNone[T ~string](s T) *T {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func letterFilter(f *model.DeadLetterFilter) event.LetterFilter {
+	if f == nil {
+		return event.LetterFilter{}
+	}
+	replayed := given(f.Replayed)
+	return event.LetterFilter{Consumer: given(f.Consumer), SubjectID: given(f.SubjectID), Replayed: replayed != nil && *replayed}
+}
+
+func replayOf(in model.ReplayDeadLettersInput) event.Replay {
+	which := event.Replay{Consumer: text(in.Consumer)}
+	for _, id := range in.Ids.Value() {
+		which.IDs = append(which.IDs, uid.DeadLetter(id))
+	}
+	return which
+}

@@ -59,6 +59,7 @@ type stores struct {
 	users    user.Store
 	products order.ProductStore
 	orders   order.Store
+	events   event.Store
 }
 
 // holding are stores that keep in the process whatever they have read, for ever.
@@ -67,6 +68,7 @@ func holding(_ *store.DB, s stores) stores {
 		users:    &heldUsers{Store: s.users},
 		products: &heldProducts{ProductStore: s.products},
 		orders:   &heldOrders{Store: s.orders},
+		events:   s.events,
 	}
 }
 
@@ -159,17 +161,18 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := stores{s.db.Users(), s.db.Products(), s.db.Orders()}
+	st := stores{s.db.Users(), s.db.Products(), s.db.Orders(), s.db.Events()}
 	for _, wrap := range around {
 		st = wrap(s.db, st)
 	}
-	events := event.NewLog(s.db.Events())
+	events := event.NewLog(st.events)
 	if s.hub, err = event.NewHub(events, log, event.HubConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	resolver := graph.NewResolver(graph.Domains{
 		Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
 		Orders: order.NewService(st.orders, time.Now), Sessions: sessions, Log: events,
+		Overseer: event.NewOverseer(events, s.db.Offsets(), s.db.Letters(), time.Now),
 	}, s.hub)
 	hooks := graph.NewHooks(resolver, []byte("secret"))
 	s.exec, err = operation.New(graph.NewSchema(resolver), operation.Config{

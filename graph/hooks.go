@@ -17,7 +17,7 @@ type Hooks struct {
 // NewHooks returns the hooks for a schema of the resolver. The secret is the key
 // of the fingerprints of idempotent calls, equal on all nodes.
 func NewHooks(r *Resolver, secret []byte) *Hooks {
-	reads := loader.Reads{Users: r.users, Products: r.products, Orders: r.orders, Sessions: r.sessions, Log: r.log}
+	reads := loader.Reads{Users: r.users, Products: r.products, Orders: r.orders, Sessions: r.sessions, Log: r.log, Overseer: r.overseer}
 	return &Hooks{func() *loader.Loaders { return loader.New(reads) }, secret}
 }
 

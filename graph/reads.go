@@ -60,6 +60,12 @@ func (r *Resolver) events(ctx context.Context, f event.Filter, after *event.Curs
 	return connect(p, err, func(ctx context.Context) (int, error) { return r.log.Count(ctx, f) })
 }
 
+// deadLetters returns a page of what consumers could not work on.
+func (r *Resolver) deadLetters(ctx context.Context, f event.LetterFilter, args page.Args) (*model.DeadLetterConnection, error) {
+	p, err := r.overseer.DeadLetters(ctx, f, args)
+	return connect(p, err, func(ctx context.Context) (int, error) { return r.overseer.CountDeadLetters(ctx, f) })
+}
+
 // hasher makes the credential of a password when it is needed; without a
 // password there is none.
 func (r *Resolver) hasher(password *string) user.Hasher {

@@ -29,6 +29,7 @@ type Resolver struct {
 	orders   *order.Service
 	sessions *session.Service
 	log      *event.Log
+	overseer *event.Overseer
 	hub      *event.Hub
 	legacy   *legacy.Service
 	prepare  func(context.Context, operation.Request) (*operation.Operation, *operation.Refusal)
@@ -40,7 +41,7 @@ type Domains = loader.Reads
 // NewResolver returns a Resolver of the use cases, whose subscriptions follow
 // the hub.
 func NewResolver(d Domains, hub *event.Hub) *Resolver {
-	return &Resolver{users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, log: d.Log, hub: hub, legacy: d.Legacy}
+	return &Resolver{users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, log: d.Log, overseer: d.Overseer, hub: hub, legacy: d.Legacy}
 }
 
 // Prepares tells the resolver what prepares operations of its schema, which can

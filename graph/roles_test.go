@@ -52,10 +52,18 @@ func callers(t *testing.T, s *server) map[string]*auth.Principal {
 func TestCallers_get_the_same_with_and_without_what_the_process_holds(t *testing.T) {
 	t.Parallel()
 	url := testenv.SQLite(t)
+	answersAlike(t, url, func() *server { return newServer(t, url, holding) })
+}
+
+// answersAlike compares what a server answers that keeps what it reads with what one
+// answers that does not.
+func answersAlike(t *testing.T, url string, keeping func() *server) {
+	t.Helper()
 	plain := newServer(t, url)
 	plain.fill(t, seed.Size{Users: 30, Orders: 60, Lines: 2})
 	plain.hide(t)
-	warm := newServer(t, url, holding)
+	plain.number(t)
+	warm := keeping()
 	documents := &documents{schema: contract(t), rnd: rand.New(rand.NewPCG(1, 2)), ids: plain.ids(t)}
 	var some []any
 	for _, id := range documents.ids[:100] {
@@ -64,7 +72,7 @@ func TestCallers_get_the_same_with_and_without_what_the_process_holds(t *testing
 	warm.ask(t, staff, `query($ids: [ID!]!) { nodes(ids: $ids) { ... on Product { stock } ... on Order { items { sku } } } }`,
 		map[string]any{"ids": some})
 	who := callers(t, plain)
-	n := 200
+	n := 60
 	if testenv.Soak() {
 		n = 20_000
 	}

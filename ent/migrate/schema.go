@@ -49,6 +49,77 @@ var (
 		Columns:    CredentialsColumns,
 		PrimaryKey: []*schema.Column{CredentialsColumns[0]},
 	}
+	// DeadLettersColumns holds the columns for the "dead_letters" table.
+	DeadLettersColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "consumer", Type: field.TypeString},
+		{Name: "position", Type: field.TypeInt64},
+		{Name: "event_id", Type: field.TypeString},
+		{Name: "type", Type: field.TypeString},
+		{Name: "occurred_at", Type: field.TypeTime},
+		{Name: "actor", Type: field.TypeString},
+		{Name: "subject_id", Type: field.TypeString},
+		{Name: "subject_version", Type: field.TypeInt},
+		{Name: "user_id", Type: field.TypeString, Nullable: true},
+		{Name: "order_id", Type: field.TypeString, Nullable: true},
+		{Name: "data", Type: field.TypeJSON, SchemaType: map[string]string{"postgres": "json"}},
+		{Name: "attempts", Type: field.TypeInt},
+		{Name: "code", Type: field.TypeString},
+		{Name: "message", Type: field.TypeString},
+		{Name: "detail", Type: field.TypeString},
+		{Name: "failed_at", Type: field.TypeTime},
+		{Name: "requested_at", Type: field.TypeTime, Nullable: true},
+		{Name: "replayed_at", Type: field.TypeTime, Nullable: true},
+	}
+	// DeadLettersTable holds the schema information for the "dead_letters" table.
+	DeadLettersTable = &schema.Table{
+		Name:       "dead_letters",
+		Columns:    DeadLettersColumns,
+		PrimaryKey: []*schema.Column{DeadLettersColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "deadletter_event_id_consumer",
+				Unique:  true,
+				Columns: []*schema.Column{DeadLettersColumns[3], DeadLettersColumns[1]},
+			},
+			{
+				Name:    "deadletter_position_id",
+				Unique:  false,
+				Columns: []*schema.Column{DeadLettersColumns[2], DeadLettersColumns[0]},
+			},
+			{
+				Name:    "deadletter_consumer_position_id",
+				Unique:  false,
+				Columns: []*schema.Column{DeadLettersColumns[1], DeadLettersColumns[2], DeadLettersColumns[0]},
+			},
+			{
+				Name:    "deadletter_user_id",
+				Unique:  false,
+				Columns: []*schema.Column{DeadLettersColumns[9]},
+			},
+			{
+				Name:    "deadletter_replayed_at",
+				Unique:  false,
+				Columns: []*schema.Column{DeadLettersColumns[18]},
+			},
+			{
+				Name:    "deadletter_waiting",
+				Unique:  false,
+				Columns: []*schema.Column{DeadLettersColumns[1], DeadLettersColumns[7], DeadLettersColumns[2]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "replayed_at IS NULL",
+				},
+			},
+			{
+				Name:    "deadletter_requested",
+				Unique:  false,
+				Columns: []*schema.Column{DeadLettersColumns[1], DeadLettersColumns[17], DeadLettersColumns[2]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "requested_at IS NOT NULL AND replayed_at IS NULL",
+				},
+			},
+		},
+	}
 	// EventsColumns holds the columns for the "events" table.
 	EventsColumns = []*schema.Column{
 		{Name: "seq", Type: field.TypeInt64, Increment: true},
@@ -110,6 +181,7 @@ var (
 		{Name: "object_version", Type: field.TypeInt},
 		{Name: "created_at", Type: field.TypeTime},
 		{Name: "expires_at", Type: field.TypeTime},
+		{Name: "position", Type: field.TypeInt64, Nullable: true},
 	}
 	// IdempotencyKeysTable holds the schema information for the "idempotency_keys" table.
 	IdempotencyKeysTable = &schema.Table{
@@ -126,6 +198,14 @@ var (
 				Name:    "idempotencykey_expires_at",
 				Unique:  false,
 				Columns: []*schema.Column{IdempotencyKeysColumns[7]},
+			},
+			{
+				Name:    "idempotencykey_consumed",
+				Unique:  false,
+				Columns: []*schema.Column{IdempotencyKeysColumns[1], IdempotencyKeysColumns[8]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "position IS NOT NULL",
+				},
 			},
 		},
 	}
@@ -318,6 +398,7 @@ var (
 		{Name: "epoch", Type: field.TypeInt64},
 		{Name: "expires_at", Type: field.TypeTime},
 		{Name: "head", Type: field.TypeInt64},
+		{Name: "numbered_at", Type: field.TypeTime, Nullable: true},
 	}
 	// SequencerTable holds the schema information for the "sequencer" table.
 	SequencerTable = &schema.Table{
@@ -475,6 +556,7 @@ var (
 	Tables = []*schema.Table{
 		APIKeysTable,
 		CredentialsTable,
+		DeadLettersTable,
 		EventsTable,
 		IdempotencyKeysTable,
 		LegacyUsageTable,
@@ -501,6 +583,10 @@ func init() {
 	CredentialsTable.Annotation = &entsql.Annotation{}
 	CredentialsTable.Annotation.Checks = map[string]string{
 		"credentials_version_counts": "version >= 1",
+	}
+	DeadLettersTable.Annotation = &entsql.Annotation{}
+	DeadLettersTable.Annotation.Checks = map[string]string{
+		"dead_letters_attempts_not_negative": "attempts >= 0",
 	}
 	EventsTable.Annotation = &entsql.Annotation{}
 	EventsTable.Annotation.Checks = map[string]string{

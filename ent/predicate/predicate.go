@@ -12,6 +12,9 @@ type APIKey func(*sql.Selector)
 // Credential is the predicate function for credential builders.
 type Credential func(*sql.Selector)
 
+// DeadLetter is the predicate function for deadletter builders.
+type DeadLetter func(*sql.Selector)
+
 // Event is the predicate function for entevent builders.
 type Event func(*sql.Selector)
 

@@ -1,10 +1,16 @@
 package schema
 
 import (
+	"encoding/json"
+
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema"
 	"entgo.io/ent/schema/field"
+	"entgo.io/ent/schema/index"
+
+	"backplane/internal/event"
+	"backplane/internal/uid"
 )
 
 // Timeline holds the schema of the one row that names the history which the
@@ -28,7 +34,8 @@ func (Sequencer) Fields() []ent.Field {
 		field.String("holder"),
 		field.Int64("epoch"),
 		field.Time("expires_at"),
-		field.Int64("head"), // the last position that was given
+		field.Int64("head"),                             // the last position that was given
+		field.Time("numbered_at").Optional().Nillable(), // what was committed before has a position
 	}
 }
 
@@ -57,4 +64,52 @@ func (Reader) Fields() []ent.Field {
 // Annotations of Reader.
 func (Reader) Annotations() []schema.Annotation {
 	return checks(map[string]string{"readers_position_counts": "position >= 0"})
+}
+
+// DeadLetter holds the schema of events that a consumer could not work on, and
+// of those behind them. It has all of the event, which the log may not keep.
+type DeadLetter struct{ ent.Schema }
+
+// Fields of DeadLetter.
+func (DeadLetter) Fields() []ent.Field {
+	return []ent.Field{
+		field.String("id").GoType(uid.DeadLetter("")).Immutable(),
+		field.String("consumer").Immutable(),
+		field.Int64("position").Immutable(),
+		field.String("event_id").GoType(uid.Event("")).Immutable(),
+		field.String("type").GoType(event.Type("")).Immutable(),
+		field.Time("occurred_at").Immutable(),
+		field.String("actor").Immutable(),
+		field.String("subject_id").Immutable(),
+		field.Int("subject_version").Immutable(),
+		field.String("user_id").GoType(uid.User("")).Optional().Nillable().Immutable(),
+		field.String("order_id").GoType(uid.Order("")).Optional().Nillable().Immutable(),
+		field.JSON("data", json.RawMessage{}).SchemaType(asWritten),
+		field.Int("attempts"), // 0 for one that stands behind another
+		field.String("code"),  // of the last attempt's error, for those who may see it
+		field.String("message"),
+		field.String("detail"), // all of that error, for the operator
+		field.Time("failed_at"),
+		field.Time("requested_at").Optional().Nillable(), // to be replayed
+		field.Time("replayed_at").Optional().Nillable(),  // it is done
+	}
+}
+
+// Indexes of DeadLetter.
+func (DeadLetter) Indexes() []ent.Index {
+	return []ent.Index{
+		index.Fields("event_id", "consumer").Unique(),
+		index.Fields("position", "id"),
+		index.Fields("consumer", "position", "id"),
+		index.Fields("user_id"),
+		index.Fields("replayed_at"),
+		index.Fields("consumer", "subject_id", "position").StorageKey("deadletter_waiting").Annotations(entsql.IndexWhere("replayed_at IS NULL")),
+		index.Fields("consumer", "requested_at", "position").StorageKey("deadletter_requested").
+			Annotations(entsql.IndexWhere("requested_at IS NOT NULL AND replayed_at IS NULL")),
+	}
+}
+
+// Annotations of DeadLetter.
+func (DeadLetter) Annotations() []schema.Annotation {
+	return checks(map[string]string{"dead_letters_attempts_not_negative": "attempts >= 0"})
 }

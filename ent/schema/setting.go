@@ -2,6 +2,7 @@ package schema
 
 import (
 	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
 )
@@ -13,13 +14,14 @@ type IdempotencyKey struct{ ent.Schema }
 func (IdempotencyKey) Fields() []ent.Field {
 	return []ent.Field{
 		field.Int64("id"),
-		field.String("scope").Immutable(), // whose key it is: a user's id
+		field.String("scope").Immutable(), // whose key it is: a user's id, or consumer: and its name
 		field.String("key").Immutable(),
 		field.Bytes("fingerprint"),
 		field.String("object_id"), // what the call made or changed
 		field.Int("object_version"),
 		field.Time("created_at"),
 		field.Time("expires_at"),
+		field.Int64("position").Optional().Nillable(), // of the event that a consumer worked on
 	}
 }
 
@@ -28,6 +30,7 @@ func (IdempotencyKey) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("scope", "key").Unique(),
 		index.Fields("expires_at"),
+		index.Fields("scope", "position").StorageKey("idempotencykey_consumed").Annotations(entsql.IndexWhere("position IS NOT NULL")),
 	}
 }
 

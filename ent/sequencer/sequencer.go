@@ -19,6 +19,8 @@ const (
 	FieldExpiresAt = "expires_at"
 	// FieldHead holds the string denoting the head field in the database.
 	FieldHead = "head"
+	// FieldNumberedAt holds the string denoting the numbered_at field in the database.
+	FieldNumberedAt = "numbered_at"
 	// Table holds the table name of the sequencer in the database.
 	Table = "sequencer"
 )
@@ -30,6 +32,7 @@ var Columns = []string{
 	FieldEpoch,
 	FieldExpiresAt,
 	FieldHead,
+	FieldNumberedAt,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -68,4 +71,9 @@ func ByExpiresAt(opts ...sql.OrderTermOption) OrderOption {
 // ByHead orders the results by the head field.
 func ByHead(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldHead, opts...).ToFunc()
+}
+
+// ByNumberedAt orders the results by the numbered_at field.
+func ByNumberedAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldNumberedAt, opts...).ToFunc()
 }

@@ -74,6 +74,11 @@ func Head(v int64) predicate.Sequencer {
 	return predicate.Sequencer(sql.FieldEQ(FieldHead, v))
 }
 
+// NumberedAt applies equality check predicate on the "numbered_at" field. It's identical to NumberedAtEQ.
+func NumberedAt(v time.Time) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldEQ(FieldNumberedAt, v))
+}
+
 // HolderEQ applies the EQ predicate on the "holder" field.
 func HolderEQ(v string) predicate.Sequencer {
 	return predicate.Sequencer(sql.FieldEQ(FieldHolder, v))
@@ -257,6 +262,56 @@ func HeadLT(v int64) predicate.Sequencer {
 // HeadLTE applies the LTE predicate on the "head" field.
 func HeadLTE(v int64) predicate.Sequencer {
 	return predicate.Sequencer(sql.FieldLTE(FieldHead, v))
+}
+
+// NumberedAtEQ applies the EQ predicate on the "numbered_at" field.
+func NumberedAtEQ(v time.Time) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldEQ(FieldNumberedAt, v))
+}
+
+// NumberedAtNEQ applies the NEQ predicate on the "numbered_at" field.
+func NumberedAtNEQ(v time.Time) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldNEQ(FieldNumberedAt, v))
+}
+
+// NumberedAtIn applies the In predicate on the "numbered_at" field.
+func NumberedAtIn(vs ...time.Time) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldIn(FieldNumberedAt, vs...))
+}
+
+// NumberedAtNotIn applies the NotIn predicate on the "numbered_at" field.
+func NumberedAtNotIn(vs ...time.Time) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldNotIn(FieldNumberedAt, vs...))
+}
+
+// NumberedAtGT applies the GT predicate on the "numbered_at" field.
+func NumberedAtGT(v time.Time) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldGT(FieldNumberedAt, v))
+}
+
+// NumberedAtGTE applies the GTE predicate on the "numbered_at" field.
+func NumberedAtGTE(v time.Time) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldGTE(FieldNumberedAt, v))
+}
+
+// NumberedAtLT applies the LT predicate on the "numbered_at" field.
+func NumberedAtLT(v time.Time) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldLT(FieldNumberedAt, v))
+}
+
+// NumberedAtLTE applies the LTE predicate on the "numbered_at" field.
+func NumberedAtLTE(v time.Time) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldLTE(FieldNumberedAt, v))
+}
+
+// NumberedAtIsNil applies the IsNil predicate on the "numbered_at" field.
+func NumberedAtIsNil() predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldIsNull(FieldNumberedAt))
+}
+
+// NumberedAtNotNil applies the NotNil predicate on the "numbered_at" field.
+func NumberedAtNotNil() predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldNotNull(FieldNumberedAt))
 }
 
 // And groups predicates with the AND operator between them.

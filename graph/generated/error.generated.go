@@ -52,4 +52,23 @@ func (ec *executionContext) marshalNErrorCode2backplaneᚋinternalᚋfaultᚐCod
 	return res
 }
 
+func (ec *executionContext) unmarshalOErrorCode2ᚖbackplaneᚋinternalᚋfaultᚐCode(ctx context.Context, v any) (*fault.Code, error) {
+	if v == nil {
+		return nil, nil
+	}
+	tmp, err := scalar.UnmarshalString(v)
+	res := fault.Code(tmp)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOErrorCode2ᚖbackplaneᚋinternalᚋfaultᚐCode(ctx context.Context, sel ast.SelectionSet, v *fault.Code) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := scalar.MarshalString(string(*v))
+	return res
+}
+
 // endregion ***************************** type.gotpl *****************************

@@ -1568,6 +1568,21 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐAPIKey(ctx c
 	return res
 }
 
+func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐDeadLetter(ctx context.Context, v any) (uid.DeadLetter, error) {
+	tmp, err := scalar.UnmarshalString(v)
+	res := uid.DeadLetter(tmp)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐDeadLetter(ctx context.Context, sel ast.SelectionSet, v uid.DeadLetter) graphql.Marshaler {
+	_ = sel
+	res := scalar.MarshalString(string(v))
+	if res == graphql.Null {
+		graphql.AddInvalidNullFromMarshaler(ctx, "ID!")
+	}
+	return res
+}
+
 func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐEvent(ctx context.Context, v any) (uid.Event, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Event(tmp)
@@ -1957,6 +1972,41 @@ func (ec *executionContext) marshalOBoolean2ᚖbool(ctx context.Context, sel ast
 	_ = ctx
 	res := scalar.MarshalBoolean(*v)
 	return res
+}
+
+func (ec *executionContext) unmarshalOID2ᚕstringᚄ(ctx context.Context, v any) ([]string, error) {
+	if v == nil {
+		return nil, nil
+	}
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]string, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNID2string(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) marshalOID2ᚕstringᚄ(ctx context.Context, sel ast.SelectionSet, v []string) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	ret := make(graphql.Array, len(v))
+	for i := range v {
+		ret[i] = ec.marshalNID2string(ctx, sel, v[i])
+	}
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) unmarshalOID2ᚖstring(ctx context.Context, v any) (*string, error) {

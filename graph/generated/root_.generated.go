@@ -25,6 +25,7 @@ func NewExecutableSchema(cfg Config) graphql.ExecutableSchema {
 type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
+	DeadLetter() DeadLetterResolver
 	Event() EventResolver
 	LegacyUsage() LegacyUsageResolver
 	Mutation() MutationResolver
@@ -68,6 +69,15 @@ type ComplexityRoot struct {
 		UserErrors func(childComplexity int) int
 	}
 
+	Consumer struct {
+		Cursor      func(childComplexity int) int
+		DeadLetters func(childComplexity int) int
+		Lag         func(childComplexity int) int
+		Name        func(childComplexity int) int
+		Owner       func(childComplexity int) int
+		SavedAt     func(childComplexity int) int
+	}
+
 	CreateApiKeyPayload struct {
 		APIKey     func(childComplexity int) int
 		Secret     func(childComplexity int) int
@@ -88,6 +98,30 @@ type ComplexityRoot struct {
 	CreateUserPayload struct {
 		User       func(childComplexity int) int
 		UserErrors func(childComplexity int) int
+	}
+
+	DeadLetter struct {
+		Attempts    func(childComplexity int) int
+		Code        func(childComplexity int) int
+		Consumer    func(childComplexity int) int
+		Event       func(childComplexity int) int
+		FailedAt    func(childComplexity int) int
+		ID          func(childComplexity int) int
+		Message     func(childComplexity int) int
+		ReplayedAt  func(childComplexity int) int
+		RequestedAt func(childComplexity int) int
+	}
+
+	DeadLetterConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	DeadLetterEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	DeleteUserPayload struct {
@@ -162,6 +196,7 @@ type ComplexityRoot struct {
 		PlaceOrder         func(childComplexity int, input model.PlaceOrderInput) int
 		RefreshSession     func(childComplexity int, input model.RefreshSessionInput) int
 		RefundOrder        func(childComplexity int, input model.RefundOrderInput) int
+		ReplayDeadLetters  func(childComplexity int, input model.ReplayDeadLettersInput) int
 		RevokeAPIKey       func(childComplexity int, input model.RevokeAPIKeyInput) int
 		RevokeAllSessions  func(childComplexity int, input model.RevokeAllSessionsInput) int
 		RevokeSession      func(childComplexity int, input model.RevokeSessionInput) int
@@ -252,6 +287,8 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
+		Consumers      func(childComplexity int) int
+		DeadLetters    func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) int
 		EventCursor    func(childComplexity int) int
 		Events         func(childComplexity int, first *int, after *event.Cursor, types []event.Type, subjectID *string) int
 		LegacyUsage    func(childComplexity int, first *int, after *string, last *int, before *string) int
@@ -275,6 +312,11 @@ type ComplexityRoot struct {
 
 	RefundOrderPayload struct {
 		Order      func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	ReplayDeadLettersPayload struct {
+		Requested  func(childComplexity int) int
 		UserErrors func(childComplexity int) int
 	}
 
@@ -498,6 +540,43 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.ChangePasswordPayload.UserErrors(childComplexity), true
 
+	case "Consumer.cursor":
+		if e.ComplexityRoot.Consumer.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Consumer.Cursor(childComplexity), true
+	case "Consumer.deadLetters":
+		if e.ComplexityRoot.Consumer.DeadLetters == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Consumer.DeadLetters(childComplexity), true
+	case "Consumer.lag":
+		if e.ComplexityRoot.Consumer.Lag == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Consumer.Lag(childComplexity), true
+	case "Consumer.name":
+		if e.ComplexityRoot.Consumer.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Consumer.Name(childComplexity), true
+	case "Consumer.owner":
+		if e.ComplexityRoot.Consumer.Owner == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Consumer.Owner(childComplexity), true
+	case "Consumer.savedAt":
+		if e.ComplexityRoot.Consumer.SavedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Consumer.SavedAt(childComplexity), true
+
 	case "CreateApiKeyPayload.apiKey":
 		if e.ComplexityRoot.CreateApiKeyPayload.APIKey == nil {
 			break
@@ -561,6 +640,99 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.CreateUserPayload.UserErrors(childComplexity), true
+
+	case "DeadLetter.attempts":
+		if e.ComplexityRoot.DeadLetter.Attempts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetter.Attempts(childComplexity), true
+	case "DeadLetter.code":
+		if e.ComplexityRoot.DeadLetter.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetter.Code(childComplexity), true
+	case "DeadLetter.consumer":
+		if e.ComplexityRoot.DeadLetter.Consumer == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetter.Consumer(childComplexity), true
+	case "DeadLetter.event":
+		if e.ComplexityRoot.DeadLetter.Event == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetter.Event(childComplexity), true
+	case "DeadLetter.failedAt":
+		if e.ComplexityRoot.DeadLetter.FailedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetter.FailedAt(childComplexity), true
+	case "DeadLetter.id":
+		if e.ComplexityRoot.DeadLetter.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetter.ID(childComplexity), true
+	case "DeadLetter.message":
+		if e.ComplexityRoot.DeadLetter.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetter.Message(childComplexity), true
+	case "DeadLetter.replayedAt":
+		if e.ComplexityRoot.DeadLetter.ReplayedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetter.ReplayedAt(childComplexity), true
+	case "DeadLetter.requestedAt":
+		if e.ComplexityRoot.DeadLetter.RequestedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetter.RequestedAt(childComplexity), true
+
+	case "DeadLetterConnection.edges":
+		if e.ComplexityRoot.DeadLetterConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetterConnection.Edges(childComplexity), true
+	case "DeadLetterConnection.nodes":
+		if e.ComplexityRoot.DeadLetterConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetterConnection.Nodes(childComplexity), true
+	case "DeadLetterConnection.pageInfo":
+		if e.ComplexityRoot.DeadLetterConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetterConnection.PageInfo(childComplexity), true
+	case "DeadLetterConnection.totalCount":
+		if e.ComplexityRoot.DeadLetterConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetterConnection.TotalCount(childComplexity), true
+
+	case "DeadLetterEdge.cursor":
+		if e.ComplexityRoot.DeadLetterEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetterEdge.Cursor(childComplexity), true
+	case "DeadLetterEdge.node":
+		if e.ComplexityRoot.DeadLetterEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeadLetterEdge.Node(childComplexity), true
 
 	case "DeleteUserPayload.user":
 		if e.ComplexityRoot.DeleteUserPayload.User == nil {
@@ -895,6 +1067,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RefundOrder(childComplexity, args["input"].(model.RefundOrderInput)), true
+	case "Mutation.replayDeadLetters":
+		if e.ComplexityRoot.Mutation.ReplayDeadLetters == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_replayDeadLetters_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ReplayDeadLetters(childComplexity, args["input"].(model.ReplayDeadLettersInput)), true
 	case "Mutation.revokeApiKey":
 		if e.ComplexityRoot.Mutation.RevokeAPIKey == nil {
 			break
@@ -1315,6 +1498,23 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.ProductEdge.Node(childComplexity), true
 
+	case "Query.consumers":
+		if e.ComplexityRoot.Query.Consumers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Consumers(childComplexity), true
+	case "Query.deadLetters":
+		if e.ComplexityRoot.Query.DeadLetters == nil {
+			break
+		}
+
+		args, err := ec.field_Query_deadLetters_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.DeadLetters(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.DeadLetterFilter)), true
 	case "Query.eventCursor":
 		if e.ComplexityRoot.Query.EventCursor == nil {
 			break
@@ -1486,6 +1686,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RefundOrderPayload.UserErrors(childComplexity), true
+
+	case "ReplayDeadLettersPayload.requested":
+		if e.ComplexityRoot.ReplayDeadLettersPayload.Requested == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReplayDeadLettersPayload.Requested(childComplexity), true
+	case "ReplayDeadLettersPayload.userErrors":
+		if e.ComplexityRoot.ReplayDeadLettersPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReplayDeadLettersPayload.UserErrors(childComplexity), true
 
 	case "RevokeAllSessionsPayload.user":
 		if e.ComplexityRoot.RevokeAllSessionsPayload.User == nil {
@@ -1905,6 +2118,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("CreateProductInput", ec.unmarshalInputCreateProductInput),
 			graphql.NewInputUnmarshaler("CreateStreamTicketInput", ec.unmarshalInputCreateStreamTicketInput),
 			graphql.NewInputUnmarshaler("CreateUserInput", ec.unmarshalInputCreateUserInput),
+			graphql.NewInputUnmarshaler("DeadLetterFilter", ec.unmarshalInputDeadLetterFilter),
 			graphql.NewInputUnmarshaler("DeleteUserInput", ec.unmarshalInputDeleteUserInput),
 			graphql.NewInputUnmarshaler("DeliverOrderInput", ec.unmarshalInputDeliverOrderInput),
 			graphql.NewInputUnmarshaler("MoneyInput", ec.unmarshalInputMoneyInput),
@@ -1914,6 +2128,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("ProductFilter", ec.unmarshalInputProductFilter),
 			graphql.NewInputUnmarshaler("RefreshSessionInput", ec.unmarshalInputRefreshSessionInput),
 			graphql.NewInputUnmarshaler("RefundOrderInput", ec.unmarshalInputRefundOrderInput),
+			graphql.NewInputUnmarshaler("ReplayDeadLettersInput", ec.unmarshalInputReplayDeadLettersInput),
 			graphql.NewInputUnmarshaler("RevokeAllSessionsInput", ec.unmarshalInputRevokeAllSessionsInput),
 			graphql.NewInputUnmarshaler("RevokeApiKeyInput", ec.unmarshalInputRevokeApiKeyInput),
 			graphql.NewInputUnmarshaler("RevokeSessionInput", ec.unmarshalInputRevokeSessionInput),
@@ -2118,6 +2333,128 @@ moment, and a stream ends when its credential does.
 """
 type Subscription
 `, BuiltIn: false},
+	{Name: "../schema/consumer.graphqls", Input: `extend type Query {
+  """
+  What reads the event log by name: the server's own consumers and the sinks that export the log. ADMIN only, with a signed-in
+  session.
+  """
+  consumers: [Consumer!]!
+  """
+  Events that a consumer could not work on, and those that wait behind them, in the order of the log. ADMIN only, with a signed-in
+  session.
+  """
+  deadLetters(
+    "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
+    first: Int
+    "Only dead letters behind this cursor."
+    after: String
+    "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
+    last: Int
+    "Only dead letters ahead of this cursor."
+    before: String
+    "Which dead letters; those that wait, if not given."
+    filter: DeadLetterFilter
+  ): DeadLetterConnection!
+}
+
+extend type Mutation {
+  """
+  Asks for a replay of dead letters: of all that wait of a consumer, or of those of the subjects of some. The node that runs the
+  consumer works on them soon, those of one subject in order, behind it what came in meanwhile. What fails again stays a dead
+  letter. ADMIN only, with a signed-in session.
+  """
+  replayDeadLetters(
+    "What to replay."
+    input: ReplayDeadLettersInput!
+  ): ReplayDeadLettersPayload!
+}
+
+"Something that reads the event log by name, on one node at a time."
+type Consumer {
+  "The name, e.g. ` + "`" + `access` + "`" + `."
+  name: String!
+  "How far it is: it is done with everything up to here."
+  cursor: Cursor!
+  "How many events of the log are behind its cursor, wanted by it or not; 2147483647 if there are more."
+  lag: Int!
+  "The node that runs it: its host, process and a word of its own; null if no node does at the moment."
+  owner: String
+  "When its owner last said how far it is."
+  savedAt: DateTime!
+  "How many dead letters wait."
+  deadLetters: Int!
+}
+
+"An event that a consumer could not work on, or one of the same subject that waits behind such an event."
+type DeadLetter implements Node {
+  "The id of the dead letter, e.g. ` + "`" + `dlt_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
+  id: ID!
+  "The name of the consumer."
+  consumer: String!
+  "The event. The log itself may not keep it any more."
+  event: Event!
+  "How often the consumer has tried; 0 if the event only waits behind another."
+  attempts: Int!
+  "The error of the last attempt; null without an attempt."
+  code: ErrorCode
+  "What that error says; null without an attempt. The server's log and ` + "`" + `backplane deadletters show` + "`" + ` say more."
+  message: String
+  "When the consumer last gave up, or put the event here."
+  failedAt: DateTime!
+  "When a replay was asked for that has not ended yet, or null."
+  requestedAt: DateTime
+  "When the consumer was done with the event after all; null while the dead letter waits. It is kept for 30 days from then."
+  replayedAt: DateTime
+}
+
+"Which dead letters a list shows."
+input DeadLetterFilter {
+  "Only those of the consumer with this name."
+  consumer: String
+  "Only those whose event is about the object with this id."
+  subjectId: ID
+  "Whether those that were replayed are shown too; false if not given."
+  replayed: Boolean
+}
+
+"A page of dead letters."
+type DeadLetterConnection {
+  "The dead letters with their cursors."
+  edges: [DeadLetterEdge!]!
+  "The dead letters alone."
+  nodes: [DeadLetter!]!
+  "Where the page stands in the list."
+  pageInfo: PageInfo!
+  "How many dead letters all pages hold. Counted only when asked for."
+  totalCount: Int!
+}
+
+"A dead letter in a list."
+type DeadLetterEdge {
+  "The place of the dead letter in the list."
+  cursor: String!
+  "The dead letter."
+  node: DeadLetter!
+}
+
+"Which dead letters to replay: give either ` + "`" + `consumer` + "`" + ` or ` + "`" + `ids` + "`" + `."
+input ReplayDeadLettersInput {
+  "All that wait of the consumer with this name."
+  consumer: String
+  "All that wait of the subjects of these dead letters, each with its consumer; 1 to 100 ids."
+  ids: [ID!]
+  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"What became of replayDeadLetters."
+type ReplayDeadLettersPayload {
+  "How many dead letters are to be replayed now; null if there are errors."
+  requested: Int
+  "What keeps the dead letters from being replayed."
+  userErrors: [UserError!]!
+}
+`, BuiltIn: false},
 	{Name: "../schema/error.graphqls", Input: `"The errors that a client can meet, in ` + "`" + `UserError.code` + "`" + ` and in ` + "`" + `extensions.code` + "`" + `. The list is closed: a code keeps its meaning."
 enum ErrorCode {
   "Something went wrong on the server; the request id in ` + "`" + `extensions` + "`" + ` finds it in the log."
@@ -2266,6 +2603,8 @@ enum ErrorCode {
   ORDER_NOT_DELIVERABLE
   "Only an order that was paid can be refunded; customers may ask until it ships."
   ORDER_NOT_REFUNDABLE
+  "There is no such dead letter, or it was replayed already."
+  DEAD_LETTER_NOT_FOUND
 }
 `, BuiltIn: false},
 	{Name: "../schema/event.graphqls", Input: `extend type Query {
@@ -3570,6 +3909,24 @@ func (ec *executionContext) childFields_ChangePasswordPayload(ctx context.Contex
 	return nil, fmt.Errorf("no field named %q was found under type ChangePasswordPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_Consumer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_Consumer_name(ctx, field)
+	case "cursor":
+		return ec.fieldContext_Consumer_cursor(ctx, field)
+	case "lag":
+		return ec.fieldContext_Consumer_lag(ctx, field)
+	case "owner":
+		return ec.fieldContext_Consumer_owner(ctx, field)
+	case "savedAt":
+		return ec.fieldContext_Consumer_savedAt(ctx, field)
+	case "deadLetters":
+		return ec.fieldContext_Consumer_deadLetters(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Consumer", field.Name)
+}
+
 func (ec *executionContext) childFields_CreateApiKeyPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "apiKey":
@@ -3612,6 +3969,54 @@ func (ec *executionContext) childFields_CreateUserPayload(ctx context.Context, f
 		return ec.fieldContext_CreateUserPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type CreateUserPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_DeadLetter(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_DeadLetter_id(ctx, field)
+	case "consumer":
+		return ec.fieldContext_DeadLetter_consumer(ctx, field)
+	case "event":
+		return ec.fieldContext_DeadLetter_event(ctx, field)
+	case "attempts":
+		return ec.fieldContext_DeadLetter_attempts(ctx, field)
+	case "code":
+		return ec.fieldContext_DeadLetter_code(ctx, field)
+	case "message":
+		return ec.fieldContext_DeadLetter_message(ctx, field)
+	case "failedAt":
+		return ec.fieldContext_DeadLetter_failedAt(ctx, field)
+	case "requestedAt":
+		return ec.fieldContext_DeadLetter_requestedAt(ctx, field)
+	case "replayedAt":
+		return ec.fieldContext_DeadLetter_replayedAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeadLetter", field.Name)
+}
+
+func (ec *executionContext) childFields_DeadLetterConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_DeadLetterConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_DeadLetterConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_DeadLetterConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_DeadLetterConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeadLetterConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_DeadLetterEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_DeadLetterEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_DeadLetterEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeadLetterEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_DeleteUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3906,6 +4311,16 @@ func (ec *executionContext) childFields_RefundOrderPayload(ctx context.Context, 
 		return ec.fieldContext_RefundOrderPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RefundOrderPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ReplayDeadLettersPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "requested":
+		return ec.fieldContext_ReplayDeadLettersPayload_requested(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_ReplayDeadLettersPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReplayDeadLettersPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_RevokeAllSessionsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

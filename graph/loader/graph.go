@@ -37,6 +37,9 @@ var (
 	Events = byKey(func(r *Reads) (bulk[uid.Event, *event.Event], peek[uid.Event, *event.Event]) {
 		return r.Log.ByIDs, nil
 	})
+	DeadLetters = byKey(func(r *Reads) (bulk[uid.DeadLetter, *event.DeadLetter], peek[uid.DeadLetter, *event.DeadLetter]) {
+		return r.Overseer.DeadLettersByIDs, nil
+	})
 	Nodes = byKey(func(*Reads) (bulk[string, model.Node], peek[string, model.Node]) { return nodesByIDs, nil })
 
 	orderItems = byKey(func(r *Reads) (bulk[uid.Order, []*order.Item], peek[uid.Order, []*order.Item]) {
@@ -58,6 +61,8 @@ var nodes = map[uid.Kind]bulk[string, model.Node]{
 	uid.KindSession: asNodes(Sessions),
 	uid.KindAPIKey:  asNodes(APIKeys),
 	uid.KindEvent:   asNodes(Events),
+
+	uid.KindDeadLetter: asNodes(DeadLetters),
 }
 
 // The edges of the graph, named by type and field: from the parent to a key of a

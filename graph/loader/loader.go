@@ -35,6 +35,7 @@ type Reads struct {
 	Orders   *order.Service
 	Sessions *session.Service
 	Log      *event.Log
+	Overseer *event.Overseer
 	Legacy   *legacy.Service // has no loaders
 }
 

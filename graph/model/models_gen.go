@@ -168,6 +168,16 @@ type CreateUserPayload struct {
 	UserErrors []*UserError `json:"userErrors"`
 }
 
+// Which dead letters a list shows.
+type DeadLetterFilter struct {
+	// Only those of the consumer with this name.
+	Consumer graphql.Omittable[*string] `json:"consumer,omitempty"`
+	// Only those whose event is about the object with this id.
+	SubjectID graphql.Omittable[*string] `json:"subjectId,omitempty"`
+	// Whether those that were replayed are shown too; false if not given.
+	Replayed graphql.Omittable[*bool] `json:"replayed,omitempty"`
+}
+
 // Which account to delete.
 type DeleteUserInput struct {
 	// Which user.
@@ -313,6 +323,24 @@ type RefundOrderPayload struct {
 	// The order after the call; on VERSION_CONFLICT as it is, on other errors null.
 	Order *order.Order `json:"order,omitempty"`
 	// What keeps the order from being refunded.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// Which dead letters to replay: give either `consumer` or `ids`.
+type ReplayDeadLettersInput struct {
+	// All that wait of the consumer with this name.
+	Consumer graphql.Omittable[*string] `json:"consumer,omitempty"`
+	// All that wait of the subjects of these dead letters, each with its consumer; 1 to 100 ids.
+	Ids graphql.Omittable[[]string] `json:"ids,omitempty"`
+	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What became of replayDeadLetters.
+type ReplayDeadLettersPayload struct {
+	// How many dead letters are to be replayed now; null if there are errors.
+	Requested *int `json:"requested,omitempty"`
+	// What keeps the dead letters from being replayed.
 	UserErrors []*UserError `json:"userErrors"`
 }
 

@@ -72,6 +72,9 @@ type (
 	EventConnection   = Connection[*event.Event]
 	EventEdge         = Edge[*event.Event]
 
+	DeadLetterConnection = Connection[*event.DeadLetter]
+	DeadLetterEdge       = Edge[*event.DeadLetter]
+
 	LegacyUsageConnection = Connection[*legacy.Usage]
 	LegacyUsageEdge       = Edge[*legacy.Usage]
 )

@@ -35,7 +35,15 @@ type Config struct {
 	AdminPassword   Secret
 	LogLevel        slog.Level
 	LogFormat       LogFormat
+	Retention       Retention
 	Limits          Limits
+}
+
+// Retention says which events the log keeps.
+type Retention struct {
+	Age   time.Duration // older ones go; 0 for none
+	Count int           // of the newest; 0 for all
+	Held  int           // how many events behind a consumer or sink may be and still hold back what it has not read
 }
 
 // Limits bounds what one request may cost. Package operation says what each of

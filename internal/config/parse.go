@@ -214,3 +214,13 @@ func duration(value string) (time.Duration, error) {
 	}
 	return d, nil
 }
+
+// age reads how long something is kept.
+func age(value string) (time.Duration, error) {
+	const longest = 20 * 366 * 24 * time.Hour
+	d, err := time.ParseDuration(value)
+	if err != nil || d != 0 && d < time.Second || d > longest {
+		return 0, errors.New("a time from 1s to 175680h (20 years), such as 720h, or 0s for ever")
+	}
+	return d, nil
+}

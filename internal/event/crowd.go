@@ -43,8 +43,8 @@ func (d *doors) add(c *crowd, at Position) {
 
 // open wakes everybody. The caller does not hold the lock of the hub, which is
 // what they want next.
-func (d doors) open() {
-	for _, door := range d {
+func (d *doors) open() {
+	for _, door := range *d {
 		close(door)
 	}
 }
@@ -88,9 +88,13 @@ func (s *Subscription) settle() (moved bool) {
 	return s.crowd != was
 }
 
-// filterKey is equal for filters that are, their audiences aside.
+// filterKey is equal for filters that are.
 func filterKey(f Filter) string {
-	return fmt.Sprintf("%q %q %q %q", f.Types, f.SubjectID, f.UserID, f.OrderID)
+	key := fmt.Sprintf("%q %q %q %q", f.Types, f.SubjectID, f.UserID, f.OrderID)
+	if f.Audience != nil {
+		key += fmt.Sprintf(" %q", *f.Audience)
+	}
+	return key
 }
 
 // keyOf is equal for callers whose audiences see the same of what a filter

@@ -1,5 +1,7 @@
 package event
 
+import "context"
+
 // RingLen returns how many events the hub keeps.
 func (h *Hub) RingLen() int {
 	h.mu.RLock()
@@ -13,3 +15,6 @@ func (h *Hub) Subscribers() int {
 	defer h.mu.RUnlock()
 	return len(h.subs)
 }
+
+// Round cleans once.
+func (c *Cleaner) Round(ctx context.Context) error { return c.round(ctx) }

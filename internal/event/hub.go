@@ -41,9 +41,11 @@ type Hub struct {
 	logger  *slog.Logger
 	cfg     HubConfig
 	wake    chan struct{}
+	look    chan struct{}
 	replays chan struct{} // a token for each subscriber that reads the log
 	taps    []func(events []*Event, gap bool)
-	whole   atomic.Int64 // when the reader last had all there was, in Unix nanoseconds
+	looked  time.Time    // when Run last looked
+	whole   atomic.Int64 // all that was committed then has been read, in Unix nanoseconds
 
 	mu       sync.RWMutex // only Run writes timeline, head and ring
 	timeline string       // empty before the first look
@@ -62,7 +64,7 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 	}
 	cfg = cfg.withDefaults()
 	return &Hub{
-		log: log, logger: logger, cfg: cfg, wake: make(chan struct{}, 1),
+		log: log, logger: logger, cfg: cfg, wake: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		replays: make(chan struct{}, cfg.Replays), crowds: make(map[string]*crowd),
 	}, nil
 }
@@ -85,6 +87,10 @@ func (h *Hub) tell(events []*Event, gap bool) {
 // are one.
 func (h *Hub) Wake() { signal(h.wake) }
 
+// Look asks the hub to look whether there is anything new, as it does once a
+// poll, so that Lag is small again soon. It never blocks; many calls are one.
+func (h *Hub) Look() { signal(h.look) }
+
 // Announce tells the hub that the log goes up to a position. It never blocks; a
 // position that the hub has is ignored.
 func (h *Hub) Announce(head Position) {
@@ -103,10 +109,11 @@ func (h *Hub) Head() Cursor {
 	return Cursor{h.timeline, h.head}
 }
 
-// Lag returns how long ago the hub had read all that there was. On a quiet log
-// it grows to the time of a poll and back; more than that means that the hub
-// cannot keep up or cannot read, and what it says may be old. Before the first
-// read it is very large.
+// Lag returns how long ago it was that the hub has read all that was committed
+// then. On a quiet log it grows to the time of a poll and back, less if somebody
+// asks it to Look; more than that means that the hub cannot keep up or cannot
+// read, or that nobody gives positions, and what it says may be old. Before the
+// first look it is very large.
 func (h *Hub) Lag() time.Duration {
 	return time.Since(time.Unix(0, h.whole.Load()))
 }
@@ -121,11 +128,11 @@ func (h *Hub) Run(ctx context.Context) error {
 		err := h.follow(ctx, told)
 		if err != nil && ctx.Err() == nil {
 			h.logger.ErrorContext(ctx, "reading the event log failed", "error", err)
-			told = h.await(ctx, time.After(retryPause(failures, h.cfg.Poll)), nil) // however many events there are
+			told = h.await(ctx, time.After(retryPause(failures, h.cfg.Poll)), nil, nil) // however many events there are
 			failures++
 			continue
 		}
-		told, failures = h.await(ctx, poll.C, h.wake), 0
+		told, failures = h.await(ctx, poll.C, h.wake, h.look), 0
 	}
 	return nil
 }
@@ -140,33 +147,59 @@ func retryPause(before int, limit time.Duration) time.Duration {
 	return min(firstRetry<<min(before, 16), limit)
 }
 
-// await waits until it is time to look; told says that somebody said so.
-func (h *Hub) await(ctx context.Context, poll <-chan time.Time, wake <-chan struct{}) (told bool) {
-	select {
-	case <-ctx.Done():
-	case <-poll:
-	case <-wake:
-		return true
+// lookPause is the least time between two looks.
+const lookPause = 100 * time.Millisecond
+
+// await waits until it is time to read; told says that somebody said so, and
+// that no look is due.
+func (h *Hub) await(ctx context.Context, poll <-chan time.Time, wake, look <-chan struct{}) (told bool) {
+	pause := time.NewTimer(time.Until(h.looked.Add(lookPause)))
+	defer pause.Stop()
+	var asked <-chan struct{} // to look, once the pause is over
+	for {
+		select {
+		case <-ctx.Done():
+		case <-poll:
+		case <-asked:
+		case <-pause.C:
+			asked = look
+			continue
+		case <-wake:
+			return len(look) == 0 || time.Since(h.looked) < lookPause
+		}
+		return false
 	}
-	return false
 }
 
 // follow reads all that is new. If it was not told that there is anything, it
-// looks at the state first, which also shows that the timeline has changed.
+// looks at the state first, which also shows that the timeline has changed, and
+// how recent the log itself is.
 func (h *Hub) follow(ctx context.Context, told bool) error {
-	if !told {
-		at := time.Now()
-		state, err := h.log.State(ctx)
-		if err != nil {
+	if told {
+		return h.catchUp(ctx)
+	}
+	at := time.Now()
+	h.looked = at
+	select {
+	case <-h.look: // this is the look that was asked for
+	default:
+	}
+	state, err := h.log.State(ctx)
+	if err != nil {
+		return err
+	}
+	if current := h.adopt(state); !current {
+		if err := h.catchUp(ctx); err != nil {
 			return err
 		}
-		if current := h.adopt(state); current {
-			h.whole.Store(at.UnixNano())
-			return nil
-		}
 	}
+	h.whole.Store(at.Add(-state.Behind).UnixNano())
+	return nil
+}
+
+// catchUp reads to the end of the log.
+func (h *Hub) catchUp(ctx context.Context) error {
 	for {
-		at := time.Now()
 		found, err := h.log.After(ctx, h.Head().Position, Filter{}, h.cfg.Batch)
 		if err != nil {
 			return err
@@ -175,7 +208,6 @@ func (h *Hub) follow(ctx context.Context, told bool) error {
 			return err
 		}
 		if len(found) < h.cfg.Batch {
-			h.whole.Store(at.UnixNano())
 			return nil
 		}
 	}
@@ -198,6 +230,7 @@ func (h *Hub) adopt(s State) (current bool) {
 	var all doors
 	for _, c := range h.crowds {
 		all.add(c, 0)
+		c.asked = 0 // the same position will be another event
 	}
 	h.mu.Unlock()
 	all.open()

@@ -208,6 +208,44 @@ func TestHub_restore_ends_subscriptions(t *testing.T) {
 	}
 }
 
+func TestHub_asks_crowds_anew_after_a_restore(t *testing.T) {
+	t.Parallel()
+	bubble(t, event.HubConfig{}, func(ctx context.Context, t *testing.T, m *memory, h *event.Hub) {
+		f := event.Filter{SubjectID: "a"}
+		old := subscribe(ctx, t, h, nil, f)
+		for range 2 { // the last batch is of 12 alone, and for nobody
+			m.add(1)
+			h.Wake()
+			synctest.Wait()
+		}
+		m.change(func() { m.timeline, m.events = "b", m.events[:10] })
+		time.Sleep(2 * time.Second)
+		fresh := subscribe(ctx, t, h, nil, f)
+		m.add(2) // in one batch, which ends at 12 too
+		h.Wake()
+		if got := positions(ctx, t, fresh, 1); got[0] != 11 {
+			t.Errorf("positions = %v, want 11", got)
+		}
+		old.Close()
+	})
+}
+
+func TestHub_keeps_audiences_apart(t *testing.T) {
+	t.Parallel()
+	bubble(t, event.HubConfig{}, func(ctx context.Context, t *testing.T, m *memory, h *event.Hub) {
+		all := subscribe(ctx, t, h, nil, event.Filter{Audience: &event.Audience{All: event.Types()}})
+		none := subscribe(ctx, t, h, nil, event.Filter{Audience: &event.Audience{}})
+		m.add(1)
+		h.Wake()
+		if got := positions(ctx, t, all, 1); got[0] != 11 {
+			t.Errorf("positions = %v, want 11", got)
+		}
+		if at := none.Cursor().Position; at != 11 {
+			t.Errorf("who may see nothing is at %d, want 11", at)
+		}
+	})
+}
+
 func TestSubscription_that_is_slower_than_retention_is_told(t *testing.T) {
 	t.Parallel()
 	bubble(t, event.HubConfig{Ring: 4}, func(ctx context.Context, t *testing.T, m *memory, h *event.Hub) {

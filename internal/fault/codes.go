@@ -105,6 +105,8 @@ const (
 	OrderNotShippable   Code = "ORDER_NOT_SHIPPABLE"
 	OrderNotDeliverable Code = "ORDER_NOT_DELIVERABLE"
 	OrderNotRefundable  Code = "ORDER_NOT_REFUNDABLE"
+
+	DeadLetterNotFound Code = "DEAD_LETTER_NOT_FOUND"
 )
 
 // Codes returns every code, in the order of ErrorCode in the schema.
@@ -121,6 +123,7 @@ func Codes() []Code {
 		ProductNotFound, ProductNotActive, SKUInvalid, SKUTaken, CurrencyUnknown, AmountInvalid, StockInsufficient, StockInvalid,
 		OrderNotFound, OrderLinesInvalid, QuantityInvalid, CurrencyMixed, TotalTooLarge,
 		OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
+		DeadLetterNotFound,
 	}
 }
 

@@ -157,7 +157,7 @@ func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Se
 	return s, err
 }
 
-// Recheck has the credentials of sockets and event streams looked at at once if
+// Recheck makes sockets and event streams look at their credentials at once, if
 // their principals are concerned by what has happened, such as a revocation. It
 // does not block.
 func (s *Server) Recheck(concerns func(*auth.Principal) bool) { s.streams.Recheck(concerns) }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"backplane/internal/auth"
@@ -15,16 +16,41 @@ import (
 )
 
 // standing is what a request needs to know of its session or API key. It is
-// immutable and shared.
+// shared, and nothing of it changes but when the key was used.
 type standing struct {
 	principal *auth.Principal
 	good      bool // neither it nor its account has lost the right to act
 	expiresAt time.Time
-	hash      []byte    // of an API key's secret
-	usedAt    time.Time // of an API key
+	hash      []byte // of an API key's secret
+	used      *use   // of an API key
 }
 
 func (s *standing) live(at time.Time) bool { return s.good && at.Before(s.expiresAt) }
+
+// trusted returns how what was read of a credential is judged by a request. As
+// long as the log is followed it holds until the log says otherwise of the
+// credential or its user, but not beyond an expiry that a refresh may have moved.
+func (s *Service) trusted(id string) func(r *reading[*standing], age time.Duration) bool {
+	if s.feed == nil {
+		return func(_ *reading[*standing], age time.Duration) bool { return age < maxStanding }
+	}
+	if !s.follows() {
+		return func(*reading[*standing], time.Duration) bool { return false }
+	}
+	return func(r *reading[*standing], age time.Duration) bool {
+		st, ended := r.ended()
+		switch {
+		case age >= s.news.life:
+			return false
+		case !ended: // nobody knows yet whose it is
+			return r.mark == s.news.mark()
+		case st.good && age >= maxStanding && !s.now().Before(st.expiresAt):
+			return false
+		default:
+			return r.mark >= s.news.since(id, string(st.principal.UserID))
+		}
+	}
+}
 
 // Authenticate returns who calls with the bearer token: an access token or an
 // API key. Roles and revocations are those of a second ago or younger. The
@@ -70,7 +96,7 @@ func (s *Service) byToken(ctx context.Context, token string) (*auth.Principal, e
 // liveSession returns the principal of a session that is good and fits, else
 // errToken.
 func (s *Service) liveSession(ctx context.Context, id uid.Session, fits func(*standing) bool) (*auth.Principal, error) {
-	st, err := s.sessions.get(ctx, id, func(ctx context.Context) (*standing, error) { return s.readSession(ctx, id) })
+	st, err := s.sessions.get(ctx, id, s.trusted(string(id)), func(ctx context.Context) (*standing, error) { return s.readSession(ctx, id) })
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +117,7 @@ func (s *Service) byKey(ctx context.Context, text string) (*auth.Principal, erro
 
 // liveKey is liveSession for an API key, whose use it notes.
 func (s *Service) liveKey(ctx context.Context, id uid.APIKey, fits func(*standing) bool) (*auth.Principal, error) {
-	st, err := s.keys.get(ctx, id, func(ctx context.Context) (*standing, error) { return s.readKey(ctx, id) })
+	st, err := s.keys.get(ctx, id, s.trusted(string(id)), func(ctx context.Context) (*standing, error) { return s.readKey(ctx, id) })
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +125,7 @@ func (s *Service) liveKey(ctx context.Context, id uid.APIKey, fits func(*standin
 	if !fits(st) || !st.live(at) {
 		return nil, errToken
 	}
-	if at.Sub(st.usedAt) > UseInterval {
+	if st.used.again(at) {
 		s.uses.note(id, at)
 	}
 	return st.principal, nil
@@ -120,11 +146,20 @@ func (s *Service) readKey(ctx context.Context, id uid.APIKey) (*standing, error)
 		return nil, err
 	}
 	p := &auth.Principal{UserID: acct.UserID, KeyID: k.ID, Roles: acct.Roles, Scopes: k.Scopes}
-	st := &standing{principal: p, good: acct.Active && k.RevokedAt == nil, expiresAt: k.ExpiresAt, hash: k.Hash}
+	st := &standing{principal: p, good: acct.Active && k.RevokedAt == nil, expiresAt: k.ExpiresAt, hash: k.Hash, used: &use{}}
 	if k.LastUsedAt != nil {
-		st.usedAt = *k.LastUsedAt
+		st.used.last.Store(k.LastUsedAt.UnixNano())
 	}
 	return st, nil
+}
+
+// use is when an API key was last used, as far as this node knows.
+type use struct{ last atomic.Int64 } // Unix nanoseconds
+
+// again reports whether a use now is to be noted, and takes it for noted then.
+func (u *use) again(at time.Time) bool {
+	last := u.last.Load()
+	return at.Sub(time.Unix(0, last)) > UseInterval && u.last.CompareAndSwap(last, at.UnixNano())
 }
 
 func errBearer() error {

@@ -57,6 +57,9 @@ func (s *Service) Remembered() (tokens, sessions int) {
 	return len(s.tokens.proofs), len(s.sessions.reads)
 }
 
+// Heard returns how many words of the log the service remembers.
+func (s *Service) Heard() int { return len(s.news.heard) }
+
 // ParseRefreshToken reads a refresh token and writes it again.
 func ParseRefreshToken(s string) (text string, id uid.Session, generation int, ok bool) {
 	t, ok := parseRefreshToken(s)
@@ -80,8 +83,12 @@ func Network(address string) string { return network(address) }
 
 // NewMemo returns a memo of ints and its number of entries.
 func NewMemo(age time.Duration, size int, now func() time.Time) (get func(context.Context, int, func(context.Context) (int, error)) (int, error), length func() int) {
-	m := newMemo[int, int](age, size, now)
-	return m.get, func() int {
+	m := newMemo[int, int](age, size, now, func() uint64 { return 0 })
+	young := func(_ *reading[int], old time.Duration) bool { return old < age }
+	get = func(ctx context.Context, key int, read func(context.Context) (int, error)) (int, error) {
+		return m.get(ctx, key, young, read)
+	}
+	return get, func() int {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		return len(m.reads)

@@ -9,14 +9,15 @@ import (
 
 var errUnread = errors.New("read broke off")
 
-// memo remembers what a read returned for a short time, and lets equal reads
-// that overlap be one. An age counts from before the read began: what get
-// returns is never older than age at the moment get was called, however slow the
-// read. Errors are not remembered.
+// memo remembers what reads returned, as long as their callers trust it, and lets
+// equal reads that overlap be one. Whether a reading is trusted goes by when it
+// began: however slow it was, what get returns is as recent as its caller asks at
+// the moment get was called. Errors are not remembered.
 type memo[K comparable, V any] struct {
-	age  time.Duration
+	age  time.Duration // beyond which nobody trusts a reading
 	size int
 	now  func() time.Time
+	mark func() uint64 // what a reading that begins now bears
 
 	mu    sync.Mutex
 	reads map[K]*reading[V]
@@ -25,19 +26,31 @@ type memo[K comparable, V any] struct {
 // reading is a read, under way until done is closed.
 type reading[V any] struct {
 	began time.Time
+	mark  uint64
 	done  chan struct{}
 	value V
 	err   error
 }
 
-func newMemo[K comparable, V any](age time.Duration, size int, now func() time.Time) *memo[K, V] {
-	return &memo[K, V]{age: age, size: size, now: now, reads: map[K]*reading[V]{}}
+// ended returns the value of a reading that has one.
+func (r *reading[V]) ended() (value V, ok bool) {
+	select {
+	case <-r.done:
+		return r.value, r.err == nil
+	default:
+		return value, false
+	}
 }
 
-// get returns the value of the key, by read unless it is remembered. A read that
-// others may wait for goes on if the caller that began it leaves.
-func (m *memo[K, V]) get(ctx context.Context, key K, read func(context.Context) (V, error)) (V, error) {
-	r, fresh := m.claim(key)
+func newMemo[K comparable, V any](age time.Duration, size int, now func() time.Time, mark func() uint64) *memo[K, V] {
+	return &memo[K, V]{age: age, size: size, now: now, mark: mark, reads: map[K]*reading[V]{}}
+}
+
+// get returns the value of the key, by read unless a reading is remembered that
+// the caller trusts. A read that others may wait for goes on if the caller that
+// began it leaves.
+func (m *memo[K, V]) get(ctx context.Context, key K, trust func(r *reading[V], age time.Duration) bool, read func(context.Context) (V, error)) (V, error) {
+	r, fresh := m.claim(key, trust)
 	if fresh {
 		m.fill(ctx, key, r, read)
 	}
@@ -55,18 +68,17 @@ func (m *memo[K, V]) get(ctx context.Context, key K, read func(context.Context) 
 	}
 }
 
-// claim returns the reading of the key that is young enough, or a fresh one that
-// the caller must fill.
-func (m *memo[K, V]) claim(key K) (r *reading[V], fresh bool) {
+// claim returns the reading of the key if it is trusted, or a fresh one that the
+// caller must fill.
+func (m *memo[K, V]) claim(key K, trust func(r *reading[V], age time.Duration) bool) (r *reading[V], fresh bool) {
 	at := m.now()
-	old := func(r *reading[V]) bool { return at.Sub(r.began) >= m.age }
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r, ok := m.reads[key]; ok && !old(r) {
+	if r, ok := m.reads[key]; ok && trust(r, at.Sub(r.began)) {
 		return r, false
 	}
-	makeRoom(m.reads, m.size, old)
-	r = &reading[V]{began: at, done: make(chan struct{})}
+	makeRoom(m.reads, m.size, func(r *reading[V]) bool { return at.Sub(r.began) >= m.age })
+	r = &reading[V]{began: at, mark: m.mark(), done: make(chan struct{})}
 	m.reads[key] = r
 	return r, true
 }

@@ -38,11 +38,13 @@ type Service struct {
 	sessions *memo[uid.Session, *standing]
 	keys     *memo[uid.APIKey, *standing]
 	uses     *uses
+	feed     Log // nil if the log is not followed
+	news     *news
 }
 
 // NewService returns a Service on the store that keeps its secrets in the box
-// and tells the time by now. It does nothing until it is called; Prepare and Run
-// belong to a server, short-lived commands do without.
+// and tells the time by now. It does nothing until it is called; Follow, Prepare
+// and Run belong to a server, short-lived commands do without.
 func NewService(store Store, box *seal.Box, now func() time.Time, log *slog.Logger, cfg Config) (*Service, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -51,6 +53,7 @@ func NewService(store Store, box *seal.Box, now func() time.Time, log *slog.Logg
 	tick := now // measures spans: it must not lose its monotonic part
 	now = func() time.Time { return tick().UTC().Truncate(precision) }
 	r := &ring{store: store, box: box, now: now, interval: cfg.KeyInterval, life: cfg.AccessTTL}
+	heard := &news{life: cfg.AccessTTL, size: cfg.CacheSize, now: tick, heard: map[string]word{}}
 	return &Service{
 		store: store, now: now, log: log, cfg: cfg,
 		life:     Lifetimes{cfg.IdleTTL, cfg.SessionTTL},
@@ -60,9 +63,10 @@ func NewService(store Store, box *seal.Box, now func() time.Time, log *slog.Logg
 		gate:     &gate{store, box.Derive("throttle"), cfg, now, log},
 		ring:     r,
 		tokens:   newTokens(r, cfg, now),
-		sessions: newMemo[uid.Session, *standing](maxStanding, cfg.CacheSize, tick),
-		keys:     newMemo[uid.APIKey, *standing](maxStanding, cfg.CacheSize, tick),
+		sessions: newMemo[uid.Session, *standing](cfg.AccessTTL, cfg.CacheSize, tick, heard.mark),
+		keys:     newMemo[uid.APIKey, *standing](cfg.AccessTTL, cfg.CacheSize, tick, heard.mark),
 		uses:     &uses{limit: cfg.CacheSize},
+		news:     heard,
 	}, nil
 }
 

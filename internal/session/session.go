@@ -63,6 +63,7 @@ const (
 	Revoked         Reason = "REVOKED"          // by its owner from elsewhere, or by an ADMIN
 	PasswordChanged Reason = "PASSWORD_CHANGED" // in another session
 	TokenReused     Reason = "TOKEN_REUSED"     // a refresh token came back: it may have been stolen
+	AccountEnded    Reason = "ACCOUNT_ENDED"    // the user was deactivated
 	TooMany         Reason = "TOO_MANY"         // the user opened more sessions than one may have
 )
 

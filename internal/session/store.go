@@ -67,6 +67,11 @@ type Accounts interface {
 	// NotFound, USER_NOT_FOUND, if there is no such account; fn decides about one
 	// that is not active. Roles and Active are not written.
 	UpdateHolder(ctx context.Context, id uid.User, at time.Time, fn func(*Holder) error) error
+	// UpdateAccess locks the account, then its sessions and its keys that are live at
+	// the given time, each by id, applies fn, and commits those whose Version fn
+	// raised, and the events. NotFound, USER_NOT_FOUND, if there is no such account.
+	// It is for consumers and repeats for no idempotency key.
+	UpdateAccess(ctx context.Context, id uid.User, at time.Time, fn func(*Access) error) error
 }
 
 // Sessions reads and changes sessions.

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	entkey "backplane/ent/apikey"
 	entsession "backplane/ent/session"
+	"backplane/internal/auth"
 	"backplane/internal/session"
 	"backplane/internal/uid"
 	"backplane/internal/user"
@@ -114,6 +116,54 @@ func (s Sessions) UpdateHolder(ctx context.Context, id uid.User, at time.Time, f
 		return fmt.Errorf("update holder %s: %w", id, err)
 	}
 	return nil
+}
+
+// UpdateAccess implements session.Accounts.
+func (s Sessions) UpdateAccess(ctx context.Context, id uid.User, at time.Time, fn func(*session.Access) error) error {
+	err := s.db.inTx(auth.WithCall(ctx, auth.Call{}), func(t *tx) error {
+		a, err := t.lockAccess(ctx, id, at)
+		if err != nil {
+			return err
+		}
+		sessions := mapped(a.Sessions, func(s *session.Session) int { return s.Version })
+		keys := mapped(a.Keys, func(k *session.APIKey) int { return k.Version })
+		if err := fn(a); err != nil {
+			return err
+		}
+		for i, s := range a.Sessions {
+			if s.Version == sessions[i] {
+				continue
+			}
+			if err := t.saveSession(ctx, s); err != nil {
+				return err
+			}
+		}
+		for i, k := range a.Keys {
+			if k.Version == keys[i] {
+				continue
+			}
+			if err := t.saveKey(ctx, k); err != nil {
+				return err
+			}
+		}
+		t.record(a.TakeEvents())
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("update access of %s: %w", id, err)
+	}
+	return nil
+}
+
+func (t *tx) lockAccess(ctx context.Context, id uid.User, at time.Time) (*session.Access, error) {
+	h, err := t.lockHolder(ctx, id, at)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := t.ent.APIKey.Query().
+		Where(entkey.UserID(id), entkey.RevokedAtIsNil(), entkey.ExpiresAtGT(micro(at)), t.forUpdate).
+		Order(entkey.ByID()).All(ctx)
+	return &session.Access{Sessions: h.Sessions, Keys: mapped(rows, toKey)}, err
 }
 
 func (t *tx) lockHolder(ctx context.Context, id uid.User, at time.Time) (*session.Holder, error) {

@@ -56,16 +56,20 @@ func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session
 			return toKey(row), nil
 		}
 		t.about(string(id), k.Version)
-		t.touch("api_key", string(id), k.Version)
 		t.record(k.TakeEvents())
-		k.UpdatedAt, k.ExpiresAt, k.RevokedAt = micro(k.UpdatedAt), micro(k.ExpiresAt), microOrNil(k.RevokedAt)
-		return k, t.ent.APIKey.Update().Where(entkey.ID(id)).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
-			SetVersion(k.Version).SetUpdatedAt(k.UpdatedAt).SetExpiresAt(k.ExpiresAt).SetNillableRevokedAt(k.RevokedAt).Exec(ctx)
+		return k, t.saveKey(ctx, k)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("update API key %s: %w", id, err)
 	}
 	return out, nil
+}
+
+func (t *tx) saveKey(ctx context.Context, k *session.APIKey) error {
+	t.touch("api_key", string(k.ID), k.Version)
+	k.UpdatedAt, k.ExpiresAt, k.RevokedAt = micro(k.UpdatedAt), micro(k.ExpiresAt), microOrNil(k.RevokedAt)
+	return t.ent.APIKey.Update().Where(entkey.ID(k.ID)).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
+		SetVersion(k.Version).SetUpdatedAt(k.UpdatedAt).SetExpiresAt(k.ExpiresAt).SetNillableRevokedAt(k.RevokedAt).Exec(ctx)
 }
 
 // KeyStanding implements session.Keys.

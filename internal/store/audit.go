@@ -75,7 +75,8 @@ var checks = []check{
 		SELECT u.id, 'password, session, key or snapshot' FROM users u WHERE u.status = 'DELETED' AND (
 			EXISTS (SELECT 1 FROM credentials c WHERE c.user_id = u.id) OR EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = u.id)
 			OR EXISTS (SELECT 1 FROM api_keys k WHERE k.user_id = u.id)
-			OR EXISTS (SELECT 1 FROM events e WHERE e.subject_id = u.id AND e.type <> 'user.deleted' AND CAST(e.data AS text) <> '` + redacted + `'))`},
+			OR EXISTS (SELECT 1 FROM events e WHERE e.subject_id = u.id AND e.type <> 'user.deleted' AND CAST(e.data AS text) <> '` + redacted + `')
+			OR EXISTS (SELECT 1 FROM dead_letters d WHERE d.user_id = u.id AND d.order_id IS NULL AND d.type <> 'user.deleted' AND CAST(d.data AS text) <> '` + redacted + `'))`},
 	{"every idempotency key knows its object", `
 		SELECT scope, key FROM idempotency_keys WHERE object_id = ''`},
 	{"positions of the log are dense", `

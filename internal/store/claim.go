@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"backplane/internal/auth"
+	"backplane/internal/event"
 )
 
 // keyLife is how long a call is remembered under its idempotency key.
@@ -17,6 +18,7 @@ type claim struct {
 	scope, key string
 	object     string
 	version    int
+	kept       bool // the row has all there is to say
 }
 
 // replay says that the call was made before, and which object it was about. It
@@ -26,11 +28,17 @@ type replay struct{ object string }
 func (r *replay) Error() string { return "this call was made before and was about " + r.object }
 
 // withoutCall returns a context whose transactions claim nothing.
-func withoutCall(ctx context.Context) context.Context { return auth.WithCall(ctx, auth.Call{}) }
+func withoutCall(ctx context.Context) context.Context {
+	return event.WithDelivery(auth.WithCall(ctx, auth.Call{}), event.Delivery{})
+}
 
-// claimCall claims the idempotency key of ctx, if there is one, as the first
-// statement. A twin waits here for the first call and then gets its object.
+// claimCall claims the event that a consumer works on, or the idempotency key of
+// ctx, if there is one, as the first statement. A twin waits here for the first
+// call and then gets its object.
 func (t *tx) claimCall(ctx context.Context) error {
+	if d, ok := event.DeliveryFrom(ctx); ok {
+		return t.claimDelivery(ctx, d)
+	}
 	call, ok := auth.CallFrom(ctx)
 	if !ok || call.Key == "" {
 		return nil
@@ -82,7 +90,7 @@ func (t *tx) about(id string, version int) {
 // fulfil stores the object of the claim.
 func (t *tx) fulfil(ctx context.Context) error {
 	c := t.claim
-	if c == nil {
+	if c == nil || c.kept {
 		return nil
 	}
 	if c.object == "" {
@@ -93,19 +101,88 @@ func (t *tx) fulfil(ctx context.Context) error {
 	return err
 }
 
-// purgeBatch bounds how many rows one call of PurgeExpired removes.
+// consumerScope is the scope of a consumer's claims. No user's id is like it.
+func consumerScope(name string) string { return "consumer:" + name }
+
+// never is when the claim of a consumer expires: it goes once the consumer is
+// past its event, see PurgeExpired.
+var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// claimDelivery claims the event, then asks whether the tenure still holds. In
+// this order no lock on the tenure is needed: whoever takes over after the
+// answer comes to the event later, and waits for the claim.
+func (t *tx) claimDelivery(ctx context.Context, d event.Delivery) error {
+	scope := consumerScope(d.Tenure.Name)
+	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at, position)
+		VALUES (?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (scope, key) DO NOTHING`,
+		scope, string(d.Event), []byte{0}, string(d.Event), micro(t.db.cfg.Now()), never, int64(d.Position))
+	switch {
+	case isCode(err, lockNotAvailable):
+		return inFlight.Because(err)
+	case err != nil:
+		return err
+	case n == 0:
+		return event.ErrHandled
+	}
+	t.claim = &claim{scope: scope, key: string(d.Event), kept: true}
+	return t.hold(ctx, d.Tenure)
+}
+
+// hold returns ErrLeaseLost if the tenure is over. A lease that has expired and
+// that nobody took is not over: whoever takes it raises the epoch.
+func (t *tx) hold(ctx context.Context, tenure event.Tenure) error {
+	var one int
+	held, err := t.one(ctx, `SELECT 1 FROM readers WHERE name = ? AND holder = ? AND epoch = ?`,
+		[]any{tenure.Name, tenure.Holder, tenure.Epoch}, &one)
+	if err == nil && !held {
+		err = event.ErrLeaseLost
+	}
+	return err
+}
+
+// purgeBatch bounds how many rows one transaction of a purge removes.
 const purgeBatch = 5000
 
-// PurgeExpired removes idempotency keys that have expired, at most a few
-// thousand a call, and returns how many: call it again while there are many.
-// Sessions and counters of tries have Sweep.
-func (db *DB) PurgeExpired(ctx context.Context) (int, error) {
+// letterLife is how long dead letters are kept after they were replayed.
+const letterLife = 30 * 24 * time.Hour
+
+// purges are what PurgeExpired removes. A consumer's claim lives until its place
+// has passed the event, and while the event is a dead letter that waits.
+var purges = []struct {
+	table, rows string
+	before      time.Duration // of the moment that the condition compares with, if it does
+	timed       bool
+}{
+	{"idempotency_keys", `SELECT x.id FROM idempotency_keys AS x WHERE x.expires_at <= ? ORDER BY x.expires_at`, 0, true},
+	{"idempotency_keys", `SELECT x.id FROM readers AS r JOIN idempotency_keys AS x ON x.scope = 'consumer:' || r.name AND x.position <= r.position
+		WHERE NOT EXISTS (SELECT 1 FROM dead_letters AS d WHERE d.event_id = x.key AND d.consumer = r.name AND d.replayed_at IS NULL)`, 0, false},
+	{"dead_letters", `SELECT x.id FROM dead_letters AS x WHERE x.replayed_at <= ? ORDER BY x.replayed_at`, letterLife, true},
+}
+
+// PurgeExpired removes idempotency keys that have expired, the claims of events
+// that consumers are past, and dead letters that were replayed long ago, in
+// transactions of a few thousand rows, and returns how many. Sessions and
+// counters of tries have Sweep.
+func (db *DB) PurgeExpired(ctx context.Context) (removed int, err error) {
+	for _, p := range purges {
+		for n := purgeBatch; n == purgeBatch && ctx.Err() == nil; removed += n {
+			args := []any{purgeBatch}
+			if p.timed {
+				args = []any{micro(db.cfg.Now().Add(-p.before)), purgeBatch}
+			}
+			if n, err = db.purge(ctx, p.table, p.rows, args); err != nil {
+				return removed, err
+			}
+		}
+	}
+	return removed, nil
+}
+
+func (db *DB) purge(ctx context.Context, table, rows string, args []any) (int, error) {
 	var n int64
 	err := db.inTx(withoutCall(ctx), func(t *tx) (err error) {
 		t.dirty = true
-		n, err = t.exec(ctx, `DELETE FROM idempotency_keys WHERE id IN
-			(SELECT id FROM idempotency_keys WHERE expires_at <= ? ORDER BY expires_at LIMIT ?`+t.lock("FOR UPDATE SKIP LOCKED")+`)`,
-			micro(db.cfg.Now()), purgeBatch)
+		n, err = t.exec(ctx, `DELETE FROM `+table+` WHERE id IN (`+rows+` LIMIT ?`+t.lock("FOR UPDATE OF x SKIP LOCKED")+`)`, args...)
 		return err
 	})
 	return int(n), err

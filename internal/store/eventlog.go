@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"backplane/internal/event"
 	"backplane/internal/uid"
@@ -20,15 +21,30 @@ var _ event.Store = Events{}
 // Events returns the store of the log.
 func (db *DB) Events() Events { return Events{db} }
 
-// State implements event.Store.
+// State implements event.Store. The oldest event is looked for behind what the
+// cleaner has removed: what it left in the index may still be there.
 func (s Events) State(ctx context.Context) (event.State, error) {
 	var st event.State
-	query := `SELECT t.id, h.head, COALESCE((SELECT MIN(position) FROM events), h.head + 1) FROM timelines AS t, ` + s.head()
-	found, err := s.db.reader().one(ctx, query, nil, &st.Timeline, &st.Head, &st.Oldest)
+	var behind int64 // in microseconds
+	query := `SELECT t.id, h.head, COALESCE((SELECT MIN(position) FROM events WHERE position > COALESCE(
+			(SELECT position FROM readers WHERE name = '` + event.CleanerName + `'), 0)), h.head + 1), ` + s.behind() + ` FROM timelines AS t, ` + s.head()
+	found, err := s.db.reader().one(ctx, query, nil, &st.Timeline, &st.Head, &st.Oldest, &behind)
 	if err != nil || !found {
 		return st, fmt.Errorf("read the state of the log: %w", s.db.translate(ctx, orNoRow(found, err)))
 	}
+	st.Behind = time.Duration(behind) * time.Microsecond
 	return st, nil
+}
+
+// behind is for how many microseconds something may have been waiting for a
+// position. It is sorted so that only the index of what waits will do, see
+// Sequence.Number.
+func (s Events) behind() string {
+	if !s.db.isPostgres() {
+		return `0`
+	}
+	return `CASE WHEN (SELECT 1 FROM events WHERE position IS NULL ORDER BY position, seq LIMIT 1) IS NULL THEN 0
+		ELSE CAST(GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - COALESCE(h.numbered_at, 'epoch')) * 1000000) AS bigint) END`
 }
 
 // head is a table of one row: the last position that was given.

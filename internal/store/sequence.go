@@ -65,7 +65,8 @@ func (s *Sequence) Take(ctx context.Context, holder string, ttl time.Duration) (
 // lock sees the row as it is then: if the head has moved, it does nothing, as
 // what it sees of the events is older. The batch is sorted by the position that
 // it does not have so that only the index of waiting events will do: by seq alone
-// the primary key would, and that begins with all that is numbered.
+// the primary key would, and that begins with all that is numbered. Unless the
+// batch is full, whatever was committed when the statement began has a position.
 func (s *Sequence) Number(ctx context.Context, l event.Lease, ttl time.Duration, limit int) (int, event.Lease, error) {
 	next := l
 	held, err := s.conn().one(ctx, `WITH lease AS (
@@ -75,9 +76,10 @@ func (s *Sequence) Number(ctx context.Context, l event.Lease, ttl time.Duration,
 		), numbered AS (
 			UPDATE events SET position = lease.head + batch.place FROM lease, batch WHERE events.seq = batch.seq RETURNING 1
 		)
-		UPDATE sequencer SET head = lease.head + (SELECT COUNT(*) FROM numbered), expires_at = `+later+`
+		UPDATE sequencer SET head = lease.head + (SELECT COUNT(*) FROM numbered), expires_at = `+later+`,
+			numbered_at = CASE WHEN (SELECT COUNT(*) FROM numbered) < ? THEN statement_timestamp() ELSE numbered_at END
 		FROM lease WHERE id = 1 RETURNING sequencer.head`,
-		[]any{l.Holder, l.Epoch, int64(l.Head), limit, ttl.Microseconds()}, &next.Head)
+		[]any{l.Holder, l.Epoch, int64(l.Head), limit, ttl.Microseconds(), limit}, &next.Head)
 	switch {
 	case err != nil:
 		return 0, l, fmt.Errorf("number events: %w", s.db.translate(ctx, err))

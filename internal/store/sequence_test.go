@@ -253,3 +253,22 @@ func BenchmarkSequence_Number(b *testing.B) {
 	}
 	b.ReportMetric(float64(numbered)/b.Elapsed().Seconds(), "events/s")
 }
+
+func TestEvents_State_says_how_long_events_may_have_waited_for_positions(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		givenUser(t, db)
+		s, err := db.Events().State(t.Context())
+		if waits := db.Dialect() == "postgres"; err != nil || (s.Behind > time.Hour) != waits {
+			t.Errorf("State while nobody numbers = %+v, %v", s, err)
+		}
+		number(t, db)
+		if s, err := db.Events().State(t.Context()); err != nil || s.Behind != 0 {
+			t.Errorf("State when all is numbered = %+v, %v", s, err)
+		}
+		givenUser(t, db)
+		if s, err := db.Events().State(t.Context()); err != nil || s.Behind > time.Minute {
+			t.Errorf("State a moment later = %+v, %v", s, err)
+		}
+	})
+}

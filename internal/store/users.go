@@ -126,6 +126,8 @@ func (t *tx) forget(ctx context.Context, id uid.User) error {
 		`DELETE FROM api_keys WHERE user_id = ?`,
 		`UPDATE events SET data = '` + redacted + `' WHERE user_id = ? AND order_id IS NULL`,
 		`UPDATE events SET data = ` + t.withoutReason() + ` WHERE user_id = ? AND order_id IS NOT NULL`,
+		`UPDATE dead_letters SET data = '` + redacted + `' WHERE user_id = ? AND order_id IS NULL`,
+		`UPDATE dead_letters SET data = ` + t.withoutReason() + ` WHERE user_id = ? AND order_id IS NOT NULL`,
 	} {
 		if _, err := t.exec(ctx, statement, string(id)); err != nil {
 			return fmt.Errorf("forget: %w", err)

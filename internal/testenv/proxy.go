@@ -18,6 +18,7 @@ type Proxy struct {
 	state  flow
 	turned chan struct{} // closed when what may flow has changed
 	links  map[*link]struct{}
+	sent   int
 }
 
 type flow int
@@ -80,6 +81,14 @@ func (p *Proxy) Lose() {
 	}
 }
 
+// Sent returns how often clients have sent something so far. What a client sends at
+// once, such as a pipeline of commands, counts once.
+func (p *Proxy) Sent() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent
+}
+
 func (p *Proxy) turn(s flow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,7 +142,7 @@ func (p *Proxy) carry(l *link, from, to net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
-		if err != nil || !p.pass(l) {
+		if err != nil || !p.pass(l, from == l.client) {
 			break
 		}
 		if _, err := to.Write(buf[:n]); err != nil {
@@ -149,10 +158,13 @@ func (p *Proxy) carry(l *link, from, to net.Conn) {
 
 // pass waits until something may get through the link; it reports false if
 // nothing ever will.
-func (p *Proxy) pass(l *link) bool {
+func (p *Proxy) pass(l *link, fromClient bool) bool {
 	for {
 		p.mu.Lock()
 		turned, open, closed := p.turned, p.state == flows && !l.lost, l.closed
+		if fromClient && open {
+			p.sent++
+		}
 		p.mu.Unlock()
 		if open || closed {
 			return !closed

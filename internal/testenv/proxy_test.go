@@ -69,6 +69,9 @@ func TestProxy_does_what_networks_do(t *testing.T) {
 	if !first.hears("one\n", "one\n", long) {
 		t.Fatal("nothing gets through")
 	}
+	if got := p.Sent(); got != 1 {
+		t.Errorf("clients have sent something %d times, want once", got)
+	}
 	p.Stall()
 	if first.hears("two\n", "two\n", short) {
 		t.Error("something got through while the connection was stalled")

@@ -22,6 +22,8 @@ type (
 	Session string // a signed-in session
 	APIKey  string // an API key
 	Event   string // an entry of the event log
+
+	DeadLetter string // an event that a consumer could not work on
 )
 
 // Kind is the type prefix of an id.
@@ -35,11 +37,13 @@ const (
 	KindSession Kind = "ses"
 	KindAPIKey  Kind = "key"
 	KindEvent   Kind = "evt"
+
+	KindDeadLetter Kind = "dlt"
 )
 
 // Kinds returns every kind.
 func Kinds() []Kind {
-	return []Kind{KindUser, KindProduct, KindOrder, KindSession, KindAPIKey, KindEvent}
+	return []Kind{KindUser, KindProduct, KindOrder, KindSession, KindAPIKey, KindEvent, KindDeadLetter}
 }
 
 // NewUser returns a fresh id that sorts at the given time.
@@ -60,6 +64,9 @@ func NewAPIKey(at time.Time) APIKey { return APIKey(mint(KindAPIKey, at)) }
 // NewEvent returns a fresh id that sorts at the given time.
 func NewEvent(at time.Time) Event { return Event(mint(KindEvent, at)) }
 
+// NewDeadLetter returns a fresh id that sorts at the given time.
+func NewDeadLetter(at time.Time) DeadLetter { return DeadLetter(mint(KindDeadLetter, at)) }
+
 // Valid reports whether the id is well formed.
 func (id User) Valid() bool { return Is(KindUser, string(id)) }
 
@@ -74,6 +81,9 @@ func (id Session) Valid() bool { return Is(KindSession, string(id)) }
 
 // Valid reports whether the id is well formed.
 func (id APIKey) Valid() bool { return Is(KindAPIKey, string(id)) }
+
+// Valid reports whether the id is well formed.
+func (id DeadLetter) Valid() bool { return Is(KindDeadLetter, string(id)) }
 
 // Is reports whether s is a well-formed id of the kind.
 func Is(kind Kind, s string) bool {

@@ -75,7 +75,7 @@ func frame(out *bytes.Buffer, n int) {
 	head[0] = finalText
 	switch {
 	case n < 126:
-		head[1] = byte(n)
+		head[1] = byte(n) //nolint:gosec // G115: it is small
 		out.Write(head[:2])
 	case n < 1<<16:
 		head[1] = 126
@@ -83,7 +83,7 @@ func frame(out *bytes.Buffer, n int) {
 		out.Write(head[:4])
 	default:
 		head[1] = 127
-		binary.BigEndian.PutUint64(head[2:], uint64(n)) //nolint:gosec // G115: a length
+		binary.BigEndian.PutUint64(head[2:], uint64(n))
 		out.Write(head[:10])
 	}
 }

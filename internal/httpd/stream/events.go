@@ -251,23 +251,23 @@ func (e *events) flush(t *task) {
 func (e *events) fail(t *task, errs gqlerror.List) {
 	if e.show != nil {
 		name, data := e.show(&graphql.Response{Errors: errs})
-		e.event(name, "", json.RawMessage(data))
+		e.event(name, json.RawMessage(data))
 		return
 	}
-	e.event("next", "", map[string]any{"errors": errs})
+	e.event("next", map[string]any{"errors": errs})
 	e.complete(t)
 }
 
 // complete implements sink.
 func (e *events) complete(*task) {
 	if e.show == nil {
-		e.event("complete", "", nil)
+		e.event("complete", nil)
 	}
 }
 
 // event writes one event. One without data has an empty line of it, without
 // which browsers drop the event.
-func (e *events) event(name, id string, data any) {
+func (e *events) event(name string, data any) {
 	text, out := takeBuffer(), takeBuffer()
 	defer giveBuffer(text)
 	defer giveBuffer(out)
@@ -278,7 +278,7 @@ func (e *events) event(name, id string, data any) {
 		}
 	}
 	oneLine(text.Bytes())
-	writeEvent(out, name, id, text.Bytes())
+	writeEvent(out, name, "", text.Bytes())
 	e.writing.hold()
 	defer e.writing.give()
 	e.send(out.Bytes())

@@ -60,8 +60,8 @@ func cutMany(t *testing.T, addr string) {
 		}
 		conn := open(t, addr).(*net.TCPConn)
 		all.Go(func() {
-			time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond) //nolint:gosec // G404: no secret
-			_ = conn.SetLinger(0)                                         // a reset, without a word
+			time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+			_ = conn.SetLinger(0) // a reset, without a word
 			_ = conn.Close()
 		})
 	}

@@ -213,22 +213,22 @@ func (v *reservation) fail(t *task, errs gqlerror.List) {
 // complete implements sink. The id is free before the client can know.
 func (v *reservation) complete(t *task) {
 	if v.ready(t) && v.tasks.remove(t) {
-		v.events.event("complete", "", map[string]any{"id": t.id})
+		v.events.event("complete", map[string]any{"id": t.id})
 	}
 }
 
 // failAll tells every live operation why it ends.
 func (v *reservation) failAll(errs gqlerror.List) {
 	for _, t := range v.tasks.all() {
-		v.events.event("next", "", map[string]any{"id": t.id, "payload": map[string]any{"errors": errs}})
-		v.events.event("complete", "", map[string]any{"id": t.id})
+		v.events.event("next", map[string]any{"id": t.id, "payload": map[string]any{"errors": errs}})
+		v.events.event("complete", map[string]any{"id": t.id})
 	}
 }
 
 // event writes an event of a live operation, once the stream is open.
 func (v *reservation) event(t *task, name string, data any) {
 	if v.ready(t) && v.tasks.holds(t) {
-		v.events.event(name, "", data)
+		v.events.event(name, data)
 	}
 }
 

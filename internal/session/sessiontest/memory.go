@@ -163,6 +163,35 @@ func (m *Memory) UpdateHolder(ctx context.Context, id uid.User, at time.Time, fn
 	return nil
 }
 
+// UpdateAccess implements session.Accounts.
+func (m *Memory) UpdateAccess(ctx context.Context, id uid.User, at time.Time, fn func(*session.Access) error) error {
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if _, err := m.account(id); err != nil {
+		return err
+	}
+	a := &session.Access{Sessions: m.live(id, at)}
+	for _, k := range m.keys {
+		if k.UserID == id && k.Live(at) {
+			a.Keys = append(a.Keys, &k)
+		}
+	}
+	slices.SortFunc(a.Keys, func(a, b *session.APIKey) int { return cmp.Compare(a.ID, b.ID) })
+	if err := fn(a); err != nil {
+		return err
+	}
+	m.events = append(m.events, a.TakeEvents()...)
+	for _, s := range a.Sessions {
+		m.sessions[s.ID] = *s
+	}
+	for _, k := range a.Keys {
+		m.keys[k.ID] = *k
+	}
+	return nil
+}
+
 // live returns copies of the live sessions of a user, by id.
 func (m *Memory) live(id uid.User, at time.Time) []*session.Session {
 	var found []*session.Session

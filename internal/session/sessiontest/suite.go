@@ -57,6 +57,7 @@ func Run(t *testing.T, newSubject func(testing.TB) Subject) {
 		{"a holder commits its credential, its sessions and their events together", commitsHolders},
 		{"a holder that fails commits nothing", failsHolders},
 		{"two changes of one holder happen one after the other", serialisesHolders},
+		{"all access of an account commits together", commitsAccess},
 		{"a session commits with its events, or not at all", updatesSessions},
 		{"two exchanges of one session happen one after the other", serialisesSessions},
 		{"a standing shows session and account", readsStandings},
@@ -230,6 +231,29 @@ func serialisesHolders(t *testing.T, s Subject) {
 	if acct.CredentialVersion != n+1 || acct.Credential != strconv.Itoa(n+1) {
 		t.Errorf("after %d changes the credential is version %d (%q), want %d", n, acct.CredentialVersion, acct.Credential, n+1)
 	}
+}
+
+func commitsAccess(t *testing.T, s Subject) {
+	id := s.account(t, "ada")
+	x, k := s.session(t, id, at.Add(-time.Minute)), s.key(t, id, at.Add(-time.Minute))
+	s.key(t, id, at.Add(-2*time.Hour)) // has expired
+	must(t, s.Store.UpdateAccess(t.Context(), id, at, func(a *session.Access) error {
+		same(t, "sessions", a.Sessions, []*session.Session{x})
+		same(t, "keys", a.Keys, []*session.APIKey{k})
+		a.Sessions[0].Revoke(session.AccountEnded, at)
+		a.Keys[0].Revoke(at)
+		return nil
+	}))
+	must(t, s.Store.UpdateAccess(t.Context(), id, at, func(a *session.Access) error {
+		if len(a.Sessions)+len(a.Keys) != 0 {
+			t.Errorf("after all was revoked there are %d sessions and %d keys", len(a.Sessions), len(a.Keys))
+		}
+		return nil
+	}))
+	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.SessionRevoked, event.APIKeyRevoked}) {
+		t.Errorf("events = %v, want both revocations", got)
+	}
+	wantCode(t, s.Store.UpdateAccess(t.Context(), uid.NewUser(at), at, func(*session.Access) error { return nil }), fault.UserNotFound)
 }
 
 // concurrently calls fn n times at once.

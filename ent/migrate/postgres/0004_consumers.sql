@@ -1,0 +1,11 @@
+ALTER TABLE "idempotency_keys" ADD COLUMN "position" bigint NULL;
+CREATE INDEX "idempotencykey_consumed" ON "idempotency_keys" ("scope", "position") WHERE ("position" IS NOT NULL);
+ALTER TABLE "sequencer" ADD COLUMN "numbered_at" timestamptz NULL;
+CREATE TABLE "dead_letters" ("id" character varying NOT NULL COLLATE "C", "consumer" character varying NOT NULL COLLATE "C", "position" bigint NOT NULL, "event_id" character varying NOT NULL COLLATE "C", "type" character varying NOT NULL COLLATE "C", "occurred_at" timestamptz NOT NULL, "actor" character varying NOT NULL COLLATE "C", "subject_id" character varying NOT NULL COLLATE "C", "subject_version" bigint NOT NULL, "user_id" character varying NULL COLLATE "C", "order_id" character varying NULL COLLATE "C", "data" json NOT NULL, "attempts" bigint NOT NULL, "code" character varying NOT NULL COLLATE "C", "message" character varying NOT NULL COLLATE "C", "detail" character varying NOT NULL COLLATE "C", "failed_at" timestamptz NOT NULL, "requested_at" timestamptz NULL, "replayed_at" timestamptz NULL, PRIMARY KEY ("id"), CONSTRAINT "dead_letters_attempts_not_negative" CHECK (attempts >= 0));
+CREATE INDEX "deadletter_consumer_position_id" ON "dead_letters" ("consumer", "position", "id");
+CREATE UNIQUE INDEX "deadletter_event_id_consumer" ON "dead_letters" ("event_id", "consumer");
+CREATE INDEX "deadletter_position_id" ON "dead_letters" ("position", "id");
+CREATE INDEX "deadletter_replayed_at" ON "dead_letters" ("replayed_at");
+CREATE INDEX "deadletter_requested" ON "dead_letters" ("consumer", "requested_at", "position") WHERE ((requested_at IS NOT NULL) AND (replayed_at IS NULL));
+CREATE INDEX "deadletter_user_id" ON "dead_letters" ("user_id");
+CREATE INDEX "deadletter_waiting" ON "dead_letters" ("consumer", "subject_id", "position") WHERE (replayed_at IS NULL);

@@ -1,0 +1,11 @@
+ALTER TABLE `idempotency_keys` ADD COLUMN `position` integer NULL;
+CREATE INDEX `idempotencykey_consumed` ON `idempotency_keys` (`scope`, `position`) WHERE position IS NOT NULL;
+ALTER TABLE `sequencer` ADD COLUMN `numbered_at` datetime NULL;
+CREATE TABLE `dead_letters` (`id` text NOT NULL, `consumer` text NOT NULL, `position` integer NOT NULL, `event_id` text NOT NULL, `type` text NOT NULL, `occurred_at` datetime NOT NULL, `actor` text NOT NULL, `subject_id` text NOT NULL, `subject_version` integer NOT NULL, `user_id` text NULL, `order_id` text NULL, `data` json NOT NULL, `attempts` integer NOT NULL, `code` text NOT NULL, `message` text NOT NULL, `detail` text NOT NULL, `failed_at` datetime NOT NULL, `requested_at` datetime NULL, `replayed_at` datetime NULL, PRIMARY KEY (`id`), CONSTRAINT `dead_letters_attempts_not_negative` CHECK (attempts >= 0));
+CREATE UNIQUE INDEX `deadletter_event_id_consumer` ON `dead_letters` (`event_id`, `consumer`);
+CREATE INDEX `deadletter_position_id` ON `dead_letters` (`position`, `id`);
+CREATE INDEX `deadletter_consumer_position_id` ON `dead_letters` (`consumer`, `position`, `id`);
+CREATE INDEX `deadletter_user_id` ON `dead_letters` (`user_id`);
+CREATE INDEX `deadletter_replayed_at` ON `dead_letters` (`replayed_at`);
+CREATE INDEX `deadletter_waiting` ON `dead_letters` (`consumer`, `subject_id`, `position`) WHERE replayed_at IS NULL;
+CREATE INDEX `deadletter_requested` ON `dead_letters` (`consumer`, `requested_at`, `position`) WHERE requested_at IS NOT NULL AND replayed_at IS NULL;

@@ -1,0 +1,147 @@
+package event
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// Status is how a named reader of the log stands.
+type Status struct {
+	Name        string
+	Cursor      Cursor // it is done with everything up to here
+	Lag         int    // events behind the cursor
+	Owner       *string
+	SavedAt     time.Time
+	DeadLetters int // that wait
+}
+
+// Overseer is what an ADMIN may know of consumers and sinks, and do for them. Its
+// exported methods ask who is calling; those of the operator's commands do not.
+type Overseer struct {
+	log     *Log
+	offsets Offsets
+	archive Archive
+	now     func() time.Time
+}
+
+// NewOverseer returns an Overseer that tells the time by now.
+func NewOverseer(log *Log, offsets Offsets, archive Archive, now func() time.Time) *Overseer {
+	return &Overseer{log, offsets, archive, now}
+}
+
+// Consumers returns all named readers but the cleaner, by name. It needs a
+// session of an ADMIN.
+func (o *Overseer) Consumers(ctx context.Context) ([]*Status, error) {
+	if err := mayOversee(ctx); err != nil {
+		return nil, err
+	}
+	return o.Survey(ctx)
+}
+
+// Survey is Consumers for the operator, who needs no permission: no transport
+// offers it.
+func (o *Overseer) Survey(ctx context.Context) ([]*Status, error) {
+	readers, err := o.offsets.List(ctx) // before the head, so that no lag is below zero
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := o.archive.Tally(ctx)
+	if err != nil {
+		return nil, err
+	}
+	state, err := o.log.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*Status, 0, len(readers))
+	for _, r := range readers {
+		if r.Name == CleanerName {
+			continue
+		}
+		s := &Status{
+			Name: r.Name, Cursor: Cursor{state.Timeline, r.Position}, SavedAt: r.Saved, DeadLetters: waiting[r.Name],
+			Lag: int(min(max(0, state.Head-r.Position), math.MaxInt32)),
+		}
+		if r.Holder != "" && o.now().Before(r.Expires) {
+			s.Owner = &r.Holder
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// DeadLetters returns a page of the dead letters that match, in the order of the
+// log. It needs a session of an ADMIN.
+func (o *Overseer) DeadLetters(ctx context.Context, f LetterFilter, args page.Args) (page.Page[*DeadLetter], error) {
+	if err := mayOversee(ctx); err != nil {
+		return page.Page[*DeadLetter]{}, err
+	}
+	return o.archive.List(ctx, f, args)
+}
+
+// CountDeadLetters returns how many DeadLetters would show on all its pages.
+func (o *Overseer) CountDeadLetters(ctx context.Context, f LetterFilter) (int, error) {
+	if err := mayOversee(ctx); err != nil {
+		return 0, err
+	}
+	return o.archive.Count(ctx, f)
+}
+
+// DeadLettersByIDs returns those that exist and that the caller may see.
+func (o *Overseer) DeadLettersByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.DeadLetter]*DeadLetter, error) {
+	if mayOversee(ctx) != nil {
+		return nil, nil
+	}
+	return o.archive.ByIDs(ctx, slices.DeleteFunc(slices.Clone(ids), func(id uid.DeadLetter) bool { return !id.Valid() }))
+}
+
+// maxReplays bounds the ids of one call.
+const maxReplays = page.MaxSize
+
+// Replay asks for replays, and returns how many dead letters are to be replayed.
+// It needs a session of an ADMIN. BAD_INPUT for neither or both of consumer and
+// ids, or too many; DEAD_LETTER_NOT_FOUND if none of the ids is one that waits.
+func (o *Overseer) Replay(ctx context.Context, which Replay) (int, error) {
+	if err := mayOversee(ctx); err != nil {
+		return 0, err
+	}
+	return o.Order(ctx, which)
+}
+
+// Order is Replay for the operator, who needs no permission: no transport offers
+// it.
+func (o *Overseer) Order(ctx context.Context, which Replay) (int, error) {
+	if (which.Consumer == "") == (len(which.IDs) == 0) || len(which.IDs) > maxReplays {
+		return 0, fault.New(fault.Invalid, fault.BadInput, "Give either the name of a consumer or 1 to %d ids of dead letters.", maxReplays)
+	}
+	for _, id := range which.IDs {
+		if !id.Valid() {
+			return 0, errNoLetter()
+		}
+	}
+	n, err := o.archive.Request(ctx, which)
+	if err == nil && n == 0 && which.Consumer == "" {
+		err = errNoLetter()
+	}
+	return n, err
+}
+
+// mayOversee refuses all but ADMIN: no scope of an API key covers it.
+func mayOversee(ctx context.Context) error {
+	p, err := auth.RequireSession(ctx)
+	if err == nil && !p.Has(auth.Admin) {
+		err = fault.New(fault.Forbidden, fault.AccessDenied, "This needs the role ADMIN.")
+	}
+	return err
+}
+
+func errNoLetter() *fault.Error {
+	return fault.New(fault.NotFound, fault.DeadLetterNotFound, "There is no such dead letter that waits.")
+}

@@ -1,0 +1,160 @@
+package event_test
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/testenv"
+)
+
+// records collects what is logged.
+type records struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (r *records) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(b)
+}
+
+func (r *records) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
+func TestCleaner(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		cfg    event.RetentionConfig
+		later  time.Duration    // the time of the round, after the events happened
+		reader event.Position   // where a named reader is; 0 for none
+		kept   []event.Position // of 20 events
+		says   string
+	}{
+		{"keeps everything unless it is told not to", event.RetentionConfig{}, 1000 * time.Hour, 0, dense(1, 20, 1), ""},
+		{"keeps the newest events", event.RetentionConfig{Count: 5}, 0, 0, dense(16, 20, 1), "from=1 upto=15"},
+		{"keeps all if there are fewer", event.RetentionConfig{Count: 50}, 0, 0, dense(1, 20, 1), ""},
+		{"keeps what is young", event.RetentionConfig{Age: time.Hour}, 59 * time.Minute, 0, dense(1, 20, 1), ""},
+		{"removes what is old", event.RetentionConfig{Age: time.Hour}, 2 * time.Hour, 0, nil, "from=1 upto=20"},
+		{"removes what is old or too much", event.RetentionConfig{Age: time.Hour, Count: 7}, time.Minute, 0, dense(14, 20, 1), "from=1 upto=13"},
+		{"stops at the slowest reader", event.RetentionConfig{Count: 5}, 0, 9, dense(10, 20, 1), "from=1 upto=9"},
+		{"does not wait for a reader that is too far behind, and says so", event.RetentionConfig{Count: 5, Held: 8}, 0, 9, dense(13, 20, 1), "reader=slow after=9 upto=12"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			testenv.EachURL(t, func(t *testing.T, url string) {
+				w := openWorks(t, url, 1)
+				w.update(t, w.products[0], 19)
+				if head := w.head(t); head != 20 {
+					t.Fatalf("the log has %d events, want 20", head)
+				}
+				if tt.reader > 0 {
+					if _, ok, err := w.db.Offsets().Take(t.Context(), "slow", "somebody", tt.reader, time.Minute); !ok || err != nil {
+						t.Fatal(ok, err)
+					}
+				}
+				out := &records{}
+				cfg := tt.cfg
+				cfg.Batch, cfg.Pause, cfg.Interval = 3, time.Nanosecond, time.Millisecond
+				c, err := event.NewCleaner(w.db.Events(), w.db.Offsets(), "cleaner", func() time.Time { return time.Now().Add(tt.later) }, slog.New(slog.NewTextHandler(out, nil)), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rounds := 3
+				for range rounds {
+					if err := c.Round(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				found, err := w.db.Events().Read(t.Context(), event.Filter{}, event.Span{Limit: 100})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var kept []event.Position
+				for _, e := range found {
+					kept = append(kept, e.Cursor.Position)
+				}
+				if !slices.Equal(kept, tt.kept) {
+					t.Errorf("the log keeps %v, want %v", kept, tt.kept)
+				}
+				if !strings.Contains(out.String(), tt.says) || tt.says == "" && out.String() != "" {
+					t.Errorf("the cleaner said %q, want %q", out.String(), tt.says)
+				}
+				checkEdges(t, w, tt.kept)
+			})
+		})
+	}
+}
+
+// checkEdges checks that the log says of itself where it begins, also if nothing
+// is left of it, and goes on behind its head.
+func checkEdges(t *testing.T, w *works, kept []event.Position) {
+	t.Helper()
+	oldest := event.Position(21)
+	if len(kept) > 0 {
+		oldest = kept[0]
+	}
+	s, err := w.db.Events().State(t.Context())
+	if err != nil || s.Oldest != oldest || s.Head != 20 {
+		t.Errorf("State = %+v, %v, want the oldest %d and the head 20", s, err, oldest)
+	}
+	log := event.NewLog(w.db.Events())
+	for p, code := range map[event.Position]fault.Code{oldest - 1: "", oldest - 2: fault.CursorExpired, 20: ""} {
+		if p < 0 {
+			continue
+		}
+		_, err := log.Locate(t.Context(), event.Cursor{Timeline: s.Timeline, Position: p})
+		if code == "" && err != nil || code != "" && !fault.Is(err, code) {
+			t.Errorf("Locate(%d) = %v, want %q", p, err, code)
+		}
+		if want := (event.Cursor{Timeline: s.Timeline, Position: oldest - 1}).String(); code != "" && !strings.Contains(fault.From(err).Message, want) {
+			t.Errorf("Locate(%d) says %q, which does not name %s", p, fault.From(err).Message, want)
+		}
+	}
+	w.update(t, w.products[0], 1)
+	if head := w.head(t); head != 21 {
+		t.Errorf("the next event is at %d, want 21", head)
+	}
+}
+
+func TestConsumer_that_lost_events_goes_on_behind_them(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		w := openWorks(t, url, 1)
+		stop := consume(t, w.desk("a"), w.count, updates)
+		w.update(t, w.products[0], 2)
+		w.awaitDone(t)
+		stop()
+		w.update(t, w.products[0], 10)
+		w.head(t)
+		if err := w.db.Events().Remove(t.Context(), 0, 8); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := w.db.Events().State(t.Context()); err != nil || s.Oldest != 9 {
+			t.Fatalf("State = %+v, %v", s, err)
+		}
+		out := &records{}
+		desk := w.desk("b")
+		desk.Logger = slog.New(slog.NewTextHandler(out, nil))
+		consume(t, desk, w.count, updates)
+		w.awaitDone(t)
+		if !strings.Contains(out.String(), "upto=8") {
+			t.Errorf("the consumer said %s, which does not tell what it lost", out)
+		}
+		stocks, err := w.db.Products().Stocks(t.Context(), w.products)
+		if got := stocks[w.products[0]].Quantity; err != nil || got != 9 {
+			t.Errorf("the events had %d effects (%v), want 2 and 7 of the 10 later ones", got, err)
+		}
+	})
+}

@@ -1,0 +1,299 @@
+package event
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"backplane/internal/fault"
+	"backplane/internal/uid"
+)
+
+// shift is the work of a consumer under one tenure.
+type shift struct {
+	*Consumer
+	tenure Tenure
+	slots  chan struct{} // a token for each handler at work
+	room   chan struct{} // a token when the window has room again
+	lanes  sync.WaitGroup
+	lose   context.CancelCauseFunc
+
+	burial  sync.RWMutex // held for reading while a letter is made
+	letters atomic.Bool  // whether there may be any; becomes false only while none is made
+
+	mu      sync.Mutex
+	seen    Position // all up to here is in the window or not wanted
+	window  []*entry // in order; the first is not done
+	queues  map[string][]*task
+	replays map[uid.DeadLetter]bool // letters that are in a queue
+}
+
+// entry is an event above the mark.
+type entry struct {
+	position Position
+	done     bool
+}
+
+// task is an event to work on: a new one, or one of a letter.
+type task struct {
+	event  *Event
+	entry  *entry      // of a new event
+	letter *DeadLetter // of an old one
+}
+
+func newShift(c *Consumer, t Tenure) *shift {
+	s := &shift{
+		Consumer: c, tenure: t, seen: t.Position,
+		slots: make(chan struct{}, c.cfg.Parallel), room: make(chan struct{}, 1),
+		queues: map[string][]*task{}, replays: map[uid.DeadLetter]bool{},
+	}
+	s.letters.Store(true) // until it is known
+	return s
+}
+
+// run works until ctx ends, when it gives the lease up, or until the lease is
+// lost: ErrLeaseLost. Nothing of it is left when it returns.
+func (s *shift) run(ctx context.Context) error {
+	ctx, s.lose = context.WithCancelCause(ctx)
+	defer s.lose(nil)
+	work, abort := context.WithCancel(context.WithoutCancel(ctx)) // handlers outlive ctx for a while
+	defer abort()
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		if err := s.read(ctx, work); err != nil {
+			s.lose(err)
+		}
+	})
+	tick := time.NewTicker(s.cfg.TTL / 3)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			s.keep(ctx, work)
+		}
+	}
+	reader.Wait()
+	s.drain(ctx, abort)
+	return s.close(ctx)
+}
+
+// keep saves the place, which renews the lease, and takes up replays.
+func (s *shift) keep(ctx, work context.Context) {
+	switch err := s.save(ctx); {
+	case errors.Is(err, ErrLeaseLost):
+		s.lose(err)
+		return
+	case err != nil && ctx.Err() == nil:
+		s.desk.Logger.WarnContext(ctx, "saving the place of a consumer failed", "error", err)
+		return
+	}
+	if err := s.takeReplays(ctx, work); err != nil && ctx.Err() == nil {
+		s.desk.Logger.WarnContext(ctx, "looking for replays failed", "error", err)
+	}
+}
+
+func (s *shift) save(ctx context.Context) error {
+	_, err := s.desk.Offsets.Save(ctx, s.tenure, s.mark(), s.cfg.TTL)
+	return err
+}
+
+// mark returns the place below which all is done.
+func (s *shift) mark() Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.window) > 0 {
+		return s.window[0].position - 1
+	}
+	return s.seen
+}
+
+// drain waits for the handlers at work, for a while; then it stops them.
+func (s *shift) drain(ctx context.Context, abort func()) {
+	if errors.Is(context.Cause(ctx), ErrLeaseLost) {
+		abort() // what they do would not count
+	}
+	timer := time.AfterFunc(s.cfg.StopTime, abort)
+	defer timer.Stop()
+	s.lanes.Wait()
+}
+
+// close saves the place for the last time and gives the lease up.
+func (s *shift) close(ctx context.Context) error {
+	if err := context.Cause(ctx); errors.Is(err, ErrLeaseLost) {
+		return err
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+	defer cancel()
+	err := s.save(last)
+	if err == nil {
+		err = s.desk.Offsets.Release(last, s.tenure)
+	}
+	if err != nil && !errors.Is(err, ErrLeaseLost) {
+		s.desk.Logger.WarnContext(ctx, "the lease of a consumer was not given up; it will expire", "error", err)
+	}
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// read takes events from the log as long as the window has room.
+func (s *shift) read(ctx, work context.Context) error {
+	sub, err := s.subscribe(ctx)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	for s.awaitRoom(ctx) {
+		events, _, err := sub.next(ctx, time.After(s.cfg.TTL/3)) // the place moves on also if nothing is wanted
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case fault.Is(err, fault.CursorExpired) || fault.Is(err, fault.CursorUnknown):
+			return err // begin anew, from the place that is saved
+		case err != nil:
+			s.desk.Logger.WarnContext(ctx, "reading the event log failed", "error", err)
+			rest(ctx, jittered(s.cfg.Retake))
+			continue
+		}
+		s.push(ctx, work, events, sub.Cursor().Position)
+	}
+	return nil
+}
+
+// subscribe follows the log from the tenure's place, or from the oldest event on
+// if some behind the place are not kept any more.
+func (s *shift) subscribe(ctx context.Context) (*Subscription, error) {
+	for {
+		state, err := s.desk.Hub.log.State(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.skip(ctx, state)
+		sub, err := s.desk.Hub.Subscribe(ctx, &Cursor{state.Timeline, s.seen}, Filter{Types: s.cfg.Types})
+		if !fault.Is(err, fault.CursorExpired) {
+			return sub, err
+		}
+	}
+}
+
+// skip moves the place to where the log has events, and says what is lost.
+func (s *shift) skip(ctx context.Context, state State) {
+	to := min(max(s.seen, state.Oldest-1), state.Head)
+	if to == s.seen {
+		return
+	}
+	if s.tenure.Epoch > 1 { // else it has never read any
+		s.desk.Logger.ErrorContext(ctx, "events that a consumer had not read are not in the log any more", "after", int64(s.seen), "upto", int64(to))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = to
+}
+
+// awaitRoom waits until the window has room; ok is false if ctx ends before.
+func (s *shift) awaitRoom(ctx context.Context) (ok bool) {
+	for {
+		s.mu.Lock()
+		full := len(s.window) >= s.cfg.Window
+		s.mu.Unlock()
+		if !full || ctx.Err() != nil {
+			return ctx.Err() == nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.room:
+		}
+	}
+}
+
+// push takes events into the window; all up to seen is in it then, or not wanted.
+func (s *shift) push(ctx, work context.Context, events []*Event, seen Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range events {
+		t := &task{event: e, entry: &entry{position: e.Cursor.Position}}
+		s.window = append(s.window, t.entry)
+		s.enqueue(ctx, work, t)
+	}
+	s.seen = seen
+}
+
+// enqueue puts a task behind the others of its subject. The caller holds mu.
+func (s *shift) enqueue(ctx, work context.Context, t *task) {
+	subject := t.event.SubjectID
+	queue, busy := s.queues[subject]
+	s.queues[subject] = append(queue, t)
+	if !busy {
+		s.lanes.Go(func() { s.lane(ctx, work, subject) })
+	}
+}
+
+// takeReplays puts letters that are to be replayed into the queues.
+func (s *shift) takeReplays(ctx, work context.Context) error {
+	if !s.letters.Load() {
+		return nil
+	}
+	found, err := s.desk.Letters.Requested(ctx, s.name, s.cfg.Window)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	for _, l := range found {
+		if !s.replays[l.ID] {
+			s.replays[l.ID] = true
+			s.enqueue(ctx, work, &task{event: l.Event, letter: l})
+		}
+	}
+	s.mu.Unlock()
+	if len(found) > 0 {
+		return nil
+	}
+	return s.recount(ctx)
+}
+
+// recount finds out whether there still are letters.
+func (s *shift) recount(ctx context.Context) error {
+	s.burial.Lock()
+	defer s.burial.Unlock()
+	waiting, err := s.desk.Letters.Waiting(ctx, s.name, "")
+	if err == nil {
+		s.letters.Store(waiting)
+	}
+	return err
+}
+
+// jittered is a time between d and a half more, so that nodes do not act in step.
+func jittered(d time.Duration) time.Duration {
+	return d + rand.N(d/2+1) //nolint:gosec // nothing to guess
+}
+
+// pauseBefore returns how long to wait before an attempt, the second being 1.
+func (c *ConsumerConfig) pauseBefore(attempt int) time.Duration {
+	d := c.Backoff
+	for ; attempt > 1 && d < c.MaxPause; attempt-- {
+		d *= 2
+	}
+	return jittered(min(d, c.MaxPause))
+}
+
+// attempt calls the handler once.
+func (s *shift) attempt(work context.Context, e *Event) (err error) {
+	ctx, cancel := context.WithTimeout(work, s.cfg.TryTime)
+	defer cancel()
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the handler of consumer %s panicked: %v", s.name, r)
+		}
+	}()
+	err = s.handle(WithDelivery(ctx, Delivery{s.tenure, e.ID, e.Cursor.Position}), e)
+	if errors.Is(err, ErrHandled) {
+		return nil
+	}
+	return err
+}

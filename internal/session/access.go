@@ -1,0 +1,69 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/uid"
+)
+
+// Access is all by which a user may act, as one unit of change.
+type Access struct {
+	Sessions []*Session // neither revoked nor expired, by id
+	Keys     []*APIKey  // likewise
+}
+
+// TakeEvents returns the events recorded since the last call.
+func (a *Access) TakeEvents() []event.Event {
+	var all []event.Event
+	for _, s := range a.Sessions {
+		all = append(all, s.TakeEvents()...)
+	}
+	for _, k := range a.Keys {
+		all = append(all, k.TakeEvents()...)
+	}
+	return all
+}
+
+// AccessTypes returns the types of events that EndAccess is for.
+func AccessTypes() []event.Type { return []event.Type{event.UserUpdated, event.UserDeleted} }
+
+// EndAccess is an event.Handler: when an account was deactivated or deleted it
+// revokes the sessions and keys that it had at that moment, so that they stay
+// ended if the account becomes active again. That they are no good is known
+// before, from the account itself.
+func (s *Service) EndAccess(ctx context.Context, e *event.Event) error {
+	if !endsAccess(e) {
+		return nil
+	}
+	at := s.now()
+	err := s.store.UpdateAccess(ctx, uid.User(e.SubjectID), at, func(a *Access) error {
+		for _, x := range a.Sessions {
+			if !x.CreatedAt.After(e.OccurredAt) {
+				x.Revoke(AccountEnded, at)
+			}
+		}
+		for _, k := range a.Keys {
+			if !k.CreatedAt.After(e.OccurredAt) {
+				k.Revoke(at)
+			}
+		}
+		return nil
+	})
+	if fault.Is(err, fault.UserNotFound) {
+		return nil
+	}
+	return err
+}
+
+func endsAccess(e *event.Event) bool {
+	if e.Type == event.UserDeleted {
+		return true
+	}
+	var account struct {
+		Status string `json:"status"`
+	}
+	return e.Type == event.UserUpdated && json.Unmarshal(e.Data, &account) == nil && account.Status == "DEACTIVATED"
+}

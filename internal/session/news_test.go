@@ -1,0 +1,198 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/session"
+	"backplane/internal/uid"
+)
+
+// wire is a log that the test speaks through.
+type wire struct {
+	deliver func([]*event.Event, bool)
+	lag     atomic.Int64
+	looks   atomic.Int64
+}
+
+func (w *wire) OnDeliver(fn func([]*event.Event, bool)) { w.deliver = fn }
+func (w *wire) Lag() time.Duration                      { return time.Duration(w.lag.Load()) }
+func (w *wire) Look()                                   { w.looks.Add(1) }
+
+// say delivers an event of the type about the subject.
+func (w *wire) say(t event.Type, subject string) {
+	w.deliver([]*event.Event{{Type: t, SubjectID: subject}}, false)
+}
+
+// following returns a fixture whose service follows a log.
+func following(t testing.TB) (*fixture, *wire) {
+	t.Helper()
+	f, w := newFixture(t, session.Config{}), &wire{}
+	f.Follow(w)
+	w.deliver(nil, true)
+	return f, w
+}
+
+func TestService_Authenticate_needs_no_database_while_it_follows_the_log(t *testing.T) {
+	t.Parallel()
+	f, w := following(t)
+	tokens, ctx := f.signIn(t, "ada")
+	bearers := []string{tokens.AccessToken, f.key(ctx, t)}
+	for _, b := range bearers {
+		f.as(t, b)
+	}
+	w.say(event.SessionRevoked, string(uid.NewSession(f.clock.now())))
+	w.say(event.UserUpdated, string(uid.NewUser(f.clock.now())))
+	w.say(event.OrderPlaced, string(f.ada))
+	before := f.store.Calls()
+	f.store.Fail(errors.New("connection refused"))
+	for range 100 {
+		f.clock.add(2 * time.Second) // 200 s in all; a token lives for 300
+		for _, b := range bearers {
+			f.as(t, b)
+		}
+	}
+	if n := f.store.Calls() - before; n != 0 {
+		t.Errorf("200 warm requests made %d calls of the database, want none", n)
+	}
+}
+
+func TestService_Authenticate_knows_at_once_what_the_log_says(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		hear func(w *wire, f *fixture, p *auth.Principal)
+	}{
+		{"that the user changed", func(w *wire, f *fixture, _ *auth.Principal) { w.say(event.UserUpdated, string(f.ada)) }},
+		{"that the user was deleted", func(w *wire, f *fixture, _ *auth.Principal) { w.say(event.UserDeleted, string(f.ada)) }},
+		{"that the session or key ended", func(w *wire, _ *fixture, p *auth.Principal) {
+			if p.KeyID != "" {
+				w.say(event.APIKeyRevoked, string(p.KeyID))
+				return
+			}
+			w.say(event.SessionRevoked, string(p.SessionID))
+		}},
+		{"that some of it was missed", func(w *wire, _ *fixture, _ *auth.Principal) { w.deliver(nil, true) }},
+	}
+	for _, tt := range tests {
+		for _, kind := range []string{"token", "key"} {
+			t.Run(tt.name+" of a "+kind, func(t *testing.T) {
+				t.Parallel()
+				f, w := following(t)
+				tokens, ctx := f.signIn(t, "ada")
+				bearer := tokens.AccessToken
+				if kind == "key" {
+					bearer = f.key(ctx, t)
+				}
+				p := auth.From(f.as(t, bearer))
+				f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
+				f.as(t, bearer) // nobody has told yet
+				told := 0
+				f.OnRevoked(func(r session.Revocation) {
+					if !r.Concerns(p) {
+						return
+					}
+					_, err := f.Authenticate(t.Context(), bearer)
+					wantCode(t, "Authenticate when streams are told", err, fault.Unauthorized)
+					told++
+				})
+				tt.hear(w, f, p)
+				if told != 1 {
+					t.Errorf("streams were told %d times, want once", told)
+				}
+			})
+		}
+	}
+}
+
+func TestService_Authenticate_asks_the_database_while_the_log_lags(t *testing.T) {
+	t.Parallel()
+	f, w := following(t)
+	tokens, _ := f.signIn(t, "ada")
+	w.lag.Store(int64(700 * time.Millisecond))
+	before := f.store.Calls()
+	f.as(t, tokens.AccessToken)
+	if n := f.store.Calls() - before; n != 0 || w.looks.Load() != 1 {
+		t.Errorf("at a lag of 0.7 s: %d reads and %d looks, want none and one", n, w.looks.Load())
+	}
+	w.lag.Store(int64(time.Second + 1))
+	for range 5 {
+		f.as(t, tokens.AccessToken)
+	}
+	if n := f.store.Calls() - before; n != 5 {
+		t.Errorf("5 requests at a lag of more than a second made %d reads, want 5", n)
+	}
+	f.store.Fail(errors.New("connection refused"))
+	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
+	wantCode(t, "Authenticate without log and database", err, fault.ServiceUnavailable)
+	f.store.Fail(nil)
+	w.lag.Store(0)
+	f.as(t, tokens.AccessToken)
+}
+
+// overtaken is a store in which something happens right after a session was read.
+type overtaken struct {
+	session.Store
+	after func()
+}
+
+func (o overtaken) SessionStanding(ctx context.Context, id uid.Session) (*session.Session, *session.Account, error) {
+	s, a, err := o.Store.SessionStanding(ctx, id)
+	o.after()
+	return s, a, err
+}
+
+func TestService_Authenticate_does_not_keep_a_read_that_news_overtook(t *testing.T) {
+	t.Parallel()
+	f, w := newFixture(t, session.Config{}), &wire{}
+	tokens, _ := f.signIn(t, "ada")
+	end := sync.OnceFunc(func() {
+		f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
+		w.say(event.UserUpdated, string(f.ada))
+	})
+	s, err := session.NewService(overtaken{f.store, end}, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{}))
+	must(t, err)
+	s.Follow(w)
+	_, err = s.Authenticate(t.Context(), tokens.AccessToken)
+	must(t, err) // it was asked before
+	_, err = s.Authenticate(t.Context(), tokens.AccessToken)
+	wantCode(t, "Authenticate after that", err, fault.Unauthorized)
+}
+
+func TestService_Authenticate_sees_an_expiry_that_moved(t *testing.T) {
+	t.Parallel()
+	f, _ := following(t)
+	tokens, _ := f.signIn(t, "ada")
+	f.clock.add(30*24*time.Hour - time.Minute)
+	tokens, err := f.Refresh(t.Context(), tokens.RefreshToken)
+	must(t, err)
+	f.as(t, tokens.AccessToken)
+	f.clock.add(2 * time.Minute)
+	f.as(t, tokens.AccessToken)
+}
+
+func TestService_hears_no_more_than_it_has_room_for(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{CacheSize: 16})
+	w := &wire{}
+	f.Follow(w)
+	tokens, _ := f.signIn(t, "ada")
+	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
+	w.say(event.UserUpdated, string(f.ada))
+	for range 1000 {
+		w.say(event.SessionRevoked, string(uid.NewSession(f.clock.now())))
+		if n := f.Heard(); n > 16 {
+			t.Fatalf("the service remembers %d revocations, want 16 at most", n)
+		}
+	}
+	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
+	wantCode(t, "Authenticate after its word was dropped", err, fault.Unauthorized)
+}

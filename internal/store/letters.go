@@ -1,0 +1,271 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	entsql "entgo.io/ent/dialect/sql"
+
+	"backplane/ent"
+	entletter "backplane/ent/deadletter"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// Letters implements event.Letters and event.Archive.
+type Letters struct{ db *DB }
+
+var (
+	_ event.Letters = Letters{}
+	_ event.Archive = Letters{}
+)
+
+// Letters returns the store of dead letters.
+func (db *DB) Letters() Letters { return Letters{db} }
+
+// Bury implements event.Letters. The claim of the event keeps out whoever would
+// work on it meanwhile; it goes with the commit, as nobody has worked on it.
+func (s Letters) Bury(ctx context.Context, tenure event.Tenure, e *event.Event, f event.Failure) error {
+	d := event.Delivery{Tenure: tenure, Event: e.ID, Position: e.Cursor.Position}
+	err := s.db.inTx(event.WithDelivery(ctx, d), func(t *tx) error {
+		at := micro(s.db.cfg.Now())
+		user, order := concerns(*e)
+		_, err := t.exec(ctx, `INSERT INTO dead_letters (id, consumer, position, event_id, type, occurred_at, actor, subject_id, subject_version,
+				user_id, order_id, data, attempts, code, message, detail, failed_at, requested_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+				(SELECT MAX(requested_at) FROM dead_letters WHERE consumer = ? AND subject_id = ? AND replayed_at IS NULL))
+			ON CONFLICT (event_id, consumer) DO NOTHING`,
+			string(uid.NewDeadLetter(at)), tenure.Name, int64(d.Position), string(e.ID), string(e.Type), micro(e.OccurredAt), e.Actor, e.SubjectID,
+			e.SubjectVersion, user, order, string(e.Data), f.Attempts, string(f.Code), f.Message, f.Detail, at, tenure.Name, e.SubjectID)
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(ctx, `DELETE FROM idempotency_keys WHERE scope = ? AND key = ?`, t.claim.scope, t.claim.key)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("make %s a dead letter of %s: %w", e.ID, tenure.Name, err)
+	}
+	return nil
+}
+
+// Waiting implements event.Letters.
+func (s Letters) Waiting(ctx context.Context, consumer, subject string) (bool, error) {
+	query, args := `SELECT 1 FROM dead_letters WHERE consumer = ? AND replayed_at IS NULL`, []any{consumer}
+	if subject != "" {
+		query, args = query+` AND subject_id = ?`, append(args, subject)
+	}
+	var one int
+	found, err := s.db.reader().one(ctx, query+` LIMIT 1`, args, &one)
+	if err != nil {
+		return false, fmt.Errorf("look for dead letters: %w", s.db.translate(ctx, err))
+	}
+	return found, nil
+}
+
+// Requested implements event.Letters.
+func (s Letters) Requested(ctx context.Context, consumer string, limit int) ([]*event.DeadLetter, error) {
+	rows, err := s.db.client.DeadLetter.Query().
+		Where(entletter.Consumer(consumer), entletter.RequestedAtNotNil(), entletter.ReplayedAtIsNil()).
+		Order(ent.Asc(entletter.FieldRequestedAt, entletter.FieldPosition)).Limit(limit).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read requested dead letters: %w", s.db.translate(ctx, err))
+	}
+	return s.letters(ctx, rows)
+}
+
+// Due implements event.Letters.
+func (s Letters) Due(ctx context.Context, l *event.DeadLetter) (bool, error) {
+	var one int
+	due, err := s.db.reader().one(ctx, `SELECT 1 FROM dead_letters AS l WHERE l.id = ? AND l.requested_at IS NOT NULL AND l.replayed_at IS NULL
+		AND NOT EXISTS (SELECT 1 FROM dead_letters AS a WHERE a.consumer = l.consumer AND a.subject_id = l.subject_id
+			AND a.replayed_at IS NULL AND a.position < l.position)`, []any{string(l.ID)}, &one)
+	if err != nil {
+		return false, fmt.Errorf("look whether %s is due: %w", l.ID, s.db.translate(ctx, err))
+	}
+	return due, nil
+}
+
+// Resolve implements event.Letters. What waits behind a letter that was replayed
+// was held up by it alone, also if it came after the replay was asked for.
+func (s Letters) Resolve(ctx context.Context, l *event.DeadLetter) error {
+	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		at := micro(s.db.cfg.Now())
+		if _, err := t.exec(ctx, `UPDATE dead_letters SET replayed_at = ? WHERE id = ? AND replayed_at IS NULL`, at, string(l.ID)); err != nil {
+			return err
+		}
+		_, err := t.exec(ctx, `UPDATE dead_letters SET requested_at = ? WHERE consumer = ? AND subject_id = ? AND replayed_at IS NULL AND requested_at IS NULL`,
+			at, l.Consumer, l.Event.SubjectID)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end the replay of %s: %w", l.ID, err)
+	}
+	return nil
+}
+
+// Reject implements event.Letters.
+func (s Letters) Reject(ctx context.Context, tenure event.Tenure, l *event.DeadLetter, f event.Failure) error {
+	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		if err := t.hold(ctx, tenure); err != nil {
+			return err
+		}
+		if _, err := t.exec(ctx, `UPDATE dead_letters SET attempts = ?, code = ?, message = ?, detail = ?, failed_at = ? WHERE id = ? AND replayed_at IS NULL`,
+			f.Attempts, string(f.Code), f.Message, f.Detail, micro(s.db.cfg.Now()), string(l.ID)); err != nil {
+			return err
+		}
+		_, err := t.exec(ctx, `UPDATE dead_letters SET requested_at = NULL WHERE consumer = ? AND subject_id = ? AND replayed_at IS NULL`,
+			l.Consumer, l.Event.SubjectID)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("give up the replay of %s: %w", l.ID, err)
+	}
+	return nil
+}
+
+// Request implements event.Archive. A repeated call counts what is still to be
+// replayed.
+func (s Letters) Request(ctx context.Context, which event.Replay) (int, error) {
+	about, where, args := which.Consumer, `consumer = ?`, []any{which.Consumer}
+	if which.Consumer == "" {
+		about, args = string(which.IDs[0]), anys(which.IDs)
+		where = `(consumer, subject_id) IN (SELECT consumer, subject_id FROM dead_letters WHERE id IN (` + marks(len(which.IDs)) + `))`
+	}
+	var n int64
+	err := s.db.inTx(ctx, func(t *tx) (err error) {
+		t.dirty = true
+		t.about(about, 0)
+		n, err = t.exec(ctx, `UPDATE dead_letters SET requested_at = ? WHERE replayed_at IS NULL AND `+where,
+			append([]any{micro(s.db.cfg.Now())}, args...)...)
+		return err
+	})
+	if _, again := errors.AsType[*replay](err); again {
+		_, err = s.db.reader().one(ctx, `SELECT COUNT(*) FROM dead_letters WHERE replayed_at IS NULL AND requested_at IS NOT NULL AND `+where, args, &n)
+		err = s.db.translate(ctx, err)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("request replays: %w", err)
+	}
+	return int(n), nil
+}
+
+// ByIDs implements event.Archive.
+func (s Letters) ByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.DeadLetter]*event.DeadLetter, error) {
+	found := make(map[uid.DeadLetter]*event.DeadLetter, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		rows, err := s.db.client.DeadLetter.Query().Where(entletter.IDIn(some...)).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read dead letters: %w", s.db.translate(ctx, err))
+		}
+		letters, err := s.letters(ctx, rows)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range letters {
+			found[l.ID] = l
+		}
+	}
+	return found, nil
+}
+
+var lettersInOrder = keyset[*event.DeadLetter]{
+	name: "POSITION_ASC", column: entletter.FieldPosition,
+	key: func(l *event.DeadLetter) string { return intKey(int64(l.Event.Cursor.Position)) },
+	id:  func(l *event.DeadLetter) string { return string(l.ID) }, parse: parseInt,
+}
+
+// List implements event.Archive.
+func (s Letters) List(ctx context.Context, f event.LetterFilter, args page.Args) (page.Page[*event.DeadLetter], error) {
+	none := page.Page[*event.DeadLetter]{}
+	slice, err := lettersInOrder.slice(args)
+	if err != nil {
+		return none, err
+	}
+	rows, err := s.matching(f).Where(slice.query).All(ctx)
+	if err != nil {
+		return none, fmt.Errorf("list dead letters: %w", s.db.translate(ctx, err))
+	}
+	letters, err := s.letters(ctx, rows)
+	if err != nil {
+		return none, err
+	}
+	return slice.cut(letters), nil
+}
+
+// Count implements event.Archive.
+func (s Letters) Count(ctx context.Context, f event.LetterFilter) (int, error) {
+	n, err := s.matching(f).Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count dead letters: %w", s.db.translate(ctx, err))
+	}
+	return n, nil
+}
+
+// Tally implements event.Archive.
+func (s Letters) Tally(ctx context.Context) (map[string]int, error) {
+	counts := map[string]int{}
+	err := s.db.reader().each(ctx, `SELECT consumer, COUNT(*) FROM dead_letters WHERE replayed_at IS NULL GROUP BY consumer`, nil,
+		func(scan func(...any) error) error {
+			var name string
+			var n int
+			err := scan(&name, &n)
+			counts[name] = n
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("count dead letters: %w", s.db.translate(ctx, err))
+	}
+	return counts, nil
+}
+
+func (s Letters) matching(f event.LetterFilter) *ent.DeadLetterQuery {
+	q := s.db.client.DeadLetter.Query()
+	if f.Consumer != nil {
+		q.Where(equal(entletter.FieldConsumer, *f.Consumer))
+	}
+	if f.SubjectID != nil {
+		q.Where(equal(entletter.FieldSubjectID, *f.SubjectID))
+	}
+	if !f.Replayed {
+		q.Where(func(s *entsql.Selector) { s.Where(entsql.IsNull(s.C(entletter.FieldReplayedAt))) })
+	}
+	return q
+}
+
+// letters maps rows, whose positions are of the present timeline.
+func (s Letters) letters(ctx context.Context, rows []*ent.DeadLetter) ([]*event.DeadLetter, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	var timeline string
+	if _, err := s.db.reader().one(ctx, `SELECT id FROM timelines`, nil, &timeline); err != nil {
+		return nil, fmt.Errorf("read the timeline: %w", s.db.translate(ctx, err))
+	}
+	return mapped(rows, func(r *ent.DeadLetter) *event.DeadLetter { return toLetter(r, timeline) }), nil
+}
+
+func toLetter(r *ent.DeadLetter, timeline string) *event.DeadLetter {
+	e := &event.Event{
+		ID: r.EventID, Type: r.Type, OccurredAt: micro(r.OccurredAt), Actor: r.Actor, SubjectID: r.SubjectID, SubjectVersion: r.SubjectVersion,
+		Data: r.Data, Cursor: event.Cursor{Timeline: timeline, Position: event.Position(r.Position)},
+	}
+	if r.UserID != nil && string(*r.UserID) != r.SubjectID {
+		e.Related = append(e.Related, string(*r.UserID))
+	}
+	if r.OrderID != nil && string(*r.OrderID) != r.SubjectID {
+		e.Related = append(e.Related, string(*r.OrderID))
+	}
+	e.Public = event.IsPublic(e.Type, e.Data)
+	return &event.DeadLetter{
+		ID: r.ID, Consumer: r.Consumer, Event: e, FailedAt: micro(r.FailedAt),
+		Failure:     event.Failure{Attempts: r.Attempts, Code: fault.Code(r.Code), Message: r.Message, Detail: r.Detail},
+		RequestedAt: microOrNil(r.RequestedAt), ReplayedAt: microOrNil(r.ReplayedAt),
+	}
+}

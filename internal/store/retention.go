@@ -1,0 +1,31 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"backplane/internal/event"
+)
+
+var _ event.Past = Events{}
+
+// FirstSince implements event.Past.
+func (s Events) FirstSince(ctx context.Context, after, upto event.Position, at time.Time) (p event.Position, err error) {
+	_, err = s.db.reader().one(ctx, `SELECT COALESCE(MIN(position), 0) FROM events WHERE position > ? AND position <= ? AND occurred_at >= ?`,
+		[]any{int64(after), int64(upto), micro(at)}, &p)
+	if err != nil {
+		return 0, fmt.Errorf("look for the first young event: %w", s.db.translate(ctx, err))
+	}
+	return p, nil
+}
+
+// Remove implements event.Past. It does not come back to what it removed, see
+// State.
+func (s Events) Remove(ctx context.Context, after, upto event.Position) error {
+	_, err := s.db.writer().exec(ctx, `DELETE FROM events WHERE position > ? AND position <= ?`, int64(after), int64(upto))
+	if err != nil {
+		return fmt.Errorf("remove events up to %d: %w", upto, s.db.translate(ctx, err))
+	}
+	return nil
+}
