@@ -97,12 +97,12 @@ func (n *node) somebody(tb testing.TB) (id, key string) {
 }
 
 // serve answers n requests and returns the CPU that the process took meanwhile.
-func (tw twins) serve(tb testing.TB, make func() *http.Request, n int) time.Duration {
+func (tw twins) serve(tb testing.TB, request func() *http.Request, n int) time.Duration {
 	tb.Helper()
 	before := cpu(tb)
 	for range n {
 		w := httptest.NewRecorder()
-		tw.handler.ServeHTTP(w, make())
+		tw.handler.ServeHTTP(w, request())
 		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"ada"`) {
 			tb.Fatalf("got %d %s", w.Code, w.Body)
 		}

@@ -178,7 +178,8 @@ func TestREST_answers_conditional_requests(t *testing.T) {
 	root.mustREST(t, http.StatusNotModified, "HEAD /users?limit=30", "", "If-None-Match", other, "Accept-Encoding", "gzip")
 	root.mustREST(t, http.StatusOK, "GET /users?limit=30", "", "If-None-Match", other, "Accept-Encoding", "identity")
 	one := root.mustREST(t, http.StatusOK, "GET /users/7", "").header.Get("ETag")
-	root.mustREST(t, http.StatusOK, "GET /users/7", "", "If-None-Match", one[:strings.Index(one, "-")]+`"`) // the digest counts, too
+	version, _, _ := strings.Cut(one, "-")
+	root.mustREST(t, http.StatusOK, "GET /users/7", "", "If-None-Match", version+`"`) // the digest counts, too
 	head := root.mustREST(t, http.StatusOK, "HEAD /users/7", "")
 	if head.header.Get("ETag") != one || len(head.body) > 0 || head.header.Get("Content-Length") == "" {
 		t.Errorf("HEAD gave %v with %d bytes, want the headers of GET alone", head.header, len(head.body))
@@ -318,7 +319,7 @@ func (c caller) stream(t *testing.T, path string, header ...string) *routeStream
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := httpClient.Do(req)
+	resp, err := httpClient.Do(req) //nolint:bodyclose // the stream is closed by its reader
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -130,7 +130,7 @@ func Codes() []Code {
 // Kind returns the kind that an error of the code has when it travels by its
 // code alone, as userErrors do.
 func (c Code) Kind() Kind {
-	switch c {
+	switch c { //nolint:exhaustive // what is not named goes by its ending
 	case InternalError:
 		return Internal
 	case Unauthorized:

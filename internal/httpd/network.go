@@ -41,11 +41,9 @@ func (s *Server) routeCaller(r *http.Request) (stream.Caller, error) {
 		return s.caller(r)
 	}
 	addr, err := netip.ParseAddr(s.address(r))
-	if err != nil || s.trusted(addr) {
-		return stream.Caller{}, nil // a proxy that does not say for whom it speaks
-	}
+	known := err == nil && !s.trusted(addr) // else it is a proxy that does not say for whom it speaks
 	for _, n := range s.cfg.Networks {
-		if n.Prefix.Contains(addr) {
+		if known && n.Prefix.Contains(addr) {
 			return s.identify(r.Context(), n.Key)
 		}
 	}

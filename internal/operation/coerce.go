@@ -20,7 +20,7 @@ import (
 // of other names are ignored. What it returns shares nothing with its input but
 // the values of custom scalars. Its error joins what is wrong, up to the limit;
 // called says how it calls a value, nil as a variable.
-func (c coercer) coerceVariables(op *ast.OperationDefinition, given map[string]any, called func(path []string) string) (map[string]any, error) {
+func (c *coercer) coerceVariables(op *ast.OperationDefinition, given map[string]any, called func(path []string) string) (map[string]any, error) {
 	coerced := make(map[string]any, len(op.VariableDefinitions))
 	for _, def := range op.VariableDefinitions {
 		path := place{name: def.Variable, called: called}

@@ -176,7 +176,8 @@ func (x *Executor) Prepare(ctx context.Context, req Request) (*Operation, *Refus
 
 // complete does what depends on the variables.
 func (x *Executor) complete(doc *document, def *ast.OperationDefinition, req Request) (*Operation, *Refusal) {
-	vars, err := coercer{schema: x.schema.Schema(), scalars: x.cfg.Scalars, limit: x.limits.Errors}.coerceVariables(def, req.Variables, req.Called)
+	c := coercer{schema: x.schema.Schema(), scalars: x.cfg.Scalars, limit: x.limits.Errors}
+	vars, err := c.coerceVariables(def, req.Variables, req.Called)
 	if err != nil {
 		return nil, refuseAll(StageCoerce, err)
 	}

@@ -99,8 +99,8 @@ type Document struct {
 	Detail         string     `json:"detail"`
 	Code           fault.Code `json:"code"`
 	Error          string     `json:"error"`
-	CurrentVersion int        `json:"current_version,omitempty"`
-	RequestID      string     `json:"request_id,omitempty"`
+	CurrentVersion int        `json:"current_version,omitempty"` //nolint:tagliatelle // as the old world spells
+	RequestID      string     `json:"request_id,omitempty"`      //nolint:tagliatelle // as the old world spells
 	Errors         []Place    `json:"errors,omitempty"`
 }
 

@@ -45,14 +45,12 @@ func (s *Shim) Follow(r *http.Request) (*operation.Operation, func(*graphql.Resp
 // event returns the event that stands for a response: what happened as a plain
 // message, or the problem document of what went wrong.
 func (rt *route) event(r *http.Request, in *bound, resp *graphql.Response) (name string, data []byte) {
-	err := error(nil)
+	var err error = fault.New(fault.Internal, fault.InternalError, "Something went wrong on our side.")
 	if len(resp.Errors) > 0 {
 		err = rt.failed(in, faultOf(resp.Errors[0]))
 	} else if value := findAll(resp.Data, rt.answer.way); len(value) > 0 && string(value) != "null" {
 		data, _ = rt.answer.view.append(nil, value)
 		return "", data
-	} else {
-		err = fault.New(fault.Internal, fault.InternalError, "Something went wrong on our side.")
 	}
 	doc, _ := json.Marshal(problem.Of(r, problem.SetHeaders(http.Header{}, err), err)) // plain text and numbers
 	return problemEvent, doc

@@ -152,6 +152,7 @@ func securityOf(w when) []any {
 		return []any{bearer}
 	case anonymous:
 		return []any{none}
+	case anybody:
 	}
 	return []any{none, bearer}
 }
@@ -161,7 +162,7 @@ func sameSecurity(a, b any) bool { return len(a.(object)) == len(b.(object)) }
 // parameters describes what an operation takes from path, query and headers.
 func (d *spec) parameters(rt *route) []object {
 	var all []object
-	add := func(in, name string, p *param, required bool, schema object, about string) {
+	add := func(in, name string, required bool, schema object, about string) {
 		o := object{"in": in, "name": name, "description": about, "schema": schema, "example": exampleOf(schema, d.schemas)}
 		if required {
 			o["required"] = true
@@ -172,27 +173,27 @@ func (d *spec) parameters(rt *route) []object {
 		about := rt.about(p)
 		switch {
 		case p.from.Path != "":
-			add(inPath, p.from.Path, p, true, d.input(p), about)
+			add(inPath, p.from.Path, true, d.input(p), about)
 		case p.isVersion():
-			add(inHeader, ifMatch, p, p.Type.NonNull, object{"type": "string", "examples": []any{`"17"`}},
+			add(inHeader, ifMatch, p.Type.NonNull, object{"type": "string", "examples": []any{`"17"`}},
 				"Changes only what is at the version of this ETag; the version alone will do, and * for any.")
 		case p.from.Header != "":
-			add(inHeader, p.from.Header, p, false, d.input(p), about)
+			add(inHeader, p.from.Header, false, d.input(p), about)
 		}
 		for i, name := range p.from.Query {
 			if i > 0 {
 				about = "The same as " + p.from.Query[0] + "."
 			}
-			add(inQuery, name, p, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, d.input(p), about)
+			add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, d.input(p), about)
 		}
 	}
 	if rt.op.Operation == ast.Mutation && rt.when != anonymous {
-		add(inHeader, "Idempotency-Key", nil, false, object{"type": "string", "minLength": 1, "maxLength": 200, "examples": []any{"order-4711"}},
+		add(inHeader, "Idempotency-Key", false, object{"type": "string", "minLength": 1, "maxLength": 200, "examples": []any{"order-4711"}},
 			"Makes a repeated call the same call, for 24 hours.")
-		add(inHeader, "Prefer", nil, false, object{"type": "string", "examples": []any{"return=minimal"}}, "return=minimal asks for no body.")
+		add(inHeader, "Prefer", false, object{"type": "string", "examples": []any{"return=minimal"}}, "return=minimal asks for no body.")
 	}
 	if rt.op.Operation == ast.Query {
-		add(inHeader, "If-None-Match", nil, false, object{"type": "string", "examples": []any{`"17-3vO1nS2h0pVwT9aK"`}}, "The ETag of the answer that the client has.")
+		add(inHeader, "If-None-Match", false, object{"type": "string", "examples": []any{`"17-3vO1nS2h0pVwT9aK"`}}, "The ETag of the answer that the client has.")
 	}
 	return all
 }
@@ -220,25 +221,16 @@ func (d *spec) body(rt *route) object {
 	properties, required := object{}, []any{}
 	var either []any
 	for _, p := range rt.params {
-		for i, name := range p.from.Body {
-			schema := maps.Clone(d.input(p))
-			if rt.method == http.MethodPatch {
-				schema = d.partial(p, schema)
-			}
-			about := rt.about(p)
-			if i > 0 {
-				about = "The same as " + p.from.Body[0] + "."
-			}
-			properties[name] = described(schema, about)
+		d.addProperties(properties, rt, p)
+		if len(p.from.Body) == 0 || !p.Type.NonNull || p.DefaultValue != nil {
+			continue
 		}
-		if n := len(p.from.Body); n > 0 && p.Type.NonNull && p.DefaultValue == nil {
-			if n == 1 {
-				required = append(required, p.from.Body[0])
-				continue
-			}
-			for _, name := range p.from.Body {
-				either = append(either, object{"required": []any{name}})
-			}
+		if len(p.from.Body) == 1 {
+			required = append(required, p.from.Body[0])
+			continue
+		}
+		for _, name := range p.from.Body {
+			either = append(either, object{"required": []any{name}})
 		}
 	}
 	for _, name := range placeholdersOf(rt.path) {
@@ -255,6 +247,21 @@ func (d *spec) body(rt *route) object {
 	}
 	schema["examples"] = []any{d.exampleBody(rt)}
 	return schema
+}
+
+// addProperties adds those that give a variable, by all their names.
+func (d *spec) addProperties(properties object, rt *route, p *param) {
+	for i, name := range p.from.Body {
+		schema := maps.Clone(d.input(p))
+		if rt.method == http.MethodPatch {
+			schema = d.partial(p, schema)
+		}
+		about := rt.about(p)
+		if i > 0 {
+			about = "The same as " + p.from.Body[0] + "."
+		}
+		properties[name] = described(schema, about)
+	}
 }
 
 // exampleBody has every property once, under its first name.
@@ -322,34 +329,38 @@ func successHeaders(rt *route) object {
 func statusesOf(e *endpoint) []int {
 	all := []int{400, 401, 403, 406, 422, 429, 500, 503, 504}
 	for _, rt := range e.routes {
-		if strings.Contains(rt.path, "{") {
-			all = append(all, http.StatusNotFound)
-		}
-		if rt.hasBody() {
-			all = append(all, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
-		}
-		if rt.op.Operation == ast.Query {
-			all = append(all, http.StatusNotModified)
-		} else if rt.op.Operation == ast.Mutation {
-			all = append(all, http.StatusNotFound, http.StatusConflict)
-			if rt.success == http.StatusOK {
-				all = append(all, http.StatusNoContent)
-			}
-		}
-		for _, p := range rt.params {
-			if p.isVersion() {
-				all = append(all, http.StatusPreconditionFailed)
-				if p.Type.NonNull {
-					all = append(all, http.StatusPreconditionRequired)
-				}
-			}
-		}
-		for _, status := range rt.byCode {
-			all = append(all, status)
-		}
+		all = append(all, rt.statuses()...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// statuses are those that come of what an operation is and takes.
+func (rt *route) statuses() []int {
+	all := slices.Collect(maps.Values(rt.byCode))
+	if strings.Contains(rt.path, "{") {
+		all = append(all, http.StatusNotFound)
+	}
+	if rt.hasBody() {
+		all = append(all, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	switch {
+	case rt.op.Operation == ast.Query:
+		all = append(all, http.StatusNotModified)
+	case rt.op.Operation == ast.Mutation && rt.success == http.StatusOK:
+		all = append(all, http.StatusNotFound, http.StatusConflict, http.StatusNoContent)
+	case rt.op.Operation == ast.Mutation:
+		all = append(all, http.StatusNotFound, http.StatusConflict)
+	}
+	for _, p := range rt.params {
+		switch {
+		case p.isVersion() && p.Type.NonNull:
+			all = append(all, http.StatusPreconditionFailed, http.StatusPreconditionRequired)
+		case p.isVersion():
+			all = append(all, http.StatusPreconditionFailed)
+		}
+	}
+	return all
 }
 
 func responseName(status int) string { return strings.ReplaceAll(http.StatusText(status), " ", "") }

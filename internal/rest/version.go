@@ -48,18 +48,18 @@ func (b *bound) takeVersion(r *http.Request, p *param) error {
 		return nil
 	}
 	b.matched = true
-	version, any, err := parseIfMatch(strings.Join(values, ","))
-	if err != nil || any {
+	version, whatever, err := parseIfMatch(strings.Join(values, ","))
+	if err != nil || whatever {
 		return err
 	}
 	b.variables[p.Variable] = json.Number(strconv.Itoa(version))
 	return nil
 }
 
-// parseIfMatch returns the version part of the one tag that If-Match names; any
-// for *. A tag that has none matches nothing. Weak tags count: what a proxy does to
+// parseIfMatch returns the version part of the one tag that If-Match names;
+// whatever for *. A tag that has none matches nothing. Weak tags count: what a proxy does to
 // the bytes does not change the version.
-func parseIfMatch(value string) (version int, any bool, err error) {
+func parseIfMatch(value string) (version int, whatever bool, err error) {
 	value = strings.TrimSpace(value)
 	if value == "*" {
 		return 0, true, nil
