@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"backplane/graph"
+	"backplane/internal/cache"
 	"backplane/internal/config"
 	"backplane/internal/event"
 	"backplane/internal/httpd"
@@ -86,6 +87,7 @@ func newLog(cfg config.Config, w io.Writer) *slog.Logger {
 // node is everything behind the transports, built by newNode.
 type node struct {
 	db       *store.DB
+	cache    *cache.Cache
 	box      *seal.Box
 	users    *user.Service
 	products *order.Catalog
@@ -132,12 +134,17 @@ func assemble(ctx context.Context, a *app, db *store.DB) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
+	caches, err := openCache(a, event.NewLog(db.Events()))
+	if err != nil {
+		return nil, err
+	}
+	db.OnCommit(caches.Applied)
 	return &node{
-		db: db, box: box, sessions: sessions,
-		users:    user.NewService(db.Users(), now),
-		products: order.NewCatalog(db.Products(), now),
-		orders:   order.NewService(db.Orders(), now),
-		log:      event.NewLog(db.Events()),
+		db: db, cache: caches, box: box, sessions: sessions,
+		users:    user.NewService(caches.Users(db.Users()), now),
+		products: order.NewCatalog(caches.Products(db.Products()), now),
+		orders:   order.NewService(caches.Orders(db.Orders()), now),
+		log:      event.NewLog(caches.Events(db.Events())),
 	}, nil
 }
 
@@ -201,6 +208,10 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return err
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
+	watch, err := n.openMonitor(ctx, a)
+	if err != nil {
+		return err
+	}
 	server, err := n.handler(a, feed.Hub)
 	if err != nil {
 		return err
@@ -222,26 +233,9 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		defer stopFeed()
 		return server.Run(ctx, ln)
 	})
+	g.Go(func() error { return n.cache.Run(ctx) })
 	g.Go(func() error { return n.sessions.Run(ctx) })
+	g.Go(func() error { return watch(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })
 	return g.Wait()
-}
-
-// purgeInterval is how often what has expired is removed.
-const purgeInterval = 10 * time.Minute
-
-// purge removes expired idempotency keys until ctx is cancelled.
-func (n *node) purge(ctx context.Context, log *slog.Logger) error {
-	tick := time.NewTicker(purgeInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if _, err := n.db.PurgeExpired(ctx); err != nil && ctx.Err() == nil {
-				log.ErrorContext(ctx, "purge failed", "error", err)
-			}
-		}
-	}
 }

@@ -99,6 +99,7 @@ func (s Sessions) UpdateHolder(ctx context.Context, id uid.User, at time.Time, f
 		if err := t.saveCredential(ctx, before, h.Account, at); err != nil {
 			return nil, err
 		}
+		t.record(h.TakeEvents())
 		for i, s := range h.Sessions {
 			if s.Version == versions[i] {
 				continue
@@ -107,7 +108,6 @@ func (s Sessions) UpdateHolder(ctx context.Context, id uid.User, at time.Time, f
 				return nil, err
 			}
 		}
-		t.record(h.TakeEvents())
 		return &h.Account, t.openSession(ctx, h.Opened)
 	})
 	if err != nil {
