@@ -3,6 +3,7 @@ package cache_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"backplane/internal/auth"
@@ -37,9 +39,13 @@ type node struct {
 	orders   order.Store
 	events   event.Store
 
-	queries atomic.Int64 // statements that were no part of following the log
-	before  atomic.Pointer[func(query string)]
+	slow    *slowProducts // between the cache and the store
+	queries atomic.Int64  // statements that were no part of following the log
 }
+
+type cacheConfig = cache.Config
+
+var eur = money.Money{Minor: 250, Currency: "EUR"}
 
 // options of a node; the zero value is a node alone, without Redis.
 type options struct {
@@ -86,7 +92,8 @@ func prepare(t testing.TB, o options) *node {
 		t.Fatal(err)
 	}
 	n.db.OnCommit(n.cache.Applied)
-	n.users, n.products, n.orders = n.cache.Users(n.db.Users()), n.cache.Products(n.db.Products()), n.cache.Orders(n.db.Orders())
+	n.slow = &slowProducts{ProductStore: n.db.Products()}
+	n.users, n.products, n.orders = n.cache.Users(n.db.Users()), n.cache.Products(n.slow), n.cache.Orders(n.db.Orders())
 	n.events = n.cache.Events(n.db.Events())
 	n.run(t, o, log)
 	return n
@@ -127,9 +134,6 @@ func (n *node) run(t testing.TB, o options, log *event.Log) {
 }
 
 func (n *node) count(query string) {
-	if fn := n.before.Load(); fn != nil {
-		(*fn)(query)
-	}
 	if !strings.Contains(query, "timelines") && !strings.Contains(query, "sequencer") {
 		n.queries.Add(1)
 	}
@@ -176,6 +180,13 @@ func (n *node) caughtUp(t testing.TB, from *node) {
 	}
 }
 
+// caughtUpAfter is caughtUp with what fn writes.
+func (n *node) caughtUpAfter(t testing.TB, fn func()) {
+	t.Helper()
+	fn()
+	n.caughtUp(t, n)
+}
+
 func waitNumbered(t testing.TB, n *node) (head int64) {
 	t.Helper()
 	total := func() int64 {
@@ -194,7 +205,7 @@ func waitNumbered(t testing.TB, n *node) (head int64) {
 func (n *node) product(t testing.TB, sku string, stock int) *order.Product {
 	t.Helper()
 	p, s, err := order.NewProduct(order.ProductInput{
-		SKU: sku, Name: sku, Price: money.Money{Minor: 250, Currency: "EUR"}, Stock: stock, Active: true,
+		SKU: sku, Name: sku, Price: eur, Stock: stock, Active: true,
 	}, at)
 	if err != nil {
 		t.Fatal(err)
@@ -248,3 +259,101 @@ func (n *node) version(t testing.TB, id uid.Product) int {
 }
 
 func (n *node) cached() *cache.Products { return n.products.(*cache.Products) }
+
+// slowProducts is a store that a test may stop between a read and its return.
+type slowProducts struct {
+	order.ProductStore
+
+	after atomic.Pointer[func(ids []uid.Product) error]
+}
+
+func (s *slowProducts) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product]*order.Product, error) {
+	found, err := s.ProductStore.ByIDs(ctx, ids)
+	if fn := s.after.Load(); fn != nil {
+		err = errors.Join(err, (*fn)(ids))
+	}
+	return found, err
+}
+
+// slowRead begins a read of the product. It returns once the database has
+// answered the node; the read goes on when finish is called, which returns the
+// version that it shows.
+func (n *node) slowRead(t *testing.T, id uid.Product) (finish func() int) {
+	t.Helper()
+	begun, release, version := make(chan struct{}), make(chan struct{}), make(chan int, 1)
+	stop := func([]uid.Product) error {
+		n.slow.after.Store(nil)
+		close(begun)
+		<-release
+		return nil
+	}
+	n.slow.after.Store(&stop)
+	go func() { version <- n.version(t, id) }()
+	<-begun
+	return func() int {
+		close(release)
+		return <-version
+	}
+}
+
+// fills returns how many values the node has given to Redis, taken or not.
+func (n *node) fills() uint64 {
+	l := n.cache.Stats().Entities["product"]
+	return l.RedisFills + l.RedisRefused
+}
+
+// warm reads the product until Redis holds it.
+func (n *node) warm(t testing.TB, id uid.Product) {
+	t.Helper()
+	await(t, "Redis to hold the product", func() bool {
+		n.version(t, id)
+		v, err := n.cache.Client().Get(t.Context(), n.cache.Key("product", string(id))).Result()
+		return err == nil && strings.HasPrefix(v, "v")
+	})
+}
+
+// dump returns what Redis holds; restore makes it hold that again, as if it had
+// been restarted with older data.
+func (n *node) dump(t testing.TB) (restore func()) {
+	t.Helper()
+	c, ctx, saved := n.cache.Client(), t.Context(), map[string]string{}
+	keys, err := c.Keys(ctx, "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if saved[k], err = c.Dump(ctx, k).Result(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		t.Helper()
+		if err := c.FlushDB(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range saved {
+			if err := c.Restore(ctx, k, time.Minute, v).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// roundTrips counts commands and pipelines sent to Redis.
+type roundTrips struct{ n atomic.Int64 }
+
+func (r *roundTrips) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (r *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		r.n.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		r.n.Add(1)
+		return next(ctx, cmds)
+	}
+}

@@ -58,4 +58,3 @@ func (n *node) deactivated(t testing.TB, id uid.User) uid.User {
 	}
 	return id
 }
-
