@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"math"
 
 	"github.com/redis/go-redis/v9"
 
@@ -62,3 +63,6 @@ func (s *Products) Token() uint64 { return uint64(s.table.take()) }
 
 // Forget voids everything, as a gap in the log does.
 func (c *Cache) Forget() { c.forget() }
+
+// DropFloors forgets every version that is remembered without its value.
+func (c *Cache) DropFloors() { c.floors.drop(math.MaxInt64) }
