@@ -78,7 +78,7 @@ func newRemote(c *Cache, events *event.Log) (*remote, error) {
 	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout, opts.PoolTimeout = wait, wait, wait, wait
 	opts.ContextTimeoutEnabled, opts.DisableIdentity = true, true
 	opts.MaxRetries, opts.DialerRetries = -1, 1 // who waits for a second try waits too long
-	opts.PoolSize, opts.MaxActiveConns, opts.MinIdleConns = c.cfg.RedisConns, c.cfg.RedisConns, 1
+	opts.PoolSize, opts.MaxActiveConns = c.cfg.RedisConns, c.cfg.RedisConns
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	r.client = redis.NewClient(opts)
 	return r, nil
