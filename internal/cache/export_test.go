@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"math"
 
 	"github.com/redis/go-redis/v9"
@@ -66,3 +67,28 @@ func (c *Cache) Forget() { c.forget() }
 
 // DropFloors forgets every version that is remembered without its value.
 func (c *Cache) DropFloors() { c.floors.drop(math.MaxInt64) }
+
+// Drop empties process memory, as if it had just begun.
+func (c *Cache) Drop() {
+	for _, t := range c.tables {
+		t.clear()
+	}
+}
+
+// Ask asks Redis for products.
+func (c *Cache) Ask(ctx context.Context, ids []uid.Product) error {
+	if _, _, ok := c.remote.get(ctx, entityProduct, anys(ids)); !ok {
+		return errors.New("Redis did not answer")
+	}
+	return nil
+}
+
+// AskBy is Ask by a client of the caller's.
+func (c *Cache) AskBy(ctx context.Context, by redis.Scripter, ids []uid.Product) error {
+	at := c.remote.era.Load()
+	keys := []string{at.meta()}
+	for _, id := range ids {
+		keys = append(keys, at.key(entityProduct, string(id)))
+	}
+	return getScript.Run(ctx, by, keys, at.generation, "token", 10_000).Err()
+}

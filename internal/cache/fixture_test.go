@@ -40,6 +40,7 @@ type node struct {
 	orders   order.Store
 	events   event.Store
 
+	redis   string
 	slow    *slowProducts // between the cache and the store
 	queries atomic.Int64  // statements that were no part of following the log
 }
@@ -75,7 +76,7 @@ func start(t testing.TB, o options) *node {
 
 func prepare(t testing.TB, o options) *node {
 	t.Helper()
-	n := &node{}
+	n := &node{redis: o.redis}
 	o.url = cmp.Or(o.url, testenv.SQLite(t))
 	n.db = testenv.Open(t, store.Config{URL: o.url, OnStatement: n.count})
 	if o.log == nil {

@@ -23,6 +23,7 @@ type remote struct {
 	c       *Cache
 	events  *event.Log
 	client  *redis.Client
+	gather  *redis.AutoPipeliner // of client: puts what many readers ask at the same time on the way together
 	breaker breaker
 	fills   chan fillJob
 	wake    chan struct{}
@@ -81,14 +82,15 @@ func newRemote(c *Cache, events *event.Log) (*remote, error) {
 	opts.PoolSize, opts.MaxActiveConns = c.cfg.RedisConns, c.cfg.RedisConns
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	r.client = redis.NewClient(opts)
-	return r, nil
+	r.gather, err = r.client.AutoPipeline()
+	return r, err
 }
 
 func (r *remote) close() error {
 	if r.client == nil {
 		return nil
 	}
-	return r.client.Close()
+	return errors.Join(r.gather.Close(), r.client.Close())
 }
 
 // limit bounds a call of Redis.
@@ -162,7 +164,7 @@ type told struct {
 func (r *remote) run(ctx context.Context, s *redis.Script, keys []string, args ...any) (now told, values []any, err error) {
 	limited, cancel := r.limit(ctx)
 	defer cancel()
-	reply, err := s.Run(limited, r.client, keys, args...).Slice()
+	reply, err := s.Run(limited, r.gather, keys, args...).Slice()
 	r.note(ctx, err)
 	if err != nil {
 		return now, nil, err

@@ -126,7 +126,7 @@ func (f *Feed) send(ctx context.Context) error {
 		f.mu.Unlock()
 		err := f.bus.Send(ctx, h)
 		if err != nil && !failed && ctx.Err() == nil {
-			f.log.WarnContext(ctx, "telling other nodes of events failed; they look once a second", "error", err)
+			f.log.WarnContext(ctx, "telling other nodes of events failed; they look twice a second", "error", err)
 		}
 		failed = err != nil
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"backplane/internal/event"
 	"backplane/internal/uid"
@@ -21,6 +22,8 @@ type memory struct {
 	events   []*event.Event
 	err      error // of every read, if set
 	reads    int   // of State and Read
+
+	unnumbered time.Duration
 }
 
 func newMemory() *memory { return &memory{timeline: "a", oldest: 1} }
@@ -29,7 +32,7 @@ func (m *memory) State(context.Context) (event.State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reads++
-	return event.State{Timeline: m.timeline, Oldest: m.oldest, Head: event.Position(len(m.events))}, m.err
+	return event.State{Timeline: m.timeline, Oldest: m.oldest, Head: event.Position(len(m.events)), Unnumbered: m.unnumbered}, m.err
 }
 
 func (m *memory) Read(_ context.Context, f event.Filter, s event.Span) (found []*event.Event, err error) {

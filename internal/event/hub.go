@@ -13,7 +13,7 @@ import (
 
 // HubConfig tunes a Hub. The zero value is ready to use.
 type HubConfig struct {
-	Poll      time.Duration // how often it looks without having been told to; default 1 s
+	Poll      time.Duration // how often it looks without having been told to; default 500 ms
 	Batch     int           // events per read; default 1000
 	Ring      int           // newest events that it keeps for its subscribers; default 4096
 	RingBytes int           // of their data; default 16 MiB
@@ -21,7 +21,7 @@ type HubConfig struct {
 }
 
 func (c HubConfig) withDefaults() HubConfig {
-	c.Poll = cmp.Or(c.Poll, time.Second)
+	c.Poll = cmp.Or(c.Poll, 500*time.Millisecond)
 	c.Batch = cmp.Or(c.Batch, 1000)
 	c.Ring = cmp.Or(c.Ring, 4096)
 	c.RingBytes = cmp.Or(c.RingBytes, 16<<20)
@@ -101,10 +101,10 @@ func (h *Hub) Head() Cursor {
 	return Cursor{h.timeline, h.head}
 }
 
-// Lag returns how long ago the hub had read all that there was. On a quiet log
-// it grows to the time of a poll and back; more than that means that the hub
-// cannot keep up or cannot read, and what it says may be old. Before the first
-// read it is very large.
+// Lag returns how long ago the hub had read all that was committed. On a quiet
+// log it grows to the time of a poll, and that between two looks of the sequencer,
+// and back; more means that one of them cannot keep up or cannot read, and what
+// the hub says may be old. Before the first read it is very large.
 func (h *Hub) Lag() time.Duration {
 	return time.Since(time.Unix(0, h.whole.Load()))
 }
@@ -139,21 +139,23 @@ func (h *Hub) await(ctx context.Context, poll <-chan time.Time, wake <-chan stru
 }
 
 // follow reads all that is new. If it was not told that there is anything, it
-// looks at the state first, which also shows that the timeline has changed.
+// looks at the state first, which also shows that the timeline has changed, and
+// of when the log is.
 func (h *Hub) follow(ctx context.Context, told bool) error {
+	var whole time.Time
 	if !told {
 		at := time.Now()
 		state, err := h.log.State(ctx)
 		if err != nil {
 			return err
 		}
+		whole = at.Add(-state.Unnumbered)
 		if current := h.adopt(state); current {
-			h.whole.Store(at.UnixNano())
+			h.whole.Store(whole.UnixNano())
 			return nil
 		}
 	}
 	for {
-		at := time.Now()
 		found, err := h.log.After(ctx, h.Head().Position, Filter{}, h.cfg.Batch)
 		if err != nil {
 			return err
@@ -162,7 +164,9 @@ func (h *Hub) follow(ctx context.Context, told bool) error {
 			return err
 		}
 		if len(found) < h.cfg.Batch {
-			h.whole.Store(at.UnixNano())
+			if !told {
+				h.whole.Store(whole.UnixNano())
+			}
 			return nil
 		}
 	}

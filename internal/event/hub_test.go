@@ -112,8 +112,8 @@ func TestHub_reads_little_when_nothing_happens(t *testing.T) {
 		h.Announce(10) // known
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := m.readCount() - before; n > 61 {
-			t.Errorf("%d reads in a minute, want one a second", n)
+		if n := m.readCount() - before; n > 121 {
+			t.Errorf("%d reads in a minute, want two a second", n)
 		}
 	})
 }
@@ -263,6 +263,25 @@ func TestSubscription_ends_with_its_context(t *testing.T) {
 		synctest.Wait()
 		if n := h.Subscribers(); n != 0 {
 			t.Errorf("the hub has %d subscribers, want none", n)
+		}
+	})
+}
+
+func TestHub_Lag_counts_what_has_no_position_yet(t *testing.T) {
+	t.Parallel()
+	bubble(t, event.HubConfig{}, func(_ context.Context, t *testing.T, m *memory, h *event.Hub) {
+		for _, unnumbered := range []time.Duration{0, 4 * time.Second} {
+			m.change(func() { m.unnumbered = unnumbered })
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if got := h.Lag(); got < unnumbered || got > unnumbered+time.Second {
+				t.Errorf("Lag = %v while events wait for %v", got, unnumbered)
+			}
+			h.Wake() // that somebody says there is something new tells nothing of what waits
+			synctest.Wait()
+			if got := h.Lag(); got < unnumbered {
+				t.Errorf("Lag = %v after a hint, while events wait for %v", got, unnumbered)
+			}
 		}
 	})
 }

@@ -3,6 +3,7 @@ package event
 import (
 	"context"
 	"slices"
+	"time"
 
 	"backplane/internal/auth"
 	"backplane/internal/fault"
@@ -15,6 +16,10 @@ type State struct {
 	Timeline string
 	Oldest   Position // of the events that are kept; Head+1 if there are none
 	Head     Position // the last that was given; 0 if none was
+
+	// Unnumbered is how long ago the positions were last brought up to date: what
+	// was committed since may have none yet. It is 0 where the writer gives them.
+	Unnumbered time.Duration
 }
 
 // Filter says which events a reader wants. The zero value wants all.

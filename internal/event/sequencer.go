@@ -68,13 +68,17 @@ type Sequencer struct {
 	wake    chan struct{}
 }
 
+// LeaseTime is how long a lease lasts by default. Each numbering renews it, so
+// its end tells when events were numbered last.
+const LeaseTime = 3 * time.Second
+
 // NewSequencer returns a Sequencer that does nothing until Run is called. It
 // calls announce with the head after each batch; announce must be quick.
 func NewSequencer(n Numbering, announce func(Position), log *slog.Logger, cfg SequencerConfig) (*Sequencer, error) {
 	if cfg.TTL < 0 || cfg.Idle < 0 || cfg.Batch < 0 {
 		return nil, fmt.Errorf("sequencer config: negative value in %+v", cfg)
 	}
-	cfg.TTL = cmp.Or(cfg.TTL, 3*time.Second)
+	cfg.TTL = cmp.Or(cfg.TTL, LeaseTime)
 	cfg.Idle = cmp.Or(cfg.Idle, time.Second)
 	cfg.Batch = cmp.Or(cfg.Batch, 2000)
 	if cfg.Idle >= cfg.TTL {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"backplane/internal/event"
 	"backplane/internal/uid"
@@ -23,8 +24,10 @@ func (db *DB) Events() Events { return Events{db} }
 // State implements event.Store.
 func (s Events) State(ctx context.Context) (event.State, error) {
 	var st event.State
-	query := `SELECT t.id, h.head, COALESCE((SELECT MIN(position) FROM events), h.head + 1) FROM timelines AS t, ` + s.head()
-	found, err := s.db.reader().one(ctx, query, nil, &st.Timeline, &st.Head, &st.Oldest)
+	query := `SELECT t.id, h.head, COALESCE((SELECT MIN(position) FROM events), h.head + 1), ` + s.unnumbered() + ` FROM timelines AS t, ` + s.head()
+	var unnumbered int64
+	found, err := s.db.reader().one(ctx, query, nil, &st.Timeline, &st.Head, &st.Oldest, &unnumbered)
+	st.Unnumbered = time.Duration(unnumbered) * time.Microsecond
 	if err != nil || !found {
 		return st, fmt.Errorf("read the state of the log: %w", s.db.translate(ctx, orNoRow(found, err)))
 	}
@@ -37,6 +40,16 @@ func (s Events) head() string {
 		return `sequencer AS h`
 	}
 	return `(SELECT COALESCE(MAX(seq), 0) AS head FROM sqlite_sequence WHERE name = 'events') AS h`
+}
+
+// unnumbered is the time since events were last numbered, in microseconds: each
+// numbering renews the lease. A lease of another length makes it too long or, at
+// most by the difference, too short.
+func (s Events) unnumbered() string {
+	if !s.db.isPostgres() {
+		return `0`
+	}
+	return fmt.Sprintf(`GREATEST(0, CAST(EXTRACT(EPOCH FROM clock_timestamp() - h.expires_at) * 1000000 AS bigint) + %d)`, event.LeaseTime.Microseconds())
 }
 
 func orNoRow(found bool, err error) error {
