@@ -40,11 +40,11 @@ func onBoth(t *testing.T, test func(t *testing.T, database string)) {
 	}
 }
 
-func settings(database string) []string {
-	return []string{
+func settings(database string, more ...string) []string {
+	return append([]string{
 		"BACKPLANE_DATABASE_URL=" + database, "BACKPLANE_SECRET_KEY=" + strings.Repeat("k", 43), "BACKPLANE_RATE_LIMIT=off",
 		"BACKPLANE_ADMIN_USERNAME=" + adminName, "BACKPLANE_ADMIN_PASSWORD=" + adminPassword,
-	}
+	}, more...)
 }
 
 // runCommand runs a command of the binary that must succeed, beside any server.
@@ -60,10 +60,10 @@ func runCommand(t *testing.T, database string, args ...string) string {
 }
 
 // start starts a server with an ADMIN and no rate limit on the migrated database.
-func start(t *testing.T, database string) *testenv.Process {
+func start(t *testing.T, database string, more ...string) *testenv.Process {
 	t.Helper()
 	runCommand(t, database, "migrate")
-	return testenv.Server(t, settings(database)...)
+	return testenv.Server(t, settings(database, more...)...)
 }
 
 // caller is somebody who sends GraphQL requests; token is empty for a stranger.
@@ -215,7 +215,13 @@ func line(sku string, quantity int) map[string]any {
 // second; it fails the test after far longer.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	within(t, 15*time.Second, what, holds)
+}
+
+// within is eventually for what may take longer.
+func within(t *testing.T, limit time.Duration, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	for !holds() {
 		if ctx.Err() != nil {

@@ -41,6 +41,8 @@ func commands() []command {
 			about: "The key acts for the user, within its scopes: send it as \"Authorization: Bearer KEY\"."},
 		{name: "keys", summary: "list the keys that sign access tokens; \"keys rotate\" makes a new one", args: 1, prepare: prepareKeys,
 			about: "A new key is published a minute before it signs; the old one stays published until the last token it signed has expired."},
+		{name: "sinks", summary: "list how far each sink is; \"sinks forget NAME\" removes its place", args: 2, prepare: prepareSinks,
+			about: "A sink has a place in the event log, which holds retention back until the sink is past it.\nForget one that is not configured any more; one that is begins anew then. Nobody may be exporting to it: stop the servers that do."},
 		{name: "doctor", summary: "check configuration and data, and say what to mend", prepare: prepareDoctor,
 			about: "Reads only. It ends with status 1 if it finds anything."},
 		{name: "version", summary: "print the version", prepare: prepareVersion, about: "Prints the version and the Go release it was built with."},
@@ -240,7 +242,11 @@ func prepareDoctor(*flag.FlagSet) func(context.Context, *app) error {
 			report = append(report, "BACKPLANE_SECRET_KEY is not set: whoever reads the database can read its secrets. "+
 				"Set it to 32 random characters or more, the same on every node.")
 		}
-		return tell(a.out, report)
+		strange, err := n.strangeSinks(ctx, a.cfg.Sinks)
+		if err != nil {
+			return err
+		}
+		return tell(a.out, append(report, strange...))
 	}
 }
 

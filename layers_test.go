@@ -21,6 +21,7 @@ const (
 // gets its place here first. Tests may import what they like.
 var mayImport = map[string]string{
 	".":                      "*", // server.go
+	"bench":                  "",
 	"conformance":            "",
 	"ent":                    leaves + " " + domains,
 	"graph":                  leaves + " " + domains + " internal/operation",
@@ -57,7 +58,8 @@ var technology = map[string]string{
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/operation",
 	"modernc.org/sqlite":           "internal/store",
 	"net/http":                     "internal/monitor internal/httpd internal/testenv",
-	"github.com/graph-gophers/":    "graph",
+	"github.com/nats-io/nats.go":   "internal/bus internal/testenv",
+	"github.com/rabbitmq/amqp091":  "internal/bus internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",
 }
 

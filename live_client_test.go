@@ -18,7 +18,7 @@ import (
 const followEvents = `subscription($after: Cursor, $types: [EventType!]) { events(after: $after, types: $types) { cursor type subjectId data } }`
 
 // message is what a subscription brings: a response, with the cursor that its
-// transport shows, or how it ended.
+// transport shows, how far the stream has come, as a cursor alone, or how it ended.
 type message struct {
 	cursor string
 	field  map[string]any // the event; nil if there is none
@@ -26,15 +26,30 @@ type message struct {
 	end    string         // what the transport says at the end; then the rest is empty
 }
 
+// isProgress reports whether the message is nothing but a cursor.
+func (m message) isProgress() bool { return m.cursor != "" && m.field == nil && m.code == "" }
+
 // listener is a live subscription over some transport. An error of next means
 // that the connection was lost.
 type listener interface {
 	next() (message, error)
 }
 
-// transports are the ways to listen, each resuming as its clients do.
-var transports = map[string]func(ctx context.Context, c caller, query string, vars map[string]any) (listener, error){
-	"event stream": listenByEvents, "socket": listenBySocket,
+// transport is a way to listen that resumes as its clients do.
+type transport func(ctx context.Context, c caller, query string, vars map[string]any) (listener, error)
+
+var transports = transportsOver(http.DefaultClient)
+
+// transportsOver are the ways to listen whose connections the client opens.
+func transportsOver(client *http.Client) map[string]transport {
+	return map[string]transport{
+		"event stream": func(ctx context.Context, c caller, query string, vars map[string]any) (listener, error) {
+			return listenByEvents(ctx, client, c, query, vars)
+		},
+		"socket": func(ctx context.Context, c caller, query string, vars map[string]any) (listener, error) {
+			return listenBySocket(ctx, client, c, query, vars)
+		},
+	}
 }
 
 func listen(t *testing.T, transport string, c caller, query string, vars map[string]any) listener {
@@ -68,7 +83,7 @@ func (p payload) message() message {
 type eventStream struct{ lines *bufio.Reader }
 
 // listenByEvents gives a cursor to go on from as a browser does.
-func listenByEvents(ctx context.Context, c caller, query string, vars map[string]any) (listener, error) {
+func listenByEvents(ctx context.Context, client *http.Client, c caller, query string, vars map[string]any) (listener, error) {
 	after, _ := vars["after"].(string)
 	body, err := json.Marshal(map[string]any{"query": query, "variables": vars})
 	if err != nil {
@@ -86,7 +101,7 @@ func listenByEvents(ctx context.Context, c caller, query string, vars map[string
 	if after != "" {
 		req.Header.Set("Last-Event-ID", after)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +135,8 @@ func (s eventStream) next() (message, error) {
 			return message{end: name}, nil
 		case line == "\n" && name == "next":
 			return s.message(id, data)
+		case line == "\n" && id != "":
+			return message{cursor: id}, nil
 		}
 	}
 }
@@ -146,9 +163,9 @@ type frame struct {
 	Payload json.RawMessage `json:"payload,omitempty"`
 }
 
-func listenBySocket(ctx context.Context, c caller, query string, vars map[string]any) (listener, error) {
+func listenBySocket(ctx context.Context, client *http.Client, c caller, query string, vars map[string]any) (listener, error) {
 	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(c.base, "http")+"/graphql", //nolint:bodyclose // the socket is the body
-		&websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}})
+		&websocket.DialOptions{HTTPClient: client, Subprotocols: []string{"graphql-transport-ws"}})
 	if err != nil {
 		return nil, err
 	}
@@ -202,18 +219,28 @@ func (s *socket) next() (message, error) {
 				return message{}, err
 			}
 			return p.message(), nil
+		case "ping":
+			var progress struct{ Cursor string }
+			if err := json.Unmarshal(f.Payload, &progress); err == nil && progress.Cursor != "" {
+				return message{cursor: progress.Cursor}, nil
+			}
 		case "complete":
 			return message{end: f.Type}, nil
 		}
 	}
 }
 
-// mustNext returns the next message of a connection that must not be lost.
+// mustNext returns the next message that is more than a cursor, from a connection
+// that must not be lost.
 func mustNext(t *testing.T, l listener) message {
 	t.Helper()
-	m, err := l.next()
-	if err != nil {
-		t.Fatalf("the connection was lost: %v", err)
+	for {
+		m, err := l.next()
+		if err != nil {
+			t.Fatalf("the connection was lost: %v", err)
+		}
+		if !m.isProgress() {
+			return m
+		}
 	}
-	return m
 }

@@ -63,6 +63,8 @@ func (a *audience) listen(transport string) {
 				var m message
 				if m, err = l.next(); err == nil && m.end == "" {
 					last = m.cursor
+				}
+				if err == nil && m.end == "" && !m.isProgress() {
 					a.note(n, m)
 				}
 			}
@@ -85,7 +87,7 @@ func (a *audience) note(n int, m message) {
 // await waits until each client has heard n events.
 func (a *audience) await(n int) {
 	a.t.Helper()
-	eventually(a.t, fmt.Sprintf("every client has heard %d events", n), func() bool {
+	within(a.t, 5*time.Minute, fmt.Sprintf("every client has heard %d events", n), func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		return !slices.ContainsFunc(a.heard, func(h []string) bool { return len(h) < n })

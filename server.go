@@ -190,7 +190,8 @@ func (n *node) handler(a *app, hub *event.Hub) (*httpd.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
+	resolver.Prepares(exec)
+	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Tickets: tickets{n.sessions}, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
 }
 
 // serve runs a server until ctx is cancelled and the last request is answered.
@@ -209,6 +210,10 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
 	watch, err := n.openMonitor(ctx, a)
+	if err != nil {
+		return err
+	}
+	exporters, err := n.openSinks(a, feed.Hub)
 	if err != nil {
 		return err
 	}
@@ -234,6 +239,9 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return server.Run(ctx, ln)
 	})
 	g.Go(func() error { return n.cache.Run(ctx) })
+	for _, x := range exporters {
+		g.Go(func() error { return x.Run(ctx) })
+	}
 	g.Go(func() error { return n.sessions.Run(ctx) })
 	g.Go(func() error { return watch(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })

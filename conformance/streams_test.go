@@ -12,12 +12,20 @@ import (
 	"backplane/internal/httpd"
 	"backplane/internal/operation"
 	"backplane/internal/operation/operationtest"
+	"backplane/internal/testenv"
 )
 
 func TestServer_streams_to_the_clients_that_applications_use(t *testing.T) {
 	t.Parallel()
 	needPackages(t)
 	node(t, "streams.mjs", "http://"+serveStreams(t)+"/graphql")
+}
+
+func TestServer_lets_EventSource_follow_by_ticket(t *testing.T) {
+	t.Parallel()
+	needPackages(t)
+	server := testenv.Server(t, "BACKPLANE_RATE_LIMIT=off")
+	node(t, "tickets.mjs", server.BaseURL+"/graphql")
 }
 
 // one is an Authenticator that knows one token.

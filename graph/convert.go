@@ -8,6 +8,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
+	"backplane/graph/loader"
 	"backplane/graph/model"
 	"backplane/internal/auth"
 	"backplane/internal/event"
@@ -82,6 +83,10 @@ func pageArgs(first *int, after *string, last *int, before *string) page.Args {
 	return page.Args{First: first, After: after, Last: last, Before: before}
 }
 
+func orderList(f *model.OrderFilter, by order.By, args page.Args) loader.OrderList {
+	return loader.OrderList{Filter: orderFilter(f), By: by, Args: args}
+}
+
 func connect[T any](p page.Page[T], err error, count func(context.Context) (int, error)) (*model.Connection[T], error) {
 	if err != nil {
 		return nil, err
@@ -150,15 +155,6 @@ func actor(e *event.Event) *string {
 		return nil
 	}
 	return &e.Actor
-}
-
-// pointers is what gqlgen wants of a list of objects.
-func pointers[T any](values []T) []*T {
-	all := make([]*T, len(values))
-	for i := range values {
-		all[i] = &values[i]
-	}
-	return all
 }
 
 func scopes(names []string) []auth.Scope {

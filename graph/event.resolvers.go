@@ -7,6 +7,7 @@ package graph
 
 import (
 	"backplane/graph/generated"
+	"backplane/graph/loader"
 	"backplane/graph/model"
 	"backplane/internal/event"
 	"backplane/internal/order"
@@ -18,11 +19,11 @@ func (r *eventResolver) Actor(ctx context.Context, obj *event.Event) (*string, e
 }
 
 func (r *eventResolver) Subject(ctx context.Context, obj *event.Event) (model.Node, error) {
-	return r.node(ctx, obj.SubjectID)
+	return loader.EventSubject.Of(ctx, obj)
 }
 
 func (r *orderResolver) Events(ctx context.Context, obj *order.Order, first *int, after *string, last *int, before *string) (*model.Connection[*event.Event], error) {
-	return r.historyOf(ctx, obj.ID, pageArgs(first, after, last, before))
+	return loader.OrderEvents.Of(ctx, obj, pageArgs(first, after, last, before))
 }
 
 func (r *queryResolver) Events(ctx context.Context, first *int, after *event.Cursor, types []event.Type, subjectID *string) (*model.Connection[*event.Event], error) {

@@ -21,14 +21,9 @@ func NewHooks(r *Resolver, secret []byte) *Hooks {
 	return &Hooks{func() *loader.Loaders { return loader.New(reads) }, secret}
 }
 
-// AroundResponse waits for the event of a subscription's response, and gives
-// each response fresh loaders: per request, a subscription would go stale.
+// AroundResponse gives each response fresh loaders: per request, a subscription
+// would go stale.
 func (h *Hooks) AroundResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
-	if l := liveOf(ctx); l != nil {
-		if resp, ready := l.await(ctx); !ready {
-			return resp
-		}
-	}
 	return next(loader.With(ctx, h.newLoaders()))
 }
 
@@ -41,12 +36,12 @@ func (h *Hooks) AroundRootField(ctx context.Context, next graphql.RootResolver) 
 	return next(ctx)
 }
 
-// AroundField claims the idempotency key of a mutation and turns what its caller
-// can mend into userErrors.
+// AroundField lets loaders know where in the document a field stands. Of a mutation
+// it claims the idempotency key and turns what its caller can mend into userErrors.
 func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, error) {
 	fc := graphql.GetFieldContext(ctx)
 	if fc.Object != "Mutation" {
-		return next(ctx)
+		return loader.AtField(ctx, next)
 	}
 	ctx, err := claim(ctx, h.secret, fc.Field.Name, fc.Args["input"])
 	if err != nil {

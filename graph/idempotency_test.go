@@ -98,6 +98,7 @@ func TestClaim_leaves_mutations_that_show_a_secret_alone(t *testing.T) {
 	ctx := operation.WithIdempotencyKey(auth.With(t.Context(), &auth.Principal{UserID: "usr_1"}), "k")
 	for name, input := range map[string]any{
 		"signUp": model.SignUpInput{}, "signIn": model.SignInInput{}, "refreshSession": model.RefreshSessionInput{}, "createApiKey": model.CreateAPIKeyInput{},
+		"createStreamTicket": model.CreateStreamTicketInput{},
 	} {
 		got, err := claim(ctx, []byte("s"), name, input)
 		if _, claimed := auth.CallFrom(got); claimed || err != nil {

@@ -2,9 +2,11 @@ package graph
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/99designs/gqlgen/graphql"
 
+	"backplane/internal/auth"
 	"backplane/internal/event"
 	"backplane/internal/operation"
 )
@@ -16,11 +18,12 @@ import (
 type live struct {
 	events *event.Follower
 	out    chan *event.Event // what the schema reads; has room for the one event of a response
-	over   bool
-}
+	common bool              // responses depend on roles and scopes, not on the user
 
-// liveKey is where an operation keeps its live.
-const liveKey = "backplane.live"
+	caller  *auth.Principal // for whom and when rights were last told
+	blanked int
+	rights  string
+}
 
 // follow begins a subscription to the events behind the cursor.
 func (r *Resolver) follow(ctx context.Context, f event.Filter, after *event.Cursor) (<-chan *event.Event, error) {
@@ -28,39 +31,43 @@ func (r *Resolver) follow(ctx context.Context, f event.Filter, after *event.Curs
 	if err != nil {
 		return nil, err
 	}
-	l := &live{events: events, out: make(chan *event.Event, 1)}
-	graphql.GetOperationContext(ctx).Stats.SetExtension(liveKey, l)
+	l := &live{events: events, out: make(chan *event.Event, 1), common: isCommon(graphql.GetOperationContext(ctx))}
+	operation.SetSource(ctx, l)
 	return l.out, nil
 }
 
-// liveOf returns the source of the operation's events, nil if it has none.
-func liveOf(ctx context.Context) *live {
-	l, _ := graphql.GetOperationContext(ctx).Stats.GetExtension(liveKey).(*live)
-	return l
+// Next implements operation.Source.
+func (l *live) Next(ctx context.Context, idle func()) (operation.Turn, error) {
+	e, cursor, err := l.events.Next(ctx, idle)
+	if err != nil || e == nil {
+		return operation.Turn{At: cursor}, err
+	}
+	return operation.Turn{At: cursor, Hand: func() { l.hand(e) }, Caller: l.events.Caller(), Rights: l.rightsNow()}, nil
 }
 
-// await waits for an event and hands it to the schema; ready says that it may
-// be resolved. Otherwise the response is that of await: one that only tells a
-// cursor, one that says why the subscription ends, or nil after the end.
-func (l *live) await(ctx context.Context) (resp *graphql.Response, ready bool) {
-	if l.over {
-		return nil, false
+// hand gives the event to the schema, in the place of one that was left because
+// its response was given up.
+func (l *live) hand(e *event.Event) {
+	select {
+	case <-l.out:
+	default:
 	}
-	e, cursor, err := l.events.Next(ctx)
-	switch {
-	case err != nil:
-		l.over = true
-		l.events.Close()
-		if ctx.Err() != nil {
-			return nil, false
-		}
-		graphql.AddError(ctx, err)
-		return &graphql.Response{Errors: graphql.GetErrors(ctx)}, false
-	case e == nil:
-		operation.NoteCursor(ctx, cursor.String())
-		return &graphql.Response{Extensions: graphql.GetExtensions(ctx)}, false
-	}
-	operation.NoteCursor(ctx, cursor.String())
 	l.out <- e
-	return nil, true
+}
+
+// Close implements operation.Source.
+func (l *live) Close() { l.events.Close() }
+
+// rightsNow says to whom the event that was taken looks as it does to the caller.
+func (l *live) rightsNow() string {
+	p, blanked := l.events.Caller(), l.events.Blanked()
+	if p == l.caller && blanked == l.blanked && l.rights != "" {
+		return l.rights
+	}
+	l.caller, l.blanked = p, blanked
+	l.rights = strconv.Itoa(blanked) + " " + p.Rights()
+	if !l.common {
+		l.rights += " " + string(p.UserID) + " " + string(p.SessionID) + " " + string(p.KeyID)
+	}
+	return l.rights
 }

@@ -85,7 +85,13 @@ func following(t *testing.T, query string, test func(p *pages, next func() *grap
 			t.Fatal(refusal.Errors)
 		}
 		responses := x.Stream(ctx, op)
-		test(p, func() *graphql.Response { return responses(ctx) })
+		defer responses.Close()
+		test(p, func() *graphql.Response {
+			if resp := responses.Next(ctx, func() {}); resp != nil {
+				return resp.Response
+			}
+			return nil
+		})
 	})
 }
 

@@ -58,20 +58,19 @@ func (r *mutationResolver) RefundOrder(ctx context.Context, input model.RefundOr
 }
 
 func (r *orderResolver) User(ctx context.Context, obj *order.Order) (*user.User, error) {
-	return loader.From(ctx).User(ctx, obj.UserID)
+	return loader.Readable(loader.OrderUser.Of(ctx, obj))
 }
 
 func (r *orderResolver) Items(ctx context.Context, obj *order.Order) ([]*order.Item, error) {
-	items, err := loader.From(ctx).OrderItems.Load(ctx, obj.ID)
-	return pointers(items), err
+	return loader.OrderItems.Of(ctx, obj)
 }
 
 func (r *orderItemResolver) Product(ctx context.Context, obj *order.Item) (*order.Product, error) {
-	return loader.From(ctx).Products.Load(ctx, obj.ProductID)
+	return loader.ItemProduct.Of(ctx, obj)
 }
 
 func (r *queryResolver) Order(ctx context.Context, id string) (*order.Order, error) {
-	return loader.From(ctx).Orders.Load(ctx, uid.Order(id))
+	return loader.ByID(ctx, loader.Orders, id)
 }
 
 func (r *queryResolver) Orders(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error) {

@@ -50,15 +50,11 @@ func (r *mutationResolver) AdjustStock(ctx context.Context, input model.AdjustSt
 }
 
 func (r *productResolver) Stock(ctx context.Context, obj *order.Product) (int, error) {
-	s, err := loader.From(ctx).Stocks.Load(ctx, obj.ID)
-	if err != nil {
-		return 0, err
-	}
-	return s.Quantity, nil
+	return quantity(loader.ProductStock.Of(ctx, obj))
 }
 
 func (r *queryResolver) Product(ctx context.Context, id string) (*order.Product, error) {
-	return loader.From(ctx).Products.Load(ctx, uid.Product(id))
+	return loader.ByID(ctx, loader.Products, id)
 }
 
 func (r *queryResolver) ProductBySku(ctx context.Context, sku string) (*order.Product, error) {

@@ -7,11 +7,14 @@
 package graph
 
 import (
+	"context"
+
 	"github.com/99designs/gqlgen/graphql"
 
 	"backplane/graph/generated"
 	"backplane/graph/loader"
 	"backplane/internal/event"
+	"backplane/internal/operation"
 	"backplane/internal/order"
 	"backplane/internal/session"
 	"backplane/internal/user"
@@ -25,6 +28,7 @@ type Resolver struct {
 	sessions *session.Service
 	log      *event.Log
 	hub      *event.Hub
+	prepare  func(context.Context, operation.Request) (*operation.Operation, *operation.Refusal)
 }
 
 // Domains are the use cases behind the schema; all of them are needed.
@@ -33,8 +37,12 @@ type Domains = loader.Reads
 // NewResolver returns a Resolver of the use cases, whose subscriptions follow
 // the hub.
 func NewResolver(d Domains, hub *event.Hub) *Resolver {
-	return &Resolver{d.Users, d.Products, d.Orders, d.Sessions, d.Log, hub}
+	return &Resolver{users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, log: d.Log, hub: hub}
 }
+
+// Prepares tells the resolver what prepares operations of its schema, which can
+// be built only after it. Call it before anything is served.
+func (r *Resolver) Prepares(x *operation.Executor) { r.prepare = x.Prepare }
 
 // NewSchema returns the one executable schema that every transport runs.
 func NewSchema(r *Resolver) graphql.ExecutableSchema {

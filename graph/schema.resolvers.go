@@ -7,16 +7,17 @@ package graph
 
 import (
 	"backplane/graph/generated"
+	"backplane/graph/loader"
 	"backplane/graph/model"
 	"context"
 )
 
 func (r *queryResolver) Node(ctx context.Context, id string) (model.Node, error) {
-	return r.node(ctx, id)
+	return loader.ByID(ctx, loader.Nodes, id)
 }
 
 func (r *queryResolver) Nodes(ctx context.Context, ids []string) ([]model.Node, error) {
-	return r.nodes(ctx, ids)
+	return nodes(ctx, ids)
 }
 
 func (r *Resolver) Mutation() generated.MutationResolver { return &mutationResolver{r} }

@@ -56,7 +56,7 @@ func (r *mutationResolver) SignOut(ctx context.Context, input model.SignOutInput
 	if err := r.sessions.SignOut(ctx); err != nil {
 		return nil, err
 	}
-	s, err := loader.From(ctx).Sessions.Load(ctx, auth.From(ctx).SessionID)
+	s, err := loader.Sessions.Load(ctx, auth.From(ctx).SessionID)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +103,14 @@ func (r *mutationResolver) CreateAPIKey(ctx context.Context, input model.CreateA
 	return &model.CreateAPIKeyPayload{APIKey: k, Secret: &secret}, nil
 }
 
+func (r *mutationResolver) CreateStreamTicket(ctx context.Context, input model.CreateStreamTicketInput) (*model.CreateStreamTicketPayload, error) {
+	t, err := r.streamTicket(ctx, input)
+	if err != nil {
+		return nil, err
+	}
+	return &model.CreateStreamTicketPayload{Ticket: &t.Text, ExpiresAt: &t.ExpiresAt}, nil
+}
+
 func (r *mutationResolver) RevokeAPIKey(ctx context.Context, input model.RevokeAPIKeyInput) (*model.RevokeAPIKeyPayload, error) {
 	k, err := r.sessions.RevokeAPIKey(ctx, uid.APIKey(input.ID))
 	if err != nil {
@@ -116,19 +124,19 @@ func (r *queryResolver) Viewer(ctx context.Context) (*model.Viewer, error) {
 }
 
 func (r *viewerResolver) User(ctx context.Context, obj *model.Viewer) (*user.User, error) {
-	return loader.From(ctx).User(ctx, obj.UserID)
+	return loader.Readable(loader.ViewerUser.Of(ctx, obj))
 }
 
 func (r *viewerResolver) Sessions(ctx context.Context, obj *model.Viewer) ([]*session.Session, error) {
-	return r.sessions.Sessions(ctx, obj.UserID)
+	return loader.ViewerSessions.Of(ctx, obj)
 }
 
 func (r *viewerResolver) APIKeys(ctx context.Context, obj *model.Viewer) ([]*session.APIKey, error) {
-	return r.sessions.APIKeys(ctx, obj.UserID)
+	return loader.ViewerAPIKeys.Of(ctx, obj)
 }
 
 func (r *viewerResolver) Orders(ctx context.Context, obj *model.Viewer, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error) {
-	return r.ordersOf(ctx, obj.UserID, orderFilter(filter), orderBy, pageArgs(first, after, last, before))
+	return loader.ViewerOrders.Of(ctx, obj, orderList(filter, orderBy, pageArgs(first, after, last, before)))
 }
 
 func (r *Resolver) Viewer() generated.ViewerResolver { return &viewerResolver{r} }

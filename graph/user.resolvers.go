@@ -49,7 +49,7 @@ func (r *mutationResolver) DeleteUser(ctx context.Context, input model.DeleteUse
 }
 
 func (r *queryResolver) User(ctx context.Context, id string) (*user.User, error) {
-	return loader.From(ctx).Users.Load(ctx, uid.User(id))
+	return loader.ByID(ctx, loader.Users, id)
 }
 
 func (r *queryResolver) UserByUsername(ctx context.Context, username string) (*user.User, error) {
@@ -64,7 +64,7 @@ func (r *queryResolver) Users(ctx context.Context, first *int, after *string, la
 }
 
 func (r *userResolver) Orders(ctx context.Context, obj *user.User, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error) {
-	return r.ordersOf(ctx, obj.ID, orderFilter(filter), orderBy, pageArgs(first, after, last, before))
+	return loader.UserOrders.Of(ctx, obj, orderList(filter, orderBy, pageArgs(first, after, last, before)))
 }
 
 func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }

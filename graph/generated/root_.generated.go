@@ -78,6 +78,12 @@ type ComplexityRoot struct {
 		UserErrors func(childComplexity int) int
 	}
 
+	CreateStreamTicketPayload struct {
+		ExpiresAt  func(childComplexity int) int
+		Ticket     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
 	CreateUserPayload struct {
 		User       func(childComplexity int) int
 		UserErrors func(childComplexity int) int
@@ -123,26 +129,27 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
-		AdjustStock       func(childComplexity int, input model.AdjustStockInput) int
-		CancelOrder       func(childComplexity int, input model.CancelOrderInput) int
-		ChangePassword    func(childComplexity int, input model.ChangePasswordInput) int
-		CreateAPIKey      func(childComplexity int, input model.CreateAPIKeyInput) int
-		CreateProduct     func(childComplexity int, input model.CreateProductInput) int
-		CreateUser        func(childComplexity int, input model.CreateUserInput) int
-		DeleteUser        func(childComplexity int, input model.DeleteUserInput) int
-		DeliverOrder      func(childComplexity int, input model.DeliverOrderInput) int
-		PlaceOrder        func(childComplexity int, input model.PlaceOrderInput) int
-		RefreshSession    func(childComplexity int, input model.RefreshSessionInput) int
-		RefundOrder       func(childComplexity int, input model.RefundOrderInput) int
-		RevokeAPIKey      func(childComplexity int, input model.RevokeAPIKeyInput) int
-		RevokeAllSessions func(childComplexity int, input model.RevokeAllSessionsInput) int
-		RevokeSession     func(childComplexity int, input model.RevokeSessionInput) int
-		ShipOrder         func(childComplexity int, input model.ShipOrderInput) int
-		SignIn            func(childComplexity int, input model.SignInInput) int
-		SignOut           func(childComplexity int, input model.SignOutInput) int
-		SignUp            func(childComplexity int, input model.SignUpInput) int
-		UpdateProduct     func(childComplexity int, input model.UpdateProductInput) int
-		UpdateUser        func(childComplexity int, input model.UpdateUserInput) int
+		AdjustStock        func(childComplexity int, input model.AdjustStockInput) int
+		CancelOrder        func(childComplexity int, input model.CancelOrderInput) int
+		ChangePassword     func(childComplexity int, input model.ChangePasswordInput) int
+		CreateAPIKey       func(childComplexity int, input model.CreateAPIKeyInput) int
+		CreateProduct      func(childComplexity int, input model.CreateProductInput) int
+		CreateStreamTicket func(childComplexity int, input model.CreateStreamTicketInput) int
+		CreateUser         func(childComplexity int, input model.CreateUserInput) int
+		DeleteUser         func(childComplexity int, input model.DeleteUserInput) int
+		DeliverOrder       func(childComplexity int, input model.DeliverOrderInput) int
+		PlaceOrder         func(childComplexity int, input model.PlaceOrderInput) int
+		RefreshSession     func(childComplexity int, input model.RefreshSessionInput) int
+		RefundOrder        func(childComplexity int, input model.RefundOrderInput) int
+		RevokeAPIKey       func(childComplexity int, input model.RevokeAPIKeyInput) int
+		RevokeAllSessions  func(childComplexity int, input model.RevokeAllSessionsInput) int
+		RevokeSession      func(childComplexity int, input model.RevokeSessionInput) int
+		ShipOrder          func(childComplexity int, input model.ShipOrderInput) int
+		SignIn             func(childComplexity int, input model.SignInInput) int
+		SignOut            func(childComplexity int, input model.SignOutInput) int
+		SignUp             func(childComplexity int, input model.SignUpInput) int
+		UpdateProduct      func(childComplexity int, input model.UpdateProductInput) int
+		UpdateUser         func(childComplexity int, input model.UpdateUserInput) int
 	}
 
 	Order struct {
@@ -501,6 +508,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.CreateProductPayload.UserErrors(childComplexity), true
 
+	case "CreateStreamTicketPayload.expiresAt":
+		if e.ComplexityRoot.CreateStreamTicketPayload.ExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateStreamTicketPayload.ExpiresAt(childComplexity), true
+	case "CreateStreamTicketPayload.ticket":
+		if e.ComplexityRoot.CreateStreamTicketPayload.Ticket == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateStreamTicketPayload.Ticket(childComplexity), true
+	case "CreateStreamTicketPayload.userErrors":
+		if e.ComplexityRoot.CreateStreamTicketPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateStreamTicketPayload.UserErrors(childComplexity), true
+
 	case "CreateUserPayload.user":
 		if e.ComplexityRoot.CreateUserPayload.User == nil {
 			break
@@ -701,6 +727,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateProduct(childComplexity, args["input"].(model.CreateProductInput)), true
+	case "Mutation.createStreamTicket":
+		if e.ComplexityRoot.Mutation.CreateStreamTicket == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createStreamTicket_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateStreamTicket(childComplexity, args["input"].(model.CreateStreamTicketInput)), true
 	case "Mutation.createUser":
 		if e.ComplexityRoot.Mutation.CreateUser == nil {
 			break
@@ -1764,6 +1801,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("ChangePasswordInput", ec.unmarshalInputChangePasswordInput),
 			graphql.NewInputUnmarshaler("CreateApiKeyInput", ec.unmarshalInputCreateApiKeyInput),
 			graphql.NewInputUnmarshaler("CreateProductInput", ec.unmarshalInputCreateProductInput),
+			graphql.NewInputUnmarshaler("CreateStreamTicketInput", ec.unmarshalInputCreateStreamTicketInput),
 			graphql.NewInputUnmarshaler("CreateUserInput", ec.unmarshalInputCreateUserInput),
 			graphql.NewInputUnmarshaler("DeleteUserInput", ec.unmarshalInputDeleteUserInput),
 			graphql.NewInputUnmarshaler("DeliverOrderInput", ec.unmarshalInputDeliverOrderInput),
@@ -2803,6 +2841,16 @@ extend type Mutation {
     "The key."
     input: CreateApiKeyInput!
   ): CreateApiKeyPayload!
+  """
+  Makes a ticket for an event stream of one operation, for those who cannot send headers, such as a browser's EventSource:
+  ` + "`" + `new EventSource("/graphql?ticket=" + ticket)` + "`" + `. It is good for that operation alone, by GET, any number of times until it expires, and
+  only while the session or API key lives that it was made with; so is the stream, however long it lasts. Who has the ticket can read
+  the document and the variables in it.
+  """
+  createStreamTicket(
+    "The operation."
+    input: CreateStreamTicketInput!
+  ): CreateStreamTicketPayload!
   "Ends an API key: one's own, or as ADMIN anybody's. Ending an ended key does nothing. Needs a signed-in session."
   revokeApiKey(
     "Which key."
@@ -3031,6 +3079,29 @@ type CreateApiKeyPayload {
   "The key itself, to be sent as ` + "`" + `Authorization: Bearer …` + "`" + `. It is not stored and cannot be shown again."
   secret: String
   "What keeps the key from being made."
+  userErrors: [UserError!]!
+}
+
+"What a stream shall bring."
+input CreateStreamTicketInput {
+  """
+  The document, with a subscription or a query. One that declares the variable ` + "`" + `$after` + "`" + ` goes on where it was when an EventSource
+  reconnects.
+  """
+  query: String!
+  "Which operation of the document; needed if there are several."
+  operationName: String
+  "The variables of the operation: an object."
+  variables: JSON
+}
+
+"What became of createStreamTicket."
+type CreateStreamTicketPayload {
+  "The ticket, to be sent as ` + "`" + `?ticket=…` + "`" + `; null if there are errors. It is a secret."
+  ticket: String
+  "When the ticket stops opening streams; null if there are errors. What it has opened goes on."
+  expiresAt: DateTime
+  "What keeps the ticket from being made."
   userErrors: [UserError!]!
 }
 
@@ -3363,6 +3434,18 @@ func (ec *executionContext) childFields_CreateProductPayload(ctx context.Context
 		return ec.fieldContext_CreateProductPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type CreateProductPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CreateStreamTicketPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "ticket":
+		return ec.fieldContext_CreateStreamTicketPayload_ticket(ctx, field)
+	case "expiresAt":
+		return ec.fieldContext_CreateStreamTicketPayload_expiresAt(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_CreateStreamTicketPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateStreamTicketPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_CreateUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

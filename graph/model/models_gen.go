@@ -8,6 +8,7 @@ import (
 	"backplane/internal/order"
 	"backplane/internal/session"
 	"backplane/internal/user"
+	"encoding/json"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -117,6 +118,27 @@ type CreateProductPayload struct {
 	// The new product; null if there are errors.
 	Product *order.Product `json:"product,omitempty"`
 	// What keeps the product from being added.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// What a stream shall bring.
+type CreateStreamTicketInput struct {
+	// The document, with a subscription or a query. One that declares the variable `$after` goes on where it was when an EventSource
+	// reconnects.
+	Query string `json:"query"`
+	// Which operation of the document; needed if there are several.
+	OperationName graphql.Omittable[*string] `json:"operationName,omitempty"`
+	// The variables of the operation: an object.
+	Variables graphql.Omittable[json.RawMessage] `json:"variables,omitempty"`
+}
+
+// What became of createStreamTicket.
+type CreateStreamTicketPayload struct {
+	// The ticket, to be sent as `?ticket=…`; null if there are errors. It is a secret.
+	Ticket *string `json:"ticket,omitempty"`
+	// When the ticket stops opening streams; null if there are errors. What it has opened goes on.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+	// What keeps the ticket from being made.
 	UserErrors []*UserError `json:"userErrors"`
 }
 

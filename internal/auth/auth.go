@@ -6,6 +6,7 @@ package auth
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"backplane/internal/fault"
@@ -76,6 +77,28 @@ func (p *Principal) MaySee(owner uid.User, s Scope) bool {
 	return p.May(s) && (p.IsStaff() || p.Owns(owner))
 }
 
+// Equal reports whether two principals are the same.
+func (p *Principal) Equal(other *Principal) bool {
+	if p == nil || other == nil {
+		return p == other
+	}
+	return p.UserID == other.UserID && p.SessionID == other.SessionID && p.KeyID == other.KeyID &&
+		slices.Equal(p.Roles, other.Roles) && slices.Equal(p.Scopes, other.Scopes)
+}
+
+// Rights is equal for principals that may do the same with what belongs to
+// nobody, or to others: those of the same roles, and of the same scopes if they
+// are API keys.
+func (p *Principal) Rights() string {
+	if p == nil {
+		return ""
+	}
+	if p.KeyID == "" {
+		return fmt.Sprint("session ", p.Roles)
+	}
+	return fmt.Sprint("key ", p.Roles, p.Scopes)
+}
+
 // MaySetLegacyID reports whether the principal may say which id an object had
 // in the system before.
 func (p *Principal) MaySetLegacyID() bool {
@@ -86,6 +109,15 @@ func (p *Principal) MaySetLegacyID() bool {
 		return slices.Contains(p.Scopes, LegacyWrite)
 	}
 	return p.Has(Admin)
+}
+
+// AllowLegacyID refuses, at legacyId, a call that sets which id an object had in the
+// system before, if the principal may not say so.
+func (p *Principal) AllowLegacyID(sets bool) error {
+	if sets && !p.MaySetLegacyID() {
+		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN or an API key with the scope %s may set a legacy id.", LegacyWrite).At("legacyId")
+	}
+	return nil
 }
 
 // Actor names the principal in the event log: the key's id for an API key, else
@@ -113,6 +145,18 @@ func With(ctx context.Context, p *Principal) context.Context {
 // its caller had at the start. Current must be cheap and safe for concurrent use.
 func WithCurrent(ctx context.Context, current func() *Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, current)
+}
+
+// Current returns what tells who is calling at the moment it is called, as From
+// does, for those who ask often.
+func Current(ctx context.Context) func() *Principal {
+	switch p := ctx.Value(principalKey{}).(type) {
+	case *Principal:
+		return func() *Principal { return p }
+	case func() *Principal:
+		return p
+	}
+	return func() *Principal { return nil }
 }
 
 // From returns who is calling, or nil for a stranger. Under WithCurrent two
@@ -163,6 +207,16 @@ func RequireStaff(ctx context.Context, s Scope) (*Principal, error) {
 // the scope.
 func RequireAdmin(ctx context.Context, s Scope) (*Principal, error) {
 	return requireRole(ctx, s, "This needs the role ADMIN.", func(p *Principal) bool { return p.Has(Admin) })
+}
+
+// RequireLister returns whose things the caller may list, if its credential covers
+// the scope: nil for everybody's, as STAFF and ADMIN may, else only its own.
+func RequireLister(ctx context.Context, s Scope) (only *uid.User, err error) {
+	p, err := Require(ctx, s)
+	if err != nil || p.IsStaff() {
+		return nil, err
+	}
+	return &p.UserID, nil
 }
 
 func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principal) bool) (*Principal, error) {

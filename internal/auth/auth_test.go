@@ -93,6 +93,31 @@ func TestMaySee_is_for_owners_and_staff(t *testing.T) {
 	}
 }
 
+func TestRequireLister_is_for_everything_only_of_staff(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		p       *Principal
+		only    bool
+		refused bool
+	}{
+		"a customer":                       {p: session(Customer), only: true},
+		"staff":                            {p: session(Staff)},
+		"an admin":                         {p: session(Admin)},
+		"a key of staff with the scope":    {p: key([]Scope{OrdersRead}, Staff)},
+		"a key of staff without the scope": {p: key([]Scope{UsersRead}, Staff), refused: true},
+		"nobody":                           {refused: true},
+	} {
+		ctx := t.Context()
+		if tt.p != nil {
+			ctx = With(ctx, tt.p)
+		}
+		only, err := RequireLister(ctx, OrdersRead)
+		if (err != nil) != tt.refused || (only != nil) != tt.only || only != nil && *only != tt.p.UserID {
+			t.Errorf("%s may list the things of %v, %v", name, only, err)
+		}
+	}
+}
+
 func TestMaySetLegacyID_needs_admin_or_the_scope(t *testing.T) {
 	t.Parallel()
 	for want, callers := range map[bool][]*Principal{
@@ -102,6 +127,9 @@ func TestMaySetLegacyID_needs_admin_or_the_scope(t *testing.T) {
 		for _, p := range callers {
 			if p.MaySetLegacyID() != want {
 				t.Errorf("MaySetLegacyID of %+v is %v, want %v", p, !want, want)
+			}
+			if err := p.AllowLegacyID(true); (err == nil) != want || p.AllowLegacyID(false) != nil {
+				t.Errorf("AllowLegacyID of %+v gives %v, want it to refuse: %v, and only who sets one", p, err, !want)
 			}
 		}
 	}

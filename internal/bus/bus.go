@@ -1,8 +1,10 @@
 // Package bus owns how nodes hear of one another's events: within a process,
-// through PostgreSQL's NOTIFY, or through Redis.
+// through PostgreSQL's NOTIFY, or through Redis. And it owns the sinks: how
+// events get to brokers outside, as CloudEvents.
 //
-// What it carries is only a reason to read the log. It may lose, repeat and
-// reorder, and it says so when it may have lost something.
+// What a bus carries is only a reason to read the log. It may lose, repeat and
+// reorder, and it says so when it may have lost something. A sink does none of
+// that; event.Exporter says when it sends what.
 package bus
 
 import (

@@ -4,7 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
@@ -164,6 +166,36 @@ func TestBus_says_that_it_may_have_lost_something(t *testing.T) { //nolint:paral
 			wait(t, receiver, h)
 		})
 	}
+}
+
+func TestRedis_notices_that_nobody_is_at_the_other_end(t *testing.T) {
+	t.Parallel()
+	url := testenv.Redis(t)
+	opts, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := testenv.NewProxy(t, opts.Addr)
+	far, err := bus.NewRedis(strings.Replace(url, opts.Addr, proxy.Addr, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	near, err := bus.NewRedis(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	far.TryAfter(200 * time.Millisecond)
+	hints := listen(t, far)
+	wait(t, hints, event.Hint{})
+	proxy.Lose()
+	wait(t, hints, event.Hint{}) // it has connected again
+	h := event.Hint{Head: someHead()}
+	if err := near.Send(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, hints, h)
 }
 
 func TestMemory_drops_what_nobody_takes(t *testing.T) {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -11,7 +14,10 @@ import (
 )
 
 // Redis carries hints by publish and subscribe.
-type Redis struct{ client *redis.Client }
+type Redis struct {
+	client *redis.Client
+	quiet  time.Duration // without a hint, after which the connection is tried
+}
 
 var _ event.Bus = (*Redis)(nil)
 
@@ -23,7 +29,18 @@ func NewRedis(url string) (*Redis, error) {
 		return nil, errors.New("this is not a Redis URL such as redis://user:password@host:6379/0") // its own text may hold the password
 	}
 	opts.DialTimeout, opts.WriteTimeout, opts.ReadTimeout = connectTime, connectTime, connectTime
-	return &Redis{redis.NewClient(opts)}, nil
+	return &Redis{redis.NewClient(opts), quietTime}, nil
+}
+
+// LogRedis makes the Redis client, which else writes a line to standard error for
+// each failed try, log them as details: what matters is said by whoever tries.
+func LogRedis(log *slog.Logger) { redis.SetLogger(redisLog{log}) }
+
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements the logger of the client.
+func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
+	l.log.DebugContext(ctx, "the Redis client says", "text", fmt.Sprintf(format, args...))
 }
 
 // Close closes the connections. Run ends before it.
@@ -37,26 +54,46 @@ func (b *Redis) Send(ctx context.Context, h event.Hint) error {
 	return nil
 }
 
-// Run implements event.Bus. The library connects again when the connection
-// breaks, and then says that it has subscribed anew.
+// Run implements event.Bus. When the connection breaks it connects again.
 func (b *Redis) Run(ctx context.Context, receive func(event.Hint)) error {
+	for try := 0; ctx.Err() == nil; try++ {
+		b.listen(ctx, func(h event.Hint) {
+			try = 0
+			receive(h)
+		})
+		pause(ctx, try)
+	}
+	return nil
+}
+
+// listen receives until the connection is no good any more. The library tries a
+// quiet connection, too, but is content when what it sends is not refused: of
+// one whose other end is gone it would keep waiting for hints.
+func (b *Redis) listen(ctx context.Context, receive func(event.Hint)) {
 	sub := b.client.Subscribe(ctx, channel)
 	defer sub.Close()
-	messages := sub.ChannelWithSubscriptions()
+	defer context.AfterFunc(ctx, func() { _ = sub.Close() })()
+	wait := b.quiet
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case m, ok := <-messages:
-			if !ok {
-				return nil
-			}
-			switch m := m.(type) {
-			case *redis.Message:
-				receive(decode(m.Payload))
-			case *redis.Subscription:
-				receive(event.Hint{})
-			}
+		m, err := sub.ReceiveTimeout(ctx, wait)
+		if isTimeout(err) && wait == b.quiet && sub.Ping(ctx) == nil {
+			wait = min(connectTime, b.quiet/2)
+			continue
+		}
+		if err != nil {
+			return
+		}
+		wait = b.quiet
+		switch m := m.(type) {
+		case *redis.Message:
+			receive(decode(m.Payload))
+		case *redis.Subscription:
+			receive(event.Hint{})
 		}
 	}
+}
+
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }

@@ -23,6 +23,7 @@ type Config struct {
 	CacheBytes     int    // in process memory; 0 for no caches at all
 	Database       Database
 	RedisURL       Secret         // empty if there is none; it may hold a password
+	Sinks          []Sink         // with different names
 	SecretKey      seal.Key       // not set if the operator gave none
 	TrustedProxies []netip.Prefix // from which X-Forwarded-* counts
 	CORSOrigins    []string       // that browsers may call from; a single "*" is any

@@ -44,6 +44,8 @@ func general() []setting {
 			about: "`redis://USER:PASSWORD@HOST:PORT/DB`, by which nodes hear of one another's events, and where they share what they have read; unset: by PostgreSQL itself, and not at all"},
 		{name: "CACHE_BYTES", fallback: "67108864", parse: into(func(c *Config) *int { return &c.CacheBytes }, between(0, maxLimit)),
 			about: "bytes of what was read that this process keeps; `0` for no caches, in Redis neither"},
+		{name: "SINKS", parse: into(func(c *Config) *[]Sink { return &c.Sinks }, sinks), secret: true,
+			about: "brokers that get the event log, with commas between them, e.g. `redis://HOST:6379/0?stream=backplane.events,amqp://USER:PASSWORD@HOST/VHOST?exchange=backplane,nats://HOST:4222?stream=BACKPLANE&subject=backplane`; see docs/sinks.md"},
 		{name: "SECRET_KEY", parse: into(func(c *Config) *seal.Key { return &c.SecretKey }, secretKey), secret: true,
 			about: "seals stored private keys and secrets; 32 random characters or more, the same on every node. Unset on SQLite: `secret.key` beside the database"},
 		{name: "ADMIN_USERNAME", parse: into(func(c *Config) *string { return &c.AdminUsername }, anything),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -123,4 +124,15 @@ func ids(events []*event.Event) []uid.Event {
 		all[i] = e.ID
 	}
 	return slices.Clip(all)
+}
+
+// logTo returns a logger that writes text without times. The builder is read
+// when nobody logs.
+func logTo(b *strings.Builder) *slog.Logger {
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
 }

@@ -2,7 +2,6 @@ package event
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"backplane/internal/auth"
@@ -18,7 +17,12 @@ const progressTime = 10 * time.Second
 type Follower struct {
 	sub     *Subscription
 	pending []*Event // taken from sub and not yet returned
+	blanked int      // as the hub's when they were taken
 	told    Position // the last that was returned
+	caller  *auth.Principal
+
+	silence *time.Timer
+	spoke   time.Time // when something was last returned
 }
 
 // Follow is Subscribe for the caller in ctx, who must be signed in. It shows what
@@ -28,66 +32,72 @@ func (h *Hub) Follow(ctx context.Context, f Filter, after *Cursor) (*Follower, e
 	if auth.From(ctx) == nil {
 		return nil, errSignIn()
 	}
-	sub, err := h.subscribe(ctx, after, f, audienceOfCaller(ctx))
+	sub, err := h.subscribe(ctx, after, f, auth.Current(ctx))
 	if err != nil && after != nil {
 		return nil, fault.From(err).At("after")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Follower{sub: sub, told: sub.Cursor().Position}, nil
-}
-
-// audienceOfCaller returns a function that tells what the caller may see now. It
-// is not safe for concurrent use: a lock of the hub stands before each call.
-func audienceOfCaller(ctx context.Context) func() *Audience {
-	var of *auth.Principal
-	audience := AudienceOf(nil)
-	return func() *Audience {
-		if p := auth.From(ctx); p != of {
-			of, audience = p, AudienceOf(p)
-		}
-		return audience
-	}
+	return &Follower{sub: sub, told: sub.Cursor().Position, spoke: time.Now()}, nil
 }
 
 // Next waits for the next event and returns it with its cursor. While nothing
 // comes that the caller may see, it returns now and then no event but the cursor
-// that was reached, so that a client can resume near the head. Its errors are
-// those of Subscription.Next.
-func (f *Follower) Next(ctx context.Context) (*Event, Cursor, error) {
+// that was reached, so that a client can resume near the head. It calls idle
+// before it waits. Its errors are those of Subscription.Next.
+func (f *Follower) Next(ctx context.Context, idle func()) (*Event, Cursor, error) {
 	for {
 		if e := f.take(); e != nil {
-			f.told = e.Cursor.Position
+			f.told, f.spoke = e.Cursor.Position, time.Now()
 			return e, e.Cursor, nil
 		}
-		moved, err := f.fill(ctx)
+		idle()
+		quiet, err := f.fill(ctx)
 		if err != nil {
 			return nil, Cursor{}, err
 		}
-		if at := f.sub.Cursor(); moved && at.Position > f.told {
+		if at := f.sub.Cursor(); quiet && at.Position > f.told {
 			f.told = at.Position
 			return nil, at, nil
 		}
 	}
 }
 
-// Close ends the follower before its context does. It is safe to call twice.
-func (f *Follower) Close() { f.sub.Close() }
+// Caller returns who may see the event that Next returned last.
+func (f *Follower) Caller() *auth.Principal { return f.caller }
 
-// take returns the first pending event that the caller may still see; what was
-// taken for a caller with more rights must not reach one with less.
+// Blanked returns a number that is another once an event that was shown before
+// may not be shown again as it was, since a user was deleted.
+func (f *Follower) Blanked() int { return f.blanked }
+
+// Close ends the follower before its context does. It is safe to call twice.
+func (f *Follower) Close() {
+	f.sub.Close()
+	if f.silence != nil {
+		f.silence.Stop()
+	}
+}
+
+// take returns the first pending event that the caller may still see, as it may
+// still be seen: what was taken for a caller with more rights must not reach one
+// with less, nor what was taken of a user who is deleted by now.
 func (f *Follower) take() *Event {
 	if len(f.pending) == 0 {
 		return nil
 	}
-	f.sub.hub.mu.RLock()
-	wanted := f.sub.wanted()
-	f.sub.hub.mu.RUnlock()
+	s := f.sub
+	s.lock()
+	defer s.hub.mu.RUnlock()
+	if f.blanked != s.hub.blanked {
+		s.place, f.pending = f.pending[0].Cursor.Position-1, nil
+		return nil
+	}
 	for len(f.pending) > 0 {
 		e := f.pending[0]
 		f.pending = f.pending[1:]
-		if wanted.Match(e) {
+		if s.crowd.wanted.Match(e) {
+			f.caller = s.principal
 			return e
 		}
 	}
@@ -98,11 +108,21 @@ func (f *Follower) take() *Event {
 // fill waits for events, but not longer than a client is left without a word;
 // then quiet is true.
 func (f *Follower) fill(ctx context.Context) (quiet bool, err error) {
-	wait, cancel := context.WithTimeout(ctx, progressTime)
-	defer cancel()
-	f.pending, err = f.sub.Next(wait)
-	if errors.Is(err, context.DeadlineExceeded) && wait.Err() != nil && ctx.Err() == nil {
-		return true, nil
+	if f.silence == nil {
+		f.silence, f.spoke = time.NewTimer(progressTime), time.Now()
 	}
-	return false, err
+	f.sub.hub.mu.RLock()
+	f.blanked = f.sub.hub.blanked // before they are taken: better once too often than never
+	f.sub.hub.mu.RUnlock()
+	f.pending, quiet, err = f.sub.next(ctx, f.silence.C)
+	if !quiet {
+		return false, err
+	}
+	// The timer is not set again for each event; if there was one it is early.
+	left := progressTime - time.Since(f.spoke)
+	if quiet = left <= 0; quiet {
+		f.spoke, left = time.Now(), progressTime
+	}
+	f.silence.Reset(left)
+	return quiet, nil
 }

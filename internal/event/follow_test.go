@@ -37,7 +37,7 @@ func (p *person) follow(ctx context.Context, t *testing.T, h *event.Hub) *event.
 func followed(ctx context.Context, t *testing.T, f *event.Follower, n int) (got []event.Position) {
 	t.Helper()
 	for len(got) < n {
-		e, at, err := f.Next(ctx)
+		e, at, err := f.Next(ctx, func() {})
 		if err != nil || e == nil || e.Cursor != at {
 			t.Fatalf("Next after %v = %v, %v, %v, want an event and its cursor", got, e, at, err)
 		}
@@ -86,7 +86,7 @@ func TestFollower_wakes_for_rights_that_it_got_while_it_waited(t *testing.T) {
 		f := p.follow(ctx, t, h)
 		first := make(chan *event.Event)
 		go func() {
-			e, _, _ := f.Next(ctx)
+			e, _, _ := f.Next(ctx, func() {})
 			first <- e
 		}()
 		synctest.Wait()
@@ -108,13 +108,13 @@ func TestFollower_tells_how_far_it_has_come(t *testing.T) {
 		time.Sleep(time.Minute)
 		m.add(5)
 		start := time.Now()
-		e, at, err := f.Next(ctx)
+		e, at, err := f.Next(ctx, func() {})
 		if e != nil || at.Position != 15 || err != nil || time.Since(start) > time.Minute {
 			t.Errorf("Next = %v, %v, %v after %v, want the cursor 15 alone", e, at, err, time.Since(start))
 		}
 		soon, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
-		if e, at, err := f.Next(soon); !errors.Is(err, context.DeadlineExceeded) {
+		if e, at, err := f.Next(soon, func() {}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Next on a log that stands still = %v, %v, %v, want nothing for an hour", e, at, err)
 		}
 	})

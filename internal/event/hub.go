@@ -50,7 +50,9 @@ type Hub struct {
 	head     Position     // the last event in the ring, also if the ring is empty
 	ring     []*Event     // dense: the last of them is at head
 	bytes    int          // of data in the ring
-	subs     map[*Subscription]struct{}
+	subs     []*Subscription
+	crowds   map[string]*crowd // of subs, by key
+	blanked  int               // how often events of the ring were replaced
 }
 
 // NewHub returns a Hub that reads nothing until Run is called.
@@ -61,7 +63,7 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 	cfg = cfg.withDefaults()
 	return &Hub{
 		log: log, logger: logger, cfg: cfg, wake: make(chan struct{}, 1),
-		replays: make(chan struct{}, cfg.Replays), subs: make(map[*Subscription]struct{}),
+		replays: make(chan struct{}, cfg.Replays), crowds: make(map[string]*crowd),
 	}, nil
 }
 
@@ -114,17 +116,28 @@ func (h *Hub) Lag() time.Duration {
 func (h *Hub) Run(ctx context.Context) error {
 	poll := time.NewTicker(h.cfg.Poll)
 	defer poll.Stop()
-	told := false
+	told, failures := false, 0
 	for ctx.Err() == nil {
 		err := h.follow(ctx, told)
 		if err != nil && ctx.Err() == nil {
 			h.logger.ErrorContext(ctx, "reading the event log failed", "error", err)
-			told = h.await(ctx, poll.C, nil) // not at once, however many events there are
+			told = h.await(ctx, time.After(retryPause(failures, h.cfg.Poll)), nil) // however many events there are
+			failures++
 			continue
 		}
-		told = h.await(ctx, poll.C, h.wake)
+		told, failures = h.await(ctx, poll.C, h.wake), 0
 	}
 	return nil
+}
+
+// firstRetry is how long a reader or sequencer waits after a first failure.
+const firstRetry = 20 * time.Millisecond
+
+// retryPause is how long to wait after one failure that follows others: short at
+// first, as connections are often lost together and replaced at once, and twice
+// as long each time, up to a limit.
+func retryPause(before int, limit time.Duration) time.Duration {
+	return min(firstRetry<<min(before, 16), limit)
 }
 
 // await waits until it is time to look; told says that somebody said so.
@@ -160,7 +173,7 @@ func (h *Hub) follow(ctx context.Context, told bool) error {
 		if err != nil {
 			return err
 		}
-		if err := h.deliver(found); err != nil {
+		if err := h.deliver(ctx, found); err != nil {
 			return err
 		}
 		if len(found) < h.cfg.Batch {
@@ -181,18 +194,22 @@ func (h *Hub) adopt(s State) (current bool) {
 	}
 	h.tell(nil, true)
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	restored := h.timeline != ""
 	h.timeline, h.head, h.ring, h.bytes = s.Timeline, s.Head, nil, 0
-	for sub := range h.subs {
+	for _, sub := range h.subs {
 		sub.lost = restored && (sub.timeline != s.Timeline || sub.place > s.Head)
-		signal(sub.wake)
 	}
+	var all doors
+	for _, c := range h.crowds {
+		all.add(c, 0)
+	}
+	h.mu.Unlock()
+	all.open()
 	return true
 }
 
 // deliver puts the events into the ring and wakes those whom they concern.
-func (h *Hub) deliver(events []*Event) error {
+func (h *Hub) deliver(ctx context.Context, events []*Event) error {
 	if len(events) == 0 {
 		return nil
 	}
@@ -200,19 +217,42 @@ func (h *Hub) deliver(events []*Event) error {
 	if first.Timeline != had.Timeline {
 		return errors.New("the log has another timeline than before")
 	}
+	blank, err := h.blanks(ctx, events)
+	if err != nil {
+		return err
+	}
 	gap := first.Position != had.Position+1 // what lay between is not kept any more
 	h.tell(events, gap)
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if gap {
 		h.ring, h.bytes = nil, 0
 	}
+	h.blank(blank)
 	h.head = last.Position
 	h.push(events)
-	for sub := range h.subs {
-		sub.offer(events, had.Position)
-	}
+	woken := h.offer(events, had.Position)
+	h.mu.Unlock()
+	woken.open()
 	return nil
+}
+
+// offer tells those of new events who want one; had is where the hub was before.
+// Who was there too and wants none moves on in its sleep. The caller holds the
+// lock, and rings the bell without it: who is woken wants it at once.
+func (h *Hub) offer(events []*Event, had Position) (woken doors) {
+	for _, s := range h.subs {
+		if s.changed() {
+			if c := s.crowd; s.settle() {
+				woken.add(c, h.head) // where it sleeps
+			}
+		}
+		if s.crowd.wants(events) {
+			woken.add(s.crowd, h.head)
+		} else if s.timeline == h.timeline && s.place >= had {
+			s.place = max(s.place, h.head)
+		}
+	}
+	return woken
 }
 
 // push adds events to the ring and drops the oldest beyond its bounds.

@@ -242,6 +242,22 @@ func TestHub_goes_on_after_failed_reads(t *testing.T) {
 	})
 }
 
+func TestHub_reads_again_at_once_after_one_failure(t *testing.T) {
+	t.Parallel()
+	bubble(t, event.HubConfig{}, func(ctx context.Context, t *testing.T, m *memory, h *event.Hub) {
+		s := subscribe(ctx, t, h, nil, event.Filter{})
+		m.change(func() { m.err = errors.New("the connection was cut") })
+		m.add(5)
+		h.Wake()
+		synctest.Wait()
+		m.change(func() { m.err = nil })
+		failed := time.Now()
+		if got := positions(ctx, t, s, 5); !slices.Equal(got, dense(11, 15, 1)) || time.Since(failed) > 100*time.Millisecond {
+			t.Errorf("positions = %v after %v, want 11 to 15 in a moment", got, time.Since(failed))
+		}
+	})
+}
+
 func TestSubscription_ends_with_its_context(t *testing.T) {
 	t.Parallel()
 	bubble(t, event.HubConfig{}, func(ctx context.Context, t *testing.T, _ *memory, h *event.Hub) {

@@ -60,6 +60,9 @@ type Store interface {
 	ReadOrders(ctx context.Context, orders []uid.Order, f Filter, s Span) (map[uid.Order][]*Event, error)
 	// Count returns how many events match.
 	Count(ctx context.Context, f Filter) (int, error)
+	// CountOrders is Count for the events of each of the orders, in one query. Orders
+	// without any may be left out.
+	CountOrders(ctx context.Context, orders []uid.Order, f Filter) (map[uid.Order]int, error)
 	// ByIDs returns the events that exist.
 	ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*Event, error)
 }
@@ -163,6 +166,15 @@ func (l *Log) ListByOrders(ctx context.Context, orders []uid.Order, args page.Ar
 		pages[id] = cut(w, span, found[id])
 	}
 	return pages, nil
+}
+
+// CountByOrders is Count for many orders at once, for the history of each.
+func (l *Log) CountByOrders(ctx context.Context, orders []uid.Order) (map[uid.Order]int, error) {
+	f, err := visible(ctx, Filter{})
+	if err != nil {
+		return nil, err
+	}
+	return l.store.CountOrders(ctx, orders, f)
 }
 
 // span checks the arguments of a page and returns what to read: one event more

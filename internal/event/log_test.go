@@ -90,7 +90,8 @@ func TestLog_is_not_for_strangers(t *testing.T) {
 	_, count := log.Count(t.Context(), event.Filter{})
 	_, head := log.Cursor(t.Context())
 	_, orders := log.ListByOrders(t.Context(), []uid.Order{"o"}, page.Args{})
-	for name, err := range map[string]error{"List": list, "Count": count, "Cursor": head, "ListByOrders": orders} {
+	_, counts := log.CountByOrders(t.Context(), []uid.Order{"o"})
+	for name, err := range map[string]error{"List": list, "Count": count, "Cursor": head, "ListByOrders": orders, "CountByOrders": counts} {
 		if !fault.Is(err, fault.Unauthorized) {
 			t.Errorf("%s = %v, want UNAUTHENTICATED", name, err)
 		}

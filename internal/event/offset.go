@@ -38,6 +38,9 @@ type Offsets interface {
 	Save(ctx context.Context, t Tenure, done Position, ttl time.Duration) (Tenure, error)
 	// Release gives the reader up, if the tenure still holds.
 	Release(ctx context.Context, t Tenure) error
+	// Forget removes a reader that nobody owns, and its place with it; forgotten is
+	// false if there is none, or somebody owns it.
+	Forget(ctx context.Context, name string) (forgotten bool, err error)
 	// List returns all readers by name.
 	List(ctx context.Context) ([]Offset, error)
 }

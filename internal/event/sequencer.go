@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// ErrLeaseLost says that the lease belongs to somebody else, has expired or has
-// moved on: nothing was numbered.
-var ErrLeaseLost = errors.New("the sequencer's lease is lost")
+// ErrLeaseLost says that a lease belongs to somebody else, has expired or has
+// moved on: what was to be done under it was not done.
+var ErrLeaseLost = errors.New("the lease is lost")
 
 // Lease is the right to number events, from Head on.
 type Lease struct {
@@ -63,9 +63,10 @@ type Sequencer struct {
 	cfg       SequencerConfig
 	holder    string
 
-	lease   Lease // while it leads
-	leading atomic.Bool
-	wake    chan struct{}
+	lease    Lease // while it leads
+	leading  atomic.Bool
+	wake     chan struct{}
+	failures int // since it last numbered, or saw that another does
 }
 
 // LeaseTime is how long a lease lasts by default. Each numbering renews it, so
@@ -101,9 +102,10 @@ func (s *Sequencer) Run(ctx context.Context) error {
 		more, err := s.round(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.ErrorContext(ctx, "numbering failed", "error", err)
-		}
-		if !more {
-			s.rest(ctx)
+			s.rest(ctx, retryPause(s.failures, s.cfg.Idle))
+			s.failures++
+		} else if !more {
+			s.rest(ctx, s.cfg.Idle)
 		}
 	}
 	return nil
@@ -123,7 +125,7 @@ func (s *Sequencer) round(ctx context.Context) (more bool, err error) {
 		}
 		return false, err
 	}
-	s.lease = lease
+	s.lease, s.failures = lease, 0
 	if n > 0 {
 		s.announce(lease.Head)
 	}
@@ -132,6 +134,9 @@ func (s *Sequencer) round(ctx context.Context) (more bool, err error) {
 
 func (s *Sequencer) take(ctx context.Context) (taken bool, err error) {
 	lease, ok, err := s.numbering.Take(ctx, s.holder, s.cfg.TTL)
+	if err == nil && !ok {
+		s.failures = 0
+	}
 	if err != nil || !ok {
 		return false, err
 	}
@@ -142,14 +147,14 @@ func (s *Sequencer) take(ctx context.Context) (taken bool, err error) {
 	return true, nil
 }
 
-// rest waits until it is time to look again. Only who leads is woken: others
+// rest waits until it is time to look again, for a time at most. Only who leads is woken: others
 // would all ask for the lease with every event.
-func (s *Sequencer) rest(ctx context.Context) {
+func (s *Sequencer) rest(ctx context.Context, limit time.Duration) {
 	wake := s.wake
 	if !s.leading.Load() {
 		wake = nil
 	}
-	timer := time.NewTimer(s.cfg.Idle)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

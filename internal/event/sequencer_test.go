@@ -212,6 +212,25 @@ func TestSequencer_goes_on_after_errors(t *testing.T) {
 	})
 }
 
+func TestSequencer_goes_on_at_once_after_one_error(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &desk{}
+		s, _ := newSequencer(t, d, event.SequencerConfig{})
+		defer start(t, s)()
+		synctest.Wait()
+		d.fail(errors.New("the connection was cut"))
+		d.append(1)
+		s.Wake()
+		synctest.Wait()
+		d.fail(nil)
+		time.Sleep(100 * time.Millisecond)
+		if waiting, _, _ := d.state(); waiting != 0 {
+			t.Errorf("%d events wait a moment after an error, want none", waiting)
+		}
+	})
+}
+
 func TestNewSequencer_refuses_what_cannot_work(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []event.SequencerConfig{{TTL: -1}, {Batch: -1}, {Idle: 5 * time.Second}} {

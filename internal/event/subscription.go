@@ -3,18 +3,24 @@ package event
 import (
 	"context"
 	"iter"
-	"slices"
+	"time"
+
+	"backplane/internal/auth"
 )
 
 // Subscription is one reader's place in the log. Next and Events are for one
 // goroutine at a time.
 type Subscription struct {
-	hub      *Hub
-	filter   Filter
-	audience func() *Audience // of the moment, instead of the filter's; called under a lock of the hub; nil if there is none
-	timeline string
-	wake     chan struct{}
-	stop     func() bool
+	hub       *Hub
+	filter    Filter
+	filterKey string
+	caller    func() *auth.Principal // whose audience of the moment is the filter's; nil if there is none
+	timeline  string
+	stop      func() bool
+	index     int // in subs of the hub; -1 once it is removed
+
+	crowd     *crowd
+	principal *auth.Principal // for whom it is in the crowd
 
 	// All events up to here have been returned or are not wanted. The reader
 	// writes it under a read lock of the hub, the hub under its write lock.
@@ -34,7 +40,7 @@ func (h *Hub) Subscribe(ctx context.Context, after *Cursor, f Filter) (*Subscrip
 	return h.subscribe(ctx, after, f, nil)
 }
 
-func (h *Hub) subscribe(ctx context.Context, after *Cursor, f Filter, audience func() *Audience) (*Subscription, error) {
+func (h *Hub) subscribe(ctx context.Context, after *Cursor, f Filter, caller func() *auth.Principal) (*Subscription, error) {
 	state, err := h.log.State(ctx)
 	if err != nil {
 		return nil, err
@@ -46,11 +52,11 @@ func (h *Hub) subscribe(ctx context.Context, after *Cursor, f Filter, audience f
 		}
 		from = *after
 	}
-	s := &Subscription{
-		hub: h, filter: f, audience: audience, timeline: from.Timeline, place: from.Position, wake: make(chan struct{}, 1),
-	}
+	s := &Subscription{hub: h, filter: f, filterKey: filterKey(f), caller: caller, timeline: from.Timeline, place: from.Position}
 	h.mu.Lock()
-	h.subs[s] = struct{}{}
+	s.index = len(h.subs)
+	h.subs = append(h.subs, s)
+	s.join()
 	h.mu.Unlock()
 	s.stop = context.AfterFunc(ctx, s.remove)
 	return s, nil
@@ -65,7 +71,15 @@ func (s *Subscription) Close() {
 func (s *Subscription) remove() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	delete(s.hub.subs, s)
+	h := s.hub
+	if s.index < 0 {
+		return
+	}
+	last := len(h.subs) - 1
+	h.subs[s.index], h.subs[last].index = h.subs[last], s.index
+	h.subs[last] = nil
+	h.subs, s.index = h.subs[:last], -1
+	s.part()
 }
 
 // Cursor returns the place up to which Next has returned everything. It moves on
@@ -82,23 +96,32 @@ func (s *Subscription) Cursor() Cursor {
 // its next event is not kept any more, or that of a read, after which Next may
 // be called again.
 func (s *Subscription) Next(ctx context.Context) ([]*Event, error) {
+	events, _, err := s.next(ctx, nil)
+	return events, err
+}
+
+// next is Next that also returns, with quiet true and nothing else, when the
+// channel has something.
+func (s *Subscription) next(ctx context.Context, silence <-chan time.Time) (events []*Event, quiet bool, err error) {
 	for {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		events, target, err := s.take()
-		if err == nil && target > 0 {
-			events, err = s.replay(ctx, target)
+		t, err := s.take()
+		if err == nil && t.target > 0 {
+			t.events, err = s.replay(ctx, t.wanted, t.target)
 		}
-		if err != nil || len(events) > 0 {
-			return events, err
+		if err != nil || len(t.events) > 0 {
+			return t.events, false, err
 		}
-		if target > 0 {
+		if t.target > 0 {
 			continue
 		}
 		select {
 		case <-ctx.Done():
-		case <-s.wake:
+		case <-t.door:
+		case <-silence:
+			return nil, true, nil
 		}
 	}
 }
@@ -121,55 +144,67 @@ func (s *Subscription) Events(ctx context.Context) iter.Seq2[*Event, error] {
 	}
 }
 
-// wanted is the filter as it is now. The caller holds a lock of the hub.
-func (s *Subscription) wanted() Filter {
-	f := s.filter
-	if s.audience != nil {
-		f.Audience = s.audience()
-	}
-	return f
+// taken is what a look at the hub has brought.
+type taken struct {
+	events []*Event
+	target Position        // how far to read the log, if the ring begins behind the reader's place
+	wanted *Filter         // what to look for there
+	door   <-chan struct{} // where to wait, if there is nothing
 }
 
-// take returns what the ring holds for the reader. If the ring begins behind the
-// reader's place, target says how far to read the log.
-func (s *Subscription) take() (events []*Event, target Position, err error) {
+// take returns what the ring holds for the reader.
+func (s *Subscription) take() (t taken, err error) {
 	h := s.hub
-	h.mu.RLock()
+	s.lock()
 	defer h.mu.RUnlock()
+	t.wanted, t.door = &s.crowd.wanted, s.crowd.door
 	switch {
 	case s.lost:
-		return nil, 0, errUnknown()
+		return t, errUnknown()
 	case h.timeline != s.timeline || s.place >= h.head: // the hub has not begun, or knows no more
-		return nil, 0, nil
+		return t, nil
 	}
 	before := h.head - Position(len(h.ring)) // the place ahead of the ring
 	if s.place < before {
-		return nil, h.head, nil
+		t.target = h.head
+		return t, nil
 	}
-	wanted := s.wanted()
 	for _, e := range h.ring[s.place-before:] {
 		s.place = e.Cursor.Position
-		if wanted.Match(e) {
-			if events = append(events, e); len(events) == chunk {
+		if t.wanted.Match(e) {
+			if t.events = append(t.events, e); len(t.events) == chunk {
 				break
 			}
 		}
 	}
-	return events, 0, nil
+	return t, nil
+}
+
+// lock takes a read lock of the hub, with the subscriber in the crowd that its
+// caller belongs to now.
+func (s *Subscription) lock() {
+	h := s.hub
+	for h.mu.RLock(); s.changed(); h.mu.RLock() {
+		h.mu.RUnlock()
+		h.mu.Lock()
+		if s.index >= 0 {
+			s.settle()
+		} else {
+			s.principal = s.caller() // it has ended, and belongs nowhere
+		}
+		h.mu.Unlock()
+	}
 }
 
 // replay reads from the log what matches, up to the target.
-func (s *Subscription) replay(ctx context.Context, target Position) ([]*Event, error) {
+func (s *Subscription) replay(ctx context.Context, wanted *Filter, target Position) ([]*Event, error) {
 	select {
 	case s.hub.replays <- struct{}{}:
 		defer func() { <-s.hub.replays }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	s.hub.mu.RLock()
-	wanted := s.wanted()
-	s.hub.mu.RUnlock()
-	events, err := s.hub.log.store.Read(ctx, wanted, Span{After: s.place, Before: target + 1, Limit: chunk})
+	events, err := s.hub.log.store.Read(ctx, *wanted, Span{After: s.place, Before: target + 1, Limit: chunk})
 	if err != nil {
 		return nil, err
 	}
@@ -189,18 +224,4 @@ func (s *Subscription) replay(ctx context.Context, target Position) ([]*Event, e
 	s.place = target
 	s.hub.mu.RUnlock()
 	return events, nil
-}
-
-// offer tells the reader of new events; had is where the hub was before. A
-// reader that was there too and wants none of them moves on in its sleep. The
-// caller holds the hub's lock.
-func (s *Subscription) offer(events []*Event, had Position) {
-	wanted := s.wanted()
-	if slices.ContainsFunc(events, wanted.Match) {
-		signal(s.wake)
-		return
-	}
-	if s.timeline == s.hub.timeline && s.place >= had {
-		s.place = max(s.place, s.hub.head)
-	}
 }

@@ -94,11 +94,17 @@ type Expirer interface {
 // TicketAuthenticator lets those open an event stream who cannot send headers,
 // such as a browser's EventSource.
 type TicketAuthenticator interface {
-	// AuthenticateTicket returns who shows the ticket, if it was made for the
-	// request, and what to ask later whether that caller may still be served. A
-	// ticket must work again while it lives, since browsers reconnect with it. An
-	// Unauthenticated error means that the ticket is not good.
-	AuthenticateTicket(ctx context.Context, ticket string, req operation.Request) (*auth.Principal, stream.Standing, error)
+	// AuthenticateTicket returns what the ticket says. A ticket must work again
+	// while it lives, since browsers reconnect with it. An Unauthenticated error
+	// means that the ticket is not good.
+	AuthenticateTicket(ctx context.Context, ticket string) (Ticket, error)
+}
+
+// Ticket is what a ticket says: for whom it was made, and for which request, the
+// only one that it is good for.
+type Ticket struct {
+	Caller  stream.Caller
+	Request operation.Request
 }
 
 // Deps are what a Server asks others. Nil means: nobody can sign in, there are
@@ -142,6 +148,11 @@ func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Se
 	s.handler, err = s.middleware(s.routes())
 	return s, err
 }
+
+// Recheck has the credentials of sockets and event streams looked at at once if
+// their principals are concerned by what has happened, such as a revocation. It
+// does not block.
+func (s *Server) Recheck(concerns func(*auth.Principal) bool) { s.streams.Recheck(concerns) }
 
 // Handler returns what answers all requests, for a server of the caller's own.
 func (s *Server) Handler() http.Handler { return s.handler }

@@ -19,6 +19,17 @@ const (
 	tokenParameter = "token"
 )
 
+// ticketParameter is how an event stream by GET shows its ticket.
+const ticketParameter = "ticket"
+
+// ticketOf returns the ticket that a request shows, empty if none.
+func ticketOf(r *http.Request) string {
+	if !strings.Contains(r.URL.RawQuery, ticketParameter+"=") {
+		return ""
+	}
+	return r.URL.Query().Get(ticketParameter)
+}
+
 // wantsSocket reports whether the request is to become a WebSocket.
 func wantsSocket(r *http.Request) bool {
 	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
@@ -49,7 +60,11 @@ func reservationToken(r *http.Request) string {
 // reports false if this one does not.
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) bool {
 	var serve func(http.ResponseWriter, *http.Request) error
-	switch token := reservationToken(r); {
+	switch token, ticket := reservationToken(r), ticketOf(r); {
+	case ticket != "" && r.Method == http.MethodGet && wantsEvents(r) && token == "":
+		serve = s.serveTicket
+	case ticket != "":
+		serve = refuseTicket
 	case wantsSocket(r):
 		serve = s.serveSocket
 	case r.Method == http.MethodPut && r.ContentLength == 0: // a reservation asks for nothing
@@ -110,24 +125,39 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if ticket := r.URL.Query().Get("ticket"); ticket != "" && r.Method == http.MethodGet && who.Principal == nil {
-		if who, err = s.holder(r, ticket, req); err != nil {
-			return err
-		}
-	}
 	return s.streams.ServeEvents(w, r, who, req, allowed(r))
 }
 
-// holder returns who shows a ticket for the request.
-func (s *Server) holder(r *http.Request, ticket string, req operation.Request) (stream.Caller, error) {
+// serveTicket answers with the event stream that a ticket was made for. The URL
+// need not repeat what the ticket says, and must not say anything else.
+func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) error {
+	if len(r.Header.Values("Authorization")) > 0 {
+		return errBad("Send a ticket or the header Authorization, not both.")
+	}
+	req, err := s.readOne(w, r)
+	if err != nil {
+		return err
+	}
 	if s.deps.Tickets == nil {
-		return stream.Caller{}, fault.New(fault.Unauthenticated, fault.Unauthorized, "The ticket is not valid.")
+		return errTicket()
 	}
-	p, standing, err := s.deps.Tickets.AuthenticateTicket(r.Context(), ticket, req)
-	if err == nil && p == nil {
-		err = fault.New(fault.Unauthenticated, fault.Unauthorized, "The ticket is not valid.")
+	ticket, err := s.deps.Tickets.AuthenticateTicket(r.Context(), ticketOf(r))
+	switch {
+	case err != nil:
+		return err
+	case ticket.Caller.Principal == nil || !req.IsZero() && !req.Same(ticket.Request):
+		return errTicket()
 	}
-	return stream.Caller{Principal: p, Standing: standing}, err
+	return s.streams.ServeEvents(w, r, ticket.Caller, ticket.Request, allowed(r))
+}
+
+func errTicket() error {
+	return fault.New(fault.Unauthenticated, fault.Unauthorized, "The ticket is not valid for this request; make a new one.")
+}
+
+// refuseTicket answers a request that shows a ticket and is no event stream by GET.
+func refuseTicket(http.ResponseWriter, *http.Request) error {
+	return fault.New(fault.Unauthenticated, fault.Unauthorized, "A ticket is good for nothing but an event stream by GET.")
 }
 
 // readOne reads the one operation of a request whose answer is streamed.

@@ -28,17 +28,18 @@ func TestCursor(t *testing.T) {
 		t.Fatal(refusal.Errors)
 	}
 	responses := x.Stream(t.Context(), op)
+	defer responses.Close()
 	for i, want := range []struct {
 		data, cursor string
 		only         bool
 	}{{`{"ticks":1}`, "", false}, {`{"ticks":1}`, "c1", false}, {"", "c2", true}, {`{"ticks":2}`, "", false}} {
-		resp := responses(t.Context())
-		cursor, only := operation.Cursor(resp)
+		resp := responses.Next(t.Context(), func() {})
+		cursor, only := operation.Cursor(resp.Response)
 		if string(resp.Data) != want.data || cursor != want.cursor || only != want.only {
 			t.Errorf("response %d = %s with cursor %q, only %v, want %+v", i, resp.Data, cursor, only, want)
 		}
 	}
-	if resp := responses(t.Context()); resp != nil {
+	if resp := responses.Next(t.Context(), func() {}); resp != nil {
 		t.Errorf("after the last response = %+v, want nil", resp)
 	}
 }

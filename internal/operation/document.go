@@ -19,7 +19,8 @@ type document struct {
 	ast       *ast.QueryDocument
 	fragments map[string]*ast.FragmentDefinition
 	shapes    map[*ast.OperationDefinition]shape
-	bytes     int64 // about what it takes in memory
+	tokens    *tokens // nil if it has no subscription
+	bytes     int64   // about what it takes in memory
 }
 
 // nodeBytes is about what a field or value takes once parsed, with its
@@ -57,12 +58,16 @@ func (x *Executor) load(query string) (*document, *Refusal) {
 	if err != nil {
 		return nil, refuse(stageOf(err), err)
 	}
-	doc := &document{parsed, expanded.fragments, shapes, int64(len(query) + count.nodes*nodeBytes)}
+	doc := &document{ast: parsed, fragments: expanded.fragments, shapes: shapes, bytes: int64(len(query) + count.nodes*nodeBytes)}
 	if errs := x.rules.validate(x.schema.Schema(), doc, x.limits); len(errs) > 0 {
 		return nil, &Refusal{StageValidate, errs}
 	}
 	for _, op := range parsed.Operations {
 		dropDefer(op.SelectionSet)
+		if op.Operation == ast.Subscription && doc.tokens == nil {
+			t := readTokens(query)
+			doc.tokens = &t
+		}
 	}
 	for _, f := range parsed.Fragments {
 		dropDefer(f.SelectionSet)

@@ -23,6 +23,7 @@ type Config struct {
 	Limits               Limits
 	CacheBytes           int64 // memory for prepared documents; default 32 MiB
 	PersistedBytes       int64 // memory for the texts of automatic persisted queries; default 8 MiB
+	SharedBytes          int64 // memory for responses that equal subscriptions have in common; default 16 MiB
 	DisableIntrospection bool  // refuse __schema and __type
 	DisableSuggestions   bool  // no "did you mean" in errors
 
@@ -40,6 +41,7 @@ type Executor struct {
 	rules     *ruleSet
 	documents *lru[*document]
 	persisted *lru[string]
+	shares    *shares
 }
 
 // New returns an Executor over the schema, which it never changes.
@@ -59,6 +61,7 @@ func New(schema graphql.ExecutableSchema, cfg Config, log *slog.Logger) (*Execut
 		rules:     newRuleSet(!cfg.DisableSuggestions),
 		documents: newLRU[*document](cmp.Or(cfg.CacheBytes, 32<<20)),
 		persisted: newLRU[string](cmp.Or(cfg.PersistedBytes, 8<<20)),
+		shares:    newShares(cmp.Or(cfg.SharedBytes, 16<<20)),
 	}, nil
 }
 

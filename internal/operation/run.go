@@ -17,7 +17,9 @@ func (x *Executor) Run(ctx context.Context, op *Operation) *graphql.Response {
 	if op.Kind() == ast.Subscription {
 		return x.failed(ctx, fault.New(fault.Invalid, fault.BadRequest, "A subscription needs a transport that streams."))
 	}
-	resp := x.Stream(ctx, op)(ctx)
+	stream := x.Stream(ctx, op)
+	defer stream.Close()
+	resp := stream.Next(ctx, func() {})
 	if resp == nil {
 		return x.failed(ctx, context.Cause(ctx))
 	}
@@ -25,38 +27,7 @@ func (x *Executor) Run(ctx context.Context, op *Operation) *graphql.Response {
 		return x.failed(ctx, fault.New(fault.Invalid, fault.ResponseTooLarge,
 			"The response is larger than %d bytes: ask for fewer fields or shorter lists.", x.limits.Response))
 	}
-	return resp
-}
-
-// Stream starts the operation and returns what yields its responses: one for a
-// query or mutation, one per event for a subscription, then nil. It sets no
-// time limit; the operation lives until ctx ends. The handler must be called
-// with ctx or a child of it, by one goroutine at a time.
-func (x *Executor) Stream(ctx context.Context, op *Operation) graphql.ResponseHandler {
-	opCtx := &graphql.OperationContext{
-		RawQuery:               op.request.Query,
-		Variables:              op.variables,
-		OperationName:          op.request.OperationName,
-		Doc:                    op.document.ast,
-		Operation:              op.definition,
-		Extensions:             op.request.Extensions,
-		DisableIntrospection:   x.cfg.DisableIntrospection,
-		RecoverFunc:            recovered,
-		ResolverMiddleware:     x.cfg.AroundField,
-		RootResolverMiddleware: x.cfg.AroundRootField,
-	}
-	ctx = graphql.WithOperationContext(ctx, opCtx)
-	start := x.withPresenter(ctx)
-	responses := x.guard(start, x.schema.Exec)
-	if errs := graphql.GetErrors(start); errs != nil {
-		return graphql.OneShot(&graphql.Response{Errors: errs})
-	}
-	return func(callCtx context.Context) *graphql.Response {
-		if callCtx.Err() != nil {
-			return nil
-		}
-		return x.next(graphql.WithOperationContext(callCtx, opCtx), responses)
-	}
+	return resp.Response
 }
 
 // next yields one response with its errors, under a presenter of its own.

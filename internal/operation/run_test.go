@@ -179,9 +179,11 @@ func TestExecutor_Stream_yieldsEachEvent(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal.Errors)
 	}
-	next := x.Stream(t.Context(), op)
+	stream := x.Stream(t.Context(), op)
+	defer stream.Close()
+	next := func() *operation.Response { return stream.Next(t.Context(), func() {}) }
 	var got []string
-	for resp := next(t.Context()); resp != nil; resp = next(t.Context()) {
+	for resp := next(); resp != nil; resp = next() {
 		got = append(got, string(resp.Data))
 	}
 	if diff := cmp.Diff([]string{`{"ticks":1}`, `{"ticks":2}`}, got); diff != "" {

@@ -58,15 +58,28 @@ type ProductStore interface {
 	Count(ctx context.Context, f ProductFilter) (int, error)
 }
 
+// ProductPeeker is a ProductStore that also holds products and stocks in the
+// process.
+type ProductPeeker interface {
+	// Peek returns the product as ByIDs would, at once; ok is false if it is not held.
+	Peek(id uid.Product) (p *Product, ok bool)
+	// PeekStock returns the stock of the product as Stocks would, in the same way.
+	PeekStock(id uid.Product) (s *Stock, ok bool)
+}
+
 // Catalog is what callers may do with products. Everybody may see the active
 // ones, STAFF and ADMIN see all and change them.
 type Catalog struct {
 	store ProductStore
+	held  ProductPeeker // nil if the store holds nothing
 	now   func() time.Time
 }
 
 // NewCatalog returns a Catalog on the store that tells the time by now.
-func NewCatalog(store ProductStore, now func() time.Time) *Catalog { return &Catalog{store, now} }
+func NewCatalog(store ProductStore, now func() time.Time) *Catalog {
+	held, _ := store.(ProductPeeker)
+	return &Catalog{store, held, now}
+}
 
 // Create adds a product. STAFF and ADMIN only.
 func (c *Catalog) Create(ctx context.Context, in ProductInput) (*Product, error) {
@@ -74,8 +87,8 @@ func (c *Catalog) Create(ctx context.Context, in ProductInput) (*Product, error)
 	if err != nil {
 		return nil, err
 	}
-	if in.LegacyID != nil && !caller.MaySetLegacyID() {
-		return nil, errLegacy()
+	if err := caller.AllowLegacyID(in.LegacyID != nil); err != nil {
+		return nil, err
 	}
 	p, s, err := NewProduct(in, c.now())
 	if err != nil {
@@ -90,8 +103,8 @@ func (c *Catalog) Update(ctx context.Context, id uid.Product, ifVersion *int, ch
 	if err != nil {
 		return nil, err
 	}
-	if change.LegacyID.Set && !caller.MaySetLegacyID() {
-		return nil, errLegacy()
+	if err := caller.AllowLegacyID(change.LegacyID.Set); err != nil {
+		return nil, err
 	}
 	if !id.Valid() {
 		return nil, ProductNotFound()
@@ -137,6 +150,21 @@ func (c *Catalog) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product
 	return seen, nil
 }
 
+// Peek answers for one product as ByIDs does, without I/O: nil if it is hidden
+// from the caller. ok is false if that takes I/O.
+func (c *Catalog) Peek(ctx context.Context, id uid.Product) (p *Product, ok bool) {
+	switch {
+	case !id.Valid():
+		return nil, true
+	case c.held == nil:
+		return nil, false
+	}
+	if p, ok = c.held.Peek(id); ok && !maySeeProduct(ctx, p) {
+		return nil, true
+	}
+	return p, ok
+}
+
 // BySKU returns the product with the SKU, or ProductNotFound if there is none or
 // it is hidden from the caller.
 func (c *Catalog) BySKU(ctx context.Context, sku string) (*Product, error) {
@@ -156,6 +184,15 @@ func (c *Catalog) BySKU(ctx context.Context, sku string) (*Product, error) {
 // Stocks returns the stocks of products that the caller has been shown.
 func (c *Catalog) Stocks(ctx context.Context, ids []uid.Product) (map[uid.Product]*Stock, error) {
 	return c.store.Stocks(ctx, ids)
+}
+
+// PeekStock answers for one product as Stocks does, without I/O; ok is false if
+// that takes I/O.
+func (c *Catalog) PeekStock(_ context.Context, id uid.Product) (s *Stock, ok bool) {
+	if c.held == nil {
+		return nil, false
+	}
+	return c.held.PeekStock(id)
 }
 
 // List returns a page of the products that the caller may see.

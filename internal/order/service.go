@@ -58,16 +58,31 @@ type Store interface {
 	ListByUsers(ctx context.Context, users []uid.User, f Filter, by By, args page.Args) (map[uid.User]page.Page[*Order], error)
 	// Count returns how many orders match.
 	Count(ctx context.Context, f Filter) (int, error)
+	// CountByUsers is Count for the orders of each of the users, in one query. Users
+	// without any may be left out. The filter's UserID is not used.
+	CountByUsers(ctx context.Context, users []uid.User, f Filter) (map[uid.User]int, error)
+}
+
+// Peeker is a Store that also holds orders in the process.
+type Peeker interface {
+	// Peek returns the order as ByIDs would, at once; ok is false if it is not held.
+	Peek(id uid.Order) (o *Order, ok bool)
+	// PeekItems returns the lines of the order as Items would, in the same way.
+	PeekItems(id uid.Order) (lines []Item, ok bool)
 }
 
 // Service is what callers may do with orders.
 type Service struct {
 	store Store
+	held  Peeker // nil if the store holds nothing
 	now   func() time.Time
 }
 
 // NewService returns a Service on the store that tells the time by now.
-func NewService(store Store, now func() time.Time) *Service { return &Service{store, now} }
+func NewService(store Store, now func() time.Time) *Service {
+	held, _ := store.(Peeker)
+	return &Service{store, held, now}
+}
 
 // PlaceInput is a request to buy.
 type PlaceInput struct {
@@ -93,8 +108,8 @@ func (s *Service) Place(ctx context.Context, in PlaceInput) (*Order, error) {
 	if !customer.Valid() {
 		return nil, fault.New(fault.NotFound, fault.UserNotFound, "There is no such user.").At("userId")
 	}
-	if in.LegacyID != nil && !caller.MaySetLegacyID() {
-		return nil, errLegacy()
+	if err := caller.AllowLegacyID(in.LegacyID != nil); err != nil {
+		return nil, err
 	}
 	if err := CheckWants(in.Items); err != nil {
 		return nil, err
@@ -194,10 +209,49 @@ func (s *Service) ByIDs(ctx context.Context, ids []uid.Order) (map[uid.Order]*Or
 	return seen, nil
 }
 
+// Peek answers for one order as ByIDs does, without I/O: nil if it is hidden from
+// the caller. ok is false if that takes I/O.
+func (s *Service) Peek(ctx context.Context, id uid.Order) (o *Order, ok bool) {
+	caller := auth.From(ctx)
+	switch {
+	case !id.Valid() || !caller.May(auth.OrdersRead):
+		return nil, true
+	case s.held == nil:
+		return nil, false
+	}
+	if o, ok = s.held.Peek(id); ok && !caller.MaySee(o.UserID, auth.OrdersRead) {
+		return nil, true
+	}
+	return o, ok
+}
+
 // Items returns the lines of orders that the caller has been shown: who may see
 // an order may see its lines.
-func (s *Service) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]Item, error) {
-	return s.store.Items(ctx, ids)
+func (s *Service) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]*Item, error) {
+	found, err := s.store.Items(ctx, ids)
+	lines := make(map[uid.Order][]*Item, len(found))
+	for id, l := range found {
+		lines[id] = pointers(l)
+	}
+	return lines, err
+}
+
+// PeekItems answers for one order as Items does, without I/O; ok is false if that
+// takes I/O.
+func (s *Service) PeekItems(_ context.Context, id uid.Order) (lines []*Item, ok bool) {
+	if s.held == nil {
+		return nil, false
+	}
+	held, ok := s.held.PeekItems(id)
+	return pointers(held), ok
+}
+
+func pointers(lines []Item) []*Item {
+	to := make([]*Item, len(lines))
+	for i := range lines {
+		to[i] = &lines[i]
+	}
+	return to
 }
 
 // List returns a page of the orders that the caller may see: STAFF and ADMIN
@@ -213,20 +267,34 @@ func (s *Service) List(ctx context.Context, f Filter, by By, args page.Args) (pa
 // ListByUsers is List for many users at once, for one page of each. Users whose
 // orders the caller may not see have none.
 func (s *Service) ListByUsers(ctx context.Context, users []uid.User, f Filter, by By, args page.Args) (map[uid.User]page.Page[*Order], error) {
+	seen, err := withVisibleOrders(ctx, users)
+	if err != nil || len(seen) == 0 {
+		return nil, err
+	}
+	return s.store.ListByUsers(ctx, seen, f, by, args)
+}
+
+// CountByUsers is Count for many users at once, for the orders of each.
+func (s *Service) CountByUsers(ctx context.Context, users []uid.User, f Filter) (map[uid.User]int, error) {
+	seen, err := withVisibleOrders(ctx, users)
+	if err != nil || len(seen) == 0 {
+		return nil, err
+	}
+	return s.store.CountByUsers(ctx, seen, f)
+}
+
+// withVisibleOrders returns those of the users whose orders the caller may see.
+func withVisibleOrders(ctx context.Context, users []uid.User) (seen []uid.User, err error) {
 	caller, err := auth.Require(ctx, auth.OrdersRead)
 	if err != nil {
 		return nil, err
 	}
-	var seen []uid.User
 	for _, id := range users {
 		if caller.MaySee(id, auth.OrdersRead) {
 			seen = append(seen, id)
 		}
 	}
-	if len(seen) == 0 {
-		return nil, nil
-	}
-	return s.store.ListByUsers(ctx, seen, f, by, args)
+	return seen, nil
 }
 
 // Count returns how many orders List would show on all its pages.
@@ -241,18 +309,13 @@ func (s *Service) Count(ctx context.Context, f Filter) (int, error) {
 // visible narrows a filter to what the caller may see; none says that this is
 // nothing.
 func visible(ctx context.Context, f Filter) (_ Filter, none bool, err error) {
-	caller, err := auth.Require(ctx, auth.OrdersRead)
-	if err != nil {
-		return f, true, err
+	only, err := auth.RequireLister(ctx, auth.OrdersRead)
+	if err != nil || only == nil {
+		return f, err != nil, err
 	}
-	if caller.IsStaff() {
-		return f, false, nil
-	}
-	if f.UserID != nil && !caller.Owns(*f.UserID) {
-		return f, true, nil
-	}
-	f.UserID = &caller.UserID
-	return f, false, nil
+	none = f.UserID != nil && *f.UserID != *only
+	f.UserID = only
+	return f, none, nil
 }
 
 func wellFormed[ID interface{ Valid() bool }](ids []ID) []ID {
@@ -263,8 +326,4 @@ func wellFormed[ID interface{ Valid() bool }](ids []ID) []ID {
 		}
 	}
 	return ok
-}
-
-func errLegacy() error {
-	return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN or an API key with the scope %s may set a legacy id.", auth.LegacyWrite).At("legacyId")
 }

@@ -35,7 +35,12 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 	if strings.HasPrefix(bearer, keyPrefix) {
 		authenticate = s.byKey
 	}
-	p, err := authenticate(ctx, bearer)
+	return judged(ctx, func() (*auth.Principal, error) { return authenticate(ctx, bearer) })
+}
+
+// judged returns what look returns, its errors as callers may see them.
+func judged(ctx context.Context, look func() (*auth.Principal, error)) (*auth.Principal, error) {
+	p, err := look()
 	switch f, ok := errors.AsType[*fault.Error](err); {
 	case err == nil:
 		return p, nil
@@ -59,13 +64,17 @@ func (s *Service) byToken(ctx context.Context, token string) (*auth.Principal, e
 	if err != nil {
 		return nil, err
 	}
-	st, err := s.sessions.get(ctx, p.session, func(ctx context.Context) (*standing, error) {
-		return s.readSession(ctx, p.session)
-	})
+	return s.liveSession(ctx, p.session, func(st *standing) bool { return st.principal.UserID == p.user })
+}
+
+// liveSession returns the principal of a session that is good and fits, else
+// errToken.
+func (s *Service) liveSession(ctx context.Context, id uid.Session, fits func(*standing) bool) (*auth.Principal, error) {
+	st, err := s.sessions.get(ctx, id, func(ctx context.Context) (*standing, error) { return s.readSession(ctx, id) })
 	if err != nil {
 		return nil, err
 	}
-	if !st.live(s.now()) || st.principal.UserID != p.user {
+	if !st.live(s.now()) || !fits(st) {
 		return nil, errToken
 	}
 	return st.principal, nil
@@ -76,12 +85,18 @@ func (s *Service) byKey(ctx context.Context, text string) (*auth.Principal, erro
 	if !ok {
 		return nil, errToken
 	}
+	sum := sha256.Sum256([]byte(secret))
+	return s.liveKey(ctx, id, func(st *standing) bool { return subtle.ConstantTimeCompare(sum[:], st.hash) == 1 })
+}
+
+// liveKey is liveSession for an API key, whose use it notes.
+func (s *Service) liveKey(ctx context.Context, id uid.APIKey, fits func(*standing) bool) (*auth.Principal, error) {
 	st, err := s.keys.get(ctx, id, func(ctx context.Context) (*standing, error) { return s.readKey(ctx, id) })
 	if err != nil {
 		return nil, err
 	}
-	sum, at := sha256.Sum256([]byte(secret)), s.now()
-	if subtle.ConstantTimeCompare(sum[:], st.hash) != 1 || !st.live(at) {
+	at := s.now()
+	if !fits(st) || !st.live(at) {
 		return nil, errToken
 	}
 	if at.Sub(st.usedAt) > UseInterval {

@@ -30,6 +30,7 @@ type Service struct {
 	cfg      Config
 	life     Lifetimes
 	refresh  [32]byte // secret of refresh tokens
+	ticket   [32]byte // secret of tickets
 	hasher   *hasher
 	gate     *gate
 	ring     *ring
@@ -54,6 +55,7 @@ func NewService(store Store, box *seal.Box, now func() time.Time, log *slog.Logg
 		store: store, now: now, log: log, cfg: cfg,
 		life:     Lifetimes{cfg.IdleTTL, cfg.SessionTTL},
 		refresh:  box.Derive("refresh"),
+		ticket:   box.Derive("ticket"),
 		hasher:   newHasher(cfg),
 		gate:     &gate{store, box.Derive("throttle"), cfg, now, log},
 		ring:     r,

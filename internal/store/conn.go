@@ -146,6 +146,15 @@ func (c conn) forUpdate(s *entsql.Selector) {
 	}
 }
 
+// forChange is forUpdate for rows that others refer to and whose key stays: new
+// rows may refer to them meanwhile. To insert a reference takes a lock that FOR
+// UPDATE shuts out, late in a transaction that has others already.
+func (c conn) forChange(s *entsql.Selector) {
+	if c.isPostgres() {
+		s.ForUpdate(entsql.WithLockClause("FOR NO KEY UPDATE"))
+	}
+}
+
 // tuples returns n tuples of parameters: (?, ?), (?, ?).
 func tuples(n, width int) string {
 	return strings.TrimSuffix(strings.Repeat("("+marks(width)+"), ", n), ", ")

@@ -104,6 +104,32 @@ func (s Events) Count(ctx context.Context, f event.Filter) (n int, err error) {
 	return n, nil
 }
 
+// CountOrders implements event.Store.
+func (s Events) CountOrders(ctx context.Context, orders []uid.Order, f event.Filter) (map[uid.Order]int, error) {
+	counts := make(map[uid.Order]int, len(orders))
+	for some := range slices.Chunk(orders, maxIDs) {
+		where := s.db.matching(f)
+		where.between(event.Span{})
+		where.in("e.order_id", anys(some))
+		query := fmt.Sprintf(`SELECT e.order_id, COUNT(*) FROM events AS e WHERE %s GROUP BY e.order_id`, where)
+		if err := s.db.reader().each(ctx, query, where.args, countsInto(counts)); err != nil {
+			return nil, fmt.Errorf("count events of orders: %w", s.db.translate(ctx, err))
+		}
+	}
+	return counts, nil
+}
+
+// countsInto reads rows of an id and a number.
+func countsInto[ID ~string](counts map[ID]int) func(scan func(...any) error) error {
+	return func(scan func(...any) error) error {
+		var id ID
+		var n int
+		err := scan(&id, &n)
+		counts[id] = n
+		return err
+	}
+}
+
 // ByIDs implements event.Store.
 func (s Events) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*event.Event, error) {
 	found := make(map[uid.Event]*event.Event, len(ids))

@@ -128,6 +128,16 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 					t.Fatalf("ReadOrders(%+v)[%s] (-want +got):\n%s", span, id, diff)
 				}
 			}
+			counts, err := log.CountOrders(t.Context(), orders, event.Filter{Audience: f.Audience})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range orders {
+				want := len(expected(all, event.Filter{OrderID: id, Audience: f.Audience}, event.Span{Limit: 1000}))
+				if counts[id] != want {
+					t.Fatalf("CountOrders(%+v)[%s] = %d, want %d", f.Audience, id, counts[id], want)
+				}
+			}
 		}
 	})
 }

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -96,6 +98,37 @@ func (s slice[T]) query(q *entsql.Selector) {
 // cut makes the page of the rows read.
 func (s slice[T]) cut(rows []T) page.Page[T] {
 	return page.Cut(s.Window, rows, func(row T) page.Cursor { return page.Cursor{Order: s.name, Key: s.key(row), ID: s.id(row)} })
+}
+
+// query is a query of ent on rows R.
+type query[Q, R any, P ~func(*entsql.Selector)] interface {
+	Where(...P) Q
+	All(context.Context) ([]R, error)
+	Count(context.Context) (int, error)
+}
+
+// list returns the page of what the query matches that a client asks for.
+func list[T, R any, P ~func(*entsql.Selector), Q query[Q, R, P]](
+	ctx context.Context, db *DB, matching Q, k keyset[T], args page.Args, to func(R) T,
+) (page.Page[T], error) {
+	slice, err := k.slice(args)
+	if err != nil {
+		return page.Page[T]{}, err
+	}
+	rows, err := matching.Where(slice.query).All(ctx)
+	if err != nil {
+		return page.Page[T]{}, fmt.Errorf("list by %s of %s: %w", k.column, k.name, db.translate(ctx, err))
+	}
+	return slice.cut(mapped(rows, to)), nil
+}
+
+// count returns how many rows the query matches.
+func count[Q query[Q, R, P], R any, P ~func(*entsql.Selector)](ctx context.Context, db *DB, matching Q) (int, error) {
+	n, err := matching.Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count: %w", db.translate(ctx, err))
+	}
+	return n, nil
 }
 
 func timeKey(t time.Time) string { return micro(t).Format(time.RFC3339Nano) }

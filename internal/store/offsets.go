@@ -75,6 +75,16 @@ func (s Offsets) Release(ctx context.Context, t event.Tenure) error {
 	return s.db.translate(ctx, err)
 }
 
+// Forget implements event.Offsets.
+func (s Offsets) Forget(ctx context.Context, name string) (bool, error) {
+	now := s.db.in(0)
+	n, err := s.db.writer().exec(ctx, `DELETE FROM readers WHERE name = ? AND expires_at <= `+now.sql, append([]any{name}, now.args...)...)
+	if err != nil {
+		return false, fmt.Errorf("forget reader %s: %w", name, s.db.translate(ctx, err))
+	}
+	return n > 0, nil
+}
+
 // List implements event.Offsets.
 func (s Offsets) List(ctx context.Context) ([]event.Offset, error) {
 	var all []event.Offset

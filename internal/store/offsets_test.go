@@ -118,3 +118,25 @@ func TestOffsets_a_new_reader_begins_where_it_is_told(t *testing.T) {
 		}
 	})
 }
+
+func TestOffsets_Forget(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		o := db.Offsets()
+		mine := tenured(t, db, "mail", "a")
+		if forgotten, err := o.Forget(t.Context(), "mail"); forgotten || err != nil {
+			t.Errorf("Forget of a reader that somebody owns = %v, %v, want false", forgotten, err)
+		}
+		if err := o.Release(t.Context(), mine); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []bool{true, false} { // the second time there is none
+			if forgotten, err := o.Forget(t.Context(), "mail"); forgotten != want || err != nil {
+				t.Errorf("Forget = %v, %v, want %v", forgotten, err, want)
+			}
+		}
+		if _, err := o.Save(t.Context(), mine, 9, time.Minute); !errors.Is(err, event.ErrLeaseLost) {
+			t.Errorf("Save of a reader that is forgotten = %v, want ErrLeaseLost", err)
+		}
+	})
+}

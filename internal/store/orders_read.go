@@ -83,16 +83,7 @@ func orderID(o *order.Order) string { return string(o.ID) }
 
 // List implements order.Store.
 func (s Orders) List(ctx context.Context, f order.Filter, by order.By, args page.Args) (page.Page[*order.Order], error) {
-	none := page.Page[*order.Order]{}
-	slice, err := orderOrders[by].slice(args)
-	if err != nil {
-		return none, err
-	}
-	rows, err := s.db.client.Order.Query().Where(matchingOrders(f), slice.query).All(ctx)
-	if err != nil {
-		return none, fmt.Errorf("list orders: %w", s.db.translate(ctx, err))
-	}
-	return slice.cut(mapped(rows, toOrder)), nil
+	return list(ctx, s.db, s.db.client.Order.Query().Where(matchingOrders(f)), orderOrders[by], args, toOrder)
 }
 
 // ListByUsers implements order.Store. Each user's orders are numbered in the
@@ -143,11 +134,28 @@ func firstOfEach(users []uid.User, f order.Filter, s slice[*order.Order]) func(*
 
 // Count implements order.Store.
 func (s Orders) Count(ctx context.Context, f order.Filter) (int, error) {
-	n, err := s.db.client.Order.Query().Where(matchingOrders(f)).Count(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("count orders: %w", s.db.translate(ctx, err))
+	return count(ctx, s.db, s.db.client.Order.Query().Where(matchingOrders(f)))
+}
+
+// CountByUsers implements order.Store.
+func (s Orders) CountByUsers(ctx context.Context, users []uid.User, f order.Filter) (map[uid.User]int, error) {
+	f.UserID = nil
+	counts := make(map[uid.User]int, len(users))
+	for some := range slices.Chunk(users, maxIDs) {
+		var rows []struct {
+			UserID uid.User `json:"user_id"`
+			Count  int      `json:"count"`
+		}
+		err := s.db.client.Order.Query().Where(entorder.UserIDIn(some...), matchingOrders(f)).
+			GroupBy(entorder.FieldUserID).Aggregate(ent.Count()).Scan(ctx, &rows)
+		if err != nil {
+			return nil, fmt.Errorf("count orders of users: %w", s.db.translate(ctx, err))
+		}
+		for _, row := range rows {
+			counts[row.UserID] = row.Count
+		}
 	}
-	return n, nil
+	return counts, nil
 }
 
 // matchingOrders restricts a query on orders. It takes a selector, not a query

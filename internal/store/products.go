@@ -114,7 +114,7 @@ func (s Products) UpdateStock(ctx context.Context, id uid.Product, fn func(*orde
 }
 
 func (t *tx) lockProduct(ctx context.Context, id uid.Product) (*ent.Product, error) {
-	row, err := t.ent.Product.Query().Where(entproduct.ID(id), t.forUpdate).Only(ctx)
+	row, err := t.ent.Product.Query().Where(entproduct.ID(id), t.forChange).Only(ctx)
 	if err != nil {
 		return nil, orMissing(err, order.ProductNotFound())
 	}
@@ -206,20 +206,11 @@ func nameKey(name string) string { return cases.Fold().String(strings.TrimSpace(
 
 // List implements order.ProductStore.
 func (s Products) List(ctx context.Context, f order.ProductFilter, by order.ProductBy, args page.Args) (page.Page[*order.Product], error) {
-	none := page.Page[*order.Product]{}
-	slice, err := productOrders[by].slice(args)
-	if err != nil {
-		return none, err
-	}
 	q, err := s.matching(f)
 	if err != nil {
-		return none, err
+		return page.Page[*order.Product]{}, err
 	}
-	rows, err := q.Where(slice.query).All(ctx)
-	if err != nil {
-		return none, fmt.Errorf("list products: %w", s.db.translate(ctx, err))
-	}
-	return slice.cut(mapped(rows, toProduct)), nil
+	return list(ctx, s.db, q, productOrders[by], args, toProduct)
 }
 
 // Count implements order.ProductStore.
@@ -228,11 +219,7 @@ func (s Products) Count(ctx context.Context, f order.ProductFilter) (int, error)
 	if err != nil {
 		return 0, err
 	}
-	n, err := q.Count(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("count products: %w", s.db.translate(ctx, err))
-	}
-	return n, nil
+	return count(ctx, s.db, q)
 }
 
 func (s Products) matching(f order.ProductFilter) (*ent.ProductQuery, error) {

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -163,6 +164,35 @@ func TestTransaction_WaitsForAnotherWriterOfTheFile(t *testing.T) {
 	}
 	if _, err := db.Users().Update(t.Context(), who, rename); err != nil || begun.Load() != 3 {
 		t.Errorf("Update = %v after %d tries, want success with the third", err, begun.Load())
+	}
+}
+
+func TestTransaction_OfAnOrderAndOneOfItsStockDoNotBlockEachOther(t *testing.T) {
+	t.Parallel()
+	var begun atomic.Int32
+	adjusting := make(chan struct{}, 8) // it has locked the product and goes for the stock
+	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t), OnStatement: func(q string) {
+		switch {
+		case q == "BEGIN":
+			begun.Add(1)
+		case strings.HasPrefix(q, `SELECT "stocks"`):
+			adjusting <- struct{}{}
+		}
+	}})
+	cup, who := givenProduct(t, db, "cup", 10), givenUser(t, db).ID
+	begun.Store(0)
+	done := make(chan error, 1)
+	wants := []order.Want{{SKU: "cup", Quantity: 1}}
+	_, err := db.Orders().Place(t.Context(), who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+		go func() {
+			_, err := db.Products().UpdateStock(t.Context(), cup.ID, func(p *order.Product, s *order.Stock) error { return p.Adjust(s, 5, at) })
+			done <- err
+		}()
+		<-adjusting
+		return order.Place(order.Details{UserID: who}, wants, offers, at)
+	})
+	if err := errors.Join(err, <-done); err != nil || begun.Load() != 2 {
+		t.Errorf("an order and a change of its product's stock = %v in %d transactions, want success in 2", err, begun.Load())
 	}
 }
 

@@ -208,20 +208,11 @@ func userID(u *user.User) string { return string(u.ID) }
 
 // List implements user.Store.
 func (s Users) List(ctx context.Context, f user.Filter, o user.Order, args page.Args) (page.Page[*user.User], error) {
-	none := page.Page[*user.User]{}
-	slice, err := userOrders[o].slice(args)
-	if err != nil {
-		return none, err
-	}
 	q, err := s.matching(f)
 	if err != nil {
-		return none, err
+		return page.Page[*user.User]{}, err
 	}
-	rows, err := q.Where(slice.query).All(ctx)
-	if err != nil {
-		return none, fmt.Errorf("list users: %w", s.db.translate(ctx, err))
-	}
-	return slice.cut(mapped(rows, toUser)), nil
+	return list(ctx, s.db, q, userOrders[o], args, toUser)
 }
 
 // Count implements user.Store.
@@ -230,11 +221,7 @@ func (s Users) Count(ctx context.Context, f user.Filter) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := q.Count(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("count users: %w", s.db.translate(ctx, err))
-	}
-	return n, nil
+	return count(ctx, s.db, q)
 }
 
 func (s Users) matching(f user.Filter) (*ent.UserQuery, error) {

@@ -129,6 +129,26 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
+// Freeze halts the process where it is (SIGSTOP): it holds its connections and
+// answers nobody. Kill ends it as ever; Stop must wait for Thaw.
+func (p *Process) Freeze() {
+	p.t.Helper()
+	p.send(syscall.SIGSTOP)
+}
+
+// Thaw lets a frozen process go on (SIGCONT), as if no time had passed.
+func (p *Process) Thaw() {
+	p.t.Helper()
+	p.send(syscall.SIGCONT)
+}
+
+func (p *Process) send(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatalf("send the server %v: %v", sig, err)
+	}
+}
+
 // Stop asks the process to end and waits for it. It fails the test if the
 // process does not end in time or reports an error.
 func (p *Process) Stop() {
@@ -161,6 +181,9 @@ func (p *Process) Restart() {
 
 // Logs returns what the process has written so far, over all its starts.
 func (p *Process) Logs() string { return p.out.String() }
+
+// PID returns the id of the running process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Run runs another command of the server with the same directory, database and
 // environment, and returns what it wrote.

@@ -1,6 +1,7 @@
 // Package testenv gives tests the real thing: databases on a real PostgreSQL
 // and Redis, brokers (RabbitMQ, NATS, Redis) that a test may stop and start
-// again, and the built server as a process of its own.
+// again, the built server as a process of its own, and a proxy that cuts and
+// stalls connections.
 //
 // Each test that asks for a broker starts its own. The databases' servers come
 // from the environment (BACKPLANE_TEST_POSTGRES_URL and BACKPLANE_TEST_REDIS_URL,

@@ -71,14 +71,24 @@ type Store interface {
 	Count(ctx context.Context, f Filter) (int, error)
 }
 
+// Peeker is a Store that also holds accounts in the process.
+type Peeker interface {
+	// Peek returns the account as ByIDs would, at once; ok is false if it is not held.
+	Peek(id uid.User) (u *User, ok bool)
+}
+
 // Service is what callers may do with accounts.
 type Service struct {
 	store Store
+	held  Peeker // nil if the store holds nothing
 	now   func() time.Time
 }
 
 // NewService returns a Service on the store that tells the time by now.
-func NewService(store Store, now func() time.Time) *Service { return &Service{store, now} }
+func NewService(store Store, now func() time.Time) *Service {
+	held, _ := store.(Peeker)
+	return &Service{store, held, now}
+}
 
 // SignUp opens an account for a stranger: a CUSTOMER.
 func (s *Service) SignUp(ctx context.Context, p Profile, hash Hasher) (*User, error) {
@@ -99,7 +109,7 @@ func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, lega
 	if !caller.Has(auth.Admin) && (len(roles) != 1 || roles[0] != auth.Customer) {
 		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may give roles other than CUSTOMER.").At("roles")
 	}
-	if err := mayRemember(caller, legacyID != nil); err != nil {
+	if err := caller.AllowLegacyID(legacyID != nil); err != nil {
 		return nil, err
 	}
 	return s.open(ctx, p, roles, legacyID, hash)
@@ -147,7 +157,7 @@ func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Cha
 	if c.ChangesStanding() && !caller.Has(auth.Admin) {
 		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may set roles and status.")
 	}
-	if err := mayRemember(caller, c.LegacyID.Set); err != nil {
+	if err := caller.AllowLegacyID(c.LegacyID.Set); err != nil {
 		return nil, err
 	}
 	at := s.now()
@@ -194,6 +204,18 @@ func (s *Service) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*User
 		return nil, err
 	}
 	return found, nil
+}
+
+// Peek answers for one account as ByIDs does, without I/O: nil if it is hidden
+// from the caller. ok is false if that takes I/O.
+func (s *Service) Peek(ctx context.Context, id uid.User) (u *User, ok bool) {
+	switch {
+	case len(visibleIDs(auth.From(ctx), []uid.User{id})) == 0:
+		return nil, true
+	case s.held == nil:
+		return nil, false
+	}
+	return s.held.Peek(id)
 }
 
 // Self returns the account of somebody who has just proved to be it, whoever is
@@ -243,14 +265,11 @@ func (s *Service) Count(ctx context.Context, f Filter) (int, error) {
 
 // visible narrows a filter to what the caller may see.
 func visible(ctx context.Context, f Filter) (Filter, error) {
-	caller, err := auth.Require(ctx, auth.UsersRead)
-	if err != nil {
-		return f, err
+	only, err := auth.RequireLister(ctx, auth.UsersRead)
+	if only != nil {
+		f.IDs = []uid.User{*only}
 	}
-	if !caller.IsStaff() {
-		f.IDs = []uid.User{caller.UserID}
-	}
-	return f, nil
+	return f, err
 }
 
 func visibleIDs(caller *auth.Principal, ids []uid.User) []uid.User {
@@ -271,13 +290,6 @@ func (s *Service) mayChange(caller *auth.Principal, id uid.User) error {
 		return NotFound()
 	case !caller.Owns(id) && !caller.Has(auth.Admin):
 		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may change the accounts of others.")
-	}
-	return nil
-}
-
-func mayRemember(caller *auth.Principal, sets bool) error {
-	if sets && !caller.MaySetLegacyID() {
-		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN or an API key with the scope %s may set a legacy id.", auth.LegacyWrite).At("legacyId")
 	}
 	return nil
 }

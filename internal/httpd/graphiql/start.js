@@ -14,7 +14,11 @@
     "",
   ].join("\n");
   var app = React.createElement(GraphiQL, {
-    fetcher: GraphiQL.createFetcher({ url: "/graphql" }),
+    fetcher: GraphiQL.createFetcher({
+      url: "/graphql",
+      // The headers of the editor go into the payload of connection_init.
+      subscriptionUrl: location.origin.replace(/^http/, "ws") + "/graphql",
+    }),
     defaultQuery: query,
     defaultEditorToolsVisibility: "headers",
     shouldPersistHeaders: false,

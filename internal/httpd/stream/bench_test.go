@@ -23,7 +23,7 @@ const idle = 2000
 // memory: B/conn is heap and stacks after a collection, that of the clients left
 // out.
 func BenchmarkIdle(b *testing.B) {
-	for name, open := range map[string]func(b *testing.B, addr string) net.Conn{"socket": openSocket, "events": openEvents} {
+	for name, open := range map[string]func(b testing.TB, addr string) net.Conn{"socket": openSocket, "events": openEvents} {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
 				measureIdle(b, open)
@@ -32,7 +32,7 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
-func measureIdle(b *testing.B, open func(b *testing.B, addr string) net.Conn) {
+func measureIdle(b *testing.B, open func(b testing.TB, addr string) net.Conn) {
 	opened := make(chan struct{}, idle)
 	addr, stop := serveIdle(b, opened)
 	defer stop()
@@ -62,7 +62,7 @@ func inUse() uint64 {
 	return m.HeapAlloc + m.StackInuse
 }
 
-func serveIdle(b *testing.B, opened chan<- struct{}) (addr string, stop func()) {
+func serveIdle(b testing.TB, opened chan<- struct{}) (addr string, stop func()) {
 	schema := operationtest.New(nil, nil, operationtest.Object{"ticks": operationtest.Resolver(func(context.Context, map[string]any) (any, error) {
 		opened <- struct{}{}
 		return make(chan any), nil
@@ -93,7 +93,7 @@ func serveIdle(b *testing.B, opened chan<- struct{}) (addr string, stop func()) 
 
 // openSocket subscribes over a socket. Nothing of the client stays in memory but
 // its connection.
-func openSocket(b *testing.B, addr string) net.Conn {
+func openSocket(b testing.TB, addr string) net.Conn {
 	conn := say(b, addr, "GET /graphql HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n")
 	c := &client{conn: conn}
@@ -105,12 +105,12 @@ func openSocket(b *testing.B, addr string) net.Conn {
 	return conn
 }
 
-func openEvents(b *testing.B, addr string) net.Conn {
+func openEvents(b testing.TB, addr string) net.Conn {
 	return say(b, addr, "GET /graphql?query=subscription{ticks} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
 }
 
 // say sends the head of a request and reads that of the answer.
-func say(b *testing.B, addr, head string) net.Conn {
+func say(b testing.TB, addr, head string) net.Conn {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.Fatal(err)

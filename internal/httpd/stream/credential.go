@@ -55,6 +55,19 @@ func (c *credential) next(every time.Duration) (at time.Time, ok bool) {
 	return at, true
 }
 
+// hasten makes check due now if the principal is concerned; it reports whether
+// that is so. A look that is under way may have come too early, and is followed
+// by another.
+func (c *credential) hasten(concerns func(*auth.Principal) bool) bool {
+	if !concerns(c.principal.Load()) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checked = time.Time{}
+	return c.standing != nil
+}
+
 // check returns why the connection must end, if it must.
 func (c *credential) check(ctx context.Context, every time.Duration) *ending {
 	standing, renewals, why := c.due(time.Now(), every)
@@ -94,7 +107,9 @@ func (c *credential) judge(now time.Time, renewals int, p *auth.Principal, err e
 	c.asking = false
 	switch {
 	case err == nil && p != nil:
-		c.principal.Store(p)
+		if !p.Equal(c.principal.Load()) { // else those who compare pointers would see a change each second
+			c.principal.Store(p)
+		}
 		c.sure = now
 	case err == nil || fault.From(err).Kind == fault.Unauthenticated:
 		return endRevoked

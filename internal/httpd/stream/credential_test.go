@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"backplane/internal/auth"
 	"backplane/internal/httpd"
 	"backplane/internal/httpd/stream"
 	"backplane/internal/operation/operationtest"
@@ -180,7 +182,7 @@ func TestEvents_endWithTheirCredential(t *testing.T) {
 				if tt.token != "" {
 					headers["Authorization"] = "Bearer " + tt.token
 				} else {
-					target += "&ticket=" + tt.ticket
+					target = "/graphql?ticket=" + tt.ticket
 				}
 				resp := w.request("GET", target, headers, "")
 				body := bufio.NewReader(resp.Body)
@@ -208,15 +210,84 @@ func TestEvents_refuseWhoIsNotKnown(t *testing.T) {
 	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		w.tokens.set("a", "usr_1")
-		for target, headers := range map[string]map[string]string{
-			"/graphql?query=subscription{ticks}":            {"Authorization": "Bearer bad"},
-			"/graphql?query=subscription{ticks}&ticket=bad": {},
-			"/graphql?query=subscription{tocks}&ticket=a":   {}, // a ticket is for one document
+		for _, tt := range []struct {
+			name, method, target, authorization string
+			status                              int
+		}{
+			{"a token that is not good", "GET", "?query=subscription{ticks}", "Bearer bad", http.StatusUnauthorized},
+			{"a ticket that is not good", "GET", "?ticket=bad", "", http.StatusUnauthorized},
+			{"a ticket for another document", "GET", "?query=subscription{tocks}&ticket=a", "", http.StatusUnauthorized},
+			{"a ticket for other variables", "GET", `?query=subscription{ticks}&variables={"a":1}&ticket=a`, "", http.StatusUnauthorized},
+			{"a ticket with an extension", "GET", `?query=subscription{ticks}&extensions={"a":1}&ticket=a`, "", http.StatusUnauthorized},
+			{"a ticket by POST", "POST", "?ticket=a", "", http.StatusUnauthorized},
+			{"a ticket for a single connection", "GET", "?ticket=a&token=b", "", http.StatusUnauthorized},
+			{"a ticket beside a token", "GET", "?ticket=a", "Bearer a", http.StatusBadRequest},
 		} {
-			headers["Accept"] = "text/event-stream"
-			if resp := w.request("GET", target, headers, ""); resp.StatusCode != http.StatusUnauthorized {
-				t.Errorf("GET %s: status = %d, want 401", target, resp.StatusCode)
+			headers := map[string]string{"Accept": "text/event-stream", "Content-Type": "application/json"}
+			if tt.authorization != "" {
+				headers["Authorization"] = tt.authorization
+			}
+			body := ""
+			if tt.method == "POST" {
+				body = `{"query":"subscription{ticks}"}`
+			}
+			if resp := w.request(tt.method, "/graphql"+tt.target, headers, body); resp.StatusCode != tt.status {
+				t.Errorf("%s: status = %d, want %d", tt.name, resp.StatusCode, tt.status)
 			}
 		}
+		for name, headers := range map[string]map[string]string{
+			"a socket": {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="},
+			"a query":  {"Accept": "application/json"},
+		} {
+			if resp := w.request("GET", "/graphql?ticket=a&query={hello}", headers, ""); resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s with a ticket: status = %d, want 401", name, resp.StatusCode)
+			}
+		}
+		if strings.Contains(w.log.String(), "ticket=") {
+			t.Errorf("the log shows tickets:\n%s", w.log)
+		}
+	})
+}
+
+func TestEvents_takeTheirTicketAgain(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		w.tokens.set("a", "usr_1")
+		for _, target := range []string{"?ticket=a", "?ticket=a", "?query=subscription{ticks}&ticket=a"} {
+			body := bufio.NewReader(w.request("GET", "/graphql"+target, map[string]string{"Accept": "text/event-stream"}, "").Body)
+			wantEvents(w.t, body, ":")
+			source := <-w.opened
+			source <- whoAsks
+			wantEvents(w.t, body, "event: next\ndata: {\"data\":{\"ticks\":\"usr_1\"}}")
+		}
+	})
+}
+
+func TestServer_Recheck_looks_at_whom_it_concerns_at_once(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{Streams: stream.Config{CheckTime: time.Hour, KeepAlive: time.Hour, IdleTime: 24 * time.Hour}}, func(w *world) {
+		w.tokens.set("a", "usr_1")
+		w.tokens.set("b", "usr_2")
+		sock, other := w.connect("a"), w.connect("b")
+		for _, c := range []*client{sock, other} {
+			c.subscribe("s", "subscription{ticks}")
+			<-w.opened
+		}
+		body := bufio.NewReader(w.request("GET", "/graphql?query=subscription{ticks}", map[string]string{"Accept": "text/event-stream", "Authorization": "Bearer a"}, "").Body)
+		wantEvents(w.t, body, ":")
+		<-w.opened
+		start := time.Now()
+		w.tokens.set("a", "")
+		w.tokens.set("b", "")
+		sock.wantNothing()
+		w.server.Recheck(func(p *auth.Principal) bool { return p != nil && p.UserID == "usr_1" })
+		sock.wantClose(4403, "The credential is no longer valid.")
+		if block, err := readEvent(body); err != nil || !strings.Contains(block, "UNAUTHENTICATED") {
+			t.Errorf("the event stream says %q, %v, want that the credential has ended", block, err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("the streams ended after %v, want at once", took)
+		}
+		other.wantNothing()
 	})
 }

@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
@@ -16,6 +18,12 @@ type dialect struct {
 	errors               func(gqlerror.List) any
 	handle               func(*socket, message) *ending
 	beat                 func(*socket)
+}
+
+// headOf returns what a message with a result of the operation begins with.
+func (d *dialect) headOf(id string) []byte {
+	text, _ := json.Marshal(id) // text always encodes
+	return fmt.Appendf(nil, `{"type":%q,"id":%s,"payload":`, d.next, text)
 }
 
 // transportWS is graphql-transport-ws, which all current clients speak.

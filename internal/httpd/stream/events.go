@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"maps"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"backplane/internal/auth"
@@ -29,10 +29,11 @@ type events struct {
 	opened time.Time
 	conn   net.Conn // ours alone; nil if the server writes the answer
 
-	writing turn // guards what follows, and the writer
-	over    bool // nothing more may be written
-	beatAt  time.Time
-	quiet   func() (cursor string) // what a keep-alive may tell; nil for nothing
+	writing  turn // guards what follows, and the writer
+	deadline deadline
+	over     bool // nothing more may be written
+	beatAt   time.Time
+	quiet    func() (cursor string) // what a keep-alive may tell; nil for nothing
 }
 
 // Allow returns why an operation that could run must not, nil if it may.
@@ -50,10 +51,12 @@ func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request, who Caller,
 	op, refusal := s.exec.Prepare(e.ctx, resumed(r, req))
 	if refusal == nil {
 		if err := allow(op); err != nil {
+			e.timer.Stop()
 			return err
 		}
 	}
 	if err := s.admit(e, ownerOf(e.ctx, who.Principal)); err != nil {
+		e.timer.Stop()
 		return err
 	}
 	e.open(w, r)
@@ -97,6 +100,8 @@ func (s *Server) newEvents(r *http.Request, cred *credential) *events {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	e := &events{s: s, cancel: cancel, cred: cred, opened: time.Now(), writing: newTurn()}
 	e.ctx = auth.WithCurrent(ctx, cred.principal.Load)
+	e.timer = time.AfterFunc(never, e.tick)
+	e.writing.hold() // until there is something to write to
 	return e
 }
 
@@ -113,9 +118,7 @@ func (e *events) open(w http.ResponseWriter, r *http.Request) {
 		e.out = answer{w, http.NewResponseController(w)}
 		w.WriteHeader(http.StatusOK)
 	}
-	e.writing.hold()
-	e.timer = time.AfterFunc(never, e.tick)
-	e.flush([]byte(":\n\n"))
+	e.send([]byte(":\n\n"))
 	e.writing.give()
 	e.schedule()
 }
@@ -141,6 +144,13 @@ func (e *events) serve(r *http.Request, fill func()) {
 
 // end implements connection.
 func (e *events) end(why *ending) { e.cancel(why) }
+
+// recheck implements connection.
+func (e *events) recheck(concerns func(*auth.Principal) bool) {
+	if e.cred.hasten(concerns) && e.ctx.Err() == nil {
+		e.timer.Reset(0)
+	}
+}
 
 // close says why the stream ends, if we end it, and writes nothing after that.
 func (e *events) close(tell func(gqlerror.List)) {
@@ -168,16 +178,35 @@ func (e *events) close(tell func(gqlerror.List)) {
 func (e *events) comment(reason string) {
 	e.writing.hold()
 	defer e.writing.give()
-	e.flush([]byte("retry: " + strconv.FormatInt(retryTime.Milliseconds(), 10) + "\n: " + reason + "\n\n"))
+	e.send([]byte("retry: " + strconv.FormatInt(retryTime.Milliseconds(), 10) + "\n: " + reason + "\n\n"))
 }
 
 // next implements sink.
-func (e *events) next(t *task, resp *graphql.Response) {
-	cursor, only := operation.Cursor(resp)
-	if !only {
-		e.event("next", cursor, wire.Executed(resp))
+func (e *events) next(t *task, resp *operation.Response) {
+	cursor, only := operation.Cursor(resp.Response)
+	defer t.reach(cursor, only)
+	if only {
+		return
 	}
-	t.reach(cursor, only)
+	text, err := resp.Encoded(encode)
+	if err != nil {
+		e.noWords(err)
+		return
+	}
+	writeEvent(t.batch.buffer(), "next", cursor, text)
+	if t.batch.full() {
+		e.flush(t)
+	}
+}
+
+// flush implements sink.
+func (e *events) flush(t *task) {
+	if out := t.batch.take(); out != nil {
+		e.writing.hold()
+		e.send(out.Bytes())
+		e.writing.give()
+		giveBuffer(out)
+	}
 }
 
 // fail implements sink.
@@ -192,49 +221,53 @@ func (e *events) complete(*task) { e.event("complete", "", nil) }
 // event writes one event. One without data has an empty line of it, without
 // which browsers drop the event.
 func (e *events) event(name, id string, data any) {
-	out := takeBuffer()
+	text, out := takeBuffer(), takeBuffer()
+	defer giveBuffer(text)
 	defer giveBuffer(out)
+	if data != nil {
+		if err := wire.Encode(text, data); err != nil {
+			e.noWords(err)
+			return
+		}
+	}
+	oneLine(text.Bytes())
+	writeEvent(out, name, id, text.Bytes())
+	e.writing.hold()
+	defer e.writing.give()
+	e.send(out.Bytes())
+}
+
+func (e *events) noWords(err error) {
+	e.s.log.ErrorContext(e.ctx, "an event could not be encoded", "error", err)
+	e.end(endInternal)
+}
+
+// writeEvent appends an event of one line of data.
+func writeEvent(out *bytes.Buffer, name, id string, line []byte) {
 	out.WriteString("event: " + name + "\n")
 	if storable(id) {
 		out.WriteString("id: " + id + "\n")
 	}
 	out.WriteString("data: ")
-	start := out.Len()
-	if data != nil {
-		if err := wire.Encode(out, data); err != nil {
-			e.s.log.ErrorContext(e.ctx, "an event could not be encoded", "error", err)
-			e.end(endInternal)
-			return
-		}
-	}
-	oneLine(out.Bytes()[start:])
+	out.Write(line)
 	out.WriteString("\n\n")
-	e.writing.hold()
-	defer e.writing.give()
-	e.flush(out.Bytes())
 }
 
 // storable reports whether a cursor can be the id of an event.
 func storable(id string) bool { return id != "" && !strings.ContainsAny(id, "\r\n\x00") }
 
-// oneLine makes spaces of the line breaks in JSON, which are only between its tokens.
-func oneLine(text []byte) {
-	for i, c := range text {
-		if c == '\n' || c == '\r' {
-			text[i] = ' '
-		}
-	}
-}
-
-// flush sends text. A client that does not take it in time loses its stream. The
+// send sends text. A client that does not take it in time loses its stream. The
 // caller has the turn.
-func (e *events) flush(text []byte) {
+func (e *events) send(text []byte) {
 	if e.over {
 		return
 	}
 	now := time.Now()
 	e.beatAt = now.Add(e.s.cfg.KeepAlive)
-	err := e.out.SetWriteDeadline(now.Add(e.s.cfg.WriteTime))
+	var err error
+	if at, due := e.deadline.next(e.s.cfg.WriteTime); due {
+		err = e.out.SetWriteDeadline(at)
+	}
 	if err == nil {
 		_, err = e.out.Write(text)
 	}
@@ -268,11 +301,11 @@ func (e *events) beat() {
 	}
 	if e.quiet != nil {
 		if cursor := e.quiet(); storable(cursor) {
-			e.flush([]byte("id: " + cursor + "\n\n"))
+			e.send([]byte("id: " + cursor + "\n\n"))
 			return
 		}
 	}
-	e.flush([]byte(":\n\n"))
+	e.send([]byte(":\n\n"))
 }
 
 func (e *events) schedule() {

@@ -9,11 +9,11 @@ import (
 )
 
 // Sizes of a socket's buffers in bytes. Those of net/http, 4 KiB each, would be
-// a third of what an idle socket takes. Most messages of clients are short, and
-// most events fit the second.
+// a third of what an idle socket takes. Most messages of clients are short; what
+// is written through the library is control frames alone, and must fit whole.
 const (
 	readBuffer  = 512
-	writeBuffer = 2048
+	writeBuffer = 256
 )
 
 // line is the connection below a socket. It notes when it last heard of the
@@ -22,6 +22,8 @@ type line struct {
 	net.Conn
 	writeTime time.Duration
 	heard     atomic.Int64 // Unix time in nanoseconds
+	deadline  deadline
+	writing   turn // for one write at a time, each of whole frames
 }
 
 // Read implements net.Conn.
@@ -33,12 +35,31 @@ func (l *line) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn.
+// Write implements net.Conn. It may be called by many at a time.
 func (l *line) Write(b []byte) (int, error) {
-	if err := l.SetWriteDeadline(time.Now().Add(l.writeTime)); err != nil {
-		return 0, err
+	l.writing.hold()
+	defer l.writing.give()
+	if at, due := l.deadline.next(l.writeTime); due {
+		if err := l.SetWriteDeadline(at); err != nil {
+			return 0, err
+		}
 	}
 	return l.Conn.Write(b)
+}
+
+// deadline says when a deadline must be moved: not for each write, as that costs
+// as much as the write of a short message.
+type deadline struct{ set atomic.Int64 } // Unix time in nanoseconds
+
+// next returns the deadline of a write that begins now; due is false if the last
+// one still leaves it seven eighths of the time.
+func (d *deadline) next(limit time.Duration) (at time.Time, due bool) {
+	now := time.Now()
+	if now.Sub(time.Unix(0, d.set.Load())) < limit/8 {
+		return at, false
+	}
+	d.set.Store(now.UnixNano())
+	return now.Add(limit), true
 }
 
 func (l *line) silentSince() time.Time { return time.Unix(0, l.heard.Load()) }
@@ -57,7 +78,7 @@ func (w *lineWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.line = &line{Conn: conn, writeTime: w.writeTime}
+	w.line = &line{Conn: conn, writeTime: w.writeTime, writing: newTurn()}
 	w.line.heard.Store(time.Now().UnixNano())
 	in := bufio.NewReaderSize(w.line, max(readBuffer, rw.Reader.Buffered()))
 	if n := rw.Reader.Buffered(); n > 0 { // the client has not waited for our answer

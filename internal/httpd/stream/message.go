@@ -3,8 +3,6 @@ package stream
 import (
 	"bytes"
 
-	"github.com/99designs/gqlgen/graphql"
-
 	"backplane/internal/httpd/wire"
 	"backplane/internal/operation"
 )
@@ -118,8 +116,4 @@ func (m outgoing) writeTo(out *bytes.Buffer) error {
 	}
 	out.WriteByte('}')
 	return nil
-}
-
-func result(kind string, t *task, resp *graphql.Response) outgoing {
-	return outgoing{kind, t.id, wire.Executed(resp)}
 }

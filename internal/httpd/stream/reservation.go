@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"backplane/internal/auth"
@@ -87,6 +86,7 @@ func (s *Server) ServeReserved(w http.ResponseWriter, r *http.Request, who Calle
 	}
 	e := s.newEvents(r, &v.cred)
 	if !v.open(e, w, r) {
+		e.timer.Stop()
 		return fault.New(fault.Conflict, fault.BadRequest, "The event stream of this reservation is open already.")
 	}
 	context.AfterFunc(v.ctx, func() { e.cancel(context.Cause(v.ctx)) })
@@ -176,12 +176,33 @@ func (v *reservation) end(why *ending) {
 	})
 }
 
-// next implements sink.
-func (v *reservation) next(t *task, resp *graphql.Response) {
-	if _, only := operation.Cursor(resp); !only {
-		v.event(t, "next", tagged{t.id, wire.Executed(resp)})
+// recheck implements connection. Before its stream comes, nothing is shown to
+// anybody.
+func (v *reservation) recheck(concerns func(*auth.Principal) bool) {
+	select {
+	case <-v.opened:
+		v.events.recheck(concerns)
+	default:
 	}
 }
+
+// next implements sink. It waits for the stream, which is written event by
+// event: many operations share it.
+func (v *reservation) next(t *task, resp *operation.Response) {
+	if _, only := operation.Cursor(resp.Response); only {
+		return
+	}
+	text, err := resp.Encoded(encode)
+	if err != nil {
+		v.s.log.ErrorContext(v.ctx, "an event could not be encoded", "error", err)
+		v.end(endInternal)
+		return
+	}
+	v.event(t, "next", tagged{t.id, text})
+}
+
+// flush implements sink.
+func (v *reservation) flush(*task) {}
 
 // fail implements sink.
 func (v *reservation) fail(t *task, errs gqlerror.List) {
@@ -224,7 +245,7 @@ func (v *reservation) ready(t *task) bool {
 // tagged is the result of one of many operations on a stream.
 type tagged struct {
 	id      string
-	payload wire.Response
+	payload []byte // JSON
 }
 
 // EncodeTo implements wire.Encoder.
@@ -234,9 +255,7 @@ func (g tagged) EncodeTo(out *bytes.Buffer) error {
 		return err
 	}
 	out.WriteString(`,"payload":`)
-	if err := wire.Encode(out, g.payload); err != nil {
-		return err
-	}
+	out.Write(g.payload)
 	out.WriteByte('}')
 	return nil
 }

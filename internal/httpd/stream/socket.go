@@ -15,7 +15,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/99designs/gqlgen/graphql"
 	"github.com/coder/websocket"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
@@ -192,10 +191,29 @@ func (k *socket) end(why *ending) {
 				_ = k.ws.CloseNow() // nobody is there to answer
 				return
 			}
+			k.silence()
 			_ = k.ws.Close(why.code, why.reason) // waits seconds at most; what fails here is the client's doing
 		}()
 	})
 }
+
+// recheck implements connection.
+func (k *socket) recheck(concerns func(*auth.Principal) bool) {
+	if k.cred.hasten(concerns) && k.ctx.Err() == nil {
+		k.timer.Reset(0)
+	}
+}
+
+// silence takes the turn for good, so that nothing follows the closing frame. It
+// does not wait long for a client that does not read.
+func (k *socket) silence() {
+	wait, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), closeTime)
+	defer cancel()
+	k.writing.take(wait)
+}
+
+// closeTime is how long a closing frame waits for what is being written.
+const closeTime = 5 * time.Second
 
 // buffers are for messages on their way out.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -212,16 +230,30 @@ func giveBuffer(b *bytes.Buffer) {
 	}
 }
 
-// send sends a message, if the operation that it belongs to still lives, and
-// returns when the client has taken it or is given up.
+// send sends a message and returns when the client has taken it or is given up.
 func (k *socket) send(t *task, m outgoing) {
-	out := takeBuffer()
+	text, out := takeBuffer(), takeBuffer()
+	defer giveBuffer(text)
 	defer giveBuffer(out)
-	if err := m.writeTo(out); err != nil {
-		k.s.log.ErrorContext(k.ctx, "a message could not be encoded", "error", err)
-		k.end(endInternal)
+	if err := m.writeTo(text); err != nil {
+		k.noWords(err)
 		return
 	}
+	frame(out, text.Len())
+	out.Write(text.Bytes())
+	k.write(t, out.Bytes())
+}
+
+func (k *socket) noWords(err error) {
+	k.s.log.ErrorContext(k.ctx, "a message could not be encoded", "error", err)
+	k.end(endInternal)
+}
+
+// write writes whole frames, if the operation that they belong to still lives.
+// The library writes control frames beside us, each by one call of the line, so
+// that no frame lands within another; from its closing frame on, the turn is not
+// given any more.
+func (k *socket) write(t *task, frames []byte) {
 	if !k.writing.take(k.ctx) {
 		return
 	}
@@ -229,18 +261,42 @@ func (k *socket) send(t *task, m outgoing) {
 	if k.ctx.Err() != nil || t != nil && !k.tasks.holds(t) {
 		return
 	}
-	if err := k.ws.Write(context.Background(), websocket.MessageText, out.Bytes()); err != nil {
+	if _, err := k.line.Write(frames); err != nil {
 		k.end(endDead)
 	}
 }
 
 // next implements sink.
-func (k *socket) next(t *task, resp *graphql.Response) {
-	cursor, only := operation.Cursor(resp)
-	if !only {
-		k.send(t, result(k.dialect.next, t, resp))
+func (k *socket) next(t *task, resp *operation.Response) {
+	cursor, only := operation.Cursor(resp.Response)
+	defer t.reach(cursor, only)
+	if only {
+		return
 	}
-	t.reach(cursor, only)
+	text, err := resp.Encoded(encode)
+	if err != nil {
+		k.noWords(err)
+		return
+	}
+	if t.head == nil {
+		t.head = k.dialect.headOf(t.id)
+	}
+	out := t.batch.buffer()
+	frame(out, len(t.head)+len(text)+1)
+	out.Write(t.head)
+	out.Write(text)
+	out.WriteByte('}')
+	if t.batch.full() {
+		k.flush(t)
+	}
+}
+
+// flush implements sink.
+func (k *socket) flush(t *task) {
+	if out := t.batch.take(); out != nil {
+		k.write(t, out.Bytes())
+		giveBuffer(out)
+	}
 }
 
 // fail implements sink.

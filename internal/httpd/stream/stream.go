@@ -62,6 +62,9 @@ type Server struct {
 type connection interface {
 	// end closes the connection and returns at once. Only its first call counts.
 	end(why *ending)
+	// recheck has the credential looked at soon if the principal behind it is
+	// concerned. It does not block.
+	recheck(concerns func(*auth.Principal) bool)
 }
 
 // New returns a Server without connections.
@@ -133,6 +136,17 @@ func (s *Server) leave(c connection) {
 func (s *Server) forget(owner string) {
 	if s.owners[owner]--; s.owners[owner] == 0 {
 		delete(s.owners, owner)
+	}
+}
+
+// Recheck has the credentials of those connections looked at soon, and not only
+// after CheckTime, whose principals are concerned by what has happened. It does
+// not wait for the outcome. A nil principal is a stranger.
+func (s *Server) Recheck(concerns func(*auth.Principal) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.live {
+		c.recheck(concerns)
 	}
 }
 

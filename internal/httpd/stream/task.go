@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"sync"
 
-	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
@@ -25,6 +24,10 @@ type task struct {
 
 	mu     sync.Mutex
 	cursor string // reached without an event and not yet told to the client
+
+	// Of the goroutine of the operation alone.
+	batch batch
+	head  []byte // what stands before each result on a socket; nil before the first
 }
 
 // reach notes the cursor of a response; only says that it carries no event, so
@@ -154,7 +157,8 @@ func (ts *tasks) done(t *task) {
 // sink is where the results of an operation go. It drops what comes after the
 // client has stopped the operation.
 type sink interface {
-	next(t *task, resp *graphql.Response)
+	next(t *task, resp *operation.Response) // may keep it until flush, or for more to come
+	flush(t *task)
 	fail(t *task, errs gqlerror.List) // instead of anything else
 	complete(t *task)                 // after everything else
 }
@@ -166,9 +170,12 @@ func (s *Server) perform(t *task, op *operation.Operation, out sink) {
 		return
 	}
 	responses := s.exec.Stream(t.ctx, op)
-	for resp := responses(t.ctx); resp != nil; resp = responses(t.ctx) {
+	defer responses.Close()
+	idle := func() { out.flush(t) }
+	for resp := responses.Next(t.ctx, idle); resp != nil; resp = responses.Next(t.ctx, idle) {
 		out.next(t, resp)
 	}
+	out.flush(t)
 	if t.ctx.Err() == nil {
 		out.complete(t)
 	}
@@ -181,7 +188,8 @@ func (s *Server) performOnce(t *task, op *operation.Operation, out sink) {
 		return
 	}
 	defer release()
-	out.next(t, s.exec.Run(t.ctx, op))
+	out.next(t, &operation.Response{Response: s.exec.Run(t.ctx, op)})
+	out.flush(t)
 	out.complete(t)
 }
 

@@ -33,6 +33,7 @@ type world struct {
 	tokens *tokens
 	opened chan chan any // the source of each subscription to ticks
 	log    *buffer
+	server *httpd.Server
 	stop   context.CancelFunc
 	ended  chan error // of the server
 }
@@ -52,7 +53,7 @@ func inWorld(t *testing.T, cfg httpd.Config, test func(w *world)) {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
-		w.stop = stop
+		w.server, w.stop = s, stop
 		go func() { w.ended <- s.Run(ctx, w.ln) }()
 		defer func() {
 			w.ln.hangUp()
@@ -158,13 +159,11 @@ func (k *tokens) Expiry(string) time.Time {
 	return k.expiry
 }
 
-func (k *tokens) AuthenticateTicket(ctx context.Context, ticket string, req operation.Request) (*auth.Principal, stream.Standing, error) {
-	if !strings.Contains(req.Query, "ticks") {
-		return nil, nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "The ticket is for another document.")
-	}
+// AuthenticateTicket takes tokens for tickets, each made for ticks.
+func (k *tokens) AuthenticateTicket(ctx context.Context, ticket string) (httpd.Ticket, error) {
 	standing := func(ctx context.Context) (*auth.Principal, error) { return k.Authenticate(ctx, ticket) }
 	p, err := standing(ctx)
-	return p, standing, err
+	return httpd.Ticket{Caller: stream.Caller{Principal: p, Standing: standing}, Request: operation.Request{Query: "subscription{ticks}"}}, err
 }
 
 // pipes is a listener whose connections are pipes.

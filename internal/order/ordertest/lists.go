@@ -187,6 +187,10 @@ func listedByUsers(t *testing.T, s Stores) {
 			if err != nil {
 				t.Fatalf("%s by %s: %v", name, by, err)
 			}
+			counts, err := s.Orders.CountByUsers(t.Context(), users, f)
+			if err != nil {
+				t.Fatal(err)
+			}
 			for _, u := range users {
 				f.UserID = &u
 				want, err := s.Orders.List(t.Context(), f, by, args)
@@ -195,6 +199,9 @@ func listedByUsers(t *testing.T, s Stores) {
 				}
 				if diff := cmp.Diff(want, got[u], orders, cmpopts.EquateEmpty()); diff != "" {
 					t.Errorf("%s by %s: page of one of many differs from the page of its own (-own +many):\n%s", name, by, diff)
+				}
+				if n, err := s.Orders.Count(t.Context(), f); n != counts[u] || err != nil {
+					t.Errorf("%s by %s: one of many has %d orders, on its own %d, %v", name, by, counts[u], n, err)
 				}
 			}
 		}

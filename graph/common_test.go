@@ -1,0 +1,216 @@
+package graph_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+
+	"backplane/graph"
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/operation"
+	"backplane/internal/order"
+	"backplane/internal/seed"
+	"backplane/internal/session"
+	"backplane/internal/store"
+	"backplane/internal/testenv"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+// demo is the graph of a server over the demo's data, and who may listen to it.
+type demo struct {
+	resolver *graph.Resolver
+	hooks    *graph.Hooks
+	callers  []*auth.Principal
+	log      *event.Log
+	begin    string // the cursor ahead of all events
+	resolved atomic.Int64
+}
+
+func openDemo(t *testing.T) *demo {
+	t.Helper()
+	db := testenv.Open(t, store.Config{URL: testenv.SQLite(t)})
+	if _, err := seed.Demo(t.Context(), db, func(string) (string, error) { return "hash", nil }); err != nil {
+		t.Fatal(err)
+	}
+	events := event.NewLog(db.Events())
+	hub, err := event.NewHub(events, slog.New(slog.DiscardHandler), event.HubConfig{Ring: 100}) // most are replayed
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- hub.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-ended })
+	d := &demo{log: events, resolver: graph.NewResolver(graph.Domains{
+		Users: user.NewService(db.Users(), time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
+		Sessions: new(session.Service), Log: events,
+	}, hub)}
+	d.hooks = graph.NewHooks(d.resolver, nil)
+	made, err := events.After(t.Context(), 0, event.Filter{Types: []event.Type{event.UserCreated}}, 12)
+	if err != nil || len(made) < 12 {
+		t.Fatalf("the demo has %d users, %v", len(made), err)
+	}
+	d.begin = event.Cursor{Timeline: made[0].Cursor.Timeline}.String()
+	for i, e := range made {
+		d.callers = append(d.callers, principals(uid.User(e.SubjectID), i)...)
+	}
+	return d
+}
+
+// principals are some of those that may act for a user: sessions and API keys.
+func principals(id uid.User, n int) []*auth.Principal {
+	roles := [][]auth.Role{{auth.Admin}, {auth.Staff}, {auth.Customer}, {auth.Service}, {auth.Customer}, {auth.Customer, auth.Staff}}[n%6]
+	return []*auth.Principal{
+		{UserID: id, SessionID: "ses_1", Roles: roles},
+		{UserID: id, SessionID: "ses_2", Roles: roles},
+		{UserID: id, KeyID: "key_1", Roles: roles, Scopes: []auth.Scope{auth.OrdersRead}},
+		{UserID: id, KeyID: "key_2", Roles: roles, Scopes: []auth.Scope{auth.UsersRead, auth.OrdersRead}},
+	}
+}
+
+// executor returns a new one, which shares nothing with others.
+func (d *demo) executor(t *testing.T) *operation.Executor {
+	t.Helper()
+	x, err := operation.New(graph.NewSchema(d.resolver), operation.Config{AroundField: d.hooks.AroundField,
+		AroundResponse: func(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
+			d.resolved.Add(1)
+			return d.hooks.AroundResponse(ctx, next)
+		},
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// randomRequest is one of few operations, in one of many spellings, and which
+// events it asks for.
+func (d *demo) randomRequest(r *rand.Rand) (operation.Request, event.Filter) {
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	space := pick(" ", "\n", ", ", " # a comment\n")
+	fields := pick("type", "id data", "cursor type subjectId subjectVersion occurredAt actor", "... on Event { id } ...F",
+		"id subject { __typename id }", "type subject { ... on Order { number note user { username email } } ... on User { username email roles } }",
+		"id subject { ... on Product { sku price { amount } stock active } }")
+	fragment := ""
+	if strings.Contains(fields, "...F") {
+		fragment = " fragment F on Event { type }"
+	}
+	about := d.callers[r.IntN(len(d.callers))].UserID
+	roots := []struct {
+		field  string
+		filter event.Filter
+	}{
+		{"events(after: $after)", event.Filter{}},
+		{"events(after: $after, types: [ORDER_PLACED, PRODUCT_CREATED])", event.Filter{Types: []event.Type{event.OrderPlaced, event.ProductCreated}}},
+		{"orderEvents(after: $after)", event.Filter{Types: event.OrderTypes()}},
+		{fmt.Sprintf("userEvents(userId: %q, after: $after)", about), event.Filter{UserID: about}},
+	}
+	root := roots[r.IntN(len(roots))]
+	return operation.Request{
+		Query:     "subscription($after: Cursor)" + space + "{" + space + root.field + "{" + space + strings.Join(strings.Split(fields, " "), space) + space + "}}" + fragment,
+		Variables: map[string]any{"after": d.begin},
+	}, root.filter
+}
+
+// listener is a subscription and the caller it is for, who may change.
+type listener struct {
+	caller atomic.Pointer[auth.Principal]
+	stream *operation.Stream
+	ctx    context.Context //nolint:containedctx // it is the life of the stream
+}
+
+func (d *demo) listen(t *testing.T, x *operation.Executor, p *auth.Principal, req operation.Request) *listener {
+	t.Helper()
+	l := &listener{}
+	l.caller.Store(p)
+	l.ctx = auth.WithCurrent(t.Context(), l.caller.Load)
+	op, refusal := x.Prepare(l.ctx, req)
+	if refusal != nil {
+		t.Fatalf("%s: %v", req.Query, refusal.Errors)
+	}
+	l.stream = x.Stream(l.ctx, op)
+	t.Cleanup(l.stream.Close)
+	return l
+}
+
+// next returns the next response as text.
+func (l *listener) next(t *testing.T) string {
+	t.Helper()
+	resp := l.stream.Next(l.ctx, func() {})
+	if resp == nil {
+		t.Fatal("the stream ended")
+	}
+	text, err := resp.Encoded(func(r *graphql.Response) ([]byte, error) {
+		return fmt.Appendf(nil, "%s %v %v", r.Data, r.Errors, r.Extensions), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestSubscription_shares_exactly_what_each_would_have_got_alone(t *testing.T) {
+	t.Parallel()
+	d := openDemo(t)
+	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // G404: a test must be repeatable
+	together := d.executor(t)
+	var delivered, alone int64
+	for range 20 {
+		req, filter := d.randomRequest(r)
+		const crowd, most = 12, 10
+		some := r.Perm(len(d.callers))[:4]
+		var shared, unshared [crowd]*listener
+		var callers [crowd]*auth.Principal
+		var visible [crowd]int
+		for i := range crowd {
+			callers[i] = d.callers[some[r.IntN(len(some))]]
+			shared[i], unshared[i] = d.listen(t, together, callers[i], req), d.listen(t, d.executor(t), callers[i], req)
+			filter.Audience = event.AudienceOf(callers[i])
+			found, err := d.log.After(t.Context(), 0, filter, most)
+			if err != nil {
+				t.Fatal(err)
+			}
+			visible[i] = len(found)
+		}
+		promoted := r.IntN(crowd) // sees more from the middle on
+		var want [crowd][most]string
+		alone -= d.resolved.Load()
+		for i := range crowd {
+			for n := range visible[i] {
+				unshared[i].promoteAt(i == promoted && n == visible[i]/2, callers[i])
+				want[i][n] = unshared[i].next(t)
+			}
+		}
+		alone += d.resolved.Load()
+		for n := range most {
+			for _, i := range r.Perm(crowd) {
+				if n >= visible[i] {
+					continue
+				}
+				shared[i].promoteAt(i == promoted && n == visible[i]/2, callers[i])
+				if got := shared[i].next(t); got != want[i][n] {
+					t.Fatalf("%s\nas %+v: response %d is shared as\n%s\nalone it was\n%s", req.Query, callers[i], n, got, want[i][n])
+				}
+				delivered++
+			}
+		}
+	}
+	if made := d.resolved.Load() - alone; delivered == 0 || made > delivered*3/4 {
+		t.Errorf("%d responses were made for %d deliveries, want much to be shared", made, delivered)
+	}
+}
+
+func (l *listener) promoteAt(now bool, p *auth.Principal) {
+	if now {
+		l.caller.Store(&auth.Principal{UserID: p.UserID, SessionID: "ses_3", Roles: []auth.Role{auth.Admin}})
+	}
+}

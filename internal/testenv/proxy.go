@@ -1,0 +1,162 @@
+package testenv
+
+import (
+	"net"
+	"sync"
+	"testing"
+
+	"backplane/internal/testenv/local"
+)
+
+// Proxy stands between clients and a server on this machine and does what
+// networks do. It ends with its test. Its methods are safe for concurrent use.
+type Proxy struct {
+	Addr string // where clients connect to, host:port
+
+	target string
+	mu     sync.Mutex
+	state  flow
+	turned chan struct{} // closed when what may flow has changed
+	links  map[*link]struct{}
+}
+
+type flow int
+
+const (
+	flows  flow = iota
+	stalls      // connections stay, and nothing gets through
+	isCut       // there are no connections
+)
+
+// link is a connection through the proxy.
+type link struct {
+	client, server net.Conn
+	lost           bool // it stays, and nothing gets through any more
+	closed         bool
+}
+
+// NewProxy returns a Proxy to the server at the address, host:port.
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", local.Address(0))
+	if err != nil {
+		t.Fatalf("listen for a proxy: %v", err)
+	}
+	p := &Proxy{Addr: ln.Addr().String(), target: target, turned: make(chan struct{}), links: make(map[*link]struct{})}
+	var accepting sync.WaitGroup
+	accepting.Go(func() { p.accept(ln) })
+	t.Cleanup(func() {
+		_ = ln.Close()
+		accepting.Wait()
+		p.Cut()
+	})
+	return p
+}
+
+// Cut ends all connections; new ones are ended at once.
+func (p *Proxy) Cut() {
+	p.turn(isCut)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		p.end(l)
+	}
+}
+
+// Stall lets nothing through, without a word to either end.
+func (p *Proxy) Stall() { p.turn(stalls) }
+
+// Heal lets everything through again: also what was held up, but for what
+// was lost.
+func (p *Proxy) Heal() { p.turn(flows) }
+
+// Lose lets nothing through the connections that there are, for good, and tells
+// neither end, as a firewall does that has forgotten them. New ones work.
+func (p *Proxy) Lose() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.lost = true
+	}
+}
+
+func (p *Proxy) turn(s flow) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = s
+	p.wakeAll()
+}
+
+func (p *Proxy) wakeAll() {
+	close(p.turned)
+	p.turned = make(chan struct{})
+}
+
+// end closes both ends of a link. The caller holds the lock.
+func (p *Proxy) end(l *link) {
+	l.closed = true
+	_ = l.client.Close()
+	_ = l.server.Close()
+	delete(p.links, l)
+	p.wakeAll()
+}
+
+func (p *Proxy) accept(ln net.Listener) {
+	for {
+		client, err := ln.Accept()
+		if err != nil {
+			return // the test is over
+		}
+		server, err := net.Dial("tcp", p.target)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		p.join(&link{client: client, server: server})
+	}
+}
+
+func (p *Proxy) join(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == isCut {
+		p.end(l)
+		return
+	}
+	p.links[l] = struct{}{}
+	go p.carry(l, l.client, l.server)
+	go p.carry(l, l.server, l.client)
+}
+
+// carry copies from one end of a link to the other until either is closed.
+func (p *Proxy) carry(l *link, from, to net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil || !p.pass(l) {
+			break
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			break
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !l.closed {
+		p.end(l)
+	}
+}
+
+// pass waits until something may get through the link; it reports false if
+// nothing ever will.
+func (p *Proxy) pass(l *link) bool {
+	for {
+		p.mu.Lock()
+		turned, open, closed := p.turned, p.state == flows && !l.lost, l.closed
+		p.mu.Unlock()
+		if open || closed {
+			return !closed
+		}
+		<-turned
+	}
+}

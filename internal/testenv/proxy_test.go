@@ -1,0 +1,96 @@
+package testenv_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"backplane/internal/testenv"
+	"backplane/internal/testenv/local"
+)
+
+// echo answers each connection with what it says, and returns its address.
+func echo(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", local.Address(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = io.Copy(conn, conn)
+			}()
+		}
+	}()
+	return ln.Addr().String()
+}
+
+// asker says lines and reads them back.
+type asker struct {
+	net.Conn
+
+	lines *bufio.Reader
+}
+
+func ask(t *testing.T, addr string) *asker {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &asker{conn, bufio.NewReader(conn)}
+}
+
+// hears reports whether the line comes back, in time or after it was said before.
+func (a *asker) hears(say, want string, patience time.Duration) bool {
+	_ = a.SetReadDeadline(time.Now().Add(patience))
+	fmt.Fprint(a, say)
+	got, err := a.lines.ReadString('\n')
+	return err == nil && got == want
+}
+
+const long, short = 10 * time.Second, 50 * time.Millisecond
+
+func TestProxy_does_what_networks_do(t *testing.T) {
+	t.Parallel()
+	p := testenv.NewProxy(t, echo(t))
+	first := ask(t, p.Addr)
+	if !first.hears("one\n", "one\n", long) {
+		t.Fatal("nothing gets through")
+	}
+	p.Stall()
+	if first.hears("two\n", "two\n", short) {
+		t.Error("something got through while the connection was stalled")
+	}
+	p.Heal()
+	if !first.hears("", "two\n", long) {
+		t.Error("what was held up did not come after all")
+	}
+	p.Lose()
+	if first.hears("three\n", "three\n", short) {
+		t.Error("something got through a lost connection")
+	}
+	second := ask(t, p.Addr)
+	if !second.hears("four\n", "four\n", long) {
+		t.Error("a new connection does not work beside a lost one")
+	}
+	p.Cut()
+	if second.hears("five\n", "five\n", long) || ask(t, p.Addr).hears("six\n", "six\n", long) {
+		t.Error("something got through although all was cut")
+	}
+	p.Heal()
+	if !ask(t, p.Addr).hears("seven\n", "seven\n", long) {
+		t.Error("a new connection does not work after the cut")
+	}
+}

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"backplane/internal/httpd"
+	"backplane/internal/httpd/stream"
+	"backplane/internal/operation"
+	"backplane/internal/session"
+)
+
+// tickets lets event streams be opened by the tickets of sessions and API keys.
+type tickets struct{ sessions *session.Service }
+
+var _ httpd.TicketAuthenticator = tickets{}
+
+// AuthenticateTicket implements httpd.TicketAuthenticator.
+func (t tickets) AuthenticateTicket(ctx context.Context, text string) (httpd.Ticket, error) {
+	said, err := t.sessions.RedeemTicket(ctx, text)
+	if err != nil {
+		return httpd.Ticket{}, err
+	}
+	req, err := operation.Unpack(said.Purpose)
+	if err != nil {
+		return httpd.Ticket{}, fmt.Errorf("read a ticket of our own: %w", err)
+	}
+	return httpd.Ticket{Caller: stream.Caller{Principal: said.Principal, Standing: said.Standing}, Request: req}, nil
+}
