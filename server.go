@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"backplane/graph"
+	"backplane/internal/cache"
 	"backplane/internal/config"
 	"backplane/internal/event"
 	"backplane/internal/httpd"
@@ -86,6 +87,7 @@ func newLog(cfg config.Config, w io.Writer) *slog.Logger {
 // node is everything behind the transports, built by newNode.
 type node struct {
 	db       *store.DB
+	cache    *cache.Cache
 	box      *seal.Box
 	users    *user.Service
 	products *order.Catalog
@@ -133,12 +135,17 @@ func assemble(ctx context.Context, a *app, db *store.DB) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := event.NewLog(db.Events())
+	caches, err := openCache(a, event.NewLog(db.Events()))
+	if err != nil {
+		return nil, err
+	}
+	db.OnCommit(caches.Applied)
+	log := event.NewLog(caches.Events(db.Events()))
 	return &node{
-		db: db, box: box, sessions: sessions,
-		users:    user.NewService(db.Users(), now),
-		products: order.NewCatalog(db.Products(), now),
-		orders:   order.NewService(db.Orders(), now),
+		db: db, cache: caches, box: box, sessions: sessions,
+		users:    user.NewService(caches.Users(db.Users()), now),
+		products: order.NewCatalog(caches.Products(db.Products()), now),
+		orders:   order.NewService(caches.Orders(db.Orders()), now),
 		log:      log,
 		overseer: event.NewOverseer(log, db.Offsets(), db.Letters(), now),
 	}, nil
@@ -206,6 +213,10 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
 	n.sessions.Follow(feed.Hub)
+	watch, err := n.openMonitor(ctx, a)
+	if err != nil {
+		return err
+	}
 	readers, err := n.readers(a, feed.Hub)
 	if err != nil {
 		return err
@@ -235,10 +246,12 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		defer stopFeed()
 		return server.Run(ctx, ln)
 	})
+	g.Go(func() error { return n.cache.Run(ctx) })
 	for _, x := range exporters {
 		g.Go(func() error { return x.Run(ctx) })
 	}
 	g.Go(func() error { return n.sessions.Run(ctx) })
+	g.Go(func() error { return watch(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })
 	for _, r := range readers {
 		g.Go(func() error { return r.Run(ctx) })
