@@ -26,8 +26,9 @@ func entityOf(id string) string {
 		return entityProduct
 	case uid.KindOrder:
 		return entityOrder
+	default:
+		return ""
 	}
-	return ""
 }
 
 var errOther = errors.New("the value is of another row")

@@ -70,8 +70,8 @@ func (r *remote) store(ctx context.Context, job fillJob) {
 	refused, err := fillScript.Run(limited, r.client, keys, args...).Int()
 	r.note(ctx, err)
 	if err == nil {
-		job.count.remoteFills.Add(uint64(len(keys) - 1 - refused))
-		job.count.remoteRefused.Add(uint64(refused)) //nolint:gosec // never negative
+		job.count.remoteFills.Add(uint64(len(keys) - 1 - refused)) //nolint:gosec // never negative
+		job.count.remoteRefused.Add(uint64(refused))               //nolint:gosec // never negative
 	}
 }
 

@@ -36,7 +36,7 @@ func newWorld(t *testing.T, careless bool) *world {
 		// Little room, so that much is evicted, and a life that ends within the test.
 		n := start(t, options{url: url, redis: redis, bus: both, cfg: cacheConfig{Bytes: 16 << 10, TTL: 200 * time.Millisecond, SettleTime: 50 * time.Millisecond}})
 		delay := func([]uid.Product) error {
-			time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond) //nolint:forbidigo // the delay is what is tested
+			time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond)
 			return nil
 		}
 		n.slow.after.Store(&delay)
@@ -113,7 +113,7 @@ func (w *world) run(t *testing.T, steps int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var clients, trouble sync.WaitGroup
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	for i := range 16 {
 		clients.Go(func() {

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"hash/crc32"
@@ -216,8 +217,7 @@ const sumLength = 8
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(b []byte) string {
-	sum := crc32.Checksum(b, castagnoli)
-	return hex.EncodeToString([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})
+	return hex.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.Checksum(b, castagnoli)))
 }
 
 func format(version int, data []byte) string {

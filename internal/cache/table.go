@@ -179,7 +179,7 @@ func (t *table[K, V]) byIDs(ctx context.Context, ids []K) (map[K]V, error) {
 			missing = append(missing, id)
 		}
 	}
-	t.count.hits.Add(uint64(len(ids) - len(missing)))
+	t.count.hits.Add(uint64(len(ids) - len(missing))) //nolint:gosec // never negative
 	if len(missing) == 0 {
 		return found, nil
 	}
