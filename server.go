@@ -229,6 +229,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	if err != nil {
 		return err
 	}
+	n.sessions.OnRevoked(func(r session.Revocation) { server.Recheck(r.Concerns) })
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s (BACKPLANE_LISTEN): %w", a.cfg.Listen, err)
