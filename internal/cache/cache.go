@@ -181,9 +181,7 @@ func (c *Cache) named(e *event.Event) {
 		return
 	}
 	for _, row := range rowsOf(e) {
-		if t := c.tables[row.Entity]; t != nil {
-			t.raise(row.ID, row.Version)
-		}
+		c.touched(row)
 	}
 }
 

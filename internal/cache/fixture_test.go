@@ -266,7 +266,15 @@ func (n *node) cached() *cache.Products { return n.products.(*cache.Products) }
 type slowProducts struct {
 	order.ProductStore
 
-	after atomic.Pointer[func(ids []uid.Product) error]
+	after  atomic.Pointer[func(ids []uid.Product) error]
+	before atomic.Pointer[func()] // of the next count
+}
+
+func (s *slowProducts) Count(ctx context.Context, f order.ProductFilter) (int, error) {
+	if fn := s.before.Swap(nil); fn != nil {
+		(*fn)()
+	}
+	return s.ProductStore.Count(ctx, f)
 }
 
 func (s *slowProducts) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product]*order.Product, error) {

@@ -75,14 +75,24 @@ func (l *lists) stamp(entity string) string {
 	return strconv.FormatUint(l.all.Load(), 36) + "." + strconv.FormatUint(l.changes[entity].Load(), 36)
 }
 
+// overtaken ends the worth of what is held of an entity if it may be older than
+// what a query has shown: one that ran on while lists began to be kept for a later
+// state, or that passed the cache by, for which the stamp is "". Else the same
+// list could show less to a client than it did before.
+func (l *lists) overtaken(entity, stamp string) {
+	if l.stamp(entity) != stamp {
+		l.bump(entity)
+	}
+}
+
 // asked is what a list is kept by: what is asked for, and of which state. It is
 // "" for what is too long to be kept.
-func (l *lists) asked(entity, what string, args ...any) string {
+func asked(entity, what, stamp string, args ...any) string {
 	b, err := json.Marshal(args)
 	if err != nil || len(b) > maxAsked {
 		return ""
 	}
-	return entity + " " + what + " " + l.stamp(entity) + " " + string(b)
+	return entity + " " + what + " " + stamp + " " + string(b)
 }
 
 // read returns what is held, or reads it by query. Equal reads at the same time
@@ -123,16 +133,17 @@ func (t listTrip) fetch(ctx context.Context, asked []string, _ bool, _ token) (m
 // pages reads a page of an entity: its ids from what is held, its rows by id.
 func pages[K ~string, V any](ctx context.Context, t *table[K, V], idOf func(V) K, query func(context.Context) (page.Page[V], error), args ...any,
 ) (page.Page[V], error) {
-	var asked string
-	if t.c.live() {
-		asked = t.c.lists.asked(t.entity, "page", args...)
+	if !t.c.live() {
+		return t.listed(ctx, "", idOf, query)
 	}
-	if asked == "" {
-		return t.listed(ctx, idOf, query)
+	stamp := t.c.lists.stamp(t.entity)
+	key := asked(t.entity, "page", stamp, args...)
+	if key == "" {
+		return t.listed(ctx, stamp, idOf, query)
 	}
 	var fresh *page.Page[V]
-	held, err := t.c.lists.read(ctx, asked, func(ctx context.Context) (*list, error) {
-		p, err := t.listed(ctx, idOf, query)
+	held, err := t.c.lists.read(ctx, key, func(ctx context.Context) (*list, error) {
+		p, err := t.listed(ctx, stamp, idOf, query)
 		if err != nil {
 			return nil, err
 		}
@@ -149,13 +160,15 @@ func pages[K ~string, V any](ctx context.Context, t *table[K, V], idOf func(V) K
 	case fresh != nil:
 		return *fresh, nil
 	}
-	return t.filled(ctx, held, idOf, query)
+	return t.filled(ctx, held, stamp, idOf, query)
 }
 
-// listed runs the query of a list, and keeps its rows.
-func (t *table[K, V]) listed(ctx context.Context, idOf func(V) K, query func(context.Context) (page.Page[V], error)) (page.Page[V], error) {
+// listed runs the query of a list that was asked for at the stamp, and keeps its
+// rows.
+func (t *table[K, V]) listed(ctx context.Context, stamp string, idOf func(V) K, query func(context.Context) (page.Page[V], error)) (page.Page[V], error) {
 	taken := t.c.clock.take()
 	p, err := query(ctx)
+	t.c.lists.overtaken(t.entity, stamp)
 	for _, item := range p.Items {
 		t.offer(idOf(item), item, taken)
 	}
@@ -164,7 +177,8 @@ func (t *table[K, V]) listed(ctx context.Context, idOf func(V) K, query func(con
 
 // filled is a held page with its rows as they are now. If one is gone, it is not
 // this page any more.
-func (t *table[K, V]) filled(ctx context.Context, held *list, idOf func(V) K, query func(context.Context) (page.Page[V], error)) (page.Page[V], error) {
+func (t *table[K, V]) filled(ctx context.Context, held *list, stamp string, idOf func(V) K, query func(context.Context) (page.Page[V], error),
+) (page.Page[V], error) {
 	ids := make([]K, len(held.ids))
 	for i, id := range held.ids {
 		ids[i] = K(id)
@@ -177,7 +191,7 @@ func (t *table[K, V]) filled(ctx context.Context, held *list, idOf func(V) K, qu
 	for i, id := range ids {
 		v, ok := found[id]
 		if !ok {
-			return t.listed(ctx, idOf, query)
+			return t.listed(ctx, stamp, idOf, query)
 		}
 		p.Items[i] = v
 	}
@@ -186,17 +200,21 @@ func (t *table[K, V]) filled(ctx context.Context, held *list, idOf func(V) K, qu
 
 // counted is a count from what is held, or by query.
 func (c *Cache) counted(ctx context.Context, entity string, query func(context.Context) (int, error), args ...any) (int, error) {
-	var asked string
+	stamp := "" // which no state has
 	if c.live() {
-		asked = c.lists.asked(entity, "count", args...)
+		stamp = c.lists.stamp(entity)
 	}
-	if asked == "" {
-		return query(ctx)
-	}
-	v, err := c.lists.read(ctx, asked, func(ctx context.Context) (*list, error) {
+	read := func(ctx context.Context) (*list, error) {
 		n, err := query(ctx)
+		c.lists.overtaken(entity, stamp)
 		return &list{count: n}, err
-	})
+	}
+	key := asked(entity, "count", stamp, args...)
+	if stamp == "" || key == "" {
+		v, err := read(ctx)
+		return v.count, err
+	}
+	v, err := c.lists.read(ctx, key, read)
 	if err != nil {
 		return 0, err
 	}

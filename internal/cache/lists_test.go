@@ -2,11 +2,13 @@ package cache_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"backplane/internal/bus"
+	"backplane/internal/event"
 	"backplane/internal/order"
 	"backplane/internal/page"
 	"backplane/internal/testenv"
@@ -54,6 +56,42 @@ func TestLists_AreKeptUntilAnythingOfTheirsChanges(t *testing.T) {
 		if diff := cmp.Diff(step.want, got); diff != "" || total != len(step.want) {
 			t.Errorf("%s the list counts %d and is (-want +got):\n%s", step.name, total, diff)
 		}
+	}
+}
+
+func TestLists_AreNotOlderThanOneThatWasReadLate(t *testing.T) {
+	t.Parallel()
+	url := testenv.SQLite(t)
+	n := start(t, options{url: url, hub: event.HubConfig{Poll: time.Hour}}) // it hears of its own writes alone
+	count := func() int {
+		total, err := n.products.Count(t.Context(), order.ProductFilter{})
+		if err != nil {
+			t.Error(err)
+		}
+		return total
+	}
+	cup := n.product(t, "cup", 1)
+	n.caughtUp(t, n)
+	begun, release, late := make(chan struct{}), make(chan struct{}), make(chan int, 1)
+	stop := func() {
+		close(begun)
+		<-release
+	}
+	n.slow.before.Store(&stop)
+	go func() { late <- count() }() // of the state before the next write
+	<-begun
+	n.caughtUpAfter(t, func() { n.rename(t, cup.ID, "mug") })
+	if got := count(); got != 1 {
+		t.Fatalf("there are %d products, want 1", got)
+	}
+	other := start(t, options{url: url})
+	other.product(t, "pot", 1)
+	close(release)
+	if got := <-late; got != 2 {
+		t.Fatalf("the late count is %d, want 2", got)
+	}
+	if got := count(); got != 2 {
+		t.Errorf("after a count of 2 it is %d", got)
 	}
 }
 
