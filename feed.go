@@ -28,11 +28,13 @@ func (n *node) openFeed(a *app) (_ *event.Feed, closeFeed func() error, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	feed, err := event.NewFeed(n.log, numbering, nodes, a.log, event.FeedConfig{})
+	feed, err := event.NewFeed(event.NewLog(n.db.Events()), numbering, nodes, a.log, event.FeedConfig{})
 	if err != nil {
 		return nil, nil, err
 	}
 	n.db.OnAppend(feed.Appended)
+	n.cache.Follow(feed.Hub)
+	open = append(open, n.cache)
 	return feed, func() error { return open.close() }, nil
 }
 

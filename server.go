@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"backplane/graph"
+	"backplane/internal/cache"
 	"backplane/internal/config"
 	"backplane/internal/event"
 	"backplane/internal/httpd"
@@ -88,6 +89,7 @@ func newLog(cfg config.Config, w io.Writer) *slog.Logger {
 // node is everything behind the transports, built by newNode.
 type node struct {
 	db       *store.DB
+	cache    *cache.Cache
 	box      *seal.Box
 	users    *user.Service
 	products *order.Catalog
@@ -135,12 +137,17 @@ func assemble(ctx context.Context, a *app, db *store.DB) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := event.NewLog(db.Events())
+	caches, err := openCache(a, event.NewLog(db.Events()))
+	if err != nil {
+		return nil, err
+	}
+	db.OnCommit(caches.Applied)
+	log := event.NewLog(caches.Events(db.Events()))
 	return &node{
-		db: db, box: box, sessions: sessions,
-		users:    user.NewService(db.Users(), now),
-		products: order.NewCatalog(db.Products(), now),
-		orders:   order.NewService(db.Orders(), now),
+		db: db, cache: caches, box: box, sessions: sessions,
+		users:    user.NewService(caches.Users(db.Users()), now),
+		products: order.NewCatalog(caches.Products(db.Products()), now),
+		orders:   order.NewService(caches.Orders(db.Orders()), now),
 		log:      log,
 		overseer: event.NewOverseer(log, db.Offsets(), db.Letters(), now),
 	}, nil
@@ -219,6 +226,10 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return err
 	}
 	n.sessions.Follow(feed.Hub)
+	watch, err := n.openMonitor(ctx, a)
+	if err != nil {
+		return err
+	}
 	readers, err := n.readers(a, feed.Hub)
 	if err != nil {
 		return err
@@ -231,6 +242,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	if err != nil {
 		return err
 	}
+	n.sessions.OnRevoked(func(r session.Revocation) { server.Recheck(r.Concerns) })
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s (BACKPLANE_LISTEN): %w", a.cfg.Listen, err)
@@ -249,10 +261,12 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		defer stopFeed()
 		return server.Run(ctx, ln)
 	})
+	g.Go(func() error { return n.cache.Run(ctx) })
 	for _, x := range exporters {
 		g.Go(func() error { return x.Run(ctx) })
 	}
 	g.Go(func() error { return n.sessions.Run(ctx) })
+	g.Go(func() error { return watch(ctx) })
 	g.Go(func() error { return n.purge(ctx, a.log) })
 	for _, r := range readers {
 		g.Go(func() error { return r.Run(ctx) })

@@ -19,6 +19,8 @@ import (
 // Config is the checked configuration of a process.
 type Config struct {
 	Listen          string // host:port
+	AdminListen     string // host:port, or Off
+	CacheBytes      int    // in process memory; 0 for no caches at all
 	Database        Database
 	RedisURL        Secret           // empty if there is none; it may hold a password
 	Sinks           []Sink           // with different names
@@ -89,6 +91,9 @@ type Deprecation struct {
 	Sunset    time.Time // zero if that is open
 	Successor string    // URL, empty if none was given
 }
+
+// Off is what takes the place of an address where nobody is to listen.
+const Off = "off"
 
 // LogFormat says how a log record is written.
 type LogFormat string

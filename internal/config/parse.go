@@ -52,6 +52,16 @@ func address(value string) (string, error) {
 	return value, nil
 }
 
+func addressOrOff(value string) (string, error) {
+	if value == Off {
+		return value, nil
+	}
+	if _, err := address(value); err != nil {
+		return "", fmt.Errorf("%w, or %s", err, Off)
+	}
+	return value, nil
+}
+
 func database(value string) (Database, error) {
 	const want = "sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME; nothing else is supported"
 	if path, ok := cutScheme(value, schemeSQLite); ok && path != "" && utf8.ValidString(path) {

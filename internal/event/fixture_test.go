@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"backplane/internal/event"
 	"backplane/internal/uid"
@@ -22,6 +23,8 @@ type memory struct {
 	events   []*event.Event
 	err      error // of every read, if set
 	reads    int   // of State and Read
+
+	behind time.Duration // of its State
 }
 
 func newMemory() *memory { return &memory{timeline: "a", oldest: 1} }
@@ -30,7 +33,7 @@ func (m *memory) State(context.Context) (event.State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reads++
-	return event.State{Timeline: m.timeline, Oldest: m.oldest, Head: event.Position(len(m.events))}, m.err
+	return event.State{Timeline: m.timeline, Oldest: m.oldest, Head: event.Position(len(m.events)), Behind: m.behind}, m.err
 }
 
 func (m *memory) Read(_ context.Context, f event.Filter, s event.Span) (found []*event.Event, err error) {

@@ -320,3 +320,22 @@ func TestSubscription_ends_with_its_context(t *testing.T) {
 		}
 	})
 }
+
+func TestHub_Lag_counts_what_has_no_position_yet(t *testing.T) {
+	t.Parallel()
+	bubble(t, event.HubConfig{}, func(_ context.Context, t *testing.T, m *memory, h *event.Hub) {
+		for _, behind := range []time.Duration{0, 4 * time.Second} {
+			m.change(func() { m.behind = behind })
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if got := h.Lag(); got < behind || got > behind+time.Second {
+				t.Errorf("Lag = %v while events wait for %v", got, behind)
+			}
+			h.Wake() // that somebody says there is something new tells nothing of what waits
+			synctest.Wait()
+			if got := h.Lag(); got < behind {
+				t.Errorf("Lag = %v after a hint, while events wait for %v", got, behind)
+			}
+		}
+	})
+}

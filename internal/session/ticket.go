@@ -112,7 +112,7 @@ const (
 func (t ticket) text(secret [32]byte) string {
 	raw := make([]byte, ticketCodeLen, ticketHead+len(t.holder)+len(t.purpose))
 	raw = binary.BigEndian.AppendUint64(raw, uint64(t.until.Unix())) //nolint:gosec // G115: after 1970
-	raw = append(raw, byte(len(t.holder))) //nolint:gosec // G115: an id has 30 characters
+	raw = append(raw, byte(len(t.holder)))                           //nolint:gosec // G115: an id has 30 characters
 	raw = append(raw, t.holder...)
 	raw = append(raw, t.purpose...)
 	copy(raw, mac(secret, string(raw[ticketCodeLen:])))

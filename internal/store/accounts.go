@@ -101,6 +101,7 @@ func (s Sessions) UpdateHolder(ctx context.Context, id uid.User, at time.Time, f
 		if err := t.saveCredential(ctx, before, h.Account, at); err != nil {
 			return nil, err
 		}
+		t.record(h.TakeEvents())
 		for i, s := range h.Sessions {
 			if s.Version == versions[i] {
 				continue
@@ -109,7 +110,6 @@ func (s Sessions) UpdateHolder(ctx context.Context, id uid.User, at time.Time, f
 				return nil, err
 			}
 		}
-		t.record(h.TakeEvents())
 		return &h.Account, t.openSession(ctx, h.Opened)
 	})
 	if err != nil {
@@ -130,6 +130,7 @@ func (s Sessions) UpdateAccess(ctx context.Context, id uid.User, at time.Time, f
 		if err := fn(a); err != nil {
 			return err
 		}
+		t.record(a.TakeEvents())
 		for i, s := range a.Sessions {
 			if s.Version == sessions[i] {
 				continue
@@ -146,7 +147,6 @@ func (s Sessions) UpdateAccess(ctx context.Context, id uid.User, at time.Time, f
 				return err
 			}
 		}
-		t.record(a.TakeEvents())
 		return nil
 	})
 	if err != nil {

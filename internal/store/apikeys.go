@@ -28,8 +28,8 @@ func (s Sessions) CreateKey(ctx context.Context, k *session.APIKey, at time.Time
 		if err := allow(owner, live); err != nil {
 			return err
 		}
-		t.touch("api_key", string(k.ID), k.Version)
 		t.record(events)
+		t.touchUncached("api_key", string(k.ID), k.Version)
 		return t.ent.APIKey.Create().SetID(k.ID).SetUserID(k.UserID).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
 			SetVersion(k.Version).SetCreatedAt(micro(k.CreatedAt)).SetUpdatedAt(micro(k.UpdatedAt)).SetExpiresAt(micro(k.ExpiresAt)).
 			SetNillableLastUsedAt(microOrNil(k.LastUsedAt)).SetNillableRevokedAt(microOrNil(k.RevokedAt)).Exec(ctx)
@@ -66,7 +66,7 @@ func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session
 }
 
 func (t *tx) saveKey(ctx context.Context, k *session.APIKey) error {
-	t.touch("api_key", string(k.ID), k.Version)
+	t.touchUncached("api_key", string(k.ID), k.Version)
 	k.UpdatedAt, k.ExpiresAt, k.RevokedAt = micro(k.UpdatedAt), micro(k.ExpiresAt), microOrNil(k.RevokedAt)
 	return t.ent.APIKey.Update().Where(entkey.ID(k.ID)).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
 		SetVersion(k.Version).SetUpdatedAt(k.UpdatedAt).SetExpiresAt(k.ExpiresAt).SetNillableRevokedAt(k.RevokedAt).Exec(ctx)

@@ -65,3 +65,11 @@ func (db *DB) Int(ctx context.Context, t testing.TB, query string, args ...any) 
 	}
 	return n
 }
+
+// Touch runs a transaction that touches a row and records nothing.
+func (db *DB) Touch(ctx context.Context) error {
+	return db.inTx(ctx, func(tx *tx) error {
+		tx.touch("user", "usr_1", 1)
+		return nil
+	})
+}

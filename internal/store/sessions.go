@@ -41,14 +41,14 @@ func (t *tx) openSession(ctx context.Context, v *session.Session) error {
 	if v == nil {
 		return nil
 	}
-	t.touch("session", string(v.ID), v.Version)
+	t.touchUncached("session", string(v.ID), v.Version)
 	return t.ent.Session.Create().SetID(v.ID).SetUserID(v.UserID).SetAddress(v.Address).SetUserAgent(v.UserAgent).
 		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetCreatedAt(micro(v.CreatedAt)).SetUpdatedAt(micro(v.UpdatedAt)).
 		SetLastUsedAt(micro(v.LastUsedAt)).SetExpiresAt(micro(v.ExpiresAt)).SetNillableRevokedAt(microOrNil(v.RevokedAt)).Exec(ctx)
 }
 
 func (t *tx) saveSession(ctx context.Context, v *session.Session) error {
-	t.touch("session", string(v.ID), v.Version)
+	t.touchUncached("session", string(v.ID), v.Version)
 	stampSession(v)
 	return t.ent.Session.Update().Where(entsession.ID(v.ID)).SetAddress(v.Address).SetUserAgent(v.UserAgent).
 		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetUpdatedAt(v.UpdatedAt).

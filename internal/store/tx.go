@@ -27,6 +27,7 @@ type tx struct {
 	touched  []Touched
 	assigned bool // it was given a legacy id that somebody else may take meanwhile
 	dirty    bool // it changed something that is neither event nor touched
+	sent     bool // COMMIT was sent and not refused: it has happened, or nobody knows
 }
 
 // Touched names a row that a transaction changed. The list is stored with the
@@ -34,8 +35,9 @@ type tx struct {
 type Touched = event.Touched
 
 // OnCommit sets the function that hears of the rows of each transaction before
-// the write returns, also when it is not known whether COMMIT succeeded. It
-// must be quick and must not write. There is one; set it before the first write.
+// the write returns, also when it is not known whether COMMIT succeeded. The
+// transaction's connection is free again by then. It must be quick and must not
+// write. There is one; set it before the first write.
 func (db *DB) OnCommit(fn func([]Touched)) { db.onCommit.Store(&fn) }
 
 // OnAppend sets the function that hears of each transaction that has stored
@@ -68,7 +70,10 @@ func change[ID ~string, T any](ctx context.Context, db *DB, read func(context.Co
 // returns a *replay and fn does not run.
 func (db *DB) inTx(ctx context.Context, fn func(*tx) error) error {
 	for try := 1; ; try++ {
-		again, err := db.attempt(ctx, fn)
+		t, again, err := db.attempt(ctx, fn)
+		if t != nil && t.sent {
+			db.tell(t)
+		}
 		if !again || try == maxTries || ctx.Err() != nil {
 			return db.translate(ctx, err)
 		}
@@ -85,11 +90,21 @@ func pause(ctx context.Context, try int) {
 	}
 }
 
+// tell lets others hear of a transaction.
+func (db *DB) tell(t *tx) {
+	if fn := db.onCommit.Load(); fn != nil && len(t.touched) > 0 {
+		(*fn)(t.touched)
+	}
+	if fn := db.onAppend.Load(); fn != nil && len(t.events) > 0 {
+		(*fn)()
+	}
+}
+
 // attempt runs the transaction once; again says that it may run once more.
-func (db *DB) attempt(ctx context.Context, fn func(*tx) error) (again bool, err error) {
+func (db *DB) attempt(ctx context.Context, fn func(*tx) error) (t *tx, again bool, err error) {
 	pooled, err := db.write.Conn(ctx)
 	if err != nil {
-		return isRepeatable(err), err
+		return nil, isRepeatable(err), err
 	}
 	defer pooled.Close()
 	// A COMMIT that was sent must not be cut by a client that went away: nobody
@@ -99,21 +114,22 @@ func (db *DB) attempt(ctx context.Context, fn func(*tx) error) (again bool, err 
 	db.note("BEGIN")
 	raw, err := pooled.BeginTx(lasting, nil)
 	if err != nil {
-		return isRepeatable(err), err
+		return nil, isRepeatable(err), err
 	}
 	defer func() {
 		if again || err != nil {
 			_ = raw.Rollback() // also after a COMMIT that failed; it has nothing more to say
 		}
 	}()
-	t := db.newTx(raw)
+	t = db.newTx(raw)
 	if err := t.run(ctx, fn); err != nil {
-		return isRepeatable(err) || t.assigned && isLegacyTaken(err), err
+		return t, isRepeatable(err) || t.assigned && isLegacyTaken(err), err
 	}
 	if t.isEmpty() {
-		return false, raw.Rollback()
+		return t, false, raw.Rollback()
 	}
-	return db.commit(raw, t)
+	again, err = db.commit(raw, t)
+	return t, again, err
 }
 
 func (db *DB) newTx(raw *sql.Tx) *tx {
@@ -127,6 +143,9 @@ func (t *tx) run(ctx context.Context, fn func(*tx) error) error {
 	}
 	if err := fn(t); err != nil {
 		return err
+	}
+	if len(t.touched) > 0 && len(t.events) == 0 {
+		return fmt.Errorf("a transaction touched %v and records no event: other nodes would not hear of it", t.touched)
 	}
 	if err := t.insertEvents(ctx); err != nil {
 		return err
@@ -145,12 +164,7 @@ func (db *DB) commit(raw *sql.Tx, t *tx) (again bool, err error) {
 	if err != nil && isRefused(err) {
 		return isRepeatable(err), err
 	}
-	if fn := db.onCommit.Load(); fn != nil && len(t.touched) > 0 {
-		(*fn)(t.touched)
-	}
-	if fn := db.onAppend.Load(); fn != nil && len(t.events) > 0 {
-		(*fn)()
-	}
+	t.sent = true
 	if err != nil {
 		return t.claim != nil, outcomeOpen.Because(fmt.Errorf("commit: %w", err))
 	}
@@ -164,6 +178,17 @@ func (t *tx) isEmpty() bool {
 // touch notes that the transaction changed a row.
 func (t *tx) touch(entity string, id string, version int) {
 	t.touched = append(t.touched, Touched{Entity: entity, ID: id, Version: version})
+}
+
+// touchUncached is touch for sessions and keys, which no node caches: not each of
+// their changes is an event, as each sign-in would be an entry of the log. It
+// names the row beside the events that there are.
+func (t *tx) touchUncached(entity string, id string, version int) {
+	if len(t.events) == 0 {
+		t.dirty = true
+		return
+	}
+	t.touch(entity, id, version)
 }
 
 // record notes events to be stored with the commit, behind those it has.

@@ -320,3 +320,29 @@ func TestTransaction_EndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+func TestTransaction_ThatTouchesRowsMustRecordAnEvent(t *testing.T) {
+	t.Parallel()
+	db := testenv.DB(t)
+	if err := db.Touch(t.Context()); err == nil || fault.From(err).Kind != fault.Internal {
+		t.Errorf("a transaction that no other node would hear of ended with %v, want an internal error", err)
+	}
+}
+
+func TestTransaction_TellsWhatItTouchedOnceItsConnectionIsFree(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		db := testenv.Open(t, store.Config{URL: url, MaxConns: 1})
+		told := 0
+		db.OnCommit(func([]store.Touched) {
+			told++
+			if err := db.Ping(t.Context()); err != nil { // waits for the only connection
+				t.Error(err)
+			}
+		})
+		givenUser(t, db)
+		if told != 1 {
+			t.Errorf("OnCommit was called %d times, want once", told)
+		}
+	})
+}

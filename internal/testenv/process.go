@@ -46,7 +46,7 @@ func Server(t testing.TB, env ...string) *Process {
 	t.Helper()
 	addr := local.Address(FreePort(t))
 	p := &Process{BaseURL: "http://" + addr, Dir: t.TempDir(), t: t, out: &output{}}
-	p.env = append(cleanEnv(), "BACKPLANE_LISTEN="+addr)
+	p.env = append(cleanEnv(), "BACKPLANE_LISTEN="+addr, "BACKPLANE_ADMIN_LISTEN=off")
 	p.env = append(p.env, env...)
 	t.Cleanup(p.cleanup)
 	p.Start()

@@ -1,0 +1,181 @@
+package cache_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"backplane/internal/testenv"
+)
+
+// record collects log lines.
+type record struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.buf.Write(b)
+}
+
+func (r *record) count(text string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Count(r.buf.String(), text)
+}
+
+func TestRedis_ThatFailsIsLeftAloneAndNotBelievedOnItsReturn(t *testing.T) {
+	t.Parallel()
+	for name, breakIt := range map[string]func(t *testing.T, b *testenv.Broker, n *node) (mend func()){
+		"gone": func(_ *testing.T, b *testenv.Broker, _ *node) func() {
+			b.Halt()
+			return b.Start
+		},
+		"slow": func(t *testing.T, _ *testenv.Broker, n *node) func() {
+			if err := n.cache.Client().Do(t.Context(), "CLIENT", "PAUSE", 4000).Err(); err != nil {
+				t.Fatal(err)
+			}
+			return func() {} // it goes on by itself
+		},
+		"full": func(t *testing.T, _ *testenv.Broker, n *node) func() {
+			if err := n.cache.Client().ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+				t.Fatal(err)
+			}
+			return func() {
+				if err := n.cache.Client().ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, lines := testenv.RedisBroker(t), &record{}
+			cfg := cacheConfig{RedisTime: 50 * time.Millisecond}
+			n := start(t, options{redis: b.URL, cfg: cfg, log: slog.New(slog.NewTextHandler(lines, nil))})
+			p := n.product(t, "cup", 1)
+			n.caughtUp(t, n)
+			n.warm(t, p.ID)
+			mend := breakIt(t, b, n)
+			for want := 2; want < 12; want++ {
+				n.rename(t, p.ID, strings.Repeat("x", want))
+				begun := time.Now()
+				if got := n.version(t, p.ID); got != want {
+					t.Errorf("without Redis the node reads version %d, want %d", got, want)
+				}
+				if took := time.Since(begun); took > 5*time.Second {
+					t.Errorf("without Redis a read took %v", took)
+				}
+			}
+			await(t, "the breaker to open", func() bool { n.version(t, p.ID); n.cached().Evict(); return n.cache.Stats().Redis.Open })
+			errs := n.cache.Stats().Redis.Errors
+			for range 100 {
+				n.cached().Evict()
+				n.version(t, p.ID)
+			}
+			if more := n.cache.Stats().Redis.Errors - errs; more > 20 {
+				t.Errorf("100 reads asked a Redis that does not answer %d times", more)
+			}
+			mend()
+			await(t, "Redis to be read again", func() bool { return !n.cache.Stats().Redis.Open })
+			n.caughtUp(t, n)
+			n.cached().Evict()
+			if got := n.version(t, p.ID); got != 11 {
+				t.Errorf("after Redis came back the node reads version %d, want 11", got)
+			}
+			if down, up := lines.count("does not answer as it should"), lines.count("answers again"); down != up || down > 3 {
+				t.Errorf("the log says %d times that Redis fails and %d times that it is back", down, up)
+			}
+		})
+	}
+}
+
+func TestRedis_ThatHoldsGarbageIsAMissAndMended(t *testing.T) {
+	t.Parallel()
+	for name, garbage := range map[string]any{
+		"nothing":               "",
+		"text":                  "hello",
+		"a damaged value":       `v1:00000000{"ID":"prd_1"}`,
+		"a value cut short":     "v1:",
+		"an older format":       `{"version":1}`,
+		"another row's value":   "other",
+		"a version that is not": "vx:",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, options{redis: testenv.Redis(t)})
+			p, other := n.product(t, "cup", 1), n.product(t, "pot", 1)
+			n.caughtUp(t, n)
+			n.warm(t, p.ID)
+			n.warm(t, other.ID)
+			c, key := n.cache.Client(), n.cache.Key("product", string(p.ID))
+			if garbage == "other" {
+				var err error
+				if garbage, err = c.Get(t.Context(), n.cache.Key("product", string(other.ID))).Result(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := c.Set(t.Context(), key, garbage, time.Minute).Err(); err != nil {
+				t.Fatal(err)
+			}
+			n.cached().Evict()
+			if got := n.version(t, p.ID); got != 1 {
+				t.Errorf("the node reads version %d, want 1", got)
+			}
+			await(t, "Redis to be mended", func() bool {
+				v, err := c.Get(t.Context(), key).Result()
+				return err == nil && v != garbage && strings.HasPrefix(v, "v1:")
+			})
+		})
+	}
+}
+
+func TestRedis_WhoseOwnAccountIsGarbageBeginsAgain(t *testing.T) {
+	t.Parallel()
+	n := start(t, options{redis: testenv.Redis(t)})
+	p := n.product(t, "cup", 1)
+	n.caughtUp(t, n)
+	n.warm(t, p.ID)
+	meta := n.cache.Meta()
+	for _, spoil := range []func() error{
+		func() error { return n.cache.Client().HSet(t.Context(), meta, "p", "x").Err() },
+		func() error { return n.cache.Client().HDel(t.Context(), meta, "g").Err() },
+		func() error { return n.cache.Client().HSet(t.Context(), meta, "p", "1000000").Err() },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		want := n.rename(t, p.ID, uidLike())
+		n.cached().Evict()
+		if got := n.version(t, p.ID); got != want {
+			t.Errorf("the node reads version %d, want %d", got, want)
+		}
+	}
+}
+
+func TestRedis_HoldsNoSecrets(t *testing.T) {
+	t.Parallel()
+	n := start(t, options{redis: testenv.Redis(t)})
+	u := n.userWith(t, "the hash of a password")
+	n.caughtUp(t, n)
+	c := n.cache.Client()
+	await(t, "Redis to hold the account", func() bool {
+		n.readUser(t, u.ID)
+		v, err := c.Get(t.Context(), n.cache.Key("user", string(u.ID))).Result()
+		return err == nil && strings.HasPrefix(v, "v")
+	})
+	keys, err := c.Keys(t.Context(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if v, err := c.Dump(t.Context(), k).Result(); err != nil || strings.Contains(v, "hash of") {
+			t.Errorf("Redis holds a password's hash under %s (%v)", k, err)
+		}
+	}
+}

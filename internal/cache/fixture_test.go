@@ -1,0 +1,397 @@
+package cache_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"backplane/internal/auth"
+	"backplane/internal/bus"
+	"backplane/internal/cache"
+	"backplane/internal/event"
+	"backplane/internal/input"
+	"backplane/internal/money"
+	"backplane/internal/order"
+	"backplane/internal/store"
+	"backplane/internal/testenv"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+var at = time.Date(2026, 3, 1, 12, 0, 0, 123_456_000, time.UTC)
+
+// node is what a process has between its domains and the database.
+type node struct {
+	db       *store.DB
+	cache    *cache.Cache
+	hub      *event.Hub
+	users    user.Store
+	products order.ProductStore
+	orders   order.Store
+	events   event.Store
+
+	redis   string
+	slow    *slowProducts // between the cache and the store
+	queries atomic.Int64  // statements that were no part of following the log
+}
+
+type cacheConfig = cache.Config
+
+var eur = money.Money{Minor: 250, Currency: "EUR"}
+
+// options of a node; the zero value is a node alone, without Redis.
+type options struct {
+	url    string      // of the database; default a new SQLite file
+	redis  string      // its URL
+	bus    *bus.Memory // that joins it to others
+	cfg    cache.Config
+	log    *slog.Logger
+	hub    event.HubConfig
+	paused bool // it does not follow the log until the test says so
+}
+
+// start returns a running node, which ends with the test.
+func start(t testing.TB, o options) *node {
+	t.Helper()
+	n := prepare(t, o)
+	if o.paused {
+		return n
+	}
+	await(t, "the hub's first look", func() bool { return n.hub.Lag() < time.Minute })
+	if o.redis != "" {
+		await(t, "Redis to be ready", func() bool { return n.cache.Stats().Redis.Ready })
+	}
+	return n
+}
+
+func prepare(t testing.TB, o options) *node {
+	t.Helper()
+	n := &node{redis: o.redis}
+	o.url = cmp.Or(o.url, testenv.SQLite(t))
+	n.db = testenv.Open(t, store.Config{URL: o.url, OnStatement: n.count})
+	if o.log == nil {
+		o.log = slog.New(slog.DiscardHandler)
+	}
+	if o.bus == nil {
+		o.bus = &bus.Memory{}
+	}
+	o.cfg.Bytes, o.cfg.RedisURL = cmp.Or(o.cfg.Bytes, 64<<20), o.redis
+	o.cfg.RedisTime = cmp.Or(o.cfg.RedisTime, 2*time.Second) // the machine may be busy
+	o.cfg.MaxLag = cmp.Or(o.cfg.MaxLag, 20*time.Second)
+	log := event.NewLog(n.db.Events())
+	var err error
+	if n.cache, err = cache.New(o.cfg, log, o.log); err != nil {
+		t.Fatal(err)
+	}
+	n.db.OnCommit(n.cache.Applied)
+	n.slow = &slowProducts{ProductStore: n.db.Products()}
+	n.users, n.products, n.orders = n.cache.Users(n.db.Users()), n.cache.Products(n.slow), n.cache.Orders(n.db.Orders())
+	n.events = n.cache.Events(n.db.Events())
+	n.run(t, o, log)
+	return n
+}
+
+func (n *node) run(t testing.TB, o options, log *event.Log) {
+	t.Helper()
+	seq, err := n.db.Sequence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var numbering event.Numbering
+	if seq != nil {
+		numbering = seq
+		t.Cleanup(func() { seq.Close() })
+	}
+	feed, err := event.NewFeed(log, numbering, o.bus.Join(), o.log, event.FeedConfig{Hub: o.hub})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.db.OnAppend(feed.Appended)
+	n.hub = feed.Hub
+	n.cache.Follow(feed.Hub)
+	if o.paused {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var g errgroup.Group
+	g.Go(func() error { return feed.Run(ctx) })
+	g.Go(func() error { return n.cache.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		n.cache.Close()
+	})
+}
+
+func (n *node) count(query string) {
+	if !strings.Contains(query, "timelines") && !strings.Contains(query, "sequencer") {
+		n.queries.Add(1)
+	}
+}
+
+// statements returns how many statements fn takes.
+func (n *node) statements(fn func()) int {
+	before := n.queries.Load()
+	fn()
+	return int(n.queries.Load() - before)
+}
+
+// await waits until something is so that gives no other sign.
+func await(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	limit := time.After(30 * time.Second)
+	for !so() {
+		select {
+		case <-limit:
+			t.Fatalf("waited too long for %s", what)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// caughtUp waits until the node has read all that the other has written, and
+// Redis has heard of it.
+func (n *node) caughtUp(t testing.TB, from *node) {
+	t.Helper()
+	state, err := from.db.Events().State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := int64(state.Head)
+	if from.db.Dialect() == "postgres" {
+		head = waitNumbered(t, from)
+	}
+	await(t, "the log", func() bool { return int64(n.hub.Head().Position) >= head })
+	if c := n.cache.Client(); c != nil {
+		await(t, "Redis to hear of the log", func() bool {
+			place, err := c.HGet(t.Context(), n.cache.Meta(), "p").Int64()
+			return err == nil && place >= head
+		})
+	}
+}
+
+// caughtUpAfter is caughtUp with what fn writes.
+func (n *node) caughtUpAfter(t testing.TB, fn func()) {
+	t.Helper()
+	fn()
+	n.caughtUp(t, n)
+}
+
+func waitNumbered(t testing.TB, n *node) (head int64) {
+	t.Helper()
+	total := func() int64 {
+		all, err := n.db.Events().State(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int64(all.Head)
+	}
+	for before := int64(-1); before != total(); <-time.After(50 * time.Millisecond) { // the sequencer needs a few
+		before = total()
+	}
+	return total()
+}
+
+func (n *node) product(t testing.TB, sku string, stock int) *order.Product {
+	t.Helper()
+	p, s, err := order.NewProduct(order.ProductInput{
+		SKU: sku, Name: sku, Price: eur, Stock: stock, Active: true,
+	}, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = n.products.Create(t.Context(), p, s); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+var names atomic.Int64
+
+func (n *node) user(t testing.TB, roles ...auth.Role) *user.User {
+	t.Helper()
+	if len(roles) == 0 {
+		roles = []auth.Role{auth.Customer}
+	}
+	u, err := user.New(user.Profile{Username: fmt.Sprint("user", names.Add(1))}, roles, nil, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, err = n.users.Create(t.Context(), u, ""); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// rename changes a product and returns its version then.
+func (n *node) rename(t testing.TB, id uid.Product, name string) int {
+	t.Helper()
+	p, err := n.products.Update(t.Context(), id, func(p *order.Product) error {
+		return p.Apply(order.ProductChange{Name: input.Of(name)}, at)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Version
+}
+
+// version reads the product and returns its version; 0 if there is none.
+func (n *node) version(t testing.TB, id uid.Product) int {
+	t.Helper()
+	found, err := n.products.ByIDs(t.Context(), []uid.Product{id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found[id] == nil {
+		return 0
+	}
+	return found[id].Version
+}
+
+func (n *node) cached() *cache.Products { return n.products.(*cache.Products) }
+
+// slowProducts is a store that a test may stop between a read and its return.
+type slowProducts struct {
+	order.ProductStore
+
+	after  atomic.Pointer[func(ids []uid.Product) error]
+	before atomic.Pointer[func()] // of the next count
+}
+
+func (s *slowProducts) Count(ctx context.Context, f order.ProductFilter) (int, error) {
+	if fn := s.before.Swap(nil); fn != nil {
+		(*fn)()
+	}
+	return s.ProductStore.Count(ctx, f)
+}
+
+func (s *slowProducts) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product]*order.Product, error) {
+	found, err := s.ProductStore.ByIDs(ctx, ids)
+	if fn := s.after.Load(); fn != nil {
+		err = errors.Join(err, (*fn)(ids))
+	}
+	return found, err
+}
+
+// slowRead begins a read of the product. It returns once the database has
+// answered the node; the read goes on when finish is called, which returns the
+// version that it shows.
+func (n *node) slowRead(t *testing.T, id uid.Product) (finish func() int) {
+	t.Helper()
+	begun, release, version := make(chan struct{}), make(chan struct{}), make(chan int, 1)
+	stop := func([]uid.Product) error {
+		n.slow.after.Store(nil)
+		close(begun)
+		<-release
+		return nil
+	}
+	n.slow.after.Store(&stop)
+	go func() { version <- n.version(t, id) }()
+	<-begun
+	return func() int {
+		close(release)
+		return <-version
+	}
+}
+
+// fills returns how many values the node has given to Redis, taken or not.
+func (n *node) fills() uint64 {
+	l := n.cache.Stats().Entities["product"]
+	return l.RedisFills + l.RedisRefused
+}
+
+// warm reads the product until Redis holds it.
+func (n *node) warm(t testing.TB, id uid.Product) {
+	t.Helper()
+	await(t, "Redis to hold the product", func() bool {
+		n.version(t, id)
+		v, err := n.cache.Client().Get(t.Context(), n.cache.Key("product", string(id))).Result()
+		return err == nil && strings.HasPrefix(v, "v")
+	})
+}
+
+// dump returns what Redis holds; restore makes it hold that again, as if it had
+// been restarted with older data.
+func (n *node) dump(t testing.TB) (restore func()) {
+	t.Helper()
+	c, ctx, saved := n.cache.Client(), t.Context(), map[string]string{}
+	keys, err := c.Keys(ctx, "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if saved[k], err = c.Dump(ctx, k).Result(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		t.Helper()
+		if err := c.FlushDB(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range saved {
+			if err := c.Restore(ctx, k, time.Minute, v).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// roundTrips counts commands and pipelines sent to Redis.
+type roundTrips struct{ n atomic.Int64 }
+
+func (r *roundTrips) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (r *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() != "hello" { // a new connection introduces itself
+			r.n.Add(1)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Name() == "select" || c.Name() == "client" }) {
+			r.n.Add(1)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (n *node) userWith(t testing.TB, c user.Credential) *user.User {
+	t.Helper()
+	u, err := user.New(user.Profile{Username: fmt.Sprint("user", names.Add(1))}, []auth.Role{auth.Customer}, nil, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, err = n.users.Create(t.Context(), u, c); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func (n *node) readUser(t testing.TB, id uid.User) *user.User {
+	t.Helper()
+	found, err := n.users.ByIDs(t.Context(), []uid.User{id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found[id]
+}
+
+// uidLike is a text that was not used before.
+func uidLike() string { return fmt.Sprint("name ", names.Add(1)) }

@@ -1,0 +1,123 @@
+package cache_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"backplane/internal/bus"
+	"backplane/internal/event"
+	"backplane/internal/order"
+	"backplane/internal/page"
+	"backplane/internal/testenv"
+)
+
+func TestLists_AreKeptUntilAnythingOfTheirsChanges(t *testing.T) {
+	t.Parallel()
+	url, both := testenv.SQLite(t), &bus.Memory{}
+	a, b := start(t, options{url: url, bus: both}), start(t, options{url: url, bus: both})
+	a.product(t, "cup", 1)
+	pot := a.product(t, "pot", 1)
+	b.caughtUp(t, a)
+	list := func() (names []string, total int) {
+		p, err := b.products.List(t.Context(), order.ProductFilter{}, order.ProductsByNameAsc, page.Args{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, item := range p.Items {
+			names = append(names, item.Name)
+		}
+		if total, err = b.products.Count(t.Context(), order.ProductFilter{}); err != nil {
+			t.Fatal(err)
+		}
+		return names, total
+	}
+	for _, step := range []struct {
+		name       string
+		change     func()
+		statements int
+		want       []string
+	}{
+		{"the first time", func() {}, 2, []string{"cup", "pot"}},
+		{"again", func() {}, 0, []string{"cup", "pot"}},
+		{"after a write of this node", func() { b.rename(t, pot.ID, "a pot") }, 2, []string{"a pot", "cup"}},
+		{"once that is in the log", func() { b.caughtUp(t, b); list() }, 0, []string{"a pot", "cup"}},
+		{"after another node's write", func() { a.product(t, "mug", 1); b.caughtUp(t, a) }, 2, []string{"a pot", "cup", "mug"}},
+		{"after a change of something else", func() { a.user(t); b.caughtUp(t, a) }, 0, []string{"a pot", "cup", "mug"}},
+	} {
+		step.change()
+		var got []string
+		var total int
+		if n := b.statements(func() { got, total = list() }); n != step.statements {
+			t.Errorf("%s a list and its count took %d statements, want %d", step.name, n, step.statements)
+		}
+		if diff := cmp.Diff(step.want, got); diff != "" || total != len(step.want) {
+			t.Errorf("%s the list counts %d and is (-want +got):\n%s", step.name, total, diff)
+		}
+	}
+}
+
+func TestLists_AreNotOlderThanOneThatWasReadLate(t *testing.T) {
+	t.Parallel()
+	url := testenv.SQLite(t)
+	n := start(t, options{url: url, hub: event.HubConfig{Poll: time.Hour}}) // it hears of its own writes alone
+	count := func() int {
+		total, err := n.products.Count(t.Context(), order.ProductFilter{})
+		if err != nil {
+			t.Error(err)
+		}
+		return total
+	}
+	cup := n.product(t, "cup", 1)
+	n.caughtUp(t, n)
+	begun, release, late := make(chan struct{}), make(chan struct{}), make(chan int, 1)
+	stop := func() {
+		close(begun)
+		<-release
+	}
+	n.slow.before.Store(&stop)
+	go func() { late <- count() }() // of the state before the next write
+	<-begun
+	n.caughtUpAfter(t, func() { n.rename(t, cup.ID, "mug") })
+	if got := count(); got != 1 {
+		t.Fatalf("there are %d products, want 1", got)
+	}
+	other := start(t, options{url: url})
+	other.product(t, "pot", 1)
+	close(release)
+	if got := <-late; got != 2 {
+		t.Fatalf("the late count is %d, want 2", got)
+	}
+	if got := count(); got != 2 {
+		t.Errorf("after a count of 2 it is %d", got)
+	}
+}
+
+func TestLists_AreThePagesOfTheStore(t *testing.T) {
+	t.Parallel()
+	n := start(t, options{})
+	for _, sku := range []string{"a", "b", "c", "d", "e"} {
+		n.product(t, sku, 1)
+	}
+	two := 2
+	var after *string
+	for range 3 {
+		args := page.Args{First: &two, After: after}
+		want, err := n.db.Products().List(t.Context(), order.ProductFilter{}, order.ProductsByNameDesc, args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			got, err := n.products.List(t.Context(), order.ProductFilter{}, order.ProductsByNameDesc, args)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(order.Product{})); diff != "" {
+				t.Errorf("page after %v (-store +cache):\n%s", after, diff)
+			}
+		}
+		after = &want.Cursors[len(want.Cursors)-1]
+	}
+}

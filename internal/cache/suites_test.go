@@ -1,0 +1,60 @@
+package cache_test
+
+import (
+	"testing"
+
+	"backplane/internal/input"
+	"backplane/internal/order/ordertest"
+	"backplane/internal/testenv"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+	"backplane/internal/user/usertest"
+)
+
+// eachKind runs a suite on each database, without and with Redis.
+func eachKind(t *testing.T, suite func(t *testing.T, open func(testing.TB) *node)) {
+	t.Helper()
+	for name, url := range map[string]func(testing.TB) string{"sqlite": testenv.SQLite, "postgres": testenv.Postgres} {
+		for level, redis := range map[string]func(testing.TB) string{"in process": func(testing.TB) string { return "" }, "with Redis": testenv.Redis} {
+			if testing.Short() && (name == "sqlite") == (level == "with Redis") {
+				continue
+			}
+			t.Run(name+" "+level, func(t *testing.T) {
+				t.Parallel()
+				suite(t, func(t testing.TB) *node { return start(t, options{url: url(t), redis: redis(t)}) })
+			})
+		}
+	}
+}
+
+func TestOrders_AndProducts(t *testing.T) {
+	t.Parallel()
+	eachKind(t, func(t *testing.T, open func(testing.TB) *node) {
+		ordertest.Run(t, func(t testing.TB) ordertest.Stores {
+			n := open(t)
+			return ordertest.Stores{
+				Orders: n.orders, Products: n.products,
+				Customer: func(t testing.TB) uid.User { return n.user(t).ID },
+				Inactive: func(t testing.TB) uid.User { return n.deactivated(t, n.user(t).ID) },
+			}
+		})
+	})
+}
+
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	eachKind(t, func(t *testing.T, open func(testing.TB) *node) {
+		usertest.Run(t, func(t testing.TB) user.Store { return open(t).users })
+	})
+}
+
+func (n *node) deactivated(t testing.TB, id uid.User) uid.User {
+	t.Helper()
+	_, err := n.users.UpdateStanding(t.Context(), id, func(u *user.User, others int) error {
+		return u.Apply(user.Change{Status: input.Of(user.Deactivated)}, others+1, at)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}

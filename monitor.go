@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"backplane/internal/cache"
+	"backplane/internal/config"
+	"backplane/internal/monitor"
+)
+
+// openMonitor builds the operator's listener; nil if it is off.
+func (n *node) openMonitor(ctx context.Context, a *app) (func(context.Context) error, error) {
+	if a.cfg.AdminListen == config.Off {
+		return func(context.Context) error { return nil }, nil
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.cfg.AdminListen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s for metrics and profiles (BACKPLANE_ADMIN_LISTEN; off for none): %w", a.cfg.AdminListen, err)
+	}
+	s := monitor.New(n.db.Ready, a.log)
+	registerCache(s, n.cache)
+	return func(ctx context.Context) error { return s.Run(ctx, ln) }, nil
+}
+
+// registerCache lets the operator see what the caches do.
+func registerCache(s *monitor.Server, c *cache.Cache) {
+	for entity := range c.Stats().Entities {
+		for name, value := range map[string]func(cache.Level) uint64{
+			`hits_total{level="process",`:   func(l cache.Level) uint64 { return l.Hits },
+			`misses_total{level="process",`: func(l cache.Level) uint64 { return l.Misses },
+			`hits_total{level="redis",`:     func(l cache.Level) uint64 { return l.RedisHits },
+			`misses_total{level="redis",`:   func(l cache.Level) uint64 { return l.RedisMisses },
+			`bypassed_total{`:               func(l cache.Level) uint64 { return l.Bypassed },
+			`fills_older_total{`:            func(l cache.Level) uint64 { return l.FillsOlder },
+			`fills_void_total{`:             func(l cache.Level) uint64 { return l.FillsVoid },
+			`redis_fills_total{`:            func(l cache.Level) uint64 { return l.RedisFills },
+			`redis_fills_refused_total{`:    func(l cache.Level) uint64 { return l.RedisRefused },
+			`redis_corrupt_total{`:          func(l cache.Level) uint64 { return l.RedisCorrupt },
+			`redis_stale_total{`:            func(l cache.Level) uint64 { return l.RedisStale },
+			`reads_total{`:                  func(l cache.Level) uint64 { return l.Reads },
+			`read_rows_total{`:              func(l cache.Level) uint64 { return l.Rows },
+			`entries{`:                      func(l cache.Level) uint64 { return l.Entries },
+			`bytes{`:                        func(l cache.Level) uint64 { return l.Bytes },
+		} {
+			s.Register(fmt.Sprintf("backplane_cache_%sentity=%q}", name, entity), func() float64 { return float64(value(c.Stats().Entities[entity])) })
+		}
+	}
+	for name, value := range map[string]func(cache.Stats) float64{
+		"backplane_cache_bypasses_total":            func(s cache.Stats) float64 { return float64(s.Bypasses) },
+		"backplane_cache_floors":                    func(s cache.Stats) float64 { return float64(s.Floors) },
+		"backplane_cache_redis_errors_total":        func(s cache.Stats) float64 { return float64(s.Redis.Errors) },
+		"backplane_cache_redis_ready":               func(s cache.Stats) float64 { return one(s.Redis.Ready && !s.Redis.Open) },
+		"backplane_cache_redis_fills_dropped_total": func(s cache.Stats) float64 { return float64(s.Redis.FillsDropped) },
+		"backplane_cache_redis_applied_total":       func(s cache.Stats) float64 { return float64(s.Redis.Applied) },
+		"backplane_cache_redis_caught_up_total":     func(s cache.Stats) float64 { return float64(s.Redis.CaughtUp) },
+		"backplane_cache_redis_renewed_total":       func(s cache.Stats) float64 { return float64(s.Redis.Renewed) },
+	} {
+		s.Register(name, func() float64 { return value(c.Stats()) })
+	}
+}
+
+func one(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
