@@ -17,6 +17,7 @@ import (
 	"backplane/ent/deadletter"
 	entevent "backplane/ent/event"
 	"backplane/ent/idempotencykey"
+	"backplane/ent/legacyusage"
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
 	"backplane/ent/product"
@@ -52,6 +53,8 @@ type Client struct {
 	Event *EventClient
 	// IdempotencyKey is the client for interacting with the IdempotencyKey builders.
 	IdempotencyKey *IdempotencyKeyClient
+	// LegacyUsage is the client for interacting with the LegacyUsage builders.
+	LegacyUsage *LegacyUsageClient
 	// Order is the client for interacting with the Order builders.
 	Order *OrderClient
 	// OrderItem is the client for interacting with the OrderItem builders.
@@ -92,6 +95,7 @@ func (c *Client) init() {
 	c.DeadLetter = NewDeadLetterClient(c.config)
 	c.Event = NewEventClient(c.config)
 	c.IdempotencyKey = NewIdempotencyKeyClient(c.config)
+	c.LegacyUsage = NewLegacyUsageClient(c.config)
 	c.Order = NewOrderClient(c.config)
 	c.OrderItem = NewOrderItemClient(c.config)
 	c.Product = NewProductClient(c.config)
@@ -201,6 +205,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		DeadLetter:     NewDeadLetterClient(cfg),
 		Event:          NewEventClient(cfg),
 		IdempotencyKey: NewIdempotencyKeyClient(cfg),
+		LegacyUsage:    NewLegacyUsageClient(cfg),
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
 		Product:        NewProductClient(cfg),
@@ -237,6 +242,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		DeadLetter:     NewDeadLetterClient(cfg),
 		Event:          NewEventClient(cfg),
 		IdempotencyKey: NewIdempotencyKeyClient(cfg),
+		LegacyUsage:    NewLegacyUsageClient(cfg),
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
 		Product:        NewProductClient(cfg),
@@ -278,8 +284,8 @@ func (c *Client) Close() error {
 // In order to add hooks to a specific client, call: `client.Node.Use(...)`.
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
-		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.Order,
-		c.OrderItem, c.Product, c.Reader, c.Sequencer, c.Session, c.Setting,
+		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.LegacyUsage,
+		c.Order, c.OrderItem, c.Product, c.Reader, c.Sequencer, c.Session, c.Setting,
 		c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
 	} {
 		n.Use(hooks...)
@@ -290,8 +296,8 @@ func (c *Client) Use(hooks ...Hook) {
 // In order to add interceptors to a specific client, call: `client.Node.Intercept(...)`.
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
-		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.Order,
-		c.OrderItem, c.Product, c.Reader, c.Sequencer, c.Session, c.Setting,
+		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.LegacyUsage,
+		c.Order, c.OrderItem, c.Product, c.Reader, c.Sequencer, c.Session, c.Setting,
 		c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
 	} {
 		n.Intercept(interceptors...)
@@ -311,6 +317,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Event.mutate(ctx, m)
 	case *IdempotencyKeyMutation:
 		return c.IdempotencyKey.mutate(ctx, m)
+	case *LegacyUsageMutation:
+		return c.LegacyUsage.mutate(ctx, m)
 	case *OrderMutation:
 		return c.Order.mutate(ctx, m)
 	case *OrderItemMutation:
@@ -1002,6 +1010,139 @@ func (c *IdempotencyKeyClient) mutate(ctx context.Context, m *IdempotencyKeyMuta
 		return (&IdempotencyKeyDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown IdempotencyKey mutation op: %q", m.Op())
+	}
+}
+
+// LegacyUsageClient is a client for the LegacyUsage schema.
+type LegacyUsageClient struct {
+	config
+}
+
+// NewLegacyUsageClient returns a client for the LegacyUsage from the given config.
+func NewLegacyUsageClient(c config) *LegacyUsageClient {
+	return &LegacyUsageClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `legacyusage.Hooks(f(g(h())))`.
+func (c *LegacyUsageClient) Use(hooks ...Hook) {
+	c.hooks.LegacyUsage = append(c.hooks.LegacyUsage, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `legacyusage.Intercept(f(g(h())))`.
+func (c *LegacyUsageClient) Intercept(interceptors ...Interceptor) {
+	c.inters.LegacyUsage = append(c.inters.LegacyUsage, interceptors...)
+}
+
+// Create returns a builder for creating a LegacyUsage entity.
+func (c *LegacyUsageClient) Create() *LegacyUsageCreate {
+	mutation := newLegacyUsageMutation(c.config, OpCreate)
+	return &LegacyUsageCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of LegacyUsage entities.
+func (c *LegacyUsageClient) CreateBulk(builders ...*LegacyUsageCreate) *LegacyUsageCreateBulk {
+	return &LegacyUsageCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *LegacyUsageClient) MapCreateBulk(slice any, setFunc func(*LegacyUsageCreate, int)) *LegacyUsageCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &LegacyUsageCreateBulk{err: fmt.Errorf("calling to LegacyUsageClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*LegacyUsageCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &LegacyUsageCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for LegacyUsage.
+func (c *LegacyUsageClient) Update() *LegacyUsageUpdate {
+	mutation := newLegacyUsageMutation(c.config, OpUpdate)
+	return &LegacyUsageUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *LegacyUsageClient) UpdateOne(_m *LegacyUsage) *LegacyUsageUpdateOne {
+	mutation := newLegacyUsageMutation(c.config, OpUpdateOne, withLegacyUsage(_m))
+	return &LegacyUsageUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *LegacyUsageClient) UpdateOneID(id string) *LegacyUsageUpdateOne {
+	mutation := newLegacyUsageMutation(c.config, OpUpdateOne, withLegacyUsageID(id))
+	return &LegacyUsageUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for LegacyUsage.
+func (c *LegacyUsageClient) Delete() *LegacyUsageDelete {
+	mutation := newLegacyUsageMutation(c.config, OpDelete)
+	return &LegacyUsageDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *LegacyUsageClient) DeleteOne(_m *LegacyUsage) *LegacyUsageDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *LegacyUsageClient) DeleteOneID(id string) *LegacyUsageDeleteOne {
+	builder := c.Delete().Where(legacyusage.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &LegacyUsageDeleteOne{builder}
+}
+
+// Query returns a query builder for LegacyUsage.
+func (c *LegacyUsageClient) Query() *LegacyUsageQuery {
+	return &LegacyUsageQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeLegacyUsage},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a LegacyUsage entity by its id.
+func (c *LegacyUsageClient) Get(ctx context.Context, id string) (*LegacyUsage, error) {
+	return c.Query().Where(legacyusage.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *LegacyUsageClient) GetX(ctx context.Context, id string) *LegacyUsage {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *LegacyUsageClient) Hooks() []Hook {
+	return c.hooks.LegacyUsage
+}
+
+// Interceptors returns the client interceptors.
+func (c *LegacyUsageClient) Interceptors() []Interceptor {
+	return c.inters.LegacyUsage
+}
+
+func (c *LegacyUsageClient) mutate(ctx context.Context, m *LegacyUsageMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&LegacyUsageCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&LegacyUsageUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&LegacyUsageUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&LegacyUsageDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown LegacyUsage mutation op: %q", m.Op())
 	}
 }
 
@@ -2604,14 +2745,14 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Order, OrderItem,
-		Product, Reader, Sequencer, Session, Setting, SigningKey, Stock, Throttle,
-		Timeline, User []ent.Hook
+		APIKey, Credential, DeadLetter, Event, IdempotencyKey, LegacyUsage, Order,
+		OrderItem, Product, Reader, Sequencer, Session, Setting, SigningKey, Stock,
+		Throttle, Timeline, User []ent.Hook
 	}
 	inters struct {
-		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Order, OrderItem,
-		Product, Reader, Sequencer, Session, Setting, SigningKey, Stock, Throttle,
-		Timeline, User []ent.Interceptor
+		APIKey, Credential, DeadLetter, Event, IdempotencyKey, LegacyUsage, Order,
+		OrderItem, Product, Reader, Sequencer, Session, Setting, SigningKey, Stock,
+		Throttle, Timeline, User []ent.Interceptor
 	}
 )
 

@@ -18,6 +18,7 @@ import (
 
 	entevent "backplane/ent/event"
 	"backplane/ent/idempotencykey"
+	"backplane/ent/legacyusage"
 
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
@@ -97,6 +98,7 @@ func checkColumn(t, c string) error {
 			deadletter.Table:     deadletter.ValidColumn,
 			entevent.Table:       entevent.ValidColumn,
 			idempotencykey.Table: idempotencykey.ValidColumn,
+			legacyusage.Table:    legacyusage.ValidColumn,
 			entorder.Table:       entorder.ValidColumn,
 			orderitem.Table:      orderitem.ValidColumn,
 			product.Table:        product.ValidColumn,

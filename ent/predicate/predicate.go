@@ -21,6 +21,9 @@ type Event func(*sql.Selector)
 // IdempotencyKey is the predicate function for idempotencykey builders.
 type IdempotencyKey func(*sql.Selector)
 
+// LegacyUsage is the predicate function for legacyusage builders.
+type LegacyUsage func(*sql.Selector)
+
 // Order is the predicate function for entorder builders.
 type Order func(*sql.Selector)
 

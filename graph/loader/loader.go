@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	"backplane/internal/event"
+	"backplane/internal/legacy"
 	"backplane/internal/order"
 	"backplane/internal/session"
 	"backplane/internal/user"
@@ -35,6 +36,7 @@ type Reads struct {
 	Sessions *session.Service
 	Log      *event.Log
 	Overseer *event.Overseer
+	Legacy   *legacy.Service // has no loaders
 }
 
 // Loaders hold what one response has read. They are safe for concurrent use.

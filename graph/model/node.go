@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"backplane/internal/event"
+	"backplane/internal/legacy"
 	"backplane/internal/order"
 	"backplane/internal/page"
 	"backplane/internal/uid"
@@ -73,4 +74,7 @@ type (
 
 	DeadLetterConnection = Connection[*event.DeadLetter]
 	DeadLetterEdge       = Edge[*event.DeadLetter]
+
+	LegacyUsageConnection = Connection[*legacy.Usage]
+	LegacyUsageEdge       = Edge[*legacy.Usage]
 )
