@@ -73,9 +73,9 @@ type ComplexityRoot struct {
 		Cursor      func(childComplexity int) int
 		DeadLetters func(childComplexity int) int
 		Lag         func(childComplexity int) int
+		MovedAt     func(childComplexity int) int
 		Name        func(childComplexity int) int
 		Owner       func(childComplexity int) int
-		SavedAt     func(childComplexity int) int
 	}
 
 	CreateApiKeyPayload struct {
@@ -558,6 +558,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Consumer.Lag(childComplexity), true
+	case "Consumer.movedAt":
+		if e.ComplexityRoot.Consumer.MovedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Consumer.MovedAt(childComplexity), true
 	case "Consumer.name":
 		if e.ComplexityRoot.Consumer.Name == nil {
 			break
@@ -570,12 +576,6 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Consumer.Owner(childComplexity), true
-	case "Consumer.savedAt":
-		if e.ComplexityRoot.Consumer.SavedAt == nil {
-			break
-		}
-
-		return e.ComplexityRoot.Consumer.SavedAt(childComplexity), true
 
 	case "CreateApiKeyPayload.apiKey":
 		if e.ComplexityRoot.CreateApiKeyPayload.APIKey == nil {
@@ -2379,8 +2379,8 @@ type Consumer {
   lag: Int!
   "The node that runs it: its host, process and a word of its own; null if no node does at the moment."
   owner: String
-  "When its owner last said how far it is."
-  savedAt: DateTime!
+  "When its cursor last moved on."
+  movedAt: DateTime!
   "How many dead letters wait."
   deadLetters: Int!
 }
@@ -3919,8 +3919,8 @@ func (ec *executionContext) childFields_Consumer(ctx context.Context, field grap
 		return ec.fieldContext_Consumer_lag(ctx, field)
 	case "owner":
 		return ec.fieldContext_Consumer_owner(ctx, field)
-	case "savedAt":
-		return ec.fieldContext_Consumer_savedAt(ctx, field)
+	case "movedAt":
+		return ec.fieldContext_Consumer_movedAt(ctx, field)
 	case "deadLetters":
 		return ec.fieldContext_Consumer_deadLetters(ctx, field)
 	}
