@@ -95,7 +95,7 @@ func (c *client) do(ctx context.Context, a action, node int) {
 	ended := time.Since(c.start)
 	if err != nil || got.status != 200 || len(got.Errors) > 0 {
 		if c.down.Load() == down && down%2 == 0 {
-			c.fail("through node %d: %v, %+v, to %s", node, err, got, a.query)
+			c.failf("through node %d: %v, %+v, to %s", node, err, got, a.query)
 		} else {
 			pause(ctx, 20*time.Millisecond) // it is coming back
 		}
@@ -106,7 +106,7 @@ func (c *client) do(ctx context.Context, a action, node int) {
 	})
 }
 
-func (p *pair) fail(format string, args ...any) {
+func (p *pair) failf(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.broken = append(p.broken, fmt.Sprintf(format, args...))

@@ -129,12 +129,11 @@ func TestServer_replays_a_dead_letter(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root, ada := admin(t, p), signUp(t, p, "ada")
-		id := ada.userID(t)
+		id := signUp(t, p, "ada").userID(t)
 		p.Stop()
 		bury(t, database, id)
 		p.Start()
-		root = admin(t, p)
+		root := admin(t, p)
 		const list = `query($c: String) { deadLetters(filter: {consumer: $c}) { totalCount nodes { id consumer attempts code message event { type subjectId cursor } } } }`
 		got := at(root.do(t, list, map[string]any{"c": "access"}), "deadLetters")
 		letter := text(got, "nodes", 0, "id")

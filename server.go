@@ -226,15 +226,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return err
 	}
 	n.sessions.Follow(feed.Hub)
-	watch, err := n.openMonitor(ctx, a)
-	if err != nil {
-		return err
-	}
-	readers, err := n.readers(a, feed.Hub)
-	if err != nil {
-		return err
-	}
-	exporters, err := n.openSinks(a, feed.Hub)
+	beside, err := n.beside(ctx, a, feed.Hub)
 	if err != nil {
 		return err
 	}
@@ -261,15 +253,33 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		defer stopFeed()
 		return server.Run(ctx, ln)
 	})
-	g.Go(func() error { return n.cache.Run(ctx) })
-	for _, x := range exporters {
-		g.Go(func() error { return x.Run(ctx) })
-	}
-	g.Go(func() error { return n.sessions.Run(ctx) })
-	g.Go(func() error { return watch(ctx) })
-	g.Go(func() error { return n.purge(ctx, a.log) })
-	for _, r := range readers {
-		g.Go(func() error { return r.Run(ctx) })
+	for _, work := range beside {
+		g.Go(func() error { return work(ctx) })
 	}
 	return g.Wait()
+}
+
+// beside returns what runs beside the server until it stops: what keeps the node
+// in order, and the readers of the log.
+func (n *node) beside(ctx context.Context, a *app, hub *event.Hub) ([]func(context.Context) error, error) {
+	watch, err := n.openMonitor(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	readers, err := n.readers(a, hub)
+	if err != nil {
+		return nil, err
+	}
+	exporters, err := n.openSinks(a, hub)
+	if err != nil {
+		return nil, err
+	}
+	all := []func(context.Context) error{n.cache.Run, n.sessions.Run, watch, func(ctx context.Context) error { return n.purge(ctx, a.log) }}
+	for _, r := range readers {
+		all = append(all, r.Run)
+	}
+	for _, x := range exporters {
+		all = append(all, x.Run)
+	}
+	return all, nil
 }

@@ -204,8 +204,8 @@ func TestEdges_of_payloads_are_read_in_bulk(t *testing.T) {
 
 // reads returns the statements behind the last COMMIT.
 func reads(list []string) []string {
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i] == "COMMIT" {
+	for i, q := range slices.Backward(list) {
+		if q == "COMMIT" {
 			return list[i+1:]
 		}
 	}

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -60,9 +61,7 @@ func nodesByIDs(ctx context.Context, ids []string) (map[string]model.Node, error
 			found, err := read(ctx, some)
 			mu.Lock()
 			defer mu.Unlock()
-			for id, v := range found {
-				all[id] = v
-			}
+			maps.Copy(all, found)
 			return err
 		})
 	}

@@ -60,11 +60,11 @@ func placeOf(ctx context.Context) *place {
 	return p
 }
 
-// share returns what make makes for the field that is being resolved: once for all
+// share returns what begin begins for the field that is being resolved: once for all
 // siblings. The level is nil for an object that has none.
-func share[T any](ctx context.Context, edge any, of *level, make func() T) T {
+func share[T any](ctx context.Context, edge any, of *level, begin func() T) T {
 	if of == nil {
-		return make()
+		return begin()
 	}
 	at := position{edge, graphql.GetFieldContext(ctx).Field.Alias}
 	of.mu.Lock()
@@ -72,7 +72,7 @@ func share[T any](ctx context.Context, edge any, of *level, make func() T) T {
 	if v, ok := of.shared[at].(T); ok {
 		return v
 	}
-	v := make()
+	v := begin()
 	if of.shared == nil {
 		of.shared = map[position]any{}
 	}

@@ -96,7 +96,7 @@ func (o *Overseer) CountDeadLetters(ctx context.Context, f LetterFilter) (int, e
 
 // DeadLettersByIDs returns those that exist and that the caller may see.
 func (o *Overseer) DeadLettersByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.DeadLetter]*DeadLetter, error) {
-	if mayOversee(ctx) != nil {
+	if hidden := mayOversee(ctx) != nil; hidden {
 		return nil, nil
 	}
 	return o.archive.ByIDs(ctx, slices.DeleteFunc(slices.Clone(ids), func(id uid.DeadLetter) bool { return !id.Valid() }))

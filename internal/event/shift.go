@@ -274,7 +274,7 @@ func jittered(d time.Duration) time.Duration {
 }
 
 // pauseBefore returns how long to wait before an attempt, the second being 1.
-func (c *ConsumerConfig) pauseBefore(attempt int) time.Duration {
+func (c ConsumerConfig) pauseBefore(attempt int) time.Duration {
 	d := c.Backoff
 	for ; attempt > 1 && d < c.MaxPause; attempt-- {
 		d *= 2

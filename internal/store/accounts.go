@@ -93,22 +93,16 @@ func (s Sessions) UpdateHolder(ctx context.Context, id uid.User, at time.Time, f
 			return nil, err
 		}
 		t.about(string(id), 0)
-		before := h.Account
-		versions := mapped(h.Sessions, func(s *session.Session) int { return s.Version })
+		account, versions := h.Account, mapped(h.Sessions, sessionVersion)
 		if err := fn(h); err != nil {
 			return nil, err
 		}
-		if err := t.saveCredential(ctx, before, h.Account, at); err != nil {
+		if err := t.saveCredential(ctx, account, h.Account, at); err != nil {
 			return nil, err
 		}
 		t.record(h.TakeEvents())
-		for i, s := range h.Sessions {
-			if s.Version == versions[i] {
-				continue
-			}
-			if err := t.saveSession(ctx, s); err != nil {
-				return nil, err
-			}
+		if err := saveRaised(ctx, h.Sessions, versions, sessionVersion, t.saveSession); err != nil {
+			return nil, err
 		}
 		return &h.Account, t.openSession(ctx, h.Opened)
 	})
@@ -125,32 +119,35 @@ func (s Sessions) UpdateAccess(ctx context.Context, id uid.User, at time.Time, f
 		if err != nil {
 			return err
 		}
-		sessions := mapped(a.Sessions, func(s *session.Session) int { return s.Version })
-		keys := mapped(a.Keys, func(k *session.APIKey) int { return k.Version })
+		sessions, keys := mapped(a.Sessions, sessionVersion), mapped(a.Keys, keyVersion)
 		if err := fn(a); err != nil {
 			return err
 		}
 		t.record(a.TakeEvents())
-		for i, s := range a.Sessions {
-			if s.Version == sessions[i] {
-				continue
-			}
-			if err := t.saveSession(ctx, s); err != nil {
-				return err
-			}
+		if err := saveRaised(ctx, a.Sessions, sessions, sessionVersion, t.saveSession); err != nil {
+			return err
 		}
-		for i, k := range a.Keys {
-			if k.Version == keys[i] {
-				continue
-			}
-			if err := t.saveKey(ctx, k); err != nil {
-				return err
-			}
-		}
-		return nil
+		return saveRaised(ctx, a.Keys, keys, keyVersion, t.saveKey)
 	})
 	if err != nil {
 		return fmt.Errorf("update access of %s: %w", id, err)
+	}
+	return nil
+}
+
+func sessionVersion(s *session.Session) int { return s.Version }
+
+func keyVersion(k *session.APIKey) int { return k.Version }
+
+// saveRaised saves those whose version is not the one that it was before.
+func saveRaised[T any](ctx context.Context, all []T, before []int, version func(T) int, save func(context.Context, T) error) error {
+	for i, v := range all {
+		if version(v) == before[i] {
+			continue
+		}
+		if err := save(ctx, v); err != nil {
+			return err
+		}
 	}
 	return nil
 }

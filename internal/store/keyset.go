@@ -102,9 +102,9 @@ func (s slice[T]) cut(rows []T) page.Page[T] {
 
 // query is a query of ent on rows R.
 type query[Q, R any, P ~func(*entsql.Selector)] interface {
-	Where(...P) Q
-	All(context.Context) ([]R, error)
-	Count(context.Context) (int, error)
+	Where(ps ...P) Q
+	All(ctx context.Context) ([]R, error)
+	Count(ctx context.Context) (int, error)
 }
 
 // list returns the page of what the query matches that a client asks for.

@@ -143,7 +143,7 @@ func (s Orders) CountByUsers(ctx context.Context, users []uid.User, f order.Filt
 	counts := make(map[uid.User]int, len(users))
 	for some := range slices.Chunk(users, maxIDs) {
 		var rows []struct {
-			UserID uid.User `json:"user_id"`
+			UserID uid.User `json:"user_id"` //nolint:tagliatelle // the name of the column
 			Count  int      `json:"count"`
 		}
 		err := s.db.client.Order.Query().Where(entorder.UserIDIn(some...), matchingOrders(f)).
