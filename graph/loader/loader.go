@@ -19,6 +19,7 @@ import (
 
 	"backplane/internal/event"
 	"backplane/internal/order"
+	"backplane/internal/registry"
 	"backplane/internal/session"
 	"backplane/internal/user"
 )
@@ -33,6 +34,7 @@ type Reads struct {
 	Products *order.Catalog
 	Orders   *order.Service
 	Sessions *session.Service
+	Registry *registry.Registrar
 	Log      *event.Log
 	Overseer *event.Overseer
 }

@@ -8,6 +8,7 @@ import (
 	"backplane/internal/event"
 	"backplane/internal/order"
 	"backplane/internal/page"
+	"backplane/internal/registry"
 	"backplane/internal/uid"
 	"backplane/internal/user"
 )
@@ -71,6 +72,10 @@ type (
 	EventConnection   = Connection[*event.Event]
 	EventEdge         = Edge[*event.Event]
 
-	DeadLetterConnection = Connection[*event.DeadLetter]
-	DeadLetterEdge       = Edge[*event.DeadLetter]
+	ServiceConnection         = Connection[*registry.View]
+	ServiceEdge               = Edge[*registry.View]
+	ServiceInstanceConnection = Connection[*registry.Instance]
+	ServiceInstanceEdge       = Edge[*registry.Instance]
+	DeadLetterConnection      = Connection[*event.DeadLetter]
+	DeadLetterEdge            = Edge[*event.DeadLetter]
 )

@@ -18,24 +18,25 @@ import (
 
 // Config is the checked configuration of a process.
 type Config struct {
-	Listen         string // host:port
-	AdminListen    string // host:port, or Off
-	CacheBytes     int    // in process memory; 0 for no caches at all
-	Database       Database
-	RedisURL       Secret         // empty if there is none; it may hold a password
-	Sinks          []Sink         // with different names
-	SecretKey      seal.Key       // not set if the operator gave none
-	TrustedProxies []netip.Prefix // from which X-Forwarded-* counts
-	CORSOrigins    []string       // that browsers may call from; a single "*" is any
-	AssignLegacyID bool           // give every new object the next legacy id
-	RateLimit      bool
-	Introspection  bool // also of suggestions in errors
-	AdminUsername  string
-	AdminPassword  Secret
-	LogLevel       slog.Level
-	LogFormat      LogFormat
-	Retention      Retention
-	Limits         Limits
+	Listen           string // host:port
+	AdminListen      string // host:port, or Off
+	CacheBytes       int    // in process memory; 0 for no caches at all
+	Database         Database
+	RedisURL         Secret         // empty if there is none; it may hold a password
+	Sinks            []Sink         // with different names
+	SecretKey        seal.Key       // not set if the operator gave none
+	TrustedProxies   []netip.Prefix // from which X-Forwarded-* counts
+	OutboundNetworks []netip.Prefix // loopback and private ones in which services may be called
+	CORSOrigins      []string       // that browsers may call from; a single "*" is any
+	AssignLegacyID   bool           // give every new object the next legacy id
+	RateLimit        bool
+	Introspection    bool // also of suggestions in errors
+	AdminUsername    string
+	AdminPassword    Secret
+	LogLevel         slog.Level
+	LogFormat        LogFormat
+	Retention        Retention
+	Limits           Limits
 }
 
 // Retention says which events the log keeps.

@@ -54,6 +54,8 @@ func general() []setting {
 			about: "password of the first ADMIN"},
 		{name: "TRUSTED_PROXIES", parse: into(func(c *Config) *[]netip.Prefix { return &c.TrustedProxies }, listOf(network)),
 			about: "networks whose `X-Forwarded-*` headers count, e.g. `10.0.0.0/8,::1`"},
+		{name: "OUTBOUND_NETWORKS", parse: into(func(c *Config) *[]netip.Prefix { return &c.OutboundNetworks }, listOf(network)),
+			about: "loopback and private networks in which services may be called, e.g. `10.0.0.0/8`; unset: all of them on SQLite, none on PostgreSQL"},
 		{name: "CORS_ORIGINS", parse: into(func(c *Config) *[]string { return &c.CORSOrigins }, origins),
 			about: "origins whose pages may call the API, e.g. `https://shop.example`, or `*`"},
 		{name: "RETENTION_AGE", fallback: "0s", parse: into(func(c *Config) *time.Duration { return &c.Retention.Age }, age),
