@@ -15,7 +15,9 @@ import (
 	"backplane/internal/config"
 	"backplane/internal/httpd"
 	"backplane/internal/httpd/stream"
+	"backplane/internal/legacy"
 	"backplane/internal/operation"
+	"backplane/internal/rest"
 	"backplane/internal/seed"
 	"backplane/internal/session"
 )
@@ -51,6 +53,8 @@ func commands() []command {
 			about: "list shows those that wait, show ID one of them with its event and its error. replay ID asks for a replay of all that wait of its subject,\nreplay --consumer NAME of all that wait of the consumer: the server that runs the consumer works on them within seconds."},
 		{name: "sinks", summary: "list how far each sink is; \"sinks forget NAME\" removes its place", args: 2, prepare: prepareSinks,
 			about: "A sink has a place in the event log, which holds retention back until the sink is past it.\nForget one that is not configured any more; one that is begins anew then. Nobody may be exporting to it: stop the servers that do."},
+		{name: "legacy", summary: "list who still calls the routes of the old world", prepare: prepareLegacy,
+			about: "Shows each route with its clients (API keys, or what programs call themselves), how often they called it, and when last.\nA running server stores what it has counted every few seconds."},
 		{name: "doctor", summary: "check configuration and data, and say what to mend", prepare: prepareDoctor,
 			about: "Reads only. It ends with status 1 if it finds anything."},
 		{name: "version", summary: "print the version", prepare: prepareVersion, about: "Prints the version and the Go release it was built with."},
@@ -305,10 +309,26 @@ func httpConfig(c config.Config) httpd.Config {
 		BodyBytes: int64(c.Limits.BodyBytes), BodyTime: c.Limits.BodyTime, HeaderBytes: c.Limits.HeaderBytes, HeaderTime: c.Limits.HeaderTime,
 		Operations: c.Limits.ConcurrentRequests, Batch: c.Limits.Batch,
 		WriteTime: c.Limits.WriteTime, IdleTime: c.Limits.IdleTime, DrainTime: c.Limits.DrainTime, QueueTime: c.Limits.QueueTime,
-		AllowedOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies,
+		AllowedOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, Networks: networks(c.TrustedNetworks),
 		Streams: stream.Config{
 			Connections: c.Limits.Connections, PerPrincipal: c.Limits.UserConnections, Operations: c.Limits.SocketOperations,
 			MessageBytes: c.Limits.MessageBytes, InitTime: c.Limits.InitTime, IdleTime: c.Limits.SocketIdleTime, KeepAlive: c.Limits.KeepAlive,
 		},
 	}
+}
+
+func networks(trusted []config.TrustedNetwork) []httpd.Network {
+	all := make([]httpd.Network, len(trusted))
+	for i, n := range trusted {
+		all[i] = httpd.Network{Prefix: n.Prefix, Key: string(n.Key)}
+	}
+	return all
+}
+
+func restConfig(c config.Config, used *legacy.Counter) rest.Config {
+	out := rest.Config{Folder: c.RESTOperations, Reserved: httpd.Reserved(), Used: used.Note}
+	for _, d := range c.RESTDeprecated {
+		out.Deprecated = append(out.Deprecated, rest.Deprecation(d))
+	}
+	return out
 }

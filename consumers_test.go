@@ -47,7 +47,7 @@ func TestServer_ends_the_sessions_of_a_deactivated_user_for_good(t *testing.T) {
 			t.Errorf("the session of before: %q, want UNAUTHENTICATED", got)
 		}
 		signIn(t, p, "ada", "a password of mine").userID(t)
-		status := root.do(t, `{ consumers { name cursor lag owner savedAt deadLetters } }`, nil)
+		status := root.do(t, `{ consumers { name cursor lag owner movedAt deadLetters } }`, nil)
 		if text(status, "consumers", 0, "name") != "access" || text(status, "consumers", 0, "owner") == "" || number(status, "consumers", 0, "deadLetters") != 0 {
 			t.Errorf("the consumers are %v", status)
 		}

@@ -27,13 +27,13 @@ func prepareConsumers(*flag.FlagSet) func(context.Context, *app) error {
 			return err
 		}
 		w := tabwriter.NewWriter(a.out, 0, 0, 3, ' ', 0)
-		fmt.Fprint(w, "name\tcursor\tbehind\towner\tsaved\tdead letters\n")
+		fmt.Fprint(w, "name\tcursor\tbehind\towner\tmoved\tdead letters\n")
 		for _, c := range all {
 			owner := "nobody"
 			if c.Owner != nil {
 				owner = *c.Owner
 			}
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\n", c.Name, c.Cursor, c.Lag, owner, c.SavedAt.Format(time.RFC3339), c.DeadLetters)
+			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\n", c.Name, c.Cursor, c.Lag, owner, c.MovedAt.Format(time.RFC3339), c.DeadLetters)
 		}
 		return w.Flush()
 	}
@@ -135,8 +135,8 @@ func (n *node) replayLetters(ctx context.Context, out io.Writer, consumer string
 	return err
 }
 
-// stuckAfter is how old the next event of a reader may be before it counts as
-// stuck: far longer than any pause between two attempts.
+// stuckAfter is for how long a reader may stay where it is, before an event as old
+// as that, until it counts as stuck: far longer than any pause between two attempts.
 const stuckAfter = 15 * time.Minute
 
 // lagging says which readers of the log are stuck, what they hold back, and which
@@ -154,9 +154,10 @@ func (n *node) lagging(ctx context.Context) (report []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(next) > 0 && now().Sub(next[0].OccurredAt) > stuckAfter {
+		at := now()
+		if len(next) > 0 && at.Sub(next[0].OccurredAt) > stuckAfter && at.Sub(r.MovedAt) > stuckAfter {
 			report = append(report, fmt.Sprintf("The reader %s has not moved past %s since %s: it is %d events behind, and holds back as many from retention.",
-				r.Name, r.Cursor, r.SavedAt.Format(time.RFC3339), r.Lag))
+				r.Name, r.Cursor, r.MovedAt.Format(time.RFC3339), r.Lag))
 		}
 	}
 	return report, nil

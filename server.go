@@ -25,8 +25,10 @@ import (
 	"backplane/internal/config"
 	"backplane/internal/event"
 	"backplane/internal/httpd"
+	"backplane/internal/legacy"
 	"backplane/internal/operation"
 	"backplane/internal/order"
+	"backplane/internal/rest"
 	"backplane/internal/seal"
 	"backplane/internal/session"
 	"backplane/internal/store"
@@ -177,14 +179,15 @@ func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
 }
 
 // handler builds the way of a request: executor, hooks, HTTP.
-func (n *node) handler(a *app, hub *event.Hub, reg *services) (*httpd.Server, error) {
+func (n *node) handler(a *app, hub *event.Hub, used *legacy.Counter, reg *services) (*httpd.Server, error) {
 	resolver := graph.NewResolver(graph.Domains{
-		Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Registry: reg.registrar, Log: n.log, Overseer: n.overseer,
+		Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Registry: reg.registrar, Log: n.log, Overseer: n.overseer, Legacy: legacy.NewService(n.db.LegacyUsage()),
 	}, hub, reg.desk)
 	secret := n.box.Derive("idempotency")
 	hooks := graph.NewHooks(resolver, secret[:])
 	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{
 		Limits:               operationLimits(a.cfg.Limits),
+		Scalars:              graph.Scalars(),
 		DisableIntrospection: !a.cfg.Introspection,
 		DisableSuggestions:   !a.cfg.Introspection,
 		AroundResponse:       hooks.AroundResponse,
@@ -195,7 +198,11 @@ func (n *node) handler(a *app, hub *event.Hub, reg *services) (*httpd.Server, er
 		return nil, err
 	}
 	resolver.Prepares(exec)
-	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Tickets: tickets{n.sessions}, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
+	shim, err := rest.New(exec, restConfig(a.cfg, used), a.log)
+	if err != nil {
+		return nil, err
+	}
+	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Tickets: tickets{n.sessions}, REST: shim, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
 }
 
 // serve runs a server until ctx is cancelled and the last request is answered.
@@ -213,6 +220,10 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return err
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
+	used, err := legacy.NewCounter(n.db.LegacyUsage(), now, a.log, legacy.CounterConfig{})
+	if err != nil {
+		return err
+	}
 	n.sessions.Follow(feed.Hub)
 	watch, err := n.openMonitor(ctx, a)
 	if err != nil {
@@ -230,7 +241,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	if err != nil {
 		return err
 	}
-	server, err := n.handler(a, feed.Hub, reg)
+	server, err := n.handler(a, feed.Hub, used, reg)
 	if err != nil {
 		return err
 	}
@@ -249,6 +260,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx)) // what the last requests change gets its place, too
 	g.Go(func() error { return feed.Run(feedCtx) })
 	g.Go(func() error { return reg.run(feedCtx, a) })
+	g.Go(func() error { return used.Run(feedCtx) })
 	g.Go(func() error {
 		defer stopFeed()
 		return server.Run(ctx, ln)

@@ -133,11 +133,11 @@ func (n *node) listSinks(ctx context.Context, a *app) error {
 		return err
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 3, ' ', 0)
-	fmt.Fprint(w, "sink\tplace\thead\tlag\theard\towner\tbroker\n")
+	fmt.Fprint(w, "sink\tplace\thead\tlag\tmoved\towner\tbroker\n")
 	for _, p := range all {
-		place, lag, saved, owner := "none yet", "-", "-", "nobody"
+		place, lag, moved, owner := "none yet", "-", "-", "nobody"
 		if p.known {
-			place, lag, saved = fmt.Sprint(p.Position), fmt.Sprint(state.Head-p.Position), p.Saved.Format(time.RFC3339)
+			place, lag, moved = fmt.Sprint(p.Position), fmt.Sprint(state.Head-p.Position), p.Moved.Format(time.RFC3339)
 		}
 		if p.Expires.After(time.Now()) {
 			owner = p.Holder
@@ -146,7 +146,7 @@ func (n *node) listSinks(ctx context.Context, a *app) error {
 		if address == "" {
 			address = "not configured here"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", p.name, place, state.Head, lag, saved, owner, address)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", p.name, place, state.Head, lag, moved, owner, address)
 	}
 	return w.Flush()
 }

@@ -19,6 +19,7 @@ import (
 	"backplane/ent/idempotencykey"
 	"backplane/ent/instance"
 	"backplane/ent/lease"
+	"backplane/ent/legacyusage"
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
 	"backplane/ent/outcome"
@@ -61,6 +62,8 @@ type Client struct {
 	Instance *InstanceClient
 	// Lease is the client for interacting with the Lease builders.
 	Lease *LeaseClient
+	// LegacyUsage is the client for interacting with the LegacyUsage builders.
+	LegacyUsage *LegacyUsageClient
 	// Order is the client for interacting with the Order builders.
 	Order *OrderClient
 	// OrderItem is the client for interacting with the OrderItem builders.
@@ -109,6 +112,7 @@ func (c *Client) init() {
 	c.IdempotencyKey = NewIdempotencyKeyClient(c.config)
 	c.Instance = NewInstanceClient(c.config)
 	c.Lease = NewLeaseClient(c.config)
+	c.LegacyUsage = NewLegacyUsageClient(c.config)
 	c.Order = NewOrderClient(c.config)
 	c.OrderItem = NewOrderItemClient(c.config)
 	c.Outcome = NewOutcomeClient(c.config)
@@ -223,6 +227,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		IdempotencyKey: NewIdempotencyKeyClient(cfg),
 		Instance:       NewInstanceClient(cfg),
 		Lease:          NewLeaseClient(cfg),
+		LegacyUsage:    NewLegacyUsageClient(cfg),
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
 		Outcome:        NewOutcomeClient(cfg),
@@ -264,6 +269,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		IdempotencyKey: NewIdempotencyKeyClient(cfg),
 		Instance:       NewInstanceClient(cfg),
 		Lease:          NewLeaseClient(cfg),
+		LegacyUsage:    NewLegacyUsageClient(cfg),
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
 		Outcome:        NewOutcomeClient(cfg),
@@ -309,8 +315,8 @@ func (c *Client) Close() error {
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.Instance,
-		c.Lease, c.Order, c.OrderItem, c.Outcome, c.Picker, c.Product, c.Reader,
-		c.Sequencer, c.Service, c.Session, c.Setting, c.SigningKey, c.Stock,
+		c.Lease, c.LegacyUsage, c.Order, c.OrderItem, c.Outcome, c.Picker, c.Product,
+		c.Reader, c.Sequencer, c.Service, c.Session, c.Setting, c.SigningKey, c.Stock,
 		c.Throttle, c.Timeline, c.User,
 	} {
 		n.Use(hooks...)
@@ -322,8 +328,8 @@ func (c *Client) Use(hooks ...Hook) {
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.Instance,
-		c.Lease, c.Order, c.OrderItem, c.Outcome, c.Picker, c.Product, c.Reader,
-		c.Sequencer, c.Service, c.Session, c.Setting, c.SigningKey, c.Stock,
+		c.Lease, c.LegacyUsage, c.Order, c.OrderItem, c.Outcome, c.Picker, c.Product,
+		c.Reader, c.Sequencer, c.Service, c.Session, c.Setting, c.SigningKey, c.Stock,
 		c.Throttle, c.Timeline, c.User,
 	} {
 		n.Intercept(interceptors...)
@@ -347,6 +353,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Instance.mutate(ctx, m)
 	case *LeaseMutation:
 		return c.Lease.mutate(ctx, m)
+	case *LegacyUsageMutation:
+		return c.LegacyUsage.mutate(ctx, m)
 	case *OrderMutation:
 		return c.Order.mutate(ctx, m)
 	case *OrderItemMutation:
@@ -1310,6 +1318,139 @@ func (c *LeaseClient) mutate(ctx context.Context, m *LeaseMutation) (Value, erro
 		return (&LeaseDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown Lease mutation op: %q", m.Op())
+	}
+}
+
+// LegacyUsageClient is a client for the LegacyUsage schema.
+type LegacyUsageClient struct {
+	config
+}
+
+// NewLegacyUsageClient returns a client for the LegacyUsage from the given config.
+func NewLegacyUsageClient(c config) *LegacyUsageClient {
+	return &LegacyUsageClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `legacyusage.Hooks(f(g(h())))`.
+func (c *LegacyUsageClient) Use(hooks ...Hook) {
+	c.hooks.LegacyUsage = append(c.hooks.LegacyUsage, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `legacyusage.Intercept(f(g(h())))`.
+func (c *LegacyUsageClient) Intercept(interceptors ...Interceptor) {
+	c.inters.LegacyUsage = append(c.inters.LegacyUsage, interceptors...)
+}
+
+// Create returns a builder for creating a LegacyUsage entity.
+func (c *LegacyUsageClient) Create() *LegacyUsageCreate {
+	mutation := newLegacyUsageMutation(c.config, OpCreate)
+	return &LegacyUsageCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of LegacyUsage entities.
+func (c *LegacyUsageClient) CreateBulk(builders ...*LegacyUsageCreate) *LegacyUsageCreateBulk {
+	return &LegacyUsageCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *LegacyUsageClient) MapCreateBulk(slice any, setFunc func(*LegacyUsageCreate, int)) *LegacyUsageCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &LegacyUsageCreateBulk{err: fmt.Errorf("calling to LegacyUsageClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*LegacyUsageCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &LegacyUsageCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for LegacyUsage.
+func (c *LegacyUsageClient) Update() *LegacyUsageUpdate {
+	mutation := newLegacyUsageMutation(c.config, OpUpdate)
+	return &LegacyUsageUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *LegacyUsageClient) UpdateOne(_m *LegacyUsage) *LegacyUsageUpdateOne {
+	mutation := newLegacyUsageMutation(c.config, OpUpdateOne, withLegacyUsage(_m))
+	return &LegacyUsageUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *LegacyUsageClient) UpdateOneID(id string) *LegacyUsageUpdateOne {
+	mutation := newLegacyUsageMutation(c.config, OpUpdateOne, withLegacyUsageID(id))
+	return &LegacyUsageUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for LegacyUsage.
+func (c *LegacyUsageClient) Delete() *LegacyUsageDelete {
+	mutation := newLegacyUsageMutation(c.config, OpDelete)
+	return &LegacyUsageDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *LegacyUsageClient) DeleteOne(_m *LegacyUsage) *LegacyUsageDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *LegacyUsageClient) DeleteOneID(id string) *LegacyUsageDeleteOne {
+	builder := c.Delete().Where(legacyusage.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &LegacyUsageDeleteOne{builder}
+}
+
+// Query returns a query builder for LegacyUsage.
+func (c *LegacyUsageClient) Query() *LegacyUsageQuery {
+	return &LegacyUsageQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeLegacyUsage},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a LegacyUsage entity by its id.
+func (c *LegacyUsageClient) Get(ctx context.Context, id string) (*LegacyUsage, error) {
+	return c.Query().Where(legacyusage.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *LegacyUsageClient) GetX(ctx context.Context, id string) *LegacyUsage {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *LegacyUsageClient) Hooks() []Hook {
+	return c.hooks.LegacyUsage
+}
+
+// Interceptors returns the client interceptors.
+func (c *LegacyUsageClient) Interceptors() []Interceptor {
+	return c.inters.LegacyUsage
+}
+
+func (c *LegacyUsageClient) mutate(ctx context.Context, m *LegacyUsageMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&LegacyUsageCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&LegacyUsageUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&LegacyUsageUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&LegacyUsageDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown LegacyUsage mutation op: %q", m.Op())
 	}
 }
 
@@ -3311,14 +3452,16 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Instance, Lease, Order,
-		OrderItem, Outcome, Picker, Product, Reader, Sequencer, Service, Session,
-		Setting, SigningKey, Stock, Throttle, Timeline, User []ent.Hook
+		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Instance, Lease,
+		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, Sequencer,
+		Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
+		User []ent.Hook
 	}
 	inters struct {
-		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Instance, Lease, Order,
-		OrderItem, Outcome, Picker, Product, Reader, Sequencer, Service, Session,
-		Setting, SigningKey, Stock, Throttle, Timeline, User []ent.Interceptor
+		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Instance, Lease,
+		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, Sequencer,
+		Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
+		User []ent.Interceptor
 	}
 )
 

@@ -20,6 +20,7 @@ import (
 	"backplane/ent/idempotencykey"
 	"backplane/ent/instance"
 	"backplane/ent/lease"
+	"backplane/ent/legacyusage"
 
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
@@ -104,6 +105,7 @@ func checkColumn(t, c string) error {
 			idempotencykey.Table: idempotencykey.ValidColumn,
 			instance.Table:       instance.ValidColumn,
 			lease.Table:          lease.ValidColumn,
+			legacyusage.Table:    legacyusage.ValidColumn,
 			entorder.Table:       entorder.ValidColumn,
 			orderitem.Table:      orderitem.ValidColumn,
 			outcome.Table:        outcome.ValidColumn,

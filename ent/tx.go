@@ -28,6 +28,8 @@ type Tx struct {
 	Instance *InstanceClient
 	// Lease is the client for interacting with the Lease builders.
 	Lease *LeaseClient
+	// LegacyUsage is the client for interacting with the LegacyUsage builders.
+	LegacyUsage *LegacyUsageClient
 	// Order is the client for interacting with the Order builders.
 	Order *OrderClient
 	// OrderItem is the client for interacting with the OrderItem builders.
@@ -196,6 +198,7 @@ func (tx *Tx) init() {
 	tx.IdempotencyKey = NewIdempotencyKeyClient(tx.config)
 	tx.Instance = NewInstanceClient(tx.config)
 	tx.Lease = NewLeaseClient(tx.config)
+	tx.LegacyUsage = NewLegacyUsageClient(tx.config)
 	tx.Order = NewOrderClient(tx.config)
 	tx.OrderItem = NewOrderItemClient(tx.config)
 	tx.Outcome = NewOutcomeClient(tx.config)

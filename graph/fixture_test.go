@@ -14,6 +14,7 @@ import (
 	"backplane/internal/auth"
 	"backplane/internal/balance"
 	"backplane/internal/event"
+	"backplane/internal/legacy"
 	"backplane/internal/operation"
 	"backplane/internal/order"
 	"backplane/internal/registry"
@@ -190,7 +191,7 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	resolver := graph.NewResolver(graph.Domains{
 		Registry: services, Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
 		Orders: order.NewService(st.orders, time.Now), Sessions: sessions, Log: events,
-		Overseer: event.NewOverseer(events, s.db.Offsets(), s.db.Letters(), time.Now),
+		Overseer: event.NewOverseer(events, s.db.Offsets(), s.db.Letters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
 	}, s.hub, desk)
 	hooks := graph.NewHooks(resolver, []byte("secret"))
 	s.exec, err = operation.New(graph.NewSchema(resolver), operation.Config{

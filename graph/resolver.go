@@ -13,7 +13,9 @@ import (
 
 	"backplane/graph/generated"
 	"backplane/graph/loader"
+	"backplane/graph/scalar"
 	"backplane/internal/event"
+	"backplane/internal/legacy"
 	"backplane/internal/operation"
 	"backplane/internal/order"
 	"backplane/internal/registry"
@@ -32,6 +34,7 @@ type Resolver struct {
 	overseer *event.Overseer
 	hub      *event.Hub
 	desk     *registry.Desk
+	legacy   *legacy.Service
 	prepare  func(context.Context, operation.Request) (*operation.Operation, *operation.Refusal)
 }
 
@@ -42,7 +45,7 @@ type Domains = loader.Reads
 // the hub, and whose picks are made at the desk.
 func NewResolver(d Domains, hub *event.Hub, desk *registry.Desk) *Resolver {
 	return &Resolver{
-		users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, registry: d.Registry, log: d.Log, overseer: d.Overseer, hub: hub, desk: desk,
+		users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, registry: d.Registry, log: d.Log, overseer: d.Overseer, hub: hub, desk: desk, legacy: d.Legacy,
 	}
 }
 
@@ -53,4 +56,21 @@ func (r *Resolver) Prepares(x *operation.Executor) { r.prepare = x.Prepare }
 // NewSchema returns the one executable schema that every transport runs.
 func NewSchema(r *Resolver) graphql.ExecutableSchema {
 	return generated.NewExecutableSchema(generated.Config{Resolvers: r})
+}
+
+// Scalars are the checks of the schema's own scalars, as an executor wants them.
+func Scalars() map[string]func(any) error {
+	return map[string]func(any) error{
+		"DateTime":     check(scalar.UnmarshalDateTime),
+		"Decimal":      check(scalar.UnmarshalDecimal),
+		"CurrencyCode": check(scalar.UnmarshalCurrencyCode),
+		"Cursor":       check(scalar.UnmarshalCursor),
+	}
+}
+
+func check[T any](read func(any) (T, error)) func(any) error {
+	return func(v any) error {
+		_, err := read(v)
+		return err
+	}
 }

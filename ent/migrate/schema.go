@@ -279,6 +279,33 @@ var (
 			},
 		},
 	}
+	// LegacyUsageColumns holds the columns for the "legacy_usage" table.
+	LegacyUsageColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "route", Type: field.TypeString},
+		{Name: "client", Type: field.TypeString},
+		{Name: "calls", Type: field.TypeInt64},
+		{Name: "first_seen_at", Type: field.TypeTime},
+		{Name: "last_seen_at", Type: field.TypeTime},
+	}
+	// LegacyUsageTable holds the schema information for the "legacy_usage" table.
+	LegacyUsageTable = &schema.Table{
+		Name:       "legacy_usage",
+		Columns:    LegacyUsageColumns,
+		PrimaryKey: []*schema.Column{LegacyUsageColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "legacyusage_route_id",
+				Unique:  false,
+				Columns: []*schema.Column{LegacyUsageColumns[1], LegacyUsageColumns[0]},
+			},
+			{
+				Name:    "legacyusage_last_seen_at",
+				Unique:  false,
+				Columns: []*schema.Column{LegacyUsageColumns[5]},
+			},
+		},
+	}
 	// OrdersColumns holds the columns for the "orders" table.
 	OrdersColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -664,6 +691,7 @@ var (
 		IdempotencyKeysTable,
 		InstancesTable,
 		LeasesTable,
+		LegacyUsageTable,
 		OrdersTable,
 		OrderItemsTable,
 		OutcomesTable,
@@ -704,6 +732,12 @@ func init() {
 		"instances_status_is_known": "status IN ('PASSING', 'CRITICAL', 'DRAINING', 'MAINTENANCE')",
 		"instances_version_counts":  "version >= 1",
 		"instances_weight_counts":   "weight >= 1",
+	}
+	LegacyUsageTable.Annotation = &entsql.Annotation{
+		Table: "legacy_usage",
+	}
+	LegacyUsageTable.Annotation.Checks = map[string]string{
+		"legacy_usage_calls_count": "calls > 0",
 	}
 	OrdersTable.Annotation = &entsql.Annotation{}
 	OrdersTable.Annotation.Checks = map[string]string{

@@ -27,6 +27,9 @@ type Instance func(*sql.Selector)
 // Lease is the predicate function for lease builders.
 type Lease func(*sql.Selector)
 
+// LegacyUsage is the predicate function for legacyusage builders.
+type LegacyUsage func(*sql.Selector)
+
 // Order is the predicate function for entorder builders.
 type Order func(*sql.Selector)
 

@@ -125,16 +125,16 @@ func (ec *executionContext) fieldContext_Consumer_owner(_ context.Context, field
 	return graphql.NewScalarFieldContext("Consumer", field, false, false, "String")
 }
 
-func (ec *executionContext) _Consumer_savedAt(ctx context.Context, field graphql.CollectedField, obj *event.Status) (ret graphql.Marshaler) {
+func (ec *executionContext) _Consumer_movedAt(ctx context.Context, field graphql.CollectedField, obj *event.Status) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_Consumer_savedAt(ctx, field)
+			return ec.fieldContext_Consumer_movedAt(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.SavedAt, nil
+			return obj.MovedAt, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
@@ -144,7 +144,7 @@ func (ec *executionContext) _Consumer_savedAt(ctx context.Context, field graphql
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_Consumer_savedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+func (ec *executionContext) fieldContext_Consumer_movedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Consumer", field, false, false, "DateTime")
 }
 
@@ -771,8 +771,8 @@ func (ec *executionContext) _Consumer(ctx context.Context, sel ast.SelectionSet,
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
-		case "savedAt":
-			out.Values[i] = ec._Consumer_savedAt(ctx, field, obj)
+		case "movedAt":
+			out.Values[i] = ec._Consumer_movedAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}

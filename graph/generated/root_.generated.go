@@ -28,6 +28,7 @@ type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 type ResolverRoot interface {
 	DeadLetter() DeadLetterResolver
 	Event() EventResolver
+	LegacyUsage() LegacyUsageResolver
 	Mutation() MutationResolver
 	Order() OrderResolver
 	OrderItem() OrderItemResolver
@@ -75,9 +76,9 @@ type ComplexityRoot struct {
 		Cursor      func(childComplexity int) int
 		DeadLetters func(childComplexity int) int
 		Lag         func(childComplexity int) int
+		MovedAt     func(childComplexity int) int
 		Name        func(childComplexity int) int
 		Owner       func(childComplexity int) int
-		SavedAt     func(childComplexity int) int
 	}
 
 	CreateApiKeyPayload struct {
@@ -187,6 +188,26 @@ type ComplexityRoot struct {
 		Path      func(childComplexity int) int
 		Timeout   func(childComplexity int) int
 		Unhealthy func(childComplexity int) int
+	}
+
+	LegacyUsage struct {
+		Calls       func(childComplexity int) int
+		Client      func(childComplexity int) int
+		FirstSeenAt func(childComplexity int) int
+		LastSeenAt  func(childComplexity int) int
+		Route       func(childComplexity int) int
+	}
+
+	LegacyUsageConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	LegacyUsageEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	Money struct {
@@ -318,6 +339,7 @@ type ComplexityRoot struct {
 		DeadLetters    func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) int
 		EventCursor    func(childComplexity int) int
 		Events         func(childComplexity int, first *int, after *event.Cursor, types []event.Type, subjectID *string) int
+		LegacyUsage    func(childComplexity int, first *int, after *string, last *int, before *string) int
 		Node           func(childComplexity int, id string) int
 		Nodes          func(childComplexity int, ids []string) int
 		Order          func(childComplexity int, id string) int
@@ -676,6 +698,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Consumer.Lag(childComplexity), true
+	case "Consumer.movedAt":
+		if e.ComplexityRoot.Consumer.MovedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Consumer.MovedAt(childComplexity), true
 	case "Consumer.name":
 		if e.ComplexityRoot.Consumer.Name == nil {
 			break
@@ -688,12 +716,6 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Consumer.Owner(childComplexity), true
-	case "Consumer.savedAt":
-		if e.ComplexityRoot.Consumer.SavedAt == nil {
-			break
-		}
-
-		return e.ComplexityRoot.Consumer.SavedAt(childComplexity), true
 
 	case "CreateApiKeyPayload.apiKey":
 		if e.ComplexityRoot.CreateApiKeyPayload.APIKey == nil {
@@ -1059,6 +1081,75 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.HealthCheck.Unhealthy(childComplexity), true
+
+	case "LegacyUsage.calls":
+		if e.ComplexityRoot.LegacyUsage.Calls == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsage.Calls(childComplexity), true
+	case "LegacyUsage.client":
+		if e.ComplexityRoot.LegacyUsage.Client == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsage.Client(childComplexity), true
+	case "LegacyUsage.firstSeenAt":
+		if e.ComplexityRoot.LegacyUsage.FirstSeenAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsage.FirstSeenAt(childComplexity), true
+	case "LegacyUsage.lastSeenAt":
+		if e.ComplexityRoot.LegacyUsage.LastSeenAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsage.LastSeenAt(childComplexity), true
+	case "LegacyUsage.route":
+		if e.ComplexityRoot.LegacyUsage.Route == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsage.Route(childComplexity), true
+
+	case "LegacyUsageConnection.edges":
+		if e.ComplexityRoot.LegacyUsageConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsageConnection.Edges(childComplexity), true
+	case "LegacyUsageConnection.nodes":
+		if e.ComplexityRoot.LegacyUsageConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsageConnection.Nodes(childComplexity), true
+	case "LegacyUsageConnection.pageInfo":
+		if e.ComplexityRoot.LegacyUsageConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsageConnection.PageInfo(childComplexity), true
+	case "LegacyUsageConnection.totalCount":
+		if e.ComplexityRoot.LegacyUsageConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsageConnection.TotalCount(childComplexity), true
+
+	case "LegacyUsageEdge.cursor":
+		if e.ComplexityRoot.LegacyUsageEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsageEdge.Cursor(childComplexity), true
+	case "LegacyUsageEdge.node":
+		if e.ComplexityRoot.LegacyUsageEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LegacyUsageEdge.Node(childComplexity), true
 
 	case "Money.amount":
 		if e.ComplexityRoot.Money.Amount == nil {
@@ -1800,6 +1891,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Query.Events(childComplexity, args["first"].(*int), args["after"].(*event.Cursor), args["types"].([]event.Type), args["subjectId"].(*string)), true
 
+	case "Query.legacyUsage":
+		if e.ComplexityRoot.Query.LegacyUsage == nil {
+			break
+		}
+
+		args, err := ec.field_Query_legacyUsage_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.LegacyUsage(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
 	case "Query.node":
 		if e.ComplexityRoot.Query.Node == nil {
 			break
@@ -3015,8 +3117,8 @@ type Consumer {
   lag: Int!
   "The node that runs it: its host, process and a word of its own; null if no node does at the moment."
   owner: String
-  "When its owner last said how far it is."
-  savedAt: DateTime!
+  "When its cursor last moved on."
+  movedAt: DateTime!
   "How many dead letters wait."
   deadLetters: Int!
 }
@@ -3420,6 +3522,60 @@ type EventEdge {
   cursor: Cursor!
   "The event."
   node: Event!
+}
+`, BuiltIn: false},
+	{Name: "../schema/legacy.graphqls", Input: `extend type Query {
+  """
+  Who still calls the routes of the old world, by route: counted on every node and stored every few seconds. ADMIN only. A route that
+  nobody has called for long may be turned off.
+  """
+  legacyUsage(
+    "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
+    first: Int
+    "Only items behind this cursor."
+    after: String
+    "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
+    last: Int
+    "Only items ahead of this cursor."
+    before: String
+  ): LegacyUsageConnection!
+}
+
+"How a client has used a route of the old world."
+type LegacyUsage {
+  "The route, e.g. ` + "`" + `GET /users/{id}` + "`" + `."
+  route: String!
+  """
+  The client: the id of an API key or, for others, what the program calls itself. ` + "`" + `(unnamed)` + "`" + ` are programs that say nothing of
+  themselves, ` + "`" + `(all others)` + "`" + ` those for whom there was no room.
+  """
+  client: String!
+  "How many calls were counted; 2147483647 if there were more."
+  calls: Int!
+  "When the first of them came."
+  firstSeenAt: DateTime!
+  "When the last of them came."
+  lastSeenAt: DateTime!
+}
+
+"A page of a list of usage."
+type LegacyUsageConnection {
+  "The usage with its cursors."
+  edges: [LegacyUsageEdge!]!
+  "The usage alone."
+  nodes: [LegacyUsage!]!
+  "Where the page stands in the list."
+  pageInfo: PageInfo!
+  "How many elements all pages hold. Counted only when asked for."
+  totalCount: Int!
+}
+
+"The usage of a route by a client, in a list."
+type LegacyUsageEdge {
+  "The place of the usage in the list."
+  cursor: String!
+  "The usage."
+  node: LegacyUsage!
 }
 `, BuiltIn: false},
 	{Name: "../schema/order.graphqls", Input: `extend type Query {
@@ -5078,8 +5234,8 @@ func (ec *executionContext) childFields_Consumer(ctx context.Context, field grap
 		return ec.fieldContext_Consumer_lag(ctx, field)
 	case "owner":
 		return ec.fieldContext_Consumer_owner(ctx, field)
-	case "savedAt":
-		return ec.fieldContext_Consumer_savedAt(ctx, field)
+	case "movedAt":
+		return ec.fieldContext_Consumer_movedAt(ctx, field)
 	case "deadLetters":
 		return ec.fieldContext_Consumer_deadLetters(ctx, field)
 	}
@@ -5302,6 +5458,46 @@ func (ec *executionContext) childFields_HealthCheck(ctx context.Context, field g
 		return ec.fieldContext_HealthCheck_unhealthyThreshold(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type HealthCheck", field.Name)
+}
+
+func (ec *executionContext) childFields_LegacyUsage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "route":
+		return ec.fieldContext_LegacyUsage_route(ctx, field)
+	case "client":
+		return ec.fieldContext_LegacyUsage_client(ctx, field)
+	case "calls":
+		return ec.fieldContext_LegacyUsage_calls(ctx, field)
+	case "firstSeenAt":
+		return ec.fieldContext_LegacyUsage_firstSeenAt(ctx, field)
+	case "lastSeenAt":
+		return ec.fieldContext_LegacyUsage_lastSeenAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LegacyUsage", field.Name)
+}
+
+func (ec *executionContext) childFields_LegacyUsageConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_LegacyUsageConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_LegacyUsageConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_LegacyUsageConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_LegacyUsageConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LegacyUsageConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_LegacyUsageEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_LegacyUsageEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_LegacyUsageEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LegacyUsageEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_Money(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	"backplane/internal/event"
+	"backplane/internal/legacy"
 	"backplane/internal/order"
 	"backplane/internal/registry"
 	"backplane/internal/session"
@@ -37,6 +38,7 @@ type Reads struct {
 	Registry *registry.Registrar
 	Log      *event.Log
 	Overseer *event.Overseer
+	Legacy   *legacy.Service // has no loaders
 }
 
 // Loaders hold what one response has read. They are safe for concurrent use.

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"backplane/internal/event"
+	"backplane/internal/legacy"
 	"backplane/internal/order"
 	"backplane/internal/page"
 	"backplane/internal/registry"
@@ -76,6 +77,10 @@ type (
 	ServiceEdge               = Edge[*registry.View]
 	ServiceInstanceConnection = Connection[*registry.Instance]
 	ServiceInstanceEdge       = Edge[*registry.Instance]
-	DeadLetterConnection      = Connection[*event.DeadLetter]
-	DeadLetterEdge            = Edge[*event.DeadLetter]
+
+	DeadLetterConnection = Connection[*event.DeadLetter]
+	DeadLetterEdge       = Edge[*event.DeadLetter]
+
+	LegacyUsageConnection = Connection[*legacy.Usage]
+	LegacyUsageEdge       = Edge[*legacy.Usage]
 )

@@ -22,13 +22,16 @@ type Config struct {
 	AdminListen      string // host:port, or Off
 	CacheBytes       int    // in process memory; 0 for no caches at all
 	Database         Database
-	RedisURL         Secret         // empty if there is none; it may hold a password
-	Sinks            []Sink         // with different names
-	SecretKey        seal.Key       // not set if the operator gave none
-	TrustedProxies   []netip.Prefix // from which X-Forwarded-* counts
-	OutboundNetworks []netip.Prefix // loopback and private ones in which services may be called
-	CORSOrigins      []string       // that browsers may call from; a single "*" is any
-	AssignLegacyID   bool           // give every new object the next legacy id
+	RedisURL         Secret           // empty if there is none; it may hold a password
+	Sinks            []Sink           // with different names
+	SecretKey        seal.Key         // not set if the operator gave none
+	TrustedProxies   []netip.Prefix   // from which X-Forwarded-* counts
+	OutboundNetworks []netip.Prefix   // loopback and private ones in which services may be called
+	TrustedNetworks  []TrustedNetwork // whose programs act by a key on REST
+	RESTOperations   string           // folder of the operator's own operations, empty if there is none
+	RESTDeprecated   []Deprecation    // routes that are to go
+	CORSOrigins      []string         // that browsers may call from; a single "*" is any
+	AssignLegacyID   bool             // give every new object the next legacy id
 	RateLimit        bool
 	Introspection    bool // also of suggestions in errors
 	AdminUsername    string
@@ -74,6 +77,20 @@ type Limits struct {
 	InitTime         time.Duration // from the upgrade of a socket to its connection_init
 	SocketIdleTime   time.Duration // of a socket without operations and messages
 	KeepAlive        time.Duration // between signs of life on a quiet stream
+}
+
+// TrustedNetwork is a network whose programs are served as if they had shown the key.
+type TrustedNetwork struct {
+	Prefix netip.Prefix
+	Key    Secret
+}
+
+// Deprecation says of routes that they are to go.
+type Deprecation struct {
+	Route     string // e.g. "GET /users/{id}", or "*" for all
+	Since     time.Time
+	Sunset    time.Time // zero if that is open
+	Successor string    // URL, empty if none was given
 }
 
 // Off is what takes the place of an address where nobody is to listen.

@@ -108,6 +108,49 @@ func network(value string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
+// trustedNetwork reads NETWORK=KEY. The whole internet is no network to trust.
+func trustedNetwork(value string) (n TrustedNetwork, err error) {
+	const want = "networks with their API keys such as 10.1.0.0/16=KEY, with commas between them, none of them the whole internet"
+	where, key, _ := strings.Cut(value, "=")
+	n.Prefix, err = network(strings.TrimSpace(where))
+	n.Key = Secret(strings.TrimSpace(key))
+	if err != nil || n.Prefix.Bits() == 0 || n.Key == "" {
+		return TrustedNetwork{}, errors.New(want)
+	}
+	return n, nil
+}
+
+// deprecation reads ROUTE SINCE [SUNSET [SUCCESSOR]], where ROUTE is * or a method
+// and a path, and the days are those of UTC.
+func deprecation(value string) (d Deprecation, err error) {
+	const want = "routes with days such as GET /users 2026-06-01 2027-06-01 https://shop.example/docs, or * for all routes, with commas between them"
+	words := strings.Fields(value)
+	if len(words) > 0 && words[0] == "*" {
+		d.Route, words = "*", words[1:]
+	} else if len(words) > 1 {
+		d.Route, words = words[0]+" "+words[1], words[2:]
+	}
+	if d.Route == "" || len(words) < 1 || len(words) > 3 {
+		return Deprecation{}, errors.New(want)
+	}
+	if d.Since, err = time.Parse(time.DateOnly, words[0]); err != nil {
+		return Deprecation{}, errors.New(want)
+	}
+	if len(words) > 1 {
+		if d.Sunset, err = time.Parse(time.DateOnly, words[1]); err != nil || d.Sunset.Before(d.Since) {
+			return Deprecation{}, errors.New(want + "; a route does not end before it is deprecated")
+		}
+	}
+	if len(words) > 2 {
+		u, err := url.Parse(words[2])
+		if err != nil || strings.ContainsAny(words[2], `<>"`) || u.Host == "" && !strings.HasPrefix(u.Path, "/") {
+			return Deprecation{}, errors.New(want)
+		}
+		d.Successor = words[2]
+	}
+	return d, nil
+}
+
 func origins(value string) ([]string, error) {
 	if value == "*" {
 		return []string{"*"}, nil

@@ -12,7 +12,7 @@ type Offset struct {
 	Holder   string    // who owned it last; empty if nobody ever did
 	Epoch    int64     // raised by each change of owner
 	Expires  time.Time // when the lease ends, or ended
-	Saved    time.Time // when the owner last said how far it is
+	Moved    time.Time // when Position last changed
 }
 
 // Tenure is the right of one node to be a named reader, and the reader's place.

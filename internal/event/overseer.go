@@ -18,7 +18,7 @@ type Status struct {
 	Cursor      Cursor // it is done with everything up to here
 	Lag         int    // events behind the cursor
 	Owner       *string
-	SavedAt     time.Time
+	MovedAt     time.Time
 	DeadLetters int // that wait
 }
 
@@ -66,7 +66,7 @@ func (o *Overseer) Survey(ctx context.Context) ([]*Status, error) {
 			continue
 		}
 		s := &Status{
-			Name: r.Name, Cursor: Cursor{state.Timeline, r.Position}, SavedAt: r.Saved, DeadLetters: waiting[r.Name],
+			Name: r.Name, Cursor: Cursor{state.Timeline, r.Position}, MovedAt: r.Moved, DeadLetters: waiting[r.Name],
 			Lag: int(min(max(0, state.Head-r.Position), math.MaxInt32)),
 		}
 		if r.Holder != "" && o.now().Before(r.Expires) {

@@ -1,5 +1,7 @@
 package fault
 
+import "strings"
+
 // Code is a stable identifier of an error. Codes are API: they are the values
 // of ErrorCode in the schema, and are never renamed.
 type Code string
@@ -135,4 +137,30 @@ func Codes() []Code {
 		ServiceNotFound, ServiceInvalid, InstanceNotFound, InstanceInvalid, StaleIncarnation, NoInstance, PickLeaseInvalid,
 		DeadLetterNotFound,
 	}
+}
+
+// Kind returns the kind that an error of the code has when it travels by its
+// code alone, as userErrors do.
+func (c Code) Kind() Kind {
+	switch c { //nolint:exhaustive // what is not named goes by its ending
+	case InternalError:
+		return Internal
+	case Unauthorized:
+		return Unauthenticated
+	case AccessDenied, IntrospectionDisabled:
+		return Forbidden
+	case RateLimited, LimitReached:
+		return Exhausted
+	case ServiceUnavailable, ServerBusy:
+		return Unavailable
+	case RequestTimeout, RequestCancelled:
+		return Timeout
+	case VersionConflict, LegacyIDTaken, IdempotencyKeyReused, IdempotencyInFlight, UserNotActive, UsernameTaken, EmailTaken, LastAdmin,
+		SKUTaken, StockInsufficient, ProductNotActive, OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable:
+		return Conflict
+	}
+	if strings.HasSuffix(string(c), "NOT_FOUND") {
+		return NotFound
+	}
+	return Invalid
 }

@@ -2,11 +2,7 @@ package httpd
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
-	"math"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
@@ -14,64 +10,12 @@ import (
 	"backplane/internal/fault"
 	"backplane/internal/httpd/wire"
 	"backplane/internal/operation"
+	"backplane/internal/problem"
 	"backplane/internal/telemetry"
 )
 
-// httpError is an error with a status that its kind alone does not tell.
-type httpError struct {
-	status int
-	fault  *fault.Error
-	allow  []string // methods, of a 405
-}
-
-func (e httpError) Error() string { return e.fault.Error() }
-func (e httpError) Unwrap() error { return e.fault }
-
 func errMethod(message, allow string) error {
-	return httpError{http.StatusMethodNotAllowed, fault.New(fault.Invalid, fault.BadRequest, "%s", message), []string{allow}}
-}
-
-// status is what each kind of error is in HTTP.
-func status(k fault.Kind) int {
-	switch k {
-	case fault.Invalid:
-		return http.StatusBadRequest
-	case fault.Unauthenticated:
-		return http.StatusUnauthorized
-	case fault.Forbidden:
-		return http.StatusForbidden
-	case fault.NotFound:
-		return http.StatusNotFound
-	case fault.Conflict:
-		return http.StatusConflict
-	case fault.Exhausted:
-		return http.StatusTooManyRequests
-	case fault.Unavailable:
-		return http.StatusServiceUnavailable
-	case fault.Timeout:
-		return http.StatusGatewayTimeout
-	default:
-		return http.StatusInternalServerError
-	}
-}
-
-// headersOf sets the headers that belong to an error and returns its status.
-func headersOf(w http.ResponseWriter, err error) int {
-	f := fault.From(err)
-	code := status(f.Kind)
-	if e, ok := errors.AsType[httpError](err); ok {
-		code = e.status
-		if len(e.allow) > 0 {
-			w.Header()["Allow"] = e.allow
-		}
-	}
-	if f.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
-	}
-	if code == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="backplane", error="invalid_token"`)
-	}
-	return code
+	return &problem.Error{Status: http.StatusMethodNotAllowed, Fault: fault.New(fault.Invalid, fault.BadRequest, "%s", message), Allow: allow}
 }
 
 // body is a GraphQL response that has no data entry, since nothing ran.
@@ -87,7 +31,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, media mediaType,
 	if f.Kind == fault.Internal {
 		refusal.Errors[0].Extensions["requestId"] = telemetry.RequestID(r.Context())
 	}
-	s.write(w, r, headersOf(w, err), media, body{Errors: refusal.Errors})
+	s.write(w, r, problem.SetHeaders(w.Header(), err), media, body{Errors: refusal.Errors})
 }
 
 // write sends v as JSON. A client that reads too slowly is cut.
@@ -110,15 +54,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, code int, media m
 	_, _ = w.Write(out.Bytes()) // what fails here is the connection
 }
 
-// problem answers with an RFC 9457 problem document.
+// problem answers with a problem document.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
-	f := fault.From(err)
-	f.Report(r.Context(), s.log, "method", r.Method, "path", r.URL.Path)
-	code := headersOf(w, err)
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"type": "about:blank", "title": http.StatusText(code), "status": code, "detail": f.Message, "code": f.Code,
-	})
+	problem.Write(w, r, s.log, err)
 }

@@ -12,6 +12,7 @@ import (
 	"backplane/internal/fault"
 	"backplane/internal/httpd/wire"
 	"backplane/internal/operation"
+	"backplane/internal/problem"
 )
 
 // asked is what an HTTP request asks for: one operation, or an array of them.
@@ -58,15 +59,15 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 		return nil, s.errTooLarge()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, httpError{http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout,
-			"The request body did not arrive within %s.", s.cfg.BodyTime), nil}
+		return nil, problem.New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout,
+			"The request body did not arrive within %s.", s.cfg.BodyTime))
 	}
 	return nil, errBad("The request body could not be read to its end.")
 }
 
 func (s *Server) errTooLarge() error {
-	return httpError{http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, fault.BodyTooLarge,
-		"The request body is larger than %d bytes.", s.cfg.BodyBytes), nil}
+	return problem.New(http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, fault.BodyTooLarge,
+		"The request body is larger than %d bytes.", s.cfg.BodyBytes))
 }
 
 func errBad(message string) error { return fault.New(fault.Invalid, fault.BadRequest, "%s", message) }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"backplane/internal/fault"
+	"backplane/internal/problem"
 )
 
 // readyTime is how long the check behind /readyz may take.
@@ -53,7 +54,7 @@ func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) {
 
 // serveNothing answers for whatever has no route.
 func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
-	s.problem(w, r, httpError{http.StatusNotFound, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path."), nil})
+	s.problem(w, r, problem.New(http.StatusNotFound, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path.")))
 }
 
 func plain(w http.ResponseWriter, text string) {

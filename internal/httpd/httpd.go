@@ -15,12 +15,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"backplane/internal/asset"
 	"backplane/internal/auth"
 	"backplane/internal/httpd/stream"
 	"backplane/internal/operation"
@@ -41,6 +44,7 @@ type Config struct {
 	Batch          int            // operations in one array; default 0, no arrays
 	AllowedOrigins []string       // whose pages may call from a browser, "*" for all; default none but our own
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; default none
+	Networks       []Network      // whose programs need no credentials for routes; default none
 	Streams        stream.Config  // of sockets and event streams; their WriteTime and MessageTime default to WriteTime and BodyTime
 }
 
@@ -115,10 +119,11 @@ type Ticket struct {
 }
 
 // Deps are what a Server asks others. Nil means: nobody can sign in, there are
-// no tickets, always ready, no keys to publish.
+// no tickets, no routes, always ready, no keys to publish.
 type Deps struct {
 	Auth    Authenticator // may be an Expirer
 	Tickets TicketAuthenticator
+	REST    Routes
 	Ready   func(ctx context.Context) error // an error says what is missing, in words for an operator
 	JWKS    func() []byte                   // the public keys as a JSON Web Key Set
 }
@@ -131,7 +136,7 @@ type Server struct {
 	log      *slog.Logger
 	slots    chan struct{}
 	streams  *stream.Server
-	assets   map[string]asset // of GraphiQL
+	assets   asset.Set // of GraphiQL
 	draining atomic.Bool
 	handler  http.Handler
 }
@@ -146,10 +151,13 @@ func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Se
 		return nil, err
 	}
 	s := &Server{cfg: cfg, deps: deps, exec: exec, log: log, slots: make(chan struct{}, cfg.Operations)}
-	if s.assets, err = loadAssets(); err != nil {
+	if s.assets, err = asset.Load(graphiqlFiles, "graphiql"); err != nil {
 		return nil, err
 	}
 	if s.streams, err = stream.New(cfg.Streams, exec, stream.Deps{Identify: s.identify, Acquire: s.acquire}, log); err != nil {
+		return nil, err
+	}
+	if s.cfg.Networks, err = orderNetworks(s.cfg.Networks); err != nil {
 		return nil, err
 	}
 	s.handler, err = s.middleware(s.routes())
@@ -164,15 +172,38 @@ func (s *Server) Recheck(concerns func(*auth.Principal) bool) { s.streams.Rechec
 // Handler returns what answers all requests, for a server of the caller's own.
 func (s *Server) Handler() http.Handler { return s.handler }
 
+// own returns what this package serves, by pattern.
+func (s *Server) own() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"/graphql":                   s.serveGraphQL,
+		"GET /healthz":               s.serveHealth,
+		"GET /readyz":                s.serveReady,
+		"GET /.well-known/jwks.json": s.serveJWKS,
+		"GET /{$}":                   s.serveGraphiQL,
+		"GET /graphiql/{file}":       s.serveAsset,
+		"/":                          s.serveNothing,
+	}
+}
+
+// Reserved returns the patterns of net/http that are not for routes.
+func Reserved() []string {
+	return append(slices.Collect(maps.Keys((*Server)(nil).own())), "/gateway/")
+}
+
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/graphql", s.serveGraphQL)
-	mux.HandleFunc("GET /healthz", s.serveHealth)
-	mux.HandleFunc("GET /readyz", s.serveReady)
-	mux.HandleFunc("GET /.well-known/jwks.json", s.serveJWKS)
-	mux.HandleFunc("GET /{$}", s.serveGraphiQL)
-	mux.HandleFunc("GET /graphiql/{file}", s.serveAsset)
-	mux.HandleFunc("/", s.serveNothing)
+	for pattern, serve := range s.own() {
+		mux.HandleFunc(pattern, serve)
+	}
+	if s.deps.REST == nil {
+		return mux
+	}
+	for _, pattern := range s.deps.REST.Patterns() {
+		mux.HandleFunc(pattern, s.serveRoute)
+	}
+	for _, pattern := range s.deps.REST.Pages() {
+		mux.HandleFunc(pattern, s.deps.REST.ServePage)
+	}
 	return mux
 }
 

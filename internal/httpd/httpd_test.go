@@ -306,7 +306,7 @@ func TestServer_headers(t *testing.T) {
 			"Access-Control-Allow-Origin": "https://shop.example", "Access-Control-Allow-Credentials": "",
 		}},
 		{"an allowed origin may ask first", "OPTIONS /graphql", "Origin: https://shop.example\nAccess-Control-Request-Method: POST", 204, map[string]string{
-			"Access-Control-Allow-Methods": "GET, POST, PUT, DELETE", "Access-Control-Max-Age": "7200",
+			"Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE", "Access-Control-Max-Age": "7200",
 		}},
 		{"another origin may not", "OPTIONS /graphql", "Origin: https://evil.example\nAccess-Control-Request-Method: POST", 405, map[string]string{
 			"Access-Control-Allow-Origin": "", "Vary": "Origin",

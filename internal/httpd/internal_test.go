@@ -7,18 +7,6 @@ import (
 	"backplane/internal/fault"
 )
 
-func TestStatus_knowsEveryKind(t *testing.T) {
-	t.Parallel()
-	seen := map[int]fault.Kind{}
-	for _, k := range fault.Kinds() {
-		code := status(k)
-		if other, twice := seen[code]; twice {
-			t.Errorf("kinds %d and %d have the same status %d", other, k, code)
-		}
-		seen[code] = k
-	}
-}
-
 func FuzzDecodeBody(f *testing.F) {
 	for _, s := range []string{`{}`, `{"query":"{a}","variables":{"a":[1,2.5,"x",null,true]}}`, `[{"query":"{a}"}]`, `{"a":1,"a":2}`, `"x"`, `[`, "\xff"} {
 		f.Add([]byte(s))

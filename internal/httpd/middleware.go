@@ -52,30 +52,22 @@ func (s *Server) identified(next http.Handler) http.Handler {
 	})
 }
 
-// entry collects what the access log says beside HTTP. It belongs to one
-// request's goroutine.
-type entry struct{ attrs []slog.Attr }
-
-type entryKey struct{}
-
 // noteOperation names the operation in the access log.
 func noteOperation(ctx context.Context, op *operation.Operation) {
-	if e, ok := ctx.Value(entryKey{}).(*entry); ok {
-		e.attrs = append(e.attrs, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
-	}
+	telemetry.Note(ctx, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
 }
 
 // logged writes one record per request. The query string is left out, since it
 // may hold documents and variables.
 func (s *Server) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start, e, rec := time.Now(), &entry{}, &recorder{ResponseWriter: w}
-		ctx := context.WithValue(r.Context(), entryKey{}, e)
+		start, rec := time.Now(), &recorder{ResponseWriter: w}
+		ctx, noted := telemetry.WithNotes(r.Context())
 		defer func() {
 			attrs := append([]slog.Attr{
 				slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", rec.Status()),
 				slog.Int64("bytes", rec.bytes), slog.Duration("duration", time.Since(start)), slog.String("client", clientAddress(ctx)),
-			}, e.attrs...)
+			}, noted()...)
 			s.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 		}()
 		next.ServeHTTP(rec, r.WithContext(ctx))
@@ -172,13 +164,13 @@ func (s *Server) shared(next http.Handler) http.Handler {
 			return
 		}
 		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+		h.Set("Access-Control-Expose-Headers", "Allow, Deprecation, ETag, Link, Location, Preference-Applied, Retry-After, Sunset, X-Request-Id")
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 			next.ServeHTTP(w, r)
 			return
 		}
-		h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
-		h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-GraphQL-Event-Stream-Token, X-Request-Id")
+		h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
+		h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, X-GraphQL-Event-Stream-Token, X-Request-Id")
 		h.Set("Access-Control-Max-Age", preflightAge)
 		w.WriteHeader(http.StatusNoContent)
 	})

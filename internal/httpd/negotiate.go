@@ -8,6 +8,7 @@ import (
 
 	"backplane/internal/fault"
 	"backplane/internal/operation"
+	"backplane/internal/problem"
 )
 
 // mediaType is a media type that GraphQL responses are sent as.
@@ -43,8 +44,8 @@ func negotiate(r *http.Request) (mediaType, error) {
 		}
 	}
 	if best == "" {
-		return "", httpError{http.StatusNotAcceptable, fault.New(fault.Invalid, fault.BadRequest,
-			"This endpoint answers with application/graphql-response+json, application/json or text/event-stream."), nil}
+		return "", problem.New(http.StatusNotAcceptable, fault.New(fault.Invalid, fault.BadRequest,
+			"This endpoint answers with application/graphql-response+json, application/json or text/event-stream."))
 	}
 	return best, nil
 }
@@ -83,11 +84,11 @@ func checkContentType(r *http.Request) error {
 	encoding := r.Header.Get("Content-Encoding")
 	switch {
 	case err != nil || name != string(mediaJSON) || !utf8Charset(params) || len(r.Header.Values("Content-Type")) != 1:
-		return httpError{http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest,
-			"The request must have the content type application/json, in UTF-8."), nil}
+		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest,
+			"The request must have the content type application/json, in UTF-8."))
 	case encoding != "" && !strings.EqualFold(encoding, "identity"):
-		return httpError{http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest,
-			"The request body must not be compressed."), nil}
+		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest,
+			"The request body must not be compressed."))
 	}
 	return nil
 }

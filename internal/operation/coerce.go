@@ -2,7 +2,10 @@ package operation
 
 import (
 	"encoding/json"
+	"errors"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -15,33 +18,27 @@ import (
 // coerceVariables returns the variables of the operation as the specification
 // coerces them: strictly, so that a number is no String and text no Int. Values
 // of other names are ignored. What it returns shares nothing with its input but
-// the values of custom scalars.
-func coerceVariables(schema *ast.Schema, op *ast.OperationDefinition, given map[string]any) (map[string]any, error) {
+// the values of custom scalars. Its error joins what is wrong, up to the limit;
+// called says how it calls a value, nil as a variable.
+func (c *coercer) coerceVariables(op *ast.OperationDefinition, given map[string]any, called func(path []string) string) (map[string]any, error) {
 	coerced := make(map[string]any, len(op.VariableDefinitions))
-	c := coercer{schema}
 	for _, def := range op.VariableDefinitions {
-		path := place{name: def.Variable}
+		path := place{name: def.Variable, called: called}
 		v, ok := given[def.Variable]
 		switch {
 		case !ok && def.DefaultValue != nil:
 			value, err := def.DefaultValue.Value(nil)
 			if err != nil {
-				return nil, path.wrong("has a default that is out of range")
+				c.refuse(path.wrong("has a default that is out of range"))
 			}
 			coerced[def.Variable] = value
-			continue
 		case !ok && def.Type.NonNull:
-			return nil, path.wrong("is required")
-		case !ok:
-			continue
+			c.refuse(path.wrong("is required"))
+		case ok:
+			coerced[def.Variable] = c.value(def.Type, v, &path)
 		}
-		value, err := c.value(def.Type, v, &path)
-		if err != nil {
-			return nil, err
-		}
-		coerced[def.Variable] = value
 	}
-	return coerced, nil
+	return coerced, errors.Join(c.errs...)
 }
 
 // place is where in the variables a value stands.
@@ -49,13 +46,14 @@ type place struct {
 	parent *place
 	name   string
 	depth  int
+	called func(path []string) string // how messages call a value; nil as a variable
 }
 
 // maxValueDepth bounds the nesting of a variable's value. Types that nest in
 // themselves would let a client choose it.
 const maxValueDepth = 50
 
-func (p *place) below(name string) *place { return &place{p, name, p.depth + 1} }
+func (p *place) below(name string) *place { return &place{p, name, p.depth + 1, p.called} }
 
 func (p *place) path() []string {
 	if p == nil {
@@ -68,50 +66,87 @@ func (p *place) path() []string {
 // not repeated.
 func (p *place) wrong(format string, args ...any) error {
 	path := p.path()
+	subject := "Variable \"$" + strings.Join(path, ".") + "\""
+	if p.called != nil {
+		subject = p.called(path)
+	}
 	err := fault.New(fault.Invalid, fault.BadInput, format, args...)
-	err.Message = truncate("Variable \"$" + strings.Join(path, ".") + "\" " + err.Message + ".")
+	err.Message = truncate(subject + " " + err.Message + ".")
 	return err.At(path...)
 }
 
-type coercer struct{ schema *ast.Schema }
+// coercer coerces the values of one operation and gathers what is wrong.
+type coercer struct {
+	schema  *ast.Schema
+	scalars map[string]func(any) error // checks of custom scalars, by name
+	limit   int                        // after so many errors it looks no further
+	errs    []error
+}
 
-func (c coercer) value(t *ast.Type, v any, at *place) (any, error) {
+func (c *coercer) refuse(err error) {
+	if err != nil && !c.full() {
+		c.errs = append(c.errs, err)
+	}
+}
+
+func (c *coercer) full() bool { return len(c.errs) >= c.limit }
+
+// value returns the value coerced; what it returns counts only if nothing was
+// refused.
+func (c *coercer) value(t *ast.Type, v any, at *place) any {
 	if at.depth > maxValueDepth {
-		return nil, at.wrong("is nested too deeply")
+		c.refuse(at.wrong("is nested too deeply"))
+		return nil
 	}
 	if v == nil {
 		if t.NonNull {
-			return nil, at.wrong("must not be null")
+			c.refuse(at.wrong("must not be null"))
 		}
-		return nil, nil
+		return nil
 	}
 	if t.Elem != nil {
 		return c.list(t.Elem, v, at)
 	}
 	def := c.schema.Types[t.NamedType]
-	switch def.Kind {
-	case ast.Enum:
-		return enumValue(def, v, at)
-	case ast.InputObject:
+	if def.Kind == ast.InputObject {
 		return c.object(def, v, at)
-	default:
-		return scalar(def.Name, v, at)
 	}
+	out, err := c.leaf(def, v, at)
+	c.refuse(err)
+	return out
 }
 
-func (c coercer) list(elem *ast.Type, v any, at *place) (any, error) {
+func (c *coercer) leaf(def *ast.Definition, v any, at *place) (any, error) {
+	if def.Kind == ast.Enum {
+		return enumValue(def, v, at)
+	}
+	out, err := scalar(def.Name, v, at)
+	check := c.scalars[def.Name]
+	if err != nil || check == nil {
+		return out, err
+	}
+	if err := check(v); err != nil {
+		f := fault.From(err)
+		wrong := fault.From(at.wrong("%s", strings.TrimSuffix(strings.TrimPrefix(f.Message, "This "), ".")))
+		wrong.Kind, wrong.Code = f.Kind, f.Code
+		return nil, wrong
+	}
+	return out, nil
+}
+
+func (c *coercer) list(elem *ast.Type, v any, at *place) any {
 	items, ok := v.([]any)
 	if !ok {
 		items = []any{v} // one item stands for a list of one
 	}
 	out := make([]any, len(items))
 	for i, item := range items {
-		var err error
-		if out[i], err = c.value(elem, item, at.below(strconv.Itoa(i))); err != nil {
-			return nil, err
+		if c.full() {
+			return nil
 		}
+		out[i] = c.value(elem, item, at.below(strconv.Itoa(i)))
 	}
-	return out, nil
+	return out
 }
 
 func enumValue(def *ast.Definition, v any, at *place) (any, error) {
@@ -125,39 +160,41 @@ func enumValue(def *ast.Definition, v any, at *place) (any, error) {
 	return s, nil
 }
 
-func (c coercer) object(def *ast.Definition, v any, at *place) (any, error) {
+func (c *coercer) object(def *ast.Definition, v any, at *place) any {
 	given, ok := v.(map[string]any)
 	if !ok {
-		return nil, at.wrong("must be an object of type %s", def.Name)
+		c.refuse(at.wrong("must be an object of type %s", def.Name))
+		return nil
 	}
-	out := make(map[string]any, len(given))
+	out, before := make(map[string]any, len(given)), len(c.errs)
 	for _, f := range def.Fields {
 		item, ok := given[f.Name]
-		if !ok {
-			if f.Type.NonNull && f.DefaultValue == nil {
-				return nil, at.below(f.Name).wrong("is required")
-			}
-			continue
-		}
-		var err error
-		if out[f.Name], err = c.value(f.Type, item, at.below(f.Name)); err != nil {
-			return nil, err
+		switch {
+		case ok:
+			out[f.Name] = c.value(f.Type, item, at.below(f.Name))
+		case f.Type.NonNull && f.DefaultValue == nil:
+			c.refuse(at.below(f.Name).wrong("is required"))
 		}
 	}
 	if len(out) < len(given) {
-		return nil, unknownField(def, given, at)
+		c.unknownFields(def, given, at)
+	} else if len(c.errs) == before {
+		c.refuse(checkOneOf(def, out, at))
 	}
-	return out, checkOneOf(def, out, at)
+	return out
 }
 
-func unknownField(def *ast.Definition, given map[string]any, at *place) error {
-	unknown := ""
-	for name := range given { // the first by name, so that equal requests get equal answers
-		if def.Fields.ForName(name) == nil && (unknown == "" || name < unknown) {
-			unknown = name
+// unknownFields refuses each field that the type does not have, by name, so that
+// equal requests get equal answers.
+func (c *coercer) unknownFields(def *ast.Definition, given map[string]any, at *place) {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if c.full() {
+			return
+		}
+		if def.Fields.ForName(name) == nil {
+			c.refuse(at.below(truncate(name)).wrong("is not a field of %s", def.Name))
 		}
 	}
-	return at.below(truncate(unknown)).wrong("is not a field of %s", def.Name)
 }
 
 func checkOneOf(def *ast.Definition, out map[string]any, at *place) error {

@@ -27,6 +27,12 @@ type Config struct {
 	DisableIntrospection bool  // refuse __schema and __type
 	DisableSuggestions   bool  // no "did you mean" in errors
 
+	// Scalars check the values that variables give to custom scalars, by the name of
+	// the scalar, so that all that is wrong is said at once and before anything runs.
+	// Their errors are faults whose message begins with "This ". One that has none is
+	// checked when the schema reads it.
+	Scalars map[string]func(v any) error
+
 	AroundResponse  graphql.ResponseMiddleware  // around each response, e.g. for its loaders; may be nil
 	AroundRootField graphql.RootFieldMiddleware // around each field of the root; may be nil
 	AroundField     graphql.FieldMiddleware     // around each resolver; may be nil
@@ -86,6 +92,20 @@ type Request struct {
 	OperationName string
 	Variables     map[string]any
 	Extensions    map[string]any
+
+	// Called says how messages about a variable call the value at a path, whose
+	// first part is the variable's name; nil: as clients of GraphQL know it.
+	Called func(path []string) string
+}
+
+// Schema returns the schema that operations run on; it must not be changed.
+func (x *Executor) Schema() *ast.Schema { return x.schema.Schema() }
+
+// Check returns why no request with this document could run, whatever its
+// variables; nil if one could. A document that passes is kept prepared.
+func (x *Executor) Check(query string) *Refusal {
+	_, refusal := x.document(query)
+	return refusal
 }
 
 // Stage says how far a refused request got.
@@ -156,9 +176,10 @@ func (x *Executor) Prepare(ctx context.Context, req Request) (*Operation, *Refus
 
 // complete does what depends on the variables.
 func (x *Executor) complete(doc *document, def *ast.OperationDefinition, req Request) (*Operation, *Refusal) {
-	vars, err := coerceVariables(x.schema.Schema(), def, req.Variables)
+	c := coercer{schema: x.schema.Schema(), scalars: x.cfg.Scalars, limit: x.limits.Errors}
+	vars, err := c.coerceVariables(def, req.Variables, req.Called)
 	if err != nil {
-		return nil, refuse(StageCoerce, err)
+		return nil, refuseAll(StageCoerce, err)
 	}
 	op := &Operation{document: doc, definition: def, variables: vars, request: req, roots: doc.shapes[def].roots}
 	if op.cost, err = x.limits.checkCost(x.schema.Schema(), doc, op); err != nil {

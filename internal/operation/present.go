@@ -70,11 +70,22 @@ func refuse(stage Stage, err error) *Refusal {
 	return &Refusal{stage, gqlerror.List{shown}}
 }
 
+// refuseAll makes a Refusal of every error that is joined in err.
+func refuseAll(stage Stage, err error) *Refusal {
+	r := &Refusal{Stage: stage}
+	for _, f := range fault.All(err) {
+		r.Errors = append(r.Errors, present(f))
+	}
+	return r
+}
+
 // Refuse makes a Refusal of an error that a transport found in the request.
 func Refuse(err error) *Refusal { return refuse(StageRequest, err) }
 
 // present shows an error as every transport of GraphQL shows it: its message,
-// its code, the path to the input at fault and the seconds to wait, if any.
+// its code, the path to the input at fault and the seconds to wait, if any. The
+// error itself stays with it, unseen by clients, for transports that show it in
+// another way.
 func present(f *fault.Error) *gqlerror.Error {
 	ext := map[string]any{"code": string(f.Code)}
 	if len(f.Path) > 0 {
@@ -83,7 +94,7 @@ func present(f *fault.Error) *gqlerror.Error {
 	if f.RetryAfter > 0 {
 		ext["retryAfter"] = int(math.Ceil(f.RetryAfter.Seconds()))
 	}
-	return &gqlerror.Error{Message: f.Message, Extensions: ext}
+	return &gqlerror.Error{Err: f, Message: f.Message, Extensions: ext}
 }
 
 func tooManyErrors(limit int) *fault.Error {

@@ -77,18 +77,18 @@ func (k *Keeper) Run(ctx context.Context) error {
 	defer tick.Stop()
 	defer k.release(ctx)
 	for {
+		select {
+		case <-ctx.Done():
+			k.checker.stop()
+			return nil
+		case <-tick.C: // first, so that the log has been read once
+		}
 		if err := k.round(ctx); err != nil && ctx.Err() == nil {
 			k.leads = false
 			k.checker.stop()
 			if !errors.Is(err, event.ErrLeaseLost) {
 				k.log.ErrorContext(ctx, "judging the registry failed", "error", err)
 			}
-		}
-		select {
-		case <-ctx.Done():
-			k.checker.stop()
-			return nil
-		case <-tick.C:
 		}
 	}
 }

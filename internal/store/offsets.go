@@ -54,9 +54,9 @@ func (s Offsets) Take(ctx context.Context, name, holder string, start event.Posi
 // Save implements event.Offsets.
 func (s Offsets) Save(ctx context.Context, t event.Tenure, done event.Position, ttl time.Duration) (event.Tenure, error) {
 	now, until := s.db.in(0), s.db.in(ttl)
-	args := slices.Concat([]any{int64(done), int64(done)}, until.args, now.args, []any{t.Name, t.Holder, t.Epoch}, now.args)
+	args := slices.Concat([]any{int64(done), int64(done), int64(done)}, now.args, until.args, []any{t.Name, t.Holder, t.Epoch}, now.args)
 	held, err := s.db.writer().one(ctx, `UPDATE readers SET position = CASE WHEN position < ? THEN CAST(? AS bigint) ELSE position END,
-			expires_at = `+until.sql+`, updated_at = `+now.sql+`
+			updated_at = CASE WHEN position < ? THEN `+now.sql+` ELSE updated_at END, expires_at = `+until.sql+`
 		WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+` RETURNING position`, args, &t.Position)
 	switch {
 	case err != nil:
@@ -91,9 +91,9 @@ func (s Offsets) List(ctx context.Context) ([]event.Offset, error) {
 	err := s.db.reader().each(ctx, `SELECT name, position, holder, epoch, expires_at, updated_at FROM readers ORDER BY name`, nil,
 		func(scan func(...any) error) error {
 			var o event.Offset
-			var expires, saved instant
-			err := scan(&o.Name, &o.Position, &o.Holder, &o.Epoch, &expires, &saved)
-			o.Expires, o.Saved = expires.Time, saved.Time
+			var expires, moved instant
+			err := scan(&o.Name, &o.Position, &o.Holder, &o.Epoch, &expires, &moved)
+			o.Expires, o.Moved = expires.Time, moved.Time
 			all = append(all, o)
 			return err
 		})

@@ -92,6 +92,10 @@ func TestOffsets_Save(t *testing.T) {
 				if err != nil || mine.Position != 5 {
 					t.Fatalf("Save(5) = %+v, %v", mine, err)
 				}
+				before, err := o.List(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
 				if tt.then != nil {
 					mine = tt.then(t, db, mine)
 				}
@@ -101,6 +105,9 @@ func TestOffsets_Save(t *testing.T) {
 				all, err := o.List(t.Context())
 				if err != nil || len(all) != 1 || all[0].Name != "mail" || all[0].Position != tt.want {
 					t.Errorf("List = %+v, %v, want mail at %d", all, err, tt.want)
+				}
+				if moved := !all[0].Moved.Equal(before[0].Moved); moved != (tt.want != 5) {
+					t.Errorf("the place moved at %v, before it did at %v", all[0].Moved, before[0].Moved)
 				}
 			})
 		})

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"maps"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"backplane/internal/auth"
@@ -27,6 +29,7 @@ type events struct {
 	cred   *credential
 	timer  *time.Timer
 	opened time.Time
+	show   Show     // nil to write results as GraphQL over SSE does
 	conn   net.Conn // ours alone; nil if the server writes the answer
 
 	writing  turn // guards what follows, and the writer
@@ -45,9 +48,7 @@ type Allow func(*operation.Operation) error
 // the stream, since browsers show the page nothing of another answer; allow may
 // refuse the operation by other rules.
 func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request, who Caller, req operation.Request, allow Allow) error {
-	cred := new(credential)
-	cred.set(who)
-	e := s.newEvents(r, cred)
+	e := s.eventsOf(r, who)
 	op, refusal := s.exec.Prepare(e.ctx, resumed(r, req))
 	if refusal == nil {
 		if err := allow(op); err != nil {
@@ -55,7 +56,30 @@ func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request, who Caller,
 			return err
 		}
 	}
-	if err := s.admit(e, ownerOf(e.ctx, who.Principal)); err != nil {
+	return s.serveOne(w, r, e, op, refusal)
+}
+
+// Show returns the event that stands for a response: its name, empty for that of
+// plain messages, and its data, which is JSON; no data for no event.
+type Show func(*graphql.Response) (name string, data []byte)
+
+// ServeFeed answers with an event stream of the operation that is not that of
+// GraphQL, under the conditions of ServeEvents.
+func (s *Server) ServeFeed(w http.ResponseWriter, r *http.Request, who Caller, op *operation.Operation, show Show) error {
+	e := s.eventsOf(r, who)
+	e.show = show
+	return s.serveOne(w, r, e, op, nil)
+}
+
+func (s *Server) eventsOf(r *http.Request, who Caller) *events {
+	cred := new(credential)
+	cred.set(who)
+	return s.newEvents(r, cred)
+}
+
+// serveOne answers with the stream of one operation, unless there is no room.
+func (s *Server) serveOne(w http.ResponseWriter, r *http.Request, e *events, op *operation.Operation, refusal *operation.Refusal) error {
+	if err := s.admit(e, ownerOf(e.ctx, e.cred.principal.Load())); err != nil {
 		e.timer.Stop()
 		return err
 	}
@@ -188,15 +212,29 @@ func (e *events) next(t *task, resp *operation.Response) {
 	if only {
 		return
 	}
-	text, err := resp.Encoded(encode)
-	if err != nil {
+	name, text, err := e.words(resp)
+	switch {
+	case err != nil:
 		e.noWords(err)
 		return
+	case text == nil:
+		return
 	}
-	writeEvent(t.batch.buffer(), "next", cursor, text)
+	writeEvent(t.batch.buffer(), name, cursor, text)
 	if t.batch.full() {
 		e.flush(t)
 	}
+}
+
+// words returns the event that stands for a response, in one line.
+func (e *events) words(resp *operation.Response) (name string, line []byte, err error) {
+	if e.show == nil {
+		line, err = resp.Encoded(encode)
+		return "next", line, err
+	}
+	name, line = e.show(resp.Response)
+	oneLine(line)
+	return name, line, nil
 }
 
 // flush implements sink.
@@ -211,12 +249,21 @@ func (e *events) flush(t *task) {
 
 // fail implements sink.
 func (e *events) fail(t *task, errs gqlerror.List) {
+	if e.show != nil {
+		name, data := e.show(&graphql.Response{Errors: errs})
+		e.event(name, json.RawMessage(data))
+		return
+	}
 	e.event("next", map[string]any{"errors": errs})
 	e.complete(t)
 }
 
 // complete implements sink.
-func (e *events) complete(*task) { e.event("complete", nil) }
+func (e *events) complete(*task) {
+	if e.show == nil {
+		e.event("complete", nil)
+	}
+}
 
 // event writes one event. One without data has an empty line of it, without
 // which browsers drop the event.
@@ -244,7 +291,9 @@ func (e *events) noWords(err error) {
 
 // writeEvent appends an event of one line of data.
 func writeEvent(out *bytes.Buffer, name, id string, line []byte) {
-	out.WriteString("event: " + name + "\n")
+	if name != "" {
+		out.WriteString("event: " + name + "\n")
+	}
 	if storable(id) {
 		out.WriteString("id: " + id + "\n")
 	}

@@ -1,0 +1,25 @@
+package conformance_test
+
+import (
+	"strings"
+	"testing"
+
+	"backplane/internal/testenv"
+)
+
+func TestOpenAPI_passes_the_default_rules_of_public_linters(t *testing.T) {
+	t.Parallel()
+	node(t, "openapi.mjs", "../internal/rest/testdata/openapi.golden.json")
+}
+
+func TestOpenAPI_serves_a_generated_client(t *testing.T) {
+	t.Parallel()
+	needPackages(t)
+	server := testenv.Server(t, "BACKPLANE_ADMIN_USERNAME=root", "BACKPLANE_ADMIN_PASSWORD=correct horse battery staple")
+	out, err := server.Run("apikey", "--user", "root", "--name", "conformance", "--scopes", "users:read,users:write,products:write,orders:read,orders:write,legacy:write")
+	if err != nil {
+		t.Fatalf("make an API key: %v: %s", err, out)
+	}
+	key, _, _ := strings.Cut(out, "\n")
+	node(t, "client.mjs", server.BaseURL, key)
+}

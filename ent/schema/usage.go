@@ -1,0 +1,38 @@
+package schema
+
+import (
+	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
+	"entgo.io/ent/schema"
+	"entgo.io/ent/schema/field"
+	"entgo.io/ent/schema/index"
+)
+
+// LegacyUsage holds the schema of how often a client has called a route of the old
+// world.
+type LegacyUsage struct{ ent.Schema }
+
+// Fields of LegacyUsage.
+func (LegacyUsage) Fields() []ent.Field {
+	return []ent.Field{
+		field.String("id").Immutable(), // a digest of route and client
+		field.String("route").Immutable(),
+		field.String("client").Immutable(), // an API key's id, or what the program calls itself
+		field.Int64("calls"),
+		field.Time("first_seen_at").Immutable(),
+		field.Time("last_seen_at"),
+	}
+}
+
+// Indexes of LegacyUsage.
+func (LegacyUsage) Indexes() []ent.Index {
+	return []ent.Index{
+		index.Fields("route", "id"),
+		index.Fields("last_seen_at"),
+	}
+}
+
+// Annotations of LegacyUsage.
+func (LegacyUsage) Annotations() []schema.Annotation {
+	return append(checks(map[string]string{"legacy_usage_calls_count": "calls > 0"}), entsql.Annotation{Table: "legacy_usage"})
+}

@@ -1,0 +1,131 @@
+package legacy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"backplane/internal/auth"
+)
+
+// CounterConfig tunes a Counter. The zero value is ready to use.
+type CounterConfig struct {
+	Interval time.Duration // between two stores; default 5 s
+	Pending  int           // routes and clients that are counted apart between two stores; default 1000
+}
+
+// Counter counts calls of routes on this node. It is safe for concurrent use.
+type Counter struct {
+	cfg   CounterConfig
+	store Store
+	now   func() time.Time
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	pending map[[2]string]*Usage // by route and client
+}
+
+// NewCounter returns a Counter that stores nothing until Run is called.
+func NewCounter(store Store, now func() time.Time, log *slog.Logger, cfg CounterConfig) (*Counter, error) {
+	if store == nil || now == nil || log == nil {
+		return nil, errors.New("legacy: store, now and log are required")
+	}
+	if cfg.Interval < 0 || cfg.Pending < 0 {
+		return nil, fmt.Errorf("legacy config: negative value in %+v", cfg)
+	}
+	cfg.Interval, cfg.Pending = cmp.Or(cfg.Interval, 5*time.Second), cmp.Or(cfg.Pending, 1000)
+	return &Counter{cfg: cfg, store: store, now: now, log: log, pending: map[[2]string]*Usage{}}, nil
+}
+
+// Note counts a call of the route by whoever calls in ctx. It waits for nobody.
+func (c *Counter) Note(ctx context.Context, route string) {
+	c.add(Usage{Route: route, Client: clientOf(ctx), Calls: 1, LastSeenAt: c.now()})
+}
+
+func (c *Counter) add(u Usage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := [2]string{u.Route, u.Client}
+	if c.pending[key] == nil && len(c.pending) >= c.cfg.Pending {
+		key[1] = Others // one more for each route, of which there are few
+	}
+	have := c.pending[key]
+	if have == nil {
+		have = &Usage{Route: u.Route, Client: key[1], FirstSeenAt: u.LastSeenAt}
+		c.pending[key] = have
+	}
+	have.Calls += u.Calls
+	have.LastSeenAt = u.LastSeenAt
+}
+
+// clientOf names who calls: an API key by its id, others by what they call
+// themselves, since no person is the client of a route.
+func clientOf(ctx context.Context) string {
+	if p := auth.From(ctx); p != nil && p.KeyID != "" {
+		return string(p.KeyID)
+	}
+	name := strings.Map(printable, auth.ClientFrom(ctx).UserAgent)
+	if len(name) > maxName {
+		name = strings.ToValidUTF8(name[:maxName], "")
+	}
+	return cmp.Or(strings.TrimSpace(name), Unnamed)
+}
+
+// printable keeps what terminals and databases show as it is.
+func printable(r rune) rune {
+	if r < ' ' || r == 0x7f || r > '~' {
+		return -1
+	}
+	return r
+}
+
+// Run stores what was counted every Interval until ctx is cancelled, then a last
+// time, and returns nil. What cannot be stored is tried again with the next.
+func (c *Counter) Run(ctx context.Context) error {
+	tick := time.NewTicker(c.cfg.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Interval)
+			defer cancel()
+			c.flush(last)
+			return nil
+		case <-tick.C:
+			c.flush(ctx)
+		}
+	}
+}
+
+func (c *Counter) flush(ctx context.Context) {
+	usage := c.take()
+	if len(usage) == 0 {
+		return
+	}
+	err := c.store.Add(ctx, usage, Bounds{Rows: maxRows, Stale: c.now().Add(-keep)})
+	if err == nil {
+		return
+	}
+	for _, u := range usage {
+		c.add(u)
+	}
+	if ctx.Err() == nil {
+		c.log.WarnContext(ctx, "the use of legacy routes could not be stored", "error", err)
+	}
+}
+
+func (c *Counter) take() []Usage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	usage := make([]Usage, 0, len(c.pending))
+	for _, u := range c.pending {
+		usage = append(usage, *u)
+	}
+	clear(c.pending)
+	return usage
+}

@@ -1,0 +1,73 @@
+package problem_test
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"backplane/internal/fault"
+	"backplane/internal/problem"
+)
+
+func TestStatus_knows_every_kind(t *testing.T) {
+	t.Parallel()
+	seen := map[int]fault.Kind{}
+	for _, k := range fault.Kinds() {
+		code := problem.Status(k)
+		if other, twice := seen[code]; twice {
+			t.Errorf("kinds %d and %d have the same status %d", other, k, code)
+		}
+		seen[code] = k
+	}
+}
+
+func TestWrite(t *testing.T) {
+	t.Parallel()
+	busy := fault.New(fault.Unavailable, fault.ServerBusy, "Busy.")
+	busy.RetryAfter = 1500 * time.Millisecond
+	tests := []struct {
+		name    string
+		err     error
+		status  int
+		headers map[string]string
+		body    string
+	}{
+		{"says the code in words", fault.New(fault.NotFound, fault.UserNotFound, "There is no such user."), 404, nil,
+			`{"type":"about:blank","title":"Not Found","status":404,"detail":"There is no such user.","code":"USER_NOT_FOUND","error":"User not found"}`},
+		{"hides what is internal", errors.New("secret"), 500, nil,
+			`{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"Something went wrong on our side.","code":"INTERNAL","error":"Internal"}`},
+		{"says when to come again", busy, 503, map[string]string{"Retry-After": "2"},
+			`{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"Busy.","code":"SERVER_BUSY","error":"Server busy"}`},
+		{"asks for a token", fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first."), 401,
+			map[string]string{"WWW-Authenticate": `Bearer realm="backplane", error="invalid_token"`},
+			`{"type":"about:blank","title":"Unauthorized","status":401,"detail":"Sign in first.","code":"UNAUTHENTICATED","error":"Unauthenticated"}`},
+		{"lists what is wrong, and what may be done", &problem.Error{
+			Status: 405, Allow: "GET", Version: 3, Fault: fault.New(fault.Invalid, fault.BadRequest, "No."),
+			Problems: []problem.Place{{Code: fault.BadInput, Detail: "x is required.", In: "body", Pointer: "/x"}},
+		}, 405, map[string]string{"Allow": "GET"},
+			`{"type":"about:blank","title":"Method Not Allowed","status":405,"detail":"No.","code":"BAD_REQUEST","error":"Bad request","current_version":3,` +
+				`"errors":[{"code":"BAD_INPUT","detail":"x is required.","in":"body","pointer":"/x"}]}`},
+	}
+	for _, tt := range tests {
+		w := httptest.NewRecorder()
+		problem.Write(w, httptest.NewRequest(http.MethodGet, "/", nil), slog.New(slog.DiscardHandler), tt.err)
+		if w.Code != tt.status || w.Header().Get("Content-Type") != problem.MediaType {
+			t.Errorf("%s: got status %d as %s, want %d", tt.name, w.Code, w.Header().Get("Content-Type"), tt.status)
+		}
+		if diff := cmp.Diff(tt.body, strings.TrimSpace(w.Body.String())); diff != "" || !json.Valid(w.Body.Bytes()) {
+			t.Errorf("%s: the document differs (-want +got):\n%s", tt.name, diff)
+		}
+		for name, want := range tt.headers {
+			if got := w.Header().Get(name); got != want {
+				t.Errorf("%s: %s = %q, want %q", tt.name, name, got, want)
+			}
+		}
+	}
+}

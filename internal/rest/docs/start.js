@@ -1,0 +1,11 @@
+'use strict';
+
+// Nothing is asked of other servers: no validator badge, no remote settings.
+SwaggerUIBundle({
+  url: '/openapi.json',
+  dom_id: '#docs',
+  deepLinking: true,
+  validatorUrl: null,
+  queryConfigEnabled: false,
+  persistAuthorization: false,
+});

@@ -1,0 +1,193 @@
+package rest
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+	"github.com/vektah/gqlparser/v2/parser"
+	"github.com/vektah/gqlparser/v2/validator"
+	"github.com/vektah/gqlparser/v2/validator/rules"
+)
+
+// builtIn are the operations of the old contract.
+//
+//go:embed operations/*.graphql
+var builtIn embed.FS
+
+// directives are what operations say of their routes in.
+//
+//go:embed directives.graphqls
+var directives string
+
+// maxFile is the longest file of an operation in bytes.
+const maxFile = 64 << 10
+
+// source is a file that holds one operation.
+type source struct {
+	name string // where it is, for people
+	text string
+	own  bool // of the operator, not of the binary
+}
+
+// readAll returns the operations of the binary and those of the folder, if one is
+// given, in the order of their names.
+func readAll(folder string) ([]source, error) {
+	built, err := readFolder(builtIn, "operations", "operations", false)
+	if err != nil || folder == "" {
+		return built, err
+	}
+	own, err := readFolder(os.DirFS(folder), ".", folder, true)
+	if err != nil {
+		return nil, fmt.Errorf("read the operations of %s: %w", folder, err)
+	}
+	return append(built, own...), nil
+}
+
+func readFolder(fsys fs.FS, dir, shown string, own bool) ([]source, error) {
+	names, err := fs.Glob(fsys, path.Join(dir, "*.graphql"))
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 { // Glob takes a folder that cannot be read for an empty one
+		if _, err := fs.ReadDir(fsys, dir); err != nil {
+			return nil, err
+		}
+	}
+	sources := make([]source, 0, len(names))
+	for _, name := range names {
+		text, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return nil, err
+		}
+		if len(text) > maxFile {
+			return nil, fmt.Errorf("%s has more than %d bytes", name, maxFile)
+		}
+		sources = append(sources, source{path.Join(shown, path.Base(name)), string(text), own})
+	}
+	return sources, nil
+}
+
+// stored is an operation that fits the schema, with what its directives say.
+type stored struct {
+	source
+	doc    *ast.QueryDocument
+	op     *ast.OperationDefinition
+	rest   *restDirective   // nil of a look-up
+	lookup *lookupDirective // nil of a route
+	from   map[string]fromDirective
+}
+
+// mistake is an error at a line of the file.
+func (s source) mistake(pos *ast.Position, format string, args ...any) error {
+	line := 1
+	if pos != nil {
+		line = pos.Line
+	}
+	return fmt.Errorf("%s:%d: %s", s.name, line, fmt.Sprintf(format, args...))
+}
+
+// parse reads the operation and holds it against the schema, which knows the
+// directives. Its error joins what is wrong, each with file and line.
+func (s source) parse(schema *ast.Schema) (*stored, error) {
+	doc, err := parser.ParseQuery(&ast.Source{Name: s.name, Input: s.text})
+	if err != nil {
+		return nil, s.mistakes(err)
+	}
+	if len(doc.Operations) != 1 || doc.Operations[0].Name == "" {
+		return nil, s.mistake(nil, "a file holds exactly one operation, which has a name")
+	}
+	if errs := validator.ValidateWithRules(schema, doc, rules.NewDefaultRules()); len(errs) > 0 {
+		return nil, s.mistakes(errs)
+	}
+	st := &stored{source: s, doc: doc, op: doc.Operations[0]}
+	return st, st.readDirectives()
+}
+
+// mistakes gives every error of the parser or validator its file and line.
+func (s source) mistakes(err error) error {
+	list, ok := errors.AsType[gqlerror.List](err)
+	if !ok {
+		one, ok := errors.AsType[*gqlerror.Error](err)
+		if !ok {
+			return s.mistake(nil, "%v", err)
+		}
+		list = gqlerror.List{one}
+	}
+	var all []error
+	for _, e := range list {
+		var pos *ast.Position
+		if len(e.Locations) > 0 {
+			pos = &ast.Position{Line: e.Locations[0].Line}
+		}
+		all = append(all, s.mistake(pos, "%s", e.Message))
+	}
+	return errors.Join(all...)
+}
+
+// documentation returns the comment that the file begins with: its first line and
+// the rest.
+func (s source) documentation() (summary, more string) {
+	var lines []string
+	for line := range strings.Lines(s.text) {
+		text, ok := strings.CutPrefix(line, "#")
+		if !ok {
+			break
+		}
+		lines = append(lines, strings.TrimSpace(text))
+	}
+	if len(lines) == 0 {
+		return "", ""
+	}
+	return lines[0], strings.TrimSpace(strings.Join(lines[1:], "\n"))
+}
+
+// withDirectives returns the schema with our directives, which operations are held
+// against. What runs them never sees these.
+func withDirectives(schema *ast.Schema) (*ast.Schema, error) {
+	doc, err := parser.ParseSchema(&ast.Source{Name: "directives.graphqls", Input: directives})
+	if err != nil {
+		return nil, fmt.Errorf("parse the directives: %w", err)
+	}
+	own := *schema
+	own.Types, own.Directives = maps.Clone(schema.Types), maps.Clone(schema.Directives)
+	for _, def := range doc.Definitions {
+		own.Types[def.Name] = def
+	}
+	for _, d := range doc.Directives {
+		own.Directives[d.Name] = d
+	}
+	return &own, nil
+}
+
+// parseAll parses every file. An operator's operation takes the place of ours that
+// has its name.
+func parseAll(schema *ast.Schema, sources []source) ([]*stored, error) {
+	var all []*stored
+	var errs []error
+	for _, src := range sources {
+		st, err := src.parse(schema)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		at := slices.IndexFunc(all, func(other *stored) bool { return other.op.Name == st.op.Name })
+		switch {
+		case at < 0:
+			all = append(all, st)
+		case all[at].own == src.own:
+			errs = append(errs, src.mistake(st.op.Position, "%s has an operation %s, too", all[at].name, st.op.Name))
+		default:
+			all[at] = st
+		}
+	}
+	return all, errors.Join(errs...)
+}

@@ -1,0 +1,418 @@
+package rest
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
+)
+
+// spec is an OpenAPI 3.1 document in the making. It is written from the operations
+// and the schema, so that it says what the server does.
+type spec struct {
+	*shapes
+	paths map[string]any
+}
+
+// object is a JSON object of the document.
+type object = map[string]any
+
+// describe returns the OpenAPI document of the routes.
+func (s *Shim) describe() map[string]any {
+	d := &spec{shapes: newShapes(s.exec.Schema()), paths: object{}}
+	d.nameShapes(s.routes)
+	tags := map[string]bool{}
+	for _, path := range slices.Sorted(maps.Keys(s.paths)) {
+		res := s.paths[path]
+		if path != res.path {
+			continue // with a slash at its end
+		}
+		item := object{}
+		for _, method := range slices.Sorted(maps.Keys(res.methods)) {
+			item[strings.ToLower(method)] = d.operation(res.methods[method])
+		}
+		d.paths[path] = item
+		tags[tagOf(path)] = true
+	}
+	var tagList []any
+	for _, name := range slices.Sorted(maps.Keys(tags)) {
+		tagList = append(tagList, object{"name": name, "description": "The routes below /" + name + "."})
+	}
+	doc := object{
+		"openapi": "3.1.0",
+		"info": object{
+			"title": "Backplane REST", "version": "1.0.0",
+			"description": "The routes of the old world. Each is a stored GraphQL operation and obeys the rules of GraphQL.",
+			"contact":     object{"name": "The operators of this server"},
+			"license":     object{"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+		},
+		"servers": []any{object{"url": "/", "description": "This server."}},
+		"tags":    tagList,
+		"paths":   d.paths,
+		"components": object{
+			"schemas":         d.schemas,
+			"responses":       responses(),
+			"headers":         headers(),
+			"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token or an API key."}},
+		},
+	}
+	prune(doc)
+	return doc
+}
+
+// nameShapes gives the plain names of types to what is shown of them in the
+// simplest answers.
+func (d *spec) nameShapes(routes []*route) {
+	simplest := slices.Clone(routes)
+	slices.SortStableFunc(simplest, func(a, b *route) int { return len(a.query) - len(b.query) })
+	for _, rt := range simplest {
+		if rt.op.Operation == ast.Query {
+			d.output(rt, rt.answer.fields[len(rt.answer.fields)-1])
+		}
+	}
+}
+
+// prune takes out components that nothing refers to.
+func prune(doc object) {
+	for again := true; again; {
+		again = false
+		text, err := json.Marshal(doc)
+		if err != nil {
+			return // whoever writes the document says so
+		}
+		for kind, all := range doc["components"].(object) {
+			for name := range all.(object) {
+				if kind != "securitySchemes" && !strings.Contains(string(text), `"#/components/`+kind+"/"+name+`"`) {
+					delete(all.(object), name)
+					again = true
+				}
+			}
+		}
+	}
+}
+
+func tagOf(path string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return first
+}
+
+// operation describes an endpoint: of several operations, all together.
+func (d *spec) operation(e *endpoint) object {
+	var texts, summaries []string
+	parameters, content := []any{}, object{}
+	var bodies []any
+	seen := map[string]bool{}
+	var security []any
+	for _, rt := range e.routes {
+		summary, more := rt.documentation()
+		summaries = append(summaries, strings.TrimSuffix(summary, "."))
+		texts = append(texts, strings.TrimSpace(summary+"\n\n"+more))
+		for _, p := range d.parameters(rt) {
+			if key := p["in"].(string) + " " + p["name"].(string); !seen[key] {
+				seen[key] = true
+				parameters = append(parameters, p)
+			}
+		}
+		if rt.hasBody() {
+			bodies = append(bodies, d.body(rt))
+		}
+		d.addContent(content, rt)
+		security = append(security, securityOf(rt.when)...)
+	}
+	first := e.routes[0]
+	op := object{
+		"operationId": operationID(first.op.Name), "tags": []any{tagOf(first.path)},
+		"summary": strings.Join(summaries, "; "), "description": strings.Join(texts, "\n\n"),
+		"responses": d.responsesOf(e, content), "security": slices.CompactFunc(security, sameSecurity),
+	}
+	if len(parameters) > 0 {
+		op["parameters"] = parameters
+	}
+	if len(bodies) > 0 {
+		op["requestBody"] = requestBody(first, bodies)
+	}
+	if e.headers.Get("Deprecation") != "" {
+		op["deprecated"] = true
+	}
+	return op
+}
+
+func operationID(name string) string { return strings.ToLower(name[:1]) + name[1:] }
+
+// securityOf says which credentials an operation takes.
+func securityOf(w when) []any {
+	none, bearer := object{}, object{"bearer": []any{}}
+	switch w {
+	case signedIn:
+		return []any{bearer}
+	case anonymous:
+		return []any{none}
+	case anybody:
+	}
+	return []any{none, bearer}
+}
+
+func sameSecurity(a, b any) bool { return len(a.(object)) == len(b.(object)) }
+
+// parameters describes what an operation takes from path, query and headers.
+func (d *spec) parameters(rt *route) []object {
+	var all []object
+	add := func(in, name string, required bool, schema object, about string) {
+		o := object{"in": in, "name": name, "description": about, "schema": schema, "example": exampleOf(schema, d.schemas)}
+		if required {
+			o["required"] = true
+		}
+		all = append(all, o)
+	}
+	for _, p := range rt.params {
+		about := rt.about(p)
+		switch {
+		case p.from.Path != "":
+			add(inPath, p.from.Path, true, d.input(p), about)
+		case p.isVersion():
+			add(inHeader, ifMatch, p.Type.NonNull, object{"type": "string", "examples": []any{`"17"`}},
+				"Changes only what is at the version of this ETag; the version alone will do, and * for any.")
+		case p.from.Header != "":
+			add(inHeader, p.from.Header, false, d.input(p), about)
+		}
+		for i, name := range p.from.Query {
+			if i > 0 {
+				about = "The same as " + p.from.Query[0] + "."
+			}
+			add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, d.input(p), about)
+		}
+	}
+	if rt.op.Operation == ast.Mutation && rt.when != anonymous {
+		add(inHeader, "Idempotency-Key", false, object{"type": "string", "minLength": 1, "maxLength": 200, "examples": []any{"order-4711"}},
+			"Makes a repeated call the same call, for 24 hours.")
+		add(inHeader, "Prefer", false, object{"type": "string", "examples": []any{"return=minimal"}}, "return=minimal asks for no body.")
+	}
+	if rt.op.Operation == ast.Query {
+		add(inHeader, "If-None-Match", false, object{"type": "string", "examples": []any{`"17-3vO1nS2h0pVwT9aK"`}}, "The ETag of the answer that the client has.")
+	}
+	return all
+}
+
+func requestBody(rt *route, bodies []any) object {
+	schema := bodies[0].(object)
+	if len(bodies) > 1 {
+		schema = object{"anyOf": bodies}
+	}
+	media := object{"schema": schema, "example": exampleOf(bodies[0].(object), nil)}
+	content := object{mediaJSON: media}
+	if rt.method == http.MethodPatch {
+		content[mediaMergePatch] = media
+	}
+	required := false
+	for _, b := range bodies {
+		o := b.(object)
+		required = required || o["required"] != nil || o["anyOf"] != nil
+	}
+	return object{"description": "What to do it with.", "required": required, "content": content}
+}
+
+// body describes the properties that an operation takes.
+func (d *spec) body(rt *route) object {
+	properties, required := object{}, []any{}
+	var either []any
+	for _, p := range rt.params {
+		d.addProperties(properties, rt, p)
+		if len(p.from.Body) == 0 || !p.Type.NonNull || p.DefaultValue != nil {
+			continue
+		}
+		if len(p.from.Body) == 1 {
+			required = append(required, p.from.Body[0])
+			continue
+		}
+		for _, name := range p.from.Body {
+			either = append(either, object{"required": []any{name}})
+		}
+	}
+	for _, name := range placeholdersOf(rt.path) {
+		if properties[name] == nil {
+			properties[name] = object{"type": []any{"string", "integer"}, "description": "May be said again as it is in the path."}
+		}
+	}
+	schema := object{"type": "object", "properties": properties, "additionalProperties": false}
+	if len(required) > 0 {
+		schema["required"] = required
+	}
+	if len(either) > 0 {
+		schema["anyOf"] = either
+	}
+	schema["examples"] = []any{d.exampleBody(rt)}
+	return schema
+}
+
+// addProperties adds those that give a variable, by all their names.
+func (d *spec) addProperties(properties object, rt *route, p *param) {
+	for i, name := range p.from.Body {
+		schema := maps.Clone(d.input(p))
+		if rt.method == http.MethodPatch {
+			schema = d.partial(p, schema)
+		}
+		about := rt.about(p)
+		if i > 0 {
+			about = "The same as " + p.from.Body[0] + "."
+		}
+		properties[name] = described(schema, about)
+	}
+}
+
+// exampleBody has every property once, under its first name.
+func (d *spec) exampleBody(rt *route) object {
+	out := object{}
+	for _, p := range rt.params {
+		if len(p.from.Body) > 0 {
+			out[p.from.Body[0]] = exampleNamed(p.from.Body[0], d.input(p), d.schemas)
+		}
+	}
+	return out
+}
+
+// addContent adds what an operation answers with, by media type.
+func (d *spec) addContent(content object, rt *route) {
+	shown := rt.answer.fields[len(rt.answer.fields)-1]
+	if rt.op.Operation == ast.Subscription {
+		content[mediaEvents] = object{"schema": object{"type": "string",
+			"description": "Events, each with its cursor as id and, as data, what the list shows of one; an event named problem holds a problem document."}}
+		return
+	}
+	if rt.success == http.StatusNoContent {
+		return
+	}
+	schema := d.output(rt, shown)
+	media := object{"schema": schema, "example": exampleOf(schema, d.schemas)}
+	if old, ok := content[mediaJSON].(object); ok && !reflect.DeepEqual(old, media) {
+		old["schema"] = object{"anyOf": []any{old["schema"], schema}}
+		return
+	}
+	content[mediaJSON] = media
+}
+
+func (d *spec) responsesOf(e *endpoint, content object) object {
+	out := object{}
+	first := e.routes[0]
+	success := object{"description": http.StatusText(first.success) + "."}
+	if first.success != http.StatusNoContent {
+		success["content"] = content
+		success["headers"] = successHeaders(first)
+	}
+	out[strconv.Itoa(first.success)] = success
+	for _, status := range statusesOf(e) {
+		out[strconv.Itoa(status)] = object{"$ref": "#/components/responses/" + responseName(status)}
+	}
+	return out
+}
+
+func successHeaders(rt *route) object {
+	all := object{}
+	if rt.op.Operation == ast.Query || rt.answer.versioned {
+		all["ETag"] = object{"$ref": "#/components/headers/ETag"}
+	}
+	if rt.answer.page {
+		all["Link"] = object{"$ref": "#/components/headers/Link"}
+	}
+	if rt.success == http.StatusCreated {
+		all["Location"] = object{"$ref": "#/components/headers/Location"}
+	}
+	return all
+}
+
+// statusesOf lists the statuses, other than that of success, that an endpoint can
+// answer with.
+func statusesOf(e *endpoint) []int {
+	all := []int{400, 401, 403, 406, 422, 429, 500, 503, 504}
+	for _, rt := range e.routes {
+		all = append(all, rt.statuses()...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// statuses are those that come of what an operation is and takes.
+func (rt *route) statuses() []int {
+	all := slices.Collect(maps.Values(rt.byCode))
+	if strings.Contains(rt.path, "{") {
+		all = append(all, http.StatusNotFound)
+	}
+	if rt.hasBody() {
+		all = append(all, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	switch {
+	case rt.op.Operation == ast.Query:
+		all = append(all, http.StatusNotModified)
+	case rt.op.Operation == ast.Mutation && rt.success == http.StatusOK:
+		all = append(all, http.StatusNotFound, http.StatusConflict, http.StatusNoContent)
+	case rt.op.Operation == ast.Mutation:
+		all = append(all, http.StatusNotFound, http.StatusConflict)
+	}
+	for _, p := range rt.params {
+		switch {
+		case p.isVersion() && p.Type.NonNull:
+			all = append(all, http.StatusPreconditionFailed, http.StatusPreconditionRequired)
+		case p.isVersion():
+			all = append(all, http.StatusPreconditionFailed)
+		}
+	}
+	return all
+}
+
+func responseName(status int) string { return strings.ReplaceAll(http.StatusText(status), " ", "") }
+
+// responses describes the answers that have one shape everywhere.
+func responses() object {
+	about := map[int]string{
+		204: "Done; the client wanted no body.",
+		304: "The client has the answer already.",
+		400: "The request is malformed.",
+		401: "A credential is missing or not good.",
+		403: "The caller may not do this.",
+		404: "There is no such object, or it is hidden from the caller.",
+		406: "The client takes nothing that this path answers with.",
+		408: "The body did not arrive in time.",
+		409: "The state of things does not allow this.",
+		412: "It is not at the version that If-Match names.",
+		413: "The body is too large.",
+		415: "The body is not JSON.",
+		422: "Values are wrong; errors lists them all.",
+		428: "If-Match is needed.",
+		429: "Too many requests.",
+		500: "Something went wrong on the server.",
+		503: "Something that the server needs is down, or it is busy.",
+		504: "It took too long.",
+	}
+	out := object{}
+	for status, text := range about {
+		resp := object{"description": text}
+		if status >= http.StatusBadRequest {
+			resp["content"] = object{"application/problem+json": object{
+				"schema":  object{"$ref": "#/components/schemas/Problem"},
+				"example": object{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": text, "code": "BAD_REQUEST", "error": "Bad request"},
+			}}
+		}
+		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+			resp["headers"] = object{"Retry-After": object{"$ref": "#/components/headers/Retry-After"}}
+		}
+		out[responseName(status)] = resp
+	}
+	return out
+}
+
+func headers() object {
+	header := func(about, example string) object {
+		return object{"description": about, "schema": object{"type": "string"}, "example": example}
+	}
+	return object{
+		"ETag":     header("The version of what is shown, 0 of a list, and a digest of the answer.", `"17-3vO1nS2h0pVwT9aK"`),
+		"Link":     header("The pages beside this one (RFC 8288).", `</users?cursor=WyJ4Il0>; rel="next"`),
+		"Location": header("Where the new object is.", "/users/5"),
+		"Retry-After": object{"description": "After how many seconds to try again.", "schema": object{"type": "integer"},
+			"example": 1},
+	}
+}

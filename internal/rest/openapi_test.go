@@ -1,0 +1,85 @@
+package rest_test
+
+import (
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"backplane/internal/rest"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// page returns what is at a path of those that describe the routes.
+func page(s *rest.Shim, path string, header ...string) *httptest.ResponseRecorder {
+	mux := http.NewServeMux()
+	for _, p := range s.Pages() {
+		mux.HandleFunc(p, s.ServePage)
+	}
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, r)
+	return w
+}
+
+// TestOpenAPI_is_the_golden_file shows every change of the document in review. The
+// conformance tests hold the same file against public linters.
+func TestOpenAPI_is_the_golden_file(t *testing.T) {
+	t.Parallel()
+	s, err := load(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := page(s, "/openapi.json").Body.Bytes()
+	const golden = "testdata/openapi.golden.json"
+	if *update {
+		if err := os.WriteFile(golden, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("the document has changed; if that is meant, run go test ./internal/rest -update (-golden +got):\n%s", diff)
+	}
+}
+
+func TestServePage_serves_the_documentation_without_the_internet(t *testing.T) {
+	t.Parallel()
+	s, err := load(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/docs", "/docs/"} {
+		w := page(s, path)
+		if w.Code != http.StatusOK || !strings.Contains(w.Header().Get("Content-Security-Policy"), "script-src 'self'") {
+			t.Errorf("GET %s = %d under %q", path, w.Code, w.Header().Get("Content-Security-Policy"))
+		}
+		for _, part := range strings.SplitAfter(w.Body.String(), `"/docs/`)[1:] {
+			name, _, _ := strings.Cut(part, `"`)
+			if a := page(s, "/docs/"+name, "Accept-Encoding", "gzip"); a.Code != http.StatusOK || a.Body.Len() == 0 {
+				t.Errorf("GET /docs/%s = %d with %d bytes", name, a.Code, a.Body.Len())
+			}
+		}
+		if strings.Contains(w.Body.String(), "://") {
+			t.Errorf("GET %s loads something from elsewhere: %s", path, w.Body)
+		}
+	}
+	tag := page(s, "/openapi.json").Header().Get("ETag")
+	if w := page(s, "/openapi.json", "If-None-Match", tag); w.Code != http.StatusNotModified {
+		t.Errorf("GET /openapi.json with its tag = %d, want %d", w.Code, http.StatusNotModified)
+	}
+	if w := page(s, "/docs/nothing.js"); w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), `"NOT_FOUND"`) {
+		t.Errorf("GET /docs/nothing.js = %d %s, want a problem", w.Code, w.Body)
+	}
+}

@@ -1,0 +1,65 @@
+package rest
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"backplane/internal/asset"
+	"backplane/internal/fault"
+	"backplane/internal/problem"
+)
+
+// docs is the page that shows the OpenAPI document; docs/README.md says where its
+// files come from.
+//
+//go:embed docs/*.html docs/*.js docs/*.gz
+var docs embed.FS
+
+// pages are what describes the routes, the same for everybody.
+type pages struct {
+	files asset.Set
+	log   *slog.Logger
+}
+
+const (
+	specName = "openapi.json"
+	pageName = "index.html"
+)
+
+func newPages(spec map[string]any, log *slog.Logger) (*pages, error) {
+	files, err := asset.Load(docs, "docs")
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.MarshalIndent(spec, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
+	}
+	files[specName] = asset.Of(mediaJSON, append(text, '\n'))
+	return &pages{files, log}, nil
+}
+
+// Pages returns the patterns of what describes the routes.
+func (s *Shim) Pages() []string {
+	return []string{"GET /" + specName, "GET /docs", "GET /docs/{$}", "GET /docs/{file}"}
+}
+
+// ServePage answers a request that matches one of Pages.
+func (s *Shim) ServePage(w http.ResponseWriter, r *http.Request) { s.pages.ServeHTTP(w, r) }
+
+// ServeHTTP implements http.Handler.
+func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	switch {
+	case r.URL.Path == "/"+specName:
+		name = specName
+	case name == "":
+		name = pageName
+	}
+	if !p.files.Serve(w, r, name) {
+		problem.Write(w, r, p.log, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path."))
+	}
+}

@@ -1,0 +1,356 @@
+package rest
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
+)
+
+// shapes writes JSON schemas of what goes in and out, and keeps those that have a
+// name.
+type shapes struct {
+	schema  *ast.Schema
+	schemas object // by name
+}
+
+func newShapes(schema *ast.Schema) *shapes {
+	s := &shapes{schema, object{}}
+	text := func(about string) object { return object{"type": "string", "description": about} }
+	s.schemas["Problem"] = object{
+		"type": "object", "description": "What went wrong (RFC 9457).",
+		"required": []any{"type", "title", "status", "detail", "code", "error"},
+		"properties": object{
+			"type": text("Always about:blank."), "title": text("The status in words."),
+			"status":          object{"type": "integer", "description": "The status."},
+			"detail":          text("One sentence for an end user."),
+			"code":            s.enum(schema.Types["ErrorCode"]),
+			"error":           text("The code in words, for clients of old."),
+			"current_version": object{"type": "integer", "description": "The version that the object is at, if it has changed."},
+			"request_id":      text("Finds an error of the server in its log."),
+			"errors": object{"type": "array", "description": "Each thing that is wrong with the request.", "items": object{
+				"type": "object", "required": []any{"code", "detail"},
+				"properties": object{
+					"code": s.enum(schema.Types["ErrorCode"]), "detail": text("One sentence for an end user."),
+					"in":      object{"type": "string", "enum": []any{inPath, inQuery, inHeader, inBody}, "description": "Where it stands."},
+					"pointer": text("A JSON pointer (RFC 6901) to it."),
+				},
+			}},
+		},
+	}
+	return s
+}
+
+// described gives a schema a description. What is beside a reference counts in 3.1.
+func described(schema object, about string) object {
+	if about != "" {
+		schema["description"] = about
+	}
+	return schema
+}
+
+// nullable is a schema that takes null, too.
+func nullable(schema object) object {
+	switch t := schema["type"].(type) {
+	case string:
+		schema["type"] = []any{t, "null"}
+	case []any:
+		schema["type"] = append(slices.Clone(t), "null")
+	case nil:
+		if len(schema) == 0 {
+			return schema // anything, so null, too
+		}
+		return object{"anyOf": []any{schema, object{"type": "null"}}}
+	}
+	if values, ok := schema["enum"].([]any); ok {
+		schema["enum"] = append(slices.Clone(values), nil)
+	}
+	return schema
+}
+
+// input is the schema of what a variable takes.
+func (s *shapes) input(p *param) object {
+	schema := s.inputOf(p.Type)
+	if p.legacy != nil || p.from.Text {
+		schema["type"], schema["examples"] = []any{"string", "integer"}, []any{5}
+		if !p.Type.NonNull {
+			schema = nullable(schema)
+		}
+	}
+	if v := p.DefaultValue; v != nil && v.Kind != ast.NullValue {
+		if value, err := v.Value(nil); err == nil {
+			schema["default"] = value
+		}
+	}
+	return schema
+}
+
+func (s *shapes) inputOf(t *ast.Type) object {
+	schema := object{}
+	if t.Elem != nil {
+		schema["type"], schema["items"] = "array", s.inputOf(t.Elem)
+	} else if def := s.schema.Types[t.NamedType]; def.Kind == ast.InputObject {
+		schema = s.inputObject(def)
+	} else {
+		schema = s.leaf(def)
+	}
+	if !t.NonNull {
+		return nullable(schema)
+	}
+	return schema
+}
+
+func (s *shapes) inputObject(def *ast.Definition) object {
+	ref := object{"$ref": "#/components/schemas/" + def.Name}
+	if s.schemas[def.Name] != nil {
+		return ref
+	}
+	s.schemas[def.Name] = object{} // for types that nest in themselves
+	properties, required := object{}, []any{}
+	for _, f := range def.Fields {
+		properties[snake(f.Name)] = described(withExample(s.inputOf(f.Type), f.Description), f.Description)
+		if f.Type.NonNull && f.DefaultValue == nil {
+			required = append(required, snake(f.Name))
+		}
+	}
+	schema := object{"type": "object", "properties": properties, "additionalProperties": false}
+	if len(required) > 0 {
+		schema["required"] = required
+	}
+	s.schemas[def.Name] = described(schema, def.Description)
+	return ref
+}
+
+// partial is the schema of what a merge patch takes for a variable: of an object any
+// part.
+func (s *shapes) partial(p *param, whole object) object {
+	def := s.schema.Types[p.Type.Name()]
+	if def.Kind != ast.InputObject || p.Type.Elem != nil {
+		return whole
+	}
+	schema := maps.Clone(s.schemas[def.Name].(object))
+	delete(schema, "required")
+	return schema
+}
+
+// leaf is the schema of a scalar or an enum.
+func (s *shapes) leaf(def *ast.Definition) object {
+	if def.Kind == ast.Enum {
+		return s.enum(def)
+	}
+	switch def.Name {
+	case "Int":
+		return object{"type": "integer", "format": "int32"}
+	case "Long":
+		return object{"type": "integer", "format": "int64"}
+	case "Float":
+		return object{"type": "number"}
+	case "Boolean":
+		return object{"type": "boolean"}
+	case "DateTime":
+		return object{"type": "string", "format": "date-time"}
+	case "StringMap":
+		return object{"type": "object", "additionalProperties": object{"type": "string"}}
+	case "JSON":
+		return object{}
+	}
+	return withExample(object{"type": "string"}, def.Description)
+}
+
+func (s *shapes) enum(def *ast.Definition) object {
+	if s.schemas[def.Name] == nil {
+		values := make([]any, len(def.EnumValues))
+		var about strings.Builder
+		about.WriteString(def.Description + "\n")
+		for i, v := range def.EnumValues {
+			values[i] = v.Name
+			fmt.Fprintf(&about, "\n- `%s`: %s", v.Name, v.Description)
+		}
+		s.schemas[def.Name] = object{"type": "string", "enum": values, "description": about.String()}
+	}
+	return object{"$ref": "#/components/schemas/" + def.Name}
+}
+
+// output is the schema of an answer.
+func (s *shapes) output(rt *route, shown *ast.Field) object {
+	schema := s.outputOf(rt, shown.Definition.Type, shown, "")
+	if t := schema["anyOf"]; t != nil {
+		schema = t.([]any)[0].(object) // no answer is a 404
+	}
+	if len(rt.rest.Constants) == 0 {
+		return schema
+	}
+	properties, required := object{}, []any{}
+	for _, c := range rt.rest.Constants {
+		properties[c.Name] = object{"type": "string", "const": c.Value, "examples": []any{c.Value}}
+		required = append(required, c.Name)
+	}
+	return object{"allOf": []any{schema, object{"type": "object", "properties": properties, "required": required}}}
+}
+
+func (s *shapes) outputOf(rt *route, t *ast.Type, f *ast.Field, parent string) object {
+	schema := object{}
+	switch {
+	case t.Elem != nil:
+		schema["type"], schema["items"] = "array", s.outputOf(rt, t.Elem, f, parent)
+	case len(f.SelectionSet) > 0:
+		schema = s.outputObject(rt, f, parent)
+	default:
+		schema = s.leaf(s.schema.Types[t.NamedType])
+	}
+	if !t.NonNull {
+		return nullable(schema)
+	}
+	return schema
+}
+
+// outputObject names what is selected of an object after its type or, if something
+// else of that has the name, after the place where it is shown.
+func (s *shapes) outputObject(rt *route, f *ast.Field, parent string) object {
+	def := rt.typeOf(f)
+	properties, required := object{}, []any{}
+	legacy := false
+	for _, sub := range fieldsOf(f.SelectionSet) {
+		legacy = legacy || sub.Alias == legacyKey
+		if strings.HasPrefix(sub.Alias, hidden) || properties[sub.Alias] != nil {
+			continue
+		}
+		about := sub.Definition.Description
+		schema := withExample(s.outputOf(rt, sub.Definition.Type, sub, def.Name), about)
+		if sub.Alias == "id" && legacy {
+			schema["type"] = []any{"string", "integer"}
+			about += " Of an object that was in the system before, the id that it had there."
+		}
+		properties[sub.Alias] = described(schema, about)
+		required = append(required, sub.Alias)
+	}
+	schema := described(object{"type": "object", "properties": properties, "required": required}, def.Description)
+	for _, name := range []string{def.Name, parent + def.Name, rt.op.Name + parent + def.Name} {
+		if old := s.schemas[name]; old == nil || reflect.DeepEqual(old, schema) {
+			s.schemas[name] = schema
+			return object{"$ref": "#/components/schemas/" + name}
+		}
+	}
+	return schema
+}
+
+// forExample matches what descriptions of the schema give as an example.
+var forExample = regexp.MustCompile("e\\.g\\. `\"?([^`\"]+)\"?`")
+
+func withExample(schema object, about string) object {
+	match := forExample.FindStringSubmatch(about)
+	if match != nil && schema["$ref"] == nil && schema["examples"] == nil && takesText(schema) {
+		schema["examples"] = []any{match[1]}
+	}
+	return schema
+}
+
+func takesText(schema object) bool {
+	if list, ok := schema["type"].([]any); ok {
+		return slices.Contains(list, any("string"))
+	}
+	return schema["type"] == "string"
+}
+
+// about is what the schema says of the place that a variable goes to.
+func (rt *route) about(p *param) string {
+	root := rt.answer.fields
+	for _, f := range root {
+		for _, arg := range f.Arguments {
+			if def := f.Definition.Arguments.ForName(arg.Name); def != nil {
+				if text := aboutIn(arg.Value, p.Variable, def.Description); text != "" {
+					return text
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// aboutIn looks for a variable in a literal whose place the text describes.
+func aboutIn(v *ast.Value, variable, text string) string {
+	if v.Kind == ast.Variable && v.Raw == variable {
+		return text
+	}
+	for _, child := range v.Children {
+		about := ""
+		if v.Definition != nil {
+			if f := v.Definition.Fields.ForName(child.Name); f != nil {
+				about = f.Description
+			}
+		}
+		if found := aboutIn(child.Value, variable, about); found != "" {
+			return found
+		}
+	}
+	return ""
+}
+
+// examples are what names of the old world mean, where the schema gives none.
+var examples = map[string]any{ //nolint:gochecknoglobals // a table
+	"username": "ada", "email": "ada@example.com", "password": "a long enough password", "login": "ada", "sku": "TEA-GREEN", "name": "Green tea",
+	"description": "From the hills.", "note": "Please ring twice.", "reason": "Ordered by mistake.", "limit": 20, "quantity": 2, "by": 10, "stock": 10,
+}
+
+// exampleNamed is the example of a property.
+func exampleNamed(name string, schema, schemas object) any {
+	v, known := examples[name]
+	if _, text := v.(string); known && text == takesText(schema) && schema["examples"] == nil && schema["$ref"] == nil {
+		return v
+	}
+	return exampleOf(schema, schemas)
+}
+
+// exampleOf makes an example that fits a schema.
+func exampleOf(schema, schemas object) any {
+	if list, ok := schema["examples"].([]any); ok && len(list) > 0 {
+		return list[0]
+	}
+	if ref, ok := schema["$ref"].(string); ok {
+		return exampleOf(schemas[strings.TrimPrefix(ref, "#/components/schemas/")].(object), schemas)
+	}
+	if list, ok := schema["anyOf"].([]any); ok && schema["type"] == nil {
+		return exampleOf(list[0].(object), schemas)
+	}
+	if list, ok := schema["allOf"].([]any); ok {
+		all := object{}
+		for _, part := range list {
+			maps.Copy(all, exampleOf(part.(object), schemas).(object))
+		}
+		return all
+	}
+	if values, ok := schema["enum"].([]any); ok {
+		return values[0]
+	}
+	kind := schema["type"]
+	if list, ok := kind.([]any); ok {
+		kind = list[0]
+	}
+	return exampleOfKind(kind, schema, schemas)
+}
+
+func exampleOfKind(kind any, schema, schemas object) any {
+	switch kind {
+	case "object":
+		out := object{}
+		properties, _ := schema["properties"].(object)
+		for name, p := range properties {
+			out[name] = exampleNamed(name, p.(object), schemas)
+		}
+		return out
+	case "array":
+		return []any{exampleOf(schema["items"].(object), schemas)}
+	case "integer", "number":
+		return 1
+	case "boolean":
+		return true
+	}
+	if schema["format"] == "date-time" {
+		return "2026-03-01T12:30:00.25Z"
+	}
+	return "text"
+}

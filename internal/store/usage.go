@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"backplane/ent"
+	entusage "backplane/ent/legacyusage"
+	"backplane/internal/legacy"
+	"backplane/internal/page"
+)
+
+// LegacyUsage implements legacy.Store.
+type LegacyUsage struct{ db *DB }
+
+var _ legacy.Store = LegacyUsage{}
+
+// LegacyUsage returns the store of who uses the routes of old.
+func (db *DB) LegacyUsage() LegacyUsage { return LegacyUsage{db} }
+
+// usageColumns are the columns of the table.
+var usageColumns = []string{"id", "route", "client", "calls", "first_seen_at", "last_seen_at"}
+
+// Add implements legacy.Store. Rows are written in the order of their ids, so that
+// nodes that store at once wait for one another and do not deadlock.
+func (s LegacyUsage) Add(ctx context.Context, usage []legacy.Usage, b legacy.Bounds) error {
+	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		kept, err := t.within(ctx, usage, b)
+		if err != nil {
+			return err
+		}
+		for batch := range slices.Chunk(kept, maxIDs) {
+			if err := t.addUsage(ctx, batch); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("add legacy usage: %w", err)
+	}
+	return nil
+}
+
+func (t *tx) addUsage(ctx context.Context, usage []legacy.Usage) error {
+	var args []any
+	for _, u := range usage {
+		args = append(args, u.ID(), u.Route, u.Client, u.Calls, micro(u.FirstSeenAt), micro(u.LastSeenAt))
+	}
+	_, err := t.exec(ctx, `INSERT INTO legacy_usage (`+strings.Join(usageColumns, ", ")+`) VALUES `+tuples(len(usage), len(usageColumns))+`
+		ON CONFLICT (id) DO UPDATE SET calls = legacy_usage.calls + excluded.calls,
+		last_seen_at = CASE WHEN excluded.last_seen_at > legacy_usage.last_seen_at THEN excluded.last_seen_at ELSE legacy_usage.last_seen_at END`, args...)
+	return err
+}
+
+// within returns the usage that there is room for, by id, with what there is none
+// for as that of others. Two nodes may each find the last room: the bound is kept
+// to a flush of each.
+func (t *tx) within(ctx context.Context, usage []legacy.Usage, b legacy.Bounds) ([]legacy.Usage, error) {
+	var rows int
+	if _, err := t.one(ctx, `SELECT COUNT(*) FROM legacy_usage`, nil, &rows); err != nil {
+		return nil, err
+	}
+	if rows+len(usage) > b.Rows {
+		gone, err := t.exec(ctx, `DELETE FROM legacy_usage WHERE last_seen_at < ?`, micro(b.Stale))
+		if err != nil {
+			return nil, err
+		}
+		rows -= int(gone)
+	}
+	if rows+len(usage) > b.Rows {
+		known, err := t.knownUsage(ctx, usage)
+		if err != nil {
+			return nil, err
+		}
+		usage = fold(usage, known, b.Rows-rows)
+	}
+	return slices.SortedFunc(slices.Values(usage), func(a, b legacy.Usage) int { return strings.Compare(a.ID(), b.ID()) }), nil
+}
+
+func (t *tx) knownUsage(ctx context.Context, usage []legacy.Usage) (map[string]bool, error) {
+	known := map[string]bool{}
+	for batch := range slices.Chunk(usage, maxIDs) {
+		ids := mapped(batch, func(u legacy.Usage) any { return u.ID() })
+		err := t.each(ctx, `SELECT id FROM legacy_usage WHERE id IN (`+marks(len(ids))+`)`, ids, func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			known[id] = true
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
+}
+
+// fold counts clients that are not known as others, once the room is used up.
+func fold(usage []legacy.Usage, known map[string]bool, room int) []legacy.Usage {
+	others := map[string]legacy.Usage{} // by route
+	var kept []legacy.Usage
+	for _, u := range usage {
+		switch {
+		case u.Client == legacy.Others:
+		case known[u.ID()]:
+			kept = append(kept, u)
+			continue
+		case room > 0:
+			room--
+			kept = append(kept, u)
+			continue
+		}
+		all, there := others[u.Route]
+		if !there {
+			all = legacy.Usage{Route: u.Route, Client: legacy.Others, FirstSeenAt: u.FirstSeenAt, LastSeenAt: u.LastSeenAt}
+		}
+		all.Calls += u.Calls
+		if u.LastSeenAt.After(all.LastSeenAt) {
+			all.LastSeenAt = u.LastSeenAt
+		}
+		others[u.Route] = all
+	}
+	for _, u := range others {
+		kept = append(kept, u)
+	}
+	return kept
+}
+
+// usageByRoute is the order of the list.
+var usageByRoute = keyset[*legacy.Usage]{
+	"ROUTE_ASC", entusage.FieldRoute, false,
+	func(u *legacy.Usage) string { return u.Route }, (*legacy.Usage).ID, parseText,
+}
+
+// List implements legacy.Store.
+func (s LegacyUsage) List(ctx context.Context, args page.Args) (page.Page[*legacy.Usage], error) {
+	slice, err := usageByRoute.slice(args)
+	if err != nil {
+		return page.Page[*legacy.Usage]{}, err
+	}
+	rows, err := s.db.client.LegacyUsage.Query().Where(slice.query).All(ctx)
+	if err != nil {
+		return page.Page[*legacy.Usage]{}, fmt.Errorf("list legacy usage: %w", s.db.translate(ctx, err))
+	}
+	return slice.cut(mapped(rows, toUsage)), nil
+}
+
+func toUsage(row *ent.LegacyUsage) *legacy.Usage {
+	return &legacy.Usage{
+		Route: row.Route, Client: row.Client, Calls: row.Calls, FirstSeenAt: row.FirstSeenAt.UTC(), LastSeenAt: row.LastSeenAt.UTC(),
+	}
+}
+
+// Count implements legacy.Store.
+func (s LegacyUsage) Count(ctx context.Context) (int, error) {
+	n, err := s.db.client.LegacyUsage.Query().Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count legacy usage: %w", s.db.translate(ctx, err))
+	}
+	return n, nil
+}
