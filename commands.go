@@ -43,6 +43,10 @@ func commands() []command {
 			about: "The key acts for the user, within its scopes: send it as \"Authorization: Bearer KEY\"."},
 		{name: "keys", summary: "list the keys that sign access tokens; \"keys rotate\" makes a new one", args: 1, prepare: prepareKeys,
 			about: "A new key is published a minute before it signs; the old one stays published until the last token it signed has expired."},
+		{name: "services", summary: "list the services; \"services NAME\" lists the instances of one", args: 1, prepare: prepareServices,
+			about: "Reads what is stored, beside any server."},
+		{name: "pick", summary: "pick an instance of a service, and print its URL", args: 1, prepare: preparePick,
+			about: "Usage: backplane pick NAME. Picks as a node would that has just started; it changes nothing, and no outcome is reported."},
 		{name: "consumers", summary: "list what reads the event log by name, and how far it is", prepare: prepareConsumers,
 			about: "Consumers work inside the server; sinks export the log. Each runs on one node at a time."},
 		{name: "deadletters", summary: "list events that consumers could not work on; \"deadletters show ID\" and \"deadletters replay\"", args: 2, prepare: prepareDeadLetters,
@@ -192,7 +196,7 @@ func scopeList() string {
 	for _, s := range auth.Scopes() {
 		names = append(names, string(s))
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(append(names, string(auth.ServiceScope("NAME"))), ", ")
 }
 
 func prepareKeys(*flag.FlagSet) func(context.Context, *app) error {

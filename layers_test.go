@@ -13,7 +13,7 @@ import (
 // The groups of packages that the table speaks of.
 const (
 	leaves  = "internal/auth internal/event internal/fault internal/input internal/money internal/page internal/seal internal/telemetry internal/uid"
-	domains = "internal/legacy internal/order internal/session internal/user"
+	domains = "internal/legacy internal/order internal/registry internal/session internal/user"
 )
 
 // mayImport says which packages of ours a package and those below it may
@@ -26,10 +26,12 @@ var mayImport = map[string]string{
 	"ent":                    leaves + " " + domains,
 	"graph":                  leaves + " " + domains + " internal/operation",
 	"internal/asset":         "",
+	"internal/balance":       leaves + " internal/registry",
 	"internal/monitor":       "",
 	"internal/bus":           leaves,
 	"internal/cache":         leaves + " " + domains,
 	"internal/config":        leaves,
+	"internal/gateway":       leaves + " " + domains + " internal/balance",
 	"internal/httpd":         leaves + " internal/asset internal/operation internal/problem",
 	"internal/operation":     leaves,
 	"internal/problem":       "internal/fault internal/telemetry",
@@ -42,7 +44,7 @@ var mayImport = map[string]string{
 
 	// A domain knows no other domain; a leaf knows leaves, and fault, seal,
 	// telemetry and uid, on which the others stand, know nobody.
-	"internal/legacy": leaves, "internal/order": leaves, "internal/session": leaves, "internal/user": leaves,
+	"internal/legacy": leaves, "internal/order": leaves, "internal/registry": leaves, "internal/session": leaves, "internal/user": leaves,
 	"internal/auth": leaves, "internal/event": leaves, "internal/input": leaves, "internal/money": leaves,
 	"internal/page":  "internal/fault",
 	"internal/fault": "", "internal/seal": "", "internal/telemetry": "", "internal/uid": "",
@@ -60,7 +62,7 @@ var technology = map[string]string{
 	"github.com/redis/go-redis":    "internal/bus internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/operation internal/rest",
 	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "internal/asset internal/httpd internal/monitor internal/problem internal/rest internal/testenv",
+	"net/http":                     "internal/asset internal/gateway internal/httpd internal/monitor internal/problem internal/rest internal/testenv",
 	"github.com/nats-io/nats.go":   "internal/bus internal/testenv",
 	"github.com/rabbitmq/amqp091":  "internal/bus internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",

@@ -52,7 +52,11 @@ func newTwins(tb testing.TB) twins {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	server, err := n.handler(a, feed.Hub, used)
+	reg, err := n.openRegistry(tb.Context(), a, feed)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server, err := n.handler(a, feed.Hub, used, reg)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -180,10 +179,10 @@ func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
 }
 
 // handler builds the way of a request: executor, hooks, HTTP.
-func (n *node) handler(a *app, hub *event.Hub, used *legacy.Counter) (*httpd.Server, error) {
+func (n *node) handler(a *app, hub *event.Hub, used *legacy.Counter, reg *services) (*httpd.Server, error) {
 	resolver := graph.NewResolver(graph.Domains{
-		Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Log: n.log, Overseer: n.overseer, Legacy: legacy.NewService(n.db.LegacyUsage()),
-	}, hub)
+		Users: n.users, Products: n.products, Orders: n.orders, Sessions: n.sessions, Registry: reg.registrar, Log: n.log, Overseer: n.overseer, Legacy: legacy.NewService(n.db.LegacyUsage()),
+	}, hub, reg.desk)
 	secret := n.box.Derive("idempotency")
 	hooks := graph.NewHooks(resolver, secret[:])
 	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{
@@ -230,14 +229,21 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	if err != nil {
 		return err
 	}
-	server, err := n.handler(a, feed.Hub, used)
+	reg, err := n.openRegistry(ctx, a, feed)
+	if err != nil {
+		return err
+	}
+	if demo {
+		beside = append(beside, func(ctx context.Context) error { return runEchoes(ctx, reg.registrar, a.log) })
+	}
+	server, err := n.handler(a, feed.Hub, used, reg)
 	if err != nil {
 		return err
 	}
 	n.sessions.OnRevoked(func(r session.Revocation) { server.Recheck(r.Concerns) })
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.cfg.Listen)
+	ln, err := reg.listen(ctx, a.cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("listen on %s (BACKPLANE_LISTEN): %w", a.cfg.Listen, err)
+		return err
 	}
 	accounts, err := n.firstAccounts(ctx, a, demo)
 	if err != nil {
@@ -248,6 +254,7 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 	g, ctx := errgroup.WithContext(ctx)
 	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx)) // what the last requests change gets its place, too
 	g.Go(func() error { return feed.Run(feedCtx) })
+	g.Go(func() error { return reg.run(feedCtx, a) })
 	g.Go(func() error { return used.Run(feedCtx) })
 	g.Go(func() error {
 		defer stopFeed()

@@ -17,12 +17,17 @@ import (
 	"backplane/ent/deadletter"
 	entevent "backplane/ent/event"
 	"backplane/ent/idempotencykey"
+	"backplane/ent/instance"
+	"backplane/ent/lease"
 	"backplane/ent/legacyusage"
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
+	"backplane/ent/outcome"
+	"backplane/ent/picker"
 	"backplane/ent/product"
 	"backplane/ent/reader"
 	"backplane/ent/sequencer"
+	"backplane/ent/service"
 	"backplane/ent/session"
 	"backplane/ent/setting"
 	"backplane/ent/signingkey"
@@ -53,18 +58,28 @@ type Client struct {
 	Event *EventClient
 	// IdempotencyKey is the client for interacting with the IdempotencyKey builders.
 	IdempotencyKey *IdempotencyKeyClient
+	// Instance is the client for interacting with the Instance builders.
+	Instance *InstanceClient
+	// Lease is the client for interacting with the Lease builders.
+	Lease *LeaseClient
 	// LegacyUsage is the client for interacting with the LegacyUsage builders.
 	LegacyUsage *LegacyUsageClient
 	// Order is the client for interacting with the Order builders.
 	Order *OrderClient
 	// OrderItem is the client for interacting with the OrderItem builders.
 	OrderItem *OrderItemClient
+	// Outcome is the client for interacting with the Outcome builders.
+	Outcome *OutcomeClient
+	// Picker is the client for interacting with the Picker builders.
+	Picker *PickerClient
 	// Product is the client for interacting with the Product builders.
 	Product *ProductClient
 	// Reader is the client for interacting with the Reader builders.
 	Reader *ReaderClient
 	// Sequencer is the client for interacting with the Sequencer builders.
 	Sequencer *SequencerClient
+	// Service is the client for interacting with the Service builders.
+	Service *ServiceClient
 	// Session is the client for interacting with the Session builders.
 	Session *SessionClient
 	// Setting is the client for interacting with the Setting builders.
@@ -95,12 +110,17 @@ func (c *Client) init() {
 	c.DeadLetter = NewDeadLetterClient(c.config)
 	c.Event = NewEventClient(c.config)
 	c.IdempotencyKey = NewIdempotencyKeyClient(c.config)
+	c.Instance = NewInstanceClient(c.config)
+	c.Lease = NewLeaseClient(c.config)
 	c.LegacyUsage = NewLegacyUsageClient(c.config)
 	c.Order = NewOrderClient(c.config)
 	c.OrderItem = NewOrderItemClient(c.config)
+	c.Outcome = NewOutcomeClient(c.config)
+	c.Picker = NewPickerClient(c.config)
 	c.Product = NewProductClient(c.config)
 	c.Reader = NewReaderClient(c.config)
 	c.Sequencer = NewSequencerClient(c.config)
+	c.Service = NewServiceClient(c.config)
 	c.Session = NewSessionClient(c.config)
 	c.Setting = NewSettingClient(c.config)
 	c.SigningKey = NewSigningKeyClient(c.config)
@@ -205,12 +225,17 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		DeadLetter:     NewDeadLetterClient(cfg),
 		Event:          NewEventClient(cfg),
 		IdempotencyKey: NewIdempotencyKeyClient(cfg),
+		Instance:       NewInstanceClient(cfg),
+		Lease:          NewLeaseClient(cfg),
 		LegacyUsage:    NewLegacyUsageClient(cfg),
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
+		Outcome:        NewOutcomeClient(cfg),
+		Picker:         NewPickerClient(cfg),
 		Product:        NewProductClient(cfg),
 		Reader:         NewReaderClient(cfg),
 		Sequencer:      NewSequencerClient(cfg),
+		Service:        NewServiceClient(cfg),
 		Session:        NewSessionClient(cfg),
 		Setting:        NewSettingClient(cfg),
 		SigningKey:     NewSigningKeyClient(cfg),
@@ -242,12 +267,17 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		DeadLetter:     NewDeadLetterClient(cfg),
 		Event:          NewEventClient(cfg),
 		IdempotencyKey: NewIdempotencyKeyClient(cfg),
+		Instance:       NewInstanceClient(cfg),
+		Lease:          NewLeaseClient(cfg),
 		LegacyUsage:    NewLegacyUsageClient(cfg),
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
+		Outcome:        NewOutcomeClient(cfg),
+		Picker:         NewPickerClient(cfg),
 		Product:        NewProductClient(cfg),
 		Reader:         NewReaderClient(cfg),
 		Sequencer:      NewSequencerClient(cfg),
+		Service:        NewServiceClient(cfg),
 		Session:        NewSessionClient(cfg),
 		Setting:        NewSettingClient(cfg),
 		SigningKey:     NewSigningKeyClient(cfg),
@@ -284,9 +314,10 @@ func (c *Client) Close() error {
 // In order to add hooks to a specific client, call: `client.Node.Use(...)`.
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
-		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.LegacyUsage,
-		c.Order, c.OrderItem, c.Product, c.Reader, c.Sequencer, c.Session, c.Setting,
-		c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
+		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.Instance,
+		c.Lease, c.LegacyUsage, c.Order, c.OrderItem, c.Outcome, c.Picker, c.Product,
+		c.Reader, c.Sequencer, c.Service, c.Session, c.Setting, c.SigningKey, c.Stock,
+		c.Throttle, c.Timeline, c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -296,9 +327,10 @@ func (c *Client) Use(hooks ...Hook) {
 // In order to add interceptors to a specific client, call: `client.Node.Intercept(...)`.
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
-		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.LegacyUsage,
-		c.Order, c.OrderItem, c.Product, c.Reader, c.Sequencer, c.Session, c.Setting,
-		c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
+		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.Instance,
+		c.Lease, c.LegacyUsage, c.Order, c.OrderItem, c.Outcome, c.Picker, c.Product,
+		c.Reader, c.Sequencer, c.Service, c.Session, c.Setting, c.SigningKey, c.Stock,
+		c.Throttle, c.Timeline, c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -317,18 +349,28 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Event.mutate(ctx, m)
 	case *IdempotencyKeyMutation:
 		return c.IdempotencyKey.mutate(ctx, m)
+	case *InstanceMutation:
+		return c.Instance.mutate(ctx, m)
+	case *LeaseMutation:
+		return c.Lease.mutate(ctx, m)
 	case *LegacyUsageMutation:
 		return c.LegacyUsage.mutate(ctx, m)
 	case *OrderMutation:
 		return c.Order.mutate(ctx, m)
 	case *OrderItemMutation:
 		return c.OrderItem.mutate(ctx, m)
+	case *OutcomeMutation:
+		return c.Outcome.mutate(ctx, m)
+	case *PickerMutation:
+		return c.Picker.mutate(ctx, m)
 	case *ProductMutation:
 		return c.Product.mutate(ctx, m)
 	case *ReaderMutation:
 		return c.Reader.mutate(ctx, m)
 	case *SequencerMutation:
 		return c.Sequencer.mutate(ctx, m)
+	case *ServiceMutation:
+		return c.Service.mutate(ctx, m)
 	case *SessionMutation:
 		return c.Session.mutate(ctx, m)
 	case *SettingMutation:
@@ -1013,6 +1055,272 @@ func (c *IdempotencyKeyClient) mutate(ctx context.Context, m *IdempotencyKeyMuta
 	}
 }
 
+// InstanceClient is a client for the Instance schema.
+type InstanceClient struct {
+	config
+}
+
+// NewInstanceClient returns a client for the Instance from the given config.
+func NewInstanceClient(c config) *InstanceClient {
+	return &InstanceClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `instance.Hooks(f(g(h())))`.
+func (c *InstanceClient) Use(hooks ...Hook) {
+	c.hooks.Instance = append(c.hooks.Instance, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `instance.Intercept(f(g(h())))`.
+func (c *InstanceClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Instance = append(c.inters.Instance, interceptors...)
+}
+
+// Create returns a builder for creating a Instance entity.
+func (c *InstanceClient) Create() *InstanceCreate {
+	mutation := newInstanceMutation(c.config, OpCreate)
+	return &InstanceCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Instance entities.
+func (c *InstanceClient) CreateBulk(builders ...*InstanceCreate) *InstanceCreateBulk {
+	return &InstanceCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *InstanceClient) MapCreateBulk(slice any, setFunc func(*InstanceCreate, int)) *InstanceCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &InstanceCreateBulk{err: fmt.Errorf("calling to InstanceClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*InstanceCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &InstanceCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Instance.
+func (c *InstanceClient) Update() *InstanceUpdate {
+	mutation := newInstanceMutation(c.config, OpUpdate)
+	return &InstanceUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *InstanceClient) UpdateOne(_m *Instance) *InstanceUpdateOne {
+	mutation := newInstanceMutation(c.config, OpUpdateOne, withInstance(_m))
+	return &InstanceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *InstanceClient) UpdateOneID(id uid.Instance) *InstanceUpdateOne {
+	mutation := newInstanceMutation(c.config, OpUpdateOne, withInstanceID(id))
+	return &InstanceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Instance.
+func (c *InstanceClient) Delete() *InstanceDelete {
+	mutation := newInstanceMutation(c.config, OpDelete)
+	return &InstanceDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *InstanceClient) DeleteOne(_m *Instance) *InstanceDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *InstanceClient) DeleteOneID(id uid.Instance) *InstanceDeleteOne {
+	builder := c.Delete().Where(instance.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &InstanceDeleteOne{builder}
+}
+
+// Query returns a query builder for Instance.
+func (c *InstanceClient) Query() *InstanceQuery {
+	return &InstanceQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeInstance},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Instance entity by its id.
+func (c *InstanceClient) Get(ctx context.Context, id uid.Instance) (*Instance, error) {
+	return c.Query().Where(instance.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *InstanceClient) GetX(ctx context.Context, id uid.Instance) *Instance {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *InstanceClient) Hooks() []Hook {
+	return c.hooks.Instance
+}
+
+// Interceptors returns the client interceptors.
+func (c *InstanceClient) Interceptors() []Interceptor {
+	return c.inters.Instance
+}
+
+func (c *InstanceClient) mutate(ctx context.Context, m *InstanceMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&InstanceCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&InstanceUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&InstanceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&InstanceDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Instance mutation op: %q", m.Op())
+	}
+}
+
+// LeaseClient is a client for the Lease schema.
+type LeaseClient struct {
+	config
+}
+
+// NewLeaseClient returns a client for the Lease from the given config.
+func NewLeaseClient(c config) *LeaseClient {
+	return &LeaseClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `lease.Hooks(f(g(h())))`.
+func (c *LeaseClient) Use(hooks ...Hook) {
+	c.hooks.Lease = append(c.hooks.Lease, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `lease.Intercept(f(g(h())))`.
+func (c *LeaseClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Lease = append(c.inters.Lease, interceptors...)
+}
+
+// Create returns a builder for creating a Lease entity.
+func (c *LeaseClient) Create() *LeaseCreate {
+	mutation := newLeaseMutation(c.config, OpCreate)
+	return &LeaseCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Lease entities.
+func (c *LeaseClient) CreateBulk(builders ...*LeaseCreate) *LeaseCreateBulk {
+	return &LeaseCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *LeaseClient) MapCreateBulk(slice any, setFunc func(*LeaseCreate, int)) *LeaseCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &LeaseCreateBulk{err: fmt.Errorf("calling to LeaseClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*LeaseCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &LeaseCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Lease.
+func (c *LeaseClient) Update() *LeaseUpdate {
+	mutation := newLeaseMutation(c.config, OpUpdate)
+	return &LeaseUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *LeaseClient) UpdateOne(_m *Lease) *LeaseUpdateOne {
+	mutation := newLeaseMutation(c.config, OpUpdateOne, withLease(_m))
+	return &LeaseUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *LeaseClient) UpdateOneID(id uid.Instance) *LeaseUpdateOne {
+	mutation := newLeaseMutation(c.config, OpUpdateOne, withLeaseID(id))
+	return &LeaseUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Lease.
+func (c *LeaseClient) Delete() *LeaseDelete {
+	mutation := newLeaseMutation(c.config, OpDelete)
+	return &LeaseDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *LeaseClient) DeleteOne(_m *Lease) *LeaseDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *LeaseClient) DeleteOneID(id uid.Instance) *LeaseDeleteOne {
+	builder := c.Delete().Where(lease.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &LeaseDeleteOne{builder}
+}
+
+// Query returns a query builder for Lease.
+func (c *LeaseClient) Query() *LeaseQuery {
+	return &LeaseQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeLease},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Lease entity by its id.
+func (c *LeaseClient) Get(ctx context.Context, id uid.Instance) (*Lease, error) {
+	return c.Query().Where(lease.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *LeaseClient) GetX(ctx context.Context, id uid.Instance) *Lease {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *LeaseClient) Hooks() []Hook {
+	return c.hooks.Lease
+}
+
+// Interceptors returns the client interceptors.
+func (c *LeaseClient) Interceptors() []Interceptor {
+	return c.inters.Lease
+}
+
+func (c *LeaseClient) mutate(ctx context.Context, m *LeaseMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&LeaseCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&LeaseUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&LeaseUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&LeaseDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Lease mutation op: %q", m.Op())
+	}
+}
+
 // LegacyUsageClient is a client for the LegacyUsage schema.
 type LegacyUsageClient struct {
 	config
@@ -1412,6 +1720,272 @@ func (c *OrderItemClient) mutate(ctx context.Context, m *OrderItemMutation) (Val
 	}
 }
 
+// OutcomeClient is a client for the Outcome schema.
+type OutcomeClient struct {
+	config
+}
+
+// NewOutcomeClient returns a client for the Outcome from the given config.
+func NewOutcomeClient(c config) *OutcomeClient {
+	return &OutcomeClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `outcome.Hooks(f(g(h())))`.
+func (c *OutcomeClient) Use(hooks ...Hook) {
+	c.hooks.Outcome = append(c.hooks.Outcome, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `outcome.Intercept(f(g(h())))`.
+func (c *OutcomeClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Outcome = append(c.inters.Outcome, interceptors...)
+}
+
+// Create returns a builder for creating a Outcome entity.
+func (c *OutcomeClient) Create() *OutcomeCreate {
+	mutation := newOutcomeMutation(c.config, OpCreate)
+	return &OutcomeCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Outcome entities.
+func (c *OutcomeClient) CreateBulk(builders ...*OutcomeCreate) *OutcomeCreateBulk {
+	return &OutcomeCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *OutcomeClient) MapCreateBulk(slice any, setFunc func(*OutcomeCreate, int)) *OutcomeCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &OutcomeCreateBulk{err: fmt.Errorf("calling to OutcomeClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*OutcomeCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &OutcomeCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Outcome.
+func (c *OutcomeClient) Update() *OutcomeUpdate {
+	mutation := newOutcomeMutation(c.config, OpUpdate)
+	return &OutcomeUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *OutcomeClient) UpdateOne(_m *Outcome) *OutcomeUpdateOne {
+	mutation := newOutcomeMutation(c.config, OpUpdateOne, withOutcome(_m))
+	return &OutcomeUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *OutcomeClient) UpdateOneID(id string) *OutcomeUpdateOne {
+	mutation := newOutcomeMutation(c.config, OpUpdateOne, withOutcomeID(id))
+	return &OutcomeUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Outcome.
+func (c *OutcomeClient) Delete() *OutcomeDelete {
+	mutation := newOutcomeMutation(c.config, OpDelete)
+	return &OutcomeDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *OutcomeClient) DeleteOne(_m *Outcome) *OutcomeDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *OutcomeClient) DeleteOneID(id string) *OutcomeDeleteOne {
+	builder := c.Delete().Where(outcome.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &OutcomeDeleteOne{builder}
+}
+
+// Query returns a query builder for Outcome.
+func (c *OutcomeClient) Query() *OutcomeQuery {
+	return &OutcomeQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeOutcome},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Outcome entity by its id.
+func (c *OutcomeClient) Get(ctx context.Context, id string) (*Outcome, error) {
+	return c.Query().Where(outcome.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *OutcomeClient) GetX(ctx context.Context, id string) *Outcome {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *OutcomeClient) Hooks() []Hook {
+	return c.hooks.Outcome
+}
+
+// Interceptors returns the client interceptors.
+func (c *OutcomeClient) Interceptors() []Interceptor {
+	return c.inters.Outcome
+}
+
+func (c *OutcomeClient) mutate(ctx context.Context, m *OutcomeMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&OutcomeCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&OutcomeUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&OutcomeUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&OutcomeDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Outcome mutation op: %q", m.Op())
+	}
+}
+
+// PickerClient is a client for the Picker schema.
+type PickerClient struct {
+	config
+}
+
+// NewPickerClient returns a client for the Picker from the given config.
+func NewPickerClient(c config) *PickerClient {
+	return &PickerClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `picker.Hooks(f(g(h())))`.
+func (c *PickerClient) Use(hooks ...Hook) {
+	c.hooks.Picker = append(c.hooks.Picker, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `picker.Intercept(f(g(h())))`.
+func (c *PickerClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Picker = append(c.inters.Picker, interceptors...)
+}
+
+// Create returns a builder for creating a Picker entity.
+func (c *PickerClient) Create() *PickerCreate {
+	mutation := newPickerMutation(c.config, OpCreate)
+	return &PickerCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Picker entities.
+func (c *PickerClient) CreateBulk(builders ...*PickerCreate) *PickerCreateBulk {
+	return &PickerCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *PickerClient) MapCreateBulk(slice any, setFunc func(*PickerCreate, int)) *PickerCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &PickerCreateBulk{err: fmt.Errorf("calling to PickerClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*PickerCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &PickerCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Picker.
+func (c *PickerClient) Update() *PickerUpdate {
+	mutation := newPickerMutation(c.config, OpUpdate)
+	return &PickerUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *PickerClient) UpdateOne(_m *Picker) *PickerUpdateOne {
+	mutation := newPickerMutation(c.config, OpUpdateOne, withPicker(_m))
+	return &PickerUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *PickerClient) UpdateOneID(id string) *PickerUpdateOne {
+	mutation := newPickerMutation(c.config, OpUpdateOne, withPickerID(id))
+	return &PickerUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Picker.
+func (c *PickerClient) Delete() *PickerDelete {
+	mutation := newPickerMutation(c.config, OpDelete)
+	return &PickerDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *PickerClient) DeleteOne(_m *Picker) *PickerDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *PickerClient) DeleteOneID(id string) *PickerDeleteOne {
+	builder := c.Delete().Where(picker.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &PickerDeleteOne{builder}
+}
+
+// Query returns a query builder for Picker.
+func (c *PickerClient) Query() *PickerQuery {
+	return &PickerQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypePicker},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Picker entity by its id.
+func (c *PickerClient) Get(ctx context.Context, id string) (*Picker, error) {
+	return c.Query().Where(picker.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *PickerClient) GetX(ctx context.Context, id string) *Picker {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *PickerClient) Hooks() []Hook {
+	return c.hooks.Picker
+}
+
+// Interceptors returns the client interceptors.
+func (c *PickerClient) Interceptors() []Interceptor {
+	return c.inters.Picker
+}
+
+func (c *PickerClient) mutate(ctx context.Context, m *PickerMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&PickerCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&PickerUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&PickerUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&PickerDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Picker mutation op: %q", m.Op())
+	}
+}
+
 // ProductClient is a client for the Product schema.
 type ProductClient struct {
 	config
@@ -1808,6 +2382,139 @@ func (c *SequencerClient) mutate(ctx context.Context, m *SequencerMutation) (Val
 		return (&SequencerDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown Sequencer mutation op: %q", m.Op())
+	}
+}
+
+// ServiceClient is a client for the Service schema.
+type ServiceClient struct {
+	config
+}
+
+// NewServiceClient returns a client for the Service from the given config.
+func NewServiceClient(c config) *ServiceClient {
+	return &ServiceClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `service.Hooks(f(g(h())))`.
+func (c *ServiceClient) Use(hooks ...Hook) {
+	c.hooks.Service = append(c.hooks.Service, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `service.Intercept(f(g(h())))`.
+func (c *ServiceClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Service = append(c.inters.Service, interceptors...)
+}
+
+// Create returns a builder for creating a Service entity.
+func (c *ServiceClient) Create() *ServiceCreate {
+	mutation := newServiceMutation(c.config, OpCreate)
+	return &ServiceCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Service entities.
+func (c *ServiceClient) CreateBulk(builders ...*ServiceCreate) *ServiceCreateBulk {
+	return &ServiceCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ServiceClient) MapCreateBulk(slice any, setFunc func(*ServiceCreate, int)) *ServiceCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ServiceCreateBulk{err: fmt.Errorf("calling to ServiceClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ServiceCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ServiceCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Service.
+func (c *ServiceClient) Update() *ServiceUpdate {
+	mutation := newServiceMutation(c.config, OpUpdate)
+	return &ServiceUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ServiceClient) UpdateOne(_m *Service) *ServiceUpdateOne {
+	mutation := newServiceMutation(c.config, OpUpdateOne, withService(_m))
+	return &ServiceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ServiceClient) UpdateOneID(id uid.Service) *ServiceUpdateOne {
+	mutation := newServiceMutation(c.config, OpUpdateOne, withServiceID(id))
+	return &ServiceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Service.
+func (c *ServiceClient) Delete() *ServiceDelete {
+	mutation := newServiceMutation(c.config, OpDelete)
+	return &ServiceDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ServiceClient) DeleteOne(_m *Service) *ServiceDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ServiceClient) DeleteOneID(id uid.Service) *ServiceDeleteOne {
+	builder := c.Delete().Where(service.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ServiceDeleteOne{builder}
+}
+
+// Query returns a query builder for Service.
+func (c *ServiceClient) Query() *ServiceQuery {
+	return &ServiceQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeService},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Service entity by its id.
+func (c *ServiceClient) Get(ctx context.Context, id uid.Service) (*Service, error) {
+	return c.Query().Where(service.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ServiceClient) GetX(ctx context.Context, id uid.Service) *Service {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *ServiceClient) Hooks() []Hook {
+	return c.hooks.Service
+}
+
+// Interceptors returns the client interceptors.
+func (c *ServiceClient) Interceptors() []Interceptor {
+	return c.inters.Service
+}
+
+func (c *ServiceClient) mutate(ctx context.Context, m *ServiceMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ServiceCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ServiceUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ServiceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ServiceDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Service mutation op: %q", m.Op())
 	}
 }
 
@@ -2745,14 +3452,16 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		APIKey, Credential, DeadLetter, Event, IdempotencyKey, LegacyUsage, Order,
-		OrderItem, Product, Reader, Sequencer, Session, Setting, SigningKey, Stock,
-		Throttle, Timeline, User []ent.Hook
+		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Instance, Lease,
+		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, Sequencer,
+		Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
+		User []ent.Hook
 	}
 	inters struct {
-		APIKey, Credential, DeadLetter, Event, IdempotencyKey, LegacyUsage, Order,
-		OrderItem, Product, Reader, Sequencer, Session, Setting, SigningKey, Stock,
-		Throttle, Timeline, User []ent.Interceptor
+		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Instance, Lease,
+		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, Sequencer,
+		Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
+		User []ent.Interceptor
 	}
 )
 

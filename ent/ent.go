@@ -18,13 +18,18 @@ import (
 
 	entevent "backplane/ent/event"
 	"backplane/ent/idempotencykey"
+	"backplane/ent/instance"
+	"backplane/ent/lease"
 	"backplane/ent/legacyusage"
 
 	entorder "backplane/ent/order"
 	"backplane/ent/orderitem"
+	"backplane/ent/outcome"
+	"backplane/ent/picker"
 	"backplane/ent/product"
 	"backplane/ent/reader"
 	"backplane/ent/sequencer"
+	"backplane/ent/service"
 	"backplane/ent/session"
 	"backplane/ent/setting"
 	"backplane/ent/signingkey"
@@ -98,12 +103,17 @@ func checkColumn(t, c string) error {
 			deadletter.Table:     deadletter.ValidColumn,
 			entevent.Table:       entevent.ValidColumn,
 			idempotencykey.Table: idempotencykey.ValidColumn,
+			instance.Table:       instance.ValidColumn,
+			lease.Table:          lease.ValidColumn,
 			legacyusage.Table:    legacyusage.ValidColumn,
 			entorder.Table:       entorder.ValidColumn,
 			orderitem.Table:      orderitem.ValidColumn,
+			outcome.Table:        outcome.ValidColumn,
+			picker.Table:         picker.ValidColumn,
 			product.Table:        product.ValidColumn,
 			reader.Table:         reader.ValidColumn,
 			sequencer.Table:      sequencer.ValidColumn,
+			service.Table:        service.ValidColumn,
 			session.Table:        session.ValidColumn,
 			setting.Table:        setting.ValidColumn,
 			signingkey.Table:     signingkey.ValidColumn,

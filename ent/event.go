@@ -38,6 +38,8 @@ type Event struct {
 	UserID *uid.User `json:"user_id,omitempty"`
 	// OrderID holds the value of the "order_id" field.
 	OrderID *uid.Order `json:"order_id,omitempty"`
+	// ServiceID holds the value of the "service_id" field.
+	ServiceID *uid.Service `json:"service_id,omitempty"`
 	// Data holds the value of the "data" field.
 	Data json.RawMessage `json:"data,omitempty"`
 	// Touched holds the value of the "touched" field.
@@ -54,7 +56,7 @@ func (*Event) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case entevent.FieldID, entevent.FieldPosition, entevent.FieldSubjectVersion:
 			values[i] = new(sql.NullInt64)
-		case entevent.FieldUID, entevent.FieldType, entevent.FieldActor, entevent.FieldSubjectID, entevent.FieldUserID, entevent.FieldOrderID:
+		case entevent.FieldUID, entevent.FieldType, entevent.FieldActor, entevent.FieldSubjectID, entevent.FieldUserID, entevent.FieldOrderID, entevent.FieldServiceID:
 			values[i] = new(sql.NullString)
 		case entevent.FieldOccurredAt:
 			values[i] = new(sql.NullTime)
@@ -135,6 +137,13 @@ func (_m *Event) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.OrderID = new(uid.Order)
 				*_m.OrderID = uid.Order(value.String)
+			}
+		case entevent.FieldServiceID:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field service_id", values[i])
+			} else if value.Valid {
+				_m.ServiceID = new(uid.Service)
+				*_m.ServiceID = uid.Service(value.String)
 			}
 		case entevent.FieldData:
 			if value, ok := values[i].(*[]byte); !ok {
@@ -218,6 +227,11 @@ func (_m *Event) String() string {
 	builder.WriteString(", ")
 	if v := _m.OrderID; v != nil {
 		builder.WriteString("order_id=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.ServiceID; v != nil {
+		builder.WriteString("service_id=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")

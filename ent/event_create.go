@@ -103,6 +103,20 @@ func (_c *EventCreate) SetNillableOrderID(v *uid.Order) *EventCreate {
 	return _c
 }
 
+// SetServiceID sets the "service_id" field.
+func (_c *EventCreate) SetServiceID(v uid.Service) *EventCreate {
+	_c.mutation.SetServiceID(v)
+	return _c
+}
+
+// SetNillableServiceID sets the "service_id" field if the given value is not nil.
+func (_c *EventCreate) SetNillableServiceID(v *uid.Service) *EventCreate {
+	if v != nil {
+		_c.SetServiceID(*v)
+	}
+	return _c
+}
+
 // SetData sets the "data" field.
 func (_c *EventCreate) SetData(v json.RawMessage) *EventCreate {
 	_c.mutation.SetData(v)
@@ -244,6 +258,10 @@ func (_c *EventCreate) createSpec() (*Event, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.OrderID(); ok {
 		_spec.SetField(entevent.FieldOrderID, field.TypeString, value)
 		_node.OrderID = &value
+	}
+	if value, ok := _c.mutation.ServiceID(); ok {
+		_spec.SetField(entevent.FieldServiceID, field.TypeString, value)
+		_node.ServiceID = &value
 	}
 	if value, ok := _c.mutation.Data(); ok {
 		_spec.SetField(entevent.FieldData, field.TypeJSON, value)
@@ -399,6 +417,9 @@ func (u *EventUpsertOne) UpdateNewValues() *EventUpsertOne {
 		}
 		if _, exists := u.create.mutation.OrderID(); exists {
 			s.SetIgnore(entevent.FieldOrderID)
+		}
+		if _, exists := u.create.mutation.ServiceID(); exists {
+			s.SetIgnore(entevent.FieldServiceID)
 		}
 	}))
 	return u
@@ -698,6 +719,9 @@ func (u *EventUpsertBulk) UpdateNewValues() *EventUpsertBulk {
 			}
 			if _, exists := b.mutation.OrderID(); exists {
 				s.SetIgnore(entevent.FieldOrderID)
+			}
+			if _, exists := b.mutation.ServiceID(); exists {
+				s.SetIgnore(entevent.FieldServiceID)
 			}
 		}
 	}))

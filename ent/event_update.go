@@ -149,6 +149,9 @@ func (_u *EventUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if _u.mutation.OrderIDCleared() {
 		_spec.ClearField(entevent.FieldOrderID, field.TypeString)
 	}
+	if _u.mutation.ServiceIDCleared() {
+		_spec.ClearField(entevent.FieldServiceID, field.TypeString)
+	}
 	if value, ok := _u.mutation.Data(); ok {
 		_spec.SetField(entevent.FieldData, field.TypeJSON, value)
 	}
@@ -338,6 +341,9 @@ func (_u *EventUpdateOne) sqlSave(ctx context.Context) (_node *Event, err error)
 	}
 	if _u.mutation.OrderIDCleared() {
 		_spec.ClearField(entevent.FieldOrderID, field.TypeString)
+	}
+	if _u.mutation.ServiceIDCleared() {
+		_spec.ClearField(entevent.FieldServiceID, field.TypeString)
 	}
 	if value, ok := _u.mutation.Data(); ok {
 		_spec.SetField(entevent.FieldData, field.TypeJSON, value)

@@ -24,18 +24,28 @@ type Tx struct {
 	Event *EventClient
 	// IdempotencyKey is the client for interacting with the IdempotencyKey builders.
 	IdempotencyKey *IdempotencyKeyClient
+	// Instance is the client for interacting with the Instance builders.
+	Instance *InstanceClient
+	// Lease is the client for interacting with the Lease builders.
+	Lease *LeaseClient
 	// LegacyUsage is the client for interacting with the LegacyUsage builders.
 	LegacyUsage *LegacyUsageClient
 	// Order is the client for interacting with the Order builders.
 	Order *OrderClient
 	// OrderItem is the client for interacting with the OrderItem builders.
 	OrderItem *OrderItemClient
+	// Outcome is the client for interacting with the Outcome builders.
+	Outcome *OutcomeClient
+	// Picker is the client for interacting with the Picker builders.
+	Picker *PickerClient
 	// Product is the client for interacting with the Product builders.
 	Product *ProductClient
 	// Reader is the client for interacting with the Reader builders.
 	Reader *ReaderClient
 	// Sequencer is the client for interacting with the Sequencer builders.
 	Sequencer *SequencerClient
+	// Service is the client for interacting with the Service builders.
+	Service *ServiceClient
 	// Session is the client for interacting with the Session builders.
 	Session *SessionClient
 	// Setting is the client for interacting with the Setting builders.
@@ -186,12 +196,17 @@ func (tx *Tx) init() {
 	tx.DeadLetter = NewDeadLetterClient(tx.config)
 	tx.Event = NewEventClient(tx.config)
 	tx.IdempotencyKey = NewIdempotencyKeyClient(tx.config)
+	tx.Instance = NewInstanceClient(tx.config)
+	tx.Lease = NewLeaseClient(tx.config)
 	tx.LegacyUsage = NewLegacyUsageClient(tx.config)
 	tx.Order = NewOrderClient(tx.config)
 	tx.OrderItem = NewOrderItemClient(tx.config)
+	tx.Outcome = NewOutcomeClient(tx.config)
+	tx.Picker = NewPickerClient(tx.config)
 	tx.Product = NewProductClient(tx.config)
 	tx.Reader = NewReaderClient(tx.config)
 	tx.Sequencer = NewSequencerClient(tx.config)
+	tx.Service = NewServiceClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)
 	tx.Setting = NewSettingClient(tx.config)
 	tx.SigningKey = NewSigningKeyClient(tx.config)

@@ -13,7 +13,7 @@ import (
 // the list counts as different for each user: so do Event.subject and all behind
 // it, since who owns an order sees it, and others of the same role do not.
 var commonFields = map[string][]string{
-	"Subscription": {"events", "userEvents", "orderEvents"},
+	"Subscription": {"events", "userEvents", "orderEvents", "serviceEvents"},
 	"Event":        {"id", "cursor", "type", "occurredAt", "actor", "subjectId", "subjectVersion", "data"},
 }
 

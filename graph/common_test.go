@@ -55,10 +55,11 @@ func openDemo(t *testing.T) *demo {
 			t.Errorf("Run = %v, want nil", err)
 		}
 	})
+	services, desk := registryOf(t, db)
 	d := &demo{log: events, resolver: graph.NewResolver(graph.Domains{
 		Users: user.NewService(db.Users(), time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
-		Sessions: new(session.Service), Log: events,
-	}, hub)}
+		Registry: services, Sessions: new(session.Service), Log: events,
+	}, hub, desk)}
 	d.hooks = graph.NewHooks(d.resolver, nil)
 	made, err := events.After(t.Context(), 0, event.Filter{Types: []event.Type{event.UserCreated}}, 12)
 	if err != nil || len(made) < 12 {

@@ -17,6 +17,7 @@ import (
 	"backplane/internal/money"
 	"backplane/internal/order"
 	"backplane/internal/page"
+	"backplane/internal/registry"
 	"backplane/internal/uid"
 	"backplane/internal/user"
 )
@@ -149,12 +150,88 @@ func orderEventFilter(orderID, userID *string) event.Filter {
 	return f
 }
 
+// serviceEventFilter finds the service of the name; that it is not there is an
+// error, as nobody could say what is to be followed.
+func (r *Resolver) serviceEventFilter(ctx context.Context, name *string) (event.Filter, error) {
+	f := event.Filter{Types: event.ServiceTypes()}
+	if name == nil {
+		return f, nil
+	}
+	v := r.registry.Service(ctx, *name)
+	if v == nil {
+		return f, registry.ServiceNotFound().At("service")
+	}
+	f.ServiceID = v.ID
+	return f, nil
+}
+
 // actor returns who did it, nil for the system itself.
 func actor(e *event.Event) *string {
 	if e.Actor == "" {
 		return nil
 	}
 	return &e.Actor
+}
+
+// orZero returns an optional value, zero for null and absent.
+func orZero[T any](o graphql.Omittable[*T]) T {
+	if v := o.Value(); v != nil {
+		return *v
+	}
+	var none T
+	return none
+}
+
+// orAbsent returns a text, nil if it is empty.
+func orAbsent(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func serviceFilter(f *model.ServiceFilter) registry.ServiceFilter {
+	if f == nil {
+		return registry.ServiceFilter{}
+	}
+	return registry.ServiceFilter{Tag: given(f.Tag), Health: given(f.Health)}
+}
+
+func healthCheck(in *model.HealthCheckInput) *registry.HealthCheck {
+	if in == nil {
+		return nil
+	}
+	return &registry.HealthCheck{
+		Path: in.Path, Interval: in.Interval, Timeout: orZero(in.Timeout), Healthy: in.HealthyThreshold, Unhealthy: in.UnhealthyThreshold,
+	}
+}
+
+func serviceInput(in model.RegisterServiceInput) registry.ServiceInput {
+	return registry.ServiceInput{
+		Name: in.Name, Description: text(in.Description), Tags: in.Tags.Value(), Metadata: in.Metadata.Value(), Strategy: in.Strategy,
+		HealthCheck: healthCheck(in.HealthCheck.Value()),
+	}
+}
+
+func serviceChange(in model.UpdateServiceInput) (registry.ServiceChange, error) {
+	var up update
+	c := registry.ServiceChange{
+		Description: required(&up, "description", in.Description), Tags: requiredList(&up, "tags", in.Tags),
+		Strategy: required(&up, "strategy", in.Strategy), Trusted: required(&up, "trusted", in.Trusted),
+	}
+	if in.Metadata.IsSet() {
+		c.Metadata = input.Of(in.Metadata.Value()) // null empties it
+	}
+	if in.HealthCheck.IsSet() {
+		c.HealthCheck = input.Of(healthCheck(in.HealthCheck.Value()))
+	}
+	return c, up.err()
+}
+
+func instanceInput(in model.RegisterInstanceInput) registry.InstanceInput {
+	return registry.InstanceInput{
+		InstanceID: in.InstanceID, URL: in.URL, Weight: in.Weight, Metadata: in.Metadata.Value(), Incarnation: orZero(in.Incarnation), TTL: in.TTL,
+	}
 }
 
 func scopes(names []string) []auth.Scope {

@@ -167,6 +167,9 @@ func TestNodes_know_every_kind_of_id(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, testenv.SQLite(t))
 	for _, kind := range uid.Kinds() {
+		if kind == uid.KindService || kind == uid.KindInstance {
+			continue // every node has these in memory; registry_test.go asks for them
+		}
 		id := string(kind) + "_00000000000000000000000000"
 		if got := s.count(t, staff, `query($id: ID!) { node(id: $id) { id } }`, map[string]any{"id": id}); got != 1 {
 			t.Errorf("node(id: %q) took %d statements, want 1: package loader knows nothing of the kind", id, got)

@@ -12,10 +12,12 @@ import (
 
 	"backplane/graph"
 	"backplane/internal/auth"
+	"backplane/internal/balance"
 	"backplane/internal/event"
 	"backplane/internal/legacy"
 	"backplane/internal/operation"
 	"backplane/internal/order"
+	"backplane/internal/registry"
 	"backplane/internal/seal"
 	"backplane/internal/seed"
 	"backplane/internal/session"
@@ -53,6 +55,21 @@ type server struct {
 	db   *store.DB
 	exec *operation.Executor
 	hub  *event.Hub
+}
+
+// registryOf returns the use cases of the registry, which know what is stored now.
+func registryOf(t testing.TB, db *store.DB) (*registry.Registrar, *registry.Desk) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	d := registry.NewDirectory(db.Registry(), func() time.Duration { return 0 }, time.Now, log)
+	if err := d.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := balance.NewPool(time.Now, balance.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return registry.NewRegistrar(db.Registry(), d, time.Now), registry.NewDesk(d, pool, nil, []byte("secret"), time.Now, log, registry.DeskConfig{})
 }
 
 // stores are what the domains of a server stand on.
@@ -170,11 +187,12 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	if s.hub, err = event.NewHub(events, log, event.HubConfig{}); err != nil {
 		t.Fatal(err)
 	}
+	services, desk := registryOf(t, s.db)
 	resolver := graph.NewResolver(graph.Domains{
-		Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
+		Registry: services, Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
 		Orders: order.NewService(st.orders, time.Now), Sessions: sessions, Log: events,
 		Overseer: event.NewOverseer(events, s.db.Offsets(), s.db.Letters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
-	}, s.hub)
+	}, s.hub, desk)
 	hooks := graph.NewHooks(resolver, []byte("secret"))
 	s.exec, err = operation.New(graph.NewSchema(resolver), operation.Config{
 		Limits:         operation.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},

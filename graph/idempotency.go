@@ -8,6 +8,8 @@ import (
 	"hash"
 	"io"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"backplane/internal/auth"
@@ -79,10 +81,23 @@ func digest(h hash.Hash, v reflect.Value) {
 		for i := range v.Len() {
 			digest(h, v.Index(i))
 		}
+	case v.Kind() == reflect.Map:
+		digestMap(h, v)
 	case v.Kind() == reflect.String:
 		_, _ = fmt.Fprintf(h, "s%d:%s;", v.Len(), v.String())
 	default:
 		_, _ = fmt.Fprintf(h, "%v;", v.Interface())
+	}
+}
+
+// digestMap writes the entries of a map whose keys are strings in their order.
+func digestMap(h hash.Hash, v reflect.Value) {
+	keys := v.MapKeys()
+	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+	_, _ = fmt.Fprintf(h, "{%d;", len(keys))
+	for _, k := range keys {
+		digest(h, k)
+		digest(h, v.MapIndex(k))
 	}
 }
 

@@ -74,7 +74,7 @@ func following(t *testing.T, query string, test func(p *pages, next func() *grap
 		}
 		go hub.Run(ctx) //nolint:errcheck // it has none
 		synctest.Wait()
-		resolver := graph.NewResolver(graph.Domains{}, hub)
+		resolver := graph.NewResolver(graph.Domains{}, hub, nil)
 		hooks := graph.NewHooks(resolver, nil)
 		x, err := operation.New(graph.NewSchema(resolver), operation.Config{AroundResponse: hooks.AroundResponse, AroundField: hooks.AroundField}, log)
 		if err != nil {

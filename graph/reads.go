@@ -10,6 +10,7 @@ import (
 	"backplane/internal/fault"
 	"backplane/internal/order"
 	"backplane/internal/page"
+	"backplane/internal/registry"
 	"backplane/internal/user"
 )
 
@@ -58,6 +59,15 @@ func (r *Resolver) self(ctx context.Context) (*user.User, error) {
 func (r *Resolver) events(ctx context.Context, f event.Filter, after *event.Cursor, first *int) (*model.EventConnection, error) {
 	p, err := r.log.List(ctx, f, after, first)
 	return connect(p, err, func(ctx context.Context) (int, error) { return r.log.Count(ctx, f) })
+}
+
+// instancesOf returns a page of a service's instances, null if the caller may not
+// see them.
+func instancesOf(ctx context.Context, v *registry.View, l loader.InstanceList) (*model.ServiceInstanceConnection, error) {
+	if !v.Whole() {
+		return nil, nil
+	}
+	return loader.ServiceInstances.Of(ctx, v, l)
 }
 
 // deadLetters returns a page of what consumers could not work on.

@@ -18,6 +18,7 @@ import (
 	"backplane/internal/legacy"
 	"backplane/internal/operation"
 	"backplane/internal/order"
+	"backplane/internal/registry"
 	"backplane/internal/session"
 	"backplane/internal/user"
 )
@@ -28,9 +29,11 @@ type Resolver struct {
 	products *order.Catalog
 	orders   *order.Service
 	sessions *session.Service
+	registry *registry.Registrar
 	log      *event.Log
 	overseer *event.Overseer
 	hub      *event.Hub
+	desk     *registry.Desk
 	legacy   *legacy.Service
 	prepare  func(context.Context, operation.Request) (*operation.Operation, *operation.Refusal)
 }
@@ -39,9 +42,11 @@ type Resolver struct {
 type Domains = loader.Reads
 
 // NewResolver returns a Resolver of the use cases, whose subscriptions follow
-// the hub.
-func NewResolver(d Domains, hub *event.Hub) *Resolver {
-	return &Resolver{users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, log: d.Log, overseer: d.Overseer, hub: hub, legacy: d.Legacy}
+// the hub, and whose picks are made at the desk.
+func NewResolver(d Domains, hub *event.Hub, desk *registry.Desk) *Resolver {
+	return &Resolver{
+		users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, registry: d.Registry, log: d.Log, overseer: d.Overseer, hub: hub, desk: desk, legacy: d.Legacy,
+	}
 }
 
 // Prepares tells the resolver what prepares operations of its schema, which can

@@ -29,6 +29,8 @@ const (
 	FieldUserID = "user_id"
 	// FieldOrderID holds the string denoting the order_id field in the database.
 	FieldOrderID = "order_id"
+	// FieldServiceID holds the string denoting the service_id field in the database.
+	FieldServiceID = "service_id"
 	// FieldData holds the string denoting the data field in the database.
 	FieldData = "data"
 	// FieldTouched holds the string denoting the touched field in the database.
@@ -49,6 +51,7 @@ var Columns = []string{
 	FieldSubjectVersion,
 	FieldUserID,
 	FieldOrderID,
+	FieldServiceID,
 	FieldData,
 	FieldTouched,
 }
@@ -114,4 +117,9 @@ func ByUserID(opts ...sql.OrderTermOption) OrderOption {
 // ByOrderID orders the results by the order_id field.
 func ByOrderID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldOrderID, opts...).ToFunc()
+}
+
+// ByServiceID orders the results by the service_id field.
+func ByServiceID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldServiceID, opts...).ToFunc()
 }

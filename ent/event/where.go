@@ -105,6 +105,12 @@ func OrderID(v uid.Order) predicate.Event {
 	return predicate.Event(sql.FieldEQ(FieldOrderID, vc))
 }
 
+// ServiceID applies equality check predicate on the "service_id" field. It's identical to ServiceIDEQ.
+func ServiceID(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldEQ(FieldServiceID, vc))
+}
+
 // PositionEQ applies the EQ predicate on the "position" field.
 func PositionEQ(v int64) predicate.Event {
 	return predicate.Event(sql.FieldEQ(FieldPosition, v))
@@ -719,6 +725,100 @@ func OrderIDEqualFold(v uid.Order) predicate.Event {
 func OrderIDContainsFold(v uid.Order) predicate.Event {
 	vc := string(v)
 	return predicate.Event(sql.FieldContainsFold(FieldOrderID, vc))
+}
+
+// ServiceIDEQ applies the EQ predicate on the "service_id" field.
+func ServiceIDEQ(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldEQ(FieldServiceID, vc))
+}
+
+// ServiceIDNEQ applies the NEQ predicate on the "service_id" field.
+func ServiceIDNEQ(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldNEQ(FieldServiceID, vc))
+}
+
+// ServiceIDIn applies the In predicate on the "service_id" field.
+func ServiceIDIn(vs ...uid.Service) predicate.Event {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = string(vs[i])
+	}
+	return predicate.Event(sql.FieldIn(FieldServiceID, v...))
+}
+
+// ServiceIDNotIn applies the NotIn predicate on the "service_id" field.
+func ServiceIDNotIn(vs ...uid.Service) predicate.Event {
+	v := make([]any, len(vs))
+	for i := range v {
+		v[i] = string(vs[i])
+	}
+	return predicate.Event(sql.FieldNotIn(FieldServiceID, v...))
+}
+
+// ServiceIDGT applies the GT predicate on the "service_id" field.
+func ServiceIDGT(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldGT(FieldServiceID, vc))
+}
+
+// ServiceIDGTE applies the GTE predicate on the "service_id" field.
+func ServiceIDGTE(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldGTE(FieldServiceID, vc))
+}
+
+// ServiceIDLT applies the LT predicate on the "service_id" field.
+func ServiceIDLT(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldLT(FieldServiceID, vc))
+}
+
+// ServiceIDLTE applies the LTE predicate on the "service_id" field.
+func ServiceIDLTE(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldLTE(FieldServiceID, vc))
+}
+
+// ServiceIDContains applies the Contains predicate on the "service_id" field.
+func ServiceIDContains(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldContains(FieldServiceID, vc))
+}
+
+// ServiceIDHasPrefix applies the HasPrefix predicate on the "service_id" field.
+func ServiceIDHasPrefix(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldHasPrefix(FieldServiceID, vc))
+}
+
+// ServiceIDHasSuffix applies the HasSuffix predicate on the "service_id" field.
+func ServiceIDHasSuffix(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldHasSuffix(FieldServiceID, vc))
+}
+
+// ServiceIDIsNil applies the IsNil predicate on the "service_id" field.
+func ServiceIDIsNil() predicate.Event {
+	return predicate.Event(sql.FieldIsNull(FieldServiceID))
+}
+
+// ServiceIDNotNil applies the NotNil predicate on the "service_id" field.
+func ServiceIDNotNil() predicate.Event {
+	return predicate.Event(sql.FieldNotNull(FieldServiceID))
+}
+
+// ServiceIDEqualFold applies the EqualFold predicate on the "service_id" field.
+func ServiceIDEqualFold(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldEqualFold(FieldServiceID, vc))
+}
+
+// ServiceIDContainsFold applies the ContainsFold predicate on the "service_id" field.
+func ServiceIDContainsFold(v uid.Service) predicate.Event {
+	vc := string(v)
+	return predicate.Event(sql.FieldContainsFold(FieldServiceID, vc))
 }
 
 // TouchedIsNil applies the IsNil predicate on the "touched" field.

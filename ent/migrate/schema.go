@@ -132,6 +132,7 @@ var (
 		{Name: "subject_version", Type: field.TypeInt},
 		{Name: "user_id", Type: field.TypeString, Nullable: true},
 		{Name: "order_id", Type: field.TypeString, Nullable: true},
+		{Name: "service_id", Type: field.TypeString, Nullable: true},
 		{Name: "data", Type: field.TypeJSON, SchemaType: map[string]string{"postgres": "json"}},
 		{Name: "touched", Type: field.TypeJSON, Nullable: true, SchemaType: map[string]string{"postgres": "json"}},
 	}
@@ -155,6 +156,11 @@ var (
 				Name:    "event_order_id_position",
 				Unique:  false,
 				Columns: []*schema.Column{EventsColumns[9], EventsColumns[1]},
+			},
+			{
+				Name:    "event_service_id_position",
+				Unique:  false,
+				Columns: []*schema.Column{EventsColumns[10], EventsColumns[1]},
 			},
 			{
 				Name:    "event_type_position",
@@ -206,6 +212,70 @@ var (
 				Annotation: &entsql.IndexAnnotation{
 					Where: "position IS NOT NULL",
 				},
+			},
+		},
+	}
+	// InstancesColumns holds the columns for the "instances" table.
+	InstancesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "service_id", Type: field.TypeString},
+		{Name: "instance_id", Type: field.TypeString},
+		{Name: "url", Type: field.TypeString},
+		{Name: "weight", Type: field.TypeInt},
+		{Name: "metadata", Type: field.TypeJSON, SchemaType: map[string]string{"postgres": "json"}},
+		{Name: "incarnation", Type: field.TypeInt64},
+		{Name: "ttl_ms", Type: field.TypeInt64},
+		{Name: "status", Type: field.TypeString},
+		{Name: "status_reason", Type: field.TypeString},
+		{Name: "status_since", Type: field.TypeTime},
+		{Name: "mode", Type: field.TypeString},
+		{Name: "mode_reason", Type: field.TypeString},
+		{Name: "late_since", Type: field.TypeTime, Nullable: true},
+		{Name: "failure", Type: field.TypeString},
+		{Name: "version", Type: field.TypeInt},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+	}
+	// InstancesTable holds the schema information for the "instances" table.
+	InstancesTable = &schema.Table{
+		Name:       "instances",
+		Columns:    InstancesColumns,
+		PrimaryKey: []*schema.Column{InstancesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "instance_service_id_instance_id",
+				Unique:  true,
+				Columns: []*schema.Column{InstancesColumns[1], InstancesColumns[2]},
+			},
+			{
+				Name:    "instance_late_since",
+				Unique:  false,
+				Columns: []*schema.Column{InstancesColumns[13]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "late_since IS NOT NULL",
+				},
+			},
+		},
+	}
+	// LeasesColumns holds the columns for the "leases" table.
+	LeasesColumns = []*schema.Column{
+		{Name: "instance_id", Type: field.TypeString},
+		{Name: "incarnation", Type: field.TypeInt64},
+		{Name: "ttl_ms", Type: field.TypeInt64},
+		{Name: "expires_at", Type: field.TypeTime},
+		{Name: "seen_at", Type: field.TypeTime},
+		{Name: "inflight", Type: field.TypeInt},
+	}
+	// LeasesTable holds the schema information for the "leases" table.
+	LeasesTable = &schema.Table{
+		Name:       "leases",
+		Columns:    LeasesColumns,
+		PrimaryKey: []*schema.Column{LeasesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "lease_expires_at",
+				Unique:  false,
+				Columns: []*schema.Column{LeasesColumns[3]},
 			},
 		},
 	}
@@ -318,6 +388,44 @@ var (
 			},
 		},
 	}
+	// OutcomesColumns holds the columns for the "outcomes" table.
+	OutcomesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "picker_id", Type: field.TypeString},
+		{Name: "ok", Type: field.TypeBool},
+		{Name: "latency_ms", Type: field.TypeInt64},
+		{Name: "reported_at", Type: field.TypeTime},
+	}
+	// OutcomesTable holds the schema information for the "outcomes" table.
+	OutcomesTable = &schema.Table{
+		Name:       "outcomes",
+		Columns:    OutcomesColumns,
+		PrimaryKey: []*schema.Column{OutcomesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "outcome_picker_id",
+				Unique:  false,
+				Columns: []*schema.Column{OutcomesColumns[1]},
+			},
+			{
+				Name:    "outcome_reported_at",
+				Unique:  false,
+				Columns: []*schema.Column{OutcomesColumns[4]},
+			},
+		},
+	}
+	// PickersColumns holds the columns for the "pickers" table.
+	PickersColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "expires_at", Type: field.TypeTime},
+		{Name: "calls", Type: field.TypeJSON, SchemaType: map[string]string{"postgres": "json"}},
+	}
+	// PickersTable holds the schema information for the "pickers" table.
+	PickersTable = &schema.Table{
+		Name:       "pickers",
+		Columns:    PickersColumns,
+		PrimaryKey: []*schema.Column{PickersColumns[0]},
+	}
 	// ProductsColumns holds the columns for the "products" table.
 	ProductsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -405,6 +513,28 @@ var (
 		Name:       "sequencer",
 		Columns:    SequencerColumns,
 		PrimaryKey: []*schema.Column{SequencerColumns[0]},
+	}
+	// ServicesColumns holds the columns for the "services" table.
+	ServicesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "name", Type: field.TypeString, Unique: true},
+		{Name: "description", Type: field.TypeString},
+		{Name: "tags", Type: field.TypeJSON, SchemaType: map[string]string{"postgres": "json"}},
+		{Name: "metadata", Type: field.TypeJSON, SchemaType: map[string]string{"postgres": "json"}},
+		{Name: "strategy", Type: field.TypeString},
+		{Name: "trusted", Type: field.TypeBool},
+		{Name: "health_check", Type: field.TypeJSON, Nullable: true, SchemaType: map[string]string{"postgres": "json"}},
+		{Name: "doubted_since", Type: field.TypeTime, Nullable: true},
+		{Name: "deregistered", Type: field.TypeBool},
+		{Name: "version", Type: field.TypeInt},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+	}
+	// ServicesTable holds the schema information for the "services" table.
+	ServicesTable = &schema.Table{
+		Name:       "services",
+		Columns:    ServicesColumns,
+		PrimaryKey: []*schema.Column{ServicesColumns[0]},
 	}
 	// SessionsColumns holds the columns for the "sessions" table.
 	SessionsColumns = []*schema.Column{
@@ -559,12 +689,17 @@ var (
 		DeadLettersTable,
 		EventsTable,
 		IdempotencyKeysTable,
+		InstancesTable,
+		LeasesTable,
 		LegacyUsageTable,
 		OrdersTable,
 		OrderItemsTable,
+		OutcomesTable,
+		PickersTable,
 		ProductsTable,
 		ReadersTable,
 		SequencerTable,
+		ServicesTable,
 		SessionsTable,
 		SettingsTable,
 		SigningKeysTable,
@@ -591,6 +726,12 @@ func init() {
 	EventsTable.Annotation = &entsql.Annotation{}
 	EventsTable.Annotation.Checks = map[string]string{
 		"events_position_counts": "position >= 1",
+	}
+	InstancesTable.Annotation = &entsql.Annotation{}
+	InstancesTable.Annotation.Checks = map[string]string{
+		"instances_status_is_known": "status IN ('PASSING', 'CRITICAL', 'DRAINING', 'MAINTENANCE')",
+		"instances_version_counts":  "version >= 1",
+		"instances_weight_counts":   "weight >= 1",
 	}
 	LegacyUsageTable.Annotation = &entsql.Annotation{
 		Table: "legacy_usage",
@@ -628,6 +769,11 @@ func init() {
 	}
 	SequencerTable.Annotation.Checks = map[string]string{
 		"sequencer_is_one": "id = 1",
+	}
+	ServicesTable.Annotation = &entsql.Annotation{}
+	ServicesTable.Annotation.Checks = map[string]string{
+		"services_strategy_is_known": "strategy IN ('ROUND_ROBIN', 'RANDOM', 'LEAST_CONNECTIONS', 'POWER_OF_TWO', 'CONSISTENT_HASH')",
+		"services_version_counts":    "version >= 1",
 	}
 	SessionsTable.Annotation = &entsql.Annotation{}
 	SessionsTable.Annotation.Checks = map[string]string{

@@ -21,6 +21,12 @@ type Event func(*sql.Selector)
 // IdempotencyKey is the predicate function for idempotencykey builders.
 type IdempotencyKey func(*sql.Selector)
 
+// Instance is the predicate function for instance builders.
+type Instance func(*sql.Selector)
+
+// Lease is the predicate function for lease builders.
+type Lease func(*sql.Selector)
+
 // LegacyUsage is the predicate function for legacyusage builders.
 type LegacyUsage func(*sql.Selector)
 
@@ -30,6 +36,12 @@ type Order func(*sql.Selector)
 // OrderItem is the predicate function for orderitem builders.
 type OrderItem func(*sql.Selector)
 
+// Outcome is the predicate function for outcome builders.
+type Outcome func(*sql.Selector)
+
+// Picker is the predicate function for picker builders.
+type Picker func(*sql.Selector)
+
 // Product is the predicate function for product builders.
 type Product func(*sql.Selector)
 
@@ -38,6 +50,9 @@ type Reader func(*sql.Selector)
 
 // Sequencer is the predicate function for sequencer builders.
 type Sequencer func(*sql.Selector)
+
+// Service is the predicate function for service builders.
+type Service func(*sql.Selector)
 
 // Session is the predicate function for session builders.
 type Session func(*sql.Selector)

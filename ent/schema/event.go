@@ -32,8 +32,9 @@ func (Event) Fields() []ent.Field {
 		field.String("actor").Immutable(), // empty for the system itself
 		field.String("subject_id").Immutable(),
 		field.Int("subject_version").Immutable(),
-		field.String("user_id").GoType(uid.User("")).Optional().Nillable().Immutable(),   // the user it concerns
-		field.String("order_id").GoType(uid.Order("")).Optional().Nillable().Immutable(), // the order it concerns
+		field.String("user_id").GoType(uid.User("")).Optional().Nillable().Immutable(),       // the user it concerns
+		field.String("order_id").GoType(uid.Order("")).Optional().Nillable().Immutable(),     // the order it concerns
+		field.String("service_id").GoType(uid.Service("")).Optional().Nillable().Immutable(), // the service it concerns
 		field.JSON("data", json.RawMessage{}).SchemaType(asWritten),
 		field.JSON("touched", json.RawMessage{}).Optional().SchemaType(asWritten), // on the first event of a transaction: the rows that it changed
 	}
@@ -45,6 +46,7 @@ func (Event) Indexes() []ent.Index {
 		index.Fields("subject_id", "position"),
 		index.Fields("user_id", "position"),
 		index.Fields("order_id", "position"),
+		index.Fields("service_id", "position"),
 		index.Fields("type", "position"),
 		index.Fields("position", "id").StorageKey("event_waiting").Annotations(entsql.IndexWhere("position IS NULL")), // what the sequencer looks for
 	}

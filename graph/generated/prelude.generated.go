@@ -1598,6 +1598,21 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐEvent(ctx co
 	return res
 }
 
+func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐInstance(ctx context.Context, v any) (uid.Instance, error) {
+	tmp, err := scalar.UnmarshalString(v)
+	res := uid.Instance(tmp)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐInstance(ctx context.Context, sel ast.SelectionSet, v uid.Instance) graphql.Marshaler {
+	_ = sel
+	res := scalar.MarshalString(string(v))
+	if res == graphql.Null {
+		graphql.AddInvalidNullFromMarshaler(ctx, "ID!")
+	}
+	return res
+}
+
 func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐOrder(ctx context.Context, v any) (uid.Order, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Order(tmp)
@@ -1620,6 +1635,21 @@ func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐProduct(ct
 }
 
 func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐProduct(ctx context.Context, sel ast.SelectionSet, v uid.Product) graphql.Marshaler {
+	_ = sel
+	res := scalar.MarshalString(string(v))
+	if res == graphql.Null {
+		graphql.AddInvalidNullFromMarshaler(ctx, "ID!")
+	}
+	return res
+}
+
+func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐService(ctx context.Context, v any) (uid.Service, error) {
+	tmp, err := scalar.UnmarshalString(v)
+	res := uid.Service(tmp)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐService(ctx context.Context, sel ast.SelectionSet, v uid.Service) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {

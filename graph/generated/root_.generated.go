@@ -6,6 +6,7 @@ import (
 	"backplane/graph/model"
 	"backplane/internal/event"
 	"backplane/internal/order"
+	"backplane/internal/registry"
 	"backplane/internal/user"
 	"bytes"
 	"context"
@@ -33,6 +34,8 @@ type ResolverRoot interface {
 	OrderItem() OrderItemResolver
 	Product() ProductResolver
 	Query() QueryResolver
+	Service() ServiceResolver
+	ServiceInstance() ServiceInstanceResolver
 	Subscription() SubscriptionResolver
 	User() UserResolver
 	Viewer() ViewerResolver
@@ -124,6 +127,12 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	Degraded struct {
+		RealHealthy func(childComplexity int) int
+		Reason      func(childComplexity int) int
+		Since       func(childComplexity int) int
+	}
+
 	DeleteUserPayload struct {
 		User       func(childComplexity int) int
 		UserErrors func(childComplexity int) int
@@ -131,6 +140,21 @@ type ComplexityRoot struct {
 
 	DeliverOrderPayload struct {
 		Order      func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	DeregisterInstancePayload struct {
+		Instance   func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	DeregisterServicePayload struct {
+		Service    func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	DrainInstancePayload struct {
+		Instance   func(childComplexity int) int
 		UserErrors func(childComplexity int) int
 	}
 
@@ -156,6 +180,14 @@ type ComplexityRoot struct {
 	EventEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	HealthCheck struct {
+		Healthy   func(childComplexity int) int
+		Interval  func(childComplexity int) int
+		Path      func(childComplexity int) int
+		Timeout   func(childComplexity int) int
+		Unhealthy func(childComplexity int) int
 	}
 
 	LegacyUsage struct {
@@ -184,28 +216,38 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
-		AdjustStock        func(childComplexity int, input model.AdjustStockInput) int
-		CancelOrder        func(childComplexity int, input model.CancelOrderInput) int
-		ChangePassword     func(childComplexity int, input model.ChangePasswordInput) int
-		CreateAPIKey       func(childComplexity int, input model.CreateAPIKeyInput) int
-		CreateProduct      func(childComplexity int, input model.CreateProductInput) int
-		CreateStreamTicket func(childComplexity int, input model.CreateStreamTicketInput) int
-		CreateUser         func(childComplexity int, input model.CreateUserInput) int
-		DeleteUser         func(childComplexity int, input model.DeleteUserInput) int
-		DeliverOrder       func(childComplexity int, input model.DeliverOrderInput) int
-		PlaceOrder         func(childComplexity int, input model.PlaceOrderInput) int
-		RefreshSession     func(childComplexity int, input model.RefreshSessionInput) int
-		RefundOrder        func(childComplexity int, input model.RefundOrderInput) int
-		ReplayDeadLetters  func(childComplexity int, input model.ReplayDeadLettersInput) int
-		RevokeAPIKey       func(childComplexity int, input model.RevokeAPIKeyInput) int
-		RevokeAllSessions  func(childComplexity int, input model.RevokeAllSessionsInput) int
-		RevokeSession      func(childComplexity int, input model.RevokeSessionInput) int
-		ShipOrder          func(childComplexity int, input model.ShipOrderInput) int
-		SignIn             func(childComplexity int, input model.SignInInput) int
-		SignOut            func(childComplexity int, input model.SignOutInput) int
-		SignUp             func(childComplexity int, input model.SignUpInput) int
-		UpdateProduct      func(childComplexity int, input model.UpdateProductInput) int
-		UpdateUser         func(childComplexity int, input model.UpdateUserInput) int
+		AdjustStock            func(childComplexity int, input model.AdjustStockInput) int
+		CancelOrder            func(childComplexity int, input model.CancelOrderInput) int
+		ChangePassword         func(childComplexity int, input model.ChangePasswordInput) int
+		CreateAPIKey           func(childComplexity int, input model.CreateAPIKeyInput) int
+		CreateProduct          func(childComplexity int, input model.CreateProductInput) int
+		CreateStreamTicket     func(childComplexity int, input model.CreateStreamTicketInput) int
+		CreateUser             func(childComplexity int, input model.CreateUserInput) int
+		DeleteUser             func(childComplexity int, input model.DeleteUserInput) int
+		DeliverOrder           func(childComplexity int, input model.DeliverOrderInput) int
+		DeregisterInstance     func(childComplexity int, input model.DeregisterInstanceInput) int
+		DeregisterService      func(childComplexity int, input model.DeregisterServiceInput) int
+		DrainInstance          func(childComplexity int, input model.DrainInstanceInput) int
+		PickInstance           func(childComplexity int, input model.PickInstanceInput) int
+		PlaceOrder             func(childComplexity int, input model.PlaceOrderInput) int
+		RefreshSession         func(childComplexity int, input model.RefreshSessionInput) int
+		RefundOrder            func(childComplexity int, input model.RefundOrderInput) int
+		RegisterInstance       func(childComplexity int, input model.RegisterInstanceInput) int
+		RegisterService        func(childComplexity int, input model.RegisterServiceInput) int
+		RenewInstance          func(childComplexity int, input model.RenewInstanceInput) int
+		ReplayDeadLetters      func(childComplexity int, input model.ReplayDeadLettersInput) int
+		ReportOutcome          func(childComplexity int, input model.ReportOutcomeInput) int
+		RevokeAPIKey           func(childComplexity int, input model.RevokeAPIKeyInput) int
+		RevokeAllSessions      func(childComplexity int, input model.RevokeAllSessionsInput) int
+		RevokeSession          func(childComplexity int, input model.RevokeSessionInput) int
+		SetInstanceMaintenance func(childComplexity int, input model.SetInstanceMaintenanceInput) int
+		ShipOrder              func(childComplexity int, input model.ShipOrderInput) int
+		SignIn                 func(childComplexity int, input model.SignInInput) int
+		SignOut                func(childComplexity int, input model.SignOutInput) int
+		SignUp                 func(childComplexity int, input model.SignUpInput) int
+		UpdateProduct          func(childComplexity int, input model.UpdateProductInput) int
+		UpdateService          func(childComplexity int, input model.UpdateServiceInput) int
+		UpdateUser             func(childComplexity int, input model.UpdateUserInput) int
 	}
 
 	Order struct {
@@ -255,6 +297,12 @@ type ComplexityRoot struct {
 		StartCursor     func(childComplexity int) int
 	}
 
+	PickInstancePayload struct {
+		Instance   func(childComplexity int) int
+		Lease      func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
 	PlaceOrderPayload struct {
 		Order      func(childComplexity int) int
 		UserErrors func(childComplexity int) int
@@ -299,6 +347,8 @@ type ComplexityRoot struct {
 		Product        func(childComplexity int, id string) int
 		ProductBySku   func(childComplexity int, sku string) int
 		Products       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductBy) int
+		Service        func(childComplexity int, name string) int
+		Services       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.ServiceFilter, orderBy registry.By) int
 		User           func(childComplexity int, id string) int
 		UserByUsername func(childComplexity int, username string) int
 		Users          func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.UserFilter, orderBy user.Order) int
@@ -315,8 +365,28 @@ type ComplexityRoot struct {
 		UserErrors func(childComplexity int) int
 	}
 
+	RegisterInstancePayload struct {
+		Instance   func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	RegisterServicePayload struct {
+		Service    func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	RenewInstancePayload struct {
+		Instance   func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
 	ReplayDeadLettersPayload struct {
 		Requested  func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	ReportOutcomePayload struct {
+		Accepted   func(childComplexity int) int
 		UserErrors func(childComplexity int) int
 	}
 
@@ -333,6 +403,65 @@ type ComplexityRoot struct {
 	RevokeSessionPayload struct {
 		Session    func(childComplexity int) int
 		UserErrors func(childComplexity int) int
+	}
+
+	Service struct {
+		CreatedAt   func(childComplexity int) int
+		Degraded    func(childComplexity int) int
+		Description func(childComplexity int) int
+		Health      func(childComplexity int) int
+		HealthCheck func(childComplexity int) int
+		ID          func(childComplexity int) int
+		Instances   func(childComplexity int, first *int, after *string, last *int, before *string, status *registry.Status) int
+		Metadata    func(childComplexity int) int
+		Name        func(childComplexity int) int
+		Strategy    func(childComplexity int) int
+		Tags        func(childComplexity int) int
+		Trusted     func(childComplexity int) int
+		UpdatedAt   func(childComplexity int) int
+		Version     func(childComplexity int) int
+	}
+
+	ServiceConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	ServiceEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	ServiceInstance struct {
+		CreatedAt      func(childComplexity int) int
+		ID             func(childComplexity int) int
+		Incarnation    func(childComplexity int) int
+		Inflight       func(childComplexity int) int
+		InstanceID     func(childComplexity int) int
+		LastSeenAt     func(childComplexity int) int
+		LeaseExpiresAt func(childComplexity int) int
+		Metadata       func(childComplexity int) int
+		Service        func(childComplexity int) int
+		Status         func(childComplexity int) int
+		StatusReason   func(childComplexity int) int
+		URL            func(childComplexity int) int
+		UpdatedAt      func(childComplexity int) int
+		Version        func(childComplexity int) int
+		Weight         func(childComplexity int) int
+	}
+
+	ServiceInstanceConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	ServiceInstanceEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	Session struct {
@@ -352,6 +481,11 @@ type ComplexityRoot struct {
 		AccessToken  func(childComplexity int) int
 		ExpiresAt    func(childComplexity int) int
 		RefreshToken func(childComplexity int) int
+	}
+
+	SetInstanceMaintenancePayload struct {
+		Instance   func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	ShipOrderPayload struct {
@@ -377,13 +511,19 @@ type ComplexityRoot struct {
 	}
 
 	Subscription struct {
-		Events      func(childComplexity int, after *event.Cursor, types []event.Type, subjectID *string) int
-		OrderEvents func(childComplexity int, orderID *string, userID *string, after *event.Cursor) int
-		UserEvents  func(childComplexity int, userID string, after *event.Cursor) int
+		Events        func(childComplexity int, after *event.Cursor, types []event.Type, subjectID *string) int
+		OrderEvents   func(childComplexity int, orderID *string, userID *string, after *event.Cursor) int
+		ServiceEvents func(childComplexity int, service *string, after *event.Cursor) int
+		UserEvents    func(childComplexity int, userID string, after *event.Cursor) int
 	}
 
 	UpdateProductPayload struct {
 		Product    func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	UpdateServicePayload struct {
+		Service    func(childComplexity int) int
 		UserErrors func(childComplexity int) int
 	}
 
@@ -734,6 +874,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.DeadLetterEdge.Node(childComplexity), true
 
+	case "Degraded.realHealthy":
+		if e.ComplexityRoot.Degraded.RealHealthy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Degraded.RealHealthy(childComplexity), true
+	case "Degraded.reason":
+		if e.ComplexityRoot.Degraded.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Degraded.Reason(childComplexity), true
+	case "Degraded.since":
+		if e.ComplexityRoot.Degraded.Since == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Degraded.Since(childComplexity), true
+
 	case "DeleteUserPayload.user":
 		if e.ComplexityRoot.DeleteUserPayload.User == nil {
 			break
@@ -759,6 +918,45 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.DeliverOrderPayload.UserErrors(childComplexity), true
+
+	case "DeregisterInstancePayload.instance":
+		if e.ComplexityRoot.DeregisterInstancePayload.Instance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeregisterInstancePayload.Instance(childComplexity), true
+	case "DeregisterInstancePayload.userErrors":
+		if e.ComplexityRoot.DeregisterInstancePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeregisterInstancePayload.UserErrors(childComplexity), true
+
+	case "DeregisterServicePayload.service":
+		if e.ComplexityRoot.DeregisterServicePayload.Service == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeregisterServicePayload.Service(childComplexity), true
+	case "DeregisterServicePayload.userErrors":
+		if e.ComplexityRoot.DeregisterServicePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeregisterServicePayload.UserErrors(childComplexity), true
+
+	case "DrainInstancePayload.instance":
+		if e.ComplexityRoot.DrainInstancePayload.Instance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DrainInstancePayload.Instance(childComplexity), true
+	case "DrainInstancePayload.userErrors":
+		if e.ComplexityRoot.DrainInstancePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DrainInstancePayload.UserErrors(childComplexity), true
 
 	case "Event.actor":
 		if e.ComplexityRoot.Event.Actor == nil {
@@ -852,6 +1050,37 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.EventEdge.Node(childComplexity), true
+
+	case "HealthCheck.healthyThreshold":
+		if e.ComplexityRoot.HealthCheck.Healthy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.HealthCheck.Healthy(childComplexity), true
+	case "HealthCheck.interval":
+		if e.ComplexityRoot.HealthCheck.Interval == nil {
+			break
+		}
+
+		return e.ComplexityRoot.HealthCheck.Interval(childComplexity), true
+	case "HealthCheck.path":
+		if e.ComplexityRoot.HealthCheck.Path == nil {
+			break
+		}
+
+		return e.ComplexityRoot.HealthCheck.Path(childComplexity), true
+	case "HealthCheck.timeout":
+		if e.ComplexityRoot.HealthCheck.Timeout == nil {
+			break
+		}
+
+		return e.ComplexityRoot.HealthCheck.Timeout(childComplexity), true
+	case "HealthCheck.unhealthyThreshold":
+		if e.ComplexityRoot.HealthCheck.Unhealthy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.HealthCheck.Unhealthy(childComplexity), true
 
 	case "LegacyUsage.calls":
 		if e.ComplexityRoot.LegacyUsage.Calls == nil {
@@ -1034,6 +1263,50 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeliverOrder(childComplexity, args["input"].(model.DeliverOrderInput)), true
+	case "Mutation.deregisterInstance":
+		if e.ComplexityRoot.Mutation.DeregisterInstance == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deregisterInstance_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeregisterInstance(childComplexity, args["input"].(model.DeregisterInstanceInput)), true
+	case "Mutation.deregisterService":
+		if e.ComplexityRoot.Mutation.DeregisterService == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deregisterService_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeregisterService(childComplexity, args["input"].(model.DeregisterServiceInput)), true
+	case "Mutation.drainInstance":
+		if e.ComplexityRoot.Mutation.DrainInstance == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_drainInstance_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DrainInstance(childComplexity, args["input"].(model.DrainInstanceInput)), true
+	case "Mutation.pickInstance":
+		if e.ComplexityRoot.Mutation.PickInstance == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_pickInstance_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.PickInstance(childComplexity, args["input"].(model.PickInstanceInput)), true
 	case "Mutation.placeOrder":
 		if e.ComplexityRoot.Mutation.PlaceOrder == nil {
 			break
@@ -1067,6 +1340,39 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RefundOrder(childComplexity, args["input"].(model.RefundOrderInput)), true
+	case "Mutation.registerInstance":
+		if e.ComplexityRoot.Mutation.RegisterInstance == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_registerInstance_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RegisterInstance(childComplexity, args["input"].(model.RegisterInstanceInput)), true
+	case "Mutation.registerService":
+		if e.ComplexityRoot.Mutation.RegisterService == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_registerService_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RegisterService(childComplexity, args["input"].(model.RegisterServiceInput)), true
+	case "Mutation.renewInstance":
+		if e.ComplexityRoot.Mutation.RenewInstance == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_renewInstance_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RenewInstance(childComplexity, args["input"].(model.RenewInstanceInput)), true
 	case "Mutation.replayDeadLetters":
 		if e.ComplexityRoot.Mutation.ReplayDeadLetters == nil {
 			break
@@ -1078,6 +1384,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ReplayDeadLetters(childComplexity, args["input"].(model.ReplayDeadLettersInput)), true
+	case "Mutation.reportOutcome":
+		if e.ComplexityRoot.Mutation.ReportOutcome == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_reportOutcome_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ReportOutcome(childComplexity, args["input"].(model.ReportOutcomeInput)), true
 	case "Mutation.revokeApiKey":
 		if e.ComplexityRoot.Mutation.RevokeAPIKey == nil {
 			break
@@ -1111,6 +1428,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RevokeSession(childComplexity, args["input"].(model.RevokeSessionInput)), true
+	case "Mutation.setInstanceMaintenance":
+		if e.ComplexityRoot.Mutation.SetInstanceMaintenance == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_setInstanceMaintenance_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SetInstanceMaintenance(childComplexity, args["input"].(model.SetInstanceMaintenanceInput)), true
 	case "Mutation.shipOrder":
 		if e.ComplexityRoot.Mutation.ShipOrder == nil {
 			break
@@ -1166,6 +1494,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateProduct(childComplexity, args["input"].(model.UpdateProductInput)), true
+	case "Mutation.updateService":
+		if e.ComplexityRoot.Mutation.UpdateService == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateService_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateService(childComplexity, args["input"].(model.UpdateServiceInput)), true
 	case "Mutation.updateUser":
 		if e.ComplexityRoot.Mutation.UpdateUser == nil {
 			break
@@ -1379,6 +1718,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
+
+	case "PickInstancePayload.instance":
+		if e.ComplexityRoot.PickInstancePayload.Instance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PickInstancePayload.Instance(childComplexity), true
+	case "PickInstancePayload.lease":
+		if e.ComplexityRoot.PickInstancePayload.Lease == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PickInstancePayload.Lease(childComplexity), true
+	case "PickInstancePayload.userErrors":
+		if e.ComplexityRoot.PickInstancePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PickInstancePayload.UserErrors(childComplexity), true
 
 	case "PlaceOrderPayload.order":
 		if e.ComplexityRoot.PlaceOrderPayload.Order == nil {
@@ -1621,6 +1979,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Products(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.ProductFilter), args["orderBy"].(order.ProductBy)), true
+	case "Query.service":
+		if e.ComplexityRoot.Query.Service == nil {
+			break
+		}
+
+		args, err := ec.field_Query_service_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Service(childComplexity, args["name"].(string)), true
+	case "Query.services":
+		if e.ComplexityRoot.Query.Services == nil {
+			break
+		}
+
+		args, err := ec.field_Query_services_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Services(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.ServiceFilter), args["orderBy"].(registry.By)), true
 	case "Query.user":
 		if e.ComplexityRoot.Query.User == nil {
 			break
@@ -1687,6 +2067,45 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RefundOrderPayload.UserErrors(childComplexity), true
 
+	case "RegisterInstancePayload.instance":
+		if e.ComplexityRoot.RegisterInstancePayload.Instance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RegisterInstancePayload.Instance(childComplexity), true
+	case "RegisterInstancePayload.userErrors":
+		if e.ComplexityRoot.RegisterInstancePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RegisterInstancePayload.UserErrors(childComplexity), true
+
+	case "RegisterServicePayload.service":
+		if e.ComplexityRoot.RegisterServicePayload.Service == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RegisterServicePayload.Service(childComplexity), true
+	case "RegisterServicePayload.userErrors":
+		if e.ComplexityRoot.RegisterServicePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RegisterServicePayload.UserErrors(childComplexity), true
+
+	case "RenewInstancePayload.instance":
+		if e.ComplexityRoot.RenewInstancePayload.Instance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RenewInstancePayload.Instance(childComplexity), true
+	case "RenewInstancePayload.userErrors":
+		if e.ComplexityRoot.RenewInstancePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RenewInstancePayload.UserErrors(childComplexity), true
+
 	case "ReplayDeadLettersPayload.requested":
 		if e.ComplexityRoot.ReplayDeadLettersPayload.Requested == nil {
 			break
@@ -1699,6 +2118,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ReplayDeadLettersPayload.UserErrors(childComplexity), true
+
+	case "ReportOutcomePayload.accepted":
+		if e.ComplexityRoot.ReportOutcomePayload.Accepted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReportOutcomePayload.Accepted(childComplexity), true
+	case "ReportOutcomePayload.userErrors":
+		if e.ComplexityRoot.ReportOutcomePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReportOutcomePayload.UserErrors(childComplexity), true
 
 	case "RevokeAllSessionsPayload.user":
 		if e.ComplexityRoot.RevokeAllSessionsPayload.User == nil {
@@ -1738,6 +2170,263 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RevokeSessionPayload.UserErrors(childComplexity), true
+
+	case "Service.createdAt":
+		if e.ComplexityRoot.Service.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.CreatedAt(childComplexity), true
+	case "Service.degraded":
+		if e.ComplexityRoot.Service.Degraded == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Degraded(childComplexity), true
+	case "Service.description":
+		if e.ComplexityRoot.Service.Description == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Description(childComplexity), true
+	case "Service.health":
+		if e.ComplexityRoot.Service.Health == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Health(childComplexity), true
+	case "Service.healthCheck":
+		if e.ComplexityRoot.Service.HealthCheck == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.HealthCheck(childComplexity), true
+	case "Service.id":
+		if e.ComplexityRoot.Service.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.ID(childComplexity), true
+	case "Service.instances":
+		if e.ComplexityRoot.Service.Instances == nil {
+			break
+		}
+
+		args, err := ec.field_Service_instances_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Service.Instances(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["status"].(*registry.Status)), true
+	case "Service.metadata":
+		if e.ComplexityRoot.Service.Metadata == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Metadata(childComplexity), true
+	case "Service.name":
+		if e.ComplexityRoot.Service.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Name(childComplexity), true
+	case "Service.strategy":
+		if e.ComplexityRoot.Service.Strategy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Strategy(childComplexity), true
+	case "Service.tags":
+		if e.ComplexityRoot.Service.Tags == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Tags(childComplexity), true
+	case "Service.trusted":
+		if e.ComplexityRoot.Service.Trusted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Trusted(childComplexity), true
+	case "Service.updatedAt":
+		if e.ComplexityRoot.Service.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.UpdatedAt(childComplexity), true
+	case "Service.version":
+		if e.ComplexityRoot.Service.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Version(childComplexity), true
+
+	case "ServiceConnection.edges":
+		if e.ComplexityRoot.ServiceConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceConnection.Edges(childComplexity), true
+	case "ServiceConnection.nodes":
+		if e.ComplexityRoot.ServiceConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceConnection.Nodes(childComplexity), true
+	case "ServiceConnection.pageInfo":
+		if e.ComplexityRoot.ServiceConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceConnection.PageInfo(childComplexity), true
+	case "ServiceConnection.totalCount":
+		if e.ComplexityRoot.ServiceConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceConnection.TotalCount(childComplexity), true
+
+	case "ServiceEdge.cursor":
+		if e.ComplexityRoot.ServiceEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceEdge.Cursor(childComplexity), true
+	case "ServiceEdge.node":
+		if e.ComplexityRoot.ServiceEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceEdge.Node(childComplexity), true
+
+	case "ServiceInstance.createdAt":
+		if e.ComplexityRoot.ServiceInstance.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.CreatedAt(childComplexity), true
+	case "ServiceInstance.id":
+		if e.ComplexityRoot.ServiceInstance.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.ID(childComplexity), true
+	case "ServiceInstance.incarnation":
+		if e.ComplexityRoot.ServiceInstance.Incarnation == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.Incarnation(childComplexity), true
+	case "ServiceInstance.inflight":
+		if e.ComplexityRoot.ServiceInstance.Inflight == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.Inflight(childComplexity), true
+	case "ServiceInstance.instanceId":
+		if e.ComplexityRoot.ServiceInstance.InstanceID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.InstanceID(childComplexity), true
+	case "ServiceInstance.lastSeenAt":
+		if e.ComplexityRoot.ServiceInstance.LastSeenAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.LastSeenAt(childComplexity), true
+	case "ServiceInstance.leaseExpiresAt":
+		if e.ComplexityRoot.ServiceInstance.LeaseExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.LeaseExpiresAt(childComplexity), true
+	case "ServiceInstance.metadata":
+		if e.ComplexityRoot.ServiceInstance.Metadata == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.Metadata(childComplexity), true
+	case "ServiceInstance.service":
+		if e.ComplexityRoot.ServiceInstance.Service == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.Service(childComplexity), true
+	case "ServiceInstance.status":
+		if e.ComplexityRoot.ServiceInstance.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.Status(childComplexity), true
+	case "ServiceInstance.statusReason":
+		if e.ComplexityRoot.ServiceInstance.StatusReason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.StatusReason(childComplexity), true
+	case "ServiceInstance.url":
+		if e.ComplexityRoot.ServiceInstance.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.URL(childComplexity), true
+	case "ServiceInstance.updatedAt":
+		if e.ComplexityRoot.ServiceInstance.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.UpdatedAt(childComplexity), true
+	case "ServiceInstance.version":
+		if e.ComplexityRoot.ServiceInstance.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.Version(childComplexity), true
+	case "ServiceInstance.weight":
+		if e.ComplexityRoot.ServiceInstance.Weight == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.Weight(childComplexity), true
+
+	case "ServiceInstanceConnection.edges":
+		if e.ComplexityRoot.ServiceInstanceConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstanceConnection.Edges(childComplexity), true
+	case "ServiceInstanceConnection.nodes":
+		if e.ComplexityRoot.ServiceInstanceConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstanceConnection.Nodes(childComplexity), true
+	case "ServiceInstanceConnection.pageInfo":
+		if e.ComplexityRoot.ServiceInstanceConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstanceConnection.PageInfo(childComplexity), true
+	case "ServiceInstanceConnection.totalCount":
+		if e.ComplexityRoot.ServiceInstanceConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstanceConnection.TotalCount(childComplexity), true
+
+	case "ServiceInstanceEdge.cursor":
+		if e.ComplexityRoot.ServiceInstanceEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstanceEdge.Cursor(childComplexity), true
+	case "ServiceInstanceEdge.node":
+		if e.ComplexityRoot.ServiceInstanceEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstanceEdge.Node(childComplexity), true
 
 	case "Session.address":
 		if e.ComplexityRoot.Session.Address == nil {
@@ -1818,6 +2507,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.SessionTokens.RefreshToken(childComplexity), true
+
+	case "SetInstanceMaintenancePayload.instance":
+		if e.ComplexityRoot.SetInstanceMaintenancePayload.Instance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SetInstanceMaintenancePayload.Instance(childComplexity), true
+	case "SetInstanceMaintenancePayload.userErrors":
+		if e.ComplexityRoot.SetInstanceMaintenancePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SetInstanceMaintenancePayload.UserErrors(childComplexity), true
 
 	case "ShipOrderPayload.order":
 		if e.ComplexityRoot.ShipOrderPayload.Order == nil {
@@ -1905,6 +2607,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.OrderEvents(childComplexity, args["orderId"].(*string), args["userId"].(*string), args["after"].(*event.Cursor)), true
+	case "Subscription.serviceEvents":
+		if e.ComplexityRoot.Subscription.ServiceEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_serviceEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.ServiceEvents(childComplexity, args["service"].(*string), args["after"].(*event.Cursor)), true
 	case "Subscription.userEvents":
 		if e.ComplexityRoot.Subscription.UserEvents == nil {
 			break
@@ -1929,6 +2642,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.UpdateProductPayload.UserErrors(childComplexity), true
+
+	case "UpdateServicePayload.service":
+		if e.ComplexityRoot.UpdateServicePayload.Service == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateServicePayload.Service(childComplexity), true
+	case "UpdateServicePayload.userErrors":
+		if e.ComplexityRoot.UpdateServicePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateServicePayload.UserErrors(childComplexity), true
 
 	case "UpdateUserPayload.user":
 		if e.ComplexityRoot.UpdateUserPayload.User == nil {
@@ -2121,22 +2847,34 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("DeadLetterFilter", ec.unmarshalInputDeadLetterFilter),
 			graphql.NewInputUnmarshaler("DeleteUserInput", ec.unmarshalInputDeleteUserInput),
 			graphql.NewInputUnmarshaler("DeliverOrderInput", ec.unmarshalInputDeliverOrderInput),
+			graphql.NewInputUnmarshaler("DeregisterInstanceInput", ec.unmarshalInputDeregisterInstanceInput),
+			graphql.NewInputUnmarshaler("DeregisterServiceInput", ec.unmarshalInputDeregisterServiceInput),
+			graphql.NewInputUnmarshaler("DrainInstanceInput", ec.unmarshalInputDrainInstanceInput),
+			graphql.NewInputUnmarshaler("HealthCheckInput", ec.unmarshalInputHealthCheckInput),
 			graphql.NewInputUnmarshaler("MoneyInput", ec.unmarshalInputMoneyInput),
 			graphql.NewInputUnmarshaler("OrderFilter", ec.unmarshalInputOrderFilter),
 			graphql.NewInputUnmarshaler("OrderItemInput", ec.unmarshalInputOrderItemInput),
+			graphql.NewInputUnmarshaler("PickInstanceInput", ec.unmarshalInputPickInstanceInput),
 			graphql.NewInputUnmarshaler("PlaceOrderInput", ec.unmarshalInputPlaceOrderInput),
 			graphql.NewInputUnmarshaler("ProductFilter", ec.unmarshalInputProductFilter),
 			graphql.NewInputUnmarshaler("RefreshSessionInput", ec.unmarshalInputRefreshSessionInput),
 			graphql.NewInputUnmarshaler("RefundOrderInput", ec.unmarshalInputRefundOrderInput),
+			graphql.NewInputUnmarshaler("RegisterInstanceInput", ec.unmarshalInputRegisterInstanceInput),
+			graphql.NewInputUnmarshaler("RegisterServiceInput", ec.unmarshalInputRegisterServiceInput),
+			graphql.NewInputUnmarshaler("RenewInstanceInput", ec.unmarshalInputRenewInstanceInput),
 			graphql.NewInputUnmarshaler("ReplayDeadLettersInput", ec.unmarshalInputReplayDeadLettersInput),
+			graphql.NewInputUnmarshaler("ReportOutcomeInput", ec.unmarshalInputReportOutcomeInput),
 			graphql.NewInputUnmarshaler("RevokeAllSessionsInput", ec.unmarshalInputRevokeAllSessionsInput),
 			graphql.NewInputUnmarshaler("RevokeApiKeyInput", ec.unmarshalInputRevokeApiKeyInput),
 			graphql.NewInputUnmarshaler("RevokeSessionInput", ec.unmarshalInputRevokeSessionInput),
+			graphql.NewInputUnmarshaler("ServiceFilter", ec.unmarshalInputServiceFilter),
+			graphql.NewInputUnmarshaler("SetInstanceMaintenanceInput", ec.unmarshalInputSetInstanceMaintenanceInput),
 			graphql.NewInputUnmarshaler("ShipOrderInput", ec.unmarshalInputShipOrderInput),
 			graphql.NewInputUnmarshaler("SignInInput", ec.unmarshalInputSignInInput),
 			graphql.NewInputUnmarshaler("SignOutInput", ec.unmarshalInputSignOutInput),
 			graphql.NewInputUnmarshaler("SignUpInput", ec.unmarshalInputSignUpInput),
 			graphql.NewInputUnmarshaler("UpdateProductInput", ec.unmarshalInputUpdateProductInput),
+			graphql.NewInputUnmarshaler("UpdateServiceInput", ec.unmarshalInputUpdateServiceInput),
 			graphql.NewInputUnmarshaler("UpdateUserInput", ec.unmarshalInputUpdateUserInput),
 			graphql.NewInputUnmarshaler("UserFilter", ec.unmarshalInputUserFilter),
 		)
@@ -2603,6 +3341,20 @@ enum ErrorCode {
   ORDER_NOT_DELIVERABLE
   "Only an order that was paid can be refunded; customers may ask until it ships."
   ORDER_NOT_REFUNDABLE
+  "There is no such service."
+  SERVICE_NOT_FOUND
+  "The name, the tags, the strategy or the health check of a service is not as it must be."
+  SERVICE_INVALID
+  "There is no such instance, or it is hidden from the caller. An instance that gets this registers again."
+  INSTANCE_NOT_FOUND
+  "The id, the URL, the weight, the incarnation or the time to live of an instance is not as it must be."
+  INSTANCE_INVALID
+  "The instance was started again since: whoever gets this is a former start of it, and stops."
+  STALE_INCARNATION
+  "No instance of the service can be called at the moment."
+  NO_INSTANCE
+  "The lease of a pick is not one of the caller's, was used, or has expired."
+  PICK_LEASE_INVALID
   "There is no such dead letter, or it was replayed already."
   DEAD_LETTER_NOT_FOUND
 }
@@ -2738,6 +3490,18 @@ enum EventType {
   ORDER_REFUNDED
   "Somebody asked for the money of an order back."
   PAYMENT_REFUND_REQUESTED
+  "A service was registered, or came back."
+  SERVICE_REGISTERED
+  "A service changed, or its degradation began or ended."
+  SERVICE_UPDATED
+  "A service ended, and its instances with it."
+  SERVICE_DEREGISTERED
+  "An instance was registered, started again, or said something else of itself."
+  INSTANCE_REGISTERED
+  "An instance may, or may not, be called from now on."
+  INSTANCE_STATUS_CHANGED
+  "An instance was removed: it said so itself, or had been gone for long."
+  INSTANCE_DEREGISTERED
 }
 
 "A page of events."
@@ -3284,6 +4048,557 @@ type AdjustStockPayload {
   "The product after the change; null if there are errors."
   product: Product
   "What keeps the stock from being changed."
+  userErrors: [UserError!]!
+}
+`, BuiltIn: false},
+	{Name: "../schema/registry.graphqls", Input: `"A length of time: numbers with units, e.g. ` + "`" + `1.5s` + "`" + `, ` + "`" + `5m` + "`" + ` or ` + "`" + `1h30m` + "`" + `."
+scalar Duration @specifiedBy(url: "https://pkg.go.dev/time#ParseDuration")
+
+"An object whose values are strings."
+scalar StringMap @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc8259")
+
+"A whole number from -(2^53-1) to 2^53-1: more than Int holds, and as much as every JSON reader agrees on."
+scalar Long @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc8259")
+
+extend type Query {
+  "The service with the name, or null. Needs a signed-in caller. It is answered without the database too, from what this node knew last."
+  service(
+    "The name of the service."
+    name: String!
+  ): Service
+  "The services. Needs a signed-in caller, who else sees none."
+  services(
+    "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
+    first: Int
+    "Only items behind this cursor."
+    after: String
+    "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
+    last: Int
+    "Only items ahead of this cursor."
+    before: String
+    "Which services; all if not given."
+    filter: ServiceFilter
+    "How the list is sorted."
+    orderBy: ServiceOrderBy! = NAME_ASC
+  ): ServiceConnection!
+}
+
+extend type Mutation {
+  """
+  Registers a service, brings a deregistered one back under its former id, or changes one that is there to what the input says. Needs
+  ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `, which only ADMIN can give.
+  """
+  registerService(
+    "The service."
+    input: RegisterServiceInput!
+  ): RegisterServicePayload!
+  "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN says whether it is trusted."
+  updateService(
+    "What changes; fields that are left out stay as they are."
+    input: UpdateServiceInput!
+  ): UpdateServicePayload!
+  "Ends a service and removes its instances. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
+  deregisterService(
+    "Which service."
+    input: DeregisterServiceInput!
+  ): DeregisterServicePayload!
+  """
+  Registers a running copy of a service, for as long as it renews its lease. Of a service and an instance id there is one at most: to register
+  it again is another start of it, and calls of the one before are refused. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `.
+  """
+  registerInstance(
+    "The instance."
+    input: RegisterInstanceInput!
+  ): RegisterInstancePayload!
+  """
+  Renews the lease of an instance; do so at about a third of its time to live. Nothing is written at once, so this is cheap. STALE_INCARNATION means
+  that the instance was started again elsewhere: stop. INSTANCE_NOT_FOUND means that it was removed: register again.
+  """
+  renewInstance(
+    "Which instance, and what it is doing."
+    input: RenewInstanceInput!
+  ): RenewInstancePayload!
+  "Removes an instance: what one that stops calls last. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
+  deregisterInstance(
+    "Which instance."
+    input: DeregisterInstanceInput!
+  ): DeregisterInstancePayload!
+  "Takes an instance out of use until its next start; calls under way go on. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
+  drainInstance(
+    "Which instance, and why."
+    input: DrainInstanceInput!
+  ): DrainInstancePayload!
+  "Takes an instance out of use, over any start of it, or back into use. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
+  setInstanceMaintenance(
+    "Which instance, and why."
+    input: SetInstanceMaintenanceInput!
+  ): SetInstanceMaintenancePayload!
+  """
+  Picks an instance of a service for one call. Report the outcome with the lease: it steers later picks. Needs SERVICE, STAFF or ADMIN. It is
+  answered without the database too.
+  """
+  pickInstance(
+    "Of which service, and how."
+    input: PickInstanceInput!
+  ): PickInstancePayload!
+  "Says how a call to a picked instance ended. Only who picked may say so, once, within a minute; later the call counts as over."
+  reportOutcome(
+    "Which pick, and how it ended."
+    input: ReportOutcomeInput!
+  ): ReportOutcomePayload!
+}
+
+extend type Subscription {
+  """
+  The events of a service and its instances or, without a name, of all. Needs SERVICE, STAFF or ADMIN, as they tell URLs; others get none.
+  """
+  serviceEvents(
+    "The name of the service."
+    service: String
+    "Only events behind this place in the log; from now on if not given."
+    after: Cursor
+  ): Event!
+}
+
+"""
+A name that callers use, with the instances behind it. Everybody who is signed in sees its name, description and health; what
+else it has is null for all but SERVICE, STAFF, ADMIN and API keys with the scope ` + "`" + `service:NAME` + "`" + `.
+"""
+type Service implements Node {
+  "The id of the service, e.g. ` + "`" + `svc_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `. A service that was deregistered and comes back has the same."
+  id: ID!
+  "The name of the service, unique."
+  name: String!
+  "What the service is for; may be empty."
+  description: String!
+  "Words to find it by."
+  tags: [String!]
+  "What its owner says of it."
+  metadata: StringMap
+  "How calls are spread over its instances, unless a pick says otherwise."
+  strategy: Strategy
+  "Whether it gets the credentials of its callers. Only ADMIN says so."
+  trusted: Boolean
+  "How it is."
+  health: ServiceHealth!
+  "Why more instances are in use than are known to be well; null if none are."
+  degraded: Degraded
+  "How its instances are checked beside their renewals; null if they are not."
+  healthCheck: HealthCheck
+  "Its instances, by the ids that their owners gave them."
+  instances(
+    "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
+    first: Int
+    "Only items behind this cursor."
+    after: String
+    "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
+    last: Int
+    "Only items ahead of this cursor."
+    before: String
+    "Only instances with this status."
+    status: InstanceStatus
+  ): ServiceInstanceConnection
+  "Raised by each change, those of instances aside; expect it with ` + "`" + `ifVersion` + "`" + `."
+  version: Int!
+  "When the service was first registered."
+  createdAt: DateTime!
+  "When the service last changed."
+  updatedAt: DateTime!
+}
+
+"How the calls of a service are spread over its instances. Weights count in all of them."
+enum Strategy {
+  "Each in turn, the turns of a heavy one apart from each other."
+  ROUND_ROBIN
+  "By chance."
+  RANDOM
+  "Who has the fewest calls under way."
+  LEAST_CONNECTIONS
+  "Of two by chance, who has fewer calls under way."
+  POWER_OF_TWO
+  "Equal keys to the same instance; few keys move when instances come and go."
+  CONSISTENT_HASH
+}
+
+"How a service is."
+enum ServiceHealth {
+  "There are instances that pass."
+  HEALTHY
+  "What is known may not be true; see ` + "`" + `degraded` + "`" + `. Calls go on."
+  DEGRADED
+  "There is no instance that could be called."
+  DOWN
+}
+
+"Why more instances of a service are in use than are known to be well."
+type Degraded {
+  "Why."
+  reason: DegradedReason!
+  "Since when."
+  since: DateTime!
+  "How many instances are known to be well."
+  realHealthy: Int!
+}
+
+"Why more instances of a service are in use than are known to be well."
+enum DegradedReason {
+  "More than half of the instances that were well vanished within a short time. That is doubted first: they stay in use, for an hour at most."
+  MASS_FAILURE
+  "This node has not heard from the database for some seconds, and goes on from what it knew last."
+  STALE
+}
+
+"A request that each instance must answer with a status from 200 to 399."
+type HealthCheck {
+  "The path, behind the URL of the instance."
+  path: String!
+  "The time between two checks of an instance."
+  interval: Duration!
+  "How long an answer may take."
+  timeout: Duration!
+  "How many checks in a row must succeed for a critical instance to pass."
+  healthyThreshold: Int!
+  "How many checks in a row must fail for an instance to be critical."
+  unhealthyThreshold: Int!
+}
+
+"One running copy of a service."
+type ServiceInstance implements Node {
+  "The id of the instance, e.g. ` + "`" + `ins_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
+  id: ID!
+  "The id that its owner gave it, unique within the service."
+  instanceId: String!
+  "The service that it is a copy of."
+  service: Service!
+  "Where it is called."
+  url: String!
+  "Its share of the calls, relative to the weights of the others."
+  weight: Int!
+  "Whether it may be called."
+  status: InstanceStatus!
+  "Why it has this status; null if there is nothing to say."
+  statusReason: String
+  "What its owner says of it."
+  metadata: StringMap!
+  "Which start of the instance this is; a later start has a higher number."
+  incarnation: Long!
+  "The calls that it said it was working on with its last renewal."
+  inflight: Int!
+  "When its lease ends unless it renews it."
+  leaseExpiresAt: DateTime!
+  "When it was last heard of."
+  lastSeenAt: DateTime!
+  "Raised by each change; renewals are none."
+  version: Int!
+  "When the instance was registered."
+  createdAt: DateTime!
+  "When the instance last changed."
+  updatedAt: DateTime!
+}
+
+"Whether an instance may be called."
+enum InstanceStatus {
+  "It may be called."
+  PASSING
+  "It is late with its renewal, or fails its checks. After ten times its time to live it is removed."
+  CRITICAL
+  "It gets no new calls, until its next start."
+  DRAINING
+  "It gets no calls until somebody says otherwise."
+  MAINTENANCE
+}
+
+"How a list of services is sorted."
+enum ServiceOrderBy {
+  "By name, from A on."
+  NAME_ASC
+  "By name, from Z on."
+  NAME_DESC
+}
+
+"Which services a list shows. All fields that are given must hold."
+input ServiceFilter {
+  "Only services with this tag."
+  tag: String
+  "Only services that are so."
+  health: ServiceHealth
+}
+
+"A page of a list of services."
+type ServiceConnection {
+  "The services with their cursors."
+  edges: [ServiceEdge!]!
+  "The services alone."
+  nodes: [Service!]!
+  "Where the page stands in the list."
+  pageInfo: PageInfo!
+  "How many services all pages hold. Counted only when asked for."
+  totalCount: Int!
+}
+
+"A service in a list."
+type ServiceEdge {
+  "The place of the service in the list."
+  cursor: String!
+  "The service."
+  node: Service!
+}
+
+"A page of a list of instances."
+type ServiceInstanceConnection {
+  "The instances with their cursors."
+  edges: [ServiceInstanceEdge!]!
+  "The instances alone."
+  nodes: [ServiceInstance!]!
+  "Where the page stands in the list."
+  pageInfo: PageInfo!
+  "How many instances all pages hold. Counted only when asked for."
+  totalCount: Int!
+}
+
+"An instance in a list."
+type ServiceInstanceEdge {
+  "The place of the instance in the list."
+  cursor: String!
+  "The instance."
+  node: ServiceInstance!
+}
+
+"How the instances of a service are checked."
+input HealthCheckInput {
+  "The path, behind the URL of the instance: begins with ` + "`" + `/` + "`" + `, at most 512 printable ASCII characters."
+  path: String!
+  "The time between two checks of an instance: ` + "`" + `1s` + "`" + ` to ` + "`" + `10m` + "`" + `."
+  interval: Duration! = "10s"
+  "How long an answer may take: ` + "`" + `50ms` + "`" + ` to ` + "`" + `30s` + "`" + `, and not longer than the interval. ` + "`" + `2s` + "`" + ` if not given."
+  timeout: Duration
+  "How many checks in a row must succeed for a critical instance to pass: 1 to 20."
+  healthyThreshold: Int! = 2
+  "How many checks in a row must fail for an instance to be critical: 1 to 20."
+  unhealthyThreshold: Int! = 3
+}
+
+"A service to register."
+input RegisterServiceInput {
+  "The name: 1 to 63 lower-case letters and digits, with ` + "`" + `-` + "`" + `, ` + "`" + `.` + "`" + ` and ` + "`" + `_` + "`" + ` between them."
+  name: String!
+  "What the service is for, up to 2000 characters."
+  description: String
+  "Words to find it by: at most 32, each of 1 to 64 printable ASCII characters without spaces."
+  tags: [String!]
+  "What its owner says of it: at most 32 entries, keys of 1 to 64 and values of up to 512 characters."
+  metadata: StringMap
+  "How calls are spread over its instances."
+  strategy: Strategy! = ROUND_ROBIN
+  "How its instances are checked beside their renewals; not at all if not given."
+  healthCheck: HealthCheckInput
+  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"What became of registerService."
+type RegisterServicePayload {
+  "The service; null if there are errors."
+  service: Service
+  "What keeps the service from being registered."
+  userErrors: [UserError!]!
+}
+
+"A change of a service."
+input UpdateServiceInput {
+  "Which service."
+  id: ID!
+  "Changes only if the service is at this version, else VERSION_CONFLICT."
+  ifVersion: Int
+  "What the service is for, up to 2000 characters."
+  description: String
+  "Words to find it by, in place of those before."
+  tags: [String!]
+  "What its owner says of it, in place of what it was before."
+  metadata: StringMap
+  "How calls are spread over its instances."
+  strategy: Strategy
+  "How its instances are checked; null ends the checks."
+  healthCheck: HealthCheckInput
+  "Whether it gets the credentials of its callers. Only ADMIN may say so."
+  trusted: Boolean
+  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"What became of updateService."
+type UpdateServicePayload {
+  "The service after the change; on VERSION_CONFLICT as it is, on other errors null."
+  service: Service
+  "What keeps the service from being changed."
+  userErrors: [UserError!]!
+}
+
+"Which service ends."
+input DeregisterServiceInput {
+  "Which service."
+  id: ID!
+  "Ends it only if it is at this version, else VERSION_CONFLICT."
+  ifVersion: Int
+  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"What became of deregisterService."
+type DeregisterServicePayload {
+  "The service as it was at its end; on VERSION_CONFLICT as it is, on other errors null."
+  service: Service
+  "What keeps the service from ending."
+  userErrors: [UserError!]!
+}
+
+"A running copy of a service to register."
+input RegisterInstanceInput {
+  "The name of the service."
+  service: String!
+  "The id of the instance, of its owner's choice and the same after a restart: 1 to 128 printable ASCII characters without spaces."
+  instanceId: String!
+  "Where it is called: http or https, a host, perhaps a path."
+  url: String!
+  "Its share of the calls, relative to the weights of the others: 1 to 1000."
+  weight: Int! = 1
+  "What its owner says of it: at most 32 entries, keys of 1 to 64 and values of up to 512 characters."
+  metadata: StringMap
+  "Which start of the instance this is. The server counts if it is not given."
+  incarnation: Long
+  "How long it counts as alive after each renewal: ` + "`" + `2s` + "`" + ` to ` + "`" + `10m` + "`" + `."
+  ttl: Duration! = "30s"
+  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"What became of registerInstance."
+type RegisterInstancePayload {
+  "The instance, with the incarnation to renew it by; null if there are errors."
+  instance: ServiceInstance
+  "What keeps the instance from being registered."
+  userErrors: [UserError!]!
+}
+
+"A sign of life."
+input RenewInstanceInput {
+  "The name of the service."
+  service: String!
+  "The id that its owner gave the instance."
+  instanceId: String!
+  "The incarnation that registering gave."
+  incarnation: Long!
+  "How many calls the instance is working on."
+  inflight: Int! = 0
+}
+
+"What became of renewInstance."
+type RenewInstancePayload {
+  "The instance; null if there are errors."
+  instance: ServiceInstance
+  "What keeps the lease from being renewed."
+  userErrors: [UserError!]!
+}
+
+"Which instance is removed."
+input DeregisterInstanceInput {
+  "The name of the service."
+  service: String!
+  "The id that its owner gave the instance."
+  instanceId: String!
+  "The incarnation that registering gave, so that a former start does not remove a later one."
+  incarnation: Long
+  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"What became of deregisterInstance."
+type DeregisterInstancePayload {
+  "The instance as it was at its end; null if there are errors, and if the call is a repeated one."
+  instance: ServiceInstance
+  "What keeps the instance from being removed."
+  userErrors: [UserError!]!
+}
+
+"Which instance is drained."
+input DrainInstanceInput {
+  "The name of the service."
+  service: String!
+  "The id that its owner gave the instance."
+  instanceId: String!
+  "The incarnation that registering gave, so that a former start does not drain a later one."
+  incarnation: Long
+  "Why, up to 200 characters."
+  reason: String
+  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"What became of drainInstance."
+type DrainInstancePayload {
+  "The instance after the change; null if there are errors."
+  instance: ServiceInstance
+  "What keeps the instance from being drained."
+  userErrors: [UserError!]!
+}
+
+"Which instance is taken out of use, or back into it."
+input SetInstanceMaintenanceInput {
+  "The name of the service."
+  service: String!
+  "The id that its owner gave the instance."
+  instanceId: String!
+  "Whether it is to be out of use."
+  enabled: Boolean! = true
+  "Why, up to 200 characters."
+  reason: String
+  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"What became of setInstanceMaintenance."
+type SetInstanceMaintenancePayload {
+  "The instance after the change; null if there are errors."
+  instance: ServiceInstance
+  "What keeps the instance from being changed."
+  userErrors: [UserError!]!
+}
+
+"Which instance is wanted."
+input PickInstanceInput {
+  "The name of the service."
+  service: String!
+  "How to choose; as the service says if not given."
+  strategy: Strategy
+  "What belongs together, for CONSISTENT_HASH: up to 1024 bytes."
+  key: String
+}
+
+"What became of pickInstance."
+type PickInstancePayload {
+  "The instance to call; null if there are errors."
+  instance: ServiceInstance
+  "What to report the outcome with: for this caller alone, once, within a minute."
+  lease: String
+  "What keeps an instance from being picked."
+  userErrors: [UserError!]!
+}
+
+"How a call ended."
+input ReportOutcomeInput {
+  "The lease of the pick."
+  lease: String!
+  "Whether the instance did what it should."
+  ok: Boolean!
+  "How long the call took, in milliseconds."
+  latencyMs: Int! = 0
+}
+
+"What became of reportOutcome."
+type ReportOutcomePayload {
+  "Whether the outcome was taken."
+  accepted: Boolean!
+  "What keeps the outcome from being taken."
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},
@@ -4019,6 +5334,18 @@ func (ec *executionContext) childFields_DeadLetterEdge(ctx context.Context, fiel
 	return nil, fmt.Errorf("no field named %q was found under type DeadLetterEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_Degraded(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "reason":
+		return ec.fieldContext_Degraded_reason(ctx, field)
+	case "since":
+		return ec.fieldContext_Degraded_since(ctx, field)
+	case "realHealthy":
+		return ec.fieldContext_Degraded_realHealthy(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Degraded", field.Name)
+}
+
 func (ec *executionContext) childFields_DeleteUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "user":
@@ -4037,6 +5364,36 @@ func (ec *executionContext) childFields_DeliverOrderPayload(ctx context.Context,
 		return ec.fieldContext_DeliverOrderPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type DeliverOrderPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_DeregisterInstancePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "instance":
+		return ec.fieldContext_DeregisterInstancePayload_instance(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_DeregisterInstancePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeregisterInstancePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_DeregisterServicePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "service":
+		return ec.fieldContext_DeregisterServicePayload_service(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_DeregisterServicePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeregisterServicePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_DrainInstancePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "instance":
+		return ec.fieldContext_DrainInstancePayload_instance(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_DrainInstancePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DrainInstancePayload", field.Name)
 }
 
 func (ec *executionContext) childFields_Event(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4085,6 +5442,22 @@ func (ec *executionContext) childFields_EventEdge(ctx context.Context, field gra
 		return ec.fieldContext_EventEdge_node(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type EventEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_HealthCheck(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "path":
+		return ec.fieldContext_HealthCheck_path(ctx, field)
+	case "interval":
+		return ec.fieldContext_HealthCheck_interval(ctx, field)
+	case "timeout":
+		return ec.fieldContext_HealthCheck_timeout(ctx, field)
+	case "healthyThreshold":
+		return ec.fieldContext_HealthCheck_healthyThreshold(ctx, field)
+	case "unhealthyThreshold":
+		return ec.fieldContext_HealthCheck_unhealthyThreshold(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type HealthCheck", field.Name)
 }
 
 func (ec *executionContext) childFields_LegacyUsage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4231,6 +5604,18 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
 }
 
+func (ec *executionContext) childFields_PickInstancePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "instance":
+		return ec.fieldContext_PickInstancePayload_instance(ctx, field)
+	case "lease":
+		return ec.fieldContext_PickInstancePayload_lease(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_PickInstancePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PickInstancePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_PlaceOrderPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "order":
@@ -4313,6 +5698,36 @@ func (ec *executionContext) childFields_RefundOrderPayload(ctx context.Context, 
 	return nil, fmt.Errorf("no field named %q was found under type RefundOrderPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_RegisterInstancePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "instance":
+		return ec.fieldContext_RegisterInstancePayload_instance(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_RegisterInstancePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RegisterInstancePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_RegisterServicePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "service":
+		return ec.fieldContext_RegisterServicePayload_service(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_RegisterServicePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RegisterServicePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_RenewInstancePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "instance":
+		return ec.fieldContext_RenewInstancePayload_instance(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_RenewInstancePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RenewInstancePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_ReplayDeadLettersPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "requested":
@@ -4321,6 +5736,16 @@ func (ec *executionContext) childFields_ReplayDeadLettersPayload(ctx context.Con
 		return ec.fieldContext_ReplayDeadLettersPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ReplayDeadLettersPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ReportOutcomePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "accepted":
+		return ec.fieldContext_ReportOutcomePayload_accepted(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_ReportOutcomePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReportOutcomePayload", field.Name)
 }
 
 func (ec *executionContext) childFields_RevokeAllSessionsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4351,6 +5776,124 @@ func (ec *executionContext) childFields_RevokeSessionPayload(ctx context.Context
 		return ec.fieldContext_RevokeSessionPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RevokeSessionPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_Service(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Service_id(ctx, field)
+	case "name":
+		return ec.fieldContext_Service_name(ctx, field)
+	case "description":
+		return ec.fieldContext_Service_description(ctx, field)
+	case "tags":
+		return ec.fieldContext_Service_tags(ctx, field)
+	case "metadata":
+		return ec.fieldContext_Service_metadata(ctx, field)
+	case "strategy":
+		return ec.fieldContext_Service_strategy(ctx, field)
+	case "trusted":
+		return ec.fieldContext_Service_trusted(ctx, field)
+	case "health":
+		return ec.fieldContext_Service_health(ctx, field)
+	case "degraded":
+		return ec.fieldContext_Service_degraded(ctx, field)
+	case "healthCheck":
+		return ec.fieldContext_Service_healthCheck(ctx, field)
+	case "instances":
+		return ec.fieldContext_Service_instances(ctx, field)
+	case "version":
+		return ec.fieldContext_Service_version(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Service_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_Service_updatedAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Service", field.Name)
+}
+
+func (ec *executionContext) childFields_ServiceConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ServiceConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ServiceConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ServiceConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_ServiceConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ServiceConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ServiceEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_ServiceEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_ServiceEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ServiceEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_ServiceInstance(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_ServiceInstance_id(ctx, field)
+	case "instanceId":
+		return ec.fieldContext_ServiceInstance_instanceId(ctx, field)
+	case "service":
+		return ec.fieldContext_ServiceInstance_service(ctx, field)
+	case "url":
+		return ec.fieldContext_ServiceInstance_url(ctx, field)
+	case "weight":
+		return ec.fieldContext_ServiceInstance_weight(ctx, field)
+	case "status":
+		return ec.fieldContext_ServiceInstance_status(ctx, field)
+	case "statusReason":
+		return ec.fieldContext_ServiceInstance_statusReason(ctx, field)
+	case "metadata":
+		return ec.fieldContext_ServiceInstance_metadata(ctx, field)
+	case "incarnation":
+		return ec.fieldContext_ServiceInstance_incarnation(ctx, field)
+	case "inflight":
+		return ec.fieldContext_ServiceInstance_inflight(ctx, field)
+	case "leaseExpiresAt":
+		return ec.fieldContext_ServiceInstance_leaseExpiresAt(ctx, field)
+	case "lastSeenAt":
+		return ec.fieldContext_ServiceInstance_lastSeenAt(ctx, field)
+	case "version":
+		return ec.fieldContext_ServiceInstance_version(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_ServiceInstance_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_ServiceInstance_updatedAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ServiceInstance", field.Name)
+}
+
+func (ec *executionContext) childFields_ServiceInstanceConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ServiceInstanceConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ServiceInstanceConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ServiceInstanceConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_ServiceInstanceConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ServiceInstanceConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ServiceInstanceEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_ServiceInstanceEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_ServiceInstanceEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ServiceInstanceEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_Session(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4389,6 +5932,16 @@ func (ec *executionContext) childFields_SessionTokens(ctx context.Context, field
 		return ec.fieldContext_SessionTokens_expiresAt(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type SessionTokens", field.Name)
+}
+
+func (ec *executionContext) childFields_SetInstanceMaintenancePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "instance":
+		return ec.fieldContext_SetInstanceMaintenancePayload_instance(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_SetInstanceMaintenancePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SetInstanceMaintenancePayload", field.Name)
 }
 
 func (ec *executionContext) childFields_ShipOrderPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4443,6 +5996,16 @@ func (ec *executionContext) childFields_UpdateProductPayload(ctx context.Context
 		return ec.fieldContext_UpdateProductPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type UpdateProductPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateServicePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "service":
+		return ec.fieldContext_UpdateServicePayload_service(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_UpdateServicePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateServicePayload", field.Name)
 }
 
 func (ec *executionContext) childFields_UpdateUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

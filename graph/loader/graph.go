@@ -9,6 +9,7 @@ import (
 	"backplane/internal/fault"
 	"backplane/internal/order"
 	"backplane/internal/page"
+	"backplane/internal/registry"
 	"backplane/internal/session"
 	"backplane/internal/uid"
 	"backplane/internal/user"
@@ -37,11 +38,20 @@ var (
 	Events = byKey(func(r *Reads) (bulk[uid.Event, *event.Event], peek[uid.Event, *event.Event]) {
 		return r.Log.ByIDs, nil
 	})
+	Services = byKey(func(r *Reads) (bulk[uid.Service, *registry.View], peek[uid.Service, *registry.View]) {
+		return r.Registry.ServicesByIDs, r.Registry.PeekService
+	})
+	Instances = byKey(func(r *Reads) (bulk[uid.Instance, *registry.Instance], peek[uid.Instance, *registry.Instance]) {
+		return r.Registry.InstancesByIDs, r.Registry.PeekInstance
+	})
 	DeadLetters = byKey(func(r *Reads) (bulk[uid.DeadLetter, *event.DeadLetter], peek[uid.DeadLetter, *event.DeadLetter]) {
 		return r.Overseer.DeadLettersByIDs, nil
 	})
 	Nodes = byKey(func(*Reads) (bulk[string, model.Node], peek[string, model.Node]) { return nodesByIDs, nil })
 
+	leases = byKey(func(r *Reads) (bulk[uid.Instance, registry.Lease], peek[uid.Instance, registry.Lease]) {
+		return r.Registry.Leases, nil
+	})
 	orderItems = byKey(func(r *Reads) (bulk[uid.Order, []*order.Item], peek[uid.Order, []*order.Item]) {
 		return r.Orders.Items, r.Orders.PeekItems
 	})
@@ -62,6 +72,8 @@ var nodes = map[uid.Kind]bulk[string, model.Node]{
 	uid.KindAPIKey:  asNodes(APIKeys),
 	uid.KindEvent:   asNodes(Events),
 
+	uid.KindService:    asNodes(Services),
+	uid.KindInstance:   asNodes(Instances),
 	uid.KindDeadLetter: asNodes(DeadLetters),
 }
 
@@ -75,6 +87,10 @@ var (
 	ProductStock = edge(Stocks, func(p *order.Product) uid.Product { return p.ID })
 	UserOrders   = list(ordersOf, func(u *user.User) uid.User { return u.ID })
 	EventSubject = edge(Nodes, func(e *event.Event) string { return e.SubjectID })
+
+	ServiceInstances = list(instancesOf, func(v *registry.View) uid.Service { return v.ID })
+	InstanceService  = edge(Services, func(i *registry.Instance) uid.Service { return i.ServiceID })
+	InstanceLease    = edge(leases, func(i *registry.Instance) uid.Instance { return i.ID })
 
 	ViewerUser     = edge(Users, func(v *model.Viewer) uid.User { return v.UserID })
 	ViewerSessions = edges(liveSessions, func(v *model.Viewer) uid.User { return v.UserID })
@@ -106,6 +122,22 @@ func histories(r *Reads) (func(context.Context, []uid.Order, page.Args) (map[uid
 	return r.Log.ListByOrders, func(ctx context.Context, orders []uid.Order, _ page.Args) (map[uid.Order]int, error) {
 		return r.Log.CountByOrders(ctx, orders)
 	}
+}
+
+// InstanceList are the arguments of a list of a service's instances.
+type InstanceList struct {
+	Status *registry.Status
+	Args   page.Args
+}
+
+func instancesOf(r *Reads) (func(context.Context, []uid.Service, InstanceList) (map[uid.Service]page.Page[*registry.Instance], error),
+	func(context.Context, []uid.Service, InstanceList) (map[uid.Service]int, error),
+) {
+	return func(ctx context.Context, services []uid.Service, l InstanceList) (map[uid.Service]page.Page[*registry.Instance], error) {
+			return r.Registry.InstancesByServices(ctx, services, l.Status, l.Args)
+		}, func(ctx context.Context, services []uid.Service, l InstanceList) (map[uid.Service]int, error) {
+			return r.Registry.CountByServices(ctx, services, l.Status)
+		}
 }
 
 // one makes a bulk read of a read by one key, for an edge of what a response has

@@ -20,6 +20,7 @@ import (
 	"backplane/internal/event"
 	"backplane/internal/legacy"
 	"backplane/internal/order"
+	"backplane/internal/registry"
 	"backplane/internal/session"
 	"backplane/internal/user"
 )
@@ -34,6 +35,7 @@ type Reads struct {
 	Products *order.Catalog
 	Orders   *order.Service
 	Sessions *session.Service
+	Registry *registry.Registrar
 	Log      *event.Log
 	Overseer *event.Overseer
 	Legacy   *legacy.Service // has no loaders

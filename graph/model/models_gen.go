@@ -6,6 +6,7 @@ import (
 	"backplane/internal/auth"
 	"backplane/internal/fault"
 	"backplane/internal/order"
+	"backplane/internal/registry"
 	"backplane/internal/session"
 	"backplane/internal/user"
 	"encoding/json"
@@ -214,6 +215,80 @@ type DeliverOrderPayload struct {
 	UserErrors []*UserError `json:"userErrors"`
 }
 
+// Which instance is removed.
+type DeregisterInstanceInput struct {
+	// The name of the service.
+	Service string `json:"service"`
+	// The id that its owner gave the instance.
+	InstanceID string `json:"instanceId"`
+	// The incarnation that registering gave, so that a former start does not remove a later one.
+	Incarnation graphql.Omittable[*int64] `json:"incarnation,omitempty"`
+	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What became of deregisterInstance.
+type DeregisterInstancePayload struct {
+	// The instance as it was at its end; null if there are errors, and if the call is a repeated one.
+	Instance *registry.Instance `json:"instance,omitempty"`
+	// What keeps the instance from being removed.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// Which service ends.
+type DeregisterServiceInput struct {
+	// Which service.
+	ID string `json:"id"`
+	// Ends it only if it is at this version, else VERSION_CONFLICT.
+	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
+	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What became of deregisterService.
+type DeregisterServicePayload struct {
+	// The service as it was at its end; on VERSION_CONFLICT as it is, on other errors null.
+	Service *registry.View `json:"service,omitempty"`
+	// What keeps the service from ending.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// Which instance is drained.
+type DrainInstanceInput struct {
+	// The name of the service.
+	Service string `json:"service"`
+	// The id that its owner gave the instance.
+	InstanceID string `json:"instanceId"`
+	// The incarnation that registering gave, so that a former start does not drain a later one.
+	Incarnation graphql.Omittable[*int64] `json:"incarnation,omitempty"`
+	// Why, up to 200 characters.
+	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
+	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What became of drainInstance.
+type DrainInstancePayload struct {
+	// The instance after the change; null if there are errors.
+	Instance *registry.Instance `json:"instance,omitempty"`
+	// What keeps the instance from being drained.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// How the instances of a service are checked.
+type HealthCheckInput struct {
+	// The path, behind the URL of the instance: begins with `/`, at most 512 printable ASCII characters.
+	Path string `json:"path"`
+	// The time between two checks of an instance: `1s` to `10m`.
+	Interval time.Duration `json:"interval"`
+	// How long an answer may take: `50ms` to `30s`, and not longer than the interval. `2s` if not given.
+	Timeout graphql.Omittable[*time.Duration] `json:"timeout,omitempty"`
+	// How many checks in a row must succeed for a critical instance to pass: 1 to 20.
+	HealthyThreshold int `json:"healthyThreshold"`
+	// How many checks in a row must fail for an instance to be critical: 1 to 20.
+	UnhealthyThreshold int `json:"unhealthyThreshold"`
+}
+
 // An amount of money in one currency.
 type MoneyInput struct {
 	// The amount in the currency's main unit; not negative, and with no more digits than the currency has.
@@ -256,6 +331,26 @@ type PageInfo struct {
 	StartCursor *string `json:"startCursor,omitempty"`
 	// The cursor of the last item, null if the page is empty.
 	EndCursor *string `json:"endCursor,omitempty"`
+}
+
+// Which instance is wanted.
+type PickInstanceInput struct {
+	// The name of the service.
+	Service string `json:"service"`
+	// How to choose; as the service says if not given.
+	Strategy graphql.Omittable[*registry.Strategy] `json:"strategy,omitempty"`
+	// What belongs together, for CONSISTENT_HASH: up to 1024 bytes.
+	Key graphql.Omittable[*string] `json:"key,omitempty"`
+}
+
+// What became of pickInstance.
+type PickInstancePayload struct {
+	// The instance to call; null if there are errors.
+	Instance *registry.Instance `json:"instance,omitempty"`
+	// What to report the outcome with: for this caller alone, once, within a minute.
+	Lease *string `json:"lease,omitempty"`
+	// What keeps an instance from being picked.
+	UserErrors []*UserError `json:"userErrors"`
 }
 
 // A request to buy.
@@ -326,6 +421,80 @@ type RefundOrderPayload struct {
 	UserErrors []*UserError `json:"userErrors"`
 }
 
+// A running copy of a service to register.
+type RegisterInstanceInput struct {
+	// The name of the service.
+	Service string `json:"service"`
+	// The id of the instance, of its owner's choice and the same after a restart: 1 to 128 printable ASCII characters without spaces.
+	InstanceID string `json:"instanceId"`
+	// Where it is called: http or https, a host, perhaps a path.
+	URL string `json:"url"`
+	// Its share of the calls, relative to the weights of the others: 1 to 1000.
+	Weight int `json:"weight"`
+	// What its owner says of it: at most 32 entries, keys of 1 to 64 and values of up to 512 characters.
+	Metadata graphql.Omittable[map[string]string] `json:"metadata,omitempty"`
+	// Which start of the instance this is. The server counts if it is not given.
+	Incarnation graphql.Omittable[*int64] `json:"incarnation,omitempty"`
+	// How long it counts as alive after each renewal: `2s` to `10m`.
+	TTL time.Duration `json:"ttl"`
+	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What became of registerInstance.
+type RegisterInstancePayload struct {
+	// The instance, with the incarnation to renew it by; null if there are errors.
+	Instance *registry.Instance `json:"instance,omitempty"`
+	// What keeps the instance from being registered.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// A service to register.
+type RegisterServiceInput struct {
+	// The name: 1 to 63 lower-case letters and digits, with `-`, `.` and `_` between them.
+	Name string `json:"name"`
+	// What the service is for, up to 2000 characters.
+	Description graphql.Omittable[*string] `json:"description,omitempty"`
+	// Words to find it by: at most 32, each of 1 to 64 printable ASCII characters without spaces.
+	Tags graphql.Omittable[[]string] `json:"tags,omitempty"`
+	// What its owner says of it: at most 32 entries, keys of 1 to 64 and values of up to 512 characters.
+	Metadata graphql.Omittable[map[string]string] `json:"metadata,omitempty"`
+	// How calls are spread over its instances.
+	Strategy registry.Strategy `json:"strategy"`
+	// How its instances are checked beside their renewals; not at all if not given.
+	HealthCheck graphql.Omittable[*HealthCheckInput] `json:"healthCheck,omitempty"`
+	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What became of registerService.
+type RegisterServicePayload struct {
+	// The service; null if there are errors.
+	Service *registry.View `json:"service,omitempty"`
+	// What keeps the service from being registered.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// A sign of life.
+type RenewInstanceInput struct {
+	// The name of the service.
+	Service string `json:"service"`
+	// The id that its owner gave the instance.
+	InstanceID string `json:"instanceId"`
+	// The incarnation that registering gave.
+	Incarnation int64 `json:"incarnation"`
+	// How many calls the instance is working on.
+	Inflight int `json:"inflight"`
+}
+
+// What became of renewInstance.
+type RenewInstancePayload struct {
+	// The instance; null if there are errors.
+	Instance *registry.Instance `json:"instance,omitempty"`
+	// What keeps the lease from being renewed.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
 // Which dead letters to replay: give either `consumer` or `ids`.
 type ReplayDeadLettersInput struct {
 	// All that wait of the consumer with this name.
@@ -341,6 +510,24 @@ type ReplayDeadLettersPayload struct {
 	// How many dead letters are to be replayed now; null if there are errors.
 	Requested *int `json:"requested,omitempty"`
 	// What keeps the dead letters from being replayed.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// How a call ended.
+type ReportOutcomeInput struct {
+	// The lease of the pick.
+	Lease string `json:"lease"`
+	// Whether the instance did what it should.
+	Ok bool `json:"ok"`
+	// How long the call took, in milliseconds.
+	LatencyMs int `json:"latencyMs"`
+}
+
+// What became of reportOutcome.
+type ReportOutcomePayload struct {
+	// Whether the outcome was taken.
+	Accepted bool `json:"accepted"`
+	// What keeps the outcome from being taken.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -389,6 +576,36 @@ type RevokeSessionPayload struct {
 	// The session that has ended; null if there are errors.
 	Session *session.Session `json:"session,omitempty"`
 	// What keeps the session from being ended.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// Which services a list shows. All fields that are given must hold.
+type ServiceFilter struct {
+	// Only services with this tag.
+	Tag graphql.Omittable[*string] `json:"tag,omitempty"`
+	// Only services that are so.
+	Health graphql.Omittable[*registry.Health] `json:"health,omitempty"`
+}
+
+// Which instance is taken out of use, or back into it.
+type SetInstanceMaintenanceInput struct {
+	// The name of the service.
+	Service string `json:"service"`
+	// The id that its owner gave the instance.
+	InstanceID string `json:"instanceId"`
+	// Whether it is to be out of use.
+	Enabled bool `json:"enabled"`
+	// Why, up to 200 characters.
+	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
+	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What became of setInstanceMaintenance.
+type SetInstanceMaintenancePayload struct {
+	// The instance after the change; null if there are errors.
+	Instance *registry.Instance `json:"instance,omitempty"`
+	// What keeps the instance from being changed.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -491,6 +708,36 @@ type UpdateProductPayload struct {
 	// The product after the change; on VERSION_CONFLICT as it is, on other errors null.
 	Product *order.Product `json:"product,omitempty"`
 	// What keeps the product from being changed.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
+// A change of a service.
+type UpdateServiceInput struct {
+	// Which service.
+	ID string `json:"id"`
+	// Changes only if the service is at this version, else VERSION_CONFLICT.
+	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
+	// What the service is for, up to 2000 characters.
+	Description graphql.Omittable[*string] `json:"description,omitempty"`
+	// Words to find it by, in place of those before.
+	Tags graphql.Omittable[[]string] `json:"tags,omitempty"`
+	// What its owner says of it, in place of what it was before.
+	Metadata graphql.Omittable[map[string]string] `json:"metadata,omitempty"`
+	// How calls are spread over its instances.
+	Strategy graphql.Omittable[*registry.Strategy] `json:"strategy,omitempty"`
+	// How its instances are checked; null ends the checks.
+	HealthCheck graphql.Omittable[*HealthCheckInput] `json:"healthCheck,omitempty"`
+	// Whether it gets the credentials of its callers. Only ADMIN may say so.
+	Trusted graphql.Omittable[*bool] `json:"trusted,omitempty"`
+	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// What became of updateService.
+type UpdateServicePayload struct {
+	// The service after the change; on VERSION_CONFLICT as it is, on other errors null.
+	Service *registry.View `json:"service,omitempty"`
+	// What keeps the service from being changed.
 	UserErrors []*UserError `json:"userErrors"`
 }
 

@@ -9,6 +9,7 @@ import (
 	"backplane/internal/legacy"
 	"backplane/internal/order"
 	"backplane/internal/page"
+	"backplane/internal/registry"
 	"backplane/internal/uid"
 	"backplane/internal/user"
 )
@@ -71,6 +72,11 @@ type (
 	OrderEdge         = Edge[*order.Order]
 	EventConnection   = Connection[*event.Event]
 	EventEdge         = Edge[*event.Event]
+
+	ServiceConnection         = Connection[*registry.View]
+	ServiceEdge               = Edge[*registry.View]
+	ServiceInstanceConnection = Connection[*registry.Instance]
+	ServiceInstanceEdge       = Edge[*registry.Instance]
 
 	DeadLetterConnection = Connection[*event.DeadLetter]
 	DeadLetterEdge       = Edge[*event.DeadLetter]

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"backplane/internal/fault"
 	"backplane/internal/uid"
@@ -38,12 +39,32 @@ const (
 	ProductsWrite Scope = "products:write"
 	OrdersRead    Scope = "orders:read"
 	OrdersWrite   Scope = "orders:write"
-	LegacyWrite   Scope = "legacy:write" // grants what else only ADMIN may: setting a legacyId
+	ServicesRead  Scope = "services:read" // to see services whole, pick instances and report outcomes
+	LegacyWrite   Scope = "legacy:write"  // grants what else only ADMIN may: setting a legacyId
 )
 
-// Scopes returns every scope.
+// Scopes returns every scope but those of single services, see ServiceScope.
 func Scopes() []Scope {
-	return []Scope{UsersRead, UsersWrite, ProductsWrite, OrdersRead, OrdersWrite, LegacyWrite}
+	return []Scope{UsersRead, UsersWrite, ProductsWrite, OrdersRead, OrdersWrite, ServicesRead, LegacyWrite}
+}
+
+const servicePrefix = "service:"
+
+// ServiceScope returns the scope that lets a key create and manage the service
+// of the name, and use others. It grants what else only ADMIN may.
+func ServiceScope(name string) Scope { return Scope(servicePrefix + name) }
+
+// Service returns the name of the service that the scope is for; ok is false if
+// it is none of ServiceScope.
+func (s Scope) Service() (name string, ok bool) {
+	return strings.CutPrefix(string(s), servicePrefix)
+}
+
+// Elevated reports whether the scope grants what else only ADMIN may, so that
+// only ADMIN may give it.
+func (s Scope) Elevated() bool {
+	_, service := s.Service()
+	return service || s == LegacyWrite
 }
 
 // Principal is an authenticated caller. It is immutable.
@@ -111,6 +132,28 @@ func (p *Principal) MaySetLegacyID() bool {
 	return p.Has(Admin)
 }
 
+// MayManageService reports whether the principal may create and change the
+// service of the name: as ADMIN, or by a key with its scope.
+func (p *Principal) MayManageService(name string) bool {
+	if p == nil {
+		return false
+	}
+	if p.KeyID != "" {
+		return slices.Contains(p.Scopes, ServiceScope(name))
+	}
+	return p.Has(Admin)
+}
+
+// MayUseServices reports whether the principal may see the whole of services,
+// with the URLs of their instances, and call them: SERVICE, STAFF and ADMIN, and of
+// their keys those that are for that or are a service's own.
+func (p *Principal) MayUseServices() bool {
+	if !p.Has(Service) && !p.IsStaff() {
+		return false
+	}
+	return p.May(ServicesRead) || slices.ContainsFunc(p.Scopes, func(s Scope) bool { _, ok := s.Service(); return ok })
+}
+
 // AllowLegacyID refuses, at legacyId, a call that sets which id an object had in the
 // system before, if the principal may not say so.
 func (p *Principal) AllowLegacyID(sets bool) error {
@@ -171,12 +214,32 @@ func From(ctx context.Context) *Principal {
 	return nil
 }
 
+// WithLastKnown returns a context in which nobody is calling whose rights are
+// known for sure: p was calling when they could last be read. Only what goes on
+// without the database asks for it, by LastKnown; to everything else the caller
+// is told to come again.
+func WithLastKnown(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, lastKnown{p})
+}
+
+type lastKnown struct{ *Principal }
+
+// LastKnown returns who is calling or, if that cannot be told without the
+// database, who was at last; nil for a stranger. It is for reads that are to go
+// on from the last known state, and for nothing that changes anything.
+func LastKnown(ctx context.Context) *Principal {
+	if p, ok := ctx.Value(principalKey{}).(lastKnown); ok {
+		return p.Principal
+	}
+	return From(ctx)
+}
+
 // Require returns who is calling if its credential covers the scope, else an
 // Unauthenticated or Forbidden error.
 func Require(ctx context.Context, s Scope) (*Principal, error) {
 	p := From(ctx)
 	if p == nil {
-		return nil, errSignIn()
+		return nil, SignInFirst(ctx)
 	}
 	if !p.May(s) {
 		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This API key lacks the scope %s.", s)
@@ -189,7 +252,7 @@ func Require(ctx context.Context, s Scope) (*Principal, error) {
 func RequireSession(ctx context.Context) (*Principal, error) {
 	p := From(ctx)
 	if p == nil {
-		return nil, errSignIn()
+		return nil, SignInFirst(ctx)
 	}
 	if p.SessionID == "" {
 		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This needs a signed-in session; an API key is not enough.")
@@ -230,7 +293,12 @@ func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principa
 	return p, nil
 }
 
-func errSignIn() error {
+// SignInFirst is the error for a stranger; for a caller whose rights cannot be
+// told at the moment it is UNAVAILABLE.
+func SignInFirst(ctx context.Context) error {
+	if LastKnown(ctx) != nil {
+		return fault.New(fault.Unavailable, fault.ServiceUnavailable, "Credentials cannot be checked right now; try again in a moment.")
+	}
 	return fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first.")
 }
 

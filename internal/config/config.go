@@ -18,27 +18,28 @@ import (
 
 // Config is the checked configuration of a process.
 type Config struct {
-	Listen          string // host:port
-	AdminListen     string // host:port, or Off
-	CacheBytes      int    // in process memory; 0 for no caches at all
-	Database        Database
-	RedisURL        Secret           // empty if there is none; it may hold a password
-	Sinks           []Sink           // with different names
-	SecretKey       seal.Key         // not set if the operator gave none
-	TrustedProxies  []netip.Prefix   // from which X-Forwarded-* counts
-	TrustedNetworks []TrustedNetwork // whose programs act by a key on REST
-	RESTOperations  string           // folder of the operator's own operations, empty if there is none
-	RESTDeprecated  []Deprecation    // routes that are to go
-	CORSOrigins     []string         // that browsers may call from; a single "*" is any
-	AssignLegacyID  bool             // give every new object the next legacy id
-	RateLimit       bool
-	Introspection   bool // also of suggestions in errors
-	AdminUsername   string
-	AdminPassword   Secret
-	LogLevel        slog.Level
-	LogFormat       LogFormat
-	Retention       Retention
-	Limits          Limits
+	Listen           string // host:port
+	AdminListen      string // host:port, or Off
+	CacheBytes       int    // in process memory; 0 for no caches at all
+	Database         Database
+	RedisURL         Secret           // empty if there is none; it may hold a password
+	Sinks            []Sink           // with different names
+	SecretKey        seal.Key         // not set if the operator gave none
+	TrustedProxies   []netip.Prefix   // from which X-Forwarded-* counts
+	OutboundNetworks []netip.Prefix   // loopback and private ones in which services may be called
+	TrustedNetworks  []TrustedNetwork // whose programs act by a key on REST
+	RESTOperations   string           // folder of the operator's own operations, empty if there is none
+	RESTDeprecated   []Deprecation    // routes that are to go
+	CORSOrigins      []string         // that browsers may call from; a single "*" is any
+	AssignLegacyID   bool             // give every new object the next legacy id
+	RateLimit        bool
+	Introspection    bool // also of suggestions in errors
+	AdminUsername    string
+	AdminPassword    Secret
+	LogLevel         slog.Level
+	LogFormat        LogFormat
+	Retention        Retention
+	Limits           Limits
 }
 
 // Retention says which events the log keeps.

@@ -54,6 +54,8 @@ func general() []setting {
 			about: "password of the first ADMIN"},
 		{name: "TRUSTED_PROXIES", parse: into(func(c *Config) *[]netip.Prefix { return &c.TrustedProxies }, listOf(network)),
 			about: "networks whose `X-Forwarded-*` headers count, e.g. `10.0.0.0/8,::1`"},
+		{name: "OUTBOUND_NETWORKS", parse: into(func(c *Config) *[]netip.Prefix { return &c.OutboundNetworks }, listOf(network)),
+			about: "loopback and private networks in which services may be called, e.g. `10.0.0.0/8`; unset: all of them on SQLite, none on PostgreSQL"},
 		{name: "TRUSTED_NETWORKS", parse: into(func(c *Config) *[]TrustedNetwork { return &c.TrustedNetworks }, listOf(trustedNetwork)), secret: true,
 			about: "networks whose programs may call REST without credentials, each with the API key by which they then act, e.g. `10.1.0.0/16=KEY`"},
 		{name: "REST_OPERATIONS", parse: into(func(c *Config) *string { return &c.RESTOperations }, anything),

@@ -18,16 +18,21 @@ type Audience struct {
 // AudienceOf returns what the principal may see as it is now; nobody sees
 // nothing. STAFF and ADMIN see all but the credentials of others, which are for
 // ADMIN alone; everybody else sees what concerns itself, and products that are
-// active. What an API key sees is narrowed by its scopes.
+// active. The registry is for SERVICE, STAFF and ADMIN, as its events tell URLs. What an API key sees is narrowed by its scopes.
 func AudienceOf(p *auth.Principal) *Audience {
 	a := &Audience{}
 	if p == nil {
 		return a
 	}
 	a.User = p.UserID
+	services := ServiceTypes()
 	for _, t := range Types() {
 		scope, limited := scopeOf(t)
 		switch {
+		case slices.Contains(services, t):
+			if p.MayUseServices() {
+				a.All = append(a.All, t)
+			}
 		case limited && !p.May(scope):
 		case p.Has(auth.Admin) || p.IsStaff() && !isCredential(t):
 			a.All = append(a.All, t)
@@ -60,6 +65,8 @@ func scopeOf(t Type) (scope auth.Scope, limited bool) {
 		return "", false
 	case OrderPlaced, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled, OrderRefunded, PaymentRefundRequested:
 		return auth.OrdersRead, true
+	case ServiceRegistered, ServiceUpdated, ServiceDeregistered, InstanceRegistered, InstanceStatusChanged, InstanceDeregistered:
+		return auth.ServicesRead, true
 	default: // users and their credentials, and what nobody has thought of
 		return auth.UsersRead, true
 	}

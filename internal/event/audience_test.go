@@ -28,18 +28,25 @@ func TestAudience_Sees(t *testing.T) {
 	always := func(event.Type) bool { return true }
 	never := func(event.Type) bool { return false }
 	not := func(fn func(event.Type) bool) func(event.Type) bool { return func(t event.Type) bool { return !fn(t) } }
+	services := is(event.ServiceTypes()...)
+	both := func(a, b func(event.Type) bool) func(event.Type) bool {
+		return func(t event.Type) bool { return a(t) || b(t) }
+	}
 	tests := []struct {
 		name                        string
 		who                         *auth.Principal
 		mine, others, hidden, shown func(event.Type) bool // own events, those of others, of inactive and of active products
 	}{
 		{"a stranger sees nothing", nil, never, never, never, never},
-		{"a customer sees its own, and active products", person(auth.Customer), not(products), never, never, products},
-		{"a program sees what its user would", person(auth.Service), not(products), never, never, products},
+		{"a customer sees its own, and active products", person(auth.Customer), not(both(products, services)), never, never, products},
+		{"a program sees what its user would, and the registry", person(auth.Service), not(products), services, services, both(products, services)},
+		{"a key of a program for services sees the registry", key(auth.Service, auth.ServicesRead), services, services, services, both(products, services)},
+		{"a key of a service sees the registry", key(auth.Service, auth.ServiceScope("echo")), services, services, services, both(products, services)},
+		{"a customer's key for services does not", key(auth.Customer, auth.ServicesRead), never, never, never, products},
 		{"staff see all but the credentials of others", person(auth.Staff), always, not(credentials), not(credentials), not(credentials)},
 		{"an admin sees all", person(auth.Admin), always, always, always, always},
 		{"a key without scopes sees active products", key(auth.Customer), never, never, never, products},
-		{"a key that reads orders sees no accounts", key(auth.Customer, auth.OrdersRead), func(t event.Type) bool { return !products(t) && !users(t) }, never, never, products},
+		{"a key that reads orders sees no accounts", key(auth.Customer, auth.OrdersRead), func(t event.Type) bool { return !products(t) && !users(t) && !services(t) }, never, never, products},
 		{"a key that reads users sees no orders", key(auth.Admin, auth.UsersRead), func(t event.Type) bool { return products(t) || users(t) },
 			func(t event.Type) bool { return products(t) || users(t) }, func(t event.Type) bool { return products(t) || users(t) },
 			func(t event.Type) bool { return products(t) || users(t) }},

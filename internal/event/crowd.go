@@ -90,7 +90,7 @@ func (s *Subscription) settle() (moved bool) {
 
 // filterKey is equal for filters that are.
 func filterKey(f Filter) string {
-	key := fmt.Sprintf("%q %q %q %q", f.Types, f.SubjectID, f.UserID, f.OrderID)
+	key := fmt.Sprintf("%q %q %q %q %q", f.Types, f.SubjectID, f.UserID, f.OrderID, f.ServiceID)
 	if f.Audience != nil {
 		key += fmt.Sprintf(" %q", *f.Audience)
 	}

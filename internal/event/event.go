@@ -43,6 +43,13 @@ const (
 	OrderRefunded       Type = "order.refunded"
 
 	PaymentRefundRequested Type = "payment.refund_requested"
+
+	ServiceRegistered     Type = "service.registered"
+	ServiceUpdated        Type = "service.updated"
+	ServiceDeregistered   Type = "service.deregistered"
+	InstanceRegistered    Type = "instance.registered"
+	InstanceStatusChanged Type = "instance.status_changed"
+	InstanceDeregistered  Type = "instance.deregistered"
 )
 
 // Types returns every type.
@@ -53,6 +60,7 @@ func Types() []Type {
 		ProductCreated, ProductUpdated, ProductStockChanged,
 		OrderPlaced, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled, OrderRefunded,
 		PaymentRefundRequested,
+		ServiceRegistered, ServiceUpdated, ServiceDeregistered, InstanceRegistered, InstanceStatusChanged, InstanceDeregistered,
 	}
 }
 
@@ -61,6 +69,13 @@ func Types() []Type {
 func OrderTypes() []Type {
 	return slices.DeleteFunc(Types(), func(t Type) bool {
 		return !strings.HasPrefix(string(t), "order.") && !strings.HasPrefix(string(t), "payment.")
+	})
+}
+
+// ServiceTypes returns the types of events that tell of the registry.
+func ServiceTypes() []Type {
+	return slices.DeleteFunc(Types(), func(t Type) bool {
+		return !strings.HasPrefix(string(t), "service.") && !strings.HasPrefix(string(t), "instance.")
 	})
 }
 
@@ -82,7 +97,7 @@ type Event struct {
 
 // Touched names a row that a transaction changed, for caches on every node.
 type Touched struct {
-	Entity  string `json:"entity"` // user, product, stock, order, session or api_key
+	Entity  string `json:"entity"` // user, product, stock, order, session, api_key, service or instance
 	ID      string `json:"id"`
 	Version int    `json:"version"`
 	Deleted bool   `json:"deleted,omitempty"`

@@ -109,6 +109,17 @@ const (
 	DeadLetterNotFound Code = "DEAD_LETTER_NOT_FOUND"
 )
 
+// Codes of the registry.
+const (
+	ServiceNotFound  Code = "SERVICE_NOT_FOUND"
+	ServiceInvalid   Code = "SERVICE_INVALID" // its name, tags, metadata or health check
+	InstanceNotFound Code = "INSTANCE_NOT_FOUND"
+	InstanceInvalid  Code = "INSTANCE_INVALID" // its id, URL, weight, metadata, incarnation or time to live
+	StaleIncarnation Code = "STALE_INCARNATION"
+	NoInstance       Code = "NO_INSTANCE"        // none that could be picked
+	PickLeaseInvalid Code = "PICK_LEASE_INVALID" // not one of the caller's, or used, or expired
+)
+
 // Codes returns every code, in the order of ErrorCode in the schema.
 func Codes() []Code {
 	return []Code{
@@ -123,6 +134,7 @@ func Codes() []Code {
 		ProductNotFound, ProductNotActive, SKUInvalid, SKUTaken, CurrencyUnknown, AmountInvalid, StockInsufficient, StockInvalid,
 		OrderNotFound, OrderLinesInvalid, QuantityInvalid, CurrencyMixed, TotalTooLarge,
 		OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
+		ServiceNotFound, ServiceInvalid, InstanceNotFound, InstanceInvalid, StaleIncarnation, NoInstance, PickLeaseInvalid,
 		DeadLetterNotFound,
 	}
 }

@@ -17,8 +17,14 @@ import (
 // there is no bearer token, an error if there is one that is not good.
 func (s *Server) authenticate(r *http.Request) (context.Context, error) {
 	who, err := s.caller(r)
-	if err != nil || who.Principal == nil {
+	if err != nil {
+		if p := s.lastKnown(r, err); p != nil {
+			return auth.WithLastKnown(r.Context(), p), nil
+		}
 		return r.Context(), err
+	}
+	if who.Principal == nil {
+		return r.Context(), nil
 	}
 	return auth.With(r.Context(), who.Principal), nil
 }
@@ -37,6 +43,17 @@ func (s *Server) caller(r *http.Request) (stream.Caller, error) {
 		return stream.Caller{}, errToken()
 	}
 	return s.identify(r.Context(), token)
+}
+
+// lastKnown returns who sent the request if that could be told some time ago and
+// cannot now, as err says; else nil.
+func (s *Server) lastKnown(r *http.Request, err error) *auth.Principal {
+	memory, ok := s.deps.Auth.(Rememberer)
+	token, bearer := wire.Bearer(r.Header.Get("Authorization"))
+	if !ok || !bearer || fault.From(err).Kind != fault.Unavailable {
+		return nil
+	}
+	return memory.LastKnown(token)
 }
 
 // identify returns who presents the token.

@@ -95,6 +95,13 @@ type Expirer interface {
 	Expiry(bearer string) time.Time
 }
 
+// Rememberer tells of an Authenticator who presented a token when that could last
+// be told, nil if nobody did. While Authenticate is UNAVAILABLE requests go on as
+// auth.WithLastKnown: for the few things that need no database.
+type Rememberer interface {
+	LastKnown(bearer string) *auth.Principal
+}
+
 // TicketAuthenticator lets those open an event stream who cannot send headers,
 // such as a browser's EventSource.
 type TicketAuthenticator interface {

@@ -11,6 +11,20 @@ import (
 	"backplane/internal/uid"
 )
 
+// MaxServiceName is how many characters the name of a service may have.
+const MaxServiceName = 63
+
+// IsServiceName reports whether a service may have the name: lower-case letters
+// and digits, with dashes, points and underscores between them. It stands in URLs,
+// scopes and logs.
+func IsServiceName(s string) bool {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
+	}
+	edge := func(b byte) bool { return b == '-' || b == '.' || b == '_' }
+	return s != "" && len(s) <= MaxServiceName && !strings.ContainsFunc(s, odd) && !edge(s[0]) && !edge(s[len(s)-1])
+}
+
 // Field is an optional part of an update. The zero value leaves the stored
 // value alone; Value counts only if Set.
 type Field[T any] struct {

@@ -40,8 +40,8 @@ func (s *Service) CreateAPIKey(ctx context.Context, in CreateAPIKeyInput) (*APIK
 	if !owns(caller, owner) {
 		return nil, "", fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may make API keys for others.").At("userId")
 	}
-	if slices.Contains(in.Scopes, auth.LegacyWrite) && !caller.Has(auth.Admin) {
-		return nil, "", fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may grant the scope %s.", auth.LegacyWrite).At("scopes")
+	if i := slices.IndexFunc(in.Scopes, auth.Scope.Elevated); i >= 0 && !caller.Has(auth.Admin) {
+		return nil, "", fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may grant the scope %.80s.", in.Scopes[i]).At("scopes")
 	}
 	return s.IssueAPIKey(ctx, owner, in)
 }
@@ -99,6 +99,9 @@ func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string
 	return k, text, nil
 }
 
+// maxServiceScopes bounds the services that one key may manage.
+const maxServiceScopes = 20
+
 // cleanScopes returns the scopes in their order. At least one, each once.
 func cleanScopes(scopes []auth.Scope) ([]auth.Scope, error) {
 	var sorted []auth.Scope
@@ -107,10 +110,25 @@ func cleanScopes(scopes []auth.Scope) ([]auth.Scope, error) {
 			sorted = append(sorted, s)
 		}
 	}
-	if len(sorted) == 0 || len(sorted) != len(scopes) {
-		return nil, fault.New(fault.Invalid, fault.ScopeInvalid, "Give at least one scope, each only once, out of %v.", auth.Scopes()).At("scopes")
+	var services []auth.Scope
+	for _, s := range scopes {
+		if isServiceScope(s) {
+			services = append(services, s)
+		}
+	}
+	slices.Sort(services)
+	sorted = append(sorted, slices.Compact(services)...)
+	if len(sorted) == 0 || len(sorted) != len(scopes) || len(services) > maxServiceScopes {
+		return nil, fault.New(fault.Invalid, fault.ScopeInvalid, "Give at least one scope, each only once, out of %v and service:NAME for up to %d services.",
+			auth.Scopes(), maxServiceScopes).At("scopes")
 	}
 	return sorted, nil
+}
+
+// isServiceScope reports whether the scope is for a service that may exist.
+func isServiceScope(s auth.Scope) bool {
+	name, ok := s.Service()
+	return ok && input.IsServiceName(name)
 }
 
 // RevokeAPIKey ends an API key of the caller, or as ADMIN anybody's. It needs a

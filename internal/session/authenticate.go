@@ -61,7 +61,9 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 	if strings.HasPrefix(bearer, keyPrefix) {
 		authenticate = s.byKey
 	}
-	return judged(ctx, func() (*auth.Principal, error) { return authenticate(ctx, bearer) })
+	p, err := judged(ctx, func() (*auth.Principal, error) { return authenticate(ctx, bearer) })
+	s.remember(bearer, p, err)
+	return p, err
 }
 
 // judged returns what look returns, its errors as callers may see them.

@@ -38,6 +38,7 @@ type Service struct {
 	sessions *memo[uid.Session, *standing]
 	keys     *memo[uid.APIKey, *standing]
 	uses     *uses
+	last     *lastKnown
 	feed     Log // nil if the log is not followed
 	news     *news
 }
@@ -66,6 +67,7 @@ func NewService(store Store, box *seal.Box, now func() time.Time, log *slog.Logg
 		sessions: newMemo[uid.Session, *standing](cfg.AccessTTL, cfg.CacheSize, tick, heard.mark),
 		keys:     newMemo[uid.APIKey, *standing](cfg.AccessTTL, cfg.CacheSize, tick, heard.mark),
 		uses:     &uses{limit: cfg.CacheSize},
+		last:     newLastKnown(cfg.CacheSize, now),
 		news:     heard,
 	}, nil
 }

@@ -146,6 +146,13 @@ func (c conn) forUpdate(s *entsql.Selector) {
 	}
 }
 
+// forShare keeps the rows of an ent query as they are until the commit.
+func (c conn) forShare(s *entsql.Selector) {
+	if c.isPostgres() {
+		s.ForShare()
+	}
+}
+
 // forChange is forUpdate for rows that others refer to and whose key stays: new
 // rows may refer to them meanwhile. To insert a reference takes a lock that FOR
 // UPDATE shuts out, late in a transaction that has others already.

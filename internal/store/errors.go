@@ -114,9 +114,15 @@ func violated(err error) string {
 // isRepeatable reports whether the database refused a transaction for reasons
 // that are gone when it runs again.
 func isRepeatable(err error) bool {
-	name := violated(err)
 	return isCode(err, serializationFailure, deadlockDetected) || isSQLite(err, sqlite3.SQLITE_BUSY) ||
-		name == "orders_number_key" || name == "orders.number"
+		slices.Contains(raced, violated(err))
+}
+
+// raced are the unique indexes that two transactions meet at because one did not
+// see what the other was about to store; the second run sees it.
+var raced = []string{
+	"orders_number_key", "orders.number", // random numbers
+	"services_name_key", "services.name", "instance_service_id_instance_id", "instances.service_id", // upserts
 }
 
 // isRefused reports whether err is the database's own word that a COMMIT did

@@ -63,7 +63,7 @@ func orNoRow(found bool, err error) error {
 }
 
 // logColumns are what scanEvent reads.
-const logColumns = `e.position, e.id, e.type, e.occurred_at, e.actor, e.subject_id, e.subject_version, e.user_id, e.order_id, e.data, e.touched,
+const logColumns = `e.position, e.id, e.type, e.occurred_at, e.actor, e.subject_id, e.subject_version, e.user_id, e.order_id, e.service_id, e.data, e.touched,
 	(SELECT id FROM timelines)`
 
 // Read implements event.Store.
@@ -170,10 +170,11 @@ func scanEvent(scan func(...any) error, timeline *string) (*event.Event, error) 
 		e             event.Event
 		at            instant
 		user, order   sql.NullString
+		service       sql.NullString
 		data, touched sql.RawBytes
 		line          sql.RawBytes
 	)
-	if err := scan(&e.Cursor.Position, &e.ID, &e.Type, &at, &e.Actor, &e.SubjectID, &e.SubjectVersion, &user, &order, &data, &touched, &line); err != nil {
+	if err := scan(&e.Cursor.Position, &e.ID, &e.Type, &at, &e.Actor, &e.SubjectID, &e.SubjectVersion, &user, &order, &service, &data, &touched, &line); err != nil {
 		return nil, err
 	}
 	if string(line) != *timeline {
@@ -181,7 +182,7 @@ func scanEvent(scan func(...any) error, timeline *string) (*event.Event, error) 
 	}
 	e.Cursor.Timeline, e.OccurredAt, e.Data = *timeline, at.Time, slices.Clone(json.RawMessage(data))
 	e.Public = event.IsPublic(e.Type, e.Data)
-	for _, id := range []sql.NullString{user, order} {
+	for _, id := range []sql.NullString{user, order, service} {
 		if id.Valid && id.String != e.SubjectID {
 			e.Related = append(e.Related, id.String)
 		}
@@ -195,7 +196,7 @@ func scanEvent(scan func(...any) error, timeline *string) (*event.Event, error) 
 }
 
 func orderOf(e *event.Event) uid.Order {
-	_, order := concerns(*e)
+	_, order, _ := concerns(*e)
 	id, _ := order.(string)
 	return uid.Order(id)
 }
@@ -259,6 +260,9 @@ func (db *DB) matching(f event.Filter) *condition {
 	}
 	if f.OrderID != "" {
 		c.equal("e.order_id", string(f.OrderID))
+	}
+	if f.ServiceID != "" {
+		c.equal("e.service_id", string(f.ServiceID))
 	}
 	if a := f.Audience; a != nil {
 		db.visible(c, a)

@@ -17,7 +17,7 @@ const redacted = `{"redacted":true}`
 
 // eventColumns are the columns of an event but seq and position.
 var eventColumns = []string{
-	"id", "type", "occurred_at", "actor", "subject_id", "subject_version", "user_id", "order_id", "data", "touched",
+	"id", "type", "occurred_at", "actor", "subject_id", "subject_version", "user_id", "order_id", "service_id", "data", "touched",
 }
 
 // insertEvents stores what the transaction recorded: at its end, when the rows
@@ -82,15 +82,15 @@ func eventRow(e event.Event, actor string) []any {
 	if e.Actor == "" {
 		e.Actor = actor
 	}
-	user, order := concerns(e)
+	user, order, service := concerns(e)
 	return []any{
-		string(e.ID), string(e.Type), micro(e.OccurredAt), e.Actor, e.SubjectID, e.SubjectVersion, user, order, string(e.Data), nil,
+		string(e.ID), string(e.Type), micro(e.OccurredAt), e.Actor, e.SubjectID, e.SubjectVersion, user, order, service, string(e.Data), nil,
 	}
 }
 
-// concerns returns the user and the order that an event is about, subject or
-// related; nil for none.
-func concerns(e event.Event) (user, order any) {
+// concerns returns the user, the order and the service that an event is about,
+// subject or related; nil for none.
+func concerns(e event.Event) (user, order, service any) {
 	for _, id := range append([]string{e.SubjectID}, e.Related...) {
 		if uid.Is(uid.KindUser, id) {
 			user = id
@@ -98,6 +98,9 @@ func concerns(e event.Event) (user, order any) {
 		if uid.Is(uid.KindOrder, id) {
 			order = id
 		}
+		if uid.Is(uid.KindService, id) {
+			service = id
+		}
 	}
-	return user, order
+	return user, order, service
 }

@@ -33,7 +33,7 @@ func (s Letters) Bury(ctx context.Context, tenure event.Tenure, e *event.Event, 
 	d := event.Delivery{Tenure: tenure, Event: e.ID, Position: e.Cursor.Position}
 	err := s.db.inTx(event.WithDelivery(ctx, d), func(t *tx) error {
 		at := micro(s.db.cfg.Now())
-		user, order := concerns(*e)
+		user, order, _ := concerns(*e)
 		_, err := t.exec(ctx, `INSERT INTO dead_letters (id, consumer, position, event_id, type, occurred_at, actor, subject_id, subject_version,
 				user_id, order_id, data, attempts, code, message, detail, failed_at, requested_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,

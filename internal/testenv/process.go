@@ -32,6 +32,7 @@ type Process struct {
 	Dir     string // its working directory, where data/ lies
 
 	t     testing.TB
+	args  []string // of serve
 	env   []string
 	out   *output
 	cmd   *exec.Cmd
@@ -44,8 +45,14 @@ type Process struct {
 // of our own environment the BACKPLANE variables are not handed on.
 func Server(t testing.TB, env ...string) *Process {
 	t.Helper()
+	return ServerWith(t, nil, env...)
+}
+
+// ServerWith is Server with arguments for serve.
+func ServerWith(t testing.TB, args []string, env ...string) *Process {
+	t.Helper()
 	addr := local.Address(FreePort(t))
-	p := &Process{BaseURL: "http://" + addr, Dir: t.TempDir(), t: t, out: &output{}}
+	p := &Process{BaseURL: "http://" + addr, Dir: t.TempDir(), t: t, args: args, out: &output{}}
 	p.env = append(cleanEnv(), "BACKPLANE_LISTEN="+addr, "BACKPLANE_ADMIN_LISTEN=off")
 	p.env = append(p.env, env...)
 	t.Cleanup(p.cleanup)
@@ -79,7 +86,7 @@ var binary = sync.OnceValues(func() (string, error) {
 // ready.
 func (p *Process) Start() {
 	p.t.Helper()
-	cmd := exec.Command(Binary(p.t), "serve")
+	cmd := exec.Command(Binary(p.t), append([]string{"serve"}, p.args...)...)
 	cmd.Dir, cmd.Env = p.Dir, p.env
 	cmd.Stdout, cmd.Stderr = p.out, p.out
 	if err := cmd.Start(); err != nil {

@@ -16,12 +16,14 @@ import (
 
 // The identifiers, one type each, so that the compiler keeps them apart.
 type (
-	User    string // an account
-	Product string // something that can be ordered
-	Order   string // an order
-	Session string // a signed-in session
-	APIKey  string // an API key
-	Event   string // an entry of the event log
+	User     string // an account
+	Product  string // something that can be ordered
+	Order    string // an order
+	Session  string // a signed-in session
+	APIKey   string // an API key
+	Event    string // an entry of the event log
+	Service  string // a service of the registry
+	Instance string // an instance of a service
 
 	DeadLetter string // an event that a consumer could not work on
 )
@@ -31,19 +33,21 @@ type Kind string
 
 // The kinds of ids.
 const (
-	KindUser    Kind = "usr"
-	KindProduct Kind = "prd"
-	KindOrder   Kind = "ord"
-	KindSession Kind = "ses"
-	KindAPIKey  Kind = "key"
-	KindEvent   Kind = "evt"
+	KindUser     Kind = "usr"
+	KindProduct  Kind = "prd"
+	KindOrder    Kind = "ord"
+	KindSession  Kind = "ses"
+	KindAPIKey   Kind = "key"
+	KindEvent    Kind = "evt"
+	KindService  Kind = "svc"
+	KindInstance Kind = "ins"
 
 	KindDeadLetter Kind = "dlt"
 )
 
 // Kinds returns every kind.
 func Kinds() []Kind {
-	return []Kind{KindUser, KindProduct, KindOrder, KindSession, KindAPIKey, KindEvent, KindDeadLetter}
+	return []Kind{KindUser, KindProduct, KindOrder, KindSession, KindAPIKey, KindEvent, KindService, KindInstance, KindDeadLetter}
 }
 
 // NewUser returns a fresh id that sorts at the given time.
@@ -64,6 +68,12 @@ func NewAPIKey(at time.Time) APIKey { return APIKey(mint(KindAPIKey, at)) }
 // NewEvent returns a fresh id that sorts at the given time.
 func NewEvent(at time.Time) Event { return Event(mint(KindEvent, at)) }
 
+// NewService returns a fresh id that sorts at the given time.
+func NewService(at time.Time) Service { return Service(mint(KindService, at)) }
+
+// NewInstance returns a fresh id that sorts at the given time.
+func NewInstance(at time.Time) Instance { return Instance(mint(KindInstance, at)) }
+
 // NewDeadLetter returns a fresh id that sorts at the given time.
 func NewDeadLetter(at time.Time) DeadLetter { return DeadLetter(mint(KindDeadLetter, at)) }
 
@@ -81,6 +91,12 @@ func (id Session) Valid() bool { return Is(KindSession, string(id)) }
 
 // Valid reports whether the id is well formed.
 func (id APIKey) Valid() bool { return Is(KindAPIKey, string(id)) }
+
+// Valid reports whether the id is well formed.
+func (id Service) Valid() bool { return Is(KindService, string(id)) }
+
+// Valid reports whether the id is well formed.
+func (id Instance) Valid() bool { return Is(KindInstance, string(id)) }
 
 // Valid reports whether the id is well formed.
 func (id DeadLetter) Valid() bool { return Is(KindDeadLetter, string(id)) }

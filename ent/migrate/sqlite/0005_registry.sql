@@ -1,0 +1,13 @@
+ALTER TABLE `events` ADD COLUMN `service_id` text NULL;
+CREATE INDEX `event_service_id_position` ON `events` (`service_id`, `position`);
+CREATE TABLE `instances` (`id` text NOT NULL, `service_id` text NOT NULL, `instance_id` text NOT NULL, `url` text NOT NULL, `weight` integer NOT NULL, `metadata` json NOT NULL, `incarnation` integer NOT NULL, `ttl_ms` integer NOT NULL, `status` text NOT NULL, `status_reason` text NOT NULL, `status_since` datetime NOT NULL, `mode` text NOT NULL, `mode_reason` text NOT NULL, `late_since` datetime NULL, `failure` text NOT NULL, `version` integer NOT NULL, `created_at` datetime NOT NULL, `updated_at` datetime NOT NULL, PRIMARY KEY (`id`), CONSTRAINT `instances_status_is_known` CHECK (status IN ('PASSING', 'CRITICAL', 'DRAINING', 'MAINTENANCE')), CONSTRAINT `instances_version_counts` CHECK (version >= 1), CONSTRAINT `instances_weight_counts` CHECK (weight >= 1));
+CREATE UNIQUE INDEX `instance_service_id_instance_id` ON `instances` (`service_id`, `instance_id`);
+CREATE INDEX `instance_late_since` ON `instances` (`late_since`) WHERE late_since IS NOT NULL;
+CREATE TABLE `leases` (`instance_id` text NOT NULL, `incarnation` integer NOT NULL, `ttl_ms` integer NOT NULL, `expires_at` datetime NOT NULL, `seen_at` datetime NOT NULL, `inflight` integer NOT NULL, PRIMARY KEY (`instance_id`));
+CREATE INDEX `lease_expires_at` ON `leases` (`expires_at`);
+CREATE TABLE `outcomes` (`id` text NOT NULL, `picker_id` text NOT NULL, `ok` bool NOT NULL, `latency_ms` integer NOT NULL, `reported_at` datetime NOT NULL, PRIMARY KEY (`id`));
+CREATE INDEX `outcome_picker_id` ON `outcomes` (`picker_id`);
+CREATE INDEX `outcome_reported_at` ON `outcomes` (`reported_at`);
+CREATE TABLE `pickers` (`id` text NOT NULL, `expires_at` datetime NOT NULL, `calls` json NOT NULL, PRIMARY KEY (`id`));
+CREATE TABLE `services` (`id` text NOT NULL, `name` text NOT NULL, `description` text NOT NULL, `tags` json NOT NULL, `metadata` json NOT NULL, `strategy` text NOT NULL, `trusted` bool NOT NULL, `health_check` json NULL, `doubted_since` datetime NULL, `deregistered` bool NOT NULL, `version` integer NOT NULL, `created_at` datetime NOT NULL, `updated_at` datetime NOT NULL, PRIMARY KEY (`id`), CONSTRAINT `services_strategy_is_known` CHECK (strategy IN ('ROUND_ROBIN', 'RANDOM', 'LEAST_CONNECTIONS', 'POWER_OF_TWO', 'CONSISTENT_HASH')), CONSTRAINT `services_version_counts` CHECK (version >= 1));
+CREATE UNIQUE INDEX `services_name_key` ON `services` (`name`);

@@ -1,0 +1,67 @@
+package scalar
+
+import (
+	"encoding/json"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+)
+
+// MarshalDuration writes a Duration.
+func MarshalDuration(d time.Duration) graphql.Marshaler { return graphql.MarshalString(d.String()) }
+
+// UnmarshalDuration reads a Duration: Go's notation, not negative.
+func UnmarshalDuration(v any) (time.Duration, error) {
+	s, _ := v.(string)
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 || len(s) > 40 {
+		return 0, wrong(`a length of time in a string, e.g. "1.5s"`)
+	}
+	return d, nil
+}
+
+// MarshalStringMap writes a StringMap.
+func MarshalStringMap(m map[string]string) graphql.Marshaler {
+	return graphql.WriterFunc(func(w io.Writer) {
+		b, _ := json.Marshal(m) // strings always encode
+		_, _ = w.Write(b)
+	})
+}
+
+// maxMapEntries bounds a StringMap before anybody looks at it.
+const maxMapEntries = 1000
+
+// UnmarshalStringMap reads a StringMap: an object whose values are strings.
+func UnmarshalStringMap(v any) (map[string]string, error) {
+	object, ok := v.(map[string]any)
+	if !ok || len(object) > maxMapEntries {
+		return nil, wrong("an object whose values are strings")
+	}
+	m := make(map[string]string, len(object))
+	for k, v := range object {
+		key, err := UnmarshalString(k)
+		if err != nil {
+			return nil, err
+		}
+		if m[key], err = UnmarshalString(v); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// MarshalLong writes a Long.
+func MarshalLong(n int64) graphql.Marshaler {
+	return graphql.WriterFunc(func(w io.Writer) { _, _ = io.WriteString(w, strconv.FormatInt(n, 10)) })
+}
+
+// UnmarshalLong reads a Long: a whole number that every JSON reader takes as it is.
+func UnmarshalLong(v any) (int64, error) {
+	n, err := UnmarshalInt64(v)
+	if err != nil || n > 1<<53-1 || n < -(1<<53-1) {
+		return 0, wrong("a whole number of at most 2^53-1")
+	}
+	return n, nil
+}

@@ -1,0 +1,140 @@
+package balance
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"backplane/internal/registry"
+	"backplane/internal/uid"
+)
+
+// member is what a Balancer knows of one instance.
+type member struct {
+	name      string // chosen by the instance's owner: it stays the same when the instance comes again
+	instance  atomic.Pointer[registry.Instance]
+	full      int          // its weight when it is warm
+	weight    atomic.Int64 // its weight at the moment, in units of which full has ten
+	here      atomic.Int64 // calls under way that were picked here
+	elsewhere atomic.Int64 // and by other nodes, as they last said
+	out       atomic.Bool  // ejected
+
+	// Outcomes since they were last compared.
+	inRow     atomic.Int32 // failures since the last success
+	good, bad atomic.Int64
+	took      atomic.Int64 // nanoseconds of the good ones
+
+	// Under the Balancer's lock.
+	warmFrom time.Time // since when it may be called
+	until    time.Time // the end of its ejection
+	times    int       // it was ejected, less the intervals that it has behaved since
+
+	// Under the lock of least.
+	leaf  int
+	load  int64 // its calls, as the tournament knows them
+	share int64
+	pass  uint64 // its turns for its weight
+}
+
+func (m *member) calls() int64 { return m.here.Load() + m.elsewhere.Load() }
+
+// Update makes the set's instances those that are picked. What is known of
+// instances that stay is kept; another start of one owes nothing to the failures
+// of the one before. It is safe for concurrent use.
+func (b *Balancer) Update(set *registry.Set) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.set.Load() == set {
+		return
+	}
+	before := b.byID
+	b.members, b.byID = make([]*member, len(set.Instances)), make(map[uid.Instance]*member, len(set.Instances))
+	b.ejected = 0
+	for n, i := range set.Instances {
+		m := before[i.ID]
+		if m == nil || m.instance.Load().Incarnation != i.Incarnation {
+			m = &member{name: i.InstanceID, leaf: nobody}
+			m.elsewhere.Store(int64(b.elsewhere[i.ID]))
+		}
+		if m.warmFrom.Before(i.StatusSince) {
+			m.warmFrom = i.StatusSince
+		}
+		m.instance.Store(i)
+		m.full = i.Weight
+		if m.out.Load() {
+			b.ejected++
+		}
+		b.members[n], b.byID[i.ID] = m, m
+	}
+	b.ring = &ringOnce{members: b.members}
+	b.rebuild(b.now())
+	b.set.Store(set)
+}
+
+// steps is in how many steps a new instance comes to its whole weight.
+const steps = 10
+
+// rebuild makes what picks choose from, and says when that changes by itself.
+// The caller holds the lock.
+func (b *Balancer) rebuild(now time.Time) {
+	b.returnEjected(now)
+	c := &choosable{members: b.members, ring: b.ring}
+	c.panic = float64(len(b.members)-b.ejected) < b.cfg.Panic*float64(len(b.members))
+	if !c.panic && b.ejected > 0 {
+		c.members = slices.DeleteFunc(slices.Clone(b.members), func(m *member) bool { return m.out.Load() })
+	}
+	weights := make([]uint64, len(c.members))
+	cold := b.cold(now)
+	for i, m := range c.members {
+		w := m.full * steps
+		if cold {
+			w = m.full * b.warmth(m, now)
+		}
+		m.weight.Store(int64(w))
+		weights[i] = uint64(w) //nolint:gosec // a weight is positive
+	}
+	c.wheel = newWheel(weights)
+	b.current.Store(c)
+	b.least.build(c.members, c.panic)
+	b.wakeAt.Store(b.next(now, cold))
+}
+
+// cold reports whether slow starts count: not while no instance has been there
+// for longer, as nobody could take the calls in the meantime.
+func (b *Balancer) cold(now time.Time) bool {
+	warm := slices.ContainsFunc(b.members, func(m *member) bool { return now.Sub(m.warmFrom) >= b.cfg.SlowStart })
+	return warm && slices.ContainsFunc(b.members, func(m *member) bool { return now.Sub(m.warmFrom) < b.cfg.SlowStart })
+}
+
+// warmth is how many tenths of its weight a member has: one at first, ten after
+// the time of a slow start.
+func (b *Balancer) warmth(m *member, now time.Time) int {
+	step := int(now.Sub(m.warmFrom)*steps/b.cfg.SlowStart) + 1
+	return min(max(step, 1), steps)
+}
+
+// next returns when members change by themselves: one is a step warmer, or its
+// ejection ends.
+func (b *Balancer) next(now time.Time, cold bool) int64 {
+	at := int64(never)
+	for _, m := range b.members {
+		if m.out.Load() {
+			at = min(at, m.until.UnixNano())
+		} else if w := b.warmth(m, now); cold && w < steps {
+			at = min(at, m.warmFrom.Add(b.cfg.SlowStart*time.Duration(w)/steps).UnixNano())
+		}
+	}
+	return at
+}
+
+// wake rebuilds if it is time to; one pick does so and others go on meanwhile.
+func (b *Balancer) wake(at int64) {
+	now := b.now()
+	if now.UnixNano() < at || !b.mu.TryLock() {
+		return
+	}
+	defer b.mu.Unlock()
+	if b.wakeAt.Load() <= now.UnixNano() {
+		b.rebuild(now)
+	}
+}

@@ -1,0 +1,54 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"backplane/internal/registry"
+)
+
+// Prober implements registry.Prober over a Guard.
+type Prober struct{ client *http.Client }
+
+var _ registry.Prober = (*Prober)(nil)
+
+// NewProber returns a Prober whose requests the guard watches over.
+func NewProber(g *Guard) *Prober {
+	t := g.Transport()
+	t.DisableKeepAlives = true // each check is to find out whether a connection can be made
+	return &Prober{&http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+// maxProbeBody is how much of an answer is read: a check has little to say.
+const maxProbeBody = 4 << 10
+
+// Probe implements registry.Prober: an answer with a status from 200 to 399 is
+// well. A redirect is an answer; it is not followed.
+func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return errors.New("its URL cannot be called")
+	}
+	req.Header.Set("User-Agent", "backplane-check")
+	resp, err := p.client.Do(req)
+	switch {
+	case errors.Is(err, errRefused):
+		return errRefused
+	case ctx.Err() != nil:
+		return fmt.Errorf("no answer within %v", timeout)
+	case err != nil:
+		return errors.New("no connection or no answer") // what exactly went wrong may tell of our network
+	}
+	defer resp.Body.Close()
+	_, _ = io.CopyN(io.Discard, resp.Body, maxProbeBody)
+	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusBadRequest {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return nil
+}

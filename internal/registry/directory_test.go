@@ -1,0 +1,341 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/uid"
+)
+
+// stored is a Store of what Load is to return; it keeps nothing.
+type stored struct {
+	Store
+	haveServices  []*Service
+	haveInstances []*Instance
+	err           error
+}
+
+func (s *stored) Load(context.Context) ([]*Service, []*Instance, error) {
+	return s.haveServices, s.haveInstances, s.err
+}
+
+// world is a Directory with a time and a lag that the test sets.
+type world struct {
+	*Directory
+	kept stored
+	time time.Time
+	lag  time.Duration
+}
+
+func newWorld() *world {
+	w := &world{time: at}
+	w.Directory = NewDirectory(&w.kept, func() time.Duration { return w.lag }, func() time.Time { return w.time }, slog.New(slog.DiscardHandler))
+	return w
+}
+
+var position event.Position
+
+// news returns the events as the log has them.
+func news(events ...event.Event) (all []*event.Event) {
+	for _, e := range events {
+		position++
+		e.ID, e.Cursor.Position = uid.NewEvent(at), position
+		all = append(all, &e)
+	}
+	return all
+}
+
+func TestDirectory_follows_the_log_by_what_events_carry(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(), givenService(t)
+	s.Metadata, s.HealthCheck = map[string]string{"k": "v"}, &HealthCheck{"/h", time.Second, time.Second, 1, 2}
+	s.Apply(ServiceChange{}, at) //nolint:errcheck // it changes nothing
+	i, err := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1", Weight: 7, TTL: time.Minute}, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Late(after(time.Second))
+	w.Deliver(news(append(s.TakeEvents(), i.TakeEvents()...)...), false)
+	got := w.Directory.Instance("echo", "a")
+	if got == nil || got.Status != Critical || got.LateSince == nil || !got.StatusSince.Equal(after(time.Second)) || got.Weight != 7 || got.TTL != time.Minute || got.Version != 2 {
+		t.Fatalf("the instance is %+v, want it as it was", got)
+	}
+	i.Remove(at)
+	w.Deliver(news(i.TakeEvents()...), false)
+	if w.Directory.Instance("echo", "a") != nil || w.InstanceByID(i.ID) != nil || len(w.Set("echo").Instances) != 0 {
+		t.Error("a removed instance is still there")
+	}
+	s.Deregister(at)
+	w.Deliver(news(s.TakeEvents()...), false)
+	if w.Service("echo") != nil || w.ServiceByID(s.ID) != nil || len(w.Services()) != 0 {
+		t.Error("a deregistered service is still there")
+	}
+}
+
+// TestDirectory_tells_old_news_from_new takes changes at once, as a node does with its own, and
+// hears of them later.
+func TestDirectory_tells_old_news_from_new(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(), givenService(t)
+	i, _ := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1"}, at)
+	events := append(s.TakeEvents(), i.TakeEvents()...)
+	early := *i
+	i.Drain("x", at) //nolint:errcheck // the reason is short
+	events = append(events, i.TakeEvents()...)
+	w.TakeService(s)
+	w.TakeInstance(i)
+	w.TakeInstance(&early)
+	if got := w.Directory.Instance("echo", "a"); got.Status != Draining {
+		t.Errorf("older news made it %s", got.Status)
+	}
+	gone := *i
+	gone.Remove(at)
+	w.TakeInstance(&gone)
+	w.Deliver(news(events...), false)
+	if got := w.InstanceByID(i.ID); got != nil {
+		t.Errorf("old news brought a removed instance back: %+v", got)
+	}
+}
+
+func TestDirectory_loads_anew_and_forgets_what_is_not_there(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(), givenService(t)
+	a, _ := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1"}, at)
+	b, _ := NewInstance(s.ID, InstanceInput{InstanceID: "b", URL: "http://127.0.0.1:1"}, at)
+	w.kept.haveServices, w.kept.haveInstances = []*Service{s}, []*Instance{b, a}
+	if err := w.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.kept.haveInstances = []*Instance{b}
+	if err := w.Load(t.Context()); err != nil || len(w.Instances(s.ID)) != 1 || w.InstanceByID(a.ID) != nil {
+		t.Errorf("after a load without it the instance is still there: %v, %v", w.Instances(s.ID), err)
+	}
+	w.kept.err = errors.New("the database is gone")
+	if err := w.Load(t.Context()); err == nil || len(w.Instances(s.ID)) != 1 {
+		t.Errorf("a load that failed gave %v and left %v", err, w.Instances(s.ID))
+	}
+	w.Deliver(nil, true)
+	select {
+	case <-w.reload:
+	default:
+		t.Error("a gap in the log does not load the registry anew")
+	}
+}
+
+func TestDirectory_Health(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(), givenService(t)
+	w.kept.haveServices = []*Service{s}
+	if err := w.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, want Health, reason Reason) {
+		t.Helper()
+		got, degraded := w.Health(s.ID)
+		if got != want || (degraded == nil) != (reason == "") || degraded != nil && degraded.Reason != reason {
+			t.Errorf("%s: %s, %+v, want %s %s", what, got, degraded, want, reason)
+		}
+	}
+	check("without instances", Unhealthy, "")
+	i, _ := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1"}, at)
+	w.TakeInstance(i)
+	check("with one that passes", Healthy, "")
+	w.lag = time.Hour
+	check("just loaded, the log not read yet", Healthy, "")
+	w.time = after(10 * time.Second)
+	check("without the log for ten seconds", Impaired, Stale)
+	if set := w.Set("echo"); len(set.Instances) != 1 {
+		t.Errorf("then %d instances are in use, want the last known one", len(set.Instances))
+	}
+	w.lag = 0
+	late, doubted := *i, *s
+	late.Late(at)
+	doubted.Doubt(at, at)
+	w.TakeInstance(&late)
+	w.TakeService(&doubted)
+	check("in doubt", Impaired, MassFailure)
+	if set := w.Set("echo"); len(set.Instances) != 1 {
+		t.Errorf("in doubt %d instances are in use, want the one that was well", len(set.Instances))
+	}
+}
+
+func TestDirectory_gives_the_same_set_until_something_changes(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(), givenService(t)
+	w.TakeService(s)
+	one := w.Set("echo")
+	if w.Set("echo") != one {
+		t.Error("another set although nothing has changed")
+	}
+	for n := range many + 1 {
+		i, _ := NewInstance(s.ID, InstanceInput{InstanceID: fmt.Sprint(n), URL: "http://127.0.0.1:1"}, at)
+		w.TakeInstance(i)
+	}
+	w.time = after(time.Hour)
+	all := w.Set("echo")
+	if len(all.Instances) != many+1 {
+		t.Fatalf("the set has %d instances, want %d", len(all.Instances), many+1)
+	}
+	i := *all.Instances[0]
+	i.Drain("", at) //nolint:errcheck // without a reason
+	w.TakeInstance(&i)
+	if w.Set("echo") != all {
+		t.Error("of very many instances the set was made anew at once")
+	}
+	w.time = after(2 * time.Hour)
+	if n := len(w.Set("echo").Instances); n != many {
+		t.Errorf("a moment later the set has %d instances, want %d", n, many)
+	}
+}
+
+// chosen chooses always the same, and notes how calls end.
+type chosen struct {
+	Chooser
+	i      *Instance
+	ended  []string
+	others map[uid.Instance]int
+}
+
+func (c *chosen) Choose(*Set, Strategy, string) (Choice, error) { return c, nil }
+func (c *chosen) Instance() *Instance                           { return c.i }
+func (c *chosen) Done(ok bool, took time.Duration) {
+	c.ended = append(c.ended, fmt.Sprintf("%v %v", ok, took))
+}
+func (c *chosen) Release()                                { c.ended = append(c.ended, "over") }
+func (c *chosen) Inflight() map[uid.Instance]int          { return nil }
+func (c *chosen) SetElsewhere(calls map[uid.Instance]int) { c.others = calls }
+func (w *world) desk(c *chosen, x Exchange, cfg DeskConfig) *Desk {
+	return NewDesk(w.Directory, c, x, []byte("secret"), func() time.Time { return w.time }, slog.New(slog.DiscardHandler), cfg)
+}
+
+// box is an Exchange between desks: it carries what one hands over to the other.
+type box struct {
+	out []Outcome
+	err error
+}
+
+func (b *box) Trade(_ context.Context, node string, _ time.Duration, _ map[uid.Instance]int, out []Outcome) (map[uid.Instance]int, []Outcome, error) {
+	if b.err != nil {
+		return nil, nil, b.err
+	}
+	var in []Outcome
+	for _, o := range b.out {
+		if o.Node == node {
+			in = append(in, o)
+		}
+	}
+	b.out = out
+	return map[uid.Instance]int{"ins_x": 3}, in, nil
+}
+
+func TestDesk_counts_each_outcome_once(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.TakeService(givenService(t))
+	c, x := &chosen{i: givenInstance(t, 1)}, &box{}
+	here, there := w.desk(c, x, DeskConfig{}), w.desk(&chosen{}, x, DeskConfig{})
+	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}})
+	pick := func() string {
+		_, lease, err := here.Pick(robot, "echo", "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lease
+	}
+	first := pick()
+	if err := errors.Join(here.Report(robot, first, true, time.Second)); err != nil || len(c.ended) != 1 || c.ended[0] != "true 1s" {
+		t.Errorf("the first report gave %v, ended %v", err, c.ended)
+	}
+	second := pick()
+	if err := there.Report(robot, second, false, 0); err != nil {
+		t.Errorf("a report to another node gave %v", err)
+	}
+	for n, again := range []error{there.Report(robot, second, false, 0), here.Report(robot, first, true, 0)} {
+		if !fault.Is(again, fault.PickLeaseInvalid) {
+			t.Errorf("report %d of a used lease gave %v", n, again)
+		}
+	}
+	x.err = errors.New("gone")
+	if there.trade(t.Context()) == nil || len(there.out) != 1 {
+		t.Error("an outcome was lost with a trade that failed")
+	}
+	x.err = nil
+	for _, k := range []*Desk{there, here, there, here} {
+		if err := k.trade(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(c.ended) != 2 || c.ended[1] != "false 0s" || c.others["ins_x"] != 3 {
+		t.Errorf("after the trade ended %v with %v elsewhere", c.ended, c.others)
+	}
+}
+
+func TestDesk_ends_calls_that_nobody_reports(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.TakeService(givenService(t))
+	c := &chosen{i: givenInstance(t, 1)}
+	k := w.desk(c, nil, DeskConfig{Open: 3})
+	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}})
+	var leases []string
+	for range 4 {
+		_, lease, err := k.Pick(robot, "echo", "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		leases = append(leases, lease)
+	}
+	if len(c.ended) != 1 {
+		t.Errorf("of four calls where three may be open %v ended", c.ended)
+	}
+	w.time = after(time.Minute)
+	k.tidy()
+	if len(c.ended) != 4 || len(k.open) != 0 || len(k.queue) != 0 {
+		t.Errorf("after a minute %v ended, %d are open", c.ended, len(k.open))
+	}
+	if err := k.Report(robot, leases[3], true, 0); !fault.Is(err, fault.PickLeaseInvalid) {
+		t.Errorf("a report after a minute gave %v", err)
+	}
+}
+
+func TestSentence(t *testing.T) {
+	t.Parallel()
+	guard := Guard{Window: time.Minute, Hold: time.Hour}
+	s, all := givenService(t), []*Instance{givenInstance(t, 0), givenInstance(t, 1), givenInstance(t, 2), givenInstance(t, 3), givenInstance(t, 4)}
+	leases := map[uid.Instance]Verdict{}
+	for _, i := range all {
+		leases[i.ID] = Verdict{Held: true}
+	}
+	leases[all[0].ID] = Verdict{Over: true}
+	failures := map[uid.Instance]verdict{all[1].ID: {all[1].Incarnation, "status 500"}, all[2].ID: {all[2].Incarnation - 1, "of a former start"}}
+	sentence(s, all, leases, failures, guard, after(time.Second))
+	for n, want := range []Status{Critical, Critical, Passing, Passing, Passing} {
+		if all[n].Status != want {
+			t.Errorf("instance %d is %s, want %s", n, all[n].Status, want)
+		}
+	}
+	if s.DoubtedSince != nil {
+		t.Error("two of five are no mass failure")
+	}
+	leases[all[0].ID] = Verdict{Over: true, Expired: true}
+	sentence(s, all, leases, nil, guard, after(2*time.Second))
+	if !all[0].Removed || all[1].Removed {
+		t.Error("who is late for long was not removed, or who only fails its checks was")
+	}
+	for _, i := range all[1:] {
+		leases[i.ID] = Verdict{Over: true, Expired: true}
+	}
+	sentence(s, all[1:], leases, nil, guard, after(3*time.Second))
+	for n, i := range all[1:] {
+		if i.Removed || !s.InUse(i) {
+			t.Errorf("in a mass failure instance %d was removed, or is not in use any more", n+1)
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package registry
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/uid"
+)
+
+// Service is a name that callers use, and what all instances behind it share.
+// A deregistered one is kept, so that its id and version go on if it returns.
+type Service struct {
+	ID           uid.Service
+	Name         string // unique
+	Description  string
+	Tags         []string // sorted
+	Metadata     map[string]string
+	Strategy     Strategy
+	Trusted      bool         // gets the credentials of its callers; only ADMIN says so
+	HealthCheck  *HealthCheck // nil: renewals alone say that an instance lives
+	DoubtedSince *time.Time   // since when most instances are missing that were well then; nil if they are not
+	Deregistered bool
+	Version      int // raised by each change
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+	events       event.Recorder
+}
+
+// HealthCheck is a request that each instance must answer with a status below 400.
+type HealthCheck struct {
+	Path      string        `json:"path"` // behind the instance's URL
+	Interval  time.Duration `json:"interval"`
+	Timeout   time.Duration `json:"timeout"`
+	Healthy   int           `json:"healthyThreshold"`   // successes in a row that make an instance pass
+	Unhealthy int           `json:"unhealthyThreshold"` // failures in a row that make it critical
+}
+
+// ServiceInput describes a service.
+type ServiceInput struct {
+	Name        string
+	Description string
+	Tags        []string
+	Metadata    map[string]string
+	Strategy    Strategy // default ROUND_ROBIN
+	HealthCheck *HealthCheck
+}
+
+// NewService returns a new service and records service.registered.
+func NewService(in ServiceInput, at time.Time) (*Service, error) {
+	s := &Service{ID: uid.NewService(at), Name: in.Name, Version: 1, CreatedAt: at, UpdatedAt: at}
+	if err := checkName(in.Name); err != nil {
+		return nil, err
+	}
+	if err := s.set(in); err != nil {
+		return nil, err
+	}
+	s.record(event.ServiceRegistered, at)
+	return s, nil
+}
+
+// Register is for a service that exists already: it brings a deregistered one
+// back, without its former trust, and is an update of any other.
+func (s *Service) Register(in ServiceInput, at time.Time) error {
+	before := s.clone()
+	if err := s.set(in); err != nil {
+		return err
+	}
+	if s.Deregistered {
+		s.Deregistered, s.Trusted = false, false
+		s.Version, s.UpdatedAt = s.Version+1, at
+		s.record(event.ServiceRegistered, at)
+		return nil
+	}
+	s.updated(before, at)
+	return nil
+}
+
+// ServiceChange is an update of a service. Fields that are not set stay.
+type ServiceChange struct {
+	Description input.Field[string]
+	Tags        input.Field[[]string]
+	Metadata    input.Field[map[string]string]
+	Strategy    input.Field[Strategy]
+	HealthCheck input.Field[*HealthCheck]
+	Trusted     input.Field[bool]
+}
+
+// Apply applies the change and records service.updated, or does nothing if
+// nothing would change.
+func (s *Service) Apply(c ServiceChange, at time.Time) error {
+	before := s.clone()
+	in := s.input()
+	overwrite(&in.Description, c.Description)
+	overwrite(&in.Tags, c.Tags)
+	overwrite(&in.Metadata, c.Metadata)
+	overwrite(&in.Strategy, c.Strategy)
+	overwrite(&in.HealthCheck, c.HealthCheck)
+	if err := s.set(in); err != nil {
+		return err
+	}
+	overwrite(&s.Trusted, c.Trusted)
+	s.updated(before, at)
+	return nil
+}
+
+// Doubt notes that most instances are missing since the time; records
+// service.updated unless that is known.
+func (s *Service) Doubt(since, at time.Time) {
+	if s.DoubtedSince == nil {
+		before := s.clone()
+		s.DoubtedSince = &since
+		s.updated(before, at)
+	}
+}
+
+// Believe ends the doubt and records service.updated, if there was any.
+func (s *Service) Believe(at time.Time) {
+	if s.DoubtedSince != nil {
+		before := s.clone()
+		s.DoubtedSince = nil
+		s.updated(before, at)
+	}
+}
+
+// Deregister ends the service and records service.deregistered; on one that has
+// ended it does nothing. Its instances are removed with it.
+func (s *Service) Deregister(at time.Time) {
+	if s.Deregistered {
+		return
+	}
+	s.Deregistered, s.DoubtedSince = true, nil
+	s.Version, s.UpdatedAt = s.Version+1, at
+	s.record(event.ServiceDeregistered, at)
+}
+
+// TakeEvents returns the events recorded since the last call.
+func (s *Service) TakeEvents() []event.Event { return s.events.Take() }
+
+func (s *Service) input() ServiceInput {
+	return ServiceInput{s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.HealthCheck}
+}
+
+func (s *Service) clone() *Service {
+	c := *s
+	return &c
+}
+
+func (s *Service) updated(before *Service, at time.Time) {
+	if before.equal(s) {
+		return
+	}
+	s.Version, s.UpdatedAt = s.Version+1, at
+	s.record(event.ServiceUpdated, at)
+}
+
+func (s *Service) equal(o *Service) bool {
+	return s.Description == o.Description && slices.Equal(s.Tags, o.Tags) && maps.Equal(s.Metadata, o.Metadata) &&
+		s.Strategy == o.Strategy && s.Trusted == o.Trusted && same(s.HealthCheck, o.HealthCheck) && same(s.DoubtedSince, o.DoubtedSince)
+}
+
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
+
+func overwrite[T any](dst *T, f input.Field[T]) {
+	if f.Set {
+		*dst = f.Value
+	}
+}
+
+// serviceSnapshot is the service as its events show it: whole, as nodes keep
+// their Directory by it.
+type serviceSnapshot struct {
+	Name         string            `json:"name"`
+	Description  string            `json:"description"`
+	Tags         []string          `json:"tags"`
+	Metadata     map[string]string `json:"metadata"`
+	Strategy     Strategy          `json:"strategy"`
+	Trusted      bool              `json:"trusted"`
+	HealthCheck  *HealthCheck      `json:"healthCheck"`
+	DoubtedSince *time.Time        `json:"degradedSince"`
+	CreatedAt    time.Time         `json:"createdAt"`
+}
+
+// serviceOf reads a service back from an event.
+func serviceOf(e *event.Event) (*Service, error) {
+	var s serviceSnapshot
+	if err := json.Unmarshal(e.Data, &s); err != nil {
+		return nil, err
+	}
+	return &Service{
+		ID: uid.Service(e.SubjectID), Name: s.Name, Description: s.Description, Tags: s.Tags, Metadata: s.Metadata, Strategy: s.Strategy,
+		Trusted: s.Trusted, HealthCheck: s.HealthCheck, DoubtedSince: s.DoubtedSince, Deregistered: e.Type == event.ServiceDeregistered,
+		Version: e.SubjectVersion, CreatedAt: s.CreatedAt, UpdatedAt: e.OccurredAt,
+	}, nil
+}
+
+func (s *Service) record(t event.Type, at time.Time) {
+	s.events.Record(t, string(s.ID), s.Version, serviceSnapshot{
+		s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.Trusted, s.HealthCheck, s.DoubtedSince, s.CreatedAt,
+	}, at)
+}
+
+// set checks the input, all of it but the name, and takes it over.
+func (s *Service) set(in ServiceInput) error {
+	description, err := input.Text("description", in.Description, maxDescription)
+	if err != nil {
+		return err
+	}
+	tags, err := cleanTags(in.Tags)
+	if err != nil {
+		return err
+	}
+	if err := checkMetadata(in.Metadata); err != nil {
+		return err
+	}
+	if in.Strategy == "" {
+		in.Strategy = RoundRobin
+	}
+	if !in.Strategy.Known() {
+		return fault.New(fault.Invalid, fault.ServiceInvalid, "There is no such strategy.").At("strategy")
+	}
+	check, err := in.HealthCheck.clean()
+	if err != nil {
+		return err
+	}
+	s.Description, s.Tags, s.Metadata, s.Strategy, s.HealthCheck = description, tags, notNil(in.Metadata), in.Strategy, check
+	return nil
+}

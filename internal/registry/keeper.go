@@ -1,0 +1,206 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/uid"
+)
+
+// KeeperConfig tunes a Keeper. The zero value is ready to use.
+type KeeperConfig struct {
+	Interval time.Duration // between two rounds; default 1 s
+	Tenure   time.Duration // after which another node takes over; default 4 s
+	Grace    time.Duration // that a lease may be over, as renewals are written once a second; default 1.5 s
+	Patience int           // an instance is removed that was critical for so many times its lease; default 10
+	Window   time.Duration // see Guard; default 1 min
+	Hold     time.Duration // see Guard; default 1 h
+}
+
+func (c KeeperConfig) withDefaults() KeeperConfig {
+	c.Interval = cmp.Or(c.Interval, time.Second)
+	c.Tenure = cmp.Or(c.Tenure, 4*time.Second)
+	c.Grace = cmp.Or(c.Grace, flushEvery+flushEvery/2)
+	c.Patience = cmp.Or(c.Patience, 10)
+	c.Window = cmp.Or(c.Window, time.Minute)
+	c.Hold = cmp.Or(c.Hold, time.Hour)
+	return c
+}
+
+// keeperName is the name under which the one Keeper holds its tenure.
+const keeperName = "registry.keeper"
+
+// Keeper judges, on one node at a time: who is late becomes critical and is later
+// removed, who comes back passes. Checks of instances run beside it.
+//
+// It judges only what it has watched. When it takes over, or could not look for
+// a while, it grants every lease a whole time to live: that nobody wrote renewals down
+// says nothing about instances.
+type Keeper struct {
+	bench     Bench
+	tenures   event.Offsets
+	head      func() event.Position
+	directory *Directory
+	checker   *checker
+	now       func() time.Time
+	log       *slog.Logger
+	cfg       KeeperConfig
+	holder    string
+
+	tenure event.Tenure
+	leads  bool
+	looked time.Time // when the last round went well
+}
+
+// NewKeeper returns a Keeper that does nothing until Run is called. Head is how far the
+// node has read the log: the tenure is kept like that of a reader who is done with all of it.
+func NewKeeper(b Bench, tenures event.Offsets, head func() event.Position, d *Directory, p Prober, now func() time.Time, log *slog.Logger, cfg KeeperConfig) (*Keeper, error) {
+	cfg = cfg.withDefaults()
+	if cfg.Interval < 0 || cfg.Grace < 0 || cfg.Patience < 0 || cfg.Window < 0 || cfg.Hold < 0 || cfg.Tenure <= 2*cfg.Interval {
+		return nil, fmt.Errorf("keeper config: a negative value, or a Tenure that does not outlast two rounds, in %+v", cfg)
+	}
+	return &Keeper{
+		bench: b, tenures: tenures, head: head, directory: d, checker: newChecker(d, p, now), now: now, log: log, cfg: cfg, holder: rand.Text(),
+	}, nil
+}
+
+// Run judges, or waits until it may, until ctx is cancelled. It then gives up, so
+// that another node goes on at once.
+func (k *Keeper) Run(ctx context.Context) error {
+	tick := time.NewTicker(k.cfg.Interval)
+	defer tick.Stop()
+	defer k.release(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			k.checker.stop()
+			return nil
+		case <-tick.C: // first, so that the log has been read once
+		}
+		if err := k.round(ctx); err != nil && ctx.Err() == nil {
+			k.leads = false
+			k.checker.stop()
+			if !errors.Is(err, event.ErrLeaseLost) {
+				k.log.ErrorContext(ctx, "judging the registry failed", "error", err)
+			}
+		}
+	}
+}
+
+func (k *Keeper) round(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure)
+	defer cancel()
+	if err := k.hold(ctx); err != nil || !k.leads {
+		return err
+	}
+	began := k.now()
+	if began.Sub(k.looked) > k.cfg.Interval+k.cfg.Grace {
+		if err := k.bench.Grant(ctx, k.tenure); err != nil {
+			return err
+		}
+		k.looked = k.now()
+		return nil
+	}
+	ids, err := k.bench.Docket(ctx, k.cfg.Grace, k.cfg.Patience, docketSize)
+	if err != nil {
+		return err
+	}
+	failures := k.checker.round(ctx)
+	for _, id := range union(ids, failures) {
+		if err := k.judge(ctx, id, failures[id]); err != nil {
+			return err
+		}
+	}
+	k.looked = k.now()
+	return nil
+}
+
+// docketSize bounds the services that one round judges.
+const docketSize = 1000
+
+// hold takes or renews the tenure.
+func (k *Keeper) hold(ctx context.Context) (err error) {
+	if k.leads {
+		k.tenure, err = k.tenures.Save(ctx, k.tenure, k.head(), k.cfg.Tenure)
+		return err
+	}
+	k.tenure, k.leads, err = k.tenures.Take(ctx, keeperName, k.holder, k.head(), k.cfg.Tenure)
+	if k.leads {
+		k.looked = time.Time{}
+		k.log.InfoContext(ctx, "this node judges the registry", "epoch", k.tenure.Epoch)
+	}
+	return err
+}
+
+func (k *Keeper) judge(ctx context.Context, id uid.Service, failures map[uid.Instance]verdict) error {
+	s, changed, err := k.bench.Judge(ctx, k.tenure, id, k.cfg.Grace, k.cfg.Patience,
+		func(s *Service, all []*Instance, leases map[uid.Instance]Verdict) error {
+			at := k.now()
+			sentence(s, all, leases, failures, Guard{k.cfg.Window, k.cfg.Hold}, at)
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	k.directory.TakeService(s)
+	for _, i := range changed {
+		k.directory.TakeInstance(i)
+	}
+	return nil
+}
+
+// sentence changes the instances by what their leases and checks say, and the
+// service by what its instances are then. While the news is doubted nobody who
+// was well before is removed.
+func sentence(s *Service, all []*Instance, leases map[uid.Instance]Verdict, failures map[uid.Instance]verdict, g Guard, at time.Time) {
+	for _, i := range all {
+		switch v := leases[i.ID]; {
+		case v.Over:
+			i.Late(at)
+		case v.Held:
+			i.Returned(at)
+		}
+		if f, ok := failures[i.ID]; ok && f.incarnation == i.Incarnation {
+			i.Checked(f.failure, at)
+		}
+	}
+	s.Weigh(all, g, at)
+	for _, i := range all {
+		kept := i.Status == Critical && s.InUse(i)
+		if v := leases[i.ID]; v.Expired && !v.Held && i.LateSince != nil && !kept {
+			i.Remove(at)
+		}
+	}
+}
+
+func union(ids []uid.Service, more map[uid.Service]map[uid.Instance]verdict) []uid.Service {
+	all := map[uid.Service]struct{}{}
+	for _, id := range ids {
+		all[id] = struct{}{}
+	}
+	for id := range more {
+		all[id] = struct{}{}
+	}
+	var list []uid.Service
+	for id := range all {
+		list = append(list, id)
+	}
+	return list
+}
+
+func (k *Keeper) release(ctx context.Context) {
+	if !k.leads {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := k.tenures.Release(ctx, k.tenure); err != nil {
+		k.log.WarnContext(ctx, "the tenure of the registry's keeper was not given up; it will expire", "error", err)
+	}
+}

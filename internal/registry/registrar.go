@@ -1,0 +1,391 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// Limits of the registry as a whole, which every node holds in memory. They are
+// counted by each node as it knows the registry, so nodes at the same moment may
+// pass them by a few.
+const (
+	maxServices  = 10_000
+	maxInstances = 200_000
+)
+
+// Registrar is what callers may do with services and instances. Creating and
+// managing a service needs ADMIN or an API key with the scope of the service.
+// Everybody who is signed in sees that a service is there and how it is; the rest
+// is for SERVICE, STAFF, ADMIN and for who manages it.
+type Registrar struct {
+	store     Store
+	directory *Directory
+	now       func() time.Time
+	renewals  *renewals
+}
+
+// NewRegistrar returns a Registrar on the store that tells the time by now. What
+// it changes the directory knows at once.
+func NewRegistrar(store Store, directory *Directory, now func() time.Time) *Registrar {
+	return &Registrar{store, directory, now, newRenewals()}
+}
+
+// Register creates a service, brings a deregistered one back, or changes one
+// that is there to what the input says.
+func (r *Registrar) Register(ctx context.Context, in ServiceInput) (*View, error) {
+	caller, err := manager(ctx, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	if n, _ := r.directory.Count(); n >= maxServices && r.directory.Service(in.Name) == nil {
+		return nil, fault.New(fault.Conflict, fault.LimitReached, "There are %d services already.", maxServices)
+	}
+	if err := checkName(in.Name); err != nil {
+		return nil, err
+	}
+	at := r.now()
+	s, err := r.store.PutService(ctx, in.Name, func(s *Service) (*Service, error) {
+		if s == nil {
+			return NewService(in, at)
+		}
+		return s, s.Register(in, at)
+	})
+	return r.changed(caller, s, err)
+}
+
+// Update changes a service. Only ADMIN, signed in, may say that it is trusted.
+func (r *Registrar) Update(ctx context.Context, id uid.Service, ifVersion *int, c ServiceChange) (*View, error) {
+	return r.change(ctx, id, ifVersion, func(caller *auth.Principal, s *Service, at time.Time) error {
+		if c.Trusted.Set && (!caller.Has(auth.Admin) || caller.KeyID != "") {
+			return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN, signed in with a password, may say which services are trusted.").At("trusted")
+		}
+		return s.Apply(c, at)
+	})
+}
+
+// Deregister ends a service and removes its instances.
+func (r *Registrar) Deregister(ctx context.Context, id uid.Service, ifVersion *int) (*View, error) {
+	return r.change(ctx, id, ifVersion, func(_ *auth.Principal, s *Service, at time.Time) error {
+		s.Deregister(at)
+		return nil
+	})
+}
+
+func (r *Registrar) change(ctx context.Context, id uid.Service, ifVersion *int, fn func(*auth.Principal, *Service, time.Time) error) (*View, error) {
+	caller := auth.From(ctx)
+	if !id.Valid() {
+		if caller == nil {
+			return nil, auth.SignInFirst(ctx)
+		}
+		return nil, ServiceNotFound().At("id")
+	}
+	at := r.now()
+	s, err := r.store.ChangeService(ctx, id, func(s *Service) error {
+		if _, err := manager(ctx, s.Name); err != nil {
+			return err
+		}
+		if s.Deregistered {
+			return ServiceNotFound().At("id")
+		}
+		if err := input.IfVersion(ifVersion, s.Version, r.view(caller, s)); err != nil {
+			return err
+		}
+		return fn(caller, s, at)
+	})
+	return r.changed(caller, s, err)
+}
+
+func (r *Registrar) changed(caller *auth.Principal, s *Service, err error) (*View, error) {
+	if err != nil {
+		return nil, err
+	}
+	r.directory.TakeService(s)
+	return r.view(caller, s), nil
+}
+
+// RegisterInstance registers a running copy of a service, or another start of
+// one. It is an upsert by service and instance id.
+func (r *Registrar) RegisterInstance(ctx context.Context, service string, in InstanceInput) (*Instance, error) {
+	if _, n := r.directory.Count(); n >= maxInstances && r.directory.Instance(service, in.InstanceID) == nil {
+		return nil, fault.New(fault.Conflict, fault.LimitReached, "There are %d instances already.", maxInstances)
+	}
+	return r.put(ctx, service, in.InstanceID, func(s *Service, i *Instance, at time.Time) (*Instance, error) {
+		if i == nil {
+			return NewInstance(s.ID, in, at)
+		}
+		return i, i.Register(in, at)
+	})
+}
+
+// DeregisterInstance removes an instance.
+func (r *Registrar) DeregisterInstance(ctx context.Context, service, instanceID string, incarnation int64) (*Instance, error) {
+	return r.existing(ctx, service, instanceID, incarnation, func(i *Instance, at time.Time) error {
+		i.Remove(at)
+		return nil
+	})
+}
+
+// Drain takes an instance out of use until its next start.
+func (r *Registrar) Drain(ctx context.Context, service, instanceID string, incarnation int64, reason string) (*Instance, error) {
+	return r.existing(ctx, service, instanceID, incarnation, func(i *Instance, at time.Time) error { return i.Drain(reason, at) })
+}
+
+// SetMaintenance takes an instance out of use, or with on false back into it.
+func (r *Registrar) SetMaintenance(ctx context.Context, service, instanceID string, on bool, reason string) (*Instance, error) {
+	return r.existing(ctx, service, instanceID, 0, func(i *Instance, at time.Time) error { return i.SetMaintenance(on, reason, at) })
+}
+
+func (r *Registrar) existing(ctx context.Context, service, instanceID string, incarnation int64, fn func(*Instance, time.Time) error) (*Instance, error) {
+	return r.put(ctx, service, instanceID, func(_ *Service, i *Instance, at time.Time) (*Instance, error) {
+		if i == nil {
+			return nil, InstanceNotFound().At("instanceId")
+		}
+		if err := i.CheckIncarnation(incarnation); err != nil {
+			return nil, err
+		}
+		return i, fn(i, at)
+	})
+}
+
+func (r *Registrar) put(ctx context.Context, service, instanceID string, fn func(*Service, *Instance, time.Time) (*Instance, error)) (*Instance, error) {
+	if _, err := manager(ctx, service); err != nil {
+		return nil, err
+	}
+	at := r.now()
+	var parent *Service
+	i, err := r.store.PutInstance(ctx, service, instanceID, func(s *Service, i *Instance) (*Instance, error) {
+		parent = s
+		return fn(s, i, at)
+	})
+	if err != nil || i == nil {
+		return nil, err
+	}
+	if parent != nil {
+		r.directory.TakeService(parent) // perhaps another node has just made it
+	}
+	r.directory.TakeInstance(i)
+	if i.Alive {
+		r.directory.Renewed(i.ID, Lease{ExpiresAt: at.Add(i.TTL), SeenAt: at})
+	}
+	return i, nil
+}
+
+// Renew is an instance's word that it lives: cheap, as nothing is written at
+// once. It says at once whether the caller is the last start of the instance.
+func (r *Registrar) Renew(ctx context.Context, service, instanceID string, incarnation int64, inflight int) (*Instance, error) {
+	if _, err := manager(ctx, service); err != nil {
+		return nil, err
+	}
+	if incarnation < 1 || incarnation > MaxIncarnation {
+		return nil, errInstance("incarnation", "An incarnation is a whole number from 1 to 2^53-1.")
+	}
+	if inflight < 0 {
+		return nil, fault.New(fault.Invalid, fault.BadInput, "inflight must not be negative.").At("inflight")
+	}
+	i := r.directory.Instance(service, instanceID)
+	if i == nil || incarnation > i.Incarnation {
+		var err error
+		if i, err = r.lookUp(ctx, service, instanceID); err != nil {
+			return nil, err
+		}
+	}
+	if err := i.CheckIncarnation(incarnation); err != nil {
+		return nil, err
+	}
+	if incarnation > i.Incarnation {
+		return nil, InstanceNotFound().At("incarnation")
+	}
+	at := r.now()
+	r.renewals.note(Renewal{Instance: i.ID, Incarnation: incarnation, TTL: i.TTL, Inflight: inflight}, at)
+	r.directory.Renewed(i.ID, Lease{ExpiresAt: at.Add(i.TTL), SeenAt: at, Inflight: inflight})
+	return i, nil
+}
+
+// lookUp asks the database for what this node has not heard of yet.
+func (r *Registrar) lookUp(ctx context.Context, service, instanceID string) (*Instance, error) {
+	s, i, err := r.store.Find(ctx, service, instanceID)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == nil:
+		return nil, ServiceNotFound().At("service")
+	case i == nil:
+		return nil, InstanceNotFound().At("instanceId")
+	}
+	r.directory.TakeService(s)
+	r.directory.TakeInstance(i)
+	return i, nil
+}
+
+// manager returns who is calling if it may manage the service of the name.
+func manager(ctx context.Context, name string) (*auth.Principal, error) {
+	caller := auth.From(ctx)
+	switch {
+	case caller == nil:
+		return nil, auth.SignInFirst(ctx)
+	case !caller.MayManageService(name):
+		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This needs ADMIN or an API key with the scope %.80s.", auth.ServiceScope(name))
+	}
+	return caller, nil
+}
+
+// ServiceFilter says which services a list shows. Nil fields filter nothing.
+type ServiceFilter struct {
+	Tag    *string
+	Health *Health
+}
+
+// By says how a list of services is sorted.
+type By string
+
+// The orders of a list of services.
+const (
+	ByNameAsc  By = "NAME_ASC"
+	ByNameDesc By = "NAME_DESC"
+)
+
+// Service returns the service of the name as the caller may see it; nil if there
+// is none, or nobody is signed in.
+func (r *Registrar) Service(ctx context.Context, name string) *View {
+	return r.shown(ctx, r.directory.Service(name))
+}
+
+// ServicesByIDs returns those of the services that exist, as the caller may see
+// them.
+func (r *Registrar) ServicesByIDs(ctx context.Context, ids []uid.Service) (map[uid.Service]*View, error) {
+	found := make(map[uid.Service]*View, len(ids))
+	for _, id := range ids {
+		if v := r.shown(ctx, r.directory.ServiceByID(id)); v != nil {
+			found[id] = v
+		}
+	}
+	return found, nil
+}
+
+func (r *Registrar) shown(ctx context.Context, s *Service) *View {
+	caller := auth.LastKnown(ctx)
+	if s == nil || caller == nil {
+		return nil
+	}
+	return r.view(caller, s)
+}
+
+// List returns a page of the services.
+func (r *Registrar) List(ctx context.Context, f ServiceFilter, by By, args page.Args) (page.Page[*View], error) {
+	return pageOf(r.matching(ctx, f), by == ByNameDesc, string(by), args, func(v *View) string { return v.Name })
+}
+
+// Count returns how many services List would show on all its pages.
+func (r *Registrar) Count(ctx context.Context, f ServiceFilter) (int, error) {
+	return len(r.matching(ctx, f)), nil
+}
+
+func (r *Registrar) matching(ctx context.Context, f ServiceFilter) []*View {
+	caller := auth.LastKnown(ctx)
+	if caller == nil {
+		return nil
+	}
+	var all []*View
+	for _, s := range r.directory.Services() {
+		if v := r.view(caller, s); v.matches(f) {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// InstancesByIDs returns those of the instances that exist and that the caller
+// may see.
+func (r *Registrar) InstancesByIDs(ctx context.Context, ids []uid.Instance) (map[uid.Instance]*Instance, error) {
+	found := make(map[uid.Instance]*Instance, len(ids))
+	caller := auth.LastKnown(ctx)
+	for _, id := range ids {
+		i := r.directory.InstanceByID(id)
+		if i == nil {
+			continue
+		}
+		if s := r.directory.ServiceByID(i.ServiceID); s != nil && sees(caller, s) {
+			found[id] = i
+		}
+	}
+	return found, nil
+}
+
+// PeekService is ServicesByIDs for one service, at once; ok is false if it is not there.
+func (r *Registrar) PeekService(ctx context.Context, id uid.Service) (v *View, ok bool) {
+	v = r.shown(ctx, r.directory.ServiceByID(id))
+	return v, v != nil
+}
+
+// PeekInstance is InstancesByIDs for one instance, at once; ok is false if it is not there.
+func (r *Registrar) PeekInstance(ctx context.Context, id uid.Instance) (i *Instance, ok bool) {
+	found, _ := r.InstancesByIDs(ctx, []uid.Instance{id}) // it has no error
+	return found[id], found[id] != nil
+}
+
+// InstancesByServices returns for each of the services a page of its instances,
+// by the ids that their owners gave them, with the status if one is given.
+// Services whose instances the caller may not see have none.
+func (r *Registrar) InstancesByServices(ctx context.Context, ids []uid.Service, status *Status, args page.Args) (map[uid.Service]page.Page[*Instance], error) {
+	pages := make(map[uid.Service]page.Page[*Instance], len(ids))
+	for _, id := range ids {
+		p, err := pageOf(r.instancesOf(ctx, id, status), false, "INSTANCE_ID_ASC", args, func(i *Instance) string { return i.InstanceID })
+		if err != nil {
+			return nil, err
+		}
+		pages[id] = p
+	}
+	return pages, nil
+}
+
+// CountByServices returns how many instances InstancesByServices would show on
+// all pages of each.
+func (r *Registrar) CountByServices(ctx context.Context, ids []uid.Service, status *Status) (map[uid.Service]int, error) {
+	counts := make(map[uid.Service]int, len(ids))
+	for _, id := range ids {
+		counts[id] = len(r.instancesOf(ctx, id, status))
+	}
+	return counts, nil
+}
+
+func (r *Registrar) instancesOf(ctx context.Context, id uid.Service, status *Status) []*Instance {
+	s := r.directory.ServiceByID(id)
+	if s == nil || !sees(auth.LastKnown(ctx), s) {
+		return nil
+	}
+	all := r.directory.Instances(id)
+	if status == nil {
+		return all
+	}
+	var some []*Instance
+	for _, i := range all {
+		if i.Status == *status {
+			some = append(some, i)
+		}
+	}
+	return some
+}
+
+// Leases returns the leases of instances that the caller has been shown. Without
+// the database they are what this node has heard of itself.
+func (r *Registrar) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Instance]Lease, error) {
+	found, err := r.store.Leases(ctx, ids)
+	if err != nil && fault.From(err).Kind != fault.Unavailable {
+		return nil, err
+	}
+	leases := make(map[uid.Instance]Lease, len(ids))
+	for _, id := range ids {
+		l := r.directory.Lease(id)
+		if stored, ok := found[id]; ok && stored.SeenAt.After(l.SeenAt) {
+			l = stored
+		}
+		leases[id] = l
+	}
+	return leases, nil
+}

@@ -1,0 +1,90 @@
+package registry
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"backplane/internal/uid"
+)
+
+// flushEvery is how often a node writes down the renewals that it got.
+const flushEvery = time.Second
+
+// renewals gathers what instances said since the last flush. It is bounded by the number of
+// instances, as each has one place in it.
+type renewals struct {
+	mu     sync.Mutex
+	noted  map[uid.Instance]Renewal
+	cameAt map[uid.Instance]time.Time
+}
+
+func newRenewals() *renewals {
+	return &renewals{noted: map[uid.Instance]Renewal{}, cameAt: map[uid.Instance]time.Time{}}
+}
+
+func (r *renewals) note(n Renewal, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.noted[n.Instance].Incarnation <= n.Incarnation {
+		r.noted[n.Instance], r.cameAt[n.Instance] = n, at
+	}
+}
+
+// take returns what was noted, with its age, and forgets it.
+func (r *renewals) take(now time.Time) []Renewal {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]Renewal, 0, len(r.noted))
+	for id, n := range r.noted {
+		n.Age = max(0, now.Sub(r.cameAt[id]))
+		all = append(all, n)
+	}
+	clear(r.noted)
+	clear(r.cameAt)
+	return all
+}
+
+// putBack keeps what could not be written, unless there is newer word.
+func (r *renewals) putBack(all []Renewal, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range all {
+		if _, newer := r.noted[n.Instance]; !newer {
+			r.noted[n.Instance], r.cameAt[n.Instance] = n, now.Add(-n.Age)
+		}
+	}
+}
+
+// Run writes renewals down once a second until ctx is cancelled, and then the
+// last ones. Those that cannot be written are kept for the next time.
+func (r *Registrar) Run(ctx context.Context, log *slog.Logger) error {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.flush(ctx, log)
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushEvery)
+			defer cancel()
+			r.flush(last, log)
+			return nil
+		}
+	}
+}
+
+func (r *Registrar) flush(ctx context.Context, log *slog.Logger) {
+	now := r.now()
+	all := r.renewals.take(now)
+	if len(all) == 0 {
+		return
+	}
+	if err := r.store.Renew(ctx, all); err != nil {
+		r.renewals.putBack(all, now)
+		if ctx.Err() == nil {
+			log.WarnContext(ctx, "writing renewals down failed; they are kept", "instances", len(all), "error", err)
+		}
+	}
+}

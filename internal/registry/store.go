@@ -1,0 +1,85 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/uid"
+)
+
+// Store persists the registry. It is declared here, where it is used.
+//
+// Functions that are given may run again after a conflict, on fresh objects.
+// What they change is committed with the events that they recorded, or nothing
+// if they fail. Under an idempotency key that was used before, methods that write
+// return the object of the first call, as it is now or nil if it is gone, and call no function.
+type Store interface {
+	// PutService locks the service of the name, which may be deregistered, or is
+	// nil if there never was one, and stores what fn returns.
+	PutService(ctx context.Context, name string, fn func(*Service) (*Service, error)) (*Service, error)
+	// ChangeService is PutService by id, for one that exists; else SERVICE_NOT_FOUND.
+	// The instances of one that fn deregisters are removed.
+	ChangeService(ctx context.Context, id uid.Service, fn func(*Service) error) (*Service, error)
+	// PutInstance locks the instance, which is nil if there is none, of a service
+	// that stays as it is until the commit, and stores what fn returns: if it says
+	// so, with a fresh lease, or not any more. A service that is absent or deregistered
+	// is SERVICE_NOT_FOUND.
+	PutInstance(ctx context.Context, service, instanceID string, fn func(*Service, *Instance) (*Instance, error)) (*Instance, error)
+	// Load returns everything that is not deregistered.
+	Load(ctx context.Context) ([]*Service, []*Instance, error)
+	// Find returns a service and its instance of the ids that owners use; nil for
+	// what is absent.
+	Find(ctx context.Context, service, instanceID string) (*Service, *Instance, error)
+	// Leases returns the leases of the instances that exist.
+	Leases(ctx context.Context, ids []uid.Instance) (map[uid.Instance]Lease, error)
+	// Renew extends leases, all in one statement. Renewals of an earlier start of
+	// an instance than the lease's, and of instances that are gone, change nothing.
+	Renew(ctx context.Context, renewals []Renewal) error
+}
+
+// Renewal is an instance's word that it lives.
+type Renewal struct {
+	Instance    uid.Instance
+	Incarnation int64
+	TTL         time.Duration
+	Inflight    int
+	Age         time.Duration // since it came
+}
+
+// Verdict is what the database's clock says of an instance's lease.
+type Verdict struct {
+	Over    bool // for longer than the grace
+	Held    bool // renewed and not over
+	Expired bool // the instance has been late for as long as it may be
+}
+
+// Bench is what the Keeper needs of the database. Every method that writes checks in its own
+// transaction that the tenure still holds; else it is event.ErrLeaseLost.
+type Bench interface {
+	// Grant extends every lease to a whole time to live from now, if it ends sooner.
+	Grant(ctx context.Context, t event.Tenure) error
+	// Docket returns services that there is something to judge of, at most limit:
+	// with an instance that is late by the grace and not known to be, or known to
+	// be and is not, or late for more than so many times its lease; and those that are in doubt.
+	Docket(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error)
+	// Judge locks the service, reads its instances, and stores what fn changes.
+	Judge(ctx context.Context, t event.Tenure, id uid.Service, grace time.Duration, patience int,
+		fn func(s *Service, all []*Instance, verdicts map[uid.Instance]Verdict) error) (*Service, []*Instance, error)
+}
+
+// Outcome is how a call ended, as somebody reported it.
+type Outcome struct {
+	Pick string // id of the pick
+	Node string // that picked
+	OK   bool
+	Took time.Duration
+}
+
+// Exchange lets nodes know of one another's calls.
+type Exchange interface {
+	// Trade says which calls the node has under way, for as long as ttl, and hands
+	// over outcomes for other nodes. It returns the calls of all others, and takes
+	// the outcomes that came for this one.
+	Trade(ctx context.Context, node string, ttl time.Duration, calls map[uid.Instance]int, out []Outcome) (elsewhere map[uid.Instance]int, in []Outcome, err error)
+}

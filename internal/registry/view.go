@@ -1,0 +1,135 @@
+package registry
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/page"
+	"backplane/internal/uid"
+)
+
+// View is a service as one caller may see it: everybody its name, description
+// and health, others the whole.
+type View struct {
+	ID          uid.Service
+	Name        string
+	Description string
+	Health      Health
+	Version     int
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+
+	whole    *Service // nil if the caller may not see more
+	degraded *Degraded
+}
+
+func (r *Registrar) view(caller *auth.Principal, s *Service) *View {
+	health, degraded := r.directory.Health(s.ID)
+	v := &View{
+		ID: s.ID, Name: s.Name, Description: s.Description, Health: health, Version: s.Version, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
+	}
+	if sees(caller, s) {
+		v.whole, v.degraded = s, degraded
+	}
+	return v
+}
+
+// sees reports whether the caller may see the whole of the service.
+func sees(caller *auth.Principal, s *Service) bool {
+	return caller.MayUseServices() || caller.MayManageService(s.Name)
+}
+
+// Whole reports whether the caller may see the whole of the service; if not, what
+// the methods below return is nil.
+func (v *View) Whole() bool { return v.whole != nil }
+
+// Tags returns the tags of the service.
+func (v *View) Tags() []string {
+	if v.whole == nil {
+		return nil
+	}
+	return append([]string{}, v.whole.Tags...)
+}
+
+// Metadata returns what its owner says of the service.
+func (v *View) Metadata() map[string]string {
+	if v.whole == nil {
+		return nil
+	}
+	return notNil(v.whole.Metadata)
+}
+
+// Strategy returns how calls are spread.
+func (v *View) Strategy() *Strategy {
+	if v.whole == nil {
+		return nil
+	}
+	return &v.whole.Strategy
+}
+
+// Trusted returns whether the service gets the credentials of its callers.
+func (v *View) Trusted() *bool {
+	if v.whole == nil {
+		return nil
+	}
+	return &v.whole.Trusted
+}
+
+// HealthCheck returns how instances are checked, nil also if they are not.
+func (v *View) HealthCheck() *HealthCheck {
+	if v.whole == nil {
+		return nil
+	}
+	return v.whole.HealthCheck
+}
+
+// Degraded returns why more instances are in use than are known to be well; nil
+// also if that is not so.
+func (v *View) Degraded() *Degraded { return v.degraded }
+
+func (v *View) matches(f ServiceFilter) bool {
+	return (f.Health == nil || v.Health == *f.Health) && (f.Tag == nil || slices.Contains(v.Tags(), *f.Tag))
+}
+
+func notNil(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+// pageOf cuts a page from rows that are in memory, sorted by a key that no two
+// of them share. desc turns them around.
+func pageOf[T any](rows []T, desc bool, order string, args page.Args, key func(T) string) (page.Page[T], error) {
+	w, err := args.Window(order)
+	if err != nil {
+		return page.Page[T]{}, err
+	}
+	if desc {
+		rows = slices.Clone(rows)
+		slices.Reverse(rows)
+	}
+	behind := func(k string) int { // the first row behind the key
+		return sort.Search(len(rows), func(n int) bool { return key(rows[n]) > k && !desc || key(rows[n]) < k && desc })
+	}
+	ahead := func(k string) int { // the number of rows ahead of the key
+		return sort.Search(len(rows), func(n int) bool { return key(rows[n]) >= k && !desc || key(rows[n]) <= k && desc })
+	}
+	from, to := 0, len(rows)
+	if w.After != nil {
+		from = behind(w.After.Key)
+	}
+	if w.Before != nil {
+		to = max(from, ahead(w.Before.Key))
+	}
+	rows = rows[from:to]
+	if w.Backward {
+		rows = slices.Clone(rows[max(0, len(rows)-w.Limit-1):])
+		slices.Reverse(rows)
+	} else {
+		rows = rows[:min(len(rows), w.Limit+1)]
+	}
+	return page.Cut(w, rows, func(row T) page.Cursor { return page.Cursor{Order: order, Key: key(row)} }), nil
+}

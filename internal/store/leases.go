@@ -1,0 +1,290 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	entinstance "backplane/ent/instance"
+	entservice "backplane/ent/service"
+	"backplane/internal/event"
+	"backplane/internal/registry"
+	"backplane/internal/uid"
+)
+
+// freshLease gives the instance a whole time to live from now on.
+func (t *tx) freshLease(ctx context.Context, v *registry.Instance) error {
+	now, until := t.db.in(0), t.db.in(v.TTL)
+	args := slices.Concat([]any{string(v.ID), v.Incarnation, v.TTL.Milliseconds()}, until.args, now.args)
+	t.dirty = true
+	_, err := t.exec(ctx, `INSERT INTO leases (instance_id, incarnation, ttl_ms, expires_at, seen_at, inflight)
+		VALUES (?, ?, ?, `+until.sql+`, `+now.sql+`, 0)
+		ON CONFLICT (instance_id) DO UPDATE SET incarnation = excluded.incarnation, ttl_ms = excluded.ttl_ms,
+			expires_at = excluded.expires_at, seen_at = excluded.seen_at, inflight = excluded.inflight`, args...)
+	return err
+}
+
+// renewBatch bounds the rows of one statement: each has six parameters.
+const renewBatch = 1500
+
+// Renew implements registry.Store. Only rows that are there are renewed: what is
+// not was removed, and whoever renews it will be told.
+func (s Registry) Renew(ctx context.Context, renewals []registry.Renewal) error {
+	// Every statement locks its rows in one order, so that nodes do not wait in circles.
+	sorted := slices.SortedFunc(slices.Values(renewals), func(a, b registry.Renewal) int { return strings.Compare(string(a.Instance), string(b.Instance)) })
+	for batch := range slices.Chunk(sorted, renewBatch) {
+		var values []string
+		var args []any
+		for _, r := range batch {
+			seen, until := s.db.in(-r.Age), s.db.in(r.TTL-r.Age)
+			values = append(values, fmt.Sprintf("(CAST(? AS text), CAST(? AS bigint), CAST(? AS bigint), %s, %s, CAST(? AS bigint))", s.asTime(until), s.asTime(seen)))
+			args = append(args, slices.Concat([]any{string(r.Instance), r.Incarnation, r.TTL.Milliseconds()}, until.args, seen.args, []any{r.Inflight})...)
+		}
+		_, err := s.db.writer().exec(ctx, `WITH r (id, incarnation, ttl_ms, expires_at, seen_at, inflight) AS (VALUES `+strings.Join(values, ", ")+`)
+			INSERT INTO leases (instance_id, incarnation, ttl_ms, expires_at, seen_at, inflight)
+			SELECT r.id, r.incarnation, r.ttl_ms, r.expires_at, r.seen_at, r.inflight FROM r
+			JOIN leases AS l ON l.instance_id = r.id WHERE l.incarnation <= r.incarnation ORDER BY r.id
+			ON CONFLICT (instance_id) DO UPDATE SET ttl_ms = excluded.ttl_ms, seen_at = excluded.seen_at, inflight = excluded.inflight,
+				expires_at = CASE WHEN leases.expires_at < excluded.expires_at THEN excluded.expires_at ELSE leases.expires_at END
+			WHERE leases.incarnation = excluded.incarnation`, args...)
+		if err != nil {
+			return fmt.Errorf("renew %d leases: %w", len(batch), s.db.translate(ctx, err))
+		}
+	}
+	return nil
+}
+
+func (s Registry) asTime(i instantOf) string {
+	if s.db.isPostgres() {
+		return "CAST(" + i.sql + " AS timestamptz)"
+	}
+	return i.sql
+}
+
+// Leases implements registry.Store.
+func (s Registry) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Instance]registry.Lease, error) {
+	found := make(map[uid.Instance]registry.Lease, len(ids))
+	for some := range slices.Chunk(ids, maxIDs) {
+		err := s.db.reader().each(ctx, `SELECT instance_id, expires_at, seen_at, inflight FROM leases WHERE instance_id IN (`+marks(len(some))+`)`, anys(some),
+			func(scan func(...any) error) error {
+				var id uid.Instance
+				var l registry.Lease
+				var expires, seen instant
+				err := scan(&id, &expires, &seen, &l.Inflight)
+				l.ExpiresAt, l.SeenAt = expires.Time, seen.Time
+				found[id] = l
+				return err
+			})
+		if err != nil {
+			return nil, fmt.Errorf("read leases: %w", s.db.translate(ctx, err))
+		}
+	}
+	return found, nil
+}
+
+// plus is the moment so many milliseconds later, given as a column or a product of columns.
+func (db *DB) plus(moment instantOf, millis string) string {
+	if db.isPostgres() {
+		return fmt.Sprintf("(%s + (%s) * INTERVAL '1 millisecond')", moment.sql, millis)
+	}
+	return fmt.Sprintf("(%s + (%s) * 1000)", moment.sql, millis) // SQLite keeps microseconds
+}
+
+// presides checks that the tenure has not ended, by the clock either, and keeps
+// others from taking over until the commit.
+func (t *tx) presides(ctx context.Context, tenure event.Tenure) error {
+	now := t.db.in(0)
+	held, err := t.one(ctx, `SELECT epoch FROM readers WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+t.lock("FOR SHARE"),
+		slices.Concat([]any{tenure.Name, tenure.Holder, tenure.Epoch}, now.args), new(int64))
+	if err == nil && !held {
+		err = event.ErrLeaseLost
+	}
+	return err
+}
+
+// Grant implements registry.Bench.
+func (s Registry) Grant(ctx context.Context, tenure event.Tenure) error {
+	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		if err := t.presides(ctx, tenure); err != nil {
+			return err
+		}
+		until := s.db.in(0)
+		fresh := s.db.plus(until, "ttl_ms")
+		_, err := t.exec(ctx, `UPDATE leases SET expires_at = `+fresh+` WHERE expires_at < `+fresh, slices.Concat(until.args, until.args)...)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("grant every lease a fresh time: %w", err)
+	}
+	return nil
+}
+
+// Docket implements registry.Bench.
+func (s Registry) Docket(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error) {
+	now, overdue := s.db.in(0), s.db.in(-grace)
+	gone := fmt.Sprintf("%s <= %s", s.db.plus(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", patience)), now.sql)
+	args := slices.Concat(overdue.args, now.args, now.args, []any{limit})
+	var ids []uid.Service
+	err := s.db.reader().each(ctx, `SELECT i.service_id FROM leases AS l JOIN instances AS i ON i.id = l.instance_id
+			WHERE l.expires_at <= `+overdue.sql+` AND i.late_since IS NULL
+		UNION SELECT i.service_id FROM instances AS i LEFT JOIN leases AS l ON l.instance_id = i.id
+			WHERE i.late_since IS NOT NULL AND (l.expires_at > `+now.sql+` OR `+gone+`)
+		UNION SELECT id FROM services WHERE doubted_since IS NOT NULL
+		LIMIT ?`, args, func(scan func(...any) error) error {
+		var id uid.Service
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for leases to judge: %w", s.db.translate(ctx, err))
+	}
+	return ids, nil
+}
+
+// Judge implements registry.Bench. The lock of the service keeps instances from
+// coming and going meanwhile.
+func (s Registry) Judge(ctx context.Context, tenure event.Tenure, id uid.Service, grace time.Duration, patience int,
+	fn func(*registry.Service, []*registry.Instance, map[uid.Instance]registry.Verdict) error,
+) (out *registry.Service, changed []*registry.Instance, err error) {
+	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		changed = nil
+		if err := t.presides(ctx, tenure); err != nil {
+			return err
+		}
+		row, err := t.ent.Service.Query().Where(entservice.ID(id), t.forUpdate).Only(ctx)
+		if err != nil {
+			return orMissing(err, registry.ServiceNotFound())
+		}
+		rows, err := t.ent.Instance.Query().Where(entinstance.ServiceID(id), t.forUpdate).All(ctx)
+		if err != nil {
+			return err
+		}
+		verdicts, err := t.verdicts(ctx, id, grace, patience)
+		if err != nil {
+			return err
+		}
+		all := mapped(rows, toInstance)
+		out = toService(row)
+		if err := fn(out, all, verdicts); err != nil {
+			return err
+		}
+		for n, v := range all {
+			if v.Version != rows[n].Version {
+				changed = append(changed, v)
+				if err := t.saveInstance(ctx, v, false); err != nil {
+					return err
+				}
+			}
+		}
+		return t.saveService(ctx, out, false)
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("judge service %s: %w", id, err)
+	}
+	return out, changed, nil
+}
+
+func (t *tx) verdicts(ctx context.Context, id uid.Service, grace time.Duration, patience int) (map[uid.Instance]registry.Verdict, error) {
+	now, overdue := t.db.in(0), t.db.in(-grace)
+	gone := fmt.Sprintf("%s <= %s", t.db.plus(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", patience)), now.sql)
+	verdicts := map[uid.Instance]registry.Verdict{}
+	err := t.each(ctx, `SELECT i.id, COALESCE(l.expires_at <= `+overdue.sql+`, 1 = 1), COALESCE(l.expires_at > `+now.sql+`, 1 = 0), COALESCE(`+gone+`, 1 = 0)
+		FROM instances AS i LEFT JOIN leases AS l ON l.instance_id = i.id WHERE i.service_id = ?`,
+		slices.Concat(overdue.args, now.args, now.args, []any{string(id)}), func(scan func(...any) error) error {
+			var id uid.Instance
+			var v registry.Verdict
+			err := scan(&id, &v.Over, &v.Held, &v.Expired)
+			verdicts[id] = v
+			return err
+		})
+	return verdicts, err
+}
+
+// Trade implements registry.Exchange, in one transaction.
+func (s Registry) Trade(ctx context.Context, node string, ttl time.Duration, calls map[uid.Instance]int, out []registry.Outcome) (elsewhere map[uid.Instance]int, in []registry.Outcome, err error) {
+	text, err := json.Marshal(calls)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
+		t.dirty = true
+		elsewhere, in = map[uid.Instance]int{}, nil
+		if err := t.present(ctx, node, ttl, string(text)); err != nil {
+			return err
+		}
+		if err := t.handOver(ctx, out); err != nil {
+			return err
+		}
+		if err := t.others(ctx, node, elsewhere); err != nil {
+			return err
+		}
+		return t.each(ctx, `DELETE FROM outcomes WHERE picker_id = ? RETURNING id, ok, latency_ms`, []any{node}, func(scan func(...any) error) error {
+			o := registry.Outcome{Node: node}
+			var millis int64
+			err := scan(&o.Pick, &o.OK, &millis)
+			o.Took = time.Duration(millis) * time.Millisecond
+			in = append(in, o)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("trade with other nodes: %w", err)
+	}
+	return elsewhere, in, nil
+}
+
+// present says what the node has under way, and forgets nodes that are gone with
+// what was meant for them.
+func (t *tx) present(ctx context.Context, node string, ttl time.Duration, calls string) error {
+	now, until := t.db.in(0), t.db.in(ttl)
+	_, err := t.exec(ctx, `INSERT INTO pickers (id, expires_at, calls) VALUES (?, `+until.sql+`, ?)
+		ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, calls = excluded.calls`, slices.Concat([]any{node}, until.args, []any{calls})...)
+	if err != nil {
+		return err
+	}
+	old := t.db.in(-10 * ttl)
+	if _, err := t.exec(ctx, `DELETE FROM pickers WHERE expires_at <= `+now.sql, now.args...); err != nil {
+		return err
+	}
+	_, err = t.exec(ctx, `DELETE FROM outcomes WHERE reported_at <= `+old.sql, old.args...)
+	return err
+}
+
+func (t *tx) handOver(ctx context.Context, out []registry.Outcome) error {
+	for batch := range slices.Chunk(out, 1000) {
+		now := t.db.in(0)
+		var args []any
+		for _, o := range batch {
+			args = append(args, slices.Concat([]any{o.Pick, o.Node, o.OK, o.Took.Milliseconds()}, now.args)...)
+		}
+		tuple := "(?, ?, ?, ?, " + now.sql + ")"
+		_, err := t.exec(ctx, `INSERT INTO outcomes (id, picker_id, ok, latency_ms, reported_at) VALUES `+
+			strings.TrimSuffix(strings.Repeat(tuple+", ", len(batch)), ", ")+` ON CONFLICT (id) DO NOTHING`, args...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tx) others(ctx context.Context, node string, sum map[uid.Instance]int) error {
+	return t.each(ctx, `SELECT calls FROM pickers WHERE id <> ?`, []any{node}, func(scan func(...any) error) error {
+		var text []byte
+		if err := scan(&text); err != nil {
+			return err
+		}
+		var calls map[uid.Instance]int
+		if err := json.Unmarshal(text, &calls); err != nil {
+			return fmt.Errorf("decode the calls of a node: %w", err)
+		}
+		for id, n := range calls {
+			sum[id] += n
+		}
+		return nil
+	})
+}

@@ -1,0 +1,309 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/fault"
+	"backplane/internal/registry"
+	"backplane/internal/store"
+	"backplane/internal/testenv"
+	"backplane/internal/uid"
+)
+
+func givenService(t testing.TB, db *store.DB, name string) *registry.Service {
+	t.Helper()
+	s, err := db.Registry().PutService(t.Context(), name, func(s *registry.Service) (*registry.Service, error) {
+		return registry.NewService(registry.ServiceInput{Name: name, Tags: []string{"x"}, Metadata: map[string]string{"k": "v"}, HealthCheck: &registry.HealthCheck{Path: "/h"}}, at)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func put(ctx context.Context, db *store.DB, service, id string, in registry.InstanceInput) (*registry.Instance, error) {
+	in.InstanceID, in.URL = id, "http://127.0.0.1:1"
+	return db.Registry().PutInstance(ctx, service, id, func(s *registry.Service, i *registry.Instance) (*registry.Instance, error) {
+		if i == nil {
+			return registry.NewInstance(s.ID, in, at)
+		}
+		return i, i.Register(in, at)
+	})
+}
+
+func givenInstance(t testing.TB, db *store.DB, service, id string) *registry.Instance {
+	t.Helper()
+	i, err := put(t.Context(), db, service, id, registry.InstanceInput{TTL: 10 * time.Second, Metadata: map[string]string{"zone": "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// age lets time go by for all leases.
+func age(t testing.TB, db *store.DB, d time.Duration) {
+	t.Helper()
+	leases, err := db.Registry().Leases(t.Context(), instancesOf(t, db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, l := range leases {
+		db.Exec(t, `UPDATE leases SET expires_at = ? WHERE instance_id = ?`, l.ExpiresAt.Add(-d), string(id))
+	}
+}
+
+func instancesOf(t testing.TB, db *store.DB) (ids []uid.Instance) {
+	t.Helper()
+	_, all, err := db.Registry().Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range all {
+		ids = append(ids, i.ID)
+	}
+	return ids
+}
+
+func TestRegistry_reads_what_it_wrote(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		s, i := givenService(t, db, "echo"), givenInstance(t, db, "echo", "a")
+		foundS, foundI, err := db.Registry().Find(t.Context(), "echo", "a")
+		if err != nil || foundS == nil || foundI == nil {
+			t.Fatalf("Find = %v, %v, %v", foundS, foundI, err)
+		}
+		if foundS.ID != s.ID || *foundS.HealthCheck != *s.HealthCheck || foundS.Metadata["k"] != "v" || foundS.Tags[0] != "x" {
+			t.Errorf("the service reads %+v, want %+v", foundS, s)
+		}
+		if foundI.ID != i.ID || foundI.Incarnation != i.Incarnation || foundI.TTL != i.TTL || foundI.Status != registry.Passing || !foundI.StatusSince.Equal(i.StatusSince) {
+			t.Errorf("the instance reads %+v, want %+v", foundI, i)
+		}
+		log := db.Log(t)
+		if len(log) != 2 || log[1].Type != event.InstanceRegistered || len(log[1].Touched) != 1 {
+			t.Errorf("the log has %+v", log)
+		}
+		// On PostgreSQL nobody numbers them here.
+		events, err := db.Events().Read(t.Context(), event.Filter{ServiceID: s.ID}, event.Span{Limit: 10})
+		if err != nil || len(events) != map[string]int{"sqlite3": 2, "postgres": 0}[db.Dialect()] {
+			t.Errorf("%d events concern the service: %v", len(events), err)
+		}
+		if _, err := db.Registry().ChangeService(t.Context(), s.ID, func(s *registry.Service) error { s.Deregister(at); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM leases`) + db.Int(t.Context(), t, `SELECT COUNT(*) FROM instances`); n != 0 {
+			t.Errorf("%d rows of instances are left after their service", n)
+		}
+		if _, err := put(t.Context(), db, "echo", "a", registry.InstanceInput{}); !fault.Is(err, fault.ServiceNotFound) {
+			t.Errorf("an instance of a deregistered service gave %v", err)
+		}
+	})
+}
+
+func TestRegistry_has_one_row_of_an_instance_however_many_register_it(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		givenService(t, db, "echo")
+		var wg sync.WaitGroup
+		seen := make(chan int64, 8)
+		for range 8 {
+			wg.Go(func() {
+				i, err := put(t.Context(), db, "echo", "a", registry.InstanceInput{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				seen <- i.Incarnation
+			})
+		}
+		wg.Wait()
+		close(seen)
+		different := map[int64]bool{}
+		for n := range seen {
+			different[n] = true
+		}
+		if rows := db.Int(t.Context(), t, `SELECT COUNT(*) FROM instances`); rows != 1 || len(different) != 8 {
+			t.Errorf("%d rows, %d incarnations of 8 starts", rows, len(different))
+		}
+	})
+}
+
+func TestRegistry_Renew(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		givenService(t, db, "echo")
+		a, b := givenInstance(t, db, "echo", "a"), givenInstance(t, db, "echo", "b")
+		age(t, db, time.Hour)
+		renewals := []registry.Renewal{
+			{Instance: b.ID, Incarnation: b.Incarnation - 1, TTL: b.TTL, Inflight: 7},
+			{Instance: a.ID, Incarnation: a.Incarnation, TTL: a.TTL, Inflight: 5, Age: time.Second},
+			{Instance: uid.NewInstance(at), Incarnation: 1, TTL: time.Minute},
+		}
+		before := len(db.Log(t))
+		if err := db.Registry().Renew(t.Context(), renewals); err != nil {
+			t.Fatal(err)
+		}
+		leases, err := db.Registry().Leases(t.Context(), []uid.Instance{a.ID, b.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := time.Until(leases[a.ID].ExpiresAt)
+		if leases[a.ID].Inflight != 5 || left < 5*time.Second || left > 9500*time.Millisecond {
+			t.Errorf("the renewed lease is %+v, %v left, want 9 s and 5 calls", leases[a.ID], left)
+		}
+		if l := leases[b.ID]; l.Inflight != 0 || time.Until(l.ExpiresAt) > 0 {
+			t.Errorf("a renewal of an earlier start changed the lease to %+v", l)
+		}
+		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM leases`); n != 2 || len(db.Log(t)) != before {
+			t.Errorf("%d leases and %d new events, want 2 and none", n, len(db.Log(t))-before)
+		}
+	})
+}
+
+// TestRegistry_renews_ten_thousand_with_few_statements is what makes heartbeats
+// cheap: 10,000 instances that renew every 10 s are 1,000 rows in one statement a second.
+func TestRegistry_renews_many_with_one_statement(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		statements := 0
+		db := testenv.Open(t, store.Config{URL: url, OnStatement: func(string) { statements++ }})
+		givenService(t, db, "echo")
+		var renewals []registry.Renewal
+		for n := range 1000 {
+			renewals = append(renewals, registry.Renewal{Instance: uid.NewInstance(at.Add(time.Duration(n))), Incarnation: 1, TTL: time.Minute})
+		}
+		first := givenInstance(t, db, "echo", "a")
+		renewals[500].Instance, renewals[500].Incarnation = first.ID, first.Incarnation
+		statements = 0
+		if err := db.Registry().Renew(t.Context(), renewals); err != nil || statements != 1 {
+			t.Errorf("1000 renewals took %d statements: %v", statements, err)
+		}
+	})
+}
+
+const keeper = "registry.keeper"
+
+func judge(t testing.TB, db *store.DB, tenure event.Tenure, s *registry.Service) (map[string]registry.Verdict, error) {
+	t.Helper()
+	got := map[string]registry.Verdict{}
+	_, _, err := db.Registry().Judge(t.Context(), tenure, s.ID, time.Second, 10, func(_ *registry.Service, all []*registry.Instance, verdicts map[uid.Instance]registry.Verdict) error {
+		for _, i := range all {
+			v := verdicts[i.ID]
+			got[i.InstanceID] = v
+			if v.Over {
+				i.Late(time.Now())
+			}
+		}
+		return nil
+	})
+	return got, err
+}
+
+func TestRegistry_judges_by_the_clock_of_the_database(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		s := givenService(t, db, "echo")
+		old := givenInstance(t, db, "echo", "old")
+		age(t, db, 12*time.Second)
+		givenInstance(t, db, "echo", "new")
+		grace := givenInstance(t, db, "echo", "grace")
+		db.Exec(t, `UPDATE leases SET expires_at = ? WHERE instance_id = ?`, time.Now().UTC().Add(-200*time.Millisecond).Truncate(time.Microsecond), string(grace.ID))
+		mine := tenured(t, db, keeper, "me")
+		ids, err := db.Registry().Docket(t.Context(), time.Second, 10, 100)
+		if err != nil || len(ids) != 1 || ids[0] != s.ID {
+			t.Fatalf("Docket = %v, %v, want the service", ids, err)
+		}
+		got, err := judge(t, db, mine, s)
+		want := map[string]registry.Verdict{"old": {Over: true}, "new": {Held: true}, "grace": {}}
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("the verdicts are %v, %v, want %v", got, err, want)
+		}
+		if ids, _ := db.Registry().Docket(t.Context(), time.Minute, 10, 100); len(ids) != 0 {
+			t.Errorf("what was judged is on the docket again: %v", ids)
+		}
+		if err := db.Registry().Renew(t.Context(), []registry.Renewal{{Instance: old.ID, Incarnation: old.Incarnation, TTL: old.TTL}}); err != nil {
+			t.Fatal(err)
+		}
+		if ids, _ := db.Registry().Docket(t.Context(), time.Minute, 10, 100); len(ids) != 1 {
+			t.Errorf("who came back is not on the docket")
+		}
+		db.Exec(t, `UPDATE instances SET late_since = ? WHERE id = ?`, time.Now().UTC().Add(-101*time.Second).Truncate(time.Microsecond), string(old.ID))
+		if got, err := judge(t, db, mine, s); err != nil || !got["old"].Expired {
+			t.Errorf("after more than ten times its lease the verdict is %+v, %v", got["old"], err)
+		}
+	})
+}
+
+func TestRegistry_judges_only_for_who_holds_the_tenure(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		s := givenService(t, db, "echo")
+		givenInstance(t, db, "echo", "a")
+		age(t, db, time.Hour)
+		mine := tenured(t, db, keeper, "me")
+		lapse(t, db)
+		if _, err := judge(t, db, mine, s); !errors.Is(err, event.ErrLeaseLost) {
+			t.Errorf("judging after the tenure gave %v, want that it is lost", err)
+		}
+		tenured(t, db, keeper, "another")
+		if err := db.Registry().Grant(t.Context(), mine); !errors.Is(err, event.ErrLeaseLost) {
+			t.Errorf("granting in another's tenure gave %v, want that it is lost", err)
+		}
+		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM instances WHERE status = 'CRITICAL'`); n != 0 {
+			t.Errorf("%d instances were judged", n)
+		}
+	})
+}
+
+func TestRegistry_Grant_gives_every_lease_a_whole_time(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		givenService(t, db, "echo")
+		a := givenInstance(t, db, "echo", "a")
+		age(t, db, time.Hour)
+		if err := db.Registry().Grant(t.Context(), tenured(t, db, keeper, "me")); err != nil {
+			t.Fatal(err)
+		}
+		leases, err := db.Registry().Leases(t.Context(), []uid.Instance{a.ID})
+		if left := time.Until(leases[a.ID].ExpiresAt); err != nil || left < 5*time.Second || left > 10500*time.Millisecond {
+			t.Errorf("the lease has %v left, %v, want its 10 s", left, err)
+		}
+	})
+}
+
+func TestRegistry_Trade(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		r, x, y := db.Registry(), uid.NewInstance(at), uid.NewInstance(at)
+		trade := func(node string, calls map[uid.Instance]int, out ...registry.Outcome) (map[uid.Instance]int, []registry.Outcome) {
+			t.Helper()
+			elsewhere, in, err := r.Trade(t.Context(), node, time.Minute, calls, out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return elsewhere, in
+		}
+		forB := registry.Outcome{Pick: "p1", Node: "b", OK: true, Took: 12 * time.Millisecond}
+		trade("a", map[uid.Instance]int{x: 3}, forB)
+		trade("c", map[uid.Instance]int{x: 1, y: 2}, forB) // the same again, by another way
+		elsewhere, in := trade("b", map[uid.Instance]int{y: 100})
+		if elsewhere[x] != 4 || elsewhere[y] != 2 {
+			t.Errorf("b hears of %v elsewhere, want 4 and 2", elsewhere)
+		}
+		if len(in) != 1 || in[0] != forB {
+			t.Errorf("b gets the outcomes %v, want one", in)
+		}
+		if _, in := trade("b", nil); len(in) != 0 {
+			t.Errorf("b gets %v again", in)
+		}
+		db.Exec(t, `UPDATE pickers SET expires_at = ? WHERE id = 'a'`, time.Now().UTC().Add(-time.Second).Truncate(time.Microsecond))
+		if elsewhere, _ := trade("b", nil); elsewhere[x] != 1 {
+			t.Errorf("after a is gone b hears of %v", elsewhere)
+		}
+	})
+}

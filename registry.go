@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"backplane/internal/balance"
+	"backplane/internal/config"
+	"backplane/internal/event"
+	"backplane/internal/gateway"
+	"backplane/internal/registry"
+)
+
+// services is the node's part in the registry: what it knows of it, what callers
+// do with it, how instances are picked, and who judges them.
+type services struct {
+	directory *registry.Directory
+	registrar *registry.Registrar
+	pool      *balance.Pool
+	desk      *registry.Desk
+	keeper    *registry.Keeper
+	guard     *gateway.Guard
+}
+
+// openRegistry builds the parts on the node's feed, and loads the registry.
+func (n *node) openRegistry(ctx context.Context, a *app, feed *event.Feed) (s *services, err error) {
+	s = &services{}
+	store := n.db.Registry()
+	s.directory = registry.NewDirectory(store, feed.Hub.Lag, now, a.log)
+	feed.Hub.OnDeliver(s.directory.Deliver)
+	if err := s.directory.Load(ctx); err != nil {
+		return nil, err
+	}
+	s.registrar = registry.NewRegistrar(store, s.directory, now)
+	if s.pool, err = balance.NewPool(time.Now, balance.Config{}); err != nil {
+		return nil, err
+	}
+	var exchange registry.Exchange
+	if n.db.Dialect() == "postgres" { // an SQLite file has one node
+		exchange = store
+	}
+	secret := n.box.Derive("pick")
+	s.desk = registry.NewDesk(s.directory, s.pool, exchange, secret[:], now, a.log, registry.DeskConfig{})
+	if s.guard, err = openGuard(a.cfg); err != nil {
+		return nil, err
+	}
+	head := func() event.Position { return feed.Hub.Head().Position }
+	s.keeper, err = registry.NewKeeper(store, n.db.Offsets(), head, s.directory, gateway.NewProber(s.guard), now, a.log, registry.KeeperConfig{})
+	return s, err
+}
+
+// openGuard returns the one way out of the server: never to the database, to Redis
+// or to the operator's port, and to private networks as the operator says.
+func openGuard(cfg config.Config) (*gateway.Guard, error) {
+	_, embedded := cfg.Database.SQLite()
+	g := gateway.NewGuard(gateway.Policy{AllPrivate: embedded && cfg.OutboundNetworks == nil, Private: cfg.OutboundNetworks}, nil)
+	var refused []string
+	if cfg.AdminListen != config.Off {
+		refused = append(refused, cfg.AdminListen)
+	}
+	if !embedded {
+		refused = append(refused, places(string(cfg.Database), "5432")...)
+	}
+	if cfg.RedisURL != "" {
+		refused = append(refused, places(string(cfg.RedisURL), "6379")...)
+	}
+	return g, g.Refuse(refused...)
+}
+
+// places returns the hosts of a URL with their ports. One that names no host
+// means this machine.
+func places(text, port string) (all []string) {
+	_, rest, _ := strings.Cut(text, "://")
+	authority, _, _ := strings.Cut(rest, "/")
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		authority = authority[i+1:]
+	}
+	for host := range strings.SplitSeq(authority, ",") { // PostgreSQL takes several
+		if _, _, err := net.SplitHostPort(host); err != nil {
+			host = net.JoinHostPort(strings.Trim(host, "[]"), port)
+		}
+		all = append(all, host)
+	}
+	return all
+}
+
+// run runs the parts until ctx is cancelled.
+func (s *services) run(ctx context.Context, a *app) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.directory.Run(ctx) })
+	g.Go(func() error { return s.registrar.Run(ctx, a.log) })
+	g.Go(func() error { return s.desk.Run(ctx) })
+	g.Go(func() error { return s.keeper.Run(ctx) })
+	return g.Wait()
+}
+
+// listen listens where the server is to serve, and keeps calls of our own away
+// from there.
+func (s *services) listen(ctx context.Context, address string) (net.Listener, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s (BACKPLANE_LISTEN): %w", address, err)
+	}
+	return ln, s.guard.Refuse(ln.Addr().String())
+}
