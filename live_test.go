@@ -274,7 +274,8 @@ func TestServer_ends_and_narrows_streams_on_all_nodes_within_a_second(t *testing
 	id := text(sam.do(t, `{ viewer { user { id } } }`, nil), "viewer", "user", "id")
 	root.do(t, update, map[string]any{"id": id, "roles": []any{"STAFF"}})
 	pause(t.Context(), time.Second)
-	createProduct(t, root, "TEA", 10)
+	tea := createProduct(t, root, "TEA", 10)
+	root.events(t, 1, map[string]any{"subject": tea}) // so that it is not what they hear of first
 	order := map[string]any{"items": []any{line("TEA", 1)}}
 	l := listen(t, "socket", caller{there.BaseURL, sam.token}, followEvents, map[string]any{"after": root.head(t)})
 	bob.do(t, placeOrder, order)
