@@ -298,8 +298,12 @@ func TestServer_demo_has_services_with_live_instances(t *testing.T) {
 	t.Parallel()
 	database := databases["SQLite"](t)
 	p := testenv.ServerWith(t, []string{"--demo"}, settings(database)...)
-	_, login, _ := strings.Cut(p.Logs(), "ADMIN")
-	words := strings.Fields(login)
+	var words []string // behind the first ADMIN: its name and its password
+	eventually(t, "the server says how to sign in", func() bool {
+		_, login, _ := strings.Cut(p.Logs(), "ADMIN")
+		words = strings.Fields(login)
+		return len(words) > 3 // and the next line has begun
+	})
 	root := signIn(t, p, words[0], words[1])
 	for name, n := range map[string]int{"echo": 3, "mirror": 2} {
 		eventually(t, name+" has its instances", func() bool {

@@ -110,6 +110,7 @@ func newFuzzer(t *testing.T) *fuzzer {
 	runCommand(t, database, "migrate")
 	runCommand(t, database, "seed", "--users", "20", "--orders", "60", "--lines", "2") // orders in all states
 	p := start(t, database)
+	signUp(t, p, "guest") // so that there is who can sign in
 	f := &fuzzer{root: admin(t, p), statuses: map[int]int{}, seen: map[string][]string{}, succeeded: map[string]int{}}
 	text := f.root.mustREST(t, http.StatusOK, "GET /openapi.json", "").body
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
@@ -432,8 +433,10 @@ func (g *generator) object(schema map[string]any, depth int) any {
 // word is text that makes sense under the name, mostly.
 func (g *generator) word(name string, schema map[string]any) any {
 	switch n := strconv.Itoa(g.IntN(50)); name {
-	case "username", "name", "login":
+	case "username", "name":
 		return oneOf(g, "user "+n, "user "+n, adminName)
+	case "login":
+		return oneOf(g, "guest", "guest", "user "+n, adminName)
 	case "email":
 		return "user" + n + "@example.com"
 	case "password":
