@@ -151,12 +151,13 @@ func (c Code) Kind() Kind {
 		return Forbidden
 	case RateLimited, LimitReached:
 		return Exhausted
-	case ServiceUnavailable, ServerBusy:
+	case ServiceUnavailable, ServerBusy, NoInstance:
 		return Unavailable
 	case RequestTimeout, RequestCancelled:
 		return Timeout
 	case VersionConflict, LegacyIDTaken, IdempotencyKeyReused, IdempotencyInFlight, UserNotActive, UsernameTaken, EmailTaken, LastAdmin,
-		SKUTaken, StockInsufficient, ProductNotActive, OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable:
+		SKUTaken, StockInsufficient, ProductNotActive, OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
+		StaleIncarnation:
 		return Conflict
 	}
 	if strings.HasSuffix(string(c), "NOT_FOUND") {
