@@ -250,6 +250,9 @@ func (f *fuzzer) checkAnswer(op described, schema *jsonschema.Schema, body []byt
 	if token := text(v, "refresh_token"); token != "" {
 		f.seen["refresh_token"] = []string{token}
 	}
+	if lease := text(v, "lease"); lease != "" {
+		f.seen["lease"] = append(f.seen["lease"], lease)
+	}
 	kind := kindOf(op.path)
 	for _, shown := range append(list(v), v) {
 		if id := at(shown, "id"); id != nil {
@@ -261,7 +264,13 @@ func (f *fuzzer) checkAnswer(op described, schema *jsonschema.Schema, body []byt
 }
 
 // kindOf is what the ids of a path are of.
-func kindOf(path string) string { return strings.Split(path, "/")[1] }
+func kindOf(path string) string {
+	parts := strings.Split(path, "/")
+	if len(parts) > 3 && parts[3] == "instances" {
+		return parts[3]
+	}
+	return parts[1]
+}
 
 // randomRequest is a request as it is sent.
 type randomRequest struct {
@@ -288,7 +297,7 @@ func (g *generator) request(t *testing.T, op described) randomRequest {
 		name, schema := p["name"].(string), p["schema"].(map[string]any)
 		switch p["in"] {
 		case "path":
-			req.target = strings.ReplaceAll(req.target, "{"+name+"}", url.PathEscape(g.id(op)))
+			req.target = strings.ReplaceAll(req.target, "{"+name+"}", url.PathEscape(g.id(kindOf(before(op.path, name)))))
 		case "query":
 			if g.sometimes(3) {
 				query.Add(name, g.text(name, schema))
@@ -312,9 +321,14 @@ func (g *generator) request(t *testing.T, op described) randomRequest {
 	return req
 }
 
+// before is a path up to a placeholder.
+func before(path, name string) string {
+	head, _, _ := strings.Cut(path, "{"+name+"}")
+	return head
+}
+
 // id is one that there is, mostly.
-func (g *generator) id(op described) string {
-	kind := kindOf(op.path)
+func (g *generator) id(kind string) string {
 	if known := g.f.seen[kind]; len(known) > 0 && !g.sometimes(6) {
 		return known[g.IntN(len(known))]
 	}
@@ -434,6 +448,9 @@ func (g *generator) object(schema map[string]any, depth int) any {
 func (g *generator) word(name string, schema map[string]any) any {
 	switch n := strconv.Itoa(g.IntN(50)); name {
 	case "username", "name":
+		if examples := list(schema["examples"]); len(examples) > 0 {
+			return oneOf(g, examples...) // of a service, whose names are few
+		}
 		return oneOf(g, "user "+n, "user "+n, adminName)
 	case "login":
 		return oneOf(g, "guest", "guest", "user "+n, adminName)
@@ -452,7 +469,12 @@ func (g *generator) word(name string, schema map[string]any) any {
 			return known[0]
 		}
 	case "user_id":
-		return g.id(described{path: "/users"})
+		return g.id("users")
+	case "lease":
+		if known := g.f.seen[name]; len(known) > 0 {
+			g.f.seen[name] = known[1:]
+			return known[0]
+		}
 	}
 	if examples := list(schema["examples"]); len(examples) > 0 && !g.sometimes(4) {
 		return oneOf(g, examples...)

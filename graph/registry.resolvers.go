@@ -53,7 +53,7 @@ func (r *mutationResolver) RegisterInstance(ctx context.Context, input model.Reg
 }
 
 func (r *mutationResolver) RenewInstance(ctx context.Context, input model.RenewInstanceInput) (*model.RenewInstancePayload, error) {
-	i, err := r.registry.Renew(ctx, input.Service, input.InstanceID, input.Incarnation, input.Inflight)
+	i, err := r.registry.Renew(ctx, input.Service, input.InstanceID, orZero(input.Incarnation), input.Inflight)
 	if err != nil {
 		return nil, err
 	}

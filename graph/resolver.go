@@ -65,6 +65,9 @@ func Scalars() map[string]func(any) error {
 		"Decimal":      check(scalar.UnmarshalDecimal),
 		"CurrencyCode": check(scalar.UnmarshalCurrencyCode),
 		"Cursor":       check(scalar.UnmarshalCursor),
+		"Duration":     check(scalar.UnmarshalDuration),
+		"StringMap":    check(scalar.UnmarshalStringMap),
+		"Long":         check(scalar.UnmarshalLong),
 	}
 }
 

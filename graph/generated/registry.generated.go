@@ -2540,11 +2540,11 @@ func (ec *executionContext) unmarshalInputRenewInstanceInput(ctx context.Context
 			it.InstanceID = data
 		case "incarnation":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("incarnation"))
-			data, err := ec.unmarshalNLong2int64(ctx, v)
+			data, err := ec.unmarshalOLong2ᚖint64(ctx, v)
 			if err != nil {
 				return it, err
 			}
-			it.Incarnation = data
+			it.Incarnation = graphql.OmittableOf(data)
 		case "inflight":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("inflight"))
 			data, err := ec.unmarshalNInt2int(ctx, v)

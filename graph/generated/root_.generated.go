@@ -4051,7 +4051,7 @@ type AdjustStockPayload {
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},
-	{Name: "../schema/registry.graphqls", Input: `"A length of time: numbers with units, e.g. ` + "`" + `1.5s` + "`" + `, ` + "`" + `5m` + "`" + ` or ` + "`" + `1h30m` + "`" + `."
+	{Name: "../schema/registry.graphqls", Input: `"A length of time: numbers with units, e.g. ` + "`" + `30s` + "`" + `, ` + "`" + `1.5s` + "`" + ` or ` + "`" + `1h30m` + "`" + `."
 scalar Duration @specifiedBy(url: "https://pkg.go.dev/time#ParseDuration")
 
 "An object whose values are strings."
@@ -4366,7 +4366,7 @@ type ServiceInstanceEdge {
 
 "How the instances of a service are checked."
 input HealthCheckInput {
-  "The path, behind the URL of the instance: begins with ` + "`" + `/` + "`" + `, at most 512 printable ASCII characters."
+  "The path, behind the URL of the instance, e.g. ` + "`" + `/healthz` + "`" + `: begins with ` + "`" + `/` + "`" + `, at most 512 printable ASCII characters."
   path: String!
   "The time between two checks of an instance: ` + "`" + `1s` + "`" + ` to ` + "`" + `10m` + "`" + `."
   interval: Duration! = "10s"
@@ -4380,7 +4380,7 @@ input HealthCheckInput {
 
 "A service to register."
 input RegisterServiceInput {
-  "The name: 1 to 63 lower-case letters and digits, with ` + "`" + `-` + "`" + `, ` + "`" + `.` + "`" + ` and ` + "`" + `_` + "`" + ` between them."
+  "The name, e.g. ` + "`" + `till` + "`" + `: 1 to 63 lower-case letters and digits, with ` + "`" + `-` + "`" + `, ` + "`" + `.` + "`" + ` and ` + "`" + `_` + "`" + ` between them."
   name: String!
   "What the service is for, up to 2000 characters."
   description: String
@@ -4454,11 +4454,11 @@ type DeregisterServicePayload {
 
 "A running copy of a service to register."
 input RegisterInstanceInput {
-  "The name of the service."
+  "The name of the service, e.g. ` + "`" + `till` + "`" + `."
   service: String!
-  "The id of the instance, of its owner's choice and the same after a restart: 1 to 128 printable ASCII characters without spaces."
+  "The id of the instance, e.g. ` + "`" + `till-1` + "`" + `, of its owner's choice and the same after a restart: 1 to 128 printable ASCII characters without spaces."
   instanceId: String!
-  "Where it is called: http or https, a host, perhaps a path."
+  "Where it is called, e.g. ` + "`" + `http://10.0.0.7:8080` + "`" + `: http or https, a host, perhaps a path."
   url: String!
   "Its share of the calls, relative to the weights of the others: 1 to 1000."
   weight: Int! = 1
@@ -4486,8 +4486,8 @@ input RenewInstanceInput {
   service: String!
   "The id that its owner gave the instance."
   instanceId: String!
-  "The incarnation that registering gave."
-  incarnation: Long!
+  "The incarnation that registering gave, so that a former start learns of a later one. Without it the lease is renewed, whichever start there is."
+  incarnation: Long
   "How many calls the instance is working on."
   inflight: Int! = 0
 }

@@ -277,7 +277,7 @@ type DrainInstancePayload struct {
 
 // How the instances of a service are checked.
 type HealthCheckInput struct {
-	// The path, behind the URL of the instance: begins with `/`, at most 512 printable ASCII characters.
+	// The path, behind the URL of the instance, e.g. `/healthz`: begins with `/`, at most 512 printable ASCII characters.
 	Path string `json:"path"`
 	// The time between two checks of an instance: `1s` to `10m`.
 	Interval time.Duration `json:"interval"`
@@ -423,11 +423,11 @@ type RefundOrderPayload struct {
 
 // A running copy of a service to register.
 type RegisterInstanceInput struct {
-	// The name of the service.
+	// The name of the service, e.g. `till`.
 	Service string `json:"service"`
-	// The id of the instance, of its owner's choice and the same after a restart: 1 to 128 printable ASCII characters without spaces.
+	// The id of the instance, e.g. `till-1`, of its owner's choice and the same after a restart: 1 to 128 printable ASCII characters without spaces.
 	InstanceID string `json:"instanceId"`
-	// Where it is called: http or https, a host, perhaps a path.
+	// Where it is called, e.g. `http://10.0.0.7:8080`: http or https, a host, perhaps a path.
 	URL string `json:"url"`
 	// Its share of the calls, relative to the weights of the others: 1 to 1000.
 	Weight int `json:"weight"`
@@ -451,7 +451,7 @@ type RegisterInstancePayload struct {
 
 // A service to register.
 type RegisterServiceInput struct {
-	// The name: 1 to 63 lower-case letters and digits, with `-`, `.` and `_` between them.
+	// The name, e.g. `till`: 1 to 63 lower-case letters and digits, with `-`, `.` and `_` between them.
 	Name string `json:"name"`
 	// What the service is for, up to 2000 characters.
 	Description graphql.Omittable[*string] `json:"description,omitempty"`
@@ -481,8 +481,8 @@ type RenewInstanceInput struct {
 	Service string `json:"service"`
 	// The id that its owner gave the instance.
 	InstanceID string `json:"instanceId"`
-	// The incarnation that registering gave.
-	Incarnation int64 `json:"incarnation"`
+	// The incarnation that registering gave, so that a former start learns of a later one. Without it the lease is renewed, whichever start there is.
+	Incarnation graphql.Omittable[*int64] `json:"incarnation,omitempty"`
 	// How many calls the instance is working on.
 	Inflight int `json:"inflight"`
 }

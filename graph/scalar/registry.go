@@ -45,6 +45,9 @@ func UnmarshalStringMap(v any) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		if _, ok := v.(string); !ok {
+			return nil, wrong("an object whose values are strings")
+		}
 		if m[key], err = UnmarshalString(v); err != nil {
 			return nil, err
 		}

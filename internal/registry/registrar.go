@@ -177,12 +177,13 @@ func (r *Registrar) put(ctx context.Context, service, instanceID string, fn func
 }
 
 // Renew is an instance's word that it lives: cheap, as nothing is written at
-// once. It says at once whether the caller is the last start of the instance.
+// once. It says at once whether the caller is the last start of the instance;
+// with the incarnation zero the caller does not know, and renews what there is.
 func (r *Registrar) Renew(ctx context.Context, service, instanceID string, incarnation int64, inflight int) (*Instance, error) {
 	if _, err := manager(ctx, service); err != nil {
 		return nil, err
 	}
-	if incarnation < 1 || incarnation > MaxIncarnation {
+	if incarnation < 0 || incarnation > MaxIncarnation {
 		return nil, errInstance("incarnation", "An incarnation is a whole number from 1 to 2^53-1.")
 	}
 	if inflight < 0 {
@@ -202,7 +203,7 @@ func (r *Registrar) Renew(ctx context.Context, service, instanceID string, incar
 		return nil, InstanceNotFound().At("incarnation")
 	}
 	at := r.now()
-	r.renewals.note(Renewal{Instance: i.ID, Incarnation: incarnation, TTL: i.TTL, Inflight: inflight}, at)
+	r.renewals.note(Renewal{Instance: i.ID, Incarnation: i.Incarnation, TTL: i.TTL, Inflight: inflight}, at)
 	r.directory.Renewed(i.ID, Lease{ExpiresAt: at.Add(i.TTL), SeenAt: at, Inflight: inflight})
 	return i, nil
 }

@@ -191,7 +191,7 @@ func (p *param) typed(text string) any { return typed(p.Type, text) }
 // typed returns text as JSON would have it for the type, as far as it can be.
 func typed(t *ast.Type, text string) any {
 	switch t.NamedType {
-	case "Int", "Float":
+	case "Int", "Long", "Float":
 		if isNumber(text) {
 			return json.Number(text)
 		}

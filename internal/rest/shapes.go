@@ -75,7 +75,7 @@ func nullable(schema object) object {
 // input is the schema of what a variable takes.
 func (s *shapes) input(p *param) object {
 	schema := s.inputOf(p.Type)
-	if p.legacy != nil || p.from.Text {
+	if p.legacy != nil && p.legacy.variable == "legacyId" || p.from.Text {
 		schema["type"], schema["examples"] = []any{"string", "integer"}, []any{5}
 		if !p.Type.NonNull {
 			schema = nullable(schema)
@@ -83,6 +83,9 @@ func (s *shapes) input(p *param) object {
 	}
 	if v := p.DefaultValue; v != nil && v.Kind != ast.NullValue {
 		if value, err := v.Value(nil); err == nil {
+			if v.Kind == ast.ListValue && len(v.Children) == 0 {
+				value = []any{} // not null
+			}
 			schema["default"] = value
 		}
 	}
@@ -208,6 +211,20 @@ func (s *shapes) outputOf(rt *route, t *ast.Type, f *ast.Field, parent string) o
 	return schema
 }
 
+// member is the schema of what is shown of a field of an object: of a connection
+// its nodes.
+func (s *shapes) member(rt *route, f *ast.Field, parent string) object {
+	nodes := nodesOf(f)
+	if nodes == nil {
+		return s.outputOf(rt, f.Definition.Type, f, parent)
+	}
+	schema := s.outputOf(rt, nodes.Definition.Type, nodes, parent)
+	if !f.Definition.Type.NonNull {
+		return nullable(schema)
+	}
+	return schema
+}
+
 // outputObject names what is selected of an object after its type or, if something
 // else of that has the name, after the place where it is shown.
 func (s *shapes) outputObject(rt *route, f *ast.Field, parent string) object {
@@ -220,7 +237,7 @@ func (s *shapes) outputObject(rt *route, f *ast.Field, parent string) object {
 			continue
 		}
 		about := sub.Definition.Description
-		schema := withExample(s.outputOf(rt, sub.Definition.Type, sub, def.Name), about)
+		schema := withExample(s.member(rt, sub, def.Name), about)
 		if sub.Alias == "id" && legacy {
 			schema["type"] = []any{"string", "integer"}
 			about += " Of an object that was in the system before, the id that it had there."

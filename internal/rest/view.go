@@ -12,6 +12,7 @@ import (
 // view says how a value of the data is shown: nil, or plain, as it is.
 type view struct {
 	plain bool             // nothing in it is hidden
+	nodes string           // the member that is shown in its place, "" if it is shown itself
 	sub   map[string]*view // of the members that are objects or lists of them
 }
 
@@ -24,6 +25,9 @@ func viewOf(set ast.SelectionSet) *view {
 			continue
 		}
 		sub := viewOf(f.SelectionSet)
+		if nodes := nodesOf(f); nodes != nil {
+			sub.nodes, sub.plain = nodes.Alias, false
+		}
 		v.plain = v.plain && sub.plain
 		if old := v.sub[f.Alias]; old != nil {
 			sub = old.merge(sub)
@@ -33,9 +37,22 @@ func viewOf(set ast.SelectionSet) *view {
 	return v
 }
 
+// nodesOf returns the nodes of a connection of which nothing else is selected, nil
+// of all else. Inside what is shown they stand for it: lists are arrays.
+func nodesOf(f *ast.Field) *ast.Field {
+	all := fieldsOf(f.SelectionSet)
+	if len(all) != 1 || all[0].Name != "nodes" || !has(typeOf(f.SelectionSet), "pageInfo") {
+		return nil
+	}
+	return all[0]
+}
+
 // merge returns the view of a field that is selected twice.
 func (v *view) merge(w *view) *view {
 	both := &view{plain: v.plain && w.plain, sub: map[string]*view{}}
+	if v.nodes == w.nodes {
+		both.nodes = v.nodes
+	}
 	for _, one := range []*view{v, w} {
 		for name, sub := range one.sub {
 			if old := both.sub[name]; old != nil {
@@ -54,10 +71,14 @@ func (v *view) append(out, data []byte) (shown, rest []byte) {
 		value, rest := cutValue(data)
 		return append(out, value...), rest
 	}
-	switch data[0] {
-	case '{':
+	switch {
+	case data[0] == '{' && v.nodes != "":
+		object, rest := cutValue(data)
+		shown, _ = v.sub[v.nodes].append(out, find(object, v.nodes))
+		return shown, rest
+	case data[0] == '{':
 		return v.appendObject(out, data)
-	case '[':
+	case data[0] == '[':
 		return v.appendList(out, data)
 	}
 	value, rest := cutValue(data)
