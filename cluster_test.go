@@ -375,9 +375,11 @@ func TestServer_removes_who_is_gone(t *testing.T) {
 		p := start(t, database)
 		root := admin(t, p)
 		service(t, root, "echo", "10m", 1, 1)
+		root.events(t, 2, fields{"types": []any{"INSTANCE_REGISTERED"}})
+		after := root.head(t)
 		incarnation := instance(t, root, "echo", "gone", fields{"ttl": "2s"})
-		l := listen(t, "event stream", root, `subscription($after: Cursor) { serviceEvents(service: "echo", after: $after) { cursor type data } }`, fields{"after": root.head(t)})
-		for _, want := range []string{"INSTANCE_STATUS_CHANGED CRITICAL", "INSTANCE_DEREGISTERED CRITICAL"} {
+		l := listen(t, "event stream", root, `subscription($after: Cursor) { serviceEvents(service: "echo", after: $after) { cursor type data } }`, fields{"after": after})
+		for _, want := range []string{"INSTANCE_REGISTERED PASSING", "INSTANCE_STATUS_CHANGED CRITICAL", "INSTANCE_DEREGISTERED CRITICAL"} {
 			m := mustNext(t, l)
 			if got := strings.Join([]string{text(m.field, "type"), text(m.field, "data", "status")}, " "); got != want {
 				t.Errorf("heard %s, want %s", got, want)

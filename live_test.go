@@ -14,9 +14,16 @@ import (
 )
 
 // head returns the cursor of the last event there is.
-func (c caller) head(t *testing.T) string {
+func (c caller) head(t *testing.T) (cursor string) {
 	t.Helper()
-	return text(c.do(t, `{ eventCursor }`, nil), "eventCursor")
+	for range 20 { // what has just been committed gets its position a moment later
+		before := cursor
+		if cursor = text(c.do(t, `{ eventCursor }`, nil), "eventCursor"); cursor == before {
+			break
+		}
+		pause(t.Context(), 100*time.Millisecond)
+	}
+	return cursor
 }
 
 // logAfter returns the cursors of the log once it holds n placed orders behind

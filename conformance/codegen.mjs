@@ -25,7 +25,10 @@ const documents = readdirSync(join(here, "documents"))
   .map((name) => ({ location: name, document: parse(readFileSync(join(here, "documents", name), "utf8")) }));
 const config = {
   strictScalars: true, // each custom scalar must be known here
-  scalars: { CurrencyCode: "string", Cursor: "string", DateTime: "string", Decimal: "string", JSON: "unknown" },
+  scalars: {
+    CurrencyCode: "string", Cursor: "string", DateTime: "string", Decimal: "string", Duration: "string", JSON: "unknown",
+    Long: "number", StringMap: "Record<string, string>",
+  },
 };
 
 const dir = mkdtempSync(join(tmpdir(), "backplane-codegen-"));
