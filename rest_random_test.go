@@ -470,6 +470,10 @@ func (g *generator) word(name string, schema map[string]any) any {
 		}
 	case "user_id":
 		return g.id("users")
+	case "url":
+		return "http://10.0.0.7:8080"
+	case "ttl":
+		return "30s"
 	case "lease":
 		if known := g.f.seen[name]; len(known) > 0 {
 			g.f.seen[name] = known[1:]
