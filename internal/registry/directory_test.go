@@ -63,13 +63,13 @@ func TestDirectory_follows_the_log_by_what_events_carry(t *testing.T) {
 	}
 	i.Late(after(time.Second))
 	w.Deliver(news(append(s.TakeEvents(), i.TakeEvents()...)...), false)
-	got := w.Directory.Instance("echo", "a")
+	got := w.Instance("echo", "a")
 	if got == nil || got.Status != Critical || got.LateSince == nil || !got.StatusSince.Equal(after(time.Second)) || got.Weight != 7 || got.TTL != time.Minute || got.Version != 2 {
 		t.Fatalf("the instance is %+v, want it as it was", got)
 	}
 	i.Remove(at)
 	w.Deliver(news(i.TakeEvents()...), false)
-	if w.Directory.Instance("echo", "a") != nil || w.InstanceByID(i.ID) != nil || len(w.Set("echo").Instances) != 0 {
+	if w.Instance("echo", "a") != nil || w.InstanceByID(i.ID) != nil || len(w.Set("echo").Instances) != 0 {
 		t.Error("a removed instance is still there")
 	}
 	s.Deregister(at)
@@ -92,7 +92,7 @@ func TestDirectory_tells_old_news_from_new(t *testing.T) {
 	w.TakeService(s)
 	w.TakeInstance(i)
 	w.TakeInstance(&early)
-	if got := w.Directory.Instance("echo", "a"); got.Status != Draining {
+	if got := w.Instance("echo", "a"); got.Status != Draining {
 		t.Errorf("older news made it %s", got.Status)
 	}
 	gone := *i

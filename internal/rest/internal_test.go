@@ -57,7 +57,7 @@ func FuzzView(f *testing.F) {
 
 func TestParseIfMatch(t *testing.T) {
 	t.Parallel()
-	for value, want := range map[string]int{`"17-3vO1"`: 17, `"17"`: 17, "17": 17, `W/"17-x"`: 17, ` "0-x" `: 0} {
+	for value, want := range map[string]int{`"17-3vO1"`: 17, `"17"`: 17, "17": 17, `W/"17-x"`: 17, ` "0-x" `: 0} { //nolint:gocritic // the spaces are what is tested
 		if got, _, err := parseIfMatch(value); got != want || err != nil {
 			t.Errorf("parseIfMatch(%q) = %d, %v, want %d", value, got, err, want)
 		}
