@@ -91,6 +91,7 @@ func TestHub_OnDeliver_is_told_of_gaps(t *testing.T) {
 					m.add(10)
 				}
 				time.Sleep(2 * time.Second)
+				synctest.Wait()
 				if told.gaps != 2 {
 					t.Errorf("it was told %+v, want a second gap", *told)
 				}

@@ -89,6 +89,7 @@ func TestCounter_keeps_what_could_not_be_stored(t *testing.T) {
 		count(t, m, legacy.CounterConfig{}, func(c *legacy.Counter) {
 			c.Note(by("curl/8"), "GET /users")
 			time.Sleep(6 * time.Second) // of the bubble
+			synctest.Wait()
 			m.down = false
 			c.Note(by("curl/8"), "GET /users")
 		})
