@@ -31,7 +31,7 @@ type services struct {
 func (n *node) openRegistry(ctx context.Context, a *app, feed *event.Feed) (s *services, err error) {
 	s = &services{}
 	store := n.db.Registry()
-	s.directory = registry.NewDirectory(store, feed.Hub.Lag, now, a.log)
+	s.directory = registry.NewDirectory(store, feed.Hub, now, a.log)
 	feed.Hub.OnDeliver(s.directory.Deliver)
 	if err := s.directory.Load(ctx); err != nil {
 		return nil, err

@@ -20,9 +20,13 @@ type stored struct {
 	haveServices  []*Service
 	haveInstances []*Instance
 	err           error
+	during        func() // what happens during a load; may be nil
 }
 
 func (s *stored) Load(context.Context) ([]*Service, []*Instance, error) {
+	if s.during != nil {
+		s.during()
+	}
 	return s.haveServices, s.haveInstances, s.err
 }
 
@@ -32,11 +36,16 @@ type world struct {
 	kept stored
 	time time.Time
 	lag  time.Duration
+	head event.Cursor
 }
+
+// Lag and Head implement Reader.
+func (w *world) Lag() time.Duration { return w.lag }
+func (w *world) Head() event.Cursor { return w.head }
 
 func newWorld() *world {
 	w := &world{time: at}
-	w.Directory = NewDirectory(&w.kept, func() time.Duration { return w.lag }, func() time.Time { return w.time }, slog.New(slog.DiscardHandler))
+	w.Directory = NewDirectory(&w.kept, w, func() time.Time { return w.time }, slog.New(slog.DiscardHandler))
 	return w
 }
 
@@ -126,6 +135,35 @@ func TestDirectory_loads_anew_and_forgets_what_is_not_there(t *testing.T) {
 	case <-w.reload:
 	default:
 		t.Error("a gap in the log does not load the registry anew")
+	}
+}
+
+func TestDirectory_Place_is_one_that_it_has_reached(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	if got := w.Place(); got != nil {
+		t.Errorf("before the log is read Place = %v, want none", got)
+	}
+	w.head = event.Cursor{Timeline: "a", Position: 7}
+	if got := w.Place(); got == nil || *got != w.head {
+		t.Errorf("Place = %v, want where the log is read to", got)
+	}
+	w.Deliver(nil, true)
+	if got := w.Place(); got != nil {
+		t.Errorf("with a gap Place = %v, want none", got)
+	}
+	w.kept.err = errors.New("the database is gone")
+	if err := w.Load(t.Context()); err == nil || w.Place() != nil {
+		t.Errorf("after a load that failed (%v) Place = %v, want none", err, w.Place())
+	}
+	w.kept.err = nil
+	w.kept.during = func() { w.Deliver(nil, true) }
+	if err := w.Load(t.Context()); err != nil || w.Place() != nil {
+		t.Errorf("with another gap during the load (%v) Place = %v, want none", err, w.Place())
+	}
+	w.kept.during = nil
+	if err := w.Load(t.Context()); err != nil || w.Place() == nil {
+		t.Errorf("after a load (%v) Place = %v, want one", err, w.Place())
 	}
 }
 
