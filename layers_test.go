@@ -22,6 +22,7 @@ const (
 var mayImport = map[string]string{
 	".":                       "*", // server.go
 	"bench":                   "",
+	"client":                  "internal/balance/policy", // and the standard library, see its own test
 	"conformance":             "",
 	"ent":                     leaves + " " + domains,
 	"graph":                   leaves + " " + domains + " internal/operation",
@@ -63,7 +64,7 @@ var technology = map[string]string{
 	"github.com/redis/go-redis":    "internal/bus internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/operation internal/rest",
 	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "internal/asset internal/gateway internal/httpd internal/monitor internal/problem internal/rest internal/testenv",
+	"net/http":                     "client internal/asset internal/gateway internal/httpd internal/monitor internal/problem internal/rest internal/testenv",
 	"github.com/nats-io/nats.go":   "internal/bus internal/testenv",
 	"github.com/rabbitmq/amqp091":  "internal/bus internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",

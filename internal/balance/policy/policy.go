@@ -218,3 +218,28 @@ func lighter(a, b *member) *member {
 	}
 	return a
 }
+
+// Another chooses an instance that avoid does not report, for another try of the
+// same call, whatever the strategy: one that is not ejected if there is one.
+// ErrNone if all are to be avoided. It walks over the instances.
+func (b *Balancer) Another(avoid func(*Instance) bool) (Pick, error) {
+	b.mu.Lock()
+	members := b.members
+	b.mu.Unlock()
+	var found *member
+	for n, from := 0, b.turn.Add(1); n < len(members); n++ {
+		m := members[(from+uint64(n))%uint64(len(members))] //nolint:gosec // n counts up from zero
+		if avoid(m.instance.Load()) || found != nil && m.out.Load() {
+			continue
+		}
+		if found = m; !m.out.Load() {
+			break
+		}
+	}
+	if found == nil {
+		return Pick{}, ErrNone
+	}
+	found.here.Add(1)
+	b.least.moved(found)
+	return Pick{b, found}, nil
+}
