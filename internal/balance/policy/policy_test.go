@@ -242,3 +242,36 @@ func TestSetElsewhere_counts_for_instances_that_come_later(t *testing.T) {
 		}
 	}
 }
+
+func TestAnother_is_one_that_was_not_tried(t *testing.T) {
+	t.Parallel()
+	p, c := newPool(t, Config{Failures: 1})
+	all := setOf(c.now().Add(-time.Hour), 1, 1000, 1, 1)
+	_, bad := pick(t, p, all, RoundRobin, "")
+	bad.Done(false, time.Millisecond) // ejects it
+	tried := map[string]bool{}
+	avoid := func(i *Instance) bool { return tried[i.ID] }
+	var last Pick
+	for range all.Instances {
+		got, err := p.Another(avoid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := got.Instance().ID; tried[id] {
+			t.Fatalf("%s was tried before", id)
+		} else {
+			tried[id] = true
+		}
+		got.Release()
+		last = got
+	}
+	if last.Instance().ID != bad.Instance().ID {
+		t.Errorf("the last resort is %s, want the ejected %s", last.Instance().ID, bad.Instance().ID)
+	}
+	if _, err := p.Another(avoid); !errors.Is(err, ErrNone) {
+		t.Errorf("when all were tried it is %v, want ErrNone", err)
+	}
+	if left := p.Inflight(); len(left) > 0 {
+		t.Errorf("under way are %v", left)
+	}
+}
