@@ -236,7 +236,9 @@ func FuzzStream(f *testing.F) {
 	f.Add(":\n\nid: t.2\n\nretry: 1000\n: stopping\n\n")
 	f.Add("data: {\"errors\":[{\"message\":\"m\",\"extensions\":{\"code\":\"CURSOR_EXPIRED\"}}]}\r\n\r\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		c := newTestClient(t, func(*http.Request, string, map[string]any) (*http.Response, error) { return reply("text/event-stream", text), nil })
+		c := newTestClient(t, func(*http.Request, string, map[string]any) (*http.Response, error) {
+			return reply("text/event-stream", text), nil
+		})
 		s, err := c.follow(t.Context(), 0, followService, nil, "")
 		if err != nil {
 			t.Fatal(err)

@@ -340,4 +340,3 @@ func TestNewTransport_refuses_what_makes_no_sense(t *testing.T) {
 		}
 	}
 }
-

@@ -247,6 +247,7 @@ func (c *chosen) Done(ok bool, took time.Duration) {
 	c.ended = append(c.ended, fmt.Sprintf("%v %v", ok, took))
 }
 func (c *chosen) Release()                                { c.ended = append(c.ended, "over") }
+func (c *chosen) Lost()                                   { c.ended = append(c.ended, "lost") }
 func (c *chosen) Inflight() map[uid.Instance]int          { return nil }
 func (c *chosen) SetElsewhere(calls map[uid.Instance]int) { c.others = calls }
 func (w *world) desk(c *chosen, x Exchange, cfg DeskConfig) *Desk {
@@ -330,16 +331,50 @@ func TestDesk_ends_calls_that_nobody_reports(t *testing.T) {
 		}
 		leases = append(leases, lease)
 	}
-	if len(c.ended) != 1 {
+	if fmt.Sprint(c.ended) != "[over]" {
 		t.Errorf("of four calls where three may be open %v ended", c.ended)
 	}
 	w.time = after(time.Minute)
 	k.tidy()
-	if len(c.ended) != 4 || len(k.open) != 0 || len(k.queue) != 0 {
-		t.Errorf("after a minute %v ended, %d are open", c.ended, len(k.open))
+	if fmt.Sprint(c.ended) != "[over lost lost lost]" || len(k.open) != 0 || len(k.queue) != 0 || len(k.each) != 0 {
+		t.Errorf("after a minute %v ended, %d are open of %v", c.ended, len(k.open), k.each)
 	}
 	if err := k.Report(robot, leases[3], true, 0); !fault.Is(err, fault.PickLeaseInvalid) {
 		t.Errorf("a report after a minute gave %v", err)
+	}
+}
+
+func TestDesk_lets_nobody_have_all_picks(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.TakeService(givenService(t))
+	c := &chosen{i: givenInstance(t, 1)}
+	k := w.desk(c, nil, DeskConfig{Each: 2})
+	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}})
+	other := auth.With(t.Context(), &auth.Principal{UserID: "usr_other", Roles: []auth.Role{auth.Service}})
+	var lease string
+	for range 2 {
+		var err error
+		if _, lease, err = k.Pick(robot, "echo", "", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := k.Pick(robot, "echo", "", ""); !fault.Is(err, fault.LimitReached) || fmt.Sprint(c.ended) != "[over]" {
+		t.Errorf("the third pick gave %v, ended %v; want LIMIT_REACHED and nothing held", err, c.ended)
+	}
+	if _, _, err := k.Pick(other, "echo", "", ""); err != nil {
+		t.Errorf("somebody else's pick gave %v", err)
+	}
+	if err := k.Report(robot, lease, true, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := k.Pick(robot, "echo", "", ""); err != nil {
+		t.Errorf("after a report the next pick gave %v", err)
+	}
+	w.time = after(time.Minute)
+	k.tidy()
+	if _, _, err := k.Pick(robot, "echo", "", ""); err != nil || len(k.each) != 1 {
+		t.Errorf("after a minute the next pick gave %v, with %v", err, k.each)
 	}
 }
 

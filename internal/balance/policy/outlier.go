@@ -19,6 +19,11 @@ func (b *Balancer) outcome(m *member, ok bool, took time.Duration) {
 			b.mu.Unlock()
 		}
 	}
+	b.sweep()
+}
+
+// sweep compares the instances if it is time to.
+func (b *Balancer) sweep() {
 	now := b.now()
 	if at := b.sweepAt.Load(); now.UnixNano() >= at && b.sweepAt.CompareAndSwap(at, now.Add(b.cfg.Interval).UnixNano()) && at != 0 {
 		b.mu.Lock()

@@ -128,6 +128,45 @@ func TestEjection_spares_instances_when_all_do_badly(t *testing.T) {
 	}
 }
 
+func TestEjection_of_who_loses_calls(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		lost func(i int) bool
+		out  int
+	}{
+		"one loses all of its calls":       {is(2), 1},
+		"nobody says how any of them ends": {func(int) bool { return true }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, c := newPool(t, Config{})
+			all := setOf(c.now().Add(-time.Hour), equal(4)...)
+			b := p.of(all)
+			fail(t, p, all, is(-1), 1) // begins an interval
+			for range 400 {
+				i, got := pick(t, p, all, RoundRobin, "")
+				if tt.lost(i) {
+					got.Lost()
+				} else {
+					got.Done(true, time.Millisecond)
+				}
+			}
+			if b.ejected != 0 {
+				t.Errorf("%d are out before all were compared: a lost call is no failure in a row", b.ejected)
+			}
+			c.advance(11 * time.Second)
+			_, last := pick(t, p, all, RoundRobin, "")
+			last.Lost() // ends the interval
+			if b.ejected != tt.out || b.members[2].out.Load() != (tt.out == 1) {
+				t.Errorf("%d are out, want %d", b.ejected, tt.out)
+			}
+			if left := p.Inflight(); len(left) > 0 {
+				t.Errorf("lost calls are still under way: %v", left)
+			}
+		})
+	}
+}
+
 func TestEjection_of_who_takes_far_longer_than_others(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})

@@ -134,7 +134,8 @@ type choosable struct {
 	ring    *ringOnce // over all members, ejected or not
 }
 
-// Pick is an instance that was chosen for one call.
+// Pick is an instance that was chosen for one call. One of Done, Release and Lost
+// must be called, once, when the call has ended.
 type Pick struct {
 	b *Balancer
 	m *member
@@ -143,7 +144,7 @@ type Pick struct {
 // Instance returns the instance that was chosen.
 func (p Pick) Instance() *Instance { return p.m.instance.Load() }
 
-// Done says how the call ended and how long it took. Call it or Release once.
+// Done says how the call ended and how long it took.
 func (p Pick) Done(ok bool, took time.Duration) {
 	p.Release()
 	p.b.outcome(p.m, ok, took)
@@ -153,6 +154,15 @@ func (p Pick) Done(ok bool, took time.Duration) {
 func (p Pick) Release() {
 	p.m.here.Add(-1)
 	p.b.least.moved(p.m)
+}
+
+// Lost says that the call counts as over since nobody said in time how it ended. It
+// is a failure when instances are compared with one another, and none in a row: a
+// caller that never says anything makes all of them look alike.
+func (p Pick) Lost() {
+	p.Release()
+	p.m.bad.Add(1)
+	p.b.sweep()
 }
 
 // Pick chooses an instance; ErrNone if there is none. ConsistentHash gives
