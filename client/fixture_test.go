@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,26 +49,26 @@ type order struct {
 func beInstance(text string) int {
 	var o order
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
-		fmt.Println("order", err)
+		fmt.Fprintln(os.Stdout, "order", err)
 		return 1
 	}
 	c, err := client.New(client.Config{URLs: o.URLs, Token: o.Token})
 	if err != nil {
-		fmt.Println("new", err)
+		fmt.Fprintln(os.Stdout, "new", err)
 		return 1
 	}
 	r, err := c.Register(context.Background(), o.Reg)
 	if err != nil {
-		fmt.Println("refused", client.Code(err))
+		fmt.Fprintln(os.Stdout, "refused", client.Code(err))
 		return 1
 	}
-	fmt.Println("registered", r.State().Incarnation)
+	fmt.Fprintln(os.Stdout, "registered", r.State().Incarnation)
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		_ = r.Close(context.Background())
 	}()
 	<-r.Done()
-	fmt.Println("ended", client.Code(r.Err()))
+	fmt.Fprintln(os.Stdout, "ended", client.Code(r.Err()))
 	return 0
 }
 
@@ -151,7 +152,7 @@ var settings = []string{
 
 func startRegistry(t testing.TB, env ...string) *registry {
 	t.Helper()
-	r := &registry{Process: testenv.ServerWith(t, []string{"--migrate"}, append(settings[:len(settings):len(settings)], env...)...), t: t}
+	r := &registry{Process: testenv.ServerWith(t, []string{"--migrate"}, append(slices.Clip(settings), env...)...), t: t}
 	r.signIn()
 	return r
 }
@@ -367,8 +368,8 @@ func (p *processTB) TempDir() string {
 func runWithExamples(m *testing.M) int {
 	defer func() {
 		if tb := exampleRegistry.tb; tb != nil {
-			for i := len(tb.cleanups) - 1; i >= 0; i-- {
-				tb.cleanups[i]()
+			for _, end := range slices.Backward(tb.cleanups) {
+				end()
 			}
 		}
 	}()

@@ -77,9 +77,8 @@ func (c *Client) Register(ctx context.Context, reg Registration) (*Registered, e
 	}
 	r := &Registered{
 		client: c, reg: reg, quiet: make(chan struct{}), done: make(chan struct{}),
-		log: c.cfg.Logger.With("service", reg.Service, "instance", reg.Instance),
-		// Finer than what the registry counts by itself, so that this start comes after all others.
-		incarnation: time.Now().UnixMicro(),
+		log:         c.cfg.Logger.With("service", reg.Service, "instance", reg.Instance),
+		incarnation: time.Now().UnixMicro(), // finer than what the registry counts by itself, and so later
 	}
 	pauses := r.pauses()
 	for {
@@ -88,8 +87,8 @@ func (c *Client) Register(ctx context.Context, reg Registration) (*Registered, e
 		case err == nil:
 			life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 			r.cancel = cancel
-			go r.keep(life)
 			r.log.InfoContext(ctx, "registered", "incarnation", r.incarnation)
+			go r.keep(life)
 			return r, nil
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("register %s of %s: %w", reg.Instance, reg.Service, ended(ctx, cmp.Or(r.State().Trouble, err)))

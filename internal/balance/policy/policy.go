@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// Strategy says how calls are spread. The values are those of the
+// Strategy says how calls are spread. The values are those of the registry.
 type Strategy string
 
 // The strategies.
@@ -238,7 +238,7 @@ func (b *Balancer) Another(avoid func(*Instance) bool) (Pick, error) {
 	b.mu.Unlock()
 	var found *member
 	for n, from := 0, b.turn.Add(1); n < len(members); n++ {
-		m := members[(from+uint64(n))%uint64(len(members))] //nolint:gosec // n counts up from zero
+		m := members[(from+uint64(n))%uint64(len(members))]
 		if avoid(m.instance.Load()) || found != nil && m.out.Load() {
 			continue
 		}
