@@ -13,12 +13,18 @@ import (
 	"backplane/internal/testenv"
 )
 
-// head returns the cursor of the last event there is.
+// cursor returns the head of the log.
+func (c caller) cursor(t *testing.T) string {
+	t.Helper()
+	return text(c.do(t, `{ eventCursor }`, nil), "eventCursor")
+}
+
+// head returns the cursor of the last event of a log that nobody writes to.
 func (c caller) head(t *testing.T) (cursor string) {
 	t.Helper()
 	for range 20 { // what has just been committed gets its position a moment later
 		before := cursor
-		if cursor = text(c.do(t, `{ eventCursor }`, nil), "eventCursor"); cursor == before {
+		if cursor = c.cursor(t); cursor == before {
 			break
 		}
 		pause(t.Context(), 100*time.Millisecond)
