@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -471,4 +472,46 @@ func TestRabbitMQSink_keeps_the_order_of_a_subject_when_single_events_are_refuse
 	if len(versions) != 10 {
 		t.Errorf("the queue got events of %d subjects, want 10", len(versions))
 	}
+}
+
+func TestRabbitMQSink_waits_while_RabbitMQ_takes_nothing(t *testing.T) {
+	t.Parallel()
+	o := ownRabbitOutlet(t)
+	log := &said{blocked: make(chan struct{}, 1)}
+	s, err := bus.NewRabbitMQSink(o.url, bus.RabbitMQSinkConfig{Source: source, Exchange: o.topic}, slog.New(slog.NewTextHandler(log, nil)))
+	sink := closing(t, s, err)
+	events := someEvents("t1", 1, 40)
+	deliver(t, sink, events[:10])
+	o.broker.Control("set_vm_memory_high_watermark", "absolute", "1MB") // of which it needs more
+	sent := make(chan error, 1)
+	go func() { // RabbitMQ tells of it when it is next sent something
+		n, err := sink.Send(t.Context(), events[10:])
+		if err == nil && n != 30 {
+			err = fmt.Errorf("%d events were sent, want 30", n)
+		}
+		sent <- err
+	}()
+	select {
+	case <-log.blocked:
+	case err := <-sent:
+		t.Fatalf("Send to a RabbitMQ that takes nothing = %v, and not a word of it", err)
+	}
+	o.broker.Control("set_vm_memory_high_watermark", "absolute", "512MB")
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(cursorsOf(events), places(o.read(t))); diff != "" {
+		t.Errorf("the broker holds (-want +got):\n%s", diff)
+	}
+}
+
+// said takes what a sink logs, and tells when RabbitMQ takes nothing.
+type said struct{ blocked chan struct{} }
+
+// Write implements io.Writer.
+func (s *said) Write(text []byte) (int, error) {
+	if bytes.Contains(text, []byte("RabbitMQ takes nothing")) {
+		s.blocked <- struct{}{}
+	}
+	return len(text), nil
 }

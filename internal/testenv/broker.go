@@ -72,6 +72,14 @@ func (b *Broker) Halt() {
 	}
 }
 
+// Control changes the broker by its control command, as rabbitmqctl is one.
+func (b *Broker) Control(args ...string) {
+	b.t.Helper()
+	if out, err := b.b.Control(args...); err != nil {
+		b.t.Fatalf("control the broker by %q: %v: %s", args, err, out)
+	}
+}
+
 // Start starts the broker again after a Halt, on the same address, and returns
 // once it is ready.
 func (b *Broker) Start() {
