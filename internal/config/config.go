@@ -77,6 +77,7 @@ type Limits struct {
 	InitTime         time.Duration // from the upgrade of a socket to its connection_init
 	SocketIdleTime   time.Duration // of a socket without operations and messages
 	KeepAlive        time.Duration // between signs of life on a quiet stream
+	StallTime        time.Duration // in which the client of a stream takes nothing
 }
 
 // TrustedNetwork is a network whose programs are served as if they had shown the key.

@@ -115,6 +115,7 @@ func limits() []setting {
 		span("INIT_TIME", "10s", "how long a socket may take to send `connection_init`", func(l *Limits) *time.Duration { return &l.InitTime }),
 		span("SOCKET_IDLE_TIME", "5m", "how long a socket may lie idle, without operations and messages", func(l *Limits) *time.Duration { return &l.SocketIdleTime }),
 		span("KEEP_ALIVE", "15s", "how often a quiet socket or event stream gives a sign of life", func(l *Limits) *time.Duration { return &l.KeepAlive }),
+		span("STALL_TIME", "5m", "how long the client of a socket or event stream may take nothing of what waits for it", func(l *Limits) *time.Duration { return &l.StallTime }),
 		{name: "LIMIT_BATCH", fallback: "0", parse: into(func(c *Config) *int { return &c.Limits.Batch }, between(0, 100)),
 			about: "operations that one request may carry in an array; `0` refuses arrays"},
 	}
