@@ -50,7 +50,7 @@ func (n *node) openRegistry(ctx context.Context, a *app, feed *event.Feed) (s *s
 		return nil, err
 	}
 	head := func() event.Position { return feed.Hub.Head().Position }
-	s.keeper, err = registry.NewKeeper(store, n.db.Offsets(), head, s.directory, gateway.NewProber(s.guard), now, a.log, registry.KeeperConfig{})
+	s.keeper, err = registry.NewKeeper(store, n.db.Offsets(), head, s.directory, gateway.NewProber(s.guard), now, a.log, registry.KeeperConfig{Holder: n.holder})
 	return s, err
 }
 
