@@ -150,7 +150,7 @@ func (n *node) lagging(ctx context.Context) (report []string, err error) {
 		if r.DeadLetters > 0 {
 			report = append(report, fmt.Sprintf("The consumer %s has %d dead letters; see backplane deadletters.", r.Name, r.DeadLetters))
 		}
-		next, err := n.log.After(ctx, r.Cursor.Position, event.Filter{}, 1)
+		next, err := n.log.Next(ctx, r.Cursor.Position, 1)
 		if err != nil {
 			return nil, err
 		}

@@ -237,7 +237,7 @@ func (r *remote) missed(ctx context.Context, place event.Position, head event.Cu
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.c.cfg.RequestTime)
 	defer cancel()
-	events, err := r.events.After(ctx, place, event.Filter{}, readBatch)
+	events, err := r.events.Next(ctx, place, readBatch)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 // events a user is deleted: what the log held of that person was blanked in the
 // same transaction.
 func (h *Hub) blanks(ctx context.Context, events []*Event) (blank []*Event, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	before := h.beforeRing()
 	for _, e := range events {
 		if e.Type != UserDeleted {

@@ -16,7 +16,8 @@ import (
 // must go by the event: the context says nobody is calling.
 //
 // An error is tried again, and in the end makes a dead letter; one that is
-// Unavailable is nobody's fault and is tried again for as long as it takes.
+// Unavailable is nobody's fault and is tried again for as long as it takes; so is
+// one that ran out of time while the database answered nobody.
 type Handler func(ctx context.Context, e *Event) error
 
 // ConsumerConfig tunes a Consumer. The zero value is ready to use.

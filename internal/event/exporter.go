@@ -202,7 +202,7 @@ func (x *Exporter) export(ctx, held context.Context, t *exporting) error {
 
 // step sends the next events and returns how many of them are done.
 func (x *Exporter) step(ctx, held context.Context, t *exporting) (int, error) {
-	events, err := x.log.After(held, t.place(), Filter{}, x.cfg.Batch)
+	events, err := x.log.Next(held, t.place(), fewer(x.cfg.Batch, x.tries))
 	if err != nil || len(events) == 0 {
 		return 0, err
 	}

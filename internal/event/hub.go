@@ -45,6 +45,7 @@ type Hub struct {
 	replays chan struct{} // a token for each subscriber that reads the log
 	taps    []func(events []*Event, gap bool)
 	looked  time.Time    // when Run last looked
+	failed  int          // how often in a row it could not read
 	whole   atomic.Int64 // all that was committed then has been read, in Unix nanoseconds
 
 	mu       sync.RWMutex // only Run writes timeline, head and ring
@@ -123,16 +124,17 @@ func (h *Hub) Lag() time.Duration {
 func (h *Hub) Run(ctx context.Context) error {
 	poll := time.NewTicker(h.cfg.Poll)
 	defer poll.Stop()
-	told, failures := false, 0
+	told := false
 	for ctx.Err() == nil {
 		err := h.follow(ctx, told)
 		if err != nil && ctx.Err() == nil {
 			h.logger.ErrorContext(ctx, "reading the event log failed", "error", err)
-			told = h.await(ctx, time.After(retryPause(failures, h.cfg.Poll)), nil, nil) // however many events there are
-			failures++
+			told = h.await(ctx, time.After(retryPause(h.failed, h.cfg.Poll)), nil, nil) // however many events there are
+			h.failed++
 			continue
 		}
-		told, failures = h.await(ctx, poll.C, h.wake, h.look), 0
+		h.failed = 0
+		told = h.await(ctx, poll.C, h.wake, h.look)
 	}
 	return nil
 }
@@ -199,15 +201,16 @@ func (h *Hub) follow(ctx context.Context, told bool) error {
 
 // catchUp reads to the end of the log.
 func (h *Hub) catchUp(ctx context.Context) error {
+	limit := fewer(h.cfg.Batch, h.failed)
 	for {
-		found, err := h.log.After(ctx, h.Head().Position, Filter{}, h.cfg.Batch)
+		found, err := h.log.Next(ctx, h.Head().Position, limit)
 		if err != nil {
 			return err
 		}
 		if err := h.deliver(ctx, found); err != nil {
 			return err
 		}
-		if len(found) < h.cfg.Batch {
+		if len(found) < limit {
 			return nil
 		}
 	}

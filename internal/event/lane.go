@@ -70,7 +70,7 @@ func (s *shift) do(ctx, work context.Context, t *task) (ok bool) {
 	case failure != nil:
 		return s.giveUp(ctx, t, *failure)
 	case t.letter != nil:
-		return s.insist(ctx, "ending a replay failed", func() error { return s.desk.Letters.Resolve(ctx, t.letter) })
+		return s.insist(ctx, "ending a replay failed", func(ctx context.Context) error { return s.desk.Letters.Resolve(ctx, t.letter) })
 	}
 	return true
 }
@@ -81,7 +81,7 @@ func (s *shift) isTurn(ctx context.Context, t *task) (turn, ok bool) {
 	if t.letter == nil && !s.letters.Load() {
 		return true, true
 	}
-	ok = s.insist(ctx, "looking for dead letters failed", func() (err error) {
+	ok = s.insist(ctx, "looking for dead letters failed", func(ctx context.Context) (err error) {
 		if t.letter != nil {
 			turn, err = s.desk.Letters.Due(ctx, t.letter)
 			return err
@@ -93,11 +93,11 @@ func (s *shift) isTurn(ctx context.Context, t *task) (turn, ok bool) {
 	return turn, ok
 }
 
-// insist repeats what must be done until it is; ok is false if ctx ended before
-// or the lease is lost.
-func (s *shift) insist(ctx context.Context, failed string, work func() error) (ok bool) {
+// insist repeats what must be done until it is, each time within a moment; ok is
+// false if ctx ended before or the lease is lost.
+func (s *shift) insist(ctx context.Context, failed string, work func(context.Context) error) (ok bool) {
 	for n := 1; ctx.Err() == nil; n++ {
-		switch err := work(); {
+		switch err := inTime(ctx, work); {
 		case err == nil:
 			return true
 		case errors.Is(err, ErrLeaseLost):
@@ -108,6 +108,12 @@ func (s *shift) insist(ctx context.Context, failed string, work func() error) (o
 		}
 	}
 	return false
+}
+
+func inTime(ctx context.Context, work func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return work(ctx)
 }
 
 // try calls the handler until it is done with the event or has failed too often.
@@ -127,7 +133,7 @@ func (s *shift) try(ctx, work context.Context, t *task) (f *Failure, ok bool) {
 			return nil, false
 		case ctx.Err() != nil:
 			return nil, false
-		case isOutage(err):
+		case isOutage(err) || s.hung(err):
 			outages++
 			attempt--
 			s.complain(ctx, t, err, outages)
@@ -161,6 +167,12 @@ func isOutage(err error) bool {
 	return fault.From(err).Kind == fault.Unavailable || fault.Is(err, fault.IdempotencyInFlight)
 }
 
+// hung reports whether an attempt was out of time because the database gives no
+// answer: it does not renew the lease either.
+func (s *shift) hung(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) && s.held.Lapsed()
+}
+
 func (s *shift) complain(ctx context.Context, t *task, err error, attempt int) {
 	s.desk.Logger.WarnContext(ctx, "working on an event failed; it is tried again",
 		"event", t.event.ID, "type", t.event.Type, "subject", t.event.SubjectID, "attempt", attempt, "error", err)
@@ -172,7 +184,7 @@ func (s *shift) giveUp(ctx context.Context, t *task, f Failure) (ok bool) {
 		s.desk.Logger.ErrorContext(ctx, "working on an event failed for good; it is a dead letter now",
 			"event", t.event.ID, "type", t.event.Type, "subject", t.event.SubjectID, "attempts", f.Attempts, "error", f.Detail)
 	}
-	return s.insist(ctx, "making a dead letter failed", func() error {
+	return s.insist(ctx, "making a dead letter failed", func(ctx context.Context) error {
 		if t.letter == nil {
 			return s.bury(ctx, t.event, f)
 		}

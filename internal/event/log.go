@@ -69,17 +69,37 @@ type Store interface {
 	ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*Event, error)
 }
 
-// Log reads what is stored. State, After and Locate are for the server's own
+// Log reads what is stored. State, Next, After and Locate are for the server's own
 // readers; the others answer a caller, and only show what it may see.
 type Log struct{ store Store }
+
+// answerTime bounds what takes the database a moment, for readers that nobody
+// waits for and that would wait for ever: a lost connection may never say so.
+const answerTime = 5 * time.Second
 
 // NewLog returns the log of the store.
 func NewLog(store Store) *Log { return &Log{store} }
 
-// State returns what the log holds.
-func (l *Log) State(ctx context.Context) (State, error) { return l.store.State(ctx) }
+// State returns what the log holds, within five seconds.
+func (l *Log) State(ctx context.Context) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return l.store.State(ctx)
+}
 
-// After returns the first events behind the position that match, at most limit.
+// Next returns the first events behind the position, at most limit, within five
+// seconds. A reader that fails asks for fewer, in case they are too large.
+func (l *Log) Next(ctx context.Context, p Position, limit int) ([]*Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return l.store.Read(ctx, Filter{}, Span{After: p, Limit: limit})
+}
+
+// fewer is how many to ask for after so many failures in a row.
+func fewer(limit, failures int) int { return max(1, limit>>min(failures, 32)) }
+
+// After returns the first events behind the position that match, at most limit. It
+// may take as long as a statement may: what matches can be far apart.
 func (l *Log) After(ctx context.Context, p Position, f Filter, limit int) ([]*Event, error) {
 	return l.store.Read(ctx, f, Span{After: p, Limit: limit})
 }
@@ -88,7 +108,7 @@ func (l *Log) After(ctx context.Context, p Position, f Filter, limit int) ([]*Ev
 // cursor of another timeline or beyond the head is CURSOR_UNKNOWN; one behind
 // which events are missing is CURSOR_EXPIRED.
 func (l *Log) Locate(ctx context.Context, c Cursor) (Position, error) {
-	s, err := l.store.State(ctx)
+	s, err := l.State(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -110,7 +130,7 @@ func (l *Log) Cursor(ctx context.Context) (Cursor, error) {
 	if auth.From(ctx) == nil {
 		return Cursor{}, errSignIn()
 	}
-	s, err := l.store.State(ctx)
+	s, err := l.State(ctx)
 	return Cursor{s.Timeline, s.Head}, err
 }
 

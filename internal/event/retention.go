@@ -83,7 +83,8 @@ func (c *Cleaner) Run(ctx context.Context) error {
 	return nil
 }
 
-// cleanerTTL is how long the lease of a round lasts without a batch.
+// cleanerTTL is how long the lease of a round lasts without a batch; none takes
+// longer than half of it.
 const cleanerTTL = 30 * time.Second
 
 // round removes all that is due, if no other node is doing so.
@@ -128,6 +129,8 @@ func (c *Cleaner) tell(ctx context.Context, first, last Position, lost map[strin
 // batch removes the oldest events that are due, at most a batch of them: those
 // behind after, up to upto. It notes where readers were that lose some.
 func (c *Cleaner) batch(ctx context.Context, lost map[string]Position) (after, upto Position, err error) {
+	ctx, cancel := context.WithTimeout(ctx, cleanerTTL/2)
+	defer cancel()
 	state, err := c.past.State(ctx)
 	if err != nil {
 		return 0, 0, err

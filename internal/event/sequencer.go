@@ -39,7 +39,7 @@ type Numbering interface {
 
 // SequencerConfig tunes a Sequencer. The zero value is ready to use.
 type SequencerConfig struct {
-	TTL   time.Duration // after which another node takes over; default 3 s
+	TTL   time.Duration // after which another node takes over; default 3 s. A statement that takes half of it is given up
 	Idle  time.Duration // how often a quiet sequencer renews its lease and looks for work; default 1 s
 	Batch int           // events per statement; default 2000
 }
@@ -112,7 +112,10 @@ func (s *Sequencer) round(ctx context.Context) (more bool, err error) {
 	if !s.leading.Load() {
 		return s.take(ctx)
 	}
-	n, lease, err := s.numbering.Number(ctx, s.lease, s.cfg.TTL, s.cfg.Batch)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.TTL/2)
+	defer cancel()
+	limit := fewer(s.cfg.Batch, s.failures)
+	n, lease, err := s.numbering.Number(ctx, s.lease, s.cfg.TTL, limit)
 	if err != nil {
 		s.leading.Store(false) // also if it is not known what became of the statement
 		if errors.Is(err, ErrLeaseLost) {
@@ -125,10 +128,12 @@ func (s *Sequencer) round(ctx context.Context) (more bool, err error) {
 	if n > 0 {
 		s.announce(lease.Head)
 	}
-	return n == s.cfg.Batch, nil
+	return n == limit, nil
 }
 
 func (s *Sequencer) take(ctx context.Context) (taken bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.TTL/2)
+	defer cancel()
 	lease, ok, err := s.numbering.Take(ctx, s.holder, s.cfg.TTL)
 	if err == nil && !ok {
 		s.failures = 0

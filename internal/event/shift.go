@@ -230,7 +230,9 @@ func (s *shift) takeReplays(ctx, work context.Context) error {
 	if !s.letters.Load() {
 		return nil
 	}
-	found, err := s.desk.Letters.Requested(ctx, s.name, s.cfg.Window)
+	limited, cancel := context.WithTimeout(ctx, s.cfg.TTL/3) // then it is time to renew again
+	defer cancel()
+	found, err := s.desk.Letters.Requested(limited, s.name, s.cfg.Window)
 	if err != nil {
 		return err
 	}
@@ -245,12 +247,15 @@ func (s *shift) takeReplays(ctx, work context.Context) error {
 	if len(found) > 0 {
 		return nil
 	}
-	return s.recount(ctx)
+	return s.recount(limited)
 }
 
-// recount finds out whether there still are letters.
+// recount finds out whether there still are letters, or leaves it for later if one
+// is being made: who renews the lease must not wait for that.
 func (s *shift) recount(ctx context.Context) error {
-	s.burial.Lock()
+	if !s.burial.TryLock() {
+		return nil
+	}
 	defer s.burial.Unlock()
 	waiting, err := s.desk.Letters.Waiting(ctx, s.name, "")
 	if err == nil {

@@ -25,7 +25,10 @@ type Tenancy struct {
 }
 
 // Occupy takes the reader for ttl, as Offsets.Take does; ok is false if somebody else has it.
+// It takes no longer than half of the lease.
 func Occupy(ctx context.Context, o Offsets, name, holder string, start Position, ttl time.Duration) (t *Tenancy, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, ttl/2)
+	defer cancel()
 	asked := time.Now()
 	tenure, ok, err := o.Take(ctx, name, holder, start, ttl)
 	if err != nil || !ok {

@@ -108,17 +108,17 @@ var fileChecks = []check{
 // Audit looks for contradictions in what is stored, all of it as of one moment.
 // It reads every order, so it takes its time and is no part of serving.
 func (db *DB) Audit(ctx context.Context) ([]Finding, error) {
-	raw, err := db.read.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: db.isPostgres()})
+	from, done, err := db.auditPool()
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	defer done()
+	raw, err := from.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: db.isPostgres()})
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", db.translate(ctx, err))
 	}
 	defer raw.Rollback() //nolint:errcheck // it only read
 	c := conn{observed{raw, db.cfg.OnStatement}, db.dialect}
-	if db.isPostgres() {
-		if _, err := c.exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
-			return nil, fmt.Errorf("audit: %w", db.translate(ctx, err))
-		}
-	}
 	todo := checks
 	if !db.isPostgres() {
 		todo = slices.Concat(checks, fileChecks)
@@ -132,6 +132,19 @@ func (db *DB) Audit(ctx context.Context) ([]Finding, error) {
 		all = append(all, found...)
 	}
 	return all, nil
+}
+
+// auditPool returns where an audit reads; on PostgreSQL no statement of it is too
+// long. Call done at the end.
+func (db *DB) auditPool() (pool *sql.DB, done func(), err error) {
+	if !db.isPostgres() {
+		return db.read, func() {}, nil
+	}
+	own, err := openPatient(db.cfg, "statement_timeout")
+	if err != nil {
+		return nil, nil, err
+	}
+	return own, func() { _ = own.Close() }, nil
 }
 
 func (c conn) findings(ctx context.Context, k check) (found []Finding, err error) {

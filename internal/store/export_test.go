@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"backplane/ent"
@@ -72,4 +74,37 @@ func (db *DB) Touch(ctx context.Context) error {
 		tx.touch("user", "usr_1", 1)
 		return nil
 	})
+}
+
+// Conn returns a connection of the pool.
+func (db *DB) Conn(ctx context.Context) (*sql.Conn, error) { return db.write.Conn(ctx) }
+
+// Distrust lets no connection be used again unasked, as if none had been heard of
+// for a while.
+func (db *DB) Distrust() { db.lines.trust = 0 }
+
+// Sleep runs a statement that takes an hour.
+func (db *DB) Sleep(ctx context.Context) error {
+	_, err := db.reader().exec(ctx, `SELECT pg_sleep(3600)`)
+	return db.translate(ctx, err)
+}
+
+// LockTables keeps everybody from tables of PostgreSQL until release is called.
+func (db *DB) LockTables(t testing.TB, names ...string) (release func()) {
+	t.Helper()
+	own, err := openPatient(db.cfg, "idle_in_transaction_session_timeout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := own.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raw.ExecContext(t.Context(), `LOCK TABLE `+strings.Join(names, ", ")+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		_ = raw.Rollback()
+		_ = own.Close()
+	}
 }

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"entgo.io/ent/dialect"
-	"github.com/jackc/pgx/v5/stdlib"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"backplane/ent/migrate"
@@ -122,28 +121,26 @@ func compare(known []migration, past []applied) (missing []migration, err error)
 // lock and waits without a limit but ctx; on SQLite it does not check foreign
 // keys before the end, as a table that is built anew has to be dropped first.
 func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
-	var own *sql.DB
-	if db.isPostgres() {
-		cfg, err := postgresConfig(db.cfg)
-		if err != nil {
-			return nil, conn{}, err
-		}
-		for _, name := range []string{"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"} {
-			cfg.RuntimeParams[name] = "0"
-		}
-		own = stdlib.OpenDB(*cfg)
-	} else {
-		var err error
-		if own, err = sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "immediate", "foreign_keys(0)")); err != nil {
-			return nil, conn{}, err
-		}
+	own, err := db.openMigration()
+	if err != nil {
+		return nil, conn{}, err
 	}
-	own.SetMaxOpenConns(1)
 	c := conn{own, db.dialect}
 	if err := c.lockMigrations(ctx); err != nil {
 		return nil, conn{}, errors.Join(err, own.Close())
 	}
 	return own, c, nil
+}
+
+func (db *DB) openMigration() (*sql.DB, error) {
+	if db.isPostgres() {
+		return openPatient(db.cfg, "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+	}
+	own, err := sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "immediate", "foreign_keys(0)"))
+	if err == nil {
+		own.SetMaxOpenConns(1)
+	}
+	return own, err
 }
 
 // lockMigrations waits until no other session migrates. It asks again and again

@@ -2,13 +2,13 @@ package store
 
 import (
 	"cmp"
+	"database/sql"
 	"errors"
 	"strconv"
 	"time"
 
 	"entgo.io/ent/dialect"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // openPostgres opens a pool. What a connection needs is set in its first
@@ -19,12 +19,23 @@ func openPostgres(cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	conns := cmp.Or(cfg.MaxConns, 20)
-	pool := stdlib.OpenDB(*pgc)
-	pool.SetMaxOpenConns(conns)
-	pool.SetMaxIdleConns(conns)
+	pool, lines := openLines(pgc, cmp.Or(cfg.MaxConns, 20))
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool}, nil
+	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, lines: lines}, nil
+}
+
+// openPatient opens a connection beside the pool, on which these limits of
+// PostgreSQL do not hold, for work that takes as long as it does.
+func openPatient(cfg Config, without ...string) (*sql.DB, error) {
+	pgc, err := postgresConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range without {
+		pgc.RuntimeParams[name] = "0"
+	}
+	pool, _ := openLines(pgc, 1)
+	return pool, nil
 }
 
 func postgresConfig(cfg Config) (*pgx.ConnConfig, error) {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"entgo.io/ent/dialect"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"backplane/internal/event"
 )
@@ -35,8 +34,7 @@ func (db *DB) Sequence() (*Sequence, error) {
 	for _, method := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
 		cfg.RuntimeParams[method] = "off"
 	}
-	pool := stdlib.OpenDB(*cfg)
-	pool.SetMaxOpenConns(1)
+	pool, _ := openLines(cfg, 1)
 	return &Sequence{db, pool}, nil
 }
 

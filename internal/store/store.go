@@ -72,6 +72,7 @@ type DB struct {
 	cfg      Config
 	dialect  string
 	path     string  // of the SQLite file
+	lines    *lines  // of PostgreSQL
 	read     *sql.DB // queries outside of transactions
 	write    *sql.DB // transactions; on PostgreSQL the same as read
 	client   *ent.Client

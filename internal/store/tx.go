@@ -112,7 +112,9 @@ func (db *DB) attempt(ctx context.Context, fn func(*tx) error) (t *tx, again boo
 	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.cfg.TxTime)
 	defer cancel()
 	db.note("BEGIN")
+	begun := context.AfterFunc(ctx, cancel) // BEGIN ends with ctx, too
 	raw, err := pooled.BeginTx(lasting, nil)
+	begun()
 	if err != nil {
 		return nil, isRepeatable(err), err
 	}

@@ -1,0 +1,37 @@
+package store
+
+import (
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"backplane/internal/testenv/local"
+)
+
+func TestLine_is_given_up_by_the_kernel_when_nothing_is_acknowledged(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", local.Address(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := (&lines{}).dial(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	raw, err := conn.(*line).Conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got int
+	if e := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) }); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+	if time.Duration(got)*time.Millisecond != unackedTime {
+		t.Errorf("TCP_USER_TIMEOUT = %d ms, want %v", got, unackedTime)
+	}
+}
