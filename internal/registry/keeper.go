@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"backplane/internal/event"
@@ -95,30 +97,61 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 func (k *Keeper) round(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure)
-	defer cancel()
 	if err := k.hold(ctx); err != nil || k.held == nil {
 		return err
 	}
-	began := k.now()
-	if began.Sub(k.looked) > k.cfg.Interval+k.cfg.Grace {
-		if err := k.bench.Grant(ctx, k.held.Tenure()); err != nil {
-			return err
-		}
-		k.looked = k.now()
-		return nil
+	if k.now().Sub(k.looked) > k.cfg.Interval+k.cfg.Grace {
+		return k.grant(ctx)
 	}
-	ids, err := k.bench.Docket(ctx, k.cfg.Grace, k.cfg.Patience, docketSize)
+	ids, err := k.docket(ctx)
 	if err != nil {
 		return err
 	}
 	failures := k.checker.round(ctx)
-	for _, id := range union(ids, failures) {
+	if err := k.judgeAll(ctx, agenda(ids, failures), failures); err != nil {
+		return err
+	}
+	k.looked = k.now()
+	return nil
+}
+
+func (k *Keeper) grant(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure/2)
+	defer cancel()
+	if err := k.bench.Grant(ctx, k.held.Tenure()); err != nil {
+		return err
+	}
+	k.looked = k.now()
+	return nil
+}
+
+func (k *Keeper) docket(ctx context.Context) ([]uid.Service, error) {
+	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure/2)
+	defer cancel()
+	return k.bench.Docket(ctx, k.cfg.Grace, k.cfg.Patience, docketSize)
+}
+
+// judgeAll judges services for half of a tenure, which it renews meanwhile. What it
+// does not come to is still due in the next round: when much fails at once a round
+// must end, or nobody is late in the end.
+func (k *Keeper) judgeAll(ctx context.Context, ids []uid.Service, failures map[uid.Service]map[uid.Instance]verdict) error {
+	began := k.now()
+	renewed := began
+	for _, id := range ids {
+		now := k.now()
+		if now.Sub(began) >= k.cfg.Tenure/2 {
+			return nil
+		}
+		if now.Sub(renewed) >= k.cfg.Tenure/4 {
+			if err := k.hold(ctx); err != nil {
+				return err
+			}
+			renewed = now
+		}
 		if err := k.judge(ctx, id, failures[id]); err != nil {
 			return err
 		}
 	}
-	k.looked = k.now()
 	return nil
 }
 
@@ -140,6 +173,8 @@ func (k *Keeper) hold(ctx context.Context) error {
 }
 
 func (k *Keeper) judge(ctx context.Context, id uid.Service, failures map[uid.Instance]verdict) error {
+	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure/2)
+	defer cancel()
 	s, changed, err := k.bench.Judge(ctx, k.held.Tenure(), id, k.cfg.Grace, k.cfg.Patience,
 		func(s *Service, all []*Instance, leases map[uid.Instance]Verdict) error {
 			at := k.now()
@@ -180,17 +215,18 @@ func sentence(s *Service, all []*Instance, leases map[uid.Instance]Verdict, fail
 	}
 }
 
-func union(ids []uid.Service, more map[uid.Service]map[uid.Instance]verdict) []uid.Service {
-	all := map[uid.Service]struct{}{}
-	for _, id := range ids {
-		all[id] = struct{}{}
-	}
-	for id := range more {
-		all[id] = struct{}{}
-	}
-	var list []uid.Service
-	for id := range all {
-		list = append(list, id)
+// agenda is whom to judge, by the docket and by what checks say in turn, as a round
+// may not come to its end.
+func agenda(docket []uid.Service, failures map[uid.Service]map[uid.Instance]verdict) (list []uid.Service) {
+	checked := slices.Collect(maps.Keys(failures))
+	seen := make(map[uid.Service]bool, len(docket)+len(checked))
+	for n := range max(len(docket), len(checked)) {
+		for _, ids := range [][]uid.Service{docket, checked} {
+			if n < len(ids) && !seen[ids[n]] {
+				seen[ids[n]] = true
+				list = append(list, ids[n])
+			}
+		}
 	}
 	return list
 }

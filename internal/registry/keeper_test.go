@@ -1,0 +1,102 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/uid"
+)
+
+// tenures lets whoever asks have the tenure, for as long as it renews it in time.
+type tenures struct {
+	event.Offsets
+	until time.Time
+}
+
+func (o *tenures) Take(_ context.Context, name, holder string, p event.Position, ttl time.Duration) (event.Tenure, bool, error) {
+	o.until = time.Now().Add(ttl)
+	return event.Tenure{Name: name, Holder: holder, Epoch: 1, Position: p}, true, nil
+}
+
+func (o *tenures) Save(_ context.Context, t event.Tenure, _ event.Position, ttl time.Duration) (event.Tenure, error) {
+	if !time.Now().Before(o.until) {
+		return t, event.ErrLeaseLost
+	}
+	o.until = time.Now().Add(ttl)
+	return t, nil
+}
+
+func (o *tenures) Release(context.Context, event.Tenure) error { return nil }
+
+// bench is a database in which each judgement takes a while.
+type bench struct {
+	tenures *tenures
+	takes   time.Duration
+	due     []uid.Service
+	grants  int
+	judged  map[uid.Service]int
+}
+
+func (b *bench) Grant(context.Context, event.Tenure) error {
+	b.grants++
+	return nil
+}
+
+func (b *bench) Docket(context.Context, time.Duration, int, int) (ids []uid.Service, err error) {
+	for _, id := range b.due {
+		if b.judged[id] == 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (b *bench) Judge(ctx context.Context, _ event.Tenure, id uid.Service, _ time.Duration, _ int,
+	_ func(*Service, []*Instance, map[uid.Instance]Verdict) error,
+) (*Service, []*Instance, error) {
+	select {
+	case <-time.After(b.takes):
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	if !time.Now().Before(b.tenures.until) {
+		return nil, nil, event.ErrLeaseLost
+	}
+	b.judged[id]++
+	return &Service{ID: id, Name: string(id)}, nil, nil
+}
+
+func TestKeeper_judges_many_in_several_rounds_under_one_tenure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{tenures: &tenures{}, takes: 10 * time.Millisecond, judged: map[uid.Service]int{}}
+		for n := range 1000 { // more than twice what a tenure has time for
+			b.due = append(b.due, uid.Service(fmt.Sprint("svc_", n)))
+		}
+		k, err := NewKeeper(b, b.tenures, func() event.Position { return 1 }, newWorld().Directory, nil, time.Now, slog.New(slog.DiscardHandler), KeeperConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := k.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if len(b.judged) != len(b.due) || b.grants != 1 {
+			t.Errorf("in a minute %d of %d services were judged, and leases were granted anew %d times; want all, and once at the start", len(b.judged), len(b.due), b.grants)
+		}
+	})
+}
+
+func TestKeeper_takes_checks_and_leases_in_turn(t *testing.T) {
+	t.Parallel()
+	got := agenda([]uid.Service{"a", "b", "c", "d"}, map[uid.Service]map[uid.Instance]verdict{"c": nil})
+	if fmt.Sprint(got) != "[a c b d]" {
+		t.Errorf("agenda = %v, want the one that checks speak of behind the first of the docket", got)
+	}
+}
