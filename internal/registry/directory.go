@@ -95,13 +95,7 @@ func (d *Directory) Run(ctx context.Context) error {
 
 // Load reads the whole registry. What is heard meanwhile is newer and stays.
 func (d *Directory) Load(ctx context.Context) error {
-	d.mu.RLock()
-	before := make(map[uid.Instance]int, len(d.instances))
-	for id, i := range d.instances {
-		before[id] = i.Version
-	}
-	gaps := d.gaps
-	d.mu.RUnlock()
+	before, gaps := d.versions()
 	began := d.now()
 	services, instances, err := d.store.Load(ctx)
 	if err != nil {
@@ -122,14 +116,35 @@ func (d *Directory) Load(ctx context.Context) error {
 	return nil
 }
 
-// forgetMissing takes out what was known before the load and is not there now.
-func (d *Directory) forgetMissing(services []*Service, instances []*Instance, before map[uid.Instance]int) {
+// versions are those of what a directory knows.
+type versions struct {
+	services  map[uid.Service]int
+	instances map[uid.Instance]int
+}
+
+// versions also returns how many gaps there have been.
+func (d *Directory) versions() (v versions, gaps int) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	v = versions{make(map[uid.Service]int, len(d.services)), make(map[uid.Instance]int, len(d.instances))}
+	for id, e := range d.services {
+		v.services[id] = e.service.Version
+	}
+	for id, i := range d.instances {
+		v.instances[id] = i.Version
+	}
+	return v, d.gaps
+}
+
+// forgetMissing takes out what was known before the load, has not changed since
+// and is not there now.
+func (d *Directory) forgetMissing(services []*Service, instances []*Instance, before versions) {
 	there := make(map[uid.Instance]bool, len(instances))
 	for _, i := range instances {
 		there[i.ID] = true
 	}
-	for id := range before {
-		if i := d.instances[id]; i != nil && !there[id] && i.Version == before[id] {
+	for id, version := range before.instances {
+		if i := d.instances[id]; i != nil && !there[id] && i.Version == version {
 			d.removeInstance(i)
 		}
 	}
@@ -137,8 +152,8 @@ func (d *Directory) forgetMissing(services []*Service, instances []*Instance, be
 	for _, s := range services {
 		live[s.ID] = true
 	}
-	for id, e := range d.services {
-		if !live[id] && len(e.instances) == 0 {
+	for id, version := range before.services {
+		if e := d.services[id]; e != nil && !live[id] && e.service.Version == version && len(e.instances) == 0 {
 			d.removeService(e)
 		}
 	}

@@ -138,6 +138,20 @@ func TestDirectory_loads_anew_and_forgets_what_is_not_there(t *testing.T) {
 	}
 }
 
+func TestDirectory_keeps_what_it_hears_of_during_a_load(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(), givenService(t)
+	a, _ := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1"}, at)
+	w.kept.during = func() { w.Deliver(news(s.TakeEvents()...), false) } // registered after the rows were read
+	if err := w.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Deliver(news(a.TakeEvents()...), false)
+	if got := w.Set(s.Name); got == nil || len(got.Instances) != 1 {
+		t.Errorf("Set(%s) = %+v, want the service with the instance that came later", s.Name, got)
+	}
+}
+
 func TestDirectory_Place_is_one_that_it_has_reached(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
