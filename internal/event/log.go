@@ -69,7 +69,7 @@ type Store interface {
 	ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*Event, error)
 }
 
-// Log reads what is stored. State, Next, After and Locate are for the server's own
+// Log reads what is stored. State, Next and After are for the server's own
 // readers; the others answer a caller, and only show what it may see.
 type Log struct{ store Store }
 
@@ -104,17 +104,9 @@ func (l *Log) After(ctx context.Context, p Position, f Filter, limit int) ([]*Ev
 	return l.store.Read(ctx, f, Span{After: p, Limit: limit})
 }
 
-// Locate returns the position of a cursor that a reader wants to go on from. A
-// cursor of another timeline or beyond the head is CURSOR_UNKNOWN; one behind
-// which events are missing is CURSOR_EXPIRED.
-func (l *Log) Locate(ctx context.Context, c Cursor) (Position, error) {
-	s, err := l.State(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return c.Position, s.check(c)
-}
-
+// check says whether a reader can go on from a cursor. One of another timeline or
+// beyond the head is CURSOR_UNKNOWN; one behind which events are missing is
+// CURSOR_EXPIRED.
 func (s State) check(c Cursor) error {
 	switch {
 	case c.Timeline != s.Timeline || c.Position > s.Head:
@@ -147,13 +139,15 @@ func (l *Log) List(ctx context.Context, f Filter, after *Cursor, first *int) (pa
 		return none, err
 	}
 	span := Span{Limit: w.Limit + 1}
+	var from []mark
 	if after != nil {
-		if span.After, err = l.Locate(ctx, *after); err != nil {
-			return none, fault.From(err).At("after")
-		}
+		span.After, from = after.Position, []mark{{"after", *after}}
 	}
 	found, err := l.store.Read(ctx, f, span)
 	if err != nil {
+		return none, err
+	}
+	if err := l.verify(ctx, from); err != nil {
 		return none, err
 	}
 	return cut(w, span, found), nil
@@ -175,12 +169,15 @@ func (l *Log) ListByOrders(ctx context.Context, orders []uid.Order, args page.Ar
 	if err != nil {
 		return nil, err
 	}
-	w, span, err := l.span(ctx, args)
+	w, span, marks, err := l.span(args)
 	if err != nil {
 		return nil, err
 	}
 	found, err := l.store.ReadOrders(ctx, orders, f, span)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.verify(ctx, marks); err != nil {
 		return nil, err
 	}
 	pages := make(map[uid.Order]page.Page[*Event], len(orders))
@@ -199,36 +196,62 @@ func (l *Log) CountByOrders(ctx context.Context, orders []uid.Order) (map[uid.Or
 	return l.store.CountOrders(ctx, orders, f)
 }
 
-// span checks the arguments of a page and returns what to read: one event more
-// than the page has, to learn whether there are others.
-func (l *Log) span(ctx context.Context, args page.Args) (page.Window, Span, error) {
-	w, err := page.Args{First: args.First, Last: args.Last}.Window("")
-	span := Span{Limit: w.Limit + 1, Backward: w.Backward}
+// span returns what to read for a page: one event more than it has, to learn
+// whether there are others. The cursors are to be verified after the read.
+func (l *Log) span(args page.Args) (w page.Window, span Span, marks []mark, err error) {
+	w, err = page.Args{First: args.First, Last: args.Last}.Window("")
+	span = Span{Limit: w.Limit + 1, Backward: w.Backward}
 	if err != nil {
-		return w, span, err
+		return w, span, nil, err
 	}
-	if span.After, err = l.locate(ctx, args.After, "after"); err != nil {
-		return w, span, err
+	if args.After != nil {
+		if marks, err = marked(marks, "after", *args.After); err != nil {
+			return w, span, nil, err
+		}
+		span.After = marks[0].cursor.Position
 	}
-	if span.Before, err = l.locate(ctx, args.Before, "before"); args.Before != nil && span.Before == 0 {
+	if args.Before == nil {
+		return w, span, marks, nil
+	}
+	if marks, err = marked(marks, "before", *args.Before); err != nil {
+		return w, span, nil, err
+	}
+	if span.Before = marks[len(marks)-1].cursor.Position; span.Before == 0 {
 		span.Before, span.After = 1, 1 // ahead of the first event there is nothing
 	}
-	return w, span, err
+	return w, span, marks, nil
 }
 
-func (l *Log) locate(ctx context.Context, text *string, name string) (Position, error) {
-	if text == nil {
-		return 0, nil
-	}
-	c, err := ParseCursor(*text)
+// mark is a cursor that a caller gave, and the argument that it came in.
+type mark struct {
+	argument string
+	cursor   Cursor
+}
+
+func marked(marks []mark, argument, text string) ([]mark, error) {
+	c, err := ParseCursor(text)
 	if err != nil {
-		return 0, fault.From(err).At(name)
+		return nil, fault.From(err).At(argument)
 	}
-	p, err := l.Locate(ctx, c)
+	return append(marks, mark{argument, c}), nil
+}
+
+// verify checks cursors after what is behind them was read: before, some of it
+// could be removed between the two, and nobody would say so.
+func (l *Log) verify(ctx context.Context, marks []mark) error {
+	if len(marks) == 0 {
+		return nil
+	}
+	s, err := l.State(ctx)
 	if err != nil {
-		return 0, fault.From(err).At(name)
+		return err
 	}
-	return p, nil
+	for _, m := range marks {
+		if err := s.check(m.cursor); err != nil {
+			return fault.From(err).At(m.argument)
+		}
+	}
+	return nil
 }
 
 // ByIDs returns those of the events that exist and that the caller may see.

@@ -13,7 +13,7 @@ import (
 )
 
 // history is a memory whose events are all of one order.
-type history struct{ *memory }
+type history struct{ event.Store }
 
 func (h history) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filter, s event.Span) (map[uid.Order][]*event.Event, error) {
 	all, err := h.Read(ctx, f, event.Span{After: s.After, Before: s.Before, Limit: 1000})
@@ -80,6 +80,37 @@ func TestLog_ListByOrders(t *testing.T) {
 				t.Errorf("the page holds %v, next %v, previous %v; want %v, %v, %v", got, p.HasNext, p.HasPrev, tt.want, tt.next, tt.prev)
 			}
 		})
+	}
+}
+
+// swept is a log whose cleaner removes all up to a place just before a read.
+type swept struct {
+	*memory
+	upto event.Position
+}
+
+func (s swept) Read(ctx context.Context, f event.Filter, span event.Span) ([]*event.Event, error) {
+	s.change(func() { s.oldest = s.upto + 1 })
+	return s.memory.Read(ctx, f, span)
+}
+
+func TestLog_does_not_skip_events_that_are_removed_while_it_reads(t *testing.T) {
+	t.Parallel()
+	after, text := &event.Cursor{Timeline: "a", Position: 2}, "a.2"
+	for upto, want := range map[event.Position]fault.Code{2: "", 5: fault.CursorExpired} {
+		open := func() *memory {
+			m := newMemory()
+			m.add(10)
+			return m
+		}
+		p, err := event.NewLog(swept{open(), upto}).List(asAdmin(t), event.Filter{}, after, nil)
+		if code := fault.From(err).Code; err == nil && want != "" || err != nil && code != want {
+			t.Errorf("List behind 2 with all up to %d removed meanwhile = %d events, %v; want %q", upto, len(p.Items), err, want)
+		}
+		_, err = event.NewLog(history{swept{open(), upto}}).ListByOrders(asAdmin(t), []uid.Order{"o"}, page.Args{After: &text})
+		if code := fault.From(err).Code; err == nil && want != "" || err != nil && code != want {
+			t.Errorf("ListByOrders behind 2 with all up to %d removed meanwhile = %v, want %q", upto, err, want)
+		}
 	}
 }
 

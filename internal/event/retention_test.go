@@ -114,12 +114,12 @@ func checkEdges(t *testing.T, w *works, kept []event.Position) {
 		if p < 0 {
 			continue
 		}
-		_, err := log.Locate(t.Context(), event.Cursor{Timeline: s.Timeline, Position: p})
+		_, err := log.List(asAdmin(t), event.Filter{}, &event.Cursor{Timeline: s.Timeline, Position: p}, nil)
 		if code == "" && err != nil || code != "" && !fault.Is(err, code) {
-			t.Errorf("Locate(%d) = %v, want %q", p, err, code)
+			t.Errorf("List after %d = %v, want %q", p, err, code)
 		}
 		if want := (event.Cursor{Timeline: s.Timeline, Position: oldest - 1}).String(); code != "" && !strings.Contains(fault.From(err).Message, want) {
-			t.Errorf("Locate(%d) says %q, which does not name %s", p, fault.From(err).Message, want)
+			t.Errorf("List after %d says %q, which does not name %s", p, fault.From(err).Message, want)
 		}
 	}
 	w.update(t, w.products[0], 1)
