@@ -145,8 +145,8 @@ func (x *Exporter) take(ctx context.Context) (t *exporting, ok bool) {
 	}
 	t = newExporting(held, x.cfg)
 	tenure := t.Tenure()
-	if tenure.Position > state.Head {
-		x.note(ctx, tenure.Position, fmt.Errorf("its place is %d, but the log ends at %d; if the database was restored, forget the sink to begin anew", tenure.Position, state.Head))
+	if err := x.checkPlace(ctx, tenure.Position, state); err != nil {
+		x.note(ctx, tenure.Position, err)
 		t.release(ctx)
 		return nil, false
 	}
@@ -154,6 +154,20 @@ func (x *Exporter) take(ctx context.Context) (t *exporting, ok bool) {
 		x.logger.InfoContext(ctx, "this node exports to the sink", "after", int64(tenure.Position), "head", int64(state.Head), "epoch", tenure.Epoch)
 	}
 	return t, true
+}
+
+// checkPlace refuses a place that the log does not reach. The state is older than
+// the place, which the owner before may have moved on since: then another counts.
+func (x *Exporter) checkPlace(ctx context.Context, place Position, state State) (err error) {
+	if place > state.Head {
+		if state, err = x.log.State(ctx); err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+	}
+	if place > state.Head {
+		return fmt.Errorf("its place is %d, but the log ends at %d; if the database was restored, forget the sink to begin anew", place, state.Head)
+	}
+	return nil
 }
 
 // lead exports until ctx ends, the ownership is lost or others shall try.

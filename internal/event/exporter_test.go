@@ -23,9 +23,14 @@ type registry struct {
 	all   map[string]*event.Offset
 	saves int
 	err   error // of Take and Save, if set
+
+	before func() // what happens just before a Take; may be nil
 }
 
 func (r *registry) Take(_ context.Context, name, holder string, start event.Position, ttl time.Duration) (event.Tenure, bool, error) {
+	if r.before != nil {
+		r.before()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.all[name]
@@ -420,6 +425,25 @@ func TestExporter_refuses_a_place_beyond_the_log_and_tells_of_what_is_gone(t *te
 		stop()
 		if got := b.has(); !slices.Equal(got, dense(6, 15, 1)) || !strings.Contains(e.said.String(), "events were removed before the sink had them") {
 			t.Errorf("the sink got %v, and the log says:\n%s", got, e.said)
+		}
+	})
+}
+
+func TestExporter_goes_on_where_the_owner_before_has_just_come_to(t *testing.T) {
+	t.Parallel()
+	export(t, func(t *testing.T, e *exporting) {
+		b, place := &broker{}, &event.Offset{Name: "sink:s", Position: 10}
+		e.offsets.all["sink:s"] = place
+		e.offsets.before = sync.OnceFunc(func() { // the last that the other node did, after this one has looked how far the log goes
+			e.log.add(5)
+			place.Position = 15
+		})
+		_, stop := e.node(t, b, event.ExporterConfig{})
+		e.log.add(1)
+		time.Sleep(3 * time.Second)
+		stop()
+		if got := b.has(); !slices.Equal(got, dense(16, 16, 1)) || strings.Contains(e.said.String(), "forget the sink") {
+			t.Errorf("the sink got %v, want 16, and the log says:\n%s", got, e.said)
 		}
 	})
 }
