@@ -59,9 +59,10 @@ type Verdict struct {
 type Bench interface {
 	// Grant extends every lease to a whole time to live from now, if it ends sooner.
 	Grant(ctx context.Context, t event.Tenure) error
-	// Docket returns services that there is something to judge of, at most limit:
-	// with an instance that is late by the grace and not known to be, or known to
-	// be and is not, or late for more than so many times its lease; and those that are in doubt.
+	// Docket returns services that there is something to judge of, at most limit; if
+	// there are more, others each time. First come those with an instance that is late by
+	// the grace and not known to be, or known to be and is not; then those with one that
+	// is late for more than so many times its lease, and those in doubt.
 	Docket(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error)
 	// Judge locks the service, reads its instances, and stores what fn changes.
 	Judge(ctx context.Context, t event.Tenure, id uid.Service, grace time.Duration, patience int,

@@ -123,18 +123,22 @@ func (s Registry) Grant(ctx context.Context, tenure event.Tenure) error {
 	return nil
 }
 
-// Docket implements registry.Bench.
+// Docket implements registry.Bench. Services in doubt stay on it for as long as that
+// lasts, and so do their instances that would be removed otherwise; they come behind
+// those that are news. Chance says who comes first of a kind, so that each has its
+// turn however many there are.
 func (s Registry) Docket(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error) {
 	now, overdue := s.db.in(0), s.db.in(-grace)
 	gone := fmt.Sprintf("%s <= %s", s.db.plus(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", patience)), now.sql)
-	args := slices.Concat(overdue.args, now.args, now.args, []any{limit})
+	args := slices.Concat(overdue.args, now.args, now.args, now.args, []any{limit})
 	var ids []uid.Service
-	err := s.db.reader().each(ctx, `SELECT i.service_id FROM leases AS l JOIN instances AS i ON i.id = l.instance_id
+	err := s.db.reader().each(ctx, `SELECT id FROM (
+			SELECT i.service_id AS id, 0 AS kind FROM leases AS l JOIN instances AS i ON i.id = l.instance_id
 			WHERE l.expires_at <= `+overdue.sql+` AND i.late_since IS NULL
-		UNION SELECT i.service_id FROM instances AS i LEFT JOIN leases AS l ON l.instance_id = i.id
+		UNION ALL SELECT i.service_id, CASE WHEN l.expires_at > `+now.sql+` THEN 0 ELSE 1 END FROM instances AS i LEFT JOIN leases AS l ON l.instance_id = i.id
 			WHERE i.late_since IS NOT NULL AND (l.expires_at > `+now.sql+` OR `+gone+`)
-		UNION SELECT id FROM services WHERE doubted_since IS NOT NULL
-		LIMIT ?`, args, func(scan func(...any) error) error {
+		UNION ALL SELECT id, 1 FROM services WHERE doubted_since IS NOT NULL
+		) AS due GROUP BY id ORDER BY MIN(kind), random() LIMIT ?`, args, func(scan func(...any) error) error {
 		var id uid.Service
 		err := scan(&id)
 		ids = append(ids, id)

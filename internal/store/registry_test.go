@@ -239,6 +239,36 @@ func TestRegistry_judges_by_the_clock_of_the_database(t *testing.T) {
 	})
 }
 
+func TestRegistry_puts_news_ahead_of_doubts_on_the_docket(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		const limit = 5
+		late := givenService(t, db, "late")
+		givenInstance(t, db, "late", "a")
+		age(t, db, 12*time.Second)
+		for n := range 2 * limit {
+			s := givenService(t, db, fmt.Sprint("doubted", n))
+			db.Exec(t, `UPDATE services SET doubted_since = ? WHERE id = ?`, time.Now().UTC().Truncate(time.Microsecond), string(s.ID))
+			i := givenInstance(t, db, s.Name, "kept")
+			db.Exec(t, `UPDATE instances SET late_since = ? WHERE id = ?`, time.Now().UTC().Add(-time.Hour).Truncate(time.Microsecond), string(i.ID))
+			db.Exec(t, `DELETE FROM leases WHERE instance_id = ?`, string(i.ID))
+		}
+		seen := map[uid.Service]int{}
+		for range 100 {
+			ids, err := db.Registry().Docket(t.Context(), time.Second, 10, limit)
+			if err != nil || len(ids) != limit {
+				t.Fatalf("Docket = %v, %v, want %d", ids, err, limit)
+			}
+			for _, id := range ids {
+				seen[id]++
+			}
+		}
+		if seen[late.ID] != 100 || len(seen) != 1+2*limit {
+			t.Errorf("in 100 dockets of %d the late service was %d times, and %d of %d services were at all", limit, seen[late.ID], len(seen), 1+2*limit)
+		}
+	})
+}
+
 func TestRegistry_judges_only_for_who_holds_the_tenure(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
