@@ -14,6 +14,7 @@ import (
 	"backplane/internal/fault"
 	"backplane/internal/page"
 	"backplane/internal/uid"
+	"backplane/internal/user"
 )
 
 // Letters implements event.Letters and event.Archive.
@@ -33,22 +34,57 @@ func (s Letters) Bury(ctx context.Context, tenure event.Tenure, e *event.Event, 
 	d := event.Delivery{Tenure: tenure, Event: e.ID, Position: e.Cursor.Position}
 	err := s.db.inTx(event.WithDelivery(ctx, d), func(t *tx) error {
 		at := micro(s.db.cfg.Now())
-		user, order, _ := concerns(*e)
-		_, err := t.exec(ctx, `INSERT INTO dead_letters (id, consumer, position, event_id, type, occurred_at, actor, subject_id, subject_version,
+		who, order, _ := concerns(*e)
+		data, gone, err := t.dataNow(ctx, e, who)
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(ctx, `INSERT INTO dead_letters (id, consumer, position, event_id, type, occurred_at, actor, subject_id, subject_version,
 				user_id, order_id, data, attempts, code, message, detail, failed_at, requested_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 				(SELECT MAX(requested_at) FROM dead_letters WHERE consumer = ? AND subject_id = ? AND replayed_at IS NULL))
 			ON CONFLICT (event_id, consumer) DO NOTHING`,
 			string(uid.NewDeadLetter(at)), tenure.Name, int64(d.Position), string(e.ID), string(e.Type), micro(e.OccurredAt), e.Actor, e.SubjectID,
-			e.SubjectVersion, user, order, string(e.Data), f.Attempts, string(f.Code), f.Message, f.Detail, at, tenure.Name, e.SubjectID)
+			e.SubjectVersion, who, order, data, f.Attempts, string(f.Code), f.Message, f.Detail, at, tenure.Name, e.SubjectID)
 		if err != nil {
 			return err
+		}
+		if gone {
+			if err := t.blankLetters(ctx, who, e.ID); err != nil {
+				return err
+			}
 		}
 		_, err = t.exec(ctx, `DELETE FROM idempotency_keys WHERE scope = ? AND key = ?`, t.claim.scope, t.claim.key)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("make %s a dead letter of %s: %w", e.ID, tenure.Name, err)
+	}
+	return nil
+}
+
+// dataNow returns what the log holds of an event now, which is less than the
+// consumer read if its user was deleted since, and keeps it so until the commit.
+// Gone says that the log holds it no more, and the user is deleted.
+func (t *tx) dataNow(ctx context.Context, e *event.Event, who any) (data string, gone bool, err error) {
+	var status user.Status
+	if _, err := t.one(ctx, `SELECT status FROM users WHERE id = ?`+t.lock("FOR SHARE"), []any{who}, &status); err != nil {
+		return "", false, err
+	}
+	var stored []byte
+	found, err := t.one(ctx, `SELECT data FROM events WHERE id = ?`, []any{string(e.ID)}, &stored)
+	if err != nil || found {
+		return string(stored), false, err
+	}
+	return string(e.Data), e.Type != event.UserDeleted && status == user.Deleted, nil
+}
+
+// blankLetters takes out of the letters of an event what was personal of a user.
+func (t *tx) blankLetters(ctx context.Context, who any, e uid.Event) error {
+	for _, statement := range t.blanking("dead_letters") {
+		if _, err := t.exec(ctx, statement+` AND event_id = ?`, who, string(e)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -120,20 +120,25 @@ func (t *tx) updateUser(ctx context.Context, id uid.User, fn func(*user.User) er
 // the password, where it signed in, its keys, and what the log says of it. The
 // events of this transaction are not stored yet, and say nothing personal.
 func (t *tx) forget(ctx context.Context, id uid.User) error {
-	for _, statement := range []string{
+	for _, statement := range slices.Concat([]string{
 		`DELETE FROM credentials WHERE user_id = ?`,
 		`DELETE FROM sessions WHERE user_id = ?`,
 		`DELETE FROM api_keys WHERE user_id = ?`,
-		`UPDATE events SET data = '` + redacted + `' WHERE user_id = ? AND order_id IS NULL`,
-		`UPDATE events SET data = ` + t.withoutReason() + ` WHERE user_id = ? AND order_id IS NOT NULL`,
-		`UPDATE dead_letters SET data = '` + redacted + `' WHERE user_id = ? AND order_id IS NULL`,
-		`UPDATE dead_letters SET data = ` + t.withoutReason() + ` WHERE user_id = ? AND order_id IS NOT NULL`,
-	} {
+	}, t.blanking("events"), t.blanking("dead_letters")) {
 		if _, err := t.exec(ctx, statement, string(id)); err != nil {
 			return fmt.Errorf("forget: %w", err)
 		}
 	}
 	return nil
+}
+
+// blanking are the statements that take what is personal of a user out of the data
+// of a table: all of the user's own, and what was written in those of orders.
+func (c conn) blanking(table string) []string {
+	return []string{
+		`UPDATE ` + table + ` SET data = '` + redacted + `' WHERE user_id = ? AND order_id IS NULL`,
+		`UPDATE ` + table + ` SET data = ` + c.withoutReason() + ` WHERE user_id = ? AND order_id IS NOT NULL`,
+	}
 }
 
 // withoutReason is the data of an event but for what its author wrote in it.

@@ -1,0 +1,84 @@
+package store_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"backplane/internal/event"
+	"backplane/internal/order"
+	"backplane/internal/page"
+	"backplane/internal/store"
+	"backplane/internal/testenv"
+	"backplane/internal/uid"
+	"backplane/internal/user"
+)
+
+// numberedEvents returns the events that concern a user, once all have positions.
+func numberedEvents(t *testing.T, db *store.DB, id uid.User) []*event.Event {
+	t.Helper()
+	if seq := sequence(t, db); seq != nil {
+		l, ok, err := seq.Take(t.Context(), "test", time.Minute)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if _, _, err := seq.Number(t.Context(), l, time.Minute, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	events, err := db.Events().Read(t.Context(), event.Filter{UserID: id}, event.Span{Limit: 100})
+	if err != nil || len(events) == 0 {
+		t.Fatalf("Read = %d events, %v", len(events), err)
+	}
+	return events
+}
+
+func TestLetters_say_nothing_of_a_user_who_was_deleted_before(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]string{
+		"while the log still has the events": "",
+		"when retention removed them":        `DELETE FROM events`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+				who := givenUser(t, db)
+				givenProduct(t, db, "cup", 10)
+				o, err := place(t.Context(), db, who.ID, "cup")
+				if err == nil {
+					_, err = db.Orders().Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("my secret reason", at) })
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				tenure := tenured(t, db, "c", "me")
+				read := numberedEvents(t, db, who.ID) // as a consumer has them, that tries again and again
+				givenUser(t, db)
+				if _, err := db.Users().UpdateStanding(t.Context(), who.ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
+					t.Fatal(err)
+				}
+				if meanwhile != "" {
+					db.Exec(t, meanwhile)
+				}
+				for _, e := range read {
+					if err := db.Letters().Bury(t.Context(), tenure, e, event.Failure{Attempts: 10}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				letters, err := db.Letters().List(t.Context(), event.LetterFilter{}, page.Args{})
+				if err != nil || len(letters.Items) != len(read) {
+					t.Fatalf("List = %d letters, %v, want %d", len(letters.Items), err, len(read))
+				}
+				for _, l := range letters.Items {
+					data := string(l.Event.Data)
+					if strings.Contains(data, *who.Email) || strings.Contains(data, "secret") {
+						t.Errorf("the letter of %s holds %s", l.Event.Type, data)
+					}
+					if l.Event.SubjectID == string(o.ID) && !strings.Contains(data, o.Number) {
+						t.Errorf("the letter of %s holds nothing of the order any more: %s", l.Event.Type, data)
+					}
+				}
+			})
+		})
+	}
+}
