@@ -3362,6 +3362,10 @@ enum ErrorCode {
   NO_INSTANCE
   "The lease of a pick is not one of the caller's, was used, or has expired."
   PICK_LEASE_INVALID
+  "Told by the gateway: the service could not be reached, or gave no answer that could be passed on."
+  BAD_GATEWAY
+  "Told by the gateway: the service did not answer in time."
+  GATEWAY_TIMEOUT
   "There is no such dead letter, or it was replayed already."
   DEAD_LETTER_NOT_FOUND
 }

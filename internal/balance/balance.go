@@ -83,6 +83,7 @@ type Balancer struct {
 	byID    map[uid.Instance]*member
 	ring    *ringOnce
 	ejected int
+	counted *atomic.Uint64 // ejections, of all Balancers of the Pool
 
 	elsewhere map[uid.Instance]int // calls of other nodes, for members that come
 }
@@ -91,11 +92,11 @@ type Balancer struct {
 const never = math.MaxInt64
 
 // newBalancer returns a Balancer without instances.
-func newBalancer(cfg Config, now func() time.Time) *Balancer {
-	b := &Balancer{cfg: cfg, now: now, byID: map[uid.Instance]*member{}}
+func newBalancer(cfg Config, now func() time.Time, counted *atomic.Uint64) *Balancer {
+	b := &Balancer{cfg: cfg, now: now, byID: map[uid.Instance]*member{}, counted: counted}
 	b.turn.Store(rand.Uint64()) //nolint:gosec // so that nodes do not all begin with the same instance
 	b.wakeAt.Store(never)
-	b.current.Store(&choosable{})
+	b.current.Store(&choosable{ring: &ringOnce{}})
 	return b
 }
 
@@ -162,6 +163,38 @@ func (b *Balancer) Pick(strategy registry.Strategy, key string) (Pick, error) {
 	m.here.Add(1)
 	b.least.moved(m)
 	return Pick{b, m}, nil
+}
+
+// PickOther chooses by chance, by the weights, among the instances that are not
+// refused: for a call that must go elsewhere. Those that are ejected come last. It costs a
+// walk over the instances.
+func (b *Balancer) PickOther(refused func(*registry.Instance) bool) (Pick, error) {
+	c := b.current.Load()
+	m := other(c.members, func(m *member) bool { return m.out.Load() && !c.panic || refused(m.instance.Load()) })
+	if m == nil {
+		m = other(c.ring.members, func(m *member) bool { return refused(m.instance.Load()) })
+	}
+	if m == nil {
+		return Pick{}, errNone()
+	}
+	m.here.Add(1)
+	b.least.moved(m)
+	return Pick{b, m}, nil
+}
+
+// other returns one of the members that are not refused, nil if all are.
+func other(members []*member, refused func(*member) bool) (m *member) {
+	var total int64
+	for _, o := range members {
+		if refused(o) {
+			continue
+		}
+		total += o.weight.Load()
+		if m == nil || rand.Int64N(total) < o.weight.Load() { //nolint:gosec // nothing to guess
+			m = o
+		}
+	}
+	return m
 }
 
 // tries is how often a pick meets an instance that was ejected a moment ago

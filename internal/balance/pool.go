@@ -2,6 +2,7 @@ package balance
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"backplane/internal/registry"
@@ -13,6 +14,8 @@ import (
 type Pool struct {
 	cfg Config
 	now func() time.Time
+
+	ejections atomic.Uint64
 
 	mu        sync.RWMutex
 	balancers map[uid.Service]*Balancer
@@ -43,6 +46,15 @@ func (p *Pool) Pick(set *registry.Set, strategy registry.Strategy, key string) (
 	return p.of(set).Pick(strategy, key)
 }
 
+// PickOther chooses by chance, by the weights, among the set's instances that are
+// not refused; NO_INSTANCE if all are. It is for a call that must go elsewhere.
+func (p *Pool) PickOther(set *registry.Set, refused func(*registry.Instance) bool) (Pick, error) {
+	return p.of(set).PickOther(refused)
+}
+
+// Ejections returns how often an instance was ejected so far.
+func (p *Pool) Ejections() uint64 { return p.ejections.Load() }
+
 // of returns the Balancer of the set's service, brought up to the set.
 func (p *Pool) of(set *registry.Set) *Balancer {
 	p.mu.RLock()
@@ -62,7 +74,7 @@ func (p *Pool) open(id uid.Service) *Balancer {
 	defer p.mu.Unlock()
 	b := p.balancers[id]
 	if b == nil {
-		b = newBalancer(p.cfg, p.now)
+		b = newBalancer(p.cfg, p.now, &p.ejections)
 		b.elsewhere = p.elsewhere
 		p.balancers[id] = b
 	}

@@ -118,6 +118,8 @@ const (
 	StaleIncarnation Code = "STALE_INCARNATION"
 	NoInstance       Code = "NO_INSTANCE"        // none that could be picked
 	PickLeaseInvalid Code = "PICK_LEASE_INVALID" // not one of the caller's, or used, or expired
+	BadGateway       Code = "BAD_GATEWAY"        // a service could not be reached, or gave no answer
+	GatewayTimeout   Code = "GATEWAY_TIMEOUT"    // a service did not answer in time
 )
 
 // Codes returns every code, in the order of ErrorCode in the schema.
@@ -135,6 +137,7 @@ func Codes() []Code {
 		OrderNotFound, OrderLinesInvalid, QuantityInvalid, CurrencyMixed, TotalTooLarge,
 		OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
 		ServiceNotFound, ServiceInvalid, InstanceNotFound, InstanceInvalid, StaleIncarnation, NoInstance, PickLeaseInvalid,
+		BadGateway, GatewayTimeout,
 		DeadLetterNotFound,
 	}
 }
@@ -151,9 +154,9 @@ func (c Code) Kind() Kind {
 		return Forbidden
 	case RateLimited, LimitReached:
 		return Exhausted
-	case ServiceUnavailable, ServerBusy, NoInstance:
+	case ServiceUnavailable, ServerBusy, NoInstance, BadGateway:
 		return Unavailable
-	case RequestTimeout, RequestCancelled:
+	case RequestTimeout, RequestCancelled, GatewayTimeout:
 		return Timeout
 	case VersionConflict, LegacyIDTaken, IdempotencyKeyReused, IdempotencyInFlight, UserNotActive, UsernameTaken, EmailTaken, LastAdmin,
 		SKUTaken, StockInsufficient, ProductNotActive, OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
