@@ -98,6 +98,7 @@ func (c *call) begin(ctx context.Context) {
 	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(ctx, callKey{}, c))
 	// A former request of the connection may have left its deadlines.
 	_ = c.deadlines(time.Time{})
+	_ = http.NewResponseController(c.writer).EnableFullDuplex() // or the whole body would be read before an answer is sent
 	c.watch = newWatch(c.g.cfg.IdleTime, c.g.cfg.TotalTime, c.expire)
 	c.body.touch = c.watch.touch
 }
