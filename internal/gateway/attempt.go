@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -149,10 +150,53 @@ func (a *attempt) send(out *http.Request) (*http.Response, error) {
 	res, err := c.g.transport.RoundTrip(req)
 	a.took = time.Since(start)
 	c.watch.touch()
-	if err == nil {
-		c.g.circuits.answered(a.instance)
+	if err != nil {
+		return nil, err
 	}
-	return res, err
+	c.g.circuits.answered(a.instance)
+	if res.ContentLength > 0 && out.Method != http.MethodHead {
+		return begun(res)
+	}
+	return res, nil
+}
+
+// firstBytes is how much of a body is waited for before its header goes on.
+const firstBytes = 4 << 10
+
+// begun waits for the first bytes of an answer that says how long it will be: as long as
+// nothing of it went on, another instance can answer in its place.
+func begun(res *http.Response) (*http.Response, error) {
+	b := &begunBody{ReadCloser: res.Body, first: make([]byte, min(res.ContentLength, firstBytes))}
+	n, err := res.Body.Read(b.first)
+	if n == 0 && err != nil && !errors.Is(err, io.EOF) {
+		_ = res.Body.Close() // it is broken
+		return nil, err
+	}
+	b.first, b.err = b.first[:n], err
+	res.Body = b
+	return res, nil
+}
+
+// begunBody is a body of which some was read already.
+type begunBody struct {
+	io.ReadCloser
+	first []byte
+	err   error // that came with it
+}
+
+// Read implements io.Reader.
+func (b *begunBody) Read(p []byte) (int, error) {
+	if len(b.first) > 0 {
+		n := copy(p, b.first)
+		if b.first = b.first[n:]; len(b.first) > 0 {
+			return n, nil
+		}
+		return n, b.err
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // retry returns the attempt that follows one that ended so, nil if what there is goes to the caller.

@@ -161,6 +161,7 @@ func answered(res *http.Response) error {
 	}
 	res.Header.Set("Via", joined(res.Header.Values("Via"), viaUs))
 	c.writer.Header().Set("Content-Security-Policy", "sandbox")
+	c.writer.left = res.ContentLength
 	c.answer = &answer{c: c, res: res, from: res.Body, trusted: trusted, status: res.StatusCode}
 	switch media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); {
 	case res.StatusCode == http.StatusSwitchingProtocols:
@@ -252,7 +253,9 @@ const (
 
 // outcome finds out how the call ended, and tells the balance of its last attempt.
 func (c *call) outcome() string {
-	gone := c.in.Context().Err() != nil || c.writer.lost.Load()
+	cause := context.Cause(c.ctx)
+	late := errors.Is(cause, errIdle) || errors.Is(cause, errTotal)
+	gone := !late && (c.in.Context().Err() != nil || c.writer.lost.Load())
 	if c.answer == nil {
 		for _, a := range c.attempts {
 			a.done(false) // if it has not ended: its answer could not be passed on
@@ -267,7 +270,7 @@ func (c *call) outcome() string {
 	case how.whole || how.status == http.StatusSwitchingProtocols:
 		a.done(!isBusy(how.status))
 		return endOK
-	case errors.Is(context.Cause(c.ctx), errIdle) && how.waiting.Load(), how.err != nil && c.ctx.Err() == nil:
+	case errors.Is(cause, errIdle) && how.waiting.Load(), how.err != nil && cause == nil:
 		a.done(false)
 		return endCut
 	}
@@ -329,26 +332,41 @@ func (u *upgraded) CloseWrite() error {
 	return errors.New("the connection closes as a whole")
 }
 
-// writer notes whether an answer has begun, and whether the caller is lost.
+// writer sends everything on at once, and notes whether an answer has begun and
+// whether the caller is lost.
 type writer struct {
 	http.ResponseWriter
 	begun, lost atomic.Bool
+	left        int64 // bytes of the answer that are to come; below 0 if that is not known
 }
 
-// WriteHeader implements http.ResponseWriter.
+// WriteHeader implements http.ResponseWriter. Of an answer whose length is not known nobody can
+// tell when more of it comes, so its header goes on alone.
 func (w *writer) WriteHeader(code int) {
 	w.begun.Store(true)
 	w.ResponseWriter.WriteHeader(code)
+	if w.left < 0 {
+		w.flush()
+	}
 }
 
-// Write implements io.Writer.
+// Write implements io.Writer. What is not the last of an answer does not wait for the rest; if its
+// length is not known the proxy sees to that.
 func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p)
 	if err != nil {
 		w.lost.Store(true)
+		return n, err
 	}
-	return n, err
+	if w.left > 0 {
+		if w.left -= int64(n); w.left > 0 {
+			w.flush()
+		}
+	}
+	return n, nil
 }
+
+func (w *writer) flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() } // what fails here fails the next write
 
 // Unwrap lets http.ResponseController find the connection.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -116,15 +116,10 @@ func New(deps Deps, log *slog.Logger, cfg Config) (*Gateway, error) {
 		ModifyResponse: answered,
 		ErrorHandler:   refused,
 		BufferPool:     &buffers{},
-		FlushInterval:  latency,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return g, nil
 }
-
-// latency is how long a part of an answer may wait for more of it. Answers without a length
-// and event streams wait for nothing.
-const latency = 20 * time.Millisecond
 
 // ServeHTTP passes a request for /gateway/SERVICE/… on, whose context says who is
 // calling. Its X-Forwarded-* and Forwarded headers are believed: who serves it

@@ -125,6 +125,24 @@ func TestGateway_never_tries_an_instance_twice_while_another_is_left(t *testing.
 	}
 }
 
+// mute sends the header of an answer and cuts the connection before any of its body.
+func mute(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func TestGateway_takes_an_answer_of_which_nothing_came_for_none(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	var asked atomic.Int64
+	w.echo(failing(1, &asked, mute), failing(1, &asked, mute))
+	if got := w.get("/gateway/echo/"); got.status != http.StatusOK || got.body != "GET 0" || asked.Load() != 2 {
+		t.Errorf("the caller got %d %q after %d tries", got.status, got.body, asked.Load())
+	}
+}
+
 func TestGateway_retries_within_a_budget(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, Config{RetryFloor: 5, RetryShare: 0.1})
