@@ -386,6 +386,20 @@ func reachable(p *testenv.Process) bool {
 	return err == nil
 }
 
+func TestServer_refuses_headers_that_are_too_long(t *testing.T) {
+	t.Parallel()
+	p := start(t, databases["SQLite"](t))
+	for _, line := range []string{"GET /gateway/x/", "GET /users", "GET /graphql"} {
+		a, err := stranger(p).rest(t.Context(), line, "", "X-Long", strings.Repeat("x", 40_000))
+		if err != nil || a.status != http.StatusRequestHeaderFieldsTooLarge || text(a.json(t), "code") != "HEADER_TOO_LARGE" {
+			t.Errorf("%s: %+v, %v", line, a, err)
+		}
+	}
+	if a, err := stranger(p).rest(t.Context(), "GET /gateway/x/", "", "X-Long", strings.Repeat("x", 200_000)); err == nil && a.status != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("much more: %d", a.status)
+	}
+}
+
 func TestGateway_shows_the_operator_what_it_does(t *testing.T) {
 	t.Parallel()
 	adminPort := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))

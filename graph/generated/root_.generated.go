@@ -3238,6 +3238,8 @@ enum ErrorCode {
   INTROSPECTION_DISABLED
   "The request's body is larger than the server takes."
   BODY_TOO_LARGE
+  "The header of the request is larger than the limit."
+  HEADER_TOO_LARGE
   "The document has more tokens than the server takes."
   TOO_MANY_TOKENS
   "The document selects more fields than the server takes."

@@ -202,3 +202,37 @@ func TestConfig_refuses_what_makes_no_sense(t *testing.T) {
 		}
 	}
 }
+
+func TestPool_PickOther_goes_elsewhere_and_to_ejected_ones_last(t *testing.T) {
+	t.Parallel()
+	p, c := newPool(t, Config{})
+	set := setOf(c.now().Add(-time.Hour), 1, 2, 3, 1)
+	fail(t, p, set, is(3), 100)
+	if n := p.Ejections(); n != 1 {
+		t.Errorf("%d ejections are counted, want 1", n)
+	}
+	other := func(not func(*registry.Instance) bool) string {
+		got, err := p.PickOther(set, not)
+		if err != nil {
+			return "none"
+		}
+		defer got.Release()
+		return got.Instance().InstanceID
+	}
+	counts := map[string]int{}
+	for range 3000 {
+		counts[other(func(i *registry.Instance) bool { return i.InstanceID == "i0" })]++
+	}
+	if counts["i0"]+counts["i3"] != 0 || counts["i1"] < 1050 || counts["i1"] > 1350 {
+		t.Errorf("3000 picks of others than i0 went to %v, want 2:3 to i1 and i2", counts)
+	}
+	if got := other(func(i *registry.Instance) bool { return i.InstanceID != "i3" }); got != "i3" {
+		t.Errorf("with all others refused: %s, want the ejected one", got)
+	}
+	if got := other(func(*registry.Instance) bool { return true }); got != "none" {
+		t.Errorf("with all refused: %s", got)
+	}
+	if calls := p.Inflight(); len(calls) != 0 {
+		t.Errorf("places are still taken: %v", calls)
+	}
+}

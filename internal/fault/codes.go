@@ -30,6 +30,7 @@ const (
 	PersistedQueryMismatch Code = "PERSISTED_QUERY_MISMATCH"
 	IntrospectionDisabled  Code = "INTROSPECTION_DISABLED"
 	BodyTooLarge           Code = "BODY_TOO_LARGE"
+	HeaderTooLarge         Code = "HEADER_TOO_LARGE"
 	TooManyTokens          Code = "TOO_MANY_TOKENS"
 	TooManyFields          Code = "TOO_MANY_FIELDS"
 	TooManyFragments       Code = "TOO_MANY_FRAGMENTS"
@@ -127,7 +128,7 @@ func Codes() []Code {
 	return []Code{
 		InternalError, BadInput, Unauthorized, AccessDenied, RateLimited, ServiceUnavailable, ServerBusy, RequestTimeout, RequestCancelled,
 		BadRequest, PathNotFound, ParseFailed, ValidationFailed, OperationUnresolvable, PersistedQueryNotFound, PersistedQueryMismatch,
-		IntrospectionDisabled, BodyTooLarge, TooManyTokens, TooManyFields, TooManyFragments, FragmentsTooDeep, TooDeep, TooManyAliases,
+		IntrospectionDisabled, BodyTooLarge, HeaderTooLarge, TooManyTokens, TooManyFields, TooManyFragments, FragmentsTooDeep, TooDeep, TooManyAliases,
 		TooManyRootFields, TooManyDirectives, TooManyOperations, TooComplex, TooManyErrors, ResponseTooLarge,
 		PageSizeInvalid, CursorInvalid, CursorUnknown, CursorExpired, VersionConflict, LegacyIDInvalid, LegacyIDTaken,
 		IdempotencyKeyInvalid, IdempotencyKeyReused, IdempotencyInFlight,

@@ -218,7 +218,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		Handler:           s.handler,
 		ReadHeaderTimeout: s.cfg.HeaderTime,
 		IdleTimeout:       s.cfg.IdleTime,
-		MaxHeaderBytes:    s.cfg.HeaderBytes,
+		MaxHeaderBytes:    2 * s.cfg.HeaderBytes, // see bounded
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
