@@ -25,7 +25,7 @@ const instanceEnv = "GATEWAY_TEST_INSTANCE"
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(instanceEnv); addr != "" {
-		fmt.Fprintln(os.Stderr, http.ListenAndServe(addr, http.HandlerFunc(serveInstance))) //nolint:gosec // for a test
+		fmt.Fprintln(os.Stderr, http.ListenAndServe(addr, http.HandlerFunc(serveInstance)))
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -83,7 +83,7 @@ type callersOf struct {
 	wrong             []string
 }
 
-func (l *callersOf) note(format string, args ...any) {
+func (l *callersOf) notef(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.wrong) < 20 {
@@ -97,7 +97,7 @@ func (l *callersOf) short(ctx context.Context, c caller, method string) {
 		a, err := c.rest(context.WithoutCancel(ctx), method+" /gateway/victims/", "")
 		l.calls.Add(1)
 		if err != nil || a.status != http.StatusOK || string(a.body) != "whole" {
-			l.note("%s: %+v, %v", method, a, err)
+			l.notef("%s: %+v, %v", method, a, err)
 		}
 	}
 }
@@ -107,13 +107,13 @@ func (l *callersOf) slow(ctx context.Context, c caller) {
 	for ctx.Err() == nil {
 		req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, c.base+"/gateway/victims/slow", nil)
 		if err != nil {
-			l.note("%v", err)
+			l.notef("%v", err)
 			return
 		}
 		req.Header.Set("Authorization", "Bearer "+c.token)
 		resp, err := httpClient.Do(req)
 		if err != nil {
-			l.note("slow: no answer: %v", err)
+			l.notef("slow: no answer: %v", err)
 			continue
 		}
 		body, err := io.ReadAll(resp.Body)
@@ -121,13 +121,13 @@ func (l *callersOf) slow(ctx context.Context, c caller) {
 		l.calls.Add(1)
 		switch parts := strings.Count(string(body), "\n"); {
 		case resp.StatusCode != http.StatusOK:
-			l.note("slow: %d %s", resp.StatusCode, body)
+			l.notef("slow: %d %s", resp.StatusCode, body)
 		case err == nil && parts == slowParts:
 			l.whole.Add(1)
 		case err != nil:
 			l.cut.Add(1)
 		default:
-			l.note("slow: %d parts look whole", parts)
+			l.notef("slow: %d parts look whole", parts)
 		}
 	}
 }
@@ -217,6 +217,7 @@ func (endless) Read(p []byte) (int, error) {
 }
 
 func TestGateway_needs_no_memory_for_large_bodies_and_slow_callers(t *testing.T) {
+	t.Parallel()
 	size, clients := int64(128<<20), 100
 	if testenv.Soak() {
 		size, clients = 1<<30, 1000

@@ -188,7 +188,7 @@ func TestGateway_tokens_of_services_open_nothing_of_ours(t *testing.T) {
 				t.Errorf("an event stream = %d %s, %v, want 401", a.status, a.body, err)
 			}
 		}
-		conn, _, err := websocket.Dial(t.Context(), p.BaseURL+"/graphql", &websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}})
+		conn, _, err := websocket.Dial(t.Context(), p.BaseURL+"/graphql", &websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}}) //nolint:bodyclose // of a socket
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -348,11 +348,11 @@ func TestGateway_lets_open_calls_end_when_the_server_stops(t *testing.T) {
 		<-leave
 		fmt.Fprint(w, "whole")
 	})
-	conn, _, err := websocket.Dial(t.Context(), p.BaseURL+"/gateway/slow/", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + root.token}}})
+	conn, _, err := websocket.Dial(t.Context(), p.BaseURL+"/gateway/slow/", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + root.token}}}) //nolint:bodyclose // of a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.CloseNow()
+	defer conn.CloseNow() //nolint:errcheck // it may be closed already
 	got := make(chan string, 1)
 	go func() {
 		a, err := root.rest(t.Context(), "GET /gateway/slow/", "")

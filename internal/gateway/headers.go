@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"backplane/internal/registry"
@@ -68,7 +69,7 @@ func loops(r *http.Request) bool {
 }
 
 func joined(before []string, last string) string {
-	return strings.Join(append(before[:len(before):len(before)], last), ", ")
+	return strings.Join(append(slices.Clip(before), last), ", ")
 }
 
 // forward says for whom the request is, and what it asked for: after those who have said so
@@ -92,13 +93,13 @@ func forward(h http.Header, r *http.Request, prefix string) {
 	h.Set("X-Forwarded-Host", host)
 	h.Set("X-Forwarded-Prefix", prefix)
 	client, proxies, more := strings.Cut(chain, ",")
-	forwarded := "for=" + node(client) + ";host=" + quoted(host) + ";proto=" + proto
+	forwarded := []string{"for=" + node(client) + ";host=" + quoted(host) + ";proto=" + proto}
 	for more {
 		var proxy string
 		proxy, proxies, more = strings.Cut(proxies, ",")
-		forwarded += ", for=" + node(proxy)
+		forwarded = append(forwarded, "for="+node(proxy))
 	}
-	h.Set("Forwarded", forwarded)
+	h.Set("Forwarded", strings.Join(forwarded, ", "))
 }
 
 // node writes an address as RFC 7239 has it.

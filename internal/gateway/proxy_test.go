@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -144,9 +145,7 @@ func TestGateway_takes_out_of_answers_what_would_act_for_us(t *testing.T) {
 	}
 	w := newWorld(t, Config{})
 	h := func(rw http.ResponseWriter, _ *http.Request) {
-		for name, values := range dangerous {
-			rw.Header()[name] = values
-		}
+		maps.Copy(rw.Header(), dangerous)
 		rw.Header().Set("Trailer", "Set-Cookie")
 		rw.Header().Set("Etag", `"1"`)
 		rw.Header().Set("Content-Security-Policy", "sandbox allow-scripts")
@@ -237,7 +236,7 @@ func TestGateway_streams_both_ways(t *testing.T) {
 		}
 		ends := make(chan *http.Response, 1)
 		go func() {
-			resp, err := client.Do(req)
+			resp, err := client.Do(req) //nolint:bodyclose // it is closed where it is read
 			if err != nil {
 				t.Error(err)
 			}
@@ -273,7 +272,7 @@ func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer conn.CloseNow()
+		defer conn.CloseNow() //nolint:errcheck // it may be closed already
 		for {
 			kind, text, err := conn.Read(r.Context())
 			if err != nil || conn.Write(r.Context(), kind, text) != nil {
@@ -281,7 +280,7 @@ func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
 			}
 		}
 	})
-	conn, resp, err := websocket.Dial(t.Context(), w.front.URL+"/gateway/echo/ws", &websocket.DialOptions{Subprotocols: []string{"chat"}})
+	conn, resp, err := websocket.Dial(t.Context(), w.front.URL+"/gateway/echo/ws", &websocket.DialOptions{Subprotocols: []string{"chat"}}) //nolint:bodyclose // of a socket
 	if err != nil || conn.Subprotocol() != "chat" {
 		t.Fatal(err, resp)
 	}
