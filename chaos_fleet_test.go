@@ -198,7 +198,7 @@ func (f *fleet) read(ctx context.Context, wg *sync.WaitGroup) {
 		if n == readers/2 {
 			pause(ctx, quietTime/3)
 		}
-		cursor := caller{f.nodes[0].BaseURL, f.root.token}.head(f.t)
+		cursor := caller{f.nodes[0].BaseURL, f.root.token}.cursor(f.t)
 		r := f.newReader(n, cursor)
 		f.readers = append(f.readers, r)
 		wg.Go(func() { r.read(ctx, f.where) })

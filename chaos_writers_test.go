@@ -177,23 +177,24 @@ func changeProducts(ctx context.Context, tx *sql.Tx, number int) (acts []act, er
 
 // rare is a product as the snapshots of committers have it.
 type rare struct {
-	ID      string `json:"id"`
-	SKU     string `json:"sku"`
-	Active  bool   `json:"active"`
-	Version int    `json:"version"`
+	ID          string `json:"id"`
+	SKU         string `json:"sku"`
+	Active      bool   `json:"active"`
+	Version     int    `json:"version"`
+	Description string `json:"description"`
 }
 
 func raiseVersions(ctx context.Context, tx *sql.Tx, number int) (changed []rare, err error) {
 	rows, err := tx.QueryContext(ctx, `UPDATE products SET version = version + 1, updated_at = now() WHERE id IN (
 			SELECT id FROM products WHERE sku LIKE 'R%' ORDER BY random() LIMIT $1 FOR UPDATE SKIP LOCKED
-		) RETURNING id, sku, active, version`, number)
+		) RETURNING id, sku, active, version, description`, number)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var p rare
-		if err := rows.Scan(&p.ID, &p.SKU, &p.Active, &p.Version); err != nil {
+		if err := rows.Scan(&p.ID, &p.SKU, &p.Active, &p.Version, &p.Description); err != nil {
 			return nil, err
 		}
 		changed = append(changed, p)

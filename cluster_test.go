@@ -412,7 +412,11 @@ func TestServer_tells_all_watchers_of_a_change_within_a_second(t *testing.T) {
 		for range min(each, watchers-n) {
 			l := listen(t, "event stream", staff, `subscription($after: Cursor) { serviceEvents(service: "echo", after: $after) { cursor type subject { id } } }`, fields{"after": after})
 			heard.Go(func() {
-				if m, err := l.next(); err != nil || text(m.field, "type") != "INSTANCE_STATUS_CHANGED" || text(m.field, "subject", "id") == "" {
+				m, err := l.next()
+				for err == nil && m.field == nil && m.end+m.code == "" { // no event, but how far the log was looked at
+					m, err = l.next()
+				}
+				if err != nil || text(m.field, "type") != "INSTANCE_STATUS_CHANGED" || text(m.field, "subject", "id") == "" {
 					lost.Add(1)
 				}
 			})

@@ -313,6 +313,7 @@ func httpConfig(c config.Config) httpd.Config {
 		Streams: stream.Config{
 			Connections: c.Limits.Connections, PerPrincipal: c.Limits.UserConnections, Operations: c.Limits.SocketOperations,
 			MessageBytes: c.Limits.MessageBytes, InitTime: c.Limits.InitTime, IdleTime: c.Limits.SocketIdleTime, KeepAlive: c.Limits.KeepAlive,
+			StallTime: c.Limits.StallTime,
 		},
 	}
 }

@@ -17,31 +17,43 @@ import (
 	"backplane/internal/testenv"
 )
 
-const (
-	followAges = `subscription($after: Cursor) { events(after: $after, types: [PRODUCT_UPDATED]) { cursor occurredAt data } }`
-	describe   = `mutation($id: ID!, $text: String!) { updateProduct(input: {id: $id, description: $text}) { userErrors { code } } }`
-)
+const followAges = `subscription($after: Cursor) { events(after: $after, types: [PRODUCT_UPDATED]) { cursor occurredAt data } }`
 
 // ear is a listener that notes what it hears and how old that was.
 type ear struct {
-	l       listener
-	resume  func(after string) listener // opens another connection when one ends; nil for who then listens no more
+	open    func(after string) (listener, error)
 	heard   atomic.Int64
 	mu      sync.Mutex
 	cursors []string
 	ages    []time.Duration
+	ends    []string // why connections ended
 }
 
-// hear listens until the connection ends, with a pause before each message. Who
-// resumes goes on behind the last event that it heard.
-func (e *ear) hear(t *testing.T, between func()) {
+// hear listens until ctx ends, with a pause before each message. When a connection
+// ends it goes on behind the last event that it heard.
+func (e *ear) hear(ctx context.Context, head string, between func()) {
+	for last := head; ctx.Err() == nil; {
+		l, err := e.open(last)
+		if err == nil {
+			last, err = e.stay(l, last, between)
+		}
+		e.mu.Lock()
+		e.ends = append(e.ends, err.Error())
+		e.mu.Unlock()
+		pause(ctx, 100*time.Millisecond)
+	}
+}
+
+// stay listens until the connection ends, and returns the last cursor and why.
+func (e *ear) stay(l listener, last string, between func()) (string, error) {
 	for {
 		between()
-		m, err := e.l.next()
-		if ended := err != nil || m.end != ""; ended && (e.resume == nil || t.Context().Err() != nil) {
-			return
-		} else if ended {
-			e.l = e.resume(e.cursors[len(e.cursors)-1])
+		m, err := l.next()
+		if err != nil || m.end != "" || m.code != "" {
+			return last, fmt.Errorf("%v %s %s", err, m.end, m.code)
+		}
+		last = m.cursor
+		if m.field == nil { // no event, but how far the log was looked at
 			continue
 		}
 		at, _ := time.Parse(time.RFC3339Nano, text(m.field, "occurredAt"))
@@ -64,72 +76,81 @@ func takeP99(ears []*ear) time.Duration {
 	return all[len(all)*99/100]
 }
 
-// publish changes the product n times, by a few writers at a time, and waits until
-// the ears have heard it all.
-func publish(t *testing.T, c caller, product, text string, n int, ears []*ear) {
+// pace is how fast events come, and of how many products at a time.
+const (
+	perSecond = 1000
+	atOnce    = 50
+)
+
+// publish changes products, at the pace, until there are n events, and waits
+// until the ears have heard them all. It returns how many there were in a second.
+func publish(t *testing.T, f *fleet, n int, ears []*ear) (rate float64) {
 	t.Helper()
 	before := ears[0].heard.Load()
-	var wg sync.WaitGroup
-	var turn atomic.Int64
-	for range 4 {
-		wg.Go(func() {
-			for i := turn.Add(1); i <= int64(n); i = turn.Add(1) {
-				a, err := c.send(t.Context(), describe, map[string]any{"id": product, "text": fmt.Sprint(text, i, before)})
-				if err != nil || len(a.Errors) > 0 || at(a.Data, "updateProduct", "userErrors", 0) != nil {
-					t.Errorf("updateProduct gave %+v, %v", a, err)
-					return
-				}
-			}
-		})
+	start := time.Now()
+	for done := 0; done < n; done += atOnce {
+		pause(t.Context(), time.Until(start.Add(time.Duration(done)*time.Second/perSecond)))
+		if err := f.change(t.Context(), atOnce); err != nil {
+			t.Fatal(err)
+		}
 	}
-	wg.Wait()
+	rate = float64(n) / time.Since(start).Seconds()
 	within(t, 5*time.Minute, "all have heard it", func() bool {
 		return !slices.ContainsFunc(ears, func(e *ear) bool { return e.heard.Load() < before+int64(n) })
 	})
+	return rate
 }
 
-// TestServer_slow_listener_costs_nobody_anything has more sent to a client that
-// reads a message a second than all buffers on the way hold.
-// The server cuts who takes nothing for the time of a write; it then resumes.
+// change changes a number of products in a transaction.
+func (f *fleet) change(ctx context.Context, number int) error {
+	tx, err := f.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it has nothing to do
+	if _, err := changeProducts(ctx, tx, number); err != nil {
+		return err
+	}
+	return errors.Join(tx.Commit(), f.wake(ctx))
+}
+
+// TestServer_slow_listener_costs_nobody_anything has more sent to clients that
+// read a message a second than all buffers on the way hold.
 func TestServer_slow_listener_costs_nobody_anything(t *testing.T) { //nolint:paralleltest // it measures time and memory
 	if testing.Short() {
 		t.Skip("short run")
 	}
-	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
-	product := createProduct(t, root, "TEA", 1)
-	after := map[string]any{"after": root.head(t)}
-	long := strings.Repeat("€", 4800) // 14.4 KB
-	var quick []*ear
-	for i := range 10 {
-		e := &ear{l: listen(t, []string{"socket", "event stream"}[i%2], root, followAges, after)}
-		quick = append(quick, e)
-		go e.hear(t, func() {})
+	f := newFleet(t, 1, testenv.Postgres(t)).notified()
+	if _, err := f.db.ExecContext(t.Context(), `UPDATE products SET description = repeat('€', 700)`); err != nil { // 2.1 KB
+		t.Fatal(err)
 	}
-	few := size(150, 2000)
-	publish(t, root, product, long, few, quick)
+	p, root := f.nodes[0], f.where(f.root.token)
+	head := root.head(t)
+	ears := func(n int, between func()) (all []*ear) {
+		for i := range n {
+			transport := transports[[]string{"socket", "event stream"}[i%2]]
+			e := &ear{open: func(after string) (listener, error) {
+				return transport(t.Context(), root, followAges, map[string]any{"after": after})
+			}}
+			all = append(all, e)
+			go e.hear(t.Context(), head, between)
+		}
+		return all
+	}
+	quick := ears(10, func() {})
+	few, many := size(2000, 10_000), size(10_000, 120_000) // 22 MB, which is more than the ring holds, or 260 MB
+	publish(t, f, few, quick)
 	alone, memory := takeP99(quick), resident(t, p)
 
-	var slow []*ear
 	hurry := make(chan struct{})
-	for range 2 {
-		for transport := range transports {
-			e := &ear{l: listen(t, transport, root, followAges, after), resume: func(last string) listener {
-				return listen(t, transport, root, followAges, map[string]any{"after": last})
-			}}
-			slow = append(slow, e)
-			go e.hear(t, func() {
-				select {
-				case <-hurry:
-				case <-time.After(time.Second):
-				}
-			})
+	slow := ears(4, func() {
+		select {
+		case <-hurry:
+		case <-time.After(time.Second):
 		}
-	}
-	many := size(1500, 30_000) // 22 MB, which is more than the ring holds, or 430 MB
+	})
 	start := time.Now()
-	publish(t, root, product, long, many, quick)
-	rate := float64(many) / time.Since(start).Seconds()
+	rate := publish(t, f, many, quick)
 	beside, grown := takeP99(quick), resident(t, p)-memory
 	t.Logf("at %.0f events/s the p99 of others is %v, alone it was %v; the server grew by %d MiB", rate, beside, alone, grown>>20)
 	for _, e := range slow {
@@ -148,6 +169,9 @@ func TestServer_slow_listener_costs_nobody_anything(t *testing.T) { //nolint:par
 		return !slices.ContainsFunc(slow, func(e *ear) bool { return e.heard.Load() < int64(few+many) })
 	})
 	for i, e := range slow {
+		if len(e.ends) > 0 {
+			t.Logf("slow listener %d was sent away: %q", i, e.ends)
+		}
 		if !slices.Equal(e.cursors, quick[0].cursors) {
 			t.Errorf("slow listener %d heard %d events, and not the %d of the others in their order", i, len(e.cursors), len(quick[0].cursors))
 		}

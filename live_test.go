@@ -13,12 +13,18 @@ import (
 	"backplane/internal/testenv"
 )
 
-// head returns the cursor of the last event there is.
+// cursor returns the head of the log.
+func (c caller) cursor(t *testing.T) string {
+	t.Helper()
+	return text(c.do(t, `{ eventCursor }`, nil), "eventCursor")
+}
+
+// head returns the cursor of the last event of a log that nobody writes to.
 func (c caller) head(t *testing.T) (cursor string) {
 	t.Helper()
 	for range 20 { // what has just been committed gets its position a moment later
 		before := cursor
-		if cursor = text(c.do(t, `{ eventCursor }`, nil), "eventCursor"); cursor == before {
+		if cursor = c.cursor(t); cursor == before {
 			break
 		}
 		pause(t.Context(), 100*time.Millisecond)
@@ -272,7 +278,9 @@ func TestServer_ends_and_narrows_streams_on_all_nodes_within_a_second(t *testing
 		if m := lastOf(t, sock); !strings.HasPrefix(m.end, "4403 ") {
 			t.Errorf("the socket of %s ends with %q, want 4403", what, m.end)
 		}
-		if took := time.Since(began); took > standingLimit {
+		took := time.Since(began)
+		t.Logf("the streams of %s ended after %v", what, took)
+		if took > standingLimit {
 			t.Errorf("the streams of %s ended after %v, want a second", what, took)
 		}
 	}

@@ -223,9 +223,9 @@ func TestREST_serves_operations_of_the_operator_and_says_what_is_to_go(t *testin
 	t.Parallel()
 	folder := t.TempDir()
 	own := map[string]string{
-		"me.graphql": "# Shows who is calling.\nquery Me @rest(method: GET, path: \"/me\", when: SIGNED_IN, unwrap: \"viewer.user\") { viewer { user { id name } } }",
+		"me.graphql": "# Shows who is calling.\nquery Me @rest(method: \"GET\", path: \"/me\", when: SIGNED_IN, unwrap: \"viewer.user\") { viewer { user { id name } } }",
 		"careful.graphql": "# Changes a user, if the caller says which version.\n" +
-			"mutation ChangeUser($id: ID!, $ifVersion: Int! @from(header: \"If-Match\"), $email: String) @rest(method: PATCH, path: \"/users/{id}\", " +
+			"mutation ChangeUser($id: ID!, $ifVersion: Int! @from(header: \"If-Match\"), $email: String) @rest(method: \"PATCH\", path: \"/users/{id}\", " +
 			"when: SIGNED_IN, unwrap: \"updateUser.user\") { updateUser(input: {id: $id, ifVersion: $ifVersion, email: $email}) { user { id email } } }",
 	}
 	for name, operation := range own {
@@ -250,7 +250,7 @@ func TestREST_serves_operations_of_the_operator_and_says_what_is_to_go(t *testin
 	if spec := string(stranger(p).mustREST(t, http.StatusOK, "GET /openapi.json", "").body); !strings.Contains(spec, `"/me"`) || !strings.Contains(spec, `"deprecated": true`) {
 		t.Error("the OpenAPI document does not have the operator's route, or does not say that it is deprecated")
 	}
-	cmd := []byte("query Me @rest(method: GET, path: \"/me\") {\n  viewr { user { id } } }")
+	cmd := []byte("query Me @rest(method: \"GET\", path: \"/me\") {\n  viewr { user { id } } }")
 	if err := os.WriteFile(filepath.Join(folder, "me.graphql"), cmd, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -45,8 +45,13 @@ const { ticket } = await graphql(
 const source = new EventSource(`http://127.0.0.1:${proxy.address().port}${target.pathname}?ticket=${ticket}`);
 const names = [];
 let heard = () => {};
+let ended; // the errors with which the stream ends
 source.addEventListener("next", (event) => {
-  const { data, extensions } = JSON.parse(event.data);
+  const { data, errors, extensions } = JSON.parse(event.data);
+  if (errors) {
+    ended = errors;
+    return;
+  }
   assert.equal(event.lastEventId, data.userEvents.cursor);
   assert.equal(extensions.cursor, data.userEvents.cursor);
   names.push(data.userEvents.data.name);
@@ -70,6 +75,7 @@ assert.deepEqual(names, ["Ada", "Ada Lovelace", "Countess"]);
 const closed = new Promise((resolve) => source.addEventListener("complete", resolve));
 await graphql("mutation { signOut(input: {}) { userErrors { code } } }", {}, session.accessToken).catch(() => {});
 await closed;
+assert.equal(ended[0].extensions.code, "UNAUTHENTICATED");
 source.close();
 console.log("tickets: EventSource followed the server over a cut, until its session ended");
 process.exit(0);

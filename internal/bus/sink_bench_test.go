@@ -15,7 +15,7 @@ import (
 // in batches of the same size, and waits for each batch to be confirmed.
 var bare = map[string]func(b *testing.B, o *outlet) func(events []*event.Event){
 	"Redis": func(b *testing.B, o *outlet) func([]*event.Event) {
-		client := redisClient(b, o.broker.URL)
+		client := redisClient(b, o.url)
 		values := []any{
 			"specversion", "1.0", "id", "evt_01kdydw5hrfy8vx5f5gtkrp0aa", "source", source, "type", "order.placed", "subject", "ord_1",
 			"time", "2030-01-02T03:04:05.6789Z", "datacontenttype", "application/json", "cursor", "t1.1000", "timeline", "t1", "position", "1000",
@@ -33,7 +33,7 @@ var bare = map[string]func(b *testing.B, o *outlet) func(events []*event.Event){
 		}
 	},
 	"RabbitMQ": func(b *testing.B, o *outlet) func([]*event.Event) {
-		ch := rabbitChannel(b, o.broker.URL)
+		ch := rabbitChannel(b, o.url)
 		if err := ch.Confirm(false); err != nil {
 			b.Fatal(err)
 		}
@@ -48,7 +48,7 @@ var bare = map[string]func(b *testing.B, o *outlet) func(events []*event.Event){
 		return func(events []*event.Event) {
 			var sent []*amqp.DeferredConfirmation
 			for range events {
-				c, err := ch.PublishWithDeferredConfirm("events", "order.placed", false, false, msg)
+				c, err := ch.PublishWithDeferredConfirm(o.topic, "order.placed", false, false, msg)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -60,7 +60,7 @@ var bare = map[string]func(b *testing.B, o *outlet) func(events []*event.Event){
 		}
 	},
 	"NATS": func(b *testing.B, o *outlet) func([]*event.Event) {
-		js := jetStream(b, o.broker.URL)
+		js := jetStream(b, o.url)
 		if _, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare"}}); err != nil {
 			b.Fatal(err)
 		}

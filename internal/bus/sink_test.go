@@ -1,7 +1,9 @@
 package bus_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -25,7 +27,9 @@ import (
 
 // outlet is a broker with a sink into it, and a consumer of the broker's own kind.
 type outlet struct {
-	broker *testenv.Broker
+	broker *testenv.Broker // the test's own, which it may halt; nil for a shared one
+	url    string
+	topic  string // the exchange, if the broker has such
 	open   func(t testing.TB) event.Sink
 	// read returns all that the broker holds, in its order. It may be called again
 	// and then returns what it has returned before, too.
@@ -39,7 +43,7 @@ type received map[string]string
 
 const source = "https://shop.example/backplane"
 
-// outlets starts each kind of broker.
+// outlets starts each kind of broker, or finds one that tests share.
 func outlets() map[string]func(t testing.TB) *outlet {
 	return map[string]func(t testing.TB) *outlet{"Redis": redisOutlet, "RabbitMQ": rabbitOutlet, "NATS": natsOutlet}
 }
@@ -47,7 +51,12 @@ func outlets() map[string]func(t testing.TB) *outlet {
 // eachOutlet runs a test in parallel with each kind of broker.
 func eachOutlet(t *testing.T, test func(t *testing.T, o *outlet)) {
 	t.Helper()
-	for name, start := range outlets() {
+	eachOf(t, outlets(), test)
+}
+
+func eachOf(t *testing.T, all map[string]func(t testing.TB) *outlet, test func(t *testing.T, o *outlet)) {
+	t.Helper()
+	for name, start := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, start(t))
@@ -70,7 +79,7 @@ func closing(t testing.TB, s event.Sink, err error) event.Sink {
 
 func redisOutlet(t testing.TB) *outlet {
 	b := testenv.RedisBroker(t)
-	return &outlet{broker: b,
+	return &outlet{broker: b, url: b.URL,
 		open: func(t testing.TB) event.Sink {
 			s, err := bus.NewRedisSink(b.URL, bus.RedisSinkConfig{Source: source, Stream: "events"})
 			return closing(t, s, err)
@@ -104,28 +113,37 @@ func redisClient(t testing.TB, url string) *redis.Client {
 	return client
 }
 
-func rabbitOutlet(t testing.TB) *outlet {
+func rabbitOutlet(t testing.TB) *outlet { return rabbitOutletOf(t, testenv.SharedRabbitMQ(t)) }
+
+func ownRabbitOutlet(t testing.TB) *outlet {
 	b := testenv.RabbitMQ(t)
-	ch := rabbitChannel(t, b.URL)
-	if err := ch.ExchangeDeclare("events", amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
+	o := rabbitOutletOf(t, b.URL)
+	o.broker = b
+	return o
+}
+
+func rabbitOutletOf(t testing.TB, address string) *outlet {
+	topic := rand.Text() // others use the broker too
+	ch := rabbitChannel(t, address)
+	if err := ch.ExchangeDeclare(topic, amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ch.QueueDeclare("all", true, false, false, false, nil); err != nil {
+	if _, err := ch.QueueDeclare(topic, true, false, false, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := ch.QueueBind("all", "#", "events", false, nil); err != nil {
+	if err := ch.QueueBind(topic, "#", topic, false, nil); err != nil {
 		t.Fatal(err)
 	}
 	var all []received
-	return &outlet{broker: b, repeats: true,
+	return &outlet{url: address, topic: topic, repeats: true,
 		open: func(t testing.TB) event.Sink {
-			s, err := bus.NewRabbitMQSink(b.URL, bus.RabbitMQSinkConfig{Source: source, Exchange: "events"}, slog.New(slog.DiscardHandler))
+			s, err := bus.NewRabbitMQSink(address, bus.RabbitMQSinkConfig{Source: source, Exchange: topic}, slog.New(slog.DiscardHandler))
 			return closing(t, s, err)
 		},
 		read: func(t testing.TB) []received {
-			ch := rabbitChannel(t, b.URL)
+			ch := rabbitChannel(t, address)
 			for {
-				m, ok, err := ch.Get("all", true)
+				m, ok, err := ch.Get(topic, true)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -161,7 +179,7 @@ func rabbitChannel(t testing.TB, url string) *amqp.Channel {
 
 func natsOutlet(t testing.TB) *outlet {
 	b := testenv.NATS(t)
-	return &outlet{broker: b,
+	return &outlet{broker: b, url: b.URL,
 		open: func(t testing.TB) event.Sink {
 			s, err := bus.NewNATSSink(b.URL, bus.NATSSinkConfig{Source: source, Stream: "EVENTS", Subject: "shop.events"})
 			return closing(t, s, err)
@@ -313,7 +331,9 @@ func TestSink_goes_on_with_a_restored_log(t *testing.T) {
 
 func TestSink_takes_events_again_when_its_broker_does(t *testing.T) {
 	t.Parallel()
-	eachOutlet(t, func(t *testing.T, o *outlet) {
+	all := outlets()
+	all["RabbitMQ"] = ownRabbitOutlet
+	eachOf(t, all, func(t *testing.T, o *outlet) {
 		events := someEvents("t1", 1, 20)
 		s := o.open(t)
 		deliver(t, s, events[:10])
@@ -382,15 +402,15 @@ func TestSink_says_what_is_wrong_with_its_broker(t *testing.T) {
 	})
 	t.Run("RabbitMQ", func(t *testing.T) {
 		t.Parallel()
-		b := testenv.RabbitMQ(t)
-		if err := rabbitChannel(t, b.URL).ExchangeDeclare("fans", amqp.ExchangeFanout, true, false, false, false, nil); err != nil {
+		address := testenv.SharedRabbitMQ(t)
+		if err := rabbitChannel(t, address).ExchangeDeclare("fans", amqp.ExchangeFanout, true, false, false, false, nil); err != nil {
 			t.Fatal(err)
 		}
-		s, err := bus.NewRabbitMQSink(b.URL, bus.RabbitMQSinkConfig{Exchange: "fans"}, slog.New(slog.DiscardHandler))
+		s, err := bus.NewRabbitMQSink(address, bus.RabbitMQSinkConfig{Exchange: "fans"}, slog.New(slog.DiscardHandler))
 		refused(t, s, err, "make the RabbitMQ exchange fans")
-		s, err = bus.NewRabbitMQSink(withUser(t, b.URL, "guest", secret), bus.RabbitMQSinkConfig{Exchange: "events"}, slog.New(slog.DiscardHandler))
+		s, err = bus.NewRabbitMQSink(withUser(t, address, "guest", secret), bus.RabbitMQSinkConfig{Exchange: "events"}, slog.New(slog.DiscardHandler))
 		refused(t, s, err, "username or password not allowed")
-		s, err = bus.NewRabbitMQSink(b.URL, bus.RabbitMQSinkConfig{Exchange: "unheard", Mandatory: true}, slog.New(slog.DiscardHandler))
+		s, err = bus.NewRabbitMQSink(address, bus.RabbitMQSinkConfig{Exchange: "unheard", Mandatory: true}, slog.New(slog.DiscardHandler))
 		refused(t, s, err, "no queue is bound")
 	})
 	t.Run("NATS", func(t *testing.T) {
@@ -409,12 +429,12 @@ func TestSink_says_what_is_wrong_with_its_broker(t *testing.T) {
 func TestRabbitMQSink_keeps_the_order_of_a_subject_when_single_events_are_refused(t *testing.T) {
 	t.Parallel()
 	o := rabbitOutlet(t)
-	ch := rabbitChannel(t, o.broker.URL)
+	ch := rabbitChannel(t, o.url)
 	// A queue that is full refuses, and takes more once it was read.
 	if _, err := ch.QueueDeclare("small", true, false, false, false, amqp.Table{"x-max-length": 5, "x-overflow": "reject-publish"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := ch.QueueBind("small", "#", "events", false, nil); err != nil {
+	if err := ch.QueueBind("small", "#", o.topic, false, nil); err != nil {
 		t.Fatal(err)
 	}
 	s, events := o.open(t), someEvents("t1", 1, 60)
@@ -452,4 +472,46 @@ func TestRabbitMQSink_keeps_the_order_of_a_subject_when_single_events_are_refuse
 	if len(versions) != 10 {
 		t.Errorf("the queue got events of %d subjects, want 10", len(versions))
 	}
+}
+
+func TestRabbitMQSink_waits_while_RabbitMQ_takes_nothing(t *testing.T) {
+	t.Parallel()
+	o := ownRabbitOutlet(t)
+	log := &said{blocked: make(chan struct{}, 1)}
+	s, err := bus.NewRabbitMQSink(o.url, bus.RabbitMQSinkConfig{Source: source, Exchange: o.topic}, slog.New(slog.NewTextHandler(log, nil)))
+	sink := closing(t, s, err)
+	events := someEvents("t1", 1, 40)
+	deliver(t, sink, events[:10])
+	o.broker.Control("set_vm_memory_high_watermark", "absolute", "1MB") // of which it needs more
+	sent := make(chan error, 1)
+	go func() { // RabbitMQ tells of it when it is next sent something
+		n, err := sink.Send(t.Context(), events[10:])
+		if err == nil && n != 30 {
+			err = fmt.Errorf("%d events were sent, want 30", n)
+		}
+		sent <- err
+	}()
+	select {
+	case <-log.blocked:
+	case err := <-sent:
+		t.Fatalf("Send to a RabbitMQ that takes nothing = %v, and not a word of it", err)
+	}
+	o.broker.Control("set_vm_memory_high_watermark", "absolute", "512MB")
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(cursorsOf(events), places(o.read(t))); diff != "" {
+		t.Errorf("the broker holds (-want +got):\n%s", diff)
+	}
+}
+
+// said takes what a sink logs, and tells when RabbitMQ takes nothing.
+type said struct{ blocked chan struct{} }
+
+// Write implements io.Writer.
+func (s *said) Write(text []byte) (int, error) {
+	if bytes.Contains(text, []byte("RabbitMQ takes nothing")) {
+		s.blocked <- struct{}{}
+	}
+	return len(text), nil
 }

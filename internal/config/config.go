@@ -77,6 +77,7 @@ type Limits struct {
 	InitTime         time.Duration // from the upgrade of a socket to its connection_init
 	SocketIdleTime   time.Duration // of a socket without operations and messages
 	KeepAlive        time.Duration // between signs of life on a quiet stream
+	StallTime        time.Duration // in which the client of a stream takes nothing
 
 	GatewayConnectTime   time.Duration // to connect to an instance
 	GatewayFirstByteTime time.Duration // from the whole request to the header of its answer

@@ -115,6 +115,7 @@ func limits() []setting {
 		span("INIT_TIME", "10s", "how long a socket may take to send `connection_init`", func(l *Limits) *time.Duration { return &l.InitTime }),
 		span("SOCKET_IDLE_TIME", "5m", "how long a socket may lie idle, without operations and messages", func(l *Limits) *time.Duration { return &l.SocketIdleTime }),
 		span("KEEP_ALIVE", "15s", "how often a quiet socket or event stream gives a sign of life", func(l *Limits) *time.Duration { return &l.KeepAlive }),
+		span("STALL_TIME", "5m", "how long the client of a socket or event stream may take nothing of what waits for it", func(l *Limits) *time.Duration { return &l.StallTime }),
 		span("GATEWAY_CONNECT_TIME", "2s", "how long connecting to an instance of a service may take, TLS included", func(l *Limits) *time.Duration { return &l.GatewayConnectTime }),
 		span("GATEWAY_FIRST_BYTE_TIME", "30s", "how long an instance may take, once it has the whole request, to begin its answer", func(l *Limits) *time.Duration { return &l.GatewayFirstByteTime }),
 		span("GATEWAY_IDLE_TIME", "5m", "how long a call of a service, a stream or an upgraded connection may go without a byte either way", func(l *Limits) *time.Duration { return &l.GatewayIdleTime }),

@@ -45,7 +45,7 @@ type Config struct {
 	AllowedOrigins []string       // whose pages may call from a browser, "*" for all; default none but our own
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; default none
 	Networks       []Network      // whose programs need no credentials for routes; default none
-	Streams        stream.Config  // of sockets and event streams; their WriteTime and MessageTime default to WriteTime and BodyTime
+	Streams        stream.Config  // of sockets and event streams; their MessageTime defaults to BodyTime
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -74,7 +74,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DrainWindow = cmp.Or(c.DrainWindow, c.DrainTime/2); c.DrainWindow < 0 || c.DrainWindow > c.DrainTime {
 		return c, fmt.Errorf("httpd config: the drain window must be within the drain time of %s, but is %s", c.DrainTime, c.DrainWindow)
 	}
-	c.Streams.WriteTime = cmp.Or(c.Streams.WriteTime, c.WriteTime)
 	c.Streams.MessageTime = cmp.Or(c.Streams.MessageTime, c.BodyTime)
 	return c, nil
 }

@@ -135,12 +135,18 @@ func (s *stored) compileRoute(exec *operation.Executor, lookups map[string]*look
 	return rt, s.check(exec, rt.query)
 }
 
+// methods are those of routes.
+var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+
 // checkDirective checks what the types of the directive leave open.
 func (s *stored) checkDirective() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, s.mistake(s.op.Position, format, args...)) }
 	if !strings.HasPrefix(s.rest.Path, "/") || strings.HasSuffix(s.rest.Path, "/") || strings.ContainsAny(s.rest.Path, "?# ") {
 		wrong("the path begins with a slash, ends without one, and has neither query nor spaces: %q", s.rest.Path)
+	}
+	if !slices.Contains(methods, s.rest.Method) {
+		wrong("the method is one of %s, and not %q", strings.Join(methods, ", "), s.rest.Method)
 	}
 	if s.rest.Status < 200 || s.rest.Status > 299 || s.rest.Status == http.StatusResetContent || s.rest.Status == http.StatusPartialContent {
 		wrong("%d is no status of an answer that went well", s.rest.Status)

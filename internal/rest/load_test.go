@@ -67,25 +67,25 @@ func TestNew_tells_the_file_and_line_of_a_mistake(t *testing.T) {
 		{"no GraphQL", "# A.\nquery A {", "own.graphql:2: Expected Name"},
 		{"no operation", "fragment A on User { id }", "own.graphql:1: a file holds exactly one operation"},
 		{"two operations", "query A { viewer { user { id } } } query B { viewer { user { id } } }", "own.graphql:1: a file holds exactly one"},
-		{"an unknown field", "query A @rest(method: GET, path: \"/a\") {\n  viewer {\n    usr { id } } }", "own.graphql:3: Cannot query field \"usr\""},
+		{"an unknown field", "query A @rest(method: \"GET\", path: \"/a\") {\n  viewer {\n    usr { id } } }", "own.graphql:3: Cannot query field \"usr\""},
 		{"an unknown argument of the directive", "query A @rest(methd: GET, path: \"/a\") { viewer { user { id } } }", "own.graphql:1: Unknown argument \"methd\""},
-		{"an unknown method", "query A @rest(method: FETCH, path: \"/a\") { viewer { user { id } } }", "own.graphql:1: Value \"FETCH\" does not exist"},
-		{"an unknown code", "query A @rest(method: GET, path: \"/a\", statuses: [{code: NO, status: 404}]) { viewer { user { id } } }", "own.graphql:1: Value \"NO\""},
-		{"a variable of the wrong type", "query A($a: Int) @rest(method: GET, path: \"/a\") { user(id: $a) { id } }", "own.graphql:1: Variable \"$a\" of type \"Int\""},
+		{"an unknown method", "query A @rest(method: \"FETCH\", path: \"/a\") { viewer { user { id } } }", "own.graphql:1: the method is one of GET, POST, PUT, PATCH, DELETE, and not \"FETCH\""},
+		{"an unknown code", "query A @rest(method: \"GET\", path: \"/a\", statuses: [{code: NO, status: 404}]) { viewer { user { id } } }", "own.graphql:1: Value \"NO\""},
+		{"a variable of the wrong type", "query A($a: Int) @rest(method: \"GET\", path: \"/a\") { user(id: $a) { id } }", "own.graphql:1: Variable \"$a\" of type \"Int\""},
 		{"neither directive", "query A { viewer { user { id } } }", "own.graphql:1: an operation has either"},
-		{"a path that ends with a slash", "query A @rest(method: GET, path: \"/a/\") { viewer { user { id } } }", "own.graphql:1: the path begins"},
-		{"a status that is none", "query A @rest(method: GET, path: \"/a\", status: 99) { viewer { user { id } } }", "own.graphql:1: 99 is no status"},
-		{"a placeholder that nothing takes", "query A @rest(method: GET, path: \"/a/{b}\") { viewer { user { id } } }", "own.graphql:1: nothing takes {b}"},
-		{"a placeholder that is not there", "query A(\n$b: ID! @from(path: \"b\")) @rest(method: GET, path: \"/a\") { user(id: $b) { id } }", "own.graphql:2: the path has no {b}"},
-		{"a body where none can be", "query A($b: ID! @from(body: \"b\")) @rest(method: GET, path: \"/a\") { user(id: $b) { id } }", "own.graphql:1: GET has no body"},
-		{"a look-up that is not there", "query A($b: ID! @from(query: \"b\", legacy: \"X\")) @rest(method: GET, path: \"/a\") { user(id: $b) { id } }", "own.graphql:1: there is no look-up \"X\""},
-		{"a way that is not selected", "query A @rest(method: GET, path: \"/a\", unwrap: \"viewer.user.name\") { viewer { user { id } } }", "own.graphql:1: the operation does not select \"name\""},
-		{"a mutation by GET", "mutation A @rest(method: GET, path: \"/a\") { signOut(input: {}) { session { id } } }", "own.graphql:1: GET must change nothing"},
-		{"two root fields", "query A @rest(method: GET, path: \"/a\") { viewer { user { id } } eventCursor }", "own.graphql:1: the operation of a route has one root field"},
-		{"a route that there is", "query A($id: ID!) @rest(method: GET, path: \"/users/{id}\") { user(id: $id) { id } }", "own.graphql:1: operations/get_user.graphql serves GET /users/{id}, too"},
-		{"a path of the server", "query A @rest(method: GET, path: \"/graphql\") { viewer { user { id } } }", "own.graphql:1: the path /graphql cannot be served"},
-		{"a document beyond the limits", "query A @rest(method: GET, path: \"/a\") { viewer { user { id } } " + strings.Repeat("x", 70_000) + " }", "has more than 65536 bytes"},
-		{"no field that makes absent", "query A @rest(method: GET, path: \"/a\", unwrap: \"viewer\", absent: {field: \"x\", value: \"y\"}) { viewer { user { id } } }", "own.graphql:1: \"x\" of absent"},
+		{"a path that ends with a slash", "query A @rest(method: \"GET\", path: \"/a/\") { viewer { user { id } } }", "own.graphql:1: the path begins"},
+		{"a status that is none", "query A @rest(method: \"GET\", path: \"/a\", status: 99) { viewer { user { id } } }", "own.graphql:1: 99 is no status"},
+		{"a placeholder that nothing takes", "query A @rest(method: \"GET\", path: \"/a/{b}\") { viewer { user { id } } }", "own.graphql:1: nothing takes {b}"},
+		{"a placeholder that is not there", "query A(\n$b: ID! @from(path: \"b\")) @rest(method: \"GET\", path: \"/a\") { user(id: $b) { id } }", "own.graphql:2: the path has no {b}"},
+		{"a body where none can be", "query A($b: ID! @from(body: \"b\")) @rest(method: \"GET\", path: \"/a\") { user(id: $b) { id } }", "own.graphql:1: GET has no body"},
+		{"a look-up that is not there", "query A($b: ID! @from(query: \"b\", legacy: \"X\")) @rest(method: \"GET\", path: \"/a\") { user(id: $b) { id } }", "own.graphql:1: there is no look-up \"X\""},
+		{"a way that is not selected", "query A @rest(method: \"GET\", path: \"/a\", unwrap: \"viewer.user.name\") { viewer { user { id } } }", "own.graphql:1: the operation does not select \"name\""},
+		{"a mutation by GET", "mutation A @rest(method: \"GET\", path: \"/a\") { signOut(input: {}) { session { id } } }", "own.graphql:1: GET must change nothing"},
+		{"two root fields", "query A @rest(method: \"GET\", path: \"/a\") { viewer { user { id } } eventCursor }", "own.graphql:1: the operation of a route has one root field"},
+		{"a route that there is", "query A($id: ID!) @rest(method: \"GET\", path: \"/users/{id}\") { user(id: $id) { id } }", "own.graphql:1: operations/get_user.graphql serves GET /users/{id}, too"},
+		{"a path of the server", "query A @rest(method: \"GET\", path: \"/graphql\") { viewer { user { id } } }", "own.graphql:1: the path /graphql cannot be served"},
+		{"a document beyond the limits", "query A @rest(method: \"GET\", path: \"/a\") { viewer { user { id } } " + strings.Repeat("x", 70_000) + " }", "has more than 65536 bytes"},
+		{"no field that makes absent", "query A @rest(method: \"GET\", path: \"/a\", unwrap: \"viewer\", absent: {field: \"x\", value: \"y\"}) { viewer { user { id } } }", "own.graphql:1: \"x\" of absent"},
 	}
 	for _, tt := range tests {
 		_, err := load(t, tt.text)
@@ -97,7 +97,7 @@ func TestNew_tells_the_file_and_line_of_a_mistake(t *testing.T) {
 
 func TestNew_lets_operators_replace_an_operation_by_its_name(t *testing.T) {
 	t.Parallel()
-	_, err := load(t, "query GetUser($id: ID!) @rest(method: GET, path: \"/users/{id}\") { user(id: $id) { id name } }")
+	_, err := load(t, "query GetUser($id: ID!) @rest(method: \"GET\", path: \"/users/{id}\") { user(id: $id) { id name } }")
 	if err != nil {
 		t.Errorf("New = %v, want an operator's operation to take the place of ours", err)
 	}

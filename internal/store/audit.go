@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"backplane/internal/event"
 )
 
 // Finding is a contradiction in the stored data. There should never be one.
@@ -24,6 +26,10 @@ type check struct {
 
 // maxFindings is how many findings of one check are reported.
 const maxFindings = 20
+
+// surely is a time from which on a log that has lost its oldest entries has all
+// that happened: times and positions differ by what runs at the same time.
+const surely = `(SELECT MAX(occurred_at) FROM (SELECT occurred_at FROM events WHERE position IS NOT NULL ORDER BY position LIMIT 1000) AS oldest)`
 
 // The log may have lost its oldest entries by retention, so what compares rows
 // with the log looks at what the log still has the beginning of.
@@ -56,7 +62,7 @@ var checks = []check{
 		SELECT o.id, 'placed ' || COALESCE(e.placed, 0) || ' times' FROM orders o
 		LEFT JOIN (SELECT subject_id, COUNT(*) AS placed FROM events WHERE type = 'order.placed' GROUP BY subject_id) e ON e.subject_id = o.id
 		WHERE COALESCE(e.placed, 0) <> 1 AND (COALESCE(e.placed, 0) > 1
-			OR NOT EXISTS (SELECT 1 FROM events) OR o.placed_at >= (SELECT MIN(occurred_at) FROM events))`},
+			OR NOT EXISTS (SELECT 1 FROM readers WHERE name = '` + event.CleanerName + `' AND position > 0) OR o.placed_at >= ` + surely + `)`},
 	{"an order is where its last event left it", `
 		SELECT o.id, o.status || ' at version ' || o.version || ', last event ' || e.type || ' at version ' || e.subject_version FROM orders o
 		JOIN (SELECT subject_id, MAX(seq) AS seq FROM events WHERE subject_id LIKE 'ord\_%' ESCAPE '\' GROUP BY subject_id) l ON l.subject_id = o.id

@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"errors"
+	"sync"
 	"testing"
 
 	"backplane/internal/testenv/local"
@@ -21,7 +22,24 @@ func RedisBroker(t testing.TB) *Broker {
 	return broker(t, "Redis", local.RedisBroker)
 }
 
-// RabbitMQ starts a RabbitMQ of the test's own. That takes some seconds.
+var sharedRabbitMQ = sync.OnceValues(local.RabbitMQ)
+
+// SharedRabbitMQ returns the URL of a RabbitMQ that all tests of a package share,
+// so each names what it declares after itself. It ends with the process.
+func SharedRabbitMQ(t testing.TB) (url string) {
+	t.Helper()
+	b, err := sharedRabbitMQ()
+	if errors.Is(err, local.ErrMissing) {
+		LeaveOut(t, "RabbitMQ", err)
+	}
+	if err != nil {
+		t.Fatalf("start RabbitMQ: %v", err)
+	}
+	return b.URL
+}
+
+// RabbitMQ starts a RabbitMQ of the test's own. That takes seconds of work: a
+// test that does not stop it takes the shared one.
 func RabbitMQ(t testing.TB) *Broker {
 	t.Helper()
 	return broker(t, "RabbitMQ", local.RabbitMQ)
@@ -51,6 +69,14 @@ func (b *Broker) Halt() {
 	b.t.Helper()
 	if err := b.b.Halt(); err != nil {
 		b.t.Fatalf("halt the broker: %v", err)
+	}
+}
+
+// Control changes the broker by its control command, as rabbitmqctl is one.
+func (b *Broker) Control(args ...string) {
+	b.t.Helper()
+	if out, err := b.b.Control(args...); err != nil {
+		b.t.Fatalf("control the broker by %q: %v: %s", args, err, out)
 	}
 }
 

@@ -29,12 +29,22 @@ func (k *socket) overdue(now time.Time) *ending {
 	switch {
 	case !k.acked.Load() && now.Sub(k.opened) >= cfg.InitTime:
 		return endNoInit
-	case now.Sub(k.line.silentSince()) >= 2*cfg.KeepAlive+cfg.KeepAlive/2:
+	case now.Sub(k.line.silentSince()) >= k.patience(now):
 		return endDead
 	case now.Sub(k.lastUse()) >= cfg.IdleTime && k.tasks.empty():
 		return endIdle
 	}
 	return k.cred.check(k.ctx, cfg.CheckTime)
+}
+
+// patience is how long a client may say nothing. One that reads slowly comes to our
+// pings behind all that it has not read.
+func (k *socket) patience(now time.Time) time.Duration {
+	quiet := 2*k.s.cfg.KeepAlive + k.s.cfg.KeepAlive/2
+	if k.line.isSlow(now) {
+		return max(quiet, k.s.cfg.StallTime)
+	}
+	return quiet
 }
 
 func (k *socket) lastUse() time.Time { return time.Unix(0, k.used.Load()) }
@@ -59,17 +69,40 @@ func (k *socket) schedule() {
 }
 
 // beat sends a ping, whose answer the line hears, and what the subprotocol
-// offers to say that the server lives. A client that is being written to is not
-// waited for.
+// offers to say that the server lives, unless the last ones are still on their
+// way: they wait behind what the client has not read.
 func (k *socket) beat() {
+	if !k.beating.CompareAndSwap(false, true) {
+		return
+	}
 	go func() {
-		// Not by the socket's context: the library cuts the connection if the one of
-		// a write is cancelled, and the closing frame would be lost.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), k.s.cfg.KeepAlive)
-		defer cancel()
-		_ = k.ws.Ping(ctx) // the line knows whether an answer came
+		defer k.beating.Store(false)
+		k.write(nil, []byte{finalPing, 0})
 		if k.acked.Load() {
 			k.dialect.beat(k)
 		}
 	}()
+}
+
+// The first bytes of control frames.
+const (
+	finalPing = 0x89
+	finalPong = 0x8A
+)
+
+// pinged answers a ping, which has at most 125 bytes, and keeps the library from
+// doing so. If earlier ones still wait for their answer, the last one gets it.
+func (k *socket) pinged(_ context.Context, payload []byte) bool {
+	frame := append([]byte{finalPong, byte(len(payload))}, payload...)
+	if k.pong.Swap(&frame) == nil {
+		go func() {
+			for last := k.pong.Load(); ; last = k.pong.Load() {
+				k.write(nil, *last)
+				if k.pong.CompareAndSwap(last, nil) {
+					return
+				}
+			}
+		}()
+	}
+	return false
 }

@@ -16,7 +16,7 @@ type Config struct {
 	InitTime     time.Duration // from the upgrade to connection_init, and from a reservation to its stream; default 10 s
 	IdleTime     time.Duration // of a socket without operations or messages; default 5 min
 	KeepAlive    time.Duration // between signs of life on a quiet connection; default 15 s
-	WriteTime    time.Duration // for a client to take what is sent; default 30 s
+	StallTime    time.Duration // in which a client takes nothing of what waits for it; default 5 min
 	CheckTime    time.Duration // between two looks at a connection's credential; default 500 ms
 }
 
@@ -43,7 +43,7 @@ func (c Config) withDefaults() (Config, error) {
 		{&c.InitTime, 10 * time.Second},
 		{&c.IdleTime, 5 * time.Minute},
 		{&c.KeepAlive, 15 * time.Second},
-		{&c.WriteTime, 30 * time.Second},
+		{&c.StallTime, 5 * time.Minute},
 		{&c.CheckTime, 500 * time.Millisecond},
 	} {
 		if *d.value < 0 {

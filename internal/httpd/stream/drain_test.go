@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"backplane/internal/httpd"
+	"backplane/internal/httpd/stream"
 )
 
 func TestDrain(t *testing.T) {
@@ -76,7 +77,7 @@ func closedAt(sockets []*client, began time.Time) (first, last time.Duration) {
 
 func TestDrain_cutsClientsThatDoNotGo(t *testing.T) {
 	t.Parallel()
-	inWorld(t, httpd.Config{DrainTime: 20 * time.Second, WriteTime: time.Hour}, func(w *world) {
+	inWorld(t, httpd.Config{DrainTime: 20 * time.Second, Streams: stream.Config{StallTime: time.Hour}}, func(w *world) {
 		c := w.dialSilently()
 		source := <-w.opened
 		source <- 1 // and nobody reads it

@@ -314,7 +314,7 @@ func (e *events) send(text []byte) {
 	now := time.Now()
 	e.beatAt = now.Add(e.s.cfg.KeepAlive)
 	var err error
-	if at, due := e.deadline.next(e.s.cfg.WriteTime); due {
+	if at, due := e.deadline.next(now, e.s.cfg.StallTime); due {
 		err = e.out.SetWriteDeadline(at)
 	}
 	if err == nil {

@@ -186,7 +186,7 @@ func TestEvents_stopWhenTheClientGoes(t *testing.T) {
 
 func TestEvents_slowClientsLoseTheirStream(t *testing.T) {
 	t.Parallel()
-	inWorld(t, httpd.Config{WriteTime: time.Minute}, func(w *world) {
+	inWorld(t, httpd.Config{Streams: stream.Config{StallTime: time.Minute}}, func(w *world) {
 		wantEvents(w.t, bufio.NewReader(w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "").Body), ":")
 		source := <-w.opened // and from now on nobody reads
 		source <- strings.Repeat("x", 1<<20)

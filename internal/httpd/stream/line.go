@@ -17,20 +17,28 @@ const (
 )
 
 // line is the connection below a socket. It notes when it last heard of the
-// client, and gives up writing to one that does not read.
+// client and whether that reads slowly, and gives up writing to one that does not
+// read.
 type line struct {
 	net.Conn
-	writeTime time.Duration
+	stallTime time.Duration
 	heard     atomic.Int64 // Unix time in nanoseconds
+	begun     atomic.Int64 // the write that goes on, likewise; 0 for none
+	slow      atomic.Bool  // a write took long, and nothing was heard since
 	deadline  deadline
 	writing   turn // for one write at a time, each of whole frames
 }
+
+// slowWrite is how long a write takes only if the client has not read what went
+// before.
+const slowWrite = time.Second
 
 // Read implements net.Conn.
 func (l *line) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
 	if n > 0 {
 		l.heard.Store(time.Now().UnixNano())
+		l.slow.Store(false)
 	}
 	return n, err
 }
@@ -39,22 +47,35 @@ func (l *line) Read(b []byte) (int, error) {
 func (l *line) Write(b []byte) (int, error) {
 	l.writing.hold()
 	defer l.writing.give()
-	if at, due := l.deadline.next(l.writeTime); due {
+	begun := time.Now()
+	if at, due := l.deadline.next(begun, l.stallTime); due {
 		if err := l.SetWriteDeadline(at); err != nil {
 			return 0, err
 		}
 	}
-	return l.Conn.Write(b)
+	l.begun.Store(begun.UnixNano())
+	defer l.begun.Store(0)
+	n, err := l.Conn.Write(b)
+	if err == nil && time.Since(begun) >= slowWrite { // it has read something
+		l.heard.Store(time.Now().UnixNano())
+		l.slow.Store(true)
+	}
+	return n, err
+}
+
+// isSlow reports whether the client has not read all that was sent.
+func (l *line) isSlow(now time.Time) bool {
+	begun := l.begun.Load()
+	return l.slow.Load() || begun != 0 && now.Sub(time.Unix(0, begun)) >= slowWrite
 }
 
 // deadline says when a deadline must be moved: not for each write, as that costs
 // as much as the write of a short message.
 type deadline struct{ set atomic.Int64 } // Unix time in nanoseconds
 
-// next returns the deadline of a write that begins now; due is false if the last
+// next returns the deadline of a write that begins at now; due is false if the last
 // one still leaves it seven eighths of the time.
-func (d *deadline) next(limit time.Duration) (at time.Time, due bool) {
-	now := time.Now()
+func (d *deadline) next(now time.Time, limit time.Duration) (at time.Time, due bool) {
 	if now.Sub(time.Unix(0, d.set.Load())) < limit/8 {
 		return at, false
 	}
@@ -68,7 +89,7 @@ func (l *line) silentSince() time.Time { return time.Unix(0, l.heard.Load()) }
 // with small buffers.
 type lineWriter struct {
 	http.ResponseWriter
-	writeTime time.Duration
+	stallTime time.Duration
 	line      *line
 }
 
@@ -78,7 +99,8 @@ func (w *lineWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.line = &line{Conn: conn, writeTime: w.writeTime, writing: newTurn()}
+	holdLittle(conn)
+	w.line = &line{Conn: conn, stallTime: w.stallTime, writing: newTurn()}
 	w.line.heard.Store(time.Now().UnixNano())
 	in := bufio.NewReaderSize(w.line, max(readBuffer, rw.Reader.Buffered()))
 	if n := rw.Reader.Buffered(); n > 0 { // the client has not waited for our answer

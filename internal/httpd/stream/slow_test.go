@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"backplane/internal/httpd"
+	"backplane/internal/httpd/stream"
 )
 
 func TestSocket_slowClientsSlowNobodyElse(t *testing.T) {
 	t.Parallel()
-	inWorld(t, httpd.Config{WriteTime: time.Minute}, func(w *world) {
+	inWorld(t, httpd.Config{Streams: stream.Config{StallTime: time.Minute}}, func(w *world) {
 		quick := w.connect("")
 		quick.subscribe("s", "subscription{ticks}")
 		lively := <-w.opened
@@ -77,6 +78,58 @@ func TestSocket_dropsClientsThatAnswerNothing(t *testing.T) {
 		synctest.Wait()
 		if _, err := c.conn.Write([]byte("x")); err == nil {
 			t.Error("a client that answers no ping keeps its socket")
+		}
+	})
+}
+
+func TestSocket_keepsClientsThatReadSlowly(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		c := w.dialSilently()
+		source := <-w.opened
+		over := make(chan struct{})
+		go func() {
+			for {
+				select {
+				case source <- 1:
+				case <-over:
+					return
+				}
+			}
+		}()
+		defer close(over)
+		for n := range 30 { // a message every 40 s, and an answer to what was asked minutes ago
+			time.Sleep(40 * time.Second)
+			f, err := readFrame(c.conn)
+			if err != nil {
+				t.Fatalf("message %d: %v", n, err)
+			}
+			if n%7 == 6 {
+				c.frame(pongFrame, f.data)
+			}
+		}
+		time.Sleep(6 * time.Minute)
+		synctest.Wait()
+		if _, err := c.conn.Write([]byte("x")); err == nil {
+			t.Error("a client that has stopped to read keeps its socket")
+		}
+	})
+}
+
+func TestSocket_answersTheLastPingOfAClientThatReadsSlowly(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{}, func(w *world) {
+		c := w.dialSilently()
+		<-w.opened
+		for n := range 5 {
+			c.frame(pingFrame, []byte{byte('a' + n)})
+		}
+		time.Sleep(10 * time.Second)
+		for _, want := range "ae" {
+			f, err := readFrame(c.conn)
+			if err != nil || f.op != pongFrame || string(f.data) != string(want) {
+				t.Errorf("the server sent %v, %v, want an answer to the ping %c", f, err, want)
+			}
 		}
 	})
 }

@@ -47,6 +47,8 @@ type socket struct {
 
 	ticking  sync.Mutex
 	nextBeat time.Time
+	beating  atomic.Bool            // signs of life are on their way
+	pong     atomic.Pointer[[]byte] // the answer to the last ping, until it is sent
 }
 
 // ServeSocket makes a WebSocket of the request, or refuses to by an error that
@@ -64,8 +66,8 @@ func (s *Server) ServeSocket(w http.ResponseWriter, r *http.Request, who Caller)
 		k.abandon()
 		return err
 	}
-	lw := &lineWriter{ResponseWriter: w, writeTime: s.cfg.WriteTime}
-	ws, err := websocket.Accept(lw, r, &websocket.AcceptOptions{Subprotocols: []string{transportWS.name, legacyWS.name}, InsecureSkipVerify: true})
+	lw := &lineWriter{ResponseWriter: w, stallTime: s.cfg.StallTime}
+	ws, err := websocket.Accept(lw, r, &websocket.AcceptOptions{Subprotocols: []string{transportWS.name, legacyWS.name}, InsecureSkipVerify: true, OnPingReceived: k.pinged})
 	if err != nil { // and is answered
 		k.abandon()
 		s.leave(k)
@@ -250,9 +252,10 @@ func (k *socket) noWords(err error) {
 }
 
 // write writes whole frames, if the operation that they belong to still lives.
-// The library writes control frames beside us, each by one call of the line, so
-// that no frame lands within another; from its closing frame on, the turn is not
-// given any more.
+// The library writes closing frames beside us, each by one call of the line, so
+// that no frame lands within another; from there on, the turn is not given any
+// more. It does not write pings and their answers, as it cuts a client that does
+// not take them at once.
 func (k *socket) write(t *task, frames []byte) {
 	if !k.writing.take(k.ctx) {
 		return

@@ -36,6 +36,7 @@ func detach(w http.ResponseWriter, r *http.Request) net.Conn {
 	if err != nil {
 		return nil
 	}
+	holdLittle(conn)
 	_, _ = conn.Write(head.Bytes()) // a lost connection shows when events are written
 	return conn
 }

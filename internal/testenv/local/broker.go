@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,18 @@ type Broker struct {
 	command []string
 	signal  string
 	ready   func() error
+	control func(args ...string) ([]byte, error) // nil if there is no such command
+}
+
+// ErrNoControl says that a broker has no command that changes it while it runs.
+var ErrNoControl = errors.New("this broker has no control command")
+
+// Control runs the broker's control command and returns what that wrote.
+func (b *Broker) Control(args ...string) ([]byte, error) {
+	if b.control == nil {
+		return nil, ErrNoControl
+	}
+	return b.control(args...)
 }
 
 // Halt ends the broker as a crash would, and keeps its data.
@@ -133,15 +146,24 @@ func RabbitMQ() (*Broker, error) {
 		os.WriteFile(filepath.Join(dir, "enabled_plugins"), []byte("[].\n"), 0o600)); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return launch(dir, "amqp://guest:guest@"+Address(port)+"/", "TERM", []string{
-		"env", "HOME=" + dir, "ERL_EPMD_PORT=" + ports[0], "ERL_EPMD_ADDRESS=127.0.0.1", "RABBITMQ_DIST_PORT=" + ports[1],
-		"RABBITMQ_NODENAME=backplane" + strconv.Itoa(port) + "@localhost", "RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "data"),
+	node := []string{"HOME=" + dir, "ERL_EPMD_PORT=" + ports[0], "RABBITMQ_NODENAME=backplane" + strconv.Itoa(port) + "@localhost"}
+	b, err := launch(dir, "amqp://guest:guest@"+Address(port)+"/", "TERM", slices.Concat([]string{"env"}, node, []string{
+		"ERL_EPMD_ADDRESS=127.0.0.1", "RABBITMQ_DIST_PORT=" + ports[1], "RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "data"),
 		"RABBITMQ_LOG_BASE=" + dir, "RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq.conf"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "enabled_plugins"), "RABBITMQ_CONF_ENV_FILE=/dev/null",
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none",
 		"RUNNING_UNDER_SYSTEMD=true", // so that its script becomes the server rather than its parent
 		"sh", "-c", pair, "sh", bin,
-	}, func() error { return greets(Address(port), "AMQP\x00\x00\x09\x01", "\x01") })
+	}), func() error { return greets(Address(port), "AMQP\x00\x00\x09\x01", "\x01") })
+	if err != nil {
+		return nil, err
+	}
+	b.control = func(args ...string) ([]byte, error) {
+		cmd := exec.Command(filepath.Join(filepath.Dir(bin), "rabbitmqctl"), args...)
+		cmd.Env = append(os.Environ(), node...)
+		return cmd.CombinedOutput()
+	}
+	return b, nil
 }
 
 // greets reports whether who listens answers a greeting as expected.
