@@ -120,8 +120,15 @@ func (b *body) Read(p []byte) (int, error) {
 // close says that nobody may read any more, and reports whether all was read.
 func (b *body) close() (all bool) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.closed = true
+	b.mu.Unlock()
+	return b.sent()
+}
+
+// sent reports whether the caller's part is done.
+func (b *body) sent() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return b.from == nil || b.done
 }
 

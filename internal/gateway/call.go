@@ -76,8 +76,8 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 // name finds out who is calling: for the place, the balance and the service.
 func (c *call) name(r *http.Request) (err error) {
 	caller := auth.LastKnown(r.Context())
-	if c.who = caller.Actor(); c.who == "" {
-		c.who = auth.ClientFrom(r.Context()).Address
+	if c.who = auth.ClientFrom(r.Context()).Address; caller != nil {
+		c.who = string(caller.UserID) // with whichever key
 	}
 	if c.key = r.Header.Get(KeyHeader); len(c.key) > maxKey {
 		return fault.New(fault.Invalid, fault.BadRequest, "%s must be at most %d bytes long.", KeyHeader, maxKey)
@@ -270,7 +270,7 @@ func (c *call) outcome() string {
 	case how.whole || how.status == http.StatusSwitchingProtocols:
 		a.done(!isBusy(how.status))
 		return endOK
-	case errors.Is(cause, errIdle) && how.waiting.Load(), how.err != nil && cause == nil:
+	case errors.Is(cause, errIdle) && how.waiting.Load() && c.body.sent(), how.err != nil && cause == nil:
 		a.done(false)
 		return endCut
 	}
