@@ -374,6 +374,7 @@ func TestGateway_lets_open_calls_end_when_the_server_stops(t *testing.T) {
 	if _, text, err := conn.Read(t.Context()); err != nil || string(text) != "bye" {
 		t.Errorf("an upgraded connection got %q, %v", text, err)
 	}
+	_ = conn.CloseNow() // else the server waits for it
 	<-stopped
 }
 
