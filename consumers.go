@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"log/slog"
 	"time"
 
@@ -18,7 +17,7 @@ type runner interface {
 // readers returns what reads the log by name inside the server: the consumers,
 // and what removes its oldest events.
 func (n *node) readers(a *app, hub *event.Hub) ([]runner, error) {
-	desk := event.Desk{Hub: hub, Offsets: n.db.Offsets(), Letters: n.db.Letters(), Holder: nodeName() + "/" + rand.Text()[:8], Logger: a.log}
+	desk := event.Desk{Hub: hub, Offsets: n.db.Offsets(), Letters: n.db.Letters(), Holder: n.holder, Logger: a.log}
 	access, err := event.NewConsumer("access", n.sessions.EndAccess, desk, event.ConsumerConfig{Types: session.AccessTypes()})
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ type services struct {
 func (n *node) openRegistry(ctx context.Context, a *app, feed *event.Feed) (s *services, err error) {
 	s = &services{}
 	store := n.db.Registry()
-	s.directory = registry.NewDirectory(store, feed.Hub.Lag, now, a.log)
+	s.directory = registry.NewDirectory(store, feed.Hub, now, a.log)
 	feed.Hub.OnDeliver(s.directory.Deliver)
 	if err := s.directory.Load(ctx); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (n *node) openRegistry(ctx context.Context, a *app, feed *event.Feed) (s *s
 		return nil, err
 	}
 	head := func() event.Position { return feed.Hub.Head().Position }
-	s.keeper, err = registry.NewKeeper(store, n.db.Offsets(), head, s.directory, gateway.NewProber(s.guard), now, a.log, registry.KeeperConfig{})
+	s.keeper, err = registry.NewKeeper(store, n.db.Offsets(), head, s.directory, gateway.NewProber(s.guard), now, a.log, registry.KeeperConfig{Holder: n.holder})
 	return s, err
 }
 

@@ -96,6 +96,7 @@ type node struct {
 	sessions *session.Service
 	log      *event.Log
 	overseer *event.Overseer
+	holder   string // what this process owns leases as
 }
 
 // newNode opens the database, with migrate also bringing it up to date, and
@@ -148,6 +149,7 @@ func assemble(ctx context.Context, a *app, db *store.DB) (*node, error) {
 		products: order.NewCatalog(caches.Products(db.Products()), now),
 		orders:   order.NewService(caches.Orders(db.Orders()), now),
 		log:      log,
+		holder:   event.Holder(nodeName()),
 		overseer: event.NewOverseer(log, db.Offsets(), db.Letters(), now),
 	}, nil
 }

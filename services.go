@@ -11,13 +11,21 @@ import (
 	"time"
 
 	"backplane/internal/balance"
+	"backplane/internal/event"
 	"backplane/internal/registry"
 	"backplane/internal/uid"
 )
 
+// unread stands for the log where it is not read: what was just loaded is up to date.
+type unread struct{}
+
+func (unread) Lag() time.Duration { return 0 }
+
+func (unread) Head() event.Cursor { return event.Cursor{} }
+
 // readDirectory returns the registry as it is stored.
 func (n *node) readDirectory(ctx context.Context, a *app) (*registry.Directory, error) {
-	d := registry.NewDirectory(n.db.Registry(), func() time.Duration { return 0 }, now, a.log)
+	d := registry.NewDirectory(n.db.Registry(), unread{}, now, a.log)
 	return d, d.Load(ctx)
 }
 

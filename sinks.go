@@ -25,7 +25,7 @@ func (n *node) openSinks(a *app, hub *event.Hub) ([]*event.Exporter, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sink %s (BACKPLANE_SINKS): %w", cfg.Name, err)
 		}
-		x, err := event.NewExporter(cfg.Name, n.log, hub, n.db.Offsets(), sink, a.log, event.ExporterConfig{Node: nodeName(), FromHead: cfg.FromHead})
+		x, err := event.NewExporter(cfg.Name, n.log, hub, n.db.Offsets(), sink, a.log, event.ExporterConfig{Holder: n.holder, FromHead: cfg.FromHead})
 		if err != nil {
 			return nil, err
 		}

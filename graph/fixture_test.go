@@ -57,11 +57,17 @@ type server struct {
 	hub  *event.Hub
 }
 
+// unread stands for the log, which is not followed here.
+type unread struct{}
+
+func (unread) Lag() time.Duration { return 0 }
+func (unread) Head() event.Cursor { return event.Cursor{} }
+
 // registryOf returns the use cases of the registry, which know what is stored now.
 func registryOf(t testing.TB, db *store.DB) (*registry.Registrar, *registry.Desk) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	d := registry.NewDirectory(db.Registry(), func() time.Duration { return 0 }, time.Now, log)
+	d := registry.NewDirectory(db.Registry(), unread{}, time.Now, log)
 	if err := d.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}

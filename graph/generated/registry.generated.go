@@ -5,6 +5,7 @@ package generated
 import (
 	"backplane/graph/model"
 	"backplane/graph/scalar"
+	"backplane/internal/event"
 	"backplane/internal/registry"
 	"backplane/internal/uid"
 	"context"
@@ -1111,6 +1112,29 @@ func (ec *executionContext) fieldContext_Service_instances(ctx context.Context, 
 	return fc, nil
 }
 
+func (ec *executionContext) _Service_cursor(ctx context.Context, field graphql.CollectedField, obj *registry.View) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *event.Cursor) graphql.Marshaler {
+			return ec.marshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Service_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, true, false, "Cursor")
+}
+
 func (ec *executionContext) _Service_version(ctx context.Context, field graphql.CollectedField, obj *registry.View) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -1522,6 +1546,29 @@ func (ec *executionContext) _ServiceInstance_statusReason(ctx context.Context, f
 }
 func (ec *executionContext) fieldContext_ServiceInstance_statusReason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ServiceInstance", field, true, true, "String")
+}
+
+func (ec *executionContext) _ServiceInstance_statusSince(ctx context.Context, field graphql.CollectedField, obj *registry.Instance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServiceInstance_statusSince(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.StatusSince, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ServiceInstance_statusSince(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ServiceInstance", field, false, false, "DateTime")
 }
 
 func (ec *executionContext) _ServiceInstance_metadata(ctx context.Context, field graphql.CollectedField, obj *registry.Instance) (ret graphql.Marshaler) {
@@ -3365,6 +3412,11 @@ func (ec *executionContext) _Service(ctx context.Context, sel ast.SelectionSet, 
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Service_instances(ctx, field, obj)
 				})
+		case "cursor":
+			out.Values[i] = ec._Service_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
 		case "version":
 			out.Values[i] = ec._Service_version(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
@@ -3532,6 +3584,11 @@ func (ec *executionContext) _ServiceInstance(ctx context.Context, sel ast.Select
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._ServiceInstance_statusReason(ctx, field, obj)
 				})
+		case "statusSince":
+			out.Values[i] = ec._ServiceInstance_statusSince(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
 		case "metadata":
 			out.Values[i] = ec._ServiceInstance_metadata(ctx, field, obj)
 			if out.Values[i] == graphql.Null {

@@ -407,6 +407,7 @@ type ComplexityRoot struct {
 
 	Service struct {
 		CreatedAt   func(childComplexity int) int
+		Cursor      func(childComplexity int) int
 		Degraded    func(childComplexity int) int
 		Description func(childComplexity int) int
 		Health      func(childComplexity int) int
@@ -447,6 +448,7 @@ type ComplexityRoot struct {
 		Service        func(childComplexity int) int
 		Status         func(childComplexity int) int
 		StatusReason   func(childComplexity int) int
+		StatusSince    func(childComplexity int) int
 		URL            func(childComplexity int) int
 		UpdatedAt      func(childComplexity int) int
 		Version        func(childComplexity int) int
@@ -2178,6 +2180,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Service.CreatedAt(childComplexity), true
+	case "Service.cursor":
+		if e.ComplexityRoot.Service.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Cursor(childComplexity), true
 	case "Service.degraded":
 		if e.ComplexityRoot.Service.Degraded == nil {
 			break
@@ -2372,6 +2380,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ServiceInstance.StatusReason(childComplexity), true
+	case "ServiceInstance.statusSince":
+		if e.ComplexityRoot.ServiceInstance.StatusSince == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.StatusSince(childComplexity), true
 	case "ServiceInstance.url":
 		if e.ComplexityRoot.ServiceInstance.URL == nil {
 			break
@@ -4147,14 +4161,15 @@ extend type Mutation {
     input: SetInstanceMaintenanceInput!
   ): SetInstanceMaintenancePayload!
   """
-  Picks an instance of a service for one call. Report the outcome with the lease: it steers later picks. Needs SERVICE, STAFF or ADMIN. It is
-  answered without the database too.
+  Picks an instance of a service for one call. Report the outcome with the lease: it steers later picks. A call that is not reported within
+  a minute is lost: it counts as over, and as a failure when instances are compared with one another. Who has 100,000 picks under way at a
+  node gets no more there, LIMIT_REACHED. Needs SERVICE, STAFF or ADMIN. It is answered without the database too.
   """
   pickInstance(
     "Of which service, and how."
     input: PickInstanceInput!
   ): PickInstancePayload!
-  "Says how a call to a picked instance ended. Only who picked may say so, once, within a minute; later the call counts as over."
+  "Says how a call to a picked instance ended. Only who picked may say so, once, within a minute; later the call is lost."
   reportOutcome(
     "Which pick, and how it ended."
     input: ReportOutcomeInput!
@@ -4213,6 +4228,11 @@ type Service implements Node {
     "Only instances with this status."
     status: InstanceStatus
   ): ServiceInstanceConnection
+  """
+  A place in the event log: all up to there is in what this response says of the service and its instances. Follow ` + "`" + `serviceEvents` + "`" + ` behind it, and nothing is
+  missed. Null for a moment while the node has yet to read something.
+  """
+  cursor: Cursor
   "Raised by each change, those of instances aside; expect it with ` + "`" + `ifVersion` + "`" + `."
   version: Int!
   "When the service was first registered."
@@ -4293,6 +4313,8 @@ type ServiceInstance implements Node {
   status: InstanceStatus!
   "Why it has this status; null if there is nothing to say."
   statusReason: String
+  "Since when it has this status, or when it was last started."
+  statusSince: DateTime!
   "What its owner says of it."
   metadata: StringMap!
   "Which start of the instance this is; a later start has a higher number."
@@ -5821,6 +5843,8 @@ func (ec *executionContext) childFields_Service(ctx context.Context, field graph
 		return ec.fieldContext_Service_healthCheck(ctx, field)
 	case "instances":
 		return ec.fieldContext_Service_instances(ctx, field)
+	case "cursor":
+		return ec.fieldContext_Service_cursor(ctx, field)
 	case "version":
 		return ec.fieldContext_Service_version(ctx, field)
 	case "createdAt":
@@ -5871,6 +5895,8 @@ func (ec *executionContext) childFields_ServiceInstance(ctx context.Context, fie
 		return ec.fieldContext_ServiceInstance_status(ctx, field)
 	case "statusReason":
 		return ec.fieldContext_ServiceInstance_statusReason(ctx, field)
+	case "statusSince":
+		return ec.fieldContext_ServiceInstance_statusSince(ctx, field)
 	case "metadata":
 		return ec.fieldContext_ServiceInstance_metadata(ctx, field)
 	case "incarnation":

@@ -1,233 +1,177 @@
-// Package balance owns the choice of an instance for each call: fair by weight,
-// cheap, and away from those that fail.
-//
-// The policies are pure: they know instances, the outcomes that they are told,
-// and a clock. A Balancer serves one service; a Pool holds those of all. What a
-// choice costs does not grow with the number of instances, but for
-// LEAST_CONNECTIONS and its logarithm; changes of the set cost a walk over it.
-//
-// Weights count in every strategy. An instance is ejected for a while after
-// failures in a row, or when it does worse than most; it and new ones come back slowly;
-// and when too few would be left, ejections are ignored (panic).
+// Package balance chooses an instance of a service of the registry for each
+// call. How is the business of package policy; a Pool holds a Balancer for each service.
 package balance
 
 import (
-	"cmp"
-	"fmt"
-	"math"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"backplane/internal/balance/policy"
 	"backplane/internal/fault"
 	"backplane/internal/registry"
 	"backplane/internal/uid"
 )
 
 // Config tunes the policies. The zero value is ready to use.
-type Config struct {
-	Failures     int           // in a row that eject an instance; default 5
-	Interval     time.Duration // between two comparisons of instances; default 10 s
-	MinOutcomes  int           // of an instance within an interval, or it is not compared; default 20
-	SuccessRatio float64       // who succeeds less often than this part of the median is ejected; default 0.8
-	SlowRatio    float64       // who takes more than this many times the median is ejected; default 10
-	Eject        time.Duration // for how long, times how often it was ejected of late; default 10 s
-	MaxEject     time.Duration // at most; default 5 min
-	MaxEjected   float64       // part of the instances that may be ejected at once; default 0.5
-	Panic        float64       // if a smaller part than this is left, ejections are ignored; default 0.3
-	SlowStart    time.Duration // until a new or returned instance has its whole weight; default 10 s
-}
+type Config = policy.Config
 
-func (c Config) withDefaults() Config {
-	c.Failures = cmp.Or(c.Failures, 5)
-	c.Interval = cmp.Or(c.Interval, 10*time.Second)
-	c.MinOutcomes = cmp.Or(c.MinOutcomes, 20)
-	c.SuccessRatio = cmp.Or(c.SuccessRatio, 0.8)
-	c.SlowRatio = cmp.Or(c.SlowRatio, 10)
-	c.Eject = cmp.Or(c.Eject, 10*time.Second)
-	c.MaxEject = cmp.Or(c.MaxEject, 5*time.Minute)
-	c.MaxEjected = cmp.Or(c.MaxEjected, 0.5)
-	c.Panic = cmp.Or(c.Panic, 0.3)
-	c.SlowStart = cmp.Or(c.SlowStart, 10*time.Second)
-	return c
-}
-
-func (c Config) check() error {
-	switch {
-	case c.Failures < 0 || c.MinOutcomes < 0 || c.Interval < 0 || c.Eject < 0 || c.MaxEject < 0 || c.SlowStart < 0:
-		return fmt.Errorf("balance config: negative value in %+v", c)
-	case c.SuccessRatio < 0 || c.SuccessRatio > 1 || c.MaxEjected < 0 || c.MaxEjected > 1 || c.Panic < 0 || c.Panic > 1:
-		return fmt.Errorf("balance config: a part must be from 0 to 1 in %+v", c)
-	case c.SlowRatio != 0 && c.SlowRatio < 1:
-		return fmt.Errorf("balance config: SlowRatio must be at least 1, it is %v", c.SlowRatio)
-	}
-	return nil
-}
-
-// Balancer chooses among the instances of one service. It is safe for
+// Pool holds a Balancer for each service that was asked for. It is safe for
 // concurrent use.
-type Balancer struct {
+type Pool struct {
 	cfg Config
 	now func() time.Time
 
-	set     atomic.Pointer[registry.Set] // what the members were made of
-	current atomic.Pointer[choosable]
-	turn    atomic.Uint64 // of ROUND_ROBIN
-	wakeAt  atomic.Int64  // when members change by themselves, in Unix nanoseconds
-	sweepAt atomic.Int64  // when outcomes are compared next
-	least   least
-
-	mu      sync.Mutex // held to change members
-	members []*member
-	byID    map[uid.Instance]*member
-	ring    *ringOnce
-	ejected int
-	counted *atomic.Uint64 // ejections, of all Balancers of the Pool
-
-	elsewhere map[uid.Instance]int // calls of other nodes, for members that come
+	mu        sync.RWMutex
+	balancers map[uid.Service]*balancer
+	elsewhere map[string]int // as SetElsewhere last said
 }
 
-// never is a time that does not come.
-const never = math.MaxInt64
+var _ registry.Chooser = (*Pool)(nil)
 
-// newBalancer returns a Balancer without instances.
-func newBalancer(cfg Config, now func() time.Time, counted *atomic.Uint64) *Balancer {
-	b := &Balancer{cfg: cfg, now: now, byID: map[uid.Instance]*member{}, counted: counted}
-	b.turn.Store(rand.Uint64()) //nolint:gosec // so that nodes do not all begin with the same instance
-	b.wakeAt.Store(never)
-	b.current.Store(&choosable{ring: &ringOnce{}})
-	return b
+// balancer is a policy.Balancer with the set that it was last given.
+type balancer struct {
+	*policy.Balancer
+	updating sync.Mutex
+	set      atomic.Pointer[registry.Set]
 }
 
-// choosable is what picks choose from. It is immutable but for the tickets of
-// its members.
-type choosable struct {
-	members []*member // that are in use; all of them, if too few would be left
-	wheel   wheel     // over members, by their weights at the moment
-	panic   bool      // ejections are ignored
-	ring    *ringOnce // over all members, ejected or not
+// NewPool returns a Pool that tells the time by now.
+func NewPool(now func() time.Time, cfg Config) (*Pool, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	return &Pool{cfg: cfg, now: now, balancers: map[uid.Service]*balancer{}}, nil
 }
 
 // Pick is an instance that was chosen for one call.
-type Pick struct {
-	b *Balancer
-	m *member
-}
+type Pick struct{ policy.Pick }
 
 var _ registry.Choice = Pick{}
 
 // Instance returns the instance that was chosen.
-func (p Pick) Instance() *registry.Instance { return p.m.instance.Load() }
+func (p Pick) Instance() *registry.Instance { return instanceOf(p.Pick.Instance()) }
 
-// Done says how the call ended and how long it took. Call it or Release once.
-func (p Pick) Done(ok bool, took time.Duration) {
-	p.Release()
-	p.b.outcome(p.m, ok, took)
+func instanceOf(i *policy.Instance) *registry.Instance {
+	v, _ := i.Value.(*registry.Instance) // as update gave it
+	return v
 }
 
-// Release says that the call has ended, nobody knows how.
-func (p Pick) Release() {
-	p.m.here.Add(-1)
-	p.b.least.moved(p.m)
+// Choose implements registry.Chooser.
+func (p *Pool) Choose(set *registry.Set, strategy registry.Strategy, key string) (registry.Choice, error) {
+	pick, err := p.Pick(set, strategy, key)
+	if err != nil {
+		return nil, err
+	}
+	return pick, nil
 }
 
-// Pick chooses an instance; NO_INSTANCE if there is none. CONSISTENT_HASH gives
-// equal keys the same instance as long as it is in use.
-func (b *Balancer) Pick(strategy registry.Strategy, key string) (Pick, error) {
-	if at := b.wakeAt.Load(); at != never {
-		b.wake(at)
+// Pick is Choose without a box around the result.
+func (p *Pool) Pick(set *registry.Set, strategy registry.Strategy, key string) (Pick, error) {
+	b, err := p.of(set)
+	if err != nil {
+		return Pick{}, err
 	}
-	c := b.current.Load()
-	if len(c.members) == 0 {
-		return Pick{}, errNone()
-	}
-	var m *member
-	switch strategy {
-	case registry.Random:
-		m = c.retry(func() *member { return c.random() })
-	case registry.LeastConnections:
-		if m = b.leastLoaded(); m != nil {
-			return Pick{b, m}, nil // counted already
-		}
-		m = c.random() // somebody else is setting the tournament up
-	case registry.PowerOfTwo:
-		m = c.retry(func() *member { return lighter(c.random(), c.random()) })
-	case registry.ConsistentHash:
-		m = b.hashed(c, key)
-	case registry.RoundRobin:
-		fallthrough
-	default:
-		m = c.retry(func() *member { return c.members[c.wheel.turn(b.turn.Add(1))] })
-	}
-	m.here.Add(1)
-	b.least.moved(m)
-	return Pick{b, m}, nil
+	return picked(b.Pick(policy.Strategy(strategy), key))
 }
 
-// PickOther chooses by chance, by the weights, among the instances that are not
-// refused: for a call that must go elsewhere. Those that are ejected come last. It costs a
-// walk over the instances.
-func (b *Balancer) PickOther(refused func(*registry.Instance) bool) (Pick, error) {
-	c := b.current.Load()
-	m := other(c.members, func(m *member) bool { return m.out.Load() && !c.panic || refused(m.instance.Load()) })
-	if m == nil {
-		m = other(c.ring.members, func(m *member) bool { return refused(m.instance.Load()) })
+func picked(pick policy.Pick, err error) (Pick, error) {
+	if err != nil {
+		return Pick{}, fault.New(fault.Unavailable, fault.NoInstance, "No instance of this service can be called at the moment.")
 	}
-	if m == nil {
-		return Pick{}, errNone()
-	}
-	m.here.Add(1)
-	b.least.moved(m)
-	return Pick{b, m}, nil
+	return Pick{pick}, nil
 }
 
-// other returns one of the members that are not refused, nil if all are.
-func other(members []*member, refused func(*member) bool) (m *member) {
-	var total int64
-	for _, o := range members {
-		if refused(o) {
-			continue
-		}
-		total += o.weight.Load()
-		if m == nil || rand.Int64N(total) < o.weight.Load() { //nolint:gosec // nothing to guess
-			m = o
+// PickOther chooses by chance, by the weights, among the set's instances that are
+// not refused; NO_INSTANCE if all are. It is for a call that must go elsewhere.
+func (p *Pool) PickOther(set *registry.Set, refused func(*registry.Instance) bool) (Pick, error) {
+	b, err := p.of(set)
+	if err != nil {
+		return Pick{}, err
+	}
+	return picked(b.PickOther(func(i *policy.Instance) bool { return refused(instanceOf(i)) }))
+}
+
+// Ejections returns how often an instance was ejected so far.
+func (p *Pool) Ejections() (n uint64) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, b := range p.balancers {
+		n += b.Ejections()
+	}
+	return n
+}
+
+// of returns the Balancer of the set's service, brought up to the set.
+func (p *Pool) of(set *registry.Set) (*balancer, error) {
+	p.mu.RLock()
+	b := p.balancers[set.Service.ID]
+	p.mu.RUnlock()
+	if b == nil {
+		var err error
+		if b, err = p.open(set.Service.ID); err != nil {
+			return nil, err
 		}
 	}
-	return m
+	if b.set.Load() != set {
+		b.update(set)
+	}
+	return b, nil
 }
 
-// tries is how often a pick meets an instance that was ejected a moment ago
-// before it looks for any other.
-const tries = 16
+func (p *Pool) open(id uid.Service) (*balancer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if b := p.balancers[id]; b != nil {
+		return b, nil
+	}
+	chooser, err := policy.New(p.now, p.cfg)
+	if err != nil {
+		return nil, err
+	}
+	chooser.SetElsewhere(p.elsewhere)
+	b := &balancer{Balancer: chooser}
+	p.balancers[id] = b
+	return b, nil
+}
 
-func (c *choosable) retry(choose func() *member) *member {
-	var m *member
-	for range tries {
-		if m = choose(); c.panic || !m.out.Load() {
-			return m
+func (b *balancer) update(set *registry.Set) {
+	b.updating.Lock()
+	defer b.updating.Unlock()
+	if b.set.Load() == set {
+		return
+	}
+	instances := make([]policy.Instance, len(set.Instances))
+	for n, i := range set.Instances {
+		instances[n] = policy.Instance{ID: string(i.ID), Name: i.InstanceID, Weight: i.Weight, Incarnation: i.Incarnation, Since: i.StatusSince, Value: i}
+	}
+	b.Update(instances)
+	b.set.Store(set)
+}
+
+// Inflight implements registry.Chooser.
+func (p *Pool) Inflight() map[uid.Instance]int {
+	calls := map[uid.Instance]int{}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, b := range p.balancers {
+		for id, n := range b.Inflight() {
+			calls[uid.Instance(id)] = n
 		}
 	}
-	for _, other := range c.members {
-		if !other.out.Load() {
-			return other
-		}
+	return calls
+}
+
+// SetElsewhere implements registry.Chooser.
+func (p *Pool) SetElsewhere(calls map[uid.Instance]int) {
+	elsewhere := make(map[string]int, len(calls))
+	for id, n := range calls {
+		elsewhere[string(id)] = n
 	}
-	return m
-}
-
-func (c *choosable) random() *member {
-	return c.members[c.wheel.at(rand.Uint64N(c.wheel.total))] //nolint:gosec // nothing to guess
-}
-
-// lighter returns the one of two members that has fewer calls for its weight.
-func lighter(a, b *member) *member {
-	if b.calls()*a.weight.Load() < a.calls()*b.weight.Load() {
-		return b
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.elsewhere = elsewhere
+	for _, b := range p.balancers {
+		b.SetElsewhere(elsewhere)
 	}
-	return a
-}
-
-func errNone() error {
-	return fault.New(fault.Unavailable, fault.NoInstance, "No instance of this service can be called at the moment.")
 }

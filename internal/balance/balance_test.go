@@ -2,9 +2,6 @@ package balance
 
 import (
 	"fmt"
-	"math"
-	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,217 +11,96 @@ import (
 	"backplane/internal/uid"
 )
 
-func TestPick_is_fair_by_weight(t *testing.T) {
+// setOf returns a service with so many instances.
+func setOf(service uid.Service, n int) *registry.Set {
+	s := &registry.Set{Service: &registry.Service{ID: service}}
+	for k := range n {
+		s.Instances = append(s.Instances, &registry.Instance{
+			ID: uid.Instance(fmt.Sprint(service, k)), InstanceID: fmt.Sprint("i", k), Weight: 1 + k, Incarnation: 1, Status: registry.Passing, StatusSince: time.Now(),
+		})
+	}
+	return s
+}
+
+func newPool(t *testing.T) *Pool {
+	t.Helper()
+	p, err := NewPool(time.Now, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestPool_follows_the_set_that_it_is_given(t *testing.T) {
 	t.Parallel()
-	const picks = 60_000
-	for strategy, bound := range map[registry.Strategy]float64{
-		registry.RoundRobin: 0.01, registry.Random: 0.03, registry.LeastConnections: 0.01, registry.PowerOfTwo: 0.03, registry.ConsistentHash: 0.15,
-	} {
-		p, c := newPool(t, Config{})
-		set := setOf(c.now(), 1, 2, 3)
-		for i, got := range spread(t, p, set, strategy, picks) {
-			want := float64(picks*(i+1)) / 6
-			if off := math.Abs(float64(got)-want) / want; off > bound {
-				t.Errorf("%s gave weight %d %d of %d picks, %.1f %% off; at most %.0f %%", strategy, i+1, got, picks, 100*off, 100*bound)
+	p := newPool(t)
+	for _, set := range []*registry.Set{setOf("a", 3), setOf("b", 2), setOf("a", 2)} {
+		counts := map[*registry.Instance]int{}
+		for range 60 {
+			pick, err := p.Pick(set, registry.RoundRobin, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			counts[pick.Instance()]++
+			pick.Done(true, time.Millisecond)
+		}
+		for n, i := range set.Instances {
+			if want := 60 * (n + 1) / (len(set.Instances) * (len(set.Instances) + 1) / 2); counts[i] != want {
+				t.Errorf("of %d instances of %s, number %d got %d of 60 picks, want %d", len(set.Instances), set.Service.ID, n, counts[i], want)
 			}
 		}
 	}
 }
 
-func TestRoundRobin_gives_each_its_weight_in_every_round(t *testing.T) {
+func TestPool_has_a_code_for_nothing_to_pick(t *testing.T) {
 	t.Parallel()
-	rnd := rand.New(rand.NewPCG(1, 2))
-	for range 50 {
-		p, c := newPool(t, Config{})
-		weights, total := make([]int, 1+rnd.IntN(40)), 0
-		for i := range weights {
-			weights[i] = 1 + rnd.IntN(1+rnd.IntN(50))
-			total += weights[i]
-		}
-		weights[0]++ // at least once two weights without a common divisor
-		set := setOf(c.now(), slices.Concat(weights, []int{1})...)
-		total += 2
-		for range 3 {
-			got := spread(t, p, set, registry.RoundRobin, total)
-			for i, n := range got {
-				if n != set.Instances[i].Weight {
-					t.Fatalf("a round of %d picks over the weights %v gave %v", total, weights, got)
-				}
-			}
-		}
+	if _, err := newPool(t).Choose(setOf("a", 0), registry.Random, ""); !fault.Is(err, fault.NoInstance) {
+		t.Errorf("a pick of nobody gave %v, want NO_INSTANCE", err)
 	}
 }
 
-func TestRoundRobin_does_not_give_a_heavy_instance_its_turns_in_a_row(t *testing.T) {
+func TestPool_PickOther_takes_none_that_is_refused(t *testing.T) {
 	t.Parallel()
-	p, c := newPool(t, Config{})
-	set := setOf(c.now(), 50, 25, 25)
-	row, longest, last := 0, 0, -1
-	for range 1000 {
-		i, got := pick(t, p, set, registry.RoundRobin, "")
-		got.Release()
-		if row++; i != last {
-			row = 1
-		}
-		last, longest = i, max(longest, row)
+	p, set := newPool(t), setOf("a", 2)
+	pick, err := p.PickOther(set, func(i *registry.Instance) bool { return i == set.Instances[0] })
+	if err != nil || pick.Instance() != set.Instances[1] {
+		t.Errorf("with the first refused it is %v, %v", pick, err)
 	}
-	if longest > 3 {
-		t.Errorf("an instance with half of the weight got %d turns in a row", longest)
+	if _, err := p.PickOther(set, func(*registry.Instance) bool { return true }); !fault.Is(err, fault.NoInstance) {
+		t.Errorf("with all refused it is %v, want NO_INSTANCE", err)
 	}
 }
 
-// TestLeastConnections_keeps_the_spread_within_one lets calls of random length
-// begin and end: whenever only picks have happened since all were even, and
-// always at the pick, no instance has more than one call per weight above the least.
-func TestLeastConnections_keeps_the_spread_within_one(t *testing.T) {
+func TestPool_counts_calls_here_and_elsewhere_also_of_services_that_come_later(t *testing.T) {
 	t.Parallel()
-	rnd := rand.New(rand.NewPCG(3, 4))
-	for _, weights := range [][]int{{1, 2, 3}, {1, 1}, {5, 1, 1, 9}, equal(100)} {
-		p, c := newPool(t, Config{})
-		set := setOf(c.now(), weights...)
-		under := make([][]Pick, len(weights))
-		load := func(i int) float64 { return float64(len(under[i])) / float64(weights[i]) }
-		least := func() float64 {
-			m := math.Inf(1)
-			for i := range weights {
-				m = min(m, load(i))
-			}
-			return m
+	p := newPool(t)
+	set := setOf("a", 1)
+	set.Instances = append(set.Instances, &registry.Instance{ID: "busy", InstanceID: "busy", Weight: 1, Incarnation: 1})
+	p.SetElsewhere(map[uid.Instance]int{"busy": 9})
+	for range 5 {
+		if pick, err := p.Pick(set, registry.LeastConnections, ""); err != nil || pick.Instance().ID == "busy" {
+			t.Fatalf("picked %v, %v: it is busy with calls of other nodes", pick.Instance(), err)
 		}
-		for step := range 5000 {
-			if i := rnd.IntN(len(weights)); step > 1000 && rnd.IntN(2) == 0 && len(under[i]) > 0 {
-				under[i][0].Done(true, time.Millisecond)
-				under[i] = under[i][1:]
-				continue
-			}
-			before := least()
-			i, got := pick(t, p, set, registry.LeastConnections, "")
-			if load(i) > before {
-				t.Fatalf("step %d of %v picked one with %.2f calls per weight where another has %.2f", step, weights, load(i), before)
-			}
-			under[i] = append(under[i], got)
-			if step <= 1000 && load(i)-least() > 1 {
-				t.Fatalf("step %d of %v: a spread of %.2f per weight", step, weights, load(i)-least())
-			}
-		}
+	}
+	if got := p.Inflight(); len(got) != 1 || got[set.Instances[0].ID] != 5 {
+		t.Errorf("under way are %v, want the 5 calls", got)
 	}
 }
 
-func TestLeastConnections_counts_the_calls_of_other_nodes(t *testing.T) {
+func TestPool_is_safe_under_concurrency(t *testing.T) {
 	t.Parallel()
-	p, c := newPool(t, Config{})
-	set := setOf(c.now(), 1, 1)
-	_, first := pick(t, p, set, registry.LeastConnections, "")
-	first.Release()
-	p.SetElsewhere(map[uid.Instance]int{set.Instances[0].ID: 10})
-	for range 10 {
-		if i, _ := pick(t, p, set, registry.LeastConnections, ""); i != 1 {
-			t.Fatal("picked the instance that is busy with calls of another node")
-		}
-	}
-	p.SetElsewhere(nil)
-	for range 10 {
-		if i, _ := pick(t, p, set, registry.LeastConnections, ""); i != 0 {
-			t.Fatal("still avoids the instance after its calls have ended")
-		}
-	}
-	if got := p.Inflight()[set.Instances[1].ID]; got != 10 {
-		t.Errorf("Inflight = %d, want the 10 calls that were picked here", got)
-	}
-}
-
-func TestPowerOfTwo_evens_out_what_is_under_way(t *testing.T) {
-	t.Parallel()
-	p, c := newPool(t, Config{})
-	set := setOf(c.now(), equal(10)...)
-	counts := make([]int, 10)
-	for range 1000 {
-		i, _ := pick(t, p, set, registry.PowerOfTwo, "")
-		counts[i]++
-	}
-	if least, most := slices.Min(counts), slices.Max(counts); most-least > 12 { // random alone: about 60
-		t.Errorf("the calls under way are from %d to %d", least, most)
-	}
-}
-
-// TestConsistentHash_moves_few_keys takes each instance away in turn: only its
-// own keys move, and it had no more than 1.2 times its share.
-func TestConsistentHash_moves_few_keys(t *testing.T) {
-	t.Parallel()
-	for _, n := range []int{2, 3, 5, 10, 30} {
-		keys := max(4000, 300*n)
-		p, c := newPool(t, Config{})
-		full := setOf(c.now(), equal(n)...)
-		owners := make([]int, keys)
-		for k := range keys {
-			owners[k], _ = pick(t, p, full, registry.ConsistentHash, fmt.Sprint("user-", k))
-		}
-		for gone := range n {
-			rest := &registry.Set{Service: full.Service, Instances: slices.Delete(slices.Clone(full.Instances), gone, gone+1)}
-			moved := 0
-			for k := range keys {
-				i, _ := pick(t, p, rest, registry.ConsistentHash, fmt.Sprint("user-", k))
-				if rest.Instances[i] == full.Instances[owners[k]] {
-					continue
-				}
-				if moved++; owners[k] != gone {
-					t.Fatalf("of %d instances, key %d moved although its own stayed", n, k)
-				}
-			}
-			// Counting a sample has an error of its own; two of its deviations are granted.
-			share := float64(keys) / float64(n)
-			if limit := 1.2*share + 2*math.Sqrt(share); n > 10 && float64(moved) > limit || n <= 10 && float64(moved) > 1.2*share {
-				t.Errorf("of %d instances %d left: %d of %d keys moved, %.2f times its share", n, gone, moved, keys, float64(moved)/share)
-			}
-		}
-	}
-}
-
-func TestConsistentHash_gives_a_key_to_the_same_instance_on_every_node(t *testing.T) {
-	t.Parallel()
-	a, c := newPool(t, Config{})
-	b, _ := newPool(t, Config{})
-	set := setOf(c.now(), 1, 2, 3, 4)
-	turned := &registry.Set{Service: set.Service, Instances: slices.Clone(set.Instances)}
-	slices.Reverse(turned.Instances)
-	for k := range 1000 {
-		_, x := pick(t, a, set, registry.ConsistentHash, fmt.Sprint(k))
-		_, y := pick(t, b, turned, registry.ConsistentHash, fmt.Sprint(k))
-		if x.Instance() != y.Instance() {
-			t.Fatalf("key %d is with %s here and with %s there", k, x.Instance().InstanceID, y.Instance().InstanceID)
-		}
-	}
-}
-
-func TestPick_without_instances_is_an_error(t *testing.T) {
-	t.Parallel()
-	p, c := newPool(t, Config{})
-	for _, s := range registry.Strategies() {
-		if _, err := p.Pick(setOf(c.now()), s, "k"); !fault.Is(err, fault.NoInstance) {
-			t.Errorf("%s gave %v, want NO_INSTANCE", s, err)
-		}
-	}
-}
-
-// TestPick_is_safe_under_concurrency picks, ends, fails and changes the set at
-// the same time; then nothing must be under way any more.
-func TestPick_is_safe_under_concurrency(t *testing.T) {
-	t.Parallel()
-	p, c := newPool(t, Config{Failures: 3})
-	sets := []*registry.Set{setOf(c.now(), 1, 2, 3, 4, 5), setOf(c.now(), 1, 2, 3), setOf(c.now(), equal(20)...)}
+	p := newPool(t)
+	sets := []*registry.Set{setOf("a", 5), setOf("a", 3), setOf("b", 4)}
 	var wg sync.WaitGroup
-	for g := range 8 {
+	for range 8 {
 		wg.Go(func() {
-			rnd := rand.New(rand.NewPCG(uint64(g), 1))
-			for k := range 3000 {
-				strategy := registry.Strategies()[rnd.IntN(5)]
-				got, err := p.Pick(sets[k/1000], strategy, fmt.Sprint(k))
+			for k := range 1000 {
+				pick, err := p.Pick(sets[k%3], registry.Strategies()[k%5], fmt.Sprint(k))
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				got.Done(rnd.IntN(3) > 0, time.Millisecond)
-				c.advance(time.Millisecond)
+				pick.Done(k%7 > 0, time.Millisecond)
 			}
 		})
 	}
@@ -234,14 +110,9 @@ func TestPick_is_safe_under_concurrency(t *testing.T) {
 	}
 }
 
-func TestSetElsewhere_counts_for_instances_that_come_later(t *testing.T) {
+func TestNewPool_refuses_what_makes_no_sense(t *testing.T) {
 	t.Parallel()
-	p, c := newPool(t, Config{})
-	set := setOf(c.now(), 1, 1)
-	p.SetElsewhere(map[uid.Instance]int{set.Instances[0].ID: 5})
-	for range 5 {
-		if i, _ := pick(t, p, set, registry.LeastConnections, ""); i != 1 {
-			t.Fatal("picked the instance that was busy before this node had heard of it")
-		}
+	if _, err := NewPool(time.Now, Config{Failures: -1}); err == nil {
+		t.Error("NewPool takes negative failures")
 	}
 }

@@ -55,7 +55,7 @@ type Desk struct {
 	Hub     *Hub
 	Offsets Offsets
 	Letters Letters
-	Holder  string // this node, as other nodes are to know it; never the same again
+	Holder  string // this node, as other nodes are to know it; see Holder
 	Logger  *slog.Logger
 }
 
@@ -104,12 +104,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 
 // own takes the lease and works until it is lost or ctx ends.
 func (c *Consumer) own(ctx context.Context) error {
-	t, ok, err := c.desk.Offsets.Take(ctx, c.name, c.desk.Holder, c.cfg.Start, c.cfg.TTL)
+	held, ok, err := Occupy(ctx, c.desk.Offsets, c.name, c.desk.Holder, c.cfg.Start, c.cfg.TTL)
 	if err != nil || !ok {
 		return err
 	}
+	t := held.Tenure()
 	c.desk.Logger.InfoContext(ctx, "this node works on events", "epoch", t.Epoch, "position", int64(t.Position))
-	err = newShift(c, t).run(ctx)
+	err = newShift(c, held).run(ctx)
 	if errors.Is(err, ErrLeaseLost) {
 		c.desk.Logger.WarnContext(ctx, "another node may work on events now", "epoch", t.Epoch)
 		return nil

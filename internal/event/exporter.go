@@ -3,11 +3,10 @@ package event
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"time"
 )
 
@@ -40,7 +39,7 @@ func SinkOf(reader string) (sink string, ok bool) {
 
 // ExporterConfig tunes an Exporter. The zero value is ready to use.
 type ExporterConfig struct {
-	Node     string        // names this node as owner, for people; default none
+	Holder   string        // this node, as other nodes are to know it; default one without a name, see Holder
 	FromHead bool          // a sink that is not known yet begins with new events, else with the oldest one
 	TTL      time.Duration // after which another node takes over; default 5 s
 	Idle     time.Duration // how often a node asks for the ownership; default 1 s
@@ -52,6 +51,9 @@ type ExporterConfig struct {
 func (c ExporterConfig) withDefaults() (ExporterConfig, error) {
 	if c.TTL < 0 || c.Idle < 0 || c.Batch < 0 || c.Save < 0 || c.HandOver < 0 {
 		return c, fmt.Errorf("exporter config: negative value in %+v", c)
+	}
+	if c.Holder == "" {
+		c.Holder = Holder("")
 	}
 	c.TTL = cmp.Or(c.TTL, 5*time.Second)
 	c.Idle = cmp.Or(c.Idle, time.Second)
@@ -102,7 +104,7 @@ func NewExporter(name string, log *Log, hub *Hub, offsets Offsets, sink Sink, lo
 	}
 	x := &Exporter{
 		name: name, log: log, offsets: offsets, sink: sink, logger: logger.With("sink", name), cfg: cfg,
-		holder: cfg.Node + "/" + rand.Text()[:8], wake: make(chan struct{}, 1),
+		holder: cfg.Holder, wake: make(chan struct{}, 1),
 	}
 	hub.OnDeliver(func([]*Event, bool) { signal(x.wake) })
 	return x, nil
@@ -122,7 +124,7 @@ func (x *Exporter) Run(ctx context.Context) error {
 }
 
 // take takes the ownership if it is free and the place is one to go on from.
-func (x *Exporter) take(ctx context.Context) (t *tenancy, ok bool) {
+func (x *Exporter) take(ctx context.Context) (t *exporting, ok bool) {
 	state, err := x.log.State(ctx)
 	if err != nil {
 		x.note(ctx, 0, fmt.Errorf("read the log: %w", err))
@@ -132,8 +134,7 @@ func (x *Exporter) take(ctx context.Context) (t *tenancy, ok bool) {
 	if x.cfg.FromHead {
 		start = state.Head
 	}
-	asked := time.Now()
-	tenure, ok, err := x.offsets.Take(ctx, SinkReader(x.name), x.holder, start, x.cfg.TTL)
+	held, ok, err := Occupy(ctx, x.offsets, SinkReader(x.name), x.holder, start, x.cfg.TTL)
 	switch {
 	case err != nil:
 		x.note(ctx, 0, err)
@@ -142,7 +143,8 @@ func (x *Exporter) take(ctx context.Context) (t *tenancy, ok bool) {
 		x.failed = time.Time{} // it is the owner who says how it is
 		return nil, false
 	}
-	t = newTenancy(x.offsets, tenure, asked, x.cfg)
+	t = newExporting(held, x.cfg)
+	tenure := t.Tenure()
 	if tenure.Position > state.Head {
 		x.note(ctx, tenure.Position, fmt.Errorf("its place is %d, but the log ends at %d; if the database was restored, forget the sink to begin anew", tenure.Position, state.Head))
 		t.release(ctx)
@@ -155,7 +157,7 @@ func (x *Exporter) take(ctx context.Context) (t *tenancy, ok bool) {
 }
 
 // lead exports until ctx ends, the ownership is lost or others shall try.
-func (x *Exporter) lead(ctx context.Context, t *tenancy) {
+func (x *Exporter) lead(ctx context.Context, t *exporting) {
 	held, end := t.hold(ctx, stopTime)
 	err := x.export(ctx, held, t)
 	if err := x.sink.Close(); err != nil {
@@ -163,7 +165,7 @@ func (x *Exporter) lead(ctx context.Context, t *tenancy) {
 	}
 	end()
 	if errors.Is(err, ErrLeaseLost) || errors.Is(context.Cause(held), ErrLeaseLost) {
-		x.logger.WarnContext(ctx, "another node exports to the sink now", "epoch", t.tenure.Epoch)
+		x.logger.WarnContext(ctx, "another node exports to the sink now", "epoch", t.Tenure().Epoch)
 		return
 	}
 	t.release(ctx)
@@ -174,7 +176,7 @@ func (x *Exporter) lead(ctx context.Context, t *tenancy) {
 
 // export sends events until ctx or held ends, the lease is found to be lost or
 // the sink has been failing for so long that another node shall try.
-func (x *Exporter) export(ctx, held context.Context, t *tenancy) error {
+func (x *Exporter) export(ctx, held context.Context, t *exporting) error {
 	began := time.Now()
 	for ctx.Err() == nil && held.Err() == nil {
 		n, err := x.step(ctx, held, t)
@@ -199,7 +201,7 @@ func (x *Exporter) export(ctx, held context.Context, t *tenancy) error {
 }
 
 // step sends the next events and returns how many of them are done.
-func (x *Exporter) step(ctx, held context.Context, t *tenancy) (int, error) {
+func (x *Exporter) step(ctx, held context.Context, t *exporting) (int, error) {
 	events, err := x.log.After(held, t.place(), Filter{}, x.cfg.Batch)
 	if err != nil || len(events) == 0 {
 		return 0, err
@@ -249,5 +251,5 @@ func rest(ctx context.Context, d time.Duration) {
 
 // jitter keeps nodes from doing the same at the same moment.
 func jitter(most time.Duration) time.Duration {
-	return mathrand.N(most + 1) //nolint:gosec // chance guards nothing here
+	return rand.N(most + 1) //nolint:gosec // chance guards nothing here
 }

@@ -88,15 +88,11 @@ const cleanerTTL = 30 * time.Second
 
 // round removes all that is due, if no other node is doing so.
 func (c *Cleaner) round(ctx context.Context) error {
-	t, ok, err := c.offsets.Take(ctx, CleanerName, c.holder, 0, cleanerTTL)
+	t, ok, err := Occupy(ctx, c.offsets, CleanerName, c.holder, 0, cleanerTTL)
 	if err != nil || !ok {
 		return err
 	}
-	defer func() {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
-		defer cancel()
-		_ = c.offsets.Release(last, t) // it expires by itself
-	}()
+	defer func() { _ = t.Release(ctx) }() // it expires by itself
 	lost := map[string]Position{}
 	first, last := Position(0), Position(0)
 	for ctx.Err() == nil {
@@ -109,7 +105,7 @@ func (c *Cleaner) round(ctx context.Context) error {
 			first = after + 1
 		}
 		last = upto
-		if t, err = c.offsets.Save(ctx, t, upto, cleanerTTL); err != nil {
+		if err = t.Renew(ctx, upto); err != nil {
 			break
 		}
 		rest(ctx, c.cfg.Pause)

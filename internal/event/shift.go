@@ -16,7 +16,8 @@ import (
 // shift is the work of a consumer under one tenure.
 type shift struct {
 	*Consumer
-	tenure Tenure
+	held   *Tenancy
+	tenure Tenure        // of held
 	slots  chan struct{} // a token for each handler at work
 	room   chan struct{} // a token when the window has room again
 	lanes  sync.WaitGroup
@@ -45,9 +46,10 @@ type task struct {
 	letter *DeadLetter // of an old one
 }
 
-func newShift(c *Consumer, t Tenure) *shift {
+func newShift(c *Consumer, held *Tenancy) *shift {
+	t := held.Tenure()
 	s := &shift{
-		Consumer: c, tenure: t, seen: t.Position,
+		Consumer: c, held: held, tenure: t, seen: t.Position,
 		slots: make(chan struct{}, c.cfg.Parallel), room: make(chan struct{}, 1),
 		queues: map[string][]*task{}, replays: map[uid.DeadLetter]bool{},
 	}
@@ -84,7 +86,7 @@ func (s *shift) run(ctx context.Context) error {
 
 // keep saves the place, which renews the lease, and takes up replays.
 func (s *shift) keep(ctx, work context.Context) {
-	switch err := s.save(ctx); {
+	switch err := s.held.Renew(ctx, s.mark()); {
 	case errors.Is(err, ErrLeaseLost):
 		s.lose(err)
 		return
@@ -95,11 +97,6 @@ func (s *shift) keep(ctx, work context.Context) {
 	if err := s.takeReplays(ctx, work); err != nil && ctx.Err() == nil {
 		s.desk.Logger.WarnContext(ctx, "looking for replays failed", "error", err)
 	}
-}
-
-func (s *shift) save(ctx context.Context) error {
-	_, err := s.desk.Offsets.Save(ctx, s.tenure, s.mark(), s.cfg.TTL)
-	return err
 }
 
 // mark returns the place below which all is done.
@@ -127,13 +124,7 @@ func (s *shift) close(ctx context.Context) error {
 	if err := context.Cause(ctx); errors.Is(err, ErrLeaseLost) {
 		return err
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
-	defer cancel()
-	err := s.save(last)
-	if err == nil {
-		err = s.desk.Offsets.Release(last, s.tenure)
-	}
-	if err != nil && !errors.Is(err, ErrLeaseLost) {
+	if err := s.held.Leave(ctx, s.mark()); err != nil && !errors.Is(err, ErrLeaseLost) {
 		s.desk.Logger.WarnContext(ctx, "the lease of a consumer was not given up; it will expire", "error", err)
 	}
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {

@@ -2,135 +2,81 @@ package event
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
 	"sync"
 	"time"
 )
 
-// tenancy is a tenure while it lasts: it renews the lease, and stores the place
-// as it moves on. It is safe for concurrent use.
-type tenancy struct {
+// Holder returns a name under which a process owns readers: what people know its
+// node by, and something that no other process has, nor the same node later.
+func Holder(node string) string { return node + "/" + rand.Text()[:8] }
+
+// Tenancy is a tenure while it lasts: whoever is a named reader keeps it by one.
+// It is safe for concurrent use.
+type Tenancy struct {
 	offsets Offsets
-	cfg     ExporterConfig
-	moved   chan struct{}
+	tenure  Tenure
+	ttl     time.Duration
 
 	saving sync.Mutex // held during a save: they go one by one
-	tenure Tenure     // only its position changes, which is what is stored
 
 	mu    sync.Mutex
-	done  Position  // all up to here is done
 	until time.Time // the lease holds until here at least
 }
 
-// newTenancy returns the tenancy of a tenure that was asked for at a moment.
-func newTenancy(o Offsets, t Tenure, asked time.Time, cfg ExporterConfig) *tenancy {
-	return &tenancy{offsets: o, cfg: cfg, moved: make(chan struct{}, 1), tenure: t, done: t.Position, until: asked.Add(cfg.TTL)}
+// Occupy takes the reader for ttl, as Offsets.Take does; ok is false if somebody else has it.
+func Occupy(ctx context.Context, o Offsets, name, holder string, start Position, ttl time.Duration) (t *Tenancy, ok bool, err error) {
+	asked := time.Now()
+	tenure, ok, err := o.Take(ctx, name, holder, start, ttl)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	return &Tenancy{offsets: o, tenure: tenure, ttl: ttl, until: asked.Add(ttl)}, true, nil
 }
 
-// place returns up to where all is done.
-func (t *tenancy) place() Position {
+// Tenure returns the tenure as it was taken: its Position is where the reader began.
+func (t *Tenancy) Tenure() Tenure { return t.tenure }
+
+// Renew renews the lease, and says that the reader is done with everything up to
+// the position. ErrLeaseLost says that the tenure is over. It takes no longer than half of
+// the lease, so that one that hangs leaves time for another.
+func (t *Tenancy) Renew(ctx context.Context, done Position) error {
+	ctx, cancel := context.WithTimeout(ctx, t.ttl/2)
+	defer cancel()
+	t.saving.Lock()
+	defer t.saving.Unlock()
+	asked := time.Now()
+	if _, err := t.offsets.Save(ctx, t.tenure, done, t.ttl); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.done
+	t.until = asked.Add(t.ttl)
+	return nil
 }
 
-// move says that all up to the position is done.
-func (t *tenancy) move(to Position) {
-	t.mu.Lock()
-	t.done = to
-	t.mu.Unlock()
-	signal(t.moved)
-}
-
-// lapsed reports whether the lease may have ended: also for a process that was
+// Lapsed reports whether the lease may have ended: also for a process that was
 // frozen, as this clock goes on meanwhile.
-func (t *tenancy) lapsed() bool {
+func (t *Tenancy) Lapsed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return !time.Now().Before(t.until)
 }
 
-// check makes sure that the lease still holds, before something is done under it.
-func (t *tenancy) check(ctx context.Context) error {
-	if !t.lapsed() {
-		return nil
-	}
-	return t.save(ctx)
-}
-
-// hold keeps the lease until end is called, which ends the keeping and waits for
-// it. The context that it returns ends when the lease does, with ErrLeaseLost as
-// the cause if it is known that it is somebody else's, and at the latest some
-// grace after ctx.
-func (t *tenancy) hold(ctx context.Context, grace time.Duration) (held context.Context, end func()) {
-	held, lose := context.WithCancelCause(context.WithoutCancel(ctx))
-	late := context.AfterFunc(ctx, func() {
-		rest(held, grace)
-		lose(ctx.Err())
-	})
-	over := make(chan struct{})
-	var keeper sync.WaitGroup
-	keeper.Go(func() { t.keep(held, over, lose) })
-	return held, func() {
-		close(over)
-		keeper.Wait()
-		late()
-		lose(nil)
-	}
-}
-
-// keep renews the lease and stores the place until it is over.
-func (t *tenancy) keep(held context.Context, over <-chan struct{}, lose context.CancelCauseFunc) {
-	renew := time.NewTicker(t.cfg.TTL / 4)
-	defer renew.Stop()
-	for {
-		select {
-		case <-over:
-			return
-		case <-held.Done():
-			return
-		case <-renew.C:
-		case <-t.moved:
-		}
-		if err := t.save(held); errors.Is(err, ErrLeaseLost) || err != nil && t.lapsed() {
-			lose(err)
-			return
-		}
-		select {
-		case <-over:
-			return
-		case <-held.Done():
-			return
-		case <-time.After(t.cfg.Save):
-		}
-	}
-}
-
-// save stores the place and renews the lease.
-func (t *tenancy) save(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.TTL/2) // so that one that hangs leaves time for another
-	defer cancel()
-	t.saving.Lock()
-	defer t.saving.Unlock()
-	asked, done := time.Now(), t.place()
-	tenure, err := t.offsets.Save(ctx, t.tenure, done, t.cfg.TTL)
-	if err != nil {
-		return err
-	}
-	t.tenure = tenure
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.until = asked.Add(t.cfg.TTL)
-	return nil
-}
-
-// release stores the place a last time and gives the lease up. What it cannot do
-// within a moment does not matter: the lease expires, and what was done since
-// the place was stored is done again.
-func (t *tenancy) release(ctx context.Context) {
+// Release gives the reader up, also when ctx is over. It takes a moment at most: what it
+// cannot do in that does not matter, as the lease expires.
+func (t *Tenancy) Release(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 	defer cancel()
-	if t.save(ctx) == nil {
-		_ = t.offsets.Release(ctx, t.tenure)
+	return t.offsets.Release(ctx, t.tenure)
+}
+
+// Leave says for the last time up to where the reader is done, and gives it up.
+func (t *Tenancy) Leave(ctx context.Context, done Position) error {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+	defer cancel()
+	if err := t.Renew(last, done); err != nil {
+		return err
 	}
+	return t.Release(ctx)
 }

@@ -13,6 +13,7 @@ import (
 
 	"backplane/internal/auth"
 	"backplane/internal/balance"
+	"backplane/internal/event"
 	"backplane/internal/input"
 	"backplane/internal/registry"
 	"backplane/internal/telemetry"
@@ -38,13 +39,17 @@ func (nothing) Load(context.Context) ([]*registry.Service, []*registry.Instance,
 	return nil, nil, nil
 }
 
+// Lag and Head implement registry.Reader.
+func (w *world) Lag() time.Duration { return w.lag }
+func (w *world) Head() event.Cursor { return event.Cursor{} }
+
 var ada = &auth.Principal{UserID: "usr_ada", SessionID: "ses_1", Roles: []auth.Role{auth.Customer}}
 
 func newWorld(t *testing.T, cfg Config) *world {
 	t.Helper()
 	w := &world{t: t, who: ada, services: map[string]*registry.Service{}}
 	log := slog.New(slog.DiscardHandler)
-	w.directory = registry.NewDirectory(nothing{}, func() time.Duration { return w.lag }, time.Now, log)
+	w.directory = registry.NewDirectory(nothing{}, w, time.Now, log)
 	if err := w.directory.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 type DeskConfig struct {
 	Lease time.Duration // until a call that nobody reported counts as over; default 1 min
 	Open  int           // picks under way, beyond which the oldest count as over; default 500,000
+	Each  int           // of them of one caller, beyond which it gets no more; default 100,000
 	Trade time.Duration // how often nodes tell one another of their calls; default 1 s
 }
 
@@ -29,7 +30,7 @@ type DeskConfig struct {
 // A pick comes with a lease: text that only its picker can report with, once. It
 // names the node that picked, which alone knows what is under way; an outcome that
 // is reported to another node gets there with the next trade between nodes. So an outcome
-// counts once at most. The calls of other nodes are counted in after two trades
+// counts once at most, and a call that nobody reports within its lease is lost. The calls of other nodes are counted in after two trades
 // at most: that is the exchange delay, two seconds. Without the database, nodes
 // count their own calls only.
 type Desk struct {
@@ -44,6 +45,7 @@ type Desk struct {
 
 	mu    sync.Mutex
 	open  map[pickID]opened
+	each  map[string]int       // how many of them a caller has; who has none is not in it
 	queue []pickID             // of open and ended picks, the oldest first
 	used  map[pickID]time.Time // leases of other nodes that were used here, until when they hold
 	out   []Outcome            // for other nodes
@@ -53,15 +55,17 @@ type pickID [8]byte
 
 type opened struct {
 	choice  Choice
+	caller  string
 	expires time.Time
 }
 
 // NewDesk returns a Desk. The secret is the same on every node.
 func NewDesk(d *Directory, c Chooser, x Exchange, secret []byte, now func() time.Time, log *slog.Logger, cfg DeskConfig) *Desk {
 	cfg.Lease, cfg.Open, cfg.Trade = cmp.Or(cfg.Lease, time.Minute), cmp.Or(cfg.Open, 500_000), cmp.Or(cfg.Trade, time.Second)
+	cfg.Each = cmp.Or(cfg.Each, 100_000)
 	k := &Desk{
 		directory: d, chooser: c, exchange: x, secret: secret, now: now, log: log, cfg: cfg,
-		open: map[pickID]opened{}, used: map[pickID]time.Time{},
+		open: map[pickID]opened{}, each: map[string]int{}, used: map[pickID]time.Time{},
 	}
 	_, _ = rand.Read(k.node[:]) // documented never to fail
 	return k
@@ -69,7 +73,8 @@ func NewDesk(d *Directory, c Chooser, x Exchange, secret []byte, now func() time
 
 // Pick chooses an instance of the service for one call of the caller, by the
 // service's strategy if none is given, and returns it with a lease to report the
-// outcome with. CONSISTENT_HASH needs a key.
+// outcome with. CONSISTENT_HASH needs a key. A caller with too many picks that it
+// has not reported gets LIMIT_REACHED.
 func (k *Desk) Pick(ctx context.Context, service string, strategy Strategy, key string) (*Instance, string, error) {
 	caller, err := user(ctx)
 	if err != nil {
@@ -90,7 +95,11 @@ func (k *Desk) Pick(ctx context.Context, service string, strategy Strategy, key 
 	if err != nil {
 		return nil, "", err
 	}
-	return choice.Instance(), k.lend(choice, caller), nil
+	lease, err := k.lend(choice, caller)
+	if err != nil {
+		return nil, "", err
+	}
+	return choice.Instance(), lease, nil
 }
 
 const maxPickKey = 1024
@@ -133,21 +142,37 @@ func user(ctx context.Context) (*auth.Principal, error) {
 }
 
 // lend notes a pick and returns its lease.
-func (k *Desk) lend(choice Choice, caller *auth.Principal) string {
+func (k *Desk) lend(choice Choice, caller *auth.Principal) (string, error) {
 	var id pickID
 	_, _ = rand.Read(id[:])
 	expires := k.now().Add(k.cfg.Lease).Truncate(time.Millisecond)
+	over, full := k.note(id, opened{choice, caller.Actor(), expires})
+	for _, c := range over {
+		c.Release() // in time, so nothing is known of it
+	}
+	if full {
+		choice.Release()
+		return "", fault.New(fault.Exhausted, fault.LimitReached, "You have %d picks under way at this node; report how they ended.", k.cfg.Each)
+	}
+	return k.write(id, expires, caller), nil
+}
+
+// note keeps a pick, unless its caller has too many; and returns the oldest if
+// there are too many of all.
+func (k *Desk) note(id pickID, o opened) (over []Choice, full bool) {
 	k.mu.Lock()
-	k.open[id] = opened{choice, expires}
+	defer k.mu.Unlock()
+	if k.each[o.caller] >= k.cfg.Each {
+		return nil, true
+	}
+	k.open[id] = o
+	k.each[o.caller]++
 	k.queue = append(k.queue, id)
-	over := k.overdue(time.Time{})
-	k.mu.Unlock()
-	release(over)
-	return k.write(id, expires, caller)
+	return k.overdue(time.Time{}), false
 }
 
 // overdue takes out picks whose time is over, and the oldest of too many. The
-// caller holds the lock and releases what is returned after it.
+// caller holds the lock and ends what is returned after it.
 func (k *Desk) overdue(now time.Time) (over []Choice) {
 	n := 0
 	for _, id := range k.queue {
@@ -156,26 +181,30 @@ func (k *Desk) overdue(now time.Time) (over []Choice) {
 			break
 		}
 		if n++; ok {
-			over = append(over, o.choice)
-			delete(k.open, id)
+			over = append(over, k.takeOut(id))
 		}
 	}
 	k.queue = k.queue[n:]
 	return over
 }
 
-func release(choices []Choice) {
-	for _, c := range choices {
-		c.Release()
+// takeOut ends a pick that is under way, nil if it is not. The caller holds the lock.
+func (k *Desk) takeOut(id pickID) Choice {
+	o, ok := k.open[id]
+	if !ok {
+		return nil
 	}
+	delete(k.open, id)
+	if k.each[o.caller]--; k.each[o.caller] == 0 {
+		delete(k.each, o.caller)
+	}
+	return o.choice
 }
 
 func (k *Desk) end(id pickID) Choice {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	o := k.open[id]
-	delete(k.open, id)
-	return o.choice
+	return k.takeOut(id)
 }
 
 // maxOut bounds the outcomes that wait for the next trade, and the leases of
@@ -239,7 +268,9 @@ func (k *Desk) tidy() {
 		}
 	}
 	k.mu.Unlock()
-	release(over)
+	for _, c := range over {
+		c.Lost()
+	}
 }
 
 func (k *Desk) trade(ctx context.Context) error {

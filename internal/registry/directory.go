@@ -24,7 +24,7 @@ const staleAfter = 3 * time.Second
 // use.
 type Directory struct {
 	store  Store
-	lag    func() time.Duration // since the log was last read to its end
+	reader Reader
 	now    func() time.Time
 	log    *slog.Logger
 	reload chan struct{}
@@ -38,7 +38,18 @@ type Directory struct {
 	leases    map[uid.Instance]Lease
 	names     []string  // sorted
 	readAt    time.Time // when the registry was last loaded
+	gaps      int       // in what was delivered
+	closed    int       // gaps that a load has made good
 	gone      [2]map[uid.Instance]struct{}
+}
+
+// Reader is how far a node has read the log: an event.Hub.
+type Reader interface {
+	// Lag returns how long ago the node had read the log to its end.
+	Lag() time.Duration
+	// Head returns the place up to which all events have been delivered; zero
+	// before the first.
+	Head() event.Cursor
 }
 
 // entry is a service with its instances.
@@ -52,10 +63,9 @@ type entry struct {
 	madeAt    time.Time
 }
 
-// NewDirectory returns a Directory that knows nothing until Run is called. Lag says how
-// long ago the node had read the log to its end.
-func NewDirectory(store Store, lag func() time.Duration, now func() time.Time, log *slog.Logger) *Directory {
-	d := &Directory{store: store, lag: lag, now: now, log: log, reload: make(chan struct{}, 1), loaded: make(chan struct{})}
+// NewDirectory returns a Directory that knows nothing until Run is called.
+func NewDirectory(store Store, reader Reader, now func() time.Time, log *slog.Logger) *Directory {
+	d := &Directory{store: store, reader: reader, now: now, log: log, reload: make(chan struct{}, 1), loaded: make(chan struct{})}
 	d.clear()
 	return d
 }
@@ -90,6 +100,7 @@ func (d *Directory) Load(ctx context.Context) error {
 	for id, i := range d.instances {
 		before[id] = i.Version
 	}
+	gaps := d.gaps
 	d.mu.RUnlock()
 	began := d.now()
 	services, instances, err := d.store.Load(ctx)
@@ -99,7 +110,7 @@ func (d *Directory) Load(ctx context.Context) error {
 	slices.SortFunc(instances, func(a, b *Instance) int { return strings.Compare(a.InstanceID, b.InstanceID) }) // so that each goes to an end
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.readAt = began
+	d.readAt, d.closed = began, gaps
 	d.forgetMissing(services, instances, before)
 	for _, s := range services {
 		d.putService(s)
@@ -140,6 +151,9 @@ func (d *Directory) Loaded() <-chan struct{} { return d.loaded }
 // be missing before them. It is quick, as events carry all of their subjects.
 func (d *Directory) Deliver(events []*event.Event, gap bool) {
 	if gap {
+		d.mu.Lock()
+		d.gaps++
+		d.mu.Unlock()
 		select {
 		case d.reload <- struct{}{}:
 		default:
@@ -167,6 +181,19 @@ func (d *Directory) take(e *event.Event, s *Service, i *Instance, err error) {
 	case i != nil:
 		d.TakeInstance(i)
 	}
+}
+
+// Place returns a place in the log such that what the Directory says from now on
+// holds all events up to there; nil while it may be missing some. Who reads it first and
+// the registry then, and follows the log behind it, misses nothing.
+func (d *Directory) Place() *event.Cursor {
+	head := d.reader.Head() // first: it moves after the events were taken in
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if head == (event.Cursor{}) || d.closed != d.gaps {
+		return nil
+	}
+	return &head
 }
 
 // TakeService takes in a service as it is after a change. What is older than
@@ -407,7 +434,7 @@ func (d *Directory) Health(id uid.Service) (Health, *Degraded) {
 	if e == nil {
 		return Unhealthy, nil
 	}
-	lag := min(d.lag(), d.now().Sub(d.readAt)) // the log is first read after the load
+	lag := min(d.reader.Lag(), d.now().Sub(d.readAt)) // the log is first read after the load
 	switch {
 	case e.service.DoubtedSince != nil:
 		return Impaired, &Degraded{MassFailure, *e.service.DoubtedSince, e.well}

@@ -20,9 +20,13 @@ type stored struct {
 	haveServices  []*Service
 	haveInstances []*Instance
 	err           error
+	during        func() // what happens during a load; may be nil
 }
 
 func (s *stored) Load(context.Context) ([]*Service, []*Instance, error) {
+	if s.during != nil {
+		s.during()
+	}
 	return s.haveServices, s.haveInstances, s.err
 }
 
@@ -32,11 +36,16 @@ type world struct {
 	kept stored
 	time time.Time
 	lag  time.Duration
+	head event.Cursor
 }
+
+// Lag and Head implement Reader.
+func (w *world) Lag() time.Duration { return w.lag }
+func (w *world) Head() event.Cursor { return w.head }
 
 func newWorld() *world {
 	w := &world{time: at}
-	w.Directory = NewDirectory(&w.kept, func() time.Duration { return w.lag }, func() time.Time { return w.time }, slog.New(slog.DiscardHandler))
+	w.Directory = NewDirectory(&w.kept, w, func() time.Time { return w.time }, slog.New(slog.DiscardHandler))
 	return w
 }
 
@@ -129,6 +138,35 @@ func TestDirectory_loads_anew_and_forgets_what_is_not_there(t *testing.T) {
 	}
 }
 
+func TestDirectory_Place_is_one_that_it_has_reached(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	if got := w.Place(); got != nil {
+		t.Errorf("before the log is read Place = %v, want none", got)
+	}
+	w.head = event.Cursor{Timeline: "a", Position: 7}
+	if got := w.Place(); got == nil || *got != w.head {
+		t.Errorf("Place = %v, want where the log is read to", got)
+	}
+	w.Deliver(nil, true)
+	if got := w.Place(); got != nil {
+		t.Errorf("with a gap Place = %v, want none", got)
+	}
+	w.kept.err = errors.New("the database is gone")
+	if err := w.Load(t.Context()); err == nil || w.Place() != nil {
+		t.Errorf("after a load that failed (%v) Place = %v, want none", err, w.Place())
+	}
+	w.kept.err = nil
+	w.kept.during = func() { w.Deliver(nil, true) }
+	if err := w.Load(t.Context()); err != nil || w.Place() != nil {
+		t.Errorf("with another gap during the load (%v) Place = %v, want none", err, w.Place())
+	}
+	w.kept.during = nil
+	if err := w.Load(t.Context()); err != nil || w.Place() == nil {
+		t.Errorf("after a load (%v) Place = %v, want one", err, w.Place())
+	}
+}
+
 func TestDirectory_Health(t *testing.T) {
 	t.Parallel()
 	w, s := newWorld(), givenService(t)
@@ -209,6 +247,7 @@ func (c *chosen) Done(ok bool, took time.Duration) {
 	c.ended = append(c.ended, fmt.Sprintf("%v %v", ok, took))
 }
 func (c *chosen) Release()                                { c.ended = append(c.ended, "over") }
+func (c *chosen) Lost()                                   { c.ended = append(c.ended, "lost") }
 func (c *chosen) Inflight() map[uid.Instance]int          { return nil }
 func (c *chosen) SetElsewhere(calls map[uid.Instance]int) { c.others = calls }
 func (w *world) desk(c *chosen, x Exchange, cfg DeskConfig) *Desk {
@@ -292,16 +331,50 @@ func TestDesk_ends_calls_that_nobody_reports(t *testing.T) {
 		}
 		leases = append(leases, lease)
 	}
-	if len(c.ended) != 1 {
+	if fmt.Sprint(c.ended) != "[over]" {
 		t.Errorf("of four calls where three may be open %v ended", c.ended)
 	}
 	w.time = after(time.Minute)
 	k.tidy()
-	if len(c.ended) != 4 || len(k.open) != 0 || len(k.queue) != 0 {
-		t.Errorf("after a minute %v ended, %d are open", c.ended, len(k.open))
+	if fmt.Sprint(c.ended) != "[over lost lost lost]" || len(k.open) != 0 || len(k.queue) != 0 || len(k.each) != 0 {
+		t.Errorf("after a minute %v ended, %d are open of %v", c.ended, len(k.open), k.each)
 	}
 	if err := k.Report(robot, leases[3], true, 0); !fault.Is(err, fault.PickLeaseInvalid) {
 		t.Errorf("a report after a minute gave %v", err)
+	}
+}
+
+func TestDesk_lets_nobody_have_all_picks(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.TakeService(givenService(t))
+	c := &chosen{i: givenInstance(t, 1)}
+	k := w.desk(c, nil, DeskConfig{Each: 2})
+	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}})
+	other := auth.With(t.Context(), &auth.Principal{UserID: "usr_other", Roles: []auth.Role{auth.Service}})
+	var lease string
+	for range 2 {
+		var err error
+		if _, lease, err = k.Pick(robot, "echo", "", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := k.Pick(robot, "echo", "", ""); !fault.Is(err, fault.LimitReached) || fmt.Sprint(c.ended) != "[over]" {
+		t.Errorf("the third pick gave %v, ended %v; want LIMIT_REACHED and nothing held", err, c.ended)
+	}
+	if _, _, err := k.Pick(other, "echo", "", ""); err != nil {
+		t.Errorf("somebody else's pick gave %v", err)
+	}
+	if err := k.Report(robot, lease, true, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := k.Pick(robot, "echo", "", ""); err != nil {
+		t.Errorf("after a report the next pick gave %v", err)
+	}
+	w.time = after(time.Minute)
+	k.tidy()
+	if _, _, err := k.Pick(robot, "echo", "", ""); err != nil || len(k.each) != 1 {
+		t.Errorf("after a minute the next pick gave %v, with %v", err, k.each)
 	}
 }
 

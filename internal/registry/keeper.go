@@ -3,7 +3,6 @@ package registry
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 
 // KeeperConfig tunes a Keeper. The zero value is ready to use.
 type KeeperConfig struct {
+	Holder   string        // this node, as other nodes are to know it; default one without a name, see event.Holder
 	Interval time.Duration // between two rounds; default 1 s
 	Tenure   time.Duration // after which another node takes over; default 4 s
 	Grace    time.Duration // that a lease may be over, as renewals are written once a second; default 1.5 s
@@ -24,6 +24,9 @@ type KeeperConfig struct {
 }
 
 func (c KeeperConfig) withDefaults() KeeperConfig {
+	if c.Holder == "" {
+		c.Holder = event.Holder("")
+	}
 	c.Interval = cmp.Or(c.Interval, time.Second)
 	c.Tenure = cmp.Or(c.Tenure, 4*time.Second)
 	c.Grace = cmp.Or(c.Grace, flushEvery+flushEvery/2)
@@ -51,11 +54,9 @@ type Keeper struct {
 	now       func() time.Time
 	log       *slog.Logger
 	cfg       KeeperConfig
-	holder    string
 
-	tenure event.Tenure
-	leads  bool
-	looked time.Time // when the last round went well
+	held   *event.Tenancy // nil while another node judges
+	looked time.Time      // when the last round went well
 }
 
 // NewKeeper returns a Keeper that does nothing until Run is called. Head is how far the
@@ -66,7 +67,7 @@ func NewKeeper(b Bench, tenures event.Offsets, head func() event.Position, d *Di
 		return nil, fmt.Errorf("keeper config: a negative value, or a Tenure that does not outlast two rounds, in %+v", cfg)
 	}
 	return &Keeper{
-		bench: b, tenures: tenures, head: head, directory: d, checker: newChecker(d, p, now), now: now, log: log, cfg: cfg, holder: rand.Text(),
+		bench: b, tenures: tenures, head: head, directory: d, checker: newChecker(d, p, now), now: now, log: log, cfg: cfg,
 	}, nil
 }
 
@@ -84,7 +85,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-tick.C: // first, so that the log has been read once
 		}
 		if err := k.round(ctx); err != nil && ctx.Err() == nil {
-			k.leads = false
+			k.held = nil
 			k.checker.stop()
 			if !errors.Is(err, event.ErrLeaseLost) {
 				k.log.ErrorContext(ctx, "judging the registry failed", "error", err)
@@ -96,12 +97,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 func (k *Keeper) round(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure)
 	defer cancel()
-	if err := k.hold(ctx); err != nil || !k.leads {
+	if err := k.hold(ctx); err != nil || k.held == nil {
 		return err
 	}
 	began := k.now()
 	if began.Sub(k.looked) > k.cfg.Interval+k.cfg.Grace {
-		if err := k.bench.Grant(ctx, k.tenure); err != nil {
+		if err := k.bench.Grant(ctx, k.held.Tenure()); err != nil {
 			return err
 		}
 		k.looked = k.now()
@@ -125,21 +126,21 @@ func (k *Keeper) round(ctx context.Context) error {
 const docketSize = 1000
 
 // hold takes or renews the tenure.
-func (k *Keeper) hold(ctx context.Context) (err error) {
-	if k.leads {
-		k.tenure, err = k.tenures.Save(ctx, k.tenure, k.head(), k.cfg.Tenure)
+func (k *Keeper) hold(ctx context.Context) error {
+	if k.held != nil {
+		return k.held.Renew(ctx, k.head())
+	}
+	held, ok, err := event.Occupy(ctx, k.tenures, keeperName, k.cfg.Holder, k.head(), k.cfg.Tenure)
+	if err != nil || !ok {
 		return err
 	}
-	k.tenure, k.leads, err = k.tenures.Take(ctx, keeperName, k.holder, k.head(), k.cfg.Tenure)
-	if k.leads {
-		k.looked = time.Time{}
-		k.log.InfoContext(ctx, "this node judges the registry", "epoch", k.tenure.Epoch)
-	}
-	return err
+	k.held, k.looked = held, time.Time{}
+	k.log.InfoContext(ctx, "this node judges the registry", "epoch", held.Tenure().Epoch)
+	return nil
 }
 
 func (k *Keeper) judge(ctx context.Context, id uid.Service, failures map[uid.Instance]verdict) error {
-	s, changed, err := k.bench.Judge(ctx, k.tenure, id, k.cfg.Grace, k.cfg.Patience,
+	s, changed, err := k.bench.Judge(ctx, k.held.Tenure(), id, k.cfg.Grace, k.cfg.Patience,
 		func(s *Service, all []*Instance, leases map[uid.Instance]Verdict) error {
 			at := k.now()
 			sentence(s, all, leases, failures, Guard{k.cfg.Window, k.cfg.Hold}, at)
@@ -195,12 +196,10 @@ func union(ids []uid.Service, more map[uid.Service]map[uid.Instance]verdict) []u
 }
 
 func (k *Keeper) release(ctx context.Context) {
-	if !k.leads {
+	if k.held == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if err := k.tenures.Release(ctx, k.tenure); err != nil {
+	if err := k.held.Release(ctx); err != nil {
 		k.log.WarnContext(ctx, "the tenure of the registry's keeper was not given up; it will expire", "error", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"backplane/internal/auth"
+	"backplane/internal/event"
 	"backplane/internal/fault"
 	"backplane/internal/input"
 	"backplane/internal/page"
@@ -49,14 +50,14 @@ func (r *Registrar) Register(ctx context.Context, in ServiceInput) (*View, error
 	if err := checkName(in.Name); err != nil {
 		return nil, err
 	}
-	at := r.now()
+	at, place := r.now(), r.directory.Place()
 	s, err := r.store.PutService(ctx, in.Name, func(s *Service) (*Service, error) {
 		if s == nil {
 			return NewService(in, at)
 		}
 		return s, s.Register(in, at)
 	})
-	return r.changed(caller, s, err)
+	return r.changed(caller, s, place, err)
 }
 
 // Update changes a service. Only ADMIN, signed in, may say that it is trusted or
@@ -92,7 +93,7 @@ func (r *Registrar) change(ctx context.Context, id uid.Service, ifVersion *int, 
 		}
 		return nil, ServiceNotFound().At("id")
 	}
-	at := r.now()
+	at, place := r.now(), r.directory.Place()
 	s, err := r.store.ChangeService(ctx, id, func(s *Service) error {
 		if _, err := manager(ctx, s.Name); err != nil {
 			return err
@@ -100,20 +101,20 @@ func (r *Registrar) change(ctx context.Context, id uid.Service, ifVersion *int, 
 		if s.Deregistered {
 			return ServiceNotFound().At("id")
 		}
-		if err := input.IfVersion(ifVersion, s.Version, r.view(caller, s)); err != nil {
+		if err := input.IfVersion(ifVersion, s.Version, r.view(caller, s, place)); err != nil {
 			return err
 		}
 		return fn(caller, s, at)
 	})
-	return r.changed(caller, s, err)
+	return r.changed(caller, s, place, err)
 }
 
-func (r *Registrar) changed(caller *auth.Principal, s *Service, err error) (*View, error) {
+func (r *Registrar) changed(caller *auth.Principal, s *Service, place *event.Cursor, err error) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
 	r.directory.TakeService(s)
-	return r.view(caller, s), nil
+	return r.view(caller, s, place), nil
 }
 
 // RegisterInstance registers a running copy of a service, or another start of
@@ -261,27 +262,29 @@ const (
 // Service returns the service of the name as the caller may see it; nil if there
 // is none, or nobody is signed in.
 func (r *Registrar) Service(ctx context.Context, name string) *View {
-	return r.shown(ctx, r.directory.Service(name))
+	place := r.directory.Place()
+	return r.shown(ctx, r.directory.Service(name), place)
 }
 
 // ServicesByIDs returns those of the services that exist, as the caller may see
 // them.
 func (r *Registrar) ServicesByIDs(ctx context.Context, ids []uid.Service) (map[uid.Service]*View, error) {
 	found := make(map[uid.Service]*View, len(ids))
+	place := r.directory.Place()
 	for _, id := range ids {
-		if v := r.shown(ctx, r.directory.ServiceByID(id)); v != nil {
+		if v := r.shown(ctx, r.directory.ServiceByID(id), place); v != nil {
 			found[id] = v
 		}
 	}
 	return found, nil
 }
 
-func (r *Registrar) shown(ctx context.Context, s *Service) *View {
+func (r *Registrar) shown(ctx context.Context, s *Service, place *event.Cursor) *View {
 	caller := auth.LastKnown(ctx)
 	if s == nil || caller == nil {
 		return nil
 	}
-	return r.view(caller, s)
+	return r.view(caller, s, place)
 }
 
 // List returns a page of the services.
@@ -300,8 +303,9 @@ func (r *Registrar) matching(ctx context.Context, f ServiceFilter) []*View {
 		return nil
 	}
 	var all []*View
+	place := r.directory.Place()
 	for _, s := range r.directory.Services() {
-		if v := r.view(caller, s); v.matches(f) {
+		if v := r.view(caller, s, place); v.matches(f) {
 			all = append(all, v)
 		}
 	}
@@ -327,7 +331,8 @@ func (r *Registrar) InstancesByIDs(ctx context.Context, ids []uid.Instance) (map
 
 // PeekService is ServicesByIDs for one service, at once; ok is false if it is not there.
 func (r *Registrar) PeekService(ctx context.Context, id uid.Service) (v *View, ok bool) {
-	v = r.shown(ctx, r.directory.ServiceByID(id))
+	place := r.directory.Place()
+	v = r.shown(ctx, r.directory.ServiceByID(id), place)
 	return v, v != nil
 }
 

@@ -14,14 +14,18 @@ type Set struct {
 	Instances []*Instance // in the order of their ids
 }
 
-// Choice is an instance that was chosen for one call. Exactly one of Done and
-// Release must be called, once, when the call has ended.
+// Choice is an instance that was chosen for one call. Exactly one of Done,
+// Release and Lost must be called, once, when the call has ended.
 type Choice interface {
 	Instance() *Instance
 	// Done says how the call ended and how long it took.
 	Done(ok bool, took time.Duration)
 	// Release says that the call has ended, nobody knows how.
 	Release()
+	// Lost says that the call counts as over since nobody said in time how it ended.
+	// That is a mild failure: callers that never say anything lose as many calls of
+	// one instance as of any other.
+	Lost()
 }
 
 // Chooser chooses instances; package balance implements it. It is safe for

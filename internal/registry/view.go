@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"backplane/internal/auth"
+	"backplane/internal/event"
 	"backplane/internal/page"
 	"backplane/internal/uid"
 )
@@ -23,15 +24,17 @@ type View struct {
 
 	whole    *Service // nil if the caller may not see more
 	degraded *Degraded
+	place    *event.Cursor
 }
 
-func (r *Registrar) view(caller *auth.Principal, s *Service) *View {
+// view shows the service as it was read after the place was.
+func (r *Registrar) view(caller *auth.Principal, s *Service, place *event.Cursor) *View {
 	health, degraded := r.directory.Health(s.ID)
 	v := &View{
 		ID: s.ID, Name: s.Name, Description: s.Description, Health: health, Version: s.Version, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
 	}
 	if sees(caller, s) {
-		v.whole, v.degraded = s, degraded
+		v.whole, v.degraded, v.place = s, degraded, place
 	}
 	return v
 }
@@ -96,6 +99,10 @@ func (v *View) HealthCheck() *HealthCheck {
 // Degraded returns why more instances are in use than are known to be well; nil
 // also if that is not so.
 func (v *View) Degraded() *Degraded { return v.degraded }
+
+// Cursor returns a place in the log such that the view and what is read of its
+// instances hold all events up to there; nil also while the node cannot tell.
+func (v *View) Cursor() *event.Cursor { return v.place }
 
 func (v *View) matches(f ServiceFilter) bool {
 	return (f.Health == nil || v.Health == *f.Health) && (f.Tag == nil || slices.Contains(v.Tags(), *f.Tag))

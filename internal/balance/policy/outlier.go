@@ -1,4 +1,4 @@
-package balance
+package policy
 
 import (
 	"slices"
@@ -19,6 +19,11 @@ func (b *Balancer) outcome(m *member, ok bool, took time.Duration) {
 			b.mu.Unlock()
 		}
 	}
+	b.sweep()
+}
+
+// sweep compares the instances if it is time to.
+func (b *Balancer) sweep() {
 	now := b.now()
 	if at := b.sweepAt.Load(); now.UnixNano() >= at && b.sweepAt.CompareAndSwap(at, now.Add(b.cfg.Interval).UnixNano()) && at != 0 {
 		b.mu.Lock()
@@ -41,7 +46,7 @@ func (b *Balancer) eject(m *member, now time.Time) {
 	m.until = now.Add(min(b.cfg.Eject*time.Duration(m.times), b.cfg.MaxEject))
 	m.out.Store(true)
 	b.ejected++
-	b.counted.Add(1)
+	b.ejections.Add(1)
 	b.least.moved(m)
 	if len(b.members) <= many {
 		b.rebuild(now)

@@ -1,18 +1,16 @@
-package balance
+package policy
 
 import (
 	"testing"
 	"time"
-
-	"backplane/internal/registry"
 )
 
 // fail lets calls of one instance fail, as long as it is picked, n times.
-func fail(t *testing.T, p *Pool, set *registry.Set, bad func(i int) bool, picks int) (counts []int) {
+func fail(t *testing.T, p *pool, all *set, bad func(i int) bool, picks int) (counts []int) {
 	t.Helper()
-	counts = make([]int, len(set.Instances))
+	counts = make([]int, len(all.Instances))
 	for range picks {
-		i, got := pick(t, p, set, registry.RoundRobin, "")
+		i, got := pick(t, p, all, RoundRobin, "")
 		got.Done(!bad(i), time.Millisecond)
 		counts[i]++
 	}
@@ -24,12 +22,12 @@ func is(n int) func(int) bool { return func(i int) bool { return i == n } }
 func TestEjection_after_failures_in_a_row(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})
-	set := setOf(c.now().Add(-time.Hour), equal(4)...)
-	if got := fail(t, p, set, is(2), 1000); got[2] > 6 {
+	all := setOf(c.now().Add(-time.Hour), equal(4)...)
+	if got := fail(t, p, all, is(2), 1000); got[2] > 6 {
 		t.Fatalf("an instance that always fails got %d of 1000 calls, want 5", got[2])
 	}
-	for _, s := range registry.Strategies() {
-		if got := spread(t, p, set, s, 400); got[2] != 0 {
+	for _, s := range strategies {
+		if got := spread(t, p, all, s, 400); got[2] != 0 {
 			t.Errorf("%s picked the ejected instance %d times", s, got[2])
 		}
 	}
@@ -38,16 +36,16 @@ func TestEjection_after_failures_in_a_row(t *testing.T) {
 func TestEjection_ends_and_the_instance_comes_back_slowly(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{Eject: 10 * time.Second, SlowStart: 10 * time.Second})
-	set := setOf(c.now().Add(-time.Hour), equal(4)...)
-	fail(t, p, set, is(2), 100)
+	all := setOf(c.now().Add(-time.Hour), equal(4)...)
+	fail(t, p, all, is(2), 100)
 	c.advance(9 * time.Second)
-	if got := spread(t, p, set, registry.RoundRobin, 400); got[2] != 0 {
+	if got := spread(t, p, all, RoundRobin, 400); got[2] != 0 {
 		t.Fatalf("it came back %d times before its time", got[2])
 	}
 	c.advance(time.Second)
 	var shares []int
 	for range 11 {
-		shares = append(shares, spread(t, p, set, registry.RoundRobin, 4000)[2])
+		shares = append(shares, spread(t, p, all, RoundRobin, 4000)[2])
 		c.advance(time.Second)
 	}
 	if shares[0] > 200 || shares[0] == 0 || shares[10] != 1000 {
@@ -63,17 +61,17 @@ func TestEjection_ends_and_the_instance_comes_back_slowly(t *testing.T) {
 func TestEjection_lasts_longer_each_time(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{Eject: time.Second, SlowStart: time.Nanosecond})
-	set := setOf(c.now().Add(-time.Hour), equal(4)...)
+	all := setOf(c.now().Add(-time.Hour), equal(4)...)
 	for round := range 3 {
-		fail(t, p, set, is(2), 100)
+		fail(t, p, all, is(2), 100)
 		c.advance(time.Duration(round+1)*time.Second - time.Millisecond)
-		if got := spread(t, p, set, registry.RoundRobin, 40); got[2] != 0 {
+		if got := spread(t, p, all, RoundRobin, 40); got[2] != 0 {
 			t.Fatalf("ejection %d ended early", round+1)
 		}
 		c.advance(time.Millisecond)
-		spread(t, p, set, registry.RoundRobin, 1)
+		spread(t, p, all, RoundRobin, 1)
 		c.advance(time.Millisecond) // the end of its slow start
-		if got := spread(t, p, set, registry.RoundRobin, 4); got[2] != 1 {
+		if got := spread(t, p, all, RoundRobin, 4); got[2] != 1 {
 			t.Fatalf("ejection %d did not end in time: %v", round+1, got)
 		}
 	}
@@ -82,10 +80,10 @@ func TestEjection_lasts_longer_each_time(t *testing.T) {
 func TestEjection_is_capped(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})
-	set := setOf(c.now().Add(-time.Hour), equal(5)...)
-	got := fail(t, p, set, func(int) bool { return true }, 500)
+	all := setOf(c.now().Add(-time.Hour), equal(5)...)
+	got := fail(t, p, all, func(int) bool { return true }, 500)
 	out := 0
-	for _, m := range p.of(set).members {
+	for _, m := range p.of(all).members {
 		if m.out.Load() {
 			out++
 		}
@@ -98,16 +96,16 @@ func TestEjection_is_capped(t *testing.T) {
 func TestEjection_by_success_rate(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})
-	set := setOf(c.now().Add(-time.Hour), equal(4)...)
-	b := p.of(set)
+	all := setOf(c.now().Add(-time.Hour), equal(4)...)
+	b := p.of(all)
 	calls := make([]int, 4)
 	for range 400 {
-		i, got := pick(t, p, set, registry.RoundRobin, "")
+		i, got := pick(t, p, all, RoundRobin, "")
 		calls[i]++
 		got.Done(i != 1 || calls[i]%5 > 1, time.Millisecond) // of i1 two in five fail, never five in a row
 	}
 	c.advance(11 * time.Second)
-	fail(t, p, set, is(-1), 1) // ends the interval
+	fail(t, p, all, is(-1), 1) // ends the interval
 	if !b.members[1].out.Load() || b.ejected != 1 {
 		t.Errorf("%d are out, want the one that fails most", b.ejected)
 	}
@@ -116,11 +114,11 @@ func TestEjection_by_success_rate(t *testing.T) {
 func TestEjection_spares_instances_when_all_do_badly(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})
-	set := setOf(c.now().Add(-time.Hour), equal(4)...)
-	b := p.of(set)
+	all := setOf(c.now().Add(-time.Hour), equal(4)...)
+	b := p.of(all)
 	for range 3 {
 		for k := range 400 {
-			_, got := pick(t, p, set, registry.RoundRobin, "")
+			_, got := pick(t, p, all, RoundRobin, "")
 			got.Done(k/4%2 == 0, time.Millisecond)
 		}
 		c.advance(11 * time.Second)
@@ -130,13 +128,52 @@ func TestEjection_spares_instances_when_all_do_badly(t *testing.T) {
 	}
 }
 
+func TestEjection_of_who_loses_calls(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		lost func(i int) bool
+		out  int
+	}{
+		"one loses all of its calls":       {is(2), 1},
+		"nobody says how any of them ends": {func(int) bool { return true }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, c := newPool(t, Config{})
+			all := setOf(c.now().Add(-time.Hour), equal(4)...)
+			b := p.of(all)
+			fail(t, p, all, is(-1), 1) // begins an interval
+			for range 400 {
+				i, got := pick(t, p, all, RoundRobin, "")
+				if tt.lost(i) {
+					got.Lost()
+				} else {
+					got.Done(true, time.Millisecond)
+				}
+			}
+			if b.ejected != 0 {
+				t.Errorf("%d are out before all were compared: a lost call is no failure in a row", b.ejected)
+			}
+			c.advance(11 * time.Second)
+			_, last := pick(t, p, all, RoundRobin, "")
+			last.Lost() // ends the interval
+			if b.ejected != tt.out || b.members[2].out.Load() != (tt.out == 1) {
+				t.Errorf("%d are out, want %d", b.ejected, tt.out)
+			}
+			if left := p.Inflight(); len(left) > 0 {
+				t.Errorf("lost calls are still under way: %v", left)
+			}
+		})
+	}
+}
+
 func TestEjection_of_who_takes_far_longer_than_others(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})
-	set := setOf(c.now().Add(-time.Hour), equal(4)...)
-	b := p.of(set)
+	all := setOf(c.now().Add(-time.Hour), equal(4)...)
+	b := p.of(all)
 	for range 400 {
-		i, got := pick(t, p, set, registry.RoundRobin, "")
+		i, got := pick(t, p, all, RoundRobin, "")
 		took := time.Millisecond
 		if i == 3 {
 			took = time.Second
@@ -144,7 +181,7 @@ func TestEjection_of_who_takes_far_longer_than_others(t *testing.T) {
 		got.Done(true, took)
 	}
 	c.advance(11 * time.Second)
-	fail(t, p, set, is(-1), 1) // ends the interval
+	fail(t, p, all, is(-1), 1) // ends the interval
 	if !b.members[3].out.Load() {
 		t.Error("an instance that takes a thousand times longer was not ejected")
 	}
@@ -154,16 +191,16 @@ func TestSlowStart_of_a_new_instance(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})
 	old := setOf(c.now().Add(-time.Hour), 1, 1, 1, 1)
-	spread(t, p, old, registry.RoundRobin, 10)
-	old.Instances[3].StatusSince = c.now()
-	set := &registry.Set{Service: old.Service, Instances: old.Instances}
-	for _, s := range []registry.Strategy{registry.RoundRobin, registry.Random, registry.LeastConnections, registry.PowerOfTwo} {
-		if got := spread(t, p, set, s, 3100)[3]; got > 150 {
+	spread(t, p, old, RoundRobin, 10)
+	old.Instances[3].Since = c.now()
+	all := &set{Instances: old.Instances}
+	for _, s := range []Strategy{RoundRobin, Random, LeastConnections, PowerOfTwo} {
+		if got := spread(t, p, all, s, 3100)[3]; got > 150 {
 			t.Errorf("%s gave a new instance %d of 3100 calls, want about 100", s, got)
 		}
 	}
 	c.advance(11 * time.Second)
-	if got := spread(t, p, set, registry.RoundRobin, 4000)[3]; got != 1000 {
+	if got := spread(t, p, all, RoundRobin, 4000)[3]; got != 1000 {
 		t.Errorf("once warm it got %d of 4000 calls, want 1000", got)
 	}
 }
@@ -171,9 +208,9 @@ func TestSlowStart_of_a_new_instance(t *testing.T) {
 func TestSlowStart_does_not_count_while_all_are_new(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})
-	set := setOf(c.now(), 1, 2, 3)
-	set.Instances[0].StatusSince = c.now().Add(-3 * time.Second)
-	if got := spread(t, p, set, registry.RoundRobin, 600); got[0] != 100 || got[1] != 200 || got[2] != 300 {
+	all := setOf(c.now(), 1, 2, 3)
+	all.Instances[0].Since = c.now().Add(-3 * time.Second)
+	if got := spread(t, p, all, RoundRobin, 600); got[0] != 100 || got[1] != 200 || got[2] != 300 {
 		t.Errorf("600 picks gave %v, want 100, 200 and 300", got)
 	}
 }
@@ -181,15 +218,15 @@ func TestSlowStart_does_not_count_while_all_are_new(t *testing.T) {
 func TestPanic_ignores_ejections_when_too_few_are_left(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})
-	set := setOf(c.now().Add(-time.Hour), equal(4)...)
-	fail(t, p, set, func(i int) bool { return i < 2 }, 200) // two of four are out
-	rest := &registry.Set{Service: set.Service, Instances: set.Instances[:2]}
-	for _, s := range registry.Strategies() {
+	all := setOf(c.now().Add(-time.Hour), equal(4)...)
+	fail(t, p, all, func(i int) bool { return i < 2 }, 200) // two of four are out
+	rest := &set{Instances: all.Instances[:2]}
+	for _, s := range strategies {
 		if got := spread(t, p, rest, s, 100); got[0]+got[1] != 100 {
 			t.Errorf("%s picked %v", s, got)
 		}
 	}
-	if got := spread(t, p, rest, registry.RoundRobin, 100); got[0] != 50 {
+	if got := spread(t, p, rest, RoundRobin, 100); got[0] != 50 {
 		t.Errorf("when only ejected ones are left 100 picks gave %v, want 50 each", got)
 	}
 }
@@ -197,42 +234,8 @@ func TestPanic_ignores_ejections_when_too_few_are_left(t *testing.T) {
 func TestConfig_refuses_what_makes_no_sense(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []Config{{Failures: -1}, {MaxEjected: 1.5}, {Panic: -0.1}, {SlowRatio: 0.5}, {SuccessRatio: 2}} {
-		if _, err := NewPool(time.Now, cfg); err == nil {
+		if _, err := New(time.Now, cfg); err == nil {
 			t.Errorf("NewPool takes %+v", cfg)
 		}
-	}
-}
-
-func TestPool_PickOther_goes_elsewhere_and_to_ejected_ones_last(t *testing.T) {
-	t.Parallel()
-	p, c := newPool(t, Config{})
-	set := setOf(c.now().Add(-time.Hour), 1, 2, 3, 1)
-	fail(t, p, set, is(3), 100)
-	if n := p.Ejections(); n != 1 {
-		t.Errorf("%d ejections are counted, want 1", n)
-	}
-	other := func(not func(*registry.Instance) bool) string {
-		got, err := p.PickOther(set, not)
-		if err != nil {
-			return "none"
-		}
-		defer got.Release()
-		return got.Instance().InstanceID
-	}
-	counts := map[string]int{}
-	for range 3000 {
-		counts[other(func(i *registry.Instance) bool { return i.InstanceID == "i0" })]++
-	}
-	if counts["i0"]+counts["i3"] != 0 || counts["i1"] < 1050 || counts["i1"] > 1350 {
-		t.Errorf("3000 picks of others than i0 went to %v, want 2:3 to i1 and i2", counts)
-	}
-	if got := other(func(i *registry.Instance) bool { return i.InstanceID != "i3" }); got != "i3" {
-		t.Errorf("with all others refused: %s, want the ejected one", got)
-	}
-	if got := other(func(*registry.Instance) bool { return true }); got != "none" {
-		t.Errorf("with all refused: %s", got)
-	}
-	if calls := p.Inflight(); len(calls) != 0 {
-		t.Errorf("places are still taken: %v", calls)
 	}
 }

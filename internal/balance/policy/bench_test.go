@@ -1,4 +1,4 @@
-package balance
+package policy
 
 import (
 	"fmt"
@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"backplane/internal/registry"
 )
 
 // BenchmarkPick measures a pick and its end, beside what textbooks do: walk over
@@ -20,15 +18,15 @@ func BenchmarkPick(b *testing.B) {
 			weights[i] = 1 + i%3
 		}
 		for _, threads := range []int{1, 2} {
-			for _, s := range registry.Strategies() {
+			for _, s := range strategies {
 				b.Run(fmt.Sprintf("%s/instances=%d/threads=%d", s, n, threads), func(b *testing.B) {
-					p, err := NewPool(time.Now, Config{})
+					p, err := New(time.Now, Config{})
 					if err != nil {
 						b.Fatal(err)
 					}
-					set := setOf(time.Now().Add(-time.Hour), weights...)
+					(&pool{Balancer: p}).of(setOf(time.Now().Add(-time.Hour), weights...))
 					measure(b, threads, func(key string) {
-						got, err := p.Pick(set, s, key)
+						got, err := p.Pick(s, key)
 						if err != nil {
 							b.Error(err)
 							return

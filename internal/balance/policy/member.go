@@ -1,18 +1,15 @@
-package balance
+package policy
 
 import (
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"backplane/internal/registry"
-	"backplane/internal/uid"
 )
 
 // member is what a Balancer knows of one instance.
 type member struct {
 	name      string // chosen by the instance's owner: it stays the same when the instance comes again
-	instance  atomic.Pointer[registry.Instance]
+	instance  atomic.Pointer[Instance]
 	full      int          // its weight when it is warm
 	weight    atomic.Int64 // its weight at the moment, in units of which full has ten
 	here      atomic.Int64 // calls under way that were picked here
@@ -38,26 +35,24 @@ type member struct {
 
 func (m *member) calls() int64 { return m.here.Load() + m.elsewhere.Load() }
 
-// Update makes the set's instances those that are picked. What is known of
+// Update makes these instances those that are picked. What is known of
 // instances that stay is kept; another start of one owes nothing to the failures
-// of the one before. It is safe for concurrent use.
-func (b *Balancer) Update(set *registry.Set) {
+// of the one before. It is safe for concurrent use; the last one counts.
+func (b *Balancer) Update(instances []Instance) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.set.Load() == set {
-		return
-	}
 	before := b.byID
-	b.members, b.byID = make([]*member, len(set.Instances)), make(map[uid.Instance]*member, len(set.Instances))
+	b.members, b.byID = make([]*member, len(instances)), make(map[string]*member, len(instances))
 	b.ejected = 0
-	for n, i := range set.Instances {
+	for n := range instances {
+		i := &instances[n]
 		m := before[i.ID]
 		if m == nil || m.instance.Load().Incarnation != i.Incarnation {
-			m = &member{name: i.InstanceID, leaf: nobody}
+			m = &member{name: i.Name, leaf: nobody}
 			m.elsewhere.Store(int64(b.elsewhere[i.ID]))
 		}
-		if m.warmFrom.Before(i.StatusSince) {
-			m.warmFrom = i.StatusSince
+		if m.warmFrom.Before(i.Since) {
+			m.warmFrom = i.Since
 		}
 		m.instance.Store(i)
 		m.full = i.Weight
@@ -68,7 +63,6 @@ func (b *Balancer) Update(set *registry.Set) {
 	}
 	b.ring = &ringOnce{members: b.members}
 	b.rebuild(b.now())
-	b.set.Store(set)
 }
 
 // steps is in how many steps a new instance comes to its whole weight.
@@ -136,5 +130,33 @@ func (b *Balancer) wake(at int64) {
 	defer b.mu.Unlock()
 	if b.wakeAt.Load() <= now.UnixNano() {
 		b.rebuild(now)
+	}
+}
+
+// Inflight returns the calls under way that were picked here, by the ids of
+// instances; those without any are left out.
+func (b *Balancer) Inflight() map[string]int {
+	b.mu.Lock()
+	members := b.members
+	b.mu.Unlock()
+	calls := map[string]int{}
+	for _, m := range members {
+		if n := m.here.Load(); n > 0 {
+			calls[m.instance.Load().ID] = int(n)
+		}
+	}
+	return calls
+}
+
+// SetElsewhere says which calls are under way that others picked, by the ids of
+// instances; also of those that come later.
+func (b *Balancer) SetElsewhere(calls map[string]int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.elsewhere = calls
+	for _, m := range b.members {
+		if n := int64(calls[m.instance.Load().ID]); m.elsewhere.Swap(n) != n {
+			b.least.moved(m)
+		}
 	}
 }

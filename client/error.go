@@ -1,0 +1,82 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Codes of errors that callers may want to tell apart. They are the registry's;
+// its schema lists all.
+const (
+	CodeUnauthenticated  = "UNAUTHENTICATED"    // the token is not good any more: revoked, expired, or never was
+	CodeForbidden        = "FORBIDDEN"          // the token may not do this
+	CodeServiceNotFound  = "SERVICE_NOT_FOUND"  // nobody has defined the service
+	CodeInstanceNotFound = "INSTANCE_NOT_FOUND" // nobody has registered the instance, or it was removed
+	CodeStaleIncarnation = "STALE_INCARNATION"  // another process has claimed the instance's id since
+	CodeRateLimited      = "RATE_LIMITED"       // too many calls
+	CodeUnavailable      = "UNAVAILABLE"        // the registry is without its database
+	codeCursorExpired    = "CURSOR_EXPIRED"
+	codeCursorUnknown    = "CURSOR_UNKNOWN"
+	codeServerBusy       = "SERVER_BUSY"
+	codeInternal         = "INTERNAL"
+	codeTimeout          = "TIMEOUT"
+	codeCancelled        = "CANCELLED"
+	codeHTTP             = "HTTP " // and the status: of an answer that has no code, as of a proxy
+)
+
+// ErrNoInstance says that no instance of the service can be called.
+var ErrNoInstance = errors.New("no instance of the service can be called")
+
+// ErrClosed says that the thing was closed by its owner.
+var ErrClosed = errors.New("closed")
+
+// Error is what the registry answered instead of what it was asked for.
+type Error struct {
+	Code    string   // stable, e.g. SERVICE_NOT_FOUND; of an answer without one, HTTP and its status
+	Message string   // for people
+	Path    []string // to the input at fault; may be empty
+}
+
+// Error implements error.
+func (e *Error) Error() string { return fmt.Sprintf("the registry answered %s: %s", e.Code, e.Message) }
+
+// Code returns the code of an Error, empty for other errors and nil.
+func Code(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return ""
+}
+
+// passing reports whether the same call may well succeed later or elsewhere:
+// the registry could not be reached, or could not answer. What it has decided is final.
+func passing(err error) bool {
+	e, refused := errors.AsType[*Error](err)
+	return !refused || e.Code == CodeRateLimited || strings.HasPrefix(e.Code, codeHTTP) || elsewhere(err)
+}
+
+// revoked reports whether the registry says that the caller may not do this any more.
+func revoked(err error) bool {
+	code := Code(err)
+	return code == CodeUnauthenticated || code == CodeForbidden
+}
+
+// elsewhere reports whether another node may know better.
+func elsewhere(err error) bool {
+	e, refused := errors.AsType[*Error](err)
+	if !refused {
+		return true
+	}
+	return slices.Contains([]string{CodeUnavailable, codeServerBusy, codeInternal, codeTimeout, codeCancelled, codeHTTP + "500", codeHTTP + "502", codeHTTP + "503", codeHTTP + "504"}, e.Code)
+}
+
+// ended says why something was not done: its time was over, and what was in its way.
+func ended(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, ctx.Err()) {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+}

@@ -1,0 +1,179 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Check says whether something that an instance needs is well. It must return
+// soon after its context is over; until it has returned it is not called again.
+type Check func(ctx context.Context) error
+
+// HealthConfig says what makes an instance well. The zero value is ready to use.
+type HealthConfig struct {
+	Checks  map[string]Check // by names that may be shown to anybody who can reach the instance
+	Timeout time.Duration    // for all of them together; default 1 s, less than the registry waits
+}
+
+// Health answers health checks: 200 while the instance is well, 503 while it drains or one of
+// its checks fails. The body tells which, by names alone: errors may hold what is not for all.
+// Requests that come while the checks run share their result, so that nobody can
+// make them run more than once at a time.
+type Health struct {
+	cfg HealthConfig
+
+	mu       sync.Mutex
+	draining bool
+	round    *round          // under way; nil if none is
+	busy     map[string]bool // checks that have not returned
+}
+
+// round is a run of the checks.
+type round struct {
+	done    chan struct{}
+	failing map[string]error // read after done is closed
+}
+
+// NewHealth returns a Health that is not draining.
+func NewHealth(cfg HealthConfig) (*Health, error) {
+	cfg.Timeout = cmp.Or(cfg.Timeout, time.Second)
+	if cfg.Timeout < 0 {
+		return nil, fmt.Errorf("health config: negative Timeout %v", cfg.Timeout)
+	}
+	return &Health{cfg: cfg, busy: map[string]bool{}}, nil
+}
+
+// SetDraining says whether the instance is about to stop. Other balancers than
+// the registry hear of it by the checks alone.
+func (h *Health) SetDraining(on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.draining = on
+}
+
+// ServeHTTP implements http.Handler, for any path and for GET and HEAD.
+func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "GET and HEAD only", http.StatusMethodNotAllowed)
+		return
+	}
+	answer := struct {
+		Status  string   `json:"status"`
+		Failing []string `json:"failing,omitempty"`
+	}{Status: "healthy"}
+	status := http.StatusOK
+	failing, draining := h.Look(r.Context())
+	switch {
+	case len(failing) > 0:
+		answer.Status, status = "failing", http.StatusServiceUnavailable
+		for name := range failing {
+			answer.Failing = append(answer.Failing, name)
+		}
+		slices.Sort(answer.Failing)
+	case draining:
+		answer.Status, status = "draining", http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer) // who asked may have left
+}
+
+// errSlow is why a check fails that takes too long.
+var errSlow = errors.New("the check takes too long")
+
+// Look runs the checks, or waits for those that run, and returns which fail and
+// why. When ctx is over before them, all count as failing.
+func (h *Health) Look(ctx context.Context) (failing map[string]error, draining bool) {
+	h.mu.Lock()
+	r := h.round
+	if r == nil {
+		r = &round{done: make(chan struct{}), failing: map[string]error{}}
+		h.round = r
+		go h.run(context.WithoutCancel(ctx), r) // for all who wait for it
+	}
+	draining = h.draining
+	h.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.failing, draining
+	case <-ctx.Done():
+		failing = map[string]error{}
+		for name := range h.cfg.Checks {
+			failing[name] = ctx.Err()
+		}
+		return failing, draining
+	}
+}
+
+// result is what one check came to.
+type result struct {
+	name string
+	err  error
+}
+
+// run runs the checks at the same time. One that does not heed its context is left
+// alone, and counts as failing until it has returned.
+func (h *Health) run(ctx context.Context, r *round) {
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.Timeout)
+	defer cancel()
+	results, waiting := make(chan result, len(h.cfg.Checks)), map[string]bool{}
+	for name, check := range h.cfg.Checks {
+		waiting[name] = true
+		if h.enter(name) {
+			go func() {
+				err := call(ctx, check)
+				h.leave(name)
+				results <- result{name, err}
+			}()
+		}
+	}
+	for len(waiting) > 0 && ctx.Err() == nil {
+		select {
+		case got := <-results:
+			if delete(waiting, got.name); got.err != nil {
+				r.failing[got.name] = got.err
+			}
+		case <-ctx.Done():
+		}
+	}
+	for name := range waiting {
+		r.failing[name] = errSlow
+	}
+	h.mu.Lock()
+	h.round = nil
+	h.mu.Unlock()
+	close(r.done)
+}
+
+func (h *Health) enter(name string) (free bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	free = !h.busy[name]
+	h.busy[name] = true
+	return free
+}
+
+func (h *Health) leave(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.busy, name)
+}
+
+// call calls a check; one that panics fails.
+func call(ctx context.Context, check Check) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the check panicked: %v", p)
+		}
+	}()
+	return check(ctx)
+}

@@ -1,0 +1,175 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// keep sends heartbeats until ctx is over or the registry says that it must end.
+func (r *Registered) keep(ctx context.Context) {
+	defer close(r.quiet)
+	defer r.cancel()
+	pauses, pause := r.pauses(), r.interval()
+	for {
+		rest(ctx, pause)
+		if ctx.Err() != nil {
+			return
+		}
+		err := r.beat(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		r.note(ctx, err)
+		switch {
+		case err == nil:
+			pauses.reset()
+			pause = r.interval()
+		case revoked(err) || Code(err) == CodeStaleIncarnation:
+			r.log.ErrorContext(ctx, "the instance is not kept registered any more", "error", err)
+			r.over(err)
+			return
+		default: // also a service that was ended: whoever did so may bring it back
+			pause = pauses.next()
+		}
+	}
+}
+
+// interval is the time between two heartbeats: a third of the time to live at most.
+func (r *Registered) interval() time.Duration {
+	third := r.reg.TTL / 3
+	return third - rand.N(third/5+1) //nolint:gosec // so that instances do not keep step
+}
+
+var renewInstance = operation{"renewInstance", `mutation($in: RenewInstanceInput!) { renewInstance(input: $in) {
+	instance { status incarnation } userErrors { code message path } } }`}
+
+// beat renews the lease. An instance that was removed registers again, and so does one that
+// was late, as it need not wait then until its renewal is judged. Either is the
+// same start as before: if another process has come meanwhile, that one stays.
+func (r *Registered) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.reg.TTL/3)
+	defer cancel()
+	before := r.State()
+	err := r.renew(ctx, before.Incarnation)
+	late := time.Since(before.Seen) > r.reg.TTL && r.State().Status == Critical
+	if removed := Code(err) == CodeInstanceNotFound; removed || err == nil && late {
+		if err = r.register(ctx, before.Incarnation); err == nil {
+			r.log.InfoContext(ctx, "registered again", "removed", removed)
+			err = r.drainAgain(ctx)
+		}
+	}
+	return err
+}
+
+func (r *Registered) renew(ctx context.Context, incarnation int64) error {
+	in := r.ids(incarnation)
+	if r.reg.Inflight != nil {
+		in["inflight"] = max(0, r.reg.Inflight())
+	}
+	var out struct {
+		Instance instance `json:"instance"`
+	}
+	if err := r.client.mutate(ctx, renewInstance, in, &out); err != nil {
+		return err
+	}
+	r.heard(out.Instance)
+	return nil
+}
+
+// note keeps and logs how it goes: the change, not each failure.
+func (r *Registered) note(ctx context.Context, err error) {
+	r.mu.Lock()
+	before := r.trouble
+	r.trouble = err
+	r.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		r.log.WarnContext(ctx, "the registry did not take a heartbeat; it is tried again", "error", err)
+	case err == nil && before != nil:
+		r.log.InfoContext(ctx, "the registry takes heartbeats again")
+	}
+}
+
+// over says why the instance is not kept registered any more. It is called once.
+func (r *Registered) over(why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end = why
+	close(r.done)
+}
+
+var drainInstance = operation{"drainInstance", `mutation($in: DrainInstanceInput!) { drainInstance(input: $in) {
+	instance { status incarnation } userErrors { code message path } } }`}
+
+// Drain asks callers to send the instance no new calls, and says why, in up to 200
+// characters. Heartbeats go on. It lasts until the instance is started again; a
+// repeated call changes the reason.
+func (r *Registered) Drain(ctx context.Context, reason string) error {
+	r.mu.Lock()
+	r.drained = &reason
+	incarnation := r.incarnation
+	r.mu.Unlock()
+	in := r.ids(incarnation)
+	in["reason"] = reason
+	var out struct {
+		Instance instance `json:"instance"`
+	}
+	if err := r.client.mutate(ctx, drainInstance, in, &out); err != nil {
+		return err
+	}
+	r.heard(out.Instance)
+	return nil
+}
+
+// drainAgain drains an instance that was draining before it was removed.
+func (r *Registered) drainAgain(ctx context.Context) error {
+	r.mu.Lock()
+	reason := r.drained
+	r.mu.Unlock()
+	if reason == nil {
+		return nil
+	}
+	return r.Drain(ctx, *reason)
+}
+
+// closeTime bounds Close, whatever its context says.
+const closeTime = 15 * time.Second
+
+var deregisterInstance = operation{"deregisterInstance", `mutation($in: DeregisterInstanceInput!) { deregisterInstance(input: $in) { userErrors { code message path } } }`}
+
+// Close takes the instance out of the registry: it drains, so that callers stop
+// sending calls, and is removed once they have had the time to hear of it. Stop
+// serving after it, not before. It takes as long as ctx lasts at most, and never longer
+// than 15 s; an error says that the instance is still registered and will be
+// critical when its time to live is over. All calls return what the first one does.
+func (r *Registered) Close(ctx context.Context) error {
+	r.closing.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, closeTime)
+		defer cancel()
+		r.closed = r.leave(ctx)
+	})
+	return r.closed
+}
+
+func (r *Registered) leave(ctx context.Context) error {
+	if r.reg.Drain > 0 && r.Err() == nil {
+		r.mu.Lock()
+		already := r.drained != nil
+		r.mu.Unlock()
+		if already || r.Drain(ctx, "stopping") == nil {
+			rest(ctx, r.reg.Drain)
+		}
+	}
+	r.cancel()
+	<-r.quiet
+	if r.Err() != nil { // it is not ours to remove any more
+		return nil
+	}
+	defer r.over(ErrClosed)
+	err := r.client.mutate(ctx, deregisterInstance, r.ids(r.State().Incarnation), &struct{}{})
+	if code := Code(err); code == CodeInstanceNotFound || code == CodeStaleIncarnation || code == CodeServiceNotFound {
+		return nil // somebody else was faster
+	}
+	return err
+}

@@ -1,0 +1,95 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// pageSize is how many instances are asked for at once. maxPages bounds a
+// service: the registry has no more than 200,000 instances in all.
+const (
+	pageSize = 50
+	maxPages = 4000
+)
+
+var readService = operation{"service", `query($name: String!, $first: Int!, $after: String) { service(name: $name) {
+	version strategy cursor degraded { reason since }
+	instances(first: $first, after: $after) {
+		nodes { id version instanceId url weight status statusSince metadata incarnation }
+		pageInfo { hasNextPage endCursor }
+	} } }`}
+
+// page is a service with a page of its instances.
+type page struct {
+	Version  int       `json:"version"`
+	Strategy *Strategy `json:"strategy"`
+	Cursor   *string   `json:"cursor"`
+	Degraded *struct {
+		Reason string    `json:"reason"`
+		Since  time.Time `json:"since"`
+	} `json:"degraded"`
+	Instances *struct {
+		Nodes []struct {
+			ID      string `json:"id"`
+			Version int    `json:"version"`
+			described
+		} `json:"nodes"`
+		PageInfo struct {
+			HasNextPage bool    `json:"hasNextPage"`
+			EndCursor   *string `json:"endCursor"`
+		} `json:"pageInfo"`
+	} `json:"instances"`
+}
+
+// errUnready says that a node has yet to read something.
+var errUnready = &Error{Code: CodeUnavailable, Message: "The node cannot tell how far it has read; try again."}
+
+// look reads the whole service at one node: pages of another node might be older
+// than the place to follow from, which is that of the first page.
+func (c *Client) look(ctx context.Context, node int, name string) (k *knowledge, cursor string, err error) {
+	k = &knowledge{instances: map[string]known{}}
+	vars := map[string]any{"name": name, "first": pageSize}
+	for range maxPages {
+		p, err := c.lookAt(ctx, node, vars)
+		if err != nil {
+			return nil, "", err
+		}
+		if cursor == "" {
+			cursor = *p.Cursor
+		}
+		k.add(p)
+		if !p.Instances.PageInfo.HasNextPage || p.Instances.PageInfo.EndCursor == nil {
+			break
+		}
+		vars["after"] = *p.Instances.PageInfo.EndCursor
+	}
+	return k, cursor, nil
+}
+
+// lookAt reads one page.
+func (c *Client) lookAt(ctx context.Context, node int, vars map[string]any) (p *page, err error) {
+	err = c.ask(ctx, node, readService, vars, func(field json.RawMessage) error { return json.Unmarshal(field, &p) })
+	switch {
+	case err != nil:
+		return nil, err
+	case p == nil:
+		return nil, &Error{Code: CodeServiceNotFound, Message: "There is no such service."}
+	case p.Instances == nil || p.Strategy == nil:
+		return nil, &Error{Code: CodeForbidden, Message: "The token may not see the instances of the service."}
+	case p.Cursor == nil:
+		return nil, errUnready
+	}
+	return p, nil
+}
+
+// add takes a page in.
+func (k *knowledge) add(p *page) {
+	k.version, k.strategy, k.doubted = p.Version, *p.Strategy, time.Time{}
+	if p.Degraded != nil && p.Degraded.Reason == "MASS_FAILURE" {
+		k.doubted = p.Degraded.Since
+	}
+	for _, n := range p.Instances.Nodes {
+		k.instances[n.ID] = known{n.instance(n.ID), n.Version}
+	}
+}

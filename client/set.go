@@ -1,0 +1,141 @@
+package client
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Instance is one running copy of a service.
+type Instance struct {
+	ID          string // of the registry: another one after it was removed and came again
+	InstanceID  string // of its owner's choice, the same after a restart
+	URL         string
+	Weight      int
+	Metadata    map[string]string // shared; must not be changed
+	Incarnation int64             // which start of it this is
+	Status      InstanceStatus
+	Since       time.Time // when it came to this status
+}
+
+// described is an instance as answers and events of the registry spell it.
+type described struct {
+	InstanceID  string            `json:"instanceId"`
+	URL         string            `json:"url"`
+	Weight      int               `json:"weight"`
+	Status      InstanceStatus    `json:"status"`
+	StatusSince time.Time         `json:"statusSince"`
+	Metadata    map[string]string `json:"metadata"`
+	Incarnation int64             `json:"incarnation"`
+}
+
+func (d *described) instance(id string) Instance {
+	return Instance{id, d.InstanceID, d.URL, d.Weight, d.Metadata, d.Incarnation, d.Status, d.StatusSince}
+}
+
+// Set is a service with those of its instances that calls may go to, as it was
+// known at one moment. It is shared and must not be changed.
+type Set struct {
+	Service   string
+	Strategy  Strategy   // that its owner wants
+	Instances []Instance // by the ids that their owners gave them
+
+	// Degraded is since when most instances have been missing that were well; the
+	// last good ones stay in the set. Zero while that is not so.
+	Degraded time.Time
+	// Stale is since when the registry has not been heard; the set stays as it was.
+	// Zero while it is heard. Trouble says why.
+	Stale   time.Time
+	Trouble error
+}
+
+// knowledge is all that a watch knows of a service, whether calls may go there or
+// not. It is for one goroutine.
+type knowledge struct {
+	version   int // of the service
+	strategy  Strategy
+	doubted   time.Time // since when the news is doubted; zero if it is not
+	instances map[string]known
+}
+
+// known is an instance at a version of it.
+type known struct {
+	Instance
+	version int
+}
+
+// inUse is the registry's rule: calls go to those that pass and, while the news is
+// doubted, to those that were well before.
+func (k *knowledge) inUse(i *Instance) bool {
+	return i.Status == Passing || !k.doubted.IsZero() && i.Status == Critical && !i.Since.Before(k.doubted)
+}
+
+func (k *knowledge) set(service string) *Set {
+	s := &Set{Service: service, Strategy: k.strategy, Degraded: k.doubted}
+	for _, i := range k.instances {
+		if k.inUse(&i.Instance) {
+			s.Instances = append(s.Instances, i.Instance)
+		}
+	}
+	slices.SortFunc(s.Instances, func(a, b Instance) int { return strings.Compare(a.InstanceID, b.InstanceID) })
+	return s
+}
+
+// news is an event of the registry, which carries its subject whole.
+type news struct {
+	Type           string          `json:"type"`
+	SubjectID      string          `json:"subjectId"`
+	SubjectVersion int             `json:"subjectVersion"`
+	Data           json.RawMessage `json:"data"`
+}
+
+const newsField = "serviceEvents"
+
+const followService = `subscription($name: String!, $after: Cursor) { serviceEvents(service: $name, after: $after) { type subjectId subjectVersion data } }`
+
+// take takes an event in; what is older than what is known changes nothing.
+func (k *knowledge) take(n news) error {
+	switch n.Type {
+	case "SERVICE_REGISTERED", "SERVICE_UPDATED", "SERVICE_DEREGISTERED":
+		return k.takeService(n)
+	case "INSTANCE_REGISTERED", "INSTANCE_STATUS_CHANGED":
+		return k.takeInstance(n)
+	case "INSTANCE_DEREGISTERED":
+		delete(k.instances, n.SubjectID)
+	}
+	return nil // what later releases tell
+}
+
+func (k *knowledge) takeService(n news) error {
+	var s struct {
+		Strategy      Strategy   `json:"strategy"`
+		DegradedSince *time.Time `json:"degradedSince"`
+	}
+	if n.SubjectVersion <= k.version {
+		return nil
+	}
+	if err := json.Unmarshal(n.Data, &s); err != nil {
+		return err
+	}
+	k.version, k.strategy, k.doubted = n.SubjectVersion, s.Strategy, time.Time{}
+	if s.DegradedSince != nil {
+		k.doubted = *s.DegradedSince
+	}
+	if n.Type == "SERVICE_DEREGISTERED" {
+		clear(k.instances) // they go with it
+	}
+	return nil
+}
+
+func (k *knowledge) takeInstance(n news) error {
+	var i described
+	if n.SubjectVersion <= k.instances[n.SubjectID].version {
+		return nil
+	}
+	if err := json.Unmarshal(n.Data, &i); err != nil {
+		return err
+	}
+	k.instances[n.SubjectID] = known{i.instance(n.SubjectID), n.SubjectVersion}
+	return nil
+}

@@ -1,0 +1,257 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Watch is a set of a service's instances that is kept up to date. It ends with
+// Close, or when the registry says that it must.
+type Watch struct {
+	client  *Client
+	service string
+	log     *slog.Logger
+	cancel  context.CancelFunc
+	done    chan struct{} // closed once the set is not kept up to date any more
+
+	mu      sync.Mutex
+	current *Set
+	changed chan struct{} // closed when there is another set
+	end     error         // why it ended; nil while it has not
+
+	// Of the goroutine that follows.
+	know   *knowledge
+	cursor string // up to where it is known; empty if it must be read anew
+	node   int
+	at     time.Time // when the registry was last heard
+}
+
+// Watch returns the set of a service's instances, and keeps it up to date: it
+// reads it once, then hears of each change within about a second. The token's owner needs
+// the role SERVICE, STAFF or ADMIN, the token services:read or a service:NAME.
+//
+// It returns once it knows the service. While the registry cannot be reached it tries
+// until ctx is over; what the registry refuses is returned at once, as an *Error. Ctx counts
+// for this first time only.
+//
+// Later, whatever happens to the registry, the set stays as it was known last and says since
+// when it is stale; it goes on with what was missed, from any node that answers. It never gets
+// empty because of that, only if the registry says that there is nobody.
+func (c *Client) Watch(ctx context.Context, service string) (*Watch, error) {
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	w := &Watch{
+		client: c, service: service, log: c.cfg.Logger.With("service", service), cancel: cancel,
+		done: make(chan struct{}), changed: make(chan struct{}), node: c.place(),
+	}
+	pauses := watchPauses()
+	for {
+		err := w.read(ctx)
+		switch {
+		case err == nil:
+			go w.run(life)
+			return w, nil
+		case ctx.Err() != nil:
+			cancel()
+			return nil, fmt.Errorf("watch %s: %w", service, ended(ctx, err))
+		case !passing(err):
+			cancel()
+			return nil, fmt.Errorf("watch %s: %w", service, err)
+		}
+		w.elsewhere()
+		rest(ctx, pauses.next())
+	}
+}
+
+func watchPauses() backoff { return backoff{first: 200 * time.Millisecond, most: 10 * time.Second} }
+
+// Set returns the set as it is known now; never nil.
+func (w *Watch) Set() *Set {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.current
+}
+
+// Next waits for another set than the one given, and returns it; with nil it is
+// Set. The error is the context's, or that of Err once the watch has ended.
+func (w *Watch) Next(ctx context.Context, last *Set) (*Set, error) {
+	for {
+		w.mu.Lock()
+		current, changed := w.current, w.changed
+		w.mu.Unlock()
+		if current != last {
+			return current, nil
+		}
+		select {
+		case <-changed:
+		case <-w.done:
+			if err := w.Err(); w.Set() == last {
+				return nil, err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Done is closed once the set is not kept up to date any more; Err says why.
+func (w *Watch) Done() <-chan struct{} { return w.done }
+
+// Err returns nil until Done is closed. Then it is ErrClosed after Close, else the
+// *Error by which the registry ended it: UNAUTHENTICATED or FORBIDDEN, the token was
+// revoked or may not see this any more. The set stays as it was.
+func (w *Watch) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.end
+}
+
+// Close ends the watch and waits until nothing of it is left. The set stays as it was.
+func (w *Watch) Close() {
+	w.cancel()
+	<-w.done
+}
+
+// run follows the service until ctx is over or the registry says that it must end.
+func (w *Watch) run(ctx context.Context) {
+	defer close(w.done)
+	pauses := watchPauses()
+	for {
+		began := time.Now()
+		err := w.session(ctx, &pauses)
+		if time.Since(began) > w.client.cfg.Timeout {
+			pauses.reset() // it did go well for a while
+		}
+		switch {
+		case ctx.Err() != nil:
+			w.stale(ErrClosed)
+			w.over(ErrClosed)
+			return
+		case revoked(err):
+			w.log.ErrorContext(ctx, "the service is not watched any more", "error", err)
+			w.stale(err)
+			w.over(err)
+			return
+		case Code(err) == codeCursorExpired || Code(err) == codeCursorUnknown || errors.Is(err, errTooLong):
+			w.cursor = "" // read it anew
+		default:
+			w.elsewhere()
+		}
+		w.stale(err)
+		rest(ctx, pauses.next())
+	}
+}
+
+// elsewhere makes the next node the one to ask.
+func (w *Watch) elsewhere() {
+	w.client.leave(w.node)
+	w.node = (w.node + 1) % len(w.client.cfg.URLs)
+}
+
+// session follows the service at one node, for as long as that goes well.
+func (w *Watch) session(ctx context.Context, pauses *backoff) error {
+	if w.cursor == "" {
+		if err := w.read(ctx); err != nil {
+			return err
+		}
+	}
+	s, err := w.client.follow(ctx, w.node, followService, map[string]any{"name": w.service}, w.cursor)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	for {
+		b, err := s.next(newsField)
+		if err != nil {
+			return err
+		}
+		if err := w.take(b); err != nil {
+			return err
+		}
+		if b.data != nil {
+			pauses.reset()
+		}
+	}
+}
+
+// read reads the service as it is.
+func (w *Watch) read(ctx context.Context) error {
+	know, cursor, err := w.client.look(ctx, w.node, w.service)
+	if err != nil {
+		return err
+	}
+	w.know, w.cursor, w.at = know, cursor, time.Now()
+	w.publish(know.set(w.service))
+	return nil
+}
+
+// take takes in what the stream says. An event that cannot be read is as good as a
+// gap: the service is read anew.
+func (w *Watch) take(b block) error {
+	w.at = time.Now()
+	if b.data == nil {
+		w.heard(nil)
+	} else {
+		var n news
+		err := json.Unmarshal(b.data, &n)
+		if err == nil {
+			err = w.know.take(n)
+		}
+		if err != nil {
+			w.cursor = ""
+			return fmt.Errorf("read an event: %w", err)
+		}
+		w.heard(w.know.set(w.service))
+	}
+	if b.cursor != "" {
+		w.cursor = b.cursor
+	}
+	return nil
+}
+
+// heard publishes the set, or with nil the current one if that was stale.
+func (w *Watch) heard(s *Set) {
+	if s == nil {
+		current := w.Set()
+		if current.Stale.IsZero() {
+			return
+		}
+		w.log.Info("the registry is heard again")
+		again := *current
+		again.Stale, again.Trouble = time.Time{}, nil
+		s = &again
+	}
+	w.publish(s)
+}
+
+// stale says that the set may be old, since the registry was last heard.
+func (w *Watch) stale(why error) {
+	current := w.Set()
+	old := *current
+	old.Trouble = why
+	if old.Stale.IsZero() {
+		old.Stale = w.at
+		if !errors.Is(why, ErrClosed) {
+			w.log.Warn("the registry is not heard; going on with what is known", "instances", len(old.Instances), "error", why)
+		}
+	}
+	w.publish(&old)
+}
+
+func (w *Watch) publish(s *Set) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.current = s
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+func (w *Watch) over(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.end = why
+}

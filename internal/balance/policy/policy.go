@@ -1,0 +1,267 @@
+// Package policy owns the choice among instances: fair by weight, cheap, and
+// away from those that fail. It knows the standard library alone, so that programs
+// which choose for themselves choose as the server does.
+//
+// The policies are pure: they know instances, the outcomes that they are told,
+// and a clock. A Balancer serves one service. What a choice costs does not grow with the
+// number of instances, but for LeastConnections and its logarithm; changes of
+// the set cost a walk over it.
+//
+// Weights count in every strategy. An instance is ejected for a while after
+// failures in a row, or when it does worse than most; it and new ones come back slowly;
+// and when too few would be left, ejections are ignored (panic).
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Strategy says how calls are spread. The values are those of the registry.
+type Strategy string
+
+// The strategies.
+const (
+	RoundRobin       Strategy = "ROUND_ROBIN" // also what an unknown strategy means
+	Random           Strategy = "RANDOM"
+	LeastConnections Strategy = "LEAST_CONNECTIONS"
+	PowerOfTwo       Strategy = "POWER_OF_TWO"
+	ConsistentHash   Strategy = "CONSISTENT_HASH"
+)
+
+// ErrNone says that there is no instance to choose from.
+var ErrNone = errors.New("no instance can be called")
+
+// Instance is what may be chosen. It is not changed once a Balancer has it.
+type Instance struct {
+	ID          string    // tells it from all others of its set
+	Name        string    // by which keys are given: the same when the instance comes again under another ID
+	Weight      int       // its share of the calls; 1 at least
+	Incarnation int64     // which start of it this is: another one owes nothing to the failures of the one before
+	Since       time.Time // since when it may be called
+	Value       any       // what the caller makes of it
+}
+
+// Config tunes the policies. The zero value is ready to use.
+type Config struct {
+	Failures     int           // in a row that eject an instance; default 5
+	Interval     time.Duration // between two comparisons of instances; default 10 s
+	MinOutcomes  int           // of an instance within an interval, or it is not compared; default 20
+	SuccessRatio float64       // who succeeds less often than this part of the median is ejected; default 0.8
+	SlowRatio    float64       // who takes more than this many times the median is ejected; default 10
+	Eject        time.Duration // for how long, times how often it was ejected of late; default 10 s
+	MaxEject     time.Duration // at most; default 5 min
+	MaxEjected   float64       // part of the instances that may be ejected at once; default 0.5
+	Panic        float64       // if a smaller part than this is left, ejections are ignored; default 0.3
+	SlowStart    time.Duration // until a new or returned instance has its whole weight; default 10 s
+}
+
+func (c Config) withDefaults() Config {
+	c.Failures = cmp.Or(c.Failures, 5)
+	c.Interval = cmp.Or(c.Interval, 10*time.Second)
+	c.MinOutcomes = cmp.Or(c.MinOutcomes, 20)
+	c.SuccessRatio = cmp.Or(c.SuccessRatio, 0.8)
+	c.SlowRatio = cmp.Or(c.SlowRatio, 10)
+	c.Eject = cmp.Or(c.Eject, 10*time.Second)
+	c.MaxEject = cmp.Or(c.MaxEject, 5*time.Minute)
+	c.MaxEjected = cmp.Or(c.MaxEjected, 0.5)
+	c.Panic = cmp.Or(c.Panic, 0.3)
+	c.SlowStart = cmp.Or(c.SlowStart, 10*time.Second)
+	return c
+}
+
+// Check says which value makes no sense.
+func (c Config) Check() error {
+	switch {
+	case c.Failures < 0 || c.MinOutcomes < 0 || c.Interval < 0 || c.Eject < 0 || c.MaxEject < 0 || c.SlowStart < 0:
+		return fmt.Errorf("policy config: negative value in %+v", c)
+	case c.SuccessRatio < 0 || c.SuccessRatio > 1 || c.MaxEjected < 0 || c.MaxEjected > 1 || c.Panic < 0 || c.Panic > 1:
+		return fmt.Errorf("policy config: a part must be from 0 to 1 in %+v", c)
+	case c.SlowRatio != 0 && c.SlowRatio < 1:
+		return fmt.Errorf("policy config: SlowRatio must be at least 1, it is %v", c.SlowRatio)
+	}
+	return nil
+}
+
+// Balancer chooses among the instances of one service. It is safe for
+// concurrent use.
+type Balancer struct {
+	cfg Config
+	now func() time.Time
+
+	current atomic.Pointer[choosable]
+	turn    atomic.Uint64 // of ROUND_ROBIN
+	wakeAt  atomic.Int64  // when members change by themselves, in Unix nanoseconds
+	sweepAt atomic.Int64  // when outcomes are compared next
+	least   least
+
+	mu      sync.Mutex // held to change members
+	members []*member
+	byID    map[string]*member
+	ring    *ringOnce
+	ejected int
+
+	ejections atomic.Uint64
+
+	elsewhere map[string]int // calls of other nodes, for members that come
+}
+
+// never is a time that does not come.
+const never = math.MaxInt64
+
+// New returns a Balancer without instances that tells the time by now.
+func New(now func() time.Time, cfg Config) (*Balancer, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	b := &Balancer{cfg: cfg.withDefaults(), now: now, byID: map[string]*member{}}
+	b.turn.Store(rand.Uint64()) //nolint:gosec // so that nodes do not all begin with the same instance
+	b.wakeAt.Store(never)
+	b.current.Store(&choosable{ring: &ringOnce{}})
+	return b, nil
+}
+
+// choosable is what picks choose from. It is immutable but for the tickets of
+// its members.
+type choosable struct {
+	members []*member // that are in use; all of them, if too few would be left
+	wheel   wheel     // over members, by their weights at the moment
+	panic   bool      // ejections are ignored
+	ring    *ringOnce // over all members, ejected or not
+}
+
+// Pick is an instance that was chosen for one call. One of Done, Release and Lost
+// must be called, once, when the call has ended.
+type Pick struct {
+	b *Balancer
+	m *member
+}
+
+// Instance returns the instance that was chosen.
+func (p Pick) Instance() *Instance { return p.m.instance.Load() }
+
+// Done says how the call ended and how long it took.
+func (p Pick) Done(ok bool, took time.Duration) {
+	p.Release()
+	p.b.outcome(p.m, ok, took)
+}
+
+// Release says that the call has ended, nobody knows how.
+func (p Pick) Release() {
+	p.m.here.Add(-1)
+	p.b.least.moved(p.m)
+}
+
+// Lost says that the call counts as over since nobody said in time how it ended. It
+// is a failure when instances are compared with one another, and none in a row: a
+// caller that never says anything makes all of them look alike.
+func (p Pick) Lost() {
+	p.Release()
+	p.m.bad.Add(1)
+	p.b.sweep()
+}
+
+// Pick chooses an instance; ErrNone if there is none. ConsistentHash gives
+// equal keys the same instance as long as it is in use.
+func (b *Balancer) Pick(strategy Strategy, key string) (Pick, error) {
+	if at := b.wakeAt.Load(); at != never {
+		b.wake(at)
+	}
+	c := b.current.Load()
+	if len(c.members) == 0 {
+		return Pick{}, ErrNone
+	}
+	var m *member
+	switch strategy {
+	case Random:
+		m = c.retry(func() *member { return c.random() })
+	case LeastConnections:
+		if m = b.leastLoaded(); m != nil {
+			return Pick{b, m}, nil // counted already
+		}
+		m = c.random() // somebody else is setting the tournament up
+	case PowerOfTwo:
+		m = c.retry(func() *member { return lighter(c.random(), c.random()) })
+	case ConsistentHash:
+		m = b.hashed(c, key)
+	case RoundRobin:
+		fallthrough
+	default:
+		m = c.retry(func() *member { return c.members[c.wheel.turn(b.turn.Add(1))] })
+	}
+	m.here.Add(1)
+	b.least.moved(m)
+	return Pick{b, m}, nil
+}
+
+// tries is how often a pick meets an instance that was ejected a moment ago
+// before it looks for any other.
+const tries = 16
+
+func (c *choosable) retry(choose func() *member) *member {
+	var m *member
+	for range tries {
+		if m = choose(); c.panic || !m.out.Load() {
+			return m
+		}
+	}
+	for _, other := range c.members {
+		if !other.out.Load() {
+			return other
+		}
+	}
+	return m
+}
+
+func (c *choosable) random() *member {
+	return c.members[c.wheel.at(rand.Uint64N(c.wheel.total))] //nolint:gosec // nothing to guess
+}
+
+// lighter returns the one of two members that has fewer calls for its weight.
+func lighter(a, b *member) *member {
+	if b.calls()*a.weight.Load() < a.calls()*b.weight.Load() {
+		return b
+	}
+	return a
+}
+
+// PickOther chooses by chance, by the weights, among the instances that are not
+// refused: for a call that must go elsewhere. Those that are ejected come last. ErrNone
+// if all are refused. It costs a walk over the instances.
+func (b *Balancer) PickOther(refused func(*Instance) bool) (Pick, error) {
+	c := b.current.Load()
+	m := other(c.members, func(m *member) bool { return m.out.Load() && !c.panic || refused(m.instance.Load()) })
+	if m == nil {
+		m = other(c.ring.members, func(m *member) bool { return refused(m.instance.Load()) })
+	}
+	if m == nil {
+		return Pick{}, ErrNone
+	}
+	m.here.Add(1)
+	b.least.moved(m)
+	return Pick{b, m}, nil
+}
+
+// other returns one of the members that are not refused, nil if all are.
+func other(members []*member, refused func(*member) bool) (m *member) {
+	var total int64
+	for _, o := range members {
+		if refused(o) {
+			continue
+		}
+		total += o.weight.Load()
+		if m == nil || rand.Int64N(total) < o.weight.Load() { //nolint:gosec // nothing to guess
+			m = o
+		}
+	}
+	return m
+}
+
+// Ejections returns how often an instance was ejected so far.
+func (b *Balancer) Ejections() uint64 { return b.ejections.Load() }

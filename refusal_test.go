@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"backplane/internal/testenv"
+	"backplane/internal/testenv/local"
+)
+
+// sniffer passes connections on to a server of ours, and counts those that come
+// with an HTTP request.
+type sniffer struct {
+	addr     string
+	target   string
+	requests atomic.Int64
+}
+
+// sniff returns the URL with the sniffer in place of its host.
+func sniff(t *testing.T, server string) (*sniffer, string) {
+	t.Helper()
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	s := &sniffer{addr: ln.Addr().String(), target: u.Host}
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			go s.pass(conn)
+		}
+	}()
+	u.Host = s.addr
+	return s, u.String()
+}
+
+func (s *sniffer) pass(from net.Conn) {
+	defer from.Close()
+	to, err := net.Dial("tcp", s.target)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	go func() {
+		_, _ = io.Copy(from, to)
+		_ = from.Close()
+	}()
+	first := make([]byte, 4<<10)
+	n, err := from.Read(first)
+	if bytes.HasPrefix(first[:n], []byte("GET ")) || n == 0 && err != nil {
+		s.requests.Add(1) // or a connection that was made and says nothing
+	}
+	_, _ = to.Write(first[:n])
+	_, _ = io.Copy(to, from)
+}
+
+// TestServer_never_calls_its_own_servers registers instances where the database,
+// Redis and the operator's listener are, under several names, and has them checked. Loopback
+// addresses as such may be called.
+func TestServer_never_calls_its_own_servers(t *testing.T) {
+	t.Parallel()
+	database := testenv.Postgres(t)
+	runCommand(t, database, "migrate")
+	db, databaseURL := sniff(t, database)
+	redis, redisURL := sniff(t, testenv.Redis(t))
+	adminAddr := local.Address(testenv.FreePort(t))
+	p := testenv.Server(t, settings(databaseURL, "BACKPLANE_REDIS_URL="+redisURL, "BACKPLANE_ADMIN_LISTEN="+adminAddr, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8,::1/128")...)
+	root := admin(t, p)
+	well := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(well.Close)
+	before := db.requests.Load() + redis.requests.Load()
+	root.do(t, registerService, in(fields{"name": "echo", "healthCheck": fields{"path": "/", "interval": "1s", "timeout": "500ms", "healthyThreshold": 1, "unhealthyThreshold": 1}}))
+	refused := map[string]string{"own": strings.TrimPrefix(p.BaseURL, "http://"), "database": db.addr, "redis": redis.addr, "admin": adminAddr}
+	instance(t, root, "echo", "well", fields{"url": well.URL})
+	for id, addr := range refused {
+		_, port, _ := net.SplitHostPort(addr)
+		instance(t, root, "echo", id, fields{"url": "http://" + addr})
+		instance(t, root, "echo", id+"-by-name", fields{"url": "http://localhost:" + port})
+		instance(t, root, "echo", id+"-mapped", fields{"url": "http://[::ffff:127.0.0.1]:" + port})
+	}
+	status := func() map[string]string {
+		all := map[string]string{}
+		nodes, _ := at(root.do(t, readService, fields{"name": "echo"}), "service", "instances", "nodes").([]any)
+		for _, n := range nodes {
+			all[text(n, "instanceId")] = strings.TrimSpace(text(n, "status") + " " + text(n, "statusReason"))
+		}
+		return all
+	}
+	eventually(t, "all of them are refused", func() bool {
+		for id, s := range status() {
+			if id != "well" && s != "CRITICAL its check failed: this address may not be called" {
+				return false
+			}
+		}
+		return true
+	})
+	if got := status()["well"]; got != "PASSING" {
+		t.Errorf("an instance at another loopback port is %s", got)
+	}
+	if n := db.requests.Load() + redis.requests.Load() - before; n != 0 {
+		t.Errorf("the database and Redis got %d requests of checks", n)
+	}
+}
+
+// TestServer_tells_customers_nothing_of_instances_live lets a customer follow a
+// service while an instance registers.
+func TestServer_tells_customers_nothing_of_instances_live(t *testing.T) {
+	t.Parallel()
+	p := start(t, databases["SQLite"](t), "BACKPLANE_LIMIT_KEEP_ALIVE=1s")
+	root := admin(t, p)
+	service(t, root, "echo", "30s")
+	customer := signUp(t, p, "carol")
+	after := text(root.do(t, `{ eventCursor }`, nil), "eventCursor")
+	for name := range transports {
+		follow := `subscription($after: Cursor) { serviceEvents(service: "echo", after: $after) { type data subject { id } cursor } }`
+		l, staff := listen(t, name, customer, follow, fields{"after": after}), listen(t, name, root, follow, fields{"after": after})
+		instance(t, root, "echo", "i-"+strings.ReplaceAll(name, " ", "-"), nil)
+		heard := mustNext(t, staff)
+		for seen := after; seen != heard.cursor; {
+			m, err := l.next()
+			if err != nil || m.field != nil || m.code != "" || m.end != "" {
+				t.Fatalf("by %s a customer hears %+v, %v", name, m, err)
+			}
+			seen = m.cursor
+		}
+		after = heard.cursor
+	}
+}
