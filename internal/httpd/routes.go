@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -60,7 +59,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	s.deps.REST.ServeHTTP(&timed{ResponseWriter: w, limit: s.cfg.WriteTime}, r)
+	s.deps.REST.ServeHTTP(w, r)
 	return nil
 }
 
@@ -75,8 +74,7 @@ func calledBy(ctx context.Context, who stream.Caller) context.Context {
 // readRoute returns the request with its body in memory and its idempotency key in
 // the context.
 func (s *Server) readRoute(w http.ResponseWriter, r *http.Request) (*http.Request, error) {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
+	if isSafe(r.Method) {
 		return r, nil
 	}
 	key, err := idempotencyHeader(r)
@@ -91,19 +89,3 @@ func (s *Server) readRoute(w http.ResponseWriter, r *http.Request) (*http.Reques
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	return r, nil
 }
-
-// timed cuts a client that takes too long to receive its answer.
-type timed struct {
-	http.ResponseWriter
-	limit time.Duration
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (t *timed) WriteHeader(code int) {
-	// A writer without deadlines, as in tests, has no slow reader either.
-	_ = http.NewResponseController(t.ResponseWriter).SetWriteDeadline(time.Now().Add(t.limit))
-	t.ResponseWriter.WriteHeader(code)
-}
-
-// Unwrap lets http.ResponseController find the connection.
-func (t *timed) Unwrap() http.ResponseWriter { return t.ResponseWriter }
