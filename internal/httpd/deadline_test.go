@@ -104,10 +104,12 @@ func (w *wire) wantClosed(conn net.Conn) {
 	}
 }
 
-// routes are a route at /things and a page at /page.
+// routes are a route at /things, with a long answer, and a page at /page.
 type routes struct{}
 
-func (routes) ServeHTTP(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "thing") }
+func (routes) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	_, _ = io.WriteString(w, strings.Repeat("thing ", 2000))
+}
 func (routes) Patterns() []string                               { return []string{"/things"} }
 func (routes) ServePage(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") }
 func (routes) Pages() []string                                  { return []string{"GET /page"} }
@@ -158,19 +160,45 @@ func TestServer_Run_waitsForNoBodyForEver(t *testing.T) {
 	}
 }
 
+// longQuery returns a query whose answer is longer than what net/http keeps until it
+// sends a head, and than what anything else keeps.
+func longQuery() string {
+	var q strings.Builder
+	for n := range 25 {
+		fmt.Fprintf(&q, ",a%d%s:hello", n, strings.Repeat("x", 190))
+	}
+	return "{hello" + q.String() + "}"
+}
+
 func TestServer_Run_givesSlotsToRequestsThatHaveArrived(t *testing.T) {
 	t.Parallel()
-	long := "{"
-	for n := range 25 { // more than net/http keeps until it sends a head
-		long += fmt.Sprintf("a%s%d:hello,", strings.Repeat("x", 90), n)
-	}
 	onWire(t, httpd.Config{Operations: 1}, func(w *wire) {
-		for _, line := range []string{"GET /graphql?query=" + long + "}", "GET /things"} {
+		for _, line := range []string{"GET /graphql?query=" + longQuery(), "GET /things"} {
 			w.dial(head(line, "", 10))
 			synctest.Wait()
 			begun := time.Now()
 			if status := w.receive(w.dial(head("GET /graphql?query={hello}", "", 0))); status != 200 || time.Since(begun) > 0 {
 				t.Errorf("%.20s: others get %d after %s, want 200 at once", line, status, time.Since(begun))
+			}
+		}
+	})
+}
+
+func TestServer_Run_givesBackSlotsOfClientsThatDoNotRead(t *testing.T) {
+	t.Parallel()
+	query := `{"query":"` + longQuery() + `"}`
+	onWire(t, httpd.Config{Operations: 1, Batch: 2}, func(w *wire) {
+		for _, text := range []string{
+			head("GET /graphql?query="+longQuery(), "", 0),
+			head("POST /graphql", isJSON+"\r\n", len(query)) + query,
+			head("POST /graphql", isJSON+"\r\n", len(query)+2) + "[" + query + "]",
+			head("GET /things", "", 0),
+		} {
+			w.dial(text)
+			synctest.Wait()
+			begun := time.Now()
+			if status := w.receive(w.dial(head("GET /graphql?query={hello}", "", 0))); status != 200 || time.Since(begun) > 0 {
+				t.Errorf("%.20s: others get %d after %s, want 200 at once", text, status, time.Since(begun))
 			}
 		}
 	})

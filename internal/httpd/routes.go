@@ -17,7 +17,8 @@ import (
 type Routes interface {
 	// ServeHTTP answers a request that matches one of Patterns. Its context says who
 	// is calling and carries the idempotency key of an unsafe method; its body is
-	// read already and in memory. It has one of the server's turns.
+	// read already and in memory. It has one of the server's slots until it begins to
+	// answer.
 	http.Handler
 	// Patterns returns patterns of net/http without a method.
 	Patterns() []string
@@ -54,13 +55,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
 	if r, err = s.readRoute(w, r); err != nil {
 		return err
 	}
-	release, err := s.acquire(r.Context())
-	if err != nil {
-		return err
-	}
-	defer release()
-	s.deps.REST.ServeHTTP(w, r)
-	return nil
+	return s.inSlot(r.Context(), w, func(w http.ResponseWriter) { s.deps.REST.ServeHTTP(w, r) })
 }
 
 // calledBy returns the context of the caller, which may be a stranger.

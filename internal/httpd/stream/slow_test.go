@@ -1,7 +1,10 @@
 package stream_test
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -34,6 +37,59 @@ func TestSocket_slowClientsSlowNobodyElse(t *testing.T) {
 			t.Error("a client that does not read keeps its socket")
 		}
 	})
+}
+
+func TestServer_givesBackSlotsOfClientsThatDoNotRead(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(w *world){
+		"a socket": func(w *world) {
+			c := w.dialSilently()
+			<-w.opened
+			c.subscribe("a", "{hello}")
+			c.subscribe("b", "{hello}")
+		},
+		"event streams": func(w *world) {
+			for range 2 {
+				resp := w.request("GET", "/graphql?query={hello}", asEvents, "")
+				wantEvents(w.t, bufio.NewReader(resp.Body), ":")
+			}
+		},
+		"a single connection": func(w *world) {
+			token := w.reserve(nil)
+			resp := w.request("GET", "/graphql?token="+token, asEvents, "")
+			wantEvents(w.t, bufio.NewReader(resp.Body), ":")
+			w.operate(token, "a", "{hello}")
+			w.operate(token, "b", "{hello}")
+		},
+		"a single connection that is never opened": func(w *world) {
+			token := w.reserve(nil)
+			w.operate(token, "a", "{hello}")
+			w.operate(token, "b", "{hello}")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, httpd.Config{Operations: 1}, func(w *world) {
+				ask(w)
+				synctest.Wait()
+				begun := time.Now()
+				resp := w.request("GET", "/graphql?query={hello}", nil, "")
+				if took := time.Since(begun); resp.StatusCode != http.StatusOK || took > 0 {
+					t.Errorf("others get %d after %s, want 200 at once", resp.StatusCode, took)
+				}
+			})
+		})
+	}
+}
+
+// operate begins an operation of a single connection.
+func (w *world) operate(token, id, query string) {
+	w.t.Helper()
+	headers := map[string]string{"Content-Type": "application/json", "X-GraphQL-Event-Stream-Token": token}
+	resp := w.request("POST", "/graphql", headers, fmt.Sprintf(`{"query":%q,"extensions":{"operationId":%q}}`, query, id))
+	if resp.StatusCode != http.StatusAccepted {
+		w.t.Errorf("status of the operation %s = %d, want 202", id, resp.StatusCode)
+	}
 }
 
 // dialSilently returns a client that has subscribed to ticks and then neither
