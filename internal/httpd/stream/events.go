@@ -267,7 +267,10 @@ func (e *events) complete(*task) {
 
 // event writes one event. One without data has an empty line of it, without
 // which browsers drop the event.
-func (e *events) event(name string, data any) {
+func (e *events) event(name string, data any) { e.eventWhile(context.Background(), name, data) }
+
+// eventWhile writes one event, unless ctx ends before its turn comes.
+func (e *events) eventWhile(ctx context.Context, name string, data any) {
 	text, out := takeBuffer(), takeBuffer()
 	defer giveBuffer(text)
 	defer giveBuffer(out)
@@ -279,9 +282,13 @@ func (e *events) event(name string, data any) {
 	}
 	oneLine(text.Bytes())
 	writeEvent(out, name, "", text.Bytes())
-	e.writing.hold()
+	if !e.writing.take(ctx) {
+		return
+	}
 	defer e.writing.give()
-	e.send(out.Bytes())
+	if ctx.Err() == nil {
+		e.send(out.Bytes())
+	}
 }
 
 func (e *events) noWords(err error) {

@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -204,12 +205,7 @@ func TestReservation(t *testing.T) {
 	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		token := w.reserve(nil)
-		operate := func(id, query string) int {
-			headers := map[string]string{"Content-Type": "application/json", "X-GraphQL-Event-Stream-Token": token}
-			resp := w.request("POST", "/graphql", headers, `{"query":"`+query+`","extensions":{"operationId":"`+id+`"}}`)
-			_ = resp.Body.Close()
-			return resp.StatusCode
-		}
+		operate := func(id, query string) int { return w.operate(token, id, query) }
 		if got := operate("early", "{hello}"); got != 202 { // waits for the stream
 			t.Errorf("an operation before the stream: status = %d, want 202", got)
 		}
@@ -302,4 +298,13 @@ func (w *world) reserve(headers map[string]string) string {
 		w.t.Fatalf("a reservation: status %d, token %q, %v", resp.StatusCode, token, err)
 	}
 	return string(token)
+}
+
+// operate begins an operation of a single connection and returns the status.
+func (w *world) operate(token, id, query string) int {
+	w.t.Helper()
+	headers := map[string]string{"Content-Type": "application/json", "X-GraphQL-Event-Stream-Token": token}
+	resp := w.request("POST", "/graphql", headers, fmt.Sprintf(`{"query":%q,"extensions":{"operationId":%q}}`, query, id))
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }

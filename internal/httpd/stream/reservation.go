@@ -40,7 +40,7 @@ type reservation struct {
 // find it. The token is a secret of the caller.
 func (s *Server) Reserve(ctx context.Context, who Caller) (token string, err error) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	v := &reservation{s: s, token: rand.Text(), cancel: cancel, tasks: tasks{limit: s.cfg.Operations}, opened: make(chan struct{}), served: make(chan struct{})}
+	v := &reservation{s: s, token: rand.Text(), cancel: cancel, tasks: tasks{places: newTurns(s.cfg.Operations)}, opened: make(chan struct{}), served: make(chan struct{})}
 	v.ctx = auth.WithCurrent(ctx, v.cred.principal.Load)
 	v.cred.set(who)
 	v.timer = time.AfterFunc(never, func() { v.end(endNoInit) })
@@ -227,8 +227,8 @@ func (v *reservation) failAll(errs gqlerror.List) {
 
 // event writes an event of a live operation, once the stream is open.
 func (v *reservation) event(t *task, name string, data any) {
-	if v.ready(t) && v.tasks.holds(t) {
-		v.events.event(name, data)
+	if v.ready(t) {
+		v.events.eventWhile(t.ctx, name, data)
 	}
 }
 

@@ -3,7 +3,6 @@ package stream_test
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -79,16 +78,6 @@ func TestServer_givesBackSlotsOfClientsThatDoNotRead(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// operate begins an operation of a single connection.
-func (w *world) operate(token, id, query string) {
-	w.t.Helper()
-	headers := map[string]string{"Content-Type": "application/json", "X-GraphQL-Event-Stream-Token": token}
-	resp := w.request("POST", "/graphql", headers, fmt.Sprintf(`{"query":%q,"extensions":{"operationId":%q}}`, query, id))
-	if resp.StatusCode != http.StatusAccepted {
-		w.t.Errorf("status of the operation %s = %d, want 202", id, resp.StatusCode)
 	}
 }
 

@@ -57,7 +57,7 @@ type socket struct {
 // Authorization header, if there is one.
 func (s *Server) ServeSocket(w http.ResponseWriter, r *http.Request, who Caller) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
-	k := &socket{s: s, cancel: cancel, opened: time.Now(), ready: make(chan struct{}), closed: make(chan struct{}), writing: newTurn(), tasks: tasks{limit: s.cfg.Operations}}
+	k := &socket{s: s, cancel: cancel, opened: time.Now(), ready: make(chan struct{}), closed: make(chan struct{}), writing: newTurn(), tasks: tasks{places: newTurns(s.cfg.Operations)}}
 	k.ctx = auth.WithCurrent(ctx, k.cred.principal.Load)
 	k.cred.set(who)
 	k.timer = time.AfterFunc(never, k.tick)
@@ -257,7 +257,11 @@ func (k *socket) noWords(err error) {
 // more. It does not write pings and their answers, as it cuts a client that does
 // not take them at once.
 func (k *socket) write(t *task, frames []byte) {
-	if !k.writing.take(k.ctx) {
+	wait := k.ctx
+	if t != nil {
+		wait = t.ctx
+	}
+	if !k.writing.take(wait) {
 		return
 	}
 	defer k.writing.give()
