@@ -318,16 +318,8 @@ func (e *events) send(text []byte) {
 	if e.over {
 		return
 	}
-	now := time.Now()
-	e.beatAt = now.Add(e.s.cfg.KeepAlive)
-	var err error
-	if at, due := e.deadline.next(now, e.s.cfg.StallTime); due {
-		err = e.out.SetWriteDeadline(at)
-	}
-	if err == nil {
-		_, err = e.out.Write(text)
-	}
-	if err != nil {
+	e.beatAt = time.Now().Add(e.s.cfg.KeepAlive)
+	if _, err := e.deadline.writeAll(e.out, text, e.s.cfg.StallTime, func() {}); err != nil {
 		e.over = true
 		e.cancel(endDead)
 	}

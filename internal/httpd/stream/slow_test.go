@@ -3,6 +3,8 @@ package stream_test
 import (
 	"bufio"
 	"bytes"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -159,6 +161,45 @@ func TestSocket_keepsClientsThatReadSlowly(t *testing.T) {
 			t.Error("a client that has stopped to read keeps its socket")
 		}
 	})
+}
+
+func TestServer_keepsClientsThatReadALongMessageSlowly(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(w *world) net.Conn{
+		"a socket": func(w *world) net.Conn { return w.dialSilently().conn },
+		"an event stream": func(w *world) net.Conn {
+			return w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "").Body.(hungUp).conn
+		},
+		"an event stream for an old client": func(w *world) net.Conn {
+			conn, err := w.ln.dial()
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			_, _ = conn.Write([]byte("GET /graphql?query=subscription{ticks} HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n"))
+			return conn
+		},
+		"a single connection": func(w *world) net.Conn {
+			token := w.reserve(nil)
+			w.operate(token, "s", "subscription{ticks}")
+			return w.request("GET", "/graphql?token="+token, asEvents, "").Body.(hungUp).conn
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, httpd.Config{Streams: stream.Config{StallTime: time.Minute, KeepAlive: 20 * time.Second}}, func(w *world) {
+				conn := open(w)
+				go func() { (<-w.opened) <- strings.Repeat("x", 2<<20) }()
+				var some [32 << 10]byte // in 10 s: the message takes ten times as long as a client may take nothing
+				for got := 0; got < 2<<20; {
+					n, err := io.ReadFull(conn, some[:])
+					if got += n; err != nil {
+						t.Fatalf("after %d bytes: %v", got, err)
+					}
+					time.Sleep(10 * time.Second)
+				}
+			})
+		})
+	}
 }
 
 func TestSocket_answersTheLastPingOfAClientThatReadsSlowly(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 
 // tail is where the events of a stream are written.
 type tail interface {
-	// Write sends text, or fails once the deadline has passed.
+	// Write sends text, or fails once the deadline has passed. Without an error it
+	// returns the length of the text.
 	Write(text []byte) (int, error)
 	SetWriteDeadline(at time.Time) error
 	// Close ends the answer, so that the client can tell its end from a cut.
@@ -52,7 +53,10 @@ func (c chunks) Write(text []byte) (int, error) {
 	out.WriteString("\r\n")
 	out.Write(text)
 	out.WriteString("\r\n")
-	return c.Conn.Write(out.Bytes())
+	if _, err := c.Conn.Write(out.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(text), nil
 }
 
 // Close implements tail.
