@@ -66,7 +66,7 @@ func (s *Server) reserved(token string, who Caller) (*reservation, error) {
 	v := s.reservations[token]
 	s.mu.Unlock()
 	if v == nil {
-		return nil, fault.New(fault.NotFound, fault.BadRequest, "There is no event stream, and no reservation of one, with this token.")
+		return nil, errGone()
 	}
 	if who.Principal == nil {
 		return v, nil
@@ -75,6 +75,10 @@ func (s *Server) reserved(token string, who Caller) (*reservation, error) {
 		return nil, why.fault
 	}
 	return v, nil
+}
+
+func errGone() error {
+	return fault.New(fault.NotFound, fault.BadRequest, "There is no event stream, and no reservation of one, with this token.")
 }
 
 // ServeReserved answers with the event stream of a reservation. The stream may
