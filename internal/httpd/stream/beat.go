@@ -39,7 +39,7 @@ func (k *socket) overdue(now time.Time) *ending {
 		return endNoInit
 	case now.Sub(k.line.silentSince()) >= k.patience(now):
 		return endDead
-	case now.Sub(k.lastUse()) >= cfg.IdleTime && k.tasks.empty():
+	case k.tasks.idle() && now.Sub(k.lastUse()) >= cfg.IdleTime: // in this order: the last operation touches before it ends
 		return endIdle
 	}
 	return k.cred.check(k.ctx, cfg.CheckTime)

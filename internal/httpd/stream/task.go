@@ -178,11 +178,8 @@ func (ts *tasks) all() []*task {
 	return all
 }
 
-func (ts *tasks) empty() bool {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	return len(ts.live) == 0
-}
+// idle reports whether all operations have ended, and sent what they had to.
+func (ts *tasks) idle() bool { return len(ts.places) == 0 }
 
 func (ts *tasks) total() int {
 	ts.mu.Lock()
