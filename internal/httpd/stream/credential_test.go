@@ -153,10 +153,8 @@ func TestSocket_looksAtItsCredentialNowAndThen(t *testing.T) {
 		w.connect("a")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		w.tokens.mu.Lock()
-		defer w.tokens.mu.Unlock()
-		if w.tokens.asked < 59 || w.tokens.asked > 62 {
-			t.Errorf("a socket looked at its credential %d times in a minute, want once a second", w.tokens.asked)
+		if n := w.tokens.looks(); n < 59 || n > 62 {
+			t.Errorf("a socket looked at its credential %d times in a minute, want once a second", n)
 		}
 	})
 }

@@ -136,15 +136,15 @@ func (e *events) open(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	h.Add("Vary", "Accept")
-	if e.conn = detach(w, r); e.conn != nil {
-		e.out = chunks{e.conn}
+	if out := detach(w, r); out != nil {
+		e.conn, e.out = out.Conn, out
 	} else {
 		e.out = answer{w, http.NewResponseController(w)}
 		w.WriteHeader(http.StatusOK)
 	}
+	e.schedule() // before a client can keep us waiting
 	e.send([]byte(":\n\n"))
 	e.writing.give()
-	e.schedule()
 }
 
 // serve runs what fills the stream until the client goes: at once and without

@@ -89,11 +89,13 @@ func (s *Server) ServeReserved(w http.ResponseWriter, r *http.Request, who Calle
 		return err
 	}
 	e := s.newEvents(r, &v.cred)
-	if !v.open(e, w, r) {
+	if !v.claim(e) {
 		e.timer.Stop()
 		return fault.New(fault.Conflict, fault.BadRequest, "The event stream of this reservation is open already.")
 	}
 	context.AfterFunc(v.ctx, func() { e.cancel(context.Cause(v.ctx)) })
+	e.open(w, r)
+	close(v.opened)
 	e.serve(r, func() {
 		defer close(v.served)
 		defer v.end(endClosed)
@@ -103,17 +105,16 @@ func (s *Server) ServeReserved(w http.ResponseWriter, r *http.Request, who Calle
 	return nil
 }
 
-// open makes e the one event stream of the reservation.
-func (v *reservation) open(e *events, w http.ResponseWriter, r *http.Request) bool {
+// claim makes e the one event stream of the reservation. The caller opens it and
+// closes opened.
+func (v *reservation) claim(e *events) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.events != nil || v.ctx.Err() != nil {
 		return false
 	}
 	v.timer.Stop()
-	e.open(w, r)
 	v.events = e
-	close(v.opened)
 	return true
 }
 
