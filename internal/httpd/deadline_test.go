@@ -36,7 +36,7 @@ func onWire(t *testing.T, cfg httpd.Config, test func(w *wire)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		w := &wire{t: t, queue: make(chan net.Conn), ctx: ctx}
-		s := newServer(t, cfg, httpd.Deps{REST: routes{}, JWKS: func() []byte { return []byte(`{"keys":[]}`) }})
+		s := newServer(t, cfg, httpd.Deps{REST: routes{}, Gateway: patient{}, JWKS: func() []byte { return []byte(`{"keys":[]}`) }})
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx, w) }()
 		test(w)
@@ -116,6 +116,19 @@ func (routes) Pages() []string                                  { return []strin
 func (routes) Follow(*http.Request) (*operation.Operation, func(*graphql.Response) (string, []byte), error) {
 	return nil, nil, fault.New(fault.Invalid, fault.BadRequest, "No.")
 }
+
+// patient is a gateway that has time: it sets deadlines of its own, which are none.
+type patient struct{}
+
+func (patient) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctl := http.NewResponseController(w)
+	if err := errors.Join(ctl.SetReadDeadline(time.Time{}), ctl.SetWriteDeadline(time.Time{})); err != nil {
+		panic(err)
+	}
+	_, _ = io.Copy(w, r.Body)
+}
+
+func (patient) Drain(context.Context) error { return nil }
 
 // head is the head of a request that promises a body.
 func head(line, headers string, length int) string {
@@ -242,6 +255,21 @@ func TestServer_Run_cutsClientsThatDoNotRead(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestServer_Run_leavesDeadlinesToTheGateway(t *testing.T) {
+	t.Parallel()
+	onWire(t, httpd.Config{}, func(w *wire) {
+		for _, method := range []string{"GET", "POST"} {
+			conn := w.dial(head(method+" /gateway/shop/", "", 10))
+			time.Sleep(5 * time.Minute)
+			w.send(conn, "0123456789")
+			time.Sleep(5 * time.Minute)
+			if status := w.receive(conn); status != 200 {
+				t.Errorf("status = %d, want 200", status)
+			}
+		}
+	})
 }
 
 func TestServer_Run_givesEachAnswerItsTime(t *testing.T) {

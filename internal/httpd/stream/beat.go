@@ -101,7 +101,7 @@ const (
 // pinged answers a ping, which has at most 125 bytes, and keeps the library from
 // doing so. If earlier ones still wait for their answer, the last one gets it.
 func (k *socket) pinged(_ context.Context, payload []byte) bool {
-	frame := append([]byte{finalPong, byte(len(payload))}, payload...)
+	frame := append([]byte{finalPong, byte(len(payload))}, payload...) //nolint:gosec // the library has seen to its length
 	if k.pong.Swap(&frame) == nil {
 		go func() {
 			for last := k.pong.Load(); ; last = k.pong.Load() {
