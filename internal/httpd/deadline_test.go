@@ -89,6 +89,7 @@ func (w *wire) receive(conn net.Conn) int {
 		w.t.Errorf("there is no answer: %v", err)
 		return 0
 	}
+	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		w.t.Errorf("half an answer of status %d: %v", resp.StatusCode, err)
 	}
