@@ -2,8 +2,8 @@
 // over HTTP, GraphiQL, health, and the graceful end of a server. Sockets and
 // event streams are found here and served by package stream.
 //
-// A request passes a request id, the access log, recovery from panics, headers
-// and compression before it reaches its route. Its size, the time its sender
+// A request passes a request id, its deadlines, the access log, recovery from
+// panics, headers and compression before it reaches its route. Its size, the time its sender
 // may take and the number of operations at once are bounded here; what a
 // GraphQL document may ask for is bounded by package operation. No cookie is
 // ever read or set.

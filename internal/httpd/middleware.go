@@ -24,7 +24,7 @@ func (s *Server) middleware(next http.Handler) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up compression: %w", err)
 	}
-	return s.identified(s.logged(s.recovered(s.secured(s.bounded(s.shared(s.passed(compressed(compress, next)))))))), nil
+	return s.identified(s.timed(s.logged(s.recovered(s.secured(s.bounded(s.shared(s.passed(compressed(compress, s.emptied(next)))))))))), nil
 }
 
 // compressed compresses answers, but not streams: their events must not wait
