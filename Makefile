@@ -23,7 +23,7 @@ test: ## run all tests, with private servers if there are any; says what it left
 race: ## run the short tests with the race detector, which needs a C compiler
 	$(RUNNER) env CGO_ENABLED=1 go test -race -short ./...
 
-services: ## install what tests can use: PostgreSQL, Redis, Node.js, a C compiler
+services: ## install what tests can use: PostgreSQL, Redis, Node.js, HAProxy, a C compiler
 	.ci/services
 
 soak: ## run the tests at their large size: an hour or more

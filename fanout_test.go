@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,7 +49,7 @@ func (e *ear) stay(l listener, last string, between func()) (string, error) {
 		between()
 		m, err := l.next()
 		if err != nil || m.end != "" || m.code != "" {
-			return last, fmt.Errorf("%v %s %s", err, m.end, m.code)
+			return last, errors.Join(err, errors.New(m.end+m.code))
 		}
 		last = m.cursor
 		if m.field == nil { // no event, but how far the log was looked at

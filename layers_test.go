@@ -33,7 +33,7 @@ var mayImport = map[string]string{
 	"internal/bus":            leaves,
 	"internal/cache":          leaves + " " + domains,
 	"internal/config":         leaves,
-	"internal/gateway":        leaves + " " + domains + " internal/balance",
+	"internal/gateway":        leaves + " " + domains + " internal/balance internal/problem",
 	"internal/httpd":          leaves + " internal/asset internal/operation internal/problem",
 	"internal/operation":      leaves,
 	"internal/problem":        "internal/fault internal/telemetry",

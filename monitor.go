@@ -7,11 +7,12 @@ import (
 
 	"backplane/internal/cache"
 	"backplane/internal/config"
+	"backplane/internal/gateway"
 	"backplane/internal/monitor"
 )
 
 // openMonitor builds the operator's listener; nil if it is off.
-func (n *node) openMonitor(ctx context.Context, a *app) (func(context.Context) error, error) {
+func (n *node) openMonitor(ctx context.Context, a *app, reg *services) (func(context.Context) error, error) {
 	if a.cfg.AdminListen == config.Off {
 		return func(context.Context) error { return nil }, nil
 	}
@@ -21,6 +22,7 @@ func (n *node) openMonitor(ctx context.Context, a *app) (func(context.Context) e
 	}
 	s := monitor.New(n.db.Ready, a.log)
 	registerCache(s, n.cache)
+	registerGateway(s, reg.gateway)
 	return func(ctx context.Context) error { return s.Run(ctx, ln) }, nil
 }
 
@@ -59,6 +61,28 @@ func registerCache(s *monitor.Server, c *cache.Cache) {
 	} {
 		s.Register(name, func() float64 { return value(c.Stats()) })
 	}
+}
+
+// registerGateway lets the operator see what becomes of calls of services.
+func registerGateway(s *monitor.Server, g *gateway.Gateway) {
+	for name, value := range map[string]func(gateway.Stats) uint64{
+		`requests_total{outcome="refused"}`:   func(s gateway.Stats) uint64 { return s.Refused },
+		`requests_total{outcome="ok"}`:        func(s gateway.Stats) uint64 { return s.OK },
+		`requests_total{outcome="failed"}`:    func(s gateway.Stats) uint64 { return s.Failed },
+		`requests_total{outcome="cut"}`:       func(s gateway.Stats) uint64 { return s.Cut },
+		`requests_total{outcome="cancelled"}`: func(s gateway.Stats) uint64 { return s.Cancelled },
+		`retries_total{after="connect"}`:      func(s gateway.Stats) uint64 { return s.RetriedConnect },
+		`retries_total{after="reset"}`:        func(s gateway.Stats) uint64 { return s.RetriedReset },
+		`retries_total{after="status"}`:       func(s gateway.Stats) uint64 { return s.RetriedStatus },
+		`retries_over_budget_total`:           func(s gateway.Stats) uint64 { return s.OverBudget },
+		`upgrades_total`:                      func(s gateway.Stats) uint64 { return s.Upgraded },
+		`circuits_opened_total`:               func(s gateway.Stats) uint64 { return s.CircuitsOpened },
+		`circuit_refusals_total`:              func(s gateway.Stats) uint64 { return s.CircuitRefused },
+		`in_flight`:                           func(s gateway.Stats) uint64 { return uint64(s.Open) }, //nolint:gosec // not negative
+	} {
+		s.Register("backplane_gateway_"+name, func() float64 { return float64(value(g.Stats())) })
+	}
+	s.Register("backplane_balance_ejections_total", func() float64 { return float64(g.Stats().Ejections) })
 }
 
 func one(yes bool) float64 {

@@ -25,6 +25,7 @@ type services struct {
 	desk      *registry.Desk
 	keeper    *registry.Keeper
 	guard     *gateway.Guard
+	gateway   *gateway.Gateway
 }
 
 // openRegistry builds the parts on the node's feed, and loads the registry.
@@ -49,6 +50,9 @@ func (n *node) openRegistry(ctx context.Context, a *app, feed *event.Feed) (s *s
 	if s.guard, err = openGuard(a.cfg); err != nil {
 		return nil, err
 	}
+	if s.gateway, err = gateway.New(gateway.Deps{Guard: s.guard, Directory: s.directory, Pool: s.pool, Tokens: n.sessions.ServiceToken}, a.log, gatewayConfig(a.cfg.Limits)); err != nil {
+		return nil, err
+	}
 	head := func() event.Position { return feed.Hub.Head().Position }
 	s.keeper, err = registry.NewKeeper(store, n.db.Offsets(), head, s.directory, gateway.NewProber(s.guard), now, a.log, registry.KeeperConfig{Holder: n.holder})
 	return s, err
@@ -70,6 +74,13 @@ func openGuard(cfg config.Config) (*gateway.Guard, error) {
 		refused = append(refused, places(string(cfg.RedisURL), "6379")...)
 	}
 	return g, g.Refuse(refused...)
+}
+
+func gatewayConfig(l config.Limits) gateway.Config {
+	return gateway.Config{
+		ConnectTime: l.GatewayConnectTime, FirstByteTime: l.GatewayFirstByteTime, IdleTime: l.GatewayIdleTime, TotalTime: l.GatewayTotalTime,
+		StreamTime: l.GatewayStreamTime, BodyTime: l.BodyTime, BodyBytes: int64(l.GatewayBodyBytes), Calls: l.GatewayCalls, CallerCalls: l.GatewayUserCalls,
+	}
 }
 
 // places returns the hosts of a URL with their ports. One that names no host

@@ -15,13 +15,13 @@ import (
 
 const (
 	registerService = `mutation($in: RegisterServiceInput!) { registerService(input: $in) {
-		service { id name health strategy trusted tags metadata version healthCheck { path interval timeout } } userErrors { code path } } }`
+		service { id name health strategy trusted public tags metadata version healthCheck { path interval timeout } } userErrors { code path } } }`
 	registerInstance = `mutation($in: RegisterInstanceInput!) { registerInstance(input: $in) {
 		instance { id instanceId url weight status incarnation metadata version leaseExpiresAt service { name } } userErrors { code path } } }`
 	renewInstance = `mutation($in: RenewInstanceInput!) { renewInstance(input: $in) { instance { status inflight } userErrors { code } } }`
 	pickInstance  = `mutation($in: PickInstanceInput!) { pickInstance(input: $in) { instance { instanceId url } lease userErrors { code } } }`
 	reportOutcome = `mutation($in: ReportOutcomeInput!) { reportOutcome(input: $in) { accepted userErrors { code } } }`
-	readService   = `query($name: String!) { service(name: $name) { id name description health tags metadata strategy trusted version
+	readService   = `query($name: String!) { service(name: $name) { id name description health tags metadata strategy trusted public version
 		degraded { reason since realHealthy } instances { nodes { id instanceId url status statusReason inflight } totalCount } } }`
 )
 
@@ -163,7 +163,7 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 		if text(seen, "name") != "echo" || text(seen, "health") != "HEALTHY" {
 			t.Errorf("a customer reads %v, want name and health", seen)
 		}
-		for _, field := range []string{"tags", "metadata", "strategy", "trusted", "degraded", "instances"} {
+		for _, field := range []string{"tags", "metadata", "strategy", "trusted", "public", "degraded", "instances"} {
 			if v := at(seen, field); v != nil {
 				t.Errorf("a customer reads %s: %v", field, v)
 			}
@@ -222,6 +222,13 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 		}
 		if got := root.do(t, trust, fields{"id": id}); at(got, "updateService", "service", "trusted") != true {
 			t.Errorf("ADMIN trusts it: %v", got)
+		}
+		open := `mutation($id: ID!) { updateService(input: {id: $id, public: true}) { service { public } userErrors { code } } }`
+		if got := own.refusal(t, open, fields{"id": id}); got != "FORBIDDEN" {
+			t.Errorf("a service's key opens it to strangers: %q, want FORBIDDEN", got)
+		}
+		if got := root.do(t, open, fields{"id": id}); at(got, "updateService", "service", "public") != true {
+			t.Errorf("ADMIN opens it: %v", got)
 		}
 		mint := `mutation { createApiKey(input: {name: "k", scopes: ["service:echo"]}) { userErrors { code } } }`
 		for who, c := range map[string]caller{"a customer": customer, "staff": staff, "a service": robot} {

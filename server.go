@@ -204,7 +204,7 @@ func (n *node) handler(a *app, hub *event.Hub, used *legacy.Counter, reg *servic
 	if err != nil {
 		return nil, err
 	}
-	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Tickets: tickets{n.sessions}, REST: shim, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
+	return httpd.New(httpConfig(a.cfg), exec, httpd.Deps{Auth: n.sessions, Tickets: tickets{n.sessions}, REST: shim, Gateway: reg.gateway, Ready: n.db.Ready, JWKS: n.sessions.JWKS}, a.log)
 }
 
 // serve runs a server until ctx is cancelled and the last request is answered.
@@ -227,11 +227,11 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 		return err
 	}
 	n.sessions.Follow(feed.Hub)
-	beside, err := n.beside(ctx, a, feed.Hub)
+	reg, err := n.openRegistry(ctx, a, feed)
 	if err != nil {
 		return err
 	}
-	reg, err := n.openRegistry(ctx, a, feed)
+	beside, err := n.beside(ctx, a, feed.Hub, reg)
 	if err != nil {
 		return err
 	}
@@ -270,8 +270,8 @@ func serve(ctx context.Context, a *app, demo, migrate bool) error {
 
 // beside returns what runs beside the server until it stops: what keeps the node
 // in order, and the readers of the log.
-func (n *node) beside(ctx context.Context, a *app, hub *event.Hub) ([]func(context.Context) error, error) {
-	watch, err := n.openMonitor(ctx, a)
+func (n *node) beside(ctx context.Context, a *app, hub *event.Hub, reg *services) ([]func(context.Context) error, error) {
+	watch, err := n.openMonitor(ctx, a, reg)
 	if err != nil {
 		return nil, err
 	}

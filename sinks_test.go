@@ -303,7 +303,7 @@ func TestServer_goes_on_exporting_at_another_node(t *testing.T) {
 	exports(other, 1)
 	owner.Thaw()
 	eventually(t, "the owner of before sees that it is none", func() bool {
-		return said(owner, "another node exports") == len(all)
+		return said(owner, " to the sink now") == len(all)
 	})
 	owner.Restart()
 	stop()

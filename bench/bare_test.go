@@ -40,6 +40,8 @@ func serveBare(addr string) {
 	b := &bare{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /text", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, shortText) })
+	mux.HandleFunc("GET /bulk", sendBulk)
 	mux.HandleFunc("GET /graphql", b.join)
 	mux.HandleFunc("POST /graphql", b.broadcast)
 	ln, err := net.Listen("tcp", addr)

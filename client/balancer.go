@@ -58,7 +58,7 @@ func (b *Balancer) Pick(key string) (Pick, error) {
 // ErrNoInstance if there is none.
 func (b *Balancer) Another(tried func(Instance) bool) (Pick, error) {
 	b.update()
-	pick, err := b.policies.Another(func(i *policy.Instance) bool { return tried(valueOf(i)) })
+	pick, err := b.policies.PickOther(func(i *policy.Instance) bool { return tried(valueOf(i)) })
 	return picked(pick, err)
 }
 

@@ -9,6 +9,7 @@ import (
 // keep sends heartbeats until ctx is over or the registry says that it must end.
 func (r *Registered) keep(ctx context.Context) {
 	defer close(r.quiet)
+	defer r.cancel()
 	pauses, pause := r.pauses(), r.interval()
 	for {
 		rest(ctx, pause)

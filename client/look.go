@@ -14,7 +14,7 @@ const (
 )
 
 var readService = operation{"service", `query($name: String!, $first: Int!, $after: String) { service(name: $name) {
-	id version strategy cursor degraded { reason since }
+	version strategy cursor degraded { reason since }
 	instances(first: $first, after: $after) {
 		nodes { id version instanceId url weight status statusSince metadata incarnation }
 		pageInfo { hasNextPage endCursor }
@@ -22,7 +22,6 @@ var readService = operation{"service", `query($name: String!, $first: Int!, $aft
 
 // page is a service with a page of its instances.
 type page struct {
-	ID       string    `json:"id"`
 	Version  int       `json:"version"`
 	Strategy *Strategy `json:"strategy"`
 	Cursor   *string   `json:"cursor"`
@@ -32,15 +31,9 @@ type page struct {
 	} `json:"degraded"`
 	Instances *struct {
 		Nodes []struct {
-			ID          string            `json:"id"`
-			Version     int               `json:"version"`
-			InstanceID  string            `json:"instanceId"`
-			URL         string            `json:"url"`
-			Weight      int               `json:"weight"`
-			Status      InstanceStatus    `json:"status"`
-			StatusSince time.Time         `json:"statusSince"`
-			Metadata    map[string]string `json:"metadata"`
-			Incarnation int64             `json:"incarnation"`
+			ID      string `json:"id"`
+			Version int    `json:"version"`
+			described
 		} `json:"nodes"`
 		PageInfo struct {
 			HasNextPage bool    `json:"hasNextPage"`
@@ -92,14 +85,11 @@ func (c *Client) lookAt(ctx context.Context, node int, vars map[string]any) (p *
 
 // add takes a page in.
 func (k *knowledge) add(p *page) {
-	k.serviceID, k.version, k.strategy, k.doubted = p.ID, p.Version, *p.Strategy, time.Time{}
+	k.version, k.strategy, k.doubted = p.Version, *p.Strategy, time.Time{}
 	if p.Degraded != nil && p.Degraded.Reason == "MASS_FAILURE" {
 		k.doubted = p.Degraded.Since
 	}
 	for _, n := range p.Instances.Nodes {
-		k.instances[n.ID] = known{Instance{
-			ID: n.ID, InstanceID: n.InstanceID, URL: n.URL, Weight: n.Weight, Metadata: n.Metadata,
-			Incarnation: n.Incarnation, Status: n.Status, Since: n.StatusSince,
-		}, n.Version}
+		k.instances[n.ID] = known{n.instance(n.ID), n.Version}
 	}
 }

@@ -80,17 +80,27 @@ func TestRegister_says_at_once_what_is_refused(t *testing.T) {
 	}
 }
 
-// TestRegister_survives_the_death_of_the_server kills the server, lets instance and
-// watcher be without it for a while, and starts it again.
-func TestRegister_survives_the_death_of_the_server(t *testing.T) {
+// TestRegister_and_Watch_survive_the_end_of_the_server end the server in some way, let
+// instance and watcher be without it for a while, and start it again.
+func TestRegister_and_Watch_survive_the_end_of_the_server(t *testing.T) {
 	t.Parallel()
+	for name, end := range map[string]func(*registry){"it is killed": func(r *registry) { r.Kill() }, "it drains and stops": func(r *registry) { r.Stop() }} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			survive(t, end)
+		})
+	}
+}
+
+func survive(t *testing.T, end func(*registry)) {
+	t.Helper()
 	r := startRegistry(t)
 	c := r.define(till)
 	kept := register(t, c, tillInstance("till-1"))
 	w := watch(t, c, "till")
 	until(t, w, "the instance is there", func(s *client.Set) bool { return ids(s) == "till-1" })
 	before := time.Now()
-	r.Kill()
+	end(r)
 	set := until(t, w, "the set is stale", func(s *client.Set) bool { return !s.Stale.IsZero() })
 	if ids(set) != "till-1" || set.Trouble == nil || set.Stale.After(time.Now()) || time.Since(set.Stale) > time.Since(before)+time.Minute {
 		t.Errorf("without the server the set is %+v", *set)

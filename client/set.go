@@ -19,6 +19,21 @@ type Instance struct {
 	Since       time.Time // when it came to this status
 }
 
+// described is an instance as answers and events of the registry spell it.
+type described struct {
+	InstanceID  string            `json:"instanceId"`
+	URL         string            `json:"url"`
+	Weight      int               `json:"weight"`
+	Status      InstanceStatus    `json:"status"`
+	StatusSince time.Time         `json:"statusSince"`
+	Metadata    map[string]string `json:"metadata"`
+	Incarnation int64             `json:"incarnation"`
+}
+
+func (d *described) instance(id string) Instance {
+	return Instance{id, d.InstanceID, d.URL, d.Weight, d.Metadata, d.Incarnation, d.Status, d.StatusSince}
+}
+
 // Set is a service with those of its instances that calls may go to, as it was
 // known at one moment. It is shared and must not be changed.
 type Set struct {
@@ -38,7 +53,6 @@ type Set struct {
 // knowledge is all that a watch knows of a service, whether calls may go there or
 // not. It is for one goroutine.
 type knowledge struct {
-	serviceID string
 	version   int // of the service
 	strategy  Strategy
 	doubted   time.Time // since when the news is doubted; zero if it is not
@@ -115,24 +129,13 @@ func (k *knowledge) takeService(n news) error {
 }
 
 func (k *knowledge) takeInstance(n news) error {
-	var i struct {
-		InstanceID  string            `json:"instanceId"`
-		URL         string            `json:"url"`
-		Weight      int               `json:"weight"`
-		Status      InstanceStatus    `json:"status"`
-		StatusSince time.Time         `json:"statusSince"`
-		Metadata    map[string]string `json:"metadata"`
-		Incarnation int64             `json:"incarnation"`
-	}
+	var i described
 	if n.SubjectVersion <= k.instances[n.SubjectID].version {
 		return nil
 	}
 	if err := json.Unmarshal(n.Data, &i); err != nil {
 		return err
 	}
-	k.instances[n.SubjectID] = known{Instance{
-		ID: n.SubjectID, InstanceID: i.InstanceID, URL: i.URL, Weight: i.Weight, Metadata: i.Metadata,
-		Incarnation: i.Incarnation, Status: i.Status, Since: i.StatusSince,
-	}, n.SubjectVersion}
+	k.instances[n.SubjectID] = known{i.instance(n.SubjectID), n.SubjectVersion}
 	return nil
 }

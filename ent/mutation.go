@@ -12634,6 +12634,7 @@ type ServiceMutation struct {
 	metadata      *map[string]string
 	strategy      *registry.Strategy
 	trusted       *bool
+	public        *bool
 	health_check  **registry.HealthCheck
 	doubted_since *time.Time
 	deregistered  *bool
@@ -12982,6 +12983,42 @@ func (m *ServiceMutation) ResetTrusted() {
 	m.trusted = nil
 }
 
+// SetPublic sets the "public" field.
+func (m *ServiceMutation) SetPublic(b bool) {
+	m.public = &b
+}
+
+// Public returns the value of the "public" field in the mutation.
+func (m *ServiceMutation) Public() (r bool, exists bool) {
+	v := m.public
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPublic returns the old "public" field's value of the Service entity.
+// If the Service object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ServiceMutation) OldPublic(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPublic is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPublic requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPublic: %w", err)
+	}
+	return oldValue.Public, nil
+}
+
+// ResetPublic resets all changes to the "public" field.
+func (m *ServiceMutation) ResetPublic() {
+	m.public = nil
+}
+
 // SetHealthCheck sets the "health_check" field.
 func (m *ServiceMutation) SetHealthCheck(rc *registry.HealthCheck) {
 	m.health_check = &rc
@@ -13278,7 +13315,7 @@ func (m *ServiceMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ServiceMutation) Fields() []string {
-	fields := make([]string, 0, 12)
+	fields := make([]string, 0, 13)
 	if m.name != nil {
 		fields = append(fields, service.FieldName)
 	}
@@ -13296,6 +13333,9 @@ func (m *ServiceMutation) Fields() []string {
 	}
 	if m.trusted != nil {
 		fields = append(fields, service.FieldTrusted)
+	}
+	if m.public != nil {
+		fields = append(fields, service.FieldPublic)
 	}
 	if m.health_check != nil {
 		fields = append(fields, service.FieldHealthCheck)
@@ -13335,6 +13375,8 @@ func (m *ServiceMutation) Field(name string) (ent.Value, bool) {
 		return m.Strategy()
 	case service.FieldTrusted:
 		return m.Trusted()
+	case service.FieldPublic:
+		return m.Public()
 	case service.FieldHealthCheck:
 		return m.HealthCheck()
 	case service.FieldDoubtedSince:
@@ -13368,6 +13410,8 @@ func (m *ServiceMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldStrategy(ctx)
 	case service.FieldTrusted:
 		return m.OldTrusted(ctx)
+	case service.FieldPublic:
+		return m.OldPublic(ctx)
 	case service.FieldHealthCheck:
 		return m.OldHealthCheck(ctx)
 	case service.FieldDoubtedSince:
@@ -13430,6 +13474,13 @@ func (m *ServiceMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetTrusted(v)
+		return nil
+	case service.FieldPublic:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPublic(v)
 		return nil
 	case service.FieldHealthCheck:
 		v, ok := value.(*registry.HealthCheck)
@@ -13569,6 +13620,9 @@ func (m *ServiceMutation) ResetField(name string) error {
 		return nil
 	case service.FieldTrusted:
 		m.ResetTrusted()
+		return nil
+	case service.FieldPublic:
+		m.ResetPublic()
 		return nil
 	case service.FieldHealthCheck:
 		m.ResetHealthCheck()

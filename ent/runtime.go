@@ -4,6 +4,7 @@ package ent
 
 import (
 	"backplane/ent/schema"
+	"backplane/ent/service"
 	"backplane/ent/setting"
 )
 
@@ -11,6 +12,12 @@ import (
 // (default values, validators, hooks and policies) and stitches it
 // to their package variables.
 func init() {
+	serviceFields := schema.Service{}.Fields()
+	_ = serviceFields
+	// serviceDescPublic is the schema descriptor for public field.
+	serviceDescPublic := serviceFields[7].Descriptor()
+	// service.DefaultPublic holds the default value on creation for the public field.
+	service.DefaultPublic = serviceDescPublic.Default.(bool)
 	settingFields := schema.Setting{}.Fields()
 	_ = settingFields
 	// settingDescNumber is the schema descriptor for number field.

@@ -32,6 +32,8 @@ type Service struct {
 	Strategy registry.Strategy `json:"strategy,omitempty"`
 	// Trusted holds the value of the "trusted" field.
 	Trusted bool `json:"trusted,omitempty"`
+	// Public holds the value of the "public" field.
+	Public bool `json:"public,omitempty"`
 	// HealthCheck holds the value of the "health_check" field.
 	HealthCheck *registry.HealthCheck `json:"health_check,omitempty"`
 	// DoubtedSince holds the value of the "doubted_since" field.
@@ -54,7 +56,7 @@ func (*Service) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case service.FieldTags, service.FieldMetadata, service.FieldHealthCheck:
 			values[i] = new([]byte)
-		case service.FieldTrusted, service.FieldDeregistered:
+		case service.FieldTrusted, service.FieldPublic, service.FieldDeregistered:
 			values[i] = new(sql.NullBool)
 		case service.FieldVersion:
 			values[i] = new(sql.NullInt64)
@@ -122,6 +124,12 @@ func (_m *Service) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field trusted", values[i])
 			} else if value.Valid {
 				_m.Trusted = value.Bool
+			}
+		case service.FieldPublic:
+			if value, ok := values[i].(*sql.NullBool); !ok {
+				return fmt.Errorf("unexpected type %T for field public", values[i])
+			} else if value.Valid {
+				_m.Public = value.Bool
 			}
 		case service.FieldHealthCheck:
 			if value, ok := values[i].(*[]byte); !ok {
@@ -215,6 +223,9 @@ func (_m *Service) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("trusted=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Trusted))
+	builder.WriteString(", ")
+	builder.WriteString("public=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Public))
 	builder.WriteString(", ")
 	builder.WriteString("health_check=")
 	builder.WriteString(fmt.Sprintf("%v", _m.HealthCheck))

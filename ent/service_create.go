@@ -61,6 +61,20 @@ func (_c *ServiceCreate) SetTrusted(v bool) *ServiceCreate {
 	return _c
 }
 
+// SetPublic sets the "public" field.
+func (_c *ServiceCreate) SetPublic(v bool) *ServiceCreate {
+	_c.mutation.SetPublic(v)
+	return _c
+}
+
+// SetNillablePublic sets the "public" field if the given value is not nil.
+func (_c *ServiceCreate) SetNillablePublic(v *bool) *ServiceCreate {
+	if v != nil {
+		_c.SetPublic(*v)
+	}
+	return _c
+}
+
 // SetHealthCheck sets the "health_check" field.
 func (_c *ServiceCreate) SetHealthCheck(v *registry.HealthCheck) *ServiceCreate {
 	_c.mutation.SetHealthCheck(v)
@@ -118,6 +132,7 @@ func (_c *ServiceCreate) Mutation() *ServiceMutation {
 
 // Save creates the Service in the database.
 func (_c *ServiceCreate) Save(ctx context.Context) (*Service, error) {
+	_c.defaults()
 	return withHooks(ctx, _c.sqlSave, _c.mutation, _c.hooks)
 }
 
@@ -143,6 +158,14 @@ func (_c *ServiceCreate) ExecX(ctx context.Context) {
 	}
 }
 
+// defaults sets the default values of the builder before save.
+func (_c *ServiceCreate) defaults() {
+	if _, ok := _c.mutation.Public(); !ok {
+		v := service.DefaultPublic
+		_c.mutation.SetPublic(v)
+	}
+}
+
 // check runs all checks and user-defined validators on the builder.
 func (_c *ServiceCreate) check() error {
 	if _, ok := _c.mutation.Name(); !ok {
@@ -162,6 +185,9 @@ func (_c *ServiceCreate) check() error {
 	}
 	if _, ok := _c.mutation.Trusted(); !ok {
 		return &ValidationError{Name: "trusted", err: errors.New(`ent: missing required field "Service.trusted"`)}
+	}
+	if _, ok := _c.mutation.Public(); !ok {
+		return &ValidationError{Name: "public", err: errors.New(`ent: missing required field "Service.public"`)}
 	}
 	if _, ok := _c.mutation.Deregistered(); !ok {
 		return &ValidationError{Name: "deregistered", err: errors.New(`ent: missing required field "Service.deregistered"`)}
@@ -234,6 +260,10 @@ func (_c *ServiceCreate) createSpec() (*Service, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Trusted(); ok {
 		_spec.SetField(service.FieldTrusted, field.TypeBool, value)
 		_node.Trusted = value
+	}
+	if value, ok := _c.mutation.Public(); ok {
+		_spec.SetField(service.FieldPublic, field.TypeBool, value)
+		_node.Public = value
 	}
 	if value, ok := _c.mutation.HealthCheck(); ok {
 		_spec.SetField(service.FieldHealthCheck, field.TypeJSON, value)
@@ -368,6 +398,18 @@ func (u *ServiceUpsert) SetTrusted(v bool) *ServiceUpsert {
 // UpdateTrusted sets the "trusted" field to the value that was provided on create.
 func (u *ServiceUpsert) UpdateTrusted() *ServiceUpsert {
 	u.SetExcluded(service.FieldTrusted)
+	return u
+}
+
+// SetPublic sets the "public" field.
+func (u *ServiceUpsert) SetPublic(v bool) *ServiceUpsert {
+	u.Set(service.FieldPublic, v)
+	return u
+}
+
+// UpdatePublic sets the "public" field to the value that was provided on create.
+func (u *ServiceUpsert) UpdatePublic() *ServiceUpsert {
+	u.SetExcluded(service.FieldPublic)
 	return u
 }
 
@@ -573,6 +615,20 @@ func (u *ServiceUpsertOne) UpdateTrusted() *ServiceUpsertOne {
 	})
 }
 
+// SetPublic sets the "public" field.
+func (u *ServiceUpsertOne) SetPublic(v bool) *ServiceUpsertOne {
+	return u.Update(func(s *ServiceUpsert) {
+		s.SetPublic(v)
+	})
+}
+
+// UpdatePublic sets the "public" field to the value that was provided on create.
+func (u *ServiceUpsertOne) UpdatePublic() *ServiceUpsertOne {
+	return u.Update(func(s *ServiceUpsert) {
+		s.UpdatePublic()
+	})
+}
+
 // SetHealthCheck sets the "health_check" field.
 func (u *ServiceUpsertOne) SetHealthCheck(v *registry.HealthCheck) *ServiceUpsertOne {
 	return u.Update(func(s *ServiceUpsert) {
@@ -721,6 +777,7 @@ func (_c *ServiceCreateBulk) Save(ctx context.Context) ([]*Service, error) {
 	for i := range _c.builders {
 		func(i int, root context.Context) {
 			builder := _c.builders[i]
+			builder.defaults()
 			var mut Mutator = MutateFunc(func(ctx context.Context, m Mutation) (Value, error) {
 				mutation, ok := m.(*ServiceMutation)
 				if !ok {
@@ -951,6 +1008,20 @@ func (u *ServiceUpsertBulk) SetTrusted(v bool) *ServiceUpsertBulk {
 func (u *ServiceUpsertBulk) UpdateTrusted() *ServiceUpsertBulk {
 	return u.Update(func(s *ServiceUpsert) {
 		s.UpdateTrusted()
+	})
+}
+
+// SetPublic sets the "public" field.
+func (u *ServiceUpsertBulk) SetPublic(v bool) *ServiceUpsertBulk {
+	return u.Update(func(s *ServiceUpsert) {
+		s.SetPublic(v)
+	})
+}
+
+// UpdatePublic sets the "public" field to the value that was provided on create.
+func (u *ServiceUpsertBulk) UpdatePublic() *ServiceUpsertBulk {
+	return u.Update(func(s *ServiceUpsert) {
+		s.UpdatePublic()
 	})
 }
 

@@ -91,6 +91,20 @@ func (_u *ServiceUpdate) SetNillableTrusted(v *bool) *ServiceUpdate {
 	return _u
 }
 
+// SetPublic sets the "public" field.
+func (_u *ServiceUpdate) SetPublic(v bool) *ServiceUpdate {
+	_u.mutation.SetPublic(v)
+	return _u
+}
+
+// SetNillablePublic sets the "public" field if the given value is not nil.
+func (_u *ServiceUpdate) SetNillablePublic(v *bool) *ServiceUpdate {
+	if v != nil {
+		_u.SetPublic(*v)
+	}
+	return _u
+}
+
 // SetHealthCheck sets the "health_check" field.
 func (_u *ServiceUpdate) SetHealthCheck(v *registry.HealthCheck) *ServiceUpdate {
 	_u.mutation.SetHealthCheck(v)
@@ -239,6 +253,9 @@ func (_u *ServiceUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.Trusted(); ok {
 		_spec.SetField(service.FieldTrusted, field.TypeBool, value)
 	}
+	if value, ok := _u.mutation.Public(); ok {
+		_spec.SetField(service.FieldPublic, field.TypeBool, value)
+	}
 	if value, ok := _u.mutation.HealthCheck(); ok {
 		_spec.SetField(service.FieldHealthCheck, field.TypeJSON, value)
 	}
@@ -341,6 +358,20 @@ func (_u *ServiceUpdateOne) SetTrusted(v bool) *ServiceUpdateOne {
 func (_u *ServiceUpdateOne) SetNillableTrusted(v *bool) *ServiceUpdateOne {
 	if v != nil {
 		_u.SetTrusted(*v)
+	}
+	return _u
+}
+
+// SetPublic sets the "public" field.
+func (_u *ServiceUpdateOne) SetPublic(v bool) *ServiceUpdateOne {
+	_u.mutation.SetPublic(v)
+	return _u
+}
+
+// SetNillablePublic sets the "public" field if the given value is not nil.
+func (_u *ServiceUpdateOne) SetNillablePublic(v *bool) *ServiceUpdateOne {
+	if v != nil {
+		_u.SetPublic(*v)
 	}
 	return _u
 }
@@ -522,6 +553,9 @@ func (_u *ServiceUpdateOne) sqlSave(ctx context.Context) (_node *Service, err er
 	}
 	if value, ok := _u.mutation.Trusted(); ok {
 		_spec.SetField(service.FieldTrusted, field.TypeBool, value)
+	}
+	if value, ok := _u.mutation.Public(); ok {
+		_spec.SetField(service.FieldPublic, field.TypeBool, value)
 	}
 	if value, ok := _u.mutation.HealthCheck(); ok {
 		_spec.SetField(service.FieldHealthCheck, field.TypeJSON, value)

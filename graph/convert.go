@@ -218,6 +218,7 @@ func serviceChange(in model.UpdateServiceInput) (registry.ServiceChange, error) 
 	c := registry.ServiceChange{
 		Description: required(&up, "description", in.Description), Tags: requiredList(&up, "tags", in.Tags),
 		Strategy: required(&up, "strategy", in.Strategy), Trusted: required(&up, "trusted", in.Trusted),
+		Public: required(&up, "public", in.Public),
 	}
 	if in.Metadata.IsSet() {
 		c.Metadata = input.Of(in.Metadata.Value()) // null empties it

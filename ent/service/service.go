@@ -23,6 +23,8 @@ const (
 	FieldStrategy = "strategy"
 	// FieldTrusted holds the string denoting the trusted field in the database.
 	FieldTrusted = "trusted"
+	// FieldPublic holds the string denoting the public field in the database.
+	FieldPublic = "public"
 	// FieldHealthCheck holds the string denoting the health_check field in the database.
 	FieldHealthCheck = "health_check"
 	// FieldDoubtedSince holds the string denoting the doubted_since field in the database.
@@ -48,6 +50,7 @@ var Columns = []string{
 	FieldMetadata,
 	FieldStrategy,
 	FieldTrusted,
+	FieldPublic,
 	FieldHealthCheck,
 	FieldDoubtedSince,
 	FieldDeregistered,
@@ -65,6 +68,11 @@ func ValidColumn(column string) bool {
 	}
 	return false
 }
+
+var (
+	// DefaultPublic holds the default value on creation for the "public" field.
+	DefaultPublic bool
+)
 
 // OrderOption defines the ordering options for the Service queries.
 type OrderOption func(*sql.Selector)
@@ -92,6 +100,11 @@ func ByStrategy(opts ...sql.OrderTermOption) OrderOption {
 // ByTrusted orders the results by the trusted field.
 func ByTrusted(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldTrusted, opts...).ToFunc()
+}
+
+// ByPublic orders the results by the public field.
+func ByPublic(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPublic, opts...).ToFunc()
 }
 
 // ByDoubtedSince orders the results by the doubted_since field.

@@ -77,6 +77,11 @@ func Trusted(v bool) predicate.Service {
 	return predicate.Service(sql.FieldEQ(FieldTrusted, v))
 }
 
+// Public applies equality check predicate on the "public" field. It's identical to PublicEQ.
+func Public(v bool) predicate.Service {
+	return predicate.Service(sql.FieldEQ(FieldPublic, v))
+}
+
 // DoubtedSince applies equality check predicate on the "doubted_since" field. It's identical to DoubtedSinceEQ.
 func DoubtedSince(v time.Time) predicate.Service {
 	return predicate.Service(sql.FieldEQ(FieldDoubtedSince, v))
@@ -324,6 +329,16 @@ func TrustedEQ(v bool) predicate.Service {
 // TrustedNEQ applies the NEQ predicate on the "trusted" field.
 func TrustedNEQ(v bool) predicate.Service {
 	return predicate.Service(sql.FieldNEQ(FieldTrusted, v))
+}
+
+// PublicEQ applies the EQ predicate on the "public" field.
+func PublicEQ(v bool) predicate.Service {
+	return predicate.Service(sql.FieldEQ(FieldPublic, v))
+}
+
+// PublicNEQ applies the NEQ predicate on the "public" field.
+func PublicNEQ(v bool) predicate.Service {
+	return predicate.Service(sql.FieldNEQ(FieldPublic, v))
 }
 
 // HealthCheckIsNil applies the IsNil predicate on the "health_check" field.

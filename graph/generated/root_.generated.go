@@ -416,6 +416,7 @@ type ComplexityRoot struct {
 		Instances   func(childComplexity int, first *int, after *string, last *int, before *string, status *registry.Status) int
 		Metadata    func(childComplexity int) int
 		Name        func(childComplexity int) int
+		Public      func(childComplexity int) int
 		Strategy    func(childComplexity int) int
 		Tags        func(childComplexity int) int
 		Trusted     func(childComplexity int) int
@@ -2238,6 +2239,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Service.Name(childComplexity), true
+	case "Service.public":
+		if e.ComplexityRoot.Service.Public == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.Public(childComplexity), true
 	case "Service.strategy":
 		if e.ComplexityRoot.Service.Strategy == nil {
 			break
@@ -3245,6 +3252,8 @@ enum ErrorCode {
   INTROSPECTION_DISABLED
   "The request's body is larger than the server takes."
   BODY_TOO_LARGE
+  "The header of the request is larger than the limit."
+  HEADER_TOO_LARGE
   "The document has more tokens than the server takes."
   TOO_MANY_TOKENS
   "The document selects more fields than the server takes."
@@ -3369,6 +3378,10 @@ enum ErrorCode {
   NO_INSTANCE
   "The lease of a pick is not one of the caller's, was used, or has expired."
   PICK_LEASE_INVALID
+  "Told by the gateway: the service could not be reached, or gave no answer that could be passed on."
+  BAD_GATEWAY
+  "Told by the gateway: the service did not answer in time."
+  GATEWAY_TIMEOUT
   "There is no such dead letter, or it was replayed already."
   DEAD_LETTER_NOT_FOUND
 }
@@ -4106,7 +4119,7 @@ extend type Mutation {
     "The service."
     input: RegisterServiceInput!
   ): RegisterServicePayload!
-  "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN says whether it is trusted."
+  "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN says whether it is trusted or public."
   updateService(
     "What changes; fields that are left out stay as they are."
     input: UpdateServiceInput!
@@ -4194,6 +4207,8 @@ type Service implements Node {
   strategy: Strategy
   "Whether it gets the credentials of its callers. Only ADMIN says so."
   trusted: Boolean
+  "Whether the gateway lets those call it who are not signed in. Only ADMIN says so."
+  public: Boolean
   "How it is."
   health: ServiceHealth!
   "Why more instances are in use than are known to be well; null if none are."
@@ -4444,6 +4459,8 @@ input UpdateServiceInput {
   healthCheck: HealthCheckInput
   "Whether it gets the credentials of its callers. Only ADMIN may say so."
   trusted: Boolean
+  "Whether the gateway lets those call it who are not signed in. Only ADMIN may say so."
+  public: Boolean
   "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
@@ -5816,6 +5833,8 @@ func (ec *executionContext) childFields_Service(ctx context.Context, field graph
 		return ec.fieldContext_Service_strategy(ctx, field)
 	case "trusted":
 		return ec.fieldContext_Service_trusted(ctx, field)
+	case "public":
+		return ec.fieldContext_Service_public(ctx, field)
 	case "health":
 		return ec.fieldContext_Service_health(ctx, field)
 	case "degraded":

@@ -729,6 +729,8 @@ type UpdateServiceInput struct {
 	HealthCheck graphql.Omittable[*HealthCheckInput] `json:"healthCheck,omitempty"`
 	// Whether it gets the credentials of its callers. Only ADMIN may say so.
 	Trusted graphql.Omittable[*bool] `json:"trusted,omitempty"`
+	// Whether the gateway lets those call it who are not signed in. Only ADMIN may say so.
+	Public graphql.Omittable[*bool] `json:"public,omitempty"`
 	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }

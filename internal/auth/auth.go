@@ -151,7 +151,14 @@ func (p *Principal) MayUseServices() bool {
 	if !p.Has(Service) && !p.IsStaff() {
 		return false
 	}
-	return p.May(ServicesRead) || slices.ContainsFunc(p.Scopes, func(s Scope) bool { _, ok := s.Service(); return ok })
+	return p.MayCallServices()
+}
+
+// MayCallServices reports whether the principal may call services without being
+// told where they are: whoever is signed in, and of API keys those that are for that or
+// are a service's own.
+func (p *Principal) MayCallServices() bool {
+	return p.May(ServicesRead) || p != nil && slices.ContainsFunc(p.Scopes, func(s Scope) bool { _, ok := s.Service(); return ok })
 }
 
 // AllowLegacyID refuses, at legacyId, a call that sets which id an object had in the

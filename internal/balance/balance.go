@@ -50,9 +50,11 @@ type Pick struct{ policy.Pick }
 var _ registry.Choice = Pick{}
 
 // Instance returns the instance that was chosen.
-func (p Pick) Instance() *registry.Instance {
-	i, _ := p.Pick.Instance().Value.(*registry.Instance) // as update gave it
-	return i
+func (p Pick) Instance() *registry.Instance { return instanceOf(p.Pick.Instance()) }
+
+func instanceOf(i *policy.Instance) *registry.Instance {
+	v, _ := i.Value.(*registry.Instance) // as update gave it
+	return v
 }
 
 // Choose implements registry.Chooser.
@@ -70,11 +72,34 @@ func (p *Pool) Pick(set *registry.Set, strategy registry.Strategy, key string) (
 	if err != nil {
 		return Pick{}, err
 	}
-	pick, err := b.Pick(policy.Strategy(strategy), key)
+	return picked(b.Pick(policy.Strategy(strategy), key))
+}
+
+func picked(pick policy.Pick, err error) (Pick, error) {
 	if err != nil {
 		return Pick{}, fault.New(fault.Unavailable, fault.NoInstance, "No instance of this service can be called at the moment.")
 	}
 	return Pick{pick}, nil
+}
+
+// PickOther chooses by chance, by the weights, among the set's instances that are
+// not refused; NO_INSTANCE if all are. It is for a call that must go elsewhere.
+func (p *Pool) PickOther(set *registry.Set, refused func(*registry.Instance) bool) (Pick, error) {
+	b, err := p.of(set)
+	if err != nil {
+		return Pick{}, err
+	}
+	return picked(b.PickOther(func(i *policy.Instance) bool { return refused(instanceOf(i)) }))
+}
+
+// Ejections returns how often an instance was ejected so far.
+func (p *Pool) Ejections() (n uint64) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, b := range p.balancers {
+		n += b.Ejections()
+	}
+	return n
 }
 
 // of returns the Balancer of the set's service, brought up to the set.

@@ -59,6 +59,18 @@ func TestPool_has_a_code_for_nothing_to_pick(t *testing.T) {
 	}
 }
 
+func TestPool_PickOther_takes_none_that_is_refused(t *testing.T) {
+	t.Parallel()
+	p, set := newPool(t), setOf("a", 2)
+	pick, err := p.PickOther(set, func(i *registry.Instance) bool { return i == set.Instances[0] })
+	if err != nil || pick.Instance() != set.Instances[1] {
+		t.Errorf("with the first refused it is %v, %v", pick, err)
+	}
+	if _, err := p.PickOther(set, func(*registry.Instance) bool { return true }); !fault.Is(err, fault.NoInstance) {
+		t.Errorf("with all refused it is %v, want NO_INSTANCE", err)
+	}
+}
+
 func TestPool_counts_calls_here_and_elsewhere_also_of_services_that_come_later(t *testing.T) {
 	t.Parallel()
 	p := newPool(t)

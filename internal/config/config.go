@@ -78,6 +78,15 @@ type Limits struct {
 	SocketIdleTime   time.Duration // of a socket without operations and messages
 	KeepAlive        time.Duration // between signs of life on a quiet stream
 	StallTime        time.Duration // in which the client of a stream takes nothing
+
+	GatewayConnectTime   time.Duration // to connect to an instance
+	GatewayFirstByteTime time.Duration // from the whole request to the header of its answer
+	GatewayIdleTime      time.Duration // without a byte either way
+	GatewayTotalTime     time.Duration // of a call of a service
+	GatewayStreamTime    time.Duration // in its place for event streams and upgraded connections; 0 for ever
+	GatewayBodyBytes     int           // of a request that is passed on
+	GatewayCalls         int           // that are open at the same time
+	GatewayUserCalls     int           // of them, those of one user or, for strangers, of one address
 }
 
 // TrustedNetwork is a network whose programs are served as if they had shown the key.

@@ -39,7 +39,9 @@ func TestFromEnv_Defaults(t *testing.T) {
 			BodyBytes: 1 << 20, HeaderBytes: 32 << 10, HeaderTime: 5 * time.Second, BodyTime: 10 * time.Second,
 			IdleTime: 2 * time.Minute, WriteTime: 30 * time.Second, DrainTime: 10 * time.Second, ConcurrentRequests: 256, QueueTime: time.Second,
 			Connections: 20_000, UserConnections: 2_500, SocketOperations: 100, MessageBytes: 1 << 20,
-			InitTime: 10 * time.Second, SocketIdleTime: 5 * time.Minute, KeepAlive: 15 * time.Second,
+			InitTime: 10 * time.Second, SocketIdleTime: 5 * time.Minute, KeepAlive: 15 * time.Second, StallTime: 5 * time.Minute,
+			GatewayConnectTime: 2 * time.Second, GatewayFirstByteTime: 30 * time.Second, GatewayIdleTime: 5 * time.Minute, GatewayTotalTime: 10 * time.Minute,
+			GatewayBodyBytes: 100 << 20, GatewayCalls: 10_000, GatewayUserCalls: 2_500,
 		},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(seal.Key{})); diff != "" {

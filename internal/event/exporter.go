@@ -182,6 +182,9 @@ func (x *Exporter) lead(ctx context.Context, t *exporting) {
 		x.logger.WarnContext(ctx, "another node exports to the sink now", "epoch", t.Tenure().Epoch)
 		return
 	}
+	if t.Lapsed() { // and nobody could be asked in time
+		x.logger.WarnContext(ctx, "another node may export to the sink now", "epoch", t.Tenure().Epoch)
+	}
 	t.release(ctx)
 	if err != nil && ctx.Err() == nil {
 		rest(ctx, 2*x.cfg.Idle) // so that another node is the first to ask

@@ -30,6 +30,7 @@ const (
 	PersistedQueryMismatch Code = "PERSISTED_QUERY_MISMATCH"
 	IntrospectionDisabled  Code = "INTROSPECTION_DISABLED"
 	BodyTooLarge           Code = "BODY_TOO_LARGE"
+	HeaderTooLarge         Code = "HEADER_TOO_LARGE"
 	TooManyTokens          Code = "TOO_MANY_TOKENS"
 	TooManyFields          Code = "TOO_MANY_FIELDS"
 	TooManyFragments       Code = "TOO_MANY_FRAGMENTS"
@@ -118,6 +119,8 @@ const (
 	StaleIncarnation Code = "STALE_INCARNATION"
 	NoInstance       Code = "NO_INSTANCE"        // none that could be picked
 	PickLeaseInvalid Code = "PICK_LEASE_INVALID" // not one of the caller's, or used, or expired
+	BadGateway       Code = "BAD_GATEWAY"        // a service could not be reached, or gave no answer
+	GatewayTimeout   Code = "GATEWAY_TIMEOUT"    // a service did not answer in time
 )
 
 // Codes returns every code, in the order of ErrorCode in the schema.
@@ -125,7 +128,7 @@ func Codes() []Code {
 	return []Code{
 		InternalError, BadInput, Unauthorized, AccessDenied, RateLimited, ServiceUnavailable, ServerBusy, RequestTimeout, RequestCancelled,
 		BadRequest, PathNotFound, ParseFailed, ValidationFailed, OperationUnresolvable, PersistedQueryNotFound, PersistedQueryMismatch,
-		IntrospectionDisabled, BodyTooLarge, TooManyTokens, TooManyFields, TooManyFragments, FragmentsTooDeep, TooDeep, TooManyAliases,
+		IntrospectionDisabled, BodyTooLarge, HeaderTooLarge, TooManyTokens, TooManyFields, TooManyFragments, FragmentsTooDeep, TooDeep, TooManyAliases,
 		TooManyRootFields, TooManyDirectives, TooManyOperations, TooComplex, TooManyErrors, ResponseTooLarge,
 		PageSizeInvalid, CursorInvalid, CursorUnknown, CursorExpired, VersionConflict, LegacyIDInvalid, LegacyIDTaken,
 		IdempotencyKeyInvalid, IdempotencyKeyReused, IdempotencyInFlight,
@@ -135,6 +138,7 @@ func Codes() []Code {
 		OrderNotFound, OrderLinesInvalid, QuantityInvalid, CurrencyMixed, TotalTooLarge,
 		OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
 		ServiceNotFound, ServiceInvalid, InstanceNotFound, InstanceInvalid, StaleIncarnation, NoInstance, PickLeaseInvalid,
+		BadGateway, GatewayTimeout,
 		DeadLetterNotFound,
 	}
 }
@@ -151,9 +155,9 @@ func (c Code) Kind() Kind {
 		return Forbidden
 	case RateLimited, LimitReached:
 		return Exhausted
-	case ServiceUnavailable, ServerBusy, NoInstance:
+	case ServiceUnavailable, ServerBusy, NoInstance, BadGateway:
 		return Unavailable
-	case RequestTimeout, RequestCancelled:
+	case RequestTimeout, RequestCancelled, GatewayTimeout:
 		return Timeout
 	case VersionConflict, LegacyIDTaken, IdempotencyKeyReused, IdempotencyInFlight, UserNotActive, UsernameTaken, EmailTaken, LastAdmin,
 		SKUTaken, StockInsufficient, ProductNotActive, OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,

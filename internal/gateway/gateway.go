@@ -1,206 +1,176 @@
 // Package gateway owns what goes out of the server to services: one guarded
-// dialer, and what calls through it.
+// dialer, and what calls through it: checks of instances, and the calls that the gateway
+// passes on.
 //
 // URLs of instances are given by whoever may register one, so nothing of a URL
 // is believed: which address it comes to is looked at when the connection is
 // made, after names were resolved, so that a name whose address changes between a
 // check and the call gains nothing. Redirects are not followed, proxies of the environment not used.
+//
+// Nor is a service believed that ADMIN does not trust. It gets no credentials of its callers, and
+// what it answers must not act as the server itself in a browser. Who may call
+// which service is a rule of package registry, which instance gets a call one of package balance.
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 	"net/http"
-	"net/netip"
-	"slices"
+	"net/http/httputil"
 	"sync"
-	"syscall"
 	"time"
+
+	"backplane/internal/auth"
+	"backplane/internal/balance"
+	"backplane/internal/problem"
+	"backplane/internal/registry"
 )
 
-// errRefused says that an address may not be called.
-var errRefused = errors.New("this address may not be called")
-
-// Policy says where calls may go. Public addresses always may be called;
-// link-local ones, those that tell secrets of cloud machines, and what the Guard was told to
-// refuse never. The zero value allows nothing private.
-type Policy struct {
-	AllPrivate bool           // loopback and private networks too, all of them
-	Private    []netip.Prefix // or these of them
+// Config tunes a Gateway. The zero value is ready to use.
+type Config struct {
+	ConnectTime   time.Duration // to connect to an instance, TLS included; default 2 s
+	FirstByteTime time.Duration // from the whole request to the header of its answer; default 30 s
+	IdleTime      time.Duration // without a byte either way; default 5 min
+	TotalTime     time.Duration // of a whole call, retries included; default 10 min
+	StreamTime    time.Duration // in its place for event streams and upgraded connections; default 0, for ever
+	BodyTime      time.Duration // to receive a body that is small enough to be kept; default 10 s
+	BodyBytes     int64         // longest request body; default 100 MiB
+	Calls         int           // that are open at once; default 10,000
+	CallerCalls   int           // of them, those of one caller, or of one address of strangers; default 2,500
+	Attempts      int           // of one call, on different instances; default 3
+	KeptBytes     int64         // longest body that is kept for another attempt; default 64 KiB
+	RetryShare    float64       // retries for each call of the last ten seconds; default 0.2
+	RetryFloor    int           // retries within ten seconds that are always allowed; default 100
+	CircuitFails  int           // calls in a row without an answer that open the circuit of an instance; default 5
+	CircuitTime   time.Duration // until one call may try it again; default 1 s
 }
 
-// Guard is a dialer that obeys a Policy. It is safe for concurrent use.
-type Guard struct {
-	policy   Policy
-	resolver *net.Resolver // nil for the system's
-	dialer   net.Dialer
-
-	mu      sync.Mutex
-	refused map[string]refusal // by host:port
-}
-
-// refusal is what a host that must not be called resolved to, and when.
-type refusal struct {
-	host  string
-	port  uint16
-	addrs []netip.Addr
-	at    time.Time
-}
-
-// NewGuard returns a Guard that resolves names by the resolver, nil for the
-// system's.
-func NewGuard(p Policy, resolver *net.Resolver) *Guard {
-	g := &Guard{policy: p, resolver: resolver, refused: map[string]refusal{}}
-	g.dialer = net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, ControlContext: g.control}
-	return g
-}
-
-// Refuse adds places that are never called, each as host:port: our own
-// listeners, the database, Redis. A host that is empty or unspecified stands for every address
-// of this machine.
-func (g *Guard) Refuse(hostports ...string) error {
-	for _, hp := range hostports {
-		host, port, err := net.SplitHostPort(hp)
-		if err != nil {
-			return fmt.Errorf("refuse calls to %s: %w", hp, err)
-		}
-		n, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port)
-		if err != nil {
-			return fmt.Errorf("refuse calls to %s: %w", hp, err)
-		}
-		g.mu.Lock()
-		g.refused[hp] = refusal{host: host, port: uint16(n)} //nolint:gosec // a port
-		g.mu.Unlock()
+func (c Config) withDefaults() (Config, error) {
+	if min(c.ConnectTime, c.FirstByteTime, c.IdleTime, c.TotalTime, c.StreamTime, c.BodyTime, c.CircuitTime) < 0 {
+		return c, fmt.Errorf("gateway config: times must not be negative: %+v", c)
 	}
-	return nil
-}
-
-// DialContext connects to the address if it may be called.
-func (g *Guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return g.dialer.DialContext(ctx, network, address)
-}
-
-// Transport returns an HTTP transport whose every connection is guarded. The
-// caller may change what it must before the first use, but for how it dials.
-func (g *Guard) Transport() *http.Transport {
-	return &http.Transport{DialContext: g.DialContext, TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: 64 << 10}
-}
-
-// control is asked with the address that a connection is about to be made to.
-func (g *Guard) control(ctx context.Context, network, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil || network != "tcp4" && network != "tcp6" {
-		return errRefused
+	if min(c.BodyBytes, c.KeptBytes) < 0 || min(c.Calls, c.CallerCalls, c.Attempts, c.RetryFloor, c.CircuitFails) < 0 || c.RetryShare < 0 {
+		return c, fmt.Errorf("gateway config: sizes and counts must not be negative: %+v", c)
 	}
-	return g.check(ctx, to)
+	c.ConnectTime = cmp.Or(c.ConnectTime, 2*time.Second)
+	c.FirstByteTime = cmp.Or(c.FirstByteTime, 30*time.Second)
+	c.IdleTime = cmp.Or(c.IdleTime, 5*time.Minute)
+	c.TotalTime = cmp.Or(c.TotalTime, 10*time.Minute)
+	c.BodyTime = cmp.Or(c.BodyTime, 10*time.Second)
+	c.BodyBytes = cmp.Or(c.BodyBytes, 100<<20)
+	c.Calls = cmp.Or(c.Calls, 10_000)
+	c.CallerCalls = cmp.Or(c.CallerCalls, 2_500)
+	c.Attempts = cmp.Or(c.Attempts, 3)
+	c.KeptBytes = cmp.Or(c.KeptBytes, 64<<10)
+	c.RetryShare = cmp.Or(c.RetryShare, 0.2)
+	c.RetryFloor = cmp.Or(c.RetryFloor, 100)
+	c.CircuitFails = cmp.Or(c.CircuitFails, 5)
+	c.CircuitTime = cmp.Or(c.CircuitTime, time.Second)
+	return c, nil
 }
 
-func (g *Guard) check(ctx context.Context, to netip.AddrPort) error {
-	ip := embedded(to.Addr().Unmap().WithZone(""))
-	switch {
-	case never(ip), isPrivate(ip) && !g.allows(ip), g.isRefused(ctx, ip, to.Port()):
-		return errRefused
+// Tokens makes the token that tells a service who is calling.
+type Tokens func(ctx context.Context, caller *auth.Principal, service string) (string, error)
+
+// Deps are what a Gateway works with. All are needed.
+type Deps struct {
+	Guard     *Guard
+	Directory *registry.Directory
+	Pool      *balance.Pool
+	Tokens    Tokens
+}
+
+// Gateway passes HTTP requests on to instances of services. It is safe for concurrent
+// use.
+type Gateway struct {
+	deps      Deps
+	cfg       Config
+	log       *slog.Logger
+	transport http.RoundTripper
+	proxy     *httputil.ReverseProxy
+	places    places
+	budgets   budgets
+	circuits  circuits
+	counts    counts
+}
+
+// New returns a Gateway. It owns the connections that it makes to instances.
+func New(deps Deps, log *slog.Logger, cfg Config) (*Gateway, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-func (g *Guard) allows(ip netip.Addr) bool {
-	return g.policy.AllPrivate || slices.ContainsFunc(g.policy.Private, func(p netip.Prefix) bool { return p.Contains(ip) })
-}
-
-// Networks that no service lives in, beside those that netip knows.
-var (
-	metadata = []netip.Addr{
-		netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("168.63.129.16"), netip.MustParseAddr("fd00:ec2::254"),
-	} // link-local ones aside
-	nat64     = netip.MustParsePrefix("64:ff9b::/96")
-	sixToFour = netip.MustParsePrefix("2002::/16")
-	thisHost  = netip.MustParsePrefix("0.0.0.0/8")
-	shared    = netip.MustParsePrefix("100.64.0.0/10") // of carriers, RFC 6598
-	reserved  = netip.MustParsePrefix("240.0.0.0/4")   // with the broadcast address
-)
-
-// embedded returns the IPv4 address that an IPv6 address stands for, if it does.
-func embedded(ip netip.Addr) netip.Addr {
-	b := ip.As16()
-	switch {
-	case nat64.Contains(ip):
-		return netip.AddrFrom4([4]byte(b[12:]))
-	case sixToFour.Contains(ip):
-		return netip.AddrFrom4([4]byte(b[2:6]))
+	if deps.Guard == nil || deps.Directory == nil || deps.Pool == nil || deps.Tokens == nil || log == nil {
+		return nil, errors.New("gateway: something that it needs is missing")
 	}
-	return ip
-}
-
-func never(ip netip.Addr) bool {
-	return !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || thisHost.Contains(ip) || reserved.Contains(ip) || slices.Contains(metadata, ip)
-}
-
-func isPrivate(ip netip.Addr) bool {
-	return ip.IsLoopback() || ip.IsPrivate() || shared.Contains(ip)
-}
-
-// refusalLife is how long what a refused host resolved to is good.
-const refusalLife = 30 * time.Second
-
-// isRefused reports whether the address is one of those that are never called.
-func (g *Guard) isRefused(ctx context.Context, ip netip.Addr, port uint16) bool {
-	g.mu.Lock()
-	var same []string
-	for hp, r := range g.refused {
-		if r.port == port {
-			same = append(same, hp)
-		}
+	g := &Gateway{deps: deps, cfg: cfg, log: log, transport: outbound(deps.Guard, cfg)}
+	g.places = places{all: cfg.Calls, each: cfg.CallerCalls}
+	g.budgets = budgets{share: cfg.RetryShare, floor: cfg.RetryFloor}
+	g.circuits = circuits{fails: cfg.CircuitFails, rest: cfg.CircuitTime, opened: &g.counts.opened}
+	g.proxy = &httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		Transport:      attempts{},
+		ModifyResponse: answered,
+		ErrorHandler:   refused,
+		BufferPool:     &buffers{},
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	g.mu.Unlock()
-	return slices.ContainsFunc(same, func(hp string) bool { return slices.Contains(g.addressesOf(ctx, hp), ip) })
+	return g, nil
 }
 
-// addressesOf returns what a refused host resolves to; if it does not, what it
-// did before.
-func (g *Guard) addressesOf(ctx context.Context, hp string) []netip.Addr {
-	g.mu.Lock()
-	r := g.refused[hp]
-	g.mu.Unlock()
-	if time.Since(r.at) < refusalLife {
-		return r.addrs
+// ServeHTTP passes a request for /gateway/SERVICE/… on, whose context says who is
+// calling. Its X-Forwarded-* and Forwarded headers are believed: who serves it
+// takes out what must not be.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, err := g.admit(w, r)
+	if err != nil {
+		g.counts.refused.Add(1)
+		problem.Write(w, r, g.log, err)
+		return
 	}
-	if found := resolve(ctx, r.host); len(found) > 0 {
-		r.addrs, r.at = found, time.Now()
-		g.mu.Lock()
-		g.refused[hp] = r
-		g.mu.Unlock()
-	}
-	return r.addrs
+	defer c.end()
+	g.proxy.ServeHTTP(c.writer, r.WithContext(c.ctx))
 }
 
-// resolve returns the addresses of a host of ours. This machine's own stand for one another: a
-// listener on one of them may be reached by any.
-func resolve(ctx context.Context, host string) (all []netip.Addr) {
-	if host != "" {
-		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			return nil
-		}
-		for _, ip := range found {
-			all = append(all, ip.Unmap().WithZone(""))
-		}
+// Drain waits until no call is open; upgraded connections are calls too. Its error is that
+// of ctx.
+func (g *Gateway) Drain(ctx context.Context) error {
+	select {
+	case <-g.places.empty():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if host == "" || slices.ContainsFunc(all, netip.Addr.IsUnspecified) || slices.ContainsFunc(all, netip.Addr.IsLoopback) {
-		all = append(all, ownAddresses()...)
-	}
-	return all
 }
 
-func ownAddresses() []netip.Addr {
-	own := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
-	addrs, _ := net.InterfaceAddrs() // without them the loopback addresses are left
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			own = append(own, p.Addr().Unmap().WithZone(""))
-		}
-	}
-	return own
+// outbound returns the transport to instances. Connections are kept for each of them, and
+// given up before a server that keeps them for half a minute does.
+func outbound(guard *Guard, cfg Config) *http.Transport {
+	t := guard.Transport()
+	t.DialContext = connector(guard, cfg.ConnectTime)
+	t.TLSHandshakeTimeout = cfg.ConnectTime
+	t.ResponseHeaderTimeout = cfg.FirstByteTime
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 2048, 256
+	t.IdleConnTimeout = 25 * time.Second
+	t.DisableCompression = true // what an instance encodes is the caller's to decode
+	return t
 }
+
+// buffers are what answers are copied through.
+type buffers struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[bufferSize]byte); ok {
+		return p[:]
+	}
+	return make([]byte, bufferSize)
+}
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }

@@ -3,7 +3,6 @@ package httpd
 import (
 	"bytes"
 	"net/http"
-	"time"
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
@@ -34,7 +33,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, media mediaType,
 	s.write(w, r, problem.SetHeaders(w.Header(), err), media, body{Errors: refusal.Errors})
 }
 
-// write sends v as JSON. A client that reads too slowly is cut.
+// write sends v as JSON.
 func (s *Server) write(w http.ResponseWriter, r *http.Request, code int, media mediaType, v any) {
 	h := w.Header()
 	h.Set("Content-Type", string(media)+"; charset=utf-8")
@@ -48,8 +47,6 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, code int, media m
 		out.WriteString(`{"errors":[{"message":"Something went wrong on our side.","extensions":{"code":"INTERNAL"}}]}`)
 	}
 	out.WriteByte('\n')
-	// A writer without deadlines, as in tests, has no slow reader either.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.cfg.WriteTime))
 	w.WriteHeader(code)
 	_, _ = w.Write(out.Bytes()) // what fails here is the connection
 }

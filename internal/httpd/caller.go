@@ -101,27 +101,36 @@ func (s *Server) withClient(ctx context.Context, r *http.Request) context.Contex
 
 func clientAddress(ctx context.Context) string { return auth.ClientFrom(ctx).Address }
 
-// address returns where the request comes from. From the right, each address
-// of X-Forwarded-For was written by the one before it, so it counts only as
-// long as that one is a trusted proxy.
+// address returns where the request comes from, empty if that is not known.
 func (s *Server) address(r *http.Request) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
+	way := s.way(r)
+	if len(way) == 0 {
 		return ""
 	}
-	client := peer.Addr().Unmap().WithZone("")
+	return way[len(way)-1].String()
+}
+
+// way returns the addresses that the request came by: first of whoever is connected,
+// last of the client. From the right, each address of X-Forwarded-For was written by the one
+// before it, so it counts only as long as that one is a trusted proxy.
+func (s *Server) way(r *http.Request) []netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return nil
+	}
+	way := []netip.Addr{peer.Addr().Unmap().WithZone("")}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(hops) {
-		if !s.trusted(client) {
+		if !s.trusted(way[len(way)-1]) {
 			break
 		}
 		addr, err := netip.ParseAddr(strings.TrimSpace(hop))
 		if err != nil {
 			break
 		}
-		client = addr.Unmap().WithZone("")
+		way = append(way, addr.Unmap().WithZone(""))
 	}
-	return client.String()
+	return way
 }
 
 func (s *Server) trusted(addr netip.Addr) bool {

@@ -1,12 +1,12 @@
 package httpd
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"time"
 	"unicode/utf8"
 
 	"backplane/internal/fault"
@@ -42,27 +42,35 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request) (asked, error) {
 }
 
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > s.cfg.BodyBytes {
-		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
-		return nil, s.errTooLarge()
+	var text bytes.Buffer // grows with what has come, not with what was announced
+	if err := s.copyBody(&text, w, r); err != nil {
+		return nil, err
 	}
-	ctl := http.NewResponseController(w)
-	// A writer that has no deadlines, as in tests, has no slow sender either.
-	_ = ctl.SetReadDeadline(time.Now().Add(s.cfg.BodyTime))
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.cfg.BodyBytes))
+	return text.Bytes(), nil
+}
+
+// copyBody copies the body of a request, within its limits. After an error the
+// connection is closed: the rest of the body is not worth reading.
+func (s *Server) copyBody(dst io.Writer, w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength > s.cfg.BodyBytes {
+		w.Header().Set("Connection", "close")
+		return s.errTooLarge()
+	}
+	s.awaitBody(w)
+	_, err := io.Copy(dst, http.MaxBytesReader(w, r.Body, s.cfg.BodyBytes))
 	if err == nil {
-		_ = ctl.SetReadDeadline(time.Time{}) // else the connection would count as lost while we work
-		return text, nil
+		bodyArrived(w)
+		return nil
 	}
 	w.Header().Set("Connection", "close")
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, s.errTooLarge()
+		return s.errTooLarge()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, problem.New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout,
+		return problem.New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout,
 			"The request body did not arrive within %s.", s.cfg.BodyTime))
 	}
-	return nil, errBad("The request body could not be read to its end.")
+	return errBad("The request body could not be read to its end.")
 }
 
 func (s *Server) errTooLarge() error {

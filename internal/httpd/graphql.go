@@ -37,18 +37,17 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, out, err)
 		return
 	}
-	release, err := s.acquire(ctx)
+	c := call{s: s, r: r, media: out, key: key}
+	err = s.inSlot(ctx, w, func(w http.ResponseWriter) {
+		if in.batch {
+			c.answerAll(ctx, w, in.requests)
+			return
+		}
+		c.answer(ctx, w, in.requests[0])
+	})
 	if err != nil {
 		s.refuse(w, r, out, err)
-		return
 	}
-	defer release()
-	c := call{s: s, r: r, media: out, key: key}
-	if in.batch {
-		c.answerAll(ctx, w, in.requests)
-		return
-	}
-	c.answer(ctx, w, in.requests[0])
 }
 
 // call is one HTTP request that asks for one or more operations.
@@ -129,24 +128,4 @@ func idempotencyHeader(r *http.Request) (string, error) {
 
 func errKeyAmbiguous() error {
 	return fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "One Idempotency-Key is for one request with exactly one mutation field.")
-}
-
-// acquire waits for a slot to run in and returns what gives it back.
-func (s *Server) acquire(ctx context.Context) (release func(), err error) {
-	release = func() { <-s.slots }
-	select {
-	case s.slots <- struct{}{}:
-		return release, nil
-	default:
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueueTime)
-	defer cancel()
-	select {
-	case s.slots <- struct{}{}:
-		return release, nil
-	case <-ctx.Done():
-		busy := fault.New(fault.Unavailable, fault.ServerBusy, "The server is busy; try again in a moment.")
-		busy.RetryAfter = s.cfg.QueueTime
-		return nil, busy
-	}
 }

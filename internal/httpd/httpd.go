@@ -2,8 +2,8 @@
 // over HTTP, GraphiQL, health, and the graceful end of a server. Sockets and
 // event streams are found here and served by package stream.
 //
-// A request passes a request id, the access log, recovery from panics, headers
-// and compression before it reaches its route. Its size, the time its sender
+// A request passes a request id, its deadlines, the access log, recovery from
+// panics, headers and compression before it reaches its route. Its size, the time its sender
 // may take and the number of operations at once are bounded here; what a
 // GraphQL document may ask for is bounded by package operation. No cookie is
 // ever read or set.
@@ -118,11 +118,12 @@ type Ticket struct {
 }
 
 // Deps are what a Server asks others. Nil means: nobody can sign in, there are
-// no tickets, no routes, always ready, no keys to publish.
+// no tickets, no routes, no gateway, always ready, no keys to publish.
 type Deps struct {
 	Auth    Authenticator // may be an Expirer
 	Tickets TicketAuthenticator
 	REST    Routes
+	Gateway Gateway
 	Ready   func(ctx context.Context) error // an error says what is missing, in words for an operator
 	JWKS    func() []byte                   // the public keys as a JSON Web Key Set
 }
@@ -186,7 +187,7 @@ func (s *Server) own() map[string]http.HandlerFunc {
 
 // Reserved returns the patterns of net/http that are not for routes.
 func Reserved() []string {
-	return append(slices.Collect(maps.Keys((*Server)(nil).own())), "/gateway/")
+	return append(slices.Collect(maps.Keys((*Server)(nil).own())), gatewayPrefix)
 }
 
 func (s *Server) routes() http.Handler {
@@ -216,7 +217,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		Handler:           s.handler,
 		ReadHeaderTimeout: s.cfg.HeaderTime,
 		IdleTimeout:       s.cfg.IdleTime,
-		MaxHeaderBytes:    s.cfg.HeaderBytes,
+		MaxHeaderBytes:    2 * s.cfg.HeaderBytes, // see bounded
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
@@ -246,6 +247,12 @@ func (s *Server) drain(base context.Context, srv *http.Server) error {
 	if err := srv.Shutdown(ctx); err != nil {
 		s.log.WarnContext(base, "requests were cut at the end of the drain time", "error", err)
 		_ = srv.Close() // its listener is closed already; what is left to fail is ours to cut
+	}
+	if s.deps.Gateway == nil {
+		return nil
+	}
+	if err := s.deps.Gateway.Drain(ctx); err != nil { // connections of other protocols are no requests any more
+		s.log.WarnContext(base, "calls of services were cut at the end of the drain time", "error", err)
 	}
 	return nil
 }

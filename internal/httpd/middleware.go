@@ -14,6 +14,7 @@ import (
 
 	"backplane/internal/fault"
 	"backplane/internal/operation"
+	"backplane/internal/problem"
 	"backplane/internal/telemetry"
 )
 
@@ -23,7 +24,7 @@ func (s *Server) middleware(next http.Handler) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up compression: %w", err)
 	}
-	return s.identified(s.logged(s.recovered(s.secured(s.shared(compressed(compress, next)))))), nil
+	return s.identified(s.timed(s.logged(s.recovered(s.secured(s.bounded(s.shared(s.passed(compressed(compress, s.emptied(next)))))))))), nil
 }
 
 // compressed compresses answers, but not streams: their events must not wait
@@ -130,6 +131,32 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(w, r)
 	})
+}
+
+// bounded refuses requests whose header is too long, in words. What has more than twice as much is
+// cut off by net/http before it gets here.
+func (s *Server) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if headerBytes(r) <= s.cfg.HeaderBytes {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Connection", "close")
+		s.problem(w, r, problem.New(http.StatusRequestHeaderFieldsTooLarge, fault.New(fault.Invalid, fault.HeaderTooLarge,
+			"The request header is larger than %d bytes.", s.cfg.HeaderBytes)))
+	})
+}
+
+// headerBytes returns about how long the request line and the header were.
+func headerBytes(r *http.Request) int {
+	const separators = len(": \r\n")
+	n := len(r.Method) + len(r.RequestURI) + len(r.Host)
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += len(name) + len(v) + separators
+		}
+	}
+	return n
 }
 
 // apiPolicy lets a browser that is shown an answer of the API do nothing with it.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -18,7 +17,8 @@ import (
 type Routes interface {
 	// ServeHTTP answers a request that matches one of Patterns. Its context says who
 	// is calling and carries the idempotency key of an unsafe method; its body is
-	// read already and in memory. It has one of the server's turns.
+	// read already and in memory. It has one of the server's slots until it begins to
+	// answer.
 	http.Handler
 	// Patterns returns patterns of net/http without a method.
 	Patterns() []string
@@ -55,13 +55,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
 	if r, err = s.readRoute(w, r); err != nil {
 		return err
 	}
-	release, err := s.acquire(r.Context())
-	if err != nil {
-		return err
-	}
-	defer release()
-	s.deps.REST.ServeHTTP(&timed{ResponseWriter: w, limit: s.cfg.WriteTime}, r)
-	return nil
+	return s.inSlot(r.Context(), w, func(w http.ResponseWriter) { s.deps.REST.ServeHTTP(w, r) })
 }
 
 // calledBy returns the context of the caller, which may be a stranger.
@@ -75,8 +69,7 @@ func calledBy(ctx context.Context, who stream.Caller) context.Context {
 // readRoute returns the request with its body in memory and its idempotency key in
 // the context.
 func (s *Server) readRoute(w http.ResponseWriter, r *http.Request) (*http.Request, error) {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
+	if isSafe(r.Method) {
 		return r, nil
 	}
 	key, err := idempotencyHeader(r)
@@ -91,19 +84,3 @@ func (s *Server) readRoute(w http.ResponseWriter, r *http.Request) (*http.Reques
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	return r, nil
 }
-
-// timed cuts a client that takes too long to receive its answer.
-type timed struct {
-	http.ResponseWriter
-	limit time.Duration
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (t *timed) WriteHeader(code int) {
-	// A writer without deadlines, as in tests, has no slow reader either.
-	_ = http.NewResponseController(t.ResponseWriter).SetWriteDeadline(time.Now().Add(t.limit))
-	t.ResponseWriter.WriteHeader(code)
-}
-
-// Unwrap lets http.ResponseController find the connection.
-func (t *timed) Unwrap() http.ResponseWriter { return t.ResponseWriter }

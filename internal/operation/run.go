@@ -23,14 +23,11 @@ func (x *Executor) Run(ctx context.Context, op *Operation) *graphql.Response {
 	if resp == nil {
 		return x.failed(ctx, context.Cause(ctx))
 	}
-	if len(resp.Data) > x.limits.Response {
-		return x.failed(ctx, fault.New(fault.Invalid, fault.ResponseTooLarge,
-			"The response is larger than %d bytes: ask for fewer fields or shorter lists.", x.limits.Response))
-	}
 	return resp.Response
 }
 
-// next yields one response with its errors, under a presenter of its own.
+// next yields one response with its errors, under a presenter of its own and within
+// the limit of bytes.
 func (x *Executor) next(ctx context.Context, responses graphql.ResponseHandler) (resp *graphql.Response) {
 	ctx = x.withPresenter(ctx)
 	defer func() {
@@ -38,7 +35,7 @@ func (x *Executor) next(ctx context.Context, responses graphql.ResponseHandler) 
 			resp = x.failed(ctx, recovered(ctx, r))
 		}
 	}()
-	return x.cfg.AroundResponse(ctx, func(ctx context.Context) *graphql.Response {
+	resp = x.cfg.AroundResponse(ctx, func(ctx context.Context) *graphql.Response {
 		resp := responses(ctx)
 		if resp == nil {
 			return nil
@@ -47,6 +44,19 @@ func (x *Executor) next(ctx context.Context, responses graphql.ResponseHandler) 
 		resp.Extensions = graphql.GetExtensions(ctx)
 		return progressOnly(resp)
 	})
+	if resp != nil && len(resp.Data) > x.limits.Response {
+		return x.tooLarge(ctx, resp)
+	}
+	return resp
+}
+
+// tooLarge stands for a response that is too large. It keeps the cursor: a
+// subscription goes on behind it.
+func (x *Executor) tooLarge(ctx context.Context, resp *graphql.Response) *graphql.Response {
+	refusal := x.failed(ctx, fault.New(fault.Invalid, fault.ResponseTooLarge,
+		"The response is larger than %d bytes: ask for fewer fields or shorter lists.", x.limits.Response))
+	refusal.Extensions = resp.Extensions
+	return refusal
 }
 
 // guard starts the schema; a panic in it becomes a response.

@@ -3,6 +3,7 @@ package operation_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"backplane/internal/auth"
 	"backplane/internal/event"
+	"backplane/internal/fault"
 	"backplane/internal/operation"
 	"backplane/internal/operation/operationtest"
 )
@@ -126,6 +128,28 @@ func TestStream_shares_for_a_second_and_not_what_went_wrong(t *testing.T) {
 			t.Error("who is alone gets something else than its own response")
 		}
 	})
+}
+
+func TestStream_refuses_huge_responses_and_goes_on(t *testing.T) {
+	t.Parallel()
+	x := newFair(t, operation.Config{Limits: operation.Limits{Response: 100}})
+	first, second := x.subscribe(t, "subscription{ticks}", nil), x.subscribe(t, "subscription{ticks}", nil)
+	defer first.Close()
+	defer second.Close()
+	x.answer = func(context.Context) (any, error) { return strings.Repeat("x", 100), nil }
+	for _, s := range []*operation.Stream{first, second} {
+		resp := next(t.Context(), s)
+		if len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.ResponseTooLarge) || resp.Data != nil {
+			t.Errorf("Next = %s %v, want only %s", resp.Data, resp.Errors, fault.ResponseTooLarge)
+		}
+		if cursor, _ := operation.Cursor(resp.Response); cursor != "a.1" {
+			t.Errorf("the refusal has the cursor %q, want a.1", cursor)
+		}
+	}
+	x.answer = func(context.Context) (any, error) { return 1, nil }
+	if resp := next(t.Context(), first); string(resp.Data) != `{"ticks":1}` {
+		t.Errorf("the next response is %s %v, want {\"ticks\":1}", resp.Data, resp.Errors)
+	}
 }
 
 func TestStream_waits_for_who_came_first_even_if_that_one_leaves(t *testing.T) {

@@ -22,6 +22,7 @@ type Service struct {
 	Metadata     map[string]string
 	Strategy     Strategy
 	Trusted      bool         // gets the credentials of its callers; only ADMIN says so
+	Public       bool         // the gateway lets strangers call it; only ADMIN says so
 	HealthCheck  *HealthCheck // nil: renewals alone say that an instance lives
 	DoubtedSince *time.Time   // since when most instances are missing that were well then; nil if they are not
 	Deregistered bool
@@ -64,14 +65,14 @@ func NewService(in ServiceInput, at time.Time) (*Service, error) {
 }
 
 // Register is for a service that exists already: it brings a deregistered one
-// back, without its former trust, and is an update of any other.
+// back, neither trusted nor public any more, and is an update of any other.
 func (s *Service) Register(in ServiceInput, at time.Time) error {
 	before := s.clone()
 	if err := s.set(in); err != nil {
 		return err
 	}
 	if s.Deregistered {
-		s.Deregistered, s.Trusted = false, false
+		s.Deregistered, s.Trusted, s.Public = false, false, false
 		s.Version, s.UpdatedAt = s.Version+1, at
 		s.record(event.ServiceRegistered, at)
 		return nil
@@ -88,6 +89,7 @@ type ServiceChange struct {
 	Strategy    input.Field[Strategy]
 	HealthCheck input.Field[*HealthCheck]
 	Trusted     input.Field[bool]
+	Public      input.Field[bool]
 }
 
 // Apply applies the change and records service.updated, or does nothing if
@@ -104,6 +106,7 @@ func (s *Service) Apply(c ServiceChange, at time.Time) error {
 		return err
 	}
 	overwrite(&s.Trusted, c.Trusted)
+	overwrite(&s.Public, c.Public)
 	s.updated(before, at)
 	return nil
 }
@@ -160,7 +163,7 @@ func (s *Service) updated(before *Service, at time.Time) {
 
 func (s *Service) equal(o *Service) bool {
 	return s.Description == o.Description && slices.Equal(s.Tags, o.Tags) && maps.Equal(s.Metadata, o.Metadata) &&
-		s.Strategy == o.Strategy && s.Trusted == o.Trusted && same(s.HealthCheck, o.HealthCheck) && same(s.DoubtedSince, o.DoubtedSince)
+		s.Strategy == o.Strategy && s.Trusted == o.Trusted && s.Public == o.Public && same(s.HealthCheck, o.HealthCheck) && same(s.DoubtedSince, o.DoubtedSince)
 }
 
 func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
@@ -180,6 +183,7 @@ type serviceSnapshot struct {
 	Metadata     map[string]string `json:"metadata"`
 	Strategy     Strategy          `json:"strategy"`
 	Trusted      bool              `json:"trusted"`
+	Public       bool              `json:"public"`
 	HealthCheck  *HealthCheck      `json:"healthCheck"`
 	DoubtedSince *time.Time        `json:"degradedSince"`
 	CreatedAt    time.Time         `json:"createdAt"`
@@ -193,14 +197,14 @@ func serviceOf(e *event.Event) (*Service, error) {
 	}
 	return &Service{
 		ID: uid.Service(e.SubjectID), Name: s.Name, Description: s.Description, Tags: s.Tags, Metadata: s.Metadata, Strategy: s.Strategy,
-		Trusted: s.Trusted, HealthCheck: s.HealthCheck, DoubtedSince: s.DoubtedSince, Deregistered: e.Type == event.ServiceDeregistered,
+		Trusted: s.Trusted, Public: s.Public, HealthCheck: s.HealthCheck, DoubtedSince: s.DoubtedSince, Deregistered: e.Type == event.ServiceDeregistered,
 		Version: e.SubjectVersion, CreatedAt: s.CreatedAt, UpdatedAt: e.OccurredAt,
 	}, nil
 }
 
 func (s *Service) record(t event.Type, at time.Time) {
 	s.events.Record(t, string(s.ID), s.Version, serviceSnapshot{
-		s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.Trusted, s.HealthCheck, s.DoubtedSince, s.CreatedAt,
+		s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.Trusted, s.Public, s.HealthCheck, s.DoubtedSince, s.CreatedAt,
 	}, at)
 }
 

@@ -60,11 +60,18 @@ func (r *Registrar) Register(ctx context.Context, in ServiceInput) (*View, error
 	return r.changed(caller, s, place, err)
 }
 
-// Update changes a service. Only ADMIN, signed in, may say that it is trusted.
+// Update changes a service. Only ADMIN, signed in, may say that it is trusted or
+// public.
 func (r *Registrar) Update(ctx context.Context, id uid.Service, ifVersion *int, c ServiceChange) (*View, error) {
 	return r.change(ctx, id, ifVersion, func(caller *auth.Principal, s *Service, at time.Time) error {
-		if c.Trusted.Set && (!caller.Has(auth.Admin) || caller.KeyID != "") {
+		if caller.Has(auth.Admin) && caller.KeyID == "" {
+			return s.Apply(c, at)
+		}
+		switch {
+		case c.Trusted.Set:
 			return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN, signed in with a password, may say which services are trusted.").At("trusted")
+		case c.Public.Set:
+			return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN, signed in with a password, may say which services are public.").At("public")
 		}
 		return s.Apply(c, at)
 	})

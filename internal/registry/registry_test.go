@@ -99,6 +99,7 @@ func TestService_changes_only_when_something_changes(t *testing.T) {
 		{"the same again", func() error { return s.Register(ServiceInput{Name: "echo"}, at) }, nil},
 		{"a description", func() error { return s.Apply(ServiceChange{Description: input.Of("d")}, at) }, []event.Type{event.ServiceUpdated}},
 		{"trust", func() error { return s.Apply(ServiceChange{Trusted: input.Of(true)}, at) }, []event.Type{event.ServiceUpdated}},
+		{"openness", func() error { return s.Apply(ServiceChange{Public: input.Of(true)}, at) }, []event.Type{event.ServiceUpdated}},
 		{"the end", func() error { s.Deregister(at); return nil }, []event.Type{event.ServiceDeregistered}},
 		{"the end again", func() error { s.Deregister(at); return nil }, nil},
 		{"a return", func() error { return s.Register(ServiceInput{Name: "echo"}, at) }, []event.Type{event.ServiceRegistered}},
@@ -113,8 +114,8 @@ func TestService_changes_only_when_something_changes(t *testing.T) {
 			t.Errorf("%s recorded %v at version %d, want %v", step.name, got, s.Version, step.want)
 		}
 	}
-	if s.Trusted {
-		t.Error("a service that came back kept the trust of the one before")
+	if s.Trusted || s.Public {
+		t.Error("a service that came back kept the trust or the openness of the one before")
 	}
 }
 

@@ -80,6 +80,14 @@ func (v *View) Trusted() *bool {
 	return &v.whole.Trusted
 }
 
+// Public returns whether the gateway lets strangers call the service.
+func (v *View) Public() *bool {
+	if v.whole == nil {
+		return nil
+	}
+	return &v.whole.Public
+}
+
 // HealthCheck returns how instances are checked, nil also if they are not.
 func (v *View) HealthCheck() *HealthCheck {
 	if v.whole == nil {

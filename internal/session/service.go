@@ -24,23 +24,24 @@ const precision = time.Microsecond
 // Service is what callers may do with credentials, and how a credential becomes
 // a principal. It is safe for concurrent use.
 type Service struct {
-	store    Store
-	now      func() time.Time
-	log      *slog.Logger
-	cfg      Config
-	life     Lifetimes
-	refresh  [32]byte // secret of refresh tokens
-	ticket   [32]byte // secret of tickets
-	hasher   *hasher
-	gate     *gate
-	ring     *ring
-	tokens   *tokens
-	sessions *memo[uid.Session, *standing]
-	keys     *memo[uid.APIKey, *standing]
-	uses     *uses
-	last     *lastKnown
-	feed     Log // nil if the log is not followed
-	news     *news
+	store       Store
+	now         func() time.Time
+	log         *slog.Logger
+	cfg         Config
+	life        Lifetimes
+	refresh     [32]byte // secret of refresh tokens
+	ticket      [32]byte // secret of tickets
+	hasher      *hasher
+	gate        *gate
+	ring        *ring
+	tokens      *tokens
+	sessions    *memo[uid.Session, *standing]
+	keys        *memo[uid.APIKey, *standing]
+	uses        *uses
+	last        *lastKnown
+	forServices serviceTokens
+	feed        Log // nil if the log is not followed
+	news        *news
 }
 
 // NewService returns a Service on the store that keeps its secrets in the box

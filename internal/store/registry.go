@@ -103,6 +103,7 @@ func setService(m *ent.ServiceMutation, v *registry.Service) {
 	m.SetMetadata(orNone(v.Metadata))
 	m.SetStrategy(v.Strategy)
 	m.SetTrusted(v.Trusted)
+	m.SetPublic(v.Public)
 	m.SetDeregistered(v.Deregistered)
 	m.SetVersion(v.Version)
 	m.SetUpdatedAt(v.UpdatedAt)
@@ -253,7 +254,7 @@ func (s Registry) instance(ctx context.Context, id uid.Instance) (*registry.Inst
 func toService(r *ent.Service) *registry.Service {
 	return &registry.Service{
 		ID: r.ID, Name: r.Name, Description: r.Description, Tags: orEmpty(r.Tags), Metadata: orNone(r.Metadata), Strategy: r.Strategy,
-		Trusted: r.Trusted, HealthCheck: r.HealthCheck, DoubtedSince: microOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
+		Trusted: r.Trusted, Public: r.Public, HealthCheck: r.HealthCheck, DoubtedSince: microOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
 		Version: r.Version, CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
 	}
 }

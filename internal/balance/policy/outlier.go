@@ -46,6 +46,7 @@ func (b *Balancer) eject(m *member, now time.Time) {
 	m.until = now.Add(min(b.cfg.Eject*time.Duration(m.times), b.cfg.MaxEject))
 	m.out.Store(true)
 	b.ejected++
+	b.ejections.Add(1)
 	b.least.moved(m)
 	if len(b.members) <= many {
 		b.rebuild(now)

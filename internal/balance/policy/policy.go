@@ -107,6 +107,8 @@ type Balancer struct {
 	ring    *ringOnce
 	ejected int
 
+	ejections atomic.Uint64
+
 	elsewhere map[string]int // calls of other nodes, for members that come
 }
 
@@ -121,7 +123,7 @@ func New(now func() time.Time, cfg Config) (*Balancer, error) {
 	b := &Balancer{cfg: cfg.withDefaults(), now: now, byID: map[string]*member{}}
 	b.turn.Store(rand.Uint64()) //nolint:gosec // so that nodes do not all begin with the same instance
 	b.wakeAt.Store(never)
-	b.current.Store(&choosable{})
+	b.current.Store(&choosable{ring: &ringOnce{}})
 	return b, nil
 }
 
@@ -229,27 +231,37 @@ func lighter(a, b *member) *member {
 	return a
 }
 
-// Another chooses an instance that avoid does not report, for another try of the
-// same call, whatever the strategy: one that is not ejected if there is one.
-// ErrNone if all are to be avoided. It walks over the instances.
-func (b *Balancer) Another(avoid func(*Instance) bool) (Pick, error) {
-	b.mu.Lock()
-	members := b.members
-	b.mu.Unlock()
-	var found *member
-	for n, from := 0, b.turn.Add(1); n < len(members); n++ {
-		m := members[(from+uint64(n))%uint64(len(members))]
-		if avoid(m.instance.Load()) || found != nil && m.out.Load() {
-			continue
-		}
-		if found = m; !m.out.Load() {
-			break
-		}
+// PickOther chooses by chance, by the weights, among the instances that are not
+// refused: for a call that must go elsewhere. Those that are ejected come last. ErrNone
+// if all are refused. It costs a walk over the instances.
+func (b *Balancer) PickOther(refused func(*Instance) bool) (Pick, error) {
+	c := b.current.Load()
+	m := other(c.members, func(m *member) bool { return m.out.Load() && !c.panic || refused(m.instance.Load()) })
+	if m == nil {
+		m = other(c.ring.members, func(m *member) bool { return refused(m.instance.Load()) })
 	}
-	if found == nil {
+	if m == nil {
 		return Pick{}, ErrNone
 	}
-	found.here.Add(1)
-	b.least.moved(found)
-	return Pick{b, found}, nil
+	m.here.Add(1)
+	b.least.moved(m)
+	return Pick{b, m}, nil
 }
+
+// other returns one of the members that are not refused, nil if all are.
+func other(members []*member, refused func(*member) bool) (m *member) {
+	var total int64
+	for _, o := range members {
+		if refused(o) {
+			continue
+		}
+		total += o.weight.Load()
+		if m == nil || rand.Int64N(total) < o.weight.Load() { //nolint:gosec // nothing to guess
+			m = o
+		}
+	}
+	return m
+}
+
+// Ejections returns how often an instance was ejected so far.
+func (b *Balancer) Ejections() uint64 { return b.ejections.Load() }

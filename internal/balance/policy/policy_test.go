@@ -243,35 +243,36 @@ func TestSetElsewhere_counts_for_instances_that_come_later(t *testing.T) {
 	}
 }
 
-func TestAnother_is_one_that_was_not_tried(t *testing.T) {
+func TestPickOther_goes_elsewhere_and_to_ejected_ones_last(t *testing.T) {
 	t.Parallel()
-	p, c := newPool(t, Config{Failures: 1})
-	all := setOf(c.now().Add(-time.Hour), 1, 1000, 1, 1)
-	_, bad := pick(t, p, all, RoundRobin, "")
-	bad.Done(false, time.Millisecond) // ejects it
-	tried := map[string]bool{}
-	avoid := func(i *Instance) bool { return tried[i.ID] }
-	var last Pick
-	for range all.Instances {
-		got, err := p.Another(avoid)
+	p, c := newPool(t, Config{})
+	all := setOf(c.now().Add(-time.Hour), 1, 2, 3, 1)
+	fail(t, p, all, is(3), 100)
+	if n := p.Ejections(); n != 1 {
+		t.Errorf("%d ejections are counted, want 1", n)
+	}
+	other := func(not func(*Instance) bool) string {
+		got, err := p.PickOther(not)
 		if err != nil {
-			t.Fatal(err)
+			return "none"
 		}
-		if id := got.Instance().ID; tried[id] {
-			t.Fatalf("%s was tried before", id)
-		} else {
-			tried[id] = true
-		}
-		got.Release()
-		last = got
+		defer got.Release()
+		return got.Instance().Name
 	}
-	if last.Instance().ID != bad.Instance().ID {
-		t.Errorf("the last resort is %s, want the ejected %s", last.Instance().ID, bad.Instance().ID)
+	counts := map[string]int{}
+	for range 3000 {
+		counts[other(func(i *Instance) bool { return i.Name == "i0" })]++
 	}
-	if _, err := p.Another(avoid); !errors.Is(err, ErrNone) {
-		t.Errorf("when all were tried it is %v, want ErrNone", err)
+	if counts["i0"]+counts["i3"] != 0 || counts["i1"] < 1050 || counts["i1"] > 1350 {
+		t.Errorf("3000 picks of others than i0 went to %v, want 2:3 to i1 and i2", counts)
 	}
-	if left := p.Inflight(); len(left) > 0 {
-		t.Errorf("under way are %v", left)
+	if got := other(func(i *Instance) bool { return i.Name != "i3" }); got != "i3" {
+		t.Errorf("with all others refused: %s, want the ejected one", got)
+	}
+	if got := other(func(*Instance) bool { return true }); got != "none" {
+		t.Errorf("with all refused: %s", got)
+	}
+	if calls := p.Inflight(); len(calls) != 0 {
+		t.Errorf("places are still taken: %v", calls)
 	}
 }

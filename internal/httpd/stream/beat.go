@@ -9,6 +9,14 @@ import (
 // begin, lies idle, is dead or has lost its credential, and gives signs of life.
 // It runs on the socket's timer.
 func (k *socket) tick() {
+	select {
+	case <-k.ready:
+	default:
+		return // the credential is to be looked at, but there is no socket yet
+	}
+	if k.ctx.Err() != nil {
+		return
+	}
 	k.ticking.Lock()
 	defer k.ticking.Unlock()
 	k.s.guarded(k.ctx, k, func() {
@@ -31,7 +39,7 @@ func (k *socket) overdue(now time.Time) *ending {
 		return endNoInit
 	case now.Sub(k.line.silentSince()) >= k.patience(now):
 		return endDead
-	case now.Sub(k.lastUse()) >= cfg.IdleTime && k.tasks.empty():
+	case k.tasks.idle() && now.Sub(k.lastUse()) >= cfg.IdleTime: // in this order: the last operation touches before it ends
 		return endIdle
 	}
 	return k.cred.check(k.ctx, cfg.CheckTime)
@@ -93,7 +101,7 @@ const (
 // pinged answers a ping, which has at most 125 bytes, and keeps the library from
 // doing so. If earlier ones still wait for their answer, the last one gets it.
 func (k *socket) pinged(_ context.Context, payload []byte) bool {
-	frame := append([]byte{finalPong, byte(len(payload))}, payload...)
+	frame := append([]byte{finalPong, byte(len(payload))}, payload...) //nolint:gosec // the library has seen to its length
 	if k.pong.Swap(&frame) == nil {
 		go func() {
 			for last := k.pong.Load(); ; last = k.pong.Load() {

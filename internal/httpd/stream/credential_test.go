@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"backplane/internal/httpd"
 	"backplane/internal/httpd/stream"
 	"backplane/internal/operation/operationtest"
+	"backplane/internal/uid"
 )
 
 // whoAsks is an event that says for whom it is resolved.
@@ -151,10 +153,8 @@ func TestSocket_looksAtItsCredentialNowAndThen(t *testing.T) {
 		w.connect("a")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		w.tokens.mu.Lock()
-		defer w.tokens.mu.Unlock()
-		if w.tokens.asked < 59 || w.tokens.asked > 62 {
-			t.Errorf("a socket looked at its credential %d times in a minute, want once a second", w.tokens.asked)
+		if n := w.tokens.looks(); n < 59 || n > 62 {
+			t.Errorf("a socket looked at its credential %d times in a minute, want once a second", n)
 		}
 	})
 }
@@ -290,4 +290,51 @@ func TestServer_Recheck_looks_at_whom_it_concerns_at_once(t *testing.T) {
 		}
 		other.wantNothing()
 	})
+}
+
+func TestServer_Recheck_comes_while_a_socket_is_made(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		user uid.User // of the token from then on
+		want string
+	}{
+		"and the credential is good":     {"usr_1", (frame{textFrame, []byte(ackMessage)}).String()},
+		"and the credential was revoked": {"", `close 4403 "The credential is no longer valid."`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, httpd.Config{Streams: stream.Config{CheckTime: time.Hour}}, func(w *world) {
+				w.tokens.set("a", "usr_1")
+				hooked := *w
+				hooked.ln = newPipes()
+				srv := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					w.server.Handler().ServeHTTP(hijackHook{rw, func() {
+						w.tokens.set("a", tt.user)
+						w.server.Recheck(func(p *auth.Principal) bool { return p != nil })
+						time.Sleep(time.Second) // in which whatever that has begun comes to its end
+					}}, r)
+				})}
+				go srv.Serve(hooked.ln) //nolint:errcheck // it is closed below
+				defer srv.Close()
+				defer hooked.ln.hangUp()
+				c := hooked.dial("graphql-transport-ws", map[string]string{"Authorization": "Bearer a"})
+				synctest.Wait()
+				c.send(initMessage)
+				if f := <-c.queue; f.String() != tt.want {
+					t.Errorf("the server sent %s, want %s", f, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// hijackHook does something just before a connection is taken over.
+type hijackHook struct {
+	http.ResponseWriter
+	before func()
+}
+
+func (h hijackHook) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	h.before()
+	return http.NewResponseController(h.ResponseWriter).Hijack()
 }

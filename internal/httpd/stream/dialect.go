@@ -165,8 +165,8 @@ func (k *socket) subscribe(m message) *ending {
 }
 
 func (k *socket) operate(t *task, req operation.Request) {
-	defer k.touch() // idle is counted from the end of the last operation
 	defer k.tasks.done(t)
+	defer k.touch() // idle is counted from the end of the last operation
 	k.s.guarded(k.ctx, k, func() {
 		op, refusal := k.s.exec.Prepare(t.ctx, req)
 		if refusal != nil {

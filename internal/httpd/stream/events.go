@@ -136,15 +136,15 @@ func (e *events) open(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	h.Add("Vary", "Accept")
-	if e.conn = detach(w, r); e.conn != nil {
-		e.out = chunks{e.conn}
+	if out := detach(w, r); out != nil {
+		e.conn, e.out = out.Conn, out
 	} else {
 		e.out = answer{w, http.NewResponseController(w)}
 		w.WriteHeader(http.StatusOK)
 	}
+	e.schedule() // before a client can keep us waiting
 	e.send([]byte(":\n\n"))
 	e.writing.give()
-	e.schedule()
 }
 
 // serve runs what fills the stream until the client goes: at once and without
@@ -267,7 +267,10 @@ func (e *events) complete(*task) {
 
 // event writes one event. One without data has an empty line of it, without
 // which browsers drop the event.
-func (e *events) event(name string, data any) {
+func (e *events) event(name string, data any) { e.eventWhile(context.Background(), name, data) }
+
+// eventWhile writes one event, unless ctx ends before its turn comes.
+func (e *events) eventWhile(ctx context.Context, name string, data any) {
 	text, out := takeBuffer(), takeBuffer()
 	defer giveBuffer(text)
 	defer giveBuffer(out)
@@ -279,9 +282,13 @@ func (e *events) event(name string, data any) {
 	}
 	oneLine(text.Bytes())
 	writeEvent(out, name, "", text.Bytes())
-	e.writing.hold()
+	if !e.writing.take(ctx) {
+		return
+	}
 	defer e.writing.give()
-	e.send(out.Bytes())
+	if ctx.Err() == nil {
+		e.send(out.Bytes())
+	}
 }
 
 func (e *events) noWords(err error) {
@@ -311,16 +318,8 @@ func (e *events) send(text []byte) {
 	if e.over {
 		return
 	}
-	now := time.Now()
-	e.beatAt = now.Add(e.s.cfg.KeepAlive)
-	var err error
-	if at, due := e.deadline.next(now, e.s.cfg.StallTime); due {
-		err = e.out.SetWriteDeadline(at)
-	}
-	if err == nil {
-		_, err = e.out.Write(text)
-	}
-	if err != nil {
+	e.beatAt = time.Now().Add(e.s.cfg.KeepAlive)
+	if _, err := e.deadline.writeAll(e.out, text, e.s.cfg.StallTime, func() {}); err != nil {
 		e.over = true
 		e.cancel(endDead)
 	}

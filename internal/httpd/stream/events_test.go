@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -200,16 +201,43 @@ func TestEvents_slowClientsLoseTheirStream(t *testing.T) {
 	})
 }
 
+func TestEvents_endForClientsThatDoNotEvenReadTheHead(t *testing.T) {
+	t.Parallel()
+	for name, target := range map[string]func(w *world) string{
+		"a stream": func(*world) string { return "/graphql?query=subscription{ticks}" },
+		"a single connection": func(w *world) string {
+			return "/graphql?token=" + w.reserve(map[string]string{"Authorization": "Bearer a"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, httpd.Config{Streams: stream.Config{StallTime: time.Minute, Connections: 1}}, func(w *world) {
+				w.tokens.set("a", "usr_1")
+				head := "GET " + target(w) + " HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\nAuthorization: Bearer a\r\n\r\n"
+				conn, err := w.ln.dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = conn.Write([]byte(head))
+				time.Sleep(50 * time.Second)
+				if resp := w.request("PUT", "/graphql", nil, ""); resp.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("while the client may still read: status = %d, want 503", resp.StatusCode)
+				}
+				if n := w.tokens.looks(); n < 50 {
+					t.Errorf("the credential was looked at %d times in 50 s, want two times a second", n)
+				}
+				time.Sleep(11 * time.Second)
+				w.reserve(nil) // there is room for it
+			})
+		})
+	}
+}
+
 func TestReservation(t *testing.T) {
 	t.Parallel()
 	inWorld(t, httpd.Config{}, func(w *world) {
 		token := w.reserve(nil)
-		operate := func(id, query string) int {
-			headers := map[string]string{"Content-Type": "application/json", "X-GraphQL-Event-Stream-Token": token}
-			resp := w.request("POST", "/graphql", headers, `{"query":"`+query+`","extensions":{"operationId":"`+id+`"}}`)
-			_ = resp.Body.Close()
-			return resp.StatusCode
-		}
+		operate := func(id, query string) int { return w.operate(token, id, query) }
 		if got := operate("early", "{hello}"); got != 202 { // waits for the stream
 			t.Errorf("an operation before the stream: status = %d, want 202", got)
 		}
@@ -302,4 +330,13 @@ func (w *world) reserve(headers map[string]string) string {
 		w.t.Fatalf("a reservation: status %d, token %q, %v", resp.StatusCode, token, err)
 	}
 	return string(token)
+}
+
+// operate begins an operation of a single connection and returns the status.
+func (w *world) operate(token, id, query string) int {
+	w.t.Helper()
+	headers := map[string]string{"Content-Type": "application/json", "X-GraphQL-Event-Stream-Token": token}
+	resp := w.request("POST", "/graphql", headers, fmt.Sprintf(`{"query":%q,"extensions":{"operationId":%q}}`, query, id))
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }

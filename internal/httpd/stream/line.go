@@ -29,7 +29,7 @@ type line struct {
 	writing   turn // for one write at a time, each of whole frames
 }
 
-// slowWrite is how long a write takes only if the client has not read what went
+// slowWrite is how long a write takes only if the client has not read all that went
 // before.
 const slowWrite = time.Second
 
@@ -48,39 +48,23 @@ func (l *line) Write(b []byte) (int, error) {
 	l.writing.hold()
 	defer l.writing.give()
 	begun := time.Now()
-	if at, due := l.deadline.next(begun, l.stallTime); due {
-		if err := l.SetWriteDeadline(at); err != nil {
-			return 0, err
-		}
-	}
 	l.begun.Store(begun.UnixNano())
 	defer l.begun.Store(0)
-	n, err := l.Conn.Write(b)
-	if err == nil && time.Since(begun) >= slowWrite { // it has read something
+	return l.deadline.writeAll(l.Conn, b, l.stallTime, func() { l.took(begun) })
+}
+
+// took notes that a piece of the write that began then went through.
+func (l *line) took(begun time.Time) {
+	if time.Since(begun) >= slowWrite { // the client has read something
 		l.heard.Store(time.Now().UnixNano())
 		l.slow.Store(true)
 	}
-	return n, err
 }
 
 // isSlow reports whether the client has not read all that was sent.
 func (l *line) isSlow(now time.Time) bool {
 	begun := l.begun.Load()
 	return l.slow.Load() || begun != 0 && now.Sub(time.Unix(0, begun)) >= slowWrite
-}
-
-// deadline says when a deadline must be moved: not for each write, as that costs
-// as much as the write of a short message.
-type deadline struct{ set atomic.Int64 } // Unix time in nanoseconds
-
-// next returns the deadline of a write that begins at now; due is false if the last
-// one still leaves it seven eighths of the time.
-func (d *deadline) next(now time.Time, limit time.Duration) (at time.Time, due bool) {
-	if now.Sub(time.Unix(0, d.set.Load())) < limit/8 {
-		return at, false
-	}
-	d.set.Store(now.UnixNano())
-	return now.Add(limit), true
 }
 
 func (l *line) silentSince() time.Time { return time.Unix(0, l.heard.Load()) }

@@ -40,7 +40,7 @@ type reservation struct {
 // find it. The token is a secret of the caller.
 func (s *Server) Reserve(ctx context.Context, who Caller) (token string, err error) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	v := &reservation{s: s, token: rand.Text(), cancel: cancel, tasks: tasks{limit: s.cfg.Operations}, opened: make(chan struct{}), served: make(chan struct{})}
+	v := &reservation{s: s, token: rand.Text(), cancel: cancel, tasks: tasks{places: newTurns(s.cfg.Operations)}, opened: make(chan struct{}), served: make(chan struct{})}
 	v.ctx = auth.WithCurrent(ctx, v.cred.principal.Load)
 	v.cred.set(who)
 	v.timer = time.AfterFunc(never, func() { v.end(endNoInit) })
@@ -66,7 +66,7 @@ func (s *Server) reserved(token string, who Caller) (*reservation, error) {
 	v := s.reservations[token]
 	s.mu.Unlock()
 	if v == nil {
-		return nil, fault.New(fault.NotFound, fault.BadRequest, "There is no event stream, and no reservation of one, with this token.")
+		return nil, errGone()
 	}
 	if who.Principal == nil {
 		return v, nil
@@ -77,6 +77,10 @@ func (s *Server) reserved(token string, who Caller) (*reservation, error) {
 	return v, nil
 }
 
+func errGone() error {
+	return fault.New(fault.NotFound, fault.BadRequest, "There is no event stream, and no reservation of one, with this token.")
+}
+
 // ServeReserved answers with the event stream of a reservation. The stream may
 // outlive the call. An error means that nothing was answered.
 func (s *Server) ServeReserved(w http.ResponseWriter, r *http.Request, who Caller, token string) error {
@@ -85,11 +89,13 @@ func (s *Server) ServeReserved(w http.ResponseWriter, r *http.Request, who Calle
 		return err
 	}
 	e := s.newEvents(r, &v.cred)
-	if !v.open(e, w, r) {
+	if !v.claim(e) {
 		e.timer.Stop()
 		return fault.New(fault.Conflict, fault.BadRequest, "The event stream of this reservation is open already.")
 	}
 	context.AfterFunc(v.ctx, func() { e.cancel(context.Cause(v.ctx)) })
+	e.open(w, r)
+	close(v.opened)
 	e.serve(r, func() {
 		defer close(v.served)
 		defer v.end(endClosed)
@@ -99,17 +105,16 @@ func (s *Server) ServeReserved(w http.ResponseWriter, r *http.Request, who Calle
 	return nil
 }
 
-// open makes e the one event stream of the reservation.
-func (v *reservation) open(e *events, w http.ResponseWriter, r *http.Request) bool {
+// claim makes e the one event stream of the reservation. The caller opens it and
+// closes opened.
+func (v *reservation) claim(e *events) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.events != nil || v.ctx.Err() != nil {
 		return false
 	}
 	v.timer.Stop()
-	e.open(w, r)
 	v.events = e
-	close(v.opened)
 	return true
 }
 
@@ -227,8 +232,8 @@ func (v *reservation) failAll(errs gqlerror.List) {
 
 // event writes an event of a live operation, once the stream is open.
 func (v *reservation) event(t *task, name string, data any) {
-	if v.ready(t) && v.tasks.holds(t) {
-		v.events.event(name, data)
+	if v.ready(t) {
+		v.events.eventWhile(t.ctx, name, data)
 	}
 }
 

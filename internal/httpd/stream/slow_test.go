@@ -1,7 +1,11 @@
 package stream_test
 
 import (
+	"bufio"
 	"bytes"
+	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -34,6 +38,49 @@ func TestSocket_slowClientsSlowNobodyElse(t *testing.T) {
 			t.Error("a client that does not read keeps its socket")
 		}
 	})
+}
+
+func TestServer_givesBackSlotsOfClientsThatDoNotRead(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(w *world){
+		"a socket": func(w *world) {
+			c := w.dialSilently()
+			<-w.opened
+			c.subscribe("a", "{hello}")
+			c.subscribe("b", "{hello}")
+		},
+		"event streams": func(w *world) {
+			for range 2 {
+				resp := w.request("GET", "/graphql?query={hello}", asEvents, "")
+				wantEvents(w.t, bufio.NewReader(resp.Body), ":")
+			}
+		},
+		"a single connection": func(w *world) {
+			token := w.reserve(nil)
+			resp := w.request("GET", "/graphql?token="+token, asEvents, "")
+			wantEvents(w.t, bufio.NewReader(resp.Body), ":")
+			w.operate(token, "a", "{hello}")
+			w.operate(token, "b", "{hello}")
+		},
+		"a single connection that is never opened": func(w *world) {
+			token := w.reserve(nil)
+			w.operate(token, "a", "{hello}")
+			w.operate(token, "b", "{hello}")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, httpd.Config{Operations: 1}, func(w *world) {
+				ask(w)
+				synctest.Wait()
+				begun := time.Now()
+				resp := w.request("GET", "/graphql?query={hello}", nil, "")
+				if took := time.Since(begun); resp.StatusCode != http.StatusOK || took > 0 {
+					t.Errorf("others get %d after %s, want 200 at once", resp.StatusCode, took)
+				}
+			})
+		})
+	}
 }
 
 // dialSilently returns a client that has subscribed to ticks and then neither
@@ -114,6 +161,45 @@ func TestSocket_keepsClientsThatReadSlowly(t *testing.T) {
 			t.Error("a client that has stopped to read keeps its socket")
 		}
 	})
+}
+
+func TestServer_keepsClientsThatReadALongMessageSlowly(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(w *world) net.Conn{
+		"a socket": func(w *world) net.Conn { return w.dialSilently().conn },
+		"an event stream": func(w *world) net.Conn {
+			return w.request("GET", "/graphql?query=subscription{ticks}", asEvents, "").Body.(hungUp).conn
+		},
+		"an event stream for an old client": func(w *world) net.Conn {
+			conn, err := w.ln.dial()
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			_, _ = conn.Write([]byte("GET /graphql?query=subscription{ticks} HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n"))
+			return conn
+		},
+		"a single connection": func(w *world) net.Conn {
+			token := w.reserve(nil)
+			w.operate(token, "s", "subscription{ticks}")
+			return w.request("GET", "/graphql?token="+token, asEvents, "").Body.(hungUp).conn
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, httpd.Config{Streams: stream.Config{StallTime: time.Minute, KeepAlive: 20 * time.Second}}, func(w *world) {
+				conn := open(w)
+				go func() { (<-w.opened) <- strings.Repeat("x", 2<<20) }()
+				var some [32 << 10]byte // in 10 s: the message takes ten times as long as a client may take nothing
+				for got := 0; got < 2<<20; {
+					n, err := io.ReadFull(conn, some[:])
+					if got += n; err != nil {
+						t.Fatalf("after %d bytes: %v", got, err)
+					}
+					time.Sleep(10 * time.Second)
+				}
+			})
+		})
+	}
 }
 
 func TestSocket_answersTheLastPingOfAClientThatReadsSlowly(t *testing.T) {

@@ -57,25 +57,38 @@ type socket struct {
 // Authorization header, if there is one.
 func (s *Server) ServeSocket(w http.ResponseWriter, r *http.Request, who Caller) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
-	k := &socket{s: s, cancel: cancel, opened: time.Now(), ready: make(chan struct{}), closed: make(chan struct{}), writing: newTurn(), tasks: tasks{limit: s.cfg.Operations}}
+	now := time.Now()
+	k := &socket{s: s, cancel: cancel, opened: now, nextBeat: now.Add(s.cfg.KeepAlive), ready: make(chan struct{}), closed: make(chan struct{}), writing: newTurn(), tasks: tasks{places: newTurns(s.cfg.Operations)}}
 	k.ctx = auth.WithCurrent(ctx, k.cred.principal.Load)
 	k.cred.set(who)
 	k.timer = time.AfterFunc(never, k.tick)
-	defer close(k.ready)
 	if err := s.admit(k, ownerOf(ctx, who.Principal)); err != nil {
 		k.abandon()
 		return err
 	}
-	lw := &lineWriter{ResponseWriter: w, stallTime: s.cfg.StallTime}
-	ws, err := websocket.Accept(lw, r, &websocket.AcceptOptions{Subprotocols: []string{transportWS.name, legacyWS.name}, InsecureSkipVerify: true, OnPingReceived: k.pinged})
-	if err != nil { // and is answered
+	if !k.upgrade(w, r) {
 		k.abandon()
 		s.leave(k)
 		return nil
 	}
-	k.ws, k.line = ws, lw.line
-	k.start()
+	go k.run()
 	return nil
+}
+
+// upgrade makes the connection of the request ours; it reports false if the request
+// was answered instead.
+func (k *socket) upgrade(w http.ResponseWriter, r *http.Request) bool {
+	lw := &lineWriter{ResponseWriter: w, stallTime: k.s.cfg.StallTime}
+	ws, err := websocket.Accept(lw, r, &websocket.AcceptOptions{Subprotocols: []string{transportWS.name, legacyWS.name}, InsecureSkipVerify: true, OnPingReceived: k.pinged})
+	if err != nil {
+		return false
+	}
+	ws.SetReadLimit(int64(k.s.cfg.MessageBytes))
+	k.ws, k.line = ws, lw.line
+	k.touch()
+	close(k.ready)
+	k.timer.Reset(0) // to find out what is due first
+	return true
 }
 
 // never is a time that a timer which is not yet set waits.
@@ -85,14 +98,7 @@ const never = 365 * 24 * time.Hour
 func (k *socket) abandon() {
 	k.cancel(nil)
 	k.timer.Stop()
-}
-
-func (k *socket) start() {
-	k.ws.SetReadLimit(int64(k.s.cfg.MessageBytes))
-	k.touch()
-	k.nextBeat = k.opened.Add(k.s.cfg.KeepAlive)
-	k.schedule()
-	go k.run()
+	close(k.ready)
 }
 
 // run reads until the socket ends, then waits for what belongs to it.
@@ -257,7 +263,11 @@ func (k *socket) noWords(err error) {
 // more. It does not write pings and their answers, as it cuts a client that does
 // not take them at once.
 func (k *socket) write(t *task, frames []byte) {
-	if !k.writing.take(k.ctx) {
+	wait := k.ctx
+	if t != nil {
+		wait = t.ctx
+	}
+	if !k.writing.take(wait) {
 		return
 	}
 	defer k.writing.give()

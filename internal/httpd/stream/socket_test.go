@@ -332,6 +332,27 @@ func TestSocket_capsConnections(t *testing.T) {
 	})
 }
 
+func TestSocket_isNotIdleWhileItsLastOperationEnds(t *testing.T) {
+	t.Parallel()
+	inWorld(t, httpd.Config{Streams: stream.Config{IdleTime: time.Minute}}, func(w *world) {
+		c := w.dialSilently()
+		source := <-w.opened
+		close(source)
+		time.Sleep(3 * time.Minute) // in which the client does not take the last message
+		read := func(want string) {
+			t.Helper()
+			if f, err := readFrame(c.conn); err != nil || f.String() != want {
+				t.Fatalf("the server sent %s, %v, want %s", f, err, want)
+			}
+		}
+		read((frame{textFrame, []byte(`{"type":"complete","id":"s"}`)}).String())
+		for range 3 { // of which the first was waiting, too
+			read((frame{pingFrame, nil}).String())
+			c.frame(pongFrame, nil)
+		}
+	})
+}
+
 func TestSocket_endsWhenIdle(t *testing.T) {
 	t.Parallel()
 	inWorld(t, httpd.Config{Streams: stream.Config{IdleTime: time.Minute}}, func(w *world) {

@@ -107,11 +107,14 @@ func (s *Server) admit(c connection, owner string) error {
 	return nil
 }
 
-// readmit counts the connection for another owner, or refuses to.
+// readmit counts the connection for another owner, or refuses to. One that has left
+// is not counted again.
 func (s *Server) readmit(c connection, owner string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch old := s.live[c]; {
+	switch old, ok := s.live[c]; {
+	case !ok:
+		return errGone()
 	case old == owner:
 		return nil
 	case s.owners[owner] >= s.cfg.PerPrincipal:

@@ -11,18 +11,18 @@ import (
 
 // tail is where the events of a stream are written.
 type tail interface {
-	// Write sends text, or fails once the deadline has passed.
+	// Write sends text, or fails once the deadline has passed. Without an error it
+	// returns the length of the text.
 	Write(text []byte) (int, error)
 	SetWriteDeadline(at time.Time) error
 	// Close ends the answer, so that the client can tell its end from a cut.
 	Close() error
 }
 
-// detach sends the head of the answer and takes the connection from the server,
-// whose goroutines and buffers for a request would take more memory than all
-// that a waiting stream needs. It returns nil where that cannot be done, with
-// nothing sent.
-func detach(w http.ResponseWriter, r *http.Request) net.Conn {
+// detach takes the connection from the server, whose goroutines and buffers for a
+// request would take more memory than all that a waiting stream needs. It returns
+// nil where that cannot be done. Nothing is sent.
+func detach(w http.ResponseWriter, r *http.Request) *chunks {
 	if r.ProtoMajor != 1 || r.ProtoMinor != 1 {
 		return nil
 	}
@@ -37,26 +37,33 @@ func detach(w http.ResponseWriter, r *http.Request) net.Conn {
 		return nil
 	}
 	holdLittle(conn)
-	_, _ = conn.Write(head.Bytes()) // a lost connection shows when events are written
-	return conn
+	return &chunks{conn, head.Bytes()}
 }
 
 // chunks is the tail of an answer on a connection of our own.
-type chunks struct{ net.Conn }
+type chunks struct {
+	net.Conn
+	head []byte // of the answer; nil once it is sent
+}
 
 // Write implements tail by one chunk.
-func (c chunks) Write(text []byte) (int, error) {
+func (c *chunks) Write(text []byte) (int, error) {
 	out := takeBuffer()
 	defer giveBuffer(out)
+	out.Write(c.head)
+	c.head = nil
 	out.WriteString(strconv.FormatInt(int64(len(text)), 16))
 	out.WriteString("\r\n")
 	out.Write(text)
 	out.WriteString("\r\n")
-	return c.Conn.Write(out.Bytes())
+	if _, err := c.Conn.Write(out.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(text), nil
 }
 
 // Close implements tail.
-func (c chunks) Close() error {
+func (c *chunks) Close() error {
 	_, err := io.WriteString(c.Conn, "0\r\n\r\n")
 	if closing := c.Conn.Close(); err == nil {
 		err = closing

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
@@ -52,29 +53,79 @@ func (t *task) untold() (cursor string) {
 // errDuplicate says that the id of an operation is that of a live one.
 var errDuplicate = errors.New("operation exists")
 
-// tasks are the live operations of a connection, by id.
+// stopTime is how long a new operation waits for the place of one that was stopped
+// and has not ended yet: it may be ending, or writing to a client that does not
+// read.
+const stopTime = time.Second
+
+// tasks are the operations of a connection. Live are those that may still send;
+// one keeps its place until its goroutine ends.
 type tasks struct {
-	limit int
+	places turn
 
 	mu    sync.Mutex
-	live  map[string]*task
+	live  map[string]*task // by id
 	over  bool
 	count int // of all there ever were
 	ended sync.WaitGroup
 }
 
 // begin adds an operation, whose goroutine must call done in the end. Its error
-// is errDuplicate or LIMIT_REACHED.
+// is errDuplicate or LIMIT_REACHED. It may wait for stopTime.
 func (ts *tasks) begin(ctx context.Context, id string) (*task, error) {
+	if err := ts.takePlace(ctx, id); err != nil {
+		return nil, err
+	}
+	t, err := ts.add(ctx, id)
+	if err != nil {
+		ts.places.give()
+	}
+	return t, err
+}
+
+func (ts *tasks) takePlace(ctx context.Context, id string) error {
+	if ts.places.try() {
+		return nil
+	}
+	if err := ts.refusal(id); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
+	if !ts.places.take(ctx) {
+		return ts.errFull()
+	}
+	return nil
+}
+
+// refusal returns why there can be no operation of the id now, nil if there can.
+func (ts *tasks) refusal(id string) error {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
+	return ts.refusalLocked(id)
+}
+
+func (ts *tasks) refusalLocked(id string) error {
 	switch {
 	case ts.over:
-		return nil, context.Canceled
+		return context.Canceled
 	case ts.live[id] != nil:
-		return nil, errDuplicate
-	case len(ts.live) >= ts.limit:
-		return nil, fault.New(fault.Exhausted, fault.LimitReached, "This connection has %d live operations, which is the most that one may have.", ts.limit)
+		return errDuplicate
+	case len(ts.live) == cap(ts.places):
+		return ts.errFull()
+	}
+	return nil
+}
+
+func (ts *tasks) errFull() error {
+	return fault.New(fault.Exhausted, fault.LimitReached, "This connection has %d live operations, which is the most that one may have.", cap(ts.places))
+}
+
+func (ts *tasks) add(ctx context.Context, id string) (*task, error) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if err := ts.refusalLocked(id); err != nil {
+		return nil, err
 	}
 	t := &task{id: id}
 	t.ctx, t.cancel = context.WithCancel(ctx)
@@ -127,11 +178,8 @@ func (ts *tasks) all() []*task {
 	return all
 }
 
-func (ts *tasks) empty() bool {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	return len(ts.live) == 0
-}
+// idle reports whether all operations have ended, and sent what they had to.
+func (ts *tasks) idle() bool { return len(ts.places) == 0 }
 
 func (ts *tasks) total() int {
 	ts.mu.Lock()
@@ -151,6 +199,7 @@ func (ts *tasks) wait() {
 func (ts *tasks) done(t *task) {
 	t.cancel()
 	ts.remove(t)
+	ts.places.give()
 	ts.ended.Done()
 }
 
@@ -182,15 +231,28 @@ func (s *Server) perform(t *task, op *operation.Operation, out sink) {
 }
 
 func (s *Server) performOnce(t *task, op *operation.Operation, out sink) {
-	release, err := s.deps.Acquire(t.ctx)
+	resp, err := s.runInSlot(t.ctx, op)
 	if err != nil {
 		out.fail(t, operation.Refuse(err).Errors)
 		return
 	}
-	defer release()
-	out.next(t, &operation.Response{Response: s.exec.Run(t.ctx, op)})
+	out.next(t, resp)
 	out.flush(t)
 	out.complete(t)
+}
+
+// runInSlot runs a query or mutation in a slot, which it has given back when it
+// returns: how long a client takes to receive the response must not keep others
+// waiting.
+func (s *Server) runInSlot(ctx context.Context, op *operation.Operation) (*operation.Response, error) {
+	release, err := s.deps.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	resp := &operation.Response{Response: s.exec.Run(ctx, op)}
+	_, _ = resp.Encoded(encode) // is work, too; a sink gets the same outcome
+	return resp, nil
 }
 
 // guarded runs what belongs to a connection. A panic ends that, not the process.

@@ -74,6 +74,11 @@ func (w *world) schema() *operationtest.Schema {
 			<-ctx.Done()
 			return nil, context.Cause(ctx)
 		}),
+		"many": operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { // takes its time to end
+			<-ctx.Done()
+			time.Sleep(stopping)
+			return nil, context.Cause(ctx)
+		}),
 	}, operationtest.Object{
 		"touch": operationtest.Resolver(func(context.Context, map[string]any) (any, error) { return "touched", nil }),
 	}, operationtest.Object{
@@ -88,6 +93,9 @@ func (w *world) schema() *operationtest.Schema {
 		}),
 	})
 }
+
+// stopping is how long the field many goes on after its operation was stopped.
+const stopping = 900 * time.Millisecond
 
 func callerOf(ctx context.Context) string {
 	if p := auth.From(ctx); p != nil {
@@ -151,6 +159,13 @@ func (k *tokens) Authenticate(_ context.Context, token string) (*auth.Principal,
 	default:
 		return &auth.Principal{UserID: user}, nil
 	}
+}
+
+// looks returns how often somebody asked.
+func (k *tokens) looks() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.asked
 }
 
 func (k *tokens) Expiry(string) time.Time {

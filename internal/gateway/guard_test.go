@@ -99,7 +99,7 @@ func dns(t *testing.T, answers ...[4]byte) (*net.Resolver, *atomic.Int64) {
 			if err != nil {
 				return
 			}
-			_, _ = conn.WriteTo(answer(buf[:n], answers, asked), from)
+			_, _ = conn.WriteTo(dnsAnswer(buf[:n], answers, asked), from)
 		}
 	}()
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -107,8 +107,8 @@ func dns(t *testing.T, answers ...[4]byte) (*net.Resolver, *atomic.Int64) {
 	}}, asked
 }
 
-// answer makes the reply to a query of one question, as RFC 1035 lays it out.
-func answer(query []byte, answers [][4]byte, asked *atomic.Int64) []byte {
+// dnsAnswer makes the reply to a query of one question, as RFC 1035 lays it out.
+func dnsAnswer(query []byte, answers [][4]byte, asked *atomic.Int64) []byte {
 	end := 12
 	for query[end] != 0 {
 		end += int(query[end]) + 1

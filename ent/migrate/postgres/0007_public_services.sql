@@ -1,0 +1,1 @@
+ALTER TABLE "services" ADD COLUMN "public" boolean NOT NULL DEFAULT false;

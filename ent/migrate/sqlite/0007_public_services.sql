@@ -1,0 +1,1 @@
+ALTER TABLE `services` ADD COLUMN `public` bool NOT NULL DEFAULT '0';

@@ -1,0 +1,298 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"backplane/internal/balance"
+	"backplane/internal/fault"
+	"backplane/internal/registry"
+)
+
+// errConnect is the error of a call that no connection was made for: nothing of it was sent.
+type errConnect struct{ error }
+
+func (e errConnect) Unwrap() error { return e.error }
+
+// connector dials as the guard does, within the limit.
+func connector(guard *Guard, limit time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		conn, err := guard.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, errConnect{err}
+		}
+		return conn, nil
+	}
+}
+
+// attempt is one try of a call, on one instance. Its place there is kept until it ends.
+type attempt struct {
+	c         *call
+	pick      balance.Pick
+	instance  *registry.Instance
+	url       *url.URL
+	connected atomic.Bool
+	took      time.Duration // to the header of the answer
+	over      bool
+}
+
+// pick chooses the instance of the first attempt: as the service's strategy says, if it
+// answers at all.
+func (c *call) pick() (*attempt, error) {
+	g := c.g
+	p, err := g.deps.Pool.Pick(c.set, c.set.Service.Strategy, c.key)
+	if err != nil {
+		return nil, err
+	}
+	if g.circuits.enter(p.Instance(), time.Now()) {
+		return c.on(p)
+	}
+	p.Release()
+	if a := c.other(); a != nil {
+		return a, nil
+	}
+	g.counts.open.Add(1)
+	return nil, errNone()
+}
+
+// other chooses an instance that was not tried yet, nil if there is none.
+func (c *call) other() *attempt {
+	g := c.g
+	if set := g.deps.Directory.Set(c.target.service); set != nil {
+		c.set = set // somebody may have come or gone
+	}
+	now := time.Now()
+	p, err := g.deps.Pool.PickOther(c.set, func(i *registry.Instance) bool { return c.tried(i) || g.circuits.open(i, now) })
+	if err != nil {
+		return nil
+	}
+	if !g.circuits.enter(p.Instance(), now) { // another call was first to try it again
+		p.Release()
+		return nil
+	}
+	a, err := c.on(p)
+	if err != nil {
+		return nil
+	}
+	return a
+}
+
+func (c *call) tried(i *registry.Instance) bool {
+	for _, t := range c.attempts {
+		if t.instance.ID == i.ID && t.instance.Incarnation == i.Incarnation {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *call) on(p balance.Pick) (*attempt, error) {
+	i := p.Instance()
+	u, err := url.Parse(i.URL)
+	if err != nil { // cannot be: it was looked at when the instance registered
+		p.Release()
+		return nil, err
+	}
+	a := &attempt{c: c, pick: p, instance: i, url: u}
+	c.attempts = append(c.attempts, a)
+	return a, nil
+}
+
+// errNone is the error for a service without an instance that could be called.
+func errNone() error {
+	none := fault.New(fault.Unavailable, fault.NoInstance, "No instance of this service can be called at the moment.")
+	none.RetryAfter = time.Second
+	return none
+}
+
+// attempts is the transport of the proxy: it sends the request to an instance, and to another if
+// that is safe.
+type attempts struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (attempts) RoundTrip(out *http.Request) (*http.Response, error) {
+	c := callOf(out.Context())
+	a, err := c.pick()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		res, err := a.send(out)
+		next := c.retry(a, res, err)
+		if next == nil {
+			if err != nil {
+				a.failed(err)
+			}
+			return res, err
+		}
+		a.lost(res, err)
+		a = next
+	}
+}
+
+// send sends the request to the attempt's instance.
+func (a *attempt) send(out *http.Request) (*http.Response, error) {
+	c := a.c
+	// The proxy's own trace, which would pass on interim answers with all of their headers, is left out.
+	req := out.WithContext(httptrace.WithClientTrace(c.ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) }}))
+	req.URL = c.target.at(a.url, c.in)
+	c.body.into(req)
+	start := time.Now()
+	res, err := c.g.transport.RoundTrip(req)
+	a.took = time.Since(start)
+	c.watch.touch()
+	if err != nil {
+		return nil, err
+	}
+	c.g.circuits.answered(a.instance)
+	if res.ContentLength > 0 && out.Method != http.MethodHead {
+		return begun(res)
+	}
+	return res, nil
+}
+
+// firstBytes is how much of a body is waited for before its header goes on.
+const firstBytes = 4 << 10
+
+// begun waits for the first bytes of an answer that says how long it will be: as long as
+// nothing of it went on, another instance can answer in its place.
+func begun(res *http.Response) (*http.Response, error) {
+	b := &begunBody{ReadCloser: res.Body, first: make([]byte, min(res.ContentLength, firstBytes))}
+	n, err := res.Body.Read(b.first)
+	if n == 0 && err != nil && !errors.Is(err, io.EOF) {
+		_ = res.Body.Close() // it is broken
+		return nil, err
+	}
+	b.first, b.err = b.first[:n], err
+	res.Body = b
+	return res, nil
+}
+
+// begunBody is a body of which some was read already.
+type begunBody struct {
+	io.ReadCloser
+	first []byte
+	err   error // that came with it
+}
+
+// Read implements io.Reader.
+func (b *begunBody) Read(p []byte) (int, error) {
+	if len(b.first) > 0 {
+		n := copy(p, b.first)
+		if b.first = b.first[n:]; len(b.first) > 0 {
+			return n, nil
+		}
+		return n, b.err
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	return b.ReadCloser.Read(p)
+}
+
+// retry returns the attempt that follows one that ended so, nil if what there is goes to the caller.
+func (c *call) retry(a *attempt, res *http.Response, err error) *attempt {
+	why := c.mayRetry(a, res, err)
+	if why == nil || len(c.attempts) >= c.g.cfg.Attempts {
+		return nil
+	}
+	next := c.other()
+	if next == nil {
+		return nil
+	}
+	if !c.g.budgets.take(c.set.Service.ID, time.Now()) {
+		c.g.counts.overBudget.Add(1)
+		next.release()
+		c.attempts = c.attempts[:len(c.attempts)-1]
+		return nil
+	}
+	why.Add(1)
+	return next
+}
+
+// mayRetry returns the count of retries of this kind if the call may be sent again: always when nothing
+// of it was sent; when it may have been, only if doing it twice is as doing it once, and the
+// instance was not slow but gave up or asked to come again.
+func (c *call) mayRetry(a *attempt, res *http.Response, err error) *atomic.Uint64 {
+	counts := &c.g.counts
+	switch {
+	case c.ctx.Err() != nil || c.body.failed() != nil || !c.body.again():
+		return nil
+	case err != nil && a.unsent(err):
+		return &counts.retriedConnect
+	case !c.idempotent:
+		return nil
+	case err != nil && !isTimeout(err):
+		return &counts.retriedReset
+	case err == nil && isBusy(res.StatusCode):
+		return &counts.retriedStatus
+	}
+	return nil
+}
+
+// unsent reports whether the attempt ended before a connection took any of it.
+func (a *attempt) unsent(err error) bool {
+	_, ok := errors.AsType[errConnect](err)
+	return ok || !a.connected.Load()
+}
+
+// isBusy reports whether the status says that somebody could not take the call.
+func isBusy(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+}
+
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
+// failed ends an attempt that had no answer. Callers who leave and bodies that do not come say nothing
+// of the instance.
+func (a *attempt) failed(err error) {
+	c := a.c
+	if (c.ctx.Err() != nil || c.body.failed() != nil) && !a.unsentByItself(err) {
+		a.release()
+		return
+	}
+	c.g.circuits.silent(a.instance, time.Now())
+	a.done(false)
+}
+
+// unsentByItself reports whether the instance could not be reached, whatever the caller did meanwhile.
+func (a *attempt) unsentByItself(err error) bool {
+	_, ok := errors.AsType[errConnect](err)
+	return ok && !errors.Is(err, context.Canceled)
+}
+
+// lost ends an attempt that another one follows.
+func (a *attempt) lost(res *http.Response, err error) {
+	if err != nil {
+		a.failed(err)
+		return
+	}
+	_ = res.Body.Close() // its rest is not worth reading: the connection goes with it
+	a.done(false)
+}
+
+func (a *attempt) done(ok bool) {
+	if !a.over {
+		a.over = true
+		a.pick.Done(ok, a.took)
+	}
+}
+
+func (a *attempt) release() {
+	if !a.over {
+		a.over = true
+		a.pick.Release()
+	}
+}

@@ -1,0 +1,140 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"backplane/internal/fault"
+	"backplane/internal/problem"
+)
+
+// body is the body of a caller's request. A small one is read at once and kept, so that an
+// instance does not wait for a slow caller and another attempt can send it again; any other is
+// passed on as it comes, once.
+type body struct {
+	kept  []byte // whole
+	limit int64
+	touch func()
+
+	mu     sync.Mutex // not held while reading
+	from   io.Reader  // nil if there is none, or it is kept
+	begun  bool
+	done   bool // it was read to its end
+	closed bool
+	read   int64
+	err    error // what was wrong with it on the caller's side
+}
+
+var errReadAfterEnd = errors.New("body read after the end of the call")
+
+// readBody takes the body of a request.
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*body, error) {
+	b := &body{limit: g.cfg.BodyBytes, touch: func() {}}
+	switch {
+	case r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody:
+		return b, nil
+	case r.ContentLength > g.cfg.BodyBytes:
+		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+		return nil, g.errTooLarge()
+	case r.ContentLength < 0 || r.ContentLength > g.cfg.KeptBytes:
+		b.from = r.Body
+		return b, nil
+	}
+	ctl := http.NewResponseController(w)
+	// A writer that has no deadlines, as in tests, has no slow sender either.
+	_ = ctl.SetReadDeadline(time.Now().Add(g.cfg.BodyTime))
+	var kept bytes.Buffer // grows with what has come, not with what was announced
+	if _, err := kept.ReadFrom(r.Body); err != nil {
+		w.Header().Set("Connection", "close")
+		return nil, g.errBody(err)
+	}
+	_ = ctl.SetReadDeadline(time.Time{})
+	b.kept = kept.Bytes()
+	return b, nil
+}
+
+func (g *Gateway) errBody(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return problem.New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout,
+			"The request body did not arrive within %s.", g.cfg.BodyTime))
+	}
+	return fault.New(fault.Invalid, fault.BadRequest, "The request body could not be read to its end.")
+}
+
+func (g *Gateway) errTooLarge() error {
+	return problem.New(http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, fault.BodyTooLarge,
+		"The request body is larger than %d bytes.", g.cfg.BodyBytes))
+}
+
+// again reports whether the body can be sent whole once more.
+func (b *body) again() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.from == nil || !b.begun
+}
+
+// into makes the body that of an attempt's request.
+func (b *body) into(req *http.Request) {
+	switch {
+	case b.kept != nil:
+		req.ContentLength = int64(len(b.kept))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.kept)), nil }
+		req.Body, _ = req.GetBody()
+	case b.from != nil:
+		req.Body = io.NopCloser(b) // an attempt that fails must not close what the next one sends
+	default:
+		req.Body, req.ContentLength = nil, 0
+	}
+}
+
+// Read implements io.Reader for the one attempt that the body is sent to as it comes.
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return 0, errReadAfterEnd
+	}
+	b.begun = true
+	b.mu.Unlock()
+	n, err := b.from.Read(p)
+	b.touch()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.read += int64(n); b.read > b.limit {
+		err = &http.MaxBytesError{Limit: b.limit}
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		b.done = true
+	case err != nil && b.err == nil:
+		b.err = err
+	}
+	return n, err
+}
+
+// close says that nobody may read any more, and reports whether all was read.
+func (b *body) close() (all bool) {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	return b.sent()
+}
+
+// sent reports whether the caller's part is done.
+func (b *body) sent() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.from == nil || b.done
+}
+
+// failed returns what was wrong with the body on the caller's side, nil if nothing was.
+func (b *body) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}

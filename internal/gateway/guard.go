@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// errRefused says that an address may not be called.
+var errRefused = errors.New("this address may not be called")
+
+// Policy says where calls may go. Public addresses always may be called;
+// link-local ones, those that tell secrets of cloud machines, and what the Guard was told to
+// refuse never. The zero value allows nothing private.
+type Policy struct {
+	AllPrivate bool           // loopback and private networks too, all of them
+	Private    []netip.Prefix // or these of them
+}
+
+// Guard is a dialer that obeys a Policy. It is safe for concurrent use.
+type Guard struct {
+	policy   Policy
+	resolver *net.Resolver // nil for the system's
+	dialer   net.Dialer
+
+	mu      sync.Mutex
+	refused map[string]refusal // by host:port
+}
+
+// refusal is what a host that must not be called resolved to, and when.
+type refusal struct {
+	host  string
+	port  uint16
+	addrs []netip.Addr
+	at    time.Time
+}
+
+// NewGuard returns a Guard that resolves names by the resolver, nil for the
+// system's.
+func NewGuard(p Policy, resolver *net.Resolver) *Guard {
+	g := &Guard{policy: p, resolver: resolver, refused: map[string]refusal{}}
+	g.dialer = net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, ControlContext: g.control}
+	return g
+}
+
+// Refuse adds places that are never called, each as host:port: our own
+// listeners, the database, Redis. A host that is empty or unspecified stands for every address
+// of this machine.
+func (g *Guard) Refuse(hostports ...string) error {
+	for _, hp := range hostports {
+		host, port, err := net.SplitHostPort(hp)
+		if err != nil {
+			return fmt.Errorf("refuse calls to %s: %w", hp, err)
+		}
+		n, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port)
+		if err != nil {
+			return fmt.Errorf("refuse calls to %s: %w", hp, err)
+		}
+		g.mu.Lock()
+		g.refused[hp] = refusal{host: host, port: uint16(n)} //nolint:gosec // a port
+		g.mu.Unlock()
+	}
+	return nil
+}
+
+// DialContext connects to the address if it may be called.
+func (g *Guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return g.dialer.DialContext(ctx, network, address)
+}
+
+// Transport returns an HTTP transport whose every connection is guarded. The
+// caller may change what it must before the first use, but for how it dials.
+func (g *Guard) Transport() *http.Transport {
+	return &http.Transport{DialContext: g.DialContext, TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: 64 << 10}
+}
+
+// control is asked with the address that a connection is about to be made to.
+func (g *Guard) control(ctx context.Context, network, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil || network != "tcp4" && network != "tcp6" {
+		return errRefused
+	}
+	return g.check(ctx, to)
+}
+
+func (g *Guard) check(ctx context.Context, to netip.AddrPort) error {
+	ip := embedded(to.Addr().Unmap().WithZone(""))
+	switch {
+	case never(ip), isPrivate(ip) && !g.allows(ip), g.isRefused(ctx, ip, to.Port()):
+		return errRefused
+	}
+	return nil
+}
+
+func (g *Guard) allows(ip netip.Addr) bool {
+	return g.policy.AllPrivate || slices.ContainsFunc(g.policy.Private, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// Networks that no service lives in, beside those that netip knows.
+var (
+	metadata = []netip.Addr{
+		netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("168.63.129.16"), netip.MustParseAddr("fd00:ec2::254"),
+	} // link-local ones aside
+	nat64     = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour = netip.MustParsePrefix("2002::/16")
+	thisHost  = netip.MustParsePrefix("0.0.0.0/8")
+	shared    = netip.MustParsePrefix("100.64.0.0/10") // of carriers, RFC 6598
+	reserved  = netip.MustParsePrefix("240.0.0.0/4")   // with the broadcast address
+)
+
+// embedded returns the IPv4 address that an IPv6 address stands for, if it does.
+func embedded(ip netip.Addr) netip.Addr {
+	b := ip.As16()
+	switch {
+	case nat64.Contains(ip):
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case sixToFour.Contains(ip):
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	}
+	return ip
+}
+
+func never(ip netip.Addr) bool {
+	return !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || thisHost.Contains(ip) || reserved.Contains(ip) || slices.Contains(metadata, ip)
+}
+
+func isPrivate(ip netip.Addr) bool {
+	return ip.IsLoopback() || ip.IsPrivate() || shared.Contains(ip)
+}
+
+// refusalLife is how long what a refused host resolved to is good.
+const refusalLife = 30 * time.Second
+
+// isRefused reports whether the address is one of those that are never called.
+func (g *Guard) isRefused(ctx context.Context, ip netip.Addr, port uint16) bool {
+	g.mu.Lock()
+	var same []string
+	for hp, r := range g.refused {
+		if r.port == port {
+			same = append(same, hp)
+		}
+	}
+	g.mu.Unlock()
+	return slices.ContainsFunc(same, func(hp string) bool { return slices.Contains(g.addressesOf(ctx, hp), ip) })
+}
+
+// addressesOf returns what a refused host resolves to; if it does not, what it
+// did before.
+func (g *Guard) addressesOf(ctx context.Context, hp string) []netip.Addr {
+	g.mu.Lock()
+	r := g.refused[hp]
+	g.mu.Unlock()
+	if time.Since(r.at) < refusalLife {
+		return r.addrs
+	}
+	if found := resolve(ctx, r.host); len(found) > 0 {
+		r.addrs, r.at = found, time.Now()
+		g.mu.Lock()
+		g.refused[hp] = r
+		g.mu.Unlock()
+	}
+	return r.addrs
+}
+
+// resolve returns the addresses of a host of ours. This machine's own stand for one another: a
+// listener on one of them may be reached by any.
+func resolve(ctx context.Context, host string) (all []netip.Addr) {
+	if host != "" {
+		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil {
+			return nil
+		}
+		for _, ip := range found {
+			all = append(all, ip.Unmap().WithZone(""))
+		}
+	}
+	if host == "" || slices.ContainsFunc(all, netip.Addr.IsUnspecified) || slices.ContainsFunc(all, netip.Addr.IsLoopback) {
+		all = append(all, ownAddresses()...)
+	}
+	return all
+}
+
+func ownAddresses() []netip.Addr {
+	own := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
+	addrs, _ := net.InterfaceAddrs() // without them the loopback addresses are left
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, p.Addr().Unmap().WithZone(""))
+		}
+	}
+	return own
+}

@@ -1,0 +1,327 @@
+package gateway
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"backplane/internal/balance"
+	"backplane/internal/registry"
+)
+
+// sever sends a part of an answer and cuts the connection.
+func sever(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	fmt.Fprint(w, "part")
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func TestGateway_cuts_visibly_what_the_instance_cut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	chunked := func(rw http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(rw, "part")
+		_ = http.NewResponseController(rw).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	for name, h := range map[string]http.HandlerFunc{"length": sever, "chunked": chunked} {
+		w.service(registry.ServiceInput{Name: name}, registry.ServiceChange{}, server(t, h), server(t, h))
+		got := w.get("/gateway/" + name + "/")
+		if got.status != http.StatusOK || got.body != "part" || got.err == nil {
+			t.Errorf("%s: the caller got %d %q and the error %v, want one", name, got.status, got.body, got.err)
+		}
+	}
+	within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 })
+	if s := w.gateway.Stats(); s.Cut != 2 || s.RetriedReset != 0 || s.OK != 0 {
+		t.Errorf("Stats = %+v, want two cut and none retried", s)
+	}
+}
+
+func TestGateway_ends_what_takes_too_long(t *testing.T) {
+	t.Parallel()
+	drip := func(rw http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			fmt.Fprint(rw, "x")
+			_ = http.NewResponseController(rw).Flush()
+			<-time.After(10 * time.Millisecond)
+		}
+	}
+	silent := func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}
+	pause := func(rw http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(rw, "x")
+		_ = http.NewResponseController(rw).Flush()
+		<-r.Context().Done()
+	}
+	events := func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+		drip(rw, r)
+	}
+	const short, long = 200 * time.Millisecond, time.Minute
+	tests := []struct {
+		name   string
+		cfg    Config
+		h      http.HandlerFunc
+		status int // 0: cut after it began
+	}{
+		{"the first byte", Config{FirstByteTime: short}, silent, 504},
+		{"nothing at all, in idle time", Config{IdleTime: short, FirstByteTime: long}, silent, 504},
+		{"nothing at all, in total", Config{TotalTime: short, FirstByteTime: long}, silent, 504},
+		{"silence after it began", Config{IdleTime: short}, pause, 0},
+		{"an endless answer", Config{TotalTime: short}, drip, 0},
+		{"an event stream with a limit of its own", Config{TotalTime: long, StreamTime: short}, events, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, tt.cfg)
+			w.echo(tt.h, tt.h)
+			start := time.Now()
+			got := w.get("/gateway/echo/")
+			if took := time.Since(start); took < short/2 || took > 20*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if tt.status == 0 {
+				if got.status != http.StatusOK || got.err == nil {
+					t.Errorf("the caller got %d and the error %v, want a cut answer", got.status, got.err)
+				}
+			} else if got.status != tt.status || !strings.Contains(got.body, "GATEWAY_TIMEOUT") || got.header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("the caller got %d %s", got.status, got.body)
+			}
+			within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 && len(w.pool.Inflight()) == 0 })
+			if s := w.gateway.Stats(); (s.Cut == 1) != (tt.status == 0) || s.RetriedReset+s.RetriedConnect+s.RetriedStatus != 0 {
+				t.Errorf("Stats = %+v", s)
+			}
+		})
+	}
+}
+
+func TestGateway_lets_event_streams_live(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{TotalTime: 100 * time.Millisecond})
+	w.echo(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream")
+		for n := range 30 {
+			fmt.Fprintf(rw, "data: %d\n\n", n)
+			_ = http.NewResponseController(rw).Flush()
+			<-time.After(10 * time.Millisecond)
+		}
+	})
+	if got := w.get("/gateway/echo/"); got.err != nil || strings.Count(got.body, "data:") != 30 {
+		t.Errorf("the caller got %q, %v", got.body, got.err)
+	}
+}
+
+// deaf is a listener whose queue is full, so that connecting to it takes for ever.
+func deaf(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	for range 10_000 {
+		conn, err := net.DialTimeout("tcp", ln.Addr().String(), 50*time.Millisecond)
+		if err != nil {
+			return "http://" + ln.Addr().String()
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	t.Fatal("the queue of a listener does not get full")
+	return ""
+}
+
+func TestGateway_does_not_wait_long_for_a_connection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{ConnectTime: 200 * time.Millisecond})
+	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, deaf(t))
+	start := time.Now()
+	got := w.do(http.MethodPost, "/gateway/echo/", strings.NewReader("x"))
+	if took := time.Since(start); got.status != http.StatusBadGateway || took > 10*time.Second {
+		t.Errorf("after %v the caller got %d %s", took, got.status, got.body)
+	}
+	w.instance("echo", server(t, say("well")))
+	for range 4 {
+		if got := w.do(http.MethodPost, "/gateway/echo/", strings.NewReader("x")); got.body != "well" {
+			t.Errorf("with another instance the caller got %d %s", got.status, got.body)
+		}
+	}
+}
+
+func TestGateway_bounds_bodies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{BodyBytes: 200_000, BodyTime: 200 * time.Millisecond, IdleTime: 500 * time.Millisecond})
+	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(rw, n, err)
+	})
+	fits := strings.Repeat("x", 200_000)
+	stream := func(s string) io.Reader { return io.MultiReader(strings.NewReader(s)) } // of unknown length
+	for name, tt := range map[string]struct {
+		body   io.Reader
+		status int
+	}{
+		"all that fits": {strings.NewReader(fits), 200}, "all that fits, of unknown length": {stream(fits), 200},
+		"one byte more": {strings.NewReader(fits + "x"), 413}, "one byte more, of unknown length": {stream(fits + "x"), 413},
+	} {
+		got := w.do(http.MethodPut, "/gateway/echo/", tt.body)
+		if got.status != tt.status || tt.status == 200 && got.body != "200000 <nil>" || tt.status == 413 && !strings.Contains(got.body, "BODY_TOO_LARGE") {
+			t.Errorf("%s: %d %s %v", name, got.status, got.body, got.err)
+		}
+	}
+	for name, length := range map[string]int{"a small body that stops": 1000, "a larger one": 100_000} {
+		start := time.Now()
+		conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "PUT /gateway/echo/ HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nabc", length)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // the connection is
+		if err != nil || resp.StatusCode != http.StatusRequestTimeout && resp.StatusCode != http.StatusGatewayTimeout || time.Since(start) > 10*time.Second {
+			t.Errorf("%s: %+v, %v after %v", name, resp, err, time.Since(start))
+		}
+		conn.Close()
+	}
+	within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 && len(w.pool.Inflight()) == 0 })
+	if s := w.gateway.Stats(); s.CircuitsOpened+s.Ejections+s.RetriedReset != 0 {
+		t.Errorf("what callers did wrong counts against instances: %+v", s)
+	}
+}
+
+func TestGateway_is_not_held_up_by_a_body_that_the_answer_did_not_wait_for(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{IdleTime: time.Minute})
+	w.echo(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusTeapot) })
+	conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "PUT /gateway/echo/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\nabc")
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	in := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusTeapot { //nolint:bodyclose // the connection is
+		t.Fatalf("the answer is %+v, %v", resp, err)
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil && strings.Contains(err.Error(), "timeout") {
+		t.Errorf("the connection stays open: %v", err)
+	}
+	within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 })
+}
+
+func TestGateway_looks_at_the_address_that_is_dialled(t *testing.T) {
+	t.Parallel()
+	secret := server(t, say("secret"))
+	u, err := url.Parse(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolver, asked := dns(t, [4]byte{198, 51, 100, 7}, [4]byte{127, 0, 0, 1})
+	first, err := resolver.LookupNetIP(t.Context(), "ip4", "rebind.example") // a check, as somebody may have made
+	if err != nil || !first[0].IsGlobalUnicast() {
+		t.Fatal(first, err)
+	}
+	w := newWorld(t, Config{})
+	pool, err := balance.NewPool(time.Now, balance.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := w.gateway.deps
+	deps.Guard, deps.Pool = NewGuard(Policy{}, resolver), pool
+	if w.gateway, err = New(deps, slog.New(slog.DiscardHandler), Config{}); err != nil {
+		t.Fatal(err)
+	}
+	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, "http://rebind.example:"+u.Port())
+	got := w.get("/gateway/echo/")
+	if got.status != http.StatusBadGateway || strings.Contains(got.body, "127.") || strings.Contains(got.body, "secret") || asked.Load() < 2 {
+		t.Errorf("after %d look-ups the caller got %d %s", asked.Load(), got.status, got.body)
+	}
+}
+
+func TestNew_refuses_what_cannot_be(t *testing.T) {
+	t.Parallel()
+	deps := newWorld(t, Config{}).gateway.deps
+	for name, cfg := range map[string]Config{"a negative time": {IdleTime: -1}, "a negative size": {BodyBytes: -1}, "a negative count": {Calls: -1}, "a negative share": {RetryShare: -1}} {
+		if _, err := New(deps, slog.New(slog.DiscardHandler), cfg); err == nil {
+			t.Errorf("New takes %s", name)
+		}
+	}
+	if _, err := New(Deps{}, slog.New(slog.DiscardHandler), Config{}); err == nil {
+		t.Error("New does without everything")
+	}
+}
+
+func FuzzParseTarget(f *testing.F) {
+	for _, s := range []string{"/gateway/echo/a/b", "/gateway/echo", "/gateway/echo/%2e%2e/x", "/gateway/a/..;/", "/gateway/a/%", "/gateway//x", "/gateway/a/%5c..%5c"} {
+		f.Add(s)
+	}
+	base, err := url.Parse("http://10.0.0.1:80/base")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		u := &url.URL{}
+		if parsed, err := url.ParseRequestURI(s); err == nil {
+			u = parsed
+		}
+		target, err := parseTarget(u.EscapedPath())
+		if err != nil {
+			return
+		}
+		out := target.at(base, &http.Request{URL: u})
+		sent := out.RequestURI()
+		if out.Host != base.Host || !strings.HasPrefix(sent, "/base") || strings.ContainsAny(sent, " \r\n") {
+			t.Fatalf("%q becomes %q on %q", s, sent, out.Host)
+		}
+		if cleaned := out.JoinPath().Path; cleaned != "/base" && !strings.HasPrefix(cleaned, "/base/") {
+			t.Fatalf("%q comes to %q, beside the instance", s, cleaned)
+		}
+	})
+}
+
+func FuzzForward(f *testing.F) {
+	f.Add("203.0.113.7, 198.51.100.9", "https", "shop.example:8443", "10.0.0.1:99", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	f.Add("a\r\nb", "https, http", `x";proto=https`, "[fe80::1%eth0]:1", "ff-")
+	f.Fuzz(func(t *testing.T, chain, proto, host, peer, parent string) {
+		in := &http.Request{RemoteAddr: peer, Host: "own.example", Header: http.Header{"X-Forwarded-For": {chain}, "X-Forwarded-Proto": {proto}, "X-Forwarded-Host": {host}}}
+		h := http.Header{"Traceparent": {parent}}
+		forward(h, in, "/gateway/x")
+		trace(h)
+		if p := h.Get("X-Forwarded-Proto"); p != "http" && p != "https" {
+			t.Errorf("the protocol is %q", p)
+		}
+		if !isTraceparent(h.Get("Traceparent")) {
+			t.Errorf("the trace is %q", h.Get("Traceparent"))
+		}
+		if v := h.Get("Forwarded"); strings.ContainsAny(v, "\r\n\x00") || strings.Count(v, ";proto=") != 1 {
+			t.Errorf("Forwarded is %q", v)
+		}
+	})
+}
+
+func FuzzRelocated(f *testing.F) {
+	for _, s := range []string{"/a", "//b/c", "http://10.0.0.1/base/x", "javascript:x", "http://10.0.0.1@evil/", "\\\\evil", "/base//evil"} {
+		f.Add(s)
+	}
+	base, err := url.Parse("http://10.0.0.1/base")
+	if err != nil {
+		f.Fatal(err)
+	}
+	set := &registry.Set{Instances: []*registry.Instance{{URL: "http://10.0.0.1/base"}}}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := relocated(s, "/gateway/x", base, set)
+		if got != s && !strings.HasPrefix(got, "/gateway/x/") {
+			t.Errorf("%q becomes %q", s, got)
+		}
+	})
+}

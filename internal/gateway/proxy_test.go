@@ -1,0 +1,515 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"backplane/internal/auth"
+	"backplane/internal/registry"
+)
+
+// mirror tells what it was asked.
+func mirror(w http.ResponseWriter, r *http.Request) {
+	_ = json.NewEncoder(w).Encode(map[string]any{"method": r.Method, "uri": r.RequestURI, "host": r.Host, "header": r.Header})
+}
+
+type mirrored struct {
+	Method, URI, Host string
+	Header            http.Header
+}
+
+func (r reply) mirrored(t *testing.T) (m mirrored) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
+		t.Fatalf("the answer is %d %s: %v", r.status, r.body, err)
+	}
+	return m
+}
+
+// raw sends a request line as it is, which clients would clean.
+func (w *world) raw(line string, header ...string) reply {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: front.example\r\nConnection: close\r\n%s\r\n", line, strings.Join(append(header, ""), "\r\n"))
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return reply{err: err}
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return reply{resp.StatusCode, resp.Header, string(text), err}
+}
+
+func TestGateway_passes_paths_and_queries_on_unchanged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	s := server(t, mirror)
+	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s)
+	w.service(registry.ServiceInput{Name: "app"}, registry.ServiceChange{}, s+"/the/app")
+	for path, want := range map[string]string{
+		"/gateway/echo":                     "/",
+		"/gateway/echo?q":                   "/?q",
+		"/gateway/echo/":                    "/",
+		"/gateway/echo/a/b/":                "/a/b/",
+		"/gateway/echo/a%2Fb%20c":           "/a%2Fb%20c",
+		"/gateway/echo/a%2fb?x=%zz;y&y=1&&": "/a%2fb?x=%zz;y&y=1&&",
+		"/gateway/echo//a///b":              "//a///b",
+		"/gateway/echo//other.example/":     "//other.example/",
+		"/gateway/echo/%e2%82%ac":           "/%e2%82%ac",
+		"/gateway/echo/.well-known/x":       "/.well-known/x",
+		"/gateway/echo/a..b/...":            "/a..b/...",
+		"/gateway/echo/a;v=1/b":             "/a;v=1/b",
+		"/gateway/app":                      "/the/app",
+		"/gateway/app/a%2Fb":                "/the/app/a%2Fb",
+		"/gateway/app/?":                    "/the/app/?",
+	} {
+		if got := w.raw("GET " + path); got.status != http.StatusOK || got.mirrored(t).URI != want {
+			t.Errorf("%s became %d %s, want %s", path, got.status, got.body, want)
+		}
+	}
+	for path, want := range map[string]int{
+		"/gateway/app/../admin": 400, "/gateway/app/%2e%2e/admin": 400, "/gateway/app/.%2E/admin": 400, "/gateway/app/a/..": 400, "/gateway/app/./x": 400,
+		"/gateway/app/..%2fadmin": 400, "/gateway/app/..%5cadmin": 400, `/gateway/app/..\admin`: 400, "/gateway/app/..;x=1/admin": 400, "/gateway/app/x%2f..%2f..": 400,
+		"/gateway/": 404, "/gateway//": 404, "/gateway//echo/": 404, "/gateway/../echo/": 404, "/gateway/%65cho/": 404, "/gateway/Echo/": 404,
+		"/gateway/echo%2f/": 404, "/gateway/absent/x": 404, "/gateway/-x/": 404, "/gateway%2fecho/": 404, "/%67ateway/echo/": 404,
+	} {
+		got := w.raw("GET " + path)
+		if got.status != want || got.header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s gave %d %v, want %d and a problem document", path, got.status, got.header, want)
+		}
+	}
+	for _, line := range []string{"TRACE /gateway/echo/", "CONNECT /gateway/echo/"} {
+		if got := w.raw(line); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") == "" {
+			t.Errorf("%s gave %d %v", line, got.status, got.header)
+		}
+	}
+	if got := w.raw("GET http://elsewhere.example/gateway/echo/x"); got.status != http.StatusOK || got.mirrored(t).URI != "/x" || got.mirrored(t).Host == "elsewhere.example" {
+		t.Errorf("a whole URL gave %d %s", got.status, got.body)
+	}
+}
+
+func TestGateway_hands_no_hop_by_hop_headers_on(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"Keep-Alive", "Proxy-Authenticate", "Upgrade", "X-Hop"} {
+			rw.Header().Set(name, "x")
+		}
+		rw.Header().Set("Connection", "X-Hop")
+		mirror(rw, r)
+	})
+	got := w.raw("GET /gateway/echo/", "Connection: X-Mine", "X-Mine: 1", "Keep-Alive: 5", "Proxy-Authorization: Basic x", "TE: gzip", "Upgrade: h2c", "Expect: 100-continue")
+	m := got.mirrored(t)
+	for _, name := range []string{"X-Mine", "Keep-Alive", "Proxy-Authorization", "Te", "Upgrade", "Expect", "Connection"} {
+		if v, ok := m.Header[name]; ok {
+			t.Errorf("the service got %s: %q", name, v)
+		}
+	}
+	for _, name := range []string{"Keep-Alive", "Proxy-Authenticate", "Upgrade", "X-Hop"} {
+		if v, ok := got.header[name]; ok {
+			t.Errorf("the caller got %s: %q", name, v)
+		}
+	}
+	if m.Header.Get("Via") != "1.1 backplane" || got.header.Get("Via") != "1.1 backplane" {
+		t.Errorf("Via is %q there and %q back", m.Header.Get("Via"), got.header.Get("Via"))
+	}
+	if got := w.get("/gateway/echo/", "Via", "1.1 backplane, 1.1 x", "Via", "1.1 backplane, 1.1 backplane, 1.1 backplane"); got.status != http.StatusLoopDetected {
+		t.Errorf("a call that goes in circles gave %d", got.status)
+	}
+}
+
+func TestGateway_takes_out_of_answers_what_would_act_for_us(t *testing.T) {
+	t.Parallel()
+	dangerous := http.Header{
+		"Set-Cookie": {"a=b"}, "Strict-Transport-Security": {"max-age=1"}, "Clear-Site-Data": {`"*"`}, "Access-Control-Allow-Origin": {"*"},
+		"Access-Control-Allow-Credentials": {"true"}, "Service-Worker-Allowed": {"/"}, "Alt-Svc": {`h3="evil.example:443"`}, "Www-Authenticate": {"Basic"},
+		"Refresh": {"0; url=/"}, "Report-To": {"{}"}, "Nel": {"{}"}, "X-Backplane-Degraded": {"STALE"}, "X-Request-Id": {"theirs"}, "X-Frame-Options": {"ALLOWALL"},
+		"X-Content-Type-Options": {"sniff"},
+	}
+	w := newWorld(t, Config{})
+	h := func(rw http.ResponseWriter, _ *http.Request) {
+		maps.Copy(rw.Header(), dangerous)
+		rw.Header().Set("Trailer", "Set-Cookie")
+		rw.Header().Set("Etag", `"1"`)
+		rw.Header().Set("Content-Security-Policy", "sandbox allow-scripts")
+		rw.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(rw, "x")
+		rw.Header().Set("Set-Cookie", "late=1")
+		rw.Header().Set(http.TrailerPrefix+"Clear-Site-Data", "late")
+		rw.Header().Set(http.TrailerPrefix+"X-Sum", "7")
+	}
+	w.echo(h)
+	w.service(registry.ServiceInput{Name: "ours"}, trusted(), server(t, h))
+	for service, challenge := range map[string]string{"echo": "", "ours": "Basic"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.front.URL+"/gateway/"+service+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		for name := range dangerous {
+			want := map[string]string{"Www-Authenticate": challenge, "X-Content-Type-Options": "nosniff"}[name]
+			if got := strings.Join(resp.Header[name], ","); got != want {
+				t.Errorf("%s: the caller got %s: %q, want %q", service, name, got, want)
+			}
+		}
+		if csp := resp.Header.Values("Content-Security-Policy"); len(csp) != 2 || csp[0] != "sandbox" || resp.Header.Get("Etag") != `"1"` {
+			t.Errorf("%s: the caller got %v", service, resp.Header)
+		}
+		if len(resp.Trailer["Set-Cookie"])+len(resp.Trailer["Clear-Site-Data"]) != 0 {
+			t.Errorf("%s: the caller got the trailer %v", service, resp.Trailer)
+		}
+	}
+}
+
+func TestGateway_points_references_to_instances_to_itself(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	s := server(t, func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Location", r.URL.Query().Get("to"))
+		rw.WriteHeader(http.StatusFound)
+	})
+	other := "http://10.9.8.7:8080"
+	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s+"/base")
+	i := w.instance("echo", other)
+	i.Weight = 0 // never picked
+	for to, want := range map[string]string{
+		"/base/a?b#c": "/gateway/echo/a?b#c", "/a": "/gateway/echo/a", "a/b": "a/b", "?x=1": "?x=1", s + "/base/x%2Fy": "/gateway/echo/x%2Fy",
+		s + "/base": "/gateway/echo/", s + "/basement": "/gateway/echo/basement", "https://elsewhere.example/x": "https://elsewhere.example/x",
+		strings.TrimPrefix(s, "http:") + "/base/q": "/gateway/echo/q", "/base//evil.example": "/gateway/echo//evil.example", "": "",
+	} {
+		var got string
+		for range 20 {
+			if r := w.get("/gateway/echo/?to=" + url.QueryEscape(to)); r.status == http.StatusFound {
+				got = r.header.Get("Location")
+				break
+			}
+		}
+		if got != want {
+			t.Errorf("a redirect to %s became one to %s, want %s", to, got, want)
+		}
+	}
+}
+
+func TestGateway_streams_both_ways(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{TotalTime: time.Hour})
+	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(rw).EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		if length := r.URL.Query().Get("length"); length != "" {
+			rw.Header().Set("Content-Length", length)
+		}
+		lines := bufio.NewScanner(r.Body)
+		for lines.Scan() {
+			fmt.Fprintln(rw, strings.ToUpper(lines.Text()))
+			_ = http.NewResponseController(rw).Flush()
+		}
+	})
+	for _, path := range []string{"/gateway/echo/", "/gateway/echo/?length=4"} { // the length of two lines
+		from, to := io.Pipe()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.front.URL+path, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends := make(chan *http.Response, 1)
+		go func() {
+			resp, err := client.Do(req) //nolint:bodyclose // it is closed where it is read
+			if err != nil {
+				t.Error(err)
+			}
+			ends <- resp
+		}()
+		fmt.Fprintln(to, "a") // is answered before the next is sent
+		resp := <-ends
+		if resp == nil {
+			t.FailNow()
+		}
+		answers := bufio.NewReader(resp.Body)
+		for _, line := range []string{"A\n", "B\n"} {
+			if got, err := answers.ReadString('\n'); got != line || err != nil {
+				t.Fatalf("%s: read %q, %v, want %q", path, got, err, line)
+			}
+			if line == "A\n" {
+				fmt.Fprintln(to, "b")
+			}
+		}
+		to.Close()
+		if rest, err := io.ReadAll(answers); len(rest) > 0 || err != nil {
+			t.Errorf("%s: the end is %q, %v", path, rest, err)
+		}
+		resp.Body.Close()
+	}
+}
+
+func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{TotalTime: 100 * time.Millisecond, IdleTime: time.Hour})
+	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(rw, r, &websocket.AcceptOptions{Subprotocols: []string{"chat"}})
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow() //nolint:errcheck // it may be closed already
+		for {
+			kind, text, err := conn.Read(r.Context())
+			if err != nil || conn.Write(r.Context(), kind, text) != nil {
+				return
+			}
+		}
+	})
+	conn, resp, err := websocket.Dial(t.Context(), w.front.URL+"/gateway/echo/ws", &websocket.DialOptions{Subprotocols: []string{"chat"}}) //nolint:bodyclose // of a socket
+	if err != nil || conn.Subprotocol() != "chat" {
+		t.Fatal(err, resp)
+	}
+	for n := range 50 { // for longer than an ordinary call may take
+		text := fmt.Sprint("message ", n)
+		if err := conn.Write(t.Context(), websocket.MessageText, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := conn.Read(t.Context()); err != nil || string(got) != text {
+			t.Fatalf("message %d came back as %q, %v", n, got, err)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	ins := w.directory.Instances(w.services["echo"].ID)[0].ID
+	if n := w.pool.Inflight()[ins]; n != 1 || w.gateway.Stats().Open != 1 {
+		t.Errorf("%d places of the instance are taken, and %d of the gateway, want 1", n, w.gateway.Stats().Open)
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- w.gateway.Drain(t.Context()) }()
+	_ = conn.Close(websocket.StatusNormalClosure, "")
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	within(t, 5*time.Second, func() bool { return w.pool.Inflight()[ins] == 0 })
+	if s := w.gateway.Stats(); s.Upgraded != 1 || s.OK != 1 {
+		t.Errorf("Stats = %+v", s)
+	}
+}
+
+func TestGateway_refuses_upgrades_that_nobody_asked_for(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(func(rw http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			return
+		}
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+		_ = conn.Close()
+	})
+	for _, header := range [][]string{{"Connection: Upgrade", "Upgrade: mine"}, nil} {
+		if got := w.raw("GET /gateway/echo/", header...); got.status != http.StatusBadGateway {
+			t.Errorf("an upgrade to another protocol gave %d %v", got.status, got.err)
+		}
+	}
+	if got := w.raw("GET /gateway/echo/", "Connection: Upgrade", "Upgrade: a b"); got.status != http.StatusBadRequest {
+		t.Errorf("an upgrade to no protocol gave %d", got.status)
+	}
+	within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 && len(w.pool.Inflight()) == 0 })
+}
+
+func TestGateway_passes_no_interim_answers_on(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Set-Cookie", "early=1")
+		rw.WriteHeader(http.StatusEarlyHints)
+		rw.Header().Del("Set-Cookie")
+		fmt.Fprint(rw, "done")
+	})
+	if got := w.raw("GET /gateway/echo/"); got.status != http.StatusOK || got.body != "done" || got.header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("the first answer is %d %v %s", got.status, got.header, got.body)
+	}
+}
+
+func TestGateway_names_the_caller_to_services_and_gives_credentials_to_trusted_ones(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	s := server(t, mirror)
+	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s)
+	w.service(registry.ServiceInput{Name: "ours"}, trusted(), s)
+	w.service(registry.ServiceInput{Name: "open"}, public(), s)
+	sent := []string{"Authorization", "Bearer mine", "Cookie", "c=1", "X-Api-Key", "k"}
+	if h := w.get("/gateway/echo/", sent...).mirrored(t).Header; h.Get("Authorization") != "Bearer for-echo-of-usr_ada" || h.Get("Cookie")+h.Get("X-Api-Key") != "" {
+		t.Errorf("an untrusted service got %v", h)
+	}
+	if h := w.get("/gateway/ours/", sent...).mirrored(t).Header; h.Get("Authorization") != "Bearer mine" || h.Get("Cookie") != "c=1" || h.Get("X-Api-Key") != "k" {
+		t.Errorf("a trusted service got %v", h)
+	}
+	w.call(nil)
+	if h := w.get("/gateway/open/", sent...).mirrored(t).Header; h.Get("Authorization")+h.Get("Cookie") != "" {
+		t.Errorf("of a stranger an open service got %v", h)
+	}
+	if got := w.get("/gateway/echo/", sent...); got.status != http.StatusUnauthorized {
+		t.Errorf("a stranger called a closed service: %d", got.status)
+	}
+}
+
+func TestGateway_keeps_traces_going(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(mirror)
+	const good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+	h := w.get("/gateway/echo/", "Traceparent", good, "Tracestate", "a=1").mirrored(t).Header
+	if h.Get("Traceparent") != good || h.Get("Tracestate") != "a=1" || h.Get("X-Request-Id") != "req-1" {
+		t.Errorf("a trace went on as %v", h)
+	}
+	for _, bad := range []string{"", "x", strings.Replace(good, "0a", "0A", 1), "ff" + good[2:], good + "-x", "00-" + strings.Repeat("0", 32) + good[35:], good[:54] + "é"} {
+		header := []string{"Tracestate", "a=1"}
+		if bad != "" {
+			header = append(header, "Traceparent", bad)
+		}
+		h := w.get("/gateway/echo/", header...).mirrored(t).Header
+		if got := h.Get("Traceparent"); !isTraceparent(got) || got == bad || h.Get("Tracestate") != "" {
+			t.Errorf("with %q the service got %v", bad, h)
+		}
+	}
+}
+
+func TestGateway_gives_equal_keys_the_same_instance(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	urls := make([]string, 8)
+	for n := range urls {
+		urls[n] = server(t, say(fmt.Sprint(n)))
+	}
+	w.service(registry.ServiceInput{Name: "hash", Strategy: registry.ConsistentHash}, registry.ServiceChange{}, urls...)
+	byKey, all := map[string]string{}, map[string]bool{}
+	for n := range 60 {
+		key := fmt.Sprint("k", n%20)
+		got := w.get("/gateway/hash/", KeyHeader, key).body
+		if before := byKey[key]; before != "" && before != got {
+			t.Errorf("%s went to %s and to %s", key, before, got)
+		}
+		byKey[key], all[got] = got, true
+	}
+	if len(all) < 4 {
+		t.Errorf("20 keys went to %d instances", len(all))
+	}
+	own := map[string]bool{}
+	for range 20 {
+		own[w.get("/gateway/hash/").body] = true
+	}
+	if len(own) != 1 {
+		t.Errorf("without a key, calls of one caller went to %d instances", len(own))
+	}
+	if got := w.get("/gateway/hash/", KeyHeader, strings.Repeat("k", 1025)); got.status != http.StatusBadRequest {
+		t.Errorf("a key that is too long gave %d", got.status)
+	}
+}
+
+func TestGateway_marks_answers_while_what_is_known_may_be_stale(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(mirror)
+	if got := w.get("/gateway/echo/").header.Get(DegradedHeader); got != "" {
+		t.Errorf("while all is well: %q", got)
+	}
+	started := time.Now()
+	w.lag = time.Hour
+	within(t, 10*time.Second, func() bool { return w.get("/gateway/echo/").header.Get(DegradedHeader) == "STALE" })
+	if time.Since(started) > 9*time.Second {
+		t.Error("it took too long")
+	}
+}
+
+var errStop = errors.New("enough")
+
+func TestGateway_counts_callers_who_leave_for_no_failure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	entered := make(chan struct{}, 10)
+	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/begun" {
+			fmt.Fprint(rw, "x")
+			_ = http.NewResponseController(rw).Flush()
+		}
+		entered <- struct{}{}
+		<-r.Context().Done()
+	})
+	for n := range 12 { // more than open a circuit
+		ctx, cancel := context.WithCancelCause(t.Context())
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.front.URL+"/gateway/echo/"+[]string{"silent", "begun"}[n%2], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if resp, err := client.Do(req); err == nil {
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		}()
+		<-entered
+		cancel(errStop)
+		<-done
+	}
+	within(t, 10*time.Second, func() bool { return w.gateway.Stats().Open == 0 })
+	if s := w.gateway.Stats(); s.Cancelled != 12 || s.Failed+s.Cut+s.CircuitsOpened+s.Ejections != 0 {
+		t.Errorf("Stats = %+v", s)
+	}
+	if calls := w.pool.Inflight(); len(calls) != 0 {
+		t.Errorf("places are still taken: %v", calls)
+	}
+}
+
+func TestGateway_bounds_open_calls(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{Calls: 3, CallerCalls: 2})
+	entered, leave := make(chan struct{}, 5), make(chan struct{})
+	w.echo(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-leave })
+	got := make(chan reply, 5)
+	call := func(who string) {
+		w.call(&auth.Principal{UserID: "usr_ada", SessionID: "ses_1", KeyID: ""})
+		if who != "ada" {
+			w.call(&auth.Principal{UserID: "usr_bob", SessionID: "ses_2"})
+		}
+		go func() { got <- w.get("/gateway/echo/") }()
+	}
+	for range 2 {
+		call("ada")
+		<-entered
+	}
+	call("ada")
+	if r := <-got; r.status != http.StatusServiceUnavailable || !strings.Contains(r.body, "SERVER_BUSY") || r.header.Get("Retry-After") == "" {
+		t.Errorf("a third call of one caller gave %d %s", r.status, r.body)
+	}
+	call("bob")
+	<-entered
+	call("bob")
+	if r := <-got; r.status != http.StatusServiceUnavailable {
+		t.Errorf("a fourth call gave %d", r.status)
+	}
+	close(leave)
+	for range 3 {
+		if r := <-got; r.status != http.StatusOK {
+			t.Errorf("a call that had a place gave %d", r.status)
+		}
+	}
+	within(t, 5*time.Second, func() bool { return w.gateway.places.open() == 0 && len(w.gateway.places.callers) == 0 })
+}

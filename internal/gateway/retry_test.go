@@ -1,0 +1,261 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"backplane/internal/registry"
+)
+
+// failing answers with fail until it was asked for the number of times, then well.
+func failing(times int64, asked *atomic.Int64, fail http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if asked.Add(1) <= times {
+			fail(w, r)
+			return
+		}
+		fmt.Fprint(w, r.Method, " ", len(body))
+	}
+}
+
+func busy(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+}
+
+func TestGateway_tries_another_instance_only_when_that_is_safe(t *testing.T) {
+	t.Parallel()
+	small, large := strings.Repeat("x", 1000), strings.Repeat("x", 100_000)
+	tests := []struct {
+		name, method, body, key string
+		fail                    http.HandlerFunc
+		want                    int
+	}{
+		{"GET after a reset", "GET", "", "", reset, 200},
+		{"GET after 502", "GET", "", "", busy(502), 200},
+		{"GET after 503", "GET", "", "", busy(503), 200},
+		{"GET after 504", "GET", "", "", busy(504), 200},
+		{"HEAD after a reset", "HEAD", "", "", reset, 200},
+		{"GET after 500, which is an answer", "GET", "", "", busy(500), 500},
+		{"GET after 429, which is an answer", "GET", "", "", busy(429), 429},
+		{"PUT with a small body after a reset", "PUT", small, "", reset, 200},
+		{"DELETE after 503", "DELETE", "", "", busy(503), 200},
+		{"PUT with a body that was not kept after 503", "PUT", large, "", busy(503), 503},
+		{"PUT with a body that was not kept after a reset", "PUT", large, "", reset, 502},
+		{"POST after a reset", "POST", small, "", reset, 502},
+		{"POST after 503", "POST", small, "", busy(503), 503},
+		{"PATCH after 503", "PATCH", small, "", busy(503), 503},
+		{"POST with an idempotency key after a reset", "POST", small, "k1", reset, 200},
+		{"POST with an idempotency key after 503", "POST", small, "k1", busy(503), 200},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, Config{})
+			var asked atomic.Int64
+			w.echo(failing(1, &asked, tt.fail), failing(1, &asked, tt.fail))
+			var header []string
+			if tt.key != "" {
+				header = []string{"Idempotency-Key", tt.key}
+			}
+			var body io.Reader
+			if tt.body != "" {
+				body = strings.NewReader(tt.body)
+			}
+			got := w.do(tt.method, "/gateway/echo/", body, header...)
+			if got.status != tt.want {
+				t.Errorf("status = %d %s, want %d", got.status, got.body, tt.want)
+			}
+			if want := fmt.Sprint(tt.method, " ", len(tt.body)); got.status == http.StatusOK && tt.method != "HEAD" && got.body != want {
+				t.Errorf("the second instance got %q, want %q", got.body, want)
+			}
+			if n := asked.Load(); n > 2 || (n == 2) != (tt.want == 200) {
+				t.Errorf("instances were asked %d times", n)
+			}
+		})
+	}
+}
+
+func TestGateway_tries_another_instance_whenever_it_could_not_connect(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, nowhere(t), nowhere(t))
+	w.instance("echo", server(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	}))
+	for _, size := range []int{0, 1000, 1_000_000} {
+		for range 4 { // whichever comes first
+			if got := w.do("POST", "/gateway/echo/", strings.NewReader(strings.Repeat("x", size))); got.status != http.StatusOK || got.body != fmt.Sprint(size) {
+				t.Fatalf("POST of %d bytes = %d %s", size, got.status, got.body)
+			}
+		}
+	}
+	if s := w.gateway.Stats(); s.RetriedConnect == 0 || s.RetriedReset+s.RetriedStatus != 0 {
+		t.Errorf("Stats = %+v, want retries after connects only", s)
+	}
+}
+
+func TestGateway_never_tries_an_instance_twice_while_another_is_left(t *testing.T) {
+	t.Parallel()
+	const instances = 6
+	w := newWorld(t, Config{Attempts: instances + 3})
+	var asked [instances]atomic.Int64
+	handlers := make([]http.HandlerFunc, instances)
+	for n := range handlers {
+		handlers[n] = func(w http.ResponseWriter, _ *http.Request) {
+			asked[n].Add(1)
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}
+	w.echo(handlers...)
+	got := w.get("/gateway/echo/")
+	if got.status != http.StatusServiceUnavailable || got.header.Get("Content-Type") == "application/problem+json" {
+		t.Errorf("the last answer is the caller's: %d %v", got.status, got.header)
+	}
+	for n := range asked {
+		if asked[n].Load() != 1 {
+			t.Errorf("instance %d was asked %d times, want once", n, asked[n].Load())
+		}
+	}
+}
+
+// mute sends the header of an answer and cuts the connection before any of its body.
+func mute(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func TestGateway_takes_an_answer_of_which_nothing_came_for_none(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	var asked atomic.Int64
+	w.echo(failing(1, &asked, mute), failing(1, &asked, mute))
+	if got := w.get("/gateway/echo/"); got.status != http.StatusOK || got.body != "GET 0" || asked.Load() != 2 {
+		t.Errorf("the caller got %d %q after %d tries", got.status, got.body, asked.Load())
+	}
+}
+
+func TestGateway_retries_within_a_budget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{RetryFloor: 5, RetryShare: 0.1})
+	var asked atomic.Int64
+	always := func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	w.echo(always, always, always, always)
+	const calls = 100
+	for range calls {
+		if got := w.get("/gateway/echo/"); got.status != http.StatusServiceUnavailable {
+			t.Fatalf("status = %d", got.status)
+		}
+	}
+	if n, most := asked.Load(), int64(calls+5+calls/10); n <= calls || n > most {
+		t.Errorf("%d calls became %d, want at most %d", calls, n, most)
+	}
+	if s := w.gateway.Stats(); s.OverBudget == 0 || s.RetriedStatus != uint64(asked.Load()-calls) {
+		t.Errorf("Stats = %+v", s)
+	}
+}
+
+func TestBudgets_forget_what_is_behind_the_window(t *testing.T) {
+	t.Parallel()
+	b := budgets{share: 0.5, floor: 1}
+	at := time.Unix(1_000_000, 0)
+	take := func() (n int) {
+		for b.take("svc_1", at) {
+			n++
+		}
+		return n
+	}
+	for range 10 {
+		b.called("svc_1", at)
+	}
+	if n := take(); n != 6 {
+		t.Errorf("%d retries for ten calls, want 6", n)
+	}
+	at = at.Add(9 * time.Second)
+	if n := take(); n != 0 {
+		t.Errorf("%d more retries within the window", n)
+	}
+	at = at.Add(2 * time.Second)
+	if n := take(); n != 1 {
+		t.Errorf("%d retries after the window, want the one that is always allowed", n)
+	}
+	at = at.Add(time.Hour)
+	if b.called("svc_1", at); take() != 1 {
+		t.Error("after an hour the budget is not as new")
+	}
+}
+
+func TestGateway_keeps_away_from_an_instance_that_does_not_answer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{CircuitTime: 300 * time.Millisecond})
+	var asked atomic.Int64
+	var well atomic.Bool
+	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if !well.Load() {
+			reset(rw, r)
+		}
+	})
+	for range 5 {
+		if got := w.do("POST", "/gateway/echo/", nil); got.status != http.StatusBadGateway {
+			t.Fatalf("status = %d %s, want 502", got.status, got.body)
+		}
+	}
+	before := asked.Load()
+	for range 20 {
+		got := w.get("/gateway/echo/")
+		if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "NO_INSTANCE") || got.header.Get("Retry-After") != "1" {
+			t.Fatalf("with an open circuit: %d %v %s", got.status, got.header, got.body)
+		}
+	}
+	if n := asked.Load() - before; n != 0 {
+		t.Errorf("an instance with an open circuit was asked %d times", n)
+	}
+	well.Store(true)
+	within(t, 5*time.Second, func() bool { return w.get("/gateway/echo/").status == http.StatusOK })
+	for range 20 {
+		if got := w.get("/gateway/echo/"); got.status != http.StatusOK {
+			t.Fatalf("after its answer: %d", got.status)
+		}
+	}
+	if s := w.gateway.Stats(); s.CircuitsOpened != 1 || s.CircuitRefused < 20 {
+		t.Errorf("Stats = %+v", s)
+	}
+}
+
+func TestCircuits_let_one_call_try(t *testing.T) {
+	t.Parallel()
+	var opened atomic.Uint64
+	c := circuits{fails: 2, rest: time.Second, opened: &opened}
+	i, at := &registry.Instance{ID: "ins_1", Incarnation: 1}, time.Unix(1, 0)
+	c.silent(i, at)
+	if c.open(i, at) || !c.enter(i, at) {
+		t.Error("it opened too early")
+	}
+	c.silent(i, at)
+	if !c.open(i, at) || c.enter(i, at) || opened.Load() != 1 {
+		t.Error("it did not open")
+	}
+	if again := (&registry.Instance{ID: "ins_1", Incarnation: 2}); c.open(again, at) {
+		t.Error("another start of the instance pays for the one before")
+	}
+	at = at.Add(time.Second)
+	if c.open(i, at) || !c.enter(i, at) || c.enter(i, at) {
+		t.Error("not exactly one call may try it")
+	}
+	c.answered(i)
+	if c.open(i, at) || !c.enter(i, at) || c.broken.Load() != 0 {
+		t.Error("it did not close")
+	}
+}

@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"backplane/internal/fault"
+	"backplane/internal/input"
+)
+
+// Prefix is where the gateway is mounted.
+const Prefix = "/gateway/"
+
+// target is what a path asks for: a service, and what of it. Rest is as it was sent, with its
+// escapes: empty, or beginning with a slash.
+type target struct{ service, rest string }
+
+// parseTarget reads the path of a request, with its escapes. What follows the
+// name of the service goes on as it is, but for segments that mean another place than
+// they say: an instance whose URL has a path must not be called beside it.
+func parseTarget(escaped string) (t target, err error) {
+	text, ok := strings.CutPrefix(escaped, Prefix)
+	if !ok {
+		return t, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path.")
+	}
+	t.service, t.rest = text, ""
+	if i := strings.IndexByte(text, '/'); i >= 0 {
+		t.service, t.rest = text[:i], text[i:]
+	}
+	if !input.IsServiceName(t.service) {
+		return t, fault.New(fault.NotFound, fault.ServiceNotFound, "There is no service of this name.")
+	}
+	plain, err := url.PathUnescape(t.rest)
+	if err != nil || climbs(plain) {
+		return t, fault.New(fault.Invalid, fault.BadRequest, "A path must have no segments that are . or .., nor malformed escapes.")
+	}
+	return t, nil
+}
+
+// climbs reports whether a segment of the path is . or .., as any server may read it: with
+// slashes that were escaped, backslashes, and parameters behind a semicolon.
+func climbs(path string) bool {
+	for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
+		segment, _, _ = strings.Cut(segment, ";")
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// at returns the URL of the target on the instance at base, with the query of the request.
+func (t target) at(base *url.URL, r *http.Request) *url.URL {
+	raw := base.EscapedPath() + t.rest
+	if raw == "" {
+		raw = "/"
+	}
+	path, err := url.PathUnescape(raw)
+	if err != nil {
+		path = raw // cannot be: both parts were looked at
+	}
+	return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path, RawPath: raw, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery}
+}

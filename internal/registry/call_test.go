@@ -1,0 +1,57 @@
+package registry
+
+import (
+	"context"
+	"testing"
+
+	"backplane/internal/auth"
+	"backplane/internal/fault"
+	"backplane/internal/input"
+)
+
+func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	for name, public := range map[string]bool{"closed": false, "open": true} {
+		s, err := NewService(ServiceInput{Name: name}, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Apply(ServiceChange{Public: input.Of(public)}, at); err != nil {
+			t.Fatal(err)
+		}
+		w.TakeService(s)
+	}
+	key := func(scopes ...auth.Scope) *auth.Principal {
+		return &auth.Principal{UserID: "usr_1", KeyID: "key_1", Roles: []auth.Role{auth.Admin}, Scopes: scopes}
+	}
+	customer := &auth.Principal{UserID: "usr_1", SessionID: "ses_1", Roles: []auth.Role{auth.Customer}}
+	const in = fault.Code("")
+	tests := []struct {
+		who                  string
+		ctx                  context.Context
+		closed, open, absent fault.Code
+	}{
+		{"a stranger", t.Context(), fault.Unauthorized, in, fault.Unauthorized},
+		{"a customer", auth.With(t.Context(), customer), in, in, fault.ServiceNotFound},
+		{"a customer of a while ago", auth.WithLastKnown(t.Context(), customer), in, in, fault.ServiceNotFound},
+		{"a key for reading services", auth.With(t.Context(), key(auth.ServicesRead)), in, in, fault.ServiceNotFound},
+		{"a key of another service", auth.With(t.Context(), key(auth.ServiceScope("other"))), in, in, fault.ServiceNotFound},
+		{"a key for orders, even of ADMIN", auth.With(t.Context(), key(auth.OrdersRead)), fault.AccessDenied, in, fault.AccessDenied},
+	}
+	for _, tt := range tests {
+		for name, want := range map[string]fault.Code{"closed": tt.closed, "open": tt.open, "absent": tt.absent} {
+			set, err := w.ForCall(tt.ctx, name)
+			if got := codeOf(err); got != want || (set != nil) != (want == in) {
+				t.Errorf("%s calls the %s service: %v, %q, want %q", tt.who, name, set, got, want)
+			}
+		}
+	}
+}
+
+func codeOf(err error) fault.Code {
+	if err == nil {
+		return ""
+	}
+	return fault.From(err).Code
+}
