@@ -57,9 +57,6 @@ func New(ready func(context.Context) error, log *slog.Logger) *Server {
 // in _total. A name that is registered twice panics.
 func (s *Server) Register(name string, value func() float64) { s.set.NewGauge(name, value) }
 
-// Handler returns what the server answers with, for tests.
-func (s *Server) Handler() http.Handler { return s.http.Handler }
-
 // Run serves on the listener, which it closes, until ctx is cancelled.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {

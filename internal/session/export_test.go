@@ -42,9 +42,6 @@ func (s *Service) Signer(ctx context.Context) (id string, key ed25519.PrivateKey
 	return k.id, k.private
 }
 
-// KeyCount returns how many signing keys the node knows.
-func (s *Service) KeyCount() int { return len(s.ring.keys.Load().keys) }
-
 // ForgetAll empties what the service remembers of tokens, sessions and keys.
 func (s *Service) ForgetAll() {
 	clear(s.tokens.proofs)

@@ -243,9 +243,6 @@ func TestRegistry_puts_news_ahead_of_doubts_on_the_docket(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		const limit = 5
-		late := givenService(t, db, "late")
-		givenInstance(t, db, "late", "a")
-		age(t, db, 12*time.Second)
 		for n := range 2 * limit {
 			s := givenService(t, db, fmt.Sprint("doubted", n))
 			db.Exec(t, `UPDATE services SET doubted_since = ? WHERE id = ?`, time.Now().UTC().Truncate(time.Microsecond), string(s.ID))
@@ -253,6 +250,9 @@ func TestRegistry_puts_news_ahead_of_doubts_on_the_docket(t *testing.T) {
 			db.Exec(t, `UPDATE instances SET late_since = ? WHERE id = ?`, time.Now().UTC().Add(-time.Hour).Truncate(time.Microsecond), string(i.ID))
 			db.Exec(t, `DELETE FROM leases WHERE instance_id = ?`, string(i.ID))
 		}
+		late := givenService(t, db, "late")
+		givenInstance(t, db, "late", "a")
+		age(t, db, 12*time.Second)
 		seen := map[uid.Service]int{}
 		for range 100 {
 			ids, err := db.Registry().Docket(t.Context(), time.Second, 10, limit)
