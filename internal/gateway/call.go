@@ -120,6 +120,11 @@ func (c *call) deadlines(at time.Time) error {
 	return errors.Join(ctl.SetReadDeadline(at), ctl.SetWriteDeadline(at))
 }
 
+// hangUp makes the answer the last one of the caller's connection. That has to be whenever a part
+// of the body may be left in it, which would be taken for the next request, and after expire, since
+// for the server a connection whose deadline passed is lost.
+func (c *call) hangUp() { c.writer.Header().Set("Connection", "close") }
+
 // allowed refuses requests that are not for passing on.
 func allowed(r *http.Request) error {
 	switch {
@@ -162,6 +167,9 @@ func answered(res *http.Response) error {
 	res.Header.Set("Via", joined(res.Header.Values("Via"), viaUs))
 	c.writer.Header().Set("Content-Security-Policy", "sandbox")
 	c.writer.left = res.ContentLength
+	if !c.body.sent() && res.StatusCode != http.StatusSwitchingProtocols {
+		c.hangUp()
+	}
 	c.answer = &answer{c: c, res: res, from: res.Body, trusted: trusted, status: res.StatusCode}
 	switch media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); {
 	case res.StatusCode == http.StatusSwitchingProtocols:
@@ -189,8 +197,8 @@ func refused(w http.ResponseWriter, r *http.Request, err error) {
 		return // of an upgraded connection: there is nobody to tell
 	}
 	err = c.explain(err)
-	if !c.body.close() {
-		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+	if !c.body.close() || context.Cause(c.ctx) != nil {
+		c.hangUp()
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.g.cfg.FirstByteTime))
 	problem.Write(w, r, c.g.log, err)
