@@ -278,7 +278,7 @@ func (c *call) outcome() string {
 	case how.whole || how.status == http.StatusSwitchingProtocols:
 		a.done(!isBusy(how.status))
 		return endOK
-	case errors.Is(cause, errIdle) && how.waiting.Load() && c.body.sent(), how.err != nil && cause == nil:
+	case how.waiting.Load() && c.keptWaiting(), how.err != nil && cause == nil:
 		a.done(false)
 		return endCut
 	}
@@ -305,7 +305,9 @@ type answer struct {
 func (a *answer) Read(p []byte) (int, error) {
 	a.waiting.Store(true)
 	n, err := a.from.Read(p)
-	a.waiting.Store(false)
+	if err == nil { // else it shows still who kept the call waiting to its end
+		a.waiting.Store(false)
+	}
 	a.c.watch.touch()
 	switch {
 	case errors.Is(err, io.EOF):
