@@ -239,8 +239,11 @@ func (c *call) end() {
 	how := c.outcome()
 	c.cancel(nil)
 	if all := c.body.close(); !all {
-		// Somebody may be stuck in reading the rest, and the server waits for that.
-		_ = http.NewResponseController(c.writer).SetReadDeadline(time.Now())
+		// Somebody may be stuck in reading the rest. The server would interrupt that, forget the
+		// deadline, and wait for the rest itself.
+		if http.NewResponseController(c.writer).SetReadDeadline(time.Now()) == nil {
+			c.body.wait()
+		}
 	}
 	c.g.places.leave(c.who)
 	c.g.counts.ended(how)
