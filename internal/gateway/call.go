@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -144,6 +145,22 @@ func isProtocol(s string) bool {
 	return isToken(name) && (version == "" || isToken(version))
 }
 
+// isTunnel reports whether the protocol is HTTP itself. Whatever was asked for in it would pass by
+// all that the gateway does to a request.
+func isTunnel(protocol string) bool {
+	name, _, _ := strings.Cut(strings.ToLower(protocol), "/")
+	return name == "http" || name == "h2c" || name == "h2" || name == "h3" || name == "tls"
+}
+
+// isAskedFor reports whether the answer changes to the protocol that its request, as it went on,
+// named.
+func isAskedFor(res *http.Response) bool {
+	asked := res.Request.Header.Get("Upgrade")
+	names := strings.FieldsFunc(strings.Join(res.Header.Values("Connection"), ","), func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+	return asked != "" && strings.EqualFold(res.Header.Get("Upgrade"), asked) &&
+		slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, "upgrade") })
+}
+
 // isIdempotent reports whether doing twice what the request asks for is as doing it once, by its
 // method or since its sender says so.
 func isIdempotent(r *http.Request) bool {
@@ -174,7 +191,7 @@ func answered(res *http.Response) error {
 	switch media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		both, ok := res.Body.(io.ReadWriteCloser)
-		if !ok || !strings.EqualFold(res.Header.Get("Upgrade"), c.in.Header.Get("Upgrade")) {
+		if !ok || !isAskedFor(res) {
 			c.answer = nil
 			return errors.New("the connection was upgraded to what was not asked for")
 		}

@@ -39,6 +39,11 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 	delete(h, "Forwarded")
 	forward(h, pr.In, Prefix+c.target.service)
+	h.Del("Http2-Settings")
+	if isTunnel(h.Get("Upgrade")) { // nobody has to take an offer to change the protocol
+		h.Del("Upgrade")
+		h.Del("Connection")
+	}
 	h.Del("Expect") // whoever sends the body has been told to go on
 	h.Set("Via", joined(pr.In.Header.Values("Via"), viaUs))
 	h.Set("X-Request-Id", telemetry.RequestID(pr.In.Context()))
