@@ -370,6 +370,21 @@ func TestGateway_passes_no_interim_answers_on(t *testing.T) {
 	}
 }
 
+func TestGateway_takes_out_headers_that_only_look_unlike_its_own(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(mirror)
+	got := w.raw("GET /gateway/echo/", "X_Forwarded_For: 6.6.6.6", "x_forwarded-proto: https", "X_Real_IP: 6.6.6.6", "X_Request_ID: 1", "X-Backplane_Degraded: 1", "X_Mine: 1").mirrored(t)
+	for name := range got.Header {
+		if strings.Contains(name, "_") && name != "X_mine" {
+			t.Errorf("%s came through", name)
+		}
+	}
+	if got.Header.Get("X_mine") != "1" {
+		t.Error("another header did not come through")
+	}
+}
+
 func TestGateway_names_the_caller_to_services_and_gives_credentials_to_trusted_ones(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, Config{})
