@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,8 @@ type TransportConfig struct {
 // allows: always if no connection was made; if the connection broke, or the answer was 502, 503 or 504,
 // only if the request may be repeated: GET, HEAD, OPTIONS, TRACE, PUT and DELETE, and any
 // with an Idempotency-Key header. Its body must be empty or come with GetBody, as http.NewRequest sees
-// to. An answer that has begun is never repeated.
+// to. An answer that has begun is never repeated. A call whose time ran out counts
+// against its instance; one that its caller cancelled does not.
 //
 // It does not follow redirects, an http.Client does; one to another host would
 // be sent to an instance as well.
@@ -93,7 +95,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			next.Release()
 			return resp, err
 		}
-		discard(resp)
+		if resp != nil {
+			_ = resp.Body.Close() // its rest is not worth waiting for: the connection goes with it
+		}
 		pick = next
 	}
 }
@@ -110,12 +114,12 @@ func (t *Transport) send(req *http.Request, pick Pick, attempt int) (*http.Respo
 	resp, err := t.cfg.Base.RoundTrip(out)
 	took := time.Since(began)
 	switch {
-	case err != nil && req.Context().Err() != nil:
-		pick.Release() // the caller has left
+	case err != nil && hasLeft(req.Context()):
+		pick.Release()
 	case err != nil:
 		pick.Done(false, took)
 	default:
-		resp.Body = watchBody(resp.Body, &exchange{pick: pick, ok: resp.StatusCode < http.StatusInternalServerError, took: took, gone: req.Context().Err})
+		resp.Body = watchBody(resp.Body, &exchange{pick: pick, ok: resp.StatusCode < http.StatusInternalServerError, took: took, caller: req.Context()})
 	}
 	return resp, err
 }
@@ -166,16 +170,9 @@ func repeatable(req *http.Request) bool {
 	return req.Header.Get("Idempotency-Key") != ""
 }
 
-// maxDiscard is how many bytes of an answer that nobody wants are read, so that
-// its connection can be used again.
-const maxDiscard = 64 << 10
-
-func discard(resp *http.Response) {
-	if resp != nil {
-		_, _ = io.CopyN(io.Discard, resp.Body, maxDiscard)
-		_ = resp.Body.Close()
-	}
-}
+// hasLeft reports whether a caller wants no answer any more. One whose time is up
+// wanted it.
+func hasLeft(caller context.Context) bool { return errors.Is(caller.Err(), context.Canceled) }
 
 func closeBody(req *http.Request) {
 	if req.Body != nil {
@@ -185,18 +182,18 @@ func closeBody(req *http.Request) {
 
 // exchange is a call whose answer has begun.
 type exchange struct {
-	pick Pick
-	ok   bool
-	took time.Duration // until the answer began
-	gone func() error  // of the caller
-	once sync.Once
+	pick   Pick
+	ok     bool
+	took   time.Duration   // until the answer began
+	caller context.Context //nolint:containedctx // it is asked when the answer ends
+	once   sync.Once
 }
 
 // over says that the answer was read to its end, failed with err, or was dropped.
 func (c *exchange) over(err error) {
 	c.once.Do(func() {
 		switch {
-		case err != nil && c.gone() != nil:
+		case err != nil && hasLeft(c.caller):
 			c.pick.Release()
 		default:
 			c.pick.Done(c.ok && err == nil, c.took)

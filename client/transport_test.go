@@ -332,6 +332,50 @@ func TestTransport_waits_no_longer_than_the_caller(t *testing.T) {
 	}
 }
 
+func TestTransport_ejects_who_never_answers_in_time(t *testing.T) {
+	t.Parallel()
+	stuck, release := holding(t, http.StatusOK, false)
+	defer release()
+	f := newFleet(t, client.RoundRobin, client.TransportConfig{}, map[string]*httptest.Server{"stuck": stuck, "good": echo(t, "good", ok)})
+	f.http.Timeout = 100 * time.Millisecond
+	late := 0
+	for range 60 {
+		if _, _, err := f.call(t, http.MethodPost, ""); err != nil {
+			late++
+		}
+	}
+	if late == 0 || late > 15 {
+		t.Errorf("%d of 60 calls were late, want some until the instance is ejected", late)
+	}
+}
+
+func TestTransport_does_not_wait_for_the_rest_of_an_answer_that_it_drops(t *testing.T) {
+	t.Parallel()
+	busy, release := holding(t, http.StatusServiceUnavailable, true)
+	defer release()
+	f := newFleet(t, client.RoundRobin, client.TransportConfig{}, map[string]*httptest.Server{"busy": busy, "good": echo(t, "good", ok)})
+	for range 4 {
+		if instance, status, err := f.call(t, http.MethodGet, ""); instance != "good" || err != nil {
+			t.Errorf("%s answered %d, %v; want the other instance", instance, status, err)
+		}
+	}
+}
+
+// holding is an instance that does not end its answer, or not even begin it, before
+// the release.
+func holding(t *testing.T, status int, begun bool) (s *httptest.Server, release func()) {
+	t.Helper()
+	released := make(chan struct{})
+	s = echo(t, "holding", func(w http.ResponseWriter, _ *http.Request) {
+		if begun {
+			w.WriteHeader(status)
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-released
+	})
+	return s, func() { close(released) }
+}
+
 func TestNewTransport_refuses_what_makes_no_sense(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []client.TransportConfig{{Attempts: -1}, {Budget: -1}, {Burst: -1}} {

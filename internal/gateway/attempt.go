@@ -259,7 +259,8 @@ func isTimeout(err error) bool {
 // of the instance.
 func (a *attempt) failed(err error) {
 	c := a.c
-	if (c.ctx.Err() != nil || c.body.failed() != nil) && !a.unsentByItself(err) {
+	stuck := errors.Is(context.Cause(c.ctx), errIdle) && c.body.sent() // it had everything, and was waited for
+	if (c.ctx.Err() != nil || c.body.failed() != nil) && !stuck && !a.unsentByItself(err) {
 		a.release()
 		return
 	}

@@ -162,11 +162,15 @@ func answered(res *http.Response) error {
 	res.Header.Set("Via", joined(res.Header.Values("Via"), viaUs))
 	c.writer.Header().Set("Content-Security-Policy", "sandbox")
 	c.writer.left = res.ContentLength
+	if !c.body.sent() && res.StatusCode != http.StatusSwitchingProtocols {
+		// What comes of the body from now on must not be taken for the next request.
+		c.writer.Header().Set("Connection", "close")
+	}
 	c.answer = &answer{c: c, res: res, from: res.Body, trusted: trusted, status: res.StatusCode}
 	switch media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		both, ok := res.Body.(io.ReadWriteCloser)
-		if !ok || !strings.EqualFold(res.Header.Get("Upgrade"), c.in.Header.Get("Upgrade")) {
+		if !ok || res.Request.Header.Get("Upgrade") == "" || !strings.EqualFold(res.Header.Get("Upgrade"), res.Request.Header.Get("Upgrade")) {
 			c.answer = nil
 			return errors.New("the connection was upgraded to what was not asked for")
 		}
@@ -189,8 +193,10 @@ func refused(w http.ResponseWriter, r *http.Request, err error) {
 		return // of an upgraded connection: there is nobody to tell
 	}
 	err = c.explain(err)
-	if !c.body.close() {
-		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+	if !c.body.close() || context.Cause(c.ctx) != nil {
+		// The rest of the body is not worth reading, and a connection whose deadline has
+		// struck gives up every request that follows.
+		w.Header().Set("Connection", "close")
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.g.cfg.FirstByteTime))
 	problem.Write(w, r, c.g.log, err)
@@ -288,7 +294,7 @@ type answer struct {
 	from    io.ReadCloser
 	trusted bool
 	status  int
-	waiting atomic.Bool // for the instance
+	waiting atomic.Bool // for the instance, or it was when the reading ended
 	whole   bool
 	err     error
 }
@@ -297,7 +303,7 @@ type answer struct {
 func (a *answer) Read(p []byte) (int, error) {
 	a.waiting.Store(true)
 	n, err := a.from.Read(p)
-	a.waiting.Store(false)
+	a.waiting.Store(err != nil)
 	a.c.watch.touch()
 	switch {
 	case errors.Is(err, io.EOF):

@@ -107,19 +107,24 @@ func (g *Guard) allows(ip netip.Addr) bool {
 var (
 	metadata = []netip.Addr{
 		netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("168.63.129.16"), netip.MustParseAddr("fd00:ec2::254"),
+		netip.MustParseAddr("fd20:ce::254"),
 	} // link-local ones aside
-	nat64     = netip.MustParsePrefix("64:ff9b::/96")
-	sixToFour = netip.MustParsePrefix("2002::/16")
-	thisHost  = netip.MustParsePrefix("0.0.0.0/8")
-	shared    = netip.MustParsePrefix("100.64.0.0/10") // of carriers, RFC 6598
-	reserved  = netip.MustParsePrefix("240.0.0.0/4")   // with the broadcast address
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	compatible = netip.MustParsePrefix("::/96")           // once meant for IPv4
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // likewise, RFC 2765
+	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48")  // which address it hides is for its network to say, RFC 8215
+	siteLocal  = netip.MustParsePrefix("fec0::/10")       // deprecated
+	sixToFour  = netip.MustParsePrefix("2002::/16")
+	thisHost   = netip.MustParsePrefix("0.0.0.0/8")
+	shared     = netip.MustParsePrefix("100.64.0.0/10") // of carriers, RFC 6598
+	reserved   = netip.MustParsePrefix("240.0.0.0/4")   // with the broadcast address
 )
 
 // embedded returns the IPv4 address that an IPv6 address stands for, if it does.
 func embedded(ip netip.Addr) netip.Addr {
 	b := ip.As16()
 	switch {
-	case nat64.Contains(ip):
+	case nat64.Contains(ip), translated.Contains(ip), compatible.Contains(ip) && !ip.IsLoopback() && !ip.IsUnspecified():
 		return netip.AddrFrom4([4]byte(b[12:]))
 	case sixToFour.Contains(ip):
 		return netip.AddrFrom4([4]byte(b[2:6]))
@@ -128,11 +133,11 @@ func embedded(ip netip.Addr) netip.Addr {
 }
 
 func never(ip netip.Addr) bool {
-	return !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || thisHost.Contains(ip) || reserved.Contains(ip) || slices.Contains(metadata, ip)
+	return !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || thisHost.Contains(ip) || reserved.Contains(ip) || nat64Local.Contains(ip) || slices.Contains(metadata, ip)
 }
 
 func isPrivate(ip netip.Addr) bool {
-	return ip.IsLoopback() || ip.IsPrivate() || shared.Contains(ip)
+	return ip.IsLoopback() || ip.IsPrivate() || shared.Contains(ip) || siteLocal.Contains(ip)
 }
 
 // refusalLife is how long what a refused host resolved to is good.

@@ -27,33 +27,55 @@ const (
 // credentials are headers by which a caller could be taken for itself elsewhere.
 var credentials = []string{"Authorization", "Cookie", "X-Api-Key", "X-Auth-Token", "X-Graphql-Event-Stream-Token"}
 
+// isOurs reports whether the header is one that the gateway sets itself, or that is for
+// itself alone.
+func isOurs(name string) bool {
+	return name == "Forwarded" || name == "X-Real-Ip" || name == "Http2-Settings" ||
+		strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Backplane-")
+}
+
+// spelled returns the name that a header may be taken for: some servers do not tell
+// underscores from hyphens.
+func spelled(name string) string {
+	if !strings.Contains(name, "_") {
+		return name
+	}
+	return http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+}
+
 // rewrite makes the headers of a request those that go on. Hop-by-hop headers are gone
 // already.
 func rewrite(pr *httputil.ProxyRequest) {
 	c := callOf(pr.In.Context())
 	h := pr.Out.Header
+	trusted := c.set.Service.Trusted
 	for name := range h {
-		if strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Backplane-") {
+		if isOurs(spelled(name)) || !trusted && slices.Contains(credentials, spelled(name)) {
 			delete(h, name)
 		}
 	}
-	delete(h, "Forwarded")
 	forward(h, pr.In, Prefix+c.target.service)
+	if isHTTP(h.Get("Upgrade")) {
+		h.Del("Upgrade")
+		h.Del("Connection")
+	}
 	h.Del("Expect") // whoever sends the body has been told to go on
 	h.Set("Via", joined(pr.In.Header.Values("Via"), viaUs))
 	h.Set("X-Request-Id", telemetry.RequestID(pr.In.Context()))
 	trace(h)
-	if !c.set.Service.Trusted {
-		for _, name := range credentials {
-			delete(h, name)
-		}
-		if c.token != "" {
-			h.Set("Authorization", "Bearer "+c.token)
-		}
+	if !trusted && c.token != "" {
+		h.Set("Authorization", "Bearer "+c.token)
 	}
 	pr.Out.Host = ""
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
 	pr.Out.Trailer = nil
+}
+
+// isHTTP reports whether an upgrade is to HTTP itself, whose requests would go past all
+// that is done with requests. Who asks for it goes on without, as anybody may.
+func isHTTP(protocol string) bool {
+	name, _, _ := strings.Cut(protocol, "/")
+	return slices.Contains([]string{"h2c", "h2", "http", "tls"}, strings.ToLower(name))
 }
 
 // viaUs is our entry of the Via header, and how many of it mean that a call goes round in

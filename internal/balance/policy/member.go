@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -36,12 +37,13 @@ type member struct {
 func (m *member) calls() int64 { return m.here.Load() + m.elsewhere.Load() }
 
 // Update makes these instances those that are picked. What is known of
-// instances that stay is kept; another start of one owes nothing to the failures
-// of the one before. It is safe for concurrent use; the last one counts.
+// instances that stay is kept, and of those that leave while they have calls;
+// another start of one owes nothing to the failures of the one before. It is safe for
+// concurrent use; the last one counts.
 func (b *Balancer) Update(instances []Instance) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	before := b.byID
+	before := b.known()
 	b.members, b.byID = make([]*member, len(instances)), make(map[string]*member, len(instances))
 	b.ejected = 0
 	for n := range instances {
@@ -61,8 +63,18 @@ func (b *Balancer) Update(instances []Instance) {
 		}
 		b.members[n], b.byID[i.ID] = m, m
 	}
+	b.away = before
+	maps.DeleteFunc(b.away, func(id string, m *member) bool { return b.byID[id] != nil || m.here.Load() == 0 })
 	b.ring = &ringOnce{members: b.members}
 	b.rebuild(b.now())
+}
+
+// known returns the members by the ids of their instances, with those that have
+// left. The caller holds the lock.
+func (b *Balancer) known() map[string]*member {
+	all := maps.Clone(b.byID)
+	maps.Copy(all, b.away)
+	return all
 }
 
 // steps is in how many steps a new instance comes to its whole weight.
@@ -137,12 +149,12 @@ func (b *Balancer) wake(at int64) {
 // instances; those without any are left out.
 func (b *Balancer) Inflight() map[string]int {
 	b.mu.Lock()
-	members := b.members
+	members := b.known()
 	b.mu.Unlock()
 	calls := map[string]int{}
-	for _, m := range members {
+	for id, m := range members {
 		if n := m.here.Load(); n > 0 {
-			calls[m.instance.Load().ID] = int(n)
+			calls[id] = int(n)
 		}
 	}
 	return calls

@@ -104,6 +104,7 @@ type Balancer struct {
 	mu      sync.Mutex // held to change members
 	members []*member
 	byID    map[string]*member
+	away    map[string]*member // that left with calls under way, in case they return
 	ring    *ringOnce
 	ejected int
 

@@ -276,3 +276,25 @@ func TestPickOther_goes_elsewhere_and_to_ejected_ones_last(t *testing.T) {
 		t.Errorf("places are still taken: %v", calls)
 	}
 }
+
+func TestLeastConnections_remembers_the_calls_of_who_was_away(t *testing.T) {
+	t.Parallel()
+	p, c := newPool(t, Config{})
+	both := setOf(c.now().Add(-time.Hour), 1, 1)
+	open := []int{0, 0}
+	call := func(n int) {
+		for range n {
+			i, _ := pick(t, p, both, LeastConnections, "")
+			open[i]++
+		}
+	}
+	call(200) // which go on
+	p.of(&set{Instances: both.Instances[1:]})
+	if got := p.Inflight(); got[both.Instances[0].ID] != open[0] {
+		t.Errorf("of who is away %d calls are under way, want %d", got[both.Instances[0].ID], open[0])
+	}
+	call(100)
+	if d := open[0] - open[1]; d < -1 || d > 1 {
+		t.Errorf("after one was away %v calls are under way, want as many at each", open)
+	}
+}

@@ -17,7 +17,7 @@ type Config struct {
 	IdleTime     time.Duration // of a socket without operations or messages; default 5 min
 	KeepAlive    time.Duration // between signs of life on a quiet connection; default 15 s
 	StallTime    time.Duration // in which a client takes nothing of what waits for it; default 5 min
-	CheckTime    time.Duration // between two looks at a connection's credential; default 500 ms
+	CheckTime    time.Duration // between two looks at a connection's credential, if nothing is heard of it; default 1 s
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -44,7 +44,7 @@ func (c Config) withDefaults() (Config, error) {
 		{&c.IdleTime, 5 * time.Minute},
 		{&c.KeepAlive, 15 * time.Second},
 		{&c.StallTime, 5 * time.Minute},
-		{&c.CheckTime, 500 * time.Millisecond},
+		{&c.CheckTime, time.Second},
 	} {
 		if *d.value < 0 {
 			return c, fmt.Errorf("stream config: times must not be negative: %+v", c)
