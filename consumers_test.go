@@ -9,6 +9,7 @@ import (
 	"backplane/internal/event"
 	"backplane/internal/store"
 	"backplane/internal/testenv"
+	"backplane/internal/uid"
 )
 
 const setStatus = `mutation($id: ID!, $status: UserStatus!) { updateUser(input: {id: $id, status: $status}) { userErrors { code } } }`
@@ -195,6 +196,7 @@ func bury(t *testing.T, database, user string) {
 		t.Fatalf("Read = %v, %v", found, err)
 	}
 	e := *found[0]
+	e.ID = uid.NewEvent(time.Now()) // one that retention has taken from the log
 	e.Type, e.Data, e.OccurredAt = event.UserUpdated, []byte(`{"status":"DEACTIVATED"}`), time.Now().Add(time.Minute)
 	if err := db.Letters().Bury(t.Context(), tenure, &e, event.Failure{Attempts: 10, Code: "BAD_INPUT", Message: "No.", Detail: "why it failed"}); err != nil {
 		t.Fatal(err)

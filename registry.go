@@ -4,16 +4,17 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"backplane/internal/balance"
+	"backplane/internal/bus"
 	"backplane/internal/config"
 	"backplane/internal/event"
 	"backplane/internal/gateway"
 	"backplane/internal/registry"
+	"backplane/internal/store"
 )
 
 // services is the node's part in the registry: what it knows of it, what callers
@@ -63,15 +64,9 @@ func (n *node) openRegistry(ctx context.Context, a *app, feed *event.Feed) (s *s
 func openGuard(cfg config.Config) (*gateway.Guard, error) {
 	_, embedded := cfg.Database.SQLite()
 	g := gateway.NewGuard(gateway.Policy{AllPrivate: embedded && cfg.OutboundNetworks == nil, Private: cfg.OutboundNetworks}, nil)
-	var refused []string
-	if cfg.AdminListen != config.Off {
-		refused = append(refused, cfg.AdminListen)
-	}
-	if !embedded {
-		refused = append(refused, places(string(cfg.Database), "5432")...)
-	}
-	if cfg.RedisURL != "" {
-		refused = append(refused, places(string(cfg.RedisURL), "6379")...)
+	refused, err := neverCalled(cfg)
+	if err != nil {
+		return nil, err
 	}
 	return g, g.Refuse(refused...)
 }
@@ -83,21 +78,24 @@ func gatewayConfig(l config.Limits) gateway.Config {
 	}
 }
 
-// places returns the hosts of a URL with their ports. One that names no host
-// means this machine.
-func places(text, port string) (all []string) {
-	_, rest, _ := strings.Cut(text, "://")
-	authority, _, _ := strings.Cut(rest, "/")
-	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
-		authority = authority[i+1:]
-	}
-	for host := range strings.SplitSeq(authority, ",") { // PostgreSQL takes several
-		if _, _, err := net.SplitHostPort(host); err != nil {
-			host = net.JoinHostPort(strings.Trim(host, "[]"), port)
+// neverCalled are the places of our own that no service may be at.
+func neverCalled(cfg config.Config) (all []string, err error) {
+	if _, embedded := cfg.Database.SQLite(); !embedded {
+		if all, err = store.Addresses(string(cfg.Database)); err != nil {
+			return nil, err
 		}
-		all = append(all, host)
 	}
-	return all
+	if cfg.AdminListen != config.Off {
+		all = append(all, cfg.AdminListen)
+	}
+	if cfg.RedisURL != "" {
+		address, err := bus.RedisAddress(string(cfg.RedisURL))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, address)
+	}
+	return all, nil
 }
 
 // run runs the parts until ctx is cancelled.

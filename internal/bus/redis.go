@@ -97,3 +97,12 @@ func isTimeout(err error) bool {
 	e, ok := errors.AsType[net.Error](err)
 	return ok && e.Timeout()
 }
+
+// RedisAddress returns the host and port of a Redis URL, as its client reads it.
+func RedisAddress(url string) (string, error) {
+	opts, err := redis.ParseURL(url)
+	if err != nil {
+		return "", errURL("redis://user:password@host:6379/0")
+	}
+	return opts.Addr, nil
+}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"database/sql"
 	"errors"
+	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"entgo.io/ent/dialect"
@@ -36,6 +38,25 @@ func openPatient(cfg Config, without ...string) (*sql.DB, error) {
 	}
 	pool, _ := openLines(pgc, 1)
 	return pool, nil
+}
+
+// Addresses returns the hosts and ports of a PostgreSQL URL, as its client reads it: all
+// that are given, and those of the environment if none is. Sockets that are files have none.
+func Addresses(url string) (all []string, err error) {
+	pgc, err := postgresConfig(Config{URL: url})
+	if err != nil {
+		return nil, err
+	}
+	add := func(host string, port uint16) {
+		if !strings.HasPrefix(host, "/") {
+			all = append(all, net.JoinHostPort(host, strconv.Itoa(int(port))))
+		}
+	}
+	add(pgc.Host, pgc.Port)
+	for _, f := range pgc.Fallbacks {
+		add(f.Host, f.Port)
+	}
+	return all, nil
 }
 
 func postgresConfig(cfg Config) (*pgx.ConnConfig, error) {
