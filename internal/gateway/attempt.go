@@ -36,13 +36,13 @@ func connector(guard *Guard, limit time.Duration) func(ctx context.Context, netw
 
 // attempt is one try of a call, on one instance. Its place there is kept until it ends.
 type attempt struct {
-	c         *call
-	pick      balance.Pick
-	instance  *registry.Instance
-	url       *url.URL
-	connected atomic.Bool
-	took      time.Duration // to the header of the answer
-	over      bool
+	c        *call
+	pick     balance.Pick
+	instance *registry.Instance
+	url      *url.URL
+	conns    atomic.Int32  // that it was given
+	took     time.Duration // to the header of the answer
+	over     bool
 }
 
 // pick chooses the instance of the first attempt: as the service's strategy says, if it
@@ -143,7 +143,13 @@ func (attempts) RoundTrip(out *http.Request) (*http.Response, error) {
 func (a *attempt) send(out *http.Request) (*http.Response, error) {
 	c := a.c
 	// The proxy's own trace, which would pass on interim answers with all of their headers, is left out.
-	req := out.WithContext(httptrace.WithClientTrace(c.ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) }}))
+	ctx, drop := context.WithCancelCause(c.ctx)
+	req := out.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		if a.conns.Add(1) > 1 && !a.sendAgain() {
+			drop(errDropped)
+			_ = got.Conn.Close() // or the request would be on its way before that is noticed
+		}
+	}}))
 	req.URL = c.target.at(a.url, c.in)
 	c.body.into(req)
 	start := time.Now()
@@ -158,6 +164,33 @@ func (a *attempt) send(out *http.Request) (*http.Response, error) {
 		return begun(res)
 	}
 	return res, nil
+}
+
+// errDropped is the error of an attempt that net/http was not let send again.
+var errDropped = errors.New("the connection was lost, and the call not sent again")
+
+// sendAgain reports whether the attempt may be sent on another connection, for which net/http asks when
+// one that was kept is lost: an instance gives up idle ones when it likes. That is a retry
+// as any other, and there is one, however many connections were kept.
+func (a *attempt) sendAgain() bool {
+	c := a.c
+	switch {
+	case !c.idempotent:
+		return !saysRepeatable(c.in.Header) // nothing was sent then, or it would not be asked for
+	case a.conns.Load() > 2:
+		return false
+	case !c.g.budgets.take(c.set.Service.ID, time.Now()):
+		c.g.counts.overBudget.Add(1)
+		return false
+	}
+	c.g.counts.retriedReset.Add(1)
+	return true
+}
+
+// saysRepeatable reports whether net/http takes a request for one that may be sent twice by its
+// header alone.
+func saysRepeatable(h http.Header) bool {
+	return h["Idempotency-Key"] != nil || h["X-Idempotency-Key"] != nil
 }
 
 // firstBytes is how much of a body is waited for before its header goes on.
@@ -242,7 +275,7 @@ func (c *call) mayRetry(a *attempt, res *http.Response, err error) *atomic.Uint6
 // unsent reports whether the attempt ended before a connection took any of it.
 func (a *attempt) unsent(err error) bool {
 	_, ok := errors.AsType[errConnect](err)
-	return ok || !a.connected.Load()
+	return ok || a.conns.Load() == 0
 }
 
 // isBusy reports whether the status says that somebody could not take the call.

@@ -259,3 +259,76 @@ func TestCircuits_let_one_call_try(t *testing.T) {
 		t.Error("it did not close")
 	}
 }
+
+// kept makes the gateway keep n connections to the only instance of echo, which fails the calls that
+// follow as many times as told. It returns how many of them the instance got.
+func (w *world) kept(n int, times int64) *atomic.Int64 {
+	w.t.Helper()
+	came, leave, left := make(chan bool), make(chan bool), make(chan bool)
+	asked := &atomic.Int64{}
+	fail := failing(times, asked, reset)
+	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/warm" {
+			came <- true
+			<-leave
+			return
+		}
+		fail(rw, r)
+	})
+	for range n {
+		go func() {
+			w.get("/gateway/echo/warm")
+			left <- true
+		}()
+	}
+	for range n {
+		<-came
+	}
+	close(leave)
+	for range n {
+		<-left
+	}
+	return asked
+}
+
+func TestGateway_knows_of_all_that_is_sent_again(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, method string
+		header       []string
+		fails        int64
+		status       int
+		asked        int64
+		again        uint64
+	}{
+		{"GET of which a kept connection is lost", "GET", nil, 1, 200, 2, 1},
+		{"GET that costs its connection", "GET", nil, 100, 502, 2, 1},
+		{"PUT that does, which net/http does not repeat", "PUT", nil, 100, 502, 1, 0},
+		{"POST", "POST", nil, 100, 502, 1, 0},
+		{"POST with an idempotency key", "POST", []string{"Idempotency-Key", "k"}, 100, 502, 2, 1},
+		{"POST with an idempotency key that is empty", "POST", []string{"Idempotency-Key", ""}, 100, 502, 1, 0},
+		{"POST with a header that net/http knows", "POST", []string{"X-Idempotency-Key", "k"}, 100, 502, 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, Config{})
+			asked := w.kept(10, tt.fails)
+			got := w.do(tt.method, "/gateway/echo/", strings.NewReader("x"), tt.header...)
+			if again := w.gateway.Stats().RetriedReset; got.status != tt.status || asked.Load() != tt.asked || again != tt.again {
+				t.Errorf("the caller got %d, the instance %d calls, and %d were counted as retries; want %d, %d, %d", got.status, asked.Load(), again, tt.status, tt.asked, tt.again)
+			}
+		})
+	}
+}
+
+func TestGateway_sends_nothing_again_over_budget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{RetryFloor: 1, RetryShare: 1e-9})
+	asked := w.kept(10, 100)
+	for range 2 {
+		w.get("/gateway/echo/")
+	}
+	if s := w.gateway.Stats(); asked.Load() != 3 || s.OverBudget != 1 {
+		t.Errorf("the instance got %d calls of 2 and 1 retry; Stats = %+v", asked.Load(), s)
+	}
+}
