@@ -259,13 +259,16 @@ func isTimeout(err error) bool {
 // of the instance.
 func (a *attempt) failed(err error) {
 	c := a.c
-	if (c.ctx.Err() != nil || c.body.failed() != nil) && !a.unsentByItself(err) {
+	if (c.ctx.Err() != nil || c.body.failed() != nil) && !c.keptWaiting() && !a.unsentByItself(err) {
 		a.release()
 		return
 	}
 	c.g.circuits.silent(a.instance, time.Now())
 	a.done(false)
 }
+
+// keptWaiting reports whether the call was given up as nothing moved, though the caller had done its part.
+func (c *call) keptWaiting() bool { return errors.Is(context.Cause(c.ctx), errIdle) && c.body.sent() }
 
 // unsentByItself reports whether the instance could not be reached, whatever the caller did meanwhile.
 func (a *attempt) unsentByItself(err error) bool {

@@ -21,6 +21,7 @@ type body struct {
 	limit int64
 	touch func()
 
+	turn   sync.Mutex // held while reading
 	mu     sync.Mutex // not held while reading
 	from   io.Reader  // nil if there is none, or it is kept
 	begun  bool
@@ -94,6 +95,8 @@ func (b *body) into(req *http.Request) {
 
 // Read implements io.Reader for the one attempt that the body is sent to as it comes.
 func (b *body) Read(p []byte) (int, error) {
+	b.turn.Lock()
+	defer b.turn.Unlock()
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
@@ -123,6 +126,12 @@ func (b *body) close() (all bool) {
 	b.closed = true
 	b.mu.Unlock()
 	return b.sent()
+}
+
+// wait waits for whoever is reading. After close nobody begins to.
+func (b *body) wait() {
+	b.turn.Lock()
+	defer b.turn.Unlock()
 }
 
 // sent reports whether the caller's part is done.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -120,6 +121,11 @@ func (c *call) deadlines(at time.Time) error {
 	return errors.Join(ctl.SetReadDeadline(at), ctl.SetWriteDeadline(at))
 }
 
+// hangUp makes the answer the last one of the caller's connection. That has to be whenever a part
+// of the body may be left in it, which would be taken for the next request, and after expire, since
+// for the server a connection whose deadline passed is lost.
+func (c *call) hangUp() { c.writer.Header().Set("Connection", "close") }
+
 // allowed refuses requests that are not for passing on.
 func allowed(r *http.Request) error {
 	switch {
@@ -137,6 +143,22 @@ func allowed(r *http.Request) error {
 func isProtocol(s string) bool {
 	name, version, _ := strings.Cut(s, "/")
 	return isToken(name) && (version == "" || isToken(version))
+}
+
+// isTunnel reports whether the protocol is HTTP itself. Whatever was asked for in it would pass by
+// all that the gateway does to a request.
+func isTunnel(protocol string) bool {
+	name, _, _ := strings.Cut(strings.ToLower(protocol), "/")
+	return name == "http" || name == "h2c" || name == "h2" || name == "h3" || name == "tls"
+}
+
+// isAskedFor reports whether the answer changes to the protocol that its request, as it went on,
+// named.
+func isAskedFor(res *http.Response) bool {
+	asked := res.Request.Header.Get("Upgrade")
+	names := strings.FieldsFunc(strings.Join(res.Header.Values("Connection"), ","), func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+	return asked != "" && strings.EqualFold(res.Header.Get("Upgrade"), asked) &&
+		slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, "upgrade") })
 }
 
 // isIdempotent reports whether doing twice what the request asks for is as doing it once, by its
@@ -162,11 +184,14 @@ func answered(res *http.Response) error {
 	res.Header.Set("Via", joined(res.Header.Values("Via"), viaUs))
 	c.writer.Header().Set("Content-Security-Policy", "sandbox")
 	c.writer.left = res.ContentLength
+	if !c.body.sent() && res.StatusCode != http.StatusSwitchingProtocols {
+		c.hangUp()
+	}
 	c.answer = &answer{c: c, res: res, from: res.Body, trusted: trusted, status: res.StatusCode}
 	switch media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		both, ok := res.Body.(io.ReadWriteCloser)
-		if !ok || !strings.EqualFold(res.Header.Get("Upgrade"), c.in.Header.Get("Upgrade")) {
+		if !ok || !isAskedFor(res) {
 			c.answer = nil
 			return errors.New("the connection was upgraded to what was not asked for")
 		}
@@ -189,8 +214,8 @@ func refused(w http.ResponseWriter, r *http.Request, err error) {
 		return // of an upgraded connection: there is nobody to tell
 	}
 	err = c.explain(err)
-	if !c.body.close() {
-		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+	if !c.body.close() || context.Cause(c.ctx) != nil {
+		c.hangUp()
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.g.cfg.FirstByteTime))
 	problem.Write(w, r, c.g.log, err)
@@ -231,8 +256,11 @@ func (c *call) end() {
 	how := c.outcome()
 	c.cancel(nil)
 	if all := c.body.close(); !all {
-		// Somebody may be stuck in reading the rest, and the server waits for that.
-		_ = http.NewResponseController(c.writer).SetReadDeadline(time.Now())
+		// Somebody may be stuck in reading the rest. The server would interrupt that, forget the
+		// deadline, and wait for the rest itself.
+		if http.NewResponseController(c.writer).SetReadDeadline(time.Now()) == nil {
+			c.body.wait()
+		}
 	}
 	c.g.places.leave(c.who)
 	c.g.counts.ended(how)
@@ -270,7 +298,7 @@ func (c *call) outcome() string {
 	case how.whole || how.status == http.StatusSwitchingProtocols:
 		a.done(!isBusy(how.status))
 		return endOK
-	case errors.Is(cause, errIdle) && how.waiting.Load() && c.body.sent(), how.err != nil && cause == nil:
+	case how.waiting.Load() && c.keptWaiting(), how.err != nil && cause == nil:
 		a.done(false)
 		return endCut
 	}
@@ -297,7 +325,9 @@ type answer struct {
 func (a *answer) Read(p []byte) (int, error) {
 	a.waiting.Store(true)
 	n, err := a.from.Read(p)
-	a.waiting.Store(false)
+	if err == nil { // else it shows still who kept the call waiting to its end
+		a.waiting.Store(false)
+	}
 	a.c.watch.touch()
 	switch {
 	case errors.Is(err, io.EOF):

@@ -107,10 +107,13 @@ func (g *Guard) allows(ip netip.Addr) bool {
 var (
 	metadata = []netip.Addr{
 		netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("168.63.129.16"), netip.MustParseAddr("fd00:ec2::254"),
+		netip.MustParseAddr("fd20:ce::254"),
 	} // link-local ones aside
 	nat64     = netip.MustParsePrefix("64:ff9b::/96")
+	ownNAT64  = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215: where in it the IPv4 address stands is the network's own business
 	sixToFour = netip.MustParsePrefix("2002::/16")
 	thisHost  = netip.MustParsePrefix("0.0.0.0/8")
+	site      = netip.MustParsePrefix("fec0::/10")     // private before fc00::/7 was
 	shared    = netip.MustParsePrefix("100.64.0.0/10") // of carriers, RFC 6598
 	reserved  = netip.MustParsePrefix("240.0.0.0/4")   // with the broadcast address
 )
@@ -128,11 +131,11 @@ func embedded(ip netip.Addr) netip.Addr {
 }
 
 func never(ip netip.Addr) bool {
-	return !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || thisHost.Contains(ip) || reserved.Contains(ip) || slices.Contains(metadata, ip)
+	return !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || thisHost.Contains(ip) || reserved.Contains(ip) || ownNAT64.Contains(ip) || slices.Contains(metadata, ip)
 }
 
 func isPrivate(ip netip.Addr) bool {
-	return ip.IsLoopback() || ip.IsPrivate() || shared.Contains(ip)
+	return ip.IsLoopback() || ip.IsPrivate() || shared.Contains(ip) || site.Contains(ip)
 }
 
 // refusalLife is how long what a refused host resolved to is good.

@@ -31,6 +31,7 @@ func TestGuard_allows_and_refuses_addresses(t *testing.T) {
 		{"192.168.1.1", false, false, true},
 		{"100.64.1.1", false, false, true},
 		{"fd12::1", false, false, true},
+		{"fec0::1", false, false, true},
 		{"::ffff:10.1.2.3", false, true, true},
 		{"64:ff9b::a01:203", false, true, true}, // 10.1.2.3 behind a translator
 		{"2002:a01:203::1", false, true, true},
@@ -40,6 +41,9 @@ func TestGuard_allows_and_refuses_addresses(t *testing.T) {
 		{"169.254.1.1", false, false, false},
 		{"fe80::1", false, false, false},
 		{"fd00:ec2::254", false, false, false},
+		{"fd20:ce::254", false, false, false},
+		{"64:ff9b:1::a01:203", false, false, false},
+		{"64:ff9b:1::a9fe:a9fe", false, false, false},
 		{"100.100.100.200", false, false, false},
 		{"0.0.0.0", false, false, false},
 		{"0.1.2.3", false, false, false},

@@ -33,12 +33,16 @@ func rewrite(pr *httputil.ProxyRequest) {
 	c := callOf(pr.In.Context())
 	h := pr.Out.Header
 	for name := range h {
-		if strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Backplane-") {
+		if isOurs(name) {
 			delete(h, name)
 		}
 	}
-	delete(h, "Forwarded")
 	forward(h, pr.In, Prefix+c.target.service)
+	h.Del("Http2-Settings")
+	if isTunnel(h.Get("Upgrade")) { // nobody has to take an offer to change the protocol
+		h.Del("Upgrade")
+		h.Del("Connection")
+	}
 	h.Del("Expect") // whoever sends the body has been told to go on
 	h.Set("Via", joined(pr.In.Header.Values("Via"), viaUs))
 	h.Set("X-Request-Id", telemetry.RequestID(pr.In.Context()))
@@ -54,6 +58,17 @@ func rewrite(pr *httputil.ProxyRequest) {
 	pr.Out.Host = ""
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
 	pr.Out.Trailer = nil
+}
+
+// isOurs reports whether a header says what only the gateway may say to an instance. To many servers
+// X_Forwarded_For is the same as X-Forwarded-For.
+func isOurs(name string) bool {
+	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	switch name {
+	case "Forwarded", "X-Real-Ip", "X-Request-Id":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Backplane-")
 }
 
 // viaUs is our entry of the Via header, and how many of it mean that a call goes round in

@@ -325,3 +325,27 @@ func FuzzRelocated(f *testing.F) {
 		}
 	})
 }
+
+func TestGateway_counts_instances_that_hang_after_their_header_for_failed(t *testing.T) {
+	t.Parallel()
+	for _, length := range []string{"", "100"} {
+		hang := make(chan struct{})
+		w := newWorld(t, Config{IdleTime: 50 * time.Millisecond})
+		hanging := server(t, func(rw http.ResponseWriter, _ *http.Request) {
+			if length != "" {
+				rw.Header().Set("Content-Length", length)
+			}
+			rw.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(rw).Flush()
+			<-hang
+		})
+		w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, hanging, server(t, say("ok")))
+		for n := 0; n < 100 && w.gateway.Stats().Ejections == 0; n++ {
+			w.get("/gateway/echo/")
+		}
+		if w.gateway.Stats().Ejections == 0 {
+			t.Errorf("with a length of %q the instance is still called", length)
+		}
+		close(hang)
+	}
+}

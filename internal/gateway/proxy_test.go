@@ -321,15 +321,39 @@ func TestGateway_refuses_upgrades_that_nobody_asked_for(t *testing.T) {
 		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
 		_ = conn.Close()
 	})
-	for _, header := range [][]string{{"Connection: Upgrade", "Upgrade: mine"}, nil} {
+	for _, header := range [][]string{{"Connection: Upgrade", "Upgrade: mine"}, {"Upgrade: other"}, nil} {
 		if got := w.raw("GET /gateway/echo/", header...); got.status != http.StatusBadGateway {
 			t.Errorf("an upgrade to another protocol gave %d %v", got.status, got.err)
 		}
+	}
+	if s := w.gateway.Stats(); s.Upgraded != 0 || s.OK != 0 {
+		t.Errorf("Stats = %+v", s)
 	}
 	if got := w.raw("GET /gateway/echo/", "Connection: Upgrade", "Upgrade: a b"); got.status != http.StatusBadRequest {
 		t.Errorf("an upgrade to no protocol gave %d", got.status)
 	}
 	within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 && len(w.pool.Inflight()) == 0 })
+}
+
+func TestGateway_offers_no_tunnel_for_HTTP(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(mirror)
+	for _, protocol := range []string{"h2c", "H2C", "h2", "h3", "HTTP/2.0", "TLS/1.2"} {
+		got := w.raw("GET /gateway/echo/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: "+protocol, "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+		if got.status != http.StatusOK {
+			t.Errorf("%s: %+v", protocol, got)
+			continue
+		}
+		for _, name := range []string{"Upgrade", "Connection", "Http2-Settings"} {
+			if v := got.mirrored(t).Header[name]; v != nil {
+				t.Errorf("%s: the instance got %s: %v", protocol, name, v)
+			}
+		}
+	}
+	if got := w.get("/gateway/echo/", "HTTP2-Settings", "AAMA"); got.mirrored(t).Header["Http2-Settings"] != nil {
+		t.Error("the instance got HTTP2-Settings alone")
+	}
 }
 
 func TestGateway_passes_no_interim_answers_on(t *testing.T) {
@@ -343,6 +367,21 @@ func TestGateway_passes_no_interim_answers_on(t *testing.T) {
 	})
 	if got := w.raw("GET /gateway/echo/"); got.status != http.StatusOK || got.body != "done" || got.header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("the first answer is %d %v %s", got.status, got.header, got.body)
+	}
+}
+
+func TestGateway_takes_out_headers_that_only_look_unlike_its_own(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(mirror)
+	got := w.raw("GET /gateway/echo/", "X_Forwarded_For: 6.6.6.6", "x_forwarded-proto: https", "X_Real_IP: 6.6.6.6", "X_Request_ID: 1", "X-Backplane_Degraded: 1", "X_Mine: 1").mirrored(t)
+	for name := range got.Header {
+		if strings.Contains(name, "_") && name != "X_mine" {
+			t.Errorf("%s came through", name)
+		}
+	}
+	if got.Header.Get("X_mine") != "1" {
+		t.Error("another header did not come through")
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *Server) believe(r *http.Request) {
 	way := s.way(r)
 	if len(way) == 0 || !s.trusted(way[0]) {
 		for name := range r.Header {
-			if name == "Forwarded" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
+			if isForwarding(name) {
 				delete(r.Header, name)
 			}
 		}
@@ -57,6 +57,13 @@ func (s *Server) believe(r *http.Request) {
 	if hops := way[1:]; len(hops) > 0 {
 		r.Header.Set("X-Forwarded-For", chain(hops))
 	}
+}
+
+// isForwarding reports whether a header says for whom a request is. To many servers X_Real_IP is
+// the same as X-Real-IP.
+func isForwarding(name string) bool {
+	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	return name == "Forwarded" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-")
 }
 
 // chain writes hops as X-Forwarded-For has them, the client first.
