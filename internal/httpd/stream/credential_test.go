@@ -87,9 +87,9 @@ func TestSocket_outlivesShortDoubts(t *testing.T) {
 		c := w.connect("a")
 		for range 3 {
 			w.tokens.fail(true)
-			time.Sleep(9 * time.Second)
+			time.Sleep(7 * time.Second)
 			w.tokens.fail(false)
-			time.Sleep(time.Second)
+			time.Sleep(2 * time.Second)
 		}
 		c.wantNothing()
 	})
