@@ -272,10 +272,11 @@ func (c *call) mayRetry(a *attempt, res *http.Response, err error) *atomic.Uint6
 	return nil
 }
 
-// unsent reports whether the attempt ended before a connection took any of it.
+// unsent reports whether the attempt ended before a connection took any of it. That none could be made
+// says so only if there was none before that net/http has lost.
 func (a *attempt) unsent(err error) bool {
 	_, ok := errors.AsType[errConnect](err)
-	return ok || a.conns.Load() == 0
+	return a.conns.Load() == 0 || ok && !saysRepeatable(a.c.in.Header)
 }
 
 // isBusy reports whether the status says that somebody could not take the call.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -330,5 +331,30 @@ func TestGateway_sends_nothing_again_over_budget(t *testing.T) {
 	}
 	if s := w.gateway.Stats(); asked.Load() != 3 || s.OverBudget != 1 {
 		t.Errorf("the instance got %d calls of 2 and 1 retry; Stats = %+v", asked.Load(), s)
+	}
+}
+
+func TestGateway_does_not_take_a_call_that_was_sent_for_one_that_could_not_be(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	var asked atomic.Int64
+	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{})
+	for range 2 {
+		var s *httptest.Server
+		s = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				asked.Add(1)
+				_ = s.Listener.Close() // another connection cannot be made
+				panic(http.ErrAbortHandler)
+			}
+		}))
+		t.Cleanup(s.Close)
+		w.instance("echo", s.URL)
+	}
+	for range 8 {
+		w.get("/gateway/echo/")
+	}
+	if got := w.do(http.MethodPost, "/gateway/echo/", strings.NewReader("x"), "X-Idempotency-Key", "k"); got.status != http.StatusBadGateway || asked.Load() != 1 {
+		t.Errorf("the caller got %d, and instances %d calls, want 502 and one", got.status, asked.Load())
 	}
 }
