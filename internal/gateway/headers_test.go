@@ -1,0 +1,179 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"backplane/internal/registry"
+)
+
+func TestGateway_hands_no_hop_by_hop_headers_on(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"Keep-Alive", "Proxy-Authenticate", "Upgrade", "X-Hop"} {
+			rw.Header().Set(name, "x")
+		}
+		rw.Header().Set("Connection", "X-Hop")
+		mirror(rw, r)
+	})
+	got := w.raw("GET /gateway/echo/", "Connection: X-Mine", "X-Mine: 1", "Keep-Alive: 5", "Proxy-Authorization: Basic x", "TE: gzip", "Upgrade: h2c", "Expect: 100-continue")
+	m := got.mirrored(t)
+	for _, name := range []string{"X-Mine", "Keep-Alive", "Proxy-Authorization", "Te", "Upgrade", "Expect", "Connection"} {
+		if v, ok := m.Header[name]; ok {
+			t.Errorf("the service got %s: %q", name, v)
+		}
+	}
+	for _, name := range []string{"Keep-Alive", "Proxy-Authenticate", "Upgrade", "X-Hop"} {
+		if v, ok := got.header[name]; ok {
+			t.Errorf("the caller got %s: %q", name, v)
+		}
+	}
+	if m.Header.Get("Via") != "1.1 backplane" || got.header.Get("Via") != "1.1 backplane" {
+		t.Errorf("Via is %q there and %q back", m.Header.Get("Via"), got.header.Get("Via"))
+	}
+	if got := w.get("/gateway/echo/", "Via", "1.1 backplane, 1.1 x", "Via", "1.1 backplane, 1.1 backplane, 1.1 backplane"); got.status != http.StatusLoopDetected {
+		t.Errorf("a call that goes in circles gave %d", got.status)
+	}
+}
+
+func TestGateway_takes_out_of_answers_what_would_act_for_us(t *testing.T) {
+	t.Parallel()
+	dangerous := http.Header{
+		"Set-Cookie": {"a=b"}, "Strict-Transport-Security": {"max-age=1"}, "Clear-Site-Data": {`"*"`}, "Access-Control-Allow-Origin": {"*"},
+		"Access-Control-Allow-Credentials": {"true"}, "Service-Worker-Allowed": {"/"}, "Alt-Svc": {`h3="evil.example:443"`}, "Www-Authenticate": {"Basic"},
+		"Refresh": {"0; url=/"}, "Report-To": {"{}"}, "Nel": {"{}"}, "X-Backplane-Degraded": {"STALE"}, "X-Request-Id": {"theirs"}, "X-Frame-Options": {"ALLOWALL"},
+		"X-Content-Type-Options": {"sniff"},
+	}
+	w := newWorld(t, Config{})
+	h := func(rw http.ResponseWriter, _ *http.Request) {
+		maps.Copy(rw.Header(), dangerous)
+		rw.Header().Set("Trailer", "Set-Cookie")
+		rw.Header().Set("Etag", `"1"`)
+		rw.Header().Set("Content-Security-Policy", "sandbox allow-scripts")
+		rw.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(rw, "x")
+		rw.Header().Set("Set-Cookie", "late=1")
+		rw.Header().Set(http.TrailerPrefix+"Clear-Site-Data", "late")
+		rw.Header().Set(http.TrailerPrefix+"X-Sum", "7")
+	}
+	w.echo(h)
+	w.service(registry.ServiceInput{Name: "ours"}, trusted(), server(t, h))
+	for service, challenge := range map[string]string{"echo": "", "ours": "Basic"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.front.URL+"/gateway/"+service+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		for name := range dangerous {
+			want := map[string]string{"Www-Authenticate": challenge, "X-Content-Type-Options": "nosniff"}[name]
+			if got := strings.Join(resp.Header[name], ","); got != want {
+				t.Errorf("%s: the caller got %s: %q, want %q", service, name, got, want)
+			}
+		}
+		if csp := resp.Header.Values("Content-Security-Policy"); len(csp) != 2 || csp[0] != "sandbox" || resp.Header.Get("Etag") != `"1"` {
+			t.Errorf("%s: the caller got %v", service, resp.Header)
+		}
+		if len(resp.Trailer["Set-Cookie"])+len(resp.Trailer["Clear-Site-Data"]) != 0 {
+			t.Errorf("%s: the caller got the trailer %v", service, resp.Trailer)
+		}
+	}
+}
+
+func TestGateway_points_references_to_instances_to_itself(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	s := server(t, func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Location", r.URL.Query().Get("to"))
+		rw.WriteHeader(http.StatusFound)
+	})
+	other := "http://10.9.8.7:8080"
+	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s+"/base")
+	i := w.instance("echo", other)
+	i.Weight = 0 // never picked
+	for to, want := range map[string]string{
+		"/base/a?b#c": "/gateway/echo/a?b#c", "/a": "/gateway/echo/a", "a/b": "a/b", "?x=1": "?x=1", s + "/base/x%2Fy": "/gateway/echo/x%2Fy",
+		s + "/base": "/gateway/echo/", s + "/basement": "/gateway/echo/basement", "https://elsewhere.example/x": "https://elsewhere.example/x",
+		strings.TrimPrefix(s, "http:") + "/base/q": "/gateway/echo/q", "/base//evil.example": "/gateway/echo//evil.example", "": "",
+	} {
+		var got string
+		for range 20 {
+			if r := w.get("/gateway/echo/?to=" + url.QueryEscape(to)); r.status == http.StatusFound {
+				got = r.header.Get("Location")
+				break
+			}
+		}
+		if got != want {
+			t.Errorf("a redirect to %s became one to %s, want %s", to, got, want)
+		}
+	}
+}
+
+func TestGateway_takes_out_headers_that_only_look_unlike_its_own(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(mirror)
+	got := w.raw("GET /gateway/echo/", "X_Forwarded_For: 6.6.6.6", "x_forwarded-proto: https", "X_Real_IP: 6.6.6.6", "X_Request_ID: 1", "X-Backplane_Degraded: 1", "X_Mine: 1").mirrored(t)
+	for name := range got.Header {
+		if strings.Contains(name, "_") && name != "X_mine" {
+			t.Errorf("%s came through", name)
+		}
+	}
+	if got.Header.Get("X_mine") != "1" {
+		t.Error("another header did not come through")
+	}
+}
+
+func TestGateway_names_the_caller_to_services_and_gives_credentials_to_trusted_ones(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	s := server(t, mirror)
+	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s)
+	w.service(registry.ServiceInput{Name: "ours"}, trusted(), s)
+	w.service(registry.ServiceInput{Name: "open"}, public(), s)
+	sent := []string{"Authorization", "Bearer mine", "Cookie", "c=1", "X-Api-Key", "k"}
+	if h := w.get("/gateway/echo/", sent...).mirrored(t).Header; h.Get("Authorization") != "Bearer for-echo-of-usr_ada" || h.Get("Cookie")+h.Get("X-Api-Key") != "" {
+		t.Errorf("an untrusted service got %v", h)
+	}
+	if h := w.get("/gateway/ours/", sent...).mirrored(t).Header; h.Get("Authorization") != "Bearer mine" || h.Get("Cookie") != "c=1" || h.Get("X-Api-Key") != "k" {
+		t.Errorf("a trusted service got %v", h)
+	}
+	w.call(nil)
+	if h := w.get("/gateway/open/", sent...).mirrored(t).Header; h.Get("Authorization")+h.Get("Cookie") != "" {
+		t.Errorf("of a stranger an open service got %v", h)
+	}
+	if got := w.get("/gateway/echo/", sent...); got.status != http.StatusUnauthorized {
+		t.Errorf("a stranger called a closed service: %d", got.status)
+	}
+}
+
+func TestGateway_keeps_traces_going(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Config{})
+	w.echo(mirror)
+	const good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+	h := w.get("/gateway/echo/", "Traceparent", good, "Tracestate", "a=1").mirrored(t).Header
+	if h.Get("Traceparent") != good || h.Get("Tracestate") != "a=1" || h.Get("X-Request-Id") != "req-1" {
+		t.Errorf("a trace went on as %v", h)
+	}
+	for _, bad := range []string{"", "x", strings.Replace(good, "0a", "0A", 1), "ff" + good[2:], good + "-x", "00-" + strings.Repeat("0", 32) + good[35:], good[:54] + "é"} {
+		header := []string{"Tracestate", "a=1"}
+		if bad != "" {
+			header = append(header, "Traceparent", bad)
+		}
+		h := w.get("/gateway/echo/", header...).mirrored(t).Header
+		if got := h.Get("Traceparent"); !isTraceparent(got) || got == bad || h.Get("Tracestate") != "" {
+			t.Errorf("with %q the service got %v", bad, h)
+		}
+	}
+}
