@@ -67,14 +67,7 @@ func (r *Registered) renew(ctx context.Context, incarnation int64) error {
 	if r.reg.Inflight != nil {
 		in["inflight"] = max(0, r.reg.Inflight())
 	}
-	var out struct {
-		Instance instance `json:"instance"`
-	}
-	if err := r.client.mutate(ctx, renewInstance, in, &out); err != nil {
-		return err
-	}
-	r.heard(out.Instance)
-	return nil
+	return r.tell(ctx, renewInstance, in)
 }
 
 // note keeps and logs how it goes: the change, not each failure.
@@ -112,14 +105,7 @@ func (r *Registered) Drain(ctx context.Context, reason string) error {
 	r.mu.Unlock()
 	in := r.ids(incarnation)
 	in["reason"] = reason
-	var out struct {
-		Instance instance `json:"instance"`
-	}
-	if err := r.client.mutate(ctx, drainInstance, in, &out); err != nil {
-		return err
-	}
-	r.heard(out.Instance)
-	return nil
+	return r.tell(ctx, drainInstance, in)
 }
 
 // drainAgain drains an instance that was draining before it was removed.

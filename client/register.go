@@ -131,10 +131,15 @@ var registerInstance = operation{"registerInstance", `mutation($in: RegisterInst
 func (r *Registered) register(ctx context.Context, incarnation int64) error {
 	in := r.ids(incarnation)
 	in["url"], in["weight"], in["metadata"], in["ttl"] = r.reg.URL, r.reg.Weight, notNil(r.reg.Metadata), r.reg.TTL.String()
+	return r.tell(ctx, registerInstance, in)
+}
+
+// tell calls a mutation of the instance, and hears how it stands then.
+func (r *Registered) tell(ctx context.Context, op operation, in map[string]any) error {
 	var out struct {
 		Instance instance `json:"instance"`
 	}
-	if err := r.client.mutate(ctx, registerInstance, in, &out); err != nil {
+	if err := r.client.mutate(ctx, op, in, &out); err != nil {
 		return err
 	}
 	r.heard(out.Instance)

@@ -66,16 +66,15 @@ func Types() []Type {
 
 // OrderTypes returns the types of events that tell of an order, its payments
 // included.
-func OrderTypes() []Type {
-	return slices.DeleteFunc(Types(), func(t Type) bool {
-		return !strings.HasPrefix(string(t), "order.") && !strings.HasPrefix(string(t), "payment.")
-	})
-}
+func OrderTypes() []Type { return typesOf("order.", "payment.") }
 
 // ServiceTypes returns the types of events that tell of the registry.
-func ServiceTypes() []Type {
+func ServiceTypes() []Type { return typesOf("service.", "instance.") }
+
+// typesOf returns the types that begin with one of the prefixes.
+func typesOf(prefixes ...string) []Type {
 	return slices.DeleteFunc(Types(), func(t Type) bool {
-		return !strings.HasPrefix(string(t), "service.") && !strings.HasPrefix(string(t), "instance.")
+		return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(string(t), p) })
 	})
 }
 

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
-	"backplane/internal/fault"
 	"backplane/internal/problem"
 )
 
@@ -41,7 +39,7 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*body, error
 		return b, nil
 	case r.ContentLength > g.cfg.BodyBytes:
 		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
-		return nil, g.errTooLarge()
+		return nil, problem.BodyTooLarge(g.cfg.BodyBytes)
 	case r.ContentLength < 0 || r.ContentLength > g.cfg.KeptBytes:
 		b.from = r.Body
 		return b, nil
@@ -52,24 +50,11 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*body, error
 	var kept bytes.Buffer // grows with what has come, not with what was announced
 	if _, err := kept.ReadFrom(r.Body); err != nil {
 		w.Header().Set("Connection", "close")
-		return nil, g.errBody(err)
+		return nil, problem.BodyBroken(err, g.cfg.BodyTime)
 	}
 	_ = ctl.SetReadDeadline(time.Time{})
 	b.kept = kept.Bytes()
 	return b, nil
-}
-
-func (g *Gateway) errBody(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return problem.New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout,
-			"The request body did not arrive within %s.", g.cfg.BodyTime))
-	}
-	return fault.New(fault.Invalid, fault.BadRequest, "The request body could not be read to its end.")
-}
-
-func (g *Gateway) errTooLarge() error {
-	return problem.New(http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, fault.BodyTooLarge,
-		"The request body is larger than %d bytes.", g.cfg.BodyBytes))
 }
 
 // again reports whether the body can be sent whole once more.

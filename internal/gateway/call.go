@@ -80,8 +80,8 @@ func (c *call) name(r *http.Request) (err error) {
 	if c.who = auth.ClientFrom(r.Context()).Address; caller != nil {
 		c.who = string(caller.UserID) // with whichever key
 	}
-	if c.key = r.Header.Get(KeyHeader); len(c.key) > maxKey {
-		return fault.New(fault.Invalid, fault.BadRequest, "%s must be at most %d bytes long.", KeyHeader, maxKey)
+	if c.key = r.Header.Get(KeyHeader); len(c.key) > registry.MaxPickKey {
+		return fault.New(fault.Invalid, fault.BadRequest, "%s must be at most %d bytes long.", KeyHeader, registry.MaxPickKey)
 	}
 	if c.key == "" {
 		c.key = c.who
@@ -91,8 +91,6 @@ func (c *call) name(r *http.Request) (err error) {
 	}
 	return err
 }
-
-const maxKey = 1024
 
 // begin starts what bounds the call.
 func (c *call) begin(ctx context.Context) {
@@ -229,13 +227,13 @@ func (c *call) explain(err error) error {
 	_, unreached := errors.AsType[errConnect](err)
 	switch {
 	case large:
-		return c.g.errTooLarge()
+		return problem.BodyTooLarge(c.g.cfg.BodyBytes)
 	case errors.Is(cause, errTotal) || errors.Is(cause, errIdle):
 		return errSlow("The call took too long.", cause)
 	case cause != nil:
 		return fault.From(context.Canceled)
 	case body != nil:
-		return fault.New(fault.Invalid, fault.BadRequest, "The request body could not be read to its end.")
+		return problem.BodyBroken(body, c.g.cfg.BodyTime)
 	case said:
 		return err
 	case unreached:

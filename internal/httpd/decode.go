@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"unicode/utf8"
 
 	"backplane/internal/fault"
@@ -54,7 +53,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 func (s *Server) copyBody(dst io.Writer, w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > s.cfg.BodyBytes {
 		w.Header().Set("Connection", "close")
-		return s.errTooLarge()
+		return problem.BodyTooLarge(s.cfg.BodyBytes)
 	}
 	s.awaitBody(w)
 	_, err := io.Copy(dst, http.MaxBytesReader(w, r.Body, s.cfg.BodyBytes))
@@ -64,18 +63,9 @@ func (s *Server) copyBody(dst io.Writer, w http.ResponseWriter, r *http.Request)
 	}
 	w.Header().Set("Connection", "close")
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return s.errTooLarge()
+		return problem.BodyTooLarge(s.cfg.BodyBytes)
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return problem.New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout,
-			"The request body did not arrive within %s.", s.cfg.BodyTime))
-	}
-	return errBad("The request body could not be read to its end.")
-}
-
-func (s *Server) errTooLarge() error {
-	return problem.New(http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, fault.BodyTooLarge,
-		"The request body is larger than %d bytes.", s.cfg.BodyBytes))
+	return problem.BodyBroken(err, s.cfg.BodyTime)
 }
 
 func errBad(message string) error { return fault.New(fault.Invalid, fault.BadRequest, "%s", message) }

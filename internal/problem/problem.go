@@ -12,8 +12,10 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"backplane/internal/fault"
 	"backplane/internal/telemetry"
@@ -47,6 +49,20 @@ func (e *Error) Unwrap() error { return e.Fault }
 
 // New returns an error with the status.
 func New(status int, f *fault.Error) *Error { return &Error{Status: status, Fault: f} }
+
+// BodyTooLarge is the error for a request body of more than limit bytes.
+func BodyTooLarge(limit int64) *Error {
+	return New(http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, fault.BodyTooLarge, "The request body is larger than %d bytes.", limit))
+}
+
+// BodyBroken is the error for a request body whose reading ended with err: a sender
+// that was too slow for the limit, or one that left.
+func BodyBroken(err error, limit time.Duration) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout, "The request body did not arrive within %s.", limit))
+	}
+	return fault.New(fault.Invalid, fault.BadRequest, "The request body could not be read to its end.")
+}
 
 // Status is what each kind of error is in HTTP.
 func Status(k fault.Kind) int {

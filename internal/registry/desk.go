@@ -88,8 +88,8 @@ func (k *Desk) Pick(ctx context.Context, service string, strategy Strategy, key 
 	switch {
 	case strategy == ConsistentHash && key == "":
 		return nil, "", fault.New(fault.Invalid, fault.BadInput, "CONSISTENT_HASH needs a key: it gives equal keys the same instance.").At("key")
-	case len(key) > maxPickKey:
-		return nil, "", fault.New(fault.Invalid, fault.BadInput, "key must be at most %d bytes long.", maxPickKey).At("key")
+	case len(key) > MaxPickKey:
+		return nil, "", fault.New(fault.Invalid, fault.BadInput, "key must be at most %d bytes long.", MaxPickKey).At("key")
 	}
 	choice, err := k.chooser.Choose(set, strategy, key)
 	if err != nil {
@@ -102,7 +102,8 @@ func (k *Desk) Pick(ctx context.Context, service string, strategy Strategy, key 
 	return choice.Instance(), lease, nil
 }
 
-const maxPickKey = 1024
+// MaxPickKey is how many bytes a key of CONSISTENT_HASH may have.
+const MaxPickKey = 1024
 
 // Report says how a call ended. The lease must be one of the caller's, not
 // expired and not used before; else it is PICK_LEASE_INVALID.

@@ -53,18 +53,15 @@ func newTokens(r *ring, cfg Config, now func() time.Time) *tokens {
 
 // issue returns an access token of the session and when it expires.
 func (t *tokens) issue(ctx context.Context, s *Session, at time.Time) (string, time.Time, error) {
-	key, err := t.ring.signer(ctx, at)
-	if err != nil {
-		return "", time.Time{}, err
-	}
 	until := earlier(at.Add(t.cfg.AccessTTL), s.ExpiresAt).Truncate(time.Second) // a token tells whole seconds
-	tok := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{jwt.RegisteredClaims{
+	signed, err := t.ring.sign(ctx, at, claims{jwt.RegisteredClaims{
 		Issuer: t.cfg.Issuer, Subject: string(s.UserID), Audience: jwt.ClaimStrings{t.cfg.Audience},
 		ExpiresAt: jwt.NewNumericDate(until), IssuedAt: jwt.NewNumericDate(at),
 	}, s.ID})
-	tok.Header["kid"] = key.id
-	signed, err := tok.SignedString(key.private)
-	return signed, until, err
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return signed, until, nil
 }
 
 // verify returns what the token proves now. Its error is errToken, or that of

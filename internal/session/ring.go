@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"backplane/internal/seal"
 )
 
@@ -119,6 +121,17 @@ func (r *ring) signer(ctx context.Context, at time.Time) (openKey, error) {
 		}
 	}
 	return set.keys[0], nil // there is always one, see reload
+}
+
+// sign signs the claims by the key whose turn it is at the time, and names it.
+func (r *ring) sign(ctx context.Context, at time.Time, c jwt.Claims) (string, error) {
+	key, err := r.signer(ctx, at)
+	if err != nil {
+		return "", err
+	}
+	tok := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
+	tok.Header["kid"] = key.id
+	return tok.SignedString(key.private)
 }
 
 // verifier returns the public key of that id, or errToken.

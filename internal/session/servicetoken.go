@@ -41,16 +41,10 @@ func (s *Service) ServiceToken(ctx context.Context, caller *auth.Principal, serv
 	if text := s.forServices.again(who, at); text != "" {
 		return text, nil
 	}
-	key, err := s.ring.signer(ctx, at)
-	if err != nil {
-		return "", err
-	}
-	tok := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.RegisteredClaims{
+	text, err := s.ring.sign(ctx, at, jwt.RegisteredClaims{
 		Issuer: s.cfg.Issuer, Subject: string(caller.UserID), Audience: jwt.ClaimStrings{ServiceAudience(service)},
 		ExpiresAt: jwt.NewNumericDate(at.Add(min(serviceTokenLife, s.cfg.AccessTTL))), IssuedAt: jwt.NewNumericDate(at),
 	})
-	tok.Header["kid"] = key.id
-	text, err := tok.SignedString(key.private)
 	if err != nil {
 		return "", err
 	}

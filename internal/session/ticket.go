@@ -48,7 +48,7 @@ type Redeemed struct {
 func (s *Service) CreateTicket(ctx context.Context, purpose []byte) (*Ticket, error) {
 	caller := auth.From(ctx)
 	if caller == nil {
-		return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first.")
+		return nil, auth.SignInFirst(ctx)
 	}
 	until := s.now().Add(ticketTTL).Truncate(time.Second)
 	t := ticket{holderOf(caller), until, purpose}

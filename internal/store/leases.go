@@ -93,6 +93,12 @@ func (db *DB) plus(moment instantOf, millis string) string {
 	return fmt.Sprintf("(%s + (%s) * 1000)", moment.sql, millis) // SQLite keeps microseconds
 }
 
+// gone is the condition that an instance, named i, has been late for so many times
+// its time to live. Its arguments are those of now.
+func (db *DB) gone(patience int, now instantOf) string {
+	return fmt.Sprintf("%s <= %s", db.plus(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", patience)), now.sql)
+}
+
 // presides checks that the tenure has not ended, by the clock either, and keeps
 // others from taking over until the commit.
 func (t *tx) presides(ctx context.Context, tenure event.Tenure) error {
@@ -129,7 +135,7 @@ func (s Registry) Grant(ctx context.Context, tenure event.Tenure) error {
 // turn however many there are.
 func (s Registry) Docket(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error) {
 	now, overdue := s.db.in(0), s.db.in(-grace)
-	gone := fmt.Sprintf("%s <= %s", s.db.plus(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", patience)), now.sql)
+	gone := s.db.gone(patience, now)
 	args := slices.Concat(overdue.args, now.args, now.args, now.args, []any{limit})
 	var ids []uid.Service
 	err := s.db.reader().each(ctx, `SELECT id FROM (
@@ -195,7 +201,7 @@ func (s Registry) Judge(ctx context.Context, tenure event.Tenure, id uid.Service
 
 func (t *tx) verdicts(ctx context.Context, id uid.Service, grace time.Duration, patience int) (map[uid.Instance]registry.Verdict, error) {
 	now, overdue := t.db.in(0), t.db.in(-grace)
-	gone := fmt.Sprintf("%s <= %s", t.db.plus(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", patience)), now.sql)
+	gone := t.db.gone(patience, now)
 	verdicts := map[uid.Instance]registry.Verdict{}
 	err := t.each(ctx, `SELECT i.id, COALESCE(l.expires_at <= `+overdue.sql+`, 1 = 1), COALESCE(l.expires_at > `+now.sql+`, 1 = 0), COALESCE(`+gone+`, 1 = 0)
 		FROM instances AS i LEFT JOIN leases AS l ON l.instance_id = i.id WHERE i.service_id = ?`,
