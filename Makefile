@@ -23,7 +23,7 @@ test: ## run all tests, with private servers if there are any; says what it left
 # The tests of the main package drive servers that are processes of their own,
 # into which the detector does not see.
 race: ## run the short tests with the race detector, which needs a C compiler
-	$(RUNNER) env CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./... | grep -vx backplane)
+	$(RUNNER) env CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./... | grep -vx github.com/backplane-dev/backplane)
 
 services: ## install what tests can use: PostgreSQL, Redis, Node.js, HAProxy, a C compiler
 	.ci/services

@@ -3,8 +3,8 @@ package main
 import (
 	"github.com/redis/go-redis/v9/logging"
 
-	"backplane/internal/cache"
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // openCache builds what spares the database reads. It passes everything on until

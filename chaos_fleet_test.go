@@ -17,7 +17,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // to read the log by SQL
 	_ "modernc.org/sqlite"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // What the tests of chaos are made of. The rates are such that the machine is

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // book is what the writers know of their writes.

@@ -11,15 +11,15 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/config"
-	"backplane/internal/httpd"
-	"backplane/internal/httpd/stream"
-	"backplane/internal/legacy"
-	"backplane/internal/operation"
-	"backplane/internal/rest"
-	"backplane/internal/seed"
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/legacy"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/rest"
+	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 // command is what backplane NAME does.

@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 // runner works until its context ends.

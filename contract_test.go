@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")

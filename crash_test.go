@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // size returns the size of a long test: small for every run, large for a soak.

@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 // The demo has two services whose instances live in this process, so that the

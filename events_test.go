@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 const readEvents = `query($first: Int, $after: Cursor, $types: [EventType!], $subject: ID) {

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 const followAges = `subscription($after: Cursor) { events(after: $after, types: [PRODUCT_UPDATED]) { cursor occurredAt data } }`

@@ -5,9 +5,9 @@ import (
 	"io"
 	"slices"
 
-	"backplane/internal/bus"
-	"backplane/internal/event"
-	"backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/store"
 )
 
 // openFeed builds the node's part in the event log: what numbers events, where

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // instanceEnv makes this binary an instance of a service, at the address that it holds.

@@ -1,4 +1,4 @@
-module backplane
+module github.com/backplane-dev/backplane
 
 go 1.26.0
 

@@ -10,6 +10,9 @@ import (
 	"testing"
 )
 
+// module is the path of this module.
+const module = "github.com/backplane-dev/backplane"
+
 // The groups of packages that the table speaks of.
 const (
 	leaves  = "internal/auth internal/event internal/fault internal/input internal/money internal/page internal/seal internal/telemetry internal/uid"
@@ -86,7 +89,7 @@ func TestLayers(t *testing.T) {
 
 func checkImport(t *testing.T, layer, importer, imported string) {
 	t.Helper()
-	if path, ours := strings.CutPrefix(imported, "backplane/"); ours {
+	if path, ours := strings.CutPrefix(imported, module+"/"); ours {
 		if allowed := mayImport[layer]; allowed != "*" && !within(path, allowed) && !within(path, layer) {
 			t.Errorf("%s imports %s; packages of the layer %s may import only: %s", importer, imported, layer, allowed)
 		}
@@ -104,11 +107,11 @@ func checkImport(t *testing.T, layer, importer, imported string) {
 func layerOf(importPath string) (layer string, ok bool) {
 	layer = "."
 	for path := range mayImport {
-		if within(strings.TrimPrefix(importPath, "backplane/"), path) && len(path) > len(layer) {
+		if within(strings.TrimPrefix(importPath, module+"/"), path) && len(path) > len(layer) {
 			layer, ok = path, true
 		}
 	}
-	return layer, ok || importPath == "backplane"
+	return layer, ok || importPath == module
 }
 
 // within reports whether the path is one of the packages or below one.

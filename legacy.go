@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/page"
 )
 
 func prepareLegacy(*flag.FlagSet) func(context.Context, *app) error {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // cursor returns the head of the log.

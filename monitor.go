@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net"
 
-	"backplane/internal/cache"
-	"backplane/internal/config"
-	"backplane/internal/gateway"
-	"backplane/internal/monitor"
+	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/gateway"
+	"github.com/backplane-dev/backplane/internal/monitor"
 )
 
 // openMonitor builds the operator's listener; nil if it is off.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 func TestMonitor_ShowsWhatTheCachesDo(t *testing.T) {

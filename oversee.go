@@ -10,9 +10,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/page"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 func prepareConsumers(*flag.FlagSet) func(context.Context, *app) error {

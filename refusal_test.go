@@ -12,9 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"backplane/internal/config"
-	"backplane/internal/testenv"
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 // sniffer passes connections on to a server of ours, and counts those that come

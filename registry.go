@@ -8,13 +8,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"backplane/internal/balance"
-	"backplane/internal/bus"
-	"backplane/internal/config"
-	"backplane/internal/event"
-	"backplane/internal/gateway"
-	"backplane/internal/registry"
-	"backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/gateway"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/store"
 )
 
 // services is the node's part in the registry: what it knows of it, what callers

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 const (

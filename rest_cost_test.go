@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/config"
-	"backplane/internal/legacy"
-	"backplane/internal/session"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/legacy"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // maxCost is how many times the CPU of the GraphQL query a route may take.

@@ -18,8 +18,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"backplane/internal/problem"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // tooLarge is more than the server takes of a body.

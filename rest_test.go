@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // restAnswer is what a route answered.

@@ -164,7 +164,7 @@ func TestServer_answers_abuse_with_a_clear_error(t *testing.T) {
 			t.Errorf("%s gave status %d, code %q (%+v), want one of %v", tt.name, a.status, code, a.Errors, tt.codes)
 		}
 		for _, e := range a.Errors {
-			for _, leak := range []string{"model.", "uid.", "pq:", "SQL", "SELECT", "goroutine", ".go:", "backplane/"} {
+			for _, leak := range []string{"model.", "uid.", "pq:", "SQL", "SELECT", "goroutine", ".go:", "github.com/backplane-dev/backplane/"} {
 				if strings.Contains(e.Message, leak) {
 					t.Errorf("%s: the message leaks %q: %s", tt.name, leak, e.Message)
 				}

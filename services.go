@@ -10,10 +10,10 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"backplane/internal/balance"
-	"backplane/internal/event"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // unread stands for the log where it is not read: what was just loaded is up to date.

@@ -10,9 +10,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"backplane/internal/bus"
-	"backplane/internal/config"
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // openSinks builds the exporter of each sink. Nothing connects before it runs,

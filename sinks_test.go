@@ -18,7 +18,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/redis/go-redis/v9"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // exported is an event as a consumer of a broker got it.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 const createTicket = `mutation($query: String!, $variables: JSON) {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 
-	"backplane/internal/httpd"
-	"backplane/internal/httpd/stream"
-	"backplane/internal/operation"
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 // tickets lets event streams be opened by the tickets of sessions and API keys.

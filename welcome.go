@@ -7,11 +7,11 @@ import (
 	"net"
 	"text/tabwriter"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/seed"
-	"backplane/internal/session"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // firstAccounts makes the accounts that a fresh database needs, and returns

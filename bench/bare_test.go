@@ -14,7 +14,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // bareEnv makes this binary the server to compare with, at the address that it holds.

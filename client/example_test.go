@@ -8,7 +8,7 @@ import (
 	"net/http/httptest"
 	"time"
 
-	"backplane/client"
+	"github.com/backplane-dev/backplane/client"
 )
 
 // A service defines itself, registers the instance that it is, answers the

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"backplane/client"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/client"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 const (

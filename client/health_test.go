@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/client"
+	"github.com/backplane-dev/backplane/client"
 )
 
 func newHealth(t *testing.T, cfg client.HealthConfig) *client.Health {

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"backplane/client"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/client"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // till is a service whose instances are missed soon.

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/client"
+	"github.com/backplane-dev/backplane/client"
 )
 
 // echo is an instance that says its name and what it was asked.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/client"
+	"github.com/backplane-dev/backplane/client"
 )
 
 // TestWatch_reads_anew_what_it_cannot_follow gives the log another timeline, as a

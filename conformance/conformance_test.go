@@ -15,7 +15,7 @@ import (
 	"sync"
 	"testing"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 const schema = "../graph/testdata/schema.golden.graphqls"

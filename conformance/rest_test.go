@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 func TestOpenAPI_passes_the_default_rules_of_public_linters(t *testing.T) {

@@ -7,12 +7,12 @@ import (
 	"net"
 	"testing"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/httpd"
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 func TestServer_streams_to_the_clients_that_applications_use(t *testing.T) {

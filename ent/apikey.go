@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/apikey"
-	"backplane/internal/uid"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/apikey"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

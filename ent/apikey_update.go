@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/apikey"
-	"backplane/ent/predicate"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/apikey"
+	"github.com/backplane-dev/backplane/ent/predicate"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

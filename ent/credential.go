@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/credential"
-	"backplane/internal/uid"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/credential"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/deadletter"
-	"backplane/internal/event"
-	"backplane/internal/uid"
 	"encoding/json"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/deadletter"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

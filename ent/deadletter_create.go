@@ -3,13 +3,13 @@
 package ent
 
 import (
-	"backplane/ent/deadletter"
-	"backplane/internal/event"
-	"backplane/internal/uid"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/deadletter"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect"

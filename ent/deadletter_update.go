@@ -3,12 +3,12 @@
 package ent
 
 import (
-	"backplane/ent/deadletter"
-	"backplane/ent/predicate"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/deadletter"
+	"github.com/backplane-dev/backplane/ent/predicate"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

@@ -3,11 +3,11 @@
 package ent
 
 import (
-	entevent "backplane/ent/event"
-	"backplane/internal/event"
-	"backplane/internal/uid"
 	"encoding/json"
 	"fmt"
+	entevent "github.com/backplane-dev/backplane/ent/event"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

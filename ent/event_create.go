@@ -3,13 +3,13 @@
 package ent
 
 import (
-	entevent "backplane/ent/event"
-	"backplane/internal/event"
-	"backplane/internal/uid"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	entevent "github.com/backplane-dev/backplane/ent/event"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

@@ -3,14 +3,14 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
 	"context"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
 
-	entevent "backplane/ent/event"
+	entevent "github.com/backplane-dev/backplane/ent/event"
 )
 
 // EventDelete is the builder for deleting a Event entity.

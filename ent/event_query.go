@@ -3,10 +3,10 @@
 package ent
 
 import (
-	entevent "backplane/ent/event"
-	"backplane/ent/predicate"
 	"context"
 	"fmt"
+	entevent "github.com/backplane-dev/backplane/ent/event"
+	"github.com/backplane-dev/backplane/ent/predicate"
 	"math"
 
 	"entgo.io/ent"

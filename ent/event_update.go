@@ -3,12 +3,12 @@
 package ent
 
 import (
-	entevent "backplane/ent/event"
-	"backplane/ent/predicate"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	entevent "github.com/backplane-dev/backplane/ent/event"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"

@@ -3,8 +3,8 @@
 package ent
 
 import (
-	"backplane/ent/idempotencykey"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/idempotencykey"
 	"strings"
 	"time"
 

@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/idempotencykey"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/idempotencykey"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

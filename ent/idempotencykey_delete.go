@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/idempotencykey"
-	"backplane/ent/predicate"
 	"context"
+	"github.com/backplane-dev/backplane/ent/idempotencykey"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"

@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/idempotencykey"
-	"backplane/ent/predicate"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/idempotencykey"
+	"github.com/backplane-dev/backplane/ent/predicate"
 	"math"
 
 	"entgo.io/ent"

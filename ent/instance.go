@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/instance"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
 	"encoding/json"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/instance"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

@@ -3,12 +3,12 @@
 package ent
 
 import (
-	"backplane/ent/instance"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/instance"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect"

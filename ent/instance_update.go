@@ -3,12 +3,12 @@
 package ent
 
 import (
-	"backplane/ent/instance"
-	"backplane/ent/predicate"
-	"backplane/internal/registry"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/instance"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/registry"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

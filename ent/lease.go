@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/lease"
-	"backplane/internal/uid"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/lease"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

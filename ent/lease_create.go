@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/lease"
-	"backplane/internal/uid"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/lease"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect"

@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/lease"
-	"backplane/ent/predicate"
 	"context"
+	"github.com/backplane-dev/backplane/ent/lease"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"

@@ -3,8 +3,8 @@
 package ent
 
 import (
-	"backplane/ent/legacyusage"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/legacyusage"
 	"strings"
 	"time"
 

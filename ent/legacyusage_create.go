@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/legacyusage"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/legacyusage"
 	"time"
 
 	"entgo.io/ent/dialect"

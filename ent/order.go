@@ -3,10 +3,10 @@
 package ent
 
 import (
-	entorder "backplane/ent/order"
-	"backplane/internal/order"
-	"backplane/internal/uid"
 	"fmt"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

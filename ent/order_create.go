@@ -3,12 +3,12 @@
 package ent
 
 import (
-	entorder "backplane/ent/order"
-	"backplane/internal/order"
-	"backplane/internal/uid"
 	"context"
 	"errors"
 	"fmt"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect"

@@ -3,14 +3,14 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
 	"context"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
 
-	entorder "backplane/ent/order"
+	entorder "github.com/backplane-dev/backplane/ent/order"
 )
 
 // OrderDelete is the builder for deleting a Order entity.

@@ -3,11 +3,11 @@
 package ent
 
 import (
-	entorder "backplane/ent/order"
-	"backplane/ent/predicate"
-	"backplane/internal/uid"
 	"context"
 	"fmt"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 
 	"entgo.io/ent"

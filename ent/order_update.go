@@ -3,12 +3,12 @@
 package ent
 
 import (
-	entorder "backplane/ent/order"
-	"backplane/ent/predicate"
-	"backplane/internal/order"
 	"context"
 	"errors"
 	"fmt"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/order"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/orderitem"
-	"backplane/internal/uid"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/orderitem"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 
 	"entgo.io/ent"

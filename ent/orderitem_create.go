@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/orderitem"
-	"backplane/internal/uid"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/orderitem"
+	"github.com/backplane-dev/backplane/internal/uid"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"

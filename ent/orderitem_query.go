@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/orderitem"
-	"backplane/ent/predicate"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/orderitem"
+	"github.com/backplane-dev/backplane/ent/predicate"
 	"math"
 
 	"entgo.io/ent"

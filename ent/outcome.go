@@ -3,8 +3,8 @@
 package ent
 
 import (
-	"backplane/ent/outcome"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/outcome"
 	"strings"
 	"time"
 

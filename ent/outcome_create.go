@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/outcome"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/outcome"
 	"time"
 
 	"entgo.io/ent/dialect"

@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/outcome"
-	"backplane/ent/predicate"
 	"context"
+	"github.com/backplane-dev/backplane/ent/outcome"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"

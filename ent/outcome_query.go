@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/outcome"
-	"backplane/ent/predicate"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/outcome"
+	"github.com/backplane-dev/backplane/ent/predicate"
 	"math"
 
 	"entgo.io/ent"

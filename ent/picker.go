@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/picker"
-	"backplane/internal/uid"
 	"encoding/json"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/picker"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

@@ -3,12 +3,12 @@
 package ent
 
 import (
-	"backplane/ent/picker"
-	"backplane/ent/predicate"
-	"backplane/internal/uid"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/picker"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

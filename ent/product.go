@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/product"
-	"backplane/internal/uid"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/product"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

@@ -3,8 +3,8 @@
 package ent
 
 import (
-	"backplane/ent/reader"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/reader"
 	"strings"
 	"time"
 

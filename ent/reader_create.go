@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/reader"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/reader"
 	"time"
 
 	"entgo.io/ent/dialect"

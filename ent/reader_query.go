@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/reader"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/reader"
 	"math"
 
 	"entgo.io/ent"

@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/schema"
-	"backplane/ent/service"
-	"backplane/ent/setting"
+	"github.com/backplane-dev/backplane/ent/schema"
+	"github.com/backplane-dev/backplane/ent/service"
+	"github.com/backplane-dev/backplane/ent/setting"
 )
 
 // The init function reads all schema descriptors with runtime code

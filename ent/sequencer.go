@@ -3,8 +3,8 @@
 package ent
 
 import (
-	"backplane/ent/sequencer"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/sequencer"
 	"strings"
 	"time"
 

@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/sequencer"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/sequencer"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

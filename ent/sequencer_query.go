@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/sequencer"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/sequencer"
 	"math"
 
 	"entgo.io/ent"

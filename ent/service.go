@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/service"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
 	"encoding/json"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/service"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/session"
-	"backplane/internal/uid"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/session"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

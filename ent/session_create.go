@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/session"
-	"backplane/internal/uid"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/session"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect"

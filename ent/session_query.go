@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/session"
-	"backplane/internal/uid"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/session"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 
 	"entgo.io/ent"

@@ -3,8 +3,8 @@
 package ent
 
 import (
-	"backplane/ent/setting"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/setting"
 	"strings"
 
 	"entgo.io/ent"

@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/setting"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/setting"
 
 	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"

@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/setting"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/setting"
 	"math"
 
 	"entgo.io/ent"

@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/setting"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/setting"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"

@@ -3,8 +3,8 @@
 package ent
 
 import (
-	"backplane/ent/signingkey"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/signingkey"
 	"strings"
 	"time"
 

@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/signingkey"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/signingkey"
 	"time"
 
 	"entgo.io/ent/dialect"

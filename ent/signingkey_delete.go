@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/signingkey"
 	"context"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/signingkey"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"

@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/signingkey"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/signingkey"
 	"math"
 
 	"entgo.io/ent"

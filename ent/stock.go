@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/stock"
-	"backplane/internal/uid"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/stock"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 

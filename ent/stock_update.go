@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/stock"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/stock"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

@@ -3,8 +3,8 @@
 package ent
 
 import (
-	"backplane/ent/throttle"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/throttle"
 	"strings"
 	"time"
 

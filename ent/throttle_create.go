@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/throttle"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/throttle"
 	"time"
 
 	"entgo.io/ent/dialect"

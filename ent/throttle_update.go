@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/throttle"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/throttle"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

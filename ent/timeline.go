@@ -3,8 +3,8 @@
 package ent
 
 import (
-	"backplane/ent/timeline"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/timeline"
 	"strings"
 
 	"entgo.io/ent"

@@ -3,10 +3,10 @@
 package ent
 
 import (
-	"backplane/ent/timeline"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/timeline"
 
 	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"

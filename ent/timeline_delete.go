@@ -3,9 +3,9 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	"backplane/ent/timeline"
 	"context"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/timeline"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"

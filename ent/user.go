@@ -3,10 +3,10 @@
 package ent
 
 import (
-	entuser "backplane/ent/user"
-	"backplane/internal/uid"
-	"backplane/internal/user"
 	"fmt"
+	entuser "github.com/backplane-dev/backplane/ent/user"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 	"strings"
 	"time"
 

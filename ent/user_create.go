@@ -3,12 +3,12 @@
 package ent
 
 import (
-	entuser "backplane/ent/user"
-	"backplane/internal/uid"
-	"backplane/internal/user"
 	"context"
 	"errors"
 	"fmt"
+	entuser "github.com/backplane-dev/backplane/ent/user"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 	"time"
 
 	"entgo.io/ent/dialect"

@@ -3,14 +3,14 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
 	"context"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
 
-	entuser "backplane/ent/user"
+	entuser "github.com/backplane-dev/backplane/ent/user"
 )
 
 // UserDelete is the builder for deleting a User entity.

@@ -3,11 +3,11 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	entuser "backplane/ent/user"
-	"backplane/internal/uid"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	entuser "github.com/backplane-dev/backplane/ent/user"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 
 	"entgo.io/ent"

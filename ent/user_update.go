@@ -3,12 +3,12 @@
 package ent
 
 import (
-	"backplane/ent/predicate"
-	entuser "backplane/ent/user"
-	"backplane/internal/user"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	entuser "github.com/backplane-dev/backplane/ent/user"
+	"github.com/backplane-dev/backplane/internal/user"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

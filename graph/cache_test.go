@@ -10,11 +10,11 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
-	"backplane/internal/cache"
-	"backplane/internal/event"
-	"backplane/internal/seed"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // newCached returns a server with caches in front of its stores, as a node has them,

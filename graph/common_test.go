@@ -12,17 +12,17 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/graph"
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/operation"
-	"backplane/internal/order"
-	"backplane/internal/seed"
-	"backplane/internal/session"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/graph"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // demo is the graph of a server over the demo's data, and who may listen to it.

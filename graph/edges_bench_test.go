@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"backplane/internal/seed"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 const fiftyOrders = `{ orders(first: 50) { nodes { number status user { username } items { quantity product { name } } } } }`

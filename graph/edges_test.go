@@ -11,11 +11,11 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/auth"
-	"backplane/internal/operation"
-	"backplane/internal/seed"
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // sizes are the lengths of lists over which the number of statements must not grow.

@@ -4,9 +4,9 @@ import (
 	"reflect"
 	"strings"
 
-	"backplane/graph/generated"
-	"backplane/graph/model"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/graph/generated"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // payloads maps the name of each mutation, in lower case, to the type of its

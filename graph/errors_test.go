@@ -6,9 +6,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/graph/model"
-	"backplane/internal/fault"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 func TestWithUserErrors_shows_what_the_caller_can_mend(t *testing.T) {

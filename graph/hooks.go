@@ -6,8 +6,8 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/graph/loader"
-	"backplane/internal/auth"
+	"github.com/backplane-dev/backplane/graph/loader"
+	"github.com/backplane-dev/backplane/internal/auth"
 )
 
 // Hooks are what the executor runs around operations.

@@ -5,11 +5,11 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/graph/model"
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/operation"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 func ptr[T any](v T) *T { return &v }

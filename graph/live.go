@@ -6,9 +6,9 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // live is the source of a subscription. Each response first takes its event

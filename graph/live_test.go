@@ -11,10 +11,10 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/graph"
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/graph"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // pages is a log without a database.

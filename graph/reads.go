@@ -3,15 +3,15 @@ package graph
 import (
 	"context"
 
-	"backplane/graph/loader"
-	"backplane/graph/model"
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/registry"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/graph/loader"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // maxNodes bounds the ids of Query.nodes.

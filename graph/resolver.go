@@ -11,16 +11,16 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/graph/generated"
-	"backplane/graph/loader"
-	"backplane/graph/scalar"
-	"backplane/internal/event"
-	"backplane/internal/legacy"
-	"backplane/internal/operation"
-	"backplane/internal/order"
-	"backplane/internal/registry"
-	"backplane/internal/session"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/graph/generated"
+	"github.com/backplane-dev/backplane/graph/loader"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/legacy"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Resolver holds the use cases that resolvers call.

@@ -8,10 +8,10 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/graph/model"
-	"backplane/internal/fault"
-	"backplane/internal/operation"
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 // streamTicket makes a ticket for the operation, if that could run: who finds

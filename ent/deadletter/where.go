@@ -3,9 +3,9 @@
 package deadletter
 
 import (
-	"backplane/ent/predicate"
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

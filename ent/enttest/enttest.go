@@ -5,11 +5,11 @@ package enttest
 import (
 	"context"
 
-	"backplane/ent"
+	"github.com/backplane-dev/backplane/ent"
 	// required by schema hooks.
-	_ "backplane/ent/runtime"
+	_ "github.com/backplane-dev/backplane/ent/runtime"
 
-	"backplane/ent/migrate"
+	"github.com/backplane-dev/backplane/ent/migrate"
 
 	"entgo.io/ent/dialect/sql/schema"
 )

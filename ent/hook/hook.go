@@ -3,9 +3,9 @@
 package hook
 
 import (
-	"backplane/ent"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/ent"
 )
 
 // The APIKeyFunc type is an adapter to allow the use of ordinary

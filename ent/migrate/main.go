@@ -26,7 +26,7 @@ import (
 
 	"entgo.io/ent/dialect"
 
-	"backplane/ent/migrate/drift"
+	"github.com/backplane-dev/backplane/ent/migrate/drift"
 )
 
 func main() {

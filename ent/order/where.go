@@ -3,9 +3,9 @@
 package entorder
 
 import (
-	"backplane/ent/predicate"
-	"backplane/internal/order"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

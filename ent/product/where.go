@@ -3,8 +3,8 @@
 package product
 
 import (
-	"backplane/ent/predicate"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

@@ -3,7 +3,7 @@
 package reader
 
 import (
-	"backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/predicate"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

@@ -8,8 +8,8 @@ import (
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
 
-	"backplane/internal/registry"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // asJSON is the type of a JSON column that nobody looks into.

@@ -6,7 +6,7 @@ import (
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Session holds the schema of sessions.

@@ -3,9 +3,9 @@
 package service
 
 import (
-	"backplane/ent/predicate"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

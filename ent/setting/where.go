@@ -3,7 +3,7 @@
 package setting
 
 import (
-	"backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 )

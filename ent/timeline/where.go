@@ -3,7 +3,7 @@
 package timeline
 
 import (
-	"backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 )

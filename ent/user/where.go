@@ -3,9 +3,9 @@
 package entuser
 
 import (
-	"backplane/ent/predicate"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 	"time"
 
 	"entgo.io/ent/dialect/sql"

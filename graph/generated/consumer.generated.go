@@ -3,11 +3,11 @@
 package generated
 
 import (
-	"backplane/graph/model"
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/uid"
 	"context"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"

@@ -3,9 +3,9 @@
 package generated
 
 import (
-	"backplane/graph/scalar"
-	"backplane/internal/fault"
 	"context"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/fault"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"

@@ -3,13 +3,13 @@
 package generated
 
 import (
-	"backplane/graph/model"
-	"backplane/graph/scalar"
-	"backplane/internal/event"
-	"backplane/internal/uid"
 	"context"
 	"encoding/json"
 	"errors"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"

@@ -3,9 +3,9 @@
 package generated
 
 import (
-	"backplane/graph/model"
-	"backplane/internal/legacy"
 	"context"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/legacy"
 	"math"
 	"strconv"
 	"sync/atomic"

@@ -3,14 +3,14 @@
 package generated
 
 import (
-	"backplane/graph/model"
-	"backplane/graph/scalar"
-	"backplane/internal/event"
-	"backplane/internal/money"
-	"backplane/internal/order"
-	"backplane/internal/uid"
-	"backplane/internal/user"
 	"context"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 	"math"
 	"strconv"
 	"sync/atomic"

@@ -3,10 +3,10 @@
 package generated
 
 import (
-	"backplane/graph/scalar"
-	"backplane/internal/auth"
-	"backplane/internal/uid"
 	"context"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"

@@ -3,12 +3,12 @@
 package generated
 
 import (
-	"backplane/graph/model"
-	"backplane/graph/scalar"
-	"backplane/internal/money"
-	"backplane/internal/order"
-	"backplane/internal/uid"
 	"context"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"

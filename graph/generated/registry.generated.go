@@ -3,12 +3,12 @@
 package generated
 
 import (
-	"backplane/graph/model"
-	"backplane/graph/scalar"
-	"backplane/internal/event"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
 	"context"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"

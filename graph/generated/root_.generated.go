@@ -3,14 +3,14 @@
 package generated
 
 import (
-	"backplane/graph/model"
-	"backplane/internal/event"
-	"backplane/internal/order"
-	"backplane/internal/registry"
-	"backplane/internal/user"
 	"bytes"
 	"context"
 	"fmt"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/user"
 	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"

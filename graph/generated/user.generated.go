@@ -3,13 +3,13 @@
 package generated
 
 import (
-	"backplane/graph/model"
-	"backplane/graph/scalar"
-	"backplane/internal/auth"
-	"backplane/internal/order"
-	"backplane/internal/uid"
-	"backplane/internal/user"
 	"context"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 	"math"
 	"strconv"
 	"sync/atomic"

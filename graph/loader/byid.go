@@ -8,8 +8,8 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"golang.org/x/sync/errgroup"
 
-	"backplane/graph/model"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // ByID returns the object that the field of the root names by its argument id,

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"sync"
 
-	"backplane/graph/model"
-	"backplane/internal/page"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/page"
 )
 
 // Edge declares a field that leads from a parent to the value of a key.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/model"
 )
 
 // level is what one field of a document has led to, for all parents together: the

@@ -17,12 +17,12 @@ import (
 	"slices"
 	"sync"
 
-	"backplane/internal/event"
-	"backplane/internal/legacy"
-	"backplane/internal/order"
-	"backplane/internal/registry"
-	"backplane/internal/session"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/legacy"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // maxBatch bounds the keys of one read; more are several reads, one after the other.

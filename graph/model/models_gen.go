@@ -3,13 +3,13 @@
 package model
 
 import (
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/order"
-	"backplane/internal/registry"
-	"backplane/internal/session"
-	"backplane/internal/user"
 	"encoding/json"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/user"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"

@@ -5,13 +5,13 @@ package model
 import (
 	"context"
 
-	"backplane/internal/event"
-	"backplane/internal/legacy"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/legacy"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Node is any object with an id. It is empty so that domain types need no

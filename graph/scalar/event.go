@@ -7,8 +7,8 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/internal/event"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // MarshalCursor writes a Cursor.

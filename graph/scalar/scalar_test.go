@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 func TestScalars_are_strict(t *testing.T) {

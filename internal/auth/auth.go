@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"backplane/internal/fault"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Role is a set of rights that a person or a program holds.

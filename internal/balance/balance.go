@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backplane/internal/balance/policy"
-	"backplane/internal/fault"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/balance/policy"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Config tunes the policies. The zero value is ready to use.

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/fault"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // setOf returns a service with so many instances.

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // encode writes a hint as text: the head, and a w if events wait.

@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
-	"backplane/internal/bus"
-	"backplane/internal/event"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // kind is a way to make buses of the same nodes, and to break their connections.

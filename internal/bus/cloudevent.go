@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // What the events say of themselves. See docs/sinks.md, which is for those who

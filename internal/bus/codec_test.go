@@ -3,7 +3,7 @@ package bus
 import (
 	"testing"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 func FuzzDecode(f *testing.F) {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"sync"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // Memory connects the nodes of one process: the only one of an SQLite file, or

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // NATSSinkConfig says where in NATS events go.

@@ -12,7 +12,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // RabbitMQSinkConfig says where in RabbitMQ events go.

@@ -12,9 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"backplane/internal/bus"
-	"backplane/internal/event"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 func rabbitOutlet(t testing.TB) *outlet { return rabbitOutletOf(t, testenv.SharedRabbitMQ(t)) }

@@ -9,8 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 func benchNode(b *testing.B, products int) (*node, []uid.Product) {

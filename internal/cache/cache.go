@@ -29,7 +29,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // Config tunes a Cache. The zero value keeps nothing.

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // The entities as touched rows name them. Items are lines of orders: they never

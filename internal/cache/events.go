@@ -3,8 +3,8 @@ package cache
 import (
 	"context"
 
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Events is an event.Store whose readers are shown versions of rows: they become

@@ -7,8 +7,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"backplane/internal/order"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Careless makes the cache keep what is read without a look at version and token.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // record collects log lines.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
-	"backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/page"
 )
 
 // lists keeps pages of ids, and counts, by what was asked for. A page is good

@@ -7,11 +7,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"backplane/internal/bus"
-	"backplane/internal/event"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 func TestLists_AreKeptUntilAnythingOfTheirsChanges(t *testing.T) {

@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/bus"
-	"backplane/internal/input"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // world is what the model knows: two nodes, and the newest version of each

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"slices"
 
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Orders is an order.Store with what it has read in front of it. Orders and lines

@@ -3,9 +3,9 @@ package cache
 import (
 	"context"
 
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Products is an order.ProductStore with what it has read in front of it.

@@ -11,14 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/input"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // domains are the use cases on one kind of stores.

@@ -3,12 +3,12 @@ package cache_test
 import (
 	"testing"
 
-	"backplane/internal/input"
-	"backplane/internal/order/ordertest"
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
-	"backplane/internal/user"
-	"backplane/internal/user/usertest"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/order/ordertest"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/user/usertest"
 )
 
 // eachKind runs a suite on each database, without and with Redis.

@@ -3,9 +3,9 @@ package cache
 import (
 	"context"
 
-	"backplane/internal/page"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Users is a user.Store with what it has read in front of it. Accounts that it

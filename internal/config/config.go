@@ -13,7 +13,7 @@ import (
 	"net/url"
 	"time"
 
-	"backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/seal"
 )
 
 // Config is the checked configuration of a process.

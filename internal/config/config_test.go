@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"backplane/internal/config"
-	"backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/seal"
 )
 
 var update = flag.Bool("update", false, "rewrite the table in the README")

@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/seal"
 )
 
 // A parser's error continues the sentence "BACKPLANE_X is …, but it must be".

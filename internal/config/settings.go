@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/seal"
 )
 
 // prefix starts the name of each of our environment variables.

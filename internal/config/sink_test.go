@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/config"
 )
 
 func TestFromEnv_reads_sinks(t *testing.T) {

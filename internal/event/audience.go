@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 
-	"backplane/internal/auth"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Audience says which events one reader may see: those of the types in All,

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // TestAudience_Sees goes through every type of event.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // BenchmarkFeed_latency is the time from the begin of a commit to a subscriber,

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // blanks returns events of the ring as they are stored now, if among the new

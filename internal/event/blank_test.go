@@ -5,8 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 func TestHub_shows_nothing_of_a_user_who_is_deleted_meanwhile(t *testing.T) {

@@ -7,10 +7,10 @@ import (
 	"sync"
 	"testing"
 
-	"backplane/internal/bus"
-	"backplane/internal/event"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // node is a server as far as the log goes.

@@ -11,15 +11,15 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/bus"
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/input"
-	"backplane/internal/money"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // works is a node with products, whose stocks show what consumers did: each

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/auth"
 )
 
 // crowd is the subscribers of a hub who want the same events. It is asked once

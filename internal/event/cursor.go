@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"strings"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // Position is a place in the log. Positions are dense and count from 1; 0 is

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/event"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 func TestParseCursor(t *testing.T) {

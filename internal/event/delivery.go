@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Delivery is one event in the hands of the consumer that owns it.

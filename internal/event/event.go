@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Type names what happened, in the past tense. The names are API.

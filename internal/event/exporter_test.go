@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // registry keeps places as the database does, by the clock of the test.

@@ -12,12 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // TestFeed_gives_each_subscriber_the_log is the promise of the whole: whatever

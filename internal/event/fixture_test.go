@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // memory is a log without a database.

@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // progressTime is how long a Follower is silent before it tells how far it has

@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // bubble runs a test of a hub on a log without a database, in fake time. It

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // lane works on the events of one subject, one after the other, until there are

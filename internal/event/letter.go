@@ -5,9 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/fault"
-	"backplane/internal/page"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // DeadLetter is an event that a consumer could not work on, or one that stands

@@ -6,10 +6,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"backplane/internal/bus"
-	"backplane/internal/event"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/bus"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // detour returns a new PostgreSQL database's URL and that of it behind a proxy.

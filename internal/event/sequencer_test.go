@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // desk is a Numbering without a database, for any number of sequencers.

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backplane/internal/fault"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // shift is the work of a consumer under one tenure.

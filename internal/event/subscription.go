@@ -5,7 +5,7 @@ import (
 	"iter"
 	"time"
 
-	"backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/auth"
 )
 
 // Subscription is one reader's place in the log. Next and Events are for one

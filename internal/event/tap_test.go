@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // heard is what a function given to OnDeliver was told.

@@ -11,9 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backplane/internal/balance"
-	"backplane/internal/fault"
-	"backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 // errConnect is the error of a call that no connection was made for: nothing of it was sent.

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // body is the body of a caller's request. A small one is read at once and kept, so that an

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // budgets bounds the retries of each service: to a share of its calls, and some more so that a

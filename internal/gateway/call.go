@@ -12,11 +12,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/problem"
-	"backplane/internal/registry"
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 // call is one request that is passed on, from its admission to its end.

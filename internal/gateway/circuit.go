@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backplane/internal/registry"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // circuits keeps calls away from instances that do not answer at all, where the

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 // line is a connection to the gateway on which a test writes what it likes.

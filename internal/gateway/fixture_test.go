@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/balance"
-	"backplane/internal/event"
-	"backplane/internal/input"
-	"backplane/internal/registry"
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 // world is a Gateway that serves on a real port, in front of instances that do.

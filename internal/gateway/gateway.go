@@ -23,10 +23,10 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/balance"
-	"backplane/internal/problem"
-	"backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 // Config tunes a Gateway. The zero value is ready to use.

@@ -11,8 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	"backplane/internal/registry"
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 // Headers that the gateway speaks itself.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 func TestGateway_hands_no_hop_by_hop_headers_on(t *testing.T) {

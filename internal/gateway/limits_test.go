@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/balance"
-	"backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 // sever sends a part of an answer and cuts the connection.

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // places bounds the calls that are open at once, in all and of one caller.

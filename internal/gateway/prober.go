@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 // Prober implements registry.Prober over a Guard.

@@ -15,8 +15,8 @@ import (
 
 	"github.com/coder/websocket"
 
-	"backplane/internal/auth"
-	"backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 // mirror tells what it was asked.

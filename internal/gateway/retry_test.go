@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 // failing answers with fail until it was asked for the number of times, then well.

@@ -5,8 +5,8 @@ import (
 	"net/url"
 	"strings"
 
-	"backplane/internal/fault"
-	"backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/input"
 )
 
 // Prefix is where the gateway is mounted.

@@ -6,11 +6,11 @@ import (
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
-	"backplane/internal/fault"
-	"backplane/internal/httpd/wire"
-	"backplane/internal/operation"
-	"backplane/internal/problem"
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 func errMethod(message, allow string) error {

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/httpd/stream"
-	"backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd/wire"
 )
 
 // authenticate returns the request's context with its caller: a stranger if

@@ -15,9 +15,9 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/internal/fault"
-	"backplane/internal/httpd"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // wire is a server on connections without a network or a buffer, in a bubble of

@@ -8,10 +8,10 @@ import (
 	"net/url"
 	"unicode/utf8"
 
-	"backplane/internal/fault"
-	"backplane/internal/httpd/wire"
-	"backplane/internal/operation"
-	"backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // asked is what an HTTP request asks for: one operation, or an array of them.

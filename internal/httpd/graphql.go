@@ -7,9 +7,9 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/fault"
-	"backplane/internal/httpd/wire"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // serveGraphQL answers by the GraphQL over HTTP specification.

@@ -6,8 +6,8 @@ import (
 	"net/http"
 	"time"
 
-	"backplane/internal/fault"
-	"backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // readyTime is how long the check behind /readyz may take.

@@ -23,10 +23,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backplane/internal/asset"
-	"backplane/internal/auth"
-	"backplane/internal/httpd/stream"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/asset"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // Config tunes a Server. The zero value is ready to use.

@@ -14,13 +14,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/httpd"
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
-	"backplane/internal/telemetry"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // schema is a shop whose fields say what reached them.

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 func FuzzDecodeBody(f *testing.F) {

@@ -12,10 +12,10 @@ import (
 
 	"github.com/klauspost/compress/gzhttp"
 
-	"backplane/internal/fault"
-	"backplane/internal/operation"
-	"backplane/internal/problem"
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 // middleware puts what every request passes around next, the first outermost.

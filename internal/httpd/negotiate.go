@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"backplane/internal/fault"
-	"backplane/internal/operation"
-	"backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // mediaType is a media type that GraphQL responses are sent as.

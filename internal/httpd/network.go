@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
 )
 
 // Network is a network whose programs are served as if they had shown a key.

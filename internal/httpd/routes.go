@@ -8,9 +8,9 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/internal/auth"
-	"backplane/internal/httpd/stream"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // Routes are what answers requests that are no GraphQL.

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/httpd"
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 // serve runs the server on a free port until the test ends and returns its

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"sync"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // acquire waits for a slot to run in and returns what gives it back.

@@ -8,9 +8,9 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/fault"
-	"backplane/internal/httpd/stream"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // How a request names the single connection that it belongs to.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd"
 )
 
 func TestServer_streamsWhereConnectionsCannotBeTaken(t *testing.T) {

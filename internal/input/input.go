@@ -7,8 +7,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"backplane/internal/fault"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // MaxServiceName is how many characters the name of a service may have.

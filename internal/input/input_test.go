@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 func TestLine_takes_one_line(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/auth"
 )
 
 // CounterConfig tunes a Counter. The zero value is ready to use.

@@ -12,10 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/legacy"
-	"backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/legacy"
+	"github.com/backplane-dev/backplane/internal/page"
 )
 
 // memory is a Store that keeps what it is given, unless it is down.

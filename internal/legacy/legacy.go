@@ -13,8 +13,8 @@ import (
 	"encoding/base32"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/page"
 )
 
 // Usage is how a client has used a route.

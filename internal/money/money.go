@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // Money is an amount in one currency. The zero value is no money at all.

@@ -4,7 +4,7 @@ import (
 	"math"
 	"testing"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 func TestParse_reads_exactly_what_Amount_writes(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/monitor"
+	"github.com/backplane-dev/backplane/internal/monitor"
 )
 
 func TestServer_ShowsWhatIsRegistered(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // price is the cost of a selection set: some of it once, and some for each

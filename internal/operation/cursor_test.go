@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"testing"
 
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 func TestCursor(t *testing.T) {

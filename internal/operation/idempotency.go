@@ -3,7 +3,7 @@ package operation
 import (
 	"context"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 type idempotencyKey struct{}

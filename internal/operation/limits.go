@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // Limits bounds what one request may ask for. Zero means the default. All but

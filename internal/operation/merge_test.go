@@ -11,8 +11,8 @@ import (
 	"github.com/vektah/gqlparser/v2/validator"
 	"github.com/vektah/gqlparser/v2/validator/rules"
 
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 func TestExecutor_Prepare_merging(t *testing.T) {

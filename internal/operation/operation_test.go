@@ -4,8 +4,8 @@ import (
 	"log/slog"
 	"testing"
 
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 // newExecutor returns an executor over the test schema without resolvers.

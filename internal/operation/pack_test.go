@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 func TestPack_keeps_what_a_request_asks_for_in_few_bytes(t *testing.T) {

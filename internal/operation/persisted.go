@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"strings"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // resolveText returns the text of the document: the one sent, or the one known

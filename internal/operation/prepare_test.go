@@ -8,8 +8,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"backplane/internal/fault"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // outcome is how Prepare ended, in one word and a stage.

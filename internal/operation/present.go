@@ -15,8 +15,8 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
-	"backplane/internal/fault"
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 // maxMessage bounds the text of an error in bytes: the messages of parser and

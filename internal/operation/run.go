@@ -6,7 +6,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // Run executes a query or mutation and returns its response, never nil. The

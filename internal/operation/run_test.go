@@ -17,10 +17,10 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/fault"
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 func echoSchema(see func(args map[string]any)) *operationtest.Schema {

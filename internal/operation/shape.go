@@ -3,7 +3,7 @@ package operation
 import (
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // shape is the size of a selection set with all its fragments expanded.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // shareTime is how old a response may be that is given to one more subscriber:

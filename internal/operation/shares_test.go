@@ -9,11 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 // feed is the source of a subscription: it has one turn, time and again.

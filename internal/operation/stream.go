@@ -6,8 +6,8 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // Source is where the events of a subscription come from, for one goroutine at a

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // families are the ways we know of to make a document expensive. Each takes a

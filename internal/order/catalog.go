@@ -4,10 +4,10 @@ import (
 	"context"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/input"
-	"backplane/internal/page"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // ProductBy says how a list of products is sorted.

@@ -4,11 +4,11 @@ import (
 	"context"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/input"
-	"backplane/internal/page"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // By says how a list of orders is sorted.

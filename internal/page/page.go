@@ -10,7 +10,7 @@ import (
 	"encoding/json"
 	"slices"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // Sizes of pages.

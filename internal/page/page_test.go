@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"testing"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 func ptr[T any](v T) *T { return &v }

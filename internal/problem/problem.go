@@ -17,8 +17,8 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/fault"
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 // MediaType is the media type of problem documents.

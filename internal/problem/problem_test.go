@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/fault"
-	"backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 func TestStatus_knows_every_kind(t *testing.T) {

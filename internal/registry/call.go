@@ -3,8 +3,8 @@ package registry
 import (
 	"context"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // ForCall returns the service of the name, with its instances, to a caller who is

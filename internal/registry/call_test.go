@@ -4,9 +4,9 @@ import (
 	"context"
 	"testing"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/input"
 )
 
 func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Prober asks an instance whether it is well; package gateway implements it.

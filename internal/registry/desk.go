@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // DeskConfig tunes a Desk. The zero value is ready to use.

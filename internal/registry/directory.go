@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // staleAfter is how long a node may not have read the log before what it knows

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/input"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Service is a name that callers use, and what all instances behind it share.

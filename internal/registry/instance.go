@@ -7,10 +7,10 @@ import (
 	"maps"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/input"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Instance is one running copy of a service. Its lease, which renewals extend,

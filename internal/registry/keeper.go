@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // KeeperConfig tunes a Keeper. The zero value is ready to use.

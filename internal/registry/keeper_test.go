@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // tenures lets whoever asks have the tenure, for as long as it renews it in time.

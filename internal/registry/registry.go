@@ -19,7 +19,7 @@ import (
 	"slices"
 	"time"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // Strategy says how callers are spread over the instances of a service. Weights

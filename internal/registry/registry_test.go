@@ -8,9 +8,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/input"
 )
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // flushEvery is how often a node writes down the renewals that it got.

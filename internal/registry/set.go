@@ -3,7 +3,7 @@ package registry
 import (
 	"time"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Set is a service with those of its instances that calls may go to, as a node

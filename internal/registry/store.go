@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Store persists the registry. It is declared here, where it is used.

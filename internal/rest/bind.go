@@ -14,10 +14,10 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/fault"
-	"backplane/internal/httpd/wire"
-	"backplane/internal/problem"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // The places of a request that values come from.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // The types that follow are the directives of directives.graphqls.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/fault"
-	"backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 func TestView_hides_and_renames(t *testing.T) {

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/graph"
-	"backplane/internal/httpd"
-	"backplane/internal/operation"
-	"backplane/internal/rest"
+	"github.com/backplane-dev/backplane/graph"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/rest"
 )
 
 // executor runs the real schema without anything behind it: enough to prepare.

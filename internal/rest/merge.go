@@ -7,8 +7,8 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/fault"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // mergeTries bounds how often a patch is merged again because somebody else changed

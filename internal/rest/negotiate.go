@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"backplane/internal/fault"
-	"backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 const (

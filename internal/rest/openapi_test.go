@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/rest"
+	"github.com/backplane-dev/backplane/internal/rest"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")

@@ -7,9 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 
-	"backplane/internal/asset"
-	"backplane/internal/fault"
-	"backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/asset"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // docs is the page that shows the OpenAPI document; docs/README.md says where its

@@ -21,11 +21,11 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/operation"
-	"backplane/internal/problem"
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 // Config tunes a Shim. The zero value is ready to use.

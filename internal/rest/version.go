@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"backplane/internal/fault"
-	"backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // entityTag returns the ETag of an answer: the version of what it shows, 0 of a

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/money"
-	"backplane/internal/order"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Account is how to sign in to an account of the demo. The password is told

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/money"
-	"backplane/internal/order"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Size says how much Fill makes.

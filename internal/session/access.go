@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Access is all by which a user may act, as one unit of change.

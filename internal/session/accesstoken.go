@@ -9,7 +9,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // maxToken bounds a bearer token, in bytes; ours have about 350.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"backplane/internal/fault"
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 func TestAccessToken_saysWhoAndNotWhat(t *testing.T) {

@@ -5,11 +5,11 @@ import (
 	"slices"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/input"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // maxKeyName is the length of an API key's name, in characters.

@@ -3,7 +3,7 @@ package session_test
 import (
 	"testing"
 
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 // BenchmarkService_Authenticate shows what a request pays for its credential:

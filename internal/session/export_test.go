@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // What the tests, which live outside the package to use sessiontest, need from

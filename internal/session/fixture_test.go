@@ -8,12 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/seal"
-	"backplane/internal/session"
-	"backplane/internal/session/sessiontest"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/sessiontest"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 const password = "correct horse battery staple"

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // lastKnownLife is how long a credential that was good is remembered as such for

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/auth"
 )
 
 func TestLastKnown(t *testing.T) {

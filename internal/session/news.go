@@ -4,9 +4,9 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Log is the node's reading of the event log: an event.Hub.

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"backplane/internal/fault"
-	"backplane/internal/session"
-	"backplane/internal/session/sessiontest"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/sessiontest"
 )
 
 func TestService_HashPassword(t *testing.T) {

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/session"
-	"backplane/internal/session/sessiontest"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/sessiontest"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 func TestSession_Exchange(t *testing.T) {

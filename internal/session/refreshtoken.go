@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"backplane/internal/fault"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // refreshToken is what a client shows to get new tokens: the session, its

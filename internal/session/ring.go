@@ -12,7 +12,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/seal"
 )
 
 // ring is what a node knows of the signing keys. Every node reads them again

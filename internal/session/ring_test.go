@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/seal"
-	"backplane/internal/session"
-	"backplane/internal/session/sessiontest"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/sessiontest"
 )
 
 // keyIDs returns the ids in the key set that a service publishes.

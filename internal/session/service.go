@@ -5,9 +5,9 @@ import (
 	"log/slog"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/seal"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Pauses between rounds of Run's work.

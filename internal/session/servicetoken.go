@@ -7,7 +7,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/auth"
 )
 
 // A token for a service lives for a minute, and is handed out again for a third of it,

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 func TestServiceToken_names_the_user_to_one_service_for_a_minute(t *testing.T) {

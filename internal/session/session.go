@@ -17,10 +17,10 @@ import (
 	"crypto/rand"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Session is one sign-in of a user, until it is ended or expires.

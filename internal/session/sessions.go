@@ -3,8 +3,8 @@ package session
 import (
 	"context"
 
-	"backplane/internal/auth"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // SignOut ends the caller's own session. It needs a session, not an API key.

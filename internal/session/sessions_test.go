@@ -7,12 +7,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/session"
-	"backplane/internal/session/sessiontest"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/sessiontest"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 func TestService_Revoke(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // maxLogin bounds a login, in bytes: no user name or email address is longer.

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/seal"
 )
 
 // SigningKey is an Ed25519 key that signs access tokens from SignsAt on, until

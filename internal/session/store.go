@@ -4,9 +4,9 @@ import (
 	"context"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Store persists what this package owns. It is declared here, where it is used,

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // signUpWindow is how long a sign-up counts against its address.

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // ticketTTL is how long a ticket opens streams: as long as an access token, since

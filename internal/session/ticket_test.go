@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/fault"
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 func TestService_RedeemTicket_while_it_and_its_holder_live(t *testing.T) {

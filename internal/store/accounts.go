@@ -7,12 +7,12 @@ import (
 	"strings"
 	"time"
 
-	entkey "backplane/ent/apikey"
-	entsession "backplane/ent/session"
-	"backplane/internal/auth"
-	"backplane/internal/session"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	entkey "github.com/backplane-dev/backplane/ent/apikey"
+	entsession "github.com/backplane-dev/backplane/ent/session"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Sessions implements session.Store.

@@ -6,11 +6,11 @@ import (
 	"slices"
 	"time"
 
-	"backplane/ent"
-	entkey "backplane/ent/apikey"
-	"backplane/internal/auth"
-	"backplane/internal/session"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/ent"
+	entkey "github.com/backplane-dev/backplane/ent/apikey"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // CreateKey implements session.Keys.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // Finding is a contradiction in the stored data. There should never be one.

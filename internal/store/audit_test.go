@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/input"
-	"backplane/internal/order"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // givenHistory makes some of everything that an audit looks at.

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"slices"
 
-	entorder "backplane/ent/order"
-	entproduct "backplane/ent/product"
-	entuser "backplane/ent/user"
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/order"
-	"backplane/internal/user"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	entproduct "github.com/backplane-dev/backplane/ent/product"
+	entuser "github.com/backplane-dev/backplane/ent/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Batch is what seeding stores at once. Rows are new but for Stocks.

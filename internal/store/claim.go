@@ -6,8 +6,8 @@ import (
 	"errors"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // keyLife is how long a call is remembered under its idempotency key.

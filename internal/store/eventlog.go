@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Events implements event.Store: the log as its readers see it.

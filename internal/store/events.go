@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // redacted is what the log keeps of a snapshot whose subject was deleted.

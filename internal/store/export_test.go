@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/ent"
-	entevent "backplane/ent/event"
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/ent"
+	entevent "github.com/backplane-dev/backplane/ent/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // Logged is an entry of the log with what readers do not see yet.

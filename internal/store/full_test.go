@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/fault"
-	"backplane/internal/money"
-	"backplane/internal/order"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 func TestCreate_says_that_the_disk_is_full_and_goes_on_when_it_is_not(t *testing.T) {

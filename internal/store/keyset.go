@@ -8,8 +8,8 @@ import (
 
 	entsql "entgo.io/ent/dialect/sql"
 
-	"backplane/internal/fault"
-	"backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/page"
 )
 
 // maxIDs bounds the lists that one statement is given.

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	entinstance "backplane/ent/instance"
-	entservice "backplane/ent/service"
-	"backplane/internal/event"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
+	entinstance "github.com/backplane-dev/backplane/ent/instance"
+	entservice "github.com/backplane-dev/backplane/ent/service"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // freshLease gives the instance a whole time to live from now on.

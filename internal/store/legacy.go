@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"strconv"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // probe is how many numbers are looked up at once for one that is free.

@@ -8,13 +8,13 @@ import (
 
 	entsql "entgo.io/ent/dialect/sql"
 
-	"backplane/ent"
-	entletter "backplane/ent/deadletter"
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/page"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/ent"
+	entletter "github.com/backplane-dev/backplane/ent/deadletter"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Letters implements event.Letters and event.Archive.

@@ -5,13 +5,13 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // numberedEvents returns the events that concern a user, once all have positions.

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 func TestLine_is_given_up_by_the_kernel_when_nothing_is_acknowledged(t *testing.T) {

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/fault"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // behindProxy opens a new PostgreSQL database through a proxy.

@@ -15,8 +15,8 @@ import (
 	"entgo.io/ent/dialect"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"backplane/ent/migrate"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/ent/migrate"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // outsideTx marks a migration that no transaction can hold, such as one that

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // Offsets implements event.Offsets.

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // tenured takes a reader that nobody owns, for a minute.

@@ -7,13 +7,13 @@ import (
 	"strings"
 	"time"
 
-	"backplane/ent"
-	entorder "backplane/ent/order"
-	"backplane/internal/fault"
-	"backplane/internal/money"
-	"backplane/internal/order"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/ent"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Orders implements order.Store.

@@ -7,13 +7,13 @@ import (
 
 	entsql "entgo.io/ent/dialect/sql"
 
-	"backplane/ent"
-	entorder "backplane/ent/order"
-	entitem "backplane/ent/orderitem"
-	"backplane/internal/money"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/ent"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	entitem "github.com/backplane-dev/backplane/ent/orderitem"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // ByIDs implements order.Store.

@@ -10,11 +10,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/auth"
-	"backplane/internal/page"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // shop is a database with the model of one of its lists: accounts by age, of

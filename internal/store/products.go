@@ -8,14 +8,14 @@ import (
 
 	"golang.org/x/text/cases"
 
-	"backplane/ent"
-	entproduct "backplane/ent/product"
-	entstock "backplane/ent/stock"
-	"backplane/internal/event"
-	"backplane/internal/money"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/ent"
+	entproduct "github.com/backplane-dev/backplane/ent/product"
+	entstock "github.com/backplane-dev/backplane/ent/stock"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Products implements order.ProductStore.

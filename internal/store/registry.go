@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	"backplane/ent"
-	entinstance "backplane/ent/instance"
-	entservice "backplane/ent/service"
-	"backplane/internal/registry"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/ent"
+	entinstance "github.com/backplane-dev/backplane/ent/instance"
+	entservice "github.com/backplane-dev/backplane/ent/service"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Registry implements registry.Store, registry.Bench and registry.Exchange.

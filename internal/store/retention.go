@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 var _ event.Past = Events{}

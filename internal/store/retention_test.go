@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/event"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // TestEvents_cleans_a_long_log_by_index asks PostgreSQL itself how it came to the

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"slices"
 
-	"backplane/ent"
-	entsigning "backplane/ent/signingkey"
-	"backplane/internal/seal"
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/ent"
+	entsigning "github.com/backplane-dev/backplane/ent/signingkey"
+	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 // signingGate is the row that whoever changes the signing keys locks: rows that

@@ -8,7 +8,7 @@ import (
 
 	"entgo.io/ent/dialect"
 
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // Sequence implements event.Numbering on a connection of its own, so that it

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"time"
 
-	"backplane/ent"
-	entsession "backplane/ent/session"
-	"backplane/internal/session"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/ent"
+	entsession "github.com/backplane-dev/backplane/ent/session"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // UpdateSession implements session.Sessions.

@@ -27,7 +27,7 @@ import (
 
 	"entgo.io/ent/dialect"
 
-	"backplane/ent"
+	"github.com/backplane-dev/backplane/ent"
 )
 
 // Config says which database and how to use it. Only URL is needed.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 // errFull takes a transaction back in which a counter passed its limit.

@@ -8,8 +8,8 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"backplane/ent"
-	"backplane/internal/event"
+	"github.com/backplane-dev/backplane/ent"
+	"github.com/backplane-dev/backplane/internal/event"
 )
 
 // maxTries bounds how often a transaction runs that the database refuses

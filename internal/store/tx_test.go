@@ -14,14 +14,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/fault"
-	"backplane/internal/order"
-	"backplane/internal/store"
-	"backplane/internal/testenv"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // place places an order for who, one unit of each SKU, in a context of its own.

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"backplane/ent"
-	entusage "backplane/ent/legacyusage"
-	"backplane/internal/legacy"
-	"backplane/internal/page"
+	"github.com/backplane-dev/backplane/ent"
+	entusage "github.com/backplane-dev/backplane/ent/legacyusage"
+	"github.com/backplane-dev/backplane/internal/legacy"
+	"github.com/backplane-dev/backplane/internal/page"
 )
 
 // LegacyUsage implements legacy.Store.

@@ -6,13 +6,13 @@ import (
 	"slices"
 	"strings"
 
-	"backplane/ent"
-	entuser "backplane/ent/user"
-	"backplane/internal/auth"
-	"backplane/internal/event"
-	"backplane/internal/page"
-	"backplane/internal/uid"
-	"backplane/internal/user"
+	"github.com/backplane-dev/backplane/ent"
+	entuser "github.com/backplane-dev/backplane/ent/user"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // Users implements user.Store.

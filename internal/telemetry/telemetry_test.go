@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/telemetry"
 )
 
 func TestValidRequestID(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"testing"
 
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 // Broker is a private broker that a test may stop and start again.

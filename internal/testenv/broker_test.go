@@ -5,7 +5,7 @@ import (
 	"net/url"
 	"testing"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 func TestBroker_can_be_halted_and_started_again(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/store"
 )
 
 // DB returns a new, migrated database in a file of its own. It is closed and

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 // How long a process may take; each is generous, so that only a hang fails.

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"testing"
 
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 // Proxy stands between clients and a server on this machine and does what

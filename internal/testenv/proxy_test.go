@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/testenv"
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 // echo answers each connection with what it says, and returns its address.

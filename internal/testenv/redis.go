@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 var redisServer = server(local.RedisURL, local.Redis)

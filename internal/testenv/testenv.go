@@ -20,7 +20,7 @@ import (
 	"sync"
 	"testing"
 
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 // LeaveOut skips the test because what it needs is missing, and says so at the

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
-	"backplane/internal/testenv"
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 func TestPostgres(t *testing.T) {

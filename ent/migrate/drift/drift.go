@@ -17,7 +17,7 @@ import (
 	entsql "entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/schema"
 
-	"backplane/ent/migrate"
+	"github.com/backplane-dev/backplane/ent/migrate"
 )
 
 // Bookkeeping is the table in which the migrator notes what it has applied. It

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 func TestServer_doesNotCountWhatHasLeft(t *testing.T) {

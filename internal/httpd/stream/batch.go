@@ -7,7 +7,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/httpd/wire"
 )
 
 // Bounds of what waits to be written with more of the same operation. A client

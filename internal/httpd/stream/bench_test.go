@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/httpd"
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 // idle is how many subscriptions the benchmarks of memory keep open.

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // doubtTime is how long a connection lives on while nobody can say whether its

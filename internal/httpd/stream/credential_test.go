@@ -11,11 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/httpd"
-	"backplane/internal/httpd/stream"
-	"backplane/internal/operation/operationtest"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // whoAsks is an event that says for whom it is resolved.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 func FuzzDecodeMessage(f *testing.F) {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // dialect is what tells one subprotocol from the other.

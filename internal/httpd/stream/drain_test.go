@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/httpd"
-	"backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
 )
 
 func TestDrain(t *testing.T) {

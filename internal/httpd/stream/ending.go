@@ -7,7 +7,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // ending is why we close a connection, in the words of each transport.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // alone is set in a process that runs nothing but one test, so that its

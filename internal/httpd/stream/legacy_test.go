@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd"
 )
 
 const kaMessage = `{"type":"ka"}`

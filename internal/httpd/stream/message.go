@@ -3,8 +3,8 @@ package stream
 import (
 	"bytes"
 
-	"backplane/internal/httpd/wire"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // maxID is how many bytes the id of an operation may have: it is kept, and sent

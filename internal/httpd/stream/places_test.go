@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/httpd"
-	"backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
 )
 
 const fullMessage = `{"type":"error","id":"d","payload":[{"message":"This connection has 3 live operations, which is the most that one may have.","extensions":{"code":"LIMIT_REACHED"}}]}`

@@ -11,10 +11,10 @@ import (
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/httpd/wire"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // reservation is a single connection: a place for one event stream that carries

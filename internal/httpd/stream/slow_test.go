@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/httpd"
-	"backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
 )
 
 func TestSocket_slowClientsSlowNobodyElse(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
-	"backplane/internal/auth"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // socket is a WebSocket. One goroutine reads it, one runs for each operation,

@@ -17,9 +17,9 @@ import (
 	"sync"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // Standing says who a credential stands for at the moment. An Unauthenticated

@@ -15,13 +15,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/httpd"
-	"backplane/internal/httpd/stream"
-	"backplane/internal/operation"
-	"backplane/internal/operation/operationtest"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/operation/operationtest"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // world is a server on connections without a network, in a bubble of its own

@@ -8,8 +8,8 @@ import (
 	"io"
 	"unicode/utf8"
 
-	"backplane/internal/fault"
-	"backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 func errBad(message string) error { return fault.New(fault.Invalid, fault.BadRequest, "%s", message) }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
-	"backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/httpd/wire"
 )
 
 func TestBearer(t *testing.T) {

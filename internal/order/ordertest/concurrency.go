@@ -5,11 +5,11 @@ import (
 	"sync"
 	"testing"
 
-	"backplane/internal/auth"
-	"backplane/internal/fault"
-	"backplane/internal/order"
-	"backplane/internal/page"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // keyed returns how who places an order under one idempotency key; calls of

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"backplane/internal/session"
-	"backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // CreateKey implements session.Keys.

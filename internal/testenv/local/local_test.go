@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"backplane/internal/testenv"
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 // start is a server's constructor.

@@ -18,7 +18,7 @@ import (
 	"syscall"
 	"time"
 
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 func main() {

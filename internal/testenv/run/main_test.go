@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"backplane/internal/testenv/local"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 //nolint:paralleltest // it sets the environment
