@@ -112,7 +112,7 @@ func openSQL(t *testing.T, database string) *sql.DB {
 // furnish makes products and customers.
 func (f *fleet) furnish() {
 	f.t.Helper()
-	root := admin(f.t, f.nodes[0])
+	root := signInAdmin(f.t, f.nodes[0])
 	for i := range scarceProducts {
 		f.scarce = append(f.scarce, createProduct(f.t, root, fmt.Sprint("P", i), 10_000_000))
 	}

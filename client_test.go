@@ -163,7 +163,7 @@ func number(v any, path ...any) int {
 
 func stranger(p *testenv.Process) caller { return caller{base: p.BaseURL} }
 
-func admin(t *testing.T, p *testenv.Process) caller {
+func signInAdmin(t *testing.T, p *testenv.Process) caller {
 	t.Helper()
 	return signIn(t, p, adminName, adminPassword)
 }

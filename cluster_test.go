@@ -137,7 +137,7 @@ func cluster(t *testing.T, database string, n int) (nodes []*testenv.Process, ro
 	runCommand(t, database, "migrate")
 	for range n {
 		nodes = append(nodes, testenv.Server(t, settings(database)...))
-		roots = append(roots, admin(t, nodes[len(nodes)-1]))
+		roots = append(roots, signInAdmin(t, nodes[len(nodes)-1]))
 	}
 	return nodes, roots
 }
@@ -343,7 +343,7 @@ func TestServer_keeps_instances_with_short_leases_over_a_restart(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		service(t, root, "echo", "2s")
 		b := newBeats(t, "echo", root)
 		for n := range 3 {
@@ -373,7 +373,7 @@ func TestServer_removes_who_is_gone(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		service(t, root, "echo", "10m", 1, 1)
 		root.events(t, 2, fields{"types": []any{"INSTANCE_REGISTERED"}})
 		after := root.head(t)
@@ -400,7 +400,7 @@ func TestServer_removes_who_is_gone(t *testing.T) {
 func TestServer_tells_all_watchers_of_a_change_within_a_second(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	service(t, root, "echo", "10m", 1)
 	const each = 2400 // connections that a user may have, and some to spare
 	watchers := size(300, 10_000)

@@ -13,12 +13,12 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/demo"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/httpd/stream"
 	"github.com/backplane-dev/backplane/internal/legacy"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/rest"
-	"github.com/backplane-dev/backplane/internal/seed"
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
@@ -131,8 +131,8 @@ func prepareSeed(flags *flag.FlagSet) func(context.Context, *app) error {
 			return err
 		}
 		defer n.db.Close()
-		size := seed.Size{Users: *users, Orders: *orders, Lines: *lines}
-		if err := seed.Fill(ctx, n.db, size, progressBar(a.out)); err != nil {
+		size := demo.Size{Users: *users, Orders: *orders, Lines: *lines}
+		if err := demo.Fill(ctx, n.db, size, progressBar(a.out)); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(a.out, "\nmade %d users and %d orders; the users have no passwords\n", *users, *orders)
@@ -294,8 +294,8 @@ func prepareVersion(*flag.FlagSet) func(context.Context, *app) error {
 	}
 }
 
-func operationLimits(l config.Limits) operation.Limits {
-	return operation.Limits{
+func operationLimits(l config.Limits) executor.Limits {
+	return executor.Limits{
 		Tokens: l.Tokens, Operations: l.Operations, Fields: l.Fields, ExpandedFields: l.ExpandedFields,
 		Fragments: l.Fragments, FragmentDepth: l.FragmentDepth, Depth: l.Depth, Aliases: l.Aliases, RootFields: l.RootFields,
 		Directives: l.Directives, Complexity: l.Cost, Errors: l.Errors, Response: l.ResponseBytes, Time: l.RequestTime,

@@ -56,7 +56,7 @@ func openPair(t *testing.T) *pair {
 // the time.
 func (p *pair) open(t *testing.T) {
 	t.Helper()
-	root := admin(t, p.nodes[0])
+	root := signInAdmin(t, p.nodes[0])
 	for i := range 6 {
 		id := text(signUp(t, p.nodes[0], fmt.Sprint("user ", i)).do(t, `{ viewer { user { id } } }`, nil), "viewer", "user", "id")
 		p.users = append(p.users, id)

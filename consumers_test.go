@@ -39,7 +39,7 @@ func TestServer_ends_the_sessions_of_a_deactivated_user_for_good(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root, ada := admin(t, p), signUp(t, p, "ada")
+		root, ada := signInAdmin(t, p), signUp(t, p, "ada")
 		id := ada.userID(t)
 		root.do(t, setStatus, map[string]any{"id": id, "status": "DEACTIVATED"})
 		eventually(t, "the session is revoked", func() bool { return len(revocations(t, root)) == 1 })
@@ -67,7 +67,7 @@ func deactivateMany(t *testing.T, p *testenv.Process, database string, rounds in
 	t.Helper()
 	want := 0
 	for round := range rounds {
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		for i := range 5 {
 			id := signUp(t, p, fmt.Sprintf("user %d %d", round, i)).userID(t)
 			root.do(t, setStatus, map[string]any{"id": id, "status": "DEACTIVATED"})
@@ -75,7 +75,7 @@ func deactivateMany(t *testing.T, p *testenv.Process, database string, rounds in
 		}
 		disturb(round)
 	}
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	eventually(t, "all sessions are revoked", func() bool { return len(revocations(t, root)) >= want })
 	for id, n := range revocations(t, root) {
 		if n != 1 {
@@ -104,7 +104,7 @@ func TestServer_hands_a_consumer_over_when_its_node_freezes(t *testing.T) {
 	first := start(t, database)
 	second := start(t, database)
 	owner := func(p *testenv.Process) string {
-		return text(admin(t, p).do(t, `{ consumers { owner } }`, nil), "consumers", 0, "owner")
+		return text(signInAdmin(t, p).do(t, `{ consumers { owner } }`, nil), "consumers", 0, "owner")
 	}
 	eventually(t, "somebody owns the consumer", func() bool { return owner(second) != "" })
 	before := owner(second)
@@ -134,7 +134,7 @@ func TestServer_replays_a_dead_letter(t *testing.T) {
 		p.Stop()
 		bury(t, database, id)
 		p.Start()
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		const list = `query($c: String) { deadLetters(filter: {consumer: $c}) { totalCount nodes { id consumer attempts code message event { type subjectId cursor } } } }`
 		got := at(root.do(t, list, map[string]any{"c": "access"}), "deadLetters")
 		letter := text(got, "nodes", 0, "id")
@@ -210,7 +210,7 @@ func TestServer_keeps_no_more_events_than_it_is_told(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		timeline, _, _ := strings.Cut(text(root.do(t, `{ eventCursor }`, nil), "eventCursor"), ".")
 		for i := range 10 {
 			createProduct(t, root, fmt.Sprint("SKU", i), 1)
@@ -221,7 +221,7 @@ func TestServer_keeps_no_more_events_than_it_is_told(t *testing.T) {
 		})
 		p.Stop()
 		p = testenv.Server(t, append(settings(database), "BACKPLANE_RETENTION_COUNT=3")...)
-		root = admin(t, p)
+		root = signInAdmin(t, p)
 		eventually(t, "three events are left", func() bool { return number(root.do(t, readEvents, nil), "events", "totalCount") == 3 })
 		if got := root.refusal(t, readEvents, map[string]any{"after": timeline + ".1"}); got != "CURSOR_EXPIRED" {
 			t.Errorf("a page after the first event: %q, want CURSOR_EXPIRED", got)

@@ -46,7 +46,7 @@ func converse(t *testing.T, file, database string) {
 		t.Fatal(err)
 	}
 	c := &conversation{p: start(t, database), tokens: map[string]string{}}
-	c.tokens["admin"] = admin(t, c.p).token
+	c.tokens["admin"] = signInAdmin(t, c.p).token
 	got := &txtar.Archive{Comment: recorded.Comment}
 	for _, f := range recorded.Files {
 		if f.Name == "answer" {

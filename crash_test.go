@@ -31,7 +31,7 @@ type shop struct {
 
 func openShop(t *testing.T, p *testenv.Process, products, stock, customers int) *shop {
 	t.Helper()
-	s := &shop{p: p, root: admin(t, p)}
+	s := &shop{p: p, root: signInAdmin(t, p)}
 	for i := range products {
 		s.products = append(s.products, createProduct(t, s.root, fmt.Sprint("P", i), stock))
 	}
@@ -186,7 +186,7 @@ func TestServer_loses_no_order_when_it_is_killed(t *testing.T) {
 		}
 		over.Store(true)
 		l := <-done
-		s.root = admin(t, p)
+		s.root = signInAdmin(t, p)
 		s.check(t, l)
 		t.Logf("%d orders placed around %d kills", len(l.placed), kills)
 	})
@@ -223,7 +223,7 @@ func TestServer_places_one_order_under_one_key(t *testing.T) {
 		if len(ids) != 1 {
 			t.Errorf("200 calls under one key gave %d orders: %v", len(ids), ids)
 		}
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		if n := number(root.do(t, `{ orders { totalCount } }`, nil), "orders", "totalCount"); n != 1 {
 			t.Errorf("%d orders are there, want 1", n)
 		}

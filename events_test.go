@@ -36,7 +36,7 @@ func TestServer_shows_everybody_the_events_they_may_see(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		staff := admin(t, p)
+		staff := signInAdmin(t, p)
 		product := createProduct(t, staff, "TEA", 10)
 		ada, bob := signUp(t, p, "ada"), signUp(t, p, "bob")
 		id := text(ada.do(t, placeOrder, map[string]any{"items": []any{line("TEA", 3)}}), "placeOrder", "order", "id")
@@ -76,7 +76,7 @@ func TestServer_pages_the_log_and_refuses_foreign_cursors(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		staff := admin(t, p)
+		staff := signInAdmin(t, p)
 		for i := range 5 {
 			createProduct(t, staff, fmt.Sprint("SKU", i), 1)
 		}
@@ -129,7 +129,7 @@ func TestServer_gives_events_their_places_when_the_node_that_did_so_dies(t *test
 			first := testenv.Server(t, env...)
 			eventually(t, "the first node numbers", func() bool { return strings.Contains(first.Logs(), "this node numbers events") })
 			second := testenv.Server(t, env...)
-			here, there := admin(t, first), admin(t, second)
+			here, there := signInAdmin(t, first), signInAdmin(t, second)
 			types := map[string]any{"types": []any{"PRODUCT_CREATED"}}
 
 			createProduct(t, there, "A", 1)

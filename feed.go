@@ -5,8 +5,8 @@ import (
 	"io"
 	"slices"
 
-	"github.com/backplane-dev/backplane/internal/bus"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/store"
 )
 
@@ -53,16 +53,16 @@ func openNumbering(db *store.DB, open *closers) (event.Numbering, error) {
 func openBus(a *app, db *store.DB, open *closers) (event.Bus, error) {
 	switch {
 	case a.cfg.RedisURL != "":
-		b, err := bus.NewRedis(string(a.cfg.RedisURL))
+		b, err := notify.NewRedis(string(a.cfg.RedisURL))
 		if err != nil {
 			return nil, err
 		}
 		*open = append(*open, b)
 		return b, nil
 	case db.Dialect() == "postgres":
-		return bus.NewPostgres(string(a.cfg.Database), a.log)
+		return notify.NewPostgres(string(a.cfg.Database), a.log)
 	default:
-		return (&bus.Memory{}).Join(), nil
+		return (&notify.Memory{}).Join(), nil
 	}
 }
 

@@ -157,7 +157,7 @@ func TestGateway_hides_from_callers_that_instances_are_killed(t *testing.T) {
 	}
 	operator := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
 	p := start(t, databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+operator, "BACKPLANE_LOG_LEVEL=warn")
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	key := withKey(t, root, adminName, "service:victims", "services:read") // as tokens do not live as long as this may
 	service(t, root, "victims", "5m")
 	all := make([]*running, 3)
@@ -224,7 +224,7 @@ func TestGateway_needs_no_memory_for_large_bodies_and_slow_callers(t *testing.T)
 	}
 	operator := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
 	p := start(t, databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+operator, "BACKPLANE_LOG_LEVEL=warn", fmt.Sprint("BACKPLANE_LIMIT_GATEWAY_BODY_BYTES=", 1<<30))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	backend(t, root, "bulk", func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		if r.Method == http.MethodGet {

@@ -57,7 +57,7 @@ func TestGateway_lets_in_who_is_signed_in_or_all_if_ADMIN_says_so(t *testing.T) 
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8")
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		id := backend(t, root, "teller", showHeader)
 		customer, shopper := signUp(t, p, "carol"), withKey(t, root, adminName, "orders:read")
 		own := withKey(t, root, adminName, "service:other")
@@ -121,7 +121,7 @@ func verified(t *testing.T, p *testenv.Process, token, audience string) (*jwt.Re
 func TestGateway_gives_credentials_to_trusted_services_alone(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	id := backend(t, root, "teller", showHeader)
 	ada := signUp(t, p, "ada")
 	user := text(ada.do(t, `{ viewer { user { id } } }`, nil), "viewer", "user", "id")
@@ -164,7 +164,7 @@ func TestGateway_gives_credentials_to_trusted_services_alone(t *testing.T) {
 func TestGateway_tokens_of_services_open_nothing_of_ours(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	backend(t, root, "teller", showHeader)
 	backend(t, root, "backplane", showHeader) // whose name is our own audience
 	for _, name := range []string{"teller", "backplane"} {
@@ -208,7 +208,7 @@ func TestGateway_reaches_nothing_of_ours(t *testing.T) {
 	database, redis := testenv.Postgres(t), testenv.Redis(t)
 	adminPort := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
 	p := start(t, database, "BACKPLANE_REDIS_URL="+redis, "BACKPLANE_ADMIN_LISTEN="+adminPort, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8,::1")
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	backend(t, root, "well", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "well") })
 	if a := root.mustREST(t, http.StatusOK, "GET /gateway/well/", ""); string(a.body) != "well" {
 		t.Fatalf("loopback may be called, but: %s", a.body)
@@ -270,7 +270,7 @@ func TestGateway_believes_headers_of_trusted_proxies_alone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, databases["SQLite"](t), "BACKPLANE_TRUSTED_PROXIES="+tt.proxies)
-			root := admin(t, p)
+			root := signInAdmin(t, p)
 			backend(t, root, "teller", showHeader)
 			host := strings.TrimPrefix(p.BaseURL, "http://")
 			h := shown(t, root, "/gateway/teller/a", forged...)
@@ -304,7 +304,7 @@ func TestGateway_goes_on_without_the_database(t *testing.T) {
 	u.Host = wire.Addr
 	runCommand(t, database, "migrate")
 	p := testenv.Server(t, settings(u.String(), "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8")...)
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	backend(t, root, "teller", showHeader)
 	if a := root.mustREST(t, http.StatusOK, "GET /gateway/teller/", ""); a.header.Get("X-Backplane-Degraded") != "" {
 		t.Errorf("all is well, but: %v", a.header)
@@ -330,7 +330,7 @@ func TestGateway_goes_on_without_the_database(t *testing.T) {
 func TestGateway_lets_open_calls_end_when_the_server_stops(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	entered, leave := make(chan struct{}, 2), make(chan struct{})
 	backend(t, root, "slow", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "" {
@@ -405,7 +405,7 @@ func TestGateway_shows_the_operator_what_it_does(t *testing.T) {
 	t.Parallel()
 	adminPort := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
 	p := start(t, databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+adminPort)
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	var asked atomic.Int64
 	h := func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) == 1 {

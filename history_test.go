@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // staleness is how long after its commit a change may stay unseen through another
@@ -271,7 +271,7 @@ func TestHistory_check_finds_a_careless_cache(t *testing.T) {
 	cache.filling = func() {
 		cache.filling = nil
 		began := time.Since(start)
-		u, err := users.Update(ctx, ada.ID, nil, user.Change{Name: input.Of("Ada")})
+		u, err := users.Update(ctx, ada.ID, nil, user.Change{Name: validate.Of("Ada")})
 		if err != nil {
 			t.Error(err)
 			return

@@ -15,7 +15,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves  = "internal/auth internal/event internal/fault internal/input internal/money internal/page internal/seal internal/telemetry internal/uid"
+	leaves  = "internal/auth internal/event internal/fault internal/validate internal/money internal/page internal/secrets internal/requestlog internal/uid"
 	domains = "internal/legacy internal/order internal/registry internal/session internal/user"
 )
 
@@ -23,36 +23,36 @@ const (
 // import, besides each other. Who is not in it may not exist: every new package
 // gets its place here first. Tests may import what they like.
 var mayImport = map[string]string{
-	".":                       "*", // server.go
-	"bench":                   "",
-	"client":                  "internal/balance/policy", // and the standard library, see its own test
-	"conformance":             "",
-	"ent":                     leaves + " " + domains,
-	"graph":                   leaves + " " + domains + " internal/operation",
-	"internal/asset":          "",
-	"internal/balance":        leaves + " internal/registry",
-	"internal/balance/policy": "", // client stands on it
-	"internal/monitor":        "",
-	"internal/bus":            leaves,
-	"internal/cache":          leaves + " " + domains,
-	"internal/config":         leaves,
-	"internal/gateway":        leaves + " " + domains + " internal/balance internal/problem",
-	"internal/httpd":          leaves + " internal/asset internal/operation internal/problem",
-	"internal/operation":      leaves,
-	"internal/problem":        "internal/fault internal/telemetry",
-	"internal/rest":           leaves + " internal/asset internal/operation internal/problem internal/httpd/wire",
-	"internal/seed":           leaves + " " + domains + " internal/store",
-	"internal/store":          leaves + " " + domains + " ent",
-	"internal/testenv":        "*",
-	"internal/testenv/local":  "", // builds even when the product does not
-	"internal/testenv/run":    "internal/testenv/local",
+	".":                      "*", // server.go
+	"bench":                  "",
+	"client":                 "client/policy", // and the standard library, see its own test
+	"conformance":            "",
+	"ent":                    leaves + " " + domains,
+	"graph":                  leaves + " " + domains + " internal/executor",
+	"internal/static":        "",
+	"internal/balance":       leaves + " internal/registry",
+	"client/policy":          "", // client stands on it
+	"internal/admin":         "",
+	"internal/notify":        leaves,
+	"internal/cache":         leaves + " " + domains,
+	"internal/config":        leaves,
+	"internal/gateway":       leaves + " " + domains + " internal/balance internal/problem",
+	"internal/httpd":         leaves + " internal/static internal/executor internal/problem",
+	"internal/executor":      leaves,
+	"internal/problem":       "internal/fault internal/requestlog",
+	"internal/rest":          leaves + " internal/static internal/executor internal/problem internal/httpd/jsoncodec",
+	"internal/demo":          leaves + " " + domains + " internal/store",
+	"internal/store":         leaves + " " + domains + " ent",
+	"internal/testenv":       "*",
+	"internal/testenv/local": "", // builds even when the product does not
+	"internal/testenv/run":   "internal/testenv/local",
 
 	// A domain knows no other domain; a leaf knows leaves, and fault, seal,
 	// telemetry and uid, on which the others stand, know nobody.
 	"internal/legacy": leaves, "internal/order": leaves, "internal/registry": leaves, "internal/session": leaves, "internal/user": leaves,
-	"internal/auth": leaves, "internal/event": leaves, "internal/input": leaves, "internal/money": leaves,
+	"internal/auth": leaves, "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
 	"internal/page":  "internal/fault",
-	"internal/fault": "", "internal/seal": "", "internal/telemetry": "", "internal/uid": "",
+	"internal/fault": "", "internal/secrets": "", "internal/requestlog": "", "internal/uid": "",
 }
 
 // technology is what leaves and domains must not import, nor any other package
@@ -60,16 +60,16 @@ var mayImport = map[string]string{
 var technology = map[string]string{
 	"database/sql":                 "ent internal/store",
 	"entgo.io/ent":                 "ent internal/store",
-	"github.com/99designs/gqlgen":  "graph internal/httpd internal/operation internal/rest",
+	"github.com/99designs/gqlgen":  "graph internal/httpd internal/executor internal/rest",
 	"github.com/coder/websocket":   "internal/httpd",
-	"github.com/jackc/pgx":         "internal/bus internal/store internal/testenv",
+	"github.com/jackc/pgx":         "internal/notify internal/store internal/testenv",
 	"github.com/maypok86/otter":    "internal/cache",
-	"github.com/redis/go-redis":    "internal/bus internal/cache internal/testenv",
-	"github.com/vektah/gqlparser":  "graph internal/httpd internal/operation internal/rest",
+	"github.com/redis/go-redis":    "internal/notify internal/cache internal/testenv",
+	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
 	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "client internal/asset internal/gateway internal/httpd internal/monitor internal/problem internal/rest internal/testenv",
-	"github.com/nats-io/nats.go":   "internal/bus internal/testenv",
-	"github.com/rabbitmq/amqp091":  "internal/bus internal/testenv",
+	"net/http":                     "client internal/static internal/gateway internal/httpd internal/admin internal/problem internal/rest internal/testenv",
+	"github.com/nats-io/nats.go":   "internal/notify internal/testenv",
+	"github.com/rabbitmq/amqp091":  "internal/notify internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",
 }
 

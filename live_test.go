@@ -172,7 +172,7 @@ func TestServer_shows_a_listener_only_what_it_may_see(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		createProduct(t, root, "TEA", 100)
 		ada, bob := signUp(t, p, "ada"), signUp(t, p, "bob")
 		after := root.head(t)
@@ -207,7 +207,7 @@ func TestServer_ends_the_streams_of_who_may_not_listen_any_more(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		ends := map[string]func(c caller, id string){
 			"signs out": func(c caller, _ string) {
 				c.do(t, `mutation { revokeAllSessions(input: {}) { userErrors { code } } }`, nil)
@@ -241,7 +241,7 @@ func TestServer_ends_and_narrows_streams_on_all_nodes_within_a_second(t *testing
 	database := testenv.Postgres(t)
 	here := start(t, database)
 	there := testenv.Server(t, settings(database)...)
-	root := admin(t, here)
+	root := signInAdmin(t, here)
 	update := `mutation($id: ID!, $status: UserStatus, $roles: [Role!]) { updateUser(input: {id: $id, status: $status, roles: $roles}) { userErrors { code } } }`
 	var key caller
 	for what, tt := range map[string]struct {
@@ -323,7 +323,7 @@ func lastOf(t *testing.T, l listener) message {
 func TestServer_refuses_cursors_that_cannot_be_followed(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	timeline, _, _ := strings.Cut(root.head(t), ".")
 	for transport := range transports {
 		for cursor, want := range map[string]string{
@@ -344,7 +344,7 @@ func TestServer_refuses_cursors_that_cannot_be_followed(t *testing.T) {
 func TestServer_tells_listeners_that_it_stops(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	vars := map[string]any{"after": root.head(t)}
 	stream, sock := listen(t, "event stream", root, followEvents, vars), listen(t, "socket", root, followEvents, vars)
 	createProduct(t, root, "TEA", 1)

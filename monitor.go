@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/backplane-dev/backplane/internal/admin"
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/gateway"
-	"github.com/backplane-dev/backplane/internal/monitor"
 )
 
 // openMonitor builds the operator's listener; nil if it is off.
@@ -20,14 +20,14 @@ func (n *node) openMonitor(ctx context.Context, a *app, reg *services) (func(con
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s for metrics and profiles (BACKPLANE_ADMIN_LISTEN; off for none): %w", a.cfg.AdminListen, err)
 	}
-	s := monitor.New(n.db.Ready, a.log)
+	s := admin.New(n.db.Ready, a.log)
 	registerCache(s, n.cache)
 	registerGateway(s, reg.gateway)
 	return func(ctx context.Context) error { return s.Run(ctx, ln) }, nil
 }
 
 // registerCache lets the operator see what the caches do.
-func registerCache(s *monitor.Server, c *cache.Cache) {
+func registerCache(s *admin.Server, c *cache.Cache) {
 	for entity := range c.Stats().Entities {
 		for name, value := range map[string]func(cache.Level) uint64{
 			`hits_total{level="process",`:   func(l cache.Level) uint64 { return l.Hits },
@@ -64,7 +64,7 @@ func registerCache(s *monitor.Server, c *cache.Cache) {
 }
 
 // registerGateway lets the operator see what becomes of calls of services.
-func registerGateway(s *monitor.Server, g *gateway.Gateway) {
+func registerGateway(s *admin.Server, g *gateway.Gateway) {
 	for name, value := range map[string]func(gateway.Stats) uint64{
 		`requests_total{outcome="refused"}`:   func(s gateway.Stats) uint64 { return s.Refused },
 		`requests_total{outcome="ok"}`:        func(s gateway.Stats) uint64 { return s.OK },

@@ -82,7 +82,7 @@ func TestServer_never_calls_its_own_servers(t *testing.T) {
 	redis, redisURL := sniff(t, testenv.Redis(t))
 	adminAddr := local.Address(testenv.FreePort(t))
 	p := testenv.Server(t, settings(databaseURL, "BACKPLANE_REDIS_URL="+redisURL, "BACKPLANE_ADMIN_LISTEN="+adminAddr, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8,::1/128")...)
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	well := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(well.Close)
 	before := db.requests.Load() + redis.requests.Load()
@@ -124,7 +124,7 @@ func TestServer_never_calls_its_own_servers(t *testing.T) {
 func TestServer_tells_customers_nothing_of_instances_live(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t), "BACKPLANE_LIMIT_KEEP_ALIVE=1s")
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	service(t, root, "echo", "30s")
 	customer := signUp(t, p, "carol")
 	after := text(root.do(t, `{ eventCursor }`, nil), "eventCursor")

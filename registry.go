@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/backplane-dev/backplane/internal/balance"
-	"github.com/backplane-dev/backplane/internal/bus"
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/gateway"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/store"
 )
@@ -89,7 +89,7 @@ func neverCalled(cfg config.Config) (all []string, err error) {
 		all = append(all, cfg.AdminListen)
 	}
 	if cfg.RedisURL != "" {
-		address, err := bus.RedisAddress(string(cfg.RedisURL))
+		address, err := notify.RedisAddress(string(cfg.RedisURL))
 		if err != nil {
 			return nil, err
 		}

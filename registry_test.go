@@ -84,7 +84,7 @@ func TestServer_registers_and_finds_services(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		check := fields{"path": "/healthz", "interval": "5s", "timeout": "1s"}
 		data := root.do(t, registerService, in(fields{"name": "echo", "description": "says it again", "tags": []any{"b", "a"}, "metadata": fields{"team": "red"}, "strategy": "RANDOM", "healthCheck": check}))
 		s := at(data, "registerService", "service")
@@ -152,7 +152,7 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		id := service(t, root, "echo", "30s", 1, 1)
 		service(t, root, "other", "30s", 1)
 		customer, staff, robot := signUp(t, p, "carol"), ofRole(t, p, root, "stan", "STAFF"), ofRole(t, p, root, "robot", "SERVICE")
@@ -249,7 +249,7 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 func TestServer_takes_each_lease_of_a_pick_once_and_from_its_picker(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	service(t, root, "echo", "30s", 1)
 	robot, other := ofRole(t, p, root, "robot", "SERVICE"), ofRole(t, p, root, "other", "SERVICE")
 	key := withKey(t, root, "robot", "services:read")
@@ -287,7 +287,7 @@ func TestServer_takes_each_lease_of_a_pick_once_and_from_its_picker(t *testing.T
 func TestServer_ejects_an_instance_whose_calls_fail(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	service(t, root, "echo", "30s", 1, 1, 1)
 	counts := map[string]int{}
 	for range 60 {
@@ -347,7 +347,7 @@ func TestServer_demo_has_services_with_live_instances(t *testing.T) {
 func TestServer_checks_instances(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	var broken atomic.Bool
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/b/healthz" && broken.Load() {

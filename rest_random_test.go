@@ -115,7 +115,7 @@ func newFuzzer(t *testing.T) *fuzzer {
 	runCommand(t, database, "seed", "--users", "20", "--orders", "60", "--lines", "2") // orders in all states
 	p := start(t, database)
 	signUp(t, p, "guest") // so that there is who can sign in
-	f := &fuzzer{root: admin(t, p), statuses: map[int]int{}, seen: map[string][]string{}, succeeded: map[string]int{}}
+	f := &fuzzer{root: signInAdmin(t, p), statuses: map[int]int{}, seen: map[string][]string{}, succeeded: map[string]int{}}
 	text := f.root.mustREST(t, http.StatusOK, "GET /openapi.json", "").body
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {

@@ -71,7 +71,7 @@ func (c caller) mustREST(t *testing.T, status int, line, body string, header ...
 func TestREST_and_GraphQL_let_one_of_two_changes_win(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
-		root := admin(t, start(t, database))
+		root := signInAdmin(t, start(t, database))
 		root.mustREST(t, http.StatusCreated, "POST /users", `{"id": 5, "username": "ada"}`)
 		id := text(root.do(t, `{ users(filter: {legacyId: "5"}) { nodes { id } } }`, nil), "users", "nodes", 0, "id")
 		tag := root.mustREST(t, http.StatusOK, "GET /users/5", "").header.Get("ETag")
@@ -111,7 +111,7 @@ func TestREST_and_GraphQL_make_one_order_under_one_key(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		createProduct(t, admin(t, p), "TEA", 1000)
+		createProduct(t, signInAdmin(t, p), "TEA", 1000)
 		ada := signUp(t, p, "ada")
 		var mu sync.Mutex
 		numbers, refused := map[string]int{}, map[string]int{}
@@ -162,7 +162,7 @@ func (c caller) placeOnce(t *testing.T, byREST bool) (number, problem string) {
 func TestREST_answers_conditional_requests(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	for i := range 30 {
 		root.mustREST(t, http.StatusCreated, "POST /users", fmt.Sprintf(`{"id": %d, "username": "user %d"}`, i+1, i+1))
 	}
@@ -194,7 +194,7 @@ func TestREST_serves_programs_of_trusted_networks(t *testing.T) {
 	t.Parallel()
 	database := databases["SQLite"](t)
 	p := start(t, database)
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	key, _, _ := strings.Cut(runCommand(t, database, "apikey", "--user", adminName, "--name", "old clients", "--scopes", "users:read,users:write,legacy:write"), "\n")
 	trusting := testenv.Server(t, append(settings(database), "BACKPLANE_TRUSTED_NETWORKS=127.0.0.0/8="+key+",10.9.0.0/16="+key)...)
 	old := stranger(trusting)
@@ -236,7 +236,7 @@ func TestREST_serves_operations_of_the_operator_and_says_what_is_to_go(t *testin
 	database := databases["SQLite"](t)
 	p := testenv.Server(t, append(settings(database), "BACKPLANE_REST_OPERATIONS="+folder,
 		"BACKPLANE_REST_DEPRECATED=* 2026-01-01, GET /me 2026-02-01 2027-02-01 /graphql#me")...)
-	root := admin(t, p)
+	root := signInAdmin(t, p)
 	me := root.mustREST(t, http.StatusOK, "GET /me", "")
 	if got := me.header; got.Get("Deprecation") != "@1769904000" || got.Get("Sunset") != "Mon, 01 Feb 2027 00:00:00 GMT" || got.Get("Link") != `</graphql#me>; rel="successor-version"` {
 		t.Errorf("GET /me says %v, want when it goes and what comes", got)
@@ -264,7 +264,7 @@ func TestREST_streams_events_and_goes_on_after_the_last_one(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		cursor := text(root.do(t, `{ eventCursor }`, nil), "eventCursor")
 		first := root.stream(t, "/events?type=USER_CREATED", "Last-Event-ID", cursor)
 		root.mustREST(t, http.StatusCreated, "POST /users", `{"id": 5, "username": "ada"}`)
@@ -354,7 +354,7 @@ func TestLegacyUsage_tells_operators_who_calls_routes(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		root, ada := admin(t, p), signUp(t, p, "ada")
+		root, ada := signInAdmin(t, p), signUp(t, p, "ada")
 		for range 3 {
 			ada.mustREST(t, http.StatusNotFound, "GET /users/5", "", "User-Agent", "shop/1.2")
 		}

@@ -24,15 +24,15 @@ import (
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/legacy"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/requestlog"
 	"github.com/backplane-dev/backplane/internal/rest"
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
-	"github.com/backplane-dev/backplane/internal/telemetry"
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
@@ -82,14 +82,14 @@ func newLog(cfg config.Config, w io.Writer) *slog.Logger {
 	if cfg.LogFormat == config.LogJSON {
 		h = slog.NewJSONHandler(w, opts)
 	}
-	return slog.New(telemetry.Handler(h))
+	return slog.New(requestlog.Handler(h))
 }
 
 // node is everything behind the transports, built by newNode.
 type node struct {
 	db       *store.DB
 	cache    *cache.Cache
-	box      *seal.Box
+	box      *secrets.Box
 	users    *user.Service
 	products *order.Catalog
 	orders   *order.Service
@@ -159,12 +159,12 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 // openBox unseals the secrets with the operator's key. On SQLite there is a key in
 // a file beside the database until the operator gives one, which then takes over.
-func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
-	key, former := a.cfg.SecretKey, []seal.Key(nil)
+func openBox(ctx context.Context, a *app, db *store.DB) (*secrets.Box, error) {
+	key, former := a.cfg.SecretKey, []secrets.Key(nil)
 	if path, embedded := a.cfg.Database.SQLite(); embedded {
 		file := filepath.Join(filepath.Dir(path), "secret.key")
 		if _, err := os.Stat(file); err == nil || !key.IsSet() {
-			kept, err := seal.KeyFromFile(file)
+			kept, err := secrets.KeyFromFile(file)
 			if err != nil {
 				return nil, err
 			}
@@ -177,7 +177,7 @@ func openBox(ctx context.Context, a *app, db *store.DB) (*seal.Box, error) {
 	if !key.IsSet() {
 		a.log.WarnContext(ctx, "BACKPLANE_SECRET_KEY is not set: whoever reads the database can read its secrets")
 	}
-	return seal.OpenBox(ctx, db.Vault(), key, former...)
+	return secrets.OpenBox(ctx, db.Vault(), key, former...)
 }
 
 // handler builds the way of a request: executor, hooks, HTTP.
@@ -187,7 +187,7 @@ func (n *node) handler(a *app, hub *event.Hub, used *legacy.Counter, reg *servic
 	}, hub, reg.desk)
 	secret := n.box.Derive("idempotency")
 	hooks := graph.NewHooks(resolver, secret[:])
-	exec, err := operation.New(graph.NewSchema(resolver), operation.Config{
+	exec, err := executor.New(graph.NewSchema(resolver), executor.Config{
 		Limits:               operationLimits(a.cfg.Limits),
 		Scalars:              graph.Scalars(),
 		DisableIntrospection: !a.cfg.Introspection,

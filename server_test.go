@@ -13,7 +13,7 @@ func TestServer_serves_the_way_of_an_order(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		p := start(t, database)
-		createProduct(t, admin(t, p), "TEA", 10)
+		createProduct(t, signInAdmin(t, p), "TEA", 10)
 		ada, bob := signUp(t, p, "ada"), signUp(t, p, "bob")
 
 		placed := ada.do(t, placeOrder, map[string]any{"items": []any{line("TEA", 3)}})
@@ -80,7 +80,7 @@ func TestServer_lets_one_of_two_tabs_win(t *testing.T) {
 func TestServer_ends_what_a_deleted_or_deactivated_user_could_do(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	root, ada := admin(t, p), signUp(t, p, "ada")
+	root, ada := signInAdmin(t, p), signUp(t, p, "ada")
 	id := text(ada.do(t, `{ viewer { user { id } } }`, nil), "viewer", "user", "id")
 	createProduct(t, root, "TEA", 5)
 	ada.do(t, placeOrder, map[string]any{"items": []any{line("TEA", 1)}})
@@ -102,7 +102,7 @@ func TestServer_moves_paid_orders_on(t *testing.T) {
 		runCommand(t, database, "migrate")
 		runCommand(t, database, "seed", "--users", "20", "--orders", "60", "--lines", "2")
 		p := start(t, database)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		paid := root.do(t, `{ orders(filter: {status: [PAID]}, first: 2) { nodes { id } } }`, nil)
 		vars := map[string]any{"id": text(paid, "orders", "nodes", 0, "id")}
 		for _, step := range []struct{ mutation, status string }{{"shipOrder", "SHIPPED"}, {"deliverOrder", "DELIVERED"}} {
@@ -123,7 +123,7 @@ func TestServer_moves_paid_orders_on(t *testing.T) {
 func TestServer_answers_abuse_with_a_clear_error(t *testing.T) {
 	t.Parallel()
 	p := start(t, databases["SQLite"](t))
-	c := admin(t, p)
+	c := signInAdmin(t, p)
 	deep := strings.Repeat("{ orders { nodes { user ", 50) + "{ id }" + strings.Repeat("} } }", 50)
 	bomb := "query { ...F0 }"
 	for i := range 29 {

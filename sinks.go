@@ -10,15 +10,15 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/bus"
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/notify"
 )
 
 // openSinks builds the exporter of each sink. Nothing connects before it runs,
 // so that a broker that is down keeps nobody from serving.
 func (n *node) openSinks(a *app, hub *event.Hub) ([]*event.Exporter, error) {
-	bus.LogRedis(a.log)
+	notify.LogRedis(a.log)
 	var exporters []*event.Exporter
 	for _, cfg := range a.cfg.Sinks {
 		sink, err := openSink(a, cfg)
@@ -37,11 +37,11 @@ func (n *node) openSinks(a *app, hub *event.Hub) ([]*event.Exporter, error) {
 func openSink(a *app, cfg config.Sink) (event.Sink, error) {
 	switch url := string(cfg.URL); cfg.Kind {
 	case config.RedisSink:
-		return bus.NewRedisSink(url, bus.RedisSinkConfig{Source: cfg.Source, Stream: cfg.Stream, MaxLen: cfg.MaxLen})
+		return notify.NewRedisSink(url, notify.RedisSinkConfig{Source: cfg.Source, Stream: cfg.Stream, MaxLen: cfg.MaxLen})
 	case config.RabbitMQSink:
-		return bus.NewRabbitMQSink(url, bus.RabbitMQSinkConfig{Source: cfg.Source, Exchange: cfg.Exchange, Mandatory: cfg.Mandatory}, a.log.With("sink", cfg.Name))
+		return notify.NewRabbitMQSink(url, notify.RabbitMQSinkConfig{Source: cfg.Source, Exchange: cfg.Exchange, Mandatory: cfg.Mandatory}, a.log.With("sink", cfg.Name))
 	case config.NATSSink:
-		return bus.NewNATSSink(url, bus.NATSSinkConfig{Source: cfg.Source, Stream: cfg.Stream, Subject: cfg.Subject})
+		return notify.NewNATSSink(url, notify.NATSSinkConfig{Source: cfg.Source, Stream: cfg.Stream, Subject: cfg.Subject})
 	}
 	return nil, fmt.Errorf("there is no kind of sink %q", cfg.Kind)
 }

@@ -261,7 +261,7 @@ func TestServer_exports_everything_though_brokers_stop(t *testing.T) {
 		all := outlets(t)
 		runCommand(t, database, "migrate")
 		p := testenv.Server(t, append(settings(database), exportTo(all))...)
-		root := admin(t, p)
+		root := signInAdmin(t, p)
 		stop := load(t, root, products(t, root), 4)
 		for name, o := range all {
 			o.broker.Halt()
@@ -295,7 +295,7 @@ func TestServer_goes_on_exporting_at_another_node(t *testing.T) {
 	}
 	exports(owner, 1)
 	other := testenv.Server(t, env...)
-	root := admin(t, other)
+	root := signInAdmin(t, other)
 	shop := products(t, root)
 	stop := load(t, root, shop, 4)
 
@@ -307,11 +307,11 @@ func TestServer_goes_on_exporting_at_another_node(t *testing.T) {
 	})
 	owner.Restart()
 	stop()
-	stop = load(t, admin(t, owner), shop, 4)
+	stop = load(t, signInAdmin(t, owner), shop, 4)
 	other.Kill()
 	exports(owner, 2)
 	stop()
-	checkExports(t, admin(t, owner), all)
+	checkExports(t, signInAdmin(t, owner), all)
 }
 
 func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
@@ -320,7 +320,7 @@ func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
 		runCommand(t, database, "migrate")
 		nobody := (&url.URL{Scheme: "redis", User: url.UserPassword("u", "hunter2"), Host: fmt.Sprint("127.0.0.1:", testenv.FreePort(t)), RawQuery: "name=gone"}).String()
 		p := testenv.Server(t, append(settings(database), "BACKPLANE_SINKS="+nobody)...)
-		createProduct(t, admin(t, p), "TEA", 1)
+		createProduct(t, signInAdmin(t, p), "TEA", 1)
 		eventually(t, "the sink has a place", func() bool {
 			out, err := p.Run("sinks")
 			return err == nil && strings.Contains(out, "gone") && !strings.Contains(out, "none yet")

@@ -63,7 +63,7 @@ func TestServer_opens_streams_by_ticket_on_every_node_until_its_holder_ends(t *t
 	database := testenv.Postgres(t)
 	first := start(t, database)
 	second := testenv.Server(t, append(settings(database), "BACKPLANE_LOG_LEVEL=debug")...)
-	root := admin(t, first)
+	root := signInAdmin(t, first)
 	ada := signUp(t, first, "ada")
 	there := caller{second.BaseURL, ada.token}
 	ticket := ada.ticketFor(t, followEvents, map[string]any{"types": []any{"PRODUCT_CREATED"}, "after": root.head(t)})

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/httpd/stream"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
@@ -21,7 +21,7 @@ func (t tickets) AuthenticateTicket(ctx context.Context, text string) (httpd.Tic
 	if err != nil {
 		return httpd.Ticket{}, err
 	}
-	req, err := operation.Unpack(said.Purpose)
+	req, err := executor.Unpack(said.Purpose)
 	if err != nil {
 		return httpd.Ticket{}, fmt.Errorf("read a ticket of our own: %w", err)
 	}

@@ -8,17 +8,17 @@ import (
 	"text/tabwriter"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/seed"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // firstAccounts makes the accounts that a fresh database needs, and returns
 // those whose passwords nobody knows yet.
-func (n *node) firstAccounts(ctx context.Context, a *app, demo bool) ([]seed.Account, error) {
-	if demo {
-		accounts, err := seed.Demo(ctx, n.db, func(password string) (string, error) { return n.sessions.HashPassword(ctx, password) })
+func (n *node) firstAccounts(ctx context.Context, a *app, withDemo bool) ([]demo.Account, error) {
+	if withDemo {
+		accounts, err := demo.Demo(ctx, n.db, func(password string) (string, error) { return n.sessions.HashPassword(ctx, password) })
 		if err != nil || len(accounts) > 0 {
 			return accounts, err
 		}
@@ -37,14 +37,14 @@ func (n *node) firstAccounts(ctx context.Context, a *app, demo bool) ([]seed.Acc
 	if err != nil || !created || a.cfg.AdminUsername != "" {
 		return nil, err
 	}
-	return []seed.Account{{Username: name, Password: password, Roles: []auth.Role{auth.Admin}}}, nil
+	return []demo.Account{{Username: name, Password: password, Roles: []auth.Role{auth.Admin}}}, nil
 }
 
 // greet says where the server is and how to get in.
-func greet(out io.Writer, addr net.Addr, accounts []seed.Account, demo bool) {
+func greet(out io.Writer, addr net.Addr, accounts []demo.Account, withDemo bool) {
 	fmt.Fprintf(out, "\nBackplane serves\n  GraphiQL  http://%[1]s/\n  GraphQL   http://%[1]s/graphql\n", addr)
 	if len(accounts) == 0 {
-		if demo {
+		if withDemo {
 			fmt.Fprint(out, "\nThe database is not new; its passwords were shown when it was made. Remove it to start over.\n")
 		}
 		fmt.Fprintln(out)

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/balance/policy"
+	"github.com/backplane-dev/backplane/client/policy"
 )
 
 // Balancer chooses instances of a watched service, as the server does when it is

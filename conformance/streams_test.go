@@ -8,10 +8,10 @@ import (
 	"testing"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd"
-	"github.com/backplane-dev/backplane/internal/operation"
-	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -42,7 +42,7 @@ func (one) Authenticate(_ context.Context, token string) (*auth.Principal, error
 func serveStreams(t *testing.T) string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	x, err := operation.New(streamSchema(), operation.Config{}, log)
+	x, err := executor.New(streamSchema(), executor.Config{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,20 +66,20 @@ func serveStreams(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-func streamSchema() *operationtest.Schema {
-	return operationtest.New(operationtest.Object{
-		"hello": operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
+func streamSchema() *executortest.Schema {
+	return executortest.New(executortest.Object{
+		"hello": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
 			if p := auth.From(ctx); p != nil {
 				return p.UserID, nil
 			}
 			return "stranger", nil
 		}),
-	}, operationtest.Object{"touch": "touched"}, operationtest.Object{
+	}, executortest.Object{"touch": "touched"}, executortest.Object{
 		"tocks": []any{1, 2},
-		"ticks": operationtest.Resolver(func(_ context.Context, args map[string]any) (any, error) {
+		"ticks": executortest.Resolver(func(_ context.Context, args map[string]any) (any, error) {
 			if n := args["upTo"]; n != nil {
-				return []any{operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
-					operation.NoteCursor(ctx, fmt.Sprintf("c%v", n))
+				return []any{executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
+					executor.NoteCursor(ctx, fmt.Sprintf("c%v", n))
 					return n, nil
 				})}, nil
 			}

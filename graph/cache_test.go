@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/seed"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -75,7 +75,7 @@ func (s *server) quiet(t *testing.T, query string, vars map[string]any) (took []
 func TestCache_leaves_few_statements_to_whole_requests(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
-		newServer(t, url).fill(t, seed.Size{Users: 120, Orders: 300, Lines: 3})
+		newServer(t, url).fill(t, demo.Size{Users: 120, Orders: 300, Lines: 3})
 		s := newCached(t, url, "")
 		if cold, warm := len(s.quiet(t, fiftyOrders, nil)), len(s.quiet(t, fiftyOrders, nil)); cold > 4 || warm > 1 {
 			t.Errorf("50 orders with user, items and product took %d statements cold and %d warm, want at most 4 and 1", cold, warm)
@@ -94,7 +94,7 @@ func TestCache_answers_by_id_from_memory_or_in_one_round_trip(t *testing.T) {
 	}
 	wire := testenv.NewProxy(t, u.Host)
 	plain := newServer(t, database)
-	plain.fill(t, seed.Size{Users: 40, Orders: 1, Lines: 1})
+	plain.fill(t, demo.Size{Users: 40, Orders: 1, Lines: 1})
 	users := plain.ask(t, staff, `{ users(first: 30) { nodes { id } } }`, nil)["users"].(map[string]any)["nodes"].([]any)
 	first := newCached(t, database, shared)
 	u.Host = wire.Addr

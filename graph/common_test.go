@@ -14,10 +14,10 @@ import (
 
 	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/order"
-	"github.com/backplane-dev/backplane/internal/seed"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -25,8 +25,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// demo is the graph of a server over the demo's data, and who may listen to it.
-type demo struct {
+// demoGraph is the graph of a server over the demo's data, and who may listen to it.
+type demoGraph struct {
 	resolver *graph.Resolver
 	hooks    *graph.Hooks
 	callers  []*auth.Principal
@@ -35,10 +35,10 @@ type demo struct {
 	resolved atomic.Int64
 }
 
-func openDemo(t *testing.T) *demo {
+func openDemo(t *testing.T) *demoGraph {
 	t.Helper()
 	db := testenv.Open(t, store.Config{URL: testenv.SQLite(t)})
-	if _, err := seed.Demo(t.Context(), db, func(string) (string, error) { return "hash", nil }); err != nil {
+	if _, err := demo.Demo(t.Context(), db, func(string) (string, error) { return "hash", nil }); err != nil {
 		t.Fatal(err)
 	}
 	events := event.NewLog(db.Events())
@@ -56,7 +56,7 @@ func openDemo(t *testing.T) *demo {
 		}
 	})
 	services, desk := registryOf(t, db)
-	d := &demo{log: events, resolver: graph.NewResolver(graph.Domains{
+	d := &demoGraph{log: events, resolver: graph.NewResolver(graph.Domains{
 		Users: user.NewService(db.Users(), time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
 		Registry: services, Sessions: new(session.Service), Log: events,
 	}, hub, desk)}
@@ -84,9 +84,9 @@ func principals(id uid.User, n int) []*auth.Principal {
 }
 
 // executor returns a new one, which shares nothing with others.
-func (d *demo) executor(t *testing.T) *operation.Executor {
+func (d *demoGraph) executor(t *testing.T) *executor.Executor {
 	t.Helper()
-	x, err := operation.New(graph.NewSchema(d.resolver), operation.Config{AroundField: d.hooks.AroundField,
+	x, err := executor.New(graph.NewSchema(d.resolver), executor.Config{AroundField: d.hooks.AroundField,
 		AroundResponse: func(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
 			d.resolved.Add(1)
 			return d.hooks.AroundResponse(ctx, next)
@@ -100,7 +100,7 @@ func (d *demo) executor(t *testing.T) *operation.Executor {
 
 // randomRequest is one of few operations, in one of many spellings, and which
 // events it asks for.
-func (d *demo) randomRequest(r *rand.Rand) (operation.Request, event.Filter) {
+func (d *demoGraph) randomRequest(r *rand.Rand) (executor.Request, event.Filter) {
 	pick := func(of ...string) string { return of[r.IntN(len(of))] }
 	space := pick(" ", "\n", ", ", " # a comment\n")
 	fields := pick("type", "id data", "cursor type subjectId subjectVersion occurredAt actor", "... on Event { id } ...F",
@@ -121,7 +121,7 @@ func (d *demo) randomRequest(r *rand.Rand) (operation.Request, event.Filter) {
 		{fmt.Sprintf("userEvents(userId: %q, after: $after)", about), event.Filter{UserID: about}},
 	}
 	root := roots[r.IntN(len(roots))]
-	return operation.Request{
+	return executor.Request{
 		Query:     "subscription($after: Cursor)" + space + "{" + space + root.field + "{" + space + strings.Join(strings.Split(fields, " "), space) + space + "}}" + fragment,
 		Variables: map[string]any{"after": d.begin},
 	}, root.filter
@@ -130,11 +130,11 @@ func (d *demo) randomRequest(r *rand.Rand) (operation.Request, event.Filter) {
 // listener is a subscription and the caller it is for, who may change.
 type listener struct {
 	caller atomic.Pointer[auth.Principal]
-	stream *operation.Stream
+	stream *executor.Stream
 	ctx    context.Context //nolint:containedctx // it is the life of the stream
 }
 
-func (d *demo) listen(t *testing.T, x *operation.Executor, p *auth.Principal, req operation.Request) *listener {
+func (d *demoGraph) listen(t *testing.T, x *executor.Executor, p *auth.Principal, req executor.Request) *listener {
 	t.Helper()
 	l := &listener{}
 	l.caller.Store(p)

@@ -13,13 +13,13 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // given returns the value of an optional input field, nil for null and absent.
@@ -34,11 +34,11 @@ func text(o graphql.Omittable[*string]) string {
 }
 
 // nullable is a field of an update that null empties.
-func nullable[T any](o graphql.Omittable[*T]) input.Field[*T] {
+func nullable[T any](o graphql.Omittable[*T]) validate.Field[*T] {
 	if !o.IsSet() {
-		return input.Field[*T]{}
+		return validate.Field[*T]{}
 	}
-	return input.Of(o.Value())
+	return validate.Of(o.Value())
 }
 
 // update gathers the fields of an update, and what is wrong with them.
@@ -47,27 +47,27 @@ type update struct{ errs []error }
 func (u *update) err() error { return errors.Join(u.errs...) }
 
 // required is a field of an update that must not be null.
-func required[T any](u *update, name string, o graphql.Omittable[*T]) input.Field[T] {
+func required[T any](u *update, name string, o graphql.Omittable[*T]) validate.Field[T] {
 	v := o.Value()
 	switch {
 	case !o.IsSet():
-		return input.Field[T]{}
+		return validate.Field[T]{}
 	case v == nil:
 		u.errs = append(u.errs, fault.New(fault.Invalid, fault.BadInput, "%s must not be null; leave it out to keep it.", name).At(name))
-		return input.Field[T]{}
+		return validate.Field[T]{}
 	}
-	return input.Of(*v)
+	return validate.Of(*v)
 }
 
 // requiredList is required for a list.
-func requiredList[T any](u *update, name string, o graphql.Omittable[[]T]) input.Field[[]T] {
+func requiredList[T any](u *update, name string, o graphql.Omittable[[]T]) validate.Field[[]T] {
 	if !o.IsSet() {
-		return input.Field[[]T]{}
+		return validate.Field[[]T]{}
 	}
 	if o.Value() == nil {
 		return required(u, name, graphql.OmittableOf[*[]T](nil))
 	}
-	return input.Of(o.Value())
+	return validate.Of(o.Value())
 }
 
 // price parses an amount that stands at the input field price.
@@ -221,10 +221,10 @@ func serviceChange(in model.UpdateServiceInput) (registry.ServiceChange, error) 
 		Public: required(&up, "public", in.Public),
 	}
 	if in.Metadata.IsSet() {
-		c.Metadata = input.Of(in.Metadata.Value()) // null empties it
+		c.Metadata = validate.Of(in.Metadata.Value()) // null empties it
 	}
 	if in.HealthCheck.IsSet() {
-		c.HealthCheck = input.Of(healthCheck(in.HealthCheck.Value()))
+		c.HealthCheck = validate.Of(healthCheck(in.HealthCheck.Value()))
 	}
 	return c, up.err()
 }
@@ -262,7 +262,7 @@ func productChange(in model.UpdateProductInput) (order.ProductChange, error) {
 		if err != nil {
 			up.errs = append(up.errs, err)
 		}
-		change.Price = input.Of(amount)
+		change.Price = validate.Of(amount)
 	}
 	return change, up.err()
 }

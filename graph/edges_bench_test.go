@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -15,7 +15,7 @@ const fiftyOrders = `{ orders(first: 50) { nodes { number status user { username
 func BenchmarkRequest(b *testing.B) {
 	url := testenv.SQLite(b)
 	cold := newServer(b, url)
-	cold.fill(b, seed.Size{Users: 120, Orders: 300, Lines: 3})
+	cold.fill(b, demo.Size{Users: 120, Orders: 300, Lines: 3})
 	warm := newServer(b, url, holding)
 	var ids []any
 	for _, n := range cold.ask(b, staff, `{ users(first: 100) { nodes { id } } }`, nil)["users"].(map[string]any)["nodes"].([]any) {

@@ -12,8 +12,8 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/operation"
-	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/demo"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -57,7 +57,7 @@ func TestEdges_take_the_same_statements_for_lists_of_any_length(t *testing.T) {
 	}
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		s := newServer(t, url)
-		s.fill(t, seed.Size{Users: 120, Orders: 300, Lines: 3})
+		s.fill(t, demo.Size{Users: 120, Orders: 300, Lines: 3})
 		for _, tt := range tests {
 			for _, n := range sizes {
 				if got := s.count(t, staff, fmt.Sprintf(tt.query, n), nil); got != tt.want {
@@ -71,7 +71,7 @@ func TestEdges_take_the_same_statements_for_lists_of_any_length(t *testing.T) {
 func TestLookups_by_id_share_a_statement(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, testenv.SQLite(t))
-	s.fill(t, seed.Size{Users: 20, Orders: 20, Lines: 1})
+	s.fill(t, demo.Size{Users: 20, Orders: 20, Lines: 1})
 	var ids []any
 	for _, list := range []string{"users", "products", "orders"} {
 		nodes, _ := s.ask(t, staff, `{ list: `+list+`(first: 10) { nodes { id } } }`, nil)["list"].(map[string]any)["nodes"].([]any)
@@ -105,7 +105,7 @@ func TestLookups_by_id_share_a_statement(t *testing.T) {
 func TestEdges_of_the_whole_schema_are_declared(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, testenv.SQLite(t))
-	s.fill(t, seed.Size{Users: 40, Orders: 200, Lines: 2})
+	s.fill(t, demo.Size{Users: 40, Orders: 200, Lines: 2})
 	schema, lists := contract(t), 0
 	for _, f := range schema.Query.Fields {
 		if !strings.HasSuffix(f.Type.Name(), "Connection") {
@@ -181,7 +181,7 @@ func TestEdges_of_payloads_are_read_in_bulk(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		s := newServer(t, url)
-		s.fill(t, seed.Size{Users: 2, Orders: 1, Lines: 1, Products: 100})
+		s.fill(t, demo.Size{Users: 2, Orders: 1, Lines: 1, Products: 100})
 		products := s.ask(t, staff, `{ products(first: 100, filter: {active: true}) { nodes { sku } } }`, nil)
 		user := s.ask(t, staff, `{ users(first: 1, filter: {status: ACTIVE}) { nodes { id } } }`, nil)
 		as := &auth.Principal{UserID: uid.User(user["users"].(map[string]any)["nodes"].([]any)[0].(map[string]any)["id"].(string)), SessionID: staff.SessionID}
@@ -220,7 +220,7 @@ func reads(list []string) []string {
 func TestEdges_of_events_are_read_in_bulk_and_anew(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, testenv.SQLite(t))
-	s.fill(t, seed.Size{Users: 2, Orders: 12, Lines: 20})
+	s.fill(t, demo.Size{Users: 2, Orders: 12, Lines: 20})
 	ctx, cancel := context.WithCancel(auth.With(t.Context(), staff))
 	defer cancel()
 	var hub sync.WaitGroup
@@ -228,7 +228,7 @@ func TestEdges_of_events_are_read_in_bulk_and_anew(t *testing.T) {
 	defer hub.Wait()
 	defer cancel()
 	start := s.ask(t, staff, `{ events(first: 1) { edges { cursor } } }`, nil)["events"].(map[string]any)["edges"].([]any)[0].(map[string]any)["cursor"]
-	op, refusal := s.exec.Prepare(ctx, operation.Request{
+	op, refusal := s.exec.Prepare(ctx, executor.Request{
 		Query: `subscription($after: Cursor) { events(after: $after, types: [ORDER_PLACED]) {
 			subject { ... on Order { user { name } items { product { name stock } } } } } }`,
 		Variables: map[string]any{"after": start},
@@ -265,7 +265,7 @@ func TestEdges_take_no_statement_for_what_the_process_holds(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		s := newServer(t, url, holding)
-		s.fill(t, seed.Size{Users: 120, Orders: 300, Lines: 3})
+		s.fill(t, demo.Size{Users: 120, Orders: 300, Lines: 3})
 		byID := s.ask(t, staff, `{ users(first: 1) { nodes { id } } }`, nil)["users"].(map[string]any)["nodes"].([]any)[0].(map[string]any)
 		for _, tt := range []struct {
 			name, query string
@@ -296,7 +296,7 @@ func TestEdges_large_batches_leave_room_for_others(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		s := newServer(t, url)
-		s.fill(t, seed.Size{Users: 103, Orders: 3000, Lines: 1})
+		s.fill(t, demo.Size{Users: 103, Orders: 3000, Lines: 1})
 		id := s.ask(t, staff, `{ users(first: 1) { nodes { id } } }`, nil)["users"].(map[string]any)["nodes"].([]any)[0].(map[string]any)
 		batch := func() {
 			s.run(t, staff, `{ users(first: 100) { nodes { orders(first: 20) { nodes { items { sku } } } } } }`, nil)

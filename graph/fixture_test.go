@@ -13,13 +13,13 @@ import (
 	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/legacy"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/registry"
-	"github.com/backplane-dev/backplane/internal/seal"
-	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -53,7 +53,7 @@ type server struct {
 	*statements
 
 	db   *store.DB
-	exec *operation.Executor
+	exec *executor.Executor
 	hub  *event.Hub
 }
 
@@ -177,7 +177,7 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	s := &server{statements: &statements{}}
 	s.db = testenv.Open(t, store.Config{URL: url, OnStatement: s.note})
 	log := slog.New(slog.DiscardHandler)
-	box, err := seal.OpenBox(t.Context(), s.db.Vault(), seal.Key{})
+	box, err := secrets.OpenBox(t.Context(), s.db.Vault(), secrets.Key{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,8 +200,8 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 		Overseer: event.NewOverseer(events, s.db.Offsets(), s.db.Letters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
 	}, s.hub, desk)
 	hooks := graph.NewHooks(resolver, []byte("secret"))
-	s.exec, err = operation.New(graph.NewSchema(resolver), operation.Config{
-		Limits:         operation.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},
+	s.exec, err = executor.New(graph.NewSchema(resolver), executor.Config{
+		Limits:         executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},
 		AroundResponse: hooks.AroundResponse, AroundRootField: hooks.AroundRootField, AroundField: hooks.AroundField,
 	}, log)
 	if err != nil {
@@ -211,9 +211,9 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 }
 
 // fill makes users, products and orders, which are equal in every test.
-func (s *server) fill(t testing.TB, size seed.Size) {
+func (s *server) fill(t testing.TB, size demo.Size) {
 	t.Helper()
-	if err := seed.Fill(t.Context(), s.db, size, func(int, int) {}); err != nil {
+	if err := demo.Fill(t.Context(), s.db, size, func(int, int) {}); err != nil {
 		t.Fatal(err)
 	}
 	s.number(t)
@@ -253,7 +253,7 @@ func (s *server) run(t testing.TB, as *auth.Principal, query string, vars map[st
 	if as != nil {
 		ctx = auth.With(ctx, as)
 	}
-	op, refusal := s.exec.Prepare(ctx, operation.Request{Query: query, Variables: vars})
+	op, refusal := s.exec.Prepare(ctx, executor.Request{Query: query, Variables: vars})
 	if refusal != nil {
 		t.Fatalf("%s\nis refused: %v", query, refusal.Errors)
 	}

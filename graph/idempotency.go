@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // claim puts the call into the context if the client gave a key for it: in the
@@ -29,7 +29,7 @@ func claim(ctx context.Context, secret []byte, mutation string, input any) (cont
 	if !field.IsValid() {
 		return ctx, nil
 	}
-	key, given := operation.IdempotencyKey(ctx), omittableText(field)
+	key, given := executor.IdempotencyKey(ctx), omittableText(field)
 	switch {
 	case given != nil && key != "" && key != *given:
 		return ctx, fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "The header Idempotency-Key and the input say different keys.").At("idempotencyKey")
@@ -38,7 +38,7 @@ func claim(ctx context.Context, secret []byte, mutation string, input any) (cont
 	case key == "":
 		return ctx, nil
 	}
-	if err := operation.CheckIdempotencyKey(key); err != nil {
+	if err := executor.CheckIdempotencyKey(key); err != nil {
 		return ctx, fault.From(err).At("idempotencyKey")
 	}
 	return auth.WithCall(ctx, auth.Call{Key: key, Fingerprint: fingerprint(secret, mutation, input)}), nil

@@ -7,8 +7,8 @@ import (
 
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -82,7 +82,7 @@ func TestClaim_takes_the_key_from_header_or_field(t *testing.T) {
 				ctx = auth.With(ctx, &auth.Principal{UserID: uid.User("usr_1")})
 			}
 			if tt.header != "" {
-				ctx = operation.WithIdempotencyKey(ctx, tt.header)
+				ctx = executor.WithIdempotencyKey(ctx, tt.header)
 			}
 			ctx, err := claim(ctx, []byte("s"), "placeOrder", model.PlaceOrderInput{IdempotencyKey: tt.field})
 			call, ok := auth.CallFrom(ctx)
@@ -95,7 +95,7 @@ func TestClaim_takes_the_key_from_header_or_field(t *testing.T) {
 
 func TestClaim_leaves_mutations_that_show_a_secret_alone(t *testing.T) {
 	t.Parallel()
-	ctx := operation.WithIdempotencyKey(auth.With(t.Context(), &auth.Principal{UserID: "usr_1"}), "k")
+	ctx := executor.WithIdempotencyKey(auth.With(t.Context(), &auth.Principal{UserID: "usr_1"}), "k")
 	for name, input := range map[string]any{
 		"signUp": model.SignUpInput{}, "signIn": model.SignInInput{}, "refreshSession": model.RefreshSessionInput{}, "createApiKey": model.CreateAPIKeyInput{},
 		"createStreamTicket": model.CreateStreamTicketInput{},

@@ -8,7 +8,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/executor"
 )
 
 // live is the source of a subscription. Each response first takes its event
@@ -32,17 +32,17 @@ func (r *Resolver) follow(ctx context.Context, f event.Filter, after *event.Curs
 		return nil, err
 	}
 	l := &live{events: events, out: make(chan *event.Event, 1), common: isCommon(graphql.GetOperationContext(ctx))}
-	operation.SetSource(ctx, l)
+	executor.SetSource(ctx, l)
 	return l.out, nil
 }
 
 // Next implements operation.Source.
-func (l *live) Next(ctx context.Context, idle func()) (operation.Turn, error) {
+func (l *live) Next(ctx context.Context, idle func()) (executor.Turn, error) {
 	e, cursor, err := l.events.Next(ctx, idle)
 	if err != nil || e == nil {
-		return operation.Turn{At: cursor}, err
+		return executor.Turn{At: cursor}, err
 	}
-	return operation.Turn{At: cursor, Hand: func() { l.hand(e) }, Caller: l.events.Caller(), Rights: l.rightsNow()}, nil
+	return executor.Turn{At: cursor, Hand: func() { l.hand(e) }, Caller: l.events.Caller(), Rights: l.rightsNow()}, nil
 }
 
 // hand gives the event to the schema, in the place of one that was left because

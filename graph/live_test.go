@@ -14,7 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/executor"
 )
 
 // pages is a log without a database.
@@ -76,11 +76,11 @@ func following(t *testing.T, query string, test func(p *pages, next func() *grap
 		synctest.Wait()
 		resolver := graph.NewResolver(graph.Domains{}, hub, nil)
 		hooks := graph.NewHooks(resolver, nil)
-		x, err := operation.New(graph.NewSchema(resolver), operation.Config{AroundResponse: hooks.AroundResponse, AroundField: hooks.AroundField}, log)
+		x, err := executor.New(graph.NewSchema(resolver), executor.Config{AroundResponse: hooks.AroundResponse, AroundField: hooks.AroundField}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
-		op, refusal := x.Prepare(ctx, operation.Request{Query: query})
+		op, refusal := x.Prepare(ctx, executor.Request{Query: query})
 		if refusal != nil {
 			t.Fatal(refusal.Errors)
 		}
@@ -104,7 +104,7 @@ func said(resp *graphql.Response) string {
 	if len(resp.Errors) > 0 {
 		code = resp.Errors[0].Extensions["code"]
 	}
-	cursor, only := operation.Cursor(resp)
+	cursor, only := executor.Cursor(resp)
 	return fmt.Sprintf("%s%v %s %v", resp.Data, code, cursor, only)
 }
 

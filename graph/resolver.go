@@ -15,8 +15,8 @@ import (
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/scalar"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/legacy"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -35,7 +35,7 @@ type Resolver struct {
 	hub      *event.Hub
 	desk     *registry.Desk
 	legacy   *legacy.Service
-	prepare  func(context.Context, operation.Request) (*operation.Operation, *operation.Refusal)
+	prepare  func(context.Context, executor.Request) (*executor.Operation, *executor.Refusal)
 }
 
 // Domains are the use cases behind the schema; all of them are needed.
@@ -51,7 +51,7 @@ func NewResolver(d Domains, hub *event.Hub, desk *registry.Desk) *Resolver {
 
 // Prepares tells the resolver what prepares operations of its schema, which can
 // be built only after it. Call it before anything is served.
-func (r *Resolver) Prepares(x *operation.Executor) { r.prepare = x.Prepare }
+func (r *Resolver) Prepares(x *executor.Executor) { r.prepare = x.Prepare }
 
 // NewSchema returns the one executable schema that every transport runs.
 func NewSchema(r *Resolver) graphql.ExecutableSchema {

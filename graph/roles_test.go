@@ -11,7 +11,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/seed"
+	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -60,7 +60,7 @@ func TestCallers_get_the_same_with_and_without_what_the_process_holds(t *testing
 func answersAlike(t *testing.T, url string, keeping func() *server) {
 	t.Helper()
 	plain := newServer(t, url)
-	plain.fill(t, seed.Size{Users: 30, Orders: 60, Lines: 2})
+	plain.fill(t, demo.Size{Users: 30, Orders: 60, Lines: 2})
 	plain.hide(t)
 	plain.number(t)
 	warm := keeping()

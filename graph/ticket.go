@@ -9,15 +9,15 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
 // streamTicket makes a ticket for the operation, if that could run: who finds
 // out only when the stream opens, in a browser, is told nothing.
 func (r *Resolver) streamTicket(ctx context.Context, in model.CreateStreamTicketInput) (*session.Ticket, error) {
-	req := operation.Request{Query: in.Query, OperationName: text(in.OperationName)}
+	req := executor.Request{Query: in.Query, OperationName: text(in.OperationName)}
 	var err error
 	if req.Variables, err = object(in.Variables.Value()); err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (r *Resolver) streamTicket(ctx context.Context, in model.CreateStreamTicket
 	case op.Kind() == ast.Mutation:
 		return nil, fault.New(fault.Invalid, fault.BadInput, "A ticket is for a subscription or a query; mutations are sent by POST.").At("query")
 	}
-	purpose, err := operation.Pack(req)
+	purpose, err := executor.Pack(req)
 	if err != nil {
 		return nil, err
 	}
@@ -52,9 +52,9 @@ func object(text json.RawMessage) (fields map[string]any, err error) {
 
 // mendable returns what is wrong with a document as errors of the input that
 // holds it.
-func mendable(refusal *operation.Refusal) error {
+func mendable(refusal *executor.Refusal) error {
 	field := "query"
-	if refusal.Stage == operation.StageCoerce {
+	if refusal.Stage == executor.StageCoerce {
 		field = "variables"
 	}
 	var errs []error

@@ -16,16 +16,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/bus"
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 123_456_000, time.UTC)
@@ -51,9 +51,9 @@ var eur = money.Money{Minor: 250, Currency: "EUR"}
 
 // options of a node; the zero value is a node alone, without Redis.
 type options struct {
-	url    string      // of the database; default a new SQLite file
-	redis  string      // its URL
-	bus    *bus.Memory // that joins it to others
+	url    string         // of the database; default a new SQLite file
+	redis  string         // its URL
+	bus    *notify.Memory // that joins it to others
 	cfg    cache.Config
 	log    *slog.Logger
 	hub    event.HubConfig
@@ -83,7 +83,7 @@ func prepare(t testing.TB, o options) *node {
 		o.log = slog.New(slog.DiscardHandler)
 	}
 	if o.bus == nil {
-		o.bus = &bus.Memory{}
+		o.bus = &notify.Memory{}
 	}
 	o.cfg.Bytes, o.cfg.RedisURL = cmp.Or(o.cfg.Bytes, 64<<20), o.redis
 	o.cfg.RedisTime = cmp.Or(o.cfg.RedisTime, 2*time.Second) // the machine may be busy
@@ -239,7 +239,7 @@ func (n *node) user(t testing.TB, roles ...auth.Role) *user.User {
 func (n *node) rename(t testing.TB, id uid.Product, name string) int {
 	t.Helper()
 	p, err := n.products.Update(t.Context(), id, func(p *order.Product) error {
-		return p.Apply(order.ProductChange{Name: input.Of(name)}, at)
+		return p.Apply(order.ProductChange{Name: validate.Of(name)}, at)
 	})
 	if err != nil {
 		t.Fatal(err)

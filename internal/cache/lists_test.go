@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/backplane-dev/backplane/internal/bus"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -16,7 +16,7 @@ import (
 
 func TestLists_AreKeptUntilAnythingOfTheirsChanges(t *testing.T) {
 	t.Parallel()
-	url, both := testenv.SQLite(t), &bus.Memory{}
+	url, both := testenv.SQLite(t), &notify.Memory{}
 	a, b := start(t, options{url: url, bus: both}), start(t, options{url: url, bus: both})
 	a.product(t, "cup", 1)
 	pot := a.product(t, "pot", 1)

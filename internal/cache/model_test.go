@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/bus"
-	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // world is what the model knows: two nodes, and the newest version of each
@@ -30,7 +30,7 @@ type world struct {
 
 func newWorld(t *testing.T, careless bool) *world {
 	t.Helper()
-	url, redis, both := testenv.SQLite(t), testenv.Redis(t), &bus.Memory{}
+	url, redis, both := testenv.SQLite(t), testenv.Redis(t), &notify.Memory{}
 	w := &world{}
 	for i := range w.seen {
 		// Little room, so that much is evicted, and a life that ends within the test.
@@ -79,7 +79,7 @@ func (w *world) client(ctx context.Context, steps int, rnd *rand.Rand) error {
 		switch what := rnd.IntN(100); {
 		case what < 10:
 			p, err := n.products.Update(ctx, id, func(p *order.Product) error {
-				return p.Apply(order.ProductChange{Name: input.Of(fmt.Sprint("name ", rnd.Int64()))}, at)
+				return p.Apply(order.ProductChange{Name: validate.Of(fmt.Sprint("name ", rnd.Int64()))}, at)
 			})
 			if err != nil {
 				return err

@@ -13,12 +13,12 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // domains are the use cases on one kind of stores.
@@ -50,7 +50,7 @@ func TestRoles_SeeTheSameWithAndWithoutCache(t *testing.T) {
 		products = append(products, n.product(t, fmt.Sprint("sku", i), 100).ID)
 	}
 	if _, err := n.products.Update(t.Context(), products[0], func(p *order.Product) error {
-		return p.Apply(order.ProductChange{Active: input.Of(false)}, at)
+		return p.Apply(order.ProductChange{Active: validate.Of(false)}, at)
 	}); err != nil {
 		t.Fatal(err)
 	}

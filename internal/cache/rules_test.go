@@ -12,13 +12,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/backplane-dev/backplane/internal/bus"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // deaf is a node on the same database that does not hear of the others' writes.
@@ -94,7 +94,7 @@ func TestRead_FollowsOwnWritesAtOnce(t *testing.T) {
 
 func TestRead_FollowsOthersWritesOnceASubscriberHearsOfThem(t *testing.T) {
 	t.Parallel()
-	url, redis, both := testenv.SQLite(t), testenv.Redis(t), &bus.Memory{}
+	url, redis, both := testenv.SQLite(t), testenv.Redis(t), &notify.Memory{}
 	a, b := start(t, options{url: url, redis: redis, bus: both}), start(t, options{url: url, redis: redis, bus: both})
 	p := a.product(t, "cup", 1)
 	b.caughtUp(t, a)
@@ -149,7 +149,7 @@ func TestFill_OfAReadThatBeganBeforeAChangeIsRefused(t *testing.T) {
 // The same for what another node's event tells.
 func TestFill_OfAReadThatBeganBeforeAnEventIsRefused(t *testing.T) {
 	t.Parallel()
-	url, both := testenv.SQLite(t), &bus.Memory{}
+	url, both := testenv.SQLite(t), &notify.Memory{}
 	a, b := start(t, options{url: url, bus: both}), start(t, options{url: url, bus: both})
 	p := a.product(t, "cup", 1)
 	b.caughtUp(t, a)
@@ -177,7 +177,7 @@ func TestFill_OfRedisIsRefusedOnceItsLeaseIsVoid(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url, redis, both := testenv.SQLite(t), testenv.Redis(t), &bus.Memory{}
+			url, redis, both := testenv.SQLite(t), testenv.Redis(t), &notify.Memory{}
 			a, b := start(t, options{url: url, redis: redis, bus: both}), start(t, options{url: url, redis: redis, bus: both})
 			p := a.product(t, "cup", 1)
 			b.caughtUp(t, a)
@@ -281,7 +281,7 @@ func TestRead_NeverShowsLessThanThisNodeHasShown(t *testing.T) {
 			version := 0
 			_, err := n.products.Update(t.Context(), p.ID, func(p *order.Product) error {
 				version = p.Version
-				return input.IfVersion(ptr(1), p.Version, p)
+				return validate.IfVersion(ptr(1), p.Version, p)
 			})
 			if err == nil {
 				return 0, errors.New("the change was not refused")

@@ -3,12 +3,12 @@ package cache_test
 import (
 	"testing"
 
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/order/ordertest"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
 	"github.com/backplane-dev/backplane/internal/user/usertest"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // eachKind runs a suite on each database, without and with Redis.
@@ -51,7 +51,7 @@ func TestUsers(t *testing.T) {
 func (n *node) deactivated(t testing.TB, id uid.User) uid.User {
 	t.Helper()
 	_, err := n.users.UpdateStanding(t.Context(), id, func(u *user.User, others int) error {
-		return u.Apply(user.Change{Status: input.Of(user.Deactivated)}, others+1, at)
+		return u.Apply(user.Change{Status: validate.Of(user.Deactivated)}, others+1, at)
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 // Config is the checked configuration of a process.
@@ -24,7 +24,7 @@ type Config struct {
 	Database         Database
 	RedisURL         Secret           // empty if there is none; it may hold a password
 	Sinks            []Sink           // with different names
-	SecretKey        seal.Key         // not set if the operator gave none
+	SecretKey        secrets.Key      // not set if the operator gave none
 	TrustedProxies   []netip.Prefix   // from which X-Forwarded-* counts
 	OutboundNetworks []netip.Prefix   // loopback and private ones in which services may be called
 	TrustedNetworks  []TrustedNetwork // whose programs act by a key on REST

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/config"
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 var update = flag.Bool("update", false, "rewrite the table in the README")
@@ -44,7 +44,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 			GatewayBodyBytes: 100 << 20, GatewayCalls: 10_000, GatewayUserCalls: 2_500,
 		},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(seal.Key{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(secrets.Key{})); diff != "" {
 		t.Errorf("FromEnv without anything set (-want +got):\n%s", diff)
 	}
 	if got.SecretKey.IsSet() {

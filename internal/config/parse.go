@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 // A parser's error continues the sentence "BACKPLANE_X is …, but it must be".
@@ -89,10 +89,10 @@ func cutScheme(value, scheme string) (rest string, ok bool) {
 	return value[len(scheme):], true
 }
 
-func secretKey(value string) (seal.Key, error) {
-	key, err := seal.ParseKey(value)
+func secretKey(value string) (secrets.Key, error) {
+	key, err := secrets.ParseKey(value)
 	if err != nil {
-		return seal.Key{}, errors.New("32 to 1024 random characters, e.g. made by `openssl rand -base64 32`")
+		return secrets.Key{}, errors.New("32 to 1024 random characters, e.g. made by `openssl rand -base64 32`")
 	}
 	return key, nil
 }

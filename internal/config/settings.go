@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 // prefix starts the name of each of our environment variables.
@@ -46,7 +46,7 @@ func general() []setting {
 			about: "bytes of what was read that this process keeps; `0` for no caches, in Redis neither"},
 		{name: "SINKS", parse: into(func(c *Config) *[]Sink { return &c.Sinks }, sinks), secret: true,
 			about: "brokers that get the event log, with commas between them, e.g. `redis://HOST:6379/0?stream=backplane.events,amqp://USER:PASSWORD@HOST/VHOST?exchange=backplane,nats://HOST:4222?stream=BACKPLANE&subject=backplane`; see docs/sinks.md"},
-		{name: "SECRET_KEY", parse: into(func(c *Config) *seal.Key { return &c.SecretKey }, secretKey), secret: true,
+		{name: "SECRET_KEY", parse: into(func(c *Config) *secrets.Key { return &c.SecretKey }, secretKey), secret: true,
 			about: "seals stored private keys and secrets; 32 random characters or more, the same on every node. Unset on SQLite: `secret.key` beside the database"},
 		{name: "ADMIN_USERNAME", parse: into(func(c *Config) *string { return &c.AdminUsername }, anything),
 			about: "username of the first ADMIN, made only while there is none; unset: `admin`, with a random password that is printed once"},

@@ -7,8 +7,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/backplane-dev/backplane/internal/bus"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -92,11 +92,11 @@ func startCluster(t testing.TB, url string, size int, w wire) *cluster {
 	t.Helper()
 	c := &cluster{url: url, dead: make(map[*node]bool)}
 	testenv.Open(t, store.Config{URL: url}) // migrates
-	memory := &bus.Memory{}
+	memory := &notify.Memory{}
 	for range size {
 		var b event.Bus = memory.Join()
 		if strings.HasPrefix(url, "postgres") {
-			pg, err := bus.NewPostgres(url, quiet())
+			pg, err := notify.NewPostgres(url, quiet())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +104,7 @@ func startCluster(t testing.TB, url string, size int, w wire) *cluster {
 		}
 		switch w {
 		case cut:
-			b = (&bus.Memory{}).Join()
+			b = (&notify.Memory{}).Join()
 		case liar:
 			b = lying{b}
 		case sound:

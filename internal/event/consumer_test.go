@@ -11,15 +11,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/bus"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // works is a node with products, whose stocks show what consumers did: each
@@ -32,7 +32,7 @@ type works struct {
 
 func openWorks(t testing.TB, url string, products int) *works {
 	t.Helper()
-	w := &works{node: startNode(t, url, (&bus.Memory{}).Join(), event.FeedConfig{}), wanted: map[uid.Product]int{}}
+	w := &works{node: startNode(t, url, (&notify.Memory{}).Join(), event.FeedConfig{}), wanted: map[uid.Product]int{}}
 	for i := range products {
 		p, s, err := order.NewProduct(order.ProductInput{
 			SKU: fmt.Sprint("sku", i), Name: "x", Price: money.Money{Minor: 250, Currency: "EUR"}, Active: true,
@@ -54,7 +54,7 @@ func (w *works) update(t testing.TB, id uid.Product, n int) {
 	for range n {
 		w.wanted[id]++
 		_, err := w.db.Products().Update(t.Context(), id, func(p *order.Product) error {
-			return p.Apply(order.ProductChange{Name: input.Of(fmt.Sprint("name ", w.wanted[id]))}, time.Now())
+			return p.Apply(order.ProductChange{Name: validate.Of(fmt.Sprint("name ", w.wanted[id]))}, time.Now())
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/backplane-dev/backplane/internal/bus"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -29,7 +29,7 @@ func TestFeed_goes_on_after_its_connections_were_lost_without_a_word(t *testing.
 	t.Parallel()
 	direct, around, proxy := detour(t)
 	w := openWorks(t, direct, 1)
-	far := startNode(t, around, (&bus.Memory{}).Join(), event.FeedConfig{})
+	far := startNode(t, around, (&notify.Memory{}).Join(), event.FeedConfig{})
 	w.kill() // from here on it is the far node that numbers
 	await(t, "the far node numbers events and has read them", func() bool { return far.feed.Numbers() && far.feed.Hub.Head().Position > 0 })
 	had := far.feed.Hub.Head().Position

@@ -16,7 +16,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/problem"
 	"github.com/backplane-dev/backplane/internal/registry"
-	"github.com/backplane-dev/backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
 // call is one request that is passed on, from its admission to its end.
@@ -266,7 +266,7 @@ func (c *call) end() {
 	if n := len(c.attempts); n > 0 {
 		attrs = append(attrs, slog.String("instance", c.attempts[n-1].instance.InstanceID))
 	}
-	telemetry.Note(c.ctx, attrs...)
+	requestlog.Note(c.ctx, attrs...)
 }
 
 // How calls end, in metrics and the access log.

@@ -14,9 +14,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/balance"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/registry"
-	"github.com/backplane-dev/backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/requestlog"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // world is a Gateway that serves on a real port, in front of instances that do.
@@ -74,7 +74,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	who := w.who
 	w.mu.Unlock()
-	ctx := telemetry.WithRequestID(auth.WithClient(r.Context(), auth.Client{Address: "192.0.2.1"}), "req-1")
+	ctx := requestlog.WithRequestID(auth.WithClient(r.Context(), auth.Client{Address: "192.0.2.1"}), "req-1")
 	if who != nil {
 		ctx = auth.With(ctx, who)
 	}
@@ -136,8 +136,8 @@ func server(t *testing.T, h http.HandlerFunc) string {
 	return s.URL
 }
 
-func trusted() registry.ServiceChange { return registry.ServiceChange{Trusted: input.Of(true)} }
-func public() registry.ServiceChange  { return registry.ServiceChange{Public: input.Of(true)} }
+func trusted() registry.ServiceChange { return registry.ServiceChange{Trusted: validate.Of(true)} }
+func public() registry.ServiceChange  { return registry.ServiceChange{Public: validate.Of(true)} }
 
 // reply is what a caller got.
 type reply struct {

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/backplane-dev/backplane/internal/registry"
-	"github.com/backplane-dev/backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
 // Headers that the gateway speaks itself.
@@ -45,7 +45,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 	h.Del("Expect") // whoever sends the body has been told to go on
 	h.Set("Via", joined(pr.In.Header.Values("Via"), viaUs))
-	h.Set("X-Request-Id", telemetry.RequestID(pr.In.Context()))
+	h.Set("X-Request-Id", requestlog.RequestID(pr.In.Context()))
 	trace(h)
 	if !c.set.Service.Trusted {
 		for _, name := range credentials {

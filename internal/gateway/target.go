@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Prefix is where the gateway is mounted.
@@ -28,7 +28,7 @@ func parseTarget(escaped string) (t target, err error) {
 	if i := strings.IndexByte(text, '/'); i >= 0 {
 		t.service, t.rest = text[:i], text[i:]
 	}
-	if !input.IsServiceName(t.service) {
+	if !validate.IsServiceName(t.service) {
 		return t, fault.New(fault.NotFound, fault.ServiceNotFound, "There is no service of this name.")
 	}
 	plain, err := url.PathUnescape(t.rest)

@@ -6,11 +6,11 @@ import (
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/httpd/wire"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 	"github.com/backplane-dev/backplane/internal/problem"
-	"github.com/backplane-dev/backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
 func errMethod(message, allow string) error {
@@ -24,11 +24,11 @@ type body struct {
 
 // refuse answers a request for GraphQL that was not run.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, media mediaType, err error) {
-	refusal := operation.Refuse(err)
+	refusal := executor.Refuse(err)
 	f := fault.From(err)
 	f.Report(r.Context(), s.log, "method", r.Method, "path", r.URL.Path)
 	if f.Kind == fault.Internal {
-		refusal.Errors[0].Extensions["requestId"] = telemetry.RequestID(r.Context())
+		refusal.Errors[0].Extensions["requestId"] = requestlog.RequestID(r.Context())
 	}
 	s.write(w, r, problem.SetHeaders(w.Header(), err), media, body{Errors: refusal.Errors})
 }
@@ -40,7 +40,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, code int, media m
 	h.Set("Cache-Control", "no-store")
 	h.Add("Vary", "Accept")
 	var out bytes.Buffer
-	if err := wire.Encode(&out, v); err != nil {
+	if err := jsoncodec.Encode(&out, v); err != nil {
 		s.log.ErrorContext(r.Context(), "an answer could not be encoded", "error", err)
 		code = http.StatusInternalServerError
 		out.Reset()

@@ -9,8 +9,8 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 	"github.com/backplane-dev/backplane/internal/httpd/stream"
-	"github.com/backplane-dev/backplane/internal/httpd/wire"
 )
 
 // authenticate returns the request's context with its caller: a stranger if
@@ -35,7 +35,7 @@ func (s *Server) caller(r *http.Request) (stream.Caller, error) {
 	if len(values) == 0 {
 		return stream.Caller{}, nil
 	}
-	token, ok := wire.Bearer(values[0])
+	token, ok := jsoncodec.Bearer(values[0])
 	switch {
 	case !ok:
 		return stream.Caller{}, nil
@@ -49,7 +49,7 @@ func (s *Server) caller(r *http.Request) (stream.Caller, error) {
 // cannot now, as err says; else nil.
 func (s *Server) lastKnown(r *http.Request, err error) *auth.Principal {
 	memory, ok := s.deps.Auth.(Rememberer)
-	token, bearer := wire.Bearer(r.Header.Get("Authorization"))
+	token, bearer := jsoncodec.Bearer(r.Header.Get("Authorization"))
 	if !ok || !bearer || fault.From(err).Kind != fault.Unavailable {
 		return nil
 	}

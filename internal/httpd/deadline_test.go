@@ -15,9 +15,9 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd"
-	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // wire is a server on connections without a network or a buffer, in a bubble of
@@ -114,7 +114,7 @@ func (routes) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 func (routes) Patterns() []string                               { return []string{"/things"} }
 func (routes) ServePage(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") }
 func (routes) Pages() []string                                  { return []string{"GET /page"} }
-func (routes) Follow(*http.Request) (*operation.Operation, func(*graphql.Response) (string, []byte), error) {
+func (routes) Follow(*http.Request) (*executor.Operation, func(*graphql.Response) (string, []byte), error) {
 	return nil, nil, fault.New(fault.Invalid, fault.BadRequest, "No.")
 }
 

@@ -8,15 +8,15 @@ import (
 	"net/url"
 	"unicode/utf8"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/httpd/wire"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // asked is what an HTTP request asks for: one operation, or an array of them.
 type asked struct {
-	requests []operation.Request
+	requests []executor.Request
 	batch    bool
 }
 
@@ -26,7 +26,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request) (asked, error) {
 	switch r.Method {
 	case http.MethodGet:
 		req, err := decodeURL(r.URL)
-		return asked{requests: []operation.Request{req}}, err
+		return asked{requests: []executor.Request{req}}, err
 	case http.MethodPost:
 		if err := checkContentType(r); err != nil {
 			return asked{}, err
@@ -70,7 +70,7 @@ func (s *Server) copyBody(dst io.Writer, w http.ResponseWriter, r *http.Request)
 
 func errBad(message string) error { return fault.New(fault.Invalid, fault.BadRequest, "%s", message) }
 
-func decodeURL(u *url.URL) (req operation.Request, err error) {
+func decodeURL(u *url.URL) (req executor.Request, err error) {
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
 		return req, errBad("The query string is malformed.")
@@ -92,32 +92,32 @@ func decodeParameter(values url.Values, name string) (map[string]any, error) {
 	if values.Get(name) == "" {
 		return nil, nil
 	}
-	v, err := wire.Decode([]byte(values.Get(name)))
+	v, err := jsoncodec.Decode([]byte(values.Get(name)))
 	if err != nil {
 		return nil, err
 	}
-	return wire.Object(v, name)
+	return jsoncodec.Object(v, name)
 }
 
 // decodeBody reads one request, or an array of at most batch.
 func decodeBody(text []byte, batch int) (asked, error) {
-	v, err := wire.Decode(text)
+	v, err := jsoncodec.Decode(text)
 	if err != nil {
 		return asked{}, err
 	}
 	items, isArray := v.([]any)
 	switch {
 	case !isArray:
-		req, err := wire.Request(v)
-		return asked{requests: []operation.Request{req}}, err
+		req, err := jsoncodec.Request(v)
+		return asked{requests: []executor.Request{req}}, err
 	case batch == 0:
 		return asked{}, errBad("Arrays of operations are switched off; send one at a time.")
 	case len(items) == 0 || len(items) > batch:
 		return asked{}, fault.New(fault.Invalid, fault.BadRequest, "An array must have 1 to %d operations.", batch)
 	}
-	reqs := make([]operation.Request, len(items))
+	reqs := make([]executor.Request, len(items))
 	for i, item := range items {
-		if reqs[i], err = wire.Request(item); err != nil {
+		if reqs[i], err = jsoncodec.Request(item); err != nil {
 			return asked{}, err
 		}
 	}

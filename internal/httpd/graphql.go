@@ -7,9 +7,9 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/httpd/wire"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 )
 
 // serveGraphQL answers by the GraphQL over HTTP specification.
@@ -58,7 +58,7 @@ type call struct {
 	key   string // of idempotency, or empty
 }
 
-func (c call) answer(ctx context.Context, w http.ResponseWriter, req operation.Request) {
+func (c call) answer(ctx context.Context, w http.ResponseWriter, req executor.Request) {
 	resp, refusal, err := c.run(ctx, req)
 	switch {
 	case err != nil:
@@ -66,13 +66,13 @@ func (c call) answer(ctx context.Context, w http.ResponseWriter, req operation.R
 	case refusal != nil:
 		c.s.write(w, c.r, c.media.refusalStatus(refusal.Stage), c.media, body{Errors: refusal.Errors})
 	default:
-		c.s.write(w, c.r, http.StatusOK, c.media, wire.Executed(resp))
+		c.s.write(w, c.r, http.StatusOK, c.media, jsoncodec.Executed(resp))
 	}
 }
 
 // answerAll runs the operations of an array one after the other. What is wrong
 // with one of them is said in its place.
-func (c call) answerAll(ctx context.Context, w http.ResponseWriter, reqs []operation.Request) {
+func (c call) answerAll(ctx context.Context, w http.ResponseWriter, reqs []executor.Request) {
 	if c.key != "" {
 		c.s.refuse(w, c.r, c.media, errKeyAmbiguous())
 		return
@@ -82,11 +82,11 @@ func (c call) answerAll(ctx context.Context, w http.ResponseWriter, reqs []opera
 		resp, refusal, err := c.run(ctx, req)
 		switch {
 		case err != nil:
-			bodies[i] = body{Errors: operation.Refuse(err).Errors}
+			bodies[i] = body{Errors: executor.Refuse(err).Errors}
 		case refusal != nil:
 			bodies[i] = body{Errors: refusal.Errors}
 		default:
-			bodies[i] = wire.Executed(resp)
+			bodies[i] = jsoncodec.Executed(resp)
 		}
 	}
 	c.s.write(w, c.r, http.StatusOK, mediaJSON, bodies)
@@ -94,7 +94,7 @@ func (c call) answerAll(ctx context.Context, w http.ResponseWriter, reqs []opera
 
 // run prepares and runs one operation. Of its results one is set: err is a
 // request that HTTP refuses by itself.
-func (c call) run(ctx context.Context, req operation.Request) (*graphql.Response, *operation.Refusal, error) {
+func (c call) run(ctx context.Context, req executor.Request) (*graphql.Response, *executor.Refusal, error) {
 	op, refusal := c.s.exec.Prepare(ctx, req)
 	if refusal != nil {
 		return nil, refusal, nil
@@ -108,7 +108,7 @@ func (c call) run(ctx context.Context, req operation.Request) (*graphql.Response
 	case c.key != "" && op.Kind() == ast.Mutation && op.RootFields() != 1:
 		return nil, nil, errKeyAmbiguous()
 	case c.key != "" && op.Kind() == ast.Mutation:
-		ctx = operation.WithIdempotencyKey(ctx, c.key)
+		ctx = executor.WithIdempotencyKey(ctx, c.key)
 	}
 	return c.s.exec.Run(ctx, op), nil, nil
 }
@@ -123,7 +123,7 @@ func idempotencyHeader(r *http.Request) (string, error) {
 	if len(values) > 1 {
 		return "", errKeyAmbiguous()
 	}
-	return values[0], operation.CheckIdempotencyKey(values[0])
+	return values[0], executor.CheckIdempotencyKey(values[0])
 }
 
 func errKeyAmbiguous() error {

@@ -23,10 +23,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/asset"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd/stream"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/static"
 )
 
 // Config tunes a Server. The zero value is ready to use.
@@ -114,7 +114,7 @@ type TicketAuthenticator interface {
 // only one that it is good for.
 type Ticket struct {
 	Caller  stream.Caller
-	Request operation.Request
+	Request executor.Request
 }
 
 // Deps are what a Server asks others. Nil means: nobody can sign in, there are
@@ -132,17 +132,17 @@ type Deps struct {
 type Server struct {
 	cfg      Config
 	deps     Deps
-	exec     *operation.Executor
+	exec     *executor.Executor
 	log      *slog.Logger
 	slots    chan struct{}
 	streams  *stream.Server
-	assets   asset.Set // of GraphiQL
+	assets   static.Set // of GraphiQL
 	draining atomic.Bool
 	handler  http.Handler
 }
 
 // New returns a Server that serves nothing until Run is called.
-func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Server, error) {
+func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Server, error) {
 	if exec == nil || log == nil {
 		return nil, errors.New("httpd: executor and log are required")
 	}
@@ -151,7 +151,7 @@ func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Se
 		return nil, err
 	}
 	s := &Server{cfg: cfg, deps: deps, exec: exec, log: log, slots: make(chan struct{}, cfg.Operations)}
-	if s.assets, err = asset.Load(graphiqlFiles, "graphiql"); err != nil {
+	if s.assets, err = static.Load(graphiqlFiles, "graphiql"); err != nil {
 		return nil, err
 	}
 	if s.streams, err = stream.New(cfg.Streams, exec, stream.Deps{Identify: s.identify, Acquire: s.acquire}, log); err != nil {

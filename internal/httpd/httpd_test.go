@@ -15,30 +15,30 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd"
-	"github.com/backplane-dev/backplane/internal/operation"
-	"github.com/backplane-dev/backplane/internal/operation/operationtest"
-	"github.com/backplane-dev/backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/requestlog"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // schema is a shop whose fields say what reached them.
-func schema() *operationtest.Schema {
-	see := func(of func(context.Context) any) operationtest.Resolver {
+func schema() *executortest.Schema {
+	see := func(of func(context.Context) any) executortest.Resolver {
 		return func(ctx context.Context, _ map[string]any) (any, error) { return of(ctx), nil }
 	}
-	return operationtest.New(operationtest.Object{
+	return executortest.New(executortest.Object{
 		"hello": see(func(ctx context.Context) any { return "hi " + string(callerOf(ctx)) }),
 		"echo": see(func(ctx context.Context) any {
 			return auth.ClientFrom(ctx).Address + " " + auth.ClientFrom(ctx).UserAgent
 		}),
-		"fail": operationtest.Resolver(func(context.Context, map[string]any) (any, error) { return nil, errors.New("secret") }),
-		"wait": operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
+		"fail": executortest.Resolver(func(context.Context, map[string]any) (any, error) { return nil, errors.New("secret") }),
+		"wait": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
 			<-ctx.Done()
 			return nil, context.Cause(ctx)
 		}),
-	}, operationtest.Object{"touch": see(func(ctx context.Context) any { return operation.IdempotencyKey(ctx) })}, operationtest.Object{"ticks": []any{1}})
+	}, executortest.Object{"touch": see(func(ctx context.Context) any { return executor.IdempotencyKey(ctx) })}, executortest.Object{"ticks": []any{1}})
 }
 
 func callerOf(ctx context.Context) uid.User {
@@ -66,7 +66,7 @@ func (tokens) Authenticate(_ context.Context, bearer string) (*auth.Principal, e
 func newServer(t testing.TB, cfg httpd.Config, deps httpd.Deps) *httpd.Server {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	x, err := operation.New(schema(), operation.Config{}, log)
+	x, err := executor.New(schema(), executor.Config{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func TestServer_headers(t *testing.T) {
 		})
 	}
 	w := answer(s, request("GET /healthz", "X-Request-Id: <script>", ""))
-	if id := w.Header().Get("X-Request-Id"); !telemetry.ValidRequestID(id) || strings.Contains(id, "<") {
+	if id := w.Header().Get("X-Request-Id"); !requestlog.ValidRequestID(id) || strings.Contains(id, "<") {
 		t.Errorf("X-Request-Id = %q, want a fresh one", id)
 	}
 }

@@ -12,10 +12,10 @@ import (
 
 	"github.com/klauspost/compress/gzhttp"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/problem"
-	"github.com/backplane-dev/backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
 // middleware puts what every request passes around next, the first outermost.
@@ -44,18 +44,18 @@ func compressed(compress func(http.Handler) http.HandlerFunc, next http.Handler)
 func (s *Server) identified(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
-		if !telemetry.ValidRequestID(id) {
-			id = telemetry.NewRequestID()
+		if !requestlog.ValidRequestID(id) {
+			id = requestlog.NewRequestID()
 		}
 		w.Header().Set("X-Request-Id", id)
-		ctx := telemetry.WithRequestID(r.Context(), id)
+		ctx := requestlog.WithRequestID(r.Context(), id)
 		next.ServeHTTP(w, r.WithContext(s.withClient(ctx, r)))
 	})
 }
 
 // noteOperation names the operation in the access log.
-func noteOperation(ctx context.Context, op *operation.Operation) {
-	telemetry.Note(ctx, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
+func noteOperation(ctx context.Context, op *executor.Operation) {
+	requestlog.Note(ctx, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
 }
 
 // logged writes one record per request. The query string is left out, since it
@@ -63,7 +63,7 @@ func noteOperation(ctx context.Context, op *operation.Operation) {
 func (s *Server) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, rec := time.Now(), &recorder{ResponseWriter: w}
-		ctx, noted := telemetry.WithNotes(r.Context())
+		ctx, noted := requestlog.WithNotes(r.Context())
 		defer func() {
 			attrs := append([]slog.Attr{
 				slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", rec.Status()),

@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
@@ -23,8 +23,8 @@ const (
 // refusalStatus returns the status for a request that was not run. With
 // application/json, clients that know only that type must not take a document's
 // error for one of the server or a proxy: they get 200.
-func (m mediaType) refusalStatus(stage operation.Stage) int {
-	if m == mediaJSON && stage != operation.StageRequest {
+func (m mediaType) refusalStatus(stage executor.Stage) int {
+	if m == mediaJSON && stage != executor.StageRequest {
 		return http.StatusOK
 	}
 	return http.StatusBadRequest

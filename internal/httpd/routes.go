@@ -9,8 +9,8 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd/stream"
-	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // Routes are what answers requests that are no GraphQL.
@@ -24,7 +24,7 @@ type Routes interface {
 	Patterns() []string
 	// Follow returns the subscription that a request asks for that wants an event
 	// stream, and the events that stand for its responses.
-	Follow(r *http.Request) (*operation.Operation, func(*graphql.Response) (name string, data []byte), error)
+	Follow(r *http.Request) (*executor.Operation, func(*graphql.Response) (name string, data []byte), error)
 	// ServePage answers a request that matches one of Pages, to anybody.
 	ServePage(w http.ResponseWriter, r *http.Request)
 	// Pages returns patterns of net/http.
@@ -80,7 +80,7 @@ func (s *Server) readRoute(w http.ResponseWriter, r *http.Request) (*http.Reques
 	if err != nil {
 		return nil, err
 	}
-	r = r.WithContext(operation.WithIdempotencyKey(r.Context(), key))
+	r = r.WithContext(executor.WithIdempotencyKey(r.Context(), key))
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	return r, nil
 }

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
 	"github.com/backplane-dev/backplane/internal/httpd"
-	"github.com/backplane-dev/backplane/internal/operation"
-	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 // serve runs the server on a free port until the test ends and returns its
@@ -89,13 +89,13 @@ func (zeros) Read(b []byte) (int, error) {
 func TestServer_Run_finishesWhatItStarted(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
-	slow := operationtest.New(operationtest.Object{"hello": operationtest.Resolver(func(context.Context, map[string]any) (any, error) {
+	slow := executortest.New(executortest.Object{"hello": executortest.Resolver(func(context.Context, map[string]any) (any, error) {
 		close(entered)
 		<-release
 		return "done", nil
 	})}, nil, nil)
 	log := slog.New(slog.DiscardHandler)
-	x, err := operation.New(slow, operation.Config{}, log)
+	x, err := executor.New(slow, executor.Config{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,9 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/stream"
-	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // How a request names the single connection that it belongs to.
@@ -161,7 +161,7 @@ func refuseTicket(http.ResponseWriter, *http.Request) error {
 }
 
 // readOne reads the one operation of a request whose answer is streamed.
-func (s *Server) readOne(w http.ResponseWriter, r *http.Request) (req operation.Request, err error) {
+func (s *Server) readOne(w http.ResponseWriter, r *http.Request) (req executor.Request, err error) {
 	if len(r.Header.Values("Idempotency-Key")) > 0 {
 		return req, fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "A request whose answer is streamed has its idempotency key in the input.")
 	}
@@ -178,7 +178,7 @@ func (s *Server) readOne(w http.ResponseWriter, r *http.Request) (req operation.
 // allowed notes the operation in the access log and refuses one that would
 // change something by GET.
 func allowed(r *http.Request) stream.Allow {
-	return func(op *operation.Operation) error {
+	return func(op *executor.Operation) error {
 		noteOperation(r.Context(), op)
 		if op.Kind() == ast.Mutation && r.Method != http.MethodPost {
 			return errMutationByGet()

@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // ProductBy says how a list of products is sorted.
@@ -111,7 +111,7 @@ func (c *Catalog) Update(ctx context.Context, id uid.Product, ifVersion *int, ch
 	}
 	at := c.now()
 	return c.store.Update(ctx, id, func(p *Product) error {
-		if err := input.IfVersion(ifVersion, p.Version, p); err != nil {
+		if err := validate.IfVersion(ifVersion, p.Version, p); err != nil {
 			return err
 		}
 		return p.Apply(change, at)

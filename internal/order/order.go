@@ -16,9 +16,9 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Limits of orders.
@@ -116,12 +116,12 @@ func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Ord
 	if err := CheckWants(wants); err != nil {
 		return nil, err
 	}
-	note, err := input.Text("note", d.Note, maxNote)
+	note, err := validate.Text("note", d.Note, maxNote)
 	if err != nil {
 		return nil, err
 	}
 	if d.LegacyID != nil {
-		if err := input.LegacyID(*d.LegacyID); err != nil {
+		if err := validate.LegacyID(*d.LegacyID); err != nil {
 			return nil, err
 		}
 	}
@@ -203,7 +203,7 @@ func (o *Order) Holds() bool { return o.Status == Pending || o.Status == Paid }
 // Cancel ends a pending order and gives its stock back; on a cancelled order it
 // does nothing. It returns a Conflict, ORDER_NOT_CANCELLABLE, once it is paid.
 func (o *Order) Cancel(reason string, at time.Time) error {
-	reason, err := input.Text("reason", reason, maxReason)
+	reason, err := validate.Text("reason", reason, maxReason)
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (o *Order) Deliver(at time.Time) error {
 // RequestRefund asks for the money back; asking again does nothing. The order
 // turns REFUNDED when the payment provider confirms, see Refund.
 func (o *Order) RequestRefund(reason string, at time.Time) error {
-	reason, err := input.Text("reason", reason, maxReason)
+	reason, err := validate.Text("reason", reason, maxReason)
 	switch {
 	case err != nil:
 		return err

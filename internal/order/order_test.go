@@ -12,9 +12,9 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -174,14 +174,14 @@ func TestApply_changes_a_product_once(t *testing.T) {
 	t.Parallel()
 	p := product(t, "A", 100, "EUR", 1).Product
 	p.TakeEvents()
-	same := ProductChange{Name: input.Of("A"), Active: input.Of(true)}
+	same := ProductChange{Name: validate.Of("A"), Active: validate.Of(true)}
 	if err := p.Apply(same, at); err != nil || p.Version != 1 || len(p.TakeEvents()) != 0 {
 		t.Errorf("a change that changes nothing gave %v at version %d", err, p.Version)
 	}
-	if err := p.Apply(ProductChange{Price: input.Of(money.Money{Minor: 5, Currency: "USD"})}, at); err != nil || p.Version != 2 || len(p.TakeEvents()) != 1 {
+	if err := p.Apply(ProductChange{Price: validate.Of(money.Money{Minor: 5, Currency: "USD"})}, at); err != nil || p.Version != 2 || len(p.TakeEvents()) != 1 {
 		t.Errorf("a new price gave %v at version %d", err, p.Version)
 	}
-	if err := p.Apply(ProductChange{SKU: input.Of("with space")}, at); !fault.Is(err, fault.SKUInvalid) || p.SKU != "A" {
+	if err := p.Apply(ProductChange{SKU: validate.Of("with space")}, at); !fault.Is(err, fault.SKUInvalid) || p.SKU != "A" {
 		t.Errorf("a bad SKU gave %v, product is now %q", err, p.SKU)
 	}
 }

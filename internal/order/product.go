@@ -6,9 +6,9 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Limits of products.
@@ -70,12 +70,12 @@ func NewProduct(in ProductInput, at time.Time) (*Product, *Stock, error) {
 
 // ProductChange is an update of a product. Fields that are not set stay.
 type ProductChange struct {
-	SKU         input.Field[string]
-	Name        input.Field[string]
-	Description input.Field[string]
-	Price       input.Field[money.Money]
-	Active      input.Field[bool]
-	LegacyID    input.Field[*string]
+	SKU         validate.Field[string]
+	Name        validate.Field[string]
+	Description validate.Field[string]
+	Price       validate.Field[money.Money]
+	Active      validate.Field[bool]
+	LegacyID    validate.Field[*string]
 }
 
 // Apply applies the change and records product.updated, or does nothing if
@@ -133,16 +133,16 @@ func (p *Product) set(in ProductInput) error {
 	if err := checkSKU(in.SKU); err != nil {
 		return err
 	}
-	name, err := input.Line("name", in.Name, maxName)
+	name, err := validate.Line("name", in.Name, maxName)
 	if err != nil {
 		return err
 	}
-	description, err := input.Text("description", in.Description, maxDescription)
+	description, err := validate.Text("description", in.Description, maxDescription)
 	if err != nil {
 		return err
 	}
 	if in.LegacyID != nil {
-		if err := input.LegacyID(*in.LegacyID); err != nil {
+		if err := validate.LegacyID(*in.LegacyID); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func errStock() *fault.Error {
 	return fault.New(fault.Invalid, fault.StockInvalid, "A stock is from 0 to %d units.", maxStock)
 }
 
-func overwrite[T any](dst *T, f input.Field[T]) {
+func overwrite[T any](dst *T, f validate.Field[T]) {
 	if f.Set {
 		*dst = f.Value
 	}

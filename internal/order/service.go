@@ -6,9 +6,9 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // By says how a list of orders is sorted.
@@ -162,7 +162,7 @@ func (s *Service) change(ctx context.Context, id uid.Order, ifVersion *int, allo
 		if err := allowed(caller, o); err != nil {
 			return err
 		}
-		if err := input.IfVersion(ifVersion, o.Version, o); err != nil {
+		if err := validate.IfVersion(ifVersion, o.Version, o); err != nil {
 			return err
 		}
 		return fn(o, at)

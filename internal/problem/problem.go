@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
 // MediaType is the media type of problem documents.
@@ -128,7 +128,7 @@ func Of(r *http.Request, status int, err error) Document {
 		doc.CurrentVersion, doc.Errors = e.Version, e.Problems
 	}
 	if f.Kind == fault.Internal {
-		doc.RequestID = telemetry.RequestID(r.Context())
+		doc.RequestID = requestlog.RequestID(r.Context())
 	}
 	return doc
 }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
@@ -17,7 +17,7 @@ func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Apply(ServiceChange{Public: input.Of(public)}, at); err != nil {
+		if err := s.Apply(ServiceChange{Public: validate.Of(public)}, at); err != nil {
 			t.Fatal(err)
 		}
 		w.TakeService(s)

@@ -8,8 +8,8 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Service is a name that callers use, and what all instances behind it share.
@@ -83,13 +83,13 @@ func (s *Service) Register(in ServiceInput, at time.Time) error {
 
 // ServiceChange is an update of a service. Fields that are not set stay.
 type ServiceChange struct {
-	Description input.Field[string]
-	Tags        input.Field[[]string]
-	Metadata    input.Field[map[string]string]
-	Strategy    input.Field[Strategy]
-	HealthCheck input.Field[*HealthCheck]
-	Trusted     input.Field[bool]
-	Public      input.Field[bool]
+	Description validate.Field[string]
+	Tags        validate.Field[[]string]
+	Metadata    validate.Field[map[string]string]
+	Strategy    validate.Field[Strategy]
+	HealthCheck validate.Field[*HealthCheck]
+	Trusted     validate.Field[bool]
+	Public      validate.Field[bool]
 }
 
 // Apply applies the change and records service.updated, or does nothing if
@@ -168,7 +168,7 @@ func (s *Service) equal(o *Service) bool {
 
 func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
-func overwrite[T any](dst *T, f input.Field[T]) {
+func overwrite[T any](dst *T, f validate.Field[T]) {
 	if f.Set {
 		*dst = f.Value
 	}
@@ -210,7 +210,7 @@ func (s *Service) record(t event.Type, at time.Time) {
 
 // set checks the input, all of it but the name, and takes it over.
 func (s *Service) set(in ServiceInput) error {
-	description, err := input.Text("description", in.Description, maxDescription)
+	description, err := validate.Text("description", in.Description, maxDescription)
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Instance is one running copy of a service. Its lease, which renewals extend,
@@ -166,7 +166,7 @@ func (i *Instance) SetMaintenance(on bool, reason string, at time.Time) error {
 func (i *Instance) setMode(mode Status, reason string, at time.Time) error {
 	if reason != "" {
 		var err error
-		if reason, err = input.Line("reason", reason, maxReason); err != nil {
+		if reason, err = validate.Line("reason", reason, maxReason); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Limits of services and instances.
@@ -40,9 +40,9 @@ const (
 )
 
 func checkName(s string) error {
-	if !input.IsServiceName(s) {
+	if !validate.IsServiceName(s) {
 		return fault.New(fault.Invalid, fault.ServiceInvalid,
-			"The name of a service is 1 to %d lower-case letters and digits, with -, . and _ between them.", input.MaxServiceName).At("name")
+			"The name of a service is 1 to %d lower-case letters and digits, with -, . and _ between them.", validate.MaxServiceName).At("name")
 	}
 	return nil
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Limits of the registry as a whole, which every node holds in memory. They are
@@ -101,7 +101,7 @@ func (r *Registrar) change(ctx context.Context, id uid.Service, ifVersion *int, 
 		if s.Deregistered {
 			return ServiceNotFound().At("id")
 		}
-		if err := input.IfVersion(ifVersion, s.Version, r.view(caller, s, place)); err != nil {
+		if err := validate.IfVersion(ifVersion, s.Version, r.view(caller, s, place)); err != nil {
 			return err
 		}
 		return fn(caller, s, at)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -97,9 +97,9 @@ func TestService_changes_only_when_something_changes(t *testing.T) {
 		want []event.Type
 	}{
 		{"the same again", func() error { return s.Register(ServiceInput{Name: "echo"}, at) }, nil},
-		{"a description", func() error { return s.Apply(ServiceChange{Description: input.Of("d")}, at) }, []event.Type{event.ServiceUpdated}},
-		{"trust", func() error { return s.Apply(ServiceChange{Trusted: input.Of(true)}, at) }, []event.Type{event.ServiceUpdated}},
-		{"openness", func() error { return s.Apply(ServiceChange{Public: input.Of(true)}, at) }, []event.Type{event.ServiceUpdated}},
+		{"a description", func() error { return s.Apply(ServiceChange{Description: validate.Of("d")}, at) }, []event.Type{event.ServiceUpdated}},
+		{"trust", func() error { return s.Apply(ServiceChange{Trusted: validate.Of(true)}, at) }, []event.Type{event.ServiceUpdated}},
+		{"openness", func() error { return s.Apply(ServiceChange{Public: validate.Of(true)}, at) }, []event.Type{event.ServiceUpdated}},
 		{"the end", func() error { s.Deregister(at); return nil }, []event.Type{event.ServiceDeregistered}},
 		{"the end again", func() error { s.Deregister(at); return nil }, nil},
 		{"a return", func() error { return s.Register(ServiceInput{Name: "echo"}, at) }, []event.Type{event.ServiceRegistered}},

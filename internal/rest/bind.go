@@ -15,7 +15,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 	"github.com/backplane-dev/backplane/internal/problem"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -104,7 +104,7 @@ func (rt *route) body(r *http.Request) (map[string]any, error) {
 	if err := rt.checkContentType(r); err != nil {
 		return nil, err
 	}
-	v, err := wire.Decode(text)
+	v, err := jsoncodec.Decode(text)
 	if err != nil {
 		return nil, err
 	}

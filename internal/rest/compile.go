@@ -12,8 +12,8 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/formatter"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // route is an operation that is served, ready to be called. It is read-only.
@@ -57,7 +57,7 @@ type lookup struct {
 }
 
 // compileAll compiles what was parsed and prepares every document.
-func compileAll(exec *operation.Executor, all []*stored) ([]*route, error) {
+func compileAll(exec *executor.Executor, all []*stored) ([]*route, error) {
 	lookups := map[string]*lookup{}
 	var errs []error
 	for _, st := range all {
@@ -110,7 +110,7 @@ func shape(path string) string {
 	return strings.Join(parts, "/")
 }
 
-func (s *stored) compileLookup(exec *operation.Executor) (*lookup, error) {
+func (s *stored) compileLookup(exec *executor.Executor) (*lookup, error) {
 	if len(s.op.VariableDefinitions) != 1 {
 		return nil, s.mistake(s.op.Position, "a look-up has one variable")
 	}
@@ -122,7 +122,7 @@ func (s *stored) compileLookup(exec *operation.Executor) (*lookup, error) {
 	return l, s.check(exec, l.query)
 }
 
-func (s *stored) compileRoute(exec *operation.Executor, lookups map[string]*lookup) (*route, error) {
+func (s *stored) compileRoute(exec *executor.Executor, lookups map[string]*lookup) (*route, error) {
 	d := s.rest
 	rt := &route{stored: s, method: d.Method, path: d.Path, when: d.When, success: d.Status, byCode: map[fault.Code]int{}}
 	for _, st := range d.Statuses {
@@ -369,7 +369,7 @@ func (s *stored) document() string {
 }
 
 // check prepares the document, which holds it against the limits, too.
-func (s *stored) check(exec *operation.Executor, query string) error {
+func (s *stored) check(exec *executor.Executor, query string) error {
 	refusal := exec.Check(query)
 	if refusal == nil {
 		return nil

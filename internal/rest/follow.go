@@ -7,8 +7,8 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
@@ -19,7 +19,7 @@ const problemEvent = "problem"
 // Follow returns the subscription that serves a request whose client wants an event
 // stream, and the events that stand for its responses. An error means that there is
 // none for it.
-func (s *Shim) Follow(r *http.Request) (*operation.Operation, func(*graphql.Response) (name string, data []byte), error) {
+func (s *Shim) Follow(r *http.Request) (*executor.Operation, func(*graphql.Response) (name string, data []byte), error) {
 	e, err := s.paths[r.Pattern].endpoint(r.Method)
 	if err != nil {
 		return nil, nil, err

@@ -8,15 +8,15 @@ import (
 	"testing"
 
 	"github.com/backplane-dev/backplane/graph"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/rest"
 )
 
-// executor runs the real schema without anything behind it: enough to prepare.
-func executor(t testing.TB) *operation.Executor {
+// newExecutor runs the real schema without anything behind it: enough to prepare.
+func newExecutor(t testing.TB) *executor.Executor {
 	t.Helper()
-	x, err := operation.New(graph.NewSchema(&graph.Resolver{}), operation.Config{Scalars: graph.Scalars()}, slog.New(slog.DiscardHandler))
+	x, err := executor.New(graph.NewSchema(&graph.Resolver{}), executor.Config{Scalars: graph.Scalars()}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func load(t testing.TB, own string) (*rest.Shim, error) {
 			t.Fatal(err)
 		}
 	}
-	return rest.New(executor(t), cfg, slog.New(slog.DiscardHandler))
+	return rest.New(newExecutor(t), cfg, slog.New(slog.DiscardHandler))
 }
 
 func TestNew_loads_every_operation(t *testing.T) {
@@ -105,7 +105,7 @@ func TestNew_lets_operators_replace_an_operation_by_its_name(t *testing.T) {
 
 func TestNew_names_a_folder_that_is_not_there(t *testing.T) {
 	t.Parallel()
-	_, err := rest.New(executor(t), rest.Config{Folder: "/nowhere/at/all"}, slog.New(slog.DiscardHandler))
+	_, err := rest.New(newExecutor(t), rest.Config{Folder: "/nowhere/at/all"}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "/nowhere/at/all") {
 		t.Errorf("New = %v, want the folder named", err)
 	}

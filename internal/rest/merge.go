@@ -7,8 +7,8 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // mergeTries bounds how often a patch is merged again because somebody else changed
@@ -56,7 +56,7 @@ func (b *bound) parts(r *http.Request) (parts []part) {
 	if b.rt.method != http.MethodPatch || b.rt.shows == nil || len(b.problems) > 0 {
 		return nil
 	}
-	if operation.IdempotencyKey(r.Context()) != "" && !b.matched {
+	if executor.IdempotencyKey(r.Context()) != "" && !b.matched {
 		return nil
 	}
 	for _, p := range b.rt.params {

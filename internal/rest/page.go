@@ -7,9 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/backplane-dev/backplane/internal/asset"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/static"
 )
 
 // docs is the page that shows the OpenAPI document; docs/README.md says where its
@@ -20,7 +20,7 @@ var docs embed.FS
 
 // pages are what describes the routes, the same for everybody.
 type pages struct {
-	files asset.Set
+	files static.Set
 	log   *slog.Logger
 }
 
@@ -30,7 +30,7 @@ const (
 )
 
 func newPages(spec map[string]any, log *slog.Logger) (*pages, error) {
-	files, err := asset.Load(docs, "docs")
+	files, err := static.Load(docs, "docs")
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func newPages(spec map[string]any, log *slog.Logger) (*pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
-	files[specName] = asset.Of(mediaJSON, append(text, '\n'))
+	files[specName] = static.Of(mediaJSON, append(text, '\n'))
 	return &pages{files, log}, nil
 }
 

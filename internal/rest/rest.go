@@ -22,10 +22,10 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/problem"
-	"github.com/backplane-dev/backplane/internal/telemetry"
+	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
 // Config tunes a Shim. The zero value is ready to use.
@@ -39,7 +39,7 @@ type Config struct {
 // Shim serves stored operations. Its methods are safe for concurrent use.
 type Shim struct {
 	cfg    Config
-	exec   *operation.Executor
+	exec   *executor.Executor
 	log    *slog.Logger
 	routes []*route
 	paths  map[string]*resource // by pattern
@@ -62,7 +62,7 @@ type endpoint struct {
 
 // New returns a Shim of the operations of the binary and of the operator. It
 // returns an error that lists every mistake in them, with file and line.
-func New(exec *operation.Executor, cfg Config, log *slog.Logger) (*Shim, error) {
+func New(exec *executor.Executor, cfg Config, log *slog.Logger) (*Shim, error) {
 	if exec == nil || log == nil {
 		return nil, errors.New("rest: executor and log are required")
 	}
@@ -250,22 +250,22 @@ func (e *endpoint) pick(r *http.Request, kinds ...ast.Operation) (*route, error)
 }
 
 // prepare returns the operation of a request, or all that is wrong with that.
-func (s *Shim) prepare(ctx context.Context, rt *route, in *bound) (*operation.Operation, error) {
-	op, refusal := s.exec.Prepare(ctx, operation.Request{Query: rt.query, Variables: in.variables, Called: in.called})
+func (s *Shim) prepare(ctx context.Context, rt *route, in *bound) (*executor.Operation, error) {
+	op, refusal := s.exec.Prepare(ctx, executor.Request{Query: rt.query, Variables: in.variables, Called: in.called})
 	switch {
 	case refusal != nil:
 		return nil, rt.refused(in, refusal)
 	case len(in.problems) > 0:
 		return nil, unprocessable(in.problems)
 	}
-	telemetry.Note(ctx, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
+	requestlog.Note(ctx, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
 	return op, nil
 }
 
 // find returns the id of the object that had the given one in the system before;
 // the given one if there is no such object, so that it is found absent as any other.
 func (s *Shim) find(ctx context.Context, l *lookup, id string) (string, error) {
-	op, refusal := s.exec.Prepare(ctx, operation.Request{Query: l.query, Variables: map[string]any{l.variable: id}})
+	op, refusal := s.exec.Prepare(ctx, executor.Request{Query: l.query, Variables: map[string]any{l.variable: id}})
 	if refusal != nil {
 		return id, nil // it is not even text that can be looked up
 	}

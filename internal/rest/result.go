@@ -11,8 +11,8 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
@@ -131,8 +131,8 @@ func (rt *route) failed(in *bound, faults ...*fault.Error) *problem.Error {
 
 // refused is the error of a request that was not run. Only what the client sent
 // can be wrong with it: the document was prepared at start.
-func (rt *route) refused(in *bound, refusal *operation.Refusal) error {
-	if refusal.Stage != operation.StageCoerce {
+func (rt *route) refused(in *bound, refusal *executor.Refusal) error {
+	if refusal.Stage != executor.StageCoerce {
 		return rt.failed(in, faultOf(refusal.Errors[0]))
 	}
 	places := in.problems

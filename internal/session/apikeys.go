@@ -8,8 +8,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // maxKeyName is the length of an API key's name, in characters.
@@ -74,7 +74,7 @@ func (s *Service) IssueAPIKey(ctx context.Context, owner uid.User, in CreateAPIK
 
 // newKey returns a new key and its text, and records api_key.created.
 func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string, error) {
-	name, err := input.Line("name", in.Name, maxKeyName)
+	name, err := validate.Line("name", in.Name, maxKeyName)
 	if err != nil {
 		return nil, "", err
 	}
@@ -128,7 +128,7 @@ func cleanScopes(scopes []auth.Scope) ([]auth.Scope, error) {
 // isServiceScope reports whether the scope is for a service that may exist.
 func isServiceScope(s auth.Scope) bool {
 	name, ok := s.Service()
-	return ok && input.IsServiceName(name)
+	return ok && validate.IsServiceName(name)
 }
 
 // RevokeAPIKey ends an API key of the caller, or as ADMIN anybody's. It needs a

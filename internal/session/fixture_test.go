@@ -10,7 +10,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/sessiontest"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -43,7 +43,7 @@ type fixture struct {
 	*session.Service
 	store *sessiontest.Memory
 	clock *clock
-	box   *seal.Box
+	box   *secrets.Box
 	ada   uid.User
 }
 
@@ -56,13 +56,13 @@ func newFixture(t testing.TB, cfg session.Config) *fixture {
 	return f
 }
 
-func openBox(t testing.TB, v seal.Vault) *seal.Box {
+func openBox(t testing.TB, v secrets.Vault) *secrets.Box {
 	t.Helper()
-	key, err := seal.ParseKey(strings.Repeat("k", 32))
+	key, err := secrets.ParseKey(strings.Repeat("k", 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	box, err := seal.OpenBox(t.Context(), v, key)
+	box, err := secrets.OpenBox(t.Context(), v, key)
 	if err != nil {
 		t.Fatal(err)
 	}

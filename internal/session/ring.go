@@ -12,7 +12,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 // ring is what a node knows of the signing keys. Every node reads them again
@@ -20,7 +20,7 @@ import (
 // every node, and every service that reads our key set as often, knows it.
 type ring struct {
 	store    SigningKeys
-	box      *seal.Box
+	box      *secrets.Box
 	now      func() time.Time
 	interval time.Duration
 	life     time.Duration // of the tokens that the keys sign

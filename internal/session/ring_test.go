@@ -13,7 +13,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/sessiontest"
 )
@@ -182,7 +182,7 @@ func TestService_Prepare_refusesKeysOfAnotherBox(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	must(t, f.Prepare(t.Context()))
-	var other seal.Vault = newFixture(t, session.Config{}).store
+	var other secrets.Vault = newFixture(t, session.Config{}).store
 	s, err := session.NewService(f.store, openBox(t, other), f.clock.now, slog.New(slog.DiscardHandler), session.Config{})
 	must(t, err)
 	if err := s.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "open signing key") {

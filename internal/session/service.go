@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -47,7 +47,7 @@ type Service struct {
 // NewService returns a Service on the store that keeps its secrets in the box
 // and tells the time by now. It does nothing until it is called; Follow, Prepare
 // and Run belong to a server, short-lived commands do without.
-func NewService(store Store, box *seal.Box, now func() time.Time, log *slog.Logger, cfg Config) (*Service, error) {
+func NewService(store Store, box *secrets.Box, now func() time.Time, log *slog.Logger, cfg Config) (*Service, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 // SigningKey is an Ed25519 key that signs access tokens from SignsAt on, until
@@ -24,7 +24,7 @@ type SigningKey struct {
 func (k *SigningKey) TakeEvents() []event.Event { return k.events.Take() }
 
 // newSigningKey returns a random key, sealed in the box.
-func newSigningKey(box *seal.Box, at, signsAt time.Time) *SigningKey {
+func newSigningKey(box *secrets.Box, at, signsAt time.Time) *SigningKey {
 	seed := make([]byte, ed25519.SeedSize)
 	_, _ = rand.Read(seed) // documented never to fail
 	id := strings.ToLower(rand.Text())
@@ -32,13 +32,13 @@ func newSigningKey(box *seal.Box, at, signsAt time.Time) *SigningKey {
 }
 
 // private opens the key.
-func (k *SigningKey) private(box *seal.Box) (ed25519.PrivateKey, error) {
+func (k *SigningKey) private(box *secrets.Box) (ed25519.PrivateKey, error) {
 	seed, err := box.Open(purposeOf(k.ID), k.Sealed)
 	if err != nil {
 		return nil, err
 	}
 	if len(seed) != ed25519.SeedSize {
-		return nil, seal.ErrSealed
+		return nil, secrets.ErrSealed
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
 }

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // givenHistory makes some of everything that an audit looks at.
@@ -48,7 +48,7 @@ func TestAudit_FindsNothingInWhatWasMadeByTheRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := db.Users().UpdateStanding(t.Context(), givenUser(t, db).ID, func(u *user.User, others int) error {
-			return u.Apply(user.Change{Status: input.Of(user.Deactivated)}, others, at)
+			return u.Apply(user.Change{Status: validate.Of(user.Deactivated)}, others, at)
 		}); err != nil {
 			t.Fatal(err)
 		}

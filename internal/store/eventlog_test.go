@@ -11,11 +11,11 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // number gives all events their positions, where a sequencer has to.
@@ -60,7 +60,7 @@ func givenEvents(t testing.TB, db *store.DB) (users []uid.User, orders []uid.Ord
 			continue
 		}
 		if _, err := db.Products().Update(t.Context(), p.ID, func(p *order.Product) error {
-			return p.Apply(order.ProductChange{Active: input.Of(false)}, at)
+			return p.Apply(order.ProductChange{Active: validate.Of(false)}, at)
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/backplane-dev/backplane/ent"
 	entsigning "github.com/backplane-dev/backplane/ent/signingkey"
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
@@ -78,7 +78,7 @@ func (t *tx) replaceSigningKeys(ctx context.Context, add *session.SigningKey, dr
 // Vault implements seal.Vault.
 type Vault struct{ db *DB }
 
-var _ seal.Vault = Vault{}
+var _ secrets.Vault = Vault{}
 
 // Vault returns the store of sealed secrets.
 func (db *DB) Vault() Vault { return Vault{db} }

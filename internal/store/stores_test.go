@@ -9,7 +9,6 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/order/ordertest"
@@ -19,6 +18,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
 	"github.com/backplane-dev/backplane/internal/user/usertest"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // at is when everything happens: with digits that no database keeps.
@@ -122,7 +122,7 @@ func givenInactive(t testing.TB, db *store.DB) *user.User {
 func deactivate(t testing.TB, db *store.DB, id uid.User) *user.User {
 	t.Helper()
 	u, err := db.Users().UpdateStanding(t.Context(), id, func(u *user.User, others int) error {
-		return u.Apply(user.Change{Status: input.Of(user.Deactivated)}, others+1, at) // also the last admin
+		return u.Apply(user.Change{Status: validate.Of(user.Deactivated)}, others+1, at) // also the last admin
 	})
 	if err != nil {
 		t.Fatal(err)

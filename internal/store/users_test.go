@@ -7,16 +7,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-func fieldOf(s string) input.Field[string] { return input.Of(s) }
+func fieldOf(s string) validate.Field[string] { return validate.Of(s) }
 
 func TestDelete_ForgetsThePerson(t *testing.T) {
 	t.Parallel()
@@ -73,7 +73,7 @@ func TestLegacyIDs_AreAssignedWithoutThoseTaken(t *testing.T) {
 		taken := givenUser(t, given)
 		for _, id := range []string{"2", "not a number"[:3]} {
 			if _, err := given.Users().Update(t.Context(), taken.ID, func(u *user.User) error {
-				return u.Apply(user.Change{LegacyID: input.Of(&id)}, 0, at)
+				return u.Apply(user.Change{LegacyID: validate.Of(&id)}, 0, at)
 			}); err != nil {
 				t.Fatal(err)
 			}

@@ -6,9 +6,9 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Credential is a password hash, made by package session, that a new account
@@ -165,7 +165,7 @@ func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Cha
 		if u.Status == Deleted {
 			return NotFound()
 		}
-		if err := input.IfVersion(ifVersion, u.Version, u); err != nil {
+		if err := validate.IfVersion(ifVersion, u.Version, u); err != nil {
 			return err
 		}
 		return u.Apply(c, otherAdmins, at)
@@ -189,7 +189,7 @@ func (s *Service) Delete(ctx context.Context, id uid.User, ifVersion *int) (*Use
 	at := s.now()
 	return s.store.UpdateStanding(ctx, id, func(u *User, otherAdmins int) error {
 		if u.Status != Deleted {
-			if err := input.IfVersion(ifVersion, u.Version, u); err != nil {
+			if err := validate.IfVersion(ifVersion, u.Version, u); err != nil {
 				return err
 			}
 		}

@@ -18,8 +18,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Status says whether an account may act.
@@ -84,12 +84,12 @@ func New(p Profile, roles []auth.Role, legacyID *string, at time.Time) (*User, e
 
 // Change is an update of an account. Fields that are not set stay.
 type Change struct {
-	Username input.Field[string]
-	Email    input.Field[*string]
-	Name     input.Field[string]
-	Roles    input.Field[[]auth.Role]
-	Status   input.Field[Status] // Active or Deactivated
-	LegacyID input.Field[*string]
+	Username validate.Field[string]
+	Email    validate.Field[*string]
+	Name     validate.Field[string]
+	Roles    validate.Field[[]auth.Role]
+	Status   validate.Field[Status] // Active or Deactivated
+	LegacyID validate.Field[*string]
 }
 
 // ChangesStanding reports whether the change touches what only ADMIN may set.
@@ -195,7 +195,7 @@ func (u *User) describe(p Profile) error {
 		}
 	}
 	if p.Name != "" {
-		if p.Name, err = input.Line("name", p.Name, maxName); err != nil {
+		if p.Name, err = validate.Line("name", p.Name, maxName); err != nil {
 			return err
 		}
 	}
@@ -252,7 +252,7 @@ func (u *User) assign(roles []auth.Role) error {
 
 func (u *User) remember(legacyID *string) error {
 	if legacyID != nil {
-		if err := input.LegacyID(*legacyID); err != nil {
+		if err := validate.LegacyID(*legacyID); err != nil {
 			return err
 		}
 	}

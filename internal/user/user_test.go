@@ -8,7 +8,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -63,10 +63,10 @@ func TestUsernameKey_folds_what_looks_alike(t *testing.T) {
 func TestApply_raises_the_version_only_if_something_changes(t *testing.T) {
 	t.Parallel()
 	u := given(t, auth.Customer)
-	if err := u.Apply(Change{Username: input.Of("Ada")}, 0, at); err != nil || u.Version != 1 || len(u.TakeEvents()) != 0 {
+	if err := u.Apply(Change{Username: validate.Of("Ada")}, 0, at); err != nil || u.Version != 1 || len(u.TakeEvents()) != 0 {
 		t.Errorf("the same name gave %v at version %d", err, u.Version)
 	}
-	if err := u.Apply(Change{Email: input.Of[*string](nil)}, 0, at); err != nil || u.Version != 2 || u.Email != nil {
+	if err := u.Apply(Change{Email: validate.Of[*string](nil)}, 0, at); err != nil || u.Version != 2 || u.Email != nil {
 		t.Errorf("taking the email away gave %v at version %d", err, u.Version)
 	}
 	if evs := u.TakeEvents(); len(evs) != 1 || evs[0].Type != event.UserUpdated || evs[0].SubjectVersion != 2 {
@@ -77,11 +77,11 @@ func TestApply_raises_the_version_only_if_something_changes(t *testing.T) {
 func TestLastAdmin_cannot_be_removed(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(u *User, others int) error{
-		"by taking the role": func(u *User, n int) error { return u.Apply(Change{Roles: input.Of([]auth.Role{auth.Staff})}, n, at) },
-		"by deactivating":    func(u *User, n int) error { return u.Apply(Change{Status: input.Of(Deactivated)}, n, at) },
+		"by taking the role": func(u *User, n int) error { return u.Apply(Change{Roles: validate.Of([]auth.Role{auth.Staff})}, n, at) },
+		"by deactivating":    func(u *User, n int) error { return u.Apply(Change{Status: validate.Of(Deactivated)}, n, at) },
 		"by deleting":        func(u *User, n int) error { return u.Delete(n, at) },
 		"unless it stays one": func(u *User, n int) error {
-			return u.Apply(Change{Roles: input.Of([]auth.Role{auth.Admin, auth.Staff})}, n+1, at)
+			return u.Apply(Change{Roles: validate.Of([]auth.Role{auth.Admin, auth.Staff})}, n+1, at)
 		},
 	}
 	for name, way := range ways {
@@ -112,7 +112,7 @@ func TestDelete_leaves_nothing_personal(t *testing.T) {
 	if err := u.Delete(0, at); err != nil || len(u.TakeEvents()) != 0 {
 		t.Errorf("deleting again gave %v, want nothing to happen", err)
 	}
-	if err := u.Apply(Change{Name: input.Of("Ada")}, 0, at); !fault.Is(err, fault.UserNotFound) {
+	if err := u.Apply(Change{Name: validate.Of("Ada")}, 0, at); !fault.Is(err, fault.UserNotFound) {
 		t.Errorf("changing a deleted account gave %v, want USER_NOT_FOUND", err)
 	}
 }

@@ -7,16 +7,16 @@ import (
 	"testing/synctest"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
-	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 func TestServer_doesNotCountWhatHasLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
-		x, err := operation.New(operationtest.New(nil, nil, nil), operation.Config{}, log)
+		x, err := executor.New(executortest.New(nil, nil, nil), executor.Config{}, log)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"github.com/backplane-dev/backplane/internal/httpd/wire"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 )
 
 // Bounds of what waits to be written with more of the same operation. A client
@@ -50,7 +50,7 @@ func (b *batch) take() *bytes.Buffer {
 func encode(resp *graphql.Response) ([]byte, error) {
 	out := takeBuffer()
 	defer giveBuffer(out)
-	if err := wire.Encode(out, wire.Executed(resp)); err != nil {
+	if err := jsoncodec.Encode(out, jsoncodec.Executed(resp)); err != nil {
 		return nil, err
 	}
 	text := bytes.Clone(out.Bytes())

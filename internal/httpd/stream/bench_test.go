@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
 	"github.com/backplane-dev/backplane/internal/httpd"
-	"github.com/backplane-dev/backplane/internal/operation"
-	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 )
 
 // idle is how many subscriptions the benchmarks of memory keep open.
@@ -63,12 +63,12 @@ func inUse() uint64 {
 }
 
 func serveIdle(b testing.TB, opened chan<- struct{}) (addr string, stop func()) {
-	schema := operationtest.New(nil, nil, operationtest.Object{"ticks": operationtest.Resolver(func(context.Context, map[string]any) (any, error) {
+	schema := executortest.New(nil, nil, executortest.Object{"ticks": executortest.Resolver(func(context.Context, map[string]any) (any, error) {
 		opened <- struct{}{}
 		return make(chan any), nil
 	})})
 	log := slog.New(slog.DiscardHandler)
-	x, err := operation.New(schema, operation.Config{}, log)
+	x, err := executor.New(schema, executor.Config{}, log)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -12,14 +12,14 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/httpd/stream"
-	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // whoAsks is an event that says for whom it is resolved.
-var whoAsks = operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { return callerOf(ctx), nil })
+var whoAsks = executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { return callerOf(ctx), nil })
 
 func TestSocket_knowsItsCaller(t *testing.T) {
 	t.Parallel()

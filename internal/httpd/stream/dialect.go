@@ -7,7 +7,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/executor"
 )
 
 // dialect is what tells one subprotocol from the other.
@@ -157,14 +157,14 @@ func (k *socket) subscribe(m message) *ending {
 	case errors.Is(err, errDuplicate):
 		return duplicate(m.id)
 	case err != nil:
-		k.send(nil, outgoing{k.dialect.fail, m.id, k.dialect.errors(operation.Refuse(err).Errors)})
+		k.send(nil, outgoing{k.dialect.fail, m.id, k.dialect.errors(executor.Refuse(err).Errors)})
 		return nil
 	}
 	go k.operate(t, req)
 	return nil
 }
 
-func (k *socket) operate(t *task, req operation.Request) {
+func (k *socket) operate(t *task, req executor.Request) {
 	defer k.tasks.done(t)
 	defer k.touch() // idle is counted from the end of the last operation
 	k.s.guarded(k.ctx, k, func() {

@@ -16,8 +16,8 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/httpd/wire"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 )
 
 // events is an event stream on its way to a client.
@@ -40,14 +40,14 @@ type events struct {
 }
 
 // Allow returns why an operation that could run must not, nil if it may.
-type Allow func(*operation.Operation) error
+type Allow func(*executor.Operation) error
 
 // ServeEvents answers with an event stream of the operation's results (distinct
 // connections mode). The stream may outlive the call. An error means that nothing
 // was answered, and the caller must. What is wrong with the document is said in
 // the stream, since browsers show the page nothing of another answer; allow may
 // refuse the operation by other rules.
-func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request, who Caller, req operation.Request, allow Allow) error {
+func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request, who Caller, req executor.Request, allow Allow) error {
 	e := s.eventsOf(r, who)
 	op, refusal := s.exec.Prepare(e.ctx, resumed(r, req))
 	if refusal == nil {
@@ -65,7 +65,7 @@ type Show func(*graphql.Response) (name string, data []byte)
 
 // ServeFeed answers with an event stream of the operation that is not that of
 // GraphQL, under the conditions of ServeEvents.
-func (s *Server) ServeFeed(w http.ResponseWriter, r *http.Request, who Caller, op *operation.Operation, show Show) error {
+func (s *Server) ServeFeed(w http.ResponseWriter, r *http.Request, who Caller, op *executor.Operation, show Show) error {
 	e := s.eventsOf(r, who)
 	e.show = show
 	return s.serveOne(w, r, e, op, nil)
@@ -78,7 +78,7 @@ func (s *Server) eventsOf(r *http.Request, who Caller) *events {
 }
 
 // serveOne answers with the stream of one operation, unless there is no room.
-func (s *Server) serveOne(w http.ResponseWriter, r *http.Request, e *events, op *operation.Operation, refusal *operation.Refusal) error {
+func (s *Server) serveOne(w http.ResponseWriter, r *http.Request, e *events, op *executor.Operation, refusal *executor.Refusal) error {
 	if err := s.admit(e, ownerOf(e.ctx, e.cred.principal.Load())); err != nil {
 		e.timer.Stop()
 		return err
@@ -92,7 +92,7 @@ func (s *Server) serveOne(w http.ResponseWriter, r *http.Request, e *events, op 
 }
 
 // performOne runs the one operation of the stream, from beginning to end.
-func (e *events) performOne(op *operation.Operation, refusal *operation.Refusal) {
+func (e *events) performOne(op *executor.Operation, refusal *executor.Refusal) {
 	t := &task{ctx: e.ctx, cancel: func() {}}
 	e.writing.hold()
 	e.quiet = t.untold
@@ -108,7 +108,7 @@ func (e *events) performOne(op *operation.Operation, refusal *operation.Refusal)
 // resumed returns the request with the cursor of Last-Event-ID as its variable
 // after. A browser that reconnects sends the variables of its first request
 // again; the header is always younger.
-func resumed(r *http.Request, req operation.Request) operation.Request {
+func resumed(r *http.Request, req executor.Request) executor.Request {
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
 		return req
@@ -182,7 +182,7 @@ func (e *events) close(tell func(gqlerror.List)) {
 	switch {
 	case why == nil:
 	case why.fault != nil:
-		tell(operation.Refuse(why.fault).Errors)
+		tell(executor.Refuse(why.fault).Errors)
 	default:
 		e.comment(why.reason)
 	}
@@ -206,8 +206,8 @@ func (e *events) comment(reason string) {
 }
 
 // next implements sink.
-func (e *events) next(t *task, resp *operation.Response) {
-	cursor, only := operation.Cursor(resp.Response)
+func (e *events) next(t *task, resp *executor.Response) {
+	cursor, only := executor.Cursor(resp.Response)
 	defer t.reach(cursor, only)
 	if only {
 		return
@@ -227,7 +227,7 @@ func (e *events) next(t *task, resp *operation.Response) {
 }
 
 // words returns the event that stands for a response, in one line.
-func (e *events) words(resp *operation.Response) (name string, line []byte, err error) {
+func (e *events) words(resp *executor.Response) (name string, line []byte, err error) {
 	if e.show == nil {
 		line, err = resp.Encoded(encode)
 		return "next", line, err
@@ -275,7 +275,7 @@ func (e *events) eventWhile(ctx context.Context, name string, data any) {
 	defer giveBuffer(text)
 	defer giveBuffer(out)
 	if data != nil {
-		if err := wire.Encode(text, data); err != nil {
+		if err := jsoncodec.Encode(text, data); err != nil {
 			e.noWords(err)
 			return
 		}

@@ -3,8 +3,8 @@ package stream
 import (
 	"bytes"
 
-	"github.com/backplane-dev/backplane/internal/httpd/wire"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 )
 
 // maxID is how many bytes the id of an operation may have: it is kept, and sent
@@ -21,7 +21,7 @@ type message struct {
 
 // decodeMessage reads a message of either subprotocol. Its ending is 4400.
 func decodeMessage(text []byte) (m message, why *ending) {
-	v, err := wire.Decode(text)
+	v, err := jsoncodec.Decode(text)
 	if err != nil {
 		return m, refusedMessage(err)
 	}
@@ -56,12 +56,12 @@ func (m message) object() (map[string]any, *ending) {
 }
 
 // request returns the operation that the message asks for.
-func (m message) request() (req operation.Request, why *ending) {
+func (m message) request() (req executor.Request, why *ending) {
 	fields, ok := m.payload.(map[string]any)
 	if !ok || m.id == "" {
 		return req, invalid("A message of the type " + m.kind + " must have an id and a payload, which is a JSON object.")
 	}
-	req, err := wire.Request(fields)
+	req, err := jsoncodec.Request(fields)
 	if err != nil {
 		return req, refusedMessage(err)
 	}
@@ -85,7 +85,7 @@ func bearer(payload map[string]any) (token string, given bool, why *ending) {
 	if !ok {
 		return "", false, invalid("The authorization in a payload must be text.")
 	}
-	if token, ok = wire.Bearer(text); !ok {
+	if token, ok = jsoncodec.Bearer(text); !ok {
 		token = text
 	}
 	return token, true, nil
@@ -104,13 +104,13 @@ func (m outgoing) writeTo(out *bytes.Buffer) error {
 	out.WriteByte('"')
 	if m.id != "" {
 		out.WriteString(`,"id":`)
-		if err := wire.Encode(out, m.id); err != nil {
+		if err := jsoncodec.Encode(out, m.id); err != nil {
 			return err
 		}
 	}
 	if m.payload != nil {
 		out.WriteString(`,"payload":`)
-		if err := wire.Encode(out, m.payload); err != nil {
+		if err := jsoncodec.Encode(out, m.payload); err != nil {
 			return err
 		}
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/httpd/wire"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 )
 
 // reservation is a single connection: a place for one event stream that carries
@@ -121,7 +121,7 @@ func (v *reservation) claim(e *events) bool {
 // Operate begins an operation whose results go to the event stream of the
 // reservation under the id. It returns a refusal of the document, or an error:
 // NotFound for the reservation, Conflict for the id, LIMIT_REACHED.
-func (s *Server) Operate(token, id string, who Caller, req operation.Request, allow Allow) (*operation.Refusal, error) {
+func (s *Server) Operate(token, id string, who Caller, req executor.Request, allow Allow) (*executor.Refusal, error) {
 	v, err := s.reserved(token, who)
 	if err != nil {
 		return nil, err
@@ -193,8 +193,8 @@ func (v *reservation) recheck(concerns func(*auth.Principal) bool) {
 
 // next implements sink. It waits for the stream, which is written event by
 // event: many operations share it.
-func (v *reservation) next(t *task, resp *operation.Response) {
-	if _, only := operation.Cursor(resp.Response); only {
+func (v *reservation) next(t *task, resp *executor.Response) {
+	if _, only := executor.Cursor(resp.Response); only {
 		return
 	}
 	text, err := resp.Encoded(encode)
@@ -256,7 +256,7 @@ type tagged struct {
 // EncodeTo implements wire.Encoder.
 func (g tagged) EncodeTo(out *bytes.Buffer) error {
 	out.WriteString(`{"id":`)
-	if err := wire.Encode(out, g.id); err != nil {
+	if err := jsoncodec.Encode(out, g.id); err != nil {
 		return err
 	}
 	out.WriteString(`,"payload":`)

@@ -19,7 +19,7 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/operation"
+	"github.com/backplane-dev/backplane/internal/executor"
 )
 
 // socket is a WebSocket. One goroutine reads it, one runs for each operation,
@@ -280,8 +280,8 @@ func (k *socket) write(t *task, frames []byte) {
 }
 
 // next implements sink.
-func (k *socket) next(t *task, resp *operation.Response) {
-	cursor, only := operation.Cursor(resp.Response)
+func (k *socket) next(t *task, resp *executor.Response) {
+	cursor, only := executor.Cursor(resp.Response)
 	defer t.reach(cursor, only)
 	if only {
 		return

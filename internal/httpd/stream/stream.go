@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // Standing says who a credential stands for at the moment. An Unauthenticated
@@ -47,7 +47,7 @@ type Deps struct {
 type Server struct {
 	cfg  Config
 	deps Deps
-	exec *operation.Executor
+	exec *executor.Executor
 	log  *slog.Logger
 
 	mu           sync.Mutex
@@ -68,7 +68,7 @@ type connection interface {
 }
 
 // New returns a Server without connections.
-func New(cfg Config, exec *operation.Executor, deps Deps, log *slog.Logger) (*Server, error) {
+func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Server, error) {
 	if exec == nil || deps.Identify == nil || deps.Acquire == nil || log == nil {
 		return nil, errors.New("stream: executor, deps and log are required")
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/operation"
 )
 
 // task is a live operation of a connection.
@@ -206,14 +206,14 @@ func (ts *tasks) done(t *task) {
 // sink is where the results of an operation go. It drops what comes after the
 // client has stopped the operation.
 type sink interface {
-	next(t *task, resp *operation.Response) // may keep it until flush, or for more to come
+	next(t *task, resp *executor.Response) // may keep it until flush, or for more to come
 	flush(t *task)
 	fail(t *task, errs gqlerror.List) // instead of anything else
 	complete(t *task)                 // after everything else
 }
 
 // perform runs the operation to its end or to that of its context.
-func (s *Server) perform(t *task, op *operation.Operation, out sink) {
+func (s *Server) perform(t *task, op *executor.Operation, out sink) {
 	if op.Kind() != ast.Subscription {
 		s.performOnce(t, op, out)
 		return
@@ -230,10 +230,10 @@ func (s *Server) perform(t *task, op *operation.Operation, out sink) {
 	}
 }
 
-func (s *Server) performOnce(t *task, op *operation.Operation, out sink) {
+func (s *Server) performOnce(t *task, op *executor.Operation, out sink) {
 	resp, err := s.runInSlot(t.ctx, op)
 	if err != nil {
-		out.fail(t, operation.Refuse(err).Errors)
+		out.fail(t, executor.Refuse(err).Errors)
 		return
 	}
 	out.next(t, resp)
@@ -244,13 +244,13 @@ func (s *Server) performOnce(t *task, op *operation.Operation, out sink) {
 // runInSlot runs a query or mutation in a slot, which it has given back when it
 // returns: how long a client takes to receive the response must not keep others
 // waiting.
-func (s *Server) runInSlot(ctx context.Context, op *operation.Operation) (*operation.Response, error) {
+func (s *Server) runInSlot(ctx context.Context, op *executor.Operation) (*executor.Response, error) {
 	release, err := s.deps.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	resp := &operation.Response{Response: s.exec.Run(ctx, op)}
+	resp := &executor.Response{Response: s.exec.Run(ctx, op)}
 	_, _ = resp.Encoded(encode) // is work, too; a sink gets the same outcome
 	return resp, nil
 }

@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/httpd/stream"
-	"github.com/backplane-dev/backplane/internal/operation"
-	"github.com/backplane-dev/backplane/internal/operation/operationtest"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -44,7 +44,7 @@ func inWorld(t *testing.T, cfg httpd.Config, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, ln: newPipes(), tokens: &tokens{users: map[string]uid.User{}}, opened: make(chan chan any, 100), log: &buffer{}, ended: make(chan error, 1)}
 		log := slog.New(slog.NewTextHandler(w.log, nil))
-		x, err := operation.New(w.schema(), operation.Config{}, log)
+		x, err := executor.New(w.schema(), executor.Config{}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,24 +66,24 @@ func inWorld(t *testing.T, cfg httpd.Config, test func(w *world)) {
 	})
 }
 
-func (w *world) schema() *operationtest.Schema {
-	return operationtest.New(operationtest.Object{
-		"hello": operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { return "hi " + callerOf(ctx), nil }),
-		"panic": operationtest.Resolver(func(context.Context, map[string]any) (any, error) { panic("secret") }),
-		"wait": operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
+func (w *world) schema() *executortest.Schema {
+	return executortest.New(executortest.Object{
+		"hello": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { return "hi " + callerOf(ctx), nil }),
+		"panic": executortest.Resolver(func(context.Context, map[string]any) (any, error) { panic("secret") }),
+		"wait": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
 			<-ctx.Done()
 			return nil, context.Cause(ctx)
 		}),
-		"many": operationtest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { // takes its time to end
+		"many": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { // takes its time to end
 			<-ctx.Done()
 			time.Sleep(stopping)
 			return nil, context.Cause(ctx)
 		}),
-	}, operationtest.Object{
-		"touch": operationtest.Resolver(func(context.Context, map[string]any) (any, error) { return "touched", nil }),
-	}, operationtest.Object{
+	}, executortest.Object{
+		"touch": executortest.Resolver(func(context.Context, map[string]any) (any, error) { return "touched", nil }),
+	}, executortest.Object{
 		"tocks": []any{1, 2},
-		"ticks": operationtest.Resolver(func(_ context.Context, args map[string]any) (any, error) {
+		"ticks": executortest.Resolver(func(_ context.Context, args map[string]any) (any, error) {
 			if args["upTo"] != nil {
 				return []any{args["upTo"]}, nil
 			}
@@ -105,17 +105,17 @@ func callerOf(ctx context.Context) string {
 }
 
 // at is an event with a cursor.
-func at(cursor string, value any) operationtest.Resolver {
+func at(cursor string, value any) executortest.Resolver {
 	return func(ctx context.Context, _ map[string]any) (any, error) {
-		operation.NoteCursor(ctx, cursor)
+		executor.NoteCursor(ctx, cursor)
 		return value, nil
 	}
 }
 
 // progress is no event, but a cursor.
-func progress(cursor string) operationtest.Resolver {
+func progress(cursor string) executortest.Resolver {
 	return func(ctx context.Context, _ map[string]any) (any, error) {
-		operation.NoteProgress(ctx, cursor)
+		executor.NoteProgress(ctx, cursor)
 		return nil, nil
 	}
 }
@@ -178,7 +178,7 @@ func (k *tokens) Expiry(string) time.Time {
 func (k *tokens) AuthenticateTicket(ctx context.Context, ticket string) (httpd.Ticket, error) {
 	standing := func(ctx context.Context) (*auth.Principal, error) { return k.Authenticate(ctx, ticket) }
 	p, err := standing(ctx)
-	return httpd.Ticket{Caller: stream.Caller{Principal: p, Standing: standing}, Request: operation.Request{Query: "subscription{ticks}"}}, err
+	return httpd.Ticket{Caller: stream.Caller{Principal: p, Standing: standing}, Request: executor.Request{Query: "subscription{ticks}"}}, err
 }
 
 // pipes is a listener whose connections are pipes.

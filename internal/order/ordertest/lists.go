@@ -11,10 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // everything reads a list to its end, in pages of two.
@@ -41,7 +41,7 @@ func listedProducts(t *testing.T, s Stores) {
 		_, err := s.Products.Update(t.Context(), p.ID, func(p *order.Product) error {
 			price := p.Price
 			price.Minor = int64(100 * (i % 3))
-			return p.Apply(order.ProductChange{Name: input.Of(name), Price: input.Of(price), Active: input.Of(i != 4)}, at)
+			return p.Apply(order.ProductChange{Name: validate.Of(name), Price: validate.Of(price), Active: validate.Of(i != 4)}, at)
 		})
 		if err != nil {
 			t.Fatal(err)

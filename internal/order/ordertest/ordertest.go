@@ -11,10 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Stores are the stores under test, on one empty database.
@@ -251,7 +251,7 @@ func missing(t *testing.T, s Stores) {
 
 func changedProduct(t *testing.T, s Stores) {
 	p := givenProduct(t, s, "cup", 10)
-	change := order.ProductChange{Name: input.Of("A mug"), Active: input.Of(false), LegacyID: input.Of(ptr("17"))}
+	change := order.ProductChange{Name: validate.Of("A mug"), Active: validate.Of(false), LegacyID: validate.Of(ptr("17"))}
 	got, err := s.Products.Update(t.Context(), p.ID, func(p *order.Product) error { return p.Apply(change, at.Add(time.Hour)) })
 	if err != nil {
 		t.Fatal(err)
@@ -276,12 +276,12 @@ func takenNames(t *testing.T, s Stores) {
 		_, err := s.Products.Update(t.Context(), id, func(p *order.Product) error { return p.Apply(c, at) })
 		return err
 	}
-	if err := set(cup.ID, order.ProductChange{LegacyID: input.Of(ptr("5"))}); err != nil {
+	if err := set(cup.ID, order.ProductChange{LegacyID: validate.Of(ptr("5"))}); err != nil {
 		t.Fatal(err)
 	}
 	for code, change := range map[fault.Code]order.ProductChange{
-		fault.SKUTaken:      {SKU: input.Of("cup")},
-		fault.LegacyIDTaken: {LegacyID: input.Of(ptr("5"))},
+		fault.SKUTaken:      {SKU: validate.Of("cup")},
+		fault.LegacyIDTaken: {LegacyID: validate.Of(ptr("5"))},
 	} {
 		if err := set(pot.ID, change); !fault.Is(err, code) || fault.From(err).Kind != fault.Conflict || len(fault.From(err).Path) != 1 {
 			t.Errorf("a change to a name that is taken gave %v, want a Conflict %s with its path", err, code)

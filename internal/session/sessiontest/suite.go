@@ -18,7 +18,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/seal"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -26,7 +26,7 @@ import (
 // Subject is an empty store under test, and what the suite cannot do through it.
 type Subject struct {
 	Store session.Store
-	Vault seal.Vault
+	Vault secrets.Vault
 	// AddAccount adds an account and returns its id.
 	AddAccount func(testing.TB, NewAccount) uid.User
 	// Events returns the events in the log but those of accounts, in order.

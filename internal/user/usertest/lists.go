@@ -9,10 +9,10 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -31,7 +31,7 @@ func listed(t *testing.T, s user.Store) {
 		all = append(all, given(t, s, name, at.Add(time.Duration(i)*time.Minute), auth.Customer))
 	}
 	if _, err := s.UpdateStanding(t.Context(), all[3].ID, func(u *user.User, others int) error {
-		return u.Apply(user.Change{Status: input.Of(user.Deactivated), LegacyID: input.Of(ptr("9"))}, others, at)
+		return u.Apply(user.Change{Status: validate.Of(user.Deactivated), LegacyID: validate.Of(ptr("9"))}, others, at)
 	}); err != nil {
 		t.Fatal(err)
 	}

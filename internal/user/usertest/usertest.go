@@ -16,9 +16,9 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/input"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // at is the time of the tests: with digits that no database keeps.
@@ -118,15 +118,15 @@ func takenNames(t *testing.T, s user.Store) {
 	}
 	bob := given(t, s, "bob", at)
 	email := "STRAßE@example.org"
-	if _, err := update(t, s, bob.ID, user.Change{Email: input.Of(&email)}); !fault.Is(err, fault.EmailTaken) || fault.From(err).Path[0] != "email" {
+	if _, err := update(t, s, bob.ID, user.Change{Email: validate.Of(&email)}); !fault.Is(err, fault.EmailTaken) || fault.From(err).Path[0] != "email" {
 		t.Errorf("an address that differs in case gave %v, want EMAIL_TAKEN at email", err)
 	}
 	number := "17"
-	if _, err := update(t, s, bob.ID, user.Change{LegacyID: input.Of(&number)}); err != nil {
+	if _, err := update(t, s, bob.ID, user.Change{LegacyID: validate.Of(&number)}); err != nil {
 		t.Fatal(err)
 	}
 	cid := given(t, s, "cid", at)
-	if _, err := update(t, s, cid.ID, user.Change{LegacyID: input.Of(&number)}); !fault.Is(err, fault.LegacyIDTaken) {
+	if _, err := update(t, s, cid.ID, user.Change{LegacyID: validate.Of(&number)}); !fault.Is(err, fault.LegacyIDTaken) {
 		t.Errorf("a legacy id that is taken gave %v", err)
 	}
 	same(t, "after the refusals", cid, read(t, s, cid.ID))
@@ -135,7 +135,7 @@ func takenNames(t *testing.T, s user.Store) {
 func changed(t *testing.T, s user.Store) {
 	u := given(t, s, "ann", at)
 	number := "17"
-	got, err := update(t, s, u.ID, user.Change{Username: input.Of("Annie"), Name: input.Of("Ann X"), LegacyID: input.Of(&number)})
+	got, err := update(t, s, u.ID, user.Change{Username: validate.Of("Annie"), Name: validate.Of("Ann X"), LegacyID: validate.Of(&number)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func changed(t *testing.T, s user.Store) {
 	want.UpdatedAt = at.Add(time.Hour).Truncate(time.Microsecond)
 	same(t, "Update", &want, got)
 	same(t, "ByIDs", &want, read(t, s, u.ID))
-	again, err := update(t, s, u.ID, user.Change{Name: input.Of("Ann X")})
+	again, err := update(t, s, u.ID, user.Change{Name: validate.Of("Ann X")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func changed(t *testing.T, s user.Store) {
 
 func cleared(t *testing.T, s user.Store) {
 	u := given(t, s, "ann", at)
-	if _, err := update(t, s, u.ID, user.Change{Email: input.Of[*string](nil), Name: input.Of("")}); err != nil {
+	if _, err := update(t, s, u.ID, user.Change{Email: validate.Of[*string](nil), Name: validate.Of("")}); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, s, u.ID); got.Email != nil || got.Name != "" {
@@ -165,7 +165,7 @@ func failed(t *testing.T, s user.Store) {
 	u := given(t, s, "ann", at)
 	no := errors.New("no")
 	_, err := s.Update(t.Context(), u.ID, func(u *user.User) error {
-		return errors.Join(u.Apply(user.Change{Name: input.Of("Else")}, 0, at), no)
+		return errors.Join(u.Apply(user.Change{Name: validate.Of("Else")}, 0, at), no)
 	})
 	if !errors.Is(err, no) {
 		t.Errorf("Update = %v, want the function's error", err)
@@ -216,7 +216,7 @@ func serialised(t *testing.T, s user.Store) {
 	for i := range writers {
 		wg.Go(func() {
 			_, err := s.Update(t.Context(), u.ID, func(u *user.User) error {
-				return u.Apply(user.Change{Name: input.Of(fmt.Sprint(u.Name, i))}, 0, at)
+				return u.Apply(user.Change{Name: validate.Of(fmt.Sprint(u.Name, i))}, 0, at)
 			})
 			if err != nil {
 				t.Error(err)

@@ -1,0 +1,57 @@
+package admin_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/backplane-dev/backplane/internal/admin"
+)
+
+func TestServer_ShowsWhatIsRegistered(t *testing.T) {
+	t.Parallel()
+	var ready error
+	s := admin.New(func(context.Context) error { return ready }, slog.New(slog.DiscardHandler))
+	n := 41.0
+	s.Register(`things_total{kind="a"}`, func() float64 { n++; return n })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, ln) }()
+	for _, step := range []struct {
+		path, want string
+		status     int
+		ready      error
+	}{
+		{"/metrics", "things_total{kind=\"a\"} 42\n", http.StatusOK, nil},
+		{"/metrics", "go_goroutines", http.StatusOK, nil},
+		{"/healthz", "ok", http.StatusOK, nil},
+		{"/readyz", "ready", http.StatusOK, nil},
+		{"/readyz", "not ready", http.StatusServiceUnavailable, errors.New("the database is gone")},
+		{"/debug/pprof/goroutine?debug=1", "goroutine profile", http.StatusOK, nil},
+		{"/", "404", http.StatusNotFound, nil},
+	} {
+		ready = step.ready
+		resp, err := http.Get("http://" + ln.Addr().String() + step.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != step.status || !strings.Contains(string(body), step.want) {
+			t.Errorf("%s answers %d with %.200q, want %d with %q", step.path, resp.StatusCode, body, step.status, step.want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v after its context ended, want nil", err)
+	}
+}

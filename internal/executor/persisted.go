@@ -1,0 +1,55 @@
+package executor
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+
+	"github.com/backplane-dev/backplane/internal/fault"
+)
+
+// resolveText returns the text of the document: the one sent, or the one known
+// under the hash sent, by the protocol of automatic persisted queries. persist
+// is the hash under which the text is to be kept once it proves valid.
+func (x *Executor) resolveText(req Request) (query, persist string, refusal *Refusal) {
+	hash, asked, err := persistedHash(req.Extensions)
+	switch {
+	case err != nil:
+		return "", "", Refuse(err)
+	case !asked && strings.TrimSpace(req.Query) == "":
+		return "", "", Refuse(fault.New(fault.Invalid, fault.BadRequest, "The request has no query."))
+	case !asked:
+		return req.Query, "", nil
+	case req.Query == "":
+		return x.known(hash)
+	}
+	if sum := sha256.Sum256([]byte(req.Query)); hex.EncodeToString(sum[:]) != hash {
+		return "", "", Refuse(fault.New(fault.Invalid, fault.PersistedQueryMismatch, "The hash of the persisted query is not that of the query sent."))
+	}
+	return req.Query, hash, nil
+}
+
+func (x *Executor) known(hash string) (query, persist string, refusal *Refusal) {
+	query, ok := x.persisted.get(hash)
+	if !ok {
+		// Clients of this protocol know this very text.
+		return "", "", refuse(StageSelect, fault.New(fault.NotFound, fault.PersistedQueryNotFound, "PersistedQueryNotFound"))
+	}
+	return query, "", nil
+}
+
+// persistedHash reads extensions.persistedQuery; asked is false if there is none.
+func persistedHash(extensions map[string]any) (hash string, asked bool, err error) {
+	v, asked := extensions["persistedQuery"]
+	if !asked || v == nil {
+		return "", false, nil
+	}
+	p, _ := v.(map[string]any)
+	hash, _ = p["sha256Hash"].(string)
+	version, _ := p["version"].(json.Number)
+	if _, err := hex.DecodeString(hash); err != nil || len(hash) != hex.EncodedLen(sha256.Size) || version != "1" {
+		return "", false, fault.New(fault.Invalid, fault.BadRequest, "extensions.persistedQuery needs version 1 and a sha256Hash of 64 hexadecimal digits.")
+	}
+	return strings.ToLower(hash), true, nil
+}

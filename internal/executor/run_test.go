@@ -1,0 +1,251 @@
+package executor_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/requestlog"
+)
+
+func echoSchema(see func(args map[string]any)) *executortest.Schema {
+	return executortest.New(executortest.Object{
+		"hello": "hi",
+		"echo": executortest.Resolver(func(_ context.Context, args map[string]any) (any, error) {
+			see(args)
+			return nil, nil
+		}),
+	}, nil, nil)
+}
+
+// failing is a schema whose field fail fails with err.
+func failing(err error) *executortest.Schema {
+	fail := executortest.Resolver(func(context.Context, map[string]any) (any, error) { return nil, err })
+	var many []any
+	for range 500 {
+		many = append(many, executortest.Object{"fail": fail})
+	}
+	return executortest.New(executortest.Object{
+		"fail": fail, "many": many, "hello": "hi",
+		"panic": executortest.Resolver(func(context.Context, map[string]any) (any, error) { panic("secret panic") }),
+		"wait": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}),
+	}, nil, nil)
+}
+
+func run(t *testing.T, x *executor.Executor, query string) *graphql.Response {
+	t.Helper()
+	op, refusal := x.Prepare(t.Context(), executor.Request{Query: query})
+	if refusal != nil {
+		t.Fatalf("Prepare(%s) = %v", query, refusal.Errors)
+	}
+	return x.Run(t.Context(), op)
+}
+
+func TestExecutor_Run_presentsErrors(t *testing.T) {
+	t.Parallel()
+	retry := fault.New(fault.Exhausted, fault.RateLimited, "Too often.")
+	retry.RetryAfter = 1500 * time.Millisecond
+	tests := []struct {
+		name string
+		err  error
+		want string // of the errors, as JSON
+	}{
+		{"a fault shows its message, code and path",
+			fmt.Errorf("update: %w", fault.New(fault.Invalid, fault.SKUInvalid, "No.").At("input", "sku").Because(errors.New("secret"))),
+			`[{"message":"No.","path":["fail"],"extensions":{"code":"SKU_INVALID","path":["input","sku"]}}]`},
+		{"a fault says when to come back", retry,
+			`[{"message":"Too often.","path":["fail"],"extensions":{"code":"RATE_LIMITED","retryAfter":2}}]`},
+		{"anything else is a fixed sentence with the request's id", errors.New("secret: pq: syntax error"),
+			`[{"message":"Something went wrong on our side.","path":["fail"],"extensions":{"code":"INTERNAL","requestId":"r1"}}]`},
+		{"a deadline is a timeout", context.DeadlineExceeded,
+			`[{"message":"The request took too long and was stopped.","path":["fail"],"extensions":{"code":"TIMEOUT"}}]`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			x := executorOver(t, failing(tt.err), executor.Config{})
+			op, _ := x.Prepare(t.Context(), executor.Request{Query: "{fail hello}"})
+			resp := x.Run(requestlog.WithRequestID(t.Context(), "r1"), op)
+			got, err := json.Marshal(resp.Errors)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, string(got)); diff != "" {
+				t.Errorf("errors (-want +got): %s", diff)
+			}
+			if want := `{"fail":null,"hello":"hi"}`; string(resp.Data) != want {
+				t.Errorf("data = %s, want %s", resp.Data, want)
+			}
+		})
+	}
+}
+
+func TestExecutor_Run_logsAnInternalErrorOnce(t *testing.T) {
+	t.Parallel()
+	for query, secret := range map[string]string{"{many{fail}}": "secret cause", "{panic}": "secret panic"} {
+		var logged bytes.Buffer
+		x, err := executor.New(failing(errors.New("secret cause")), executor.Config{}, slog.New(slog.NewTextHandler(&logged, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp := run(t, x, query)
+		if n := strings.Count(logged.String(), secret); n != 1 {
+			t.Errorf("the log names the cause %d times, want once: %s", n, logged.String())
+		}
+		if text := fmt.Sprint(resp.Errors); strings.Contains(text, "secret") || strings.Contains(text, "goroutine") {
+			t.Errorf("the response names the cause: %s", text)
+		}
+	}
+}
+
+func TestExecutor_Run_boundsErrors(t *testing.T) {
+	t.Parallel()
+	x := executorOver(t, failing(fault.New(fault.Forbidden, fault.AccessDenied, "No.")), executor.Config{Limits: executor.Limits{Errors: 7}})
+	resp := run(t, x, "{many{fail}}")
+	if len(resp.Errors) != 8 || resp.Errors[7].Extensions["code"] != string(fault.TooManyErrors) {
+		t.Errorf("errors = %v, want 7 and %s", resp.Errors, fault.TooManyErrors)
+	}
+}
+
+func TestExecutor_Run_endsAfterItsTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := executorOver(t, failing(nil), executor.Config{Limits: executor.Limits{Time: time.Minute}})
+		start := time.Now()
+		resp := run(t, x, "{wait}")
+		if len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.RequestTimeout) || time.Since(start) != time.Minute {
+			t.Errorf("Run = %v after %s, want %s after a minute", resp.Errors, time.Since(start), fault.RequestTimeout)
+		}
+	})
+}
+
+func TestExecutor_Run_refusesHugeResponses(t *testing.T) {
+	t.Parallel()
+	x := executorOver(t, failing(nil), executor.Config{Limits: executor.Limits{Response: 100}})
+	resp := run(t, x, "{many{fail}}")
+	if len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.ResponseTooLarge) || resp.Data != nil {
+		t.Errorf("Run = %s %v, want only %s", resp.Data, resp.Errors, fault.ResponseTooLarge)
+	}
+}
+
+func TestExecutor_Run_callsHooks(t *testing.T) {
+	t.Parallel()
+	var calls []string
+	x := executorOver(t, failing(nil), executor.Config{
+		AroundResponse: func(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
+			calls = append(calls, "response")
+			return next(ctx)
+		},
+		AroundField: func(ctx context.Context, next graphql.Resolver) (any, error) {
+			calls = append(calls, "field "+graphql.GetFieldContext(ctx).Field.Name)
+			return next(ctx)
+		},
+	})
+	run(t, x, "{fail}")
+	if diff := cmp.Diff([]string{"response", "field fail"}, calls); diff != "" {
+		t.Errorf("hooks called (-want +got): %s", diff)
+	}
+	panics := executorOver(t, failing(nil), executor.Config{
+		AroundResponse: func(context.Context, graphql.ResponseHandler) *graphql.Response { panic("secret") },
+	})
+	if resp := run(t, panics, "{fail}"); len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.InternalError) {
+		t.Errorf("Run with a hook that panics = %v, want %s", resp.Errors, fault.InternalError)
+	}
+}
+
+func TestExecutor_Stream_yieldsEachEvent(t *testing.T) {
+	t.Parallel()
+	s := executortest.New(nil, nil, executortest.Object{"ticks": []any{1, 2}})
+	x := executorOver(t, s, executor.Config{})
+	op, refusal := x.Prepare(t.Context(), executor.Request{Query: "subscription{ticks}"})
+	if refusal != nil {
+		t.Fatal(refusal.Errors)
+	}
+	stream := x.Stream(t.Context(), op)
+	defer stream.Close()
+	next := func() *executor.Response { return stream.Next(t.Context(), func() {}) }
+	var got []string
+	for resp := next(); resp != nil; resp = next() {
+		got = append(got, string(resp.Data))
+	}
+	if diff := cmp.Diff([]string{`{"ticks":1}`, `{"ticks":2}`}, got); diff != "" {
+		t.Errorf("responses (-want +got): %s", diff)
+	}
+	if resp := x.Run(t.Context(), op); len(resp.Errors) != 1 {
+		t.Errorf("Run of a subscription = %+v, want an error", resp)
+	}
+}
+
+func TestExecutor_Prepare_persistedQueries(t *testing.T) {
+	t.Parallel()
+	const query = "{hello}"
+	sum := sha256.Sum256([]byte(query))
+	hash := hex.EncodeToString(sum[:])
+	ext := func(version, hash string) map[string]any {
+		return map[string]any{"persistedQuery": map[string]any{"version": json.Number(version), "sha256Hash": hash}}
+	}
+	x := newExecutor(t, executor.Config{})
+	steps := []struct {
+		name string
+		req  executor.Request
+		want string
+	}{
+		{"an unknown hash is not found", executor.Request{Extensions: ext("1", hash)}, string(fault.PersistedQueryNotFound)},
+		{"a hash of something else is refused", executor.Request{Query: "{__typename}", Extensions: ext("1", hash)}, string(fault.PersistedQueryMismatch)},
+		{"another version is refused", executor.Request{Query: query, Extensions: ext("2", hash)}, string(fault.BadRequest)},
+		{"a hash that is none is refused", executor.Request{Query: query, Extensions: ext("1", "x")}, string(fault.BadRequest)},
+		{"none of these was kept", executor.Request{Extensions: ext("1", hash)}, string(fault.PersistedQueryNotFound)},
+		{"a text with its hash is kept", executor.Request{Query: query, Extensions: ext("1", hash)}, "accepted"},
+		{"then the hash is enough", executor.Request{Extensions: ext("1", strings.ToUpper(hash))}, "accepted"},
+		{"other extensions are ignored", executor.Request{Query: query, Extensions: map[string]any{"other": 1}}, "accepted"},
+	}
+	for _, s := range steps {
+		if _, refusal := x.Prepare(t.Context(), s.req); outcome(refusal) != s.want {
+			t.Errorf("%s: Prepare = %s, want %s", s.name, outcome(refusal), s.want)
+		}
+	}
+}
+
+func TestExecutor_Prepare_keepsInvalidQueriesOutOfTheStore(t *testing.T) {
+	t.Parallel()
+	const query = "{helo}"
+	sum := sha256.Sum256([]byte(query))
+	ext := map[string]any{"persistedQuery": map[string]any{"version": json.Number("1"), "sha256Hash": hex.EncodeToString(sum[:])}}
+	x := newExecutor(t, executor.Config{})
+	for _, want := range []fault.Code{fault.ValidationFailed, fault.PersistedQueryNotFound} {
+		_, refusal := x.Prepare(t.Context(), executor.Request{Query: map[fault.Code]string{fault.ValidationFailed: query}[want], Extensions: ext})
+		if outcome(refusal) != string(want) {
+			t.Errorf("Prepare = %s, want %s", outcome(refusal), want)
+		}
+	}
+}
+
+func TestCheckIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	for key, ok := range map[string]bool{"": false, "a": true, "with space": true, repeat(200, "k"): true, repeat(201, "k"): false, "ä": false, "a\n": false} {
+		if err := executor.CheckIdempotencyKey(key); (err == nil) != ok {
+			t.Errorf("CheckIdempotencyKey(%q) = %v, want ok = %t", key, err, ok)
+		}
+	}
+	if got := executor.IdempotencyKey(executor.WithIdempotencyKey(t.Context(), "k")); got != "k" {
+		t.Errorf("IdempotencyKey = %q, want k", got)
+	}
+}

@@ -1,0 +1,132 @@
+// Package jsoncodec owns the JSON that GraphQL travels in, whatever the transport:
+// how requests are read and how responses are written.
+package jsoncodec
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"unicode/utf8"
+
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/fault"
+)
+
+func errBad(message string) error { return fault.New(fault.Invalid, fault.BadRequest, "%s", message) }
+
+// Request reads the parameters of a GraphQL request from a decoded JSON object.
+// Parameters that it does not know are ignored. Its error is BAD_REQUEST.
+func Request(v any) (req executor.Request, err error) {
+	params, ok := v.(map[string]any)
+	if !ok {
+		return req, errBad("The request must be a JSON object.")
+	}
+	if req.Query, err = text(params["query"], "query"); err != nil {
+		return req, err
+	}
+	if req.OperationName, err = text(params["operationName"], "operationName"); err != nil {
+		return req, err
+	}
+	if req.Variables, err = Object(params["variables"], "variables"); err != nil {
+		return req, err
+	}
+	req.Extensions, err = Object(params["extensions"], "extensions")
+	return req, err
+}
+
+func text(v any, name string) (string, error) {
+	s, ok := v.(string)
+	if !ok && v != nil {
+		return "", errBad("The parameter " + name + " must be text.")
+	}
+	return s, nil
+}
+
+// Object returns v as an object, nil for null. Its error is BAD_REQUEST and calls
+// v by the name.
+func Object(v any, name string) (map[string]any, error) {
+	m, ok := v.(map[string]any)
+	if !ok && v != nil {
+		return nil, errBad("The parameter " + name + " must be a JSON object.")
+	}
+	return m, nil
+}
+
+// maxJSONDepth bounds the nesting of a request's JSON.
+const maxJSONDepth = 100
+
+// Decode reads exactly one JSON value, more strictly than encoding/json: in
+// valid UTF-8, with bounded nesting and no name twice in an object, so that no
+// two readers of one text can understand different things. Numbers keep their
+// text. Its error is BAD_REQUEST and does not repeat the input.
+func Decode(data []byte) (any, error) {
+	if !utf8.Valid(data) {
+		return nil, errBad("The request is not valid UTF-8.")
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	v, err := decodeValue(dec, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errBad("The request has something behind its JSON value.")
+	}
+	return v, nil
+}
+
+func errSyntax() error { return errBad("The request is not valid JSON.") }
+
+func decodeValue(dec *json.Decoder, depth int) (any, error) {
+	tok, err := dec.Token()
+	if err != nil {
+		return nil, errSyntax()
+	}
+	if depth > maxJSONDepth {
+		return nil, errBad("The request's JSON is nested too deeply.")
+	}
+	switch tok {
+	case json.Delim('{'):
+		return decodeObject(dec, depth)
+	case json.Delim('['):
+		return decodeArray(dec, depth)
+	}
+	return tok, nil
+}
+
+func decodeObject(dec *json.Decoder, depth int) (any, error) {
+	obj := map[string]any{}
+	for dec.More() {
+		tok, err := dec.Token()
+		name, ok := tok.(string)
+		if err != nil || !ok {
+			return nil, errSyntax()
+		}
+		if _, twice := obj[name]; twice {
+			return nil, errBad("The request's JSON has an object with the same name twice.")
+		}
+		if obj[name], err = decodeValue(dec, depth+1); err != nil {
+			return nil, err
+		}
+	}
+	return obj, closed(dec)
+}
+
+func decodeArray(dec *json.Decoder, depth int) (any, error) {
+	items := []any{}
+	for dec.More() {
+		v, err := decodeValue(dec, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, v)
+	}
+	return items, closed(dec)
+}
+
+func closed(dec *json.Decoder) error {
+	if _, err := dec.Token(); err != nil {
+		return errSyntax()
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package jsoncodec
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+)
+
+// Response is a GraphQL response of an operation that ran. Its data is JSON already
+// and can be long, so it is copied and not, as encoding/json would, read again.
+type Response struct {
+	Errors     gqlerror.List
+	Data       []byte
+	Extensions map[string]any
+}
+
+// Executed returns the response of an operation that ran.
+func Executed(r *graphql.Response) Response { return Response{r.Errors, r.Data, r.Extensions} }
+
+// EncodeTo implements Encoder: errors first, where readers of a log look for them.
+func (r Response) EncodeTo(out *bytes.Buffer) error {
+	out.WriteByte('{')
+	if len(r.Errors) > 0 {
+		out.WriteString(`"errors":`)
+		if err := Encode(out, r.Errors); err != nil {
+			return err
+		}
+		out.WriteByte(',')
+	}
+	out.WriteString(`"data":`)
+	if len(r.Data) == 0 {
+		out.WriteString("null")
+	}
+	out.Write(r.Data)
+	if len(r.Extensions) > 0 {
+		out.WriteString(`,"extensions":`)
+		if err := Encode(out, r.Extensions); err != nil {
+			return err
+		}
+	}
+	out.WriteByte('}')
+	return nil
+}
+
+// Encoder is what writes itself as JSON.
+type Encoder interface {
+	EncodeTo(out *bytes.Buffer) error
+}
+
+// Encode writes v as JSON, in which <, > and & need no escapes.
+func Encode(out *bytes.Buffer, v any) error {
+	switch v := v.(type) {
+	case Encoder:
+		return v.EncodeTo(out)
+	case []any:
+		return encodeAll(out, v)
+	}
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	out.Truncate(out.Len() - 1) // the encoder ends with a new line
+	return nil
+}
+
+func encodeAll(out *bytes.Buffer, items []any) error {
+	for i, item := range items {
+		out.WriteByte("[,"[min(i, 1)])
+		if err := Encode(out, item); err != nil {
+			return err
+		}
+	}
+	out.WriteByte(']')
+	return nil
+}

@@ -1,0 +1,41 @@
+package jsoncodec_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+)
+
+func TestBearer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		value, token string
+		ok           bool
+	}{
+		{"Bearer a", "a", true}, {"bearer  a ", "a", true}, {"Bearer", "", true}, {"Basic a", "", false}, {"a", "", false}, {"", "", false},
+	} {
+		if token, ok := jsoncodec.Bearer(tt.value); token != tt.token || ok != tt.ok {
+			t.Errorf("Bearer(%q) = %q, %v, want %q, %v", tt.value, token, ok, tt.token, tt.ok)
+		}
+	}
+}
+
+func TestEncode(t *testing.T) {
+	t.Parallel()
+	for want, v := range map[string]any{
+		`"<&>"`:         "<&>",
+		`{"data":null}`: jsoncodec.Response{},
+		`[{"data":{"a":1}},{"errors":[{"message":"No."}],"data":null,"extensions":{"cursor":"c"}}]`: []any{
+			jsoncodec.Response{Data: []byte(`{"a":1}`)},
+			jsoncodec.Response{Errors: gqlerror.List{{Message: "No."}}, Extensions: map[string]any{"cursor": "c"}},
+		},
+	} {
+		var out bytes.Buffer
+		if err := jsoncodec.Encode(&out, v); err != nil || out.String() != want {
+			t.Errorf("Encode(%v) = %s, %v, want %s", v, out.Bytes(), err, want)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package notify_test
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/notify"
+	"github.com/backplane-dev/backplane/internal/testenv"
+)
+
+// kind is a way to make buses of the same nodes, and to break their connections.
+type kind struct {
+	open func() event.Bus
+	cut  func(t *testing.T) // nil if there is nothing to cut
+}
+
+// kinds returns each kind of bus by name.
+func kinds() map[string]func(t *testing.T) kind {
+	return map[string]func(t *testing.T) kind{
+		"memory": func(*testing.T) kind {
+			m := &notify.Memory{}
+			return kind{open: func() event.Bus { return m.Join() }}
+		},
+		"postgres": func(t *testing.T) kind {
+			url := testenv.Postgres(t)
+			return kind{
+				open: func() event.Bus {
+					b, err := notify.NewPostgres(url, slog.New(slog.DiscardHandler))
+					if err != nil {
+						t.Fatal(err)
+					}
+					return b
+				},
+				cut: func(t *testing.T) { cutPostgres(t, url) },
+			}
+		},
+		"redis": func(t *testing.T) kind {
+			url := testenv.Redis(t)
+			return kind{
+				open: func() event.Bus {
+					b, err := notify.NewRedis(url)
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { b.Close() })
+					return b
+				},
+				cut: func(t *testing.T) { cutRedis(t, url) },
+			}
+		},
+	}
+}
+
+func cutPostgres(t *testing.T, url string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name = 'backplane bus'`); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func cutRedis(t *testing.T, url string) {
+	t.Helper()
+	opts, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(opts)
+	defer client.Close()
+	if err := client.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listen runs the bus and returns what it receives.
+func listen(t *testing.T, b event.Bus) <-chan event.Hint {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	hints, done := make(chan event.Hint, 1000), make(chan error, 1)
+	go func() { done <- b.Run(ctx, func(h event.Hint) { hints <- h }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v, want nil", err)
+		}
+	})
+	return hints
+}
+
+// wait receives until it gets the hint; others may use the same server.
+func wait(t *testing.T, hints <-chan event.Hint, want event.Hint) {
+	t.Helper()
+	for {
+		select {
+		case h := <-hints:
+			if h == want {
+				return
+			}
+		case <-t.Context().Done():
+			t.Fatalf("the hint %+v did not come", want)
+		}
+	}
+}
+
+func someHead() event.Position { return event.Position(1 + rand.Int64N(1<<40)) }
+
+func TestBus_carries_hints_to_other_nodes(t *testing.T) {
+	t.Parallel()
+	for name, newKind := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newKind(t)
+			sender, a, b := k.open(), listen(t, k.open()), listen(t, k.open())
+			if k.cut != nil { // they are listening once they say so
+				wait(t, a, event.Hint{})
+				wait(t, b, event.Hint{})
+			}
+			for _, h := range []event.Hint{{Head: someHead()}, {Waiting: true}, {Head: someHead(), Waiting: true}} {
+				if err := sender.Send(t.Context(), h); err != nil {
+					t.Fatal(err)
+				}
+				wait(t, a, h)
+				wait(t, b, h)
+			}
+		})
+	}
+}
+
+// This test cuts every subscriber of the Redis that it shares with the others,
+// so it runs before them.
+func TestBus_says_that_it_may_have_lost_something(t *testing.T) { //nolint:paralleltest,tparallel // see above
+	for name, newKind := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newKind(t)
+			if k.cut == nil {
+				t.Skip("nothing can be cut")
+			}
+			sender, receiver := k.open(), listen(t, k.open())
+			wait(t, receiver, event.Hint{})
+			if err := sender.Send(t.Context(), event.Hint{Waiting: true}); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, receiver, event.Hint{Waiting: true})
+			k.cut(t)
+			wait(t, receiver, event.Hint{})
+			h := event.Hint{Head: someHead()}
+			if err := sender.Send(t.Context(), h); err != nil { // its own connection was cut, too
+				if err := sender.Send(t.Context(), h); err != nil {
+					t.Fatalf("Send failed twice: %v", err)
+				}
+			}
+			wait(t, receiver, h)
+		})
+	}
+}
+
+func TestRedis_notices_that_nobody_is_at_the_other_end(t *testing.T) {
+	t.Parallel()
+	url := testenv.Redis(t)
+	opts, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := testenv.NewProxy(t, opts.Addr)
+	far, err := notify.NewRedis(strings.Replace(url, opts.Addr, proxy.Addr, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	near, err := notify.NewRedis(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	far.TryAfter(200 * time.Millisecond)
+	hints := listen(t, far)
+	wait(t, hints, event.Hint{})
+	proxy.Lose()
+	wait(t, hints, event.Hint{}) // it has connected again
+	h := event.Hint{Head: someHead()}
+	if err := near.Send(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, hints, h)
+}
+
+func TestMemory_drops_what_nobody_takes(t *testing.T) {
+	t.Parallel()
+	m := &notify.Memory{}
+	sender, deaf := m.Join(), m.Join()
+	for range 1000 {
+		if err := sender.Send(t.Context(), event.Hint{Head: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := <-listen(t, deaf); got.Head != 1 {
+		t.Errorf("the first hint is %+v, want the head 1", got)
+	}
+}
+
+func TestNew_does_not_repeat_passwords(t *testing.T) {
+	t.Parallel()
+	const url = "postgres://u:hunter2@h:x/d"
+	if _, err := notify.NewPostgres(url, nil); err == nil || err.Error() != "this is not a PostgreSQL URL" {
+		t.Errorf("NewPostgres = %v", err)
+	}
+	if _, err := notify.NewRedis("http://u:hunter2@h"); err == nil || err.Error() != "this is not a Redis URL such as redis://user:password@host:6379/0" {
+		t.Errorf("NewRedis = %v", err)
+	}
+}

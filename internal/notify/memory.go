@@ -1,0 +1,61 @@
+package notify
+
+import (
+	"context"
+	"sync"
+
+	"github.com/backplane-dev/backplane/internal/event"
+)
+
+// Memory connects the nodes of one process: the only one of an SQLite file, or
+// several in a test.
+type Memory struct {
+	mu      sync.Mutex
+	members []*Member
+}
+
+// Member is a node's connection to a Memory. It implements event.Bus.
+type Member struct {
+	memory *Memory
+	hints  chan event.Hint
+}
+
+var _ event.Bus = (*Member)(nil)
+
+// Join returns a new connection, which hears what others send from now on.
+func (m *Memory) Join() *Member {
+	b := &Member{m, make(chan event.Hint, 16)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.members = append(m.members, b)
+	return b
+}
+
+// Send gives the hint to the other members that keep up, and drops it for those
+// that do not. It does not wait.
+func (b *Member) Send(_ context.Context, h event.Hint) error {
+	b.memory.mu.Lock()
+	defer b.memory.mu.Unlock()
+	for _, other := range b.memory.members {
+		if other == b {
+			continue
+		}
+		select {
+		case other.hints <- h:
+		default:
+		}
+	}
+	return nil
+}
+
+// Run implements event.Bus.
+func (b *Member) Run(ctx context.Context, receive func(event.Hint)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case h := <-b.hints:
+			receive(h)
+		}
+	}
+}

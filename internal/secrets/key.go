@@ -1,0 +1,123 @@
+package secrets
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// Lengths of a master key as text, in bytes. 32 characters of base64 or hex are
+// at least 128 random bits.
+const (
+	minText = 32
+	maxText = 1024
+)
+
+// Key is a master key. The zero Key protects nothing.
+type Key struct {
+	secret [Size]byte
+	set    bool
+}
+
+// ParseKey makes a master key of text from the operator: 32 to 1024 bytes.
+func ParseKey(text string) (Key, error) {
+	if len(text) < minText || len(text) > maxText {
+		return Key{}, fmt.Errorf("a secret key must be %d to %d characters long, and random: make one with `openssl rand -base64 32`", minText, maxText)
+	}
+	return Key{derive([]byte(text), "master"), true}, nil
+}
+
+// KeyFromFile returns the master key in a file. If there is no file it makes one
+// with a random key that only the owner may read, and its directory; of several
+// processes that do so at once all get the same key. A file that others may read
+// is refused.
+func KeyFromFile(path string) (Key, error) {
+	text, err := readPrivate(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = createPrivate(path); err == nil {
+			text, err = readPrivate(path)
+		}
+	}
+	if err != nil {
+		return Key{}, fmt.Errorf("secret key: %w", err)
+	}
+	key, err := ParseKey(text)
+	if err != nil {
+		return Key{}, fmt.Errorf("secret key in %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// IsSet reports whether there is a key.
+func (k Key) IsSet() bool { return k.set }
+
+// String keeps a key out of logs.
+func (k Key) String() string { return "seal.Key(…)" }
+
+// GoString keeps a key out of logs.
+func (k Key) GoString() string { return k.String() }
+
+// readPrivate reads a short file that only its owner may read, without the line
+// end. Windows knows no such bits, and is not asked.
+func readPrivate(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("others may read %s (mode %04o): run `chmod 600 %s`, and change the key if it may have been read", path, info.Mode().Perm(), path)
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxText+2 {
+		return "", fmt.Errorf("%s is not a key file", path)
+	}
+	b, err := os.ReadFile(path)
+	return trimLineEnd(string(b)), err
+}
+
+func trimLineEnd(s string) string {
+	for len(s) > 0 && (s[len(s)-1] == '\n' || s[len(s)-1] == '\r') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// createPrivate puts a whole key file in place, or leaves alone what another
+// process has put there: a reader never sees half a key.
+func createPrivate(path string) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, ".secret-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }()
+	secret := random()
+	_, err = tmp.WriteString(base64.StdEncoding.EncodeToString(secret[:]) + "\n")
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a new name survive a crash: what is sealed with a lost key is
+// lost too.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if runtime.GOOS == "windows" {
+		err = nil // directories cannot be synced there
+	}
+	return errors.Join(err, d.Close())
+}

@@ -1,0 +1,106 @@
+// Package static owns how files of the binary are served to browsers: under a
+// strict policy, with a tag that saves the transfer, compressed as they are kept.
+package static
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/klauspost/compress/gzhttp"
+)
+
+// policy lets a page run its own scripts and talk to this server, and nothing
+// else. Scripts that we did not write make style elements.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+	"font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// Set are files by the name they are served under. It is read-only.
+type Set map[string]File
+
+// File is one of them.
+type File struct {
+	mime   string
+	etag   string
+	plain  []byte // nil if only compressed is kept
+	packed []byte // gzip, or nil
+}
+
+// Load reads the files of a folder. One that ends in .gz is served under its name
+// without it.
+func Load(fsys fs.FS, folder string) (Set, error) {
+	entries, err := fs.ReadDir(fsys, folder)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", folder, err)
+	}
+	set := make(Set, len(entries))
+	for _, e := range entries {
+		text, err := fs.ReadFile(fsys, path.Join(folder, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", folder, err)
+		}
+		name, packed := strings.CutSuffix(e.Name(), ".gz")
+		f := Of(mime.TypeByExtension(path.Ext(name)), text)
+		if packed {
+			f.plain, f.packed = nil, text
+		}
+		set[name] = f
+	}
+	return set, nil
+}
+
+// Of returns a file of the media type.
+func Of(mime string, text []byte) File {
+	sum := sha256.Sum256(text)
+	return File{mime: mime, etag: `"` + hex.EncodeToString(sum[:8]) + `"`, plain: text}
+}
+
+// Serve sends the file of the name; it reports false if there is none and nothing
+// was sent.
+func (s Set) Serve(w http.ResponseWriter, r *http.Request, name string) bool {
+	f, ok := s[name]
+	if !ok {
+		return false
+	}
+	h := w.Header()
+	h.Set("Content-Security-Policy", policy)
+	h.Set("Cache-Control", "no-cache") // ask each time; the tag saves the transfer
+	h.Set("ETag", f.etag)
+	if r.Header.Get("If-None-Match") == f.etag {
+		w.WriteHeader(http.StatusNotModified)
+		return true
+	}
+	h.Set("Content-Type", f.mime)
+	h.Set(gzhttp.HeaderNoCompression, "1") // what is worth it is compressed already
+	f.write(w, strings.Contains(r.Header.Get("Accept-Encoding"), "gzip"))
+	return true
+}
+
+// write sends the file, compressed if it is kept so and the client can read it.
+func (f File) write(w http.ResponseWriter, gzipped bool) {
+	switch {
+	case f.packed == nil:
+		sized(w, f.plain)
+	case gzipped:
+		w.Header().Set("Content-Encoding", "gzip")
+		sized(w, f.packed)
+	default:
+		if r, err := gzip.NewReader(bytes.NewReader(f.packed)); err == nil {
+			_, _ = io.Copy(w, r) //nolint:gosec // our own file, of known size
+		}
+	}
+}
+
+func sized(w http.ResponseWriter, text []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	_, _ = w.Write(text) // what fails here is the connection
+}

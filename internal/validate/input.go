@@ -1,0 +1,100 @@
+// Package validate owns the checks of plain text that several domains share: how
+// long it may be, which characters it may hold, what a legacy id looks like.
+package validate
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+// MaxServiceName is how many characters the name of a service may have.
+const MaxServiceName = 63
+
+// IsServiceName reports whether a service may have the name: lower-case letters
+// and digits, with dashes, points and underscores between them. It stands in URLs,
+// scopes and logs.
+func IsServiceName(s string) bool {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
+	}
+	edge := func(b byte) bool { return b == '-' || b == '.' || b == '_' }
+	return s != "" && len(s) <= MaxServiceName && !strings.ContainsFunc(s, odd) && !edge(s[0]) && !edge(s[len(s)-1])
+}
+
+// Field is an optional part of an update. The zero value leaves the stored
+// value alone; Value counts only if Set.
+type Field[T any] struct {
+	Set   bool
+	Value T
+}
+
+// Of returns a field that sets v.
+func Of[T any](v T) Field[T] { return Field[T]{true, v} }
+
+// Line checks one line of text: valid UTF-8, no control characters, 1 to limit
+// characters. It returns the text without spaces around it.
+func Line(path, s string, limit int) (string, error) {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return "", fault.New(fault.Invalid, fault.BadInput, "%s must not be empty.", path).At(path)
+	}
+	return s, check(path, s, limit, unicode.IsControl)
+}
+
+// Text checks text of several lines, which may be empty: valid UTF-8, no
+// control characters but tab and newline, at most limit characters.
+func Text(path, s string, limit int) (string, error) {
+	return s, check(path, s, limit, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' })
+}
+
+func check(path, s string, limit int, refused func(rune) bool) error {
+	switch {
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, refused):
+		return fault.New(fault.Invalid, fault.BadInput, "%s holds characters that cannot be shown.", path).At(path)
+	case utf8.RuneCountInString(s) > limit:
+		return fault.New(fault.Invalid, fault.BadInput, "%s must be at most %d characters long.", path, limit).At(path)
+	}
+	return nil
+}
+
+// LegacyID checks the id that an object had in a system before: 1 to 64
+// printable ASCII characters, in one canonical spelling (a whole number has no
+// leading zeros or sign), and nothing that looks like one of our own ids.
+func LegacyID(s string) error {
+	number := s != ""
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return legacyID("it must be printable ASCII without spaces")
+		}
+		number = number && s[i] >= '0' && s[i] <= '9'
+	}
+	_, ours := uid.KindOf(s)
+	switch {
+	case s == "" || len(s) > 64:
+		return legacyID("it must be 1 to 64 characters long")
+	case number && len(s) > 1 && s[0] == '0':
+		return legacyID("a number must not start with 0")
+	case ours:
+		return legacyID("it must not look like an id of this system")
+	}
+	return nil
+}
+
+func legacyID(reason string) error {
+	return fault.New(fault.Invalid, fault.LegacyIDInvalid, "This legacy id is not usable: %s.", reason).At("legacyId")
+}
+
+// IfVersion checks the version that a caller expects against the stored one. A
+// nil want expects nothing. On a mismatch the error carries the object as it is.
+func IfVersion(want *int, stored int, current any) error {
+	if want == nil || *want == stored {
+		return nil
+	}
+	e := fault.New(fault.Conflict, fault.VersionConflict, "It has changed since: you expected version %d, it is now at %d.", *want, stored).At("ifVersion")
+	e.Current = current
+	return e
+}

@@ -1,0 +1,62 @@
+package validate
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/backplane-dev/backplane/internal/fault"
+)
+
+func TestLine_takes_one_line(t *testing.T) {
+	t.Parallel()
+	if got, err := Line("name", "  Zoë K.\t", 6); err != nil || got != "Zoë K." {
+		t.Errorf("Line gave %q, %v, want the text without spaces around it", got, err)
+	}
+	for name, s := range map[string]string{
+		"nothing": " ", "a newline": "a\nb", "a NUL": "a\x00", "bytes that are no UTF-8": "\xff", "one character too many": "äöüäöüä",
+	} {
+		if _, err := Line("name", s, 6); !fault.Is(err, fault.BadInput) || fault.From(err).Path[0] != "name" {
+			t.Errorf("Line of %s gave %v, want BAD_INPUT at name", name, err)
+		}
+	}
+}
+
+func TestText_takes_lines(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"", "a\n\tb\r\n"} {
+		if got, err := Text("note", s, 10); err != nil || got != s {
+			t.Errorf("Text(%q) = %q, %v", s, got, err)
+		}
+	}
+	if _, err := Text("note", "\x1b[2J", 10); !fault.Is(err, fault.BadInput) {
+		t.Errorf("Text with an escape gave %v, want BAD_INPUT", err)
+	}
+}
+
+func TestLegacyID_has_one_spelling(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"0", "17", "A-17", "17a", "007x", strings.Repeat("9", 64)} {
+		if err := LegacyID(s); err != nil {
+			t.Errorf("LegacyID(%q) = %v", s, err)
+		}
+	}
+	for _, s := range []string{"", "017", "00", "a b", "\x00", "é", strings.Repeat("9", 65), "usr_01j9zq4m8ye7v9k2t3w5x6y7z8"} {
+		if err := LegacyID(s); !fault.Is(err, fault.LegacyIDInvalid) {
+			t.Errorf("LegacyID(%q) = %v, want LEGACY_ID_INVALID", s, err)
+		}
+	}
+}
+
+func TestIfVersion_carries_the_object_as_it_is(t *testing.T) {
+	t.Parallel()
+	three := 3
+	if err := IfVersion(&three, 3, nil); err != nil {
+		t.Errorf("the expected version gave %v", err)
+	}
+	if err := IfVersion(nil, 3, nil); err != nil {
+		t.Errorf("no expectation gave %v", err)
+	}
+	if err := IfVersion(&three, 4, "as it is"); !fault.Is(err, fault.VersionConflict) || fault.From(err).Current != "as it is" {
+		t.Errorf("another version gave %v", err)
+	}
+}
