@@ -76,7 +76,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "backplane")
-	if out, err := exec.Command("go", "build", "-o", path, "backplane").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/backplane-dev/backplane").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the server: %w: %s", err, out)
 	}
 	return path, nil
