@@ -16,7 +16,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd"
-	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -309,8 +309,8 @@ func httpConfig(c config.Config) httpd.Config {
 		BodyBytes: int64(c.Limits.BodyBytes), BodyTime: c.Limits.BodyTime, HeaderBytes: c.Limits.HeaderBytes, HeaderTime: c.Limits.HeaderTime,
 		Operations: c.Limits.ConcurrentRequests, Batch: c.Limits.Batch,
 		WriteTime: c.Limits.WriteTime, IdleTime: c.Limits.IdleTime, DrainTime: c.Limits.DrainTime, QueueTime: c.Limits.QueueTime,
-		AllowedOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, Networks: networks(c.TrustedNetworks),
-		Streams: stream.Config{
+		AllowedOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, TrustedNetworks: networks(c.TrustedNetworks),
+		Streams: connection.Config{
 			Connections: c.Limits.Connections, PerPrincipal: c.Limits.UserConnections, Operations: c.Limits.SocketOperations,
 			MessageBytes: c.Limits.MessageBytes, InitTime: c.Limits.InitTime, IdleTime: c.Limits.SocketIdleTime, KeepAlive: c.Limits.KeepAlive,
 			StallTime: c.Limits.StallTime,
@@ -318,10 +318,10 @@ func httpConfig(c config.Config) httpd.Config {
 	}
 }
 
-func networks(trusted []config.TrustedNetwork) []httpd.Network {
-	all := make([]httpd.Network, len(trusted))
+func networks(trusted []config.TrustedNetwork) []httpd.TrustedNetwork {
+	all := make([]httpd.TrustedNetwork, len(trusted))
 	for i, n := range trusted {
-		all[i] = httpd.Network{Prefix: n.Prefix, Key: string(n.Key)}
+		all[i] = httpd.TrustedNetwork{Prefix: n.Prefix, Key: string(n.Key)}
 	}
 	return all
 }

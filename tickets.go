@@ -6,7 +6,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd"
-	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
@@ -25,5 +25,5 @@ func (t tickets) AuthenticateTicket(ctx context.Context, text string) (httpd.Tic
 	if err != nil {
 		return httpd.Ticket{}, fmt.Errorf("read a ticket of our own: %w", err)
 	}
-	return httpd.Ticket{Caller: stream.Caller{Principal: said.Principal, Standing: said.Standing}, Request: req}, nil
+	return httpd.Ticket{Caller: connection.Caller{Principal: said.Principal, Check: said.Standing}, Request: req}, nil
 }

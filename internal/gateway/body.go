@@ -50,7 +50,7 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*body, error
 	var kept bytes.Buffer // grows with what has come, not with what was announced
 	if _, err := kept.ReadFrom(r.Body); err != nil {
 		w.Header().Set("Connection", "close")
-		return nil, problem.BodyBroken(err, g.cfg.BodyTime)
+		return nil, problem.BodyUnreadable(err, g.cfg.BodyTime)
 	}
 	_ = ctl.SetReadDeadline(time.Time{})
 	b.kept = kept.Bytes()

@@ -233,7 +233,7 @@ func (c *call) explain(err error) error {
 	case cause != nil:
 		return fault.From(context.Canceled)
 	case body != nil:
-		return problem.BodyBroken(body, c.g.cfg.BodyTime)
+		return problem.BodyUnreadable(body, c.g.cfg.BodyTime)
 	case said:
 		return err
 	case unreached:

@@ -9,8 +9,8 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
-	"github.com/backplane-dev/backplane/internal/httpd/stream"
 )
 
 // authenticate returns the request's context with its caller: a stranger if
@@ -30,17 +30,17 @@ func (s *Server) authenticate(r *http.Request) (context.Context, error) {
 }
 
 // caller returns who sends the request, by its Authorization header.
-func (s *Server) caller(r *http.Request) (stream.Caller, error) {
+func (s *Server) caller(r *http.Request) (connection.Caller, error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
-		return stream.Caller{}, nil
+		return connection.Caller{}, nil
 	}
-	token, ok := jsoncodec.Bearer(values[0])
+	token, ok := jsoncodec.BearerToken(values[0])
 	switch {
 	case !ok:
-		return stream.Caller{}, nil
+		return connection.Caller{}, nil
 	case len(values) > 1:
-		return stream.Caller{}, errToken()
+		return connection.Caller{}, errToken()
 	}
 	return s.identify(r.Context(), token)
 }
@@ -48,8 +48,8 @@ func (s *Server) caller(r *http.Request) (stream.Caller, error) {
 // lastKnown returns who sent the request if that could be told some time ago and
 // cannot now, as err says; else nil.
 func (s *Server) lastKnown(r *http.Request, err error) *auth.Principal {
-	memory, ok := s.deps.Auth.(Rememberer)
-	token, bearer := jsoncodec.Bearer(r.Header.Get("Authorization"))
+	memory, ok := s.deps.Auth.(LastKnownAuthenticator)
+	token, bearer := jsoncodec.BearerToken(r.Header.Get("Authorization"))
 	if !ok || !bearer || fault.From(err).Kind != fault.Unavailable {
 		return nil
 	}
@@ -57,13 +57,13 @@ func (s *Server) lastKnown(r *http.Request, err error) *auth.Principal {
 }
 
 // identify returns who presents the token.
-func (s *Server) identify(ctx context.Context, token string) (stream.Caller, error) {
+func (s *Server) identify(ctx context.Context, token string) (connection.Caller, error) {
 	standing := func(ctx context.Context) (*auth.Principal, error) { return s.principal(ctx, token) }
 	p, err := standing(ctx)
 	if err != nil {
-		return stream.Caller{}, err
+		return connection.Caller{}, err
 	}
-	who := stream.Caller{Principal: p, Standing: standing}
+	who := connection.Caller{Principal: p, Check: standing}
 	if e, ok := s.deps.Auth.(Expirer); ok {
 		who.Expires = e.Expiry(token)
 	}

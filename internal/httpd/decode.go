@@ -65,7 +65,7 @@ func (s *Server) copyBody(dst io.Writer, w http.ResponseWriter, r *http.Request)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return problem.BodyTooLarge(s.cfg.BodyBytes)
 	}
-	return problem.BodyBroken(err, s.cfg.BodyTime)
+	return problem.BodyUnreadable(err, s.cfg.BodyTime)
 }
 
 func errBad(message string) error { return fault.New(fault.Invalid, fault.BadRequest, "%s", message) }
@@ -96,7 +96,7 @@ func decodeParameter(values url.Values, name string) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jsoncodec.Object(v, name)
+	return jsoncodec.AsObject(v, name)
 }
 
 // decodeBody reads one request, or an array of at most batch.
@@ -108,7 +108,7 @@ func decodeBody(text []byte, batch int) (asked, error) {
 	items, isArray := v.([]any)
 	switch {
 	case !isArray:
-		req, err := jsoncodec.Request(v)
+		req, err := jsoncodec.DecodeRequest(v)
 		return asked{requests: []executor.Request{req}}, err
 	case batch == 0:
 		return asked{}, errBad("Arrays of operations are switched off; send one at a time.")
@@ -117,7 +117,7 @@ func decodeBody(text []byte, batch int) (asked, error) {
 	}
 	reqs := make([]executor.Request, len(items))
 	for i, item := range items {
-		if reqs[i], err = jsoncodec.Request(item); err != nil {
+		if reqs[i], err = jsoncodec.DecodeRequest(item); err != nil {
 			return asked{}, err
 		}
 	}

@@ -66,7 +66,7 @@ func (c call) answer(ctx context.Context, w http.ResponseWriter, req executor.Re
 	case refusal != nil:
 		c.s.write(w, c.r, c.media.refusalStatus(refusal.Stage), c.media, body{Errors: refusal.Errors})
 	default:
-		c.s.write(w, c.r, http.StatusOK, c.media, jsoncodec.Executed(resp))
+		c.s.write(w, c.r, http.StatusOK, c.media, jsoncodec.NewResponse(resp))
 	}
 }
 
@@ -86,7 +86,7 @@ func (c call) answerAll(ctx context.Context, w http.ResponseWriter, reqs []execu
 		case refusal != nil:
 			bodies[i] = body{Errors: refusal.Errors}
 		default:
-			bodies[i] = jsoncodec.Executed(resp)
+			bodies[i] = jsoncodec.NewResponse(resp)
 		}
 	}
 	c.s.write(w, c.r, http.StatusOK, mediaJSON, bodies)

@@ -1,6 +1,6 @@
 // Package httpd owns what answers HTTP: the mux and its middleware, GraphQL
 // over HTTP, GraphiQL, health, and the graceful end of a server. Sockets and
-// event streams are found here and served by package stream.
+// event streams are found here and served by package connection.
 //
 // A request passes a request id, its deadlines, the access log, recovery from
 // panics, headers and compression before it reaches its route. Its size, the time its sender
@@ -25,27 +25,27 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
-	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/static"
 )
 
 // Config tunes a Server. The zero value is ready to use.
 type Config struct {
-	BodyBytes      int64          // longest request body; default 1 MiB
-	BodyTime       time.Duration  // to receive a body; default 10 s
-	HeaderBytes    int            // longest request header; default 32 KiB
-	HeaderTime     time.Duration  // to receive a header; default 5 s
-	IdleTime       time.Duration  // between two requests of a connection; default 2 min
-	WriteTime      time.Duration  // to send a response; default 30 s
-	DrainTime      time.Duration  // for requests in flight once the server stops; default 10 s
-	DrainWindow    time.Duration  // of it, over which sockets and event streams are closed; default half
-	Operations     int            // GraphQL requests that run at once; default 256
-	QueueTime      time.Duration  // that a request waits for its turn before SERVER_BUSY; default 1 s
-	Batch          int            // operations in one array; default 0, no arrays
-	AllowedOrigins []string       // whose pages may call from a browser, "*" for all; default none but our own
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; default none
-	Networks       []Network      // whose programs need no credentials for routes; default none
-	Streams        stream.Config  // of sockets and event streams; their MessageTime defaults to BodyTime
+	BodyBytes       int64             // longest request body; default 1 MiB
+	BodyTime        time.Duration     // to receive a body; default 10 s
+	HeaderBytes     int               // longest request header; default 32 KiB
+	HeaderTime      time.Duration     // to receive a header; default 5 s
+	IdleTime        time.Duration     // between two requests of a connection; default 2 min
+	WriteTime       time.Duration     // to send a response; default 30 s
+	DrainTime       time.Duration     // for requests in flight once the server stops; default 10 s
+	DrainWindow     time.Duration     // of it, over which sockets and event streams are closed; default half
+	Operations      int               // GraphQL requests that run at once; default 256
+	QueueTime       time.Duration     // that a request waits for its turn before SERVER_BUSY; default 1 s
+	Batch           int               // operations in one array; default 0, no arrays
+	AllowedOrigins  []string          // whose pages may call from a browser, "*" for all; default none but our own
+	TrustedProxies  []netip.Prefix    // whose X-Forwarded-For counts; default none
+	TrustedNetworks []TrustedNetwork  // whose programs need no credentials for routes; default none
+	Streams         connection.Config // of sockets and event streams; their MessageTime defaults to BodyTime
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -94,10 +94,10 @@ type Expirer interface {
 	Expiry(bearer string) time.Time
 }
 
-// Rememberer tells of an Authenticator who presented a token when that could last
+// LastKnownAuthenticator tells of an Authenticator who presented a token when that could last
 // be told, nil if nobody did. While Authenticate is UNAVAILABLE requests go on as
 // auth.WithLastKnown: for the few things that need no database.
-type Rememberer interface {
+type LastKnownAuthenticator interface {
 	LastKnown(bearer string) *auth.Principal
 }
 
@@ -113,7 +113,7 @@ type TicketAuthenticator interface {
 // Ticket is what a ticket says: for whom it was made, and for which request, the
 // only one that it is good for.
 type Ticket struct {
-	Caller  stream.Caller
+	Caller  connection.Caller
 	Request executor.Request
 }
 
@@ -122,7 +122,7 @@ type Ticket struct {
 type Deps struct {
 	Auth    Authenticator // may be an Expirer
 	Tickets TicketAuthenticator
-	REST    Routes
+	REST    RESTHandler
 	Gateway Gateway
 	Ready   func(ctx context.Context) error // an error says what is missing, in words for an operator
 	JWKS    func() []byte                   // the public keys as a JSON Web Key Set
@@ -135,8 +135,8 @@ type Server struct {
 	exec     *executor.Executor
 	log      *slog.Logger
 	slots    chan struct{}
-	streams  *stream.Server
-	assets   static.Set // of GraphiQL
+	streams  *connection.Server
+	assets   static.Files // of GraphiQL
 	draining atomic.Bool
 	handler  http.Handler
 }
@@ -154,10 +154,10 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Ser
 	if s.assets, err = static.Load(graphiqlFiles, "graphiql"); err != nil {
 		return nil, err
 	}
-	if s.streams, err = stream.New(cfg.Streams, exec, stream.Deps{Identify: s.identify, Acquire: s.acquire}, log); err != nil {
+	if s.streams, err = connection.New(cfg.Streams, exec, connection.Deps{Authenticate: s.identify, AcquireSlot: s.acquire}, log); err != nil {
 		return nil, err
 	}
-	if s.cfg.Networks, err = orderNetworks(s.cfg.Networks); err != nil {
+	if s.cfg.TrustedNetworks, err = orderNetworks(s.cfg.TrustedNetworks); err != nil {
 		return nil, err
 	}
 	s.handler, err = s.middleware(s.routes())

@@ -10,11 +10,11 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
-	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
 )
 
-// Routes are what answers requests that are no GraphQL.
-type Routes interface {
+// RESTHandler are what answers requests that are no GraphQL.
+type RESTHandler interface {
 	// ServeHTTP answers a request that matches one of Patterns. Its context says who
 	// is calling and carries the idempotency key of an unsafe method; its body is
 	// read already and in memory. It has one of the server's slots until it begins to
@@ -59,7 +59,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
 }
 
 // calledBy returns the context of the caller, which may be a stranger.
-func calledBy(ctx context.Context, who stream.Caller) context.Context {
+func calledBy(ctx context.Context, who connection.Caller) context.Context {
 	if who.Principal == nil {
 		return ctx
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/httpd/stream"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
 )
 
 // How a request names the single connection that it belongs to.
@@ -177,7 +177,7 @@ func (s *Server) readOne(w http.ResponseWriter, r *http.Request) (req executor.R
 
 // allowed notes the operation in the access log and refuses one that would
 // change something by GET.
-func allowed(r *http.Request) stream.Allow {
+func allowed(r *http.Request) connection.Allow {
 	return func(op *executor.Operation) error {
 		noteOperation(r.Context(), op)
 		if op.Kind() == ast.Mutation && r.Method != http.MethodPost {

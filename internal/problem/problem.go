@@ -26,15 +26,15 @@ const MediaType = "application/problem+json"
 
 // Error is an error with a status that its kind alone does not tell.
 type Error struct {
-	Status   int
-	Fault    *fault.Error
-	Allow    string  // the methods there are, of a 405
-	Version  int     // that the object is at, if the error is that it has changed; else 0
-	Problems []Place // all that is wrong with the request, if that is more than one thing or at a place
+	Status     int
+	Fault      *fault.Error
+	Allow      string      // the methods there are, of a 405
+	Version    int         // that the object is at, if the error is that it has changed; else 0
+	Violations []Violation // all that is wrong with the request, if that is more than one thing or at a place
 }
 
-// Place is one thing that is wrong with a request, and where.
-type Place struct {
+// Violation is one thing that is wrong with a request, and where.
+type Violation struct {
 	Code    fault.Code `json:"code"`
 	Detail  string     `json:"detail"`
 	In      string     `json:"in,omitempty"`      // path, query, header or body
@@ -55,9 +55,9 @@ func BodyTooLarge(limit int64) *Error {
 	return New(http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, fault.BodyTooLarge, "The request body is larger than %d bytes.", limit))
 }
 
-// BodyBroken is the error for a request body whose reading ended with err: a sender
+// BodyUnreadable is the error for a request body whose reading ended with err: a sender
 // that was too slow for the limit, or one that left.
-func BodyBroken(err error, limit time.Duration) error {
+func BodyUnreadable(err error, limit time.Duration) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout, "The request body did not arrive within %s.", limit))
 	}
@@ -109,23 +109,23 @@ func SetHeaders(h http.Header, err error) int {
 
 // Document is a problem document.
 type Document struct {
-	Type           string     `json:"type"`
-	Title          string     `json:"title"`
-	Status         int        `json:"status"`
-	Detail         string     `json:"detail"`
-	Code           fault.Code `json:"code"`
-	Error          string     `json:"error"`
-	CurrentVersion int        `json:"current_version,omitempty"` //nolint:tagliatelle // as the old world spells
-	RequestID      string     `json:"request_id,omitempty"`      //nolint:tagliatelle // as the old world spells
-	Errors         []Place    `json:"errors,omitempty"`
+	Type           string      `json:"type"`
+	Title          string      `json:"title"`
+	Status         int         `json:"status"`
+	Detail         string      `json:"detail"`
+	Code           fault.Code  `json:"code"`
+	Error          string      `json:"error"`
+	CurrentVersion int         `json:"current_version,omitempty"` //nolint:tagliatelle // as the old world spells
+	RequestID      string      `json:"request_id,omitempty"`      //nolint:tagliatelle // as the old world spells
+	Errors         []Violation `json:"errors,omitempty"`
 }
 
-// Of returns the document of an error that is answered with the status.
-func Of(r *http.Request, status int, err error) Document {
+// NewDocument returns the document of an error that is answered with the status.
+func NewDocument(r *http.Request, status int, err error) Document {
 	f := fault.From(err)
 	doc := Document{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Message, Code: f.Code, Error: words(f.Code)}
 	if e, ok := errors.AsType[*Error](err); ok {
-		doc.CurrentVersion, doc.Errors = e.Version, e.Problems
+		doc.CurrentVersion, doc.Errors = e.Version, e.Violations
 	}
 	if f.Kind == fault.Internal {
 		doc.RequestID = requestlog.RequestID(r.Context())
@@ -151,5 +151,5 @@ func Write(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) 
 	h.Set("Content-Type", MediaType)
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(Of(r, status, err)) // what fails here is the connection
+	_ = json.NewEncoder(w).Encode(NewDocument(r, status, err)) // what fails here is the connection
 }

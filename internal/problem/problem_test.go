@@ -50,7 +50,7 @@ func TestWrite(t *testing.T) {
 			`{"type":"about:blank","title":"Unauthorized","status":401,"detail":"Sign in first.","code":"UNAUTHENTICATED","error":"Unauthenticated"}`},
 		{"lists what is wrong, and what may be done", &problem.Error{
 			Status: 405, Allow: "GET", Version: 3, Fault: fault.New(fault.Invalid, fault.BadRequest, "No."),
-			Problems: []problem.Place{{Code: fault.BadInput, Detail: "x is required.", In: "body", Pointer: "/x"}},
+			Violations: []problem.Violation{{Code: fault.BadInput, Detail: "x is required.", In: "body", Pointer: "/x"}},
 		}, 405, map[string]string{"Allow": "GET"},
 			`{"type":"about:blank","title":"Method Not Allowed","status":405,"detail":"No.","code":"BAD_REQUEST","error":"Bad request","current_version":3,` +
 				`"errors":[{"code":"BAD_INPUT","detail":"x is required.","in":"body","pointer":"/x"}]}`},

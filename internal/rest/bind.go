@@ -35,7 +35,7 @@ type bound struct {
 	variables map[string]any
 	origin    map[string]place // of each variable
 	matched   bool             // the request said If-Match
-	problems  []problem.Place
+	problems  []problem.Violation
 }
 
 // place is where a value came from, or would have.
@@ -44,7 +44,7 @@ type place struct{ in, name string }
 // maxProblems bounds the problems that one answer lists.
 const maxProblems = 50
 
-func (b *bound) wrong(at problem.Place) {
+func (b *bound) wrong(at problem.Violation) {
 	if len(b.problems) < maxProblems {
 		b.problems = append(b.problems, at)
 	}
@@ -110,7 +110,7 @@ func (rt *route) body(r *http.Request) (map[string]any, error) {
 	}
 	object, ok := v.(map[string]any)
 	if !ok {
-		return nil, unprocessable([]problem.Place{{Code: fault.BadInput, Detail: "The body must be a JSON object.", In: inBody}})
+		return nil, unprocessable([]problem.Violation{{Code: fault.BadInput, Detail: "The body must be a JSON object.", In: inBody}})
 	}
 	return object, nil
 }
@@ -163,7 +163,7 @@ func (b *bound) set(p *param, from place, v any) {
 func (b *bound) first(p *param, in, name string) bool {
 	other, twice := b.origin[p.Variable]
 	if twice {
-		b.wrong(problem.Place{Code: fault.BadInput, Detail: name + " says the same as " + other.name + "; give one of them.", In: in, Pointer: pointer(name)})
+		b.wrong(problem.Violation{Code: fault.BadInput, Detail: name + " says the same as " + other.name + "; give one of them.", In: in, Pointer: pointer(name)})
 	}
 	return !twice
 }
@@ -173,7 +173,7 @@ func (b *bound) first(p *param, in, name string) bool {
 func (b *bound) fromQuery(p *param, name string, values []string) any {
 	if p.Type.Elem == nil {
 		if len(values) > 1 {
-			b.wrong(problem.Place{Code: fault.BadInput, Detail: name + " must be given once.", In: inQuery, Pointer: pointer(name)})
+			b.wrong(problem.Violation{Code: fault.BadInput, Detail: name + " must be given once.", In: inQuery, Pointer: pointer(name)})
 		}
 		return p.typed(values[0])
 	}
@@ -267,7 +267,7 @@ func (b *bound) refuseUnknown(r *http.Request, body map[string]any) {
 			known = jsonText(body[name]) == r.PathValue(name)
 		}
 		if !known {
-			b.wrong(problem.Place{Code: fault.BadInput, Detail: cut(name) + " is not a property that may be given here.", In: inBody, Pointer: pointer(cut(name))})
+			b.wrong(problem.Violation{Code: fault.BadInput, Detail: cut(name) + " is not a property that may be given here.", In: inBody, Pointer: pointer(cut(name))})
 		}
 	}
 }
@@ -318,9 +318,9 @@ func (b *bound) called(path []string) string {
 }
 
 // placeOf returns where the value at a path of the variables stands in the request.
-func (b *bound) placeOf(path []string) problem.Place {
+func (b *bound) placeOf(path []string) problem.Violation {
 	from := b.origin[path[0]]
-	at := problem.Place{In: from.in, Pointer: pointer(from.name)}
+	at := problem.Violation{In: from.in, Pointer: pointer(from.name)}
 	if p := b.rt.param(path[0]); p != nil {
 		at.Pointer += below(b.schema, p.Type, path[1:])
 	}

@@ -52,6 +52,6 @@ func (rt *route) event(r *http.Request, in *bound, resp *graphql.Response) (name
 		data, _ = rt.answer.view.append(nil, value)
 		return "", data
 	}
-	doc, _ := json.Marshal(problem.Of(r, problem.SetHeaders(http.Header{}, err), err)) // plain text and numbers
+	doc, _ := json.Marshal(problem.NewDocument(r, problem.SetHeaders(http.Header{}, err), err)) // plain text and numbers
 	return problemEvent, doc
 }

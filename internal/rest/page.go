@@ -20,7 +20,7 @@ var docs embed.FS
 
 // pages are what describes the routes, the same for everybody.
 type pages struct {
-	files static.Set
+	files static.Files
 	log   *slog.Logger
 }
 
@@ -38,7 +38,7 @@ func newPages(spec map[string]any, log *slog.Logger) (*pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
-	files[specName] = static.Of(mediaJSON, append(text, '\n'))
+	files[specName] = static.NewFile(mediaJSON, append(text, '\n'))
 	return &pages{files, log}, nil
 }
 

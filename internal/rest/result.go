@@ -124,7 +124,7 @@ func (rt *route) failed(in *bound, faults ...*fault.Error) *problem.Error {
 			break // the detail says it all
 		}
 		at.Code, at.Detail = f.Code, f.Message
-		e.Problems = append(e.Problems, at)
+		e.Violations = append(e.Violations, at)
 	}
 	return e
 }
@@ -146,12 +146,12 @@ func (rt *route) refused(in *bound, refusal *executor.Refusal) error {
 }
 
 // unprocessable is the error of a request whose values are wrong.
-func unprocessable(places []problem.Place) error {
+func unprocessable(places []problem.Violation) error {
 	f := fault.New(fault.Invalid, fault.BadInput, "%s", places[0].Detail)
 	if len(places) > 1 {
 		f.Message = fmt.Sprintf("The request has %d mistakes; errors lists them.", len(places))
 	}
-	return &problem.Error{Status: http.StatusUnprocessableEntity, Fault: f, Problems: places[:min(len(places), maxProblems)]}
+	return &problem.Error{Status: http.StatusUnprocessableEntity, Fault: f, Violations: places[:min(len(places), maxProblems)]}
 }
 
 // statusOf is the status of an error of a route.
@@ -172,7 +172,7 @@ func (rt *route) statusOf(in *bound, f *fault.Error) int {
 
 // inputAt returns where in the request the input at a path stands, as an error of
 // the operation names it; found is false if the client did not send it.
-func (b *bound) inputAt(path []string) (at problem.Place, found bool) {
+func (b *bound) inputAt(path []string) (at problem.Violation, found bool) {
 	if len(path) == 0 {
 		return at, false
 	}
@@ -187,7 +187,7 @@ func (b *bound) inputAt(path []string) (at problem.Place, found bool) {
 }
 
 // valueAt follows a path through a literal to the variable that it leads to.
-func (b *bound) valueAt(v *ast.Value, path []string) (at problem.Place, found bool) {
+func (b *bound) valueAt(v *ast.Value, path []string) (at problem.Violation, found bool) {
 	for v != nil && v.Kind == ast.ObjectValue && len(path) > 0 {
 		v, path = v.Children.ForName(path[0]), path[1:]
 	}

@@ -24,8 +24,8 @@ import (
 const policy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
 	"font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Set are files by the name they are served under. It is read-only.
-type Set map[string]File
+// Files are files by the name they are served under. It is read-only.
+type Files map[string]File
 
 // File is one of them.
 type File struct {
@@ -37,19 +37,19 @@ type File struct {
 
 // Load reads the files of a folder. One that ends in .gz is served under its name
 // without it.
-func Load(fsys fs.FS, folder string) (Set, error) {
+func Load(fsys fs.FS, folder string) (Files, error) {
 	entries, err := fs.ReadDir(fsys, folder)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", folder, err)
 	}
-	set := make(Set, len(entries))
+	set := make(Files, len(entries))
 	for _, e := range entries {
 		text, err := fs.ReadFile(fsys, path.Join(folder, e.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", folder, err)
 		}
 		name, packed := strings.CutSuffix(e.Name(), ".gz")
-		f := Of(mime.TypeByExtension(path.Ext(name)), text)
+		f := NewFile(mime.TypeByExtension(path.Ext(name)), text)
 		if packed {
 			f.plain, f.packed = nil, text
 		}
@@ -58,15 +58,15 @@ func Load(fsys fs.FS, folder string) (Set, error) {
 	return set, nil
 }
 
-// Of returns a file of the media type.
-func Of(mime string, text []byte) File {
+// NewFile returns a file of the media type.
+func NewFile(mime string, text []byte) File {
 	sum := sha256.Sum256(text)
 	return File{mime: mime, etag: `"` + hex.EncodeToString(sum[:8]) + `"`, plain: text}
 }
 
 // Serve sends the file of the name; it reports false if there is none and nothing
 // was sent.
-func (s Set) Serve(w http.ResponseWriter, r *http.Request, name string) bool {
+func (s Files) Serve(w http.ResponseWriter, r *http.Request, name string) bool {
 	f, ok := s[name]
 	if !ok {
 		return false

@@ -14,9 +14,9 @@ import (
 
 func errBad(message string) error { return fault.New(fault.Invalid, fault.BadRequest, "%s", message) }
 
-// Request reads the parameters of a GraphQL request from a decoded JSON object.
+// DecodeRequest reads the parameters of a GraphQL request from a decoded JSON object.
 // Parameters that it does not know are ignored. Its error is BAD_REQUEST.
-func Request(v any) (req executor.Request, err error) {
+func DecodeRequest(v any) (req executor.Request, err error) {
 	params, ok := v.(map[string]any)
 	if !ok {
 		return req, errBad("The request must be a JSON object.")
@@ -27,10 +27,10 @@ func Request(v any) (req executor.Request, err error) {
 	if req.OperationName, err = text(params["operationName"], "operationName"); err != nil {
 		return req, err
 	}
-	if req.Variables, err = Object(params["variables"], "variables"); err != nil {
+	if req.Variables, err = AsObject(params["variables"], "variables"); err != nil {
 		return req, err
 	}
-	req.Extensions, err = Object(params["extensions"], "extensions")
+	req.Extensions, err = AsObject(params["extensions"], "extensions")
 	return req, err
 }
 
@@ -42,9 +42,9 @@ func text(v any, name string) (string, error) {
 	return s, nil
 }
 
-// Object returns v as an object, nil for null. Its error is BAD_REQUEST and calls
+// AsObject returns v as an object, nil for null. Its error is BAD_REQUEST and calls
 // v by the name.
-func Object(v any, name string) (map[string]any, error) {
+func AsObject(v any, name string) (map[string]any, error) {
 	m, ok := v.(map[string]any)
 	if !ok && v != nil {
 		return nil, errBad("The parameter " + name + " must be a JSON object.")

@@ -17,8 +17,8 @@ type Response struct {
 	Extensions map[string]any
 }
 
-// Executed returns the response of an operation that ran.
-func Executed(r *graphql.Response) Response { return Response{r.Errors, r.Data, r.Extensions} }
+// NewResponse returns the response of an operation that ran.
+func NewResponse(r *graphql.Response) Response { return Response{r.Errors, r.Data, r.Extensions} }
 
 // EncodeTo implements Encoder: errors first, where readers of a log look for them.
 func (r Response) EncodeTo(out *bytes.Buffer) error {

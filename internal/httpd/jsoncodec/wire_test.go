@@ -17,7 +17,7 @@ func TestBearer(t *testing.T) {
 	}{
 		{"Bearer a", "a", true}, {"bearer  a ", "a", true}, {"Bearer", "", true}, {"Basic a", "", false}, {"a", "", false}, {"", "", false},
 	} {
-		if token, ok := jsoncodec.Bearer(tt.value); token != tt.token || ok != tt.ok {
+		if token, ok := jsoncodec.BearerToken(tt.value); token != tt.token || ok != tt.ok {
 			t.Errorf("Bearer(%q) = %q, %v, want %q, %v", tt.value, token, ok, tt.token, tt.ok)
 		}
 	}
