@@ -102,13 +102,18 @@ func (c *call) begin(ctx context.Context) {
 	c.body.touch = c.watch.touch
 }
 
-// expire ends the call. What is stuck in sending to the caller, or in receiving from it, is
-// freed; unless the caller is still to be told why there is no answer.
+// expire ends the call. It unblocks reads from the caller and, once the response has begun, writes
+// to the caller. A problem document that says why there is no response is never interrupted.
+//
+// The order matters: the cancellation makes the proxy write that document, so whether a response
+// has begun must be known before it.
 func (c *call) expire(cause error) {
+	c.writer.expired.Store(true)
+	begun := c.writer.begun.Load()
 	c.cancel(cause)
 	ctl := http.NewResponseController(c.writer)
 	_ = ctl.SetReadDeadline(time.Now())
-	if c.writer.begun.Load() {
+	if begun {
 		_ = ctl.SetWriteDeadline(time.Now())
 	}
 }
@@ -211,6 +216,7 @@ func refused(w http.ResponseWriter, r *http.Request, err error) {
 	if c.writer.begun.Load() {
 		return // of an upgraded connection: there is nobody to tell
 	}
+	c.writer.refusing = true
 	err = c.explain(err)
 	if !c.body.close() || context.Cause(c.ctx) != nil {
 		c.hangUp()
@@ -364,14 +370,23 @@ func (u *upgraded) CloseWrite() error {
 // whether the caller is lost.
 type writer struct {
 	http.ResponseWriter
-	begun, lost atomic.Bool
-	left        int64 // bytes of the answer that are to come; below 0 if that is not known
+
+	begun    atomic.Bool // the response of an instance, or an upgraded connection
+	expired  atomic.Bool // the call took too long
+	lost     atomic.Bool
+	refusing bool  // what is written is a problem document
+	left     int64 // bytes of the answer that are to come; below 0 if that is not known
 }
 
 // WriteHeader implements http.ResponseWriter. Of an answer whose length is not known nobody can
 // tell when more of it comes, so its header goes on alone.
 func (w *writer) WriteHeader(code int) {
-	w.begun.Store(true)
+	if !w.refusing {
+		w.begun.Store(true)
+		if w.expired.Load() { // while begun was not set yet, so that expire has not done this
+			_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now())
+		}
+	}
 	w.ResponseWriter.WriteHeader(code)
 	if w.left < 0 {
 		w.flush()

@@ -26,7 +26,8 @@ type watch struct {
 	over  bool
 }
 
-// newWatch begins to watch. End is called at most once, on a goroutine of its own.
+// newWatch starts the timers. It calls end at most once, on a goroutine of its own, and never after
+// stop has returned: the caller's connection then serves the next request. End must not call the watch.
 func newWatch(idle, total time.Duration, end func(cause error)) *watch {
 	w := &watch{start: time.Now(), idle: idle, total: total, end: end}
 	w.mu.Lock()
@@ -64,27 +65,21 @@ func (w *watch) next(now time.Duration) time.Duration {
 	return d
 }
 
-// look ends the call if it is time, else looks again when it may be.
+// look ends the call if it is time, else looks again when it may be. It holds the lock meanwhile,
+// so that stop waits for it.
 func (w *watch) look() {
-	if cause := w.due(); cause != nil {
-		w.end(cause)
-	}
-}
-
-func (w *watch) due() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Since(w.start)
 	switch {
 	case w.over:
-		return nil
 	case w.total > 0 && now >= w.total:
 		w.over = true
-		return errTotal
+		w.end(errTotal)
 	case now-time.Duration(w.moved.Load()) >= w.idle:
 		w.over = true
-		return errIdle
+		w.end(errIdle)
+	default:
+		w.timer.Reset(max(0, w.next(now)))
 	}
-	w.timer.Reset(max(0, w.next(now)))
-	return nil
 }
