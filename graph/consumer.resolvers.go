@@ -7,6 +7,7 @@ package graph
 
 import (
 	"context"
+
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/event"

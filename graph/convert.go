@@ -84,7 +84,7 @@ func pageArgs(first *int, after *string, last *int, before *string) page.Args {
 	return page.Args{First: first, After: after, Last: last, Before: before}
 }
 
-func orderList(f *model.OrderFilter, by order.By, args page.Args) loader.OrderList {
+func orderList(f *model.OrderFilter, by order.OrderBy, args page.Args) loader.OrderList {
 	return loader.OrderList{Filter: orderFilter(f), By: by, Args: args}
 }
 

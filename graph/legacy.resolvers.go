@@ -7,10 +7,11 @@ package graph
 
 import (
 	"context"
+	"math"
+
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/legacy"
-	"math"
 )
 
 func (r *legacyUsageResolver) Calls(ctx context.Context, obj *legacy.Usage) (int, error) {

@@ -7,6 +7,7 @@ package graph
 
 import (
 	"context"
+
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/model"
@@ -73,7 +74,7 @@ func (r *queryResolver) Order(ctx context.Context, id string) (*order.Order, err
 	return loader.ByID(ctx, loader.Orders, id)
 }
 
-func (r *queryResolver) Orders(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error) {
+func (r *queryResolver) Orders(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) (*model.Connection[*order.Order], error) {
 	f := orderFilter(filter)
 	p, err := r.orders.List(ctx, f, orderBy, pageArgs(first, after, last, before))
 	return connect(p, err, func(ctx context.Context) (int, error) { return r.orders.Count(ctx, f) })

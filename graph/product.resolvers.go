@@ -7,6 +7,7 @@ package graph
 
 import (
 	"context"
+
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/model"
@@ -62,7 +63,7 @@ func (r *queryResolver) ProductBySku(ctx context.Context, sku string) (*order.Pr
 	return orNull(p, err)
 }
 
-func (r *queryResolver) Products(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductBy) (*model.Connection[*order.Product], error) {
+func (r *queryResolver) Products(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductOrderBy) (*model.Connection[*order.Product], error) {
 	f := productFilter(filter)
 	p, err := r.products.List(ctx, f, orderBy, pageArgs(first, after, last, before))
 	return connect(p, err, func(ctx context.Context) (int, error) { return r.products.Count(ctx, f) })

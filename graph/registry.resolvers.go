@@ -7,13 +7,14 @@ package graph
 
 import (
 	"context"
+	"time"
+
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/uid"
-	"time"
 )
 
 func (r *mutationResolver) RegisterService(ctx context.Context, input model.RegisterServiceInput) (*model.RegisterServicePayload, error) {
@@ -103,7 +104,7 @@ func (r *queryResolver) Service(ctx context.Context, name string) (*registry.Vie
 	return r.registry.Service(ctx, name), nil
 }
 
-func (r *queryResolver) Services(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ServiceFilter, orderBy registry.By) (*model.Connection[*registry.View], error) {
+func (r *queryResolver) Services(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ServiceFilter, orderBy registry.OrderBy) (*model.Connection[*registry.View], error) {
 	f := serviceFilter(filter)
 	p, err := r.registry.List(ctx, f, orderBy, pageArgs(first, after, last, before))
 	return connect(p, err, func(ctx context.Context) (int, error) { return r.registry.Count(ctx, f) })

@@ -7,6 +7,7 @@ package graph
 
 import (
 	"context"
+
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/model"
@@ -135,7 +136,7 @@ func (r *viewerResolver) APIKeys(ctx context.Context, obj *model.Viewer) ([]*ses
 	return loader.ViewerAPIKeys.Of(ctx, obj)
 }
 
-func (r *viewerResolver) Orders(ctx context.Context, obj *model.Viewer, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error) {
+func (r *viewerResolver) Orders(ctx context.Context, obj *model.Viewer, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) (*model.Connection[*order.Order], error) {
 	return loader.ViewerOrders.Of(ctx, obj, orderList(filter, orderBy, pageArgs(first, after, last, before)))
 }
 

@@ -7,6 +7,7 @@ package graph
 
 import (
 	"context"
+
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/model"
@@ -57,13 +58,13 @@ func (r *queryResolver) UserByUsername(ctx context.Context, username string) (*u
 	return orNull(u, err)
 }
 
-func (r *queryResolver) Users(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.UserFilter, orderBy user.Order) (*model.Connection[*user.User], error) {
+func (r *queryResolver) Users(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.UserFilter, orderBy user.OrderBy) (*model.Connection[*user.User], error) {
 	f := userFilter(filter)
 	p, err := r.users.List(ctx, f, orderBy, pageArgs(first, after, last, before))
 	return connect(p, err, func(ctx context.Context) (int, error) { return r.users.Count(ctx, f) })
 }
 
-func (r *userResolver) Orders(ctx context.Context, obj *user.User, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error) {
+func (r *userResolver) Orders(ctx context.Context, obj *user.User, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) (*model.Connection[*order.Order], error) {
 	return loader.UserOrders.Of(ctx, obj, orderList(filter, orderBy, pageArgs(first, after, last, before)))
 }
 

@@ -4,16 +4,16 @@ package generated
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/graph/model"
-	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -69,7 +69,7 @@ func (ec *executionContext) _Consumer_cursor(ctx context.Context, field graphql.
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v event.Cursor) graphql.Marshaler {
-			return ec.marshalNCursor2backplaneᚋinternalᚋeventᚐCursor(ctx, selections, v)
+			return ec.marshalNCursor2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, selections, v)
 		},
 		true,
 		true,
@@ -184,7 +184,7 @@ func (ec *executionContext) _DeadLetter_id(ctx context.Context, field graphql.Co
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v uid.DeadLetter) graphql.Marshaler {
-			return ec.marshalNID2backplaneᚋinternalᚋuidᚐDeadLetter(ctx, selections, v)
+			return ec.marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐDeadLetter(ctx, selections, v)
 		},
 		true,
 		true,
@@ -230,7 +230,7 @@ func (ec *executionContext) _DeadLetter_event(ctx context.Context, field graphql
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *event.Event) graphql.Marshaler {
-			return ec.marshalNEvent2ᚖbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
+			return ec.marshalNEvent2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
 		},
 		true,
 		true,
@@ -285,7 +285,7 @@ func (ec *executionContext) _DeadLetter_code(ctx context.Context, field graphql.
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *fault.Code) graphql.Marshaler {
-			return ec.marshalOErrorCode2ᚖbackplaneᚋinternalᚋfaultᚐCode(ctx, selections, v)
+			return ec.marshalOErrorCode2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋfaultᚐCode(ctx, selections, v)
 		},
 		true,
 		false,
@@ -400,7 +400,7 @@ func (ec *executionContext) _DeadLetterConnection_edges(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*event.DeadLetter]) graphql.Marshaler {
-			return ec.marshalNDeadLetterEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
+			return ec.marshalNDeadLetterEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -432,7 +432,7 @@ func (ec *executionContext) _DeadLetterConnection_nodes(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*event.DeadLetter) graphql.Marshaler {
-			return ec.marshalNDeadLetter2ᚕᚖbackplaneᚋinternalᚋeventᚐDeadLetterᚄ(ctx, selections, v)
+			return ec.marshalNDeadLetter2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetterᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -464,7 +464,7 @@ func (ec *executionContext) _DeadLetterConnection_pageInfo(ctx context.Context, 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
-			return ec.marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
 		},
 		true,
 		true,
@@ -542,7 +542,7 @@ func (ec *executionContext) _DeadLetterEdge_node(ctx context.Context, field grap
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *event.DeadLetter) graphql.Marshaler {
-			return ec.marshalNDeadLetter2ᚖbackplaneᚋinternalᚋeventᚐDeadLetter(ctx, selections, v)
+			return ec.marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetter(ctx, selections, v)
 		},
 		true,
 		true,
@@ -597,7 +597,7 @@ func (ec *executionContext) _ReplayDeadLettersPayload_userErrors(ctx context.Con
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1003,11 +1003,11 @@ func (ec *executionContext) _ReplayDeadLettersPayload(ctx context.Context, sel a
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) marshalNConsumer2ᚕᚖbackplaneᚋinternalᚋeventᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []*event.Status) graphql.Marshaler {
+func (ec *executionContext) marshalNConsumer2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []*event.Status) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNConsumer2ᚖbackplaneᚋinternalᚋeventᚐStatus(ctx, sel, v[i])
+		return ec.marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐStatus(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1019,7 +1019,7 @@ func (ec *executionContext) marshalNConsumer2ᚕᚖbackplaneᚋinternalᚋevent�
 	return ret
 }
 
-func (ec *executionContext) marshalNConsumer2ᚖbackplaneᚋinternalᚋeventᚐStatus(ctx context.Context, sel ast.SelectionSet, v *event.Status) graphql.Marshaler {
+func (ec *executionContext) marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐStatus(ctx context.Context, sel ast.SelectionSet, v *event.Status) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Consumer!")
 		return graphql.Null
@@ -1027,11 +1027,11 @@ func (ec *executionContext) marshalNConsumer2ᚖbackplaneᚋinternalᚋeventᚐS
 	return ec._Consumer(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNDeadLetter2ᚕᚖbackplaneᚋinternalᚋeventᚐDeadLetterᚄ(ctx context.Context, sel ast.SelectionSet, v []*event.DeadLetter) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetter2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetterᚄ(ctx context.Context, sel ast.SelectionSet, v []*event.DeadLetter) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNDeadLetter2ᚖbackplaneᚋinternalᚋeventᚐDeadLetter(ctx, sel, v[i])
+		return ec.marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetter(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1043,7 +1043,7 @@ func (ec *executionContext) marshalNDeadLetter2ᚕᚖbackplaneᚋinternalᚋeven
 	return ret
 }
 
-func (ec *executionContext) marshalNDeadLetter2ᚖbackplaneᚋinternalᚋeventᚐDeadLetter(ctx context.Context, sel ast.SelectionSet, v *event.DeadLetter) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetter(ctx context.Context, sel ast.SelectionSet, v *event.DeadLetter) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeadLetter!")
 		return graphql.Null
@@ -1051,7 +1051,7 @@ func (ec *executionContext) marshalNDeadLetter2ᚖbackplaneᚋinternalᚋevent�
 	return ec._DeadLetter(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNDeadLetterConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*event.DeadLetter]) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetterConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*event.DeadLetter]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeadLetterConnection!")
 		return graphql.Null
@@ -1059,11 +1059,11 @@ func (ec *executionContext) marshalNDeadLetterConnection2ᚖbackplaneᚋgraphᚋ
 	return ec._DeadLetterConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNDeadLetterEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*event.DeadLetter]) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetterEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*event.DeadLetter]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNDeadLetterEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
+		return ec.marshalNDeadLetterEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1075,7 +1075,7 @@ func (ec *executionContext) marshalNDeadLetterEdge2ᚕᚖbackplaneᚋgraphᚋmod
 	return ret
 }
 
-func (ec *executionContext) marshalNDeadLetterEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*event.DeadLetter]) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetterEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*event.DeadLetter]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeadLetterEdge!")
 		return graphql.Null
@@ -1083,12 +1083,12 @@ func (ec *executionContext) marshalNDeadLetterEdge2ᚖbackplaneᚋgraphᚋmodel�
 	return ec._DeadLetterEdge(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNReplayDeadLettersInput2backplaneᚋgraphᚋmodelᚐReplayDeadLettersInput(ctx context.Context, v any) (model.ReplayDeadLettersInput, error) {
+func (ec *executionContext) unmarshalNReplayDeadLettersInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReplayDeadLettersInput(ctx context.Context, v any) (model.ReplayDeadLettersInput, error) {
 	res, err := ec.unmarshalInputReplayDeadLettersInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNReplayDeadLettersPayload2ᚖbackplaneᚋgraphᚋmodelᚐReplayDeadLettersPayload(ctx context.Context, sel ast.SelectionSet, v *model.ReplayDeadLettersPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNReplayDeadLettersPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReplayDeadLettersPayload(ctx context.Context, sel ast.SelectionSet, v *model.ReplayDeadLettersPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ReplayDeadLettersPayload!")
 		return graphql.Null
@@ -1096,7 +1096,7 @@ func (ec *executionContext) marshalNReplayDeadLettersPayload2ᚖbackplaneᚋgrap
 	return ec._ReplayDeadLettersPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalODeadLetterFilter2ᚖbackplaneᚋgraphᚋmodelᚐDeadLetterFilter(ctx context.Context, v any) (*model.DeadLetterFilter, error) {
+func (ec *executionContext) unmarshalODeadLetterFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeadLetterFilter(ctx context.Context, v any) (*model.DeadLetterFilter, error) {
 	if v == nil {
 		return nil, nil
 	}

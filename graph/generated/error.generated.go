@@ -4,10 +4,10 @@ package generated
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/graph/scalar"
-	"github.com/backplane-dev/backplane/internal/fault"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -37,13 +37,13 @@ import (
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) unmarshalNErrorCode2backplaneᚋinternalᚋfaultᚐCode(ctx context.Context, v any) (fault.Code, error) {
+func (ec *executionContext) unmarshalNErrorCode2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋfaultᚐCode(ctx context.Context, v any) (fault.Code, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := fault.Code(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNErrorCode2backplaneᚋinternalᚋfaultᚐCode(ctx context.Context, sel ast.SelectionSet, v fault.Code) graphql.Marshaler {
+func (ec *executionContext) marshalNErrorCode2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋfaultᚐCode(ctx context.Context, sel ast.SelectionSet, v fault.Code) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -52,7 +52,7 @@ func (ec *executionContext) marshalNErrorCode2backplaneᚋinternalᚋfaultᚐCod
 	return res
 }
 
-func (ec *executionContext) unmarshalOErrorCode2ᚖbackplaneᚋinternalᚋfaultᚐCode(ctx context.Context, v any) (*fault.Code, error) {
+func (ec *executionContext) unmarshalOErrorCode2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋfaultᚐCode(ctx context.Context, v any) (*fault.Code, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -61,7 +61,7 @@ func (ec *executionContext) unmarshalOErrorCode2ᚖbackplaneᚋinternalᚋfault�
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalOErrorCode2ᚖbackplaneᚋinternalᚋfaultᚐCode(ctx context.Context, sel ast.SelectionSet, v *fault.Code) graphql.Marshaler {
+func (ec *executionContext) marshalOErrorCode2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋfaultᚐCode(ctx context.Context, sel ast.SelectionSet, v *fault.Code) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}

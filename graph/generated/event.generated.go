@@ -6,16 +6,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"github.com/backplane-dev/backplane/graph/model"
-	"github.com/backplane-dev/backplane/graph/scalar"
-	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -48,7 +48,7 @@ func (ec *executionContext) _Event_id(ctx context.Context, field graphql.Collect
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v uid.Event) graphql.Marshaler {
-			return ec.marshalNID2backplaneᚋinternalᚋuidᚐEvent(ctx, selections, v)
+			return ec.marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐEvent(ctx, selections, v)
 		},
 		true,
 		true,
@@ -71,7 +71,7 @@ func (ec *executionContext) _Event_cursor(ctx context.Context, field graphql.Col
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v event.Cursor) graphql.Marshaler {
-			return ec.marshalNCursor2backplaneᚋinternalᚋeventᚐCursor(ctx, selections, v)
+			return ec.marshalNCursor2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, selections, v)
 		},
 		true,
 		true,
@@ -94,7 +94,7 @@ func (ec *executionContext) _Event_type(ctx context.Context, field graphql.Colle
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v event.Type) graphql.Marshaler {
-			return ec.marshalNEventType2backplaneᚋinternalᚋeventᚐType(ctx, selections, v)
+			return ec.marshalNEventType2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐType(ctx, selections, v)
 		},
 		true,
 		true,
@@ -209,7 +209,7 @@ func (ec *executionContext) _Event_subject(ctx context.Context, field graphql.Co
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v model.Node) graphql.Marshaler {
-			return ec.marshalONode2backplaneᚋgraphᚋmodelᚐNode(ctx, selections, v)
+			return ec.marshalONode2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐNode(ctx, selections, v)
 		},
 		true,
 		false,
@@ -264,7 +264,7 @@ func (ec *executionContext) _EventConnection_edges(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*event.Event]) graphql.Marshaler {
-			return ec.marshalNEventEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
+			return ec.marshalNEventEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -296,7 +296,7 @@ func (ec *executionContext) _EventConnection_nodes(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*event.Event) graphql.Marshaler {
-			return ec.marshalNEvent2ᚕᚖbackplaneᚋinternalᚋeventᚐEventᚄ(ctx, selections, v)
+			return ec.marshalNEvent2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEventᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -328,7 +328,7 @@ func (ec *executionContext) _EventConnection_pageInfo(ctx context.Context, field
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
-			return ec.marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
 		},
 		true,
 		true,
@@ -406,7 +406,7 @@ func (ec *executionContext) _EventEdge_node(ctx context.Context, field graphql.C
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *event.Event) graphql.Marshaler {
-			return ec.marshalNEvent2ᚖbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
+			return ec.marshalNEvent2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
 		},
 		true,
 		true,
@@ -603,11 +603,11 @@ func (ec *executionContext) _EventEdge(ctx context.Context, sel ast.SelectionSet
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) marshalNEvent2ᚕᚖbackplaneᚋinternalᚋeventᚐEventᚄ(ctx context.Context, sel ast.SelectionSet, v []*event.Event) graphql.Marshaler {
+func (ec *executionContext) marshalNEvent2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEventᚄ(ctx context.Context, sel ast.SelectionSet, v []*event.Event) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNEvent2ᚖbackplaneᚋinternalᚋeventᚐEvent(ctx, sel, v[i])
+		return ec.marshalNEvent2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEvent(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -619,7 +619,7 @@ func (ec *executionContext) marshalNEvent2ᚕᚖbackplaneᚋinternalᚋeventᚐE
 	return ret
 }
 
-func (ec *executionContext) marshalNEvent2ᚖbackplaneᚋinternalᚋeventᚐEvent(ctx context.Context, sel ast.SelectionSet, v *event.Event) graphql.Marshaler {
+func (ec *executionContext) marshalNEvent2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEvent(ctx context.Context, sel ast.SelectionSet, v *event.Event) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Event!")
 		return graphql.Null
@@ -627,7 +627,7 @@ func (ec *executionContext) marshalNEvent2ᚖbackplaneᚋinternalᚋeventᚐEven
 	return ec._Event(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNEventConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*event.Event]) graphql.Marshaler {
+func (ec *executionContext) marshalNEventConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*event.Event]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "EventConnection!")
 		return graphql.Null
@@ -635,11 +635,11 @@ func (ec *executionContext) marshalNEventConnection2ᚖbackplaneᚋgraphᚋmodel
 	return ec._EventConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNEventEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*event.Event]) graphql.Marshaler {
+func (ec *executionContext) marshalNEventEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*event.Event]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNEventEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
+		return ec.marshalNEventEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -651,7 +651,7 @@ func (ec *executionContext) marshalNEventEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐ
 	return ret
 }
 
-func (ec *executionContext) marshalNEventEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*event.Event]) graphql.Marshaler {
+func (ec *executionContext) marshalNEventEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*event.Event]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "EventEdge!")
 		return graphql.Null
@@ -659,12 +659,12 @@ func (ec *executionContext) marshalNEventEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdg
 	return ec._EventEdge(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNEventType2backplaneᚋinternalᚋeventᚐType(ctx context.Context, v any) (event.Type, error) {
+func (ec *executionContext) unmarshalNEventType2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐType(ctx context.Context, v any) (event.Type, error) {
 	res, err := scalar.UnmarshalEventType(v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNEventType2backplaneᚋinternalᚋeventᚐType(ctx context.Context, sel ast.SelectionSet, v event.Type) graphql.Marshaler {
+func (ec *executionContext) marshalNEventType2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐType(ctx context.Context, sel ast.SelectionSet, v event.Type) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalEventType(v)
 	if res == graphql.Null {
@@ -673,7 +673,7 @@ func (ec *executionContext) marshalNEventType2backplaneᚋinternalᚋeventᚐTyp
 	return res
 }
 
-func (ec *executionContext) unmarshalOEventType2ᚕbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx context.Context, v any) ([]event.Type, error) {
+func (ec *executionContext) unmarshalOEventType2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx context.Context, v any) ([]event.Type, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -682,7 +682,7 @@ func (ec *executionContext) unmarshalOEventType2ᚕbackplaneᚋinternalᚋevent�
 	res := make([]event.Type, len(vSlice))
 	for i := range vSlice {
 		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
-		res[i], err = ec.unmarshalNEventType2backplaneᚋinternalᚋeventᚐType(ctx, vSlice[i])
+		res[i], err = ec.unmarshalNEventType2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐType(ctx, vSlice[i])
 		if err != nil {
 			return nil, err
 		}
@@ -690,14 +690,14 @@ func (ec *executionContext) unmarshalOEventType2ᚕbackplaneᚋinternalᚋevent�
 	return res, nil
 }
 
-func (ec *executionContext) marshalOEventType2ᚕbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx context.Context, sel ast.SelectionSet, v []event.Type) graphql.Marshaler {
+func (ec *executionContext) marshalOEventType2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx context.Context, sel ast.SelectionSet, v []event.Type) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNEventType2backplaneᚋinternalᚋeventᚐType(ctx, sel, v[i])
+		return ec.marshalNEventType2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐType(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {

@@ -4,14 +4,14 @@ package generated
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/graph/model"
-	"github.com/backplane-dev/backplane/internal/legacy"
 	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -157,7 +157,7 @@ func (ec *executionContext) _LegacyUsageConnection_edges(ctx context.Context, fi
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*legacy.Usage]) graphql.Marshaler {
-			return ec.marshalNLegacyUsageEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
+			return ec.marshalNLegacyUsageEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -189,7 +189,7 @@ func (ec *executionContext) _LegacyUsageConnection_nodes(ctx context.Context, fi
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*legacy.Usage) graphql.Marshaler {
-			return ec.marshalNLegacyUsage2ᚕᚖbackplaneᚋinternalᚋlegacyᚐUsageᚄ(ctx, selections, v)
+			return ec.marshalNLegacyUsage2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋlegacyᚐUsageᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -221,7 +221,7 @@ func (ec *executionContext) _LegacyUsageConnection_pageInfo(ctx context.Context,
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
-			return ec.marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
 		},
 		true,
 		true,
@@ -299,7 +299,7 @@ func (ec *executionContext) _LegacyUsageEdge_node(ctx context.Context, field gra
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *legacy.Usage) graphql.Marshaler {
-			return ec.marshalNLegacyUsage2ᚖbackplaneᚋinternalᚋlegacyᚐUsage(ctx, selections, v)
+			return ec.marshalNLegacyUsage2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋlegacyᚐUsage(ctx, selections, v)
 		},
 		true,
 		true,
@@ -475,11 +475,11 @@ func (ec *executionContext) _LegacyUsageEdge(ctx context.Context, sel ast.Select
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) marshalNLegacyUsage2ᚕᚖbackplaneᚋinternalᚋlegacyᚐUsageᚄ(ctx context.Context, sel ast.SelectionSet, v []*legacy.Usage) graphql.Marshaler {
+func (ec *executionContext) marshalNLegacyUsage2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋlegacyᚐUsageᚄ(ctx context.Context, sel ast.SelectionSet, v []*legacy.Usage) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNLegacyUsage2ᚖbackplaneᚋinternalᚋlegacyᚐUsage(ctx, sel, v[i])
+		return ec.marshalNLegacyUsage2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋlegacyᚐUsage(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -491,7 +491,7 @@ func (ec *executionContext) marshalNLegacyUsage2ᚕᚖbackplaneᚋinternalᚋleg
 	return ret
 }
 
-func (ec *executionContext) marshalNLegacyUsage2ᚖbackplaneᚋinternalᚋlegacyᚐUsage(ctx context.Context, sel ast.SelectionSet, v *legacy.Usage) graphql.Marshaler {
+func (ec *executionContext) marshalNLegacyUsage2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋlegacyᚐUsage(ctx context.Context, sel ast.SelectionSet, v *legacy.Usage) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "LegacyUsage!")
 		return graphql.Null
@@ -499,7 +499,7 @@ func (ec *executionContext) marshalNLegacyUsage2ᚖbackplaneᚋinternalᚋlegacy
 	return ec._LegacyUsage(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNLegacyUsageConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*legacy.Usage]) graphql.Marshaler {
+func (ec *executionContext) marshalNLegacyUsageConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*legacy.Usage]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "LegacyUsageConnection!")
 		return graphql.Null
@@ -507,11 +507,11 @@ func (ec *executionContext) marshalNLegacyUsageConnection2ᚖbackplaneᚋgraph�
 	return ec._LegacyUsageConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNLegacyUsageEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*legacy.Usage]) graphql.Marshaler {
+func (ec *executionContext) marshalNLegacyUsageEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*legacy.Usage]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNLegacyUsageEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
+		return ec.marshalNLegacyUsageEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -523,7 +523,7 @@ func (ec *executionContext) marshalNLegacyUsageEdge2ᚕᚖbackplaneᚋgraphᚋmo
 	return ret
 }
 
-func (ec *executionContext) marshalNLegacyUsageEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*legacy.Usage]) graphql.Marshaler {
+func (ec *executionContext) marshalNLegacyUsageEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*legacy.Usage]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "LegacyUsageEdge!")
 		return graphql.Null

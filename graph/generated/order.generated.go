@@ -4,6 +4,12 @@ package generated
 
 import (
 	"context"
+	"math"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/graph/scalar"
 	"github.com/backplane-dev/backplane/internal/event"
@@ -11,12 +17,6 @@ import (
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
-	"math"
-	"strconv"
-	"sync/atomic"
-	"time"
-
-	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -92,7 +92,7 @@ func (ec *executionContext) _CancelOrderPayload_order(ctx context.Context, field
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Order) graphql.Marshaler {
-			return ec.marshalOOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
+			return ec.marshalOOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
 		},
 		true,
 		false,
@@ -124,7 +124,7 @@ func (ec *executionContext) _CancelOrderPayload_userErrors(ctx context.Context, 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -156,7 +156,7 @@ func (ec *executionContext) _DeliverOrderPayload_order(ctx context.Context, fiel
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Order) graphql.Marshaler {
-			return ec.marshalOOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
+			return ec.marshalOOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
 		},
 		true,
 		false,
@@ -188,7 +188,7 @@ func (ec *executionContext) _DeliverOrderPayload_userErrors(ctx context.Context,
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -220,7 +220,7 @@ func (ec *executionContext) _Order_id(ctx context.Context, field graphql.Collect
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v uid.Order) graphql.Marshaler {
-			return ec.marshalNID2backplaneᚋinternalᚋuidᚐOrder(ctx, selections, v)
+			return ec.marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐOrder(ctx, selections, v)
 		},
 		true,
 		true,
@@ -266,7 +266,7 @@ func (ec *executionContext) _Order_user(ctx context.Context, field graphql.Colle
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalNUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalNUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		true,
@@ -298,7 +298,7 @@ func (ec *executionContext) _Order_status(ctx context.Context, field graphql.Col
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v order.Status) graphql.Marshaler {
-			return ec.marshalNOrderStatus2backplaneᚋinternalᚋorderᚐStatus(ctx, selections, v)
+			return ec.marshalNOrderStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatus(ctx, selections, v)
 		},
 		true,
 		true,
@@ -321,7 +321,7 @@ func (ec *executionContext) _Order_nextStatuses(ctx context.Context, field graph
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []order.Status) graphql.Marshaler {
-			return ec.marshalNOrderStatus2ᚕbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx, selections, v)
+			return ec.marshalNOrderStatus2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -344,7 +344,7 @@ func (ec *executionContext) _Order_items(ctx context.Context, field graphql.Coll
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*order.Item) graphql.Marshaler {
-			return ec.marshalNOrderItem2ᚕᚖbackplaneᚋinternalᚋorderᚐItemᚄ(ctx, selections, v)
+			return ec.marshalNOrderItem2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐItemᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -399,7 +399,7 @@ func (ec *executionContext) _Order_total(ctx context.Context, field graphql.Coll
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
-			return ec.marshalNMoney2backplaneᚋinternalᚋmoneyᚐMoney(ctx, selections, v)
+			return ec.marshalNMoney2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋmoneyᚐMoney(ctx, selections, v)
 		},
 		true,
 		true,
@@ -593,7 +593,7 @@ func (ec *executionContext) _Order_events(ctx context.Context, field graphql.Col
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*event.Event]) graphql.Marshaler {
-			return ec.marshalNEventConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNEventConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -636,7 +636,7 @@ func (ec *executionContext) _OrderConnection_edges(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*order.Order]) graphql.Marshaler {
-			return ec.marshalNOrderEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
+			return ec.marshalNOrderEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -668,7 +668,7 @@ func (ec *executionContext) _OrderConnection_nodes(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*order.Order) graphql.Marshaler {
-			return ec.marshalNOrder2ᚕᚖbackplaneᚋinternalᚋorderᚐOrderᚄ(ctx, selections, v)
+			return ec.marshalNOrder2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrderᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -700,7 +700,7 @@ func (ec *executionContext) _OrderConnection_pageInfo(ctx context.Context, field
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
-			return ec.marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
 		},
 		true,
 		true,
@@ -778,7 +778,7 @@ func (ec *executionContext) _OrderEdge_node(ctx context.Context, field graphql.C
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Order) graphql.Marshaler {
-			return ec.marshalNOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
+			return ec.marshalNOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
 		},
 		true,
 		true,
@@ -879,7 +879,7 @@ func (ec *executionContext) _OrderItem_unitPrice(ctx context.Context, field grap
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
-			return ec.marshalNMoney2backplaneᚋinternalᚋmoneyᚐMoney(ctx, selections, v)
+			return ec.marshalNMoney2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋmoneyᚐMoney(ctx, selections, v)
 		},
 		true,
 		true,
@@ -911,7 +911,7 @@ func (ec *executionContext) _OrderItem_total(ctx context.Context, field graphql.
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
-			return ec.marshalNMoney2backplaneᚋinternalᚋmoneyᚐMoney(ctx, selections, v)
+			return ec.marshalNMoney2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋmoneyᚐMoney(ctx, selections, v)
 		},
 		true,
 		true,
@@ -943,7 +943,7 @@ func (ec *executionContext) _OrderItem_product(ctx context.Context, field graphq
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Product) graphql.Marshaler {
-			return ec.marshalOProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
+			return ec.marshalOProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
 		},
 		true,
 		false,
@@ -975,7 +975,7 @@ func (ec *executionContext) _PlaceOrderPayload_order(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Order) graphql.Marshaler {
-			return ec.marshalOOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
+			return ec.marshalOOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1007,7 +1007,7 @@ func (ec *executionContext) _PlaceOrderPayload_userErrors(ctx context.Context, f
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1039,7 +1039,7 @@ func (ec *executionContext) _RefundOrderPayload_order(ctx context.Context, field
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Order) graphql.Marshaler {
-			return ec.marshalOOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
+			return ec.marshalOOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1071,7 +1071,7 @@ func (ec *executionContext) _RefundOrderPayload_userErrors(ctx context.Context, 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1103,7 +1103,7 @@ func (ec *executionContext) _ShipOrderPayload_order(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Order) graphql.Marshaler {
-			return ec.marshalOOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
+			return ec.marshalOOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1135,7 +1135,7 @@ func (ec *executionContext) _ShipOrderPayload_userErrors(ctx context.Context, fi
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1304,7 +1304,7 @@ func (ec *executionContext) unmarshalInputOrderFilter(ctx context.Context, obj a
 			it.UserID = graphql.OmittableOf(data)
 		case "status":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("status"))
-			data, err := ec.unmarshalOOrderStatus2ᚕbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx, v)
+			data, err := ec.unmarshalOOrderStatus2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -1423,7 +1423,7 @@ func (ec *executionContext) unmarshalInputPlaceOrderInput(ctx context.Context, o
 		switch k {
 		case "items":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("items"))
-			data, err := ec.unmarshalNOrderItemInput2ᚕᚖbackplaneᚋgraphᚋmodelᚐOrderItemInputᚄ(ctx, v)
+			data, err := ec.unmarshalNOrderItemInput2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐOrderItemInputᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -2051,12 +2051,12 @@ func (ec *executionContext) _ShipOrderPayload(ctx context.Context, sel ast.Selec
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) unmarshalNCancelOrderInput2backplaneᚋgraphᚋmodelᚐCancelOrderInput(ctx context.Context, v any) (model.CancelOrderInput, error) {
+func (ec *executionContext) unmarshalNCancelOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCancelOrderInput(ctx context.Context, v any) (model.CancelOrderInput, error) {
 	res, err := ec.unmarshalInputCancelOrderInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNCancelOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐCancelOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.CancelOrderPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNCancelOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCancelOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.CancelOrderPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "CancelOrderPayload!")
 		return graphql.Null
@@ -2064,12 +2064,12 @@ func (ec *executionContext) marshalNCancelOrderPayload2ᚖbackplaneᚋgraphᚋmo
 	return ec._CancelOrderPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNDeliverOrderInput2backplaneᚋgraphᚋmodelᚐDeliverOrderInput(ctx context.Context, v any) (model.DeliverOrderInput, error) {
+func (ec *executionContext) unmarshalNDeliverOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeliverOrderInput(ctx context.Context, v any) (model.DeliverOrderInput, error) {
 	res, err := ec.unmarshalInputDeliverOrderInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNDeliverOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐDeliverOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.DeliverOrderPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNDeliverOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeliverOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.DeliverOrderPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeliverOrderPayload!")
 		return graphql.Null
@@ -2077,11 +2077,11 @@ func (ec *executionContext) marshalNDeliverOrderPayload2ᚖbackplaneᚋgraphᚋm
 	return ec._DeliverOrderPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNOrder2ᚕᚖbackplaneᚋinternalᚋorderᚐOrderᚄ(ctx context.Context, sel ast.SelectionSet, v []*order.Order) graphql.Marshaler {
+func (ec *executionContext) marshalNOrder2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrderᚄ(ctx context.Context, sel ast.SelectionSet, v []*order.Order) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx, sel, v[i])
+		return ec.marshalNOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -2093,7 +2093,7 @@ func (ec *executionContext) marshalNOrder2ᚕᚖbackplaneᚋinternalᚋorderᚐO
 	return ret
 }
 
-func (ec *executionContext) marshalNOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx context.Context, sel ast.SelectionSet, v *order.Order) graphql.Marshaler {
+func (ec *executionContext) marshalNOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx context.Context, sel ast.SelectionSet, v *order.Order) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Order!")
 		return graphql.Null
@@ -2101,7 +2101,7 @@ func (ec *executionContext) marshalNOrder2ᚖbackplaneᚋinternalᚋorderᚐOrde
 	return ec._Order(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNOrderConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*order.Order]) graphql.Marshaler {
+func (ec *executionContext) marshalNOrderConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*order.Order]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "OrderConnection!")
 		return graphql.Null
@@ -2109,11 +2109,11 @@ func (ec *executionContext) marshalNOrderConnection2ᚖbackplaneᚋgraphᚋmodel
 	return ec._OrderConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNOrderEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*order.Order]) graphql.Marshaler {
+func (ec *executionContext) marshalNOrderEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*order.Order]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNOrderEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
+		return ec.marshalNOrderEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -2125,7 +2125,7 @@ func (ec *executionContext) marshalNOrderEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐ
 	return ret
 }
 
-func (ec *executionContext) marshalNOrderEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*order.Order]) graphql.Marshaler {
+func (ec *executionContext) marshalNOrderEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*order.Order]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "OrderEdge!")
 		return graphql.Null
@@ -2133,11 +2133,11 @@ func (ec *executionContext) marshalNOrderEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdg
 	return ec._OrderEdge(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNOrderItem2ᚕᚖbackplaneᚋinternalᚋorderᚐItemᚄ(ctx context.Context, sel ast.SelectionSet, v []*order.Item) graphql.Marshaler {
+func (ec *executionContext) marshalNOrderItem2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐItemᚄ(ctx context.Context, sel ast.SelectionSet, v []*order.Item) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNOrderItem2ᚖbackplaneᚋinternalᚋorderᚐItem(ctx, sel, v[i])
+		return ec.marshalNOrderItem2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐItem(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -2149,7 +2149,7 @@ func (ec *executionContext) marshalNOrderItem2ᚕᚖbackplaneᚋinternalᚋorder
 	return ret
 }
 
-func (ec *executionContext) marshalNOrderItem2ᚖbackplaneᚋinternalᚋorderᚐItem(ctx context.Context, sel ast.SelectionSet, v *order.Item) graphql.Marshaler {
+func (ec *executionContext) marshalNOrderItem2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐItem(ctx context.Context, sel ast.SelectionSet, v *order.Item) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "OrderItem!")
 		return graphql.Null
@@ -2157,13 +2157,13 @@ func (ec *executionContext) marshalNOrderItem2ᚖbackplaneᚋinternalᚋorderᚐ
 	return ec._OrderItem(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNOrderItemInput2ᚕᚖbackplaneᚋgraphᚋmodelᚐOrderItemInputᚄ(ctx context.Context, v any) ([]*model.OrderItemInput, error) {
+func (ec *executionContext) unmarshalNOrderItemInput2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐOrderItemInputᚄ(ctx context.Context, v any) ([]*model.OrderItemInput, error) {
 	vSlice := graphql.CoerceList(v)
 	var err error
 	res := make([]*model.OrderItemInput, len(vSlice))
 	for i := range vSlice {
 		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
-		res[i], err = ec.unmarshalNOrderItemInput2ᚖbackplaneᚋgraphᚋmodelᚐOrderItemInput(ctx, vSlice[i])
+		res[i], err = ec.unmarshalNOrderItemInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐOrderItemInput(ctx, vSlice[i])
 		if err != nil {
 			return nil, err
 		}
@@ -2171,18 +2171,18 @@ func (ec *executionContext) unmarshalNOrderItemInput2ᚕᚖbackplaneᚋgraphᚋm
 	return res, nil
 }
 
-func (ec *executionContext) unmarshalNOrderItemInput2ᚖbackplaneᚋgraphᚋmodelᚐOrderItemInput(ctx context.Context, v any) (*model.OrderItemInput, error) {
+func (ec *executionContext) unmarshalNOrderItemInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐOrderItemInput(ctx context.Context, v any) (*model.OrderItemInput, error) {
 	res, err := ec.unmarshalInputOrderItemInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) unmarshalNOrderOrderBy2backplaneᚋinternalᚋorderᚐBy(ctx context.Context, v any) (order.By, error) {
+func (ec *executionContext) unmarshalNOrderOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrderBy(ctx context.Context, v any) (order.OrderBy, error) {
 	tmp, err := scalar.UnmarshalString(v)
-	res := order.By(tmp)
+	res := order.OrderBy(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNOrderOrderBy2backplaneᚋinternalᚋorderᚐBy(ctx context.Context, sel ast.SelectionSet, v order.By) graphql.Marshaler {
+func (ec *executionContext) marshalNOrderOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrderBy(ctx context.Context, sel ast.SelectionSet, v order.OrderBy) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -2191,13 +2191,13 @@ func (ec *executionContext) marshalNOrderOrderBy2backplaneᚋinternalᚋorderᚐ
 	return res
 }
 
-func (ec *executionContext) unmarshalNOrderStatus2backplaneᚋinternalᚋorderᚐStatus(ctx context.Context, v any) (order.Status, error) {
+func (ec *executionContext) unmarshalNOrderStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatus(ctx context.Context, v any) (order.Status, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := order.Status(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNOrderStatus2backplaneᚋinternalᚋorderᚐStatus(ctx context.Context, sel ast.SelectionSet, v order.Status) graphql.Marshaler {
+func (ec *executionContext) marshalNOrderStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatus(ctx context.Context, sel ast.SelectionSet, v order.Status) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -2206,13 +2206,13 @@ func (ec *executionContext) marshalNOrderStatus2backplaneᚋinternalᚋorderᚐS
 	return res
 }
 
-func (ec *executionContext) unmarshalNOrderStatus2ᚕbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx context.Context, v any) ([]order.Status, error) {
+func (ec *executionContext) unmarshalNOrderStatus2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx context.Context, v any) ([]order.Status, error) {
 	vSlice := graphql.CoerceList(v)
 	var err error
 	res := make([]order.Status, len(vSlice))
 	for i := range vSlice {
 		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
-		res[i], err = ec.unmarshalNOrderStatus2backplaneᚋinternalᚋorderᚐStatus(ctx, vSlice[i])
+		res[i], err = ec.unmarshalNOrderStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatus(ctx, vSlice[i])
 		if err != nil {
 			return nil, err
 		}
@@ -2220,11 +2220,11 @@ func (ec *executionContext) unmarshalNOrderStatus2ᚕbackplaneᚋinternalᚋorde
 	return res, nil
 }
 
-func (ec *executionContext) marshalNOrderStatus2ᚕbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []order.Status) graphql.Marshaler {
+func (ec *executionContext) marshalNOrderStatus2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []order.Status) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNOrderStatus2backplaneᚋinternalᚋorderᚐStatus(ctx, sel, v[i])
+		return ec.marshalNOrderStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatus(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -2236,12 +2236,12 @@ func (ec *executionContext) marshalNOrderStatus2ᚕbackplaneᚋinternalᚋorder�
 	return ret
 }
 
-func (ec *executionContext) unmarshalNPlaceOrderInput2backplaneᚋgraphᚋmodelᚐPlaceOrderInput(ctx context.Context, v any) (model.PlaceOrderInput, error) {
+func (ec *executionContext) unmarshalNPlaceOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPlaceOrderInput(ctx context.Context, v any) (model.PlaceOrderInput, error) {
 	res, err := ec.unmarshalInputPlaceOrderInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNPlaceOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐPlaceOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.PlaceOrderPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNPlaceOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPlaceOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.PlaceOrderPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "PlaceOrderPayload!")
 		return graphql.Null
@@ -2249,12 +2249,12 @@ func (ec *executionContext) marshalNPlaceOrderPayload2ᚖbackplaneᚋgraphᚋmod
 	return ec._PlaceOrderPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNRefundOrderInput2backplaneᚋgraphᚋmodelᚐRefundOrderInput(ctx context.Context, v any) (model.RefundOrderInput, error) {
+func (ec *executionContext) unmarshalNRefundOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRefundOrderInput(ctx context.Context, v any) (model.RefundOrderInput, error) {
 	res, err := ec.unmarshalInputRefundOrderInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRefundOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐRefundOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.RefundOrderPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNRefundOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRefundOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.RefundOrderPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RefundOrderPayload!")
 		return graphql.Null
@@ -2262,12 +2262,12 @@ func (ec *executionContext) marshalNRefundOrderPayload2ᚖbackplaneᚋgraphᚋmo
 	return ec._RefundOrderPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNShipOrderInput2backplaneᚋgraphᚋmodelᚐShipOrderInput(ctx context.Context, v any) (model.ShipOrderInput, error) {
+func (ec *executionContext) unmarshalNShipOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐShipOrderInput(ctx context.Context, v any) (model.ShipOrderInput, error) {
 	res, err := ec.unmarshalInputShipOrderInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNShipOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐShipOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.ShipOrderPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNShipOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐShipOrderPayload(ctx context.Context, sel ast.SelectionSet, v *model.ShipOrderPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ShipOrderPayload!")
 		return graphql.Null
@@ -2275,14 +2275,14 @@ func (ec *executionContext) marshalNShipOrderPayload2ᚖbackplaneᚋgraphᚋmode
 	return ec._ShipOrderPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalOOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx context.Context, sel ast.SelectionSet, v *order.Order) graphql.Marshaler {
+func (ec *executionContext) marshalOOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx context.Context, sel ast.SelectionSet, v *order.Order) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._Order(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalOOrderFilter2ᚖbackplaneᚋgraphᚋmodelᚐOrderFilter(ctx context.Context, v any) (*model.OrderFilter, error) {
+func (ec *executionContext) unmarshalOOrderFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐOrderFilter(ctx context.Context, v any) (*model.OrderFilter, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -2290,7 +2290,7 @@ func (ec *executionContext) unmarshalOOrderFilter2ᚖbackplaneᚋgraphᚋmodel�
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) unmarshalOOrderStatus2ᚕbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx context.Context, v any) ([]order.Status, error) {
+func (ec *executionContext) unmarshalOOrderStatus2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx context.Context, v any) ([]order.Status, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -2299,7 +2299,7 @@ func (ec *executionContext) unmarshalOOrderStatus2ᚕbackplaneᚋinternalᚋorde
 	res := make([]order.Status, len(vSlice))
 	for i := range vSlice {
 		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
-		res[i], err = ec.unmarshalNOrderStatus2backplaneᚋinternalᚋorderᚐStatus(ctx, vSlice[i])
+		res[i], err = ec.unmarshalNOrderStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatus(ctx, vSlice[i])
 		if err != nil {
 			return nil, err
 		}
@@ -2307,14 +2307,14 @@ func (ec *executionContext) unmarshalOOrderStatus2ᚕbackplaneᚋinternalᚋorde
 	return res, nil
 }
 
-func (ec *executionContext) marshalOOrderStatus2ᚕbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []order.Status) graphql.Marshaler {
+func (ec *executionContext) marshalOOrderStatus2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []order.Status) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNOrderStatus2backplaneᚋinternalᚋorderᚐStatus(ctx, sel, v[i])
+		return ec.marshalNOrderStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐStatus(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {

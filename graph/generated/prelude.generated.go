@@ -4,15 +4,15 @@ package generated
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/graph/scalar"
-	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/introspection"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -1553,13 +1553,13 @@ func (ec *executionContext) marshalNBoolean2bool(ctx context.Context, sel ast.Se
 	return res
 }
 
-func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐAPIKey(ctx context.Context, v any) (uid.APIKey, error) {
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐAPIKey(ctx context.Context, v any) (uid.APIKey, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.APIKey(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐAPIKey(ctx context.Context, sel ast.SelectionSet, v uid.APIKey) graphql.Marshaler {
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐAPIKey(ctx context.Context, sel ast.SelectionSet, v uid.APIKey) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1568,13 +1568,13 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐAPIKey(ctx c
 	return res
 }
 
-func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐDeadLetter(ctx context.Context, v any) (uid.DeadLetter, error) {
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐDeadLetter(ctx context.Context, v any) (uid.DeadLetter, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.DeadLetter(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐDeadLetter(ctx context.Context, sel ast.SelectionSet, v uid.DeadLetter) graphql.Marshaler {
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐDeadLetter(ctx context.Context, sel ast.SelectionSet, v uid.DeadLetter) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1583,13 +1583,13 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐDeadLetter(c
 	return res
 }
 
-func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐEvent(ctx context.Context, v any) (uid.Event, error) {
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐEvent(ctx context.Context, v any) (uid.Event, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Event(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐEvent(ctx context.Context, sel ast.SelectionSet, v uid.Event) graphql.Marshaler {
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐEvent(ctx context.Context, sel ast.SelectionSet, v uid.Event) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1598,13 +1598,13 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐEvent(ctx co
 	return res
 }
 
-func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐInstance(ctx context.Context, v any) (uid.Instance, error) {
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐInstance(ctx context.Context, v any) (uid.Instance, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Instance(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐInstance(ctx context.Context, sel ast.SelectionSet, v uid.Instance) graphql.Marshaler {
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐInstance(ctx context.Context, sel ast.SelectionSet, v uid.Instance) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1613,13 +1613,13 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐInstance(ctx
 	return res
 }
 
-func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐOrder(ctx context.Context, v any) (uid.Order, error) {
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐOrder(ctx context.Context, v any) (uid.Order, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Order(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐOrder(ctx context.Context, sel ast.SelectionSet, v uid.Order) graphql.Marshaler {
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐOrder(ctx context.Context, sel ast.SelectionSet, v uid.Order) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1628,13 +1628,13 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐOrder(ctx co
 	return res
 }
 
-func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐProduct(ctx context.Context, v any) (uid.Product, error) {
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐProduct(ctx context.Context, v any) (uid.Product, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Product(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐProduct(ctx context.Context, sel ast.SelectionSet, v uid.Product) graphql.Marshaler {
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐProduct(ctx context.Context, sel ast.SelectionSet, v uid.Product) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1643,13 +1643,13 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐProduct(ctx 
 	return res
 }
 
-func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐService(ctx context.Context, v any) (uid.Service, error) {
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐService(ctx context.Context, v any) (uid.Service, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Service(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐService(ctx context.Context, sel ast.SelectionSet, v uid.Service) graphql.Marshaler {
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐService(ctx context.Context, sel ast.SelectionSet, v uid.Service) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1658,13 +1658,13 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐService(ctx 
 	return res
 }
 
-func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐSession(ctx context.Context, v any) (uid.Session, error) {
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐSession(ctx context.Context, v any) (uid.Session, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Session(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐSession(ctx context.Context, sel ast.SelectionSet, v uid.Session) graphql.Marshaler {
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐSession(ctx context.Context, sel ast.SelectionSet, v uid.Session) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1673,13 +1673,13 @@ func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐSession(ctx 
 	return res
 }
 
-func (ec *executionContext) unmarshalNID2backplaneᚋinternalᚋuidᚐUser(ctx context.Context, v any) (uid.User, error) {
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐUser(ctx context.Context, v any) (uid.User, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.User(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNID2backplaneᚋinternalᚋuidᚐUser(ctx context.Context, sel ast.SelectionSet, v uid.User) graphql.Marshaler {
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐUser(ctx context.Context, sel ast.SelectionSet, v uid.User) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1745,13 +1745,13 @@ func (ec *executionContext) marshalNInt2int(ctx context.Context, sel ast.Selecti
 	return res
 }
 
-func (ec *executionContext) unmarshalNString2backplaneᚋinternalᚋauthᚐScope(ctx context.Context, v any) (auth.Scope, error) {
+func (ec *executionContext) unmarshalNString2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐScope(ctx context.Context, v any) (auth.Scope, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := auth.Scope(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNString2backplaneᚋinternalᚋauthᚐScope(ctx context.Context, sel ast.SelectionSet, v auth.Scope) graphql.Marshaler {
+func (ec *executionContext) marshalNString2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐScope(ctx context.Context, sel ast.SelectionSet, v auth.Scope) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1774,13 +1774,13 @@ func (ec *executionContext) marshalNString2string(ctx context.Context, sel ast.S
 	return res
 }
 
-func (ec *executionContext) unmarshalNString2ᚕbackplaneᚋinternalᚋauthᚐScopeᚄ(ctx context.Context, v any) ([]auth.Scope, error) {
+func (ec *executionContext) unmarshalNString2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐScopeᚄ(ctx context.Context, v any) ([]auth.Scope, error) {
 	vSlice := graphql.CoerceList(v)
 	var err error
 	res := make([]auth.Scope, len(vSlice))
 	for i := range vSlice {
 		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
-		res[i], err = ec.unmarshalNString2backplaneᚋinternalᚋauthᚐScope(ctx, vSlice[i])
+		res[i], err = ec.unmarshalNString2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐScope(ctx, vSlice[i])
 		if err != nil {
 			return nil, err
 		}
@@ -1788,10 +1788,10 @@ func (ec *executionContext) unmarshalNString2ᚕbackplaneᚋinternalᚋauthᚐSc
 	return res, nil
 }
 
-func (ec *executionContext) marshalNString2ᚕbackplaneᚋinternalᚋauthᚐScopeᚄ(ctx context.Context, sel ast.SelectionSet, v []auth.Scope) graphql.Marshaler {
+func (ec *executionContext) marshalNString2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐScopeᚄ(ctx context.Context, sel ast.SelectionSet, v []auth.Scope) graphql.Marshaler {
 	ret := make(graphql.Array, len(v))
 	for i := range v {
-		ret[i] = ec.marshalNString2backplaneᚋinternalᚋauthᚐScope(ctx, sel, v[i])
+		ret[i] = ec.marshalNString2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐScope(ctx, sel, v[i])
 	}
 
 	for _, e := range ret {

@@ -4,17 +4,17 @@ package generated
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/graph/model"
-	"github.com/backplane-dev/backplane/graph/scalar"
-	"github.com/backplane-dev/backplane/internal/money"
-	"github.com/backplane-dev/backplane/internal/order"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/money"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -45,7 +45,7 @@ func (ec *executionContext) _AdjustStockPayload_product(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Product) graphql.Marshaler {
-			return ec.marshalOProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
+			return ec.marshalOProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
 		},
 		true,
 		false,
@@ -77,7 +77,7 @@ func (ec *executionContext) _AdjustStockPayload_userErrors(ctx context.Context, 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -109,7 +109,7 @@ func (ec *executionContext) _CreateProductPayload_product(ctx context.Context, f
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Product) graphql.Marshaler {
-			return ec.marshalOProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
+			return ec.marshalOProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
 		},
 		true,
 		false,
@@ -141,7 +141,7 @@ func (ec *executionContext) _CreateProductPayload_userErrors(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -173,7 +173,7 @@ func (ec *executionContext) _Product_id(ctx context.Context, field graphql.Colle
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v uid.Product) graphql.Marshaler {
-			return ec.marshalNID2backplaneᚋinternalᚋuidᚐProduct(ctx, selections, v)
+			return ec.marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐProduct(ctx, selections, v)
 		},
 		true,
 		true,
@@ -265,7 +265,7 @@ func (ec *executionContext) _Product_price(ctx context.Context, field graphql.Co
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
-			return ec.marshalNMoney2backplaneᚋinternalᚋmoneyᚐMoney(ctx, selections, v)
+			return ec.marshalNMoney2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋmoneyᚐMoney(ctx, selections, v)
 		},
 		true,
 		true,
@@ -435,7 +435,7 @@ func (ec *executionContext) _ProductConnection_edges(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*order.Product]) graphql.Marshaler {
-			return ec.marshalNProductEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
+			return ec.marshalNProductEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -467,7 +467,7 @@ func (ec *executionContext) _ProductConnection_nodes(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*order.Product) graphql.Marshaler {
-			return ec.marshalNProduct2ᚕᚖbackplaneᚋinternalᚋorderᚐProductᚄ(ctx, selections, v)
+			return ec.marshalNProduct2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProductᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -499,7 +499,7 @@ func (ec *executionContext) _ProductConnection_pageInfo(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
-			return ec.marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
 		},
 		true,
 		true,
@@ -577,7 +577,7 @@ func (ec *executionContext) _ProductEdge_node(ctx context.Context, field graphql
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Product) graphql.Marshaler {
-			return ec.marshalNProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
+			return ec.marshalNProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
 		},
 		true,
 		true,
@@ -609,7 +609,7 @@ func (ec *executionContext) _UpdateProductPayload_product(ctx context.Context, f
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Product) graphql.Marshaler {
-			return ec.marshalOProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
+			return ec.marshalOProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
 		},
 		true,
 		false,
@@ -641,7 +641,7 @@ func (ec *executionContext) _UpdateProductPayload_userErrors(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -768,7 +768,7 @@ func (ec *executionContext) unmarshalInputCreateProductInput(ctx context.Context
 			it.Description = graphql.OmittableOf(data)
 		case "price":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("price"))
-			data, err := ec.unmarshalNMoneyInput2ᚖbackplaneᚋgraphᚋmodelᚐMoneyInput(ctx, v)
+			data, err := ec.unmarshalNMoneyInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐMoneyInput(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -936,7 +936,7 @@ func (ec *executionContext) unmarshalInputUpdateProductInput(ctx context.Context
 			it.Description = graphql.OmittableOf(data)
 		case "price":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("price"))
-			data, err := ec.unmarshalOMoneyInput2ᚖbackplaneᚋgraphᚋmodelᚐMoneyInput(ctx, v)
+			data, err := ec.unmarshalOMoneyInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐMoneyInput(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -1276,12 +1276,12 @@ func (ec *executionContext) _UpdateProductPayload(ctx context.Context, sel ast.S
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) unmarshalNAdjustStockInput2backplaneᚋgraphᚋmodelᚐAdjustStockInput(ctx context.Context, v any) (model.AdjustStockInput, error) {
+func (ec *executionContext) unmarshalNAdjustStockInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐAdjustStockInput(ctx context.Context, v any) (model.AdjustStockInput, error) {
 	res, err := ec.unmarshalInputAdjustStockInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNAdjustStockPayload2ᚖbackplaneᚋgraphᚋmodelᚐAdjustStockPayload(ctx context.Context, sel ast.SelectionSet, v *model.AdjustStockPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNAdjustStockPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐAdjustStockPayload(ctx context.Context, sel ast.SelectionSet, v *model.AdjustStockPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "AdjustStockPayload!")
 		return graphql.Null
@@ -1289,12 +1289,12 @@ func (ec *executionContext) marshalNAdjustStockPayload2ᚖbackplaneᚋgraphᚋmo
 	return ec._AdjustStockPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNCreateProductInput2backplaneᚋgraphᚋmodelᚐCreateProductInput(ctx context.Context, v any) (model.CreateProductInput, error) {
+func (ec *executionContext) unmarshalNCreateProductInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateProductInput(ctx context.Context, v any) (model.CreateProductInput, error) {
 	res, err := ec.unmarshalInputCreateProductInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNCreateProductPayload2ᚖbackplaneᚋgraphᚋmodelᚐCreateProductPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateProductPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNCreateProductPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateProductPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateProductPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "CreateProductPayload!")
 		return graphql.Null
@@ -1302,11 +1302,11 @@ func (ec *executionContext) marshalNCreateProductPayload2ᚖbackplaneᚋgraphᚋ
 	return ec._CreateProductPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNProduct2ᚕᚖbackplaneᚋinternalᚋorderᚐProductᚄ(ctx context.Context, sel ast.SelectionSet, v []*order.Product) graphql.Marshaler {
+func (ec *executionContext) marshalNProduct2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProductᚄ(ctx context.Context, sel ast.SelectionSet, v []*order.Product) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx, sel, v[i])
+		return ec.marshalNProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1318,7 +1318,7 @@ func (ec *executionContext) marshalNProduct2ᚕᚖbackplaneᚋinternalᚋorder�
 	return ret
 }
 
-func (ec *executionContext) marshalNProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx context.Context, sel ast.SelectionSet, v *order.Product) graphql.Marshaler {
+func (ec *executionContext) marshalNProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx context.Context, sel ast.SelectionSet, v *order.Product) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Product!")
 		return graphql.Null
@@ -1326,7 +1326,7 @@ func (ec *executionContext) marshalNProduct2ᚖbackplaneᚋinternalᚋorderᚐPr
 	return ec._Product(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNProductConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*order.Product]) graphql.Marshaler {
+func (ec *executionContext) marshalNProductConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*order.Product]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ProductConnection!")
 		return graphql.Null
@@ -1334,11 +1334,11 @@ func (ec *executionContext) marshalNProductConnection2ᚖbackplaneᚋgraphᚋmod
 	return ec._ProductConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNProductEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*order.Product]) graphql.Marshaler {
+func (ec *executionContext) marshalNProductEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*order.Product]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNProductEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
+		return ec.marshalNProductEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1350,7 +1350,7 @@ func (ec *executionContext) marshalNProductEdge2ᚕᚖbackplaneᚋgraphᚋmodel�
 	return ret
 }
 
-func (ec *executionContext) marshalNProductEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*order.Product]) graphql.Marshaler {
+func (ec *executionContext) marshalNProductEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*order.Product]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ProductEdge!")
 		return graphql.Null
@@ -1358,13 +1358,13 @@ func (ec *executionContext) marshalNProductEdge2ᚖbackplaneᚋgraphᚋmodelᚐE
 	return ec._ProductEdge(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNProductOrderBy2backplaneᚋinternalᚋorderᚐProductBy(ctx context.Context, v any) (order.ProductBy, error) {
+func (ec *executionContext) unmarshalNProductOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProductOrderBy(ctx context.Context, v any) (order.ProductOrderBy, error) {
 	tmp, err := scalar.UnmarshalString(v)
-	res := order.ProductBy(tmp)
+	res := order.ProductOrderBy(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNProductOrderBy2backplaneᚋinternalᚋorderᚐProductBy(ctx context.Context, sel ast.SelectionSet, v order.ProductBy) graphql.Marshaler {
+func (ec *executionContext) marshalNProductOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProductOrderBy(ctx context.Context, sel ast.SelectionSet, v order.ProductOrderBy) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1373,12 +1373,12 @@ func (ec *executionContext) marshalNProductOrderBy2backplaneᚋinternalᚋorder�
 	return res
 }
 
-func (ec *executionContext) unmarshalNUpdateProductInput2backplaneᚋgraphᚋmodelᚐUpdateProductInput(ctx context.Context, v any) (model.UpdateProductInput, error) {
+func (ec *executionContext) unmarshalNUpdateProductInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateProductInput(ctx context.Context, v any) (model.UpdateProductInput, error) {
 	res, err := ec.unmarshalInputUpdateProductInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNUpdateProductPayload2ᚖbackplaneᚋgraphᚋmodelᚐUpdateProductPayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateProductPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNUpdateProductPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateProductPayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateProductPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "UpdateProductPayload!")
 		return graphql.Null
@@ -1386,14 +1386,14 @@ func (ec *executionContext) marshalNUpdateProductPayload2ᚖbackplaneᚋgraphᚋ
 	return ec._UpdateProductPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalOProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx context.Context, sel ast.SelectionSet, v *order.Product) graphql.Marshaler {
+func (ec *executionContext) marshalOProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx context.Context, sel ast.SelectionSet, v *order.Product) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._Product(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalOProductFilter2ᚖbackplaneᚋgraphᚋmodelᚐProductFilter(ctx context.Context, v any) (*model.ProductFilter, error) {
+func (ec *executionContext) unmarshalOProductFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐProductFilter(ctx context.Context, v any) (*model.ProductFilter, error) {
 	if v == nil {
 		return nil, nil
 	}

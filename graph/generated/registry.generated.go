@@ -4,17 +4,17 @@ package generated
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/graph/model"
-	"github.com/backplane-dev/backplane/graph/scalar"
-	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/registry"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -74,7 +74,7 @@ func (ec *executionContext) field_Service_instances_args(ctx context.Context, ra
 	args["before"] = arg3
 	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "status",
 		func(ctx context.Context, v any) (*registry.Status, error) {
-			return ec.unmarshalOInstanceStatus2ᚖbackplaneᚋinternalᚋregistryᚐStatus(ctx, v)
+			return ec.unmarshalOInstanceStatus2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStatus(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (ec *executionContext) _Degraded_reason(ctx context.Context, field graphql.
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v registry.Reason) graphql.Marshaler {
-			return ec.marshalNDegradedReason2backplaneᚋinternalᚋregistryᚐReason(ctx, selections, v)
+			return ec.marshalNDegradedReason2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐReason(ctx, selections, v)
 		},
 		true,
 		true,
@@ -169,7 +169,7 @@ func (ec *executionContext) _DeregisterInstancePayload_instance(ctx context.Cont
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
-			return ec.marshalOServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
+			return ec.marshalOServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
 		},
 		true,
 		false,
@@ -201,7 +201,7 @@ func (ec *executionContext) _DeregisterInstancePayload_userErrors(ctx context.Co
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -233,7 +233,7 @@ func (ec *executionContext) _DeregisterServicePayload_service(ctx context.Contex
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.View) graphql.Marshaler {
-			return ec.marshalOService2ᚖbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
+			return ec.marshalOService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
 		},
 		true,
 		false,
@@ -265,7 +265,7 @@ func (ec *executionContext) _DeregisterServicePayload_userErrors(ctx context.Con
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -297,7 +297,7 @@ func (ec *executionContext) _DrainInstancePayload_instance(ctx context.Context, 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
-			return ec.marshalOServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
+			return ec.marshalOServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
 		},
 		true,
 		false,
@@ -329,7 +329,7 @@ func (ec *executionContext) _DrainInstancePayload_userErrors(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -476,7 +476,7 @@ func (ec *executionContext) _PickInstancePayload_instance(ctx context.Context, f
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
-			return ec.marshalOServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
+			return ec.marshalOServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
 		},
 		true,
 		false,
@@ -531,7 +531,7 @@ func (ec *executionContext) _PickInstancePayload_userErrors(ctx context.Context,
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -563,7 +563,7 @@ func (ec *executionContext) _RegisterInstancePayload_instance(ctx context.Contex
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
-			return ec.marshalOServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
+			return ec.marshalOServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
 		},
 		true,
 		false,
@@ -595,7 +595,7 @@ func (ec *executionContext) _RegisterInstancePayload_userErrors(ctx context.Cont
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -627,7 +627,7 @@ func (ec *executionContext) _RegisterServicePayload_service(ctx context.Context,
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.View) graphql.Marshaler {
-			return ec.marshalOService2ᚖbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
+			return ec.marshalOService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
 		},
 		true,
 		false,
@@ -659,7 +659,7 @@ func (ec *executionContext) _RegisterServicePayload_userErrors(ctx context.Conte
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -691,7 +691,7 @@ func (ec *executionContext) _RenewInstancePayload_instance(ctx context.Context, 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
-			return ec.marshalOServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
+			return ec.marshalOServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
 		},
 		true,
 		false,
@@ -723,7 +723,7 @@ func (ec *executionContext) _RenewInstancePayload_userErrors(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -778,7 +778,7 @@ func (ec *executionContext) _ReportOutcomePayload_userErrors(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -810,7 +810,7 @@ func (ec *executionContext) _Service_id(ctx context.Context, field graphql.Colle
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v uid.Service) graphql.Marshaler {
-			return ec.marshalNID2backplaneᚋinternalᚋuidᚐService(ctx, selections, v)
+			return ec.marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐService(ctx, selections, v)
 		},
 		true,
 		true,
@@ -925,7 +925,7 @@ func (ec *executionContext) _Service_strategy(ctx context.Context, field graphql
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.Strategy) graphql.Marshaler {
-			return ec.marshalOStrategy2ᚖbackplaneᚋinternalᚋregistryᚐStrategy(ctx, selections, v)
+			return ec.marshalOStrategy2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx, selections, v)
 		},
 		true,
 		false,
@@ -994,7 +994,7 @@ func (ec *executionContext) _Service_health(ctx context.Context, field graphql.C
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v registry.Health) graphql.Marshaler {
-			return ec.marshalNServiceHealth2backplaneᚋinternalᚋregistryᚐHealth(ctx, selections, v)
+			return ec.marshalNServiceHealth2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐHealth(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1017,7 +1017,7 @@ func (ec *executionContext) _Service_degraded(ctx context.Context, field graphql
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.Degraded) graphql.Marshaler {
-			return ec.marshalODegraded2ᚖbackplaneᚋinternalᚋregistryᚐDegraded(ctx, selections, v)
+			return ec.marshalODegraded2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐDegraded(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1049,7 +1049,7 @@ func (ec *executionContext) _Service_healthCheck(ctx context.Context, field grap
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.HealthCheck) graphql.Marshaler {
-			return ec.marshalOHealthCheck2ᚖbackplaneᚋinternalᚋregistryᚐHealthCheck(ctx, selections, v)
+			return ec.marshalOHealthCheck2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐHealthCheck(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1082,7 +1082,7 @@ func (ec *executionContext) _Service_instances(ctx context.Context, field graphq
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*registry.Instance]) graphql.Marshaler {
-			return ec.marshalOServiceInstanceConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalOServiceInstanceConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1125,7 +1125,7 @@ func (ec *executionContext) _Service_cursor(ctx context.Context, field graphql.C
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *event.Cursor) graphql.Marshaler {
-			return ec.marshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx, selections, v)
+			return ec.marshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1217,7 +1217,7 @@ func (ec *executionContext) _ServiceConnection_edges(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*registry.View]) graphql.Marshaler {
-			return ec.marshalNServiceEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
+			return ec.marshalNServiceEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1249,7 +1249,7 @@ func (ec *executionContext) _ServiceConnection_nodes(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*registry.View) graphql.Marshaler {
-			return ec.marshalNService2ᚕᚖbackplaneᚋinternalᚋregistryᚐViewᚄ(ctx, selections, v)
+			return ec.marshalNService2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐViewᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1281,7 +1281,7 @@ func (ec *executionContext) _ServiceConnection_pageInfo(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
-			return ec.marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1359,7 +1359,7 @@ func (ec *executionContext) _ServiceEdge_node(ctx context.Context, field graphql
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.View) graphql.Marshaler {
-			return ec.marshalNService2ᚖbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
+			return ec.marshalNService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1391,7 +1391,7 @@ func (ec *executionContext) _ServiceInstance_id(ctx context.Context, field graph
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v uid.Instance) graphql.Marshaler {
-			return ec.marshalNID2backplaneᚋinternalᚋuidᚐInstance(ctx, selections, v)
+			return ec.marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐInstance(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1437,7 +1437,7 @@ func (ec *executionContext) _ServiceInstance_service(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.View) graphql.Marshaler {
-			return ec.marshalNService2ᚖbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
+			return ec.marshalNService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1515,7 +1515,7 @@ func (ec *executionContext) _ServiceInstance_status(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v registry.Status) graphql.Marshaler {
-			return ec.marshalNInstanceStatus2backplaneᚋinternalᚋregistryᚐStatus(ctx, selections, v)
+			return ec.marshalNInstanceStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStatus(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1768,7 +1768,7 @@ func (ec *executionContext) _ServiceInstanceConnection_edges(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*registry.Instance]) graphql.Marshaler {
-			return ec.marshalNServiceInstanceEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
+			return ec.marshalNServiceInstanceEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1800,7 +1800,7 @@ func (ec *executionContext) _ServiceInstanceConnection_nodes(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*registry.Instance) graphql.Marshaler {
-			return ec.marshalNServiceInstance2ᚕᚖbackplaneᚋinternalᚋregistryᚐInstanceᚄ(ctx, selections, v)
+			return ec.marshalNServiceInstance2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstanceᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1832,7 +1832,7 @@ func (ec *executionContext) _ServiceInstanceConnection_pageInfo(ctx context.Cont
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
-			return ec.marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1910,7 +1910,7 @@ func (ec *executionContext) _ServiceInstanceEdge_node(ctx context.Context, field
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
-			return ec.marshalNServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
+			return ec.marshalNServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1942,7 +1942,7 @@ func (ec *executionContext) _SetInstanceMaintenancePayload_instance(ctx context.
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
-			return ec.marshalOServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
+			return ec.marshalOServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1974,7 +1974,7 @@ func (ec *executionContext) _SetInstanceMaintenancePayload_userErrors(ctx contex
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2006,7 +2006,7 @@ func (ec *executionContext) _UpdateServicePayload_service(ctx context.Context, f
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.View) graphql.Marshaler {
-			return ec.marshalOService2ᚖbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
+			return ec.marshalOService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
 		},
 		true,
 		false,
@@ -2038,7 +2038,7 @@ func (ec *executionContext) _UpdateServicePayload_userErrors(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2357,7 +2357,7 @@ func (ec *executionContext) unmarshalInputPickInstanceInput(ctx context.Context,
 			it.Service = data
 		case "strategy":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("strategy"))
-			data, err := ec.unmarshalOStrategy2ᚖbackplaneᚋinternalᚋregistryᚐStrategy(ctx, v)
+			data, err := ec.unmarshalOStrategy2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -2536,14 +2536,14 @@ func (ec *executionContext) unmarshalInputRegisterServiceInput(ctx context.Conte
 			it.Metadata = graphql.OmittableOf(data)
 		case "strategy":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("strategy"))
-			data, err := ec.unmarshalNStrategy2backplaneᚋinternalᚋregistryᚐStrategy(ctx, v)
+			data, err := ec.unmarshalNStrategy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.Strategy = data
 		case "healthCheck":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("healthCheck"))
-			data, err := ec.unmarshalOHealthCheckInput2ᚖbackplaneᚋgraphᚋmodelᚐHealthCheckInput(ctx, v)
+			data, err := ec.unmarshalOHealthCheckInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐHealthCheckInput(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -2726,7 +2726,7 @@ func (ec *executionContext) unmarshalInputServiceFilter(ctx context.Context, obj
 			it.Tag = graphql.OmittableOf(data)
 		case "health":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("health"))
-			data, err := ec.unmarshalOServiceHealth2ᚖbackplaneᚋinternalᚋregistryᚐHealth(ctx, v)
+			data, err := ec.unmarshalOServiceHealth2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐHealth(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -2877,14 +2877,14 @@ func (ec *executionContext) unmarshalInputUpdateServiceInput(ctx context.Context
 			it.Metadata = graphql.OmittableOf(data)
 		case "strategy":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("strategy"))
-			data, err := ec.unmarshalOStrategy2ᚖbackplaneᚋinternalᚋregistryᚐStrategy(ctx, v)
+			data, err := ec.unmarshalOStrategy2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.Strategy = graphql.OmittableOf(data)
 		case "healthCheck":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("healthCheck"))
-			data, err := ec.unmarshalOHealthCheckInput2ᚖbackplaneᚋgraphᚋmodelᚐHealthCheckInput(ctx, v)
+			data, err := ec.unmarshalOHealthCheckInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐHealthCheckInput(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -3816,13 +3816,13 @@ func (ec *executionContext) _UpdateServicePayload(ctx context.Context, sel ast.S
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) unmarshalNDegradedReason2backplaneᚋinternalᚋregistryᚐReason(ctx context.Context, v any) (registry.Reason, error) {
+func (ec *executionContext) unmarshalNDegradedReason2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐReason(ctx context.Context, v any) (registry.Reason, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := registry.Reason(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNDegradedReason2backplaneᚋinternalᚋregistryᚐReason(ctx context.Context, sel ast.SelectionSet, v registry.Reason) graphql.Marshaler {
+func (ec *executionContext) marshalNDegradedReason2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐReason(ctx context.Context, sel ast.SelectionSet, v registry.Reason) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -3831,12 +3831,12 @@ func (ec *executionContext) marshalNDegradedReason2backplaneᚋinternalᚋregist
 	return res
 }
 
-func (ec *executionContext) unmarshalNDeregisterInstanceInput2backplaneᚋgraphᚋmodelᚐDeregisterInstanceInput(ctx context.Context, v any) (model.DeregisterInstanceInput, error) {
+func (ec *executionContext) unmarshalNDeregisterInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterInstanceInput(ctx context.Context, v any) (model.DeregisterInstanceInput, error) {
 	res, err := ec.unmarshalInputDeregisterInstanceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNDeregisterInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐDeregisterInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.DeregisterInstancePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNDeregisterInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.DeregisterInstancePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeregisterInstancePayload!")
 		return graphql.Null
@@ -3844,12 +3844,12 @@ func (ec *executionContext) marshalNDeregisterInstancePayload2ᚖbackplaneᚋgra
 	return ec._DeregisterInstancePayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNDeregisterServiceInput2backplaneᚋgraphᚋmodelᚐDeregisterServiceInput(ctx context.Context, v any) (model.DeregisterServiceInput, error) {
+func (ec *executionContext) unmarshalNDeregisterServiceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterServiceInput(ctx context.Context, v any) (model.DeregisterServiceInput, error) {
 	res, err := ec.unmarshalInputDeregisterServiceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNDeregisterServicePayload2ᚖbackplaneᚋgraphᚋmodelᚐDeregisterServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.DeregisterServicePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNDeregisterServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.DeregisterServicePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeregisterServicePayload!")
 		return graphql.Null
@@ -3857,12 +3857,12 @@ func (ec *executionContext) marshalNDeregisterServicePayload2ᚖbackplaneᚋgrap
 	return ec._DeregisterServicePayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNDrainInstanceInput2backplaneᚋgraphᚋmodelᚐDrainInstanceInput(ctx context.Context, v any) (model.DrainInstanceInput, error) {
+func (ec *executionContext) unmarshalNDrainInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDrainInstanceInput(ctx context.Context, v any) (model.DrainInstanceInput, error) {
 	res, err := ec.unmarshalInputDrainInstanceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNDrainInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐDrainInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.DrainInstancePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNDrainInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDrainInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.DrainInstancePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DrainInstancePayload!")
 		return graphql.Null
@@ -3884,13 +3884,13 @@ func (ec *executionContext) marshalNDuration2timeᚐDuration(ctx context.Context
 	return res
 }
 
-func (ec *executionContext) unmarshalNInstanceStatus2backplaneᚋinternalᚋregistryᚐStatus(ctx context.Context, v any) (registry.Status, error) {
+func (ec *executionContext) unmarshalNInstanceStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStatus(ctx context.Context, v any) (registry.Status, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := registry.Status(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNInstanceStatus2backplaneᚋinternalᚋregistryᚐStatus(ctx context.Context, sel ast.SelectionSet, v registry.Status) graphql.Marshaler {
+func (ec *executionContext) marshalNInstanceStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStatus(ctx context.Context, sel ast.SelectionSet, v registry.Status) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -3913,12 +3913,12 @@ func (ec *executionContext) marshalNLong2int64(ctx context.Context, sel ast.Sele
 	return res
 }
 
-func (ec *executionContext) unmarshalNPickInstanceInput2backplaneᚋgraphᚋmodelᚐPickInstanceInput(ctx context.Context, v any) (model.PickInstanceInput, error) {
+func (ec *executionContext) unmarshalNPickInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPickInstanceInput(ctx context.Context, v any) (model.PickInstanceInput, error) {
 	res, err := ec.unmarshalInputPickInstanceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNPickInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐPickInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.PickInstancePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNPickInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPickInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.PickInstancePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "PickInstancePayload!")
 		return graphql.Null
@@ -3926,12 +3926,12 @@ func (ec *executionContext) marshalNPickInstancePayload2ᚖbackplaneᚋgraphᚋm
 	return ec._PickInstancePayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNRegisterInstanceInput2backplaneᚋgraphᚋmodelᚐRegisterInstanceInput(ctx context.Context, v any) (model.RegisterInstanceInput, error) {
+func (ec *executionContext) unmarshalNRegisterInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterInstanceInput(ctx context.Context, v any) (model.RegisterInstanceInput, error) {
 	res, err := ec.unmarshalInputRegisterInstanceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRegisterInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐRegisterInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.RegisterInstancePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNRegisterInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.RegisterInstancePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RegisterInstancePayload!")
 		return graphql.Null
@@ -3939,12 +3939,12 @@ func (ec *executionContext) marshalNRegisterInstancePayload2ᚖbackplaneᚋgraph
 	return ec._RegisterInstancePayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNRegisterServiceInput2backplaneᚋgraphᚋmodelᚐRegisterServiceInput(ctx context.Context, v any) (model.RegisterServiceInput, error) {
+func (ec *executionContext) unmarshalNRegisterServiceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterServiceInput(ctx context.Context, v any) (model.RegisterServiceInput, error) {
 	res, err := ec.unmarshalInputRegisterServiceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRegisterServicePayload2ᚖbackplaneᚋgraphᚋmodelᚐRegisterServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.RegisterServicePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNRegisterServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.RegisterServicePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RegisterServicePayload!")
 		return graphql.Null
@@ -3952,12 +3952,12 @@ func (ec *executionContext) marshalNRegisterServicePayload2ᚖbackplaneᚋgraph�
 	return ec._RegisterServicePayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNRenewInstanceInput2backplaneᚋgraphᚋmodelᚐRenewInstanceInput(ctx context.Context, v any) (model.RenewInstanceInput, error) {
+func (ec *executionContext) unmarshalNRenewInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRenewInstanceInput(ctx context.Context, v any) (model.RenewInstanceInput, error) {
 	res, err := ec.unmarshalInputRenewInstanceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRenewInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐRenewInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.RenewInstancePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNRenewInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRenewInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.RenewInstancePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RenewInstancePayload!")
 		return graphql.Null
@@ -3965,12 +3965,12 @@ func (ec *executionContext) marshalNRenewInstancePayload2ᚖbackplaneᚋgraphᚋ
 	return ec._RenewInstancePayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNReportOutcomeInput2backplaneᚋgraphᚋmodelᚐReportOutcomeInput(ctx context.Context, v any) (model.ReportOutcomeInput, error) {
+func (ec *executionContext) unmarshalNReportOutcomeInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReportOutcomeInput(ctx context.Context, v any) (model.ReportOutcomeInput, error) {
 	res, err := ec.unmarshalInputReportOutcomeInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNReportOutcomePayload2ᚖbackplaneᚋgraphᚋmodelᚐReportOutcomePayload(ctx context.Context, sel ast.SelectionSet, v *model.ReportOutcomePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNReportOutcomePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReportOutcomePayload(ctx context.Context, sel ast.SelectionSet, v *model.ReportOutcomePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ReportOutcomePayload!")
 		return graphql.Null
@@ -3978,11 +3978,11 @@ func (ec *executionContext) marshalNReportOutcomePayload2ᚖbackplaneᚋgraphᚋ
 	return ec._ReportOutcomePayload(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNService2ᚕᚖbackplaneᚋinternalᚋregistryᚐViewᚄ(ctx context.Context, sel ast.SelectionSet, v []*registry.View) graphql.Marshaler {
+func (ec *executionContext) marshalNService2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐViewᚄ(ctx context.Context, sel ast.SelectionSet, v []*registry.View) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNService2ᚖbackplaneᚋinternalᚋregistryᚐView(ctx, sel, v[i])
+		return ec.marshalNService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -3994,7 +3994,7 @@ func (ec *executionContext) marshalNService2ᚕᚖbackplaneᚋinternalᚋregistr
 	return ret
 }
 
-func (ec *executionContext) marshalNService2ᚖbackplaneᚋinternalᚋregistryᚐView(ctx context.Context, sel ast.SelectionSet, v *registry.View) graphql.Marshaler {
+func (ec *executionContext) marshalNService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx context.Context, sel ast.SelectionSet, v *registry.View) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Service!")
 		return graphql.Null
@@ -4002,7 +4002,7 @@ func (ec *executionContext) marshalNService2ᚖbackplaneᚋinternalᚋregistry�
 	return ec._Service(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNServiceConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*registry.View]) graphql.Marshaler {
+func (ec *executionContext) marshalNServiceConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*registry.View]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ServiceConnection!")
 		return graphql.Null
@@ -4010,11 +4010,11 @@ func (ec *executionContext) marshalNServiceConnection2ᚖbackplaneᚋgraphᚋmod
 	return ec._ServiceConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNServiceEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*registry.View]) graphql.Marshaler {
+func (ec *executionContext) marshalNServiceEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*registry.View]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNServiceEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
+		return ec.marshalNServiceEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -4026,7 +4026,7 @@ func (ec *executionContext) marshalNServiceEdge2ᚕᚖbackplaneᚋgraphᚋmodel�
 	return ret
 }
 
-func (ec *executionContext) marshalNServiceEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*registry.View]) graphql.Marshaler {
+func (ec *executionContext) marshalNServiceEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*registry.View]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ServiceEdge!")
 		return graphql.Null
@@ -4034,13 +4034,13 @@ func (ec *executionContext) marshalNServiceEdge2ᚖbackplaneᚋgraphᚋmodelᚐE
 	return ec._ServiceEdge(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNServiceHealth2backplaneᚋinternalᚋregistryᚐHealth(ctx context.Context, v any) (registry.Health, error) {
+func (ec *executionContext) unmarshalNServiceHealth2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐHealth(ctx context.Context, v any) (registry.Health, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := registry.Health(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNServiceHealth2backplaneᚋinternalᚋregistryᚐHealth(ctx context.Context, sel ast.SelectionSet, v registry.Health) graphql.Marshaler {
+func (ec *executionContext) marshalNServiceHealth2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐHealth(ctx context.Context, sel ast.SelectionSet, v registry.Health) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -4049,11 +4049,11 @@ func (ec *executionContext) marshalNServiceHealth2backplaneᚋinternalᚋregistr
 	return res
 }
 
-func (ec *executionContext) marshalNServiceInstance2ᚕᚖbackplaneᚋinternalᚋregistryᚐInstanceᚄ(ctx context.Context, sel ast.SelectionSet, v []*registry.Instance) graphql.Marshaler {
+func (ec *executionContext) marshalNServiceInstance2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstanceᚄ(ctx context.Context, sel ast.SelectionSet, v []*registry.Instance) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx, sel, v[i])
+		return ec.marshalNServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -4065,7 +4065,7 @@ func (ec *executionContext) marshalNServiceInstance2ᚕᚖbackplaneᚋinternal�
 	return ret
 }
 
-func (ec *executionContext) marshalNServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx context.Context, sel ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
+func (ec *executionContext) marshalNServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx context.Context, sel ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ServiceInstance!")
 		return graphql.Null
@@ -4073,11 +4073,11 @@ func (ec *executionContext) marshalNServiceInstance2ᚖbackplaneᚋinternalᚋre
 	return ec._ServiceInstance(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNServiceInstanceEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*registry.Instance]) graphql.Marshaler {
+func (ec *executionContext) marshalNServiceInstanceEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*registry.Instance]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNServiceInstanceEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
+		return ec.marshalNServiceInstanceEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -4089,7 +4089,7 @@ func (ec *executionContext) marshalNServiceInstanceEdge2ᚕᚖbackplaneᚋgraph�
 	return ret
 }
 
-func (ec *executionContext) marshalNServiceInstanceEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*registry.Instance]) graphql.Marshaler {
+func (ec *executionContext) marshalNServiceInstanceEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*registry.Instance]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ServiceInstanceEdge!")
 		return graphql.Null
@@ -4097,13 +4097,13 @@ func (ec *executionContext) marshalNServiceInstanceEdge2ᚖbackplaneᚋgraphᚋm
 	return ec._ServiceInstanceEdge(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNServiceOrderBy2backplaneᚋinternalᚋregistryᚐBy(ctx context.Context, v any) (registry.By, error) {
+func (ec *executionContext) unmarshalNServiceOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐOrderBy(ctx context.Context, v any) (registry.OrderBy, error) {
 	tmp, err := scalar.UnmarshalString(v)
-	res := registry.By(tmp)
+	res := registry.OrderBy(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNServiceOrderBy2backplaneᚋinternalᚋregistryᚐBy(ctx context.Context, sel ast.SelectionSet, v registry.By) graphql.Marshaler {
+func (ec *executionContext) marshalNServiceOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐOrderBy(ctx context.Context, sel ast.SelectionSet, v registry.OrderBy) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -4112,12 +4112,12 @@ func (ec *executionContext) marshalNServiceOrderBy2backplaneᚋinternalᚋregist
 	return res
 }
 
-func (ec *executionContext) unmarshalNSetInstanceMaintenanceInput2backplaneᚋgraphᚋmodelᚐSetInstanceMaintenanceInput(ctx context.Context, v any) (model.SetInstanceMaintenanceInput, error) {
+func (ec *executionContext) unmarshalNSetInstanceMaintenanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSetInstanceMaintenanceInput(ctx context.Context, v any) (model.SetInstanceMaintenanceInput, error) {
 	res, err := ec.unmarshalInputSetInstanceMaintenanceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNSetInstanceMaintenancePayload2ᚖbackplaneᚋgraphᚋmodelᚐSetInstanceMaintenancePayload(ctx context.Context, sel ast.SelectionSet, v *model.SetInstanceMaintenancePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNSetInstanceMaintenancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSetInstanceMaintenancePayload(ctx context.Context, sel ast.SelectionSet, v *model.SetInstanceMaintenancePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "SetInstanceMaintenancePayload!")
 		return graphql.Null
@@ -4125,13 +4125,13 @@ func (ec *executionContext) marshalNSetInstanceMaintenancePayload2ᚖbackplane�
 	return ec._SetInstanceMaintenancePayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNStrategy2backplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, v any) (registry.Strategy, error) {
+func (ec *executionContext) unmarshalNStrategy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, v any) (registry.Strategy, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := registry.Strategy(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNStrategy2backplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, sel ast.SelectionSet, v registry.Strategy) graphql.Marshaler {
+func (ec *executionContext) marshalNStrategy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, sel ast.SelectionSet, v registry.Strategy) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -4158,12 +4158,12 @@ func (ec *executionContext) marshalNStringMap2map(ctx context.Context, sel ast.S
 	return res
 }
 
-func (ec *executionContext) unmarshalNUpdateServiceInput2backplaneᚋgraphᚋmodelᚐUpdateServiceInput(ctx context.Context, v any) (model.UpdateServiceInput, error) {
+func (ec *executionContext) unmarshalNUpdateServiceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateServiceInput(ctx context.Context, v any) (model.UpdateServiceInput, error) {
 	res, err := ec.unmarshalInputUpdateServiceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNUpdateServicePayload2ᚖbackplaneᚋgraphᚋmodelᚐUpdateServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateServicePayload) graphql.Marshaler {
+func (ec *executionContext) marshalNUpdateServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateServicePayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "UpdateServicePayload!")
 		return graphql.Null
@@ -4171,7 +4171,7 @@ func (ec *executionContext) marshalNUpdateServicePayload2ᚖbackplaneᚋgraphᚋ
 	return ec._UpdateServicePayload(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalODegraded2ᚖbackplaneᚋinternalᚋregistryᚐDegraded(ctx context.Context, sel ast.SelectionSet, v *registry.Degraded) graphql.Marshaler {
+func (ec *executionContext) marshalODegraded2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐDegraded(ctx context.Context, sel ast.SelectionSet, v *registry.Degraded) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
@@ -4196,14 +4196,14 @@ func (ec *executionContext) marshalODuration2ᚖtimeᚐDuration(ctx context.Cont
 	return res
 }
 
-func (ec *executionContext) marshalOHealthCheck2ᚖbackplaneᚋinternalᚋregistryᚐHealthCheck(ctx context.Context, sel ast.SelectionSet, v *registry.HealthCheck) graphql.Marshaler {
+func (ec *executionContext) marshalOHealthCheck2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐHealthCheck(ctx context.Context, sel ast.SelectionSet, v *registry.HealthCheck) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._HealthCheck(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalOHealthCheckInput2ᚖbackplaneᚋgraphᚋmodelᚐHealthCheckInput(ctx context.Context, v any) (*model.HealthCheckInput, error) {
+func (ec *executionContext) unmarshalOHealthCheckInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐHealthCheckInput(ctx context.Context, v any) (*model.HealthCheckInput, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -4211,7 +4211,7 @@ func (ec *executionContext) unmarshalOHealthCheckInput2ᚖbackplaneᚋgraphᚋmo
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) unmarshalOInstanceStatus2ᚖbackplaneᚋinternalᚋregistryᚐStatus(ctx context.Context, v any) (*registry.Status, error) {
+func (ec *executionContext) unmarshalOInstanceStatus2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStatus(ctx context.Context, v any) (*registry.Status, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -4220,7 +4220,7 @@ func (ec *executionContext) unmarshalOInstanceStatus2ᚖbackplaneᚋinternalᚋr
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalOInstanceStatus2ᚖbackplaneᚋinternalᚋregistryᚐStatus(ctx context.Context, sel ast.SelectionSet, v *registry.Status) graphql.Marshaler {
+func (ec *executionContext) marshalOInstanceStatus2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStatus(ctx context.Context, sel ast.SelectionSet, v *registry.Status) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
@@ -4248,14 +4248,14 @@ func (ec *executionContext) marshalOLong2ᚖint64(ctx context.Context, sel ast.S
 	return res
 }
 
-func (ec *executionContext) marshalOService2ᚖbackplaneᚋinternalᚋregistryᚐView(ctx context.Context, sel ast.SelectionSet, v *registry.View) graphql.Marshaler {
+func (ec *executionContext) marshalOService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx context.Context, sel ast.SelectionSet, v *registry.View) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._Service(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalOServiceFilter2ᚖbackplaneᚋgraphᚋmodelᚐServiceFilter(ctx context.Context, v any) (*model.ServiceFilter, error) {
+func (ec *executionContext) unmarshalOServiceFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐServiceFilter(ctx context.Context, v any) (*model.ServiceFilter, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -4263,7 +4263,7 @@ func (ec *executionContext) unmarshalOServiceFilter2ᚖbackplaneᚋgraphᚋmodel
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) unmarshalOServiceHealth2ᚖbackplaneᚋinternalᚋregistryᚐHealth(ctx context.Context, v any) (*registry.Health, error) {
+func (ec *executionContext) unmarshalOServiceHealth2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐHealth(ctx context.Context, v any) (*registry.Health, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -4272,7 +4272,7 @@ func (ec *executionContext) unmarshalOServiceHealth2ᚖbackplaneᚋinternalᚋre
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalOServiceHealth2ᚖbackplaneᚋinternalᚋregistryᚐHealth(ctx context.Context, sel ast.SelectionSet, v *registry.Health) graphql.Marshaler {
+func (ec *executionContext) marshalOServiceHealth2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐHealth(ctx context.Context, sel ast.SelectionSet, v *registry.Health) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
@@ -4282,21 +4282,21 @@ func (ec *executionContext) marshalOServiceHealth2ᚖbackplaneᚋinternalᚋregi
 	return res
 }
 
-func (ec *executionContext) marshalOServiceInstance2ᚖbackplaneᚋinternalᚋregistryᚐInstance(ctx context.Context, sel ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
+func (ec *executionContext) marshalOServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx context.Context, sel ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._ServiceInstance(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalOServiceInstanceConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*registry.Instance]) graphql.Marshaler {
+func (ec *executionContext) marshalOServiceInstanceConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*registry.Instance]) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._ServiceInstanceConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalOStrategy2ᚖbackplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, v any) (*registry.Strategy, error) {
+func (ec *executionContext) unmarshalOStrategy2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, v any) (*registry.Strategy, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -4305,7 +4305,7 @@ func (ec *executionContext) unmarshalOStrategy2ᚖbackplaneᚋinternalᚋregistr
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalOStrategy2ᚖbackplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, sel ast.SelectionSet, v *registry.Strategy) graphql.Marshaler {
+func (ec *executionContext) marshalOStrategy2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, sel ast.SelectionSet, v *registry.Strategy) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}

@@ -6,14 +6,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
+
+	"github.com/99designs/gqlgen/graphql"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/user"
-	"sync/atomic"
-
-	"github.com/99designs/gqlgen/graphql"
 	gqlparser "github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -343,15 +343,15 @@ type ComplexityRoot struct {
 		Node           func(childComplexity int, id string) int
 		Nodes          func(childComplexity int, ids []string) int
 		Order          func(childComplexity int, id string) int
-		Orders         func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) int
+		Orders         func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) int
 		Product        func(childComplexity int, id string) int
 		ProductBySku   func(childComplexity int, sku string) int
-		Products       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductBy) int
+		Products       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductOrderBy) int
 		Service        func(childComplexity int, name string) int
-		Services       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.ServiceFilter, orderBy registry.By) int
+		Services       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.ServiceFilter, orderBy registry.OrderBy) int
 		User           func(childComplexity int, id string) int
 		UserByUsername func(childComplexity int, username string) int
-		Users          func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.UserFilter, orderBy user.Order) int
+		Users          func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.UserFilter, orderBy user.OrderBy) int
 		Viewer         func(childComplexity int) int
 	}
 
@@ -541,7 +541,7 @@ type ComplexityRoot struct {
 		ID        func(childComplexity int) int
 		LegacyID  func(childComplexity int) int
 		Name      func(childComplexity int) int
-		Orders    func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) int
+		Orders    func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) int
 		Roles     func(childComplexity int) int
 		Status    func(childComplexity int) int
 		UpdatedAt func(childComplexity int) int
@@ -569,7 +569,7 @@ type ComplexityRoot struct {
 
 	Viewer struct {
 		APIKeys  func(childComplexity int) int
-		Orders   func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) int
+		Orders   func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) int
 		Sessions func(childComplexity int) int
 		User     func(childComplexity int) int
 	}
@@ -1948,7 +1948,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Orders(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.OrderFilter), args["orderBy"].(order.By)), true
+		return e.ComplexityRoot.Query.Orders(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.OrderFilter), args["orderBy"].(order.OrderBy)), true
 	case "Query.product":
 		if e.ComplexityRoot.Query.Product == nil {
 			break
@@ -1981,7 +1981,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Products(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.ProductFilter), args["orderBy"].(order.ProductBy)), true
+		return e.ComplexityRoot.Query.Products(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.ProductFilter), args["orderBy"].(order.ProductOrderBy)), true
 	case "Query.service":
 		if e.ComplexityRoot.Query.Service == nil {
 			break
@@ -2003,7 +2003,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Services(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.ServiceFilter), args["orderBy"].(registry.By)), true
+		return e.ComplexityRoot.Query.Services(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.ServiceFilter), args["orderBy"].(registry.OrderBy)), true
 	case "Query.user":
 		if e.ComplexityRoot.Query.User == nil {
 			break
@@ -2036,7 +2036,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Users(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.UserFilter), args["orderBy"].(user.Order)), true
+		return e.ComplexityRoot.Query.Users(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.UserFilter), args["orderBy"].(user.OrderBy)), true
 	case "Query.viewer":
 		if e.ComplexityRoot.Query.Viewer == nil {
 			break
@@ -2730,7 +2730,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.User.Orders(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.OrderFilter), args["orderBy"].(order.By)), true
+		return e.ComplexityRoot.User.Orders(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.OrderFilter), args["orderBy"].(order.OrderBy)), true
 	case "User.roles":
 		if e.ComplexityRoot.User.Roles == nil {
 			break
@@ -2835,7 +2835,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Viewer.Orders(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.OrderFilter), args["orderBy"].(order.By)), true
+		return e.ComplexityRoot.Viewer.Orders(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.OrderFilter), args["orderBy"].(order.OrderBy)), true
 	case "Viewer.sessions":
 		if e.ComplexityRoot.Viewer.Sessions == nil {
 			break

@@ -7,6 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/99designs/gqlgen/graphql/introspection"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/graph/scalar"
 	"github.com/backplane-dev/backplane/internal/event"
@@ -17,13 +24,6 @@ import (
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/user"
-	"math"
-	"strconv"
-	"sync/atomic"
-	"time"
-
-	"github.com/99designs/gqlgen/graphql"
-	"github.com/99designs/gqlgen/graphql/introspection"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -72,16 +72,16 @@ type QueryResolver interface {
 	EventCursor(ctx context.Context) (*event.Cursor, error)
 	LegacyUsage(ctx context.Context, first *int, after *string, last *int, before *string) (*model.Connection[*legacy.Usage], error)
 	Order(ctx context.Context, id string) (*order.Order, error)
-	Orders(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error)
+	Orders(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) (*model.Connection[*order.Order], error)
 	Product(ctx context.Context, id string) (*order.Product, error)
 	ProductBySku(ctx context.Context, sku string) (*order.Product, error)
-	Products(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductBy) (*model.Connection[*order.Product], error)
+	Products(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductOrderBy) (*model.Connection[*order.Product], error)
 	Service(ctx context.Context, name string) (*registry.View, error)
-	Services(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ServiceFilter, orderBy registry.By) (*model.Connection[*registry.View], error)
+	Services(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ServiceFilter, orderBy registry.OrderBy) (*model.Connection[*registry.View], error)
 	Viewer(ctx context.Context) (*model.Viewer, error)
 	User(ctx context.Context, id string) (*user.User, error)
 	UserByUsername(ctx context.Context, username string) (*user.User, error)
-	Users(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.UserFilter, orderBy user.Order) (*model.Connection[*user.User], error)
+	Users(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.UserFilter, orderBy user.OrderBy) (*model.Connection[*user.User], error)
 }
 type SubscriptionResolver interface {
 	Events(ctx context.Context, after *event.Cursor, types []event.Type, subjectID *string) (<-chan *event.Event, error)
@@ -99,7 +99,7 @@ func (ec *executionContext) field_Mutation_adjustStock_args(ctx context.Context,
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.AdjustStockInput, error) {
-			return ec.unmarshalNAdjustStockInput2backplaneᚋgraphᚋmodelᚐAdjustStockInput(ctx, v)
+			return ec.unmarshalNAdjustStockInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐAdjustStockInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (ec *executionContext) field_Mutation_cancelOrder_args(ctx context.Context,
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.CancelOrderInput, error) {
-			return ec.unmarshalNCancelOrderInput2backplaneᚋgraphᚋmodelᚐCancelOrderInput(ctx, v)
+			return ec.unmarshalNCancelOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCancelOrderInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (ec *executionContext) field_Mutation_changePassword_args(ctx context.Conte
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.ChangePasswordInput, error) {
-			return ec.unmarshalNChangePasswordInput2backplaneᚋgraphᚋmodelᚐChangePasswordInput(ctx, v)
+			return ec.unmarshalNChangePasswordInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐChangePasswordInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (ec *executionContext) field_Mutation_createApiKey_args(ctx context.Context
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.CreateAPIKeyInput, error) {
-			return ec.unmarshalNCreateApiKeyInput2backplaneᚋgraphᚋmodelᚐCreateAPIKeyInput(ctx, v)
+			return ec.unmarshalNCreateApiKeyInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateAPIKeyInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (ec *executionContext) field_Mutation_createProduct_args(ctx context.Contex
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.CreateProductInput, error) {
-			return ec.unmarshalNCreateProductInput2backplaneᚋgraphᚋmodelᚐCreateProductInput(ctx, v)
+			return ec.unmarshalNCreateProductInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateProductInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (ec *executionContext) field_Mutation_createStreamTicket_args(ctx context.C
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.CreateStreamTicketInput, error) {
-			return ec.unmarshalNCreateStreamTicketInput2backplaneᚋgraphᚋmodelᚐCreateStreamTicketInput(ctx, v)
+			return ec.unmarshalNCreateStreamTicketInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateStreamTicketInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -183,7 +183,7 @@ func (ec *executionContext) field_Mutation_createUser_args(ctx context.Context, 
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.CreateUserInput, error) {
-			return ec.unmarshalNCreateUserInput2backplaneᚋgraphᚋmodelᚐCreateUserInput(ctx, v)
+			return ec.unmarshalNCreateUserInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateUserInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func (ec *executionContext) field_Mutation_deleteUser_args(ctx context.Context, 
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.DeleteUserInput, error) {
-			return ec.unmarshalNDeleteUserInput2backplaneᚋgraphᚋmodelᚐDeleteUserInput(ctx, v)
+			return ec.unmarshalNDeleteUserInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeleteUserInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -211,7 +211,7 @@ func (ec *executionContext) field_Mutation_deliverOrder_args(ctx context.Context
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.DeliverOrderInput, error) {
-			return ec.unmarshalNDeliverOrderInput2backplaneᚋgraphᚋmodelᚐDeliverOrderInput(ctx, v)
+			return ec.unmarshalNDeliverOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeliverOrderInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -225,7 +225,7 @@ func (ec *executionContext) field_Mutation_deregisterInstance_args(ctx context.C
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.DeregisterInstanceInput, error) {
-			return ec.unmarshalNDeregisterInstanceInput2backplaneᚋgraphᚋmodelᚐDeregisterInstanceInput(ctx, v)
+			return ec.unmarshalNDeregisterInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterInstanceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -239,7 +239,7 @@ func (ec *executionContext) field_Mutation_deregisterService_args(ctx context.Co
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.DeregisterServiceInput, error) {
-			return ec.unmarshalNDeregisterServiceInput2backplaneᚋgraphᚋmodelᚐDeregisterServiceInput(ctx, v)
+			return ec.unmarshalNDeregisterServiceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterServiceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -253,7 +253,7 @@ func (ec *executionContext) field_Mutation_drainInstance_args(ctx context.Contex
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.DrainInstanceInput, error) {
-			return ec.unmarshalNDrainInstanceInput2backplaneᚋgraphᚋmodelᚐDrainInstanceInput(ctx, v)
+			return ec.unmarshalNDrainInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDrainInstanceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -267,7 +267,7 @@ func (ec *executionContext) field_Mutation_pickInstance_args(ctx context.Context
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.PickInstanceInput, error) {
-			return ec.unmarshalNPickInstanceInput2backplaneᚋgraphᚋmodelᚐPickInstanceInput(ctx, v)
+			return ec.unmarshalNPickInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPickInstanceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -281,7 +281,7 @@ func (ec *executionContext) field_Mutation_placeOrder_args(ctx context.Context, 
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.PlaceOrderInput, error) {
-			return ec.unmarshalNPlaceOrderInput2backplaneᚋgraphᚋmodelᚐPlaceOrderInput(ctx, v)
+			return ec.unmarshalNPlaceOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPlaceOrderInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -295,7 +295,7 @@ func (ec *executionContext) field_Mutation_refreshSession_args(ctx context.Conte
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RefreshSessionInput, error) {
-			return ec.unmarshalNRefreshSessionInput2backplaneᚋgraphᚋmodelᚐRefreshSessionInput(ctx, v)
+			return ec.unmarshalNRefreshSessionInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRefreshSessionInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -309,7 +309,7 @@ func (ec *executionContext) field_Mutation_refundOrder_args(ctx context.Context,
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RefundOrderInput, error) {
-			return ec.unmarshalNRefundOrderInput2backplaneᚋgraphᚋmodelᚐRefundOrderInput(ctx, v)
+			return ec.unmarshalNRefundOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRefundOrderInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -323,7 +323,7 @@ func (ec *executionContext) field_Mutation_registerInstance_args(ctx context.Con
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RegisterInstanceInput, error) {
-			return ec.unmarshalNRegisterInstanceInput2backplaneᚋgraphᚋmodelᚐRegisterInstanceInput(ctx, v)
+			return ec.unmarshalNRegisterInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterInstanceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -337,7 +337,7 @@ func (ec *executionContext) field_Mutation_registerService_args(ctx context.Cont
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RegisterServiceInput, error) {
-			return ec.unmarshalNRegisterServiceInput2backplaneᚋgraphᚋmodelᚐRegisterServiceInput(ctx, v)
+			return ec.unmarshalNRegisterServiceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterServiceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -351,7 +351,7 @@ func (ec *executionContext) field_Mutation_renewInstance_args(ctx context.Contex
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RenewInstanceInput, error) {
-			return ec.unmarshalNRenewInstanceInput2backplaneᚋgraphᚋmodelᚐRenewInstanceInput(ctx, v)
+			return ec.unmarshalNRenewInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRenewInstanceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -365,7 +365,7 @@ func (ec *executionContext) field_Mutation_replayDeadLetters_args(ctx context.Co
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.ReplayDeadLettersInput, error) {
-			return ec.unmarshalNReplayDeadLettersInput2backplaneᚋgraphᚋmodelᚐReplayDeadLettersInput(ctx, v)
+			return ec.unmarshalNReplayDeadLettersInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReplayDeadLettersInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -379,7 +379,7 @@ func (ec *executionContext) field_Mutation_reportOutcome_args(ctx context.Contex
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.ReportOutcomeInput, error) {
-			return ec.unmarshalNReportOutcomeInput2backplaneᚋgraphᚋmodelᚐReportOutcomeInput(ctx, v)
+			return ec.unmarshalNReportOutcomeInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReportOutcomeInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -393,7 +393,7 @@ func (ec *executionContext) field_Mutation_revokeAllSessions_args(ctx context.Co
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RevokeAllSessionsInput, error) {
-			return ec.unmarshalNRevokeAllSessionsInput2backplaneᚋgraphᚋmodelᚐRevokeAllSessionsInput(ctx, v)
+			return ec.unmarshalNRevokeAllSessionsInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeAllSessionsInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -407,7 +407,7 @@ func (ec *executionContext) field_Mutation_revokeApiKey_args(ctx context.Context
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RevokeAPIKeyInput, error) {
-			return ec.unmarshalNRevokeApiKeyInput2backplaneᚋgraphᚋmodelᚐRevokeAPIKeyInput(ctx, v)
+			return ec.unmarshalNRevokeApiKeyInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeAPIKeyInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -421,7 +421,7 @@ func (ec *executionContext) field_Mutation_revokeSession_args(ctx context.Contex
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.RevokeSessionInput, error) {
-			return ec.unmarshalNRevokeSessionInput2backplaneᚋgraphᚋmodelᚐRevokeSessionInput(ctx, v)
+			return ec.unmarshalNRevokeSessionInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeSessionInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -435,7 +435,7 @@ func (ec *executionContext) field_Mutation_setInstanceMaintenance_args(ctx conte
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.SetInstanceMaintenanceInput, error) {
-			return ec.unmarshalNSetInstanceMaintenanceInput2backplaneᚋgraphᚋmodelᚐSetInstanceMaintenanceInput(ctx, v)
+			return ec.unmarshalNSetInstanceMaintenanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSetInstanceMaintenanceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -449,7 +449,7 @@ func (ec *executionContext) field_Mutation_shipOrder_args(ctx context.Context, r
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.ShipOrderInput, error) {
-			return ec.unmarshalNShipOrderInput2backplaneᚋgraphᚋmodelᚐShipOrderInput(ctx, v)
+			return ec.unmarshalNShipOrderInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐShipOrderInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -463,7 +463,7 @@ func (ec *executionContext) field_Mutation_signIn_args(ctx context.Context, rawA
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.SignInInput, error) {
-			return ec.unmarshalNSignInInput2backplaneᚋgraphᚋmodelᚐSignInInput(ctx, v)
+			return ec.unmarshalNSignInInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignInInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -477,7 +477,7 @@ func (ec *executionContext) field_Mutation_signOut_args(ctx context.Context, raw
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.SignOutInput, error) {
-			return ec.unmarshalNSignOutInput2backplaneᚋgraphᚋmodelᚐSignOutInput(ctx, v)
+			return ec.unmarshalNSignOutInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignOutInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -491,7 +491,7 @@ func (ec *executionContext) field_Mutation_signUp_args(ctx context.Context, rawA
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.SignUpInput, error) {
-			return ec.unmarshalNSignUpInput2backplaneᚋgraphᚋmodelᚐSignUpInput(ctx, v)
+			return ec.unmarshalNSignUpInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignUpInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -505,7 +505,7 @@ func (ec *executionContext) field_Mutation_updateProduct_args(ctx context.Contex
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.UpdateProductInput, error) {
-			return ec.unmarshalNUpdateProductInput2backplaneᚋgraphᚋmodelᚐUpdateProductInput(ctx, v)
+			return ec.unmarshalNUpdateProductInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateProductInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -519,7 +519,7 @@ func (ec *executionContext) field_Mutation_updateService_args(ctx context.Contex
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.UpdateServiceInput, error) {
-			return ec.unmarshalNUpdateServiceInput2backplaneᚋgraphᚋmodelᚐUpdateServiceInput(ctx, v)
+			return ec.unmarshalNUpdateServiceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateServiceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -533,7 +533,7 @@ func (ec *executionContext) field_Mutation_updateUser_args(ctx context.Context, 
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (model.UpdateUserInput, error) {
-			return ec.unmarshalNUpdateUserInput2backplaneᚋgraphᚋmodelᚐUpdateUserInput(ctx, v)
+			return ec.unmarshalNUpdateUserInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateUserInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -593,7 +593,7 @@ func (ec *executionContext) field_Query_deadLetters_args(ctx context.Context, ra
 	args["before"] = arg3
 	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
 		func(ctx context.Context, v any) (*model.DeadLetterFilter, error) {
-			return ec.unmarshalODeadLetterFilter2ᚖbackplaneᚋgraphᚋmodelᚐDeadLetterFilter(ctx, v)
+			return ec.unmarshalODeadLetterFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeadLetterFilter(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -615,7 +615,7 @@ func (ec *executionContext) field_Query_events_args(ctx context.Context, rawArgs
 	args["first"] = arg0
 	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
 		func(ctx context.Context, v any) (*event.Cursor, error) {
-			return ec.unmarshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
+			return ec.unmarshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -623,7 +623,7 @@ func (ec *executionContext) field_Query_events_args(ctx context.Context, rawArgs
 	args["after"] = arg1
 	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "types",
 		func(ctx context.Context, v any) ([]event.Type, error) {
-			return ec.unmarshalOEventType2ᚕbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx, v)
+			return ec.unmarshalOEventType2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -757,15 +757,15 @@ func (ec *executionContext) field_Query_orders_args(ctx context.Context, rawArgs
 	args["before"] = arg3
 	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
 		func(ctx context.Context, v any) (*model.OrderFilter, error) {
-			return ec.unmarshalOOrderFilter2ᚖbackplaneᚋgraphᚋmodelᚐOrderFilter(ctx, v)
+			return ec.unmarshalOOrderFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐOrderFilter(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
 	args["filter"] = arg4
 	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
-		func(ctx context.Context, v any) (order.By, error) {
-			return ec.unmarshalNOrderOrderBy2backplaneᚋinternalᚋorderᚐBy(ctx, v)
+		func(ctx context.Context, v any) (order.OrderBy, error) {
+			return ec.unmarshalNOrderOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrderBy(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -839,15 +839,15 @@ func (ec *executionContext) field_Query_products_args(ctx context.Context, rawAr
 	args["before"] = arg3
 	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
 		func(ctx context.Context, v any) (*model.ProductFilter, error) {
-			return ec.unmarshalOProductFilter2ᚖbackplaneᚋgraphᚋmodelᚐProductFilter(ctx, v)
+			return ec.unmarshalOProductFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐProductFilter(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
 	args["filter"] = arg4
 	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
-		func(ctx context.Context, v any) (order.ProductBy, error) {
-			return ec.unmarshalNProductOrderBy2backplaneᚋinternalᚋorderᚐProductBy(ctx, v)
+		func(ctx context.Context, v any) (order.ProductOrderBy, error) {
+			return ec.unmarshalNProductOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProductOrderBy(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -907,15 +907,15 @@ func (ec *executionContext) field_Query_services_args(ctx context.Context, rawAr
 	args["before"] = arg3
 	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
 		func(ctx context.Context, v any) (*model.ServiceFilter, error) {
-			return ec.unmarshalOServiceFilter2ᚖbackplaneᚋgraphᚋmodelᚐServiceFilter(ctx, v)
+			return ec.unmarshalOServiceFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐServiceFilter(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
 	args["filter"] = arg4
 	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
-		func(ctx context.Context, v any) (registry.By, error) {
-			return ec.unmarshalNServiceOrderBy2backplaneᚋinternalᚋregistryᚐBy(ctx, v)
+		func(ctx context.Context, v any) (registry.OrderBy, error) {
+			return ec.unmarshalNServiceOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐOrderBy(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -989,15 +989,15 @@ func (ec *executionContext) field_Query_users_args(ctx context.Context, rawArgs 
 	args["before"] = arg3
 	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
 		func(ctx context.Context, v any) (*model.UserFilter, error) {
-			return ec.unmarshalOUserFilter2ᚖbackplaneᚋgraphᚋmodelᚐUserFilter(ctx, v)
+			return ec.unmarshalOUserFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserFilter(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
 	args["filter"] = arg4
 	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
-		func(ctx context.Context, v any) (user.Order, error) {
-			return ec.unmarshalNUserOrderBy2backplaneᚋinternalᚋuserᚐOrder(ctx, v)
+		func(ctx context.Context, v any) (user.OrderBy, error) {
+			return ec.unmarshalNUserOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐOrderBy(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -1011,7 +1011,7 @@ func (ec *executionContext) field_Subscription_events_args(ctx context.Context, 
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "after",
 		func(ctx context.Context, v any) (*event.Cursor, error) {
-			return ec.unmarshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
+			return ec.unmarshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -1019,7 +1019,7 @@ func (ec *executionContext) field_Subscription_events_args(ctx context.Context, 
 	args["after"] = arg0
 	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "types",
 		func(ctx context.Context, v any) ([]event.Type, error) {
-			return ec.unmarshalOEventType2ᚕbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx, v)
+			return ec.unmarshalOEventType2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -1057,7 +1057,7 @@ func (ec *executionContext) field_Subscription_orderEvents_args(ctx context.Cont
 	args["userId"] = arg1
 	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "after",
 		func(ctx context.Context, v any) (*event.Cursor, error) {
-			return ec.unmarshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
+			return ec.unmarshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -1079,7 +1079,7 @@ func (ec *executionContext) field_Subscription_serviceEvents_args(ctx context.Co
 	args["service"] = arg0
 	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
 		func(ctx context.Context, v any) (*event.Cursor, error) {
-			return ec.unmarshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
+			return ec.unmarshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -1101,7 +1101,7 @@ func (ec *executionContext) field_Subscription_userEvents_args(ctx context.Conte
 	args["userId"] = arg0
 	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
 		func(ctx context.Context, v any) (*event.Cursor, error) {
-			return ec.unmarshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
+			return ec.unmarshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -1174,7 +1174,7 @@ func (ec *executionContext) _Mutation_replayDeadLetters(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.ReplayDeadLettersPayload) graphql.Marshaler {
-			return ec.marshalNReplayDeadLettersPayload2ᚖbackplaneᚋgraphᚋmodelᚐReplayDeadLettersPayload(ctx, selections, v)
+			return ec.marshalNReplayDeadLettersPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReplayDeadLettersPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1218,7 +1218,7 @@ func (ec *executionContext) _Mutation_placeOrder(ctx context.Context, field grap
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PlaceOrderPayload) graphql.Marshaler {
-			return ec.marshalNPlaceOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐPlaceOrderPayload(ctx, selections, v)
+			return ec.marshalNPlaceOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPlaceOrderPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1262,7 +1262,7 @@ func (ec *executionContext) _Mutation_cancelOrder(ctx context.Context, field gra
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.CancelOrderPayload) graphql.Marshaler {
-			return ec.marshalNCancelOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐCancelOrderPayload(ctx, selections, v)
+			return ec.marshalNCancelOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCancelOrderPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1306,7 +1306,7 @@ func (ec *executionContext) _Mutation_shipOrder(ctx context.Context, field graph
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.ShipOrderPayload) graphql.Marshaler {
-			return ec.marshalNShipOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐShipOrderPayload(ctx, selections, v)
+			return ec.marshalNShipOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐShipOrderPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1350,7 +1350,7 @@ func (ec *executionContext) _Mutation_deliverOrder(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.DeliverOrderPayload) graphql.Marshaler {
-			return ec.marshalNDeliverOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐDeliverOrderPayload(ctx, selections, v)
+			return ec.marshalNDeliverOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeliverOrderPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1394,7 +1394,7 @@ func (ec *executionContext) _Mutation_refundOrder(ctx context.Context, field gra
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.RefundOrderPayload) graphql.Marshaler {
-			return ec.marshalNRefundOrderPayload2ᚖbackplaneᚋgraphᚋmodelᚐRefundOrderPayload(ctx, selections, v)
+			return ec.marshalNRefundOrderPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRefundOrderPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1438,7 +1438,7 @@ func (ec *executionContext) _Mutation_createProduct(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.CreateProductPayload) graphql.Marshaler {
-			return ec.marshalNCreateProductPayload2ᚖbackplaneᚋgraphᚋmodelᚐCreateProductPayload(ctx, selections, v)
+			return ec.marshalNCreateProductPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateProductPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1482,7 +1482,7 @@ func (ec *executionContext) _Mutation_updateProduct(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.UpdateProductPayload) graphql.Marshaler {
-			return ec.marshalNUpdateProductPayload2ᚖbackplaneᚋgraphᚋmodelᚐUpdateProductPayload(ctx, selections, v)
+			return ec.marshalNUpdateProductPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateProductPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1526,7 +1526,7 @@ func (ec *executionContext) _Mutation_adjustStock(ctx context.Context, field gra
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.AdjustStockPayload) graphql.Marshaler {
-			return ec.marshalNAdjustStockPayload2ᚖbackplaneᚋgraphᚋmodelᚐAdjustStockPayload(ctx, selections, v)
+			return ec.marshalNAdjustStockPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐAdjustStockPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1570,7 +1570,7 @@ func (ec *executionContext) _Mutation_registerService(ctx context.Context, field
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.RegisterServicePayload) graphql.Marshaler {
-			return ec.marshalNRegisterServicePayload2ᚖbackplaneᚋgraphᚋmodelᚐRegisterServicePayload(ctx, selections, v)
+			return ec.marshalNRegisterServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterServicePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1614,7 +1614,7 @@ func (ec *executionContext) _Mutation_updateService(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.UpdateServicePayload) graphql.Marshaler {
-			return ec.marshalNUpdateServicePayload2ᚖbackplaneᚋgraphᚋmodelᚐUpdateServicePayload(ctx, selections, v)
+			return ec.marshalNUpdateServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateServicePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1658,7 +1658,7 @@ func (ec *executionContext) _Mutation_deregisterService(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.DeregisterServicePayload) graphql.Marshaler {
-			return ec.marshalNDeregisterServicePayload2ᚖbackplaneᚋgraphᚋmodelᚐDeregisterServicePayload(ctx, selections, v)
+			return ec.marshalNDeregisterServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterServicePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1702,7 +1702,7 @@ func (ec *executionContext) _Mutation_registerInstance(ctx context.Context, fiel
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.RegisterInstancePayload) graphql.Marshaler {
-			return ec.marshalNRegisterInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐRegisterInstancePayload(ctx, selections, v)
+			return ec.marshalNRegisterInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterInstancePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1746,7 +1746,7 @@ func (ec *executionContext) _Mutation_renewInstance(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.RenewInstancePayload) graphql.Marshaler {
-			return ec.marshalNRenewInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐRenewInstancePayload(ctx, selections, v)
+			return ec.marshalNRenewInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRenewInstancePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1790,7 +1790,7 @@ func (ec *executionContext) _Mutation_deregisterInstance(ctx context.Context, fi
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.DeregisterInstancePayload) graphql.Marshaler {
-			return ec.marshalNDeregisterInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐDeregisterInstancePayload(ctx, selections, v)
+			return ec.marshalNDeregisterInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterInstancePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1834,7 +1834,7 @@ func (ec *executionContext) _Mutation_drainInstance(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.DrainInstancePayload) graphql.Marshaler {
-			return ec.marshalNDrainInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐDrainInstancePayload(ctx, selections, v)
+			return ec.marshalNDrainInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDrainInstancePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1878,7 +1878,7 @@ func (ec *executionContext) _Mutation_setInstanceMaintenance(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.SetInstanceMaintenancePayload) graphql.Marshaler {
-			return ec.marshalNSetInstanceMaintenancePayload2ᚖbackplaneᚋgraphᚋmodelᚐSetInstanceMaintenancePayload(ctx, selections, v)
+			return ec.marshalNSetInstanceMaintenancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSetInstanceMaintenancePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1922,7 +1922,7 @@ func (ec *executionContext) _Mutation_pickInstance(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PickInstancePayload) graphql.Marshaler {
-			return ec.marshalNPickInstancePayload2ᚖbackplaneᚋgraphᚋmodelᚐPickInstancePayload(ctx, selections, v)
+			return ec.marshalNPickInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPickInstancePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1966,7 +1966,7 @@ func (ec *executionContext) _Mutation_reportOutcome(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.ReportOutcomePayload) graphql.Marshaler {
-			return ec.marshalNReportOutcomePayload2ᚖbackplaneᚋgraphᚋmodelᚐReportOutcomePayload(ctx, selections, v)
+			return ec.marshalNReportOutcomePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReportOutcomePayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2010,7 +2010,7 @@ func (ec *executionContext) _Mutation_signUp(ctx context.Context, field graphql.
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.SignUpPayload) graphql.Marshaler {
-			return ec.marshalNSignUpPayload2ᚖbackplaneᚋgraphᚋmodelᚐSignUpPayload(ctx, selections, v)
+			return ec.marshalNSignUpPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignUpPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2054,7 +2054,7 @@ func (ec *executionContext) _Mutation_signIn(ctx context.Context, field graphql.
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.SignInPayload) graphql.Marshaler {
-			return ec.marshalNSignInPayload2ᚖbackplaneᚋgraphᚋmodelᚐSignInPayload(ctx, selections, v)
+			return ec.marshalNSignInPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignInPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2098,7 +2098,7 @@ func (ec *executionContext) _Mutation_refreshSession(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.RefreshSessionPayload) graphql.Marshaler {
-			return ec.marshalNRefreshSessionPayload2ᚖbackplaneᚋgraphᚋmodelᚐRefreshSessionPayload(ctx, selections, v)
+			return ec.marshalNRefreshSessionPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRefreshSessionPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2142,7 +2142,7 @@ func (ec *executionContext) _Mutation_signOut(ctx context.Context, field graphql
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.SignOutPayload) graphql.Marshaler {
-			return ec.marshalNSignOutPayload2ᚖbackplaneᚋgraphᚋmodelᚐSignOutPayload(ctx, selections, v)
+			return ec.marshalNSignOutPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignOutPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2186,7 +2186,7 @@ func (ec *executionContext) _Mutation_changePassword(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.ChangePasswordPayload) graphql.Marshaler {
-			return ec.marshalNChangePasswordPayload2ᚖbackplaneᚋgraphᚋmodelᚐChangePasswordPayload(ctx, selections, v)
+			return ec.marshalNChangePasswordPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐChangePasswordPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2230,7 +2230,7 @@ func (ec *executionContext) _Mutation_revokeSession(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.RevokeSessionPayload) graphql.Marshaler {
-			return ec.marshalNRevokeSessionPayload2ᚖbackplaneᚋgraphᚋmodelᚐRevokeSessionPayload(ctx, selections, v)
+			return ec.marshalNRevokeSessionPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeSessionPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2274,7 +2274,7 @@ func (ec *executionContext) _Mutation_revokeAllSessions(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.RevokeAllSessionsPayload) graphql.Marshaler {
-			return ec.marshalNRevokeAllSessionsPayload2ᚖbackplaneᚋgraphᚋmodelᚐRevokeAllSessionsPayload(ctx, selections, v)
+			return ec.marshalNRevokeAllSessionsPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeAllSessionsPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2318,7 +2318,7 @@ func (ec *executionContext) _Mutation_createApiKey(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.CreateAPIKeyPayload) graphql.Marshaler {
-			return ec.marshalNCreateApiKeyPayload2ᚖbackplaneᚋgraphᚋmodelᚐCreateAPIKeyPayload(ctx, selections, v)
+			return ec.marshalNCreateApiKeyPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateAPIKeyPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2362,7 +2362,7 @@ func (ec *executionContext) _Mutation_createStreamTicket(ctx context.Context, fi
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.CreateStreamTicketPayload) graphql.Marshaler {
-			return ec.marshalNCreateStreamTicketPayload2ᚖbackplaneᚋgraphᚋmodelᚐCreateStreamTicketPayload(ctx, selections, v)
+			return ec.marshalNCreateStreamTicketPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateStreamTicketPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2406,7 +2406,7 @@ func (ec *executionContext) _Mutation_revokeApiKey(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.RevokeAPIKeyPayload) graphql.Marshaler {
-			return ec.marshalNRevokeApiKeyPayload2ᚖbackplaneᚋgraphᚋmodelᚐRevokeAPIKeyPayload(ctx, selections, v)
+			return ec.marshalNRevokeApiKeyPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeAPIKeyPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2450,7 +2450,7 @@ func (ec *executionContext) _Mutation_createUser(ctx context.Context, field grap
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.CreateUserPayload) graphql.Marshaler {
-			return ec.marshalNCreateUserPayload2ᚖbackplaneᚋgraphᚋmodelᚐCreateUserPayload(ctx, selections, v)
+			return ec.marshalNCreateUserPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateUserPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2494,7 +2494,7 @@ func (ec *executionContext) _Mutation_updateUser(ctx context.Context, field grap
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.UpdateUserPayload) graphql.Marshaler {
-			return ec.marshalNUpdateUserPayload2ᚖbackplaneᚋgraphᚋmodelᚐUpdateUserPayload(ctx, selections, v)
+			return ec.marshalNUpdateUserPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateUserPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2538,7 +2538,7 @@ func (ec *executionContext) _Mutation_deleteUser(ctx context.Context, field grap
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.DeleteUserPayload) graphql.Marshaler {
-			return ec.marshalNDeleteUserPayload2ᚖbackplaneᚋgraphᚋmodelᚐDeleteUserPayload(ctx, selections, v)
+			return ec.marshalNDeleteUserPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeleteUserPayload(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2674,7 +2674,7 @@ func (ec *executionContext) _Query_node(ctx context.Context, field graphql.Colle
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v model.Node) graphql.Marshaler {
-			return ec.marshalONode2backplaneᚋgraphᚋmodelᚐNode(ctx, selections, v)
+			return ec.marshalONode2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐNode(ctx, selections, v)
 		},
 		true,
 		false,
@@ -2718,7 +2718,7 @@ func (ec *executionContext) _Query_nodes(ctx context.Context, field graphql.Coll
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []model.Node) graphql.Marshaler {
-			return ec.marshalNNode2ᚕbackplaneᚋgraphᚋmodelᚐNode(ctx, selections, v)
+			return ec.marshalNNode2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐNode(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2761,7 +2761,7 @@ func (ec *executionContext) _Query_consumers(ctx context.Context, field graphql.
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*event.Status) graphql.Marshaler {
-			return ec.marshalNConsumer2ᚕᚖbackplaneᚋinternalᚋeventᚐStatusᚄ(ctx, selections, v)
+			return ec.marshalNConsumer2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐStatusᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2794,7 +2794,7 @@ func (ec *executionContext) _Query_deadLetters(ctx context.Context, field graphq
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*event.DeadLetter]) graphql.Marshaler {
-			return ec.marshalNDeadLetterConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNDeadLetterConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2838,7 +2838,7 @@ func (ec *executionContext) _Query_events(ctx context.Context, field graphql.Col
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*event.Event]) graphql.Marshaler {
-			return ec.marshalNEventConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNEventConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2881,7 +2881,7 @@ func (ec *executionContext) _Query_eventCursor(ctx context.Context, field graphq
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *event.Cursor) graphql.Marshaler {
-			return ec.marshalNCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx, selections, v)
+			return ec.marshalNCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2905,7 +2905,7 @@ func (ec *executionContext) _Query_legacyUsage(ctx context.Context, field graphq
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*legacy.Usage]) graphql.Marshaler {
-			return ec.marshalNLegacyUsageConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNLegacyUsageConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2949,7 +2949,7 @@ func (ec *executionContext) _Query_order(ctx context.Context, field graphql.Coll
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Order) graphql.Marshaler {
-			return ec.marshalOOrder2ᚖbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
+			return ec.marshalOOrder2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrder(ctx, selections, v)
 		},
 		true,
 		false,
@@ -2989,11 +2989,11 @@ func (ec *executionContext) _Query_orders(ctx context.Context, field graphql.Col
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Orders(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.OrderFilter), fc.Args["orderBy"].(order.By))
+			return ec.Resolvers.Query().Orders(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.OrderFilter), fc.Args["orderBy"].(order.OrderBy))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*order.Order]) graphql.Marshaler {
-			return ec.marshalNOrderConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNOrderConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -3037,7 +3037,7 @@ func (ec *executionContext) _Query_product(ctx context.Context, field graphql.Co
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Product) graphql.Marshaler {
-			return ec.marshalOProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
+			return ec.marshalOProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
 		},
 		true,
 		false,
@@ -3081,7 +3081,7 @@ func (ec *executionContext) _Query_productBySku(ctx context.Context, field graph
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *order.Product) graphql.Marshaler {
-			return ec.marshalOProduct2ᚖbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
+			return ec.marshalOProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx, selections, v)
 		},
 		true,
 		false,
@@ -3121,11 +3121,11 @@ func (ec *executionContext) _Query_products(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Products(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.ProductFilter), fc.Args["orderBy"].(order.ProductBy))
+			return ec.Resolvers.Query().Products(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.ProductFilter), fc.Args["orderBy"].(order.ProductOrderBy))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*order.Product]) graphql.Marshaler {
-			return ec.marshalNProductConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNProductConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -3169,7 +3169,7 @@ func (ec *executionContext) _Query_service(ctx context.Context, field graphql.Co
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *registry.View) graphql.Marshaler {
-			return ec.marshalOService2ᚖbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
+			return ec.marshalOService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx, selections, v)
 		},
 		true,
 		false,
@@ -3209,11 +3209,11 @@ func (ec *executionContext) _Query_services(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Services(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.ServiceFilter), fc.Args["orderBy"].(registry.By))
+			return ec.Resolvers.Query().Services(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.ServiceFilter), fc.Args["orderBy"].(registry.OrderBy))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*registry.View]) graphql.Marshaler {
-			return ec.marshalNServiceConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNServiceConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -3256,7 +3256,7 @@ func (ec *executionContext) _Query_viewer(ctx context.Context, field graphql.Col
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Viewer) graphql.Marshaler {
-			return ec.marshalOViewer2ᚖbackplaneᚋgraphᚋmodelᚐViewer(ctx, selections, v)
+			return ec.marshalOViewer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐViewer(ctx, selections, v)
 		},
 		true,
 		false,
@@ -3289,7 +3289,7 @@ func (ec *executionContext) _Query_user(ctx context.Context, field graphql.Colle
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		false,
@@ -3333,7 +3333,7 @@ func (ec *executionContext) _Query_userByUsername(ctx context.Context, field gra
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		false,
@@ -3373,11 +3373,11 @@ func (ec *executionContext) _Query_users(ctx context.Context, field graphql.Coll
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Users(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.UserFilter), fc.Args["orderBy"].(user.Order))
+			return ec.Resolvers.Query().Users(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.UserFilter), fc.Args["orderBy"].(user.OrderBy))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*user.User]) graphql.Marshaler {
-			return ec.marshalNUserConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNUserConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -3497,7 +3497,7 @@ func (ec *executionContext) _Subscription_events(ctx context.Context, field grap
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *event.Event) graphql.Marshaler {
-			return ec.marshalNEvent2ᚖbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
+			return ec.marshalNEvent2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
 		},
 		true,
 		true,
@@ -3541,7 +3541,7 @@ func (ec *executionContext) _Subscription_userEvents(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *event.Event) graphql.Marshaler {
-			return ec.marshalNEvent2ᚖbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
+			return ec.marshalNEvent2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
 		},
 		true,
 		true,
@@ -3585,7 +3585,7 @@ func (ec *executionContext) _Subscription_orderEvents(ctx context.Context, field
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *event.Event) graphql.Marshaler {
-			return ec.marshalNEvent2ᚖbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
+			return ec.marshalNEvent2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
 		},
 		true,
 		true,
@@ -3629,7 +3629,7 @@ func (ec *executionContext) _Subscription_serviceEvents(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *event.Event) graphql.Marshaler {
-			return ec.marshalNEvent2ᚖbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
+			return ec.marshalNEvent2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐEvent(ctx, selections, v)
 		},
 		true,
 		true,
@@ -3672,7 +3672,7 @@ func (ec *executionContext) _UserError_code(ctx context.Context, field graphql.C
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v fault.Code) graphql.Marshaler {
-			return ec.marshalNErrorCode2backplaneᚋinternalᚋfaultᚐCode(ctx, selections, v)
+			return ec.marshalNErrorCode2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋfaultᚐCode(ctx, selections, v)
 		},
 		true,
 		true,
@@ -4456,12 +4456,12 @@ func (ec *executionContext) marshalNCurrencyCode2string(ctx context.Context, sel
 	return res
 }
 
-func (ec *executionContext) unmarshalNCursor2backplaneᚋinternalᚋeventᚐCursor(ctx context.Context, v any) (event.Cursor, error) {
+func (ec *executionContext) unmarshalNCursor2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, v any) (event.Cursor, error) {
 	res, err := scalar.UnmarshalCursor(v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNCursor2backplaneᚋinternalᚋeventᚐCursor(ctx context.Context, sel ast.SelectionSet, v event.Cursor) graphql.Marshaler {
+func (ec *executionContext) marshalNCursor2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, sel ast.SelectionSet, v event.Cursor) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalCursor(v)
 	if res == graphql.Null {
@@ -4484,12 +4484,12 @@ func (ec *executionContext) marshalNCursor2string(ctx context.Context, sel ast.S
 	return res
 }
 
-func (ec *executionContext) unmarshalNCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, v any) (*event.Cursor, error) {
+func (ec *executionContext) unmarshalNCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, v any) (*event.Cursor, error) {
 	res, err := scalar.UnmarshalCursor(v)
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, sel ast.SelectionSet, v *event.Cursor) graphql.Marshaler {
+func (ec *executionContext) marshalNCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, sel ast.SelectionSet, v *event.Cursor) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Cursor!")
 		return graphql.Null
@@ -4566,26 +4566,26 @@ func (ec *executionContext) marshalNJSON2encodingᚋjsonᚐRawMessage(ctx contex
 	return res
 }
 
-func (ec *executionContext) marshalNMoney2backplaneᚋinternalᚋmoneyᚐMoney(ctx context.Context, sel ast.SelectionSet, v money.Money) graphql.Marshaler {
+func (ec *executionContext) marshalNMoney2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋmoneyᚐMoney(ctx context.Context, sel ast.SelectionSet, v money.Money) graphql.Marshaler {
 	return ec._Money(ctx, sel, &v)
 }
 
-func (ec *executionContext) unmarshalNMoneyInput2ᚖbackplaneᚋgraphᚋmodelᚐMoneyInput(ctx context.Context, v any) (*model.MoneyInput, error) {
+func (ec *executionContext) unmarshalNMoneyInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐMoneyInput(ctx context.Context, v any) (*model.MoneyInput, error) {
 	res, err := ec.unmarshalInputMoneyInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNNode2ᚕbackplaneᚋgraphᚋmodelᚐNode(ctx context.Context, sel ast.SelectionSet, v []model.Node) graphql.Marshaler {
+func (ec *executionContext) marshalNNode2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐNode(ctx context.Context, sel ast.SelectionSet, v []model.Node) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalONode2backplaneᚋgraphᚋmodelᚐNode(ctx, sel, v[i])
+		return ec.marshalONode2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐNode(ctx, sel, v[i])
 	})
 
 	return ret
 }
 
-func (ec *executionContext) marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPageInfo(ctx context.Context, sel ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
+func (ec *executionContext) marshalNPageInfo2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPageInfo(ctx context.Context, sel ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "PageInfo!")
 		return graphql.Null
@@ -4593,11 +4593,11 @@ func (ec *executionContext) marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPage
 	return ec._PageInfo(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
+func (ec *executionContext) marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNUserError2ᚖbackplaneᚋgraphᚋmodelᚐUserError(ctx, sel, v[i])
+		return ec.marshalNUserError2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserError(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -4609,7 +4609,7 @@ func (ec *executionContext) marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐ
 	return ret
 }
 
-func (ec *executionContext) marshalNUserError2ᚖbackplaneᚋgraphᚋmodelᚐUserError(ctx context.Context, sel ast.SelectionSet, v *model.UserError) graphql.Marshaler {
+func (ec *executionContext) marshalNUserError2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserError(ctx context.Context, sel ast.SelectionSet, v *model.UserError) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "UserError!")
 		return graphql.Null
@@ -4635,7 +4635,7 @@ func (ec *executionContext) marshalOCurrencyCode2ᚖstring(ctx context.Context, 
 	return res
 }
 
-func (ec *executionContext) unmarshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, v any) (*event.Cursor, error) {
+func (ec *executionContext) unmarshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, v any) (*event.Cursor, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -4643,7 +4643,7 @@ func (ec *executionContext) unmarshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐC
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalOCursor2ᚖbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, sel ast.SelectionSet, v *event.Cursor) graphql.Marshaler {
+func (ec *executionContext) marshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, sel ast.SelectionSet, v *event.Cursor) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
@@ -4689,7 +4689,7 @@ func (ec *executionContext) marshalOJSON2encodingᚋjsonᚐRawMessage(ctx contex
 	return res
 }
 
-func (ec *executionContext) unmarshalOMoneyInput2ᚖbackplaneᚋgraphᚋmodelᚐMoneyInput(ctx context.Context, v any) (*model.MoneyInput, error) {
+func (ec *executionContext) unmarshalOMoneyInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐMoneyInput(ctx context.Context, v any) (*model.MoneyInput, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -4697,7 +4697,7 @@ func (ec *executionContext) unmarshalOMoneyInput2ᚖbackplaneᚋgraphᚋmodelᚐ
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalONode2backplaneᚋgraphᚋmodelᚐNode(ctx context.Context, sel ast.SelectionSet, v model.Node) graphql.Marshaler {
+func (ec *executionContext) marshalONode2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐNode(ctx context.Context, sel ast.SelectionSet, v model.Node) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}

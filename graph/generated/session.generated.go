@@ -4,18 +4,18 @@ package generated
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/graph/model"
-	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/order"
-	"github.com/backplane-dev/backplane/internal/session"
-	"github.com/backplane-dev/backplane/internal/uid"
-	"github.com/backplane-dev/backplane/internal/user"
 	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -25,7 +25,7 @@ type ViewerResolver interface {
 	User(ctx context.Context, obj *model.Viewer) (*user.User, error)
 	Sessions(ctx context.Context, obj *model.Viewer) ([]*session.Session, error)
 	APIKeys(ctx context.Context, obj *model.Viewer) ([]*session.APIKey, error)
-	Orders(ctx context.Context, obj *model.Viewer, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error)
+	Orders(ctx context.Context, obj *model.Viewer, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) (*model.Connection[*order.Order], error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -69,15 +69,15 @@ func (ec *executionContext) field_Viewer_orders_args(ctx context.Context, rawArg
 	args["before"] = arg3
 	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
 		func(ctx context.Context, v any) (*model.OrderFilter, error) {
-			return ec.unmarshalOOrderFilter2ᚖbackplaneᚋgraphᚋmodelᚐOrderFilter(ctx, v)
+			return ec.unmarshalOOrderFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐOrderFilter(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
 	args["filter"] = arg4
 	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
-		func(ctx context.Context, v any) (order.By, error) {
-			return ec.unmarshalNOrderOrderBy2backplaneᚋinternalᚋorderᚐBy(ctx, v)
+		func(ctx context.Context, v any) (order.OrderBy, error) {
+			return ec.unmarshalNOrderOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrderBy(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func (ec *executionContext) _ApiKey_id(ctx context.Context, field graphql.Collec
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v uid.APIKey) graphql.Marshaler {
-			return ec.marshalNID2backplaneᚋinternalᚋuidᚐAPIKey(ctx, selections, v)
+			return ec.marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐAPIKey(ctx, selections, v)
 		},
 		true,
 		true,
@@ -149,7 +149,7 @@ func (ec *executionContext) _ApiKey_scopes(ctx context.Context, field graphql.Co
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []auth.Scope) graphql.Marshaler {
-			return ec.marshalNString2ᚕbackplaneᚋinternalᚋauthᚐScopeᚄ(ctx, selections, v)
+			return ec.marshalNString2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐScopeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -310,7 +310,7 @@ func (ec *executionContext) _ChangePasswordPayload_user(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		false,
@@ -342,7 +342,7 @@ func (ec *executionContext) _ChangePasswordPayload_userErrors(ctx context.Contex
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -374,7 +374,7 @@ func (ec *executionContext) _CreateApiKeyPayload_apiKey(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *session.APIKey) graphql.Marshaler {
-			return ec.marshalOApiKey2ᚖbackplaneᚋinternalᚋsessionᚐAPIKey(ctx, selections, v)
+			return ec.marshalOApiKey2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐAPIKey(ctx, selections, v)
 		},
 		true,
 		false,
@@ -429,7 +429,7 @@ func (ec *executionContext) _CreateApiKeyPayload_userErrors(ctx context.Context,
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -507,7 +507,7 @@ func (ec *executionContext) _CreateStreamTicketPayload_userErrors(ctx context.Co
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -539,7 +539,7 @@ func (ec *executionContext) _RefreshSessionPayload_session(ctx context.Context, 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *session.Tokens) graphql.Marshaler {
-			return ec.marshalOSessionTokens2ᚖbackplaneᚋinternalᚋsessionᚐTokens(ctx, selections, v)
+			return ec.marshalOSessionTokens2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐTokens(ctx, selections, v)
 		},
 		true,
 		false,
@@ -571,7 +571,7 @@ func (ec *executionContext) _RefreshSessionPayload_userErrors(ctx context.Contex
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -603,7 +603,7 @@ func (ec *executionContext) _RevokeAllSessionsPayload_user(ctx context.Context, 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		false,
@@ -635,7 +635,7 @@ func (ec *executionContext) _RevokeAllSessionsPayload_userErrors(ctx context.Con
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -667,7 +667,7 @@ func (ec *executionContext) _RevokeApiKeyPayload_apiKey(ctx context.Context, fie
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *session.APIKey) graphql.Marshaler {
-			return ec.marshalOApiKey2ᚖbackplaneᚋinternalᚋsessionᚐAPIKey(ctx, selections, v)
+			return ec.marshalOApiKey2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐAPIKey(ctx, selections, v)
 		},
 		true,
 		false,
@@ -699,7 +699,7 @@ func (ec *executionContext) _RevokeApiKeyPayload_userErrors(ctx context.Context,
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -731,7 +731,7 @@ func (ec *executionContext) _RevokeSessionPayload_session(ctx context.Context, f
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *session.Session) graphql.Marshaler {
-			return ec.marshalOSession2ᚖbackplaneᚋinternalᚋsessionᚐSession(ctx, selections, v)
+			return ec.marshalOSession2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐSession(ctx, selections, v)
 		},
 		true,
 		false,
@@ -763,7 +763,7 @@ func (ec *executionContext) _RevokeSessionPayload_userErrors(ctx context.Context
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -795,7 +795,7 @@ func (ec *executionContext) _Session_id(ctx context.Context, field graphql.Colle
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v uid.Session) graphql.Marshaler {
-			return ec.marshalNID2backplaneᚋinternalᚋuidᚐSession(ctx, selections, v)
+			return ec.marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐSession(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1094,7 +1094,7 @@ func (ec *executionContext) _SignInPayload_user(ctx context.Context, field graph
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1126,7 +1126,7 @@ func (ec *executionContext) _SignInPayload_session(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *session.Tokens) graphql.Marshaler {
-			return ec.marshalOSessionTokens2ᚖbackplaneᚋinternalᚋsessionᚐTokens(ctx, selections, v)
+			return ec.marshalOSessionTokens2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐTokens(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1158,7 +1158,7 @@ func (ec *executionContext) _SignInPayload_userErrors(ctx context.Context, field
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1190,7 +1190,7 @@ func (ec *executionContext) _SignOutPayload_session(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *session.Session) graphql.Marshaler {
-			return ec.marshalOSession2ᚖbackplaneᚋinternalᚋsessionᚐSession(ctx, selections, v)
+			return ec.marshalOSession2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐSession(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1222,7 +1222,7 @@ func (ec *executionContext) _SignOutPayload_userErrors(ctx context.Context, fiel
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1254,7 +1254,7 @@ func (ec *executionContext) _SignUpPayload_user(ctx context.Context, field graph
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1286,7 +1286,7 @@ func (ec *executionContext) _SignUpPayload_session(ctx context.Context, field gr
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *session.Tokens) graphql.Marshaler {
-			return ec.marshalOSessionTokens2ᚖbackplaneᚋinternalᚋsessionᚐTokens(ctx, selections, v)
+			return ec.marshalOSessionTokens2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐTokens(ctx, selections, v)
 		},
 		true,
 		false,
@@ -1318,7 +1318,7 @@ func (ec *executionContext) _SignUpPayload_userErrors(ctx context.Context, field
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1350,7 +1350,7 @@ func (ec *executionContext) _Viewer_user(ctx context.Context, field graphql.Coll
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalNUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalNUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1382,7 +1382,7 @@ func (ec *executionContext) _Viewer_sessions(ctx context.Context, field graphql.
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*session.Session) graphql.Marshaler {
-			return ec.marshalNSession2ᚕᚖbackplaneᚋinternalᚋsessionᚐSessionᚄ(ctx, selections, v)
+			return ec.marshalNSession2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐSessionᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1414,7 +1414,7 @@ func (ec *executionContext) _Viewer_apiKeys(ctx context.Context, field graphql.C
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*session.APIKey) graphql.Marshaler {
-			return ec.marshalNApiKey2ᚕᚖbackplaneᚋinternalᚋsessionᚐAPIKeyᚄ(ctx, selections, v)
+			return ec.marshalNApiKey2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐAPIKeyᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1443,11 +1443,11 @@ func (ec *executionContext) _Viewer_orders(ctx context.Context, field graphql.Co
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Viewer().Orders(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.OrderFilter), fc.Args["orderBy"].(order.By))
+			return ec.Resolvers.Viewer().Orders(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.OrderFilter), fc.Args["orderBy"].(order.OrderBy))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*order.Order]) graphql.Marshaler {
-			return ec.marshalNOrderConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNOrderConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2661,11 +2661,11 @@ func (ec *executionContext) _Viewer(ctx context.Context, sel ast.SelectionSet, o
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) marshalNApiKey2ᚕᚖbackplaneᚋinternalᚋsessionᚐAPIKeyᚄ(ctx context.Context, sel ast.SelectionSet, v []*session.APIKey) graphql.Marshaler {
+func (ec *executionContext) marshalNApiKey2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐAPIKeyᚄ(ctx context.Context, sel ast.SelectionSet, v []*session.APIKey) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNApiKey2ᚖbackplaneᚋinternalᚋsessionᚐAPIKey(ctx, sel, v[i])
+		return ec.marshalNApiKey2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐAPIKey(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -2677,7 +2677,7 @@ func (ec *executionContext) marshalNApiKey2ᚕᚖbackplaneᚋinternalᚋsession�
 	return ret
 }
 
-func (ec *executionContext) marshalNApiKey2ᚖbackplaneᚋinternalᚋsessionᚐAPIKey(ctx context.Context, sel ast.SelectionSet, v *session.APIKey) graphql.Marshaler {
+func (ec *executionContext) marshalNApiKey2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐAPIKey(ctx context.Context, sel ast.SelectionSet, v *session.APIKey) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ApiKey!")
 		return graphql.Null
@@ -2685,12 +2685,12 @@ func (ec *executionContext) marshalNApiKey2ᚖbackplaneᚋinternalᚋsessionᚐA
 	return ec._ApiKey(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNChangePasswordInput2backplaneᚋgraphᚋmodelᚐChangePasswordInput(ctx context.Context, v any) (model.ChangePasswordInput, error) {
+func (ec *executionContext) unmarshalNChangePasswordInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐChangePasswordInput(ctx context.Context, v any) (model.ChangePasswordInput, error) {
 	res, err := ec.unmarshalInputChangePasswordInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNChangePasswordPayload2ᚖbackplaneᚋgraphᚋmodelᚐChangePasswordPayload(ctx context.Context, sel ast.SelectionSet, v *model.ChangePasswordPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNChangePasswordPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐChangePasswordPayload(ctx context.Context, sel ast.SelectionSet, v *model.ChangePasswordPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "ChangePasswordPayload!")
 		return graphql.Null
@@ -2698,12 +2698,12 @@ func (ec *executionContext) marshalNChangePasswordPayload2ᚖbackplaneᚋgraph�
 	return ec._ChangePasswordPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNCreateApiKeyInput2backplaneᚋgraphᚋmodelᚐCreateAPIKeyInput(ctx context.Context, v any) (model.CreateAPIKeyInput, error) {
+func (ec *executionContext) unmarshalNCreateApiKeyInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateAPIKeyInput(ctx context.Context, v any) (model.CreateAPIKeyInput, error) {
 	res, err := ec.unmarshalInputCreateApiKeyInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNCreateApiKeyPayload2ᚖbackplaneᚋgraphᚋmodelᚐCreateAPIKeyPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateAPIKeyPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNCreateApiKeyPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateAPIKeyPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateAPIKeyPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "CreateApiKeyPayload!")
 		return graphql.Null
@@ -2711,12 +2711,12 @@ func (ec *executionContext) marshalNCreateApiKeyPayload2ᚖbackplaneᚋgraphᚋm
 	return ec._CreateApiKeyPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNCreateStreamTicketInput2backplaneᚋgraphᚋmodelᚐCreateStreamTicketInput(ctx context.Context, v any) (model.CreateStreamTicketInput, error) {
+func (ec *executionContext) unmarshalNCreateStreamTicketInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateStreamTicketInput(ctx context.Context, v any) (model.CreateStreamTicketInput, error) {
 	res, err := ec.unmarshalInputCreateStreamTicketInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNCreateStreamTicketPayload2ᚖbackplaneᚋgraphᚋmodelᚐCreateStreamTicketPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateStreamTicketPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNCreateStreamTicketPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateStreamTicketPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateStreamTicketPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "CreateStreamTicketPayload!")
 		return graphql.Null
@@ -2724,12 +2724,12 @@ func (ec *executionContext) marshalNCreateStreamTicketPayload2ᚖbackplaneᚋgra
 	return ec._CreateStreamTicketPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNRefreshSessionInput2backplaneᚋgraphᚋmodelᚐRefreshSessionInput(ctx context.Context, v any) (model.RefreshSessionInput, error) {
+func (ec *executionContext) unmarshalNRefreshSessionInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRefreshSessionInput(ctx context.Context, v any) (model.RefreshSessionInput, error) {
 	res, err := ec.unmarshalInputRefreshSessionInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRefreshSessionPayload2ᚖbackplaneᚋgraphᚋmodelᚐRefreshSessionPayload(ctx context.Context, sel ast.SelectionSet, v *model.RefreshSessionPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNRefreshSessionPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRefreshSessionPayload(ctx context.Context, sel ast.SelectionSet, v *model.RefreshSessionPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RefreshSessionPayload!")
 		return graphql.Null
@@ -2737,12 +2737,12 @@ func (ec *executionContext) marshalNRefreshSessionPayload2ᚖbackplaneᚋgraph�
 	return ec._RefreshSessionPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNRevokeAllSessionsInput2backplaneᚋgraphᚋmodelᚐRevokeAllSessionsInput(ctx context.Context, v any) (model.RevokeAllSessionsInput, error) {
+func (ec *executionContext) unmarshalNRevokeAllSessionsInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeAllSessionsInput(ctx context.Context, v any) (model.RevokeAllSessionsInput, error) {
 	res, err := ec.unmarshalInputRevokeAllSessionsInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRevokeAllSessionsPayload2ᚖbackplaneᚋgraphᚋmodelᚐRevokeAllSessionsPayload(ctx context.Context, sel ast.SelectionSet, v *model.RevokeAllSessionsPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNRevokeAllSessionsPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeAllSessionsPayload(ctx context.Context, sel ast.SelectionSet, v *model.RevokeAllSessionsPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RevokeAllSessionsPayload!")
 		return graphql.Null
@@ -2750,12 +2750,12 @@ func (ec *executionContext) marshalNRevokeAllSessionsPayload2ᚖbackplaneᚋgrap
 	return ec._RevokeAllSessionsPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNRevokeApiKeyInput2backplaneᚋgraphᚋmodelᚐRevokeAPIKeyInput(ctx context.Context, v any) (model.RevokeAPIKeyInput, error) {
+func (ec *executionContext) unmarshalNRevokeApiKeyInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeAPIKeyInput(ctx context.Context, v any) (model.RevokeAPIKeyInput, error) {
 	res, err := ec.unmarshalInputRevokeApiKeyInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRevokeApiKeyPayload2ᚖbackplaneᚋgraphᚋmodelᚐRevokeAPIKeyPayload(ctx context.Context, sel ast.SelectionSet, v *model.RevokeAPIKeyPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNRevokeApiKeyPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeAPIKeyPayload(ctx context.Context, sel ast.SelectionSet, v *model.RevokeAPIKeyPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RevokeApiKeyPayload!")
 		return graphql.Null
@@ -2763,12 +2763,12 @@ func (ec *executionContext) marshalNRevokeApiKeyPayload2ᚖbackplaneᚋgraphᚋm
 	return ec._RevokeApiKeyPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNRevokeSessionInput2backplaneᚋgraphᚋmodelᚐRevokeSessionInput(ctx context.Context, v any) (model.RevokeSessionInput, error) {
+func (ec *executionContext) unmarshalNRevokeSessionInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeSessionInput(ctx context.Context, v any) (model.RevokeSessionInput, error) {
 	res, err := ec.unmarshalInputRevokeSessionInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRevokeSessionPayload2ᚖbackplaneᚋgraphᚋmodelᚐRevokeSessionPayload(ctx context.Context, sel ast.SelectionSet, v *model.RevokeSessionPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNRevokeSessionPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRevokeSessionPayload(ctx context.Context, sel ast.SelectionSet, v *model.RevokeSessionPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "RevokeSessionPayload!")
 		return graphql.Null
@@ -2776,11 +2776,11 @@ func (ec *executionContext) marshalNRevokeSessionPayload2ᚖbackplaneᚋgraphᚋ
 	return ec._RevokeSessionPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNSession2ᚕᚖbackplaneᚋinternalᚋsessionᚐSessionᚄ(ctx context.Context, sel ast.SelectionSet, v []*session.Session) graphql.Marshaler {
+func (ec *executionContext) marshalNSession2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐSessionᚄ(ctx context.Context, sel ast.SelectionSet, v []*session.Session) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNSession2ᚖbackplaneᚋinternalᚋsessionᚐSession(ctx, sel, v[i])
+		return ec.marshalNSession2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐSession(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -2792,7 +2792,7 @@ func (ec *executionContext) marshalNSession2ᚕᚖbackplaneᚋinternalᚋsession
 	return ret
 }
 
-func (ec *executionContext) marshalNSession2ᚖbackplaneᚋinternalᚋsessionᚐSession(ctx context.Context, sel ast.SelectionSet, v *session.Session) graphql.Marshaler {
+func (ec *executionContext) marshalNSession2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐSession(ctx context.Context, sel ast.SelectionSet, v *session.Session) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Session!")
 		return graphql.Null
@@ -2800,12 +2800,12 @@ func (ec *executionContext) marshalNSession2ᚖbackplaneᚋinternalᚋsessionᚐ
 	return ec._Session(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNSignInInput2backplaneᚋgraphᚋmodelᚐSignInInput(ctx context.Context, v any) (model.SignInInput, error) {
+func (ec *executionContext) unmarshalNSignInInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignInInput(ctx context.Context, v any) (model.SignInInput, error) {
 	res, err := ec.unmarshalInputSignInInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNSignInPayload2ᚖbackplaneᚋgraphᚋmodelᚐSignInPayload(ctx context.Context, sel ast.SelectionSet, v *model.SignInPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNSignInPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignInPayload(ctx context.Context, sel ast.SelectionSet, v *model.SignInPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "SignInPayload!")
 		return graphql.Null
@@ -2813,12 +2813,12 @@ func (ec *executionContext) marshalNSignInPayload2ᚖbackplaneᚋgraphᚋmodel�
 	return ec._SignInPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNSignOutInput2backplaneᚋgraphᚋmodelᚐSignOutInput(ctx context.Context, v any) (model.SignOutInput, error) {
+func (ec *executionContext) unmarshalNSignOutInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignOutInput(ctx context.Context, v any) (model.SignOutInput, error) {
 	res, err := ec.unmarshalInputSignOutInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNSignOutPayload2ᚖbackplaneᚋgraphᚋmodelᚐSignOutPayload(ctx context.Context, sel ast.SelectionSet, v *model.SignOutPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNSignOutPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignOutPayload(ctx context.Context, sel ast.SelectionSet, v *model.SignOutPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "SignOutPayload!")
 		return graphql.Null
@@ -2826,12 +2826,12 @@ func (ec *executionContext) marshalNSignOutPayload2ᚖbackplaneᚋgraphᚋmodel�
 	return ec._SignOutPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNSignUpInput2backplaneᚋgraphᚋmodelᚐSignUpInput(ctx context.Context, v any) (model.SignUpInput, error) {
+func (ec *executionContext) unmarshalNSignUpInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignUpInput(ctx context.Context, v any) (model.SignUpInput, error) {
 	res, err := ec.unmarshalInputSignUpInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNSignUpPayload2ᚖbackplaneᚋgraphᚋmodelᚐSignUpPayload(ctx context.Context, sel ast.SelectionSet, v *model.SignUpPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNSignUpPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSignUpPayload(ctx context.Context, sel ast.SelectionSet, v *model.SignUpPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "SignUpPayload!")
 		return graphql.Null
@@ -2839,28 +2839,28 @@ func (ec *executionContext) marshalNSignUpPayload2ᚖbackplaneᚋgraphᚋmodel�
 	return ec._SignUpPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalOApiKey2ᚖbackplaneᚋinternalᚋsessionᚐAPIKey(ctx context.Context, sel ast.SelectionSet, v *session.APIKey) graphql.Marshaler {
+func (ec *executionContext) marshalOApiKey2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐAPIKey(ctx context.Context, sel ast.SelectionSet, v *session.APIKey) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._ApiKey(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalOSession2ᚖbackplaneᚋinternalᚋsessionᚐSession(ctx context.Context, sel ast.SelectionSet, v *session.Session) graphql.Marshaler {
+func (ec *executionContext) marshalOSession2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐSession(ctx context.Context, sel ast.SelectionSet, v *session.Session) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._Session(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalOSessionTokens2ᚖbackplaneᚋinternalᚋsessionᚐTokens(ctx context.Context, sel ast.SelectionSet, v *session.Tokens) graphql.Marshaler {
+func (ec *executionContext) marshalOSessionTokens2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋsessionᚐTokens(ctx context.Context, sel ast.SelectionSet, v *session.Tokens) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._SessionTokens(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalOViewer2ᚖbackplaneᚋgraphᚋmodelᚐViewer(ctx context.Context, sel ast.SelectionSet, v *model.Viewer) graphql.Marshaler {
+func (ec *executionContext) marshalOViewer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐViewer(ctx context.Context, sel ast.SelectionSet, v *model.Viewer) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}

@@ -4,25 +4,25 @@ package generated
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/graph/model"
-	"github.com/backplane-dev/backplane/graph/scalar"
-	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/order"
-	"github.com/backplane-dev/backplane/internal/uid"
-	"github.com/backplane-dev/backplane/internal/user"
 	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
 // region    ************************** generated!.gotpl **************************
 
 type UserResolver interface {
-	Orders(ctx context.Context, obj *user.User, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.By) (*model.Connection[*order.Order], error)
+	Orders(ctx context.Context, obj *user.User, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) (*model.Connection[*order.Order], error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -66,15 +66,15 @@ func (ec *executionContext) field_User_orders_args(ctx context.Context, rawArgs 
 	args["before"] = arg3
 	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
 		func(ctx context.Context, v any) (*model.OrderFilter, error) {
-			return ec.unmarshalOOrderFilter2ᚖbackplaneᚋgraphᚋmodelᚐOrderFilter(ctx, v)
+			return ec.unmarshalOOrderFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐOrderFilter(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
 	args["filter"] = arg4
 	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
-		func(ctx context.Context, v any) (order.By, error) {
-			return ec.unmarshalNOrderOrderBy2backplaneᚋinternalᚋorderᚐBy(ctx, v)
+		func(ctx context.Context, v any) (order.OrderBy, error) {
+			return ec.unmarshalNOrderOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐOrderBy(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (ec *executionContext) _CreateUserPayload_user(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		false,
@@ -132,7 +132,7 @@ func (ec *executionContext) _CreateUserPayload_userErrors(ctx context.Context, f
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -164,7 +164,7 @@ func (ec *executionContext) _DeleteUserPayload_user(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		false,
@@ -196,7 +196,7 @@ func (ec *executionContext) _DeleteUserPayload_userErrors(ctx context.Context, f
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -228,7 +228,7 @@ func (ec *executionContext) _UpdateUserPayload_user(ctx context.Context, field g
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		false,
@@ -260,7 +260,7 @@ func (ec *executionContext) _UpdateUserPayload_userErrors(ctx context.Context, f
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.UserError) graphql.Marshaler {
-			return ec.marshalNUserError2ᚕᚖbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserErrorᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -292,7 +292,7 @@ func (ec *executionContext) _User_id(ctx context.Context, field graphql.Collecte
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v uid.User) graphql.Marshaler {
-			return ec.marshalNID2backplaneᚋinternalᚋuidᚐUser(ctx, selections, v)
+			return ec.marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐUser(ctx, selections, v)
 		},
 		true,
 		true,
@@ -384,7 +384,7 @@ func (ec *executionContext) _User_roles(ctx context.Context, field graphql.Colle
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []auth.Role) graphql.Marshaler {
-			return ec.marshalNRole2ᚕbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx, selections, v)
+			return ec.marshalNRole2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -407,7 +407,7 @@ func (ec *executionContext) _User_status(ctx context.Context, field graphql.Coll
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v user.Status) graphql.Marshaler {
-			return ec.marshalNUserStatus2backplaneᚋinternalᚋuserᚐStatus(ctx, selections, v)
+			return ec.marshalNUserStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐStatus(ctx, selections, v)
 		},
 		true,
 		true,
@@ -519,11 +519,11 @@ func (ec *executionContext) _User_orders(ctx context.Context, field graphql.Coll
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.User().Orders(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.OrderFilter), fc.Args["orderBy"].(order.By))
+			return ec.Resolvers.User().Orders(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.OrderFilter), fc.Args["orderBy"].(order.OrderBy))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*order.Order]) graphql.Marshaler {
-			return ec.marshalNOrderConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
+			return ec.marshalNOrderConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
 		true,
@@ -566,7 +566,7 @@ func (ec *executionContext) _UserConnection_edges(ctx context.Context, field gra
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*user.User]) graphql.Marshaler {
-			return ec.marshalNUserEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
+			return ec.marshalNUserEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -598,7 +598,7 @@ func (ec *executionContext) _UserConnection_nodes(ctx context.Context, field gra
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*user.User) graphql.Marshaler {
-			return ec.marshalNUser2ᚕᚖbackplaneᚋinternalᚋuserᚐUserᚄ(ctx, selections, v)
+			return ec.marshalNUser2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUserᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -630,7 +630,7 @@ func (ec *executionContext) _UserConnection_pageInfo(ctx context.Context, field 
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
-			return ec.marshalNPageInfo2ᚖbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
 		},
 		true,
 		true,
@@ -708,7 +708,7 @@ func (ec *executionContext) _UserEdge_node(ctx context.Context, field graphql.Co
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *user.User) graphql.Marshaler {
-			return ec.marshalNUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
+			return ec.marshalNUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, selections, v)
 		},
 		true,
 		true,
@@ -772,7 +772,7 @@ func (ec *executionContext) unmarshalInputCreateUserInput(ctx context.Context, o
 			it.Name = graphql.OmittableOf(data)
 		case "roles":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("roles"))
-			data, err := ec.unmarshalORole2ᚕbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx, v)
+			data, err := ec.unmarshalORole2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -926,14 +926,14 @@ func (ec *executionContext) unmarshalInputUpdateUserInput(ctx context.Context, o
 			it.Name = graphql.OmittableOf(data)
 		case "roles":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("roles"))
-			data, err := ec.unmarshalORole2ᚕbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx, v)
+			data, err := ec.unmarshalORole2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.Roles = graphql.OmittableOf(data)
 		case "status":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("status"))
-			data, err := ec.unmarshalOUserStatus2ᚖbackplaneᚋinternalᚋuserᚐStatus(ctx, v)
+			data, err := ec.unmarshalOUserStatus2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐStatus(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -989,7 +989,7 @@ func (ec *executionContext) unmarshalInputUserFilter(ctx context.Context, obj an
 		switch k {
 		case "status":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("status"))
-			data, err := ec.unmarshalOUserStatus2ᚖbackplaneᚋinternalᚋuserᚐStatus(ctx, v)
+			data, err := ec.unmarshalOUserStatus2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐStatus(ctx, v)
 			if err != nil {
 				return it, err
 			}
@@ -1343,12 +1343,12 @@ func (ec *executionContext) _UserEdge(ctx context.Context, sel ast.SelectionSet,
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) unmarshalNCreateUserInput2backplaneᚋgraphᚋmodelᚐCreateUserInput(ctx context.Context, v any) (model.CreateUserInput, error) {
+func (ec *executionContext) unmarshalNCreateUserInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateUserInput(ctx context.Context, v any) (model.CreateUserInput, error) {
 	res, err := ec.unmarshalInputCreateUserInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNCreateUserPayload2ᚖbackplaneᚋgraphᚋmodelᚐCreateUserPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateUserPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNCreateUserPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateUserPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateUserPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "CreateUserPayload!")
 		return graphql.Null
@@ -1356,12 +1356,12 @@ func (ec *executionContext) marshalNCreateUserPayload2ᚖbackplaneᚋgraphᚋmod
 	return ec._CreateUserPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNDeleteUserInput2backplaneᚋgraphᚋmodelᚐDeleteUserInput(ctx context.Context, v any) (model.DeleteUserInput, error) {
+func (ec *executionContext) unmarshalNDeleteUserInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeleteUserInput(ctx context.Context, v any) (model.DeleteUserInput, error) {
 	res, err := ec.unmarshalInputDeleteUserInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNDeleteUserPayload2ᚖbackplaneᚋgraphᚋmodelᚐDeleteUserPayload(ctx context.Context, sel ast.SelectionSet, v *model.DeleteUserPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNDeleteUserPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeleteUserPayload(ctx context.Context, sel ast.SelectionSet, v *model.DeleteUserPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeleteUserPayload!")
 		return graphql.Null
@@ -1369,13 +1369,13 @@ func (ec *executionContext) marshalNDeleteUserPayload2ᚖbackplaneᚋgraphᚋmod
 	return ec._DeleteUserPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNRole2backplaneᚋinternalᚋauthᚐRole(ctx context.Context, v any) (auth.Role, error) {
+func (ec *executionContext) unmarshalNRole2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRole(ctx context.Context, v any) (auth.Role, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := auth.Role(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRole2backplaneᚋinternalᚋauthᚐRole(ctx context.Context, sel ast.SelectionSet, v auth.Role) graphql.Marshaler {
+func (ec *executionContext) marshalNRole2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRole(ctx context.Context, sel ast.SelectionSet, v auth.Role) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1384,13 +1384,13 @@ func (ec *executionContext) marshalNRole2backplaneᚋinternalᚋauthᚐRole(ctx 
 	return res
 }
 
-func (ec *executionContext) unmarshalNRole2ᚕbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx context.Context, v any) ([]auth.Role, error) {
+func (ec *executionContext) unmarshalNRole2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx context.Context, v any) ([]auth.Role, error) {
 	vSlice := graphql.CoerceList(v)
 	var err error
 	res := make([]auth.Role, len(vSlice))
 	for i := range vSlice {
 		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
-		res[i], err = ec.unmarshalNRole2backplaneᚋinternalᚋauthᚐRole(ctx, vSlice[i])
+		res[i], err = ec.unmarshalNRole2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRole(ctx, vSlice[i])
 		if err != nil {
 			return nil, err
 		}
@@ -1398,11 +1398,11 @@ func (ec *executionContext) unmarshalNRole2ᚕbackplaneᚋinternalᚋauthᚐRole
 	return res, nil
 }
 
-func (ec *executionContext) marshalNRole2ᚕbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx context.Context, sel ast.SelectionSet, v []auth.Role) graphql.Marshaler {
+func (ec *executionContext) marshalNRole2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx context.Context, sel ast.SelectionSet, v []auth.Role) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNRole2backplaneᚋinternalᚋauthᚐRole(ctx, sel, v[i])
+		return ec.marshalNRole2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRole(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1414,12 +1414,12 @@ func (ec *executionContext) marshalNRole2ᚕbackplaneᚋinternalᚋauthᚐRole�
 	return ret
 }
 
-func (ec *executionContext) unmarshalNUpdateUserInput2backplaneᚋgraphᚋmodelᚐUpdateUserInput(ctx context.Context, v any) (model.UpdateUserInput, error) {
+func (ec *executionContext) unmarshalNUpdateUserInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateUserInput(ctx context.Context, v any) (model.UpdateUserInput, error) {
 	res, err := ec.unmarshalInputUpdateUserInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNUpdateUserPayload2ᚖbackplaneᚋgraphᚋmodelᚐUpdateUserPayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateUserPayload) graphql.Marshaler {
+func (ec *executionContext) marshalNUpdateUserPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateUserPayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateUserPayload) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "UpdateUserPayload!")
 		return graphql.Null
@@ -1427,11 +1427,11 @@ func (ec *executionContext) marshalNUpdateUserPayload2ᚖbackplaneᚋgraphᚋmod
 	return ec._UpdateUserPayload(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNUser2ᚕᚖbackplaneᚋinternalᚋuserᚐUserᚄ(ctx context.Context, sel ast.SelectionSet, v []*user.User) graphql.Marshaler {
+func (ec *executionContext) marshalNUser2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUserᚄ(ctx context.Context, sel ast.SelectionSet, v []*user.User) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx, sel, v[i])
+		return ec.marshalNUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1443,7 +1443,7 @@ func (ec *executionContext) marshalNUser2ᚕᚖbackplaneᚋinternalᚋuserᚐUse
 	return ret
 }
 
-func (ec *executionContext) marshalNUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx context.Context, sel ast.SelectionSet, v *user.User) graphql.Marshaler {
+func (ec *executionContext) marshalNUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx context.Context, sel ast.SelectionSet, v *user.User) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "User!")
 		return graphql.Null
@@ -1451,7 +1451,7 @@ func (ec *executionContext) marshalNUser2ᚖbackplaneᚋinternalᚋuserᚐUser(c
 	return ec._User(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNUserConnection2ᚖbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*user.User]) graphql.Marshaler {
+func (ec *executionContext) marshalNUserConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*user.User]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "UserConnection!")
 		return graphql.Null
@@ -1459,11 +1459,11 @@ func (ec *executionContext) marshalNUserConnection2ᚖbackplaneᚋgraphᚋmodel�
 	return ec._UserConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNUserEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*user.User]) graphql.Marshaler {
+func (ec *executionContext) marshalNUserEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*user.User]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNUserEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
+		return ec.marshalNUserEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1475,7 +1475,7 @@ func (ec *executionContext) marshalNUserEdge2ᚕᚖbackplaneᚋgraphᚋmodelᚐE
 	return ret
 }
 
-func (ec *executionContext) marshalNUserEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*user.User]) graphql.Marshaler {
+func (ec *executionContext) marshalNUserEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*user.User]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "UserEdge!")
 		return graphql.Null
@@ -1483,13 +1483,13 @@ func (ec *executionContext) marshalNUserEdge2ᚖbackplaneᚋgraphᚋmodelᚐEdge
 	return ec._UserEdge(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalNUserOrderBy2backplaneᚋinternalᚋuserᚐOrder(ctx context.Context, v any) (user.Order, error) {
+func (ec *executionContext) unmarshalNUserOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐOrderBy(ctx context.Context, v any) (user.OrderBy, error) {
 	tmp, err := scalar.UnmarshalString(v)
-	res := user.Order(tmp)
+	res := user.OrderBy(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNUserOrderBy2backplaneᚋinternalᚋuserᚐOrder(ctx context.Context, sel ast.SelectionSet, v user.Order) graphql.Marshaler {
+func (ec *executionContext) marshalNUserOrderBy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐOrderBy(ctx context.Context, sel ast.SelectionSet, v user.OrderBy) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1498,13 +1498,13 @@ func (ec *executionContext) marshalNUserOrderBy2backplaneᚋinternalᚋuserᚐOr
 	return res
 }
 
-func (ec *executionContext) unmarshalNUserStatus2backplaneᚋinternalᚋuserᚐStatus(ctx context.Context, v any) (user.Status, error) {
+func (ec *executionContext) unmarshalNUserStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐStatus(ctx context.Context, v any) (user.Status, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := user.Status(tmp)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNUserStatus2backplaneᚋinternalᚋuserᚐStatus(ctx context.Context, sel ast.SelectionSet, v user.Status) graphql.Marshaler {
+func (ec *executionContext) marshalNUserStatus2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐStatus(ctx context.Context, sel ast.SelectionSet, v user.Status) graphql.Marshaler {
 	_ = sel
 	res := scalar.MarshalString(string(v))
 	if res == graphql.Null {
@@ -1513,7 +1513,7 @@ func (ec *executionContext) marshalNUserStatus2backplaneᚋinternalᚋuserᚐSta
 	return res
 }
 
-func (ec *executionContext) unmarshalORole2ᚕbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx context.Context, v any) ([]auth.Role, error) {
+func (ec *executionContext) unmarshalORole2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx context.Context, v any) ([]auth.Role, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -1522,7 +1522,7 @@ func (ec *executionContext) unmarshalORole2ᚕbackplaneᚋinternalᚋauthᚐRole
 	res := make([]auth.Role, len(vSlice))
 	for i := range vSlice {
 		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
-		res[i], err = ec.unmarshalNRole2backplaneᚋinternalᚋauthᚐRole(ctx, vSlice[i])
+		res[i], err = ec.unmarshalNRole2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRole(ctx, vSlice[i])
 		if err != nil {
 			return nil, err
 		}
@@ -1530,14 +1530,14 @@ func (ec *executionContext) unmarshalORole2ᚕbackplaneᚋinternalᚋauthᚐRole
 	return res, nil
 }
 
-func (ec *executionContext) marshalORole2ᚕbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx context.Context, sel ast.SelectionSet, v []auth.Role) graphql.Marshaler {
+func (ec *executionContext) marshalORole2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRoleᚄ(ctx context.Context, sel ast.SelectionSet, v []auth.Role) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNRole2backplaneᚋinternalᚋauthᚐRole(ctx, sel, v[i])
+		return ec.marshalNRole2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋauthᚐRole(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1549,14 +1549,14 @@ func (ec *executionContext) marshalORole2ᚕbackplaneᚋinternalᚋauthᚐRole�
 	return ret
 }
 
-func (ec *executionContext) marshalOUser2ᚖbackplaneᚋinternalᚋuserᚐUser(ctx context.Context, sel ast.SelectionSet, v *user.User) graphql.Marshaler {
+func (ec *executionContext) marshalOUser2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐUser(ctx context.Context, sel ast.SelectionSet, v *user.User) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._User(ctx, sel, v)
 }
 
-func (ec *executionContext) unmarshalOUserFilter2ᚖbackplaneᚋgraphᚋmodelᚐUserFilter(ctx context.Context, v any) (*model.UserFilter, error) {
+func (ec *executionContext) unmarshalOUserFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUserFilter(ctx context.Context, v any) (*model.UserFilter, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -1564,7 +1564,7 @@ func (ec *executionContext) unmarshalOUserFilter2ᚖbackplaneᚋgraphᚋmodelᚐ
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) unmarshalOUserStatus2ᚖbackplaneᚋinternalᚋuserᚐStatus(ctx context.Context, v any) (*user.Status, error) {
+func (ec *executionContext) unmarshalOUserStatus2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐStatus(ctx context.Context, v any) (*user.Status, error) {
 	if v == nil {
 		return nil, nil
 	}
@@ -1573,7 +1573,7 @@ func (ec *executionContext) unmarshalOUserStatus2ᚖbackplaneᚋinternalᚋuser�
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalOUserStatus2ᚖbackplaneᚋinternalᚋuserᚐStatus(ctx context.Context, sel ast.SelectionSet, v *user.Status) graphql.Marshaler {
+func (ec *executionContext) marshalOUserStatus2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuserᚐStatus(ctx context.Context, sel ast.SelectionSet, v *user.Status) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}

@@ -102,7 +102,7 @@ var (
 // not used.
 type OrderList struct {
 	Filter order.Filter
-	By     order.By
+	By     order.OrderBy
 	Args   page.Args
 }
 

@@ -4,15 +4,15 @@ package model
 
 import (
 	"encoding/json"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/user"
-	"time"
-
-	"github.com/99designs/gqlgen/graphql"
 )
 
 // A change of a stock by hand.

@@ -85,14 +85,14 @@ func (s *Orders) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]or
 }
 
 // List implements order.Store.
-func (s *Orders) List(ctx context.Context, f order.Filter, by order.By, args page.Args) (page.Page[*order.Order], error) {
+func (s *Orders) List(ctx context.Context, f order.Filter, by order.OrderBy, args page.Args) (page.Page[*order.Order], error) {
 	query := func(ctx context.Context) (page.Page[*order.Order], error) { return s.Store.List(ctx, f, by, args) }
 	return pages(ctx, s.table, orderID, query, f, by, args)
 }
 
 // ListByUsers implements order.Store. Which orders they are is not kept; what is
 // read is.
-func (s *Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filter, by order.By, args page.Args,
+func (s *Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filter, by order.OrderBy, args page.Args,
 ) (map[uid.User]page.Page[*order.Order], error) {
 	taken := s.table.take()
 	found, err := s.Store.ListByUsers(ctx, users, f, by, args)

@@ -69,7 +69,7 @@ func (s *Products) BySKU(ctx context.Context, sku string) (*order.Product, error
 }
 
 // List implements order.ProductStore.
-func (s *Products) List(ctx context.Context, f order.ProductFilter, by order.ProductBy, args page.Args) (page.Page[*order.Product], error) {
+func (s *Products) List(ctx context.Context, f order.ProductFilter, by order.ProductOrderBy, args page.Args) (page.Page[*order.Product], error) {
 	query := func(ctx context.Context) (page.Page[*order.Product], error) {
 		return s.ProductStore.List(ctx, f, by, args)
 	}

@@ -51,7 +51,7 @@ func (s *Users) ByUsername(ctx context.Context, name string) (*user.User, error)
 }
 
 // List implements user.Store.
-func (s *Users) List(ctx context.Context, f user.Filter, o user.Order, args page.Args) (page.Page[*user.User], error) {
+func (s *Users) List(ctx context.Context, f user.Filter, o user.OrderBy, args page.Args) (page.Page[*user.User], error) {
 	query := func(ctx context.Context) (page.Page[*user.User], error) { return s.Store.List(ctx, f, o, args) }
 	return pages(ctx, s.table, userID, query, f, o, args)
 }

@@ -10,17 +10,17 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// ProductBy says how a list of products is sorted.
-type ProductBy string
+// ProductOrderBy says how a list of products is sorted.
+type ProductOrderBy string
 
 // The orders of a list of products; ties are broken by id.
 const (
-	ProductsByCreatedDesc ProductBy = "CREATED_AT_DESC"
-	ProductsByCreatedAsc  ProductBy = "CREATED_AT_ASC"
-	ProductsByNameAsc     ProductBy = "NAME_ASC"
-	ProductsByNameDesc    ProductBy = "NAME_DESC"
-	ProductsByPriceAsc    ProductBy = "PRICE_ASC" // by minor units: meaningful within one currency
-	ProductsByPriceDesc   ProductBy = "PRICE_DESC"
+	ProductsByCreatedDesc ProductOrderBy = "CREATED_AT_DESC"
+	ProductsByCreatedAsc  ProductOrderBy = "CREATED_AT_ASC"
+	ProductsByNameAsc     ProductOrderBy = "NAME_ASC"
+	ProductsByNameDesc    ProductOrderBy = "NAME_DESC"
+	ProductsByPriceAsc    ProductOrderBy = "PRICE_ASC" // by minor units: meaningful within one currency
+	ProductsByPriceDesc   ProductOrderBy = "PRICE_DESC"
 )
 
 // ProductFilter says which products a list shows. Nil fields filter nothing.
@@ -53,7 +53,7 @@ type ProductStore interface {
 	// Stocks returns the stocks of the products that exist.
 	Stocks(ctx context.Context, ids []uid.Product) (map[uid.Product]*Stock, error)
 	// List returns a page of the products that match.
-	List(ctx context.Context, f ProductFilter, by ProductBy, args page.Args) (page.Page[*Product], error)
+	List(ctx context.Context, f ProductFilter, by ProductOrderBy, args page.Args) (page.Page[*Product], error)
 	// Count returns how many products match.
 	Count(ctx context.Context, f ProductFilter) (int, error)
 }
@@ -196,7 +196,7 @@ func (c *Catalog) PeekStock(_ context.Context, id uid.Product) (s *Stock, ok boo
 }
 
 // List returns a page of the products that the caller may see.
-func (c *Catalog) List(ctx context.Context, f ProductFilter, by ProductBy, args page.Args) (page.Page[*Product], error) {
+func (c *Catalog) List(ctx context.Context, f ProductFilter, by ProductOrderBy, args page.Args) (page.Page[*Product], error) {
 	f, none := visibleProducts(ctx, f)
 	if none {
 		return page.Page[*Product]{}, nil

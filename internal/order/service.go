@@ -11,15 +11,15 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// By says how a list of orders is sorted.
-type By string
+// OrderBy says how a list of orders is sorted.
+type OrderBy string
 
 // The orders of a list; ties are broken by id.
 const (
-	ByPlacedDesc By = "PLACED_AT_DESC"
-	ByPlacedAsc  By = "PLACED_AT_ASC"
-	ByTotalDesc  By = "TOTAL_DESC" // by minor units: meaningful within one currency
-	ByTotalAsc   By = "TOTAL_ASC"
+	ByPlacedDesc OrderBy = "PLACED_AT_DESC"
+	ByPlacedAsc  OrderBy = "PLACED_AT_ASC"
+	ByTotalDesc  OrderBy = "TOTAL_DESC" // by minor units: meaningful within one currency
+	ByTotalAsc   OrderBy = "TOTAL_ASC"
 )
 
 // Filter says which orders a list shows. Nil fields filter nothing.
@@ -52,10 +52,10 @@ type Store interface {
 	// Items returns the lines of the orders, each in its order's sequence.
 	Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]Item, error)
 	// List returns a page of the orders that match.
-	List(ctx context.Context, f Filter, by By, args page.Args) (page.Page[*Order], error)
+	List(ctx context.Context, f Filter, by OrderBy, args page.Args) (page.Page[*Order], error)
 	// ListByUsers returns for each of the users a page of their orders that match,
 	// read in one query. The filter's UserID is not used.
-	ListByUsers(ctx context.Context, users []uid.User, f Filter, by By, args page.Args) (map[uid.User]page.Page[*Order], error)
+	ListByUsers(ctx context.Context, users []uid.User, f Filter, by OrderBy, args page.Args) (map[uid.User]page.Page[*Order], error)
 	// Count returns how many orders match.
 	Count(ctx context.Context, f Filter) (int, error)
 	// CountByUsers is Count for the orders of each of the users, in one query. Users
@@ -256,7 +256,7 @@ func pointers(lines []Item) []*Item {
 
 // List returns a page of the orders that the caller may see: STAFF and ADMIN
 // all, others their own.
-func (s *Service) List(ctx context.Context, f Filter, by By, args page.Args) (page.Page[*Order], error) {
+func (s *Service) List(ctx context.Context, f Filter, by OrderBy, args page.Args) (page.Page[*Order], error) {
 	f, none, err := visible(ctx, f)
 	if err != nil || none {
 		return page.Page[*Order]{}, err
@@ -266,7 +266,7 @@ func (s *Service) List(ctx context.Context, f Filter, by By, args page.Args) (pa
 
 // ListByUsers is List for many users at once, for one page of each. Users whose
 // orders the caller may not see have none.
-func (s *Service) ListByUsers(ctx context.Context, users []uid.User, f Filter, by By, args page.Args) (map[uid.User]page.Page[*Order], error) {
+func (s *Service) ListByUsers(ctx context.Context, users []uid.User, f Filter, by OrderBy, args page.Args) (map[uid.User]page.Page[*Order], error) {
 	seen, err := withVisibleOrders(ctx, users)
 	if err != nil || len(seen) == 0 {
 		return nil, err

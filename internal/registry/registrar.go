@@ -250,13 +250,13 @@ type ServiceFilter struct {
 	Health *Health
 }
 
-// By says how a list of services is sorted.
-type By string
+// OrderBy says how a list of services is sorted.
+type OrderBy string
 
 // The orders of a list of services.
 const (
-	ByNameAsc  By = "NAME_ASC"
-	ByNameDesc By = "NAME_DESC"
+	ByNameAsc  OrderBy = "NAME_ASC"
+	ByNameDesc OrderBy = "NAME_DESC"
 )
 
 // Service returns the service of the name as the caller may see it; nil if there
@@ -288,7 +288,7 @@ func (r *Registrar) shown(ctx context.Context, s *Service, place *event.Cursor) 
 }
 
 // List returns a page of the services.
-func (r *Registrar) List(ctx context.Context, f ServiceFilter, by By, args page.Args) (page.Page[*View], error) {
+func (r *Registrar) List(ctx context.Context, f ServiceFilter, by OrderBy, args page.Args) (page.Page[*View], error) {
 	return pageOf(r.matching(ctx, f), by == ByNameDesc, string(by), args, func(v *View) string { return v.Name })
 }
 

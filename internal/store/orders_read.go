@@ -62,19 +62,19 @@ func toItem(r *ent.OrderItem) order.Item {
 	}
 }
 
-var orderOrders = map[order.By]keyset[*order.Order]{
+var orderOrders = map[order.OrderBy]keyset[*order.Order]{
 	order.ByPlacedDesc: ordersByPlaced(order.ByPlacedDesc, true),
 	order.ByPlacedAsc:  ordersByPlaced(order.ByPlacedAsc, false),
 	order.ByTotalDesc:  ordersByTotal(order.ByTotalDesc, true),
 	order.ByTotalAsc:   ordersByTotal(order.ByTotalAsc, false),
 }
 
-func ordersByPlaced(name order.By, desc bool) keyset[*order.Order] {
+func ordersByPlaced(name order.OrderBy, desc bool) keyset[*order.Order] {
 	key := func(o *order.Order) string { return timeKey(o.PlacedAt) }
 	return keyset[*order.Order]{string(name), entorder.FieldPlacedAt, desc, key, orderID, parseTime}
 }
 
-func ordersByTotal(name order.By, desc bool) keyset[*order.Order] {
+func ordersByTotal(name order.OrderBy, desc bool) keyset[*order.Order] {
 	key := func(o *order.Order) string { return intKey(o.Total.Minor) }
 	return keyset[*order.Order]{string(name), entorder.FieldTotalMinor, desc, key, orderID, parseInt}
 }
@@ -82,13 +82,13 @@ func ordersByTotal(name order.By, desc bool) keyset[*order.Order] {
 func orderID(o *order.Order) string { return string(o.ID) }
 
 // List implements order.Store.
-func (s Orders) List(ctx context.Context, f order.Filter, by order.By, args page.Args) (page.Page[*order.Order], error) {
+func (s Orders) List(ctx context.Context, f order.Filter, by order.OrderBy, args page.Args) (page.Page[*order.Order], error) {
 	return list(ctx, s.db, s.db.client.Order.Query().Where(matchingOrders(f)), orderOrders[by], args, toOrder)
 }
 
 // ListByUsers implements order.Store. Each user's orders are numbered in the
 // order of the list, and as many of them read as the page has, plus one.
-func (s Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filter, by order.By, args page.Args,
+func (s Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filter, by order.OrderBy, args page.Args,
 ) (map[uid.User]page.Page[*order.Order], error) {
 	slice, err := orderOrders[by].slice(args)
 	if err != nil {

@@ -26,7 +26,7 @@ type shop struct {
 	rows []*user.User // in the order of the list
 }
 
-func (s *shop) order() user.Order {
+func (s *shop) order() user.OrderBy {
 	if s.desc {
 		return user.ByCreatedDesc
 	}

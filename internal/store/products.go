@@ -175,7 +175,7 @@ func (s Products) Stocks(ctx context.Context, ids []uid.Product) (map[uid.Produc
 	return found, nil
 }
 
-var productOrders = map[order.ProductBy]keyset[*order.Product]{
+var productOrders = map[order.ProductOrderBy]keyset[*order.Product]{
 	order.ProductsByCreatedDesc: productsByCreated(order.ProductsByCreatedDesc, true),
 	order.ProductsByCreatedAsc:  productsByCreated(order.ProductsByCreatedAsc, false),
 	order.ProductsByNameDesc:    productsByName(order.ProductsByNameDesc, true),
@@ -184,17 +184,17 @@ var productOrders = map[order.ProductBy]keyset[*order.Product]{
 	order.ProductsByPriceAsc:    productsByPrice(order.ProductsByPriceAsc, false),
 }
 
-func productsByCreated(name order.ProductBy, desc bool) keyset[*order.Product] {
+func productsByCreated(name order.ProductOrderBy, desc bool) keyset[*order.Product] {
 	key := func(p *order.Product) string { return timeKey(p.CreatedAt) }
 	return keyset[*order.Product]{string(name), entproduct.FieldCreatedAt, desc, key, productID, parseTime}
 }
 
-func productsByName(name order.ProductBy, desc bool) keyset[*order.Product] {
+func productsByName(name order.ProductOrderBy, desc bool) keyset[*order.Product] {
 	key := func(p *order.Product) string { return nameKey(p.Name) }
 	return keyset[*order.Product]{string(name), entproduct.FieldNameKey, desc, key, productID, parseText}
 }
 
-func productsByPrice(name order.ProductBy, desc bool) keyset[*order.Product] {
+func productsByPrice(name order.ProductOrderBy, desc bool) keyset[*order.Product] {
 	key := func(p *order.Product) string { return intKey(p.Price.Minor) }
 	return keyset[*order.Product]{string(name), entproduct.FieldPriceMinor, desc, key, productID, parseInt}
 }
@@ -205,7 +205,7 @@ func productID(p *order.Product) string { return string(p.ID) }
 func nameKey(name string) string { return cases.Fold().String(strings.TrimSpace(name)) }
 
 // List implements order.ProductStore.
-func (s Products) List(ctx context.Context, f order.ProductFilter, by order.ProductBy, args page.Args) (page.Page[*order.Product], error) {
+func (s Products) List(ctx context.Context, f order.ProductFilter, by order.ProductOrderBy, args page.Args) (page.Page[*order.Product], error) {
 	q, err := s.matching(f)
 	if err != nil {
 		return page.Page[*order.Product]{}, err

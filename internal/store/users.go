@@ -194,19 +194,19 @@ func (s Users) AnyAdmin(ctx context.Context) (bool, error) {
 	return found, s.db.translate(ctx, err)
 }
 
-var userOrders = map[user.Order]keyset[*user.User]{
+var userOrders = map[user.OrderBy]keyset[*user.User]{
 	user.ByCreatedDesc:  usersByCreated(user.ByCreatedDesc, true),
 	user.ByCreatedAsc:   usersByCreated(user.ByCreatedAsc, false),
 	user.ByUsernameDesc: usersByName(user.ByUsernameDesc, true),
 	user.ByUsernameAsc:  usersByName(user.ByUsernameAsc, false),
 }
 
-func usersByCreated(name user.Order, desc bool) keyset[*user.User] {
+func usersByCreated(name user.OrderBy, desc bool) keyset[*user.User] {
 	key := func(u *user.User) string { return timeKey(u.CreatedAt) }
 	return keyset[*user.User]{string(name), entuser.FieldCreatedAt, desc, key, userID, parseTime}
 }
 
-func usersByName(name user.Order, desc bool) keyset[*user.User] {
+func usersByName(name user.OrderBy, desc bool) keyset[*user.User] {
 	key := func(u *user.User) string { return user.UsernameKey(u.Username) }
 	return keyset[*user.User]{string(name), entuser.FieldUsernameKey, desc, key, userID, parseText}
 }
@@ -214,7 +214,7 @@ func usersByName(name user.Order, desc bool) keyset[*user.User] {
 func userID(u *user.User) string { return string(u.ID) }
 
 // List implements user.Store.
-func (s Users) List(ctx context.Context, f user.Filter, o user.Order, args page.Args) (page.Page[*user.User], error) {
+func (s Users) List(ctx context.Context, f user.Filter, o user.OrderBy, args page.Args) (page.Page[*user.User], error) {
 	q, err := s.matching(f)
 	if err != nil {
 		return page.Page[*user.User]{}, err

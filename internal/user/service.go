@@ -19,15 +19,15 @@ type Credential string
 // once everything else about the account is found right.
 type Hasher func(ctx context.Context) (Credential, error)
 
-// Order says how a list of users is sorted.
-type Order string
+// OrderBy says how a list of users is sorted.
+type OrderBy string
 
 // The orders; ties are broken by id.
 const (
-	ByCreatedDesc  Order = "CREATED_AT_DESC"
-	ByCreatedAsc   Order = "CREATED_AT_ASC"
-	ByUsernameAsc  Order = "USERNAME_ASC"
-	ByUsernameDesc Order = "USERNAME_DESC"
+	ByCreatedDesc  OrderBy = "CREATED_AT_DESC"
+	ByCreatedAsc   OrderBy = "CREATED_AT_ASC"
+	ByUsernameAsc  OrderBy = "USERNAME_ASC"
+	ByUsernameDesc OrderBy = "USERNAME_DESC"
 )
 
 // Filter says which users a list shows. Nil fields filter nothing.
@@ -66,7 +66,7 @@ type Store interface {
 	// ByUsername returns the account of that name, or NotFound.
 	ByUsername(ctx context.Context, name string) (*User, error)
 	// List returns a page of the accounts that match.
-	List(ctx context.Context, f Filter, o Order, args page.Args) (page.Page[*User], error)
+	List(ctx context.Context, f Filter, o OrderBy, args page.Args) (page.Page[*User], error)
 	// Count returns how many accounts match.
 	Count(ctx context.Context, f Filter) (int, error)
 }
@@ -246,7 +246,7 @@ func (s *Service) ByUsername(ctx context.Context, name string) (*User, error) {
 
 // List returns a page of the accounts that the caller may see: STAFF and ADMIN
 // all, others their own.
-func (s *Service) List(ctx context.Context, f Filter, o Order, args page.Args) (page.Page[*User], error) {
+func (s *Service) List(ctx context.Context, f Filter, o OrderBy, args page.Args) (page.Page[*User], error) {
 	f, err := visible(ctx, f)
 	if err != nil {
 		return page.Page[*User]{}, err

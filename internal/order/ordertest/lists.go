@@ -47,14 +47,14 @@ func listedProducts(t *testing.T, s Stores) {
 			t.Fatal(err)
 		}
 	}
-	names := func(f order.ProductFilter, by order.ProductBy) string {
+	names := func(f order.ProductFilter, by order.ProductOrderBy) string {
 		return joined(everything(t, func(args page.Args) (page.Page[*order.Product], error) {
 			return s.Products.List(t.Context(), f, by, args)
 		}), func(p *order.Product) string { return strings.ToLower(p.Name) })
 	}
 	for _, tt := range []struct {
 		f    order.ProductFilter
-		by   order.ProductBy
+		by   order.ProductOrderBy
 		want string
 	}{
 		{order.ProductFilter{}, order.ProductsByNameAsc, "apple apple banana cherry ärmel"},
@@ -135,7 +135,7 @@ func listedOrders(t *testing.T, s Stores) {
 func orderID(o *order.Order) string { return string(o.ID) }
 
 // sortedOrders is the model of each order of a list.
-func sortedOrders() map[order.By]func(a, b *order.Order) int {
+func sortedOrders() map[order.OrderBy]func(a, b *order.Order) int {
 	byPlaced := func(a, b *order.Order) int {
 		return cmpOr(a.PlacedAt.Compare(b.PlacedAt), strings.Compare(string(a.ID), string(b.ID)))
 	}
@@ -145,7 +145,7 @@ func sortedOrders() map[order.By]func(a, b *order.Order) int {
 	desc := func(f func(a, b *order.Order) int) func(a, b *order.Order) int {
 		return func(a, b *order.Order) int { return -f(a, b) }
 	}
-	return map[order.By]func(a, b *order.Order) int{
+	return map[order.OrderBy]func(a, b *order.Order) int{
 		order.ByPlacedAsc: byPlaced, order.ByPlacedDesc: desc(byPlaced), order.ByTotalAsc: byTotal, order.ByTotalDesc: desc(byTotal),
 	}
 }

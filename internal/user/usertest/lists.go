@@ -38,7 +38,7 @@ func listed(t *testing.T, s user.Store) {
 	for _, tt := range []struct {
 		name string
 		f    user.Filter
-		o    user.Order
+		o    user.OrderBy
 		want string
 	}{
 		{"by name", user.Filter{}, user.ByUsernameAsc, "Ann bob cid Zoe émile"},
@@ -76,7 +76,7 @@ func paged(t *testing.T, s user.Store) {
 	}
 	age := func(a, b *user.User) int { return a.CreatedAt.Compare(b.CreatedAt) }
 	name := func(a, b *user.User) int { return strings.Compare(a.Username, b.Username) }
-	for o, by := range map[user.Order]func(a, b *user.User) int{
+	for o, by := range map[user.OrderBy]func(a, b *user.User) int{
 		user.ByCreatedAsc: age, user.ByUsernameAsc: name,
 		user.ByCreatedDesc:  func(a, b *user.User) int { return age(b, a) },
 		user.ByUsernameDesc: func(a, b *user.User) int { return name(b, a) },
@@ -95,7 +95,7 @@ func paged(t *testing.T, s user.Store) {
 	}
 }
 
-func everyPage(t *testing.T, s user.Store, o user.Order, model []*user.User) {
+func everyPage(t *testing.T, s user.Store, o user.OrderBy, model []*user.User) {
 	t.Helper()
 	whole, err := s.List(t.Context(), user.Filter{}, o, page.Args{})
 	if err != nil {
@@ -113,7 +113,7 @@ func everyPage(t *testing.T, s user.Store, o user.Order, model []*user.User) {
 	}
 }
 
-func check(t *testing.T, s user.Store, o user.Order, args page.Args, want []*user.User, next, prev bool) {
+func check(t *testing.T, s user.Store, o user.OrderBy, args page.Args, want []*user.User, next, prev bool) {
 	t.Helper()
 	got, err := s.List(t.Context(), user.Filter{}, o, args)
 	if err != nil {
