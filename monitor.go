@@ -78,7 +78,7 @@ func registerGateway(s *admin.Server, g *gateway.Gateway) {
 		`upgrades_total`:                      func(s gateway.Stats) uint64 { return s.Upgraded },
 		`circuits_opened_total`:               func(s gateway.Stats) uint64 { return s.CircuitsOpened },
 		`circuit_refusals_total`:              func(s gateway.Stats) uint64 { return s.CircuitRefused },
-		`in_flight`:                           func(s gateway.Stats) uint64 { return uint64(s.Open) }, //nolint:gosec // not negative
+		`in_flight`:                           func(s gateway.Stats) uint64 { return uint64(s.InFlight) }, //nolint:gosec // not negative
 	} {
 		s.Register("backplane_gateway_"+name, func() float64 { return float64(value(g.Stats())) })
 	}

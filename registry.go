@@ -68,7 +68,7 @@ func openGuard(cfg config.Config) (*gateway.Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g, g.Refuse(refused...)
+	return g, g.Deny(refused...)
 }
 
 func gatewayConfig(l config.Limits) gateway.Config {
@@ -115,5 +115,5 @@ func (s *services) listen(ctx context.Context, address string) (net.Listener, er
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s (BACKPLANE_LISTEN): %w", address, err)
 	}
-	return ln, s.guard.Refuse(ln.Addr().String())
+	return ln, s.guard.Deny(ln.Addr().String())
 }

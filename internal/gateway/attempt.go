@@ -21,8 +21,8 @@ type errConnect struct{ error }
 
 func (e errConnect) Unwrap() error { return e.error }
 
-// connector dials as the guard does, within the limit.
-func connector(guard *Guard, limit time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+// limitConnect dials as the guard does, within the limit.
+func limitConnect(guard *Guard, limit time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -36,57 +36,57 @@ func connector(guard *Guard, limit time.Duration) func(ctx context.Context, netw
 
 // attempt is one try of a call, on one instance. Its place there is kept until it ends.
 type attempt struct {
-	c        *call
+	call     *call
 	pick     balance.Pick
 	instance *registry.Instance
 	url      *url.URL
 	conns    atomic.Int32  // that it was given
 	took     time.Duration // to the header of the answer
-	over     bool
+	reported bool
 }
 
-// pick chooses the instance of the first attempt: as the service's strategy says, if it
+// pickFirst chooses the instance of the first attempt: as the service's strategy says, if it
 // answers at all.
-func (c *call) pick() (*attempt, error) {
-	g := c.g
+func (c *call) pickFirst() (*attempt, error) {
+	g := c.gateway
 	p, err := g.deps.Pool.Pick(c.set, c.set.Service.Strategy, c.key)
 	if err != nil {
 		return nil, err
 	}
-	if g.circuits.enter(p.Instance(), time.Now()) {
-		return c.on(p)
+	if g.breakers.admitCall(p.Instance(), time.Now()) {
+		return c.newAttempt(p)
 	}
 	p.Release()
-	if a := c.other(); a != nil {
+	if a := c.pickOther(); a != nil {
 		return a, nil
 	}
-	g.counts.open.Add(1)
-	return nil, errNone()
+	g.metrics.circuitRefused.Add(1)
+	return nil, errNoInstance()
 }
 
-// other chooses an instance that was not tried yet, nil if there is none.
-func (c *call) other() *attempt {
-	g := c.g
+// pickOther chooses an instance that was not tried yet, nil if there is none.
+func (c *call) pickOther() *attempt {
+	g := c.gateway
 	if set := g.deps.Directory.Set(c.target.service); set != nil {
 		c.set = set // somebody may have come or gone
 	}
 	now := time.Now()
-	p, err := g.deps.Pool.PickOther(c.set, func(i *registry.Instance) bool { return c.tried(i) || g.circuits.open(i, now) })
+	p, err := g.deps.Pool.PickOther(c.set, func(i *registry.Instance) bool { return c.wasTried(i) || g.breakers.isOpen(i, now) })
 	if err != nil {
 		return nil
 	}
-	if !g.circuits.enter(p.Instance(), now) { // another call was first to try it again
+	if !g.breakers.admitCall(p.Instance(), now) { // another call was first to try it again
 		p.Release()
 		return nil
 	}
-	a, err := c.on(p)
+	a, err := c.newAttempt(p)
 	if err != nil {
 		return nil
 	}
 	return a
 }
 
-func (c *call) tried(i *registry.Instance) bool {
+func (c *call) wasTried(i *registry.Instance) bool {
 	for _, t := range c.attempts {
 		if t.instance.ID == i.ID && t.instance.Incarnation == i.Incarnation {
 			return true
@@ -95,73 +95,73 @@ func (c *call) tried(i *registry.Instance) bool {
 	return false
 }
 
-func (c *call) on(p balance.Pick) (*attempt, error) {
+func (c *call) newAttempt(p balance.Pick) (*attempt, error) {
 	i := p.Instance()
 	u, err := url.Parse(i.URL)
 	if err != nil { // cannot be: it was looked at when the instance registered
 		p.Release()
 		return nil, err
 	}
-	a := &attempt{c: c, pick: p, instance: i, url: u}
+	a := &attempt{call: c, pick: p, instance: i, url: u}
 	c.attempts = append(c.attempts, a)
 	return a, nil
 }
 
-// errNone is the error for a service without an instance that could be called.
-func errNone() error {
+// errNoInstance is the error for a service without an instance that could be called.
+func errNoInstance() error {
 	none := fault.New(fault.Unavailable, fault.NoInstance, "No instance of this service can be called at the moment.")
 	none.RetryAfter = time.Second
 	return none
 }
 
-// attempts is the transport of the proxy: it sends the request to an instance, and to another if
+// retryTransport is the transport of the proxy: it sends the request to an instance, and to another if
 // that is safe.
-type attempts struct{}
+type retryTransport struct{}
 
 // RoundTrip implements http.RoundTripper.
-func (attempts) RoundTrip(out *http.Request) (*http.Response, error) {
+func (retryTransport) RoundTrip(out *http.Request) (*http.Response, error) {
 	c := callOf(out.Context())
-	a, err := c.pick()
+	a, err := c.pickFirst()
 	if err != nil {
 		return nil, err
 	}
 	for {
 		res, err := a.send(out)
-		next := c.retry(a, res, err)
+		next := c.nextAttempt(a, res, err)
 		if next == nil {
 			if err != nil {
-				a.failed(err)
+				a.recordFailure(err)
 			}
 			return res, err
 		}
-		a.lost(res, err)
+		a.recordRetried(res, err)
 		a = next
 	}
 }
 
 // send sends the request to the attempt's instance.
 func (a *attempt) send(out *http.Request) (*http.Response, error) {
-	c := a.c
+	c := a.call
 	// The proxy's own trace, which would pass on interim answers with all of their headers, is left out.
 	ctx, drop := context.WithCancelCause(c.ctx)
 	req := out.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
-		if a.conns.Add(1) > 1 && !a.sendAgain() {
+		if a.conns.Add(1) > 1 && !a.allowResend() {
 			drop(errDropped)
 			_ = got.Conn.Close() // or the request would be on its way before that is noticed
 		}
 	}}))
-	req.URL = c.target.at(a.url, c.in)
-	c.body.into(req)
+	req.URL = c.target.urlOn(a.url, c.request)
+	c.body.attachTo(req)
 	start := time.Now()
-	res, err := c.g.transport.RoundTrip(req)
+	res, err := c.gateway.transport.RoundTrip(req)
 	a.took = time.Since(start)
-	c.watch.touch()
+	c.timers.recordProgress()
 	if err != nil {
 		return nil, err
 	}
-	c.g.circuits.answered(a.instance)
+	c.gateway.breakers.recordResponse(a.instance)
 	if res.ContentLength > 0 && out.Method != http.MethodHead {
-		return begun(res)
+		return awaitFirstBytes(res)
 	}
 	return res, nil
 }
@@ -169,37 +169,37 @@ func (a *attempt) send(out *http.Request) (*http.Response, error) {
 // errDropped is the error of an attempt that net/http was not let send again.
 var errDropped = errors.New("the connection was lost, and the call not sent again")
 
-// sendAgain reports whether the attempt may be sent on another connection, for which net/http asks when
+// allowResend reports whether the attempt may be sent on another connection, for which net/http asks when
 // one that was kept is lost: an instance gives up idle ones when it likes. That is a retry
 // as any other, and there is one, however many connections were kept.
-func (a *attempt) sendAgain() bool {
-	c := a.c
+func (a *attempt) allowResend() bool {
+	c := a.call
 	switch {
 	case !c.idempotent:
-		return !saysRepeatable(c.in.Header) // nothing was sent then, or it would not be asked for
+		return !isReplayedByTransport(c.request.Header) // nothing was sent then, or it would not be asked for
 	case a.conns.Load() > 2:
 		return false
-	case !c.g.budgets.take(c.set.Service.ID, time.Now()):
-		c.g.counts.overBudget.Add(1)
+	case !c.gateway.retries.allowRetry(c.set.Service.ID, time.Now()):
+		c.gateway.metrics.overBudget.Add(1)
 		return false
 	}
-	c.g.counts.retriedReset.Add(1)
+	c.gateway.metrics.retriedReset.Add(1)
 	return true
 }
 
-// saysRepeatable reports whether net/http takes a request for one that may be sent twice by its
+// isReplayedByTransport reports whether net/http takes a request for one that may be sent twice by its
 // header alone.
-func saysRepeatable(h http.Header) bool {
+func isReplayedByTransport(h http.Header) bool {
 	return h["Idempotency-Key"] != nil || h["X-Idempotency-Key"] != nil
 }
 
 // firstBytes is how much of a body is waited for before its header goes on.
 const firstBytes = 4 << 10
 
-// begun waits for the first bytes of an answer that says how long it will be: as long as
+// awaitFirstBytes waits for the first bytes of an answer that says how long it will be: as long as
 // nothing of it went on, another instance can answer in its place.
-func begun(res *http.Response) (*http.Response, error) {
-	b := &begunBody{ReadCloser: res.Body, first: make([]byte, min(res.ContentLength, firstBytes))}
+func awaitFirstBytes(res *http.Response) (*http.Response, error) {
+	b := &peekedBody{ReadCloser: res.Body, first: make([]byte, min(res.ContentLength, firstBytes))}
 	n, err := res.Body.Read(b.first)
 	if n == 0 && err != nil && !errors.Is(err, io.EOF) {
 		_ = res.Body.Close() // it is broken
@@ -210,15 +210,15 @@ func begun(res *http.Response) (*http.Response, error) {
 	return res, nil
 }
 
-// begunBody is a body of which some was read already.
-type begunBody struct {
+// peekedBody is a body of which some was read already.
+type peekedBody struct {
 	io.ReadCloser
 	first []byte
 	err   error // that came with it
 }
 
 // Read implements io.Reader.
-func (b *begunBody) Read(p []byte) (int, error) {
+func (b *peekedBody) Read(p []byte) (int, error) {
 	if len(b.first) > 0 {
 		n := copy(p, b.first)
 		if b.first = b.first[n:]; len(b.first) > 0 {
@@ -232,18 +232,18 @@ func (b *begunBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// retry returns the attempt that follows one that ended so, nil if what there is goes to the caller.
-func (c *call) retry(a *attempt, res *http.Response, err error) *attempt {
-	why := c.mayRetry(a, res, err)
-	if why == nil || len(c.attempts) >= c.g.cfg.Attempts {
+// nextAttempt returns the attempt that follows one that ended so, nil if what there is goes to the caller.
+func (c *call) nextAttempt(a *attempt, res *http.Response, err error) *attempt {
+	why := c.retryCounter(a, res, err)
+	if why == nil || len(c.attempts) >= c.gateway.cfg.Attempts {
 		return nil
 	}
-	next := c.other()
+	next := c.pickOther()
 	if next == nil {
 		return nil
 	}
-	if !c.g.budgets.take(c.set.Service.ID, time.Now()) {
-		c.g.counts.overBudget.Add(1)
+	if !c.gateway.retries.allowRetry(c.set.Service.ID, time.Now()) {
+		c.gateway.metrics.overBudget.Add(1)
 		next.release()
 		c.attempts = c.attempts[:len(c.attempts)-1]
 		return nil
@@ -252,15 +252,15 @@ func (c *call) retry(a *attempt, res *http.Response, err error) *attempt {
 	return next
 }
 
-// mayRetry returns the count of retries of this kind if the call may be sent again: always when nothing
+// retryCounter returns the count of retries of this kind if the call may be sent again: always when nothing
 // of it was sent; when it may have been, only if doing it twice is as doing it once, and the
 // instance was not slow but gave up or asked to come again.
-func (c *call) mayRetry(a *attempt, res *http.Response, err error) *atomic.Uint64 {
-	counts := &c.g.counts
+func (c *call) retryCounter(a *attempt, res *http.Response, err error) *atomic.Uint64 {
+	counts := &c.gateway.metrics
 	switch {
-	case c.ctx.Err() != nil || c.body.failed() != nil || !c.body.again():
+	case c.ctx.Err() != nil || c.body.callerError() != nil || !c.body.isReplayable():
 		return nil
-	case err != nil && a.unsent(err):
+	case err != nil && a.wasNotSent(err):
 		return &counts.retriedConnect
 	case !c.idempotent:
 		return nil
@@ -272,11 +272,11 @@ func (c *call) mayRetry(a *attempt, res *http.Response, err error) *atomic.Uint6
 	return nil
 }
 
-// unsent reports whether the attempt ended before a connection took any of it. That none could be made
+// wasNotSent reports whether the attempt ended before a connection took any of it. That none could be made
 // says so only if there was none before that net/http has lost.
-func (a *attempt) unsent(err error) bool {
+func (a *attempt) wasNotSent(err error) bool {
 	_, ok := errors.AsType[errConnect](err)
-	return a.conns.Load() == 0 || ok && !saysRepeatable(a.c.in.Header)
+	return a.conns.Load() == 0 || ok && !isReplayedByTransport(a.call.request.Header)
 }
 
 // isBusy reports whether the status says that somebody could not take the call.
@@ -289,47 +289,49 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-// failed ends an attempt that had no answer. Callers who leave and bodies that do not come say nothing
+// recordFailure ends an attempt that had no answer. Callers who leave and bodies that do not come say nothing
 // of the instance.
-func (a *attempt) failed(err error) {
-	c := a.c
-	if (c.ctx.Err() != nil || c.body.failed() != nil) && !c.keptWaiting() && !a.unsentByItself(err) {
+func (a *attempt) recordFailure(err error) {
+	c := a.call
+	if (c.ctx.Err() != nil || c.body.callerError() != nil) && !c.instanceStalled() && !a.couldNotConnect(err) {
 		a.release()
 		return
 	}
-	c.g.circuits.silent(a.instance, time.Now())
-	a.done(false)
+	c.gateway.breakers.recordFailure(a.instance, time.Now())
+	a.report(false)
 }
 
-// keptWaiting reports whether the call was given up as nothing moved, though the caller had done its part.
-func (c *call) keptWaiting() bool { return errors.Is(context.Cause(c.ctx), errIdle) && c.body.sent() }
+// instanceStalled reports whether the call was given up as nothing moved, though the caller had done its part.
+func (c *call) instanceStalled() bool {
+	return errors.Is(context.Cause(c.ctx), errIdle) && c.body.isComplete()
+}
 
-// unsentByItself reports whether the instance could not be reached, whatever the caller did meanwhile.
-func (a *attempt) unsentByItself(err error) bool {
+// couldNotConnect reports whether the instance could not be reached, whatever the caller did meanwhile.
+func (a *attempt) couldNotConnect(err error) bool {
 	_, ok := errors.AsType[errConnect](err)
 	return ok && !errors.Is(err, context.Canceled)
 }
 
-// lost ends an attempt that another one follows.
-func (a *attempt) lost(res *http.Response, err error) {
+// recordRetried ends an attempt that another one follows.
+func (a *attempt) recordRetried(res *http.Response, err error) {
 	if err != nil {
-		a.failed(err)
+		a.recordFailure(err)
 		return
 	}
 	_ = res.Body.Close() // its rest is not worth reading: the connection goes with it
-	a.done(false)
+	a.report(false)
 }
 
-func (a *attempt) done(ok bool) {
-	if !a.over {
-		a.over = true
+func (a *attempt) report(ok bool) {
+	if !a.reported {
+		a.reported = true
 		a.pick.Done(ok, a.took)
 	}
 }
 
 func (a *attempt) release() {
-	if !a.over {
-		a.over = true
+	if !a.reported {
+		a.reported = true
 		a.pick.Release()
 	}
 }

@@ -21,21 +21,21 @@ import (
 
 // call is one request that is passed on, from its admission to its end.
 type call struct {
-	g          *Gateway
-	in         *http.Request
+	gateway    *Gateway
+	request    *http.Request
 	ctx        context.Context //nolint:containedctx // the call is what this context is of
 	cancel     context.CancelCauseFunc
 	set        *registry.Set
 	target     target
-	who        string // whose place it takes
+	callerID   string // whose place it takes
 	token      string // that the service gets; empty if there is nobody to be named
 	key        string // of CONSISTENT_HASH
 	idempotent bool
-	body       *body
-	writer     *writer
-	watch      *watch
+	body       *requestBody
+	writer     *responseWriter
+	timers     *timers
 	attempts   []*attempt
-	answer     *answer // of the last attempt; nil if there is none
+	response   *responseBody // of the last attempt; nil if there is none
 }
 
 type callKey struct{}
@@ -51,55 +51,55 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := allowed(r); err != nil {
+	if err := checkForwardable(r); err != nil {
 		return nil, err
 	}
 	set, err := g.deps.Directory.ForCall(r.Context(), t.service)
 	if err != nil {
 		return nil, err
 	}
-	c := &call{g: g, in: r, set: set, target: t, idempotent: isIdempotent(r), writer: &writer{ResponseWriter: w}}
-	if err := c.name(r); err != nil {
+	c := &call{gateway: g, request: r, set: set, target: t, idempotent: isIdempotent(r), writer: &responseWriter{ResponseWriter: w}}
+	if err := c.identifyCaller(r); err != nil {
 		return nil, err
 	}
-	if err := g.places.take(c.who); err != nil {
+	if err := g.semaphore.acquire(c.callerID); err != nil {
 		return nil, err
 	}
 	if c.body, err = g.readBody(w, r); err != nil {
-		g.places.leave(c.who)
+		g.semaphore.release(c.callerID)
 		return nil, err
 	}
-	g.budgets.called(set.Service.ID, time.Now())
-	c.begin(r.Context())
+	g.retries.recordCall(set.Service.ID, time.Now())
+	c.startTimers(r.Context())
 	return c, nil
 }
 
-// name finds out who is calling: for the place, the balance and the service.
-func (c *call) name(r *http.Request) (err error) {
+// identifyCaller finds out who is calling: for the place, the balance and the service.
+func (c *call) identifyCaller(r *http.Request) (err error) {
 	caller := auth.LastKnown(r.Context())
-	if c.who = auth.ClientFrom(r.Context()).Address; caller != nil {
-		c.who = string(caller.UserID) // with whichever key
+	if c.callerID = auth.ClientFrom(r.Context()).Address; caller != nil {
+		c.callerID = string(caller.UserID) // with whichever key
 	}
 	if c.key = r.Header.Get(KeyHeader); len(c.key) > registry.MaxPickKey {
 		return fault.New(fault.Invalid, fault.BadRequest, "%s must be at most %d bytes long.", KeyHeader, registry.MaxPickKey)
 	}
 	if c.key == "" {
-		c.key = c.who
+		c.key = c.callerID
 	}
 	if caller != nil && !c.set.Service.Trusted {
-		c.token, err = c.g.deps.Tokens(r.Context(), caller, c.target.service)
+		c.token, err = c.gateway.deps.Tokens(r.Context(), caller, c.target.service)
 	}
 	return err
 }
 
-// begin starts what bounds the call.
-func (c *call) begin(ctx context.Context) {
+// startTimers starts what bounds the call.
+func (c *call) startTimers(ctx context.Context) {
 	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(ctx, callKey{}, c))
 	// A former request of the connection may have left its deadlines.
-	_ = c.deadlines(time.Time{})
+	_ = c.setDeadlines(time.Time{})
 	_ = http.NewResponseController(c.writer).EnableFullDuplex() // or the whole body would be read before an answer is sent
-	c.watch = newWatch(c.g.cfg.IdleTime, c.g.cfg.TotalTime, c.expire)
-	c.body.touch = c.watch.touch
+	c.timers = startTimers(c.gateway.cfg.IdleTime, c.gateway.cfg.TotalTime, c.expire)
+	c.body.onRead = c.timers.recordProgress
 }
 
 // expire ends the call. It unblocks reads from the caller and, once the response has begun, writes
@@ -118,24 +118,24 @@ func (c *call) expire(cause error) {
 	}
 }
 
-// deadlines sets both deadlines of the caller's connection. In tests there may be none.
-func (c *call) deadlines(at time.Time) error {
+// setDeadlines sets both deadlines of the caller's connection. In tests there may be none.
+func (c *call) setDeadlines(at time.Time) error {
 	ctl := http.NewResponseController(c.writer)
 	return errors.Join(ctl.SetReadDeadline(at), ctl.SetWriteDeadline(at))
 }
 
-// hangUp makes the answer the last one of the caller's connection. That has to be whenever a part
+// closeAfterResponse makes the answer the last one of the caller's connection. That has to be whenever a part
 // of the body may be left in it, which would be taken for the next request, and after expire, since
 // for the server a connection whose deadline passed is lost.
-func (c *call) hangUp() { c.writer.Header().Set("Connection", "close") }
+func (c *call) closeAfterResponse() { c.writer.Header().Set("Connection", "close") }
 
-// allowed refuses requests that are not for passing on.
-func allowed(r *http.Request) error {
+// checkForwardable refuses requests that are not for passing on.
+func checkForwardable(r *http.Request) error {
 	switch {
 	case r.Method == http.MethodTrace || r.Method == http.MethodConnect:
 		return &problem.Error{Status: http.StatusMethodNotAllowed, Allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
 			Fault: fault.New(fault.Invalid, fault.BadRequest, "The gateway does not pass %s on.", r.Method)}
-	case loops(r):
+	case isLoop(r):
 		return problem.New(http.StatusLoopDetected, fault.New(fault.Invalid, fault.BadRequest, "The call goes round in circles between gateways."))
 	case r.Header.Get("Upgrade") != "" && !isProtocol(r.Header.Get("Upgrade")):
 		return fault.New(fault.Invalid, fault.BadRequest, "The Upgrade header names no protocol.")
@@ -155,9 +155,9 @@ func isTunnel(protocol string) bool {
 	return name == "http" || name == "h2c" || name == "h2" || name == "h3" || name == "tls"
 }
 
-// isAskedFor reports whether the answer changes to the protocol that its request, as it went on,
+// isRequestedUpgrade reports whether the answer changes to the protocol that its request, as it went on,
 // named.
-func isAskedFor(res *http.Response) bool {
+func isRequestedUpgrade(res *http.Response) bool {
 	asked := res.Request.Header.Get("Upgrade")
 	names := strings.FieldsFunc(strings.Join(res.Header.Values("Connection"), ","), func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
 	return asked != "" && strings.EqualFold(res.Header.Get("Upgrade"), asked) &&
@@ -174,100 +174,100 @@ func isIdempotent(r *http.Request) bool {
 	return r.Header.Get("Idempotency-Key") != ""
 }
 
-// answered makes the answer of an instance what the caller gets.
-func answered(res *http.Response) error {
+// filterResponse makes the answer of an instance what the caller gets.
+func filterResponse(res *http.Response) error {
 	c := callOf(res.Request.Context())
 	a := c.attempts[len(c.attempts)-1]
 	trusted := c.set.Service.Trusted
-	clean(res.Header, trusted)
-	relocate(res.Header, c, a.url)
-	if _, degraded := c.g.deps.Directory.Health(c.set.Service.ID); degraded != nil {
+	stripHeaders(res.Header, trusted)
+	relocateReferences(res.Header, c, a.url)
+	if _, degraded := c.gateway.deps.Directory.Health(c.set.Service.ID); degraded != nil {
 		res.Header.Set(DegradedHeader, string(degraded.Reason))
 	}
-	res.Header.Set("Via", joined(res.Header.Values("Via"), viaUs))
+	res.Header.Set("Via", joinHeader(res.Header.Values("Via"), viaEntry))
 	c.writer.Header().Set("Content-Security-Policy", "sandbox")
-	c.writer.left = res.ContentLength
-	if !c.body.sent() && res.StatusCode != http.StatusSwitchingProtocols {
-		c.hangUp()
+	c.writer.remaining = res.ContentLength
+	if !c.body.isComplete() && res.StatusCode != http.StatusSwitchingProtocols {
+		c.closeAfterResponse()
 	}
-	c.answer = &answer{c: c, res: res, from: res.Body, trusted: trusted, status: res.StatusCode}
+	c.response = &responseBody{call: c, res: res, from: res.Body, trusted: trusted, status: res.StatusCode}
 	switch media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		both, ok := res.Body.(io.ReadWriteCloser)
-		if !ok || !isAskedFor(res) {
-			c.answer = nil
+		if !ok || !isRequestedUpgrade(res) {
+			c.response = nil
 			return errors.New("the connection was upgraded to what was not asked for")
 		}
-		c.watch.limit(c.g.cfg.StreamTime)
-		c.g.counts.upgraded.Add(1)
+		c.timers.setTotal(c.gateway.cfg.StreamTime)
+		c.gateway.metrics.upgraded.Add(1)
 		c.writer.begun.Store(true)
-		res.Body = &upgraded{c.answer, both}
+		res.Body = &upgradedConn{c.response, both}
 		return nil
 	case media == "text/event-stream":
-		c.watch.limit(c.g.cfg.StreamTime)
+		c.timers.setTotal(c.gateway.cfg.StreamTime)
 	}
-	res.Body = c.answer
+	res.Body = c.response
 	return nil
 }
 
-// refused answers a call that no instance has answered, or whose answer cannot be passed on.
-func refused(w http.ResponseWriter, r *http.Request, err error) {
+// writeFailure answers a call that no instance has answered, or whose answer cannot be passed on.
+func writeFailure(w http.ResponseWriter, r *http.Request, err error) {
 	c := callOf(r.Context())
 	if c.writer.begun.Load() {
 		return // of an upgraded connection: there is nobody to tell
 	}
 	c.writer.refusing = true
-	err = c.explain(err)
-	if !c.body.close() || context.Cause(c.ctx) != nil {
-		c.hangUp()
+	err = c.explainFailure(err)
+	if !c.body.closeReader() || context.Cause(c.ctx) != nil {
+		c.closeAfterResponse()
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.g.cfg.FirstByteTime))
-	problem.Write(w, r, c.g.log, err)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.gateway.cfg.FirstByteTime))
+	problem.Write(w, r, c.gateway.log, err)
 }
 
-// explain says to the caller what went wrong. Where instances are stays in the log.
-func (c *call) explain(err error) error {
-	cause, body := context.Cause(c.ctx), c.body.failed()
+// explainFailure says to the caller what went wrong. Where instances are stays in the log.
+func (c *call) explainFailure(err error) error {
+	cause, body := context.Cause(c.ctx), c.body.callerError()
 	_, large := errors.AsType[*http.MaxBytesError](body)
 	_, said := errors.AsType[*fault.Error](err)
 	_, unreached := errors.AsType[errConnect](err)
 	switch {
 	case large:
-		return problem.BodyTooLarge(c.g.cfg.BodyBytes)
+		return problem.BodyTooLarge(c.gateway.cfg.BodyBytes)
 	case errors.Is(cause, errTotal) || errors.Is(cause, errIdle):
-		return errSlow("The call took too long.", cause)
+		return errTimeout("The call took too long.", cause)
 	case cause != nil:
 		return fault.From(context.Canceled)
 	case body != nil:
-		return problem.BodyUnreadable(body, c.g.cfg.BodyTime)
+		return problem.BodyUnreadable(body, c.gateway.cfg.BodyTime)
 	case said:
 		return err
 	case unreached:
 		return problem.New(http.StatusBadGateway, fault.New(fault.Unavailable, fault.BadGateway, "The service could not be reached.").Because(err))
 	case isTimeout(err):
-		return errSlow("The service did not answer in time.", err)
+		return errTimeout("The service did not answer in time.", err)
 	}
 	return problem.New(http.StatusBadGateway, fault.New(fault.Unavailable, fault.BadGateway, "The service gave no answer that could be passed on.").Because(err))
 }
 
-func errSlow(message string, err error) error {
+func errTimeout(message string, err error) error {
 	return fault.New(fault.Timeout, fault.GatewayTimeout, "%s", message).Because(err)
 }
 
-// end ends the call, however it went, and tells everybody who counts.
-func (c *call) end() {
-	c.watch.stop()
-	how := c.outcome()
+// finish ends the call, however it went, and tells everybody who counts.
+func (c *call) finish() {
+	c.timers.stop()
+	how := c.reportOutcome()
 	c.cancel(nil)
-	if all := c.body.close(); !all {
+	if all := c.body.closeReader(); !all {
 		// Somebody may be stuck in reading the rest. The server would interrupt that, forget the
 		// deadline, and wait for the rest itself.
 		if http.NewResponseController(c.writer).SetReadDeadline(time.Now()) == nil {
-			c.body.wait()
+			c.body.awaitReader()
 		}
 	}
-	c.g.places.leave(c.who)
-	c.g.counts.ended(how)
+	c.gateway.semaphore.release(c.callerID)
+	c.gateway.metrics.recordOutcome(how)
 	attrs := []slog.Attr{slog.String("service", c.target.service), slog.Int("attempts", len(c.attempts)), slog.String("outcome", how)}
 	if n := len(c.attempts); n > 0 {
 		attrs = append(attrs, slog.String("instance", c.attempts[n-1].instance.InstanceID))
@@ -277,45 +277,45 @@ func (c *call) end() {
 
 // How calls end, in metrics and the access log.
 const (
-	endOK        = "ok"        // the caller has the answer of an instance
-	endFailed    = "failed"    // there was no answer of an instance, and the caller was told so
-	endCut       = "cut"       // the answer broke off after it had begun
-	endCancelled = "cancelled" // the caller left
+	outcomeOK        = "ok"        // the caller has the answer of an instance
+	outcomeFailed    = "failed"    // there was no answer of an instance, and the caller was told so
+	outcomeCut       = "cut"       // the answer broke off after it had begun
+	outcomeCancelled = "cancelled" // the caller left
 )
 
-// outcome finds out how the call ended, and tells the balance of its last attempt.
-func (c *call) outcome() string {
+// reportOutcome finds out how the call ended, and tells the balance of its last attempt.
+func (c *call) reportOutcome() string {
 	cause := context.Cause(c.ctx)
 	late := errors.Is(cause, errIdle) || errors.Is(cause, errTotal)
-	gone := !late && (c.in.Context().Err() != nil || c.writer.lost.Load())
-	if c.answer == nil {
+	gone := !late && (c.request.Context().Err() != nil || c.writer.callerLost.Load())
+	if c.response == nil {
 		for _, a := range c.attempts {
-			a.done(false) // if it has not ended: its answer could not be passed on
+			a.report(false) // if it has not ended: its answer could not be passed on
 		}
 		if gone {
-			return endCancelled
+			return outcomeCancelled
 		}
-		return endFailed
+		return outcomeFailed
 	}
-	a, how := c.attempts[len(c.attempts)-1], c.answer
+	a, how := c.attempts[len(c.attempts)-1], c.response
 	switch {
 	case how.whole || how.status == http.StatusSwitchingProtocols:
-		a.done(!isBusy(how.status))
-		return endOK
-	case how.waiting.Load() && c.keptWaiting(), how.err != nil && cause == nil:
-		a.done(false)
-		return endCut
+		a.report(!isBusy(how.status))
+		return outcomeOK
+	case how.waiting.Load() && c.instanceStalled(), how.err != nil && cause == nil:
+		a.report(false)
+		return outcomeCut
 	}
 	a.release()
 	if gone {
-		return endCancelled
+		return outcomeCancelled
 	}
-	return endCut
+	return outcomeCut
 }
 
-// answer is the body of an instance's answer on its way to the caller.
-type answer struct {
-	c       *call
+// responseBody is the body of an instance's answer on its way to the caller.
+type responseBody struct {
+	call    *call
 	res     *http.Response
 	from    io.ReadCloser
 	trusted bool
@@ -326,17 +326,17 @@ type answer struct {
 }
 
 // Read implements io.Reader.
-func (a *answer) Read(p []byte) (int, error) {
+func (a *responseBody) Read(p []byte) (int, error) {
 	a.waiting.Store(true)
 	n, err := a.from.Read(p)
 	if err == nil { // else it shows still who kept the call waiting to its end
 		a.waiting.Store(false)
 	}
-	a.c.watch.touch()
+	a.call.timers.recordProgress()
 	switch {
 	case errors.Is(err, io.EOF):
 		a.whole = true
-		clean(a.res.Trailer, a.trusted)
+		stripHeaders(a.res.Trailer, a.trusted)
 	case err != nil:
 		a.err = err
 	}
@@ -344,43 +344,43 @@ func (a *answer) Read(p []byte) (int, error) {
 }
 
 // Close implements io.Closer.
-func (a *answer) Close() error { return a.from.Close() }
+func (a *responseBody) Close() error { return a.from.Close() }
 
-// upgraded is a connection to an instance that speaks another protocol now.
-type upgraded struct {
-	*answer
+// upgradedConn is a connection to an instance that speaks another protocol now.
+type upgradedConn struct {
+	*responseBody
 	both io.ReadWriteCloser
 }
 
 // Write implements io.Writer.
-func (u *upgraded) Write(p []byte) (int, error) {
-	u.c.watch.touch()
+func (u *upgradedConn) Write(p []byte) (int, error) {
+	u.call.timers.recordProgress()
 	return u.both.Write(p)
 }
 
 // CloseWrite tells the instance that the caller will send nothing more.
-func (u *upgraded) CloseWrite() error {
+func (u *upgradedConn) CloseWrite() error {
 	if half, ok := u.both.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return errors.New("the connection closes as a whole")
 }
 
-// writer sends everything on at once, and notes whether an answer has begun and
+// responseWriter sends everything on at once, and notes whether an answer has begun and
 // whether the caller is lost.
-type writer struct {
+type responseWriter struct {
 	http.ResponseWriter
 
-	begun    atomic.Bool // the response of an instance, or an upgraded connection
-	expired  atomic.Bool // the call took too long
-	lost     atomic.Bool
-	refusing bool  // what is written is a problem document
-	left     int64 // bytes of the answer that are to come; below 0 if that is not known
+	begun      atomic.Bool // the response of an instance, or an upgraded connection
+	expired    atomic.Bool // the call took too long
+	callerLost atomic.Bool
+	refusing   bool  // what is written is a problem document
+	remaining  int64 // bytes of the answer that are to come; below 0 if that is not known
 }
 
 // WriteHeader implements http.ResponseWriter. Of an answer whose length is not known nobody can
 // tell when more of it comes, so its header goes on alone.
-func (w *writer) WriteHeader(code int) {
+func (w *responseWriter) WriteHeader(code int) {
 	if !w.refusing {
 		w.begun.Store(true)
 		if w.expired.Load() { // while begun was not set yet, so that expire has not done this
@@ -388,28 +388,28 @@ func (w *writer) WriteHeader(code int) {
 		}
 	}
 	w.ResponseWriter.WriteHeader(code)
-	if w.left < 0 {
+	if w.remaining < 0 {
 		w.flush()
 	}
 }
 
 // Write implements io.Writer. What is not the last of an answer does not wait for the rest; if its
 // length is not known the proxy sees to that.
-func (w *writer) Write(p []byte) (int, error) {
+func (w *responseWriter) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p)
 	if err != nil {
-		w.lost.Store(true)
+		w.callerLost.Store(true)
 		return n, err
 	}
-	if w.left > 0 {
-		if w.left -= int64(n); w.left > 0 {
+	if w.remaining > 0 {
+		if w.remaining -= int64(n); w.remaining > 0 {
 			w.flush()
 		}
 	}
 	return n, nil
 }
 
-func (w *writer) flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() } // what fails here fails the next write
+func (w *responseWriter) flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() } // what fails here fails the next write
 
 // Unwrap lets http.ResponseController find the connection.
-func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

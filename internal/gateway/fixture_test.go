@@ -19,8 +19,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// world is a Gateway that serves on a real port, in front of instances that do.
-type world struct {
+// fixture is a Gateway that serves on a real port, in front of instances that do.
+type fixture struct {
 	t         *testing.T
 	gateway   *Gateway
 	directory *registry.Directory
@@ -29,27 +29,27 @@ type world struct {
 	services  map[string]*registry.Service
 	lag       time.Duration
 
-	mu  sync.Mutex
-	who *auth.Principal // who is calling; nil for a stranger
+	mu     sync.Mutex
+	caller *auth.Principal // who is calling; nil for a stranger
 }
 
-type nothing struct{ registry.Store }
+type emptyStore struct{ registry.Store }
 
-func (nothing) Load(context.Context) ([]*registry.Service, []*registry.Instance, error) {
+func (emptyStore) Load(context.Context) ([]*registry.Service, []*registry.Instance, error) {
 	return nil, nil, nil
 }
 
 // Lag and Head implement registry.Reader.
-func (w *world) Lag() time.Duration { return w.lag }
-func (w *world) Head() event.Cursor { return event.Cursor{} }
+func (w *fixture) Lag() time.Duration { return w.lag }
+func (w *fixture) Head() event.Cursor { return event.Cursor{} }
 
 var ada = &auth.Principal{UserID: "usr_ada", SessionID: "ses_1", Roles: []auth.Role{auth.Customer}}
 
-func newWorld(t *testing.T, cfg Config) *world {
+func newFixture(t *testing.T, cfg Config) *fixture {
 	t.Helper()
-	w := &world{t: t, who: ada, services: map[string]*registry.Service{}}
+	w := &fixture{t: t, caller: ada, services: map[string]*registry.Service{}}
 	log := slog.New(slog.DiscardHandler)
-	w.directory = registry.NewDirectory(nothing{}, w, time.Now, log)
+	w.directory = registry.NewDirectory(emptyStore{}, w, time.Now, log)
 	if err := w.directory.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -70,9 +70,9 @@ func newWorld(t *testing.T, cfg Config) *world {
 }
 
 // serve is what the server does before the gateway gets a request.
-func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
+func (w *fixture) serve(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
-	who := w.who
+	who := w.caller
 	w.mu.Unlock()
 	ctx := requestlog.WithRequestID(auth.WithClient(r.Context(), auth.Client{Address: "192.0.2.1"}), "req-1")
 	if who != nil {
@@ -83,14 +83,14 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	w.gateway.ServeHTTP(rw, r.WithContext(ctx))
 }
 
-func (w *world) call(who *auth.Principal) {
+func (w *fixture) setCaller(who *auth.Principal) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.who = who
+	w.caller = who
 }
 
-// service registers a service with instances at the URLs.
-func (w *world) service(in registry.ServiceInput, c registry.ServiceChange, urls ...string) {
+// registerService registers a service with instances at the URLs.
+func (w *fixture) registerService(in registry.ServiceInput, c registry.ServiceChange, urls ...string) {
 	w.t.Helper()
 	s, err := registry.NewService(in, time.Now())
 	if err == nil {
@@ -102,11 +102,11 @@ func (w *world) service(in registry.ServiceInput, c registry.ServiceChange, urls
 	w.services[in.Name] = s
 	w.directory.TakeService(s)
 	for _, u := range urls {
-		w.instance(in.Name, u)
+		w.registerInstance(in.Name, u)
 	}
 }
 
-func (w *world) instance(service, url string) *registry.Instance {
+func (w *fixture) registerInstance(service, url string) *registry.Instance {
 	w.t.Helper()
 	i, err := registry.NewInstance(w.services[service].ID, registry.InstanceInput{InstanceID: strings.NewReplacer("/", "-", ":", "-").Replace(url), URL: url}, time.Now().Add(-time.Hour))
 	if err != nil {
@@ -116,18 +116,18 @@ func (w *world) instance(service, url string) *registry.Instance {
 	return i
 }
 
-// echo registers the service echo with one instance for each handler.
-func (w *world) echo(handlers ...http.HandlerFunc) {
+// registerEcho registers the service echo with one instance for each handler.
+func (w *fixture) registerEcho(handlers ...http.HandlerFunc) {
 	w.t.Helper()
 	urls := make([]string, len(handlers))
 	for n, h := range handlers {
-		urls[n] = server(w.t, h)
+		urls[n] = startServer(w.t, h)
 	}
-	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, urls...)
+	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, urls...)
 }
 
-// server starts a server for the handler and returns its URL.
-func server(t *testing.T, h http.HandlerFunc) string {
+// startServer starts a server for the handler and returns its URL.
+func startServer(t *testing.T, h http.HandlerFunc) string {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
@@ -136,11 +136,13 @@ func server(t *testing.T, h http.HandlerFunc) string {
 	return s.URL
 }
 
-func trusted() registry.ServiceChange { return registry.ServiceChange{Trusted: validate.Of(true)} }
-func public() registry.ServiceChange  { return registry.ServiceChange{Public: validate.Of(true)} }
+func trustedService() registry.ServiceChange {
+	return registry.ServiceChange{Trusted: validate.Of(true)}
+}
+func publicService() registry.ServiceChange { return registry.ServiceChange{Public: validate.Of(true)} }
 
-// reply is what a caller got.
-type reply struct {
+// response is what a caller got.
+type response struct {
 	status int
 	header http.Header
 	body   string
@@ -154,7 +156,7 @@ var client = &http.Client{
 }
 
 // do sends a request to the gateway.
-func (w *world) do(method, path string, body io.Reader, header ...string) reply {
+func (w *fixture) do(method, path string, body io.Reader, header ...string) response {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), method, w.front.URL+path, body)
 	if err != nil {
@@ -166,39 +168,39 @@ func (w *world) do(method, path string, body io.Reader, header ...string) reply 
 	return w.send(req)
 }
 
-func (w *world) send(req *http.Request) reply {
+func (w *fixture) send(req *http.Request) response {
 	w.t.Helper()
 	resp, err := client.Do(req)
 	if err != nil {
-		return reply{err: err}
+		return response{err: err}
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, string(text), err}
+	return response{resp.StatusCode, resp.Header, string(text), err}
 }
 
-func (w *world) get(path string, header ...string) reply {
+func (w *fixture) get(path string, header ...string) response {
 	w.t.Helper()
 	return w.do(http.MethodGet, path, nil, header...)
 }
 
-// nowhere is the URL of a port that nobody listens on.
-func nowhere(t *testing.T) string {
+// closedPort is the URL of a port that nobody listens on.
+func closedPort(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewServer(nil)
 	s.Close()
 	return s.URL
 }
 
-// reset cuts the connection of a request before anything was answered.
-func reset(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }
+// resetConnection cuts the connection of a request before anything was answered.
+func resetConnection(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }
 
-func say(text string) http.HandlerFunc {
+func respondWith(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
 }
 
-// within waits until it holds.
-func within(t *testing.T, limit time.Duration, holds func() bool) {
+// eventually waits until it holds.
+func eventually(t *testing.T, limit time.Duration, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(limit); !holds(); {
 		if time.Now().After(end) {

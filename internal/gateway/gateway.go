@@ -31,28 +31,28 @@ import (
 
 // Config tunes a Gateway. The zero value is ready to use.
 type Config struct {
-	ConnectTime   time.Duration // to connect to an instance, TLS included; default 2 s
-	FirstByteTime time.Duration // from the whole request to the header of its answer; default 30 s
-	IdleTime      time.Duration // without a byte either way; default 5 min
-	TotalTime     time.Duration // of a whole call, retries included; default 10 min
-	StreamTime    time.Duration // in its place for event streams and upgraded connections; default 0, for ever
-	BodyTime      time.Duration // to receive a body that is small enough to be kept; default 10 s
-	BodyBytes     int64         // longest request body; default 100 MiB
-	Calls         int           // that are open at once; default 10,000
-	CallerCalls   int           // of them, those of one caller, or of one address of strangers; default 2,500
-	Attempts      int           // of one call, on different instances; default 3
-	KeptBytes     int64         // longest body that is kept for another attempt; default 64 KiB
-	RetryShare    float64       // retries for each call of the last ten seconds; default 0.2
-	RetryFloor    int           // retries within ten seconds that are always allowed; default 100
-	CircuitFails  int           // calls in a row without an answer that open the circuit of an instance; default 5
-	CircuitTime   time.Duration // until one call may try it again; default 1 s
+	ConnectTime     time.Duration // to connect to an instance, TLS included; default 2 s
+	FirstByteTime   time.Duration // from the whole request to the header of its answer; default 30 s
+	IdleTime        time.Duration // without a byte either way; default 5 min
+	TotalTime       time.Duration // of a whole call, retries included; default 10 min
+	StreamTime      time.Duration // in its place for event streams and upgraded connections; default 0, for ever
+	BodyTime        time.Duration // to receive a body that is small enough to be kept; default 10 s
+	BodyBytes       int64         // longest request body; default 100 MiB
+	Calls           int           // that are open at once; default 10,000
+	CallerCalls     int           // of them, those of one caller, or of one address of strangers; default 2,500
+	Attempts        int           // of one call, on different instances; default 3
+	BufferedBytes   int64         // longest body that is kept for another attempt; default 64 KiB
+	RetryShare      float64       // retries for each call of the last ten seconds; default 0.2
+	RetryMinimum    int           // retries within ten seconds that are always allowed; default 100
+	CircuitFailures int           // calls in a row without an answer that open the circuit of an instance; default 5
+	CircuitTime     time.Duration // until one call may try it again; default 1 s
 }
 
 func (c Config) withDefaults() (Config, error) {
 	if min(c.ConnectTime, c.FirstByteTime, c.IdleTime, c.TotalTime, c.StreamTime, c.BodyTime, c.CircuitTime) < 0 {
 		return c, fmt.Errorf("gateway config: times must not be negative: %+v", c)
 	}
-	if min(c.BodyBytes, c.KeptBytes) < 0 || min(c.Calls, c.CallerCalls, c.Attempts, c.RetryFloor, c.CircuitFails) < 0 || c.RetryShare < 0 {
+	if min(c.BodyBytes, c.BufferedBytes) < 0 || min(c.Calls, c.CallerCalls, c.Attempts, c.RetryMinimum, c.CircuitFailures) < 0 || c.RetryShare < 0 {
 		return c, fmt.Errorf("gateway config: sizes and counts must not be negative: %+v", c)
 	}
 	c.ConnectTime = cmp.Or(c.ConnectTime, 2*time.Second)
@@ -64,10 +64,10 @@ func (c Config) withDefaults() (Config, error) {
 	c.Calls = cmp.Or(c.Calls, 10_000)
 	c.CallerCalls = cmp.Or(c.CallerCalls, 2_500)
 	c.Attempts = cmp.Or(c.Attempts, 3)
-	c.KeptBytes = cmp.Or(c.KeptBytes, 64<<10)
+	c.BufferedBytes = cmp.Or(c.BufferedBytes, 64<<10)
 	c.RetryShare = cmp.Or(c.RetryShare, 0.2)
-	c.RetryFloor = cmp.Or(c.RetryFloor, 100)
-	c.CircuitFails = cmp.Or(c.CircuitFails, 5)
+	c.RetryMinimum = cmp.Or(c.RetryMinimum, 100)
+	c.CircuitFailures = cmp.Or(c.CircuitFailures, 5)
 	c.CircuitTime = cmp.Or(c.CircuitTime, time.Second)
 	return c, nil
 }
@@ -91,10 +91,10 @@ type Gateway struct {
 	log       *slog.Logger
 	transport http.RoundTripper
 	proxy     *httputil.ReverseProxy
-	places    places
-	budgets   budgets
-	circuits  circuits
-	counts    counts
+	semaphore callSemaphore
+	retries   retryBudgets
+	breakers  circuitBreakers
+	metrics   metrics
 }
 
 // New returns a Gateway. It owns the connections that it makes to instances.
@@ -106,16 +106,16 @@ func New(deps Deps, log *slog.Logger, cfg Config) (*Gateway, error) {
 	if deps.Guard == nil || deps.Directory == nil || deps.Pool == nil || deps.Tokens == nil || log == nil {
 		return nil, errors.New("gateway: something that it needs is missing")
 	}
-	g := &Gateway{deps: deps, cfg: cfg, log: log, transport: outbound(deps.Guard, cfg)}
-	g.places = places{all: cfg.Calls, each: cfg.CallerCalls}
-	g.budgets = budgets{share: cfg.RetryShare, floor: cfg.RetryFloor}
-	g.circuits = circuits{fails: cfg.CircuitFails, rest: cfg.CircuitTime, opened: &g.counts.opened}
+	g := &Gateway{deps: deps, cfg: cfg, log: log, transport: newTransport(deps.Guard, cfg)}
+	g.semaphore = callSemaphore{total: cfg.Calls, perCaller: cfg.CallerCalls}
+	g.retries = retryBudgets{share: cfg.RetryShare, minimum: cfg.RetryMinimum}
+	g.breakers = circuitBreakers{threshold: cfg.CircuitFailures, openTime: cfg.CircuitTime, opened: &g.metrics.opened}
 	g.proxy = &httputil.ReverseProxy{
-		Rewrite:        rewrite,
-		Transport:      attempts{},
-		ModifyResponse: answered,
-		ErrorHandler:   refused,
-		BufferPool:     &buffers{},
+		Rewrite:        rewriteRequest,
+		Transport:      retryTransport{},
+		ModifyResponse: filterResponse,
+		ErrorHandler:   writeFailure,
+		BufferPool:     &bufferPool{},
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return g, nil
@@ -127,11 +127,11 @@ func New(deps Deps, log *slog.Logger, cfg Config) (*Gateway, error) {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := g.admit(w, r)
 	if err != nil {
-		g.counts.refused.Add(1)
+		g.metrics.refused.Add(1)
 		problem.Write(w, r, g.log, err)
 		return
 	}
-	defer c.end()
+	defer c.finish()
 	g.proxy.ServeHTTP(c.writer, r.WithContext(c.ctx))
 }
 
@@ -139,18 +139,18 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // of ctx.
 func (g *Gateway) Drain(ctx context.Context) error {
 	select {
-	case <-g.places.empty():
+	case <-g.semaphore.drained():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// outbound returns the transport to instances. Connections are kept for each of them, and
+// newTransport returns the transport to instances. Connections are kept for each of them, and
 // given up before a server that keeps them for half a minute does.
-func outbound(guard *Guard, cfg Config) *http.Transport {
+func newTransport(guard *Guard, cfg Config) *http.Transport {
 	t := guard.Transport()
-	t.DialContext = connector(guard, cfg.ConnectTime)
+	t.DialContext = limitConnect(guard, cfg.ConnectTime)
 	t.TLSHandshakeTimeout = cfg.ConnectTime
 	t.ResponseHeaderTimeout = cfg.FirstByteTime
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 2048, 256
@@ -159,13 +159,13 @@ func outbound(guard *Guard, cfg Config) *http.Transport {
 	return t
 }
 
-// buffers are what answers are copied through.
-type buffers struct{ pool sync.Pool }
+// bufferPool are what answers are copied through.
+type bufferPool struct{ pool sync.Pool }
 
 const bufferSize = 32 << 10
 
 // Get implements httputil.BufferPool.
-func (b *buffers) Get() []byte {
+func (b *bufferPool) Get() []byte {
 	if p, ok := b.pool.Get().(*[bufferSize]byte); ok {
 		return p[:]
 	}
@@ -173,4 +173,4 @@ func (b *buffers) Get() []byte {
 }
 
 // Put implements httputil.BufferPool.
-func (b *buffers) Put(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }
+func (b *bufferPool) Put(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// errRefused says that an address may not be called.
-var errRefused = errors.New("this address may not be called")
+// errDenied says that an address may not be called.
+var errDenied = errors.New("this address may not be called")
 
 // Policy says where calls may go. Public addresses always may be called;
 // link-local ones, those that tell secrets of cloud machines, and what the Guard was told to
@@ -30,12 +30,12 @@ type Guard struct {
 	resolver *net.Resolver // nil for the system's
 	dialer   net.Dialer
 
-	mu      sync.Mutex
-	refused map[string]refusal // by host:port
+	mu     sync.Mutex
+	denied map[string]deniedHost // by host:port
 }
 
-// refusal is what a host that must not be called resolved to, and when.
-type refusal struct {
+// deniedHost is what a host that must not be called resolved to, and when.
+type deniedHost struct {
 	host  string
 	port  uint16
 	addrs []netip.Addr
@@ -45,15 +45,15 @@ type refusal struct {
 // NewGuard returns a Guard that resolves names by the resolver, nil for the
 // system's.
 func NewGuard(p Policy, resolver *net.Resolver) *Guard {
-	g := &Guard{policy: p, resolver: resolver, refused: map[string]refusal{}}
-	g.dialer = net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, ControlContext: g.control}
+	g := &Guard{policy: p, resolver: resolver, denied: map[string]deniedHost{}}
+	g.dialer = net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, ControlContext: g.checkDial}
 	return g
 }
 
-// Refuse adds places that are never called, each as host:port: our own
+// Deny adds places that are never called, each as host:port: our own
 // listeners, the database, Redis. A host that is empty or unspecified stands for every address
 // of this machine.
-func (g *Guard) Refuse(hostports ...string) error {
+func (g *Guard) Deny(hostports ...string) error {
 	for _, hp := range hostports {
 		host, port, err := net.SplitHostPort(hp)
 		if err != nil {
@@ -64,7 +64,7 @@ func (g *Guard) Refuse(hostports ...string) error {
 			return fmt.Errorf("refuse calls to %s: %w", hp, err)
 		}
 		g.mu.Lock()
-		g.refused[hp] = refusal{host: host, port: uint16(n)} //nolint:gosec // a port
+		g.denied[hp] = deniedHost{host: host, port: uint16(n)} //nolint:gosec // a port
 		g.mu.Unlock()
 	}
 	return nil
@@ -81,25 +81,25 @@ func (g *Guard) Transport() *http.Transport {
 	return &http.Transport{DialContext: g.DialContext, TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: 64 << 10}
 }
 
-// control is asked with the address that a connection is about to be made to.
-func (g *Guard) control(ctx context.Context, network, address string, _ syscall.RawConn) error {
+// checkDial is asked with the address that a connection is about to be made to.
+func (g *Guard) checkDial(ctx context.Context, network, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil || network != "tcp4" && network != "tcp6" {
-		return errRefused
+		return errDenied
 	}
-	return g.check(ctx, to)
+	return g.checkAddress(ctx, to)
 }
 
-func (g *Guard) check(ctx context.Context, to netip.AddrPort) error {
-	ip := embedded(to.Addr().Unmap().WithZone(""))
+func (g *Guard) checkAddress(ctx context.Context, to netip.AddrPort) error {
+	ip := embeddedIPv4(to.Addr().Unmap().WithZone(""))
 	switch {
-	case never(ip), isPrivate(ip) && !g.allows(ip), g.isRefused(ctx, ip, to.Port()):
-		return errRefused
+	case isForbidden(ip), isPrivate(ip) && !g.allowsPrivate(ip), g.isDenied(ctx, ip, to.Port()):
+		return errDenied
 	}
 	return nil
 }
 
-func (g *Guard) allows(ip netip.Addr) bool {
+func (g *Guard) allowsPrivate(ip netip.Addr) bool {
 	return g.policy.AllPrivate || slices.ContainsFunc(g.policy.Private, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
@@ -118,8 +118,8 @@ var (
 	reserved  = netip.MustParsePrefix("240.0.0.0/4")   // with the broadcast address
 )
 
-// embedded returns the IPv4 address that an IPv6 address stands for, if it does.
-func embedded(ip netip.Addr) netip.Addr {
+// embeddedIPv4 returns the IPv4 address that an IPv6 address stands for, if it does.
+func embeddedIPv4(ip netip.Addr) netip.Addr {
 	b := ip.As16()
 	switch {
 	case nat64.Contains(ip):
@@ -130,7 +130,7 @@ func embedded(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-func never(ip netip.Addr) bool {
+func isForbidden(ip netip.Addr) bool {
 	return !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || thisHost.Contains(ip) || reserved.Contains(ip) || ownNAT64.Contains(ip) || slices.Contains(metadata, ip)
 }
 
@@ -138,43 +138,43 @@ func isPrivate(ip netip.Addr) bool {
 	return ip.IsLoopback() || ip.IsPrivate() || shared.Contains(ip) || site.Contains(ip)
 }
 
-// refusalLife is how long what a refused host resolved to is good.
-const refusalLife = 30 * time.Second
+// resolvedTTL is how long what a refused host resolved to is good.
+const resolvedTTL = 30 * time.Second
 
-// isRefused reports whether the address is one of those that are never called.
-func (g *Guard) isRefused(ctx context.Context, ip netip.Addr, port uint16) bool {
+// isDenied reports whether the address is one of those that are never called.
+func (g *Guard) isDenied(ctx context.Context, ip netip.Addr, port uint16) bool {
 	g.mu.Lock()
 	var same []string
-	for hp, r := range g.refused {
+	for hp, r := range g.denied {
 		if r.port == port {
 			same = append(same, hp)
 		}
 	}
 	g.mu.Unlock()
-	return slices.ContainsFunc(same, func(hp string) bool { return slices.Contains(g.addressesOf(ctx, hp), ip) })
+	return slices.ContainsFunc(same, func(hp string) bool { return slices.Contains(g.deniedAddresses(ctx, hp), ip) })
 }
 
-// addressesOf returns what a refused host resolves to; if it does not, what it
+// deniedAddresses returns what a refused host resolves to; if it does not, what it
 // did before.
-func (g *Guard) addressesOf(ctx context.Context, hp string) []netip.Addr {
+func (g *Guard) deniedAddresses(ctx context.Context, hp string) []netip.Addr {
 	g.mu.Lock()
-	r := g.refused[hp]
+	r := g.denied[hp]
 	g.mu.Unlock()
-	if time.Since(r.at) < refusalLife {
+	if time.Since(r.at) < resolvedTTL {
 		return r.addrs
 	}
-	if found := resolve(ctx, r.host); len(found) > 0 {
+	if found := resolveHost(ctx, r.host); len(found) > 0 {
 		r.addrs, r.at = found, time.Now()
 		g.mu.Lock()
-		g.refused[hp] = r
+		g.denied[hp] = r
 		g.mu.Unlock()
 	}
 	return r.addrs
 }
 
-// resolve returns the addresses of a host of ours. This machine's own stand for one another: a
+// resolveHost returns the addresses of a host of ours. This machine's own stand for one another: a
 // listener on one of them may be reached by any.
-func resolve(ctx context.Context, host string) (all []netip.Addr) {
+func resolveHost(ctx context.Context, host string) (all []netip.Addr) {
 	if host != "" {
 		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		if err != nil {

@@ -58,7 +58,7 @@ func TestGuard_allows_and_refuses_addresses(t *testing.T) {
 			policy Policy
 			want   bool
 		}{"no private network": {Policy{}, tt.nothing}, "one": {ten, tt.some}, "all": {all, tt.every}} {
-			if err := NewGuard(c.policy, nil).check(t.Context(), to); (err == nil) != c.want {
+			if err := NewGuard(c.policy, nil).checkAddress(t.Context(), to); (err == nil) != c.want {
 				t.Errorf("%s under %s: %v, want allowed %v", tt.addr, name, err, c.want)
 			}
 		}
@@ -69,26 +69,26 @@ func TestGuard_refuses_our_own_places_by_any_of_their_addresses(t *testing.T) {
 	t.Parallel()
 	for _, own := range []string{"127.0.0.1:9090", ":9090", "0.0.0.0:9090", "localhost:9090", "[::1]:9090"} {
 		g := NewGuard(Policy{AllPrivate: true}, nil)
-		if err := g.Refuse(own); err != nil {
+		if err := g.Deny(own); err != nil {
 			t.Fatal(err)
 		}
 		for _, to := range []string{"127.0.0.1:9090", "[::1]:9090", "[::ffff:127.0.0.1]:9090"} {
-			if err := g.check(t.Context(), netip.MustParseAddrPort(to)); err == nil {
+			if err := g.checkAddress(t.Context(), netip.MustParseAddrPort(to)); err == nil {
 				t.Errorf("with %s refused, %s may be called", own, to)
 			}
 		}
-		if err := g.check(t.Context(), netip.MustParseAddrPort("127.0.0.1:9091")); err != nil {
+		if err := g.checkAddress(t.Context(), netip.MustParseAddrPort("127.0.0.1:9091")); err != nil {
 			t.Errorf("with %s refused, another port may not be called: %v", own, err)
 		}
 	}
-	if err := NewGuard(Policy{}, nil).Refuse("nonsense"); err == nil {
+	if err := NewGuard(Policy{}, nil).Deny("nonsense"); err == nil {
 		t.Error("Refuse takes what is no address")
 	}
 }
 
-// dns answers every question for an address with the next of the answers, the
+// startDNS answers every question for an address with the next of the answers, the
 // last again and again.
-func dns(t *testing.T, answers ...[4]byte) (*net.Resolver, *atomic.Int64) {
+func startDNS(t *testing.T, answers ...[4]byte) (*net.Resolver, *atomic.Int64) {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -135,14 +135,14 @@ func TestGuard_looks_at_the_address_that_is_dialled(t *testing.T) {
 	secret := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Add(1) }))
 	t.Cleanup(secret.Close)
 	_, port, _ := net.SplitHostPort(secret.Listener.Addr().String())
-	resolver, asked := dns(t, [4]byte{198, 51, 100, 7}, [4]byte{127, 0, 0, 1})
+	resolver, asked := startDNS(t, [4]byte{198, 51, 100, 7}, [4]byte{127, 0, 0, 1})
 	// A check of the name comes to a public address; by the time of the call it is ours.
 	first, err := resolver.LookupNetIP(t.Context(), "ip4", "rebind.example")
 	if err != nil || !first[0].IsGlobalUnicast() {
 		t.Fatalf("the first answer is %v, %v", first, err)
 	}
 	err = NewProber(NewGuard(Policy{}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second)
-	if !errors.Is(err, errRefused) || called.Load() != 0 || asked.Load() < 2 {
+	if !errors.Is(err, errDenied) || called.Load() != 0 || asked.Load() < 2 {
 		t.Errorf("Probe = %v after %d look-ups, with %d calls to a refused address", err, asked.Load(), called.Load())
 	}
 	if err := NewProber(NewGuard(Policy{AllPrivate: true}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second); err != nil || called.Load() != 1 {
@@ -189,7 +189,7 @@ func TestProber_says_what_an_answer_was_in_few_words(t *testing.T) {
 	p := NewProber(NewGuard(Policy{AllPrivate: true}, nil))
 	for url, want := range map[string]string{
 		s.URL + "/": "", s.URL + "/endless": "", s.URL + "/broken": "status 503", s.URL + "/slow": "no answer within 300ms",
-		closed.URL: "no connection or no answer", "http://169.254.169.254/latest": errRefused.Error(),
+		closed.URL: "no connection or no answer", "http://169.254.169.254/latest": errDenied.Error(),
 	} {
 		got := ""
 		if err := p.Probe(t.Context(), url, 300*time.Millisecond); err != nil {

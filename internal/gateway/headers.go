@@ -27,26 +27,26 @@ const (
 // credentials are headers by which a caller could be taken for itself elsewhere.
 var credentials = []string{"Authorization", "Cookie", "X-Api-Key", "X-Auth-Token", "X-Graphql-Event-Stream-Token"}
 
-// rewrite makes the headers of a request those that go on. Hop-by-hop headers are gone
+// rewriteRequest makes the headers of a request those that go on. Hop-by-hop headers are gone
 // already.
-func rewrite(pr *httputil.ProxyRequest) {
+func rewriteRequest(pr *httputil.ProxyRequest) {
 	c := callOf(pr.In.Context())
 	h := pr.Out.Header
 	for name := range h {
-		if isOurs(name) {
+		if isReservedHeader(name) {
 			delete(h, name)
 		}
 	}
-	forward(h, pr.In, Prefix+c.target.service)
+	setForwarded(h, pr.In, Prefix+c.target.service)
 	h.Del("Http2-Settings")
 	if isTunnel(h.Get("Upgrade")) { // nobody has to take an offer to change the protocol
 		h.Del("Upgrade")
 		h.Del("Connection")
 	}
 	h.Del("Expect") // whoever sends the body has been told to go on
-	h.Set("Via", joined(pr.In.Header.Values("Via"), viaUs))
+	h.Set("Via", joinHeader(pr.In.Header.Values("Via"), viaEntry))
 	h.Set("X-Request-Id", requestlog.RequestID(pr.In.Context()))
-	trace(h)
+	setTraceparent(h)
 	if !c.set.Service.Trusted {
 		for _, name := range credentials {
 			delete(h, name)
@@ -60,9 +60,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 	pr.Out.Trailer = nil
 }
 
-// isOurs reports whether a header says what only the gateway may say to an instance. To many servers
+// isReservedHeader reports whether a header says what only the gateway may say to an instance. To many servers
 // X_Forwarded_For is the same as X-Forwarded-For.
-func isOurs(name string) bool {
+func isReservedHeader(name string) bool {
 	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
 	switch name {
 	case "Forwarded", "X-Real-Ip", "X-Request-Id":
@@ -71,27 +71,27 @@ func isOurs(name string) bool {
 	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Backplane-")
 }
 
-// viaUs is our entry of the Via header, and how many of it mean that a call goes round in
+// viaEntry is our entry of the Via header, and how many of it mean that a call goes round in
 // circles.
 const (
-	viaUs   = "1.1 backplane"
-	viaMost = 4
+	viaEntry      = "1.1 backplane"
+	maxViaEntries = 4
 )
 
-// loops reports whether the request has come through gateways too often.
-func loops(r *http.Request) bool {
-	return strings.Count(strings.Join(r.Header.Values("Via"), ","), viaUs) >= viaMost
+// isLoop reports whether the request has come through gateways too often.
+func isLoop(r *http.Request) bool {
+	return strings.Count(strings.Join(r.Header.Values("Via"), ","), viaEntry) >= maxViaEntries
 }
 
-func joined(before []string, last string) string {
+func joinHeader(before []string, last string) string {
 	return strings.Join(append(slices.Clip(before), last), ", ")
 }
 
-// forward says for whom the request is, and what it asked for: after those who have said so
+// setForwarded says for whom the request is, and what it asked for: after those who have said so
 // before and are believed. Forwarded says the same as X-Forwarded-*; one that came is not read.
-func forward(h http.Header, r *http.Request, prefix string) {
+func setForwarded(h http.Header, r *http.Request, prefix string) {
 	peer, _, _ := net.SplitHostPort(r.RemoteAddr)
-	chain := joined(r.Header.Values("X-Forwarded-For"), peer)
+	chain := joinHeader(r.Header.Values("X-Forwarded-For"), peer)
 	proto := r.Header.Get("X-Forwarded-Proto")
 	if proto != "http" && proto != "https" {
 		proto = "http"
@@ -108,17 +108,17 @@ func forward(h http.Header, r *http.Request, prefix string) {
 	h.Set("X-Forwarded-Host", host)
 	h.Set("X-Forwarded-Prefix", prefix)
 	client, proxies, more := strings.Cut(chain, ",")
-	forwarded := []string{"for=" + node(client) + ";host=" + quoted(host) + ";proto=" + proto}
+	forwarded := []string{"for=" + forwardedNode(client) + ";host=" + quoteValue(host) + ";proto=" + proto}
 	for more {
 		var proxy string
 		proxy, proxies, more = strings.Cut(proxies, ",")
-		forwarded = append(forwarded, "for="+node(proxy))
+		forwarded = append(forwarded, "for="+forwardedNode(proxy))
 	}
 	h.Set("Forwarded", strings.Join(forwarded, ", "))
 }
 
-// node writes an address as RFC 7239 has it.
-func node(ip string) string {
+// forwardedNode writes an address as RFC 7239 has it.
+func forwardedNode(ip string) string {
 	addr, err := netip.ParseAddr(strings.TrimSpace(ip))
 	switch {
 	case err != nil:
@@ -146,16 +146,16 @@ func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isTokenRune(r) })
 }
 
-func quoted(s string) string {
+func quoteValue(s string) string {
 	if isToken(s) {
 		return s
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
-// trace lets the trace of the caller go on or, if there is none, begins one that is to be
+// setTraceparent lets the trace of the caller go on or, if there is none, begins one that is to be
 // recorded: so the services behind agree about it.
-func trace(h http.Header) {
+func setTraceparent(h http.Header) {
 	if values := h.Values("Traceparent"); len(values) == 1 && isTraceparent(values[0]) {
 		return
 	}
@@ -181,10 +181,10 @@ func isHex(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') })
 }
 
-// takenOut says which headers of an answer an untrusted service must not set, as they would act for
+// isStrippedHeader says which headers of an answer an untrusted service must not set, as they would act for
 // the whole of our origin, or ask a browser's user for a password in our name. Those of us
 // are not theirs to set either.
-func takenOut(name string, trusted bool) bool {
+func isStrippedHeader(name string, trusted bool) bool {
 	switch name {
 	case "Set-Cookie", "Set-Cookie2", "Strict-Transport-Security", "Public-Key-Pins", "Public-Key-Pins-Report-Only", "Expect-Ct",
 		"Clear-Site-Data", "Service-Worker-Allowed", "Alt-Svc", "Nel", "Report-To", "Reporting-Endpoints", "Accept-Ch", "Critical-Ch",
@@ -197,27 +197,27 @@ func takenOut(name string, trusted bool) bool {
 	return strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "X-Backplane-")
 }
 
-// clean takes out of an answer's header, or trailer, what must not go on.
-func clean(h http.Header, trusted bool) {
+// stripHeaders takes out of an answer's header, or trailer, what must not go on.
+func stripHeaders(h http.Header, trusted bool) {
 	for name := range h {
-		if takenOut(name, trusted) {
+		if isStrippedHeader(name, trusted) {
 			delete(h, name)
 		}
 	}
 }
 
-// relocate makes references to the service's instances point to the gateway, for they may
+// relocateReferences makes references to the service's instances point to the gateway, for they may
 // lie where the caller cannot go, and where they are is not the caller's to know. Others
 // go on as they are.
-func relocate(h http.Header, c *call, base *url.URL) {
+func relocateReferences(h http.Header, c *call, base *url.URL) {
 	for _, name := range []string{"Location", "Content-Location"} {
 		if v := h.Get(name); v != "" {
-			h.Set(name, relocated(v, Prefix+c.target.service, base, c.set))
+			h.Set(name, relocateReference(v, Prefix+c.target.service, base, c.set))
 		}
 	}
 }
 
-func relocated(ref, prefix string, base *url.URL, set *registry.Set) string {
+func relocateReference(ref, prefix string, base *url.URL, set *registry.Set) string {
 	u, err := url.Parse(ref)
 	if err != nil {
 		return ref
@@ -227,7 +227,7 @@ func relocated(ref, prefix string, base *url.URL, set *registry.Set) string {
 	case u.Host == "":
 		return ref
 	default:
-		if base = instanceAt(u, base, set); base == nil {
+		if base = instanceURL(u, base, set); base == nil {
 			return ref
 		}
 	}
@@ -241,9 +241,9 @@ func relocated(ref, prefix string, base *url.URL, set *registry.Set) string {
 	return out + u.String()
 }
 
-// instanceAt returns the URL of the instance that the reference points to, nil if it is none
+// instanceURL returns the URL of the instance that the reference points to, nil if it is none
 // of the service's.
-func instanceAt(u, base *url.URL, set *registry.Set) *url.URL {
+func instanceURL(u, base *url.URL, set *registry.Set) *url.URL {
 	same := func(b *url.URL) bool {
 		return strings.EqualFold(u.Host, b.Host) && (u.Scheme == "" || u.Scheme == b.Scheme)
 	}

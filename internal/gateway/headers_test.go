@@ -14,16 +14,16 @@ import (
 
 func TestGateway_hands_no_hop_by_hop_headers_on(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, Config{})
+	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
 		for _, name := range []string{"Keep-Alive", "Proxy-Authenticate", "Upgrade", "X-Hop"} {
 			rw.Header().Set(name, "x")
 		}
 		rw.Header().Set("Connection", "X-Hop")
-		mirror(rw, r)
+		echoRequest(rw, r)
 	})
-	got := w.raw("GET /gateway/echo/", "Connection: X-Mine", "X-Mine: 1", "Keep-Alive: 5", "Proxy-Authorization: Basic x", "TE: gzip", "Upgrade: h2c", "Expect: 100-continue")
-	m := got.mirrored(t)
+	got := w.sendRaw("GET /gateway/echo/", "Connection: X-Mine", "X-Mine: 1", "Keep-Alive: 5", "Proxy-Authorization: Basic x", "TE: gzip", "Upgrade: h2c", "Expect: 100-continue")
+	m := got.echoed(t)
 	for _, name := range []string{"X-Mine", "Keep-Alive", "Proxy-Authorization", "Te", "Upgrade", "Expect", "Connection"} {
 		if v, ok := m.Header[name]; ok {
 			t.Errorf("the service got %s: %q", name, v)
@@ -50,7 +50,7 @@ func TestGateway_takes_out_of_answers_what_would_act_for_us(t *testing.T) {
 		"Refresh": {"0; url=/"}, "Report-To": {"{}"}, "Nel": {"{}"}, "X-Backplane-Degraded": {"STALE"}, "X-Request-Id": {"theirs"}, "X-Frame-Options": {"ALLOWALL"},
 		"X-Content-Type-Options": {"sniff"},
 	}
-	w := newWorld(t, Config{})
+	w := newFixture(t, Config{})
 	h := func(rw http.ResponseWriter, _ *http.Request) {
 		maps.Copy(rw.Header(), dangerous)
 		rw.Header().Set("Trailer", "Set-Cookie")
@@ -62,8 +62,8 @@ func TestGateway_takes_out_of_answers_what_would_act_for_us(t *testing.T) {
 		rw.Header().Set(http.TrailerPrefix+"Clear-Site-Data", "late")
 		rw.Header().Set(http.TrailerPrefix+"X-Sum", "7")
 	}
-	w.echo(h)
-	w.service(registry.ServiceInput{Name: "ours"}, trusted(), server(t, h))
+	w.registerEcho(h)
+	w.registerService(registry.ServiceInput{Name: "ours"}, trustedService(), startServer(t, h))
 	for service, challenge := range map[string]string{"echo": "", "ours": "Basic"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.front.URL+"/gateway/"+service+"/", nil)
 		if err != nil {
@@ -92,14 +92,14 @@ func TestGateway_takes_out_of_answers_what_would_act_for_us(t *testing.T) {
 
 func TestGateway_points_references_to_instances_to_itself(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	s := server(t, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, Config{})
+	s := startServer(t, func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Location", r.URL.Query().Get("to"))
 		rw.WriteHeader(http.StatusFound)
 	})
 	other := "http://10.9.8.7:8080"
-	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s+"/base")
-	i := w.instance("echo", other)
+	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s+"/base")
+	i := w.registerInstance("echo", other)
 	i.Weight = 0 // never picked
 	for to, want := range map[string]string{
 		"/base/a?b#c": "/gateway/echo/a?b#c", "/a": "/gateway/echo/a", "a/b": "a/b", "?x=1": "?x=1", s + "/base/x%2Fy": "/gateway/echo/x%2Fy",
@@ -121,9 +121,9 @@ func TestGateway_points_references_to_instances_to_itself(t *testing.T) {
 
 func TestGateway_takes_out_headers_that_only_look_unlike_its_own(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	w.echo(mirror)
-	got := w.raw("GET /gateway/echo/", "X_Forwarded_For: 6.6.6.6", "x_forwarded-proto: https", "X_Real_IP: 6.6.6.6", "X_Request_ID: 1", "X-Backplane_Degraded: 1", "X_Mine: 1").mirrored(t)
+	w := newFixture(t, Config{})
+	w.registerEcho(echoRequest)
+	got := w.sendRaw("GET /gateway/echo/", "X_Forwarded_For: 6.6.6.6", "x_forwarded-proto: https", "X_Real_IP: 6.6.6.6", "X_Request_ID: 1", "X-Backplane_Degraded: 1", "X_Mine: 1").echoed(t)
 	for name := range got.Header {
 		if strings.Contains(name, "_") && name != "X_mine" {
 			t.Errorf("%s came through", name)
@@ -136,20 +136,20 @@ func TestGateway_takes_out_headers_that_only_look_unlike_its_own(t *testing.T) {
 
 func TestGateway_names_the_caller_to_services_and_gives_credentials_to_trusted_ones(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	s := server(t, mirror)
-	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s)
-	w.service(registry.ServiceInput{Name: "ours"}, trusted(), s)
-	w.service(registry.ServiceInput{Name: "open"}, public(), s)
+	w := newFixture(t, Config{})
+	s := startServer(t, echoRequest)
+	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s)
+	w.registerService(registry.ServiceInput{Name: "ours"}, trustedService(), s)
+	w.registerService(registry.ServiceInput{Name: "open"}, publicService(), s)
 	sent := []string{"Authorization", "Bearer mine", "Cookie", "c=1", "X-Api-Key", "k"}
-	if h := w.get("/gateway/echo/", sent...).mirrored(t).Header; h.Get("Authorization") != "Bearer for-echo-of-usr_ada" || h.Get("Cookie")+h.Get("X-Api-Key") != "" {
+	if h := w.get("/gateway/echo/", sent...).echoed(t).Header; h.Get("Authorization") != "Bearer for-echo-of-usr_ada" || h.Get("Cookie")+h.Get("X-Api-Key") != "" {
 		t.Errorf("an untrusted service got %v", h)
 	}
-	if h := w.get("/gateway/ours/", sent...).mirrored(t).Header; h.Get("Authorization") != "Bearer mine" || h.Get("Cookie") != "c=1" || h.Get("X-Api-Key") != "k" {
+	if h := w.get("/gateway/ours/", sent...).echoed(t).Header; h.Get("Authorization") != "Bearer mine" || h.Get("Cookie") != "c=1" || h.Get("X-Api-Key") != "k" {
 		t.Errorf("a trusted service got %v", h)
 	}
-	w.call(nil)
-	if h := w.get("/gateway/open/", sent...).mirrored(t).Header; h.Get("Authorization")+h.Get("Cookie") != "" {
+	w.setCaller(nil)
+	if h := w.get("/gateway/open/", sent...).echoed(t).Header; h.Get("Authorization")+h.Get("Cookie") != "" {
 		t.Errorf("of a stranger an open service got %v", h)
 	}
 	if got := w.get("/gateway/echo/", sent...); got.status != http.StatusUnauthorized {
@@ -159,10 +159,10 @@ func TestGateway_names_the_caller_to_services_and_gives_credentials_to_trusted_o
 
 func TestGateway_keeps_traces_going(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	w.echo(mirror)
+	w := newFixture(t, Config{})
+	w.registerEcho(echoRequest)
 	const good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
-	h := w.get("/gateway/echo/", "Traceparent", good, "Tracestate", "a=1").mirrored(t).Header
+	h := w.get("/gateway/echo/", "Traceparent", good, "Tracestate", "a=1").echoed(t).Header
 	if h.Get("Traceparent") != good || h.Get("Tracestate") != "a=1" || h.Get("X-Request-Id") != "req-1" {
 		t.Errorf("a trace went on as %v", h)
 	}
@@ -171,7 +171,7 @@ func TestGateway_keeps_traces_going(t *testing.T) {
 		if bad != "" {
 			header = append(header, "Traceparent", bad)
 		}
-		h := w.get("/gateway/echo/", header...).mirrored(t).Header
+		h := w.get("/gateway/echo/", header...).echoed(t).Header
 		if got := h.Get("Traceparent"); !isTraceparent(got) || got == bad || h.Get("Tracestate") != "" {
 			t.Errorf("with %q the service got %v", bad, h)
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/registry"
 )
 
-// sever sends a part of an answer and cuts the connection.
-func sever(w http.ResponseWriter, _ *http.Request) {
+// cutResponse sends a part of an answer and cuts the connection.
+func cutResponse(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "1000")
 	fmt.Fprint(w, "part")
 	_ = http.NewResponseController(w).Flush()
@@ -26,20 +26,20 @@ func sever(w http.ResponseWriter, _ *http.Request) {
 
 func TestGateway_cuts_visibly_what_the_instance_cut(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
+	w := newFixture(t, Config{})
 	chunked := func(rw http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(rw, "part")
 		_ = http.NewResponseController(rw).Flush()
 		panic(http.ErrAbortHandler)
 	}
-	for name, h := range map[string]http.HandlerFunc{"length": sever, "chunked": chunked} {
-		w.service(registry.ServiceInput{Name: name}, registry.ServiceChange{}, server(t, h), server(t, h))
+	for name, h := range map[string]http.HandlerFunc{"length": cutResponse, "chunked": chunked} {
+		w.registerService(registry.ServiceInput{Name: name}, registry.ServiceChange{}, startServer(t, h), startServer(t, h))
 		got := w.get("/gateway/" + name + "/")
 		if got.status != http.StatusOK || got.body != "part" || got.err == nil {
 			t.Errorf("%s: the caller got %d %q and the error %v, want one", name, got.status, got.body, got.err)
 		}
 	}
-	within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 })
+	eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 })
 	if s := w.gateway.Stats(); s.Cut != 2 || s.RetriedReset != 0 || s.OK != 0 {
 		t.Errorf("Stats = %+v, want two cut and none retried", s)
 	}
@@ -84,8 +84,8 @@ func TestGateway_ends_what_takes_too_long(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, tt.cfg)
-			w.echo(tt.h, tt.h)
+			w := newFixture(t, tt.cfg)
+			w.registerEcho(tt.h, tt.h)
 			start := time.Now()
 			got := w.get("/gateway/echo/")
 			if took := time.Since(start); took < short/2 || took > 20*time.Second {
@@ -98,7 +98,7 @@ func TestGateway_ends_what_takes_too_long(t *testing.T) {
 			} else if got.status != tt.status || !strings.Contains(got.body, "GATEWAY_TIMEOUT") || got.header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("the caller got %d %s", got.status, got.body)
 			}
-			within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 && len(w.pool.Inflight()) == 0 })
+			eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 && len(w.pool.Inflight()) == 0 })
 			if s := w.gateway.Stats(); (s.Cut == 1) != (tt.status == 0) || s.RetriedReset+s.RetriedConnect+s.RetriedStatus != 0 {
 				t.Errorf("Stats = %+v", s)
 			}
@@ -108,8 +108,8 @@ func TestGateway_ends_what_takes_too_long(t *testing.T) {
 
 func TestGateway_lets_event_streams_live(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{TotalTime: 100 * time.Millisecond})
-	w.echo(func(rw http.ResponseWriter, _ *http.Request) {
+	w := newFixture(t, Config{TotalTime: 100 * time.Millisecond})
+	w.registerEcho(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Type", "text/event-stream")
 		for n := range 30 {
 			fmt.Fprintf(rw, "data: %d\n\n", n)
@@ -122,8 +122,8 @@ func TestGateway_lets_event_streams_live(t *testing.T) {
 	}
 }
 
-// deaf is a listener whose queue is full, so that connecting to it takes for ever.
-func deaf(t *testing.T) string {
+// unacceptingListener is a listener whose queue is full, so that connecting to it takes for ever.
+func unacceptingListener(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -148,14 +148,14 @@ func deaf(t *testing.T) string {
 
 func TestGateway_does_not_wait_long_for_a_connection(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{ConnectTime: 200 * time.Millisecond})
-	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, deaf(t))
+	w := newFixture(t, Config{ConnectTime: 200 * time.Millisecond})
+	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, unacceptingListener(t))
 	start := time.Now()
 	got := w.do(http.MethodPost, "/gateway/echo/", strings.NewReader("x"))
 	if took := time.Since(start); got.status != http.StatusBadGateway || took > 10*time.Second {
 		t.Errorf("after %v the caller got %d %s", took, got.status, got.body)
 	}
-	w.instance("echo", server(t, say("well")))
+	w.registerInstance("echo", startServer(t, respondWith("well")))
 	for range 4 {
 		if got := w.do(http.MethodPost, "/gateway/echo/", strings.NewReader("x")); got.body != "well" {
 			t.Errorf("with another instance the caller got %d %s", got.status, got.body)
@@ -165,8 +165,8 @@ func TestGateway_does_not_wait_long_for_a_connection(t *testing.T) {
 
 func TestGateway_bounds_bodies(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{BodyBytes: 200_000, BodyTime: 200 * time.Millisecond, IdleTime: 500 * time.Millisecond})
-	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, Config{BodyBytes: 200_000, BodyTime: 200 * time.Millisecond, IdleTime: 500 * time.Millisecond})
+	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(rw, n, err)
 	})
@@ -197,7 +197,7 @@ func TestGateway_bounds_bodies(t *testing.T) {
 		}
 		conn.Close()
 	}
-	within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 && len(w.pool.Inflight()) == 0 })
+	eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 && len(w.pool.Inflight()) == 0 })
 	if s := w.gateway.Stats(); s.CircuitsOpened+s.Ejections+s.RetriedReset != 0 {
 		t.Errorf("what callers did wrong counts against instances: %+v", s)
 	}
@@ -205,8 +205,8 @@ func TestGateway_bounds_bodies(t *testing.T) {
 
 func TestGateway_is_not_held_up_by_a_body_that_the_answer_did_not_wait_for(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{IdleTime: time.Minute})
-	w.echo(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusTeapot) })
+	w := newFixture(t, Config{IdleTime: time.Minute})
+	w.registerEcho(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusTeapot) })
 	conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -221,22 +221,22 @@ func TestGateway_is_not_held_up_by_a_body_that_the_answer_did_not_wait_for(t *te
 	if _, err := io.Copy(io.Discard, in); err != nil && strings.Contains(err.Error(), "timeout") {
 		t.Errorf("the connection stays open: %v", err)
 	}
-	within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 })
+	eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 })
 }
 
 func TestGateway_looks_at_the_address_that_is_dialled(t *testing.T) {
 	t.Parallel()
-	secret := server(t, say("secret"))
+	secret := startServer(t, respondWith("secret"))
 	u, err := url.Parse(secret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolver, asked := dns(t, [4]byte{198, 51, 100, 7}, [4]byte{127, 0, 0, 1})
+	resolver, asked := startDNS(t, [4]byte{198, 51, 100, 7}, [4]byte{127, 0, 0, 1})
 	first, err := resolver.LookupNetIP(t.Context(), "ip4", "rebind.example") // a check, as somebody may have made
 	if err != nil || !first[0].IsGlobalUnicast() {
 		t.Fatal(first, err)
 	}
-	w := newWorld(t, Config{})
+	w := newFixture(t, Config{})
 	pool, err := balance.NewPool(time.Now, balance.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func TestGateway_looks_at_the_address_that_is_dialled(t *testing.T) {
 	if w.gateway, err = New(deps, slog.New(slog.DiscardHandler), Config{}); err != nil {
 		t.Fatal(err)
 	}
-	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, "http://rebind.example:"+u.Port())
+	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, "http://rebind.example:"+u.Port())
 	got := w.get("/gateway/echo/")
 	if got.status != http.StatusBadGateway || strings.Contains(got.body, "127.") || strings.Contains(got.body, "secret") || asked.Load() < 2 {
 		t.Errorf("after %d look-ups the caller got %d %s", asked.Load(), got.status, got.body)
@@ -255,7 +255,7 @@ func TestGateway_looks_at_the_address_that_is_dialled(t *testing.T) {
 
 func TestNew_refuses_what_cannot_be(t *testing.T) {
 	t.Parallel()
-	deps := newWorld(t, Config{}).gateway.deps
+	deps := newFixture(t, Config{}).gateway.deps
 	for name, cfg := range map[string]Config{"a negative time": {IdleTime: -1}, "a negative size": {BodyBytes: -1}, "a negative count": {Calls: -1}, "a negative share": {RetryShare: -1}} {
 		if _, err := New(deps, slog.New(slog.DiscardHandler), cfg); err == nil {
 			t.Errorf("New takes %s", name)
@@ -283,7 +283,7 @@ func FuzzParseTarget(f *testing.F) {
 		if err != nil {
 			return
 		}
-		out := target.at(base, &http.Request{URL: u})
+		out := target.urlOn(base, &http.Request{URL: u})
 		sent := out.RequestURI()
 		if out.Host != base.Host || !strings.HasPrefix(sent, "/base") || strings.ContainsAny(sent, " \r\n") {
 			t.Fatalf("%q becomes %q on %q", s, sent, out.Host)
@@ -300,8 +300,8 @@ func FuzzForward(f *testing.F) {
 	f.Fuzz(func(t *testing.T, chain, proto, host, peer, parent string) {
 		in := &http.Request{RemoteAddr: peer, Host: "own.example", Header: http.Header{"X-Forwarded-For": {chain}, "X-Forwarded-Proto": {proto}, "X-Forwarded-Host": {host}}}
 		h := http.Header{"Traceparent": {parent}}
-		forward(h, in, "/gateway/x")
-		trace(h)
+		setForwarded(h, in, "/gateway/x")
+		setTraceparent(h)
 		if p := h.Get("X-Forwarded-Proto"); p != "http" && p != "https" {
 			t.Errorf("the protocol is %q", p)
 		}
@@ -324,7 +324,7 @@ func FuzzRelocated(f *testing.F) {
 	}
 	set := &registry.Set{Instances: []*registry.Instance{{URL: "http://10.0.0.1/base"}}}
 	f.Fuzz(func(t *testing.T, s string) {
-		got := relocated(s, "/gateway/x", base, set)
+		got := relocateReference(s, "/gateway/x", base, set)
 		if got != s && !strings.HasPrefix(got, "/gateway/x/") {
 			t.Errorf("%q becomes %q", s, got)
 		}
@@ -335,8 +335,8 @@ func TestGateway_counts_instances_that_hang_after_their_header_for_failed(t *tes
 	t.Parallel()
 	for _, length := range []string{"", "100"} {
 		hang := make(chan struct{})
-		w := newWorld(t, Config{IdleTime: 50 * time.Millisecond})
-		hanging := server(t, func(rw http.ResponseWriter, _ *http.Request) {
+		w := newFixture(t, Config{IdleTime: 50 * time.Millisecond})
+		hanging := startServer(t, func(rw http.ResponseWriter, _ *http.Request) {
 			if length != "" {
 				rw.Header().Set("Content-Length", length)
 			}
@@ -344,7 +344,7 @@ func TestGateway_counts_instances_that_hang_after_their_header_for_failed(t *tes
 			_ = http.NewResponseController(rw).Flush()
 			<-hang
 		})
-		w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, hanging, server(t, say("ok")))
+		w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, hanging, startServer(t, respondWith("ok")))
 		for n := 0; n < 100 && w.gateway.Stats().Ejections == 0; n++ {
 			w.get("/gateway/echo/")
 		}

@@ -38,8 +38,8 @@ func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) e
 	req.Header.Set("User-Agent", "backplane-check")
 	resp, err := p.client.Do(req)
 	switch {
-	case errors.Is(err, errRefused):
-		return errRefused
+	case errors.Is(err, errDenied):
+		return errDenied
 	case ctx.Err() != nil:
 		return fmt.Errorf("no answer within %v", timeout)
 	case err != nil:

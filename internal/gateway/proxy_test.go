@@ -19,17 +19,17 @@ import (
 	"github.com/backplane-dev/backplane/internal/registry"
 )
 
-// mirror tells what it was asked.
-func mirror(w http.ResponseWriter, r *http.Request) {
+// echoRequest tells what it was asked.
+func echoRequest(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"method": r.Method, "uri": r.RequestURI, "host": r.Host, "header": r.Header})
 }
 
-type mirrored struct {
+type echoedRequest struct {
 	Method, URI, Host string
 	Header            http.Header
 }
 
-func (r reply) mirrored(t *testing.T) (m mirrored) {
+func (r response) echoed(t *testing.T) (m echoedRequest) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
 		t.Fatalf("the answer is %d %s: %v", r.status, r.body, err)
@@ -37,8 +37,8 @@ func (r reply) mirrored(t *testing.T) (m mirrored) {
 	return m
 }
 
-// raw sends a request line as it is, which clients would clean.
-func (w *world) raw(line string, header ...string) reply {
+// sendRaw sends a request line as it is, which clients would clean.
+func (w *fixture) sendRaw(line string, header ...string) response {
 	w.t.Helper()
 	conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
 	if err != nil {
@@ -48,19 +48,19 @@ func (w *world) raw(line string, header ...string) reply {
 	fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: front.example\r\nConnection: close\r\n%s\r\n", line, strings.Join(append(header, ""), "\r\n"))
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		return reply{err: err}
+		return response{err: err}
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, string(text), err}
+	return response{resp.StatusCode, resp.Header, string(text), err}
 }
 
 func TestGateway_passes_paths_and_queries_on_unchanged(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	s := server(t, mirror)
-	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s)
-	w.service(registry.ServiceInput{Name: "app"}, registry.ServiceChange{}, s+"/the/app")
+	w := newFixture(t, Config{})
+	s := startServer(t, echoRequest)
+	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s)
+	w.registerService(registry.ServiceInput{Name: "app"}, registry.ServiceChange{}, s+"/the/app")
 	for path, want := range map[string]string{
 		"/gateway/echo":                     "/",
 		"/gateway/echo?q":                   "/?q",
@@ -78,7 +78,7 @@ func TestGateway_passes_paths_and_queries_on_unchanged(t *testing.T) {
 		"/gateway/app/a%2Fb":                "/the/app/a%2Fb",
 		"/gateway/app/?":                    "/the/app/?",
 	} {
-		if got := w.raw("GET " + path); got.status != http.StatusOK || got.mirrored(t).URI != want {
+		if got := w.sendRaw("GET " + path); got.status != http.StatusOK || got.echoed(t).URI != want {
 			t.Errorf("%s became %d %s, want %s", path, got.status, got.body, want)
 		}
 	}
@@ -88,25 +88,25 @@ func TestGateway_passes_paths_and_queries_on_unchanged(t *testing.T) {
 		"/gateway/": 404, "/gateway//": 404, "/gateway//echo/": 404, "/gateway/../echo/": 404, "/gateway/%65cho/": 404, "/gateway/Echo/": 404,
 		"/gateway/echo%2f/": 404, "/gateway/absent/x": 404, "/gateway/-x/": 404, "/gateway%2fecho/": 404, "/%67ateway/echo/": 404,
 	} {
-		got := w.raw("GET " + path)
+		got := w.sendRaw("GET " + path)
 		if got.status != want || got.header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s gave %d %v, want %d and a problem document", path, got.status, got.header, want)
 		}
 	}
 	for _, line := range []string{"TRACE /gateway/echo/", "CONNECT /gateway/echo/"} {
-		if got := w.raw(line); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") == "" {
+		if got := w.sendRaw(line); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") == "" {
 			t.Errorf("%s gave %d %v", line, got.status, got.header)
 		}
 	}
-	if got := w.raw("GET http://elsewhere.example/gateway/echo/x"); got.status != http.StatusOK || got.mirrored(t).URI != "/x" || got.mirrored(t).Host == "elsewhere.example" {
+	if got := w.sendRaw("GET http://elsewhere.example/gateway/echo/x"); got.status != http.StatusOK || got.echoed(t).URI != "/x" || got.echoed(t).Host == "elsewhere.example" {
 		t.Errorf("a whole URL gave %d %s", got.status, got.body)
 	}
 }
 
 func TestGateway_streams_both_ways(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{TotalTime: time.Hour})
-	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, Config{TotalTime: time.Hour})
+	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
 		if err := http.NewResponseController(rw).EnableFullDuplex(); err != nil {
 			t.Error(err)
 		}
@@ -157,8 +157,8 @@ func TestGateway_streams_both_ways(t *testing.T) {
 
 func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{TotalTime: 100 * time.Millisecond, IdleTime: time.Hour})
-	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, Config{TotalTime: 100 * time.Millisecond, IdleTime: time.Hour})
+	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(rw, r, &websocket.AcceptOptions{Subprotocols: []string{"chat"}})
 		if err != nil {
 			return
@@ -186,8 +186,8 @@ func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
 		<-time.After(5 * time.Millisecond)
 	}
 	ins := w.directory.Instances(w.services["echo"].ID)[0].ID
-	if n := w.pool.Inflight()[ins]; n != 1 || w.gateway.Stats().Open != 1 {
-		t.Errorf("%d places of the instance are taken, and %d of the gateway, want 1", n, w.gateway.Stats().Open)
+	if n := w.pool.Inflight()[ins]; n != 1 || w.gateway.Stats().InFlight != 1 {
+		t.Errorf("%d places of the instance are taken, and %d of the gateway, want 1", n, w.gateway.Stats().InFlight)
 	}
 	drained := make(chan error, 1)
 	go func() { drained <- w.gateway.Drain(t.Context()) }()
@@ -195,7 +195,7 @@ func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
 	if err := <-drained; err != nil {
 		t.Error(err)
 	}
-	within(t, 5*time.Second, func() bool { return w.pool.Inflight()[ins] == 0 })
+	eventually(t, 5*time.Second, func() bool { return w.pool.Inflight()[ins] == 0 })
 	if s := w.gateway.Stats(); s.Upgraded != 1 || s.OK != 1 {
 		t.Errorf("Stats = %+v", s)
 	}
@@ -203,8 +203,8 @@ func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
 
 func TestGateway_refuses_upgrades_that_nobody_asked_for(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	w.echo(func(rw http.ResponseWriter, _ *http.Request) {
+	w := newFixture(t, Config{})
+	w.registerEcho(func(rw http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(rw).Hijack()
 		if err != nil {
 			return
@@ -213,62 +213,62 @@ func TestGateway_refuses_upgrades_that_nobody_asked_for(t *testing.T) {
 		_ = conn.Close()
 	})
 	for _, header := range [][]string{{"Connection: Upgrade", "Upgrade: mine"}, {"Upgrade: other"}, nil} {
-		if got := w.raw("GET /gateway/echo/", header...); got.status != http.StatusBadGateway {
+		if got := w.sendRaw("GET /gateway/echo/", header...); got.status != http.StatusBadGateway {
 			t.Errorf("an upgrade to another protocol gave %d %v", got.status, got.err)
 		}
 	}
 	if s := w.gateway.Stats(); s.Upgraded != 0 || s.OK != 0 {
 		t.Errorf("Stats = %+v", s)
 	}
-	if got := w.raw("GET /gateway/echo/", "Connection: Upgrade", "Upgrade: a b"); got.status != http.StatusBadRequest {
+	if got := w.sendRaw("GET /gateway/echo/", "Connection: Upgrade", "Upgrade: a b"); got.status != http.StatusBadRequest {
 		t.Errorf("an upgrade to no protocol gave %d", got.status)
 	}
-	within(t, 5*time.Second, func() bool { return w.gateway.Stats().Open == 0 && len(w.pool.Inflight()) == 0 })
+	eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 && len(w.pool.Inflight()) == 0 })
 }
 
 func TestGateway_offers_no_tunnel_for_HTTP(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	w.echo(mirror)
+	w := newFixture(t, Config{})
+	w.registerEcho(echoRequest)
 	for _, protocol := range []string{"h2c", "H2C", "h2", "h3", "HTTP/2.0", "TLS/1.2"} {
-		got := w.raw("GET /gateway/echo/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: "+protocol, "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+		got := w.sendRaw("GET /gateway/echo/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: "+protocol, "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 		if got.status != http.StatusOK {
 			t.Errorf("%s: %+v", protocol, got)
 			continue
 		}
 		for _, name := range []string{"Upgrade", "Connection", "Http2-Settings"} {
-			if v := got.mirrored(t).Header[name]; v != nil {
+			if v := got.echoed(t).Header[name]; v != nil {
 				t.Errorf("%s: the instance got %s: %v", protocol, name, v)
 			}
 		}
 	}
-	if got := w.get("/gateway/echo/", "HTTP2-Settings", "AAMA"); got.mirrored(t).Header["Http2-Settings"] != nil {
+	if got := w.get("/gateway/echo/", "HTTP2-Settings", "AAMA"); got.echoed(t).Header["Http2-Settings"] != nil {
 		t.Error("the instance got HTTP2-Settings alone")
 	}
 }
 
 func TestGateway_passes_no_interim_answers_on(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	w.echo(func(rw http.ResponseWriter, _ *http.Request) {
+	w := newFixture(t, Config{})
+	w.registerEcho(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Set-Cookie", "early=1")
 		rw.WriteHeader(http.StatusEarlyHints)
 		rw.Header().Del("Set-Cookie")
 		fmt.Fprint(rw, "done")
 	})
-	if got := w.raw("GET /gateway/echo/"); got.status != http.StatusOK || got.body != "done" || got.header.Get("X-Content-Type-Options") != "nosniff" {
+	if got := w.sendRaw("GET /gateway/echo/"); got.status != http.StatusOK || got.body != "done" || got.header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("the first answer is %d %v %s", got.status, got.header, got.body)
 	}
 }
 
 func TestGateway_gives_equal_keys_the_same_instance(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
+	w := newFixture(t, Config{})
 	urls := make([]string, 8)
 	for n := range urls {
-		urls[n] = server(t, say(fmt.Sprint(n)))
+		urls[n] = startServer(t, respondWith(fmt.Sprint(n)))
 	}
-	w.service(registry.ServiceInput{Name: "hash", Strategy: registry.ConsistentHash}, registry.ServiceChange{}, urls...)
+	w.registerService(registry.ServiceInput{Name: "hash", Strategy: registry.ConsistentHash}, registry.ServiceChange{}, urls...)
 	byKey, all := map[string]string{}, map[string]bool{}
 	for n := range 60 {
 		key := fmt.Sprint("k", n%20)
@@ -295,14 +295,14 @@ func TestGateway_gives_equal_keys_the_same_instance(t *testing.T) {
 
 func TestGateway_marks_answers_while_what_is_known_may_be_stale(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	w.echo(mirror)
+	w := newFixture(t, Config{})
+	w.registerEcho(echoRequest)
 	if got := w.get("/gateway/echo/").header.Get(DegradedHeader); got != "" {
 		t.Errorf("while all is well: %q", got)
 	}
 	started := time.Now()
 	w.lag = time.Hour
-	within(t, 10*time.Second, func() bool { return w.get("/gateway/echo/").header.Get(DegradedHeader) == "STALE" })
+	eventually(t, 10*time.Second, func() bool { return w.get("/gateway/echo/").header.Get(DegradedHeader) == "STALE" })
 	if time.Since(started) > 9*time.Second {
 		t.Error("it took too long")
 	}
@@ -312,9 +312,9 @@ var errStop = errors.New("enough")
 
 func TestGateway_counts_callers_who_leave_for_no_failure(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
+	w := newFixture(t, Config{})
 	entered := make(chan struct{}, 10)
-	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/begun" {
 			fmt.Fprint(rw, "x")
 			_ = http.NewResponseController(rw).Flush()
@@ -340,7 +340,7 @@ func TestGateway_counts_callers_who_leave_for_no_failure(t *testing.T) {
 		cancel(errStop)
 		<-done
 	}
-	within(t, 10*time.Second, func() bool { return w.gateway.Stats().Open == 0 })
+	eventually(t, 10*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 })
 	if s := w.gateway.Stats(); s.Cancelled != 12 || s.Failed+s.Cut+s.CircuitsOpened+s.Ejections != 0 {
 		t.Errorf("Stats = %+v", s)
 	}
@@ -351,14 +351,14 @@ func TestGateway_counts_callers_who_leave_for_no_failure(t *testing.T) {
 
 func TestGateway_bounds_open_calls(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{Calls: 3, CallerCalls: 2})
+	w := newFixture(t, Config{Calls: 3, CallerCalls: 2})
 	entered, leave := make(chan struct{}, 5), make(chan struct{})
-	w.echo(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-leave })
-	got := make(chan reply, 5)
+	w.registerEcho(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-leave })
+	got := make(chan response, 5)
 	call := func(who string) {
-		w.call(&auth.Principal{UserID: "usr_ada", SessionID: "ses_1", KeyID: ""})
+		w.setCaller(&auth.Principal{UserID: "usr_ada", SessionID: "ses_1", KeyID: ""})
 		if who != "ada" {
-			w.call(&auth.Principal{UserID: "usr_bob", SessionID: "ses_2"})
+			w.setCaller(&auth.Principal{UserID: "usr_bob", SessionID: "ses_2"})
 		}
 		go func() { got <- w.get("/gateway/echo/") }()
 	}
@@ -382,5 +382,5 @@ func TestGateway_bounds_open_calls(t *testing.T) {
 			t.Errorf("a call that had a place gave %d", r.status)
 		}
 	}
-	within(t, 5*time.Second, func() bool { return w.gateway.places.open() == 0 && len(w.gateway.places.callers) == 0 })
+	eventually(t, 5*time.Second, func() bool { return w.gateway.semaphore.inUse() == 0 && len(w.gateway.semaphore.usedBy) == 0 })
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/registry"
 )
 
-// failing answers with fail until it was asked for the number of times, then well.
-func failing(times int64, asked *atomic.Int64, fail http.HandlerFunc) http.HandlerFunc {
+// failTimes answers with fail until it was asked for the number of times, then well.
+func failTimes(times int64, asked *atomic.Int64, fail http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if asked.Add(1) <= times {
@@ -25,7 +25,7 @@ func failing(times int64, asked *atomic.Int64, fail http.HandlerFunc) http.Handl
 	}
 }
 
-func busy(status int) http.HandlerFunc {
+func respondStatus(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
 }
 
@@ -37,29 +37,29 @@ func TestGateway_tries_another_instance_only_when_that_is_safe(t *testing.T) {
 		fail                    http.HandlerFunc
 		want                    int
 	}{
-		{"GET after a reset", "GET", "", "", reset, 200},
-		{"GET after 502", "GET", "", "", busy(502), 200},
-		{"GET after 503", "GET", "", "", busy(503), 200},
-		{"GET after 504", "GET", "", "", busy(504), 200},
-		{"HEAD after a reset", "HEAD", "", "", reset, 200},
-		{"GET after 500, which is an answer", "GET", "", "", busy(500), 500},
-		{"GET after 429, which is an answer", "GET", "", "", busy(429), 429},
-		{"PUT with a small body after a reset", "PUT", small, "", reset, 200},
-		{"DELETE after 503", "DELETE", "", "", busy(503), 200},
-		{"PUT with a body that was not kept after 503", "PUT", large, "", busy(503), 503},
-		{"PUT with a body that was not kept after a reset", "PUT", large, "", reset, 502},
-		{"POST after a reset", "POST", small, "", reset, 502},
-		{"POST after 503", "POST", small, "", busy(503), 503},
-		{"PATCH after 503", "PATCH", small, "", busy(503), 503},
-		{"POST with an idempotency key after a reset", "POST", small, "k1", reset, 200},
-		{"POST with an idempotency key after 503", "POST", small, "k1", busy(503), 200},
+		{"GET after a reset", "GET", "", "", resetConnection, 200},
+		{"GET after 502", "GET", "", "", respondStatus(502), 200},
+		{"GET after 503", "GET", "", "", respondStatus(503), 200},
+		{"GET after 504", "GET", "", "", respondStatus(504), 200},
+		{"HEAD after a reset", "HEAD", "", "", resetConnection, 200},
+		{"GET after 500, which is an answer", "GET", "", "", respondStatus(500), 500},
+		{"GET after 429, which is an answer", "GET", "", "", respondStatus(429), 429},
+		{"PUT with a small body after a reset", "PUT", small, "", resetConnection, 200},
+		{"DELETE after 503", "DELETE", "", "", respondStatus(503), 200},
+		{"PUT with a body that was not kept after 503", "PUT", large, "", respondStatus(503), 503},
+		{"PUT with a body that was not kept after a reset", "PUT", large, "", resetConnection, 502},
+		{"POST after a reset", "POST", small, "", resetConnection, 502},
+		{"POST after 503", "POST", small, "", respondStatus(503), 503},
+		{"PATCH after 503", "PATCH", small, "", respondStatus(503), 503},
+		{"POST with an idempotency key after a reset", "POST", small, "k1", resetConnection, 200},
+		{"POST with an idempotency key after 503", "POST", small, "k1", respondStatus(503), 200},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, Config{})
+			w := newFixture(t, Config{})
 			var asked atomic.Int64
-			w.echo(failing(1, &asked, tt.fail), failing(1, &asked, tt.fail))
+			w.registerEcho(failTimes(1, &asked, tt.fail), failTimes(1, &asked, tt.fail))
 			var header []string
 			if tt.key != "" {
 				header = []string{"Idempotency-Key", tt.key}
@@ -84,9 +84,9 @@ func TestGateway_tries_another_instance_only_when_that_is_safe(t *testing.T) {
 
 func TestGateway_tries_another_instance_whenever_it_could_not_connect(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
-	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, nowhere(t), nowhere(t))
-	w.instance("echo", server(t, func(w http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, Config{})
+	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, closedPort(t), closedPort(t))
+	w.registerInstance("echo", startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)
 	}))
@@ -105,7 +105,7 @@ func TestGateway_tries_another_instance_whenever_it_could_not_connect(t *testing
 func TestGateway_never_tries_an_instance_twice_while_another_is_left(t *testing.T) {
 	t.Parallel()
 	const instances = 6
-	w := newWorld(t, Config{Attempts: instances + 3})
+	w := newFixture(t, Config{Attempts: instances + 3})
 	var asked [instances]atomic.Int64
 	handlers := make([]http.HandlerFunc, instances)
 	for n := range handlers {
@@ -114,7 +114,7 @@ func TestGateway_never_tries_an_instance_twice_while_another_is_left(t *testing.
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	}
-	w.echo(handlers...)
+	w.registerEcho(handlers...)
 	got := w.get("/gateway/echo/")
 	if got.status != http.StatusServiceUnavailable || got.header.Get("Content-Type") == "application/problem+json" {
 		t.Errorf("the last answer is the caller's: %d %v", got.status, got.header)
@@ -126,8 +126,8 @@ func TestGateway_never_tries_an_instance_twice_while_another_is_left(t *testing.
 	}
 }
 
-// mute sends the header of an answer and cuts the connection before any of its body.
-func mute(w http.ResponseWriter, _ *http.Request) {
+// cutBeforeBody sends the header of an answer and cuts the connection before any of its body.
+func cutBeforeBody(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "1000")
 	w.WriteHeader(http.StatusOK)
 	_ = http.NewResponseController(w).Flush()
@@ -136,9 +136,9 @@ func mute(w http.ResponseWriter, _ *http.Request) {
 
 func TestGateway_takes_an_answer_of_which_nothing_came_for_none(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
+	w := newFixture(t, Config{})
 	var asked atomic.Int64
-	w.echo(failing(1, &asked, mute), failing(1, &asked, mute))
+	w.registerEcho(failTimes(1, &asked, cutBeforeBody), failTimes(1, &asked, cutBeforeBody))
 	if got := w.get("/gateway/echo/"); got.status != http.StatusOK || got.body != "GET 0" || asked.Load() != 2 {
 		t.Errorf("the caller got %d %q after %d tries", got.status, got.body, asked.Load())
 	}
@@ -146,13 +146,13 @@ func TestGateway_takes_an_answer_of_which_nothing_came_for_none(t *testing.T) {
 
 func TestGateway_retries_within_a_budget(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{RetryFloor: 5, RetryShare: 0.1})
+	w := newFixture(t, Config{RetryMinimum: 5, RetryShare: 0.1})
 	var asked atomic.Int64
 	always := func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	w.echo(always, always, always, always)
+	w.registerEcho(always, always, always, always)
 	const calls = 100
 	for range calls {
 		if got := w.get("/gateway/echo/"); got.status != http.StatusServiceUnavailable {
@@ -169,16 +169,16 @@ func TestGateway_retries_within_a_budget(t *testing.T) {
 
 func TestBudgets_forget_what_is_behind_the_window(t *testing.T) {
 	t.Parallel()
-	b := budgets{share: 0.5, floor: 1}
+	b := retryBudgets{share: 0.5, minimum: 1}
 	at := time.Unix(1_000_000, 0)
 	take := func() (n int) {
-		for b.take("svc_1", at) {
+		for b.allowRetry("svc_1", at) {
 			n++
 		}
 		return n
 	}
 	for range 10 {
-		b.called("svc_1", at)
+		b.recordCall("svc_1", at)
 	}
 	if n := take(); n != 6 {
 		t.Errorf("%d retries for ten calls, want 6", n)
@@ -192,20 +192,20 @@ func TestBudgets_forget_what_is_behind_the_window(t *testing.T) {
 		t.Errorf("%d retries after the window, want the one that is always allowed", n)
 	}
 	at = at.Add(time.Hour)
-	if b.called("svc_1", at); take() != 1 {
+	if b.recordCall("svc_1", at); take() != 1 {
 		t.Error("after an hour the budget is not as new")
 	}
 }
 
 func TestGateway_keeps_away_from_an_instance_that_does_not_answer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{CircuitTime: 300 * time.Millisecond})
+	w := newFixture(t, Config{CircuitTime: 300 * time.Millisecond})
 	var asked atomic.Int64
 	var well atomic.Bool
-	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		if !well.Load() {
-			reset(rw, r)
+			resetConnection(rw, r)
 		}
 	})
 	for range 5 {
@@ -224,7 +224,7 @@ func TestGateway_keeps_away_from_an_instance_that_does_not_answer(t *testing.T) 
 		t.Errorf("an instance with an open circuit was asked %d times", n)
 	}
 	well.Store(true)
-	within(t, 5*time.Second, func() bool { return w.get("/gateway/echo/").status == http.StatusOK })
+	eventually(t, 5*time.Second, func() bool { return w.get("/gateway/echo/").status == http.StatusOK })
 	for range 20 {
 		if got := w.get("/gateway/echo/"); got.status != http.StatusOK {
 			t.Fatalf("after its answer: %d", got.status)
@@ -238,37 +238,37 @@ func TestGateway_keeps_away_from_an_instance_that_does_not_answer(t *testing.T) 
 func TestCircuits_let_one_call_try(t *testing.T) {
 	t.Parallel()
 	var opened atomic.Uint64
-	c := circuits{fails: 2, rest: time.Second, opened: &opened}
+	c := circuitBreakers{threshold: 2, openTime: time.Second, opened: &opened}
 	i, at := &registry.Instance{ID: "ins_1", Incarnation: 1}, time.Unix(1, 0)
-	c.silent(i, at)
-	if c.open(i, at) || !c.enter(i, at) {
+	c.recordFailure(i, at)
+	if c.isOpen(i, at) || !c.admitCall(i, at) {
 		t.Error("it opened too early")
 	}
-	c.silent(i, at)
-	if !c.open(i, at) || c.enter(i, at) || opened.Load() != 1 {
+	c.recordFailure(i, at)
+	if !c.isOpen(i, at) || c.admitCall(i, at) || opened.Load() != 1 {
 		t.Error("it did not open")
 	}
-	if again := (&registry.Instance{ID: "ins_1", Incarnation: 2}); c.open(again, at) {
+	if again := (&registry.Instance{ID: "ins_1", Incarnation: 2}); c.isOpen(again, at) {
 		t.Error("another start of the instance pays for the one before")
 	}
 	at = at.Add(time.Second)
-	if c.open(i, at) || !c.enter(i, at) || c.enter(i, at) {
+	if c.isOpen(i, at) || !c.admitCall(i, at) || c.admitCall(i, at) {
 		t.Error("not exactly one call may try it")
 	}
-	c.answered(i)
-	if c.open(i, at) || !c.enter(i, at) || c.broken.Load() != 0 {
+	c.recordResponse(i)
+	if c.isOpen(i, at) || !c.admitCall(i, at) || c.failing.Load() != 0 {
 		t.Error("it did not close")
 	}
 }
 
-// kept makes the gateway keep n connections to the only instance of echo, which fails the calls that
+// keepConnections makes the gateway keep n connections to the only instance of echo, which fails the calls that
 // follow as many times as told. It returns how many of them the instance got.
-func (w *world) kept(n int, times int64) *atomic.Int64 {
+func (w *fixture) keepConnections(n int, times int64) *atomic.Int64 {
 	w.t.Helper()
 	came, leave, left := make(chan bool), make(chan bool), make(chan bool)
 	asked := &atomic.Int64{}
-	fail := failing(times, asked, reset)
-	w.echo(func(rw http.ResponseWriter, r *http.Request) {
+	fail := failTimes(times, asked, resetConnection)
+	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/warm" {
 			came <- true
 			<-leave
@@ -312,8 +312,8 @@ func TestGateway_knows_of_all_that_is_sent_again(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, Config{})
-			asked := w.kept(10, tt.fails)
+			w := newFixture(t, Config{})
+			asked := w.keepConnections(10, tt.fails)
 			got := w.do(tt.method, "/gateway/echo/", strings.NewReader("x"), tt.header...)
 			if again := w.gateway.Stats().RetriedReset; got.status != tt.status || asked.Load() != tt.asked || again != tt.again {
 				t.Errorf("the caller got %d, the instance %d calls, and %d were counted as retries; want %d, %d, %d", got.status, asked.Load(), again, tt.status, tt.asked, tt.again)
@@ -324,8 +324,8 @@ func TestGateway_knows_of_all_that_is_sent_again(t *testing.T) {
 
 func TestGateway_sends_nothing_again_over_budget(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{RetryFloor: 1, RetryShare: 1e-9})
-	asked := w.kept(10, 100)
+	w := newFixture(t, Config{RetryMinimum: 1, RetryShare: 1e-9})
+	asked := w.keepConnections(10, 100)
 	for range 2 {
 		w.get("/gateway/echo/")
 	}
@@ -336,9 +336,9 @@ func TestGateway_sends_nothing_again_over_budget(t *testing.T) {
 
 func TestGateway_does_not_take_a_call_that_was_sent_for_one_that_could_not_be(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{})
+	w := newFixture(t, Config{})
 	var asked atomic.Int64
-	w.service(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{})
+	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{})
 	for range 2 {
 		var s *httptest.Server
 		s = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -349,7 +349,7 @@ func TestGateway_does_not_take_a_call_that_was_sent_for_one_that_could_not_be(t 
 			}
 		}))
 		t.Cleanup(s.Close)
-		w.instance("echo", s.URL)
+		w.registerInstance("echo", s.URL)
 	}
 	for range 8 {
 		w.get("/gateway/echo/")

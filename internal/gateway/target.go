@@ -32,15 +32,15 @@ func parseTarget(escaped string) (t target, err error) {
 		return t, fault.New(fault.NotFound, fault.ServiceNotFound, "There is no service of this name.")
 	}
 	plain, err := url.PathUnescape(t.rest)
-	if err != nil || climbs(plain) {
+	if err != nil || hasDotSegment(plain) {
 		return t, fault.New(fault.Invalid, fault.BadRequest, "A path must have no segments that are . or .., nor malformed escapes.")
 	}
 	return t, nil
 }
 
-// climbs reports whether a segment of the path is . or .., as any server may read it: with
+// hasDotSegment reports whether a segment of the path is . or .., as any server may read it: with
 // slashes that were escaped, backslashes, and parameters behind a semicolon.
-func climbs(path string) bool {
+func hasDotSegment(path string) bool {
 	for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
 		segment, _, _ = strings.Cut(segment, ";")
 		if segment == "." || segment == ".." {
@@ -50,8 +50,8 @@ func climbs(path string) bool {
 	return false
 }
 
-// at returns the URL of the target on the instance at base, with the query of the request.
-func (t target) at(base *url.URL, r *http.Request) *url.URL {
+// urlOn returns the URL of the target on the instance at base, with the query of the request.
+func (t target) urlOn(base *url.URL, r *http.Request) *url.URL {
 	raw := base.EscapedPath() + t.rest
 	if raw == "" {
 		raw = "/"

@@ -23,7 +23,7 @@ func givenCall(t *testing.T) (*call, *deadlineRecorder) {
 	t.Helper()
 	conn := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
 	g := &Gateway{cfg: Config{FirstByteTime: time.Minute}, log: slog.New(slog.DiscardHandler)}
-	c := &call{g: g, writer: &writer{ResponseWriter: conn}, body: &body{}}
+	c := &call{gateway: g, writer: &responseWriter{ResponseWriter: conn}, body: &requestBody{}}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(t.Context(), callKey{}, c))
 	return c, conn
 }
@@ -36,7 +36,7 @@ func TestCall_expire_does_not_interrupt_the_problem_document(t *testing.T) {
 	cancel := c.cancel
 	c.cancel = func(cause error) {
 		cancel(cause)
-		refused(c.writer, httptest.NewRequestWithContext(c.ctx, http.MethodGet, "/", http.NoBody), c.ctx.Err())
+		writeFailure(c.writer, httptest.NewRequestWithContext(c.ctx, http.MethodGet, "/", http.NoBody), c.ctx.Err())
 	}
 	c.expire(errIdle)
 	if conn.Code != http.StatusGatewayTimeout || !conn.write.After(time.Now()) {
@@ -63,7 +63,7 @@ func TestCall_expire_interrupts_a_response(t *testing.T) {
 func TestTimers_stop_waits_for_an_expiry_that_runs(t *testing.T) {
 	t.Parallel()
 	begun, release, ended := make(chan struct{}), make(chan struct{}), false
-	w := newWatch(time.Nanosecond, 0, func(error) {
+	w := startTimers(time.Nanosecond, 0, func(error) {
 		close(begun)
 		<-release
 		ended = true

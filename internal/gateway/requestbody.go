@@ -11,36 +11,36 @@ import (
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
-// body is the body of a caller's request. A small one is read at once and kept, so that an
+// requestBody is the body of a caller's request. A small one is read at once and kept, so that an
 // instance does not wait for a slow caller and another attempt can send it again; any other is
 // passed on as it comes, once.
-type body struct {
-	kept  []byte // whole
-	limit int64
-	touch func()
+type requestBody struct {
+	buffered []byte // whole
+	limit    int64
+	onRead   func()
 
-	turn   sync.Mutex // held while reading
-	mu     sync.Mutex // not held while reading
-	from   io.Reader  // nil if there is none, or it is kept
-	begun  bool
-	done   bool // it was read to its end
-	closed bool
-	read   int64
-	err    error // what was wrong with it on the caller's side
+	reading sync.Mutex // held while reading
+	mu      sync.Mutex // not held while reading
+	from    io.Reader  // nil if there is none, or it is kept
+	begun   bool
+	done    bool // it was read to its end
+	closed  bool
+	read    int64
+	err     error // what was wrong with it on the caller's side
 }
 
 var errReadAfterEnd = errors.New("body read after the end of the call")
 
 // readBody takes the body of a request.
-func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*body, error) {
-	b := &body{limit: g.cfg.BodyBytes, touch: func() {}}
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*requestBody, error) {
+	b := &requestBody{limit: g.cfg.BodyBytes, onRead: func() {}}
 	switch {
 	case r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody:
 		return b, nil
 	case r.ContentLength > g.cfg.BodyBytes:
 		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
 		return nil, problem.BodyTooLarge(g.cfg.BodyBytes)
-	case r.ContentLength < 0 || r.ContentLength > g.cfg.KeptBytes:
+	case r.ContentLength < 0 || r.ContentLength > g.cfg.BufferedBytes:
 		b.from = r.Body
 		return b, nil
 	}
@@ -53,23 +53,23 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*body, error
 		return nil, problem.BodyUnreadable(err, g.cfg.BodyTime)
 	}
 	_ = ctl.SetReadDeadline(time.Time{})
-	b.kept = kept.Bytes()
+	b.buffered = kept.Bytes()
 	return b, nil
 }
 
-// again reports whether the body can be sent whole once more.
-func (b *body) again() bool {
+// isReplayable reports whether the body can be sent whole once more.
+func (b *requestBody) isReplayable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.from == nil || !b.begun
 }
 
-// into makes the body that of an attempt's request.
-func (b *body) into(req *http.Request) {
+// attachTo makes the body that of an attempt's request.
+func (b *requestBody) attachTo(req *http.Request) {
 	switch {
-	case b.kept != nil:
-		req.ContentLength = int64(len(b.kept))
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.kept)), nil }
+	case b.buffered != nil:
+		req.ContentLength = int64(len(b.buffered))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.buffered)), nil }
 		req.Body, _ = req.GetBody()
 	case b.from != nil:
 		req.Body = io.NopCloser(b) // an attempt that fails must not close what the next one sends
@@ -79,9 +79,9 @@ func (b *body) into(req *http.Request) {
 }
 
 // Read implements io.Reader for the one attempt that the body is sent to as it comes.
-func (b *body) Read(p []byte) (int, error) {
-	b.turn.Lock()
-	defer b.turn.Unlock()
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
@@ -90,7 +90,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.begun = true
 	b.mu.Unlock()
 	n, err := b.from.Read(p)
-	b.touch()
+	b.onRead()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.read += int64(n); b.read > b.limit {
@@ -105,29 +105,29 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// close says that nobody may read any more, and reports whether all was read.
-func (b *body) close() (all bool) {
+// closeReader says that nobody may read any more, and reports whether all was read.
+func (b *requestBody) closeReader() (all bool) {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	return b.sent()
+	return b.isComplete()
 }
 
-// wait waits for whoever is reading. After close nobody begins to.
-func (b *body) wait() {
-	b.turn.Lock()
-	defer b.turn.Unlock()
+// awaitReader waits for whoever is reading. After close nobody begins to.
+func (b *requestBody) awaitReader() {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 }
 
-// sent reports whether the caller's part is done.
-func (b *body) sent() bool {
+// isComplete reports whether the caller's part is done.
+func (b *requestBody) isComplete() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.from == nil || b.done
 }
 
-// failed returns what was wrong with the body on the caller's side, nil if nothing was.
-func (b *body) failed() error {
+// callerError returns what was wrong with the body on the caller's side, nil if nothing was.
+func (b *requestBody) callerError() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.err

@@ -2,20 +2,20 @@ package gateway
 
 import "sync/atomic"
 
-// counts is what the gateway counts.
-type counts struct {
-	refused, ok, failed, cut, cancelled         atomic.Uint64
-	retriedConnect, retriedReset, retriedStatus atomic.Uint64
-	overBudget, opened, open, upgraded          atomic.Uint64
+// metrics is what the gateway counts.
+type metrics struct {
+	refused, ok, failed, cut, cancelled          atomic.Uint64
+	retriedConnect, retriedReset, retriedStatus  atomic.Uint64
+	overBudget, opened, circuitRefused, upgraded atomic.Uint64
 }
 
-func (c *counts) ended(how string) {
+func (c *metrics) recordOutcome(how string) {
 	switch how {
-	case endOK:
+	case outcomeOK:
 		c.ok.Add(1)
-	case endCut:
+	case outcomeCut:
 		c.cut.Add(1)
-	case endCancelled:
+	case outcomeCancelled:
 		c.cancelled.Add(1)
 	default:
 		c.failed.Add(1)
@@ -39,15 +39,15 @@ type Stats struct {
 	CircuitsOpened uint64
 	CircuitRefused uint64 // calls that failed at once, as no circuit was closed
 	Ejections      uint64 // of instances by the balance, of all picks
-	Open           int    // calls at the moment
+	InFlight       int    // calls at the moment
 }
 
 // Stats returns what was counted so far.
 func (g *Gateway) Stats() Stats {
-	c := &g.counts
+	c := &g.metrics
 	return Stats{
 		Refused: c.refused.Load(), OK: c.ok.Load(), Failed: c.failed.Load(), Cut: c.cut.Load(), Cancelled: c.cancelled.Load(), Upgraded: c.upgraded.Load(),
 		RetriedConnect: c.retriedConnect.Load(), RetriedReset: c.retriedReset.Load(), RetriedStatus: c.retriedStatus.Load(), OverBudget: c.overBudget.Load(),
-		CircuitsOpened: c.opened.Load(), CircuitRefused: c.open.Load(), Ejections: g.deps.Pool.Ejections(), Open: g.places.open(),
+		CircuitsOpened: c.opened.Load(), CircuitRefused: c.circuitRefused.Load(), Ejections: g.deps.Pool.Ejections(), InFlight: g.semaphore.inUse(),
 	}
 }

@@ -1,0 +1,73 @@
+package gateway
+
+import (
+	"sync"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+// retryBudgets bounds the retries of each service: to a share of its calls, and some more so that a
+// quiet service can be retried too. When all instances fail, retries then add little to
+// their load. There are as many budgets as services, which are bounded.
+type retryBudgets struct {
+	share   float64
+	minimum int
+
+	mu        sync.Mutex
+	byService map[uid.Service]*retryWindow
+}
+
+// retryWindow counts calls and retries of the last window, in slots of a second.
+type retryWindow struct {
+	slots          [budgetWindow]struct{ calls, retries int }
+	calls, retries int   // of all slots
+	now            int64 // the second of the newest slot
+}
+
+const budgetWindow = 10 // seconds
+
+// recordCall notes a call of the service.
+func (b *retryBudgets) recordCall(service uid.Service, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.currentWindow(service, at)
+	x.slots[x.now%budgetWindow].calls++
+	x.calls++
+}
+
+// allowRetry reports whether a call of the service may be retried, and notes that it is.
+func (b *retryBudgets) allowRetry(service uid.Service, at time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.currentWindow(service, at)
+	if x.retries >= b.minimum+int(b.share*float64(x.calls)) {
+		return false
+	}
+	x.slots[x.now%budgetWindow].retries++
+	x.retries++
+	return true
+}
+
+// currentWindow returns the service's budget without what lies behind the window.
+func (b *retryBudgets) currentWindow(service uid.Service, at time.Time) *retryWindow {
+	x := b.byService[service]
+	if x == nil {
+		if b.byService == nil {
+			b.byService = map[uid.Service]*retryWindow{}
+		}
+		x = &retryWindow{now: at.Unix()}
+		b.byService[service] = x
+	}
+	for steps := 0; x.now < at.Unix(); steps++ {
+		if steps == budgetWindow {
+			x.now = at.Unix() // a whole window without calls
+			break
+		}
+		x.now++
+		slot := &x.slots[x.now%budgetWindow]
+		x.calls, x.retries = x.calls-slot.calls, x.retries-slot.retries
+		slot.calls, slot.retries = 0, 0
+	}
+	return x
+}
