@@ -14,7 +14,7 @@ func TestImports_are_of_the_standard_library(t *testing.T) {
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	want := "github.com/backplane-dev/backplane/client/policy backplane/client"
+	want := "github.com/backplane-dev/backplane/client/policy github.com/backplane-dev/backplane/client"
 	if got := strings.Join(strings.Fields(string(out)), " "); got != want {
 		t.Errorf("beside the standard library it needs %s, want %s", got, want)
 	}

@@ -83,6 +83,14 @@ func (c *Client) lookAt(ctx context.Context, node int, vars map[string]any) (p *
 	return p, nil
 }
 
+var readEventCursor = operation{"eventCursor", `{ eventCursor }`}
+
+// reachesDatabase returns nil if the node reaches its database, else an error. A node that does not
+// answers reads from its memory, and does not know services that were defined since.
+func (c *Client) reachesDatabase(ctx context.Context, node int) error {
+	return c.ask(ctx, node, readEventCursor, nil, func(json.RawMessage) error { return nil })
+}
+
 // add takes a page in.
 func (k *knowledge) add(p *page) {
 	k.version, k.strategy, k.doubted = p.Version, *p.Strategy, time.Time{}

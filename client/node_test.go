@@ -202,6 +202,57 @@ func TestWatch_gives_a_silent_stream_up(t *testing.T) {
 	})
 }
 
+// TestWatch_reads_an_absent_service_as_an_empty_set has a service that is deregistered once the watch
+// has read it, for an hour. A node that has lost its database answers the same from its memory, which decides nothing.
+func TestWatch_reads_an_absent_service_as_an_empty_set(t *testing.T) {
+	t.Parallel()
+	const notFound = `{"errors":[{"message":"There is no such service.","extensions":{"code":"SERVICE_NOT_FOUND"}}]}`
+	tests := map[string]struct {
+		following string // what a subscription is answered
+		database  string // what the node says of its event log
+		empty     bool   // whether the set becomes empty
+	}{
+		"at following":               {notFound, `{"data":{"eventCursor":"t.2"}}`, true},
+		"at reading anew":            {`{"errors":[{"message":"m","extensions":{"code":"CURSOR_EXPIRED"}}]}`, `{"data":{"eventCursor":"t.2"}}`, true},
+		"at a node without database": {`{"errors":[{"message":"m","extensions":{"code":"CURSOR_EXPIRED"}}]}`, `{"errors":[{"message":"m","extensions":{"code":"UNAVAILABLE"}}]}`, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now() // the first read takes no time of the test's clock
+				absent := func() bool { return time.Since(began) > 0 && time.Since(began) < time.Hour }
+				c := newTestClient(t, func(_ *http.Request, query string, _ map[string]any) (*http.Response, error) {
+					switch {
+					case strings.Contains(query, "eventCursor"):
+						return answerOf(tt.database), nil
+					case strings.HasPrefix(query, "subscription") && time.Since(began) < time.Hour:
+						return answerOf(tt.following), nil
+					case strings.HasPrefix(query, "subscription"):
+						return answerOf(serviceAnswer), nil // no stream: the set stays as it was read
+					case absent():
+						return answerOf(`{"data":{"service":null}}`), nil
+					}
+					return answerOf(serviceAnswer), nil
+				})
+				w, err := c.Watch(t.Context(), "s")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer w.Close()
+				time.Sleep(time.Minute)
+				if set := w.Set(); tt.empty != (len(set.Instances) == 0) || tt.empty != set.Stale.IsZero() {
+					t.Errorf("while the service is absent the set is %+v, want it empty and not stale: %v", *set, tt.empty)
+				}
+				time.Sleep(time.Hour)
+				if set := w.Set(); len(set.Instances) != 1 {
+					t.Errorf("once the service is back the set is %+v", *set)
+				}
+			})
+		})
+	}
+}
+
 func TestKnowledge_tells_old_news_from_new(t *testing.T) {
 	t.Parallel()
 	k := &knowledge{version: 3, instances: map[string]known{}}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,7 +42,9 @@ type Watch struct {
 //
 // Later, whatever happens to the registry, the set stays as it was known last and says since
 // when it is stale; it goes on with what was missed, from any node that answers. It never gets
-// empty because of that, only if the registry says that there is nobody.
+// empty because of that, only if the registry says that there is nobody. A service that is
+// deregistered meanwhile is an empty set; when it is registered again, its instances are
+// in the set within 10 s.
 func (c *Client) Watch(ctx context.Context, service string) (*Watch, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &Watch{
@@ -136,6 +139,11 @@ func (w *Watch) run(ctx context.Context) {
 			w.stale(err)
 			w.over(err)
 			return
+		case Code(err) == CodeServiceNotFound:
+			w.cursor = ""
+			w.absent(ctx)
+			rest(ctx, pauses.next())
+			continue
 		case Code(err) == codeCursorExpired || Code(err) == codeCursorUnknown || errors.Is(err, errTooLong):
 			w.cursor = "" // read it anew
 		default:
@@ -155,7 +163,9 @@ func (w *Watch) elsewhere() {
 // session follows the service at one node, for as long as that goes well.
 func (w *Watch) session(ctx context.Context, pauses *backoff) error {
 	if w.cursor == "" {
-		if err := w.read(ctx); err != nil {
+		if err := w.read(ctx); Code(err) == CodeServiceNotFound {
+			return cmp.Or(w.client.reachesDatabase(ctx, w.node), err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -187,6 +197,18 @@ func (w *Watch) read(ctx context.Context) error {
 	w.know, w.cursor, w.at = know, cursor, time.Now()
 	w.publish(know.set(w.service))
 	return nil
+}
+
+// absent publishes an empty set: the registry says that the service does not exist. It was
+// deregistered since it was read; it is read again until it is registered again.
+func (w *Watch) absent(ctx context.Context) {
+	w.at = time.Now()
+	current := w.Set()
+	if len(current.Instances) == 0 && current.Stale.IsZero() {
+		return
+	}
+	w.log.InfoContext(ctx, "the service does not exist any more; its set is empty until it is registered again")
+	w.publish(&Set{Service: w.service, Strategy: current.Strategy})
 }
 
 // take takes in what the stream says. An event that cannot be read is as good as a

@@ -3,7 +3,9 @@ package client_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,6 +99,37 @@ func TestWatch_of_a_service_that_ends_and_comes_back(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, w, "the instance comes back with the service", func(s *client.Set) bool { return ids(s) == "till-1" })
+}
+
+// roundTripper is a transport of HTTP as a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// TestWatch_of_a_service_that_ends_between_reading_and_following deregisters the service after
+// the watch has read it and before its first subscription reaches the registry.
+func TestWatch_of_a_service_that_ends_between_reading_and_following(t *testing.T) {
+	t.Parallel()
+	r := startRegistry(t)
+	owner := r.define(till)
+	register(t, owner, tillInstance("till-1"))
+	id := find[string](r.do(`{ service(name: "till") { id } }`, nil), "service", "id")
+	var once sync.Once
+	transport := roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.Header.Get("Accept") == "text/event-stream" {
+			once.Do(func() {
+				r.do(`mutation($id: ID!) { deregisterService(input: {id: $id}) { userErrors { code } } }`, map[string]any{"id": id})
+			})
+		}
+		return http.DefaultTransport.RoundTrip(req)
+	})
+	c := r.client(client.Config{URLs: []string{r.BaseURL}, Token: r.key("services:read"), HTTPClient: &http.Client{Transport: transport}})
+	w := watch(t, c, "till")
+	until(t, w, "the set is empty, as the registry says", func(s *client.Set) bool { return len(s.Instances) == 0 && s.Stale.IsZero() })
+	if err := owner.Define(t.Context(), till); err != nil {
+		t.Fatal(err)
+	}
+	until(t, w, "the instance comes back with the service", func(s *client.Set) bool { return ids(s) == "till-1" && s.Stale.IsZero() })
 }
 
 func TestWatch_says_at_once_what_is_refused(t *testing.T) {

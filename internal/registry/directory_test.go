@@ -37,6 +37,8 @@ type world struct {
 	time time.Time
 	lag  time.Duration
 	head event.Cursor
+
+	position event.Position // of the last event that was delivered
 }
 
 // Lag and Head implement Reader.
@@ -49,16 +51,15 @@ func newWorld() *world {
 	return w
 }
 
-var position event.Position
-
-// news returns the events as the log has them.
-func news(events ...event.Event) (all []*event.Event) {
-	for _, e := range events {
-		position++
-		e.ID, e.Cursor.Position = uid.NewEvent(at), position
-		all = append(all, &e)
+// append delivers the events as the log has them: numbered one after the other.
+func (w *world) append(events ...event.Event) {
+	all := make([]*event.Event, len(events))
+	for n, e := range events {
+		w.position++
+		e.ID, e.Cursor.Position = uid.NewEvent(at), w.position
+		all[n] = &e
 	}
-	return all
+	w.Deliver(all, false)
 }
 
 func TestDirectory_follows_the_log_by_what_events_carry(t *testing.T) {
@@ -71,18 +72,18 @@ func TestDirectory_follows_the_log_by_what_events_carry(t *testing.T) {
 		t.Fatal(err)
 	}
 	i.Late(after(time.Second))
-	w.Deliver(news(append(s.TakeEvents(), i.TakeEvents()...)...), false)
+	w.append(append(s.TakeEvents(), i.TakeEvents()...)...)
 	got := w.Instance("echo", "a")
 	if got == nil || got.Status != Critical || got.LateSince == nil || !got.StatusSince.Equal(after(time.Second)) || got.Weight != 7 || got.TTL != time.Minute || got.Version != 2 {
 		t.Fatalf("the instance is %+v, want it as it was", got)
 	}
 	i.Remove(at)
-	w.Deliver(news(i.TakeEvents()...), false)
+	w.append(i.TakeEvents()...)
 	if w.Instance("echo", "a") != nil || w.InstanceByID(i.ID) != nil || len(w.Set("echo").Instances) != 0 {
 		t.Error("a removed instance is still there")
 	}
 	s.Deregister(at)
-	w.Deliver(news(s.TakeEvents()...), false)
+	w.append(s.TakeEvents()...)
 	if w.Service("echo") != nil || w.ServiceByID(s.ID) != nil || len(w.Services()) != 0 {
 		t.Error("a deregistered service is still there")
 	}
@@ -107,7 +108,7 @@ func TestDirectory_tells_old_news_from_new(t *testing.T) {
 	gone := *i
 	gone.Remove(at)
 	w.TakeInstance(&gone)
-	w.Deliver(news(events...), false)
+	w.append(events...)
 	if got := w.InstanceByID(i.ID); got != nil {
 		t.Errorf("old news brought a removed instance back: %+v", got)
 	}
@@ -142,11 +143,11 @@ func TestDirectory_keeps_what_it_hears_of_during_a_load(t *testing.T) {
 	t.Parallel()
 	w, s := newWorld(), givenService(t)
 	a, _ := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1"}, at)
-	w.kept.during = func() { w.Deliver(news(s.TakeEvents()...), false) } // registered after the rows were read
+	w.kept.during = func() { w.append(s.TakeEvents()...) } // registered after the rows were read
 	if err := w.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.Deliver(news(a.TakeEvents()...), false)
+	w.append(a.TakeEvents()...)
 	if got := w.Set(s.Name); got == nil || len(got.Instances) != 1 {
 		t.Errorf("Set(%s) = %+v, want the service with the instance that came later", s.Name, got)
 	}

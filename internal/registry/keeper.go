@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -181,6 +182,9 @@ func (k *Keeper) judge(ctx context.Context, id uid.Service, failures map[uid.Ins
 			sentence(s, all, leases, failures, Guard{k.cfg.Window, k.cfg.Hold}, at)
 			return nil
 		})
+	if fault.Is(err, fault.ServiceNotFound) {
+		return nil // its row is gone, as after a restore: there is nothing to evaluate, and others are due
+	}
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ type bench struct {
 	tenures *tenures
 	takes   time.Duration
 	due     []uid.Service
+	absent  uid.Service // due, but without a row
 	grants  int
 	judged  map[uid.Service]int
 }
@@ -59,6 +60,9 @@ func (b *bench) Docket(context.Context, time.Duration, int, int) (ids []uid.Serv
 func (b *bench) Judge(ctx context.Context, _ event.Tenure, id uid.Service, _ time.Duration, _ int,
 	_ func(*Service, []*Instance, map[uid.Instance]Verdict) error,
 ) (*Service, []*Instance, error) {
+	if id == b.absent {
+		return nil, nil, ServiceNotFound()
+	}
 	select {
 	case <-time.After(b.takes):
 	case <-ctx.Done():
@@ -89,6 +93,27 @@ func TestKeeper_judges_many_in_several_rounds_under_one_tenure(t *testing.T) {
 		}
 		if len(b.judged) != len(b.due) || b.grants != 1 {
 			t.Errorf("in a minute %d of %d services were judged, and leases were granted anew %d times; want all, and once at the start", len(b.judged), len(b.due), b.grants)
+		}
+	})
+}
+
+// TestKeeper_goes_on_after_a_service_that_does_not_exist has checks speak of a service whose row is gone:
+// it stays in the directory until that is loaded again.
+func TestKeeper_goes_on_after_a_service_that_does_not_exist(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{tenures: &tenures{}, judged: map[uid.Service]int{}, due: []uid.Service{"svc_absent", "svc_there"}, absent: "svc_absent"}
+		k, err := NewKeeper(b, b.tenures, func() event.Position { return 1 }, newWorld().Directory, nil, time.Now, slog.New(slog.DiscardHandler), KeeperConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := k.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if b.judged["svc_there"] != 1 || b.grants != 1 {
+			t.Errorf("behind a service that does not exist another was evaluated %d times under %d leases, want once under one", b.judged["svc_there"], b.grants)
 		}
 	})
 }
