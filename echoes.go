@@ -37,7 +37,7 @@ const echoTTL = 10 * time.Second
 // runEchoes serves the demo's services until ctx is cancelled, and then takes
 // their instances out of the registry.
 func runEchoes(ctx context.Context, r *registry.Registrar, log *slog.Logger) error {
-	system := auth.With(ctx, &auth.Principal{Roles: []auth.Role{auth.Admin}}) // nobody, so that the log names no user
+	system := auth.With(ctx, &auth.Principal{Roles: []auth.Role{auth.Admin}, Credential: auth.SystemCredential()}) // without a user, so that events have no actor
 	g, system := errgroup.WithContext(system)
 	for _, e := range echoes {
 		if _, err := r.Register(system, e.in); err != nil {

@@ -254,7 +254,7 @@ func TestHistory_check_finds_a_careless_cache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := auth.With(t.Context(), &auth.Principal{UserID: ada.ID, SessionID: "ses_1"})
+	ctx := auth.With(t.Context(), &auth.Principal{UserID: ada.ID, Credential: auth.SessionCredential("ses_1")})
 	h := make(history, 2)
 	note := func(client int, began time.Duration, write bool, u *user.User) {
 		h[client] = append(h[client], seen{client, 0, "ada", u.Version, u.Name, write, began, time.Since(start)})

@@ -35,7 +35,7 @@ func (one) Authenticate(_ context.Context, token string) (*auth.Principal, error
 	if token != "good" {
 		return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "No.")
 	}
-	return &auth.Principal{UserID: "usr_1"}, nil
+	return &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}, nil
 }
 
 // serveStreams serves a small schema until the test ends and returns its address.

@@ -76,10 +76,10 @@ func openDemo(t *testing.T) *demoGraph {
 func principals(id uid.User, n int) []*auth.Principal {
 	roles := [][]auth.Role{{auth.Admin}, {auth.Staff}, {auth.Customer}, {auth.Service}, {auth.Customer}, {auth.Customer, auth.Staff}}[n%6]
 	return []*auth.Principal{
-		{UserID: id, SessionID: "ses_1", Roles: roles},
-		{UserID: id, SessionID: "ses_2", Roles: roles},
-		{UserID: id, KeyID: "key_1", Roles: roles, Scopes: []auth.Scope{auth.OrdersRead}},
-		{UserID: id, KeyID: "key_2", Roles: roles, Scopes: []auth.Scope{auth.UsersRead, auth.OrdersRead}},
+		{UserID: id, Roles: roles, Credential: auth.SessionCredential("ses_1")},
+		{UserID: id, Roles: roles, Credential: auth.SessionCredential("ses_2")},
+		{UserID: id, Roles: roles, Credential: auth.APIKeyCredential("key_1", auth.OrdersRead)},
+		{UserID: id, Roles: roles, Credential: auth.APIKeyCredential("key_2", auth.UsersRead, auth.OrdersRead)},
 	}
 }
 
@@ -217,6 +217,6 @@ func TestSubscription_shares_exactly_what_each_would_have_got_alone(t *testing.T
 
 func (l *listener) promoteAt(now bool, p *auth.Principal) {
 	if now {
-		l.caller.Store(&auth.Principal{UserID: p.UserID, SessionID: "ses_3", Roles: []auth.Role{auth.Admin}})
+		l.caller.Store(&auth.Principal{UserID: p.UserID, Roles: []auth.Role{auth.Admin}, Credential: auth.SessionCredential("ses_3")})
 	}
 }

@@ -184,7 +184,7 @@ func TestEdges_of_payloads_are_read_in_bulk(t *testing.T) {
 		s.fill(t, demo.Size{Users: 2, Orders: 1, Lines: 1, Products: 100})
 		products := s.ask(t, staff, `{ products(first: 100, filter: {active: true}) { nodes { sku } } }`, nil)
 		user := s.ask(t, staff, `{ users(first: 1, filter: {status: ACTIVE}) { nodes { id } } }`, nil)
-		as := &auth.Principal{UserID: uid.User(user["users"].(map[string]any)["nodes"].([]any)[0].(map[string]any)["id"].(string)), SessionID: staff.SessionID}
+		as := &auth.Principal{UserID: uid.User(user["users"].(map[string]any)["nodes"].([]any)[0].(map[string]any)["id"].(string)), Credential: staff.Credential}
 		var took []int
 		for _, lines := range []int{2, 40} {
 			var items []any

@@ -244,7 +244,7 @@ func (s *server) number(t testing.TB) {
 }
 
 // staff sees everything; nobody's account stands behind it.
-var staff = &auth.Principal{UserID: "usr_00000000000000000000000000", SessionID: "ses_00000000000000000000000000", Roles: []auth.Role{auth.Staff, auth.Admin}}
+var staff = &auth.Principal{UserID: "usr_00000000000000000000000000", Roles: []auth.Role{auth.Staff, auth.Admin}, Credential: auth.SessionCredential("ses_00000000000000000000000000")}
 
 // run executes the query or mutation as somebody and returns the response as text.
 func (s *server) run(t testing.TB, as *auth.Principal, query string, vars map[string]any) string {

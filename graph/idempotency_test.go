@@ -79,7 +79,7 @@ func TestClaim_takes_the_key_from_header_or_field(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
 			if !tt.stranger {
-				ctx = auth.With(ctx, &auth.Principal{UserID: uid.User("usr_1")})
+				ctx = auth.With(ctx, &auth.Principal{UserID: uid.User("usr_1"), Credential: auth.SessionCredential("ses_1")})
 			}
 			if tt.header != "" {
 				ctx = executor.WithIdempotencyKey(ctx, tt.header)
@@ -95,7 +95,7 @@ func TestClaim_takes_the_key_from_header_or_field(t *testing.T) {
 
 func TestClaim_leaves_mutations_that_show_a_secret_alone(t *testing.T) {
 	t.Parallel()
-	ctx := executor.WithIdempotencyKey(auth.With(t.Context(), &auth.Principal{UserID: "usr_1"}), "k")
+	ctx := executor.WithIdempotencyKey(auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}), "k")
 	for name, input := range map[string]any{
 		"signUp": model.SignUpInput{}, "signIn": model.SignInInput{}, "refreshSession": model.RefreshSessionInput{}, "createApiKey": model.CreateAPIKeyInput{},
 		"createStreamTicket": model.CreateStreamTicketInput{},

@@ -67,7 +67,7 @@ func (l *live) rightsNow() string {
 	l.caller, l.blanked = p, blanked
 	l.rights = strconv.Itoa(blanked) + " " + p.Rights()
 	if !l.common {
-		l.rights += " " + string(p.UserID) + " " + string(p.SessionID) + " " + string(p.KeyID)
+		l.rights += " " + string(p.UserID) + " " + p.Credential.ID
 	}
 	return l.rights
 }

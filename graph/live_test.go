@@ -64,7 +64,7 @@ func (p *pages) restore() {
 func following(t *testing.T, query string, test func(p *pages, next func() *graphql.Response)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(auth.With(t.Context(), &auth.Principal{UserID: "usr_me", SessionID: "ses_1"}))
+		ctx, cancel := context.WithCancel(auth.With(t.Context(), &auth.Principal{UserID: "usr_me", Credential: auth.SessionCredential("ses_1")}))
 		defer cancel()
 		p := &pages{timeline: "a"}
 		log := slog.New(slog.DiscardHandler)

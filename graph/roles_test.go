@@ -27,13 +27,13 @@ func callers(t *testing.T, s *server) map[string]*auth.Principal {
 		}
 	}
 	session := func(id uid.User, roles ...auth.Role) *auth.Principal {
-		return &auth.Principal{UserID: id, SessionID: staff.SessionID, Roles: roles}
+		return &auth.Principal{UserID: id, Roles: roles, Credential: staff.Credential}
 	}
 	key := func(id uid.User, role auth.Role, scopes ...auth.Scope) *auth.Principal {
-		return &auth.Principal{UserID: id, KeyID: "key_00000000000000000000000000", Roles: []auth.Role{role}, Scopes: scopes}
+		return &auth.Principal{UserID: id, Roles: []auth.Role{role}, Credential: auth.APIKeyCredential("key_00000000000000000000000000", scopes...)}
 	}
 	return map[string]*auth.Principal{
-		"nobody":                        nil,
+		"anonymous":                     nil,
 		"a customer":                    session(ids[0], auth.Customer),
 		"another customer":              session(ids[1], auth.Customer),
 		"a service":                     session(ids[2], auth.Service),

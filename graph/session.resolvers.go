@@ -57,7 +57,7 @@ func (r *mutationResolver) SignOut(ctx context.Context, input model.SignOutInput
 	if err := r.sessions.SignOut(ctx); err != nil {
 		return nil, err
 	}
-	s, err := loader.Sessions.Load(ctx, auth.From(ctx).SessionID)
+	s, err := loader.Sessions.Load(ctx, auth.From(ctx).SessionID())
 	if err != nil {
 		return nil, err
 	}

@@ -13,11 +13,11 @@ const (
 )
 
 func session(roles ...Role) *Principal {
-	return &Principal{UserID: ada, SessionID: "ses_1", Roles: roles}
+	return &Principal{UserID: ada, Roles: roles, Credential: SessionCredential("ses_1")}
 }
 
 func key(scopes []Scope, roles ...Role) *Principal {
-	return &Principal{UserID: ada, KeyID: "key_1", Roles: roles, Scopes: scopes}
+	return &Principal{UserID: ada, Roles: roles, Credential: APIKeyCredential("key_1", scopes...)}
 }
 
 func TestRequire_denies_by_default(t *testing.T) {
@@ -33,6 +33,10 @@ func TestRequire_denies_by_default(t *testing.T) {
 		{"a key with the scope", key([]Scope{OrdersRead}, Customer), scope(OrdersRead), ""},
 		{"a key with another scope", key([]Scope{OrdersWrite}, Admin), scope(OrdersRead), fault.AccessDenied},
 		{"a key without scopes", key(nil, Admin), scope(OrdersRead), fault.AccessDenied},
+		{"the system", &Principal{Credential: SystemCredential()}, scope(OrdersRead), ""},
+		{"the system where a session is needed", &Principal{Credential: SystemCredential()}, signedIn, fault.AccessDenied},
+		{"a principal without a credential", &Principal{UserID: ada, Roles: []Role{Admin}}, scope(OrdersRead), fault.AccessDenied},
+		{"a credential of another kind without scopes", &Principal{UserID: ada, Credential: Credential{Kind: "other", ID: "x"}}, scope(OrdersRead), fault.AccessDenied},
 		{"a key where a session is needed", key(Scopes(), Admin), signedIn, fault.AccessDenied},
 		{"a session where one is needed", session(Customer), signedIn, ""},
 		{"a stranger where a session is needed", nil, signedIn, fault.Unauthorized},

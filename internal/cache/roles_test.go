@@ -41,8 +41,8 @@ func TestRoles_SeeTheSameWithAndWithoutCache(t *testing.T) {
 	for i, role := range []auth.Role{auth.Customer, auth.Customer, auth.Customer, auth.Staff, auth.Admin, auth.Service} {
 		u := n.user(t, role)
 		users = append(users, u.ID)
-		callers = append(callers, &auth.Principal{UserID: u.ID, Roles: []auth.Role{role}},
-			&auth.Principal{UserID: u.ID, Roles: []auth.Role{role}, KeyID: "key_1", Scopes: []auth.Scope{auth.Scopes()[i%len(auth.Scopes())]}})
+		callers = append(callers, &auth.Principal{UserID: u.ID, Roles: []auth.Role{role}, Credential: auth.SessionCredential("ses_1")},
+			&auth.Principal{UserID: u.ID, Roles: []auth.Role{role}, Credential: auth.APIKeyCredential("key_1", auth.Scopes()[i%len(auth.Scopes())])})
 	}
 	callers = append(callers, nil)
 	var products []uid.Product

@@ -14,10 +14,10 @@ func TestAudience_Sees(t *testing.T) {
 	t.Parallel()
 	const me, other = "usr_me", "usr_other"
 	person := func(r auth.Role) *auth.Principal {
-		return &auth.Principal{UserID: me, SessionID: "ses_1", Roles: []auth.Role{r}}
+		return &auth.Principal{UserID: me, Roles: []auth.Role{r}, Credential: auth.SessionCredential("ses_1")}
 	}
 	key := func(r auth.Role, scopes ...auth.Scope) *auth.Principal {
-		return &auth.Principal{UserID: me, KeyID: "key_1", Roles: []auth.Role{r}, Scopes: scopes}
+		return &auth.Principal{UserID: me, Roles: []auth.Role{r}, Credential: auth.APIKeyCredential("key_1", scopes...)}
 	}
 	is := func(types ...event.Type) func(event.Type) bool {
 		return func(t event.Type) bool { return slices.Contains(types, t) }

@@ -21,7 +21,7 @@ type person struct {
 }
 
 func (p *person) is(id uid.User, roles ...auth.Role) {
-	p.now.Store(&auth.Principal{UserID: id, SessionID: "ses_1", Roles: roles})
+	p.now.Store(&auth.Principal{UserID: id, Roles: roles, Credential: auth.SessionCredential("ses_1")})
 }
 
 func (p *person) follow(ctx context.Context, t *testing.T, h *event.Hub) *event.Follower {
@@ -126,7 +126,7 @@ func TestHub_Follow_refuses_strangers_and_names_the_cursor(t *testing.T) {
 	if _, err := h.Follow(t.Context(), event.Filter{}, nil); !fault.Is(err, fault.Unauthorized) {
 		t.Errorf("a stranger's Follow = %v, want UNAUTHENTICATED", err)
 	}
-	ctx := auth.With(t.Context(), &auth.Principal{UserID: "a", SessionID: "ses_1"})
+	ctx := auth.With(t.Context(), &auth.Principal{UserID: "a", Credential: auth.SessionCredential("ses_1")})
 	_, err := h.Follow(ctx, event.Filter{}, &event.Cursor{Timeline: "b", Position: 1})
 	if f := fault.From(err); f.Code != fault.CursorUnknown || !slices.Equal(f.Path, []string{"after"}) {
 		t.Errorf("Follow after a foreign cursor = %v at %v, want CURSOR_UNKNOWN at after", err, f.Path)

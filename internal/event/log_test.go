@@ -25,7 +25,7 @@ func (h history) ReadOrders(ctx context.Context, orders []uid.Order, f event.Fil
 
 func asAdmin(t *testing.T) context.Context {
 	t.Helper()
-	return auth.With(t.Context(), &auth.Principal{UserID: "usr_1", SessionID: "ses_1", Roles: []auth.Role{auth.Admin}})
+	return auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Admin}, Credential: auth.SessionCredential("ses_1")})
 }
 
 func TestLog_ListByOrders(t *testing.T) {

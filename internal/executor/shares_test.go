@@ -45,7 +45,7 @@ func newFair(t *testing.T, cfg executor.Config) *fair {
 		"ticks": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
 			events := make(chan any, 1)
 			x.opened = &feed{turn: executor.Turn{
-				At: event.Cursor{Timeline: "a", Position: 1}, Caller: &auth.Principal{UserID: "usr_1"}, Rights: x.rights, Hand: func() { events <- resolver },
+				At: event.Cursor{Timeline: "a", Position: 1}, Caller: &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}, Rights: x.rights, Hand: func() { events <- resolver },
 			}}
 			executor.SetSource(ctx, x.opened)
 			return events, nil

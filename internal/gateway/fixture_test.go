@@ -43,7 +43,7 @@ func (emptyStore) Load(context.Context) ([]*registry.Service, []*registry.Instan
 func (w *fixture) Lag() time.Duration { return w.lag }
 func (w *fixture) Head() event.Cursor { return event.Cursor{} }
 
-var ada = &auth.Principal{UserID: "usr_ada", SessionID: "ses_1", Roles: []auth.Role{auth.Customer}}
+var ada = &auth.Principal{UserID: "usr_ada", Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")}
 
 func newFixture(t *testing.T, cfg Config) *fixture {
 	t.Helper()

@@ -356,9 +356,9 @@ func TestGateway_bounds_open_calls(t *testing.T) {
 	w.registerEcho(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-leave })
 	got := make(chan response, 5)
 	call := func(who string) {
-		w.setCaller(&auth.Principal{UserID: "usr_ada", SessionID: "ses_1", KeyID: ""})
+		w.setCaller(&auth.Principal{UserID: "usr_ada", Credential: auth.SessionCredential("ses_1")})
 		if who != "ada" {
-			w.setCaller(&auth.Principal{UserID: "usr_bob", SessionID: "ses_2"})
+			w.setCaller(&auth.Principal{UserID: "usr_bob", Credential: auth.SessionCredential("ses_2")})
 		}
 		go func() { got <- w.get("/gateway/echo/") }()
 	}

@@ -54,7 +54,7 @@ type tokens struct{}
 func (tokens) Authenticate(_ context.Context, bearer string) (*auth.Principal, error) {
 	switch bearer {
 	case "good":
-		return &auth.Principal{UserID: "usr_1"}, nil
+		return &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}, nil
 	case "down":
 		return nil, fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database is away.")
 	case "broken":

@@ -66,8 +66,8 @@ func (c *Counter) add(u Usage) {
 // clientOf names who calls: an API key by its id, others by what they call
 // themselves, since no person is the client of a route.
 func clientOf(ctx context.Context) string {
-	if p := auth.From(ctx); p != nil && p.KeyID != "" {
-		return string(p.KeyID)
+	if key := auth.From(ctx).APIKeyID(); key != "" {
+		return string(key)
 	}
 	name := strings.Map(printable, auth.ClientFrom(ctx).UserAgent)
 	if len(name) > maxName {

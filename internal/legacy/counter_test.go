@@ -72,7 +72,7 @@ func TestCounter_counts_by_route_and_client(t *testing.T) {
 			c.Note(by("curl/8"), "GET /users")
 			c.Note(by(""), "GET /users")
 			c.Note(by("a\x00\x1b[31mb\xff"+strings.Repeat("é", 300)), "GET /users")
-			key := auth.With(by("curl/8"), &auth.Principal{UserID: "usr_1", KeyID: "key_1"})
+			key := auth.With(by("curl/8"), &auth.Principal{UserID: "usr_1", Credential: auth.APIKeyCredential("key_1")})
 			c.Note(key, "POST /users")
 		})
 		want := map[string]int64{"GET /users, curl/8": 3, "GET /users, (unnamed)": 1, "GET /users, a[31mb": 1, "POST /users, key_1": 1}
@@ -115,14 +115,14 @@ func TestCounter_is_bounded(t *testing.T) {
 func TestService_is_for_ADMIN(t *testing.T) {
 	t.Parallel()
 	s := legacy.NewService(&memory{})
-	staff := auth.With(t.Context(), &auth.Principal{UserID: "usr_1", SessionID: "ses_1", Roles: []auth.Role{auth.Staff}})
+	staff := auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Staff}, Credential: auth.SessionCredential("ses_1")})
 	if _, err := s.List(staff, page.Args{}); !fault.Is(err, fault.AccessDenied) {
 		t.Errorf("List for STAFF = %v, want FORBIDDEN", err)
 	}
 	if _, err := s.Count(t.Context()); !fault.Is(err, fault.Unauthorized) {
 		t.Errorf("Count for a stranger = %v, want UNAUTHENTICATED", err)
 	}
-	root := auth.With(t.Context(), &auth.Principal{UserID: "usr_1", SessionID: "ses_1", Roles: []auth.Role{auth.Admin}})
+	root := auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Admin}, Credential: auth.SessionCredential("ses_1")})
 	if _, err := s.List(root, page.Args{}); err != nil {
 		t.Errorf("List for ADMIN = %v, want nil", err)
 	}

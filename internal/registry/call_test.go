@@ -23,9 +23,9 @@ func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
 		w.TakeService(s)
 	}
 	key := func(scopes ...auth.Scope) *auth.Principal {
-		return &auth.Principal{UserID: "usr_1", KeyID: "key_1", Roles: []auth.Role{auth.Admin}, Scopes: scopes}
+		return &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Admin}, Credential: auth.APIKeyCredential("key_1", scopes...)}
 	}
-	customer := &auth.Principal{UserID: "usr_1", SessionID: "ses_1", Roles: []auth.Role{auth.Customer}}
+	customer := &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")}
 	const in = fault.Code("")
 	tests := []struct {
 		who                  string

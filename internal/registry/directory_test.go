@@ -295,7 +295,7 @@ func TestDesk_counts_each_outcome_once(t *testing.T) {
 	w.TakeService(givenService(t))
 	c, x := &chosen{i: givenInstance(t, 1)}, &box{}
 	here, there := w.desk(c, x, DeskConfig{}), w.desk(&chosen{}, x, DeskConfig{})
-	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}})
+	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}, Credential: auth.SessionCredential("ses_1")})
 	pick := func() string {
 		_, lease, err := here.Pick(robot, "echo", "", "")
 		if err != nil {
@@ -337,7 +337,7 @@ func TestDesk_ends_calls_that_nobody_reports(t *testing.T) {
 	w.TakeService(givenService(t))
 	c := &chosen{i: givenInstance(t, 1)}
 	k := w.desk(c, nil, DeskConfig{Open: 3})
-	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}})
+	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}, Credential: auth.SessionCredential("ses_1")})
 	var leases []string
 	for range 4 {
 		_, lease, err := k.Pick(robot, "echo", "", "")
@@ -365,8 +365,8 @@ func TestDesk_lets_nobody_have_all_picks(t *testing.T) {
 	w.TakeService(givenService(t))
 	c := &chosen{i: givenInstance(t, 1)}
 	k := w.desk(c, nil, DeskConfig{Each: 2})
-	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}})
-	other := auth.With(t.Context(), &auth.Principal{UserID: "usr_other", Roles: []auth.Role{auth.Service}})
+	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}, Credential: auth.SessionCredential("ses_1")})
+	other := auth.With(t.Context(), &auth.Principal{UserID: "usr_other", Roles: []auth.Role{auth.Service}, Credential: auth.SessionCredential("ses_1")})
 	var lease string
 	for range 2 {
 		var err error

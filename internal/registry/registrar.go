@@ -64,7 +64,7 @@ func (r *Registrar) Register(ctx context.Context, in ServiceInput) (*View, error
 // public.
 func (r *Registrar) Update(ctx context.Context, id uid.Service, ifVersion *int, c ServiceChange) (*View, error) {
 	return r.change(ctx, id, ifVersion, func(caller *auth.Principal, s *Service, at time.Time) error {
-		if caller.Has(auth.Admin) && caller.KeyID == "" {
+		if caller.IsUnscopedAdmin() {
 			return s.Apply(c, at)
 		}
 		switch {

@@ -80,7 +80,7 @@ func TestService_CreateAPIKey(t *testing.T) {
 				t.Errorf("it expires at %s, want 90 days from now", k.ExpiresAt)
 			}
 			p := auth.From(f.as(t, text))
-			if p.UserID != k.UserID || p.KeyID != k.ID || p.SessionID != "" || !slices.Equal(p.Scopes, tt.in.Scopes) {
+			if p.UserID != k.UserID || p.APIKeyID() != k.ID || p.SessionID() != "" || !slices.Equal(p.Credential.Scopes, tt.in.Scopes) {
 				t.Errorf("the key's principal is %+v, want %+v's with its scopes", p, k)
 			}
 		})
@@ -169,7 +169,7 @@ func TestService_RevokeAPIKey(t *testing.T) {
 	_, bob := f.signIn(t, "bob")
 	_, root := f.signIn(t, "root")
 	text := f.key(ada, t)
-	id := auth.From(f.as(t, text)).KeyID
+	id := auth.From(f.as(t, text)).APIKeyID()
 
 	_, err := f.RevokeAPIKey(t.Context(), id)
 	wantCode(t, "by a stranger", err, fault.Unauthorized)
@@ -200,7 +200,7 @@ func TestAPIKeys_areForTheirOwnerAndADMIN(t *testing.T) {
 	tokens, ada := f.signIn(t, "ada")
 	_, staff := f.signIn(t, "staff")
 	_, root := f.signIn(t, "root")
-	key := auth.From(f.as(t, f.key(ada, t))).KeyID
+	key := auth.From(f.as(t, f.key(ada, t))).APIKeyID()
 	_, blind, err := f.CreateAPIKey(ada, session.CreateAPIKeyInput{Name: "blind", Scopes: []auth.Scope{auth.OrdersRead}})
 	must(t, err)
 	tests := []struct {

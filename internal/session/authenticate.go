@@ -138,7 +138,7 @@ func (s *Service) readSession(ctx context.Context, id uid.Session) (*standing, e
 	if err != nil {
 		return nil, err
 	}
-	p := &auth.Principal{UserID: acct.UserID, SessionID: x.ID, Roles: acct.Roles}
+	p := &auth.Principal{UserID: acct.UserID, Roles: acct.Roles, Credential: auth.SessionCredential(x.ID)}
 	return &standing{principal: p, good: acct.Active && x.RevokedAt == nil, expiresAt: x.ExpiresAt}, nil
 }
 
@@ -147,7 +147,7 @@ func (s *Service) readKey(ctx context.Context, id uid.APIKey) (*standing, error)
 	if err != nil {
 		return nil, err
 	}
-	p := &auth.Principal{UserID: acct.UserID, KeyID: k.ID, Roles: acct.Roles, Scopes: k.Scopes}
+	p := &auth.Principal{UserID: acct.UserID, Roles: acct.Roles, Credential: auth.APIKeyCredential(k.ID, k.Scopes...)}
 	st := &standing{principal: p, good: acct.Active && k.RevokedAt == nil, expiresAt: k.ExpiresAt, hash: k.Hash, used: &use{}}
 	if k.LastUsedAt != nil {
 		st.used.last.Store(k.LastUsedAt.UnixNano())

@@ -44,7 +44,7 @@ func TestService_Authenticate_seesChangesWithinASecond(t *testing.T) {
 			f.as(t, tokens.AccessToken) // still what it was
 			f.clock.add(time.Millisecond)
 			p, err := f.Authenticate(t.Context(), tokens.AccessToken)
-			if (err == nil) != tt.good || tt.good && p.SessionID != tokens.Session.ID {
+			if (err == nil) != tt.good || tt.good && p.SessionID() != tokens.Session.ID {
 				t.Errorf("Authenticate a second later = %+v, %v, want good %v", p, err, tt.good)
 			}
 		})

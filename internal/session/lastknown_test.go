@@ -12,7 +12,7 @@ func TestLastKnown(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	now := at
 	l := newLastKnown(8, func() time.Time { return now })
-	p := &auth.Principal{UserID: "usr_1"}
+	p := &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}
 	l.note("key", p, time.Time{})
 	l.note("token", p, at.Add(5*time.Minute))
 	l.note("refused since", p, time.Time{})

@@ -37,7 +37,7 @@ func (r Revocation) Concerns(p *auth.Principal) bool {
 	case p == nil:
 		return false
 	default:
-		return r.User != "" && r.User == p.UserID || r.Session != "" && r.Session == p.SessionID || r.Key != "" && r.Key == p.KeyID
+		return r.User != "" && r.User == p.UserID || r.Session != "" && r.Session == p.SessionID() || r.Key != "" && r.Key == p.APIKeyID()
 	}
 }
 

@@ -74,11 +74,11 @@ func TestService_Authenticate_knows_at_once_what_the_log_says(t *testing.T) {
 		{"that the user changed", func(w *wire, f *fixture, _ *auth.Principal) { w.say(event.UserUpdated, string(f.ada)) }},
 		{"that the user was deleted", func(w *wire, f *fixture, _ *auth.Principal) { w.say(event.UserDeleted, string(f.ada)) }},
 		{"that the session or key ended", func(w *wire, _ *fixture, p *auth.Principal) {
-			if p.KeyID != "" {
-				w.say(event.APIKeyRevoked, string(p.KeyID))
+			if p.APIKeyID() != "" {
+				w.say(event.APIKeyRevoked, string(p.APIKeyID()))
 				return
 			}
-			w.say(event.SessionRevoked, string(p.SessionID))
+			w.say(event.SessionRevoked, string(p.SessionID()))
 		}},
 		{"that some of it was missed", func(w *wire, _ *fixture, _ *auth.Principal) { w.deliver(nil, true) }},
 	}

@@ -15,7 +15,7 @@ import (
 func TestServiceToken_names_the_user_to_one_service_for_a_minute(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
-	ada := &auth.Principal{UserID: f.ada, SessionID: "ses_x", Roles: []auth.Role{auth.Admin}}
+	ada := &auth.Principal{UserID: f.ada, Roles: []auth.Role{auth.Admin}, Credential: auth.SessionCredential("ses_x")}
 	token, err := f.ServiceToken(t.Context(), ada, "till")
 	must(t, err)
 	var claims map[string]any
@@ -40,7 +40,7 @@ func TestServiceToken_names_the_user_to_one_service_for_a_minute(t *testing.T) {
 	if !again(ada, "till") {
 		t.Error("within a third of its life another token was made")
 	}
-	if again(ada, "other") || again(&auth.Principal{UserID: "usr_bob"}, "till") {
+	if again(ada, "other") || again(&auth.Principal{UserID: "usr_bob", Credential: auth.SessionCredential("ses_1")}, "till") {
 		t.Error("the token was given for another service or another user")
 	}
 	f.clock.add(time.Second)

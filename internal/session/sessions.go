@@ -13,7 +13,7 @@ func (s *Service) SignOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.end(ctx, caller, caller.SessionID, SignedOut)
+	_, err = s.end(ctx, caller, caller.SessionID(), SignedOut)
 	return err
 }
 
@@ -44,7 +44,7 @@ func (s *Service) end(ctx context.Context, caller *auth.Principal, id uid.Sessio
 	if err != nil {
 		return nil, err
 	}
-	x.Current = x.ID == caller.SessionID
+	x.Current = x.ID == caller.SessionID()
 	return x, nil
 }
 
@@ -57,7 +57,7 @@ func (s *Service) RevokeAll(ctx context.Context, exceptCurrent bool) (int, error
 	}
 	var keep uid.Session
 	if exceptCurrent {
-		keep = caller.SessionID
+		keep = caller.SessionID()
 	}
 	at := s.now()
 	var ended []uid.Session
@@ -86,7 +86,7 @@ func (s *Service) Sessions(ctx context.Context, user uid.User) ([]*Session, erro
 		return nil, err
 	}
 	for _, x := range found {
-		x.Current = x.ID == caller.SessionID
+		x.Current = x.ID == caller.SessionID()
 	}
 	return found, nil
 }
@@ -107,7 +107,7 @@ func (s *Service) SessionsByIDs(ctx context.Context, ids []uid.Session) (map[uid
 		if !owns(caller, x.UserID) {
 			delete(found, id)
 		}
-		x.Current = x.ID == caller.SessionID
+		x.Current = x.ID == caller.SessionID()
 	}
 	return found, nil
 }

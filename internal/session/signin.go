@@ -219,7 +219,7 @@ func (s *Service) ChangePassword(ctx context.Context, current, next string) erro
 	if err != nil {
 		return err
 	}
-	err = s.exchange(ctx, acct, caller.SessionID, current, next)
+	err = s.exchange(ctx, acct, caller.SessionID(), current, next)
 	s.gate.settle(ctx, t, err)
 	return err
 }

@@ -51,7 +51,7 @@ func (s *Service) CreateTicket(ctx context.Context, purpose []byte) (*Ticket, er
 		return nil, auth.SignInFirst(ctx)
 	}
 	until := s.now().Add(ticketTTL).Truncate(time.Second)
-	t := ticket{holderOf(caller), until, purpose}
+	t := ticket{caller.Credential.ID, until, purpose}
 	text := t.text(s.ticket)
 	if len(text) > maxTicket {
 		return nil, fault.New(fault.Invalid, fault.BodyTooLarge,
@@ -85,14 +85,6 @@ func (s *Service) standingOf(ctx context.Context, holder string) (*auth.Principa
 		}
 		return s.liveSession(ctx, uid.Session(holder), func(*standing) bool { return true })
 	})
-}
-
-// holderOf returns the id of the caller's session or API key.
-func holderOf(p *auth.Principal) string {
-	if p.KeyID != "" {
-		return string(p.KeyID)
-	}
-	return string(p.SessionID)
 }
 
 // ticket is what the text of a ticket says.

@@ -66,10 +66,10 @@ func TestService_RedeemTicket_of_an_API_key_has_its_scopes_and_ends_with_it(t *t
 		t.Fatal(err)
 	}
 	said, err := f.RedeemTicket(t.Context(), ticket.Text)
-	if err != nil || said.Principal.KeyID == "" || len(said.Principal.Scopes) == 0 {
+	if err != nil || said.Principal.APIKeyID() == "" || len(said.Principal.Credential.Scopes) == 0 {
 		t.Fatalf("RedeemTicket = %+v, %v, want the principal of the key", said, err)
 	}
-	if _, err := f.RevokeAPIKey(ctx, said.Principal.KeyID); err != nil {
+	if _, err := f.RevokeAPIKey(ctx, said.Principal.APIKeyID()); err != nil {
 		t.Fatal(err)
 	}
 	_, err = f.RedeemTicket(t.Context(), ticket.Text)

@@ -84,10 +84,10 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 		checkLog(t, db, all)
 		audiences := []*event.Audience{
 			nil, event.AudienceOf(nil),
-			event.AudienceOf(&auth.Principal{UserID: users[0], Roles: []auth.Role{auth.Customer}}),
-			event.AudienceOf(&auth.Principal{UserID: users[2], Roles: []auth.Role{auth.Staff}}),
-			event.AudienceOf(&auth.Principal{UserID: users[2], Roles: []auth.Role{auth.Admin}}),
-			event.AudienceOf(&auth.Principal{UserID: users[0], KeyID: "key", Roles: []auth.Role{auth.Staff}, Scopes: []auth.Scope{auth.OrdersRead}}),
+			event.AudienceOf(&auth.Principal{UserID: users[0], Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")}),
+			event.AudienceOf(&auth.Principal{UserID: users[2], Roles: []auth.Role{auth.Staff}, Credential: auth.SessionCredential("ses_1")}),
+			event.AudienceOf(&auth.Principal{UserID: users[2], Roles: []auth.Role{auth.Admin}, Credential: auth.SessionCredential("ses_1")}),
+			event.AudienceOf(&auth.Principal{UserID: users[0], Roles: []auth.Role{auth.Staff}, Credential: auth.APIKeyCredential("key", auth.OrdersRead)}),
 		}
 		for range 300 {
 			f := event.Filter{Audience: pick(audiences)}

@@ -37,7 +37,7 @@ func place(ctx context.Context, db *store.DB, who uid.User, skus ...string) (*or
 
 // calling returns a context in which who calls under an idempotency key.
 func calling(ctx context.Context, who uid.User, key string) context.Context {
-	return auth.WithCall(auth.With(ctx, &auth.Principal{UserID: who}), auth.Call{Key: key, Fingerprint: [32]byte{1}})
+	return auth.WithCall(auth.With(ctx, &auth.Principal{UserID: who, Credential: auth.SessionCredential("ses_1")}), auth.Call{Key: key, Fingerprint: [32]byte{1}})
 }
 
 func TestPlace_TakesTenStatementsHoweverManyLines(t *testing.T) {
@@ -77,7 +77,7 @@ func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
 		who := givenUser(t, db)
 		cup := givenProduct(t, db, "cup", 10)
 		told = nil
-		o, err := place(auth.With(t.Context(), &auth.Principal{UserID: who.ID, KeyID: "key_1"}), db, who.ID, "cup")
+		o, err := place(auth.With(t.Context(), &auth.Principal{UserID: who.ID, Credential: auth.APIKeyCredential("key_1")}), db, who.ID, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}

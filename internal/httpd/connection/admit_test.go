@@ -27,7 +27,7 @@ func TestServer_doesNotCountWhatHasLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		who := Caller{Principal: &auth.Principal{UserID: "usr_1"}}
+		who := Caller{Principal: &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}}
 		token, err := s.Reserve(t.Context(), who)
 		if err != nil {
 			t.Fatal(err)

@@ -157,7 +157,7 @@ func (k *tokens) Authenticate(_ context.Context, token string) (*auth.Principal,
 	case user == "":
 		return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "No.")
 	default:
-		return &auth.Principal{UserID: user}, nil
+		return &auth.Principal{UserID: user, Credential: auth.SessionCredential("ses_1")}, nil
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // other bodies are other calls.
 func keyed(t testing.TB, who uid.User, body byte) (call func(Stores, ...order.Want) (*order.Order, error)) {
 	t.Helper()
-	ctx := auth.With(t.Context(), &auth.Principal{UserID: who, Roles: []auth.Role{auth.Customer}})
+	ctx := auth.With(t.Context(), &auth.Principal{UserID: who, Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")})
 	ctx = auth.WithCall(ctx, auth.Call{Key: "k", Fingerprint: [32]byte{body}})
 	return func(s Stores, wants ...order.Want) (*order.Order, error) {
 		return s.Orders.Place(ctx, who, wants, func(offers map[string]order.Offer) (*order.Order, error) {

@@ -189,7 +189,7 @@ func missing(t *testing.T, s user.Store) {
 
 func once(t *testing.T, s user.Store) {
 	admin := given(t, s, "ann", at, auth.Admin)
-	ctx := auth.With(t.Context(), &auth.Principal{UserID: admin.ID})
+	ctx := auth.With(t.Context(), &auth.Principal{UserID: admin.ID, Credential: auth.SessionCredential("ses_1")})
 	call := func(name string, body byte) (*user.User, error) {
 		u, err := user.New(user.Profile{Username: name}, []auth.Role{auth.Customer}, nil, at)
 		if err != nil {
