@@ -16,12 +16,12 @@ import (
 	"github.com/backplane-dev/backplane/internal/registry"
 )
 
-// errConnect is the error of a call that no connection was made for: nothing of it was sent.
+// errConnect is the error of an attempt without a connection: nothing of the request was sent.
 type errConnect struct{ error }
 
 func (e errConnect) Unwrap() error { return e.error }
 
-// limitConnect dials as the guard does, within the limit.
+// limitConnect returns the guard's dial function with a time limit.
 func limitConnect(guard *Guard, limit time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
@@ -34,19 +34,19 @@ func limitConnect(guard *Guard, limit time.Duration) func(ctx context.Context, n
 	}
 }
 
-// attempt is one try of a call, on one instance. Its place there is kept until it ends.
+// attempt is one request to one instance. It counts as in flight there until it is reported or released.
 type attempt struct {
 	call     *call
 	pick     balance.Pick
 	instance *registry.Instance
 	url      *url.URL
-	conns    atomic.Int32  // that it was given
-	took     time.Duration // to the header of the answer
+	conns    atomic.Int32  // that net/http gave it
+	took     time.Duration // until the response header
 	reported bool
 }
 
-// pickFirst chooses the instance of the first attempt: as the service's strategy says, if it
-// answers at all.
+// pickFirst picks the instance of the first attempt: by the service's strategy, unless its circuit
+// breaker is open.
 func (c *call) pickFirst() (*attempt, error) {
 	g := c.gateway
 	p, err := g.deps.Pool.Pick(c.set, c.set.Service.Strategy, c.key)
@@ -64,18 +64,18 @@ func (c *call) pickFirst() (*attempt, error) {
 	return nil, errNoInstance()
 }
 
-// pickOther chooses an instance that was not tried yet, nil if there is none.
+// pickOther picks an instance that this call has not tried; nil if there is none.
 func (c *call) pickOther() *attempt {
 	g := c.gateway
 	if set := g.deps.Directory.Set(c.target.service); set != nil {
-		c.set = set // somebody may have come or gone
+		c.set = set // instances may have come or gone
 	}
 	now := time.Now()
 	p, err := g.deps.Pool.PickOther(c.set, func(i *registry.Instance) bool { return c.wasTried(i) || g.breakers.isOpen(i, now) })
 	if err != nil {
 		return nil
 	}
-	if !g.breakers.admitCall(p.Instance(), now) { // another call was first to try it again
+	if !g.breakers.admitCall(p.Instance(), now) { // another call is the probe
 		p.Release()
 		return nil
 	}
@@ -98,7 +98,7 @@ func (c *call) wasTried(i *registry.Instance) bool {
 func (c *call) newAttempt(p balance.Pick) (*attempt, error) {
 	i := p.Instance()
 	u, err := url.Parse(i.URL)
-	if err != nil { // cannot be: it was looked at when the instance registered
+	if err != nil { // cannot happen: the registry has parsed it
 		p.Release()
 		return nil, err
 	}
@@ -107,15 +107,15 @@ func (c *call) newAttempt(p balance.Pick) (*attempt, error) {
 	return a, nil
 }
 
-// errNoInstance is the error for a service without an instance that could be called.
+// errNoInstance is the error for a service with no instance that may be called.
 func errNoInstance() error {
 	none := fault.New(fault.Unavailable, fault.NoInstance, "No instance of this service can be called at the moment.")
 	none.RetryAfter = time.Second
 	return none
 }
 
-// retryTransport is the transport of the proxy: it sends the request to an instance, and to another if
-// that is safe.
+// retryTransport is the transport of the reverse proxy: a loop over attempts, so that nothing of a
+// response has reached the caller when another attempt begins.
 type retryTransport struct{}
 
 // RoundTrip implements http.RoundTripper.
@@ -139,15 +139,15 @@ func (retryTransport) RoundTrip(out *http.Request) (*http.Response, error) {
 	}
 }
 
-// send sends the request to the attempt's instance.
+// send sends the request to the attempt's instance and waits for the response header.
 func (a *attempt) send(out *http.Request) (*http.Response, error) {
 	c := a.call
-	// The proxy's own trace, which would pass on interim answers with all of their headers, is left out.
+	// This drops the proxy's own trace, which would forward interim responses with all of their headers.
 	ctx, drop := context.WithCancelCause(c.ctx)
 	req := out.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
 		if a.conns.Add(1) > 1 && !a.allowResend() {
 			drop(errDropped)
-			_ = got.Conn.Close() // or the request would be on its way before that is noticed
+			_ = got.Conn.Close() // or the request would be sent before the cancellation takes effect
 		}
 	}}))
 	req.URL = c.target.urlOn(a.url, c.request)
@@ -166,17 +166,17 @@ func (a *attempt) send(out *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// errDropped is the error of an attempt that net/http was not let send again.
-var errDropped = errors.New("the connection was lost, and the call not sent again")
+// errDropped ends an attempt that net/http wanted to send again and must not.
+var errDropped = errors.New("the connection was lost and the request must not be sent again")
 
-// allowResend reports whether the attempt may be sent on another connection, for which net/http asks when
-// one that was kept is lost: an instance gives up idle ones when it likes. That is a retry
-// as any other, and there is one, however many connections were kept.
+// allowResend reports whether net/http may send the attempt on another connection. It asks when a
+// kept-alive connection turns out to be lost, since instances close idle ones at any time. That counts
+// as a retry; there is at most one, however many connections were kept.
 func (a *attempt) allowResend() bool {
 	c := a.call
 	switch {
 	case !c.idempotent:
-		return !isReplayedByTransport(c.request.Header) // nothing was sent then, or it would not be asked for
+		return !isReplayedByTransport(c.request.Header) // nothing was sent, or net/http would not ask
 	case a.conns.Load() > 2:
 		return false
 	case !c.gateway.retries.allowRetry(c.set.Service.ID, time.Now()):
@@ -187,22 +187,21 @@ func (a *attempt) allowResend() bool {
 	return true
 }
 
-// isReplayedByTransport reports whether net/http takes a request for one that may be sent twice by its
-// header alone.
+// isReplayedByTransport reports whether net/http takes the request for idempotent by its headers alone.
 func isReplayedByTransport(h http.Header) bool {
 	return h["Idempotency-Key"] != nil || h["X-Idempotency-Key"] != nil
 }
 
-// firstBytes is how much of a body is waited for before its header goes on.
+// firstBytes is how much of a body an attempt waits for before it forwards the header.
 const firstBytes = 4 << 10
 
-// awaitFirstBytes waits for the first bytes of an answer that says how long it will be: as long as
-// nothing of it went on, another instance can answer in its place.
+// awaitFirstBytes waits for the first bytes of a response that states its length: until any of it is
+// forwarded, another instance can respond instead.
 func awaitFirstBytes(res *http.Response) (*http.Response, error) {
 	b := &peekedBody{ReadCloser: res.Body, first: make([]byte, min(res.ContentLength, firstBytes))}
 	n, err := res.Body.Read(b.first)
 	if n == 0 && err != nil && !errors.Is(err, io.EOF) {
-		_ = res.Body.Close() // it is broken
+		_ = res.Body.Close() // the connection is broken
 		return nil, err
 	}
 	b.first, b.err = b.first[:n], err
@@ -210,11 +209,11 @@ func awaitFirstBytes(res *http.Response) (*http.Response, error) {
 	return res, nil
 }
 
-// peekedBody is a body of which some was read already.
+// peekedBody is a body whose first bytes were read already.
 type peekedBody struct {
 	io.ReadCloser
 	first []byte
-	err   error // that came with it
+	err   error // of that read
 }
 
 // Read implements io.Reader.
@@ -232,7 +231,7 @@ func (b *peekedBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// nextAttempt returns the attempt that follows one that ended so, nil if what there is goes to the caller.
+// nextAttempt returns the attempt that follows a; nil if the caller gets what a has.
 func (c *call) nextAttempt(a *attempt, res *http.Response, err error) *attempt {
 	why := c.retryCounter(a, res, err)
 	if why == nil || len(c.attempts) >= c.gateway.cfg.Attempts {
@@ -252,9 +251,9 @@ func (c *call) nextAttempt(a *attempt, res *http.Response, err error) *attempt {
 	return next
 }
 
-// retryCounter returns the count of retries of this kind if the call may be sent again: always when nothing
-// of it was sent; when it may have been, only if doing it twice is as doing it once, and the
-// instance was not slow but gave up or asked to come again.
+// retryCounter returns the counter of the kind of retry, nil if the call must not be sent again. It may
+// be if nothing was sent; else only if the request is idempotent and the instance failed or was busy,
+// but not if it was slow.
 func (c *call) retryCounter(a *attempt, res *http.Response, err error) *atomic.Uint64 {
 	counts := &c.gateway.metrics
 	switch {
@@ -272,14 +271,14 @@ func (c *call) retryCounter(a *attempt, res *http.Response, err error) *atomic.U
 	return nil
 }
 
-// wasNotSent reports whether the attempt ended before a connection took any of it. That none could be made
-// says so only if there was none before that net/http has lost.
+// wasNotSent reports whether no connection took any of the request. A failed connect proves that only if
+// net/http had not lost another connection before.
 func (a *attempt) wasNotSent(err error) bool {
 	_, ok := errors.AsType[errConnect](err)
 	return a.conns.Load() == 0 || ok && !isReplayedByTransport(a.call.request.Header)
 }
 
-// isBusy reports whether the status says that somebody could not take the call.
+// isBusy reports whether the status says that the instance, or one behind it, could not take the call.
 func isBusy(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }
@@ -289,8 +288,8 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-// recordFailure ends an attempt that had no answer. Callers who leave and bodies that do not come say nothing
-// of the instance.
+// recordFailure ends an attempt without a response. A caller that left or sent a broken body does not
+// count against the instance.
 func (a *attempt) recordFailure(err error) {
 	c := a.call
 	if (c.ctx.Err() != nil || c.body.callerError() != nil) && !c.instanceStalled() && !a.couldNotConnect(err) {
@@ -301,12 +300,12 @@ func (a *attempt) recordFailure(err error) {
 	a.report(false)
 }
 
-// instanceStalled reports whether the call was given up as nothing moved, though the caller had done its part.
+// instanceStalled reports whether the call went idle while it waited for the instance.
 func (c *call) instanceStalled() bool {
 	return errors.Is(context.Cause(c.ctx), errIdle) && c.body.isComplete()
 }
 
-// couldNotConnect reports whether the instance could not be reached, whatever the caller did meanwhile.
+// couldNotConnect reports whether the instance was unreachable, whatever the caller did meanwhile.
 func (a *attempt) couldNotConnect(err error) bool {
 	_, ok := errors.AsType[errConnect](err)
 	return ok && !errors.Is(err, context.Canceled)
@@ -318,7 +317,7 @@ func (a *attempt) recordRetried(res *http.Response, err error) {
 		a.recordFailure(err)
 		return
 	}
-	_ = res.Body.Close() // its rest is not worth reading: the connection goes with it
+	_ = res.Body.Close() // closes the connection, as the rest is not worth reading
 	a.report(false)
 }
 

@@ -9,18 +9,21 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// circuitBreakers keeps calls away from instances that do not answer at all, where the
-// ejections of package balance do not: those never take out more than half of a service, nor the
-// only instance of one. An instance whose circuit is open gets one call in a while, which closes
-// it if there is an answer. Another start of an instance begins with a closed one.
+// circuitBreakers keeps calls away from instances that give no response at all. It covers what the
+// outlier ejection of package balance does not, which never ejects more than half of a service nor its
+// only instance. An instance whose circuit breaker is open gets one probe call per openTime; a response
+// closes it. A new incarnation of the instance begins closed.
+//
+// It is not built on a library: those hold one breaker per name, and this one holds nothing, nor locks,
+// while no instance fails.
 type circuitBreakers struct {
 	threshold int
 	openTime  time.Duration
-	opened    *atomic.Uint64 // how often one opened
+	opened    *atomic.Uint64 // counts how often one opened
 
-	failing    atomic.Int64 // len(of), so that nobody locks while all is well
+	failing    atomic.Int64 // len(byInstance), so that no call locks while no instance fails
 	mu         sync.Mutex
-	byInstance map[uid.Instance]*circuitBreaker // of instances whose last call had no answer
+	byInstance map[uid.Instance]*circuitBreaker // of instances whose last attempt had no response
 }
 
 type circuitBreaker struct {
@@ -29,7 +32,7 @@ type circuitBreaker struct {
 	retryAt     time.Time
 }
 
-// maxCircuitBreakers bounds the instances that are remembered as failing.
+// maxCircuitBreakers bounds the failing instances that are remembered.
 const maxCircuitBreakers = 10_000
 
 // isOpen reports whether the instance must not be called now.
@@ -47,8 +50,8 @@ func (c *circuitBreakers) isOpenLocked(i *registry.Instance, at time.Time) bool 
 	return x != nil && x.incarnation == i.Incarnation && x.failures >= c.threshold && at.Before(x.retryAt)
 }
 
-// admitCall reports whether the instance may be called now. Of an open circuit that is tried
-// again only one call may, until it has rested once more.
+// admitCall reports whether the instance may be called now. Once openTime has passed, it admits one
+// probe call and holds back all others for another openTime.
 func (c *circuitBreakers) admitCall(i *registry.Instance, at time.Time) bool {
 	if c.failing.Load() == 0 {
 		return true
@@ -64,7 +67,7 @@ func (c *circuitBreakers) admitCall(i *registry.Instance, at time.Time) bool {
 	return true
 }
 
-// recordResponse notes that the instance has answered.
+// recordResponse closes the circuit breaker: the instance has responded.
 func (c *circuitBreakers) recordResponse(i *registry.Instance) {
 	if c.failing.Load() == 0 {
 		return
@@ -75,7 +78,7 @@ func (c *circuitBreakers) recordResponse(i *registry.Instance) {
 	c.failing.Store(int64(len(c.byInstance)))
 }
 
-// recordFailure notes that a call of the instance had no answer.
+// recordFailure counts an attempt without a response.
 func (c *circuitBreakers) recordFailure(i *registry.Instance, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,8 +95,7 @@ func (c *circuitBreakers) recordFailure(i *registry.Instance, at time.Time) {
 	c.failing.Store(int64(len(c.byInstance)))
 }
 
-// evictEntries forgets instances that nobody has called for a while, or any if there
-// are too many.
+// evictEntries makes room if there are too many entries: first those not probed for a minute, then any.
 func (c *circuitBreakers) evictEntries(at time.Time) {
 	if c.byInstance == nil {
 		c.byInstance = map[uid.Instance]*circuitBreaker{}

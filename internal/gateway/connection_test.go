@@ -14,7 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/registry"
 )
 
-// rawConn is a connection to the gateway on which a test writes what it likes.
+// rawConn is a connection to the gateway on which a test writes any bytes.
 type rawConn struct {
 	t    *testing.T
 	conn net.Conn
@@ -32,7 +32,7 @@ func (w *fixture) dialRaw() *rawConn {
 	return &rawConn{w.t, conn, bufio.NewReader(conn)}
 }
 
-// write sends the text; reply reads an answer.
+// write sends the text; readResponse reads a response.
 func (l *rawConn) write(text string) { _, _ = io.WriteString(l.conn, text) }
 
 func (l *rawConn) readResponse() (r response) {
@@ -45,7 +45,7 @@ func (l *rawConn) readResponse() (r response) {
 	return response{resp.StatusCode, resp.Header, string(body), err}
 }
 
-// earlyResponder is the URL of an instance that answers before it has read the body.
+// earlyResponder returns the URL of an instance that responds before it has read the body.
 func earlyResponder(t *testing.T) string {
 	t.Helper()
 	return startServer(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -60,11 +60,11 @@ func earlyResponder(t *testing.T) string {
 	})
 }
 
-func TestGateway_takes_no_rest_of_a_body_for_a_request(t *testing.T) {
+func TestGateway_does_not_read_the_rest_of_a_body_as_a_request(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, earlyResponder(t))
-	const hidden = "GET /gateway/nobody/ HTTP/1.1\r\nHost: x\r\n\r\n"
+	const hidden = "GET /gateway/absent/ HTTP/1.1\r\nHost: x\r\n\r\n"
 	for _, begin := range []string{"Content-Length: 100000\r\n\r\n0123456789", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"} {
 		l := w.dialRaw()
 		l.write("POST /gateway/echo/ HTTP/1.1\r\nHost: x\r\n" + begin)
@@ -73,12 +73,12 @@ func TestGateway_takes_no_rest_of_a_body_for_a_request(t *testing.T) {
 		}
 		l.write(hidden)
 		if got := l.readResponse(); got.err == nil || errors.Is(got.err, os.ErrDeadlineExceeded) {
-			t.Errorf("the rest of a body that began with %q was answered with %d, %v; want the connection closed", begin, got.status, got.err)
+			t.Errorf("the rest of a body that began with %q was answered with %d, %v; want a closed connection", begin, got.status, got.err)
 		}
 	}
 }
 
-func TestGateway_keeps_the_connection_of_a_body_that_was_read(t *testing.T) {
+func TestGateway_keeps_the_connection_after_a_complete_body(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	w.registerEcho(echoRequest)
@@ -91,7 +91,7 @@ func TestGateway_keeps_the_connection_of_a_body_that_was_read(t *testing.T) {
 	}
 }
 
-func TestGateway_does_not_let_a_call_that_took_too_long_spoil_the_next(t *testing.T) {
+func TestGateway_closes_the_connection_after_a_timeout(t *testing.T) {
 	t.Parallel()
 	hang := make(chan struct{})
 	defer close(hang)
@@ -104,9 +104,9 @@ func TestGateway_does_not_let_a_call_that_took_too_long_spoil_the_next(t *testin
 		if got.status != http.StatusGatewayTimeout {
 			t.Errorf("%s: %+v", name, got)
 		}
-		l.write("GET /gateway/nobody/ HTTP/1.1\r\nHost: x\r\n\r\n")
+		l.write("GET /gateway/absent/ HTTP/1.1\r\nHost: x\r\n\r\n")
 		if got := l.readResponse(); got.err == nil {
-			t.Errorf("%s: the connection lives on, though its context is over: %d", name, got.status)
+			t.Errorf("%s: the connection is still open after its context ended: %d", name, got.status)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// fixture is a Gateway that serves on a real port, in front of instances that do.
+// fixture is a Gateway on a real port, in front of instances on real ports.
 type fixture struct {
 	t         *testing.T
 	gateway   *Gateway
@@ -30,7 +30,7 @@ type fixture struct {
 	lag       time.Duration
 
 	mu     sync.Mutex
-	caller *auth.Principal // who is calling; nil for a stranger
+	caller *auth.Principal // of the next calls; nil for an anonymous one
 }
 
 type emptyStore struct{ registry.Store }
@@ -69,24 +69,24 @@ func newFixture(t *testing.T, cfg Config) *fixture {
 	return w
 }
 
-// serve is what the server does before the gateway gets a request.
+// serve does what the HTTP server does before it calls the gateway.
 func (w *fixture) serve(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
-	who := w.caller
+	caller := w.caller
 	w.mu.Unlock()
 	ctx := requestlog.WithRequestID(auth.WithClient(r.Context(), auth.Client{Address: "192.0.2.1"}), "req-1")
-	if who != nil {
-		ctx = auth.With(ctx, who)
+	if caller != nil {
+		ctx = auth.With(ctx, caller)
 	}
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
 	rw.Header().Set("Content-Security-Policy", "default-src 'none'")
 	w.gateway.ServeHTTP(rw, r.WithContext(ctx))
 }
 
-func (w *fixture) setCaller(who *auth.Principal) {
+func (w *fixture) setCaller(caller *auth.Principal) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.caller = who
+	w.caller = caller
 }
 
 // registerService registers a service with instances at the URLs.
@@ -141,7 +141,7 @@ func trustedService() registry.ServiceChange {
 }
 func publicService() registry.ServiceChange { return registry.ServiceChange{Public: validate.Of(true)} }
 
-// response is what a caller got.
+// response is what a caller received.
 type response struct {
 	status int
 	header http.Header
@@ -149,16 +149,21 @@ type response struct {
 	err    error // of reading the body
 }
 
-// client never follows redirects, nor opens what is packed.
+// client neither follows redirects nor decompresses.
 var client = &http.Client{
 	Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
+// callLimit fails a call that none of the gateway's limits has ended.
+const callLimit = 20 * time.Second
+
 // do sends a request to the gateway.
 func (w *fixture) do(method, path string, body io.Reader, header ...string) response {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), method, w.front.URL+path, body)
+	ctx, cancel := context.WithTimeout(w.t.Context(), callLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, w.front.URL+path, body)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -184,7 +189,7 @@ func (w *fixture) get(path string, header ...string) response {
 	return w.do(http.MethodGet, path, nil, header...)
 }
 
-// closedPort is the URL of a port that nobody listens on.
+// closedPort returns the URL of a port without a listener.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewServer(nil)
@@ -192,20 +197,9 @@ func closedPort(t *testing.T) string {
 	return s.URL
 }
 
-// resetConnection cuts the connection of a request before anything was answered.
+// resetConnection closes the connection before a response begins.
 func resetConnection(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }
 
 func respondWith(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
-}
-
-// eventually waits until it holds.
-func eventually(t *testing.T, limit time.Duration, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(limit); !holds(); {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v in vain", limit)
-		}
-		<-time.After(10 * time.Millisecond)
-	}
 }

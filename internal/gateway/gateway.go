@@ -1,15 +1,27 @@
-// Package gateway owns what goes out of the server to services: one guarded
-// dialer, and what calls through it: checks of instances, and the calls that the gateway
-// passes on.
+// Package gateway owns outbound HTTP to registered services: the Guard, a dialer that protects
+// against SSRF; the Prober, which runs health checks through it; and the Gateway, a reverse proxy
+// that forwards callers' requests.
 //
-// URLs of instances are given by whoever may register one, so nothing of a URL
-// is believed: which address it comes to is looked at when the connection is
-// made, after names were resolved, so that a name whose address changes between a
-// check and the call gains nothing. Redirects are not followed, proxies of the environment not used.
+// A forwarded call passes, in this order:
 //
-// Nor is a service believed that ADMIN does not trust. It gets no credentials of its callers, and
-// what it answers must not act as the server itself in a browser. Who may call
-// which service is a rule of package registry, which instance gets a call one of package balance.
+//	semaphore        limits open calls, per node and per caller
+//	pick             package balance chooses an instance; its outlier ejection has taken out bad ones
+//	circuit breaker  skips instances that gave no response several times in a row
+//	attempt          one request to one instance, through the guarded dialer
+//	retry budget     allows another attempt only if the retries of the service stay a small share
+//	timers           end the call when it is idle, or takes too long in total
+//
+// The caller that registers an instance chooses its URL, so the Guard trusts no URL: it checks the address
+// at the moment of the connection, after name resolution, which defeats DNS rebinding. The package
+// follows no redirects and uses no proxies of the environment.
+//
+// The Gateway does not trust a service either, unless ADMIN marked it trusted. Hop-by-hop headers stop
+// here in both directions. An untrusted service receives no credentials of the caller but a short-lived
+// service token, and its response headers cannot act for the server's origin in a browser.
+//
+// A retry is only made while nothing of a response has reached the caller, so it is never visible.
+//
+// Package registry decides who may call which service, package balance which instance gets a call.
 package gateway
 
 import (
@@ -32,20 +44,20 @@ import (
 // Config tunes a Gateway. The zero value is ready to use.
 type Config struct {
 	ConnectTime     time.Duration // to connect to an instance, TLS included; default 2 s
-	FirstByteTime   time.Duration // from the whole request to the header of its answer; default 30 s
-	IdleTime        time.Duration // without a byte either way; default 5 min
+	FirstByteTime   time.Duration // from the end of the request to the response header; default 30 s
+	IdleTime        time.Duration // without a byte in either direction; default 5 min
 	TotalTime       time.Duration // of a whole call, retries included; default 10 min
-	StreamTime      time.Duration // in its place for event streams and upgraded connections; default 0, for ever
-	BodyTime        time.Duration // to receive a body that is small enough to be kept; default 10 s
+	StreamTime      time.Duration // replaces TotalTime for event streams and upgraded connections; default 0, no limit
+	BodyTime        time.Duration // to receive a body that is small enough to be buffered; default 10 s
 	BodyBytes       int64         // longest request body; default 100 MiB
-	Calls           int           // that are open at once; default 10,000
-	CallerCalls     int           // of them, those of one caller, or of one address of strangers; default 2,500
-	Attempts        int           // of one call, on different instances; default 3
-	BufferedBytes   int64         // longest body that is kept for another attempt; default 64 KiB
+	Calls           int           // open at once; default 10,000
+	CallerCalls     int           // open at once of one caller, or of one address of anonymous callers; default 2,500
+	Attempts        int           // per call, each on another instance; default 3
+	BufferedBytes   int64         // longest body that is buffered so that it can be sent again; default 64 KiB
 	RetryShare      float64       // retries for each call of the last ten seconds; default 0.2
 	RetryMinimum    int           // retries within ten seconds that are always allowed; default 100
-	CircuitFailures int           // calls in a row without an answer that open the circuit of an instance; default 5
-	CircuitTime     time.Duration // until one call may try it again; default 1 s
+	CircuitFailures int           // attempts in a row without a response that open an instance's circuit breaker; default 5
+	CircuitTime     time.Duration // until one call may probe an open circuit breaker; default 1 s
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -72,10 +84,10 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// Tokens makes the token that tells a service who is calling.
+// Tokens issues the service token, which names the caller to a service.
 type Tokens func(ctx context.Context, caller *auth.Principal, service string) (string, error)
 
-// Deps are what a Gateway works with. All are needed.
+// Deps are the dependencies of a Gateway. All are required.
 type Deps struct {
 	Guard     *Guard
 	Directory *registry.Directory
@@ -83,8 +95,7 @@ type Deps struct {
 	Tokens    Tokens
 }
 
-// Gateway passes HTTP requests on to instances of services. It is safe for concurrent
-// use.
+// Gateway forwards HTTP requests to instances of services. It is safe for concurrent use.
 type Gateway struct {
 	deps      Deps
 	cfg       Config
@@ -97,14 +108,14 @@ type Gateway struct {
 	metrics   metrics
 }
 
-// New returns a Gateway. It owns the connections that it makes to instances.
+// New returns a Gateway, which owns its connections to instances.
 func New(deps Deps, log *slog.Logger, cfg Config) (*Gateway, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	if deps.Guard == nil || deps.Directory == nil || deps.Pool == nil || deps.Tokens == nil || log == nil {
-		return nil, errors.New("gateway: something that it needs is missing")
+		return nil, errors.New("gateway: a dependency is missing")
 	}
 	g := &Gateway{deps: deps, cfg: cfg, log: log, transport: newTransport(deps.Guard, cfg)}
 	g.semaphore = callSemaphore{total: cfg.Calls, perCaller: cfg.CallerCalls}
@@ -121,9 +132,8 @@ func New(deps Deps, log *slog.Logger, cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-// ServeHTTP passes a request for /gateway/SERVICE/… on, whose context says who is
-// calling. Its X-Forwarded-* and Forwarded headers are believed: who serves it
-// takes out what must not be.
+// ServeHTTP forwards a request for /gateway/SERVICE/…; its context names the caller. ServeHTTP trusts
+// the X-Forwarded-* and Forwarded headers: the HTTP server strips untrusted ones before.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := g.admit(w, r)
 	if err != nil {
@@ -135,8 +145,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.proxy.ServeHTTP(c.writer, r.WithContext(c.ctx))
 }
 
-// Drain waits until no call is open; upgraded connections are calls too. Its error is that
-// of ctx.
+// Drain waits until no call is open; upgraded connections count as calls. It returns the error of ctx.
 func (g *Gateway) Drain(ctx context.Context) error {
 	select {
 	case <-g.semaphore.drained():
@@ -146,8 +155,8 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	}
 }
 
-// newTransport returns the transport to instances. Connections are kept for each of them, and
-// given up before a server that keeps them for half a minute does.
+// newTransport returns the transport to instances. It keeps idle connections for less time than a
+// server with a keep-alive of half a minute, so that it rarely writes to a closed one.
 func newTransport(guard *Guard, cfg Config) *http.Transport {
 	t := guard.Transport()
 	t.DialContext = limitConnect(guard, cfg.ConnectTime)
@@ -155,11 +164,11 @@ func newTransport(guard *Guard, cfg Config) *http.Transport {
 	t.ResponseHeaderTimeout = cfg.FirstByteTime
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 2048, 256
 	t.IdleConnTimeout = 25 * time.Second
-	t.DisableCompression = true // what an instance encodes is the caller's to decode
+	t.DisableCompression = true // the caller decodes what the instance encoded
 	return t
 }
 
-// bufferPool are what answers are copied through.
+// bufferPool holds the buffers that response bodies are copied through.
 type bufferPool struct{ pool sync.Pool }
 
 const bufferSize = 32 << 10

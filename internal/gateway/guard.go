@@ -13,28 +13,30 @@ import (
 	"time"
 )
 
-// errDenied says that an address may not be called.
+// errDenied is the error for an address that must not be called.
 var errDenied = errors.New("this address may not be called")
 
-// Policy says where calls may go. Public addresses always may be called;
-// link-local ones, those that tell secrets of cloud machines, and what the Guard was told to
-// refuse never. The zero value allows nothing private.
+// Policy says which addresses may be called. Public ones always may. Link-local addresses, those of
+// cloud metadata services, and those denied by Guard.Deny never may. The zero value allows no private
+// network.
 type Policy struct {
-	AllPrivate bool           // loopback and private networks too, all of them
-	Private    []netip.Prefix // or these of them
+	AllPrivate bool           // all loopback and private networks
+	Private    []netip.Prefix // these networks only
 }
 
-// Guard is a dialer that obeys a Policy. It is safe for concurrent use.
+// Guard is a dialer that protects against SSRF: it connects only to addresses that its Policy allows. It
+// checks the address after name resolution, as the connection is made, so that DNS rebinding gains
+// nothing. It is safe for concurrent use.
 type Guard struct {
 	policy   Policy
-	resolver *net.Resolver // nil for the system's
+	resolver *net.Resolver // nil for the system's resolver
 	dialer   net.Dialer
 
 	mu     sync.Mutex
 	denied map[string]deniedHost // by host:port
 }
 
-// deniedHost is what a host that must not be called resolved to, and when.
+// deniedHost is a host that must not be called, with its addresses when they were last resolved.
 type deniedHost struct {
 	host  string
 	port  uint16
@@ -42,26 +44,24 @@ type deniedHost struct {
 	at    time.Time
 }
 
-// NewGuard returns a Guard that resolves names by the resolver, nil for the
-// system's.
+// NewGuard returns a Guard that resolves names by the resolver; nil for the system's.
 func NewGuard(p Policy, resolver *net.Resolver) *Guard {
 	g := &Guard{policy: p, resolver: resolver, denied: map[string]deniedHost{}}
 	g.dialer = net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, ControlContext: g.checkDial}
 	return g
 }
 
-// Deny adds places that are never called, each as host:port: our own
-// listeners, the database, Redis. A host that is empty or unspecified stands for every address
-// of this machine.
+// Deny adds addresses that must never be called, each as host:port: the server's own listeners, the
+// database, Redis. An empty or unspecified host stands for every address of this machine.
 func (g *Guard) Deny(hostports ...string) error {
 	for _, hp := range hostports {
 		host, port, err := net.SplitHostPort(hp)
 		if err != nil {
-			return fmt.Errorf("refuse calls to %s: %w", hp, err)
+			return fmt.Errorf("deny calls to %s: %w", hp, err)
 		}
 		n, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port)
 		if err != nil {
-			return fmt.Errorf("refuse calls to %s: %w", hp, err)
+			return fmt.Errorf("deny calls to %s: %w", hp, err)
 		}
 		g.mu.Lock()
 		g.denied[hp] = deniedHost{host: host, port: uint16(n)} //nolint:gosec // a port
@@ -75,13 +75,14 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 	return g.dialer.DialContext(ctx, network, address)
 }
 
-// Transport returns an HTTP transport whose every connection is guarded. The
-// caller may change what it must before the first use, but for how it dials.
+// Transport returns an HTTP transport that dials through the Guard. The caller may change it before the
+// first use, but not how it dials.
 func (g *Guard) Transport() *http.Transport {
 	return &http.Transport{DialContext: g.DialContext, TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: 64 << 10}
 }
 
-// checkDial is asked with the address that a connection is about to be made to.
+// checkDial is the control function of the dialer: it sees the resolved address before the connection is
+// made.
 func (g *Guard) checkDial(ctx context.Context, network, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil || network != "tcp4" && network != "tcp6" {
@@ -103,22 +104,22 @@ func (g *Guard) allowsPrivate(ip netip.Addr) bool {
 	return g.policy.AllPrivate || slices.ContainsFunc(g.policy.Private, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// Networks that no service lives in, beside those that netip knows.
+// Networks that never hold a service, besides those that netip knows.
 var (
 	metadata = []netip.Addr{
 		netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("168.63.129.16"), netip.MustParseAddr("fd00:ec2::254"),
 		netip.MustParseAddr("fd20:ce::254"),
-	} // link-local ones aside
+	} // cloud metadata services at addresses that are not link-local
 	nat64     = netip.MustParsePrefix("64:ff9b::/96")
-	ownNAT64  = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215: where in it the IPv4 address stands is the network's own business
+	ownNAT64  = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215: the network decides where in it the IPv4 address is
 	sixToFour = netip.MustParsePrefix("2002::/16")
 	thisHost  = netip.MustParsePrefix("0.0.0.0/8")
-	site      = netip.MustParsePrefix("fec0::/10")     // private before fc00::/7 was
-	shared    = netip.MustParsePrefix("100.64.0.0/10") // of carriers, RFC 6598
-	reserved  = netip.MustParsePrefix("240.0.0.0/4")   // with the broadcast address
+	site      = netip.MustParsePrefix("fec0::/10")     // private, replaced by fc00::/7
+	shared    = netip.MustParsePrefix("100.64.0.0/10") // carrier-grade NAT, RFC 6598
+	reserved  = netip.MustParsePrefix("240.0.0.0/4")   // includes the broadcast address
 )
 
-// embeddedIPv4 returns the IPv4 address that an IPv6 address stands for, if it does.
+// embeddedIPv4 returns the IPv4 address inside an IPv6 translation address, else ip itself.
 func embeddedIPv4(ip netip.Addr) netip.Addr {
 	b := ip.As16()
 	switch {
@@ -138,10 +139,10 @@ func isPrivate(ip netip.Addr) bool {
 	return ip.IsLoopback() || ip.IsPrivate() || shared.Contains(ip) || site.Contains(ip)
 }
 
-// resolvedTTL is how long what a refused host resolved to is good.
+// resolvedTTL is how long the resolved addresses of a denied host are valid.
 const resolvedTTL = 30 * time.Second
 
-// isDenied reports whether the address is one of those that are never called.
+// isDenied reports whether the address belongs to a denied host and port.
 func (g *Guard) isDenied(ctx context.Context, ip netip.Addr, port uint16) bool {
 	g.mu.Lock()
 	var same []string
@@ -154,8 +155,7 @@ func (g *Guard) isDenied(ctx context.Context, ip netip.Addr, port uint16) bool {
 	return slices.ContainsFunc(same, func(hp string) bool { return slices.Contains(g.deniedAddresses(ctx, hp), ip) })
 }
 
-// deniedAddresses returns what a refused host resolves to; if it does not, what it
-// did before.
+// deniedAddresses returns the addresses of a denied host; if it does not resolve, the former ones.
 func (g *Guard) deniedAddresses(ctx context.Context, hp string) []netip.Addr {
 	g.mu.Lock()
 	r := g.denied[hp]
@@ -172,8 +172,8 @@ func (g *Guard) deniedAddresses(ctx context.Context, hp string) []netip.Addr {
 	return r.addrs
 }
 
-// resolveHost returns the addresses of a host of ours. This machine's own stand for one another: a
-// listener on one of them may be reached by any.
+// resolveHost returns the addresses of a host of the server's own. If one of them is this machine, all of
+// the machine's addresses count: a listener may be reached by any.
 func resolveHost(ctx context.Context, host string) (all []netip.Addr) {
 	if host != "" {
 		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -192,7 +192,7 @@ func resolveHost(ctx context.Context, host string) (all []netip.Addr) {
 
 func ownAddresses() []netip.Addr {
 	own := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
-	addrs, _ := net.InterfaceAddrs() // without them the loopback addresses are left
+	addrs, _ := net.InterfaceAddrs() // without them the loopback addresses remain
 	for _, a := range addrs {
 		if p, err := netip.ParsePrefix(a.String()); err == nil {
 			own = append(own, p.Addr().Unmap().WithZone(""))

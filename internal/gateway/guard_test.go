@@ -65,7 +65,7 @@ func TestGuard_allows_and_refuses_addresses(t *testing.T) {
 	}
 }
 
-func TestGuard_refuses_our_own_places_by_any_of_their_addresses(t *testing.T) {
+func TestGuard_denies_own_listeners_by_any_of_their_addresses(t *testing.T) {
 	t.Parallel()
 	for _, own := range []string{"127.0.0.1:9090", ":9090", "0.0.0.0:9090", "localhost:9090", "[::1]:9090"} {
 		g := NewGuard(Policy{AllPrivate: true}, nil)
@@ -129,7 +129,7 @@ func dnsAnswer(query []byte, answers [][4]byte, asked *atomic.Int64) []byte {
 	return append(reply, ip[:]...)
 }
 
-func TestGuard_looks_at_the_address_that_is_dialled(t *testing.T) {
+func TestGuard_checks_the_address_that_is_dialled(t *testing.T) {
 	t.Parallel()
 	var called atomic.Int64
 	secret := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Add(1) }))
@@ -162,7 +162,7 @@ func TestProber_does_not_follow_redirects(t *testing.T) {
 	}
 }
 
-func TestProber_says_what_an_answer_was_in_few_words(t *testing.T) {
+func TestProber_describes_failures_briefly(t *testing.T) {
 	t.Parallel()
 	block := make(chan struct{})
 	t.Cleanup(func() { close(block) })

@@ -15,20 +15,20 @@ import (
 	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
-// Headers that the gateway speaks itself.
+// Headers of the gateway's own.
 const (
-	// KeyHeader says which calls belong together, for CONSISTENT_HASH.
+	// KeyHeader of a request is the hash key for CONSISTENT_HASH.
 	KeyHeader = "X-Balance-Key"
-	// DegradedHeader says in an answer that what the node knows of the service may not be true, and
-	// why, as Service.degraded does.
+	// DegradedHeader of a response says that the node's data about the service may be stale, and why, as
+	// Service.degraded does.
 	DegradedHeader = "X-Backplane-Degraded"
 )
 
-// credentials are headers by which a caller could be taken for itself elsewhere.
+// credentials are headers that another server could use to act as the caller.
 var credentials = []string{"Authorization", "Cookie", "X-Api-Key", "X-Auth-Token", "X-Graphql-Event-Stream-Token"}
 
-// rewriteRequest makes the headers of a request those that go on. Hop-by-hop headers are gone
-// already.
+// rewriteRequest sets the headers of the forwarded request. The reverse proxy has removed hop-by-hop
+// headers already.
 func rewriteRequest(pr *httputil.ProxyRequest) {
 	c := callOf(pr.In.Context())
 	h := pr.Out.Header
@@ -39,11 +39,11 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 	}
 	setForwarded(h, pr.In, Prefix+c.target.service)
 	h.Del("Http2-Settings")
-	if isTunnel(h.Get("Upgrade")) { // nobody has to take an offer to change the protocol
+	if isTunnel(h.Get("Upgrade")) { // a server may ignore an offer to change the protocol
 		h.Del("Upgrade")
 		h.Del("Connection")
 	}
-	h.Del("Expect") // whoever sends the body has been told to go on
+	h.Del("Expect") // the HTTP server has answered it already
 	h.Set("Via", joinHeader(pr.In.Header.Values("Via"), viaEntry))
 	h.Set("X-Request-Id", requestlog.RequestID(pr.In.Context()))
 	setTraceparent(h)
@@ -60,8 +60,8 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 	pr.Out.Trailer = nil
 }
 
-// isReservedHeader reports whether a header says what only the gateway may say to an instance. To many servers
-// X_Forwarded_For is the same as X-Forwarded-For.
+// isReservedHeader reports whether only the gateway may send the header to an instance. Many servers take
+// X_Forwarded_For for X-Forwarded-For.
 func isReservedHeader(name string) bool {
 	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
 	switch name {
@@ -71,14 +71,13 @@ func isReservedHeader(name string) bool {
 	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Backplane-")
 }
 
-// viaEntry is our entry of the Via header, and how many of it mean that a call goes round in
-// circles.
+// viaEntry is the gateway's entry in the Via header; a request with maxViaEntries of them loops.
 const (
 	viaEntry      = "1.1 backplane"
 	maxViaEntries = 4
 )
 
-// isLoop reports whether the request has come through gateways too often.
+// isLoop reports whether the request has passed gateways too often.
 func isLoop(r *http.Request) bool {
 	return strings.Count(strings.Join(r.Header.Values("Via"), ","), viaEntry) >= maxViaEntries
 }
@@ -87,8 +86,8 @@ func joinHeader(before []string, last string) string {
 	return strings.Join(append(slices.Clip(before), last), ", ")
 }
 
-// setForwarded says for whom the request is, and what it asked for: after those who have said so
-// before and are believed. Forwarded says the same as X-Forwarded-*; one that came is not read.
+// setForwarded sets X-Forwarded-* and Forwarded: the client, the trusted proxies before this server, and
+// the host and scheme that the client asked for. An incoming Forwarded is not read.
 func setForwarded(h http.Header, r *http.Request, prefix string) {
 	peer, _, _ := net.SplitHostPort(r.RemoteAddr)
 	chain := joinHeader(r.Header.Values("X-Forwarded-For"), peer)
@@ -117,7 +116,7 @@ func setForwarded(h http.Header, r *http.Request, prefix string) {
 	h.Set("Forwarded", strings.Join(forwarded, ", "))
 }
 
-// forwardedNode writes an address as RFC 7239 has it.
+// forwardedNode formats an address as a node of RFC 7239.
 func forwardedNode(ip string) string {
 	addr, err := netip.ParseAddr(strings.TrimSpace(ip))
 	switch {
@@ -129,7 +128,7 @@ func forwardedNode(ip string) string {
 	return `"[` + addr.WithZone("").String() + `]"`
 }
 
-// isHost reports whether the text may be the host of a URL, perhaps with a port.
+// isHost reports whether the text can be the host of a URL, with an optional port.
 func isHost(s string) bool {
 	if s == "" || len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool { return !isTokenRune(r) && !strings.ContainsRune("[]:", r) }) {
 		return false
@@ -153,8 +152,8 @@ func quoteValue(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
-// setTraceparent lets the trace of the caller go on or, if there is none, begins one that is to be
-// recorded: so the services behind agree about it.
+// setTraceparent continues the caller's trace or, if it sent none, begins one with the sampled flag set,
+// so that all services behind agree about it.
 func setTraceparent(h http.Header) {
 	if values := h.Values("Traceparent"); len(values) == 1 && isTraceparent(values[0]) {
 		return
@@ -165,8 +164,8 @@ func setTraceparent(h http.Header) {
 	h.Set("Traceparent", "00-"+hex.EncodeToString(id[:16])+"-"+hex.EncodeToString(id[16:])+"-01")
 }
 
-// isTraceparent reports whether the text is a traceparent as W3C Trace Context has it. Those of later
-// versions may go on behind what version 00 has.
+// isTraceparent reports whether the text is a traceparent of W3C Trace Context. A later version may have
+// more fields than version 00.
 func isTraceparent(s string) bool {
 	const length = 55
 	if len(s) < length || len(s) > length && (s[:2] == "00" || s[length] != '-') {
@@ -181,9 +180,9 @@ func isHex(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') })
 }
 
-// isStrippedHeader says which headers of an answer an untrusted service must not set, as they would act for
-// the whole of our origin, or ask a browser's user for a password in our name. Those of us
-// are not theirs to set either.
+// isStrippedHeader reports whether a header of a response stops at the gateway: those that would act for
+// the server's whole origin, those that the server sets itself and, unless the service is trusted, the
+// one that makes a browser ask for a password in the server's name.
 func isStrippedHeader(name string, trusted bool) bool {
 	switch name {
 	case "Set-Cookie", "Set-Cookie2", "Strict-Transport-Security", "Public-Key-Pins", "Public-Key-Pins-Report-Only", "Expect-Ct",
@@ -197,7 +196,7 @@ func isStrippedHeader(name string, trusted bool) bool {
 	return strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "X-Backplane-")
 }
 
-// stripHeaders takes out of an answer's header, or trailer, what must not go on.
+// stripHeaders removes from a response's header or trailer what must not be forwarded.
 func stripHeaders(h http.Header, trusted bool) {
 	for name := range h {
 		if isStrippedHeader(name, trusted) {
@@ -206,9 +205,8 @@ func stripHeaders(h http.Header, trusted bool) {
 	}
 }
 
-// relocateReferences makes references to the service's instances point to the gateway, for they may
-// lie where the caller cannot go, and where they are is not the caller's to know. Others
-// go on as they are.
+// relocateReferences rewrites references to the service's instances to the gateway: the caller may not
+// reach instances, and must not learn their addresses. It leaves other references as they are.
 func relocateReferences(h http.Header, c *call, base *url.URL) {
 	for _, name := range []string{"Location", "Content-Location"} {
 		if v := h.Get(name); v != "" {
@@ -223,7 +221,7 @@ func relocateReference(ref, prefix string, base *url.URL, set *registry.Set) str
 		return ref
 	}
 	switch {
-	case u.Host == "" && u.Scheme == "" && strings.HasPrefix(ref, "/"): // of the instance's own root
+	case u.Host == "" && u.Scheme == "" && strings.HasPrefix(ref, "/"): // relative to the instance's root
 	case u.Host == "":
 		return ref
 	default:
@@ -241,8 +239,8 @@ func relocateReference(ref, prefix string, base *url.URL, set *registry.Set) str
 	return out + u.String()
 }
 
-// instanceURL returns the URL of the instance that the reference points to, nil if it is none
-// of the service's.
+// instanceURL returns the URL of the service's instance that the reference points to, nil if there is
+// none.
 func instanceURL(u, base *url.URL, set *registry.Set) *url.URL {
 	same := func(b *url.URL) bool {
 		return strings.EqualFold(u.Host, b.Host) && (u.Scheme == "" || u.Scheme == b.Scheme)

@@ -12,7 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/registry"
 )
 
-func TestGateway_hands_no_hop_by_hop_headers_on(t *testing.T) {
+func TestGateway_strips_hop_by_hop_headers(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
@@ -38,11 +38,11 @@ func TestGateway_hands_no_hop_by_hop_headers_on(t *testing.T) {
 		t.Errorf("Via is %q there and %q back", m.Header.Get("Via"), got.header.Get("Via"))
 	}
 	if got := w.get("/gateway/echo/", "Via", "1.1 backplane, 1.1 x", "Via", "1.1 backplane, 1.1 backplane, 1.1 backplane"); got.status != http.StatusLoopDetected {
-		t.Errorf("a call that goes in circles gave %d", got.status)
+		t.Errorf("a call that loops gave %d", got.status)
 	}
 }
 
-func TestGateway_takes_out_of_answers_what_would_act_for_us(t *testing.T) {
+func TestGateway_strips_response_headers_that_act_for_the_origin(t *testing.T) {
 	t.Parallel()
 	dangerous := http.Header{
 		"Set-Cookie": {"a=b"}, "Strict-Transport-Security": {"max-age=1"}, "Clear-Site-Data": {`"*"`}, "Access-Control-Allow-Origin": {"*"},
@@ -90,7 +90,7 @@ func TestGateway_takes_out_of_answers_what_would_act_for_us(t *testing.T) {
 	}
 }
 
-func TestGateway_points_references_to_instances_to_itself(t *testing.T) {
+func TestGateway_relocates_references_to_instances(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	s := startServer(t, func(rw http.ResponseWriter, r *http.Request) {
@@ -119,22 +119,22 @@ func TestGateway_points_references_to_instances_to_itself(t *testing.T) {
 	}
 }
 
-func TestGateway_takes_out_headers_that_only_look_unlike_its_own(t *testing.T) {
+func TestGateway_strips_reserved_headers_spelled_with_underscores(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	w.registerEcho(echoRequest)
 	got := w.sendRaw("GET /gateway/echo/", "X_Forwarded_For: 6.6.6.6", "x_forwarded-proto: https", "X_Real_IP: 6.6.6.6", "X_Request_ID: 1", "X-Backplane_Degraded: 1", "X_Mine: 1").echoed(t)
 	for name := range got.Header {
 		if strings.Contains(name, "_") && name != "X_mine" {
-			t.Errorf("%s came through", name)
+			t.Errorf("the header %s was forwarded", name)
 		}
 	}
 	if got.Header.Get("X_mine") != "1" {
-		t.Error("another header did not come through")
+		t.Error("an unreserved header was not forwarded")
 	}
 }
 
-func TestGateway_names_the_caller_to_services_and_gives_credentials_to_trusted_ones(t *testing.T) {
+func TestGateway_sends_a_service_token_and_credentials_only_to_trusted_services(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	s := startServer(t, echoRequest)
@@ -150,21 +150,21 @@ func TestGateway_names_the_caller_to_services_and_gives_credentials_to_trusted_o
 	}
 	w.setCaller(nil)
 	if h := w.get("/gateway/open/", sent...).echoed(t).Header; h.Get("Authorization")+h.Get("Cookie") != "" {
-		t.Errorf("of a stranger an open service got %v", h)
+		t.Errorf("from an anonymous caller a public service got %v", h)
 	}
 	if got := w.get("/gateway/echo/", sent...); got.status != http.StatusUnauthorized {
-		t.Errorf("a stranger called a closed service: %d", got.status)
+		t.Errorf("an anonymous caller called a service that is not public: %d", got.status)
 	}
 }
 
-func TestGateway_keeps_traces_going(t *testing.T) {
+func TestGateway_continues_traces(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	w.registerEcho(echoRequest)
 	const good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 	h := w.get("/gateway/echo/", "Traceparent", good, "Tracestate", "a=1").echoed(t).Header
 	if h.Get("Traceparent") != good || h.Get("Tracestate") != "a=1" || h.Get("X-Request-Id") != "req-1" {
-		t.Errorf("a trace went on as %v", h)
+		t.Errorf("a trace was forwarded as %v", h)
 	}
 	for _, bad := range []string{"", "x", strings.Replace(good, "0a", "0A", 1), "ff" + good[2:], good + "-x", "00-" + strings.Repeat("0", 32) + good[35:], good[:54] + "é"} {
 		header := []string{"Tracestate", "a=1"}

@@ -14,9 +14,10 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/balance"
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// cutResponse sends a part of an answer and cuts the connection.
+// cutResponse sends a part of a response and closes the connection.
 func cutResponse(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "1000")
 	fmt.Fprint(w, "part")
@@ -24,7 +25,7 @@ func cutResponse(w http.ResponseWriter, _ *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-func TestGateway_cuts_visibly_what_the_instance_cut(t *testing.T) {
+func TestGateway_cuts_responses_that_the_instance_cut(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	chunked := func(rw http.ResponseWriter, _ *http.Request) {
@@ -39,13 +40,13 @@ func TestGateway_cuts_visibly_what_the_instance_cut(t *testing.T) {
 			t.Errorf("%s: the caller got %d %q and the error %v, want one", name, got.status, got.body, got.err)
 		}
 	}
-	eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 })
+	testenv.Eventually(t, "no call is in flight", func() bool { return w.gateway.Stats().InFlight == 0 })
 	if s := w.gateway.Stats(); s.Cut != 2 || s.RetriedReset != 0 || s.OK != 0 {
 		t.Errorf("Stats = %+v, want two cut and none retried", s)
 	}
 }
 
-func TestGateway_ends_what_takes_too_long(t *testing.T) {
+func TestGateway_ends_calls_that_reach_a_time_limit(t *testing.T) {
 	t.Parallel()
 	drip := func(rw http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
@@ -88,17 +89,17 @@ func TestGateway_ends_what_takes_too_long(t *testing.T) {
 			w.registerEcho(tt.h, tt.h)
 			start := time.Now()
 			got := w.get("/gateway/echo/")
-			if took := time.Since(start); took < short/2 || took > 20*time.Second {
-				t.Errorf("it took %v", took)
+			if took := time.Since(start); took < short/2 {
+				t.Errorf("it ended after %v, before its limit", took)
 			}
 			if tt.status == 0 {
 				if got.status != http.StatusOK || got.err == nil {
-					t.Errorf("the caller got %d and the error %v, want a cut answer", got.status, got.err)
+					t.Errorf("the caller got %d and the error %v, want a cut response", got.status, got.err)
 				}
 			} else if got.status != tt.status || !strings.Contains(got.body, "GATEWAY_TIMEOUT") || got.header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("the caller got %d %s", got.status, got.body)
 			}
-			eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 && len(w.pool.Inflight()) == 0 })
+			testenv.Eventually(t, "no call is in flight", func() bool { return w.gateway.Stats().InFlight == 0 && len(w.pool.Inflight()) == 0 })
 			if s := w.gateway.Stats(); (s.Cut == 1) != (tt.status == 0) || s.RetriedReset+s.RetriedConnect+s.RetriedStatus != 0 {
 				t.Errorf("Stats = %+v", s)
 			}
@@ -106,7 +107,7 @@ func TestGateway_ends_what_takes_too_long(t *testing.T) {
 	}
 }
 
-func TestGateway_lets_event_streams_live(t *testing.T) {
+func TestGateway_does_not_limit_the_total_time_of_event_streams(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{TotalTime: 100 * time.Millisecond})
 	w.registerEcho(func(rw http.ResponseWriter, _ *http.Request) {
@@ -122,7 +123,7 @@ func TestGateway_lets_event_streams_live(t *testing.T) {
 	}
 }
 
-// unacceptingListener is a listener whose queue is full, so that connecting to it takes for ever.
+// unacceptingListener returns the URL of a listener whose backlog is full, so that a connect never ends.
 func unacceptingListener(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -142,18 +143,16 @@ func unacceptingListener(t *testing.T) string {
 		late = 0
 		t.Cleanup(func() { conn.Close() })
 	}
-	t.Fatal("the queue of a listener does not get full")
+	t.Fatal("the backlog of the listener does not fill up")
 	return ""
 }
 
-func TestGateway_does_not_wait_long_for_a_connection(t *testing.T) {
+func TestGateway_limits_the_time_to_connect(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{ConnectTime: 200 * time.Millisecond})
 	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, unacceptingListener(t))
-	start := time.Now()
-	got := w.do(http.MethodPost, "/gateway/echo/", strings.NewReader("x"))
-	if took := time.Since(start); got.status != http.StatusBadGateway || took > 10*time.Second {
-		t.Errorf("after %v the caller got %d %s", took, got.status, got.body)
+	if got := w.do(http.MethodPost, "/gateway/echo/", strings.NewReader("x")); got.status != http.StatusBadGateway {
+		t.Errorf("the caller got %d %s %v", got.status, got.body, got.err)
 	}
 	w.registerInstance("echo", startServer(t, respondWith("well")))
 	for range 4 {
@@ -163,7 +162,7 @@ func TestGateway_does_not_wait_long_for_a_connection(t *testing.T) {
 	}
 }
 
-func TestGateway_bounds_bodies(t *testing.T) {
+func TestGateway_limits_bodies(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{BodyBytes: 200_000, BodyTime: 200 * time.Millisecond, IdleTime: 500 * time.Millisecond})
 	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
@@ -185,25 +184,25 @@ func TestGateway_bounds_bodies(t *testing.T) {
 		}
 	}
 	for name, length := range map[string]int{"a small body that stops": 1000, "a larger one": 100_000} {
-		start := time.Now()
 		conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
+		_ = conn.SetReadDeadline(time.Now().Add(callLimit))
 		fmt.Fprintf(conn, "PUT /gateway/echo/ HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nabc", length)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // the connection is
-		if err != nil || resp.StatusCode != http.StatusRequestTimeout && resp.StatusCode != http.StatusGatewayTimeout || time.Since(start) > 10*time.Second {
-			t.Errorf("%s: %+v, %v after %v", name, resp, err, time.Since(start))
+		if err != nil || resp.StatusCode != http.StatusRequestTimeout && resp.StatusCode != http.StatusGatewayTimeout {
+			t.Errorf("%s: %+v, %v", name, resp, err)
 		}
 		conn.Close()
 	}
-	eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 && len(w.pool.Inflight()) == 0 })
+	testenv.Eventually(t, "no call is in flight", func() bool { return w.gateway.Stats().InFlight == 0 && len(w.pool.Inflight()) == 0 })
 	if s := w.gateway.Stats(); s.CircuitsOpened+s.Ejections+s.RetriedReset != 0 {
-		t.Errorf("what callers did wrong counts against instances: %+v", s)
+		t.Errorf("errors of callers count against instances: %+v", s)
 	}
 }
 
-func TestGateway_is_not_held_up_by_a_body_that_the_answer_did_not_wait_for(t *testing.T) {
+func TestGateway_ends_a_call_whose_response_precedes_the_body(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{IdleTime: time.Minute})
 	w.registerEcho(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusTeapot) })
@@ -213,7 +212,7 @@ func TestGateway_is_not_held_up_by_a_body_that_the_answer_did_not_wait_for(t *te
 	}
 	defer conn.Close()
 	fmt.Fprint(conn, "PUT /gateway/echo/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\nabc")
-	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(callLimit))
 	in := bufio.NewReader(conn)
 	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusTeapot { //nolint:bodyclose // the connection is
 		t.Fatalf("the answer is %+v, %v", resp, err)
@@ -221,10 +220,10 @@ func TestGateway_is_not_held_up_by_a_body_that_the_answer_did_not_wait_for(t *te
 	if _, err := io.Copy(io.Discard, in); err != nil && strings.Contains(err.Error(), "timeout") {
 		t.Errorf("the connection stays open: %v", err)
 	}
-	eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 })
+	testenv.Eventually(t, "no call is in flight", func() bool { return w.gateway.Stats().InFlight == 0 })
 }
 
-func TestGateway_looks_at_the_address_that_is_dialled(t *testing.T) {
+func TestGateway_checks_the_address_that_is_dialled(t *testing.T) {
 	t.Parallel()
 	secret := startServer(t, respondWith("secret"))
 	u, err := url.Parse(secret)
@@ -232,7 +231,7 @@ func TestGateway_looks_at_the_address_that_is_dialled(t *testing.T) {
 		t.Fatal(err)
 	}
 	resolver, asked := startDNS(t, [4]byte{198, 51, 100, 7}, [4]byte{127, 0, 0, 1})
-	first, err := resolver.LookupNetIP(t.Context(), "ip4", "rebind.example") // a check, as somebody may have made
+	first, err := resolver.LookupNetIP(t.Context(), "ip4", "rebind.example") // as a health check may have resolved it
 	if err != nil || !first[0].IsGlobalUnicast() {
 		t.Fatal(first, err)
 	}
@@ -253,16 +252,16 @@ func TestGateway_looks_at_the_address_that_is_dialled(t *testing.T) {
 	}
 }
 
-func TestNew_refuses_what_cannot_be(t *testing.T) {
+func TestNew_refuses_invalid_configurations(t *testing.T) {
 	t.Parallel()
 	deps := newFixture(t, Config{}).gateway.deps
 	for name, cfg := range map[string]Config{"a negative time": {IdleTime: -1}, "a negative size": {BodyBytes: -1}, "a negative count": {Calls: -1}, "a negative share": {RetryShare: -1}} {
 		if _, err := New(deps, slog.New(slog.DiscardHandler), cfg); err == nil {
-			t.Errorf("New takes %s", name)
+			t.Errorf("New accepts %s", name)
 		}
 	}
 	if _, err := New(Deps{}, slog.New(slog.DiscardHandler), Config{}); err == nil {
-		t.Error("New does without everything")
+		t.Error("New accepts missing dependencies")
 	}
 }
 
@@ -289,7 +288,7 @@ func FuzzParseTarget(f *testing.F) {
 			t.Fatalf("%q becomes %q on %q", s, sent, out.Host)
 		}
 		if cleaned := out.JoinPath().Path; cleaned != "/base" && !strings.HasPrefix(cleaned, "/base/") {
-			t.Fatalf("%q comes to %q, beside the instance", s, cleaned)
+			t.Fatalf("%q becomes %q, outside the path of the instance", s, cleaned)
 		}
 	})
 }
@@ -331,7 +330,7 @@ func FuzzRelocated(f *testing.F) {
 	})
 }
 
-func TestGateway_counts_instances_that_hang_after_their_header_for_failed(t *testing.T) {
+func TestGateway_ejects_instances_that_hang_after_the_header(t *testing.T) {
 	t.Parallel()
 	for _, length := range []string{"", "100"} {
 		hang := make(chan struct{})
@@ -349,7 +348,7 @@ func TestGateway_counts_instances_that_hang_after_their_header_for_failed(t *tes
 			w.get("/gateway/echo/")
 		}
 		if w.gateway.Stats().Ejections == 0 {
-			t.Errorf("with a length of %q the instance is still called", length)
+			t.Errorf("with a length of %q the instance is not ejected", length)
 		}
 		close(hang)
 	}

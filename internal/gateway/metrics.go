@@ -2,7 +2,7 @@ package gateway
 
 import "sync/atomic"
 
-// metrics is what the gateway counts.
+// metrics are the gateway's counters.
 type metrics struct {
 	refused, ok, failed, cut, cancelled          atomic.Uint64
 	retriedConnect, retriedReset, retriedStatus  atomic.Uint64
@@ -22,27 +22,27 @@ func (c *metrics) recordOutcome(how string) {
 	}
 }
 
-// Stats is what a Gateway has counted so far.
+// Stats is a snapshot of the gateway's counters.
 type Stats struct {
-	Refused   uint64 // before an instance was looked for
-	OK        uint64 // answered by an instance, whatever the answer was
-	Failed    uint64 // no instance answered
-	Cut       uint64 // answers that broke off after they had begun
+	Refused   uint64 // before an instance was picked
+	OK        uint64 // an instance responded, with whatever status
+	Failed    uint64 // no instance responded
+	Cut       uint64 // responses that broke off after they had begun
 	Cancelled uint64 // by their callers
-	Upgraded  uint64 // of OK, connections that speak another protocol
+	Upgraded  uint64 // of OK, connections upgraded to another protocol
 
-	RetriedConnect uint64 // since no connection could be made
-	RetriedReset   uint64 // since the connection was lost
-	RetriedStatus  uint64 // since the answer was 502, 503 or 504
+	RetriedConnect uint64 // after no connection could be made
+	RetriedReset   uint64 // after the connection was lost
+	RetriedStatus  uint64 // after a response of 502, 503 or 504
 	OverBudget     uint64 // retries that the budget did not allow
 
 	CircuitsOpened uint64
-	CircuitRefused uint64 // calls that failed at once, as no circuit was closed
-	Ejections      uint64 // of instances by the balance, of all picks
-	InFlight       int    // calls at the moment
+	CircuitRefused uint64 // calls that failed at once, as every circuit breaker was open
+	Ejections      uint64 // of instances by package balance, in all picks
+	InFlight       int    // open calls now
 }
 
-// Stats returns what was counted so far.
+// Stats returns a snapshot of the counters.
 func (g *Gateway) Stats() Stats {
 	c := &g.metrics
 	return Stats{

@@ -11,23 +11,22 @@ import (
 	"github.com/backplane-dev/backplane/internal/registry"
 )
 
-// Prober implements registry.Prober over a Guard.
+// Prober implements registry.Prober with HTTP requests through a Guard.
 type Prober struct{ client *http.Client }
 
 var _ registry.Prober = (*Prober)(nil)
 
-// NewProber returns a Prober whose requests the guard watches over.
+// NewProber returns a Prober that dials through the guard.
 func NewProber(g *Guard) *Prober {
 	t := g.Transport()
-	t.DisableKeepAlives = true // each check is to find out whether a connection can be made
+	t.DisableKeepAlives = true // a health check must show that a connection can be made
 	return &Prober{&http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
-// maxProbeBody is how much of an answer is read: a check has little to say.
+// maxProbeBody limits how much of a response body a health check reads.
 const maxProbeBody = 4 << 10
 
-// Probe implements registry.Prober: an answer with a status from 200 to 399 is
-// well. A redirect is an answer; it is not followed.
+// Probe implements registry.Prober: a status from 200 to 399 is healthy. It does not follow redirects.
 func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -43,7 +42,7 @@ func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) e
 	case ctx.Err() != nil:
 		return fmt.Errorf("no answer within %v", timeout)
 	case err != nil:
-		return errors.New("no connection or no answer") // what exactly went wrong may tell of our network
+		return errors.New("no connection or no answer") // details could reveal the network
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxProbeBody)

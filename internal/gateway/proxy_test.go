@@ -17,9 +17,10 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// echoRequest tells what it was asked.
+// echoRequest responds with the request that it got.
 func echoRequest(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"method": r.Method, "uri": r.RequestURI, "host": r.Host, "header": r.Header})
 }
@@ -37,7 +38,7 @@ func (r response) echoed(t *testing.T) (m echoedRequest) {
 	return m
 }
 
-// sendRaw sends a request line as it is, which clients would clean.
+// sendRaw sends a request line unchanged, where an HTTP client would clean it.
 func (w *fixture) sendRaw(line string, header ...string) response {
 	w.t.Helper()
 	conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
@@ -55,7 +56,7 @@ func (w *fixture) sendRaw(line string, header ...string) response {
 	return response{resp.StatusCode, resp.Header, string(text), err}
 }
 
-func TestGateway_passes_paths_and_queries_on_unchanged(t *testing.T) {
+func TestGateway_forwards_paths_and_queries_unchanged(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	s := startServer(t, echoRequest)
@@ -103,7 +104,7 @@ func TestGateway_passes_paths_and_queries_on_unchanged(t *testing.T) {
 	}
 }
 
-func TestGateway_streams_both_ways(t *testing.T) {
+func TestGateway_streams_in_both_directions(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{TotalTime: time.Hour})
 	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
@@ -155,7 +156,7 @@ func TestGateway_streams_both_ways(t *testing.T) {
 	}
 }
 
-func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
+func TestGateway_forwards_WebSockets_and_holds_their_permit(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{TotalTime: 100 * time.Millisecond, IdleTime: time.Hour})
 	w.registerEcho(func(rw http.ResponseWriter, r *http.Request) {
@@ -187,7 +188,7 @@ func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
 	}
 	ins := w.directory.Instances(w.services["echo"].ID)[0].ID
 	if n := w.pool.Inflight()[ins]; n != 1 || w.gateway.Stats().InFlight != 1 {
-		t.Errorf("%d places of the instance are taken, and %d of the gateway, want 1", n, w.gateway.Stats().InFlight)
+		t.Errorf("%d calls are in flight at the instance, and %d in the gateway, want 1", n, w.gateway.Stats().InFlight)
 	}
 	drained := make(chan error, 1)
 	go func() { drained <- w.gateway.Drain(t.Context()) }()
@@ -195,13 +196,13 @@ func TestGateway_passes_WebSockets_and_keeps_their_place(t *testing.T) {
 	if err := <-drained; err != nil {
 		t.Error(err)
 	}
-	eventually(t, 5*time.Second, func() bool { return w.pool.Inflight()[ins] == 0 })
+	testenv.Eventually(t, "no call is in flight", func() bool { return w.pool.Inflight()[ins] == 0 })
 	if s := w.gateway.Stats(); s.Upgraded != 1 || s.OK != 1 {
 		t.Errorf("Stats = %+v", s)
 	}
 }
 
-func TestGateway_refuses_upgrades_that_nobody_asked_for(t *testing.T) {
+func TestGateway_refuses_upgrades_that_were_not_requested(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	w.registerEcho(func(rw http.ResponseWriter, _ *http.Request) {
@@ -223,7 +224,7 @@ func TestGateway_refuses_upgrades_that_nobody_asked_for(t *testing.T) {
 	if got := w.sendRaw("GET /gateway/echo/", "Connection: Upgrade", "Upgrade: a b"); got.status != http.StatusBadRequest {
 		t.Errorf("an upgrade to no protocol gave %d", got.status)
 	}
-	eventually(t, 5*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 && len(w.pool.Inflight()) == 0 })
+	testenv.Eventually(t, "no call is in flight", func() bool { return w.gateway.Stats().InFlight == 0 && len(w.pool.Inflight()) == 0 })
 }
 
 func TestGateway_offers_no_tunnel_for_HTTP(t *testing.T) {
@@ -247,7 +248,7 @@ func TestGateway_offers_no_tunnel_for_HTTP(t *testing.T) {
 	}
 }
 
-func TestGateway_passes_no_interim_answers_on(t *testing.T) {
+func TestGateway_drops_interim_responses(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	w.registerEcho(func(rw http.ResponseWriter, _ *http.Request) {
@@ -293,24 +294,20 @@ func TestGateway_gives_equal_keys_the_same_instance(t *testing.T) {
 	}
 }
 
-func TestGateway_marks_answers_while_what_is_known_may_be_stale(t *testing.T) {
+func TestGateway_marks_responses_while_its_data_may_be_stale(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	w.registerEcho(echoRequest)
 	if got := w.get("/gateway/echo/").header.Get(DegradedHeader); got != "" {
-		t.Errorf("while all is well: %q", got)
+		t.Errorf("with fresh data: %q", got)
 	}
-	started := time.Now()
 	w.lag = time.Hour
-	eventually(t, 10*time.Second, func() bool { return w.get("/gateway/echo/").header.Get(DegradedHeader) == "STALE" })
-	if time.Since(started) > 9*time.Second {
-		t.Error("it took too long")
-	}
+	testenv.Eventually(t, "responses are marked as stale", func() bool { return w.get("/gateway/echo/").header.Get(DegradedHeader) == "STALE" })
 }
 
 var errStop = errors.New("enough")
 
-func TestGateway_counts_callers_who_leave_for_no_failure(t *testing.T) {
+func TestGateway_does_not_count_callers_that_leave_as_failures(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	entered := make(chan struct{}, 10)
@@ -322,7 +319,7 @@ func TestGateway_counts_callers_who_leave_for_no_failure(t *testing.T) {
 		entered <- struct{}{}
 		<-r.Context().Done()
 	})
-	for n := range 12 { // more than open a circuit
+	for n := range 12 { // more than open a circuit breaker
 		ctx, cancel := context.WithCancelCause(t.Context())
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.front.URL+"/gateway/echo/"+[]string{"silent", "begun"}[n%2], nil)
 		if err != nil {
@@ -340,24 +337,24 @@ func TestGateway_counts_callers_who_leave_for_no_failure(t *testing.T) {
 		cancel(errStop)
 		<-done
 	}
-	eventually(t, 10*time.Second, func() bool { return w.gateway.Stats().InFlight == 0 })
+	testenv.Eventually(t, "no call is in flight", func() bool { return w.gateway.Stats().InFlight == 0 })
 	if s := w.gateway.Stats(); s.Cancelled != 12 || s.Failed+s.Cut+s.CircuitsOpened+s.Ejections != 0 {
 		t.Errorf("Stats = %+v", s)
 	}
 	if calls := w.pool.Inflight(); len(calls) != 0 {
-		t.Errorf("places are still taken: %v", calls)
+		t.Errorf("calls are still in flight: %v", calls)
 	}
 }
 
-func TestGateway_bounds_open_calls(t *testing.T) {
+func TestGateway_limits_open_calls(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{Calls: 3, CallerCalls: 2})
 	entered, leave := make(chan struct{}, 5), make(chan struct{})
 	w.registerEcho(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-leave })
 	got := make(chan response, 5)
-	call := func(who string) {
+	call := func(name string) {
 		w.setCaller(&auth.Principal{UserID: "usr_ada", Credential: auth.SessionCredential("ses_1")})
-		if who != "ada" {
+		if name != "ada" {
 			w.setCaller(&auth.Principal{UserID: "usr_bob", Credential: auth.SessionCredential("ses_2")})
 		}
 		go func() { got <- w.get("/gateway/echo/") }()
@@ -379,8 +376,8 @@ func TestGateway_bounds_open_calls(t *testing.T) {
 	close(leave)
 	for range 3 {
 		if r := <-got; r.status != http.StatusOK {
-			t.Errorf("a call that had a place gave %d", r.status)
+			t.Errorf("a call that held a permit gave %d", r.status)
 		}
 	}
-	eventually(t, 5*time.Second, func() bool { return w.gateway.semaphore.inUse() == 0 && len(w.gateway.semaphore.usedBy) == 0 })
+	testenv.Eventually(t, "no call is in flight", func() bool { return w.gateway.semaphore.inUse() == 0 && len(w.gateway.semaphore.usedBy) == 0 })
 }

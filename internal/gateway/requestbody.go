@@ -11,27 +11,27 @@ import (
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
-// requestBody is the body of a caller's request. A small one is read at once and kept, so that an
-// instance does not wait for a slow caller and another attempt can send it again; any other is
-// passed on as it comes, once.
+// requestBody is the body of a caller's request. A small one is buffered before the call begins, so that
+// an instance does not wait for a slow caller and another attempt can send it again. Any other is
+// streamed, once.
 type requestBody struct {
-	buffered []byte // whole
+	buffered []byte // the whole body
 	limit    int64
 	onRead   func()
 
-	reading sync.Mutex // held while reading
-	mu      sync.Mutex // not held while reading
-	from    io.Reader  // nil if there is none, or it is kept
+	reading sync.Mutex // held during a read
+	mu      sync.Mutex // not held during a read
+	from    io.Reader  // nil if there is no body, or it is buffered
 	begun   bool
-	done    bool // it was read to its end
+	done    bool // read to its end
 	closed  bool
 	read    int64
-	err     error // what was wrong with it on the caller's side
+	err     error // the caller's fault
 }
 
 var errReadAfterEnd = errors.New("body read after the end of the call")
 
-// readBody takes the body of a request.
+// readBody buffers a small body of a request and leaves any other to be streamed.
 func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*requestBody, error) {
 	b := &requestBody{limit: g.cfg.BodyBytes, onRead: func() {}}
 	switch {
@@ -45,9 +45,9 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*requestBody
 		return b, nil
 	}
 	ctl := http.NewResponseController(w)
-	// A writer that has no deadlines, as in tests, has no slow sender either.
+	// A response writer of a test has no deadlines, and no slow caller either.
 	_ = ctl.SetReadDeadline(time.Now().Add(g.cfg.BodyTime))
-	var kept bytes.Buffer // grows with what has come, not with what was announced
+	var kept bytes.Buffer // grows with what arrives, not with what was announced
 	if _, err := kept.ReadFrom(r.Body); err != nil {
 		w.Header().Set("Connection", "close")
 		return nil, problem.BodyUnreadable(err, g.cfg.BodyTime)
@@ -57,14 +57,14 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*requestBody
 	return b, nil
 }
 
-// isReplayable reports whether the body can be sent whole once more.
+// isReplayable reports whether the whole body can be sent once more.
 func (b *requestBody) isReplayable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.from == nil || !b.begun
 }
 
-// attachTo makes the body that of an attempt's request.
+// attachTo makes b the body of an attempt's request.
 func (b *requestBody) attachTo(req *http.Request) {
 	switch {
 	case b.buffered != nil:
@@ -72,13 +72,13 @@ func (b *requestBody) attachTo(req *http.Request) {
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.buffered)), nil }
 		req.Body, _ = req.GetBody()
 	case b.from != nil:
-		req.Body = io.NopCloser(b) // an attempt that fails must not close what the next one sends
+		req.Body = io.NopCloser(b) // a failed attempt must not close what the next one sends
 	default:
 		req.Body, req.ContentLength = nil, 0
 	}
 }
 
-// Read implements io.Reader for the one attempt that the body is sent to as it comes.
+// Read implements io.Reader for the one attempt that a body is streamed to.
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.reading.Lock()
 	defer b.reading.Unlock()
@@ -105,28 +105,28 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// closeReader says that nobody may read any more, and reports whether all was read.
-func (b *requestBody) closeReader() (all bool) {
+// closeReader makes later reads fail. It reports whether the body was read to its end.
+func (b *requestBody) closeReader() (complete bool) {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
 	return b.isComplete()
 }
 
-// awaitReader waits for whoever is reading. After close nobody begins to.
+// awaitReader waits for a read under way. After closeReader none begins.
 func (b *requestBody) awaitReader() {
 	b.reading.Lock()
 	defer b.reading.Unlock()
 }
 
-// isComplete reports whether the caller's part is done.
+// isComplete reports whether the caller has sent all of its request.
 func (b *requestBody) isComplete() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.from == nil || b.done
 }
 
-// callerError returns what was wrong with the body on the caller's side, nil if nothing was.
+// callerError returns the error of receiving the body from the caller, nil if there was none.
 func (b *requestBody) callerError() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// failTimes answers with fail until it was asked for the number of times, then well.
+// failTimes calls fail the given number of times, then responds with method and body length.
 func failTimes(times int64, asked *atomic.Int64, fail http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -29,7 +30,7 @@ func respondStatus(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
 }
 
-func TestGateway_tries_another_instance_only_when_that_is_safe(t *testing.T) {
+func TestGateway_retries_only_when_that_is_safe(t *testing.T) {
 	t.Parallel()
 	small, large := strings.Repeat("x", 1000), strings.Repeat("x", 100_000)
 	tests := []struct {
@@ -82,7 +83,7 @@ func TestGateway_tries_another_instance_only_when_that_is_safe(t *testing.T) {
 	}
 }
 
-func TestGateway_tries_another_instance_whenever_it_could_not_connect(t *testing.T) {
+func TestGateway_retries_every_failed_connect(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, closedPort(t), closedPort(t))
@@ -102,7 +103,7 @@ func TestGateway_tries_another_instance_whenever_it_could_not_connect(t *testing
 	}
 }
 
-func TestGateway_never_tries_an_instance_twice_while_another_is_left(t *testing.T) {
+func TestGateway_tries_each_instance_once(t *testing.T) {
 	t.Parallel()
 	const instances = 6
 	w := newFixture(t, Config{Attempts: instances + 3})
@@ -126,7 +127,7 @@ func TestGateway_never_tries_an_instance_twice_while_another_is_left(t *testing.
 	}
 }
 
-// cutBeforeBody sends the header of an answer and cuts the connection before any of its body.
+// cutBeforeBody sends the header of a response and closes the connection before its body.
 func cutBeforeBody(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "1000")
 	w.WriteHeader(http.StatusOK)
@@ -134,7 +135,7 @@ func cutBeforeBody(w http.ResponseWriter, _ *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-func TestGateway_takes_an_answer_of_which_nothing_came_for_none(t *testing.T) {
+func TestGateway_retries_a_response_that_breaks_before_its_first_byte(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	var asked atomic.Int64
@@ -167,7 +168,7 @@ func TestGateway_retries_within_a_budget(t *testing.T) {
 	}
 }
 
-func TestBudgets_forget_what_is_behind_the_window(t *testing.T) {
+func TestRetryBudgets_drop_expired_slots(t *testing.T) {
 	t.Parallel()
 	b := retryBudgets{share: 0.5, minimum: 1}
 	at := time.Unix(1_000_000, 0)
@@ -197,7 +198,7 @@ func TestBudgets_forget_what_is_behind_the_window(t *testing.T) {
 	}
 }
 
-func TestGateway_keeps_away_from_an_instance_that_does_not_answer(t *testing.T) {
+func TestGateway_opens_the_circuit_breaker_of_a_silent_instance(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{CircuitTime: 300 * time.Millisecond})
 	var asked atomic.Int64
@@ -224,7 +225,7 @@ func TestGateway_keeps_away_from_an_instance_that_does_not_answer(t *testing.T) 
 		t.Errorf("an instance with an open circuit was asked %d times", n)
 	}
 	well.Store(true)
-	eventually(t, 5*time.Second, func() bool { return w.get("/gateway/echo/").status == http.StatusOK })
+	testenv.Eventually(t, "the circuit breaker closes", func() bool { return w.get("/gateway/echo/").status == http.StatusOK })
 	for range 20 {
 		if got := w.get("/gateway/echo/"); got.status != http.StatusOK {
 			t.Fatalf("after its answer: %d", got.status)
@@ -235,7 +236,7 @@ func TestGateway_keeps_away_from_an_instance_that_does_not_answer(t *testing.T) 
 	}
 }
 
-func TestCircuits_let_one_call_try(t *testing.T) {
+func TestCircuitBreakers_admit_one_probe_call(t *testing.T) {
 	t.Parallel()
 	var opened atomic.Uint64
 	c := circuitBreakers{threshold: 2, openTime: time.Second, opened: &opened}
@@ -261,8 +262,8 @@ func TestCircuits_let_one_call_try(t *testing.T) {
 	}
 }
 
-// keepConnections makes the gateway keep n connections to the only instance of echo, which fails the calls that
-// follow as many times as told. It returns how many of them the instance got.
+// keepConnections makes the gateway keep n idle connections to the only instance of echo, which then fails the
+// given number of calls. It returns the number of calls that the instance got after that.
 func (w *fixture) keepConnections(n int, times int64) *atomic.Int64 {
 	w.t.Helper()
 	came, leave, left := make(chan bool), make(chan bool), make(chan bool)
@@ -292,7 +293,7 @@ func (w *fixture) keepConnections(n int, times int64) *atomic.Int64 {
 	return asked
 }
 
-func TestGateway_knows_of_all_that_is_sent_again(t *testing.T) {
+func TestGateway_counts_resends_by_the_transport_as_retries(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, method string
@@ -322,7 +323,7 @@ func TestGateway_knows_of_all_that_is_sent_again(t *testing.T) {
 	}
 }
 
-func TestGateway_sends_nothing_again_over_budget(t *testing.T) {
+func TestGateway_resends_only_within_the_budget(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{RetryMinimum: 1, RetryShare: 1e-9})
 	asked := w.keepConnections(10, 100)
@@ -334,7 +335,7 @@ func TestGateway_sends_nothing_again_over_budget(t *testing.T) {
 	}
 }
 
-func TestGateway_does_not_take_a_call_that_was_sent_for_one_that_could_not_be(t *testing.T) {
+func TestGateway_does_not_retry_a_sent_call_after_a_failed_connect(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	var asked atomic.Int64

@@ -7,9 +7,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// retryBudgets bounds the retries of each service: to a share of its calls, and some more so that a
-// quiet service can be retried too. When all instances fail, retries then add little to
-// their load. There are as many budgets as services, which are bounded.
+// retryBudgets limits the retries of each service to a share of its calls, plus a minimum so that a
+// service with few calls can be retried too. When all instances fail, retries then add little load.
+// There is one budget per service, and services are bounded.
 type retryBudgets struct {
 	share   float64
 	minimum int
@@ -18,7 +18,7 @@ type retryBudgets struct {
 	byService map[uid.Service]*retryWindow
 }
 
-// retryWindow counts calls and retries of the last window, in slots of a second.
+// retryWindow counts calls and retries of the last ten seconds, in slots of a second.
 type retryWindow struct {
 	slots          [budgetWindow]struct{ calls, retries int }
 	calls, retries int   // of all slots
@@ -27,7 +27,7 @@ type retryWindow struct {
 
 const budgetWindow = 10 // seconds
 
-// recordCall notes a call of the service.
+// recordCall counts a call of the service.
 func (b *retryBudgets) recordCall(service uid.Service, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -36,7 +36,7 @@ func (b *retryBudgets) recordCall(service uid.Service, at time.Time) {
 	x.calls++
 }
 
-// allowRetry reports whether a call of the service may be retried, and notes that it is.
+// allowRetry reports whether the budget allows one more retry, and spends it.
 func (b *retryBudgets) allowRetry(service uid.Service, at time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -49,7 +49,7 @@ func (b *retryBudgets) allowRetry(service uid.Service, at time.Time) bool {
 	return true
 }
 
-// currentWindow returns the service's budget without what lies behind the window.
+// currentWindow returns the service's window after dropping expired slots.
 func (b *retryBudgets) currentWindow(service uid.Service, at time.Time) *retryWindow {
 	x := b.byService[service]
 	if x == nil {

@@ -7,17 +7,18 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// callSemaphore bounds the calls that are open at once, in all and of one caller.
+// callSemaphore limits the calls that are open at once, in total and per caller. It is not built on
+// x/sync/semaphore, which knows one total and no callers.
 type callSemaphore struct {
 	total, perCaller int
 
 	mu      sync.Mutex
 	used    int
 	usedBy  map[string]int
-	waiting chan struct{} // closed once none is taken; nil if nobody waits
+	waiting chan struct{} // closed once no permit is held; nil if Drain does not wait
 }
 
-// acquire takes a place for a call of the caller, or says why there is none.
+// acquire takes a permit for a call of the caller. It returns SERVER_BUSY if none is free.
 func (p *callSemaphore) acquire(caller string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -47,14 +48,14 @@ func (p *callSemaphore) release(caller string) {
 	}
 }
 
-// inUse returns how many places are taken.
+// inUse returns the number of permits held.
 func (p *callSemaphore) inUse() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.used
 }
 
-// drained returns what is closed as soon as no place is taken.
+// drained returns a channel that is closed as soon as no permit is held.
 func (p *callSemaphore) drained() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -9,16 +9,15 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// Prefix is where the gateway is mounted.
+// Prefix is the path that the gateway is mounted at.
 const Prefix = "/gateway/"
 
-// target is what a path asks for: a service, and what of it. Rest is as it was sent, with its
-// escapes: empty, or beginning with a slash.
+// target is the service and the rest of a request's path. Rest is still escaped; it is empty or begins
+// with a slash.
 type target struct{ service, rest string }
 
-// parseTarget reads the path of a request, with its escapes. What follows the
-// name of the service goes on as it is, but for segments that mean another place than
-// they say: an instance whose URL has a path must not be called beside it.
+// parseTarget splits the escaped path of a request. It refuses dot segments, by which a request could
+// leave the path of an instance's URL.
 func parseTarget(escaped string) (t target, err error) {
 	text, ok := strings.CutPrefix(escaped, Prefix)
 	if !ok {
@@ -38,8 +37,8 @@ func parseTarget(escaped string) (t target, err error) {
 	return t, nil
 }
 
-// hasDotSegment reports whether a segment of the path is . or .., as any server may read it: with
-// slashes that were escaped, backslashes, and parameters behind a semicolon.
+// hasDotSegment reports whether any server could read a segment of the path as . or .., with escaped
+// slashes, backslashes, or parameters after a semicolon.
 func hasDotSegment(path string) bool {
 	for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
 		segment, _, _ = strings.Cut(segment, ";")
@@ -58,7 +57,7 @@ func (t target) urlOn(base *url.URL, r *http.Request) *url.URL {
 	}
 	path, err := url.PathUnescape(raw)
 	if err != nil {
-		path = raw // cannot be: both parts were looked at
+		path = raw // cannot happen: both parts unescaped before
 	}
 	return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path, RawPath: raw, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery}
 }

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// The ends of a call that took too long.
+// The causes of a call's expiry.
 var (
-	errIdle  = errors.New("nothing moved for too long")
-	errTotal = errors.New("the call took too long in all")
+	errIdle  = errors.New("idle timeout: no byte moved in either direction")
+	errTotal = errors.New("total timeout: the call took too long")
 )
 
-// timers ends a call that does not move, or takes too long in all.
+// timers ends a call that is idle, or takes too long in total.
 type timers struct {
 	start      time.Time
 	idle       time.Duration
@@ -21,25 +21,25 @@ type timers struct {
 	expire     func(cause error)
 
 	mu      sync.Mutex
-	total   time.Duration // 0 for none
+	total   time.Duration // 0 for no limit
 	timer   *time.Timer
 	stopped bool
 }
 
-// startTimers starts the timers. It calls end at most once, on a goroutine of its own, and never after
-// stop has returned: the caller's connection then serves the next request. End must not call the watch.
-func startTimers(idle, total time.Duration, end func(cause error)) *timers {
-	w := &timers{start: time.Now(), idle: idle, total: total, expire: end}
+// startTimers starts the timers. It calls expire at most once, on a goroutine of its own, and never after
+// stop has returned: the caller's connection then serves the next request. expire must not call timers.
+func startTimers(idle, total time.Duration, expire func(cause error)) *timers {
+	w := &timers{start: time.Now(), idle: idle, total: total, expire: expire}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(w.untilDue(0), w.checkLimits)
 	return w
 }
 
-// recordProgress says that a byte has moved.
+// recordProgress restarts the idle time: a byte has moved.
 func (w *timers) recordProgress() { w.progressAt.Store(int64(time.Since(w.start))) }
 
-// setTotal sets another total, 0 for none.
+// setTotal replaces the total time, 0 for no limit.
 func (w *timers) setTotal(total time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -56,7 +56,7 @@ func (w *timers) stop() {
 	w.timer.Stop()
 }
 
-// untilDue is how long after now something may be over. The caller holds the lock.
+// untilDue is how long after now the next limit may be reached. The caller holds the lock.
 func (w *timers) untilDue(now time.Duration) time.Duration {
 	d := time.Duration(w.progressAt.Load()) + w.idle - now
 	if w.total > 0 {
@@ -65,8 +65,8 @@ func (w *timers) untilDue(now time.Duration) time.Duration {
 	return d
 }
 
-// checkLimits ends the call if it is time, else looks again when it may be. It holds the lock meanwhile,
-// so that stop waits for it.
+// checkLimits ends the call if a limit is reached, else waits for the next one. It holds the lock while
+// it calls expire, so that stop waits for that.
 func (w *timers) checkLimits() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
