@@ -12,7 +12,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 build: ## build the static binary bin/backplane
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/backplane .
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X github.com/backplane-dev/backplane/internal/cli.version=$(VERSION)' -o bin/backplane .
 
 run: build ## serve demo data on http://127.0.0.1:8080, kept in data/
 	bin/backplane serve --demo

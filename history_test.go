@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -249,7 +250,7 @@ func (c *careless) put(u *user.User) {
 func TestHistory_check_finds_a_careless_cache(t *testing.T) {
 	t.Parallel()
 	cache := &careless{Store: testenv.DB(t).Users(), held: map[uid.User]*user.User{}}
-	users, start := user.NewService(cache, now), time.Now()
+	users, start := user.NewService(cache, app.Now), time.Now()
 	ada, err := users.SignUp(t.Context(), user.Profile{Username: "ada"}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -33,6 +33,8 @@ var mayImport = map[string]string{
 	"internal/balance":       leaves + " internal/registry",
 	"client/policy":          "", // client stands on it
 	"internal/admin":         "",
+	"internal/app":           "*", // wires everything
+	"internal/cli":           "internal/app internal/config internal/demo " + leaves + " " + domains + " internal/balance",
 	"internal/notify":        leaves,
 	"internal/cache":         leaves + " " + domains,
 	"internal/config":        leaves,
@@ -64,10 +66,10 @@ var technology = map[string]string{
 	"github.com/coder/websocket":   "internal/httpd",
 	"github.com/jackc/pgx":         "internal/notify internal/store internal/testenv",
 	"github.com/maypok86/otter":    "internal/cache",
-	"github.com/redis/go-redis":    "internal/notify internal/cache internal/testenv",
+	"github.com/redis/go-redis":    "internal/app internal/notify internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
 	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "client internal/static internal/gateway internal/httpd internal/admin internal/problem internal/rest internal/testenv",
+	"net/http":                     "client internal/static internal/gateway internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
 	"github.com/nats-io/nats.go":   "internal/notify internal/testenv",
 	"github.com/rabbitmq/amqp091":  "internal/notify internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",

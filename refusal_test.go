@@ -7,12 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
-	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
@@ -141,24 +139,5 @@ func TestServer_tells_customers_nothing_of_instances_live(t *testing.T) {
 			seen = m.cursor
 		}
 		after = heard.cursor
-	}
-}
-
-func TestNeverCalled_reads_URLs_as_their_clients_do(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		database, redis string
-		want            []string
-	}{
-		{"postgres://u:p@10.0.0.5?sslmode=disable", "redis://10.0.0.6?db=1", []string{"10.0.0.5:5432", "10.0.0.6:6379"}},
-		{"postgres://u:p@10.0.0.5:5433,10.0.0.7/shop?sslmode=disable", "rediss://u:p@10.0.0.6:7000/2", []string{"10.0.0.5:5433", "10.0.0.7:5432", "10.0.0.6:7000"}},
-		{"postgres:///shop?host=10.0.0.5&sslmode=disable", "", []string{"10.0.0.5:5432"}},
-		{"postgres:///shop?host=/run/postgresql&sslmode=disable", "", nil},
-		{"sqlite:data/backplane.db", "redis://[fd00::6]:6379", []string{"[fd00::6]:6379"}},
-	} {
-		got, err := neverCalled(config.Config{Database: config.Database(tt.database), RedisURL: config.Secret(tt.redis), AdminListen: config.Off})
-		if err != nil || !slices.Equal(got, tt.want) {
-			t.Errorf("with %s and %s never called are %v, %v; want %v", tt.database, tt.redis, got, err, tt.want)
-		}
 	}
 }

@@ -338,7 +338,7 @@ func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
 		if out, err := p.Run("doctor"); err != nil {
 			t.Errorf("doctor, of a sink that is configured: %v\n%s", err, out)
 		}
-		if out := failing(t, database, "doctor"); !strings.Contains(out, "the sink gone has a place") {
+		if out := failing(t, database, "doctor"); !strings.Contains(out, "sink gone has an offset") {
 			t.Errorf("doctor, of a sink that is not configured, says:\n%s", out)
 		}
 		runCommand(t, database, "sinks", "forget", "gone")

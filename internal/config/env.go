@@ -1,10 +1,7 @@
 package config
 
 import (
-	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,25 +26,15 @@ func (m Mistakes) Error() string {
 }
 
 // FromEnv reads the configuration from the environment (NAME=value, as
-// os.Environ returns it) and from the arguments of a command. It adds a flag for
-// each setting to flags, which may already have flags of the command, and parses
-// args with them; flags.Args is the rest. An empty variable counts as not set.
-//
-// It returns flag.ErrHelp if help was asked for, else Mistakes if anything is
-// wrong.
-func FromEnv(environ []string, flags *flag.FlagSet, args []string) (Config, error) {
+// os.Environ returns it) and from flags, by the names of Setting.Flag. An empty
+// variable counts as not set. If anything is wrong it returns Mistakes.
+func FromEnv(environ []string, flags map[string]string) (Config, error) {
 	var c Config
 	var mistakes Mistakes
-	given := addFlags(flags)
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return c, flag.ErrHelp
-	} else if err != nil {
-		mistakes = append(mistakes, "The arguments are wrong: "+err.Error()+".")
-	}
 	env := variables(environ)
 	mistakes = append(mistakes, unknown(env)...)
-	for _, s := range settings() {
-		if mistake := s.read(&c, env, given); mistake != "" {
+	for _, s := range Settings() {
+		if mistake := s.read(&c, env, flags); mistake != "" {
 			mistakes = append(mistakes, mistake)
 		}
 	}
@@ -56,20 +43,6 @@ func FromEnv(environ []string, flags *flag.FlagSet, args []string) (Config, erro
 		return Config{}, mistakes
 	}
 	return c, nil
-}
-
-// addFlags adds the flags of all settings; the map that it returns has what was
-// given once the flags are parsed.
-func addFlags(flags *flag.FlagSet) map[string]string {
-	given := map[string]string{}
-	for _, s := range settings() {
-		flags.Func(s.flag(), s.about, func(value string) error {
-			given[s.flag()] = value
-			return nil
-		})
-	}
-	flags.SetOutput(io.Discard) // the caller shows errors and help
-	return given
 }
 
 // variables returns those of our variables that are set.
@@ -88,26 +61,26 @@ func variables(environ []string) map[string]string {
 // would otherwise silently have no effect.
 func unknown(env map[string]string) (mistakes []string) {
 	for name := range env {
-		known := func(s setting) bool { return s.variable() == name }
-		if all := settings(); !slices.ContainsFunc(all, known) && !kubernetes.MatchString(name) {
-			like := slices.MinFunc(all, func(a, b setting) int { return distance(a, name) - distance(b, name) })
-			mistakes = append(mistakes, fmt.Sprintf("%s is set, but there is no such setting; the most like it is %s.", name, like.variable()))
+		known := func(s Setting) bool { return s.Variable() == name }
+		if all := Settings(); !slices.ContainsFunc(all, known) && !kubernetes.MatchString(name) {
+			like := slices.MinFunc(all, func(a, b Setting) int { return distance(a, name) - distance(b, name) })
+			mistakes = append(mistakes, fmt.Sprintf("%s is set, but there is no such setting; the most like it is %s.", name, like.Variable()))
 		}
 	}
 	slices.Sort(mistakes)
 	return mistakes
 }
 
-func distance(s setting, name string) int { return levenshtein.ComputeDistance(s.variable(), name) }
+func distance(s Setting, name string) int { return levenshtein.ComputeDistance(s.Variable(), name) }
 
 // read sets the field of the setting. It returns a sentence if it cannot.
-func (s setting) read(c *Config, env, given map[string]string) (mistake string) {
-	source, value := s.variable(), env[s.variable()]
-	if v, ok := given[s.flag()]; ok {
-		source, value = "--"+s.flag(), v
+func (s Setting) read(c *Config, env, flags map[string]string) (mistake string) {
+	source, value := s.Variable(), env[s.Variable()]
+	if v, ok := flags[s.Flag()]; ok {
+		source, value = "--"+s.Flag(), v
 	}
 	if value == "" {
-		value = s.fallback
+		value = s.Default
 	}
 	if value == "" {
 		return ""

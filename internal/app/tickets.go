@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -10,20 +10,20 @@ import (
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
-// tickets lets event streams be opened by the tickets of sessions and API keys.
+// tickets redeems the stream tickets of sessions and API keys.
 type tickets struct{ sessions *session.Service }
 
 var _ httpd.TicketAuthenticator = tickets{}
 
 // AuthenticateTicket implements httpd.TicketAuthenticator.
 func (t tickets) AuthenticateTicket(ctx context.Context, text string) (httpd.Ticket, error) {
-	said, err := t.sessions.RedeemTicket(ctx, text)
+	redeemed, err := t.sessions.RedeemTicket(ctx, text)
 	if err != nil {
 		return httpd.Ticket{}, err
 	}
-	req, err := executor.Unpack(said.Purpose)
+	req, err := executor.Unpack(redeemed.Purpose)
 	if err != nil {
-		return httpd.Ticket{}, fmt.Errorf("read a ticket of our own: %w", err)
+		return httpd.Ticket{}, fmt.Errorf("decode the request of a stream ticket: %w", err)
 	}
-	return httpd.Ticket{Caller: connection.Caller{Principal: said.Principal, Check: said.Standing}, Request: req}, nil
+	return httpd.Ticket{Caller: connection.Caller{Principal: redeemed.Principal, Check: redeemed.Standing}, Request: req}, nil
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -9,24 +9,32 @@ import (
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/gateway"
+	"github.com/backplane-dev/backplane/internal/store"
 )
 
-// openMonitor builds the operator's listener; nil if it is off.
-func (n *node) openMonitor(ctx context.Context, a *app, reg *services) (func(context.Context) error, error) {
-	if a.cfg.AdminListen == config.Off {
-		return func(context.Context) error { return nil }, nil
+// OpenAdmin builds the admin server with its listener, and registers the metrics
+// of the parts; it does nothing if the operator has turned it off.
+func OpenAdmin(ctx context.Context, env Env, db *store.DB, c *cache.Cache, g *gateway.Gateway) (Runner, error) {
+	if env.Config.AdminListen == config.Off {
+		return RunFunc(func(context.Context) error { return nil }), nil
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.cfg.AdminListen)
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", env.Config.AdminListen)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s for metrics and profiles (BACKPLANE_ADMIN_LISTEN; off for none): %w", a.cfg.AdminListen, err)
+		return nil, fmt.Errorf("listen on %s for metrics and profiles (BACKPLANE_ADMIN_LISTEN; set it to another address, or to off): %w", env.Config.AdminListen, err)
 	}
-	s := admin.New(n.db.Ready, a.log)
-	registerCache(s, n.cache)
-	registerGateway(s, reg.gateway)
-	return func(ctx context.Context) error { return s.Run(ctx, ln) }, nil
+	s := admin.New(db.Ready, env.Log)
+	registerCache(s, c)
+	registerGateway(s, g)
+	return RunFunc(func(ctx context.Context) error { return s.Run(ctx, ln) }), nil
 }
 
-// registerCache lets the operator see what the caches do.
+// RunFunc is a function that is a Runner.
+type RunFunc func(ctx context.Context) error
+
+// Run implements Runner.
+func (f RunFunc) Run(ctx context.Context) error { return f(ctx) }
+
+// registerCache registers the metrics of the cache.
 func registerCache(s *admin.Server, c *cache.Cache) {
 	for entity := range c.Stats().Entities {
 		for name, value := range map[string]func(cache.Level) uint64{
@@ -63,7 +71,7 @@ func registerCache(s *admin.Server, c *cache.Cache) {
 	}
 }
 
-// registerGateway lets the operator see what becomes of calls of services.
+// registerGateway registers the metrics of the gateway.
 func registerGateway(s *admin.Server, g *gateway.Gateway) {
 	for name, value := range map[string]func(gateway.Stats) uint64{
 		`requests_total{outcome="refused"}`:   func(s gateway.Stats) uint64 { return s.Refused },

@@ -1,0 +1,27 @@
+// Package app wires the packages into a server. It has one constructor for each
+// part, in the files named after the parts; server.go calls them in build order,
+// so that it reads as the map of the system. The commands that work beside a
+// server open a Toolbox instead.
+//
+// This is the only package that knows both the configuration and the parts. A
+// constructor starts nothing: what runs is in server.go. It owns no rule of any
+// domain.
+package app
+
+import (
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/config"
+)
+
+// Env is what the process was started with.
+type Env struct {
+	Config config.Config
+	Log    *slog.Logger
+	Out    io.Writer // standard output, for the operator
+}
+
+// Now returns the current time in the precision that both databases store.
+func Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

@@ -1,0 +1,24 @@
+package app
+
+import (
+	"github.com/redis/go-redis/v9/logging"
+
+	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/store"
+)
+
+// OpenCache builds the cache of decoded rows, which the hub keeps up to date, and
+// has every commit of this node invalidate it. The caller closes it.
+func OpenCache(env Env, db *store.DB, hub *event.Hub) (*cache.Cache, error) {
+	logging.Disable() // it writes a line for each failed connection; we write one when Redis goes and one when it is back
+	c, err := cache.New(cache.Config{
+		Bytes: env.Config.CacheBytes, RedisURL: string(env.Config.RedisURL), RequestTime: env.Config.Limits.RequestTime,
+	}, event.NewLog(db.Events()), env.Log)
+	if err != nil {
+		return nil, err
+	}
+	db.OnCommit(c.Applied)
+	c.Follow(hub)
+	return c, nil
+}

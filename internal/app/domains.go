@@ -1,0 +1,34 @@
+package app
+
+import (
+	"time"
+
+	"github.com/backplane-dev/backplane/graph"
+	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/legacy"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/user"
+)
+
+// NewDomains builds the use cases behind the schema, all but the registry.
+func NewDomains(db *store.DB, c *cache.Cache, sessions *session.Service) graph.Domains {
+	log := event.NewLog(c.Events(db.Events()))
+	return graph.Domains{
+		Users:    user.NewService(c.Users(db.Users()), Now),
+		Products: order.NewCatalog(c.Products(db.Products()), Now),
+		Orders:   order.NewService(c.Orders(db.Orders()), Now),
+		Sessions: sessions,
+		Log:      log,
+		Overseer: event.NewOverseer(log, db.Offsets(), db.Letters(), Now),
+		Legacy:   legacy.NewService(db.LegacyUsage()),
+	}
+}
+
+// NewSessions builds the domain of sessions, API keys and signing keys.
+func NewSessions(env Env, db *store.DB, box *secrets.Box) (*session.Service, error) {
+	return session.NewService(db.Sessions(), box, time.Now, env.Log, session.Config{NoRateLimit: !env.Config.RateLimit})
+}

@@ -1,0 +1,56 @@
+package app
+
+import (
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/gateway"
+	"github.com/backplane-dev/backplane/internal/notify"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/store"
+)
+
+// NewGuard returns the guarded dialer (SSRF guard) of all calls to services. It
+// never dials the listen address of this server, the database, Redis or the admin
+// listener, and dials private networks only as the operator allows.
+func NewGuard(env Env, listen string) (*gateway.Guard, error) {
+	_, embedded := env.Config.Database.SQLite()
+	networks := env.Config.OutboundNetworks
+	g := gateway.NewGuard(gateway.Policy{AllPrivate: embedded && networks == nil, Private: networks}, nil)
+	denied, err := deniedAddresses(env.Config)
+	if err != nil {
+		return nil, err
+	}
+	return g, g.Deny(append(denied, listen)...)
+}
+
+// deniedAddresses returns the host:port of each part of the system that no
+// service can be at.
+func deniedAddresses(cfg config.Config) (addresses []string, err error) {
+	if _, embedded := cfg.Database.SQLite(); !embedded {
+		if addresses, err = store.Addresses(string(cfg.Database)); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.AdminListen != config.Off {
+		addresses = append(addresses, cfg.AdminListen)
+	}
+	if cfg.RedisURL != "" {
+		address, err := notify.RedisAddress(string(cfg.RedisURL))
+		if err != nil {
+			return nil, err
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses, nil
+}
+
+// NewGateway builds the reverse proxy to the instances of services.
+func NewGateway(env Env, guard *gateway.Guard, reg *Registry, sessions *session.Service) (*gateway.Gateway, error) {
+	return gateway.New(gateway.Deps{Guard: guard, Directory: reg.Directory, Pool: reg.Pool, Tokens: sessions.ServiceToken}, env.Log, gatewayConfig(env.Config.Limits))
+}
+
+func gatewayConfig(l config.Limits) gateway.Config {
+	return gateway.Config{
+		ConnectTime: l.GatewayConnectTime, FirstByteTime: l.GatewayFirstByteTime, IdleTime: l.GatewayIdleTime, TotalTime: l.GatewayTotalTime,
+		StreamTime: l.GatewayStreamTime, BodyTime: l.BodyTime, BodyBytes: int64(l.GatewayBodyBytes), Calls: l.GatewayCalls, CallerCalls: l.GatewayUserCalls,
+	}
+}

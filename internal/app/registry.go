@@ -1,0 +1,58 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/gateway"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/store"
+)
+
+// Registry is the node's part in the service registry.
+type Registry struct {
+	Directory *registry.Directory // in memory, kept up to date by the hub
+	Registrar *registry.Registrar // the use cases of services and instances
+	Pool      *balance.Pool       // picks instances
+	Desk      *registry.Desk      // of picks that wait for their outcome
+	keeper    *registry.Keeper    // the reconcile loop, on the node that holds its lease
+}
+
+// NewRegistry builds the parts on the node's hub, and loads the directory.
+func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *event.Hub, box *secrets.Box, guard *gateway.Guard, owner string) (*Registry, error) {
+	stored := db.Registry()
+	r := &Registry{Directory: registry.NewDirectory(stored, hub, Now, env.Log)}
+	hub.OnDeliver(r.Directory.Deliver)
+	if err := r.Directory.Load(ctx); err != nil {
+		return nil, err
+	}
+	var err error
+	r.Registrar = registry.NewRegistrar(stored, r.Directory, Now)
+	if r.Pool, err = balance.NewPool(time.Now, balance.Config{}); err != nil {
+		return nil, err
+	}
+	var exchange registry.Exchange
+	if db.Dialect() == "postgres" { // an SQLite file has one node
+		exchange = stored
+	}
+	secret := box.Derive("pick")
+	r.Desk = registry.NewDesk(r.Directory, r.Pool, exchange, secret[:], Now, env.Log, registry.DeskConfig{})
+	head := func() event.Position { return hub.Head().Position }
+	r.keeper, err = registry.NewKeeper(stored, db.Offsets(), head, r.Directory, gateway.NewProber(guard), Now, env.Log, registry.KeeperConfig{Holder: owner})
+	return r, err
+}
+
+// Run runs the parts until ctx is cancelled.
+func (r *Registry) Run(ctx context.Context, env Env) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.Directory.Run(ctx) })
+	g.Go(func() error { return r.Registrar.Run(ctx, env.Log) })
+	g.Go(func() error { return r.Desk.Run(ctx) })
+	g.Go(func() error { return r.keeper.Run(ctx) })
+	return g.Wait()
+}

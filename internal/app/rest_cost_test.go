@@ -1,0 +1,176 @@
+package app_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/backplane-dev/backplane/graph"
+	"github.com/backplane-dev/backplane/internal/app"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/user"
+)
+
+// maxCost is how many times the CPU of the GraphQL query a route may take.
+const maxCost = 1.3
+
+// duplicates are the same read by GraphQL and by a route, of a whole server in this
+// process.
+type duplicates struct {
+	handler       http.Handler
+	graphql, rest func() *http.Request
+}
+
+func newDuplicates(tb testing.TB) duplicates {
+	tb.Helper()
+	database := "BACKPLANE_DATABASE_URL=sqlite:" + filepath.Join(tb.TempDir(), "cost.db")
+	cfg, err := config.FromEnv([]string{database, "BACKPLANE_LOG_LEVEL=error"}, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server, db, domains := newServer(tb, app.Env{Config: cfg, Log: slog.New(slog.DiscardHandler), Out: io.Discard})
+	id, key := createUser(tb, db, domains)
+	body, err := json.Marshal(map[string]any{
+		"query": "query($id: ID!) { user(id: $id) { id username email } }", "variables": map[string]any{"id": id},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	request := func(method, target, body string) *http.Request {
+		r := httptest.NewRequest(method, target, strings.NewReader(body))
+		r.Header.Set("Authorization", "Bearer "+key)
+		r.Header.Set("Accept", "application/json")
+		r.Header.Set("Content-Type", "application/json")
+		return r
+	}
+	return duplicates{
+		server.Handler(),
+		func() *http.Request { return request(http.MethodPost, "/graphql", string(body)) },
+		func() *http.Request { return request(http.MethodGet, "/users/"+id, "") },
+	}
+}
+
+// newServer builds the HTTP server in the order of server.go; nothing runs.
+func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Domains) {
+	tb.Helper()
+	ctx := tb.Context()
+	db := must(app.OpenDatabase(ctx, env, true))(tb)
+	tb.Cleanup(func() { _ = db.Close() })
+	box := must(app.OpenSecrets(ctx, env, db))(tb)
+	feed, closeFeed, err := app.OpenFeed(env, db)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = closeFeed() })
+	caches := must(app.OpenCache(env, db, feed.Hub))(tb)
+	tb.Cleanup(func() { _ = caches.Close() })
+	sessions := must(app.NewSessions(env, db, box))(tb)
+	guard := must(app.NewGuard(env, "127.0.0.1:8080"))(tb)
+	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, box, guard, app.NewOwner()))(tb)
+	domains := app.NewDomains(db, caches, sessions)
+	domains.Registry = registry.Registrar
+	exec := must(app.NewExecutor(env, domains, feed.Hub, registry, box))(tb)
+	routes := must(app.NewREST(env, exec, must(app.NewLegacyUsage(env, db))(tb)))(tb)
+	gateway := must(app.NewGateway(env, guard, registry, sessions))(tb)
+	return must(app.NewHTTP(env, exec, routes, gateway, sessions, db))(tb), db, domains
+}
+
+// must returns a function that returns the value, or ends the test on err.
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(tb testing.TB) T {
+		tb.Helper()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return v
+	}
+}
+
+// createUser creates a user with an API key.
+func createUser(tb testing.TB, db *store.DB, domains graph.Domains) (id, key string) {
+	tb.Helper()
+	ctx := tb.Context()
+	_, err := domains.Users.FirstAdmin(ctx, "ada", func(context.Context) (user.Credential, error) { return "", nil })
+	if err != nil {
+		tb.Fatal(err)
+	}
+	u := must(db.Users().ByUsername(ctx, "ada"))(tb)
+	_, key, err = domains.Sessions.IssueAPIKey(ctx, u.ID, session.CreateAPIKeyInput{Name: "cost", Scopes: []auth.Scope{auth.UsersRead}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(u.ID), key
+}
+
+// serve answers n requests and returns the CPU that the process took meanwhile.
+func (d duplicates) serve(tb testing.TB, request func() *http.Request, n int) time.Duration {
+	tb.Helper()
+	before := cpu(tb)
+	for range n {
+		w := httptest.NewRecorder()
+		d.handler.ServeHTTP(w, request())
+		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"ada"`) {
+			tb.Fatalf("got %d %s", w.Code, w.Body)
+		}
+	}
+	return cpu(tb) - before
+}
+
+func cpu(tb testing.TB) time.Duration {
+	tb.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// TestREST_costs_little_more_than_GraphQL takes the best of several rounds of each,
+// in turn. It runs alone, since it measures the CPU of the whole process.
+func TestREST_costs_little_more_than_GraphQL(t *testing.T) { //nolint:paralleltest // see above
+	if testing.Short() {
+		t.Skip("short run")
+	}
+	d := newDuplicates(t)
+	d.serve(t, d.graphql, 200) // warm
+	d.serve(t, d.rest, 200)
+	best := func(have, next time.Duration) time.Duration {
+		if have == 0 || next < have {
+			return next
+		}
+		return have
+	}
+	var graphql, rest time.Duration
+	for range 10 {
+		graphql = best(graphql, d.serve(t, d.graphql, 300))
+		rest = best(rest, d.serve(t, d.rest, 300))
+	}
+	ratio := float64(rest) / float64(graphql)
+	t.Logf("GET /users/{id} takes %.2f times the CPU of the GraphQL query (%v and %v for 300)", ratio, rest, graphql)
+	if ratio > maxCost {
+		t.Errorf("a route costs %.2f times the GraphQL query, want at most %.1f", ratio, maxCost)
+	}
+}
+
+func BenchmarkUser(b *testing.B) {
+	d := newDuplicates(b)
+	for name, request := range map[string]func() *http.Request{"graphql": d.graphql, "rest": d.rest} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				d.handler.ServeHTTP(httptest.NewRecorder(), request())
+			}
+		})
+	}
+}

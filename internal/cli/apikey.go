@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/backplane-dev/backplane/internal/app"
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/session"
+)
+
+// apiKeyOptions are the flags of apikey.
+type apiKeyOptions struct {
+	user, name, scopes string
+	life               time.Duration
+}
+
+func (c *commandLine) apiKeyCommand() *cobra.Command {
+	var opts apiKeyOptions
+	cmd := &cobra.Command{
+		Use:   "apikey --user NAME --name NAME --scopes LIST",
+		Short: "create an API key for a user, and print it once",
+		Long:  "The key acts for the user, within its scopes: send it as \"Authorization: Bearer KEY\".",
+		Args:  atMost(0),
+		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+			return createAPIKey(ctx, env, tools, opts)
+		}),
+	}
+	cmd.Flags().StringVar(&opts.user, "user", "", "`NAME` of the user that the key acts for")
+	cmd.Flags().StringVar(&opts.name, "name", "", "`NAME` of the key, to recognise it by")
+	cmd.Flags().StringVar(&opts.scopes, "scopes", "", "comma-separated `LIST` of what the key may do: "+strings.Join(scopeNames(), ", "))
+	cmd.Flags().DurationVar(&opts.life, "for", 90*24*time.Hour, "lifetime as a `DURATION`, at most 8784h (366 days)")
+	return cmd
+}
+
+func createAPIKey(ctx context.Context, env app.Env, tools *app.Toolbox, opts apiKeyOptions) error {
+	if opts.user == "" || opts.name == "" || opts.scopes == "" {
+		return errors.New("apikey needs --user, --name and --scopes; see backplane apikey --help")
+	}
+	u, err := tools.DB.Users().ByUsername(ctx, opts.user)
+	if err != nil {
+		return err
+	}
+	expires := app.Now().Add(opts.life)
+	in := session.CreateAPIKeyInput{Name: opts.name, ExpiresAt: &expires}
+	for s := range strings.SplitSeq(opts.scopes, ",") {
+		in.Scopes = append(in.Scopes, auth.Scope(strings.TrimSpace(s)))
+	}
+	key, secret, err := tools.Sessions.IssueAPIKey(ctx, u.ID, in)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(env.Out, "%s\n\nThis is the key %s of %s. It is valid until %s and is not shown again.\n",
+		secret, key.ID, u.Username, key.ExpiresAt.Format(time.RFC3339))
+	return err
+}
+
+// scopeNames returns all scopes, and the form of those of one service.
+func scopeNames() (names []string) {
+	for _, s := range auth.Scopes() {
+		names = append(names, string(s))
+	}
+	return append(names, string(auth.ServiceScope("NAME")))
+}

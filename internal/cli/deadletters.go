@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/backplane-dev/backplane/internal/app"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+func (c *commandLine) deadLettersCommand() *cobra.Command {
+	var consumer string
+	var replayed bool
+	list := c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+		return listDeadLetters(ctx, env.Out, tools, consumer, replayed)
+	})
+	cmd := &cobra.Command{
+		Use:   "deadletters",
+		Short: "list, show or replay the events that consumers failed on",
+		Long: "list shows the dead letters that wait, show ID one of them with its event and error. replay ID replays all that wait of its subject,\n" +
+			"replay --consumer NAME all that wait of the consumer: the server that runs the consumer does so within seconds.",
+		Args: unknownVerb("list, show and replay"),
+		RunE: list,
+	}
+	cmd.PersistentFlags().StringVar(&consumer, "consumer", "", "`NAME` of the consumer")
+	cmd.PersistentFlags().BoolVar(&replayed, "replayed", false, "list those that were replayed, too")
+	cmd.AddCommand(
+		&cobra.Command{Use: "list", Short: "list dead letters (the default)", Args: atMost(0), RunE: list},
+		&cobra.Command{Use: "show ID", Short: "show a dead letter with its event and error", Args: atMost(1), RunE: c.withToolbox(showDeadLetter)},
+		&cobra.Command{Use: "replay [ID]", Short: "replay dead letters of a subject or a consumer", Args: atMost(1),
+			RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
+				return replayDeadLetters(ctx, env, tools, consumer, args)
+			})},
+	)
+	return cmd
+}
+
+// listDeadLetters prints all that match, page by page.
+func listDeadLetters(ctx context.Context, out io.Writer, tools *app.Toolbox, consumer string, replayed bool) error {
+	f := event.LetterFilter{Replayed: replayed}
+	if consumer != "" {
+		f.Consumer = &consumer
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprint(w, "id\tconsumer\tevent\tsubject\tattempts\tfailed\tstate\terror\n")
+	first := page.MaxSize
+	for args := (page.Args{First: &first}); ; {
+		p, err := tools.DB.Letters().List(ctx, f, args)
+		if err != nil {
+			return err
+		}
+		for _, l := range p.Items {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", l.ID, l.Consumer, l.Event.Type, l.Event.SubjectID,
+				l.Failure.Attempts, l.FailedAt.Format(time.RFC3339), deadLetterState(l), l.Failure.Code)
+		}
+		if !p.HasNext {
+			return w.Flush()
+		}
+		args.After = &p.Cursors[len(p.Cursors)-1]
+	}
+}
+
+func deadLetterState(l *event.DeadLetter) string {
+	switch {
+	case l.ReplayedAt != nil:
+		return "replayed"
+	case l.RequestedAt != nil:
+		return "replay requested"
+	case l.Failure.Attempts == 0:
+		return "held back"
+	default:
+		return "failed"
+	}
+}
+
+func showDeadLetter(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
+	if len(args) == 0 || !uid.DeadLetter(args[0]).Valid() {
+		return errors.New("deadletters show needs the id of a dead letter; backplane deadletters lists them")
+	}
+	id := uid.DeadLetter(args[0])
+	found, err := tools.DB.Letters().ByIDs(ctx, []uid.DeadLetter{id})
+	if err != nil {
+		return err
+	}
+	l := found[id]
+	if l == nil {
+		return fmt.Errorf("there is no dead letter %s", id)
+	}
+	data, err := json.MarshalIndent(l.Event.Data, "  ", "  ")
+	if err != nil {
+		return fmt.Errorf("show the data of %s: %w", l.Event.ID, err)
+	}
+	_, err = fmt.Fprintf(env.Out, "id: %s\nconsumer: %s\nstate: %s\nattempts: %d\nfailed: %s\nerror: %s\nevent: %s, %s at %s\nsubject: %s, version %d\ncursor: %s\nactor: %s\ndata:\n  %s\n",
+		l.ID, l.Consumer, deadLetterState(l), l.Failure.Attempts, l.FailedAt.Format(time.RFC3339), l.Failure.Detail, l.Event.ID, l.Event.Type,
+		l.Event.OccurredAt.Format(time.RFC3339), l.Event.SubjectID, l.Event.SubjectVersion, l.Event.Cursor, l.Event.Actor, data)
+	return err
+}
+
+func replayDeadLetters(ctx context.Context, env app.Env, tools *app.Toolbox, consumer string, args []string) error {
+	request := event.Replay{Consumer: consumer}
+	for _, id := range args {
+		request.IDs = append(request.IDs, uid.DeadLetter(id))
+	}
+	count, err := tools.Overseer.Order(ctx, request)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(env.Out, "%d dead letters will be replayed\n", count)
+	return err
+}

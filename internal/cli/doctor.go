@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/backplane-dev/backplane/internal/app"
+)
+
+func (c *commandLine) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "check configuration and data, and say what to do about each finding",
+		Long:  "Reads only. Exits with status 1 if it finds anything.",
+		Args:  atMost(0),
+		RunE:  c.withToolbox(diagnose),
+	}
+}
+
+// diagnose runs all checks and prints their findings.
+func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+	var findings []string
+	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]string, error){
+		checkData, checkConsumers, checkSecretKey, checkSinks,
+	} {
+		found, err := check(ctx, env, tools)
+		if err != nil {
+			return err
+		}
+		findings = append(findings, found...)
+	}
+	return printFindings(env.Out, findings)
+}
+
+func checkData(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []string, err error) {
+	audit, err := tools.DB.Audit(ctx)
+	for _, f := range audit {
+		findings = append(findings, fmt.Sprintf("data: the check %q fails for %s: %s. Report this as a bug, and restore the row from a backup.", f.Check, f.Subject, f.Detail))
+	}
+	return findings, err
+}
+
+// stalledAfter is how old the next event and the last move of a consumer must be
+// for it to count as stalled: far longer than any backoff between two attempts.
+const stalledAfter = 15 * time.Minute
+
+// checkConsumers finds consumers and sinks that are stalled or have dead letters.
+func checkConsumers(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []string, err error) {
+	consumers, err := tools.Overseer.Survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range consumers {
+		if c.DeadLetters > 0 {
+			findings = append(findings, fmt.Sprintf("The consumer %s has %d dead letters. See their errors with backplane deadletters --consumer %s, "+
+				"mend the cause, then replay them.", c.Name, c.DeadLetters, c.Name))
+		}
+		next, err := tools.Log.Next(ctx, c.Cursor.Position, 1)
+		if err != nil {
+			return nil, err
+		}
+		now := app.Now()
+		if len(next) > 0 && now.Sub(next[0].OccurredAt) > stalledAfter && now.Sub(c.MovedAt) > stalledAfter {
+			findings = append(findings, fmt.Sprintf("The consumer %s is stalled at %s since %s: its lag is %d events, and retention keeps them. "+
+				"See the log of its owner for errors, and check that a server runs.", c.Name, c.Cursor, c.MovedAt.Format(time.RFC3339), c.Lag))
+		}
+	}
+	return findings, nil
+}
+
+func checkSecretKey(_ context.Context, _ app.Env, tools *app.Toolbox) ([]string, error) {
+	if tools.Secrets.Protected() {
+		return nil, nil
+	}
+	return []string{"BACKPLANE_SECRET_KEY is not set: secrets are stored unencrypted, readable by anyone with access to the database. " +
+		"Set it to 32 random characters or more, the same on every node."}, nil
+}
+
+// checkSinks finds offsets of sinks that are not configured.
+func checkSinks(ctx context.Context, env app.Env, tools *app.Toolbox) (findings []string, err error) {
+	sinks, err := sinkOffsets(ctx, tools, env.Config.Sinks)
+	for _, s := range sinks {
+		if s.address == "" {
+			findings = append(findings, fmt.Sprintf("The unconfigured sink %s has an offset in the event log, %d, and retention keeps all events after it. "+
+				"Add the sink to BACKPLANE_SINKS, or run backplane sinks forget %s if it is gone for good.", s.name, s.Position, s.name))
+		}
+	}
+	return findings, err
+}
+
+// printFindings prints what was found; it returns an error if that is anything.
+func printFindings(out io.Writer, findings []string) error {
+	if len(findings) == 0 {
+		_, err := fmt.Fprintln(out, "no problems found")
+		return err
+	}
+	fmt.Fprintln(out, "- "+strings.Join(findings, "\n- "))
+	return fmt.Errorf("doctor found %d problems", len(findings))
+}

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/backplane-dev/backplane/internal/app"
+	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/event"
+)
+
+func (c *commandLine) sinksCommand() *cobra.Command {
+	list := c.withToolbox(listSinks)
+	cmd := &cobra.Command{
+		Use:   "sinks",
+		Short: "list the sinks with their offsets, or forget the offset of one",
+		Long: "A sink has an offset in the event log. Retention keeps the events after it until the sink has exported them.\n" +
+			"Forget a sink that is not configured any more; one that is configured starts anew. No server may be exporting to it: stop those that are.",
+		Args: unknownVerb("list and forget NAME"),
+		RunE: list,
+	}
+	cmd.AddCommand(
+		&cobra.Command{Use: "list", Short: "list the sinks (the default)", Args: atMost(0), RunE: list},
+		&cobra.Command{Use: "forget NAME", Short: "remove the offset of a sink", Args: atMost(1), RunE: c.withToolbox(forgetSink)},
+	)
+	return cmd
+}
+
+// sinkOffset is how far a sink has exported the log.
+type sinkOffset struct {
+	event.Offset
+	name    string
+	address string // empty if it is not configured here
+	stored  bool   // whether it has an offset
+}
+
+// sinkOffsets returns the sinks that are configured and those that have an offset.
+func sinkOffsets(ctx context.Context, tools *app.Toolbox, configured []config.Sink) ([]sinkOffset, error) {
+	offsets, err := tools.DB.Offsets().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var sinks []sinkOffset
+	for _, s := range configured {
+		sinks = append(sinks, sinkOffset{name: s.Name, address: s.Address})
+	}
+	for _, o := range offsets {
+		name, ok := event.SinkOf(o.Name)
+		if !ok {
+			continue
+		}
+		i := slices.IndexFunc(sinks, func(s sinkOffset) bool { return s.name == name })
+		if i < 0 {
+			i, sinks = len(sinks), append(sinks, sinkOffset{name: name})
+		}
+		sinks[i].Offset, sinks[i].stored = o, true
+	}
+	return sinks, nil
+}
+
+func listSinks(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+	sinks, err := sinkOffsets(ctx, tools, env.Config.Sinks)
+	if err != nil {
+		return err
+	}
+	state, err := tools.Log.State(ctx)
+	if err != nil {
+		return err
+	}
+	if len(sinks) == 0 {
+		_, err := fmt.Fprintln(env.Out, "there are no sinks; BACKPLANE_SINKS configures them")
+		return err
+	}
+	w := tabwriter.NewWriter(env.Out, 0, 0, 3, ' ', 0)
+	fmt.Fprint(w, "sink\toffset\thead\tlag\tmoved\towner\tbroker\n")
+	for _, s := range sinks {
+		offset, lag, moved, owner := "none yet", "-", "-", "none"
+		if s.stored {
+			offset, lag, moved = fmt.Sprint(s.Position), fmt.Sprint(state.Head-s.Position), s.Moved.Format(time.RFC3339)
+		}
+		if s.Expires.After(time.Now()) {
+			owner = s.Holder
+		}
+		address := s.address
+		if address == "" {
+			address = "not configured here"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", s.name, offset, state.Head, lag, moved, owner, address)
+	}
+	return w.Flush()
+}
+
+func forgetSink(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
+	if len(args) == 0 {
+		return errors.New("sinks forget needs the name of the sink; backplane sinks lists them")
+	}
+	forgotten, err := tools.DB.Offsets().Forget(ctx, event.SinkReader(args[0]))
+	if err != nil {
+		return err
+	}
+	if !forgotten {
+		return fmt.Errorf("the sink %s has no offset, or a server is exporting to it; see backplane sinks", args[0])
+	}
+	_, err = fmt.Fprintf(env.Out, "the offset of the sink %s is removed\n", args[0])
+	return err
+}
