@@ -20,10 +20,10 @@ run: build ## serve demo data on http://127.0.0.1:8080, kept in data/
 test: ## run all tests, with private servers if there are any; says what it left out
 	$(RUNNER) go test -timeout 20m ./...
 
-# The tests of the main package drive servers that are processes of their own,
+# The tests in e2e drive servers that are processes of their own,
 # into which the detector does not see.
 race: ## run the short tests with the race detector, which needs a C compiler
-	$(RUNNER) env CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./... | grep -vx github.com/backplane-dev/backplane)
+	$(RUNNER) env CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./... | grep -v backplane/e2e/)
 
 services: ## install what tests can use: PostgreSQL, Redis, Node.js, HAProxy, a C compiler
 	.ci/services

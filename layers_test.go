@@ -27,10 +27,11 @@ var mayImport = map[string]string{
 	"bench":                  "",
 	"client":                 "client/policy", // and the standard library, see its own test
 	"conformance":            "",
+	"e2e":                    "internal/testenv internal/app",
 	"ent":                    leaves + " " + domains,
 	"graph":                  leaves + " " + domains + " internal/executor",
 	"internal/static":        "",
-	"internal/balance":       leaves + " internal/registry",
+	"internal/balance":       leaves + " internal/registry client/policy",
 	"client/policy":          "", // client stands on it
 	"internal/admin":         "",
 	"internal/app":           "*", // wires everything
@@ -63,13 +64,13 @@ var technology = map[string]string{
 	"database/sql":                 "ent internal/store",
 	"entgo.io/ent":                 "ent internal/store",
 	"github.com/99designs/gqlgen":  "graph internal/httpd internal/executor internal/rest",
-	"github.com/coder/websocket":   "internal/httpd",
+	"github.com/coder/websocket":   "e2e internal/httpd",
 	"github.com/jackc/pgx":         "internal/notify internal/store internal/testenv",
 	"github.com/maypok86/otter":    "internal/cache",
 	"github.com/redis/go-redis":    "internal/app internal/notify internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
 	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "client internal/static internal/gateway internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
+	"net/http":                     "client e2e internal/static internal/gateway internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
 	"github.com/nats-io/nats.go":   "internal/notify internal/testenv",
 	"github.com/rabbitmq/amqp091":  "internal/notify internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",

@@ -60,7 +60,7 @@ func ServerWith(t testing.TB, args []string, env ...string) *Process {
 	return p
 }
 
-// Binary returns the path of the server, built once per test process.
+// Binary returns the path of the server's binary, which one test of the run builds.
 func Binary(t testing.TB) string {
 	t.Helper()
 	path, err := binary()
@@ -71,16 +71,43 @@ func Binary(t testing.TB) string {
 }
 
 var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(local.Binary); path != "" {
+		return path, buildOnce(path)
+	}
 	dir, err := local.TempDir("binary")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "backplane")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/backplane-dev/backplane").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the server: %w: %s", err, out)
-	}
-	return path, nil
+	return path, build(path)
 })
+
+// buildOnce builds the server unless another process of the run has. A lock on a
+// file beside it makes the others wait.
+func buildOnce(path string) error {
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := build(path + ".new"); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func build(path string) error {
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/backplane-dev/backplane").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the server: %w: %s", err, out)
+	}
+	return nil
+}
 
 // Start starts the process, which must not be running, and waits until it is
 // ready.

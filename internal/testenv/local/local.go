@@ -26,6 +26,7 @@ const (
 	PostgresURL = "BACKPLANE_TEST_POSTGRES_URL" // of a user that may create databases
 	RedisURL    = "BACKPLANE_TEST_REDIS_URL"    // of a user that may flush databases
 	LeftOut     = "BACKPLANE_TEST_LEFT_OUT"     // file to which each test that is left out adds a line
+	Binary      = "BACKPLANE_TEST_BINARY"       // file of the server, which the first test that needs it builds
 )
 
 // ErrMissing says that a server's binaries are not installed.

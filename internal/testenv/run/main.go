@@ -3,7 +3,8 @@
 //	go run ./internal/testenv/run -- go test ./...
 //
 // It starts each server that the environment does not name, tells the command
-// where they are, and stops them when the command ends. Tests that had to be
+// where they are, and stops them when the command ends. The tests share one build
+// of the server. Tests that had to be
 // left out are listed at the end. Its exit code is the command's.
 package main
 
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -47,9 +49,14 @@ func run(ctx context.Context, command []string, out io.Writer) (int, error) {
 	}
 	defer os.Remove(leftOut.Name())
 	defer leftOut.Close()
+	shared, err := os.MkdirTemp("", "backplane-run-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(shared)
 	env, stop := servers(out)
 	defer stop()
-	code, err := execute(ctx, command, append(env, local.LeftOut+"="+leftOut.Name()))
+	code, err := execute(ctx, command, append(env, local.LeftOut+"="+leftOut.Name(), local.Binary+"="+filepath.Join(shared, "backplane")))
 	if err != nil {
 		return 1, err
 	}

@@ -1,0 +1,224 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/testenv"
+)
+
+const followAges = `subscription($after: Cursor) { events(after: $after, types: [PRODUCT_UPDATED]) { cursor occurredAt data } }`
+
+// ear is a listener that notes what it hears and how old that was.
+type ear struct {
+	open    func(after string) (harness.Subscription, error)
+	heard   atomic.Int64
+	mu      sync.Mutex
+	cursors []string
+	ages    []time.Duration
+	ends    []string // why connections ended
+}
+
+// hear listens until ctx ends, with a pause before each message. When a connection
+// ends it goes on behind the last event that it heard.
+func (e *ear) hear(ctx context.Context, head string, between func()) {
+	for last := head; ctx.Err() == nil; {
+		l, err := e.open(last)
+		if err == nil {
+			last, err = e.stay(l, last, between)
+		}
+		e.mu.Lock()
+		e.ends = append(e.ends, err.Error())
+		e.mu.Unlock()
+		harness.Pause(ctx, 100*time.Millisecond)
+	}
+}
+
+// stay listens until the connection ends, and returns the last cursor and why.
+func (e *ear) stay(l harness.Subscription, last string, between func()) (string, error) {
+	for {
+		between()
+		m, err := l.Next()
+		if err != nil || m.End != "" || m.Code != "" {
+			return last, errors.Join(err, errors.New(m.End+m.Code))
+		}
+		last = m.Cursor
+		if m.Event == nil { // no event, but how far the log was looked at
+			continue
+		}
+		at, _ := time.Parse(time.RFC3339Nano, harness.Text(m.Event, "occurredAt"))
+		e.mu.Lock()
+		e.cursors, e.ages = append(e.cursors, m.Cursor), append(e.ages, time.Since(at))
+		e.mu.Unlock()
+		e.heard.Add(1)
+	}
+}
+
+// takeP99 returns the 99th percentile of what was noted, and forgets it.
+func takeP99(ears []*ear) time.Duration {
+	var all []time.Duration
+	for _, e := range ears {
+		e.mu.Lock()
+		all, e.ages = append(all, e.ages...), nil
+		e.mu.Unlock()
+	}
+	slices.Sort(all)
+	return all[len(all)*99/100]
+}
+
+// pace is how fast events come, and of how many products at a time.
+const (
+	perSecond = 1000
+	atOnce    = 50
+)
+
+// publish changes products, at the pace, until there are n events, and waits
+// until the ears have heard them all. It returns how many there were in a second.
+func publish(t *testing.T, f *fleet, n int, ears []*ear) (rate float64) {
+	t.Helper()
+	before := ears[0].heard.Load()
+	start := time.Now()
+	for done := 0; done < n; done += atOnce {
+		harness.Pause(t.Context(), time.Until(start.Add(time.Duration(done)*time.Second/perSecond)))
+		if err := f.change(t.Context(), atOnce); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rate = float64(n) / time.Since(start).Seconds()
+	harness.EventuallyWithin(t, 5*time.Minute, "all have heard it", func() bool {
+		return !slices.ContainsFunc(ears, func(e *ear) bool { return e.heard.Load() < before+int64(n) })
+	})
+	return rate
+}
+
+// change changes a number of products in a transaction.
+func (f *fleet) change(ctx context.Context, number int) error {
+	tx, err := f.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it has nothing to do
+	if _, err := changeProducts(ctx, tx, number); err != nil {
+		return err
+	}
+	return errors.Join(tx.Commit(), f.wake(ctx))
+}
+
+// TestServer_slow_listener_costs_nobody_anything has more sent to clients that
+// read a message a second than all buffers on the way hold.
+func TestServer_slow_listener_costs_nobody_anything(t *testing.T) { //nolint:paralleltest // it measures time and memory
+	if testing.Short() {
+		t.Skip("short run")
+	}
+	f := newFleet(t, 1, testenv.Postgres(t)).notified()
+	if _, err := f.db.ExecContext(t.Context(), `UPDATE products SET description = repeat('€', 700)`); err != nil { // 2.1 KB
+		t.Fatal(err)
+	}
+	p, root := f.nodes[0], f.where(f.root.Token)
+	head := root.LogHead(t)
+	ears := func(n int, between func()) (all []*ear) {
+		for i := range n {
+			transport := harness.Transports[[]string{"socket", "event stream"}[i%2]]
+			e := &ear{open: func(after string) (harness.Subscription, error) {
+				return transport(t.Context(), root, followAges, map[string]any{"after": after})
+			}}
+			all = append(all, e)
+			go e.hear(t.Context(), head, between)
+		}
+		return all
+	}
+	quick := ears(10, func() {})
+	few, many := harness.Size(2000, 10_000), harness.Size(10_000, 120_000) // 22 MB, which is more than the ring holds, or 260 MB
+	publish(t, f, few, quick)
+	alone, memory := takeP99(quick), resident(t, p)
+
+	hurry := make(chan struct{})
+	slow := ears(4, func() {
+		select {
+		case <-hurry:
+		case <-time.After(time.Second):
+		}
+	})
+	start := time.Now()
+	rate := publish(t, f, many, quick)
+	beside, grown := takeP99(quick), resident(t, p)-memory
+	t.Logf("at %.0f events/s the p99 of others is %v, alone it was %v; the server grew by %d MiB", rate, beside, alone, grown>>20)
+	for _, e := range slow {
+		if n := e.heard.Load(); n > int64(time.Since(start).Seconds())+2 {
+			t.Fatalf("a slow listener has heard %d events, want one a second", n)
+		}
+	}
+	if limit := 3*alone + 250*time.Millisecond; beside > limit {
+		t.Errorf("the p99 of others is %v beside slow listeners, want at most %v", beside, limit)
+	}
+	if grown > 128<<20 {
+		t.Errorf("the server grew by %d MiB, want no more than its caches", grown>>20)
+	}
+	close(hurry)
+	harness.EventuallyWithin(t, 10*time.Minute, "the slow ones have caught up", func() bool {
+		return !slices.ContainsFunc(slow, func(e *ear) bool { return e.heard.Load() < int64(few+many) })
+	})
+	for i, e := range slow {
+		if len(e.ends) > 0 {
+			t.Logf("slow listener %d was sent away: %q", i, e.ends)
+		}
+		if !slices.Equal(e.cursors, quick[0].cursors) {
+			t.Errorf("slow listener %d heard %d events, and not the %d of the others in their order", i, len(e.cursors), len(quick[0].cursors))
+		}
+	}
+}
+
+// resident returns the bytes that the process has in memory.
+func resident(t *testing.T, p *testenv.Process) int {
+	t.Helper()
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID()), "status"))
+	if err != nil {
+		t.Skip("there is no /proc to see memory in")
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}
+
+func TestServer_replays_a_long_log_while_it_grows(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		seeded := harness.Size(3500, 35_000)
+		harness.RunCommand(t, database, "migrate")
+		harness.RunCommand(t, database, "seed", "--users", "200", "--orders", strconv.Itoa(seeded), "--lines", "2")
+		s := harness.OpenShop(t, testenv.Server(t, harness.Settings(database)...), 3, 1_000_000, 3)
+		timeline, _, _ := strings.Cut(s.Admin.LogHead(t), ".")
+		a := &harness.Audience{T: t, Nodes: []harness.Caller{s.Admin}, After: timeline + ".0"}
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Minute, errors.New("the replay did not end"))
+		defer cancel()
+		var over atomic.Bool
+		done := make(chan *harness.OrderLedger, 1)
+		go func() { done <- s.PlaceOrders(ctx, 4, func(int) bool { return !over.Load() }, harness.Never) }()
+		for range harness.Size(1, 5) {
+			a.Join("event stream")
+			a.Join("socket")
+		}
+		past := harness.Number(s.Admin.Do(t, `{ events(first: 0) { totalCount } }`, nil), "events", "totalCount")
+		a.AwaitEvents(past + 20) // over the seam
+		over.Store(true)
+		l := <-done
+		events := s.Admin.LogAfter(t, a.After, seeded+len(l.Placed))
+		if len(events) < harness.Size(10_000, 100_000) {
+			t.Errorf("the log has %d events, too few for this test", len(events))
+		}
+		a.Verify(events)
+	})
+}

@@ -1,0 +1,68 @@
+package harness
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/backplane-dev/backplane/internal/testenv"
+)
+
+const (
+	AdminName     = "root"
+	AdminPassword = "correct horse battery staple"
+)
+
+// Databases are the two that every promise holds on, each as the URL of an empty
+// one.
+var Databases = map[string]func(*testing.T) string{
+	"SQLite":     func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "backplane.db") },
+	"PostgreSQL": func(t *testing.T) string { return testenv.Postgres(t) },
+}
+
+// OnEachDatabase runs the test on an empty database of each kind, by its URL.
+func OnEachDatabase(t *testing.T, test func(t *testing.T, database string)) {
+	t.Helper()
+	for name, empty := range Databases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, empty(t))
+		})
+	}
+}
+
+func Settings(database string, more ...string) []string {
+	return append([]string{
+		"BACKPLANE_DATABASE_URL=" + database, "BACKPLANE_SECRET_KEY=" + strings.Repeat("k", 43), "BACKPLANE_RATE_LIMIT=off",
+		"BACKPLANE_ADMIN_USERNAME=" + AdminName, "BACKPLANE_ADMIN_PASSWORD=" + AdminPassword,
+	}, more...)
+}
+
+// RunCommand runs a command of the binary that must succeed, beside any server.
+func RunCommand(t *testing.T, database string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(testenv.Binary(t), args...)
+	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), Settings(database)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("backplane %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// StartServer starts a server with an ADMIN and no rate limit on the migrated database.
+func StartServer(t *testing.T, database string, more ...string) *testenv.Process {
+	t.Helper()
+	RunCommand(t, database, "migrate")
+	return testenv.Server(t, Settings(database, more...)...)
+}
+
+// Size returns the size of a long test: small for every run, large for a soak.
+func Size(small, soak int) int {
+	if testenv.Soak() {
+		return soak
+	}
+	return small
+}

@@ -1,0 +1,362 @@
+package sinks
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/testenv"
+)
+
+// exported is an event as a consumer of a broker got it.
+type exported struct {
+	ID      string `json:"id"`
+	Subject string `json:"subject"`
+	Cursor  string `json:"cursor"`
+}
+
+// outlet is a broker that a server exports to.
+type outlet struct {
+	broker *testenv.Broker
+	sink   string // for BACKPLANE_SINKS
+	read   func(t *testing.T) []exported
+}
+
+// outlets starts a broker of each kind.
+func outlets(t *testing.T) map[string]*outlet {
+	t.Helper()
+	all := map[string]*outlet{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for name, start := range map[string]func(*testing.T) *outlet{"Redis": redisOutlet, "RabbitMQ": rabbitOutlet, "NATS": natsOutlet} {
+		wg.Go(func() {
+			o := start(t)
+			mu.Lock()
+			defer mu.Unlock()
+			all[name] = o
+		})
+	}
+	wg.Wait()
+	if t.Failed() || t.Skipped() {
+		t.FailNow()
+	}
+	return all
+}
+
+func exportTo(all map[string]*outlet) string {
+	var urls []string
+	for _, o := range all {
+		urls = append(urls, o.sink)
+	}
+	return "BACKPLANE_SINKS=" + strings.Join(urls, ",")
+}
+
+func redisOutlet(t *testing.T) *outlet {
+	b := testenv.RedisBroker(t)
+	return &outlet{b, b.URL + "?stream=events", func(t *testing.T) (all []exported) {
+		opts, err := redis.ParseURL(b.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := redis.NewClient(opts)
+		defer client.Close()
+		entries, err := client.XRange(t.Context(), "events", "-", "+").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			all = append(all, exported{fmt.Sprint(e.Values["id"]), fmt.Sprint(e.Values["subject"]), fmt.Sprint(e.Values["cursor"])})
+		}
+		return all
+	}}
+}
+
+func rabbitOutlet(t *testing.T) *outlet {
+	b := testenv.RabbitMQ(t)
+	open := func() (*amqp.Connection, *amqp.Channel, error) {
+		conn, err := amqp.Dial(b.URL)
+		if err != nil {
+			return nil, nil, err
+		}
+		ch, err := conn.Channel()
+		return conn, ch, err
+	}
+	conn, ch, err := open()
+	if err == nil {
+		err = ch.ExchangeDeclare("backplane", amqp.ExchangeTopic, true, false, false, false, nil)
+	}
+	if err == nil {
+		_, err = ch.QueueDeclare("all", true, false, false, false, nil)
+	}
+	if err == nil {
+		err = ch.QueueBind("all", "#", "backplane", false, nil)
+	}
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	conn.Close()
+	var all []exported
+	return &outlet{b, b.URL, func(t *testing.T) []exported {
+		conn, ch, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for {
+			m, ok, err := ch.Get("all", true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				return all
+			}
+			all = append(all, exported{fmt.Sprint(m.Headers["cloudEvents_id"]), fmt.Sprint(m.Headers["cloudEvents_subject"]), fmt.Sprint(m.Headers["cloudEvents_cursor"])})
+		}
+	}}
+}
+
+func natsOutlet(t *testing.T) *outlet {
+	b := testenv.NATS(t)
+	return &outlet{b, b.URL, func(t *testing.T) (all []exported) {
+		conn, err := nats.Connect(b.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		js, err := jetstream.New(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := js.Stream(t.Context(), "BACKPLANE")
+		if err != nil {
+			t.Fatal(err)
+		}
+		consumer, err := stream.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := stream.CachedInfo().State.Msgs; uint64(len(all)) < n; {
+			m, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e exported
+			if err := json.Unmarshal(m.Data(), &e); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, e)
+		}
+		return all
+	}}
+}
+
+// wholeLog returns the log as an ADMIN sees it.
+func wholeLog(t *testing.T, c harness.Caller) (all []exported) {
+	t.Helper()
+	for after, more := any(nil), true; more; {
+		page := harness.At(c.Do(t, harness.ReadEvents, map[string]any{"after": after, "first": 100}), "events")
+		edges, _ := harness.At(page, "edges").([]any)
+		for _, e := range edges {
+			n := harness.At(e, "node")
+			all = append(all, exported{harness.Text(n, "id"), harness.Text(n, "subjectId"), harness.Text(n, "cursor")})
+		}
+		after, more = harness.At(page, "pageInfo", "endCursor"), harness.At(page, "pageInfo", "hasNextPage") == true
+	}
+	return all
+}
+
+// firsts returns the events in the order in which they came first, by subject.
+func firsts(all []exported) map[string][]exported {
+	seen, by := map[exported]bool{}, map[string][]exported{}
+	for _, e := range all {
+		if !seen[e] {
+			seen[e] = true
+			by[e.Subject] = append(by[e.Subject], e)
+		}
+	}
+	return by
+}
+
+// checkExports waits until every broker has the whole log, and compares: nothing is
+// missing, nothing is invented, and each subject's events came in their order.
+func checkExports(t *testing.T, c harness.Caller, all map[string]*outlet) {
+	t.Helper()
+	log := wholeLog(t, c)
+	want := firsts(log)
+	for name, o := range all {
+		got := o.read(t)
+		for ; !slices.Contains(got, log[len(log)-1]) && t.Context().Err() == nil; got = o.read(t) {
+			harness.Pause(t.Context(), 100*time.Millisecond)
+		}
+		by := firsts(got)
+		for subject, events := range want {
+			if !slices.Equal(by[subject], events) {
+				t.Errorf("%s has other events of %s, or in another order: %d, want %d", name, subject, len(by[subject]), len(events))
+			}
+		}
+		if len(by) != len(want) {
+			t.Errorf("%s has events of %d subjects, want %d", name, len(by), len(want))
+		}
+		t.Logf("%s: %d events, %d of them repeats", name, len(got), len(got)-len(log))
+	}
+}
+
+// products adds what load changes.
+func products(t *testing.T, c harness.Caller) (ids []string) {
+	t.Helper()
+	for i := range 5 {
+		ids = append(ids, harness.CreateProduct(t, c, fmt.Sprint("LOAD", i), 1000))
+	}
+	return ids
+}
+
+// load changes the products again and again, as many callers, until stop is
+// called. Who gets no answer goes on with the next.
+func load(t *testing.T, c harness.Caller, products []string, callers int) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for n := i; ctx.Err() == nil; n++ {
+				_, _ = c.Send(ctx, `mutation($id: ID!) { adjustStock(input: {productId: $id, by: 1}) { userErrors { code } } }`,
+					map[string]any{"id": products[n%len(products)]})
+				harness.Pause(ctx, 5*time.Millisecond)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// said returns how many lines of the server's log hold all of the words.
+func said(p *testenv.Process, words ...string) (n int) {
+	for line := range strings.Lines(p.Logs()) {
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestServer_exports_everything_though_brokers_stop(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		all := outlets(t)
+		harness.RunCommand(t, database, "migrate")
+		p := testenv.Server(t, append(harness.Settings(database), exportTo(all))...)
+		root := harness.SignInAdmin(t, p)
+		stop := load(t, root, products(t, root), 4)
+		for name, o := range all {
+			o.broker.Halt()
+			harness.Eventually(t, "the server says that "+name+" is gone", func() bool {
+				return said(p, "stands still", "sink="+strings.ToLower(name)) > 0
+			})
+			harness.Pause(t.Context(), time.Duration(harness.Size(1, 60))*time.Second)
+			o.broker.Start()
+		}
+		stop()
+		checkExports(t, root, all)
+		if n := said(p, "stands still"); n != len(all) {
+			t.Errorf("the server said %d times that a sink stands still, want once for each of %d:\n%s", n, len(all), p.Logs())
+		}
+		out, err := p.Run("sinks")
+		if err != nil || !strings.Contains(out, "redis://") || strings.Contains(out, "guest") || strings.Contains(out, "nobody") {
+			t.Errorf("sinks: %v\n%s", err, out)
+		}
+	})
+}
+
+func TestServer_goes_on_exporting_at_another_node(t *testing.T) {
+	t.Parallel()
+	all := outlets(t)
+	database := testenv.Postgres(t)
+	harness.RunCommand(t, database, "migrate")
+	env := append(harness.Settings(database), exportTo(all), "BACKPLANE_LOG_LEVEL=info")
+	owner := testenv.Server(t, env...)
+	exports := func(p *testenv.Process, times int) {
+		harness.Eventually(t, "the node exports to all sinks", func() bool { return said(p, "this node exports") >= times*len(all) })
+	}
+	exports(owner, 1)
+	other := testenv.Server(t, env...)
+	root := harness.SignInAdmin(t, other)
+	shop := products(t, root)
+	stop := load(t, root, shop, 4)
+
+	owner.Freeze() // long enough that another takes over
+	exports(other, 1)
+	owner.Thaw()
+	harness.Eventually(t, "the owner of before sees that it is none", func() bool {
+		return said(owner, " to the sink now") == len(all)
+	})
+	owner.Restart()
+	stop()
+	stop = load(t, harness.SignInAdmin(t, owner), shop, 4)
+	other.Kill()
+	exports(owner, 2)
+	stop()
+	checkExports(t, harness.SignInAdmin(t, owner), all)
+}
+
+func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		harness.RunCommand(t, database, "migrate")
+		nobody := (&url.URL{Scheme: "redis", User: url.UserPassword("u", "hunter2"), Host: fmt.Sprint("127.0.0.1:", testenv.FreePort(t)), RawQuery: "name=gone"}).String()
+		p := testenv.Server(t, append(harness.Settings(database), "BACKPLANE_SINKS="+nobody)...)
+		harness.CreateProduct(t, harness.SignInAdmin(t, p), "TEA", 1)
+		harness.Eventually(t, "the sink has a place", func() bool {
+			out, err := p.Run("sinks")
+			return err == nil && strings.Contains(out, "gone") && !strings.Contains(out, "none yet")
+		})
+		if out, err := p.Run("sinks", "forget", "gone"); err == nil || !strings.Contains(out, "a server exports to it now") {
+			t.Errorf("forgetting a sink that is in use: %v\n%s", err, out)
+		}
+		p.Stop()
+		if !strings.Contains(p.Logs(), "sink=gone") || strings.Contains(p.Logs(), "hunter2") {
+			t.Errorf("the server does not name the sink, or shows its password:\n%s", p.Logs())
+		}
+		if out := harness.RunCommand(t, database, "sinks"); !strings.Contains(out, "not configured here") {
+			t.Errorf("sinks without the setting says:\n%s", out)
+		}
+		if out, err := p.Run("doctor"); err != nil {
+			t.Errorf("doctor, of a sink that is configured: %v\n%s", err, out)
+		}
+		if out := failing(t, database, "doctor"); !strings.Contains(out, "sink gone has an offset") {
+			t.Errorf("doctor, of a sink that is not configured, says:\n%s", out)
+		}
+		harness.RunCommand(t, database, "sinks", "forget", "gone")
+		if out := harness.RunCommand(t, database, "sinks"); !strings.Contains(out, "there are no sinks") {
+			t.Errorf("sinks after forgetting says:\n%s", out)
+		}
+	})
+}
+
+// failing runs a command of the binary that must not succeed.
+func failing(t *testing.T, database string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(testenv.Binary(t), args...)
+	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), harness.Settings(database)...)
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Errorf("backplane %s succeeded:\n%s", strings.Join(args, " "), out)
+	}
+	return string(out)
+}
