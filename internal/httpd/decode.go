@@ -14,34 +14,34 @@ import (
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
-// asked is what an HTTP request asks for: one operation, or an array of them.
-type asked struct {
+// graphQLBody is the content of a GraphQL request over HTTP: one operation, or an array of them.
+type graphQLBody struct {
 	requests []executor.Request
 	batch    bool
 }
 
-// read returns the operations that the request asks for. A body is read up to
-// its limits of size and time, and no further.
-func (s *Server) read(w http.ResponseWriter, r *http.Request) (asked, error) {
+// readRequests returns the operations of a GraphQL request. A body is read up to its limits of
+// size and time, and no further.
+func (s *Server) readRequests(w http.ResponseWriter, r *http.Request) (graphQLBody, error) {
 	switch r.Method {
 	case http.MethodGet:
 		req, err := decodeURL(r.URL)
-		return asked{requests: []executor.Request{req}}, err
+		return graphQLBody{requests: []executor.Request{req}}, err
 	case http.MethodPost:
 		if err := checkContentType(r); err != nil {
-			return asked{}, err
+			return graphQLBody{}, err
 		}
 		text, err := s.readBody(w, r)
 		if err != nil {
-			return asked{}, err
+			return graphQLBody{}, err
 		}
 		return decodeBody(text, s.cfg.Batch)
 	}
-	return asked{}, errMethod("GraphQL is served by GET and POST.", "GET, POST")
+	return graphQLBody{}, errMethodNotAllowed("GraphQL is served by GET and POST.", "GET, POST")
 }
 
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	var text bytes.Buffer // grows with what has come, not with what was announced
+	var text bytes.Buffer // grows with the bytes received, not with Content-Length
 	if err := s.copyBody(&text, w, r); err != nil {
 		return nil, err
 	}
@@ -55,10 +55,10 @@ func (s *Server) copyBody(dst io.Writer, w http.ResponseWriter, r *http.Request)
 		w.Header().Set("Connection", "close")
 		return problem.BodyTooLarge(s.cfg.BodyBytes)
 	}
-	s.awaitBody(w)
+	s.setBodyDeadline(w)
 	_, err := io.Copy(dst, http.MaxBytesReader(w, r.Body, s.cfg.BodyBytes))
 	if err == nil {
-		bodyArrived(w)
+		clearBodyDeadline(w)
 		return nil
 	}
 	w.Header().Set("Connection", "close")
@@ -68,16 +68,14 @@ func (s *Server) copyBody(dst io.Writer, w http.ResponseWriter, r *http.Request)
 	return problem.BodyUnreadable(err, s.cfg.BodyTime)
 }
 
-func errBad(message string) error { return fault.New(fault.Invalid, fault.BadRequest, "%s", message) }
-
 func decodeURL(u *url.URL) (req executor.Request, err error) {
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return req, errBad("The query string is malformed.")
+		return req, errBadRequest("The query string is malformed.")
 	}
 	for _, name := range []string{"query", "operationName", "variables", "extensions"} {
 		if len(values[name]) > 1 || !utf8.ValidString(values.Get(name)) {
-			return req, errBad("The parameter " + name + " must be given once, in UTF-8.")
+			return req, errBadRequest("The parameter " + name + " must be given once, in UTF-8.")
 		}
 	}
 	req.Query, req.OperationName = values.Get("query"), values.Get("operationName")
@@ -99,27 +97,27 @@ func decodeParameter(values url.Values, name string) (map[string]any, error) {
 	return jsoncodec.AsObject(v, name)
 }
 
-// decodeBody reads one request, or an array of at most batch.
-func decodeBody(text []byte, batch int) (asked, error) {
+// decodeBody decodes one request, or an array of at most batch.
+func decodeBody(text []byte, batch int) (graphQLBody, error) {
 	v, err := jsoncodec.Decode(text)
 	if err != nil {
-		return asked{}, err
+		return graphQLBody{}, err
 	}
 	items, isArray := v.([]any)
 	switch {
 	case !isArray:
 		req, err := jsoncodec.DecodeRequest(v)
-		return asked{requests: []executor.Request{req}}, err
+		return graphQLBody{requests: []executor.Request{req}}, err
 	case batch == 0:
-		return asked{}, errBad("Arrays of operations are switched off; send one at a time.")
+		return graphQLBody{}, errBadRequest("Arrays of operations are switched off; send one at a time.")
 	case len(items) == 0 || len(items) > batch:
-		return asked{}, fault.New(fault.Invalid, fault.BadRequest, "An array must have 1 to %d operations.", batch)
+		return graphQLBody{}, fault.New(fault.Invalid, fault.BadRequest, "An array must have 1 to %d operations.", batch)
 	}
 	reqs := make([]executor.Request, len(items))
 	for i, item := range items {
 		if reqs[i], err = jsoncodec.DecodeRequest(item); err != nil {
-			return asked{}, err
+			return graphQLBody{}, err
 		}
 	}
-	return asked{reqs, true}, nil
+	return graphQLBody{reqs, true}, nil
 }

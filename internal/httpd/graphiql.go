@@ -5,22 +5,23 @@ import (
 	"net/http"
 )
 
-// graphiqlFiles are the page and what it loads; graphiql/README.md says where
-// each comes from.
+// graphiqlFiles are the page and the files that it loads; graphiql/README.md lists where each
+// comes from.
 //
 //go:embed graphiql/*.html graphiql/*.js graphiql/*.css graphiql/*.gz
 var graphiqlFiles embed.FS
 
-func (s *Server) serveGraphiQL(w http.ResponseWriter, r *http.Request) {
-	s.serveFile(w, r, "index.html")
+func (s *Server) serveGraphiQL(w http.ResponseWriter, r *http.Request) error {
+	return s.serveStatic(w, r, "index.html")
 }
 
-func (s *Server) serveAsset(w http.ResponseWriter, r *http.Request) {
-	s.serveFile(w, r, r.PathValue("file"))
+func (s *Server) serveGraphiQLFile(w http.ResponseWriter, r *http.Request) error {
+	return s.serveStatic(w, r, r.PathValue("file"))
 }
 
-func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name string) {
-	if !s.assets.Serve(w, r, name) {
-		s.serveNothing(w, r)
+func (s *Server) serveStatic(w http.ResponseWriter, r *http.Request, name string) error {
+	if !s.graphiql.Serve(w, r, name) {
+		return errPathNotFound()
 	}
+	return nil
 }

@@ -12,89 +12,82 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 )
 
-// serveGraphQL answers by the GraphQL over HTTP specification.
-func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
-	if s.serveStream(w, r) {
-		return
+// serveGraphQL answers by the GraphQL over HTTP specification, or serves a stream.
+func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) error {
+	if serve := s.streamHandler(r); serve != nil {
+		return serve(w, r)
 	}
-	out, err := negotiate(r)
+	media, err := negotiate(r)
 	if err != nil {
-		s.refuse(w, r, mediaJSON, err)
-		return
+		return err
 	}
 	ctx, err := s.authenticate(r)
 	if err != nil {
-		s.refuse(w, r, out, err)
-		return
+		return err
 	}
 	key, err := idempotencyHeader(r)
 	if err != nil {
-		s.refuse(w, r, out, err)
-		return
+		return err
 	}
-	in, err := s.read(w, r)
+	in, err := s.readRequests(w, r)
 	if err != nil {
-		s.refuse(w, r, out, err)
-		return
+		return err
 	}
-	c := call{s: s, r: r, media: out, key: key}
-	err = s.inSlot(ctx, w, func(w http.ResponseWriter) {
+	c := graphQLCall{s: s, r: r, media: media, idempotencyKey: key}
+	return s.inSlot(ctx, w, func(w http.ResponseWriter) error {
 		if in.batch {
-			c.answerAll(ctx, w, in.requests)
-			return
+			return c.answerBatch(ctx, w, in.requests)
 		}
-		c.answer(ctx, w, in.requests[0])
+		return c.answer(ctx, w, in.requests[0])
 	})
-	if err != nil {
-		s.refuse(w, r, out, err)
-	}
 }
 
-// call is one HTTP request that asks for one or more operations.
-type call struct {
-	s     *Server
-	r     *http.Request
-	media mediaType
-	key   string // of idempotency, or empty
+// graphQLCall is one HTTP request that asks for one or more operations.
+type graphQLCall struct {
+	s              *Server
+	r              *http.Request
+	media          mediaType
+	idempotencyKey string // empty for none
 }
 
-func (c call) answer(ctx context.Context, w http.ResponseWriter, req executor.Request) {
+func (c graphQLCall) answer(ctx context.Context, w http.ResponseWriter, req executor.Request) error {
 	resp, refusal, err := c.run(ctx, req)
 	switch {
 	case err != nil:
-		c.s.refuse(w, c.r, c.media, err)
+		return err
 	case refusal != nil:
-		c.s.write(w, c.r, c.media.refusalStatus(refusal.Stage), c.media, body{Errors: refusal.Errors})
+		c.s.writeJSON(w, c.r, c.media.refusalStatus(refusal.Stage), c.media, errorBody{refusal.Errors})
 	default:
-		c.s.write(w, c.r, http.StatusOK, c.media, jsoncodec.NewResponse(resp))
+		c.s.writeJSON(w, c.r, http.StatusOK, c.media, jsoncodec.NewResponse(resp))
 	}
+	return nil
 }
 
-// answerAll runs the operations of an array one after the other. What is wrong
-// with one of them is said in its place.
-func (c call) answerAll(ctx context.Context, w http.ResponseWriter, reqs []executor.Request) {
-	if c.key != "" {
-		c.s.refuse(w, c.r, c.media, errKeyAmbiguous())
-		return
+// answerBatch runs the operations of an array one after the other. The error of one of them
+// stands at its index.
+func (c graphQLCall) answerBatch(ctx context.Context, w http.ResponseWriter, reqs []executor.Request) error {
+	if c.idempotencyKey != "" {
+		return errAmbiguousKey()
 	}
 	bodies := make([]any, len(reqs))
 	for i, req := range reqs {
 		resp, refusal, err := c.run(ctx, req)
 		switch {
 		case err != nil:
-			bodies[i] = body{Errors: executor.Refuse(err).Errors}
+			bodies[i] = errorBody{executor.Refuse(err).Errors}
 		case refusal != nil:
-			bodies[i] = body{Errors: refusal.Errors}
+			bodies[i] = errorBody{refusal.Errors}
 		default:
 			bodies[i] = jsoncodec.NewResponse(resp)
 		}
 	}
-	c.s.write(w, c.r, http.StatusOK, mediaJSON, bodies)
+	c.s.writeJSON(w, c.r, http.StatusOK, mediaJSON, bodies)
+	return nil
 }
 
-// run prepares and runs one operation. Of its results one is set: err is a
-// request that HTTP refuses by itself.
-func (c call) run(ctx context.Context, req executor.Request) (*graphql.Response, *executor.Refusal, error) {
+// run prepares and runs one operation. One of its results is set: err is for a request that
+// HTTP refuses by itself.
+func (c graphQLCall) run(ctx context.Context, req executor.Request) (*graphql.Response, *executor.Refusal, error) {
 	op, refusal := c.s.exec.Prepare(ctx, req)
 	if refusal != nil {
 		return nil, refusal, nil
@@ -105,15 +98,17 @@ func (c call) run(ctx context.Context, req executor.Request) (*graphql.Response,
 		return nil, nil, fault.New(fault.Invalid, fault.BadRequest, "A subscription needs a transport that streams: a WebSocket, or the media type text/event-stream.")
 	case op.Kind() == ast.Mutation && c.r.Method != http.MethodPost:
 		return nil, nil, errMutationByGet()
-	case c.key != "" && op.Kind() == ast.Mutation && op.RootFields() != 1:
-		return nil, nil, errKeyAmbiguous()
-	case c.key != "" && op.Kind() == ast.Mutation:
-		ctx = executor.WithIdempotencyKey(ctx, c.key)
+	case c.idempotencyKey != "" && op.Kind() == ast.Mutation && op.RootFields() != 1:
+		return nil, nil, errAmbiguousKey()
+	case c.idempotencyKey != "" && op.Kind() == ast.Mutation:
+		ctx = executor.WithIdempotencyKey(ctx, c.idempotencyKey)
 	}
 	return c.s.exec.Run(ctx, op), nil, nil
 }
 
-func errMutationByGet() error { return errMethod("A mutation must be sent by POST.", http.MethodPost) }
+func errMutationByGet() error {
+	return errMethodNotAllowed("A mutation must be sent by POST.", http.MethodPost)
+}
 
 func idempotencyHeader(r *http.Request) (string, error) {
 	values := r.Header.Values("Idempotency-Key")
@@ -121,11 +116,11 @@ func idempotencyHeader(r *http.Request) (string, error) {
 		return "", nil
 	}
 	if len(values) > 1 {
-		return "", errKeyAmbiguous()
+		return "", errAmbiguousKey()
 	}
 	return values[0], executor.CheckIdempotencyKey(values[0])
 }
 
-func errKeyAmbiguous() error {
+func errAmbiguousKey() error {
 	return fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "One Idempotency-Key is for one request with exactly one mutation field.")
 }

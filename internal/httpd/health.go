@@ -10,55 +10,60 @@ import (
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
-// readyTime is how long the check behind /readyz may take.
-const readyTime = 2 * time.Second
+// readyTimeout bounds the check behind /readyz.
+const readyTimeout = 2 * time.Second
 
-// serveHealth says that the process lives.
-func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) { plain(w, "ok\n") }
+// serveHealth answers the liveness check: the process runs.
+func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) error {
+	writePlain(w, "ok\n")
+	return nil
+}
 
-// serveReady says whether requests should be sent here.
-func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+// serveReady answers the readiness check: whether a load balancer should send requests here.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
-		s.problem(w, r, notReady("The server is stopping."))
-		return
+		return errNotReady("The server is stopping.")
 	}
 	if s.deps.Ready != nil {
-		ctx, cancel := context.WithTimeout(r.Context(), readyTime)
+		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
 		if err := s.deps.Ready(ctx); err != nil {
-			s.log.WarnContext(ctx, "not ready", "error", err)
+			s.log.WarnContext(ctx, "readiness check failed", "error", err)
 			message := "The server is not ready; its log says why."
 			if f := fault.From(err); f.Kind != fault.Internal {
 				message = f.Message
 			}
-			s.problem(w, r, notReady(message))
-			return
+			return errNotReady(message)
 		}
 	}
-	plain(w, "ready\n")
+	writePlain(w, "ready\n")
+	return nil
 }
 
-func notReady(message string) error {
+func errNotReady(message string) error {
 	return fault.New(fault.Unavailable, fault.ServiceUnavailable, "%s", message)
 }
 
-func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) {
+// serveJWKS answers with the public keys of access tokens.
+func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.JWKS == nil {
-		s.serveNothing(w, r)
-		return
+		return errPathNotFound()
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "public, max-age=60")
-	_, _ = w.Write(s.deps.JWKS()) // what fails here is the connection
+	_, _ = w.Write(s.deps.JWKS()) // fails only with the connection
+	return nil
 }
 
-// serveNothing answers for whatever has no route.
-func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
-	s.problem(w, r, problem.New(http.StatusNotFound, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path.")))
+// serveNotFound answers a path that no pattern matches.
+func (s *Server) serveNotFound(http.ResponseWriter, *http.Request) error { return errPathNotFound() }
+
+func errPathNotFound() error {
+	return problem.New(http.StatusNotFound, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path."))
 }
 
-func plain(w http.ResponseWriter, text string) {
+func writePlain(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = io.WriteString(w, text) // what fails here is the connection
+	_, _ = io.WriteString(w, text) // fails only with the connection
 }

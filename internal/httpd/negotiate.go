@@ -15,14 +15,14 @@ import (
 type mediaType string
 
 const (
-	mediaJSON    mediaType = "application/json"                  // statuses say how HTTP went
-	mediaGraphQL mediaType = "application/graphql-response+json" // statuses say how the operation went
+	mediaJSON    mediaType = "application/json"                  // the status is that of the HTTP request
+	mediaGraphQL mediaType = "application/graphql-response+json" // the status is that of the operation
 	mediaEvents  mediaType = "text/event-stream"                 // one event per result
 )
 
-// refusalStatus returns the status for a request that was not run. With
-// application/json, clients that know only that type must not take a document's
-// error for one of the server or a proxy: they get 200.
+// refusalStatus returns the status for a request that was not run. Clients that know only
+// application/json must not take a document's error for one of the server or a proxy: they get
+// 200.
 func (m mediaType) refusalStatus(stage executor.Stage) int {
 	if m == mediaJSON && stage != executor.StageRequest {
 		return http.StatusOK
@@ -30,7 +30,7 @@ func (m mediaType) refusalStatus(stage executor.Stage) int {
 	return http.StatusBadRequest
 }
 
-// negotiate returns the media type that the client wants most, or a 406.
+// negotiate returns the media type that the client prefers (Accept), or a 406.
 func negotiate(r *http.Request) (mediaType, error) {
 	accept := strings.Join(r.Header.Values("Accept"), ",")
 	if strings.TrimSpace(accept) == "" {
@@ -38,7 +38,7 @@ func negotiate(r *http.Request) (mediaType, error) {
 	}
 	best, quality := mediaType(""), 0.0
 	for part := range strings.SplitSeq(accept, ",") {
-		m, q := acceptable(part)
+		m, q := parseAccept(part)
 		if q > quality {
 			best, quality = m, q
 		}
@@ -50,11 +50,11 @@ func negotiate(r *http.Request) (mediaType, error) {
 	return best, nil
 }
 
-// acceptable returns what one part of an Accept header asks for and how much;
-// zero for what we do not have.
-func acceptable(part string) (mediaType, float64) {
+// parseAccept returns the media type in one part of an Accept header and its quality; zero for
+// a type that we do not have.
+func parseAccept(part string) (mediaType, float64) {
 	name, params, err := mime.ParseMediaType(part)
-	if err != nil || !utf8Charset(params) {
+	if err != nil || !isUTF8(params) {
 		return "", 0
 	}
 	q := 1.0
@@ -72,18 +72,18 @@ func acceptable(part string) (mediaType, float64) {
 	return "", 0
 }
 
-func utf8Charset(params map[string]string) bool {
+func isUTF8(params map[string]string) bool {
 	charset, ok := params["charset"]
 	return !ok || strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "utf8")
 }
 
-// checkContentType returns a 415 unless the body is plain JSON. Browsers send
-// no other site's JSON without asking first, which forms and text do.
+// checkContentType returns a 415 unless the body is plain JSON. Browsers send JSON to another
+// site only after a preflight, but forms and text without one (CSRF).
 func checkContentType(r *http.Request) error {
 	name, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	encoding := r.Header.Get("Content-Encoding")
 	switch {
-	case err != nil || name != string(mediaJSON) || !utf8Charset(params) || len(r.Header.Values("Content-Type")) != 1:
+	case err != nil || name != string(mediaJSON) || !isUTF8(params) || len(r.Header.Values("Content-Type")) != 1:
 		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest,
 			"The request must have the content type application/json, in UTF-8."))
 	case encoding != "" && !strings.EqualFold(encoding, "identity"):

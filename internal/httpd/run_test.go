@@ -34,7 +34,7 @@ func serve(t *testing.T, s *httpd.Server) (addr string, stop func() error) {
 	}
 }
 
-func TestServer_Run_cutsSlowSenders(t *testing.T) {
+func TestServer_Run_cuts_slow_senders(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
 		"a body that stops":   "POST /graphql HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
@@ -58,7 +58,7 @@ func TestServer_Run_cutsSlowSenders(t *testing.T) {
 	}
 }
 
-func TestServer_Run_doesNotReadHugeBodies(t *testing.T) {
+func TestServer_Run_does_not_read_huge_bodies(t *testing.T) {
 	t.Parallel()
 	addr, _ := serve(t, newServer(t, httpd.Config{}, httpd.Deps{}))
 	body := io.LimitReader(zeros{}, 50<<20) // of a length that the server is not told
@@ -86,7 +86,7 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func TestServer_Run_finishesWhatItStarted(t *testing.T) {
+func TestServer_Run_finishes_requests_in_flight(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
 	slow := executortest.New(executortest.Object{"hello": executortest.Resolver(func(context.Context, map[string]any) (any, error) {

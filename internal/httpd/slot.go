@@ -8,41 +8,37 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// acquire waits for a slot to run in and returns what gives it back.
-func (s *Server) acquire(ctx context.Context) (release func(), err error) {
-	release = func() { <-s.slots }
-	select {
-	case s.slots <- struct{}{}:
+// acquireSlot waits for a slot to run in, for at most QueueTime, and returns what releases it.
+// Requests queue in the order in which they came. Its error is SERVER_BUSY.
+func (s *Server) acquireSlot(ctx context.Context) (release func(), err error) {
+	release = func() { s.slots.Release(1) }
+	if s.slots.TryAcquire(1) {
 		return release, nil
-	default:
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueueTime)
 	defer cancel()
-	select {
-	case s.slots <- struct{}{}:
-		return release, nil
-	case <-ctx.Done():
+	if s.slots.Acquire(ctx, 1) != nil {
 		busy := fault.New(fault.Unavailable, fault.ServerBusy, "The server is busy; try again in a moment.")
 		busy.RetryAfter = s.cfg.QueueTime
 		return nil, busy
 	}
+	return release, nil
 }
 
-// inSlot waits for a slot, in which answer makes an answer. The slot is given back
-// when the answer begins: it is made by then, and how long its client takes to
-// receive it must not keep others waiting. An error means that there was no slot.
-func (s *Server) inSlot(ctx context.Context, w http.ResponseWriter, answer func(http.ResponseWriter)) error {
-	release, err := s.acquire(ctx)
+// inSlot waits for a slot and has answer make the answer in it. The slot is released when the
+// answer begins: it is made by then, and the time that a slow client takes to receive it must
+// not keep other callers waiting. Its error is SERVER_BUSY or that of answer.
+func (s *Server) inSlot(ctx context.Context, w http.ResponseWriter, answer func(http.ResponseWriter) error) error {
+	release, err := s.acquireSlot(ctx)
 	if err != nil {
 		return err
 	}
 	release = sync.OnceFunc(release)
 	defer release()
-	answer(&slotWriter{w, release})
-	return nil
+	return answer(&slotWriter{w, release})
 }
 
-// slotWriter gives a slot back when the answer begins.
+// slotWriter releases a slot when the answer begins.
 type slotWriter struct {
 	http.ResponseWriter
 	release func()

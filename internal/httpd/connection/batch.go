@@ -2,7 +2,7 @@ package connection
 
 import (
 	"bytes"
-	"encoding/binary"
+	"sync"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -10,56 +10,55 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 )
 
-// Bounds of what waits to be written with more of the same operation. A client
-// that keeps up gets each result by itself.
+// Bounds of a batch. A client that keeps up gets each result by itself.
 const (
 	batchBytes = 16 << 10
 	batchTime  = time.Millisecond // from the first result
 )
 
-// batch is results of an operation on their way out, ready for the connection: a
-// client that is behind gets many with one write. The zero batch is empty.
-type batch struct {
+// Batch is results of an operation, encoded for the connection and written together: a client
+// that is behind gets many with one write. The zero Batch is empty.
+type Batch struct {
 	out   *bytes.Buffer // nil if it is empty
-	since time.Time
+	begun time.Time
 }
 
-// buffer returns where to put one more result.
-func (b *batch) buffer() *bytes.Buffer {
+// Buffer returns where to append one more result.
+func (b *Batch) Buffer() *bytes.Buffer {
 	if b.out == nil {
-		b.out, b.since = takeBuffer(), time.Now()
+		b.out, b.begun = GetBuffer(), time.Now()
 	}
 	return b.out
 }
 
-// full reports whether the batch should wait no longer.
-func (b *batch) full() bool {
-	return b.out != nil && (b.out.Len() >= batchBytes || time.Since(b.since) >= batchTime)
+// Full reports whether the batch should be written now.
+func (b *Batch) Full() bool {
+	return b.out != nil && (b.out.Len() >= batchBytes || time.Since(b.begun) >= batchTime)
 }
 
-// take empties the batch. The caller gives the buffer back; it is nil if the
-// batch was empty.
-func (b *batch) take() *bytes.Buffer {
+// Take empties the batch and returns its buffer, nil if it was empty. The caller passes the
+// buffer to PutBuffer.
+func (b *Batch) Take() *bytes.Buffer {
 	out := b.out
 	b.out = nil
 	return out
 }
 
-// encode returns the response as JSON in one line. Line breaks in JSON are only
+// EncodeResponse returns the response as JSON in one line. Line breaks in JSON are only
 // between its tokens, where a space means the same.
-func encode(resp *graphql.Response) ([]byte, error) {
-	out := takeBuffer()
-	defer giveBuffer(out)
+func EncodeResponse(resp *graphql.Response) ([]byte, error) {
+	out := GetBuffer()
+	defer PutBuffer(out)
 	if err := jsoncodec.Encode(out, jsoncodec.NewResponse(resp)); err != nil {
 		return nil, err
 	}
 	text := bytes.Clone(out.Bytes())
-	oneLine(text)
+	JoinLines(text)
 	return text, nil
 }
 
-// oneLine makes spaces of line breaks.
-func oneLine(text []byte) {
+// JoinLines replaces line breaks by spaces.
+func JoinLines(text []byte) {
 	for i, c := range text {
 		if c == '\n' || c == '\r' {
 			text[i] = ' '
@@ -67,23 +66,19 @@ func oneLine(text []byte) {
 	}
 }
 
-// frame appends the head of a frame with a whole text message of n bytes, as RFC
-// 6455 has it from a server: not masked, not compressed.
-func frame(out *bytes.Buffer, n int) {
-	const finalText = 0x81
-	var head [10]byte
-	head[0] = finalText
-	switch {
-	case n < 126:
-		head[1] = byte(n) //nolint:gosec // G115: it is small
-		out.Write(head[:2])
-	case n < 1<<16:
-		head[1] = 126
-		binary.BigEndian.PutUint16(head[2:], uint16(n))
-		out.Write(head[:4])
-	default:
-		head[1] = 127
-		binary.BigEndian.PutUint64(head[2:], uint64(n))
-		out.Write(head[:10])
+// buffers are reused for messages to clients.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooledBytes is the size up to which a buffer is kept for the next message.
+const maxPooledBytes = 64 << 10
+
+// GetBuffer returns an empty buffer from the pool.
+func GetBuffer() *bytes.Buffer { return buffers.Get().(*bytes.Buffer) }
+
+// PutBuffer returns a buffer to the pool.
+func PutBuffer(b *bytes.Buffer) {
+	if b.Cap() <= maxPooledBytes {
+		b.Reset()
+		buffers.Put(b)
 	}
 }

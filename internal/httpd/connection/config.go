@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Config tunes a Server. The zero value is ready to use.
+// Config holds the limits of connections. Its zero value is ready to use.
 type Config struct {
-	Connections  int           // sockets, event streams and reservations of this node; default 20,000
-	PerPrincipal int           // of them, those of one user, or of one address for strangers; default 2,500
-	Operations   int           // that live at once on one socket or single connection; default 100
-	MessageBytes int           // longest message of a socket; default 1 MiB
+	Connections  int           // open at once on this node: WebSockets, event streams and reservations; default 20,000
+	PerPrincipal int           // of them, those of one user, or of one address for anonymous callers; default 2,500
+	Operations   int           // that run at once on one WebSocket or single connection; default 100
+	MessageBytes int           // longest message that a WebSocket client may send; default 1 MiB
 	MessageTime  time.Duration // to receive a message once it has begun; default 10 s
 	InitTime     time.Duration // from the upgrade to connection_init, and from a reservation to its stream; default 10 s
-	IdleTime     time.Duration // of a socket without operations or messages; default 5 min
-	KeepAlive    time.Duration // between signs of life on a quiet connection; default 15 s
-	StallTime    time.Duration // in which a client takes nothing of what waits for it; default 5 min
-	CheckTime    time.Duration // between two looks at a connection's credential, if nothing is heard of it; default 1 s
+	IdleTime     time.Duration // of a WebSocket without operations or messages; default 5 min
+	KeepAlive    time.Duration // between keep-alives on a quiet connection; default 15 s
+	StallTime    time.Duration // in which a client may read none of what is being written; default 5 min
+	CheckTime    time.Duration // between two checks of a connection's credential, if Recheck asks for none; default 1 s
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -31,7 +31,7 @@ func (c Config) withDefaults() (Config, error) {
 		{&c.MessageBytes, 1 << 20},
 	} {
 		if *n.value < 0 {
-			return c, fmt.Errorf("stream config: sizes and counts must not be negative: %+v", c)
+			return c, fmt.Errorf("connection config: sizes and counts must not be negative: %+v", c)
 		}
 		*n.value = cmp.Or(*n.value, n.fallback)
 	}
@@ -47,7 +47,7 @@ func (c Config) withDefaults() (Config, error) {
 		{&c.CheckTime, time.Second},
 	} {
 		if *d.value < 0 {
-			return c, fmt.Errorf("stream config: times must not be negative: %+v", c)
+			return c, fmt.Errorf("connection config: times must not be negative: %+v", c)
 		}
 		*d.value = cmp.Or(*d.value, d.fallback)
 	}

@@ -10,42 +10,45 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// doubtTime is how long a connection lives on while nobody can say whether its
-// credential is good: long enough for a database to change its leader.
-const doubtTime = 10 * time.Second
+// uncheckableTime is how long a connection stays open while its credential cannot be
+// checked: long enough for a database failover.
+const uncheckableTime = 10 * time.Second
 
-// standingTime bounds one look at a credential.
-const standingTime = 5 * time.Second
+// checkTimeout bounds one check of a credential.
+const checkTimeout = 5 * time.Second
 
-// credential is who stands behind a connection, as of the last look.
-type credential struct {
-	principal atomic.Pointer[auth.Principal] // nil for a stranger
+// Credential is the credential of a connection and its principal as of the last check.
+type Credential struct {
+	principal atomic.Pointer[auth.Principal] // nil for an anonymous caller
 
 	mu       sync.Mutex
-	standing CredentialCheck
+	check    CredentialCheck
 	expires  time.Time
-	checked  time.Time // when standing was last asked
-	sure     time.Time // when standing last had an answer
-	asking   bool
+	checked  time.Time // when the last check began
+	valid    time.Time // when a check last succeeded
+	checking bool
 	renewals int
 }
 
-// set makes the caller the one who stands behind the connection.
-func (c *credential) set(who Caller) {
+// Principal returns the principal as of the last check, nil for an anonymous caller.
+func (c *Credential) Principal() *auth.Principal { return c.principal.Load() }
+
+// Set makes the caller's credential that of the connection.
+func (c *Credential) Set(caller Caller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	c.standing, c.expires, c.checked, c.sure = who.Check, who.Expires, now, now
-	c.asking = false
+	c.check, c.expires, c.checked, c.valid = caller.Check, caller.Expires, now, now
+	c.checking = false
 	c.renewals++
-	c.principal.Store(who.Principal)
+	c.principal.Store(caller.Principal)
 }
 
-// next returns when check is due again; ok is false if never.
-func (c *credential) next(every time.Duration) (at time.Time, ok bool) {
+// NextCheck returns when Check is due again; ok is false if never.
+func (c *Credential) NextCheck(every time.Duration) (at time.Time, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.standing == nil {
+	if c.check == nil {
 		return at, false
 	}
 	at = c.checked.Add(every)
@@ -55,98 +58,83 @@ func (c *credential) next(every time.Duration) (at time.Time, ok bool) {
 	return at, true
 }
 
-// hasten makes check due now if the principal is concerned; it reports whether
-// that is so. A look that is under way may have come too early, and is followed
-// by another.
-func (c *credential) hasten(concerns func(*auth.Principal) bool) bool {
-	if !concerns(c.principal.Load()) {
+// ExpediteCheck makes Check due now if the principal is affected; it reports whether that is
+// so. A check that is under way may have read too early, and is followed by another.
+func (c *Credential) ExpediteCheck(affected func(*auth.Principal) bool) bool {
+	if !affected(c.principal.Load()) {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checked = time.Time{}
-	return c.standing != nil
+	return c.check != nil
 }
 
-// check returns why the connection must end, if it must.
-func (c *credential) check(ctx context.Context, every time.Duration) *ending {
-	standing, renewals, why := c.due(time.Now(), every)
-	if standing == nil || why != nil {
-		return why
+// Check checks the credential if that is due, and returns why the connection must close, if
+// it must.
+func (c *Credential) Check(ctx context.Context, every time.Duration) *CloseReason {
+	check, renewals, reason := c.beginCheck(time.Now(), every)
+	if check == nil || reason != nil {
+		return reason
 	}
-	ctx, cancel := context.WithTimeout(ctx, standingTime)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	p, err := standing(ctx)
-	return c.judge(time.Now(), renewals, p, err)
+	p, err := check(ctx)
+	return c.endCheck(time.Now(), renewals, p, err)
 }
 
-// due returns what to ask, nil if it is not yet time to.
-func (c *credential) due(now time.Time, every time.Duration) (standing CredentialCheck, renewals int, why *ending) {
+// beginCheck returns the check to run, nil if it is not due yet.
+func (c *Credential) beginCheck(now time.Time, every time.Duration) (check CredentialCheck, renewals int, reason *CloseReason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.standing == nil || c.asking:
+	case c.check == nil || c.checking:
 		return nil, 0, nil
 	case !c.expires.IsZero() && !now.Before(c.expires):
-		return nil, 0, endExpired
+		return nil, 0, reasonExpired
 	case now.Before(c.checked.Add(every)):
 		return nil, 0, nil
 	}
-	c.asking, c.checked = true, now
-	return c.standing, c.renewals, nil
+	c.checking, c.checked = true, now
+	return c.check, c.renewals, nil
 }
 
-// judge takes the answer to a question that due gave out. If the credential was
-// renewed meanwhile, the answer is about the old one and does not count.
-func (c *credential) judge(now time.Time, renewals int, p *auth.Principal, err error) *ending {
+// endCheck takes the result of a check that beginCheck returned. If the credential was renewed
+// meanwhile, the result is about the old one and is ignored.
+func (c *Credential) endCheck(now time.Time, renewals int, p *auth.Principal, err error) *CloseReason {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if renewals != c.renewals {
 		return nil
 	}
-	c.asking = false
+	c.checking = false
 	switch {
 	case err == nil && p != nil:
-		if !p.Equal(c.principal.Load()) { // else those who compare pointers would see a change each second
+		if !p.Equal(c.principal.Load()) { // else subscriptions, which compare pointers, would see a change at each check
 			c.principal.Store(p)
 		}
-		c.sure = now
+		c.valid = now
 	case err == nil || fault.From(err).Kind == fault.Unauthenticated:
-		return endRevoked
-	case now.Sub(c.sure) >= doubtTime:
-		return endUncheckable
+		return reasonRevoked
+	case now.Sub(c.valid) >= uncheckableTime:
+		return reasonUncheckable
 	}
 	return nil
 }
 
-// renew puts a new credential of the same user in the place of the old.
-func (c *credential) renew(who Caller) *ending {
+// renew replaces the credential by a new one of the same user.
+func (c *Credential) renew(caller Caller) *CloseReason {
 	old := c.principal.Load()
-	if old != nil && (who.Principal == nil || who.Principal.UserID != old.UserID) {
-		return endOtherUser
+	if old != nil && (caller.Principal == nil || caller.Principal.UserID != old.UserID) {
+		return reasonOtherUser
 	}
-	c.set(who)
+	c.Set(caller)
 	return nil
 }
 
-// expiry returns when the credential ends as RFC 3339 says it, nil if that is
-// not known.
-func (c *credential) expiry() any {
+// ExpiresAt returns when the credential expires, zero if that is not known.
+func (c *Credential) ExpiresAt() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.expires.IsZero() {
-		return nil
-	}
-	return c.expires.UTC().Format(time.RFC3339)
-}
-
-// adopt puts a caller behind a connection that is open already.
-func (s *Server) adopt(ctx context.Context, c connection, cred *credential, who Caller) *ending {
-	if why := cred.renew(who); why != nil {
-		return why
-	}
-	if err := s.readmit(c, ownerOf(ctx, who.Principal)); err != nil {
-		return refused(err)
-	}
-	return nil
+	return c.expires
 }

@@ -17,9 +17,9 @@ import (
 // goroutines can be counted.
 const alone = "STREAM_TEST_ALONE"
 
-// TestServer_leavesNothingOfConnectionsThatAreCut cuts real connections. The
+// TestServer_leaves_no_goroutine_of_connections_that_are_cut cuts real connections. The
 // bubbles of the other tests show the same of pipes, which know no resets.
-func TestServer_leavesNothingOfConnectionsThatAreCut(t *testing.T) {
+func TestServer_leaves_no_goroutine_of_connections_that_are_cut(t *testing.T) {
 	t.Parallel()
 	if os.Getenv(alone) == "" {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+t.Name()+"$")

@@ -1,0 +1,129 @@
+package httpd
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+)
+
+// Authenticator finds the principal of a bearer token.
+type Authenticator interface {
+	// Authenticate returns the token's principal. An Unauthenticated error means that the
+	// token is not valid; any other error, that it cannot be checked at the moment.
+	Authenticate(ctx context.Context, bearer string) (*auth.Principal, error)
+}
+
+// Expirer is an Authenticator that knows when tokens expire. Streams then close with the
+// reason that the token has expired; without it they close as well, since Authenticate is
+// called again.
+type Expirer interface {
+	// Expiry returns when a token that Authenticate accepts expires, zero if that is not known.
+	Expiry(bearer string) time.Time
+}
+
+// LastKnownAuthenticator is an Authenticator that remembers the principals of tokens.
+type LastKnownAuthenticator interface {
+	// LastKnown returns the principal of a token as of its last successful check, nil if
+	// there was none. While Authenticate is UNAVAILABLE, requests go on with this principal
+	// (auth.WithLastKnown): for the few operations that need no database.
+	LastKnown(bearer string) *auth.Principal
+}
+
+// TicketAuthenticator authenticates event streams of clients that cannot send headers, such
+// as a browser's EventSource.
+type TicketAuthenticator interface {
+	// AuthenticateTicket returns the content of a ticket. A ticket must be accepted again
+	// while it is valid, since browsers reconnect with it. An Unauthenticated error means
+	// that the ticket is not valid.
+	AuthenticateTicket(ctx context.Context, ticket string) (Ticket, error)
+}
+
+// Ticket is the content of a ticket: the caller it was made for, and the only request that it
+// may be used for.
+type Ticket struct {
+	Caller  connection.Caller
+	Request executor.Request
+}
+
+// authenticate returns the request's context with its principal: none for an anonymous
+// caller, an error if there is a bearer token that is not valid.
+func (s *Server) authenticate(r *http.Request) (context.Context, error) {
+	caller, err := s.authenticateHeader(r)
+	if err != nil {
+		if p := s.lastKnownPrincipal(r, err); p != nil {
+			return auth.WithLastKnown(r.Context(), p), nil
+		}
+		return r.Context(), err
+	}
+	return withPrincipal(r.Context(), caller), nil
+}
+
+// withPrincipal returns the context of the caller, who may be anonymous.
+func withPrincipal(ctx context.Context, caller connection.Caller) context.Context {
+	if caller.Principal == nil {
+		return ctx
+	}
+	return auth.With(ctx, caller.Principal)
+}
+
+// authenticateHeader returns the caller of the request by its Authorization header.
+func (s *Server) authenticateHeader(r *http.Request) (connection.Caller, error) {
+	values := r.Header.Values("Authorization")
+	if len(values) == 0 {
+		return connection.Caller{}, nil
+	}
+	token, ok := jsoncodec.BearerToken(values[0])
+	switch {
+	case !ok:
+		return connection.Caller{}, nil
+	case len(values) > 1:
+		return connection.Caller{}, errInvalidToken()
+	}
+	return s.authenticateToken(r.Context(), token)
+}
+
+// lastKnownPrincipal returns the last known principal of the request's token if err says that
+// the token cannot be checked now; else nil.
+func (s *Server) lastKnownPrincipal(r *http.Request, err error) *auth.Principal {
+	a, ok := s.deps.Auth.(LastKnownAuthenticator)
+	token, bearer := jsoncodec.BearerToken(r.Header.Get("Authorization"))
+	if !ok || !bearer || fault.From(err).Kind != fault.Unavailable {
+		return nil
+	}
+	return a.LastKnown(token)
+}
+
+// authenticateToken returns the caller that presents the token.
+func (s *Server) authenticateToken(ctx context.Context, token string) (connection.Caller, error) {
+	check := func(ctx context.Context) (*auth.Principal, error) { return s.principalOf(ctx, token) }
+	p, err := check(ctx)
+	if err != nil {
+		return connection.Caller{}, err
+	}
+	caller := connection.Caller{Principal: p, Check: check}
+	if e, ok := s.deps.Auth.(Expirer); ok {
+		caller.Expires = e.Expiry(token)
+	}
+	return caller, nil
+}
+
+func (s *Server) principalOf(ctx context.Context, token string) (*auth.Principal, error) {
+	if token == "" || s.deps.Auth == nil {
+		return nil, errInvalidToken()
+	}
+	p, err := s.deps.Auth.Authenticate(ctx, token)
+	if err == nil && p == nil {
+		err = errInvalidToken()
+	}
+	return p, err
+}
+
+func errInvalidToken() error {
+	return fault.New(fault.Unauthenticated, fault.Unauthorized, "The access token is not valid; sign in again.")
+}

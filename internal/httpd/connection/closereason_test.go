@@ -1,0 +1,37 @@
+package connection
+
+import (
+	"testing"
+	"unicode/utf8"
+
+	"github.com/backplane-dev/backplane/internal/fault"
+)
+
+func checkReason(t *testing.T, reason *CloseReason, code int) {
+	t.Helper()
+	if reason.Code != code || reason.Text == "" || len(reason.Text) > MaxReasonBytes || !utf8.ValidString(reason.Text) {
+		t.Errorf("close reason = %d %q, want %d and a text that fits a close frame", reason.Code, reason.Text, code)
+	}
+}
+
+func TestCloseReasons_fit_a_close_frame(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []*CloseReason{
+		ReasonStopping, ReasonIdle, ReasonDead, ReasonInternal, ReasonInitTimeout,
+		reasonExpired, reasonRevoked, reasonOtherUser, reasonUncheckable,
+	} {
+		checkReason(t, reason, reason.Code)
+	}
+}
+
+func TestReasonForError_knows_every_kind(t *testing.T) {
+	t.Parallel()
+	want := map[fault.Kind]int{fault.Internal: 4500, fault.Exhausted: 1013, fault.Unavailable: 1013, fault.Timeout: 1013}
+	for _, k := range fault.Kinds() {
+		code := 4403
+		if c, ok := want[k]; ok {
+			code = c
+		}
+		checkReason(t, ReasonForError(fault.New(k, fault.BadRequest, "No.")), code)
+	}
+}

@@ -1,0 +1,177 @@
+// Package httpd serves the API over HTTP: the middleware chain and the mux, GraphQL over HTTP,
+// GraphiQL, health checks, and the graceful shutdown of a server.
+//
+// Every request passes the middleware listed in middleware.go, in that order, before it
+// reaches its handler. Handlers return their errors; writeError is the one place that answers
+// with them, as GraphQL errors or as a problem document. Body size, the time that a client may
+// take and the number of operations at once (slots, a semaphore) are bounded here.
+//
+// It leaves to others: long-lived connections to packages connection, websocket and sse; legacy
+// REST routes to a RESTHandler; upstream services to a Gateway; what a GraphQL document may ask
+// for to package executor. No cookie is ever read or set.
+package httpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/httpd/sse"
+	"github.com/backplane-dev/backplane/internal/httpd/websocket"
+	"github.com/backplane-dev/backplane/internal/static"
+)
+
+// Deps are what a Server calls. A nil field means: no caller can authenticate, no tickets, no
+// legacy REST routes, no gateway, always ready, no keys to publish.
+type Deps struct {
+	Auth    Authenticator // may be an Expirer and a LastKnownAuthenticator
+	Tickets TicketAuthenticator
+	REST    RESTHandler
+	Gateway Gateway
+	Ready   func(ctx context.Context) error // its error says what is missing, for an operator
+	JWKS    func() []byte                   // the public keys as a JSON Web Key Set
+}
+
+// Server serves the API. Make one with New.
+type Server struct {
+	cfg         Config
+	deps        Deps
+	exec        *executor.Executor
+	log         *slog.Logger
+	slots       *semaphore.Weighted // one permit for each operation that runs
+	connections *connection.Manager
+	websockets  *websocket.Server
+	events      *sse.Server
+	graphiql    static.Files
+	draining    atomic.Bool
+	handler     http.Handler
+}
+
+// New returns a Server that serves nothing until Run is called.
+func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Server, error) {
+	if exec == nil || log == nil {
+		return nil, errors.New("httpd: executor and log are required")
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, deps: deps, exec: exec, log: log, slots: semaphore.NewWeighted(int64(cfg.Operations))}
+	if s.graphiql, err = static.Load(graphiqlFiles, "graphiql"); err != nil {
+		return nil, err
+	}
+	if s.connections, err = connection.New(cfg.Streams, exec, connection.Deps{Authenticate: s.authenticateToken, AcquireSlot: s.acquireSlot}, log); err != nil {
+		return nil, err
+	}
+	s.websockets, s.events = websocket.New(s.connections), sse.New(s.connections)
+	chain, err := s.middleware()
+	if err != nil {
+		return nil, err
+	}
+	s.handler = wrap(chain, s.mux())
+	return s, nil
+}
+
+// Recheck makes WebSockets and event streams check their credentials at once, if their
+// principals are affected by an event such as a revocation. It does not block.
+func (s *Server) Recheck(affected func(*auth.Principal) bool) { s.connections.Recheck(affected) }
+
+// Handler returns the handler of all requests, for a server of the caller's own.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// handlers returns the handlers of this package, by pattern.
+func (s *Server) handlers() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"/graphql":                   s.handleErrors(s.serveGraphQL, graphQLErrorFormat),
+		"GET /healthz":               s.handleErrors(s.serveHealth, problemFormat),
+		"GET /readyz":                s.handleErrors(s.serveReady, problemFormat),
+		"GET /.well-known/jwks.json": s.handleErrors(s.serveJWKS, problemFormat),
+		"GET /{$}":                   s.handleErrors(s.serveGraphiQL, problemFormat),
+		"GET /graphiql/{file}":       s.handleErrors(s.serveGraphiQLFile, problemFormat),
+		"/":                          s.handleErrors(s.serveNotFound, problemFormat),
+	}
+}
+
+// Reserved returns the patterns of net/http that legacy REST routes may not have.
+func Reserved() []string {
+	return append(slices.Collect(maps.Keys((*Server)(nil).handlers())), gatewayPrefix)
+}
+
+func (s *Server) mux() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, serve := range s.handlers() {
+		mux.HandleFunc(pattern, serve)
+	}
+	if s.deps.REST == nil {
+		return mux
+	}
+	for _, pattern := range s.deps.REST.Patterns() {
+		mux.HandleFunc(pattern, s.handleErrors(s.serveREST, problemFormat))
+	}
+	for _, pattern := range s.deps.REST.Pages() {
+		mux.HandleFunc(pattern, s.deps.REST.ServePage)
+	}
+	return mux
+}
+
+// Run serves connections from the listener, which it closes, until ctx is cancelled; then it
+// closes WebSockets and event streams over the DrainWindow, lets the requests in flight
+// finish, for at most DrainTime in all, and returns nil. It returns an error if it can no
+// longer accept connections.
+func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx)) // requests outlive ctx by the drain time
+	defer cancel()
+	srv := &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: s.cfg.HeaderTime,
+		IdleTimeout:       s.cfg.IdleTime,
+		MaxHeaderBytes:    2 * s.cfg.HeaderBytes, // limitHeaderBytes answers before
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	return s.drain(base, srv)
+}
+
+func (s *Server) drain(base context.Context, srv *http.Server) error {
+	s.draining.Store(true)
+	ctx, cancel := context.WithTimeout(base, s.cfg.DrainTime)
+	defer cancel()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		if err := s.connections.Drain(ctx, s.cfg.DrainWindow); err != nil {
+			s.log.WarnContext(base, "drain time is over: websockets and event streams were cut", "error", err)
+			s.connections.Close()
+		}
+	}()
+	defer func() { <-drained }()
+	if err := srv.Shutdown(ctx); err != nil {
+		s.log.WarnContext(base, "drain time is over: requests were cut", "error", err)
+		_ = srv.Close() // its listener is closed already; the connections that may fail to close are those we cut
+	}
+	if s.deps.Gateway == nil {
+		return nil
+	}
+	if err := s.deps.Gateway.Drain(ctx); err != nil { // upgraded connections are no requests any more
+		s.log.WarnContext(base, "drain time is over: gateway calls were cut", "error", err)
+	}
+	return nil
+}

@@ -1,0 +1,388 @@
+package httpd_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/requestlog"
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+// schema is a shop whose fields say what reached them.
+func schema() *executortest.Schema {
+	see := func(of func(context.Context) any) executortest.Resolver {
+		return func(ctx context.Context, _ map[string]any) (any, error) { return of(ctx), nil }
+	}
+	return executortest.New(executortest.Object{
+		"hello": see(func(ctx context.Context) any { return "hi " + string(callerOf(ctx)) }),
+		"echo": see(func(ctx context.Context) any {
+			return auth.ClientFrom(ctx).Address + " " + auth.ClientFrom(ctx).UserAgent
+		}),
+		"fail": executortest.Resolver(func(context.Context, map[string]any) (any, error) { return nil, errors.New("secret") }),
+		"wait": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}),
+	}, executortest.Object{"touch": see(func(ctx context.Context) any { return executor.IdempotencyKey(ctx) })}, executortest.Object{"ticks": []any{1}})
+}
+
+func callerOf(ctx context.Context) uid.User {
+	if p := auth.From(ctx); p != nil {
+		return p.UserID
+	}
+	return "anonymous"
+}
+
+// tokens is an Authenticator that knows one good token.
+type tokens struct{}
+
+func (tokens) Authenticate(_ context.Context, bearer string) (*auth.Principal, error) {
+	switch bearer {
+	case "good":
+		return &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}, nil
+	case "down":
+		return nil, fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database is away.")
+	case "broken":
+		return nil, errors.New("secret")
+	}
+	return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "No.")
+}
+
+func newServer(t testing.TB, cfg httpd.Config, deps httpd.Deps) *httpd.Server {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	x, err := executor.New(schema(), executor.Config{}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := httpd.New(cfg, x, deps, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// request makes a request from its first line and its headers, as HTTP writes
+// them, and a body.
+func request(line, headers, body string) *http.Request {
+	method, target, _ := strings.Cut(line, " ")
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	for h := range strings.SplitSeq(headers, "\n") {
+		if name, value, ok := strings.Cut(h, ":"); ok {
+			r.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+		}
+	}
+	return r
+}
+
+func answer(s *httpd.Server, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	return w
+}
+
+// errorCode returns the code of the first error in a GraphQL answer, or of a problem.
+func errorCode(tb testing.TB, body []byte) string {
+	tb.Helper()
+	var a struct {
+		Code   string `json:"code"`
+		Errors []struct {
+			Extensions struct {
+				Code string `json:"code"`
+			} `json:"extensions"`
+		} `json:"errors"`
+	}
+	if err := json.Unmarshal(body, &a); err != nil {
+		tb.Fatalf("answer is no JSON: %v: %s", err, body)
+	}
+	if len(a.Errors) > 0 {
+		return a.Errors[0].Extensions.Code
+	}
+	return a.Code
+}
+
+const (
+	isJSON  = "Content-Type: application/json"
+	wantsGQ = "\nAccept: application/graphql-response+json"
+)
+
+func TestServer_GraphQL(t *testing.T) {
+	t.Parallel()
+	deep := `{"query":"{hello}","variables":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`
+	tests := []struct {
+		name, line, headers, body string
+		status                    int
+		code                      fault.Code // of the error, empty if there is none
+	}{
+		{"a query by POST", "POST /graphql", isJSON, `{"query":"{hello}"}`, 200, ""},
+		{"a query by GET", "GET /graphql?query={hello}", "", "", 200, ""},
+		{"a mutation by POST", "POST /graphql", isJSON, `{"query":"mutation{touch}"}`, 200, ""},
+		{"a mutation by GET", "GET /graphql?query=mutation{touch}", "", "", 405, fault.BadRequest},
+		{"one of two operations by GET", "GET /graphql?query=query+A{hello}mutation+B{touch}&operationName=B", "", "", 405, fault.BadRequest},
+		{"a form", "POST /graphql", "Content-Type: application/x-www-form-urlencoded", "query=mutation{touch}", 415, fault.BadRequest},
+		{"a multipart form", "POST /graphql", "Content-Type: multipart/form-data; boundary=x", "--x", 415, fault.BadRequest},
+		{"plain text", "POST /graphql", "Content-Type: text/plain", `{"query":"mutation{touch}"}`, 415, fault.BadRequest},
+		{"no content type", "POST /graphql", "", `{"query":"{hello}"}`, 415, fault.BadRequest},
+		{"JSON in another charset", "POST /graphql", "Content-Type: application/json; charset=utf-16", `{}`, 415, fault.BadRequest},
+		{"JSON in UTF-8", "POST /graphql", "Content-Type: application/json; charset=UTF-8", `{"query":"{hello}"}`, 200, ""},
+		{"compressed JSON", "POST /graphql", isJSON + "\nContent-Encoding: gzip", `x`, 415, fault.BadRequest},
+		{"another method", "PUT /graphql", isJSON, `{"query":"{hello}"}`, 405, fault.BadRequest},
+		{"HTML wanted", "POST /graphql", isJSON + "\nAccept: text/html", `{"query":"{hello}"}`, 406, fault.BadRequest},
+		{"a browser's wishes", "GET /graphql?query={hello}", "Accept: text/html,application/xml;q=0.9,*/*;q=0.8", "", 200, ""},
+		{"a subscription by POST", "POST /graphql", isJSON, `{"query":"subscription{ticks}"}`, 400, fault.BadRequest},
+		{"a subscription by GET", "GET /graphql?query=subscription{ticks}", "", "", 400, fault.BadRequest},
+		{"an array", "POST /graphql", isJSON, `[{"query":"{hello}"}]`, 400, fault.BadRequest},
+		{"no body", "POST /graphql", isJSON, "", 400, fault.BadRequest},
+		{"no query", "POST /graphql", isJSON, "{}", 400, fault.BadRequest},
+		{"no query by GET", "GET /graphql", "", "", 400, fault.BadRequest},
+		{"half a body", "POST /graphql", isJSON, `{"query":"{hello}"`, 400, fault.BadRequest},
+		{"something behind the body", "POST /graphql", isJSON, `{"query":"{hello}"}{}`, 400, fault.BadRequest},
+		{"one name twice", "POST /graphql", isJSON, `{"query":"{hello}","query":"mutation{touch}"}`, 400, fault.BadRequest},
+		{"one name twice in variables", "POST /graphql", isJSON, `{"query":"{hello}","variables":{"a":1,"a":2}}`, 400, fault.BadRequest},
+		{"invalid UTF-8", "POST /graphql", isJSON, "{\"query\":\"{hello}#\xff\"}", 400, fault.BadRequest},
+		{"invalid UTF-8 by GET", "GET /graphql?query={hello}%23%ff", "", "", 400, fault.BadRequest},
+		{"deep JSON", "POST /graphql", isJSON, deep, 400, fault.BadRequest},
+		{"a parameter twice by GET", "GET /graphql?query={hello}&query={hello}", "", "", 400, fault.BadRequest},
+		{"variables by GET that are no JSON", "GET /graphql?query={hello}&variables=x", "", "", 400, fault.BadRequest},
+		{"variables by GET that are no object", "GET /graphql?query={hello}&variables=[]", "", "", 400, fault.BadRequest},
+		{"a broken query string", "GET /graphql?query=%zz", "", "", 400, fault.BadRequest},
+		{"an invalid document for JSON", "POST /graphql", isJSON, `{"query":"{helo}"}`, 200, fault.ValidationFailed},
+		{"an invalid document for GraphQL", "POST /graphql", isJSON + wantsGQ, `{"query":"{helo}"}`, 400, fault.ValidationFailed},
+		{"10,000 aliases", "POST /graphql", isJSON, `{"query":"{` + strings.Repeat("a:hello ", 10_000) + `}"}`, 200, fault.TooManyTokens},
+		{"an unknown persisted query", "POST /graphql", isJSON, `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"` + strings.Repeat("a", 64) + `"}}}`, 200, fault.PersistedQueryNotFound},
+		{"an internal error", "POST /graphql", isJSON + wantsGQ, `{"query":"{fail}"}`, 200, fault.InternalError},
+		{"a body of 50 MB", "POST /graphql", isJSON, strings.Repeat(" ", 50<<20), 413, fault.BodyTooLarge},
+		{"a good token", "POST /graphql", isJSON + "\nAuthorization: Bearer good", `{"query":"{hello}"}`, 200, ""},
+		{"a bad token", "POST /graphql", isJSON + "\nAuthorization: Bearer bad", `{"query":"{hello}"}`, 401, fault.Unauthorized},
+		{"an empty token", "POST /graphql", isJSON + "\nAuthorization: Bearer", `{"query":"{hello}"}`, 401, fault.Unauthorized},
+		{"two tokens", "POST /graphql", isJSON + "\nAuthorization: Bearer good\nAuthorization: Bearer good", `{"query":"{hello}"}`, 401, fault.Unauthorized},
+		{"a token that cannot be checked", "POST /graphql", isJSON + "\nAuthorization: Bearer down", `{"query":"{hello}"}`, 503, fault.ServiceUnavailable},
+		{"a token that breaks us", "POST /graphql", isJSON + "\nAuthorization: Bearer broken", `{"query":"{hello}"}`, 500, fault.InternalError},
+		{"an idempotency key with one mutation field", "POST /graphql", isJSON + "\nIdempotency-Key: k", `{"query":"mutation{touch}"}`, 200, ""},
+		{"an idempotency key with two mutation fields", "POST /graphql", isJSON + "\nIdempotency-Key: k", `{"query":"mutation{a:touch b:touch}"}`, 400, fault.IdempotencyKeyInvalid},
+		{"an idempotency key that is empty", "POST /graphql", isJSON + "\nIdempotency-Key:", `{"query":"mutation{touch}"}`, 400, fault.IdempotencyKeyInvalid},
+		{"two idempotency keys", "POST /graphql", isJSON + "\nIdempotency-Key: a\nIdempotency-Key: b", `{"query":"mutation{touch}"}`, 400, fault.IdempotencyKeyInvalid},
+		{"an unknown path", "GET /nothing", "", "", 404, fault.PathNotFound},
+	}
+	s := newServer(t, httpd.Config{}, httpd.Deps{Auth: tokens{}})
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := answer(s, request(tt.line, tt.headers, tt.body))
+			if w.Code != tt.status || errorCode(t, w.Body.Bytes()) != string(tt.code) {
+				t.Errorf("answer = %d %s, want %d %s", w.Code, w.Body, tt.status, tt.code)
+			}
+			if text := w.Body.String(); strings.Contains(text, "secret") || len(text) > 2_000 {
+				t.Errorf("answer says too much: %s", text)
+			}
+			if tt.code != "" && tt.code != fault.InternalError && strings.Contains(w.Body.String(), `"data"`) {
+				t.Errorf("answer to what was not run has data: %s", w.Body)
+			}
+		})
+	}
+}
+
+func TestServer_GraphQL_gives_responses(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, httpd.Config{Batch: 2, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, httpd.Deps{Auth: tokens{}})
+	tests := []struct{ name, headers, body, want string }{
+		{"an anonymous caller", "", `{"query":"{hello}"}`, `{"data":{"hello":"hi anonymous"}}`},
+		{"a caller", "Authorization: bearer good", `{"query":"{hello}"}`, `{"data":{"hello":"hi usr_1"}}`},
+		{"another scheme is an anonymous caller", "Authorization: Basic x", `{"query":"{hello}"}`, `{"data":{"hello":"hi anonymous"}}`},
+		{"the idempotency key arrives", "Idempotency-Key: k-1", `{"query":"mutation{touch}"}`, `{"data":{"touch":"k-1"}}`},
+		{"a query has no idempotency key", "Idempotency-Key: k-1", `{"query":"{a:hello b:hello}"}`, `{"data":{"a":"hi anonymous","b":"hi anonymous"}}`},
+		{"the peer's address", "User-Agent: test", `{"query":"{echo}"}`, `{"data":{"echo":"192.0.2.1 test"}}`},
+		{"an address from a trusted proxy", "X-Forwarded-For: 198.51.100.7", `{"query":"{echo}"}`, `{"data":{"echo":"198.51.100.7 "}}`},
+		{"the last address that no trusted proxy has", "X-Forwarded-For: 203.0.113.9, 198.51.100.7, 192.0.2.8", `{"query":"{echo}"}`, `{"data":{"echo":"198.51.100.7 "}}`},
+		{"headers in two lines", "X-Forwarded-For: 203.0.113.9\nX-Forwarded-For: 192.0.2.8", `{"query":"{echo}"}`, `{"data":{"echo":"203.0.113.9 "}}`},
+		{"no address at all", "X-Forwarded-For: unknown", `{"query":"{echo}"}`, `{"data":{"echo":"192.0.2.1 "}}`},
+		{"an array of allowed length", "", `[{"query":"{hello}"},{"query":"{helo}"}]`,
+			`[{"data":{"hello":"hi anonymous"}},{"errors":[{"message":"Cannot query field \"helo\" on type \"Query\". Did you mean \"hello\"?","locations":[{"line":1,"column":2}],"extensions":{"code":"GRAPHQL_VALIDATION_FAILED"}}]}]`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := answer(s, request("POST /graphql", isJSON+"\n"+tt.headers, tt.body))
+			if diff := cmp.Diff(tt.want, strings.TrimSpace(w.Body.String())); w.Code != 200 || diff != "" {
+				t.Errorf("answer = %d (-want +got): %s", w.Code, diff)
+			}
+		})
+	}
+	if w := answer(s, request("POST /graphql", isJSON, `[{},{},{}]`)); w.Code != 400 {
+		t.Errorf("an array that is too long = %d %s, want 400", w.Code, w.Body)
+	}
+}
+
+func TestServer_GraphQL_ignores_forwarded_headers_of_untrusted_peers(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, httpd.Config{}, httpd.Deps{})
+	w := answer(s, request("POST /graphql", isJSON+"\nX-Forwarded-For: 203.0.113.9", `{"query":"{echo}"}`))
+	if want := `{"data":{"echo":"192.0.2.1 "}}`; strings.TrimSpace(w.Body.String()) != want {
+		t.Errorf("answer = %s, want %s", w.Body, want)
+	}
+}
+
+func TestServer_GraphQL_negotiates_the_media_type(t *testing.T) {
+	t.Parallel()
+	const gq, js = "application/graphql-response+json", "application/json"
+	s := newServer(t, httpd.Config{}, httpd.Deps{})
+	for accept, want := range map[string]string{
+		"":                                    js,
+		"*/*":                                 js,
+		"application/*":                       js,
+		gq:                                    gq,
+		gq + ", " + js:                        gq,
+		js + ", " + gq:                        js,
+		js + ";q=0.5, " + gq:                  gq,
+		gq + ";q=0, " + js:                    js,
+		gq + ";charset=utf-8," + js + ";q=.9": gq,
+		gq + ";charset=utf-16":                "",
+		gq + ";q=nonsense":                    "",
+		"text/html":                           "",
+	} {
+		w := answer(s, request("POST /graphql", isJSON+"\nAccept: "+accept, `{"query":"{hello}"}`))
+		got, _, _ := strings.Cut(w.Header().Get("Content-Type"), ";")
+		if w.Code == http.StatusNotAcceptable {
+			got = ""
+		}
+		if got != want {
+			t.Errorf("Accept %q gave %q, want %q", accept, got, want)
+		}
+	}
+}
+
+func TestServer_GraphQL_is_busy_without_a_slot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, httpd.Config{Operations: 1}, httpd.Deps{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			answer(s, request("POST /graphql", isJSON, `{"query":"{wait}"}`).WithContext(ctx))
+		}()
+		synctest.Wait()
+		w := answer(s, request("POST /graphql", isJSON, `{"query":"{hello}"}`))
+		if w.Code != 503 || errorCode(t, w.Body.Bytes()) != string(fault.ServerBusy) || w.Header().Get("Retry-After") != "1" {
+			t.Errorf("answer while busy = %d %s, want 503 %s", w.Code, w.Body, fault.ServerBusy)
+		}
+		cancel()
+		<-done
+		if w := answer(s, request("POST /graphql", isJSON, `{"query":"{hello}"}`)); w.Code != 200 {
+			t.Errorf("answer afterwards = %d %s, want 200", w.Code, w.Body)
+		}
+	})
+}
+
+func TestServer_sets_headers(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, httpd.Config{AllowedOrigins: []string{"https://shop.example"}}, httpd.Deps{Auth: tokens{}, JWKS: func() []byte { return []byte(`{"keys":[]}`) }})
+	tests := []struct {
+		name, line, headers string
+		status              int
+		want                map[string]string // a value "" means: the header is not there
+	}{
+		{"the id of a client is kept", "GET /healthz", "X-Request-Id: abc-1", 200, map[string]string{"X-Request-Id": "abc-1"}},
+		{"every answer forbids sniffing and frames", "GET /nothing", "", 404, map[string]string{
+			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Content-Type": "application/problem+json", "Set-Cookie": "",
+		}},
+		{"an allowed origin may call", "GET /graphql?query={hello}", "Origin: https://shop.example", 200, map[string]string{
+			"Access-Control-Allow-Origin": "https://shop.example", "Access-Control-Allow-Credentials": "",
+		}},
+		{"an allowed origin may ask first", "OPTIONS /graphql", "Origin: https://shop.example\nAccess-Control-Request-Method: POST", 204, map[string]string{
+			"Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE", "Access-Control-Max-Age": "7200",
+		}},
+		{"another origin may not", "OPTIONS /graphql", "Origin: https://evil.example\nAccess-Control-Request-Method: POST", 405, map[string]string{
+			"Access-Control-Allow-Origin": "", "Vary": "Origin",
+		}},
+		{"a 405 says what is allowed", "PATCH /graphql", "", 405, map[string]string{"Allow": "GET, POST"}},
+		{"a mutation by GET says what is allowed", "GET /graphql?query=mutation{touch}", "", 405, map[string]string{"Allow": "POST"}},
+		{"a 401 says how to sign in", "GET /graphql?query={hello}", "Authorization: Bearer bad", 401, map[string]string{"WWW-Authenticate": `Bearer realm="backplane", error="invalid_token"`}},
+		{"keys are public", "GET /.well-known/jwks.json", "", 200, map[string]string{"Cache-Control": "public, max-age=60", "Content-Type": "application/json"}},
+		{"answers are not stored", "GET /graphql?query={hello}", "", 200, map[string]string{"Cache-Control": "no-store"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := answer(s, request(tt.line, tt.headers, ""))
+			if w.Code != tt.status {
+				t.Errorf("status = %d, want %d: %s", w.Code, tt.status, w.Body)
+			}
+			for name, want := range tt.want {
+				if got := w.Header().Get(name); got != want {
+					t.Errorf("%s = %q, want %q", name, got, want)
+				}
+			}
+		})
+	}
+	w := answer(s, request("GET /healthz", "X-Request-Id: <script>", ""))
+	if id := w.Header().Get("X-Request-Id"); !requestlog.ValidRequestID(id) || strings.Contains(id, "<") {
+		t.Errorf("X-Request-Id = %q, want a fresh one", id)
+	}
+}
+
+func TestServer_answers_health_checks(t *testing.T) {
+	t.Parallel()
+	down := httpd.Deps{Ready: func(context.Context) error { return errors.New("secret database") }}
+	behind := httpd.Deps{Ready: func(context.Context) error {
+		return fault.New(fault.Unavailable, fault.ServiceUnavailable, "Run backplane migrate first.")
+	}}
+	for _, tt := range []struct {
+		line   string
+		deps   httpd.Deps
+		status int
+		says   string
+	}{
+		{"GET /healthz", down, 200, "ok"},
+		{"GET /readyz", httpd.Deps{}, 200, "ready"},
+		{"GET /readyz", down, 503, "its log says why"},
+		{"GET /readyz", behind, 503, "Run backplane migrate first."},
+		{"GET /.well-known/jwks.json", httpd.Deps{}, 404, "nothing at this path"},
+	} {
+		w := answer(newServer(t, httpd.Config{}, tt.deps), request(tt.line, "", ""))
+		if text := w.Body.String(); w.Code != tt.status || strings.Contains(text, "secret") || !strings.Contains(text, tt.says) {
+			t.Errorf("%s = %d %s, want %d %s", tt.line, w.Code, text, tt.status, tt.says)
+		}
+	}
+}
+
+func TestServer_serves_GraphiQL(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, httpd.Config{}, httpd.Deps{})
+	page := answer(s, request("GET /", "", ""))
+	if page.Code != 200 || !strings.HasPrefix(page.Header().Get("Content-Type"), "text/html") || strings.Contains(page.Body.String(), "://") {
+		t.Errorf("the page = %d %s, want HTML that loads nothing from elsewhere", page.Code, page.Body)
+	}
+	for _, name := range []string{"graphiql.js", "graphiql.css", "react.js", "react-dom.js", "start.js", "page.css"} {
+		if !strings.Contains(page.Body.String(), "/graphiql/"+name) {
+			t.Errorf("the page does not load %s", name)
+		}
+		plain := answer(s, request("GET /graphiql/"+name, "", ""))
+		packed := answer(s, request("GET /graphiql/"+name, "Accept-Encoding: gzip", ""))
+		if plain.Code != 200 || packed.Code != 200 || plain.Body.Len() == 0 {
+			t.Errorf("%s = %d and %d, want 200", name, plain.Code, packed.Code)
+		}
+		if again := answer(s, request("GET /graphiql/"+name, "If-None-Match: "+plain.Header().Get("ETag"), "")); again.Code != 304 {
+			t.Errorf("%s again = %d, want 304", name, again.Code)
+		}
+	}
+	if w := answer(s, request("GET /graphiql/README.md", "", "")); w.Code != 404 {
+		t.Errorf("a file that is not for the page = %d, want 404", w.Code)
+	}
+}

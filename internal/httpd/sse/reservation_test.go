@@ -1,0 +1,135 @@
+package sse_test
+
+import (
+	"bufio"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/httpd/streamtest"
+)
+
+func TestReservation_counts_operations_until_they_finish(t *testing.T) {
+	t.Parallel()
+	streamtest.Run(t, httpd.Config{Streams: connection.Config{Operations: 2}}, func(e *streamtest.Env) {
+		token := e.Reserve(nil)
+		body := bufio.NewReader(e.Request("GET", "/graphql?token="+token, streamtest.AcceptEvents, "").Body)
+		e.WantEvents(body, ":")
+		ask := func(id string, want int) {
+			if got := e.StartOperation(token, id, "{hello}"); got != want {
+				t.Errorf("status of %s = %d, want %d", id, got, want)
+			}
+			synctest.Wait()
+		}
+		stop := func(id string) {
+			e.Request("DELETE", "/graphql?operationId="+id+"&token="+token, nil, "")
+			synctest.Wait()
+		}
+		ask("a", http.StatusAccepted) // is being written, and cannot be taken back
+		stop("a")
+		for range 100 {
+			ask("b", http.StatusAccepted) // waits to be written
+			stop("b")
+		}
+		ask("c", http.StatusAccepted)
+		ask("d", http.StatusTooManyRequests) // has no place as long as a has one
+		hello := func(id string) string {
+			return "event: next\ndata: {\"id\":\"" + id + "\",\"payload\":{\"data\":{\"hello\":\"hi anonymous\"}}}"
+		}
+		e.WantEvents(body, hello("a"), hello("c"), "event: complete\ndata: {\"id\":\"c\"}")
+		synctest.Wait()
+		ask("e", http.StatusAccepted)
+		e.WantEvents(body, hello("e"))
+	})
+}
+
+func TestReservation_carries_many_operations(t *testing.T) {
+	t.Parallel()
+	streamtest.Run(t, httpd.Config{}, func(e *streamtest.Env) {
+		token := e.Reserve(nil)
+		operate := func(id, query string) int { return e.StartOperation(token, id, query) }
+		if got := operate("early", "{hello}"); got != 202 { // waits for the stream
+			t.Errorf("an operation before the stream: status = %d, want 202", got)
+		}
+		resp := e.Request("GET", "/graphql?token="+token, streamtest.AcceptEvents, "")
+		body := bufio.NewReader(resp.Body)
+		e.WantEvents(body, ":", `event: next`+"\n"+`data: {"id":"early","payload":{"data":{"hello":"hi anonymous"}}}`, `event: complete`+"\n"+`data: {"id":"early"}`)
+		if second := e.Request("GET", "/graphql?token="+token, streamtest.AcceptEvents, ""); second.StatusCode != http.StatusConflict {
+			t.Errorf("a second stream of one reservation: status = %d, want 409", second.StatusCode)
+		}
+		if got := operate("s", "subscription{ticks}"); got != 202 {
+			t.Errorf("a subscription: status = %d, want 202", got)
+		}
+		source := <-e.Sources
+		source <- streamtest.EventAt("c1", 1)
+		e.WantEvents(body, `event: next`+"\n"+`data: {"id":"s","payload":{"data":{"ticks":1},"extensions":{"cursor":"c1"}}}`)
+		for what, got := range map[string]int{
+			"the id of a live operation": operate("s", "{hello}") - 409,
+			"no id":                      operate("", "{hello}") - 400,
+			"a wrong document":           operate("x", "{nothing}") - 400,
+		} {
+			if got != 0 {
+				t.Errorf("%s: status is off by %d", what, got)
+			}
+		}
+		if resp := e.Request("GET", "/graphql?query={hello}&extensions={%22operationId%22:%22g%22}&token="+token, nil, ""); resp.StatusCode != http.StatusAccepted {
+			t.Errorf("a query by GET: status = %d, want 202", resp.StatusCode)
+		}
+		e.WantEvents(body, `event: next`+"\n"+`data: {"id":"g","payload":{"data":{"hello":"hi anonymous"}}}`, `event: complete`+"\n"+`data: {"id":"g"}`)
+		if resp := e.Request("DELETE", "/graphql?operationId=s&token="+token, nil, ""); resp.StatusCode != http.StatusOK {
+			t.Errorf("stopping an operation: status = %d, want 200", resp.StatusCode)
+		}
+		synctest.Wait()
+		select {
+		case source <- 2:
+			t.Error("the source of a stopped operation is still read")
+		default:
+		}
+		_ = resp.Body.Close()
+		synctest.Wait()
+		if got := operate("late", "{hello}"); got != 404 {
+			t.Errorf("an operation after the stream: status = %d, want 404", got)
+		}
+	})
+}
+
+func TestReservation_closes_unless_its_stream_comes(t *testing.T) {
+	t.Parallel()
+	streamtest.Run(t, httpd.Config{Streams: connection.Config{InitTime: time.Minute, Connections: 1}}, func(e *streamtest.Env) {
+		token := e.Reserve(nil)
+		if resp := e.Request("PUT", "/graphql", nil, ""); resp.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("a reservation past the cap: status = %d, want 503", resp.StatusCode)
+		}
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		if resp := e.Request("GET", "/graphql?token="+token, streamtest.AcceptEvents, ""); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("a reservation that was not used in time: status = %d, want 404", resp.StatusCode)
+		}
+		e.Reserve(nil)
+	})
+}
+
+func TestReservation_belongs_to_its_user(t *testing.T) {
+	t.Parallel()
+	streamtest.Run(t, httpd.Config{}, func(e *streamtest.Env) {
+		e.Tokens.Set("a", "usr_1")
+		e.Tokens.Set("b", "usr_2")
+		token := e.Reserve(map[string]string{"Authorization": "Bearer a"})
+		if resp := e.Request("GET", "/graphql?token="+token, map[string]string{"Accept": "text/event-stream", "Authorization": "Bearer b"}, ""); resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("another user's stream: status = %d, want 401", resp.StatusCode)
+		}
+		body := bufio.NewReader(e.Request("GET", "/graphql?token="+token, streamtest.AcceptEvents, "").Body)
+		e.WantEvents(body, ":")
+		headers := map[string]string{"Content-Type": "application/json", "X-GraphQL-Event-Stream-Token": token}
+		e.Request("POST", "/graphql", headers, `{"query":"subscription{ticks}","extensions":{"operationId":"s"}}`)
+		(<-e.Sources) <- streamtest.CallerEvent
+		e.WantEvents(body, `event: next`+"\n"+`data: {"id":"s","payload":{"data":{"ticks":"usr_1"}}}`)
+		e.Tokens.Set("a", "")
+		e.WantEvents(body,
+			`event: next`+"\n"+`data: {"id":"s","payload":{"errors":[{"message":"The credential is no longer valid.","extensions":{"code":"UNAUTHENTICATED"}}]}}`,
+			`event: complete`+"\n"+`data: {"id":"s"}`)
+	})
+}
