@@ -1,7 +1,9 @@
-# Only Go and make are needed for `make run` and `make test`.
+# Only Go and make are needed for `make run` and `make test`. The client is a module of its own, which ./...
+# leaves out: CLIENT names its packages.
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 RUNNER   := go run ./internal/testenv/run --
 LINTER   := .ci/cache/golangci-lint
+CLIENT   := github.com/backplane-dev/backplane/client/...
 FUZZTIME ?= 5s
 CHECKS   := test format vet lint generated race fuzz
 
@@ -18,25 +20,25 @@ run: build ## serve demo data on http://127.0.0.1:8080, kept in data/
 	bin/backplane serve --demo
 
 test: ## run all tests, with private servers if there are any; says what it left out
-	$(RUNNER) go test -timeout 20m ./...
+	$(RUNNER) go test -timeout 20m ./... $(CLIENT)
 
 # The tests in e2e drive servers that are processes of their own,
-# into which the detector does not see.
+# into which the detector does not see; those of the client run the client within their own process.
 race: ## run the short tests with the race detector, which needs a C compiler
-	$(RUNNER) env CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./... | grep -v backplane/e2e/)
+	$(RUNNER) env CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./... | grep -v backplane/e2e/) ./e2e/client $(CLIENT)
 
 services: ## install what tests can use: PostgreSQL, Redis, Node.js, HAProxy, a C compiler
 	.ci/services
 
 soak: ## run the tests at their large size: an hour or more
-	BACKPLANE_TEST_SOAK=on $(RUNNER) go test -count=1 -timeout 3h ./...
+	BACKPLANE_TEST_SOAK=on $(RUNNER) go test -count=1 -timeout 3h ./... $(CLIENT)
 
 bench: ## run all benchmarks
-	$(RUNNER) go test -run '^$$' -bench . -benchmem ./...
+	$(RUNNER) go test -run '^$$' -bench . -benchmem ./... $(CLIENT)
 
 fuzz: ## run each fuzz test for FUZZTIME
 	@grep -rnoE --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file _ text; do \
-		go test -run '^$$' -fuzz "^$${text#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; done
+		go -C "$$(dirname "$$file")" test -run '^$$' -fuzz "^$${text#func }$$" -fuzztime $(FUZZTIME) . || exit 1; done
 
 conformance: ## hold the schema and the server against the tools of others (needs Node.js)
 	$(RUNNER) go test -count=1 -v ./conformance
@@ -53,10 +55,11 @@ format: ## check that the code is formatted
 	@files=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$files" || { echo "make fmt would change:" $$files; exit 1; }
 
 vet: ## run go vet
-	go vet ./...
+	go vet ./... && go -C client vet ./...
 
 lint: $(LINTER) ## run all linters of .golangci.yml
 	$(LINTER) run ./...
+	cd client && ../$(LINTER) run --config ../.golangci.yml ./...
 
 $(LINTER): tools/go.mod tools/go.sum
 	go build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -8,6 +8,7 @@ require (
 	github.com/99designs/gqlgen v0.17.98
 	github.com/VictoriaMetrics/metrics v1.44.0
 	github.com/agnivade/levenshtein v1.2.2
+	github.com/backplane-dev/backplane/client v0.0.0
 	github.com/coder/websocket v1.8.15
 	github.com/cpuguy83/go-md2man/v2 v2.0.7
 	github.com/golang-jwt/jwt/v5 v5.3.1
@@ -74,3 +75,6 @@ tool (
 )
 
 ignore node_modules
+
+// The client is a module of its own in this repository, see docs/decisions/0096.
+replace github.com/backplane-dev/backplane/client => ./client

@@ -131,7 +131,7 @@ type listedPackage struct {
 
 func ourPackages(t *testing.T) (pkgs []listedPackage) {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...", module+"/client/...").Output() // client is a module of its own
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}

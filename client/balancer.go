@@ -50,7 +50,7 @@ func (p Pick) Release() { p.pick.Release() }
 // gives equal keys the same instance while that is in use; others ignore the key.
 func (b *Balancer) Pick(key string) (Pick, error) {
 	set := b.update()
-	pick, err := b.policies.Pick(policy.Strategy(cmp.Or(b.strategy, set.Strategy)), key)
+	pick, err := b.policies.Pick(cmp.Or(b.strategy, set.Strategy), key)
 	return picked(pick, err)
 }
 

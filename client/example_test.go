@@ -3,189 +3,68 @@ package client_test
 import (
 	"context"
 	"fmt"
-	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/backplane-dev/backplane/client"
 )
 
-// A service defines itself, registers the instance that it is, answers the
-// registry's checks, and leaves before it stops.
+// A service defines itself, registers its instance, answers the health checks of the registry, calls
+// another service, and leaves the registry before it stops.
 func Example() {
-	url, key := registryFor("greeter")
-	ctx := context.Background()
-
-	// What the service does, and how it is.
-	health, err := client.NewHealth(client.HealthConfig{Checks: map[string]client.Check{
-		"database": func(context.Context) error { return nil },
-	}})
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	registry, err := client.New(client.Config{URLs: []string{"http://10.0.0.1:8080", "http://10.0.0.2:8080"}, Token: os.Getenv("REGISTRY_KEY")})
 	if err != nil {
-		panic(err)
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/healthz", health)
-	mux.HandleFunc("/hello", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello, ", r.FormValue("name")) })
-	server := httptest.NewServer(mux)
-	defer server.Close() // last
-
-	// Where it is found.
-	registry, err := client.New(client.Config{URLs: []string{url}, Token: key})
-	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	defer registry.Close()
-	err = registry.Define(ctx, client.Service{Name: "greeter", HealthCheck: &client.HealthCheck{Path: "/healthz"}})
-	if err != nil {
-		panic(err)
-	}
-	me, err := registry.Register(ctx, client.Registration{Service: "greeter", Instance: "greeter-1", URL: server.URL})
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println("status:", me.State().Status)
 
-	// Who calls it, here from the same process.
-	watch, err := registry.Watch(ctx, "greeter")
+	// Serve, and be found.
+	health, err := client.NewHealth(client.HealthConfig{})
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
+	}
+	http.Handle("/healthz", health)
+	go http.ListenAndServe(":9000", nil)
+	if err := registry.Define(ctx, client.Service{Name: "till", HealthCheck: &client.HealthCheck{Path: "/healthz"}}); err != nil {
+		log.Fatal(err)
+	}
+	me, err := registry.Register(ctx, client.Registration{Service: "till", Instance: "till-1", URL: "http://10.0.0.7:9000"})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	// Call another service.
+	watch, err := registry.Watch(ctx, "printer")
+	if err != nil {
+		log.Fatal(err)
 	}
 	defer watch.Close()
-	balancer, err := client.NewBalancer(watch, client.PowerOfTwo)
+	balancer, err := client.NewBalancer(watch, "") // by the strategy of the service
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	transport, err := client.NewTransport(balancer, client.TransportConfig{})
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
-	callers := &http.Client{Transport: transport, Timeout: 10 * time.Second}
-	resp, err := callers.Get("http://greeter/hello?name=world")
+	printer := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	resp, err := printer.Get("http://printer/status")
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println("answer:", string(text))
+	resp.Body.Close()
 
-	// At SIGTERM: tell everybody, then leave, then stop serving.
+	// Drain and leave the registry, then stop serving.
+	<-ctx.Done()
 	health.SetDraining(true)
-	fmt.Println("left:", me.Close(ctx))
-	// Output:
-	// status: PASSING
-	// answer: hello, world
-	// left: <nil>
-}
-
-// A program that must not run without its place in the registry watches Done.
-func ExampleClient_Register() {
-	url, key := registryFor("printer")
-	ctx := context.Background()
-	registry, err := client.New(client.Config{URLs: []string{url}, Token: key})
-	if err != nil {
-		panic(err)
-	}
-	defer registry.Close()
-	if err := registry.Define(ctx, client.Service{Name: "printer"}); err != nil {
-		panic(err)
-	}
-	register := func() *client.Registered {
-		r, err := registry.Register(ctx, client.Registration{Service: "printer", Instance: "printer-1", URL: "http://10.0.0.7:8080", TTL: 2 * time.Second, Drain: -1})
-		if err != nil {
-			panic(err)
-		}
-		return r
-	}
-	first, second := register(), register() // somebody copied a configuration
-	<-first.Done()
-	fmt.Println("the first ended:", client.Code(first.Err()))
-	fmt.Println("the second goes on:", second.Err() == nil)
-	fmt.Println(second.Close(ctx))
-	// Output:
-	// the first ended: STALE_INCARNATION
-	// the second goes on: true
-	// <nil>
-}
-
-// A watch gives the set at any time, and waits for another one.
-func ExampleClient_Watch() {
-	url, key := registryFor("mailer")
-	ctx := context.Background()
-	registry, err := client.New(client.Config{URLs: []string{url}, Token: key})
-	if err != nil {
-		panic(err)
-	}
-	defer registry.Close()
-	if err := registry.Define(ctx, client.Service{Name: "mailer"}); err != nil {
-		panic(err)
-	}
-	watch, err := registry.Watch(ctx, "mailer")
-	if err != nil {
-		panic(err)
-	}
-	defer watch.Close()
-	set := watch.Set()
-	fmt.Println("instances:", len(set.Instances))
-
-	mailer, err := registry.Register(ctx, client.Registration{Service: "mailer", Instance: "mailer-1", URL: "http://10.0.0.7:8080", Weight: 3})
-	if err != nil {
-		panic(err)
-	}
-	for len(set.Instances) == 0 {
-		if set, err = watch.Next(ctx, set); err != nil {
-			panic(err)
-		}
-	}
-	fmt.Println(set.Instances[0].InstanceID, set.Instances[0].URL, set.Instances[0].Weight)
-	fmt.Println("stale:", !set.Stale.IsZero())
-	if err := mailer.Close(ctx); err != nil {
-		panic(err)
-	}
-	// Output:
-	// instances: 0
-	// mailer-1 http://10.0.0.7:8080 3
-	// stale: false
-}
-
-// For protocols other than HTTP, pick an instance and say how the call ended.
-func ExampleBalancer_Pick() {
-	url, key := registryFor("cache")
-	ctx := context.Background()
-	registry, err := client.New(client.Config{URLs: []string{url}, Token: key})
-	if err != nil {
-		panic(err)
-	}
-	defer registry.Close()
-	if err := registry.Define(ctx, client.Service{Name: "cache", Strategy: client.ConsistentHash}); err != nil {
-		panic(err)
-	}
-	one, err := registry.Register(ctx, client.Registration{Service: "cache", Instance: "cache-1", URL: "http://10.0.0.7:6380"})
-	if err != nil {
-		panic(err)
-	}
-	defer one.Close(ctx)
-	watch, err := registry.Watch(ctx, "cache")
-	if err != nil {
-		panic(err)
-	}
-	defer watch.Close()
-	balancer, err := client.NewBalancer(watch, "") // as the service says
-	if err != nil {
-		panic(err)
-	}
-	pick, err := balancer.Pick("user-42")
-	if err != nil {
-		panic(err)
-	}
-	began := time.Now()
-	fmt.Println("call", pick.Instance.URL)
-	pick.Done(true, time.Since(began))
-	// Output:
-	// call http://10.0.0.7:6380
+	me.Close(context.Background())
 }
 
 // A Health handler says by its status whether the instance may be called.

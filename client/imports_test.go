@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestImports_are_of_the_standard_library proves what a service that imports the
-// package takes in with it: nothing of the server but the policies, and nothing of others.
+// TestImports_are_of_the_standard_library lists the packages that a service compiles with the client:
+// the policies, and no package of the server or of a third party.
 func TestImports_are_of_the_standard_library(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()

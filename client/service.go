@@ -3,19 +3,20 @@ package client
 import (
 	"context"
 	"time"
+
+	"github.com/backplane-dev/backplane/client/policy"
 )
 
-// Strategy says how calls are spread over the instances of a service. Weights
-// count in all of them.
-type Strategy string
+// Strategy says how calls are spread over the instances of a service. Weights count in all of them.
+type Strategy = policy.Strategy
 
 // The strategies.
 const (
-	RoundRobin       Strategy = "ROUND_ROBIN"       // each in turn
-	Random           Strategy = "RANDOM"            // by chance
-	LeastConnections Strategy = "LEAST_CONNECTIONS" // who has the fewest calls under way
-	PowerOfTwo       Strategy = "POWER_OF_TWO"      // of two by chance, who has fewer calls under way
-	ConsistentHash   Strategy = "CONSISTENT_HASH"   // equal keys to the same instance
+	RoundRobin       = policy.RoundRobin       // each in turn
+	Random           = policy.Random           // at random
+	LeastConnections = policy.LeastConnections // the instance with the fewest calls in flight
+	PowerOfTwo       = policy.PowerOfTwo       // of two at random, the one with fewer calls in flight
+	ConsistentHash   = policy.ConsistentHash   // equal keys to the same instance
 )
 
 // Service is a name that callers use, and what all instances behind it share.

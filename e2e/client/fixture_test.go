@@ -310,19 +310,6 @@ func ids(set *client.Set) string {
 	return strings.Join(all, " ")
 }
 
-// eventually polls until the condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	for !holds() {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
 // ended waits until the channel is closed.
 func ended(t *testing.T, what string, done <-chan struct{}) {
 	t.Helper()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/client"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // echo is an instance that says its name and what it was asked.
@@ -238,12 +239,12 @@ func TestTransport_hides_the_death_of_an_instance(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "calls are under way", func() bool { return answered.Load() > 300 })
+	testenv.Eventually(t, "calls are under way", func() bool { return answered.Load() > 300 })
 	dying.CloseClientConnections()
 	dying.Listener.Close()
 	dying.CloseClientConnections()
 	after := answered.Load()
-	eventually(t, "calls go on", func() bool { return answered.Load() > after+1000 })
+	testenv.Eventually(t, "calls go on", func() bool { return answered.Load() > after+1000 })
 	cancel()
 	wg.Wait()
 }
@@ -374,13 +375,4 @@ func holding(t *testing.T, status int, begun bool) (s *httptest.Server, release 
 		<-released
 	})
 	return s, func() { close(released) }
-}
-
-func TestNewTransport_refuses_what_makes_no_sense(t *testing.T) {
-	t.Parallel()
-	for _, cfg := range []client.TransportConfig{{Attempts: -1}, {Budget: -1}, {Burst: -1}} {
-		if _, err := client.NewTransport(nil, cfg); err == nil {
-			t.Errorf("NewTransport takes %+v", cfg)
-		}
-	}
 }

@@ -43,13 +43,13 @@ func TestRegister_is_seen_by_discovery_and_by_picks(t *testing.T) {
 	if got := find[string](picked, "pickInstance", "instance", "instanceId"); got != "till-1" {
 		t.Errorf("a pick gave %v", picked)
 	}
-	eventually(t, "a heartbeat tells the calls under way", func() bool {
+	testenv.Eventually(t, "a heartbeat tells the calls under way", func() bool {
 		data := r.do(`{ service(name: "till") { instances { nodes { inflight } } } }`, nil)
 		nodes := find[[]any](data, "service", "instances", "nodes")
 		return len(nodes) == 1 && find[float64](nodes[0], "inflight") == 3
 	})
 	first := kept.State().Seen
-	eventually(t, "heartbeats go on", func() bool { return kept.State().Seen.Sub(first) > 2*reg.TTL })
+	testenv.Eventually(t, "heartbeats go on", func() bool { return kept.State().Seen.Sub(first) > 2*reg.TTL })
 	if got := r.status("till", "till-1"); got != "PASSING" {
 		t.Errorf("after two times its time to live it is %q", got)
 	}
@@ -105,13 +105,13 @@ func survive(t *testing.T, end func(*registry)) {
 	if ids(set) != "till-1" || set.Trouble == nil || set.Stale.After(time.Now()) || time.Since(set.Stale) > time.Since(before)+time.Minute {
 		t.Errorf("without the server the set is %+v", *set)
 	}
-	eventually(t, "the instance notices", func() bool { return kept.State().Trouble != nil })
+	testenv.Eventually(t, "the instance notices", func() bool { return kept.State().Trouble != nil })
 	if kept.Err() != nil {
 		t.Fatalf("it gave up: %v", kept.Err())
 	}
 	r.Start()
 	until(t, w, "the registry is heard again", func(s *client.Set) bool { return s.Stale.IsZero() && ids(s) == "till-1" })
-	eventually(t, "heartbeats are taken again", func() bool { return kept.State().Trouble == nil })
+	testenv.Eventually(t, "heartbeats are taken again", func() bool { return kept.State().Trouble == nil })
 	r.signIn()
 	if got := r.status("till", "till-1"); got != "PASSING" {
 		t.Errorf("after the restart it is %q", got)
@@ -160,7 +160,7 @@ func TestRegister_comes_back_after_its_removal(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.do(`mutation { deregisterInstance(input: {service: "till", instanceId: "till-1"}) { userErrors { code } } }`, nil)
-	eventually(t, "it is back, and still drains", func() bool { return r.status("till", "till-1") == "DRAINING for a test" })
+	testenv.Eventually(t, "it is back, and still drains", func() bool { return r.status("till", "till-1") == "DRAINING for a test" })
 	if got := kept.State().Incarnation; got != incarnation {
 		t.Errorf("it came back as incarnation %d, was %d: the same start", got, incarnation)
 	}
@@ -325,7 +325,7 @@ func TestRegister_and_Watch_go_on_at_another_node(t *testing.T) {
 	until(t, w, "the instance is there", func(s *client.Set) bool { return ids(s) == "till-1" && s.Stale.IsZero() })
 	a.Freeze() // worse than dead: it takes calls and does not answer
 	seen := kept.State().Seen
-	eventually(t, "the other node takes heartbeats", func() bool { return kept.State().Seen.After(seen.Add(3 * time.Second)) })
+	testenv.Eventually(t, "the other node takes heartbeats", func() bool { return kept.State().Seen.After(seen.Add(3 * time.Second)) })
 	a.Kill()
 	until(t, w, "the other node is heard", func(s *client.Set) bool { return s.Stale.IsZero() })
 	other := b.client(client.Config{URLs: []string{b.BaseURL}, Token: b.key("service:till")})
