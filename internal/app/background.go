@@ -32,7 +32,7 @@ func NewOwner() string {
 // NewConsumers builds the consumers inside the server.
 func NewConsumers(env Env, db *store.DB, hub *event.Hub, sessions *session.Service, owner string) ([]Runner, error) {
 	desk := event.Desk{Hub: hub, Offsets: db.Offsets(), Letters: db.Letters(), Holder: owner, Logger: env.Log}
-	access, err := event.NewConsumer("access", sessions.EndAccess, desk, event.ConsumerConfig{Types: session.AccessTypes()})
+	access, err := event.NewConsumer("access", sessions.RevokeCredentials, desk, event.ConsumerConfig{Types: session.CredentialEventTypes()})
 	return []Runner{access}, err
 }
 

@@ -25,5 +25,5 @@ func (t tickets) AuthenticateTicket(ctx context.Context, text string) (httpd.Tic
 	if err != nil {
 		return httpd.Ticket{}, fmt.Errorf("decode the request of a stream ticket: %w", err)
 	}
-	return httpd.Ticket{Caller: connection.Caller{Principal: redeemed.Principal, Check: redeemed.Standing}, Request: req}, nil
+	return httpd.Ticket{Caller: connection.Caller{Principal: redeemed.Principal, Check: redeemed.Revalidate}, Request: req}, nil
 }

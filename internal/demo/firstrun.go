@@ -9,20 +9,20 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/password"
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // CreateAdmin creates the first ADMIN if the database has none: the operator's
 // account, or admin with a random password if username is empty. It returns the
 // account whose password the operator does not know yet, if any.
-func CreateAdmin(ctx context.Context, users *user.Service, hash func(password string) (string, error), username, password string) ([]Account, error) {
+func CreateAdmin(ctx context.Context, users *user.Service, hash func(password string) (string, error), username, secret string) ([]Account, error) {
 	given := username != ""
 	if !given {
-		username, password = "admin", session.NewPassword()
+		username, secret = "admin", password.Generate()
 	}
 	created, err := users.FirstAdmin(ctx, username, func(context.Context) (user.Credential, error) {
-		hashed, err := hash(password)
+		hashed, err := hash(secret)
 		return user.Credential(hashed), err
 	})
 	if fault.Is(err, fault.UsernameTaken) {
@@ -31,7 +31,7 @@ func CreateAdmin(ctx context.Context, users *user.Service, hash func(password st
 	if err != nil || !created || given {
 		return nil, err
 	}
-	return []Account{{Username: username, Password: password, Roles: []auth.Role{auth.Admin}}}, nil
+	return []Account{{Username: username, Password: secret, Roles: []auth.Role{auth.Admin}}}, nil
 }
 
 // PrintGreeting says where the server listens and how to sign in.

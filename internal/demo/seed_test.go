@@ -27,7 +27,7 @@ func TestDemo(t *testing.T) {
 		for _, a := range accounts {
 			roles[string(a.Roles[0])] = true
 			stored, err := db.Sessions().AccountByLogin(t.Context(), a.Username)
-			if err != nil || stored.Credential != "hash of "+a.Password {
+			if err != nil || stored.PasswordHash != "hash of "+a.Password {
 				t.Errorf("account %s = %+v, %v; want the hash of its password", a.Username, stored, err)
 			}
 		}

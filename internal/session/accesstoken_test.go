@@ -28,7 +28,7 @@ func TestAccessToken_saysWhoAndNotWhat(t *testing.T) {
 		must(t, err)
 		must(t, json.Unmarshal(b, into))
 	}
-	kid, _ := f.Signer(t.Context())
+	kid, _ := f.signer(t)
 	if header["alg"] != "EdDSA" || header["kid"] != kid || len(header) != 3 {
 		t.Errorf("header = %v, want EdDSA with kid %s", header, kid)
 	}
@@ -54,7 +54,7 @@ func TestService_Authenticate_refusesTamperedTokens(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, _ := f.signIn(t, "ada")
-	kid, key := f.Signer(t.Context())
+	kid, key := f.signer(t)
 	_, other, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
 	now := f.clock.now()
@@ -147,23 +147,20 @@ func spellOtherwise(token string) string {
 	return token[:len(token)-1] + string(alphabet[last^1])
 }
 
-func TestAccessToken_isVerifiedOnceAndOnlyUntilItExpires(t *testing.T) {
+func TestService_Authenticate_refuses_a_cached_token_that_expired(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{CacheSize: 8})
 	tokens, _ := f.signIn(t, "ada")
 	f.clock.add(5*time.Minute - time.Second)
 	f.as(t, tokens.AccessToken)
-	if n, _ := f.Remembered(); n != 1 {
-		t.Errorf("%d tokens are remembered, want 1", n)
-	}
 	f.clock.add(time.Second)
 	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
-	wantCode(t, "Authenticate of a remembered token that expired", err, fault.Unauthorized)
+	wantCode(t, "Authenticate of a cached token that expired", err, fault.Unauthorized)
 	for range 50 {
 		f.signIn(t, "ada")
 	}
-	if tokens, sessions := f.Remembered(); tokens > 8 || sessions > 8 {
-		t.Errorf("%d tokens and %d sessions are remembered, want at most 8", tokens, sessions)
+	if n := f.CachedSessions(); n > 8 {
+		t.Errorf("%d sessions are cached, want at most 8", n)
 	}
 }
 

@@ -19,7 +19,7 @@ const UseInterval = time.Minute
 // APIKey lets a program act as a user, within scopes and until a date.
 type APIKey struct {
 	ID         uid.APIKey
-	UserID     uid.User // whom it acts as
+	UserID     uid.User // the user it acts as
 	Name       string
 	Scopes     []auth.Scope // in the order of auth.Scopes
 	Hash       []byte       // SHA-256 of the secret, which is random enough for a plain hash
@@ -46,16 +46,16 @@ func (k *APIKey) Revoke(at time.Time) {
 	k.record(event.APIKeyRevoked, at)
 }
 
-// What an API key looks like: the prefix, by which secret scanners
-// find it, what is unique of its id, and 256 random bits in base64url.
+// The text of an API key: the prefix, by which secret scanners find it, the
+// unique part of its id, and 256 random bits in base64url.
 const (
 	keyPrefix    = "bpk_"
 	keyIDLen     = 26
 	keySecretLen = 43
 )
 
-// mintKey returns the text of a key with a random secret, and the secret's hash.
-func mintKey(id uid.APIKey) (text string, hash []byte) {
+// generateKey returns the text of a key with a random secret, and the secret's hash.
+func generateKey(id uid.APIKey) (text string, hash []byte) {
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw) // documented never to fail
 	secret := base64.RawURLEncoding.EncodeToString(raw)

@@ -17,7 +17,7 @@ const maxKeyName = 100
 
 // CreateAPIKeyInput describes an API key.
 type CreateAPIKeyInput struct {
-	UserID    *uid.User // whom it acts as; nil for the caller. Only ADMIN makes keys for others
+	UserID    *uid.User // the user it acts as; nil for the caller. Only ADMIN makes keys for others
 	Name      string    // 1 to 100 characters
 	Scopes    []auth.Scope
 	ExpiresAt *time.Time // at most 366 days from now; nil for 90 days
@@ -37,7 +37,7 @@ func (s *Service) CreateAPIKey(ctx context.Context, in CreateAPIKeyInput) (*APIK
 	if in.UserID != nil {
 		owner = *in.UserID
 	}
-	if !owns(caller, owner) {
+	if !mayManage(caller, owner) {
 		return nil, "", fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may make API keys for others.").At("userId")
 	}
 	if i := slices.IndexFunc(in.Scopes, auth.Scope.Elevated); i >= 0 && !caller.Has(auth.Admin) {
@@ -46,7 +46,7 @@ func (s *Service) CreateAPIKey(ctx context.Context, in CreateAPIKeyInput) (*APIK
 	return s.IssueAPIKey(ctx, owner, in)
 }
 
-// IssueAPIKey is CreateAPIKey for the operator, who needs no permission: no
+// IssueAPIKey is CreateAPIKey for the operator and checks no permission: no
 // transport offers it. The UserID of the input is not used.
 func (s *Service) IssueAPIKey(ctx context.Context, owner uid.User, in CreateAPIKeyInput) (*APIKey, string, error) {
 	if !owner.Valid() {
@@ -90,7 +90,7 @@ func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string
 		return nil, "", fault.New(fault.Invalid, fault.ExpiryInvalid, "An API key must expire in the future, within 366 days.").At("expiresAt")
 	}
 	id := uid.NewAPIKey(at)
-	text, hash := mintKey(id)
+	text, hash := generateKey(id)
 	k := &APIKey{
 		ID: id, UserID: owner, Name: name, Scopes: scopes, Hash: hash,
 		Version: 1, CreatedAt: at, UpdatedAt: at, ExpiresAt: expires,
@@ -131,8 +131,8 @@ func isServiceScope(s auth.Scope) bool {
 	return ok && validate.IsServiceName(name)
 }
 
-// RevokeAPIKey ends an API key of the caller, or as ADMIN anybody's. It needs a
-// session. On a revoked key it does nothing; one that is hidden from the caller
+// RevokeAPIKey ends an API key of the caller, or as ADMIN of any user. It
+// needs a session. On a revoked key it does nothing; one that is hidden from the caller
 // is API_KEY_NOT_FOUND.
 func (s *Service) RevokeAPIKey(ctx context.Context, id uid.APIKey) (*APIKey, error) {
 	caller, err := auth.RequireSession(ctx)
@@ -144,21 +144,21 @@ func (s *Service) RevokeAPIKey(ctx context.Context, id uid.APIKey) (*APIKey, err
 	}
 	at := s.now()
 	k, err := s.store.UpdateKey(ctx, id, func(k *APIKey) error {
-		if !owns(caller, k.UserID) {
+		if !mayManage(caller, k.UserID) {
 			return KeyNotFound()
 		}
 		k.Revoke(at)
 		return nil
 	})
-	s.keys.forget(id) // also if the outcome is not known
+	s.keyStates.invalidate(string(id)) // also if the outcome is not known
 	return k, err
 }
 
 // APIKeys returns the API keys of a user, ended ones too, the newest first, at
-// most 100. Those of others are for ADMIN alone; anybody else gets none.
+// most 100. Only ADMIN gets those of others; other callers get none.
 func (s *Service) APIKeys(ctx context.Context, user uid.User) ([]*APIKey, error) {
 	caller, err := auth.Require(ctx, auth.UsersRead)
-	if err != nil || !user.Valid() || !owns(caller, user) {
+	if err != nil || !user.Valid() || !mayManage(caller, user) {
 		return nil, err
 	}
 	return s.store.KeysOf(ctx, user, maxListed)
@@ -177,7 +177,7 @@ func (s *Service) APIKeysByIDs(ctx context.Context, ids []uid.APIKey) (map[uid.A
 		return nil, err
 	}
 	for id, k := range found {
-		if !owns(caller, k.UserID) {
+		if !mayManage(caller, k.UserID) {
 			delete(found, id)
 		}
 	}

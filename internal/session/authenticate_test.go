@@ -99,7 +99,7 @@ func TestService_Authenticate_withoutTheDatabase(t *testing.T) {
 		f.as(t, bearer)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	f.ForgetAll()
+	f.ClearCaches()
 	f.store.Fail(context.Canceled)
 	cancel()
 	if _, err := f.Authenticate(ctx, tokens.AccessToken); !errors.Is(err, context.Canceled) {
@@ -132,7 +132,7 @@ func TestService_Authenticate_asksTheDatabaseOnceASecond(t *testing.T) {
 func TestMemo_sharesReadsButNotOldOnes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		get, _ := session.NewMemo(time.Second, 10, time.Now)
+		get, _ := session.NewReadCache(time.Second, 10, time.Now)
 		var reads atomic.Int64
 		release := make(chan struct{})
 		slow := func(ctx context.Context) (int, error) {
@@ -164,7 +164,7 @@ func TestMemo_sharesReadsButNotOldOnes(t *testing.T) {
 func TestMemo_readsForThoseWhoStay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		get, length := session.NewMemo(time.Second, 10, time.Now)
+		get, length := session.NewReadCache(time.Second, 10, time.Now)
 		release := make(chan struct{})
 		first, leave := context.WithCancel(t.Context())
 		read := func(ctx context.Context) (int, error) {
@@ -204,7 +204,7 @@ func TestMemo_readsForThoseWhoStay(t *testing.T) {
 func TestMemo_forgetsErrorsAndIsBounded(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	get, length := session.NewMemo(time.Second, 16, c.now)
+	get, length := session.NewReadCache(time.Second, 16, c.now)
 	fails := func(context.Context) (int, error) { return 0, errors.New("no") }
 	if _, err := get(t.Context(), 1, fails); err == nil || length() != 0 {
 		t.Errorf("a failed read gave %v and left %d values, want an error and none", err, length())

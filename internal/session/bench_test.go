@@ -32,7 +32,7 @@ func BenchmarkService_Authenticate(b *testing.B) {
 		b.Run(bb.name+"/cold", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				f.ForgetAll()
+				f.ClearCaches()
 				if _, err := f.Authenticate(ctx, bb.bearer); err != nil {
 					b.Fatal(err)
 				}

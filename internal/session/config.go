@@ -4,17 +4,19 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
+
+	"github.com/backplane-dev/backplane/internal/session/password"
+	"github.com/backplane-dev/backplane/internal/session/throttle"
+	"github.com/backplane-dev/backplane/internal/session/token"
 )
 
 // Lifetimes and sizes that are promises, not tunables.
 const (
 	reuseGrace     = 30 * time.Second // a refresh token may come back this long after it was exchanged
 	maxAccessTTL   = 5 * time.Minute
-	maxStanding    = time.Second // how old what Authenticate knows of a session may be
-	maxLiveKeys    = 50          // API keys of one user
-	maxListed      = 100         // sessions or API keys in one answer
+	maxLiveKeys    = 50  // API keys of one user
+	maxListed      = 100 // sessions or API keys in one answer
 	maxKeyLife     = 366 * 24 * time.Hour
 	defaultKeyLife = 90 * 24 * time.Hour
 	keptAfterEnd   = 30 * 24 * time.Hour // how long ended sessions can still be read
@@ -25,14 +27,14 @@ type Config struct {
 	Issuer      string        // iss of access tokens; default backplane
 	Audience    string        // aud of access tokens, and the only one accepted; default backplane
 	AccessTTL   time.Duration // life of an access token; default and at most 5m
-	IdleTTL     time.Duration // a session ends when it was not refreshed for this long; default 720h (30 days)
+	IdleTTL     time.Duration // a session ends if it is not refreshed for this long; default 720h (30 days)
 	SessionTTL  time.Duration // a session ends this long after it was opened; default 2160h (90 days)
 	KeyInterval time.Duration // signing keys are read again this often, and published this long before they sign; default 1m
-	MaxSessions int           // live sessions of one user, the one unused longest goes first; default 100
+	MaxSessions int           // live sessions of one user, the least recently used is revoked first; default 100
 
 	Hashers   int // passwords hashed at a time; default one a core
 	HashQueue int // callers that may wait for a hash; default 100
-	CacheSize int // access tokens, sessions and API keys remembered, each; default 10000
+	CacheSize int // access tokens, sessions and API keys cached, each; default 10000
 
 	SignInsPerAccount int           // failed sign-ins of one account from one address; default 10
 	SignInsPerAddress int           // failed sign-ins from one address; default 100
@@ -40,7 +42,22 @@ type Config struct {
 	SignUpsPerAddress int           // sign-ups from one address within an hour; default 20
 	NoRateLimit       bool          // let everything pass: for benchmarks and tests
 
-	cost cost // of hashing; zero for the real one
+	hashCost password.Cost // zero for the default; tests lower it
+}
+
+func (c Config) passwords() password.Config {
+	return password.Config{Concurrency: c.Hashers, Queue: c.HashQueue, Cost: c.hashCost}
+}
+
+func (c Config) limits() throttle.Config {
+	return throttle.Config{
+		SignInsPerAccount: c.SignInsPerAccount, SignInsPerAddress: c.SignInsPerAddress, SignInWindow: c.SignInWindow,
+		SignUpsPerAddress: c.SignUpsPerAddress, Disabled: c.NoRateLimit,
+	}
+}
+
+func (c Config) tokens() token.Config {
+	return token.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTTL: c.AccessTTL, KeyInterval: c.KeyInterval, CacheSize: c.CacheSize}
 }
 
 // withDefaults returns the configuration with every default in place, or says
@@ -63,13 +80,10 @@ func (c Config) withDefaults() (Config, error) {
 	c.SessionTTL = cmp.Or(c.SessionTTL, 90*day)
 	c.KeyInterval = cmp.Or(c.KeyInterval, time.Minute)
 	c.MaxSessions = cmp.Or(c.MaxSessions, 100)
-	c.Hashers = cmp.Or(c.Hashers, runtime.GOMAXPROCS(0))
-	c.HashQueue = cmp.Or(c.HashQueue, 100)
 	c.CacheSize = cmp.Or(c.CacheSize, 10_000)
 	c.SignInsPerAccount = cmp.Or(c.SignInsPerAccount, 10)
 	c.SignInsPerAddress = cmp.Or(c.SignInsPerAddress, 100)
 	c.SignInWindow = cmp.Or(c.SignInWindow, 15*time.Minute)
 	c.SignUpsPerAddress = cmp.Or(c.SignUpsPerAddress, 20)
-	c.cost = cmp.Or(c.cost, defaultCost)
 	return c, nil
 }

@@ -2,10 +2,11 @@ package session
 
 import (
 	"context"
-	"crypto/ed25519"
 	"sync/atomic"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/session/password"
+	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -14,48 +15,39 @@ import (
 
 // Cheap returns the configuration with hashes that cost next to nothing.
 func Cheap(c Config) Config {
-	c.cost = cost{8, 1, 1}
+	c.hashCost = password.Cost{Memory: 8, Passes: 1, Threads: 1}
 	return c
 }
 
 // Costly returns the configuration with hashes at another cost than Cheap.
 func Costly(c Config) Config {
-	c.cost = cost{16, 1, 1}
+	c.hashCost = password.Cost{Memory: 16, Passes: 1, Threads: 1}
 	return c
 }
 
 // OnHash makes the service call fn before each hash.
 func (s *Service) OnHash(fn func()) {
-	derive := s.hasher.derive
-	s.hasher.derive = func(password, salt []byte, c cost) []byte {
+	cfg := s.cfg.passwords()
+	cfg.DeriveKey = func(text, salt []byte, c password.Cost) []byte {
 		fn()
-		return derive(password, salt, c)
+		return password.Argon2id(text, salt, c)
 	}
+	s.passwords = password.NewHasher(cfg)
 }
 
-// Signer returns the key that signs now.
-func (s *Service) Signer(ctx context.Context) (id string, key ed25519.PrivateKey) {
-	k, err := s.ring.signer(ctx, s.now())
-	if err != nil {
-		panic(err)
-	}
-	return k.id, k.private
+// ClearCaches empties the caches of tokens, sessions and keys.
+func (s *Service) ClearCaches() {
+	s.accessTokens = token.NewAccessTokens(s.signingKeys, s.cfg.tokens(), s.now)
+	s.verifiers = newVerifiers(s)
+	clear(s.sessionStates.reads.reads)
+	clear(s.keyStates.reads.reads)
 }
 
-// ForgetAll empties what the service remembers of tokens, sessions and keys.
-func (s *Service) ForgetAll() {
-	clear(s.tokens.proofs)
-	clear(s.sessions.reads)
-	clear(s.keys.reads)
-}
+// CachedSessions returns how many sessions the service has cached.
+func (s *Service) CachedSessions() int { return len(s.sessionStates.reads.reads) }
 
-// Remembered returns how many tokens and sessions the service remembers.
-func (s *Service) Remembered() (tokens, sessions int) {
-	return len(s.tokens.proofs), len(s.sessions.reads)
-}
-
-// Heard returns how many words of the log the service remembers.
-func (s *Service) Heard() int { return len(s.news.heard) }
+// RevocationCount returns how many revocations the service keeps.
+func (s *Service) RevocationCount() int { return len(s.revocations.byID) }
 
 // ParseRefreshToken reads a refresh token and writes it again.
 func ParseRefreshToken(s string) (text string, id uid.Session, generation int, ok bool) {
@@ -69,26 +61,18 @@ func ParseKey(s string) (text string, id uid.APIKey, ok bool) {
 	return keyText(id, secret), id, ok
 }
 
-// ParseHash reads a hash and writes it again.
-func ParseHash(s string) (string, bool) {
-	h, ok := parseHash(s)
-	return h.String(), ok
-}
-
-// Network returns what an address counts as.
-func Network(address string) string { return network(address) }
-
-// NewMemo returns a memo of ints and its number of entries.
-func NewMemo(age time.Duration, size int, now func() time.Time) (get func(context.Context, int, func(context.Context) (int, error)) (int, error), length func() int) {
-	m := newMemo[int, int](age, size, now, func() uint64 { return 0 })
-	young := func(_ *reading[int], old time.Duration) bool { return old < age }
+// NewReadCache returns a cache of ints that trusts reads younger than maxAge, and
+// its number of entries.
+func NewReadCache(maxAge time.Duration, size int, now func() time.Time) (get func(context.Context, int, func(context.Context) (int, error)) (int, error), length func() int) {
+	c := newReadCache[int, int](maxAge, size, now, func() uint64 { return 0 })
+	young := func(_ *cachedRead[int], age time.Duration) bool { return age < maxAge }
 	get = func(ctx context.Context, key int, read func(context.Context) (int, error)) (int, error) {
-		return m.get(ctx, key, young, read)
+		return c.get(ctx, key, young, read)
 	}
 	return get, func() int {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return len(m.reads)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.reads)
 	}
 }
 

@@ -2,6 +2,9 @@ package session_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
 	"log/slog"
 	"strings"
 	"sync"
@@ -113,6 +116,27 @@ func (f *fixture) as(t testing.TB, bearer string) context.Context {
 func from(t testing.TB, address string) context.Context {
 	t.Helper()
 	return auth.WithClient(t.Context(), auth.Client{Address: address, UserAgent: "test"})
+}
+
+// signer returns the key that signs access tokens now.
+func (f *fixture) signer(t testing.TB) (kid string, key ed25519.PrivateKey) {
+	t.Helper()
+	tokens, _ := f.signIn(t, "ada")
+	var header struct{ Kid string }
+	b, err := base64.RawURLEncoding.DecodeString(strings.Split(tokens.AccessToken, ".")[0])
+	must(t, err)
+	must(t, json.Unmarshal(b, &header))
+	stored, err := f.store.SigningKeys(t.Context())
+	must(t, err)
+	for _, k := range stored {
+		if k.ID == header.Kid {
+			seed, err := f.box.Open("signing-key:"+k.ID, k.Sealed)
+			must(t, err)
+			return k.ID, ed25519.NewKeyFromSeed(seed)
+		}
+	}
+	t.Fatalf("the token is signed by %q, which is not stored", header.Kid)
+	return "", nil
 }
 
 func wantCode(t testing.TB, what string, err error, code fault.Code) {

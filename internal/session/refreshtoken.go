@@ -1,17 +1,60 @@
 package session
 
 import (
+	"context"
 	"crypto/subtle"
 	"encoding/base64"
 	"strconv"
 	"strings"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// refreshToken is what a client shows to get new tokens: the session, its
-// generation, and a code that only this installation can compute. The code
+// Refresh exchanges a refresh token for new tokens. A token is good once, and
+// for 30 seconds more, in which it gives tokens of the same generation as the
+// first time; shown later it ends its session and records session.revoked. Every
+// token that is not good gives REFRESH_TOKEN_INVALID.
+func (s *Service) Refresh(ctx context.Context, token string) (*Tokens, error) {
+	t, ok := parseRefreshToken(token)
+	if !ok {
+		return nil, errRefreshToken()
+	}
+	x, acct, err := s.store.SessionWithAccount(ctx, t.session)
+	switch {
+	case fault.Is(err, fault.SessionNotFound):
+		return nil, errRefreshToken()
+	case err != nil:
+		return nil, err
+	case !t.matches(s.refreshSecret, x) || !acct.Active:
+		return nil, errRefreshToken() // a forged token must not end a session
+	}
+	at, good := s.now(), false
+	x, err = s.store.UpdateSession(ctx, t.session, func(x *Session) error {
+		good = x.Exchange(t.generation, s.lifetimes, at)
+		return nil
+	})
+	if err != nil {
+		return nil, missingIsInvalid(err)
+	}
+	if !good {
+		s.sessionStates.invalidate(string(x.ID))
+		return nil, errRefreshToken()
+	}
+	return s.issueTokens(ctx, x)
+}
+
+// missingIsInvalid is for a session that was removed a moment ago.
+func missingIsInvalid(err error) error {
+	if fault.Is(err, fault.SessionNotFound) {
+		return errRefreshToken()
+	}
+	return err
+}
+
+// refreshToken is what a client exchanges for new tokens: the session, its
+// generation, and an HMAC that only this installation can compute. The HMAC
 // depends on a nonce of the session too, so that the secret alone forges nothing.
 type refreshToken struct {
 	session    uid.Session
@@ -45,20 +88,20 @@ func parseRefreshToken(s string) (t refreshToken, ok bool) {
 	return t, true
 }
 
-// refreshTokenOf returns the refresh token of the session's present generation.
+// refreshTokenOf returns the refresh token of the session's current generation.
 func refreshTokenOf(secret [32]byte, s *Session) refreshToken {
 	return refreshToken{s.ID, s.Generation, refreshCode(secret, s.ID, s.Generation, s.Nonce)}
 }
 
-// genuine reports whether the token was made for the session, by this
+// matches reports whether the token was made for the session, by this
 // installation.
-func (t refreshToken) genuine(secret [32]byte, s *Session) bool {
+func (t refreshToken) matches(secret [32]byte, s *Session) bool {
 	want := refreshCode(secret, s.ID, t.generation, s.Nonce)
 	return t.session == s.ID && subtle.ConstantTimeCompare([]byte(want), []byte(t.code)) == 1
 }
 
 func refreshCode(secret [32]byte, id uid.Session, generation int, nonce []byte) string {
-	return base64.RawURLEncoding.EncodeToString(mac(secret, string(id), strconv.Itoa(generation), string(nonce)))
+	return base64.RawURLEncoding.EncodeToString(secrets.MAC(secret, string(id), strconv.Itoa(generation), string(nonce)))
 }
 
 func errRefreshToken() error {

@@ -1,16 +1,19 @@
-// Package session owns how a caller proves who it is: passwords, sessions with
-// their tokens, API keys and the keys that sign.
+// Package session authenticates callers: it owns sessions with their access and
+// refresh tokens, API keys and stream tickets, and turns each into a principal.
 //
-// A session is born from a password and lives in one row. Its refresh token is
+// A session is opened by a password and lives in one row. Its refresh token is
 // computed from that row and a secret, so that the database holds nothing that
-// could be used to sign in; each use raises the session's generation, and a
-// generation that comes back too late ends the session. Access tokens are signed
-// and say who calls in which session, never what the caller may do: roles are
-// read from the database, at most a second old, as is whether the session is
-// still good. Without the database nobody is let in.
+// could be used to sign in; each exchange raises the session's generation, and a
+// generation that comes back too late revokes the session. Access tokens are
+// signed and state the user and the session, never what the caller may do: roles
+// are read from the database and cached, at most a second old or up to date with
+// the revocation log, as is whether the session is still live. If neither can be
+// read, authentication fails closed with UNAVAILABLE.
 //
-// Whoever owns accounts creates them; this package only reads them, and writes
-// their credentials.
+// Each way to authenticate is a verifier. Subpackages own what a session is made
+// of: password (argon2id), throttle (limits on guesses), token (JWTs and signing
+// keys). Accounts are created by package user; this package reads them, and writes
+// their password hashes.
 package session
 
 import (
@@ -29,7 +32,7 @@ type Session struct {
 	UserID     uid.User
 	Address    string // IP address it was opened from; may be empty
 	UserAgent  string // program it was opened with, as it named itself; may be empty
-	Generation int    // of the refresh token that is good now; the first is 1
+	Generation int    // of the current refresh token; the first is 1
 	Nonce      []byte // 16 random bytes that its refresh tokens depend on
 	Version    int    // raised by each change
 	CreatedAt  time.Time
@@ -37,12 +40,12 @@ type Session struct {
 	LastUsedAt time.Time // when it was opened or its refresh token was last exchanged for the next
 	ExpiresAt  time.Time // moves with each refresh, up to a limit
 	RevokedAt  *time.Time
-	Current    bool // whether it is the caller's own, told on reading; never stored
+	Current    bool // whether it is the caller's own, set on reading; never stored
 	events     event.Recorder
 }
 
-// open returns the first state of a session of the user.
-func open(user uid.User, from auth.Client, l Lifetimes, at time.Time) *Session {
+// newSession returns the first state of a session of the user.
+func newSession(user uid.User, from auth.Client, l Lifetimes, at time.Time) *Session {
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce) // documented never to fail
 	return &Session{
@@ -54,7 +57,7 @@ func open(user uid.User, from auth.Client, l Lifetimes, at time.Time) *Session {
 // Live reports whether the session is neither revoked nor expired at the time.
 func (s *Session) Live(at time.Time) bool { return s.RevokedAt == nil && at.Before(s.ExpiresAt) }
 
-// Reason says why a session ended.
+// Reason is why a session was revoked.
 type Reason string
 
 // The reasons.
@@ -74,7 +77,7 @@ func (s *Session) Revoke(why Reason, at time.Time) {
 		return
 	}
 	s.RevokedAt = &at
-	s.touch(at)
+	s.bumpVersion(at)
 	s.events.Record(event.SessionRevoked, string(s.ID), s.Version, snapshot{s.UserID, s.CreatedAt, at, why}, at, string(s.UserID))
 }
 
@@ -84,10 +87,10 @@ type Lifetimes struct {
 	Max  time.Duration // in all
 }
 
-// Exchange says whether a refresh token of the generation is good for tokens of
-// the session's present generation. The present one is, and raises it; the one
+// Exchange reports whether a refresh token of the generation is valid for tokens of
+// the session's current generation. The current one is, and raises it; the one
 // before is for 30 seconds more, since an answer may get lost and two tabs may
-// ask at once. Any other ends the session: somebody has a copy.
+// refresh at once. Any other revokes the session: the token has been copied.
 func (s *Session) Exchange(generation int, l Lifetimes, at time.Time) bool {
 	switch {
 	case !s.Live(at):
@@ -95,7 +98,7 @@ func (s *Session) Exchange(generation int, l Lifetimes, at time.Time) bool {
 	case generation == s.Generation:
 		s.Generation++
 		s.LastUsedAt, s.ExpiresAt = at, earlier(at.Add(l.Idle), s.CreatedAt.Add(l.Max))
-		s.touch(at)
+		s.bumpVersion(at)
 		return true
 	case generation == s.Generation-1 && at.Sub(s.LastUsedAt) <= reuseGrace:
 		return true
@@ -121,7 +124,7 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-func (s *Session) touch(at time.Time) { s.Version, s.UpdatedAt = s.Version+1, at }
+func (s *Session) bumpVersion(at time.Time) { s.Version, s.UpdatedAt = s.Version+1, at }
 
 // snapshot is the session as its events show it: not from where it was used.
 type snapshot struct {

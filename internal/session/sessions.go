@@ -13,11 +13,11 @@ func (s *Service) SignOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.end(ctx, caller, caller.SessionID(), SignedOut)
+	_, err = s.revokeSession(ctx, caller, caller.SessionID(), SignedOut)
 	return err
 }
 
-// Revoke ends a session of the caller, or as ADMIN anybody's. On a session that
+// Revoke ends a session of the caller, or as ADMIN of any user. On a session that
 // has ended it does nothing; one that is hidden from the caller is
 // SESSION_NOT_FOUND.
 func (s *Service) Revoke(ctx context.Context, id uid.Session) (*Session, error) {
@@ -25,22 +25,22 @@ func (s *Service) Revoke(ctx context.Context, id uid.Session) (*Session, error) 
 	if err != nil {
 		return nil, err
 	}
-	return s.end(ctx, caller, id, Revoked)
+	return s.revokeSession(ctx, caller, id, Revoked)
 }
 
-func (s *Service) end(ctx context.Context, caller *auth.Principal, id uid.Session, why Reason) (*Session, error) {
+func (s *Service) revokeSession(ctx context.Context, caller *auth.Principal, id uid.Session, why Reason) (*Session, error) {
 	if !id.Valid() {
 		return nil, NotFound()
 	}
 	at := s.now()
 	x, err := s.store.UpdateSession(ctx, id, func(x *Session) error {
-		if !owns(caller, x.UserID) {
+		if !mayManage(caller, x.UserID) {
 			return NotFound()
 		}
 		x.Revoke(why, at)
 		return nil
 	})
-	s.sessions.forget(id) // also if the outcome is not known
+	s.sessionStates.invalidate(string(id)) // also if the outcome is not known
 	if err != nil {
 		return nil, err
 	}
@@ -61,12 +61,12 @@ func (s *Service) RevokeAll(ctx context.Context, exceptCurrent bool) (int, error
 	}
 	at := s.now()
 	var ended []uid.Session
-	err = s.store.UpdateHolder(ctx, caller.UserID, at, func(h *Holder) error {
-		ended = h.endAllBut(keep, Revoked, at)
+	err = s.store.UpdateAccountSessions(ctx, caller.UserID, at, func(h *AccountSessions) error {
+		ended = h.revokeAllExcept(keep, Revoked, at)
 		return nil
 	})
 	for _, id := range ended {
-		s.sessions.forget(id)
+		s.sessionStates.invalidate(string(id))
 	}
 	if err != nil {
 		return 0, err
@@ -75,10 +75,10 @@ func (s *Service) RevokeAll(ctx context.Context, exceptCurrent bool) (int, error
 }
 
 // Sessions returns the live sessions of a user, the one used last first, at most
-// 100. Those of others are for ADMIN alone; anybody else gets none.
+// 100. Only ADMIN gets those of others; other callers get none.
 func (s *Service) Sessions(ctx context.Context, user uid.User) ([]*Session, error) {
 	caller, err := auth.Require(ctx, auth.UsersRead)
-	if err != nil || !user.Valid() || !owns(caller, user) {
+	if err != nil || !user.Valid() || !mayManage(caller, user) {
 		return nil, err
 	}
 	found, err := s.store.LiveSessions(ctx, user, s.now(), maxListed)
@@ -104,7 +104,7 @@ func (s *Service) SessionsByIDs(ctx context.Context, ids []uid.Session) (map[uid
 		return nil, err
 	}
 	for id, x := range found {
-		if !owns(caller, x.UserID) {
+		if !mayManage(caller, x.UserID) {
 			delete(found, id)
 		}
 		x.Current = x.ID == caller.SessionID()

@@ -228,16 +228,16 @@ func TestService_AllowSignUp(t *testing.T) {
 	wantCode(t, "one an hour later", f.AllowSignUp(from(t, "192.0.2.1")), "")
 }
 
-func TestNetwork(t *testing.T) {
+func TestService_SignIn_takes_a_password_typed_differently(t *testing.T) {
 	t.Parallel()
-	for address, want := range map[string]string{
-		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
-		"fe80::1%eth0": "fe80::/64", "": "", "pipe": "pipe",
-	} {
-		if got := session.Network(address); got != want {
-			t.Errorf("network(%q) = %q, want %q", address, got, want)
-		}
-	}
+	f := newFixture(t, session.Config{})
+	hash, err := f.HashPassword(t.Context(), "caf\u00e9 au lait\u00a0bleu")
+	must(t, err)
+	f.store.AddAccount(t, sessiontest.NewAccount{Username: "zoe", Credential: hash})
+	_, err = f.SignIn(from(t, "192.0.2.1"), "zoe", "cafe\u0301 au lait bleu")
+	wantCode(t, "SignIn", err, "")
+	_, err = f.SignIn(from(t, "192.0.2.1"), "zoe", "CAF\u00c9 AU LAIT BLEU")
+	wantCode(t, "SignIn in other case", err, fault.CredentialsWrong)
 }
 
 func TestService_SignIn_renewsHashesOfAnotherCost(t *testing.T) {
@@ -253,8 +253,8 @@ func TestService_SignIn_renewsHashesOfAnotherCost(t *testing.T) {
 	}
 	after, err := f.store.AccountByID(t.Context(), f.ada)
 	must(t, err)
-	if !strings.Contains(after.Credential, "m=16,") || after.CredentialVersion != before.CredentialVersion {
-		t.Errorf("the credential is %q, version %d, want a new hash of the same password", after.Credential, after.CredentialVersion)
+	if !strings.Contains(after.PasswordHash, "m=16,") || after.PasswordVersion != before.PasswordVersion {
+		t.Errorf("the credential is %q, version %d, want a new hash of the same password", after.PasswordHash, after.PasswordVersion)
 	}
 	f.signIn(t, "ada")
 }
@@ -263,7 +263,7 @@ func TestService_SignIn_doesNotSlipBehindAChangeOfPassword(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	f.OnHash(func() {
-		f.store.SetAccount(f.ada, func(a *session.Account) { a.CredentialVersion++ })
+		f.store.SetAccount(f.ada, func(a *session.Account) { a.PasswordVersion++ })
 	})
 	_, err := f.SignIn(from(t, "192.0.2.1"), "ada", password)
 	wantCode(t, "SignIn", err, fault.CredentialsWrong)

@@ -49,7 +49,7 @@ func TestService_RedeemTicket_while_it_and_its_holder_live(t *testing.T) {
 			if _, err := f.RedeemTicket(t.Context(), ticket.Text); (err == nil) != tt.redeem || err != nil && !fault.Is(err, fault.Unauthorized) {
 				t.Errorf("RedeemTicket = %v, want success %v", err, tt.redeem)
 			}
-			if _, err := said.Standing(t.Context()); (err == nil) != tt.stands {
+			if _, err := said.Revalidate(t.Context()); (err == nil) != tt.stands {
 				t.Errorf("Standing = %v, want success %v", err, tt.stands)
 			}
 		})
@@ -116,7 +116,7 @@ func TestService_CreateTicket_needs_a_caller_and_a_purpose_that_fits_a_URL(t *te
 		t.Fatal(err)
 	}
 	f.store.Fail(errors.New("connection refused"))
-	f.ForgetAll()
+	f.ClearCaches()
 	_, err = f.RedeemTicket(t.Context(), ticket.Text)
 	wantCode(t, "RedeemTicket without the database", err, fault.ServiceUnavailable)
 }

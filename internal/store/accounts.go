@@ -27,10 +27,10 @@ func (db *DB) Sessions() Sessions { return Sessions{db} }
 const accountColumns = `u.id, u.status, u.roles, COALESCE(c.hash, ''), COALESCE(c.version, 0)`
 
 // fields returns where to scan accountColumns to, and what completes the account.
-func accountFields(a *session.Account) (fields []any, complete func()) {
+func accountScanTargets(a *session.Account) (fields []any, complete func()) {
 	var status user.Status
 	var roles string
-	return []any{&a.UserID, &status, &roles, &a.Credential, &a.CredentialVersion}, func() {
+	return []any{&a.UserID, &status, &roles, &a.PasswordHash, &a.PasswordVersion}, func() {
 		a.Active, a.Roles = status == user.Active, splitRoles(roles)
 	}
 }
@@ -61,7 +61,7 @@ func (s Sessions) account(ctx context.Context, column, value string) (*session.A
 
 func (c conn) account(ctx context.Context, column, value string) (*session.Account, error) {
 	a := &session.Account{}
-	fields, complete := accountFields(a)
+	fields, complete := accountScanTargets(a)
 	found, err := c.one(ctx, `SELECT `+accountColumns+` FROM users u LEFT JOIN credentials c ON c.user_id = u.id WHERE `+column+` = ?`,
 		[]any{value}, fields...)
 	if err == nil && !found {
@@ -85,10 +85,10 @@ func (t *tx) lockAccount(ctx context.Context, id uid.User) (*session.Account, er
 	return t.account(ctx, "u.id", string(id))
 }
 
-// UpdateHolder implements session.Accounts.
-func (s Sessions) UpdateHolder(ctx context.Context, id uid.User, at time.Time, fn func(*session.Holder) error) error {
+// UpdateAccountSessions implements session.Accounts.
+func (s Sessions) UpdateAccountSessions(ctx context.Context, id uid.User, at time.Time, fn func(*session.AccountSessions) error) error {
 	_, err := change(ctx, s.db, s.AccountByID, func(t *tx) (*session.Account, error) {
-		h, err := t.lockHolder(ctx, id, at)
+		h, err := t.lockAccountSessions(ctx, id, at)
 		if err != nil {
 			return nil, err
 		}
@@ -112,10 +112,10 @@ func (s Sessions) UpdateHolder(ctx context.Context, id uid.User, at time.Time, f
 	return nil
 }
 
-// UpdateAccess implements session.Accounts.
-func (s Sessions) UpdateAccess(ctx context.Context, id uid.User, at time.Time, fn func(*session.Access) error) error {
+// UpdateCredentials implements session.Accounts.
+func (s Sessions) UpdateCredentials(ctx context.Context, id uid.User, at time.Time, fn func(*session.Credentials) error) error {
 	err := s.db.inTx(auth.WithCall(ctx, auth.Call{}), func(t *tx) error {
-		a, err := t.lockAccess(ctx, id, at)
+		a, err := t.lockCredentials(ctx, id, at)
 		if err != nil {
 			return err
 		}
@@ -152,18 +152,18 @@ func saveRaised[T any](ctx context.Context, all []T, before []int, version func(
 	return nil
 }
 
-func (t *tx) lockAccess(ctx context.Context, id uid.User, at time.Time) (*session.Access, error) {
-	h, err := t.lockHolder(ctx, id, at)
+func (t *tx) lockCredentials(ctx context.Context, id uid.User, at time.Time) (*session.Credentials, error) {
+	h, err := t.lockAccountSessions(ctx, id, at)
 	if err != nil {
 		return nil, err
 	}
 	rows, err := t.ent.APIKey.Query().
 		Where(entkey.UserID(id), entkey.RevokedAtIsNil(), entkey.ExpiresAtGT(micro(at)), t.forUpdate).
 		Order(entkey.ByID()).All(ctx)
-	return &session.Access{Sessions: h.Sessions, Keys: mapped(rows, toKey)}, err
+	return &session.Credentials{Sessions: h.Sessions, Keys: mapped(rows, toKey)}, err
 }
 
-func (t *tx) lockHolder(ctx context.Context, id uid.User, at time.Time) (*session.Holder, error) {
+func (t *tx) lockAccountSessions(ctx context.Context, id uid.User, at time.Time) (*session.AccountSessions, error) {
 	a, err := t.lockAccount(ctx, id)
 	if err != nil {
 		return nil, err
@@ -171,21 +171,21 @@ func (t *tx) lockHolder(ctx context.Context, id uid.User, at time.Time) (*sessio
 	rows, err := t.ent.Session.Query().
 		Where(entsession.UserID(id), entsession.RevokedAtIsNil(), entsession.ExpiresAtGT(micro(at)), t.forUpdate).
 		Order(entsession.ByID()).All(ctx)
-	return &session.Holder{Account: *a, Sessions: mapped(rows, toSession)}, err
+	return &session.AccountSessions{Account: *a, Sessions: mapped(rows, toSession)}, err
 }
 
 func (t *tx) saveCredential(ctx context.Context, before, after session.Account, at time.Time) error {
-	if after.Credential == before.Credential && after.CredentialVersion == before.CredentialVersion {
+	if after.PasswordHash == before.PasswordHash && after.PasswordVersion == before.PasswordVersion {
 		return nil
 	}
 	t.dirty = true
-	if after.Credential == "" {
+	if after.PasswordHash == "" {
 		_, err := t.exec(ctx, `DELETE FROM credentials WHERE user_id = ?`, string(after.UserID))
 		return err
 	}
 	_, err := t.exec(ctx, `INSERT INTO credentials (user_id, hash, version, changed_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash, version = excluded.version, changed_at = excluded.changed_at`,
-		string(after.UserID), after.Credential, after.CredentialVersion, micro(at))
+		string(after.UserID), after.PasswordHash, after.PasswordVersion, micro(at))
 	return err
 }
 

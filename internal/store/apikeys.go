@@ -72,13 +72,13 @@ func (t *tx) saveKey(ctx context.Context, k *session.APIKey) error {
 		SetVersion(k.Version).SetUpdatedAt(k.UpdatedAt).SetExpiresAt(k.ExpiresAt).SetNillableRevokedAt(k.RevokedAt).Exec(ctx)
 }
 
-// KeyStanding implements session.Keys.
-func (s Sessions) KeyStanding(ctx context.Context, id uid.APIKey) (*session.APIKey, *session.Account, error) {
+// KeyWithAccount implements session.Keys.
+func (s Sessions) KeyWithAccount(ctx context.Context, id uid.APIKey) (*session.APIKey, *session.Account, error) {
 	k, a := &session.APIKey{}, &session.Account{}
 	var created, updated, expires instant
 	var used, revoked *instant
 	var scopes string
-	account, complete := accountFields(a)
+	account, complete := accountScanTargets(a)
 	found, err := s.db.reader().one(ctx, `SELECT k.id, k.user_id, k.name, k.scopes, k.hash, k.version, k.created_at, k.updated_at, k.expires_at,
 			k.last_used_at, k.revoked_at, `+accountColumns+`
 		FROM api_keys k JOIN users u ON u.id = k.user_id LEFT JOIN credentials c ON c.user_id = u.id WHERE k.id = ?`, []any{string(id)},

@@ -8,15 +8,15 @@ import (
 	"github.com/backplane-dev/backplane/ent"
 	entsigning "github.com/backplane-dev/backplane/ent/signingkey"
 	"github.com/backplane-dev/backplane/internal/secrets"
-	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/token"
 )
 
 // signingGate is the row that whoever changes the signing keys locks: rows that
 // do not exist yet cannot be locked.
 const signingGate = "gate.signing_keys"
 
-// SigningKeys implements session.SigningKeys.
-func (s Sessions) SigningKeys(ctx context.Context) ([]*session.SigningKey, error) {
+// SigningKeys implements token.KeyStore.
+func (s Sessions) SigningKeys(ctx context.Context) ([]*token.SigningKey, error) {
 	keys, err := signingKeys(ctx, s.db.client)
 	if err != nil {
 		return nil, fmt.Errorf("read signing keys: %w", s.db.translate(ctx, err))
@@ -24,16 +24,16 @@ func (s Sessions) SigningKeys(ctx context.Context) ([]*session.SigningKey, error
 	return keys, nil
 }
 
-func signingKeys(ctx context.Context, c *ent.Client) ([]*session.SigningKey, error) {
+func signingKeys(ctx context.Context, c *ent.Client) ([]*token.SigningKey, error) {
 	rows, err := c.SigningKey.Query().Order(ent.Asc(entsigning.FieldSignsAt, entsigning.FieldID)).All(ctx)
-	return mapped(rows, func(r *ent.SigningKey) *session.SigningKey {
-		return &session.SigningKey{ID: r.ID, Sealed: r.Sealed, CreatedAt: micro(r.CreatedAt), SignsAt: micro(r.SignsAt)}
+	return mapped(rows, func(r *ent.SigningKey) *token.SigningKey {
+		return &token.SigningKey{ID: r.ID, Sealed: r.Sealed, CreatedAt: micro(r.CreatedAt), SignsAt: micro(r.SignsAt)}
 	}), err
 }
 
-// UpdateSigningKeys implements session.SigningKeys.
-func (s Sessions) UpdateSigningKeys(ctx context.Context, fn func([]*session.SigningKey) (*session.SigningKey, []string, error),
-) (after []*session.SigningKey, err error) {
+// UpdateSigningKeys implements token.KeyStore.
+func (s Sessions) UpdateSigningKeys(ctx context.Context, fn func([]*token.SigningKey) (*token.SigningKey, []string, error),
+) (after []*token.SigningKey, err error) {
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		if err := t.pass(ctx, signingGate); err != nil {
 			return err
@@ -61,7 +61,7 @@ func (s Sessions) UpdateSigningKeys(ctx context.Context, fn func([]*session.Sign
 	return after, nil
 }
 
-func (t *tx) replaceSigningKeys(ctx context.Context, add *session.SigningKey, drop []string) error {
+func (t *tx) replaceSigningKeys(ctx context.Context, add *token.SigningKey, drop []string) error {
 	t.dirty = true
 	if len(drop) > 0 {
 		if _, err := t.ent.SigningKey.Delete().Where(entsigning.IDIn(drop...)).Exec(ctx); err != nil {

@@ -55,12 +55,12 @@ func (t *tx) saveSession(ctx context.Context, v *session.Session) error {
 		SetLastUsedAt(v.LastUsedAt).SetExpiresAt(v.ExpiresAt).SetNillableRevokedAt(v.RevokedAt).Exec(ctx)
 }
 
-// SessionStanding implements session.Sessions.
-func (s Sessions) SessionStanding(ctx context.Context, id uid.Session) (*session.Session, *session.Account, error) {
+// SessionWithAccount implements session.Sessions.
+func (s Sessions) SessionWithAccount(ctx context.Context, id uid.Session) (*session.Session, *session.Account, error) {
 	v, a := &session.Session{}, &session.Account{}
 	var created, updated, used, expires instant
 	var revoked *instant
-	account, complete := accountFields(a)
+	account, complete := accountScanTargets(a)
 	found, err := s.db.reader().one(ctx, `SELECT s.id, s.user_id, s.address, s.user_agent, s.generation, s.nonce, s.version,
 			s.created_at, s.updated_at, s.last_used_at, s.expires_at, s.revoked_at, `+accountColumns+`
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN credentials c ON c.user_id = u.id WHERE s.id = ?`, []any{string(id)},

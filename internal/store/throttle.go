@@ -8,36 +8,36 @@ import (
 	"strings"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/throttle"
 )
 
-// errFull takes a transaction back in which a counter passed its limit.
-var errFull = errors.New("a counter is full")
+// errLimitPassed takes a transaction back in which a counter passed its limit.
+var errLimitPassed = errors.New("a counter is full")
 
-// Take implements session.Throttle. One statement counts on all counters and
+// Take implements throttle.Store. One statement counts on all counters and
 // tells where they stand; if one passed its limit nothing of it is kept.
-func (s Sessions) Take(ctx context.Context, counters []session.Counter, at time.Time) (wait time.Duration, err error) {
+func (s Sessions) Take(ctx context.Context, counters []throttle.Counter, at time.Time) (wait time.Duration, err error) {
 	if len(counters) == 0 {
 		return 0, nil
 	}
-	sorted := slices.SortedFunc(slices.Values(counters), func(a, b session.Counter) int { return strings.Compare(a.Name, b.Name) })
+	sorted := slices.SortedFunc(slices.Values(counters), func(a, b throttle.Counter) int { return strings.Compare(a.Name, b.Name) })
 	at = micro(at)
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
-		stands, err := t.count(ctx, sorted, at)
+		stands, err := t.countAttempts(ctx, sorted, at)
 		if err != nil {
 			return err
 		}
 		for _, c := range counters {
 			if now := stands[c.Name]; now.tries > c.Limit {
 				wait = now.ends.Sub(at)
-				return errFull
+				return errLimitPassed
 			}
 		}
 		wait = 0
 		return nil
 	})
-	if errors.Is(err, errFull) {
+	if errors.Is(err, errLimitPassed) {
 		return max(wait, time.Microsecond), nil
 	}
 	if err != nil {
@@ -46,26 +46,26 @@ func (s Sessions) Take(ctx context.Context, counters []session.Counter, at time.
 	return 0, nil
 }
 
-// stand is where a counter stands, this try included.
-type stand struct {
+// counterState is where a counter stands, this try included.
+type counterState struct {
 	tries int
 	ends  time.Time
 }
 
-func (t *tx) count(ctx context.Context, sorted []session.Counter, at time.Time) (map[string]stand, error) {
+func (t *tx) countAttempts(ctx context.Context, sorted []throttle.Counter, at time.Time) (map[string]counterState, error) {
 	var args []any
 	for _, c := range sorted {
 		args = append(args, c.Name, at.Add(c.Window))
 	}
 	args = append(args, at, at)
-	stands := make(map[string]stand, len(sorted))
+	stands := make(map[string]counterState, len(sorted))
 	err := t.each(ctx, `INSERT INTO throttles (name, tries, ends_at) VALUES `+strings.TrimSuffix(strings.Repeat("(?, 1, ?), ", len(sorted)), ", ")+`
 		ON CONFLICT (name) DO UPDATE SET
 			tries = CASE WHEN throttles.ends_at <= ? THEN 1 ELSE throttles.tries + 1 END,
 			ends_at = CASE WHEN throttles.ends_at <= ? THEN excluded.ends_at ELSE throttles.ends_at END
 		RETURNING name, tries, ends_at`, args, func(scan func(...any) error) error {
 		var name string
-		var s stand
+		var s counterState
 		var ends instant
 		err := scan(&name, &s.tries, &ends)
 		s.ends = ends.Time
@@ -75,7 +75,7 @@ func (t *tx) count(ctx context.Context, sorted []session.Counter, at time.Time) 
 	return stands, err
 }
 
-// GiveBack implements session.Throttle.
+// GiveBack implements throttle.Store.
 func (s Sessions) GiveBack(ctx context.Context, reset, less []string) error {
 	names := slices.Concat(reset, less)
 	if len(names) == 0 {

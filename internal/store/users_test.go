@@ -30,7 +30,7 @@ func TestDelete_ForgetsThePerson(t *testing.T) {
 		if _, err := db.Orders().Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("my wife Jane is ill", at) }); err != nil {
 			t.Fatal(err)
 		}
-		err = db.Sessions().UpdateHolder(t.Context(), who.ID, at, func(h *session.Holder) error {
+		err = db.Sessions().UpdateAccountSessions(t.Context(), who.ID, at, func(h *session.AccountSessions) error {
 			h.Opened = &session.Session{
 				ID: uid.NewSession(at), UserID: who.ID, Address: "192.0.2.1", Generation: 1, Nonce: []byte{1}, Version: 1,
 				CreatedAt: at, UpdatedAt: at, LastUsedAt: at, ExpiresAt: at.AddDate(0, 0, 1),

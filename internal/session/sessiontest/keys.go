@@ -14,6 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -107,11 +108,11 @@ func touchesKeys(t *testing.T, s Subject) {
 func agreesOnSigningKeys(t *testing.T, s Subject) {
 	var made atomic.Int32
 	concurrently(t, 10, func(ctx context.Context, i int) error {
-		keys, err := s.Store.UpdateSigningKeys(ctx, func(keys []*session.SigningKey) (*session.SigningKey, []string, error) {
+		keys, err := s.Store.UpdateSigningKeys(ctx, func(keys []*token.SigningKey) (*token.SigningKey, []string, error) {
 			if len(keys) > 0 {
 				return nil, nil, nil
 			}
-			return &session.SigningKey{ID: fmt.Sprint("key", i), Sealed: []byte{1}, CreatedAt: at, SignsAt: at}, nil, nil
+			return &token.SigningKey{ID: fmt.Sprint("key", i), Sealed: []byte{1}, CreatedAt: at, SignsAt: at}, nil, nil
 		})
 		if err == nil && len(keys) == 1 && keys[0].ID == fmt.Sprint("key", i) {
 			made.Add(1)
@@ -126,10 +127,10 @@ func agreesOnSigningKeys(t *testing.T, s Subject) {
 }
 
 func rotatesSigningKeys(t *testing.T, s Subject) {
-	add := func(id string, signs time.Time, drop ...string) []*session.SigningKey {
+	add := func(id string, signs time.Time, drop ...string) []*token.SigningKey {
 		t.Helper()
-		keys, err := s.Store.UpdateSigningKeys(t.Context(), func([]*session.SigningKey) (*session.SigningKey, []string, error) {
-			return &session.SigningKey{ID: id, Sealed: []byte{0, 255, 1}, CreatedAt: at, SignsAt: signs}, drop, nil
+		keys, err := s.Store.UpdateSigningKeys(t.Context(), func([]*token.SigningKey) (*token.SigningKey, []string, error) {
+			return &token.SigningKey{ID: id, Sealed: []byte{0, 255, 1}, CreatedAt: at, SignsAt: signs}, drop, nil
 		})
 		must(t, err)
 		return keys
@@ -143,7 +144,7 @@ func rotatesSigningKeys(t *testing.T, s Subject) {
 	if len(got) != 2 || got[0].ID != "c" || got[1].ID != "a" {
 		t.Errorf("there are %d signing keys, want c, then a", len(got))
 	}
-	_, err = s.Store.UpdateSigningKeys(t.Context(), func([]*session.SigningKey) (*session.SigningKey, []string, error) {
+	_, err = s.Store.UpdateSigningKeys(t.Context(), func([]*token.SigningKey) (*token.SigningKey, []string, error) {
 		return nil, []string{"a"}, errStop
 	})
 	if !errors.Is(err, errStop) {

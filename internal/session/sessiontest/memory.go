@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -26,7 +27,7 @@ type Memory struct {
 	logins   map[string]uid.User
 	sessions map[uid.Session]session.Session
 	keys     map[uid.APIKey]session.APIKey
-	signing  map[string]session.SigningKey
+	signing  map[string]token.SigningKey
 	counters map[string]counter
 	secrets  map[string][]byte
 	events   []event.Event
@@ -44,7 +45,7 @@ func NewMemory() *Memory {
 	return &Memory{
 		accounts: map[uid.User]session.Account{}, logins: map[string]uid.User{},
 		sessions: map[uid.Session]session.Session{}, keys: map[uid.APIKey]session.APIKey{},
-		signing: map[string]session.SigningKey{}, counters: map[string]counter{}, secrets: map[string][]byte{},
+		signing: map[string]token.SigningKey{}, counters: map[string]counter{}, secrets: map[string][]byte{},
 	}
 }
 
@@ -58,9 +59,9 @@ func (m *Memory) AddAccount(_ testing.TB, a NewAccount) uid.User {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := uid.NewUser(time.Now())
-	acct := session.Account{UserID: id, Active: !a.Inactive, Roles: a.Roles, Credential: a.Credential}
+	acct := session.Account{UserID: id, Active: !a.Inactive, Roles: a.Roles, PasswordHash: a.Credential}
 	if a.Credential != "" {
-		acct.CredentialVersion = 1
+		acct.PasswordVersion = 1
 	}
 	m.accounts[id] = acct
 	m.logins[strings.ToLower(a.Username)], m.logins[strings.ToLower(a.Email)] = id, id
@@ -138,8 +139,8 @@ func (m *Memory) account(id uid.User) (*session.Account, error) {
 	return &a, nil
 }
 
-// UpdateHolder implements session.Accounts.
-func (m *Memory) UpdateHolder(ctx context.Context, id uid.User, at time.Time, fn func(*session.Holder) error) error {
+// UpdateAccountSessions implements session.Accounts.
+func (m *Memory) UpdateAccountSessions(ctx context.Context, id uid.User, at time.Time, fn func(*session.AccountSessions) error) error {
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
@@ -148,11 +149,11 @@ func (m *Memory) UpdateHolder(ctx context.Context, id uid.User, at time.Time, fn
 	if err != nil {
 		return err
 	}
-	h := &session.Holder{Account: *a, Sessions: m.live(id, at)}
+	h := &session.AccountSessions{Account: *a, Sessions: m.live(id, at)}
 	if err := fn(h); err != nil {
 		return err
 	}
-	a.Credential, a.CredentialVersion = h.Credential, h.CredentialVersion
+	a.PasswordHash, a.PasswordVersion = h.PasswordHash, h.PasswordVersion
 	m.accounts[id] = *a
 	m.events = append(m.events, h.TakeEvents()...)
 	for _, s := range append(h.Sessions, h.Opened) {
@@ -163,8 +164,8 @@ func (m *Memory) UpdateHolder(ctx context.Context, id uid.User, at time.Time, fn
 	return nil
 }
 
-// UpdateAccess implements session.Accounts.
-func (m *Memory) UpdateAccess(ctx context.Context, id uid.User, at time.Time, fn func(*session.Access) error) error {
+// UpdateCredentials implements session.Accounts.
+func (m *Memory) UpdateCredentials(ctx context.Context, id uid.User, at time.Time, fn func(*session.Credentials) error) error {
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func (m *Memory) UpdateAccess(ctx context.Context, id uid.User, at time.Time, fn
 	if _, err := m.account(id); err != nil {
 		return err
 	}
-	a := &session.Access{Sessions: m.live(id, at)}
+	a := &session.Credentials{Sessions: m.live(id, at)}
 	for _, k := range m.keys {
 		if k.UserID == id && k.Live(at) {
 			a.Keys = append(a.Keys, &k)
@@ -222,8 +223,8 @@ func (m *Memory) UpdateSession(ctx context.Context, id uid.Session, fn func(*ses
 	return &s, nil
 }
 
-// SessionStanding implements session.Sessions.
-func (m *Memory) SessionStanding(ctx context.Context, id uid.Session) (*session.Session, *session.Account, error) {
+// SessionWithAccount implements session.Sessions.
+func (m *Memory) SessionWithAccount(ctx context.Context, id uid.Session) (*session.Session, *session.Account, error) {
 	if err := m.begin(ctx); err != nil {
 		return nil, nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/throttle"
+	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -54,8 +56,8 @@ func (m *Memory) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session.
 	return &k, nil
 }
 
-// KeyStanding implements session.Keys.
-func (m *Memory) KeyStanding(ctx context.Context, id uid.APIKey) (*session.APIKey, *session.Account, error) {
+// KeyWithAccount implements session.Keys.
+func (m *Memory) KeyWithAccount(ctx context.Context, id uid.APIKey) (*session.APIKey, *session.Account, error) {
 	if err := m.begin(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -111,8 +113,8 @@ func (m *Memory) TouchKeys(ctx context.Context, used map[uid.APIKey]time.Time) e
 	return nil
 }
 
-// SigningKeys implements session.SigningKeys.
-func (m *Memory) SigningKeys(ctx context.Context) ([]*session.SigningKey, error) {
+// SigningKeys implements token.KeyStore.
+func (m *Memory) SigningKeys(ctx context.Context) ([]*token.SigningKey, error) {
 	if err := m.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -120,19 +122,19 @@ func (m *Memory) SigningKeys(ctx context.Context) ([]*session.SigningKey, error)
 	return m.signingKeys(), nil
 }
 
-func (m *Memory) signingKeys() []*session.SigningKey {
-	var found []*session.SigningKey
+func (m *Memory) signingKeys() []*token.SigningKey {
+	var found []*token.SigningKey
 	for _, k := range m.signing {
 		found = append(found, &k)
 	}
-	slices.SortFunc(found, func(a, b *session.SigningKey) int {
+	slices.SortFunc(found, func(a, b *token.SigningKey) int {
 		return cmp.Or(a.SignsAt.Compare(b.SignsAt), cmp.Compare(a.ID, b.ID))
 	})
 	return found
 }
 
-// UpdateSigningKeys implements session.SigningKeys.
-func (m *Memory) UpdateSigningKeys(ctx context.Context, fn func([]*session.SigningKey) (*session.SigningKey, []string, error)) ([]*session.SigningKey, error) {
+// UpdateSigningKeys implements token.KeyStore.
+func (m *Memory) UpdateSigningKeys(ctx context.Context, fn func([]*token.SigningKey) (*token.SigningKey, []string, error)) ([]*token.SigningKey, error) {
 	if err := m.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -151,14 +153,14 @@ func (m *Memory) UpdateSigningKeys(ctx context.Context, fn func([]*session.Signi
 	return m.signingKeys(), nil
 }
 
-// Take implements session.Throttle.
-func (m *Memory) Take(ctx context.Context, counters []session.Counter, at time.Time) (time.Duration, error) {
+// Take implements throttle.Store.
+func (m *Memory) Take(ctx context.Context, counters []throttle.Counter, at time.Time) (time.Duration, error) {
 	if err := m.begin(ctx); err != nil {
 		return 0, err
 	}
 	defer m.mu.Unlock()
 	next := map[string]counter{}
-	for _, c := range slices.SortedFunc(slices.Values(counters), func(a, b session.Counter) int { return cmp.Compare(a.Name, b.Name) }) {
+	for _, c := range slices.SortedFunc(slices.Values(counters), func(a, b throttle.Counter) int { return cmp.Compare(a.Name, b.Name) }) {
 		now := m.counters[c.Name]
 		if !now.until.After(at) {
 			now = counter{0, at.Add(c.Window)}
@@ -173,7 +175,7 @@ func (m *Memory) Take(ctx context.Context, counters []session.Counter, at time.T
 	return 0, nil
 }
 
-// GiveBack implements session.Throttle.
+// GiveBack implements throttle.Store.
 func (m *Memory) GiveBack(ctx context.Context, reset, less []string) error {
 	if err := m.begin(ctx); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/throttle"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -69,28 +70,28 @@ func serialisesSessions(t *testing.T, s Subject) {
 	}
 }
 
-func readsStandings(t *testing.T, s Subject) {
+func readsStatesWithAccounts(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	x, k := s.session(t, id, at), s.key(t, id, at)
 	want, err := s.Store.AccountByID(t.Context(), id)
 	must(t, err)
 
-	gotSession, acct, err := s.Store.SessionStanding(t.Context(), x.ID)
+	gotSession, acct, err := s.Store.SessionWithAccount(t.Context(), x.ID)
 	must(t, err)
 	same(t, "session", gotSession, x)
 	if !acct.Active || acct.UserID != id || !slices.Equal(acct.Roles, want.Roles) {
 		t.Errorf("the session's account is %+v, want %+v", acct, want)
 	}
-	gotKey, acct, err := s.Store.KeyStanding(t.Context(), k.ID)
+	gotKey, acct, err := s.Store.KeyWithAccount(t.Context(), k.ID)
 	must(t, err)
 	same(t, "key", gotKey, k)
 	if !acct.Active || acct.UserID != id || !slices.Equal(acct.Roles, want.Roles) {
 		t.Errorf("the key's account is %+v, want %+v", acct, want)
 	}
 
-	_, _, err = s.Store.SessionStanding(t.Context(), uid.NewSession(at))
+	_, _, err = s.Store.SessionWithAccount(t.Context(), uid.NewSession(at))
 	wantCode(t, err, fault.SessionNotFound)
-	_, _, err = s.Store.KeyStanding(t.Context(), uid.NewAPIKey(at))
+	_, _, err = s.Store.KeyWithAccount(t.Context(), uid.NewAPIKey(at))
 	wantCode(t, err, fault.APIKeyNotFound)
 }
 
@@ -108,7 +109,7 @@ func listsSessions(t *testing.T, s Subject) {
 	same(t, "short list", got, []*session.Session{last})
 }
 
-func sweeps(t *testing.T, s Subject) {
+func removesEndedRows(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	live, old, revoked := s.session(t, id, at), s.session(t, id, at.Add(-3*time.Hour)), s.session(t, id, at)
 	for range 3 {
@@ -119,7 +120,7 @@ func sweeps(t *testing.T, s Subject) {
 		return nil
 	})
 	must(t, err)
-	take(t, s, at, session.Counter{Name: "short", Limit: 1, Window: time.Minute}, session.Counter{Name: "long", Limit: 1, Window: time.Hour})
+	take(t, s, at, throttle.Counter{Name: "short", Limit: 1, Window: time.Minute}, throttle.Counter{Name: "long", Limit: 1, Window: time.Hour})
 
 	total := 0
 	for range 10 {
@@ -138,12 +139,12 @@ func sweeps(t *testing.T, s Subject) {
 	if len(left) != 2 || left[old.ID] != nil {
 		t.Errorf("%d sessions are left, want the live one and the one revoked lately", len(left))
 	}
-	if wait := take(t, s, at.Add(2*time.Minute), session.Counter{Name: "long", Limit: 1, Window: time.Hour}); wait == 0 {
+	if wait := take(t, s, at.Add(2*time.Minute), throttle.Counter{Name: "long", Limit: 1, Window: time.Hour}); wait == 0 {
 		t.Error("a counter was removed within its window")
 	}
 }
 
-func take(t testing.TB, s Subject, now time.Time, counters ...session.Counter) time.Duration {
+func take(t testing.TB, s Subject, now time.Time, counters ...throttle.Counter) time.Duration {
 	t.Helper()
 	wait, err := s.Store.Take(t.Context(), counters, now)
 	must(t, err)
@@ -154,7 +155,7 @@ func takesExactly(t *testing.T, s Subject) {
 	const tries, limit = 20, 5
 	var passed atomic.Int32
 	concurrently(t, tries, func(ctx context.Context, i int) error {
-		counters := []session.Counter{{Name: "a", Limit: limit, Window: time.Minute}, {Name: "b", Limit: 100, Window: time.Minute}}
+		counters := []throttle.Counter{{Name: "a", Limit: limit, Window: time.Minute}, {Name: "b", Limit: 100, Window: time.Minute}}
 		if i%2 == 0 {
 			slices.Reverse(counters) // whatever their order, no two calls block each other
 		}
@@ -168,14 +169,14 @@ func takesExactly(t *testing.T, s Subject) {
 		t.Errorf("of %d tries at once %d passed, want %d", tries, passed.Load(), limit)
 	}
 	for range 100 - limit {
-		if wait := take(t, s, at, session.Counter{Name: "b", Limit: 100, Window: time.Minute}); wait != 0 {
+		if wait := take(t, s, at, throttle.Counter{Name: "b", Limit: 100, Window: time.Minute}); wait != 0 {
 			t.Fatal("a refused try was counted")
 		}
 	}
 }
 
 func takesAllOrNone(t *testing.T, s Subject) {
-	narrow, wide := session.Counter{Name: "n", Limit: 1, Window: time.Minute}, session.Counter{Name: "w", Limit: 2, Window: time.Hour}
+	narrow, wide := throttle.Counter{Name: "n", Limit: 1, Window: time.Minute}, throttle.Counter{Name: "w", Limit: 2, Window: time.Hour}
 	if wait := take(t, s, at, narrow, wide); wait != 0 {
 		t.Fatalf("the first try must wait %s", wait)
 	}
@@ -194,12 +195,12 @@ func takesAllOrNone(t *testing.T, s Subject) {
 }
 
 func givesBack(t *testing.T, s Subject) {
-	a, b := session.Counter{Name: "a", Limit: 3, Window: time.Hour}, session.Counter{Name: "b", Limit: 3, Window: time.Hour}
+	a, b := throttle.Counter{Name: "a", Limit: 3, Window: time.Hour}, throttle.Counter{Name: "b", Limit: 3, Window: time.Hour}
 	for range 3 {
 		take(t, s, at, a, b)
 	}
 	must(t, s.Store.GiveBack(t.Context(), []string{"a"}, []string{"b", "unknown"}))
-	passes := func(c session.Counter) (n int) {
+	passes := func(c throttle.Counter) (n int) {
 		for take(t, s, at, c) == 0 {
 			n++
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -54,15 +55,15 @@ func Run(t *testing.T, newSubject func(testing.TB) Subject) {
 		run  func(*testing.T, Subject)
 	}{
 		{"an account is found by each of its names", findsAccounts},
-		{"a holder commits its credential, its sessions and their events together", commitsHolders},
-		{"a holder that fails commits nothing", failsHolders},
-		{"two changes of one holder happen one after the other", serialisesHolders},
-		{"all access of an account commits together", commitsAccess},
+		{"a holder commits its credential, its sessions and their events together", commitsAccountSessions},
+		{"a holder that fails commits nothing", failsAccountSessions},
+		{"two changes of one holder happen one after the other", serialisesAccountSessions},
+		{"all access of an account commits together", commitsCredentials},
 		{"a session commits with its events, or not at all", updatesSessions},
 		{"two exchanges of one session happen one after the other", serialisesSessions},
-		{"a standing shows session and account", readsStandings},
+		{"a standing shows session and account", readsStatesWithAccounts},
 		{"live sessions are listed by use", listsSessions},
-		{"sweeping removes what ended and nothing else", sweeps},
+		{"sweeping removes what ended and nothing else", removesEndedRows},
 		{"a key commits with its events if it is allowed", createsKeys},
 		{"keys are counted exactly under concurrency", countsKeys},
 		{"a key's use is written at most once a minute and raises no version", touchesKeys},
@@ -93,7 +94,7 @@ func (s Subject) session(t testing.TB, user uid.User, used time.Time) *session.S
 		ID: uid.NewSession(used), UserID: user, Address: "192.0.2.1", UserAgent: "curl", Generation: 1, Nonce: bytes.Repeat([]byte{7}, 16),
 		Version: 1, CreatedAt: used, UpdatedAt: used, LastUsedAt: used, ExpiresAt: used.Add(time.Hour),
 	}
-	must(t, s.Store.UpdateHolder(t.Context(), user, at, func(h *session.Holder) error {
+	must(t, s.Store.UpdateAccountSessions(t.Context(), user, at, func(h *session.AccountSessions) error {
 		h.Opened = x
 		return nil
 	}))
@@ -120,7 +121,7 @@ func must(t testing.TB, err error) {
 // same compares what was stored with what is read.
 func same(t testing.TB, what string, got, want any) {
 	t.Helper()
-	hidden := cmpopts.IgnoreUnexported(session.Session{}, session.APIKey{}, session.SigningKey{})
+	hidden := cmpopts.IgnoreUnexported(session.Session{}, session.APIKey{}, token.SigningKey{})
 	if diff := cmp.Diff(want, got, hidden, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("%s is not as stored (-want +got):\n%s", what, diff)
 	}
@@ -149,7 +150,7 @@ func wantCode(t testing.TB, err error, code fault.Code) {
 func findsAccounts(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	idle := s.AddAccount(t, NewAccount{Username: "bob", Email: "bob@example.com", Roles: []auth.Role{auth.Admin}, Inactive: true})
-	want := &session.Account{UserID: id, Active: true, Roles: []auth.Role{auth.Customer, auth.Staff}, Credential: "hash of ada", CredentialVersion: 1}
+	want := &session.Account{UserID: id, Active: true, Roles: []auth.Role{auth.Customer, auth.Staff}, PasswordHash: "hash of ada", PasswordVersion: 1}
 	for _, login := range []string{"ada", "ADA", "ada@example.com", "Ada@Example.com"} {
 		got, err := s.Store.AccountByLogin(t.Context(), login)
 		must(t, err)
@@ -166,22 +167,22 @@ func findsAccounts(t *testing.T, s Subject) {
 	wantCode(t, err, fault.UserNotFound)
 }
 
-func commitsHolders(t *testing.T, s Subject) {
+func commitsAccountSessions(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	first, second := s.session(t, id, at.Add(-time.Minute)), s.session(t, id, at)
 	expired := s.session(t, id, at.Add(-time.Hour))
-	must(t, s.Store.UpdateHolder(t.Context(), id, at, func(h *session.Holder) error {
+	must(t, s.Store.UpdateAccountSessions(t.Context(), id, at, func(h *session.AccountSessions) error {
 		if len(h.Sessions) != 2 || h.Sessions[0].ID != first.ID || h.Sessions[1].ID != second.ID {
 			t.Errorf("the holder has %d sessions, want the two that are live, the older first", len(h.Sessions))
 		}
 		h.Sessions[0].Revoke(session.Revoked, at)
-		h.Credential, h.CredentialVersion = "another", h.CredentialVersion+1
+		h.PasswordHash, h.PasswordVersion = "another", h.PasswordVersion+1
 		return nil
 	}))
 	acct, err := s.Store.AccountByID(t.Context(), id)
 	must(t, err)
-	if acct.Credential != "another" || acct.CredentialVersion != 2 {
-		t.Errorf("the credential is %q, version %d, want another, 2", acct.Credential, acct.CredentialVersion)
+	if acct.PasswordHash != "another" || acct.PasswordVersion != 2 {
+		t.Errorf("the credential is %q, version %d, want another, 2", acct.PasswordHash, acct.PasswordVersion)
 	}
 	stored, err := s.Store.SessionsByIDs(t.Context(), []uid.Session{first.ID, second.ID, expired.ID, uid.NewSession(at)})
 	must(t, err)
@@ -192,15 +193,15 @@ func commitsHolders(t *testing.T, s Subject) {
 	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.SessionRevoked}) {
 		t.Errorf("events = %v, want one session.revoked", got)
 	}
-	err = s.Store.UpdateHolder(t.Context(), uid.NewUser(at), at, func(*session.Holder) error { return nil })
+	err = s.Store.UpdateAccountSessions(t.Context(), uid.NewUser(at), at, func(*session.AccountSessions) error { return nil })
 	wantCode(t, err, fault.UserNotFound)
 }
 
-func failsHolders(t *testing.T, s Subject) {
+func failsAccountSessions(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	x := s.session(t, id, at)
-	err := s.Store.UpdateHolder(t.Context(), id, at, func(h *session.Holder) error {
-		h.Credential, h.CredentialVersion = "another", 9
+	err := s.Store.UpdateAccountSessions(t.Context(), id, at, func(h *session.AccountSessions) error {
+		h.PasswordHash, h.PasswordVersion = "another", 9
 		h.Sessions[0].Revoke(session.Revoked, at)
 		return errStop
 	})
@@ -211,40 +212,40 @@ func failsHolders(t *testing.T, s Subject) {
 	must(t, err)
 	stored, err := s.Store.SessionsByIDs(t.Context(), []uid.Session{x.ID})
 	must(t, err)
-	if acct.CredentialVersion != 1 || stored[x.ID].RevokedAt != nil || len(s.Events(t)) != 0 {
-		t.Errorf("something was stored: credential version %d, session %+v, %d events", acct.CredentialVersion, stored[x.ID], len(s.Events(t)))
+	if acct.PasswordVersion != 1 || stored[x.ID].RevokedAt != nil || len(s.Events(t)) != 0 {
+		t.Errorf("something was stored: credential version %d, session %+v, %d events", acct.PasswordVersion, stored[x.ID], len(s.Events(t)))
 	}
 }
 
-func serialisesHolders(t *testing.T, s Subject) {
+func serialisesAccountSessions(t *testing.T, s Subject) {
 	const n = 8
 	id := s.account(t, "ada")
 	concurrently(t, n, func(ctx context.Context, _ int) error {
-		return s.Store.UpdateHolder(ctx, id, at, func(h *session.Holder) error {
-			h.CredentialVersion++
-			h.Credential = strconv.Itoa(h.CredentialVersion)
+		return s.Store.UpdateAccountSessions(ctx, id, at, func(h *session.AccountSessions) error {
+			h.PasswordVersion++
+			h.PasswordHash = strconv.Itoa(h.PasswordVersion)
 			return nil
 		})
 	})
 	acct, err := s.Store.AccountByID(t.Context(), id)
 	must(t, err)
-	if acct.CredentialVersion != n+1 || acct.Credential != strconv.Itoa(n+1) {
-		t.Errorf("after %d changes the credential is version %d (%q), want %d", n, acct.CredentialVersion, acct.Credential, n+1)
+	if acct.PasswordVersion != n+1 || acct.PasswordHash != strconv.Itoa(n+1) {
+		t.Errorf("after %d changes the credential is version %d (%q), want %d", n, acct.PasswordVersion, acct.PasswordHash, n+1)
 	}
 }
 
-func commitsAccess(t *testing.T, s Subject) {
+func commitsCredentials(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	x, k := s.session(t, id, at.Add(-time.Minute)), s.key(t, id, at.Add(-time.Minute))
 	s.key(t, id, at.Add(-2*time.Hour)) // has expired
-	must(t, s.Store.UpdateAccess(t.Context(), id, at, func(a *session.Access) error {
+	must(t, s.Store.UpdateCredentials(t.Context(), id, at, func(a *session.Credentials) error {
 		same(t, "sessions", a.Sessions, []*session.Session{x})
 		same(t, "keys", a.Keys, []*session.APIKey{k})
 		a.Sessions[0].Revoke(session.AccountEnded, at)
 		a.Keys[0].Revoke(at)
 		return nil
 	}))
-	must(t, s.Store.UpdateAccess(t.Context(), id, at, func(a *session.Access) error {
+	must(t, s.Store.UpdateCredentials(t.Context(), id, at, func(a *session.Credentials) error {
 		if len(a.Sessions)+len(a.Keys) != 0 {
 			t.Errorf("after all was revoked there are %d sessions and %d keys", len(a.Sessions), len(a.Keys))
 		}
@@ -253,7 +254,7 @@ func commitsAccess(t *testing.T, s Subject) {
 	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.SessionRevoked, event.APIKeyRevoked}) {
 		t.Errorf("events = %v, want both revocations", got)
 	}
-	wantCode(t, s.Store.UpdateAccess(t.Context(), uid.NewUser(at), at, func(*session.Access) error { return nil }), fault.UserNotFound)
+	wantCode(t, s.Store.UpdateCredentials(t.Context(), uid.NewUser(at), at, func(*session.Credentials) error { return nil }), fault.UserNotFound)
 }
 
 // concurrently calls fn n times at once.

@@ -16,26 +16,26 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// wire is a log that the test speaks through.
-type wire struct {
+// fakeLog is a log that the test speaks through.
+type fakeLog struct {
 	deliver func([]*event.Event, bool)
 	lag     atomic.Int64
 	looks   atomic.Int64
 }
 
-func (w *wire) OnDeliver(fn func([]*event.Event, bool)) { w.deliver = fn }
-func (w *wire) Lag() time.Duration                      { return time.Duration(w.lag.Load()) }
-func (w *wire) Look()                                   { w.looks.Add(1) }
+func (w *fakeLog) OnDeliver(fn func([]*event.Event, bool)) { w.deliver = fn }
+func (w *fakeLog) Lag() time.Duration                      { return time.Duration(w.lag.Load()) }
+func (w *fakeLog) Look()                                   { w.looks.Add(1) }
 
-// say delivers an event of the type about the subject.
-func (w *wire) say(t event.Type, subject string) {
+// publish delivers an event of the type about the subject.
+func (w *fakeLog) publish(t event.Type, subject string) {
 	w.deliver([]*event.Event{{Type: t, SubjectID: subject}}, false)
 }
 
-// following returns a fixture whose service follows a log.
-func following(t testing.TB) (*fixture, *wire) {
+// newFollowingFixture returns a fixture whose service follows a log.
+func newFollowingFixture(t testing.TB) (*fixture, *fakeLog) {
 	t.Helper()
-	f, w := newFixture(t, session.Config{}), &wire{}
+	f, w := newFixture(t, session.Config{}), &fakeLog{}
 	f.Follow(w)
 	w.deliver(nil, true)
 	return f, w
@@ -43,15 +43,15 @@ func following(t testing.TB) (*fixture, *wire) {
 
 func TestService_Authenticate_needs_no_database_while_it_follows_the_log(t *testing.T) {
 	t.Parallel()
-	f, w := following(t)
+	f, w := newFollowingFixture(t)
 	tokens, ctx := f.signIn(t, "ada")
 	bearers := []string{tokens.AccessToken, f.key(ctx, t)}
 	for _, b := range bearers {
 		f.as(t, b)
 	}
-	w.say(event.SessionRevoked, string(uid.NewSession(f.clock.now())))
-	w.say(event.UserUpdated, string(uid.NewUser(f.clock.now())))
-	w.say(event.OrderPlaced, string(f.ada))
+	w.publish(event.SessionRevoked, string(uid.NewSession(f.clock.now())))
+	w.publish(event.UserUpdated, string(uid.NewUser(f.clock.now())))
+	w.publish(event.OrderPlaced, string(f.ada))
 	before := f.store.Calls()
 	f.store.Fail(errors.New("connection refused"))
 	for range 100 {
@@ -69,24 +69,24 @@ func TestService_Authenticate_knows_at_once_what_the_log_says(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		hear func(w *wire, f *fixture, p *auth.Principal)
+		hear func(w *fakeLog, f *fixture, p *auth.Principal)
 	}{
-		{"that the user changed", func(w *wire, f *fixture, _ *auth.Principal) { w.say(event.UserUpdated, string(f.ada)) }},
-		{"that the user was deleted", func(w *wire, f *fixture, _ *auth.Principal) { w.say(event.UserDeleted, string(f.ada)) }},
-		{"that the session or key ended", func(w *wire, _ *fixture, p *auth.Principal) {
+		{"that the user changed", func(w *fakeLog, f *fixture, _ *auth.Principal) { w.publish(event.UserUpdated, string(f.ada)) }},
+		{"that the user was deleted", func(w *fakeLog, f *fixture, _ *auth.Principal) { w.publish(event.UserDeleted, string(f.ada)) }},
+		{"that the session or key ended", func(w *fakeLog, _ *fixture, p *auth.Principal) {
 			if p.APIKeyID() != "" {
-				w.say(event.APIKeyRevoked, string(p.APIKeyID()))
+				w.publish(event.APIKeyRevoked, string(p.APIKeyID()))
 				return
 			}
-			w.say(event.SessionRevoked, string(p.SessionID()))
+			w.publish(event.SessionRevoked, string(p.SessionID()))
 		}},
-		{"that some of it was missed", func(w *wire, _ *fixture, _ *auth.Principal) { w.deliver(nil, true) }},
+		{"that some of it was missed", func(w *fakeLog, _ *fixture, _ *auth.Principal) { w.deliver(nil, true) }},
 	}
 	for _, tt := range tests {
 		for _, kind := range []string{"token", "key"} {
 			t.Run(tt.name+" of a "+kind, func(t *testing.T) {
 				t.Parallel()
-				f, w := following(t)
+				f, w := newFollowingFixture(t)
 				tokens, ctx := f.signIn(t, "ada")
 				bearer := tokens.AccessToken
 				if kind == "key" {
@@ -115,7 +115,7 @@ func TestService_Authenticate_knows_at_once_what_the_log_says(t *testing.T) {
 
 func TestService_Authenticate_asks_the_database_while_the_log_lags(t *testing.T) {
 	t.Parallel()
-	f, w := following(t)
+	f, w := newFollowingFixture(t)
 	tokens, _ := f.signIn(t, "ada")
 	w.lag.Store(int64(700 * time.Millisecond))
 	before := f.store.Calls()
@@ -138,27 +138,27 @@ func TestService_Authenticate_asks_the_database_while_the_log_lags(t *testing.T)
 	f.as(t, tokens.AccessToken)
 }
 
-// overtaken is a store in which something happens right after a session was read.
-type overtaken struct {
+// readThenCall is a store in which something happens right after a session was read.
+type readThenCall struct {
 	session.Store
 	after func()
 }
 
-func (o overtaken) SessionStanding(ctx context.Context, id uid.Session) (*session.Session, *session.Account, error) {
-	s, a, err := o.Store.SessionStanding(ctx, id)
+func (o readThenCall) SessionWithAccount(ctx context.Context, id uid.Session) (*session.Session, *session.Account, error) {
+	s, a, err := o.Store.SessionWithAccount(ctx, id)
 	o.after()
 	return s, a, err
 }
 
 func TestService_Authenticate_does_not_keep_a_read_that_news_overtook(t *testing.T) {
 	t.Parallel()
-	f, w := newFixture(t, session.Config{}), &wire{}
+	f, w := newFixture(t, session.Config{}), &fakeLog{}
 	tokens, _ := f.signIn(t, "ada")
 	end := sync.OnceFunc(func() {
 		f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
-		w.say(event.UserUpdated, string(f.ada))
+		w.publish(event.UserUpdated, string(f.ada))
 	})
-	s, err := session.NewService(overtaken{f.store, end}, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{}))
+	s, err := session.NewService(readThenCall{f.store, end}, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{}))
 	must(t, err)
 	s.Follow(w)
 	_, err = s.Authenticate(t.Context(), tokens.AccessToken)
@@ -169,7 +169,7 @@ func TestService_Authenticate_does_not_keep_a_read_that_news_overtook(t *testing
 
 func TestService_Authenticate_sees_an_expiry_that_moved(t *testing.T) {
 	t.Parallel()
-	f, _ := following(t)
+	f, _ := newFollowingFixture(t)
 	tokens, _ := f.signIn(t, "ada")
 	f.clock.add(30*24*time.Hour - time.Minute)
 	tokens, err := f.Refresh(t.Context(), tokens.RefreshToken)
@@ -182,14 +182,14 @@ func TestService_Authenticate_sees_an_expiry_that_moved(t *testing.T) {
 func TestService_hears_no_more_than_it_has_room_for(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{CacheSize: 16})
-	w := &wire{}
+	w := &fakeLog{}
 	f.Follow(w)
 	tokens, _ := f.signIn(t, "ada")
 	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
-	w.say(event.UserUpdated, string(f.ada))
+	w.publish(event.UserUpdated, string(f.ada))
 	for range 1000 {
-		w.say(event.SessionRevoked, string(uid.NewSession(f.clock.now())))
-		if n := f.Heard(); n > 16 {
+		w.publish(event.SessionRevoked, string(uid.NewSession(f.clock.now())))
+		if n := f.RevocationCount(); n > 16 {
 			t.Fatalf("the service remembers %d revocations, want 16 at most", n)
 		}
 	}

@@ -1,4 +1,4 @@
-package session_test
+package password
 
 import (
 	"context"
@@ -9,11 +9,39 @@ import (
 	"testing/synctest"
 
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/session"
-	"github.com/backplane-dev/backplane/internal/session/sessiontest"
 )
 
-func TestService_HashPassword(t *testing.T) {
+const password = "correct horse battery staple"
+
+// cheap makes hashes that cost next to nothing.
+var cheap = Config{Cost: Cost{8, 1, 1}}
+
+// hasherWith returns a cheap Hasher that calls fn before each hash.
+func hasherWith(concurrency, queue int, fn func()) *Hasher {
+	return NewHasher(Config{Concurrency: concurrency, Queue: queue, Cost: cheap.Cost, DeriveKey: func(text, salt []byte, c Cost) []byte {
+		fn()
+		return Argon2id(text, salt, c)
+	}})
+}
+
+func wantCode(t testing.TB, what string, err error, code fault.Code) {
+	t.Helper()
+	switch {
+	case code == "" && err != nil:
+		t.Errorf("%s failed: %v", what, err)
+	case code != "" && !fault.Is(err, code):
+		t.Errorf("%s gave %v, want %s", what, err, code)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHasher_Hash_refuses_what_is_no_password(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, password string
@@ -30,12 +58,12 @@ func TestService_HashPassword(t *testing.T) {
 		{"control characters are not", "0123456789\x00", fault.PasswordInvalid},
 		{"broken UTF-8 is not", "0123456789\xff", fault.PasswordInvalid},
 	}
-	f := newFixture(t, session.Config{})
+	h := NewHasher(cheap)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			hash, err := f.HashPassword(t.Context(), tt.password)
-			wantCode(t, "HashPassword", err, tt.code)
+			hash, err := h.Hash(t.Context(), tt.password)
+			wantCode(t, "Hash", err, tt.code)
 			if err == nil && (strings.Contains(hash, tt.password) || !strings.HasPrefix(hash, "$argon2id$v=19$m=")) {
 				t.Errorf("hash = %q, want one of argon2id", hash)
 			}
@@ -43,58 +71,44 @@ func TestService_HashPassword(t *testing.T) {
 	}
 }
 
-func TestService_HashPassword_costsWhatIsAdvised(t *testing.T) {
+func TestHasher_Hash_costs_what_OWASP_advises(t *testing.T) {
 	t.Parallel()
-	s, err := session.NewService(sessiontest.NewMemory(), openBox(t, sessiontest.NewMemory()), newClock().now, nil, session.Config{})
+	h := NewHasher(Config{})
+	first, err := h.Hash(t.Context(), password)
 	must(t, err)
-	hash, err := s.HashPassword(t.Context(), password)
+	second, err := h.Hash(t.Context(), password)
 	must(t, err)
-	again, err := s.HashPassword(t.Context(), password)
-	must(t, err)
-	if !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") || hash == again {
-		t.Errorf("hashes = %q and %q, want two of 19 MiB and two passes", hash, again)
+	if !strings.HasPrefix(first, "$argon2id$v=19$m=19456,t=2,p=1$") || first == second {
+		t.Errorf("hashes = %q and %q, want two of 19 MiB and two passes", first, second)
 	}
 }
 
-func TestPasswordsTypedDifferentlyAreOne(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, session.Config{})
-	hash, err := f.HashPassword(t.Context(), "caf\u00e9 au lait\u00a0bleu")
-	must(t, err)
-	f.store.AddAccount(t, sessiontest.NewAccount{Username: "zoe", Credential: hash})
-	_, err = f.SignIn(from(t, "192.0.2.1"), "zoe", "cafe\u0301 au lait bleu")
-	wantCode(t, "SignIn", err, "")
-	_, err = f.SignIn(from(t, "192.0.2.1"), "zoe", "CAF\u00c9 AU LAIT BLEU")
-	wantCode(t, "SignIn in other case", err, fault.CredentialsWrong)
-}
-
-func TestHashing_isBounded(t *testing.T) {
+func TestHasher_bounds_how_many_hash_and_wait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, session.Config{Hashers: 2, HashQueue: 3})
 		release := make(chan struct{})
 		var mu sync.Mutex
-		working, most := 0, 0
-		f.OnHash(func() {
+		running, most := 0, 0
+		h := hasherWith(2, 3, func() {
 			mu.Lock()
-			working++
-			most = max(most, working)
+			running++
+			most = max(most, running)
 			mu.Unlock()
 			<-release
 			mu.Lock()
-			working--
+			running--
 			mu.Unlock()
 		})
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
-				if _, err := f.HashPassword(t.Context(), password); err != nil {
+				if _, err := h.Hash(t.Context(), password); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		synctest.Wait() // two hash, three wait
-		_, err := f.HashPassword(t.Context(), password)
+		_, err := h.Hash(t.Context(), password)
 		wantCode(t, "the sixth", err, fault.ServerBusy)
 		if e := fault.From(err); e.Kind != fault.Unavailable || e.RetryAfter <= 0 {
 			t.Errorf("a full queue gave %+v, want UNAVAILABLE with a time to wait", e)
@@ -107,18 +121,17 @@ func TestHashing_isBounded(t *testing.T) {
 	})
 }
 
-func TestHashing_waitsNoLongerThanItsCaller(t *testing.T) {
+func TestHasher_stops_waiting_when_its_caller_leaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, session.Config{Hashers: 1, HashQueue: 1})
 		release, calls := make(chan struct{}), 0
-		f.OnHash(func() {
+		h := hasherWith(1, 1, func() {
 			calls++
 			<-release
 		})
 		done := make(chan error, 2)
 		hash := func(ctx context.Context) {
-			_, err := f.HashPassword(ctx, password)
+			_, err := h.Hash(ctx, password)
 			done <- err
 		}
 		go hash(t.Context())
@@ -130,19 +143,19 @@ func TestHashing_waitsNoLongerThanItsCaller(t *testing.T) {
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("the caller that left got %v, want context.Canceled", err)
 		}
-		go hash(t.Context()) // has its place in the queue
+		go hash(t.Context()) // takes the slot in the queue that is free again
 		synctest.Wait()
 		close(release)
 		must(t, errors.Join(<-done, <-done))
 		if calls != 2 {
-			t.Errorf("%d hashes, want 2: nobody waits for the third", calls)
+			t.Errorf("%d hashes, want 2: the caller of the third has left", calls)
 		}
 	})
 }
 
-func TestNewPassword_isLongAndRandom(t *testing.T) {
+func TestGenerate_is_long_and_random(t *testing.T) {
 	t.Parallel()
-	a, b := session.NewPassword(), session.NewPassword()
+	a, b := Generate(), Generate()
 	if a == b || len(a) != 23 || strings.ToLower(a) != a {
 		t.Errorf("passwords = %q, %q, want two of 23 lower case characters", a, b)
 	}
@@ -154,8 +167,8 @@ func FuzzParseHash(f *testing.F) {
 	f.Add("$argon2i$v=19$m=8,t=0,p=1$$")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
-		if again, ok := session.ParseHash(s); ok && again != s {
-			t.Errorf("%q reads as %q", s, again)
+		if h, ok := parseHash(s); ok && h.String() != s {
+			t.Errorf("%q reads as %q", s, h)
 		}
 	})
 }

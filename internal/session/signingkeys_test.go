@@ -16,6 +16,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/sessiontest"
+	"github.com/backplane-dev/backplane/internal/session/token"
 )
 
 // keyIDs returns the ids in the key set that a service publishes.
@@ -71,16 +72,17 @@ func TestSigningKeys_nodesThatStartAtOnceAgree(t *testing.T) {
 	}
 }
 
-// blind is a store whose keys another node makes between a look and an update.
-type blind struct{ *sessiontest.Memory }
+// keyRaceStore is a store whose keys another node makes between the read and the
+// update.
+type keyRaceStore struct{ *sessiontest.Memory }
 
-func (blind) SigningKeys(context.Context) ([]*session.SigningKey, error) { return nil, nil }
+func (keyRaceStore) SigningKeys(context.Context) ([]*token.SigningKey, error) { return nil, nil }
 
 func TestSigningKeys_theSecondNodeTakesTheKeyOfTheFirst(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	must(t, f.Prepare(t.Context()))
-	second, err := session.NewService(blind{f.store}, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Config{})
+	second, err := session.NewService(keyRaceStore{f.store}, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Config{})
 	must(t, err)
 	must(t, second.Prepare(t.Context()))
 	if first, second := keyIDs(t, f.Service), keyIDs(t, second); len(second) != 1 || second[0] != first[0] {
@@ -102,7 +104,7 @@ func TestService_RotateSigningKey(t *testing.T) {
 	idle := f.node(t, session.Config{}) // a node that has not heard yet
 	must(t, idle.Prepare(t.Context()))
 	old, _ := f.signIn(t, "ada")
-	first, _ := f.Signer(t.Context())
+	first, _ := f.signer(t)
 
 	next, err := f.RotateSigningKey(t.Context())
 	must(t, err)
@@ -112,11 +114,11 @@ func TestService_RotateSigningKey(t *testing.T) {
 	if ids := keyIDs(t, f.Service); len(ids) != 2 {
 		t.Errorf("published keys = %v, want both at once", ids)
 	}
-	if signer, _ := f.Signer(t.Context()); signer != first {
+	if signer, _ := f.signer(t); signer != first {
 		t.Error("the new key signs before it was published for an interval")
 	}
 	f.clock.add(time.Minute)
-	if signer, _ := f.Signer(t.Context()); signer != next.ID {
+	if signer, _ := f.signer(t); signer != next.ID {
 		t.Error("the new key does not sign after an interval")
 	}
 	fresh, _ := f.signIn(t, "ada")
@@ -151,7 +153,7 @@ func TestSigningKeys_oldTokensStayGoodUntilTheyExpire(t *testing.T) {
 	tokens, _ := f.signIn(t, "ada") // signed by the old key in its last second
 	for range 29 {
 		f.clock.add(10 * time.Second)
-		f.ForgetAll()
+		f.ClearCaches()
 		must(t, f.Prepare(t.Context()))
 		f.as(t, tokens.AccessToken)
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Access is all by which a user may act, as one unit of change.
-type Access struct {
+// Credentials is all live credentials of a user, as one unit of change.
+type Credentials struct {
 	Sessions []*Session // neither revoked nor expired, by id
 	Keys     []*APIKey  // likewise
 }
 
 // TakeEvents returns the events recorded since the last call.
-func (a *Access) TakeEvents() []event.Event {
+func (a *Credentials) TakeEvents() []event.Event {
 	var all []event.Event
 	for _, s := range a.Sessions {
 		all = append(all, s.TakeEvents()...)
@@ -27,19 +27,19 @@ func (a *Access) TakeEvents() []event.Event {
 	return all
 }
 
-// AccessTypes returns the types of events that EndAccess is for.
-func AccessTypes() []event.Type { return []event.Type{event.UserUpdated, event.UserDeleted} }
+// CredentialEventTypes returns the types of events that EndAccess is for.
+func CredentialEventTypes() []event.Type { return []event.Type{event.UserUpdated, event.UserDeleted} }
 
-// EndAccess is an event.Handler: when an account was deactivated or deleted it
-// revokes the sessions and keys that it had at that moment, so that they stay
-// ended if the account becomes active again. That they are no good is known
-// before, from the account itself.
-func (s *Service) EndAccess(ctx context.Context, e *event.Event) error {
-	if !endsAccess(e) {
+// RevokeCredentials is an event.Handler: when an account was deactivated or deleted
+// it revokes the sessions and keys that it had at that moment, so that they stay
+// revoked if the account becomes active again. Authenticate refuses them before
+// that, by the state of the account itself.
+func (s *Service) RevokeCredentials(ctx context.Context, e *event.Event) error {
+	if !endsCredentials(e) {
 		return nil
 	}
 	at := s.now()
-	err := s.store.UpdateAccess(ctx, uid.User(e.SubjectID), at, func(a *Access) error {
+	err := s.store.UpdateCredentials(ctx, uid.User(e.SubjectID), at, func(a *Credentials) error {
 		for _, x := range a.Sessions {
 			if !x.CreatedAt.After(e.OccurredAt) {
 				x.Revoke(AccountEnded, at)
@@ -58,7 +58,7 @@ func (s *Service) EndAccess(ctx context.Context, e *event.Event) error {
 	return err
 }
 
-func endsAccess(e *event.Event) bool {
+func endsCredentials(e *event.Event) bool {
 	if e.Type == event.UserDeleted {
 		return true
 	}

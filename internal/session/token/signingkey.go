@@ -1,4 +1,4 @@
-package session
+package token
 
 import (
 	"crypto/ed25519"
@@ -23,17 +23,17 @@ type SigningKey struct {
 // TakeEvents returns the events recorded since the last call.
 func (k *SigningKey) TakeEvents() []event.Event { return k.events.Take() }
 
-// newSigningKey returns a random key, sealed in the box.
-func newSigningKey(box *secrets.Box, at, signsAt time.Time) *SigningKey {
+// newSigningKey returns a random key, sealed.
+func newSigningKey(sealer *secrets.Box, at, signsAt time.Time) *SigningKey {
 	seed := make([]byte, ed25519.SeedSize)
 	_, _ = rand.Read(seed) // documented never to fail
 	id := strings.ToLower(rand.Text())
-	return &SigningKey{ID: id, Sealed: box.Seal(purposeOf(id), seed), CreatedAt: at, SignsAt: signsAt}
+	return &SigningKey{ID: id, Sealed: sealer.Seal(purposeOf(id), seed), CreatedAt: at, SignsAt: signsAt}
 }
 
-// private opens the key.
-func (k *SigningKey) private(box *secrets.Box) (ed25519.PrivateKey, error) {
-	seed, err := box.Open(purposeOf(k.ID), k.Sealed)
+// private unseals the private key.
+func (k *SigningKey) private(sealer *secrets.Box) (ed25519.PrivateKey, error) {
+	seed, err := sealer.Open(purposeOf(k.ID), k.Sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -43,11 +43,11 @@ func (k *SigningKey) private(box *secrets.Box) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-// purposeOf ties a sealed key to its id, so that rows cannot be swapped.
+// purposeOf binds a sealed key to its id, so that rows cannot be swapped.
 func purposeOf(id string) string { return "signing-key:" + id }
 
-// rotated records that the key takes over from another.
-func (k *SigningKey) rotated(at time.Time) {
+// recordRotation records that the key takes over from another.
+func (k *SigningKey) recordRotation(at time.Time) {
 	k.events.Record(event.SigningKeyRotated, k.ID, 1, struct {
 		SignsAt time.Time `json:"signsAt"`
 	}{k.SignsAt}, at)

@@ -1,0 +1,109 @@
+package password
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/backplane-dev/backplane/internal/fault"
+)
+
+// Config tunes a Hasher. The zero value is ready to use.
+type Config struct {
+	Concurrency int  // hashes at a time; default one a core
+	Queue       int  // callers that may wait for a hash; default 100
+	Cost        Cost // of new hashes; default 19 MiB, two passes, one thread
+	// DeriveKey derives hashes; default Argon2id. Tests count calls with it.
+	DeriveKey func(password, salt []byte, c Cost) []byte
+}
+
+// Hasher hashes and checks passwords. It is safe for concurrent use.
+type Hasher struct {
+	cost      Cost
+	admission *semaphore.Weighted // a permit for each caller that waits or hashes
+	running   *semaphore.Weighted // a permit for each caller that hashes
+	deriveKey func(password, salt []byte, c Cost) []byte
+}
+
+// NewHasher returns a Hasher.
+func NewHasher(cfg Config) *Hasher {
+	concurrency := cmp.Or(cfg.Concurrency, runtime.GOMAXPROCS(0))
+	h := &Hasher{
+		cost:      cmp.Or(cfg.Cost, defaultCost),
+		admission: semaphore.NewWeighted(int64(concurrency + cmp.Or(cfg.Queue, 100))),
+		running:   semaphore.NewWeighted(int64(concurrency)),
+		deriveKey: cfg.DeriveKey,
+	}
+	if h.deriveKey == nil {
+		h.deriveKey = Argon2id
+	}
+	return h
+}
+
+// Hash returns a new hash of the password. It gives PASSWORD_INVALID as Normalize
+// does, and SERVER_BUSY if the queue is full.
+func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
+	normalized, err := Normalize(password)
+	if err != nil {
+		return "", err
+	}
+	salt := make([]byte, saltSize)
+	_, _ = rand.Read(salt) // documented never to fail
+	sum, err := h.derive(ctx, normalized, salt, h.cost)
+	if err != nil {
+		return "", err
+	}
+	return hash{h.cost, salt, sum}.String(), nil
+}
+
+// Verify reports whether the password has the hash. It takes as long if stored
+// is no hash at all, so that timing does not reveal which accounts exist.
+func (h *Hasher) Verify(ctx context.Context, password, stored string) (bool, error) {
+	want, known := parseHash(stored)
+	if !known {
+		want = hash{h.cost, make([]byte, saltSize), make([]byte, hashSize)}
+	}
+	normalized, err := Normalize(password)
+	if err != nil {
+		normalized, known = "", false // no account has it, but it costs the same
+	}
+	sum, err := h.derive(ctx, normalized, want.salt, want.Cost)
+	if err != nil {
+		return false, err
+	}
+	return subtle.ConstantTimeCompare(sum, want.sum) == 1 && known, nil
+}
+
+// Outdated reports whether the hash is valid but was made at another cost than
+// new ones are.
+func (h *Hasher) Outdated(stored string) bool {
+	got, ok := parseHash(stored)
+	return ok && got.Cost != h.cost
+}
+
+// derive hashes once there is a permit.
+func (h *Hasher) derive(ctx context.Context, password string, salt []byte, c Cost) ([]byte, error) {
+	if !h.admission.TryAcquire(1) {
+		return nil, errBusy()
+	}
+	defer h.admission.Release(1)
+	if err := h.running.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer h.running.Release(1)
+	if err := ctx.Err(); err != nil {
+		return nil, err // the caller left while it got the permit
+	}
+	return h.deriveKey([]byte(password), salt, c), nil
+}
+
+func errBusy() error {
+	e := fault.New(fault.Unavailable, fault.ServerBusy, "Too many people are signing in right now; try again in a moment.")
+	e.RetryAfter = time.Second
+	return e
+}

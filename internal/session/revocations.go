@@ -1,0 +1,205 @@
+package session
+
+import (
+	"sync"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+// Log is the node's reader of the event log: an event.Hub.
+type Log interface {
+	// OnDeliver adds a subscriber that gets every event, in order, before any other
+	// subscriber of this node does; a gap says that some may have been missed.
+	OnDeliver(fn func(events []*event.Event, gap bool))
+	// Lag returns how long ago all events that were committed then had been read.
+	Lag() time.Duration
+	// Look asks the reader to poll for new events soon. It never blocks.
+	Look()
+}
+
+// Revocation names a credential that has ended, or a user whose rights or name
+// have changed: deactivated, deleted, with other roles, or renamed. The zero
+// value says that any principal may be concerned.
+type Revocation struct {
+	CredentialID string // of a session or API key; empty if a user is named
+	User         uid.User
+}
+
+// Concerns reports whether the principal must be authenticated again.
+func (r Revocation) Concerns(p *auth.Principal) bool {
+	switch {
+	case r == Revocation{}:
+		return true
+	case p == nil:
+		return false
+	default:
+		return r.User != "" && r.User == p.UserID || r.CredentialID != "" && r.CredentialID == p.Credential.ID
+	}
+}
+
+// revocationsIn returns what the events revoke.
+func revocationsIn(events []*event.Event, gap bool) []Revocation {
+	var found []Revocation
+	if gap {
+		found = append(found, Revocation{})
+	}
+	for _, e := range events {
+		switch e.Type {
+		case event.SessionRevoked, event.APIKeyRevoked:
+			found = append(found, Revocation{CredentialID: e.SubjectID})
+		case event.UserUpdated, event.UserDeleted:
+			found = append(found, Revocation{User: uid.User(e.SubjectID)})
+		default:
+		}
+	}
+	return found
+}
+
+// pollAfter is the lag of the event log from which on a request asks for a poll,
+// so that it stays below maxStateAge for the next one. Without requests the log is
+// polled no more often than usual.
+const pollAfter = maxStateAge / 2
+
+// revocationLog is what the event log says of credentials, for as long as states
+// of credentials are cached. Each batch of revocations raises a sequence number,
+// and a read of a state bears the number of when it began: it is invalid if its
+// credential or user was revoked under a later one.
+//
+// Nothing is loaded at the start, as no state is cached from before it.
+type revocationLog struct {
+	lifetime    time.Duration // of cached states
+	maxIDs      int           // beyond it, all cached states are invalid
+	now         func() time.Time
+	eventLog    Log // nil if the event log is not followed
+	subscribers []func(Revocation)
+
+	mu       sync.RWMutex
+	sequence uint64                     // of the latest batch of revocations
+	minimum  uint64                     // reads that began before are invalid
+	byID     map[string]revocationEntry // by id of a session, key or user
+}
+
+type revocationEntry struct {
+	sequence uint64
+	at       time.Time
+}
+
+func newRevocationLog(lifetime time.Duration, maxIDs int, now func() time.Time) *revocationLog {
+	return &revocationLog{lifetime: lifetime, maxIDs: maxIDs, now: now, byID: map[string]revocationEntry{}}
+}
+
+// onEvents records what the events revoke, then notifies the subscribers.
+func (l *revocationLog) onEvents(events []*event.Event, gap bool) {
+	revoked := revocationsIn(events, gap)
+	if len(revoked) == 0 {
+		return
+	}
+	l.record(revoked)
+	for _, r := range revoked {
+		for _, notify := range l.subscribers {
+			notify(r)
+		}
+	}
+}
+
+// trust returns how far a request trusts cached states of the credential. While
+// the event log is followed a state holds until the log says otherwise of the
+// credential or its user, but not beyond an expiry that a refresh may have moved.
+func (l *revocationLog) trust(id string) trustFunc[*credentialState] {
+	if l.eventLog == nil {
+		return func(_ *cachedRead[*credentialState], age time.Duration) bool { return age < maxStateAge }
+	}
+	if !l.isCurrent() {
+		return func(*cachedRead[*credentialState], time.Duration) bool { return false }
+	}
+	return func(r *cachedRead[*credentialState], age time.Duration) bool {
+		st, ended := r.result()
+		switch {
+		case age >= l.lifetime:
+			return false
+		case !ended: // its user is not known yet
+			return r.sequence == l.currentSequence()
+		case st.active && age >= maxStateAge && !l.now().Before(st.expiresAt):
+			return false
+		default:
+			return r.sequence >= l.minimumSequence(id, string(st.principal.UserID))
+		}
+	}
+}
+
+// isCurrent reports whether the event log lags no more than maxStateAge.
+func (l *revocationLog) isCurrent() bool {
+	lag := l.eventLog.Lag()
+	if lag > pollAfter {
+		l.eventLog.Look()
+	}
+	return lag <= maxStateAge
+}
+
+// currentSequence returns the number that a read that begins now bears.
+func (l *revocationLog) currentSequence() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.sequence
+}
+
+// minimumSequence returns the number that a read must bear at least to hold for
+// the credential of the user.
+func (l *revocationLog) minimumSequence(credential, user string) uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return max(l.minimum, l.byID[credential].sequence, l.byID[user].sequence)
+}
+
+func (l *revocationLog) record(revoked []Revocation) {
+	at := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sequence++
+	for _, r := range revoked {
+		id := r.CredentialID + string(r.User) // one of them
+		l.evict(at)
+		if id == "" {
+			l.minimum = l.sequence
+			continue
+		}
+		l.byID[id] = revocationEntry{l.sequence, at}
+	}
+}
+
+// evict bounds the log: entries that have outlived the states they are about are
+// dropped, and if that is not enough, all cached states become invalid.
+func (l *revocationLog) evict(at time.Time) {
+	if len(l.byID) < l.maxIDs {
+		return
+	}
+	for id, e := range l.byID {
+		if at.Sub(e.at) > l.lifetime {
+			delete(l.byID, id)
+		}
+	}
+	if len(l.byID) > l.maxIDs/2 {
+		clear(l.byID)
+		l.minimum = l.sequence
+	}
+}
+
+// OnRevoked adds a subscriber that is notified at once of each revocation in the
+// event log: when it is called, Authenticate applies the revocation already. The
+// log's reader calls it, so it must be quick and must not block. Add it before the
+// log is read.
+func (s *Service) OnRevoked(fn func(Revocation)) {
+	s.revocations.subscribers = append(s.revocations.subscribers, fn)
+}
+
+// Follow makes the service trust cached states of sessions and keys until the log
+// says otherwise, as long as the node's reader of the log lags less than a second;
+// otherwise every request asks the database. Without it, a cached state is trusted
+// for a second. Call it once, before the log is read.
+func (s *Service) Follow(log Log) {
+	s.revocations.eventLog = log
+	log.OnDeliver(s.revocations.onEvents)
+}

@@ -1,0 +1,54 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/session/token"
+)
+
+// maxStateAge is how old the state of a credential may be for a request.
+const maxStateAge = time.Second
+
+// credentialState is what a request needs to know of its session or API key. It
+// is shared, and nothing of it changes but when the key was last used.
+type credentialState struct {
+	principal *auth.Principal
+	active    bool // neither it nor its account has lost the right to act
+	expiresAt time.Time
+	hash      []byte   // of an API key's secret
+	lastUse   *lastUse // of an API key
+}
+
+func (s *credentialState) live(at time.Time) bool { return s.active && at.Before(s.expiresAt) }
+
+// readState reads the state of a credential from the database.
+type readState func(ctx context.Context, id string) (*credentialState, error)
+
+// stateCache caches the states of credentials of one kind.
+type stateCache struct {
+	reads *readCache[string, *credentialState]
+	trust func(id string) trustFunc[*credentialState]
+	read  readState
+	now   func() time.Time
+}
+
+// live returns the state of a credential that matches and is live, else
+// token.ErrInvalid. It calls matches even if the credential is not live, so that
+// the time it takes does not reveal that.
+func (c *stateCache) live(ctx context.Context, id string, matches func(*credentialState) bool) (*credentialState, error) {
+	st, err := c.reads.get(ctx, id, c.trust(id), func(ctx context.Context) (*credentialState, error) { return c.read(ctx, id) })
+	if err != nil {
+		return nil, err
+	}
+	if !matches(st) || !st.live(c.now()) {
+		return nil, token.ErrInvalid
+	}
+	return st, nil
+}
+
+// invalidate makes the next request read the state again.
+func (c *stateCache) invalidate(id string) { c.reads.invalidate(id) }
+
+func anyState(*credentialState) bool { return true }

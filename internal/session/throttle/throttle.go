@@ -1,0 +1,150 @@
+// Package throttle slows down guesses at passwords and floods of sign-ups.
+//
+// A Limiter counts an attempt before the password is checked, so that parallel
+// guesses cannot pass together, and takes the count back if the guess was right.
+// Counters are shared by all nodes, through a Store, and are named by an HMAC, so
+// that the database does not tell which account was tried from where. No counter
+// is for an account alone: an attacker could lock its owner out.
+package throttle
+
+import (
+	"context"
+	"encoding/hex"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/secrets"
+)
+
+// signUpWindow is how long a sign-up counts against its address.
+const signUpWindow = time.Hour
+
+// giveBackTimeout bounds giving counts back, which outlives the request.
+const giveBackTimeout = 5 * time.Second
+
+// Counter is a limit on how often something may happen within a window of time,
+// on all nodes together. A window starts with the first count.
+type Counter struct {
+	Name   string // at most 64 ASCII characters; does not reveal the account or address
+	Limit  int
+	Window time.Duration
+}
+
+// Store counts attempts.
+type Store interface {
+	// Take adds one to each of the counters if all are below their limits, else to
+	// none: then it returns how long the first that refused stays full. It is exact:
+	// of any number of parallel calls no more succeed than the limits allow. A
+	// counter whose window ended at or before the given time starts anew. It takes
+	// its locks by Name and repeats for no idempotency key.
+	Take(ctx context.Context, counters []Counter, at time.Time) (wait time.Duration, err error)
+	// GiveBack resets the counters named by reset and takes one from those named by
+	// less, never below zero, in the order of their names. Counters that do not
+	// exist are passed over.
+	GiveBack(ctx context.Context, reset, less []string) error
+}
+
+// Config holds the limits. All of them must be set.
+type Config struct {
+	SignInsPerAccount int           // failed sign-ins of one account from one address
+	SignInsPerAddress int           // failed sign-ins from one address
+	SignInWindow      time.Duration // within this time
+	SignUpsPerAddress int           // sign-ups from one address within an hour
+	Disabled          bool          // let everything pass: for benchmarks and tests
+}
+
+// Limiter limits attempts by the caller's address. It is safe for concurrent use.
+type Limiter struct {
+	store  Store
+	secret [secrets.Size]byte
+	cfg    Config
+	now    func() time.Time
+	log    *slog.Logger
+}
+
+// NewLimiter returns a Limiter whose counters are named under the secret.
+func NewLimiter(store Store, secret [secrets.Size]byte, cfg Config, now func() time.Time, log *slog.Logger) *Limiter {
+	return &Limiter{store, secret, cfg, now, log}
+}
+
+// Attempt is a guess that was counted, by the names of its counters.
+type Attempt struct{ accountAndAddress, address string }
+
+// Begin counts a guess at the password of an account, known or not, from the
+// caller's address, or refuses it with RATE_LIMITED. The caller passes the
+// outcome to Finish.
+func (l *Limiter) Begin(ctx context.Context, account string) (Attempt, error) {
+	from := network(auth.ClientFrom(ctx).Address)
+	a := Attempt{l.counterName("sign-in", account, from), l.counterName("sign-in", from)}
+	return a, l.take(ctx,
+		Counter{a.accountAndAddress, l.cfg.SignInsPerAccount, l.cfg.SignInWindow},
+		Counter{a.address, l.cfg.SignInsPerAddress, l.cfg.SignInWindow})
+}
+
+// Finish records how a counted guess ended. A right one (a nil error) resets the
+// counter of account and address, but not that of the address: the owner of one
+// account could guess at others for ever. A wrong one (CREDENTIALS_WRONG) stays
+// counted; one that was not checked, for any other error, does not.
+func (l *Limiter) Finish(ctx context.Context, a Attempt, err error) {
+	switch {
+	case err == nil:
+		l.giveBack(ctx, []string{a.accountAndAddress}, []string{a.address})
+	case !fault.Is(err, fault.CredentialsWrong):
+		l.giveBack(ctx, nil, []string{a.accountAndAddress, a.address})
+	}
+}
+
+// AllowSignUp counts a sign-up from the caller's address, or refuses it with
+// RATE_LIMITED.
+func (l *Limiter) AllowSignUp(ctx context.Context) error {
+	from := network(auth.ClientFrom(ctx).Address)
+	return l.take(ctx, Counter{l.counterName("sign-up", from), l.cfg.SignUpsPerAddress, signUpWindow})
+}
+
+func (l *Limiter) take(ctx context.Context, counters ...Counter) error {
+	if l.cfg.Disabled {
+		return nil
+	}
+	wait, err := l.store.Take(ctx, counters, l.now())
+	if err != nil || wait <= 0 {
+		return err
+	}
+	e := fault.New(fault.Exhausted, fault.RateLimited, "Too many tries from your network; wait a while.")
+	e.RetryAfter = wait
+	return e
+}
+
+// giveBack outlives the request: a caller that hangs up must not stay counted.
+// If it fails the caller waits longer than it should, no more.
+func (l *Limiter) giveBack(ctx context.Context, reset, less []string) {
+	if l.cfg.Disabled {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTimeout)
+	defer cancel()
+	if err := l.store.GiveBack(ctx, reset, less); err != nil {
+		l.log.WarnContext(ctx, "sign-in throttle: giving back a counted attempt failed; its caller waits longer", "error", err)
+	}
+}
+
+func (l *Limiter) counterName(parts ...string) string {
+	return hex.EncodeToString(secrets.MAC(l.secret, parts...)[:16])
+}
+
+// network returns what counts as one address: of IPv6 the /64, since a client
+// that has one address of it has them all.
+func network(address string) string {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return address // unknown origins share one counter
+	}
+	a = a.Unmap().WithZone("")
+	if a.Is4() {
+		return a.String()
+	}
+	p, _ := a.Prefix(64) // 64 bits always fit
+	return p.String()
+}

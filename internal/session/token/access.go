@@ -1,0 +1,119 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/backplane-dev/backplane/internal/session/bounded"
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+// maxLength bounds a token, in bytes; ours have about 350.
+const maxLength = 2048
+
+// ErrInvalid is the error for a token that proves nothing.
+var ErrInvalid = errors.New("token not valid")
+
+// accessClaims is the payload of an access token.
+type accessClaims struct {
+	jwt.RegisteredClaims
+	Session uid.Session `json:"sid"`
+}
+
+// Claims is what an access token proves.
+type Claims struct {
+	User      uid.User
+	Session   uid.Session
+	ExpiresAt time.Time
+}
+
+// AccessTokens signs access tokens and verifies each of them once: its claims are
+// cached until it expires, by the hash of the token, so that memory stays small
+// and a dump shows no token. It is safe for concurrent use.
+type AccessTokens struct {
+	keys     *KeyRing
+	cfg      Config
+	now      func() time.Time
+	parser   *jwt.Parser
+	verified *bounded.Map[[sha256.Size]byte, Claims]
+}
+
+// NewAccessTokens returns AccessTokens signed by the keys.
+func NewAccessTokens(keys *KeyRing, cfg Config, now func() time.Time) *AccessTokens {
+	return &AccessTokens{keys: keys, cfg: cfg, now: now, verified: bounded.NewMap[[sha256.Size]byte, Claims](cfg.CacheSize), parser: jwt.NewParser(
+		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
+		jwt.WithIssuer(cfg.Issuer), jwt.WithAudience(cfg.Audience),
+		jwt.WithExpirationRequired(), jwt.WithStrictDecoding(), jwt.WithTimeFunc(now),
+	)}
+}
+
+// Issue returns an access token of a session, which ends at the given time, and
+// when the token expires.
+func (t *AccessTokens) Issue(ctx context.Context, user uid.User, session uid.Session, sessionEnds, at time.Time) (string, time.Time, error) {
+	expires := at.Add(t.cfg.AccessTTL)
+	if sessionEnds.Before(expires) {
+		expires = sessionEnds
+	}
+	expires = expires.Truncate(time.Second) // a token states whole seconds
+	signed, err := t.keys.sign(ctx, at, accessClaims{jwt.RegisteredClaims{
+		Issuer: t.cfg.Issuer, Subject: string(user), Audience: jwt.ClaimStrings{t.cfg.Audience},
+		ExpiresAt: jwt.NewNumericDate(expires), IssuedAt: jwt.NewNumericDate(at),
+	}, session})
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return signed, expires, nil
+}
+
+// Verify returns what the token proves now. Its error is ErrInvalid, or that of
+// reading the keys.
+func (t *AccessTokens) Verify(ctx context.Context, token string) (Claims, error) {
+	if len(token) > maxLength {
+		return Claims{}, ErrInvalid
+	}
+	sum := sha256.Sum256([]byte(token))
+	if c, until := t.verified.Get(sum); !until.IsZero() {
+		if !t.now().Before(until) {
+			return Claims{}, ErrInvalid
+		}
+		return c, nil
+	}
+	c, err := t.parse(ctx, token)
+	if err != nil {
+		return Claims{}, err
+	}
+	t.verified.Put(sum, c, c.ExpiresAt, t.now())
+	return c, nil
+}
+
+// Expiry returns when a token that was verified expires, zero if its claims are
+// not cached.
+func (t *AccessTokens) Expiry(token string) time.Time {
+	_, until := t.verified.Get(sha256.Sum256([]byte(token)))
+	return until
+}
+
+// parse verifies the signature, the algorithm and the claims.
+func (t *AccessTokens) parse(ctx context.Context, token string) (Claims, error) {
+	var c accessClaims
+	var readErr error
+	_, err := t.parser.ParseWithClaims(token, &c, func(tok *jwt.Token) (any, error) {
+		id, _ := tok.Header["kid"].(string)
+		key, err := t.keys.publicKey(ctx, id)
+		if !errors.Is(err, ErrInvalid) {
+			readErr = err
+		}
+		return key, err
+	})
+	switch {
+	case readErr != nil:
+		return Claims{}, readErr
+	case err != nil || c.Subject == "" || !c.Session.Valid():
+		return Claims{}, ErrInvalid
+	}
+	return Claims{uid.User(c.Subject), c.Session, c.ExpiresAt.Time}, nil
+}
