@@ -82,12 +82,11 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error {
 	if err != nil {
 		return err
 	}
-	domains := app.NewDomains(db, caches, sessions)
-	domains.Registry = registry.Registrar
+	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
 
 	// Transports: one executor behind GraphQL over HTTP, WebSocket and event
 	// streams and behind the legacy REST routes; the gateway to the services.
-	exec, err := app.NewExecutor(env, domains, feed.Hub, registry, box)
+	exec, err := app.NewExecutor(env, domains, box)
 	if err != nil {
 		return err
 	}

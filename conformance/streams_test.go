@@ -79,7 +79,7 @@ func streamSchema() *executortest.Schema {
 		"ticks": executortest.Resolver(func(_ context.Context, args map[string]any) (any, error) {
 			if n := args["upTo"]; n != nil {
 				return []any{executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
-					executor.NoteCursor(ctx, fmt.Sprintf("c%v", n))
+					executor.SetResponseCursor(ctx, fmt.Sprintf("c%v", n))
 					return n, nil
 				})}, nil
 			}

@@ -19,15 +19,15 @@ func (r *deadLetterResolver) Attempts(ctx context.Context, obj *event.DeadLetter
 }
 
 func (r *deadLetterResolver) Code(ctx context.Context, obj *event.DeadLetter) (*fault.Code, error) {
-	return orNone(obj.Failure.Code), nil
+	return nilIfEmpty(obj.Failure.Code), nil
 }
 
 func (r *deadLetterResolver) Message(ctx context.Context, obj *event.DeadLetter) (*string, error) {
-	return orNone(obj.Failure.Message), nil
+	return nilIfEmpty(obj.Failure.Message), nil
 }
 
 func (r *mutationResolver) ReplayDeadLetters(ctx context.Context, input model.ReplayDeadLettersInput) (*model.ReplayDeadLettersPayload, error) {
-	n, err := r.overseer.Replay(ctx, replayOf(input))
+	n, err := r.domains.Overseer.Replay(ctx, replayRequest(input))
 	if err != nil {
 		return nil, err
 	}
@@ -35,11 +35,11 @@ func (r *mutationResolver) ReplayDeadLetters(ctx context.Context, input model.Re
 }
 
 func (r *queryResolver) Consumers(ctx context.Context) ([]*event.Status, error) {
-	return r.overseer.Consumers(ctx)
+	return r.domains.Overseer.Consumers(ctx)
 }
 
 func (r *queryResolver) DeadLetters(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) (*model.Connection[*event.DeadLetter], error) {
-	return r.deadLetters(ctx, letterFilter(filter), pageArgs(first, after, last, before))
+	return r.listDeadLetters(ctx, deadLetterFilter(filter), pageArgs(first, after, last, before))
 }
 
 func (r *Resolver) DeadLetter() generated.DeadLetterResolver { return &deadLetterResolver{r} }

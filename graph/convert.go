@@ -22,32 +22,32 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// given returns the value of an optional input field, nil for null and absent.
-func given[T any](o graphql.Omittable[*T]) *T { return o.Value() }
+// optionalValue returns the value of an optional input field, nil for null and absent.
+func optionalValue[T any](o graphql.Omittable[*T]) *T { return o.Value() }
 
-// text returns an optional string, empty for null and absent.
-func text(o graphql.Omittable[*string]) string {
+// optionalText returns an optional string, empty for null and absent.
+func optionalText(o graphql.Omittable[*string]) string {
 	if s := o.Value(); s != nil {
 		return *s
 	}
 	return ""
 }
 
-// nullable is a field of an update that null empties.
-func nullable[T any](o graphql.Omittable[*T]) validate.Field[*T] {
+// nullableField returns a field of an update that null clears.
+func nullableField[T any](o graphql.Omittable[*T]) validate.Field[*T] {
 	if !o.IsSet() {
 		return validate.Field[*T]{}
 	}
 	return validate.Of(o.Value())
 }
 
-// update gathers the fields of an update, and what is wrong with them.
-type update struct{ errs []error }
+// updateErrors collects the errors of the fields of an update.
+type updateErrors struct{ errs []error }
 
-func (u *update) err() error { return errors.Join(u.errs...) }
+func (u *updateErrors) err() error { return errors.Join(u.errs...) }
 
-// required is a field of an update that must not be null.
-func required[T any](u *update, name string, o graphql.Omittable[*T]) validate.Field[T] {
+// requiredField returns a field of an update that must not be null.
+func requiredField[T any](u *updateErrors, name string, o graphql.Omittable[*T]) validate.Field[T] {
 	v := o.Value()
 	switch {
 	case !o.IsSet():
@@ -59,19 +59,19 @@ func required[T any](u *update, name string, o graphql.Omittable[*T]) validate.F
 	return validate.Of(*v)
 }
 
-// requiredList is required for a list.
-func requiredList[T any](u *update, name string, o graphql.Omittable[[]T]) validate.Field[[]T] {
+// requiredListField is required for a list.
+func requiredListField[T any](u *updateErrors, name string, o graphql.Omittable[[]T]) validate.Field[[]T] {
 	if !o.IsSet() {
 		return validate.Field[[]T]{}
 	}
 	if o.Value() == nil {
-		return required(u, name, graphql.OmittableOf[*[]T](nil))
+		return requiredField(u, name, graphql.OmittableOf[*[]T](nil))
 	}
 	return validate.Of(o.Value())
 }
 
-// price parses an amount that stands at the input field price.
-func price(m model.MoneyInput) (money.Money, error) {
+// parsePrice parses the amount of the input field price.
+func parsePrice(m model.MoneyInput) (money.Money, error) {
 	amount, err := money.Parse(m.Amount, m.Currency)
 	if err != nil {
 		f := fault.From(err)
@@ -84,11 +84,11 @@ func pageArgs(first *int, after *string, last *int, before *string) page.Args {
 	return page.Args{First: first, After: after, Last: last, Before: before}
 }
 
-func orderList(f *model.OrderFilter, by order.OrderBy, args page.Args) loader.OrderList {
+func orderListArgs(f *model.OrderFilter, by order.OrderBy, args page.Args) loader.OrderList {
 	return loader.OrderList{Filter: orderFilter(f), By: by, Args: args}
 }
 
-func connect[T any](p page.Page[T], err error, count func(context.Context) (int, error)) (*model.Connection[T], error) {
+func newConnection[T any](p page.Page[T], err error, count func(context.Context) (int, error)) (*model.Connection[T], error) {
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +100,8 @@ func userFilter(f *model.UserFilter) user.Filter {
 		return user.Filter{}
 	}
 	return user.Filter{
-		Status: given(f.Status), Username: given(f.Username), Email: given(f.Email), LegacyID: given(f.LegacyID),
-		CreatedAfter: given(f.CreatedAfter), CreatedBefore: given(f.CreatedBefore),
+		Status: optionalValue(f.Status), Username: optionalValue(f.Username), Email: optionalValue(f.Email), LegacyID: optionalValue(f.LegacyID),
+		CreatedAfter: optionalValue(f.CreatedAfter), CreatedBefore: optionalValue(f.CreatedBefore),
 	}
 }
 
@@ -110,7 +110,7 @@ func productFilter(f *model.ProductFilter) order.ProductFilter {
 		return order.ProductFilter{}
 	}
 	return order.ProductFilter{
-		Active: given(f.Active), SKUs: f.Skus.Value(), Currency: given(f.Currency), LegacyID: given(f.LegacyID),
+		Active: optionalValue(f.Active), SKUs: f.Skus.Value(), Currency: optionalValue(f.Currency), LegacyID: optionalValue(f.LegacyID),
 	}
 }
 
@@ -119,12 +119,12 @@ func orderFilter(f *model.OrderFilter) order.Filter {
 		return order.Filter{}
 	}
 	return order.Filter{
-		UserID: (*uid.User)(given(f.UserID)), Status: f.Status.Value(), Number: given(f.Number), LegacyID: given(f.LegacyID),
-		PlacedAfter: given(f.PlacedAfter), PlacedBefore: given(f.PlacedBefore),
+		UserID: (*uid.User)(optionalValue(f.UserID)), Status: f.Status.Value(), Number: optionalValue(f.Number), LegacyID: optionalValue(f.LegacyID),
+		PlacedAfter: optionalValue(f.PlacedAfter), PlacedBefore: optionalValue(f.PlacedBefore),
 	}
 }
 
-// noID is the id of nothing: an empty one would filter nothing.
+// noID is the id of no object: an empty one would filter nothing.
 const noID = "-"
 
 func eventFilter(types []event.Type, subjectID *string) event.Filter {
@@ -150,14 +150,14 @@ func orderEventFilter(orderID, userID *string) event.Filter {
 	return f
 }
 
-// serviceEventFilter finds the service of the name; that it is not there is an
-// error, as nobody could say what is to be followed.
+// serviceEventFilter returns the filter for events of the named service, or
+// SERVICE_NOT_FOUND if there is no service to follow.
 func (r *Resolver) serviceEventFilter(ctx context.Context, name *string) (event.Filter, error) {
 	f := event.Filter{Types: event.ServiceTypes()}
 	if name == nil {
 		return f, nil
 	}
-	v := r.registry.Service(ctx, *name)
+	v := r.domains.Registry.Service(ctx, *name)
 	if v == nil {
 		return f, registry.ServiceNotFound().At("service")
 	}
@@ -165,16 +165,16 @@ func (r *Resolver) serviceEventFilter(ctx context.Context, name *string) (event.
 	return f, nil
 }
 
-// actor returns who did it, nil for the system itself.
-func actor(e *event.Event) *string {
+// eventActor returns the actor of the event, nil for the system itself.
+func eventActor(e *event.Event) *string {
 	if e.Actor == "" {
 		return nil
 	}
 	return &e.Actor
 }
 
-// orZero returns an optional value, zero for null and absent.
-func orZero[T any](o graphql.Omittable[*T]) T {
+// valueOrZero returns an optional value, zero for null and absent.
+func valueOrZero[T any](o graphql.Omittable[*T]) T {
 	if v := o.Value(); v != nil {
 		return *v
 	}
@@ -182,60 +182,52 @@ func orZero[T any](o graphql.Omittable[*T]) T {
 	return none
 }
 
-// orAbsent returns a text, nil if it is empty.
-func orAbsent(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
 func serviceFilter(f *model.ServiceFilter) registry.ServiceFilter {
 	if f == nil {
 		return registry.ServiceFilter{}
 	}
-	return registry.ServiceFilter{Tag: given(f.Tag), Health: given(f.Health)}
+	return registry.ServiceFilter{Tag: optionalValue(f.Tag), Health: optionalValue(f.Health)}
 }
 
-func healthCheck(in *model.HealthCheckInput) *registry.HealthCheck {
+func toHealthCheck(in *model.HealthCheckInput) *registry.HealthCheck {
 	if in == nil {
 		return nil
 	}
 	return &registry.HealthCheck{
-		Path: in.Path, Interval: in.Interval, Timeout: orZero(in.Timeout), Healthy: in.HealthyThreshold, Unhealthy: in.UnhealthyThreshold,
+		Path: in.Path, Interval: in.Interval, Timeout: valueOrZero(in.Timeout), Healthy: in.HealthyThreshold, Unhealthy: in.UnhealthyThreshold,
 	}
 }
 
-func serviceInput(in model.RegisterServiceInput) registry.ServiceInput {
+func toServiceInput(in model.RegisterServiceInput) registry.ServiceInput {
 	return registry.ServiceInput{
-		Name: in.Name, Description: text(in.Description), Tags: in.Tags.Value(), Metadata: in.Metadata.Value(), Strategy: in.Strategy,
-		HealthCheck: healthCheck(in.HealthCheck.Value()),
+		Name: in.Name, Description: optionalText(in.Description), Tags: in.Tags.Value(), Metadata: in.Metadata.Value(), Strategy: in.Strategy,
+		HealthCheck: toHealthCheck(in.HealthCheck.Value()),
 	}
 }
 
-func serviceChange(in model.UpdateServiceInput) (registry.ServiceChange, error) {
-	var up update
+func toServiceChange(in model.UpdateServiceInput) (registry.ServiceChange, error) {
+	var up updateErrors
 	c := registry.ServiceChange{
-		Description: required(&up, "description", in.Description), Tags: requiredList(&up, "tags", in.Tags),
-		Strategy: required(&up, "strategy", in.Strategy), Trusted: required(&up, "trusted", in.Trusted),
-		Public: required(&up, "public", in.Public),
+		Description: requiredField(&up, "description", in.Description), Tags: requiredListField(&up, "tags", in.Tags),
+		Strategy: requiredField(&up, "strategy", in.Strategy), Trusted: requiredField(&up, "trusted", in.Trusted),
+		Public: requiredField(&up, "public", in.Public),
 	}
 	if in.Metadata.IsSet() {
-		c.Metadata = validate.Of(in.Metadata.Value()) // null empties it
+		c.Metadata = validate.Of(in.Metadata.Value()) // null clears it
 	}
 	if in.HealthCheck.IsSet() {
-		c.HealthCheck = validate.Of(healthCheck(in.HealthCheck.Value()))
+		c.HealthCheck = validate.Of(toHealthCheck(in.HealthCheck.Value()))
 	}
 	return c, up.err()
 }
 
-func instanceInput(in model.RegisterInstanceInput) registry.InstanceInput {
+func toInstanceInput(in model.RegisterInstanceInput) registry.InstanceInput {
 	return registry.InstanceInput{
-		InstanceID: in.InstanceID, URL: in.URL, Weight: in.Weight, Metadata: in.Metadata.Value(), Incarnation: orZero(in.Incarnation), TTL: in.TTL,
+		InstanceID: in.InstanceID, URL: in.URL, Weight: in.Weight, Metadata: in.Metadata.Value(), Incarnation: valueOrZero(in.Incarnation), TTL: in.TTL,
 	}
 }
 
-func scopes(names []string) []auth.Scope {
+func toScopes(names []string) []auth.Scope {
 	all := make([]auth.Scope, len(names))
 	for i, name := range names {
 		all[i] = auth.Scope(name)
@@ -243,7 +235,7 @@ func scopes(names []string) []auth.Scope {
 	return all
 }
 
-func wants(items []*model.OrderItemInput) []order.Want {
+func toOrderWants(items []*model.OrderItemInput) []order.Want {
 	all := make([]order.Want, len(items))
 	for i, it := range items {
 		all[i] = order.Want{SKU: it.Sku, Quantity: it.Quantity}
@@ -251,14 +243,14 @@ func wants(items []*model.OrderItemInput) []order.Want {
 	return all
 }
 
-func productChange(in model.UpdateProductInput) (order.ProductChange, error) {
-	var up update
+func toProductChange(in model.UpdateProductInput) (order.ProductChange, error) {
+	var up updateErrors
 	change := order.ProductChange{
-		SKU: required(&up, "sku", in.Sku), Name: required(&up, "name", in.Name), Description: required(&up, "description", in.Description),
-		Active: required(&up, "active", in.Active), LegacyID: nullable(in.LegacyID),
+		SKU: requiredField(&up, "sku", in.Sku), Name: requiredField(&up, "name", in.Name), Description: requiredField(&up, "description", in.Description),
+		Active: requiredField(&up, "active", in.Active), LegacyID: nullableField(in.LegacyID),
 	}
-	if p := required(&up, "price", in.Price); p.Set {
-		amount, err := price(p.Value)
+	if p := requiredField(&up, "price", in.Price); p.Set {
+		amount, err := parsePrice(p.Value)
 		if err != nil {
 			up.errs = append(up.errs, err)
 		}
@@ -267,24 +259,24 @@ func productChange(in model.UpdateProductInput) (order.ProductChange, error) {
 	return change, up.err()
 }
 
-// orNone returns a text, nil if it is empty.
-func orNone[T ~string](s T) *T {
+// nilIfEmpty returns a pointer to the text, nil if it is empty.
+func nilIfEmpty[T ~string](s T) *T {
 	if s == "" {
 		return nil
 	}
 	return &s
 }
 
-func letterFilter(f *model.DeadLetterFilter) event.LetterFilter {
+func deadLetterFilter(f *model.DeadLetterFilter) event.LetterFilter {
 	if f == nil {
 		return event.LetterFilter{}
 	}
-	replayed := given(f.Replayed)
-	return event.LetterFilter{Consumer: given(f.Consumer), SubjectID: given(f.SubjectID), Replayed: replayed != nil && *replayed}
+	replayed := optionalValue(f.Replayed)
+	return event.LetterFilter{Consumer: optionalValue(f.Consumer), SubjectID: optionalValue(f.SubjectID), Replayed: replayed != nil && *replayed}
 }
 
-func replayOf(in model.ReplayDeadLettersInput) event.Replay {
-	which := event.Replay{Consumer: text(in.Consumer)}
+func replayRequest(in model.ReplayDeadLettersInput) event.Replay {
+	which := event.Replay{Consumer: optionalText(in.Consumer)}
 	for _, id := range in.Ids.Value() {
 		which.IDs = append(which.IDs, uid.DeadLetter(id))
 	}

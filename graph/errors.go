@@ -21,8 +21,8 @@ func payloadTypes(resolver reflect.Type) map[string]reflect.Type {
 	return types
 }
 
-// withUserErrors turns what a mutation's caller can mend into the userErrors of
-// its payload: resolvers just return errors. Any other error stays one.
+// withUserErrors moves errors that a mutation's caller can correct to the userErrors of
+// its payload, so resolvers just return errors. Other errors stay errors.
 func withUserErrors(mutation string, res any, err error) (any, error) {
 	if err == nil {
 		return res, nil

@@ -16,36 +16,36 @@ import (
 )
 
 func (r *eventResolver) Actor(ctx context.Context, obj *event.Event) (*string, error) {
-	return actor(obj), nil
+	return eventActor(obj), nil
 }
 
 func (r *eventResolver) Subject(ctx context.Context, obj *event.Event) (model.Node, error) {
-	return loader.EventSubject.Of(ctx, obj)
+	return loader.EventSubject.Load(ctx, obj)
 }
 
 func (r *orderResolver) Events(ctx context.Context, obj *order.Order, first *int, after *string, last *int, before *string) (*model.Connection[*event.Event], error) {
-	return loader.OrderEvents.Of(ctx, obj, pageArgs(first, after, last, before))
+	return loader.OrderEvents.Load(ctx, obj, pageArgs(first, after, last, before))
 }
 
 func (r *queryResolver) Events(ctx context.Context, first *int, after *event.Cursor, types []event.Type, subjectID *string) (*model.Connection[*event.Event], error) {
-	return r.events(ctx, eventFilter(types, subjectID), after, first)
+	return r.listEvents(ctx, eventFilter(types, subjectID), after, first)
 }
 
 func (r *queryResolver) EventCursor(ctx context.Context) (*event.Cursor, error) {
-	c, err := r.log.Cursor(ctx)
+	c, err := r.domains.Log.Cursor(ctx)
 	return &c, err
 }
 
 func (r *subscriptionResolver) Events(ctx context.Context, after *event.Cursor, types []event.Type, subjectID *string) (<-chan *event.Event, error) {
-	return r.follow(ctx, eventFilter(types, subjectID), after)
+	return r.followEvents(ctx, eventFilter(types, subjectID), after)
 }
 
 func (r *subscriptionResolver) UserEvents(ctx context.Context, userID string, after *event.Cursor) (<-chan *event.Event, error) {
-	return r.follow(ctx, userEventFilter(userID), after)
+	return r.followEvents(ctx, userEventFilter(userID), after)
 }
 
 func (r *subscriptionResolver) OrderEvents(ctx context.Context, orderID *string, userID *string, after *event.Cursor) (<-chan *event.Event, error) {
-	return r.follow(ctx, orderEventFilter(orderID, userID), after)
+	return r.followEvents(ctx, orderEventFilter(orderID, userID), after)
 }
 
 func (r *Resolver) Event() generated.EventResolver { return &eventResolver{r} }

@@ -194,15 +194,13 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 		t.Fatal(err)
 	}
 	services, desk := registryOf(t, s.db)
-	resolver := graph.NewResolver(graph.Domains{
+	s.exec, err = graph.NewExecutor(graph.Domains{
 		Registry: services, Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
 		Orders: order.NewService(st.orders, time.Now), Sessions: sessions, Log: events,
 		Overseer: event.NewOverseer(events, s.db.Offsets(), s.db.Letters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
-	}, s.hub, desk)
-	hooks := graph.NewHooks(resolver, []byte("secret"))
-	s.exec, err = executor.New(graph.NewSchema(resolver), executor.Config{
-		Limits:         executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},
-		AroundResponse: hooks.AroundResponse, AroundRootField: hooks.AroundRootField, AroundField: hooks.AroundField,
+		Hub: s.hub, Desk: desk,
+	}, []byte("secret"), executor.Config{
+		Limits: executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},
 	}, log)
 	if err != nil {
 		t.Fatal(err)

@@ -10,45 +10,44 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 )
 
-// Hooks are what the executor runs around operations.
+// Hooks are the functions that the executor runs around responses and fields.
 type Hooks struct {
 	newLoaders func() *loader.Loaders
 	secret     []byte
 }
 
-// NewHooks returns the hooks for a schema of the resolver. The secret is the key
-// of the fingerprints of idempotent calls, equal on all nodes.
-func NewHooks(r *Resolver, secret []byte) *Hooks {
-	reads := loader.Reads{Users: r.users, Products: r.products, Orders: r.orders, Sessions: r.sessions, Registry: r.registry, Log: r.log, Overseer: r.overseer}
-	return &Hooks{func() *loader.Loaders { return loader.New(reads) }, secret}
+// NewHooks returns the hooks of a schema over the domains. The secret is the HMAC key of
+// the fingerprints of idempotent calls, equal on all nodes.
+func NewHooks(d Domains, secret []byte) *Hooks {
+	return &Hooks{func() *loader.Loaders { return loader.New(d) }, secret}
 }
 
 // AroundResponse gives each response fresh loaders: per request, a subscription
 // would go stale.
 func (h *Hooks) AroundResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
-	return next(loader.With(ctx, h.newLoaders()))
+	return next(loader.WithLoaders(ctx, h.newLoaders()))
 }
 
-// AroundRootField gives each mutation of a document fresh loaders, so that none
-// shows what the one before it has read and then changed.
+// AroundRootField gives each mutation of a document fresh loaders, so that none returns
+// an object that the one before it has read and then changed.
 func (h *Hooks) AroundRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
 	if graphql.GetRootFieldContext(ctx).Object == "Mutation" {
-		ctx = loader.With(ctx, h.newLoaders())
+		ctx = loader.WithLoaders(ctx, h.newLoaders())
 	}
 	return next(ctx)
 }
 
-// AroundField lets loaders know where in the document a field stands. Of a mutation
-// it claims the idempotency key and turns what its caller can mend into userErrors.
+// AroundField tells the loaders which field of the document runs. For a mutation it puts
+// the idempotency key into the context and moves correctable errors to userErrors.
 func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, error) {
 	fc := graphql.GetFieldContext(ctx)
-	if err := mayGoOn(ctx, fc); err != nil {
+	if err := checkLastKnownCaller(ctx, fc); err != nil {
 		return nil, err
 	}
 	if fc.Object != "Mutation" {
-		return loader.AtField(ctx, next)
+		return loader.ResolveField(ctx, next)
 	}
-	ctx, err := claim(ctx, h.secret, fc.Field.Name, fc.Args["input"])
+	ctx, err := withIdempotentCall(ctx, h.secret, fc.Field.Name, fc.Args["input"])
 	if err != nil {
 		return withUserErrors(fc.Field.Name, nil, err)
 	}
@@ -56,15 +55,16 @@ func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, er
 	return withUserErrors(fc.Field.Name, res, err)
 }
 
-// goesOn names what is answered without the database too, also to callers of
-// whom only is known who they were at last.
-var goesOn = map[string]bool{"service": true, "services": true, "pickInstance": true, "reportOutcome": true}
+// servedWithoutDatabase names the root fields that are served while the database is
+// down, also to callers known only by a cached principal.
+var servedWithoutDatabase = map[string]bool{"service": true, "services": true, "pickInstance": true, "reportOutcome": true}
 
-// mayGoOn refuses all else to such callers: reads that hide what a stranger may
-// not see would read as if nothing were there.
-func mayGoOn(ctx context.Context, fc *graphql.FieldContext) error {
+// checkLastKnownCaller refuses the other root fields to a caller known only by a cached
+// principal: a read that hides objects from anonymous callers would return nothing, as if
+// there were none.
+func checkLastKnownCaller(ctx context.Context, fc *graphql.FieldContext) error {
 	root := fc.Object == "Query" || fc.Object == "Mutation" || fc.Object == "Subscription"
-	if !root || goesOn[fc.Field.Name] || strings.HasPrefix(fc.Field.Name, "__") || auth.From(ctx) != nil || auth.LastKnown(ctx) == nil {
+	if !root || servedWithoutDatabase[fc.Field.Name] || strings.HasPrefix(fc.Field.Name, "__") || auth.From(ctx) != nil || auth.LastKnown(ctx) == nil {
 		return nil
 	}
 	return auth.SignInFirst(ctx)

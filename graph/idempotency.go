@@ -17,10 +17,10 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// claim puts the call into the context if the client gave a key for it: in the
-// input, or for the request as a whole. Mutations whose input has no such field
-// and callers that are strangers have none.
-func claim(ctx context.Context, secret []byte, mutation string, input any) (context.Context, error) {
+// withIdempotentCall puts the call's key and fingerprint into the context if the client
+// sent an idempotency key: in the input, or for the whole request. Mutations whose input
+// has no such field and anonymous callers have none.
+func withIdempotentCall(ctx context.Context, secret []byte, mutation string, input any) (context.Context, error) {
 	field := reflect.ValueOf(input)
 	if field.Kind() != reflect.Struct || auth.From(ctx) == nil {
 		return ctx, nil
@@ -41,37 +41,37 @@ func claim(ctx context.Context, secret []byte, mutation string, input any) (cont
 	if err := executor.CheckIdempotencyKey(key); err != nil {
 		return ctx, fault.From(err).At("idempotencyKey")
 	}
-	return auth.WithCall(ctx, auth.Call{Key: key, Fingerprint: fingerprint(secret, mutation, input)}), nil
+	return auth.WithCall(ctx, auth.Call{Key: key, Fingerprint: fingerprintCall(secret, mutation, input)}), nil
 }
 
-// fingerprint tells whether two calls are the same: an HMAC of the mutation's
-// name and its coerced input, the key aside. Since it reads the input as the
-// resolver gets it, spelling does not matter: literals and variables, defaults
-// left out or written, GraphQL or REST.
-func fingerprint(secret []byte, mutation string, input any) [32]byte {
+// fingerprintCall returns the fingerprint of a call: an HMAC of the mutation's name and
+// its coerced input without the key. It reads the input as the resolver gets it, so
+// equal calls have equal fingerprints however they are written: with literals or
+// variables, with or without defaults, over GraphQL or REST.
+func fingerprintCall(secret []byte, mutation string, input any) [32]byte {
 	h := hmac.New(sha256.New, secret)
 	_, _ = fmt.Fprintf(h, "%q", mutation)
-	digest(h, reflect.ValueOf(input))
+	writeValue(h, reflect.ValueOf(input))
 	return [32]byte(h.Sum(nil))
 }
 
-// digest writes a value so that two values are written alike only if they are
-// equal: with the lengths of what has one, and absent apart from null.
-func digest(h hash.Hash, v reflect.Value) {
+// writeValue writes a value so that only equal values give equal bytes: with lengths, and
+// with absent distinct from null.
+func writeValue(h hash.Hash, v reflect.Value) {
 	switch {
 	case v.Kind() == reflect.Pointer && v.IsNil():
 		_, _ = io.WriteString(h, "null;")
 	case v.Kind() == reflect.Pointer:
-		digest(h, v.Elem())
+		writeValue(h, v.Elem())
 	case v.Type() == reflect.TypeFor[time.Time]():
 		_, _ = fmt.Fprintf(h, "t%d;", v.Interface().(time.Time).UnixMicro())
 	case v.Kind() == reflect.Struct && v.MethodByName("IsSet").IsValid():
-		digestOmittable(h, v)
+		writeOmittable(h, v)
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			if name := v.Type().Field(i).Name; name != "IdempotencyKey" {
 				_, _ = io.WriteString(h, name+":")
-				digest(h, v.Field(i))
+				writeValue(h, v.Field(i))
 			}
 		}
 	case v.Kind() == reflect.Slice && v.IsNil():
@@ -79,10 +79,10 @@ func digest(h hash.Hash, v reflect.Value) {
 	case v.Kind() == reflect.Slice:
 		_, _ = fmt.Fprintf(h, "[%d;", v.Len())
 		for i := range v.Len() {
-			digest(h, v.Index(i))
+			writeValue(h, v.Index(i))
 		}
 	case v.Kind() == reflect.Map:
-		digestMap(h, v)
+		writeMap(h, v)
 	case v.Kind() == reflect.String:
 		_, _ = fmt.Fprintf(h, "s%d:%s;", v.Len(), v.String())
 	default:
@@ -90,23 +90,23 @@ func digest(h hash.Hash, v reflect.Value) {
 	}
 }
 
-// digestMap writes the entries of a map whose keys are strings in their order.
-func digestMap(h hash.Hash, v reflect.Value) {
+// writeMap writes the entries of a map whose keys are strings in their order.
+func writeMap(h hash.Hash, v reflect.Value) {
 	keys := v.MapKeys()
 	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 	_, _ = fmt.Fprintf(h, "{%d;", len(keys))
 	for _, k := range keys {
-		digest(h, k)
-		digest(h, v.MapIndex(k))
+		writeValue(h, k)
+		writeValue(h, v.MapIndex(k))
 	}
 }
 
-func digestOmittable(h hash.Hash, v reflect.Value) {
+func writeOmittable(h hash.Hash, v reflect.Value) {
 	if !isSet(v) {
 		_, _ = io.WriteString(h, "absent;")
 		return
 	}
-	digest(h, v.MethodByName("Value").Call(nil)[0])
+	writeValue(h, v.MethodByName("Value").Call(nil)[0])
 }
 
 func isSet(omittable reflect.Value) bool {

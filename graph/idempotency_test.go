@@ -27,15 +27,15 @@ func TestFingerprint_tells_calls_apart(t *testing.T) {
 	none := graphql.Omittable[*string]{}
 	seen := map[[32]byte]string{}
 	for name, fp := range map[string][32]byte{
-		"an order":                           fingerprint([]byte("s"), "placeOrder", anOrder(none, "A", "B")),
-		"under another secret":               fingerprint([]byte("t"), "placeOrder", anOrder(none, "A", "B")),
-		"of another mutation":                fingerprint([]byte("s"), "otherOrder", anOrder(none, "A", "B")),
-		"with its lines the other way":       fingerprint([]byte("s"), "placeOrder", anOrder(none, "B", "A")),
-		"with its SKUs cut another way":      fingerprint([]byte("s"), "placeOrder", anOrder(none, "AB", "")),
-		"with one line less":                 fingerprint([]byte("s"), "placeOrder", anOrder(none, "A")),
-		"with a note that is null":           fingerprint([]byte("s"), "placeOrder", anOrder(graphql.OmittableOf[*string](nil), "A", "B")),
-		"with a note that is empty":          fingerprint([]byte("s"), "placeOrder", anOrder(graphql.OmittableOf(ptr("")), "A", "B")),
-		"with a note that spells the others": fingerprint([]byte("s"), "placeOrder", anOrder(graphql.OmittableOf(ptr("null;")), "A", "B")),
+		"an order":                           fingerprintCall([]byte("s"), "placeOrder", anOrder(none, "A", "B")),
+		"under another secret":               fingerprintCall([]byte("t"), "placeOrder", anOrder(none, "A", "B")),
+		"of another mutation":                fingerprintCall([]byte("s"), "otherOrder", anOrder(none, "A", "B")),
+		"with its lines the other way":       fingerprintCall([]byte("s"), "placeOrder", anOrder(none, "B", "A")),
+		"with its SKUs cut another way":      fingerprintCall([]byte("s"), "placeOrder", anOrder(none, "AB", "")),
+		"with one line less":                 fingerprintCall([]byte("s"), "placeOrder", anOrder(none, "A")),
+		"with a note that is null":           fingerprintCall([]byte("s"), "placeOrder", anOrder(graphql.OmittableOf[*string](nil), "A", "B")),
+		"with a note that is empty":          fingerprintCall([]byte("s"), "placeOrder", anOrder(graphql.OmittableOf(ptr("")), "A", "B")),
+		"with a note that spells the others": fingerprintCall([]byte("s"), "placeOrder", anOrder(graphql.OmittableOf(ptr("null;")), "A", "B")),
 	} {
 		if other, twice := seen[fp]; twice {
 			t.Errorf("an order %s has the fingerprint of an order %s", name, other)
@@ -48,7 +48,7 @@ func TestFingerprint_is_that_of_the_twin(t *testing.T) {
 	t.Parallel()
 	a, b := anOrder(graphql.OmittableOf(ptr("x")), "A"), anOrder(graphql.OmittableOf(ptr("x")), "A")
 	b.IdempotencyKey = graphql.OmittableOf(ptr("in the field, not in the header"))
-	if fingerprint([]byte("s"), "placeOrder", a) != fingerprint([]byte("s"), "placeOrder", b) {
+	if fingerprintCall([]byte("s"), "placeOrder", a) != fingerprintCall([]byte("s"), "placeOrder", b) {
 		t.Error("the key itself is part of the fingerprint")
 	}
 }
@@ -84,7 +84,7 @@ func TestClaim_takes_the_key_from_header_or_field(t *testing.T) {
 			if tt.header != "" {
 				ctx = executor.WithIdempotencyKey(ctx, tt.header)
 			}
-			ctx, err := claim(ctx, []byte("s"), "placeOrder", model.PlaceOrderInput{IdempotencyKey: tt.field})
+			ctx, err := withIdempotentCall(ctx, []byte("s"), "placeOrder", model.PlaceOrderInput{IdempotencyKey: tt.field})
 			call, ok := auth.CallFrom(ctx)
 			if call.Key != tt.want || ok != (tt.want != "") || tt.code != "" && !fault.Is(err, tt.code) || tt.code == "" && err != nil {
 				t.Errorf("claim gave key %q and error %v, want %q and %q", call.Key, err, tt.want, tt.code)
@@ -100,7 +100,7 @@ func TestClaim_leaves_mutations_that_show_a_secret_alone(t *testing.T) {
 		"signUp": model.SignUpInput{}, "signIn": model.SignInInput{}, "refreshSession": model.RefreshSessionInput{}, "createApiKey": model.CreateAPIKeyInput{},
 		"createStreamTicket": model.CreateStreamTicketInput{},
 	} {
-		got, err := claim(ctx, []byte("s"), name, input)
+		got, err := withIdempotentCall(ctx, []byte("s"), name, input)
 		if _, claimed := auth.CallFrom(got); claimed || err != nil {
 			t.Errorf("%s claims the key (error %v)", name, err)
 		}

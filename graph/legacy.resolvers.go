@@ -19,8 +19,8 @@ func (r *legacyUsageResolver) Calls(ctx context.Context, obj *legacy.Usage) (int
 }
 
 func (r *queryResolver) LegacyUsage(ctx context.Context, first *int, after *string, last *int, before *string) (*model.Connection[*legacy.Usage], error) {
-	p, err := r.legacy.List(ctx, pageArgs(first, after, last, before))
-	return connect(p, err, r.legacy.Count)
+	p, err := r.domains.Legacy.List(ctx, pageArgs(first, after, last, before))
+	return newConnection(p, err, r.domains.Legacy.Count)
 }
 
 func (r *Resolver) LegacyUsage() generated.LegacyUsageResolver { return &legacyUsageResolver{r} }

@@ -17,8 +17,8 @@ import (
 )
 
 func (r *mutationResolver) PlaceOrder(ctx context.Context, input model.PlaceOrderInput) (*model.PlaceOrderPayload, error) {
-	o, err := r.orders.Place(ctx, order.PlaceInput{
-		Items: wants(input.Items), UserID: (*uid.User)(given(input.UserID)), Note: text(input.Note), LegacyID: given(input.LegacyID),
+	o, err := r.domains.Orders.Place(ctx, order.PlaceInput{
+		Items: toOrderWants(input.Items), UserID: (*uid.User)(optionalValue(input.UserID)), Note: optionalText(input.Note), LegacyID: optionalValue(input.LegacyID),
 	})
 	if err != nil {
 		return nil, err
@@ -27,7 +27,7 @@ func (r *mutationResolver) PlaceOrder(ctx context.Context, input model.PlaceOrde
 }
 
 func (r *mutationResolver) CancelOrder(ctx context.Context, input model.CancelOrderInput) (*model.CancelOrderPayload, error) {
-	o, err := r.orders.Cancel(ctx, uid.Order(input.ID), given(input.IfVersion), text(input.Reason))
+	o, err := r.domains.Orders.Cancel(ctx, uid.Order(input.ID), optionalValue(input.IfVersion), optionalText(input.Reason))
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (r *mutationResolver) CancelOrder(ctx context.Context, input model.CancelOr
 }
 
 func (r *mutationResolver) ShipOrder(ctx context.Context, input model.ShipOrderInput) (*model.ShipOrderPayload, error) {
-	o, err := r.orders.Ship(ctx, uid.Order(input.ID), given(input.IfVersion))
+	o, err := r.domains.Orders.Ship(ctx, uid.Order(input.ID), optionalValue(input.IfVersion))
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (r *mutationResolver) ShipOrder(ctx context.Context, input model.ShipOrderI
 }
 
 func (r *mutationResolver) DeliverOrder(ctx context.Context, input model.DeliverOrderInput) (*model.DeliverOrderPayload, error) {
-	o, err := r.orders.Deliver(ctx, uid.Order(input.ID), given(input.IfVersion))
+	o, err := r.domains.Orders.Deliver(ctx, uid.Order(input.ID), optionalValue(input.IfVersion))
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (r *mutationResolver) DeliverOrder(ctx context.Context, input model.Deliver
 }
 
 func (r *mutationResolver) RefundOrder(ctx context.Context, input model.RefundOrderInput) (*model.RefundOrderPayload, error) {
-	o, err := r.orders.RequestRefund(ctx, uid.Order(input.ID), given(input.IfVersion), text(input.Reason))
+	o, err := r.domains.Orders.RequestRefund(ctx, uid.Order(input.ID), optionalValue(input.IfVersion), optionalText(input.Reason))
 	if err != nil {
 		return nil, err
 	}
@@ -59,25 +59,25 @@ func (r *mutationResolver) RefundOrder(ctx context.Context, input model.RefundOr
 }
 
 func (r *orderResolver) User(ctx context.Context, obj *order.Order) (*user.User, error) {
-	return loader.Readable(loader.OrderUser.Of(ctx, obj))
+	return loader.RequireReadable(loader.OrderUser.Load(ctx, obj))
 }
 
 func (r *orderResolver) Items(ctx context.Context, obj *order.Order) ([]*order.Item, error) {
-	return loader.OrderItems.Of(ctx, obj)
+	return loader.OrderItems.Load(ctx, obj)
 }
 
 func (r *orderItemResolver) Product(ctx context.Context, obj *order.Item) (*order.Product, error) {
-	return loader.ItemProduct.Of(ctx, obj)
+	return loader.ItemProduct.Load(ctx, obj)
 }
 
 func (r *queryResolver) Order(ctx context.Context, id string) (*order.Order, error) {
-	return loader.ByID(ctx, loader.Orders, id)
+	return loader.LoadByID(ctx, loader.Orders, id)
 }
 
 func (r *queryResolver) Orders(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) (*model.Connection[*order.Order], error) {
 	f := orderFilter(filter)
-	p, err := r.orders.List(ctx, f, orderBy, pageArgs(first, after, last, before))
-	return connect(p, err, func(ctx context.Context) (int, error) { return r.orders.Count(ctx, f) })
+	p, err := r.domains.Orders.List(ctx, f, orderBy, pageArgs(first, after, last, before))
+	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.Orders.Count(ctx, f) })
 }
 
 func (r *Resolver) Order() generated.OrderResolver { return &orderResolver{r} }

@@ -16,13 +16,13 @@ import (
 )
 
 func (r *mutationResolver) CreateProduct(ctx context.Context, input model.CreateProductInput) (*model.CreateProductPayload, error) {
-	amount, err := price(*input.Price)
+	amount, err := parsePrice(*input.Price)
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.products.Create(ctx, order.ProductInput{
-		SKU: input.Sku, Name: input.Name, Description: text(input.Description), Price: amount,
-		Stock: input.Stock, Active: input.Active, LegacyID: given(input.LegacyID),
+	p, err := r.domains.Products.Create(ctx, order.ProductInput{
+		SKU: input.Sku, Name: input.Name, Description: optionalText(input.Description), Price: amount,
+		Stock: input.Stock, Active: input.Active, LegacyID: optionalValue(input.LegacyID),
 	})
 	if err != nil {
 		return nil, err
@@ -31,11 +31,11 @@ func (r *mutationResolver) CreateProduct(ctx context.Context, input model.Create
 }
 
 func (r *mutationResolver) UpdateProduct(ctx context.Context, input model.UpdateProductInput) (*model.UpdateProductPayload, error) {
-	change, err := productChange(input)
+	change, err := toProductChange(input)
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.products.Update(ctx, uid.Product(input.ID), given(input.IfVersion), change)
+	p, err := r.domains.Products.Update(ctx, uid.Product(input.ID), optionalValue(input.IfVersion), change)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (r *mutationResolver) UpdateProduct(ctx context.Context, input model.Update
 }
 
 func (r *mutationResolver) AdjustStock(ctx context.Context, input model.AdjustStockInput) (*model.AdjustStockPayload, error) {
-	p, err := r.products.AdjustStock(ctx, uid.Product(input.ProductID), input.By)
+	p, err := r.domains.Products.AdjustStock(ctx, uid.Product(input.ProductID), input.By)
 	if err != nil {
 		return nil, err
 	}
@@ -51,22 +51,22 @@ func (r *mutationResolver) AdjustStock(ctx context.Context, input model.AdjustSt
 }
 
 func (r *productResolver) Stock(ctx context.Context, obj *order.Product) (int, error) {
-	return quantity(loader.ProductStock.Of(ctx, obj))
+	return stockQuantity(loader.ProductStock.Load(ctx, obj))
 }
 
 func (r *queryResolver) Product(ctx context.Context, id string) (*order.Product, error) {
-	return loader.ByID(ctx, loader.Products, id)
+	return loader.LoadByID(ctx, loader.Products, id)
 }
 
 func (r *queryResolver) ProductBySku(ctx context.Context, sku string) (*order.Product, error) {
-	p, err := r.products.BySKU(ctx, sku)
-	return orNull(p, err)
+	p, err := r.domains.Products.BySKU(ctx, sku)
+	return nullIfNotFound(p, err)
 }
 
 func (r *queryResolver) Products(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductOrderBy) (*model.Connection[*order.Product], error) {
 	f := productFilter(filter)
-	p, err := r.products.List(ctx, f, orderBy, pageArgs(first, after, last, before))
-	return connect(p, err, func(ctx context.Context) (int, error) { return r.products.Count(ctx, f) })
+	p, err := r.domains.Products.List(ctx, f, orderBy, pageArgs(first, after, last, before))
+	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.Products.Count(ctx, f) })
 }
 
 func (r *Resolver) Product() generated.ProductResolver { return &productResolver{r} }

@@ -18,7 +18,7 @@ import (
 )
 
 func (r *mutationResolver) RegisterService(ctx context.Context, input model.RegisterServiceInput) (*model.RegisterServicePayload, error) {
-	v, err := r.registry.Register(ctx, serviceInput(input))
+	v, err := r.domains.Registry.Register(ctx, toServiceInput(input))
 	if err != nil {
 		return nil, err
 	}
@@ -26,11 +26,11 @@ func (r *mutationResolver) RegisterService(ctx context.Context, input model.Regi
 }
 
 func (r *mutationResolver) UpdateService(ctx context.Context, input model.UpdateServiceInput) (*model.UpdateServicePayload, error) {
-	change, err := serviceChange(input)
+	change, err := toServiceChange(input)
 	if err != nil {
 		return nil, err
 	}
-	v, err := r.registry.Update(ctx, uid.Service(input.ID), given(input.IfVersion), change)
+	v, err := r.domains.Registry.Update(ctx, uid.Service(input.ID), optionalValue(input.IfVersion), change)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (r *mutationResolver) UpdateService(ctx context.Context, input model.Update
 }
 
 func (r *mutationResolver) DeregisterService(ctx context.Context, input model.DeregisterServiceInput) (*model.DeregisterServicePayload, error) {
-	v, err := r.registry.Deregister(ctx, uid.Service(input.ID), given(input.IfVersion))
+	v, err := r.domains.Registry.Deregister(ctx, uid.Service(input.ID), optionalValue(input.IfVersion))
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (r *mutationResolver) DeregisterService(ctx context.Context, input model.De
 }
 
 func (r *mutationResolver) RegisterInstance(ctx context.Context, input model.RegisterInstanceInput) (*model.RegisterInstancePayload, error) {
-	i, err := r.registry.RegisterInstance(ctx, input.Service, instanceInput(input))
+	i, err := r.domains.Registry.RegisterInstance(ctx, input.Service, toInstanceInput(input))
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (r *mutationResolver) RegisterInstance(ctx context.Context, input model.Reg
 }
 
 func (r *mutationResolver) RenewInstance(ctx context.Context, input model.RenewInstanceInput) (*model.RenewInstancePayload, error) {
-	i, err := r.registry.Renew(ctx, input.Service, input.InstanceID, orZero(input.Incarnation), input.Inflight)
+	i, err := r.domains.Registry.Renew(ctx, input.Service, input.InstanceID, valueOrZero(input.Incarnation), input.Inflight)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (r *mutationResolver) RenewInstance(ctx context.Context, input model.RenewI
 }
 
 func (r *mutationResolver) DeregisterInstance(ctx context.Context, input model.DeregisterInstanceInput) (*model.DeregisterInstancePayload, error) {
-	i, err := r.registry.DeregisterInstance(ctx, input.Service, input.InstanceID, orZero(input.Incarnation))
+	i, err := r.domains.Registry.DeregisterInstance(ctx, input.Service, input.InstanceID, valueOrZero(input.Incarnation))
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (r *mutationResolver) DeregisterInstance(ctx context.Context, input model.D
 }
 
 func (r *mutationResolver) DrainInstance(ctx context.Context, input model.DrainInstanceInput) (*model.DrainInstancePayload, error) {
-	i, err := r.registry.Drain(ctx, input.Service, input.InstanceID, orZero(input.Incarnation), text(input.Reason))
+	i, err := r.domains.Registry.Drain(ctx, input.Service, input.InstanceID, valueOrZero(input.Incarnation), optionalText(input.Reason))
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (r *mutationResolver) DrainInstance(ctx context.Context, input model.DrainI
 }
 
 func (r *mutationResolver) SetInstanceMaintenance(ctx context.Context, input model.SetInstanceMaintenanceInput) (*model.SetInstanceMaintenancePayload, error) {
-	i, err := r.registry.SetMaintenance(ctx, input.Service, input.InstanceID, input.Enabled, text(input.Reason))
+	i, err := r.domains.Registry.SetMaintenance(ctx, input.Service, input.InstanceID, input.Enabled, optionalText(input.Reason))
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (r *mutationResolver) SetInstanceMaintenance(ctx context.Context, input mod
 }
 
 func (r *mutationResolver) PickInstance(ctx context.Context, input model.PickInstanceInput) (*model.PickInstancePayload, error) {
-	i, lease, err := r.desk.Pick(ctx, input.Service, orZero(input.Strategy), text(input.Key))
+	i, lease, err := r.domains.Desk.Pick(ctx, input.Service, valueOrZero(input.Strategy), optionalText(input.Key))
 	if err != nil {
 		return nil, err
 	}
@@ -94,46 +94,46 @@ func (r *mutationResolver) PickInstance(ctx context.Context, input model.PickIns
 }
 
 func (r *mutationResolver) ReportOutcome(ctx context.Context, input model.ReportOutcomeInput) (*model.ReportOutcomePayload, error) {
-	if err := r.desk.Report(ctx, input.Lease, input.Ok, time.Duration(input.LatencyMs)*time.Millisecond); err != nil {
+	if err := r.domains.Desk.Report(ctx, input.Lease, input.Ok, time.Duration(input.LatencyMs)*time.Millisecond); err != nil {
 		return nil, err
 	}
 	return &model.ReportOutcomePayload{Accepted: true}, nil
 }
 
 func (r *queryResolver) Service(ctx context.Context, name string) (*registry.View, error) {
-	return r.registry.Service(ctx, name), nil
+	return r.domains.Registry.Service(ctx, name), nil
 }
 
 func (r *queryResolver) Services(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.ServiceFilter, orderBy registry.OrderBy) (*model.Connection[*registry.View], error) {
 	f := serviceFilter(filter)
-	p, err := r.registry.List(ctx, f, orderBy, pageArgs(first, after, last, before))
-	return connect(p, err, func(ctx context.Context) (int, error) { return r.registry.Count(ctx, f) })
+	p, err := r.domains.Registry.List(ctx, f, orderBy, pageArgs(first, after, last, before))
+	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.Registry.Count(ctx, f) })
 }
 
 func (r *serviceResolver) Instances(ctx context.Context, obj *registry.View, first *int, after *string, last *int, before *string, status *registry.Status) (*model.Connection[*registry.Instance], error) {
-	return instancesOf(ctx, obj, loader.InstanceList{Status: status, Args: pageArgs(first, after, last, before)})
+	return listInstances(ctx, obj, loader.InstanceList{Status: status, Args: pageArgs(first, after, last, before)})
 }
 
 func (r *serviceInstanceResolver) Service(ctx context.Context, obj *registry.Instance) (*registry.View, error) {
-	return loader.InstanceService.Of(ctx, obj)
+	return loader.InstanceService.Load(ctx, obj)
 }
 
 func (r *serviceInstanceResolver) StatusReason(ctx context.Context, obj *registry.Instance) (*string, error) {
-	return orAbsent(obj.StatusReason), nil
+	return nilIfEmpty(obj.StatusReason), nil
 }
 
 func (r *serviceInstanceResolver) Inflight(ctx context.Context, obj *registry.Instance) (int, error) {
-	l, err := loader.InstanceLease.Of(ctx, obj)
+	l, err := loader.InstanceLease.Load(ctx, obj)
 	return l.Inflight, err
 }
 
 func (r *serviceInstanceResolver) LeaseExpiresAt(ctx context.Context, obj *registry.Instance) (*time.Time, error) {
-	l, err := loader.InstanceLease.Of(ctx, obj)
+	l, err := loader.InstanceLease.Load(ctx, obj)
 	return &l.ExpiresAt, err
 }
 
 func (r *serviceInstanceResolver) LastSeenAt(ctx context.Context, obj *registry.Instance) (*time.Time, error) {
-	l, err := loader.InstanceLease.Of(ctx, obj)
+	l, err := loader.InstanceLease.Load(ctx, obj)
 	return &l.SeenAt, err
 }
 
@@ -142,7 +142,7 @@ func (r *subscriptionResolver) ServiceEvents(ctx context.Context, service *strin
 	if err != nil {
 		return nil, err
 	}
-	return r.follow(ctx, f, after)
+	return r.followEvents(ctx, f, after)
 }
 
 func (r *Resolver) Service() generated.ServiceResolver { return &serviceResolver{r} }

@@ -2,76 +2,72 @@
 // case and wraps the result. Rules and permissions live in the domains, so that
 // every transport obeys them.
 //
-// What all operations share is here too: loaders for each response, userErrors
-// of mutations, and the claim of idempotency keys.
+// Its hooks serve all operations: a set of dataloaders for each response, userErrors of
+// mutations, and the idempotency key of a call. Package loader declares how nodes and
+// edges are read in bulk.
 package graph
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/scalar"
-	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/executor"
-	"github.com/backplane-dev/backplane/internal/legacy"
-	"github.com/backplane-dev/backplane/internal/order"
-	"github.com/backplane-dev/backplane/internal/registry"
-	"github.com/backplane-dev/backplane/internal/session"
-	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// Resolver holds the use cases that resolvers call.
-type Resolver struct {
-	users    *user.Service
-	products *order.Catalog
-	orders   *order.Service
-	sessions *session.Service
-	registry *registry.Registrar
-	log      *event.Log
-	overseer *event.Overseer
-	hub      *event.Hub
-	desk     *registry.Desk
-	legacy   *legacy.Service
-	prepare  func(context.Context, executor.Request) (*executor.Operation, *executor.Refusal)
-}
-
 // Domains are the use cases behind the schema; all of them are needed.
-type Domains = loader.Reads
+type Domains = loader.Domains
 
-// NewResolver returns a Resolver of the use cases, whose subscriptions follow
-// the hub, and whose picks are made at the desk.
-func NewResolver(d Domains, hub *event.Hub, desk *registry.Desk) *Resolver {
-	return &Resolver{
-		users: d.Users, products: d.Products, orders: d.Orders, sessions: d.Sessions, registry: d.Registry, log: d.Log, overseer: d.Overseer, hub: hub, desk: desk, legacy: d.Legacy,
-	}
+// Resolver calls the use cases of the domains.
+type Resolver struct {
+	domains Domains
+	prepare func(context.Context, executor.Request) (*executor.Operation, *executor.Refusal)
 }
 
-// Prepares tells the resolver what prepares operations of its schema, which can
-// be built only after it. Call it before anything is served.
-func (r *Resolver) Prepares(x *executor.Executor) { r.prepare = x.Prepare }
+// NewResolver returns a Resolver over the domains. It prepares the operations of stream
+// tickets with p, which is made for Definitions.
+func NewResolver(d Domains, p *executor.Preparer) *Resolver { return &Resolver{d, p.Prepare} }
+
+// NewExecutor returns the executor of the schema over the domains, with the hooks of this
+// package and the checks of its scalars. The secret is that of NewHooks.
+func NewExecutor(d Domains, secret []byte, cfg executor.Config, log *slog.Logger) (*executor.Executor, error) {
+	h := NewHooks(d, secret)
+	cfg.AroundResponse, cfg.AroundRootField, cfg.AroundField = h.AroundResponse, h.AroundRootField, h.AroundField
+	cfg.Scalars = Scalars()
+	p, err := executor.NewPreparer(Definitions(), cfg)
+	if err != nil {
+		return nil, err
+	}
+	return p.NewExecutor(NewSchema(NewResolver(d, p)), log)
+}
+
+// Definitions returns the types of the schema that NewSchema makes executable.
+func Definitions() *ast.Schema { return NewSchema(&Resolver{}).Schema() }
 
 // NewSchema returns the one executable schema that every transport runs.
 func NewSchema(r *Resolver) graphql.ExecutableSchema {
 	return generated.NewExecutableSchema(generated.Config{Resolvers: r})
 }
 
-// Scalars are the checks of the schema's own scalars, as an executor wants them.
+// Scalars are the checks of the schema's own scalars, for executor.Config.
 func Scalars() map[string]func(any) error {
 	return map[string]func(any) error{
-		"DateTime":     check(scalar.UnmarshalDateTime),
-		"Decimal":      check(scalar.UnmarshalDecimal),
-		"CurrencyCode": check(scalar.UnmarshalCurrencyCode),
-		"Cursor":       check(scalar.UnmarshalCursor),
-		"Duration":     check(scalar.UnmarshalDuration),
-		"StringMap":    check(scalar.UnmarshalStringMap),
-		"Long":         check(scalar.UnmarshalLong),
+		"DateTime":     scalarCheck(scalar.UnmarshalDateTime),
+		"Decimal":      scalarCheck(scalar.UnmarshalDecimal),
+		"CurrencyCode": scalarCheck(scalar.UnmarshalCurrencyCode),
+		"Cursor":       scalarCheck(scalar.UnmarshalCursor),
+		"Duration":     scalarCheck(scalar.UnmarshalDuration),
+		"StringMap":    scalarCheck(scalar.UnmarshalStringMap),
+		"Long":         scalarCheck(scalar.UnmarshalLong),
 	}
 }
 
-func check[T any](read func(any) (T, error)) func(any) error {
+func scalarCheck[T any](read func(any) (T, error)) func(any) error {
 	return func(v any) error {
 		_, err := read(v)
 		return err

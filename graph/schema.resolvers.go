@@ -14,11 +14,11 @@ import (
 )
 
 func (r *queryResolver) Node(ctx context.Context, id string) (model.Node, error) {
-	return loader.ByID(ctx, loader.Nodes, id)
+	return loader.LoadByID(ctx, loader.Nodes, id)
 }
 
 func (r *queryResolver) Nodes(ctx context.Context, ids []string) ([]model.Node, error) {
-	return nodes(ctx, ids)
+	return loadNodes(ctx, ids)
 }
 
 func (r *Resolver) Mutation() generated.MutationResolver { return &mutationResolver{r} }

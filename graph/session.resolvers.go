@@ -19,14 +19,14 @@ import (
 )
 
 func (r *mutationResolver) SignUp(ctx context.Context, input model.SignUpInput) (*model.SignUpPayload, error) {
-	if err := r.sessions.AllowSignUp(ctx); err != nil {
+	if err := r.domains.Sessions.AllowSignUp(ctx); err != nil {
 		return nil, err
 	}
-	u, err := r.users.SignUp(ctx, user.Profile{Username: input.Username, Email: given(input.Email), Name: text(input.Name)}, r.hasher(&input.Password))
+	u, err := r.domains.Users.SignUp(ctx, user.Profile{Username: input.Username, Email: optionalValue(input.Email), Name: optionalText(input.Name)}, r.passwordHasher(&input.Password))
 	if err != nil {
 		return nil, err
 	}
-	t, err := r.sessions.Open(ctx, u.ID)
+	t, err := r.domains.Sessions.Open(ctx, u.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -34,11 +34,11 @@ func (r *mutationResolver) SignUp(ctx context.Context, input model.SignUpInput) 
 }
 
 func (r *mutationResolver) SignIn(ctx context.Context, input model.SignInInput) (*model.SignInPayload, error) {
-	t, err := r.sessions.SignIn(ctx, input.Login, input.Password)
+	t, err := r.domains.Sessions.SignIn(ctx, input.Login, input.Password)
 	if err != nil {
 		return nil, err
 	}
-	u, err := r.users.Self(ctx, t.Session.UserID)
+	u, err := r.domains.Users.Self(ctx, t.Session.UserID)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (r *mutationResolver) SignIn(ctx context.Context, input model.SignInInput) 
 }
 
 func (r *mutationResolver) RefreshSession(ctx context.Context, input model.RefreshSessionInput) (*model.RefreshSessionPayload, error) {
-	t, err := r.sessions.Refresh(ctx, input.RefreshToken)
+	t, err := r.domains.Sessions.Refresh(ctx, input.RefreshToken)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (r *mutationResolver) RefreshSession(ctx context.Context, input model.Refre
 }
 
 func (r *mutationResolver) SignOut(ctx context.Context, input model.SignOutInput) (*model.SignOutPayload, error) {
-	if err := r.sessions.SignOut(ctx); err != nil {
+	if err := r.domains.Sessions.SignOut(ctx); err != nil {
 		return nil, err
 	}
 	s, err := loader.Sessions.Load(ctx, auth.From(ctx).SessionID())
@@ -65,10 +65,10 @@ func (r *mutationResolver) SignOut(ctx context.Context, input model.SignOutInput
 }
 
 func (r *mutationResolver) ChangePassword(ctx context.Context, input model.ChangePasswordInput) (*model.ChangePasswordPayload, error) {
-	if err := r.sessions.ChangePassword(ctx, input.CurrentPassword, input.NewPassword); err != nil {
+	if err := r.domains.Sessions.ChangePassword(ctx, input.CurrentPassword, input.NewPassword); err != nil {
 		return nil, err
 	}
-	u, err := r.self(ctx)
+	u, err := r.currentUser(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (r *mutationResolver) ChangePassword(ctx context.Context, input model.Chang
 }
 
 func (r *mutationResolver) RevokeSession(ctx context.Context, input model.RevokeSessionInput) (*model.RevokeSessionPayload, error) {
-	s, err := r.sessions.Revoke(ctx, uid.Session(input.ID))
+	s, err := r.domains.Sessions.Revoke(ctx, uid.Session(input.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -84,10 +84,10 @@ func (r *mutationResolver) RevokeSession(ctx context.Context, input model.Revoke
 }
 
 func (r *mutationResolver) RevokeAllSessions(ctx context.Context, input model.RevokeAllSessionsInput) (*model.RevokeAllSessionsPayload, error) {
-	if _, err := r.sessions.RevokeAll(ctx, input.KeepCurrent); err != nil {
+	if _, err := r.domains.Sessions.RevokeAll(ctx, input.KeepCurrent); err != nil {
 		return nil, err
 	}
-	u, err := r.self(ctx)
+	u, err := r.currentUser(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +95,8 @@ func (r *mutationResolver) RevokeAllSessions(ctx context.Context, input model.Re
 }
 
 func (r *mutationResolver) CreateAPIKey(ctx context.Context, input model.CreateAPIKeyInput) (*model.CreateAPIKeyPayload, error) {
-	k, secret, err := r.sessions.CreateAPIKey(ctx, session.CreateAPIKeyInput{
-		Name: input.Name, Scopes: scopes(input.Scopes), ExpiresAt: given(input.ExpiresAt), UserID: (*uid.User)(given(input.UserID)),
+	k, secret, err := r.domains.Sessions.CreateAPIKey(ctx, session.CreateAPIKeyInput{
+		Name: input.Name, Scopes: toScopes(input.Scopes), ExpiresAt: optionalValue(input.ExpiresAt), UserID: (*uid.User)(optionalValue(input.UserID)),
 	})
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (r *mutationResolver) CreateAPIKey(ctx context.Context, input model.CreateA
 }
 
 func (r *mutationResolver) CreateStreamTicket(ctx context.Context, input model.CreateStreamTicketInput) (*model.CreateStreamTicketPayload, error) {
-	t, err := r.streamTicket(ctx, input)
+	t, err := r.createStreamTicket(ctx, input)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (r *mutationResolver) CreateStreamTicket(ctx context.Context, input model.C
 }
 
 func (r *mutationResolver) RevokeAPIKey(ctx context.Context, input model.RevokeAPIKeyInput) (*model.RevokeAPIKeyPayload, error) {
-	k, err := r.sessions.RevokeAPIKey(ctx, uid.APIKey(input.ID))
+	k, err := r.domains.Sessions.RevokeAPIKey(ctx, uid.APIKey(input.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -121,23 +121,23 @@ func (r *mutationResolver) RevokeAPIKey(ctx context.Context, input model.RevokeA
 }
 
 func (r *queryResolver) Viewer(ctx context.Context) (*model.Viewer, error) {
-	return viewer(ctx), nil
+	return currentViewer(ctx), nil
 }
 
 func (r *viewerResolver) User(ctx context.Context, obj *model.Viewer) (*user.User, error) {
-	return loader.Readable(loader.ViewerUser.Of(ctx, obj))
+	return loader.RequireReadable(loader.ViewerUser.Load(ctx, obj))
 }
 
 func (r *viewerResolver) Sessions(ctx context.Context, obj *model.Viewer) ([]*session.Session, error) {
-	return loader.ViewerSessions.Of(ctx, obj)
+	return loader.ViewerSessions.Load(ctx, obj)
 }
 
 func (r *viewerResolver) APIKeys(ctx context.Context, obj *model.Viewer) ([]*session.APIKey, error) {
-	return loader.ViewerAPIKeys.Of(ctx, obj)
+	return loader.ViewerAPIKeys.Load(ctx, obj)
 }
 
 func (r *viewerResolver) Orders(ctx context.Context, obj *model.Viewer, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) (*model.Connection[*order.Order], error) {
-	return loader.ViewerOrders.Of(ctx, obj, orderList(filter, orderBy, pageArgs(first, after, last, before)))
+	return loader.ViewerOrders.Load(ctx, obj, orderListArgs(filter, orderBy, pageArgs(first, after, last, before)))
 }
 
 func (r *Resolver) Viewer() generated.ViewerResolver { return &viewerResolver{r} }

@@ -14,18 +14,18 @@ import (
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
-// streamTicket makes a ticket for the operation, if that could run: who finds
-// out only when the stream opens, in a browser, is told nothing.
-func (r *Resolver) streamTicket(ctx context.Context, in model.CreateStreamTicketInput) (*session.Ticket, error) {
-	req := executor.Request{Query: in.Query, OperationName: text(in.OperationName)}
+// createStreamTicket returns a ticket for the operation if that can be executed. A
+// browser would get no reason if the stream failed only when it opens.
+func (r *Resolver) createStreamTicket(ctx context.Context, in model.CreateStreamTicketInput) (*session.Ticket, error) {
+	req := executor.Request{Query: in.Query, OperationName: optionalText(in.OperationName)}
 	var err error
-	if req.Variables, err = object(in.Variables.Value()); err != nil {
+	if req.Variables, err = decodeVariables(in.Variables.Value()); err != nil {
 		return nil, err
 	}
 	op, refusal := r.prepare(ctx, req)
 	switch {
 	case refusal != nil:
-		return nil, mendable(refusal)
+		return nil, inputErrors(refusal)
 	case op.Kind() == ast.Mutation:
 		return nil, fault.New(fault.Invalid, fault.BadInput, "A ticket is for a subscription or a query; mutations are sent by POST.").At("query")
 	}
@@ -33,12 +33,12 @@ func (r *Resolver) streamTicket(ctx context.Context, in model.CreateStreamTicket
 	if err != nil {
 		return nil, err
 	}
-	return r.sessions.CreateTicket(ctx, purpose)
+	return r.domains.Sessions.CreateTicket(ctx, purpose)
 }
 
-// object reads a JSON object, numbers as they are written; nothing and null are
-// an empty one.
-func object(text json.RawMessage) (fields map[string]any, err error) {
+// decodeVariables reads a JSON object, numbers as they are written; empty text and null
+// are an empty object.
+func decodeVariables(text json.RawMessage) (fields map[string]any, err error) {
 	if len(text) == 0 {
 		return nil, nil
 	}
@@ -50,9 +50,9 @@ func object(text json.RawMessage) (fields map[string]any, err error) {
 	return fields, nil
 }
 
-// mendable returns what is wrong with a document as errors of the input that
+// inputErrors returns the errors of a refused document as errors of the input field that
 // holds it.
-func mendable(refusal *executor.Refusal) error {
+func inputErrors(refusal *executor.Refusal) error {
 	field := "query"
 	if refusal.Stage == executor.StageCoerce {
 		field = "variables"

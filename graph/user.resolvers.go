@@ -17,8 +17,8 @@ import (
 )
 
 func (r *mutationResolver) CreateUser(ctx context.Context, input model.CreateUserInput) (*model.CreateUserPayload, error) {
-	u, err := r.users.Create(ctx, user.Profile{Username: input.Username, Email: given(input.Email), Name: text(input.Name)},
-		input.Roles.Value(), given(input.LegacyID), r.hasher(given(input.Password)))
+	u, err := r.domains.Users.Create(ctx, user.Profile{Username: input.Username, Email: optionalValue(input.Email), Name: optionalText(input.Name)},
+		input.Roles.Value(), optionalValue(input.LegacyID), r.passwordHasher(optionalValue(input.Password)))
 	if err != nil {
 		return nil, err
 	}
@@ -26,15 +26,15 @@ func (r *mutationResolver) CreateUser(ctx context.Context, input model.CreateUse
 }
 
 func (r *mutationResolver) UpdateUser(ctx context.Context, input model.UpdateUserInput) (*model.UpdateUserPayload, error) {
-	var up update
+	var up updateErrors
 	change := user.Change{
-		Username: required(&up, "username", input.Username), Email: nullable(input.Email), Name: required(&up, "name", input.Name),
-		Roles: requiredList(&up, "roles", input.Roles), Status: required(&up, "status", input.Status), LegacyID: nullable(input.LegacyID),
+		Username: requiredField(&up, "username", input.Username), Email: nullableField(input.Email), Name: requiredField(&up, "name", input.Name),
+		Roles: requiredListField(&up, "roles", input.Roles), Status: requiredField(&up, "status", input.Status), LegacyID: nullableField(input.LegacyID),
 	}
 	if err := up.err(); err != nil {
 		return nil, err
 	}
-	u, err := r.users.Update(ctx, uid.User(input.ID), given(input.IfVersion), change)
+	u, err := r.domains.Users.Update(ctx, uid.User(input.ID), optionalValue(input.IfVersion), change)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (r *mutationResolver) UpdateUser(ctx context.Context, input model.UpdateUse
 }
 
 func (r *mutationResolver) DeleteUser(ctx context.Context, input model.DeleteUserInput) (*model.DeleteUserPayload, error) {
-	u, err := r.users.Delete(ctx, uid.User(input.ID), given(input.IfVersion))
+	u, err := r.domains.Users.Delete(ctx, uid.User(input.ID), optionalValue(input.IfVersion))
 	if err != nil {
 		return nil, err
 	}
@@ -50,22 +50,22 @@ func (r *mutationResolver) DeleteUser(ctx context.Context, input model.DeleteUse
 }
 
 func (r *queryResolver) User(ctx context.Context, id string) (*user.User, error) {
-	return loader.ByID(ctx, loader.Users, id)
+	return loader.LoadByID(ctx, loader.Users, id)
 }
 
 func (r *queryResolver) UserByUsername(ctx context.Context, username string) (*user.User, error) {
-	u, err := r.users.ByUsername(ctx, username)
-	return orNull(u, err)
+	u, err := r.domains.Users.ByUsername(ctx, username)
+	return nullIfNotFound(u, err)
 }
 
 func (r *queryResolver) Users(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.UserFilter, orderBy user.OrderBy) (*model.Connection[*user.User], error) {
 	f := userFilter(filter)
-	p, err := r.users.List(ctx, f, orderBy, pageArgs(first, after, last, before))
-	return connect(p, err, func(ctx context.Context) (int, error) { return r.users.Count(ctx, f) })
+	p, err := r.domains.Users.List(ctx, f, orderBy, pageArgs(first, after, last, before))
+	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.Users.Count(ctx, f) })
 }
 
 func (r *userResolver) Orders(ctx context.Context, obj *user.User, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) (*model.Connection[*order.Order], error) {
-	return loader.UserOrders.Of(ctx, obj, orderList(filter, orderBy, pageArgs(first, after, last, before)))
+	return loader.UserOrders.Load(ctx, obj, orderListArgs(filter, orderBy, pageArgs(first, after, last, before)))
 }
 
 func (r *Resolver) User() generated.UserResolver { return &userResolver{r} }

@@ -15,87 +15,80 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// Look-ups by key: the bulk read, and what answers from the memory of the process.
+// The nodes: every entity with an id that Query.node finds, with its kind of id, its
+// bulk read and its read from the memory of the process, if any. An entity is declared
+// here and nowhere else in this package.
 var (
-	Users = byKey(func(r *Reads) (bulk[uid.User, *user.User], peek[uid.User, *user.User]) {
-		return r.Users.ByIDs, r.Users.Peek
+	Users = newNode(uid.KindUser, func(d *Domains) (bulkRead[uid.User, *user.User], memoryRead[uid.User, *user.User]) {
+		return d.Users.ByIDs, d.Users.Peek
 	})
-	Products = byKey(func(r *Reads) (bulk[uid.Product, *order.Product], peek[uid.Product, *order.Product]) {
-		return r.Products.ByIDs, r.Products.Peek
+	Products = newNode(uid.KindProduct, func(d *Domains) (bulkRead[uid.Product, *order.Product], memoryRead[uid.Product, *order.Product]) {
+		return d.Products.ByIDs, d.Products.Peek
 	})
-	Stocks = byKey(func(r *Reads) (bulk[uid.Product, *order.Stock], peek[uid.Product, *order.Stock]) {
-		return r.Products.Stocks, r.Products.PeekStock
+	Orders = newNode(uid.KindOrder, func(d *Domains) (bulkRead[uid.Order, *order.Order], memoryRead[uid.Order, *order.Order]) {
+		return d.Orders.ByIDs, d.Orders.Peek
 	})
-	Orders = byKey(func(r *Reads) (bulk[uid.Order, *order.Order], peek[uid.Order, *order.Order]) {
-		return r.Orders.ByIDs, r.Orders.Peek
+	Sessions = newNode(uid.KindSession, func(d *Domains) (bulkRead[uid.Session, *session.Session], memoryRead[uid.Session, *session.Session]) {
+		return d.Sessions.SessionsByIDs, nil
 	})
-	Sessions = byKey(func(r *Reads) (bulk[uid.Session, *session.Session], peek[uid.Session, *session.Session]) {
-		return r.Sessions.SessionsByIDs, nil
+	APIKeys = newNode(uid.KindAPIKey, func(d *Domains) (bulkRead[uid.APIKey, *session.APIKey], memoryRead[uid.APIKey, *session.APIKey]) {
+		return d.Sessions.APIKeysByIDs, nil
 	})
-	APIKeys = byKey(func(r *Reads) (bulk[uid.APIKey, *session.APIKey], peek[uid.APIKey, *session.APIKey]) {
-		return r.Sessions.APIKeysByIDs, nil
+	Events = newNode(uid.KindEvent, func(d *Domains) (bulkRead[uid.Event, *event.Event], memoryRead[uid.Event, *event.Event]) {
+		return d.Log.ByIDs, nil
 	})
-	Events = byKey(func(r *Reads) (bulk[uid.Event, *event.Event], peek[uid.Event, *event.Event]) {
-		return r.Log.ByIDs, nil
+	Services = newNode(uid.KindService, func(d *Domains) (bulkRead[uid.Service, *registry.View], memoryRead[uid.Service, *registry.View]) {
+		return d.Registry.ServicesByIDs, d.Registry.PeekService
 	})
-	Services = byKey(func(r *Reads) (bulk[uid.Service, *registry.View], peek[uid.Service, *registry.View]) {
-		return r.Registry.ServicesByIDs, r.Registry.PeekService
+	Instances = newNode(uid.KindInstance, func(d *Domains) (bulkRead[uid.Instance, *registry.Instance], memoryRead[uid.Instance, *registry.Instance]) {
+		return d.Registry.InstancesByIDs, d.Registry.PeekInstance
 	})
-	Instances = byKey(func(r *Reads) (bulk[uid.Instance, *registry.Instance], peek[uid.Instance, *registry.Instance]) {
-		return r.Registry.InstancesByIDs, r.Registry.PeekInstance
-	})
-	DeadLetters = byKey(func(r *Reads) (bulk[uid.DeadLetter, *event.DeadLetter], peek[uid.DeadLetter, *event.DeadLetter]) {
-		return r.Overseer.DeadLettersByIDs, nil
-	})
-	Nodes = byKey(func(*Reads) (bulk[string, model.Node], peek[string, model.Node]) { return nodesByIDs, nil })
-
-	leases = byKey(func(r *Reads) (bulk[uid.Instance, registry.Lease], peek[uid.Instance, registry.Lease]) {
-		return r.Registry.Leases, nil
-	})
-	orderItems = byKey(func(r *Reads) (bulk[uid.Order, []*order.Item], peek[uid.Order, []*order.Item]) {
-		return r.Orders.Items, r.Orders.PeekItems
-	})
-	liveSessions = byKey(func(r *Reads) (bulk[uid.User, []*session.Session], peek[uid.User, []*session.Session]) {
-		return one(r.Sessions.Sessions), nil
-	})
-	allAPIKeys = byKey(func(r *Reads) (bulk[uid.User, []*session.APIKey], peek[uid.User, []*session.APIKey]) {
-		return one(r.Sessions.APIKeys), nil
+	DeadLetters = newNode(uid.KindDeadLetter, func(d *Domains) (bulkRead[uid.DeadLetter, *event.DeadLetter], memoryRead[uid.DeadLetter, *event.DeadLetter]) {
+		return d.Overseer.DeadLettersByIDs, nil
 	})
 )
 
-// nodes are the look-ups behind Nodes, by the kind of the id.
-var nodes = map[uid.Kind]bulk[string, model.Node]{
-	uid.KindUser:    asNodes(Users),
-	uid.KindProduct: asNodes(Products),
-	uid.KindOrder:   asNodes(Orders),
-	uid.KindSession: asNodes(Sessions),
-	uid.KindAPIKey:  asNodes(APIKeys),
-	uid.KindEvent:   asNodes(Events),
+// Nodes finds any node by its id.
+var Nodes = newLoader(func(*Domains) (bulkRead[string, model.Node], memoryRead[string, model.Node]) { return readNodes, nil })
 
-	uid.KindService:    asNodes(Services),
-	uid.KindInstance:   asNodes(Instances),
-	uid.KindDeadLetter: asNodes(DeadLetters),
-}
-
-// The edges of the graph, named by type and field: from the parent to a key of a
-// look-up, or to pages of a list.
+// Look-ups by the key of an entity that are not nodes themselves.
 var (
-	OrderUser    = edge(Users, func(o *order.Order) uid.User { return o.UserID })
-	OrderItems   = edges(orderItems, func(o *order.Order) uid.Order { return o.ID })
-	OrderEvents  = list(histories, func(o *order.Order) uid.Order { return o.ID })
-	ItemProduct  = edge(Products, func(i *order.Item) uid.Product { return i.ProductID })
-	ProductStock = edge(Stocks, func(p *order.Product) uid.Product { return p.ID })
-	UserOrders   = list(ordersOf, func(u *user.User) uid.User { return u.ID })
-	EventSubject = edge(Nodes, func(e *event.Event) string { return e.SubjectID })
+	productStocks = newLoader(func(d *Domains) (bulkRead[uid.Product, *order.Stock], memoryRead[uid.Product, *order.Stock]) {
+		return d.Products.Stocks, d.Products.PeekStock
+	})
+	instanceLeases = newLoader(func(d *Domains) (bulkRead[uid.Instance, registry.Lease], memoryRead[uid.Instance, registry.Lease]) {
+		return d.Registry.Leases, nil
+	})
+	orderItems = newLoader(func(d *Domains) (bulkRead[uid.Order, []*order.Item], memoryRead[uid.Order, []*order.Item]) {
+		return d.Orders.Items, d.Orders.PeekItems
+	})
+	userSessions = newLoader(func(d *Domains) (bulkRead[uid.User, []*session.Session], memoryRead[uid.User, []*session.Session]) {
+		return oneByOne(d.Sessions.Sessions), nil
+	})
+	userAPIKeys = newLoader(func(d *Domains) (bulkRead[uid.User, []*session.APIKey], memoryRead[uid.User, []*session.APIKey]) {
+		return oneByOne(d.Sessions.APIKeys), nil
+	})
+)
 
-	ServiceInstances = list(instancesOf, func(v *registry.View) uid.Service { return v.ID })
-	InstanceService  = edge(Services, func(i *registry.Instance) uid.Service { return i.ServiceID })
-	InstanceLease    = edge(leases, func(i *registry.Instance) uid.Instance { return i.ID })
+// The edges of the graph, named by type and field: from the parent to the key of a
+// loader, or to pages of a list.
+var (
+	OrderUser    = newEdge(Users, func(o *order.Order) uid.User { return o.UserID })
+	OrderItems   = newListEdge(orderItems, func(o *order.Order) uid.Order { return o.ID })
+	OrderEvents  = newList(eventPages, func(o *order.Order) uid.Order { return o.ID })
+	ItemProduct  = newEdge(Products, func(i *order.Item) uid.Product { return i.ProductID })
+	ProductStock = newEdge(productStocks, func(p *order.Product) uid.Product { return p.ID })
+	UserOrders   = newList(orderPages, func(u *user.User) uid.User { return u.ID })
+	EventSubject = newEdge(Nodes, func(e *event.Event) string { return e.SubjectID })
 
-	ViewerUser     = edge(Users, func(v *model.Viewer) uid.User { return v.UserID })
-	ViewerSessions = edges(liveSessions, func(v *model.Viewer) uid.User { return v.UserID })
-	ViewerAPIKeys  = edges(allAPIKeys, func(v *model.Viewer) uid.User { return v.UserID })
-	ViewerOrders   = list(ordersOf, func(v *model.Viewer) uid.User { return v.UserID })
+	ServiceInstances = newList(instancePages, func(v *registry.View) uid.Service { return v.ID })
+	InstanceService  = newEdge(Services, func(i *registry.Instance) uid.Service { return i.ServiceID })
+	InstanceLease    = newEdge(instanceLeases, func(i *registry.Instance) uid.Instance { return i.ID })
+
+	ViewerUser     = newEdge(Users, func(v *model.Viewer) uid.User { return v.UserID })
+	ViewerSessions = newListEdge(userSessions, func(v *model.Viewer) uid.User { return v.UserID })
+	ViewerAPIKeys  = newListEdge(userAPIKeys, func(v *model.Viewer) uid.User { return v.UserID })
+	ViewerOrders   = newList(orderPages, func(v *model.Viewer) uid.User { return v.UserID })
 )
 
 // OrderList are the arguments of a list of a user's orders. The filter's UserID is
@@ -106,21 +99,21 @@ type OrderList struct {
 	Args   page.Args
 }
 
-func ordersOf(r *Reads) (func(context.Context, []uid.User, OrderList) (map[uid.User]page.Page[*order.Order], error),
+func orderPages(d *Domains) (func(context.Context, []uid.User, OrderList) (map[uid.User]page.Page[*order.Order], error),
 	func(context.Context, []uid.User, OrderList) (map[uid.User]int, error),
 ) {
 	return func(ctx context.Context, users []uid.User, l OrderList) (map[uid.User]page.Page[*order.Order], error) {
-			return r.Orders.ListByUsers(ctx, users, l.Filter, l.By, l.Args)
+			return d.Orders.ListByUsers(ctx, users, l.Filter, l.By, l.Args)
 		}, func(ctx context.Context, users []uid.User, l OrderList) (map[uid.User]int, error) {
-			return r.Orders.CountByUsers(ctx, users, l.Filter)
+			return d.Orders.CountByUsers(ctx, users, l.Filter)
 		}
 }
 
-func histories(r *Reads) (func(context.Context, []uid.Order, page.Args) (map[uid.Order]page.Page[*event.Event], error),
+func eventPages(d *Domains) (func(context.Context, []uid.Order, page.Args) (map[uid.Order]page.Page[*event.Event], error),
 	func(context.Context, []uid.Order, page.Args) (map[uid.Order]int, error),
 ) {
-	return r.Log.ListByOrders, func(ctx context.Context, orders []uid.Order, _ page.Args) (map[uid.Order]int, error) {
-		return r.Log.CountByOrders(ctx, orders)
+	return d.Log.ListByOrders, func(ctx context.Context, orders []uid.Order, _ page.Args) (map[uid.Order]int, error) {
+		return d.Log.CountByOrders(ctx, orders)
 	}
 }
 
@@ -130,19 +123,19 @@ type InstanceList struct {
 	Args   page.Args
 }
 
-func instancesOf(r *Reads) (func(context.Context, []uid.Service, InstanceList) (map[uid.Service]page.Page[*registry.Instance], error),
+func instancePages(d *Domains) (func(context.Context, []uid.Service, InstanceList) (map[uid.Service]page.Page[*registry.Instance], error),
 	func(context.Context, []uid.Service, InstanceList) (map[uid.Service]int, error),
 ) {
 	return func(ctx context.Context, services []uid.Service, l InstanceList) (map[uid.Service]page.Page[*registry.Instance], error) {
-			return r.Registry.InstancesByServices(ctx, services, l.Status, l.Args)
+			return d.Registry.InstancesByServices(ctx, services, l.Status, l.Args)
 		}, func(ctx context.Context, services []uid.Service, l InstanceList) (map[uid.Service]int, error) {
-			return r.Registry.CountByServices(ctx, services, l.Status)
+			return d.Registry.CountByServices(ctx, services, l.Status)
 		}
 }
 
-// one makes a bulk read of a read by one key, for an edge of what a response has
-// only one of.
-func one[K comparable, V any](read func(context.Context, K) (V, error)) bulk[K, V] {
+// oneByOne makes a bulk read of a read by one key, for an edge of the viewer, of which a
+// response has only one.
+func oneByOne[K comparable, V any](read func(context.Context, K) (V, error)) bulkRead[K, V] {
 	return func(ctx context.Context, keys []K) (map[K]V, error) {
 		found := make(map[K]V, len(keys))
 		for _, k := range keys {
@@ -156,9 +149,9 @@ func one[K comparable, V any](read func(context.Context, K) (V, error)) bulk[K, 
 	}
 }
 
-// Readable makes an error of a user who may not be read, for an edge that is never
-// null: the caller is told so.
-func Readable(u *user.User, err error) (*user.User, error) {
+// RequireReadable returns FORBIDDEN for a user that the caller may not read, for an edge
+// that is never null.
+func RequireReadable(u *user.User, err error) (*user.User, error) {
 	if err == nil && u == nil {
 		err = fault.New(fault.Forbidden, fault.AccessDenied, "Reading users needs the scope %s.", auth.UsersRead)
 	}

@@ -10,63 +10,63 @@ import (
 	"github.com/backplane-dev/backplane/graph/model"
 )
 
-// level is what one field of a document has led to, for all parents together: the
-// objects whose fields are asked for next. Of `orders { nodes { items { product } } }`
-// the items of all the orders are one level.
+// level holds the objects that one field of a document returned, for all parents
+// together: siblings, whose fields are resolved next. In
+// `orders { nodes { items { product } } }` the items of all the orders are one level.
 type level struct {
 	objects any // []P, P or a connection of P
 
 	mu     sync.Mutex
-	shared map[position]any // what siblings share, e.g. *reading
+	shared map[fieldPosition]any // what siblings share, e.g. *siblingBatch
 }
 
-// position is a field of a level.
-type position struct {
+// fieldPosition is a field of a level.
+type fieldPosition struct {
 	edge  any // a pointer to the declaration
 	alias string
 }
 
-// place is where a field stands: below a level, and what it leads to itself.
-type place struct {
-	above *place
+// fieldLocation is the position of a field: below a level, with the level it leads to.
+type fieldLocation struct {
+	above *fieldLocation
 	to    *level
 }
 
-type placeKey struct{}
+type locationKey struct{}
 
-// AtField runs the resolver of a field at its place, so that what it leads to is
-// known to those below. It is for every field, by way of the executor's hook.
-func AtField(ctx context.Context, next graphql.Resolver) (any, error) {
+// ResolveField runs the resolver of a field at its location, so that the fields below
+// know their siblings. The executor's hook calls it for every field.
+func ResolveField(ctx context.Context, next graphql.Resolver) (any, error) {
 	fc := graphql.GetFieldContext(ctx)
-	if !fc.IsResolver && len(fc.Field.Selections) == 0 || isWrapping(fc.Object) {
+	if !fc.IsResolver && len(fc.Field.Selections) == 0 || isConnectionType(fc.Object) {
 		return next(ctx)
 	}
-	p := &place{above: placeOf(ctx)}
-	v, err := next(context.WithValue(ctx, placeKey{}, p))
+	p := &fieldLocation{above: locationOf(ctx)}
+	v, err := next(context.WithValue(ctx, locationKey{}, p))
 	if p.to == nil {
 		p.to = &level{objects: v}
 	}
 	return v, err
 }
 
-// isWrapping reports whether objects of the type only wrap those of a list, which
-// stand on the level of whatever gave the list.
-func isWrapping(object string) bool {
+// isConnectionType reports whether objects of the type only wrap the objects of a list,
+// which belong to the level of the field that returned the list.
+func isConnectionType(object string) bool {
 	return strings.HasSuffix(object, "Connection") || strings.HasSuffix(object, "Edge")
 }
 
-func placeOf(ctx context.Context) *place {
-	p, _ := ctx.Value(placeKey{}).(*place)
+func locationOf(ctx context.Context) *fieldLocation {
+	p, _ := ctx.Value(locationKey{}).(*fieldLocation)
 	return p
 }
 
-// share returns what begin begins for the field that is being resolved: once for all
-// siblings. The level is nil for an object that has none.
-func share[T any](ctx context.Context, edge any, of *level, begin func() T) T {
+// shareAmongSiblings returns the result of begin, called once for all siblings of the
+// object whose field is resolved. The level is nil for an object without siblings.
+func shareAmongSiblings[T any](ctx context.Context, edge any, of *level, begin func() T) T {
 	if of == nil {
 		return begin()
 	}
-	at := position{edge, graphql.GetFieldContext(ctx).Field.Alias}
+	at := fieldPosition{edge, graphql.GetFieldContext(ctx).Field.Alias}
 	of.mu.Lock()
 	defer of.mu.Unlock()
 	if v, ok := of.shared[at].(T); ok {
@@ -74,23 +74,23 @@ func share[T any](ctx context.Context, edge any, of *level, begin func() T) T {
 	}
 	v := begin()
 	if of.shared == nil {
-		of.shared = map[position]any{}
+		of.shared = map[fieldPosition]any{}
 	}
 	of.shared[at] = v
 	return v
 }
 
-// parents returns the level on which the object stands whose field is resolved.
-func parents(ctx context.Context) *level {
-	if p := placeOf(ctx); p != nil && p.above != nil {
+// parentLevel returns the level of the object whose field is resolved.
+func parentLevel(ctx context.Context) *level {
+	if p := locationOf(ctx); p != nil && p.above != nil {
 		return p.above.to
 	}
 	return nil
 }
 
-// siblings returns the objects of the type of parent on the level, parent itself
-// among them.
-func siblings[P comparable](of *level, parent P) []P {
+// siblingsOf returns the objects of the level that have the type of parent, including
+// parent.
+func siblingsOf[P comparable](of *level, parent P) []P {
 	if of == nil {
 		return []P{parent}
 	}
@@ -113,9 +113,9 @@ func siblings[P comparable](of *level, parent P) []P {
 	return all
 }
 
-// leadsTo notes what the field that is being resolved has led to.
-func leadsTo(ctx context.Context, to *level) {
-	if p := placeOf(ctx); p != nil {
+// setChildLevel sets the level that the field being resolved leads to.
+func setChildLevel(ctx context.Context, to *level) {
+	if p := locationOf(ctx); p != nil {
 		p.to = to
 	}
 }

@@ -1,15 +1,15 @@
-// Package loader owns how the edges of the graph are read: in bulk, one set of
-// loaders for each response.
+// Package loader reads the nodes and edges of the graph in bulk, with one set of
+// dataloaders for each response, so that a list never causes N+1 reads.
 //
-// Every look-up by id, every edge and every nested list is declared once, in
-// graph.go: from a parent to a key, and the bulk read behind it. Nothing waits
-// for siblings to turn up. The objects that one field of a document has led to
-// are known the moment they are read, all together (see level), so whichever of
-// them is asked first reads for all. Statements therefore grow with the document
-// and never with the length of a list, however busy the machine is.
+// Every node, every edge and every nested list is declared once, in graph.go: from a
+// parent to a key, and the bulk read behind it. A batch does not wait for a timer. The
+// objects that one field of a document returns are known all together once they are
+// read (see level), so the first of these siblings whose field is resolved reads for
+// all of them. The number of statements therefore grows with the document, not with the
+// length of a list or the load of the machine.
 //
-// Whether the caller may see an object is decided by the bulk read: hidden and
-// absent objects are both the zero value.
+// The bulk read decides whether the caller may see an object: hidden and absent objects
+// are both the zero value.
 package loader
 
 import (
@@ -25,12 +25,13 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// maxBatch bounds the keys of one read; more are several reads, one after the other.
+// maxBatch bounds the keys of one bulk read; more keys are read in several, one after
+// the other.
 const maxBatch = 500
 
-// Reads are the bulk reads behind the declarations: domain services, which know
-// what the caller may see.
-type Reads struct {
+// Domains are the use cases of the domains, which know what the caller may see. Resolvers
+// call them, and the declarations take their bulk reads from them.
+type Domains struct {
 	Users    *user.Service
 	Products *order.Catalog
 	Orders   *order.Service
@@ -38,42 +39,46 @@ type Reads struct {
 	Registry *registry.Registrar
 	Log      *event.Log
 	Overseer *event.Overseer
-	Legacy   *legacy.Service // has no loaders
+	Hub      *event.Hub
+	Desk     *registry.Desk
+	Legacy   *legacy.Service
 }
 
-// Loaders hold what one response has read. They are safe for concurrent use.
+// Loaders hold the results of one response. They are safe for concurrent use.
 type Loaders struct {
-	reads  Reads
-	mu     sync.Mutex
-	opened map[any]any // *Loader to its *memory
+	domains  Domains
+	mu       sync.Mutex
+	batchers map[any]any // *Loader to its *memory
 }
 
-// New returns loaders that know nothing yet.
-func New(r Reads) *Loaders { return &Loaders{reads: r, opened: map[any]any{}} }
+// New returns loaders without results.
+func New(d Domains) *Loaders { return &Loaders{domains: d, batchers: map[any]any{}} }
 
 type key struct{}
 
-// With returns a context that carries the loaders of a response.
-func With(ctx context.Context, l *Loaders) context.Context { return context.WithValue(ctx, key{}, l) }
-
-// from returns the loaders of the response. It panics if there are none: then
-// the schema is executed without the middleware of package graph.
-func from(ctx context.Context) *Loaders { return ctx.Value(key{}).(*Loaders) }
-
-// bulk reads values of many keys. Keys without a value are left out.
-type bulk[K comparable, V any] = func(context.Context, []K) (map[K]V, error)
-
-// peek answers from the memory of the process what bulk would, at once; ok is
-// false for what is not there.
-type peek[K comparable, V any] = func(context.Context, K) (v V, ok bool)
-
-// Loader declares a look-up by key.
-type Loader[K comparable, V any] struct {
-	open func(*Reads) (bulk[K, V], peek[K, V])
+// WithLoaders returns a context that carries the loaders of a response.
+func WithLoaders(ctx context.Context, l *Loaders) context.Context {
+	return context.WithValue(ctx, key{}, l)
 }
 
-// byKey declares a look-up. The peek that open returns may be nil.
-func byKey[K comparable, V any](open func(*Reads) (bulk[K, V], peek[K, V])) *Loader[K, V] {
+// loadersFrom returns the loaders of the response. It panics if there are none:
+// then the schema is executed without the hooks of package graph.
+func loadersFrom(ctx context.Context) *Loaders { return ctx.Value(key{}).(*Loaders) }
+
+// bulkRead reads values of many keys. Keys without a value are left out.
+type bulkRead[K comparable, V any] = func(context.Context, []K) (map[K]V, error)
+
+// memoryRead returns a value from the memory of the process without waiting; ok is false
+// if it is not there.
+type memoryRead[K comparable, V any] = func(context.Context, K) (v V, ok bool)
+
+// Loader declares a dataloader: values by key.
+type Loader[K comparable, V any] struct {
+	open func(*Domains) (bulkRead[K, V], memoryRead[K, V])
+}
+
+// newLoader declares a look-up. The peek that open returns may be nil.
+func newLoader[K comparable, V any](open func(*Domains) (bulkRead[K, V], memoryRead[K, V])) *Loader[K, V] {
 	return &Loader[K, V]{open}
 }
 
@@ -83,35 +88,35 @@ func (l *Loader[K, V]) Load(ctx context.Context, key K) (V, error) {
 	return found[key], err
 }
 
-// LoadAll returns the values of the keys that have one. What the process or this
-// response holds is taken from there; the rest is one read for each maxBatch of
-// keys.
+// LoadAll returns the values of the keys that have one. It takes values from this
+// response or the memory of the process if they are there; the rest is one bulk read
+// for each maxBatch of keys.
 func (l *Loader[K, V]) LoadAll(ctx context.Context, keys []K) (map[K]V, error) {
-	p := l.start(ctx, keys)
+	p := l.startLoad(ctx, keys)
 	if err := p.wait(ctx); err != nil {
 		return nil, err
 	}
 	return p.found, nil
 }
 
-// start begins to read the keys.
-func (l *Loader[K, V]) start(ctx context.Context, keys []K) *pending[K, V] {
-	return l.memory(from(ctx)).start(ctx, keys)
+// startLoad starts to read the keys.
+func (l *Loader[K, V]) startLoad(ctx context.Context, keys []K) *pending[K, V] {
+	return l.batcherOf(loadersFrom(ctx)).startLoad(ctx, keys)
 }
 
-func (l *Loader[K, V]) memory(of *Loaders) *memory[K, V] {
+func (l *Loader[K, V]) batcherOf(of *Loaders) *batcher[K, V] {
 	of.mu.Lock()
 	defer of.mu.Unlock()
-	if m, ok := of.opened[l].(*memory[K, V]); ok {
+	if m, ok := of.batchers[l].(*batcher[K, V]); ok {
 		return m
 	}
-	m := newMemory(l.open(&of.reads))
-	of.opened[l] = m
+	m := newBatcher(l.open(&of.domains))
+	of.batchers[l] = m
 	return m
 }
 
-// unique returns the keys, each once.
-func unique[K comparable](keys []K) []K {
+// uniqueKeys returns the keys, each once.
+func uniqueKeys[K comparable](keys []K) []K {
 	if len(keys) < 2 {
 		return keys
 	}

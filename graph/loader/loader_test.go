@@ -46,13 +46,13 @@ func (s *source) read(ctx context.Context, keys []int) (map[int]int, error) {
 	return found, nil
 }
 
-func (s *source) loader(held peek[int, int]) *Loader[int, int] {
-	return byKey(func(*Reads) (bulk[int, int], peek[int, int]) { return s.read, held })
+func (s *source) loader(held memoryRead[int, int]) *Loader[int, int] {
+	return newLoader(func(*Domains) (bulkRead[int, int], memoryRead[int, int]) { return s.read, held })
 }
 
 func loading(t *testing.T) context.Context {
 	t.Helper()
-	return With(t.Context(), New(Reads{}))
+	return WithLoaders(t.Context(), New(Domains{}))
 }
 
 func numbers(n int) []int {
@@ -129,7 +129,7 @@ func TestLoader_keeps_no_error(t *testing.T) {
 
 func TestLoader_turns_a_panic_into_an_error(t *testing.T) {
 	t.Parallel()
-	l := byKey(func(*Reads) (bulk[int, int], peek[int, int]) {
+	l := newLoader(func(*Domains) (bulkRead[int, int], memoryRead[int, int]) {
 		return func(context.Context, []int) (map[int]int, error) { panic("oh") }, nil
 	})
 	if _, err := l.Load(loading(t), 1); err == nil {
@@ -178,7 +178,7 @@ type thing struct{ n int }
 func resolve[T any](ctx context.Context, alias string, resolver func(context.Context) (T, error)) (T, context.Context, error) {
 	below := ctx
 	fc := &graphql.FieldContext{Object: "Thing", IsResolver: true, Field: graphql.CollectedField{Field: &ast.Field{Alias: alias}}}
-	v, err := AtField(graphql.WithFieldContext(ctx, fc), func(ctx context.Context) (any, error) {
+	v, err := ResolveField(graphql.WithFieldContext(ctx, fc), func(ctx context.Context) (any, error) {
 		below = ctx //nolint:fatcontext // it is what the test wants to see
 		return resolver(ctx)
 	})
@@ -203,12 +203,12 @@ func listOf(t *testing.T, ctx context.Context, n int) ([]*thing, context.Context
 func TestEdge_reads_for_all_siblings(t *testing.T) {
 	t.Parallel()
 	var s source
-	e := edge(s.loader(nil), func(t *thing) int { return t.n })
+	e := newEdge(s.loader(nil), func(t *thing) int { return t.n })
 	things, below := listOf(t, loading(t), 50)
 	var wg sync.WaitGroup
 	for _, th := range slices.Backward(things) {
 		wg.Go(func() {
-			v, _, err := resolve(below, "square", func(ctx context.Context) (int, error) { return e.Of(ctx, th) })
+			v, _, err := resolve(below, "square", func(ctx context.Context) (int, error) { return e.Load(ctx, th) })
 			if v != th.n*th.n || err != nil {
 				t.Errorf("the edge of %d leads to %d, %v", th.n, v, err)
 			}
@@ -223,10 +223,10 @@ func TestEdge_reads_for_all_siblings(t *testing.T) {
 func TestEdge_of_an_object_without_siblings_reads_its_own(t *testing.T) {
 	t.Parallel()
 	var s source
-	e := edge(s.loader(nil), func(t *thing) int { return t.n })
+	e := newEdge(s.loader(nil), func(t *thing) int { return t.n })
 	_, below := listOf(t, loading(t), 3)
 	for name, ctx := range map[string]context.Context{"on no level": loading(t), "on a level that it is no part of": below} {
-		v, _, err := resolve(ctx, "square", func(ctx context.Context) (int, error) { return e.Of(ctx, &thing{9}) })
+		v, _, err := resolve(ctx, "square", func(ctx context.Context) (int, error) { return e.Load(ctx, &thing{9}) })
 		if v != 81 || err != nil {
 			t.Errorf("%s: the edge leads to %d, %v, want 81", name, v, err)
 		}
@@ -236,7 +236,7 @@ func TestEdge_of_an_object_without_siblings_reads_its_own(t *testing.T) {
 func TestEdge_of_an_edge_reads_for_the_children_of_all_parents(t *testing.T) {
 	t.Parallel()
 	var s source
-	children := byKey(func(*Reads) (bulk[int, []*thing], peek[int, []*thing]) {
+	children := newLoader(func(*Domains) (bulkRead[int, []*thing], memoryRead[int, []*thing]) {
 		return func(_ context.Context, keys []int) (map[int][]*thing, error) {
 			found := map[int][]*thing{}
 			for _, k := range keys {
@@ -245,15 +245,15 @@ func TestEdge_of_an_edge_reads_for_the_children_of_all_parents(t *testing.T) {
 			return found, nil
 		}, nil
 	})
-	down, square := edges(children, func(t *thing) int { return t.n }), edge(s.loader(nil), func(t *thing) int { return t.n })
+	down, square := newListEdge(children, func(t *thing) int { return t.n }), newEdge(s.loader(nil), func(t *thing) int { return t.n })
 	things, below := listOf(t, loading(t), 3)
 	for _, parent := range things {
-		kids, ctx, err := resolve(below, "kids", func(ctx context.Context) ([]*thing, error) { return down.Of(ctx, parent) })
+		kids, ctx, err := resolve(below, "kids", func(ctx context.Context) ([]*thing, error) { return down.Load(ctx, parent) })
 		if err != nil || len(kids) != 2 {
 			t.Fatalf("the children of %d are %v, %v", parent.n, kids, err)
 		}
 		for _, kid := range kids {
-			if v, _, err := resolve(ctx, "square", func(ctx context.Context) (int, error) { return square.Of(ctx, kid) }); v != kid.n*kid.n || err != nil {
+			if v, _, err := resolve(ctx, "square", func(ctx context.Context) (int, error) { return square.Load(ctx, kid) }); v != kid.n*kid.n || err != nil {
 				t.Errorf("the edge of %d leads to %d, %v", kid.n, v, err)
 			}
 		}
@@ -266,17 +266,17 @@ func TestEdge_of_an_edge_reads_for_the_children_of_all_parents(t *testing.T) {
 func TestEdge_tells_every_sibling_of_an_error(t *testing.T) {
 	t.Parallel()
 	s := source{fail: errors.New("no")}
-	e := edge(s.loader(nil), func(t *thing) int { return t.n })
+	e := newEdge(s.loader(nil), func(t *thing) int { return t.n })
 	things, below := listOf(t, loading(t), 3)
 	for _, th := range things {
-		if _, _, err := resolve(below, "square", func(ctx context.Context) (int, error) { return e.Of(ctx, th) }); !errors.Is(err, s.fail) {
+		if _, _, err := resolve(below, "square", func(ctx context.Context) (int, error) { return e.Load(ctx, th) }); !errors.Is(err, s.fail) {
 			t.Errorf("the edge of %d gave %v", th.n, err)
 		}
 	}
 	if len(s.asked) != 1 {
 		t.Errorf("%d reads, want one", len(s.asked))
 	}
-	if _, _, err := resolve(below, "again", func(ctx context.Context) (int, error) { s.fail = nil; return e.Of(ctx, things[0]) }); err != nil {
+	if _, _, err := resolve(below, "again", func(ctx context.Context) (int, error) { s.fail = nil; return e.Load(ctx, things[0]) }); err != nil {
 		t.Errorf("another field got the error of the first: %v", err)
 	}
 }
@@ -291,10 +291,10 @@ func BenchmarkLoader(b *testing.B) {
 		return found, nil
 	}
 	one := &thing{1}
-	hit := byKey(func(*Reads) (bulk[int, *thing], peek[int, *thing]) {
+	hit := newLoader(func(*Domains) (bulkRead[int, *thing], memoryRead[int, *thing]) {
 		return read, func(context.Context, int) (*thing, bool) { return one, true }
 	})
-	miss := byKey(func(*Reads) (bulk[int, *thing], peek[int, *thing]) { return read, nil })
+	miss := newLoader(func(*Domains) (bulkRead[int, *thing], memoryRead[int, *thing]) { return read, nil })
 	for _, bb := range []struct {
 		name string
 		l    *Loader[int, *thing]
@@ -304,7 +304,7 @@ func BenchmarkLoader(b *testing.B) {
 			b.ReportAllocs()
 			keys := numbers(bb.keys)
 			for b.Loop() {
-				if _, err := bb.l.LoadAll(With(ctx, New(Reads{})), keys); err != nil {
+				if _, err := bb.l.LoadAll(WithLoaders(ctx, New(Domains{})), keys); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -37,7 +37,7 @@ func MarshalJSON(v json.RawMessage) graphql.Marshaler {
 func UnmarshalJSON(v any) (json.RawMessage, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return nil, wrong("a value that JSON can hold")
+		return nil, badInput("a value that JSON can hold")
 	}
 	return b, nil
 }

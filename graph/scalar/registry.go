@@ -17,7 +17,7 @@ func UnmarshalDuration(v any) (time.Duration, error) {
 	s, _ := v.(string)
 	d, err := time.ParseDuration(s)
 	if err != nil || d < 0 || len(s) > 40 {
-		return 0, wrong(`a length of time in a string, e.g. "1.5s"`)
+		return 0, badInput(`a length of time in a string, e.g. "1.5s"`)
 	}
 	return d, nil
 }
@@ -37,7 +37,7 @@ const maxMapEntries = 1000
 func UnmarshalStringMap(v any) (map[string]string, error) {
 	object, ok := v.(map[string]any)
 	if !ok || len(object) > maxMapEntries {
-		return nil, wrong("an object whose values are strings")
+		return nil, badInput("an object whose values are strings")
 	}
 	m := make(map[string]string, len(object))
 	for k, v := range object {
@@ -46,7 +46,7 @@ func UnmarshalStringMap(v any) (map[string]string, error) {
 			return nil, err
 		}
 		if _, ok := v.(string); !ok {
-			return nil, wrong("an object whose values are strings")
+			return nil, badInput("an object whose values are strings")
 		}
 		if m[key], err = UnmarshalString(v); err != nil {
 			return nil, err
@@ -64,7 +64,7 @@ func MarshalLong(n int64) graphql.Marshaler {
 func UnmarshalLong(v any) (int64, error) {
 	n, err := UnmarshalInt64(v)
 	if err != nil || n > 1<<53-1 || n < -(1<<53-1) {
-		return 0, wrong("a whole number of at most 2^53-1")
+		return 0, badInput("a whole number of at most 2^53-1")
 	}
 	return n, nil
 }

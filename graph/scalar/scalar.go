@@ -25,7 +25,7 @@ func MarshalString(s string) graphql.Marshaler { return graphql.MarshalString(s)
 func UnmarshalString(v any) (string, error) {
 	s, ok := v.(string)
 	if !ok {
-		return "", wrong("a string")
+		return "", badInput("a string")
 	}
 	if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
 		return "", fault.New(fault.Invalid, fault.BadInput, "A string must be valid UTF-8 without the character U+0000.")
@@ -51,7 +51,7 @@ func MarshalInt(n int) graphql.Marshaler { return graphql.MarshalInt(n) }
 func UnmarshalInt(v any) (int, error) {
 	n, err := UnmarshalInt64(v)
 	if err != nil || n < math.MinInt32 || n > math.MaxInt32 {
-		return 0, wrong("a whole number of 32 bits")
+		return 0, badInput("a whole number of 32 bits")
 	}
 	return int(n), nil
 }
@@ -76,7 +76,7 @@ func UnmarshalInt64(v any) (int64, error) {
 			return UnmarshalInt64(f)
 		}
 	}
-	return 0, wrong("a whole number")
+	return 0, badInput("a whole number")
 }
 
 // MarshalBoolean writes a Boolean.
@@ -86,7 +86,7 @@ func MarshalBoolean(b bool) graphql.Marshaler { return graphql.MarshalBoolean(b)
 func UnmarshalBoolean(v any) (bool, error) {
 	b, ok := v.(bool)
 	if !ok {
-		return false, wrong("true or false")
+		return false, badInput("true or false")
 	}
 	return b, nil
 }
@@ -106,7 +106,7 @@ func UnmarshalDateTime(v any) (time.Time, error) {
 			return t.UTC().Truncate(time.Microsecond), nil
 		}
 	}
-	return time.Time{}, wrong("a time of RFC 3339, e.g. 2026-03-01T12:30:00Z")
+	return time.Time{}, badInput("a time of RFC 3339, e.g. 2026-03-01T12:30:00Z")
 }
 
 // MarshalDecimal writes a Decimal.
@@ -117,8 +117,8 @@ func MarshalDecimal(s string) graphql.Marshaler { return graphql.MarshalString(s
 func UnmarshalDecimal(v any) (string, error) {
 	s, _ := v.(string)
 	whole, fraction, dot := strings.Cut(strings.TrimPrefix(s, "-"), ".")
-	if len(s) > 40 || !digits(whole) || dot && !digits(fraction) {
-		return "", wrong(`a decimal number in a string, e.g. "12.90"`)
+	if len(s) > 40 || !isDigits(whole) || dot && !isDigits(fraction) {
+		return "", badInput(`a decimal number in a string, e.g. "12.90"`)
 	}
 	return s, nil
 }
@@ -132,15 +132,15 @@ func UnmarshalCurrencyCode(v any) (string, error) {
 	s, _ := v.(string)
 	notCapital := func(r rune) bool { return r < 'A' || r > 'Z' }
 	if len(s) != 3 || strings.ContainsFunc(s, notCapital) {
-		return "", wrong("a currency code of three capitals, e.g. EUR")
+		return "", badInput("a currency code of three capitals, e.g. EUR")
 	}
 	return s, nil
 }
 
-func digits(s string) bool {
+func isDigits(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }
 
-func wrong(want string) error {
+func badInput(want string) error {
 	return fault.New(fault.Invalid, fault.BadInput, "This must be %s.", want)
 }

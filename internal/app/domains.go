@@ -14,15 +14,18 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// NewDomains builds the use cases behind the schema, all but the registry.
-func NewDomains(db *store.DB, c *cache.Cache, sessions *session.Service) graph.Domains {
+// NewDomains builds the use cases behind the schema.
+func NewDomains(db *store.DB, c *cache.Cache, hub *event.Hub, sessions *session.Service, reg *Registry) graph.Domains {
 	log := event.NewLog(c.Events(db.Events()))
 	return graph.Domains{
 		Users:    user.NewService(c.Users(db.Users()), Now),
 		Products: order.NewCatalog(c.Products(db.Products()), Now),
 		Orders:   order.NewService(c.Orders(db.Orders()), Now),
 		Sessions: sessions,
+		Registry: reg.Registrar,
+		Desk:     reg.Desk,
 		Log:      log,
+		Hub:      hub,
 		Overseer: event.NewOverseer(log, db.Offsets(), db.Letters(), Now),
 		Legacy:   legacy.NewService(db.LegacyUsage()),
 	}

@@ -27,7 +27,7 @@ func Listen(ctx context.Context, env Env) (net.Listener, error) {
 
 // NewREST builds the legacy REST routes, which are stored operations of the executor.
 func NewREST(env Env, exec *executor.Executor, usage *legacy.Counter) (*rest.Shim, error) {
-	cfg := rest.Config{Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), Used: usage.Note}
+	cfg := rest.Config{Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), OnCall: usage.CountCall}
 	for _, d := range env.Config.RESTDeprecated {
 		cfg.Deprecated = append(cfg.Deprecated, rest.Deprecation(d))
 	}

@@ -79,9 +79,8 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	sessions := must(app.NewSessions(env, db, box))(tb)
 	guard := must(app.NewGuard(env, "127.0.0.1:8080"))(tb)
 	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, box, guard, app.NewOwner()))(tb)
-	domains := app.NewDomains(db, caches, sessions)
-	domains.Registry = registry.Registrar
-	exec := must(app.NewExecutor(env, domains, feed.Hub, registry, box))(tb)
+	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
+	exec := must(app.NewExecutor(env, domains, box))(tb)
 	routes := must(app.NewREST(env, exec, must(app.NewLegacyUsage(env, db))(tb)))(tb)
 	gateway := must(app.NewGateway(env, guard, registry, sessions))(tb)
 	return must(app.NewHTTP(env, exec, routes, gateway, sessions, db))(tb), db, domains

@@ -5,21 +5,67 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/executor/executortest"
 )
 
-func TestCursor(t *testing.T) {
+// sentResponse is what a client gets of a response.
+type sentResponse struct {
+	Data, Cursor string
+	CursorOnly   bool
+}
+
+func TestResponseCursor_is_the_first_that_a_response_sets(t *testing.T) {
 	t.Parallel()
-	note := func(how func(context.Context, string), cursor string) executortest.Resolver {
-		return func(ctx context.Context, _ map[string]any) (any, error) {
-			how(ctx, cursor)
-			how(ctx, "the second call does not count")
-			return 1, nil
-		}
+	withCursor := func(ctx context.Context, _ map[string]any) (any, error) {
+		executor.SetResponseCursor(ctx, "c1")
+		executor.SetResponseCursor(ctx, "the second call does not count")
+		return 1, nil
 	}
-	items := []any{1, note(executor.NoteCursor, "c1"), note(executor.NoteProgress, "c2"), 2}
-	x, err := executor.New(executortest.New(nil, nil, executortest.Object{"ticks": items}), executor.Config{}, slog.New(slog.DiscardHandler))
+	ticks := executortest.Object{"ticks": []any{1, executortest.Resolver(withCursor), 2}}
+	got := responsesOf(t, executortest.New(nil, nil, ticks), 4)
+	want := []sentResponse{{Data: `{"ticks":1}`}, {Data: `{"ticks":1}`, Cursor: "c1"}, {Data: `{"ticks":2}`}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("responses (-want +got):\n%s", diff)
+	}
+}
+
+// cursorSource yields a cursor without an event, then ends.
+type cursorSource struct{ cursors []event.Cursor }
+
+func (s *cursorSource) Next(ctx context.Context, _ func()) (executor.NextEvent, error) {
+	if len(s.cursors) == 0 {
+		return executor.NextEvent{}, context.Canceled
+	}
+	next := executor.NextEvent{Cursor: s.cursors[0]}
+	s.cursors = s.cursors[1:]
+	return next, nil
+}
+
+func (s *cursorSource) Close() {}
+
+func TestStream_sends_a_cursor_alone_when_there_is_no_event(t *testing.T) {
+	t.Parallel()
+	at := event.Cursor{Timeline: "t", Position: 7}
+	schema := executortest.New(nil, nil, executortest.Object{
+		"ticks": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
+			executor.SetSource(ctx, &cursorSource{[]event.Cursor{at}})
+			return make(chan any), nil
+		}),
+	})
+	want := []sentResponse{{Cursor: at.String(), CursorOnly: true}}
+	if diff := cmp.Diff(want, responsesOf(t, schema, 1)); diff != "" {
+		t.Errorf("responses (-want +got):\n%s", diff)
+	}
+}
+
+// responsesOf returns at most n responses of the subscription to ticks.
+func responsesOf(t *testing.T, schema *executortest.Schema, n int) []sentResponse {
+	t.Helper()
+	x, err := executor.New(schema, executor.Config{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,19 +73,16 @@ func TestCursor(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal.Errors)
 	}
-	responses := x.Stream(t.Context(), op)
-	defer responses.Close()
-	for i, want := range []struct {
-		data, cursor string
-		only         bool
-	}{{`{"ticks":1}`, "", false}, {`{"ticks":1}`, "c1", false}, {"", "c2", true}, {`{"ticks":2}`, "", false}} {
-		resp := responses.Next(t.Context(), func() {})
-		cursor, only := executor.Cursor(resp.Response)
-		if string(resp.Data) != want.data || cursor != want.cursor || only != want.only {
-			t.Errorf("response %d = %s with cursor %q, only %v, want %+v", i, resp.Data, cursor, only, want)
+	stream := x.Stream(t.Context(), op)
+	defer stream.Close()
+	var got []sentResponse
+	for range n {
+		resp := stream.Next(t.Context(), func() {})
+		if resp == nil {
+			break
 		}
+		cursor, only := executor.ResponseCursor(resp.Response)
+		got = append(got, sentResponse{string(resp.Data), cursor, only})
 	}
-	if resp := responses.Next(t.Context(), func() {}); resp != nil {
-		t.Errorf("after the last response = %+v, want nil", resp)
-	}
+	return got
 }

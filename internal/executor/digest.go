@@ -10,25 +10,25 @@ import (
 	"github.com/vektah/gqlparser/v2/lexer"
 )
 
-// digest is equal for subscriptions that ask for the same.
+// digest identifies equal subscriptions.
 type digest [sha256.Size]byte
 
-// tokens is a document without what has no meaning: spaces, commas, comments.
-type tokens struct {
+// documentTokens is a document without insignificant text: spaces, commas, comments.
+type documentTokens struct {
 	digest  digest
-	dollars map[string]int // how often each variable is named
+	dollars map[string]int // how often each variable occurs
 }
 
-// readTokens reads the tokens of a document that was parsed.
-func readTokens(query string) tokens {
-	t := tokens{dollars: map[string]int{}}
+// readTokens reads the tokens of a parsed document.
+func readTokens(query string) documentTokens {
+	t := documentTokens{dollars: map[string]int{}}
 	h, l := sha256.New(), lexer.New(&ast.Source{Input: query})
 	afterDollar := false
 	for tok, err := l.ReadToken(); err == nil && tok.Kind != lexer.EOF; tok, err = l.ReadToken() {
 		if tok.Kind == lexer.Comment {
 			continue
 		}
-		writePart(h, strconv.Itoa(int(tok.Kind))+tok.Value)
+		writeLengthPrefixed(h, strconv.Itoa(int(tok.Kind))+tok.Value)
 		if afterDollar {
 			t.dollars[tok.Value]++
 		}
@@ -38,37 +38,41 @@ func readTokens(query string) tokens {
 	return t
 }
 
-// digest returns what the operation shares with equal ones: document, name and
-// variables but for the place to begin at; ok is false if that cannot be told.
-func (o *Operation) digest() (d digest, ok bool) {
+// shareDigest returns the digest that equal subscriptions have in common: of document,
+// name and variables except the start cursor; ok is false if the operation has none.
+// Its cost grows with the variables, so only subscriptions compute it.
+func (o *Operation) shareDigest() (d digest, ok bool) {
+	if o.document.tokens == nil {
+		return d, false
+	}
 	variables := make(map[string]any, len(o.variables))
-	begin := o.beginsAt()
+	begin := o.afterVariable()
 	for name, v := range o.variables {
 		if name != begin {
 			variables[name] = v
 		}
 	}
 	text, err := json.Marshal(variables)
-	if err != nil || o.document.tokens == nil {
+	if err != nil {
 		return d, false
 	}
 	h := sha256.New()
-	writePart(h, string(o.document.tokens.digest[:]))
-	writePart(h, o.definition.Name)
-	writePart(h, string(text))
+	writeLengthPrefixed(h, string(o.document.tokens.digest[:]))
+	writeLengthPrefixed(h, o.definition.Name)
+	writeLengthPrefixed(h, string(text))
 	h.Sum(d[:0])
 	return d, true
 }
 
-// beginsAt returns the variable that says behind which cursor a subscription
-// begins, empty if there is none or it is used for something else too.
-func (o *Operation) beginsAt() string {
+// afterVariable returns the variable that holds the cursor after which a subscription
+// starts, empty if there is none or it is used elsewhere too.
+func (o *Operation) afterVariable() string {
 	field, ok := o.definition.SelectionSet[0].(*ast.Field)
 	if !ok {
 		return ""
 	}
 	after := field.Arguments.ForName("after")
-	if after == nil || after.Value.Kind != ast.Variable || o.document.tokens == nil {
+	if after == nil || after.Value.Kind != ast.Variable {
 		return ""
 	}
 	const definedAndUsed = 2
@@ -78,7 +82,8 @@ func (o *Operation) beginsAt() string {
 	return ""
 }
 
-// writePart writes text so that no two lists of texts are written alike.
-func writePart(h hash.Hash, text string) {
+// writeLengthPrefixed writes text with its length, so that different lists of texts
+// never give the same bytes.
+func writeLengthPrefixed(h hash.Hash, text string) {
 	h.Write([]byte(strconv.Itoa(len(text)) + ":" + text)) // documented never to fail
 }

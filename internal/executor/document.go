@@ -13,53 +13,53 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// document is a parsed and validated document. It is read-only: requests with
-// the same text share it.
+// document is a parsed and validated document. It is read-only: requests with the
+// same text share it.
 type document struct {
 	ast       *ast.QueryDocument
 	fragments map[string]*ast.FragmentDefinition
-	shapes    map[*ast.OperationDefinition]shape
-	tokens    *tokens // nil if it has no subscription
-	bytes     int64   // about what it takes in memory
+	sizes     map[*ast.OperationDefinition]selectionSize
+	tokens    *documentTokens // nil if it has no subscription
+	bytes     int64           // estimate of its memory
 }
 
-// nodeBytes is about what a field or value takes once parsed, with its
-// positions and its share of slices.
+// nodeBytes estimates the memory of a parsed field or value, with its positions and
+// its share of slices.
 const nodeBytes = 400
 
-// document returns the prepared document of the text, from the cache if it was
-// seen before. Only valid documents are kept.
-func (x *Executor) document(query string) (*document, *Refusal) {
+// prepareDocument returns the prepared document of the text, from the cache if it was
+// seen before. Only valid documents are cached.
+func (p *Preparer) prepareDocument(query string) (*document, *Refusal) {
 	key := sha256.Sum256([]byte(query))
-	if doc, ok := x.documents.get(string(key[:])); ok {
+	if doc, ok := p.documents.get(string(key[:])); ok {
 		return doc, nil
 	}
-	doc, refusal := x.load(query)
+	doc, refusal := p.parseAndValidate(query)
 	if refusal != nil {
 		return nil, refusal
 	}
-	x.documents.put(string(key[:]), doc, doc.bytes)
+	p.documents.put(string(key[:]), doc, doc.bytes)
 	return doc, nil
 }
 
-func (x *Executor) load(query string) (*document, *Refusal) {
-	parsed, refusal := x.parse(query)
+func (p *Preparer) parseAndValidate(query string) (*document, *Refusal) {
+	parsed, refusal := p.parseDocument(query)
 	if refusal != nil {
 		return nil, refusal
 	}
-	count := census{limits: x.limits}
-	if err := count.take(parsed); err != nil {
-		return nil, refuse(StageLimit, err)
+	count := documentMetrics{limits: p.limits}
+	if err := count.measure(parsed); err != nil {
+		return nil, refuseAt(StageLimit, err)
 	}
-	if count.introspects && x.cfg.DisableIntrospection {
-		return nil, refuse(StageValidate, fault.New(fault.Forbidden, fault.IntrospectionDisabled, "Introspection is switched off."))
+	if count.introspects && p.cfg.DisableIntrospection {
+		return nil, refuseAt(StageValidate, fault.New(fault.Forbidden, fault.IntrospectionDisabled, "Introspection is switched off."))
 	}
-	shapes, expanded, err := x.limits.measure(parsed)
+	sizes, expanded, err := p.limits.measureOperations(parsed)
 	if err != nil {
-		return nil, refuse(stageOf(err), err)
+		return nil, refuseAt(stageOf(err), err)
 	}
-	doc := &document{ast: parsed, fragments: expanded.fragments, shapes: shapes, bytes: int64(len(query) + count.nodes*nodeBytes)}
-	if errs := x.rules.validate(x.schema.Schema(), doc, x.limits); len(errs) > 0 {
+	doc := &document{ast: parsed, fragments: expanded.fragments, sizes: sizes, bytes: int64(len(query) + count.nodes*nodeBytes)}
+	if errs := p.rules.validateDocument(p.schema, doc, p.limits); len(errs) > 0 {
 		return nil, &Refusal{StageValidate, errs}
 	}
 	for _, op := range parsed.Operations {
@@ -92,7 +92,8 @@ func dropDefer(set ast.SelectionSet) {
 	}
 }
 
-// stageOf tells a cycle of fragments, which no document may have, from a limit.
+// stageOf returns the stage of an error of measureOperations: validation for a cycle of
+// fragments, else a limit.
 func stageOf(err error) Stage {
 	if fault.Is(err, fault.ValidationFailed) {
 		return StageValidate
@@ -100,29 +101,29 @@ func stageOf(err error) Stage {
 	return StageLimit
 }
 
-func (x *Executor) parse(query string) (*ast.QueryDocument, *Refusal) {
-	if err := within(fault.BodyTooLarge, len(query), x.limits.Document, "bytes in its document"); err != nil {
-		return nil, refuse(StageLimit, err)
+func (p *Preparer) parseDocument(query string) (*ast.QueryDocument, *Refusal) {
+	if err := checkLimit(fault.BodyTooLarge, len(query), p.limits.Document, "bytes in its document"); err != nil {
+		return nil, refuseAt(StageLimit, err)
 	}
 	if !utf8.ValidString(query) {
-		return nil, refuse(StageParse, fault.New(fault.Invalid, fault.ParseFailed, "The document is not valid UTF-8."))
+		return nil, refuseAt(StageParse, fault.New(fault.Invalid, fault.ParseFailed, "The document is not valid UTF-8."))
 	}
-	// One more than the limit, since the parser counts the end as a token.
-	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, x.limits.Tokens+1)
+	// One more than the limit, since the parser counts the end of input as a token.
+	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, p.limits.Tokens+1)
 	if err == nil && len(doc.Operations) == 0 {
-		return nil, refuse(StageParse, fault.New(fault.Invalid, fault.ParseFailed, "The document has no operation."))
+		return nil, refuseAt(StageParse, fault.New(fault.Invalid, fault.ParseFailed, "The document has no operation."))
 	}
 	if err == nil {
 		return doc, nil
 	}
 	if gqlErr, ok := errors.AsType[*gqlerror.Error](err); ok && len(gqlErr.Locations) > 0 {
-		return nil, &Refusal{StageParse, gqlerror.List{shorten(gqlErr, fault.ParseFailed)}}
+		return nil, &Refusal{StageParse, gqlerror.List{presentDocumentError(gqlErr, fault.ParseFailed)}}
 	}
-	return nil, refuse(StageLimit, within(fault.TooManyTokens, x.limits.Tokens+1, x.limits.Tokens, "tokens"))
+	return nil, refuseAt(StageLimit, checkLimit(fault.TooManyTokens, p.limits.Tokens+1, p.limits.Tokens, "tokens"))
 }
 
-// operation returns the operation of the name, or the only one there is.
-func (d *document) operation(name string) (*ast.OperationDefinition, error) {
+// selectOperation returns the operation of the name, or the only one there is.
+func (d *document) selectOperation(name string) (*ast.OperationDefinition, error) {
 	if name == "" && len(d.ast.Operations) > 1 {
 		return nil, fault.New(fault.Invalid, fault.OperationUnresolvable,
 			"The document has several operations: say with operationName which one to run.")

@@ -8,8 +8,8 @@ import (
 
 type idempotencyKey struct{}
 
-// WithIdempotencyKey returns a context that carries the key under which a
-// client wants its one mutation to happen once.
+// WithIdempotencyKey returns a context that carries the idempotency key of a request
+// with one mutation.
 func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, idempotencyKey{}, key)
 }

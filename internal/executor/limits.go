@@ -8,8 +8,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// Limits bounds what one request may ask for. Zero means the default. All but
-// Errors, Response and Time hold before a document is validated or run.
+// Limits bounds one request. Zero means the default. All but Errors, Response and
+// Time are checked before a document is validated or executed.
 type Limits struct {
 	Document       int           // bytes of the document's text; default 256 KiB
 	Tokens         int           // lexical tokens of the document; default 10,000
@@ -23,19 +23,19 @@ type Limits struct {
 	RootFields     int           // fields of the operation's root, expanded; default 30
 	Directives     int           // directives in the document; default 200
 	Complexity     int           // cost of the operation with its variables; default 50,000
-	ListSize       int           // items that the cost assumes for a list whose size was not asked for; default 20
-	PageSize       int           // items above which the cost counts no further: no resolver gives more; default 100
+	ListSize       int           // items that the cost assumes for a list without first or last; default 20
+	PageSize       int           // cap on the items that the cost counts: no resolver returns more; default 100
 	Errors         int           // errors in one response; default 50
 	Response       int           // bytes of the data of one response; default 16 MiB
 	Time           time.Duration // run time of a query or mutation; default 10 s
 }
 
-// maxName is the longest name in bytes that a document may use. Names repeat
-// in errors and are compared with suggestions, and tokens have no length limit.
+// maxName bounds a name in a document, in bytes. Errors repeat names, suggestions
+// compare them, and the parser does not limit the length of a token.
 const maxName = 200
 
-// maxLiteral is how deep lists and objects may nest in a value, and lists in a
-// type. Checking a value reads what it holds again on each level.
+// maxLiteral bounds the nesting of lists and objects in a value, and of lists in a
+// type. The check of a value reads its content again on each level.
 const maxLiteral = 12
 
 func (l Limits) withDefaults() (Limits, error) {
@@ -62,19 +62,19 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"response bytes", &l.Response, 16 << 20},
 	} {
 		if *p.value < 0 {
-			return l, fmt.Errorf("operation limits: %s must not be negative, but is %d", p.name, *p.value)
+			return l, fmt.Errorf("executor limits: %s must not be negative, but is %d", p.name, *p.value)
 		}
 		*p.value = cmp.Or(*p.value, p.fallback)
 	}
 	if l.Time < 0 {
-		return l, fmt.Errorf("operation limits: time must not be negative, but is %s", l.Time)
+		return l, fmt.Errorf("executor limits: time must not be negative, but is %s", l.Time)
 	}
 	l.Time = cmp.Or(l.Time, 10*time.Second)
 	return l, nil
 }
 
-// within returns an error of the code if n passes the limit.
-func within(code fault.Code, n, limit int, what string) error {
+// checkLimit returns an error of the code if n exceeds the limit.
+func checkLimit(code fault.Code, n, limit int, what string) error {
 	if n <= limit {
 		return nil
 	}

@@ -5,13 +5,16 @@ import (
 	"sync"
 )
 
-// lru keeps the values used last, up to a number of bytes that the caller
-// accounts for. It is safe for concurrent use.
+// lru is a least-recently-used cache bounded by bytes, which the caller states for each
+// value. It is safe for concurrent use. It is not otter, which package cache uses,
+// since otter's admission policy may reject a new entry: a persisted query just
+// registered must be found by the client's next request, and one document must not
+// evict more than an eighth of the others.
 type lru[V any] struct {
 	mu    sync.Mutex
 	limit int64
 	size  int64
-	order *list.List // of *entry[V], the one used last in front
+	order *list.List // of *entry[V], the most recently used in front
 	items map[string]*list.Element
 }
 
@@ -21,7 +24,7 @@ type entry[V any] struct {
 	size  int64
 }
 
-// entryBytes is about what an entry takes beside its value.
+// entryBytes estimates the memory of an entry without its value.
 const entryBytes = 200
 
 func newLRU[V any](limit int64) *lru[V] {
@@ -39,8 +42,8 @@ func (c *lru[V]) get(key string) (v V, ok bool) {
 	return e.Value.(*entry[V]).value, true
 }
 
-// put keeps the value unless it is larger than an eighth of the cache, so that
-// no one value empties it. A key that is there keeps its value.
+// put stores the value unless it is larger than an eighth of the cache, so that no
+// single value empties it. It never replaces the value of a key.
 func (c *lru[V]) put(key string, v V, size int64) {
 	size += entryBytes
 	if size > c.limit/8 {

@@ -10,37 +10,37 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// merging checks that fields which answer under one name can be merged, as the
+// mergeChecker checks that fields with one response name can be merged, as the
 // specification's FieldsInSetCanMerge defines it, without comparing all pairs.
 //
-// All fields of one place in the response are looked at together, as in
-// Sangria's algorithm: both relations that must hold between any two of them
-// are equivalences, so comparing each with the first is enough. The shapes of
-// the answers must agree among all fields; names and arguments only among
-// fields whose parents can be the same object. Places never outnumber the
-// fields of the expanded operation, which are limited; only the second check
-// may visit a field once for each type it can be selected on, and has a budget.
-type merging struct {
+// It checks all fields of one position in the response together, as Sangria's algorithm
+// does: both relations that must hold between any two of them are equivalences, so
+// comparing each with the first is enough. Response shapes must agree among all fields;
+// names and arguments only among fields whose parents can be the same object. There are
+// no more positions than fields of the expanded operation, which are limited; only the
+// second check may visit a field once for each type it can be selected on, and has a
+// budget.
+type mergeChecker struct {
 	schema *ast.Schema
 	doc    *document
-	found  *findings
+	found  *errorCollector
 	budget int
-	failed map[*ast.Field]bool // fields in an error already
+	failed map[*ast.Field]bool // fields that an error names already
 }
 
 // checkMerging reports the fields of every operation that cannot be merged.
-func checkMerging(schema *ast.Schema, doc *document, limits Limits, found *findings) {
-	m := &merging{schema: schema, doc: doc, found: found, budget: 2 * limits.ExpandedFields, failed: map[*ast.Field]bool{}}
+func checkMerging(schema *ast.Schema, doc *document, limits Limits, found *errorCollector) {
+	m := &mergeChecker{schema: schema, doc: doc, found: found, budget: 2 * limits.ExpandedFields, failed: map[*ast.Field]bool{}}
 	for _, op := range doc.ast.Operations {
-		root := doc.gather([]ast.SelectionSet{op.SelectionSet})
-		m.shapes(root)
-		m.identities(root)
+		root := doc.collectFields([]ast.SelectionSet{op.SelectionSet})
+		m.checkResponseShapes(root)
+		m.checkSameFields(root)
 	}
 }
 
-// gather returns the fields of the sets and of all fragments in them, each
+// collectFields returns the fields of the sets and of all fragments in them, each
 // named fragment once.
-func (d *document) gather(sets []ast.SelectionSet) []*ast.Field {
+func (d *document) collectFields(sets []ast.SelectionSet) []*ast.Field {
 	var fields []*ast.Field
 	var seen map[string]bool
 	var visit func(ast.SelectionSet)
@@ -68,8 +68,8 @@ func (d *document) gather(sets []ast.SelectionSet) []*ast.Field {
 	return fields
 }
 
-// grouped splits items by key, in the order in which keys first appear.
-func grouped[T any](items []T, key func(T) string) [][]T {
+// groupBy splits items by key, in the order in which keys first appear.
+func groupBy[T any](items []T, key func(T) string) [][]T {
 	if len(items) == 1 {
 		return [][]T{items}
 	}
@@ -88,11 +88,11 @@ func grouped[T any](items []T, key func(T) string) [][]T {
 	return groups
 }
 
-func alias(f *ast.Field) string      { return f.Alias }
-func parentName(f *ast.Field) string { return f.ObjectDefinition.Name }
+func fieldAlias(f *ast.Field) string     { return f.Alias }
+func parentTypeName(f *ast.Field) string { return f.ObjectDefinition.Name }
 
-// children returns the fields below a group that answers as one.
-func (m *merging) children(group []*ast.Field) []*ast.Field {
+// collectChildren returns the fields below a group that is merged.
+func (m *mergeChecker) collectChildren(group []*ast.Field) []*ast.Field {
 	var sets []ast.SelectionSet
 	for _, f := range group {
 		if len(f.SelectionSet) > 0 {
@@ -102,26 +102,26 @@ func (m *merging) children(group []*ast.Field) []*ast.Field {
 	if len(sets) == 0 {
 		return nil
 	}
-	return m.doc.gather(sets)
+	return m.doc.collectFields(sets)
 }
 
-// shapes checks SameResponseShape for all fields of one place.
-func (m *merging) shapes(fields []*ast.Field) {
+// checkResponseShapes checks SameResponseShape for all fields of one position.
+func (m *mergeChecker) checkResponseShapes(fields []*ast.Field) {
 	if len(fields) == 0 {
 		return
 	}
-	for _, group := range grouped(fields, alias) {
+	for _, group := range groupBy(fields, fieldAlias) {
 		first := group[0]
 		for _, f := range group[1:] {
-			if !m.sameShape(first.Definition.Type, f.Definition.Type) {
-				m.conflict(first, f, "they return the types "+first.Definition.Type.String()+" and "+f.Definition.Type.String())
+			if !m.haveSameShape(first.Definition.Type, f.Definition.Type) {
+				m.reportConflict(first, f, "they return the types "+first.Definition.Type.String()+" and "+f.Definition.Type.String())
 			}
 		}
-		m.shapes(m.children(group))
+		m.checkResponseShapes(m.collectChildren(group))
 	}
 }
 
-func (m *merging) sameShape(a, b *ast.Type) bool {
+func (m *mergeChecker) haveSameShape(a, b *ast.Type) bool {
 	if a == b {
 		return true
 	}
@@ -129,7 +129,7 @@ func (m *merging) sameShape(a, b *ast.Type) bool {
 		return false
 	}
 	if a.Elem != nil {
-		return m.sameShape(a.Elem, b.Elem)
+		return m.haveSameShape(a.Elem, b.Elem)
 	}
 	if a.NamedType == b.NamedType {
 		return true
@@ -137,30 +137,30 @@ func (m *merging) sameShape(a, b *ast.Type) bool {
 	return m.schema.Types[a.NamedType].IsCompositeType() && m.schema.Types[b.NamedType].IsCompositeType()
 }
 
-// identities checks that fields which may be asked of one object are the same
+// checkSameFields checks that fields which may be selected on one object are the same
 // field with the same arguments.
-func (m *merging) identities(fields []*ast.Field) {
+func (m *mergeChecker) checkSameFields(fields []*ast.Field) {
 	if len(fields) == 0 {
 		return
 	}
 	if m.budget -= len(fields); m.budget < 0 {
-		m.found.add(present(fault.New(fault.Invalid, fault.TooComplex, "The document selects the same fields through too many types.")))
-		panic(enough{})
+		m.found.add(presentError(fault.New(fault.Invalid, fault.TooComplex, "The document selects the same fields through too many types.")))
+		panic(errorLimitReached{})
 	}
-	for _, group := range grouped(fields, alias) {
-		for _, overlapping := range byParent(group) {
+	for _, group := range groupBy(fields, fieldAlias) {
+		for _, overlapping := range groupByParentType(group) {
 			first := overlapping[0]
 			for _, f := range overlapping[1:] {
-				m.identical(first, f)
+				m.checkSameField(first, f)
 			}
-			m.identities(m.children(overlapping))
+			m.checkSameFields(m.collectChildren(overlapping))
 		}
 	}
 }
 
-// byParent splits a group into the sets of fields that one object can be asked
-// for: those of its own type, and those of interfaces and unions.
-func byParent(group []*ast.Field) [][]*ast.Field {
+// groupByParentType splits a group into the sets of fields that can be selected on
+// one object: those of its own type, and those of interfaces and unions.
+func groupByParentType(group []*ast.Field) [][]*ast.Field {
 	if len(group) == 1 {
 		return [][]*ast.Field{group}
 	}
@@ -175,23 +175,23 @@ func byParent(group []*ast.Field) [][]*ast.Field {
 	if len(concrete) == 0 {
 		return [][]*ast.Field{abstract}
 	}
-	sets := grouped(concrete, parentName)
+	sets := groupBy(concrete, parentTypeName)
 	for i := range sets {
 		sets[i] = append(slices.Clip(sets[i]), abstract...)
 	}
 	return sets
 }
 
-func (m *merging) identical(a, b *ast.Field) {
+func (m *mergeChecker) checkSameField(a, b *ast.Field) {
 	switch {
 	case a.Name != b.Name:
-		m.conflict(a, b, "\""+a.Name+"\" and \""+b.Name+"\" are different fields")
+		m.reportConflict(a, b, "\""+a.Name+"\" and \""+b.Name+"\" are different fields")
 	case !sameArguments(a.Arguments, b.Arguments):
-		m.conflict(a, b, "they have differing arguments")
+		m.reportConflict(a, b, "they have differing arguments")
 	}
 }
 
-func (m *merging) conflict(a, b *ast.Field, why string) {
+func (m *mergeChecker) reportConflict(a, b *ast.Field, why string) {
 	if m.failed[b] {
 		return
 	}

@@ -9,32 +9,32 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// resolveText returns the text of the document: the one sent, or the one known
-// under the hash sent, by the protocol of automatic persisted queries. persist
-// is the hash under which the text is to be kept once it proves valid.
-func (x *Executor) resolveText(req Request) (query, persist string, refusal *Refusal) {
+// resolveText returns the text of the document: the text sent, or the text stored under
+// the hash sent, by the protocol of automatic persisted queries. persist is the hash
+// under which the caller stores the text once the document is valid.
+func (p *Preparer) resolveText(req Request) (query, persist string, refusal *Refusal) {
 	hash, asked, err := persistedHash(req.Extensions)
 	switch {
 	case err != nil:
-		return "", "", Refuse(err)
+		return "", "", NewRefusal(err)
 	case !asked && strings.TrimSpace(req.Query) == "":
-		return "", "", Refuse(fault.New(fault.Invalid, fault.BadRequest, "The request has no query."))
+		return "", "", NewRefusal(fault.New(fault.Invalid, fault.BadRequest, "The request has no query."))
 	case !asked:
 		return req.Query, "", nil
 	case req.Query == "":
-		return x.known(hash)
+		return p.persistedText(hash)
 	}
 	if sum := sha256.Sum256([]byte(req.Query)); hex.EncodeToString(sum[:]) != hash {
-		return "", "", Refuse(fault.New(fault.Invalid, fault.PersistedQueryMismatch, "The hash of the persisted query is not that of the query sent."))
+		return "", "", NewRefusal(fault.New(fault.Invalid, fault.PersistedQueryMismatch, "The hash of the persisted query is not that of the query sent."))
 	}
 	return req.Query, hash, nil
 }
 
-func (x *Executor) known(hash string) (query, persist string, refusal *Refusal) {
-	query, ok := x.persisted.get(hash)
+func (p *Preparer) persistedText(hash string) (query, persist string, refusal *Refusal) {
+	query, ok := p.persisted.get(hash)
 	if !ok {
-		// Clients of this protocol know this very text.
-		return "", "", refuse(StageSelect, fault.New(fault.NotFound, fault.PersistedQueryNotFound, "PersistedQueryNotFound"))
+		// Clients of this protocol match this exact text.
+		return "", "", refuseAt(StageSelect, fault.New(fault.NotFound, fault.PersistedQueryNotFound, "PersistedQueryNotFound"))
 	}
 	return query, "", nil
 }
@@ -45,9 +45,9 @@ func persistedHash(extensions map[string]any) (hash string, asked bool, err erro
 	if !asked || v == nil {
 		return "", false, nil
 	}
-	p, _ := v.(map[string]any)
-	hash, _ = p["sha256Hash"].(string)
-	version, _ := p["version"].(json.Number)
+	query, _ := v.(map[string]any)
+	hash, _ = query["sha256Hash"].(string)
+	version, _ := query["version"].(json.Number)
 	if _, err := hex.DecodeString(hash); err != nil || len(hash) != hex.EncodedLen(sha256.Size) || version != "1" {
 		return "", false, fault.New(fault.Invalid, fault.BadRequest, "extensions.persistedQuery needs version 1 and a sha256Hash of 64 hexadecimal digits.")
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
-// maxMessage bounds the text of an error in bytes: the messages of parser and
-// rules repeat what the client wrote, which has no limit of its own.
+// maxMessage bounds the text of an error in bytes: messages of the parser and the rules
+// repeat text of the client, whose length is not limited.
 const maxMessage = 300
 
 // truncate returns at most maxMessage bytes of s, whole characters only.
@@ -35,9 +35,9 @@ func truncate(s string) string {
 	return s[:cut] + "…"
 }
 
-// shorten makes an error of the parser or a rule fit to be shown: bounded, with
-// a code, and without the rule's name.
-func shorten(err *gqlerror.Error, code fault.Code) *gqlerror.Error {
+// presentDocumentError prepares an error of the parser or a rule for the client:
+// bounded, with a code, and without the rule's name.
+func presentDocumentError(err *gqlerror.Error, code fault.Code) *gqlerror.Error {
 	err.Message, err.Rule = truncate(strings.ToValidUTF8(err.Message, "\uFFFD")), ""
 	if err.Extensions == nil {
 		err.Extensions = map[string]any{"code": string(code)}
@@ -45,48 +45,47 @@ func shorten(err *gqlerror.Error, code fault.Code) *gqlerror.Error {
 	return err
 }
 
-// located is an error with its place in the document.
-type located struct {
+// locatedError is an error with its position in the document.
+type locatedError struct {
 	cause *fault.Error
 	pos   *ast.Position
 }
 
-func (e located) Error() string { return e.cause.Error() }
-func (e located) Unwrap() error { return e.cause }
+func (e locatedError) Error() string { return e.cause.Error() }
+func (e locatedError) Unwrap() error { return e.cause }
 
-func at(err *fault.Error, pos *ast.Position) error {
+func atPosition(err *fault.Error, pos *ast.Position) error {
 	if pos == nil {
 		return err
 	}
-	return located{err, pos}
+	return locatedError{err, pos}
 }
 
-// refuse makes a Refusal of one error.
-func refuse(stage Stage, err error) *Refusal {
-	shown := present(fault.From(err))
-	if l, ok := errors.AsType[located](err); ok {
+// refuseAt returns a Refusal with one error.
+func refuseAt(stage Stage, err error) *Refusal {
+	shown := presentError(fault.From(err))
+	if l, ok := errors.AsType[locatedError](err); ok {
 		shown.Locations = []gqlerror.Location{{Line: l.pos.Line, Column: l.pos.Column}}
 	}
 	return &Refusal{stage, gqlerror.List{shown}}
 }
 
-// refuseAll makes a Refusal of every error that is joined in err.
-func refuseAll(stage Stage, err error) *Refusal {
+// refuseAllAt returns a Refusal with every error that is joined in err.
+func refuseAllAt(stage Stage, err error) *Refusal {
 	r := &Refusal{Stage: stage}
 	for _, f := range fault.All(err) {
-		r.Errors = append(r.Errors, present(f))
+		r.Errors = append(r.Errors, presentError(f))
 	}
 	return r
 }
 
-// Refuse makes a Refusal of an error that a transport found in the request.
-func Refuse(err error) *Refusal { return refuse(StageRequest, err) }
+// NewRefusal returns a Refusal for an error that a transport found in the request.
+func NewRefusal(err error) *Refusal { return refuseAt(StageRequest, err) }
 
-// present shows an error as every transport of GraphQL shows it: its message,
-// its code, the path to the input at fault and the seconds to wait, if any. The
-// error itself stays with it, unseen by clients, for transports that show it in
-// another way.
-func present(f *fault.Error) *gqlerror.Error {
+// presentError returns an error as every GraphQL transport sends it: its message, its
+// code, the path to the input at fault and the seconds to wait, if any. The error
+// itself stays attached, unseen by clients, for transports with another format.
+func presentError(f *fault.Error) *gqlerror.Error {
 	ext := map[string]any{"code": string(f.Code)}
 	if len(f.Path) > 0 {
 		ext["path"] = f.Path
@@ -101,8 +100,8 @@ func tooManyErrors(limit int) *fault.Error {
 	return fault.New(fault.Invalid, fault.TooManyErrors, "There are more than %d errors; the others are not shown.", limit)
 }
 
-// presenter shows the errors of one response. Each internal error is logged
-// once, though it may be the answer to many fields.
+// presenter presents the errors of one response. It logs each internal error once,
+// though many fields may have it.
 type presenter struct {
 	log   *slog.Logger
 	limit int
@@ -112,22 +111,22 @@ type presenter struct {
 	logged map[string]bool
 }
 
-func (p *presenter) present(ctx context.Context, err error) *gqlerror.Error {
-	switch n := p.count(); {
+func (p *presenter) presentError(ctx context.Context, err error) *gqlerror.Error {
+	switch n := p.countError(); {
 	case n == p.limit+1:
-		return present(tooManyErrors(p.limit))
+		return presentError(tooManyErrors(p.limit))
 	case n > p.limit:
 		return nil // gqlgen leaves the error out
 	}
 	shown := graphql.DefaultErrorPresenter(ctx, err)
-	cause := shown.Err // without the path, so that equal causes are seen to be equal
+	cause := shown.Err // without the path, so that equal causes compare equal
 	if cause == nil {
 		cause = errors.New(shown.Message)
 	}
 	f := fault.From(cause)
-	out := present(f)
+	out := presentError(f)
 	out.Path, out.Locations = shown.Path, shown.Locations
-	p.report(ctx, f, shown.Path)
+	p.logOnce(ctx, f, shown.Path)
 	if f.Kind == fault.Internal {
 		if id := requestlog.RequestID(ctx); id != "" {
 			out.Extensions["requestId"] = id
@@ -136,14 +135,14 @@ func (p *presenter) present(ctx context.Context, err error) *gqlerror.Error {
 	return out
 }
 
-func (p *presenter) count() int {
+func (p *presenter) countError() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.shown++
 	return p.shown
 }
 
-func (p *presenter) report(ctx context.Context, f *fault.Error, path ast.Path) {
+func (p *presenter) logOnce(ctx context.Context, f *fault.Error, path ast.Path) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if key := f.Error(); !p.logged[key] {
@@ -152,8 +151,8 @@ func (p *presenter) report(ctx context.Context, f *fault.Error, path ast.Path) {
 	}
 }
 
-// recovered turns a panic into an internal error that carries the stack, for
-// the log.
-func recovered(_ context.Context, cause any) error {
+// recoverPanic turns a panic into an internal error that carries the stack, for the
+// log.
+func recoverPanic(_ context.Context, cause any) error {
 	return fault.From(fmt.Errorf("panic: %v\n%s", cause, debug.Stack()))
 }

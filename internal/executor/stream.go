@@ -5,56 +5,93 @@ import (
 	"context"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// Source is where the events of a subscription come from, for one goroutine at a
-// time. A resolver that begins a subscription gives it to SetSource.
-type Source interface {
-	// Next waits for the next turn; it calls idle before it waits. After an error
+// EventSource yields the events of a subscription, to one goroutine at a time. The
+// resolver that starts a subscription passes its source to SetSource.
+type EventSource interface {
+	// Next waits for the next event; it calls idle before it waits. After an error
 	// it is not called again.
-	Next(ctx context.Context, idle func()) (Turn, error)
-	// Close gives back what the source holds.
+	Next(ctx context.Context, idle func()) (NextEvent, error)
+	// Close releases what the source holds.
 	Close()
 }
 
-// Turn is an event that a subscription is to answer next.
-type Turn struct {
-	At     event.Cursor    // the place that the client reaches with it
-	Hand   func()          // gives the event to the schema, which then resolves it; nil if there is none, and only the place is told
-	Caller *auth.Principal // for whom it is resolved
-	// Rights says to whom the event looks the same: equal operations whose turns are
-	// equal in At and Rights have equal responses. Empty if nobody is known to.
-	Rights string
+// NextEvent is the event that a subscription answers next.
+type NextEvent struct {
+	Cursor  event.Cursor    // the cursor that the client reaches with it
+	Deliver func()          // passes the event to the schema, which then resolves it; nil if there is no event and only the cursor is sent
+	Caller  *auth.Principal // the principal it is resolved for
+	// ShareKey is equal for subscribers that get the same response: equal operations
+	// whose events are equal in Cursor and ShareKey share one. Empty: share with none.
+	ShareKey string
 }
 
-// sourceKey is where an operation keeps its source.
+// sourceKey is the extension of an operation's statistics that holds its source.
 const sourceKey = "backplane.source"
 
-// SetSource says where the events of the subscription come from that a resolver
-// begins under the context.
-func SetSource(ctx context.Context, s Source) {
+// SetSource sets the event source of the subscription that a resolver starts under
+// the context.
+func SetSource(ctx context.Context, s EventSource) {
 	graphql.GetOperationContext(ctx).Stats.SetExtension(sourceKey, s)
 }
 
-// Stream is an operation that runs, for one goroutine at a time.
+// Stream is an operation in execution, for one goroutine at a time.
 type Stream struct {
-	x         *Executor
-	op        *graphql.OperationContext
-	responses graphql.ResponseHandler
-	source    Source // nil if the schema brings its own events
-	group     *group // of equal subscriptions; nil if there can be none
-	leave     func()
-	over      bool
+	x          *Executor
+	op         *graphql.OperationContext
+	responses  graphql.ResponseHandler
+	source     EventSource // nil if the schema brings its own events
+	group      *shareGroup // of equal subscriptions; nil if there can be none
+	leaveGroup func()
+	ended      bool
+}
+
+// Run executes a query or mutation and returns its response, never nil. The
+// context that resolvers get ends after Limits.Time.
+func (x *Executor) Run(ctx context.Context, op *Operation) *graphql.Response {
+	ctx, cancel := context.WithTimeout(ctx, x.limits.Time)
+	defer cancel()
+	if op.Kind() == ast.Subscription {
+		return x.errorResponse(ctx, fault.New(fault.Invalid, fault.BadRequest, "A subscription needs a transport that streams."))
+	}
+	stream := x.Stream(ctx, op)
+	defer stream.Close()
+	resp := stream.Next(ctx, func() {})
+	if resp == nil {
+		return x.errorResponse(ctx, context.Cause(ctx))
+	}
+	return resp.Response
 }
 
 // Stream starts the operation, which yields one response for a query or
 // mutation, one per event for a subscription. It sets no time limit; the
 // operation lives until ctx ends. The caller closes it.
 func (x *Executor) Stream(ctx context.Context, op *Operation) *Stream {
-	s := &Stream{x: x, leave: func() {}, op: &graphql.OperationContext{
+	s := &Stream{x: x, leaveGroup: func() {}, op: x.operationContext(op)}
+	start := x.withPresenter(graphql.WithOperationContext(ctx, s.op))
+	s.responses = x.startSchema(start)
+	s.source, _ = s.op.Stats.GetExtension(sourceKey).(EventSource)
+	if errs := graphql.GetErrors(start); errs != nil {
+		s.closeSource()
+		s.responses = graphql.OneShot(&graphql.Response{Errors: errs})
+	}
+	if s.source == nil {
+		return s // nothing to share, so its digest is not computed
+	}
+	if d, ok := op.shareDigest(); ok {
+		s.group, s.leaveGroup = x.shared.joinGroup(d)
+	}
+	return s
+}
+
+func (x *Executor) operationContext(op *Operation) *graphql.OperationContext {
+	return &graphql.OperationContext{
 		RawQuery:               op.request.Query,
 		Variables:              op.variables,
 		OperationName:          op.request.OperationName,
@@ -62,33 +99,9 @@ func (x *Executor) Stream(ctx context.Context, op *Operation) *Stream {
 		Operation:              op.definition,
 		Extensions:             op.request.Extensions,
 		DisableIntrospection:   x.cfg.DisableIntrospection,
-		RecoverFunc:            recovered,
+		RecoverFunc:            recoverPanic,
 		ResolverMiddleware:     x.cfg.AroundField,
 		RootResolverMiddleware: x.cfg.AroundRootField,
-	}}
-	start := x.withPresenter(graphql.WithOperationContext(ctx, s.op))
-	s.responses = x.guard(start, x.schema.Exec)
-	s.source, _ = s.op.Stats.GetExtension(sourceKey).(Source)
-	if errs := graphql.GetErrors(start); errs != nil {
-		s.close()
-		s.responses = graphql.OneShot(&graphql.Response{Errors: errs})
-	}
-	if d, ok := op.digest(); ok && s.source != nil {
-		s.group, s.leave = x.shares.join(d)
-	}
-	return s
-}
-
-// Close gives back what the stream holds.
-func (s *Stream) Close() {
-	s.leave()
-	s.close()
-}
-
-func (s *Stream) close() {
-	if s.source != nil {
-		s.source.Close()
-		s.source = nil
 	}
 }
 
@@ -97,55 +110,61 @@ func (s *Stream) close() {
 // waits for an event.
 func (s *Stream) Next(ctx context.Context, idle func()) *Response {
 	switch {
-	case ctx.Err() != nil || s.over:
+	case ctx.Err() != nil || s.ended:
 		return nil
 	case s.source == nil:
 		idle()
-		return respond(s.x.next(graphql.WithOperationContext(ctx, s.op), s.responses))
+		return newResponse(s.x.executeNext(graphql.WithOperationContext(ctx, s.op), s.responses))
 	}
-	turn, err := s.source.Next(ctx, idle)
+	e, err := s.source.Next(ctx, idle)
 	switch {
 	case err != nil:
-		s.over = true
-		s.close()
+		s.ended = true
+		s.closeSource()
 		if ctx.Err() != nil {
 			return nil
 		}
-		return respond(s.x.failed(graphql.WithOperationContext(ctx, s.op), err))
-	case turn.Hand == nil:
-		return respond(&graphql.Response{Extensions: map[string]any{cursorKey: turn.At.String()}})
-	case s.group == nil || turn.Rights == "":
-		return s.resolve(ctx, turn)
+		return newResponse(s.x.errorResponse(graphql.WithOperationContext(ctx, s.op), err))
+	case e.Deliver == nil:
+		return newResponse(&graphql.Response{Extensions: map[string]any{cursorKey: e.Cursor.String()}})
+	case s.group == nil || e.ShareKey == "":
+		return s.resolveEvent(ctx, e)
 	}
-	return s.x.shares.get(ctx, s.group, turnKey{turn.At, turn.Rights}, func(common bool) *Response {
-		if !common {
-			return s.resolve(ctx, turn)
+	return s.x.shared.getOrResolve(ctx, s.group, eventKey{e.Cursor, e.ShareKey}, func(shared bool) *Response {
+		if !shared {
+			return s.resolveEvent(ctx, e)
 		}
-		// Others wait for it too, and must not lose it with who happened to come first.
-		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.x.limits.Time)
+		// Other subscribers wait for the response too, so it outlives the one that began it.
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.x.limits.Time)
 		defer cancel()
-		return s.resolve(own, turn)
+		return s.resolveEvent(detached, e)
 	})
 }
 
-// resolve lets the schema answer the turn.
-func (s *Stream) resolve(ctx context.Context, turn Turn) *Response {
-	turn.Hand()
-	ctx = graphql.WithOperationContext(auth.With(ctx, turn.Caller), s.op)
-	resp := s.x.next(ctx, func(ctx context.Context) *graphql.Response {
-		NoteCursor(ctx, turn.At.String())
+// resolveEvent delivers the event to the schema and returns its response.
+func (s *Stream) resolveEvent(ctx context.Context, e NextEvent) *Response {
+	e.Deliver()
+	ctx = graphql.WithOperationContext(auth.With(ctx, e.Caller), s.op)
+	resp := s.x.executeNext(ctx, func(ctx context.Context) *graphql.Response {
+		SetResponseCursor(ctx, e.Cursor.String())
 		resp := s.responses(ctx)
 		if resp != nil {
-			resp.Data = bytes.Clone(resp.Data) // the schema writes the next one over it
+			resp.Data = bytes.Clone(resp.Data) // the schema overwrites it with the next one
 		}
 		return resp
 	})
-	return respond(resp)
+	return newResponse(resp)
 }
 
-func respond(r *graphql.Response) *Response {
-	if r == nil {
-		return nil
+// Close releases what the stream holds.
+func (s *Stream) Close() {
+	s.leaveGroup()
+	s.closeSource()
+}
+
+func (s *Stream) closeSource() {
+	if s.source != nil {
+		s.source.Close()
+		s.source = nil
 	}
-	return &Response{Response: r}
 }

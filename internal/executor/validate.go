@@ -13,10 +13,10 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// ruleSet holds the library's rules that look at one node or one definition at
-// a time. The rules that follow fragments are our own, since the library's
-// visit a fragment once for every definition that reaches it, and compare all
-// fields with all others.
+// ruleSet holds the library's rules that look at one node or one definition at a
+// time. This package replaces the rules that follow fragments, since the library's
+// visit a fragment once for every definition that reaches it, and compare all fields
+// with all others, which is quadratic.
 type ruleSet struct{ local []core.Rule }
 
 func newRuleSet(suggest bool) *ruleSet {
@@ -46,13 +46,13 @@ func newRuleSet(suggest bool) *ruleSet {
 	return r
 }
 
-// validate returns why the document does not fit the schema: at most
-// limits.Errors errors, and one more if there are others. It annotates the
-// document with the types of the schema.
-func (r *ruleSet) validate(schema *ast.Schema, doc *document, limits Limits) gqlerror.List {
-	found := &findings{limit: limits.Errors, seen: map[finding]bool{}}
-	found.collect(func() {
-		r.walk(schema, doc, found)
+// validateDocument returns why the document does not fit the schema: at most
+// limits.Errors errors, and one more if there are others. It annotates the document
+// with the types of the schema.
+func (r *ruleSet) validateDocument(schema *ast.Schema, doc *document, limits Limits) gqlerror.List {
+	found := &errorCollector{limit: limits.Errors, seen: map[errorKey]bool{}}
+	found.runUntilFull(func() {
+		r.walkDefinitions(schema, doc, found)
 		checkFragments(doc, found)
 		checkVariables(doc, found)
 		checkSubscriptions(doc, found)
@@ -63,11 +63,11 @@ func (r *ruleSet) validate(schema *ast.Schema, doc *document, limits Limits) gql
 	return found.errs
 }
 
-// walk runs the local rules over every definition once. The library's walker
-// enters a fragment wherever it is spread; it is given hollow fragments to
-// enter, and after them the real ones, which it then visits on their own. It
-// looks names up to the first match, so spreads find the hollow ones.
-func (r *ruleSet) walk(schema *ast.Schema, doc *document, found *findings) {
+// walkDefinitions runs the local rules over every definition once. The library's walker
+// enters a fragment wherever it is spread, so it gets an empty copy of each fragment
+// first and the real fragments after them, which it visits once as definitions. It
+// looks names up to the first match, so spreads find the empty copies.
+func (r *ruleSet) walkDefinitions(schema *ast.Schema, doc *document, found *errorCollector) {
 	var fragments ast.FragmentDefinitionList
 	for _, f := range doc.ast.Fragments {
 		fragments = append(fragments, &ast.FragmentDefinition{Name: f.Name, TypeCondition: f.TypeCondition, Position: f.Position})
@@ -89,8 +89,8 @@ func (r *ruleSet) walk(schema *ast.Schema, doc *document, found *findings) {
 	core.Walk(schema, &ast.QueryDocument{Operations: doc.ast.Operations, Fragments: fragments}, observers)
 }
 
-// intInRange refuses integers that Int cannot hold: the library looks only at
-// the form, and executing would fail in words meant for programmers.
+// intInRange refuses integers that Int cannot hold: the library checks only the
+// form, and execution would fail with a message that names Go types.
 func intInRange(observers *core.Events, addError core.AddErrFunc) {
 	observers.OnValue(func(_ *core.Walker, v *ast.Value) {
 		if v.Kind != ast.IntValue || v.Definition == nil || v.Definition.Name != "Int" {
@@ -103,10 +103,10 @@ func intInRange(observers *core.Events, addError core.AddErrFunc) {
 }
 
 // checkFragments reports fragments that share a name or that no operation uses.
-func checkFragments(doc *document, found *findings) {
+func checkFragments(doc *document, found *errorCollector) {
 	used := map[string]bool{}
 	for _, op := range doc.ast.Operations {
-		doc.reach(op.SelectionSet, used)
+		doc.collectFragmentNames(op.SelectionSet, used)
 	}
 	for _, f := range doc.ast.Fragments {
 		if doc.fragments[f.Name] != f {
@@ -118,31 +118,32 @@ func checkFragments(doc *document, found *findings) {
 	}
 }
 
-// reach adds the names of all fragments that the set spreads, and they spread.
-func (d *document) reach(set ast.SelectionSet, names map[string]bool) {
+// collectFragmentNames adds the names of all fragments that the set spreads, directly
+// or through others.
+func (d *document) collectFragmentNames(set ast.SelectionSet, names map[string]bool) {
 	for _, sel := range set {
 		switch sel := sel.(type) {
 		case *ast.Field:
-			d.reach(sel.SelectionSet, names)
+			d.collectFragmentNames(sel.SelectionSet, names)
 		case *ast.InlineFragment:
-			d.reach(sel.SelectionSet, names)
+			d.collectFragmentNames(sel.SelectionSet, names)
 		case *ast.FragmentSpread:
 			if def := d.fragments[sel.Name]; def != nil && !names[sel.Name] {
 				names[sel.Name] = true
-				d.reach(def.SelectionSet, names)
+				d.collectFragmentNames(def.SelectionSet, names)
 			}
 		}
 	}
 }
 
-// checkSubscriptions reports subscriptions with more than one root field, and
-// with one that is not a subscription's own.
-func checkSubscriptions(doc *document, found *findings) {
+// checkSubscriptions reports subscriptions with more than one root field, and with
+// introspection at the root.
+func checkSubscriptions(doc *document, found *errorCollector) {
 	for _, op := range doc.ast.Operations {
 		if op.Operation != ast.Subscription {
 			continue
 		}
-		fields := doc.gather([]ast.SelectionSet{op.SelectionSet})
+		fields := doc.collectFields([]ast.SelectionSet{op.SelectionSet})
 		for _, f := range fields {
 			if f.Alias != fields[0].Alias {
 				found.addf(f.Position, "A subscription must select only one field at its root.")
@@ -154,39 +155,40 @@ func checkSubscriptions(doc *document, found *findings) {
 	}
 }
 
-// finding tells two errors of one document apart: the walk sees fragments
-// twice, hollow and real.
-type finding struct {
+// errorKey identifies an error of a document: the walk may report one twice, since it
+// sees each fragment twice.
+type errorKey struct {
 	message string
 	at      gqlerror.Location
 }
 
-// findings collects errors up to a limit.
-type findings struct {
+// errorCollector collects errors up to a limit.
+type errorCollector struct {
 	limit int
 	errs  gqlerror.List
-	seen  map[finding]bool
+	seen  map[errorKey]bool
 }
 
-// enough ends a validation that has found as many errors as are shown.
-type enough struct{}
+// errorLimitReached is the panic that ends a validation once it has as many errors as
+// are shown.
+type errorLimitReached struct{}
 
-// collect runs check until it returns or has found enough.
-func (f *findings) collect(check func()) {
+// runUntilFull runs check until it returns or the limit is reached.
+func (f *errorCollector) runUntilFull(check func()) {
 	defer func() {
-		if r := recover(); r != nil && r != any(enough{}) {
+		if r := recover(); r != nil && r != any(errorLimitReached{}) {
 			panic(r)
 		}
 	}()
 	check()
 }
 
-// add keeps the error unless it is known. Past the limit it does not return:
-// the library's walker offers no other way to be stopped, and each further
-// error costs a search for suggestions.
-func (f *findings) add(err *gqlerror.Error) {
-	err = shorten(err, fault.ValidationFailed)
-	id := finding{message: err.Message}
+// add adds the error unless it is there. At the limit it panics with
+// errorLimitReached: the library's walker cannot be stopped in another way, and each
+// further error costs a search for suggestions.
+func (f *errorCollector) add(err *gqlerror.Error) {
+	err = presentDocumentError(err, fault.ValidationFailed)
+	id := errorKey{message: err.Message}
 	if len(err.Locations) > 0 {
 		id.at = err.Locations[0]
 	}
@@ -195,12 +197,12 @@ func (f *findings) add(err *gqlerror.Error) {
 	}
 	f.seen[id] = true
 	if len(f.errs) == f.limit {
-		f.errs = append(f.errs, present(tooManyErrors(f.limit)))
-		panic(enough{})
+		f.errs = append(f.errs, presentError(tooManyErrors(f.limit)))
+		panic(errorLimitReached{})
 	}
 	f.errs = append(f.errs, err)
 }
 
-func (f *findings) addf(pos *ast.Position, format string, args ...any) {
+func (f *errorCollector) addf(pos *ast.Position, format string, args ...any) {
 	f.add(gqlerror.ErrorPosf(pos, format, args...))
 }

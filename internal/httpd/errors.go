@@ -51,7 +51,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, format error
 		problem.Write(w, r, s.log, err)
 		return
 	}
-	refusal := executor.Refuse(err)
+	refusal := executor.NewRefusal(err)
 	f := fault.From(err)
 	f.Report(r.Context(), s.log, "method", r.Method, "path", r.URL.Path)
 	if f.Kind == fault.Internal {

@@ -42,12 +42,12 @@ func NewCounter(store Store, now func() time.Time, log *slog.Logger, cfg Counter
 	return &Counter{cfg: cfg, store: store, now: now, log: log, pending: map[[2]string]*Usage{}}, nil
 }
 
-// Note counts a call of the route by whoever calls in ctx. It waits for nobody.
-func (c *Counter) Note(ctx context.Context, route string) {
-	c.add(Usage{Route: route, Client: clientOf(ctx), Calls: 1, LastSeenAt: c.now()})
+// CountCall counts a call of the route by whoever calls in ctx. It waits for nobody.
+func (c *Counter) CountCall(ctx context.Context, route string) {
+	c.addUsage(Usage{Route: route, Client: clientOf(ctx), Calls: 1, LastSeenAt: c.now()})
 }
 
-func (c *Counter) add(u Usage) {
+func (c *Counter) addUsage(u Usage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := [2]string{u.Route, u.Client}
@@ -69,15 +69,15 @@ func clientOf(ctx context.Context) string {
 	if key := auth.From(ctx).APIKeyID(); key != "" {
 		return string(key)
 	}
-	name := strings.Map(printable, auth.ClientFrom(ctx).UserAgent)
+	name := strings.Map(printableRune, auth.ClientFrom(ctx).UserAgent)
 	if len(name) > maxName {
 		name = strings.ToValidUTF8(name[:maxName], "")
 	}
 	return cmp.Or(strings.TrimSpace(name), Unnamed)
 }
 
-// printable keeps what terminals and databases show as it is.
-func printable(r rune) rune {
+// printableRune keeps what terminals and databases show as it is.
+func printableRune(r rune) rune {
 	if r < ' ' || r == 0x7f || r > '~' {
 		return -1
 	}
@@ -94,32 +94,32 @@ func (c *Counter) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Interval)
 			defer cancel()
-			c.flush(last)
+			c.storePending(last)
 			return nil
 		case <-tick.C:
-			c.flush(ctx)
+			c.storePending(ctx)
 		}
 	}
 }
 
-func (c *Counter) flush(ctx context.Context) {
-	usage := c.take()
+func (c *Counter) storePending(ctx context.Context) {
+	usage := c.takePending()
 	if len(usage) == 0 {
 		return
 	}
-	err := c.store.Add(ctx, usage, Bounds{Rows: maxRows, Stale: c.now().Add(-keep)})
+	err := c.store.Add(ctx, usage, Bounds{Rows: maxRows, Stale: c.now().Add(-keepUnused)})
 	if err == nil {
 		return
 	}
 	for _, u := range usage {
-		c.add(u)
+		c.addUsage(u)
 	}
 	if ctx.Err() == nil {
 		c.log.WarnContext(ctx, "the use of legacy routes could not be stored", "error", err)
 	}
 }
 
-func (c *Counter) take() []Usage {
+func (c *Counter) takePending() []Usage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	usage := make([]Usage, 0, len(c.pending))

@@ -66,14 +66,14 @@ func TestCounter_counts_by_route_and_client(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{calls: map[string]int64{}}
 		count(t, m, legacy.CounterConfig{}, func(c *legacy.Counter) {
-			c.Note(by("curl/8"), "GET /users")
-			c.Note(by("curl/8"), "GET /users")
+			c.CountCall(by("curl/8"), "GET /users")
+			c.CountCall(by("curl/8"), "GET /users")
 			time.Sleep(6 * time.Second) // of the bubble: one store later
-			c.Note(by("curl/8"), "GET /users")
-			c.Note(by(""), "GET /users")
-			c.Note(by("a\x00\x1b[31mb\xff"+strings.Repeat("é", 300)), "GET /users")
+			c.CountCall(by("curl/8"), "GET /users")
+			c.CountCall(by(""), "GET /users")
+			c.CountCall(by("a\x00\x1b[31mb\xff"+strings.Repeat("é", 300)), "GET /users")
 			key := auth.With(by("curl/8"), &auth.Principal{UserID: "usr_1", Credential: auth.APIKeyCredential("key_1")})
-			c.Note(key, "POST /users")
+			c.CountCall(key, "POST /users")
 		})
 		want := map[string]int64{"GET /users, curl/8": 3, "GET /users, (unnamed)": 1, "GET /users, a[31mb": 1, "POST /users, key_1": 1}
 		if diff := cmp.Diff(want, m.calls); diff != "" {
@@ -87,11 +87,11 @@ func TestCounter_keeps_what_could_not_be_stored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{calls: map[string]int64{}, down: true}
 		count(t, m, legacy.CounterConfig{}, func(c *legacy.Counter) {
-			c.Note(by("curl/8"), "GET /users")
+			c.CountCall(by("curl/8"), "GET /users")
 			time.Sleep(6 * time.Second) // of the bubble
 			synctest.Wait()
 			m.down = false
-			c.Note(by("curl/8"), "GET /users")
+			c.CountCall(by("curl/8"), "GET /users")
 		})
 		if m.calls["GET /users, curl/8"] != 2 {
 			t.Errorf("stored %v, want both calls", m.calls)
@@ -104,7 +104,7 @@ func TestCounter_is_bounded(t *testing.T) {
 	m := &memory{calls: map[string]int64{}}
 	count(t, m, legacy.CounterConfig{Pending: 10}, func(c *legacy.Counter) {
 		for i := range 100 {
-			c.Note(by(fmt.Sprint("client ", i)), "GET /users")
+			c.CountCall(by(fmt.Sprint("client ", i)), "GET /users")
 		}
 	})
 	if len(m.calls) != 11 || m.calls["GET /users, "+legacy.Others] != 90 {

@@ -28,11 +28,11 @@ type Usage struct {
 
 // The clients that stand for several.
 const (
-	Unnamed = "(unnamed)"         // programs that say nothing of themselves
-	Others  = "(all others)"      // clients for whom there is no room
-	maxName = 100                 // bytes of a client's name
-	maxRows = 10_000              // of usage that a store keeps before it counts clients as Others
-	keep    = 90 * 24 * time.Hour // that usage stays without a call once there is no room
+	Unnamed    = "(unnamed)"         // programs that say nothing of themselves
+	Others     = "(all others)"      // clients for whom there is no room
+	maxName    = 100                 // bytes of a client's name
+	maxRows    = 10_000              // of usage that a store keeps before it counts clients as Others
+	keepUnused = 90 * 24 * time.Hour // that usage stays without a call once there is no room
 )
 
 // ID names the route and client of the usage: a digest, since they are long.

@@ -20,7 +20,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// The places of a request that values come from.
+// The parts of a request that values come from, as in OpenAPI.
 const (
 	inPath   = "path"
 	inHeader = "header"
@@ -28,52 +28,53 @@ const (
 	inBody   = "body"
 )
 
-// bound is a request bound to the variables of an operation.
-type bound struct {
+// boundRequest is a request bound to the variables of an operation.
+type boundRequest struct {
 	rt        *route
 	schema    *ast.Schema
 	variables map[string]any
-	origin    map[string]place // of each variable
-	matched   bool             // the request said If-Match
+	origin    map[string]valueSource // of each variable
+	matched   bool                   // the request has If-Match
 	problems  []problem.Violation
 }
 
-// place is where a value came from, or would have.
-type place struct{ in, name string }
+// valueSource is the part of the request, and the name there, that a value came from or
+// would come from.
+type valueSource struct{ in, name string }
 
-// maxProblems bounds the problems that one answer lists.
+// maxProblems bounds the problems that one response lists.
 const maxProblems = 50
 
-func (b *bound) wrong(at problem.Violation) {
+func (b *boundRequest) addViolation(at problem.Violation) {
 	if len(b.problems) < maxProblems {
 		b.problems = append(b.problems, at)
 	}
 }
 
-// bind reads the request's values. Whether they fit their types, the executor
-// says; what it cannot see is a problem here.
-func (s *Shim) bind(r *http.Request, rt *route) (*bound, error) {
-	b := &bound{rt: rt, schema: s.exec.Schema(), variables: make(map[string]any, len(rt.params)), origin: make(map[string]place, len(rt.params))}
-	query, err := parameters(r.URL)
+// bindRequest binds the request's values to the operation's variables. The executor
+// checks their types; mistakes that it cannot see are added to the problems here.
+func (s *Shim) bindRequest(r *http.Request, rt *route) (*boundRequest, error) {
+	b := &boundRequest{rt: rt, schema: s.exec.Schema(), variables: make(map[string]any, len(rt.params)), origin: make(map[string]valueSource, len(rt.params))}
+	query, err := queryParameters(r.URL)
 	if err != nil {
 		return nil, err
 	}
-	body, err := rt.body(r)
+	body, err := rt.readBody(r)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range rt.params {
-		if err := b.take(r, p, query, body); err != nil {
+		if err := b.bindParam(r, p, query, body); err != nil {
 			return nil, err
 		}
 	}
 	b.refuseUnknown(r, body)
-	return b, s.lookUp(r.Context(), b)
+	return b, s.replaceLegacyIDs(r.Context(), b)
 }
 
-// parameters returns those of the query. One that is empty counts as not given:
-// old clients send cursor= for the first page.
-func parameters(u *url.URL) (url.Values, error) {
+// queryParameters returns those of the query. One that is empty counts as not given:
+// legacy REST clients send cursor= for the first page.
+func queryParameters(u *url.URL) (url.Values, error) {
 	if u.RawQuery == "" {
 		return nil, nil
 	}
@@ -89,12 +90,12 @@ func parameters(u *url.URL) (url.Values, error) {
 	return values, nil
 }
 
-// body reads the properties of the body, nil if the route has none.
-func (rt *route) body(r *http.Request) (map[string]any, error) {
+// readBody reads the properties of the body, nil if the route has none.
+func (rt *route) readBody(r *http.Request) (map[string]any, error) {
 	if !rt.hasBody() {
 		return nil, nil
 	}
-	text, err := io.ReadAll(r.Body) // bounded by who mounts us
+	text, err := io.ReadAll(r.Body) // bounded by the server
 	if err != nil {
 		return nil, fault.New(fault.Invalid, fault.BadRequest, "The request body could not be read to its end.")
 	}
@@ -115,81 +116,81 @@ func (rt *route) body(r *http.Request) (map[string]any, error) {
 	return object, nil
 }
 
-// take binds one variable to the first place that has a value for it.
-func (b *bound) take(r *http.Request, p *param, query url.Values, body map[string]any) error {
+// bindParam binds one variable to the first source that has a value for it.
+func (b *boundRequest) bindParam(r *http.Request, p *param, query url.Values, body map[string]any) error {
 	switch {
 	case p.from.Path != "":
-		b.set(p, place{inPath, p.from.Path}, p.typed(r.PathValue(p.from.Path)))
+		b.setVariable(p, valueSource{inPath, p.from.Path}, p.parseText(r.PathValue(p.from.Path)))
 		return nil
 	case p.isVersion():
-		return b.takeVersion(r, p)
+		return b.bindIfMatch(r, p)
 	case p.from.Header != "" && r.Header.Get(p.from.Header) != "":
-		b.set(p, place{inHeader, p.from.Header}, p.typed(r.Header.Get(p.from.Header)))
+		b.setVariable(p, valueSource{inHeader, p.from.Header}, p.parseText(r.Header.Get(p.from.Header)))
 		return nil
 	}
 	for _, name := range p.from.Query {
-		if values := query[name]; len(values) > 0 && b.first(p, inQuery, name) {
-			b.set(p, place{inQuery, name}, b.fromQuery(p, name, values))
+		if values := query[name]; len(values) > 0 && b.isFirstSource(p, inQuery, name) {
+			b.setVariable(p, valueSource{inQuery, name}, b.valueFromQuery(p, name, values))
 		}
 	}
 	for _, name := range p.from.Body {
-		if v, ok := body[name]; ok && b.first(p, inBody, name) {
-			b.set(p, place{inBody, name}, p.fromBody(b.schema, v))
+		if v, ok := body[name]; ok && b.isFirstSource(p, inBody, name) {
+			b.setVariable(p, valueSource{inBody, name}, p.valueFromBody(b.schema, v))
 		}
 	}
 	if _, found := b.origin[p.Variable]; !found {
-		b.origin[p.Variable] = p.home()
+		b.origin[p.Variable] = p.defaultSource()
 	}
 	return nil
 }
 
-// home is where the value of a variable would be, first of all.
-func (p *param) home() place {
+// defaultSource is the first source of a variable, for errors about a missing value.
+func (p *param) defaultSource() valueSource {
 	switch {
 	case len(p.from.Body) > 0:
-		return place{inBody, p.from.Body[0]}
+		return valueSource{inBody, p.from.Body[0]}
 	case len(p.from.Query) > 0:
-		return place{inQuery, p.from.Query[0]}
+		return valueSource{inQuery, p.from.Query[0]}
 	}
-	return place{inHeader, p.from.Header}
+	return valueSource{inHeader, p.from.Header}
 }
 
-func (b *bound) set(p *param, from place, v any) {
+func (b *boundRequest) setVariable(p *param, from valueSource, v any) {
 	b.variables[p.Variable], b.origin[p.Variable] = v, from
 }
 
-// first reports whether a value is the first under the names of a variable, and
-// notes a problem if it is not.
-func (b *bound) first(p *param, in, name string) bool {
+// isFirstSource reports whether no other name gave the variable a value, and adds a
+// problem if one did.
+func (b *boundRequest) isFirstSource(p *param, in, name string) bool {
 	other, twice := b.origin[p.Variable]
 	if twice {
-		b.wrong(problem.Violation{Code: fault.BadInput, Detail: name + " says the same as " + other.name + "; give one of them.", In: in, Pointer: pointer(name)})
+		b.addViolation(problem.Violation{Code: fault.BadInput, Detail: name + " says the same as " + other.name + "; give one of them.", In: in, Pointer: jsonPointer(name)})
 	}
 	return !twice
 }
 
-// fromQuery returns the value of a parameter: of a list all that are given, also
-// with commas between them.
-func (b *bound) fromQuery(p *param, name string, values []string) any {
+// valueFromQuery returns the value of a parameter; for a list all its values, repeated or
+// separated by commas.
+func (b *boundRequest) valueFromQuery(p *param, name string, values []string) any {
 	if p.Type.Elem == nil {
 		if len(values) > 1 {
-			b.wrong(problem.Violation{Code: fault.BadInput, Detail: name + " must be given once.", In: inQuery, Pointer: pointer(name)})
+			b.addViolation(problem.Violation{Code: fault.BadInput, Detail: name + " must be given once.", In: inQuery, Pointer: jsonPointer(name)})
 		}
-		return p.typed(values[0])
+		return p.parseText(values[0])
 	}
 	items := []any{}
 	for _, v := range values {
 		for item := range strings.SplitSeq(v, ",") {
-			items = append(items, typed(p.Type.Elem, item))
+			items = append(items, parseTyped(p.Type.Elem, item))
 		}
 	}
 	return items
 }
 
-func (p *param) typed(text string) any { return typed(p.Type, text) }
+func (p *param) parseText(text string) any { return parseTyped(p.Type, text) }
 
-// typed returns text as JSON would have it for the type, as far as it can be.
-func typed(t *ast.Type, text string) any {
+// parseTyped returns text as JSON would have it for the type, as far as it can be.
+func parseTyped(t *ast.Type, text string) any {
 	switch t.NamedType {
 	case "Int", "Long", "Float":
 		if isNumber(text) {
@@ -207,20 +208,20 @@ func isNumber(text string) bool {
 	return text != "" && !strings.ContainsAny(text, " \t\r\n") && json.Valid([]byte(text)) && strings.IndexByte("-0123456789", text[0]) >= 0
 }
 
-// fromBody returns a property as the variable takes it.
-func (p *param) fromBody(schema *ast.Schema, v any) any {
+// valueFromBody returns a property as the variable expects it.
+func (p *param) valueFromBody(schema *ast.Schema, v any) any {
 	if n, ok := v.(json.Number); ok && p.from.Text && isWhole(string(n)) {
 		return string(n)
 	}
-	return camel(schema, p.Type, v)
+	return toSchemaNames(schema, p.Type, v)
 }
 
 func isWhole(n string) bool {
 	return !strings.ContainsAny(n, ".eE-") && (n == "0" || n[0] != '0')
 }
 
-// camel returns a value of the body with the names that the schema has.
-func camel(schema *ast.Schema, t *ast.Type, v any) any {
+// toSchemaNames returns a value of the body with the names of the schema: camel case.
+func toSchemaNames(schema *ast.Schema, t *ast.Type, v any) any {
 	switch v := v.(type) {
 	case []any:
 		if t.Elem == nil {
@@ -228,7 +229,7 @@ func camel(schema *ast.Schema, t *ast.Type, v any) any {
 		}
 		items := make([]any, len(v))
 		for i, item := range v {
-			items[i] = camel(schema, t.Elem, item)
+			items[i] = toSchemaNames(schema, t.Elem, item)
 		}
 		return items
 	case map[string]any:
@@ -239,7 +240,7 @@ func camel(schema *ast.Schema, t *ast.Type, v any) any {
 		object := make(map[string]any, len(v))
 		for name, item := range v {
 			if f := fieldNamed(def, name); f != nil {
-				object[f.Name] = camel(schema, f.Type, item)
+				object[f.Name] = toSchemaNames(schema, f.Type, item)
 			} else {
 				object[name] = item
 			}
@@ -249,25 +250,25 @@ func camel(schema *ast.Schema, t *ast.Type, v any) any {
 	return v
 }
 
-// fieldNamed returns the field that the old world spells so.
+// fieldNamed returns the field whose name is the given one in snake case.
 func fieldNamed(def *ast.Definition, name string) *ast.FieldDefinition {
-	i := slices.IndexFunc(def.Fields, func(f *ast.FieldDefinition) bool { return snake(f.Name) == name })
+	i := slices.IndexFunc(def.Fields, func(f *ast.FieldDefinition) bool { return snakeCase(f.Name) == name })
 	if i < 0 {
 		return nil
 	}
 	return def.Fields[i]
 }
 
-// refuseUnknown notes properties that the route does not know: a change that is
-// not made must not look as if it were. What the path says may be said again.
-func (b *bound) refuseUnknown(r *http.Request, body map[string]any) {
+// refuseUnknown adds a problem for each property that the route does not know: a change
+// that is not made must not look as if it were. Values of the path may be repeated.
+func (b *boundRequest) refuseUnknown(r *http.Request, body map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(body)) {
 		known := slices.ContainsFunc(b.rt.params, func(p *param) bool { return slices.Contains(p.from.Body, name) })
 		if !known && r.PathValue(name) != "" {
 			known = jsonText(body[name]) == r.PathValue(name)
 		}
 		if !known {
-			b.wrong(problem.Violation{Code: fault.BadInput, Detail: cut(name) + " is not a property that may be given here.", In: inBody, Pointer: pointer(cut(name))})
+			b.addViolation(problem.Violation{Code: fault.BadInput, Detail: truncateName(name) + " is not a property that may be given here.", In: inBody, Pointer: jsonPointer(truncateName(name))})
 		}
 	}
 }
@@ -282,8 +283,8 @@ func jsonText(v any) string {
 	return ""
 }
 
-// cut shortens what a client named.
-func cut(name string) string {
+// truncateName bounds a name that a client sent.
+func truncateName(name string) string {
 	if len(name) > maxName {
 		return strings.ToValidUTF8(name[:maxName], "") + "…"
 	}
@@ -292,8 +293,8 @@ func cut(name string) string {
 
 const maxName = 100
 
-// lookUp replaces ids of the system before by those of now.
-func (s *Shim) lookUp(ctx context.Context, b *bound) error {
+// replaceLegacyIDs replaces legacy ids by ids of this system.
+func (s *Shim) replaceLegacyIDs(ctx context.Context, b *boundRequest) error {
 	for _, p := range b.rt.params {
 		if p.legacy == nil {
 			continue
@@ -302,7 +303,7 @@ func (s *Shim) lookUp(ctx context.Context, b *bound) error {
 		if _, ours := uid.KindOf(text); ours || text == "" {
 			continue
 		}
-		id, err := s.find(ctx, p.legacy, text)
+		id, err := s.findByLegacyID(ctx, p.legacy, text)
 		if err != nil {
 			return err
 		}
@@ -311,23 +312,23 @@ func (s *Shim) lookUp(ctx context.Context, b *bound) error {
 	return nil
 }
 
-// called says how messages call the value at a path of the variables.
-func (b *bound) called(path []string) string {
-	at := b.placeOf(path)
+// describePath returns the name, in the request, of the value at a path of the variables.
+func (b *boundRequest) describePath(path []string) string {
+	at := b.violationAt(path)
 	return strings.ReplaceAll(strings.TrimPrefix(at.Pointer, "/"), "/", ".")
 }
 
-// placeOf returns where the value at a path of the variables stands in the request.
-func (b *bound) placeOf(path []string) problem.Violation {
+// violationAt returns the position in the request of the value at a path of the variables.
+func (b *boundRequest) violationAt(path []string) problem.Violation {
 	from := b.origin[path[0]]
-	at := problem.Violation{In: from.in, Pointer: pointer(from.name)}
-	if p := b.rt.param(path[0]); p != nil {
-		at.Pointer += below(b.schema, p.Type, path[1:])
+	at := problem.Violation{In: from.in, Pointer: jsonPointer(from.name)}
+	if p := b.rt.paramOf(path[0]); p != nil {
+		at.Pointer += pointerBelow(b.schema, p.Type, path[1:])
 	}
 	return at
 }
 
-func (rt *route) param(variable string) *param {
+func (rt *route) paramOf(variable string) *param {
 	for _, p := range rt.params {
 		if p.Variable == variable {
 			return p
@@ -336,22 +337,22 @@ func (rt *route) param(variable string) *param {
 	return nil
 }
 
-// below writes the rest of a path as a JSON pointer, with the names of the old world.
-func below(schema *ast.Schema, t *ast.Type, path []string) string {
+// pointerBelow writes the rest of a path as a JSON pointer, with names in snake case.
+func pointerBelow(schema *ast.Schema, t *ast.Type, path []string) string {
 	var out strings.Builder
 	for _, part := range path {
 		def := schema.Types[t.Name()]
 		if _, err := strconv.Atoi(part); err == nil && t.Elem != nil {
 			t = t.Elem
 		} else if f := def.Fields.ForName(part); f != nil && def.Kind == ast.InputObject {
-			part, t = snake(part), f.Type
+			part, t = snakeCase(part), f.Type
 		}
-		out.WriteString(pointer(part))
+		out.WriteString(jsonPointer(part))
 	}
 	return out.String()
 }
 
 var escapes = strings.NewReplacer("~", "~0", "/", "~1")
 
-// pointer is a JSON pointer (RFC 6901) to a member.
-func pointer(name string) string { return "/" + escapes.Replace(name) }
+// jsonPointer is a JSON pointer (RFC 6901) to a member.
+func jsonPointer(name string) string { return "/" + escapes.Replace(name) }

@@ -16,30 +16,30 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// route is an operation that is served, ready to be called. It is read-only.
+// route is a compiled operation, ready to serve requests. It is read-only.
 type route struct {
-	*stored
+	*storedOperation
 	method  string
 	path    string
-	when    when
+	when    callerKind
 	success int
-	query   string // the document as it is run: without directives, with what we need to know beside the answer
+	query   string // the document as executed: without directives, with the hidden fields that rest adds
 	params  []*param
-	answer  answer
-	shows   *route // GET of the same path, nil if there is none
+	answer  resultShape
+	reads   *route // GET of the same path, nil if there is none
 	byCode  map[fault.Code]int
 }
 
-// answer says where the answer is in the data, and how it is shown.
-type answer struct {
-	way       []string // keys from the data to the answer
-	page      bool     // it is the nodes of a connection
+// resultShape says where the result is in the data, and how it is rendered.
+type resultShape struct {
+	path      []string // keys from the data to the result
+	page      bool     // the result is the nodes of a connection
 	versioned bool
 	errors    bool // the root field has userErrors
 	view      *view
-	fields    []*ast.Field // on the way
+	fields    []*ast.Field // on the path
 	constants []byte       // as members of a JSON object, without braces
-	absent    *fault.Error // if there is no answer
+	absent    *fault.Error // error if there is no result
 }
 
 // param is a variable of an operation and where its value comes from.
@@ -53,11 +53,11 @@ type param struct {
 type lookup struct {
 	query    string
 	variable string
-	way      []string
+	path     []string
 }
 
 // compileAll compiles what was parsed and prepares every document.
-func compileAll(exec *executor.Executor, all []*stored) ([]*route, error) {
+func compileAll(exec *executor.Executor, all []*storedOperation) ([]*route, error) {
 	lookups := map[string]*lookup{}
 	var errs []error
 	for _, st := range all {
@@ -77,8 +77,8 @@ func compileAll(exec *executor.Executor, all []*stored) ([]*route, error) {
 			errs = append(errs, err)
 			continue
 		}
-		if other := conflict(routes, rt); other != nil {
-			errs = append(errs, st.mistake(st.op.Position, "%s serves %s %s, too", other.name, rt.method, rt.path))
+		if other := conflictingRoute(routes, rt); other != nil {
+			errs = append(errs, st.errorAt(st.op.Position, "%s serves %s %s, too", other.name, rt.method, rt.path))
 			continue
 		}
 		routes = append(routes, rt)
@@ -86,12 +86,12 @@ func compileAll(exec *executor.Executor, all []*stored) ([]*route, error) {
 	return routes, errors.Join(errs...)
 }
 
-// conflict returns the route that serves the same requests, nil if none does.
-func conflict(routes []*route, rt *route) *route {
+// conflictingRoute returns the route that serves the same requests, nil if none does.
+func conflictingRoute(routes []*route, rt *route) *route {
 	i := slices.IndexFunc(routes, func(o *route) bool {
-		sameCaller := o.when == anybody || rt.when == anybody || o.when == rt.when
+		sameCaller := o.when == anyCaller || rt.when == anyCaller || o.when == rt.when
 		sameMedia := (o.op.Operation == ast.Subscription) == (rt.op.Operation == ast.Subscription)
-		return o.method == rt.method && shape(o.path) == shape(rt.path) && sameCaller && sameMedia
+		return o.method == rt.method && pathPattern(o.path) == pathPattern(rt.path) && sameCaller && sameMedia
 	})
 	if i < 0 {
 		return nil
@@ -99,8 +99,8 @@ func conflict(routes []*route, rt *route) *route {
 	return routes[i]
 }
 
-// shape is a path whose placeholders have no names.
-func shape(path string) string {
+// pathPattern is a path whose placeholders have no names.
+func pathPattern(path string) string {
 	parts := strings.Split(path, "/")
 	for i, p := range parts {
 		if strings.HasPrefix(p, "{") {
@@ -110,38 +110,38 @@ func shape(path string) string {
 	return strings.Join(parts, "/")
 }
 
-func (s *stored) compileLookup(exec *executor.Executor) (*lookup, error) {
+func (s *storedOperation) compileLookup(exec *executor.Executor) (*lookup, error) {
 	if len(s.op.VariableDefinitions) != 1 {
-		return nil, s.mistake(s.op.Position, "a look-up has one variable")
+		return nil, s.errorAt(s.op.Position, "a lookup has one variable")
 	}
-	way, _, err := s.follow(s.lookup.Unwrap)
+	path, _, err := s.selectionPath(s.lookup.Unwrap)
 	if err != nil {
 		return nil, err
 	}
-	l := &lookup{query: s.document(), variable: s.op.VariableDefinitions[0].Variable, way: way}
-	return l, s.check(exec, l.query)
+	l := &lookup{query: s.printDocument(), variable: s.op.VariableDefinitions[0].Variable, path: path}
+	return l, s.checkDocument(exec, l.query)
 }
 
-func (s *stored) compileRoute(exec *executor.Executor, lookups map[string]*lookup) (*route, error) {
+func (s *storedOperation) compileRoute(exec *executor.Executor, lookups map[string]*lookup) (*route, error) {
 	d := s.rest
-	rt := &route{stored: s, method: d.Method, path: d.Path, when: d.When, success: d.Status, byCode: map[fault.Code]int{}}
+	rt := &route{storedOperation: s, method: d.Method, path: d.Path, when: d.When, success: d.Status, byCode: map[fault.Code]int{}}
 	for _, st := range d.Statuses {
 		rt.byCode[st.Code] = st.Status
 	}
-	if err := errors.Join(s.checkDirective(), rt.bindParams(lookups), rt.compileAnswer()); err != nil {
+	if err := errors.Join(s.checkDirective(), rt.bindParams(lookups), rt.compileResult()); err != nil {
 		return nil, err
 	}
-	rt.query = s.document()
-	return rt, s.check(exec, rt.query)
+	rt.query = s.printDocument()
+	return rt, s.checkDocument(exec, rt.query)
 }
 
 // methods are those of routes.
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
 // checkDirective checks what the types of the directive leave open.
-func (s *stored) checkDirective() error {
+func (s *storedOperation) checkDirective() error {
 	var errs []error
-	wrong := func(format string, args ...any) { errs = append(errs, s.mistake(s.op.Position, format, args...)) }
+	wrong := func(format string, args ...any) { errs = append(errs, s.errorAt(s.op.Position, format, args...)) }
 	if !strings.HasPrefix(s.rest.Path, "/") || strings.HasSuffix(s.rest.Path, "/") || strings.ContainsAny(s.rest.Path, "?# ") {
 		wrong("the path begins with a slash, ends without one, and has neither query nor spaces: %q", s.rest.Path)
 	}
@@ -149,7 +149,7 @@ func (s *stored) checkDirective() error {
 		wrong("the method is one of %s, and not %q", strings.Join(methods, ", "), s.rest.Method)
 	}
 	if s.rest.Status < 200 || s.rest.Status > 299 || s.rest.Status == http.StatusResetContent || s.rest.Status == http.StatusPartialContent {
-		wrong("%d is no status of an answer that went well", s.rest.Status)
+		wrong("%d is no status of a success", s.rest.Status)
 	}
 	for _, st := range s.rest.Statuses {
 		if st.Status < 400 || st.Status > 599 || http.StatusText(st.Status) == "" {
@@ -169,29 +169,29 @@ func (s *stored) checkDirective() error {
 	return errors.Join(errs...)
 }
 
-// bindParams decides where the value of each variable comes from.
+// bindParams determines the sources of each variable.
 func (rt *route) bindParams(lookups map[string]*lookup) error {
 	var errs []error
 	placeholders := placeholdersOf(rt.path)
 	for _, v := range rt.op.VariableDefinitions {
 		p := &param{VariableDefinition: v, from: rt.from[v.Variable]}
-		p.byDefault(placeholders, rt.hasBody())
+		p.setDefaultSource(placeholders, rt.hasBody())
 		if name := p.from.Legacy; name != "" {
 			if p.legacy = lookups[name]; p.legacy == nil {
-				errs = append(errs, rt.mistake(v.Position, "there is no look-up %q", name))
+				errs = append(errs, rt.errorAt(v.Position, "there is no lookup %q", name))
 			}
 		}
 		if p.from.Path != "" && !slices.Contains(placeholders, p.from.Path) {
-			errs = append(errs, rt.mistake(v.Position, "the path has no {%s}", p.from.Path))
+			errs = append(errs, rt.errorAt(v.Position, "the path has no {%s}", p.from.Path))
 		}
 		if len(p.from.Body) > 0 && !rt.hasBody() {
-			errs = append(errs, rt.mistake(v.Position, "%s has no body", rt.method))
+			errs = append(errs, rt.errorAt(v.Position, "%s has no body", rt.method))
 		}
 		placeholders = slices.DeleteFunc(placeholders, func(name string) bool { return name == p.from.Path })
 		rt.params = append(rt.params, p)
 	}
 	if len(placeholders) > 0 {
-		errs = append(errs, rt.mistake(rt.op.Position, "nothing takes {%s} of the path", placeholders[0]))
+		errs = append(errs, rt.errorAt(rt.op.Position, "nothing takes {%s} of the path", placeholders[0]))
 	}
 	return errors.Join(errs...)
 }
@@ -200,9 +200,9 @@ func (rt *route) hasBody() bool {
 	return rt.method == http.MethodPost || rt.method == http.MethodPut || rt.method == http.MethodPatch
 }
 
-// byDefault fills in where a value comes from that says nothing of it.
-func (p *param) byDefault(placeholders []string, body bool) {
-	name := snake(p.Variable)
+// setDefaultSource sets the source of a variable without @from.
+func (p *param) setDefaultSource(placeholders []string, body bool) {
+	name := snakeCase(p.Variable)
 	switch {
 	case p.from.Path != "" || p.from.Header != "" || len(p.from.Query) > 0 || len(p.from.Body) > 0:
 	case slices.Contains(placeholders, name):
@@ -214,7 +214,7 @@ func (p *param) byDefault(placeholders []string, body bool) {
 	}
 }
 
-// ifMatch is the header that says which version a change is meant for.
+// ifMatch is the header with the version that a change expects.
 const ifMatch = "If-Match"
 
 func (p *param) isVersion() bool { return strings.EqualFold(p.from.Header, ifMatch) }
@@ -229,8 +229,8 @@ func placeholdersOf(path string) []string {
 	return names
 }
 
-// snake is a name of GraphQL as the old world spells it.
-func snake(name string) string {
+// snakeCase converts a name of GraphQL to that of the legacy REST routes.
+func snakeCase(name string) string {
 	var b strings.Builder
 	for i, r := range name {
 		if unicode.IsUpper(r) && i > 0 {
@@ -241,46 +241,46 @@ func snake(name string) string {
 	return b.String()
 }
 
-// compileAnswer finds the answer in the document, and adds to that what we need
-// to know beside it.
-func (rt *route) compileAnswer() error {
+// compileResult finds the result in the document, and adds the hidden fields: version,
+// page info, user errors and legacy ids.
+func (rt *route) compileResult() error {
 	root, ok := rt.op.SelectionSet[0].(*ast.Field)
 	if !ok {
-		return rt.mistake(rt.op.Position, "the root field must not be in a fragment")
+		return rt.errorAt(rt.op.Position, "the root field must not be in a fragment")
 	}
-	way, fields, err := rt.follow(cmp.Or(rt.rest.Unwrap, root.Alias))
+	path, fields, err := rt.selectionPath(cmp.Or(rt.rest.Unwrap, root.Alias))
 	if err != nil {
 		return err
 	}
 	shown := fields[len(fields)-1]
-	rt.answer = answer{way: way, fields: fields, absent: absent(rt.typeOf(shown)), constants: members(rt.rest.Constants)}
-	if has(rt.typeOf(root), "userErrors") {
+	rt.answer = resultShape{path: path, fields: fields, absent: notFoundError(rt.typeOf(shown)), constants: jsonMembers(rt.rest.Constants)}
+	if hasField(rt.typeOf(root), "userErrors") {
 		rt.answer.errors = true
-		prepend(root, errorsKey+`: userErrors { code message path }`)
+		prependField(root, errorsKey+`: userErrors { code message path }`)
 	}
-	if n := len(fields); n > 1 && has(rt.typeOf(fields[n-2]), "pageInfo") && shown.Name == "nodes" {
+	if n := len(fields); n > 1 && hasField(rt.typeOf(fields[n-2]), "pageInfo") && shown.Name == "nodes" {
 		rt.answer.page = true
-		prepend(fields[n-2], pageKey+`: pageInfo { hasNextPage hasPreviousPage startCursor endCursor }`)
+		prependField(fields[n-2], pageKey+`: pageInfo { hasNextPage hasPreviousPage startCursor endCursor }`)
 	}
 	if rt.rest.IDs == legacyIDs {
-		rt.rememberIDs(shown)
+		rt.selectLegacyIDs(shown)
 	}
 	if a := rt.rest.Absent; a != nil {
-		if !has(rt.typeOf(shown), a.Field) {
-			return rt.mistake(rt.op.Position, "%q of absent is no field of what is shown", a.Field)
+		if !hasField(rt.typeOf(shown), a.Field) {
+			return rt.errorAt(rt.op.Position, "%q of absent is no field of the result", a.Field)
 		}
-		prepend(shown, absentKey+": "+a.Field)
+		prependField(shown, absentKey+": "+a.Field)
 	}
-	if shown.Definition.Type.Elem == nil && has(rt.typeOf(shown), "version") && rt.op.Operation != ast.Subscription {
+	if shown.Definition.Type.Elem == nil && hasField(rt.typeOf(shown), "version") && rt.op.Operation != ast.Subscription {
 		rt.answer.versioned = true
-		prepend(shown, versionKey+`: version`)
+		prependField(shown, versionKey+`: version`)
 	}
 	rt.answer.view = viewOf(shown.SelectionSet)
 	return nil
 }
 
 // typeOf returns the type of a field, whose lists are those of its items.
-func (s *stored) typeOf(f *ast.Field) *ast.Definition {
+func (s *storedOperation) typeOf(f *ast.Field) *ast.Definition {
 	if len(f.SelectionSet) == 0 {
 		return nil
 	}
@@ -300,33 +300,33 @@ func typeOf(set ast.SelectionSet) *ast.Definition {
 	return nil
 }
 
-func has(def *ast.Definition, field string) bool {
+func hasField(def *ast.Definition, field string) bool {
 	return def != nil && def.Fields.ForName(field) != nil
 }
 
-// hidden begins the names of what we ask for ourselves.
-const hidden = "_"
+// hiddenPrefix begins the names of fields that rest adds and does not show.
+const hiddenPrefix = "_"
 
-// The names of what we ask for.
+// The names of the hidden fields.
 const (
-	legacyKey  = hidden + "legacyId"
-	absentKey  = hidden + "absent"
-	versionKey = hidden + "version"
-	pageKey    = hidden + "pageInfo"
-	errorsKey  = hidden + "userErrors"
+	legacyKey  = hiddenPrefix + "legacyId"
+	absentKey  = hiddenPrefix + "absent"
+	versionKey = hiddenPrefix + "version"
+	pageKey    = hiddenPrefix + "pageInfo"
+	errorsKey  = hiddenPrefix + "userErrors"
 )
 
-// follow returns the keys and the fields from the root to the end of a way such
+// selectionPath returns the keys and the fields from the root to the end of a path such
 // as createUser.user.
-func (s *stored) follow(way string) (keys []string, fields []*ast.Field, err error) {
+func (s *storedOperation) selectionPath(path string) (keys []string, fields []*ast.Field, err error) {
 	set := s.op.SelectionSet
-	for key := range strings.SplitSeq(way, ".") {
+	for key := range strings.SplitSeq(path, ".") {
 		i := slices.IndexFunc(set, func(sel ast.Selection) bool {
 			f, ok := sel.(*ast.Field)
 			return ok && f.Alias == key
 		})
 		if i < 0 {
-			return nil, nil, s.mistake(s.op.Position, "the operation does not select %q of %q", key, way)
+			return nil, nil, s.errorAt(s.op.Position, "the operation does not select %q of %q", key, path)
 		}
 		f := set[i].(*ast.Field)
 		keys, fields, set = append(keys, key), append(fields, f), f.SelectionSet
@@ -334,14 +334,14 @@ func (s *stored) follow(way string) (keys []string, fields []*ast.Field, err err
 	return keys, fields, nil
 }
 
-// rememberIDs asks for the legacy id of every object whose id is shown.
-func (s *stored) rememberIDs(f *ast.Field) {
+// selectLegacyIDs selects the legacy id of every object whose id is shown.
+func (s *storedOperation) selectLegacyIDs(f *ast.Field) {
 	for _, sub := range fieldsOf(f.SelectionSet) {
-		s.rememberIDs(sub)
+		s.selectLegacyIDs(sub)
 	}
 	shows := func(sub *ast.Field) bool { return sub.Alias == "id" && sub.Name == "id" }
-	if def := s.typeOf(f); has(def, "legacyId") && slices.ContainsFunc(fieldsOf(f.SelectionSet), shows) {
-		prepend(f, legacyKey+`: legacyId`)
+	if def := s.typeOf(f); hasField(def, "legacyId") && slices.ContainsFunc(fieldsOf(f.SelectionSet), shows) {
+		prependField(f, legacyKey+`: legacyId`)
 	}
 }
 
@@ -361,45 +361,45 @@ func fieldsOf(set ast.SelectionSet) []*ast.Field {
 	return fields
 }
 
-// document writes the operation as the executor gets it.
-func (s *stored) document() string {
+// printDocument prints the operation for the executor.
+func (s *storedOperation) printDocument() string {
 	var b strings.Builder
 	formatter.NewFormatter(&b, formatter.WithCompacted()).FormatQueryDocument(s.doc)
 	return b.String()
 }
 
-// check prepares the document, which holds it against the limits, too.
-func (s *stored) check(exec *executor.Executor, query string) error {
-	refusal := exec.Check(query)
+// checkDocument prepares the document, which checks it against the limits, too.
+func (s *storedOperation) checkDocument(exec *executor.Executor, query string) error {
+	refusal := exec.CheckDocument(query)
 	if refusal == nil {
 		return nil
 	}
 	var errs []error
 	for _, e := range refusal.Errors {
-		errs = append(errs, s.mistake(s.op.Position, "%s", e.Message))
+		errs = append(errs, s.errorAt(s.op.Position, "%s", e.Message))
 	}
 	return errors.Join(errs...)
 }
 
-// absent is the error that there is no answer: USER_NOT_FOUND for a User.
-func absent(def *ast.Definition) *fault.Error {
+// notFoundError is the error for a missing result: USER_NOT_FOUND for a User.
+func notFoundError(def *ast.Definition) *fault.Error {
 	if def != nil {
-		code := fault.Code(strings.ToUpper(snake(def.Name)) + "_NOT_FOUND")
+		code := fault.Code(strings.ToUpper(snakeCase(def.Name)) + "_NOT_FOUND")
 		if slices.Contains(fault.Codes(), code) {
-			return fault.New(fault.NotFound, code, "There is no such %s.", strings.ReplaceAll(snake(def.Name), "_", " "))
+			return fault.New(fault.NotFound, code, "There is no such %s.", strings.ReplaceAll(snakeCase(def.Name), "_", " "))
 		}
 	}
 	return fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path.")
 }
 
-// members writes constants as members of a JSON object.
-func members(all []constant) []byte {
+// jsonMembers writes constants as members of a JSON object.
+func jsonMembers(all []constant) []byte {
 	var out []byte
 	for i, c := range all {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = fmt.Appendf(out, "%s:%s", quote(c.Name), quote(c.Value))
+		out = fmt.Appendf(out, "%s:%s", quoteJSON(c.Name), quoteJSON(c.Value))
 	}
 	return out
 }

@@ -8,16 +8,17 @@ import (
 	"time"
 )
 
-// Deprecation says that routes are to go.
+// Deprecation announces the removal of routes.
 type Deprecation struct {
 	Route     string    // e.g. "GET /users/{id}", or "*" for all
 	Since     time.Time // when it became deprecated, or will
-	Sunset    time.Time // when it may stop to work; zero if that is open
-	Successor string    // URL of what takes its place; /graphql if empty
+	Sunset    time.Time // when it may stop working; zero if unknown
+	Successor string    // URL of the replacement; /graphql if empty
 }
 
-// deprecate adds the headers that tell clients of it (RFC 9745, RFC 8594).
-func (s *Shim) deprecate() error {
+// setDeprecationHeaders sets the headers Deprecation (RFC 9745), Sunset (RFC 8594) and
+// Link.
+func (s *Shim) setDeprecationHeaders() error {
 	var errs []error
 	for _, d := range s.cfg.Deprecated {
 		found := false

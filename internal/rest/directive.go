@@ -9,12 +9,12 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// The types that follow are the directives of directives.graphqls.
+// The directives of directives.graphqls.
 type (
 	restDirective struct {
 		Method    string       `json:"method"`
 		Path      string       `json:"path"`
-		When      when         `json:"when"`
+		When      callerKind   `json:"when"`
 		Status    int          `json:"status"`
 		Unwrap    string       `json:"unwrap"`
 		IDs       string       `json:"ids"`
@@ -47,7 +47,7 @@ type (
 	}
 )
 
-// names are a list of names, or one, which stands for a list of one.
+// names is a list of names; a single name decodes as a list of one.
 type names []string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -59,44 +59,44 @@ func (n *names) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*[]string)(n))
 }
 
-// when says who a route serves.
-type when string
+// callerKind says which callers a route serves.
+type callerKind string
 
 const (
-	anybody   when = "ANYBODY"
-	anonymous when = "ANONYMOUS"
-	signedIn  when = "SIGNED_IN"
+	anyCaller callerKind = "ANYBODY"
+	anonymous callerKind = "ANONYMOUS"
+	signedIn  callerKind = "SIGNED_IN"
 )
 
-// legacyIDs is the value of ids by which objects show the ids of old.
+// legacyIDs is the value of ids that shows legacy ids.
 const legacyIDs = "LEGACY"
 
-// readDirectives takes the directives out of the operation.
-func (s *stored) readDirectives() error {
+// readDirectives moves the directives from the operation to s.
+func (s *storedOperation) readDirectives() error {
 	for _, d := range s.op.Directives {
 		switch d.Name {
 		case "rest":
 			s.rest = new(restDirective)
-			if err := decode(d, s.rest); err != nil {
-				return s.mistake(d.Position, "%v", err)
+			if err := decodeArguments(d, s.rest); err != nil {
+				return s.errorAt(d.Position, "%v", err)
 			}
 		case "lookup":
 			s.lookup = new(lookupDirective)
-			if err := decode(d, s.lookup); err != nil {
-				return s.mistake(d.Position, "%v", err)
+			if err := decodeArguments(d, s.lookup); err != nil {
+				return s.errorAt(d.Position, "%v", err)
 			}
 		}
 	}
 	if (s.rest == nil) == (s.lookup == nil) {
-		return s.mistake(s.op.Position, "an operation has either @rest or @lookup")
+		return s.errorAt(s.op.Position, "an operation has either @rest or @lookup")
 	}
 	s.op.Directives = nil
 	s.from = make(map[string]fromDirective, len(s.op.VariableDefinitions))
 	for _, v := range s.op.VariableDefinitions {
 		if d := v.Directives.ForName("from"); d != nil {
 			var from fromDirective
-			if err := decode(d, &from); err != nil {
-				return s.mistake(d.Position, "%v", err)
+			if err := decodeArguments(d, &from); err != nil {
+				return s.errorAt(d.Position, "%v", err)
 			}
 			s.from[v.Variable] = from
 		}
@@ -105,8 +105,8 @@ func (s *stored) readDirectives() error {
 	return nil
 }
 
-// decode reads the arguments of a directive that was validated.
-func decode(d *ast.Directive, into any) error {
+// decodeArguments reads the arguments of a directive that was validated.
+func decodeArguments(d *ast.Directive, into any) error {
 	text, err := json.Marshal(d.ArgumentMap(nil))
 	if err == nil {
 		err = json.Unmarshal(text, into)

@@ -28,7 +28,7 @@ func TestView_hides_and_renames(t *testing.T) {
 		`{"user":null,"items":[{"_x":1}]}`:    `{"user":null,"items":[{"_x":1}]}`,
 		`{"data":{"_kept":[1,{"_too":"]"}]}}`: `{"data":{"_kept":[1,{"_too":"]"}]}}`,
 	} {
-		if got, rest := order.append(nil, []byte(data)); string(got) != want || len(rest) > 0 {
+		if got, rest := order.appendValue(nil, []byte(data)); string(got) != want || len(rest) > 0 {
 			t.Errorf("%s is shown as %s, want %s (left over: %q)", data, got, want, rest)
 		}
 	}
@@ -48,7 +48,7 @@ func FuzzView(f *testing.F) {
 		if err != nil || strings.Contains(string(data), `\`) {
 			return // names of GraphQL have no escapes
 		}
-		shown, rest := (&view{sub: map[string]*view{"user": {}}}).append(nil, data)
+		shown, rest := (&view{sub: map[string]*view{"user": {}}}).appendValue(nil, data)
 		if !json.Valid(shown) || len(rest) > 0 {
 			t.Errorf("%s is shown as %s, and %q is left", data, shown, rest)
 		}
@@ -111,7 +111,7 @@ func TestMerge_follows_RFC_7396(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if diff := cmp.Diff(want, merge(target, patch)); diff != "" {
+		if diff := cmp.Diff(want, mergePatch(target, patch)); diff != "" {
 			t.Errorf("%s with %s differs (-want +got):\n%s", tt[0], tt[1], diff)
 		}
 	}

@@ -18,29 +18,29 @@ import (
 	"github.com/vektah/gqlparser/v2/validator/rules"
 )
 
-// builtIn are the operations of the old contract.
+// builtIn are the operations of the legacy REST routes.
 //
 //go:embed operations/*.graphql
 var builtIn embed.FS
 
-// directives are what operations say of their routes in.
+// directives are the definitions of the directives of operations.
 //
 //go:embed directives.graphqls
 var directives string
 
-// maxFile is the longest file of an operation in bytes.
+// maxFile bounds the file of an operation, in bytes.
 const maxFile = 64 << 10
 
 // source is a file that holds one operation.
 type source struct {
-	name string // where it is, for people
+	name string // path for messages
 	text string
 	own  bool // of the operator, not of the binary
 }
 
-// readAll returns the operations of the binary and those of the folder, if one is
-// given, in the order of their names.
-func readAll(folder string) ([]source, error) {
+// readSources returns the operations of the binary and those of the folder, if not empty,
+// in the order of their names.
+func readSources(folder string) ([]source, error) {
 	built, err := readFolder(builtIn, "operations", "operations", false)
 	if err != nil || folder == "" {
 		return built, err
@@ -57,7 +57,7 @@ func readFolder(fsys fs.FS, dir, shown string, own bool) ([]source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(names) == 0 { // Glob takes a folder that cannot be read for an empty one
+	if len(names) == 0 { // Glob returns nothing for a folder that it cannot read
 		if _, err := fs.ReadDir(fsys, dir); err != nil {
 			return nil, err
 		}
@@ -76,18 +76,18 @@ func readFolder(fsys fs.FS, dir, shown string, own bool) ([]source, error) {
 	return sources, nil
 }
 
-// stored is an operation that fits the schema, with what its directives say.
-type stored struct {
+// storedOperation is a valid operation with its directives.
+type storedOperation struct {
 	source
 	doc    *ast.QueryDocument
 	op     *ast.OperationDefinition
-	rest   *restDirective   // nil of a look-up
-	lookup *lookupDirective // nil of a route
+	rest   *restDirective   // nil for a lookup
+	lookup *lookupDirective // nil for a route
 	from   map[string]fromDirective
 }
 
-// mistake is an error at a line of the file.
-func (s source) mistake(pos *ast.Position, format string, args ...any) error {
+// errorAt is an error at a line of the file.
+func (s source) errorAt(pos *ast.Position, format string, args ...any) error {
 	line := 1
 	if pos != nil {
 		line = pos.Line
@@ -95,30 +95,30 @@ func (s source) mistake(pos *ast.Position, format string, args ...any) error {
 	return fmt.Errorf("%s:%d: %s", s.name, line, fmt.Sprintf(format, args...))
 }
 
-// parse reads the operation and holds it against the schema, which knows the
-// directives. Its error joins what is wrong, each with file and line.
-func (s source) parse(schema *ast.Schema) (*stored, error) {
+// parseOperation parses the operation and validates it against the schema, which has the
+// directives. Its error joins all mistakes, each with file and line.
+func (s source) parseOperation(schema *ast.Schema) (*storedOperation, error) {
 	doc, err := parser.ParseQuery(&ast.Source{Name: s.name, Input: s.text})
 	if err != nil {
-		return nil, s.mistakes(err)
+		return nil, s.errorsAt(err)
 	}
 	if len(doc.Operations) != 1 || doc.Operations[0].Name == "" {
-		return nil, s.mistake(nil, "a file holds exactly one operation, which has a name")
+		return nil, s.errorAt(nil, "a file holds exactly one operation, which has a name")
 	}
 	if errs := validator.ValidateWithRules(schema, doc, rules.NewDefaultRules()); len(errs) > 0 {
-		return nil, s.mistakes(errs)
+		return nil, s.errorsAt(errs)
 	}
-	st := &stored{source: s, doc: doc, op: doc.Operations[0]}
+	st := &storedOperation{source: s, doc: doc, op: doc.Operations[0]}
 	return st, st.readDirectives()
 }
 
-// mistakes gives every error of the parser or validator its file and line.
-func (s source) mistakes(err error) error {
+// errorsAt gives every error of the parser or validator its file and line.
+func (s source) errorsAt(err error) error {
 	list, ok := errors.AsType[gqlerror.List](err)
 	if !ok {
 		one, ok := errors.AsType[*gqlerror.Error](err)
 		if !ok {
-			return s.mistake(nil, "%v", err)
+			return s.errorAt(nil, "%v", err)
 		}
 		list = gqlerror.List{one}
 	}
@@ -128,13 +128,13 @@ func (s source) mistakes(err error) error {
 		if len(e.Locations) > 0 {
 			pos = &ast.Position{Line: e.Locations[0].Line}
 		}
-		all = append(all, s.mistake(pos, "%s", e.Message))
+		all = append(all, s.errorAt(pos, "%s", e.Message))
 	}
 	return errors.Join(all...)
 }
 
-// documentation returns the comment that the file begins with: its first line and
-// the rest.
+// documentation returns the comment at the start of the file: its first line and the
+// rest.
 func (s source) documentation() (summary, more string) {
 	var lines []string
 	for line := range strings.Lines(s.text) {
@@ -150,8 +150,8 @@ func (s source) documentation() (summary, more string) {
 	return lines[0], strings.TrimSpace(strings.Join(lines[1:], "\n"))
 }
 
-// withDirectives returns the schema with our directives, which operations are held
-// against. What runs them never sees these.
+// withDirectives returns the schema with the directives of this package, to validate
+// operations. The executor never sees these.
 func withDirectives(schema *ast.Schema) (*ast.Schema, error) {
 	doc, err := parser.ParseSchema(&ast.Source{Name: "directives.graphqls", Input: directives})
 	if err != nil {
@@ -168,23 +168,23 @@ func withDirectives(schema *ast.Schema) (*ast.Schema, error) {
 	return &own, nil
 }
 
-// parseAll parses every file. An operator's operation takes the place of ours that
-// has its name.
-func parseAll(schema *ast.Schema, sources []source) ([]*stored, error) {
-	var all []*stored
+// parseAll parses every file. An operator's operation replaces the built-in one of the
+// same name.
+func parseAll(schema *ast.Schema, sources []source) ([]*storedOperation, error) {
+	var all []*storedOperation
 	var errs []error
 	for _, src := range sources {
-		st, err := src.parse(schema)
+		st, err := src.parseOperation(schema)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		at := slices.IndexFunc(all, func(other *stored) bool { return other.op.Name == st.op.Name })
+		at := slices.IndexFunc(all, func(other *storedOperation) bool { return other.op.Name == st.op.Name })
 		switch {
 		case at < 0:
 			all = append(all, st)
 		case all[at].own == src.own:
-			errs = append(errs, src.mistake(st.op.Position, "%s has an operation %s, too", all[at].name, st.op.Name))
+			errs = append(errs, src.errorAt(st.op.Position, "%s has an operation %s, too", all[at].name, st.op.Name))
 		default:
 			all[at] = st
 		}

@@ -16,9 +16,9 @@ const (
 	mediaEvents     = "text/event-stream"
 )
 
-// acceptable returns a 406 unless the client takes JSON. One that says nothing
-// takes anything.
-func acceptable(r *http.Request) error {
+// checkAccept returns a 406 unless the client accepts JSON. A client without Accept
+// accepts anything.
+func checkAccept(r *http.Request) error {
 	values := r.Header.Values("Accept")
 	if len(values) == 0 || len(values) == 1 && (values[0] == mediaJSON || values[0] == "*/*") {
 		return nil
@@ -38,7 +38,7 @@ func acceptable(r *http.Request) error {
 		if rank < 0 || rank <= best || !strings.Contains(name, "/") {
 			continue
 		}
-		best, quality = rank, weight(params)
+		best, quality = rank, qualityOf(params)
 	}
 	if quality == 0 {
 		return errNotAcceptable()
@@ -46,7 +46,7 @@ func acceptable(r *http.Request) error {
 	return nil
 }
 
-func weight(params map[string]string) float64 {
+func qualityOf(params map[string]string) float64 {
 	text, ok := params["q"]
 	if !ok {
 		return 1
@@ -62,8 +62,8 @@ func errNotAcceptable() error {
 	return problem.New(http.StatusNotAcceptable, fault.New(fault.Invalid, fault.BadRequest, "This path answers with application/json."))
 }
 
-// checkContentType returns a 415 unless the body is plain JSON; old clients that
-// do not say what it is mean that.
+// checkContentType returns a 415 unless the body is plain JSON. Legacy REST clients may
+// leave the type out.
 func (rt *route) checkContentType(r *http.Request) error {
 	refuse := func(message string) error {
 		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest, "%s", message))
@@ -91,13 +91,13 @@ func acceptsGzip(r *http.Request) bool {
 	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		name, params, err := mime.ParseMediaType(strings.TrimSpace(part))
 		if err == nil && name == "gzip" {
-			return weight(params) > 0
+			return qualityOf(params) > 0
 		}
 	}
 	return false
 }
 
-// prefersMinimal reports whether the client wants no body (RFC 7240).
+// prefersMinimal reports whether the client asks for no body (RFC 7240).
 func prefersMinimal(r *http.Request) bool {
 	for _, value := range r.Header.Values("Prefer") {
 		for part := range strings.SplitSeq(value, ",") {

@@ -12,20 +12,20 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
-// spec is an OpenAPI 3.1 document in the making. It is written from the operations
-// and the schema, so that it says what the server does.
-type spec struct {
-	*shapes
+// openAPISpec builds an OpenAPI 3.1 document from the operations and the schema, so that it
+// matches the server.
+type openAPISpec struct {
+	*schemaWriter
 	paths map[string]any
 }
 
 // object is a JSON object of the document.
 type object = map[string]any
 
-// describe returns the OpenAPI document of the routes.
-func (s *Shim) describe() map[string]any {
-	d := &spec{shapes: newShapes(s.exec.Schema()), paths: object{}}
-	d.nameShapes(s.routes)
+// openAPIDocument returns the OpenAPI document of the routes.
+func (s *Shim) openAPIDocument() map[string]any {
+	d := &openAPISpec{schemaWriter: newSchemaWriter(s.exec.Schema()), paths: object{}}
+	d.nameSchemas(s.routes)
 	tags := map[string]bool{}
 	for _, path := range slices.Sorted(maps.Keys(s.paths)) {
 		res := s.paths[path]
@@ -34,7 +34,7 @@ func (s *Shim) describe() map[string]any {
 		}
 		item := object{}
 		for _, method := range slices.Sorted(maps.Keys(res.methods)) {
-			item[strings.ToLower(method)] = d.operation(res.methods[method])
+			item[strings.ToLower(method)] = d.describeEndpoint(res.methods[method])
 		}
 		d.paths[path] = item
 		tags[tagOf(path)] = true
@@ -47,7 +47,7 @@ func (s *Shim) describe() map[string]any {
 		"openapi": "3.1.0",
 		"info": object{
 			"title": "Backplane REST", "version": "1.0.0",
-			"description": "The routes of the old world. Each is a stored GraphQL operation and obeys the rules of GraphQL.",
+			"description": "The legacy REST routes. Each is a stored GraphQL operation and obeys the rules of GraphQL.",
 			"contact":     object{"name": "The operators of this server"},
 			"license":     object{"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
 		},
@@ -56,34 +56,33 @@ func (s *Shim) describe() map[string]any {
 		"paths":   d.paths,
 		"components": object{
 			"schemas":         d.schemas,
-			"responses":       responses(),
-			"headers":         headers(),
+			"responses":       responseComponents(),
+			"headers":         headerComponents(),
 			"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token or an API key."}},
 		},
 	}
-	prune(doc)
+	pruneComponents(doc)
 	return doc
 }
 
-// nameShapes gives the plain names of types to what is shown of them in the
-// simplest answers.
-func (d *spec) nameShapes(routes []*route) {
+// nameSchemas gives the plain names of types to the schemas of the simplest results.
+func (d *openAPISpec) nameSchemas(routes []*route) {
 	simplest := slices.Clone(routes)
 	slices.SortStableFunc(simplest, func(a, b *route) int { return len(a.query) - len(b.query) })
 	for _, rt := range simplest {
 		if rt.op.Operation == ast.Query {
-			d.output(rt, rt.answer.fields[len(rt.answer.fields)-1])
+			d.outputSchema(rt, rt.answer.fields[len(rt.answer.fields)-1])
 		}
 	}
 }
 
-// prune takes out components that nothing refers to.
-func prune(doc object) {
+// pruneComponents removes components without a reference.
+func pruneComponents(doc object) {
 	for again := true; again; {
 		again = false
 		text, err := json.Marshal(doc)
 		if err != nil {
-			return // whoever writes the document says so
+			return // newDocPages reports it
 		}
 		for kind, all := range doc["components"].(object) {
 			for name := range all.(object) {
@@ -101,8 +100,8 @@ func tagOf(path string) string {
 	return first
 }
 
-// operation describes an endpoint: of several operations, all together.
-func (d *spec) operation(e *endpoint) object {
+// describeEndpoint describes an endpoint, all its operations together.
+func (d *openAPISpec) describeEndpoint(e *endpoint) object {
 	var texts, summaries []string
 	parameters, content := []any{}, object{}
 	var bodies []any
@@ -112,14 +111,14 @@ func (d *spec) operation(e *endpoint) object {
 		summary, more := rt.documentation()
 		summaries = append(summaries, strings.TrimSuffix(summary, "."))
 		texts = append(texts, strings.TrimSpace(summary+"\n\n"+more))
-		for _, p := range d.parameters(rt) {
+		for _, p := range d.describeParameters(rt) {
 			if key := p["in"].(string) + " " + p["name"].(string); !seen[key] {
 				seen[key] = true
 				parameters = append(parameters, p)
 			}
 		}
 		if rt.hasBody() {
-			bodies = append(bodies, d.body(rt))
+			bodies = append(bodies, d.describeBody(rt))
 		}
 		d.addContent(content, rt)
 		security = append(security, securityOf(rt.when)...)
@@ -128,7 +127,7 @@ func (d *spec) operation(e *endpoint) object {
 	op := object{
 		"operationId": operationID(first.op.Name), "tags": []any{tagOf(first.path)},
 		"summary": strings.Join(summaries, "; "), "description": strings.Join(texts, "\n\n"),
-		"responses": d.responsesOf(e, content), "security": slices.CompactFunc(security, sameSecurity),
+		"responses": d.describeResponses(e, content), "security": slices.CompactFunc(security, sameSecurity),
 	}
 	if len(parameters) > 0 {
 		op["parameters"] = parameters
@@ -145,22 +144,22 @@ func (d *spec) operation(e *endpoint) object {
 func operationID(name string) string { return strings.ToLower(name[:1]) + name[1:] }
 
 // securityOf says which credentials an operation takes.
-func securityOf(w when) []any {
+func securityOf(w callerKind) []any {
 	none, bearer := object{}, object{"bearer": []any{}}
 	switch w {
 	case signedIn:
 		return []any{bearer}
 	case anonymous:
 		return []any{none}
-	case anybody:
+	case anyCaller:
 	}
 	return []any{none, bearer}
 }
 
 func sameSecurity(a, b any) bool { return len(a.(object)) == len(b.(object)) }
 
-// parameters describes what an operation takes from path, query and headers.
-func (d *spec) parameters(rt *route) []object {
+// describeParameters describes what an operation takes from path, query and headers.
+func (d *openAPISpec) describeParameters(rt *route) []object {
 	var all []object
 	add := func(in, name string, required bool, schema object, about string) {
 		o := object{"in": in, "name": name, "description": about, "schema": schema, "example": exampleOf(schema, d.schemas)}
@@ -170,21 +169,21 @@ func (d *spec) parameters(rt *route) []object {
 		all = append(all, o)
 	}
 	for _, p := range rt.params {
-		about := rt.about(p)
+		about := rt.paramDescription(p)
 		switch {
 		case p.from.Path != "":
-			add(inPath, p.from.Path, true, d.input(p), about)
+			add(inPath, p.from.Path, true, d.inputSchema(p), about)
 		case p.isVersion():
 			add(inHeader, ifMatch, p.Type.NonNull, object{"type": "string", "examples": []any{`"17"`}},
 				"Changes only what is at the version of this ETag; the version alone will do, and * for any.")
 		case p.from.Header != "":
-			add(inHeader, p.from.Header, false, d.input(p), about)
+			add(inHeader, p.from.Header, false, d.inputSchema(p), about)
 		}
 		for i, name := range p.from.Query {
 			if i > 0 {
 				about = "The same as " + p.from.Query[0] + "."
 			}
-			add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, d.input(p), about)
+			add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, d.inputSchema(p), about)
 		}
 	}
 	if rt.op.Operation == ast.Mutation && rt.when != anonymous {
@@ -216,8 +215,8 @@ func requestBody(rt *route, bodies []any) object {
 	return object{"description": "What to do it with.", "required": required, "content": content}
 }
 
-// body describes the properties that an operation takes.
-func (d *spec) body(rt *route) object {
+// describeBody describes the properties of an operation's request body.
+func (d *openAPISpec) describeBody(rt *route) object {
 	properties, required := object{}, []any{}
 	var either []any
 	for _, p := range rt.params {
@@ -249,34 +248,34 @@ func (d *spec) body(rt *route) object {
 	return schema
 }
 
-// addProperties adds those that give a variable, by all their names.
-func (d *spec) addProperties(properties object, rt *route, p *param) {
+// addProperties adds the properties of a variable, under all their names.
+func (d *openAPISpec) addProperties(properties object, rt *route, p *param) {
 	for i, name := range p.from.Body {
-		schema := maps.Clone(d.input(p))
+		schema := maps.Clone(d.inputSchema(p))
 		if rt.method == http.MethodPatch {
-			schema = d.partial(p, schema)
+			schema = d.partialSchema(p, schema)
 		}
-		about := rt.about(p)
+		about := rt.paramDescription(p)
 		if i > 0 {
 			about = "The same as " + p.from.Body[0] + "."
 		}
-		properties[name] = described(schema, about)
+		properties[name] = withDescription(schema, about)
 	}
 }
 
 // exampleBody has every property once, under its first name.
-func (d *spec) exampleBody(rt *route) object {
+func (d *openAPISpec) exampleBody(rt *route) object {
 	out := object{}
 	for _, p := range rt.params {
 		if len(p.from.Body) > 0 {
-			out[p.from.Body[0]] = exampleNamed(p.from.Body[0], d.input(p), d.schemas)
+			out[p.from.Body[0]] = exampleNamed(p.from.Body[0], d.inputSchema(p), d.schemas)
 		}
 	}
 	return out
 }
 
-// addContent adds what an operation answers with, by media type.
-func (d *spec) addContent(content object, rt *route) {
+// addContent adds the content of an operation's response, by media type.
+func (d *openAPISpec) addContent(content object, rt *route) {
 	shown := rt.answer.fields[len(rt.answer.fields)-1]
 	if rt.op.Operation == ast.Subscription {
 		content[mediaEvents] = object{"schema": object{"type": "string",
@@ -286,7 +285,7 @@ func (d *spec) addContent(content object, rt *route) {
 	if rt.success == http.StatusNoContent {
 		return
 	}
-	schema := d.output(rt, shown)
+	schema := d.outputSchema(rt, shown)
 	media := object{"schema": schema, "example": exampleOf(schema, d.schemas)}
 	if old, ok := content[mediaJSON].(object); ok && !reflect.DeepEqual(old, media) {
 		old["schema"] = object{"anyOf": []any{old["schema"], schema}}
@@ -295,7 +294,7 @@ func (d *spec) addContent(content object, rt *route) {
 	content[mediaJSON] = media
 }
 
-func (d *spec) responsesOf(e *endpoint, content object) object {
+func (d *openAPISpec) describeResponses(e *endpoint, content object) object {
 	out := object{}
 	first := e.routes[0]
 	success := object{"description": http.StatusText(first.success) + "."}
@@ -324,19 +323,18 @@ func successHeaders(rt *route) object {
 	return all
 }
 
-// statusesOf lists the statuses, other than that of success, that an endpoint can
-// answer with.
+// statusesOf lists the statuses other than success that an endpoint can respond with.
 func statusesOf(e *endpoint) []int {
 	all := []int{400, 401, 403, 406, 422, 429, 500, 503, 504}
 	for _, rt := range e.routes {
-		all = append(all, rt.statuses()...)
+		all = append(all, rt.possibleStatuses()...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }
 
-// statuses are those that come of what an operation is and takes.
-func (rt *route) statuses() []int {
+// possibleStatuses are the statuses that depend on the operation and its parameters.
+func (rt *route) possibleStatuses() []int {
 	all := slices.Collect(maps.Values(rt.byCode))
 	if strings.Contains(rt.path, "{") {
 		all = append(all, http.StatusNotFound)
@@ -365,8 +363,8 @@ func (rt *route) statuses() []int {
 
 func responseName(status int) string { return strings.ReplaceAll(http.StatusText(status), " ", "") }
 
-// responses describes the answers that have one shape everywhere.
-func responses() object {
+// responseComponents describes the responses that all endpoints share.
+func responseComponents() object {
 	about := map[int]string{
 		204: "Done; the client wanted no body.",
 		304: "The client has the answer already.",
@@ -374,7 +372,7 @@ func responses() object {
 		401: "A credential is missing or not good.",
 		403: "The caller may not do this.",
 		404: "There is no such object, or it is hidden from the caller.",
-		406: "The client takes nothing that this path answers with.",
+		406: "The client accepts none of the media types of this path.",
 		408: "The body did not arrive in time.",
 		409: "The state of things does not allow this.",
 		412: "It is not at the version that If-Match names.",
@@ -404,13 +402,13 @@ func responses() object {
 	return out
 }
 
-func headers() object {
+func headerComponents() object {
 	header := func(about, example string) object {
 		return object{"description": about, "schema": object{"type": "string"}, "example": example}
 	}
 	return object{
 		"ETag":     header("The version of what is shown, 0 of a list, and a digest of the answer.", `"17-3vO1nS2h0pVwT9aK"`),
-		"Link":     header("The pages beside this one (RFC 8288).", `</users?cursor=WyJ4Il0>; rel="next"`),
+		"Link":     header("The next and the previous page (RFC 8288).", `</users?cursor=WyJ4Il0>; rel="next"`),
 		"Location": header("Where the new object is.", "/users/5"),
 		"Retry-After": object{"description": "After how many seconds to try again.", "schema": object{"type": "integer"},
 			"example": 1},

@@ -1,12 +1,14 @@
-// Package rest owns the routes of the old world: each is a stored GraphQL operation
-// that says in a directive which requests it serves and how its answer is shown.
+// Package rest serves the legacy REST routes. Each route is a stored GraphQL operation
+// (operations/*.graphql) whose directive states method, path and the shape of its result.
 //
-// At start the operations are held against the schema and prepared; a call binds
-// the request to variables and runs through the same executor as GraphQL, with its
-// limits, loaders, permissions and idempotency keys. No route has code of its own.
-// The OpenAPI document and the page that shows it come from the same operations.
-// Who is calling, how large a body may be and how much runs at once is the business
-// of the server that mounts the routes.
+// At start the operations are validated against the schema and prepared. A call binds
+// the request to variables (bind.go), runs the operation on the same executor as GraphQL,
+// with its limits, loaders, permissions and idempotency keys (execute.go), reads the
+// result or problem document (result.go) and sends it (respond.go). No route has code of
+// its own. The OpenAPI document and its page come from the same operations.
+//
+// Authentication, body size and concurrency limits are those of the server that mounts
+// the routes.
 package rest
 
 import (
@@ -30,10 +32,10 @@ import (
 
 // Config tunes a Shim. The zero value is ready to use.
 type Config struct {
-	Folder     string                                  // of an operator's own operations; none if empty
-	Reserved   []string                                // patterns of net/http that are not for operations
-	Deprecated []Deprecation                           // routes that are to go
-	Used       func(ctx context.Context, route string) // hears of each call of a route; may be nil
+	Folder     string                                  // holds the operator's own operations; none if empty
+	Reserved   []string                                // patterns of net/http that operations must not use
+	Deprecated []Deprecation                           // routes that will be removed
+	OnCall     func(ctx context.Context, route string) // called for each call of a route; may be nil
 }
 
 // Shim serves stored operations. Its methods are safe for concurrent use.
@@ -43,25 +45,25 @@ type Shim struct {
 	log    *slog.Logger
 	routes []*route
 	paths  map[string]*resource // by pattern
-	pages  *pages
+	pages  *docPages
 }
 
-// resource is what is at a path.
+// resource is a path with its methods.
 type resource struct {
 	path    string
 	methods map[string]*endpoint
 	allow   string
 }
 
-// endpoint is a method of a resource: the operations that serve it.
+// endpoint is a method of a resource, with the operations that serve it.
 type endpoint struct {
 	name    string // e.g. GET /users/{id}
 	routes  []*route
-	headers http.Header // of every answer
+	headers http.Header // of every response
 }
 
-// New returns a Shim of the operations of the binary and of the operator. It
-// returns an error that lists every mistake in them, with file and line.
+// New returns a Shim of the operations of the binary and of the operator, or an error
+// that lists every mistake in them, with file and line.
 func New(exec *executor.Executor, cfg Config, log *slog.Logger) (*Shim, error) {
 	if exec == nil || log == nil {
 		return nil, errors.New("rest: executor and log are required")
@@ -70,7 +72,7 @@ func New(exec *executor.Executor, cfg Config, log *slog.Logger) (*Shim, error) {
 	if err != nil {
 		return nil, err
 	}
-	sources, err := readAll(cfg.Folder)
+	sources, err := readSources(cfg.Folder)
 	if err != nil {
 		return nil, err
 	}
@@ -83,15 +85,15 @@ func New(exec *executor.Executor, cfg Config, log *slog.Logger) (*Shim, error) {
 		return nil, err
 	}
 	s := &Shim{cfg: cfg, exec: exec, log: log, routes: routes, paths: map[string]*resource{}}
-	if err := s.mount(); err != nil {
+	if err := s.mountRoutes(); err != nil {
 		return nil, err
 	}
-	s.pages, err = newPages(s.describe(), log)
+	s.pages, err = newDocPages(s.openAPIDocument(), log)
 	return s, err
 }
 
-// mount groups the routes by path and method.
-func (s *Shim) mount() error {
+// mountRoutes groups the routes by path and method.
+func (s *Shim) mountRoutes() error {
 	byPath := map[string]*resource{}
 	for _, rt := range s.routes {
 		res := byPath[rt.path]
@@ -107,20 +109,21 @@ func (s *Shim) mount() error {
 		e.routes = append(e.routes, rt)
 	}
 	for _, rt := range s.routes {
-		rt.shows = byPath[rt.path].showing(rt)
+		rt.reads = byPath[rt.path].readRoute(rt)
 	}
 	for path, res := range byPath {
-		res.allow = allowed(res)
+		res.allow = allowHeader(res)
 		s.paths[path] = res
 		s.paths[path+"/{$}"] = res
 	}
 	if err := s.checkPaths(); err != nil {
 		return err
 	}
-	return s.deprecate()
+	return s.setDeprecationHeaders()
 }
 
-// checkPaths finds paths that no mux can tell apart, or that the server keeps.
+// checkPaths returns an error for paths that conflict for http.ServeMux, or that are
+// reserved.
 func (s *Shim) checkPaths() error {
 	var errs []error
 	mux := http.NewServeMux()
@@ -133,15 +136,15 @@ func (s *Shim) checkPaths() error {
 			continue
 		}
 		seen[rt.path] = true
-		if err := register(mux, rt.path); err != nil {
-			errs = append(errs, rt.mistake(rt.op.Position, "the path %s cannot be served beside others: %v", rt.path, err))
+		if err := tryRegister(mux, rt.path); err != nil {
+			errs = append(errs, rt.errorAt(rt.op.Position, "the path %s conflicts with others: %v", rt.path, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// register turns the panic of a mux into an error.
-func register(mux *http.ServeMux, path string) (err error) {
+// tryRegister turns the panic of a mux into an error.
+func tryRegister(mux *http.ServeMux, path string) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("%v", cause)
@@ -152,7 +155,7 @@ func register(mux *http.ServeMux, path string) (err error) {
 	return nil
 }
 
-func allowed(res *resource) string {
+func allowHeader(res *resource) string {
 	methods := []string{http.MethodOptions}
 	for m := range res.methods {
 		methods = append(methods, m)
@@ -174,15 +177,15 @@ func (s *Shim) Patterns() []string {
 	return patterns
 }
 
-// ServeHTTP answers a request that matches one of the patterns. The context says
-// who is calling; the body is bounded.
+// ServeHTTP serves a request that matches one of the patterns. The context carries the
+// caller; the server bounds the body.
 func (s *Shim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	res := s.paths[r.Pattern]
 	if r.Method == http.MethodOptions {
 		s.serveOptions(w, res)
 		return
 	}
-	e, err := res.endpoint(r.Method)
+	e, err := res.endpointFor(r.Method)
 	if err != nil {
 		problem.Write(w, r, s.log, err)
 		return
@@ -190,15 +193,15 @@ func (s *Shim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for name, values := range e.headers {
 		w.Header()[name] = slices.Clone(values)
 	}
-	if s.cfg.Used != nil {
-		s.cfg.Used(r.Context(), e.name)
+	if s.cfg.OnCall != nil {
+		s.cfg.OnCall(r.Context(), e.name)
 	}
-	rt, err := e.pick(r, ast.Query, ast.Mutation)
+	rt, err := e.selectRoute(r, ast.Query, ast.Mutation)
 	if err == nil {
-		err = acceptable(r)
+		err = checkAccept(r)
 	}
 	if err == nil {
-		err = s.answer(w, r, rt)
+		err = s.serveOperation(w, r, rt)
 	}
 	if err != nil {
 		problem.Write(w, r, s.log, err)
@@ -213,7 +216,7 @@ func (s *Shim) serveOptions(w http.ResponseWriter, res *resource) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (res *resource) endpoint(method string) (*endpoint, error) {
+func (res *resource) endpointFor(method string) (*endpoint, error) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
@@ -224,18 +227,18 @@ func (res *resource) endpoint(method string) (*endpoint, error) {
 		Fault: fault.New(fault.Invalid, fault.BadRequest, "This path is served by %s.", res.allow)}
 }
 
-// pick returns the operation of one of the kinds that serves the caller.
-func (e *endpoint) pick(r *http.Request, kinds ...ast.Operation) (*route, error) {
-	who := anonymous
+// selectRoute returns the route of one of the kinds of operation that serves the caller.
+func (e *endpoint) selectRoute(r *http.Request, kinds ...ast.Operation) (*route, error) {
+	caller := anonymous
 	if auth.From(r.Context()) != nil {
-		who = signedIn
+		caller = signedIn
 	}
 	others := 0
 	for _, rt := range e.routes {
 		if !slices.Contains(kinds, rt.op.Operation) {
 			continue
 		}
-		if rt.when == anybody || rt.when == who {
+		if rt.when == anyCaller || rt.when == caller {
 			return rt, nil
 		}
 		others++
@@ -243,18 +246,19 @@ func (e *endpoint) pick(r *http.Request, kinds ...ast.Operation) (*route, error)
 	switch {
 	case others == 0:
 		return nil, errNotAcceptable()
-	case who == anonymous:
+	case caller == anonymous:
 		return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first.")
 	}
-	return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This is for strangers; leave the credential out.")
+	return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This is for anonymous callers; leave the credential out.")
 }
 
-// prepare returns the operation of a request, or all that is wrong with that.
-func (s *Shim) prepare(ctx context.Context, rt *route, in *bound) (*executor.Operation, error) {
-	op, refusal := s.exec.Prepare(ctx, executor.Request{Query: rt.query, Variables: in.variables, Called: in.called})
+// prepareOperation returns the operation of a request, or a problem that lists every
+// mistake in the request.
+func (s *Shim) prepareOperation(ctx context.Context, rt *route, in *boundRequest) (*executor.Operation, error) {
+	op, refusal := s.exec.Prepare(ctx, executor.Request{Query: rt.query, Variables: in.variables, DescribePath: in.describePath})
 	switch {
 	case refusal != nil:
-		return nil, rt.refused(in, refusal)
+		return nil, rt.problemOfRefusal(in, refusal)
 	case len(in.problems) > 0:
 		return nil, unprocessable(in.problems)
 	}
@@ -262,18 +266,18 @@ func (s *Shim) prepare(ctx context.Context, rt *route, in *bound) (*executor.Ope
 	return op, nil
 }
 
-// find returns the id of the object that had the given one in the system before;
-// the given one if there is no such object, so that it is found absent as any other.
-func (s *Shim) find(ctx context.Context, l *lookup, id string) (string, error) {
+// findByLegacyID returns the id of the object with the given legacy id; the given id if
+// there is none, so that the operation answers as for any absent object.
+func (s *Shim) findByLegacyID(ctx context.Context, l *lookup, id string) (string, error) {
 	op, refusal := s.exec.Prepare(ctx, executor.Request{Query: l.query, Variables: map[string]any{l.variable: id}})
 	if refusal != nil {
-		return id, nil // it is not even text that can be looked up
+		return id, nil // not text that can be looked up
 	}
 	resp := s.exec.Run(ctx, op)
 	if len(resp.Errors) > 0 {
 		return "", cmp.Or[error](resp.Errors[0].Err, resp.Errors[0])
 	}
-	found := findAll(resp.Data, l.way)
+	found := findPath(resp.Data, l.path)
 	if len(found) < 2 || found[0] != '"' {
 		return id, nil
 	}

@@ -16,10 +16,10 @@ import (
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
-// result is what an operation that went well gave.
+// result is the result of a successful operation.
 type result struct {
-	value   []byte // as the data has it; null only of what may be null
-	version int    // of what it shows, 0 if that has none
+	value   []byte // as in the data; null only if its type is nullable
+	version int    // of the object, 0 if it has none
 	page    *pageInfo
 }
 
@@ -38,18 +38,18 @@ type userError struct {
 	Path    []string   `json:"path"`
 }
 
-// read takes the answer out of a response, or the error that it stands for.
-func (rt *route) read(in *bound, resp *graphql.Response) (*result, error) {
+// readResult reads the result of a response, or its error.
+func (rt *route) readResult(in *boundRequest, resp *graphql.Response) (*result, error) {
 	if len(resp.Errors) > 0 {
-		return nil, rt.failed(in, faultOf(resp.Errors[0]))
+		return nil, rt.problemOf(in, faultOf(resp.Errors[0]))
 	}
-	root := find(resp.Data, rt.answer.way[0])
+	root := findMember(resp.Data, rt.answer.path[0])
 	if rt.answer.errors {
 		if err := rt.userErrors(in, root); err != nil {
 			return nil, err
 		}
 	}
-	value := findAll(resp.Data, rt.answer.way)
+	value := findPath(resp.Data, rt.answer.path)
 	if len(value) == 0 || string(value) == "null" || rt.isAbsent(value) {
 		return nil, rt.answer.absent
 	}
@@ -58,9 +58,9 @@ func (rt *route) read(in *bound, resp *graphql.Response) (*result, error) {
 		res.version = versionOf(value)
 	}
 	if rt.answer.page {
-		way := rt.answer.way
+		path := rt.answer.path
 		res.page = &pageInfo{}
-		if err := json.Unmarshal(find(findAll(resp.Data, way[:len(way)-1]), pageKey), res.page); err != nil {
+		if err := json.Unmarshal(findMember(findPath(resp.Data, path[:len(path)-1]), pageKey), res.page); err != nil {
 			return nil, fmt.Errorf("read the page of %s: %w", rt.op.Name, err)
 		}
 	}
@@ -70,17 +70,17 @@ func (rt *route) read(in *bound, resp *graphql.Response) (*result, error) {
 // isAbsent reports whether an object counts as absent.
 func (rt *route) isAbsent(object []byte) bool {
 	a := rt.rest.Absent
-	return a != nil && strings.Trim(string(find(object, absentKey)), `"`) == a.Value
+	return a != nil && strings.Trim(string(findMember(object, absentKey)), `"`) == a.Value
 }
 
 func versionOf(object []byte) int {
 	version := 0
-	_ = json.Unmarshal(find(object, versionKey), &version) // what is no object has none
+	_ = json.Unmarshal(findMember(object, versionKey), &version) // a value that is no object has none
 	return version
 }
 
-// faultOf returns the error that the executor shows. One that says of no input that
-// it is at fault may still stand at an argument.
+// faultOf returns the fault behind an error of the executor. If that has no path to an
+// input, the error's path in the response may name an argument.
 func faultOf(e *gqlerror.Error) *fault.Error {
 	f := fault.From(cmp.Or[error](e.Err, e))
 	if len(f.Path) > 0 || len(e.Path) < 2 {
@@ -93,9 +93,9 @@ func faultOf(e *gqlerror.Error) *fault.Error {
 	return f.At(path...)
 }
 
-// userErrors returns what keeps a mutation from being done, nil if nothing does.
-func (rt *route) userErrors(in *bound, payload []byte) error {
-	text := find(payload, errorsKey)
+// userErrors returns the problem of a mutation's userErrors, nil if it has none.
+func (rt *route) userErrors(in *boundRequest, payload []byte) error {
+	text := findMember(payload, errorsKey)
 	if len(text) <= len("[]") {
 		return nil
 	}
@@ -107,21 +107,21 @@ func (rt *route) userErrors(in *bound, payload []byte) error {
 	for _, e := range all {
 		faults = append(faults, fault.New(e.Code.Kind(), e.Code, "%s", e.Message).At(e.Path...))
 	}
-	err := rt.failed(in, faults...)
+	err := rt.problemOf(in, faults...)
 	if faults[0].Code == fault.VersionConflict {
-		err.Version = versionOf(findAll(payload, rt.answer.way[1:]))
+		err.Version = versionOf(findPath(payload, rt.answer.path[1:]))
 	}
 	return err
 }
 
-// failed is the error that an operation ended with: the first fault decides, all
-// are listed if they are about the input.
-func (rt *route) failed(in *bound, faults ...*fault.Error) *problem.Error {
+// problemOf returns the problem of an operation that failed: the first fault determines
+// status and code; faults about the input are all listed.
+func (rt *route) problemOf(in *boundRequest, faults ...*fault.Error) *problem.Error {
 	e := &problem.Error{Status: rt.statusOf(in, faults[0]), Fault: faults[0]}
 	for _, f := range faults {
-		at, found := in.inputAt(f.Path)
+		at, found := in.inputViolation(f.Path)
 		if !found && len(faults) == 1 {
-			break // the detail says it all
+			break // the detail is enough
 		}
 		at.Code, at.Detail = f.Code, f.Message
 		e.Violations = append(e.Violations, at)
@@ -129,33 +129,33 @@ func (rt *route) failed(in *bound, faults ...*fault.Error) *problem.Error {
 	return e
 }
 
-// refused is the error of a request that was not run. Only what the client sent
-// can be wrong with it: the document was prepared at start.
-func (rt *route) refused(in *bound, refusal *executor.Refusal) error {
+// problemOfRefusal returns the problem of a request that was not executed. Only the
+// client's values can be wrong: the document was prepared at start.
+func (rt *route) problemOfRefusal(in *boundRequest, refusal *executor.Refusal) error {
 	if refusal.Stage != executor.StageCoerce {
-		return rt.failed(in, faultOf(refusal.Errors[0]))
+		return rt.problemOf(in, faultOf(refusal.Errors[0]))
 	}
-	places := in.problems
+	violations := in.problems
 	for _, e := range refusal.Errors {
 		f := faultOf(e)
-		at := in.placeOf(f.Path)
+		at := in.violationAt(f.Path)
 		at.Code, at.Detail = f.Code, f.Message
-		places = append(places, at)
+		violations = append(violations, at)
 	}
-	return unprocessable(places)
+	return unprocessable(violations)
 }
 
-// unprocessable is the error of a request whose values are wrong.
-func unprocessable(places []problem.Violation) error {
-	f := fault.New(fault.Invalid, fault.BadInput, "%s", places[0].Detail)
-	if len(places) > 1 {
-		f.Message = fmt.Sprintf("The request has %d mistakes; errors lists them.", len(places))
+// unprocessable returns the problem of a request with invalid values.
+func unprocessable(violations []problem.Violation) error {
+	f := fault.New(fault.Invalid, fault.BadInput, "%s", violations[0].Detail)
+	if len(violations) > 1 {
+		f.Message = fmt.Sprintf("The request has %d mistakes; errors lists them.", len(violations))
 	}
-	return &problem.Error{Status: http.StatusUnprocessableEntity, Fault: f, Violations: places[:min(len(places), maxProblems)]}
+	return &problem.Error{Status: http.StatusUnprocessableEntity, Fault: f, Violations: violations[:min(len(violations), maxProblems)]}
 }
 
 // statusOf is the status of an error of a route.
-func (rt *route) statusOf(in *bound, f *fault.Error) int {
+func (rt *route) statusOf(in *boundRequest, f *fault.Error) int {
 	if status := rt.byCode[f.Code]; status != 0 {
 		return status
 	}
@@ -170,29 +170,29 @@ func (rt *route) statusOf(in *bound, f *fault.Error) int {
 	return problem.Status(f.Kind)
 }
 
-// inputAt returns where in the request the input at a path stands, as an error of
-// the operation names it; found is false if the client did not send it.
-func (b *bound) inputAt(path []string) (at problem.Violation, found bool) {
+// inputViolation returns the position in the request of the input at a path of an
+// operation's error; found is false if the client did not send it.
+func (b *boundRequest) inputViolation(path []string) (at problem.Violation, found bool) {
 	if len(path) == 0 {
 		return at, false
 	}
 	root := b.rt.answer.fields[0]
 	if arg := root.Arguments.ForName(path[0]); arg != nil {
-		return b.valueAt(arg.Value, path[1:])
+		return b.valueViolation(arg.Value, path[1:])
 	}
 	if arg := root.Arguments.ForName("input"); arg != nil {
-		return b.valueAt(arg.Value, path)
+		return b.valueViolation(arg.Value, path)
 	}
 	return at, false
 }
 
-// valueAt follows a path through a literal to the variable that it leads to.
-func (b *bound) valueAt(v *ast.Value, path []string) (at problem.Violation, found bool) {
+// valueViolation follows a path through a literal to the variable that it leads to.
+func (b *boundRequest) valueViolation(v *ast.Value, path []string) (at problem.Violation, found bool) {
 	for v != nil && v.Kind == ast.ObjectValue && len(path) > 0 {
 		v, path = v.Children.ForName(path[0]), path[1:]
 	}
 	if v == nil || v.Kind != ast.Variable {
 		return at, false
 	}
-	return b.placeOf(append([]string{v.Raw}, path...)), true
+	return b.violationAt(append([]string{v.Raw}, path...)), true
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/vektah/gqlparser/v2/parser"
 )
 
-// view says how a value of the data is shown: nil, or plain, as it is.
+// view says how a value of the data is rendered: as it is if nil or plain.
 type view struct {
 	plain bool             // nothing in it is hidden
-	nodes string           // the member that is shown in its place, "" if it is shown itself
+	nodes string           // the member that replaces it, "" if none does
 	sub   map[string]*view // of the members that are objects or lists of them
 }
 
@@ -20,7 +20,7 @@ type view struct {
 func viewOf(set ast.SelectionSet) *view {
 	v := &view{plain: true, sub: map[string]*view{}}
 	for _, f := range fieldsOf(set) {
-		v.plain = v.plain && !strings.HasPrefix(f.Alias, hidden)
+		v.plain = v.plain && !strings.HasPrefix(f.Alias, hiddenPrefix)
 		if len(f.SelectionSet) == 0 {
 			continue
 		}
@@ -30,7 +30,7 @@ func viewOf(set ast.SelectionSet) *view {
 		}
 		v.plain = v.plain && sub.plain
 		if old := v.sub[f.Alias]; old != nil {
-			sub = old.merge(sub)
+			sub = old.mergeWith(sub)
 		}
 		v.sub[f.Alias] = sub
 	}
@@ -41,14 +41,14 @@ func viewOf(set ast.SelectionSet) *view {
 // of all else. Inside what is shown they stand for it: lists are arrays.
 func nodesOf(f *ast.Field) *ast.Field {
 	all := fieldsOf(f.SelectionSet)
-	if len(all) != 1 || all[0].Name != "nodes" || !has(typeOf(f.SelectionSet), "pageInfo") {
+	if len(all) != 1 || all[0].Name != "nodes" || !hasField(typeOf(f.SelectionSet), "pageInfo") {
 		return nil
 	}
 	return all[0]
 }
 
-// merge returns the view of a field that is selected twice.
-func (v *view) merge(w *view) *view {
+// mergeWith returns the view of a field that is selected twice.
+func (v *view) mergeWith(w *view) *view {
 	both := &view{plain: v.plain && w.plain, sub: map[string]*view{}}
 	if v.nodes == w.nodes {
 		both.nodes = v.nodes
@@ -56,7 +56,7 @@ func (v *view) merge(w *view) *view {
 	for _, one := range []*view{v, w} {
 		for name, sub := range one.sub {
 			if old := both.sub[name]; old != nil {
-				sub = old.merge(sub)
+				sub = old.mergeWith(sub)
 			}
 			both.sub[name] = sub
 		}
@@ -64,9 +64,9 @@ func (v *view) merge(w *view) *view {
 	return both
 }
 
-// append writes the value that begins data as it is shown, and returns what is
-// behind it. The data is JSON that the executor wrote.
-func (v *view) append(out, data []byte) (shown, rest []byte) {
+// appendValue renders the value at the start of data, and returns the data after it. The
+// data is JSON that the executor wrote.
+func (v *view) appendValue(out, data []byte) (shown, rest []byte) {
 	if v == nil || v.plain || len(data) == 0 {
 		value, rest := cutValue(data)
 		return append(out, value...), rest
@@ -74,7 +74,7 @@ func (v *view) append(out, data []byte) (shown, rest []byte) {
 	switch {
 	case data[0] == '{' && v.nodes != "":
 		object, rest := cutValue(data)
-		shown, _ = v.sub[v.nodes].append(out, find(object, v.nodes))
+		shown, _ = v.sub[v.nodes].appendValue(out, findMember(object, v.nodes))
 		return shown, rest
 	case data[0] == '{':
 		return v.appendObject(out, data)
@@ -91,13 +91,13 @@ func (v *view) appendList(out, data []byte) (shown, rest []byte) {
 		if data[0] == ',' {
 			out, data = append(out, ','), data[1:]
 		}
-		out, data = v.append(out, data)
+		out, data = v.appendValue(out, data)
 	}
 	return append(out, ']'), data[1:]
 }
 
-// appendObject leaves hidden members out; the one of the legacy id, which comes
-// first, takes the place of the id.
+// appendObject leaves hidden members out; the legacy id, which comes first, replaces the
+// id.
 func (v *view) appendObject(out, data []byte) (shown, rest []byte) {
 	out = append(out, '{')
 	start := len(out)
@@ -105,7 +105,7 @@ func (v *view) appendObject(out, data []byte) (shown, rest []byte) {
 	for data = data[1:]; data[0] != '}'; {
 		var name []byte
 		name, data = cutName(data)
-		if strings.HasPrefix(string(name), hidden) {
+		if strings.HasPrefix(string(name), hiddenPrefix) {
 			var value []byte
 			if value, data = cutValue(data); string(name) == legacyKey && value[0] == '"' {
 				legacy = value
@@ -121,7 +121,7 @@ func (v *view) appendObject(out, data []byte) (shown, rest []byte) {
 			out = append(out, legacyID(legacy)...)
 			continue
 		}
-		out, data = v.sub[string(name)].append(out, data)
+		out, data = v.sub[string(name)].appendValue(out, data)
 	}
 	return append(out, '}'), data[1:]
 }
@@ -141,8 +141,8 @@ func legacyID(text []byte) []byte {
 	return digits
 }
 
-// cutValue returns the JSON value that begins data and what is behind it. The
-// data is valid and has no spaces between its tokens.
+// cutValue returns the JSON value at the start of data and the data after it. The data is
+// valid and has no spaces between its tokens.
 func cutValue(data []byte) (value, rest []byte) {
 	depth := 0
 	for i := 0; i < len(data); i++ {
@@ -167,7 +167,7 @@ func cutValue(data []byte) (value, rest []byte) {
 	return data, nil
 }
 
-// endOfText returns where the text ends that begins at i.
+// endOfText returns the index of the quote that ends the text starting at i.
 func endOfText(data []byte, i int) int {
 	for i++; i < len(data); i++ {
 		switch data[i] {
@@ -180,8 +180,8 @@ func endOfText(data []byte, i int) int {
 	return len(data) - 1
 }
 
-// cutName returns the name of the member that begins data, or is behind a comma,
-// and what is behind its colon. Names are those of GraphQL and need no escapes.
+// cutName returns the name of the member at the start of data, or after a comma, and the
+// data after its colon. Names are those of GraphQL and need no escapes.
 func cutName(data []byte) (name, rest []byte) {
 	if data[0] == ',' {
 		data = data[1:]
@@ -190,8 +190,8 @@ func cutName(data []byte) (name, rest []byte) {
 	return data[1:end], data[end+2:]
 }
 
-// find returns the value of the member of a JSON object, nil if there is none.
-func find(object []byte, member string) []byte {
+// findMember returns the value of the member of a JSON object, nil if there is none.
+func findMember(object []byte, member string) []byte {
 	if len(object) == 0 || object[0] != '{' {
 		return nil
 	}
@@ -205,22 +205,22 @@ func find(object []byte, member string) []byte {
 	return nil
 }
 
-// findAll follows keys into the data; of lists the first item counts.
-func findAll(data []byte, way []string) []byte {
-	for _, key := range way {
+// findPath follows keys into the data; in lists it takes the first item.
+func findPath(data []byte, path []string) []byte {
+	for _, key := range path {
 		if len(data) > 1 && data[0] == '[' {
 			data, _ = cutValue(data[1:])
 		}
-		data = find(data, key)
+		data = findMember(data, key)
 	}
 	return data
 }
 
-// prepend puts a field of ours in front of what is selected of f.
-func prepend(f *ast.Field, field string) {
+// prependField adds a hidden field in front of the selections of f.
+func prependField(f *ast.Field, field string) {
 	doc, err := parser.ParseQuery(&ast.Source{Input: "{" + field + "}"})
 	if err != nil {
-		panic(err) // the field is ours, or a name that was found in the schema
+		panic(err) // the field is a constant, or a name found in the schema
 	}
 	added := doc.Operations[0].SelectionSet
 	for _, sel := range added {
@@ -229,8 +229,8 @@ func prepend(f *ast.Field, field string) {
 	f.SelectionSet = append(added, f.SelectionSet...)
 }
 
-// quote writes text as JSON.
-func quote(s string) []byte {
+// quoteJSON writes text as JSON.
+func quoteJSON(s string) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)

@@ -42,16 +42,16 @@ func Line(path, s string, limit int) (string, error) {
 	if s == "" {
 		return "", fault.New(fault.Invalid, fault.BadInput, "%s must not be empty.", path).At(path)
 	}
-	return s, check(path, s, limit, unicode.IsControl)
+	return s, checkText(path, s, limit, unicode.IsControl)
 }
 
 // Text checks text of several lines, which may be empty: valid UTF-8, no
 // control characters but tab and newline, at most limit characters.
 func Text(path, s string, limit int) (string, error) {
-	return s, check(path, s, limit, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' })
+	return s, checkText(path, s, limit, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' })
 }
 
-func check(path, s string, limit int, refused func(rune) bool) error {
+func checkText(path, s string, limit int, refused func(rune) bool) error {
 	switch {
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, refused):
 		return fault.New(fault.Invalid, fault.BadInput, "%s holds characters that cannot be shown.", path).At(path)
@@ -68,23 +68,23 @@ func LegacyID(s string) error {
 	number := s != ""
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
-			return legacyID("it must be printable ASCII without spaces")
+			return invalidLegacyID("it must be printable ASCII without spaces")
 		}
 		number = number && s[i] >= '0' && s[i] <= '9'
 	}
 	_, ours := uid.KindOf(s)
 	switch {
 	case s == "" || len(s) > 64:
-		return legacyID("it must be 1 to 64 characters long")
+		return invalidLegacyID("it must be 1 to 64 characters long")
 	case number && len(s) > 1 && s[0] == '0':
-		return legacyID("a number must not start with 0")
+		return invalidLegacyID("a number must not start with 0")
 	case ours:
-		return legacyID("it must not look like an id of this system")
+		return invalidLegacyID("it must not look like an id of this system")
 	}
 	return nil
 }
 
-func legacyID(reason string) error {
+func invalidLegacyID(reason string) error {
 	return fault.New(fault.Invalid, fault.LegacyIDInvalid, "This legacy id is not usable: %s.", reason).At("legacyId")
 }
 

@@ -259,7 +259,7 @@ func (m *Manager) Run(o *Operation, op *executor.Operation, out ResultWriter) {
 func (m *Manager) runOnce(o *Operation, op *executor.Operation, out ResultWriter) {
 	resp, err := m.runInSlot(o.ctx, op)
 	if err != nil {
-		out.WriteErrors(o, executor.Refuse(err).Errors)
+		out.WriteErrors(o, executor.NewRefusal(err).Errors)
 		return
 	}
 	out.WriteResult(o, resp)

@@ -195,7 +195,7 @@ var _ connection.ResultWriter = (*reservation)(nil)
 // WriteResult implements connection.ResultWriter. It waits for the stream, which is written
 // event by event: many operations share it.
 func (v *reservation) WriteResult(o *connection.Operation, resp *executor.Response) {
-	if _, only := executor.Cursor(resp.Response); only {
+	if _, only := executor.ResponseCursor(resp.Response); only {
 		return
 	}
 	text, err := resp.Encoded(connection.EncodeResponse)

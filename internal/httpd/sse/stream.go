@@ -108,7 +108,7 @@ func (st *stream) finish(writeErrors func(gqlerror.List)) {
 	switch {
 	case reason == nil:
 	case reason.Fault != nil:
-		writeErrors(executor.Refuse(reason.Fault).Errors)
+		writeErrors(executor.NewRefusal(reason.Fault).Errors)
 	default:
 		st.writeRetry(reason.Text)
 	}
@@ -194,7 +194,7 @@ var _ connection.ResultWriter = (*stream)(nil)
 
 // WriteResult implements connection.ResultWriter.
 func (st *stream) WriteResult(o *connection.Operation, resp *executor.Response) {
-	cursor, only := executor.Cursor(resp.Response)
+	cursor, only := executor.ResponseCursor(resp.Response)
 	defer o.NoteCursor(cursor, only)
 	if only {
 		return

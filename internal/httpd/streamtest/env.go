@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/99designs/gqlgen/graphql"
+
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/executor/executortest"
@@ -38,7 +40,7 @@ func Run(t *testing.T, cfg httpd.Config, test func(e *Env)) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &Env{T: t, Listener: NewListener(), Tokens: &Tokens{users: map[string]uid.User{}}, Sources: make(chan chan any, 100), Log: &Log{}, Done: make(chan error, 1)}
 		log := slog.New(slog.NewTextHandler(e.Log, nil))
-		x, err := executor.New(e.schema(), executor.Config{}, log)
+		x, err := executor.New(e.schema(), executor.Config{AroundResponse: cursorOnly}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +106,7 @@ var CallerEvent = executortest.Resolver(func(ctx context.Context, _ map[string]a
 // EventAt is an event with a cursor.
 func EventAt(cursor string, value any) executortest.Resolver {
 	return func(ctx context.Context, _ map[string]any) (any, error) {
-		executor.NoteCursor(ctx, cursor)
+		executor.SetResponseCursor(ctx, cursor)
 		return value, nil
 	}
 }
@@ -112,9 +114,23 @@ func EventAt(cursor string, value any) executortest.Resolver {
 // Progress is a cursor without an event.
 func Progress(cursor string) executortest.Resolver {
 	return func(ctx context.Context, _ map[string]any) (any, error) {
-		executor.NoteProgress(ctx, cursor)
+		executor.SetResponseCursor(ctx, cursor)
+		graphql.RegisterExtension(ctx, progressKey, true)
 		return nil, nil
 	}
+}
+
+// progressKey marks a response of Progress.
+const progressKey = "progress"
+
+// cursorOnly replaces a response of Progress by its cursor, as an executor.EventSource
+// without an event gives it.
+func cursorOnly(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
+	resp := next(ctx)
+	if resp == nil || resp.Extensions[progressKey] == nil {
+		return resp
+	}
+	return &graphql.Response{Extensions: map[string]any{"cursor": resp.Extensions["cursor"]}}
 }
 
 // Listener is a net.Listener whose connections are pipes.

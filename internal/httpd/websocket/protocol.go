@@ -167,7 +167,7 @@ func (k *socket) subscribe(m message) *connection.CloseReason {
 	case errors.Is(err, connection.ErrDuplicateID):
 		return duplicateID(m.id)
 	case err != nil:
-		k.send(nil, outgoing{k.subprotocol.errorType, m.id, k.subprotocol.errorPayload(executor.Refuse(err).Errors)})
+		k.send(nil, outgoing{k.subprotocol.errorType, m.id, k.subprotocol.errorPayload(executor.NewRefusal(err).Errors)})
 		return nil
 	}
 	go k.runOperation(o, req)

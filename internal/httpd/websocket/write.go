@@ -14,7 +14,7 @@ var _ connection.ResultWriter = (*socket)(nil)
 
 // WriteResult implements connection.ResultWriter.
 func (k *socket) WriteResult(o *connection.Operation, resp *executor.Response) {
-	cursor, only := executor.Cursor(resp.Response)
+	cursor, only := executor.ResponseCursor(resp.Response)
 	defer o.NoteCursor(cursor, only)
 	if only {
 		return

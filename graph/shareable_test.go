@@ -27,8 +27,7 @@ import (
 
 // demoGraph is the graph of a server over the demo's data, and who may listen to it.
 type demoGraph struct {
-	resolver *graph.Resolver
-	hooks    *graph.Hooks
+	domains  graph.Domains
 	callers  []*auth.Principal
 	log      *event.Log
 	begin    string // the cursor ahead of all events
@@ -56,11 +55,10 @@ func openDemo(t *testing.T) *demoGraph {
 		}
 	})
 	services, desk := registryOf(t, db)
-	d := &demoGraph{log: events, resolver: graph.NewResolver(graph.Domains{
+	d := &demoGraph{log: events, domains: graph.Domains{
 		Users: user.NewService(db.Users(), time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
-		Registry: services, Sessions: new(session.Service), Log: events,
-	}, hub, desk)}
-	d.hooks = graph.NewHooks(d.resolver, nil)
+		Registry: services, Sessions: new(session.Service), Log: events, Hub: hub, Desk: desk,
+	}}
 	made, err := events.After(t.Context(), 0, event.Filter{Types: []event.Type{event.UserCreated}}, 12)
 	if err != nil || len(made) < 12 {
 		t.Fatalf("the demo has %d users, %v", len(made), err)
@@ -86,12 +84,17 @@ func principals(id uid.User, n int) []*auth.Principal {
 // executor returns a new one, which shares nothing with others.
 func (d *demoGraph) executor(t *testing.T) *executor.Executor {
 	t.Helper()
-	x, err := executor.New(graph.NewSchema(d.resolver), executor.Config{AroundField: d.hooks.AroundField,
+	hooks := graph.NewHooks(d.domains, nil)
+	p, err := executor.NewPreparer(graph.Definitions(), executor.Config{AroundField: hooks.AroundField,
 		AroundResponse: func(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
 			d.resolved.Add(1)
-			return d.hooks.AroundResponse(ctx, next)
+			return hooks.AroundResponse(ctx, next)
 		},
-	}, slog.New(slog.DiscardHandler))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := p.NewExecutor(graph.NewSchema(graph.NewResolver(d.domains, p)), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,10 +12,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// ByID returns the object that the field of the root names by its argument id,
-// zero if there is none. It reads those of the operation's other fields of that
-// name along with it.
-func ByID[K ~string, V any](ctx context.Context, l *Loader[K, V], id string) (V, error) {
+// LoadByID returns the object of a root field's argument id, zero if there is none. It
+// reads the objects of the operation's other root fields of that name in the same batch.
+func LoadByID[K ~string, V any](ctx context.Context, l *Loader[K, V], id string) (V, error) {
 	keys := []K{K(id)}
 	fc, oc := graphql.GetFieldContext(ctx), graphql.GetOperationContext(ctx)
 	for _, f := range graphql.CollectFields(oc, oc.Operation.SelectionSet, []string{fc.Object}) {
@@ -27,9 +26,9 @@ func ByID[K ~string, V any](ctx context.Context, l *Loader[K, V], id string) (V,
 	return found[K(id)], err
 }
 
-// NodesByIDs returns the objects with the ids, in their order, nil where there is
-// none: one read for each kind of object.
-func NodesByIDs(ctx context.Context, ids []string) ([]model.Node, error) {
+// LoadNodes returns the nodes with the ids, in their order, nil where there is none: one
+// bulk read for each kind of id.
+func LoadNodes(ctx context.Context, ids []string) ([]model.Node, error) {
 	found, err := Nodes.LoadAll(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -41,8 +40,8 @@ func NodesByIDs(ctx context.Context, ids []string) ([]model.Node, error) {
 	return all, nil
 }
 
-// nodesByIDs is the bulk read of Nodes.
-func nodesByIDs(ctx context.Context, ids []string) (map[string]model.Node, error) {
+// readNodes is the bulk read of Nodes.
+func readNodes(ctx context.Context, ids []string) (map[string]model.Node, error) {
 	byKind := map[uid.Kind][]string{}
 	for _, id := range ids {
 		if kind, ok := uid.KindOf(id); ok {
@@ -53,9 +52,9 @@ func nodesByIDs(ctx context.Context, ids []string) (map[string]model.Node, error
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	for kind, some := range byKind {
-		read := nodes[kind]
+		read := nodeReads[kind]
 		if read == nil {
-			continue // nothing of that kind is a Node
+			continue // no node has that kind of id
 		}
 		g.Go(func() error {
 			found, err := read(ctx, some)
@@ -68,9 +67,20 @@ func nodesByIDs(ctx context.Context, ids []string) (map[string]model.Node, error
 	return all, g.Wait()
 }
 
-// asNodes is the bulk read of a loader by plain ids. It keeps a nil pointer from
+// nodeReads are the bulk reads of all nodes, by the kind of their ids; newNode adds to
+// it while the package is initialised.
+var nodeReads = map[uid.Kind]bulkRead[string, model.Node]{}
+
+// newNode declares an entity: objects with an id of the kind, which Query.node finds.
+func newNode[K ~string, V comparable](kind uid.Kind, open func(*Domains) (bulkRead[K, V], memoryRead[K, V])) *Loader[K, V] {
+	l := newLoader(open)
+	nodeReads[kind] = nodeReader(l)
+	return l
+}
+
+// nodeReader returns the bulk read of a loader by plain ids. It keeps a nil pointer from
 // becoming a Node that is not nil.
-func asNodes[K ~string, V comparable](l *Loader[K, V]) bulk[string, model.Node] {
+func nodeReader[K ~string, V comparable](l *Loader[K, V]) bulkRead[string, model.Node] {
 	return func(ctx context.Context, ids []string) (map[string]model.Node, error) {
 		keys := make([]K, len(ids))
 		for i, id := range ids {

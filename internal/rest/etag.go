@@ -12,8 +12,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
-// entityTag returns the ETag of an answer: the version of what it shows, 0 of a
-// list, and a digest of its bytes and their encoding.
+// entityTag returns the ETag of a response: the version of its object, 0 for a list, and
+// a digest of its bytes and their encoding.
 func entityTag(version int, body []byte, encoding string) string {
 	h := sha256.New()
 	_, _ = h.Write(body)
@@ -21,8 +21,8 @@ func entityTag(version int, body []byte, encoding string) string {
 	return `"` + strconv.Itoa(version) + "-" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:12]) + `"`
 }
 
-// matchesNone reports whether the client has the answer already: If-None-Match
-// names its tag, weak or strong.
+// matchesNone reports whether the client has the response already: If-None-Match names
+// its tag, weak or strong.
 func matchesNone(r *http.Request, tag string) bool {
 	for _, value := range r.Header.Values("If-None-Match") {
 		for part := range strings.SplitSeq(value, ",") {
@@ -35,10 +35,10 @@ func matchesNone(r *http.Request, tag string) bool {
 	return false
 }
 
-// takeVersion binds the version that If-Match names: any version for *, and none
+// bindIfMatch binds the version that If-Match names: any version for *, and none
 // if the header is missing.
-func (b *bound) takeVersion(r *http.Request, p *param) error {
-	b.origin[p.Variable] = place{inHeader, ifMatch}
+func (b *boundRequest) bindIfMatch(r *http.Request, p *param) error {
+	b.origin[p.Variable] = valueSource{inHeader, ifMatch}
 	values := r.Header.Values(ifMatch)
 	if len(values) == 0 {
 		if p.Type.NonNull {
@@ -48,18 +48,18 @@ func (b *bound) takeVersion(r *http.Request, p *param) error {
 		return nil
 	}
 	b.matched = true
-	version, whatever, err := parseIfMatch(strings.Join(values, ","))
-	if err != nil || whatever {
+	version, any, err := parseIfMatch(strings.Join(values, ","))
+	if err != nil || any {
 		return err
 	}
 	b.variables[p.Variable] = json.Number(strconv.Itoa(version))
 	return nil
 }
 
-// parseIfMatch returns the version part of the one tag that If-Match names;
-// whatever for *. A tag that has none matches nothing. Weak tags count: what a proxy does to
-// the bytes does not change the version.
-func parseIfMatch(value string) (version int, whatever bool, err error) {
+// parseIfMatch returns the version part of the single tag in If-Match; any for *. A tag
+// without a version matches nothing. Weak tags count: a proxy that changes the bytes does
+// not change the version.
+func parseIfMatch(value string) (version int, any bool, err error) {
 	value = strings.TrimSpace(value)
 	if value == "*" {
 		return 0, true, nil

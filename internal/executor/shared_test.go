@@ -18,12 +18,12 @@ import (
 
 // feed is the source of a subscription: it has one turn, time and again.
 type feed struct {
-	turn   executor.Turn
+	turn   executor.NextEvent
 	closed bool
 }
 
-func (f *feed) Next(context.Context, func()) (executor.Turn, error) { return f.turn, nil }
-func (f *feed) Close()                                              { f.closed = true }
+func (f *feed) Next(context.Context, func()) (executor.NextEvent, error) { return f.turn, nil }
+func (f *feed) Close()                                                   { f.closed = true }
 
 // fair is an executor whose subscriptions all get the same event.
 type fair struct {
@@ -44,8 +44,8 @@ func newFair(t *testing.T, cfg executor.Config) *fair {
 	x.Executor = executorOver(t, executortest.New(nil, nil, executortest.Object{
 		"ticks": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
 			events := make(chan any, 1)
-			x.opened = &feed{turn: executor.Turn{
-				At: event.Cursor{Timeline: "a", Position: 1}, Caller: &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}, Rights: x.rights, Hand: func() { events <- resolver },
+			x.opened = &feed{turn: executor.NextEvent{
+				Cursor: event.Cursor{Timeline: "a", Position: 1}, Caller: &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}, ShareKey: x.rights, Deliver: func() { events <- resolver },
 			}}
 			executor.SetSource(ctx, x.opened)
 			return events, nil
@@ -100,7 +100,7 @@ func TestStream_shares_what_is_equal_and_nothing_else(t *testing.T) {
 			if shared := a == b; shared != tt.shared || x.resolved.Load() != map[bool]int64{true: 1, false: 2}[shared] {
 				t.Errorf("shared %v, and resolved %d times, want shared %v", shared, x.resolved.Load(), tt.shared)
 			}
-			if cursor, _ := executor.Cursor(a.Response); cursor != "a.1" {
+			if cursor, _ := executor.ResponseCursor(a.Response); cursor != "a.1" {
 				t.Errorf("the response has the cursor %q, want a.1", cursor)
 			}
 		})
@@ -142,7 +142,7 @@ func TestStream_refuses_huge_responses_and_goes_on(t *testing.T) {
 		if len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.ResponseTooLarge) || resp.Data != nil {
 			t.Errorf("Next = %s %v, want only %s", resp.Data, resp.Errors, fault.ResponseTooLarge)
 		}
-		if cursor, _ := executor.Cursor(resp.Response); cursor != "a.1" {
+		if cursor, _ := executor.ResponseCursor(resp.Response); cursor != "a.1" {
 			t.Errorf("the refusal has the cursor %q, want a.1", cursor)
 		}
 	}
@@ -186,11 +186,11 @@ func TestStream_keeps_no_more_bytes_than_it_may(t *testing.T) {
 	second := x.subscribe(t, "subscription{ticks}", nil)
 	defer second.Close()
 	for p := range event.Position(100) {
-		one.turn.At.Position = p
+		one.turn.Cursor.Position = p
 		next(t.Context(), first)
 	}
 	for _, tt := range []struct{ at, made event.Position }{{99, 100}, {0, 101}} {
-		x.opened.turn.At.Position = tt.at
+		x.opened.turn.Cursor.Position = tt.at
 		if next(t.Context(), second); x.resolved.Load() != int64(tt.made) {
 			t.Errorf("at %d responses were made %d times, want %d", tt.at, x.resolved.Load(), tt.made)
 		}

@@ -11,15 +11,14 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
-// shapes writes JSON schemas of what goes in and out, and keeps those that have a
-// name.
-type shapes struct {
+// schemaWriter writes the JSON schemas of inputs and results, and keeps the named ones.
+type schemaWriter struct {
 	schema  *ast.Schema
 	schemas object // by name
 }
 
-func newShapes(schema *ast.Schema) *shapes {
-	s := &shapes{schema, object{}}
+func newSchemaWriter(schema *ast.Schema) *schemaWriter {
+	s := &schemaWriter{schema, object{}}
 	text := func(about string) object { return object{"type": "string", "description": about} }
 	s.schemas["Problem"] = object{
 		"type": "object", "description": "What went wrong (RFC 9457).",
@@ -28,14 +27,14 @@ func newShapes(schema *ast.Schema) *shapes {
 			"type": text("Always about:blank."), "title": text("The status in words."),
 			"status":          object{"type": "integer", "description": "The status."},
 			"detail":          text("One sentence for an end user."),
-			"code":            s.enum(schema.Types["ErrorCode"]),
-			"error":           text("The code in words, for clients of old."),
+			"code":            s.enumSchema(schema.Types["ErrorCode"]),
+			"error":           text("The code in words, for legacy REST clients."),
 			"current_version": object{"type": "integer", "description": "The version that the object is at, if it has changed."},
 			"request_id":      text("Finds an error of the server in its log."),
 			"errors": object{"type": "array", "description": "Each thing that is wrong with the request.", "items": object{
 				"type": "object", "required": []any{"code", "detail"},
 				"properties": object{
-					"code": s.enum(schema.Types["ErrorCode"]), "detail": text("One sentence for an end user."),
+					"code": s.enumSchema(schema.Types["ErrorCode"]), "detail": text("One sentence for an end user."),
 					"in":      object{"type": "string", "enum": []any{inPath, inQuery, inHeader, inBody}, "description": "Where it stands."},
 					"pointer": text("A JSON pointer (RFC 6901) to it."),
 				},
@@ -45,16 +44,16 @@ func newShapes(schema *ast.Schema) *shapes {
 	return s
 }
 
-// described gives a schema a description. What is beside a reference counts in 3.1.
-func described(schema object, about string) object {
+// withDescription sets the description of a schema; OpenAPI 3.1 allows one beside $ref.
+func withDescription(schema object, about string) object {
 	if about != "" {
 		schema["description"] = about
 	}
 	return schema
 }
 
-// nullable is a schema that takes null, too.
-func nullable(schema object) object {
+// nullableSchema is a schema that allows null, too.
+func nullableSchema(schema object) object {
 	switch t := schema["type"].(type) {
 	case string:
 		schema["type"] = []any{t, "null"}
@@ -72,13 +71,13 @@ func nullable(schema object) object {
 	return schema
 }
 
-// input is the schema of what a variable takes.
-func (s *shapes) input(p *param) object {
-	schema := s.inputOf(p.Type)
+// inputSchema is the schema of a variable's values.
+func (s *schemaWriter) inputSchema(p *param) object {
+	schema := s.typeSchema(p.Type)
 	if p.legacy != nil && p.legacy.variable == "legacyId" || p.from.Text {
 		schema["type"], schema["examples"] = []any{"string", "integer"}, []any{5}
 		if !p.Type.NonNull {
-			schema = nullable(schema)
+			schema = nullableSchema(schema)
 		}
 	}
 	if v := p.DefaultValue; v != nil && v.Kind != ast.NullValue {
@@ -92,22 +91,22 @@ func (s *shapes) input(p *param) object {
 	return schema
 }
 
-func (s *shapes) inputOf(t *ast.Type) object {
+func (s *schemaWriter) typeSchema(t *ast.Type) object {
 	schema := object{}
 	if t.Elem != nil {
-		schema["type"], schema["items"] = "array", s.inputOf(t.Elem)
+		schema["type"], schema["items"] = "array", s.typeSchema(t.Elem)
 	} else if def := s.schema.Types[t.NamedType]; def.Kind == ast.InputObject {
 		schema = s.inputObject(def)
 	} else {
-		schema = s.leaf(def)
+		schema = s.leafSchema(def)
 	}
 	if !t.NonNull {
-		return nullable(schema)
+		return nullableSchema(schema)
 	}
 	return schema
 }
 
-func (s *shapes) inputObject(def *ast.Definition) object {
+func (s *schemaWriter) inputObject(def *ast.Definition) object {
 	ref := object{"$ref": "#/components/schemas/" + def.Name}
 	if s.schemas[def.Name] != nil {
 		return ref
@@ -115,22 +114,21 @@ func (s *shapes) inputObject(def *ast.Definition) object {
 	s.schemas[def.Name] = object{} // for types that nest in themselves
 	properties, required := object{}, []any{}
 	for _, f := range def.Fields {
-		properties[snake(f.Name)] = described(withExample(s.inputOf(f.Type), f.Description), f.Description)
+		properties[snakeCase(f.Name)] = withDescription(withExample(s.typeSchema(f.Type), f.Description), f.Description)
 		if f.Type.NonNull && f.DefaultValue == nil {
-			required = append(required, snake(f.Name))
+			required = append(required, snakeCase(f.Name))
 		}
 	}
 	schema := object{"type": "object", "properties": properties, "additionalProperties": false}
 	if len(required) > 0 {
 		schema["required"] = required
 	}
-	s.schemas[def.Name] = described(schema, def.Description)
+	s.schemas[def.Name] = withDescription(schema, def.Description)
 	return ref
 }
 
-// partial is the schema of what a merge patch takes for a variable: of an object any
-// part.
-func (s *shapes) partial(p *param, whole object) object {
+// partialSchema is the schema of a variable in a merge patch: any part of an object.
+func (s *schemaWriter) partialSchema(p *param, whole object) object {
 	def := s.schema.Types[p.Type.Name()]
 	if def.Kind != ast.InputObject || p.Type.Elem != nil {
 		return whole
@@ -140,10 +138,10 @@ func (s *shapes) partial(p *param, whole object) object {
 	return schema
 }
 
-// leaf is the schema of a scalar or an enum.
-func (s *shapes) leaf(def *ast.Definition) object {
+// leafSchema is the schema of a scalar or an enum.
+func (s *schemaWriter) leafSchema(def *ast.Definition) object {
 	if def.Kind == ast.Enum {
-		return s.enum(def)
+		return s.enumSchema(def)
 	}
 	switch def.Name {
 	case "Int":
@@ -164,7 +162,7 @@ func (s *shapes) leaf(def *ast.Definition) object {
 	return withExample(object{"type": "string"}, def.Description)
 }
 
-func (s *shapes) enum(def *ast.Definition) object {
+func (s *schemaWriter) enumSchema(def *ast.Definition) object {
 	if s.schemas[def.Name] == nil {
 		values := make([]any, len(def.EnumValues))
 		var about strings.Builder
@@ -178,11 +176,11 @@ func (s *shapes) enum(def *ast.Definition) object {
 	return object{"$ref": "#/components/schemas/" + def.Name}
 }
 
-// output is the schema of an answer.
-func (s *shapes) output(rt *route, shown *ast.Field) object {
-	schema := s.outputOf(rt, shown.Definition.Type, shown, "")
+// outputSchema is the schema of a result.
+func (s *schemaWriter) outputSchema(rt *route, shown *ast.Field) object {
+	schema := s.outputTypeSchema(rt, shown.Definition.Type, shown, "")
 	if t := schema["anyOf"]; t != nil {
-		schema = t.([]any)[0].(object) // no answer is a 404
+		schema = t.([]any)[0].(object) // no result is a 404
 	}
 	if len(rt.rest.Constants) == 0 {
 		return schema
@@ -195,57 +193,57 @@ func (s *shapes) output(rt *route, shown *ast.Field) object {
 	return object{"allOf": []any{schema, object{"type": "object", "properties": properties, "required": required}}}
 }
 
-func (s *shapes) outputOf(rt *route, t *ast.Type, f *ast.Field, parent string) object {
+func (s *schemaWriter) outputTypeSchema(rt *route, t *ast.Type, f *ast.Field, parent string) object {
 	schema := object{}
 	switch {
 	case t.Elem != nil:
-		schema["type"], schema["items"] = "array", s.outputOf(rt, t.Elem, f, parent)
+		schema["type"], schema["items"] = "array", s.outputTypeSchema(rt, t.Elem, f, parent)
 	case len(f.SelectionSet) > 0:
 		schema = s.outputObject(rt, f, parent)
 	default:
-		schema = s.leaf(s.schema.Types[t.NamedType])
+		schema = s.leafSchema(s.schema.Types[t.NamedType])
 	}
 	if !t.NonNull {
-		return nullable(schema)
+		return nullableSchema(schema)
 	}
 	return schema
 }
 
-// member is the schema of what is shown of a field of an object: of a connection
-// its nodes.
-func (s *shapes) member(rt *route, f *ast.Field, parent string) object {
+// memberSchema is the schema of a member of an object; of a connection that of its
+// nodes.
+func (s *schemaWriter) memberSchema(rt *route, f *ast.Field, parent string) object {
 	nodes := nodesOf(f)
 	if nodes == nil {
-		return s.outputOf(rt, f.Definition.Type, f, parent)
+		return s.outputTypeSchema(rt, f.Definition.Type, f, parent)
 	}
-	schema := s.outputOf(rt, nodes.Definition.Type, nodes, parent)
+	schema := s.outputTypeSchema(rt, nodes.Definition.Type, nodes, parent)
 	if !f.Definition.Type.NonNull {
-		return nullable(schema)
+		return nullableSchema(schema)
 	}
 	return schema
 }
 
 // outputObject names what is selected of an object after its type or, if something
 // else of that has the name, after the place where it is shown.
-func (s *shapes) outputObject(rt *route, f *ast.Field, parent string) object {
+func (s *schemaWriter) outputObject(rt *route, f *ast.Field, parent string) object {
 	def := rt.typeOf(f)
 	properties, required := object{}, []any{}
 	legacy := false
 	for _, sub := range fieldsOf(f.SelectionSet) {
 		legacy = legacy || sub.Alias == legacyKey
-		if strings.HasPrefix(sub.Alias, hidden) || properties[sub.Alias] != nil {
+		if strings.HasPrefix(sub.Alias, hiddenPrefix) || properties[sub.Alias] != nil {
 			continue
 		}
 		about := sub.Definition.Description
-		schema := withExample(s.member(rt, sub, def.Name), about)
+		schema := withExample(s.memberSchema(rt, sub, def.Name), about)
 		if sub.Alias == "id" && legacy {
 			schema["type"] = []any{"string", "integer"}
-			about += " Of an object that was in the system before, the id that it had there."
+			about += " For an object from the former system, its legacy id."
 		}
-		properties[sub.Alias] = described(schema, about)
+		properties[sub.Alias] = withDescription(schema, about)
 		required = append(required, sub.Alias)
 	}
-	schema := described(object{"type": "object", "properties": properties, "required": required}, def.Description)
+	schema := withDescription(object{"type": "object", "properties": properties, "required": required}, def.Description)
 	for _, name := range []string{def.Name, parent + def.Name, rt.op.Name + parent + def.Name} {
 		if old := s.schemas[name]; old == nil || reflect.DeepEqual(old, schema) {
 			s.schemas[name] = schema
@@ -255,7 +253,7 @@ func (s *shapes) outputObject(rt *route, f *ast.Field, parent string) object {
 	return schema
 }
 
-// forExample matches what descriptions of the schema give as an example.
+// forExample matches the example in a description of the schema.
 var forExample = regexp.MustCompile("e\\.g\\. `\"?([^`\"]+)\"?`")
 
 func withExample(schema object, about string) object {
@@ -273,13 +271,13 @@ func takesText(schema object) bool {
 	return schema["type"] == "string"
 }
 
-// about is what the schema says of the place that a variable goes to.
-func (rt *route) about(p *param) string {
+// paramDescription is the description, in the schema, of the input that a variable fills.
+func (rt *route) paramDescription(p *param) string {
 	root := rt.answer.fields
 	for _, f := range root {
 		for _, arg := range f.Arguments {
 			if def := f.Definition.Arguments.ForName(arg.Name); def != nil {
-				if text := aboutIn(arg.Value, p.Variable, def.Description); text != "" {
+				if text := variableDescription(arg.Value, p.Variable, def.Description); text != "" {
 					return text
 				}
 			}
@@ -288,8 +286,8 @@ func (rt *route) about(p *param) string {
 	return ""
 }
 
-// aboutIn looks for a variable in a literal whose place the text describes.
-func aboutIn(v *ast.Value, variable, text string) string {
+// variableDescription finds a variable in a literal that the text describes.
+func variableDescription(v *ast.Value, variable, text string) string {
 	if v.Kind == ast.Variable && v.Raw == variable {
 		return text
 	}
@@ -300,22 +298,22 @@ func aboutIn(v *ast.Value, variable, text string) string {
 				about = f.Description
 			}
 		}
-		if found := aboutIn(child.Value, variable, about); found != "" {
+		if found := variableDescription(child.Value, variable, about); found != "" {
 			return found
 		}
 	}
 	return ""
 }
 
-// examples are what names of the old world mean, where the schema gives none.
-var examples = map[string]any{ //nolint:gochecknoglobals // a table
+// exampleValues are examples by property name, where the schema has none.
+var exampleValues = map[string]any{ //nolint:gochecknoglobals // a table
 	"username": "ada", "email": "ada@example.com", "password": "a long enough password", "login": "ada", "sku": "TEA-GREEN", "name": "Green tea",
 	"description": "From the hills.", "note": "Please ring twice.", "reason": "Ordered by mistake.", "limit": 20, "quantity": 2, "by": 10, "stock": 10,
 }
 
 // exampleNamed is the example of a property.
 func exampleNamed(name string, schema, schemas object) any {
-	v, known := examples[name]
+	v, known := exampleValues[name]
 	if _, text := v.(string); known && text == takesText(schema) && schema["examples"] == nil && schema["$ref"] == nil {
 		return v
 	}

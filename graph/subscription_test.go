@@ -74,9 +74,7 @@ func following(t *testing.T, query string, test func(p *pages, next func() *grap
 		}
 		go hub.Run(ctx) //nolint:errcheck // it has none
 		synctest.Wait()
-		resolver := graph.NewResolver(graph.Domains{}, hub, nil)
-		hooks := graph.NewHooks(resolver, nil)
-		x, err := executor.New(graph.NewSchema(resolver), executor.Config{AroundResponse: hooks.AroundResponse, AroundField: hooks.AroundField}, log)
+		x, err := graph.NewExecutor(graph.Domains{Hub: hub}, nil, executor.Config{}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +102,7 @@ func said(resp *graphql.Response) string {
 	if len(resp.Errors) > 0 {
 		code = resp.Errors[0].Extensions["code"]
 	}
-	cursor, only := executor.Cursor(resp)
+	cursor, only := executor.ResponseCursor(resp)
 	return fmt.Sprintf("%s%v %s %v", resp.Data, code, cursor, only)
 }
 

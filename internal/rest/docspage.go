@@ -12,14 +12,14 @@ import (
 	"github.com/backplane-dev/backplane/internal/static"
 )
 
-// docs is the page that shows the OpenAPI document; docs/README.md says where its
-// files come from.
+// docs is the page that renders the OpenAPI document; docs/README.md says where its files
+// come from.
 //
 //go:embed docs/*.html docs/*.js docs/*.gz
 var docs embed.FS
 
-// pages are what describes the routes, the same for everybody.
-type pages struct {
+// docPages serves the documentation of the routes, equal for all callers.
+type docPages struct {
 	files static.Files
 	log   *slog.Logger
 }
@@ -29,7 +29,7 @@ const (
 	pageName = "index.html"
 )
 
-func newPages(spec map[string]any, log *slog.Logger) (*pages, error) {
+func newDocPages(spec map[string]any, log *slog.Logger) (*docPages, error) {
 	files, err := static.Load(docs, "docs")
 	if err != nil {
 		return nil, err
@@ -39,19 +39,19 @@ func newPages(spec map[string]any, log *slog.Logger) (*pages, error) {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
 	files[specName] = static.NewFile(mediaJSON, append(text, '\n'))
-	return &pages{files, log}, nil
+	return &docPages{files, log}, nil
 }
 
-// Pages returns the patterns of what describes the routes.
+// Pages returns the patterns of the documentation.
 func (s *Shim) Pages() []string {
 	return []string{"GET /" + specName, "GET /docs", "GET /docs/{$}", "GET /docs/{file}"}
 }
 
-// ServePage answers a request that matches one of Pages.
+// ServePage serves a request that matches one of Pages.
 func (s *Shim) ServePage(w http.ResponseWriter, r *http.Request) { s.pages.ServeHTTP(w, r) }
 
 // ServeHTTP implements http.Handler.
-func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *docPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
 	switch {
 	case r.URL.Path == "/"+specName:

@@ -1,0 +1,110 @@
+package executor
+
+import (
+	"context"
+	"sync"
+
+	"github.com/99designs/gqlgen/graphql"
+
+	"github.com/backplane-dev/backplane/internal/fault"
+)
+
+// Response is a response of a stream. Equal subscriptions may share it, so it must not
+// be changed.
+type Response struct {
+	*graphql.Response
+
+	once sync.Once
+	text []byte
+	err  error
+}
+
+func newResponse(r *graphql.Response) *Response {
+	if r == nil {
+		return nil
+	}
+	return &Response{Response: r}
+}
+
+// Encoded returns encode's result for the response, computed once for all subscribers
+// that share it. All of them must pass the same function.
+func (r *Response) Encoded(encode func(*graphql.Response) ([]byte, error)) ([]byte, error) {
+	r.once.Do(func() { r.text, r.err = encode(r.Response) })
+	return r.text, r.err
+}
+
+// startSchema starts the operation of ctx; a panic of the schema becomes a response.
+func (x *Executor) startSchema(ctx context.Context) (h graphql.ResponseHandler) {
+	defer func() {
+		if r := recover(); r != nil {
+			h = graphql.OneShot(x.errorResponse(ctx, recoverPanic(ctx, r)))
+		}
+	}()
+	return x.executable.Exec(ctx)
+}
+
+// executeNext returns one response with its errors, under a presenter of its own and
+// within the limit of bytes.
+func (x *Executor) executeNext(ctx context.Context, responses graphql.ResponseHandler) (resp *graphql.Response) {
+	ctx = x.withPresenter(ctx)
+	defer func() {
+		if r := recover(); r != nil {
+			resp = x.errorResponse(ctx, recoverPanic(ctx, r))
+		}
+	}()
+	resp = x.cfg.AroundResponse(ctx, func(ctx context.Context) *graphql.Response {
+		resp := responses(ctx)
+		if resp == nil {
+			return nil
+		}
+		resp.Errors = append(resp.Errors, graphql.GetErrors(ctx)...)
+		resp.Extensions = graphql.GetExtensions(ctx)
+		return resp
+	})
+	if resp != nil && len(resp.Data) > x.limits.Response {
+		return x.responseTooLarge(ctx, resp)
+	}
+	return resp
+}
+
+// responseTooLarge replaces a response that exceeds Limits.Response. It keeps the
+// cursor: a subscription goes on after it.
+func (x *Executor) responseTooLarge(ctx context.Context, resp *graphql.Response) *graphql.Response {
+	refusal := x.errorResponse(ctx, fault.New(fault.Invalid, fault.ResponseTooLarge,
+		"The response is larger than %d bytes: ask for fewer fields or shorter lists.", x.limits.Response))
+	refusal.Extensions = resp.Extensions
+	return refusal
+}
+
+func (x *Executor) withPresenter(ctx context.Context) context.Context {
+	p := &presenter{log: x.log, limit: x.limits.Errors, logged: map[string]bool{}}
+	return graphql.WithResponseContext(ctx, p.presentError, recoverPanic)
+}
+
+// errorResponse is the response of an operation that ended without one.
+func (x *Executor) errorResponse(ctx context.Context, err error) *graphql.Response {
+	ctx = x.withPresenter(ctx)
+	graphql.AddError(ctx, err)
+	return &graphql.Response{Errors: graphql.GetErrors(ctx)}
+}
+
+// cursorKey is the extension that holds the cursor of a subscription's response.
+const cursorKey = "cursor"
+
+// SetResponseCursor sets the cursor in the event log that the client reaches with the
+// response being made. Clients find it in the extension cursor, event streams also in
+// id:. Resolvers and hooks call it under the context of the response; the first call
+// of a response counts.
+func SetResponseCursor(ctx context.Context, cursor string) {
+	if graphql.GetExtension(ctx, cursorKey) == nil {
+		graphql.RegisterExtension(ctx, cursorKey, cursor)
+	}
+}
+
+// ResponseCursor returns the cursor that a response carries, empty if none, and whether
+// it carries nothing else. Transports send a cursor alone when the stream is idle, so
+// that a quiet stream does not fall behind the log's retention.
+func ResponseCursor(resp *graphql.Response) (cursor string, only bool) {
+	cursor, _ = resp.Extensions[cursorKey].(string)
+	return cursor, cursor != "" && len(resp.Data) == 0 && len(resp.Errors) == 0
+}

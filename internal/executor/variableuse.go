@@ -1,0 +1,151 @@
+package executor
+
+import (
+	"github.com/vektah/gqlparser/v2/ast"
+)
+
+// variableUsage is one use of a variable.
+type variableUsage struct {
+	value *ast.Value
+	oneOf *ast.Definition // the @oneOf input object that it is a field of, if any
+}
+
+// definitionUsages lists the variables that one definition uses itself, and the
+// fragments that it spreads.
+type definitionUsages struct {
+	variables []variableUsage
+	spreads   []string
+}
+
+// checkVariables reports variables that are not defined, not used, or used
+// where their type does not fit, for each operation with the fragments it spreads.
+// Its work is operations times variables used, both of which are limited.
+func checkVariables(doc *document, found *errorCollector) {
+	fragments := make(map[string]*definitionUsages, len(doc.fragments))
+	for name, f := range doc.fragments {
+		u := &definitionUsages{}
+		u.addDirectives(f.Directives)
+		u.addSelections(f.SelectionSet)
+		fragments[name] = u
+	}
+	for _, op := range doc.ast.Operations {
+		u := &definitionUsages{}
+		u.addDirectives(op.Directives)
+		for _, v := range op.VariableDefinitions {
+			u.addDirectives(v.Directives)
+		}
+		u.addSelections(op.SelectionSet)
+		c := variableChecker{op: op, fragments: fragments, found: found, defined: map[string]*ast.VariableDefinition{}, used: map[string]bool{}, seen: map[string]bool{}}
+		c.checkOperation(u)
+	}
+}
+
+func (u *definitionUsages) addSelections(set ast.SelectionSet) {
+	for _, sel := range set {
+		switch sel := sel.(type) {
+		case *ast.Field:
+			u.addArguments(sel.Arguments)
+			u.addDirectives(sel.Directives)
+			u.addSelections(sel.SelectionSet)
+		case *ast.InlineFragment:
+			u.addDirectives(sel.Directives)
+			u.addSelections(sel.SelectionSet)
+		case *ast.FragmentSpread:
+			u.addDirectives(sel.Directives)
+			u.spreads = append(u.spreads, sel.Name)
+		}
+	}
+}
+
+func (u *definitionUsages) addDirectives(directives ast.DirectiveList) {
+	for _, d := range directives {
+		u.addArguments(d.Arguments)
+	}
+}
+
+func (u *definitionUsages) addArguments(args ast.ArgumentList) {
+	for _, a := range args {
+		u.addValue(a.Value, nil)
+	}
+}
+
+func (u *definitionUsages) addValue(v *ast.Value, oneOf *ast.Definition) {
+	if v.Kind == ast.Variable {
+		u.variables = append(u.variables, variableUsage{v, oneOf})
+	}
+	oneOf = nil
+	if v.Kind == ast.ObjectValue && v.Definition != nil && v.Definition.Directives.ForName("oneOf") != nil {
+		oneOf = v.Definition
+	}
+	for _, child := range v.Children {
+		u.addValue(child.Value, oneOf)
+	}
+}
+
+// variableChecker checks one operation.
+type variableChecker struct {
+	op        *ast.OperationDefinition
+	fragments map[string]*definitionUsages
+	found     *errorCollector
+	defined   map[string]*ast.VariableDefinition
+	used      map[string]bool
+	seen      map[string]bool // fragments
+}
+
+func (c *variableChecker) checkOperation(u *definitionUsages) {
+	for _, v := range c.op.VariableDefinitions {
+		if c.defined[v.Variable] == nil {
+			c.defined[v.Variable] = v
+		}
+	}
+	c.checkUsages(u)
+	for _, v := range c.op.VariableDefinitions {
+		if !c.used[v.Variable] {
+			c.found.addf(v.Position, "Variable \"$%s\" is never used%s.", v.Variable, c.operationSuffix())
+		}
+	}
+}
+
+func (c *variableChecker) checkUsages(u *definitionUsages) {
+	for _, use := range u.variables {
+		def := c.defined[use.value.Raw]
+		if def == nil {
+			c.found.addf(use.value.Position, "Variable \"$%s\" is not defined%s.", use.value.Raw, c.operationSuffix())
+			continue
+		}
+		c.used[use.value.Raw] = true
+		c.checkType(use, def)
+	}
+	for _, name := range u.spreads {
+		if next := c.fragments[name]; next != nil && !c.seen[name] {
+			c.seen[name] = true
+			c.checkUsages(next)
+		}
+	}
+}
+
+// checkType checks that the variable's type fits its use.
+func (c *variableChecker) checkType(use variableUsage, def *ast.VariableDefinition) {
+	v := use.value
+	if use.oneOf != nil && !def.Type.NonNull {
+		c.found.addf(v.Position, "Variable \"$%s\" of type %q must be non-null, since %q takes exactly one field.", v.Raw, def.Type, use.oneOf.Name)
+	}
+	if v.ExpectedType == nil {
+		return
+	}
+	expected := *v.ExpectedType
+	hasDefault := def.DefaultValue != nil && def.DefaultValue.Kind != ast.NullValue
+	if hasDefault || v.ExpectedTypeHasDefault {
+		expected.NonNull = false // the default replaces null
+	}
+	if !def.Type.IsCompatible(&expected) {
+		c.found.addf(v.Position, "Variable \"$%s\" of type %q is used where %q is expected.", v.Raw, def.Type, v.ExpectedType)
+	}
+}
+
+func (c *variableChecker) operationSuffix() string {
+	if c.op.Name == "" {
+		return ""
+	}
+	return " in operation \"" + c.op.Name + "\""
+}
