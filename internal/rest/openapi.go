@@ -325,7 +325,7 @@ func successHeaders(rt *route) object {
 
 // statusesOf lists the statuses other than success that an endpoint can respond with.
 func statusesOf(e *endpoint) []int {
-	all := []int{400, 401, 403, 406, 422, 429, 500, 503, 504}
+	all := []int{400, 401, 403, 406, 422, 429, 431, 500, 503, 504}
 	for _, rt := range e.routes {
 		all = append(all, rt.possibleStatuses()...)
 	}
@@ -381,6 +381,7 @@ func responseComponents() object {
 		422: "Values are wrong; errors lists them all.",
 		428: "If-Match is needed.",
 		429: "Too many requests.",
+		431: "The headers, the path among them, are too large.",
 		500: "Something went wrong on the server.",
 		503: "Something that the server needs is down, or it is busy.",
 		504: "It took too long.",
