@@ -20,23 +20,22 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd"
 )
 
-// wire is a server on connections without a network or a buffer, in a bubble of
-// its own time.
-type wire struct {
+// pipeServer is a server on in-memory connections without a buffer, in a synctest bubble.
+type pipeServer struct {
 	t     *testing.T
 	queue chan net.Conn
-	ctx   context.Context // until the server is to end
+	ctx   context.Context // until the server is to stop
 }
 
-// onWire runs the test against a server that waits a minute for clients that do
+// runOnPipes runs the test against a server that waits a minute for clients that do
 // not read, and 40 s for a body.
-func onWire(t *testing.T, cfg httpd.Config, test func(w *wire)) {
+func runOnPipes(t *testing.T, cfg httpd.Config, test func(w *pipeServer)) {
 	t.Helper()
 	cfg.BodyTime, cfg.WriteTime, cfg.IdleTime, cfg.Streams.StallTime = 40*time.Second, time.Minute, time.Hour, time.Minute
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		w := &wire{t: t, queue: make(chan net.Conn), ctx: ctx}
-		s := newServer(t, cfg, httpd.Deps{REST: routes{}, Gateway: patient{}, JWKS: func() []byte { return []byte(`{"keys":[]}`) }})
+		w := &pipeServer{t: t, queue: make(chan net.Conn), ctx: ctx}
+		s := newServer(t, cfg, httpd.Deps{REST: restRoutes{}, Gateway: noDeadlines{}, JWKS: func() []byte { return []byte(`{"keys":[]}`) }})
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx, w) }()
 		test(w)
@@ -48,7 +47,7 @@ func onWire(t *testing.T, cfg httpd.Config, test func(w *wire)) {
 }
 
 // Accept implements net.Listener.
-func (w *wire) Accept() (net.Conn, error) {
+func (w *pipeServer) Accept() (net.Conn, error) {
 	select {
 	case c := <-w.queue:
 		return c, nil
@@ -58,13 +57,13 @@ func (w *wire) Accept() (net.Conn, error) {
 }
 
 // Close implements net.Listener.
-func (w *wire) Close() error { return nil }
+func (w *pipeServer) Close() error { return nil }
 
 // Addr implements net.Listener.
-func (w *wire) Addr() net.Addr { return &net.TCPAddr{} }
+func (w *pipeServer) Addr() net.Addr { return &net.TCPAddr{} }
 
 // dial returns a connection on which the text is sent.
-func (w *wire) dial(text string) net.Conn {
+func (w *pipeServer) dial(text string) net.Conn {
 	w.t.Helper()
 	client, server := net.Pipe()
 	w.t.Cleanup(func() { _ = client.Close() })
@@ -73,7 +72,7 @@ func (w *wire) dial(text string) net.Conn {
 	return client
 }
 
-func (w *wire) send(conn net.Conn, text string) {
+func (w *pipeServer) send(conn net.Conn, text string) {
 	w.t.Helper()
 	if _, err := io.WriteString(conn, text); err != nil {
 		w.t.Fatal(err)
@@ -81,7 +80,7 @@ func (w *wire) send(conn net.Conn, text string) {
 }
 
 // receive returns the status of the next answer, for which it waits ten minutes at most.
-func (w *wire) receive(conn net.Conn) int {
+func (w *pipeServer) receive(conn net.Conn) int {
 	w.t.Helper()
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Minute))
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -96,8 +95,8 @@ func (w *wire) receive(conn net.Conn) int {
 	return resp.StatusCode
 }
 
-// wantClosed expects that the server closes the connection without another word.
-func (w *wire) wantClosed(conn net.Conn) {
+// wantClosed expects that the server closes the connection and sends nothing more.
+func (w *pipeServer) wantClosed(conn net.Conn) {
 	w.t.Helper()
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Minute))
 	if n, err := io.Copy(io.Discard, conn); n > 0 || err != nil {
@@ -105,23 +104,23 @@ func (w *wire) wantClosed(conn net.Conn) {
 	}
 }
 
-// routes are a route at /things, with a long answer, and a page at /page.
-type routes struct{}
+// restRoutes is a RESTHandler with a route at /things, of a long answer, and a page at /page.
+type restRoutes struct{}
 
-func (routes) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (restRoutes) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, strings.Repeat("thing ", 2000))
 }
-func (routes) Patterns() []string                               { return []string{"/things"} }
-func (routes) ServePage(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") }
-func (routes) Pages() []string                                  { return []string{"GET /page"} }
-func (routes) Follow(*http.Request) (*executor.Operation, func(*graphql.Response) (string, []byte), error) {
+func (restRoutes) Patterns() []string                               { return []string{"/things"} }
+func (restRoutes) ServePage(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") }
+func (restRoutes) Pages() []string                                  { return []string{"GET /page"} }
+func (restRoutes) Follow(*http.Request) (*executor.Operation, func(*graphql.Response) (string, []byte), error) {
 	return nil, nil, fault.New(fault.Invalid, fault.BadRequest, "No.")
 }
 
-// patient is a gateway that has time: it sets deadlines of its own, which are none.
-type patient struct{}
+// noDeadlines is a gateway that clears the deadlines of its requests.
+type noDeadlines struct{}
 
-func (patient) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (noDeadlines) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctl := http.NewResponseController(w)
 	if err := errors.Join(ctl.SetReadDeadline(time.Time{}), ctl.SetWriteDeadline(time.Time{})); err != nil {
 		panic(err)
@@ -129,10 +128,10 @@ func (patient) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, r.Body)
 }
 
-func (patient) Drain(context.Context) error { return nil }
+func (noDeadlines) Drain(context.Context) error { return nil }
 
-// head is the head of a request that promises a body.
-func head(line, headers string, length int) string {
+// requestHead returns the head of a request that announces a body.
+func requestHead(line, headers string, length int) string {
 	return fmt.Sprintf("%s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%s\r\n", line, length, headers)
 }
 
@@ -146,22 +145,22 @@ func TestServer_Run_bounds_the_wait_for_a_body(t *testing.T) {
 	}{
 		{"of a query", "POST /graphql", "Content-Type: application/json\r\n", 408},
 		{"of a query by GET", "GET /graphql?query={hello}", "", 408},
-		{"of what is refused unread", "POST /graphql", "Content-Type: text/plain\r\n", 415},
+		{"of a request that is refused unread", "POST /graphql", "Content-Type: text/plain\r\n", 415},
 		{"of a socket", "GET /graphql", socketHeaders, 408},
 		{"of an event stream", "GET /graphql?query=subscription{ticks}", "Accept: text/event-stream\r\n", 408},
-		{"of the end of an operation", "DELETE /graphql?token=x&operationId=1", "", 404},
+		{"of stopping an operation", "DELETE /graphql?token=x&operationId=1", "", 404},
 		{"of a route", "PUT /things", "", 408},
 		{"of a route by GET", "GET /things", "", 408},
 		{"of a route by OPTIONS", "OPTIONS /things", "", 408},
 		{"of a page", "GET /page", "", 408},
 		{"of a health check", "GET /healthz", "", 408},
-		{"of a path that is not there", "POST /nothing", "", 404},
+		{"of an unknown path", "POST /nothing", "", 404},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			onWire(t, httpd.Config{}, func(w *wire) {
-				conn, begun := w.dial(head(tt.line, tt.headers, 10)), time.Now()
+			runOnPipes(t, httpd.Config{}, func(w *pipeServer) {
+				conn, begun := w.dial(requestHead(tt.line, tt.headers, 10)), time.Now()
 				if status := w.receive(conn); status != tt.status {
 					t.Errorf("status = %d, want %d", status, tt.status)
 				}
@@ -174,8 +173,8 @@ func TestServer_Run_bounds_the_wait_for_a_body(t *testing.T) {
 	}
 }
 
-// longQuery returns a query whose answer is longer than what net/http keeps until it
-// sends a head, and than what anything else keeps.
+// longQuery returns a query whose answer is longer than all buffers between a
+// handler and the connection.
 func longQuery() string {
 	var q strings.Builder
 	for n := range 25 {
@@ -186,12 +185,12 @@ func longQuery() string {
 
 func TestServer_Run_gives_slots_to_requests_that_have_arrived(t *testing.T) {
 	t.Parallel()
-	onWire(t, httpd.Config{Operations: 1}, func(w *wire) {
+	runOnPipes(t, httpd.Config{Operations: 1}, func(w *pipeServer) {
 		for _, line := range []string{"GET /graphql?query=" + longQuery(), "GET /things"} {
-			w.dial(head(line, "", 10))
+			w.dial(requestHead(line, "", 10))
 			synctest.Wait()
 			begun := time.Now()
-			if status := w.receive(w.dial(head("GET /graphql?query={hello}", "", 0))); status != 200 || time.Since(begun) > 0 {
+			if status := w.receive(w.dial(requestHead("GET /graphql?query={hello}", "", 0))); status != 200 || time.Since(begun) > 0 {
 				t.Errorf("%.20s: others get %d after %s, want 200 at once", line, status, time.Since(begun))
 			}
 		}
@@ -201,17 +200,17 @@ func TestServer_Run_gives_slots_to_requests_that_have_arrived(t *testing.T) {
 func TestServer_Run_releases_slots_of_clients_that_do_not_read(t *testing.T) {
 	t.Parallel()
 	query := `{"query":"` + longQuery() + `"}`
-	onWire(t, httpd.Config{Operations: 1, Batch: 2}, func(w *wire) {
+	runOnPipes(t, httpd.Config{Operations: 1, Batch: 2}, func(w *pipeServer) {
 		for _, text := range []string{
-			head("GET /graphql?query="+longQuery(), "", 0),
-			head("POST /graphql", isJSON+"\r\n", len(query)) + query,
-			head("POST /graphql", isJSON+"\r\n", len(query)+2) + "[" + query + "]",
-			head("GET /things", "", 0),
+			requestHead("GET /graphql?query="+longQuery(), "", 0),
+			requestHead("POST /graphql", isJSON+"\r\n", len(query)) + query,
+			requestHead("POST /graphql", isJSON+"\r\n", len(query)+2) + "[" + query + "]",
+			requestHead("GET /things", "", 0),
 		} {
 			w.dial(text)
 			synctest.Wait()
 			begun := time.Now()
-			if status := w.receive(w.dial(head("GET /graphql?query={hello}", "", 0))); status != 200 || time.Since(begun) > 0 {
+			if status := w.receive(w.dial(requestHead("GET /graphql?query={hello}", "", 0))); status != 200 || time.Since(begun) > 0 {
 				t.Errorf("%.20s: others get %d after %s, want 200 at once", text, status, time.Since(begun))
 			}
 		}
@@ -220,19 +219,19 @@ func TestServer_Run_releases_slots_of_clients_that_do_not_read(t *testing.T) {
 
 func TestServer_Run_discards_bodies_of_safe_methods(t *testing.T) {
 	t.Parallel()
-	onWire(t, httpd.Config{BodyBytes: 100}, func(w *wire) {
-		conn := w.dial(head("GET /graphql?query={hello}", "", 10))
+	runOnPipes(t, httpd.Config{BodyBytes: 100}, func(w *pipeServer) {
+		conn := w.dial(requestHead("GET /graphql?query={hello}", "", 10))
 		time.Sleep(30 * time.Second)
 		w.send(conn, "0123456789")
 		for range 3 {
 			if status := w.receive(conn); status != 200 {
 				t.Errorf("status = %d, want 200", status)
 			}
-			time.Sleep(2 * time.Minute) // the time for the body is over, that of the connection is not
-			w.send(conn, head("GET /things", "", 5)+"01234")
+			time.Sleep(2 * time.Minute) // past the time for the body, but not the idle time of the connection
+			w.send(conn, requestHead("GET /things", "", 5)+"01234")
 		}
 		_ = w.receive(conn)
-		w.send(conn, head("GET /things", "", 101))
+		w.send(conn, requestHead("GET /things", "", 101))
 		if status := w.receive(conn); status != 413 {
 			t.Errorf("a body that is too long gets %d, want 413", status)
 		}
@@ -247,8 +246,8 @@ func TestServer_Run_cuts_clients_that_do_not_read(t *testing.T) {
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
-			onWire(t, httpd.Config{}, func(w *wire) {
-				conn := w.dial(head(line, "", 0))
+			runOnPipes(t, httpd.Config{}, func(w *pipeServer) {
+				conn := w.dial(requestHead(line, "", 0))
 				time.Sleep(61 * time.Second)
 				if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 					t.Errorf("a client that does not read keeps its connection: %v", err)
@@ -260,9 +259,9 @@ func TestServer_Run_cuts_clients_that_do_not_read(t *testing.T) {
 
 func TestServer_Run_leaves_deadlines_to_the_gateway(t *testing.T) {
 	t.Parallel()
-	onWire(t, httpd.Config{}, func(w *wire) {
+	runOnPipes(t, httpd.Config{}, func(w *pipeServer) {
 		for _, method := range []string{"GET", "POST"} {
-			conn := w.dial(head(method+" /gateway/shop/", "", 10))
+			conn := w.dial(requestHead(method+" /gateway/shop/", "", 10))
 			time.Sleep(5 * time.Minute)
 			w.send(conn, "0123456789")
 			time.Sleep(5 * time.Minute)
@@ -275,15 +274,15 @@ func TestServer_Run_leaves_deadlines_to_the_gateway(t *testing.T) {
 
 func TestServer_Run_gives_each_answer_its_write_time(t *testing.T) {
 	t.Parallel()
-	onWire(t, httpd.Config{}, func(w *wire) {
-		conn := w.dial(head("GET /healthz", "", 0))
+	runOnPipes(t, httpd.Config{}, func(w *pipeServer) {
+		conn := w.dial(requestHead("GET /healthz", "", 0))
 		for range 5 {
 			time.Sleep(50 * time.Second)
 			if status := w.receive(conn); status != 200 {
 				t.Fatalf("status = %d, want 200", status)
 			}
 			time.Sleep(50 * time.Second)
-			w.send(conn, head("GET /graphql?query={hello}", "", 0))
+			w.send(conn, requestHead("GET /graphql?query={hello}", "", 0))
 		}
 	})
 }

@@ -61,7 +61,7 @@ func TestServer_Run_cuts_slow_senders(t *testing.T) {
 func TestServer_Run_does_not_read_huge_bodies(t *testing.T) {
 	t.Parallel()
 	addr, _ := serve(t, newServer(t, httpd.Config{}, httpd.Deps{}))
-	body := io.LimitReader(zeros{}, 50<<20) // of a length that the server is not told
+	body := io.LimitReader(zeros{}, 50<<20) // without a Content-Length
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/graphql", body)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestServer_Run_does_not_read_huge_bodies(t *testing.T) {
 	r.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
-		return // the server cut us while we were sending, which is as good
+		return // the server may cut the connection while the client sends
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestEntityTooLarge {

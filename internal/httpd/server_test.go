@@ -23,7 +23,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// schema is a shop whose fields say what reached them.
+// schema has fields that return what reached them.
 func schema() *executortest.Schema {
 	see := func(of func(context.Context) any) executortest.Resolver {
 		return func(ctx context.Context, _ map[string]any) (any, error) { return of(ctx), nil }
@@ -48,7 +48,7 @@ func callerOf(ctx context.Context) uid.User {
 	return "anonymous"
 }
 
-// tokens is an Authenticator that knows one good token.
+// tokens is an Authenticator with one valid token.
 type tokens struct{}
 
 func (tokens) Authenticate(_ context.Context, bearer string) (*auth.Principal, error) {
@@ -142,8 +142,8 @@ func TestServer_GraphQL(t *testing.T) {
 		{"JSON in UTF-8", "POST /graphql", "Content-Type: application/json; charset=UTF-8", `{"query":"{hello}"}`, 200, ""},
 		{"compressed JSON", "POST /graphql", isJSON + "\nContent-Encoding: gzip", `x`, 415, fault.BadRequest},
 		{"another method", "PUT /graphql", isJSON, `{"query":"{hello}"}`, 405, fault.BadRequest},
-		{"HTML wanted", "POST /graphql", isJSON + "\nAccept: text/html", `{"query":"{hello}"}`, 406, fault.BadRequest},
-		{"a browser's wishes", "GET /graphql?query={hello}", "Accept: text/html,application/xml;q=0.9,*/*;q=0.8", "", 200, ""},
+		{"HTML is accepted only", "POST /graphql", isJSON + "\nAccept: text/html", `{"query":"{hello}"}`, 406, fault.BadRequest},
+		{"the Accept header of a browser", "GET /graphql?query={hello}", "Accept: text/html,application/xml;q=0.9,*/*;q=0.8", "", 200, ""},
 		{"a subscription by POST", "POST /graphql", isJSON, `{"query":"subscription{ticks}"}`, 400, fault.BadRequest},
 		{"a subscription by GET", "GET /graphql?query=subscription{ticks}", "", "", 400, fault.BadRequest},
 		{"an array", "POST /graphql", isJSON, `[{"query":"{hello}"}]`, 400, fault.BadRequest},
@@ -151,9 +151,9 @@ func TestServer_GraphQL(t *testing.T) {
 		{"no query", "POST /graphql", isJSON, "{}", 400, fault.BadRequest},
 		{"no query by GET", "GET /graphql", "", "", 400, fault.BadRequest},
 		{"half a body", "POST /graphql", isJSON, `{"query":"{hello}"`, 400, fault.BadRequest},
-		{"something behind the body", "POST /graphql", isJSON, `{"query":"{hello}"}{}`, 400, fault.BadRequest},
-		{"one name twice", "POST /graphql", isJSON, `{"query":"{hello}","query":"mutation{touch}"}`, 400, fault.BadRequest},
-		{"one name twice in variables", "POST /graphql", isJSON, `{"query":"{hello}","variables":{"a":1,"a":2}}`, 400, fault.BadRequest},
+		{"text after the JSON", "POST /graphql", isJSON, `{"query":"{hello}"}{}`, 400, fault.BadRequest},
+		{"a duplicate name", "POST /graphql", isJSON, `{"query":"{hello}","query":"mutation{touch}"}`, 400, fault.BadRequest},
+		{"a duplicate name in variables", "POST /graphql", isJSON, `{"query":"{hello}","variables":{"a":1,"a":2}}`, 400, fault.BadRequest},
 		{"invalid UTF-8", "POST /graphql", isJSON, "{\"query\":\"{hello}#\xff\"}", 400, fault.BadRequest},
 		{"invalid UTF-8 by GET", "GET /graphql?query={hello}%23%ff", "", "", 400, fault.BadRequest},
 		{"deep JSON", "POST /graphql", isJSON, deep, 400, fault.BadRequest},
@@ -167,12 +167,12 @@ func TestServer_GraphQL(t *testing.T) {
 		{"an unknown persisted query", "POST /graphql", isJSON, `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"` + strings.Repeat("a", 64) + `"}}}`, 200, fault.PersistedQueryNotFound},
 		{"an internal error", "POST /graphql", isJSON + wantsGQ, `{"query":"{fail}"}`, 200, fault.InternalError},
 		{"a body of 50 MB", "POST /graphql", isJSON, strings.Repeat(" ", 50<<20), 413, fault.BodyTooLarge},
-		{"a good token", "POST /graphql", isJSON + "\nAuthorization: Bearer good", `{"query":"{hello}"}`, 200, ""},
-		{"a bad token", "POST /graphql", isJSON + "\nAuthorization: Bearer bad", `{"query":"{hello}"}`, 401, fault.Unauthorized},
+		{"a valid token", "POST /graphql", isJSON + "\nAuthorization: Bearer good", `{"query":"{hello}"}`, 200, ""},
+		{"an invalid token", "POST /graphql", isJSON + "\nAuthorization: Bearer bad", `{"query":"{hello}"}`, 401, fault.Unauthorized},
 		{"an empty token", "POST /graphql", isJSON + "\nAuthorization: Bearer", `{"query":"{hello}"}`, 401, fault.Unauthorized},
 		{"two tokens", "POST /graphql", isJSON + "\nAuthorization: Bearer good\nAuthorization: Bearer good", `{"query":"{hello}"}`, 401, fault.Unauthorized},
 		{"a token that cannot be checked", "POST /graphql", isJSON + "\nAuthorization: Bearer down", `{"query":"{hello}"}`, 503, fault.ServiceUnavailable},
-		{"a token that breaks us", "POST /graphql", isJSON + "\nAuthorization: Bearer broken", `{"query":"{hello}"}`, 500, fault.InternalError},
+		{"a token whose check fails with an internal error", "POST /graphql", isJSON + "\nAuthorization: Bearer broken", `{"query":"{hello}"}`, 500, fault.InternalError},
 		{"an idempotency key with one mutation field", "POST /graphql", isJSON + "\nIdempotency-Key: k", `{"query":"mutation{touch}"}`, 200, ""},
 		{"an idempotency key with two mutation fields", "POST /graphql", isJSON + "\nIdempotency-Key: k", `{"query":"mutation{a:touch b:touch}"}`, 400, fault.IdempotencyKeyInvalid},
 		{"an idempotency key that is empty", "POST /graphql", isJSON + "\nIdempotency-Key:", `{"query":"mutation{touch}"}`, 400, fault.IdempotencyKeyInvalid},
@@ -188,10 +188,10 @@ func TestServer_GraphQL(t *testing.T) {
 				t.Errorf("answer = %d %s, want %d %s", w.Code, w.Body, tt.status, tt.code)
 			}
 			if text := w.Body.String(); strings.Contains(text, "secret") || len(text) > 2_000 {
-				t.Errorf("answer says too much: %s", text)
+				t.Errorf("the answer leaks or is too long: %s", text)
 			}
 			if tt.code != "" && tt.code != fault.InternalError && strings.Contains(w.Body.String(), `"data"`) {
-				t.Errorf("answer to what was not run has data: %s", w.Body)
+				t.Errorf("the answer to an operation that was not run has data: %s", w.Body)
 			}
 		})
 	}
@@ -297,7 +297,7 @@ func TestServer_sets_headers(t *testing.T) {
 		status              int
 		want                map[string]string // a value "" means: the header is not there
 	}{
-		{"the id of a client is kept", "GET /healthz", "X-Request-Id: abc-1", 200, map[string]string{"X-Request-Id": "abc-1"}},
+		{"a client's valid request id is kept", "GET /healthz", "X-Request-Id: abc-1", 200, map[string]string{"X-Request-Id": "abc-1"}},
 		{"every answer forbids sniffing and frames", "GET /nothing", "", 404, map[string]string{
 			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
 			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Content-Type": "application/problem+json", "Set-Cookie": "",
@@ -305,15 +305,15 @@ func TestServer_sets_headers(t *testing.T) {
 		{"an allowed origin may call", "GET /graphql?query={hello}", "Origin: https://shop.example", 200, map[string]string{
 			"Access-Control-Allow-Origin": "https://shop.example", "Access-Control-Allow-Credentials": "",
 		}},
-		{"an allowed origin may ask first", "OPTIONS /graphql", "Origin: https://shop.example\nAccess-Control-Request-Method: POST", 204, map[string]string{
+		{"an allowed origin gets its preflight", "OPTIONS /graphql", "Origin: https://shop.example\nAccess-Control-Request-Method: POST", 204, map[string]string{
 			"Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE", "Access-Control-Max-Age": "7200",
 		}},
-		{"another origin may not", "OPTIONS /graphql", "Origin: https://evil.example\nAccess-Control-Request-Method: POST", 405, map[string]string{
+		{"another origin gets no preflight", "OPTIONS /graphql", "Origin: https://evil.example\nAccess-Control-Request-Method: POST", 405, map[string]string{
 			"Access-Control-Allow-Origin": "", "Vary": "Origin",
 		}},
-		{"a 405 says what is allowed", "PATCH /graphql", "", 405, map[string]string{"Allow": "GET, POST"}},
-		{"a mutation by GET says what is allowed", "GET /graphql?query=mutation{touch}", "", 405, map[string]string{"Allow": "POST"}},
-		{"a 401 says how to sign in", "GET /graphql?query={hello}", "Authorization: Bearer bad", 401, map[string]string{"WWW-Authenticate": `Bearer realm="backplane", error="invalid_token"`}},
+		{"a 405 has the allowed methods", "PATCH /graphql", "", 405, map[string]string{"Allow": "GET, POST"}},
+		{"a mutation by GET has the allowed method", "GET /graphql?query=mutation{touch}", "", 405, map[string]string{"Allow": "POST"}},
+		{"a 401 has a challenge", "GET /graphql?query={hello}", "Authorization: Bearer bad", 401, map[string]string{"WWW-Authenticate": `Bearer realm="backplane", error="invalid_token"`}},
 		{"keys are public", "GET /.well-known/jwks.json", "", 200, map[string]string{"Cache-Control": "public, max-age=60", "Content-Type": "application/json"}},
 		{"answers are not stored", "GET /graphql?query={hello}", "", 200, map[string]string{"Cache-Control": "no-store"}},
 	}

@@ -1,9 +1,9 @@
-// Package problem owns how an error is shown over HTTP where the answer is no
-// GraphQL: the status of each kind of error, the headers that belong to it, and
-// the problem document (RFC 9457) that is its body.
+// Package problem writes errors as HTTP answers that are not GraphQL: the status of each kind of
+// error, its headers (Allow, Retry-After, WWW-Authenticate), and the problem document (RFC 9457)
+// that is the body.
 //
-// Code and message are those that GraphQL shows. Old clients look for the member
-// error, which says the code in words.
+// Code and message are the same as over GraphQL. Legacy REST clients read the member error, which
+// is the code as a phrase.
 package problem
 
 import (
@@ -24,13 +24,13 @@ import (
 // MediaType is the media type of problem documents.
 const MediaType = "application/problem+json"
 
-// Error is an error with a status that its kind alone does not tell.
+// Error is an error whose status does not follow from its kind alone.
 type Error struct {
 	Status     int
 	Fault      *fault.Error
-	Allow      string      // the methods there are, of a 405
-	Version    int         // that the object is at, if the error is that it has changed; else 0
-	Violations []Violation // all that is wrong with the request, if that is more than one thing or at a place
+	Allow      string      // the methods of the path, of a 405
+	Version    int         // the current version of the object, if the error is a version conflict; else 0
+	Violations []Violation // every mistake in the request, if there are several or one has a location
 }
 
 // Violation is one thing that is wrong with a request, and where.
@@ -55,8 +55,8 @@ func BodyTooLarge(limit int64) *Error {
 	return New(http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, fault.BodyTooLarge, "The request body is larger than %d bytes.", limit))
 }
 
-// BodyUnreadable is the error for a request body whose reading ended with err: a sender
-// that was too slow for the limit, or one that left.
+// BodyUnreadable is the error for a request body whose reading failed with err: its sender was
+// slower than the limit, or hung up.
 func BodyUnreadable(err error, limit time.Duration) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout, "The request body did not arrive within %s.", limit))
@@ -64,7 +64,7 @@ func BodyUnreadable(err error, limit time.Duration) error {
 	return fault.New(fault.Invalid, fault.BadRequest, "The request body could not be read to its end.")
 }
 
-// Status is what each kind of error is in HTTP.
+// Status returns the HTTP status of a kind of error.
 func Status(k fault.Kind) int {
 	switch k {
 	case fault.Invalid:
@@ -115,15 +115,15 @@ type Document struct {
 	Detail         string      `json:"detail"`
 	Code           fault.Code  `json:"code"`
 	Error          string      `json:"error"`
-	CurrentVersion int         `json:"current_version,omitempty"` //nolint:tagliatelle // as the old world spells
-	RequestID      string      `json:"request_id,omitempty"`      //nolint:tagliatelle // as the old world spells
+	CurrentVersion int         `json:"current_version,omitempty"` //nolint:tagliatelle // as legacy REST clients expect
+	RequestID      string      `json:"request_id,omitempty"`      //nolint:tagliatelle // as legacy REST clients expect
 	Errors         []Violation `json:"errors,omitempty"`
 }
 
 // NewDocument returns the document of an error that is answered with the status.
 func NewDocument(r *http.Request, status int, err error) Document {
 	f := fault.From(err)
-	doc := Document{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Message, Code: f.Code, Error: words(f.Code)}
+	doc := Document{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Message, Code: f.Code, Error: phrase(f.Code)}
 	if e, ok := errors.AsType[*Error](err); ok {
 		doc.CurrentVersion, doc.Errors = e.Version, e.Violations
 	}
@@ -133,8 +133,8 @@ func NewDocument(r *http.Request, status int, err error) Document {
 	return doc
 }
 
-// words says a code in words: USER_NOT_FOUND is "User not found".
-func words(c fault.Code) string {
+// phrase returns a code as a phrase: USER_NOT_FOUND is "User not found".
+func phrase(c fault.Code) string {
 	s := strings.ToLower(strings.ReplaceAll(string(c), "_", " "))
 	if s == "" {
 		return s
@@ -142,8 +142,7 @@ func words(c fault.Code) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
-// Write reports the error to operators, if it is theirs to know, and answers
-// with its document.
+// Write logs the error, if it is internal, and answers with its problem document.
 func Write(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	fault.From(err).Report(r.Context(), log, "method", r.Method, "path", r.URL.Path)
 	h := w.Header()
@@ -151,5 +150,5 @@ func Write(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) 
 	h.Set("Content-Type", MediaType)
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(NewDocument(r, status, err)) // what fails here is the connection
+	_ = json.NewEncoder(w).Encode(NewDocument(r, status, err)) // fails only with the connection
 }

@@ -39,16 +39,16 @@ func TestWrite(t *testing.T) {
 		headers map[string]string
 		body    string
 	}{
-		{"says the code in words", fault.New(fault.NotFound, fault.UserNotFound, "There is no such user."), 404, nil,
+		{"writes the code as a phrase", fault.New(fault.NotFound, fault.UserNotFound, "There is no such user."), 404, nil,
 			`{"type":"about:blank","title":"Not Found","status":404,"detail":"There is no such user.","code":"USER_NOT_FOUND","error":"User not found"}`},
-		{"hides what is internal", errors.New("secret"), 500, nil,
+		{"hides an internal error", errors.New("secret"), 500, nil,
 			`{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"Something went wrong on our side.","code":"INTERNAL","error":"Internal"}`},
-		{"says when to come again", busy, 503, map[string]string{"Retry-After": "2"},
+		{"says when to retry", busy, 503, map[string]string{"Retry-After": "2"},
 			`{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"Busy.","code":"SERVER_BUSY","error":"Server busy"}`},
-		{"asks for a token", fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first."), 401,
+		{"challenges for a token", fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first."), 401,
 			map[string]string{"WWW-Authenticate": `Bearer realm="backplane", error="invalid_token"`},
 			`{"type":"about:blank","title":"Unauthorized","status":401,"detail":"Sign in first.","code":"UNAUTHENTICATED","error":"Unauthenticated"}`},
-		{"lists what is wrong, and what may be done", &problem.Error{
+		{"lists violations and allowed methods", &problem.Error{
 			Status: 405, Allow: "GET", Version: 3, Fault: fault.New(fault.Invalid, fault.BadRequest, "No."),
 			Violations: []problem.Violation{{Code: fault.BadInput, Detail: "x is required.", In: "body", Pointer: "/x"}},
 		}, 405, map[string]string{"Allow": "GET"},

@@ -2,7 +2,6 @@ package connection_test
 
 import (
 	"bufio"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,7 +47,7 @@ func TestDrain_spreads_over_the_window(t *testing.T) {
 		if took := time.Since(began); took > 40*time.Second {
 			t.Errorf("the server ended after %v, want the drain window", took)
 		}
-		e.Done <- nil // for the end of the world
+		e.Done <- nil // for the end of Run
 	})
 }
 
@@ -82,7 +81,7 @@ func TestDrain_cuts_clients_that_do_not_read(t *testing.T) {
 	streamtest.Run(t, httpd.Config{DrainTime: 20 * time.Second, Streams: connection.Config{StallTime: time.Hour}}, func(e *streamtest.Env) {
 		c := e.DialUnread()
 		source := <-e.Sources
-		source <- 1 // and nobody reads it
+		source <- 1 // the client does not read it
 		synctest.Wait()
 		began := time.Now()
 		e.Stop()
@@ -109,8 +108,8 @@ func TestDrain_refuses_new_connections(t *testing.T) {
 			t.Error("a stopping server accepts connections")
 		}
 		busy.WantClose(1001, "The server is stopping; connect again.")
-		if got := fmt.Sprint(<-e.Done); got != "<nil>" {
-			t.Errorf("Run = %v, want nil", got)
+		if err := <-e.Done; err != nil {
+			t.Errorf("Run = %v, want nil", err)
 		}
 		e.Done <- nil
 	})

@@ -18,7 +18,7 @@ import (
 const alone = "STREAM_TEST_ALONE"
 
 // TestServer_leaves_no_goroutine_of_connections_that_are_cut cuts real connections. The
-// bubbles of the other tests show the same of pipes, which know no resets.
+// bubbles of the other tests show the same for pipes, which have no resets.
 func TestServer_leaves_no_goroutine_of_connections_that_are_cut(t *testing.T) {
 	t.Parallel()
 	if os.Getenv(alone) == "" {
@@ -61,7 +61,7 @@ func cutMany(t *testing.T, addr string) {
 		conn := open(t, addr).(*net.TCPConn)
 		all.Go(func() {
 			time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
-			_ = conn.SetLinger(0) // a reset, without a word
+			_ = conn.SetLinger(0) // close by a reset
 			_ = conn.Close()
 		})
 	}

@@ -2,8 +2,8 @@ package jsoncodec
 
 import "strings"
 
-// BearerToken returns the token of an Authorization header's value; ok is false for
-// another scheme.
+// BearerToken returns the token in the value of an Authorization header; ok is false for another
+// scheme.
 func BearerToken(value string) (token string, ok bool) {
 	scheme, token, _ := strings.Cut(value, " ")
 	if !strings.EqualFold(scheme, "Bearer") {

@@ -1,5 +1,5 @@
-// Package jsoncodec owns the JSON that GraphQL travels in, whatever the transport:
-// how requests are read and how responses are written.
+// Package jsoncodec decodes GraphQL requests from JSON and encodes responses to JSON, for every
+// transport. Decoding is stricter than encoding/json, see Decode.
 package jsoncodec
 
 import (
@@ -12,19 +12,21 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-func errBad(message string) error { return fault.New(fault.Invalid, fault.BadRequest, "%s", message) }
+func errBadRequest(message string) error {
+	return fault.New(fault.Invalid, fault.BadRequest, "%s", message)
+}
 
 // DecodeRequest reads the parameters of a GraphQL request from a decoded JSON object.
-// Parameters that it does not know are ignored. Its error is BAD_REQUEST.
+// Unknown parameters are ignored. Its error is BAD_REQUEST.
 func DecodeRequest(v any) (req executor.Request, err error) {
 	params, ok := v.(map[string]any)
 	if !ok {
-		return req, errBad("The request must be a JSON object.")
+		return req, errBadRequest("The request must be a JSON object.")
 	}
-	if req.Query, err = text(params["query"], "query"); err != nil {
+	if req.Query, err = asText(params["query"], "query"); err != nil {
 		return req, err
 	}
-	if req.OperationName, err = text(params["operationName"], "operationName"); err != nil {
+	if req.OperationName, err = asText(params["operationName"], "operationName"); err != nil {
 		return req, err
 	}
 	if req.Variables, err = AsObject(params["variables"], "variables"); err != nil {
@@ -34,20 +36,20 @@ func DecodeRequest(v any) (req executor.Request, err error) {
 	return req, err
 }
 
-func text(v any, name string) (string, error) {
+func asText(v any, name string) (string, error) {
 	s, ok := v.(string)
 	if !ok && v != nil {
-		return "", errBad("The parameter " + name + " must be text.")
+		return "", errBadRequest("The parameter " + name + " must be text.")
 	}
 	return s, nil
 }
 
-// AsObject returns v as an object, nil for null. Its error is BAD_REQUEST and calls
-// v by the name.
+// AsObject returns v as an object, nil for null. Its error is BAD_REQUEST and names
+// the parameter.
 func AsObject(v any, name string) (map[string]any, error) {
 	m, ok := v.(map[string]any)
 	if !ok && v != nil {
-		return nil, errBad("The parameter " + name + " must be a JSON object.")
+		return nil, errBadRequest("The parameter " + name + " must be a JSON object.")
 	}
 	return m, nil
 }
@@ -57,11 +59,11 @@ const maxJSONDepth = 100
 
 // Decode reads exactly one JSON value, more strictly than encoding/json: in
 // valid UTF-8, with bounded nesting and no name twice in an object, so that no
-// two readers of one text can understand different things. Numbers keep their
+// two parsers can read one text differently. Numbers keep their
 // text. Its error is BAD_REQUEST and does not repeat the input.
 func Decode(data []byte) (any, error) {
 	if !utf8.Valid(data) {
-		return nil, errBad("The request is not valid UTF-8.")
+		return nil, errBadRequest("The request is not valid UTF-8.")
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -70,12 +72,12 @@ func Decode(data []byte) (any, error) {
 		return nil, err
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, errBad("The request has something behind its JSON value.")
+		return nil, errBadRequest("The request has something behind its JSON value.")
 	}
 	return v, nil
 }
 
-func errSyntax() error { return errBad("The request is not valid JSON.") }
+func errSyntax() error { return errBadRequest("The request is not valid JSON.") }
 
 func decodeValue(dec *json.Decoder, depth int) (any, error) {
 	tok, err := dec.Token()
@@ -83,7 +85,7 @@ func decodeValue(dec *json.Decoder, depth int) (any, error) {
 		return nil, errSyntax()
 	}
 	if depth > maxJSONDepth {
-		return nil, errBad("The request's JSON is nested too deeply.")
+		return nil, errBadRequest("The request's JSON is nested too deeply.")
 	}
 	switch tok {
 	case json.Delim('{'):
@@ -103,13 +105,13 @@ func decodeObject(dec *json.Decoder, depth int) (any, error) {
 			return nil, errSyntax()
 		}
 		if _, twice := obj[name]; twice {
-			return nil, errBad("The request's JSON has an object with the same name twice.")
+			return nil, errBadRequest("The request's JSON has an object with the same name twice.")
 		}
 		if obj[name], err = decodeValue(dec, depth+1); err != nil {
 			return nil, err
 		}
 	}
-	return obj, closed(dec)
+	return obj, readEnd(dec)
 }
 
 func decodeArray(dec *json.Decoder, depth int) (any, error) {
@@ -121,10 +123,11 @@ func decodeArray(dec *json.Decoder, depth int) (any, error) {
 		}
 		items = append(items, v)
 	}
-	return items, closed(dec)
+	return items, readEnd(dec)
 }
 
-func closed(dec *json.Decoder) error {
+// readEnd reads the delimiter that ends an object or an array.
+func readEnd(dec *json.Decoder) error {
 	if _, err := dec.Token(); err != nil {
 		return errSyntax()
 	}

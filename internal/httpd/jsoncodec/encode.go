@@ -20,7 +20,7 @@ type Response struct {
 // NewResponse returns the response of an operation that ran.
 func NewResponse(r *graphql.Response) Response { return Response{r.Errors, r.Data, r.Extensions} }
 
-// EncodeTo implements Encoder: errors first, where readers of a log look for them.
+// EncodeTo implements Encoder: errors first, where people look for them in a log.
 func (r Response) EncodeTo(out *bytes.Buffer) error {
 	out.WriteByte('{')
 	if len(r.Errors) > 0 {
@@ -45,7 +45,7 @@ func (r Response) EncodeTo(out *bytes.Buffer) error {
 	return nil
 }
 
-// Encoder is what writes itself as JSON.
+// Encoder is implemented by values that encode themselves as JSON.
 type Encoder interface {
 	EncodeTo(out *bytes.Buffer) error
 }
@@ -61,7 +61,7 @@ func Encode(out *bytes.Buffer, v any) error {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("encode answer: %w", err)
+		return fmt.Errorf("encode response: %w", err)
 	}
 	out.Truncate(out.Len() - 1) // the encoder ends with a new line
 	return nil

@@ -66,14 +66,14 @@ func TestStream_refuses_invalid_tokens_and_tickets(t *testing.T) {
 			name, method, target, authorization string
 			status                              int
 		}{
-			{"a token that is not good", "GET", "?query=subscription{ticks}", "Bearer bad", http.StatusUnauthorized},
-			{"a ticket that is not good", "GET", "?ticket=bad", "", http.StatusUnauthorized},
+			{"an invalid token", "GET", "?query=subscription{ticks}", "Bearer bad", http.StatusUnauthorized},
+			{"an invalid ticket", "GET", "?ticket=bad", "", http.StatusUnauthorized},
 			{"a ticket for another document", "GET", "?query=subscription{tocks}&ticket=a", "", http.StatusUnauthorized},
 			{"a ticket for other variables", "GET", `?query=subscription{ticks}&variables={"a":1}&ticket=a`, "", http.StatusUnauthorized},
 			{"a ticket with an extension", "GET", `?query=subscription{ticks}&extensions={"a":1}&ticket=a`, "", http.StatusUnauthorized},
 			{"a ticket by POST", "POST", "?ticket=a", "", http.StatusUnauthorized},
 			{"a ticket for a single connection", "GET", "?ticket=a&token=b", "", http.StatusUnauthorized},
-			{"a ticket beside a token", "GET", "?ticket=a", "Bearer a", http.StatusBadRequest},
+			{"a ticket and a token", "GET", "?ticket=a", "Bearer a", http.StatusBadRequest},
 		} {
 			headers := map[string]string{"Accept": "text/event-stream", "Content-Type": "application/json"}
 			if tt.authorization != "" {

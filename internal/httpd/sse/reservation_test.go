@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/streamtest"
@@ -28,14 +30,14 @@ func TestReservation_counts_operations_until_they_finish(t *testing.T) {
 			e.Request("DELETE", "/graphql?operationId="+id+"&token="+token, nil, "")
 			synctest.Wait()
 		}
-		ask("a", http.StatusAccepted) // is being written, and cannot be taken back
+		ask("a", http.StatusAccepted) // is being written, which cannot be undone
 		stop("a")
 		for range 100 {
 			ask("b", http.StatusAccepted) // waits to be written
 			stop("b")
 		}
 		ask("c", http.StatusAccepted)
-		ask("d", http.StatusTooManyRequests) // has no place as long as a has one
+		ask("d", http.StatusTooManyRequests) // finds no permit as long as a holds one
 		hello := func(id string) string {
 			return "event: next\ndata: {\"id\":\"" + id + "\",\"payload\":{\"data\":{\"hello\":\"hi anonymous\"}}}"
 		}
@@ -66,14 +68,14 @@ func TestReservation_carries_many_operations(t *testing.T) {
 		source := <-e.Sources
 		source <- streamtest.EventAt("c1", 1)
 		e.WantEvents(body, `event: next`+"\n"+`data: {"id":"s","payload":{"data":{"ticks":1},"extensions":{"cursor":"c1"}}}`)
-		for what, got := range map[string]int{
-			"the id of a live operation": operate("s", "{hello}") - 409,
-			"no id":                      operate("", "{hello}") - 400,
-			"a wrong document":           operate("x", "{nothing}") - 400,
-		} {
-			if got != 0 {
-				t.Errorf("%s: status is off by %d", what, got)
-			}
+		got := map[string]int{
+			"the id of a live operation": operate("s", "{hello}"),
+			"no id":                      operate("", "{hello}"),
+			"a wrong document":           operate("x", "{nothing}"),
+		}
+		want := map[string]int{"the id of a live operation": 409, "no id": 400, "a wrong document": 400}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("statuses (-want +got):\n%s", diff)
 		}
 		if resp := e.Request("GET", "/graphql?query={hello}&extensions={%22operationId%22:%22g%22}&token="+token, nil, ""); resp.StatusCode != http.StatusAccepted {
 			t.Errorf("a query by GET: status = %d, want 202", resp.StatusCode)

@@ -156,7 +156,7 @@ func TestStream_cuts_clients_that_stall(t *testing.T) {
 	t.Parallel()
 	streamtest.Run(t, httpd.Config{Streams: connection.Config{StallTime: time.Minute}}, func(e *streamtest.Env) {
 		e.WantEvents(bufio.NewReader(e.Request("GET", "/graphql?query=subscription{ticks}", streamtest.AcceptEvents, "").Body), ":")
-		source := <-e.Sources // and from now on nobody reads
+		source := <-e.Sources // the client reads no more
 		source <- strings.Repeat("x", 1<<20)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()

@@ -31,7 +31,7 @@ type Env struct {
 	Log      *Log
 	Server   *httpd.Server
 	Stop     context.CancelFunc
-	Done     chan error // what Run returned; who receives it sends nil for the end of the test
+	Done     chan error // what the server's Run returned; a test that receives it must send nil
 }
 
 // Run runs the test against a server of the configuration.

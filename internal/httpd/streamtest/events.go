@@ -30,7 +30,7 @@ func (e *Env) Request(method, target string, headers map[string]string, body str
 	for name, value := range headers {
 		r.Header.Set(name, value)
 	}
-	go r.Write(conn) //nolint:errcheck // the answer tells
+	go r.Write(conn) //nolint:errcheck // the answer shows whether it was sent
 	resp, err := http.ReadResponse(bufio.NewReader(conn), r)
 	if err != nil {
 		e.T.Fatal(err)

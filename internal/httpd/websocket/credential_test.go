@@ -24,7 +24,7 @@ func TestSocket_authenticates_its_caller(t *testing.T) {
 			c.Want(`{"type":"next","id":"q","payload":{"data":{"hello":"hi usr_1"}}}`)
 		}
 		if c := e.DialWebSocket("graphql-transport-ws", map[string]string{"Authorization": "Bearer bad"}); c.Response.StatusCode != http.StatusUnauthorized {
-			t.Errorf("an upgrade with a token that is not good: status = %d, want 401", c.Response.StatusCode)
+			t.Errorf("an upgrade with an invalid token: status = %d, want 401", c.Response.StatusCode)
 		}
 		if c := e.DialWebSocket("graphql-transport-ws", map[string]string{"Cookie": "Authorization=Bearer a"}); c.Response.StatusCode != http.StatusSwitchingProtocols {
 			t.Errorf("an upgrade with a cookie: status = %d, want 101", c.Response.StatusCode)
@@ -45,10 +45,10 @@ func TestSocket_closes_when_its_credential_ends(t *testing.T) {
 		reason  string
 		within  time.Duration
 	}{
-		"when it is revoked":         {func(k *streamtest.Tokens) { k.Set("a", "") }, 4403, "The credential is no longer valid.", time.Second},
-		"when it has expired":        {func(k *streamtest.Tokens) { k.Expire(time.Now().Add(time.Minute)) }, 4403, "The access token has expired.", time.Minute + time.Second},
-		"when nobody can tell long":  {func(k *streamtest.Tokens) { k.Fail(true) }, 1013, "Credentials cannot be checked right now.", 15 * time.Second},
-		"when it is another's token": {func(k *streamtest.Tokens) { k.Set("a", "") }, 4403, "The credential is no longer valid.", time.Second},
+		"when it is revoked":                 {func(k *streamtest.Tokens) { k.Set("a", "") }, 4403, "The credential is no longer valid.", time.Second},
+		"when it has expired":                {func(k *streamtest.Tokens) { k.Expire(time.Now().Add(time.Minute)) }, 4403, "The access token has expired.", time.Minute + time.Second},
+		"when it cannot be checked for long": {func(k *streamtest.Tokens) { k.Fail(true) }, 1013, "Credentials cannot be checked right now.", 15 * time.Second},
+		"when it is another's token":         {func(k *streamtest.Tokens) { k.Set("a", "") }, 4403, "The credential is no longer valid.", time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -130,7 +130,7 @@ func TestSocket_resolves_events_with_current_rights(t *testing.T) {
 		source := <-e.Sources
 		source <- streamtest.CallerEvent
 		c.Want(`{"type":"next","id":"s","payload":{"data":{"ticks":"anonymous"}}}`)
-		c.Send(`{"type":"ping","payload":{"authorization":"a"}}`) // a stranger may become somebody
+		c.Send(`{"type":"ping","payload":{"authorization":"a"}}`) // an anonymous caller may authenticate later
 		c.Want(`{"type":"pong","payload":{"expiresAt":null}}`)
 		source <- streamtest.CallerEvent
 		c.Want(`{"type":"next","id":"s","payload":{"data":{"ticks":"usr_1"}}}`)
@@ -145,7 +145,7 @@ func TestSocket_checks_its_credential_once_a_second(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := e.Tokens.Checks(); n < 59 || n > 62 {
-			t.Errorf("a socket looked at its credential %d times in a minute, want once a second", n)
+			t.Errorf("a socket checked its credential %d times in a minute, want once a second", n)
 		}
 	})
 }

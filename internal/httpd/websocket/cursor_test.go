@@ -21,7 +21,7 @@ func TestSocket_sends_cursors(t *testing.T) {
 		c.WantNothing()
 		time.Sleep(20 * time.Second)
 		c.Want(`{"type":"ping","payload":{"cursor":"c3","id":"s"}}`)
-		time.Sleep(time.Minute) // nothing new, nothing to tell
+		time.Sleep(time.Minute) // no new cursor to send
 		c.WantNothing()
 	})
 }

@@ -27,10 +27,10 @@ func TestSocket_follows_graphql_ws(t *testing.T) {
 > {"id":"1","type":"start","payload":{"query":"{hello}"}}
 < {"type":"data","id":"1","payload":{"data":{"hello":"hi anonymous"}}}
 < {"type":"complete","id":"1"}`},
-		{"a token that is not good", `> {"type":"connection_init","payload":{"Authorization":"Bearer bad"}}
+		{"an invalid token", `> {"type":"connection_init","payload":{"Authorization":"Bearer bad"}}
 < {"type":"connection_error","payload":{"message":"No."}}
 ! 4403 No.`},
-		{"a goodbye", begin + "> {\"type\":\"connection_terminate\"}\n! 1000 "},
+		{"a termination by the client", begin + "> {\"type\":\"connection_terminate\"}\n! 1000 "},
 		{"an operation before the init", "> {\"id\":\"1\",\"type\":\"start\",\"payload\":{\"query\":\"{hello}\"}}\n! 4401 Unauthorized"},
 		{"a message of the other subprotocol", begin + "> {\"type\":\"ping\"}\n! 4400 There is no message of this type for a server."},
 		{"no init", "! 4408 Connection initialisation timeout"},

@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/streamtest"
@@ -26,14 +28,14 @@ func TestSocket_counts_operations_until_they_finish(t *testing.T) {
 			c.Send(`{"id":"` + id + `","type":"complete"}`)
 			synctest.Wait()
 		}
-		ask("a") // is being written, and cannot be taken back
+		ask("a") // is being written, which cannot be undone
 		stop("a")
 		for range 100 {
 			ask("b") // waits to be written
 			stop("b")
 		}
 		ask("c")
-		ask("d") // has no place as long as a has one
+		ask("d") // finds no permit as long as a holds one
 		time.Sleep(2 * time.Second)
 		got := map[string]bool{}
 		for range 4 {
@@ -43,13 +45,14 @@ func TestSocket_counts_operations_until_they_finish(t *testing.T) {
 			}
 			got[string(f.Data)] = true
 		}
-		for _, want := range []string{
-			`{"type":"next","id":"a","payload":{"data":{"hello":"hi anonymous"}}}`,
-			`{"type":"next","id":"c","payload":{"data":{"hello":"hi anonymous"}}}`, `{"type":"complete","id":"c"}`, fullMessage,
-		} {
-			if !got[want] {
-				t.Errorf("the server did not send %s, but %v", want, got)
-			}
+		want := map[string]bool{
+			`{"type":"next","id":"a","payload":{"data":{"hello":"hi anonymous"}}}`: true,
+			`{"type":"next","id":"c","payload":{"data":{"hello":"hi anonymous"}}}`: true,
+			`{"type":"complete","id":"c"}`:                                         true,
+			fullMessage:                                                            true,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("messages of the server (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -19,7 +19,7 @@ func TestSocket_slow_clients_do_not_delay_others(t *testing.T) {
 		lively := <-e.Sources
 		slow := e.DialUnread()
 		stuck := <-e.Sources
-		stuck <- strings.Repeat("x", 1<<20) // nobody reads it
+		stuck <- strings.Repeat("x", 1<<20) // the client does not read it
 		synctest.Wait()
 		lively <- 1
 		quick.Want(`{"type":"next","id":"s","payload":{"data":{"ticks":1}}}`)
@@ -72,7 +72,7 @@ func TestSocket_keeps_slow_clients(t *testing.T) {
 			}
 		}()
 		defer close(over)
-		for n := range 30 { // a message every 40 s, and an answer to what was asked minutes ago
+		for n := range 30 { // a message every 40 s, and a pong to a ping of minutes ago
 			time.Sleep(40 * time.Second)
 			f, err := streamtest.ReadFrame(c.Conn)
 			if err != nil {

@@ -73,7 +73,7 @@ func TestSocket_follows_graphql_transport_ws(t *testing.T) {
 < {"type":"connection_ack"}
 > {"id":"1","type":"subscribe","payload":{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"` + strings.Repeat("0", 64) + `"}}}}
 ~ "code":"PERSISTED_QUERY_NOT_FOUND"`},
-		{"completing what does not live is nothing", `
+		{"a complete for an unknown id is ignored", `
 > {"type":"connection_init"}
 < {"type":"connection_ack"}
 > {"id":"x","type":"complete"}
@@ -102,11 +102,11 @@ func TestSocket_follows_graphql_transport_ws(t *testing.T) {
 		{"4400 extensions that are no object", script(`{"id":"1","type":"subscribe","payload":{"query":"{hello}","extensions":1}}`, "4400 The parameter extensions must be a JSON object.")},
 		{"4400 an operation's name that is no text", script(`{"id":"1","type":"subscribe","payload":{"query":"{hello}","operationName":1}}`, "4400 The parameter operationName must be text.")},
 		{"4401 an operation before the init", "> {\"id\":\"1\",\"type\":\"subscribe\",\"payload\":{\"query\":\"{hello}\"}}\n! 4401 Unauthorized"},
-		{"4403 a token that is not good", "> {\"type\":\"connection_init\",\"payload\":{\"authorization\":\"Bearer bad\"}}\n! 4403 No."},
-		{"4403 a new token that is not good", script(`{"type":"ping","payload":{"authorization":"bad"}}`, "4403 No.")},
+		{"4403 an invalid token", "> {\"type\":\"connection_init\",\"payload\":{\"authorization\":\"Bearer bad\"}}\n! 4403 No."},
+		{"4403 a new invalid token", script(`{"type":"ping","payload":{"authorization":"bad"}}`, "4403 No.")},
 		{"4408 no init", "! 4408 Connection initialisation timeout"},
 		{"4408 pings are no init", "> {\"type\":\"ping\"}\n< {\"type\":\"pong\"}\n! 4408 Connection initialisation timeout"},
-		{"4409 an id that lives", `
+		{"4409 a live id", `
 > {"type":"connection_init"}
 < {"type":"connection_ack"}
 > {"id":"q","type":"subscribe","payload":{"query":"{wait}"}}
@@ -298,7 +298,7 @@ func TestSocket_caps_connections(t *testing.T) {
 		if c := e.DialWebSocket("graphql-transport-ws", bearer); c.Response.StatusCode != http.StatusTooManyRequests {
 			t.Errorf("a third socket of one user: status = %d, want 429", c.Response.StatusCode)
 		}
-		c := e.DialWebSocket("graphql-transport-ws", nil) // counts for its address until it says who it is
+		c := e.DialWebSocket("graphql-transport-ws", nil) // counts for its address until it authenticates
 		if c := e.DialWebSocket("graphql-transport-ws", nil); c.Response.StatusCode != http.StatusServiceUnavailable || c.Response.Header.Get("Retry-After") != "1" {
 			t.Errorf("a fourth socket: status = %d, Retry-After = %q, want 503 after 1 s", c.Response.StatusCode, c.Response.Header.Get("Retry-After"))
 		}
@@ -339,7 +339,7 @@ func TestSocket_closes_when_idle(t *testing.T) {
 		c := e.Connect("")
 		c.Subscribe("s", "subscription{ticks}")
 		source := <-e.Sources
-		time.Sleep(time.Hour) // an operation lives
+		time.Sleep(time.Hour) // an operation is live
 		c.WantNothing()
 		close(source)
 		c.Want(`{"type":"complete","id":"s"}`)

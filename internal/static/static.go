@@ -1,5 +1,5 @@
-// Package static owns how files of the binary are served to browsers: under a
-// strict policy, with a tag that saves the transfer, compressed as they are kept.
+// Package static serves files that are embedded in the binary to browsers: under a strict
+// Content-Security-Policy, with an ETag that saves the transfer, compressed as they are embedded.
 package static
 
 import (
@@ -19,20 +19,20 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 )
 
-// policy lets a page run its own scripts and talk to this server, and nothing
-// else. Scripts that we did not write make style elements.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+// contentSecurityPolicy lets a page run its own scripts and call this server, and nothing
+// else. Inline styles are allowed, since vendored scripts create style elements.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
 	"font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // Files are files by the name they are served under. It is read-only.
 type Files map[string]File
 
-// File is one of them.
+// File is a file with its headers.
 type File struct {
-	mime   string
-	etag   string
-	plain  []byte // nil if only compressed is kept
-	packed []byte // gzip, or nil
+	mime    string
+	etag    string
+	plain   []byte // nil if only the gzipped text is embedded
+	gzipped []byte // nil if only the plain text is embedded
 }
 
 // Load reads the files of a folder. One that ends in .gz is served under its name
@@ -48,10 +48,10 @@ func Load(fsys fs.FS, folder string) (Files, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", folder, err)
 		}
-		name, packed := strings.CutSuffix(e.Name(), ".gz")
+		name, isGzip := strings.CutSuffix(e.Name(), ".gz")
 		f := NewFile(mime.TypeByExtension(path.Ext(name)), text)
-		if packed {
-			f.plain, f.packed = nil, text
+		if isGzip {
+			f.plain, f.gzipped = nil, text
 		}
 		set[name] = f
 	}
@@ -72,35 +72,35 @@ func (s Files) Serve(w http.ResponseWriter, r *http.Request, name string) bool {
 		return false
 	}
 	h := w.Header()
-	h.Set("Content-Security-Policy", policy)
-	h.Set("Cache-Control", "no-cache") // ask each time; the tag saves the transfer
+	h.Set("Content-Security-Policy", contentSecurityPolicy)
+	h.Set("Cache-Control", "no-cache") // browsers revalidate each time; the ETag saves the transfer
 	h.Set("ETag", f.etag)
 	if r.Header.Get("If-None-Match") == f.etag {
 		w.WriteHeader(http.StatusNotModified)
 		return true
 	}
 	h.Set("Content-Type", f.mime)
-	h.Set(gzhttp.HeaderNoCompression, "1") // what is worth it is compressed already
+	h.Set(gzhttp.HeaderNoCompression, "1") // large files are embedded compressed
 	f.write(w, strings.Contains(r.Header.Get("Accept-Encoding"), "gzip"))
 	return true
 }
 
-// write sends the file, compressed if it is kept so and the client can read it.
-func (f File) write(w http.ResponseWriter, gzipped bool) {
+// write sends the file, compressed if it is embedded so and the client accepts it.
+func (f File) write(w http.ResponseWriter, acceptsGzip bool) {
 	switch {
-	case f.packed == nil:
-		sized(w, f.plain)
-	case gzipped:
+	case f.gzipped == nil:
+		writeSized(w, f.plain)
+	case acceptsGzip:
 		w.Header().Set("Content-Encoding", "gzip")
-		sized(w, f.packed)
+		writeSized(w, f.gzipped)
 	default:
-		if r, err := gzip.NewReader(bytes.NewReader(f.packed)); err == nil {
+		if r, err := gzip.NewReader(bytes.NewReader(f.gzipped)); err == nil {
 			_, _ = io.Copy(w, r) //nolint:gosec // our own file, of known size
 		}
 	}
 }
 
-func sized(w http.ResponseWriter, text []byte) {
+func writeSized(w http.ResponseWriter, text []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	_, _ = w.Write(text) // what fails here is the connection
+	_, _ = w.Write(text) // fails only with the connection
 }
