@@ -3009,7 +3009,7 @@ scalar Decimal @specifiedBy(url: "https://www.w3.org/TR/xmlschema-2/#decimal")
 scalar CurrencyCode @specifiedBy(url: "https://www.iso.org/iso-4217-currency-codes.html")
 
 """
-A place in the event log: opaque text that any node of the server knows. After a restore of the database from a backup it is
+A position in the event log: opaque text that every node of the server accepts. After a restore of the database from a backup it is
 refused with CURSOR_UNKNOWN; once the events behind it are not kept any more, with CURSOR_EXPIRED.
 """
 scalar Cursor @specifiedBy(url: "https://relay.dev/graphql/connections.htm#sec-Cursor")
@@ -3019,15 +3019,15 @@ scalar JSON @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc8259")
 
 "An object with an id that no other object of any type has."
 interface Node {
-  "The id of the object, opaque and stable. Its prefix tells the type, e.g. ` + "`" + `ord_` + "`" + `."
+  "The id of the object, opaque and stable. Its prefix names the type, e.g. ` + "`" + `ord_` + "`" + `."
   id: ID!
 }
 
-"Where a page stands in its list."
+"The position of a page in its list."
 type PageInfo {
-  "Whether there are items behind this page. When paging backwards: whether ` + "`" + `before` + "`" + ` was given."
+  "Whether there are items after this page. When paging backwards: whether ` + "`" + `before` + "`" + ` was given."
   hasNextPage: Boolean!
-  "Whether there are items ahead of this page. When paging forwards: whether ` + "`" + `after` + "`" + ` was given."
+  "Whether there are items before this page. When paging forwards: whether ` + "`" + `after` + "`" + ` was given."
   hasPreviousPage: Boolean!
   "The cursor of the first item, null if the page is empty."
   startCursor: String
@@ -3056,15 +3056,15 @@ Something in the input that keeps a mutation from being done, and that the calle
 an entry of ` + "`" + `errors` + "`" + ` with the code in ` + "`" + `extensions.code` + "`" + `.
 """
 type UserError {
-  "Which error it is; clients decide by it."
+  "The kind of error, for programs."
   code: ErrorCode!
   "One sentence for an end user."
   message: String!
-  "The way to the input field at fault, from ` + "`" + `input` + "`" + ` on, e.g. ` + "`" + `[\"items\", \"0\", \"quantity\"]` + "`" + `; empty if no single field is."
+  "The path to the input field at fault, from ` + "`" + `input` + "`" + ` on, e.g. ` + "`" + `[\"items\", \"0\", \"quantity\"]` + "`" + `; empty if no single field is."
   path: [String!]!
 }
 
-"What can be read. Objects that are hidden from the caller and objects that do not exist both read as null."
+"All reads. Objects that are hidden from the caller and objects that do not exist are both null."
 type Query {
   "The object with the id, of whatever type, or null."
   node(
@@ -3079,16 +3079,15 @@ type Query {
 }
 
 """
-What can be changed. Each mutation is done whole or not at all, and only once under an idempotency key: the input field
+All changes. Each mutation is atomic, and happens only once under an idempotency key: the input field
 ` + "`" + `idempotencyKey` + "`" + ` or, for a request with a single mutation, the HTTP header ` + "`" + `Idempotency-Key` + "`" + `.
 """
 type Mutation
 
 """
-What can be followed. Each response holds one event; with it comes the extension ` + "`" + `cursor` + "`" + `, the place to go on from, which event
-streams also carry as ` + "`" + `id:` + "`" + `. Give it as ` + "`" + `after` + "`" + `, on any node, and the stream goes on with the event behind it: none is missing and
-none comes twice. Without ` + "`" + `after` + "`" + ` a stream begins with what happens from now on. An event comes only to those who may see it at that
-moment, and a stream ends when its credential does.
+Live events. Each response holds one event, with its cursor in the extension ` + "`" + `cursor` + "`" + `; event streams also carry it as ` + "`" + `id:` + "`" + `. Pass it as
+` + "`" + `after` + "`" + `, on any node, to resume with the next event: none is missing and none comes twice. Without ` + "`" + `after` + "`" + ` a stream starts with new
+events. An event is sent only to subscribers that may see it at that moment, and a stream ends when its credential expires.
 """
 type Subscription
 `, BuiltIn: false},
@@ -3105,20 +3104,20 @@ type Subscription
   deadLetters(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only dead letters behind this cursor."
+    "Only dead letters after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only dead letters ahead of this cursor."
+    "Only dead letters before this cursor."
     before: String
-    "Which dead letters; those that wait, if not given."
+    "Which dead letters; those not replayed yet, if not given."
     filter: DeadLetterFilter
   ): DeadLetterConnection!
 }
 
 extend type Mutation {
   """
-  Asks for a replay of dead letters: of all that wait of a consumer, or of those of the subjects of some. The node that runs the
+  Requests a replay of dead letters: of all that wait for a consumer, or of those of the subjects of the given ones. The node that runs the
   consumer works on them soon, those of one subject in order, behind it what came in meanwhile. What fails again stays a dead
   letter. ADMIN only, with a signed-in session.
   """
@@ -3128,23 +3127,23 @@ extend type Mutation {
   ): ReplayDeadLettersPayload!
 }
 
-"Something that reads the event log by name, on one node at a time."
+"A durable consumer of the event log: it runs on one node at a time and handles each event."
 type Consumer {
   "The name, e.g. ` + "`" + `access` + "`" + `."
   name: String!
-  "How far it is: it is done with everything up to here."
+  "Its low watermark: it is done with every event up to here."
   cursor: Cursor!
-  "How many events of the log are behind its cursor, wanted by it or not; 2147483647 if there are more."
+  "How many events of the log come after its cursor, wanted by it or not; 2147483647 if there are more."
   lag: Int!
-  "The node that runs it: its host, process and a word of its own; null if no node does at the moment."
+  "The node that runs it: host, process id and a random part; null if no node does at the moment."
   owner: String
-  "When its cursor last moved on."
+  "When its cursor last advanced."
   movedAt: DateTime!
-  "How many dead letters wait."
+  "How many dead letters are not replayed yet."
   deadLetters: Int!
 }
 
-"An event that a consumer could not work on, or one of the same subject that waits behind such an event."
+"An event that a consumer could not handle, or a later event of the same subject that waits for its replay."
 type DeadLetter implements Node {
   "The id of the dead letter, e.g. ` + "`" + `dlt_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
@@ -3152,17 +3151,17 @@ type DeadLetter implements Node {
   consumer: String!
   "The event. The log itself may not keep it any more."
   event: Event!
-  "How often the consumer has tried; 0 if the event only waits behind another."
+  "How often the consumer has tried; 0 if the event only waits for another."
   attempts: Int!
   "The error of the last attempt; null without an attempt."
   code: ErrorCode
-  "What that error says; null without an attempt. The server's log and ` + "`" + `backplane deadletters show` + "`" + ` say more."
+  "The message of that error; null without an attempt. The server's log and ` + "`" + `backplane deadletters show` + "`" + ` have the details."
   message: String
-  "When the consumer last gave up, or put the event here."
+  "When the consumer last gave up, or parked the event."
   failedAt: DateTime!
-  "When a replay was asked for that has not ended yet, or null."
+  "When a replay was requested that has not ended yet, or null."
   requestedAt: DateTime
-  "When the consumer was done with the event after all; null while the dead letter waits. It is kept for 30 days from then."
+  "When the replay succeeded; null before. The dead letter is kept for 30 days from then."
   replayedAt: DateTime
 }
 
@@ -3172,7 +3171,7 @@ input DeadLetterFilter {
   consumer: String
   "Only those whose event is about the object with this id."
   subjectId: ID
-  "Whether those that were replayed are shown too; false if not given."
+  "Whether replayed ones are listed too; false if not given."
   replayed: Boolean
 }
 
@@ -3182,7 +3181,7 @@ type DeadLetterConnection {
   edges: [DeadLetterEdge!]!
   "The dead letters alone."
   nodes: [DeadLetter!]!
-  "Where the page stands in the list."
+  "The position of the page in the list."
   pageInfo: PageInfo!
   "How many dead letters all pages hold. Counted only when asked for."
   totalCount: Int!
@@ -3190,7 +3189,7 @@ type DeadLetterConnection {
 
 "A dead letter in a list."
 type DeadLetterEdge {
-  "The place of the dead letter in the list."
+  "The cursor of the dead letter in the list."
   cursor: String!
   "The dead letter."
   node: DeadLetter!
@@ -3198,19 +3197,19 @@ type DeadLetterEdge {
 
 "Which dead letters to replay: give either ` + "`" + `consumer` + "`" + ` or ` + "`" + `ids` + "`" + `."
 input ReplayDeadLettersInput {
-  "All that wait of the consumer with this name."
+  "All waiting dead letters of the consumer with this name."
   consumer: String
-  "All that wait of the subjects of these dead letters, each with its consumer; 1 to 100 ids."
+  "All waiting dead letters of the subjects of these, each with its consumer; 1 to 100 ids."
   ids: [ID!]
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of replayDeadLetters."
+"The result of replayDeadLetters."
 type ReplayDeadLettersPayload {
   "How many dead letters are to be replayed now; null if there are errors."
   requested: Int
-  "What keeps the dead letters from being replayed."
+  "Why the dead letters were not replayed; empty on success."
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},
@@ -3220,19 +3219,19 @@ enum ErrorCode {
   INTERNAL
   "A value does not have the form that it must have."
   BAD_INPUT
-  "Nobody is signed in, or the credential is not valid."
+  "The caller is not signed in, or the credential is not valid."
   UNAUTHENTICATED
   "The caller's roles or the scopes of its API key do not cover this."
   FORBIDDEN
-  "Too many tries; ` + "`" + `extensions.retryAfter` + "`" + ` says after how many seconds the next may come."
+  "Too many attempts; ` + "`" + `extensions.retryAfter` + "`" + ` says after how many seconds to try again."
   RATE_LIMITED
-  "Something that the server needs is down; try again later."
+  "A dependency of the server is down; try again later."
   UNAVAILABLE
-  "The server has as much to do as it takes; try again later."
+  "The server is at its limit of concurrent work; try again later."
   SERVER_BUSY
   "The request took longer than the server allows and was stopped."
   TIMEOUT
-  "The client went away before the answer."
+  "The client disconnected before the response."
   CANCELLED
   "The HTTP request is not a GraphQL request."
   BAD_REQUEST
@@ -3250,41 +3249,41 @@ enum ErrorCode {
   PERSISTED_QUERY_MISMATCH
   "The operator has switched introspection off."
   INTROSPECTION_DISABLED
-  "The request's body is larger than the server takes."
+  "The request's body is larger than the server accepts."
   BODY_TOO_LARGE
   "The header of the request is larger than the limit."
   HEADER_TOO_LARGE
-  "The document has more tokens than the server takes."
+  "The document has more tokens than the server accepts."
   TOO_MANY_TOKENS
-  "The document selects more fields than the server takes."
+  "The document selects more fields than the server accepts."
   TOO_MANY_FIELDS
-  "The document has more fragments than the server takes."
+  "The document has more fragments than the server accepts."
   TOO_MANY_FRAGMENTS
-  "Fragments spread one another deeper than the server takes."
+  "Fragments spread one another deeper than the server accepts."
   FRAGMENTS_TOO_DEEP
-  "The operation nests its selections deeper than the server takes."
+  "The operation nests its selections deeper than the server accepts."
   TOO_DEEP
-  "The document has more aliases than the server takes."
+  "The document has more aliases than the server accepts."
   TOO_MANY_ALIASES
-  "The operation has more fields at its root than the server takes."
+  "The operation has more fields at its root than the server accepts."
   TOO_MANY_ROOT_FIELDS
-  "The document has more directives than the server takes."
+  "The document has more directives than the server accepts."
   TOO_MANY_DIRECTIVES
-  "The document holds more operations than the server takes."
+  "The document holds more operations than the server accepts."
   TOO_MANY_OPERATIONS
-  "The operation may cost more than the server takes; ask for smaller pages or fewer levels."
+  "The operation may cost more than the server accepts; ask for smaller pages or fewer levels."
   TOO_COMPLEX
   "There were more errors than are shown."
   TOO_MANY_ERRORS
-  "The answer is larger than the server gives."
+  "The response is larger than the limit."
   RESPONSE_TOO_LARGE
   "` + "`" + `first` + "`" + ` or ` + "`" + `last` + "`" + ` is out of range, or both were given."
   PAGE_SIZE_INVALID
   "The cursor does not come from this list in this order."
   CURSOR_INVALID
-  "The event log does not know the cursor: it belongs to a time before a restore. Read anew, then follow from ` + "`" + `eventCursor` + "`" + `."
+  "The event log does not know the cursor: it dates from before a restore. Read again, then subscribe after ` + "`" + `eventCursor` + "`" + `."
   CURSOR_UNKNOWN
-  "The events behind the cursor are not kept any more. Read anew, then follow from ` + "`" + `eventCursor` + "`" + `."
+  "The events after the cursor are no longer kept. Read again, then subscribe after ` + "`" + `eventCursor` + "`" + `."
   CURSOR_EXPIRED
   "The object is not at the version that ` + "`" + `ifVersion` + "`" + ` expects; the payload carries it as it is."
   VERSION_CONFLICT
@@ -3314,19 +3313,19 @@ enum ErrorCode {
   LAST_ADMIN
   "The password is too short or too long."
   PASSWORD_INVALID
-  "The login and the password do not belong together."
+  "The login or the password is wrong."
   CREDENTIALS_WRONG
-  "The refresh token is not valid, or not any more; sign in again."
+  "The refresh token is invalid or expired; sign in again."
   REFRESH_TOKEN_INVALID
   "There is no such session, or it is hidden from the caller."
   SESSION_NOT_FOUND
   "There is no such API key, or it is hidden from the caller."
   API_KEY_NOT_FOUND
-  "There is no such scope, or the caller may not give it."
+  "There is no such scope, or the caller may not grant it."
   SCOPE_INVALID
   "The expiry is in the past or too far away."
   EXPIRY_INVALID
-  "There are as many of these as there may be."
+  "The maximum number of these objects is reached."
   LIMIT_REACHED
   "There is no such product, or it is hidden from the caller."
   PRODUCT_NOT_FOUND
@@ -3358,7 +3357,7 @@ enum ErrorCode {
   ORDER_NOT_CANCELLABLE
   "Only an order that is PENDING can be paid."
   ORDER_NOT_PAYABLE
-  "Only an order that is PAID, and whose refund nobody asked for, can be shipped."
+  "Only an order that is PAID, without a requested refund, can be shipped."
   ORDER_NOT_SHIPPABLE
   "Only an order that is SHIPPED can be delivered."
   ORDER_NOT_DELIVERABLE
@@ -3366,21 +3365,21 @@ enum ErrorCode {
   ORDER_NOT_REFUNDABLE
   "There is no such service."
   SERVICE_NOT_FOUND
-  "The name, the tags, the strategy or the health check of a service is not as it must be."
+  "The name, the tags, the strategy or the health check of a service is invalid."
   SERVICE_INVALID
   "There is no such instance, or it is hidden from the caller. An instance that gets this registers again."
   INSTANCE_NOT_FOUND
-  "The id, the URL, the weight, the incarnation or the time to live of an instance is not as it must be."
+  "The id, the URL, the weight, the incarnation or the time to live of an instance is invalid."
   INSTANCE_INVALID
-  "The instance was started again since: whoever gets this is a former start of it, and stops."
+  "The instance was started again since. A client that gets this is a former incarnation, and must stop."
   STALE_INCARNATION
   "No instance of the service can be called at the moment."
   NO_INSTANCE
   "The lease of a pick is not one of the caller's, was used, or has expired."
   PICK_LEASE_INVALID
-  "Told by the gateway: the service could not be reached, or gave no answer that could be passed on."
+  "From the gateway: the service could not be reached, or its response could not be passed on."
   BAD_GATEWAY
-  "Told by the gateway: the service did not answer in time."
+  "From the gateway: the service did not respond in time."
   GATEWAY_TIMEOUT
   "There is no such dead letter, or it was replayed already."
   DEAD_LETTER_NOT_FOUND
@@ -3394,7 +3393,7 @@ enum ErrorCode {
   events(
     "How many: 0 to 100, 20 if not given."
     first: Int
-    "Only events behind this place in the log, such as ` + "`" + `pageInfo.endCursor` + "`" + ` or ` + "`" + `Event.cursor` + "`" + `; from the oldest on if not given."
+    "Only events after this cursor in the log, such as ` + "`" + `pageInfo.endCursor` + "`" + ` or ` + "`" + `Event.cursor` + "`" + `; from the oldest on if not given."
     after: Cursor
     "Only events of these types; all if none is given."
     types: [EventType!]
@@ -3414,7 +3413,7 @@ extend type Subscription {
   signed-in caller.
   """
   events(
-    "Only events behind this place in the log, such as ` + "`" + `Event.cursor` + "`" + ` or ` + "`" + `Query.eventCursor` + "`" + `; from now on if not given."
+    "Only events after this cursor in the log, such as ` + "`" + `Event.cursor` + "`" + ` or ` + "`" + `Query.eventCursor` + "`" + `; from now on if not given."
     after: Cursor
     "Only events of these types; all if none is given."
     types: [EventType!]
@@ -3428,7 +3427,7 @@ extend type Subscription {
   userEvents(
     "The id of the user."
     userId: ID!
-    "Only events behind this place in the log; from now on if not given."
+    "Only events after this cursor in the log; from now on if not given."
     after: Cursor
   ): Event!
   """
@@ -3440,7 +3439,7 @@ extend type Subscription {
     orderId: ID
     "Only events of orders of the user with this id."
     userId: ID
-    "Only events behind this place in the log; from now on if not given."
+    "Only events after this cursor in the log; from now on if not given."
     after: Cursor
   ): Event!
 }
@@ -3450,34 +3449,34 @@ extend type Order {
   events(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only events behind this cursor."
+    "Only events after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only events ahead of this cursor."
+    "Only events before this cursor."
     before: String
   ): EventConnection!
 }
 
-"Something that happened: a change of one object, with what the object was like after it. Events never change."
+"A change of one object, with the object's state after it. Events never change."
 type Event implements Node {
   "The id of the event, e.g. ` + "`" + `evt_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
-  "The place of the event in the log: go on from here."
+  "The cursor of the event in the log; pass it as ` + "`" + `after` + "`" + ` to go on from here."
   cursor: Cursor!
   "What happened."
   type: EventType!
   "When it happened."
   occurredAt: DateTime!
-  "The id of the user or of the API key that did it; null if the system itself did."
+  "The id of the user or of the API key that made the change; null for the system itself."
   actor: ID
-  "The id of what changed."
+  "The id of the object that changed."
   subjectId: ID!
-  "The version that the change gave it."
+  "The version of the object after the change."
   subjectVersion: Int!
-  "What changed, as it is now; null if it is gone or hidden from the caller."
+  "The object as it is now; null if it is gone or hidden from the caller."
   subject: Node
-  "What changed, as it was after the change. Holds no secrets; after a deletion only ` + "`" + `{\"redacted\": true}` + "`" + ` is left of a person."
+  "The object as it was after the change. Holds no secrets; after a deletion only ` + "`" + `{\"redacted\": true}` + "`" + ` is left of a person."
   data: JSON!
 }
 
@@ -3487,35 +3486,35 @@ enum EventType {
   USER_CREATED
   "An account's names, roles or status changed."
   USER_UPDATED
-  "An account was deleted; what was personal is gone."
+  "An account was deleted, with its personal data."
   USER_DELETED
-  "A session ended before its time."
+  "A session was revoked before it expired."
   SESSION_REVOKED
-  "An API key was made."
+  "An API key was created."
   API_KEY_CREATED
   "An API key was revoked."
   API_KEY_REVOKED
-  "There is a new key that signs access tokens."
+  "The key that signs access tokens was rotated."
   SIGNING_KEY_ROTATED
   "A product was added."
   PRODUCT_CREATED
   "A product changed."
   PRODUCT_UPDATED
-  "A product's stock was changed by hand; sales show as events of orders."
+  "A product's stock was adjusted; sales appear as events of orders."
   PRODUCT_STOCK_CHANGED
   "An order was placed."
   ORDER_PLACED
   "An order was paid."
   ORDER_PAID
-  "An order was sent on its way."
+  "An order was shipped."
   ORDER_SHIPPED
-  "An order arrived."
+  "An order was delivered."
   ORDER_DELIVERED
   "An order was cancelled."
   ORDER_CANCELLED
-  "An order was paid back."
+  "An order was refunded."
   ORDER_REFUNDED
-  "Somebody asked for the money of an order back."
+  "A refund of an order was requested."
   PAYMENT_REFUND_REQUESTED
   "A service was registered, or came back."
   SERVICE_REGISTERED
@@ -3523,11 +3522,11 @@ enum EventType {
   SERVICE_UPDATED
   "A service ended, and its instances with it."
   SERVICE_DEREGISTERED
-  "An instance was registered, started again, or said something else of itself."
+  "An instance was registered, restarted, or changed its URL, weight or metadata."
   INSTANCE_REGISTERED
-  "An instance may, or may not, be called from now on."
+  "The status of an instance changed."
   INSTANCE_STATUS_CHANGED
-  "An instance was removed: it said so itself, or had been gone for long."
+  "An instance was removed: it deregistered, or its lease had expired for long."
   INSTANCE_DEREGISTERED
 }
 
@@ -3537,7 +3536,7 @@ type EventConnection {
   edges: [EventEdge!]!
   "The events alone."
   nodes: [Event!]!
-  "Where the page stands in the list."
+  "The position of the page in the list."
   pageInfo: PageInfo!
   "How many events all pages hold. Counted only when asked for."
   totalCount: Int!
@@ -3545,7 +3544,7 @@ type EventConnection {
 
 "An event in a list."
 type EventEdge {
-  "The place of the event in the log, equal to its own ` + "`" + `cursor` + "`" + `."
+  "The cursor of the event in the log, equal to its own ` + "`" + `cursor` + "`" + `."
   cursor: Cursor!
   "The event."
   node: Event!
@@ -3553,22 +3552,22 @@ type EventEdge {
 `, BuiltIn: false},
 	{Name: "../schema/legacy.graphqls", Input: `extend type Query {
   """
-  Who still calls the routes of the old world, by route: counted on every node and stored every few seconds. ADMIN only. A route that
-  nobody has called for long may be turned off.
+  Which clients still call the legacy REST routes, by route: counted on every node and stored every few seconds. ADMIN only. A
+  route without calls for a long time may be turned off.
   """
   legacyUsage(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only items behind this cursor."
+    "Only items after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only items ahead of this cursor."
+    "Only items before this cursor."
     before: String
   ): LegacyUsageConnection!
 }
 
-"How a client has used a route of the old world."
+"The calls of a legacy REST route by one client."
 type LegacyUsage {
   "The route, e.g. ` + "`" + `GET /users/{id}` + "`" + `."
   route: String!
@@ -3579,9 +3578,9 @@ type LegacyUsage {
   client: String!
   "How many calls were counted; 2147483647 if there were more."
   calls: Int!
-  "When the first of them came."
+  "When the first call was made."
   firstSeenAt: DateTime!
-  "When the last of them came."
+  "When the last call was made."
   lastSeenAt: DateTime!
 }
 
@@ -3591,7 +3590,7 @@ type LegacyUsageConnection {
   edges: [LegacyUsageEdge!]!
   "The usage alone."
   nodes: [LegacyUsage!]!
-  "Where the page stands in the list."
+  "The position of the page in the list."
   pageInfo: PageInfo!
   "How many elements all pages hold. Counted only when asked for."
   totalCount: Int!
@@ -3599,7 +3598,7 @@ type LegacyUsageConnection {
 
 "The usage of a route by a client, in a list."
 type LegacyUsageEdge {
-  "The place of the usage in the list."
+  "The cursor of the usage in the list."
   cursor: String!
   "The usage."
   node: LegacyUsage!
@@ -3615,11 +3614,11 @@ type LegacyUsageEdge {
   orders(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only items behind this cursor."
+    "Only items after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only items ahead of this cursor."
+    "Only items before this cursor."
     before: String
     "Which orders; all if not given."
     filter: OrderFilter
@@ -3631,7 +3630,7 @@ type LegacyUsageEdge {
 extend type Mutation {
   """
   Places an order at the prices of the products as they are, and takes its units out of the stock. For oneself, or as STAFF
-  or ADMIN for somebody else.
+  or ADMIN for another user.
   """
   placeOrder(
     "What to order."
@@ -3642,7 +3641,7 @@ extend type Mutation {
     "Which order, and why."
     input: CancelOrderInput!
   ): CancelOrderPayload!
-  "Sends an order that is PAID on its way. STAFF and ADMIN only. Shipping a shipped order does nothing."
+  "Ships an order that is PAID. STAFF and ADMIN only. Shipping a shipped order does nothing."
   shipOrder(
     "Which order."
     input: ShipOrderInput!
@@ -3666,9 +3665,9 @@ extend type Mutation {
 type Order implements Node {
   "The id of the order, e.g. ` + "`" + `ord_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
-  "The number to tell people, e.g. ` + "`" + `K7M2P-Q9X4T` + "`" + `: unique, and not to be guessed from another."
+  "The number for people, e.g. ` + "`" + `K7M2P-Q9X4T` + "`" + `: unique, and not to be guessed from another."
   number: String!
-  "Who ordered; stays, without personal data, when the account is deleted."
+  "The customer; stays, without personal data, when the account is deleted."
   user: User!
   "Where the order is in its life."
   status: OrderStatus!
@@ -3682,13 +3681,13 @@ type Order implements Node {
   total: Money!
   "The customer's words to the shop; may be empty."
   note: String!
-  "The id that the order had in the system before, unique among orders; null if it had none."
+  "The id of the order in the former system, unique among orders; null if it had none."
   legacyId: String
   "When the customer placed the order."
   placedAt: DateTime!
-  "When somebody asked for the money back; null if nobody has."
+  "When a refund was requested; null if none was."
   refundRequestedAt: DateTime
-  "Raised by each change; expect it with ` + "`" + `ifVersion` + "`" + `."
+  "Incremented by each change; expect it with ` + "`" + `ifVersion` + "`" + `."
   version: Int!
   "When the order came into this system."
   createdAt: DateTime!
@@ -3700,7 +3699,7 @@ type Order implements Node {
 type OrderItem {
   "The SKU that was ordered."
   sku: String!
-  "What the product was called."
+  "The name of the product then."
   name: String!
   "How many units were ordered."
   quantity: Int!
@@ -3712,7 +3711,7 @@ type OrderItem {
   product: Product
 }
 
-"Where an order is in its life."
+"The state of an order."
 enum OrderStatus {
   "Placed and not paid; its units are held. Goes on to PAID or CANCELLED."
   PENDING
@@ -3762,7 +3761,7 @@ type OrderConnection {
   edges: [OrderEdge!]!
   "The orders alone."
   nodes: [Order!]!
-  "Where the page stands in the list."
+  "The position of the page in the list."
   pageInfo: PageInfo!
   "How many orders all pages hold. Counted only when asked for."
   totalCount: Int!
@@ -3770,7 +3769,7 @@ type OrderConnection {
 
 "An order in a list."
 type OrderEdge {
-  "The place of the order in the list."
+  "The cursor of the order in the list."
   cursor: String!
   "The order."
   node: Order!
@@ -3780,13 +3779,13 @@ type OrderEdge {
 input PlaceOrderInput {
   "What to order: 1 to 100 lines, each with another SKU, all priced in one currency."
   items: [OrderItemInput!]!
-  "Who orders, if not the caller. STAFF and ADMIN only."
+  "The customer, if not the caller. STAFF and ADMIN only."
   userId: ID
-  "Words to the shop, up to 1000 characters."
+  "A note to the shop, up to 1000 characters."
   note: String
-  "The id that the order had in the system before. Needs ADMIN or an API key with the scope ` + "`" + `legacy:write` + "`" + `."
+  "The id of the order in the former system. Needs ADMIN or an API key with the scope ` + "`" + `legacy:write` + "`" + `."
   legacyId: String
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
@@ -3798,11 +3797,11 @@ input OrderItemInput {
   quantity: Int!
 }
 
-"What became of placeOrder."
+"The result of placeOrder."
 type PlaceOrderPayload {
   "The new order; null if there are errors."
   order: Order
-  "What keeps the order from being placed."
+  "Why the order was not placed; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -3814,15 +3813,15 @@ input CancelOrderInput {
   ifVersion: Int
   "Why, up to 500 characters; part of the order's event."
   reason: String
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of cancelOrder."
+"The result of cancelOrder."
 type CancelOrderPayload {
   "The order after the call; on VERSION_CONFLICT as it is, on other errors null."
   order: Order
-  "What keeps the order from being cancelled."
+  "Why the order was not cancelled; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -3832,15 +3831,15 @@ input ShipOrderInput {
   id: ID!
   "Changes only if the order is at this version, else VERSION_CONFLICT."
   ifVersion: Int
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of shipOrder."
+"The result of shipOrder."
 type ShipOrderPayload {
   "The order after the call; on VERSION_CONFLICT as it is, on other errors null."
   order: Order
-  "What keeps the order from being shipped."
+  "Why the order was not shipped; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -3850,15 +3849,15 @@ input DeliverOrderInput {
   id: ID!
   "Changes only if the order is at this version, else VERSION_CONFLICT."
   ifVersion: Int
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of deliverOrder."
+"The result of deliverOrder."
 type DeliverOrderPayload {
   "The order after the call; on VERSION_CONFLICT as it is, on other errors null."
   order: Order
-  "What keeps the order from being delivered."
+  "Why the order was not delivered; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -3870,15 +3869,15 @@ input RefundOrderInput {
   ifVersion: Int
   "Why, up to 500 characters; part of the order's event."
   reason: String
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of refundOrder."
+"The result of refundOrder."
 type RefundOrderPayload {
   "The order after the call; on VERSION_CONFLICT as it is, on other errors null."
   order: Order
-  "What keeps the order from being refunded."
+  "Why the order was not refunded; empty on success."
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},
@@ -3893,15 +3892,15 @@ type RefundOrderPayload {
     "The SKU; upper and lower case differ."
     sku: String!
   ): Product
-  "The products that the caller may see: everybody the active ones, STAFF and ADMIN all."
+  "The products that the caller may see: the active ones, STAFF and ADMIN all."
   products(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only items behind this cursor."
+    "Only items after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only items ahead of this cursor."
+    "Only items before this cursor."
     before: String
     "Which products; all if not given."
     filter: ProductFilter
@@ -3928,29 +3927,29 @@ extend type Mutation {
   ): AdjustStockPayload!
 }
 
-"Something that can be ordered."
+"A product for sale."
 type Product implements Node {
   "The id of the product, e.g. ` + "`" + `prd_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
   "The stock keeping unit: the name by which the product is ordered, unique."
   sku: String!
-  "What the product is called."
+  "The name of the product."
   name: String!
-  "What there is to say about the product; may be empty."
+  "The description of the product; may be empty."
   description: String!
   "What one unit costs."
   price: Money!
   "How many units can still be ordered. It has a version of its own: selling does not change ` + "`" + `version` + "`" + ` or ` + "`" + `updatedAt` + "`" + `."
   stock: Int!
-  "Whether the product is for sale and shown to everybody."
+  "Whether the product is for sale and visible to all callers."
   active: Boolean!
-  "The id that the product had in the system before, unique among products; null if it had none."
+  "The id of the product in the former system, unique among products; null if it had none."
   legacyId: String
-  "Raised by each change but those of the stock; expect it with ` + "`" + `ifVersion` + "`" + `."
+  "Incremented by each change, except those of the stock; expect it with ` + "`" + `ifVersion` + "`" + `."
   version: Int!
   "When the product was added."
   createdAt: DateTime!
-  "When the product last changed, its stock aside."
+  "When the product last changed, except its stock."
   updatedAt: DateTime!
 }
 
@@ -3988,7 +3987,7 @@ type ProductConnection {
   edges: [ProductEdge!]!
   "The products alone."
   nodes: [Product!]!
-  "Where the page stands in the list."
+  "The position of the page in the list."
   pageInfo: PageInfo!
   "How many products all pages hold. Counted only when asked for."
   totalCount: Int!
@@ -3996,7 +3995,7 @@ type ProductConnection {
 
 "A product in a list."
 type ProductEdge {
-  "The place of the product in the list."
+  "The cursor of the product in the list."
   cursor: String!
   "The product."
   node: Product!
@@ -4006,27 +4005,27 @@ type ProductEdge {
 input CreateProductInput {
   "The stock keeping unit: 1 to 64 printable ASCII characters without spaces."
   sku: String!
-  "What the product is called: 1 to 200 characters."
+  "The name of the product: 1 to 200 characters."
   name: String!
-  "What there is to say about the product, up to 5000 characters."
+  "The description of the product, up to 5000 characters."
   description: String
   "What one unit costs."
   price: MoneyInput!
   "How many units can be ordered."
   stock: Int! = 0
-  "Whether the product is for sale and shown to everybody."
+  "Whether the product is for sale and visible to all callers."
   active: Boolean! = true
-  "The id that the product had in the system before. Needs ADMIN or an API key with the scope ` + "`" + `legacy:write` + "`" + `."
+  "The id of the product in the former system. Needs ADMIN or an API key with the scope ` + "`" + `legacy:write` + "`" + `."
   legacyId: String
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of createProduct."
+"The result of createProduct."
 type CreateProductPayload {
   "The new product; null if there are errors."
   product: Product
-  "What keeps the product from being added."
+  "Why the product was not added; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4038,43 +4037,43 @@ input UpdateProductInput {
   ifVersion: Int
   "The stock keeping unit: 1 to 64 printable ASCII characters without spaces."
   sku: String
-  "What the product is called: 1 to 200 characters."
+  "The name of the product: 1 to 200 characters."
   name: String
-  "What there is to say about the product, up to 5000 characters."
+  "The description of the product, up to 5000 characters."
   description: String
   "What one unit costs from now on."
   price: MoneyInput
-  "Whether the product is for sale and shown to everybody."
+  "Whether the product is for sale and visible to all callers."
   active: Boolean
-  "The id that the product had in the system before; null takes it away. Needs ADMIN or the scope ` + "`" + `legacy:write` + "`" + `."
+  "The id of the product in the former system; null removes it. Needs ADMIN or the scope ` + "`" + `legacy:write` + "`" + `."
   legacyId: String
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of updateProduct."
+"The result of updateProduct."
 type UpdateProductPayload {
   "The product after the change; on VERSION_CONFLICT as it is, on other errors null."
   product: Product
-  "What keeps the product from being changed."
+  "Why the product was not changed; empty on success."
   userErrors: [UserError!]!
 }
 
-"A change of a stock by hand."
+"A change of a stock."
 input AdjustStockInput {
   "Which product."
   productId: ID!
   "How many units to add, or with a minus to take away; not 0."
   by: Int!
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of adjustStock."
+"The result of adjustStock."
 type AdjustStockPayload {
   "The product after the change; null if there are errors."
   product: Product
-  "What keeps the stock from being changed."
+  "Why the stock was not changed; empty on success."
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},
@@ -4088,20 +4087,20 @@ scalar StringMap @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc8259")
 scalar Long @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc8259")
 
 extend type Query {
-  "The service with the name, or null. Needs a signed-in caller. It is answered without the database too, from what this node knew last."
+  "The service with the name, or null. Needs a signed-in caller. It is served without the database too, from the last known state of this node."
   service(
     "The name of the service."
     name: String!
   ): Service
-  "The services. Needs a signed-in caller, who else sees none."
+  "The services. Needs a signed-in caller; an anonymous caller sees none."
   services(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only items behind this cursor."
+    "Only items after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only items ahead of this cursor."
+    "Only items before this cursor."
     before: String
     "Which services; all if not given."
     filter: ServiceFilter
@@ -4112,14 +4111,14 @@ extend type Query {
 
 extend type Mutation {
   """
-  Registers a service, brings a deregistered one back under its former id, or changes one that is there to what the input says. Needs
+  Registers a service, brings a deregistered one back under its former id, or updates an existing one to the input. Needs
   ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `, which only ADMIN can give.
   """
   registerService(
     "The service."
     input: RegisterServiceInput!
   ): RegisterServicePayload!
-  "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN says whether it is trusted or public."
+  "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN sets whether it is trusted or public."
   updateService(
     "What changes; fields that are left out stay as they are."
     input: UpdateServiceInput!
@@ -4130,8 +4129,8 @@ extend type Mutation {
     input: DeregisterServiceInput!
   ): DeregisterServicePayload!
   """
-  Registers a running copy of a service, for as long as it renews its lease. Of a service and an instance id there is one at most: to register
-  it again is another start of it, and calls of the one before are refused. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `.
+  Registers a running copy of a service, for as long as it renews its lease. Of a service and an instance id there is one at most: registering
+  it again starts a new incarnation, and calls of the former one are refused. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `.
   """
   registerInstance(
     "The instance."
@@ -4145,7 +4144,7 @@ extend type Mutation {
     "Which instance, and what it is doing."
     input: RenewInstanceInput!
   ): RenewInstancePayload!
-  "Removes an instance: what one that stops calls last. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
+  "Removes an instance; an instance calls it when it stops. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
   deregisterInstance(
     "Which instance."
     input: DeregisterInstanceInput!
@@ -4155,21 +4154,21 @@ extend type Mutation {
     "Which instance, and why."
     input: DrainInstanceInput!
   ): DrainInstancePayload!
-  "Takes an instance out of use, over any start of it, or back into use. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
+  "Takes an instance out of use, for all its incarnations, or back into use. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
   setInstanceMaintenance(
     "Which instance, and why."
     input: SetInstanceMaintenanceInput!
   ): SetInstanceMaintenancePayload!
   """
-  Picks an instance of a service for one call. Report the outcome with the lease: it steers later picks. A call that is not reported within
-  a minute is lost: it counts as over, and as a failure when instances are compared with one another. Who has 100,000 picks under way at a
-  node gets no more there, LIMIT_REACHED. Needs SERVICE, STAFF or ADMIN. It is answered without the database too.
+  Picks an instance of a service for one call. Report the outcome with the lease: it influences later picks. A call that is not reported
+  within a minute counts as ended, and as a failure when instances are compared with one another. A caller with 100,000 picks in flight at a
+  node gets LIMIT_REACHED there. Needs SERVICE, STAFF or ADMIN. It is served without the database too.
   """
   pickInstance(
     "Of which service, and how."
     input: PickInstanceInput!
   ): PickInstancePayload!
-  "Says how a call to a picked instance ended. Only who picked may say so, once, within a minute; later the call is lost."
+  "Reports the outcome of a call to a picked instance. Only the caller that picked it may report, once, within a minute."
   reportOutcome(
     "Which pick, and how it ended."
     input: ReportOutcomeInput!
@@ -4178,19 +4177,19 @@ extend type Mutation {
 
 extend type Subscription {
   """
-  The events of a service and its instances or, without a name, of all. Needs SERVICE, STAFF or ADMIN, as they tell URLs; others get none.
+  The events of a service and its instances or, without a name, of all. Needs SERVICE, STAFF or ADMIN, since they contain URLs; others get none.
   """
   serviceEvents(
     "The name of the service."
     service: String
-    "Only events behind this place in the log; from now on if not given."
+    "Only events after this cursor in the log; from now on if not given."
     after: Cursor
   ): Event!
 }
 
 """
-A name that callers use, with the instances behind it. Everybody who is signed in sees its name, description and health; what
-else it has is null for all but SERVICE, STAFF, ADMIN and API keys with the scope ` + "`" + `service:NAME` + "`" + `.
+A name that callers use, with the instances behind it. Every signed-in caller sees its name, description and health; the
+other fields are null for all but SERVICE, STAFF, ADMIN and API keys with the scope ` + "`" + `service:NAME` + "`" + `.
 """
 type Service implements Node {
   "The id of the service, e.g. ` + "`" + `svc_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `. A service that was deregistered and comes back has the same."
@@ -4199,41 +4198,41 @@ type Service implements Node {
   name: String!
   "What the service is for; may be empty."
   description: String!
-  "Words to find it by."
+  "Tags to find it by."
   tags: [String!]
-  "What its owner says of it."
+  "Metadata of its owner."
   metadata: StringMap
-  "How calls are spread over its instances, unless a pick says otherwise."
+  "How calls are spread over its instances, unless a pick states a strategy."
   strategy: Strategy
-  "Whether it gets the credentials of its callers. Only ADMIN says so."
+  "Whether the gateway passes the credentials of callers to it. Only ADMIN sets it."
   trusted: Boolean
-  "Whether the gateway lets those call it who are not signed in. Only ADMIN says so."
+  "Whether anonymous callers may call it through the gateway. Only ADMIN sets it."
   public: Boolean
-  "How it is."
+  "Its health."
   health: ServiceHealth!
-  "Why more instances are in use than are known to be well; null if none are."
+  "Why unhealthy instances stay in use; null if none do."
   degraded: Degraded
-  "How its instances are checked beside their renewals; null if they are not."
+  "The health check of its instances, in addition to lease renewal; null if there is none."
   healthCheck: HealthCheck
   "Its instances, by the ids that their owners gave them."
   instances(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only items behind this cursor."
+    "Only items after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only items ahead of this cursor."
+    "Only items before this cursor."
     before: String
     "Only instances with this status."
     status: InstanceStatus
   ): ServiceInstanceConnection
   """
-  A place in the event log: all up to there is in what this response says of the service and its instances. Follow ` + "`" + `serviceEvents` + "`" + ` behind it, and nothing is
-  missed. Null for a moment while the node has yet to read something.
+  A cursor of the event log: this response includes all changes of the service and its instances up to it. Subscribe to ` + "`" + `serviceEvents` + "`" + ` after it to miss
+  nothing. Null for a moment while the node has not read the log to its head.
   """
   cursor: Cursor
-  "Raised by each change, those of instances aside; expect it with ` + "`" + `ifVersion` + "`" + `."
+  "Incremented by each change, except those of instances; expect it with ` + "`" + `ifVersion` + "`" + `."
   version: Int!
   "When the service was first registered."
   createdAt: DateTime!
@@ -4243,53 +4242,53 @@ type Service implements Node {
 
 "How the calls of a service are spread over its instances. Weights count in all of them."
 enum Strategy {
-  "Each in turn, the turns of a heavy one apart from each other."
+  "Smooth weighted round robin."
   ROUND_ROBIN
-  "By chance."
+  "Random, by weight."
   RANDOM
-  "Who has the fewest calls under way."
+  "The instance with the fewest calls in flight."
   LEAST_CONNECTIONS
-  "Of two by chance, who has fewer calls under way."
+  "Of two random instances, the one with fewer calls in flight."
   POWER_OF_TWO
-  "Equal keys to the same instance; few keys move when instances come and go."
+  "Equal keys go to the same instance; few keys move when instances come and go."
   CONSISTENT_HASH
 }
 
-"How a service is."
+"The health of a service."
 enum ServiceHealth {
-  "There are instances that pass."
+  "There are passing instances."
   HEALTHY
-  "What is known may not be true; see ` + "`" + `degraded` + "`" + `. Calls go on."
+  "The known state may be wrong; see ` + "`" + `degraded` + "`" + `. Calls go on."
   DEGRADED
-  "There is no instance that could be called."
+  "No instance can be called."
   DOWN
 }
 
-"Why more instances of a service are in use than are known to be well."
+"Why unhealthy instances of a service stay in use."
 type Degraded {
   "Why."
   reason: DegradedReason!
   "Since when."
   since: DateTime!
-  "How many instances are known to be well."
+  "How many instances pass."
   realHealthy: Int!
 }
 
-"Why more instances of a service are in use than are known to be well."
+"Why unhealthy instances of a service stay in use."
 enum DegradedReason {
-  "More than half of the instances that were well vanished within a short time. That is doubted first: they stay in use, for an hour at most."
+  "More than half of the passing instances vanished within a short time. The panic threshold keeps them in use, for an hour at most."
   MASS_FAILURE
-  "This node has not heard from the database for some seconds, and goes on from what it knew last."
+  "This node has not reached the database for some seconds, and uses the last known state."
   STALE
 }
 
 "A request that each instance must answer with a status from 200 to 399."
 type HealthCheck {
-  "The path, behind the URL of the instance."
+  "The path, appended to the URL of the instance."
   path: String!
   "The time between two checks of an instance."
   interval: Duration!
-  "How long an answer may take."
+  "The time limit of a check."
   timeout: Duration!
   "How many checks in a row must succeed for a critical instance to pass."
   healthyThreshold: Int!
@@ -4305,27 +4304,27 @@ type ServiceInstance implements Node {
   instanceId: String!
   "The service that it is a copy of."
   service: Service!
-  "Where it is called."
+  "Its URL."
   url: String!
   "Its share of the calls, relative to the weights of the others."
   weight: Int!
   "Whether it may be called."
   status: InstanceStatus!
-  "Why it has this status; null if there is nothing to say."
+  "Why it has this status; null without a reason."
   statusReason: String
   "Since when it has this status, or when it was last started."
   statusSince: DateTime!
-  "What its owner says of it."
+  "Metadata of its owner."
   metadata: StringMap!
-  "Which start of the instance this is; a later start has a higher number."
+  "The incarnation: each start of the instance has a higher number."
   incarnation: Long!
-  "The calls that it said it was working on with its last renewal."
+  "The calls in flight that its last renewal reported."
   inflight: Int!
-  "When its lease ends unless it renews it."
+  "When its lease expires unless it is renewed."
   leaseExpiresAt: DateTime!
-  "When it was last heard of."
+  "When its lease was last renewed."
   lastSeenAt: DateTime!
-  "Raised by each change; renewals are none."
+  "Incremented by each change, except renewals."
   version: Int!
   "When the instance was registered."
   createdAt: DateTime!
@@ -4337,11 +4336,11 @@ type ServiceInstance implements Node {
 enum InstanceStatus {
   "It may be called."
   PASSING
-  "It is late with its renewal, or fails its checks. After ten times its time to live it is removed."
+  "Its lease has expired, or it fails its health checks. After ten times its time to live it is removed."
   CRITICAL
   "It gets no new calls, until its next start."
   DRAINING
-  "It gets no calls until somebody says otherwise."
+  "It gets no calls until maintenance is switched off."
   MAINTENANCE
 }
 
@@ -4357,7 +4356,7 @@ enum ServiceOrderBy {
 input ServiceFilter {
   "Only services with this tag."
   tag: String
-  "Only services that are so."
+  "Only services with this health."
   health: ServiceHealth
 }
 
@@ -4367,7 +4366,7 @@ type ServiceConnection {
   edges: [ServiceEdge!]!
   "The services alone."
   nodes: [Service!]!
-  "Where the page stands in the list."
+  "The position of the page in the list."
   pageInfo: PageInfo!
   "How many services all pages hold. Counted only when asked for."
   totalCount: Int!
@@ -4375,7 +4374,7 @@ type ServiceConnection {
 
 "A service in a list."
 type ServiceEdge {
-  "The place of the service in the list."
+  "The cursor of the service in the list."
   cursor: String!
   "The service."
   node: Service!
@@ -4387,7 +4386,7 @@ type ServiceInstanceConnection {
   edges: [ServiceInstanceEdge!]!
   "The instances alone."
   nodes: [ServiceInstance!]!
-  "Where the page stands in the list."
+  "The position of the page in the list."
   pageInfo: PageInfo!
   "How many instances all pages hold. Counted only when asked for."
   totalCount: Int!
@@ -4395,19 +4394,19 @@ type ServiceInstanceConnection {
 
 "An instance in a list."
 type ServiceInstanceEdge {
-  "The place of the instance in the list."
+  "The cursor of the instance in the list."
   cursor: String!
   "The instance."
   node: ServiceInstance!
 }
 
-"How the instances of a service are checked."
+"The health check of a service's instances."
 input HealthCheckInput {
-  "The path, behind the URL of the instance, e.g. ` + "`" + `/healthz` + "`" + `: begins with ` + "`" + `/` + "`" + `, at most 512 printable ASCII characters."
+  "The path, appended to the URL of the instance, e.g. ` + "`" + `/healthz` + "`" + `: begins with ` + "`" + `/` + "`" + `, at most 512 printable ASCII characters."
   path: String!
   "The time between two checks of an instance: ` + "`" + `1s` + "`" + ` to ` + "`" + `10m` + "`" + `."
   interval: Duration! = "10s"
-  "How long an answer may take: ` + "`" + `50ms` + "`" + ` to ` + "`" + `30s` + "`" + `, and not longer than the interval. ` + "`" + `2s` + "`" + ` if not given."
+  "The time limit of a check: ` + "`" + `50ms` + "`" + ` to ` + "`" + `30s` + "`" + `, and not longer than the interval. ` + "`" + `2s` + "`" + ` if not given."
   timeout: Duration
   "How many checks in a row must succeed for a critical instance to pass: 1 to 20."
   healthyThreshold: Int! = 2
@@ -4421,23 +4420,23 @@ input RegisterServiceInput {
   name: String!
   "What the service is for, up to 2000 characters."
   description: String
-  "Words to find it by: at most 32, each of 1 to 64 printable ASCII characters without spaces."
+  "Tags to find it by: at most 32, each of 1 to 64 printable ASCII characters without spaces."
   tags: [String!]
-  "What its owner says of it: at most 32 entries, keys of 1 to 64 and values of up to 512 characters."
+  "Metadata of its owner: at most 32 entries, keys of 1 to 64 and values of up to 512 characters."
   metadata: StringMap
   "How calls are spread over its instances."
   strategy: Strategy! = ROUND_ROBIN
-  "How its instances are checked beside their renewals; not at all if not given."
+  "The health check of its instances, in addition to lease renewal; none if not given."
   healthCheck: HealthCheckInput
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of registerService."
+"The result of registerService."
 type RegisterServicePayload {
   "The service; null if there are errors."
   service: Service
-  "What keeps the service from being registered."
+  "Why the service was not registered; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4449,27 +4448,27 @@ input UpdateServiceInput {
   ifVersion: Int
   "What the service is for, up to 2000 characters."
   description: String
-  "Words to find it by, in place of those before."
+  "Tags to find it by; they replace the former ones."
   tags: [String!]
-  "What its owner says of it, in place of what it was before."
+  "Metadata of its owner; it replaces the former."
   metadata: StringMap
   "How calls are spread over its instances."
   strategy: Strategy
   "How its instances are checked; null ends the checks."
   healthCheck: HealthCheckInput
-  "Whether it gets the credentials of its callers. Only ADMIN may say so."
+  "Whether the gateway passes the credentials of callers to it. Only ADMIN may set it."
   trusted: Boolean
-  "Whether the gateway lets those call it who are not signed in. Only ADMIN may say so."
+  "Whether anonymous callers may call it through the gateway. Only ADMIN may set it."
   public: Boolean
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of updateService."
+"The result of updateService."
 type UpdateServicePayload {
   "The service after the change; on VERSION_CONFLICT as it is, on other errors null."
   service: Service
-  "What keeps the service from being changed."
+  "Why the service was not changed; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4479,15 +4478,15 @@ input DeregisterServiceInput {
   id: ID!
   "Ends it only if it is at this version, else VERSION_CONFLICT."
   ifVersion: Int
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of deregisterService."
+"The result of deregisterService."
 type DeregisterServicePayload {
   "The service as it was at its end; on VERSION_CONFLICT as it is, on other errors null."
   service: Service
-  "What keeps the service from ending."
+  "Why the service was not ended; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4497,45 +4496,45 @@ input RegisterInstanceInput {
   service: String!
   "The id of the instance, e.g. ` + "`" + `till-1` + "`" + `, of its owner's choice and the same after a restart: 1 to 128 printable ASCII characters without spaces."
   instanceId: String!
-  "Where it is called, e.g. ` + "`" + `http://10.0.0.7:8080` + "`" + `: http or https, a host, perhaps a path."
+  "Its URL, e.g. ` + "`" + `http://10.0.0.7:8080` + "`" + `: http or https, a host, perhaps a path."
   url: String!
   "Its share of the calls, relative to the weights of the others: 1 to 1000."
   weight: Int! = 1
-  "What its owner says of it: at most 32 entries, keys of 1 to 64 and values of up to 512 characters."
+  "Metadata of its owner: at most 32 entries, keys of 1 to 64 and values of up to 512 characters."
   metadata: StringMap
-  "Which start of the instance this is. The server counts if it is not given."
+  "The incarnation of this start. The server assigns the next if it is not given."
   incarnation: Long
-  "How long it counts as alive after each renewal: ` + "`" + `2s` + "`" + ` to ` + "`" + `10m` + "`" + `."
+  "The time to live of its lease after each renewal: ` + "`" + `2s` + "`" + ` to ` + "`" + `10m` + "`" + `."
   ttl: Duration! = "30s"
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of registerInstance."
+"The result of registerInstance."
 type RegisterInstancePayload {
   "The instance, with the incarnation to renew it by; null if there are errors."
   instance: ServiceInstance
-  "What keeps the instance from being registered."
+  "Why the instance was not registered; empty on success."
   userErrors: [UserError!]!
 }
 
-"A sign of life."
+"A renewal of a lease."
 input RenewInstanceInput {
   "The name of the service."
   service: String!
   "The id that its owner gave the instance."
   instanceId: String!
-  "The incarnation that registering gave, so that a former start learns of a later one. Without it the lease is renewed, whichever start there is."
+  "The incarnation that registering gave, so that a former incarnation is refused. Without it the lease is renewed for any incarnation."
   incarnation: Long
-  "How many calls the instance is working on."
+  "How many calls the instance has in flight."
   inflight: Int! = 0
 }
 
-"What became of renewInstance."
+"The result of renewInstance."
 type RenewInstancePayload {
   "The instance; null if there are errors."
   instance: ServiceInstance
-  "What keeps the lease from being renewed."
+  "Why the lease was not renewed; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4545,17 +4544,17 @@ input DeregisterInstanceInput {
   service: String!
   "The id that its owner gave the instance."
   instanceId: String!
-  "The incarnation that registering gave, so that a former start does not remove a later one."
+  "The incarnation that registering gave, so that a former incarnation does not remove a later one."
   incarnation: Long
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of deregisterInstance."
+"The result of deregisterInstance."
 type DeregisterInstancePayload {
   "The instance as it was at its end; null if there are errors, and if the call is a repeated one."
   instance: ServiceInstance
-  "What keeps the instance from being removed."
+  "Why the instance was not removed; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4565,19 +4564,19 @@ input DrainInstanceInput {
   service: String!
   "The id that its owner gave the instance."
   instanceId: String!
-  "The incarnation that registering gave, so that a former start does not drain a later one."
+  "The incarnation that registering gave, so that a former incarnation does not drain a later one."
   incarnation: Long
   "Why, up to 200 characters."
   reason: String
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of drainInstance."
+"The result of drainInstance."
 type DrainInstancePayload {
   "The instance after the change; null if there are errors."
   instance: ServiceInstance
-  "What keeps the instance from being drained."
+  "Why the instance was not drained; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4591,15 +4590,15 @@ input SetInstanceMaintenanceInput {
   enabled: Boolean! = true
   "Why, up to 200 characters."
   reason: String
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of setInstanceMaintenance."
+"The result of setInstanceMaintenance."
 type SetInstanceMaintenancePayload {
   "The instance after the change; null if there are errors."
   instance: ServiceInstance
-  "What keeps the instance from being changed."
+  "Why the instance was not changed; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4607,19 +4606,19 @@ type SetInstanceMaintenancePayload {
 input PickInstanceInput {
   "The name of the service."
   service: String!
-  "How to choose; as the service says if not given."
+  "The strategy; that of the service if not given."
   strategy: Strategy
-  "What belongs together, for CONSISTENT_HASH: up to 1024 bytes."
+  "The key of CONSISTENT_HASH: up to 1024 bytes."
   key: String
 }
 
-"What became of pickInstance."
+"The result of pickInstance."
 type PickInstancePayload {
   "The instance to call; null if there are errors."
   instance: ServiceInstance
-  "What to report the outcome with: for this caller alone, once, within a minute."
+  "The lease for reportOutcome: valid for this caller, once, within a minute."
   lease: String
-  "What keeps an instance from being picked."
+  "Why an instance was not picked; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4627,22 +4626,22 @@ type PickInstancePayload {
 input ReportOutcomeInput {
   "The lease of the pick."
   lease: String!
-  "Whether the instance did what it should."
+  "Whether the call succeeded."
   ok: Boolean!
   "How long the call took, in milliseconds."
   latencyMs: Int! = 0
 }
 
-"What became of reportOutcome."
+"The result of reportOutcome."
 type ReportOutcomePayload {
-  "Whether the outcome was taken."
+  "Whether the outcome was accepted."
   accepted: Boolean!
-  "What keeps the outcome from being taken."
+  "Why the outcome was not taken; empty on success."
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},
 	{Name: "../schema/session.graphqls", Input: `extend type Query {
-  "Who is calling: null for strangers."
+  "The caller; null for anonymous callers."
   viewer: Viewer
 }
 
@@ -4659,7 +4658,7 @@ extend type Mutation {
   ): SignInPayload!
   """
   Trades a refresh token for the next one and a new access token. A token that is used twice within 30 seconds gives the same
-  next one; later it ends the session, since somebody else may hold it.
+  next one; later it ends the session, since it may have been stolen.
   """
   refreshSession(
     "The refresh token."
@@ -4667,7 +4666,7 @@ extend type Mutation {
   ): RefreshSessionPayload!
   "Ends the session that the call is made in."
   signOut(
-    "Nothing that must be said."
+    "The call."
     input: SignOutInput! = {}
   ): SignOutPayload!
   "Changes one's own password and ends all one's other sessions."
@@ -4675,7 +4674,7 @@ extend type Mutation {
     "The old password and the new one."
     input: ChangePasswordInput!
   ): ChangePasswordPayload!
-  "Ends a session: one's own, or as ADMIN anybody's. Ending an ended session does nothing."
+  "Ends a session: one's own, or as ADMIN any. Ending an ended session does nothing."
   revokeSession(
     "Which session."
     input: RevokeSessionInput!
@@ -4685,29 +4684,29 @@ extend type Mutation {
     "Which ones."
     input: RevokeAllSessionsInput! = {}
   ): RevokeAllSessionsPayload!
-  "Makes an API key for oneself, or as ADMIN for anybody. Its secret is shown this one time. Needs a signed-in session."
+  "Creates an API key for oneself, or as ADMIN for any user. Its secret is shown this one time. Needs a signed-in session."
   createApiKey(
     "The key."
     input: CreateApiKeyInput!
   ): CreateApiKeyPayload!
   """
-  Makes a ticket for an event stream of one operation, for those who cannot send headers, such as a browser's EventSource:
+  Creates a ticket for an event stream of one operation, for clients that cannot send headers, such as a browser's EventSource:
   ` + "`" + `new EventSource("/graphql?ticket=" + ticket)` + "`" + `. It is good for that operation alone, by GET, any number of times until it expires, and
-  only while the session or API key lives that it was made with; so is the stream, however long it lasts. Who has the ticket can read
+  only while the session or API key that created it is valid; so is the stream, however long it lasts. Anyone with the ticket can read
   the document and the variables in it.
   """
   createStreamTicket(
     "The operation."
     input: CreateStreamTicketInput!
   ): CreateStreamTicketPayload!
-  "Ends an API key: one's own, or as ADMIN anybody's. Ending an ended key does nothing. Needs a signed-in session."
+  "Revokes an API key: one's own, or as ADMIN any. Revoking a revoked key does nothing. Needs a signed-in session."
   revokeApiKey(
     "Which key."
     input: RevokeApiKeyInput!
   ): RevokeApiKeyPayload!
 }
 
-"Who is calling, and what is its own."
+"The caller, with what belongs to it."
 type Viewer {
   "The caller's account."
   user: User!
@@ -4719,11 +4718,11 @@ type Viewer {
   orders(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only items behind this cursor."
+    "Only items after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only items ahead of this cursor."
+    "Only items before this cursor."
     before: String
     "Which orders; all if not given."
     filter: OrderFilter
@@ -4732,7 +4731,7 @@ type Viewer {
   ): OrderConnection!
 }
 
-"A place where somebody is signed in."
+"A sign-in on one device or program."
 type Session implements Node {
   "The id of the session, e.g. ` + "`" + `ses_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
@@ -4740,29 +4739,29 @@ type Session implements Node {
   current: Boolean!
   "The IP address that signed in; empty if unknown."
   address: String!
-  "What the program that signed in calls itself; empty if unknown."
+  "The user agent of the program that signed in; empty if unknown."
   userAgent: String!
   "When the tokens were last renewed."
   lastUsedAt: DateTime!
   "When the session ends if it is not used."
   expiresAt: DateTime!
-  "When the session was ended; null while it lives."
+  "When the session was ended; null while it is valid."
   revokedAt: DateTime
-  "Raised by each change."
+  "Incremented by each change."
   version: Int!
-  "When somebody signed in."
+  "When the user signed in."
   createdAt: DateTime!
   "When the session last changed."
   updatedAt: DateTime!
 }
 
-"What a signed-in client holds. Keep both tokens secret."
+"The tokens of a signed-in client. Keep both secret."
 type SessionTokens {
-  "Send it as ` + "`" + `Authorization: Bearer …` + "`" + `. It holds for at most five minutes."
+  "Send it as ` + "`" + `Authorization: Bearer …` + "`" + `. It is valid for at most five minutes."
   accessToken: String!
-  "Trade it for new tokens with refreshSession before the access token ends."
+  "Exchange it for new tokens with refreshSession before the access token expires."
   refreshToken: String!
-  "When the access token ends."
+  "When the access token expires."
   expiresAt: DateTime!
 }
 
@@ -4770,21 +4769,21 @@ type SessionTokens {
 type ApiKey implements Node {
   "The id of the key, e.g. ` + "`" + `key_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
-  "What its maker calls it."
+  "The name that its creator gave it."
   name: String!
   "What the key may be used for, e.g. ` + "`" + `orders:read` + "`" + `."
   scopes: [String!]!
-  "When the key stops working."
+  "When the key expires."
   expiresAt: DateTime!
   "When the key was last used, to about a minute; null if never."
   lastUsedAt: DateTime
-  "When the key was ended; null while it lives."
+  "When the key was revoked; null while it is valid."
   revokedAt: DateTime
-  "Raised by each change, use aside."
+  "Incremented by each change, except its use."
   version: Int!
-  "When the key was made."
+  "When the key was created."
   createdAt: DateTime!
-  "When the key last changed, use aside."
+  "When the key last changed, except its use."
   updatedAt: DateTime!
 }
 
@@ -4794,19 +4793,19 @@ input SignUpInput {
   username: String!
   "The email address; signs in as well as the user name does."
   email: String
-  "What to call the person, up to 200 characters."
+  "The display name, up to 200 characters."
   name: String
   "The password: 10 characters or more."
   password: String!
 }
 
-"What became of signUp."
+"The result of signUp."
 type SignUpPayload {
   "The new account; null if there are errors."
   user: User
   "The tokens of the session; null if there are errors."
   session: SessionTokens
-  "What keeps the account from being opened."
+  "Why the account was not opened; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4818,59 +4817,59 @@ input SignInInput {
   password: String!
 }
 
-"What became of signIn."
+"The result of signIn."
 type SignInPayload {
-  "Who has signed in; null if there are errors."
+  "The user that has signed in; null if there are errors."
   user: User
   "The tokens of the session; null if there are errors."
   session: SessionTokens
-  "What keeps the caller from being signed in."
+  "Why the caller was not signed in; empty on success."
   userErrors: [UserError!]!
 }
 
-"A refresh token to trade."
+"A refresh token to exchange for new tokens."
 input RefreshSessionInput {
   "The latest refresh token of the session."
   refreshToken: String!
 }
 
-"What became of refreshSession."
+"The result of refreshSession."
 type RefreshSessionPayload {
   "The next tokens; null if there are errors."
   session: SessionTokens
-  "What keeps the session from being renewed."
+  "Why the session was not renewed; empty on success."
   userErrors: [UserError!]!
 }
 
-"A call to end the session that it is made in."
+"Ends the session that the call is made in."
 input SignOutInput {
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of signOut."
+"The result of signOut."
 type SignOutPayload {
   "The session that has ended; null if there are errors."
   session: Session
-  "What keeps the session from being ended."
+  "Why the session was not ended; empty on success."
   userErrors: [UserError!]!
 }
 
 "A change of one's own password."
 input ChangePasswordInput {
-  "The password as it is."
+  "The current password."
   currentPassword: String!
-  "The password as it shall be: 10 characters or more."
+  "The new password: 10 characters or more."
   newPassword: String!
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of changePassword."
+"The result of changePassword."
 type ChangePasswordPayload {
   "The account whose password has changed; null if there are errors."
   user: User
-  "What keeps the password from being changed."
+  "Why the password was not changed; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4878,60 +4877,60 @@ type ChangePasswordPayload {
 input RevokeSessionInput {
   "Which session."
   id: ID!
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of revokeSession."
+"The result of revokeSession."
 type RevokeSessionPayload {
   "The session that has ended; null if there are errors."
   session: Session
-  "What keeps the session from being ended."
+  "Why the session was not ended; empty on success."
   userErrors: [UserError!]!
 }
 
 "Which of one's own sessions to end."
 input RevokeAllSessionsInput {
-  "Whether the session that the call is made in stays."
+  "Whether the session that the call is made in is kept."
   keepCurrent: Boolean! = false
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of revokeAllSessions."
+"The result of revokeAllSessions."
 type RevokeAllSessionsPayload {
   "The account whose sessions have ended; null if there are errors."
   user: User
-  "What keeps the sessions from being ended."
+  "Why the sessions were not ended; empty on success."
   userErrors: [UserError!]!
 }
 
 "A new API key."
 input CreateApiKeyInput {
-  "What to call the key: 1 to 100 characters."
+  "The name of the key: 1 to 100 characters."
   name: String!
   """
   What the key may be used for: ` + "`" + `users:read` + "`" + `, ` + "`" + `users:write` + "`" + `, ` + "`" + `products:write` + "`" + `, ` + "`" + `orders:read` + "`" + `, ` + "`" + `orders:write` + "`" + `, and for ADMIN
   ` + "`" + `legacy:write` + "`" + `.
   """
   scopes: [String!]!
-  "When the key shall stop working: at most a year from now, 90 days from now if not given."
+  "When the key expires: at most a year from now, 90 days from now if not given."
   expiresAt: DateTime
-  "For whom, if not for oneself. ADMIN only."
+  "The user it acts for, if not the caller. ADMIN only."
   userId: ID
 }
 
-"What became of createApiKey."
+"The result of createApiKey."
 type CreateApiKeyPayload {
   "The new key; null if there are errors."
   apiKey: ApiKey
   "The key itself, to be sent as ` + "`" + `Authorization: Bearer …` + "`" + `. It is not stored and cannot be shown again."
   secret: String
-  "What keeps the key from being made."
+  "Why the key was not made; empty on success."
   userErrors: [UserError!]!
 }
 
-"What a stream shall bring."
+"The operation of a stream."
 input CreateStreamTicketInput {
   """
   The document, with a subscription or a query. One that declares the variable ` + "`" + `$after` + "`" + ` goes on where it was when an EventSource
@@ -4944,13 +4943,13 @@ input CreateStreamTicketInput {
   variables: JSON
 }
 
-"What became of createStreamTicket."
+"The result of createStreamTicket."
 type CreateStreamTicketPayload {
   "The ticket, to be sent as ` + "`" + `?ticket=…` + "`" + `; null if there are errors. It is a secret."
   ticket: String
-  "When the ticket stops opening streams; null if there are errors. What it has opened goes on."
+  "When the ticket expires; null if there are errors. Streams that it has opened go on."
   expiresAt: DateTime
-  "What keeps the ticket from being made."
+  "Why the ticket was not made; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -4958,15 +4957,15 @@ type CreateStreamTicketPayload {
 input RevokeApiKeyInput {
   "Which key."
   id: ID!
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of revokeApiKey."
+"The result of revokeApiKey."
 type RevokeApiKeyPayload {
   "The key that has ended; null if there are errors."
   apiKey: ApiKey
-  "What keeps the key from being ended."
+  "Why the key was not ended; empty on success."
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},
@@ -4985,11 +4984,11 @@ type RevokeApiKeyPayload {
   users(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only items behind this cursor."
+    "Only items after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only items ahead of this cursor."
+    "Only items before this cursor."
     before: String
     "Which users; all if not given."
     filter: UserFilter
@@ -4999,18 +4998,18 @@ type RevokeApiKeyPayload {
 }
 
 extend type Mutation {
-  "Opens an account for somebody else. STAFF may create CUSTOMERs, ADMIN anybody."
+  "Opens an account for another user. STAFF may create CUSTOMERs, ADMIN any."
   createUser(
     "The account."
     input: CreateUserInput!
   ): CreateUserPayload!
-  "Changes an account: one's own profile, or as ADMIN anything of anybody."
+  "Changes an account: one's own profile, or as ADMIN any field of any account."
   updateUser(
     "What changes; fields that are left out stay as they are."
     input: UpdateUserInput!
   ): UpdateUserPayload!
   """
-  Deletes an account, one's own or as ADMIN anybody's: the personal data goes, also from the event log, the user name is
+  Deletes an account, one's own or as ADMIN any: the personal data goes, also from the event log, the user name is
   free again, and orders stay readable. Deleting a deleted account does nothing.
   """
   deleteUser(
@@ -5019,7 +5018,7 @@ extend type Mutation {
   ): DeleteUserPayload!
 }
 
-"Somebody with an account."
+"An account."
 type User implements Node {
   "The id of the user, e.g. ` + "`" + `usr_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
@@ -5027,15 +5026,15 @@ type User implements Node {
   username: String!
   "The email address, unique whatever its case; null if none was given or the account is deleted."
   email: String
-  "What to call the person; empty if nothing was given or the account is deleted."
+  "The display name; empty if none was given or the account is deleted."
   name: String!
-  "What the account may do."
+  "The rights of the account."
   roles: [Role!]!
   "Whether the account may act."
   status: UserStatus!
-  "The id that the user had in the system before, unique among users; null if it had none."
+  "The id of the user in the former system, unique among users; null if it had none."
   legacyId: String
-  "Raised by each change; expect it with ` + "`" + `ifVersion` + "`" + `."
+  "Incremented by each change; expect it with ` + "`" + `ifVersion` + "`" + `."
   version: Int!
   "When the account was opened."
   createdAt: DateTime!
@@ -5045,11 +5044,11 @@ type User implements Node {
   orders(
     "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
-    "Only items behind this cursor."
+    "Only items after this cursor."
     after: String
     "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
     last: Int
-    "Only items ahead of this cursor."
+    "Only items before this cursor."
     before: String
     "Which orders; all if not given."
     filter: OrderFilter
@@ -5114,7 +5113,7 @@ type UserConnection {
   edges: [UserEdge!]!
   "The users alone."
   nodes: [User!]!
-  "Where the page stands in the list."
+  "The position of the page in the list."
   pageInfo: PageInfo!
   "How many users all pages hold. Counted only when asked for."
   totalCount: Int!
@@ -5122,7 +5121,7 @@ type UserConnection {
 
 "A user in a list."
 type UserEdge {
-  "The place of the user in the list."
+  "The cursor of the user in the list."
   cursor: String!
   "The user."
   node: User!
@@ -5134,23 +5133,23 @@ input CreateUserInput {
   username: String!
   "The email address."
   email: String
-  "What to call the person, up to 200 characters."
+  "The display name, up to 200 characters."
   name: String
-  "What the account may do; CUSTOMER if not given."
+  "The rights of the account; CUSTOMER if not given."
   roles: [Role!]
   "The password to sign in with, 10 characters or more; without one the account cannot sign in until it has one."
   password: String
-  "The id that the user had in the system before. Needs ADMIN or an API key with the scope ` + "`" + `legacy:write` + "`" + `."
+  "The id of the user in the former system. Needs ADMIN or an API key with the scope ` + "`" + `legacy:write` + "`" + `."
   legacyId: String
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of createUser."
+"The result of createUser."
 type CreateUserPayload {
   "The new account; null if there are errors."
   user: User
-  "What keeps the account from being opened."
+  "Why the account was not opened; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -5162,25 +5161,25 @@ input UpdateUserInput {
   ifVersion: Int
   "The name to sign in with: 1 to 64 letters, digits, spaces and ` + "`" + `. _ - '` + "`" + `."
   username: String
-  "The email address; null takes it away."
+  "The email address; null removes it."
   email: String
-  "What to call the person, up to 200 characters."
+  "The display name, up to 200 characters."
   name: String
-  "What the account may do. ADMIN only."
+  "The rights of the account. ADMIN only."
   roles: [Role!]
   "ACTIVE or DEACTIVATED. ADMIN only."
   status: UserStatus
-  "The id that the user had in the system before; null takes it away. Needs ADMIN or the scope ` + "`" + `legacy:write` + "`" + `."
+  "The id of the user in the former system; null removes it. Needs ADMIN or the scope ` + "`" + `legacy:write` + "`" + `."
   legacyId: String
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of updateUser."
+"The result of updateUser."
 type UpdateUserPayload {
   "The account after the change; on VERSION_CONFLICT as it is, on other errors null."
   user: User
-  "What keeps the account from being changed."
+  "Why the account was not changed; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -5190,15 +5189,15 @@ input DeleteUserInput {
   id: ID!
   "Deletes only if the user is at this version, else VERSION_CONFLICT."
   ifVersion: Int
-  "Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice."
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
 
-"What became of deleteUser."
+"The result of deleteUser."
 type DeleteUserPayload {
   "What is left of the account; on VERSION_CONFLICT the account as it is, on other errors null."
   user: User
-  "What keeps the account from being deleted."
+  "Why the account was not deleted; empty on success."
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},

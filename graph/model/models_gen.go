@@ -15,21 +15,21 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// A change of a stock by hand.
+// A change of a stock.
 type AdjustStockInput struct {
 	// Which product.
 	ProductID string `json:"productId"`
 	// How many units to add, or with a minus to take away; not 0.
 	By int `json:"by"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of adjustStock.
+// The result of adjustStock.
 type AdjustStockPayload struct {
 	// The product after the change; null if there are errors.
 	Product *order.Product `json:"product,omitempty"`
-	// What keeps the stock from being changed.
+	// Why the stock was not changed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -41,56 +41,56 @@ type CancelOrderInput struct {
 	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
 	// Why, up to 500 characters; part of the order's event.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of cancelOrder.
+// The result of cancelOrder.
 type CancelOrderPayload struct {
 	// The order after the call; on VERSION_CONFLICT as it is, on other errors null.
 	Order *order.Order `json:"order,omitempty"`
-	// What keeps the order from being cancelled.
+	// Why the order was not cancelled; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
 // A change of one's own password.
 type ChangePasswordInput struct {
-	// The password as it is.
+	// The current password.
 	CurrentPassword string `json:"currentPassword"`
-	// The password as it shall be: 10 characters or more.
+	// The new password: 10 characters or more.
 	NewPassword string `json:"newPassword"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of changePassword.
+// The result of changePassword.
 type ChangePasswordPayload struct {
 	// The account whose password has changed; null if there are errors.
 	User *user.User `json:"user,omitempty"`
-	// What keeps the password from being changed.
+	// Why the password was not changed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
 // A new API key.
 type CreateAPIKeyInput struct {
-	// What to call the key: 1 to 100 characters.
+	// The name of the key: 1 to 100 characters.
 	Name string `json:"name"`
 	// What the key may be used for: `users:read`, `users:write`, `products:write`, `orders:read`, `orders:write`, and for ADMIN
 	// `legacy:write`.
 	Scopes []string `json:"scopes"`
-	// When the key shall stop working: at most a year from now, 90 days from now if not given.
+	// When the key expires: at most a year from now, 90 days from now if not given.
 	ExpiresAt graphql.Omittable[*time.Time] `json:"expiresAt,omitempty"`
-	// For whom, if not for oneself. ADMIN only.
+	// The user it acts for, if not the caller. ADMIN only.
 	UserID graphql.Omittable[*string] `json:"userId,omitempty"`
 }
 
-// What became of createApiKey.
+// The result of createApiKey.
 type CreateAPIKeyPayload struct {
 	// The new key; null if there are errors.
 	APIKey *session.APIKey `json:"apiKey,omitempty"`
 	// The key itself, to be sent as `Authorization: Bearer …`. It is not stored and cannot be shown again.
 	Secret *string `json:"secret,omitempty"`
-	// What keeps the key from being made.
+	// Why the key was not made; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -98,31 +98,31 @@ type CreateAPIKeyPayload struct {
 type CreateProductInput struct {
 	// The stock keeping unit: 1 to 64 printable ASCII characters without spaces.
 	Sku string `json:"sku"`
-	// What the product is called: 1 to 200 characters.
+	// The name of the product: 1 to 200 characters.
 	Name string `json:"name"`
-	// What there is to say about the product, up to 5000 characters.
+	// The description of the product, up to 5000 characters.
 	Description graphql.Omittable[*string] `json:"description,omitempty"`
 	// What one unit costs.
 	Price *MoneyInput `json:"price"`
 	// How many units can be ordered.
 	Stock int `json:"stock"`
-	// Whether the product is for sale and shown to everybody.
+	// Whether the product is for sale and visible to all callers.
 	Active bool `json:"active"`
-	// The id that the product had in the system before. Needs ADMIN or an API key with the scope `legacy:write`.
+	// The id of the product in the former system. Needs ADMIN or an API key with the scope `legacy:write`.
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of createProduct.
+// The result of createProduct.
 type CreateProductPayload struct {
 	// The new product; null if there are errors.
 	Product *order.Product `json:"product,omitempty"`
-	// What keeps the product from being added.
+	// Why the product was not added; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
-// What a stream shall bring.
+// The operation of a stream.
 type CreateStreamTicketInput struct {
 	// The document, with a subscription or a query. One that declares the variable `$after` goes on where it was when an EventSource
 	// reconnects.
@@ -133,13 +133,13 @@ type CreateStreamTicketInput struct {
 	Variables graphql.Omittable[json.RawMessage] `json:"variables,omitempty"`
 }
 
-// What became of createStreamTicket.
+// The result of createStreamTicket.
 type CreateStreamTicketPayload struct {
 	// The ticket, to be sent as `?ticket=…`; null if there are errors. It is a secret.
 	Ticket *string `json:"ticket,omitempty"`
-	// When the ticket stops opening streams; null if there are errors. What it has opened goes on.
+	// When the ticket expires; null if there are errors. Streams that it has opened go on.
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
-	// What keeps the ticket from being made.
+	// Why the ticket was not made; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -149,23 +149,23 @@ type CreateUserInput struct {
 	Username string `json:"username"`
 	// The email address.
 	Email graphql.Omittable[*string] `json:"email,omitempty"`
-	// What to call the person, up to 200 characters.
+	// The display name, up to 200 characters.
 	Name graphql.Omittable[*string] `json:"name,omitempty"`
-	// What the account may do; CUSTOMER if not given.
+	// The rights of the account; CUSTOMER if not given.
 	Roles graphql.Omittable[[]auth.Role] `json:"roles,omitempty"`
 	// The password to sign in with, 10 characters or more; without one the account cannot sign in until it has one.
 	Password graphql.Omittable[*string] `json:"password,omitempty"`
-	// The id that the user had in the system before. Needs ADMIN or an API key with the scope `legacy:write`.
+	// The id of the user in the former system. Needs ADMIN or an API key with the scope `legacy:write`.
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of createUser.
+// The result of createUser.
 type CreateUserPayload struct {
 	// The new account; null if there are errors.
 	User *user.User `json:"user,omitempty"`
-	// What keeps the account from being opened.
+	// Why the account was not opened; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -175,7 +175,7 @@ type DeadLetterFilter struct {
 	Consumer graphql.Omittable[*string] `json:"consumer,omitempty"`
 	// Only those whose event is about the object with this id.
 	SubjectID graphql.Omittable[*string] `json:"subjectId,omitempty"`
-	// Whether those that were replayed are shown too; false if not given.
+	// Whether replayed ones are listed too; false if not given.
 	Replayed graphql.Omittable[*bool] `json:"replayed,omitempty"`
 }
 
@@ -185,15 +185,15 @@ type DeleteUserInput struct {
 	ID string `json:"id"`
 	// Deletes only if the user is at this version, else VERSION_CONFLICT.
 	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of deleteUser.
+// The result of deleteUser.
 type DeleteUserPayload struct {
 	// What is left of the account; on VERSION_CONFLICT the account as it is, on other errors null.
 	User *user.User `json:"user,omitempty"`
-	// What keeps the account from being deleted.
+	// Why the account was not deleted; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -203,15 +203,15 @@ type DeliverOrderInput struct {
 	ID string `json:"id"`
 	// Changes only if the order is at this version, else VERSION_CONFLICT.
 	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of deliverOrder.
+// The result of deliverOrder.
 type DeliverOrderPayload struct {
 	// The order after the call; on VERSION_CONFLICT as it is, on other errors null.
 	Order *order.Order `json:"order,omitempty"`
-	// What keeps the order from being delivered.
+	// Why the order was not delivered; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -221,17 +221,17 @@ type DeregisterInstanceInput struct {
 	Service string `json:"service"`
 	// The id that its owner gave the instance.
 	InstanceID string `json:"instanceId"`
-	// The incarnation that registering gave, so that a former start does not remove a later one.
+	// The incarnation that registering gave, so that a former incarnation does not remove a later one.
 	Incarnation graphql.Omittable[*int64] `json:"incarnation,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of deregisterInstance.
+// The result of deregisterInstance.
 type DeregisterInstancePayload struct {
 	// The instance as it was at its end; null if there are errors, and if the call is a repeated one.
 	Instance *registry.Instance `json:"instance,omitempty"`
-	// What keeps the instance from being removed.
+	// Why the instance was not removed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -241,15 +241,15 @@ type DeregisterServiceInput struct {
 	ID string `json:"id"`
 	// Ends it only if it is at this version, else VERSION_CONFLICT.
 	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of deregisterService.
+// The result of deregisterService.
 type DeregisterServicePayload struct {
 	// The service as it was at its end; on VERSION_CONFLICT as it is, on other errors null.
 	Service *registry.View `json:"service,omitempty"`
-	// What keeps the service from ending.
+	// Why the service was not ended; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -259,29 +259,29 @@ type DrainInstanceInput struct {
 	Service string `json:"service"`
 	// The id that its owner gave the instance.
 	InstanceID string `json:"instanceId"`
-	// The incarnation that registering gave, so that a former start does not drain a later one.
+	// The incarnation that registering gave, so that a former incarnation does not drain a later one.
 	Incarnation graphql.Omittable[*int64] `json:"incarnation,omitempty"`
 	// Why, up to 200 characters.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of drainInstance.
+// The result of drainInstance.
 type DrainInstancePayload struct {
 	// The instance after the change; null if there are errors.
 	Instance *registry.Instance `json:"instance,omitempty"`
-	// What keeps the instance from being drained.
+	// Why the instance was not drained; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
-// How the instances of a service are checked.
+// The health check of a service's instances.
 type HealthCheckInput struct {
-	// The path, behind the URL of the instance, e.g. `/healthz`: begins with `/`, at most 512 printable ASCII characters.
+	// The path, appended to the URL of the instance, e.g. `/healthz`: begins with `/`, at most 512 printable ASCII characters.
 	Path string `json:"path"`
 	// The time between two checks of an instance: `1s` to `10m`.
 	Interval time.Duration `json:"interval"`
-	// How long an answer may take: `50ms` to `30s`, and not longer than the interval. `2s` if not given.
+	// The time limit of a check: `50ms` to `30s`, and not longer than the interval. `2s` if not given.
 	Timeout graphql.Omittable[*time.Duration] `json:"timeout,omitempty"`
 	// How many checks in a row must succeed for a critical instance to pass: 1 to 20.
 	HealthyThreshold int `json:"healthyThreshold"`
@@ -321,11 +321,11 @@ type OrderItemInput struct {
 	Quantity int `json:"quantity"`
 }
 
-// Where a page stands in its list.
+// The position of a page in its list.
 type PageInfo struct {
-	// Whether there are items behind this page. When paging backwards: whether `before` was given.
+	// Whether there are items after this page. When paging backwards: whether `before` was given.
 	HasNextPage bool `json:"hasNextPage"`
-	// Whether there are items ahead of this page. When paging forwards: whether `after` was given.
+	// Whether there are items before this page. When paging forwards: whether `after` was given.
 	HasPreviousPage bool `json:"hasPreviousPage"`
 	// The cursor of the first item, null if the page is empty.
 	StartCursor *string `json:"startCursor,omitempty"`
@@ -337,19 +337,19 @@ type PageInfo struct {
 type PickInstanceInput struct {
 	// The name of the service.
 	Service string `json:"service"`
-	// How to choose; as the service says if not given.
+	// The strategy; that of the service if not given.
 	Strategy graphql.Omittable[*registry.Strategy] `json:"strategy,omitempty"`
-	// What belongs together, for CONSISTENT_HASH: up to 1024 bytes.
+	// The key of CONSISTENT_HASH: up to 1024 bytes.
 	Key graphql.Omittable[*string] `json:"key,omitempty"`
 }
 
-// What became of pickInstance.
+// The result of pickInstance.
 type PickInstancePayload struct {
 	// The instance to call; null if there are errors.
 	Instance *registry.Instance `json:"instance,omitempty"`
-	// What to report the outcome with: for this caller alone, once, within a minute.
+	// The lease for reportOutcome: valid for this caller, once, within a minute.
 	Lease *string `json:"lease,omitempty"`
-	// What keeps an instance from being picked.
+	// Why an instance was not picked; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -357,21 +357,21 @@ type PickInstancePayload struct {
 type PlaceOrderInput struct {
 	// What to order: 1 to 100 lines, each with another SKU, all priced in one currency.
 	Items []*OrderItemInput `json:"items"`
-	// Who orders, if not the caller. STAFF and ADMIN only.
+	// The customer, if not the caller. STAFF and ADMIN only.
 	UserID graphql.Omittable[*string] `json:"userId,omitempty"`
-	// Words to the shop, up to 1000 characters.
+	// A note to the shop, up to 1000 characters.
 	Note graphql.Omittable[*string] `json:"note,omitempty"`
-	// The id that the order had in the system before. Needs ADMIN or an API key with the scope `legacy:write`.
+	// The id of the order in the former system. Needs ADMIN or an API key with the scope `legacy:write`.
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of placeOrder.
+// The result of placeOrder.
 type PlaceOrderPayload struct {
 	// The new order; null if there are errors.
 	Order *order.Order `json:"order,omitempty"`
-	// What keeps the order from being placed.
+	// Why the order was not placed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -387,17 +387,17 @@ type ProductFilter struct {
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`
 }
 
-// A refresh token to trade.
+// A refresh token to exchange for new tokens.
 type RefreshSessionInput struct {
 	// The latest refresh token of the session.
 	RefreshToken string `json:"refreshToken"`
 }
 
-// What became of refreshSession.
+// The result of refreshSession.
 type RefreshSessionPayload struct {
 	// The next tokens; null if there are errors.
 	Session *session.Tokens `json:"session,omitempty"`
-	// What keeps the session from being renewed.
+	// Why the session was not renewed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -409,15 +409,15 @@ type RefundOrderInput struct {
 	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
 	// Why, up to 500 characters; part of the order's event.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of refundOrder.
+// The result of refundOrder.
 type RefundOrderPayload struct {
 	// The order after the call; on VERSION_CONFLICT as it is, on other errors null.
 	Order *order.Order `json:"order,omitempty"`
-	// What keeps the order from being refunded.
+	// Why the order was not refunded; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -427,25 +427,25 @@ type RegisterInstanceInput struct {
 	Service string `json:"service"`
 	// The id of the instance, e.g. `till-1`, of its owner's choice and the same after a restart: 1 to 128 printable ASCII characters without spaces.
 	InstanceID string `json:"instanceId"`
-	// Where it is called, e.g. `http://10.0.0.7:8080`: http or https, a host, perhaps a path.
+	// Its URL, e.g. `http://10.0.0.7:8080`: http or https, a host, perhaps a path.
 	URL string `json:"url"`
 	// Its share of the calls, relative to the weights of the others: 1 to 1000.
 	Weight int `json:"weight"`
-	// What its owner says of it: at most 32 entries, keys of 1 to 64 and values of up to 512 characters.
+	// Metadata of its owner: at most 32 entries, keys of 1 to 64 and values of up to 512 characters.
 	Metadata graphql.Omittable[map[string]string] `json:"metadata,omitempty"`
-	// Which start of the instance this is. The server counts if it is not given.
+	// The incarnation of this start. The server assigns the next if it is not given.
 	Incarnation graphql.Omittable[*int64] `json:"incarnation,omitempty"`
-	// How long it counts as alive after each renewal: `2s` to `10m`.
+	// The time to live of its lease after each renewal: `2s` to `10m`.
 	TTL time.Duration `json:"ttl"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of registerInstance.
+// The result of registerInstance.
 type RegisterInstancePayload struct {
 	// The instance, with the incarnation to renew it by; null if there are errors.
 	Instance *registry.Instance `json:"instance,omitempty"`
-	// What keeps the instance from being registered.
+	// Why the instance was not registered; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -455,61 +455,61 @@ type RegisterServiceInput struct {
 	Name string `json:"name"`
 	// What the service is for, up to 2000 characters.
 	Description graphql.Omittable[*string] `json:"description,omitempty"`
-	// Words to find it by: at most 32, each of 1 to 64 printable ASCII characters without spaces.
+	// Tags to find it by: at most 32, each of 1 to 64 printable ASCII characters without spaces.
 	Tags graphql.Omittable[[]string] `json:"tags,omitempty"`
-	// What its owner says of it: at most 32 entries, keys of 1 to 64 and values of up to 512 characters.
+	// Metadata of its owner: at most 32 entries, keys of 1 to 64 and values of up to 512 characters.
 	Metadata graphql.Omittable[map[string]string] `json:"metadata,omitempty"`
 	// How calls are spread over its instances.
 	Strategy registry.Strategy `json:"strategy"`
-	// How its instances are checked beside their renewals; not at all if not given.
+	// The health check of its instances, in addition to lease renewal; none if not given.
 	HealthCheck graphql.Omittable[*HealthCheckInput] `json:"healthCheck,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of registerService.
+// The result of registerService.
 type RegisterServicePayload struct {
 	// The service; null if there are errors.
 	Service *registry.View `json:"service,omitempty"`
-	// What keeps the service from being registered.
+	// Why the service was not registered; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
-// A sign of life.
+// A renewal of a lease.
 type RenewInstanceInput struct {
 	// The name of the service.
 	Service string `json:"service"`
 	// The id that its owner gave the instance.
 	InstanceID string `json:"instanceId"`
-	// The incarnation that registering gave, so that a former start learns of a later one. Without it the lease is renewed, whichever start there is.
+	// The incarnation that registering gave, so that a former incarnation is refused. Without it the lease is renewed for any incarnation.
 	Incarnation graphql.Omittable[*int64] `json:"incarnation,omitempty"`
-	// How many calls the instance is working on.
+	// How many calls the instance has in flight.
 	Inflight int `json:"inflight"`
 }
 
-// What became of renewInstance.
+// The result of renewInstance.
 type RenewInstancePayload struct {
 	// The instance; null if there are errors.
 	Instance *registry.Instance `json:"instance,omitempty"`
-	// What keeps the lease from being renewed.
+	// Why the lease was not renewed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
 // Which dead letters to replay: give either `consumer` or `ids`.
 type ReplayDeadLettersInput struct {
-	// All that wait of the consumer with this name.
+	// All waiting dead letters of the consumer with this name.
 	Consumer graphql.Omittable[*string] `json:"consumer,omitempty"`
-	// All that wait of the subjects of these dead letters, each with its consumer; 1 to 100 ids.
+	// All waiting dead letters of the subjects of these, each with its consumer; 1 to 100 ids.
 	Ids graphql.Omittable[[]string] `json:"ids,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of replayDeadLetters.
+// The result of replayDeadLetters.
 type ReplayDeadLettersPayload struct {
 	// How many dead letters are to be replayed now; null if there are errors.
 	Requested *int `json:"requested,omitempty"`
-	// What keeps the dead letters from being replayed.
+	// Why the dead letters were not replayed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -517,33 +517,33 @@ type ReplayDeadLettersPayload struct {
 type ReportOutcomeInput struct {
 	// The lease of the pick.
 	Lease string `json:"lease"`
-	// Whether the instance did what it should.
+	// Whether the call succeeded.
 	Ok bool `json:"ok"`
 	// How long the call took, in milliseconds.
 	LatencyMs int `json:"latencyMs"`
 }
 
-// What became of reportOutcome.
+// The result of reportOutcome.
 type ReportOutcomePayload struct {
-	// Whether the outcome was taken.
+	// Whether the outcome was accepted.
 	Accepted bool `json:"accepted"`
-	// What keeps the outcome from being taken.
+	// Why the outcome was not taken; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
 // Which of one's own sessions to end.
 type RevokeAllSessionsInput struct {
-	// Whether the session that the call is made in stays.
+	// Whether the session that the call is made in is kept.
 	KeepCurrent bool `json:"keepCurrent"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of revokeAllSessions.
+// The result of revokeAllSessions.
 type RevokeAllSessionsPayload struct {
 	// The account whose sessions have ended; null if there are errors.
 	User *user.User `json:"user,omitempty"`
-	// What keeps the sessions from being ended.
+	// Why the sessions were not ended; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -551,15 +551,15 @@ type RevokeAllSessionsPayload struct {
 type RevokeAPIKeyInput struct {
 	// Which key.
 	ID string `json:"id"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of revokeApiKey.
+// The result of revokeApiKey.
 type RevokeAPIKeyPayload struct {
 	// The key that has ended; null if there are errors.
 	APIKey *session.APIKey `json:"apiKey,omitempty"`
-	// What keeps the key from being ended.
+	// Why the key was not ended; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -567,15 +567,15 @@ type RevokeAPIKeyPayload struct {
 type RevokeSessionInput struct {
 	// Which session.
 	ID string `json:"id"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of revokeSession.
+// The result of revokeSession.
 type RevokeSessionPayload struct {
 	// The session that has ended; null if there are errors.
 	Session *session.Session `json:"session,omitempty"`
-	// What keeps the session from being ended.
+	// Why the session was not ended; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -583,7 +583,7 @@ type RevokeSessionPayload struct {
 type ServiceFilter struct {
 	// Only services with this tag.
 	Tag graphql.Omittable[*string] `json:"tag,omitempty"`
-	// Only services that are so.
+	// Only services with this health.
 	Health graphql.Omittable[*registry.Health] `json:"health,omitempty"`
 }
 
@@ -597,15 +597,15 @@ type SetInstanceMaintenanceInput struct {
 	Enabled bool `json:"enabled"`
 	// Why, up to 200 characters.
 	Reason graphql.Omittable[*string] `json:"reason,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of setInstanceMaintenance.
+// The result of setInstanceMaintenance.
 type SetInstanceMaintenancePayload struct {
 	// The instance after the change; null if there are errors.
 	Instance *registry.Instance `json:"instance,omitempty"`
-	// What keeps the instance from being changed.
+	// Why the instance was not changed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -615,15 +615,15 @@ type ShipOrderInput struct {
 	ID string `json:"id"`
 	// Changes only if the order is at this version, else VERSION_CONFLICT.
 	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of shipOrder.
+// The result of shipOrder.
 type ShipOrderPayload struct {
 	// The order after the call; on VERSION_CONFLICT as it is, on other errors null.
 	Order *order.Order `json:"order,omitempty"`
-	// What keeps the order from being shipped.
+	// Why the order was not shipped; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -635,27 +635,27 @@ type SignInInput struct {
 	Password string `json:"password"`
 }
 
-// What became of signIn.
+// The result of signIn.
 type SignInPayload struct {
-	// Who has signed in; null if there are errors.
+	// The user that has signed in; null if there are errors.
 	User *user.User `json:"user,omitempty"`
 	// The tokens of the session; null if there are errors.
 	Session *session.Tokens `json:"session,omitempty"`
-	// What keeps the caller from being signed in.
+	// Why the caller was not signed in; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
-// A call to end the session that it is made in.
+// Ends the session that the call is made in.
 type SignOutInput struct {
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of signOut.
+// The result of signOut.
 type SignOutPayload struct {
 	// The session that has ended; null if there are errors.
 	Session *session.Session `json:"session,omitempty"`
-	// What keeps the session from being ended.
+	// Why the session was not ended; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -665,19 +665,19 @@ type SignUpInput struct {
 	Username string `json:"username"`
 	// The email address; signs in as well as the user name does.
 	Email graphql.Omittable[*string] `json:"email,omitempty"`
-	// What to call the person, up to 200 characters.
+	// The display name, up to 200 characters.
 	Name graphql.Omittable[*string] `json:"name,omitempty"`
 	// The password: 10 characters or more.
 	Password string `json:"password"`
 }
 
-// What became of signUp.
+// The result of signUp.
 type SignUpPayload struct {
 	// The new account; null if there are errors.
 	User *user.User `json:"user,omitempty"`
 	// The tokens of the session; null if there are errors.
 	Session *session.Tokens `json:"session,omitempty"`
-	// What keeps the account from being opened.
+	// Why the account was not opened; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -689,25 +689,25 @@ type UpdateProductInput struct {
 	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
 	// The stock keeping unit: 1 to 64 printable ASCII characters without spaces.
 	Sku graphql.Omittable[*string] `json:"sku,omitempty"`
-	// What the product is called: 1 to 200 characters.
+	// The name of the product: 1 to 200 characters.
 	Name graphql.Omittable[*string] `json:"name,omitempty"`
-	// What there is to say about the product, up to 5000 characters.
+	// The description of the product, up to 5000 characters.
 	Description graphql.Omittable[*string] `json:"description,omitempty"`
 	// What one unit costs from now on.
 	Price graphql.Omittable[*MoneyInput] `json:"price,omitempty"`
-	// Whether the product is for sale and shown to everybody.
+	// Whether the product is for sale and visible to all callers.
 	Active graphql.Omittable[*bool] `json:"active,omitempty"`
-	// The id that the product had in the system before; null takes it away. Needs ADMIN or the scope `legacy:write`.
+	// The id of the product in the former system; null removes it. Needs ADMIN or the scope `legacy:write`.
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of updateProduct.
+// The result of updateProduct.
 type UpdateProductPayload struct {
 	// The product after the change; on VERSION_CONFLICT as it is, on other errors null.
 	Product *order.Product `json:"product,omitempty"`
-	// What keeps the product from being changed.
+	// Why the product was not changed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -719,27 +719,27 @@ type UpdateServiceInput struct {
 	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
 	// What the service is for, up to 2000 characters.
 	Description graphql.Omittable[*string] `json:"description,omitempty"`
-	// Words to find it by, in place of those before.
+	// Tags to find it by; they replace the former ones.
 	Tags graphql.Omittable[[]string] `json:"tags,omitempty"`
-	// What its owner says of it, in place of what it was before.
+	// Metadata of its owner; it replaces the former.
 	Metadata graphql.Omittable[map[string]string] `json:"metadata,omitempty"`
 	// How calls are spread over its instances.
 	Strategy graphql.Omittable[*registry.Strategy] `json:"strategy,omitempty"`
 	// How its instances are checked; null ends the checks.
 	HealthCheck graphql.Omittable[*HealthCheckInput] `json:"healthCheck,omitempty"`
-	// Whether it gets the credentials of its callers. Only ADMIN may say so.
+	// Whether the gateway passes the credentials of callers to it. Only ADMIN may set it.
 	Trusted graphql.Omittable[*bool] `json:"trusted,omitempty"`
-	// Whether the gateway lets those call it who are not signed in. Only ADMIN may say so.
+	// Whether anonymous callers may call it through the gateway. Only ADMIN may set it.
 	Public graphql.Omittable[*bool] `json:"public,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of updateService.
+// The result of updateService.
 type UpdateServicePayload struct {
 	// The service after the change; on VERSION_CONFLICT as it is, on other errors null.
 	Service *registry.View `json:"service,omitempty"`
-	// What keeps the service from being changed.
+	// Why the service was not changed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -751,36 +751,36 @@ type UpdateUserInput struct {
 	IfVersion graphql.Omittable[*int] `json:"ifVersion,omitempty"`
 	// The name to sign in with: 1 to 64 letters, digits, spaces and `. _ - '`.
 	Username graphql.Omittable[*string] `json:"username,omitempty"`
-	// The email address; null takes it away.
+	// The email address; null removes it.
 	Email graphql.Omittable[*string] `json:"email,omitempty"`
-	// What to call the person, up to 200 characters.
+	// The display name, up to 200 characters.
 	Name graphql.Omittable[*string] `json:"name,omitempty"`
-	// What the account may do. ADMIN only.
+	// The rights of the account. ADMIN only.
 	Roles graphql.Omittable[[]auth.Role] `json:"roles,omitempty"`
 	// ACTIVE or DEACTIVATED. ADMIN only.
 	Status graphql.Omittable[*user.Status] `json:"status,omitempty"`
-	// The id that the user had in the system before; null takes it away. Needs ADMIN or the scope `legacy:write`.
+	// The id of the user in the former system; null removes it. Needs ADMIN or the scope `legacy:write`.
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`
-	// Makes a repeated call the same call, for 24 hours: 1 to 200 printable ASCII characters of the client's choice.
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
 
-// What became of updateUser.
+// The result of updateUser.
 type UpdateUserPayload struct {
 	// The account after the change; on VERSION_CONFLICT as it is, on other errors null.
 	User *user.User `json:"user,omitempty"`
-	// What keeps the account from being changed.
+	// Why the account was not changed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
 // Something in the input that keeps a mutation from being done, and that the caller can mend. What the caller cannot mend is
 // an entry of `errors` with the code in `extensions.code`.
 type UserError struct {
-	// Which error it is; clients decide by it.
+	// The kind of error, for programs.
 	Code fault.Code `json:"code"`
 	// One sentence for an end user.
 	Message string `json:"message"`
-	// The way to the input field at fault, from `input` on, e.g. `["items", "0", "quantity"]`; empty if no single field is.
+	// The path to the input field at fault, from `input` on, e.g. `["items", "0", "quantity"]`; empty if no single field is.
 	Path []string `json:"path"`
 }
 

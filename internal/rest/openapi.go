@@ -188,11 +188,11 @@ func (d *openAPISpec) describeParameters(rt *route) []object {
 	}
 	if rt.op.Operation == ast.Mutation && rt.when != anonymous {
 		add(inHeader, "Idempotency-Key", false, object{"type": "string", "minLength": 1, "maxLength": 200, "examples": []any{"order-4711"}},
-			"Makes a repeated call the same call, for 24 hours.")
+			"Idempotency key: a repeated call with it has no further effect, for 24 hours.")
 		add(inHeader, "Prefer", false, object{"type": "string", "examples": []any{"return=minimal"}}, "return=minimal asks for no body.")
 	}
 	if rt.op.Operation == ast.Query {
-		add(inHeader, "If-None-Match", false, object{"type": "string", "examples": []any{`"17-3vO1nS2h0pVwT9aK"`}}, "The ETag of the answer that the client has.")
+		add(inHeader, "If-None-Match", false, object{"type": "string", "examples": []any{`"17-3vO1nS2h0pVwT9aK"`}}, "The ETag of the response that the client has.")
 	}
 	return all
 }
@@ -212,7 +212,7 @@ func requestBody(rt *route, bodies []any) object {
 		o := b.(object)
 		required = required || o["required"] != nil || o["anyOf"] != nil
 	}
-	return object{"description": "What to do it with.", "required": required, "content": content}
+	return object{"description": "The values of the operation.", "required": required, "content": content}
 }
 
 // describeBody describes the properties of an operation's request body.
@@ -234,7 +234,7 @@ func (d *openAPISpec) describeBody(rt *route) object {
 	}
 	for _, name := range placeholdersOf(rt.path) {
 		if properties[name] == nil {
-			properties[name] = object{"type": []any{"string", "integer"}, "description": "May be said again as it is in the path."}
+			properties[name] = object{"type": []any{"string", "integer"}, "description": "May repeat the value in the path."}
 		}
 	}
 	schema := object{"type": "object", "properties": properties, "additionalProperties": false}
@@ -366,15 +366,15 @@ func responseName(status int) string { return strings.ReplaceAll(http.StatusText
 // responseComponents describes the responses that all endpoints share.
 func responseComponents() object {
 	about := map[int]string{
-		204: "Done; the client wanted no body.",
-		304: "The client has the answer already.",
+		204: "Done; the client asked for no body.",
+		304: "The client has the response already.",
 		400: "The request is malformed.",
 		401: "A credential is missing or not good.",
 		403: "The caller may not do this.",
 		404: "There is no such object, or it is hidden from the caller.",
 		406: "The client accepts none of the media types of this path.",
 		408: "The body did not arrive in time.",
-		409: "The state of things does not allow this.",
+		409: "The state of the object does not allow this.",
 		412: "It is not at the version that If-Match names.",
 		413: "The body is too large.",
 		415: "The body is not JSON.",
@@ -383,7 +383,7 @@ func responseComponents() object {
 		429: "Too many requests.",
 		431: "The headers, the path among them, are too large.",
 		500: "Something went wrong on the server.",
-		503: "Something that the server needs is down, or it is busy.",
+		503: "A dependency of the server is down, or the server is busy.",
 		504: "It took too long.",
 	}
 	out := object{}
@@ -408,7 +408,7 @@ func headerComponents() object {
 		return object{"description": about, "schema": object{"type": "string"}, "example": example}
 	}
 	return object{
-		"ETag":     header("The version of what is shown, 0 of a list, and a digest of the answer.", `"17-3vO1nS2h0pVwT9aK"`),
+		"ETag":     header("The version of what is shown, 0 of a list, and a digest of the response.", `"17-3vO1nS2h0pVwT9aK"`),
 		"Link":     header("The next and the previous page (RFC 8288).", `</users?cursor=WyJ4Il0>; rel="next"`),
 		"Location": header("Where the new object is.", "/users/5"),
 		"Retry-After": object{"description": "After how many seconds to try again.", "schema": object{"type": "integer"},
