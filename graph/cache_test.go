@@ -30,7 +30,7 @@ func newCached(t testing.TB, database, remote string) *server {
 		if c, err = cache.New(cfg, event.NewLog(db.Events()), log); err != nil {
 			t.Fatal(err)
 		}
-		db.OnCommit(c.Applied)
+		db.OnCommit(c.Invalidate)
 		return stores{c.Users(st.users), c.Products(st.products), c.Orders(st.orders), c.Events(st.events)}
 	})
 	c.Follow(s.hub)

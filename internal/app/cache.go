@@ -18,7 +18,7 @@ func OpenCache(env Env, db *store.DB, hub *event.Hub) (*cache.Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.OnCommit(c.Applied)
+	db.OnCommit(c.Invalidate)
 	c.Follow(hub)
 	return c, nil
 }

@@ -44,7 +44,7 @@ func registerCache(s *admin.Server, c *cache.Cache) {
 			`misses_total{level="redis",`:   func(l cache.Level) uint64 { return l.RedisMisses },
 			`bypassed_total{`:               func(l cache.Level) uint64 { return l.Bypassed },
 			`fills_older_total{`:            func(l cache.Level) uint64 { return l.FillsOlder },
-			`fills_void_total{`:             func(l cache.Level) uint64 { return l.FillsVoid },
+			`fills_invalidated_total{`:      func(l cache.Level) uint64 { return l.FillsInvalidated },
 			`redis_fills_total{`:            func(l cache.Level) uint64 { return l.RedisFills },
 			`redis_fills_refused_total{`:    func(l cache.Level) uint64 { return l.RedisRefused },
 			`redis_corrupt_total{`:          func(l cache.Level) uint64 { return l.RedisCorrupt },
@@ -59,7 +59,7 @@ func registerCache(s *admin.Server, c *cache.Cache) {
 	}
 	for name, value := range map[string]func(cache.Stats) float64{
 		"backplane_cache_bypasses_total":            func(s cache.Stats) float64 { return float64(s.Bypasses) },
-		"backplane_cache_floors":                    func(s cache.Stats) float64 { return float64(s.Floors) },
+		"backplane_cache_minimum_versions":          func(s cache.Stats) float64 { return float64(s.MinimumVersions) },
 		"backplane_cache_redis_errors_total":        func(s cache.Stats) float64 { return float64(s.Redis.Errors) },
 		"backplane_cache_redis_ready":               func(s cache.Stats) float64 { return one(s.Redis.Ready && !s.Redis.Open) },
 		"backplane_cache_redis_fills_dropped_total": func(s cache.Stats) float64 { return float64(s.Redis.FillsDropped) },

@@ -24,7 +24,7 @@ func benchNode(b *testing.B, products int) (*node, []uid.Product) {
 	if _, err := n.products.ByIDs(b.Context(), ids); err != nil {
 		b.Fatal(err)
 	}
-	await(b, "the fills", func() bool { return n.fills() >= uint64(products) })
+	testenv.Eventually(b, "Redis has the fills", func() bool { return n.fills() >= uint64(products) })
 	return n, ids
 }
 
@@ -36,8 +36,8 @@ func BenchmarkRead(b *testing.B) {
 			forget func()
 		}{
 			{"hit", func() {}},
-			{"Redis hit", func() { n.cache.Drop() }},
-			{"miss", func() { n.cache.Drop(); n.cache.Client().FlushDB(b.Context()) }},
+			{"Redis hit", func() { n.cache.Clear() }},
+			{"miss", func() { n.cache.Clear(); n.cache.RedisClient().FlushDB(b.Context()) }},
 		} {
 			b.Run(fmt.Sprintf("%s of %d", level.name, size), func(b *testing.B) {
 				b.ReportAllocs()
@@ -45,7 +45,7 @@ func BenchmarkRead(b *testing.B) {
 					if level.name != "hit" {
 						b.StopTimer()
 						level.forget()
-						await(b, "Redis", func() bool { return n.cache.Stats().Redis.Ready })
+						testenv.Eventually(b, "Redis is ready", func() bool { return n.cache.Stats().Redis.Ready })
 						b.StartTimer()
 					}
 					if found, err := n.products.ByIDs(b.Context(), ids[:size]); err != nil || len(found) != size {
@@ -57,17 +57,16 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// BenchmarkRedis compares ways to ask Redis for values that it holds: by our
-// script, by MGET, by single GETs that the library gathers, and by GETs that it
-// answers from a copy of its own, which Redis keeps it told about.
+// BenchmarkRedis compares ways to read values of Redis: the script of the cache, MGET,
+// pipelined GETs, and GETs with the library's client-side caching.
 func BenchmarkRedis(b *testing.B) {
 	n, ids := benchNode(b, 100)
 	ctx := b.Context()
 	var keys []string
 	for _, id := range ids {
-		keys = append(keys, n.cache.Key("product", string(id)))
+		keys = append(keys, n.cache.RedisKey("product", string(id)))
 	}
-	plain := n.cache.Client()
+	plain := n.cache.RedisClient()
 	opts, err := redis.ParseURL(n.redis)
 	if err != nil {
 		b.Fatal(err)
@@ -79,11 +78,11 @@ func BenchmarkRedis(b *testing.B) {
 		some := keys[:size]
 		for _, way := range []struct {
 			name string
-			ask  func() error
+			read func() error
 		}{
-			{"script", func() error { return n.cache.Ask(ctx, ids[:size]) }},
+			{"script", func() error { return n.cache.ReadRedis(ctx, ids[:size]) }},
 			{"MGET", func() error { return plain.MGet(ctx, some...).Err() }},
-			{"pipeline", func() error { return gather(ctx, plain.Pipeline(), some) }},
+			{"pipeline", func() error { return pipelineGets(ctx, plain.Pipeline(), some) }},
 			{"client-side", func() error {
 				for _, k := range some {
 					if err := tracking.Get(ctx, k).Err(); err != nil {
@@ -96,7 +95,7 @@ func BenchmarkRedis(b *testing.B) {
 			b.Run(fmt.Sprintf("%s of %d", way.name, size), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if err := way.ask(); err != nil {
+					if err := way.read(); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -114,7 +113,7 @@ func BenchmarkRedis(b *testing.B) {
 				b.SetParallelism((goroutines + 1) / 2)
 				b.RunParallel(func(pb *testing.PB) {
 					for pb.Next() {
-						if err := n.cache.AskBy(ctx, by, ids[:size]); err != nil {
+						if err := n.cache.ReadRedisBy(ctx, by, ids[:size]); err != nil {
 							b.Error(err)
 						}
 					}
@@ -124,7 +123,7 @@ func BenchmarkRedis(b *testing.B) {
 	}
 }
 
-func gather(ctx context.Context, p redis.Pipeliner, keys []string) error {
+func pipelineGets(ctx context.Context, p redis.Pipeliner, keys []string) error {
 	for _, k := range keys {
 		p.Get(ctx, k)
 	}
@@ -132,23 +131,23 @@ func gather(ctx context.Context, p redis.Pipeliner, keys []string) error {
 	return err
 }
 
-// BenchmarkMissBesideALargeBatch reports the times of single misses while batches
-// of 2,000 keys are read all the time.
-func BenchmarkMissBesideALargeBatch(b *testing.B) {
+// BenchmarkMiss_during_large_batches reports the times of single misses while batches of
+// 2,000 keys are read.
+func BenchmarkMiss_during_large_batches(b *testing.B) {
 	n, ids := benchNode(b, 2000)
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			n.cache.Drop()
+			n.cache.Clear()
 			_, _ = n.db.Products().ByIDs(ctx, ids)
 			_, _ = n.products.ByIDs(ctx, ids)
 		}
 	}()
 	var took []time.Duration
 	for i := 0; b.Loop(); i++ {
-		n.cached().Expire(ids[i%len(ids)])
+		n.cached.Expire(ids[i%len(ids)])
 		begun := time.Now()
 		if _, err := n.products.ByIDs(b.Context(), ids[i%len(ids):][:1]); err != nil {
 			b.Fatal(err)

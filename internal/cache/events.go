@@ -7,17 +7,17 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Events is an event.Store whose readers are shown versions of rows: they become
-// known here, so that no cache shows an older one afterwards. It keeps nothing.
+// Events is an event.Store in front of clients. It caches nothing: it makes the versions of rows known
+// that its events name, so that no cache of this node shows an older one afterwards.
 type Events struct {
 	event.Store
 
-	c *Cache
+	cache *Cache
 }
 
 var _ event.Store = (*Events)(nil)
 
-// Events decorates a store of the log, for whoever shows it to clients.
+// Events decorates a store of the log whose events clients see.
 func (c *Cache) Events(s event.Store) event.Store {
 	if c.isOff() {
 		return s
@@ -29,7 +29,7 @@ func (c *Cache) Events(s event.Store) event.Store {
 func (s *Events) Read(ctx context.Context, f event.Filter, span event.Span) ([]*event.Event, error) {
 	found, err := s.Store.Read(ctx, f, span)
 	for _, e := range found {
-		s.c.named(e)
+		s.cache.observeEvent(e)
 	}
 	return found, err
 }
@@ -39,7 +39,7 @@ func (s *Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Fil
 	found, err := s.Store.ReadOrders(ctx, orders, f, span)
 	for _, events := range found {
 		for _, e := range events {
-			s.c.named(e)
+			s.cache.observeEvent(e)
 		}
 	}
 	return found, err
@@ -49,7 +49,7 @@ func (s *Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Fil
 func (s *Events) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*event.Event, error) {
 	found, err := s.Store.ByIDs(ctx, ids)
 	for _, e := range found {
-		s.c.named(e)
+		s.cache.observeEvent(e)
 	}
 	return found, err
 }

@@ -7,88 +7,75 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Careless makes the cache keep what is read without a look at version and token.
-func (c *Cache) Careless() { c.careless = true }
+// RedisClient is the client of the Redis level.
+func (c *Cache) RedisClient() *redis.Client { return c.redis.client }
 
-// Client is the connection to Redis.
-func (c *Cache) Client() *redis.Client { return c.remote.client }
-
-// Key is where a row's value stands in Redis now.
-func (c *Cache) Key(entity, id string) string { return c.remote.era.Load().key(entity, id) }
-
-// Meta is where Redis says of itself what it has heard of.
-func (c *Cache) Meta() string { return c.remote.era.Load().meta() }
-
-// Inform tells Redis at once of what the hub has read.
-func (c *Cache) Inform(ctx context.Context) { c.remote.inform(ctx) }
-
-// Settle forgets floors at once, but for those of the last mark.
-func (c *Cache) Settle() { c.settle() }
-
-// Evict makes room as if others were wanted more.
-func (s *Products) Evict() {
-	most := s.table.held.GetMaximum()
-	s.table.held.SetMaximum(0)
-	s.table.held.CleanUp()
-	s.table.held.SetMaximum(most)
-	most = s.stocks.held.GetMaximum()
-	s.stocks.held.SetMaximum(0)
-	s.stocks.held.CleanUp()
-	s.stocks.held.SetMaximum(most)
+// RedisKey is the key of a row in the current generation.
+func (c *Cache) RedisKey(entity, id string) string {
+	return c.redis.generation.Load().rowKey(entity, id)
 }
 
-// Expire ends the life of what process memory holds of a product.
+// RedisMetaKey is the key of the hash with generation and offset.
+func (c *Cache) RedisMetaKey() string { return c.redis.generation.Load().metaKey() }
+
+// TakeCheckpoint drops the minimum versions known before the last checkpoint.
+func (c *Cache) TakeCheckpoint() { c.takeCheckpoint() }
+
+// Evict evicts all products and stocks, as if there was no room for them.
+func (s *Products) Evict() {
+	evictAll(s.table)
+	evictAll(s.stocks)
+}
+
+func evictAll[K ~string, V any](t *table[K, V]) {
+	limit := t.held.GetMaximum()
+	t.held.SetMaximum(0)
+	t.held.CleanUp()
+	t.held.SetMaximum(limit)
+}
+
+// Expire expires a product in process memory.
 func (s *Products) Expire(id uid.Product) {
 	if e, ok := s.table.held.GetIfPresent(id); ok {
 		e.expires = 0
 	}
 }
 
-// Floor is the newest version of a product that is remembered without its value.
-func (s *Products) Floor(id uid.Product) int {
-	return s.table.c.floors.get(s.table.c.clock, s.table.key(id))
+// MinimumVersion is the minimum version of a product; 0 if there is none.
+func (s *Products) MinimumVersion(id uid.Product) int {
+	return s.table.cache.minimum.get(s.table.cache.epochs, s.table.key(id))
 }
 
-// NewFloor makes a version of a product known, as an event would.
-func (s *Products) NewFloor(id uid.Product, version int) { s.table.raise(string(id), version) }
+// InvalidateAll invalidates everything, as a gap in the log does.
+func (c *Cache) InvalidateAll() { c.invalidateAll() }
 
-// Offer keeps a product as if it had been read since the token.
-func (s *Products) Offer(p *order.Product, taken uint64) { s.table.offer(p.ID, p, token(taken)) }
+// DropMinimumVersions drops every minimum version.
+func (c *Cache) DropMinimumVersions() { c.minimum.dropUntil(math.MaxInt64) }
 
-// Token is a moment before a read.
-func (s *Products) Token() uint64 { return uint64(s.table.take()) }
-
-// Forget voids everything, as a gap in the log does.
-func (c *Cache) Forget() { c.forget() }
-
-// DropFloors forgets every version that is remembered without its value.
-func (c *Cache) DropFloors() { c.floors.drop(math.MaxInt64) }
-
-// Drop empties process memory, as if it had just begun.
-func (c *Cache) Drop() {
+// Clear empties process memory, as in a new process.
+func (c *Cache) Clear() {
 	for _, t := range c.tables {
 		t.clear()
 	}
 }
 
-// Ask asks Redis for products.
-func (c *Cache) Ask(ctx context.Context, ids []uid.Product) error {
-	if _, _, ok := c.remote.get(ctx, entityProduct, anys(ids)); !ok {
-		return errors.New("Redis did not answer")
+// ReadRedis reads products from Redis.
+func (c *Cache) ReadRedis(ctx context.Context, ids []uid.Product) error {
+	if _, _, ok := c.redis.read(ctx, products.name, toStrings(ids)); !ok {
+		return errors.New("the read of Redis failed")
 	}
 	return nil
 }
 
-// AskBy is Ask by a client of the caller's.
-func (c *Cache) AskBy(ctx context.Context, by redis.Scripter, ids []uid.Product) error {
-	at := c.remote.era.Load()
-	keys := []string{at.meta()}
+// ReadRedisBy is ReadRedis through another client.
+func (c *Cache) ReadRedisBy(ctx context.Context, by redis.Scripter, ids []uid.Product) error {
+	g := c.redis.generation.Load()
+	keys := []string{g.metaKey()}
 	for _, id := range ids {
-		keys = append(keys, at.key(entityProduct, string(id)))
+		keys = append(keys, g.rowKey(products.name, string(id)))
 	}
-	return getScript.Run(ctx, by, keys, at.generation, "token", 10_000).Err()
+	return readScript.Run(ctx, by, keys, g.id, "token", 10_000).Err()
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -29,7 +30,7 @@ func (r *record) count(text string) int {
 	return strings.Count(r.buf.String(), text)
 }
 
-func TestRedis_ThatFailsIsLeftAloneAndNotBelievedOnItsReturn(t *testing.T) {
+func TestRedis_opens_the_circuit_breaker_and_syncs_before_it_closes(t *testing.T) {
 	t.Parallel()
 	for name, breakIt := range map[string]func(t *testing.T, b *testenv.Broker, n *node) (mend func()){
 		"gone": func(_ *testing.T, b *testenv.Broker, _ *node) func() {
@@ -37,17 +38,17 @@ func TestRedis_ThatFailsIsLeftAloneAndNotBelievedOnItsReturn(t *testing.T) {
 			return b.Start
 		},
 		"slow": func(t *testing.T, _ *testenv.Broker, n *node) func() {
-			if err := n.cache.Client().Do(t.Context(), "CLIENT", "PAUSE", 4000).Err(); err != nil {
+			if err := n.cache.RedisClient().Do(t.Context(), "CLIENT", "PAUSE", 4000).Err(); err != nil {
 				t.Fatal(err)
 			}
-			return func() {} // it goes on by itself
+			return func() {} // it ends by itself
 		},
 		"full": func(t *testing.T, _ *testenv.Broker, n *node) func() {
-			if err := n.cache.Client().ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+			if err := n.cache.RedisClient().ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
 				t.Fatal(err)
 			}
 			return func() {
-				if err := n.cache.Client().ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+				if err := n.cache.RedisClient().ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
 					t.Error(err)
 				}
 			}
@@ -56,7 +57,7 @@ func TestRedis_ThatFailsIsLeftAloneAndNotBelievedOnItsReturn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b, lines := testenv.RedisBroker(t), &record{}
-			cfg := cacheConfig{RedisTime: 50 * time.Millisecond}
+			cfg := cache.Config{RedisTime: 50 * time.Millisecond}
 			n := start(t, options{redis: b.URL, cfg: cfg, log: slog.New(slog.NewTextHandler(lines, nil))})
 			p := n.product(t, "cup", 1)
 			n.caughtUp(t, n)
@@ -72,30 +73,30 @@ func TestRedis_ThatFailsIsLeftAloneAndNotBelievedOnItsReturn(t *testing.T) {
 					t.Errorf("without Redis a read took %v", took)
 				}
 			}
-			await(t, "the breaker to open", func() bool { n.version(t, p.ID); n.cached().Evict(); return n.cache.Stats().Redis.Open })
+			testenv.Eventually(t, "the circuit breaker opens", func() bool { n.version(t, p.ID); n.cached.Evict(); return n.cache.Stats().Redis.Open })
 			errs := n.cache.Stats().Redis.Errors
 			for range 100 {
-				n.cached().Evict()
+				n.cached.Evict()
 				n.version(t, p.ID)
 			}
 			if more := n.cache.Stats().Redis.Errors - errs; more > 20 {
-				t.Errorf("100 reads asked a Redis that does not answer %d times", more)
+				t.Errorf("100 reads called a failing Redis %d times", more)
 			}
 			mend()
-			await(t, "Redis to be read again", func() bool { return !n.cache.Stats().Redis.Open })
+			testenv.Eventually(t, "the circuit breaker closes", func() bool { return !n.cache.Stats().Redis.Open })
 			n.caughtUp(t, n)
-			n.cached().Evict()
+			n.cached.Evict()
 			if got := n.version(t, p.ID); got != 11 {
 				t.Errorf("after Redis came back the node reads version %d, want 11", got)
 			}
-			if down, up := lines.count("does not answer as it should"), lines.count("answers again"); down != up || down > 3 {
-				t.Errorf("the log says %d times that Redis fails and %d times that it is back", down, up)
+			if down, up := lines.count("circuit breaker open"), lines.count("circuit breaker closed"); down != up || down > 3 {
+				t.Errorf("the circuit breaker was logged as open %d times and as closed %d times", down, up)
 			}
 		})
 	}
 }
 
-func TestRedis_ThatHoldsGarbageIsAMissAndMended(t *testing.T) {
+func TestRedis_treats_garbage_as_a_miss_and_replaces_it(t *testing.T) {
 	t.Parallel()
 	for name, garbage := range map[string]any{
 		"nothing":               "",
@@ -113,21 +114,21 @@ func TestRedis_ThatHoldsGarbageIsAMissAndMended(t *testing.T) {
 			n.caughtUp(t, n)
 			n.warm(t, p.ID)
 			n.warm(t, other.ID)
-			c, key := n.cache.Client(), n.cache.Key("product", string(p.ID))
+			c, key := n.cache.RedisClient(), n.cache.RedisKey("product", string(p.ID))
 			if garbage == "other" {
 				var err error
-				if garbage, err = c.Get(t.Context(), n.cache.Key("product", string(other.ID))).Result(); err != nil {
+				if garbage, err = c.Get(t.Context(), n.cache.RedisKey("product", string(other.ID))).Result(); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if err := c.Set(t.Context(), key, garbage, time.Minute).Err(); err != nil {
 				t.Fatal(err)
 			}
-			n.cached().Evict()
+			n.cached.Evict()
 			if got := n.version(t, p.ID); got != 1 {
 				t.Errorf("the node reads version %d, want 1", got)
 			}
-			await(t, "Redis to be mended", func() bool {
+			testenv.Eventually(t, "Redis holds the value again", func() bool {
 				v, err := c.Get(t.Context(), key).Result()
 				return err == nil && v != garbage && strings.HasPrefix(v, "v1:")
 			})
@@ -135,38 +136,38 @@ func TestRedis_ThatHoldsGarbageIsAMissAndMended(t *testing.T) {
 	}
 }
 
-func TestRedis_WhoseOwnAccountIsGarbageBeginsAgain(t *testing.T) {
+func TestRedis_begins_a_generation_if_its_state_is_garbage(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{redis: testenv.Redis(t)})
 	p := n.product(t, "cup", 1)
 	n.caughtUp(t, n)
 	n.warm(t, p.ID)
-	meta := n.cache.Meta()
+	meta := n.cache.RedisMetaKey()
 	for _, spoil := range []func() error{
-		func() error { return n.cache.Client().HSet(t.Context(), meta, "p", "x").Err() },
-		func() error { return n.cache.Client().HDel(t.Context(), meta, "g").Err() },
-		func() error { return n.cache.Client().HSet(t.Context(), meta, "p", "1000000").Err() },
+		func() error { return n.cache.RedisClient().HSet(t.Context(), meta, "p", "x").Err() },
+		func() error { return n.cache.RedisClient().HDel(t.Context(), meta, "g").Err() },
+		func() error { return n.cache.RedisClient().HSet(t.Context(), meta, "p", "1000000").Err() },
 	} {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		want := n.rename(t, p.ID, uidLike())
-		n.cached().Evict()
+		want := n.rename(t, p.ID, uniqueName())
+		n.cached.Evict()
 		if got := n.version(t, p.ID); got != want {
 			t.Errorf("the node reads version %d, want %d", got, want)
 		}
 	}
 }
 
-func TestRedis_HoldsNoSecrets(t *testing.T) {
+func TestRedis_holds_no_secrets(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{redis: testenv.Redis(t)})
 	u := n.userWith(t, "the hash of a password")
 	n.caughtUp(t, n)
-	c := n.cache.Client()
-	await(t, "Redis to hold the account", func() bool {
+	c := n.cache.RedisClient()
+	testenv.Eventually(t, "Redis holds the account", func() bool {
 		n.readUser(t, u.ID)
-		v, err := c.Get(t.Context(), n.cache.Key("user", string(u.ID))).Result()
+		v, err := c.Get(t.Context(), n.cache.RedisKey("user", string(u.ID))).Result()
 		return err == nil && strings.HasPrefix(v, "v")
 	})
 	keys, err := c.Keys(t.Context(), "*").Result()

@@ -30,7 +30,7 @@ import (
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 123_456_000, time.UTC)
 
-// node is what a process has between its domains and the database.
+// node is the stack of a process between its domains and the database.
 type node struct {
 	db       *store.DB
 	cache    *cache.Cache
@@ -38,14 +38,13 @@ type node struct {
 	users    user.Store
 	products order.ProductStore
 	orders   order.Store
+	cached   *cache.Products // of products
 	events   event.Store
 
 	redis   string
-	slow    *slowProducts // between the cache and the store
-	queries atomic.Int64  // statements that were no part of following the log
+	slow    *slowProducts // between cache and store
+	queries atomic.Int64  // statements, except those of the hub and the sequencer
 }
-
-type cacheConfig = cache.Config
 
 var eur = money.Money{Minor: 250, Currency: "EUR"}
 
@@ -53,11 +52,11 @@ var eur = money.Money{Minor: 250, Currency: "EUR"}
 type options struct {
 	url    string         // of the database; default a new SQLite file
 	redis  string         // its URL
-	bus    *notify.Memory // that joins it to others
+	bus    *notify.Memory // shared with other nodes
 	cfg    cache.Config
 	log    *slog.Logger
 	hub    event.HubConfig
-	paused bool // it does not follow the log until the test says so
+	paused bool // its hub does not run
 }
 
 // start returns a running node, which ends with the test.
@@ -67,9 +66,9 @@ func start(t testing.TB, o options) *node {
 	if o.paused {
 		return n
 	}
-	await(t, "the hub's first look", func() bool { return n.hub.Lag() < time.Minute })
+	testenv.Eventually(t, "the hub has read the log", func() bool { return n.hub.Lag() < time.Minute })
 	if o.redis != "" {
-		await(t, "Redis to be ready", func() bool { return n.cache.Stats().Redis.Ready })
+		testenv.Eventually(t, "Redis is ready", func() bool { return n.cache.Stats().Redis.Ready })
 	}
 	return n
 }
@@ -93,10 +92,11 @@ func prepare(t testing.TB, o options) *node {
 	if n.cache, err = cache.New(o.cfg, log, o.log); err != nil {
 		t.Fatal(err)
 	}
-	n.db.OnCommit(n.cache.Applied)
+	n.db.OnCommit(n.cache.Invalidate)
 	n.slow = &slowProducts{ProductStore: n.db.Products()}
 	n.users, n.products, n.orders = n.cache.Users(n.db.Users()), n.cache.Products(n.slow), n.cache.Orders(n.db.Orders())
 	n.events = n.cache.Events(n.db.Events())
+	n.cached = n.products.(*cache.Products)
 	n.run(t, o, log)
 	return n
 }
@@ -148,21 +148,8 @@ func (n *node) statements(fn func()) int {
 	return int(n.queries.Load() - before)
 }
 
-// await waits until something is so that gives no other sign.
-func await(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	limit := time.After(30 * time.Second)
-	for !so() {
-		select {
-		case <-limit:
-			t.Fatalf("waited too long for %s", what)
-		case <-time.After(time.Millisecond):
-		}
-	}
-}
-
-// caughtUp waits until the node has read all that the other has written, and
-// Redis has heard of it.
+// caughtUp waits until the node has read all that the other has written, and it is
+// applied to Redis.
 func (n *node) caughtUp(t testing.TB, from *node) {
 	t.Helper()
 	state, err := from.db.Events().State(t.Context())
@@ -173,11 +160,11 @@ func (n *node) caughtUp(t testing.TB, from *node) {
 	if from.db.Dialect() == "postgres" {
 		head = waitNumbered(t, from)
 	}
-	await(t, "the log", func() bool { return int64(n.hub.Head().Position) >= head })
-	if c := n.cache.Client(); c != nil {
-		await(t, "Redis to hear of the log", func() bool {
-			place, err := c.HGet(t.Context(), n.cache.Meta(), "p").Int64()
-			return err == nil && place >= head
+	testenv.Eventually(t, "the hub is at the head of the log", func() bool { return int64(n.hub.Head().Position) >= head })
+	if c := n.cache.RedisClient(); c != nil {
+		testenv.Eventually(t, "the log is applied to Redis", func() bool {
+			offset, err := c.HGet(t.Context(), n.cache.RedisMetaKey(), "p").Int64()
+			return err == nil && offset >= head
 		})
 	}
 }
@@ -218,14 +205,14 @@ func (n *node) product(t testing.TB, sku string, stock int) *order.Product {
 	return p
 }
 
-var names atomic.Int64
+var usernames atomic.Int64
 
 func (n *node) user(t testing.TB, roles ...auth.Role) *user.User {
 	t.Helper()
 	if len(roles) == 0 {
 		roles = []auth.Role{auth.Customer}
 	}
-	u, err := user.New(user.Profile{Username: fmt.Sprint("user", names.Add(1))}, roles, nil, at)
+	u, err := user.New(user.Profile{Username: fmt.Sprint("user", usernames.Add(1))}, roles, nil, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,14 +247,12 @@ func (n *node) version(t testing.TB, id uid.Product) int {
 	return found[id].Version
 }
 
-func (n *node) cached() *cache.Products { return n.products.(*cache.Products) }
-
-// slowProducts is a store that a test may stop between a read and its return.
+// slowProducts is a store that a test can block between a query and its return.
 type slowProducts struct {
 	order.ProductStore
 
 	after  atomic.Pointer[func(ids []uid.Product) error]
-	before atomic.Pointer[func()] // of the next count
+	before atomic.Pointer[func()] // the next count
 }
 
 func (s *slowProducts) Count(ctx context.Context, f order.ProductFilter) (int, error) {
@@ -306,7 +291,7 @@ func (n *node) slowRead(t *testing.T, id uid.Product) (finish func() int) {
 	}
 }
 
-// fills returns how many values the node has given to Redis, taken or not.
+// fills returns how many values the node has sent to Redis, stored or refused.
 func (n *node) fills() uint64 {
 	l := n.cache.Stats().Entities["product"]
 	return l.RedisFills + l.RedisRefused
@@ -315,18 +300,18 @@ func (n *node) fills() uint64 {
 // warm reads the product until Redis holds it.
 func (n *node) warm(t testing.TB, id uid.Product) {
 	t.Helper()
-	await(t, "Redis to hold the product", func() bool {
+	testenv.Eventually(t, "Redis holds the product", func() bool {
 		n.version(t, id)
-		v, err := n.cache.Client().Get(t.Context(), n.cache.Key("product", string(id))).Result()
+		v, err := n.cache.RedisClient().Get(t.Context(), n.cache.RedisKey("product", string(id))).Result()
 		return err == nil && strings.HasPrefix(v, "v")
 	})
 }
 
-// dump returns what Redis holds; restore makes it hold that again, as if it had
-// been restarted with older data.
+// dump saves the data of Redis; restore restores it, as if Redis had been restarted
+// with older data.
 func (n *node) dump(t testing.TB) (restore func()) {
 	t.Helper()
-	c, ctx, saved := n.cache.Client(), t.Context(), map[string]string{}
+	c, ctx, saved := n.cache.RedisClient(), t.Context(), map[string]string{}
 	keys, err := c.Keys(ctx, "*").Result()
 	if err != nil {
 		t.Fatal(err)
@@ -356,7 +341,7 @@ func (r *roundTrips) DialHook(next redis.DialHook) redis.DialHook { return next 
 
 func (r *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() != "hello" { // a new connection introduces itself
+		if cmd.Name() != "hello" { // the handshake of a new connection
 			r.n.Add(1)
 		}
 		return next(ctx, cmd)
@@ -374,7 +359,7 @@ func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 
 func (n *node) userWith(t testing.TB, c user.Credential) *user.User {
 	t.Helper()
-	u, err := user.New(user.Profile{Username: fmt.Sprint("user", names.Add(1))}, []auth.Role{auth.Customer}, nil, at)
+	u, err := user.New(user.Profile{Username: fmt.Sprint("user", usernames.Add(1))}, []auth.Role{auth.Customer}, nil, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,5 +378,5 @@ func (n *node) readUser(t testing.TB, id uid.User) *user.User {
 	return found[id]
 }
 
-// uidLike is a text that was not used before.
-func uidLike() string { return fmt.Sprint("name ", names.Add(1)) }
+// uniqueName returns a text that was not used before.
+func uniqueName() string { return fmt.Sprint("name ", usernames.Add(1)) }

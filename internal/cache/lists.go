@@ -11,20 +11,19 @@ import (
 	"github.com/backplane-dev/backplane/internal/page"
 )
 
-// lists keeps pages of ids, and counts, by what was asked for. A page is good
-// until anything of its entity changes, so its key holds how often that has
-// happened: the count of before the query, which is right whatever happens
-// meanwhile. What visibility allows is part of the filter that a domain asks with.
+// lists caches pages as ids, and counts, by the arguments of the query. A change of any row of the entity
+// outdates them, so the key holds the entity's version: the number of its known changes, read before the
+// query. The filter of a query includes what the caller may see.
 //
-// They stay in the process: a list is outdated by each write of its entity on any
-// node, so that Redis would have to be told of every one of them. See decision 52.
+// Lists stay in process memory: every write of their entity on any node would have to invalidate them in
+// Redis. See decision 52.
 type lists struct {
-	c       *Cache
-	changes map[string]*atomic.Uint64 // by entity
-	all     atomic.Uint64             // changes of everything
-	held    *otter.Cache[string, *list]
-	flights flights[string, *list]
-	count   counters
+	cache    *Cache
+	changes  map[string]*atomic.Uint64 // by entity; complete before the first row is invalidated
+	all      atomic.Uint64             // invalidations of everything
+	held     *otter.Cache[string, *list]
+	inFlight singleflight[string, *list]
+	count    counters
 }
 
 // list is a page of ids, or a count.
@@ -38,19 +37,16 @@ type list struct {
 }
 
 const (
-	listShare = 0.1  // of the bytes in process memory
-	maxAsked  = 2000 // bytes of what is asked for; longer is not asked again
+	listShare  = 0.1  // of the bytes in process memory
+	maxListKey = 2000 // bytes of the arguments; queries with longer ones are not cached
 )
 
 func newLists(c *Cache) *lists {
-	l := &lists{c: c, changes: make(map[string]*atomic.Uint64), flights: newFlights[string, *list]()}
-	for _, entity := range []string{entityUser, entityProduct, entityOrder} {
-		l.changes[entity] = &atomic.Uint64{}
-	}
+	l := &lists{cache: c, changes: make(map[string]*atomic.Uint64), inFlight: newSingleflight[string, *list]()}
 	l.held = otter.Must(&otter.Options[string, *list]{
 		MaximumWeight: uint64(float64(c.cfg.Bytes) * listShare),
-		Weigher: func(asked string, v *list) uint32 {
-			n := entryOverhead + len(asked)
+		Weigher: func(key string, v *list) uint32 {
+			n := entryOverhead + len(key)
 			for i := range v.ids {
 				n += len(v.ids[i]) + len(v.cursors[i]) + 32
 			}
@@ -60,97 +56,100 @@ func newLists(c *Cache) *lists {
 	return l
 }
 
-func (l *lists) bump(entity string) {
+// register makes lists of an entity cacheable.
+func (l *lists) register(entity string) { l.changes[entity] = &atomic.Uint64{} }
+
+// invalidate invalidates all lists of an entity.
+func (l *lists) invalidate(entity string) {
 	if n := l.changes[entity]; n != nil {
 		n.Add(1)
 	}
 }
 
-func (l *lists) bumpAll() { l.all.Add(1) }
+func (l *lists) invalidateAll() { l.all.Add(1) }
 
 func (l *lists) close() { l.held.StopAllGoroutines() }
 
-// stamp names the state that lists of an entity are of.
-func (l *lists) stamp(entity string) string {
+// version names the current state of the lists of an entity.
+func (l *lists) version(entity string) string {
 	return strconv.FormatUint(l.all.Load(), 36) + "." + strconv.FormatUint(l.changes[entity].Load(), 36)
 }
 
-// overtaken ends the worth of what is held of an entity if it may be older than
-// what a query has shown: one that ran on while lists began to be kept for a later
-// state, or that passed the cache by, for which the stamp is "". Else the same
-// list could show less to a client than it did before.
-func (l *lists) overtaken(entity, stamp string) {
-	if l.stamp(entity) != stamp {
-		l.bump(entity)
+// invalidateOlder invalidates the lists of an entity if they may be older than the result of a query:
+// of one that began at another version, or that bypassed the cache, whose version is empty. Else a
+// client could see less in the same list than it did before.
+func (l *lists) invalidateOlder(entity, version string) {
+	if l.version(entity) != version {
+		l.invalidate(entity)
 	}
 }
 
-// asked is what a list is kept by: what is asked for, and of which state. It is
-// "" for what is too long to be kept.
-func asked(entity, what, stamp string, args ...any) string {
+// listKey is the key of a list; empty if it is too long to be cached.
+func listKey(entity, kind, version string, args ...any) string {
 	b, err := json.Marshal(args)
-	if err != nil || len(b) > maxAsked {
+	if err != nil || len(b) > maxListKey {
 		return ""
 	}
-	return entity + " " + what + " " + stamp + " " + string(b)
+	return entity + " " + kind + " " + version + " " + string(b)
 }
 
-// read returns what is held, or reads it by query. Equal reads at the same time
-// are one; their ids and counts are shared, not changed.
-func (l *lists) read(ctx context.Context, asked string, query func(context.Context) (*list, error)) (*list, error) {
-	if v, ok := l.held.GetIfPresent(asked); ok && v.expires > l.c.nanos() {
+// read returns the cached list, or reads it by query. Concurrent reads of one list share the result, which
+// no caller changes.
+func (l *lists) read(ctx context.Context, key string, query func(context.Context) (*list, error)) (*list, error) {
+	if v, ok := l.held.GetIfPresent(key); ok && v.expires > nowNanos() {
 		l.count.hits.Add(1)
 		return v, nil
 	}
 	l.count.misses.Add(1)
 	found := make(map[string]*list, 1)
-	err := l.flights.fetch(ctx, []string{asked}, true, found, listTrip{l, query})
-	return found[asked], err
+	err := l.inFlight.read(ctx, []string{key}, true, found, listReader{l, query})
+	return found[key], err
 }
 
-// listTrip reads one list.
-type listTrip struct {
-	l     *lists
+// listReader reads one list.
+type listReader struct {
+	lists *lists
 	query func(context.Context) (*list, error)
 }
 
-func (t listTrip) take() token { return 0 }
+func (listReader) newToken() fillToken { return 0 }
 
-// isCurrent implements trip: a list of another state is asked for by another key.
-func (t listTrip) isCurrent(string, token) bool { return true }
+// isCurrent implements batchReader: a list of another version has another key.
+func (listReader) isCurrent(string, fillToken) bool { return true }
 
-func (t listTrip) fetch(ctx context.Context, asked []string, _ bool, _ token) (map[string]*list, error) {
-	v, err := t.query(ctx)
+func (r listReader) readBatch(ctx context.Context, keys []string, _ bool, _ fillToken) (map[string]*list, error) {
+	v, err := r.query(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t.l.count.reads.Add(1)
-	v.expires = t.l.c.nanos() + int64(t.l.c.cfg.TTL)
-	t.l.held.Set(asked[0], v)
-	return map[string]*list{asked[0]: v}, nil
+	l := r.lists
+	l.count.reads.Add(1)
+	v.expires = nowNanos() + int64(l.cache.cfg.TTL)
+	l.held.Set(keys[0], v)
+	return map[string]*list{keys[0]: v}, nil
 }
 
-// pages reads a page of an entity: its ids from what is held, its rows by id.
-func pages[K ~string, V any](ctx context.Context, t *table[K, V], idOf func(V) K, query func(context.Context) (page.Page[V], error), args ...any,
-) (page.Page[V], error) {
-	if !t.c.live() {
-		return t.listed(ctx, "", idOf, query)
+// readPage reads a page: its ids from the cached list, its rows by id.
+func (t *table[K, V]) readPage(ctx context.Context, query func(context.Context) (page.Page[V], error), args ...any) (page.Page[V], error) {
+	l := t.cache.lists
+	if !t.cache.isLive() {
+		return t.queryPage(ctx, "", query)
 	}
-	stamp := t.c.lists.stamp(t.entity)
-	key := asked(t.entity, "page", stamp, args...)
+	version := l.version(t.name)
+	key := listKey(t.name, "page", version, args...)
 	if key == "" {
-		return t.listed(ctx, stamp, idOf, query)
+		return t.queryPage(ctx, version, query)
 	}
 	var fresh *page.Page[V]
-	held, err := t.c.lists.read(ctx, key, func(ctx context.Context) (*list, error) {
-		p, err := t.listed(ctx, stamp, idOf, query)
+	held, err := l.read(ctx, key, func(ctx context.Context) (*list, error) {
+		p, err := t.queryPage(ctx, version, query)
 		if err != nil {
 			return nil, err
 		}
 		fresh = &p
 		v := &list{cursors: p.Cursors, hasNext: p.HasNext, hasPrev: p.HasPrev}
-		for _, item := range p.Items {
-			v.ids = append(v.ids, string(idOf(item)))
+		for _, row := range p.Items {
+			v.ids = append(v.ids, string(t.id(row)))
 		}
 		return v, nil
 	})
@@ -160,30 +159,28 @@ func pages[K ~string, V any](ctx context.Context, t *table[K, V], idOf func(V) K
 	case fresh != nil:
 		return *fresh, nil
 	}
-	return t.filled(ctx, held, stamp, idOf, query)
+	return t.expandPage(ctx, held, version, query)
 }
 
-// listed runs the query of a list that was asked for at the stamp, and keeps its
-// rows.
-func (t *table[K, V]) listed(ctx context.Context, stamp string, idOf func(V) K, query func(context.Context) (page.Page[V], error)) (page.Page[V], error) {
-	taken := t.c.clock.take()
+// queryPage runs the query of a list, begun at the version, and keeps its rows.
+func (t *table[K, V]) queryPage(ctx context.Context, version string, query func(context.Context) (page.Page[V], error)) (page.Page[V], error) {
+	token := t.newToken()
 	p, err := query(ctx)
-	t.c.lists.overtaken(t.entity, stamp)
-	for _, item := range p.Items {
-		t.offer(idOf(item), item, taken)
+	t.cache.lists.invalidateOlder(t.name, version)
+	for _, row := range p.Items {
+		t.fill(t.id(row), row, token)
 	}
 	return p, err
 }
 
-// filled is a held page with its rows as they are now. If one is gone, it is not
-// this page any more.
-func (t *table[K, V]) filled(ctx context.Context, held *list, stamp string, idOf func(V) K, query func(context.Context) (page.Page[V], error),
-) (page.Page[V], error) {
+// expandPage returns a cached page with its rows as they are now. If a row is gone the page has changed,
+// and the query runs again.
+func (t *table[K, V]) expandPage(ctx context.Context, held *list, version string, query func(context.Context) (page.Page[V], error)) (page.Page[V], error) {
 	ids := make([]K, len(held.ids))
 	for i, id := range held.ids {
 		ids[i] = K(id)
 	}
-	found, err := t.byIDs(ctx, ids)
+	found, err := t.readByIDs(ctx, ids)
 	if err != nil {
 		return page.Page[V]{}, err
 	}
@@ -191,30 +188,31 @@ func (t *table[K, V]) filled(ctx context.Context, held *list, stamp string, idOf
 	for i, id := range ids {
 		v, ok := found[id]
 		if !ok {
-			return t.listed(ctx, stamp, idOf, query)
+			return t.queryPage(ctx, version, query)
 		}
 		p.Items[i] = v
 	}
 	return p, nil
 }
 
-// counted is a count from what is held, or by query.
-func (c *Cache) counted(ctx context.Context, entity string, query func(context.Context) (int, error), args ...any) (int, error) {
-	stamp := "" // which no state has
-	if c.live() {
-		stamp = c.lists.stamp(entity)
+// readCount returns the cached count, or reads it by query.
+func (t *table[K, V]) readCount(ctx context.Context, query func(context.Context) (int, error), args ...any) (int, error) {
+	l := t.cache.lists
+	version := "" // of no state
+	if t.cache.isLive() {
+		version = l.version(t.name)
 	}
 	read := func(ctx context.Context) (*list, error) {
 		n, err := query(ctx)
-		c.lists.overtaken(entity, stamp)
+		l.invalidateOlder(t.name, version)
 		return &list{count: n}, err
 	}
-	key := asked(entity, "count", stamp, args...)
-	if stamp == "" || key == "" {
+	key := listKey(t.name, "count", version, args...)
+	if version == "" || key == "" {
 		v, err := read(ctx)
 		return v.count, err
 	}
-	v, err := c.lists.read(ctx, key, read)
+	v, err := l.read(ctx, key, read)
 	if err != nil {
 		return 0, err
 	}

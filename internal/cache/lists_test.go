@@ -14,7 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-func TestLists_AreKeptUntilAnythingOfTheirsChanges(t *testing.T) {
+func TestLists_are_kept_until_a_row_of_their_entity_changes(t *testing.T) {
 	t.Parallel()
 	url, both := testenv.SQLite(t), &notify.Memory{}
 	a, b := start(t, options{url: url, bus: both}), start(t, options{url: url, bus: both})
@@ -43,7 +43,7 @@ func TestLists_AreKeptUntilAnythingOfTheirsChanges(t *testing.T) {
 		{"the first time", func() {}, 2, []string{"cup", "pot"}},
 		{"again", func() {}, 0, []string{"cup", "pot"}},
 		{"after a write of this node", func() { b.rename(t, pot.ID, "a pot") }, 2, []string{"a pot", "cup"}},
-		{"once that is in the log", func() { b.caughtUp(t, b); list() }, 0, []string{"a pot", "cup"}},
+		{"once the hub has read that", func() { b.caughtUp(t, b); list() }, 0, []string{"a pot", "cup"}},
 		{"after another node's write", func() { a.product(t, "mug", 1); b.caughtUp(t, a) }, 2, []string{"a pot", "cup", "mug"}},
 		{"after a change of something else", func() { a.user(t); b.caughtUp(t, a) }, 0, []string{"a pot", "cup", "mug"}},
 	} {
@@ -59,10 +59,10 @@ func TestLists_AreKeptUntilAnythingOfTheirsChanges(t *testing.T) {
 	}
 }
 
-func TestLists_AreNotOlderThanOneThatWasReadLate(t *testing.T) {
+func TestLists_are_not_older_than_one_that_was_read_late(t *testing.T) {
 	t.Parallel()
 	url := testenv.SQLite(t)
-	n := start(t, options{url: url, hub: event.HubConfig{Poll: time.Hour}}) // it hears of its own writes alone
+	n := start(t, options{url: url, hub: event.HubConfig{Poll: time.Hour}}) // it reads its own events only
 	count := func() int {
 		total, err := n.products.Count(t.Context(), order.ProductFilter{})
 		if err != nil {
@@ -95,7 +95,7 @@ func TestLists_AreNotOlderThanOneThatWasReadLate(t *testing.T) {
 	}
 }
 
-func TestLists_AreThePagesOfTheStore(t *testing.T) {
+func TestLists_equal_the_pages_of_the_store(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{})
 	for _, sku := range []string{"a", "b", "c", "d", "e"} {

@@ -11,7 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// eachKind runs a suite on each database, without and with Redis.
+// eachKind runs a suite on each database, with and without Redis.
 func eachKind(t *testing.T, suite func(t *testing.T, open func(testing.TB) *node)) {
 	t.Helper()
 	for name, url := range map[string]func(testing.TB) string{"sqlite": testenv.SQLite, "postgres": testenv.Postgres} {
@@ -27,7 +27,7 @@ func eachKind(t *testing.T, suite func(t *testing.T, open func(testing.TB) *node
 	}
 }
 
-func TestOrders_AndProducts(t *testing.T) {
+func TestOrders_and_Products_pass_the_suite(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, open func(testing.TB) *node) {
 		ordertest.Run(t, func(t testing.TB) ordertest.Stores {
@@ -41,7 +41,7 @@ func TestOrders_AndProducts(t *testing.T) {
 	})
 }
 
-func TestUsers(t *testing.T) {
+func TestUsers_pass_the_suite(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, open func(testing.TB) *node) {
 		usertest.Run(t, func(t testing.TB) user.Store { return open(t).users })

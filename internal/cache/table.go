@@ -9,112 +9,108 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// shape says what a table must know of its values.
-type shape[K ~string, V any] struct {
-	entity  string // as touched rows name it
-	share   float64
-	read    func(context.Context, []K) (map[K]V, error)
-	version func(V) int
-	size    func(V) int // bytes, about
-	decode  func(id K, data []byte) (V, error)
-}
-
-// table is the cache of one entity, by id, in front of a bulk read. Its values
-// are shared by all who read them and are never changed.
+// table caches one entity by id, in front of a bulk read of the store. All readers share its values and
+// never change them.
 type table[K ~string, V any] struct {
-	shape[K, V]
-	c       *Cache
-	held    *otter.Cache[K, *entry[V]]
-	flights flights[K, V]
-	count   counters
+	entity[K, V]
+
+	cache    *Cache
+	load     func(context.Context, []K) (map[K]V, error)
+	held     *otter.Cache[K, *entry[V]]
+	inFlight singleflight[K, V]
+	count    counters
 }
 
-// entry is a value in process memory. It replaces only older ones, and stays
-// what it is.
+// entry is a value in process memory. It is immutable, and replaces only older ones.
 type entry[V any] struct {
 	value   V
 	version int
-	taken   token // before it was read
-	at      int64 // when it was kept, in Unix nanoseconds
+	token   fillToken // taken before the value was read
+	at      int64     // when it was filled, in Unix nanoseconds
 	expires int64
 }
 
-func newTable[K ~string, V any](c *Cache, s shape[K, V]) *table[K, V] {
-	t := &table[K, V]{shape: s, c: c, flights: newFlights[K, V]()}
+// entryOverhead is the cost of an entry besides its key and value, in bytes: the entry itself, the
+// library's node, and its slot in the hash table.
+const entryOverhead = 200
+
+func newTable[K ~string, V any](c *Cache, e entity[K, V], load func(context.Context, []K) (map[K]V, error)) *table[K, V] {
+	t := &table[K, V]{entity: e, cache: c, load: load, inFlight: newSingleflight[K, V]()}
 	t.held = otter.Must(&otter.Options[K, *entry[V]]{
-		MaximumWeight:    uint64(float64(c.cfg.Bytes) * s.share),
-		Weigher:          func(id K, e *entry[V]) uint32 { return uint32(entryOverhead + 2*len(id) + s.size(e.value)) }, //nolint:gosec // rows are small
-		OnAtomicDeletion: t.evicted,
+		MaximumWeight: uint64(float64(c.cfg.Bytes) * e.share),
+		Weigher: func(id K, held *entry[V]) uint32 {
+			return uint32(entryOverhead + 2*len(id) + e.size(held.value)) //nolint:gosec // rows are small
+		},
+		OnAtomicDeletion: t.recordRemoval,
 	})
-	c.tables[s.entity] = t
+	c.tables[e.name] = t
+	if e.kind != "" {
+		c.subjects[e.kind] = e.name
+	}
 	return t
 }
 
-// entryOverhead is what an entry costs beside its key and value, in bytes:
-// itself, the node of the library and its place in the hash table.
-const entryOverhead = 200
+func (t *table[K, V]) key(id K) key { return key{t.name, string(id)} }
 
-func (t *table[K, V]) key(id K) key { return key{t.entity, string(id)} }
-
-// peek returns what process memory holds of the row and may be shown.
+// peek returns the value in process memory, if it is valid.
 func (t *table[K, V]) peek(id K) (v V, ok bool) {
 	e, found := t.held.GetIfPresent(id)
-	if !found || !t.isGood(e) {
+	if !found || !t.isValid(e) {
 		return v, false
 	}
 	return e.value, true
 }
 
-// livePeek is peek, if this node knows what others have changed.
-func (t *table[K, V]) livePeek(id K) (v V, ok bool) {
-	if v, ok = t.peek(id); !ok || !t.c.live() {
+// peekLive is peek, unless this node lags behind the log.
+func (t *table[K, V]) peekLive(id K) (v V, ok bool) {
+	if v, ok = t.peek(id); !ok || !t.cache.isLive() {
 		return v, false
 	}
 	t.count.hits.Add(1)
 	return v, true
 }
 
-func (t *table[K, V]) isGood(e *entry[V]) bool {
-	return e.expires > t.c.nanos() && !t.c.clock.isBeforeAll(e.taken)
+func (t *table[K, V]) isValid(e *entry[V]) bool {
+	return e.expires > nowNanos() && !t.cache.epochs.predatesAll(e.token)
 }
 
-// offer keeps a value that was read after the token was taken, unless it may be
-// old. In either case the row is known in this version from here on.
-func (t *table[K, V]) offer(id K, v V, taken token) {
-	k, version, now := t.key(id), t.version(v), t.c.nanos()
+// fill keeps a value that was read after the token was taken, unless it may be outdated. In either case
+// its version is known from here on.
+func (t *table[K, V]) fill(id K, v V, token fillToken) {
+	c, k, version, now := t.cache, t.key(id), t.version(v), nowNanos()
 	t.held.Compute(id, func(old *entry[V], found bool) (*entry[V], otter.ComputeOp) {
 		switch {
-		case t.c.careless:
-		case found && old.version > version || t.c.floors.get(t.c.clock, k) > version:
+		case found && old.version > version || c.minimum.get(c.epochs, k) > version:
 			t.count.older.Add(1)
 			return old, otter.CancelOp
-		case found && old.version == version && t.isGood(old):
+		case found && old.version == version && t.isValid(old):
 			return old, otter.CancelOp
-		case !t.c.clock.holds(k, taken):
-			t.count.void.Add(1)
-			return old, t.rise(k, version, old, found)
+		case !c.epochs.isValid(k, token):
+			t.count.invalidated.Add(1)
+			return old, t.raiseWithinCompute(k, version, old, found)
 		}
-		life := t.c.cfg.TTL - rand.N(t.c.cfg.TTL/5) //nolint:gosec // spreads the ends of values that were read together
-		return &entry[V]{v, version, taken, now, now + int64(life)}, otter.WriteOp
+		life := c.cfg.TTL - rand.N(c.cfg.TTL/5) //nolint:gosec // spreads the expiry of values that were read together
+		return &entry[V]{v, version, token, now, now + int64(life)}, otter.WriteOp
 	})
 }
 
-// raise makes a version of the row known: what is older goes, and reads that
-// may have begun before it are not kept.
-func (t *table[K, V]) raise(id string, version int) {
+// raiseVersion makes a version of the row known: it removes an older value, and invalidates the fill
+// tokens of reads that may have begun before.
+func (t *table[K, V]) raiseVersion(id string, version int) {
 	t.held.Compute(K(id), func(old *entry[V], found bool) (*entry[V], otter.ComputeOp) {
-		return old, t.rise(key{t.entity, id}, version, old, found)
+		return old, t.raiseWithinCompute(key{t.name, id}, version, old, found)
 	})
 }
 
-// rise runs within Compute, so that nobody keeps anything for the id meanwhile.
-func (t *table[K, V]) rise(k key, version int, old *entry[V], found bool) otter.ComputeOp {
+// raiseWithinCompute runs within Compute, so that no other goroutine fills the id meanwhile.
+func (t *table[K, V]) raiseWithinCompute(k key, version int, old *entry[V], found bool) otter.ComputeOp {
 	if found && old.version >= version {
 		return otter.CancelOp
 	}
-	if t.c.floors.raise(t.c.clock, k, version, t.c.nanos()) {
-		t.c.clock.void(k)
-		t.c.bump(t.entity)
+	c := t.cache
+	if c.minimum.raise(c.epochs, k, version, nowNanos()) {
+		c.epochs.invalidate(k)
+		c.lists.invalidate(t.name)
 	}
 	if found {
 		return otter.InvalidateOp
@@ -122,43 +118,47 @@ func (t *table[K, V]) rise(k key, version int, old *entry[V], found bool) otter.
 	return otter.CancelOp
 }
 
-// one keeps a row that is not read by its id.
-func (t *table[K, V]) one(idOf func(V) K, read func() (V, error)) (V, error) {
-	taken := t.take()
+// readOne reads a row by something other than its id, and keeps it.
+func (t *table[K, V]) readOne(read func() (V, error)) (V, error) {
+	token := t.newToken()
 	v, err := read()
 	if err == nil {
-		t.offer(idOf(v), v, taken)
+		t.fill(t.id(v), v, token)
 	}
 	return v, err
 }
 
-// written runs a change. What it returns is not kept, as the row may have moved
-// on since; but its version is known, and so are those that the change was shown
-// by, also if it failed: a caller may get to see them.
-func (t *table[K, V]) written(idOf func(V) K, shown map[K]*int, write func() (V, error)) (V, error) {
+// create runs a write that returns a row. The row is not kept, as it may have changed since, but its
+// version is known from here on.
+func (t *table[K, V]) create(write func() (V, error)) (V, error) {
 	v, err := write()
-	for id, version := range shown {
-		if *version > 0 {
-			t.raise(string(id), *version)
-		}
-	}
 	if err == nil {
-		t.raise(string(idOf(v)), t.version(v))
+		t.raiseVersion(string(t.id(v)), t.version(v))
 	}
 	return v, err
 }
 
-// evicted runs while the library removes an entry, before anybody can miss it:
-// reads that may have begun before the entry's are not kept, and what Redis may
-// not have heard of yet stays known.
-func (t *table[K, V]) evicted(e otter.DeletionEvent[K, *entry[V]]) {
+// update runs a change of a row. The write passes to observe the row that it is about to change: its
+// version is known from here on even if the change fails, as the caller may have seen it.
+func (t *table[K, V]) update(id K, write func(observe func(V)) (V, error)) (V, error) {
+	seen := 0
+	v, err := t.create(func() (V, error) { return write(func(before V) { seen = t.version(before) }) })
+	if seen > 0 {
+		t.raiseVersion(string(id), seen)
+	}
+	return v, err
+}
+
+// recordRemoval runs while the library removes an entry, before another goroutine can miss it. It
+// invalidates fill tokens older than the entry, and keeps the version known if Redis may lack it.
+func (t *table[K, V]) recordRemoval(e otter.DeletionEvent[K, *entry[V]]) {
 	if e.Cause == otter.CauseReplacement {
 		return
 	}
-	k := t.key(e.Key)
-	t.c.clock.void(k)
-	if e.Value.at > t.c.settled.Load() {
-		t.c.floors.raise(t.c.clock, k, e.Value.version, t.c.nanos())
+	c, k := t.cache, t.key(e.Key)
+	c.epochs.invalidate(k)
+	if e.Value.at > c.checkpointed.Load() {
+		c.minimum.raise(c.epochs, k, e.Value.version, nowNanos())
 	}
 }
 
@@ -166,10 +166,9 @@ func (t *table[K, V]) clear() { t.held.InvalidateAll() }
 
 func (t *table[K, V]) close() { t.held.StopAllGoroutines() }
 
-// byIDs returns the rows that exist: from process memory, then Redis, then by
-// one read of the store.
-func (t *table[K, V]) byIDs(ctx context.Context, ids []K) (map[K]V, error) {
-	found, live := make(map[K]V, len(ids)), t.c.live()
+// readByIDs returns the rows that exist: from process memory, then Redis, then by one read of the store.
+func (t *table[K, V]) readByIDs(ctx context.Context, ids []K) (map[K]V, error) {
+	found, live := make(map[K]V, len(ids)), t.cache.isLive()
 	var missing []K
 	for _, id := range ids {
 		v, ok := t.peek(id)
@@ -183,91 +182,92 @@ func (t *table[K, V]) byIDs(ctx context.Context, ids []K) (map[K]V, error) {
 	if len(missing) == 0 {
 		return found, nil
 	}
-	t.count.missed(len(missing), live)
-	return found, t.flights.fetch(ctx, missing, live, found, t)
+	t.count.recordMisses(len(missing), live)
+	return found, t.inFlight.read(ctx, missing, live, found, t)
 }
 
-// take implements trip.
-func (t *table[K, V]) take() token { return t.c.clock.take() }
+// newToken implements batchReader.
+func (t *table[K, V]) newToken() fillToken { return t.cache.epochs.newToken() }
 
-// isCurrent implements trip.
-func (t *table[K, V]) isCurrent(id K, taken token) bool { return t.c.clock.holds(t.key(id), taken) }
+// isCurrent implements batchReader.
+func (t *table[K, V]) isCurrent(id K, token fillToken) bool {
+	return t.cache.epochs.isValid(t.key(id), token)
+}
 
-// fetch implements trip: it reads rows that nobody else is reading.
-func (t *table[K, V]) fetch(ctx context.Context, ids []K, live bool, taken token) (map[K]V, error) {
+// readBatch implements batchReader.
+func (t *table[K, V]) readBatch(ctx context.Context, ids []K, live bool, token fillToken) (map[K]V, error) {
 	found := make(map[K]V, len(ids))
-	var leases map[K]answer
-	rest := ids
+	var slots map[K]redisSlot
+	missing := ids
 	if live {
-		rest, leases = t.fromRedis(ctx, ids, taken, found)
+		missing, slots = t.readRedis(ctx, ids, token, found)
 	}
-	if len(rest) == 0 {
+	if len(missing) == 0 {
 		return found, nil
 	}
-	read, err := t.read(ctx, rest)
+	loaded, err := t.load(ctx, missing)
 	if err != nil {
 		return nil, err
 	}
 	t.count.reads.Add(1)
-	t.count.rows.Add(uint64(len(rest)))
-	var fills []fill
-	for id, v := range read {
+	t.count.rows.Add(uint64(len(missing)))
+	var fills []redisFill
+	for id, v := range loaded {
 		found[id] = v
-		t.offer(id, v, taken)
-		if a, ok := leases[id]; ok {
-			fills = append(fills, fill{a, t.version(v), v})
+		t.fill(id, v, token)
+		if slot, ok := slots[id]; ok {
+			fills = append(fills, redisFill{slot, t.version(v), v})
 		}
 	}
-	t.c.remote.fill(&t.count, fills)
+	t.cache.redis.enqueueFills(&t.count, fills)
 	return found, nil
 }
 
-// fromRedis puts what Redis holds into found and returns what is left to be read
-// from the store, with the leases to fill it under.
-func (t *table[K, V]) fromRedis(ctx context.Context, ids []K, taken token, found map[K]V) (rest []K, leases map[K]answer) {
-	answers, place, ok := t.c.remote.get(ctx, t.entity, anys(ids))
+// readRedis adds the rows that Redis holds to found. It returns the rows to load from the store, and
+// their slots in Redis with the tokens to fill them.
+func (t *table[K, V]) readRedis(ctx context.Context, ids []K, token fillToken, found map[K]V) (missing []K, slots map[K]redisSlot) {
+	read, offset, ok := t.cache.redis.read(ctx, t.name, toStrings(ids))
 	if !ok {
 		return ids, nil
 	}
-	leases = make(map[K]answer, len(ids))
+	slots = make(map[K]redisSlot, len(ids))
 	for i, id := range ids {
-		a := answers[i]
-		if v, ok := t.accept(id, a, place); ok {
+		if v, ok := t.accept(id, read[i], offset); ok {
 			found[id] = v
-			t.offer(id, v, taken)
-			t.count.remoteHits.Add(1)
+			t.fill(id, v, token)
+			t.count.redisHits.Add(1)
 			continue
 		}
-		t.count.remoteMisses.Add(1)
-		rest = append(rest, id)
-		leases[id] = a
+		t.count.redisMisses.Add(1)
+		missing = append(missing, id)
+		slots[id] = read[i]
 	}
-	return rest, leases
+	return missing, slots
 }
 
-// accept decodes a value of Redis, unless it is damaged, or older than what is
-// known here. Floors are asked first: what they have forgotten is in required.
-func (t *table[K, V]) accept(id K, a answer, place event.Position) (v V, ok bool) {
-	if !a.isValue {
+// accept decodes a value of Redis, unless it is corrupt, or may be older than what this node knows. It
+// reads the minimum version first: what is dropped after that is covered by the required offset.
+func (t *table[K, V]) accept(id K, slot redisSlot, offset event.Position) (v V, ok bool) {
+	if !slot.isValue {
 		return v, false
 	}
-	v, err := t.decode(id, a.data)
-	if err != nil || t.version(v) != a.version {
+	v, err := t.decode(id, slot.data)
+	if err != nil || t.version(v) != slot.version {
 		t.count.corrupt.Add(1)
 		return v, false
 	}
-	known := t.c.floors.get(t.c.clock, t.key(id))
+	minimum := t.cache.minimum.get(t.cache.epochs, t.key(id))
 	if e, found := t.held.GetIfPresent(id); found {
-		known = max(known, e.version)
+		minimum = max(minimum, e.version)
 	}
-	if known > a.version || !t.c.trusts(place) {
+	if minimum > slot.version || !t.cache.acceptsOffset(offset) {
 		t.count.stale.Add(1)
 		return v, false
 	}
 	return v, true
 }
 
-func anys[K ~string](ids []K) []string {
+func toStrings[K ~string](ids []K) []string {
 	out := make([]string, len(ids))
 	for i, id := range ids {
 		out[i] = string(id)

@@ -3,86 +3,44 @@ package cache
 import (
 	"context"
 
-	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// Users is a user.Store with what it has read in front of it. Accounts that it
-// returns are shared: they are not to be changed.
+// Users is a user.Store with the cache in front of it. Callers must not change the accounts that it
+// returns.
 type Users struct {
-	user.Store
-
-	table *table[uid.User, *user.User]
+	userStore
+	rows[uid.User, *user.User, user.Filter, user.OrderBy]
 }
+
+type userStore struct{ user.Store }
 
 var _ user.Store = (*Users)(nil)
 
-// Users decorates a store of accounts, once; with a cache that is off it returns
-// the store itself.
+// Users decorates a store of accounts, once. If the cache is off, it returns the store itself.
 func (c *Cache) Users(s user.Store) user.Store {
 	if c.isOff() {
 		return s
 	}
-	return &Users{s, newTable(c, shape[uid.User, *user.User]{
-		entity: entityUser, share: 0.25, read: s.ByIDs,
-		version: func(u *user.User) int { return u.Version },
-		size: func(u *user.User) int {
-			return 250 + len(u.Username) + length(u.Email) + len(u.Name) + 32*len(u.Roles) + length(u.LegacyID)
-		},
-		decode: decodeJSON(func(u *user.User) uid.User { return u.ID }),
-	})}
+	return &Users{userStore{s}, newRows(c, users, s)}
 }
 
-func userID(u *user.User) uid.User { return u.ID }
-
-// Peek returns the account if process memory holds it and it may be shown. It
-// does not wait.
-func (s *Users) Peek(id uid.User) (*user.User, bool) { return s.table.livePeek(id) }
-
-// ByIDs implements user.Store.
-func (s *Users) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*user.User, error) {
-	return s.table.byIDs(ctx, ids)
-}
-
-// ByUsername implements user.Store. Names are not kept; what is read is.
+// ByUsername implements user.Store. The cache does not find accounts by name; it keeps what is read.
 func (s *Users) ByUsername(ctx context.Context, name string) (*user.User, error) {
-	return s.table.one(userID, func() (*user.User, error) { return s.Store.ByUsername(ctx, name) })
-}
-
-// List implements user.Store.
-func (s *Users) List(ctx context.Context, f user.Filter, o user.OrderBy, args page.Args) (page.Page[*user.User], error) {
-	query := func(ctx context.Context) (page.Page[*user.User], error) { return s.Store.List(ctx, f, o, args) }
-	return pages(ctx, s.table, userID, query, f, o, args)
-}
-
-// Count implements user.Store.
-func (s *Users) Count(ctx context.Context, f user.Filter) (int, error) {
-	return s.table.c.counted(ctx, entityUser, func(ctx context.Context) (int, error) { return s.Store.Count(ctx, f) }, f)
+	return s.table.readOne(func() (*user.User, error) { return s.Store.ByUsername(ctx, name) })
 }
 
 // Create implements user.Store.
 func (s *Users) Create(ctx context.Context, u *user.User, c user.Credential) (*user.User, error) {
-	return s.table.written(userID, nil, func() (*user.User, error) { return s.Store.Create(ctx, u, c) })
-}
-
-// Update implements user.Store.
-func (s *Users) Update(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
-	shown := 0
-	return s.table.written(userID, map[uid.User]*int{id: &shown}, func() (*user.User, error) {
-		return s.Store.Update(ctx, id, func(u *user.User) error {
-			shown = u.Version
-			return fn(u)
-		})
-	})
+	return s.table.create(func() (*user.User, error) { return s.Store.Create(ctx, u, c) })
 }
 
 // UpdateStanding implements user.Store.
 func (s *Users) UpdateStanding(ctx context.Context, id uid.User, fn func(*user.User, int) error) (*user.User, error) {
-	shown := 0
-	return s.table.written(userID, map[uid.User]*int{id: &shown}, func() (*user.User, error) {
+	return s.table.update(id, func(observe func(*user.User)) (*user.User, error) {
 		return s.Store.UpdateStanding(ctx, id, func(u *user.User, otherAdmins int) error {
-			shown = u.Version
+			observe(u)
 			return fn(u, otherAdmins)
 		})
 	})

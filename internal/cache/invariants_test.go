@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -21,14 +22,14 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// deaf is a node on the same database that does not hear of the others' writes.
-func deaf(t *testing.T, url, redis string) *node {
+// startWithoutNotifications starts a node that does not learn of other nodes' writes.
+func startWithoutNotifications(t *testing.T, url, redis string) *node {
 	t.Helper()
 	return start(t, options{url: url, redis: redis, hub: event.HubConfig{Poll: time.Hour}})
 }
 
-// givenWarmRedis leaves a product in the database and in Redis, and no node.
-func givenWarmRedis(t *testing.T, url, redis string) {
+// warmRedis leaves a product in the database and in Redis, and no node.
+func warmRedis(t *testing.T, url, redis string) {
 	t.Run("before", func(t *testing.T) {
 		n := start(t, options{url: url, redis: redis})
 		p := n.product(t, "cup", 1)
@@ -37,7 +38,7 @@ func givenWarmRedis(t *testing.T, url, redis string) {
 	})
 }
 
-func TestRead_WarmDoesNoSQLAndNoRoundTrip(t *testing.T) {
+func TestRead_of_a_held_row_takes_no_statement_and_no_round_trip(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{redis: testenv.Redis(t)})
 	p := n.product(t, "cup", 1)
@@ -45,15 +46,15 @@ func TestRead_WarmDoesNoSQLAndNoRoundTrip(t *testing.T) {
 	if got := n.statements(func() { n.version(t, p.ID) }); got != 1 {
 		t.Errorf("a cold read took %d statements, want 1", got)
 	}
-	await(t, "the fill", func() bool { return n.fills() == 1 })
-	trips := &roundTrips{}
-	n.cache.Client().AddHook(trips)
-	if got := n.statements(func() { n.version(t, p.ID) }); got != 0 || trips.n.Load() != 0 {
-		t.Errorf("a warm read took %d statements and %d round trips, want none", got, trips.n.Load())
+	testenv.Eventually(t, "Redis has the fill", func() bool { return n.fills() == 1 })
+	calls := &roundTrips{}
+	n.cache.RedisClient().AddHook(calls)
+	if got := n.statements(func() { n.version(t, p.ID) }); got != 0 || calls.n.Load() != 0 {
+		t.Errorf("a warm read took %d statements and %d round trips, want none", got, calls.n.Load())
 	}
 }
 
-func TestRead_WarmInAColdProcessDoesOneRoundTrip(t *testing.T) {
+func TestRead_in_a_new_process_takes_one_round_trip(t *testing.T) {
 	t.Parallel()
 	url, redis := testenv.SQLite(t), testenv.Redis(t)
 	first := start(t, options{url: url, redis: redis})
@@ -66,20 +67,20 @@ func TestRead_WarmInAColdProcessDoesOneRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the fills", func() bool { return first.fills() == 100 })
+	testenv.Eventually(t, "Redis has the fills", func() bool { return first.fills() == 100 })
 
-	cold, trips := start(t, options{url: url, redis: redis}), &roundTrips{}
-	cold.cache.Client().AddHook(trips)
+	cold, calls := start(t, options{url: url, redis: redis}), &roundTrips{}
+	cold.cache.RedisClient().AddHook(calls)
 	var got map[uid.Product]*order.Product
-	if n := cold.statements(func() { got, err = cold.products.ByIDs(t.Context(), ids) }); n != 0 || err != nil || trips.n.Load() != 1 {
-		t.Errorf("a cold process took %d statements, %d round trips and got %v; want one round trip", n, trips.n.Load(), err)
+	if n := cold.statements(func() { got, err = cold.products.ByIDs(t.Context(), ids) }); n != 0 || err != nil || calls.n.Load() != 1 {
+		t.Errorf("a cold process took %d statements, %d round trips and got %v; want one round trip", n, calls.n.Load(), err)
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(order.Product{})); diff != "" {
 		t.Errorf("what comes from Redis differs from what was read (-read +Redis):\n%s", diff)
 	}
 }
 
-func TestRead_FollowsOwnWritesAtOnce(t *testing.T) {
+func TestRead_shows_own_writes_at_once(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{})
 	p := n.product(t, "cup", 1)
@@ -92,7 +93,7 @@ func TestRead_FollowsOwnWritesAtOnce(t *testing.T) {
 	}
 }
 
-func TestRead_FollowsOthersWritesOnceASubscriberHearsOfThem(t *testing.T) {
+func TestRead_shows_writes_of_other_nodes_once_a_subscriber_has_the_event(t *testing.T) {
 	t.Parallel()
 	url, redis, both := testenv.SQLite(t), testenv.Redis(t), &notify.Memory{}
 	a, b := start(t, options{url: url, redis: redis, bus: both}), start(t, options{url: url, redis: redis, bus: both})
@@ -110,20 +111,20 @@ func TestRead_FollowsOthersWritesOnceASubscriberHearsOfThem(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := b.version(t, p.ID); got != want {
-			t.Fatalf("a subscriber that has the event reads version %d, want %d", got, want)
+			t.Fatalf("after the event a subscriber reads version %d, want %d", got, want)
 		}
 	}
 }
 
-// What a slow read has seen before a change must not be kept after it, whatever
-// became of what knew of the change.
-func TestFill_OfAReadThatBeganBeforeAChangeIsRefused(t *testing.T) {
+// A slow read that began before a change must not be kept after it, even if the knowledge
+// of the change is lost.
+func TestFill_of_a_read_from_before_a_change_is_refused(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*node, uid.Product){
-		"while the newer value is there":     func(*node, uid.Product) {},
-		"once the newer value was evicted":   func(n *node, _ uid.Product) { n.cached().Evict() },
-		"once the newer value expired":       func(n *node, id uid.Product) { n.cached().Expire(id) },
-		"once the newer value was forgotten": func(n *node, _ uid.Product) { n.cache.Forget() },
+		"while the newer value is held":    func(*node, uid.Product) {},
+		"once the newer value was evicted": func(n *node, _ uid.Product) { n.cached.Evict() },
+		"once the newer value expired":     func(n *node, id uid.Product) { n.cached.Expire(id) },
+		"once everything was invalidated":  func(n *node, _ uid.Product) { n.cache.InvalidateAll() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -135,7 +136,7 @@ func TestFill_OfAReadThatBeganBeforeAChangeIsRefused(t *testing.T) {
 				t.Fatalf("a read after the change shows version %d, want 2: it joined the slow one", got)
 			}
 			lose(n, p.ID)
-			n.cache.DropFloors() // a read may last longer than they do
+			n.cache.DropMinimumVersions() // a read may outlast them
 			if got := finish(); got != 1 {
 				t.Fatalf("the slow read shows version %d, want 1", got)
 			}
@@ -146,8 +147,8 @@ func TestFill_OfAReadThatBeganBeforeAChangeIsRefused(t *testing.T) {
 	}
 }
 
-// The same for what another node's event tells.
-func TestFill_OfAReadThatBeganBeforeAnEventIsRefused(t *testing.T) {
+// The same for an event of another node.
+func TestFill_of_a_read_from_before_an_event_is_refused(t *testing.T) {
 	t.Parallel()
 	url, both := testenv.SQLite(t), &notify.Memory{}
 	a, b := start(t, options{url: url, bus: both}), start(t, options{url: url, bus: both})
@@ -156,23 +157,25 @@ func TestFill_OfAReadThatBeganBeforeAnEventIsRefused(t *testing.T) {
 	finish := b.slowRead(t, p.ID)
 	a.rename(t, p.ID, "mug")
 	b.caughtUp(t, a)
-	b.cache.DropFloors()
+	b.cache.DropMinimumVersions()
 	finish()
 	if got := b.version(t, p.ID); got != 2 {
 		t.Errorf("after the slow read the node shows version %d, want 2", got)
 	}
 }
 
-func TestFill_OfRedisIsRefusedOnceItsLeaseIsVoid(t *testing.T) {
+func TestFill_of_Redis_is_refused_once_its_token_is_gone(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(t *testing.T, n *node, id uid.Product) error{
 		"while the tombstone stands": func(*testing.T, *node, uid.Product) error { return nil },
 		"once the tombstone was evicted or expired": func(t *testing.T, n *node, id uid.Product) error {
-			return n.cache.Client().Del(t.Context(), n.cache.Key("product", string(id))).Err()
+			return n.cache.RedisClient().Del(t.Context(), n.cache.RedisKey("product", string(id))).Err()
 		},
-		"once Redis was flushed": func(t *testing.T, n *node, _ uid.Product) error { return n.cache.Client().FlushDB(t.Context()).Err() },
+		"once Redis was flushed": func(t *testing.T, n *node, _ uid.Product) error {
+			return n.cache.RedisClient().FlushDB(t.Context()).Err()
+		},
 		"once the generation was lost": func(t *testing.T, n *node, _ uid.Product) error {
-			return n.cache.Client().Del(t.Context(), n.cache.Meta()).Err()
+			return n.cache.RedisClient().Del(t.Context(), n.cache.RedisMetaKey()).Err()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -188,7 +191,7 @@ func TestFill_OfRedisIsRefusedOnceItsLeaseIsVoid(t *testing.T) {
 				t.Fatal(err)
 			}
 			finish()
-			await(t, "the fill to be refused", func() bool { return b.fills() == 1 })
+			testenv.Eventually(t, "Redis has refused the fill", func() bool { return b.fills() == 1 })
 			if got := b.cache.Stats().Entities["product"]; got.RedisFills != 0 {
 				t.Errorf("Redis took %d fills of an old value", got.RedisFills)
 			}
@@ -200,12 +203,12 @@ func TestFill_OfRedisIsRefusedOnceItsLeaseIsVoid(t *testing.T) {
 	}
 }
 
-func TestRedis_WithOlderDataIsNotBelieved(t *testing.T) {
+func TestRedis_with_older_data_is_not_read(t *testing.T) {
 	t.Parallel()
-	for name, settle := range map[string]bool{"while the version is remembered": false, "once it is not": true} {
+	for name, drop := range map[string]bool{"while its minimum version is known": false, "once that is dropped": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, options{redis: testenv.Redis(t), cfg: cacheConfig{SettleTime: time.Hour}})
+			n := start(t, options{redis: testenv.Redis(t), cfg: cache.Config{CheckpointInterval: time.Hour}})
 			p := n.product(t, "cup", 1)
 			n.caughtUp(t, n)
 			n.warm(t, p.ID)
@@ -213,23 +216,23 @@ func TestRedis_WithOlderDataIsNotBelieved(t *testing.T) {
 			n.rename(t, p.ID, "mug")
 			n.caughtUp(t, n)
 			n.warm(t, p.ID)
-			if settle {
-				await(t, "the version to be forgotten", func() bool {
-					n.cache.Settle()
-					n.cached().Evict()
-					return n.cached().Floor(p.ID) == 0
+			if drop {
+				testenv.Eventually(t, "the minimum version is dropped", func() bool {
+					n.cache.TakeCheckpoint()
+					n.cached.Evict()
+					return n.cached.MinimumVersion(p.ID) == 0
 				})
 			}
-			restart() // it says version 1 again, and that it has heard of nothing since
-			n.cached().Evict()
+			restart() // back to version 1, and to the offset of then
+			n.cached.Evict()
 			if got := n.version(t, p.ID); got != 2 {
-				t.Errorf("the node reads version %d, want 2: it has read that", got)
+				t.Errorf("the node reads version %d, want 2, which it has read", got)
 			}
 			if n.cache.Stats().Entities["product"].RedisStale == 0 {
-				t.Error("no value of Redis was found stale")
+				t.Error("no value of Redis was ignored as stale")
 			}
 			n.caughtUpAfter(t, func() { n.rename(t, p.ID, "jug") })
-			n.cached().Evict()
+			n.cached.Evict()
 			if got := n.version(t, p.ID); got != 3 {
 				t.Errorf("the node reads version %d, want 3", got)
 			}
@@ -237,13 +240,13 @@ func TestRedis_WithOlderDataIsNotBelieved(t *testing.T) {
 	}
 }
 
-func TestRedis_HearsOfWhatItMissedWhileNobodyRan(t *testing.T) {
+func TestRedis_catches_up_with_events_from_while_no_node_ran(t *testing.T) {
 	t.Parallel()
 	for name, limit := range map[string]int{"from the log": 1000, "by a new generation if that is too much": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, redis := testenv.SQLite(t), testenv.Redis(t)
-			givenWarmRedis(t, url, redis)
+			warmRedis(t, url, redis)
 			alone := start(t, options{url: url}) // writes without Redis
 			p, err := alone.products.BySKU(t.Context(), "cup")
 			if err != nil {
@@ -251,18 +254,18 @@ func TestRedis_HearsOfWhatItMissedWhileNobodyRan(t *testing.T) {
 			}
 			alone.rename(t, p.ID, "mug")
 			alone.rename(t, p.ID, "jug")
-			cold := start(t, options{url: url, redis: redis, cfg: cacheConfig{CatchUpLimit: limit}})
+			cold := start(t, options{url: url, redis: redis, cfg: cache.Config{CatchUpLimit: limit}})
 			if got := cold.version(t, p.ID); got != 3 {
 				t.Errorf("the node reads version %d, want 3", got)
 			}
 			if s := cold.cache.Stats().Redis; (s.CaughtUp == 2) != (limit == 1000) || (s.Renewed == 1) != (limit == 1) {
-				t.Errorf("Redis heard of %d events again and %d generations were begun", s.CaughtUp, s.Renewed)
+				t.Errorf("%d events were applied again and %d generations begun", s.CaughtUp, s.Renewed)
 			}
 		})
 	}
 }
 
-func TestRead_NeverShowsLessThanThisNodeHasShown(t *testing.T) {
+func TestRead_never_shows_an_older_version_than_this_node_has_shown(t *testing.T) {
 	t.Parallel()
 	for name, show := range map[string]func(t *testing.T, n *node, p *order.Product) (int, error){
 		"in a list": func(t *testing.T, n *node, _ *order.Product) (int, error) {
@@ -292,8 +295,8 @@ func TestRead_NeverShowsLessThanThisNodeHasShown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, redis := testenv.SQLite(t), testenv.Redis(t)
-			givenWarmRedis(t, url, redis)
-			b, a := deaf(t, url, redis), start(t, options{url: url}) // whose write Redis does not hear of either
+			warmRedis(t, url, redis)
+			b, a := startWithoutNotifications(t, url, redis), start(t, options{url: url}) // whose write is not applied to Redis either
 			p, err := a.products.BySKU(t.Context(), "cup")
 			if err != nil {
 				t.Fatal(err)
@@ -305,7 +308,7 @@ func TestRead_NeverShowsLessThanThisNodeHasShown(t *testing.T) {
 			if got, err := show(t, b, p); err != nil || got != 2 {
 				t.Fatalf("the node shows version %d, %v; want 2", got, err)
 			}
-			b.cached().Evict()
+			b.cached.Evict()
 			if got := b.version(t, p.ID); got != 2 {
 				t.Errorf("the node then reads version %d, want 2", got)
 			}
@@ -313,7 +316,7 @@ func TestRead_NeverShowsLessThanThisNodeHasShown(t *testing.T) {
 	}
 }
 
-func TestRead_OfWhatDoesNotExistIsNotKept(t *testing.T) {
+func TestRead_does_not_keep_absence(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{redis: testenv.Redis(t)})
 	p, s, err := order.NewProduct(order.ProductInput{SKU: "cup", Name: "cup", Price: eur}, at)
@@ -321,7 +324,7 @@ func TestRead_OfWhatDoesNotExistIsNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := n.version(t, p.ID); got != 0 {
-		t.Fatalf("what does not exist has version %d", got)
+		t.Fatalf("a product that does not exist has version %d", got)
 	}
 	if _, err := n.db.Products().Create(t.Context(), p, s); err != nil { // past the cache
 		t.Fatal(err)
@@ -331,7 +334,7 @@ func TestRead_OfWhatDoesNotExistIsNotKept(t *testing.T) {
 	}
 }
 
-func TestRead_ThatFailsIsNotKept(t *testing.T) {
+func TestRead_does_not_keep_errors(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{})
 	p := n.product(t, "cup", 1)
@@ -346,7 +349,7 @@ func TestRead_ThatFailsIsNotKept(t *testing.T) {
 	}
 }
 
-func TestRead_PassesTheCacheByWhileTheLogIsNotFollowed(t *testing.T) {
+func TestRead_bypasses_the_cache_while_no_hub_runs(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{paused: true})
 	p := n.product(t, "cup", 1)
@@ -355,16 +358,16 @@ func TestRead_PassesTheCacheByWhileTheLogIsNotFollowed(t *testing.T) {
 			t.Errorf("a read took %d statements, want 1", got)
 		}
 	}
-	if _, ok := n.cached().Peek(p.ID); ok {
-		t.Error("Peek shows what may be old")
+	if _, ok := n.cached.Peek(p.ID); ok {
+		t.Error("Peek shows a value that may be outdated")
 	}
 }
 
-func TestRead_PassesTheCacheByWhileTheLogsReaderLags(t *testing.T) {
+func TestRead_bypasses_the_cache_while_the_hub_lags(t *testing.T) {
 	t.Parallel()
-	n := start(t, options{hub: event.HubConfig{Poll: time.Hour}, cfg: cacheConfig{MaxLag: 100 * time.Millisecond}})
+	n := start(t, options{hub: event.HubConfig{Poll: time.Hour}, cfg: cache.Config{MaxLag: 100 * time.Millisecond}})
 	p := n.product(t, "cup", 1)
-	await(t, "the reader to lag", func() bool { return n.hub.Lag() > 100*time.Millisecond })
+	testenv.Eventually(t, "the hub lags", func() bool { return n.hub.Lag() > 100*time.Millisecond })
 	for range 3 {
 		if got := n.statements(func() { n.version(t, p.ID) }); got != 1 {
 			t.Errorf("a read took %d statements, want 1", got)
@@ -375,24 +378,24 @@ func TestRead_PassesTheCacheByWhileTheLogsReaderLags(t *testing.T) {
 	}
 }
 
-func TestPeek_AnswersFromMemoryAlone(t *testing.T) {
+func TestPeek_reads_process_memory_only(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{})
 	p := n.product(t, "cup", 1)
-	if _, ok := n.cached().Peek(p.ID); ok {
-		t.Error("Peek shows what was not read")
+	if _, ok := n.cached.Peek(p.ID); ok {
+		t.Error("Peek shows a product that was not read")
 	}
 	n.version(t, p.ID)
-	if got, ok := n.cached().Peek(p.ID); !ok || got.Version != 1 {
+	if got, ok := n.cached.Peek(p.ID); !ok || got.Version != 1 {
 		t.Errorf("Peek = %+v, %v; want version 1", got, ok)
 	}
 	n.rename(t, p.ID, "mug")
-	if got, ok := n.cached().Peek(p.ID); ok {
+	if got, ok := n.cached.Peek(p.ID); ok {
 		t.Errorf("Peek shows version %d after a change", got.Version)
 	}
 }
 
-func TestRead_EqualMissesAreOneQuery(t *testing.T) {
+func TestRead_merges_equal_misses_into_one_query(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{})
 	var ids []uid.Product
@@ -426,7 +429,7 @@ func TestRead_EqualMissesAreOneQuery(t *testing.T) {
 	close(release)
 	wg.Wait()
 	if got := asked.Load(); got != 100 {
-		t.Errorf("52 reads of 100 products asked the database for %d, want each once", got)
+		t.Errorf("52 reads of 100 products loaded %d from the database, want each once", got)
 	}
 }
 

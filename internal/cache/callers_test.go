@@ -21,15 +21,15 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// domains are the use cases on one kind of stores.
+// domains are the domains' services over one kind of stores.
 type domains struct {
 	users    *user.Service
 	products *order.Catalog
 	orders   *order.Service
 }
 
-// What a caller gets from the cache is what the database would have given it.
-func TestRoles_SeeTheSameWithAndWithoutCache(t *testing.T) {
+// A caller gets from the cache what it would get from the database.
+func TestCallers_see_the_same_with_and_without_the_cache(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{redis: testenv.Redis(t)})
 	now := func() time.Time { return at }
@@ -56,10 +56,10 @@ func TestRoles_SeeTheSameWithAndWithoutCache(t *testing.T) {
 	}
 	var orders []uid.Order
 	for i := range 12 {
-		who := users[i%3]
+		customer := users[i%3]
 		wants := []order.Want{{SKU: fmt.Sprint("sku", 1+i%3), Quantity: 1}}
-		o, err := n.orders.Place(t.Context(), who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
-			return order.Place(order.Details{UserID: who}, wants, offers, at)
+		o, err := n.orders.Place(t.Context(), customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+			return order.Place(order.Details{UserID: customer}, wants, offers, at)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -104,11 +104,11 @@ func TestRoles_SeeTheSameWithAndWithoutCache(t *testing.T) {
 			}
 		}
 		if rnd.IntN(10) == 0 {
-			n.cache.Drop() // the next reads come from Redis
+			n.cache.Clear() // the next reads come from Redis
 		}
 	}
 	if s := n.cache.Stats().Entities; s["user"].Hits == 0 || s["order"].RedisHits == 0 || s["list"].Hits == 0 {
-		t.Errorf("the test does not try what it should: %+v", s)
+		t.Errorf("the test did not reach every level: %+v", s)
 	}
 }
 

@@ -2,32 +2,30 @@ package cache
 
 import "github.com/redis/go-redis/v9"
 
-// Keys of Redis begin with the format and the timeline. The hash "meta" has the
-// generation g and the place p: whatever stands under the generation is at least
-// as new as the log says up to that place. Under
+// Keys of Redis begin with the format and the timeline. The hash "meta" holds the generation g and the
+// offset p: every value of the generation is at least as new as the log up to that position. A key
 //
 //	bp1:<timeline>:<generation>:<entity>:<id>
 //
-// stands one of
+// holds one of
 //
 //	v<version>:<checksum><JSON>   a value
-//	l<version>:<token>            a lease: whoever holds the token may fill
-//	t<version>:                   a tombstone of a fill that must not happen
+//	l<version>:<token>            a fill token: a reader with this text may fill
+//	t<version>:                   a tombstone: a fill token was invalidated
 //
-// where the version of a lease or tombstone is one below which nothing may be
-// filled. Anything else is no value, and goes with the next fill or change.
+// where no value below the version of a fill token or tombstone may be filled. Any other text counts as
+// no value; the next fill or change replaces it.
 const (
 	keyFormat = "bp1:"
 	metaKey   = "meta"
 )
 
-// getScript returns generation, place and what stands under the keys: values as
-// they are, else a lease. A lease that somebody holds is shared: it was planted
-// before either of them reads, and stands only while nothing has changed. It
-// returns generation and place alone if the generation is another one.
+// readScript returns generation, offset and the texts of the keys: values as they are, else a fill token.
+// Readers share a fill token that stands already: it was set before any of them reads, and stands only
+// while nothing has changed. It returns generation and offset alone if the generation is another one.
 //
-//	KEYS meta, key…   ARGV generation, token, life of a lease in ms
-var getScript = redis.NewScript(`
+//	KEYS meta, key…   ARGV generation, token, life of a fill token in ms
+var readScript = redis.NewScript(`
 local meta = redis.call('HMGET', KEYS[1], 'g', 'p')
 local out = {meta[1] or '', meta[2] or ''}
 if meta[1] ~= ARGV[1] then return out end
@@ -42,10 +40,10 @@ for i = 2, #KEYS do
 end
 return out`)
 
-// fillScript stores values whose lease still stands, or that are newer than the
-// value that stands there, and returns how many it refused.
+// fillScript stores values whose fill token still stands, or that are newer than the value in the key.
+// It returns how many it refused.
 //
-//	KEYS meta, key…   ARGV generation, then for each key lease, version, value, life in ms
+//	KEYS meta, key…   ARGV generation, then for each key fill token, version, value, life in ms
 var fillScript = redis.NewScript(`
 local refused = 0
 if redis.call('HGET', KEYS[1], 'g') ~= ARGV[1] then return #KEYS - 1 end
@@ -61,17 +59,16 @@ for i = 2, #KEYS do
 end
 return refused`)
 
-// applyScript tells Redis of changes that the log names behind one place and up
-// to another: older values and all leases become tombstones. It does nothing if
-// Redis has heard of them, or not of those before. It returns generation and
-// place as they are then. The place comes last: a script that Redis ends half-way
-// has said nothing.
+// applyScript applies the changes that the log names after one position and up to another: older values
+// and all fill tokens become tombstones. It does nothing if Redis has them already, or lacks those
+// before. It returns generation and offset as they are then. It sets the offset last: a script that
+// Redis aborts half-way has not advanced it.
 //
 //	KEYS meta, key…   ARGV generation, from, to, life of a tombstone in ms, then a version for each key
 var applyScript = redis.NewScript(`
 local meta = redis.call('HMGET', KEYS[1], 'g', 'p')
-local place = tonumber(meta[2] or '')
-if meta[1] ~= ARGV[1] or not place or place < tonumber(ARGV[2]) or place >= tonumber(ARGV[3]) then return {meta[1] or '', meta[2] or ''} end
+local offset = tonumber(meta[2] or '')
+if meta[1] ~= ARGV[1] or not offset or offset < tonumber(ARGV[2]) or offset >= tonumber(ARGV[3]) then return {meta[1] or '', meta[2] or ''} end
 for i = 2, #KEYS do
 	local v = redis.pcall('GET', KEYS[i])
 	if v then
@@ -86,10 +83,10 @@ end
 redis.call('HSET', KEYS[1], 'p', ARGV[3])
 return {meta[1], ARGV[3]}`)
 
-// renewScript begins a generation in which nothing is held yet, unless somebody
-// else has done so. It returns generation and place as they are then.
+// renewScript begins a generation, which holds no values yet, unless another node has done so. It returns
+// generation and offset as they are then.
 //
-//	KEYS meta   ARGV expected generation or '', new generation, place
+//	KEYS meta   ARGV expected generation or '', new generation, offset
 var renewScript = redis.NewScript(`
 local meta = redis.call('HMGET', KEYS[1], 'g', 'p')
 if (meta[1] or '') ~= ARGV[1] then return {meta[1] or '', meta[2] or ''} end

@@ -1,0 +1,102 @@
+package cache
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
+)
+
+// entity declares how the rows of one kind are cached. It is all that the cache knows of them: a new
+// entity is a declaration below, and a decorator of its store made of newTable or newRows.
+type entity[K ~string, V any] struct {
+	name    string      // in the rows that events name, Redis keys and metrics
+	kind    uid.Kind    // of the ids, if they are subjects of events; else empty
+	share   float64     // of the bytes in process memory
+	id      func(V) K   // of the row
+	version func(V) int // of the row; only rises
+	size    func(V) int // approximate bytes of the value in process memory
+	loaded  func(V) V   // prepares a decoded value; nil if it needs nothing
+}
+
+// The cached entities. Values are encoded as JSON. The shares and listShare add up to 1.
+var (
+	users = entity[uid.User, *user.User]{
+		name: "user", kind: uid.KindUser, share: 0.25,
+		id:      func(u *user.User) uid.User { return u.ID },
+		version: func(u *user.User) int { return u.Version },
+		size: func(u *user.User) int {
+			return 250 + len(u.Username) + length(u.Email) + len(u.Name) + 32*len(u.Roles) + length(u.LegacyID)
+		},
+	}
+	products = entity[uid.Product, *order.Product]{
+		name: "product", kind: uid.KindProduct, share: 0.25,
+		id:      func(p *order.Product) uid.Product { return p.ID },
+		version: func(p *order.Product) int { return p.Version },
+		size: func(p *order.Product) int {
+			return 250 + len(p.SKU) + len(p.Name) + len(p.Description) + length(p.LegacyID)
+		},
+	}
+	stocks = entity[uid.Product, *order.Stock]{
+		name: "stock", share: 0.1,
+		id:      func(s *order.Stock) uid.Product { return s.ProductID },
+		version: func(s *order.Stock) int { return s.Version },
+		size:    func(*order.Stock) int { return 80 },
+	}
+	orders = entity[uid.Order, *order.Order]{
+		name: "order", kind: uid.KindOrder, share: 0.2,
+		id:      func(o *order.Order) uid.Order { return o.ID },
+		version: func(o *order.Order) int { return o.Version },
+		size:    func(o *order.Order) int { return 350 + len(o.Note) + length(o.LegacyID) },
+		loaded:  (*order.Order).Loaded,
+	}
+	// items are the lines of an order. They never change once it is placed, so no event names them.
+	items = entity[uid.Order, []order.Item]{
+		name: "items", share: 0.1,
+		id:      orderOf,
+		version: func([]order.Item) int { return 1 },
+		size: func(items []order.Item) (n int) {
+			for _, it := range items {
+				n += 200 + len(it.SKU) + len(it.Name)
+			}
+			return n
+		},
+	}
+)
+
+// orderOf returns the order of the lines; empty if they are of none, or of several.
+func orderOf(items []order.Item) (id uid.Order) {
+	for i, it := range items {
+		if i > 0 && it.OrderID != id {
+			return ""
+		}
+		id = it.OrderID
+	}
+	return id
+}
+
+var errOtherRow = errors.New("the value is of another row")
+
+// decode decodes a value that encoding/json wrote, and checks that it is of the row.
+func (e entity[K, V]) decode(id K, data []byte) (v V, err error) {
+	if err := json.Unmarshal(data, &v); err != nil {
+		return v, err
+	}
+	if string(data) == "null" || e.id(v) != id {
+		return v, errOtherRow
+	}
+	if e.loaded != nil {
+		v = e.loaded(v)
+	}
+	return v, nil
+}
+
+// length of an optional text.
+func length(s *string) int {
+	if s == nil {
+		return 0
+	}
+	return len(*s)
+}
