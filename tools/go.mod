@@ -1,4 +1,4 @@
-module backplane/tools
+module github.com/backplane-dev/backplane/tools
 
 go 1.26.0
 
