@@ -46,7 +46,8 @@ conformance: ## hold the schema and the server against the tools of others (need
 generate: ## write all generated code and text
 	go generate ./...
 	go tool gqlgen generate
-	go test ./internal/config -run README -update
+	go test ./internal/config -run TestMarkdown -update
+	go test ./internal/cli -run TestHelp -update
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')

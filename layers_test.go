@@ -15,7 +15,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves  = "internal/auth internal/event internal/fault internal/validate internal/money internal/page internal/secrets internal/requestlog internal/uid"
+	leaves  = "internal/auth internal/event internal/fault internal/validate internal/money internal/page internal/secrets internal/requestlog internal/setting internal/uid"
 	domains = "internal/legacy internal/order internal/registry internal/session internal/user"
 )
 
@@ -38,7 +38,7 @@ var mayImport = map[string]string{
 	"internal/cli":           "internal/app internal/config internal/demo " + leaves + " " + domains + " internal/balance",
 	"internal/notify":        leaves,
 	"internal/cache":         leaves + " " + domains,
-	"internal/config":        leaves,
+	"internal/config":        leaves + " internal/executor internal/gateway internal/httpd internal/rest", // whose settings it collects
 	"internal/gateway":       leaves + " " + domains + " internal/balance internal/problem",
 	"internal/httpd":         leaves + " internal/static internal/executor internal/problem",
 	"internal/executor":      leaves,
@@ -55,7 +55,7 @@ var mayImport = map[string]string{
 	"internal/legacy": leaves, "internal/order": leaves, "internal/registry": leaves, "internal/session": leaves, "internal/user": leaves,
 	"internal/auth": leaves, "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
 	"internal/page":  "internal/fault",
-	"internal/fault": "", "internal/secrets": "", "internal/requestlog": "", "internal/uid": "",
+	"internal/fault": "", "internal/secrets": "", "internal/requestlog": "", "internal/setting": "", "internal/uid": "",
 }
 
 // technology is what leaves and domains must not import, nor any other package

@@ -38,8 +38,7 @@ func NewConsumers(env Env, db *store.DB, hub *event.Hub, sessions *session.Servi
 
 // NewRetention builds the removal of the oldest events.
 func NewRetention(env Env, db *store.DB, owner string) (Runner, error) {
-	r := env.Config.Retention
-	return event.NewCleaner(db.Events(), db.Offsets(), owner, Now, env.Log, event.RetentionConfig{Age: r.Age, Count: r.Count, Held: r.Held})
+	return event.NewCleaner(db.Events(), db.Offsets(), owner, Now, env.Log, env.Config.Retention)
 }
 
 // NewExporters builds the exporter of each sink. None connects before it runs, so

@@ -13,7 +13,7 @@ import (
 func OpenCache(env Env, db *store.DB, hub *event.Hub) (*cache.Cache, error) {
 	logging.Disable() // it writes a line for each failed connection; we write one when Redis goes and one when it is back
 	c, err := cache.New(cache.Config{
-		Bytes: env.Config.CacheBytes, RedisURL: string(env.Config.RedisURL), RequestTime: env.Config.Limits.RequestTime,
+		Bytes: env.Config.CacheBytes, RedisURL: string(env.Config.RedisURL), RequestTime: env.Config.GraphQL.Time,
 	}, event.NewLog(db.Events()), env.Log)
 	if err != nil {
 		return nil, err

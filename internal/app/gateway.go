@@ -45,12 +45,7 @@ func deniedAddresses(cfg config.Config) (addresses []string, err error) {
 
 // NewGateway builds the reverse proxy to the instances of services.
 func NewGateway(env Env, guard *gateway.Guard, reg *Registry, sessions *session.Service) (*gateway.Gateway, error) {
-	return gateway.New(gateway.Deps{Guard: guard, Directory: reg.Directory, Pool: reg.Pool, Tokens: sessions.ServiceToken}, env.Log, gatewayConfig(env.Config.Limits))
-}
-
-func gatewayConfig(l config.Limits) gateway.Config {
-	return gateway.Config{
-		ConnectTime: l.GatewayConnectTime, FirstByteTime: l.GatewayFirstByteTime, IdleTime: l.GatewayIdleTime, TotalTime: l.GatewayTotalTime,
-		StreamTime: l.GatewayStreamTime, BodyTime: l.BodyTime, BodyBytes: int64(l.GatewayBodyBytes), Calls: l.GatewayCalls, CallerCalls: l.GatewayUserCalls,
-	}
+	cfg := env.Config.Gateway
+	cfg.BodyTime = env.Config.HTTP.BodyTime // one setting for all request bodies
+	return gateway.New(gateway.Deps{Guard: guard, Directory: reg.Directory, Pool: reg.Pool, Tokens: sessions.ServiceToken}, env.Log, cfg)
 }

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"net"
 
-	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/httpd"
-	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -27,18 +25,16 @@ func Listen(ctx context.Context, env Env) (net.Listener, error) {
 
 // NewREST builds the legacy REST routes, which are stored operations of the executor.
 func NewREST(env Env, exec *executor.Executor, usage *legacy.Counter) (*rest.Shim, error) {
-	cfg := rest.Config{Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), OnCall: usage.CountCall}
-	for _, d := range env.Config.RESTDeprecated {
-		cfg.Deprecated = append(cfg.Deprecated, rest.Deprecation(d))
-	}
-	return rest.New(exec, cfg, env.Log)
+	return rest.New(exec, rest.Config{
+		Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), Deprecated: env.Config.RESTDeprecated, OnCall: usage.CountCall,
+	}, env.Log)
 }
 
 var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the reason that the token has expired
 
 // NewHTTP builds the HTTP server over the transports.
 func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, db *store.DB) (*httpd.Server, error) {
-	server, err := httpd.New(httpConfig(env.Config), exec, httpd.Deps{
+	server, err := httpd.New(env.Config.HTTP, exec, httpd.Deps{
 		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: db.Ready, JWKS: sessions.JWKS,
 	}, env.Log)
 	if err != nil {
@@ -46,28 +42,6 @@ func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.
 	}
 	sessions.OnRevoked(func(r session.Revocation) { server.Recheck(r.Concerns) })
 	return server, nil
-}
-
-func httpConfig(c config.Config) httpd.Config {
-	return httpd.Config{
-		BodyBytes: int64(c.Limits.BodyBytes), BodyTime: c.Limits.BodyTime, HeaderBytes: c.Limits.HeaderBytes, HeaderTime: c.Limits.HeaderTime,
-		Operations: c.Limits.ConcurrentRequests, Batch: c.Limits.Batch,
-		WriteTime: c.Limits.WriteTime, IdleTime: c.Limits.IdleTime, DrainTime: c.Limits.DrainTime, QueueTime: c.Limits.QueueTime,
-		AllowedOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, TrustedNetworks: networks(c.TrustedNetworks),
-		Streams: connection.Config{
-			Connections: c.Limits.Connections, PerPrincipal: c.Limits.UserConnections, Operations: c.Limits.SocketOperations,
-			MessageBytes: c.Limits.MessageBytes, InitTime: c.Limits.InitTime, IdleTime: c.Limits.SocketIdleTime, KeepAlive: c.Limits.KeepAlive,
-			StallTime: c.Limits.StallTime,
-		},
-	}
-}
-
-func networks(trusted []config.TrustedNetwork) []httpd.TrustedNetwork {
-	all := make([]httpd.TrustedNetwork, len(trusted))
-	for i, n := range trusted {
-		all[i] = httpd.TrustedNetwork{Prefix: n.Prefix, Key: string(n.Key)}
-	}
-	return all
 }
 
 // NewLegacyUsage builds the counter of calls of legacy REST routes.

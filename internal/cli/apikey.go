@@ -27,6 +27,12 @@ func (c *commandLine) apiKeyCommand() *cobra.Command {
 		Short: "create an API key for a user, and print it once",
 		Long:  "The key acts for the user, within its scopes: send it as \"Authorization: Bearer KEY\".",
 		Args:  atMost(0),
+		PreRunE: func(*cobra.Command, []string) error {
+			if opts.user == "" || opts.name == "" || opts.scopes == "" {
+				return errors.New("apikey needs --user, --name and --scopes; see backplane apikey --help")
+			}
+			return nil
+		},
 		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 			return createAPIKey(ctx, env, tools, opts)
 		}),
@@ -39,9 +45,6 @@ func (c *commandLine) apiKeyCommand() *cobra.Command {
 }
 
 func createAPIKey(ctx context.Context, env app.Env, tools *app.Toolbox, opts apiKeyOptions) error {
-	if opts.user == "" || opts.name == "" || opts.scopes == "" {
-		return errors.New("apikey needs --user, --name and --scopes; see backplane apikey --help")
-	}
 	u, err := tools.DB.Users().ByUsername(ctx, opts.user)
 	if err != nil {
 		return err

@@ -9,8 +9,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/config"
 )
 
-// settingGroup is the annotation of a flag that is a setting: its group.
-const settingGroup = "backplane_setting_group"
+// settingMark is the annotation of a flag that is a setting.
+const settingMark = "backplane_setting"
 
 // settingFlag collects the value of a setting; package config checks it.
 type settingFlag struct {
@@ -31,11 +31,11 @@ func (settingFlag) Type() string { return "value" }
 func (c *commandLine) addSettings(flags *pflag.FlagSet) {
 	for _, s := range config.Settings() {
 		f := flags.VarPF(settingFlag{s.Flag(), c.settings}, s.Flag(), "", strings.ReplaceAll(s.Meaning, "`", ""))
-		f.Annotations = map[string][]string{settingGroup: {s.Group}}
+		f.Annotations = map[string][]string{settingMark: {"yes"}}
 	}
 }
 
-func isSetting(f *pflag.Flag) bool { return f.Annotations[settingGroup] != nil }
+func isSetting(f *pflag.Flag) bool { return f.Annotations[settingMark] != nil }
 
 // normalizeArgs puts the default command in front if the arguments begin with a
 // flag, and writes -name as --name for flags of several letters: both are

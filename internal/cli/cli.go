@@ -67,6 +67,14 @@ func (c *commandLine) rootCommand() *cobra.Command {
 	c.addSettings(root.PersistentFlags())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() { // those that cobra has added
+		switch cmd.Name() {
+		case "help":
+			cmd.Short = "print the help of a command"
+		case "completion":
+			cmd.Short, cmd.Annotations = "print a completion script for bash, zsh, fish or powershell", withoutSettings
+		}
+	}
 	return root
 }
 

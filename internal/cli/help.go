@@ -38,7 +38,7 @@ func printHelp(cmd *cobra.Command, _ []string) {
 			fmt.Fprintf(out, "  %s\n      %s\n", flagSyntax(f), flagMeaning(f))
 		}
 	}
-	if cmd.Annotations[noSettings] == "" {
+	if readsSettings(cmd) {
 		printSettings(out)
 	}
 }
@@ -69,6 +69,15 @@ func printSettings(out io.Writer) {
 const noSettings = "backplane_no_settings"
 
 var withoutSettings = map[string]string{noSettings: "yes"}
+
+func readsSettings(cmd *cobra.Command) bool {
+	for ; cmd.HasParent(); cmd = cmd.Parent() {
+		if cmd.Annotations[noSettings] != "" {
+			return false
+		}
+	}
+	return true
+}
 
 // ownFlags returns the flags of a command that are not settings.
 func ownFlags(cmd *cobra.Command) (flags []*pflag.Flag) {

@@ -33,9 +33,10 @@ func manual(root *cobra.Command) string {
 			continue
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n%s.\n", escapeMarkdown(strings.TrimPrefix(cmd.UseLine(), "backplane ")), escapeMarkdown(cmd.Short))
-		if cmd.Annotations[noSettings] == "" || cmd.Name() == "man" {
-			fmt.Fprintf(&b, "\n%s\n", escapeMarkdown(cmd.Long))
+		if cmd.Name() == "completion" { // its help says more, with scripts
+			continue
 		}
+		fmt.Fprintf(&b, "\n%s\n", escapeMarkdown(cmd.Long))
 		for _, sub := range cmd.Commands() {
 			fmt.Fprintf(&b, "\n**%s**: %s.\n", escapeMarkdown(strings.TrimPrefix(sub.UseLine(), "backplane ")), escapeMarkdown(sub.Short))
 		}

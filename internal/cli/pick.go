@@ -28,10 +28,13 @@ func (c *commandLine) pickCommand() *cobra.Command {
 		Short: "pick an instance of the service NAME, and print its URL",
 		Long:  "Picks as a node would that has just started. It changes nothing, and reports no outcome.",
 		Args:  atMost(1),
-		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
+		PreRunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || opts.count < 1 {
 				return errors.New("pick needs the name of a service, and --n of 1 or more; see backplane pick --help")
 			}
+			return nil
+		},
+		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
 			d, err := tools.LoadDirectory(ctx, env)
 			if err != nil {
 				return err

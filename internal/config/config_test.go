@@ -15,10 +15,15 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/gateway"
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
-var update = flag.Bool("update", false, "rewrite the table in the README")
+var update = flag.Bool("update", false, "rewrite docs/configuration.md")
 
 func read(environ []string, args ...string) (config.Config, error) {
 	flags := map[string]string{}
@@ -37,23 +42,29 @@ func TestFromEnv_Defaults(t *testing.T) {
 	}
 	want := config.Config{
 		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", CacheBytes: 64 << 20, Database: "sqlite:data/backplane.db", RateLimit: true, Introspection: true, LogFormat: config.LogText,
-		Retention: config.Retention{Held: 1_000_000},
-		Limits: config.Limits{
+		Retention: event.RetentionConfig{Held: 1_000_000},
+		GraphQL: executor.Limits{
 			Tokens: 10_000, Operations: 50, Fields: 3_000, ExpandedFields: 15_000, Fragments: 200, FragmentDepth: 20, Depth: 20,
-			Aliases: 100, RootFields: 30, Directives: 200, Cost: 50_000, Errors: 50, ResponseBytes: 16 << 20, RequestTime: 10 * time.Second,
+			Aliases: 100, RootFields: 30, Directives: 200, Complexity: 50_000, Errors: 50, Response: 16 << 20, Time: 10 * time.Second,
+		},
+		HTTP: httpd.Config{
 			BodyBytes: 1 << 20, HeaderBytes: 32 << 10, HeaderTime: 5 * time.Second, BodyTime: 10 * time.Second,
-			IdleTime: 2 * time.Minute, WriteTime: 30 * time.Second, DrainTime: 10 * time.Second, ConcurrentRequests: 256, QueueTime: time.Second,
-			Connections: 20_000, UserConnections: 2_500, SocketOperations: 100, MessageBytes: 1 << 20,
-			InitTime: 10 * time.Second, SocketIdleTime: 5 * time.Minute, KeepAlive: 15 * time.Second, StallTime: 5 * time.Minute,
-			GatewayConnectTime: 2 * time.Second, GatewayFirstByteTime: 30 * time.Second, GatewayIdleTime: 5 * time.Minute, GatewayTotalTime: 10 * time.Minute,
-			GatewayBodyBytes: 100 << 20, GatewayCalls: 10_000, GatewayUserCalls: 2_500,
+			IdleTime: 2 * time.Minute, WriteTime: 30 * time.Second, DrainTime: 10 * time.Second, Operations: 256, QueueTime: time.Second,
+			Streams: connection.Config{
+				Connections: 20_000, PerPrincipal: 2_500, Operations: 100, MessageBytes: 1 << 20,
+				InitTime: 10 * time.Second, IdleTime: 5 * time.Minute, KeepAlive: 15 * time.Second, StallTime: 5 * time.Minute,
+			},
+		},
+		Gateway: gateway.Config{
+			ConnectTime: 2 * time.Second, FirstByteTime: 30 * time.Second, IdleTime: 5 * time.Minute, TotalTime: 10 * time.Minute,
+			BodyBytes: 100 << 20, Calls: 10_000, CallerCalls: 2_500,
 		},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(secrets.Key{})); diff != "" {
 		t.Errorf("FromEnv without anything set (-want +got):\n%s", diff)
 	}
 	if got.SecretKey.IsSet() {
-		t.Error("there is a secret key that nobody has set")
+		t.Error("there is a secret key without a setting")
 	}
 }
 
@@ -70,27 +81,27 @@ func TestFromEnv(t *testing.T) {
 		{"takes a variable", []string{"BACKPLANE_LISTEN=:80"}, nil, listen, ":80"},
 		{"takes a flag", nil, []string{"--listen=:81"}, listen, ":81"},
 		{"prefers a flag", []string{"BACKPLANE_LISTEN=:80"}, []string{"--listen=:81"}, listen, ":81"},
-		{"takes an empty variable for none", []string{"BACKPLANE_LISTEN="}, nil, listen, "127.0.0.1:8080"},
-		{"ignores the variables of others", []string{"LISTEN=:80", "BACKPLANE_TEST_X=1"}, nil, listen, "127.0.0.1:8080"},
+		{"takes an empty variable as not set", []string{"BACKPLANE_LISTEN="}, nil, listen, "127.0.0.1:8080"},
+		{"ignores other variables", []string{"LISTEN=:80", "BACKPLANE_TEST_X=1"}, nil, listen, "127.0.0.1:8080"},
 		{
-			"ignores what Kubernetes says of services named like us",
+			"ignores the variables of Kubernetes for services named backplane",
 			[]string{"BACKPLANE_PORT=tcp://10.0.0.1:80", "BACKPLANE_SERVICE_HOST=10.0.0.1", "BACKPLANE_DB_PORT_80_TCP_ADDR=10.0.0.1", "BACKPLANE_SERVICE_PORT_HTTP=80"},
 			nil, listen, "127.0.0.1:8080",
 		},
 		{
 			"reads networks and single addresses", []string{"BACKPLANE_TRUSTED_PROXIES=10.1.2.3/8, ::1"}, nil,
-			func(c config.Config) any { return fmt.Sprint(c.TrustedProxies) }, fmt.Sprint([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}),
+			func(c config.Config) any { return fmt.Sprint(c.HTTP.TrustedProxies) }, fmt.Sprint([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}),
 		},
 		{
 			"reads origins", []string{"BACKPLANE_CORS_ORIGINS=https://a.example,http://localhost:3000"}, nil,
-			func(c config.Config) any { return strings.Join(c.CORSOrigins, " ") }, "https://a.example http://localhost:3000",
+			func(c config.Config) any { return strings.Join(c.HTTP.AllowedOrigins, " ") }, "https://a.example http://localhost:3000",
 		},
-		{"reads any origin", []string{"BACKPLANE_CORS_ORIGINS=*"}, nil, func(c config.Config) any { return strings.Join(c.CORSOrigins, " ") }, "*"},
+		{"reads any origin", []string{"BACKPLANE_CORS_ORIGINS=*"}, nil, func(c config.Config) any { return strings.Join(c.HTTP.AllowedOrigins, " ") }, "*"},
 		{"reads a word that switches on", []string{"BACKPLANE_LEGACY_IDS=assign"}, nil, func(c config.Config) any { return c.AssignLegacyID }, true},
 		{"reads a word that switches off", []string{"BACKPLANE_RATE_LIMIT=off"}, nil, func(c config.Config) any { return c.RateLimit }, false},
 		{"reads a level", []string{"BACKPLANE_LOG_LEVEL=warn"}, nil, func(c config.Config) any { return c.LogLevel }, slog.LevelWarn},
-		{"reads a number", []string{"BACKPLANE_LIMIT_DEPTH=7"}, nil, func(c config.Config) any { return c.Limits.Depth }, 7},
-		{"reads a time", nil, []string{"--limit-request-time=1m"}, func(c config.Config) any { return c.Limits.RequestTime }, time.Minute},
+		{"reads a number", []string{"BACKPLANE_LIMIT_DEPTH=7"}, nil, func(c config.Config) any { return c.GraphQL.Depth }, 7},
+		{"reads a time", nil, []string{"--limit-request-time=1m"}, func(c config.Config) any { return c.GraphQL.Time }, time.Minute},
 		{
 			"reads a secret key", []string{"BACKPLANE_SECRET_KEY=" + strings.Repeat("k", 32)}, nil,
 			func(c config.Config) any { return c.SecretKey.IsSet() }, true,
@@ -156,7 +167,7 @@ func TestSecrets(t *testing.T) {
 	c, err := read([]string{
 		"BACKPLANE_ADMIN_USERNAME=ada", "BACKPLANE_ADMIN_PASSWORD=" + word,
 		"BACKPLANE_DATABASE_URL=postgres://u:" + word + "@h/d?sslpassword=" + word,
-		"BACKPLANE_SECRET_KEY=" + strings.Repeat(word, 5),
+		"BACKPLANE_SECRET_KEY=" + strings.Repeat(word, 5), "BACKPLANE_TRUSTED_NETWORKS=10.0.0.0/8=" + word,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +181,7 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("a secret shows in %s", b.String())
 	}
 	if !strings.Contains(b.String(), "@h/d") {
-		t.Errorf("the place of the database does not show in %s", b.String())
+		t.Errorf("the address of the database does not show in %s", b.String())
 	}
 }
 
@@ -192,30 +203,31 @@ func TestDatabase_SQLite(t *testing.T) {
 	}
 }
 
-// The table in the README stands between these lines.
-const (
-	tableStart = "<!-- settings: written by make generate -->\n"
-	tableEnd   = "<!-- end of settings -->\n"
-)
-
-func TestTable_README(t *testing.T) {
+func TestMarkdown_is_docs_configuration_md(t *testing.T) {
 	t.Parallel()
-	const path = "../../README.md"
-	readme, err := os.ReadFile(path)
+	const path = "../../docs/configuration.md"
+	if *update {
+		if err := os.WriteFile(path, []byte(config.Markdown()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok := strings.Cut(string(readme), tableStart)
-	got, after, ok2 := strings.Cut(rest, tableEnd)
-	if !ok || !ok2 {
-		t.Fatalf("%s lacks the lines %q and %q", path, tableStart, tableEnd)
+	if diff := cmp.Diff(config.Markdown(), string(got)); diff != "" {
+		t.Errorf("%s is not what the code declares; run make generate (-want +got):\n%s", path, diff)
 	}
-	if want := "\n" + config.Table() + "\n"; got != want && *update {
-		if err := os.WriteFile(path, []byte(before+tableStart+want+tableEnd+after), 0o644); err != nil {
-			t.Fatal(err)
+}
+
+func TestSettings_have_different_names_and_a_meaning(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, s := range config.Settings() {
+		if s.Name == "" || s.Meaning == "" || seen[s.Name] {
+			t.Errorf("the setting %q has no name, no meaning, or a name that another has", s.Name)
 		}
-	} else if got != want {
-		t.Errorf("the table of settings is not that of the code: run make generate (-want +got):\n%s", cmp.Diff(want, got))
+		seen[s.Name] = true
 	}
 }
 

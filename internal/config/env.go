@@ -7,10 +7,15 @@ import (
 	"strings"
 
 	"github.com/agnivade/levenshtein"
+
+	"github.com/backplane-dev/backplane/internal/setting"
 )
 
-// testPrefix starts the variables of the tests, which are none of ours.
+// testPrefix starts the variables of the tests, which are no settings.
 const testPrefix = prefix + "TEST_"
+
+// prefix starts the name of each environment variable.
+const prefix = "BACKPLANE_"
 
 // kubernetes matches the variables that Kubernetes gives to every pod for a
 // service whose name starts with backplane.
@@ -33,8 +38,8 @@ func FromEnv(environ []string, flags map[string]string) (Config, error) {
 	var mistakes Mistakes
 	env := variables(environ)
 	mistakes = append(mistakes, unknown(env)...)
-	for _, s := range Settings() {
-		if mistake := s.read(&c, env, flags); mistake != "" {
+	for _, s := range c.settings() {
+		if mistake := read(s, env, flags); mistake != "" {
 			mistakes = append(mistakes, mistake)
 		}
 	}
@@ -57,13 +62,13 @@ func variables(environ []string) map[string]string {
 	return env
 }
 
-// unknown finds variables that look like ours and are not: a misspelt setting
-// would otherwise silently have no effect.
+// unknown finds variables with our prefix that are no settings: a misspelt setting
+// would otherwise have no effect unnoticed.
 func unknown(env map[string]string) (mistakes []string) {
 	for name := range env {
-		known := func(s Setting) bool { return s.Variable() == name }
+		known := func(s setting.Setting) bool { return s.Variable() == name }
 		if all := Settings(); !slices.ContainsFunc(all, known) && !kubernetes.MatchString(name) {
-			like := slices.MinFunc(all, func(a, b Setting) int { return distance(a, name) - distance(b, name) })
+			like := slices.MinFunc(all, func(a, b setting.Setting) int { return distance(a, name) - distance(b, name) })
 			mistakes = append(mistakes, fmt.Sprintf("%s is set, but there is no such setting; the most like it is %s.", name, like.Variable()))
 		}
 	}
@@ -71,10 +76,13 @@ func unknown(env map[string]string) (mistakes []string) {
 	return mistakes
 }
 
-func distance(s Setting, name string) int { return levenshtein.ComputeDistance(s.Variable(), name) }
+func distance(s setting.Setting, name string) int {
+	return levenshtein.ComputeDistance(s.Variable(), name)
+}
 
-// read sets the field of the setting. It returns a sentence if it cannot.
-func (s Setting) read(c *Config, env, flags map[string]string) (mistake string) {
+// read sets the field of the setting from its flag, its variable or its default. It
+// returns a sentence if the value is wrong.
+func read(s setting.Setting, env, flags map[string]string) (mistake string) {
 	source, value := s.Variable(), env[s.Variable()]
 	if v, ok := flags[s.Flag()]; ok {
 		source, value = "--"+s.Flag(), v
@@ -85,18 +93,18 @@ func (s Setting) read(c *Config, env, flags map[string]string) (mistake string) 
 	if value == "" {
 		return ""
 	}
-	err := s.parse(c, value)
+	err := s.Parse(value)
 	switch {
 	case err == nil:
 		return ""
-	case s.secret:
+	case s.Secret:
 		return fmt.Sprintf("%s is not usable (its value is not shown): it must be %v.", source, err)
 	default:
 		return fmt.Sprintf("%s is %q, but it must be %v.", source, value, err)
 	}
 }
 
-// contradictions finds settings that are right alone and wrong together.
+// contradictions finds settings that are valid alone and wrong together.
 func (c Config) contradictions() (mistakes []string) {
 	if (c.AdminUsername == "") != (c.AdminPassword == "") {
 		mistakes = append(mistakes, "BACKPLANE_ADMIN_USERNAME and BACKPLANE_ADMIN_PASSWORD must be set together, or neither of them.")

@@ -12,35 +12,21 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 // A parser's error continues the sentence "BACKPLANE_X is …, but it must be".
 type parser[T any] func(value string) (T, error)
 
-// into makes the parse function of a setting from where its value goes and how
-// its text is read.
-func into[T any](field func(*Config) *T, read parser[T]) func(*Config, string) error {
-	return func(c *Config, value string) error {
-		v, err := read(value)
-		if err == nil {
-			*field(c) = v
-		}
-		return err
-	}
-}
+const schemeSQLite = "sqlite:"
 
-const (
-	schemeSQLite = "sqlite:"
-	// maxLimit keeps sums of limits far from overflow on every platform.
-	maxLimit = 1 << 30
-)
+func parseAny(value string) (string, error) { return value, nil }
 
-func anything(value string) (string, error) { return value, nil }
+func parseSecret(value string) (Secret, error) { return Secret(value), nil }
 
-func secret(value string) (Secret, error) { return Secret(value), nil }
-
-func address(value string) (string, error) {
+func parseAddress(value string) (string, error) {
 	const want = "host:port, with a port from 0 to 65535"
 	_, port, err := net.SplitHostPort(value)
 	if err != nil {
@@ -52,17 +38,17 @@ func address(value string) (string, error) {
 	return value, nil
 }
 
-func addressOrOff(value string) (string, error) {
+func parseAddressOrOff(value string) (string, error) {
 	if value == Off {
 		return value, nil
 	}
-	if _, err := address(value); err != nil {
+	if _, err := parseAddress(value); err != nil {
 		return "", fmt.Errorf("%w, or %s", err, Off)
 	}
 	return value, nil
 }
 
-func database(value string) (Database, error) {
+func parseDatabase(value string) (Database, error) {
 	const want = "sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME; nothing else is supported"
 	if path, ok := cutScheme(value, schemeSQLite); ok && path != "" && utf8.ValidString(path) {
 		return Database(value), nil
@@ -74,7 +60,7 @@ func database(value string) (Database, error) {
 	return Database(value), nil
 }
 
-func redisURL(value string) (Secret, error) {
+func parseRedisURL(value string) (Secret, error) {
 	u, err := url.Parse(value)
 	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Host == "" {
 		return "", errors.New("redis://HOST:PORT/DB, or rediss:// over TLS")
@@ -89,7 +75,7 @@ func cutScheme(value, scheme string) (rest string, ok bool) {
 	return value[len(scheme):], true
 }
 
-func secretKey(value string) (secrets.Key, error) {
+func parseSecretKey(value string) (secrets.Key, error) {
 	key, err := secrets.ParseKey(value)
 	if err != nil {
 		return secrets.Key{}, errors.New("32 to 1024 random characters, e.g. made by `openssl rand -base64 32`")
@@ -97,7 +83,7 @@ func secretKey(value string) (secrets.Key, error) {
 	return key, nil
 }
 
-func network(value string) (netip.Prefix, error) {
+func parseNetwork(value string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(value); err == nil && addr.Zone() == "" {
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
@@ -108,21 +94,21 @@ func network(value string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// trustedNetwork reads NETWORK=KEY. The whole internet is no network to trust.
-func trustedNetwork(value string) (n TrustedNetwork, err error) {
+// parseTrustedNetwork reads NETWORK=KEY. The whole internet cannot be trusted.
+func parseTrustedNetwork(value string) (n httpd.TrustedNetwork, err error) {
 	const want = "networks with their API keys such as 10.1.0.0/16=KEY, with commas between them, none of them the whole internet"
 	where, key, _ := strings.Cut(value, "=")
-	n.Prefix, err = network(strings.TrimSpace(where))
-	n.Key = Secret(strings.TrimSpace(key))
+	n.Prefix, err = parseNetwork(strings.TrimSpace(where))
+	n.Key = strings.TrimSpace(key)
 	if err != nil || n.Prefix.Bits() == 0 || n.Key == "" {
-		return TrustedNetwork{}, errors.New(want)
+		return httpd.TrustedNetwork{}, errors.New(want)
 	}
 	return n, nil
 }
 
-// deprecation reads ROUTE SINCE [SUNSET [SUCCESSOR]], where ROUTE is * or a method
+// parseDeprecation reads ROUTE SINCE [SUNSET [SUCCESSOR]], where ROUTE is * or a method
 // and a path, and the days are those of UTC.
-func deprecation(value string) (d Deprecation, err error) {
+func parseDeprecation(value string) (d rest.Deprecation, err error) {
 	const want = "routes with days such as GET /users 2026-06-01 2027-06-01 https://shop.example/docs, or * for all routes, with commas between them"
 	words := strings.Fields(value)
 	if len(words) > 0 && words[0] == "*" {
@@ -131,34 +117,34 @@ func deprecation(value string) (d Deprecation, err error) {
 		d.Route, words = words[0]+" "+words[1], words[2:]
 	}
 	if d.Route == "" || len(words) < 1 || len(words) > 3 {
-		return Deprecation{}, errors.New(want)
+		return rest.Deprecation{}, errors.New(want)
 	}
 	if d.Since, err = time.Parse(time.DateOnly, words[0]); err != nil {
-		return Deprecation{}, errors.New(want)
+		return rest.Deprecation{}, errors.New(want)
 	}
 	if len(words) > 1 {
 		if d.Sunset, err = time.Parse(time.DateOnly, words[1]); err != nil || d.Sunset.Before(d.Since) {
-			return Deprecation{}, errors.New(want + "; a route does not end before it is deprecated")
+			return rest.Deprecation{}, errors.New(want + "; a route does not end before it is deprecated")
 		}
 	}
 	if len(words) > 2 {
 		u, err := url.Parse(words[2])
 		if err != nil || strings.ContainsAny(words[2], `<>"`) || u.Host == "" && !strings.HasPrefix(u.Path, "/") {
-			return Deprecation{}, errors.New(want)
+			return rest.Deprecation{}, errors.New(want)
 		}
 		d.Successor = words[2]
 	}
 	return d, nil
 }
 
-func origins(value string) ([]string, error) {
+func parseOrigins(value string) ([]string, error) {
 	if value == "*" {
 		return []string{"*"}, nil
 	}
-	return listOf(origin)(value)
+	return parseList(parseOrigin)(value)
 }
 
-func origin(value string) (string, error) {
+func parseOrigin(value string) (string, error) {
 	u, err := url.Parse(value)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || value != u.Scheme+"://"+u.Host {
 		return "", errors.New("* or origins such as https://shop.example, without a path, with commas between them")
@@ -166,8 +152,8 @@ func origin(value string) (string, error) {
 	return strings.ToLower(value), nil
 }
 
-// listOf reads a list with commas between its items.
-func listOf[T any](read parser[T]) parser[[]T] {
+// parseList reads a list with commas between its items.
+func parseList[T any](read parser[T]) parser[[]T] {
 	return func(value string) ([]T, error) {
 		var items []T
 		for part := range strings.SplitSeq(value, ",") {
@@ -181,8 +167,8 @@ func listOf[T any](read parser[T]) parser[[]T] {
 	}
 }
 
-// eitherOf reads one of two words.
-func eitherOf(yes, no string) parser[bool] {
+// parseEither reads one of two words.
+func parseEither(yes, no string) parser[bool] {
 	return func(value string) (bool, error) {
 		if value != yes && value != no {
 			return false, fmt.Errorf("%s or %s", yes, no)
@@ -191,7 +177,7 @@ func eitherOf(yes, no string) parser[bool] {
 	}
 }
 
-func logLevel(value string) (slog.Level, error) {
+func parseLogLevel(value string) (slog.Level, error) {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 	l, ok := levels[value]
 	if !ok {
@@ -200,37 +186,9 @@ func logLevel(value string) (slog.Level, error) {
 	return l, nil
 }
 
-func logFormat(value string) (LogFormat, error) {
+func parseLogFormat(value string) (LogFormat, error) {
 	if f := LogFormat(value); f == LogText || f == LogJSON {
 		return f, nil
 	}
 	return "", fmt.Errorf("%s or %s", LogText, LogJSON)
-}
-
-func between(low, high int) parser[int] {
-	return func(value string) (int, error) {
-		n, err := strconv.Atoi(value)
-		if err != nil || n < low || n > high {
-			return 0, fmt.Errorf("a whole number from %d to %d", low, high)
-		}
-		return n, nil
-	}
-}
-
-func duration(value string) (time.Duration, error) {
-	d, err := time.ParseDuration(value)
-	if err != nil || d < time.Millisecond || d > time.Hour {
-		return 0, errors.New("a time from 1ms to 1h, such as 500ms, 10s or 2m")
-	}
-	return d, nil
-}
-
-// age reads how long something is kept.
-func age(value string) (time.Duration, error) {
-	const longest = 20 * 366 * 24 * time.Hour
-	d, err := time.ParseDuration(value)
-	if err != nil || d != 0 && d < time.Second || d > longest {
-		return 0, errors.New("a time from 1s to 175680h (20 years), such as 720h, or 0s for ever")
-	}
-	return d, nil
 }

@@ -12,20 +12,20 @@ import (
 	"strings"
 )
 
-// Sink is a broker that gets the event log, and what it does with it there.
+// Sink is a broker that the event log is exported to, and where in the broker.
 type Sink struct {
 	Kind     SinkKind
-	Name     string // of its place in the log
+	Name     string // of its offset in the log
 	URL      Secret // of the broker, without the options below
-	Address  string // of the broker, to be shown
-	FromHead bool   // a new sink begins with what happens from now on, instead of with the oldest event
+	Address  string // of the broker without credentials, to be shown
+	FromHead bool   // a new sink begins at the head of the log, instead of at the oldest event
 	Source   string // attribute of the events
 
 	Stream    string // Redis: key; NATS: name
 	MaxLen    int64  // Redis: entries to keep, about; 0 keeps all
 	Exchange  string // RabbitMQ
-	Mandatory bool   // RabbitMQ: events that no queue takes hold the sink up
-	Subject   string // NATS: what the subjects of all events begin with
+	Mandatory bool   // RabbitMQ: an event that is unroutable blocks the export, instead of being dropped
+	Subject   string // NATS: prefix of the subjects of all events
 }
 
 // SinkKind says what kind of broker a sink is.
@@ -38,7 +38,7 @@ const (
 	NATSSink     SinkKind = "nats"
 )
 
-// What sinks are like if their URL does not say it.
+// The defaults of options.
 const (
 	defaultSource   = "/backplane"
 	defaultKey      = "backplane.events"
@@ -55,13 +55,13 @@ var (
 	plainName   = regexp.MustCompile(`^[\x21-\x7e]{1,127}$`)
 )
 
-// sinks reads the URLs of sinks. Its error lists all that is wrong with any of
+// parseSinks reads the URLs of sinks. Its error lists all that is wrong with any of
 // them, by number, as the URLs may hold passwords.
-func sinks(value string) ([]Sink, error) {
+func parseSinks(value string) ([]Sink, error) {
 	var all []Sink
 	var wrong []string
 	for i, part := range strings.Split(value, ",") {
-		s, mistakes := sink(strings.TrimSpace(part))
+		s, mistakes := parseSink(strings.TrimSpace(part))
 		if slices.ContainsFunc(all, func(other Sink) bool { return other.Name == s.Name && s.Name != "" }) {
 			mistakes = append(mistakes, fmt.Sprintf("another is named %q, too: give each a name of its own with ?name=", s.Name))
 		}
@@ -77,8 +77,8 @@ func sinks(value string) ([]Sink, error) {
 	return all, nil
 }
 
-// sink reads one URL and returns all that is wrong with it.
-func sink(value string) (s Sink, mistakes []string) {
+// parseSink reads one URL and returns all that is wrong with it.
+func parseSink(value string) (s Sink, mistakes []string) {
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" || u.Hostname() == "" {
 		return s, []string{"there is no URL with a host"}
@@ -94,7 +94,7 @@ func sink(value string) (s Sink, mistakes []string) {
 	if err != nil {
 		mistakes = append(mistakes, "the options after the question mark cannot be read")
 	}
-	mistakes = append(mistakes, s.read(options)...)
+	mistakes = append(mistakes, s.setOptions(options)...)
 	mistakes = append(mistakes, s.checkPath(u.EscapedPath())...)
 	u.RawQuery, u.Fragment = "", ""
 	s.URL = Secret(u.String())
@@ -103,21 +103,21 @@ func sink(value string) (s Sink, mistakes []string) {
 	return s, mistakes
 }
 
-// sinkOption is one thing that a URL may say after its question mark.
+// sinkOption is an option in the query of a URL.
 type sinkOption struct {
 	fallback string
 	want     string // continues "must be"
 	set      func(s *Sink, value string) bool
 }
 
-func text(valid *regexp.Regexp, field func(*Sink) *string) func(*Sink, string) bool {
+func matching(valid *regexp.Regexp, field func(*Sink) *string) func(*Sink, string) bool {
 	return func(s *Sink, value string) bool {
 		*field(s) = value
 		return valid.MatchString(value)
 	}
 }
 
-func word(yes, no string, field func(*Sink) *bool) func(*Sink, string) bool {
+func choice(yes, no string, field func(*Sink) *bool) func(*Sink, string) bool {
 	return func(s *Sink, value string) bool {
 		*field(s) = value == yes
 		return value == yes || value == no
@@ -126,8 +126,8 @@ func word(yes, no string, field func(*Sink) *bool) func(*Sink, string) bool {
 
 func (k SinkKind) options() map[string]sinkOption {
 	all := map[string]sinkOption{
-		"name": {string(k), "1 to 63 of a-z, 0-9, dot, dash and underscore", text(sinkName, func(s *Sink) *string { return &s.Name })},
-		"from": {"oldest", "oldest or head", word("head", "oldest", func(s *Sink) *bool { return &s.FromHead })},
+		"name": {string(k), "1 to 63 of a-z, 0-9, dot, dash and underscore", matching(sinkName, func(s *Sink) *string { return &s.Name })},
+		"from": {"oldest", "oldest or head", choice("head", "oldest", func(s *Sink) *bool { return &s.FromHead })},
 		"source": {defaultSource, "a URI or a path that names this installation", func(s *Sink, value string) bool {
 			s.Source = value
 			_, err := url.Parse(value)
@@ -137,24 +137,24 @@ func (k SinkKind) options() map[string]sinkOption {
 	stream := func(s *Sink) *string { return &s.Stream }
 	switch k {
 	case RedisSink:
-		all["stream"] = sinkOption{defaultKey, "1 to 127 ASCII characters without spaces", text(plainName, stream)}
+		all["stream"] = sinkOption{defaultKey, "1 to 127 ASCII characters without spaces", matching(plainName, stream)}
 		all["maxlen"] = sinkOption{"0", "a whole number from 0 (keep all) to 1000000000", func(s *Sink, value string) bool {
 			n, err := strconv.ParseInt(value, 10, 64)
 			s.MaxLen = n
 			return err == nil && n >= 0 && n <= 1_000_000_000
 		}}
 	case RabbitMQSink:
-		all["exchange"] = sinkOption{defaultExchange, "1 to 127 ASCII characters without spaces", text(plainName, func(s *Sink) *string { return &s.Exchange })}
-		all["mandatory"] = sinkOption{"off", "on or off", word("on", "off", func(s *Sink) *bool { return &s.Mandatory })}
+		all["exchange"] = sinkOption{defaultExchange, "1 to 127 ASCII characters without spaces", matching(plainName, func(s *Sink) *string { return &s.Exchange })}
+		all["mandatory"] = sinkOption{"off", "on or off", choice("on", "off", func(s *Sink) *bool { return &s.Mandatory })}
 	case NATSSink:
-		all["stream"] = sinkOption{defaultStream, "1 to 64 letters, digits, dashes and underscores", text(natsStream, stream)}
-		all["subject"] = sinkOption{defaultSubject, "words of letters, digits, dashes and underscores, with dots between them", text(natsSubject, func(s *Sink) *string { return &s.Subject })}
+		all["stream"] = sinkOption{defaultStream, "1 to 64 letters, digits, dashes and underscores", matching(natsStream, stream)}
+		all["subject"] = sinkOption{defaultSubject, "words of letters, digits, dashes and underscores, with dots between them", matching(natsSubject, func(s *Sink) *string { return &s.Subject })}
 	}
 	return all
 }
 
-// read takes the options of a URL over.
-func (s *Sink) read(given url.Values) (mistakes []string) {
+// setOptions sets the options of a URL, and the defaults of the others.
+func (s *Sink) setOptions(given url.Values) (mistakes []string) {
 	known := s.Kind.options()
 	names := slices.Sorted(maps.Keys(known))
 	for _, name := range slices.Sorted(maps.Keys(given)) {
@@ -173,7 +173,7 @@ func (s *Sink) read(given url.Values) (mistakes []string) {
 	return mistakes
 }
 
-// checkPath checks what stands between host and options.
+// checkPath checks the path of the URL.
 func (s *Sink) checkPath(path string) []string {
 	path = strings.TrimPrefix(path, "/")
 	switch s.Kind {

@@ -1,12 +1,12 @@
 package event
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/backplane-dev/backplane/internal/setting"
 )
 
 // CleanerName is the name under which the cleaner of the log is a reader: its
@@ -15,27 +15,30 @@ const CleanerName = "retention"
 
 // RetentionConfig says what the log keeps. The zero value keeps everything.
 type RetentionConfig struct {
-	Age   time.Duration // events that happened longer ago go; 0 for none
-	Count int           // of the newest events; older ones go; 0 for all
-	Held  int           // how many events behind a named reader may be and still hold back what it has not read; default 1,000,000
+	Age             time.Duration
+	Count, Held     int
+	Batch           int
+	Pause, Interval time.Duration
+}
 
-	Batch    int           // events that are removed at a time; default 1000
-	Pause    time.Duration // between two batches; default 20 ms
-	Interval time.Duration // between two rounds; default 1 min
+// Settings declares the tunables.
+func (c *RetentionConfig) Settings() []setting.Setting {
+	return []setting.Setting{
+		setting.Age(&c.Age, "RETENTION_AGE", "how long events are kept, e.g. `720h`; `0s` keeps them for ever"),
+		setting.Number(&c.Count, "RETENTION_COUNT", 0, 0, setting.MaxCount, "number of the newest events that are kept; `0` keeps all"),
+		setting.Number(&c.Held, "RETENTION_HELD", 1_000_000, 1, setting.MaxCount, "lag in events up to which a consumer or sink holds retention back"),
+		setting.Internal(&c.Batch, 1000, "events that are removed in one transaction"),
+		setting.Internal(&c.Pause, 20*time.Millisecond, "pause between two batches"),
+		setting.Internal(&c.Interval, time.Minute, "interval of rounds"),
+	}
 }
 
 // Bounded reports whether anything is ever to be removed.
 func (c RetentionConfig) Bounded() bool { return c.Age > 0 || c.Count > 0 }
 
 func (c RetentionConfig) withDefaults() (RetentionConfig, error) {
-	if min(c.Count, c.Held, c.Batch) < 0 || min(c.Age, c.Pause, c.Interval) < 0 {
-		return c, fmt.Errorf("retention config: negative value in %+v", c)
-	}
-	c.Held = cmp.Or(c.Held, 1_000_000)
-	c.Batch = cmp.Or(c.Batch, 1000)
-	c.Pause = cmp.Or(c.Pause, 20*time.Millisecond)
-	c.Interval = cmp.Or(c.Interval, time.Minute)
-	return c, nil
+	err := setting.ApplyDefaults("retention config", c.Settings())
+	return c, err
 }
 
 // Past removes the oldest events. It is declared here, where it is used.

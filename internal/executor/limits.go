@@ -1,33 +1,46 @@
 package executor
 
 import (
-	"cmp"
-	"fmt"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/setting"
 )
 
-// Limits bounds one request. Zero means the default. All but Errors, Response and
-// Time are checked before a document is validated or executed.
+// Limits bounds what one request may ask for. Zero means the default; Settings
+// says what each limit counts. All but Errors, Response and Time are checked before
+// a document is validated or executed.
 type Limits struct {
-	Document       int           // bytes of the document's text; default 256 KiB
-	Tokens         int           // lexical tokens of the document; default 10,000
-	Operations     int           // operations in the document; default 50
-	Fields         int           // fields as written in the document; default 3,000
-	ExpandedFields int           // fields of all operations, each spread counted as what it spreads; default 15,000
-	Fragments      int           // fragment definitions; default 200
-	FragmentDepth  int           // fragments that spread fragments, the longest chain; default 20
-	Depth          int           // levels of fields of the expanded operation; default 20
-	Aliases        int           // fields with an alias; default 100
-	RootFields     int           // fields of the operation's root, expanded; default 30
-	Directives     int           // directives in the document; default 200
-	Complexity     int           // cost of the operation with its variables; default 50,000
-	ListSize       int           // items that the cost assumes for a list without first or last; default 20
-	PageSize       int           // cap on the items that the cost counts: no resolver returns more; default 100
-	Errors         int           // errors in one response; default 50
-	Response       int           // bytes of the data of one response; default 16 MiB
-	Time           time.Duration // run time of a query or mutation; default 10 s
+	Document, Tokens, Operations             int
+	Fields, ExpandedFields                   int
+	Fragments, FragmentDepth, Depth, Aliases int
+	RootFields, Directives                   int
+	Complexity, ListSize, PageSize           int
+	Errors, Response                         int
+	Time                                     time.Duration
+}
+
+// Settings declares the limits.
+func (l *Limits) Settings() []setting.Setting {
+	return []setting.Setting{
+		setting.Internal(&l.Document, 256<<10, "bytes of a document's text"),
+		setting.Count(&l.Tokens, "LIMIT_TOKENS", 10_000, "lexical tokens of a document"),
+		setting.Count(&l.Operations, "LIMIT_OPERATIONS", 50, "operations in a document"),
+		setting.Count(&l.Fields, "LIMIT_FIELDS", 3_000, "fields as written in a document"),
+		setting.Count(&l.ExpandedFields, "LIMIT_EXPANDED_FIELDS", 15_000, "fields of a document, with the fields of each fragment counted wherever it is spread"),
+		setting.Count(&l.Fragments, "LIMIT_FRAGMENTS", 200, "fragment definitions in a document"),
+		setting.Count(&l.FragmentDepth, "LIMIT_FRAGMENT_DEPTH", 20, "longest chain of fragments that spread fragments"),
+		setting.Count(&l.Depth, "LIMIT_DEPTH", 20, "nested fields of an operation, and nested lists and objects of a value"),
+		setting.Count(&l.Aliases, "LIMIT_ALIASES", 100, "fields with an alias"),
+		setting.Count(&l.RootFields, "LIMIT_ROOT_FIELDS", 30, "fields at the root of an operation, with fragments expanded"),
+		setting.Count(&l.Directives, "LIMIT_DIRECTIVES", 200, "directives in a document"),
+		setting.Count(&l.Complexity, "LIMIT_COST", 50_000, "cost of an operation: each field counts once for each item of the lists around it"),
+		setting.Internal(&l.ListSize, 20, "items that the cost assumes for a list without a page size"),
+		setting.Internal(&l.PageSize, 100, "items above which the cost counts no further, as no resolver returns more"),
+		setting.Count(&l.Errors, "LIMIT_ERRORS", 50, "errors in a response"),
+		setting.Count(&l.Response, "LIMIT_RESPONSE_BYTES", 16<<20, "bytes of the data of a response"),
+		setting.Duration(&l.Time, "LIMIT_REQUEST_TIME", 10*time.Second, "run time of a query or mutation"),
+	}
 }
 
 // maxName bounds a name in a document, in bytes. Errors repeat names, suggestions
@@ -39,38 +52,8 @@ const maxName = 200
 const maxLiteral = 12
 
 func (l Limits) withDefaults() (Limits, error) {
-	for _, p := range []struct {
-		name     string
-		value    *int
-		fallback int
-	}{
-		{"document bytes", &l.Document, 256 << 10},
-		{"tokens", &l.Tokens, 10_000},
-		{"operations", &l.Operations, 50},
-		{"fields", &l.Fields, 3_000},
-		{"expanded fields", &l.ExpandedFields, 15_000},
-		{"fragments", &l.Fragments, 200},
-		{"fragment depth", &l.FragmentDepth, 20},
-		{"depth", &l.Depth, 20},
-		{"aliases", &l.Aliases, 100},
-		{"root fields", &l.RootFields, 30},
-		{"directives", &l.Directives, 200},
-		{"complexity", &l.Complexity, 50_000},
-		{"list size", &l.ListSize, 20},
-		{"page size", &l.PageSize, 100},
-		{"errors", &l.Errors, 50},
-		{"response bytes", &l.Response, 16 << 20},
-	} {
-		if *p.value < 0 {
-			return l, fmt.Errorf("executor limits: %s must not be negative, but is %d", p.name, *p.value)
-		}
-		*p.value = cmp.Or(*p.value, p.fallback)
-	}
-	if l.Time < 0 {
-		return l, fmt.Errorf("executor limits: time must not be negative, but is %s", l.Time)
-	}
-	l.Time = cmp.Or(l.Time, 10*time.Second)
-	return l, nil
+	err := setting.ApplyDefaults("executor limits", l.Settings())
+	return l, err
 }
 
 // checkLimit returns an error of the code if n exceeds the limit.

@@ -25,10 +25,8 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -39,49 +37,48 @@ import (
 	"github.com/backplane-dev/backplane/internal/balance"
 	"github.com/backplane-dev/backplane/internal/problem"
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/setting"
 )
 
-// Config tunes a Gateway. The zero value is ready to use.
+// Config tunes a Gateway. The zero value is ready to use; Settings says what each
+// field means.
 type Config struct {
-	ConnectTime     time.Duration // to connect to an instance, TLS included; default 2 s
-	FirstByteTime   time.Duration // from the end of the request to the response header; default 30 s
-	IdleTime        time.Duration // without a byte in either direction; default 5 min
-	TotalTime       time.Duration // of a whole call, retries included; default 10 min
-	StreamTime      time.Duration // replaces TotalTime for event streams and upgraded connections; default 0, no limit
-	BodyTime        time.Duration // to receive a body that is small enough to be buffered; default 10 s
-	BodyBytes       int64         // longest request body; default 100 MiB
-	Calls           int           // open at once; default 10,000
-	CallerCalls     int           // open at once of one caller, or of one address of anonymous callers; default 2,500
-	Attempts        int           // per call, each on another instance; default 3
-	BufferedBytes   int64         // longest body that is buffered so that it can be sent again; default 64 KiB
-	RetryShare      float64       // retries for each call of the last ten seconds; default 0.2
-	RetryMinimum    int           // retries within ten seconds that are always allowed; default 100
-	CircuitFailures int           // attempts in a row without a response that open an instance's circuit breaker; default 5
-	CircuitTime     time.Duration // until one call may probe an open circuit breaker; default 1 s
+	ConnectTime, FirstByteTime, IdleTime, TotalTime time.Duration
+	StreamTime                                      time.Duration
+	BodyTime                                        time.Duration
+	BodyBytes, BufferedBytes                        int64
+	Calls, CallerCalls                              int
+	Attempts                                        int
+	RetryShare                                      float64
+	RetryMinimum                                    int
+	CircuitFailures                                 int
+	CircuitTime                                     time.Duration
+}
+
+// Settings declares the tunables.
+func (c *Config) Settings() []setting.Setting {
+	return []setting.Setting{
+		setting.Duration(&c.ConnectTime, "LIMIT_GATEWAY_CONNECT_TIME", 2*time.Second, "time to connect to an instance of a service, TLS included"),
+		setting.Duration(&c.FirstByteTime, "LIMIT_GATEWAY_FIRST_BYTE_TIME", 30*time.Second, "time from the end of the request to the header of an instance's response"),
+		setting.Duration(&c.IdleTime, "LIMIT_GATEWAY_IDLE_TIME", 5*time.Minute, "time after which a call, event stream or upgraded connection is ended that has no byte in either direction"),
+		setting.Duration(&c.TotalTime, "LIMIT_GATEWAY_TOTAL_TIME", 10*time.Minute, "time of a whole call, retries included"),
+		setting.Age(&c.StreamTime, "LIMIT_GATEWAY_STREAM_TIME", "the same for event streams and upgraded connections; `0s` for ever"),
+		setting.Internal(&c.BodyTime, 10*time.Second, "time to receive a request body that is small enough to be buffered"),
+		setting.Count(&c.BodyBytes, "LIMIT_GATEWAY_BODY_BYTES", 100<<20, "bytes of a request body"),
+		setting.Count(&c.Calls, "LIMIT_GATEWAY_CALLS", 10_000, "calls, event streams and upgraded connections included, that are open on this node at the same time"),
+		setting.Count(&c.CallerCalls, "LIMIT_GATEWAY_USER_CALLS", 2_500, "of them, those of one user, or of one address for anonymous callers"),
+		setting.Internal(&c.Attempts, 3, "attempts per call, each on another instance"),
+		setting.Internal(&c.BufferedBytes, 64<<10, "bytes of a request body that is buffered so that it can be sent again"),
+		setting.Internal(&c.RetryShare, 0.2, "retry budget: retries for each call of the last ten seconds"),
+		setting.Internal(&c.RetryMinimum, 100, "retries within ten seconds that the retry budget always allows"),
+		setting.Internal(&c.CircuitFailures, 5, "attempts in a row without a response that open the circuit breaker of an instance"),
+		setting.Internal(&c.CircuitTime, time.Second, "time until one call may probe an open circuit breaker"),
+	}
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if min(c.ConnectTime, c.FirstByteTime, c.IdleTime, c.TotalTime, c.StreamTime, c.BodyTime, c.CircuitTime) < 0 {
-		return c, fmt.Errorf("gateway config: times must not be negative: %+v", c)
-	}
-	if min(c.BodyBytes, c.BufferedBytes) < 0 || min(c.Calls, c.CallerCalls, c.Attempts, c.RetryMinimum, c.CircuitFailures) < 0 || c.RetryShare < 0 {
-		return c, fmt.Errorf("gateway config: sizes and counts must not be negative: %+v", c)
-	}
-	c.ConnectTime = cmp.Or(c.ConnectTime, 2*time.Second)
-	c.FirstByteTime = cmp.Or(c.FirstByteTime, 30*time.Second)
-	c.IdleTime = cmp.Or(c.IdleTime, 5*time.Minute)
-	c.TotalTime = cmp.Or(c.TotalTime, 10*time.Minute)
-	c.BodyTime = cmp.Or(c.BodyTime, 10*time.Second)
-	c.BodyBytes = cmp.Or(c.BodyBytes, 100<<20)
-	c.Calls = cmp.Or(c.Calls, 10_000)
-	c.CallerCalls = cmp.Or(c.CallerCalls, 2_500)
-	c.Attempts = cmp.Or(c.Attempts, 3)
-	c.BufferedBytes = cmp.Or(c.BufferedBytes, 64<<10)
-	c.RetryShare = cmp.Or(c.RetryShare, 0.2)
-	c.RetryMinimum = cmp.Or(c.RetryMinimum, 100)
-	c.CircuitFailures = cmp.Or(c.CircuitFailures, 5)
-	c.CircuitTime = cmp.Or(c.CircuitTime, time.Second)
-	return c, nil
+	err := setting.ApplyDefaults("gateway config", c.Settings())
+	return c, err
 }
 
 // Tokens issues the service token, which names the caller to a service.

@@ -7,51 +7,51 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/setting"
 )
 
-// Config tunes a Server. The zero value is ready to use.
+// Config tunes a Server. The zero value is ready to use; Settings says what the
+// limits mean.
 type Config struct {
-	BodyBytes       int64             // longest request body; default 1 MiB
-	BodyTime        time.Duration     // to receive a body; default 10 s
-	HeaderBytes     int               // longest request header; default 32 KiB
-	HeaderTime      time.Duration     // to receive a header; default 5 s
-	IdleTime        time.Duration     // between two requests of a connection; default 2 min
-	WriteTime       time.Duration     // to send a response; default 30 s
-	DrainTime       time.Duration     // for requests in flight once the server stops; default 10 s
-	DrainWindow     time.Duration     // of it, over which WebSockets and event streams are closed; default half
-	Operations      int               // GraphQL requests that run at once (slots); default 256
-	QueueTime       time.Duration     // that a request waits for a slot before SERVER_BUSY; default 1 s
-	Batch           int               // operations in one array; default 0, no arrays
+	BodyBytes   int64
+	BodyTime    time.Duration
+	HeaderBytes int
+	HeaderTime  time.Duration
+	IdleTime    time.Duration
+	WriteTime   time.Duration
+	DrainTime   time.Duration
+	DrainWindow time.Duration // part of DrainTime over which WebSockets and event streams are closed; default half
+	Operations  int
+	QueueTime   time.Duration
+	Batch       int
+
 	AllowedOrigins  []string          // whose pages may call from a browser, "*" for all; default none but our own
 	TrustedProxies  []netip.Prefix    // whose X-Forwarded-For counts; default none
 	TrustedNetworks []TrustedNetwork  // whose programs need no credential for legacy REST routes; default none
 	Streams         connection.Config // of WebSockets and event streams; their MessageTime defaults to BodyTime
 }
 
+// Settings declares the limits on requests; Streams declares its own.
+func (c *Config) Settings() []setting.Setting {
+	return []setting.Setting{
+		setting.Count(&c.BodyBytes, "LIMIT_BODY_BYTES", 1<<20, "bytes of a request body, after decompression"),
+		setting.Count(&c.HeaderBytes, "LIMIT_HEADER_BYTES", 32<<10, "bytes of a request header"),
+		setting.Duration(&c.HeaderTime, "LIMIT_HEADER_TIME", 5*time.Second, "time to receive a request header"),
+		setting.Duration(&c.BodyTime, "LIMIT_BODY_TIME", 10*time.Second, "time to receive a request body"),
+		setting.Duration(&c.IdleTime, "LIMIT_IDLE_TIME", 2*time.Minute, "time after which a connection is closed that is idle between two requests"),
+		setting.Duration(&c.WriteTime, "LIMIT_WRITE_TIME", 30*time.Second, "time to send a response"),
+		setting.Duration(&c.DrainTime, "LIMIT_DRAIN_TIME", 10*time.Second, "time for requests in flight to finish when the server stops"),
+		setting.Count(&c.Operations, "LIMIT_CONCURRENT_REQUESTS", 256, "GraphQL requests that run at the same time"),
+		setting.Duration(&c.QueueTime, "LIMIT_QUEUE_TIME", time.Second, "time that a request waits in the queue to run before it is refused with `SERVER_BUSY`"),
+		setting.Number(&c.Batch, "LIMIT_BATCH", 0, 0, 100, "operations in one request that is an array; `0` refuses arrays"),
+	}
+}
+
 // withDefaults returns the configuration with its defaults, checked and with the trusted
 // networks in order.
 func (c Config) withDefaults() (Config, error) {
-	if c.BodyBytes < 0 || c.HeaderBytes < 0 || c.Operations < 0 || c.Batch < 0 {
-		return c, fmt.Errorf("httpd config: sizes and counts must not be negative: %+v", c)
-	}
-	c.BodyBytes = cmp.Or(c.BodyBytes, 1<<20)
-	c.HeaderBytes = cmp.Or(c.HeaderBytes, 32<<10)
-	c.Operations = cmp.Or(c.Operations, 256)
-	for _, d := range []struct {
-		value    *time.Duration
-		fallback time.Duration
-	}{
-		{&c.BodyTime, 10 * time.Second},
-		{&c.HeaderTime, 5 * time.Second},
-		{&c.IdleTime, 2 * time.Minute},
-		{&c.WriteTime, 30 * time.Second},
-		{&c.DrainTime, 10 * time.Second},
-		{&c.QueueTime, time.Second},
-	} {
-		if *d.value < 0 {
-			return c, fmt.Errorf("httpd config: times must not be negative: %+v", c)
-		}
-		*d.value = cmp.Or(*d.value, d.fallback)
+	if err := setting.ApplyDefaults("httpd config", c.Settings()); err != nil {
+		return c, err
 	}
 	if c.DrainWindow = cmp.Or(c.DrainWindow, c.DrainTime/2); c.DrainWindow < 0 || c.DrainWindow > c.DrainTime {
 		return c, fmt.Errorf("httpd config: the drain window must be within the drain time of %s, but is %s", c.DrainTime, c.DrainWindow)

@@ -22,6 +22,9 @@ func (n TrustedNetwork) String() string { return n.Prefix.String() + "=(hidden)"
 // GoString is String, for %#v.
 func (n TrustedNetwork) GoString() string { return n.String() }
 
+// MarshalText is String, for encoders and logs.
+func (n TrustedNetwork) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+
 // sortNetworks returns the networks, the smallest first, so that the most specific one counts.
 // A network that is the whole internet is refused: it would open the server.
 func sortNetworks(networks []TrustedNetwork) ([]TrustedNetwork, error) {
