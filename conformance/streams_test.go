@@ -33,7 +33,7 @@ type one struct{}
 
 func (one) Authenticate(_ context.Context, token string) (*auth.Principal, error) {
 	if token != "good" {
-		return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "No.")
+		return nil, fault.New(fault.Unauthenticated, "No.")
 	}
 	return &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}, nil
 }

@@ -4,13 +4,13 @@ package ent
 
 import (
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/apikey"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/apikey"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // APIKey is the model entity for the APIKey schema.

@@ -12,6 +12,9 @@ import (
 	"github.com/backplane-dev/backplane/ent/migrate"
 	"github.com/backplane-dev/backplane/internal/uid"
 
+	"entgo.io/ent"
+	"entgo.io/ent/dialect"
+	"entgo.io/ent/dialect/sql"
 	"github.com/backplane-dev/backplane/ent/apikey"
 	"github.com/backplane-dev/backplane/ent/credential"
 	"github.com/backplane-dev/backplane/ent/deadletter"
@@ -35,10 +38,6 @@ import (
 	"github.com/backplane-dev/backplane/ent/throttle"
 	"github.com/backplane-dev/backplane/ent/timeline"
 	entuser "github.com/backplane-dev/backplane/ent/user"
-
-	"entgo.io/ent"
-	"entgo.io/ent/dialect"
-	"entgo.io/ent/dialect/sql"
 
 	stdsql "database/sql"
 )

@@ -4,12 +4,12 @@ package ent
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/ent/deadletter"
-	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/deadletter"
+	"github.com/backplane-dev/backplane/ent/predicate"
 )
 
 // DeadLetterDelete is the builder for deleting a DeadLetter entity.

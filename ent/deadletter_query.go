@@ -5,9 +5,6 @@ package ent
 import (
 	"context"
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/deadletter"
-	"github.com/backplane-dev/backplane/ent/predicate"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"math"
 
 	"entgo.io/ent"
@@ -15,6 +12,9 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/deadletter"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // DeadLetterQuery is the builder for querying DeadLetter entities.

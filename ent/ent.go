@@ -6,15 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/apikey"
-	"github.com/backplane-dev/backplane/ent/credential"
-	"github.com/backplane-dev/backplane/ent/deadletter"
 	"reflect"
 	"sync"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
+	"github.com/backplane-dev/backplane/ent/apikey"
+	"github.com/backplane-dev/backplane/ent/credential"
+	"github.com/backplane-dev/backplane/ent/deadletter"
 
 	entevent "github.com/backplane-dev/backplane/ent/event"
 	"github.com/backplane-dev/backplane/ent/idempotencykey"

@@ -5,14 +5,14 @@ package ent
 import (
 	"encoding/json"
 	"fmt"
-	entevent "github.com/backplane-dev/backplane/ent/event"
-	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	entevent "github.com/backplane-dev/backplane/ent/event"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Event is the model entity for the Event schema.

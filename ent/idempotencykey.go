@@ -4,12 +4,12 @@ package ent
 
 import (
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/idempotencykey"
 	"strings"
 	"time"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/idempotencykey"
 )
 
 // IdempotencyKey is the model entity for the IdempotencyKey schema.

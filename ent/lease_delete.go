@@ -4,12 +4,12 @@ package ent
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/ent/lease"
-	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/lease"
+	"github.com/backplane-dev/backplane/ent/predicate"
 )
 
 // LeaseDelete is the builder for deleting a Lease entity.

@@ -6,13 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/lease"
-	"github.com/backplane-dev/backplane/ent/predicate"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/lease"
+	"github.com/backplane-dev/backplane/ent/predicate"
 )
 
 // LeaseUpdate is the builder for updating Lease entities.

@@ -4,14 +4,14 @@ package ent
 
 import (
 	"fmt"
-	entorder "github.com/backplane-dev/backplane/ent/order"
-	"github.com/backplane-dev/backplane/internal/order"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Order is the model entity for the Order schema.

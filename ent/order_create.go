@@ -6,15 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	entorder "github.com/backplane-dev/backplane/ent/order"
-	"github.com/backplane-dev/backplane/internal/order"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"time"
 
 	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // OrderCreate is the builder for creating a Order entity.

@@ -4,11 +4,11 @@ package ent
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/ent/predicate"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/predicate"
 
 	entorder "github.com/backplane-dev/backplane/ent/order"
 )

@@ -6,14 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	entorder "github.com/backplane-dev/backplane/ent/order"
-	"github.com/backplane-dev/backplane/ent/predicate"
-	"github.com/backplane-dev/backplane/internal/order"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	entorder "github.com/backplane-dev/backplane/ent/order"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/order"
 )
 
 // OrderUpdate is the builder for updating Order entities.

@@ -4,12 +4,12 @@ package ent
 
 import (
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/orderitem"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/orderitem"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // OrderItem is the model entity for the OrderItem schema.

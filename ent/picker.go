@@ -5,13 +5,13 @@ package ent
 import (
 	"encoding/json"
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/picker"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/picker"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Picker is the model entity for the Picker schema.

@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/sequencer"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/sequencer"
 )
 
 // SequencerCreate is the builder for creating a Sequencer entity.

@@ -6,15 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/predicate"
-	"github.com/backplane-dev/backplane/ent/service"
-	"github.com/backplane-dev/backplane/internal/registry"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/dialect/sql/sqljson"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/service"
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 // ServiceUpdate is the builder for updating Service entities.

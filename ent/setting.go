@@ -4,11 +4,11 @@ package ent
 
 import (
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/setting"
 	"strings"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/setting"
 )
 
 // Setting is the model entity for the Setting schema.

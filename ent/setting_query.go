@@ -5,8 +5,6 @@ package ent
 import (
 	"context"
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/predicate"
-	"github.com/backplane-dev/backplane/ent/setting"
 	"math"
 
 	"entgo.io/ent"
@@ -14,6 +12,8 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/setting"
 )
 
 // SettingQuery is the builder for querying Setting entities.

@@ -6,13 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/signingkey"
 	"time"
 
 	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/signingkey"
 )
 
 // SigningKeyCreate is the builder for creating a SigningKey entity.

@@ -4,13 +4,13 @@ package ent
 
 import (
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/stock"
-	"github.com/backplane-dev/backplane/internal/uid"
 	"strings"
 	"time"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/stock"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Stock is the model entity for the Stock schema.

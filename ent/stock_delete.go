@@ -4,12 +4,12 @@ package ent
 
 import (
 	"context"
-	"github.com/backplane-dev/backplane/ent/predicate"
-	"github.com/backplane-dev/backplane/ent/stock"
 
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/ent/stock"
 )
 
 // StockDelete is the builder for deleting a Stock entity.

@@ -4,12 +4,12 @@ package ent
 
 import (
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/throttle"
 	"strings"
 	"time"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/throttle"
 )
 
 // Throttle is the model entity for the Throttle schema.

@@ -4,11 +4,11 @@ package ent
 
 import (
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/timeline"
 	"strings"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/timeline"
 )
 
 // Timeline is the model entity for the Timeline schema.

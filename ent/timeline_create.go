@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/backplane-dev/backplane/ent/timeline"
 
 	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	"github.com/backplane-dev/backplane/ent/timeline"
 )
 
 // TimelineCreate is the builder for creating a Timeline entity.

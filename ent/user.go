@@ -4,14 +4,14 @@ package ent
 
 import (
 	"fmt"
-	entuser "github.com/backplane-dev/backplane/ent/user"
-	"github.com/backplane-dev/backplane/internal/uid"
-	"github.com/backplane-dev/backplane/internal/user"
 	"strings"
 	"time"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	entuser "github.com/backplane-dev/backplane/ent/user"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // User is the model entity for the User schema.

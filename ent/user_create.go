@@ -6,15 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	entuser "github.com/backplane-dev/backplane/ent/user"
-	"github.com/backplane-dev/backplane/internal/uid"
-	"github.com/backplane-dev/backplane/internal/user"
 	"time"
 
 	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
+	entuser "github.com/backplane-dev/backplane/ent/user"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // UserCreate is the builder for creating a User entity.

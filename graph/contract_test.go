@@ -44,17 +44,17 @@ func TestContract_is_the_golden_file(t *testing.T) {
 	}
 }
 
-func TestErrorCode_holds_exactly_the_codes_of_fault(t *testing.T) {
+func TestErrorCode_holds_exactly_the_codes_of_fault_and_their_sentences(t *testing.T) {
 	t.Parallel()
-	var inSchema, inGo []string
+	var inSchema, inGo [][2]string
 	for _, v := range contract(t).Types["ErrorCode"].EnumValues {
-		inSchema = append(inSchema, v.Name)
+		inSchema = append(inSchema, [2]string{v.Name, v.Description})
 	}
-	for _, c := range fault.Codes() {
-		inGo = append(inGo, string(c))
+	for _, m := range fault.Meanings() {
+		inGo = append(inGo, [2]string{string(m.Code), m.Sentence})
 	}
 	if diff := cmp.Diff(inGo, inSchema); diff != "" {
-		t.Errorf("ErrorCode differs from fault.Codes (-Go +schema):\n%s", diff)
+		t.Errorf("ErrorCode differs from fault.Meanings (-Go +schema):\n%s", diff)
 	}
 }
 
@@ -76,8 +76,12 @@ func TestEventType_holds_exactly_the_types_of_events(t *testing.T) {
 // list them.
 func TestCodes_are_all_listed(t *testing.T) {
 	t.Parallel()
+	var codes []string
+	for _, m := range fault.Meanings() {
+		codes = append(codes, string(m.Code))
+	}
 	for file, listed := range map[string][]string{
-		"../internal/fault/codes.go": texts(fault.Codes()),
+		"../internal/fault/codes.go": codes,
 		"../internal/event/event.go": texts(event.Types()),
 	} {
 		src, err := os.ReadFile(file)

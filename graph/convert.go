@@ -53,7 +53,7 @@ func requiredField[T any](u *updateErrors, name string, o graphql.Omittable[*T])
 	case !o.IsSet():
 		return validate.Field[T]{}
 	case v == nil:
-		u.errs = append(u.errs, fault.New(fault.Invalid, fault.BadInput, "%s must not be null; leave it out to keep it.", name).At(name))
+		u.errs = append(u.errs, fault.New(fault.BadInput, "%s must not be null; leave it out to keep it.", name).At(name))
 		return validate.Field[T]{}
 	}
 	return validate.Of(*v)

@@ -29,7 +29,7 @@ func withUserErrors(mutation string, res any, err error) (any, error) {
 	}
 	faults := fault.All(err)
 	for _, f := range faults {
-		if !f.Kind.Mendable() {
+		if !f.Kind().Mendable() {
 			return nil, err
 		}
 	}

@@ -13,8 +13,8 @@ import (
 
 func TestWithUserErrors_shows_what_the_caller_can_mend(t *testing.T) {
 	t.Parallel()
-	first := fault.New(fault.Invalid, fault.BadInput, "One.").At("name")
-	second := fault.New(fault.Conflict, fault.UsernameTaken, "Two.")
+	first := fault.New(fault.BadInput, "One.").At("name")
+	second := fault.New(fault.UsernameTaken, "Two.")
 	res, err := withUserErrors("updateUser", nil, errors.Join(first, second))
 	if err != nil {
 		t.Fatal(err)
@@ -30,21 +30,21 @@ func TestWithUserErrors_shows_what_the_caller_can_mend(t *testing.T) {
 
 func TestWithUserErrors_leaves_the_rest_an_error(t *testing.T) {
 	t.Parallel()
-	mendable := fault.New(fault.Invalid, fault.BadInput, "One.")
-	for _, kind := range fault.Kinds() {
-		if kind.Mendable() {
+	mendable := fault.New(fault.BadInput, "One.")
+	for _, m := range fault.Meanings() {
+		if m.Kind.Mendable() {
 			continue
 		}
-		err := errors.Join(mendable, fault.New(kind, fault.AccessDenied, "No."))
+		err := errors.Join(mendable, fault.New(m.Code, "No."))
 		if res, got := withUserErrors("updateUser", (*model.UpdateUserPayload)(nil), err); got == nil || res != nil {
-			t.Errorf("kind %d gave the payload %v and error %v, want the error", kind, res, got)
+			t.Errorf("%s gave the payload %v and error %v, want the error", m.Code, res, got)
 		}
 	}
 }
 
 func TestWithUserErrors_shows_the_current_object_on_a_conflict(t *testing.T) {
 	t.Parallel()
-	conflict := fault.New(fault.Conflict, fault.VersionConflict, "Changed.")
+	conflict := fault.New(fault.VersionConflict, "Changed.")
 	conflict.Current = &user.User{Version: 7}
 	res, err := withUserErrors("updateUser", nil, conflict)
 	if err != nil || res.(*model.UpdateUserPayload).User == nil || res.(*model.UpdateUserPayload).User.Version != 7 {

@@ -32,7 +32,7 @@ func withIdempotentCall(ctx context.Context, secret []byte, mutation string, inp
 	key, given := executor.IdempotencyKey(ctx), omittableText(field)
 	switch {
 	case given != nil && key != "" && key != *given:
-		return ctx, fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "The header Idempotency-Key and the input say different keys.").At("idempotencyKey")
+		return ctx, fault.New(fault.IdempotencyKeyInvalid, "The header Idempotency-Key and the input say different keys.").At("idempotencyKey")
 	case given != nil:
 		key = *given
 	case key == "":

@@ -19,7 +19,7 @@ const maxNodes = page.MaxSize
 
 // nullIfNotFound returns null for an object that is absent or hidden.
 func nullIfNotFound[T any](v *T, err error) (*T, error) {
-	if err != nil && fault.From(err).Kind == fault.NotFound {
+	if err != nil && fault.From(err).Kind() == fault.KindNotFound {
 		return nil, nil
 	}
 	return v, err
@@ -28,7 +28,7 @@ func nullIfNotFound[T any](v *T, err error) (*T, error) {
 // loadNodes returns the objects with the ids, in their order.
 func loadNodes(ctx context.Context, ids []string) ([]model.Node, error) {
 	if len(ids) > maxNodes {
-		return nil, fault.New(fault.Invalid, fault.PageSizeInvalid, "Ask for at most %d nodes at a time.", maxNodes).At("ids")
+		return nil, fault.New(fault.PageSizeInvalid, "Ask for at most %d nodes at a time.", maxNodes).At("ids")
 	}
 	return loader.LoadNodes(ctx, ids)
 }

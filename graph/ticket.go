@@ -27,7 +27,7 @@ func (r *Resolver) createStreamTicket(ctx context.Context, in model.CreateStream
 	case refusal != nil:
 		return nil, inputErrors(refusal)
 	case op.Kind() == ast.Mutation:
-		return nil, fault.New(fault.Invalid, fault.BadInput, "A ticket is for a subscription or a query; mutations are sent by POST.").At("query")
+		return nil, fault.New(fault.BadInput, "A ticket is for a subscription or a query; mutations are sent by POST.").At("query")
 	}
 	purpose, err := executor.Pack(req)
 	if err != nil {
@@ -45,7 +45,7 @@ func decodeVariables(text json.RawMessage) (fields map[string]any, err error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	if err := dec.Decode(&fields); err != nil {
-		return nil, fault.New(fault.Invalid, fault.BadInput, "The variables must be a JSON object.").At("variables")
+		return nil, fault.New(fault.BadInput, "The variables must be a JSON object.").At("variables")
 	}
 	return fields, nil
 }
@@ -60,7 +60,7 @@ func inputErrors(refusal *executor.Refusal) error {
 	var errs []error
 	for _, e := range refusal.Errors {
 		code, _ := e.Extensions["code"].(string)
-		errs = append(errs, fault.New(fault.Invalid, fault.Code(code), "%s", e.Message).At(field))
+		errs = append(errs, fault.New(fault.Code(code), "%s", e.Message).At(field))
 	}
 	return errors.Join(errs...)
 }

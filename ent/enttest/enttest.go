@@ -9,9 +9,8 @@ import (
 	// required by schema hooks.
 	_ "github.com/backplane-dev/backplane/ent/runtime"
 
-	"github.com/backplane-dev/backplane/ent/migrate"
-
 	"entgo.io/ent/dialect/sql/schema"
+	"github.com/backplane-dev/backplane/ent/migrate"
 )
 
 type (

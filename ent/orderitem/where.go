@@ -3,10 +3,9 @@
 package orderitem
 
 import (
+	"entgo.io/ent/dialect/sql"
 	"github.com/backplane-dev/backplane/ent/predicate"
 	"github.com/backplane-dev/backplane/internal/uid"
-
-	"entgo.io/ent/dialect/sql"
 )
 
 // ID filters vertices based on their ID field.

@@ -3,10 +3,10 @@
 package picker
 
 import (
-	"github.com/backplane-dev/backplane/ent/predicate"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/predicate"
 )
 
 // ID filters vertices based on their ID field.

@@ -3,9 +3,8 @@
 package timeline
 
 import (
-	"github.com/backplane-dev/backplane/ent/predicate"
-
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/predicate"
 )
 
 // ID filters vertices based on their ID field.

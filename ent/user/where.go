@@ -3,12 +3,12 @@
 package entuser
 
 import (
-	"github.com/backplane-dev/backplane/ent/predicate"
-	"github.com/backplane-dev/backplane/internal/uid"
-	"github.com/backplane-dev/backplane/internal/user"
 	"time"
 
 	"entgo.io/ent/dialect/sql"
+	"github.com/backplane-dev/backplane/ent/predicate"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // ID filters vertices based on their ID field.

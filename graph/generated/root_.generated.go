@@ -3235,7 +3235,7 @@ enum ErrorCode {
   CANCELLED
   "The HTTP request is not a GraphQL request."
   BAD_REQUEST
-  "There is nothing at the path of the HTTP request."
+  "There is nothing at the path of the HTTP request, or no event stream with its token."
   NOT_FOUND
   "The document is not GraphQL."
   GRAPHQL_PARSE_FAILED

@@ -153,7 +153,7 @@ func oneByOne[K comparable, V any](read func(context.Context, K) (V, error)) bul
 // that is never null.
 func RequireReadable(u *user.User, err error) (*user.User, error) {
 	if err == nil && u == nil {
-		err = fault.New(fault.Forbidden, fault.AccessDenied, "Reading users needs the scope %s.", auth.UsersRead)
+		err = fault.New(fault.Forbidden, "Reading users needs the scope %s.", auth.UsersRead)
 	}
 	return u, err
 }

@@ -53,7 +53,7 @@ func UnmarshalEventType(v any) (event.Type, error) {
 			return t, nil
 		}
 	}
-	return "", fault.New(fault.Invalid, fault.BadInput, "This must be a value of EventType.")
+	return "", fault.New(fault.BadInput, "This must be a value of EventType.")
 }
 
 func enumName(t event.Type) string {

@@ -28,7 +28,7 @@ func UnmarshalString(v any) (string, error) {
 		return "", badInput("a string")
 	}
 	if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
-		return "", fault.New(fault.Invalid, fault.BadInput, "A string must be valid UTF-8 without the character U+0000.")
+		return "", fault.New(fault.BadInput, "A string must be valid UTF-8 without the character U+0000.")
 	}
 	return s, nil
 }
@@ -142,5 +142,5 @@ func isDigits(s string) bool {
 }
 
 func badInput(want string) error {
-	return fault.New(fault.Invalid, fault.BadInput, "This must be %s.", want)
+	return fault.New(fault.BadInput, "This must be %s.", want)
 }

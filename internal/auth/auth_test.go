@@ -28,24 +28,24 @@ func TestRequire_denies_by_default(t *testing.T) {
 		require func(t *testing.T, p *Principal) error
 		code    fault.Code // empty if allowed
 	}{
-		{"a stranger", nil, scope(OrdersRead), fault.Unauthorized},
+		{"a stranger", nil, scope(OrdersRead), fault.Unauthenticated},
 		{"a session", session(Customer), scope(OrdersRead), ""},
 		{"a key with the scope", key([]Scope{OrdersRead}, Customer), scope(OrdersRead), ""},
-		{"a key with another scope", key([]Scope{OrdersWrite}, Admin), scope(OrdersRead), fault.AccessDenied},
-		{"a key without scopes", key(nil, Admin), scope(OrdersRead), fault.AccessDenied},
+		{"a key with another scope", key([]Scope{OrdersWrite}, Admin), scope(OrdersRead), fault.Forbidden},
+		{"a key without scopes", key(nil, Admin), scope(OrdersRead), fault.Forbidden},
 		{"the system", &Principal{Credential: SystemCredential()}, scope(OrdersRead), ""},
-		{"the system where a session is needed", &Principal{Credential: SystemCredential()}, signedIn, fault.AccessDenied},
-		{"a principal without a credential", &Principal{UserID: ada, Roles: []Role{Admin}}, scope(OrdersRead), fault.AccessDenied},
-		{"a credential of another kind without scopes", &Principal{UserID: ada, Credential: Credential{Kind: "other", ID: "x"}}, scope(OrdersRead), fault.AccessDenied},
-		{"a key where a session is needed", key(Scopes(), Admin), signedIn, fault.AccessDenied},
+		{"the system where a session is needed", &Principal{Credential: SystemCredential()}, signedIn, fault.Forbidden},
+		{"a principal without a credential", &Principal{UserID: ada, Roles: []Role{Admin}}, scope(OrdersRead), fault.Forbidden},
+		{"a credential of another kind without scopes", &Principal{UserID: ada, Credential: Credential{Kind: "other", ID: "x"}}, scope(OrdersRead), fault.Forbidden},
+		{"a key where a session is needed", key(Scopes(), Admin), signedIn, fault.Forbidden},
 		{"a session where one is needed", session(Customer), signedIn, ""},
-		{"a stranger where a session is needed", nil, signedIn, fault.Unauthorized},
-		{"a customer where staff is needed", session(Customer), staff, fault.AccessDenied},
+		{"a stranger where a session is needed", nil, signedIn, fault.Unauthenticated},
+		{"a customer where staff is needed", session(Customer), staff, fault.Forbidden},
 		{"staff", session(Staff), staff, ""},
 		{"an admin counts as staff", session(Admin), staff, ""},
-		{"a service is no staff", session(Service), staff, fault.AccessDenied},
-		{"staff where an admin is needed", session(Staff), admin, fault.AccessDenied},
-		{"an admin's key without the scope", key([]Scope{OrdersRead}, Admin), admin, fault.AccessDenied},
+		{"a service is no staff", session(Service), staff, fault.Forbidden},
+		{"staff where an admin is needed", session(Staff), admin, fault.Forbidden},
+		{"an admin's key without the scope", key([]Scope{OrdersRead}, Admin), admin, fault.Forbidden},
 	}
 	for _, tt := range tests {
 		err := tt.require(t, tt.caller)

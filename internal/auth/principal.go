@@ -112,7 +112,7 @@ func (p *Principal) MayCallServices() bool {
 // system before, if the principal may not set it.
 func (p *Principal) AllowLegacyID(sets bool) error {
 	if sets && !p.MaySetLegacyID() {
-		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN or an API key with the scope %s may set a legacy id.", LegacyWrite).At("legacyId")
+		return fault.New(fault.Forbidden, "Only ADMIN or an API key with the scope %s may set a legacy id.", LegacyWrite).At("legacyId")
 	}
 	return nil
 }

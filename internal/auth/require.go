@@ -15,7 +15,7 @@ func Require(ctx context.Context, s Scope) (*Principal, error) {
 		return nil, SignInFirst(ctx)
 	}
 	if !p.May(s) {
-		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This API key lacks the scope %s.", s)
+		return nil, fault.New(fault.Forbidden, "This API key lacks the scope %s.", s)
 	}
 	return p, nil
 }
@@ -28,7 +28,7 @@ func RequireSession(ctx context.Context) (*Principal, error) {
 		return nil, SignInFirst(ctx)
 	}
 	if p.SessionID() == "" {
-		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This needs a signed-in session; an API key is not enough.")
+		return nil, fault.New(fault.Forbidden, "This needs a signed-in session; an API key is not enough.")
 	}
 	return p, nil
 }
@@ -61,7 +61,7 @@ func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principa
 		return nil, err
 	}
 	if !ok(p) {
-		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "%s", refusal)
+		return nil, fault.New(fault.Forbidden, "%s", refusal)
 	}
 	return p, nil
 }
@@ -70,7 +70,7 @@ func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principa
 // told at the moment it is UNAVAILABLE.
 func SignInFirst(ctx context.Context) error {
 	if LastKnown(ctx) != nil {
-		return fault.New(fault.Unavailable, fault.ServiceUnavailable, "Credentials cannot be checked right now; try again in a moment.")
+		return fault.New(fault.Unavailable, "Credentials cannot be checked right now; try again in a moment.")
 	}
-	return fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first.")
+	return fault.New(fault.Unauthenticated, "Sign in first.")
 }

@@ -77,7 +77,7 @@ func (p *Pool) Pick(set *registry.Set, strategy registry.Strategy, key string) (
 
 func picked(pick policy.Pick, err error) (Pick, error) {
 	if err != nil {
-		return Pick{}, fault.New(fault.Unavailable, fault.NoInstance, "No instance of this service can be called at the moment.")
+		return Pick{}, fault.New(fault.NoInstance, "No instance of this service can be called at the moment.")
 	}
 	return Pick{pick}, nil
 }

@@ -295,7 +295,7 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 		var order []int
 		consume(t, w.desk("a"), func(ctx context.Context, e *event.Event) error {
 			if e.SubjectID == string(sick) && broken.Load() {
-				return fault.New(fault.Conflict, fault.StockInvalid, "It does not work.").Because(errors.New("secret"))
+				return fault.New(fault.StockInvalid, "It does not work.").Because(errors.New("secret"))
 			}
 			err := w.count(ctx, e)
 			if mu.Lock(); err == nil && e.SubjectID == string(sick) {
@@ -354,7 +354,7 @@ func TestConsumer_waits_for_as_long_as_the_database_is_away(t *testing.T) {
 	var tries atomic.Int64
 	consume(t, w.desk("a"), func(ctx context.Context, e *event.Event) error {
 		if tries.Add(1) < 20 { // far more than an event has attempts
-			return fault.New(fault.Unavailable, fault.ServiceUnavailable, "Away.")
+			return fault.New(fault.Unavailable, "Away.")
 		}
 		return w.count(ctx, e)
 	}, updates)

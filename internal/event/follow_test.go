@@ -123,7 +123,7 @@ func TestFollower_tells_how_far_it_has_come(t *testing.T) {
 func TestHub_Follow_refuses_strangers_and_names_the_cursor(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, newMemory(), event.HubConfig{})
-	if _, err := h.Follow(t.Context(), event.Filter{}, nil); !fault.Is(err, fault.Unauthorized) {
+	if _, err := h.Follow(t.Context(), event.Filter{}, nil); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("a stranger's Follow = %v, want UNAUTHENTICATED", err)
 	}
 	ctx := auth.With(t.Context(), &auth.Principal{UserID: "a", Credential: auth.SessionCredential("ses_1")})

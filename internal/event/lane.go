@@ -164,7 +164,7 @@ func (s *shift) enter(ctx context.Context) (ok bool) {
 // isOutage reports whether an error says nothing about the event: the database
 // is away, or another node's transaction has the event in its hands.
 func isOutage(err error) bool {
-	return fault.From(err).Kind == fault.Unavailable || fault.Is(err, fault.IdempotencyInFlight)
+	return fault.From(err).Kind() == fault.KindUnavailable || fault.Is(err, fault.IdempotencyInFlight)
 }
 
 // hung reports whether an attempt was out of time because the database gives no

@@ -123,7 +123,7 @@ func TestLog_is_not_for_strangers(t *testing.T) {
 	_, orders := log.ListByOrders(t.Context(), []uid.Order{"o"}, page.Args{})
 	_, counts := log.CountByOrders(t.Context(), []uid.Order{"o"})
 	for name, err := range map[string]error{"List": list, "Count": count, "Cursor": head, "ListByOrders": orders, "CountByOrders": counts} {
-		if !fault.Is(err, fault.Unauthorized) {
+		if !fault.Is(err, fault.Unauthenticated) {
 			t.Errorf("%s = %v, want UNAUTHENTICATED", name, err)
 		}
 	}

@@ -119,7 +119,7 @@ func (o *Overseer) Replay(ctx context.Context, which Replay) (int, error) {
 // it.
 func (o *Overseer) Order(ctx context.Context, which Replay) (int, error) {
 	if (which.Consumer == "") == (len(which.IDs) == 0) || len(which.IDs) > maxReplays {
-		return 0, fault.New(fault.Invalid, fault.BadInput, "Give either the name of a consumer or 1 to %d ids of dead letters.", maxReplays)
+		return 0, fault.New(fault.BadInput, "Give either the name of a consumer or 1 to %d ids of dead letters.", maxReplays)
 	}
 	for _, id := range which.IDs {
 		if !id.Valid() {
@@ -137,11 +137,11 @@ func (o *Overseer) Order(ctx context.Context, which Replay) (int, error) {
 func mayOversee(ctx context.Context) error {
 	p, err := auth.RequireSession(ctx)
 	if err == nil && !p.Has(auth.Admin) {
-		err = fault.New(fault.Forbidden, fault.AccessDenied, "This needs the role ADMIN.")
+		err = fault.New(fault.Forbidden, "This needs the role ADMIN.")
 	}
 	return err
 }
 
 func errNoLetter() *fault.Error {
-	return fault.New(fault.NotFound, fault.DeadLetterNotFound, "There is no such dead letter that waits.")
+	return fault.New(fault.DeadLetterNotFound, "There is no such dead letter that waits.")
 }

@@ -72,7 +72,7 @@ func (p *valuePath) errorf(format string, args ...any) error {
 	if p.describe != nil {
 		subject = p.describe(path)
 	}
-	err := fault.New(fault.Invalid, fault.BadInput, format, args...)
+	err := fault.New(fault.BadInput, format, args...)
 	err.Message = truncate(subject + " " + err.Message + ".")
 	return err.At(path...)
 }
@@ -129,7 +129,7 @@ func (c *coercer) coerceLeaf(def *ast.Definition, v any, at *valuePath) (any, er
 	if err := check(v); err != nil {
 		f := fault.From(err)
 		wrong := fault.From(at.errorf("%s", strings.TrimSuffix(strings.TrimPrefix(f.Message, "This "), ".")))
-		wrong.Kind, wrong.Code = f.Kind, f.Code
+		wrong.Code = f.Code
 		return nil, wrong
 	}
 	return out, nil

@@ -34,7 +34,7 @@ func (l Limits) checkCost(schema *ast.Schema, doc *document, op *Operation) (int
 	p := costCalculator{schema: schema, doc: doc, vars: op.variables, limits: l, fragmentCosts: map[string]selectionCost{}}
 	cost := p.costOfSelections(op.definition.SelectionSet).total(l.ListSize)
 	if cost > l.Complexity {
-		return cost, fault.New(fault.Invalid, fault.TooComplex,
+		return cost, fault.New(fault.TooComplex,
 			"The operation costs %d, and at most %d is allowed: ask for fewer fields or shorter lists.", cost, l.Complexity)
 	}
 	return cost, nil

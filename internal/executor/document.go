@@ -52,7 +52,7 @@ func (p *Preparer) parseAndValidate(query string) (*document, *Refusal) {
 		return nil, refuseAt(StageLimit, err)
 	}
 	if count.introspects && p.cfg.DisableIntrospection {
-		return nil, refuseAt(StageValidate, fault.New(fault.Forbidden, fault.IntrospectionDisabled, "Introspection is switched off."))
+		return nil, refuseAt(StageValidate, fault.New(fault.IntrospectionDisabled, "Introspection is switched off."))
 	}
 	sizes, expanded, err := p.limits.measureOperations(parsed)
 	if err != nil {
@@ -95,7 +95,7 @@ func dropDefer(set ast.SelectionSet) {
 // stageOf returns the stage of an error of measureOperations: validation for a cycle of
 // fragments, else a limit.
 func stageOf(err error) Stage {
-	if fault.Is(err, fault.ValidationFailed) {
+	if fault.Is(err, fault.GraphQLValidationFailed) {
 		return StageValidate
 	}
 	return StageLimit
@@ -106,18 +106,18 @@ func (p *Preparer) parseDocument(query string) (*ast.QueryDocument, *Refusal) {
 		return nil, refuseAt(StageLimit, err)
 	}
 	if !utf8.ValidString(query) {
-		return nil, refuseAt(StageParse, fault.New(fault.Invalid, fault.ParseFailed, "The document is not valid UTF-8."))
+		return nil, refuseAt(StageParse, fault.New(fault.GraphQLParseFailed, "The document is not valid UTF-8."))
 	}
 	// One more than the limit, since the parser counts the end of input as a token.
 	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, p.limits.Tokens+1)
 	if err == nil && len(doc.Operations) == 0 {
-		return nil, refuseAt(StageParse, fault.New(fault.Invalid, fault.ParseFailed, "The document has no operation."))
+		return nil, refuseAt(StageParse, fault.New(fault.GraphQLParseFailed, "The document has no operation."))
 	}
 	if err == nil {
 		return doc, nil
 	}
 	if gqlErr, ok := errors.AsType[*gqlerror.Error](err); ok && len(gqlErr.Locations) > 0 {
-		return nil, &Refusal{StageParse, gqlerror.List{presentDocumentError(gqlErr, fault.ParseFailed)}}
+		return nil, &Refusal{StageParse, gqlerror.List{presentDocumentError(gqlErr, fault.GraphQLParseFailed)}}
 	}
 	return nil, refuseAt(StageLimit, checkLimit(fault.TooManyTokens, p.limits.Tokens+1, p.limits.Tokens, "tokens"))
 }
@@ -125,11 +125,11 @@ func (p *Preparer) parseDocument(query string) (*ast.QueryDocument, *Refusal) {
 // selectOperation returns the operation of the name, or the only one there is.
 func (d *document) selectOperation(name string) (*ast.OperationDefinition, error) {
 	if name == "" && len(d.ast.Operations) > 1 {
-		return nil, fault.New(fault.Invalid, fault.OperationUnresolvable,
+		return nil, fault.New(fault.OperationResolutionFailure,
 			"The document has several operations: say with operationName which one to run.")
 	}
 	if op := d.ast.Operations.ForName(name); op != nil {
 		return op, nil
 	}
-	return nil, fault.New(fault.Invalid, fault.OperationUnresolvable, "The document has no operation of the name that operationName asks for.")
+	return nil, fault.New(fault.OperationResolutionFailure, "The document has no operation of the name that operationName asks for.")
 }

@@ -33,5 +33,5 @@ func CheckIdempotencyKey(key string) error {
 	if ok {
 		return nil
 	}
-	return fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "An idempotency key has 1 to %d printable ASCII characters.", maxIdempotencyKey)
+	return fault.New(fault.IdempotencyKeyInvalid, "An idempotency key has 1 to %d printable ASCII characters.", maxIdempotencyKey)
 }

@@ -61,5 +61,5 @@ func checkLimit(code fault.Code, n, limit int, what string) error {
 	if n <= limit {
 		return nil
 	}
-	return fault.New(fault.Invalid, code, "The request has more than %d %s, which is the most that one may have.", limit, what)
+	return fault.New(code, "The request has more than %d %s, which is the most that one may have.", limit, what)
 }

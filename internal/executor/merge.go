@@ -144,7 +144,7 @@ func (m *mergeChecker) checkSameFields(fields []*ast.Field) {
 		return
 	}
 	if m.budget -= len(fields); m.budget < 0 {
-		m.found.add(presentError(fault.New(fault.Invalid, fault.TooComplex, "The document selects the same fields through too many types.")))
+		m.found.add(presentError(fault.New(fault.TooComplex, "The document selects the same fields through too many types.")))
 		panic(errorLimitReached{})
 	}
 	for _, group := range groupBy(fields, fieldAlias) {

@@ -31,7 +31,7 @@ func (c *documentMetrics) measure(doc *ast.QueryDocument) error {
 		c.checkName(f.Name)
 		c.checkName(f.TypeCondition)
 		if len(f.VariableDefinition) > 0 {
-			c.setError(fault.New(fault.Invalid, fault.ParseFailed, "Fragments cannot have variables of their own."))
+			c.setError(fault.New(fault.GraphQLParseFailed, "Fragments cannot have variables of their own."))
 		}
 		c.countDirectives(f.Directives)
 		c.countSelections(f.SelectionSet)
@@ -119,7 +119,7 @@ func (c *documentMetrics) countValue(v *ast.Value, depth int) {
 		c.checkName(v.Raw)
 	case ast.IntValue, ast.FloatValue:
 		if len(v.Raw) > maxName {
-			c.setError(fault.New(fault.Invalid, fault.ParseFailed, "A number may have at most %d characters.", maxName))
+			c.setError(fault.New(fault.GraphQLParseFailed, "A number may have at most %d characters.", maxName))
 		}
 	default: // other values have no text
 	}
@@ -131,7 +131,7 @@ func (c *documentMetrics) countValue(v *ast.Value, depth int) {
 
 func (c *documentMetrics) checkName(s string) {
 	if len(s) > maxName {
-		c.setError(fault.New(fault.Invalid, fault.ParseFailed, "A name may have at most %d characters.", maxName))
+		c.setError(fault.New(fault.GraphQLParseFailed, "A name may have at most %d characters.", maxName))
 	}
 }
 
@@ -146,5 +146,5 @@ func (c *documentMetrics) setError(err error) {
 }
 
 func errNullCharacter() error {
-	return fault.New(fault.Invalid, fault.BadInput, "Text must not contain the null character.")
+	return fault.New(fault.BadInput, "Text must not contain the null character.")
 }

@@ -18,14 +18,14 @@ func (p *Preparer) resolveText(req Request) (query, persist string, refusal *Ref
 	case err != nil:
 		return "", "", NewRefusal(err)
 	case !asked && strings.TrimSpace(req.Query) == "":
-		return "", "", NewRefusal(fault.New(fault.Invalid, fault.BadRequest, "The request has no query."))
+		return "", "", NewRefusal(fault.New(fault.BadRequest, "The request has no query."))
 	case !asked:
 		return req.Query, "", nil
 	case req.Query == "":
 		return p.persistedText(hash)
 	}
 	if sum := sha256.Sum256([]byte(req.Query)); hex.EncodeToString(sum[:]) != hash {
-		return "", "", NewRefusal(fault.New(fault.Invalid, fault.PersistedQueryMismatch, "The hash of the persisted query is not that of the query sent."))
+		return "", "", NewRefusal(fault.New(fault.PersistedQueryMismatch, "The hash of the persisted query is not that of the query sent."))
 	}
 	return req.Query, hash, nil
 }
@@ -34,7 +34,7 @@ func (p *Preparer) persistedText(hash string) (query, persist string, refusal *R
 	query, ok := p.persisted.get(hash)
 	if !ok {
 		// Clients of this protocol match this exact text.
-		return "", "", refuseAt(StageSelect, fault.New(fault.NotFound, fault.PersistedQueryNotFound, "PersistedQueryNotFound"))
+		return "", "", refuseAt(StageSelect, fault.New(fault.PersistedQueryNotFound, "PersistedQueryNotFound"))
 	}
 	return query, "", nil
 }
@@ -49,7 +49,7 @@ func persistedHash(extensions map[string]any) (hash string, asked bool, err erro
 	hash, _ = query["sha256Hash"].(string)
 	version, _ := query["version"].(json.Number)
 	if _, err := hex.DecodeString(hash); err != nil || len(hash) != hex.EncodedLen(sha256.Size) || version != "1" {
-		return "", false, fault.New(fault.Invalid, fault.BadRequest, "extensions.persistedQuery needs version 1 and a sha256Hash of 64 hexadecimal digits.")
+		return "", false, fault.New(fault.BadRequest, "extensions.persistedQuery needs version 1 and a sha256Hash of 64 hexadecimal digits.")
 	}
 	return strings.ToLower(hash), true, nil
 }

@@ -97,7 +97,7 @@ func presentError(f *fault.Error) *gqlerror.Error {
 }
 
 func tooManyErrors(limit int) *fault.Error {
-	return fault.New(fault.Invalid, fault.TooManyErrors, "There are more than %d errors; the others are not shown.", limit)
+	return fault.New(fault.TooManyErrors, "There are more than %d errors; the others are not shown.", limit)
 }
 
 // presenter presents the errors of one response. It logs each internal error once,
@@ -127,7 +127,7 @@ func (p *presenter) presentError(ctx context.Context, err error) *gqlerror.Error
 	out := presentError(f)
 	out.Path, out.Locations = shown.Path, shown.Locations
 	p.logOnce(ctx, f, shown.Path)
-	if f.Kind == fault.Internal {
+	if f.Kind() == fault.KindInternal {
 		if id := requestlog.RequestID(ctx); id != "" {
 			out.Extensions["requestId"] = id
 		}

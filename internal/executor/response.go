@@ -70,7 +70,7 @@ func (x *Executor) executeNext(ctx context.Context, responses graphql.ResponseHa
 // responseTooLarge replaces a response that exceeds Limits.Response. It keeps the
 // cursor: a subscription goes on after it.
 func (x *Executor) responseTooLarge(ctx context.Context, resp *graphql.Response) *graphql.Response {
-	refusal := x.errorResponse(ctx, fault.New(fault.Invalid, fault.ResponseTooLarge,
+	refusal := x.errorResponse(ctx, fault.New(fault.ResponseTooLarge,
 		"The response is larger than %d bytes: ask for fewer fields or shorter lists.", x.limits.Response))
 	refusal.Extensions = resp.Extensions
 	return refusal

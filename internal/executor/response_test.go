@@ -61,7 +61,7 @@ func run(t *testing.T, x *executor.Executor, query string) *graphql.Response {
 
 func TestExecutor_Run_presentsErrors(t *testing.T) {
 	t.Parallel()
-	retry := fault.New(fault.Exhausted, fault.RateLimited, "Too often.")
+	retry := fault.New(fault.RateLimited, "Too often.")
 	retry.RetryAfter = 1500 * time.Millisecond
 	tests := []struct {
 		name string
@@ -69,7 +69,7 @@ func TestExecutor_Run_presentsErrors(t *testing.T) {
 		want string // of the errors, as JSON
 	}{
 		{"a fault shows its message, code and path",
-			fmt.Errorf("update: %w", fault.New(fault.Invalid, fault.SKUInvalid, "No.").At("input", "sku").Because(errors.New("secret"))),
+			fmt.Errorf("update: %w", fault.New(fault.SKUInvalid, "No.").At("input", "sku").Because(errors.New("secret"))),
 			`[{"message":"No.","path":["fail"],"extensions":{"code":"SKU_INVALID","path":["input","sku"]}}]`},
 		{"a fault says when to come back", retry,
 			`[{"message":"Too often.","path":["fail"],"extensions":{"code":"RATE_LIMITED","retryAfter":2}}]`},
@@ -118,7 +118,7 @@ func TestExecutor_Run_logsAnInternalErrorOnce(t *testing.T) {
 
 func TestExecutor_Run_boundsErrors(t *testing.T) {
 	t.Parallel()
-	x := executorOver(t, failing(fault.New(fault.Forbidden, fault.AccessDenied, "No.")), executor.Config{Limits: executor.Limits{Errors: 7}})
+	x := executorOver(t, failing(fault.New(fault.Forbidden, "No.")), executor.Config{Limits: executor.Limits{Errors: 7}})
 	resp := run(t, x, "{many{fail}}")
 	if len(resp.Errors) != 8 || resp.Errors[7].Extensions["code"] != string(fault.TooManyErrors) {
 		t.Errorf("errors = %v, want 7 and %s", resp.Errors, fault.TooManyErrors)
@@ -131,8 +131,8 @@ func TestExecutor_Run_endsAfterItsTime(t *testing.T) {
 		x := executorOver(t, failing(nil), executor.Config{Limits: executor.Limits{Time: time.Minute}})
 		start := time.Now()
 		resp := run(t, x, "{wait}")
-		if len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.RequestTimeout) || time.Since(start) != time.Minute {
-			t.Errorf("Run = %v after %s, want %s after a minute", resp.Errors, time.Since(start), fault.RequestTimeout)
+		if len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.Timeout) || time.Since(start) != time.Minute {
+			t.Errorf("Run = %v after %s, want %s after a minute", resp.Errors, time.Since(start), fault.Timeout)
 		}
 	})
 }
@@ -166,8 +166,8 @@ func TestExecutor_Run_callsHooks(t *testing.T) {
 	panics := executorOver(t, failing(nil), executor.Config{
 		AroundResponse: func(context.Context, graphql.ResponseHandler) *graphql.Response { panic("secret") },
 	})
-	if resp := run(t, panics, "{fail}"); len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.InternalError) {
-		t.Errorf("Run with a hook that panics = %v, want %s", resp.Errors, fault.InternalError)
+	if resp := run(t, panics, "{fail}"); len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.Internal) {
+		t.Errorf("Run with a hook that panics = %v, want %s", resp.Errors, fault.Internal)
 	}
 }
 
@@ -230,8 +230,8 @@ func TestExecutor_Prepare_keepsInvalidQueriesOutOfTheStore(t *testing.T) {
 	sum := sha256.Sum256([]byte(query))
 	ext := map[string]any{"persistedQuery": map[string]any{"version": json.Number("1"), "sha256Hash": hex.EncodeToString(sum[:])}}
 	x := newExecutor(t, executor.Config{})
-	for _, want := range []fault.Code{fault.ValidationFailed, fault.PersistedQueryNotFound} {
-		_, refusal := x.Prepare(t.Context(), executor.Request{Query: map[fault.Code]string{fault.ValidationFailed: query}[want], Extensions: ext})
+	for _, want := range []fault.Code{fault.GraphQLValidationFailed, fault.PersistedQueryNotFound} {
+		_, refusal := x.Prepare(t.Context(), executor.Request{Query: map[fault.Code]string{fault.GraphQLValidationFailed: query}[want], Extensions: ext})
 		if outcome(refusal) != string(want) {
 			t.Errorf("Prepare = %s, want %s", outcome(refusal), want)
 		}

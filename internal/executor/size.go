@@ -91,7 +91,7 @@ func (x *sizeCalculator) measureField(f *ast.Field) selectionSize {
 		sub.lists++
 	case "__schema", "__type":
 		if sub.lists >= maxIntrospectionLists && x.err == nil {
-			x.err = atPosition(fault.New(fault.Invalid, fault.TooDeep,
+			x.err = atPosition(fault.New(fault.TooDeep,
 				"Introspection may nest at most %d lists of fields and types.", maxIntrospectionLists-1), f.Position)
 		}
 	}
@@ -107,7 +107,7 @@ func (x *sizeCalculator) measureFragment(spread *ast.FragmentSpread) selectionSi
 		return selectionSize{} // a validation rule reports it
 	}
 	if x.expanding[spread.Name] {
-		x.err = atPosition(fault.New(fault.Invalid, fault.ValidationFailed,
+		x.err = atPosition(fault.New(fault.GraphQLValidationFailed,
 			"Cannot spread fragment %q within itself.", spread.Name), spread.Position)
 		return selectionSize{}
 	}

@@ -58,7 +58,7 @@ func (x *Executor) Run(ctx context.Context, op *Operation) *graphql.Response {
 	ctx, cancel := context.WithTimeout(ctx, x.limits.Time)
 	defer cancel()
 	if op.Kind() == ast.Subscription {
-		return x.errorResponse(ctx, fault.New(fault.Invalid, fault.BadRequest, "A subscription needs a transport that streams."))
+		return x.errorResponse(ctx, fault.New(fault.BadRequest, "A subscription needs a transport that streams."))
 	}
 	stream := x.Stream(ctx, op)
 	defer stream.Close()

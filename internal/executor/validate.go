@@ -187,7 +187,7 @@ func (f *errorCollector) runUntilFull(check func()) {
 // errorLimitReached: the library's walker cannot be stopped in another way, and each
 // further error costs a search for suggestions.
 func (f *errorCollector) add(err *gqlerror.Error) {
-	err = presentDocumentError(err, fault.ValidationFailed)
+	err = presentDocumentError(err, fault.GraphQLValidationFailed)
 	id := errorKey{message: err.Message}
 	if len(err.Locations) > 0 {
 		id.at = err.Locations[0]

@@ -1,48 +1,47 @@
 package fault
 
-import "strings"
-
 // Code is a stable identifier of an error. Codes are API: they are the values
-// of ErrorCode in the schema, and are never renamed.
+// of ErrorCode in the schema, and are never renamed. A constant is named after
+// its code: USER_NOT_FOUND is UserNotFound.
 type Code string
 
 // Codes of any request.
 const (
-	InternalError      Code = "INTERNAL"
-	BadInput           Code = "BAD_INPUT"
-	Unauthorized       Code = "UNAUTHENTICATED"
-	AccessDenied       Code = "FORBIDDEN"
-	RateLimited        Code = "RATE_LIMITED"
-	ServiceUnavailable Code = "UNAVAILABLE"
-	ServerBusy         Code = "SERVER_BUSY"
-	RequestTimeout     Code = "TIMEOUT"
-	RequestCancelled   Code = "CANCELLED"
+	Internal        Code = "INTERNAL"
+	BadInput        Code = "BAD_INPUT"
+	Unauthenticated Code = "UNAUTHENTICATED"
+	Forbidden       Code = "FORBIDDEN"
+	RateLimited     Code = "RATE_LIMITED"
+	Unavailable     Code = "UNAVAILABLE"
+	ServerBusy      Code = "SERVER_BUSY"
+	Timeout         Code = "TIMEOUT"
+	Cancelled       Code = "CANCELLED"
 )
 
-// Codes of the document: what it says, and the limits that it passed.
+// Codes of the HTTP request and of its document: its form, and the limits on it.
 const (
-	BadRequest             Code = "BAD_REQUEST"               // the HTTP request is no GraphQL request
-	PathNotFound           Code = "NOT_FOUND"                 // the HTTP request is for a path that nobody serves
-	ParseFailed            Code = "GRAPHQL_PARSE_FAILED"      // the document is no GraphQL
-	ValidationFailed       Code = "GRAPHQL_VALIDATION_FAILED" // the document does not fit the schema
-	OperationUnresolvable  Code = "OPERATION_RESOLUTION_FAILURE"
-	PersistedQueryNotFound Code = "PERSISTED_QUERY_NOT_FOUND"
-	PersistedQueryMismatch Code = "PERSISTED_QUERY_MISMATCH"
-	IntrospectionDisabled  Code = "INTROSPECTION_DISABLED"
-	BodyTooLarge           Code = "BODY_TOO_LARGE"
-	HeaderTooLarge         Code = "HEADER_TOO_LARGE"
-	TooManyTokens          Code = "TOO_MANY_TOKENS"
-	TooManyFields          Code = "TOO_MANY_FIELDS"
-	TooManyFragments       Code = "TOO_MANY_FRAGMENTS"
-	FragmentsTooDeep       Code = "FRAGMENTS_TOO_DEEP"
-	TooDeep                Code = "TOO_DEEP"
-	TooManyAliases         Code = "TOO_MANY_ALIASES"
-	TooManyRootFields      Code = "TOO_MANY_ROOT_FIELDS"
-	TooManyDirectives      Code = "TOO_MANY_DIRECTIVES"
-	TooManyOperations      Code = "TOO_MANY_OPERATIONS"
-	TooComplex             Code = "TOO_COMPLEX"
-	TooManyErrors          Code = "TOO_MANY_ERRORS"
-	ResponseTooLarge       Code = "RESPONSE_TOO_LARGE"
+	BadRequest                 Code = "BAD_REQUEST"
+	NotFound                   Code = "NOT_FOUND"
+	GraphQLParseFailed         Code = "GRAPHQL_PARSE_FAILED"
+	GraphQLValidationFailed    Code = "GRAPHQL_VALIDATION_FAILED"
+	OperationResolutionFailure Code = "OPERATION_RESOLUTION_FAILURE"
+	PersistedQueryNotFound     Code = "PERSISTED_QUERY_NOT_FOUND"
+	PersistedQueryMismatch     Code = "PERSISTED_QUERY_MISMATCH"
+	IntrospectionDisabled      Code = "INTROSPECTION_DISABLED"
+	BodyTooLarge               Code = "BODY_TOO_LARGE"
+	HeaderTooLarge             Code = "HEADER_TOO_LARGE"
+	TooManyTokens              Code = "TOO_MANY_TOKENS"
+	TooManyFields              Code = "TOO_MANY_FIELDS"
+	TooManyFragments           Code = "TOO_MANY_FRAGMENTS"
+	FragmentsTooDeep           Code = "FRAGMENTS_TOO_DEEP"
+	TooDeep                    Code = "TOO_DEEP"
+	TooManyAliases             Code = "TOO_MANY_ALIASES"
+	TooManyRootFields          Code = "TOO_MANY_ROOT_FIELDS"
+	TooManyDirectives          Code = "TOO_MANY_DIRECTIVES"
+	TooManyOperations          Code = "TOO_MANY_OPERATIONS"
+	TooComplex                 Code = "TOO_COMPLEX"
+	TooManyErrors              Code = "TOO_MANY_ERRORS"
+	ResponseTooLarge           Code = "RESPONSE_TOO_LARGE"
 )
 
 // Codes of lists and versions.
@@ -50,7 +49,7 @@ const (
 	PageSizeInvalid Code = "PAGE_SIZE_INVALID"
 	CursorInvalid   Code = "CURSOR_INVALID"
 	CursorUnknown   Code = "CURSOR_UNKNOWN" // of the event log: of another timeline, or beyond the head
-	CursorExpired   Code = "CURSOR_EXPIRED" // of the event log: older than what is kept
+	CursorExpired   Code = "CURSOR_EXPIRED" // of the event log: older than retention
 	VersionConflict Code = "VERSION_CONFLICT"
 	LegacyIDInvalid Code = "LEGACY_ID_INVALID"
 	LegacyIDTaken   Code = "LEGACY_ID_TAKEN"
@@ -76,14 +75,14 @@ const (
 
 // Codes of credentials.
 const (
-	PasswordInvalid     Code = "PASSWORD_INVALID" // too short, too long
+	PasswordInvalid     Code = "PASSWORD_INVALID"
 	CredentialsWrong    Code = "CREDENTIALS_WRONG"
 	RefreshTokenInvalid Code = "REFRESH_TOKEN_INVALID"
 	SessionNotFound     Code = "SESSION_NOT_FOUND"
 	APIKeyNotFound      Code = "API_KEY_NOT_FOUND"
 	ScopeInvalid        Code = "SCOPE_INVALID"
 	ExpiryInvalid       Code = "EXPIRY_INVALID"
-	LimitReached        Code = "LIMIT_REACHED" // e.g. API keys of one user
+	LimitReached        Code = "LIMIT_REACHED" // e.g. API keys of one user, connections of one caller
 )
 
 // Codes of products and orders.
@@ -106,66 +105,22 @@ const (
 	OrderNotShippable   Code = "ORDER_NOT_SHIPPABLE"
 	OrderNotDeliverable Code = "ORDER_NOT_DELIVERABLE"
 	OrderNotRefundable  Code = "ORDER_NOT_REFUNDABLE"
-
-	DeadLetterNotFound Code = "DEAD_LETTER_NOT_FOUND"
 )
 
-// Codes of the registry.
+// Codes of the registry and the gateway.
 const (
 	ServiceNotFound  Code = "SERVICE_NOT_FOUND"
 	ServiceInvalid   Code = "SERVICE_INVALID" // its name, tags, metadata or health check
 	InstanceNotFound Code = "INSTANCE_NOT_FOUND"
 	InstanceInvalid  Code = "INSTANCE_INVALID" // its id, URL, weight, metadata, incarnation or time to live
 	StaleIncarnation Code = "STALE_INCARNATION"
-	NoInstance       Code = "NO_INSTANCE"        // none that could be picked
-	PickLeaseInvalid Code = "PICK_LEASE_INVALID" // not one of the caller's, or used, or expired
-	BadGateway       Code = "BAD_GATEWAY"        // a service could not be reached, or gave no answer
-	GatewayTimeout   Code = "GATEWAY_TIMEOUT"    // a service did not answer in time
+	NoInstance       Code = "NO_INSTANCE"
+	PickLeaseInvalid Code = "PICK_LEASE_INVALID"
+	BadGateway       Code = "BAD_GATEWAY"
+	GatewayTimeout   Code = "GATEWAY_TIMEOUT"
 )
 
-// Codes returns every code, in the order of ErrorCode in the schema.
-func Codes() []Code {
-	return []Code{
-		InternalError, BadInput, Unauthorized, AccessDenied, RateLimited, ServiceUnavailable, ServerBusy, RequestTimeout, RequestCancelled,
-		BadRequest, PathNotFound, ParseFailed, ValidationFailed, OperationUnresolvable, PersistedQueryNotFound, PersistedQueryMismatch,
-		IntrospectionDisabled, BodyTooLarge, HeaderTooLarge, TooManyTokens, TooManyFields, TooManyFragments, FragmentsTooDeep, TooDeep, TooManyAliases,
-		TooManyRootFields, TooManyDirectives, TooManyOperations, TooComplex, TooManyErrors, ResponseTooLarge,
-		PageSizeInvalid, CursorInvalid, CursorUnknown, CursorExpired, VersionConflict, LegacyIDInvalid, LegacyIDTaken,
-		IdempotencyKeyInvalid, IdempotencyKeyReused, IdempotencyInFlight,
-		UserNotFound, UserNotActive, UsernameInvalid, UsernameTaken, EmailInvalid, EmailTaken, LastAdmin,
-		PasswordInvalid, CredentialsWrong, RefreshTokenInvalid, SessionNotFound, APIKeyNotFound, ScopeInvalid, ExpiryInvalid, LimitReached,
-		ProductNotFound, ProductNotActive, SKUInvalid, SKUTaken, CurrencyUnknown, AmountInvalid, StockInsufficient, StockInvalid,
-		OrderNotFound, OrderLinesInvalid, QuantityInvalid, CurrencyMixed, TotalTooLarge,
-		OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
-		ServiceNotFound, ServiceInvalid, InstanceNotFound, InstanceInvalid, StaleIncarnation, NoInstance, PickLeaseInvalid,
-		BadGateway, GatewayTimeout,
-		DeadLetterNotFound,
-	}
-}
-
-// Kind returns the kind that an error of the code has when it travels by its
-// code alone, as userErrors do.
-func (c Code) Kind() Kind {
-	switch c { //nolint:exhaustive // what is not named goes by its ending
-	case InternalError:
-		return Internal
-	case Unauthorized:
-		return Unauthenticated
-	case AccessDenied, IntrospectionDisabled:
-		return Forbidden
-	case RateLimited, LimitReached:
-		return Exhausted
-	case ServiceUnavailable, ServerBusy, NoInstance, BadGateway:
-		return Unavailable
-	case RequestTimeout, RequestCancelled, GatewayTimeout:
-		return Timeout
-	case VersionConflict, LegacyIDTaken, IdempotencyKeyReused, IdempotencyInFlight, UserNotActive, UsernameTaken, EmailTaken, LastAdmin,
-		SKUTaken, StockInsufficient, ProductNotActive, OrderNotCancellable, OrderNotPayable, OrderNotShippable, OrderNotDeliverable, OrderNotRefundable,
-		StaleIncarnation:
-		return Conflict
-	}
-	if strings.HasSuffix(string(c), "NOT_FOUND") {
-		return NotFound
-	}
-	return Invalid
-}
+// Codes of operators' commands.
+const (
+	DeadLetterNotFound Code = "DEAD_LETTER_NOT_FOUND"
+)

@@ -1,8 +1,13 @@
-// Package fault owns the one error type that callers of the API may see.
+// Package fault owns the one error type that callers of the API may see, and the
+// closed set of error codes.
 //
-// An error that carries no *Error is Internal: nobody has said that its text is
-// safe to show, so clients get a fixed sentence and the log gets the rest. Each
-// transport maps Kind to its own statuses; Code and Message are the same on all.
+// A code is declared once, in the table of meanings: its kind, which says what the
+// caller can do, and its sentence in the schema. The kind of an error follows from
+// its code, and each transport maps the kind to its own statuses; code and message
+// are the same on all.
+//
+// An error that carries no *Error is Internal: its text may hold secrets, so clients
+// get a fixed sentence and the log gets the rest.
 package fault
 
 import (
@@ -17,31 +22,32 @@ import (
 // Kind says what the caller can do about an error.
 type Kind int
 
-// The kinds. The zero value is Internal, so that forgetting to classify is safe.
+// The kinds. The zero value is KindInternal, so that a code without a meaning is safe.
 const (
-	Internal        Kind = iota // our mistake; nothing the caller can do
-	Invalid                     // change the input
-	Unauthenticated             // sign in
-	Forbidden                   // ask somebody with more rights
-	NotFound                    // it does not exist, or is hidden from the caller
-	Conflict                    // the state has changed: read again, then decide
-	Exhausted                   // slow down; RetryAfter may say how long
-	Unavailable                 // something we need is down; try again later
-	Timeout                     // it took too long; ask for less or try again
+	KindInternal        Kind = iota // a fault of the server; nothing the caller can do
+	KindInvalid                     // change the input
+	KindUnauthenticated             // sign in
+	KindForbidden                   // ask for more rights
+	KindNotFound                    // the object does not exist, or is hidden from the caller
+	KindConflict                    // the state does not allow it: read it, change it or give something up, then try again
+	KindExhausted                   // slow down; RetryAfter may say how long
+	KindUnavailable                 // a dependency is down or the server is overloaded; try again later
+	KindTimeout                     // it took too long; ask for less or try again
 )
 
 // Kinds returns every kind.
 func Kinds() []Kind {
-	return []Kind{Internal, Invalid, Unauthenticated, Forbidden, NotFound, Conflict, Exhausted, Unavailable, Timeout}
+	return []Kind{
+		KindInternal, KindInvalid, KindUnauthenticated, KindForbidden, KindNotFound, KindConflict, KindExhausted, KindUnavailable, KindTimeout,
+	}
 }
 
 // Mendable reports whether the caller can repair its call by what it sends:
 // such an error is a userError of a GraphQL mutation.
-func (k Kind) Mendable() bool { return k == Invalid || k == NotFound || k == Conflict }
+func (k Kind) Mendable() bool { return k == KindInvalid || k == KindNotFound || k == KindConflict }
 
 // Error is a failure meant for the caller.
 type Error struct {
-	Kind       Kind
 	Code       Code          // stable identifier, e.g. ORDER_NOT_CANCELLABLE
 	Message    string        // one sentence, safe for an end user
 	Path       []string      // to the input field at fault, or empty
@@ -50,10 +56,13 @@ type Error struct {
 	Err        error         // cause; logged, never shown
 }
 
-// New returns an error of the kind with a code and a message for the end user.
-func New(kind Kind, code Code, format string, args ...any) *Error {
-	return &Error{Kind: kind, Code: code, Message: fmt.Sprintf(format, args...)}
+// New returns an error with a code and a message for the end user.
+func New(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
+
+// Kind returns the kind of the error's code.
+func (e *Error) Kind() Kind { return e.Code.Kind() }
 
 // At returns a copy of the error that points to an input field.
 func (e *Error) At(path ...string) *Error {
@@ -94,15 +103,15 @@ func From(err error) *Error {
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return New(Timeout, RequestTimeout, "The request took too long and was stopped.").Because(err)
+		return New(Timeout, "The request took too long and was stopped.").Because(err)
 	case errors.Is(err, context.Canceled):
-		return New(Timeout, RequestCancelled, "The request was cancelled.").Because(err)
+		return New(Cancelled, "The request was cancelled.").Because(err)
 	}
-	return New(Internal, InternalError, "Something went wrong on our side.").Because(err)
+	return New(Internal, "Something went wrong on our side.").Because(err)
 }
 
-// All returns every *Error that errors.Join has put side by side in err, in
-// their order, or the classification of err if it holds none.
+// All returns every *Error that errors.Join has joined in err, in their order, or
+// the classification of err if it holds none.
 func All(err error) []*Error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []*Error
@@ -121,13 +130,13 @@ func All(err error) []*Error {
 	return []*Error{From(err)}
 }
 
-// Report logs what an operator must hear of: an Internal error, and the cause of
-// an Unavailable one. Anything else is the caller's news.
+// Report logs the errors that concern an operator: an Internal error, and the cause
+// of an Unavailable one. Any other error concerns only its caller.
 func (e *Error) Report(ctx context.Context, log *slog.Logger, attrs ...any) {
 	switch {
-	case e.Kind == Internal:
+	case e.Kind() == KindInternal:
 		log.ErrorContext(ctx, "internal error", append(attrs, "error", e.Err)...)
-	case e.Kind == Unavailable && e.Err != nil:
-		log.WarnContext(ctx, "something is unavailable", append(attrs, "error", e.Err)...)
+	case e.Kind() == KindUnavailable && e.Err != nil:
+		log.WarnContext(ctx, "dependency unavailable", append(attrs, "error", e.Err)...)
 	}
 }

@@ -12,34 +12,34 @@ import (
 
 func TestFrom_classifies(t *testing.T) {
 	t.Parallel()
-	own := New(Conflict, VersionConflict, "Changed.")
+	own := New(VersionConflict, "Changed.")
 	tests := []struct {
 		name string
 		err  error
 		kind Kind
 		code Code
 	}{
-		{"our own error, however deeply wrapped", fmt.Errorf("a: %w", errors.Join(errors.New("b"), own)), Conflict, VersionConflict},
-		{"a deadline", fmt.Errorf("query: %w", context.DeadlineExceeded), Timeout, RequestTimeout},
-		{"a client that went away", context.Canceled, Timeout, RequestCancelled},
-		{"anything else as internal", errors.New("pq: password of root is 1234"), Internal, InternalError},
+		{"our own error, however deeply wrapped", fmt.Errorf("a: %w", errors.Join(errors.New("b"), own)), KindConflict, VersionConflict},
+		{"a deadline", fmt.Errorf("query: %w", context.DeadlineExceeded), KindTimeout, Timeout},
+		{"a client that went away", context.Canceled, KindTimeout, Cancelled},
+		{"anything else as internal", errors.New("pq: password of root is 1234"), KindInternal, Internal},
 	}
 	for _, tt := range tests {
 		f := From(tt.err)
-		if f.Kind != tt.kind || f.Code != tt.code || strings.Contains(f.Message, "1234") {
-			t.Errorf("%s: got kind %d, code %s, message %q", tt.name, f.Kind, f.Code, f.Message)
+		if f.Kind() != tt.kind || f.Code != tt.code || strings.Contains(f.Message, "1234") {
+			t.Errorf("%s: got kind %d, code %s, message %q", tt.name, f.Kind(), f.Code, f.Message)
 		}
 	}
 }
 
-func TestAll_keeps_what_stands_side_by_side(t *testing.T) {
+func TestAll_keeps_joined_errors_in_their_order(t *testing.T) {
 	t.Parallel()
-	a, b := New(Invalid, BadInput, "a"), New(Conflict, SKUTaken, "b")
+	a, b := New(BadInput, "a"), New(SKUTaken, "b")
 	all := All(fmt.Errorf("create: %w", errors.Join(a, errors.Join(b))))
 	if !slices.Equal(all, []*Error{a, b}) {
 		t.Errorf("All gave %v, want both errors in their order", all)
 	}
-	if all := All(errors.New("x")); len(all) != 1 || all[0].Kind != Internal {
+	if all := All(errors.New("x")); len(all) != 1 || all[0].Kind() != KindInternal {
 		t.Errorf("All of a foreign error gave %v, want one internal error", all)
 	}
 	if all := All(a.Because(errors.New("x"))); len(all) != 1 || all[0].Code != BadInput {
@@ -49,7 +49,7 @@ func TestAll_keeps_what_stands_side_by_side(t *testing.T) {
 
 func TestError_copies_when_it_is_refined(t *testing.T) {
 	t.Parallel()
-	shared := New(NotFound, UserNotFound, "No.")
+	shared := New(UserNotFound, "No.")
 	if at := shared.At("userId"); shared.Path != nil || !slices.Equal(at.Path, []string{"userId"}) {
 		t.Errorf("At changed the shared error: %v, %v", shared.Path, at.Path)
 	}
@@ -58,23 +58,14 @@ func TestError_copies_when_it_is_refined(t *testing.T) {
 	}
 }
 
-func TestCodes_are_each_listed_once(t *testing.T) {
+func TestReport_logs_faults_of_the_server_and_not_of_callers(t *testing.T) {
 	t.Parallel()
-	codes := Codes()
-	slices.Sort(codes)
-	if n := len(slices.Compact(slices.Clone(codes))); n != len(codes) {
-		t.Errorf("Codes lists %d codes, %d of them distinct", len(codes), n)
-	}
-}
-
-func TestReport_tells_operators_what_is_down_and_nothing_of_callers(t *testing.T) {
-	t.Parallel()
-	for _, kind := range Kinds() {
+	for _, m := range Meanings() {
 		var log strings.Builder
-		New(kind, BadInput, "Shown.").Because(errors.New("the cause")).Report(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), "path", "a.b")
-		operators := kind == Internal || kind == Unavailable
+		New(m.Code, "Shown.").Because(errors.New("the cause")).Report(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), "path", "a.b")
+		operators := m.Kind == KindInternal || m.Kind == KindUnavailable
 		if got := strings.Contains(log.String(), "the cause"); got != operators {
-			t.Errorf("kind %d: logged %q, want that it logs the cause to be %v", kind, log.String(), operators)
+			t.Errorf("%s: logged %q, want that it logs the cause to be %v", m.Code, log.String(), operators)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func (c *call) identifyCaller(r *http.Request) (err error) {
 		c.callerID = string(caller.UserID) // the same user for all of the user's keys
 	}
 	if c.key = r.Header.Get(KeyHeader); len(c.key) > registry.MaxPickKey {
-		return fault.New(fault.Invalid, fault.BadRequest, "%s must be at most %d bytes long.", KeyHeader, registry.MaxPickKey)
+		return fault.New(fault.BadRequest, "%s must be at most %d bytes long.", KeyHeader, registry.MaxPickKey)
 	}
 	if c.key == "" {
 		c.key = c.callerID
@@ -130,11 +130,11 @@ func checkForwardable(r *http.Request) error {
 	switch {
 	case r.Method == http.MethodTrace || r.Method == http.MethodConnect:
 		return &problem.Error{Status: http.StatusMethodNotAllowed, Allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-			Fault: fault.New(fault.Invalid, fault.BadRequest, "The gateway does not forward %s requests.", r.Method)}
+			Fault: fault.New(fault.BadRequest, "The gateway does not forward %s requests.", r.Method)}
 	case isLoop(r):
-		return problem.New(http.StatusLoopDetected, fault.New(fault.Invalid, fault.BadRequest, "The call loops between gateways."))
+		return problem.New(http.StatusLoopDetected, fault.New(fault.BadRequest, "The call loops between gateways."))
 	case r.Header.Get("Upgrade") != "" && !isProtocol(r.Header.Get("Upgrade")):
-		return fault.New(fault.Invalid, fault.BadRequest, "The Upgrade header names no protocol.")
+		return fault.New(fault.BadRequest, "The Upgrade header names no protocol.")
 	}
 	return nil
 }

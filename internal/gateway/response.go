@@ -84,15 +84,15 @@ func (c *call) explainFailure(err error) error {
 	case isFault:
 		return err
 	case notConnected:
-		return problem.New(http.StatusBadGateway, fault.New(fault.Unavailable, fault.BadGateway, "The service could not be reached.").Because(err))
+		return problem.New(http.StatusBadGateway, fault.New(fault.BadGateway, "The service could not be reached.").Because(err))
 	case isTimeout(err):
 		return errTimeout("The service did not answer in time.", err)
 	}
-	return problem.New(http.StatusBadGateway, fault.New(fault.Unavailable, fault.BadGateway, "The service gave no valid response.").Because(err))
+	return problem.New(http.StatusBadGateway, fault.New(fault.BadGateway, "The service gave no valid response.").Because(err))
 }
 
 func errTimeout(message string, err error) error {
-	return fault.New(fault.Timeout, fault.GatewayTimeout, "%s", message).Because(err)
+	return fault.New(fault.GatewayTimeout, "%s", message).Because(err)
 }
 
 // isRequestedUpgrade reports whether the response upgrades to the protocol that the forwarded request

@@ -21,18 +21,18 @@ type target struct{ service, rest string }
 func parseTarget(escaped string) (t target, err error) {
 	text, ok := strings.CutPrefix(escaped, Prefix)
 	if !ok {
-		return t, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path.")
+		return t, fault.New(fault.NotFound, "There is nothing at this path.")
 	}
 	t.service, t.rest = text, ""
 	if i := strings.IndexByte(text, '/'); i >= 0 {
 		t.service, t.rest = text[:i], text[i:]
 	}
 	if !validate.IsServiceName(t.service) {
-		return t, fault.New(fault.NotFound, fault.ServiceNotFound, "There is no service of this name.")
+		return t, fault.New(fault.ServiceNotFound, "There is no service of this name.")
 	}
 	plain, err := url.PathUnescape(t.rest)
 	if err != nil || hasDotSegment(plain) {
-		return t, fault.New(fault.Invalid, fault.BadRequest, "A path must have no segments that are . or .., nor malformed escapes.")
+		return t, fault.New(fault.BadRequest, "A path must have no segments that are . or .., nor malformed escapes.")
 	}
 	return t, nil
 }

@@ -93,7 +93,7 @@ func (s *Server) authenticateHeader(r *http.Request) (connection.Caller, error) 
 func (s *Server) lastKnownPrincipal(r *http.Request, err error) *auth.Principal {
 	a, ok := s.deps.Auth.(LastKnownAuthenticator)
 	token, bearer := jsoncodec.BearerToken(r.Header.Get("Authorization"))
-	if !ok || !bearer || fault.From(err).Kind != fault.Unavailable {
+	if !ok || !bearer || fault.From(err).Kind() != fault.KindUnavailable {
 		return nil
 	}
 	return a.LastKnown(token)
@@ -125,5 +125,5 @@ func (s *Server) principalOf(ctx context.Context, token string) (*auth.Principal
 }
 
 func errInvalidToken() error {
-	return fault.New(fault.Unauthenticated, fault.Unauthorized, "The access token is not valid; sign in again.")
+	return fault.New(fault.Unauthenticated, "The access token is not valid; sign in again.")
 }

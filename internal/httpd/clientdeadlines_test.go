@@ -114,7 +114,7 @@ func (restRoutes) Patterns() []string                               { return []s
 func (restRoutes) ServePage(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") }
 func (restRoutes) Pages() []string                                  { return []string{"GET /page"} }
 func (restRoutes) Follow(*http.Request) (*executor.Operation, func(*graphql.Response) (string, []byte), error) {
-	return nil, nil, fault.New(fault.Invalid, fault.BadRequest, "No.")
+	return nil, nil, fault.New(fault.BadRequest, "No.")
 }
 
 // noDeadlines is a gateway that clears the deadlines of its requests.

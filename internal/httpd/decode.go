@@ -111,7 +111,7 @@ func decodeBody(text []byte, batch int) (graphQLBody, error) {
 	case batch == 0:
 		return graphQLBody{}, errBadRequest("Arrays of operations are switched off; send one at a time.")
 	case len(items) == 0 || len(items) > batch:
-		return graphQLBody{}, fault.New(fault.Invalid, fault.BadRequest, "An array must have 1 to %d operations.", batch)
+		return graphQLBody{}, fault.New(fault.BadRequest, "An array must have 1 to %d operations.", batch)
 	}
 	reqs := make([]executor.Request, len(items))
 	for i, item := range items {

@@ -14,7 +14,7 @@ func FuzzDecodeBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		in, err := decodeBody(text, 3)
 		if err != nil {
-			if e := fault.From(err); e.Kind != fault.Invalid || e.Code != fault.BadRequest {
+			if e := fault.From(err); e.Kind() != fault.KindInvalid || e.Code != fault.BadRequest {
 				t.Errorf("decodeBody = %v, want %s", err, fault.BadRequest)
 			}
 			return

@@ -54,7 +54,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, format error
 	refusal := executor.NewRefusal(err)
 	f := fault.From(err)
 	f.Report(r.Context(), s.log, "method", r.Method, "path", r.URL.Path)
-	if f.Kind == fault.Internal {
+	if f.Kind() == fault.KindInternal {
 		refusal.Errors[0].Extensions["requestId"] = requestlog.RequestID(r.Context())
 	}
 	s.writeJSON(w, r, problem.SetHeaders(w.Header(), err), format, errorBody{refusal.Errors})
@@ -84,9 +84,9 @@ func (s *Server) writeJSON(w http.ResponseWriter, r *http.Request, code int, med
 }
 
 func errBadRequest(message string) error {
-	return fault.New(fault.Invalid, fault.BadRequest, "%s", message)
+	return fault.New(fault.BadRequest, "%s", message)
 }
 
 func errMethodNotAllowed(message, allow string) error {
-	return &problem.Error{Status: http.StatusMethodNotAllowed, Fault: fault.New(fault.Invalid, fault.BadRequest, "%s", message), Allow: allow}
+	return &problem.Error{Status: http.StatusMethodNotAllowed, Fault: fault.New(fault.BadRequest, "%s", message), Allow: allow}
 }

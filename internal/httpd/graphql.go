@@ -95,7 +95,7 @@ func (c graphQLCall) run(ctx context.Context, req executor.Request) (*graphql.Re
 	noteOperation(ctx, op)
 	switch {
 	case op.Kind() == ast.Subscription:
-		return nil, nil, fault.New(fault.Invalid, fault.BadRequest, "A subscription needs a transport that streams: a WebSocket, or the media type text/event-stream.")
+		return nil, nil, fault.New(fault.BadRequest, "A subscription needs a transport that streams: a WebSocket, or the media type text/event-stream.")
 	case op.Kind() == ast.Mutation && c.r.Method != http.MethodPost:
 		return nil, nil, errMutationByGet()
 	case c.idempotencyKey != "" && op.Kind() == ast.Mutation && op.RootFields() != 1:
@@ -122,5 +122,5 @@ func idempotencyHeader(r *http.Request) (string, error) {
 }
 
 func errAmbiguousKey() error {
-	return fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "One Idempotency-Key is for one request with exactly one mutation field.")
+	return fault.New(fault.IdempotencyKeyInvalid, "One Idempotency-Key is for one request with exactly one mutation field.")
 }

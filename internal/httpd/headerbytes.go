@@ -16,7 +16,7 @@ func (s *Server) limitHeaderBytes(next http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("Connection", "close")
-		s.writeError(w, r, formatProblem, problem.New(http.StatusRequestHeaderFieldsTooLarge, fault.New(fault.Invalid, fault.HeaderTooLarge,
+		s.writeError(w, r, formatProblem, problem.New(http.StatusRequestHeaderFieldsTooLarge, fault.New(fault.HeaderTooLarge,
 			"The request header is larger than %d bytes.", s.cfg.HeaderBytes)))
 	})
 }

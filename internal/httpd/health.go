@@ -30,7 +30,7 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 		if err := s.deps.Ready(ctx); err != nil {
 			s.log.WarnContext(ctx, "readiness check failed", "error", err)
 			message := "The server is not ready; its log says why."
-			if f := fault.From(err); f.Kind != fault.Internal {
+			if f := fault.From(err); f.Kind() != fault.KindInternal {
 				message = f.Message
 			}
 			return errNotReady(message)
@@ -41,7 +41,7 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 }
 
 func errNotReady(message string) error {
-	return fault.New(fault.Unavailable, fault.ServiceUnavailable, "%s", message)
+	return fault.New(fault.Unavailable, "%s", message)
 }
 
 // serveJWKS answers with the public keys of access tokens.
@@ -59,7 +59,7 @@ func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) serveNotFound(http.ResponseWriter, *http.Request) error { return errPathNotFound() }
 
 func errPathNotFound() error {
-	return problem.New(http.StatusNotFound, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path."))
+	return problem.New(http.StatusNotFound, fault.New(fault.NotFound, "There is nothing at this path."))
 }
 
 func writePlain(w http.ResponseWriter, text string) {

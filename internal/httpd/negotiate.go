@@ -44,7 +44,7 @@ func negotiate(r *http.Request) (mediaType, error) {
 		}
 	}
 	if best == "" {
-		return "", problem.New(http.StatusNotAcceptable, fault.New(fault.Invalid, fault.BadRequest,
+		return "", problem.New(http.StatusNotAcceptable, fault.New(fault.BadRequest,
 			"This endpoint answers with application/graphql-response+json, application/json or text/event-stream."))
 	}
 	return best, nil
@@ -84,10 +84,10 @@ func checkContentType(r *http.Request) error {
 	encoding := r.Header.Get("Content-Encoding")
 	switch {
 	case err != nil || name != string(mediaJSON) || !isUTF8(params) || len(r.Header.Values("Content-Type")) != 1:
-		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest,
+		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.BadRequest,
 			"The request must have the content type application/json, in UTF-8."))
 	case encoding != "" && !strings.EqualFold(encoding, "identity"):
-		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest,
+		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.BadRequest,
 			"The request body must not be compressed."))
 	}
 	return nil

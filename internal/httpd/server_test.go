@@ -56,11 +56,11 @@ func (tokens) Authenticate(_ context.Context, bearer string) (*auth.Principal, e
 	case "good":
 		return &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}, nil
 	case "down":
-		return nil, fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database is away.")
+		return nil, fault.New(fault.Unavailable, "The database is away.")
 	case "broken":
 		return nil, errors.New("secret")
 	}
-	return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "No.")
+	return nil, fault.New(fault.Unauthenticated, "No.")
 }
 
 func newServer(t testing.TB, cfg httpd.Config, deps httpd.Deps) *httpd.Server {
@@ -161,23 +161,23 @@ func TestServer_GraphQL(t *testing.T) {
 		{"variables by GET that are no JSON", "GET /graphql?query={hello}&variables=x", "", "", 400, fault.BadRequest},
 		{"variables by GET that are no object", "GET /graphql?query={hello}&variables=[]", "", "", 400, fault.BadRequest},
 		{"a broken query string", "GET /graphql?query=%zz", "", "", 400, fault.BadRequest},
-		{"an invalid document for JSON", "POST /graphql", isJSON, `{"query":"{helo}"}`, 200, fault.ValidationFailed},
-		{"an invalid document for GraphQL", "POST /graphql", isJSON + wantsGQ, `{"query":"{helo}"}`, 400, fault.ValidationFailed},
+		{"an invalid document for JSON", "POST /graphql", isJSON, `{"query":"{helo}"}`, 200, fault.GraphQLValidationFailed},
+		{"an invalid document for GraphQL", "POST /graphql", isJSON + wantsGQ, `{"query":"{helo}"}`, 400, fault.GraphQLValidationFailed},
 		{"10,000 aliases", "POST /graphql", isJSON, `{"query":"{` + strings.Repeat("a:hello ", 10_000) + `}"}`, 200, fault.TooManyTokens},
 		{"an unknown persisted query", "POST /graphql", isJSON, `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"` + strings.Repeat("a", 64) + `"}}}`, 200, fault.PersistedQueryNotFound},
-		{"an internal error", "POST /graphql", isJSON + wantsGQ, `{"query":"{fail}"}`, 200, fault.InternalError},
+		{"an internal error", "POST /graphql", isJSON + wantsGQ, `{"query":"{fail}"}`, 200, fault.Internal},
 		{"a body of 50 MB", "POST /graphql", isJSON, strings.Repeat(" ", 50<<20), 413, fault.BodyTooLarge},
 		{"a valid token", "POST /graphql", isJSON + "\nAuthorization: Bearer good", `{"query":"{hello}"}`, 200, ""},
-		{"an invalid token", "POST /graphql", isJSON + "\nAuthorization: Bearer bad", `{"query":"{hello}"}`, 401, fault.Unauthorized},
-		{"an empty token", "POST /graphql", isJSON + "\nAuthorization: Bearer", `{"query":"{hello}"}`, 401, fault.Unauthorized},
-		{"two tokens", "POST /graphql", isJSON + "\nAuthorization: Bearer good\nAuthorization: Bearer good", `{"query":"{hello}"}`, 401, fault.Unauthorized},
-		{"a token that cannot be checked", "POST /graphql", isJSON + "\nAuthorization: Bearer down", `{"query":"{hello}"}`, 503, fault.ServiceUnavailable},
-		{"a token whose check fails with an internal error", "POST /graphql", isJSON + "\nAuthorization: Bearer broken", `{"query":"{hello}"}`, 500, fault.InternalError},
+		{"an invalid token", "POST /graphql", isJSON + "\nAuthorization: Bearer bad", `{"query":"{hello}"}`, 401, fault.Unauthenticated},
+		{"an empty token", "POST /graphql", isJSON + "\nAuthorization: Bearer", `{"query":"{hello}"}`, 401, fault.Unauthenticated},
+		{"two tokens", "POST /graphql", isJSON + "\nAuthorization: Bearer good\nAuthorization: Bearer good", `{"query":"{hello}"}`, 401, fault.Unauthenticated},
+		{"a token that cannot be checked", "POST /graphql", isJSON + "\nAuthorization: Bearer down", `{"query":"{hello}"}`, 503, fault.Unavailable},
+		{"a token whose check fails with an internal error", "POST /graphql", isJSON + "\nAuthorization: Bearer broken", `{"query":"{hello}"}`, 500, fault.Internal},
 		{"an idempotency key with one mutation field", "POST /graphql", isJSON + "\nIdempotency-Key: k", `{"query":"mutation{touch}"}`, 200, ""},
 		{"an idempotency key with two mutation fields", "POST /graphql", isJSON + "\nIdempotency-Key: k", `{"query":"mutation{a:touch b:touch}"}`, 400, fault.IdempotencyKeyInvalid},
 		{"an idempotency key that is empty", "POST /graphql", isJSON + "\nIdempotency-Key:", `{"query":"mutation{touch}"}`, 400, fault.IdempotencyKeyInvalid},
 		{"two idempotency keys", "POST /graphql", isJSON + "\nIdempotency-Key: a\nIdempotency-Key: b", `{"query":"mutation{touch}"}`, 400, fault.IdempotencyKeyInvalid},
-		{"an unknown path", "GET /nothing", "", "", 404, fault.PathNotFound},
+		{"an unknown path", "GET /nothing", "", "", 404, fault.NotFound},
 	}
 	s := newServer(t, httpd.Config{}, httpd.Deps{Auth: tokens{}})
 	for _, tt := range tests {
@@ -190,7 +190,7 @@ func TestServer_GraphQL(t *testing.T) {
 			if text := w.Body.String(); strings.Contains(text, "secret") || len(text) > 2_000 {
 				t.Errorf("the answer leaks or is too long: %s", text)
 			}
-			if tt.code != "" && tt.code != fault.InternalError && strings.Contains(w.Body.String(), `"data"`) {
+			if tt.code != "" && tt.code != fault.Internal && strings.Contains(w.Body.String(), `"data"`) {
 				t.Errorf("the answer to an operation that was not run has data: %s", w.Body)
 			}
 		})
@@ -341,7 +341,7 @@ func TestServer_answers_health_checks(t *testing.T) {
 	t.Parallel()
 	down := httpd.Deps{Ready: func(context.Context) error { return errors.New("secret database") }}
 	behind := httpd.Deps{Ready: func(context.Context) error {
-		return fault.New(fault.Unavailable, fault.ServiceUnavailable, "Run backplane migrate first.")
+		return fault.New(fault.Unavailable, "Run backplane migrate first.")
 	}}
 	for _, tt := range []struct {
 		line   string

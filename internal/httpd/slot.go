@@ -18,7 +18,7 @@ func (s *Server) acquireSlot(ctx context.Context) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueueTime)
 	defer cancel()
 	if s.slots.Acquire(ctx, 1) != nil {
-		busy := fault.New(fault.Unavailable, fault.ServerBusy, "The server is busy; try again in a moment.")
+		busy := fault.New(fault.ServerBusy, "The server is busy; try again in a moment.")
 		busy.RetryAfter = s.cfg.QueueTime
 		return nil, busy
 	}

@@ -84,7 +84,7 @@ func (s *Server) streamHandler(r *http.Request) handlerFunc {
 
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) error {
 	if !s.allowsWebSocket(r) {
-		return fault.New(fault.Forbidden, fault.AccessDenied, "Pages of this origin may not open sockets here.")
+		return fault.New(fault.Forbidden, "Pages of this origin may not open sockets here.")
 	}
 	caller, err := s.authenticateHeader(r)
 	if err != nil {
@@ -148,18 +148,18 @@ func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) error {
 }
 
 func errInvalidTicket() error {
-	return fault.New(fault.Unauthenticated, fault.Unauthorized, "The ticket is not valid for this request; make a new one.")
+	return fault.New(fault.Unauthenticated, "The ticket is not valid for this request; make a new one.")
 }
 
 // refuseTicket answers a request that has a ticket and is no event stream by GET.
 func refuseTicket(http.ResponseWriter, *http.Request) error {
-	return fault.New(fault.Unauthenticated, fault.Unauthorized, "A ticket is good for nothing but an event stream by GET.")
+	return fault.New(fault.Unauthenticated, "A ticket is good for nothing but an event stream by GET.")
 }
 
 // readRequest reads the one operation of a request whose answer is streamed.
 func (s *Server) readRequest(w http.ResponseWriter, r *http.Request) (req executor.Request, err error) {
 	if len(r.Header.Values("Idempotency-Key")) > 0 {
-		return req, fault.New(fault.Invalid, fault.IdempotencyKeyInvalid, "A request whose answer is streamed has its idempotency key in the input.")
+		return req, fault.New(fault.IdempotencyKeyInvalid, "A request whose answer is streamed has its idempotency key in the input.")
 	}
 	in, err := s.readRequests(w, r)
 	switch {

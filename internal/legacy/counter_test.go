@@ -116,10 +116,10 @@ func TestService_is_for_ADMIN(t *testing.T) {
 	t.Parallel()
 	s := legacy.NewService(&memory{})
 	staff := auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Staff}, Credential: auth.SessionCredential("ses_1")})
-	if _, err := s.List(staff, page.Args{}); !fault.Is(err, fault.AccessDenied) {
+	if _, err := s.List(staff, page.Args{}); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("List for STAFF = %v, want FORBIDDEN", err)
 	}
-	if _, err := s.Count(t.Context()); !fault.Is(err, fault.Unauthorized) {
+	if _, err := s.Count(t.Context()); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("Count for a stranger = %v, want UNAUTHENTICATED", err)
 	}
 	root := auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Admin}, Credential: auth.SessionCredential("ses_1")})

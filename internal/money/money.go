@@ -57,7 +57,7 @@ const Max = 1<<53 - 1
 // than the currency has are refused, as is an unknown currency.
 func Parse(amount, currency string) (Money, error) {
 	if !Known(currency) {
-		return Money{}, fault.New(fault.Invalid, fault.CurrencyUnknown, "%.20q is not a currency code of ISO 4217.", currency).At("currency")
+		return Money{}, fault.New(fault.CurrencyUnknown, "%.20q is not a currency code of ISO 4217.", currency).At("currency")
 	}
 	whole, fraction, dot := strings.Cut(amount, ".")
 	digits := scale[currency]
@@ -100,5 +100,5 @@ func allDigits(s string) bool {
 }
 
 func invalid(format string, args ...any) error {
-	return fault.New(fault.Invalid, fault.AmountInvalid, format, args...).At("amount")
+	return fault.New(fault.AmountInvalid, format, args...).At("amount")
 }

@@ -147,17 +147,17 @@ func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Ord
 // MaxLines, each of a positive quantity, no SKU twice.
 func CheckWants(wants []Want) error {
 	if len(wants) == 0 || len(wants) > MaxLines {
-		return fault.New(fault.Invalid, fault.OrderLinesInvalid, "An order has 1 to %d lines, not %d.", MaxLines, len(wants)).At("items")
+		return fault.New(fault.OrderLinesInvalid, "An order has 1 to %d lines, not %d.", MaxLines, len(wants)).At("items")
 	}
 	seen := make(map[string]bool, len(wants))
 	for i, w := range wants {
 		switch {
 		case checkSKU(w.SKU) != nil:
-			return errLine(fault.NotFound, fault.ProductNotFound, i, "sku", "There is no product with this SKU.")
+			return errLine(fault.ProductNotFound, i, "sku", "There is no product with this SKU.")
 		case w.Quantity < 1 || w.Quantity > maxQuantity:
-			return errLine(fault.Invalid, fault.QuantityInvalid, i, "quantity", "Order 1 to 1000000 units of %s.", w.SKU)
+			return errLine(fault.QuantityInvalid, i, "quantity", "Order 1 to 1000000 units of %s.", w.SKU)
 		case seen[w.SKU]:
-			return errLine(fault.Invalid, fault.OrderLinesInvalid, i, "sku", "%s stands in two lines; make it one.", w.SKU)
+			return errLine(fault.OrderLinesInvalid, i, "sku", "%s stands in two lines; make it one.", w.SKU)
 		}
 		seen[w.SKU] = true
 	}
@@ -168,13 +168,13 @@ func (o *Order) add(i int, w Want, offer Offer) error {
 	p := offer.Product
 	switch {
 	case p == nil:
-		return errLine(fault.NotFound, fault.ProductNotFound, i, "sku", "There is no product with the SKU %s.", w.SKU)
+		return errLine(fault.ProductNotFound, i, "sku", "There is no product with the SKU %s.", w.SKU)
 	case !p.Active:
-		return errLine(fault.Conflict, fault.ProductNotActive, i, "sku", "%s is not for sale at the moment.", w.SKU)
+		return errLine(fault.ProductNotActive, i, "sku", "%s is not for sale at the moment.", w.SKU)
 	case offer.Stock.Quantity < w.Quantity:
 		return errSoldOut(i, w.SKU)
 	case o.Total.Currency != "" && o.Total.Currency != p.Price.Currency:
-		return errLine(fault.Invalid, fault.CurrencyMixed, i, "sku", "%s is priced in %s, the lines before it in %s; an order has one currency.",
+		return errLine(fault.CurrencyMixed, i, "sku", "%s is priced in %s, the lines before it in %s; an order has one currency.",
 			w.SKU, p.Price.Currency, o.Total.Currency)
 	}
 	o.Total.Currency = p.Price.Currency
@@ -183,7 +183,7 @@ func (o *Order) add(i int, w Want, offer Offer) error {
 		o.Total, ok = o.Total.Plus(line)
 	}
 	if !ok || o.Total.Minor > money.Max {
-		return errLine(fault.Invalid, fault.TotalTooLarge, i, "quantity", "The total of this order is too large.")
+		return errLine(fault.TotalTooLarge, i, "quantity", "The total of this order is too large.")
 	}
 	o.items = append(o.items, Item{o.ID, i + 1, p.ID, p.SKU, p.Name, w.Quantity, p.Price, line})
 	return nil
@@ -237,7 +237,7 @@ func (o *Order) RequestRefund(reason string, at time.Time) error {
 	case o.RefundRequestedAt != nil:
 		return nil
 	case !slices.Contains(moves[o.Status], Refunded):
-		return fault.New(fault.Conflict, fault.OrderNotRefundable, "An order that is %s cannot be refunded.", o.Status)
+		return fault.New(fault.OrderNotRefundable, "An order that is %s cannot be refunded.", o.Status)
 	}
 	o.RefundRequestedAt = &at
 	o.touch(at)
@@ -260,7 +260,7 @@ func (o *Order) move(to Status, t event.Type, refusal fault.Code, done, reason s
 		if o.RefundRequestedAt != nil && o.Status == Paid {
 			why = " and waits for its refund"
 		}
-		return fault.New(fault.Conflict, refusal, "An order that is %s%s cannot be %s.", o.Status, why, done)
+		return fault.New(refusal, "An order that is %s%s cannot be %s.", o.Status, why, done)
 	}
 	o.Status = to
 	o.touch(at)
@@ -290,7 +290,7 @@ func (o *Order) TakeEvents() []event.Event { return o.events.Take() }
 // NotFound is the error for an order that is absent or hidden: one error, so
 // that ids cannot be probed.
 func NotFound() *fault.Error {
-	return fault.New(fault.NotFound, fault.OrderNotFound, "There is no such order.").At("id")
+	return fault.New(fault.OrderNotFound, "There is no such order.").At("id")
 }
 
 // NewNumber returns an order number: 50 random bits, such as K7M2P-Q9X4T. It
@@ -341,9 +341,9 @@ func (o *Order) record(t event.Type, at time.Time, reason string) {
 }
 
 func errSoldOut(i int, sku string) error {
-	return errLine(fault.Conflict, fault.StockInsufficient, i, "quantity", "There is not enough of %s left.", sku)
+	return errLine(fault.StockInsufficient, i, "quantity", "There is not enough of %s left.", sku)
 }
 
-func errLine(k fault.Kind, c fault.Code, line int, field, format string, args ...any) error {
-	return fault.New(k, c, format, args...).At("items", strconv.Itoa(line), field)
+func errLine(c fault.Code, line int, field, format string, args ...any) error {
+	return fault.New(c, format, args...).At("items", strconv.Itoa(line), field)
 }

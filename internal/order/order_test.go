@@ -124,7 +124,7 @@ func TestMoves_follow_the_state_table(t *testing.T) {
 				t.Errorf("%s to itself: %v, version %d, %d events; want nothing to happen", from, err, o.Version, evs)
 			case from != to && allowed && (err != nil || o.Status != to || o.Version != 8 || evs != 1):
 				t.Errorf("%s to %s: %v, now %s at version %d with %d events", from, to, err, o.Status, o.Version, evs)
-			case from != to && !allowed && (fault.From(err).Kind != fault.Conflict || o.Status != from || evs != 0):
+			case from != to && !allowed && (fault.From(err).Kind() != fault.KindConflict || o.Status != from || evs != 0):
 				t.Errorf("%s to %s: %v, now %s; want a conflict and no change", from, to, err, o.Status)
 			}
 		}

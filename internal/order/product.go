@@ -105,9 +105,9 @@ func (p *Product) Apply(c ProductChange, at time.Time) error {
 func (p *Product) Adjust(s *Stock, by int, at time.Time) error {
 	switch {
 	case by == 0 || by > maxStock || by < -maxStock:
-		return fault.New(fault.Invalid, fault.StockInvalid, "Adjust the stock by at least one unit, and by at most %d.", maxStock).At("by")
+		return fault.New(fault.StockInvalid, "Adjust the stock by at least one unit, and by at most %d.", maxStock).At("by")
 	case s.Quantity+by < 0:
-		return fault.New(fault.Conflict, fault.StockInsufficient, "There are only %d units of %s.", s.Quantity, p.SKU).At("by")
+		return fault.New(fault.StockInsufficient, "There are only %d units of %s.", s.Quantity, p.SKU).At("by")
 	case s.Quantity+by > maxStock:
 		return errStock().At("by")
 	}
@@ -121,7 +121,7 @@ func (p *Product) TakeEvents() []event.Event { return p.events.Take() }
 
 // ProductNotFound is the error for a product that is absent or hidden.
 func ProductNotFound() *fault.Error {
-	return fault.New(fault.NotFound, fault.ProductNotFound, "There is no such product.").At("id")
+	return fault.New(fault.ProductNotFound, "There is no such product.").At("id")
 }
 
 func (p *Product) input() ProductInput {
@@ -153,13 +153,13 @@ func (p *Product) set(in ProductInput) error {
 func checkSKU(s string) error {
 	odd := func(r rune) bool { return r <= ' ' || r > '~' }
 	if s == "" || len(s) > maxSKU || strings.ContainsFunc(s, odd) {
-		return fault.New(fault.Invalid, fault.SKUInvalid, "A SKU is 1 to %d printable ASCII characters without spaces.", maxSKU).At("sku")
+		return fault.New(fault.SKUInvalid, "A SKU is 1 to %d printable ASCII characters without spaces.", maxSKU).At("sku")
 	}
 	return nil
 }
 
 func errStock() *fault.Error {
-	return fault.New(fault.Invalid, fault.StockInvalid, "A stock is from 0 to %d units.", maxStock)
+	return fault.New(fault.StockInvalid, "A stock is from 0 to %d units.", maxStock)
 }
 
 func overwrite[T any](dst *T, f validate.Field[T]) {

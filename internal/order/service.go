@@ -103,10 +103,10 @@ func (s *Service) Place(ctx context.Context, in PlaceInput) (*Order, error) {
 		customer = *in.UserID
 	}
 	if !caller.IsStaff() && !caller.Owns(customer) {
-		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only STAFF and ADMIN may order for others.").At("userId")
+		return nil, fault.New(fault.Forbidden, "Only STAFF and ADMIN may order for others.").At("userId")
 	}
 	if !customer.Valid() {
-		return nil, fault.New(fault.NotFound, fault.UserNotFound, "There is no such user.").At("userId")
+		return nil, fault.New(fault.UserNotFound, "There is no such user.").At("userId")
 	}
 	if err := caller.AllowLegacyID(in.LegacyID != nil); err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (s *Service) RequestRefund(ctx context.Context, id uid.Order, ifVersion *in
 	caller := auth.From(ctx)
 	return s.change(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error {
 		if !caller.IsStaff() && o.Status != Paid && o.RefundRequestedAt == nil {
-			return fault.New(fault.Conflict, fault.OrderNotRefundable, "You can ask for a refund of an order that is PAID and not shipped; this one is %s.", o.Status)
+			return fault.New(fault.OrderNotRefundable, "You can ask for a refund of an order that is PAID and not shipped; this one is %s.", o.Status)
 		}
 		return o.RequestRefund(reason, at)
 	})
@@ -184,7 +184,7 @@ func staffOnly(caller *auth.Principal, o *Order) error {
 		return err
 	}
 	if !caller.IsStaff() {
-		return fault.New(fault.Forbidden, fault.AccessDenied, "This needs the role STAFF or ADMIN.")
+		return fault.New(fault.Forbidden, "This needs the role STAFF or ADMIN.")
 	}
 	return nil
 }

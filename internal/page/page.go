@@ -63,7 +63,7 @@ func ParseCursor(order, s string) (Cursor, error) {
 }
 
 func errCursor() error {
-	return fault.New(fault.Invalid, fault.CursorInvalid, "This cursor does not come from a list in this order.")
+	return fault.New(fault.CursorInvalid, "This cursor does not come from a list in this order.")
 }
 
 // Window is a checked Args: which rows to read, and in which direction.
@@ -78,7 +78,7 @@ type Window struct {
 func (a Args) Window(order string) (Window, error) {
 	w := Window{Limit: DefaultSize}
 	if a.First != nil && a.Last != nil {
-		return w, fault.New(fault.Invalid, fault.PageSizeInvalid, "Give first or last, not both.")
+		return w, fault.New(fault.PageSizeInvalid, "Give first or last, not both.")
 	}
 	size, name := a.First, "first"
 	if a.Last != nil {
@@ -86,7 +86,7 @@ func (a Args) Window(order string) (Window, error) {
 	}
 	if size != nil {
 		if *size < 0 || *size > MaxSize {
-			return w, fault.New(fault.Invalid, fault.PageSizeInvalid, "%s must be from 0 to %d, not %d.", name, MaxSize, *size).At(name)
+			return w, fault.New(fault.PageSizeInvalid, "%s must be from 0 to %d, not %d.", name, MaxSize, *size).At(name)
 		}
 		w.Limit = *size
 	}

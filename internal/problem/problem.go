@@ -52,36 +52,44 @@ func New(status int, f *fault.Error) *Error { return &Error{Status: status, Faul
 
 // BodyTooLarge is the error for a request body of more than limit bytes.
 func BodyTooLarge(limit int64) *Error {
-	return New(http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, fault.BodyTooLarge, "The request body is larger than %d bytes.", limit))
+	return New(http.StatusRequestEntityTooLarge, fault.New(fault.BodyTooLarge, "The request body is larger than %d bytes.", limit))
 }
 
 // BodyUnreadable is the error for a request body whose reading failed with err: its sender was
 // slower than the limit, or hung up.
 func BodyUnreadable(err error, limit time.Duration) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return New(http.StatusRequestTimeout, fault.New(fault.Timeout, fault.RequestTimeout, "The request body did not arrive within %s.", limit))
+		return New(http.StatusRequestTimeout, fault.New(fault.Timeout, "The request body did not arrive within %s.", limit))
 	}
-	return fault.New(fault.Invalid, fault.BadRequest, "The request body could not be read to its end.")
+	return fault.New(fault.BadRequest, "The request body could not be read to its end.")
+}
+
+// StatusOf returns the HTTP status of an error: its own if it has one, else that of its kind.
+func StatusOf(err error) int {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Status
+	}
+	return Status(fault.From(err).Kind())
 }
 
 // Status returns the HTTP status of a kind of error.
 func Status(k fault.Kind) int {
 	switch k {
-	case fault.Invalid:
+	case fault.KindInvalid:
 		return http.StatusBadRequest
-	case fault.Unauthenticated:
+	case fault.KindUnauthenticated:
 		return http.StatusUnauthorized
-	case fault.Forbidden:
+	case fault.KindForbidden:
 		return http.StatusForbidden
-	case fault.NotFound:
+	case fault.KindNotFound:
 		return http.StatusNotFound
-	case fault.Conflict:
+	case fault.KindConflict:
 		return http.StatusConflict
-	case fault.Exhausted:
+	case fault.KindExhausted:
 		return http.StatusTooManyRequests
-	case fault.Unavailable:
+	case fault.KindUnavailable:
 		return http.StatusServiceUnavailable
-	case fault.Timeout:
+	case fault.KindTimeout:
 		return http.StatusGatewayTimeout
 	default:
 		return http.StatusInternalServerError
@@ -91,12 +99,9 @@ func Status(k fault.Kind) int {
 // SetHeaders sets the headers that belong to an error and returns its status.
 func SetHeaders(h http.Header, err error) int {
 	f := fault.From(err)
-	code := Status(f.Kind)
-	if e, ok := errors.AsType[*Error](err); ok {
-		code = e.Status
-		if e.Allow != "" {
-			h.Set("Allow", e.Allow)
-		}
+	code := StatusOf(err)
+	if e, ok := errors.AsType[*Error](err); ok && e.Allow != "" {
+		h.Set("Allow", e.Allow)
 	}
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
@@ -127,7 +132,7 @@ func NewDocument(r *http.Request, status int, err error) Document {
 	if e, ok := errors.AsType[*Error](err); ok {
 		doc.CurrentVersion, doc.Errors = e.Version, e.Violations
 	}
-	if f.Kind == fault.Internal {
+	if f.Kind() == fault.KindInternal {
 		doc.RequestID = requestlog.RequestID(r.Context())
 	}
 	return doc

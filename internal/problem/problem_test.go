@@ -1,8 +1,10 @@
 package problem_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -10,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/problem"
@@ -28,9 +30,45 @@ func TestStatus_knows_every_kind(t *testing.T) {
 	}
 }
 
+func TestStatusOf_follows_from_the_code(t *testing.T) {
+	t.Parallel()
+	unlike400 := map[fault.Code]int{}
+	for status, codes := range map[int][]fault.Code{
+		401: {fault.Unauthenticated},
+		403: {fault.Forbidden, fault.IntrospectionDisabled},
+		404: {
+			fault.NotFound, fault.PersistedQueryNotFound, fault.UserNotFound, fault.SessionNotFound, fault.APIKeyNotFound,
+			fault.ProductNotFound, fault.OrderNotFound, fault.ServiceNotFound, fault.InstanceNotFound, fault.DeadLetterNotFound,
+		},
+		409: {
+			fault.VersionConflict, fault.LegacyIDTaken, fault.IdempotencyKeyReused, fault.IdempotencyInFlight, fault.UserNotActive,
+			fault.UsernameTaken, fault.EmailTaken, fault.LastAdmin, fault.LimitReached, fault.ProductNotActive, fault.SKUTaken,
+			fault.StockInsufficient, fault.OrderNotCancellable, fault.OrderNotPayable, fault.OrderNotShippable,
+			fault.OrderNotDeliverable, fault.OrderNotRefundable, fault.StaleIncarnation,
+		},
+		429: {fault.RateLimited},
+		500: {fault.Internal},
+		503: {fault.Unavailable, fault.ServerBusy, fault.NoInstance, fault.BadGateway},
+		504: {fault.Timeout, fault.Cancelled, fault.GatewayTimeout},
+	} {
+		for _, c := range codes {
+			unlike400[c] = status
+		}
+	}
+	for _, m := range fault.Meanings() {
+		want := cmp.Or(unlike400[m.Code], http.StatusBadRequest)
+		if got := problem.StatusOf(fmt.Errorf("wrapped: %w", fault.New(m.Code, "No."))); got != want {
+			t.Errorf("an error %s has the status %d, want %d", m.Code, got, want)
+		}
+	}
+	if got := problem.StatusOf(problem.New(http.StatusTeapot, fault.New(fault.Internal, "No."))); got != http.StatusTeapot {
+		t.Errorf("an error with a status of its own has %d, want %d", got, http.StatusTeapot)
+	}
+}
+
 func TestWrite(t *testing.T) {
 	t.Parallel()
-	busy := fault.New(fault.Unavailable, fault.ServerBusy, "Busy.")
+	busy := fault.New(fault.ServerBusy, "Busy.")
 	busy.RetryAfter = 1500 * time.Millisecond
 	tests := []struct {
 		name    string
@@ -39,17 +77,17 @@ func TestWrite(t *testing.T) {
 		headers map[string]string
 		body    string
 	}{
-		{"writes the code as a phrase", fault.New(fault.NotFound, fault.UserNotFound, "There is no such user."), 404, nil,
+		{"writes the code as a phrase", fault.New(fault.UserNotFound, "There is no such user."), 404, nil,
 			`{"type":"about:blank","title":"Not Found","status":404,"detail":"There is no such user.","code":"USER_NOT_FOUND","error":"User not found"}`},
 		{"hides an internal error", errors.New("secret"), 500, nil,
 			`{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"Something went wrong on our side.","code":"INTERNAL","error":"Internal"}`},
 		{"says when to retry", busy, 503, map[string]string{"Retry-After": "2"},
 			`{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"Busy.","code":"SERVER_BUSY","error":"Server busy"}`},
-		{"challenges for a token", fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first."), 401,
+		{"challenges for a token", fault.New(fault.Unauthenticated, "Sign in first."), 401,
 			map[string]string{"WWW-Authenticate": `Bearer realm="backplane", error="invalid_token"`},
 			`{"type":"about:blank","title":"Unauthorized","status":401,"detail":"Sign in first.","code":"UNAUTHENTICATED","error":"Unauthenticated"}`},
 		{"lists violations and allowed methods", &problem.Error{
-			Status: 405, Allow: "GET", Version: 3, Fault: fault.New(fault.Invalid, fault.BadRequest, "No."),
+			Status: 405, Allow: "GET", Version: 3, Fault: fault.New(fault.BadRequest, "No."),
 			Violations: []problem.Violation{{Code: fault.BadInput, Detail: "x is required.", In: "body", Pointer: "/x"}},
 		}, 405, map[string]string{"Allow": "GET"},
 			`{"type":"about:blank","title":"Method Not Allowed","status":405,"detail":"No.","code":"BAD_REQUEST","error":"Bad request","current_version":3,` +
@@ -61,7 +99,7 @@ func TestWrite(t *testing.T) {
 		if w.Code != tt.status || w.Header().Get("Content-Type") != problem.MediaType {
 			t.Errorf("%s: got status %d as %s, want %d", tt.name, w.Code, w.Header().Get("Content-Type"), tt.status)
 		}
-		if diff := cmp.Diff(tt.body, strings.TrimSpace(w.Body.String())); diff != "" || !json.Valid(w.Body.Bytes()) {
+		if diff := gocmp.Diff(tt.body, strings.TrimSpace(w.Body.String())); diff != "" || !json.Valid(w.Body.Bytes()) {
 			t.Errorf("%s: the document differs (-want +got):\n%s", tt.name, diff)
 		}
 		for name, want := range tt.headers {

@@ -20,7 +20,7 @@ func (d *Directory) ForCall(ctx context.Context, name string) (*Set, error) {
 	case caller == nil:
 		return nil, auth.SignInFirst(ctx)
 	case !caller.MayCallServices():
-		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "To call services, an API key needs the scope %s or that of a service.", auth.ServicesRead)
+		return nil, fault.New(fault.Forbidden, "To call services, an API key needs the scope %s or that of a service.", auth.ServicesRead)
 	case set == nil:
 		return nil, ServiceNotFound()
 	}

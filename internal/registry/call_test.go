@@ -32,12 +32,12 @@ func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
 		ctx                  context.Context
 		closed, open, absent fault.Code
 	}{
-		{"a stranger", t.Context(), fault.Unauthorized, in, fault.Unauthorized},
+		{"a stranger", t.Context(), fault.Unauthenticated, in, fault.Unauthenticated},
 		{"a customer", auth.With(t.Context(), customer), in, in, fault.ServiceNotFound},
 		{"a customer of a while ago", auth.WithLastKnown(t.Context(), customer), in, in, fault.ServiceNotFound},
 		{"a key for reading services", auth.With(t.Context(), key(auth.ServicesRead)), in, in, fault.ServiceNotFound},
 		{"a key of another service", auth.With(t.Context(), key(auth.ServiceScope("other"))), in, in, fault.ServiceNotFound},
-		{"a key for orders, even of ADMIN", auth.With(t.Context(), key(auth.OrdersRead)), fault.AccessDenied, in, fault.AccessDenied},
+		{"a key for orders, even of ADMIN", auth.With(t.Context(), key(auth.OrdersRead)), fault.Forbidden, in, fault.Forbidden},
 	}
 	for _, tt := range tests {
 		for name, want := range map[string]fault.Code{"closed": tt.closed, "open": tt.open, "absent": tt.absent} {

@@ -87,9 +87,9 @@ func (k *Desk) Pick(ctx context.Context, service string, strategy Strategy, key 
 	strategy = cmp.Or(strategy, set.Service.Strategy)
 	switch {
 	case strategy == ConsistentHash && key == "":
-		return nil, "", fault.New(fault.Invalid, fault.BadInput, "CONSISTENT_HASH needs a key: it gives equal keys the same instance.").At("key")
+		return nil, "", fault.New(fault.BadInput, "CONSISTENT_HASH needs a key: it gives equal keys the same instance.").At("key")
 	case len(key) > MaxPickKey:
-		return nil, "", fault.New(fault.Invalid, fault.BadInput, "key must be at most %d bytes long.", MaxPickKey).At("key")
+		return nil, "", fault.New(fault.BadInput, "key must be at most %d bytes long.", MaxPickKey).At("key")
 	}
 	choice, err := k.chooser.Choose(set, strategy, key)
 	if err != nil {
@@ -113,7 +113,7 @@ func (k *Desk) Report(ctx context.Context, lease string, ok bool, took time.Dura
 		return err
 	}
 	if took < 0 || took > time.Hour {
-		return fault.New(fault.Invalid, fault.BadInput, "latencyMs is from 0 to %d.", time.Hour.Milliseconds()).At("latencyMs")
+		return fault.New(fault.BadInput, "latencyMs is from 0 to %d.", time.Hour.Milliseconds()).At("latencyMs")
 	}
 	node, id, expires, valid := k.read(lease, caller)
 	if now := k.now(); !valid || !now.Before(expires) {
@@ -137,7 +137,7 @@ func user(ctx context.Context) (*auth.Principal, error) {
 	case caller == nil:
 		return nil, auth.SignInFirst(ctx)
 	case !caller.MayUseServices():
-		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This needs the role SERVICE, STAFF or ADMIN, and of an API key the scope %s.", auth.ServicesRead)
+		return nil, fault.New(fault.Forbidden, "This needs the role SERVICE, STAFF or ADMIN, and of an API key the scope %s.", auth.ServicesRead)
 	}
 	return caller, nil
 }
@@ -153,7 +153,7 @@ func (k *Desk) lend(choice Choice, caller *auth.Principal) (string, error) {
 	}
 	if full {
 		choice.Release()
-		return "", fault.New(fault.Exhausted, fault.LimitReached, "You have %d picks under way at this node; report how they ended.", k.cfg.Each)
+		return "", fault.New(fault.LimitReached, "You have %d picks under way at this node; report how they ended.", k.cfg.Each)
 	}
 	return k.write(id, expires, caller), nil
 }
@@ -220,7 +220,7 @@ func (k *Desk) forward(node [8]byte, id pickID, expires time.Time, ok bool, took
 		return errLease()
 	}
 	if len(k.out) >= maxOut || len(k.used) >= maxOut {
-		return fault.New(fault.Unavailable, fault.ServerBusy, "Too many outcomes wait for other nodes; try again in a second.")
+		return fault.New(fault.ServerBusy, "Too many outcomes wait for other nodes; try again in a second.")
 	}
 	k.used[id] = expires
 	k.out = append(k.out, Outcome{Pick: hex.EncodeToString(id[:]), Node: hex.EncodeToString(node[:]), OK: ok, Took: took})
@@ -333,5 +333,5 @@ func (k *Desk) code(body []byte, caller *auth.Principal) []byte {
 }
 
 func errLease() error {
-	return fault.New(fault.Invalid, fault.PickLeaseInvalid, "This lease is not one of yours, was used, or has expired.").At("lease")
+	return fault.New(fault.PickLeaseInvalid, "This lease is not one of yours, was used, or has expired.").At("lease")
 }

@@ -225,7 +225,7 @@ func (s *Service) set(in ServiceInput) error {
 		in.Strategy = RoundRobin
 	}
 	if !in.Strategy.Known() {
-		return fault.New(fault.Invalid, fault.ServiceInvalid, "There is no such strategy.").At("strategy")
+		return fault.New(fault.ServiceInvalid, "There is no such strategy.").At("strategy")
 	}
 	check, err := in.HealthCheck.clean()
 	if err != nil {

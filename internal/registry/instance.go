@@ -117,7 +117,7 @@ func (i *Instance) Register(in InstanceInput, at time.Time) error {
 // Zero is a call that does not say which start it comes from.
 func (i *Instance) CheckIncarnation(incarnation int64) error {
 	if incarnation != 0 && incarnation < i.Incarnation {
-		return fault.New(fault.Conflict, fault.StaleIncarnation,
+		return fault.New(fault.StaleIncarnation,
 			"This instance was started again since, as incarnation %d: stop.", i.Incarnation).At("incarnation")
 	}
 	return nil
@@ -283,5 +283,5 @@ func instanceOf(e *event.Event) (*Instance, error) {
 }
 
 func errInstance(path, format string, args ...any) error {
-	return fault.New(fault.Invalid, fault.InstanceInvalid, format, args...).At(path)
+	return fault.New(fault.InstanceInvalid, format, args...).At(path)
 }

@@ -41,7 +41,7 @@ const (
 
 func checkName(s string) error {
 	if !validate.IsServiceName(s) {
-		return fault.New(fault.Invalid, fault.ServiceInvalid,
+		return fault.New(fault.ServiceInvalid,
 			"The name of a service is 1 to %d lower-case letters and digits, with -, . and _ between them.", validate.MaxServiceName).At("name")
 	}
 	return nil
@@ -50,11 +50,11 @@ func checkName(s string) error {
 func cleanTags(tags []string) ([]string, error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(tags)))
 	if len(sorted) > maxTags {
-		return nil, fault.New(fault.Invalid, fault.ServiceInvalid, "A service has at most %d tags.", maxTags).At("tags")
+		return nil, fault.New(fault.ServiceInvalid, "A service has at most %d tags.", maxTags).At("tags")
 	}
 	for _, t := range sorted {
 		if !isToken(t, maxTag) {
-			return nil, fault.New(fault.Invalid, fault.ServiceInvalid, "A tag is 1 to %d printable ASCII characters without spaces.", maxTag).At("tags")
+			return nil, fault.New(fault.ServiceInvalid, "A tag is 1 to %d printable ASCII characters without spaces.", maxTag).At("tags")
 		}
 	}
 	return sorted, nil
@@ -62,14 +62,14 @@ func cleanTags(tags []string) ([]string, error) {
 
 func checkMetadata(m map[string]string) error {
 	if len(m) > maxEntries {
-		return fault.New(fault.Invalid, fault.BadInput, "metadata has at most %d entries.", maxEntries).At("metadata")
+		return fault.New(fault.BadInput, "metadata has at most %d entries.", maxEntries).At("metadata")
 	}
 	for k, v := range m {
 		switch {
 		case !isToken(k, maxKey):
-			return fault.New(fault.Invalid, fault.BadInput, "A key of metadata is 1 to %d printable ASCII characters without spaces.", maxKey).At("metadata")
+			return fault.New(fault.BadInput, "A key of metadata is 1 to %d printable ASCII characters without spaces.", maxKey).At("metadata")
 		case utf8.RuneCountInString(v) > maxValue || !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl):
-			return fault.New(fault.Invalid, fault.BadInput, "A value of metadata is at most %d characters long, on one line.", maxValue).At("metadata", k)
+			return fault.New(fault.BadInput, "A value of metadata is at most %d characters long, on one line.", maxValue).At("metadata", k)
 		}
 	}
 	return nil
@@ -104,7 +104,7 @@ func (h *HealthCheck) clean() (*HealthCheck, error) {
 }
 
 func invalidCheck(path []string, format string, args ...any) error {
-	return fault.New(fault.Invalid, fault.ServiceInvalid, format, args...).At(path...)
+	return fault.New(fault.ServiceInvalid, format, args...).At(path...)
 }
 
 // cleanURL checks where an instance is called: http or https, a host, and
@@ -113,7 +113,7 @@ func cleanURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil || len(s) > maxURL || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "" ||
 		u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !isToken(s, maxURL) {
-		return "", fault.New(fault.Invalid, fault.InstanceInvalid,
+		return "", fault.New(fault.InstanceInvalid,
 			"The URL of an instance is http or https with a host and perhaps a path, without user, query and fragment.").At("url")
 	}
 	return strings.TrimSuffix(s, "/"), nil

@@ -45,7 +45,7 @@ func (r *Registrar) Register(ctx context.Context, in ServiceInput) (*View, error
 		return nil, err
 	}
 	if n, _ := r.directory.Count(); n >= maxServices && r.directory.Service(in.Name) == nil {
-		return nil, fault.New(fault.Conflict, fault.LimitReached, "There are %d services already.", maxServices)
+		return nil, fault.New(fault.LimitReached, "There are %d services already.", maxServices)
 	}
 	if err := checkName(in.Name); err != nil {
 		return nil, err
@@ -69,9 +69,9 @@ func (r *Registrar) Update(ctx context.Context, id uid.Service, ifVersion *int, 
 		}
 		switch {
 		case c.Trusted.Set:
-			return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN, signed in with a password, may say which services are trusted.").At("trusted")
+			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say which services are trusted.").At("trusted")
 		case c.Public.Set:
-			return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN, signed in with a password, may say which services are public.").At("public")
+			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say which services are public.").At("public")
 		}
 		return s.Apply(c, at)
 	})
@@ -121,7 +121,7 @@ func (r *Registrar) changed(caller *auth.Principal, s *Service, place *event.Cur
 // one. It is an upsert by service and instance id.
 func (r *Registrar) RegisterInstance(ctx context.Context, service string, in InstanceInput) (*Instance, error) {
 	if _, n := r.directory.Count(); n >= maxInstances && r.directory.Instance(service, in.InstanceID) == nil {
-		return nil, fault.New(fault.Conflict, fault.LimitReached, "There are %d instances already.", maxInstances)
+		return nil, fault.New(fault.LimitReached, "There are %d instances already.", maxInstances)
 	}
 	return r.put(ctx, service, in.InstanceID, func(s *Service, i *Instance, at time.Time) (*Instance, error) {
 		if i == nil {
@@ -195,7 +195,7 @@ func (r *Registrar) Renew(ctx context.Context, service, instanceID string, incar
 		return nil, errInstance("incarnation", "An incarnation is a whole number from 1 to 2^53-1.")
 	}
 	if inflight < 0 {
-		return nil, fault.New(fault.Invalid, fault.BadInput, "inflight must not be negative.").At("inflight")
+		return nil, fault.New(fault.BadInput, "inflight must not be negative.").At("inflight")
 	}
 	i := r.directory.Instance(service, instanceID)
 	if i == nil || incarnation > i.Incarnation {
@@ -239,7 +239,7 @@ func manager(ctx context.Context, name string) (*auth.Principal, error) {
 	case caller == nil:
 		return nil, auth.SignInFirst(ctx)
 	case !caller.MayManageService(name):
-		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This needs ADMIN or an API key with the scope %.80s.", auth.ServiceScope(name))
+		return nil, fault.New(fault.Forbidden, "This needs ADMIN or an API key with the scope %.80s.", auth.ServiceScope(name))
 	}
 	return caller, nil
 }
@@ -389,7 +389,7 @@ func (r *Registrar) instancesOf(ctx context.Context, id uid.Service, status *Sta
 // the database they are what this node has heard of itself.
 func (r *Registrar) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Instance]Lease, error) {
 	found, err := r.store.Leases(ctx, ids)
-	if err != nil && fault.From(err).Kind != fault.Unavailable {
+	if err != nil && fault.From(err).Kind() != fault.KindUnavailable {
 		return nil, err
 	}
 	leases := make(map[uid.Instance]Lease, len(ids))

@@ -85,10 +85,10 @@ type Degraded struct {
 
 // ServiceNotFound is the error for a service that is absent.
 func ServiceNotFound() *fault.Error {
-	return fault.New(fault.NotFound, fault.ServiceNotFound, "There is no such service.")
+	return fault.New(fault.ServiceNotFound, "There is no such service.")
 }
 
 // InstanceNotFound is the error for an instance that is absent or hidden.
 func InstanceNotFound() *fault.Error {
-	return fault.New(fault.NotFound, fault.InstanceNotFound, "There is no such instance; register it.")
+	return fault.New(fault.InstanceNotFound, "There is no such instance; register it.")
 }

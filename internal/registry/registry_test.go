@@ -81,7 +81,7 @@ func TestService_refuses_what_is_not_as_it_must_be(t *testing.T) {
 	} {
 		in := good()
 		spoil(&in)
-		if _, err := NewService(in, at); err == nil || fault.From(err).Kind != fault.Invalid {
+		if _, err := NewService(in, at); err == nil || fault.From(err).Kind() != fault.KindInvalid {
 			t.Errorf("%s: %v, want an Invalid error", name, err)
 		}
 	}
@@ -143,7 +143,7 @@ func TestInstance_refuses_what_is_not_as_it_must_be(t *testing.T) {
 	} {
 		in := good
 		spoil(&in)
-		if _, err := NewInstance("svc_1", in, at); err == nil || fault.From(err).Kind != fault.Invalid {
+		if _, err := NewInstance("svc_1", in, at); err == nil || fault.From(err).Kind() != fault.KindInvalid {
 			t.Errorf("%s: %v, want an Invalid error", name, err)
 		}
 	}

@@ -80,7 +80,7 @@ func queryParameters(u *url.URL) (url.Values, error) {
 	}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, fault.BadRequest, "The query string is malformed.")
+		return nil, fault.New(fault.BadRequest, "The query string is malformed.")
 	}
 	for name, all := range values {
 		if values[name] = slices.DeleteFunc(all, func(v string) bool { return v == "" }); len(values[name]) == 0 {
@@ -97,7 +97,7 @@ func (rt *route) readBody(r *http.Request) (map[string]any, error) {
 	}
 	text, err := io.ReadAll(r.Body) // bounded by the server
 	if err != nil {
-		return nil, fault.New(fault.Invalid, fault.BadRequest, "The request body could not be read to its end.")
+		return nil, fault.New(fault.BadRequest, "The request body could not be read to its end.")
 	}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return map[string]any{}, nil

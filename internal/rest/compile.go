@@ -385,11 +385,11 @@ func (s *storedOperation) checkDocument(exec *executor.Executor, query string) e
 func notFoundError(def *ast.Definition) *fault.Error {
 	if def != nil {
 		code := fault.Code(strings.ToUpper(snakeCase(def.Name)) + "_NOT_FOUND")
-		if slices.Contains(fault.Codes(), code) {
-			return fault.New(fault.NotFound, code, "There is no such %s.", strings.ReplaceAll(snakeCase(def.Name), "_", " "))
+		if code.Known() {
+			return fault.New(code, "There is no such %s.", strings.ReplaceAll(snakeCase(def.Name), "_", " "))
 		}
 	}
-	return fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path.")
+	return fault.New(fault.NotFound, "There is nothing at this path.")
 }
 
 // jsonMembers writes constants as members of a JSON object.

@@ -60,6 +60,6 @@ func (p *docPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name = pageName
 	}
 	if !p.files.Serve(w, r, name) {
-		problem.Write(w, r, p.log, fault.New(fault.NotFound, fault.PathNotFound, "There is nothing at this path."))
+		problem.Write(w, r, p.log, fault.New(fault.NotFound, "There is nothing at this path."))
 	}
 }

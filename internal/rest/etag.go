@@ -42,7 +42,7 @@ func (b *boundRequest) bindIfMatch(r *http.Request, p *param) error {
 	values := r.Header.Values(ifMatch)
 	if len(values) == 0 {
 		if p.Type.NonNull {
-			return problem.New(http.StatusPreconditionRequired, fault.New(fault.Invalid, fault.BadRequest,
+			return problem.New(http.StatusPreconditionRequired, fault.New(fault.BadRequest,
 				"Say with If-Match which version you change; GET shows it in its ETag."))
 		}
 		return nil
@@ -73,12 +73,12 @@ func parseIfMatch(value string) (version int, any bool, err error) {
 	n, convErr := strconv.ParseInt(digits, 10, 32)
 	switch {
 	case strings.Contains(inner, ",") || strings.ContainsAny(inner, "\" "):
-		return 0, false, fault.New(fault.Invalid, fault.BadRequest, "If-Match names one version here.")
+		return 0, false, fault.New(fault.BadRequest, "If-Match names one version here.")
 	case convErr == nil && n >= 0 && (quoted || inner == digits):
 		return int(n), false, nil
 	case quoted:
-		return 0, false, problem.New(http.StatusPreconditionFailed, fault.New(fault.Conflict, fault.VersionConflict,
+		return 0, false, problem.New(http.StatusPreconditionFailed, fault.New(fault.VersionConflict,
 			"It is not at the version that If-Match names, which is none of this server."))
 	}
-	return 0, false, fault.New(fault.Invalid, fault.BadRequest, `If-Match has an ETag such as "17-3vO1", or a version such as "17".`)
+	return 0, false, fault.New(fault.BadRequest, `If-Match has an ETag such as "17-3vO1", or a version such as "17".`)
 }

@@ -45,7 +45,7 @@ func (s *Shim) Follow(r *http.Request) (*executor.Operation, func(*graphql.Respo
 // streamEvent returns the event of a response: the result as an unnamed event, or a
 // problem document.
 func (rt *route) streamEvent(r *http.Request, in *boundRequest, resp *graphql.Response) (name string, data []byte) {
-	var err error = fault.New(fault.Internal, fault.InternalError, "Something went wrong on our side.")
+	var err error = fault.New(fault.Internal, "Something went wrong on our side.")
 	if len(resp.Errors) > 0 {
 		err = rt.problemOf(in, faultOf(resp.Errors[0]))
 	} else if value := findPath(resp.Data, rt.answer.path); len(value) > 0 && string(value) != "null" {

@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -83,10 +84,22 @@ func FuzzParseIfMatch(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		n, _, err := parseIfMatch(value)
-		if err != nil && fault.From(err).Kind == fault.Internal || n < 0 {
+		if err != nil && fault.From(err).Kind() == fault.KindInternal || n < 0 {
 			t.Errorf("parseIfMatch(%q) = %d, %v", value, n, err)
 		}
 	})
+}
+
+func TestUserErrors_have_the_status_of_the_same_error_outside_a_payload(t *testing.T) {
+	t.Parallel()
+	rt := &route{answer: resultShape{path: []string{"updateUser"}}}
+	for _, m := range fault.Meanings() {
+		outside := rt.statusOf(&boundRequest{}, fault.New(m.Code, "No."))
+		err := rt.userErrors(&boundRequest{}, fmt.Appendf(nil, `{%q:[{"code":%q,"message":"No.","path":[]}]}`, errorsKey, m.Code))
+		if inside := problem.StatusOf(err); inside != outside {
+			t.Errorf("%s has the status %d as a userError, %d else", m.Code, inside, outside)
+		}
+	}
 }
 
 func TestMerge_follows_RFC_7396(t *testing.T) {

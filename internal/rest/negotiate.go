@@ -59,14 +59,14 @@ func qualityOf(params map[string]string) float64 {
 }
 
 func errNotAcceptable() error {
-	return problem.New(http.StatusNotAcceptable, fault.New(fault.Invalid, fault.BadRequest, "This path answers with application/json."))
+	return problem.New(http.StatusNotAcceptable, fault.New(fault.BadRequest, "This path answers with application/json."))
 }
 
 // checkContentType returns a 415 unless the body is plain JSON. Legacy REST clients may
 // leave the type out.
 func (rt *route) checkContentType(r *http.Request) error {
 	refuse := func(message string) error {
-		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.Invalid, fault.BadRequest, "%s", message))
+		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.BadRequest, "%s", message))
 	}
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return refuse("The request body must not be compressed.")

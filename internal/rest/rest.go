@@ -224,7 +224,7 @@ func (res *resource) endpointFor(method string) (*endpoint, error) {
 		return e, nil
 	}
 	return nil, &problem.Error{Status: http.StatusMethodNotAllowed, Allow: res.allow,
-		Fault: fault.New(fault.Invalid, fault.BadRequest, "This path is served by %s.", res.allow)}
+		Fault: fault.New(fault.BadRequest, "This path is served by %s.", res.allow)}
 }
 
 // selectRoute returns the route of one of the kinds of operation that serves the caller.
@@ -247,9 +247,9 @@ func (e *endpoint) selectRoute(r *http.Request, kinds ...ast.Operation) (*route,
 	case others == 0:
 		return nil, errNotAcceptable()
 	case caller == anonymous:
-		return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "Sign in first.")
+		return nil, fault.New(fault.Unauthenticated, "Sign in first.")
 	}
-	return nil, fault.New(fault.Forbidden, fault.AccessDenied, "This is for anonymous callers; leave the credential out.")
+	return nil, fault.New(fault.Forbidden, "This is for anonymous callers; leave the credential out.")
 }
 
 // prepareOperation returns the operation of a request, or a problem that lists every

@@ -105,7 +105,7 @@ func (rt *route) userErrors(in *boundRequest, payload []byte) error {
 	}
 	var faults []*fault.Error
 	for _, e := range all {
-		faults = append(faults, fault.New(e.Code.Kind(), e.Code, "%s", e.Message).At(e.Path...))
+		faults = append(faults, fault.New(e.Code, "%s", e.Message).At(e.Path...))
 	}
 	err := rt.problemOf(in, faults...)
 	if faults[0].Code == fault.VersionConflict {
@@ -147,7 +147,7 @@ func (rt *route) problemOfRefusal(in *boundRequest, refusal *executor.Refusal) e
 
 // unprocessable returns the problem of a request with invalid values.
 func unprocessable(violations []problem.Violation) error {
-	f := fault.New(fault.Invalid, fault.BadInput, "%s", violations[0].Detail)
+	f := fault.New(fault.BadInput, "%s", violations[0].Detail)
 	if len(violations) > 1 {
 		f.Message = fmt.Sprintf("The request has %d mistakes; errors lists them.", len(violations))
 	}
@@ -164,10 +164,10 @@ func (rt *route) statusOf(in *boundRequest, f *fault.Error) int {
 		return http.StatusPreconditionFailed
 	case f.Code == fault.IdempotencyKeyReused:
 		return http.StatusUnprocessableEntity
-	case f.Kind == fault.Invalid && f.Code != fault.BadRequest && f.Code != fault.IdempotencyKeyInvalid:
+	case f.Kind() == fault.KindInvalid && f.Code != fault.BadRequest && f.Code != fault.IdempotencyKeyInvalid:
 		return http.StatusUnprocessableEntity
 	}
-	return problem.Status(f.Kind)
+	return problem.Status(f.Kind())
 }
 
 // inputViolation returns the position in the request of the input at a path of an

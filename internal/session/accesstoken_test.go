@@ -131,8 +131,8 @@ func TestService_Authenticate_refusesTamperedTokens(t *testing.T) {
 					wantCode(t, "Authenticate", err, "")
 					continue
 				}
-				wantCode(t, "Authenticate", err, fault.Unauthorized)
-				if e := fault.From(err); e.Kind != fault.Unauthenticated || e.Message != "The credential is not valid; sign in again, or use another API key." || e.Err != nil {
+				wantCode(t, "Authenticate", err, fault.Unauthenticated)
+				if e := fault.From(err); e.Kind() != fault.KindUnauthenticated || e.Message != "The credential is not valid; sign in again, or use another API key." || e.Err != nil {
 					t.Errorf("the error is %+v, want one that tells nothing", e)
 				}
 			}
@@ -155,7 +155,7 @@ func TestService_Authenticate_refuses_a_cached_token_that_expired(t *testing.T) 
 	f.as(t, tokens.AccessToken)
 	f.clock.add(time.Second)
 	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
-	wantCode(t, "Authenticate of a cached token that expired", err, fault.Unauthorized)
+	wantCode(t, "Authenticate of a cached token that expired", err, fault.Unauthenticated)
 	for range 50 {
 		f.signIn(t, "ada")
 	}

@@ -38,10 +38,10 @@ func (s *Service) CreateAPIKey(ctx context.Context, in CreateAPIKeyInput) (*APIK
 		owner = *in.UserID
 	}
 	if !mayManage(caller, owner) {
-		return nil, "", fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may make API keys for others.").At("userId")
+		return nil, "", fault.New(fault.Forbidden, "Only ADMIN may make API keys for others.").At("userId")
 	}
 	if i := slices.IndexFunc(in.Scopes, auth.Scope.Elevated); i >= 0 && !caller.Has(auth.Admin) {
-		return nil, "", fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may grant the scope %.80s.", in.Scopes[i]).At("scopes")
+		return nil, "", fault.New(fault.Forbidden, "Only ADMIN may grant the scope %.80s.", in.Scopes[i]).At("scopes")
 	}
 	return s.IssueAPIKey(ctx, owner, in)
 }
@@ -60,9 +60,9 @@ func (s *Service) IssueAPIKey(ctx context.Context, owner uid.User, in CreateAPIK
 	err = s.store.CreateKey(ctx, k, at, func(owner *Account, live int) error {
 		switch {
 		case !owner.Active:
-			return fault.New(fault.Conflict, fault.UserNotActive, "This account may not act, and neither may a key for it.").At("userId")
+			return fault.New(fault.UserNotActive, "This account may not act, and neither may a key for it.").At("userId")
 		case live >= maxLiveKeys:
-			return fault.New(fault.Conflict, fault.LimitReached, "An account may have %d API keys; revoke one first.", maxLiveKeys)
+			return fault.New(fault.LimitReached, "An account may have %d API keys; revoke one first.", maxLiveKeys)
 		}
 		return nil
 	})
@@ -87,7 +87,7 @@ func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string
 		expires = in.ExpiresAt.UTC().Truncate(precision)
 	}
 	if !expires.After(at) || expires.After(at.Add(maxKeyLife)) {
-		return nil, "", fault.New(fault.Invalid, fault.ExpiryInvalid, "An API key must expire in the future, within 366 days.").At("expiresAt")
+		return nil, "", fault.New(fault.ExpiryInvalid, "An API key must expire in the future, within 366 days.").At("expiresAt")
 	}
 	id := uid.NewAPIKey(at)
 	text, hash := generateKey(id)
@@ -119,7 +119,7 @@ func cleanScopes(scopes []auth.Scope) ([]auth.Scope, error) {
 	slices.Sort(services)
 	sorted = append(sorted, slices.Compact(services)...)
 	if len(sorted) == 0 || len(sorted) != len(scopes) || len(services) > maxServiceScopes {
-		return nil, fault.New(fault.Invalid, fault.ScopeInvalid, "Give at least one scope, each only once, out of %v and service:NAME for up to %d services.",
+		return nil, fault.New(fault.ScopeInvalid, "Give at least one scope, each only once, out of %v and service:NAME for up to %d services.",
 			auth.Scopes(), maxServiceScopes).At("scopes")
 	}
 	return sorted, nil
@@ -185,5 +185,5 @@ func (s *Service) APIKeysByIDs(ctx context.Context, ids []uid.APIKey) (map[uid.A
 }
 
 func errOwner() error {
-	return fault.New(fault.NotFound, fault.UserNotFound, "There is no such user.").At("userId")
+	return fault.New(fault.UserNotFound, "There is no such user.").At("userId")
 }

@@ -46,10 +46,10 @@ func TestService_CreateAPIKey(t *testing.T) {
 		code fault.Code
 	}{
 		{"one's own", ada, in(same), ""},
-		{"by a stranger", t.Context(), in(same), fault.Unauthorized},
-		{"by an API key", f.as(t, f.key(ada, t)), in(same), fault.AccessDenied},
+		{"by a stranger", t.Context(), in(same), fault.Unauthenticated},
+		{"by an API key", f.as(t, f.key(ada, t)), in(same), fault.Forbidden},
 		{"one's own, by id", ada, in(owner(f.ada)), ""},
-		{"for another, by a customer", ada, in(owner(service)), fault.AccessDenied},
+		{"for another, by a customer", ada, in(owner(service)), fault.Forbidden},
 		{"for another, by ADMIN", root, in(owner(service)), ""},
 		{"for nobody", root, in(owner(uid.NewUser(now))), fault.UserNotFound},
 		{"for what is no user", root, in(owner("ord_1")), fault.UserNotFound},
@@ -57,7 +57,7 @@ func TestService_CreateAPIKey(t *testing.T) {
 		{"no scope", ada, in(scopes()), fault.ScopeInvalid},
 		{"an unknown scope", ada, in(scopes("everything")), fault.ScopeInvalid},
 		{"a scope twice", ada, in(scopes(auth.OrdersRead, auth.OrdersRead)), fault.ScopeInvalid},
-		{"legacy ids, by a customer", ada, in(scopes(auth.LegacyWrite)), fault.AccessDenied},
+		{"legacy ids, by a customer", ada, in(scopes(auth.LegacyWrite)), fault.Forbidden},
 		{"legacy ids, by ADMIN for another", root, in(func(c *session.CreateAPIKeyInput) {
 			scopes(auth.LegacyWrite)(c)
 			owner(service)(c)
@@ -153,7 +153,7 @@ func TestService_Authenticate_refusesKeys(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			_, err := f.Authenticate(t.Context(), tt.text)
-			wantCode(t, "Authenticate", err, fault.Unauthorized)
+			wantCode(t, "Authenticate", err, fault.Unauthenticated)
 		})
 	}
 	f.as(t, text)
@@ -172,9 +172,9 @@ func TestService_RevokeAPIKey(t *testing.T) {
 	id := auth.From(f.as(t, text)).APIKeyID()
 
 	_, err := f.RevokeAPIKey(t.Context(), id)
-	wantCode(t, "by a stranger", err, fault.Unauthorized)
+	wantCode(t, "by a stranger", err, fault.Unauthenticated)
 	_, err = f.RevokeAPIKey(f.as(t, text), id)
-	wantCode(t, "by the key itself", err, fault.AccessDenied)
+	wantCode(t, "by the key itself", err, fault.Forbidden)
 	_, err = f.RevokeAPIKey(bob, id)
 	wantCode(t, "by another", err, fault.APIKeyNotFound)
 	_, err = f.RevokeAPIKey(ada, "key_1")
@@ -189,7 +189,7 @@ func TestService_RevokeAPIKey(t *testing.T) {
 		}
 	}
 	_, err = f.Authenticate(t.Context(), text)
-	wantCode(t, "Authenticate with it", err, fault.Unauthorized)
+	wantCode(t, "Authenticate with it", err, fault.Unauthenticated)
 }
 
 func TestAPIKeys_areForTheirOwnerAndADMIN(t *testing.T) {
@@ -213,8 +213,8 @@ func TestAPIKeys_areForTheirOwnerAndADMIN(t *testing.T) {
 		{"the owner", ada, 2, true, ""},
 		{"ADMIN", root, 2, true, ""},
 		{"STAFF", staff, 0, false, ""},
-		{"a stranger", t.Context(), 0, false, fault.Unauthorized},
-		{"a key without the scope", f.as(t, blind), 0, false, fault.AccessDenied},
+		{"a stranger", t.Context(), 0, false, fault.Unauthenticated},
+		{"a key without the scope", f.as(t, blind), 0, false, fault.Forbidden},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -84,15 +84,15 @@ func presentErrors(ctx context.Context, verify func() (*auth.Principal, error)) 
 	switch f, ok := errors.AsType[*fault.Error](err); {
 	case err == nil:
 		return p, nil
-	case errors.Is(err, token.ErrInvalid) || ok && f.Kind == fault.NotFound:
+	case errors.Is(err, token.ErrInvalid) || ok && f.Kind() == fault.KindNotFound:
 		return nil, errInvalidCredential()
-	case ok && f.Kind == fault.Unavailable || ctx.Err() != nil:
+	case ok && f.Kind() == fault.KindUnavailable || ctx.Err() != nil:
 		return nil, err
 	default:
-		return nil, fault.New(fault.Unavailable, fault.ServiceUnavailable, "Credentials cannot be checked right now; try again in a moment.").Because(err)
+		return nil, fault.New(fault.Unavailable, "Credentials cannot be checked right now; try again in a moment.").Because(err)
 	}
 }
 
 func errInvalidCredential() error {
-	return fault.New(fault.Unauthenticated, fault.Unauthorized, "The credential is not valid; sign in again, or use another API key.")
+	return fault.New(fault.Unauthenticated, "The credential is not valid; sign in again, or use another API key.")
 }

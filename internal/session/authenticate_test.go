@@ -76,7 +76,7 @@ func TestService_Authenticate_onTheNodeThatEndedTheSession(t *testing.T) {
 	tokens, ctx := f.signIn(t, "ada")
 	must(t, f.SignOut(ctx))
 	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
-	wantCode(t, "Authenticate after SignOut", err, fault.Unauthorized)
+	wantCode(t, "Authenticate after SignOut", err, fault.Unauthenticated)
 }
 
 func TestService_Authenticate_withoutTheDatabase(t *testing.T) {
@@ -88,12 +88,12 @@ func TestService_Authenticate_withoutTheDatabase(t *testing.T) {
 	f.store.Fail(errors.New("connection refused"))
 	for _, bearer := range bearers {
 		_, err := f.Authenticate(t.Context(), bearer)
-		if e := fault.From(err); e.Kind != fault.Unavailable || e.Code != fault.ServiceUnavailable || e.Message == "" {
+		if e := fault.From(err); e.Kind() != fault.KindUnavailable || e.Code != fault.Unavailable || e.Message == "" {
 			t.Errorf("Authenticate = %v, want UNAVAILABLE", err)
 		}
 	}
 	_, err := f.node(t, session.Config{}).Authenticate(t.Context(), tokens.AccessToken)
-	wantCode(t, "Authenticate on a node that knows no keys", err, fault.ServiceUnavailable)
+	wantCode(t, "Authenticate on a node that knows no keys", err, fault.Unavailable)
 	f.store.Fail(nil)
 	for _, bearer := range bearers {
 		f.as(t, bearer)

@@ -61,7 +61,7 @@ func (s *Service) cachePrincipal(bearer string, p *auth.Principal, err error) {
 	switch {
 	case err == nil:
 		s.lastKnown.put(bearer, p, s.Expiry(bearer))
-	case fault.Is(err, fault.Unauthorized):
+	case fault.Is(err, fault.Unauthenticated):
 		s.lastKnown.invalidate(bearer)
 	}
 }

@@ -105,5 +105,5 @@ func refreshCode(secret [32]byte, id uid.Session, generation int, nonce []byte) 
 }
 
 func errRefreshToken() error {
-	return fault.New(fault.Invalid, fault.RefreshTokenInvalid, "This refresh token is not good any more; sign in again.").At("refreshToken")
+	return fault.New(fault.RefreshTokenInvalid, "This refresh token is not good any more; sign in again.").At("refreshToken")
 }

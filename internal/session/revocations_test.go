@@ -101,7 +101,7 @@ func TestService_Authenticate_knows_at_once_what_the_log_says(t *testing.T) {
 						return
 					}
 					_, err := f.Authenticate(t.Context(), bearer)
-					wantCode(t, "Authenticate when streams are told", err, fault.Unauthorized)
+					wantCode(t, "Authenticate when streams are told", err, fault.Unauthenticated)
 					told++
 				})
 				tt.hear(w, f, p)
@@ -132,7 +132,7 @@ func TestService_Authenticate_asks_the_database_while_the_log_lags(t *testing.T)
 	}
 	f.store.Fail(errors.New("connection refused"))
 	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
-	wantCode(t, "Authenticate without log and database", err, fault.ServiceUnavailable)
+	wantCode(t, "Authenticate without log and database", err, fault.Unavailable)
 	f.store.Fail(nil)
 	w.lag.Store(0)
 	f.as(t, tokens.AccessToken)
@@ -164,7 +164,7 @@ func TestService_Authenticate_does_not_keep_a_read_that_news_overtook(t *testing
 	_, err = s.Authenticate(t.Context(), tokens.AccessToken)
 	must(t, err) // it was asked before
 	_, err = s.Authenticate(t.Context(), tokens.AccessToken)
-	wantCode(t, "Authenticate after that", err, fault.Unauthorized)
+	wantCode(t, "Authenticate after that", err, fault.Unauthenticated)
 }
 
 func TestService_Authenticate_sees_an_expiry_that_moved(t *testing.T) {
@@ -194,5 +194,5 @@ func TestService_hears_no_more_than_it_has_room_for(t *testing.T) {
 		}
 	}
 	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
-	wantCode(t, "Authenticate after its word was dropped", err, fault.Unauthorized)
+	wantCode(t, "Authenticate after its word was dropped", err, fault.Unauthenticated)
 }

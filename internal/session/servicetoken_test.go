@@ -28,7 +28,7 @@ func TestServiceToken_names_the_user_to_one_service_for_a_minute(t *testing.T) {
 	if claims["exp"].(float64)-claims["iat"].(float64) != 60 {
 		t.Errorf("claims = %v, want a minute", claims)
 	}
-	if _, err := f.Authenticate(t.Context(), token); !fault.Is(err, fault.Unauthorized) {
+	if _, err := f.Authenticate(t.Context(), token); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("Authenticate takes it: %v", err)
 	}
 	again := func(p *auth.Principal, service string) bool {

@@ -114,7 +114,7 @@ func (s *Session) TakeEvents() []event.Event { return s.events.Take() }
 // NotFound is the error for a session that is absent or hidden: one error, so
 // that ids cannot be probed.
 func NotFound() *fault.Error {
-	return fault.New(fault.NotFound, fault.SessionNotFound, "There is no such session.").At("id")
+	return fault.New(fault.SessionNotFound, "There is no such session.").At("id")
 }
 
 func earlier(a, b time.Time) time.Time {

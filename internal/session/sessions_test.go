@@ -26,9 +26,9 @@ func TestService_Revoke(t *testing.T) {
 	_, root := f.signIn(t, "root")
 
 	_, err := f.Revoke(t.Context(), victim.Session.ID)
-	wantCode(t, "by a stranger", err, fault.Unauthorized)
+	wantCode(t, "by a stranger", err, fault.Unauthenticated)
 	_, err = f.Revoke(f.as(t, f.key(ada, t)), victim.Session.ID)
-	wantCode(t, "by an API key", err, fault.AccessDenied)
+	wantCode(t, "by an API key", err, fault.Forbidden)
 	_, err = f.Revoke(staff, victim.Session.ID)
 	wantCode(t, "by STAFF", err, fault.SessionNotFound)
 	_, err = f.Revoke(ada, "ses_1")
@@ -43,12 +43,12 @@ func TestService_Revoke(t *testing.T) {
 		}
 	}
 	_, err = f.Authenticate(t.Context(), victim.AccessToken)
-	wantCode(t, "Authenticate", err, fault.Unauthorized)
+	wantCode(t, "Authenticate", err, fault.Unauthenticated)
 	f.as(t, second.AccessToken)
 	_, err = f.Revoke(root, second.Session.ID)
 	wantCode(t, "by ADMIN", err, "")
 	_, err = f.Authenticate(t.Context(), second.AccessToken)
-	wantCode(t, "Authenticate", err, fault.Unauthorized)
+	wantCode(t, "Authenticate", err, fault.Unauthenticated)
 
 	revoked := 0
 	for _, e := range f.store.Events() {
@@ -82,15 +82,15 @@ func TestService_RevokeAll(t *testing.T) {
 	}
 	for _, x := range tokens {
 		_, err := f.Authenticate(t.Context(), x.AccessToken)
-		wantCode(t, "Authenticate", err, fault.Unauthorized)
+		wantCode(t, "Authenticate", err, fault.Unauthenticated)
 	}
 	f.as(t, bob.AccessToken)
 	if n := len(f.store.Events()); n != 3 {
 		t.Errorf("%d events, want one for each session", n)
 	}
 	_, err := f.RevokeAll(t.Context(), false)
-	wantCode(t, "RevokeAll by a stranger", err, fault.Unauthorized)
-	wantCode(t, "SignOut by a stranger", f.SignOut(t.Context()), fault.Unauthorized)
+	wantCode(t, "RevokeAll by a stranger", err, fault.Unauthenticated)
+	wantCode(t, "SignOut by a stranger", f.SignOut(t.Context()), fault.Unauthenticated)
 }
 
 func TestNewService_refusesWhatCannotBe(t *testing.T) {

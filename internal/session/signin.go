@@ -160,5 +160,5 @@ func (s *Service) issueTokens(ctx context.Context, x *Session) (*Tokens, error) 
 // errCredentials is the one error for all that a caller must not be able to tell
 // apart.
 func errCredentials() *fault.Error {
-	return fault.New(fault.Invalid, fault.CredentialsWrong, "The login or the password is wrong.")
+	return fault.New(fault.CredentialsWrong, "The login or the password is wrong.")
 }

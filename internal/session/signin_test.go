@@ -95,7 +95,7 @@ func TestService_SignIn_letsNoMoreGuessesThroughThanItSays(t *testing.T) {
 	for i := range 40 {
 		wg.Go(func() {
 			_, err := nodes[i%2].SignIn(from(t, "192.0.2.1"), "ada", fmt.Sprintf("wrong guess %d", i))
-			if e := fault.From(err); e.Code == fault.RateLimited && e.Kind == fault.Exhausted && e.RetryAfter == 15*time.Minute {
+			if e := fault.From(err); e.Code == fault.RateLimited && e.Kind() == fault.KindExhausted && e.RetryAfter == 15*time.Minute {
 				refused.Add(1)
 			}
 		})
@@ -303,8 +303,8 @@ func TestService_ChangePassword(t *testing.T) {
 	mine, ctx := f.signIn(t, "ada")
 	key := f.key(ctx, t)
 
-	wantCode(t, "ChangePassword by a stranger", f.ChangePassword(t.Context(), password, next), fault.Unauthorized)
-	wantCode(t, "ChangePassword by a key", f.ChangePassword(f.as(t, key), password, next), fault.AccessDenied)
+	wantCode(t, "ChangePassword by a stranger", f.ChangePassword(t.Context(), password, next), fault.Unauthenticated)
+	wantCode(t, "ChangePassword by a key", f.ChangePassword(f.as(t, key), password, next), fault.Forbidden)
 	err := f.ChangePassword(ctx, password, "short")
 	if e := fault.From(err); e.Code != fault.PasswordInvalid || len(e.Path) != 1 || e.Path[0] != "newPassword" {
 		t.Errorf("ChangePassword to a short one gave %+v, want PASSWORD_INVALID at newPassword", e)
@@ -316,7 +316,7 @@ func TestService_ChangePassword(t *testing.T) {
 	wantCode(t, "ChangePassword", f.ChangePassword(ctx, password, next), "")
 
 	_, err = f.Authenticate(t.Context(), other.AccessToken)
-	wantCode(t, "the other session", err, fault.Unauthorized)
+	wantCode(t, "the other session", err, fault.Unauthenticated)
 	_, err = f.Refresh(t.Context(), other.RefreshToken)
 	wantCode(t, "the other session's refresh", err, fault.RefreshTokenInvalid)
 	f.as(t, mine.AccessToken)

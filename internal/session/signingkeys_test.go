@@ -168,12 +168,12 @@ func TestSigningKeys_unknownKidsDoNotReadTheKeysOverAndOver(t *testing.T) {
 	before := f.store.Calls()
 	for range 100 {
 		_, err := f.Authenticate(t.Context(), foreign.AccessToken)
-		wantCode(t, "Authenticate", err, fault.Unauthorized)
+		wantCode(t, "Authenticate", err, fault.Unauthenticated)
 	}
 	f.clock.add(time.Second)
 	for range 100 {
 		_, err := f.Authenticate(t.Context(), foreign.AccessToken)
-		wantCode(t, "Authenticate", err, fault.Unauthorized)
+		wantCode(t, "Authenticate", err, fault.Unauthenticated)
 	}
 	if n := f.store.Calls() - before; n != 1 {
 		t.Errorf("200 tokens of an unknown key took %d calls of the store, want 1", n)

@@ -54,7 +54,7 @@ func (s *Service) CreateTicket(ctx context.Context, purpose []byte) (*Ticket, er
 	t := ticket{caller.Credential.ID, expires, purpose}
 	text := t.text(s.ticketSecret)
 	if len(text) > maxTicket {
-		return nil, fault.New(fault.Invalid, fault.BodyTooLarge,
+		return nil, fault.New(fault.BodyTooLarge,
 			"Document and variables are too long for a ticket, which stands in a URL. Ask for the stream by POST.").At("query")
 	}
 	return &Ticket{text, expires}, nil
@@ -66,7 +66,7 @@ func (s *Service) CreateTicket(ctx context.Context, purpose []byte) (*Ticket, er
 func (s *Service) RedeemTicket(ctx context.Context, text string) (*TicketContents, error) {
 	t, ok := parseTicket(s.ticketSecret, text)
 	if !ok || !s.now().Before(t.expires) {
-		return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "The ticket is not valid; make a new one.")
+		return nil, fault.New(fault.Unauthenticated, "The ticket is not valid; make a new one.")
 	}
 	revalidate := func(ctx context.Context) (*auth.Principal, error) { return s.revalidate(ctx, t.credentialID) }
 	p, err := revalidate(ctx)

@@ -46,7 +46,7 @@ func TestService_RedeemTicket_while_it_and_its_holder_live(t *testing.T) {
 			}
 			said, _ = f.RedeemTicket(t.Context(), ticket.Text)
 			tt.ends(t, f, ctx)
-			if _, err := f.RedeemTicket(t.Context(), ticket.Text); (err == nil) != tt.redeem || err != nil && !fault.Is(err, fault.Unauthorized) {
+			if _, err := f.RedeemTicket(t.Context(), ticket.Text); (err == nil) != tt.redeem || err != nil && !fault.Is(err, fault.Unauthenticated) {
 				t.Errorf("RedeemTicket = %v, want success %v", err, tt.redeem)
 			}
 			if _, err := said.Revalidate(t.Context()); (err == nil) != tt.stands {
@@ -73,7 +73,7 @@ func TestService_RedeemTicket_of_an_API_key_has_its_scopes_and_ends_with_it(t *t
 		t.Fatal(err)
 	}
 	_, err = f.RedeemTicket(t.Context(), ticket.Text)
-	wantCode(t, "RedeemTicket of a key that was revoked", err, fault.Unauthorized)
+	wantCode(t, "RedeemTicket of a key that was revoked", err, fault.Unauthenticated)
 }
 
 func TestService_RedeemTicket_refuses_what_it_did_not_make(t *testing.T) {
@@ -99,7 +99,7 @@ func TestService_RedeemTicket_refuses_what_it_did_not_make(t *testing.T) {
 	}
 	for _, text := range texts {
 		_, err := f.RedeemTicket(t.Context(), text)
-		wantCode(t, "RedeemTicket", err, fault.Unauthorized)
+		wantCode(t, "RedeemTicket", err, fault.Unauthenticated)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestService_CreateTicket_needs_a_caller_and_a_purpose_that_fits_a_URL(t *te
 	f := newFixture(t, session.Config{})
 	_, ctx := f.signIn(t, "ada")
 	_, err := f.CreateTicket(t.Context(), nil)
-	wantCode(t, "CreateTicket of a stranger", err, fault.Unauthorized)
+	wantCode(t, "CreateTicket of a stranger", err, fault.Unauthenticated)
 	_, err = f.CreateTicket(ctx, make([]byte, 8<<10))
 	wantCode(t, "CreateTicket for 8 KiB", err, fault.BodyTooLarge)
 	ticket, err := f.CreateTicket(ctx, nil)
@@ -118,7 +118,7 @@ func TestService_CreateTicket_needs_a_caller_and_a_purpose_that_fits_a_URL(t *te
 	f.store.Fail(errors.New("connection refused"))
 	f.ClearCaches()
 	_, err = f.RedeemTicket(t.Context(), ticket.Text)
-	wantCode(t, "RedeemTicket without the database", err, fault.ServiceUnavailable)
+	wantCode(t, "RedeemTicket without the database", err, fault.Unavailable)
 }
 
 func FuzzRedeemTicket(f *testing.F) {

@@ -49,18 +49,18 @@ var taken = map[string]*fault.Error{
 }
 
 var (
-	usernameTaken = fault.New(fault.Conflict, fault.UsernameTaken, "This user name is taken.").At("username")
-	emailTaken    = fault.New(fault.Conflict, fault.EmailTaken, "This email address belongs to another account.").At("email")
-	skuTaken      = fault.New(fault.Conflict, fault.SKUTaken, "There is another product with this SKU.").At("sku")
-	legacyIDTaken = fault.New(fault.Conflict, fault.LegacyIDTaken, "This legacy id belongs to another object.").At("legacyId")
-	unavailable   = fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database cannot be reached at the moment; try again later.")
-	cannotStore   = fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database cannot store anything at the moment; try again later.")
-	outcomeOpen   = fault.New(fault.Unavailable, fault.ServiceUnavailable,
+	usernameTaken = fault.New(fault.UsernameTaken, "This user name is taken.").At("username")
+	emailTaken    = fault.New(fault.EmailTaken, "This email address belongs to another account.").At("email")
+	skuTaken      = fault.New(fault.SKUTaken, "There is another product with this SKU.").At("sku")
+	legacyIDTaken = fault.New(fault.LegacyIDTaken, "This legacy id belongs to another object.").At("legacyId")
+	unavailable   = fault.New(fault.Unavailable, "The database cannot be reached at the moment; try again later.")
+	cannotStore   = fault.New(fault.Unavailable, "The database cannot store anything at the moment; try again later.")
+	outcomeOpen   = fault.New(fault.Unavailable,
 		"The database went away while the change was being stored: look whether it was made before you try again.")
-	waitedTooLong = fault.New(fault.Unavailable, fault.ServiceUnavailable, "Somebody else has been changing the same thing for too long; try again.")
-	inFlight      = fault.New(fault.Conflict, fault.IdempotencyInFlight, "The first call with this idempotency key has not ended yet; try again later.")
-	keyReused     = fault.New(fault.Conflict, fault.IdempotencyKeyReused, "This idempotency key was used for another call.").At("idempotencyKey")
-	notText       = fault.New(fault.Invalid, fault.BadInput, "A text holds characters that cannot be stored.")
+	waitedTooLong = fault.New(fault.Unavailable, "Somebody else has been changing the same thing for too long; try again.")
+	inFlight      = fault.New(fault.IdempotencyInFlight, "The first call with this idempotency key has not ended yet; try again later.")
+	keyReused     = fault.New(fault.IdempotencyKeyReused, "This idempotency key was used for another call.").At("idempotencyKey")
+	notText       = fault.New(fault.BadInput, "A text holds characters that cannot be stored.")
 )
 
 // translate says what an error of the driver or of ent means to a caller. What
@@ -85,7 +85,7 @@ func (db *DB) translate(ctx context.Context, err error) error {
 	case isLockTimeout(err):
 		return waitedTooLong.Because(err)
 	case isStatementTimeout(err):
-		return fault.New(fault.Timeout, fault.RequestTimeout, "The request took too long and was stopped.").Because(err)
+		return fault.New(fault.Timeout, "The request took too long and was stopped.").Because(err)
 	case isCode(err, notInEncoding):
 		return notText.Because(err)
 	case isCode(err, diskFull, readOnlyTransaction) || isSQLite(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY):

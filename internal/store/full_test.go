@@ -35,7 +35,7 @@ func TestCreate_says_that_the_disk_is_full_and_goes_on_when_it_is_not(t *testing
 			stored++
 		}
 	}
-	if f := fault.From(full); f.Kind != fault.Unavailable || !strings.Contains(f.Message, "cannot store") || f.Err == nil {
+	if f := fault.From(full); f.Kind() != fault.KindUnavailable || !strings.Contains(f.Message, "cannot store") || f.Err == nil {
 		t.Fatalf("a full disk gave %v after %d products, want UNAVAILABLE with a cause", full, stored)
 	}
 	if n, err := db.Products().Count(t.Context(), order.ProductFilter{}); err != nil || n != stored {

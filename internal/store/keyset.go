@@ -36,7 +36,7 @@ type slice[T any] struct {
 // slice checks what a client asks for.
 func (k keyset[T]) slice(args page.Args) (slice[T], error) {
 	if k.column == "" {
-		return slice[T]{}, fault.New(fault.Invalid, fault.BadInput, "This list has no such order.").At("orderBy")
+		return slice[T]{}, fault.New(fault.BadInput, "This list has no such order.").At("orderBy")
 	}
 	w, err := args.Window(k.name)
 	s := slice[T]{keyset: k, Window: w}
@@ -56,7 +56,7 @@ func (k keyset[T]) place(c *page.Cursor, name string) ([]any, error) {
 	}
 	value, err := k.parse(c.Key)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, fault.CursorInvalid, "This cursor does not come from a list in this order.").At(name)
+		return nil, fault.New(fault.CursorInvalid, "This cursor does not come from a list in this order.").At(name)
 	}
 	return []any{value, c.ID}, nil
 }
@@ -172,7 +172,7 @@ func equal(column, s string) func(*entsql.Selector) {
 
 func checkList(name string, n int) error {
 	if n > maxIDs {
-		return fault.New(fault.Invalid, fault.BadInput, "%s lists at most %d values, not %d.", name, maxIDs, n).At("filter", name)
+		return fault.New(fault.BadInput, "%s lists at most %d values, not %d.", name, maxIDs, n).At("filter", name)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func TestPostgres_gives_up_a_statement_that_gets_no_answer(t *testing.T) {
 	go func() { failed <- db.Ready(context.WithoutCancel(t.Context())) }()
 	select {
 	case err := <-failed:
-		if fault.From(err).Kind != fault.Unavailable {
+		if fault.From(err).Kind() != fault.KindUnavailable {
 			t.Errorf("Ready on a lost connection = %v, want an Unavailable error", err)
 		}
 	case <-time.After(10 * time.Second):
@@ -108,7 +108,7 @@ func TestPostgres_lets_audits_and_migrations_take_their_time(t *testing.T) {
 func TestPostgres_ends_what_takes_too_long_by_its_own_word(t *testing.T) {
 	t.Parallel()
 	db, _ := behindProxy(t, store.Config{StatementTime: 300 * time.Millisecond})
-	if err := db.Sleep(t.Context()); fault.From(err).Kind != fault.Timeout {
+	if err := db.Sleep(t.Context()); fault.From(err).Kind() != fault.KindTimeout {
 		t.Errorf("a statement of an hour = %v, want the server's own word that it took too long", err)
 	}
 }

@@ -72,7 +72,7 @@ func (db *DB) Ready(ctx context.Context) error {
 		err = fmt.Errorf("the database lacks the migration %s: run backplane migrate, or start with --migrate", missing[0].version)
 	}
 	if err != nil {
-		return fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database is not ready for this version.").Because(err)
+		return fault.New(fault.Unavailable, "The database is not ready for this version.").Because(err)
 	}
 	return nil
 }

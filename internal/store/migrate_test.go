@@ -174,7 +174,7 @@ func TestReady_AsksForMigrations(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		if err := db.Ready(t.Context()); !fault.Is(err, fault.ServiceUnavailable) || !strings.Contains(err.Error(), "backplane migrate") {
+		if err := db.Ready(t.Context()); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "backplane migrate") {
 			t.Errorf("Ready on an empty database = %v, want the advice to migrate", err)
 		}
 		if err := db.Migrate(t.Context()); err != nil {
@@ -206,7 +206,7 @@ func TestOpen_Refuses(t *testing.T) {
 	t.Run("a server that is not there, as unavailable", func(t *testing.T) {
 		t.Parallel()
 		_, err := store.Open(t.Context(), store.Config{URL: fmt.Sprintf("postgres://u@127.0.0.1:%d/x", testenv.FreePort(t))})
-		if !fault.Is(err, fault.ServiceUnavailable) {
+		if !fault.Is(err, fault.Unavailable) {
 			t.Errorf("Open = %v, want UNAVAILABLE", err)
 		}
 	})
@@ -220,10 +220,10 @@ func TestClosed_IsUnavailable(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := db.Users().AnyAdmin(context.Background()); !fault.Is(err, fault.ServiceUnavailable) {
+		if _, err := db.Users().AnyAdmin(context.Background()); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("reading from a closed database gave %v, want UNAVAILABLE", err)
 		}
-		if _, err := db.PurgeExpired(context.Background()); !fault.Is(err, fault.ServiceUnavailable) {
+		if _, err := db.PurgeExpired(context.Background()); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("writing to a closed database gave %v, want UNAVAILABLE", err)
 		}
 	})

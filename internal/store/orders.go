@@ -60,7 +60,7 @@ func (t *tx) lockCustomer(ctx context.Context, id uid.User) error {
 	case !found || status == user.Deleted:
 		return user.NotFound().At("userId")
 	case status != user.Active:
-		return fault.New(fault.Conflict, fault.UserNotActive, "This account may not order at the moment.").At("userId")
+		return fault.New(fault.UserNotActive, "This account may not order at the moment.").At("userId")
 	}
 	return nil
 }

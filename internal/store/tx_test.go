@@ -231,7 +231,7 @@ func TestCommit_OfUnknownOutcomeIsSaid(t *testing.T) {
 	db.OnCommit(func([]store.Touched) { told++ })
 	arm()
 	_, err := place(t.Context(), db, who, "cup")
-	if !fault.Is(err, fault.ServiceUnavailable) || !strings.Contains(fault.From(err).Message, "look whether it was made") || told != 1 {
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.From(err).Message, "look whether it was made") || told != 1 {
 		t.Errorf("Place = %v, told %d times; want UNAVAILABLE with advice, and the caches told once", err, told)
 	}
 }
@@ -272,7 +272,7 @@ func TestCall_InFlightIsAConflict(t *testing.T) {
 	if _, err := db.Users().Update(calling(t.Context(), who, "k"), who, rename); !fault.Is(err, fault.IdempotencyInFlight) {
 		t.Errorf("the second call = %v, want IDEMPOTENCY_IN_FLIGHT", err)
 	}
-	if _, err := db.Users().Update(t.Context(), who, rename); !fault.Is(err, fault.ServiceUnavailable) {
+	if _, err := db.Users().Update(t.Context(), who, rename); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("another call that waits for the row = %v, want UNAVAILABLE", err)
 	}
 	close(leave)
@@ -311,7 +311,7 @@ func TestTransaction_EndsWithItsContext(t *testing.T) {
 		who := givenUser(t, db).ID
 		ctx, cancel := context.WithCancel(t.Context())
 		_, err := db.Users().Update(ctx, who, func(u *user.User) error { cancel(); return rename(u) })
-		if fault.From(err).Kind != fault.Timeout {
+		if fault.From(err).Kind() != fault.KindTimeout {
 			t.Errorf("Update = %v, want a Timeout", err)
 		}
 		found, err := db.Users().ByIDs(t.Context(), []uid.User{who})
@@ -324,7 +324,7 @@ func TestTransaction_EndsWithItsContext(t *testing.T) {
 func TestTransaction_ThatTouchesRowsMustRecordAnEvent(t *testing.T) {
 	t.Parallel()
 	db := testenv.DB(t)
-	if err := db.Touch(t.Context()); err == nil || fault.From(err).Kind != fault.Internal {
+	if err := db.Touch(t.Context()); err == nil || fault.From(err).Kind() != fault.KindInternal {
 		t.Errorf("a transaction that no other node would hear of ended with %v, want an internal error", err)
 	}
 }

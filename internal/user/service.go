@@ -107,7 +107,7 @@ func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, lega
 		roles = []auth.Role{auth.Customer}
 	}
 	if !caller.Has(auth.Admin) && (len(roles) != 1 || roles[0] != auth.Customer) {
-		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may give roles other than CUSTOMER.").At("roles")
+		return nil, fault.New(fault.Forbidden, "Only ADMIN may give roles other than CUSTOMER.").At("roles")
 	}
 	if err := caller.AllowLegacyID(legacyID != nil); err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Cha
 		return nil, err
 	}
 	if c.ChangesStanding() && !caller.Has(auth.Admin) {
-		return nil, fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may set roles and status.")
+		return nil, fault.New(fault.Forbidden, "Only ADMIN may set roles and status.")
 	}
 	if err := caller.AllowLegacyID(c.LegacyID.Set); err != nil {
 		return nil, err
@@ -289,7 +289,7 @@ func (s *Service) mayChange(caller *auth.Principal, id uid.User) error {
 	case !id.Valid() || !caller.IsStaff() && !caller.Owns(id):
 		return NotFound()
 	case !caller.Owns(id) && !caller.Has(auth.Admin):
-		return fault.New(fault.Forbidden, fault.AccessDenied, "Only ADMIN may change the accounts of others.")
+		return fault.New(fault.Forbidden, "Only ADMIN may change the accounts of others.")
 	}
 	return nil
 }

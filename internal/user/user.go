@@ -123,7 +123,7 @@ func (u *User) Apply(c Change, otherAdmins int, at time.Time) error {
 	}
 	if c.Status.Set {
 		if c.Status.Value != Active && c.Status.Value != Deactivated {
-			return fault.New(fault.Invalid, fault.BadInput, "A status can be set to ACTIVE or DEACTIVATED; use deleteUser to delete.").At("status")
+			return fault.New(fault.BadInput, "A status can be set to ACTIVE or DEACTIVATED; use deleteUser to delete.").At("status")
 		}
 		u.Status = c.Status.Value
 	}
@@ -173,11 +173,11 @@ func (u *User) TakeEvents() []event.Event { return u.events.Take() }
 // NotFound is the error for an account that is absent or hidden: one error, so
 // that ids cannot be probed.
 func NotFound() *fault.Error {
-	return fault.New(fault.NotFound, fault.UserNotFound, "There is no such user.").At("id")
+	return fault.New(fault.UserNotFound, "There is no such user.").At("id")
 }
 
 func errLastAdmin() error {
-	return fault.New(fault.Conflict, fault.LastAdmin, "This is the last active ADMIN; make another one first.")
+	return fault.New(fault.LastAdmin, "This is the last active ADMIN; make another one first.")
 }
 
 func (u *User) isActiveAdmin() bool {
@@ -221,7 +221,7 @@ func cleanUsername(s string) (string, error) {
 }
 
 func errUsername(format string, args ...any) error {
-	return fault.New(fault.Invalid, fault.UsernameInvalid, "This user name cannot be used: "+format+".", args...).At("username")
+	return fault.New(fault.UsernameInvalid, "This user name cannot be used: "+format+".", args...).At("username")
 }
 
 // checkEmail asks for what every deliverable address has; only a message sent
@@ -231,7 +231,7 @@ func checkEmail(s string) error {
 	odd := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar }
 	if !ok || local == "" || !strings.Contains(domain, ".") || strings.Contains(domain, "@") ||
 		strings.HasPrefix(domain, ".") || strings.HasSuffix(domain, ".") || len(s) > maxEmail || strings.ContainsFunc(s, odd) {
-		return fault.New(fault.Invalid, fault.EmailInvalid, "This is not an email address.").At("email")
+		return fault.New(fault.EmailInvalid, "This is not an email address.").At("email")
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func (u *User) assign(roles []auth.Role) error {
 		}
 	}
 	if len(sorted) == 0 || len(sorted) != len(roles) {
-		return fault.New(fault.Invalid, fault.BadInput, "Give at least one role, and each only once.").At("roles")
+		return fault.New(fault.BadInput, "Give at least one role, and each only once.").At("roles")
 	}
 	u.Roles = sorted
 	return nil

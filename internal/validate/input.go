@@ -40,7 +40,7 @@ func Of[T any](v T) Field[T] { return Field[T]{true, v} }
 func Line(path, s string, limit int) (string, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
-		return "", fault.New(fault.Invalid, fault.BadInput, "%s must not be empty.", path).At(path)
+		return "", fault.New(fault.BadInput, "%s must not be empty.", path).At(path)
 	}
 	return s, checkText(path, s, limit, unicode.IsControl)
 }
@@ -54,9 +54,9 @@ func Text(path, s string, limit int) (string, error) {
 func checkText(path, s string, limit int, refused func(rune) bool) error {
 	switch {
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, refused):
-		return fault.New(fault.Invalid, fault.BadInput, "%s holds characters that cannot be shown.", path).At(path)
+		return fault.New(fault.BadInput, "%s holds characters that cannot be shown.", path).At(path)
 	case utf8.RuneCountInString(s) > limit:
-		return fault.New(fault.Invalid, fault.BadInput, "%s must be at most %d characters long.", path, limit).At(path)
+		return fault.New(fault.BadInput, "%s must be at most %d characters long.", path, limit).At(path)
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func LegacyID(s string) error {
 }
 
 func invalidLegacyID(reason string) error {
-	return fault.New(fault.Invalid, fault.LegacyIDInvalid, "This legacy id is not usable: %s.", reason).At("legacyId")
+	return fault.New(fault.LegacyIDInvalid, "This legacy id is not usable: %s.", reason).At("legacyId")
 }
 
 // IfVersion checks the version that a caller expects against the stored one. A
@@ -94,7 +94,7 @@ func IfVersion(want *int, stored int, current any) error {
 	if want == nil || *want == stored {
 		return nil
 	}
-	e := fault.New(fault.Conflict, fault.VersionConflict, "It has changed since: you expected version %d, it is now at %d.", *want, stored).At("ifVersion")
+	e := fault.New(fault.VersionConflict, "It has changed since: you expected version %d, it is now at %d.", *want, stored).At("ifVersion")
 	e.Current = current
 	return e
 }

@@ -3,16 +3,18 @@ package connection
 import (
 	"context"
 	"errors"
+	"net/http"
 	"unicode/utf8"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // CloseReason says why we close a connection, in the terms of each protocol.
 type CloseReason struct {
-	Code  int          // close code of a WebSocket: RFC 6455, or graphql-transport-ws from 4400 on
-	Text  string       // close reason, at most MaxReasonBytes
-	Fault *fault.Error // what the last response of an event stream says; nil if clients shall reconnect
+	Code  int    // close code of a WebSocket: RFC 6455, or graphql-transport-ws from 4400 on
+	Text  string // close reason, at most MaxReasonBytes
+	Fault error  // what the last response of an event stream says; nil if clients shall reconnect
 }
 
 // Error implements error, for context.Cause.
@@ -41,11 +43,11 @@ var (
 	reasonRevoked     = unauthenticated("The credential is no longer valid.")
 	reasonOtherUser   = unauthenticated("The new token belongs to another user.")
 	reasonUncheckable = &CloseReason{Code: codeTryAgainLater, Text: "Credentials cannot be checked right now.",
-		Fault: fault.New(fault.Unavailable, fault.ServiceUnavailable, "Credentials cannot be checked right now; try again in a moment.")}
+		Fault: fault.New(fault.Unavailable, "Credentials cannot be checked right now; try again in a moment.")}
 )
 
 func unauthenticated(text string) *CloseReason {
-	return &CloseReason{Code: codeForbidden, Text: text, Fault: fault.New(fault.Unauthenticated, fault.Unauthorized, "%s", text)}
+	return &CloseReason{Code: codeForbidden, Text: text, Fault: fault.New(fault.Unauthenticated, "%s", text)}
 }
 
 // ReasonFrom returns why we closed the connection that ctx belongs to, nil if we did not.
@@ -56,12 +58,11 @@ func ReasonFrom(ctx context.Context) *CloseReason {
 
 // ReasonForError returns the close reason of a connection whose caller or admission err refuses.
 func ReasonForError(err error) *CloseReason {
-	f := fault.From(err)
-	reason := &CloseReason{Code: codeForbidden, Text: TruncateReason(f.Message, MaxReasonBytes), Fault: f}
-	switch f.Kind {
-	case fault.Unavailable, fault.Exhausted, fault.Timeout:
+	reason := &CloseReason{Code: codeForbidden, Text: TruncateReason(fault.From(err).Message, MaxReasonBytes), Fault: err}
+	switch problem.StatusOf(err) {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusGatewayTimeout:
 		reason.Code = codeTryAgainLater
-	case fault.Internal:
+	case http.StatusInternalServerError:
 		reason.Code = codeInternal
 	default: // the caller's own mistake
 	}

@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"cmp"
 	"testing"
 	"unicode/utf8"
 
@@ -26,12 +27,9 @@ func TestCloseReasons_fit_a_close_frame(t *testing.T) {
 
 func TestReasonForError_knows_every_kind(t *testing.T) {
 	t.Parallel()
-	want := map[fault.Kind]int{fault.Internal: 4500, fault.Exhausted: 1013, fault.Unavailable: 1013, fault.Timeout: 1013}
-	for _, k := range fault.Kinds() {
-		code := 4403
-		if c, ok := want[k]; ok {
-			code = c
-		}
-		checkReason(t, ReasonForError(fault.New(k, fault.BadRequest, "No.")), code)
+	want := map[fault.Kind]int{fault.KindInternal: 4500, fault.KindExhausted: 1013, fault.KindUnavailable: 1013, fault.KindTimeout: 1013}
+	for _, m := range fault.Meanings() {
+		checkReason(t, ReasonForError(fault.New(m.Code, "No.")), cmp.Or(want[m.Kind], 4403))
 	}
+	checkReason(t, ReasonForError((&Manager{}).errPrincipalCap()), 1013)
 }

@@ -114,7 +114,7 @@ func (c *Credential) endCheck(now time.Time, renewals int, p *auth.Principal, er
 			c.principal.Store(p)
 		}
 		c.valid = now
-	case err == nil || fault.From(err).Kind == fault.Unauthenticated:
+	case err == nil || fault.From(err).Kind() == fault.KindUnauthenticated:
 		return reasonRevoked
 	case now.Sub(c.valid) >= uncheckableTime:
 		return reasonUncheckable

@@ -31,6 +31,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // CredentialCheck returns the principal that a credential stands for now. An
@@ -197,15 +199,16 @@ func (m *Manager) Recheck(affected func(*auth.Principal) bool) {
 
 // ErrNoStream is the error for a single connection that does not exist, or no longer.
 func ErrNoStream() error {
-	return fault.New(fault.NotFound, fault.BadRequest, "There is no event stream, and no reservation of one, with this token.")
+	return fault.New(fault.NotFound, "There is no event stream, and no reservation of one, with this token.")
 }
 
 func (m *Manager) errPrincipalCap() error {
-	return fault.New(fault.Exhausted, fault.LimitReached, "You have %d open connections, which is the most that one may have.", m.cfg.PerPrincipal)
+	return problem.New(http.StatusTooManyRequests,
+		fault.New(fault.LimitReached, "You have %d open connections, which is the most that one may have.", m.cfg.PerPrincipal))
 }
 
 func errRetryLater(message string) error {
-	err := fault.New(fault.Unavailable, fault.ServerBusy, "%s", message)
+	err := fault.New(fault.ServerBusy, "%s", message)
 	err.RetryAfter = RetryAfter
 	return err
 }

@@ -60,7 +60,7 @@ func TestManager_counts_a_connection_until_Release(t *testing.T) {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 	m.Release(c)
-	if reason := m.RenewCredential(t.Context(), c, cred, user); reason == nil || reason.Fault.Kind != fault.NotFound {
+	if reason := m.RenewCredential(t.Context(), c, cred, user); reason == nil || !fault.Is(reason.Fault, fault.NotFound) {
 		t.Errorf("RenewCredential after Release = %v, want that the connection is not found", reason)
 	}
 	if len(m.open) > 0 || len(m.counts) > 0 {

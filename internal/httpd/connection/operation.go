@@ -3,6 +3,7 @@ package connection
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // MaxIDBytes is how long the id of an operation may be: it is kept, and sent with each result.
@@ -132,7 +134,8 @@ func (ops *Operations) checkStartLocked(id string) error {
 }
 
 func (ops *Operations) errLimit() error {
-	return fault.New(fault.Exhausted, fault.LimitReached, "This connection has %d live operations, which is the most that one may have.", ops.limit)
+	return problem.New(http.StatusTooManyRequests,
+		fault.New(fault.LimitReached, "This connection has %d live operations, which is the most that one may have.", ops.limit))
 }
 
 func (ops *Operations) add(ctx context.Context, id string) (*Operation, error) {

@@ -13,7 +13,7 @@ import (
 )
 
 func errBadRequest(message string) error {
-	return fault.New(fault.Invalid, fault.BadRequest, "%s", message)
+	return fault.New(fault.BadRequest, "%s", message)
 }
 
 // DecodeRequest reads the parameters of a GraphQL request from a decoded JSON object.

@@ -16,6 +16,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // reservation is a single connection: one event stream that carries the results of many
@@ -90,7 +91,7 @@ func (s *Server) ServeReserved(w http.ResponseWriter, r *http.Request, caller co
 	st := s.newStream(r, &v.cred)
 	if !v.attach(st) {
 		st.timer.Stop()
-		return fault.New(fault.Conflict, fault.BadRequest, "The event stream of this reservation is open already.")
+		return problem.New(http.StatusConflict, fault.New(fault.BadRequest, "The event stream of this reservation is open already."))
 	}
 	context.AfterFunc(v.ctx, func() { st.cancel(context.Cause(v.ctx)) })
 	st.open(w, r)
@@ -119,14 +120,14 @@ func (v *reservation) attach(st *stream) bool {
 
 // Start starts an operation whose results go to the event stream of the reservation under the
 // id. It returns a refusal of the document, or an error: NotFound for the reservation,
-// Conflict for the id, LIMIT_REACHED.
+// the status 409 for a live id, LIMIT_REACHED.
 func (s *Server) Start(token, id string, caller connection.Caller, req executor.Request, allow Allow) (*executor.Refusal, error) {
 	v, err := s.findReservation(token, caller)
 	if err != nil {
 		return nil, err
 	}
 	if id == "" || len(id) > connection.MaxIDBytes {
-		return nil, fault.New(fault.Invalid, fault.BadRequest, "The extension operationId must be text of 1 to %d bytes.", connection.MaxIDBytes)
+		return nil, fault.New(fault.BadRequest, "The extension operationId must be text of 1 to %d bytes.", connection.MaxIDBytes)
 	}
 	op, refusal := s.connections.Prepare(v.ctx, req)
 	if refusal != nil {
@@ -137,7 +138,7 @@ func (s *Server) Start(token, id string, caller connection.Caller, req executor.
 	}
 	o, err := v.operations.Start(v.ctx, id)
 	if errors.Is(err, connection.ErrDuplicateID) {
-		return nil, fault.New(fault.Conflict, fault.BadRequest, "There is a live operation with this operationId.")
+		return nil, problem.New(http.StatusConflict, fault.New(fault.BadRequest, "There is a live operation with this operationId."))
 	}
 	if err != nil {
 		return nil, err

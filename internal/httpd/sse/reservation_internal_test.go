@@ -39,7 +39,7 @@ func TestReservation_is_not_counted_again_after_it_closed(t *testing.T) {
 		}
 		v.Close(connection.ReasonInitTimeout) // while a request that has found it goes on
 		synctest.Wait()
-		if reason := m.RenewCredential(v.ctx, v, &v.cred, caller); reason == nil || reason.Fault.Kind != fault.NotFound {
+		if reason := m.RenewCredential(v.ctx, v, &v.cred, caller); reason == nil || !fault.Is(reason.Fault, fault.NotFound) {
 			t.Errorf("RenewCredential = %v, want that the reservation is not found", reason)
 		}
 		if _, err := s.Reserve(t.Context(), caller); err != nil {

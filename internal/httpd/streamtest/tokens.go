@@ -57,9 +57,9 @@ func (k *Tokens) Authenticate(_ context.Context, token string) (*auth.Principal,
 	k.checks++
 	switch user := k.users[token]; {
 	case k.down:
-		return nil, fault.New(fault.Unavailable, fault.ServiceUnavailable, "The database is away.")
+		return nil, fault.New(fault.Unavailable, "The database is away.")
 	case user == "":
-		return nil, fault.New(fault.Unauthenticated, fault.Unauthorized, "No.")
+		return nil, fault.New(fault.Unauthenticated, "No.")
 	default:
 		return &auth.Principal{UserID: user, Credential: auth.SessionCredential("ses_1")}, nil
 	}

@@ -75,7 +75,7 @@ func parallel(n int, fn func(i int) error) map[fault.Code]int {
 			code := fault.Code("")
 			if err != nil {
 				code = fault.From(err).Code
-				if code == fault.InternalError {
+				if code == fault.Internal {
 					code = fault.Code(err.Error())
 				}
 			}

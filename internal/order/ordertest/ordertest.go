@@ -283,7 +283,7 @@ func takenNames(t *testing.T, s Stores) {
 		fault.SKUTaken:      {SKU: validate.Of("cup")},
 		fault.LegacyIDTaken: {LegacyID: validate.Of(ptr("5"))},
 	} {
-		if err := set(pot.ID, change); !fault.Is(err, code) || fault.From(err).Kind != fault.Conflict || len(fault.From(err).Path) != 1 {
+		if err := set(pot.ID, change); !fault.Is(err, code) || fault.From(err).Kind() != fault.KindConflict || len(fault.From(err).Path) != 1 {
 			t.Errorf("a change to a name that is taken gave %v, want a Conflict %s with its path", err, code)
 		}
 	}

@@ -103,7 +103,7 @@ func (h *Hasher) derive(ctx context.Context, password string, salt []byte, c Cos
 }
 
 func errBusy() error {
-	e := fault.New(fault.Unavailable, fault.ServerBusy, "Too many people are signing in right now; try again in a moment.")
+	e := fault.New(fault.ServerBusy, "Too many people are signing in right now; try again in a moment.")
 	e.RetryAfter = time.Second
 	return e
 }

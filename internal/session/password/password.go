@@ -44,7 +44,7 @@ func Normalize(s string) (string, error) {
 }
 
 func errInvalid(format string, args ...any) error {
-	return fault.New(fault.Invalid, fault.PasswordInvalid, "This password cannot be used: "+format+".", args...).At("password")
+	return fault.New(fault.PasswordInvalid, "This password cannot be used: "+format+".", args...).At("password")
 }
 
 // Generate returns a random password of 100 bits that can be read out loud.

@@ -110,7 +110,7 @@ func TestHasher_bounds_how_many_hash_and_wait(t *testing.T) {
 		synctest.Wait() // two hash, three wait
 		_, err := h.Hash(t.Context(), password)
 		wantCode(t, "the sixth", err, fault.ServerBusy)
-		if e := fault.From(err); e.Kind != fault.Unavailable || e.RetryAfter <= 0 {
+		if e := fault.From(err); e.Kind() != fault.KindUnavailable || e.RetryAfter <= 0 {
 			t.Errorf("a full queue gave %+v, want UNAVAILABLE with a time to wait", e)
 		}
 		close(release)

@@ -110,7 +110,7 @@ func (m *Memory) begin(ctx context.Context) error {
 }
 
 func noUser() error {
-	return fault.New(fault.NotFound, fault.UserNotFound, "There is no such user.")
+	return fault.New(fault.UserNotFound, "There is no such user.")
 }
 
 // AccountByLogin implements session.Accounts.

@@ -112,7 +112,7 @@ func (l *Limiter) take(ctx context.Context, counters ...Counter) error {
 	if err != nil || wait <= 0 {
 		return err
 	}
-	e := fault.New(fault.Exhausted, fault.RateLimited, "Too many tries from your network; wait a while.")
+	e := fault.New(fault.RateLimited, "Too many tries from your network; wait a while.")
 	e.RetryAfter = wait
 	return e
 }

@@ -113,7 +113,7 @@ func created(t *testing.T, s user.Store) {
 
 func takenNames(t *testing.T, s user.Store) {
 	given(t, s, "Straße", at)
-	if _, err := create(t, s, "STRASSE", at); !fault.Is(err, fault.UsernameTaken) || fault.From(err).Kind != fault.Conflict {
+	if _, err := create(t, s, "STRASSE", at); !fault.Is(err, fault.UsernameTaken) || fault.From(err).Kind() != fault.KindConflict {
 		t.Errorf("a name that differs in case gave %v, want USERNAME_TAKEN", err)
 	}
 	bob := given(t, s, "bob", at)

@@ -1,0 +1,121 @@
+package fault
+
+import "slices"
+
+// Meaning is what a code means: the kind of its errors, and a sentence, which is
+// the description of the code in the schema.
+type Meaning struct {
+	Code     Code
+	Kind     Kind
+	Sentence string
+}
+
+// Meanings returns the meaning of every code, in the order of ErrorCode in the schema.
+func Meanings() []Meaning { return slices.Clone(meanings) }
+
+// Known reports whether c is a code of the schema.
+func (c Code) Known() bool {
+	_, ok := kinds[c]
+	return ok
+}
+
+// Kind returns the kind of each error with the code: Internal if the code is not known.
+func (c Code) Kind() Kind { return kinds[c] }
+
+// kinds indexes meanings by code.
+var kinds = kindsOf(meanings)
+
+func kindsOf(all []Meaning) map[Code]Kind {
+	byCode := make(map[Code]Kind, len(all))
+	for _, m := range all {
+		byCode[m.Code] = m.Kind
+	}
+	return byCode
+}
+
+var meanings = []Meaning{
+	{Internal, KindInternal, "Something went wrong on the server; the request id in `extensions` finds it in the log."},
+	{BadInput, KindInvalid, "A value does not have the form that it must have."},
+	{Unauthenticated, KindUnauthenticated, "The caller is not signed in, or the credential is not valid."},
+	{Forbidden, KindForbidden, "The caller's roles or the scopes of its API key do not cover this."},
+	{RateLimited, KindExhausted, "Too many attempts; `extensions.retryAfter` says after how many seconds to try again."},
+	{Unavailable, KindUnavailable, "A dependency of the server is down; try again later."},
+	{ServerBusy, KindUnavailable, "The server is at its limit of concurrent work; try again later."},
+	{Timeout, KindTimeout, "The request took longer than the server allows and was stopped."},
+	{Cancelled, KindTimeout, "The client disconnected before the response."},
+	{BadRequest, KindInvalid, "The HTTP request is not a GraphQL request."},
+	{NotFound, KindNotFound, "There is nothing at the path of the HTTP request, or no event stream with its token."},
+	{GraphQLParseFailed, KindInvalid, "The document is not GraphQL."},
+	{GraphQLValidationFailed, KindInvalid, "The document does not fit the schema."},
+	{OperationResolutionFailure, KindInvalid, "The document does not hold the operation that was asked for, or several and no name was given."},
+	{PersistedQueryNotFound, KindNotFound, "The server does not know the document of this hash; send it with the hash."},
+	{PersistedQueryMismatch, KindInvalid, "The hash is not that of the document."},
+	{IntrospectionDisabled, KindForbidden, "The operator has switched introspection off."},
+	{BodyTooLarge, KindInvalid, "The request's body is larger than the server accepts."},
+	{HeaderTooLarge, KindInvalid, "The header of the request is larger than the limit."},
+	{TooManyTokens, KindInvalid, "The document has more tokens than the server accepts."},
+	{TooManyFields, KindInvalid, "The document selects more fields than the server accepts."},
+	{TooManyFragments, KindInvalid, "The document has more fragments than the server accepts."},
+	{FragmentsTooDeep, KindInvalid, "Fragments spread one another deeper than the server accepts."},
+	{TooDeep, KindInvalid, "The operation nests its selections deeper than the server accepts."},
+	{TooManyAliases, KindInvalid, "The document has more aliases than the server accepts."},
+	{TooManyRootFields, KindInvalid, "The operation has more fields at its root than the server accepts."},
+	{TooManyDirectives, KindInvalid, "The document has more directives than the server accepts."},
+	{TooManyOperations, KindInvalid, "The document holds more operations than the server accepts."},
+	{TooComplex, KindInvalid, "The operation may cost more than the server accepts; ask for smaller pages or fewer levels."},
+	{TooManyErrors, KindInvalid, "There were more errors than are shown."},
+	{ResponseTooLarge, KindInvalid, "The response is larger than the limit."},
+	{PageSizeInvalid, KindInvalid, "`first` or `last` is out of range, or both were given."},
+	{CursorInvalid, KindInvalid, "The cursor does not come from this list in this order."},
+	{CursorUnknown, KindInvalid, "The event log does not know the cursor: it dates from before a restore. Read again, then subscribe after `eventCursor`."},
+	{CursorExpired, KindInvalid, "The events after the cursor are no longer kept. Read again, then subscribe after `eventCursor`."},
+	{VersionConflict, KindConflict, "The object is not at the version that `ifVersion` expects; the payload carries it as it is."},
+	{LegacyIDInvalid, KindInvalid, "This cannot be a legacy id."},
+	{LegacyIDTaken, KindConflict, "Another object of the type has this legacy id."},
+	{IdempotencyKeyInvalid, KindInvalid, "An idempotency key is 1 to 200 printable ASCII characters; header and field must not differ."},
+	{IdempotencyKeyReused, KindConflict, "The key was used for another call."},
+	{IdempotencyInFlight, KindConflict, "The first call with this key has not ended; try again with the same key."},
+	{UserNotFound, KindNotFound, "There is no such user, or it is hidden from the caller."},
+	{UserNotActive, KindConflict, "The account is deactivated or deleted."},
+	{UsernameInvalid, KindInvalid, "This cannot be a user name."},
+	{UsernameTaken, KindConflict, "Another account has this user name."},
+	{EmailInvalid, KindInvalid, "This is not an email address."},
+	{EmailTaken, KindConflict, "Another account has this email address."},
+	{LastAdmin, KindConflict, "There must be one active ADMIN left."},
+	{PasswordInvalid, KindInvalid, "The password is too short or too long."},
+	{CredentialsWrong, KindInvalid, "The login or the password is wrong."},
+	{RefreshTokenInvalid, KindInvalid, "The refresh token is invalid or expired; sign in again."},
+	{SessionNotFound, KindNotFound, "There is no such session, or it is hidden from the caller."},
+	{APIKeyNotFound, KindNotFound, "There is no such API key, or it is hidden from the caller."},
+	{ScopeInvalid, KindInvalid, "There is no such scope, or the caller may not grant it."},
+	{ExpiryInvalid, KindInvalid, "The expiry is in the past or too far away."},
+	{LimitReached, KindConflict, "The maximum number of these objects is reached."},
+	{ProductNotFound, KindNotFound, "There is no such product, or it is hidden from the caller."},
+	{ProductNotActive, KindConflict, "The product is not for sale."},
+	{SKUInvalid, KindInvalid, "This cannot be a SKU."},
+	{SKUTaken, KindConflict, "Another product has this SKU."},
+	{CurrencyUnknown, KindInvalid, "This is not an active currency of ISO 4217."},
+	{AmountInvalid, KindInvalid, "The amount is no number, is negative or too large, or has more digits than its currency."},
+	{StockInsufficient, KindConflict, "There is not enough left of the product."},
+	{StockInvalid, KindInvalid, "A stock, or a change of it, is out of range."},
+	{OrderNotFound, KindNotFound, "There is no such order, or it is hidden from the caller."},
+	{OrderLinesInvalid, KindInvalid, "An order has 1 to 100 lines, each with another SKU."},
+	{QuantityInvalid, KindInvalid, "The quantity of a line is out of range."},
+	{CurrencyMixed, KindInvalid, "The lines of an order must be priced in one currency."},
+	{TotalTooLarge, KindInvalid, "The total of the order is larger than the server can count."},
+	{OrderNotCancellable, KindConflict, "Only an order that is PENDING can be cancelled; a paid one is refunded."},
+	{OrderNotPayable, KindConflict, "Only an order that is PENDING can be paid."},
+	{OrderNotShippable, KindConflict, "Only an order that is PAID, without a requested refund, can be shipped."},
+	{OrderNotDeliverable, KindConflict, "Only an order that is SHIPPED can be delivered."},
+	{OrderNotRefundable, KindConflict, "Only an order that was paid can be refunded; customers may ask until it ships."},
+	{ServiceNotFound, KindNotFound, "There is no such service."},
+	{ServiceInvalid, KindInvalid, "The name, the tags, the strategy or the health check of a service is invalid."},
+	{InstanceNotFound, KindNotFound, "There is no such instance, or it is hidden from the caller. An instance that gets this registers again."},
+	{InstanceInvalid, KindInvalid, "The id, the URL, the weight, the incarnation or the time to live of an instance is invalid."},
+	{StaleIncarnation, KindConflict, "The instance was started again since. A client that gets this is a former incarnation, and must stop."},
+	{NoInstance, KindUnavailable, "No instance of the service can be called at the moment."},
+	{PickLeaseInvalid, KindInvalid, "The lease of a pick is not one of the caller's, was used, or has expired."},
+	{BadGateway, KindUnavailable, "From the gateway: the service could not be reached, or its response could not be passed on."},
+	{GatewayTimeout, KindTimeout, "From the gateway: the service did not respond in time."},
+	{DeadLetterNotFound, KindNotFound, "There is no such dead letter, or it was replayed already."},
+}
