@@ -78,7 +78,7 @@ func (l *listener) say(b *testing.B, message any) {
 }
 
 // nextFrame returns the next text message, which is valid until the next call. It
-// answers pings, as who does not is cut.
+// answers pings, since the server closes connections that do not.
 func nextFrame(conn net.Conn, in *bufio.Reader) ([]byte, error) {
 	for {
 		head, err := in.Peek(2)

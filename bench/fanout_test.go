@@ -142,7 +142,7 @@ func (tg *target) count(l *listener, timed bool) {
 	}
 }
 
-// await publishes n events and waits until everybody has heard them all.
+// await publishes n events and waits until every subscriber has received them all.
 func (tg *target) await(b *testing.B, n int) {
 	b.Helper()
 	want := tg.heard.Load() + int64(n*len(tg.listeners))
@@ -215,7 +215,7 @@ func openServer(b *testing.B, name string, listen func(b *testing.B, addr, token
 	token := pick(signedIn, "signIn", "session", "accessToken")
 	made := ask(b, tg.addr, token, `mutation { createProduct(input: {sku: "TEA", name: "Tea", price: {amount: "1.00", currency: "EUR"}, stock: 1}) { product { id } } }`)
 	add := fmt.Sprintf(`mutation { adjustStock(input: {productId: %q, by: 1}) { userErrors { code } } }`, pick(made, "createProduct", "product", "id"))
-	from := fmt.Sprintf(follow, pick(ask(b, tg.addr, token, `{ eventCursor }`), "eventCursor")) // who subscribes late misses nothing
+	from := fmt.Sprintf(follow, pick(ask(b, tg.addr, token, `{ eventCursor }`), "eventCursor")) // a late subscriber misses nothing
 	tg.listen = func(b *testing.B) *listener { b.Helper(); return listen(b, tg.addr, token, from) }
 	tg.publish = func() error {
 		_, err := post(tg.addr, token, add)

@@ -72,7 +72,7 @@ func streamSchema() *executortest.Schema {
 			if p := auth.From(ctx); p != nil {
 				return p.UserID, nil
 			}
-			return "stranger", nil
+			return "anonymous", nil
 		}),
 	}, executortest.Object{"touch": "touched"}, executortest.Object{
 		"tocks": []any{1, 2},

@@ -12,7 +12,7 @@ export function title(page: OrderPageQuery): string {
 }
 
 // @ts-expect-error an order may be null
-export const careless = (page: OrderPageQuery): string => page.order.number;
+export const unchecked = (page: OrderPageQuery): string => page.order.number;
 
 export const variables: PlaceOrderMutationVariables = {
   input: { items: [{ sku: "TEA-1", quantity: 2 }], idempotencyKey: "b7c1" },

@@ -10,7 +10,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-func TestMonitor_ShowsWhatTheCachesDo(t *testing.T) {
+func TestAdmin_shows_cache_metrics(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -16,19 +16,19 @@ type spot struct {
 const maxFaults = 3
 
 // faults compares what a reader got with what it should have: it tells of every
-// gap, repeat, swap and stranger, a few of each kind.
+// gap, repeat, swap and foreign event, a few of each kind.
 func faults(got, want []spot) []string {
 	index := make(map[string]int, len(want))
 	for i, p := range want {
 		index[p.id] = i
 	}
-	var strangers, repeats, swaps, gaps []string
+	var foreign, repeats, swaps, gaps []string
 	seen, last := make([]bool, len(want)), -1
 	for _, p := range got {
 		i, known := index[p.id]
 		switch {
 		case !known || want[i].position != p.position:
-			strangers = append(strangers, fmt.Sprintf("stranger: %s at %d is not what the log has there", p.id, p.position))
+			foreign = append(foreign, fmt.Sprintf("foreign: %s at %d is not what the log has there", p.id, p.position))
 		case seen[i]:
 			repeats = append(repeats, fmt.Sprintf("repeat: %d came again", p.position))
 		case i < last:
@@ -44,7 +44,7 @@ func faults(got, want []spot) []string {
 		}
 	}
 	var all []string
-	for _, kind := range [][]string{strangers, repeats, swaps, gaps} {
+	for _, kind := range [][]string{foreign, repeats, swaps, gaps} {
 		if len(kind) > maxFaults {
 			kind = append(kind[:maxFaults], fmt.Sprintf("and %d more like it", len(kind)-maxFaults))
 		}
@@ -53,7 +53,7 @@ func faults(got, want []spot) []string {
 	return all
 }
 
-func TestFaults_tells_of_each_kind(t *testing.T) {
+func TestFaults_reports_each_kind(t *testing.T) {
 	t.Parallel()
 	want := []spot{{2, "a"}, {5, "b"}, {6, "c"}, {9, "d"}}
 	for _, tt := range []struct {
@@ -67,8 +67,8 @@ func TestFaults_tells_of_each_kind(t *testing.T) {
 		{"a repeat at once", []spot{{2, "a"}, {2, "a"}, {5, "b"}, {6, "c"}, {9, "d"}}, []string{"repeat: 2 came again"}},
 		{"a repeat later", slices.Concat(want, want[1:2]), []string{"repeat: 5 came again"}},
 		{"a swap", []spot{{2, "a"}, {6, "c"}, {5, "b"}, {9, "d"}}, []string{"swap: 5 came behind 6"}},
-		{"an event of somebody else", slices.Concat(want[:2], []spot{{7, "x"}}, want[2:]), []string{"stranger: x at 7 is not what the log has there"}},
-		{"an event at another position", []spot{{2, "a"}, {5, "b"}, {6, "c"}, {8, "d"}}, []string{"stranger: d at 8 is not what the log has there"}},
+		{"an event of another log", slices.Concat(want[:2], []spot{{7, "x"}}, want[2:]), []string{"foreign: x at 7 is not what the log has there"}},
+		{"an event at another position", []spot{{2, "a"}, {5, "b"}, {6, "c"}, {8, "d"}}, []string{"foreign: d at 8 is not what the log has there"}},
 		{"all of it missing", nil, []string{"gap: 2 did not come", "gap: 5 did not come", "gap: 6 did not come", "and 1 more like it"}},
 	} {
 		if told := faults(tt.got, want); !slices.Equal(told, tt.told) {
@@ -77,7 +77,7 @@ func TestFaults_tells_of_each_kind(t *testing.T) {
 	}
 }
 
-func TestAudit_tells_of_gaps_and_disorder(t *testing.T) {
+func TestAudit_reports_gaps_and_disorder(t *testing.T) {
 	t.Parallel()
 	at := func(position, seq int64, subject string, version int) entry {
 		return entry{spot: spot{position, fmt.Sprint("e", position)}, seq: seq, subject: subject, version: version}
@@ -99,7 +99,7 @@ func TestAudit_tells_of_gaps_and_disorder(t *testing.T) {
 	}
 }
 
-func TestBook_tells_of_what_the_log_does_not_have(t *testing.T) {
+func TestBook_reports_events_missing_from_the_log(t *testing.T) {
 	t.Parallel()
 	log := []entry{
 		{spot: spot{1, "a"}, kind: "product.updated", subject: "p"}, {spot: spot{2, "b"}, kind: "product.updated", subject: "q"},

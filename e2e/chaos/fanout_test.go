@@ -114,9 +114,9 @@ func (f *fleet) change(ctx context.Context, number int) error {
 	return errors.Join(tx.Commit(), f.wake(ctx))
 }
 
-// TestServer_slow_listener_costs_nobody_anything has more sent to clients that
+// TestServer_keeps_a_slow_subscriber_from_slowing_others has more sent to clients that
 // read a message a second than all buffers on the way hold.
-func TestServer_slow_listener_costs_nobody_anything(t *testing.T) { //nolint:paralleltest // it measures time and memory
+func TestServer_keeps_a_slow_subscriber_from_slowing_others(t *testing.T) { //nolint:paralleltest // it measures time and memory
 	if testing.Short() {
 		t.Skip("short run")
 	}

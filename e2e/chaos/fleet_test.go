@@ -38,11 +38,11 @@ const (
 	rollbackPercent = 5
 	killPause       = 2 * time.Second         // between two kills
 	keepAlive       = 500 * time.Millisecond  // of a quiet stream
-	patience        = 2500 * time.Millisecond // of a reader with a silent node
+	readTimeout     = 2500 * time.Millisecond // after which a reader gives up a silent node
 	stayTime        = 3 * time.Second         // of a reader at a node, in the mean
 	answerTime      = 3 * time.Second         // a writer waits for an answer
 	quietTime       = 2 * time.Second         // before the storm begins
-	settleTime      = time.Minute             // for everybody to get the rest; far more than it takes
+	settleTime      = time.Minute             // for all readers to receive the rest; far more than it takes
 )
 
 // stormTime is how long nodes or lines are troubled: ten minutes in a soak.
@@ -75,7 +75,7 @@ type fleet struct {
 	readers  []*reader
 	storm    time.Time // when it began
 	troubles int
-	fallen   map[int]tenure // of nodes that numbered events, by epoch, until they were killed or frozen
+	fallen   map[int]leadership // of nodes that numbered events, by epoch, until they were killed or frozen
 }
 
 // newFleet starts nodes on the database.
@@ -85,7 +85,7 @@ func newFleet(t *testing.T, size int, database string, env ...string) *fleet {
 	env = append(harness.Settings(database), append(env, "BACKPLANE_LIMIT_KEEP_ALIVE="+keepAlive.String())...)
 	f := &fleet{
 		t: t, postgres: !strings.HasPrefix(database, "sqlite:"), db: openSQL(t, database), book: newBook(),
-		wake: func(context.Context) error { return nil }, fallen: make(map[int]tenure),
+		wake: func(context.Context) error { return nil }, fallen: make(map[int]leadership),
 	}
 	for range size {
 		f.nodes = append(f.nodes, testenv.Server(t, env...))
@@ -142,7 +142,7 @@ func key(t *testing.T, c harness.Caller) string {
 	return secret
 }
 
-// where is any node, alive or not, for whoever has the token.
+// where returns a caller of any node, alive or not, with the token.
 func (f *fleet) where(token string) harness.Caller {
 	return harness.Caller{BaseURL: f.nodes[rand.IntN(len(f.nodes))].BaseURL, Token: token}
 }
@@ -155,7 +155,7 @@ type weather struct {
 }
 
 // endure lets writers write and readers read, first in peace and then in the
-// storm, and checks what everybody got. Nothing is mended before the readers have
+// storm, and checks what every reader received. Nothing is mended before the readers have
 // all: what is cut stays cut.
 func (f *fleet) endure(w weather) {
 	f.t.Helper()
@@ -305,8 +305,8 @@ func audit(log []entry) (found []string) {
 	return found
 }
 
-// tenure is the time in which a node numbers events.
-type tenure struct {
+// leadership is the time in which a node owns the sequencer's lease.
+type leadership struct {
 	node  int
 	epoch int
 	at    time.Time // it began, or ended
@@ -315,9 +315,9 @@ type tenure struct {
 var takes = regexp.MustCompile(`time=(\S+) .*msg="this node numbers events".* epoch=(\d+)`)
 
 // tenures are the begins that the nodes have told of, by epoch.
-func (f *fleet) tenures() map[int]tenure {
+func (f *fleet) leaderships() map[int]leadership {
 	f.t.Helper()
-	all := make(map[int]tenure)
+	all := make(map[int]leadership)
 	for n, p := range f.nodes {
 		for _, m := range takes.FindAllStringSubmatch(p.Logs(), -1) {
 			at, err := time.Parse(time.RFC3339Nano, m[1])
@@ -325,16 +325,16 @@ func (f *fleet) tenures() map[int]tenure {
 				f.t.Fatal(err)
 			}
 			epoch, _ := strconv.Atoi(m[2]) // digits only
-			all[epoch] = tenure{n, epoch, at}
+			all[epoch] = leadership{n, epoch, at}
 		}
 	}
 	return all
 }
 
 // leader is the node that said last that it numbers events.
-func (f *fleet) leader() (last tenure) {
+func (f *fleet) leader() (last leadership) {
 	f.t.Helper()
-	for _, t := range f.tenures() {
+	for _, t := range f.leaderships() {
 		if t.epoch > last.epoch {
 			last = t
 		}
@@ -347,7 +347,7 @@ func (f *fleet) falls(node int) {
 	f.t.Helper()
 	l := f.leader()
 	if _, known := f.fallen[l.epoch]; f.postgres && l.node == node && !known {
-		f.fallen[l.epoch] = tenure{node, l.epoch, time.Now()}
+		f.fallen[l.epoch] = leadership{node, l.epoch, time.Now()}
 	}
 }
 
@@ -355,7 +355,7 @@ func (f *fleet) falls(node int) {
 // the begin of the next one.
 func (f *fleet) successions() (times []time.Duration) {
 	f.t.Helper()
-	all := f.tenures()
+	all := f.leaderships()
 	for _, fell := range f.fallen {
 		if next, ok := all[fell.epoch+1]; ok {
 			times = append(times, next.at.Sub(fell.at))

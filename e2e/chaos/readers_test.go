@@ -63,7 +63,7 @@ func (r *reader) stay(ctx context.Context, node harness.Caller) (why string) {
 	maps.Copy(vars, r.vars)
 	l, err := restless[r.by](ctx, node, r.query, vars)
 	if err != nil {
-		return "nobody answers"
+		return "no answer"
 	}
 	for {
 		m, err := l.Next()
@@ -142,7 +142,7 @@ func position(cursor string) int64 {
 
 const eventFields = `{ cursor id type subjectId subjectVersion }`
 
-// seat is a kind of reader: who it is, and what it asks for.
+// seat is a kind of reader: its caller and its query.
 type seat struct {
 	name  string
 	query string
@@ -202,7 +202,7 @@ func (f *fleet) newReader(n int, cursor string) *reader {
 var restless = harness.NewTransports(&http.Client{Transport: &http.Transport{
 	DisableKeepAlives: true,
 	DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, network, addr)
+		conn, err := (&net.Dialer{Timeout: readTimeout}).DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -215,7 +215,7 @@ type impatient struct{ net.Conn }
 
 // Read implements net.Conn.
 func (c impatient) Read(b []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)

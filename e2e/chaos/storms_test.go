@@ -32,7 +32,7 @@ func (f *fleet) killOne() {
 	f.nodes[n].Start()
 }
 
-func TestServer_tells_every_reader_exactly_the_log_while_nodes_are_killed(t *testing.T) {
+func TestServer_sends_every_reader_exactly_the_log_while_nodes_are_killed(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, testenv.Postgres(t)).notified()
 	f.endure(weather{storm: stormTime(20 * time.Second), pause: killPause, trouble: f.killOne})
@@ -43,7 +43,7 @@ func TestServer_tells_every_reader_exactly_the_log_while_nodes_are_killed(t *tes
 	}
 }
 
-func TestServer_tells_every_reader_exactly_the_log_while_Redis_comes_and_goes(t *testing.T) {
+func TestServer_sends_every_reader_exactly_the_log_while_Redis_comes_and_goes(t *testing.T) {
 	t.Parallel()
 	broker := testenv.RedisBroker(t)
 	opts, err := redis.ParseURL(broker.URL)
@@ -65,7 +65,7 @@ func inTurn(things ...func()) func() {
 	}
 }
 
-func TestServer_tells_every_reader_exactly_the_log_while_nodes_lose_their_connections(t *testing.T) {
+func TestServer_sends_every_reader_exactly_the_log_while_nodes_lose_their_connections(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, testenv.Postgres(t)).notified()
 	deaf, alone := func() { f.hangUp("backplane bus") }, func() { f.hangUp("backplane%") }
@@ -79,7 +79,7 @@ func (f *fleet) hangUp(application string) {
 		WHERE datname = current_database() AND application_name LIKE '` + application + `'`)
 }
 
-func TestServer_tells_every_reader_exactly_the_log_when_who_numbers_it_was_frozen(t *testing.T) {
+func TestServer_sends_every_reader_exactly_the_log_when_the_sequencer_freezes(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, testenv.Postgres(t)).notified()
 	f.endure(weather{storm: stormTime(9 * time.Second), pause: killPause / 2, trouble: f.freezeLeader})
@@ -107,7 +107,7 @@ func (f *fleet) freezeLeader() {
 	harness.Eventually(f.t, "the frozen node knows that it is late", func() bool { return stopped() > before })
 }
 
-func TestServer_tells_every_reader_exactly_the_log_of_a_file_whose_server_is_killed(t *testing.T) {
+func TestServer_sends_every_reader_exactly_the_log_of_a_file_whose_server_is_killed(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, testenv.SQLite(t))
 	f.endure(weather{storm: stormTime(8 * time.Second), pause: killPause / 2, trouble: f.killOne})

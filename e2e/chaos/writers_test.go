@@ -153,7 +153,7 @@ func (f *fleet) transact(ctx context.Context, writer int, rnd *rand.Rand) error 
 	return f.wake(ctx)
 }
 
-// changeProducts changes a number of products that nobody else is changing, and
+// changeProducts changes a number of products that no other transaction is changing, and
 // stores the events.
 func changeProducts(ctx context.Context, tx *sql.Tx, number int) (acts []act, err error) {
 	changed, err := raiseVersions(ctx, tx, number)

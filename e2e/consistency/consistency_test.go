@@ -222,9 +222,9 @@ func (p *pair) disturbances(t *testing.T) []func() {
 	}
 }
 
-// TestServer_never_shows_what_is_older_than_promised reads and writes through two
+// TestServer_never_reads_older_than_promised reads and writes through two
 // nodes while what they share breaks, and checks what every client has seen.
-func TestServer_never_shows_what_is_older_than_promised(t *testing.T) {
+func TestServer_never_reads_older_than_promised(t *testing.T) {
 	t.Parallel()
 	p := openPair(t)
 	ctx, end := context.WithTimeoutCause(t.Context(), time.Duration(harness.Size(2, 20))*time.Minute, errors.New("the rush did not end"))

@@ -38,14 +38,14 @@ type history [][]seen
 
 // check returns what must not be. A client never sees a version older than one that
 // it has seen or written through the same node; what a node has confirmed as written
-// it shows to everybody; nobody sees a version older than one that was known to
-// anybody for longer than the bound; and one version has one content.
+// it shows to every client; no client sees a version older than one that was known to
+// any client for longer than the bound; and one version has one content.
 func (h history) check(bound time.Duration) (wrong []string) {
 	wrong = append(wrong, h.backward()...)
 	wrong = append(wrong, h.forked()...)
-	anybody, nodes := h.known(func(seen) bool { return true }, noNode), h.known(func(s seen) bool { return s.write }, byNode)
+	anyClient, nodes := h.known(func(seen) bool { return true }, noNode), h.known(func(s seen) bool { return s.write }, byNode)
 	for s := range h.all() {
-		if v := anybody[noNode(s)].at(s.began - bound); s.version < v {
+		if v := anyClient[noNode(s)].at(s.began - bound); s.version < v {
 			wrong = append(wrong, fmt.Sprintf("%v, though %d was known for longer than %v", s, v, bound))
 		}
 		if v := nodes[byNode(s)].at(s.began); s.version < v {
@@ -72,7 +72,7 @@ func (h history) all() iter.Seq[seen] {
 	}
 }
 
-// site is an entity, as one node or (with -1) anybody knows it.
+// site is an entity, as one node or (with -1) any client knows it.
 type site struct {
 	entity string
 	node   int
@@ -167,7 +167,7 @@ func (h history) known(counts func(seen) bool, where func(seen) site) map[site]g
 	return all
 }
 
-func TestHistory_check_finds_what_must_not_be(t *testing.T) {
+func TestHistory_check_finds_each_kind_of_violation(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
 	get := func(client, node, version int, at time.Duration) seen {
@@ -179,7 +179,7 @@ func TestHistory_check_finds_what_must_not_be(t *testing.T) {
 		return w
 	}
 	forged := get(1, 1, 1, 2*s)
-	forged.content = "of somebody else"
+	forged.content = "of another client"
 	tests := []struct {
 		name  string
 		h     history
@@ -194,7 +194,7 @@ func TestHistory_check_finds_what_must_not_be(t *testing.T) {
 		{"an older version than another client has read at the node, soon after", history{{get(0, 0, 2, 0)}, {get(1, 0, 1, s)}}, ""},
 		{"an older version than another client has written at the node", history{{put(0, 0, 2, 0)}, {get(1, 0, 1, s)}}, "confirmed 2 as written"},
 		{"an older version, asked for before the write was confirmed", history{{put(0, 0, 2, 0)}, {get(1, 0, 1, s/20)}}, ""},
-		{"one version with two contents", history{{get(0, 0, 1, 0)}, {forged}}, "of somebody else"},
+		{"one version with two contents", history{{get(0, 0, 1, 0)}, {forged}}, "of another client"},
 	}
 	for _, tt := range tests {
 		got := tt.h.check(staleness)
@@ -204,9 +204,9 @@ func TestHistory_check_finds_what_must_not_be(t *testing.T) {
 	}
 }
 
-// careless is a cache as one writes it without a second thought: a fill replaces
+// unversionedCache is a naive cache: a fill replaces
 // whatever is there. Filling, if it is not nil, is called before each fill.
-type careless struct {
+type unversionedCache struct {
 	user.Store
 
 	filling func()
@@ -215,7 +215,7 @@ type careless struct {
 }
 
 // ByIDs implements user.Store.
-func (c *careless) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*user.User, error) {
+func (c *unversionedCache) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*user.User, error) {
 	c.mu.Lock()
 	u := c.held[ids[0]]
 	c.mu.Unlock()
@@ -231,13 +231,13 @@ func (c *careless) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*use
 }
 
 // Update implements user.Store.
-func (c *careless) Update(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
+func (c *unversionedCache) Update(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
 	u, err := c.Store.Update(ctx, id, fn)
 	c.put(u)
 	return u, err
 }
 
-func (c *careless) put(u *user.User) {
+func (c *unversionedCache) put(u *user.User) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if u != nil {
@@ -245,11 +245,11 @@ func (c *careless) put(u *user.User) {
 	}
 }
 
-// TestHistory_check_finds_a_careless_cache lets a reader fill the cache with what it
+// TestHistory_check_finds_an_unversioned_cache lets a reader fill the cache with what it
 // read before a write that the reader has been told of since.
-func TestHistory_check_finds_a_careless_cache(t *testing.T) {
+func TestHistory_check_finds_an_unversioned_cache(t *testing.T) {
 	t.Parallel()
-	cache := &careless{Store: testenv.DB(t).Users(), held: map[uid.User]*user.User{}}
+	cache := &unversionedCache{Store: testenv.DB(t).Users(), held: map[uid.User]*user.User{}}
 	users, start := user.NewService(cache, app.Now), time.Now()
 	ada, err := users.SignUp(t.Context(), user.Profile{Username: "ada"}, nil)
 	if err != nil {

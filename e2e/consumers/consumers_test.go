@@ -101,7 +101,7 @@ func TestServer_hands_a_consumer_over_when_its_node_freezes(t *testing.T) {
 	owner := func(p *testenv.Process) string {
 		return harness.Text(harness.SignInAdmin(t, p).Do(t, `{ consumers { owner } }`, nil), "consumers", 0, "owner")
 	}
-	harness.Eventually(t, "somebody owns the consumer", func() bool { return owner(second) != "" })
+	harness.Eventually(t, "a node owns the consumer", func() bool { return owner(second) != "" })
 	before := owner(second)
 	frozen, awake := first, second
 	if !strings.Contains(first.Logs(), "this node works on events") {
@@ -127,7 +127,7 @@ func TestServer_replays_a_dead_letter(t *testing.T) {
 		p := harness.StartServer(t, database)
 		id := harness.SignUp(t, p, "ada").UserID(t)
 		p.Stop()
-		bury(t, database, id)
+		parkDeadLetter(t, database, id)
 		p.Start()
 		root := harness.SignInAdmin(t, p)
 		const list = `query($c: String) { deadLetters(filter: {consumer: $c}) { totalCount nodes { id consumer attempts code message event { type subjectId cursor } } } }`
@@ -173,9 +173,9 @@ func TestServer_replays_a_dead_letter(t *testing.T) {
 	})
 }
 
-// bury makes a dead letter of a deactivation of the user that the consumer access
+// parkDeadLetter parks an event of a deactivation of the user that the consumer access
 // has not met, as if it had failed.
-func bury(t *testing.T, database, user string) {
+func parkDeadLetter(t *testing.T, database, user string) {
 	t.Helper()
 	db, err := store.Open(t.Context(), store.Config{URL: database})
 	if err != nil {
@@ -201,7 +201,7 @@ func bury(t *testing.T, database, user string) {
 	}
 }
 
-func TestServer_keeps_no_more_events_than_it_is_told(t *testing.T) {
+func TestServer_removes_events_past_the_retention(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		p := harness.StartServer(t, database)

@@ -54,7 +54,7 @@ func shown(t *testing.T, c harness.Caller, path string, header ...string) http.H
 	return h
 }
 
-func TestGateway_lets_in_who_is_signed_in_or_all_if_ADMIN_says_so(t *testing.T) {
+func TestGateway_admits_signed_in_callers_and_all_callers_of_public_services(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		p := harness.StartServer(t, database, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8")
@@ -63,28 +63,28 @@ func TestGateway_lets_in_who_is_signed_in_or_all_if_ADMIN_says_so(t *testing.T) 
 		customer, shopper := harness.SignUp(t, p, "carol"), harness.WithAPIKey(t, root, harness.AdminName, "orders:read")
 		own := harness.WithAPIKey(t, root, harness.AdminName, "service:other")
 		bad := harness.Caller{BaseURL: p.BaseURL, Token: "nonsense"}
-		for who, tt := range map[string]struct {
+		for caller, tt := range map[string]struct {
 			harness.Caller
 			closed, absent int
 		}{
-			"a stranger": {harness.Anonymous(p), 401, 401}, "somebody with a bad token": {bad, 401, 401}, "a customer": {customer, 200, 404},
+			"an anonymous caller": {harness.Anonymous(p), 401, 401}, "a caller with a bad token": {bad, 401, 401}, "a customer": {customer, 200, 404},
 			"a key for orders": {shopper, 403, 403}, "a key of a service": {own, 200, 404}, "ADMIN": {root, 200, 404},
 		} {
 			if a, err := tt.REST(t.Context(), "GET /gateway/teller/x", ""); err != nil || a.Status != tt.closed {
-				t.Errorf("%s calls it: %v, %v, want %d", who, a, err, tt.closed)
+				t.Errorf("%s calls it: %v, %v, want %d", caller, a, err, tt.closed)
 			}
 			a, err := tt.REST(t.Context(), "GET /gateway/absent/x", "")
 			if err != nil || a.Status != tt.absent || a.Header.Get("Content-Type") != "application/problem+json" {
-				t.Errorf("%s calls what is not there: %v, %v, want %d", who, a, err, tt.absent)
+				t.Errorf("%s calls what is not there: %v, %v, want %d", caller, a, err, tt.absent)
 			}
 		}
 		root.Do(t, openService, harness.Fields{"id": id, "on": true})
-		harness.Eventually(t, "a stranger may call it", func() bool {
+		harness.Eventually(t, "an anonymous caller may call it", func() bool {
 			a, err := harness.Anonymous(p).REST(t.Context(), "GET /gateway/teller/x", "")
 			return err == nil && a.Status == http.StatusOK
 		})
 		if h := shown(t, harness.Anonymous(p), "/gateway/teller/x"); h.Get("Authorization") != "" {
-			t.Errorf("a stranger is named to the service: %v", h)
+			t.Errorf("the service got an identity of an anonymous caller: %v", h)
 		}
 		if a, err := bad.REST(t.Context(), "GET /gateway/teller/x", ""); err != nil || a.Status != http.StatusUnauthorized {
 			t.Errorf("a bad token on an open service: %v, %v, want 401", a, err)
@@ -161,8 +161,8 @@ func TestGateway_gives_credentials_to_trusted_services_alone(t *testing.T) {
 	}
 }
 
-// TestGateway_tokens_of_services_open_nothing_of_ours replays one wherever a bearer token is taken.
-func TestGateway_tokens_of_services_open_nothing_of_ours(t *testing.T) {
+// TestGateway_service_tokens_authenticate_no_request_to_the_server replays one wherever a bearer token is taken.
+func TestGateway_service_tokens_authenticate_no_request_to_the_server(t *testing.T) {
 	t.Parallel()
 	p := harness.StartServer(t, harness.Databases["SQLite"](t))
 	root := harness.SignInAdmin(t, p)
@@ -204,7 +204,7 @@ func TestGateway_tokens_of_services_open_nothing_of_ours(t *testing.T) {
 	}
 }
 
-func TestGateway_reaches_nothing_of_ours(t *testing.T) {
+func TestGateway_reaches_no_listener_of_the_server(t *testing.T) {
 	t.Parallel()
 	database, redis := testenv.Postgres(t), testenv.Redis(t)
 	adminPort := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
@@ -257,16 +257,16 @@ func TestGateway_reaches_nothing_of_ours(t *testing.T) {
 	}
 }
 
-func TestGateway_believes_headers_of_trusted_proxies_alone(t *testing.T) {
+func TestGateway_uses_forwarded_headers_of_trusted_proxies_alone(t *testing.T) {
 	t.Parallel()
 	forged := []string{"X-Forwarded-For", "203.0.113.7, 198.51.100.9", "X-Forwarded-Proto", "https", "X-Forwarded-Host", "shop.example", "Forwarded", "for=6.6.6.6",
 		"X-Real-Ip", "6.6.6.6", "X-Forwarded-User", "root", "Connection", "X-Forwarded-For, X-Secret", "X-Secret", "hop"}
 	for name, tt := range map[string]struct {
 		proxies, chain, proto, forwarded, user string
 	}{
-		"nobody is trusted":  {"", "127.0.0.1", "http", "for=127.0.0.1;host=HOST;proto=http", ""},
-		"the peer is":        {"127.0.0.1", "198.51.100.9, 127.0.0.1", "https", "for=198.51.100.9;host=shop.example;proto=https, for=127.0.0.1", ""},
-		"and the one before": {"127.0.0.1,198.51.100.0/24", "203.0.113.7, 198.51.100.9, 127.0.0.1", "https", "for=203.0.113.7;host=shop.example;proto=https, for=198.51.100.9, for=127.0.0.1", ""},
+		"no proxy is trusted": {"", "127.0.0.1", "http", "for=127.0.0.1;host=HOST;proto=http", ""},
+		"the peer is":         {"127.0.0.1", "198.51.100.9, 127.0.0.1", "https", "for=198.51.100.9;host=shop.example;proto=https, for=127.0.0.1", ""},
+		"and the one before":  {"127.0.0.1,198.51.100.0/24", "203.0.113.7, 198.51.100.9, 127.0.0.1", "https", "for=203.0.113.7;host=shop.example;proto=https, for=198.51.100.9, for=127.0.0.1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -402,7 +402,7 @@ func TestServer_refuses_headers_that_are_too_long(t *testing.T) {
 	}
 }
 
-func TestGateway_shows_the_operator_what_it_does(t *testing.T) {
+func TestGateway_exports_metrics(t *testing.T) {
 	t.Parallel()
 	adminPort := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
 	p := harness.StartServer(t, harness.Databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+adminPort)

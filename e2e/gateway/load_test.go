@@ -77,7 +77,7 @@ func (i *running) kill() {
 	_ = i.cmd.Wait()
 }
 
-// callersOf is callers who call the service until they are told to stop, and what they met.
+// callersOf are callers that call the service until they are stopped, and the answers they got.
 type callersOf struct {
 	calls, whole, cut atomic.Int64
 	mu                sync.Mutex

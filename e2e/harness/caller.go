@@ -13,7 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// Caller is somebody who sends GraphQL requests; token is empty for a stranger.
+// Caller sends requests to a node; Token is empty for an anonymous caller.
 type Caller struct {
 	BaseURL string
 	Token   string

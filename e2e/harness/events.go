@@ -49,7 +49,7 @@ func (c Caller) EventCursor(t *testing.T) string {
 	return Text(c.Do(t, `{ eventCursor }`, nil), "eventCursor")
 }
 
-// LogHead returns the cursor of the last event of a log that nobody writes to.
+// LogHead returns the cursor of the last event of a log without writers.
 func (c Caller) LogHead(t *testing.T) (cursor string) {
 	t.Helper()
 	for range 20 { // what has just been committed gets its position a moment later

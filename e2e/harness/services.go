@@ -64,7 +64,7 @@ func WithAPIKey(t *testing.T, root Caller, user string, scopes ...any) Caller {
 	return Caller{BaseURL: root.BaseURL, Token: secret}
 }
 
-// CreateUserWithRole returns somebody signed in with the role.
+// CreateUserWithRole creates a user with the role and returns it signed in.
 func CreateUserWithRole(t *testing.T, p *testenv.Process, root Caller, name, role string) Caller {
 	t.Helper()
 	data := root.Do(t, `mutation($in: CreateUserInput!) { createUser(input: $in) { user { id } userErrors { code } } }`,

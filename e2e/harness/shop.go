@@ -141,7 +141,7 @@ func (s *Shop) Verify(t *testing.T, l *OrderLedger) {
 		nodes, _ := At(data, "orders", "nodes").([]any)
 		for _, n := range nodes {
 			if !ids[Text(n, "id")] {
-				t.Errorf("order %s is there, but nobody was told", Text(n, "id"))
+				t.Errorf("order %s is there, but no client got its id", Text(n, "id"))
 			}
 			seen++
 		}

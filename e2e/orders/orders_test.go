@@ -11,7 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/e2e/harness"
 )
 
-func TestServer_serves_the_way_of_an_order(t *testing.T) {
+func TestServer_serves_the_life_of_an_order(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		p := harness.StartServer(t, database)

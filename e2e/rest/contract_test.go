@@ -71,16 +71,16 @@ func converse(t *testing.T, file, database string) {
 // conversation is a client that remembers what it was told.
 type conversation struct {
 	p        *testenv.Process
-	tokens   map[string]string // by who
+	tokens   map[string]string // by user
 	stand    []string          // the real values, in the order in which they came
 	standIns []string          // their names
 }
 
-// ask sends a request, whose name is "METHOD /path" and "as somebody", and returns
+// ask sends a request, whose name is "METHOD /path" and "as USER", and returns
 // the answer as it is recorded.
 func (c *conversation) ask(t *testing.T, name, text string) []byte {
 	t.Helper()
-	line, who, _ := strings.Cut(c.real(name), " as ")
+	line, user, _ := strings.Cut(c.real(name), " as ")
 	method, target, _ := strings.Cut(line, " ")
 	head, body, _ := strings.Cut("\n"+c.real(text), "\n\n")
 	req, err := http.NewRequestWithContext(t.Context(), method, c.p.BaseURL+target, strings.NewReader(strings.TrimSuffix(body, "\n")))
@@ -92,8 +92,8 @@ func (c *conversation) ask(t *testing.T, name, text string) []byte {
 		field, value, _ := strings.Cut(h, ":")
 		req.Header.Add(field, strings.TrimSpace(value))
 	}
-	if who != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token(t, who))
+	if user != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token(t, user))
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
@@ -107,13 +107,13 @@ func (c *conversation) ask(t *testing.T, name, text string) []byte {
 	return []byte(c.recordable(written(resp, answered)))
 }
 
-// token returns the token of somebody who has signed up with the password of tests.
-func (c *conversation) token(t *testing.T, who string) string {
+// token returns the access token of a user that signed up with the password of tests.
+func (c *conversation) token(t *testing.T, user string) string {
 	t.Helper()
-	if c.tokens[who] == "" {
-		c.tokens[who] = harness.SignIn(t, c.p, who, "a password of mine").Token
+	if c.tokens[user] == "" {
+		c.tokens[user] = harness.SignIn(t, c.p, user, "a password of mine").Token
 	}
-	return c.tokens[who]
+	return c.tokens[user]
 }
 
 // promised are the headers that clients may rely on.

@@ -115,7 +115,7 @@ func newFuzzer(t *testing.T) *fuzzer {
 	harness.RunCommand(t, database, "migrate")
 	harness.RunCommand(t, database, "seed", "--users", "20", "--orders", "60", "--lines", "2") // orders in all states
 	p := harness.StartServer(t, database)
-	harness.SignUp(t, p, "guest") // so that there is who can sign in
+	harness.SignUp(t, p, "guest") // so that a random sign-in can succeed
 	f := &fuzzer{root: harness.SignInAdmin(t, p), statuses: map[int]int{}, seen: map[string][]string{}, succeeded: map[string]int{}}
 	text := f.root.MustREST(t, http.StatusOK, "GET /openapi.json", "").Body
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
@@ -354,7 +354,7 @@ func (g *generator) headerValue(name string) string {
 
 func (g *generator) addHeaders(req *randomRequest) {
 	switch g.IntN(12) {
-	case 0: // a stranger
+	case 0: // an anonymous caller
 	case 1:
 		req.header.Set("Authorization", oneOf(g, "Bearer nonsense", "Bearer", "Basic eDp5", ""))
 	default:

@@ -159,7 +159,7 @@ func TestREST_serves_programs_of_trusted_networks(t *testing.T) {
 
 	behind := testenv.Server(t, append(harness.Settings(database), "BACKPLANE_TRUSTED_NETWORKS=127.0.0.0/8="+key+",10.9.0.0/16="+key, "BACKPLANE_TRUSTED_PROXIES=127.0.0.1")...)
 	proxied := harness.Anonymous(behind)
-	proxied.MustREST(t, http.StatusUnauthorized, "GET /users/5", "") // a proxy that does not say for whom it speaks
+	proxied.MustREST(t, http.StatusUnauthorized, "GET /users/5", "") // a proxy that does not name its client
 	proxied.MustREST(t, http.StatusUnauthorized, "GET /users/5", "", "X-Forwarded-For", "192.0.2.1")
 	proxied.MustREST(t, http.StatusUnauthorized, "GET /users/5", "", "X-Forwarded-For", "10.9.1.1, 192.0.2.1")
 	proxied.MustREST(t, http.StatusOK, "GET /users/5", "", "X-Forwarded-For", "192.0.2.1, 10.9.1.1")

@@ -240,8 +240,8 @@ func TestCluster_counts_the_calls_of_all_nodes(t *testing.T) {
 	}
 }
 
-// TestCluster_doubts_the_news_when_most_heartbeats_are_cut cuts 80 % of them.
-func TestCluster_doubts_the_news_when_most_heartbeats_are_cut(t *testing.T) {
+// TestCluster_keeps_the_last_good_set_when_most_heartbeats_are_lost cuts 80 % of them.
+func TestCluster_keeps_the_last_good_set_when_most_heartbeats_are_lost(t *testing.T) {
 	t.Parallel()
 	_, roots := cluster(t, testenv.Postgres(t), 3)
 	id := harness.CreateService(t, roots[0], "echo", "2s")
@@ -333,13 +333,13 @@ func TestCluster_goes_on_without_the_database(t *testing.T) {
 	everyone(t, roots, "echo", "all is well", func(s any) bool { return harness.Text(s, "health") == "HEALTHY" && harness.At(s, "degraded") == nil })
 	critical := harness.Number(roots[0].Do(t, `{ events(types: [INSTANCE_STATUS_CHANGED, INSTANCE_DEREGISTERED]) { totalCount } }`, nil), "events", "totalCount")
 	if critical != 0 {
-		t.Errorf("%d changes of status: who went on renewing was judged for what nobody could write", critical)
+		t.Errorf("%d changes of status: instances that went on renewing lost their lease although no node could write renewals", critical)
 	}
 	harness.CreateInstance(t, roots[1], "echo", "late", nil)
 }
 
 // TestServer_keeps_instances_with_short_leases_over_a_restart restarts the only
-// node: nobody could renew meanwhile.
+// node: no instance could renew meanwhile.
 func TestServer_keeps_instances_with_short_leases_over_a_restart(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
@@ -369,8 +369,8 @@ func TestServer_keeps_instances_with_short_leases_over_a_restart(t *testing.T) {
 	})
 }
 
-// TestServer_removes_who_is_gone lets one of three instances stop without a word.
-func TestServer_removes_who_is_gone(t *testing.T) {
+// TestServer_removes_instances_without_heartbeats lets one of three instances stop without a word.
+func TestServer_removes_instances_without_heartbeats(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		p := harness.StartServer(t, database)

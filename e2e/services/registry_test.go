@@ -107,22 +107,22 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 			t.Errorf("a customer reads the instance by its id: %v", n)
 		}
 		if s := harness.At(harness.Anonymous(p).Do(t, harness.ReadService, harness.Fields{"name": "echo"}), "service"); s != nil {
-			t.Errorf("a stranger reads %v", s)
+			t.Errorf("an anonymous caller reads %v", s)
 		}
-		for who, c := range map[string]harness.Caller{"staff": staff, "a service": robot, "a service's key": own, "a key of another service": foreign, "a reader's key": reader} {
+		for caller, c := range map[string]harness.Caller{"staff": staff, "a service": robot, "a service's key": own, "a key of another service": foreign, "a reader's key": reader} {
 			if got := harness.At(c.Do(t, harness.ReadService, harness.Fields{"name": "echo"}), "service"); harness.Number(got, "instances", "totalCount") != 2 || harness.Text(got, "instances", "nodes", 0, "url") == "" {
-				t.Errorf("%s reads %v, want the instances", who, got)
+				t.Errorf("%s reads %v, want the instances", caller, got)
 			}
 			if picked := c.Do(t, harness.PickInstance, harness.Input(harness.Fields{"service": "echo"})); harness.Text(picked, "pickInstance", "lease") == "" {
-				t.Errorf("%s picks %v", who, picked)
+				t.Errorf("%s picks %v", caller, picked)
 			}
 		}
-		for who, c := range map[string]harness.Caller{"a customer": customer, "a key for orders": shopper} {
+		for caller, c := range map[string]harness.Caller{"a customer": customer, "a key for orders": shopper} {
 			for call, vars := range map[string]harness.Fields{
 				harness.PickInstance: harness.Input(harness.Fields{"service": "echo"}), harness.ReportOutcome: harness.Input(harness.Fields{"lease": "x", "ok": true}),
 			} {
 				if got := c.RefusalCode(t, call, vars); got != "FORBIDDEN" {
-					t.Errorf("%s calls %.60s: %q, want FORBIDDEN", who, call, got)
+					t.Errorf("%s calls %.60s: %q, want FORBIDDEN", caller, call, got)
 				}
 			}
 		}
@@ -136,16 +136,16 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 			`mutation($in: DrainInstanceInput!) { drainInstance(input: $in) { userErrors { code } } }`:                   harness.Input(harness.Fields{"service": "echo", "instanceId": "i0"}),
 			`mutation($in: SetInstanceMaintenanceInput!) { setInstanceMaintenance(input: $in) { userErrors { code } } }`: harness.Input(harness.Fields{"service": "echo", "instanceId": "i0"}),
 		}
-		for who, c := range map[string]harness.Caller{"a customer": customer, "staff": staff, "a service": robot, "a key of another service": foreign, "a reader's key": reader} {
+		for caller, c := range map[string]harness.Caller{"a customer": customer, "staff": staff, "a service": robot, "a key of another service": foreign, "a reader's key": reader} {
 			for call, vars := range manage {
 				if got := c.RefusalCode(t, call, vars); got != "FORBIDDEN" {
-					t.Errorf("%s calls %.70s: %q, want FORBIDDEN", who, call, got)
+					t.Errorf("%s calls %.70s: %q, want FORBIDDEN", caller, call, got)
 				}
 			}
 		}
 		for call, vars := range manage {
 			if got := harness.Anonymous(p).RefusalCode(t, call, vars); got != "UNAUTHENTICATED" {
-				t.Errorf("a stranger calls %.70s: %q, want UNAUTHENTICATED", call, got)
+				t.Errorf("an anonymous caller calls %.70s: %q, want UNAUTHENTICATED", call, got)
 			}
 		}
 		harness.CreateInstance(t, own, "echo", "mine", nil)
@@ -158,21 +158,21 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 		}
 		open := `mutation($id: ID!) { updateService(input: {id: $id, public: true}) { service { public } userErrors { code } } }`
 		if got := own.RefusalCode(t, open, harness.Fields{"id": id}); got != "FORBIDDEN" {
-			t.Errorf("a service's key opens it to strangers: %q, want FORBIDDEN", got)
+			t.Errorf("a service's key makes it public: %q, want FORBIDDEN", got)
 		}
 		if got := root.Do(t, open, harness.Fields{"id": id}); harness.At(got, "updateService", "service", "public") != true {
 			t.Errorf("ADMIN opens it: %v", got)
 		}
 		mint := `mutation { createApiKey(input: {name: "k", scopes: ["service:echo"]}) { userErrors { code } } }`
-		for who, c := range map[string]harness.Caller{"a customer": customer, "staff": staff, "a service": robot} {
+		for caller, c := range map[string]harness.Caller{"a customer": customer, "staff": staff, "a service": robot} {
 			if got := c.RefusalCode(t, mint, nil); got != "FORBIDDEN" {
-				t.Errorf("%s makes itself a key of the service: %q, want FORBIDDEN", who, got)
+				t.Errorf("%s makes itself a key of the service: %q, want FORBIDDEN", caller, got)
 			}
 		}
 		hidden := `query { events(types: [SERVICE_REGISTERED, INSTANCE_REGISTERED]) { totalCount } }`
-		for who, c := range map[string]harness.Caller{"a customer": customer, "a key for orders": shopper} {
+		for caller, c := range map[string]harness.Caller{"a customer": customer, "a key for orders": shopper} {
 			if n := harness.Number(c.Do(t, hidden, nil), "events", "totalCount"); n != 0 {
-				t.Errorf("%s sees %d events of the registry", who, n)
+				t.Errorf("%s sees %d events of the registry", caller, n)
 			}
 		}
 		robot.Events(t, 6, harness.Fields{"types": []any{"SERVICE_REGISTERED", "SERVICE_UPDATED", "INSTANCE_REGISTERED"}})
@@ -193,9 +193,9 @@ func TestServer_takes_each_lease_of_a_pick_once_and_from_its_picker(t *testing.T
 		return harness.Text(c.Do(t, harness.ReportOutcome, harness.Input(harness.Fields{"lease": lease, "ok": true, "latencyMs": 12})), "reportOutcome", "userErrors", 0, "code")
 	}
 	lease := pick()
-	for who, c := range map[string]harness.Caller{"another service": other, "the picker's own key": key, "ADMIN": root} {
+	for caller, c := range map[string]harness.Caller{"another service": other, "the picker's own key": key, "ADMIN": root} {
 		if got := report(c, lease); got != "PICK_LEASE_INVALID" {
-			t.Errorf("%s reports with it: %q", who, got)
+			t.Errorf("%s reports with it: %q", caller, got)
 		}
 	}
 	for name, forged := range map[string]string{"another last letter": lease[:len(lease)-2] + "AA", "nothing": "", "a longer one": lease + "AAAA", "half": lease[:20]} {
@@ -275,9 +275,9 @@ func TestServer_demo_has_services_with_live_instances(t *testing.T) {
 	}
 }
 
-// TestServer_checks_instances registers one that answers its checks and one
+// TestServer_probes_instances registers one that answers its checks and one
 // that stops answering them, although both renew their leases.
-func TestServer_checks_instances(t *testing.T) {
+func TestServer_probes_instances(t *testing.T) {
 	t.Parallel()
 	p := harness.StartServer(t, harness.Databases["SQLite"](t))
 	root := harness.SignInAdmin(t, p)

@@ -226,7 +226,7 @@ func products(t *testing.T, c harness.Caller) (ids []string) {
 }
 
 // load changes the products again and again, as many callers, until stop is
-// called. Who gets no answer goes on with the next.
+// called. A client that gets no answer goes on with the next node.
 func load(t *testing.T, c harness.Caller, products []string, callers int) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -319,8 +319,8 @@ func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		harness.RunCommand(t, database, "migrate")
-		nobody := (&url.URL{Scheme: "redis", User: url.UserPassword("u", "hunter2"), Host: fmt.Sprint("127.0.0.1:", testenv.FreePort(t)), RawQuery: "name=gone"}).String()
-		p := testenv.Server(t, append(harness.Settings(database), "BACKPLANE_SINKS="+nobody)...)
+		unreachable := (&url.URL{Scheme: "redis", User: url.UserPassword("u", "hunter2"), Host: fmt.Sprint("127.0.0.1:", testenv.FreePort(t)), RawQuery: "name=gone"}).String()
+		p := testenv.Server(t, append(harness.Settings(database), "BACKPLANE_SINKS="+unreachable)...)
 		harness.CreateProduct(t, harness.SignInAdmin(t, p), "TEA", 1)
 		harness.Eventually(t, "the sink has a place", func() bool {
 			out, err := p.Run("sinks")

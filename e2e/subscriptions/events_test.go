@@ -10,7 +10,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-func TestServer_shows_everybody_the_events_they_may_see(t *testing.T) {
+func TestServer_shows_each_caller_the_events_it_may_see(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		p := harness.StartServer(t, database)
@@ -38,8 +38,8 @@ func TestServer_shows_everybody_the_events_they_may_see(t *testing.T) {
 		if got, _ := staff.Events(t, 1, map[string]any{"subject": product}); !slices.Equal(got, []string{"PRODUCT_CREATED"}) {
 			t.Errorf("of the product staff see %v", got)
 		}
-		for who, want := range map[harness.Caller]any{ada: harness.Text(placed, "id"), bob: nil} {
-			if node := harness.At(who.Do(t, `query($id: ID!) { node(id: $id) { id } }`, map[string]any{"id": harness.Text(placed, "id")}), "node"); harness.At(node, "id") != want {
+		for caller, want := range map[harness.Caller]any{ada: harness.Text(placed, "id"), bob: nil} {
+			if node := harness.At(caller.Do(t, `query($id: ID!) { node(id: $id) { id } }`, map[string]any{"id": harness.Text(placed, "id")}), "node"); harness.At(node, "id") != want {
 				t.Errorf("node(id) of the event gives %v, want %v", node, want)
 			}
 		}
@@ -82,7 +82,7 @@ func TestServer_pages_the_log_and_refuses_foreign_cursors(t *testing.T) {
 			}
 		}
 		if got := harness.Anonymous(p).RefusalCode(t, `{ eventCursor }`, nil); got != "UNAUTHENTICATED" {
-			t.Errorf("a stranger's eventCursor: %q, want UNAUTHENTICATED", got)
+			t.Errorf("an anonymous caller's eventCursor: %q, want UNAUTHENTICATED", got)
 		}
 		p.Stop()
 		harness.RunCommand(t, database, "migrate", "--after-restore")
@@ -93,7 +93,7 @@ func TestServer_pages_the_log_and_refuses_foreign_cursors(t *testing.T) {
 	})
 }
 
-func TestServer_gives_events_their_places_when_the_node_that_did_so_dies(t *testing.T) {
+func TestServer_gives_events_positions_when_the_sequencer_dies(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"through PostgreSQL", "through Redis"} {
 		t.Run(name, func(t *testing.T) {

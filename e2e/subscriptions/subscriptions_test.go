@@ -11,7 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-func TestServer_tells_every_listener_exactly_the_log(t *testing.T) {
+func TestServer_sends_every_subscriber_exactly_the_log(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		s := harness.OpenShop(t, harness.StartServer(t, database), 3, 1_000_000, 3)
@@ -27,14 +27,14 @@ func TestServer_tells_every_listener_exactly_the_log(t *testing.T) {
 		a.Verify(want)
 		for i, cursor := range want {
 			if m := harness.MustNext(t, late); m.Cursor != cursor {
-				t.Fatalf("who comes late got %s as number %d, want %s", m.Cursor, i, cursor)
+				t.Fatalf("the late subscriber got %s as number %d, want %s", m.Cursor, i, cursor)
 			}
 		}
 		s.Verify(t, l)
 	})
 }
 
-func TestServer_lets_listeners_go_on_at_another_node(t *testing.T) {
+func TestServer_resumes_subscriptions_on_another_node(t *testing.T) {
 	t.Parallel()
 	database := testenv.Postgres(t)
 	first := harness.StartServer(t, database)
@@ -57,7 +57,7 @@ func TestServer_lets_listeners_go_on_at_another_node(t *testing.T) {
 	s.Verify(t, l)
 }
 
-func TestServer_shows_a_listener_only_what_it_may_see(t *testing.T) {
+func TestServer_shows_a_subscriber_only_events_it_may_see(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		p := harness.StartServer(t, database)
@@ -92,7 +92,7 @@ func TestServer_shows_a_listener_only_what_it_may_see(t *testing.T) {
 	})
 }
 
-func TestServer_ends_the_streams_of_who_may_not_listen_any_more(t *testing.T) {
+func TestServer_ends_the_streams_of_callers_that_lost_access(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		p := harness.StartServer(t, database)
@@ -112,10 +112,10 @@ func TestServer_ends_the_streams_of_who_may_not_listen_any_more(t *testing.T) {
 			stream, sock := harness.Subscribe(t, "event stream", c, harness.FollowEvents, vars), harness.Subscribe(t, "socket", c, harness.FollowEvents, vars)
 			end(c, id)
 			if m := lastOf(t, stream); m.Code != "UNAUTHENTICATED" {
-				t.Errorf("the event stream of who %s ends with the code %q, want UNAUTHENTICATED", what, m.Code)
+				t.Errorf("the event stream of a user that %s ends with the code %q, want UNAUTHENTICATED", what, m.Code)
 			}
 			if m := lastOf(t, sock); !strings.HasPrefix(m.End, "4403 ") {
-				t.Errorf("the socket of who %s ends with %q, want 4403", what, m.End)
+				t.Errorf("the socket of a user that %s ends with %q, want 4403", what, m.End)
 			}
 		}
 	})
@@ -140,7 +140,7 @@ func TestServer_ends_and_narrows_streams_on_all_nodes_within_a_second(t *testing
 		"a session that is revoked": {func(c harness.Caller) string { return c.Token }, func(c harness.Caller, _ string) {
 			c.Do(t, `mutation { revokeAllSessions(input: {}) { userErrors { code } } }`, nil)
 		}},
-		"a user who is deactivated": {func(c harness.Caller) string { return c.Token }, func(_ harness.Caller, id string) {
+		"a user that is deactivated": {func(c harness.Caller) string { return c.Token }, func(_ harness.Caller, id string) {
 			root.Do(t, update, map[string]any{"id": id, "status": "DEACTIVATED"})
 		}},
 		"an API key that is revoked": {func(c harness.Caller) string {
@@ -184,17 +184,17 @@ func TestServer_ends_and_narrows_streams_on_all_nodes_within_a_second(t *testing
 	l := harness.Subscribe(t, "socket", harness.Caller{BaseURL: there.BaseURL, Token: sam.Token}, harness.FollowEvents, map[string]any{"after": root.LogHead(t)})
 	bob.Do(t, harness.PlaceOrder, order)
 	if m := harness.MustNext(t, l); harness.Text(m.Event, "type") != "ORDER_PLACED" {
-		t.Errorf("staff got %+v, want the order of somebody else", m)
+		t.Errorf("staff got %+v, want the order of another user", m)
 	}
 	root.Do(t, update, map[string]any{"id": id, "roles": []any{"CUSTOMER"}})
 	if m := harness.MustNext(t, l); harness.Text(m.Event, "type") != "USER_UPDATED" {
-		t.Errorf("who is no staff any more got %+v, want to hear of it", m)
+		t.Errorf("a former STAFF got %+v, want the event of its own change", m)
 	}
 	harness.Pause(t.Context(), time.Second)
 	bob.Do(t, harness.PlaceOrder, order)
 	harness.CreateProduct(t, root, "SALT", 1)
 	if m := harness.MustNext(t, l); harness.Text(m.Event, "type") != "PRODUCT_CREATED" {
-		t.Errorf("who is no staff any more got %+v, want the product and no order", m)
+		t.Errorf("a former STAFF got %+v, want the product and no order", m)
 	}
 }
 
@@ -225,12 +225,12 @@ func TestServer_refuses_cursors_that_cannot_be_followed(t *testing.T) {
 	}
 	for transport := range harness.Transports {
 		if m := harness.MustNext(t, harness.Subscribe(t, transport, harness.Anonymous(p), harness.FollowEvents, nil)); m.Code != "UNAUTHENTICATED" {
-			t.Errorf("%s: a stranger got %+v, want UNAUTHENTICATED", transport, m)
+			t.Errorf("%s: an anonymous caller got %+v, want UNAUTHENTICATED", transport, m)
 		}
 	}
 }
 
-func TestServer_tells_listeners_that_it_stops(t *testing.T) {
+func TestServer_tells_subscribers_that_it_stops(t *testing.T) {
 	t.Parallel()
 	p := harness.StartServer(t, harness.Databases["SQLite"](t))
 	root := harness.SignInAdmin(t, p)

@@ -58,7 +58,7 @@ func mustListenByTicket(t *testing.T, c harness.Caller, ticket, lastEventID stri
 	return l
 }
 
-func TestServer_opens_streams_by_ticket_on_every_node_until_its_holder_ends(t *testing.T) {
+func TestServer_opens_streams_by_ticket_on_every_node_until_its_credential_ends(t *testing.T) {
 	t.Parallel()
 	database := testenv.Postgres(t)
 	first := harness.StartServer(t, database)
@@ -114,7 +114,7 @@ func TestServer_makes_tickets_only_for_what_can_be_streamed(t *testing.T) {
 		}
 	}
 	if got := harness.Anonymous(p).RefusalCode(t, createTicket, map[string]any{"query": "subscription { events { id } }"}); got != "UNAUTHENTICATED" {
-		t.Errorf("a ticket of a stranger: %q, want UNAUTHENTICATED", got)
+		t.Errorf("a ticket of an anonymous caller: %q, want UNAUTHENTICATED", got)
 	}
 }
 

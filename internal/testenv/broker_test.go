@@ -23,12 +23,12 @@ func TestBroker_can_be_halted_and_started_again(t *testing.T) {
 			b.Halt()
 			if conn, err := net.Dial("tcp", u.Host); err == nil {
 				conn.Close()
-				t.Errorf("somebody listens on %s after Halt", u.Host)
+				t.Errorf("a server listens on %s after Halt", u.Host)
 			}
 			b.Start()
 			conn, err := net.Dial("tcp", u.Host)
 			if err != nil {
-				t.Fatalf("nobody listens after Start: %v", err)
+				t.Fatalf("no server listens after Start: %v", err)
 			}
 			conn.Close()
 		})

@@ -164,7 +164,7 @@ func (p *Process) Kill() {
 }
 
 // Freeze halts the process where it is (SIGSTOP): it holds its connections and
-// answers nobody. Kill ends it as ever; Stop must wait for Thaw.
+// answers no request. Kill still ends it; Stop must wait for Thaw.
 func (p *Process) Freeze() {
 	p.t.Helper()
 	p.send(syscall.SIGSTOP)

@@ -53,8 +53,8 @@ func ask(t *testing.T, addr string) *asker {
 }
 
 // hears reports whether the line comes back, in time or after it was said before.
-func (a *asker) hears(say, want string, patience time.Duration) bool {
-	_ = a.SetReadDeadline(time.Now().Add(patience))
+func (a *asker) hears(say, want string, timeout time.Duration) bool {
+	_ = a.SetReadDeadline(time.Now().Add(timeout))
 	fmt.Fprint(a, say)
 	got, err := a.lines.ReadString('\n')
 	return err == nil && got == want

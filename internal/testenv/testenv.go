@@ -77,7 +77,7 @@ func Node(t testing.TB) string {
 	return path
 }
 
-// FreePort returns a loopback port that nobody listens on.
+// FreePort returns a free loopback port.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	port, err := local.FreePort()

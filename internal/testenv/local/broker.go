@@ -166,7 +166,7 @@ func RabbitMQ() (*Broker, error) {
 	return b, nil
 }
 
-// greets reports whether who listens answers a greeting as expected.
+// greets reports whether the listening server answers a greeting as expected.
 func greets(addr, say, want string) error {
 	conn, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {

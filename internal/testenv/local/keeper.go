@@ -15,7 +15,7 @@ import (
 // script is the keeper: a shell that runs a server in the directory $1 until
 // its own input ends, which happens when we close the pipe and also when we die
 // by any signal. Then it ends the server with the signal $2 and, unless the
-// input was the word keep, removes the directory. The server does not inherit our output, so that whoever waits for
+// input was the word keep, removes the directory. The server does not inherit our output, so that a reader of
 // the output of the tests does not wait for the server.
 const script = `dir=$1 sig=$2; shift 2
 ("$@" >log 2>&1 </dev/null & echo $! >pid; wait $!; : >ended) </dev/null >/dev/null 2>&1 &

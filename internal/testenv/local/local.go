@@ -66,9 +66,9 @@ func (s *Server) await(ready func() error) error {
 	}
 }
 
-// FreePort returns a loopback port that nobody listens on. It lies below the
+// FreePort returns a free loopback port. It lies below the
 // range from which systems take the ports of outgoing connections, so that
-// nobody is given it by chance before it is used.
+// the system gives it to no connection before it is used.
 func FreePort() (int, error) {
 	const low, high, tries = 15000, 32000, 100
 	var last error

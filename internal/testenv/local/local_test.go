@@ -53,12 +53,12 @@ func TestServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !listening(t, s.URL) {
-				t.Errorf("nobody listens on %s", s.URL)
+				t.Errorf("no server listens on %s", s.URL)
 			}
 			s.Stop()
 			s.Stop()
 			if listening(t, s.URL) {
-				t.Errorf("somebody still listens on %s", s.URL)
+				t.Errorf("a server still listens on %s", s.URL)
 			}
 		})
 		t.Run(name+" ends when the process that started it is killed", func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestServer(t *testing.T) {
 			serverURL := killedParentOf(t, name)
 			for deadline := time.Now().Add(30 * time.Second); listening(t, serverURL); time.Sleep(5 * time.Millisecond) {
 				if time.Now().After(deadline) {
-					t.Fatalf("somebody still listens on %s", serverURL)
+					t.Fatalf("a server still listens on %s", serverURL)
 				}
 			}
 		})

@@ -121,7 +121,7 @@ func isExecutable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// unprivileged returns whom to run a server as that refuses to run as root: the
+// unprivileged returns the user to run a server as that refuses to run as root: the
 // first of the names that exists, or nil if we are not root anyway.
 func unprivileged(names ...string) (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
