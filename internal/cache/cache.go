@@ -92,7 +92,7 @@ func New(cfg Config, events *event.Log, log *slog.Logger) (*Cache, error) {
 
 // Follow makes the cache invalidate what the hub's events change. Call it before the hub runs.
 func (c *Cache) Follow(hub *event.Hub) {
-	hub.OnDeliver(c.deliver)
+	hub.OnDeliver(c.deliverEvents)
 	c.hub.Store(hub)
 }
 
@@ -134,12 +134,12 @@ func (c *Cache) invalidateRow(row event.Touched) {
 	if t := c.tables[row.Entity]; t != nil {
 		t.raiseVersion(row.ID, version)
 	}
-	c.lists.invalidate(row.Entity)
+	c.lists.invalidateEntity(row.Entity)
 }
 
-// deliver invalidates the rows of the log's next events, in their order. A gap says that the hub may
+// deliverEvents invalidates the rows of the log's next events, in their order. A gap says that the hub may
 // have missed events before them.
-func (c *Cache) deliver(events []*event.Event, gap bool) {
+func (c *Cache) deliverEvents(events []*event.Event, gap bool) {
 	if gap {
 		c.invalidateAll()
 	}
@@ -147,7 +147,7 @@ func (c *Cache) deliver(events []*event.Event, gap bool) {
 		c.Invalidate(c.rowsOf(e))
 	}
 	if !gap {
-		c.redis.enqueue(events)
+		c.redis.enqueueEvents(events)
 	}
 }
 
@@ -185,7 +185,7 @@ func (c *Cache) invalidateAll() {
 	defer c.mu.Unlock()
 	c.requiredOffset.Store(math.MaxInt64)
 	c.next, c.droppedUpTo = checkpoint{}, 0
-	c.redis.suspend(c.hub.Load().Head())
+	c.redis.suspendReads(c.hub.Load().Head())
 }
 
 // resetTimeline drops all knowledge of an abandoned timeline, in which versions may have been higher.

@@ -28,7 +28,7 @@ var (
 		id:      func(u *user.User) uid.User { return u.ID },
 		version: func(u *user.User) int { return u.Version },
 		size: func(u *user.User) int {
-			return 250 + len(u.Username) + length(u.Email) + len(u.Name) + 32*len(u.Roles) + length(u.LegacyID)
+			return 250 + len(u.Username) + textLength(u.Email) + len(u.Name) + 32*len(u.Roles) + textLength(u.LegacyID)
 		},
 	}
 	products = entity[uid.Product, *order.Product]{
@@ -36,7 +36,7 @@ var (
 		id:      func(p *order.Product) uid.Product { return p.ID },
 		version: func(p *order.Product) int { return p.Version },
 		size: func(p *order.Product) int {
-			return 250 + len(p.SKU) + len(p.Name) + len(p.Description) + length(p.LegacyID)
+			return 250 + len(p.SKU) + len(p.Name) + len(p.Description) + textLength(p.LegacyID)
 		},
 	}
 	stocks = entity[uid.Product, *order.Stock]{
@@ -49,7 +49,7 @@ var (
 		name: "order", kind: uid.KindOrder, share: 0.2,
 		id:      func(o *order.Order) uid.Order { return o.ID },
 		version: func(o *order.Order) int { return o.Version },
-		size:    func(o *order.Order) int { return 350 + len(o.Note) + length(o.LegacyID) },
+		size:    func(o *order.Order) int { return 350 + len(o.Note) + textLength(o.LegacyID) },
 		loaded:  (*order.Order).Loaded,
 	}
 	// items are the lines of an order. They never change once it is placed, so no event names them.
@@ -93,8 +93,8 @@ func (e entity[K, V]) decode(id K, data []byte) (v V, err error) {
 	return v, nil
 }
 
-// length of an optional text.
-func length(s *string) int {
+// textLength returns the length of an optional text.
+func textLength(s *string) int {
 	if s == nil {
 		return 0
 	}

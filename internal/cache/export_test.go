@@ -64,7 +64,7 @@ func (c *Cache) Clear() {
 
 // ReadRedis reads products from Redis.
 func (c *Cache) ReadRedis(ctx context.Context, ids []uid.Product) error {
-	if _, _, ok := c.redis.read(ctx, products.name, toStrings(ids)); !ok {
+	if _, _, ok := c.redis.readSlots(ctx, products.name, toStrings(ids)); !ok {
 		return errors.New("the read of Redis failed")
 	}
 	return nil

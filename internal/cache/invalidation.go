@@ -14,7 +14,7 @@ const epochSlots = 1 << 14
 type fillToken uint64
 
 // invalidationEpochs records when each key was last invalidated. It covers all keys, cached or not,
-// for ever and in bounded memory; so unlike a tombstone an epoch is never evicted and does not expire.
+// without end and in bounded memory; so unlike a tombstone an epoch is never evicted and does not expire.
 type invalidationEpochs struct {
 	seed    maphash.Seed
 	current atomic.Uint64
@@ -28,8 +28,8 @@ func newInvalidationEpochs() *invalidationEpochs {
 
 func (e *invalidationEpochs) newToken() fillToken { return fillToken(e.current.Load()) }
 
-// invalidate invalidates all tokens of the key that were taken before.
-func (e *invalidationEpochs) invalidate(k key) { raiseTo(&e.last[e.slot(k)], e.current.Add(1)) }
+// invalidateKey invalidates all tokens of the key that were taken before.
+func (e *invalidationEpochs) invalidateKey(k key) { raiseTo(&e.last[e.slot(k)], e.current.Add(1)) }
 
 func (e *invalidationEpochs) invalidateAll() { raiseTo(&e.all, e.current.Add(1)) }
 

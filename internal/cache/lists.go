@@ -56,11 +56,11 @@ func newLists(c *Cache) *lists {
 	return l
 }
 
-// register makes lists of an entity cacheable.
-func (l *lists) register(entity string) { l.changes[entity] = &atomic.Uint64{} }
+// registerEntity makes lists of an entity cacheable.
+func (l *lists) registerEntity(entity string) { l.changes[entity] = &atomic.Uint64{} }
 
-// invalidate invalidates all lists of an entity.
-func (l *lists) invalidate(entity string) {
+// invalidateEntity invalidates all lists of an entity.
+func (l *lists) invalidateEntity(entity string) {
 	if n := l.changes[entity]; n != nil {
 		n.Add(1)
 	}
@@ -70,8 +70,8 @@ func (l *lists) invalidateAll() { l.all.Add(1) }
 
 func (l *lists) close() { l.held.StopAllGoroutines() }
 
-// version names the current state of the lists of an entity.
-func (l *lists) version(entity string) string {
+// entityVersion names the current state of the lists of an entity.
+func (l *lists) entityVersion(entity string) string {
 	return strconv.FormatUint(l.all.Load(), 36) + "." + strconv.FormatUint(l.changes[entity].Load(), 36)
 }
 
@@ -79,8 +79,8 @@ func (l *lists) version(entity string) string {
 // of one that began at another version, or that bypassed the cache, whose version is empty. Else a
 // client could see less in the same list than it did before.
 func (l *lists) invalidateOlder(entity, version string) {
-	if l.version(entity) != version {
-		l.invalidate(entity)
+	if l.entityVersion(entity) != version {
+		l.invalidateEntity(entity)
 	}
 }
 
@@ -93,16 +93,16 @@ func listKey(entity, kind, version string, args ...any) string {
 	return entity + " " + kind + " " + version + " " + string(b)
 }
 
-// read returns the cached list, or reads it by query. Concurrent reads of one list share the result, which
+// readList returns the cached list, or reads it by query. Concurrent reads of one list share the result, which
 // no caller changes.
-func (l *lists) read(ctx context.Context, key string, query func(context.Context) (*list, error)) (*list, error) {
+func (l *lists) readList(ctx context.Context, key string, query func(context.Context) (*list, error)) (*list, error) {
 	if v, ok := l.held.GetIfPresent(key); ok && v.expires > nowNanos() {
 		l.count.hits.Add(1)
 		return v, nil
 	}
 	l.count.misses.Add(1)
 	found := make(map[string]*list, 1)
-	err := l.inFlight.read(ctx, []string{key}, true, found, listReader{l, query})
+	err := l.inFlight.readKeys(ctx, []string{key}, true, found, listReader{l, query})
 	return found[key], err
 }
 
@@ -135,13 +135,13 @@ func (t *table[K, V]) readPage(ctx context.Context, query func(context.Context) 
 	if !t.cache.isLive() {
 		return t.queryPage(ctx, "", query)
 	}
-	version := l.version(t.name)
+	version := l.entityVersion(t.name)
 	key := listKey(t.name, "page", version, args...)
 	if key == "" {
 		return t.queryPage(ctx, version, query)
 	}
 	var fresh *page.Page[V]
-	held, err := l.read(ctx, key, func(ctx context.Context) (*list, error) {
+	held, err := l.readList(ctx, key, func(ctx context.Context) (*list, error) {
 		p, err := t.queryPage(ctx, version, query)
 		if err != nil {
 			return nil, err
@@ -200,7 +200,7 @@ func (t *table[K, V]) readCount(ctx context.Context, query func(context.Context)
 	l := t.cache.lists
 	version := "" // of no state
 	if t.cache.isLive() {
-		version = l.version(t.name)
+		version = l.entityVersion(t.name)
 	}
 	read := func(ctx context.Context) (*list, error) {
 		n, err := query(ctx)
@@ -212,7 +212,7 @@ func (t *table[K, V]) readCount(ctx context.Context, query func(context.Context)
 		v, err := read(ctx)
 		return v.count, err
 	}
-	v, err := l.read(ctx, key, read)
+	v, err := l.readList(ctx, key, read)
 	if err != nil {
 		return 0, err
 	}

@@ -54,5 +54,5 @@ func (s *Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filt
 func (s *Orders) Place(ctx context.Context, customer uid.User, wants []order.Want,
 	place func(map[string]order.Offer) (*order.Order, error),
 ) (*order.Order, error) {
-	return s.table.create(func() (*order.Order, error) { return s.Store.Place(ctx, customer, wants, place) })
+	return s.table.runCreate(func() (*order.Order, error) { return s.Store.Place(ctx, customer, wants, place) })
 }

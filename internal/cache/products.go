@@ -43,13 +43,13 @@ func (s *Products) BySKU(ctx context.Context, sku string) (*order.Product, error
 
 // Create implements order.ProductStore.
 func (s *Products) Create(ctx context.Context, p *order.Product, stock *order.Stock) (*order.Product, error) {
-	return s.table.create(func() (*order.Product, error) { return s.ProductStore.Create(ctx, p, stock) })
+	return s.table.runCreate(func() (*order.Product, error) { return s.ProductStore.Create(ctx, p, stock) })
 }
 
 // UpdateStock implements order.ProductStore.
 func (s *Products) UpdateStock(ctx context.Context, id uid.Product, fn func(*order.Product, *order.Stock) error) (*order.Product, error) {
 	stockSeen := 0
-	p, err := s.table.update(id, func(observe func(*order.Product)) (*order.Product, error) {
+	p, err := s.table.runUpdate(id, func(observe func(*order.Product)) (*order.Product, error) {
 		return s.ProductStore.UpdateStock(ctx, id, func(p *order.Product, stock *order.Stock) error {
 			observe(p)
 			stockSeen = stock.Version

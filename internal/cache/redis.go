@@ -113,9 +113,9 @@ func (r *redisLevel) recordResult(ctx context.Context, err error) {
 	}
 }
 
-// read reads rows in one round trip. It returns the slot of each, and the offset up to which the log is
+// readSlots reads rows in one round trip. It returns the slot of each, and the offset up to which the log is
 // applied to Redis. It returns false if Redis cannot be used.
-func (r *redisLevel) read(ctx context.Context, entity string, ids []string) (slots []redisSlot, offset event.Position, ok bool) {
+func (r *redisLevel) readSlots(ctx context.Context, entity string, ids []string) (slots []redisSlot, offset event.Position, ok bool) {
 	for range 2 { // again if another node began a new generation
 		g := r.generation.Load()
 		if g == nil || r.breaker.isOpen() {

@@ -30,14 +30,14 @@ func (c *Cache) Run(ctx context.Context) error {
 		g.Go(func() error { return c.redis.runFills(ctx) })
 	}
 	g.Go(func() error {
-		c.maintain(ctx)
+		c.runMaintenance(ctx)
 		return nil
 	})
 	return g.Wait()
 }
 
-// maintain takes checkpoints, and applies to Redis what the hub has read.
-func (c *Cache) maintain(ctx context.Context) {
+// runMaintenance takes checkpoints, and applies to Redis what the hub has read.
+func (c *Cache) runMaintenance(ctx context.Context) {
 	check, checkpoint := time.NewTicker(syncInterval), time.NewTicker(c.cfg.CheckpointInterval)
 	defer check.Stop()
 	defer checkpoint.Stop()
@@ -55,8 +55,8 @@ func (c *Cache) maintain(ctx context.Context) {
 	}
 }
 
-// enqueue queues events to be applied to Redis.
-func (r *redisLevel) enqueue(events []*event.Event) {
+// enqueueEvents queues events to be applied to Redis.
+func (r *redisLevel) enqueueEvents(events []*event.Event) {
 	if r.client == nil {
 		return
 	}
@@ -68,9 +68,9 @@ func (r *redisLevel) enqueue(events []*event.Event) {
 	signal(r.wake)
 }
 
-// suspend stops all reads of Redis until the hub has gone on from its head, and the log is applied to
+// suspendReads stops all reads of Redis until the hub has gone on from its head, and the log is applied to
 // Redis up to there.
-func (r *redisLevel) suspend(head event.Cursor) {
+func (r *redisLevel) suspendReads(head event.Cursor) {
 	r.mu.Lock()
 	r.gapAt, r.pending = &head, nil
 	r.generation.Store(nil)
@@ -96,12 +96,12 @@ func (r *redisLevel) applyPending(ctx context.Context) {
 	}
 	events, overflowed := r.takePending()
 	if g := r.generation.Load(); g != nil && !overflowed && !r.breaker.isOpen() {
-		state, err := r.apply(ctx, *g, events)
+		state, err := r.applyEvents(ctx, *g, events)
 		if len(events) == 0 || err == nil && state.generation == g.id && state.offset >= events[len(events)-1].Cursor.Position {
 			return
 		}
 	}
-	if err := r.sync(ctx); err != nil && ctx.Err() == nil {
+	if err := r.syncWithLog(ctx); err != nil && ctx.Err() == nil {
 		r.mu.Lock()
 		r.overflowed = true
 		r.mu.Unlock()
@@ -131,9 +131,9 @@ func (r *redisLevel) headAfterGap() (head event.Cursor, ok bool) {
 
 var errLogNotRead = errors.New("the log has not been read yet")
 
-// sync makes Redis readable: it applies the log after Redis's offset up to the hub's head, or begins a
+// syncWithLog makes Redis readable: it applies the log after Redis's offset up to the hub's head, or begins a
 // new generation.
-func (r *redisLevel) sync(ctx context.Context) error {
+func (r *redisLevel) syncWithLog(ctx context.Context) error {
 	r.mu.Lock()
 	r.overflowed, r.pending = false, nil // later events lie after the head, or are applied twice
 	r.mu.Unlock()
@@ -152,9 +152,9 @@ func (r *redisLevel) sync(ctx context.Context) error {
 			return err
 		}
 		if events == nil {
-			state, err = r.renew(ctx, g, g.id, head.Position)
+			state, err = r.renewGeneration(ctx, g, g.id, head.Position)
 		} else {
-			state, err = r.apply(ctx, g, events)
+			state, err = r.applyEvents(ctx, g, events)
 		}
 		switch {
 		case err != nil:
@@ -167,12 +167,12 @@ func (r *redisLevel) sync(ctx context.Context) error {
 	if err := r.loadScripts(ctx); err != nil {
 		return err
 	}
-	r.resume(ctx, head, g)
+	r.resumeReads(ctx, head, g)
 	return nil
 }
 
-// resume lets readers read Redis, unless the hub may have missed events since.
-func (r *redisLevel) resume(ctx context.Context, head event.Cursor, g generation) {
+// resumeReads lets readers read Redis, unless the hub may have missed events since.
+func (r *redisLevel) resumeReads(ctx context.Context, head event.Cursor, g generation) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.gapAt != nil {
@@ -209,18 +209,18 @@ func (r *redisLevel) readState(ctx context.Context, head event.Cursor) (redisSta
 			return redisState{}, err
 		}
 		if state.Timeline != head.Timeline || state.Head < event.Position(offset) {
-			return r.renew(ctx, g, id, head.Position)
+			return r.renewGeneration(ctx, g, id, head.Position)
 		}
 	}
 	if id == "" || err != nil {
-		return r.renew(ctx, g, id, head.Position)
+		return r.renewGeneration(ctx, g, id, head.Position)
 	}
 	return redisState{id, event.Position(offset)}, nil
 }
 
-// renew begins a generation in place of the expected one. If another node was first, it returns that
+// renewGeneration begins a generation in place of the expected one. If another node was first, it returns that
 // node's.
-func (r *redisLevel) renew(ctx context.Context, g generation, expected string, offset event.Position) (redisState, error) {
+func (r *redisLevel) renewGeneration(ctx context.Context, g generation, expected string, offset event.Position) (redisState, error) {
 	state, _, err := r.runScript(ctx, renewScript, []string{g.metaKey()}, expected, strings.ToLower(rand.Text()[:13]), int64(offset))
 	if err == nil && state.generation != expected {
 		r.renewed.Add(1)
@@ -247,8 +247,8 @@ func (r *redisLevel) readMissed(ctx context.Context, offset event.Position, head
 	return events, nil
 }
 
-// apply applies consecutive events to Redis. It returns the state of Redis after that.
-func (r *redisLevel) apply(ctx context.Context, g generation, events []*event.Event) (state redisState, err error) {
+// applyEvents applies consecutive events to Redis. It returns the state of Redis after that.
+func (r *redisLevel) applyEvents(ctx context.Context, g generation, events []*event.Event) (state redisState, err error) {
 	for len(events) > 0 {
 		n, rows := r.scriptBatch(events)
 		from, to := events[0].Cursor.Position-1, events[n-1].Cursor.Position

@@ -23,7 +23,7 @@ type rows[K ~string, V, F, O any] struct {
 }
 
 func newRows[K ~string, V, F, O any](c *Cache, e entity[K, V], source rowStore[K, V, F, O]) rows[K, V, F, O] {
-	c.lists.register(e.name)
+	c.lists.registerEntity(e.name)
 	return rows[K, V, F, O]{source, newTable(c, e, source.ByIDs)}
 }
 
@@ -48,7 +48,7 @@ func (r rows[K, V, F, O]) Count(ctx context.Context, f F) (int, error) {
 
 // Update changes a row; it implements the Update of the store.
 func (r rows[K, V, F, O]) Update(ctx context.Context, id K, fn func(V) error) (V, error) {
-	return r.table.update(id, func(observe func(V)) (V, error) {
+	return r.table.runUpdate(id, func(observe func(V)) (V, error) {
 		return r.source.Update(ctx, id, func(v V) error {
 			observe(v)
 			return fn(v)

@@ -40,11 +40,11 @@ func newSingleflight[K comparable, V any]() singleflight[K, V] {
 	return singleflight[K, V]{inFlight: make(map[K]*keyRead[V])}
 }
 
-// read adds the keys that exist to found. It waits for reads that it may join, and reads the other
+// readKeys adds the keys that exist to found. It waits for reads that it may join, and reads the other
 // keys itself in one batch.
-func (s *singleflight[K, V]) read(ctx context.Context, ids []K, live bool, found map[K]V, r batchReader[K, V]) error {
+func (s *singleflight[K, V]) readKeys(ctx context.Context, ids []K, live bool, found map[K]V, r batchReader[K, V]) error {
 	for len(ids) > 0 {
-		own, joined := s.join(ids, live, r)
+		own, joined := s.joinReads(ids, live, r)
 		if err := s.readBatch(ctx, own, found, r); err != nil {
 			return err
 		}
@@ -81,8 +81,8 @@ type batch[K comparable, V any] struct {
 	token fillToken
 }
 
-// join returns the batch to read, and the reads of other callers to wait for.
-func (s *singleflight[K, V]) join(ids []K, live bool, r batchReader[K, V]) (own batch[K, V], joined map[K]*keyRead[V]) {
+// joinReads returns the batch to read, and the reads of other callers to wait for.
+func (s *singleflight[K, V]) joinReads(ids []K, live bool, r batchReader[K, V]) (own batch[K, V], joined map[K]*keyRead[V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	own = batch[K, V]{reads: make(map[K]*keyRead[V], len(ids)), live: live, token: r.newToken()}

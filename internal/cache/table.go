@@ -52,8 +52,8 @@ func newTable[K ~string, V any](c *Cache, e entity[K, V], load func(context.Cont
 
 func (t *table[K, V]) key(id K) key { return key{t.name, string(id)} }
 
-// peek returns the value in process memory, if it is valid.
-func (t *table[K, V]) peek(id K) (v V, ok bool) {
+// peekEntry returns the value in process memory, if it is valid.
+func (t *table[K, V]) peekEntry(id K) (v V, ok bool) {
 	e, found := t.held.GetIfPresent(id)
 	if !found || !t.isValid(e) {
 		return v, false
@@ -61,9 +61,9 @@ func (t *table[K, V]) peek(id K) (v V, ok bool) {
 	return e.value, true
 }
 
-// peekLive is peek, unless this node lags behind the log.
+// peekLive is peekEntry, unless this node lags behind the log.
 func (t *table[K, V]) peekLive(id K) (v V, ok bool) {
-	if v, ok = t.peek(id); !ok || !t.cache.isLive() {
+	if v, ok = t.peekEntry(id); !ok || !t.cache.isLive() {
 		return v, false
 	}
 	t.count.hits.Add(1)
@@ -109,8 +109,8 @@ func (t *table[K, V]) raiseWithinCompute(k key, version int, old *entry[V], foun
 	}
 	c := t.cache
 	if c.minimum.raise(c.epochs, k, version, nowNanos()) {
-		c.epochs.invalidate(k)
-		c.lists.invalidate(t.name)
+		c.epochs.invalidateKey(k)
+		c.lists.invalidateEntity(t.name)
 	}
 	if found {
 		return otter.InvalidateOp
@@ -128,9 +128,9 @@ func (t *table[K, V]) readOne(read func() (V, error)) (V, error) {
 	return v, err
 }
 
-// create runs a write that returns a row. The row is not kept, as it may have changed since, but its
+// runCreate runs a write that returns a row. The row is not kept, as it may have changed since, but its
 // version is known from here on.
-func (t *table[K, V]) create(write func() (V, error)) (V, error) {
+func (t *table[K, V]) runCreate(write func() (V, error)) (V, error) {
 	v, err := write()
 	if err == nil {
 		t.raiseVersion(string(t.id(v)), t.version(v))
@@ -138,11 +138,11 @@ func (t *table[K, V]) create(write func() (V, error)) (V, error) {
 	return v, err
 }
 
-// update runs a change of a row. The write passes to observe the row that it is about to change: its
+// runUpdate runs a change of a row. The write passes to observe the row that it is about to change: its
 // version is known from here on even if the change fails, as the caller may have seen it.
-func (t *table[K, V]) update(id K, write func(observe func(V)) (V, error)) (V, error) {
+func (t *table[K, V]) runUpdate(id K, write func(observe func(V)) (V, error)) (V, error) {
 	seen := 0
-	v, err := t.create(func() (V, error) { return write(func(before V) { seen = t.version(before) }) })
+	v, err := t.runCreate(func() (V, error) { return write(func(before V) { seen = t.version(before) }) })
 	if seen > 0 {
 		t.raiseVersion(string(id), seen)
 	}
@@ -156,7 +156,7 @@ func (t *table[K, V]) recordRemoval(e otter.DeletionEvent[K, *entry[V]]) {
 		return
 	}
 	c, k := t.cache, t.key(e.Key)
-	c.epochs.invalidate(k)
+	c.epochs.invalidateKey(k)
 	if e.Value.at > c.checkpointed.Load() {
 		c.minimum.raise(c.epochs, k, e.Value.version, nowNanos())
 	}
@@ -171,7 +171,7 @@ func (t *table[K, V]) readByIDs(ctx context.Context, ids []K) (map[K]V, error) {
 	found, live := make(map[K]V, len(ids)), t.cache.isLive()
 	var missing []K
 	for _, id := range ids {
-		v, ok := t.peek(id)
+		v, ok := t.peekEntry(id)
 		if ok = ok && live; ok {
 			found[id] = v
 		} else {
@@ -183,7 +183,7 @@ func (t *table[K, V]) readByIDs(ctx context.Context, ids []K) (map[K]V, error) {
 		return found, nil
 	}
 	t.count.recordMisses(len(missing), live)
-	return found, t.inFlight.read(ctx, missing, live, found, t)
+	return found, t.inFlight.readKeys(ctx, missing, live, found, t)
 }
 
 // newToken implements batchReader.
@@ -226,13 +226,13 @@ func (t *table[K, V]) readBatch(ctx context.Context, ids []K, live bool, token f
 // readRedis adds the rows that Redis holds to found. It returns the rows to load from the store, and
 // their slots in Redis with the tokens to fill them.
 func (t *table[K, V]) readRedis(ctx context.Context, ids []K, token fillToken, found map[K]V) (missing []K, slots map[K]redisSlot) {
-	read, offset, ok := t.cache.redis.read(ctx, t.name, toStrings(ids))
+	read, offset, ok := t.cache.redis.readSlots(ctx, t.name, toStrings(ids))
 	if !ok {
 		return ids, nil
 	}
 	slots = make(map[K]redisSlot, len(ids))
 	for i, id := range ids {
-		if v, ok := t.accept(id, read[i], offset); ok {
+		if v, ok := t.acceptValue(id, read[i], offset); ok {
 			found[id] = v
 			t.fill(id, v, token)
 			t.count.redisHits.Add(1)
@@ -245,9 +245,9 @@ func (t *table[K, V]) readRedis(ctx context.Context, ids []K, token fillToken, f
 	return missing, slots
 }
 
-// accept decodes a value of Redis, unless it is corrupt, or may be older than what this node knows. It
+// acceptValue decodes a value of Redis, unless it is corrupt, or may be older than what this node knows. It
 // reads the minimum version first: what is dropped after that is covered by the required offset.
-func (t *table[K, V]) accept(id K, slot redisSlot, offset event.Position) (v V, ok bool) {
+func (t *table[K, V]) acceptValue(id K, slot redisSlot, offset event.Position) (v V, ok bool) {
 	if !slot.isValue {
 		return v, false
 	}
