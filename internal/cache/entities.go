@@ -12,13 +12,13 @@ import (
 // entity declares how the rows of one kind are cached. It is all that the cache knows of them: a new
 // entity is a declaration below, and a decorator of its store made of newTable or newRows.
 type entity[K ~string, V any] struct {
-	name    string      // in the rows that events name, Redis keys and metrics
-	kind    uid.Kind    // of the ids, if they are subjects of events; else empty
-	share   float64     // of the bytes in process memory
-	id      func(V) K   // of the row
-	version func(V) int // of the row; only rises
-	size    func(V) int // approximate bytes of the value in process memory
-	loaded  func(V) V   // prepares a decoded value; nil if it needs nothing
+	name    string                       // in the rows that events name, Redis keys and metrics
+	kind    uid.Kind                     // of the ids, if they are subjects of events; else empty
+	share   float64                      // of the bytes in process memory
+	id      func(V) K                    // of the row
+	version func(V) int                  // of the row; only rises
+	size    func(V) int                  // approximate bytes of the value in process memory
+	parse   func(data []byte) (V, error) // reads what encoding/json wrote
 }
 
 // The cached entities. Values are encoded as JSON. The shares and listShare add up to 1.
@@ -30,6 +30,7 @@ var (
 		size: func(u *user.User) int {
 			return 250 + len(u.Username) + textLength(u.Email) + len(u.Name) + 32*len(u.Roles) + textLength(u.LegacyID)
 		},
+		parse: parseRow[user.User],
 	}
 	products = entity[uid.Product, *order.Product]{
 		name: "product", kind: uid.KindProduct, share: 0.25,
@@ -38,19 +39,21 @@ var (
 		size: func(p *order.Product) int {
 			return 250 + len(p.SKU) + len(p.Name) + len(p.Description) + textLength(p.LegacyID)
 		},
+		parse: parseRow[order.Product],
 	}
 	stocks = entity[uid.Product, *order.Stock]{
 		name: "stock", share: 0.1,
 		id:      func(s *order.Stock) uid.Product { return s.ProductID },
 		version: func(s *order.Stock) int { return s.Version },
 		size:    func(*order.Stock) int { return 80 },
+		parse:   parseRow[order.Stock],
 	}
 	orders = entity[uid.Order, *order.Order]{
 		name: "order", kind: uid.KindOrder, share: 0.2,
 		id:      func(o *order.Order) uid.Order { return o.ID },
 		version: func(o *order.Order) int { return o.Version },
 		size:    func(o *order.Order) int { return 350 + len(o.Note) + textLength(o.LegacyID) },
-		loaded:  (*order.Order).Loaded,
+		parse:   parseOrder,
 	}
 	// items are the lines of an order. They never change once it is placed, so no event names them.
 	items = entity[uid.Order, []order.Item]{
@@ -63,6 +66,7 @@ var (
 			}
 			return n
 		},
+		parse: parseItems,
 	}
 )
 
@@ -77,20 +81,31 @@ func orderOf(items []order.Item) (id uid.Order) {
 	return id
 }
 
+// parseRow parses a row that is one JSON object.
+func parseRow[V any](data []byte) (*V, error) {
+	v := new(V)
+	return v, json.Unmarshal(data, v)
+}
+
+func parseOrder(data []byte) (*order.Order, error) {
+	o, err := parseRow[order.Order](data)
+	return o.Loaded(), err
+}
+
+func parseItems(data []byte) (items []order.Item, err error) {
+	err = json.Unmarshal(data, &items)
+	return items, err
+}
+
 var errOtherRow = errors.New("the value is of another row")
 
-// decode decodes a value that encoding/json wrote, and checks that it is of the row.
-func (e entity[K, V]) decode(id K, data []byte) (v V, err error) {
-	if err := json.Unmarshal(data, &v); err != nil {
-		return v, err
+// decode parses a value of Redis, and checks that it is of the row.
+func (e entity[K, V]) decode(id K, data []byte) (V, error) {
+	v, err := e.parse(data)
+	if err == nil && e.id(v) != id {
+		err = errOtherRow
 	}
-	if string(data) == "null" || e.id(v) != id {
-		return v, errOtherRow
-	}
-	if e.loaded != nil {
-		v = e.loaded(v)
-	}
-	return v, nil
+	return v, err
 }
 
 // textLength returns the length of an optional text.
