@@ -67,7 +67,7 @@ var technology = map[string]string{
 	"github.com/coder/websocket":   "e2e internal/httpd",
 	"github.com/jackc/pgx":         "internal/notify internal/store internal/testenv",
 	"github.com/maypok86/otter":    "internal/cache",
-	"github.com/redis/go-redis":    "internal/app internal/notify internal/cache internal/testenv",
+	"github.com/redis/go-redis":    "internal/notify internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
 	"modernc.org/sqlite":           "internal/store",
 	"net/http":                     "client e2e internal/static internal/gateway internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",

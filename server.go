@@ -32,6 +32,8 @@ func main() {
 // run builds a server and serves until ctx is cancelled and the last request is
 // answered.
 func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error {
+	app.RedirectRedisLog(env)
+
 	// Storage: SQLite or PostgreSQL, and the key that seals secrets in it.
 	db, err := app.OpenDatabase(ctx, env, opts.Migrate)
 	if err != nil {
@@ -60,14 +62,13 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error {
 	// Domains: users, orders, sessions, and the registry of services. Health checks
 	// and calls of services all pass one guarded dialer, which must know the address
 	// that this server listens on.
-	sessions, err := app.NewSessions(env, db, box)
+	sessions, err := app.NewSessions(env, db, box, feed.Hub)
 	if err != nil {
 		return err
 	}
 	if err := sessions.Prepare(ctx); err != nil {
 		return err
 	}
-	sessions.Follow(feed.Hub)
 	ln, err := app.Listen(ctx, env)
 	if err != nil {
 		return err

@@ -211,7 +211,7 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 // fill makes users, products and orders, which are equal in every test.
 func (s *server) fill(t testing.TB, size demo.Size) {
 	t.Helper()
-	if err := demo.Fill(t.Context(), s.db, size, func(int, int) {}); err != nil {
+	if err := demo.FillRandom(t.Context(), s.db, size, func(int, int) {}); err != nil {
 		t.Fatal(err)
 	}
 	s.number(t)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/notify"
 )
 
 // Env is what the process was started with.
@@ -22,6 +23,10 @@ type Env struct {
 	Log    *slog.Logger
 	Out    io.Writer // standard output, for the operator
 }
+
+// RedirectRedisLog has the Redis client write to the log at level debug. Its logger
+// belongs to the process, so call it once, before any client is opened.
+func RedirectRedisLog(env Env) { notify.LogRedis(env.Log) }
 
 // Now returns the current time in the precision that both databases store.
 func Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

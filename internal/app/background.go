@@ -44,7 +44,6 @@ func NewRetention(env Env, db *store.DB, owner string) (Runner, error) {
 // NewExporters builds the exporter of each sink. None connects before it runs, so
 // that a broker that is down does not keep the server from starting.
 func NewExporters(env Env, db *store.DB, log *event.Log, hub *event.Hub, owner string) ([]Runner, error) {
-	notify.LogRedis(env.Log)
 	var exporters []Runner
 	for _, cfg := range env.Config.Sinks {
 		sink, err := newSink(env, cfg)

@@ -1,8 +1,6 @@
 package app
 
 import (
-	"github.com/redis/go-redis/v9/logging"
-
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/store"
@@ -11,13 +9,13 @@ import (
 // OpenCache builds the cache of decoded rows, which the hub keeps up to date, and
 // has every commit of this node invalidate it. The caller closes it.
 func OpenCache(env Env, db *store.DB, hub *event.Hub) (*cache.Cache, error) {
-	logging.Disable() // it writes a line for each failed connection; we write one when Redis goes and one when it is back
 	c, err := cache.New(cache.Config{
 		Bytes: env.Config.CacheBytes, RedisURL: string(env.Config.RedisURL), RequestTime: env.Config.GraphQL.Time,
 	}, event.NewLog(db.Events()), env.Log)
 	if err != nil {
 		return nil, err
 	}
+	// A cycle: the cache reads the log from the database, whose commits invalidate it.
 	db.OnCommit(c.Invalidate)
 	c.Follow(hub)
 	return c, nil

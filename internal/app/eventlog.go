@@ -32,6 +32,7 @@ func OpenFeed(env Env, db *store.DB) (_ *event.Feed, closeFeed func() error, err
 	if err != nil {
 		return nil, nil, err
 	}
+	// A cycle: the feed reads the log from the database, whose commits wake it.
 	db.OnAppend(feed.Appended)
 	return feed, open.close, nil
 }

@@ -13,7 +13,7 @@ import (
 func CreateFirstAccounts(ctx context.Context, env Env, db *store.DB, domains graph.Domains, withDemo bool) ([]demo.Account, error) {
 	hash := func(password string) (string, error) { return domains.Sessions.HashPassword(ctx, password) }
 	if withDemo {
-		accounts, err := demo.Demo(ctx, db, hash)
+		accounts, err := demo.FillShop(ctx, db, hash)
 		if err != nil || len(accounts) > 0 {
 			return accounts, err
 		}

@@ -40,6 +40,7 @@ func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.
 	if err != nil {
 		return nil, err
 	}
+	// A cycle: the server authenticates by the sessions, whose revocations end its streams.
 	sessions.OnRevoked(func(r session.Revocation) { server.Recheck(r.Concerns) })
 	return server, nil
 }

@@ -61,7 +61,7 @@ func registerCache(s *admin.Server, c *cache.Cache) {
 		"backplane_cache_bypasses_total":            func(s cache.Stats) float64 { return float64(s.Bypasses) },
 		"backplane_cache_minimum_versions":          func(s cache.Stats) float64 { return float64(s.MinimumVersions) },
 		"backplane_cache_redis_errors_total":        func(s cache.Stats) float64 { return float64(s.Redis.Errors) },
-		"backplane_cache_redis_ready":               func(s cache.Stats) float64 { return one(s.Redis.Ready && !s.Redis.Open) },
+		"backplane_cache_redis_ready":               func(s cache.Stats) float64 { return boolGauge(s.Redis.Ready && !s.Redis.Open) },
 		"backplane_cache_redis_fills_dropped_total": func(s cache.Stats) float64 { return float64(s.Redis.FillsDropped) },
 		"backplane_cache_redis_applied_total":       func(s cache.Stats) float64 { return float64(s.Redis.Applied) },
 		"backplane_cache_redis_caught_up_total":     func(s cache.Stats) float64 { return float64(s.Redis.CaughtUp) },
@@ -93,7 +93,7 @@ func registerGateway(s *admin.Server, g *gateway.Gateway) {
 	s.Register("backplane_balance_ejections_total", func() float64 { return float64(g.Stats().Ejections) })
 }
 
-func one(yes bool) float64 {
+func boolGauge(yes bool) float64 {
 	if yes {
 		return 1
 	}

@@ -76,7 +76,7 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	tb.Cleanup(func() { _ = closeFeed() })
 	caches := must(app.OpenCache(env, db, feed.Hub))(tb)
 	tb.Cleanup(func() { _ = caches.Close() })
-	sessions := must(app.NewSessions(env, db, box))(tb)
+	sessions := must(app.NewSessions(env, db, box, feed.Hub))(tb)
 	guard := must(app.NewGuard(env, "127.0.0.1:8080"))(tb)
 	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, box, guard, app.NewOwner()))(tb)
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)

@@ -33,7 +33,7 @@ func OpenToolbox(ctx context.Context, env Env) (*Toolbox, error) {
 	if t.Secrets, err = OpenSecrets(ctx, env, db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if t.Sessions, err = NewSessions(env, db, t.Secrets); err != nil {
+	if t.Sessions, err = NewSessions(env, db, t.Secrets, nil); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return t, nil

@@ -20,7 +20,7 @@ func (c *commandLine) seedCommand() *cobra.Command {
 		Long:  "Generates the same data each time for the same sizes. The users have no passwords. A database that is not empty is refused.",
 		Args:  atMost(0),
 		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
-			if err := demo.Fill(ctx, tools.DB, size, progressBar(env.Out)); err != nil {
+			if err := demo.FillRandom(ctx, tools.DB, size, progressBar(env.Out)); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(env.Out, "\ncreated %d users and %d orders; the users have no passwords\n", size.Users, size.Orders)

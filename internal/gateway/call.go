@@ -179,7 +179,7 @@ func (c *call) finish() {
 	if n := len(c.attempts); n > 0 {
 		attrs = append(attrs, slog.String("instance", c.attempts[n-1].instance.InstanceID))
 	}
-	requestlog.Note(c.ctx, attrs...)
+	requestlog.AddFields(c.ctx, attrs...)
 }
 
 // Outcomes of calls, in metrics and the access log.

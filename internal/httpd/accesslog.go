@@ -16,7 +16,7 @@ import (
 func (s *Server) logAccess(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, rec := time.Now(), &statusRecorder{ResponseWriter: w}
-		ctx, noted := requestlog.WithNotes(r.Context())
+		ctx, noted := requestlog.CollectFields(r.Context())
 		defer func() {
 			attrs := append([]slog.Attr{
 				slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", rec.Status()),
@@ -30,7 +30,7 @@ func (s *Server) logAccess(next http.Handler) http.Handler {
 
 // noteOperation adds the operation to the access log record of its request.
 func noteOperation(ctx context.Context, op *executor.Operation) {
-	requestlog.Note(ctx, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
+	requestlog.AddFields(ctx, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
 }
 
 // statusRecorder records the status and the size of an answer.

@@ -262,7 +262,7 @@ func (s *Shim) prepareOperation(ctx context.Context, rt *route, in *boundRequest
 	case len(in.problems) > 0:
 		return nil, unprocessable(in.problems)
 	}
-	requestlog.Note(ctx, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
+	requestlog.AddFields(ctx, slog.String("operation", string(op.Kind())), slog.String("name", op.Name()), slog.Int("cost", op.Cost()))
 	return op, nil
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// Size says how much Fill makes.
+// Size says how much data FillRandom generates.
 type Size struct {
 	Users    int    // at least 1; of each hundred one is STAFF and one SERVICE
 	Orders   int    // in all states
@@ -21,7 +21,7 @@ type Size struct {
 	Seed     uint64 // equal seeds make equal databases; default 1
 }
 
-// fillBatch is how many users, products or orders are stored at once.
+// fillBatch is the number of users, products or orders in one transaction.
 const fillBatch = 1000
 
 func (s Size) withDefaults() Size {
@@ -40,16 +40,16 @@ func (s Size) check() error {
 	return nil
 }
 
-// Fill fills an empty database with users without passwords, products and
-// orders, over half a year. There is no ADMIN among the users, as nobody could
-// sign in as one. It tells progress, from 0 to total, after each batch. Cut off,
-// it leaves batches that are whole.
-func Fill(ctx context.Context, db Store, size Size, progress func(done, total int)) error {
+// FillRandom fills an empty database with users without passwords, products and
+// orders, over half a year. There is no ADMIN among the users, as one without
+// a password could not sign in. It calls progress after each batch. If it fails, the
+// batches before remain.
+func FillRandom(ctx context.Context, db Store, size Size, progress func(done, total int)) error {
 	if err := size.check(); err != nil {
 		return err
 	}
 	size = size.withDefaults()
-	if err := mustBeEmpty(ctx, db); err != nil {
+	if err := requireEmpty(ctx, db); err != nil {
 		return err
 	}
 	g, done := newGenerator(size.Seed), 0
@@ -57,9 +57,9 @@ func Fill(ctx context.Context, db Store, size Size, progress func(done, total in
 		n   int
 		add func(i int) error
 	}{
-		{size.Users, func(i int) error { return g.fillUser(i) }},
-		{size.Products, func(i int) error { return g.fillProduct(i, size) }},
-		{size.Orders, func(i int) error { return g.fillOrder(i, size) }},
+		{size.Users, func(i int) error { return g.addRandomUser(i) }},
+		{size.Products, func(i int) error { return g.addRandomProduct(i, size) }},
+		{size.Orders, func(i int) error { return g.addRandomOrder(i, size) }},
 	} {
 		for i := range part.n {
 			if err := part.add(i); err != nil {
@@ -68,7 +68,7 @@ func Fill(ctx context.Context, db Store, size Size, progress func(done, total in
 			if done++; (i+1)%fillBatch != 0 && i+1 != part.n {
 				continue
 			}
-			if err := g.flush(ctx, db); err != nil {
+			if err := g.storeBatch(ctx, db); err != nil {
 				return err
 			}
 			progress(done, size.Users+size.Products+size.Orders)
@@ -77,7 +77,7 @@ func Fill(ctx context.Context, db Store, size Size, progress func(done, total in
 	return db.Analyze(ctx)
 }
 
-func (g *generator) fillUser(i int) error {
+func (g *generator) addRandomUser(i int) error {
 	role := auth.Customer
 	switch i % 100 {
 	case 1:
@@ -87,19 +87,19 @@ func (g *generator) fillUser(i int) error {
 	}
 	name := fmt.Sprintf("user-%06d", i+1)
 	email := name + "@example.com"
-	_, err := g.addUser(user.Profile{Username: name, Email: &email, Name: fmt.Sprintf("User %d", i+1)}, opened.Add(time.Duration(i)*time.Second), "", role)
+	_, err := g.addUser(user.Profile{Username: name, Email: &email, Name: fmt.Sprintf("User %d", i+1)}, openedAt.Add(time.Duration(i)*time.Second), "", role)
 	return err
 }
 
-func (g *generator) fillProduct(i int, size Size) error {
+func (g *generator) addRandomProduct(i int, size Size) error {
 	return g.addProduct(order.ProductInput{
 		SKU: fmt.Sprintf("SKU-%06d", i+1), Name: fmt.Sprintf("Product %d", i+1), Description: "Made for benchmarks.",
 		Price: money.Money{Minor: int64(100 + g.rnd.IntN(99_900)), Currency: "EUR"}, Active: true,
-		Stock: 1000 + 2*maxUnits*size.Orders*size.Lines/size.Products, // several times what chance asks for
-	}, opened.Add(time.Duration(i)*time.Second))
+		Stock: 1000 + 2*maxUnits*size.Orders*size.Lines/size.Products, // several times the expected demand
+	}, openedAt.Add(time.Duration(i)*time.Second))
 }
 
-func (g *generator) fillOrder(i int, size Size) error {
+func (g *generator) addRandomOrder(i int, size Size) error {
 	span := 180 * 24 * time.Hour
-	return g.addOrder(opened.Add(24*time.Hour+span/time.Duration(size.Orders)*time.Duration(i)).Truncate(time.Millisecond), min(size.Lines, size.Products))
+	return g.addOrder(openedAt.Add(24*time.Hour+span/time.Duration(size.Orders)*time.Duration(i)).Truncate(time.Millisecond), min(size.Lines, size.Products))
 }

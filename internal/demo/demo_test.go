@@ -19,7 +19,7 @@ import (
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
-		accounts, err := demo.Demo(t.Context(), db, hash)
+		accounts, err := demo.FillShop(t.Context(), db, hash)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestDemo(t *testing.T) {
 			}
 		}
 		wantSound(t, db)
-		if again, err := demo.Demo(t.Context(), db, hash); again != nil || err != nil {
+		if again, err := demo.FillShop(t.Context(), db, hash); again != nil || err != nil {
 			t.Errorf("a second Demo = %v, %v; want nothing", again, err)
 		}
 	})
@@ -55,7 +55,7 @@ func TestFill_IsDeterministicAndSound(t *testing.T) {
 	for _, url := range []string{testenv.SQLite(t), testenv.SQLite(t), testenv.Postgres(t)} {
 		db := testenv.Open(t, store.Config{URL: url})
 		steps := 0
-		if err := demo.Fill(t.Context(), db, size, func(done, total int) { steps += min(done, total) }); err != nil {
+		if err := demo.FillRandom(t.Context(), db, size, func(done, total int) { steps += min(done, total) }); err != nil {
 			t.Fatal(err)
 		}
 		wantSound(t, db)
@@ -72,7 +72,7 @@ func TestFill_IsDeterministicAndSound(t *testing.T) {
 		if diff := cmp.Diff(first, got, cmpopts.IgnoreUnexported(order.Order{})); diff != "" {
 			t.Errorf("the second database differs from the first (-first +second):\n%s", diff)
 		}
-		if err := demo.Fill(t.Context(), db, size, func(int, int) {}); !errors.Is(err, demo.ErrNotEmpty) || steps == 0 {
+		if err := demo.FillRandom(t.Context(), db, size, func(int, int) {}); !errors.Is(err, demo.ErrNotEmpty) || steps == 0 {
 			t.Errorf("filling a full database gave %v after %d steps, want ErrNotEmpty", err, steps)
 		}
 	}
@@ -82,7 +82,7 @@ func TestFill_RefusesSizes(t *testing.T) {
 	t.Parallel()
 	db := testenv.DB(t)
 	for _, size := range []demo.Size{{Lines: 1}, {Users: 1}, {Users: 1, Lines: 101}, {Users: 1, Orders: -1, Lines: 1}} {
-		if err := demo.Fill(t.Context(), db, size, func(int, int) {}); err == nil {
+		if err := demo.FillRandom(t.Context(), db, size, func(int, int) {}); err == nil {
 			t.Errorf("Fill(%+v) succeeded", size)
 		}
 	}

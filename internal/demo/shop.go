@@ -14,19 +14,19 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// Account is how to sign in to an account of the demo. The password is told
-// once and stored nowhere.
+// Account is a created account with its password, which is printed once and not
+// stored.
 type Account struct {
 	Username string
 	Password string
 	Roles    []auth.Role
 }
 
-// demoOrders is how many orders the demo has.
-const demoOrders = 300
+// shopOrders is the number of orders of the shop.
+const shopOrders = 300
 
-// people are the users of the demo, the first of each role first.
-var people = []struct {
+// shopUsers are the users of the shop, the first of each role first.
+var shopUsers = []struct {
 	username, name string
 	role           auth.Role
 }{
@@ -44,8 +44,8 @@ var people = []struct {
 	{"sofia", "Sofia Marchetti", auth.Staff},
 }
 
-// goods are the products of the demo: SKU, name, price in cents, stock.
-var goods = []struct {
+// shopProducts are the products of the shop: SKU, name, price in cents, stock.
+var shopProducts = []struct {
 	sku, name    string
 	price, stock int
 }{
@@ -64,12 +64,12 @@ var goods = []struct {
 	{"HONEY", "Heather honey", 990, 3}, {"MOLD", "Springform pan", 1990, 5}, {"SIEVE", "Flour sieve", 1490, 0}, {"CANDLE", "Beeswax candle", 690, 150},
 }
 
-// Demo fills an empty database with a small shop: users of each role, products,
-// some of them scarce, sold out or hidden, and orders in all states. hash is how
-// passwords are stored. It returns how to sign in; nothing, and changes nothing,
-// if the database is not empty.
-func Demo(ctx context.Context, db Store, hash func(password string) (string, error)) ([]Account, error) {
-	err := mustBeEmpty(ctx, db)
+// FillShop fills an empty database with a small shop: users of each role, products,
+// some of them scarce, sold out or hidden, and orders in all states. hash
+// hashes passwords. It returns the accounts, or none and changes nothing if the
+// database is not empty.
+func FillShop(ctx context.Context, db Store, hash func(password string) (string, error)) ([]Account, error) {
+	err := requireEmpty(ctx, db)
 	if errors.Is(err, ErrNotEmpty) {
 		return nil, nil
 	}
@@ -77,40 +77,40 @@ func Demo(ctx context.Context, db Store, hash func(password string) (string, err
 		return nil, err
 	}
 	g := newGenerator(1)
-	accounts, err := g.demoUsers(hash)
+	accounts, err := g.addShopUsers(hash)
 	if err != nil {
 		return nil, err
 	}
-	for i, p := range goods {
+	for i, p := range shopProducts {
 		if err := g.addProduct(order.ProductInput{
 			SKU: p.sku, Name: p.name, Description: p.name + ". Made to be used every day.", Stock: p.stock,
 			Price: money.Money{Minor: int64(p.price), Currency: "EUR"}, Active: p.sku != "CANDLE",
-		}, opened.Add(time.Hour+time.Duration(i)*time.Minute)); err != nil {
+		}, openedAt.Add(time.Hour+time.Duration(i)*time.Minute)); err != nil {
 			return nil, err
 		}
 	}
-	for i := range demoOrders {
-		at := opened.Add(24*time.Hour + time.Duration(i)*7*time.Hour + time.Duration(g.rnd.IntN(3600))*time.Second)
+	for i := range shopOrders {
+		at := openedAt.Add(24*time.Hour + time.Duration(i)*7*time.Hour + time.Duration(g.rnd.IntN(3600))*time.Second)
 		if err := g.addOrder(at, 1+g.rnd.IntN(5)); err != nil {
 			return nil, err
 		}
 	}
-	if err := g.flush(ctx, db); err != nil {
-		return nil, fmt.Errorf("seed the demo: %w", err)
+	if err := g.storeBatch(ctx, db); err != nil {
+		return nil, fmt.Errorf("store the demo shop: %w", err)
 	}
 	return accounts, nil
 }
 
-func (g *generator) demoUsers(hash func(string) (string, error)) ([]Account, error) {
+func (g *generator) addShopUsers(hash func(string) (string, error)) ([]Account, error) {
 	var accounts []Account
-	for i, p := range people {
+	for i, p := range shopUsers {
 		password := strings.ToLower(rand.Text())[:16] // 80 random bits
 		hashed, err := hash(password)
 		if err != nil {
-			return nil, fmt.Errorf("hash a password of the demo: %w", err)
+			return nil, fmt.Errorf("hash a password of the demo shop: %w", err)
 		}
 		email := p.username + "@example.com"
-		u, err := g.addUser(user.Profile{Username: p.username, Email: &email, Name: p.name}, opened.Add(time.Duration(i)*time.Minute), user.Credential(hashed), p.role)
+		u, err := g.addUser(user.Profile{Username: p.username, Email: &email, Name: p.name}, openedAt.Add(time.Duration(i)*time.Minute), user.Credential(hashed), p.role)
 		if err != nil {
 			return nil, err
 		}

@@ -1,10 +1,10 @@
-// Package admin owns what operators look at: metrics as Prometheus reads them,
-// profiles of the process, and health.
+// Package admin serves the admin listener for operators: metrics in the Prometheus
+// text format, pprof profiles of the process, liveness and readiness.
 //
-// It listens on an address of its own, by default one that only this machine
-// reaches, and asks nobody who is calling: metrics and profiles tell what the
-// process does. Whoever has something to measure registers it; the counting
-// itself is theirs.
+// It has an address of its own, by default on the loopback interface, and needs no
+// authentication, although metrics and profiles reveal what the process does: the
+// operator must keep the address private. The parts count; package app registers
+// their metrics here.
 package admin
 
 import (
@@ -28,7 +28,8 @@ type Server struct {
 	log   *slog.Logger
 }
 
-// How long things may take. A profile is written for as long as it is asked for.
+// Time limits. There is none on responses, as a profile takes as long as its
+// request asks for.
 const (
 	headerTime = 5 * time.Second
 	idleTime   = time.Minute
@@ -36,13 +37,13 @@ const (
 	stopTime   = time.Second
 )
 
-// New returns a Server that answers once Run is called. ready says whether the
-// node may be sent requests.
+// New returns a Server that serves once Run is called. ready returns an error while
+// the node cannot serve requests.
 func New(ready func(context.Context) error, log *slog.Logger) *Server {
 	s := &Server{set: metrics.NewSet(), ready: ready, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", s.serveMetrics)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -52,9 +53,9 @@ func New(ready func(context.Context) error, log *slog.Logger) *Server {
 	return s
 }
 
-// Register adds a metric, whose value is asked for with each scrape. The name is
-// that of Prometheus, perhaps with labels: a_b_total{c="d"}. What only grows ends
-// in _total. A name that is registered twice panics.
+// Register adds a metric whose value is read at each scrape. The name may have
+// labels: a_b_total{c="d"}; that of a counter ends in _total. A name that is
+// registered twice panics.
 func (s *Server) Register(name string, value func() float64) { s.set.NewGauge(name, value) }
 
 // Run serves on the listener, which it closes, until ctx is cancelled.
@@ -63,7 +64,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 		defer cancel()
 		if s.http.Shutdown(late) != nil {
-			_ = s.http.Close() // somebody is taking a profile; the process ends all the same
+			_ = s.http.Close() // a profile is being written; the process ends all the same
 		}
 	})
 	defer stop()
@@ -84,15 +85,15 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	if err := s.ready(ctx); err != nil {
 		s.log.WarnContext(ctx, "not ready", "error", err)
-		plain(w, http.StatusServiceUnavailable, "not ready\n")
+		writeText(w, http.StatusServiceUnavailable, "not ready\n")
 		return
 	}
-	plain(w, http.StatusOK, "ready\n")
+	writeText(w, http.StatusOK, "ready\n")
 }
 
-func plain(w http.ResponseWriter, status int, text string) {
+func writeText(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(text)) // what fails here is the connection
+	_, _ = w.Write([]byte(text)) // fails only if the connection does
 }

@@ -1,5 +1,6 @@
-// Package requestlog owns what ties the traces of one request together: its id,
-// in the context and in every log record made under it.
+// Package requestlog carries the request id and the log fields of a request in its
+// context: the id is added to every log record made under the context, the fields
+// to the access log record. It does no tracing.
 package requestlog
 
 import (
@@ -10,15 +11,15 @@ import (
 
 type requestIDKey struct{}
 
-// maxRequestID is the length of the longest id taken from a client.
+// maxRequestID is the maximum length of an id that a client sends.
 const maxRequestID = 64
 
-// WithRequestID returns a context of the request with the id.
+// WithRequestID returns a context that carries the request id.
 func WithRequestID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, requestIDKey{}, id)
 }
 
-// RequestID returns the id of the request that ctx belongs to, empty if none.
+// RequestID returns the request id in ctx, empty if there is none.
 func RequestID(ctx context.Context) string {
 	id, _ := ctx.Value(requestIDKey{}).(string)
 	return id
@@ -27,7 +28,7 @@ func RequestID(ctx context.Context) string {
 // NewRequestID returns a fresh random id of 26 characters.
 func NewRequestID() string { return rand.Text() }
 
-// ValidRequestID reports whether an id from outside may be used as it is: 1 to
+// ValidRequestID reports whether an id that a client sends is used: 1 to
 // 64 letters, digits and any of ".-_:/+=", so that it is harmless in logs.
 func ValidRequestID(id string) bool {
 	if len(id) == 0 || len(id) > maxRequestID {

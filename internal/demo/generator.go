@@ -1,9 +1,10 @@
-// Package demo fills an empty database: with a shop to look around in, or with
-// as many users and orders as a benchmark wants.
+// Package demo makes a new server usable: it creates the first accounts and prints
+// the greeting, fills an empty database with a small shop or with as much random
+// data as a benchmark needs, and runs the demo services.
 //
-// What it makes went through the rules of the domains and has its events, at
-// times in the past, so it is what users could have made. Equal seeds make
-// equal databases, but for the passwords of the demo.
+// Generated data goes through the rules of the domains and has its events, at
+// times in the past, so it is data that users could have created. Equal seeds make
+// equal databases, but for the passwords of the shop's users.
 package demo
 
 import (
@@ -24,20 +25,20 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// Store is what seeding needs of the database.
+// Store is the part of the database that seeding needs.
 type Store interface {
 	Empty(ctx context.Context) (bool, error)
 	Bulk(ctx context.Context, b store.Batch) error
 	Analyze(ctx context.Context) error
 }
 
-// ErrNotEmpty says that there is something in the database already.
-var ErrNotEmpty = errors.New("the database holds users, products or orders already; seeding needs an empty one")
+// ErrNotEmpty says that the database has users, products or orders.
+var ErrNotEmpty = errors.New("the database has users, products or orders already: seed an empty one, set by BACKPLANE_DATABASE_URL")
 
-// opened is when the shop opened: everything happens after it.
-var opened = time.Date(2025, time.June, 1, 8, 0, 0, 0, time.UTC)
+// openedAt is when the shop opened: everything happens after it.
+var openedAt = time.Date(2025, time.June, 1, 8, 0, 0, 0, time.UTC)
 
-// generator makes the rows of one seed.
+// generator generates the rows of one seed.
 type generator struct {
 	rnd       *rand.Rand
 	staff     *user.User
@@ -55,19 +56,19 @@ func newGenerator(seed uint64) *generator {
 	}
 }
 
-// id derives the next id of a kind.
-func (g *generator) id(kind uid.Kind, at time.Time) string {
+// nextID derives the next id of a kind.
+func (g *generator) nextID(kind uid.Kind, at time.Time) string {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], g.rnd.Uint64())
 	binary.BigEndian.PutUint64(b[8:], g.rnd.Uint64())
 	return uid.Derive(kind, at, b)
 }
 
-// log notes events that were recorded about a subject under a random id. fix
-// changes what else is random in them.
-func (g *generator) log(events []event.Event, subject string, fix func(*event.Event)) {
+// recordEvents stores events of a subject under ids of the seed. fix replaces other
+// random values in them.
+func (g *generator) recordEvents(events []event.Event, subject string, fix func(*event.Event)) {
 	for _, e := range events {
-		e.ID, e.SubjectID = uid.Event(g.id(uid.KindEvent, e.OccurredAt)), subject
+		e.ID, e.SubjectID = uid.Event(g.nextID(uid.KindEvent, e.OccurredAt)), subject
 		fix(&e)
 		g.batch.Events = append(g.batch.Events, e)
 	}
@@ -78,8 +79,8 @@ func (g *generator) addUser(p user.Profile, at time.Time, c user.Credential, rol
 	if err != nil {
 		return nil, fmt.Errorf("user %s: %w", p.Username, err)
 	}
-	u.ID = uid.User(g.id(uid.KindUser, at))
-	g.log(u.TakeEvents(), string(u.ID), func(*event.Event) {})
+	u.ID = uid.User(g.nextID(uid.KindUser, at))
+	g.recordEvents(u.TakeEvents(), string(u.ID), func(*event.Event) {})
 	g.batch.Users = append(g.batch.Users, u)
 	if c != "" {
 		g.batch.Credentials[u] = c
@@ -98,10 +99,10 @@ func (g *generator) addProduct(in order.ProductInput, at time.Time) error {
 	if err != nil {
 		return fmt.Errorf("product %s: %w", in.SKU, err)
 	}
-	p.ID = uid.Product(g.id(uid.KindProduct, at))
+	p.ID = uid.Product(g.nextID(uid.KindProduct, at))
 	s.ProductID = p.ID
-	g.log(p.TakeEvents(), string(p.ID), func(e *event.Event) { e.Actor = g.staffID() })
-	stored := *s // what orders take is written when they are stored
+	g.recordEvents(p.TakeEvents(), string(p.ID), func(e *event.Event) { e.Actor = g.staffID() })
+	stored := *s // the units of orders are subtracted when the orders are stored
 	g.batch.Products = append(g.batch.Products, order.Offer{Product: p, Stock: &stored})
 	g.offers = append(g.offers, order.Offer{Product: p, Stock: s})
 	g.bySKU[p.SKU] = g.offers[len(g.offers)-1]
@@ -115,30 +116,30 @@ func (g *generator) staffID() string {
 	return string(g.staff.ID)
 }
 
-// addOrder places an order of some lines and lets it go on to some state.
+// addOrder places an order of some lines and moves it to a random state.
 func (g *generator) addOrder(at time.Time, lines int) error {
-	who := g.customers[g.rnd.IntN(len(g.customers))]
-	wants := g.wants(lines)
+	customer := g.customers[g.rnd.IntN(len(g.customers))]
+	wants := g.pickWants(lines)
 	if len(wants) == 0 {
 		return nil
 	}
-	o, err := order.Place(order.Details{UserID: who.ID}, wants, g.bySKU, at)
+	o, err := order.Place(order.Details{UserID: customer.ID}, wants, g.bySKU, at)
 	if err != nil {
 		return fmt.Errorf("order at %s: %w", at.Format(time.DateTime), err)
 	}
-	if err := g.live(o, at); err != nil {
+	if err := g.moveToRandomState(o, at); err != nil {
 		return fmt.Errorf("order at %s: %w", at.Format(time.DateTime), err)
 	}
-	g.settle(o, wants)
-	g.rename(o, who)
+	g.recordStock(o, wants)
+	g.replaceRandomIDs(o, customer)
 	g.batch.Orders = append(g.batch.Orders, o)
 	return nil
 }
 
-// wants picks products that are for sale, none twice.
-func (g *generator) wants(lines int) []order.Want {
+// pickWants picks different products that are for sale.
+func (g *generator) pickWants(lines int) []order.Want {
 	var wants []order.Want
-	for range 20 * lines { // a shop may run out of what it sells
+	for range 20 * lines { // products may be sold out
 		offer := g.offers[g.rnd.IntN(len(g.offers))]
 		n := 1 + g.rnd.IntN(maxUnits)
 		again := slices.ContainsFunc(wants, func(w order.Want) bool { return w.SKU == offer.Product.SKU })
@@ -152,11 +153,11 @@ func (g *generator) wants(lines int) []order.Want {
 	return wants
 }
 
-// maxUnits is how many units of a product one line orders at most.
+// maxUnits is the maximum quantity of a line.
 const maxUnits = 4
 
-// live moves a new order through its states, as far as chance has it.
-func (g *generator) live(o *order.Order, at time.Time) error {
+// moveToRandomState moves a new order to a random state, through those before.
+func (g *generator) moveToRandomState(o *order.Order, at time.Time) error {
 	later := func() time.Time { at = at.Add(time.Duration(1+g.rnd.IntN(600)) * time.Minute); return at }
 	pay := func() error { return o.Pay(later()) }
 	ship := func() error { return o.Ship(later()) }
@@ -183,7 +184,7 @@ func (g *generator) live(o *order.Order, at time.Time) error {
 			continue
 		}
 		for _, move := range life.moves {
-			o.Loaded() // each move is a change of its own: what shipped gives nothing back
+			o.Loaded() // each move is a change of its own: a shipped order returns no stock
 			if err := move(); err != nil {
 				return err
 			}
@@ -193,9 +194,9 @@ func (g *generator) live(o *order.Order, at time.Time) error {
 	return nil
 }
 
-// settle notes the stocks that an order has changed, and gives its units back
+// recordStock records the stocks that an order has changed, and returns its units
 // if it ended before it shipped.
-func (g *generator) settle(o *order.Order, wants []order.Want) {
+func (g *generator) recordStock(o *order.Order, wants []order.Want) {
 	for _, w := range wants {
 		s := g.bySKU[w.SKU].Stock
 		if o.ReturnsStock() {
@@ -205,30 +206,29 @@ func (g *generator) settle(o *order.Order, wants []order.Want) {
 	}
 }
 
-// rename gives an order the id and the number of this seed in place of random
-// ones. In its snapshots the number is the only one of the two, and like no
-// other text.
-func (g *generator) rename(o *order.Order, who *user.User) {
+// replaceRandomIDs replaces the random id and number of an order by those of the seed. Its
+// event snapshots contain the number only, which equals no other text in them.
+func (g *generator) replaceRandomIDs(o *order.Order, customer *user.User) {
 	var b [10]byte
 	binary.BigEndian.PutUint64(b[:8], g.rnd.Uint64())
 	binary.BigEndian.PutUint16(b[8:], uint16(g.rnd.Uint32())) //nolint:gosec // any two bytes will do
 	random, number := []byte(o.Number), order.NumberFrom(b)
-	o.ID, o.Number = uid.Order(g.id(uid.KindOrder, o.PlacedAt)), number
+	o.ID, o.Number = uid.Order(g.nextID(uid.KindOrder, o.PlacedAt)), number
 	for i := range o.Items() {
 		o.Items()[i].OrderID = o.ID
 	}
-	g.log(o.TakeEvents(), string(o.ID), func(e *event.Event) {
+	g.recordEvents(o.TakeEvents(), string(o.ID), func(e *event.Event) {
 		e.Data = bytes.ReplaceAll(e.Data, random, []byte(number))
 		e.Actor = map[event.Type]string{
-			event.OrderPlaced: string(who.ID), event.OrderCancelled: string(who.ID), event.PaymentRefundRequested: string(who.ID),
+			event.OrderPlaced: string(customer.ID), event.OrderCancelled: string(customer.ID), event.PaymentRefundRequested: string(customer.ID),
 			event.OrderShipped: g.staffID(), event.OrderDelivered: g.staffID(),
-		}[e.Type] // nobody for what the payment domain does
+		}[e.Type] // no actor for events of the payment domain
 	})
 }
 
-// flush stores what was made since the last time, its events in the order of
-// their times.
-func (g *generator) flush(ctx context.Context, db Store) error {
+// storeBatch stores what was generated since the last call, with the events in order of
+// time.
+func (g *generator) storeBatch(ctx context.Context, db Store) error {
 	b := g.batch
 	for _, s := range g.changed {
 		b.Stocks = append(b.Stocks, s)
@@ -240,7 +240,7 @@ func (g *generator) flush(ctx context.Context, db Store) error {
 	return db.Bulk(ctx, b)
 }
 
-func mustBeEmpty(ctx context.Context, db Store) error {
+func requireEmpty(ctx context.Context, db Store) error {
 	empty, err := db.Empty(ctx)
 	if err == nil && !empty {
 		err = ErrNotEmpty

@@ -13,7 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/admin"
 )
 
-func TestServer_ShowsWhatIsRegistered(t *testing.T) {
+func TestServer_serves_registered_metrics(t *testing.T) {
 	t.Parallel()
 	var ready error
 	s := admin.New(func(context.Context) error { return ready }, slog.New(slog.DiscardHandler))
