@@ -40,7 +40,7 @@ func TestRedis_opens_the_circuit_breaker_and_syncs_before_it_closes(t *testing.T
 			return b.Start
 		},
 		"slow": func(t *testing.T, _ *testenv.Broker, n *node) func() {
-			if err := n.cache.RedisClient().Do(t.Context(), "CLIENT", "PAUSE", 4000).Err(); err != nil {
+			if err := n.cache.RedisClient().Do(t.Context(), "CLIENT", "PAUSE", 8000).Err(); err != nil {
 				t.Fatal(err)
 			}
 			return func() {} // it ends by itself
@@ -59,7 +59,8 @@ func TestRedis_opens_the_circuit_breaker_and_syncs_before_it_closes(t *testing.T
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b, lines := testenv.RedisBroker(t), &record{}
-			cfg := cache.Config{RedisTime: 50 * time.Millisecond}
+			// Above what a dial takes on a busy machine, or Redis cannot be warmed; far below the pause.
+			cfg := cache.Config{RedisTime: 500 * time.Millisecond}
 			n := start(t, options{redis: b.URL, cfg: cfg, log: slog.New(slog.NewTextHandler(lines, nil))})
 			p := n.product(t, "cup", 1)
 			n.caughtUp(t, n)
