@@ -8,7 +8,8 @@
 //
 // It leaves to others: long-lived connections to packages connection, websocket and sse; legacy
 // REST routes to a RESTHandler; upstream services to a Gateway; what a GraphQL document may ask
-// for to package executor. No cookie is ever read or set.
+// for to package executor. No cookie is ever read or set. The package has more than 20 files
+// because each middleware has one, named after it.
 package httpd
 
 import (

@@ -33,8 +33,7 @@ const (
 // The close reasons that every protocol has.
 var (
 	ReasonStopping    = &CloseReason{Code: codeGoingAway, Text: "The server is stopping; connect again."}
-	ReasonClosed      = &CloseReason{Code: codeNormalClosure} // by the client
-	ReasonIdle        = &CloseReason{Code: codeNormalClosure, Text: "Idle: no operation and no message."}
+	ReasonClosed      = &CloseReason{Code: codeNormalClosure}                      // by the client
 	ReasonDead        = &CloseReason{Code: CodeAbnormal, Text: "No sign of life."} // no answer to keep-alives, or a stalled write
 	ReasonInternal    = &CloseReason{Code: codeInternal, Text: "Internal server error"}
 	ReasonInitTimeout = &CloseReason{Code: 4408, Text: "Connection initialisation timeout"}

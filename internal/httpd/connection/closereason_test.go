@@ -18,7 +18,7 @@ func checkReason(t *testing.T, reason *CloseReason, code int) {
 func TestCloseReasons_fit_a_close_frame(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []*CloseReason{
-		ReasonStopping, ReasonIdle, ReasonDead, ReasonInternal, ReasonInitTimeout,
+		ReasonStopping, ReasonDead, ReasonInternal, ReasonInitTimeout,
 		reasonExpired, reasonRevoked, reasonOtherUser, reasonUncheckable,
 	} {
 		checkReason(t, reason, reason.Code)

@@ -3,8 +3,8 @@
 //
 // It owns what every protocol needs: admission caps per node and per principal, credential
 // re-checks, close reasons, the graceful drain, the operations of a connection with their cap,
-// the slots in which queries and mutations run, write deadlines, the kernel's send buffer and
-// the batching of results. The states of a connection:
+// and the slots in which queries and mutations run. How bytes are written is up to package
+// outbound. The states of a connection:
 //
 //	          Admit             protocol is ready
 //	request ────────▶ admitted ───────────────────▶ open ◀─┐ keep-alive, credential check

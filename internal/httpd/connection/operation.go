@@ -13,6 +13,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/outbound"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
@@ -30,7 +31,7 @@ type Operation struct {
 	cursor string // reached without an event and not yet sent to the client
 
 	// Of the operation's goroutine alone.
-	Batch  Batch
+	Batch  outbound.Batch
 	Prefix []byte // which each result on a WebSocket begins with; nil before the first
 }
 
@@ -279,6 +280,6 @@ func (m *Manager) runInSlot(ctx context.Context, op *executor.Operation) (*execu
 	}
 	defer release()
 	resp := &executor.Response{Response: m.exec.Run(ctx, op)}
-	_, _ = resp.Encoded(EncodeResponse) // encoding is work for the slot, too; the writer gets the same outcome
+	_, _ = resp.Encoded(outbound.EncodeResponse) // encoding is work for the slot, too; the writer gets the same outcome
 	return resp, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+	"github.com/backplane-dev/backplane/internal/httpd/outbound"
 )
 
 // WriteErrors implements connection.ResultWriter.
@@ -34,16 +35,16 @@ func (st *stream) WriteComplete(*connection.Operation) {
 // writeEvent writes one event, unless ctx ends before the writes ahead of it have. An event
 // without data has an empty line of it, without which browsers drop the event.
 func (st *stream) writeEvent(ctx context.Context, name string, data any) {
-	text, out := connection.GetBuffer(), connection.GetBuffer()
-	defer connection.PutBuffer(text)
-	defer connection.PutBuffer(out)
+	text, out := outbound.GetBuffer(), outbound.GetBuffer()
+	defer outbound.PutBuffer(text)
+	defer outbound.PutBuffer(out)
 	if data != nil {
 		if err := jsoncodec.Encode(text, data); err != nil {
 			st.s.connections.CloseOnEncodeError(st.ctx, st, err)
 			return
 		}
 	}
-	connection.JoinLines(text.Bytes())
+	outbound.JoinLines(text.Bytes())
 	appendEvent(out, name, "", text.Bytes())
 	if st.writing.Acquire(ctx, 1) != nil {
 		return

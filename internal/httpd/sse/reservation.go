@@ -16,6 +16,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+	"github.com/backplane-dev/backplane/internal/httpd/outbound"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
@@ -199,7 +200,7 @@ func (v *reservation) WriteResult(o *connection.Operation, resp *executor.Respon
 	if _, only := executor.ResponseCursor(resp.Response); only {
 		return
 	}
-	text, err := resp.Encoded(connection.EncodeResponse)
+	text, err := resp.Encoded(outbound.EncodeResponse)
 	if err != nil {
 		v.s.connections.CloseOnEncodeError(v.ctx, v, err)
 		return

@@ -15,6 +15,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/httpd/outbound"
 )
 
 // stream is an event stream. It implements connection.Connection and connection.ResultWriter.
@@ -30,7 +31,7 @@ type stream struct {
 	conn        net.Conn     // taken over from net/http; nil if net/http writes the answer
 
 	writing     *semaphore.Weighted // of one: guards what follows, and out
-	deadline    connection.WriteDeadline
+	deadline    outbound.WriteDeadline
 	closed      bool // nothing more may be written
 	keepAliveAt time.Time
 	takeCursor  func() string // the cursor that a keep-alive sends; nil for none
@@ -216,11 +217,11 @@ func (st *stream) WriteResult(o *connection.Operation, resp *executor.Response) 
 // encodeResult returns the event for a response, its data in one line.
 func (st *stream) encodeResult(resp *executor.Response) (name string, line []byte, err error) {
 	if st.encodeEvent == nil {
-		line, err = resp.Encoded(connection.EncodeResponse)
+		line, err = resp.Encoded(outbound.EncodeResponse)
 		return "next", line, err
 	}
 	name, line = st.encodeEvent(resp.Response)
-	connection.JoinLines(line)
+	outbound.JoinLines(line)
 	return name, line, nil
 }
 
@@ -235,5 +236,5 @@ func (st *stream) writeBuffer(out *bytes.Buffer) {
 	st.lock()
 	st.send(out.Bytes())
 	st.unlock()
-	connection.PutBuffer(out)
+	outbound.PutBuffer(out)
 }

@@ -8,14 +8,14 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/httpd/outbound"
 )
 
 // eventWriter is where the events of a stream are written.
 type eventWriter interface {
 	// DeadlineWriter writes text, or fails once the deadline has passed. Without an error
 	// Write returns the length of the text.
-	connection.DeadlineWriter
+	outbound.DeadlineWriter
 	// Close ends the answer, so that the client can tell its end from a cut.
 	Close() error
 }
@@ -37,7 +37,7 @@ func hijack(w http.ResponseWriter, r *http.Request) *chunkWriter {
 	if err != nil {
 		return nil
 	}
-	connection.LimitSendBuffer(conn)
+	outbound.LimitSendBuffer(conn)
 	return &chunkWriter{conn, head.Bytes()}
 }
 
@@ -49,8 +49,8 @@ type chunkWriter struct {
 
 // Write implements eventWriter by one chunk.
 func (c *chunkWriter) Write(text []byte) (int, error) {
-	out := connection.GetBuffer()
-	defer connection.PutBuffer(out)
+	out := outbound.GetBuffer()
+	defer outbound.PutBuffer(out)
 	out.Write(c.head)
 	c.head = nil
 	out.WriteString(strconv.FormatInt(int64(len(text)), 16))

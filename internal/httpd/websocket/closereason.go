@@ -14,6 +14,7 @@ import (
 // graphql-transport-ws.
 var (
 	reasonConnectionLost  = &connection.CloseReason{Code: connection.CodeAbnormal, Text: "The connection was cut."}
+	reasonIdle            = &connection.CloseReason{Code: int(websocket.StatusNormalClosure), Text: "Idle: no operation and no message."}
 	reasonProtocolError   = &connection.CloseReason{Code: int(websocket.StatusProtocolError), Text: "Protocol error"}
 	reasonInvalidUTF8     = &connection.CloseReason{Code: int(websocket.StatusInvalidFramePayloadData), Text: "The message is not valid UTF-8."}
 	reasonMessageTimeout  = &connection.CloseReason{Code: int(websocket.StatusPolicyViolation), Text: "The message did not arrive in time."}

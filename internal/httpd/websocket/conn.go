@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/httpd/outbound"
 )
 
 // Sizes of a socket's buffers in bytes. Those of net/http, 4 KiB each, would be a third of
@@ -29,7 +29,7 @@ type conn struct {
 	readAt     atomic.Int64 // Unix time in nanoseconds
 	writeBegan atomic.Int64 // of the write under way, likewise; 0 for none
 	slow       atomic.Bool  // a write took long, and nothing was read since
-	deadline   connection.WriteDeadline
+	deadline   outbound.WriteDeadline
 	writing    *semaphore.Weighted // of one: one write at a time, each of whole frames
 }
 
@@ -86,7 +86,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	connection.LimitSendBuffer(raw)
+	outbound.LimitSendBuffer(raw)
 	h.conn = &conn{Conn: raw, stallTime: h.stallTime, writing: semaphore.NewWeighted(1)}
 	h.conn.readAt.Store(time.Now().UnixNano())
 	in := bufio.NewReaderSize(h.conn, max(readBuffer, rw.Reader.Buffered()))

@@ -43,7 +43,7 @@ func (k *socket) overdue(now time.Time) *connection.CloseReason {
 	case now.Sub(k.conn.lastRead()) >= k.readIdleLimit(now):
 		return connection.ReasonDead
 	case k.operations.Idle() && now.Sub(k.lastUse()) >= cfg.IdleTime: // in this order: the last operation touches before it finishes
-		return connection.ReasonIdle
+		return reasonIdle
 	}
 	return k.cred.Check(k.ctx, cfg.CheckTime)
 }

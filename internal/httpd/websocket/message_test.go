@@ -56,7 +56,7 @@ func checkReason(t *testing.T, reason *connection.CloseReason, code int) {
 func TestCloseReasons_fit_a_close_frame(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []*connection.CloseReason{
-		reasonConnectionLost, reasonProtocolError, reasonInvalidUTF8, reasonMessageTimeout, reasonMessageTooBig, reasonNotAcknowledged, reasonSubprotocol, reasonSecondInit,
+		reasonConnectionLost, reasonIdle, reasonProtocolError, reasonInvalidUTF8, reasonMessageTimeout, reasonMessageTooBig, reasonNotAcknowledged, reasonSubprotocol, reasonSecondInit,
 		duplicateID(strings.Repeat("ä", connection.MaxIDBytes/2)), duplicateID("x" + strings.Repeat("ä", connection.MaxIDBytes/2)), invalidMessage(strings.Repeat("ö", 200)),
 	} {
 		checkReason(t, reason, reason.Code)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/httpd/outbound"
 )
 
 var _ connection.ResultWriter = (*socket)(nil)
@@ -19,7 +20,7 @@ func (k *socket) WriteResult(o *connection.Operation, resp *executor.Response) {
 	if only {
 		return
 	}
-	text, err := resp.Encoded(connection.EncodeResponse)
+	text, err := resp.Encoded(outbound.EncodeResponse)
 	if err != nil {
 		k.s.connections.CloseOnEncodeError(k.ctx, k, err)
 		return
@@ -41,7 +42,7 @@ func (k *socket) WriteResult(o *connection.Operation, resp *executor.Response) {
 func (k *socket) Flush(o *connection.Operation) {
 	if out := o.Batch.Take(); out != nil {
 		k.writeFrames(o, out.Bytes())
-		connection.PutBuffer(out)
+		outbound.PutBuffer(out)
 	}
 }
 
@@ -62,9 +63,9 @@ func (k *socket) WriteComplete(o *connection.Operation) {
 // send sends a message, which may belong to an operation, and returns when it is written or
 // the client is given up.
 func (k *socket) send(o *connection.Operation, m outgoing) {
-	text, out := connection.GetBuffer(), connection.GetBuffer()
-	defer connection.PutBuffer(text)
-	defer connection.PutBuffer(out)
+	text, out := outbound.GetBuffer(), outbound.GetBuffer()
+	defer outbound.PutBuffer(text)
+	defer outbound.PutBuffer(out)
 	if err := m.encodeTo(text); err != nil {
 		k.s.connections.CloseOnEncodeError(k.ctx, k, err)
 		return

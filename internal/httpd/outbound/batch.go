@@ -1,4 +1,9 @@
-package connection
+// Package outbound writes results to clients that may be slow: it encodes them into pooled
+// buffers, batches what a client is behind with, moves the write deadline, and limits the
+// kernel's send buffer, so that backpressure reaches the operation that writes.
+//
+// It knows no protocol. Its writers must be called by one goroutine at a time.
+package outbound
 
 import (
 	"bytes"
