@@ -40,7 +40,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error {
 		return err
 	}
 	defer db.Close()
-	box, err := app.OpenSecrets(ctx, env, db)
+	sealer, err := app.OpenSecrets(ctx, env, db)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error {
 	// Domains: users, orders, sessions, and the registry of services. Health checks
 	// and calls of services all pass one guarded dialer, which must know the address
 	// that this server listens on.
-	sessions, err := app.NewSessions(env, db, box, feed.Hub)
+	sessions, err := app.NewSessions(env, db, sealer, feed.Hub)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error {
 		return err
 	}
 	owner := app.NewOwner()
-	registry, err := app.NewRegistry(ctx, env, db, feed.Hub, box, guard, owner)
+	registry, err := app.NewRegistry(ctx, env, db, feed.Hub, sealer, guard, owner)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error {
 
 	// Transports: one executor behind GraphQL over HTTP, WebSocket and event
 	// streams and behind the legacy REST routes; the gateway to the services.
-	exec, err := app.NewExecutor(env, domains, box)
+	exec, err := app.NewExecutor(env, domains, sealer)
 	if err != nil {
 		return err
 	}

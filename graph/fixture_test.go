@@ -177,11 +177,11 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	s := &server{statements: &statements{}}
 	s.db = testenv.Open(t, store.Config{URL: url, OnStatement: s.note})
 	log := slog.New(slog.DiscardHandler)
-	box, err := secrets.OpenBox(t.Context(), s.db.Vault(), secrets.Key{})
+	sealer, err := secrets.OpenSealer(t.Context(), s.db.Secrets(), secrets.MasterKey{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessions, err := session.NewService(s.db.Sessions(), box, time.Now, log, session.Config{NoRateLimit: true})
+	sessions, err := session.NewService(s.db.Sessions(), sealer, time.Now, log, session.Config{NoRateLimit: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,8 +82,8 @@ func (r *Resolver) passwordHasher(password *string) user.Hasher {
 	if password == nil {
 		return nil
 	}
-	return func(ctx context.Context) (user.Credential, error) {
+	return func(ctx context.Context) (user.PasswordHash, error) {
 		hash, err := r.domains.Sessions.HashPassword(ctx, *password)
-		return user.Credential(hash), err
+		return user.PasswordHash(hash), err
 	}
 }

@@ -33,8 +33,8 @@ func NewDomains(db *store.DB, c *cache.Cache, hub *event.Hub, sessions *session.
 
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
 // it follows the log for revocations; a command beside a server has none.
-func NewSessions(env Env, db *store.DB, box *secrets.Box, hub *event.Hub) (*session.Service, error) {
-	s, err := session.NewService(db.Sessions(), box, time.Now, env.Log, session.Config{NoRateLimit: !env.Config.RateLimit})
+func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *event.Hub) (*session.Service, error) {
+	s, err := session.NewService(db.Sessions(), sealer, time.Now, env.Log, session.Config{NoRateLimit: !env.Config.RateLimit})
 	if err == nil && hub != nil {
 		s.Follow(hub)
 	}

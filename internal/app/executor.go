@@ -8,8 +8,8 @@ import (
 
 // NewExecutor builds the executor of the schema over the domains, which every transport
 // uses.
-func NewExecutor(env Env, domains graph.Domains, box *secrets.Box) (*executor.Executor, error) {
-	secret := box.Derive("idempotency")
+func NewExecutor(env Env, domains graph.Domains, sealer *secrets.Sealer) (*executor.Executor, error) {
+	secret := sealer.Derive("idempotency")
 	return graph.NewExecutor(domains, secret[:], executor.Config{
 		Limits:               env.Config.GraphQL,
 		DisableIntrospection: !env.Config.Introspection,

@@ -24,7 +24,7 @@ type Registry struct {
 }
 
 // NewRegistry builds the parts on the node's hub, and loads the directory.
-func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *event.Hub, box *secrets.Box, guard *gateway.Guard, owner string) (*Registry, error) {
+func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *event.Hub, sealer *secrets.Sealer, guard *gateway.Guard, owner string) (*Registry, error) {
 	stored := db.Registry()
 	r := &Registry{Directory: registry.NewDirectory(stored, hub, Now, env.Log)}
 	hub.OnDeliver(r.Directory.Deliver)
@@ -40,7 +40,7 @@ func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *event.Hub, box
 	if db.Dialect() == "postgres" { // an SQLite file has one node
 		exchange = stored
 	}
-	secret := box.Derive("pick")
+	secret := sealer.Derive("pick")
 	r.Desk = registry.NewDesk(r.Directory, r.Pool, exchange, secret[:], Now, env.Log, registry.DeskConfig{})
 	head := func() event.Position { return hub.Head().Position }
 	r.keeper, err = registry.NewKeeper(stored, db.Offsets(), head, r.Directory, gateway.NewProber(guard), Now, env.Log, registry.KeeperConfig{Holder: owner})

@@ -68,7 +68,7 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	ctx := tb.Context()
 	db := must(app.OpenDatabase(ctx, env, true))(tb)
 	tb.Cleanup(func() { _ = db.Close() })
-	box := must(app.OpenSecrets(ctx, env, db))(tb)
+	sealer := must(app.OpenSecrets(ctx, env, db))(tb)
 	feed, closeFeed, err := app.OpenFeed(env, db)
 	if err != nil {
 		tb.Fatal(err)
@@ -76,11 +76,11 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	tb.Cleanup(func() { _ = closeFeed() })
 	caches := must(app.OpenCache(env, db, feed.Hub))(tb)
 	tb.Cleanup(func() { _ = caches.Close() })
-	sessions := must(app.NewSessions(env, db, box, feed.Hub))(tb)
+	sessions := must(app.NewSessions(env, db, sealer, feed.Hub))(tb)
 	guard := must(app.NewGuard(env, "127.0.0.1:8080"))(tb)
-	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, box, guard, app.NewOwner()))(tb)
+	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, sealer, guard, app.NewOwner()))(tb)
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
-	exec := must(app.NewExecutor(env, domains, box))(tb)
+	exec := must(app.NewExecutor(env, domains, sealer))(tb)
 	routes := must(app.NewREST(env, exec, must(app.NewLegacyUsage(env, db))(tb)))(tb)
 	gateway := must(app.NewGateway(env, guard, registry, sessions))(tb)
 	return must(app.NewHTTP(env, exec, routes, gateway, sessions, db))(tb), db, domains
@@ -101,7 +101,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 func createUser(tb testing.TB, db *store.DB, domains graph.Domains) (id, key string) {
 	tb.Helper()
 	ctx := tb.Context()
-	_, err := domains.Users.FirstAdmin(ctx, "ada", func(context.Context) (user.Credential, error) { return "", nil })
+	_, err := domains.Users.FirstAdmin(ctx, "ada", func(context.Context) (user.PasswordHash, error) { return "", nil })
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -34,12 +34,12 @@ func OpenDatabase(ctx context.Context, env Env, migrate bool) (*store.DB, error)
 // OpenSecrets unseals the secrets in the database with the operator's key. On
 // SQLite a key file next to the database serves until the operator sets a key,
 // which then takes over.
-func OpenSecrets(ctx context.Context, env Env, db *store.DB) (*secrets.Box, error) {
-	key, former := env.Config.SecretKey, []secrets.Key(nil)
+func OpenSecrets(ctx context.Context, env Env, db *store.DB) (*secrets.Sealer, error) {
+	key, former := env.Config.SecretKey, []secrets.MasterKey(nil)
 	if path, embedded := env.Config.Database.SQLite(); embedded {
 		file := filepath.Join(filepath.Dir(path), "secret.key")
 		if _, err := os.Stat(file); err == nil || !key.IsSet() {
-			stored, err := secrets.KeyFromFile(file)
+			stored, err := secrets.MasterKeyFromFile(file)
 			if err != nil {
 				return nil, err
 			}
@@ -52,5 +52,5 @@ func OpenSecrets(ctx context.Context, env Env, db *store.DB) (*secrets.Box, erro
 	if !key.IsSet() {
 		env.Log.WarnContext(ctx, "BACKPLANE_SECRET_KEY is not set: secrets are stored unencrypted, readable by anyone with access to the database")
 	}
-	return secrets.OpenBox(ctx, db.Vault(), key, former...)
+	return secrets.OpenSealer(ctx, db.Secrets(), key, former...)
 }

@@ -16,7 +16,7 @@ import (
 // without a cache. Servers learn of what it writes from the event log.
 type Toolbox struct {
 	DB       *store.DB
-	Secrets  *secrets.Box
+	Secrets  *secrets.Sealer
 	Sessions *session.Service
 	Log      *event.Log
 	Overseer *event.Overseer

@@ -12,11 +12,11 @@ const (
 	bob = uid.User("usr_bob")
 )
 
-func session(roles ...Role) *Principal {
+func sessionOf(roles ...Role) *Principal {
 	return &Principal{UserID: ada, Roles: roles, Credential: SessionCredential("ses_1")}
 }
 
-func key(scopes []Scope, roles ...Role) *Principal {
+func keyOf(scopes []Scope, roles ...Role) *Principal {
 	return &Principal{UserID: ada, Roles: roles, Credential: APIKeyCredential("key_1", scopes...)}
 }
 
@@ -29,23 +29,23 @@ func TestRequire_denies_by_default(t *testing.T) {
 		code    fault.Code // empty if allowed
 	}{
 		{"a stranger", nil, scope(OrdersRead), fault.Unauthenticated},
-		{"a session", session(Customer), scope(OrdersRead), ""},
-		{"a key with the scope", key([]Scope{OrdersRead}, Customer), scope(OrdersRead), ""},
-		{"a key with another scope", key([]Scope{OrdersWrite}, Admin), scope(OrdersRead), fault.Forbidden},
-		{"a key without scopes", key(nil, Admin), scope(OrdersRead), fault.Forbidden},
+		{"a session", sessionOf(Customer), scope(OrdersRead), ""},
+		{"a key with the scope", keyOf([]Scope{OrdersRead}, Customer), scope(OrdersRead), ""},
+		{"a key with another scope", keyOf([]Scope{OrdersWrite}, Admin), scope(OrdersRead), fault.Forbidden},
+		{"a key without scopes", keyOf(nil, Admin), scope(OrdersRead), fault.Forbidden},
 		{"the system", &Principal{Credential: SystemCredential()}, scope(OrdersRead), ""},
 		{"the system where a session is needed", &Principal{Credential: SystemCredential()}, signedIn, fault.Forbidden},
 		{"a principal without a credential", &Principal{UserID: ada, Roles: []Role{Admin}}, scope(OrdersRead), fault.Forbidden},
 		{"a credential of another kind without scopes", &Principal{UserID: ada, Credential: Credential{Kind: "other", ID: "x"}}, scope(OrdersRead), fault.Forbidden},
-		{"a key where a session is needed", key(Scopes(), Admin), signedIn, fault.Forbidden},
-		{"a session where one is needed", session(Customer), signedIn, ""},
+		{"a key where a session is needed", keyOf(Scopes(), Admin), signedIn, fault.Forbidden},
+		{"a session where one is needed", sessionOf(Customer), signedIn, ""},
 		{"a stranger where a session is needed", nil, signedIn, fault.Unauthenticated},
-		{"a customer where staff is needed", session(Customer), staff, fault.Forbidden},
-		{"staff", session(Staff), staff, ""},
-		{"an admin counts as staff", session(Admin), staff, ""},
-		{"a service is no staff", session(Service), staff, fault.Forbidden},
-		{"staff where an admin is needed", session(Staff), admin, fault.Forbidden},
-		{"an admin's key without the scope", key([]Scope{OrdersRead}, Admin), admin, fault.Forbidden},
+		{"a customer where staff is needed", sessionOf(Customer), staff, fault.Forbidden},
+		{"staff", sessionOf(Staff), staff, ""},
+		{"an admin counts as staff", sessionOf(Admin), staff, ""},
+		{"a service is no staff", sessionOf(Service), staff, fault.Forbidden},
+		{"staff where an admin is needed", sessionOf(Staff), admin, fault.Forbidden},
+		{"an admin's key without the scope", keyOf([]Scope{OrdersRead}, Admin), admin, fault.Forbidden},
 	}
 	for _, tt := range tests {
 		err := tt.require(t, tt.caller)
@@ -83,11 +83,11 @@ func TestMaySee_is_for_owners_and_staff(t *testing.T) {
 		want   bool
 	}{
 		{"a stranger", nil, ada, false},
-		{"its owner", session(Customer), ada, true},
-		{"somebody else", session(Customer), bob, false},
-		{"staff", session(Staff), bob, true},
-		{"the owner's key with the scope", key([]Scope{OrdersRead}, Customer), ada, true},
-		{"the owner's key without it", key([]Scope{UsersRead}, Customer), ada, false},
+		{"its owner", sessionOf(Customer), ada, true},
+		{"somebody else", sessionOf(Customer), bob, false},
+		{"staff", sessionOf(Staff), bob, true},
+		{"the owner's key with the scope", keyOf([]Scope{OrdersRead}, Customer), ada, true},
+		{"the owner's key without it", keyOf([]Scope{UsersRead}, Customer), ada, false},
 		{"a caller without a user, of what has none", &Principal{}, "", false},
 	}
 	for _, tt := range tests {
@@ -104,11 +104,11 @@ func TestRequireLister_is_for_everything_only_of_staff(t *testing.T) {
 		only    bool
 		refused bool
 	}{
-		"a customer":                       {p: session(Customer), only: true},
-		"staff":                            {p: session(Staff)},
-		"an admin":                         {p: session(Admin)},
-		"a key of staff with the scope":    {p: key([]Scope{OrdersRead}, Staff)},
-		"a key of staff without the scope": {p: key([]Scope{UsersRead}, Staff), refused: true},
+		"a customer":                       {p: sessionOf(Customer), only: true},
+		"staff":                            {p: sessionOf(Staff)},
+		"an admin":                         {p: sessionOf(Admin)},
+		"a key of staff with the scope":    {p: keyOf([]Scope{OrdersRead}, Staff)},
+		"a key of staff without the scope": {p: keyOf([]Scope{UsersRead}, Staff), refused: true},
 		"nobody":                           {refused: true},
 	} {
 		ctx := t.Context()
@@ -125,8 +125,8 @@ func TestRequireLister_is_for_everything_only_of_staff(t *testing.T) {
 func TestMaySetLegacyID_needs_admin_or_the_scope(t *testing.T) {
 	t.Parallel()
 	for want, callers := range map[bool][]*Principal{
-		true:  {session(Admin), key([]Scope{LegacyWrite}, Customer)},
-		false: {nil, session(Staff), session(Customer), key([]Scope{UsersWrite}, Admin)},
+		true:  {sessionOf(Admin), keyOf([]Scope{LegacyWrite}, Customer)},
+		false: {nil, sessionOf(Staff), sessionOf(Customer), keyOf([]Scope{UsersWrite}, Admin)},
 	} {
 		for _, p := range callers {
 			if p.MaySetLegacyID() != want {
@@ -139,18 +139,18 @@ func TestMaySetLegacyID_needs_admin_or_the_scope(t *testing.T) {
 	}
 }
 
-func TestCallFrom_is_not_for_strangers(t *testing.T) {
+func TestCallFrom_returns_no_call_of_an_anonymous_caller(t *testing.T) {
 	t.Parallel()
 	ctx := WithCall(t.Context(), Call{Key: "k"})
 	if _, ok := CallFrom(ctx); ok {
 		t.Error("a stranger's call is claimed")
 	}
-	if c, ok := CallFrom(With(ctx, session(Customer))); !ok || c.Key != "k" {
+	if c, ok := CallFrom(With(ctx, sessionOf(Customer))); !ok || c.Key != "k" {
 		t.Errorf("the call of a principal is %+v, %v", c, ok)
 	}
 }
 
-func TestFrom_asksWhoIsCallingNow(t *testing.T) {
+func TestFrom_returns_the_current_caller(t *testing.T) {
 	t.Parallel()
 	caller := &Principal{UserID: ada}
 	current := caller

@@ -12,7 +12,7 @@ import (
 func Require(ctx context.Context, s Scope) (*Principal, error) {
 	p := From(ctx)
 	if p == nil {
-		return nil, SignInFirst(ctx)
+		return nil, NotSignedIn(ctx)
 	}
 	if !p.May(s) {
 		return nil, fault.New(fault.Forbidden, "This API key lacks the scope %s.", s)
@@ -25,7 +25,7 @@ func Require(ctx context.Context, s Scope) (*Principal, error) {
 func RequireSession(ctx context.Context) (*Principal, error) {
 	p := From(ctx)
 	if p == nil {
-		return nil, SignInFirst(ctx)
+		return nil, NotSignedIn(ctx)
 	}
 	if p.SessionID() == "" {
 		return nil, fault.New(fault.Forbidden, "This needs a signed-in session; an API key is not enough.")
@@ -66,9 +66,9 @@ func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principa
 	return p, nil
 }
 
-// SignInFirst is the error for a stranger; for a caller whose rights cannot be
+// NotSignedIn is the error for a stranger; for a caller whose rights cannot be
 // told at the moment it is UNAVAILABLE.
-func SignInFirst(ctx context.Context) error {
+func NotSignedIn(ctx context.Context) error {
 	if LastKnown(ctx) != nil {
 		return fault.New(fault.Unavailable, "Credentials cannot be checked right now; try again in a moment.")
 	}

@@ -357,7 +357,7 @@ func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 	}
 }
 
-func (n *node) userWith(t testing.TB, c user.Credential) *user.User {
+func (n *node) userWith(t testing.TB, c user.PasswordHash) *user.User {
 	t.Helper()
 	u, err := user.New(user.Profile{Username: fmt.Sprint("user", usernames.Add(1))}, []auth.Role{auth.Customer}, nil, at)
 	if err != nil {

@@ -29,7 +29,7 @@ type Config struct {
 	Database         Database
 	RedisURL         Secret // empty if there is none; it may hold a password
 	CacheBytes       int
-	SecretKey        secrets.Key // not set if the operator gave none
+	SecretKey        secrets.MasterKey // not set if the operator gave none
 	AdminUsername    string
 	AdminPassword    Secret
 	RateLimit        bool

@@ -60,7 +60,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 			BodyBytes: 100 << 20, Calls: 10_000, CallerCalls: 2_500,
 		},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(secrets.Key{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(secrets.MasterKey{})); diff != "" {
 		t.Errorf("FromEnv without anything set (-want +got):\n%s", diff)
 	}
 	if got.SecretKey.IsSet() {

@@ -75,10 +75,10 @@ func cutScheme(value, scheme string) (rest string, ok bool) {
 	return value[len(scheme):], true
 }
 
-func parseSecretKey(value string) (secrets.Key, error) {
-	key, err := secrets.ParseKey(value)
+func parseSecretKey(value string) (secrets.MasterKey, error) {
+	key, err := secrets.ParseMasterKey(value)
 	if err != nil {
-		return secrets.Key{}, errors.New("32 to 1024 random characters, e.g. made by `openssl rand -base64 32`")
+		return secrets.MasterKey{}, errors.New("32 to 1024 random characters, e.g. made by `openssl rand -base64 32`")
 	}
 	return key, nil
 }

@@ -21,9 +21,9 @@ func CreateAdmin(ctx context.Context, users *user.Service, hash func(password st
 	if !given {
 		username, secret = "admin", password.Generate()
 	}
-	created, err := users.FirstAdmin(ctx, username, func(context.Context) (user.Credential, error) {
+	created, err := users.FirstAdmin(ctx, username, func(context.Context) (user.PasswordHash, error) {
 		hashed, err := hash(secret)
-		return user.Credential(hashed), err
+		return user.PasswordHash(hashed), err
 	})
 	if fault.Is(err, fault.UsernameTaken) {
 		return nil, fmt.Errorf("there is no active ADMIN, and another account is named %q: set BACKPLANE_ADMIN_USERNAME and BACKPLANE_ADMIN_PASSWORD to an unused name and a password", username)

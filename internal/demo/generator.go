@@ -52,7 +52,7 @@ type generator struct {
 func newGenerator(seed uint64) *generator {
 	return &generator{
 		rnd:   rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // not secret: equal seeds are to make equal rows
-		bySKU: map[string]order.Offer{}, changed: map[uid.Product]*order.Stock{}, batch: store.Batch{Credentials: map[*user.User]user.Credential{}},
+		bySKU: map[string]order.Offer{}, changed: map[uid.Product]*order.Stock{}, batch: store.Batch{Credentials: map[*user.User]user.PasswordHash{}},
 	}
 }
 
@@ -74,7 +74,7 @@ func (g *generator) recordEvents(events []event.Event, subject string, fix func(
 	}
 }
 
-func (g *generator) addUser(p user.Profile, at time.Time, c user.Credential, roles ...auth.Role) (*user.User, error) {
+func (g *generator) addUser(p user.Profile, at time.Time, c user.PasswordHash, roles ...auth.Role) (*user.User, error) {
 	u, err := user.New(p, roles, nil, at)
 	if err != nil {
 		return nil, fmt.Errorf("user %s: %w", p.Username, err)
@@ -235,7 +235,7 @@ func (g *generator) storeBatch(ctx context.Context, db Store) error {
 	}
 	slices.SortFunc(b.Stocks, func(a, b *order.Stock) int { return bytes.Compare([]byte(a.ProductID), []byte(b.ProductID)) })
 	slices.SortStableFunc(b.Events, func(a, b event.Event) int { return a.OccurredAt.Compare(b.OccurredAt) })
-	g.batch = store.Batch{Credentials: map[*user.User]user.Credential{}}
+	g.batch = store.Batch{Credentials: map[*user.User]user.PasswordHash{}}
 	clear(g.changed)
 	return db.Bulk(ctx, b)
 }

@@ -110,7 +110,7 @@ func (g *generator) addShopUsers(hash func(string) (string, error)) ([]Account, 
 			return nil, fmt.Errorf("hash a password of the demo shop: %w", err)
 		}
 		email := p.username + "@example.com"
-		u, err := g.addUser(user.Profile{Username: p.username, Email: &email, Name: p.name}, openedAt.Add(time.Duration(i)*time.Minute), user.Credential(hashed), p.role)
+		u, err := g.addUser(user.Profile{Username: p.username, Email: &email, Name: p.name}, openedAt.Add(time.Duration(i)*time.Minute), user.PasswordHash(hashed), p.role)
 		if err != nil {
 			return nil, err
 		}

@@ -30,7 +30,7 @@ type Follower struct {
 // tells who is calling then: see auth.WithCurrent.
 func (h *Hub) Follow(ctx context.Context, f Filter, after *Cursor) (*Follower, error) {
 	if auth.From(ctx) == nil {
-		return nil, auth.SignInFirst(ctx)
+		return nil, auth.NotSignedIn(ctx)
 	}
 	sub, err := h.subscribe(ctx, after, f, auth.Current(ctx))
 	if err != nil && after != nil {

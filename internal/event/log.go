@@ -120,7 +120,7 @@ func (s State) check(c Cursor) error {
 // Cursor returns the head of the log, for a caller who is signed in.
 func (l *Log) Cursor(ctx context.Context) (Cursor, error) {
 	if auth.From(ctx) == nil {
-		return Cursor{}, auth.SignInFirst(ctx)
+		return Cursor{}, auth.NotSignedIn(ctx)
 	}
 	s, err := l.State(ctx)
 	return Cursor{s.Timeline, s.Head}, err
@@ -274,7 +274,7 @@ func (l *Log) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*Event,
 func visible(ctx context.Context, f Filter) (Filter, error) {
 	p := auth.From(ctx)
 	if p == nil {
-		return f, auth.SignInFirst(ctx)
+		return f, auth.NotSignedIn(ctx)
 	}
 	f.Audience = AudienceOf(p)
 	return f, nil

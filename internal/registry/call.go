@@ -18,7 +18,7 @@ func (d *Directory) ForCall(ctx context.Context, name string) (*Set, error) {
 	case set != nil && set.Service.Public:
 		return set, nil
 	case caller == nil:
-		return nil, auth.SignInFirst(ctx)
+		return nil, auth.NotSignedIn(ctx)
 	case !caller.MayCallServices():
 		return nil, fault.New(fault.Forbidden, "To call services, an API key needs the scope %s or that of a service.", auth.ServicesRead)
 	case set == nil:

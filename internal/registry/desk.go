@@ -135,7 +135,7 @@ func user(ctx context.Context) (*auth.Principal, error) {
 	caller := auth.LastKnown(ctx)
 	switch {
 	case caller == nil:
-		return nil, auth.SignInFirst(ctx)
+		return nil, auth.NotSignedIn(ctx)
 	case !caller.MayUseServices():
 		return nil, fault.New(fault.Forbidden, "This needs the role SERVICE, STAFF or ADMIN, and of an API key the scope %s.", auth.ServicesRead)
 	}

@@ -89,7 +89,7 @@ func (r *Registrar) change(ctx context.Context, id uid.Service, ifVersion *int, 
 	caller := auth.From(ctx)
 	if !id.Valid() {
 		if caller == nil {
-			return nil, auth.SignInFirst(ctx)
+			return nil, auth.NotSignedIn(ctx)
 		}
 		return nil, ServiceNotFound().At("id")
 	}
@@ -237,7 +237,7 @@ func manager(ctx context.Context, name string) (*auth.Principal, error) {
 	caller := auth.From(ctx)
 	switch {
 	case caller == nil:
-		return nil, auth.SignInFirst(ctx)
+		return nil, auth.NotSignedIn(ctx)
 	case !caller.MayManageService(name):
 		return nil, fault.New(fault.Forbidden, "This needs ADMIN or an API key with the scope %.80s.", auth.ServiceScope(name))
 	}

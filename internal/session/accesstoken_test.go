@@ -17,7 +17,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
-func TestAccessToken_saysWhoAndNotWhat(t *testing.T) {
+func TestAccessToken_states_user_and_session_but_no_roles(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, _ := f.signIn(t, "ada")
@@ -50,7 +50,7 @@ func TestAccessToken_saysWhoAndNotWhat(t *testing.T) {
 	}
 }
 
-func TestService_Authenticate_refusesTamperedTokens(t *testing.T) {
+func TestService_Authenticate_refuses_tampered_tokens(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, _ := f.signIn(t, "ada")

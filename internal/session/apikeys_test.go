@@ -87,7 +87,7 @@ func TestService_CreateAPIKey(t *testing.T) {
 	}
 }
 
-func TestService_CreateAPIKey_recordsNoSecret(t *testing.T) {
+func TestService_CreateAPIKey_records_no_secret(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	_, ctx := f.signIn(t, "ada")
@@ -128,7 +128,7 @@ func TestService_CreateAPIKey_limit(t *testing.T) {
 	wantCode(t, "one after another was revoked", err, "")
 }
 
-func TestService_Authenticate_refusesKeys(t *testing.T) {
+func TestService_Authenticate_refuses_invalid_keys(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	_, ctx := f.signIn(t, "ada")
@@ -192,7 +192,7 @@ func TestService_RevokeAPIKey(t *testing.T) {
 	wantCode(t, "Authenticate with it", err, fault.Unauthenticated)
 }
 
-func TestAPIKeys_areForTheirOwnerAndADMIN(t *testing.T) {
+func TestAPIKeys_are_visible_to_their_owner_and_ADMIN(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	f.user(t, "staff", auth.Staff)
@@ -242,7 +242,7 @@ func TestAPIKeys_areForTheirOwnerAndADMIN(t *testing.T) {
 	}
 }
 
-func TestService_IssueAPIKey_needsNoCaller(t *testing.T) {
+func TestService_IssueAPIKey_needs_no_caller(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	_, text, err := f.IssueAPIKey(t.Context(), f.ada, session.CreateAPIKeyInput{Name: "cli", Scopes: []auth.Scope{auth.LegacyWrite}})

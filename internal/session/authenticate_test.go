@@ -15,7 +15,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
-func TestService_Authenticate_seesChangesWithinASecond(t *testing.T) {
+func TestService_Authenticate_sees_changes_within_a_second(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -51,7 +51,7 @@ func TestService_Authenticate_seesChangesWithinASecond(t *testing.T) {
 	}
 }
 
-func TestService_Authenticate_seesRolesWithinASecond(t *testing.T) {
+func TestService_Authenticate_sees_roles_within_a_second(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, ctx := f.signIn(t, "ada")
@@ -70,7 +70,7 @@ func TestService_Authenticate_seesRolesWithinASecond(t *testing.T) {
 	}
 }
 
-func TestService_Authenticate_onTheNodeThatEndedTheSession(t *testing.T) {
+func TestService_Authenticate_refuses_at_once_on_the_node_that_revoked_the_session(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, ctx := f.signIn(t, "ada")
@@ -79,7 +79,7 @@ func TestService_Authenticate_onTheNodeThatEndedTheSession(t *testing.T) {
 	wantCode(t, "Authenticate after SignOut", err, fault.Unauthenticated)
 }
 
-func TestService_Authenticate_withoutTheDatabase(t *testing.T) {
+func TestService_Authenticate_is_unavailable_without_the_database(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, ctx := f.signIn(t, "ada")
@@ -107,7 +107,7 @@ func TestService_Authenticate_withoutTheDatabase(t *testing.T) {
 	}
 }
 
-func TestService_Authenticate_asksTheDatabaseOnceASecond(t *testing.T) {
+func TestService_Authenticate_reads_the_database_once_a_second(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, _ := f.signIn(t, "ada")
@@ -129,7 +129,7 @@ func TestService_Authenticate_asksTheDatabaseOnceASecond(t *testing.T) {
 	}
 }
 
-func TestMemo_sharesReadsButNotOldOnes(t *testing.T) {
+func TestReadCache_shares_reads_but_not_old_ones(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		get, _ := session.NewReadCache(time.Second, 10, time.Now)
@@ -161,7 +161,7 @@ func TestMemo_sharesReadsButNotOldOnes(t *testing.T) {
 	})
 }
 
-func TestMemo_readsForThoseWhoStay(t *testing.T) {
+func TestReadCache_reads_on_for_callers_that_joined(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		get, length := session.NewReadCache(time.Second, 10, time.Now)
@@ -201,9 +201,9 @@ func TestMemo_readsForThoseWhoStay(t *testing.T) {
 	})
 }
 
-func TestMemo_forgetsErrorsAndIsBounded(t *testing.T) {
+func TestReadCache_keeps_no_errors_and_is_bounded(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := newTestClock()
 	get, length := session.NewReadCache(time.Second, 16, c.now)
 	fails := func(context.Context) (int, error) { return 0, errors.New("no") }
 	if _, err := get(t.Context(), 1, fails); err == nil || length() != 0 {

@@ -27,7 +27,7 @@ type clock struct {
 	t  time.Time
 }
 
-func newClock() *clock { return &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} }
+func newTestClock() *clock { return &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} }
 
 func (c *clock) now() time.Time {
 	c.mu.Lock()
@@ -44,38 +44,38 @@ func (c *clock) add(d time.Duration) {
 // fixture is a service on a store in memory, with ada, who has a password.
 type fixture struct {
 	*session.Service
-	store *sessiontest.Memory
-	clock *clock
-	box   *secrets.Box
-	ada   uid.User
+	store  *sessiontest.Memory
+	clock  *clock
+	sealer *secrets.Sealer
+	ada    uid.User
 }
 
 func newFixture(t testing.TB, cfg session.Config) *fixture {
 	t.Helper()
-	f := &fixture{store: sessiontest.NewMemory(), clock: newClock()}
-	f.box = openBox(t, f.store)
+	f := &fixture{store: sessiontest.NewMemory(), clock: newTestClock()}
+	f.sealer = openSealer(t, f.store)
 	f.Service = f.node(t, cfg)
 	f.ada = f.user(t, "ada", auth.Customer)
 	return f
 }
 
-func openBox(t testing.TB, v secrets.Vault) *secrets.Box {
+func openSealer(t testing.TB, v secrets.Store) *secrets.Sealer {
 	t.Helper()
-	key, err := secrets.ParseKey(strings.Repeat("k", 32))
+	key, err := secrets.ParseMasterKey(strings.Repeat("k", 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	box, err := secrets.OpenBox(t.Context(), v, key)
+	sealer, err := secrets.OpenSealer(t.Context(), v, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return box
+	return sealer
 }
 
 // node returns another service on the same store.
 func (f *fixture) node(t testing.TB, cfg session.Config) *session.Service {
 	t.Helper()
-	s, err := session.NewService(f.store, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(cfg))
+	s, err := session.NewService(f.store, f.sealer, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(cfg))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (f *fixture) user(t testing.TB, name string, roles ...auth.Role) uid.User {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f.store.AddAccount(t, sessiontest.NewAccount{Username: name, Email: name + "@example.com", Roles: roles, Credential: hash})
+	return f.store.AddAccount(t, sessiontest.NewAccount{Username: name, Email: name + "@example.com", Roles: roles, PasswordHash: hash})
 }
 
 // signIn signs a user in, and returns the tokens and the context it acts in.
@@ -130,7 +130,7 @@ func (f *fixture) signer(t testing.TB) (kid string, key ed25519.PrivateKey) {
 	must(t, err)
 	for _, k := range stored {
 		if k.ID == header.Kid {
-			seed, err := f.box.Open("signing-key:"+k.ID, k.Sealed)
+			seed, err := f.sealer.Unseal("signing-key:"+k.ID, k.Sealed)
 			must(t, err)
 			return k.ID, ed25519.NewKeyFromSeed(seed)
 		}

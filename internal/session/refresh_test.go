@@ -17,7 +17,7 @@ import (
 
 func TestSession_Exchange(t *testing.T) {
 	t.Parallel()
-	opened := newClock().now()
+	opened := newTestClock().now()
 	life := session.Lifetimes{Idle: 10 * time.Hour, Max: 24 * time.Hour}
 	type outcome struct {
 		good       bool
@@ -62,7 +62,7 @@ func TestSession_Exchange(t *testing.T) {
 	}
 }
 
-func TestService_Refresh_endsAtTheLimit(t *testing.T) {
+func TestService_Refresh_ends_at_the_limit(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{IdleTTL: 10 * time.Hour, SessionTTL: 24 * time.Hour})
 	tokens, _ := f.signIn(t, "ada")
@@ -117,7 +117,7 @@ func TestService_Refresh_refuses(t *testing.T) {
 	}
 }
 
-func TestService_Refresh_asksWhetherTheUserMayAct(t *testing.T) {
+func TestService_Refresh_refuses_an_account_that_is_not_active(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, ctx := f.signIn(t, "ada")
@@ -130,7 +130,7 @@ func TestService_Refresh_asksWhetherTheUserMayAct(t *testing.T) {
 	wantCode(t, "Refresh after signing out", err, fault.RefreshTokenInvalid)
 }
 
-func TestService_Refresh_twoAtOnceAgree(t *testing.T) {
+func TestService_Refresh_gives_two_parallel_calls_the_same_token(t *testing.T) {
 	t.Parallel()
 	for range 20 {
 		f := newFixture(t, session.Config{})
@@ -199,7 +199,7 @@ func wantEvents(t *testing.T, store *sessiontest.Memory, ended bool) {
 }
 
 func FuzzParseRefreshToken(f *testing.F) {
-	id := uid.NewSession(newClock().now())
+	id := uid.NewSession(newTestClock().now())
 	code := strings.Repeat("A", 43)
 	for _, s := range []string{"", ".", "..", string(id), fmt.Sprintf("%s.1.%s", id, code), fmt.Sprintf("%s.+1.%s", id, code), fmt.Sprintf("%s.0.%s", id, code), fmt.Sprintf("%s.-1.%s", id, code), fmt.Sprintf("%s.999999999.%s", id, code), "key_" + string(id[4:]) + ".1." + code} {
 		f.Add(s)

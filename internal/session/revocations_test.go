@@ -65,7 +65,7 @@ func TestService_Authenticate_needs_no_database_while_it_follows_the_log(t *test
 	}
 }
 
-func TestService_Authenticate_knows_at_once_what_the_log_says(t *testing.T) {
+func TestService_Authenticate_applies_revocations_of_the_log_at_once(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
@@ -113,7 +113,7 @@ func TestService_Authenticate_knows_at_once_what_the_log_says(t *testing.T) {
 	}
 }
 
-func TestService_Authenticate_asks_the_database_while_the_log_lags(t *testing.T) {
+func TestService_Authenticate_reads_the_database_while_the_log_lags(t *testing.T) {
 	t.Parallel()
 	f, w := newFollowingFixture(t)
 	tokens, _ := f.signIn(t, "ada")
@@ -150,7 +150,7 @@ func (o readThenCall) SessionWithAccount(ctx context.Context, id uid.Session) (*
 	return s, a, err
 }
 
-func TestService_Authenticate_does_not_keep_a_read_that_news_overtook(t *testing.T) {
+func TestService_Authenticate_does_not_keep_a_read_that_a_revocation_overtook(t *testing.T) {
 	t.Parallel()
 	f, w := newFixture(t, session.Config{}), &fakeLog{}
 	tokens, _ := f.signIn(t, "ada")
@@ -158,7 +158,7 @@ func TestService_Authenticate_does_not_keep_a_read_that_news_overtook(t *testing
 		f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
 		w.publish(event.UserUpdated, string(f.ada))
 	})
-	s, err := session.NewService(readThenCall{f.store, end}, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{}))
+	s, err := session.NewService(readThenCall{f.store, end}, f.sealer, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{}))
 	must(t, err)
 	s.Follow(w)
 	_, err = s.Authenticate(t.Context(), tokens.AccessToken)
@@ -179,7 +179,7 @@ func TestService_Authenticate_sees_an_expiry_that_moved(t *testing.T) {
 	f.as(t, tokens.AccessToken)
 }
 
-func TestService_hears_no_more_than_it_has_room_for(t *testing.T) {
+func TestRevocationLog_is_bounded(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{CacheSize: 16})
 	w := &fakeLog{}

@@ -47,24 +47,24 @@ type Service struct {
 	verifiers     []verifier
 }
 
-// NewService returns a Service on the store that seals its secrets in the box
+// NewService returns a Service on the store that seals its secrets with the sealer
 // and reads the time by now. It does nothing until it is called; Follow, Prepare
 // and Run belong to a server, short-lived commands do without.
-func NewService(store Store, box *secrets.Box, now func() time.Time, log *slog.Logger, cfg Config) (*Service, error) {
+func NewService(store Store, sealer *secrets.Sealer, now func() time.Time, log *slog.Logger, cfg Config) (*Service, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	tick := now // measures spans: it must not lose its monotonic part
 	now = func() time.Time { return tick().UTC().Truncate(precision) }
-	keys := token.NewKeyRing(store, box, cfg.tokens(), now)
+	keys := token.NewKeyRing(store, sealer, cfg.tokens(), now)
 	s := &Service{
 		store: store, now: now, log: log, cfg: cfg,
 		lifetimes:     Lifetimes{cfg.IdleTTL, cfg.SessionTTL},
-		refreshSecret: box.Derive("refresh"),
-		ticketSecret:  box.Derive("ticket"),
+		refreshSecret: sealer.Derive("refresh"),
+		ticketSecret:  sealer.Derive("ticket"),
 		passwords:     password.NewHasher(cfg.passwords()),
-		limiter:       throttle.NewLimiter(store, box.Derive("throttle"), cfg.limits(), now, log),
+		limiter:       throttle.NewLimiter(store, sealer.Derive("throttle"), cfg.limits(), now, log),
 		signingKeys:   keys,
 		accessTokens:  token.NewAccessTokens(keys, cfg.tokens(), now),
 		serviceTokens: token.NewServiceTokens(keys, cfg.tokens(), now),

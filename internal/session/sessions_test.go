@@ -93,11 +93,11 @@ func TestService_RevokeAll(t *testing.T) {
 	wantCode(t, "SignOut by a stranger", f.SignOut(t.Context()), fault.Unauthenticated)
 }
 
-func TestNewService_refusesWhatCannotBe(t *testing.T) {
+func TestNewService_refuses_invalid_configurations(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []session.Config{{AccessTTL: 6 * time.Minute}, {AccessTTL: -1}, {IdleTTL: -1}, {HashQueue: -1}, {SignInsPerAddress: -1}} {
 		store := sessiontest.NewMemory()
-		if _, err := session.NewService(store, openBox(t, store), time.Now, nil, cfg); err == nil {
+		if _, err := session.NewService(store, openSealer(t, store), time.Now, nil, cfg); err == nil {
 			t.Errorf("NewService took %+v", cfg)
 		}
 	}
@@ -106,7 +106,7 @@ func TestNewService_refusesWhatCannotBe(t *testing.T) {
 // runFixture is a fixture within a synctest bubble, whose clock is the bubble's.
 func runFixture(t *testing.T) (*session.Service, *fixture) {
 	f := newFixture(t, session.Config{})
-	s, err := session.NewService(f.store, f.box, time.Now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{}))
+	s, err := session.NewService(f.store, f.sealer, time.Now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{}))
 	must(t, err)
 	f.Service = s
 	return s, f
@@ -170,7 +170,7 @@ func TestService_Run(t *testing.T) {
 	})
 }
 
-func TestService_Run_removesWhatEndedLongAgo(t *testing.T) {
+func TestService_Run_removes_what_ended_long_ago(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, session.Config{IdleTTL: 90 * 24 * time.Hour})

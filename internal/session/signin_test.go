@@ -49,7 +49,7 @@ func TestService_SignIn(t *testing.T) {
 			idle := f.user(t, "idle")
 			f.store.SetAccount(idle, func(a *session.Account) { a.Active = false })
 			f.store.AddAccount(t, sessiontest.NewAccount{Username: "nopass"})
-			f.store.AddAccount(t, sessiontest.NewAccount{Username: "damaged", Credential: "no hash at all"})
+			f.store.AddAccount(t, sessiontest.NewAccount{Username: "damaged", PasswordHash: "no hash at all"})
 			var hashes session.CallCounter
 			f.OnHash(hashes.Call)
 			before := f.store.Calls()
@@ -72,7 +72,7 @@ func TestService_SignIn(t *testing.T) {
 	}
 }
 
-func TestService_SignIn_tellsNoSecrets(t *testing.T) {
+func TestService_SignIn_prints_no_tokens(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, _ := f.signIn(t, "ada")
@@ -82,7 +82,7 @@ func TestService_SignIn_tellsNoSecrets(t *testing.T) {
 	}
 }
 
-func TestService_SignIn_letsNoMoreGuessesThroughThanItSays(t *testing.T) {
+func TestService_SignIn_checks_no_more_parallel_guesses_than_the_limit(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{SignInsPerAccount: 4, HashQueue: 1000})
 	nodes := []*session.Service{f.Service, f.node(t, session.Config{SignInsPerAccount: 4, HashQueue: 1000})}
@@ -179,7 +179,7 @@ func TestService_SignIn_throttle(t *testing.T) {
 	}
 }
 
-func TestService_SignIn_countsNoGuessThatNobodyLookedAt(t *testing.T) {
+func TestService_SignIn_does_not_count_a_guess_that_was_not_checked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, session.Config{SignInsPerAccount: 3, Hashers: 1, HashQueue: 1})
@@ -205,7 +205,7 @@ func TestService_SignIn_countsNoGuessThatNobodyLookedAt(t *testing.T) {
 	})
 }
 
-func TestService_SignIn_withoutLimits(t *testing.T) {
+func TestService_SignIn_has_no_limits_if_they_are_disabled(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{NoRateLimit: true, SignInsPerAccount: 1, SignUpsPerAddress: 1})
 	if got := guess(from(t, "192.0.2.1"), f, "ada", 30); got != 30 {
@@ -233,17 +233,17 @@ func TestService_SignIn_takes_a_password_typed_differently(t *testing.T) {
 	f := newFixture(t, session.Config{})
 	hash, err := f.HashPassword(t.Context(), "caf\u00e9 au lait\u00a0bleu")
 	must(t, err)
-	f.store.AddAccount(t, sessiontest.NewAccount{Username: "zoe", Credential: hash})
+	f.store.AddAccount(t, sessiontest.NewAccount{Username: "zoe", PasswordHash: hash})
 	_, err = f.SignIn(from(t, "192.0.2.1"), "zoe", "cafe\u0301 au lait bleu")
 	wantCode(t, "SignIn", err, "")
 	_, err = f.SignIn(from(t, "192.0.2.1"), "zoe", "CAF\u00c9 AU LAIT BLEU")
 	wantCode(t, "SignIn in other case", err, fault.CredentialsWrong)
 }
 
-func TestService_SignIn_renewsHashesOfAnotherCost(t *testing.T) {
+func TestService_SignIn_renews_hashes_of_another_cost(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
-	later, err := session.NewService(f.store, f.box, f.clock.now, nil, session.Costly(session.Config{}))
+	later, err := session.NewService(f.store, f.sealer, f.clock.now, nil, session.Costly(session.Config{}))
 	must(t, err)
 	before, err := f.store.AccountByID(t.Context(), f.ada)
 	must(t, err)
@@ -259,7 +259,7 @@ func TestService_SignIn_renewsHashesOfAnotherCost(t *testing.T) {
 	f.signIn(t, "ada")
 }
 
-func TestService_SignIn_doesNotSlipBehindAChangeOfPassword(t *testing.T) {
+func TestService_SignIn_fails_if_the_password_changes_meanwhile(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	f.OnHash(func() {

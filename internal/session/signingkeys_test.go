@@ -45,7 +45,7 @@ func keyIDs(t testing.TB, s *session.Service) []string {
 	return ids
 }
 
-func TestSigningKeys_nodesThatStartAtOnceAgree(t *testing.T) {
+func TestSigningKeys_of_nodes_that_start_at_once_are_the_same(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	nodes := make([]*session.Service, 10)
@@ -78,11 +78,11 @@ type keyRaceStore struct{ *sessiontest.Memory }
 
 func (keyRaceStore) SigningKeys(context.Context) ([]*token.SigningKey, error) { return nil, nil }
 
-func TestSigningKeys_theSecondNodeTakesTheKeyOfTheFirst(t *testing.T) {
+func TestSigningKeys_of_the_first_node_are_used_by_the_second(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	must(t, f.Prepare(t.Context()))
-	second, err := session.NewService(keyRaceStore{f.store}, f.box, f.clock.now, slog.New(slog.DiscardHandler), session.Config{})
+	second, err := session.NewService(keyRaceStore{f.store}, f.sealer, f.clock.now, slog.New(slog.DiscardHandler), session.Config{})
 	must(t, err)
 	must(t, second.Prepare(t.Context()))
 	if first, second := keyIDs(t, f.Service), keyIDs(t, second); len(second) != 1 || second[0] != first[0] {
@@ -90,7 +90,7 @@ func TestSigningKeys_theSecondNodeTakesTheKeyOfTheFirst(t *testing.T) {
 	}
 }
 
-func TestService_JWKS_beforeTheStart(t *testing.T) {
+func TestService_JWKS_is_empty_before_the_start(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	if ids := keyIDs(t, f.Service); len(ids) != 0 {
@@ -143,7 +143,7 @@ func TestService_RotateSigningKey(t *testing.T) {
 	}
 }
 
-func TestSigningKeys_oldTokensStayGoodUntilTheyExpire(t *testing.T) {
+func TestSigningKeys_verify_old_tokens_until_they_expire(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	must(t, f.Prepare(t.Context()))
@@ -159,7 +159,7 @@ func TestSigningKeys_oldTokensStayGoodUntilTheyExpire(t *testing.T) {
 	}
 }
 
-func TestSigningKeys_unknownKidsDoNotReadTheKeysOverAndOver(t *testing.T) {
+func TestSigningKeys_are_not_read_again_for_each_unknown_kid(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	elsewhere := newFixture(t, session.Config{})
@@ -180,12 +180,12 @@ func TestSigningKeys_unknownKidsDoNotReadTheKeysOverAndOver(t *testing.T) {
 	}
 }
 
-func TestService_Prepare_refusesKeysOfAnotherBox(t *testing.T) {
+func TestService_Prepare_refuses_keys_that_another_data_key_sealed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	must(t, f.Prepare(t.Context()))
-	var other secrets.Vault = newFixture(t, session.Config{}).store
-	s, err := session.NewService(f.store, openBox(t, other), f.clock.now, slog.New(slog.DiscardHandler), session.Config{})
+	var other secrets.Store = newFixture(t, session.Config{}).store
+	s, err := session.NewService(f.store, openSealer(t, other), f.clock.now, slog.New(slog.DiscardHandler), session.Config{})
 	must(t, err)
 	if err := s.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "open signing key") {
 		t.Errorf("Prepare = %v, want it to say that a key does not open", err)

@@ -48,7 +48,7 @@ type TicketContents struct {
 func (s *Service) CreateTicket(ctx context.Context, purpose []byte) (*Ticket, error) {
 	caller := auth.From(ctx)
 	if caller == nil {
-		return nil, auth.SignInFirst(ctx)
+		return nil, auth.NotSignedIn(ctx)
 	}
 	expires := s.now().Add(ticketTTL).Truncate(time.Second)
 	t := ticket{caller.Credential.ID, expires, purpose}

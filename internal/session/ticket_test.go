@@ -11,7 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/session"
 )
 
-func TestService_RedeemTicket_while_it_and_its_holder_live(t *testing.T) {
+func TestService_RedeemTicket_while_it_and_its_credential_live(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string

@@ -38,17 +38,17 @@ func accountScanTargets(a *session.Account) (fields []any, complete func()) {
 // AccountByLogin implements session.Accounts.
 func (s Sessions) AccountByLogin(ctx context.Context, login string) (*session.Account, error) {
 	if strings.Contains(login, "@") {
-		return s.account(ctx, "u.email_key", user.EmailKey(login))
+		return s.readAccount(ctx, "u.email_key", user.EmailKey(login))
 	}
-	return s.account(ctx, "u.username_key", user.UsernameKey(login))
+	return s.readAccount(ctx, "u.username_key", user.UsernameKey(login))
 }
 
 // AccountByID implements session.Accounts.
 func (s Sessions) AccountByID(ctx context.Context, id uid.User) (*session.Account, error) {
-	return s.account(ctx, "u.id", string(id))
+	return s.readAccount(ctx, "u.id", string(id))
 }
 
-func (s Sessions) account(ctx context.Context, column, value string) (*session.Account, error) {
+func (s Sessions) readAccount(ctx context.Context, column, value string) (*session.Account, error) {
 	if !storable(value) {
 		return nil, user.NotFound()
 	}
@@ -97,14 +97,14 @@ func (s Sessions) UpdateAccountSessions(ctx context.Context, id uid.User, at tim
 		if err := fn(h); err != nil {
 			return nil, err
 		}
-		if err := t.saveCredential(ctx, account, h.Account, at); err != nil {
+		if err := t.savePasswordHash(ctx, account, h.Account, at); err != nil {
 			return nil, err
 		}
 		t.record(h.TakeEvents())
 		if err := saveRaised(ctx, h.Sessions, versions, sessionVersion, t.saveSession); err != nil {
 			return nil, err
 		}
-		return &h.Account, t.openSession(ctx, h.Opened)
+		return &h.Account, t.insertSession(ctx, h.Opened)
 	})
 	if err != nil {
 		return fmt.Errorf("update holder %s: %w", id, err)
@@ -174,7 +174,7 @@ func (t *tx) lockAccountSessions(ctx context.Context, id uid.User, at time.Time)
 	return &session.AccountSessions{Account: *a, Sessions: mapped(rows, toSession)}, err
 }
 
-func (t *tx) saveCredential(ctx context.Context, before, after session.Account, at time.Time) error {
+func (t *tx) savePasswordHash(ctx context.Context, before, after session.Account, at time.Time) error {
 	if after.PasswordHash == before.PasswordHash && after.PasswordVersion == before.PasswordVersion {
 		return nil
 	}

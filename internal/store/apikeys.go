@@ -42,7 +42,7 @@ func (s Sessions) CreateKey(ctx context.Context, k *session.APIKey, at time.Time
 
 // UpdateKey implements session.Keys.
 func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session.APIKey) error) (*session.APIKey, error) {
-	out, err := change(ctx, s.db, s.oneKey, func(t *tx) (*session.APIKey, error) {
+	out, err := change(ctx, s.db, s.readKey, func(t *tx) (*session.APIKey, error) {
 		row, err := t.ent.APIKey.Query().Where(entkey.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, session.KeyNotFound())
@@ -110,7 +110,7 @@ func (s Sessions) KeysByIDs(ctx context.Context, ids []uid.APIKey) (map[uid.APIK
 	return found, nil
 }
 
-func (s Sessions) oneKey(ctx context.Context, id uid.APIKey) (*session.APIKey, error) {
+func (s Sessions) readKey(ctx context.Context, id uid.APIKey) (*session.APIKey, error) {
 	found, err := s.KeysByIDs(ctx, []uid.APIKey{id})
 	if err == nil && found[id] == nil {
 		err = session.KeyNotFound()

@@ -44,10 +44,10 @@ func TestAudit_FindsNothingInWhatWasMadeByTheRules(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		givenHistory(t, db)
-		if _, err := db.Users().UpdateStanding(t.Context(), givenUser(t, db).ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
+		if _, err := db.Users().UpdateCountingAdmins(t.Context(), givenUser(t, db).ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Users().UpdateStanding(t.Context(), givenUser(t, db).ID, func(u *user.User, others int) error {
+		if _, err := db.Users().UpdateCountingAdmins(t.Context(), givenUser(t, db).ID, func(u *user.User, others int) error {
 			return u.Apply(user.Change{Status: validate.Of(user.Deactivated)}, others, at)
 		}); err != nil {
 			t.Fatal(err)

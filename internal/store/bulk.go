@@ -17,7 +17,7 @@ import (
 // Batch is what seeding stores at once. Rows are new but for Stocks.
 type Batch struct {
 	Users       []*user.User
-	Credentials map[*user.User]user.Credential // of those users that have one
+	Credentials map[*user.User]user.PasswordHash // of those users that have one
 	Products    []order.Offer
 	Orders      []*order.Order // as order.Place made them, with their lines, and perhaps moved on
 	Stocks      []*order.Stock // stored before, changed by Orders

@@ -81,7 +81,7 @@ func (t *tx) dataNow(ctx context.Context, e *event.Event, who any) (data string,
 
 // blankLetters takes out of the letters of an event what was personal of a user.
 func (t *tx) blankLetters(ctx context.Context, who any, e uid.Event) error {
-	for _, statement := range t.blanking("dead_letters") {
+	for _, statement := range t.blankingStatements("dead_letters") {
 		if _, err := t.exec(ctx, statement+` AND event_id = ?`, who, string(e)); err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func TestLetters_say_nothing_of_a_user_who_was_deleted_before(t *testing.T) {
 				tenure := tenured(t, db, "c", "me")
 				read := numberedEvents(t, db, who.ID) // as a consumer has them, that tries again and again
 				givenUser(t, db)
-				if _, err := db.Users().UpdateStanding(t.Context(), who.ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
+				if _, err := db.Users().UpdateCountingAdmins(t.Context(), who.ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
 					t.Fatal(err)
 				}
 				if meanwhile != "" {

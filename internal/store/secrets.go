@@ -11,9 +11,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/session/token"
 )
 
-// signingGate is the row that whoever changes the signing keys locks: rows that
-// do not exist yet cannot be locked.
-const signingGate = "gate.signing_keys"
+// signingKeysLock is the row that a change of the signing keys locks: rows that do
+// not exist yet cannot be locked.
+const signingKeysLock = "gate.signing_keys"
 
 // SigningKeys implements token.KeyStore.
 func (s Sessions) SigningKeys(ctx context.Context) ([]*token.SigningKey, error) {
@@ -35,7 +35,7 @@ func signingKeys(ctx context.Context, c *ent.Client) ([]*token.SigningKey, error
 func (s Sessions) UpdateSigningKeys(ctx context.Context, fn func([]*token.SigningKey) (*token.SigningKey, []string, error),
 ) (after []*token.SigningKey, err error) {
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
-		if err := t.pass(ctx, signingGate); err != nil {
+		if err := t.pass(ctx, signingKeysLock); err != nil {
 			return err
 		}
 		keys, err := signingKeys(ctx, t.ent)
@@ -49,7 +49,7 @@ func (s Sessions) UpdateSigningKeys(ctx context.Context, fn func([]*token.Signin
 		if after = keys; add == nil && len(drop) == 0 {
 			return nil
 		}
-		if err := t.replaceSigningKeys(ctx, add, drop); err != nil {
+		if err := t.saveSigningKeys(ctx, add, drop); err != nil {
 			return err
 		}
 		after, err = signingKeys(ctx, t.ent)
@@ -61,7 +61,7 @@ func (s Sessions) UpdateSigningKeys(ctx context.Context, fn func([]*token.Signin
 	return after, nil
 }
 
-func (t *tx) replaceSigningKeys(ctx context.Context, add *token.SigningKey, drop []string) error {
+func (t *tx) saveSigningKeys(ctx context.Context, add *token.SigningKey, drop []string) error {
 	t.dirty = true
 	if len(drop) > 0 {
 		if _, err := t.ent.SigningKey.Delete().Where(entsigning.IDIn(drop...)).Exec(ctx); err != nil {
@@ -75,27 +75,27 @@ func (t *tx) replaceSigningKeys(ctx context.Context, add *token.SigningKey, drop
 	return t.ent.SigningKey.Create().SetID(add.ID).SetSealed(add.Sealed).SetCreatedAt(micro(add.CreatedAt)).SetSignsAt(micro(add.SignsAt)).Exec(ctx)
 }
 
-// Vault implements seal.Vault.
-type Vault struct{ db *DB }
+// Secrets implements secrets.Store.
+type Secrets struct{ db *DB }
 
-var _ secrets.Vault = Vault{}
+var _ secrets.Store = Secrets{}
 
-// Vault returns the store of sealed secrets.
-func (db *DB) Vault() Vault { return Vault{db} }
+// Secrets returns the store of sealed secrets.
+func (db *DB) Secrets() Secrets { return Secrets{db} }
 
-// Secret implements seal.Vault.
-func (v Vault) Secret(ctx context.Context, name string, fresh []byte) ([]byte, error) {
-	return v.settle(ctx, name, `INSERT INTO settings (name, number, value) VALUES (?, 0, ?) ON CONFLICT (name) DO NOTHING`, secretName(name), fresh)
+// Secret implements secrets.Store.
+func (s Secrets) Secret(ctx context.Context, name string, fresh []byte) ([]byte, error) {
+	return s.writeThenRead(ctx, name, `INSERT INTO settings (name, number, value) VALUES (?, 0, ?) ON CONFLICT (name) DO NOTHING`, secretName(name), fresh)
 }
 
-// ReplaceSecret implements seal.Vault.
-func (v Vault) ReplaceSecret(ctx context.Context, name string, old, next []byte) ([]byte, error) {
-	return v.settle(ctx, name, `UPDATE settings SET value = ? WHERE name = ? AND value = ?`, next, secretName(name), old)
+// ReplaceSecret implements secrets.Store.
+func (s Secrets) ReplaceSecret(ctx context.Context, name string, old, next []byte) ([]byte, error) {
+	return s.writeThenRead(ctx, name, `UPDATE settings SET value = ? WHERE name = ? AND value = ?`, next, secretName(name), old)
 }
 
-// settle runs a statement on a secret and returns what is stored then.
-func (v Vault) settle(ctx context.Context, name, statement string, args ...any) (stored []byte, err error) {
-	err = v.db.inTx(withoutCall(ctx), func(t *tx) error {
+// writeThenRead runs a statement on a secret and returns what is stored then.
+func (s Secrets) writeThenRead(ctx context.Context, name, statement string, args ...any) (stored []byte, err error) {
+	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
 		if _, err := t.exec(ctx, statement, args...); err != nil {
 			return err

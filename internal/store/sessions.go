@@ -14,7 +14,7 @@ import (
 
 // UpdateSession implements session.Sessions.
 func (s Sessions) UpdateSession(ctx context.Context, id uid.Session, fn func(*session.Session) error) (*session.Session, error) {
-	out, err := change(ctx, s.db, s.oneSession, func(t *tx) (*session.Session, error) {
+	out, err := change(ctx, s.db, s.readSession, func(t *tx) (*session.Session, error) {
 		row, err := t.ent.Session.Query().Where(entsession.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, session.NotFound())
@@ -37,7 +37,7 @@ func (s Sessions) UpdateSession(ctx context.Context, id uid.Session, fn func(*se
 	return out, nil
 }
 
-func (t *tx) openSession(ctx context.Context, v *session.Session) error {
+func (t *tx) insertSession(ctx context.Context, v *session.Session) error {
 	if v == nil {
 		return nil
 	}
@@ -49,7 +49,7 @@ func (t *tx) openSession(ctx context.Context, v *session.Session) error {
 
 func (t *tx) saveSession(ctx context.Context, v *session.Session) error {
 	t.touchUncached("session", string(v.ID), v.Version)
-	stampSession(v)
+	truncateSessionTimes(v)
 	return t.ent.Session.Update().Where(entsession.ID(v.ID)).SetAddress(v.Address).SetUserAgent(v.UserAgent).
 		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetUpdatedAt(v.UpdatedAt).
 		SetLastUsedAt(v.LastUsedAt).SetExpiresAt(v.ExpiresAt).SetNillableRevokedAt(v.RevokedAt).Exec(ctx)
@@ -93,7 +93,7 @@ func (s Sessions) SessionsByIDs(ctx context.Context, ids []uid.Session) (map[uid
 	return found, nil
 }
 
-func (s Sessions) oneSession(ctx context.Context, id uid.Session) (*session.Session, error) {
+func (s Sessions) readSession(ctx context.Context, id uid.Session) (*session.Session, error) {
 	found, err := s.SessionsByIDs(ctx, []uid.Session{id})
 	if err == nil && found[id] == nil {
 		err = session.NotFound()
@@ -147,11 +147,11 @@ func toSession(r *ent.Session) *session.Session {
 		ID: r.ID, UserID: r.UserID, Address: r.Address, UserAgent: r.UserAgent, Generation: r.Generation, Nonce: r.Nonce, Version: r.Version,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, LastUsedAt: r.LastUsedAt, ExpiresAt: r.ExpiresAt, RevokedAt: r.RevokedAt,
 	}
-	stampSession(v)
+	truncateSessionTimes(v)
 	return v
 }
 
-func stampSession(v *session.Session) {
+func truncateSessionTimes(v *session.Session) {
 	for _, t := range []*time.Time{&v.CreatedAt, &v.UpdatedAt, &v.LastUsedAt, &v.ExpiresAt} {
 		*t = micro(*t)
 	}

@@ -63,7 +63,7 @@ func TestSessions(t *testing.T) {
 		sessiontest.Run(t, func(t testing.TB) sessiontest.Subject {
 			db := open(t)
 			return sessiontest.Subject{
-				Store: db.Sessions(), Vault: db.Vault(), Events: func(t testing.TB) []event.Event { return sessionEvents(t, db) },
+				Store: db.Sessions(), Secrets: db.Secrets(), Events: func(t testing.TB) []event.Event { return sessionEvents(t, db) },
 				AddAccount: func(t testing.TB, a sessiontest.NewAccount) uid.User { return addAccount(t, db, a) },
 			}
 		})
@@ -92,7 +92,7 @@ func addAccount(t testing.TB, db *store.DB, a sessiontest.NewAccount) uid.User {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u, err = db.Users().Create(t.Context(), u, user.Credential(a.Credential)); err != nil {
+	if u, err = db.Users().Create(t.Context(), u, user.PasswordHash(a.PasswordHash)); err != nil {
 		t.Fatal(err)
 	}
 	if a.Inactive {
@@ -106,7 +106,7 @@ var names atomic.Int64
 func givenUser(t testing.TB, db *store.DB, roles ...auth.Role) *user.User {
 	t.Helper()
 	name := fmt.Sprint("user", names.Add(1))
-	id := addAccount(t, db, sessiontest.NewAccount{Username: name, Email: name + "@example.org", Roles: roles, Credential: "hash of " + name})
+	id := addAccount(t, db, sessiontest.NewAccount{Username: name, Email: name + "@example.org", Roles: roles, PasswordHash: "hash of " + name})
 	found, err := db.Users().ByIDs(t.Context(), []uid.User{id})
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func givenInactive(t testing.TB, db *store.DB) *user.User {
 
 func deactivate(t testing.TB, db *store.DB, id uid.User) *user.User {
 	t.Helper()
-	u, err := db.Users().UpdateStanding(t.Context(), id, func(u *user.User, others int) error {
+	u, err := db.Users().UpdateCountingAdmins(t.Context(), id, func(u *user.User, others int) error {
 		return u.Apply(user.Change{Status: validate.Of(user.Deactivated)}, others+1, at) // also the last admin
 	})
 	if err != nil {

@@ -21,14 +21,14 @@ type Users struct{ db *DB }
 var _ user.Store = Users{}
 
 // Create implements user.Store.
-func (s Users) Create(ctx context.Context, u *user.User, c user.Credential) (*user.User, error) {
+func (s Users) Create(ctx context.Context, u *user.User, c user.PasswordHash) (*user.User, error) {
 	recorded := u.TakeEvents()
-	out, err := change(ctx, s.db, s.one, func(t *tx) (*user.User, error) {
+	out, err := change(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) {
 		v, events := *u, slices.Clone(recorded)
 		if err := t.assignLegacyID(ctx, entuser.Table, &v.LegacyID, events); err != nil {
 			return nil, err
 		}
-		stamp(&v)
+		truncateUserTimes(&v)
 		if err := createUser(t.ent, &v).Exec(ctx); err != nil {
 			return nil, err
 		}
@@ -37,7 +37,7 @@ func (s Users) Create(ctx context.Context, u *user.User, c user.Credential) (*us
 				return nil, err
 			}
 		}
-		t.noteUser(&v, events)
+		t.recordUserChange(&v, events)
 		return &v, nil
 	})
 	if err != nil {
@@ -48,21 +48,21 @@ func (s Users) Create(ctx context.Context, u *user.User, c user.Credential) (*us
 
 // Update implements user.Store. The row stays locked until the commit.
 func (s Users) Update(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
-	out, err := change(ctx, s.db, s.one, func(t *tx) (*user.User, error) { return t.updateUser(ctx, id, fn) })
+	out, err := change(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) { return t.updateUser(ctx, id, fn) })
 	if err != nil {
 		return nil, fmt.Errorf("update user %s: %w", id, err)
 	}
 	return out, nil
 }
 
-// gate is the row that changes of standing lock before the account: two ADMINs
+// adminCountLock is the row that changes of standing lock before the account: two ADMINs
 // who remove one another wait for each other, and the second finds itself last.
-const gate = "gate.standing"
+const adminCountLock = "gate.standing"
 
-// UpdateStanding implements user.Store.
-func (s Users) UpdateStanding(ctx context.Context, id uid.User, fn func(u *user.User, otherAdmins int) error) (*user.User, error) {
-	out, err := change(ctx, s.db, s.one, func(t *tx) (*user.User, error) {
-		if err := t.pass(ctx, gate); err != nil {
+// UpdateCountingAdmins implements user.Store.
+func (s Users) UpdateCountingAdmins(ctx context.Context, id uid.User, fn func(u *user.User, otherAdmins int) error) (*user.User, error) {
+	out, err := change(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) {
+		if err := t.pass(ctx, adminCountLock); err != nil {
 			return nil, err
 		}
 		others, err := t.ent.User.Query().Where(entuser.Admin(true), entuser.StatusEQ(user.Active), entuser.IDNEQ(id)).Count(ctx)
@@ -78,7 +78,7 @@ func (s Users) UpdateStanding(ctx context.Context, id uid.User, fn func(u *user.
 			return nil, err
 		}
 		if existed && u.Status == user.Deleted {
-			err = t.forget(ctx, id)
+			err = t.erasePersonalData(ctx, id)
 		}
 		return u, err
 	})
@@ -108,23 +108,23 @@ func (t *tx) updateUser(ctx context.Context, id uid.User, fn func(*user.User) er
 	if len(events) == 0 {
 		return toUser(row), nil
 	}
-	stamp(u)
+	truncateUserTimes(u)
 	if err := saveUser(t.ent, u).Exec(ctx); err != nil {
 		return nil, err
 	}
-	t.noteUser(u, events)
+	t.recordUserChange(u, events)
 	return u, nil
 }
 
-// forget removes what the database holds of a person beside the account's row:
+// erasePersonalData removes what the database holds of a person beside the account's row:
 // the password, where it signed in, its keys, and what the log says of it. The
 // events of this transaction are not stored yet, and say nothing personal.
-func (t *tx) forget(ctx context.Context, id uid.User) error {
+func (t *tx) erasePersonalData(ctx context.Context, id uid.User) error {
 	for _, statement := range slices.Concat([]string{
 		`DELETE FROM credentials WHERE user_id = ?`,
 		`DELETE FROM sessions WHERE user_id = ?`,
 		`DELETE FROM api_keys WHERE user_id = ?`,
-	}, t.blanking("events"), t.blanking("dead_letters")) {
+	}, t.blankingStatements("events"), t.blankingStatements("dead_letters")) {
 		if _, err := t.exec(ctx, statement, string(id)); err != nil {
 			return fmt.Errorf("forget: %w", err)
 		}
@@ -132,24 +132,24 @@ func (t *tx) forget(ctx context.Context, id uid.User) error {
 	return nil
 }
 
-// blanking are the statements that take what is personal of a user out of the data
+// blankingStatements are the statements that take what is personal of a user out of the data
 // of a table: all of the user's own, and what was written in those of orders.
-func (c conn) blanking(table string) []string {
+func (c conn) blankingStatements(table string) []string {
 	return []string{
 		`UPDATE ` + table + ` SET data = '` + redacted + `' WHERE user_id = ? AND order_id IS NULL`,
-		`UPDATE ` + table + ` SET data = ` + c.withoutReason() + ` WHERE user_id = ? AND order_id IS NOT NULL`,
+		`UPDATE ` + table + ` SET data = ` + c.dataWithoutReason() + ` WHERE user_id = ? AND order_id IS NOT NULL`,
 	}
 }
 
-// withoutReason is the data of an event but for what its author wrote in it.
-func (c conn) withoutReason() string {
+// dataWithoutReason is the data of an event but for what its author wrote in it.
+func (c conn) dataWithoutReason() string {
 	if c.isPostgres() {
 		return `(data::jsonb - 'reason')::json`
 	}
 	return `json_remove(data, '$.reason')`
 }
 
-func (t *tx) noteUser(u *user.User, events []event.Event) {
+func (t *tx) recordUserChange(u *user.User, events []event.Event) {
 	t.about(string(u.ID), u.Version)
 	t.touch("user", string(u.ID), u.Version)
 	t.record(events)
@@ -170,7 +170,7 @@ func (s Users) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*user.Us
 	return found, nil
 }
 
-func (s Users) one(ctx context.Context, id uid.User) (*user.User, error) {
+func (s Users) readUser(ctx context.Context, id uid.User) (*user.User, error) {
 	found, err := s.ByIDs(ctx, []uid.User{id})
 	if err == nil && found[id] == nil {
 		err = user.NotFound()
@@ -215,7 +215,7 @@ func userID(u *user.User) string { return string(u.ID) }
 
 // List implements user.Store.
 func (s Users) List(ctx context.Context, f user.Filter, o user.OrderBy, args page.Args) (page.Page[*user.User], error) {
-	q, err := s.matching(f)
+	q, err := s.queryMatching(f)
 	if err != nil {
 		return page.Page[*user.User]{}, err
 	}
@@ -224,14 +224,14 @@ func (s Users) List(ctx context.Context, f user.Filter, o user.OrderBy, args pag
 
 // Count implements user.Store.
 func (s Users) Count(ctx context.Context, f user.Filter) (int, error) {
-	q, err := s.matching(f)
+	q, err := s.queryMatching(f)
 	if err != nil {
 		return 0, err
 	}
 	return count(ctx, s.db, q)
 }
 
-func (s Users) matching(f user.Filter) (*ent.UserQuery, error) {
+func (s Users) queryMatching(f user.Filter) (*ent.UserQuery, error) {
 	q := s.db.client.User.Query()
 	if f.IDs != nil {
 		q.Where(entuser.IDIn(f.IDs...))
@@ -287,8 +287,10 @@ func toUser(r *ent.User) *user.User {
 	}
 }
 
-// stamp gives an account the times that will be read back.
-func stamp(u *user.User) { u.CreatedAt, u.UpdatedAt = micro(u.CreatedAt), micro(u.UpdatedAt) }
+// truncateUserTimes gives an account the times that will be read back.
+func truncateUserTimes(u *user.User) {
+	u.CreatedAt, u.UpdatedAt = micro(u.CreatedAt), micro(u.UpdatedAt)
+}
 
 func emailKey(email *string) *string {
 	if email == nil {

@@ -40,7 +40,7 @@ func TestDelete_ForgetsThePerson(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = db.Users().UpdateStanding(t.Context(), who.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+		_, err = db.Users().UpdateCountingAdmins(t.Context(), who.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
 		if err != nil {
 			t.Fatal(err)
 		}

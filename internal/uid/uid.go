@@ -51,31 +51,31 @@ func Kinds() []Kind {
 }
 
 // NewUser returns a fresh id that sorts at the given time.
-func NewUser(at time.Time) User { return User(mint(KindUser, at)) }
+func NewUser(at time.Time) User { return User(newID(KindUser, at)) }
 
 // NewProduct returns a fresh id that sorts at the given time.
-func NewProduct(at time.Time) Product { return Product(mint(KindProduct, at)) }
+func NewProduct(at time.Time) Product { return Product(newID(KindProduct, at)) }
 
 // NewOrder returns a fresh id that sorts at the given time.
-func NewOrder(at time.Time) Order { return Order(mint(KindOrder, at)) }
+func NewOrder(at time.Time) Order { return Order(newID(KindOrder, at)) }
 
 // NewSession returns a fresh id that sorts at the given time.
-func NewSession(at time.Time) Session { return Session(mint(KindSession, at)) }
+func NewSession(at time.Time) Session { return Session(newID(KindSession, at)) }
 
 // NewAPIKey returns a fresh id that sorts at the given time.
-func NewAPIKey(at time.Time) APIKey { return APIKey(mint(KindAPIKey, at)) }
+func NewAPIKey(at time.Time) APIKey { return APIKey(newID(KindAPIKey, at)) }
 
 // NewEvent returns a fresh id that sorts at the given time.
-func NewEvent(at time.Time) Event { return Event(mint(KindEvent, at)) }
+func NewEvent(at time.Time) Event { return Event(newID(KindEvent, at)) }
 
 // NewService returns a fresh id that sorts at the given time.
-func NewService(at time.Time) Service { return Service(mint(KindService, at)) }
+func NewService(at time.Time) Service { return Service(newID(KindService, at)) }
 
 // NewInstance returns a fresh id that sorts at the given time.
-func NewInstance(at time.Time) Instance { return Instance(mint(KindInstance, at)) }
+func NewInstance(at time.Time) Instance { return Instance(newID(KindInstance, at)) }
 
 // NewDeadLetter returns a fresh id that sorts at the given time.
-func NewDeadLetter(at time.Time) DeadLetter { return DeadLetter(mint(KindDeadLetter, at)) }
+func NewDeadLetter(at time.Time) DeadLetter { return DeadLetter(newID(KindDeadLetter, at)) }
 
 // Valid reports whether the id is well formed.
 func (id User) Valid() bool { return Is(KindUser, string(id)) }
@@ -132,8 +132,8 @@ const (
 	suffixLen = 26                                 // 128 bits at 5 bits a character
 )
 
-// mint makes a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random.
-func mint(kind Kind, at time.Time) string {
+// newID makes a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random.
+func newID(kind Kind, at time.Time) string {
 	var u [16]byte
 	_, _ = rand.Read(u[:]) // documented never to fail
 	return encode(kind, at, u)

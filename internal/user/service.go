@@ -11,13 +11,13 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// Credential is a password hash, made by package session, that a new account
+// PasswordHash is a password hash, made by package session, that a new account
 // starts with; empty if it has no password yet.
-type Credential string
+type PasswordHash string
 
 // Hasher makes the credential of a new account. It is slow and is called only
 // once everything else about the account is found right.
-type Hasher func(ctx context.Context) (Credential, error)
+type Hasher func(ctx context.Context) (PasswordHash, error)
 
 // OrderBy says how a list of users is sorted.
 type OrderBy string
@@ -49,16 +49,16 @@ type Filter struct {
 // function.
 type Store interface {
 	// Create inserts the account with its credential and events.
-	Create(ctx context.Context, u *User, c Credential) (*User, error)
+	Create(ctx context.Context, u *User, c PasswordHash) (*User, error)
 	// Update loads the account under a lock, applies fn, and commits the result
 	// with the events fn recorded, or nothing if fn fails or records none. fn may
 	// run again after a conflict.
 	Update(ctx context.Context, id uid.User, fn func(*User) error) (*User, error)
-	// UpdateStanding is Update for changes of roles and status and for deletion.
+	// UpdateCountingAdmins is Update for changes of roles and status and for deletion.
 	// otherAdmins is the number of other active ADMINs, which stays true until the
 	// commit. Of an account that fn deletes it also takes the credential away and
 	// blanks what the log says of it.
-	UpdateStanding(ctx context.Context, id uid.User, fn func(u *User, otherAdmins int) error) (*User, error)
+	UpdateCountingAdmins(ctx context.Context, id uid.User, fn func(u *User, otherAdmins int) error) (*User, error)
 	// AnyAdmin reports whether there is an active ADMIN.
 	AnyAdmin(ctx context.Context) (bool, error)
 	// ByIDs returns the accounts that exist.
@@ -79,9 +79,9 @@ type Peeker interface {
 
 // Service is what callers may do with accounts.
 type Service struct {
-	store Store
-	held  Peeker // nil if the store holds nothing
-	now   func() time.Time
+	store  Store
+	peeker Peeker // nil if the store holds nothing
+	now    func() time.Time
 }
 
 // NewService returns a Service on the store that tells the time by now.
@@ -92,7 +92,7 @@ func NewService(store Store, now func() time.Time) *Service {
 
 // SignUp opens an account for a stranger: a CUSTOMER.
 func (s *Service) SignUp(ctx context.Context, p Profile, hash Hasher) (*User, error) {
-	return s.open(ctx, p, []auth.Role{auth.Customer}, nil, hash)
+	return s.createAccount(ctx, p, []auth.Role{auth.Customer}, nil, hash)
 }
 
 // Create opens an account for somebody else. STAFF may create CUSTOMERs, ADMIN
@@ -112,15 +112,15 @@ func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, lega
 	if err := caller.AllowLegacyID(legacyID != nil); err != nil {
 		return nil, err
 	}
-	return s.open(ctx, p, roles, legacyID, hash)
+	return s.createAccount(ctx, p, roles, legacyID, hash)
 }
 
-func (s *Service) open(ctx context.Context, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
+func (s *Service) createAccount(ctx context.Context, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
 	u, err := New(p, roles, legacyID, s.now())
 	if err != nil {
 		return nil, err
 	}
-	var c Credential
+	var c PasswordHash
 	if hash != nil {
 		if c, err = hash(ctx); err != nil {
 			return nil, err
@@ -136,7 +136,7 @@ func (s *Service) FirstAdmin(ctx context.Context, username string, hash Hasher) 
 	if found, err := s.store.AnyAdmin(ctx); found || err != nil {
 		return false, err
 	}
-	_, err = s.open(ctx, Profile{Username: username}, []auth.Role{auth.Admin}, nil, hash)
+	_, err = s.createAccount(ctx, Profile{Username: username}, []auth.Role{auth.Admin}, nil, hash)
 	if fault.Is(err, fault.UsernameTaken) {
 		if found, again := s.store.AnyAdmin(ctx); found || again != nil {
 			return false, again // another node was faster
@@ -154,7 +154,7 @@ func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Cha
 	if err := s.mayChange(caller, id); err != nil {
 		return nil, err
 	}
-	if c.ChangesStanding() && !caller.Has(auth.Admin) {
+	if c.NeedsAdmin() && !caller.Has(auth.Admin) {
 		return nil, fault.New(fault.Forbidden, "Only ADMIN may set roles and status.")
 	}
 	if err := caller.AllowLegacyID(c.LegacyID.Set); err != nil {
@@ -170,8 +170,8 @@ func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Cha
 		}
 		return u.Apply(c, otherAdmins, at)
 	}
-	if c.ChangesStanding() {
-		return s.store.UpdateStanding(ctx, id, apply)
+	if c.NeedsAdmin() {
+		return s.store.UpdateCountingAdmins(ctx, id, apply)
 	}
 	return s.store.Update(ctx, id, func(u *User) error { return apply(u, 0) })
 }
@@ -187,7 +187,7 @@ func (s *Service) Delete(ctx context.Context, id uid.User, ifVersion *int) (*Use
 		return nil, err
 	}
 	at := s.now()
-	return s.store.UpdateStanding(ctx, id, func(u *User, otherAdmins int) error {
+	return s.store.UpdateCountingAdmins(ctx, id, func(u *User, otherAdmins int) error {
 		if u.Status != Deleted {
 			if err := validate.IfVersion(ifVersion, u.Version, u); err != nil {
 				return err
@@ -212,10 +212,10 @@ func (s *Service) Peek(ctx context.Context, id uid.User) (u *User, ok bool) {
 	switch {
 	case len(visibleIDs(auth.From(ctx), []uid.User{id})) == 0:
 		return nil, true
-	case s.held == nil:
+	case s.peeker == nil:
 		return nil, false
 	}
-	return s.held.Peek(id)
+	return s.peeker.Peek(id)
 }
 
 // Self returns the account of somebody who has just proved to be it, whoever is
@@ -247,7 +247,7 @@ func (s *Service) ByUsername(ctx context.Context, name string) (*User, error) {
 // List returns a page of the accounts that the caller may see: STAFF and ADMIN
 // all, others their own.
 func (s *Service) List(ctx context.Context, f Filter, o OrderBy, args page.Args) (page.Page[*User], error) {
-	f, err := visible(ctx, f)
+	f, err := narrowToVisible(ctx, f)
 	if err != nil {
 		return page.Page[*User]{}, err
 	}
@@ -256,15 +256,15 @@ func (s *Service) List(ctx context.Context, f Filter, o OrderBy, args page.Args)
 
 // Count returns how many accounts List would show on all its pages.
 func (s *Service) Count(ctx context.Context, f Filter) (int, error) {
-	f, err := visible(ctx, f)
+	f, err := narrowToVisible(ctx, f)
 	if err != nil {
 		return 0, err
 	}
 	return s.store.Count(ctx, f)
 }
 
-// visible narrows a filter to what the caller may see.
-func visible(ctx context.Context, f Filter) (Filter, error) {
+// narrowToVisible narrows a filter to what the caller may see.
+func narrowToVisible(ctx context.Context, f Filter) (Filter, error) {
 	only, err := auth.RequireLister(ctx, auth.UsersRead)
 	if only != nil {
 		f.IDs = []uid.User{*only}

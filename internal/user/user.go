@@ -69,13 +69,13 @@ type Profile struct {
 // empty and may hold no role twice.
 func New(p Profile, roles []auth.Role, legacyID *string, at time.Time) (*User, error) {
 	u := &User{ID: uid.NewUser(at), Status: Active, Version: 1, CreatedAt: at, UpdatedAt: at}
-	if err := u.describe(p); err != nil {
+	if err := u.setProfile(p); err != nil {
 		return nil, err
 	}
-	if err := u.assign(roles); err != nil {
+	if err := u.setRoles(roles); err != nil {
 		return nil, err
 	}
-	if err := u.remember(legacyID); err != nil {
+	if err := u.setLegacyID(legacyID); err != nil {
 		return nil, err
 	}
 	u.record(event.UserCreated, at)
@@ -92,8 +92,8 @@ type Change struct {
 	LegacyID validate.Field[*string]
 }
 
-// ChangesStanding reports whether the change touches what only ADMIN may set.
-func (c Change) ChangesStanding() bool { return c.Roles.Set || c.Status.Set }
+// NeedsAdmin reports whether the change touches what only ADMIN may set.
+func (c Change) NeedsAdmin() bool { return c.Roles.Set || c.Status.Set }
 
 // Apply applies the change and records user.updated, or does nothing if nothing
 // would change. otherAdmins is the number of other active ADMINs; it counts
@@ -113,11 +113,11 @@ func (u *User) Apply(c Change, otherAdmins int, at time.Time) error {
 	if c.Name.Set {
 		p.Name = c.Name.Value
 	}
-	if err := u.describe(p); err != nil {
+	if err := u.setProfile(p); err != nil {
 		return err
 	}
 	if c.Roles.Set {
-		if err := u.assign(c.Roles.Value); err != nil {
+		if err := u.setRoles(c.Roles.Value); err != nil {
 			return err
 		}
 	}
@@ -128,7 +128,7 @@ func (u *User) Apply(c Change, otherAdmins int, at time.Time) error {
 		u.Status = c.Status.Value
 	}
 	if c.LegacyID.Set {
-		if err := u.remember(c.LegacyID.Value); err != nil {
+		if err := u.setLegacyID(c.LegacyID.Value); err != nil {
 			return err
 		}
 	}
@@ -138,7 +138,7 @@ func (u *User) Apply(c Change, otherAdmins int, at time.Time) error {
 	if u.equal(&before) {
 		return nil
 	}
-	u.touch(at)
+	u.bumpVersion(at)
 	u.record(event.UserUpdated, at)
 	return nil
 }
@@ -155,7 +155,7 @@ func (u *User) Delete(otherAdmins int, at time.Time) error {
 	_, suffix, _ := strings.Cut(string(u.ID), "_")
 	u.Username, u.Email, u.Name, u.LegacyID = deletedPrefix+suffix, nil, "", nil
 	u.Roles, u.Status = []auth.Role{auth.Customer}, Deleted
-	u.touch(at)
+	u.bumpVersion(at)
 	u.record(event.UserDeleted, at)
 	return nil
 }
@@ -184,8 +184,8 @@ func (u *User) isActiveAdmin() bool {
 	return u.Status == Active && slices.Contains(u.Roles, auth.Admin)
 }
 
-func (u *User) describe(p Profile) error {
-	name, err := cleanUsername(p.Username)
+func (u *User) setProfile(p Profile) error {
+	name, err := normalizeUsername(p.Username)
 	if err != nil && p.Username != u.Username { // what is stored stays acceptable
 		return err
 	}
@@ -203,7 +203,7 @@ func (u *User) describe(p Profile) error {
 	return nil
 }
 
-func cleanUsername(s string) (string, error) {
+func normalizeUsername(s string) (string, error) {
 	s = norm.NFC.String(strings.TrimSpace(s))
 	bad := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune(" ._-'", r)
@@ -236,7 +236,7 @@ func checkEmail(s string) error {
 	return nil
 }
 
-func (u *User) assign(roles []auth.Role) error {
+func (u *User) setRoles(roles []auth.Role) error {
 	sorted := make([]auth.Role, 0, len(roles))
 	for _, r := range auth.Roles() {
 		if slices.Contains(roles, r) {
@@ -250,7 +250,7 @@ func (u *User) assign(roles []auth.Role) error {
 	return nil
 }
 
-func (u *User) remember(legacyID *string) error {
+func (u *User) setLegacyID(legacyID *string) error {
 	if legacyID != nil {
 		if err := validate.LegacyID(*legacyID); err != nil {
 			return err
@@ -269,7 +269,7 @@ func equalText(a, b *string) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }
 
-func (u *User) touch(at time.Time) { u.Version, u.UpdatedAt = u.Version+1, at }
+func (u *User) bumpVersion(at time.Time) { u.Version, u.UpdatedAt = u.Version+1, at }
 
 // snapshot is the account as its events show it.
 type snapshot struct {

@@ -15,7 +15,7 @@ var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func ptr[T any](v T) *T { return &v }
 
-func given(t *testing.T, roles ...auth.Role) *User {
+func newUser(t *testing.T, roles ...auth.Role) *User {
 	t.Helper()
 	u, err := New(Profile{"Ada", ptr("ada@example.org"), "Ada L."}, roles, nil, at)
 	if err != nil {
@@ -62,7 +62,7 @@ func TestUsernameKey_folds_what_looks_alike(t *testing.T) {
 
 func TestApply_raises_the_version_only_if_something_changes(t *testing.T) {
 	t.Parallel()
-	u := given(t, auth.Customer)
+	u := newUser(t, auth.Customer)
 	if err := u.Apply(Change{Username: validate.Of("Ada")}, 0, at); err != nil || u.Version != 1 || len(u.TakeEvents()) != 0 {
 		t.Errorf("the same name gave %v at version %d", err, u.Version)
 	}
@@ -85,11 +85,11 @@ func TestLastAdmin_cannot_be_removed(t *testing.T) {
 		},
 	}
 	for name, way := range ways {
-		err := way(given(t, auth.Admin), 0)
+		err := way(newUser(t, auth.Admin), 0)
 		if stays := name == "unless it stays one"; stays != (err == nil) || !stays && !fault.Is(err, fault.LastAdmin) {
 			t.Errorf("%s: got %v", name, err)
 		}
-		if err := way(given(t, auth.Admin), 1); err != nil {
+		if err := way(newUser(t, auth.Admin), 1); err != nil {
 			t.Errorf("%s with another admin: got %v", name, err)
 		}
 	}
@@ -97,7 +97,7 @@ func TestLastAdmin_cannot_be_removed(t *testing.T) {
 
 func TestDelete_leaves_nothing_personal(t *testing.T) {
 	t.Parallel()
-	u := given(t, auth.Customer)
+	u := newUser(t, auth.Customer)
 	u.LegacyID = ptr("17")
 	if err := u.Delete(0, at); err != nil {
 		t.Fatal(err)

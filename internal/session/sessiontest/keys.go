@@ -33,10 +33,10 @@ func createsKeys(t *testing.T, s Subject) {
 	}
 	got, err := s.Store.KeysOf(t.Context(), id, 10)
 	must(t, err)
-	same(t, "list of keys", got, []*session.APIKey{old, expired})
+	assertSame(t, "list of keys", got, []*session.APIKey{old, expired})
 	got, err = s.Store.KeysOf(t.Context(), id, 1)
 	must(t, err)
-	same(t, "short list of keys", got, []*session.APIKey{old})
+	assertSame(t, "short list of keys", got, []*session.APIKey{old})
 
 	ended, err := s.Store.UpdateKey(t.Context(), old.ID, func(k *session.APIKey) error {
 		k.Revoke(at)
@@ -48,7 +48,7 @@ func createsKeys(t *testing.T, s Subject) {
 	if len(found) != 1 || ended.RevokedAt == nil {
 		t.Errorf("found %d keys and %+v, want the old one, revoked", len(found), ended)
 	}
-	same(t, "revoked key", found[old.ID], ended)
+	assertSame(t, "revoked key", found[old.ID], ended)
 	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.APIKeyRevoked}) {
 		t.Errorf("events = %v, want api_key.revoked", got)
 	}
@@ -98,7 +98,7 @@ func touchesKeys(t *testing.T, s Subject) {
 		want := *k
 		used := at.Add(tt.want)
 		want.LastUsedAt = &used
-		same(t, fmt.Sprintf("key used after %s", tt.used), got[k.ID], &want)
+		assertSame(t, fmt.Sprintf("key used after %s", tt.used), got[k.ID], &want)
 	}
 	if evs := s.Events(t); len(evs) != 0 {
 		t.Errorf("using a key recorded %d events, want none", len(evs))
@@ -140,7 +140,7 @@ func rotatesSigningKeys(t *testing.T, s Subject) {
 	got := add("c", at.Add(-time.Minute), "b")
 	stored, err := s.Store.SigningKeys(t.Context())
 	must(t, err)
-	same(t, "list of signing keys", stored, got)
+	assertSame(t, "list of signing keys", stored, got)
 	if len(got) != 2 || got[0].ID != "c" || got[1].ID != "a" {
 		t.Errorf("there are %d signing keys, want c, then a", len(got))
 	}
@@ -158,7 +158,7 @@ func rotatesSigningKeys(t *testing.T, s Subject) {
 func keepsSecrets(t *testing.T, s Subject) {
 	values := make([][]byte, 10)
 	concurrently(t, len(values), func(ctx context.Context, i int) (err error) {
-		values[i], err = s.Vault.Secret(ctx, "name", []byte{0, 255, byte(i)})
+		values[i], err = s.Secrets.Secret(ctx, "name", []byte{0, 255, byte(i)})
 		return err
 	})
 	first := values[0]
@@ -172,7 +172,7 @@ func keepsSecrets(t *testing.T, s Subject) {
 		{first, []byte("next"), []byte("next")},
 		{first, []byte("late"), []byte("next")},
 	} {
-		got, err := s.Vault.ReplaceSecret(t.Context(), "name", tt.old, tt.next)
+		got, err := s.Secrets.ReplaceSecret(t.Context(), "name", tt.old, tt.next)
 		must(t, err)
 		if !bytes.Equal(got, tt.want) {
 			t.Errorf("ReplaceSecret(%q, %q) = %q, want %q", tt.old, tt.next, got, tt.want)

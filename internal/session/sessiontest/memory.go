@@ -16,7 +16,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Memory is a session.Store and a seal.Vault without a database, for tests of
+// Memory is a session.Store and a secrets.Store without a database, for tests of
 // what stands on one. It knows no idempotency keys. The zero value is not ready:
 // use NewMemory.
 type Memory struct {
@@ -51,7 +51,7 @@ func NewMemory() *Memory {
 
 // Subject returns the store as the suite wants it.
 func (m *Memory) Subject() Subject {
-	return Subject{Store: m, Vault: m, AddAccount: m.AddAccount, Events: func(testing.TB) []event.Event { return m.Events() }}
+	return Subject{Store: m, Secrets: m, AddAccount: m.AddAccount, Events: func(testing.TB) []event.Event { return m.Events() }}
 }
 
 // AddAccount adds an account and returns its id.
@@ -59,8 +59,8 @@ func (m *Memory) AddAccount(_ testing.TB, a NewAccount) uid.User {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := uid.NewUser(time.Now())
-	acct := session.Account{UserID: id, Active: !a.Inactive, Roles: a.Roles, PasswordHash: a.Credential}
-	if a.Credential != "" {
+	acct := session.Account{UserID: id, Active: !a.Inactive, Roles: a.Roles, PasswordHash: a.PasswordHash}
+	if a.PasswordHash != "" {
 		acct.PasswordVersion = 1
 	}
 	m.accounts[id] = acct

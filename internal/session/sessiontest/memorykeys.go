@@ -193,7 +193,7 @@ func (m *Memory) GiveBack(ctx context.Context, reset, less []string) error {
 	return nil
 }
 
-// Secret implements seal.Vault.
+// Secret implements secrets.Store.
 func (m *Memory) Secret(_ context.Context, name string, fresh []byte) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -203,7 +203,7 @@ func (m *Memory) Secret(_ context.Context, name string, fresh []byte) ([]byte, e
 	return m.secrets[name], nil
 }
 
-// ReplaceSecret implements seal.Vault.
+// ReplaceSecret implements secrets.Store.
 func (m *Memory) ReplaceSecret(_ context.Context, name string, old, next []byte) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -28,7 +28,7 @@ func updatesSessions(t *testing.T, s Subject) {
 	must(t, err)
 	stored, err := s.Store.SessionsByIDs(t.Context(), []uid.Session{x.ID})
 	must(t, err)
-	same(t, "session", stored[x.ID], got)
+	assertSame(t, "session", stored[x.ID], got)
 	if got.Generation != 2 || got.Version != 2 || !got.LastUsedAt.Equal(later) || !got.ExpiresAt.Equal(later.Add(time.Hour)) {
 		t.Errorf("after an exchange the session is %+v", got)
 	}
@@ -78,13 +78,13 @@ func readsStatesWithAccounts(t *testing.T, s Subject) {
 
 	gotSession, acct, err := s.Store.SessionWithAccount(t.Context(), x.ID)
 	must(t, err)
-	same(t, "session", gotSession, x)
+	assertSame(t, "session", gotSession, x)
 	if !acct.Active || acct.UserID != id || !slices.Equal(acct.Roles, want.Roles) {
 		t.Errorf("the session's account is %+v, want %+v", acct, want)
 	}
 	gotKey, acct, err := s.Store.KeyWithAccount(t.Context(), k.ID)
 	must(t, err)
-	same(t, "key", gotKey, k)
+	assertSame(t, "key", gotKey, k)
 	if !acct.Active || acct.UserID != id || !slices.Equal(acct.Roles, want.Roles) {
 		t.Errorf("the key's account is %+v, want %+v", acct, want)
 	}
@@ -103,10 +103,10 @@ func listsSessions(t *testing.T, s Subject) {
 	last := s.session(t, ada, at.Add(-time.Minute))
 	got, err := s.Store.LiveSessions(t.Context(), ada, at, 10)
 	must(t, err)
-	same(t, "list", got, []*session.Session{last, first})
+	assertSame(t, "list", got, []*session.Session{last, first})
 	got, err = s.Store.LiveSessions(t.Context(), ada, at, 1)
 	must(t, err)
-	same(t, "short list", got, []*session.Session{last})
+	assertSame(t, "short list", got, []*session.Session{last})
 }
 
 func removesEndedRows(t *testing.T, s Subject) {
@@ -120,7 +120,7 @@ func removesEndedRows(t *testing.T, s Subject) {
 		return nil
 	})
 	must(t, err)
-	take(t, s, at, throttle.Counter{Name: "short", Limit: 1, Window: time.Minute}, throttle.Counter{Name: "long", Limit: 1, Window: time.Hour})
+	takeCounters(t, s, at, throttle.Counter{Name: "short", Limit: 1, Window: time.Minute}, throttle.Counter{Name: "long", Limit: 1, Window: time.Hour})
 
 	total := 0
 	for range 10 {
@@ -139,12 +139,12 @@ func removesEndedRows(t *testing.T, s Subject) {
 	if len(left) != 2 || left[old.ID] != nil {
 		t.Errorf("%d sessions are left, want the live one and the one revoked lately", len(left))
 	}
-	if wait := take(t, s, at.Add(2*time.Minute), throttle.Counter{Name: "long", Limit: 1, Window: time.Hour}); wait == 0 {
+	if wait := takeCounters(t, s, at.Add(2*time.Minute), throttle.Counter{Name: "long", Limit: 1, Window: time.Hour}); wait == 0 {
 		t.Error("a counter was removed within its window")
 	}
 }
 
-func take(t testing.TB, s Subject, now time.Time, counters ...throttle.Counter) time.Duration {
+func takeCounters(t testing.TB, s Subject, now time.Time, counters ...throttle.Counter) time.Duration {
 	t.Helper()
 	wait, err := s.Store.Take(t.Context(), counters, now)
 	must(t, err)
@@ -169,7 +169,7 @@ func takesExactly(t *testing.T, s Subject) {
 		t.Errorf("of %d tries at once %d passed, want %d", tries, passed.Load(), limit)
 	}
 	for range 100 - limit {
-		if wait := take(t, s, at, throttle.Counter{Name: "b", Limit: 100, Window: time.Minute}); wait != 0 {
+		if wait := takeCounters(t, s, at, throttle.Counter{Name: "b", Limit: 100, Window: time.Minute}); wait != 0 {
 			t.Fatal("a refused try was counted")
 		}
 	}
@@ -177,19 +177,19 @@ func takesExactly(t *testing.T, s Subject) {
 
 func takesAllOrNone(t *testing.T, s Subject) {
 	narrow, wide := throttle.Counter{Name: "n", Limit: 1, Window: time.Minute}, throttle.Counter{Name: "w", Limit: 2, Window: time.Hour}
-	if wait := take(t, s, at, narrow, wide); wait != 0 {
+	if wait := takeCounters(t, s, at, narrow, wide); wait != 0 {
 		t.Fatalf("the first try must wait %s", wait)
 	}
-	if wait := take(t, s, at.Add(20*time.Second), narrow, wide); wait != 40*time.Second {
+	if wait := takeCounters(t, s, at.Add(20*time.Second), narrow, wide); wait != 40*time.Second {
 		t.Errorf("wait = %s, want the 40s left of the narrow window", wait)
 	}
-	if wait := take(t, s, at.Add(time.Minute), narrow, wide); wait != 0 {
+	if wait := takeCounters(t, s, at.Add(time.Minute), narrow, wide); wait != 0 {
 		t.Errorf("wait = %s after the window ended, want none", wait)
 	}
-	if wait := take(t, s, at.Add(2*time.Minute), narrow, wide); wait != 58*time.Minute {
+	if wait := takeCounters(t, s, at.Add(2*time.Minute), narrow, wide); wait != 58*time.Minute {
 		t.Errorf("wait = %s, want the 58m left of the wide window", wait)
 	}
-	if wait := take(t, s, at.Add(2*time.Minute), narrow); wait != 0 {
+	if wait := takeCounters(t, s, at.Add(2*time.Minute), narrow); wait != 0 {
 		t.Errorf("wait = %s: the narrow counter was taken though the wide one refused", wait)
 	}
 }
@@ -197,11 +197,11 @@ func takesAllOrNone(t *testing.T, s Subject) {
 func givesBack(t *testing.T, s Subject) {
 	a, b := throttle.Counter{Name: "a", Limit: 3, Window: time.Hour}, throttle.Counter{Name: "b", Limit: 3, Window: time.Hour}
 	for range 3 {
-		take(t, s, at, a, b)
+		takeCounters(t, s, at, a, b)
 	}
 	must(t, s.Store.GiveBack(t.Context(), []string{"a"}, []string{"b", "unknown"}))
 	passes := func(c throttle.Counter) (n int) {
-		for take(t, s, at, c) == 0 {
+		for takeCounters(t, s, at, c) == 0 {
 			n++
 		}
 		return n

@@ -1,5 +1,5 @@
 // Package sessiontest owns the test suite that every session.Store and
-// seal.Vault passes, and a store in memory for tests of what stands on one.
+// secrets.Store passes, and a store in memory for tests of what stands on one.
 package sessiontest
 
 import (
@@ -26,8 +26,8 @@ import (
 
 // Subject is an empty store under test, and what the suite cannot do through it.
 type Subject struct {
-	Store session.Store
-	Vault secrets.Vault
+	Store   session.Store
+	Secrets secrets.Store
 	// AddAccount adds an account and returns its id.
 	AddAccount func(testing.TB, NewAccount) uid.User
 	// Events returns the events in the log but those of accounts, in order.
@@ -38,7 +38,7 @@ type Subject struct {
 type NewAccount struct {
 	Username, Email string
 	Roles           []auth.Role
-	Credential      string // empty for none
+	PasswordHash    string // empty for none
 	Inactive        bool   // DEACTIVATED
 }
 
@@ -84,7 +84,7 @@ func Run(t *testing.T, newSubject func(testing.TB) Subject) {
 
 func (s Subject) account(t testing.TB, name string) uid.User {
 	t.Helper()
-	return s.AddAccount(t, NewAccount{Username: name, Email: name + "@example.com", Roles: []auth.Role{auth.Customer, auth.Staff}, Credential: "hash of " + name})
+	return s.AddAccount(t, NewAccount{Username: name, Email: name + "@example.com", Roles: []auth.Role{auth.Customer, auth.Staff}, PasswordHash: "hash of " + name})
 }
 
 // session opens a session of the user that was last used at the given time.
@@ -118,8 +118,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// same compares what was stored with what is read.
-func same(t testing.TB, what string, got, want any) {
+// assertSame compares what was stored with what is read.
+func assertSame(t testing.TB, what string, got, want any) {
 	t.Helper()
 	hidden := cmpopts.IgnoreUnexported(session.Session{}, session.APIKey{}, token.SigningKey{})
 	if diff := cmp.Diff(want, got, hidden, cmpopts.EquateEmpty()); diff != "" {
@@ -154,11 +154,11 @@ func findsAccounts(t *testing.T, s Subject) {
 	for _, login := range []string{"ada", "ADA", "ada@example.com", "Ada@Example.com"} {
 		got, err := s.Store.AccountByLogin(t.Context(), login)
 		must(t, err)
-		same(t, "account "+login, got, want)
+		assertSame(t, "account "+login, got, want)
 	}
 	got, err := s.Store.AccountByID(t.Context(), idle)
 	must(t, err)
-	same(t, "account without a password", got, &session.Account{UserID: idle, Roles: []auth.Role{auth.Admin}})
+	assertSame(t, "account without a password", got, &session.Account{UserID: idle, Roles: []auth.Role{auth.Admin}})
 	for _, login := range []string{"eve", "eve@example.com", ""} {
 		_, err := s.Store.AccountByLogin(t.Context(), login)
 		wantCode(t, err, fault.UserNotFound)
@@ -189,7 +189,7 @@ func commitsAccountSessions(t *testing.T, s Subject) {
 	if len(stored) != 3 || stored[first.ID].RevokedAt == nil || stored[first.ID].Version != 2 {
 		t.Errorf("of %d sessions the first is %+v, want it revoked", len(stored), stored[first.ID])
 	}
-	same(t, "session left alone", stored[second.ID], second)
+	assertSame(t, "session left alone", stored[second.ID], second)
 	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.SessionRevoked}) {
 		t.Errorf("events = %v, want one session.revoked", got)
 	}
@@ -239,8 +239,8 @@ func commitsCredentials(t *testing.T, s Subject) {
 	x, k := s.session(t, id, at.Add(-time.Minute)), s.key(t, id, at.Add(-time.Minute))
 	s.key(t, id, at.Add(-2*time.Hour)) // has expired
 	must(t, s.Store.UpdateCredentials(t.Context(), id, at, func(a *session.Credentials) error {
-		same(t, "sessions", a.Sessions, []*session.Session{x})
-		same(t, "keys", a.Keys, []*session.APIKey{k})
+		assertSame(t, "sessions", a.Sessions, []*session.Session{x})
+		assertSame(t, "keys", a.Keys, []*session.APIKey{k})
 		a.Sessions[0].Revoke(session.AccountEnded, at)
 		a.Keys[0].Revoke(at)
 		return nil

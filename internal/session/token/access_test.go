@@ -49,18 +49,18 @@ func (s *memoryStore) ReplaceSecret(_ context.Context, name string, _, next []by
 func TestAccessTokens_are_verified_once_and_at_most_CacheSize_are_cached(t *testing.T) {
 	t.Parallel()
 	store := &memoryStore{secrets: map[string][]byte{}}
-	key, err := secrets.ParseKey(strings.Repeat("k", 32))
+	key, err := secrets.ParseMasterKey(strings.Repeat("k", 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	box, err := secrets.OpenBox(t.Context(), store, key)
+	sealer, err := secrets.OpenSealer(t.Context(), store, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	now := func() time.Time { return at }
 	cfg := Config{Issuer: "i", Audience: "a", AccessTTL: 5 * time.Minute, KeyInterval: time.Minute, CacheSize: 8}
-	tokens := NewAccessTokens(NewKeyRing(store, box, cfg, now), cfg, now)
+	tokens := NewAccessTokens(NewKeyRing(store, sealer, cfg, now), cfg, now)
 	for n := range 50 {
 		token, expires, err := tokens.Issue(t.Context(), "usr_1", uid.NewSession(at), at.Add(time.Hour), at)
 		if err != nil {

@@ -34,7 +34,7 @@ type KeyStore interface {
 // safe for concurrent use.
 type KeyRing struct {
 	store    KeyStore
-	sealer   *secrets.Box
+	sealer   *secrets.Sealer
 	now      func() time.Time
 	interval time.Duration
 	tokenTTL time.Duration // of the tokens that the keys sign
@@ -44,7 +44,7 @@ type KeyRing struct {
 }
 
 // NewKeyRing returns a KeyRing that has read no keys yet.
-func NewKeyRing(store KeyStore, sealer *secrets.Box, cfg Config, now func() time.Time) *KeyRing {
+func NewKeyRing(store KeyStore, sealer *secrets.Sealer, cfg Config, now func() time.Time) *KeyRing {
 	return &KeyRing{store: store, sealer: sealer, now: now, interval: cfg.KeyInterval, tokenTTL: cfg.AccessTTL}
 }
 

@@ -24,7 +24,7 @@ type SigningKey struct {
 func (k *SigningKey) TakeEvents() []event.Event { return k.events.Take() }
 
 // newSigningKey returns a random key, sealed.
-func newSigningKey(sealer *secrets.Box, at, signsAt time.Time) *SigningKey {
+func newSigningKey(sealer *secrets.Sealer, at, signsAt time.Time) *SigningKey {
 	seed := make([]byte, ed25519.SeedSize)
 	_, _ = rand.Read(seed) // documented never to fail
 	id := strings.ToLower(rand.Text())
@@ -32,8 +32,8 @@ func newSigningKey(sealer *secrets.Box, at, signsAt time.Time) *SigningKey {
 }
 
 // private unseals the private key.
-func (k *SigningKey) private(sealer *secrets.Box) (ed25519.PrivateKey, error) {
-	seed, err := sealer.Open(purposeOf(k.ID), k.Sealed)
+func (k *SigningKey) private(sealer *secrets.Sealer) (ed25519.PrivateKey, error) {
+	seed, err := sealer.Unseal(purposeOf(k.ID), k.Sealed)
 	if err != nil {
 		return nil, err
 	}

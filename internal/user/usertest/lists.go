@@ -25,12 +25,12 @@ func usernames(all []*user.User) string {
 	return strings.Join(b, " ")
 }
 
-func listed(t *testing.T, s user.Store) {
+func testList(t *testing.T, s user.Store) {
 	var all []*user.User
 	for i, name := range []string{"bob", "Ann", "émile", "Zoe", "cid"} {
-		all = append(all, given(t, s, name, at.Add(time.Duration(i)*time.Minute), auth.Customer))
+		all = append(all, createUser(t, s, name, at.Add(time.Duration(i)*time.Minute), auth.Customer))
 	}
-	if _, err := s.UpdateStanding(t.Context(), all[3].ID, func(u *user.User, others int) error {
+	if _, err := s.UpdateCountingAdmins(t.Context(), all[3].ID, func(u *user.User, others int) error {
 		return u.Apply(user.Change{Status: validate.Of(user.Deactivated), LegacyID: validate.Of(ptr("9"))}, others, at)
 	}); err != nil {
 		t.Fatal(err)
@@ -67,12 +67,12 @@ func listed(t *testing.T, s user.Store) {
 	}
 }
 
-// paged compares every page of every size, in every order and from every
+// testPages compares every page of every size, in every order and from every
 // cursor, with what the model says. Many accounts are of one age.
-func paged(t *testing.T, s user.Store) {
+func testPages(t *testing.T, s user.Store) {
 	var all []*user.User
 	for i := range 9 {
-		all = append(all, given(t, s, fmt.Sprintf("user%d", (i*5)%9), at.Add(time.Duration(i/4)*time.Second)))
+		all = append(all, createUser(t, s, fmt.Sprintf("user%d", (i*5)%9), at.Add(time.Duration(i/4)*time.Second)))
 	}
 	age := func(a, b *user.User) int { return a.CreatedAt.Compare(b.CreatedAt) }
 	name := func(a, b *user.User) int { return strings.Compare(a.Username, b.Username) }
@@ -91,11 +91,11 @@ func paged(t *testing.T, s user.Store) {
 			}
 			return strings.Compare(string(a.ID), string(b.ID))
 		})
-		everyPage(t, s, o, model)
+		assertEveryPage(t, s, o, model)
 	}
 }
 
-func everyPage(t *testing.T, s user.Store, o user.OrderBy, model []*user.User) {
+func assertEveryPage(t *testing.T, s user.Store, o user.OrderBy, model []*user.User) {
 	t.Helper()
 	whole, err := s.List(t.Context(), user.Filter{}, o, page.Args{})
 	if err != nil {
@@ -105,15 +105,15 @@ func everyPage(t *testing.T, s user.Store, o user.OrderBy, model []*user.User) {
 		for i := range model {
 			rest, before := model[i+1:], model[:i]
 			n, m := min(size, len(rest)), min(size, len(before))
-			check(t, s, o, page.Args{First: &size, After: &whole.Cursors[i]}, rest[:n], n < len(rest), true)
-			check(t, s, o, page.Args{Last: &size, Before: &whole.Cursors[i]}, before[len(before)-m:], true, m < len(before))
+			assertPage(t, s, o, page.Args{First: &size, After: &whole.Cursors[i]}, rest[:n], n < len(rest), true)
+			assertPage(t, s, o, page.Args{Last: &size, Before: &whole.Cursors[i]}, before[len(before)-m:], true, m < len(before))
 		}
-		check(t, s, o, page.Args{First: &size}, model[:size], true, false)
-		check(t, s, o, page.Args{Last: &size}, model[len(model)-size:], false, true)
+		assertPage(t, s, o, page.Args{First: &size}, model[:size], true, false)
+		assertPage(t, s, o, page.Args{Last: &size}, model[len(model)-size:], false, true)
 	}
 }
 
-func check(t *testing.T, s user.Store, o user.OrderBy, args page.Args, want []*user.User, next, prev bool) {
+func assertPage(t *testing.T, s user.Store, o user.OrderBy, args page.Args, want []*user.User, next, prev bool) {
 	t.Helper()
 	got, err := s.List(t.Context(), user.Filter{}, o, args)
 	if err != nil {
@@ -124,7 +124,7 @@ func check(t *testing.T, s user.Store, o user.OrderBy, args page.Args, want []*u
 	}
 }
 
-func oddText(t *testing.T, s user.Store) {
+func testOddText(t *testing.T, s user.Store) {
 	for _, odd := range []string{"a\x00b", "\xff\xfe"} {
 		if n, err := s.Count(t.Context(), user.Filter{Username: &odd}); n != 0 || err != nil {
 			t.Errorf("Count of name %q = %d, %v", odd, n, err)

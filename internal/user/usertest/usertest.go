@@ -34,19 +34,19 @@ func Run(t *testing.T, newStore func(testing.TB) user.Store) {
 		name string
 		test func(*testing.T, user.Store)
 	}{
-		{"an account is read back as it was created", created},
-		{"names belong to one account, however they are spelled", takenNames},
-		{"an account is changed and read back", changed},
-		{"fields that are cleared are read back empty", cleared},
-		{"a function that fails stores nothing", failed},
-		{"what does not exist is left out or not found", missing},
-		{"a call is made once under its key", once},
-		{"parallel changes happen one after the other", serialised},
-		{"one of the last two admins stays", lastAdmins},
-		{"a deleted account frees its names and stays readable", deleted},
-		{"accounts are filtered and sorted", listed},
-		{"pages stay right under ties, in both directions", paged},
-		{"text that no database takes matches nothing", oddText},
+		{"an account is read back as it was created", testCreate},
+		{"names belong to one account, however they are spelled", testTakenNames},
+		{"an account is changed and read back", testUpdate},
+		{"fields that are cleared are read back empty", testClearedFields},
+		{"a function that fails stores nothing", testFailingFunction},
+		{"what does not exist is left out or not found", testMissing},
+		{"a call is made once under its key", testIdempotencyKey},
+		{"parallel changes happen one after the other", testParallelUpdates},
+		{"one of the last two admins stays", testLastAdmins},
+		{"a deleted account frees its names and stays readable", testDelete},
+		{"accounts are filtered and sorted", testList},
+		{"pages stay right under ties, in both directions", testPages},
+		{"text that no database takes matches nothing", testOddText},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -55,16 +55,16 @@ func Run(t *testing.T, newStore func(testing.TB) user.Store) {
 	}
 }
 
-func given(t testing.TB, s user.Store, name string, when time.Time, roles ...auth.Role) *user.User {
+func createUser(t testing.TB, s user.Store, name string, when time.Time, roles ...auth.Role) *user.User {
 	t.Helper()
-	u, err := create(t, s, name, when, roles...)
+	u, err := tryCreateUser(t, s, name, when, roles...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return u
 }
 
-func create(t testing.TB, s user.Store, name string, when time.Time, roles ...auth.Role) (*user.User, error) {
+func tryCreateUser(t testing.TB, s user.Store, name string, when time.Time, roles ...auth.Role) (*user.User, error) {
 	t.Helper()
 	if len(roles) == 0 {
 		roles = []auth.Role{auth.Customer}
@@ -77,7 +77,7 @@ func create(t testing.TB, s user.Store, name string, when time.Time, roles ...au
 	return s.Create(t.Context(), u, "a hash")
 }
 
-func read(t testing.TB, s user.Store, id uid.User) *user.User {
+func readUser(t testing.TB, s user.Store, id uid.User) *user.User {
 	t.Helper()
 	found, err := s.ByIDs(t.Context(), []uid.User{id})
 	if err != nil || found[id] == nil {
@@ -86,21 +86,21 @@ func read(t testing.TB, s user.Store, id uid.User) *user.User {
 	return found[id]
 }
 
-func update(t testing.TB, s user.Store, id uid.User, c user.Change) (*user.User, error) {
+func updateUser(t testing.TB, s user.Store, id uid.User, c user.Change) (*user.User, error) {
 	t.Helper()
 	return s.Update(t.Context(), id, func(u *user.User) error { return u.Apply(c, 0, at.Add(time.Hour)) })
 }
 
-func same(t testing.TB, what string, want, got *user.User) {
+func assertSame(t testing.TB, what string, want, got *user.User) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, users); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
 
-func created(t *testing.T, s user.Store) {
-	u := given(t, s, "Ann", at, auth.Staff, auth.Admin)
-	same(t, "ByIDs", u, read(t, s, u.ID))
+func testCreate(t *testing.T, s user.Store) {
+	u := createUser(t, s, "Ann", at, auth.Staff, auth.Admin)
+	assertSame(t, "ByIDs", u, readUser(t, s, u.ID))
 	if !u.CreatedAt.Equal(at.Truncate(time.Microsecond)) || u.Version != 1 || !slices.Equal(u.Roles, []auth.Role{auth.Staff, auth.Admin}) {
 		t.Errorf("created %+v", u)
 	}
@@ -108,61 +108,61 @@ func created(t *testing.T, s user.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "ByUsername", u, got)
+	assertSame(t, "ByUsername", u, got)
 }
 
-func takenNames(t *testing.T, s user.Store) {
-	given(t, s, "Straße", at)
-	if _, err := create(t, s, "STRASSE", at); !fault.Is(err, fault.UsernameTaken) || fault.From(err).Kind() != fault.KindConflict {
+func testTakenNames(t *testing.T, s user.Store) {
+	createUser(t, s, "Straße", at)
+	if _, err := tryCreateUser(t, s, "STRASSE", at); !fault.Is(err, fault.UsernameTaken) || fault.From(err).Kind() != fault.KindConflict {
 		t.Errorf("a name that differs in case gave %v, want USERNAME_TAKEN", err)
 	}
-	bob := given(t, s, "bob", at)
+	bob := createUser(t, s, "bob", at)
 	email := "STRAßE@example.org"
-	if _, err := update(t, s, bob.ID, user.Change{Email: validate.Of(&email)}); !fault.Is(err, fault.EmailTaken) || fault.From(err).Path[0] != "email" {
+	if _, err := updateUser(t, s, bob.ID, user.Change{Email: validate.Of(&email)}); !fault.Is(err, fault.EmailTaken) || fault.From(err).Path[0] != "email" {
 		t.Errorf("an address that differs in case gave %v, want EMAIL_TAKEN at email", err)
 	}
 	number := "17"
-	if _, err := update(t, s, bob.ID, user.Change{LegacyID: validate.Of(&number)}); err != nil {
+	if _, err := updateUser(t, s, bob.ID, user.Change{LegacyID: validate.Of(&number)}); err != nil {
 		t.Fatal(err)
 	}
-	cid := given(t, s, "cid", at)
-	if _, err := update(t, s, cid.ID, user.Change{LegacyID: validate.Of(&number)}); !fault.Is(err, fault.LegacyIDTaken) {
+	cid := createUser(t, s, "cid", at)
+	if _, err := updateUser(t, s, cid.ID, user.Change{LegacyID: validate.Of(&number)}); !fault.Is(err, fault.LegacyIDTaken) {
 		t.Errorf("a legacy id that is taken gave %v", err)
 	}
-	same(t, "after the refusals", cid, read(t, s, cid.ID))
+	assertSame(t, "after the refusals", cid, readUser(t, s, cid.ID))
 }
 
-func changed(t *testing.T, s user.Store) {
-	u := given(t, s, "ann", at)
+func testUpdate(t *testing.T, s user.Store) {
+	u := createUser(t, s, "ann", at)
 	number := "17"
-	got, err := update(t, s, u.ID, user.Change{Username: validate.Of("Annie"), Name: validate.Of("Ann X"), LegacyID: validate.Of(&number)})
+	got, err := updateUser(t, s, u.ID, user.Change{Username: validate.Of("Annie"), Name: validate.Of("Ann X"), LegacyID: validate.Of(&number)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := *u
 	want.Username, want.Name, want.LegacyID, want.Version = "Annie", "Ann X", &number, 2
 	want.UpdatedAt = at.Add(time.Hour).Truncate(time.Microsecond)
-	same(t, "Update", &want, got)
-	same(t, "ByIDs", &want, read(t, s, u.ID))
-	again, err := update(t, s, u.ID, user.Change{Name: validate.Of("Ann X")})
+	assertSame(t, "Update", &want, got)
+	assertSame(t, "ByIDs", &want, readUser(t, s, u.ID))
+	again, err := updateUser(t, s, u.ID, user.Change{Name: validate.Of("Ann X")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "an update that changes nothing", &want, again)
+	assertSame(t, "an update that changes nothing", &want, again)
 }
 
-func cleared(t *testing.T, s user.Store) {
-	u := given(t, s, "ann", at)
-	if _, err := update(t, s, u.ID, user.Change{Email: validate.Of[*string](nil), Name: validate.Of("")}); err != nil {
+func testClearedFields(t *testing.T, s user.Store) {
+	u := createUser(t, s, "ann", at)
+	if _, err := updateUser(t, s, u.ID, user.Change{Email: validate.Of[*string](nil), Name: validate.Of("")}); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(t, s, u.ID); got.Email != nil || got.Name != "" {
+	if got := readUser(t, s, u.ID); got.Email != nil || got.Name != "" {
 		t.Errorf("after clearing, email and name are %v and %q", got.Email, got.Name)
 	}
 }
 
-func failed(t *testing.T, s user.Store) {
-	u := given(t, s, "ann", at)
+func testFailingFunction(t *testing.T, s user.Store) {
+	u := createUser(t, s, "ann", at)
 	no := errors.New("no")
 	_, err := s.Update(t.Context(), u.ID, func(u *user.User) error {
 		return errors.Join(u.Apply(user.Change{Name: validate.Of("Else")}, 0, at), no)
@@ -170,11 +170,11 @@ func failed(t *testing.T, s user.Store) {
 	if !errors.Is(err, no) {
 		t.Errorf("Update = %v, want the function's error", err)
 	}
-	same(t, "after a failure", u, read(t, s, u.ID))
+	assertSame(t, "after a failure", u, readUser(t, s, u.ID))
 }
 
-func missing(t *testing.T, s user.Store) {
-	u := given(t, s, "ann", at)
+func testMissing(t *testing.T, s user.Store) {
+	u := createUser(t, s, "ann", at)
 	found, err := s.ByIDs(t.Context(), []uid.User{uid.NewUser(at), u.ID})
 	if err != nil || len(found) != 1 {
 		t.Errorf("ByIDs = %v, %v; want the one that exists", found, err)
@@ -182,13 +182,13 @@ func missing(t *testing.T, s user.Store) {
 	if _, err := s.ByUsername(t.Context(), "nobody"); !fault.Is(err, fault.UserNotFound) {
 		t.Errorf("ByUsername of nobody gave %v", err)
 	}
-	if _, err := update(t, s, uid.NewUser(at), user.Change{}); !fault.Is(err, fault.UserNotFound) {
+	if _, err := updateUser(t, s, uid.NewUser(at), user.Change{}); !fault.Is(err, fault.UserNotFound) {
 		t.Errorf("updating nobody gave %v", err)
 	}
 }
 
-func once(t *testing.T, s user.Store) {
-	admin := given(t, s, "ann", at, auth.Admin)
+func testIdempotencyKey(t *testing.T, s user.Store) {
+	admin := createUser(t, s, "ann", at, auth.Admin)
 	ctx := auth.With(t.Context(), &auth.Principal{UserID: admin.ID, Credential: auth.SessionCredential("ses_1")})
 	call := func(name string, body byte) (*user.User, error) {
 		u, err := user.New(user.Profile{Username: name}, []auth.Role{auth.Customer}, nil, at)
@@ -209,8 +209,8 @@ func once(t *testing.T, s user.Store) {
 	}
 }
 
-func serialised(t *testing.T, s user.Store) {
-	u := given(t, s, "ann", at)
+func testParallelUpdates(t *testing.T, s user.Store) {
+	u := createUser(t, s, "ann", at)
 	const writers = 16
 	var wg sync.WaitGroup
 	for i := range writers {
@@ -224,7 +224,7 @@ func serialised(t *testing.T, s user.Store) {
 		})
 	}
 	wg.Wait()
-	got := read(t, s, u.ID)
+	got := readUser(t, s, u.ID)
 	if got.Version != 1+writers {
 		t.Errorf("version = %d after %d parallel changes, want %d", got.Version, writers, 1+writers)
 	}
@@ -235,13 +235,13 @@ func serialised(t *testing.T, s user.Store) {
 	}
 }
 
-func lastAdmins(t *testing.T, s user.Store) {
-	a, b := given(t, s, "ann", at, auth.Admin), given(t, s, "bob", at, auth.Admin)
+func testLastAdmins(t *testing.T, s user.Store) {
+	a, b := createUser(t, s, "ann", at, auth.Admin), createUser(t, s, "bob", at, auth.Admin)
 	var wg sync.WaitGroup
 	errs := make([]error, 2)
 	for i, id := range []uid.User{a.ID, b.ID} {
 		wg.Go(func() {
-			_, errs[i] = s.UpdateStanding(t.Context(), id, func(u *user.User, others int) error { return u.Delete(others, at) })
+			_, errs[i] = s.UpdateCountingAdmins(t.Context(), id, func(u *user.User, others int) error { return u.Delete(others, at) })
 		})
 	}
 	wg.Wait()
@@ -250,20 +250,20 @@ func lastAdmins(t *testing.T, s user.Store) {
 	}
 }
 
-func deleted(t *testing.T, s user.Store) {
-	u := given(t, s, "ann", at)
-	got, err := s.UpdateStanding(t.Context(), u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+func testDelete(t *testing.T, s user.Store) {
+	u := createUser(t, s, "ann", at)
+	got, err := s.UpdateCountingAdmins(t.Context(), u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.Status != user.Deleted || got.Email != nil {
 		t.Errorf("deleted account = %+v", got)
 	}
-	same(t, "ByIDs", got, read(t, s, u.ID))
-	given(t, s, "Ann", at)
-	again, err := s.UpdateStanding(t.Context(), u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+	assertSame(t, "ByIDs", got, readUser(t, s, u.ID))
+	createUser(t, s, "Ann", at)
+	again, err := s.UpdateCountingAdmins(t.Context(), u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "deleting again", got, again)
+	assertSame(t, "deleting again", got, again)
 }

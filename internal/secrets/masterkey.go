@@ -17,25 +17,25 @@ const (
 	maxText = 1024
 )
 
-// Key is a master key. The zero Key protects nothing.
-type Key struct {
+// MasterKey is a master key. The zero Key protects nothing.
+type MasterKey struct {
 	secret [Size]byte
 	set    bool
 }
 
-// ParseKey makes a master key of text from the operator: 32 to 1024 bytes.
-func ParseKey(text string) (Key, error) {
+// ParseMasterKey makes a master key of text from the operator: 32 to 1024 bytes.
+func ParseMasterKey(text string) (MasterKey, error) {
 	if len(text) < minText || len(text) > maxText {
-		return Key{}, fmt.Errorf("a secret key must be %d to %d characters long, and random: make one with `openssl rand -base64 32`", minText, maxText)
+		return MasterKey{}, fmt.Errorf("a secret key must be %d to %d characters long, and random: make one with `openssl rand -base64 32`", minText, maxText)
 	}
-	return Key{derive([]byte(text), "master"), true}, nil
+	return MasterKey{deriveKey([]byte(text), "master"), true}, nil
 }
 
-// KeyFromFile returns the master key in a file. If there is no file it makes one
-// with a random key that only the owner may read, and its directory; of several
-// processes that do so at once all get the same key. A file that others may read
-// is refused.
-func KeyFromFile(path string) (Key, error) {
+// MasterKeyFromFile returns the master key in a file. If there is no file it makes
+// one with a random key that only the owner may read, and its directory; of several
+// processes that do so at once all get the same key. A file that others may read is
+// refused.
+func MasterKeyFromFile(path string) (MasterKey, error) {
 	text, err := readPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = createPrivate(path); err == nil {
@@ -43,26 +43,26 @@ func KeyFromFile(path string) (Key, error) {
 		}
 	}
 	if err != nil {
-		return Key{}, fmt.Errorf("secret key: %w", err)
+		return MasterKey{}, fmt.Errorf("secret key: %w", err)
 	}
-	key, err := ParseKey(text)
+	key, err := ParseMasterKey(text)
 	if err != nil {
-		return Key{}, fmt.Errorf("secret key in %s: %w", path, err)
+		return MasterKey{}, fmt.Errorf("secret key in %s: %w", path, err)
 	}
 	return key, nil
 }
 
 // IsSet reports whether there is a key.
-func (k Key) IsSet() bool { return k.set }
+func (k MasterKey) IsSet() bool { return k.set }
 
 // String keeps a key out of logs.
-func (k Key) String() string { return "seal.Key(…)" }
+func (k MasterKey) String() string { return "secrets.MasterKey(…)" }
 
 // GoString keeps a key out of logs.
-func (k Key) GoString() string { return k.String() }
+func (k MasterKey) GoString() string { return k.String() }
 
 // readPrivate reads a short file that only its owner may read, without the line
-// end. Windows knows no such bits, and is not asked.
+// end. Windows has no such mode bits: there they are not checked.
 func readPrivate(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -97,7 +97,7 @@ func createPrivate(path string) error {
 		return err
 	}
 	defer func() { _ = os.Remove(tmp.Name()) }()
-	secret := random()
+	secret := randomKey()
 	_, err = tmp.WriteString(base64.StdEncoding.EncodeToString(secret[:]) + "\n")
 	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return err
@@ -108,8 +108,8 @@ func createPrivate(path string) error {
 	return syncDir(dir)
 }
 
-// syncDir makes a new name survive a crash: what is sealed with a lost key is
-// lost too.
+// syncDir makes a new file name survive a crash: without the master key, all that
+// is sealed is lost.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
