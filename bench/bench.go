@@ -1,6 +1,6 @@
-// Package bench measures the running server from outside, with real processes and
-// connections. Figures are compared within one run: between machines, and between
-// runs on a busy one, only ratios mean something.
+// Package bench benchmarks the running server from outside, with real processes and
+// connections. Compare figures within one run: between machines, and between runs on a
+// busy one, only ratios are meaningful.
 //
 //	go test -run '^$' -bench FanOut -benchtime 1x ./bench
 package bench

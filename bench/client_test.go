@@ -126,7 +126,7 @@ func byEvents(b *testing.B, addr, token, query string) *listener {
 	return l
 }
 
-// message returns the last message that was heard. The caller sees to it that
+// message returns the last message received. The caller sees to it that
 // none is on its way.
 func (l *listener) message() string { return string(l.last) }
 

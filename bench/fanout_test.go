@@ -34,17 +34,17 @@ type target struct {
 	publish func() error // sends one event to all listeners
 
 	listeners []*listener
-	heard     atomic.Int64
+	received  atomic.Int64
 	lost      atomic.Int64
 	all       sync.WaitGroup
 
 	mu   sync.Mutex
-	ages []time.Duration // of what some have heard
+	ages []time.Duration // of what some have received
 }
 
 // BenchmarkFanOut compares how fast sockets and event streams with equal
 // subscriptions get events with a bare broadcast of the same bytes: deliveries/s
-// when as many are sent as can be, and how old events are when they are heard if
+// when as many are sent as can be, and how old events are when they are received if
 // they come one by one. RSS is what the process grew by for each listener of the
 // second half, with what it had not yet given back.
 func BenchmarkFanOut(b *testing.B) {
@@ -123,7 +123,7 @@ func gather(b *testing.B, tg *target, n int) {
 	b.ReportMetric(float64(memory(b, tg.pid)-half)/float64(n-n/2)/1024, tg.name+"-RSS-KiB")
 }
 
-// count counts what a listener hears; of some, also how old it was then.
+// count counts the events that a listener receives; of some, also their age.
 func (tg *target) count(l *listener, timed bool) {
 	for {
 		message, err := l.next(l.in)
@@ -138,19 +138,19 @@ func (tg *target) count(l *listener, timed bool) {
 			l.last = append(l.last[:0], message...)
 			tg.mu.Unlock()
 		}
-		tg.heard.Add(1)
+		tg.received.Add(1)
 	}
 }
 
 // await publishes n events and waits until every subscriber has received them all.
 func (tg *target) await(b *testing.B, n int) {
 	b.Helper()
-	want := tg.heard.Load() + int64(n*len(tg.listeners))
+	want := tg.received.Load() + int64(n*len(tg.listeners))
 	var all sync.WaitGroup
-	var turn atomic.Int64
+	var sent atomic.Int64
 	for range 4 {
 		all.Go(func() {
-			for turn.Add(1) <= int64(n) {
+			for sent.Add(1) <= int64(n) {
 				if err := tg.publish(); err != nil {
 					b.Error(err)
 				}
@@ -158,9 +158,9 @@ func (tg *target) await(b *testing.B, n int) {
 		})
 	}
 	all.Wait()
-	for end := time.Now().Add(2 * time.Minute); tg.heard.Load() < want; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); tg.received.Load() < want; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) || tg.lost.Load() > 0 {
-			b.Fatalf("%s: %d deliveries of %d are missing, and %d listeners", tg.name, want-tg.heard.Load(), want, tg.lost.Load())
+			b.Fatalf("%s: %d deliveries of %d are missing, and %d listeners", tg.name, want-tg.received.Load(), want, tg.lost.Load())
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (tg *target) burst(b *testing.B) (rate float64) {
 	return float64(events*len(tg.listeners)) / time.Since(start).Seconds()
 }
 
-// paced reports how old events were when they were heard.
+// paced reports the age of events when they are received.
 func (tg *target) paced(b *testing.B) {
 	b.Helper()
 	tg.mu.Lock()

@@ -73,7 +73,7 @@ func needPackages(t *testing.T) {
 }
 
 // packages installs what package-lock.json says, unless that is done: a stamp
-// beside the packages tells for which lock file.
+// next to the packages names the lock file they are for.
 var packages = sync.OnceValue(func() error {
 	lock, err := os.ReadFile("package-lock.json")
 	if err != nil {

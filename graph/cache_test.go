@@ -2,6 +2,7 @@ package graph_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"testing"
@@ -45,11 +46,9 @@ func newCached(t testing.TB, database, remote string) *server {
 		}
 		c.Close()
 	})
-	for limit := time.Now().Add(time.Minute); s.hub.Lag() > 30*time.Second || remote != "" && !c.Stats().Redis.Ready; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("the cache was not ready within a minute")
-		}
-	}
+	testenv.Eventually(t, "the cache is ready", func() bool {
+		return s.hub.Lag() <= 30*time.Second && (remote == "" || c.Stats().Redis.Ready)
+	})
 	return s
 }
 
@@ -134,7 +133,7 @@ func TestCache_answers_by_id_from_memory_or_in_one_round_trip(t *testing.T) {
 	}
 }
 
-// awaitValues waits until Redis holds so many rows: they are stored beside the
+// awaitValues waits until Redis holds so many rows: they are stored outside the
 // requests that read them.
 func awaitValues(t *testing.T, url string, n int) {
 	t.Helper()
@@ -144,19 +143,15 @@ func awaitValues(t *testing.T, url string, n int) {
 	}
 	client := redis.NewClient(opts)
 	defer client.Close()
-	for limit := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	testenv.Eventually(t, fmt.Sprintf("Redis holds %d rows", n), func() bool {
 		held, err := client.Eval(t.Context(), `local n = 0
 			for _, k in ipairs(redis.call('KEYS', '*:user:*')) do
 				if string.sub(redis.call('GET', k), 1, 1) == 'v' then n = n + 1 end
 			end
 			return n`, nil).Int()
-		switch {
-		case err != nil:
+		if err != nil {
 			t.Fatal(err)
-		case held >= n:
-			return
-		case time.Now().After(limit):
-			t.Fatalf("Redis holds %d rows of %d", held, n)
 		}
-	}
+		return held >= n
+	})
 }

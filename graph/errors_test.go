@@ -11,7 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-func TestWithUserErrors_shows_what_the_caller_can_mend(t *testing.T) {
+func TestWithUserErrors_shows_errors_that_the_caller_can_correct(t *testing.T) {
 	t.Parallel()
 	first := fault.New(fault.BadInput, "One.").At("name")
 	second := fault.New(fault.UsernameTaken, "Two.")
@@ -28,7 +28,7 @@ func TestWithUserErrors_shows_what_the_caller_can_mend(t *testing.T) {
 	}
 }
 
-func TestWithUserErrors_leaves_the_rest_an_error(t *testing.T) {
+func TestWithUserErrors_leaves_other_errors(t *testing.T) {
 	t.Parallel()
 	mendable := fault.New(fault.BadInput, "One.")
 	for _, m := range fault.Meanings() {

@@ -241,10 +241,10 @@ func (s *server) number(t testing.TB) {
 	}
 }
 
-// staff sees everything; nobody's account stands behind it.
+// staff sees everything; it has no account.
 var staff = &auth.Principal{UserID: "usr_00000000000000000000000000", Roles: []auth.Role{auth.Staff, auth.Admin}, Credential: auth.SessionCredential("ses_00000000000000000000000000")}
 
-// run executes the query or mutation as somebody and returns the response as text.
+// run executes the query or mutation as the caller and returns the response as text.
 func (s *server) run(t testing.TB, as *auth.Principal, query string, vars map[string]any) string {
 	t.Helper()
 	ctx := t.Context()

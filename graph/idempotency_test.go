@@ -22,7 +22,7 @@ func anOrder(note graphql.Omittable[*string], skus ...string) model.PlaceOrderIn
 	return in
 }
 
-func TestFingerprint_tells_calls_apart(t *testing.T) {
+func TestFingerprintCall_differs_for_different_calls(t *testing.T) {
 	t.Parallel()
 	none := graphql.Omittable[*string]{}
 	seen := map[[32]byte]string{}
@@ -44,7 +44,7 @@ func TestFingerprint_tells_calls_apart(t *testing.T) {
 	}
 }
 
-func TestFingerprint_is_that_of_the_twin(t *testing.T) {
+func TestFingerprintCall_is_equal_for_equal_calls(t *testing.T) {
 	t.Parallel()
 	a, b := anOrder(graphql.OmittableOf(ptr("x")), "A"), anOrder(graphql.OmittableOf(ptr("x")), "A")
 	b.IdempotencyKey = graphql.OmittableOf(ptr("in the field, not in the header"))
@@ -53,16 +53,16 @@ func TestFingerprint_is_that_of_the_twin(t *testing.T) {
 	}
 }
 
-func TestClaim_takes_the_key_from_header_or_field(t *testing.T) {
+func TestWithIdempotentCall_takes_the_key_from_header_or_field(t *testing.T) {
 	t.Parallel()
 	absent := graphql.Omittable[*string]{}
 	tests := []struct {
-		name     string
-		stranger bool
-		header   string
-		field    graphql.Omittable[*string]
-		want     string // the claimed key
-		code     fault.Code
+		name      string
+		anonymous bool
+		header    string
+		field     graphql.Omittable[*string]
+		want      string // the claimed key
+		code      fault.Code
 	}{
 		{name: "no key claims nothing", field: absent},
 		{name: "the header's", header: "h", field: absent, want: "h"},
@@ -72,13 +72,13 @@ func TestClaim_takes_the_key_from_header_or_field(t *testing.T) {
 		{name: "not an empty field", field: graphql.OmittableOf(ptr("")), code: fault.IdempotencyKeyInvalid},
 		{name: "not a field with a newline", field: graphql.OmittableOf(ptr("a\nb")), code: fault.IdempotencyKeyInvalid},
 		{name: "a null field says nothing", header: "h", field: graphql.OmittableOf[*string](nil), want: "h"},
-		{name: "strangers have none", stranger: true, header: "h", field: absent},
+		{name: "anonymous callers have none", anonymous: true, header: "h", field: absent},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
-			if !tt.stranger {
+			if !tt.anonymous {
 				ctx = auth.With(ctx, &auth.Principal{UserID: uid.User("usr_1"), Credential: auth.SessionCredential("ses_1")})
 			}
 			if tt.header != "" {
@@ -93,7 +93,7 @@ func TestClaim_takes_the_key_from_header_or_field(t *testing.T) {
 	}
 }
 
-func TestClaim_leaves_mutations_that_show_a_secret_alone(t *testing.T) {
+func TestWithIdempotentCall_ignores_mutations_that_return_a_secret(t *testing.T) {
 	t.Parallel()
 	ctx := executor.WithIdempotencyKey(auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}), "k")
 	for name, input := range map[string]any{

@@ -46,10 +46,10 @@ func callers(t *testing.T, s *server) map[string]*auth.Principal {
 	}
 }
 
-// TestCallers_get_the_same_with_and_without_what_the_process_holds asks random
-// things as everybody, of a server that holds everything and of one that holds
+// TestCallers_get_the_same_with_and_without_in_process_values asks random
+// things as every caller, of a server that has everything in memory and of one that holds
 // nothing.
-func TestCallers_get_the_same_with_and_without_what_the_process_holds(t *testing.T) {
+func TestCallers_get_the_same_with_and_without_in_process_values(t *testing.T) {
 	t.Parallel()
 	url := testenv.SQLite(t)
 	answersAlike(t, url, func() *server { return newServer(t, url, holding) })
@@ -71,7 +71,7 @@ func answersAlike(t *testing.T, url string, keeping func() *server) {
 	}
 	warm.ask(t, staff, `query($ids: [ID!]!) { nodes(ids: $ids) { ... on Product { stock } ... on Order { items { sku } } } }`,
 		map[string]any{"ids": some})
-	who := callers(t, plain)
+	principals := callers(t, plain)
 	n := 60
 	if testenv.Soak() {
 		n = 20_000
@@ -79,7 +79,7 @@ func answersAlike(t *testing.T, url string, keeping func() *server) {
 	answered := 0
 	for range n {
 		query := documents.random()
-		for name, as := range who {
+		for name, as := range principals {
 			want, got := plain.run(t, as, query, nil), warm.run(t, as, query, nil)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("%s gets something else from what is held (-read +held):\n%s\nfor %s", name, diff, query)
@@ -139,7 +139,7 @@ func (d *documents) random() string {
 }
 
 // field selects a field with random arguments and a random part of what is below,
-// empty if it needs arguments that nobody can guess.
+// empty if it needs arguments that the test cannot guess.
 func (d *documents) field(f *ast.FieldDefinition, levels int) string {
 	args, ok := d.arguments(f)
 	def := d.schema.Types[f.Type.Name()]

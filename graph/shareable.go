@@ -7,7 +7,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
-// shareableFields are the fields, by type, that are equal for all callers who may see
+// shareableFields are the fields, by type, that are equal for all callers that may see
 // their object and have the same roles and scopes. Subscriptions that select nothing
 // else share their responses with those of other users. All other fields may differ
 // for each user: so do Event.subject and the fields below it, since the owner of an

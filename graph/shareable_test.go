@@ -25,7 +25,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// demoGraph is the graph of a server over the demo's data, and who may listen to it.
+// demoGraph is the graph of a server over the demo's data, and the callers that may subscribe to it.
 type demoGraph struct {
 	domains  graph.Domains
 	callers  []*auth.Principal
@@ -81,8 +81,8 @@ func principals(id uid.User, n int) []*auth.Principal {
 	}
 }
 
-// executor returns a new one, which shares nothing with others.
-func (d *demoGraph) executor(t *testing.T) *executor.Executor {
+// newExecutor returns a new one, which shares nothing with others.
+func (d *demoGraph) newExecutor(t *testing.T) *executor.Executor {
 	t.Helper()
 	hooks := graph.NewHooks(d.domains, nil)
 	p, err := executor.NewPreparer(graph.Definitions(), executor.Config{AroundField: hooks.AroundField,
@@ -130,7 +130,7 @@ func (d *demoGraph) randomRequest(r *rand.Rand) (executor.Request, event.Filter)
 	}, root.filter
 }
 
-// listener is a subscription and the caller it is for, who may change.
+// listener is a subscription and its caller, which may change.
 type listener struct {
 	caller atomic.Pointer[auth.Principal]
 	stream *executor.Stream
@@ -167,11 +167,11 @@ func (l *listener) next(t *testing.T) string {
 	return string(text)
 }
 
-func TestSubscription_shares_exactly_what_each_would_have_got_alone(t *testing.T) {
+func TestSubscription_shares_exactly_the_responses_each_would_get_alone(t *testing.T) {
 	t.Parallel()
 	d := openDemo(t)
 	r := rand.New(rand.NewPCG(1, 2))
-	together := d.executor(t)
+	together := d.newExecutor(t)
 	var delivered, alone int64
 	for range 20 {
 		req, filter := d.randomRequest(r)
@@ -182,7 +182,7 @@ func TestSubscription_shares_exactly_what_each_would_have_got_alone(t *testing.T
 		var visible [crowd]int
 		for i := range crowd {
 			callers[i] = d.callers[some[r.IntN(len(some))]]
-			shared[i], unshared[i] = d.listen(t, together, callers[i], req), d.listen(t, d.executor(t), callers[i], req)
+			shared[i], unshared[i] = d.listen(t, together, callers[i], req), d.listen(t, d.newExecutor(t), callers[i], req)
 			filter.Audience = event.AudienceOf(callers[i])
 			found, err := d.log.After(t.Context(), 0, filter, most)
 			if err != nil {

@@ -93,8 +93,8 @@ func following(t *testing.T, query string, test func(p *pages, next func() *grap
 	})
 }
 
-// said is what a response says, in one line.
-func said(resp *graphql.Response) string {
+// describeResponse is what a response says, in one line.
+func describeResponse(resp *graphql.Response) string {
 	if resp == nil {
 		return "the end"
 	}
@@ -106,12 +106,12 @@ func said(resp *graphql.Response) string {
 	return fmt.Sprintf("%s%v %s %v", resp.Data, code, cursor, only)
 }
 
-func TestSubscription_answers_with_events_progress_and_the_reason_of_its_end(t *testing.T) {
+func TestSubscription_yields_events_cursors_and_the_reason_of_its_end(t *testing.T) {
 	t.Parallel()
 	following(t, `subscription { events { type } }`, func(p *pages, next func() *graphql.Response) {
 		want := func(what, want string) {
 			t.Helper()
-			if got := said(next()); got != want {
+			if got := describeResponse(next()); got != want {
 				t.Errorf("%s: the response says %s, want %s", what, got, want)
 			}
 		}
@@ -120,7 +120,7 @@ func TestSubscription_answers_with_events_progress_and_the_reason_of_its_end(t *
 		want("the first event", `{"events":{"type":"ORDER_PLACED"}} a.1 false`)
 		want("the second event", `{"events":{"type":"ORDER_PLACED"}} a.2 false`)
 		p.add("usr_other")
-		want("an event of somebody else's", ` a.3 true`)
+		want("an event of another user", ` a.3 true`)
 		start := time.Now()
 		time.AfterFunc(time.Hour, func() { p.add("usr_me") })
 		want("an event after a long silence", `{"events":{"type":"ORDER_PLACED"}} a.4 false`)
@@ -134,11 +134,11 @@ func TestSubscription_answers_with_events_progress_and_the_reason_of_its_end(t *
 	})
 }
 
-func TestSubscription_orderEvents_leaves_out_what_is_not_of_the_order(t *testing.T) {
+func TestSubscription_orderEvents_yields_events_of_the_order_only(t *testing.T) {
 	t.Parallel()
 	following(t, `subscription { orderEvents(orderId: "", userId: "usr_me") { type } }`, func(p *pages, next func() *graphql.Response) {
 		p.add("usr_me")
-		if got := said(next()); got != " a.1 true" {
+		if got := describeResponse(next()); got != " a.1 true" {
 			t.Errorf("of the order without an id: %s, want nothing but progress", got)
 		}
 	})

@@ -97,7 +97,7 @@ func TestLoader_reads_at_most_maxBatch_keys_at_a_time(t *testing.T) {
 	}
 }
 
-func TestLoader_answers_at_once_what_the_process_holds(t *testing.T) {
+func TestLoader_takes_values_from_memory_at_once(t *testing.T) {
 	t.Parallel()
 	s := source{block: make(chan struct{})} // a read would never end
 	l := s.loader(func(_ context.Context, k int) (int, bool) { return -k, k < 10 })
@@ -114,7 +114,7 @@ func TestLoader_answers_at_once_what_the_process_holds(t *testing.T) {
 	}
 }
 
-func TestLoader_keeps_no_error(t *testing.T) {
+func TestLoader_caches_no_error(t *testing.T) {
 	t.Parallel()
 	s := source{fail: errors.New("no")}
 	l, ctx := s.loader(nil), loading(t)
@@ -137,7 +137,7 @@ func TestLoader_turns_a_panic_into_an_error(t *testing.T) {
 	}
 }
 
-func TestLoader_outlives_the_caller_that_began_it(t *testing.T) {
+func TestLoader_outlives_the_caller_that_started_it(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := source{block: make(chan struct{})}
@@ -149,11 +149,11 @@ func TestLoader_outlives_the_caller_that_began_it(t *testing.T) {
 		go func() { _, err := l.Load(ctx, 3); errs <- err }()
 		leave()
 		if err := <-errs; !errors.Is(err, context.Canceled) {
-			t.Errorf("who left got %v, want its cancellation, at once", err)
+			t.Errorf("the caller that left got %v, want its cancellation, at once", err)
 		}
 		close(s.block)
 		if err := <-errs; err != nil || len(s.asked) != 1 {
-			t.Errorf("who stayed got %v after %d reads, want the value of the one read", err, len(s.asked))
+			t.Errorf("the caller that stayed got %v after %d reads, want the value of the one read", err, len(s.asked))
 		}
 	})
 }
@@ -263,7 +263,7 @@ func TestEdge_of_an_edge_reads_for_the_children_of_all_parents(t *testing.T) {
 	}
 }
 
-func TestEdge_tells_every_sibling_of_an_error(t *testing.T) {
+func TestEdge_returns_an_error_to_every_sibling(t *testing.T) {
 	t.Parallel()
 	s := source{fail: errors.New("no")}
 	e := newEdge(s.loader(nil), func(t *thing) int { return t.n })

@@ -1,5 +1,5 @@
-// Package model owns the Go shapes of what exists only in the contract: inputs,
-// payloads and connections. All but Node, Viewer and Connection are generated.
+// Package model has the Go types of the schema that no domain has: inputs, payloads and
+// connections. All but Node, Viewer, Edge and Connection are generated.
 package model
 
 import (
@@ -18,10 +18,10 @@ import (
 // method for the sake of the schema.
 type Node any
 
-// Viewer is who is calling.
+// Viewer is the caller.
 type Viewer struct{ UserID uid.User }
 
-// Edge is an item of a list with its place in it.
+// Edge is an item of a list with its cursor.
 type Edge[T any] struct {
 	Cursor string
 	Node   T
@@ -50,7 +50,7 @@ func (c *Connection[T]) Edges() []*Edge[T] {
 // Nodes returns the items alone.
 func (c *Connection[T]) Nodes() []T { return c.page.Items }
 
-// PageInfo says where the page stands in the list.
+// PageInfo returns the position of the page in the list.
 func (c *Connection[T]) PageInfo() *PageInfo {
 	info := &PageInfo{HasNextPage: c.page.HasNext, HasPreviousPage: c.page.HasPrev}
 	if n := len(c.page.Cursors); n > 0 {

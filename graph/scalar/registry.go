@@ -30,7 +30,7 @@ func MarshalStringMap(m map[string]string) graphql.Marshaler {
 	})
 }
 
-// maxMapEntries bounds a StringMap before anybody looks at it.
+// maxMapEntries bounds a StringMap before its entries are read.
 const maxMapEntries = 1000
 
 // UnmarshalStringMap reads a StringMap: an object whose values are strings.

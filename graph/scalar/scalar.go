@@ -1,5 +1,5 @@
-// Package scalar owns how scalars travel: strictly. A number is no String, a
-// string is no Int, and no text holds what a database cannot store.
+// Package scalar marshals and unmarshals the scalars of the schema, strictly: a number is
+// no String, a string is no Int, and text that a database cannot store is refused.
 //
 // Errors are faults, written for the client; they never name Go types.
 package scalar
@@ -126,8 +126,8 @@ func UnmarshalDecimal(v any) (string, error) {
 // MarshalCurrencyCode writes a CurrencyCode.
 func MarshalCurrencyCode(s string) graphql.Marshaler { return graphql.MarshalString(s) }
 
-// UnmarshalCurrencyCode reads a CurrencyCode: three capitals. Whether there is
-// such a currency is the domain's question.
+// UnmarshalCurrencyCode reads a CurrencyCode: three capitals. The domain
+// checks that the currency exists.
 func UnmarshalCurrencyCode(v any) (string, error) {
 	s, _ := v.(string)
 	notCapital := func(r rune) bool { return r < 'A' || r > 'Z' }

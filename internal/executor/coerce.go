@@ -53,21 +53,21 @@ type valuePath struct {
 // themselves would let a client choose it.
 const maxValueDepth = 50
 
-func (p *valuePath) child(name string) *valuePath {
+func (p *valuePath) childPath(name string) *valuePath {
 	return &valuePath{p, name, p.depth + 1, p.describe}
 }
 
-func (p *valuePath) names() []string {
+func (p *valuePath) pathNames() []string {
 	if p == nil {
 		return nil
 	}
-	return append(p.parent.names(), p.name)
+	return append(p.parent.pathNames(), p.name)
 }
 
 // errorf returns an error about the value at the path. It does not repeat the value,
 // which may be secret.
 func (p *valuePath) errorf(format string, args ...any) error {
-	path := p.names()
+	path := p.pathNames()
 	subject := "Variable \"$" + strings.Join(path, ".") + "\""
 	if p.describe != nil {
 		subject = p.describe(path)
@@ -145,7 +145,7 @@ func (c *coercer) coerceList(elem *ast.Type, v any, at *valuePath) any {
 		if c.isFull() {
 			return nil
 		}
-		out[i] = c.coerceValue(elem, item, at.child(strconv.Itoa(i)))
+		out[i] = c.coerceValue(elem, item, at.childPath(strconv.Itoa(i)))
 	}
 	return out
 }
@@ -172,9 +172,9 @@ func (c *coercer) coerceObject(def *ast.Definition, v any, at *valuePath) any {
 		item, ok := given[f.Name]
 		switch {
 		case ok:
-			out[f.Name] = c.coerceValue(f.Type, item, at.child(f.Name))
+			out[f.Name] = c.coerceValue(f.Type, item, at.childPath(f.Name))
 		case f.Type.NonNull && f.DefaultValue == nil:
-			c.addError(at.child(f.Name).errorf("is required"))
+			c.addError(at.childPath(f.Name).errorf("is required"))
 		}
 	}
 	if len(out) < len(given) {
@@ -193,7 +193,7 @@ func (c *coercer) refuseUnknownFields(def *ast.Definition, given map[string]any,
 			return
 		}
 		if def.Fields.ForName(name) == nil {
-			c.addError(at.child(truncate(name)).errorf("is not a field of %s", def.Name))
+			c.addError(at.childPath(truncate(name)).errorf("is not a field of %s", def.Name))
 		}
 	}
 }
@@ -297,7 +297,7 @@ func checkJSON(v any, at *valuePath) error {
 		return checkText(v, at)
 	case []any:
 		for i, item := range v {
-			if err := checkJSON(item, at.child(strconv.Itoa(i))); err != nil {
+			if err := checkJSON(item, at.childPath(strconv.Itoa(i))); err != nil {
 				return err
 			}
 		}
@@ -306,7 +306,7 @@ func checkJSON(v any, at *valuePath) error {
 			if err := checkText(name, at); err != nil {
 				return err
 			}
-			if err := checkJSON(item, at.child(truncate(name))); err != nil {
+			if err := checkJSON(item, at.childPath(truncate(name))); err != nil {
 				return err
 			}
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-func TestExecutor_Prepare_coercesVariables(t *testing.T) {
+func TestPrepare_coerces_variables(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, typ, value string
@@ -80,7 +80,7 @@ func TestExecutor_Prepare_coercesVariables(t *testing.T) {
 	}
 }
 
-func TestExecutor_Prepare_variableDefaults(t *testing.T) {
+func TestPrepare_applies_defaults_of_variables(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, query, want string }{
 		{"a default stands in for a value not given", `query($v:Int=7){echo(number:$v)}`, `7`},

@@ -2,7 +2,7 @@ package executor
 
 import "testing"
 
-func TestLRU(t *testing.T) {
+func TestLRU_evicts_the_least_recently_used_values(t *testing.T) {
 	t.Parallel()
 	c := newLRU[int](10 * (entryBytes + 10))
 	for i, key := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"} {

@@ -15,7 +15,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/executor/executortest"
 )
 
-func TestExecutor_Prepare_merging(t *testing.T) {
+func TestPrepare_checks_that_fields_merge(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, query string
@@ -77,9 +77,9 @@ func libraryAccepts(tb testing.TB, query string) bool {
 	return len(validator.ValidateWithRules(executortest.New(nil, nil, nil).Schema(), doc, rules.NewDefaultRules())) == 0
 }
 
-// TestExecutor_Prepare_agreesWithTheLibrary validates random documents by our
+// TestPrepare_agrees_with_the_library validates random documents by our
 // rules and by the library's own, which are slow but follow the reference.
-func TestExecutor_Prepare_agreesWithTheLibrary(t *testing.T) {
+func TestPrepare_agrees_with_the_library(t *testing.T) {
 	t.Parallel()
 	documents := 6_000
 	if testing.Short() {

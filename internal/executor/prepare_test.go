@@ -20,7 +20,7 @@ func outcome(r *executor.Refusal) string {
 	return fmt.Sprint(r.Errors[0].Extensions["code"])
 }
 
-func TestExecutor_Prepare_documents(t *testing.T) {
+func TestPrepare_checks_documents(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
@@ -101,7 +101,7 @@ func TestExecutor_Prepare_documents(t *testing.T) {
 	}
 }
 
-func TestExecutor_Prepare_acceptsWhatToolsAsk(t *testing.T) {
+func TestPrepare_accepts_the_introspection_of_tools(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"introspection.graphql"} {
 		text, err := os.ReadFile("testdata/" + name)
@@ -118,7 +118,7 @@ func TestExecutor_Prepare_acceptsWhatToolsAsk(t *testing.T) {
 	}
 }
 
-func TestExecutor_Prepare_variables(t *testing.T) {
+func TestPrepare_checks_variables(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, query string
@@ -161,7 +161,7 @@ func TestExecutor_Prepare_variables(t *testing.T) {
 	}
 }
 
-func TestExecutor_Prepare_boundsErrors(t *testing.T) {
+func TestPrepare_bounds_errors(t *testing.T) {
 	t.Parallel()
 	x := newExecutor(t, executor.Config{Limits: executor.Limits{Errors: 5}})
 	long := repeat(190, "x")
@@ -185,7 +185,7 @@ func TestExecutor_Prepare_boundsErrors(t *testing.T) {
 	}
 }
 
-func TestExecutor_Prepare_switches(t *testing.T) {
+func TestPrepare_obeys_its_switches(t *testing.T) {
 	t.Parallel()
 	closed := executor.Config{DisableIntrospection: true, DisableSuggestions: true}
 	for _, q := range []string{"{__schema{types{name}}}", "{...F} fragment F on Query{__type(name:\"User\"){name}}"} {
@@ -205,7 +205,7 @@ func TestExecutor_Prepare_switches(t *testing.T) {
 	}
 }
 
-func TestExecutor_Prepare_selectsTheOperation(t *testing.T) {
+func TestPrepare_selects_the_operation(t *testing.T) {
 	t.Parallel()
 	const two = "query A{hello} mutation B{a:touch b:touch}"
 	tests := []struct{ name, query, operation, want string }{
@@ -234,7 +234,7 @@ func TestExecutor_Prepare_selectsTheOperation(t *testing.T) {
 	}
 }
 
-func TestExecutor_Prepare_cost(t *testing.T) {
+func TestPrepare_computes_the_cost(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, query, vars string
@@ -244,7 +244,7 @@ func TestExecutor_Prepare_cost(t *testing.T) {
 		{"a list's items cost as often as first says", "{user(id:1){orders(first:7){id total}}}", "{}", 2 + 7*2},
 		{"first counts for the items inside a connection", "{users(first:7){nodes{id name} totalCount}}", "{}", 1 + 1 + 7*2 + 1},
 		{"last counts too", "{users(last:3){nodes{id}}}", "{}", 2 + 3},
-		{"a page has 20 items if nobody says", "{users{nodes{id}}}", "{}", 2 + 20},
+		{"a page has 20 items without first or last", "{users{nodes{id}}}", "{}", 2 + 20},
 		{"a null size says nothing", "query($n:Int){users(first:$n){nodes{id}}}", `{"n":null}`, 2 + 20},
 		{"a variable's size counts", "query($n:Int){users(first:$n){nodes{id}}}", `{"n":5}`, 2 + 5},
 		{"a variable's default counts", "query($n:Int=6){users(first:$n){nodes{id}}}", `{}`, 2 + 6},
@@ -281,14 +281,14 @@ func decode(tb testing.TB, text string) map[string]any {
 	return v
 }
 
-func TestNew_refusesNegativeLimits(t *testing.T) {
+func TestNew_refuses_negative_limits(t *testing.T) {
 	t.Parallel()
 	if _, err := executor.New(nil, executor.Config{}, nil); err == nil {
 		t.Error("New without a schema gave no error")
 	}
 }
 
-func FuzzExecutor_Prepare(f *testing.F) {
+func FuzzPrepare(f *testing.F) {
 	for _, family := range families {
 		f.Add(family(3), `{"v":1}`)
 	}

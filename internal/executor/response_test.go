@@ -59,7 +59,7 @@ func run(t *testing.T, x *executor.Executor, query string) *graphql.Response {
 	return x.Run(t.Context(), op)
 }
 
-func TestExecutor_Run_presentsErrors(t *testing.T) {
+func TestRun_presents_errors(t *testing.T) {
 	t.Parallel()
 	retry := fault.New(fault.RateLimited, "Too often.")
 	retry.RetryAfter = 1500 * time.Millisecond
@@ -98,7 +98,7 @@ func TestExecutor_Run_presentsErrors(t *testing.T) {
 	}
 }
 
-func TestExecutor_Run_logsAnInternalErrorOnce(t *testing.T) {
+func TestRun_logs_an_internal_error_once(t *testing.T) {
 	t.Parallel()
 	for query, secret := range map[string]string{"{many{fail}}": "secret cause", "{panic}": "secret panic"} {
 		var logged bytes.Buffer
@@ -116,7 +116,7 @@ func TestExecutor_Run_logsAnInternalErrorOnce(t *testing.T) {
 	}
 }
 
-func TestExecutor_Run_boundsErrors(t *testing.T) {
+func TestRun_bounds_errors(t *testing.T) {
 	t.Parallel()
 	x := executorOver(t, failing(fault.New(fault.Forbidden, "No.")), executor.Config{Limits: executor.Limits{Errors: 7}})
 	resp := run(t, x, "{many{fail}}")
@@ -125,7 +125,7 @@ func TestExecutor_Run_boundsErrors(t *testing.T) {
 	}
 }
 
-func TestExecutor_Run_endsAfterItsTime(t *testing.T) {
+func TestRun_ends_after_its_time_limit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		x := executorOver(t, failing(nil), executor.Config{Limits: executor.Limits{Time: time.Minute}})
@@ -137,7 +137,7 @@ func TestExecutor_Run_endsAfterItsTime(t *testing.T) {
 	})
 }
 
-func TestExecutor_Run_refusesHugeResponses(t *testing.T) {
+func TestRun_refuses_large_responses(t *testing.T) {
 	t.Parallel()
 	x := executorOver(t, failing(nil), executor.Config{Limits: executor.Limits{Response: 100}})
 	resp := run(t, x, "{many{fail}}")
@@ -146,7 +146,7 @@ func TestExecutor_Run_refusesHugeResponses(t *testing.T) {
 	}
 }
 
-func TestExecutor_Run_callsHooks(t *testing.T) {
+func TestRun_calls_hooks(t *testing.T) {
 	t.Parallel()
 	var calls []string
 	x := executorOver(t, failing(nil), executor.Config{
@@ -171,7 +171,7 @@ func TestExecutor_Run_callsHooks(t *testing.T) {
 	}
 }
 
-func TestExecutor_Stream_yieldsEachEvent(t *testing.T) {
+func TestStream_yields_each_event(t *testing.T) {
 	t.Parallel()
 	s := executortest.New(nil, nil, executortest.Object{"ticks": []any{1, 2}})
 	x := executorOver(t, s, executor.Config{})
@@ -194,7 +194,7 @@ func TestExecutor_Stream_yieldsEachEvent(t *testing.T) {
 	}
 }
 
-func TestExecutor_Prepare_persistedQueries(t *testing.T) {
+func TestPrepare_serves_persisted_queries(t *testing.T) {
 	t.Parallel()
 	const query = "{hello}"
 	sum := sha256.Sum256([]byte(query))
@@ -224,7 +224,7 @@ func TestExecutor_Prepare_persistedQueries(t *testing.T) {
 	}
 }
 
-func TestExecutor_Prepare_keepsInvalidQueriesOutOfTheStore(t *testing.T) {
+func TestPrepare_stores_no_invalid_query(t *testing.T) {
 	t.Parallel()
 	const query = "{helo}"
 	sum := sha256.Sum256([]byte(query))
@@ -238,7 +238,7 @@ func TestExecutor_Prepare_keepsInvalidQueriesOutOfTheStore(t *testing.T) {
 	}
 }
 
-func TestCheckIdempotencyKey(t *testing.T) {
+func TestCheckIdempotencyKey_accepts_printable_ASCII(t *testing.T) {
 	t.Parallel()
 	for key, ok := range map[string]bool{"": false, "a": true, "with space": true, repeat(200, "k"): true, repeat(201, "k"): false, "ä": false, "a\n": false} {
 		if err := executor.CheckIdempotencyKey(key); (err == nil) != ok {

@@ -16,27 +16,29 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// feed is the source of a subscription: it has one turn, time and again.
-type feed struct {
-	turn   executor.NextEvent
+// repeatedSource is an event source that yields one event again and again.
+type repeatedSource struct {
+	next   executor.NextEvent
 	closed bool
 }
 
-func (f *feed) Next(context.Context, func()) (executor.NextEvent, error) { return f.turn, nil }
-func (f *feed) Close()                                                   { f.closed = true }
+func (f *repeatedSource) Next(context.Context, func()) (executor.NextEvent, error) {
+	return f.next, nil
+}
+func (f *repeatedSource) Close() { f.closed = true }
 
-// fair is an executor whose subscriptions all get the same event.
-type fair struct {
+// sharingExecutor is an executor whose subscriptions all get the same event.
+type sharingExecutor struct {
 	*executor.Executor
 	resolved atomic.Int64
-	answer   func(ctx context.Context) (any, error) // of the field, besides being counted
+	answer   func(ctx context.Context) (any, error) // of the field, in addition to the count
 	rights   string                                 // of the next that subscribes
-	opened   *feed                                  // by the last that did
+	opened   *repeatedSource                        // by the last that did
 }
 
-func newFair(t *testing.T, cfg executor.Config) *fair {
+func newSharingExecutor(t *testing.T, cfg executor.Config) *sharingExecutor {
 	t.Helper()
-	x := &fair{rights: "all", answer: func(context.Context) (any, error) { return 1, nil }}
+	x := &sharingExecutor{rights: "all", answer: func(context.Context) (any, error) { return 1, nil }}
 	resolver := executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
 		x.resolved.Add(1)
 		return x.answer(ctx)
@@ -44,7 +46,7 @@ func newFair(t *testing.T, cfg executor.Config) *fair {
 	x.Executor = executorOver(t, executortest.New(nil, nil, executortest.Object{
 		"ticks": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
 			events := make(chan any, 1)
-			x.opened = &feed{turn: executor.NextEvent{
+			x.opened = &repeatedSource{next: executor.NextEvent{
 				Cursor: event.Cursor{Timeline: "a", Position: 1}, Caller: &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}, ShareKey: x.rights, Deliver: func() { events <- resolver },
 			}}
 			executor.SetSource(ctx, x.opened)
@@ -54,7 +56,7 @@ func newFair(t *testing.T, cfg executor.Config) *fair {
 	return x
 }
 
-func (x *fair) subscribe(t *testing.T, query string, vars map[string]any) *executor.Stream {
+func (x *sharingExecutor) subscribe(t *testing.T, query string, vars map[string]any) *executor.Stream {
 	t.Helper()
 	op, refusal := x.Prepare(t.Context(), executor.Request{Query: query, Variables: vars})
 	if refusal != nil {
@@ -67,7 +69,7 @@ func next(ctx context.Context, s *executor.Stream) *executor.Response {
 	return s.Next(ctx, func() {})
 }
 
-func TestStream_shares_what_is_equal_and_nothing_else(t *testing.T) {
+func TestStream_shares_responses_of_equal_subscriptions_only(t *testing.T) {
 	t.Parallel()
 	const query = "subscription($n: Int) { ticks(upTo: $n) }"
 	three := map[string]any{"n": 3}
@@ -85,12 +87,12 @@ func TestStream_shares_what_is_equal_and_nothing_else(t *testing.T) {
 		{"another alias", "subscription($n: Int) { tocks: ticks(upTo: $n) }", three, "all", false},
 		{"an operation with a name", "subscription A($n: Int) { ticks(upTo: $n) }", three, "all", false},
 		{"other rights", query, three, "few", false},
-		{"rights that nobody shares", query, three, "", false},
+		{"rights that are not shared", query, three, "", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			x := newFair(t, executor.Config{})
+			x := newSharingExecutor(t, executor.Config{})
 			first := x.subscribe(t, query, three)
 			defer first.Close()
 			x.rights = tt.rights
@@ -107,10 +109,10 @@ func TestStream_shares_what_is_equal_and_nothing_else(t *testing.T) {
 	}
 }
 
-func TestStream_shares_for_a_second_and_not_what_went_wrong(t *testing.T) {
+func TestStream_shares_for_a_second_and_shares_no_errors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		x := newFair(t, executor.Config{})
+		x := newSharingExecutor(t, executor.Config{})
 		first, second := x.subscribe(t, "subscription{ticks}", nil), x.subscribe(t, "subscription{ticks}", nil)
 		defer second.Close()
 		old := next(t.Context(), first)
@@ -125,14 +127,14 @@ func TestStream_shares_for_a_second_and_not_what_went_wrong(t *testing.T) {
 		}
 		first.Close()
 		if n := x.resolved.Load(); next(t.Context(), second) == nil || x.resolved.Load() != n+1 {
-			t.Error("who is alone gets something else than its own response")
+			t.Error("a subscriber without an equal gets another response than its own")
 		}
 	})
 }
 
-func TestStream_refuses_huge_responses_and_goes_on(t *testing.T) {
+func TestStream_refuses_large_responses_and_goes_on(t *testing.T) {
 	t.Parallel()
-	x := newFair(t, executor.Config{Limits: executor.Limits{Response: 100}})
+	x := newSharingExecutor(t, executor.Config{Limits: executor.Limits{Response: 100}})
 	first, second := x.subscribe(t, "subscription{ticks}", nil), x.subscribe(t, "subscription{ticks}", nil)
 	defer first.Close()
 	defer second.Close()
@@ -152,10 +154,10 @@ func TestStream_refuses_huge_responses_and_goes_on(t *testing.T) {
 	}
 }
 
-func TestStream_waits_for_who_came_first_even_if_that_one_leaves(t *testing.T) {
+func TestStream_waits_for_the_first_subscriber_even_if_it_leaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		x := newFair(t, executor.Config{})
+		x := newSharingExecutor(t, executor.Config{})
 		first, second := x.subscribe(t, "subscription{ticks}", nil), x.subscribe(t, "subscription{ticks}", nil)
 		defer first.Close()
 		defer second.Close()
@@ -177,20 +179,20 @@ func TestStream_waits_for_who_came_first_even_if_that_one_leaves(t *testing.T) {
 	})
 }
 
-func TestStream_keeps_no_more_bytes_than_it_may(t *testing.T) {
+func TestStream_bounds_the_bytes_it_keeps(t *testing.T) {
 	t.Parallel()
-	x := newFair(t, executor.Config{SharedBytes: 1000})
+	x := newSharingExecutor(t, executor.Config{SharedBytes: 1000})
 	first := x.subscribe(t, "subscription{ticks}", nil)
 	defer first.Close()
 	one := x.opened
 	second := x.subscribe(t, "subscription{ticks}", nil)
 	defer second.Close()
 	for p := range event.Position(100) {
-		one.turn.Cursor.Position = p
+		one.next.Cursor.Position = p
 		next(t.Context(), first)
 	}
 	for _, tt := range []struct{ at, made event.Position }{{99, 100}, {0, 101}} {
-		x.opened.turn.Cursor.Position = tt.at
+		x.opened.next.Cursor.Position = tt.at
 		if next(t.Context(), second); x.resolved.Load() != int64(tt.made) {
 			t.Errorf("at %d responses were made %d times, want %d", tt.at, x.resolved.Load(), tt.made)
 		}

@@ -16,7 +16,7 @@ import (
 // CounterConfig tunes a Counter. The zero value is ready to use.
 type CounterConfig struct {
 	Interval time.Duration // between two stores; default 5 s
-	Pending  int           // routes and clients that are counted apart between two stores; default 1000
+	Pending  int           // pairs of route and client counted between two stores; default 1000
 }
 
 // Counter counts calls of routes on this node. It is safe for concurrent use.
@@ -42,7 +42,7 @@ func NewCounter(store Store, now func() time.Time, log *slog.Logger, cfg Counter
 	return &Counter{cfg: cfg, store: store, now: now, log: log, pending: map[[2]string]*Usage{}}, nil
 }
 
-// CountCall counts a call of the route by whoever calls in ctx. It waits for nobody.
+// CountCall counts a call of the route by the client of ctx. It never blocks.
 func (c *Counter) CountCall(ctx context.Context, route string) {
 	c.addUsage(Usage{Route: route, Client: clientOf(ctx), Calls: 1, LastSeenAt: c.now()})
 }
@@ -52,7 +52,7 @@ func (c *Counter) addUsage(u Usage) {
 	defer c.mu.Unlock()
 	key := [2]string{u.Route, u.Client}
 	if c.pending[key] == nil && len(c.pending) >= c.cfg.Pending {
-		key[1] = Others // one more for each route, of which there are few
+		key[1] = Others // at most one more for each route
 	}
 	have := c.pending[key]
 	if have == nil {
@@ -63,8 +63,8 @@ func (c *Counter) addUsage(u Usage) {
 	have.LastSeenAt = u.LastSeenAt
 }
 
-// clientOf names who calls: an API key by its id, others by what they call
-// themselves, since no person is the client of a route.
+// clientOf names the client: an API key by its id, others by their user agent, since the
+// client of a route is a program and not a user.
 func clientOf(ctx context.Context) string {
 	if key := auth.From(ctx).APIKeyID(); key != "" {
 		return string(key)
@@ -76,7 +76,7 @@ func clientOf(ctx context.Context) string {
 	return cmp.Or(strings.TrimSpace(name), Unnamed)
 }
 
-// printableRune keeps what terminals and databases show as it is.
+// printableRune keeps printable ASCII.
 func printableRune(r rune) rune {
 	if r < ' ' || r == 0x7f || r > '~' {
 		return -1
@@ -84,8 +84,8 @@ func printableRune(r rune) rune {
 	return r
 }
 
-// Run stores what was counted every Interval until ctx is cancelled, then a last
-// time, and returns nil. What cannot be stored is tried again with the next.
+// Run stores the counts every Interval until ctx is cancelled, then a last time, and
+// returns nil. Counts that could not be stored are stored with the next ones.
 func (c *Counter) Run(ctx context.Context) error {
 	tick := time.NewTicker(c.cfg.Interval)
 	defer tick.Stop()
@@ -115,7 +115,7 @@ func (c *Counter) storePending(ctx context.Context) {
 		c.addUsage(u)
 	}
 	if ctx.Err() == nil {
-		c.log.WarnContext(ctx, "the use of legacy routes could not be stored", "error", err)
+		c.log.WarnContext(ctx, "legacy route usage could not be stored; it is stored with the next counts", "error", err)
 	}
 }
 

@@ -82,7 +82,7 @@ func TestCounter_counts_by_route_and_client(t *testing.T) {
 	})
 }
 
-func TestCounter_keeps_what_could_not_be_stored(t *testing.T) {
+func TestCounter_keeps_counts_that_could_not_be_stored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{calls: map[string]int64{}, down: true}
@@ -120,7 +120,7 @@ func TestService_is_for_ADMIN(t *testing.T) {
 		t.Errorf("List for STAFF = %v, want FORBIDDEN", err)
 	}
 	if _, err := s.Count(t.Context()); !fault.Is(err, fault.Unauthenticated) {
-		t.Errorf("Count for a stranger = %v, want UNAUTHENTICATED", err)
+		t.Errorf("Count for an anonymous caller = %v, want UNAUTHENTICATED", err)
 	}
 	root := auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Admin}, Credential: auth.SessionCredential("ses_1")})
 	if _, err := s.List(root, page.Args{}); err != nil {

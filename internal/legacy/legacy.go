@@ -1,10 +1,10 @@
-// Package legacy owns the news of who still calls the routes of the old world:
-// which route, which client, how often, last when. By it an operator knows when a
-// route may be turned off.
+// Package legacy counts the calls of legacy REST routes: by route and client, with the
+// times of the first and the last. An operator learns from it when a route may be turned
+// off.
 //
-// A call is counted in memory and stored with others a little later, so that it
-// costs no write; a node that dies loses the counts of its last seconds. What is
-// kept is bounded, however many names clients give themselves.
+// A call is counted in memory and stored with others a few seconds later, so that it
+// costs no write; a node that crashes loses the counts of its last seconds. The number of
+// rows is bounded, however many names clients use.
 package legacy
 
 import (
@@ -17,22 +17,22 @@ import (
 	"github.com/backplane-dev/backplane/internal/page"
 )
 
-// Usage is how a client has used a route.
+// Usage is the calls of a route by one client.
 type Usage struct {
 	Route       string // method and path, e.g. GET /users/{id}
-	Client      string // id of an API key, else the name that the program gives itself, or one of Unnamed and Others
+	Client      string // id of an API key, else the user agent of the program, or Unnamed or Others
 	Calls       int64
 	FirstSeenAt time.Time
 	LastSeenAt  time.Time
 }
 
-// The clients that stand for several.
+// The names that stand for several clients.
 const (
-	Unnamed    = "(unnamed)"         // programs that say nothing of themselves
-	Others     = "(all others)"      // clients for whom there is no room
+	Unnamed    = "(unnamed)"         // programs without a user agent
+	Others     = "(all others)"      // clients beyond the limits
 	maxName    = 100                 // bytes of a client's name
 	maxRows    = 10_000              // of usage that a store keeps before it counts clients as Others
-	keepUnused = 90 * 24 * time.Hour // that usage stays without a call once there is no room
+	keepUnused = 90 * 24 * time.Hour // that usage without a call is kept once the rows are at their limit
 )
 
 // ID names the route and client of the usage: a digest, since they are long.
@@ -41,15 +41,15 @@ func (u *Usage) ID() string {
 	return base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16])
 }
 
-// Bounds says how much a store keeps.
+// Bounds limits the rows of a store.
 type Bounds struct {
-	Rows  int       // above which clients that it does not know count as Others
-	Stale time.Time // usage whose last call was before may go when there are more
+	Rows  int       // above which new clients count as Others
+	Stale time.Time // usage whose last call was before may be removed when there are more
 }
 
 // Store keeps usage. It is declared here, where it is used.
 type Store interface {
-	// Add adds the calls to those that are there. Each element has another route or
+	// Add adds the calls to those stored. No two elements have the same route and
 	// client.
 	Add(ctx context.Context, usage []Usage, b Bounds) error
 	// List returns a page of usage, by route.
@@ -58,7 +58,7 @@ type Store interface {
 	Count(ctx context.Context) (int, error)
 }
 
-// Service is what callers may know of usage.
+// Service reads usage, for ADMIN.
 type Service struct{ store Store }
 
 // NewService returns a Service on the store.

@@ -56,7 +56,7 @@ func FuzzView(f *testing.F) {
 	})
 }
 
-func TestParseIfMatch(t *testing.T) {
+func TestParseIfMatch_reads_versions(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]int{`"17-3vO1"`: 17, `"17"`: 17, "17": 17, `W/"17-x"`: 17, ` "0-x" `: 0} { //nolint:gocritic // the spaces are what is tested
 		if got, _, err := parseIfMatch(value); got != want || err != nil {
@@ -102,7 +102,7 @@ func TestUserErrors_have_the_status_of_the_same_error_outside_a_payload(t *testi
 	}
 }
 
-func TestMerge_follows_RFC_7396(t *testing.T) {
+func TestMergePatch_follows_RFC_7396(t *testing.T) {
 	t.Parallel()
 	for _, tt := range [][3]string{ // target, patch, result: the examples of its appendix A that are objects
 		{`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},

@@ -61,7 +61,7 @@ func TestNew_loads_every_operation(t *testing.T) {
 	}
 }
 
-func TestNew_tells_the_file_and_line_of_a_mistake(t *testing.T) {
+func TestNew_names_file_and_line_of_a_mistake(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, text, want string }{
 		{"no GraphQL", "# A.\nquery A {", "own.graphql:2: Expected Name"},

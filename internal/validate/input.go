@@ -1,5 +1,6 @@
-// Package validate owns the checks of plain text that several domains share: how
-// long it may be, which characters it may hold, what a legacy id looks like.
+// Package validate checks plain text for several domains: its length, its characters, the
+// form of a service name and of a legacy id. It also has the optional fields of updates
+// (Field) and the check of an expected version (IfVersion).
 package validate
 
 import (
@@ -11,7 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// MaxServiceName is how many characters the name of a service may have.
+// MaxServiceName is the maximum length of a service name in characters.
 const MaxServiceName = 63
 
 // IsServiceName reports whether a service may have the name: lower-case letters
@@ -25,8 +26,8 @@ func IsServiceName(s string) bool {
 	return s != "" && len(s) <= MaxServiceName && !strings.ContainsFunc(s, odd) && !edge(s[0]) && !edge(s[len(s)-1])
 }
 
-// Field is an optional part of an update. The zero value leaves the stored
-// value alone; Value counts only if Set.
+// Field is an optional field of an update. The zero value leaves the stored value
+// unchanged; Value is used only if Set.
 type Field[T any] struct {
 	Set   bool
 	Value T
@@ -61,9 +62,9 @@ func checkText(path, s string, limit int, refused func(rune) bool) error {
 	return nil
 }
 
-// LegacyID checks the id that an object had in a system before: 1 to 64
-// printable ASCII characters, in one canonical spelling (a whole number has no
-// leading zeros or sign), and nothing that looks like one of our own ids.
+// LegacyID checks an object's id from a former system: 1 to 64 printable ASCII characters,
+// in one canonical spelling (a whole number has no leading zeros or sign), and not of the
+// form of an id of this system.
 func LegacyID(s string) error {
 	number := s != ""
 	for i := range len(s) {
