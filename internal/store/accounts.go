@@ -92,7 +92,7 @@ func (s Sessions) UpdateAccountSessions(ctx context.Context, id uid.User, at tim
 		if err != nil {
 			return nil, err
 		}
-		t.about(string(id), 0)
+		t.setResultObject(string(id), 0)
 		account, versions := h.Account, mapped(h.Sessions, sessionVersion)
 		if err := fn(h); err != nil {
 			return nil, err

@@ -47,7 +47,7 @@ func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session
 		if err != nil {
 			return nil, orMissing(err, session.KeyNotFound())
 		}
-		t.about(string(id), row.Version)
+		t.setResultObject(string(id), row.Version)
 		k := toKey(row)
 		if err := fn(k); err != nil {
 			return nil, err
@@ -55,7 +55,7 @@ func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session
 		if k.Version == row.Version {
 			return toKey(row), nil
 		}
-		t.about(string(id), k.Version)
+		t.setResultObject(string(id), k.Version)
 		t.record(k.TakeEvents())
 		return k, t.saveKey(ctx, k)
 	})

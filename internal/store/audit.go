@@ -140,7 +140,7 @@ func (db *DB) auditPool() (pool *sql.DB, done func(), err error) {
 	if !db.isPostgres() {
 		return db.read, func() {}, nil
 	}
-	own, err := openPatient(db.cfg, "statement_timeout")
+	own, err := openWithoutLimits(db.cfg, "statement_timeout")
 	if err != nil {
 		return nil, nil, err
 	}

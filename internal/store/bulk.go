@@ -26,8 +26,8 @@ type Batch struct {
 
 // Bulk stores a batch in one transaction. Nothing is checked that the domains
 // have not checked; what a batch leaves in its stocks must agree with its orders.
-// It is for seeding: the log does not name the new rows as touched, since nobody
-// can have read them before.
+// It is for seeding: the log does not name the new rows as touched, since no node
+// can have cached them before.
 func (db *DB) Bulk(ctx context.Context, b Batch) error {
 	err := db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true

@@ -10,22 +10,22 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// keyLife is how long a call is remembered under its idempotency key.
-const keyLife = 24 * time.Hour
+// keyRetention is how long a call is stored under its idempotency key.
+const keyRetention = 24 * time.Hour
 
-// claim is the call that a transaction makes, and the object it is about.
+// claim is the call that a transaction makes, and its result object.
 type claim struct {
 	scope, key string
 	object     string
 	version    int
-	kept       bool // the row has all there is to say
+	kept       bool // the row is complete already
 }
 
-// replay says that the call was made before, and which object it was about. It
-// is an error on its way through inTx and never leaves the package.
+// replay is the error inside inTx that the call was made before, with its result
+// object. It never leaves the package.
 type replay struct{ object string }
 
-func (r *replay) Error() string { return "this call was made before and was about " + r.object }
+func (r *replay) Error() string { return "this call was made before and its result is " + r.object }
 
 // withoutCall returns a context whose transactions claim nothing.
 func withoutCall(ctx context.Context) context.Context {
@@ -33,8 +33,8 @@ func withoutCall(ctx context.Context) context.Context {
 }
 
 // claimCall claims the event that a consumer works on, or the idempotency key of
-// ctx, if there is one, as the first statement. A twin waits here for the first
-// call and then gets its object.
+// ctx, if there is one, as the first statement. A duplicate waits here for the
+// first call and then gets its result object.
 func (t *tx) claimCall(ctx context.Context) error {
 	if d, ok := event.DeliveryFrom(ctx); ok {
 		return t.claimDelivery(ctx, d)
@@ -50,7 +50,7 @@ func (t *tx) claimCall(ctx context.Context) error {
 		ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint, object_id = '', object_version = 0,
 			created_at = excluded.created_at, expires_at = excluded.expires_at
 		WHERE idempotency_keys.expires_at <= excluded.created_at`,
-		c.scope, c.key, call.Fingerprint[:], now, now.Add(keyLife))
+		c.scope, c.key, call.Fingerprint[:], now, now.Add(keyRetention))
 	switch {
 	case isCode(err, lockNotAvailable):
 		return inFlight.Because(err)
@@ -60,11 +60,11 @@ func (t *tx) claimCall(ctx context.Context) error {
 		t.claim = c
 		return nil
 	}
-	return t.twin(ctx, c, call.Fingerprint)
+	return t.answerDuplicate(ctx, c, call.Fingerprint)
 }
 
-// twin answers for a key that was used before.
-func (t *tx) twin(ctx context.Context, c *claim, fingerprint [32]byte) error {
+// answerDuplicate returns a *replay if the key was used for the same call, else why it is refused.
+func (t *tx) answerDuplicate(ctx context.Context, c *claim, fingerprint [32]byte) error {
 	var first []byte
 	var object string
 	found, err := t.one(ctx, `SELECT fingerprint, object_id FROM idempotency_keys WHERE scope = ? AND key = ?`,
@@ -80,21 +80,21 @@ func (t *tx) twin(ctx context.Context, c *claim, fingerprint [32]byte) error {
 	return &replay{object}
 }
 
-// about says which object the transaction makes or changes, for its twins.
-func (t *tx) about(id string, version int) {
+// setResultObject sets the object that the transaction makes or changes, for duplicates of the call.
+func (t *tx) setResultObject(id string, version int) {
 	if t.claim != nil {
 		t.claim.object, t.claim.version = id, version
 	}
 }
 
-// fulfil stores the object of the claim.
-func (t *tx) fulfil(ctx context.Context) error {
+// completeClaim stores the result object of the claim.
+func (t *tx) completeClaim(ctx context.Context) error {
 	c := t.claim
 	if c == nil || c.kept {
 		return nil
 	}
 	if c.object == "" {
-		return errors.New("a transaction that claims a call must say what it is about")
+		return errors.New("a transaction that claims a call must set its result object")
 	}
 	_, err := t.exec(ctx, `UPDATE idempotency_keys SET object_id = ?, object_version = ? WHERE scope = ? AND key = ?`,
 		c.object, c.version, c.scope, c.key)
@@ -104,18 +104,18 @@ func (t *tx) fulfil(ctx context.Context) error {
 // consumerScope is the scope of a consumer's claims. No user's id is like it.
 func consumerScope(name string) string { return "consumer:" + name }
 
-// never is when the claim of a consumer expires: it goes once the consumer is
+// noExpiry is when the claim of a consumer expires: it goes once the consumer is
 // past its event, see PurgeExpired.
-var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+var noExpiry = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// claimDelivery claims the event, then asks whether the tenure still holds. In
-// this order no lock on the tenure is needed: whoever takes over after the
-// answer comes to the event later, and waits for the claim.
+// claimDelivery claims the event, then checks the consumer's lease by its epoch, the
+// fencing token. In this order the lease needs no lock: an owner that takes over after
+// the check handles the event later, and waits for the claim.
 func (t *tx) claimDelivery(ctx context.Context, d event.Delivery) error {
 	scope := consumerScope(d.Tenure.Name)
 	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at, position)
 		VALUES (?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (scope, key) DO NOTHING`,
-		scope, string(d.Event), []byte{0}, string(d.Event), micro(t.db.cfg.Now()), never, int64(d.Position))
+		scope, string(d.Event), []byte{0}, string(d.Event), micro(t.db.cfg.Now()), noExpiry, int64(d.Position))
 	switch {
 	case isCode(err, lockNotAvailable):
 		return inFlight.Because(err)
@@ -125,12 +125,12 @@ func (t *tx) claimDelivery(ctx context.Context, d event.Delivery) error {
 		return event.ErrHandled
 	}
 	t.claim = &claim{scope: scope, key: string(d.Event), kept: true}
-	return t.hold(ctx, d.Tenure)
+	return t.checkLease(ctx, d.Tenure)
 }
 
-// hold returns ErrLeaseLost if the tenure is over. A lease that has expired and
-// that nobody took is not over: whoever takes it raises the epoch.
-func (t *tx) hold(ctx context.Context, tenure event.Tenure) error {
+// checkLease returns ErrLeaseLost if the lease has another owner or epoch. A lease that has
+// expired and was not acquired since still holds: its next owner raises the epoch.
+func (t *tx) checkLease(ctx context.Context, tenure event.Tenure) error {
 	var one int
 	held, err := t.one(ctx, `SELECT 1 FROM readers WHERE name = ? AND holder = ? AND epoch = ?`,
 		[]any{tenure.Name, tenure.Holder, tenure.Epoch}, &one)
@@ -143,8 +143,8 @@ func (t *tx) hold(ctx context.Context, tenure event.Tenure) error {
 // purgeBatch bounds how many rows one transaction of a purge removes.
 const purgeBatch = 5000
 
-// letterLife is how long dead letters are kept after they were replayed.
-const letterLife = 30 * 24 * time.Hour
+// deadLetterRetention is how long dead letters are kept after they were replayed.
+const deadLetterRetention = 30 * 24 * time.Hour
 
 // purges are what PurgeExpired removes. A consumer's claim lives until its place
 // has passed the event, and while the event is a dead letter that waits.
@@ -156,7 +156,7 @@ var purges = []struct {
 	{"idempotency_keys", `SELECT x.id FROM idempotency_keys AS x WHERE x.expires_at <= ? ORDER BY x.expires_at`, 0, true},
 	{"idempotency_keys", `SELECT x.id FROM readers AS r JOIN idempotency_keys AS x ON x.scope = 'consumer:' || r.name AND x.position <= r.position
 		WHERE NOT EXISTS (SELECT 1 FROM dead_letters AS d WHERE d.event_id = x.key AND d.consumer = r.name AND d.replayed_at IS NULL)`, 0, false},
-	{"dead_letters", `SELECT x.id FROM dead_letters AS x WHERE x.replayed_at <= ? ORDER BY x.replayed_at`, letterLife, true},
+	{"dead_letters", `SELECT x.id FROM dead_letters AS x WHERE x.replayed_at <= ? ORDER BY x.replayed_at`, deadLetterRetention, true},
 }
 
 // PurgeExpired removes idempotency keys that have expired, the claims of events

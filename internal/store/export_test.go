@@ -81,7 +81,7 @@ func (db *DB) Conn(ctx context.Context) (*sql.Conn, error) { return db.write.Con
 
 // Distrust lets no connection be used again unasked, as if none had been heard of
 // for a while.
-func (db *DB) Distrust() { db.lines.trust = 0 }
+func (db *DB) Distrust() { db.liveness.trust = 0 }
 
 // Sleep runs a statement that takes an hour.
 func (db *DB) Sleep(ctx context.Context) error {
@@ -92,7 +92,7 @@ func (db *DB) Sleep(ctx context.Context) error {
 // LockTables keeps everybody from tables of PostgreSQL until release is called.
 func (db *DB) LockTables(t testing.TB, names ...string) (release func()) {
 	t.Helper()
-	own, err := openPatient(db.cfg, "idle_in_transaction_session_timeout")
+	own, err := openWithoutLimits(db.cfg, "idle_in_transaction_session_timeout")
 	if err != nil {
 		t.Fatal(err)
 	}

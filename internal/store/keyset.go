@@ -43,14 +43,14 @@ func (k keyset[T]) slice(args page.Args) (slice[T], error) {
 	if err != nil {
 		return s, err
 	}
-	if s.after, err = k.place(w.After, "after"); err != nil {
+	if s.after, err = k.parseCursor(w.After, "after"); err != nil {
 		return s, err
 	}
-	s.before, err = k.place(w.Before, "before")
+	s.before, err = k.parseCursor(w.Before, "before")
 	return s, err
 }
 
-func (k keyset[T]) place(c *page.Cursor, name string) ([]any, error) {
+func (k keyset[T]) parseCursor(c *page.Cursor, name string) ([]any, error) {
 	if c == nil {
 		return nil, nil
 	}
@@ -95,8 +95,8 @@ func (s slice[T]) query(q *entsql.Selector) {
 	q.Limit(s.Limit + 1)
 }
 
-// cut makes the page of the rows read.
-func (s slice[T]) cut(rows []T) page.Page[T] {
+// toPage makes the page of the rows read.
+func (s slice[T]) toPage(rows []T) page.Page[T] {
 	return page.Cut(s.Window, rows, func(row T) page.Cursor { return page.Cursor{Order: s.name, Key: s.key(row), ID: s.id(row)} })
 }
 
@@ -119,7 +119,7 @@ func list[T, R any, P ~func(*entsql.Selector), Q query[Q, R, P]](
 	if err != nil {
 		return page.Page[T]{}, fmt.Errorf("list by %s of %s: %w", k.column, k.name, db.translate(ctx, err))
 	}
-	return slice.cut(mapped(rows, to)), nil
+	return slice.toPage(mapped(rows, to)), nil
 }
 
 // count returns how many rows the query matches.

@@ -149,7 +149,7 @@ func (s Letters) Resolve(ctx context.Context, l *event.DeadLetter) error {
 func (s Letters) Reject(ctx context.Context, tenure event.Tenure, l *event.DeadLetter, f event.Failure) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
-		if err := t.hold(ctx, tenure); err != nil {
+		if err := t.checkLease(ctx, tenure); err != nil {
 			return err
 		}
 		if _, err := t.exec(ctx, `UPDATE dead_letters SET attempts = ?, code = ?, message = ?, detail = ?, failed_at = ? WHERE id = ? AND replayed_at IS NULL`,
@@ -177,7 +177,7 @@ func (s Letters) Request(ctx context.Context, which event.Replay) (int, error) {
 	var n int64
 	err := s.db.inTx(ctx, func(t *tx) (err error) {
 		t.dirty = true
-		t.about(about, 0)
+		t.setResultObject(about, 0)
 		n, err = t.exec(ctx, `UPDATE dead_letters SET requested_at = ? WHERE replayed_at IS NULL AND `+where,
 			append([]any{micro(s.db.cfg.Now())}, args...)...)
 		return err
@@ -232,7 +232,7 @@ func (s Letters) List(ctx context.Context, f event.LetterFilter, args page.Args)
 	if err != nil {
 		return none, err
 	}
-	return slice.cut(letters), nil
+	return slice.toPage(letters), nil
 }
 
 // Count implements event.Archive.

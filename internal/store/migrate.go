@@ -134,7 +134,7 @@ func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
 
 func (db *DB) openMigration() (*sql.DB, error) {
 	if db.isPostgres() {
-		return openPatient(db.cfg, "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+		return openWithoutLimits(db.cfg, "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 	}
 	own, err := sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "immediate", "foreign_keys(0)"))
 	if err == nil {
@@ -160,7 +160,7 @@ func (c conn) lockMigrations(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		pause(ctx, min(try, 7))
+		backOff(ctx, min(try, 7))
 	}
 }
 
@@ -168,7 +168,7 @@ func migrateOn(ctx context.Context, own *sql.DB, c conn, known []migration) erro
 	for try := 1; ; try++ {
 		done, err := step(ctx, own, c, known)
 		if isSQLite(err, sqlite3.SQLITE_BUSY) && ctx.Err() == nil { // another process migrates
-			pause(ctx, min(try, 7))
+			backOff(ctx, min(try, 7))
 			continue
 		}
 		if done || err != nil {

@@ -112,7 +112,7 @@ func (t *tx) insertOrder(ctx context.Context, o *order.Order) error {
 	if err := t.insert(ctx, "order_items", itemColumns, mapped(o.Items(), itemRow)); err != nil {
 		return err
 	}
-	t.about(string(o.ID), o.Version)
+	t.setResultObject(string(o.ID), o.Version)
 	t.touch("order", string(o.ID), o.Version)
 	t.record(events)
 	return nil
@@ -147,7 +147,7 @@ func (s Orders) Update(ctx context.Context, id uid.Order, fn func(*order.Order) 
 		if err != nil {
 			return nil, orMissing(err, order.NotFound())
 		}
-		t.about(string(id), row.Version)
+		t.setResultObject(string(id), row.Version)
 		o := toOrder(row)
 		if err := fn(o); err != nil {
 			return nil, err
@@ -180,7 +180,7 @@ func (t *tx) saveOrder(ctx context.Context, o *order.Order) error {
 			return err
 		}
 	}
-	t.about(string(o.ID), o.Version)
+	t.setResultObject(string(o.ID), o.Version)
 	t.touch("order", string(o.ID), o.Version)
 	return q.Exec(ctx)
 }

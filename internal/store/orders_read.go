@@ -107,7 +107,7 @@ func (s Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filte
 	}
 	pages := make(map[uid.User]page.Page[*order.Order], len(users))
 	for _, id := range users {
-		pages[id] = slice.cut(found[id])
+		pages[id] = slice.toPage(found[id])
 	}
 	return pages, nil
 }

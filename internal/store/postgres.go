@@ -21,14 +21,14 @@ func openPostgres(cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, lines := openLines(pgc, cmp.Or(cfg.MaxConns, 20))
+	pool, lines := openMonitoredPool(pgc, cmp.Or(cfg.MaxConns, 20))
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, lines: lines}, nil
+	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, liveness: lines}, nil
 }
 
-// openPatient opens a connection beside the pool, on which these limits of
+// openWithoutLimits opens a connection beside the pool, on which these limits of
 // PostgreSQL do not hold, for work that takes as long as it does.
-func openPatient(cfg Config, without ...string) (*sql.DB, error) {
+func openWithoutLimits(cfg Config, without ...string) (*sql.DB, error) {
 	pgc, err := postgresConfig(cfg)
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func openPatient(cfg Config, without ...string) (*sql.DB, error) {
 	for _, name := range without {
 		pgc.RuntimeParams[name] = "0"
 	}
-	pool, _ := openLines(pgc, 1)
+	pool, _ := openMonitoredPool(pgc, 1)
 	return pool, nil
 }
 

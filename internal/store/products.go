@@ -118,12 +118,12 @@ func (t *tx) lockProduct(ctx context.Context, id uid.Product) (*ent.Product, err
 	if err != nil {
 		return nil, orMissing(err, order.ProductNotFound())
 	}
-	t.about(string(id), row.Version)
+	t.setResultObject(string(id), row.Version)
 	return row, nil
 }
 
 func (t *tx) noteProduct(p *order.Product, events []event.Event) {
-	t.about(string(p.ID), p.Version)
+	t.setResultObject(string(p.ID), p.Version)
 	t.touch("product", string(p.ID), p.Version)
 	t.record(events)
 }

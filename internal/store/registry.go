@@ -80,7 +80,7 @@ func (t *tx) removeInstances(ctx context.Context, id uid.Service) error {
 // saveService stores the service if it recorded any event.
 func (t *tx) saveService(ctx context.Context, v *registry.Service, isNew bool) error {
 	events := v.TakeEvents()
-	t.about(string(v.ID), v.Version)
+	t.setResultObject(string(v.ID), v.Version)
 	if len(events) == 0 {
 		return nil
 	}
@@ -149,7 +149,7 @@ func (s Registry) PutInstance(ctx context.Context, service, instanceID string, f
 
 func (t *tx) saveInstance(ctx context.Context, v *registry.Instance, isNew bool) error {
 	events := v.TakeEvents()
-	t.about(string(v.ID), v.Version)
+	t.setResultObject(string(v.ID), v.Version)
 	v.CreatedAt, v.UpdatedAt, v.StatusSince, v.LateSince = micro(v.CreatedAt), micro(v.UpdatedAt), micro(v.StatusSince), microOrNil(v.LateSince)
 	if v.Alive {
 		if err := t.freshLease(ctx, v); err != nil {

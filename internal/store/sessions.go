@@ -19,7 +19,7 @@ func (s Sessions) UpdateSession(ctx context.Context, id uid.Session, fn func(*se
 		if err != nil {
 			return nil, orMissing(err, session.NotFound())
 		}
-		t.about(string(id), row.Version)
+		t.setResultObject(string(id), row.Version)
 		v := toSession(row)
 		if err := fn(v); err != nil {
 			return nil, err
@@ -28,7 +28,7 @@ func (s Sessions) UpdateSession(ctx context.Context, id uid.Session, fn func(*se
 			return toSession(row), nil
 		}
 		t.record(v.TakeEvents())
-		t.about(string(id), v.Version)
+		t.setResultObject(string(id), v.Version)
 		return v, t.saveSession(ctx, v)
 	})
 	if err != nil {

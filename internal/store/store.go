@@ -1,6 +1,11 @@
-// Package store keeps everything that must not be lost, in SQLite or in
-// PostgreSQL, through ent. It implements the Store of every domain and is the
-// only place that knows tables, drivers and their errors.
+// Package store persists the domains and the event log in SQLite or PostgreSQL. It
+// implements the Store of every domain and is the only package that knows tables,
+// drivers and their errors. It is one package of more than 20 files, since one transaction
+// may touch tables of several domains and ent has one client.
+//
+// Lists, reads by id and most changes of one row are ent builders. SQL is written out where a builder cannot say it or would take more
+// statements: upserts with conditions, multi-row inserts, SKIP LOCKED, claims, leases, the
+// sequencer and the event log. Migrations are generated from the ent schema for both.
 //
 // A change is one transaction, see inTx: the rows, the events that the domain
 // recorded, the list of what was touched and the claim of the idempotency key
@@ -71,10 +76,10 @@ func (c Config) check() error {
 type DB struct {
 	cfg      Config
 	dialect  string
-	path     string  // of the SQLite file
-	lines    *lines  // of PostgreSQL
-	read     *sql.DB // queries outside of transactions
-	write    *sql.DB // transactions; on PostgreSQL the same as read
+	path     string    // of the SQLite file
+	liveness *liveness // of PostgreSQL
+	read     *sql.DB   // queries outside of transactions
+	write    *sql.DB   // transactions; on PostgreSQL the same as read
 	client   *ent.Client
 	onCommit atomic.Pointer[func([]Touched)]
 	onAppend atomic.Pointer[func()]

@@ -25,22 +25,22 @@ type tx struct {
 	claim    *claim
 	events   []event.Event
 	touched  []Touched
-	assigned bool // it was given a legacy id that somebody else may take meanwhile
+	assigned bool // it was given a legacy id that another transaction may take meanwhile
 	dirty    bool // it changed something that is neither event nor touched
-	sent     bool // COMMIT was sent and not refused: it has happened, or nobody knows
+	sent     bool // COMMIT was sent and not refused: it succeeded, or its outcome is unknown
 }
 
 // Touched names a row that a transaction changed. The list is stored with the
 // transaction's first event, for caches on every node.
 type Touched = event.Touched
 
-// OnCommit sets the function that hears of the rows of each transaction before
-// the write returns, also when it is not known whether COMMIT succeeded. The
+// OnCommit sets the function that is called with the rows of each transaction before
+// the write returns, also when it is unknown whether COMMIT succeeded. The
 // transaction's connection is free again by then. It must be quick and must not
 // write. There is one; set it before the first write.
 func (db *DB) OnCommit(fn func([]Touched)) { db.onCommit.Store(&fn) }
 
-// OnAppend sets the function that hears of each transaction that has stored
+// OnAppend sets the function that is called after each transaction that has stored
 // events, under the same conditions as OnCommit.
 func (db *DB) OnAppend(fn func()) { db.onAppend.Store(&fn) }
 
@@ -72,17 +72,17 @@ func (db *DB) inTx(ctx context.Context, fn func(*tx) error) error {
 	for try := 1; ; try++ {
 		t, again, err := db.attempt(ctx, fn)
 		if t != nil && t.sent {
-			db.tell(t)
+			db.notifyCommitted(t)
 		}
 		if !again || try == maxTries || ctx.Err() != nil {
 			return db.translate(ctx, err)
 		}
-		pause(ctx, try)
+		backOff(ctx, try)
 	}
 }
 
-// pause waits a random while whose limit doubles with each try, from 4 ms up.
-func pause(ctx context.Context, try int) {
+// backOff waits a random while whose limit doubles with each try, from 4 ms up.
+func backOff(ctx context.Context, try int) {
 	limit := 2 * time.Millisecond << try
 	select {
 	case <-ctx.Done():
@@ -90,8 +90,8 @@ func pause(ctx context.Context, try int) {
 	}
 }
 
-// tell lets others hear of a transaction.
-func (db *DB) tell(t *tx) {
+// notifyCommitted calls the functions of OnCommit and OnAppend.
+func (db *DB) notifyCommitted(t *tx) {
 	if fn := db.onCommit.Load(); fn != nil && len(t.touched) > 0 {
 		(*fn)(t.touched)
 	}
@@ -107,8 +107,8 @@ func (db *DB) attempt(ctx context.Context, fn func(*tx) error) (t *tx, again boo
 		return nil, isRepeatable(err), err
 	}
 	defer pooled.Close()
-	// A COMMIT that was sent must not be cut by a client that went away: nobody
-	// could say how it ended. Statements still end with ctx.
+	// A COMMIT that was sent must not be cut when the client disconnects: its outcome
+	// would be unknown. Statements still end with ctx.
 	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.cfg.TxTime)
 	defer cancel()
 	db.note("BEGIN")
@@ -147,12 +147,12 @@ func (t *tx) run(ctx context.Context, fn func(*tx) error) error {
 		return err
 	}
 	if len(t.touched) > 0 && len(t.events) == 0 {
-		return fmt.Errorf("a transaction touched %v and records no event: other nodes would not hear of it", t.touched)
+		return fmt.Errorf("a transaction touched %v and records no event: other nodes would not invalidate it", t.touched)
 	}
 	if err := t.insertEvents(ctx); err != nil {
 		return err
 	}
-	if err := t.fulfil(ctx); err != nil {
+	if err := t.completeClaim(ctx); err != nil {
 		return err
 	}
 	return ctx.Err()

@@ -17,7 +17,7 @@ type LegacyUsage struct{ db *DB }
 
 var _ legacy.Store = LegacyUsage{}
 
-// LegacyUsage returns the store of who uses the routes of old.
+// LegacyUsage returns the store of the usage of legacy REST routes.
 func (db *DB) LegacyUsage() LegacyUsage { return LegacyUsage{db} }
 
 // usageColumns are the columns of the table.
@@ -145,7 +145,7 @@ func (s LegacyUsage) List(ctx context.Context, args page.Args) (page.Page[*legac
 	if err != nil {
 		return page.Page[*legacy.Usage]{}, fmt.Errorf("list legacy usage: %w", s.db.translate(ctx, err))
 	}
-	return slice.cut(mapped(rows, toUsage)), nil
+	return slice.toPage(mapped(rows, toUsage)), nil
 }
 
 func toUsage(row *ent.LegacyUsage) *legacy.Usage {

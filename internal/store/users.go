@@ -99,7 +99,7 @@ func (t *tx) updateUser(ctx context.Context, id uid.User, fn func(*user.User) er
 	if err != nil {
 		return nil, orMissing(err, user.NotFound())
 	}
-	t.about(string(id), row.Version)
+	t.setResultObject(string(id), row.Version)
 	u := toUser(row)
 	if err := fn(u); err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (c conn) dataWithoutReason() string {
 }
 
 func (t *tx) recordUserChange(u *user.User, events []event.Event) {
-	t.about(string(u.ID), u.Version)
+	t.setResultObject(string(u.ID), u.Version)
 	t.touch("user", string(u.ID), u.Version)
 	t.record(events)
 }

@@ -18,12 +18,12 @@ func TestLine_is_given_up_by_the_kernel_when_nothing_is_acknowledged(t *testing.
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	conn, err := (&lines{}).dial(t.Context(), "tcp", ln.Addr().String())
+	conn, err := (&liveness{}).dial(t.Context(), "tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	raw, err := conn.(*line).Conn.(syscall.Conn).SyscallConn()
+	raw, err := conn.(*monitoredConn).Conn.(syscall.Conn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestLine_is_given_up_by_the_kernel_when_nothing_is_acknowledged(t *testing.
 	if e := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) }); e != nil || err != nil {
 		t.Fatal(e, err)
 	}
-	if time.Duration(got)*time.Millisecond != unackedTime {
-		t.Errorf("TCP_USER_TIMEOUT = %d ms, want %v", got, unackedTime)
+	if time.Duration(got)*time.Millisecond != userTimeout {
+		t.Errorf("TCP_USER_TIMEOUT = %d ms, want %v", got, userTimeout)
 	}
 }
