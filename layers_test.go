@@ -15,7 +15,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves  = "internal/auth internal/event internal/fault internal/validate internal/money internal/page internal/secrets internal/requestlog internal/setting internal/uid"
+	leaves  = "internal/auth internal/backoff internal/coalesce internal/event internal/fault internal/validate internal/money internal/page internal/secrets internal/requestlog internal/setting internal/uid"
 	domains = "internal/legacy internal/order internal/registry internal/session internal/user"
 )
 
@@ -23,37 +23,42 @@ const (
 // import, besides each other. Who is not in it may not exist: every new package
 // gets its place here first. Tests may import what they like.
 var mayImport = map[string]string{
-	".":                      "*", // server.go
-	"bench":                  "",
-	"client":                 "client/policy", // and the standard library, see its own test
-	"conformance":            "",
-	"e2e":                    "internal/testenv internal/app",
-	"ent":                    leaves + " " + domains,
-	"graph":                  leaves + " " + domains + " internal/executor",
-	"internal/static":        "",
-	"internal/balance":       leaves + " internal/registry client/policy",
-	"client/policy":          "", // client stands on it
-	"internal/admin":         "",
-	"internal/app":           "*", // wires everything
-	"internal/cli":           "internal/app internal/config internal/demo " + leaves + " " + domains + " internal/balance",
-	"internal/notify":        leaves,
-	"internal/cache":         leaves + " " + domains,
-	"internal/config":        leaves + " internal/executor internal/gateway internal/httpd internal/rest", // whose settings it collects
-	"internal/gateway":       leaves + " " + domains + " internal/balance internal/problem",
-	"internal/httpd":         leaves + " internal/static internal/executor internal/problem",
-	"internal/executor":      leaves,
-	"internal/problem":       "internal/fault internal/requestlog",
-	"internal/rest":          leaves + " internal/static internal/executor internal/problem internal/httpd/jsoncodec",
-	"internal/demo":          leaves + " " + domains + " internal/store",
-	"internal/store":         leaves + " " + domains + " ent",
-	"internal/testenv":       "*",
-	"internal/testenv/local": "", // builds even when the product does not
-	"internal/testenv/run":   "internal/testenv/local",
+	".":                              "*", // server.go
+	"bench":                          "",
+	"client":                         "client/policy", // and the standard library, see its own test
+	"conformance":                    "",
+	"e2e":                            "internal/testenv internal/app",
+	"ent":                            leaves + " " + domains,
+	"graph":                          leaves + " " + domains + " internal/executor internal/eventlog internal/consumer",
+	"internal/static":                "",
+	"internal/balance":               leaves + " internal/registry client/policy",
+	"client/policy":                  "", // client stands on it
+	"internal/admin":                 "",
+	"internal/app":                   "*", // wires everything
+	"internal/cli":                   "internal/app internal/config internal/demo " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease",
+	"internal/notify":                leaves,
+	"internal/lease":                 leaves,
+	"internal/eventlog":              leaves + " internal/lease",
+	"internal/eventlog/eventlogtest": "*", // nodes on a real database
+	"internal/consumer":              leaves + " internal/lease internal/eventlog",
+	"internal/export":                leaves + " internal/lease internal/eventlog",
+	"internal/cache":                 leaves + " " + domains + " internal/eventlog",
+	"internal/config":                leaves + " internal/eventlog internal/executor internal/gateway internal/httpd internal/rest", // whose settings it collects
+	"internal/gateway":               leaves + " " + domains + " internal/balance internal/problem",
+	"internal/httpd":                 leaves + " internal/static internal/executor internal/problem",
+	"internal/executor":              leaves,
+	"internal/problem":               "internal/fault internal/requestlog",
+	"internal/rest":                  leaves + " internal/static internal/executor internal/problem internal/httpd/jsoncodec",
+	"internal/demo":                  leaves + " " + domains + " internal/store",
+	"internal/store":                 leaves + " " + domains + " ent internal/lease internal/eventlog internal/consumer",
+	"internal/testenv":               "*",
+	"internal/testenv/local":         "", // builds even when the product does not
+	"internal/testenv/run":           "internal/testenv/local",
 
 	// A domain knows no other domain; a leaf knows leaves, and fault, seal,
 	// telemetry and uid, on which the others stand, know nobody.
-	"internal/legacy": leaves, "internal/order": leaves, "internal/registry": leaves, "internal/session": leaves, "internal/user": leaves,
-	"internal/auth": leaves, "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
+	"internal/legacy": leaves, "internal/order": leaves, "internal/registry": leaves + " internal/lease", "internal/session": leaves, "internal/user": leaves,
+	"internal/auth": leaves, "internal/backoff": "", "internal/coalesce": "", "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
 	"internal/page":  "internal/fault",
 	"internal/fault": "", "internal/secrets": "", "internal/requestlog": "", "internal/setting": "", "internal/uid": "",
 }
@@ -67,12 +72,12 @@ var technology = map[string]string{
 	"github.com/coder/websocket":   "e2e internal/httpd",
 	"github.com/jackc/pgx":         "internal/notify internal/store internal/testenv",
 	"github.com/maypok86/otter":    "internal/cache",
-	"github.com/redis/go-redis":    "internal/notify internal/cache internal/testenv",
+	"github.com/redis/go-redis":    "internal/notify internal/export internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
 	"modernc.org/sqlite":           "internal/store",
 	"net/http":                     "client e2e internal/static internal/gateway internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
-	"github.com/nats-io/nats.go":   "internal/notify internal/testenv",
-	"github.com/rabbitmq/amqp091":  "internal/notify internal/testenv",
+	"github.com/nats-io/nats.go":   "internal/export internal/testenv",
+	"github.com/rabbitmq/amqp091":  "internal/export internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",
 }
 

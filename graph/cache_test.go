@@ -13,7 +13,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/demo"
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -28,7 +28,7 @@ func newCached(t testing.TB, database, remote string) *server {
 		var err error
 		// a busy machine must not make the cache step aside
 		cfg := cache.Config{Bytes: 64 << 20, RedisURL: remote, MaxLag: time.Minute, RedisTime: 5 * time.Second}
-		if c, err = cache.New(cfg, event.NewLog(db.Events()), log); err != nil {
+		if c, err = cache.New(cfg, eventlog.NewLog(db.Events()), log); err != nil {
 			t.Fatal(err)
 		}
 		db.OnCommit(c.Invalidate)

@@ -10,35 +10,35 @@ import (
 
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/model"
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-func (r *deadLetterResolver) Attempts(ctx context.Context, obj *event.DeadLetter) (int, error) {
+func (r *deadLetterResolver) Attempts(ctx context.Context, obj *consumer.DeadLetter) (int, error) {
 	return obj.Failure.Attempts, nil
 }
 
-func (r *deadLetterResolver) Code(ctx context.Context, obj *event.DeadLetter) (*fault.Code, error) {
+func (r *deadLetterResolver) Code(ctx context.Context, obj *consumer.DeadLetter) (*fault.Code, error) {
 	return nilIfEmpty(obj.Failure.Code), nil
 }
 
-func (r *deadLetterResolver) Message(ctx context.Context, obj *event.DeadLetter) (*string, error) {
+func (r *deadLetterResolver) Message(ctx context.Context, obj *consumer.DeadLetter) (*string, error) {
 	return nilIfEmpty(obj.Failure.Message), nil
 }
 
 func (r *mutationResolver) ReplayDeadLetters(ctx context.Context, input model.ReplayDeadLettersInput) (*model.ReplayDeadLettersPayload, error) {
-	n, err := r.domains.Overseer.Replay(ctx, replayRequest(input))
+	n, err := r.domains.Overseer.RequestReplay(ctx, replayRequest(input))
 	if err != nil {
 		return nil, err
 	}
 	return &model.ReplayDeadLettersPayload{Requested: &n}, nil
 }
 
-func (r *queryResolver) Consumers(ctx context.Context) ([]*event.Status, error) {
+func (r *queryResolver) Consumers(ctx context.Context) ([]*consumer.Status, error) {
 	return r.domains.Overseer.Consumers(ctx)
 }
 
-func (r *queryResolver) DeadLetters(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) (*model.Connection[*event.DeadLetter], error) {
+func (r *queryResolver) DeadLetters(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) (*model.Connection[*consumer.DeadLetter], error) {
 	return r.listDeadLetters(ctx, deadLetterFilter(filter), pageArgs(first, after, last, before))
 }
 

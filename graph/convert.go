@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/money"
@@ -267,16 +268,16 @@ func nilIfEmpty[T ~string](s T) *T {
 	return &s
 }
 
-func deadLetterFilter(f *model.DeadLetterFilter) event.LetterFilter {
+func deadLetterFilter(f *model.DeadLetterFilter) consumer.DeadLetterFilter {
 	if f == nil {
-		return event.LetterFilter{}
+		return consumer.DeadLetterFilter{}
 	}
 	replayed := optionalValue(f.Replayed)
-	return event.LetterFilter{Consumer: optionalValue(f.Consumer), SubjectID: optionalValue(f.SubjectID), Replayed: replayed != nil && *replayed}
+	return consumer.DeadLetterFilter{Consumer: optionalValue(f.Consumer), SubjectID: optionalValue(f.SubjectID), Replayed: replayed != nil && *replayed}
 }
 
-func replayRequest(in model.ReplayDeadLettersInput) event.Replay {
-	which := event.Replay{Consumer: optionalText(in.Consumer)}
+func replayRequest(in model.ReplayDeadLettersInput) consumer.ReplayRequest {
+	which := consumer.ReplayRequest{Consumer: optionalText(in.Consumer)}
 	for _, id := range in.Ids.Value() {
 		which.IDs = append(which.IDs, uid.DeadLetter(id))
 	}

@@ -32,7 +32,7 @@ func (r *queryResolver) Events(ctx context.Context, first *int, after *event.Cur
 }
 
 func (r *queryResolver) EventCursor(ctx context.Context) (*event.Cursor, error) {
-	c, err := r.domains.Log.Cursor(ctx)
+	c, err := r.domains.Log.HeadCursor(ctx)
 	return &c, err
 }
 

@@ -13,8 +13,10 @@ import (
 	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -54,7 +56,7 @@ type server struct {
 
 	db   *store.DB
 	exec *executor.Executor
-	hub  *event.Hub
+	hub  *eventlog.Hub
 }
 
 // unread stands for the log, which is not followed here.
@@ -83,7 +85,7 @@ type stores struct {
 	users    user.Store
 	products order.ProductStore
 	orders   order.Store
-	events   event.Store
+	events   eventlog.Store
 }
 
 // holding are stores that keep in the process whatever they have read, for ever.
@@ -189,15 +191,15 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	for _, wrap := range around {
 		st = wrap(s.db, st)
 	}
-	events := event.NewLog(st.events)
-	if s.hub, err = event.NewHub(events, log, event.HubConfig{}); err != nil {
+	events := eventlog.NewLog(st.events)
+	if s.hub, err = eventlog.NewHub(events, log, eventlog.HubConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	services, desk := registryOf(t, s.db)
 	s.exec, err = graph.NewExecutor(graph.Domains{
 		Registry: services, Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
 		Orders: order.NewService(st.orders, time.Now), Sessions: sessions, Log: events,
-		Overseer: event.NewOverseer(events, s.db.Offsets(), s.db.Letters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
+		Overseer: consumer.NewAdmin(events, s.db.Leases(), s.db.DeadLetters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
 		Hub: s.hub, Desk: desk,
 	}, []byte("secret"), executor.Config{
 		Limits: executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},
@@ -229,11 +231,11 @@ func (s *server) number(t testing.TB) {
 		return // the writer has done it
 	}
 	defer seq.Close()
-	lease, ok, err := seq.Take(t.Context(), "test", time.Minute)
+	lease, ok, err := seq.Acquire(t.Context(), "test", time.Minute)
 	if err != nil || !ok {
 		t.Fatalf("take the lease of the log: %v, %v", ok, err)
 	}
-	if _, _, err := seq.Number(t.Context(), lease, time.Minute, 1e6); err != nil {
+	if _, _, err := seq.AssignPositions(t.Context(), lease, time.Minute, 1e6); err != nil {
 		t.Fatal(err)
 	}
 	if err := seq.Release(t.Context(), lease); err != nil {

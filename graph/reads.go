@@ -6,6 +6,7 @@ import (
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -71,7 +72,7 @@ func listInstances(ctx context.Context, v *registry.View, l loader.InstanceList)
 }
 
 // listDeadLetters returns a page of the dead letter queues.
-func (r *Resolver) listDeadLetters(ctx context.Context, f event.LetterFilter, args page.Args) (*model.DeadLetterConnection, error) {
+func (r *Resolver) listDeadLetters(ctx context.Context, f consumer.DeadLetterFilter, args page.Args) (*model.DeadLetterConnection, error) {
 	p, err := r.domains.Overseer.DeadLetters(ctx, f, args)
 	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.Overseer.CountDeadLetters(ctx, f) })
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -29,7 +30,7 @@ import (
 type demoGraph struct {
 	domains  graph.Domains
 	callers  []*auth.Principal
-	log      *event.Log
+	log      *eventlog.Log
 	begin    string // the cursor ahead of all events
 	resolved atomic.Int64
 }
@@ -40,8 +41,8 @@ func openDemo(t *testing.T) *demoGraph {
 	if _, err := demo.FillShop(t.Context(), db, func(string) (string, error) { return "hash", nil }); err != nil {
 		t.Fatal(err)
 	}
-	events := event.NewLog(db.Events())
-	hub, err := event.NewHub(events, slog.New(slog.DiscardHandler), event.HubConfig{Ring: 100}) // most are replayed
+	events := eventlog.NewLog(db.Events())
+	hub, err := eventlog.NewHub(events, slog.New(slog.DiscardHandler), eventlog.HubConfig{Ring: 100}) // most are replayed
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
 )
 
@@ -16,7 +17,7 @@ import (
 // no goroutine can leak, a slow client applies backpressure to its own stream only, and
 // rights and loaders are those of the response.
 type subscriptionSource struct {
-	events    *event.Follower
+	events    *eventlog.Follower
 	out       chan *event.Event // read by the schema; has capacity for the one event of a response
 	shareable bool              // responses depend on roles and scopes, not on the user
 
@@ -60,7 +61,7 @@ func (l *subscriptionSource) Close() { l.events.Close() }
 
 // shareKey is equal for callers that get the same response to the same event.
 func (l *subscriptionSource) shareKey() string {
-	p, blanked := l.events.Caller(), l.events.Blanked()
+	p, blanked := l.events.Caller(), l.events.RedactionCount()
 	if p == l.caller && blanked == l.blanked && l.lastKey != "" {
 		return l.lastKey
 	}

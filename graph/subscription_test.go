@@ -14,27 +14,28 @@ import (
 	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
 )
 
 // pages is a log without a database.
 type pages struct {
-	event.Store
+	eventlog.Store
 
 	mu       sync.Mutex
 	timeline string
 	events   []*event.Event
 }
 
-// State implements event.Store.
-func (p *pages) State(context.Context) (event.State, error) {
+// State implements eventlog.Store.
+func (p *pages) State(context.Context) (eventlog.State, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return event.State{Timeline: p.timeline, Oldest: 1, Head: event.Position(len(p.events))}, nil
+	return eventlog.State{Timeline: p.timeline, Oldest: 1, Head: event.Position(len(p.events))}, nil
 }
 
-// Read implements event.Store.
-func (p *pages) Read(_ context.Context, f event.Filter, s event.Span) (found []*event.Event, err error) {
+// Read implements eventlog.Store.
+func (p *pages) Read(_ context.Context, f event.Filter, s eventlog.Span) (found []*event.Event, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.events[s.After:] {
@@ -68,7 +69,7 @@ func following(t *testing.T, query string, test func(p *pages, next func() *grap
 		defer cancel()
 		p := &pages{timeline: "a"}
 		log := slog.New(slog.DiscardHandler)
-		hub, err := event.NewHub(event.NewLog(p), log, event.HubConfig{})
+		hub, err := eventlog.NewHub(eventlog.NewLog(p), log, eventlog.HubConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -182,21 +184,21 @@ func parkDeadLetter(t *testing.T, database, user string) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	tenure, ok, err := db.Offsets().Take(t.Context(), "access", "test", 0, time.Minute)
+	tenure, ok, err := db.Leases().Acquire(t.Context(), "access", "test", 0, time.Minute)
 	if err != nil || !ok {
 		t.Fatalf("Take = %v, %v", ok, err)
 	}
-	found, err := db.Events().Read(t.Context(), event.Filter{SubjectID: user}, event.Span{Limit: 1})
+	found, err := db.Events().Read(t.Context(), event.Filter{SubjectID: user}, eventlog.Span{Limit: 1})
 	if err != nil || len(found) != 1 {
 		t.Fatalf("Read = %v, %v", found, err)
 	}
 	e := *found[0]
 	e.ID = uid.NewEvent(time.Now()) // one that retention has taken from the log
 	e.Type, e.Data, e.OccurredAt = event.UserUpdated, []byte(`{"status":"DEACTIVATED"}`), time.Now().Add(time.Minute)
-	if err := db.Letters().Bury(t.Context(), tenure, &e, event.Failure{Attempts: 10, Code: "BAD_INPUT", Message: "No.", Detail: "why it failed"}); err != nil {
+	if err := db.DeadLetters().Park(t.Context(), tenure, &e, consumer.Failure{Attempts: 10, Code: "BAD_INPUT", Message: "No.", Detail: "why it failed"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Offsets().Release(t.Context(), tenure); err != nil {
+	if err := db.Leases().Release(t.Context(), tenure); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -20,9 +21,9 @@ import (
 // region    ************************** generated!.gotpl **************************
 
 type DeadLetterResolver interface {
-	Attempts(ctx context.Context, obj *event.DeadLetter) (int, error)
-	Code(ctx context.Context, obj *event.DeadLetter) (*fault.Code, error)
-	Message(ctx context.Context, obj *event.DeadLetter) (*string, error)
+	Attempts(ctx context.Context, obj *consumer.DeadLetter) (int, error)
+	Code(ctx context.Context, obj *consumer.DeadLetter) (*fault.Code, error)
+	Message(ctx context.Context, obj *consumer.DeadLetter) (*string, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -33,7 +34,7 @@ type DeadLetterResolver interface {
 
 // region    **************************** field.gotpl *****************************
 
-func (ec *executionContext) _Consumer_name(ctx context.Context, field graphql.CollectedField, obj *event.Status) (ret graphql.Marshaler) {
+func (ec *executionContext) _Consumer_name(ctx context.Context, field graphql.CollectedField, obj *consumer.Status) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -56,7 +57,7 @@ func (ec *executionContext) fieldContext_Consumer_name(_ context.Context, field 
 	return graphql.NewScalarFieldContext("Consumer", field, false, false, "String")
 }
 
-func (ec *executionContext) _Consumer_cursor(ctx context.Context, field graphql.CollectedField, obj *event.Status) (ret graphql.Marshaler) {
+func (ec *executionContext) _Consumer_cursor(ctx context.Context, field graphql.CollectedField, obj *consumer.Status) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -79,7 +80,7 @@ func (ec *executionContext) fieldContext_Consumer_cursor(_ context.Context, fiel
 	return graphql.NewScalarFieldContext("Consumer", field, false, false, "Cursor")
 }
 
-func (ec *executionContext) _Consumer_lag(ctx context.Context, field graphql.CollectedField, obj *event.Status) (ret graphql.Marshaler) {
+func (ec *executionContext) _Consumer_lag(ctx context.Context, field graphql.CollectedField, obj *consumer.Status) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -102,7 +103,7 @@ func (ec *executionContext) fieldContext_Consumer_lag(_ context.Context, field g
 	return graphql.NewScalarFieldContext("Consumer", field, false, false, "Int")
 }
 
-func (ec *executionContext) _Consumer_owner(ctx context.Context, field graphql.CollectedField, obj *event.Status) (ret graphql.Marshaler) {
+func (ec *executionContext) _Consumer_owner(ctx context.Context, field graphql.CollectedField, obj *consumer.Status) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -125,7 +126,7 @@ func (ec *executionContext) fieldContext_Consumer_owner(_ context.Context, field
 	return graphql.NewScalarFieldContext("Consumer", field, false, false, "String")
 }
 
-func (ec *executionContext) _Consumer_movedAt(ctx context.Context, field graphql.CollectedField, obj *event.Status) (ret graphql.Marshaler) {
+func (ec *executionContext) _Consumer_movedAt(ctx context.Context, field graphql.CollectedField, obj *consumer.Status) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -148,7 +149,7 @@ func (ec *executionContext) fieldContext_Consumer_movedAt(_ context.Context, fie
 	return graphql.NewScalarFieldContext("Consumer", field, false, false, "DateTime")
 }
 
-func (ec *executionContext) _Consumer_deadLetters(ctx context.Context, field graphql.CollectedField, obj *event.Status) (ret graphql.Marshaler) {
+func (ec *executionContext) _Consumer_deadLetters(ctx context.Context, field graphql.CollectedField, obj *consumer.Status) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -171,7 +172,7 @@ func (ec *executionContext) fieldContext_Consumer_deadLetters(_ context.Context,
 	return graphql.NewScalarFieldContext("Consumer", field, false, false, "Int")
 }
 
-func (ec *executionContext) _DeadLetter_id(ctx context.Context, field graphql.CollectedField, obj *event.DeadLetter) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetter_id(ctx context.Context, field graphql.CollectedField, obj *consumer.DeadLetter) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -194,7 +195,7 @@ func (ec *executionContext) fieldContext_DeadLetter_id(_ context.Context, field 
 	return graphql.NewScalarFieldContext("DeadLetter", field, false, false, "ID")
 }
 
-func (ec *executionContext) _DeadLetter_consumer(ctx context.Context, field graphql.CollectedField, obj *event.DeadLetter) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetter_consumer(ctx context.Context, field graphql.CollectedField, obj *consumer.DeadLetter) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -217,7 +218,7 @@ func (ec *executionContext) fieldContext_DeadLetter_consumer(_ context.Context, 
 	return graphql.NewScalarFieldContext("DeadLetter", field, false, false, "String")
 }
 
-func (ec *executionContext) _DeadLetter_event(ctx context.Context, field graphql.CollectedField, obj *event.DeadLetter) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetter_event(ctx context.Context, field graphql.CollectedField, obj *consumer.DeadLetter) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -249,7 +250,7 @@ func (ec *executionContext) fieldContext_DeadLetter_event(_ context.Context, fie
 	return fc, nil
 }
 
-func (ec *executionContext) _DeadLetter_attempts(ctx context.Context, field graphql.CollectedField, obj *event.DeadLetter) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetter_attempts(ctx context.Context, field graphql.CollectedField, obj *consumer.DeadLetter) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -272,7 +273,7 @@ func (ec *executionContext) fieldContext_DeadLetter_attempts(_ context.Context, 
 	return graphql.NewScalarFieldContext("DeadLetter", field, true, true, "Int")
 }
 
-func (ec *executionContext) _DeadLetter_code(ctx context.Context, field graphql.CollectedField, obj *event.DeadLetter) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetter_code(ctx context.Context, field graphql.CollectedField, obj *consumer.DeadLetter) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -295,7 +296,7 @@ func (ec *executionContext) fieldContext_DeadLetter_code(_ context.Context, fiel
 	return graphql.NewScalarFieldContext("DeadLetter", field, true, true, "ErrorCode")
 }
 
-func (ec *executionContext) _DeadLetter_message(ctx context.Context, field graphql.CollectedField, obj *event.DeadLetter) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetter_message(ctx context.Context, field graphql.CollectedField, obj *consumer.DeadLetter) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -318,7 +319,7 @@ func (ec *executionContext) fieldContext_DeadLetter_message(_ context.Context, f
 	return graphql.NewScalarFieldContext("DeadLetter", field, true, true, "String")
 }
 
-func (ec *executionContext) _DeadLetter_failedAt(ctx context.Context, field graphql.CollectedField, obj *event.DeadLetter) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetter_failedAt(ctx context.Context, field graphql.CollectedField, obj *consumer.DeadLetter) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -341,7 +342,7 @@ func (ec *executionContext) fieldContext_DeadLetter_failedAt(_ context.Context, 
 	return graphql.NewScalarFieldContext("DeadLetter", field, false, false, "DateTime")
 }
 
-func (ec *executionContext) _DeadLetter_requestedAt(ctx context.Context, field graphql.CollectedField, obj *event.DeadLetter) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetter_requestedAt(ctx context.Context, field graphql.CollectedField, obj *consumer.DeadLetter) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -364,7 +365,7 @@ func (ec *executionContext) fieldContext_DeadLetter_requestedAt(_ context.Contex
 	return graphql.NewScalarFieldContext("DeadLetter", field, false, false, "DateTime")
 }
 
-func (ec *executionContext) _DeadLetter_replayedAt(ctx context.Context, field graphql.CollectedField, obj *event.DeadLetter) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetter_replayedAt(ctx context.Context, field graphql.CollectedField, obj *consumer.DeadLetter) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -387,7 +388,7 @@ func (ec *executionContext) fieldContext_DeadLetter_replayedAt(_ context.Context
 	return graphql.NewScalarFieldContext("DeadLetter", field, false, false, "DateTime")
 }
 
-func (ec *executionContext) _DeadLetterConnection_edges(ctx context.Context, field graphql.CollectedField, obj *model.Connection[*event.DeadLetter]) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetterConnection_edges(ctx context.Context, field graphql.CollectedField, obj *model.Connection[*consumer.DeadLetter]) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -399,7 +400,7 @@ func (ec *executionContext) _DeadLetterConnection_edges(ctx context.Context, fie
 			return obj.Edges(), nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*event.DeadLetter]) graphql.Marshaler {
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.Edge[*consumer.DeadLetter]) graphql.Marshaler {
 			return ec.marshalNDeadLetterEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx, selections, v)
 		},
 		true,
@@ -419,7 +420,7 @@ func (ec *executionContext) fieldContext_DeadLetterConnection_edges(_ context.Co
 	return fc, nil
 }
 
-func (ec *executionContext) _DeadLetterConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.Connection[*event.DeadLetter]) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetterConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.Connection[*consumer.DeadLetter]) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -431,8 +432,8 @@ func (ec *executionContext) _DeadLetterConnection_nodes(ctx context.Context, fie
 			return obj.Nodes(), nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v []*event.DeadLetter) graphql.Marshaler {
-			return ec.marshalNDeadLetter2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetterᚄ(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v []*consumer.DeadLetter) graphql.Marshaler {
+			return ec.marshalNDeadLetter2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐDeadLetterᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -451,7 +452,7 @@ func (ec *executionContext) fieldContext_DeadLetterConnection_nodes(_ context.Co
 	return fc, nil
 }
 
-func (ec *executionContext) _DeadLetterConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *model.Connection[*event.DeadLetter]) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetterConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *model.Connection[*consumer.DeadLetter]) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -483,7 +484,7 @@ func (ec *executionContext) fieldContext_DeadLetterConnection_pageInfo(_ context
 	return fc, nil
 }
 
-func (ec *executionContext) _DeadLetterConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *model.Connection[*event.DeadLetter]) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetterConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *model.Connection[*consumer.DeadLetter]) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -506,7 +507,7 @@ func (ec *executionContext) fieldContext_DeadLetterConnection_totalCount(_ conte
 	return graphql.NewScalarFieldContext("DeadLetterConnection", field, true, false, "Int")
 }
 
-func (ec *executionContext) _DeadLetterEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *model.Edge[*event.DeadLetter]) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetterEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *model.Edge[*consumer.DeadLetter]) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -529,7 +530,7 @@ func (ec *executionContext) fieldContext_DeadLetterEdge_cursor(_ context.Context
 	return graphql.NewScalarFieldContext("DeadLetterEdge", field, false, false, "String")
 }
 
-func (ec *executionContext) _DeadLetterEdge_node(ctx context.Context, field graphql.CollectedField, obj *model.Edge[*event.DeadLetter]) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeadLetterEdge_node(ctx context.Context, field graphql.CollectedField, obj *model.Edge[*consumer.DeadLetter]) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -541,8 +542,8 @@ func (ec *executionContext) _DeadLetterEdge_node(ctx context.Context, field grap
 			return obj.Node, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *event.DeadLetter) graphql.Marshaler {
-			return ec.marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetter(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *consumer.DeadLetter) graphql.Marshaler {
+			return ec.marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐDeadLetter(ctx, selections, v)
 		},
 		true,
 		true,
@@ -742,7 +743,7 @@ func UnmarshalReplayDeadLettersInput(ctx context.Context, raw any) (model.Replay
 
 var consumerImplementors = []string{"Consumer"}
 
-func (ec *executionContext) _Consumer(ctx context.Context, sel ast.SelectionSet, obj *event.Status) graphql.Marshaler {
+func (ec *executionContext) _Consumer(ctx context.Context, sel ast.SelectionSet, obj *consumer.Status) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, consumerImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -800,7 +801,7 @@ func (ec *executionContext) _Consumer(ctx context.Context, sel ast.SelectionSet,
 
 var deadLetterImplementors = []string{"DeadLetter", "Node"}
 
-func (ec *executionContext) _DeadLetter(ctx context.Context, sel ast.SelectionSet, obj *event.DeadLetter) graphql.Marshaler {
+func (ec *executionContext) _DeadLetter(ctx context.Context, sel ast.SelectionSet, obj *consumer.DeadLetter) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, deadLetterImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -876,7 +877,7 @@ func (ec *executionContext) _DeadLetter(ctx context.Context, sel ast.SelectionSe
 
 var deadLetterConnectionImplementors = []string{"DeadLetterConnection"}
 
-func (ec *executionContext) _DeadLetterConnection(ctx context.Context, sel ast.SelectionSet, obj *model.Connection[*event.DeadLetter]) graphql.Marshaler {
+func (ec *executionContext) _DeadLetterConnection(ctx context.Context, sel ast.SelectionSet, obj *model.Connection[*consumer.DeadLetter]) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, deadLetterConnectionImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -925,7 +926,7 @@ func (ec *executionContext) _DeadLetterConnection(ctx context.Context, sel ast.S
 
 var deadLetterEdgeImplementors = []string{"DeadLetterEdge"}
 
-func (ec *executionContext) _DeadLetterEdge(ctx context.Context, sel ast.SelectionSet, obj *model.Edge[*event.DeadLetter]) graphql.Marshaler {
+func (ec *executionContext) _DeadLetterEdge(ctx context.Context, sel ast.SelectionSet, obj *model.Edge[*consumer.DeadLetter]) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, deadLetterEdgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -1003,11 +1004,11 @@ func (ec *executionContext) _ReplayDeadLettersPayload(ctx context.Context, sel a
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) marshalNConsumer2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []*event.Status) graphql.Marshaler {
+func (ec *executionContext) marshalNConsumer2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []*consumer.Status) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐStatus(ctx, sel, v[i])
+		return ec.marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐStatus(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1019,7 +1020,7 @@ func (ec *executionContext) marshalNConsumer2ᚕᚖgithubᚗcomᚋbackplaneᚑde
 	return ret
 }
 
-func (ec *executionContext) marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐStatus(ctx context.Context, sel ast.SelectionSet, v *event.Status) graphql.Marshaler {
+func (ec *executionContext) marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐStatus(ctx context.Context, sel ast.SelectionSet, v *consumer.Status) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Consumer!")
 		return graphql.Null
@@ -1027,11 +1028,11 @@ func (ec *executionContext) marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdev�
 	return ec._Consumer(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNDeadLetter2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetterᚄ(ctx context.Context, sel ast.SelectionSet, v []*event.DeadLetter) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetter2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐDeadLetterᚄ(ctx context.Context, sel ast.SelectionSet, v []*consumer.DeadLetter) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetter(ctx, sel, v[i])
+		return ec.marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐDeadLetter(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -1043,7 +1044,7 @@ func (ec *executionContext) marshalNDeadLetter2ᚕᚖgithubᚗcomᚋbackplaneᚑ
 	return ret
 }
 
-func (ec *executionContext) marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐDeadLetter(ctx context.Context, sel ast.SelectionSet, v *event.DeadLetter) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐDeadLetter(ctx context.Context, sel ast.SelectionSet, v *consumer.DeadLetter) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeadLetter!")
 		return graphql.Null
@@ -1051,7 +1052,7 @@ func (ec *executionContext) marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdev
 	return ec._DeadLetter(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNDeadLetterConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*event.DeadLetter]) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetterConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*consumer.DeadLetter]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeadLetterConnection!")
 		return graphql.Null
@@ -1059,7 +1060,7 @@ func (ec *executionContext) marshalNDeadLetterConnection2ᚖgithubᚗcomᚋbackp
 	return ec._DeadLetterConnection(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNDeadLetterEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*event.DeadLetter]) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetterEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*consumer.DeadLetter]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
@@ -1075,7 +1076,7 @@ func (ec *executionContext) marshalNDeadLetterEdge2ᚕᚖgithubᚗcomᚋbackplan
 	return ret
 }
 
-func (ec *executionContext) marshalNDeadLetterEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*event.DeadLetter]) graphql.Marshaler {
+func (ec *executionContext) marshalNDeadLetterEdge2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdge(ctx context.Context, sel ast.SelectionSet, v *model.Edge[*consumer.DeadLetter]) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "DeadLetterEdge!")
 		return graphql.Null

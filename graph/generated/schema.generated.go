@@ -16,6 +16,7 @@ import (
 	"github.com/99designs/gqlgen/graphql/introspection"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/graph/scalar"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/legacy"
@@ -66,8 +67,8 @@ type MutationResolver interface {
 type QueryResolver interface {
 	Node(ctx context.Context, id string) (model.Node, error)
 	Nodes(ctx context.Context, ids []string) ([]model.Node, error)
-	Consumers(ctx context.Context) ([]*event.Status, error)
-	DeadLetters(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) (*model.Connection[*event.DeadLetter], error)
+	Consumers(ctx context.Context) ([]*consumer.Status, error)
+	DeadLetters(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) (*model.Connection[*consumer.DeadLetter], error)
 	Events(ctx context.Context, first *int, after *event.Cursor, types []event.Type, subjectID *string) (*model.Connection[*event.Event], error)
 	EventCursor(ctx context.Context) (*event.Cursor, error)
 	LegacyUsage(ctx context.Context, first *int, after *string, last *int, before *string) (*model.Connection[*legacy.Usage], error)
@@ -2760,8 +2761,8 @@ func (ec *executionContext) _Query_consumers(ctx context.Context, field graphql.
 			return ec.Resolvers.Query().Consumers(ctx)
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v []*event.Status) graphql.Marshaler {
-			return ec.marshalNConsumer2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐStatusᚄ(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v []*consumer.Status) graphql.Marshaler {
+			return ec.marshalNConsumer2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐStatusᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2793,7 +2794,7 @@ func (ec *executionContext) _Query_deadLetters(ctx context.Context, field graphq
 			return ec.Resolvers.Query().DeadLetters(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.DeadLetterFilter))
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*event.DeadLetter]) graphql.Marshaler {
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*consumer.DeadLetter]) graphql.Marshaler {
 			return ec.marshalNDeadLetterConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx, selections, v)
 		},
 		true,
@@ -3838,9 +3839,9 @@ func (ec *executionContext) _Node(ctx context.Context, sel ast.SelectionSet, obj
 			return graphql.Null
 		}
 		return ec._Event(ctx, sel, obj)
-	case event.DeadLetter:
+	case consumer.DeadLetter:
 		return ec._DeadLetter(ctx, sel, &obj)
-	case *event.DeadLetter:
+	case *consumer.DeadLetter:
 		if obj == nil {
 			return graphql.Null
 		}

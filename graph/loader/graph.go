@@ -5,6 +5,7 @@ import (
 
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -43,7 +44,7 @@ var (
 	Instances = newNode(uid.KindInstance, func(d *Domains) (bulkRead[uid.Instance, *registry.Instance], memoryRead[uid.Instance, *registry.Instance]) {
 		return d.Registry.InstancesByIDs, d.Registry.PeekInstance
 	})
-	DeadLetters = newNode(uid.KindDeadLetter, func(d *Domains) (bulkRead[uid.DeadLetter, *event.DeadLetter], memoryRead[uid.DeadLetter, *event.DeadLetter]) {
+	DeadLetters = newNode(uid.KindDeadLetter, func(d *Domains) (bulkRead[uid.DeadLetter, *consumer.DeadLetter], memoryRead[uid.DeadLetter, *consumer.DeadLetter]) {
 		return d.Overseer.DeadLettersByIDs, nil
 	})
 )

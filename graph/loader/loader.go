@@ -17,7 +17,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/consumer"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/registry"
@@ -37,9 +38,9 @@ type Domains struct {
 	Orders   *order.Service
 	Sessions *session.Service
 	Registry *registry.Registrar
-	Log      *event.Log
-	Overseer *event.Overseer
-	Hub      *event.Hub
+	Log      *eventlog.Log
+	Overseer *consumer.Admin
+	Hub      *eventlog.Hub
 	Desk     *registry.Desk
 	Legacy   *legacy.Service
 }

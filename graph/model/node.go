@@ -5,6 +5,7 @@ package model
 import (
 	"context"
 
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -78,8 +79,8 @@ type (
 	ServiceInstanceConnection = Connection[*registry.Instance]
 	ServiceInstanceEdge       = Edge[*registry.Instance]
 
-	DeadLetterConnection = Connection[*event.DeadLetter]
-	DeadLetterEdge       = Edge[*event.DeadLetter]
+	DeadLetterConnection = Connection[*consumer.DeadLetter]
+	DeadLetterEdge       = Edge[*consumer.DeadLetter]
 
 	LegacyUsageConnection = Connection[*legacy.Usage]
 	LegacyUsageEdge       = Edge[*legacy.Usage]

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/config"
-	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/notify"
+	"github.com/backplane-dev/backplane/internal/consumer"
+	"github.com/backplane-dev/backplane/internal/eventlog"
+	"github.com/backplane-dev/backplane/internal/export"
+	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
 )
@@ -26,31 +28,31 @@ func NewOwner() string {
 	if err != nil {
 		host = "unknown"
 	}
-	return event.Holder(fmt.Sprintf("%s:%d", host, os.Getpid()))
+	return lease.NewOwner(fmt.Sprintf("%s:%d", host, os.Getpid()))
 }
 
 // NewConsumers builds the consumers inside the server.
-func NewConsumers(env Env, db *store.DB, hub *event.Hub, sessions *session.Service, owner string) ([]Runner, error) {
-	desk := event.Desk{Hub: hub, Offsets: db.Offsets(), Letters: db.Letters(), Holder: owner, Logger: env.Log}
-	access, err := event.NewConsumer("access", sessions.RevokeCredentials, desk, event.ConsumerConfig{Types: session.CredentialEventTypes()})
+func NewConsumers(env Env, db *store.DB, hub *eventlog.Hub, sessions *session.Service, owner string) ([]Runner, error) {
+	desk := consumer.Deps{Hub: hub, Leases: db.Leases(), DeadLetters: db.DeadLetters(), Owner: owner, Logger: env.Log}
+	access, err := consumer.NewConsumer("access", sessions.RevokeCredentials, desk, consumer.ConsumerConfig{Types: session.CredentialEventTypes()})
 	return []Runner{access}, err
 }
 
 // NewRetention builds the removal of the oldest events.
 func NewRetention(env Env, db *store.DB, owner string) (Runner, error) {
-	return event.NewCleaner(db.Events(), db.Offsets(), owner, Now, env.Log, env.Config.Retention)
+	return eventlog.NewCleaner(db.Events(), db.Leases(), owner, Now, env.Log, env.Config.Retention)
 }
 
 // NewExporters builds the exporter of each sink. None connects before it runs, so
 // that a broker that is down does not keep the server from starting.
-func NewExporters(env Env, db *store.DB, log *event.Log, hub *event.Hub, owner string) ([]Runner, error) {
+func NewExporters(env Env, db *store.DB, log *eventlog.Log, hub *eventlog.Hub, owner string) ([]Runner, error) {
 	var exporters []Runner
 	for _, cfg := range env.Config.Sinks {
 		sink, err := newSink(env, cfg)
 		if err != nil {
 			return nil, fmt.Errorf("sink %s (BACKPLANE_SINKS): %w", cfg.Name, err)
 		}
-		x, err := event.NewExporter(cfg.Name, log, hub, db.Offsets(), sink, env.Log, event.ExporterConfig{Holder: owner, FromHead: cfg.FromHead})
+		x, err := export.NewExporter(cfg.Name, log, hub, db.Leases(), sink, env.Log, export.ExporterConfig{Owner: owner, FromHead: cfg.FromHead})
 		if err != nil {
 			return nil, err
 		}
@@ -59,14 +61,14 @@ func NewExporters(env Env, db *store.DB, log *event.Log, hub *event.Hub, owner s
 	return exporters, nil
 }
 
-func newSink(env Env, cfg config.Sink) (event.Sink, error) {
+func newSink(env Env, cfg config.Sink) (export.Sink, error) {
 	switch url := string(cfg.URL); cfg.Kind {
 	case config.RedisSink:
-		return notify.NewRedisSink(url, notify.RedisSinkConfig{Source: cfg.Source, Stream: cfg.Stream, MaxLen: cfg.MaxLen})
+		return export.NewRedisSink(url, export.RedisSinkConfig{Source: cfg.Source, Stream: cfg.Stream, MaxLen: cfg.MaxLen})
 	case config.RabbitMQSink:
-		return notify.NewRabbitMQSink(url, notify.RabbitMQSinkConfig{Source: cfg.Source, Exchange: cfg.Exchange, Mandatory: cfg.Mandatory}, env.Log.With("sink", cfg.Name))
+		return export.NewRabbitMQSink(url, export.RabbitMQSinkConfig{Source: cfg.Source, Exchange: cfg.Exchange, Mandatory: cfg.Mandatory}, env.Log.With("sink", cfg.Name))
 	case config.NATSSink:
-		return notify.NewNATSSink(url, notify.NATSSinkConfig{Source: cfg.Source, Stream: cfg.Stream, Subject: cfg.Subject})
+		return export.NewNATSSink(url, export.NATSSinkConfig{Source: cfg.Source, Stream: cfg.Stream, Subject: cfg.Subject})
 	}
 	return nil, fmt.Errorf("unknown kind of sink %q", cfg.Kind)
 }

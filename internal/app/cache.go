@@ -2,16 +2,16 @@ package app
 
 import (
 	"github.com/backplane-dev/backplane/internal/cache"
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/store"
 )
 
 // OpenCache builds the cache of decoded rows, which the hub keeps up to date, and
 // has every commit of this node invalidate it. The caller closes it.
-func OpenCache(env Env, db *store.DB, hub *event.Hub) (*cache.Cache, error) {
+func OpenCache(env Env, db *store.DB, hub *eventlog.Hub) (*cache.Cache, error) {
 	c, err := cache.New(cache.Config{
 		Bytes: env.Config.CacheBytes, RedisURL: string(env.Config.RedisURL), RequestTime: env.Config.GraphQL.Time,
-	}, event.NewLog(db.Events()), env.Log)
+	}, eventlog.NewLog(db.Events()), env.Log)
 	if err != nil {
 		return nil, err
 	}

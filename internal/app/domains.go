@@ -5,7 +5,8 @@ import (
 
 	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/cache"
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/consumer"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/secrets"
@@ -15,8 +16,8 @@ import (
 )
 
 // NewDomains builds the use cases behind the schema.
-func NewDomains(db *store.DB, c *cache.Cache, hub *event.Hub, sessions *session.Service, reg *Registry) graph.Domains {
-	log := event.NewLog(c.Events(db.Events()))
+func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *session.Service, reg *Registry) graph.Domains {
+	log := eventlog.NewLog(c.Events(db.Events()))
 	return graph.Domains{
 		Users:    user.NewService(c.Users(db.Users()), Now),
 		Products: order.NewCatalog(c.Products(db.Products()), Now),
@@ -26,14 +27,14 @@ func NewDomains(db *store.DB, c *cache.Cache, hub *event.Hub, sessions *session.
 		Desk:     reg.Desk,
 		Log:      log,
 		Hub:      hub,
-		Overseer: event.NewOverseer(log, db.Offsets(), db.Letters(), Now),
+		Overseer: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), Now),
 		Legacy:   legacy.NewService(db.LegacyUsage()),
 	}
 }
 
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
 // it follows the log for revocations; a command beside a server has none.
-func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *event.Hub) (*session.Service, error) {
+func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub) (*session.Service, error) {
 	s, err := session.NewService(db.Sessions(), sealer, time.Now, env.Log, session.Config{NoRateLimit: !env.Config.RateLimit})
 	if err == nil && hub != nil {
 		s.Follow(hub)

@@ -5,7 +5,7 @@ import (
 	"io"
 	"slices"
 
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/store"
 )
@@ -13,7 +13,7 @@ import (
 // OpenFeed builds the node's part in the event log: the sequencer (the writer
 // itself on SQLite), the notifier between nodes, and the hub that the readers on
 // this node subscribe to. The caller runs the feed, and closes it after that.
-func OpenFeed(env Env, db *store.DB) (_ *event.Feed, closeFeed func() error, err error) {
+func OpenFeed(env Env, db *store.DB) (_ *eventlog.Pipeline, closeFeed func() error, err error) {
 	var open closers
 	defer func() {
 		if err != nil {
@@ -28,17 +28,17 @@ func OpenFeed(env Env, db *store.DB) (_ *event.Feed, closeFeed func() error, err
 	if err != nil {
 		return nil, nil, err
 	}
-	feed, err := event.NewFeed(event.NewLog(db.Events()), numbering, notifier, env.Log, event.FeedConfig{})
+	feed, err := eventlog.NewPipeline(eventlog.NewLog(db.Events()), numbering, notifier, env.Log, eventlog.PipelineConfig{})
 	if err != nil {
 		return nil, nil, err
 	}
 	// A cycle: the feed reads the log from the database, whose commits wake it.
-	db.OnAppend(feed.Appended)
+	db.OnAppend(feed.EventsAppended)
 	return feed, open.close, nil
 }
 
 // openNumbering returns what gives positions to events, nil on SQLite.
-func openNumbering(db *store.DB, open *closers) (event.Numbering, error) {
+func openNumbering(db *store.DB, open *closers) (eventlog.PositionStore, error) {
 	seq, err := db.Sequence()
 	if seq == nil || err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func openNumbering(db *store.DB, open *closers) (event.Numbering, error) {
 
 // openNotifier returns the notifier between nodes: Redis if there is one, else
 // PostgreSQL. An SQLite file has only one node.
-func openNotifier(env Env, db *store.DB, open *closers) (event.Bus, error) {
+func openNotifier(env Env, db *store.DB, open *closers) (eventlog.Notifier, error) {
 	switch {
 	case env.Config.RedisURL != "":
 		b, err := notify.NewRedis(string(env.Config.RedisURL))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/balance"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/secrets"
@@ -24,7 +25,7 @@ type Registry struct {
 }
 
 // NewRegistry builds the parts on the node's hub, and loads the directory.
-func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *event.Hub, sealer *secrets.Sealer, guard *gateway.Guard, owner string) (*Registry, error) {
+func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *eventlog.Hub, sealer *secrets.Sealer, guard *gateway.Guard, owner string) (*Registry, error) {
 	stored := db.Registry()
 	r := &Registry{Directory: registry.NewDirectory(stored, hub, Now, env.Log)}
 	hub.OnDeliver(r.Directory.Deliver)
@@ -43,7 +44,7 @@ func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *event.Hub, sea
 	secret := sealer.Derive("pick")
 	r.Desk = registry.NewDesk(r.Directory, r.Pool, exchange, secret[:], Now, env.Log, registry.DeskConfig{})
 	head := func() event.Position { return hub.Head().Position }
-	r.keeper, err = registry.NewKeeper(stored, db.Offsets(), head, r.Directory, gateway.NewProber(guard), Now, env.Log, registry.KeeperConfig{Holder: owner})
+	r.keeper, err = registry.NewKeeper(stored, db.Leases(), head, r.Directory, gateway.NewProber(guard), Now, env.Log, registry.KeeperConfig{Holder: owner})
 	return r, err
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -18,8 +20,8 @@ type Toolbox struct {
 	DB       *store.DB
 	Secrets  *secrets.Sealer
 	Sessions *session.Service
-	Log      *event.Log
-	Overseer *event.Overseer
+	Log      *eventlog.Log
+	Overseer *consumer.Admin
 }
 
 // OpenToolbox opens the database, which must be up to date. The caller closes it.
@@ -28,8 +30,8 @@ func OpenToolbox(ctx context.Context, env Env) (*Toolbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Toolbox{DB: db, Log: event.NewLog(db.Events())}
-	t.Overseer = event.NewOverseer(t.Log, db.Offsets(), db.Letters(), Now)
+	t := &Toolbox{DB: db, Log: eventlog.NewLog(db.Events())}
+	t.Overseer = consumer.NewAdmin(t.Log, db.Leases(), db.DeadLetters(), Now)
 	if t.Secrets, err = OpenSecrets(ctx, env, db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

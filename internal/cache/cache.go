@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -50,7 +51,7 @@ func (c Config) validate() error {
 type Cache struct {
 	cfg      Config
 	log      *slog.Logger
-	hub      atomic.Pointer[event.Hub] // nil until Follow
+	hub      atomic.Pointer[eventlog.Hub] // nil until Follow
 	epochs   *invalidationEpochs
 	minimum  *minimumVersions
 	redis    *redisLevel
@@ -76,7 +77,7 @@ type entityTable interface {
 
 // New returns a Cache that bypasses everything until it follows a hub. The hub must read the same log.
 // The caller closes the Cache.
-func New(cfg Config, events *event.Log, log *slog.Logger) (*Cache, error) {
+func New(cfg Config, events *eventlog.Log, log *slog.Logger) (*Cache, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func New(cfg Config, events *event.Log, log *slog.Logger) (*Cache, error) {
 }
 
 // Follow makes the cache invalidate what the hub's events change. Call it before the hub runs.
-func (c *Cache) Follow(hub *event.Hub) {
+func (c *Cache) Follow(hub *eventlog.Hub) {
 	hub.OnDeliver(c.deliverEvents)
 	c.hub.Store(hub)
 }

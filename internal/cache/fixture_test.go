@@ -17,7 +17,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/cache"
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -34,12 +34,12 @@ var at = time.Date(2026, 3, 1, 12, 0, 0, 123_456_000, time.UTC)
 type node struct {
 	db       *store.DB
 	cache    *cache.Cache
-	hub      *event.Hub
+	hub      *eventlog.Hub
 	users    user.Store
 	products order.ProductStore
 	orders   order.Store
 	cached   *cache.Products // of products
-	events   event.Store
+	events   eventlog.Store
 
 	redis   string
 	slow    *slowProducts // between cache and store
@@ -55,7 +55,7 @@ type options struct {
 	bus    *notify.Memory // shared with other nodes
 	cfg    cache.Config
 	log    *slog.Logger
-	hub    event.HubConfig
+	hub    eventlog.HubConfig
 	paused bool // its hub does not run
 }
 
@@ -87,7 +87,7 @@ func prepare(t testing.TB, o options) *node {
 	o.cfg.Bytes, o.cfg.RedisURL = cmp.Or(o.cfg.Bytes, 64<<20), o.redis
 	o.cfg.RedisTime = cmp.Or(o.cfg.RedisTime, 2*time.Second) // the machine may be busy
 	o.cfg.MaxLag = cmp.Or(o.cfg.MaxLag, 20*time.Second)
-	log := event.NewLog(n.db.Events())
+	log := eventlog.NewLog(n.db.Events())
 	var err error
 	if n.cache, err = cache.New(o.cfg, log, o.log); err != nil {
 		t.Fatal(err)
@@ -101,22 +101,22 @@ func prepare(t testing.TB, o options) *node {
 	return n
 }
 
-func (n *node) run(t testing.TB, o options, log *event.Log) {
+func (n *node) run(t testing.TB, o options, log *eventlog.Log) {
 	t.Helper()
 	seq, err := n.db.Sequence()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var numbering event.Numbering
+	var numbering eventlog.PositionStore
 	if seq != nil {
 		numbering = seq
 		t.Cleanup(func() { seq.Close() })
 	}
-	feed, err := event.NewFeed(log, numbering, o.bus.Join(), o.log, event.FeedConfig{Hub: o.hub})
+	feed, err := eventlog.NewPipeline(log, numbering, o.bus.Join(), o.log, eventlog.PipelineConfig{Hub: o.hub})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.db.OnAppend(feed.Appended)
+	n.db.OnAppend(feed.EventsAppended)
 	n.hub = feed.Hub
 	n.cache.Follow(feed.Hub)
 	if o.paused {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
@@ -25,7 +26,7 @@ import (
 // startWithoutNotifications starts a node that does not learn of other nodes' writes.
 func startWithoutNotifications(t *testing.T, url, redis string) *node {
 	t.Helper()
-	return start(t, options{url: url, redis: redis, hub: event.HubConfig{Poll: time.Hour}})
+	return start(t, options{url: url, redis: redis, hub: eventlog.HubConfig{Poll: time.Hour}})
 }
 
 // warmRedis leaves a product in the database and in Redis, and no node.
@@ -277,7 +278,7 @@ func TestRead_never_shows_an_older_version_than_this_node_has_shown(t *testing.T
 			return got.Version, err
 		},
 		"in an event": func(t *testing.T, n *node, p *order.Product) (int, error) {
-			got, err := n.events.Read(t.Context(), event.Filter{SubjectID: string(p.ID)}, event.Span{Limit: 1, Backward: true})
+			got, err := n.events.Read(t.Context(), event.Filter{SubjectID: string(p.ID)}, eventlog.Span{Limit: 1, Backward: true})
 			return got[0].SubjectVersion, err
 		},
 		"in the conflict of a change that was refused": func(t *testing.T, n *node, p *order.Product) (int, error) {
@@ -365,7 +366,7 @@ func TestRead_bypasses_the_cache_while_no_hub_runs(t *testing.T) {
 
 func TestRead_bypasses_the_cache_while_the_hub_lags(t *testing.T) {
 	t.Parallel()
-	n := start(t, options{hub: event.HubConfig{Poll: time.Hour}, cfg: cache.Config{MaxLag: 100 * time.Millisecond}})
+	n := start(t, options{hub: eventlog.HubConfig{Poll: time.Hour}, cfg: cache.Config{MaxLag: 100 * time.Millisecond}})
 	p := n.product(t, "cup", 1)
 	testenv.Eventually(t, "the hub lags", func() bool { return n.hub.Lag() > 100*time.Millisecond })
 	for range 3 {

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
@@ -62,7 +62,7 @@ func TestLists_are_kept_until_a_row_of_their_entity_changes(t *testing.T) {
 func TestLists_are_not_older_than_one_that_was_read_late(t *testing.T) {
 	t.Parallel()
 	url := testenv.SQLite(t)
-	n := start(t, options{url: url, hub: event.HubConfig{Poll: time.Hour}}) // it reads its own events only
+	n := start(t, options{url: url, hub: eventlog.HubConfig{Poll: time.Hour}}) // it reads its own events only
 	count := func() int {
 		total, err := n.products.Count(t.Context(), order.ProductFilter{})
 		if err != nil {

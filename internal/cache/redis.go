@@ -17,12 +17,13 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 )
 
 // redisLevel is the level in Redis. Its client is nil if there is no Redis.
 type redisLevel struct {
 	cache    *Cache
-	events   *event.Log
+	events   *eventlog.Log
 	client   *redis.Client
 	pipeline *redis.AutoPipeliner // of client; sends concurrent calls of readers together
 	breaker  circuitBreaker
@@ -66,7 +67,7 @@ const (
 	maxRedisValue    = 1 << 20 // bytes; larger values stay in process memory
 )
 
-func newRedisLevel(c *Cache, events *event.Log) (*redisLevel, error) {
+func newRedisLevel(c *Cache, events *eventlog.Log) (*redisLevel, error) {
 	r := &redisLevel{cache: c, events: events, fills: make(chan fillJob, maxFillJobs), wake: make(chan struct{}, 1)}
 	if c.cfg.RedisURL == "" || c.isOff() {
 		return r, nil

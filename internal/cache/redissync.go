@@ -236,7 +236,7 @@ func (r *redisLevel) readMissed(ctx context.Context, offset event.Position, head
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cache.cfg.RequestTime)
 	defer cancel()
-	events, err := r.events.Next(ctx, offset, readBatch)
+	events, err := r.events.ReadAfter(ctx, offset, readBatch)
 	if err != nil {
 		return nil, err
 	}

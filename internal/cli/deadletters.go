@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/backplane-dev/backplane/internal/app"
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -45,16 +45,16 @@ func (c *commandLine) deadLettersCommand() *cobra.Command {
 }
 
 // listDeadLetters prints all that match, page by page.
-func listDeadLetters(ctx context.Context, out io.Writer, tools *app.Toolbox, consumer string, replayed bool) error {
-	f := event.LetterFilter{Replayed: replayed}
-	if consumer != "" {
-		f.Consumer = &consumer
+func listDeadLetters(ctx context.Context, out io.Writer, tools *app.Toolbox, name string, replayed bool) error {
+	f := consumer.DeadLetterFilter{Replayed: replayed}
+	if name != "" {
+		f.Consumer = &name
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprint(w, "id\tconsumer\tevent\tsubject\tattempts\tfailed\tstate\terror\n")
 	first := page.MaxSize
 	for args := (page.Args{First: &first}); ; {
-		p, err := tools.DB.Letters().List(ctx, f, args)
+		p, err := tools.DB.DeadLetters().List(ctx, f, args)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func listDeadLetters(ctx context.Context, out io.Writer, tools *app.Toolbox, con
 	}
 }
 
-func deadLetterState(l *event.DeadLetter) string {
+func deadLetterState(l *consumer.DeadLetter) string {
 	switch {
 	case l.ReplayedAt != nil:
 		return "replayed"
@@ -87,7 +87,7 @@ func showDeadLetter(ctx context.Context, env app.Env, tools *app.Toolbox, args [
 		return errors.New("deadletters show needs the id of a dead letter; backplane deadletters lists them")
 	}
 	id := uid.DeadLetter(args[0])
-	found, err := tools.DB.Letters().ByIDs(ctx, []uid.DeadLetter{id})
+	found, err := tools.DB.DeadLetters().ByIDs(ctx, []uid.DeadLetter{id})
 	if err != nil {
 		return err
 	}
@@ -105,12 +105,12 @@ func showDeadLetter(ctx context.Context, env app.Env, tools *app.Toolbox, args [
 	return err
 }
 
-func replayDeadLetters(ctx context.Context, env app.Env, tools *app.Toolbox, consumer string, args []string) error {
-	request := event.Replay{Consumer: consumer}
+func replayDeadLetters(ctx context.Context, env app.Env, tools *app.Toolbox, name string, args []string) error {
+	request := consumer.ReplayRequest{Consumer: name}
 	for _, id := range args {
 		request.IDs = append(request.IDs, uid.DeadLetter(id))
 	}
-	count, err := tools.Overseer.Order(ctx, request)
+	count, err := tools.Overseer.RequestReplayForOperator(ctx, request)
 	if err != nil {
 		return err
 	}

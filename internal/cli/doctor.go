@@ -51,7 +51,7 @@ const stalledAfter = 15 * time.Minute
 
 // checkConsumers finds consumers and sinks that are stalled or have dead letters.
 func checkConsumers(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []string, err error) {
-	consumers, err := tools.Overseer.Survey(ctx)
+	consumers, err := tools.Overseer.ConsumersForOperator(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func checkConsumers(ctx context.Context, _ app.Env, tools *app.Toolbox) (finding
 			findings = append(findings, fmt.Sprintf("The consumer %s has %d dead letters. See their errors with backplane deadletters --consumer %s, "+
 				"mend the cause, then replay them.", c.Name, c.DeadLetters, c.Name))
 		}
-		next, err := tools.Log.Next(ctx, c.Cursor.Position, 1)
+		next, err := tools.Log.ReadAfter(ctx, c.Cursor.Position, 1)
 		if err != nil {
 			return nil, err
 		}

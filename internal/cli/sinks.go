@@ -12,7 +12,8 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/config"
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/export"
+	"github.com/backplane-dev/backplane/internal/lease"
 )
 
 func (c *commandLine) sinksCommand() *cobra.Command {
@@ -34,7 +35,7 @@ func (c *commandLine) sinksCommand() *cobra.Command {
 
 // sinkOffset is how far a sink has exported the log.
 type sinkOffset struct {
-	event.Offset
+	lease.Offset
 	name    string
 	address string // empty if it is not configured here
 	stored  bool   // whether it has an offset
@@ -42,7 +43,7 @@ type sinkOffset struct {
 
 // sinkOffsets returns the sinks that are configured and those that have an offset.
 func sinkOffsets(ctx context.Context, tools *app.Toolbox, configured []config.Sink) ([]sinkOffset, error) {
-	offsets, err := tools.DB.Offsets().List(ctx)
+	offsets, err := tools.DB.Leases().List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func sinkOffsets(ctx context.Context, tools *app.Toolbox, configured []config.Si
 		sinks = append(sinks, sinkOffset{name: s.Name, address: s.Address})
 	}
 	for _, o := range offsets {
-		name, ok := event.SinkOf(o.Name)
+		name, ok := export.SinkName(o.Name)
 		if !ok {
 			continue
 		}
@@ -82,10 +83,10 @@ func listSinks(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string)
 	for _, s := range sinks {
 		offset, lag, moved, owner := "none yet", "-", "-", "none"
 		if s.stored {
-			offset, lag, moved = fmt.Sprint(s.Position), fmt.Sprint(state.Head-s.Position), s.Moved.Format(time.RFC3339)
+			offset, lag, moved = fmt.Sprint(s.Position), fmt.Sprint(state.Head-s.Position), s.MovedAt.Format(time.RFC3339)
 		}
-		if s.Expires.After(time.Now()) {
-			owner = s.Holder
+		if s.ExpiresAt.After(time.Now()) {
+			owner = s.Owner
 		}
 		address := s.address
 		if address == "" {
@@ -100,7 +101,7 @@ func forgetSink(ctx context.Context, env app.Env, tools *app.Toolbox, args []str
 	if len(args) == 0 {
 		return errors.New("sinks forget needs the name of the sink; backplane sinks lists them")
 	}
-	forgotten, err := tools.DB.Offsets().Forget(ctx, event.SinkReader(args[0]))
+	forgotten, err := tools.DB.Leases().Delete(ctx, export.LeaseName(args[0]))
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/httpd"
@@ -40,7 +40,7 @@ type Config struct {
 	RESTDeprecated   []rest.Deprecation
 	AssignLegacyID   bool
 
-	Retention event.RetentionConfig
+	Retention eventlog.RetentionConfig
 	GraphQL   executor.Limits
 	HTTP      httpd.Config
 	Gateway   gateway.Config

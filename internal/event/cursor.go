@@ -48,13 +48,3 @@ func ParseCursor(s string) (Cursor, error) {
 func errInvalid() *fault.Error {
 	return fault.New(fault.CursorInvalid, "This is not a cursor of the event log.")
 }
-
-func errUnknown() *fault.Error {
-	return fault.New(fault.CursorUnknown,
-		"The event log does not know this cursor: the database was restored since. Read what you show anew, then follow from eventCursor.")
-}
-
-func errExpired(oldest Cursor) *fault.Error {
-	return fault.New(fault.CursorExpired,
-		"The events after this cursor are not kept any more; the oldest cursor to go on from is %s. Read what you show anew.", oldest)
-}

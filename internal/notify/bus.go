@@ -4,7 +4,7 @@
 //
 // What a bus carries is only a reason to read the log. It may lose, repeat and
 // reorder, and it says so when it may have lost something. A sink does none of
-// that; event.Exporter says when it sends what.
+// that; export.Exporter says when it sends what.
 package notify
 
 import (
@@ -18,7 +18,7 @@ import (
 )
 
 // encode writes a hint as text: the head, and a w if events wait.
-func encode(h event.Hint) string {
+func encode(h event.Notification) string {
 	s := strconv.FormatInt(int64(h.Head), 10)
 	if h.Waiting {
 		s += "w"
@@ -28,13 +28,13 @@ func encode(h event.Hint) string {
 
 // decode reads what encode made. Anything else is the zero Hint, which makes
 // its reader look for itself.
-func decode(s string) event.Hint {
+func decode(s string) event.Notification {
 	digits, waiting := strings.CutSuffix(s, "w")
 	head, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || head < 0 {
-		return event.Hint{}
+		return event.Notification{}
 	}
-	return event.Hint{Head: event.Position(head), Waiting: waiting}
+	return event.Notification{Head: event.Position(head), Waiting: waiting}
 }
 
 // Times of connections.

@@ -12,13 +12,20 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
+var (
+	_ eventlog.Notifier = (*notify.Member)(nil)
+	_ eventlog.Notifier = (*notify.Postgres)(nil)
+	_ eventlog.Notifier = (*notify.Redis)(nil)
+)
+
 // kind is a way to make buses of the same nodes, and to break their connections.
 type kind struct {
-	open func() event.Bus
+	open func() eventlog.Notifier
 	cut  func(t *testing.T) // nil if there is nothing to cut
 }
 
@@ -27,12 +34,12 @@ func kinds() map[string]func(t *testing.T) kind {
 	return map[string]func(t *testing.T) kind{
 		"memory": func(*testing.T) kind {
 			m := &notify.Memory{}
-			return kind{open: func() event.Bus { return m.Join() }}
+			return kind{open: func() eventlog.Notifier { return m.Join() }}
 		},
 		"postgres": func(t *testing.T) kind {
 			url := testenv.Postgres(t)
 			return kind{
-				open: func() event.Bus {
+				open: func() eventlog.Notifier {
 					b, err := notify.NewPostgres(url, slog.New(slog.DiscardHandler))
 					if err != nil {
 						t.Fatal(err)
@@ -45,7 +52,7 @@ func kinds() map[string]func(t *testing.T) kind {
 		"redis": func(t *testing.T) kind {
 			url := testenv.Redis(t)
 			return kind{
-				open: func() event.Bus {
+				open: func() eventlog.Notifier {
 					b, err := notify.NewRedis(url)
 					if err != nil {
 						t.Fatal(err)
@@ -86,11 +93,11 @@ func cutRedis(t *testing.T, url string) {
 }
 
 // listen runs the bus and returns what it receives.
-func listen(t *testing.T, b event.Bus) <-chan event.Hint {
+func listen(t *testing.T, b eventlog.Notifier) <-chan event.Notification {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	hints, done := make(chan event.Hint, 1000), make(chan error, 1)
-	go func() { done <- b.Run(ctx, func(h event.Hint) { hints <- h }) }()
+	hints, done := make(chan event.Notification, 1000), make(chan error, 1)
+	go func() { done <- b.Listen(ctx, func(h event.Notification) { hints <- h }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -101,7 +108,7 @@ func listen(t *testing.T, b event.Bus) <-chan event.Hint {
 }
 
 // wait receives until it gets the hint; others may use the same server.
-func wait(t *testing.T, hints <-chan event.Hint, want event.Hint) {
+func wait(t *testing.T, hints <-chan event.Notification, want event.Notification) {
 	t.Helper()
 	for {
 		select {
@@ -125,11 +132,11 @@ func TestBus_carries_hints_to_other_nodes(t *testing.T) {
 			k := newKind(t)
 			sender, a, b := k.open(), listen(t, k.open()), listen(t, k.open())
 			if k.cut != nil { // they are listening once they say so
-				wait(t, a, event.Hint{})
-				wait(t, b, event.Hint{})
+				wait(t, a, event.Notification{})
+				wait(t, b, event.Notification{})
 			}
-			for _, h := range []event.Hint{{Head: someHead()}, {Waiting: true}, {Head: someHead(), Waiting: true}} {
-				if err := sender.Send(t.Context(), h); err != nil {
+			for _, h := range []event.Notification{{Head: someHead()}, {Waiting: true}, {Head: someHead(), Waiting: true}} {
+				if err := sender.Notify(t.Context(), h); err != nil {
 					t.Fatal(err)
 				}
 				wait(t, a, h)
@@ -150,16 +157,16 @@ func TestBus_says_that_it_may_have_lost_something(t *testing.T) { //nolint:paral
 				t.Skip("nothing can be cut")
 			}
 			sender, receiver := k.open(), listen(t, k.open())
-			wait(t, receiver, event.Hint{})
-			if err := sender.Send(t.Context(), event.Hint{Waiting: true}); err != nil {
+			wait(t, receiver, event.Notification{})
+			if err := sender.Notify(t.Context(), event.Notification{Waiting: true}); err != nil {
 				t.Fatal(err)
 			}
-			wait(t, receiver, event.Hint{Waiting: true})
+			wait(t, receiver, event.Notification{Waiting: true})
 			k.cut(t)
-			wait(t, receiver, event.Hint{})
-			h := event.Hint{Head: someHead()}
-			if err := sender.Send(t.Context(), h); err != nil { // its own connection was cut, too
-				if err := sender.Send(t.Context(), h); err != nil {
+			wait(t, receiver, event.Notification{})
+			h := event.Notification{Head: someHead()}
+			if err := sender.Notify(t.Context(), h); err != nil { // its own connection was cut, too
+				if err := sender.Notify(t.Context(), h); err != nil {
 					t.Fatalf("Send failed twice: %v", err)
 				}
 			}
@@ -188,11 +195,11 @@ func TestRedis_notices_that_nobody_is_at_the_other_end(t *testing.T) {
 	t.Cleanup(func() { near.Close() })
 	far.TryAfter(200 * time.Millisecond)
 	hints := listen(t, far)
-	wait(t, hints, event.Hint{})
+	wait(t, hints, event.Notification{})
 	proxy.Lose()
-	wait(t, hints, event.Hint{}) // it has connected again
-	h := event.Hint{Head: someHead()}
-	if err := near.Send(t.Context(), h); err != nil {
+	wait(t, hints, event.Notification{}) // it has connected again
+	h := event.Notification{Head: someHead()}
+	if err := near.Notify(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, hints, h)
@@ -203,7 +210,7 @@ func TestMemory_drops_what_nobody_takes(t *testing.T) {
 	m := &notify.Memory{}
 	sender, deaf := m.Join(), m.Join()
 	for range 1000 {
-		if err := sender.Send(t.Context(), event.Hint{Head: 1}); err != nil {
+		if err := sender.Notify(t.Context(), event.Notification{Head: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}

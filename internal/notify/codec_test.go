@@ -21,7 +21,7 @@ func FuzzDecode(f *testing.F) {
 func TestDecode_of_what_it_does_not_know_is_a_reason_to_look(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "w", "-1", "99999999999999999999", "x17"} {
-		if h := decode(s); h != (event.Hint{}) {
+		if h := decode(s); h != (event.Notification{}) {
 			t.Errorf("decode(%q) = %+v, want the zero Hint", s, h)
 		}
 	}

@@ -14,26 +14,24 @@ type Memory struct {
 	members []*Member
 }
 
-// Member is a node's connection to a Memory. It implements event.Bus.
+// Member is a node's connection to a Memory. It implements eventlog.Notifier.
 type Member struct {
 	memory *Memory
-	hints  chan event.Hint
+	hints  chan event.Notification
 }
-
-var _ event.Bus = (*Member)(nil)
 
 // Join returns a new connection, which hears what others send from now on.
 func (m *Memory) Join() *Member {
-	b := &Member{m, make(chan event.Hint, 16)}
+	b := &Member{m, make(chan event.Notification, 16)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.members = append(m.members, b)
 	return b
 }
 
-// Send gives the hint to the other members that keep up, and drops it for those
+// Notify gives the hint to the other members that keep up, and drops it for those
 // that do not. It does not wait.
-func (b *Member) Send(_ context.Context, h event.Hint) error {
+func (b *Member) Notify(_ context.Context, h event.Notification) error {
 	b.memory.mu.Lock()
 	defer b.memory.mu.Unlock()
 	for _, other := range b.memory.members {
@@ -48,8 +46,8 @@ func (b *Member) Send(_ context.Context, h event.Hint) error {
 	return nil
 }
 
-// Run implements event.Bus.
-func (b *Member) Run(ctx context.Context, receive func(event.Hint)) error {
+// Listen implements eventlog.Notifier.
+func (b *Member) Listen(ctx context.Context, receive func(event.Notification)) error {
 	for {
 		select {
 		case <-ctx.Done():

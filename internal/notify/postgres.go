@@ -28,8 +28,6 @@ type Postgres struct {
 	sender *pgx.Conn // nil until the first Send and after an error
 }
 
-var _ event.Bus = (*Postgres)(nil)
-
 // NewPostgres returns a bus of the nodes that share the database of the URL. It
 // connects when it is used.
 func NewPostgres(url string, log *slog.Logger) (*Postgres, error) {
@@ -42,8 +40,8 @@ func NewPostgres(url string, log *slog.Logger) (*Postgres, error) {
 	return &Postgres{cfg: cfg, log: log}, nil
 }
 
-// Send implements event.Bus. It is safe for concurrent use; hints go one by one.
-func (b *Postgres) Send(ctx context.Context, h event.Hint) error {
+// Notify implements eventlog.Notifier. It is safe for concurrent use; hints go one by one.
+func (b *Postgres) Notify(ctx context.Context, h event.Notification) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	b.mu.Lock()
@@ -69,15 +67,15 @@ func (b *Postgres) drop() {
 	}
 }
 
-// Run implements event.Bus. When the connection breaks it connects again.
-func (b *Postgres) Run(ctx context.Context, receive func(event.Hint)) error {
+// Listen implements eventlog.Notifier. When the connection breaks it connects again.
+func (b *Postgres) Listen(ctx context.Context, receive func(event.Notification)) error {
 	defer func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.drop()
 	}()
 	for try := 0; ctx.Err() == nil; try++ {
-		err := b.listen(ctx, func(h event.Hint) {
+		err := b.listen(ctx, func(h event.Notification) {
 			try = 0
 			receive(h)
 		})
@@ -94,7 +92,7 @@ func (b *Postgres) Run(ctx context.Context, receive func(event.Hint)) error {
 
 // listen receives until the connection breaks. It begins with the zero Hint, as
 // nobody knows what was said before.
-func (b *Postgres) listen(ctx context.Context, receive func(event.Hint)) error {
+func (b *Postgres) listen(ctx context.Context, receive func(event.Notification)) error {
 	conn, err := pgx.ConnectConfig(ctx, b.cfg)
 	if err != nil {
 		return fmt.Errorf("connect to listen: %w", err)
@@ -103,7 +101,7 @@ func (b *Postgres) listen(ctx context.Context, receive func(event.Hint)) error {
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	receive(event.Hint{})
+	receive(event.Notification{})
 	for {
 		h, err := b.await(ctx, conn)
 		if err != nil {
@@ -117,7 +115,7 @@ func (b *Postgres) listen(ctx context.Context, receive func(event.Hint)) error {
 
 // await waits for a hint. If there is none for a while it tries the connection:
 // one whose other end is gone would keep quiet for ever.
-func (b *Postgres) await(ctx context.Context, conn *pgx.Conn) (*event.Hint, error) {
+func (b *Postgres) await(ctx context.Context, conn *pgx.Conn) (*event.Notification, error) {
 	quiet, cancel := context.WithTimeout(ctx, quietTime)
 	defer cancel()
 	n, err := conn.WaitForNotification(quiet)

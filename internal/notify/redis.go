@@ -19,18 +19,19 @@ type Redis struct {
 	quiet  time.Duration // without a hint, after which the connection is tried
 }
 
-var _ event.Bus = (*Redis)(nil)
-
 // NewRedis returns a bus of the nodes that share the Redis of the URL. It
 // connects when it is used; the caller closes it.
 func NewRedis(url string) (*Redis, error) {
 	opts, err := redis.ParseURL(url)
 	if err != nil {
-		return nil, errors.New("this is not a Redis URL such as redis://user:password@host:6379/0") // its own text may hold the password
+		return nil, errRedisURL
 	}
 	opts.DialTimeout, opts.WriteTimeout, opts.ReadTimeout = connectTime, connectTime, connectTime
 	return &Redis{redis.NewClient(opts), quietTime}, nil
 }
+
+// errRedisURL replaces the client's own error, whose text may hold the password.
+var errRedisURL = errors.New("this is not a Redis URL such as redis://user:password@host:6379/0")
 
 // LogRedis makes the Redis client, which else writes a line to standard error for
 // each failed try, log them as details: what matters is said by whoever tries.
@@ -46,18 +47,18 @@ func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
 // Close closes the connections. Run ends before it.
 func (b *Redis) Close() error { return b.client.Close() }
 
-// Send implements event.Bus. It is safe for concurrent use.
-func (b *Redis) Send(ctx context.Context, h event.Hint) error {
+// Notify implements eventlog.Notifier. It is safe for concurrent use.
+func (b *Redis) Notify(ctx context.Context, h event.Notification) error {
 	if err := b.client.Publish(ctx, channel, encode(h)).Err(); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 	return nil
 }
 
-// Run implements event.Bus. When the connection breaks it connects again.
-func (b *Redis) Run(ctx context.Context, receive func(event.Hint)) error {
+// Listen implements eventlog.Notifier. When the connection breaks it connects again.
+func (b *Redis) Listen(ctx context.Context, receive func(event.Notification)) error {
 	for try := 0; ctx.Err() == nil; try++ {
-		b.listen(ctx, func(h event.Hint) {
+		b.listen(ctx, func(h event.Notification) {
 			try = 0
 			receive(h)
 		})
@@ -69,7 +70,7 @@ func (b *Redis) Run(ctx context.Context, receive func(event.Hint)) error {
 // listen receives until the connection is no good any more. The library tries a
 // quiet connection, too, but is content when what it sends is not refused: of
 // one whose other end is gone it would keep waiting for hints.
-func (b *Redis) listen(ctx context.Context, receive func(event.Hint)) {
+func (b *Redis) listen(ctx context.Context, receive func(event.Notification)) {
 	sub := b.client.Subscribe(ctx, channel)
 	defer sub.Close()
 	defer context.AfterFunc(ctx, func() { _ = sub.Close() })()
@@ -88,7 +89,7 @@ func (b *Redis) listen(ctx context.Context, receive func(event.Hint)) {
 		case *redis.Message:
 			receive(decode(m.Payload))
 		case *redis.Subscription:
-			receive(event.Hint{})
+			receive(event.Notification{})
 		}
 	}
 }
@@ -102,7 +103,7 @@ func isTimeout(err error) bool {
 func RedisAddress(url string) (string, error) {
 	opts, err := redis.ParseURL(url)
 	if err != nil {
-		return "", errURL("redis://user:password@host:6379/0")
+		return "", errRedisURL
 	}
 	return opts.Addr, nil
 }

@@ -43,7 +43,7 @@ type Directory struct {
 	gone      [2]map[uid.Instance]struct{}
 }
 
-// Reader is how far a node has read the log: an event.Hub.
+// Reader is how far a node has read the log: an eventlog.Hub.
 type Reader interface {
 	// Lag returns how long ago the node had read the log to its end.
 	Lag() time.Duration

@@ -12,12 +12,13 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // KeeperConfig tunes a Keeper. The zero value is ready to use.
 type KeeperConfig struct {
-	Holder   string        // this node, as other nodes are to know it; default one without a name, see event.Holder
+	Holder   string        // this node, as other nodes are to know it; default one without a name, see lease.NewOwner
 	Interval time.Duration // between two rounds; default 1 s
 	Tenure   time.Duration // after which another node takes over; default 4 s
 	Grace    time.Duration // that a lease may be over, as renewals are written once a second; default 1.5 s
@@ -28,7 +29,7 @@ type KeeperConfig struct {
 
 func (c KeeperConfig) withDefaults() KeeperConfig {
 	if c.Holder == "" {
-		c.Holder = event.Holder("")
+		c.Holder = lease.NewOwner("")
 	}
 	c.Interval = cmp.Or(c.Interval, time.Second)
 	c.Tenure = cmp.Or(c.Tenure, 4*time.Second)
@@ -50,7 +51,7 @@ const keeperName = "registry.keeper"
 // says nothing about instances.
 type Keeper struct {
 	bench     Bench
-	tenures   event.Offsets
+	tenures   lease.Offsets
 	head      func() event.Position
 	directory *Directory
 	checker   *checker
@@ -58,13 +59,13 @@ type Keeper struct {
 	log       *slog.Logger
 	cfg       KeeperConfig
 
-	held   *event.Tenancy // nil while another node judges
-	looked time.Time      // when the last round went well
+	held   *lease.Held // nil while another node judges
+	looked time.Time   // when the last round went well
 }
 
 // NewKeeper returns a Keeper that does nothing until Run is called. Head is how far the
 // node has read the log: the tenure is kept like that of a reader who is done with all of it.
-func NewKeeper(b Bench, tenures event.Offsets, head func() event.Position, d *Directory, p Prober, now func() time.Time, log *slog.Logger, cfg KeeperConfig) (*Keeper, error) {
+func NewKeeper(b Bench, tenures lease.Offsets, head func() event.Position, d *Directory, p Prober, now func() time.Time, log *slog.Logger, cfg KeeperConfig) (*Keeper, error) {
 	cfg = cfg.withDefaults()
 	if cfg.Interval < 0 || cfg.Grace < 0 || cfg.Patience < 0 || cfg.Window < 0 || cfg.Hold < 0 || cfg.Tenure <= 2*cfg.Interval {
 		return nil, fmt.Errorf("keeper config: a negative value, or a Tenure that does not outlast two rounds, in %+v", cfg)
@@ -90,7 +91,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if err := k.round(ctx); err != nil && ctx.Err() == nil {
 			k.held = nil
 			k.checker.stop()
-			if !errors.Is(err, event.ErrLeaseLost) {
+			if !errors.Is(err, lease.ErrLost) {
 				k.log.ErrorContext(ctx, "judging the registry failed", "error", err)
 			}
 		}
@@ -119,7 +120,7 @@ func (k *Keeper) round(ctx context.Context) error {
 func (k *Keeper) grant(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure/2)
 	defer cancel()
-	if err := k.bench.Grant(ctx, k.held.Tenure()); err != nil {
+	if err := k.bench.Grant(ctx, k.held.Lease()); err != nil {
 		return err
 	}
 	k.looked = k.now()
@@ -164,19 +165,19 @@ func (k *Keeper) hold(ctx context.Context) error {
 	if k.held != nil {
 		return k.held.Renew(ctx, k.head())
 	}
-	held, ok, err := event.Occupy(ctx, k.tenures, keeperName, k.cfg.Holder, k.head(), k.cfg.Tenure)
+	held, ok, err := lease.Acquire(ctx, k.tenures, keeperName, k.cfg.Holder, k.head(), k.cfg.Tenure)
 	if err != nil || !ok {
 		return err
 	}
 	k.held, k.looked = held, time.Time{}
-	k.log.InfoContext(ctx, "this node judges the registry", "epoch", held.Tenure().Epoch)
+	k.log.InfoContext(ctx, "this node judges the registry", "epoch", held.Lease().Epoch)
 	return nil
 }
 
 func (k *Keeper) judge(ctx context.Context, id uid.Service, failures map[uid.Instance]verdict) error {
 	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure/2)
 	defer cancel()
-	s, changed, err := k.bench.Judge(ctx, k.held.Tenure(), id, k.cfg.Grace, k.cfg.Patience,
+	s, changed, err := k.bench.Judge(ctx, k.held.Lease(), id, k.cfg.Grace, k.cfg.Patience,
 		func(s *Service, all []*Instance, leases map[uid.Instance]Verdict) error {
 			at := k.now()
 			sentence(s, all, leases, failures, Guard{k.cfg.Window, k.cfg.Hold}, at)

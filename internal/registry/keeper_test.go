@@ -9,29 +9,30 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // tenures lets whoever asks have the tenure, for as long as it renews it in time.
 type tenures struct {
-	event.Offsets
+	lease.Offsets
 	until time.Time
 }
 
-func (o *tenures) Take(_ context.Context, name, holder string, p event.Position, ttl time.Duration) (event.Tenure, bool, error) {
+func (o *tenures) Acquire(_ context.Context, name, holder string, p event.Position, ttl time.Duration) (lease.Lease, bool, error) {
 	o.until = time.Now().Add(ttl)
-	return event.Tenure{Name: name, Holder: holder, Epoch: 1, Position: p}, true, nil
+	return lease.Lease{Name: name, Owner: holder, Epoch: 1, Position: p}, true, nil
 }
 
-func (o *tenures) Save(_ context.Context, t event.Tenure, _ event.Position, ttl time.Duration) (event.Tenure, error) {
+func (o *tenures) Renew(_ context.Context, t lease.Lease, _ event.Position, ttl time.Duration) (lease.Lease, error) {
 	if !time.Now().Before(o.until) {
-		return t, event.ErrLeaseLost
+		return t, lease.ErrLost
 	}
 	o.until = time.Now().Add(ttl)
 	return t, nil
 }
 
-func (o *tenures) Release(context.Context, event.Tenure) error { return nil }
+func (o *tenures) Release(context.Context, lease.Lease) error { return nil }
 
 // bench is a database in which each judgement takes a while.
 type bench struct {
@@ -43,7 +44,7 @@ type bench struct {
 	judged  map[uid.Service]int
 }
 
-func (b *bench) Grant(context.Context, event.Tenure) error {
+func (b *bench) Grant(context.Context, lease.Lease) error {
 	b.grants++
 	return nil
 }
@@ -57,7 +58,7 @@ func (b *bench) Docket(context.Context, time.Duration, int, int) (ids []uid.Serv
 	return ids, nil
 }
 
-func (b *bench) Judge(ctx context.Context, _ event.Tenure, id uid.Service, _ time.Duration, _ int,
+func (b *bench) Judge(ctx context.Context, _ lease.Lease, id uid.Service, _ time.Duration, _ int,
 	_ func(*Service, []*Instance, map[uid.Instance]Verdict) error,
 ) (*Service, []*Instance, error) {
 	if id == b.absent {
@@ -69,7 +70,7 @@ func (b *bench) Judge(ctx context.Context, _ event.Tenure, id uid.Service, _ tim
 		return nil, nil, ctx.Err()
 	}
 	if !time.Now().Before(b.tenures.until) {
-		return nil, nil, event.ErrLeaseLost
+		return nil, nil, lease.ErrLost
 	}
 	b.judged[id]++
 	return &Service{ID: id, Name: string(id)}, nil, nil

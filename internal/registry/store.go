@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -55,17 +55,17 @@ type Verdict struct {
 }
 
 // Bench is what the Keeper needs of the database. Every method that writes checks in its own
-// transaction that the tenure still holds; else it is event.ErrLeaseLost.
+// transaction that the tenure still holds; else it is lease.ErrLost.
 type Bench interface {
 	// Grant extends every lease to a whole time to live from now, if it ends sooner.
-	Grant(ctx context.Context, t event.Tenure) error
+	Grant(ctx context.Context, t lease.Lease) error
 	// Docket returns services that there is something to judge of, at most limit; if
 	// there are more, others each time. First come those with an instance that is late by
 	// the grace and not known to be, or known to be and is not; then those with one that
 	// is late for more than so many times its lease, and those in doubt.
 	Docket(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error)
 	// Judge locks the service, reads its instances, and stores what fn changes.
-	Judge(ctx context.Context, t event.Tenure, id uid.Service, grace time.Duration, patience int,
+	Judge(ctx context.Context, t lease.Lease, id uid.Service, grace time.Duration, patience int,
 		fn func(s *Service, all []*Instance, verdicts map[uid.Instance]Verdict) error) (*Service, []*Instance, error)
 }
 

@@ -30,7 +30,7 @@ func (a *Credentials) TakeEvents() []event.Event {
 // CredentialEventTypes returns the types of events that EndAccess is for.
 func CredentialEventTypes() []event.Type { return []event.Type{event.UserUpdated, event.UserDeleted} }
 
-// RevokeCredentials is an event.Handler: when an account was deactivated or deleted
+// RevokeCredentials is an consumer.Handler: when an account was deactivated or deleted
 // it revokes the sessions and keys that it had at that moment, so that they stay
 // revoked if the account becomes active again. Authenticate refuses them before
 // that, by the state of the account itself.

@@ -9,7 +9,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Log is the node's reader of the event log: an event.Hub.
+// Log is the node's reader of the event log: an eventlog.Hub.
 type Log interface {
 	// OnDeliver adds a subscriber that gets every event, in order, before any other
 	// subscriber of this node does; a gap says that some may have been missed.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 )
 
 // Finding is a contradiction in the stored data. There should never be one.
@@ -62,7 +62,7 @@ var checks = []check{
 		SELECT o.id, 'placed ' || COALESCE(e.placed, 0) || ' times' FROM orders o
 		LEFT JOIN (SELECT subject_id, COUNT(*) AS placed FROM events WHERE type = 'order.placed' GROUP BY subject_id) e ON e.subject_id = o.id
 		WHERE COALESCE(e.placed, 0) <> 1 AND (COALESCE(e.placed, 0) > 1
-			OR NOT EXISTS (SELECT 1 FROM readers WHERE name = '` + event.CleanerName + `' AND position > 0) OR o.placed_at >= ` + surely + `)`},
+			OR NOT EXISTS (SELECT 1 FROM readers WHERE name = '` + eventlog.CleanerLease + `' AND position > 0) OR o.placed_at >= ` + surely + `)`},
 	{"an order is where its last event left it", `
 		SELECT o.id, o.status || ' at version ' || o.version || ', last event ' || e.type || ' at version ' || e.subject_version FROM orders o
 		JOIN (SELECT subject_id, MAX(seq) AS seq FROM events WHERE subject_id LIKE 'ord\_%' ESCAPE '\' GROUP BY subject_id) l ON l.subject_id = o.id

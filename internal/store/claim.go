@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/consumer"
+	"github.com/backplane-dev/backplane/internal/lease"
 )
 
 // keyRetention is how long a call is stored under its idempotency key.
@@ -29,14 +30,14 @@ func (r *replay) Error() string { return "this call was made before and its resu
 
 // withoutCall returns a context whose transactions claim nothing.
 func withoutCall(ctx context.Context) context.Context {
-	return event.WithDelivery(auth.WithCall(ctx, auth.Call{}), event.Delivery{})
+	return consumer.WithDelivery(auth.WithCall(ctx, auth.Call{}), consumer.Delivery{})
 }
 
 // claimCall claims the event that a consumer works on, or the idempotency key of
 // ctx, if there is one, as the first statement. A duplicate waits here for the
 // first call and then gets its result object.
 func (t *tx) claimCall(ctx context.Context) error {
-	if d, ok := event.DeliveryFrom(ctx); ok {
+	if d, ok := consumer.DeliveryFrom(ctx); ok {
 		return t.claimDelivery(ctx, d)
 	}
 	call, ok := auth.CallFrom(ctx)
@@ -111,8 +112,8 @@ var noExpiry = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 // claimDelivery claims the event, then checks the consumer's lease by its epoch, the
 // fencing token. In this order the lease needs no lock: an owner that takes over after
 // the check handles the event later, and waits for the claim.
-func (t *tx) claimDelivery(ctx context.Context, d event.Delivery) error {
-	scope := consumerScope(d.Tenure.Name)
+func (t *tx) claimDelivery(ctx context.Context, d consumer.Delivery) error {
+	scope := consumerScope(d.Lease.Name)
 	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at, position)
 		VALUES (?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (scope, key) DO NOTHING`,
 		scope, string(d.Event), []byte{0}, string(d.Event), micro(t.db.cfg.Now()), noExpiry, int64(d.Position))
@@ -122,20 +123,20 @@ func (t *tx) claimDelivery(ctx context.Context, d event.Delivery) error {
 	case err != nil:
 		return err
 	case n == 0:
-		return event.ErrHandled
+		return consumer.ErrAlreadyHandled
 	}
 	t.claim = &claim{scope: scope, key: string(d.Event), kept: true}
-	return t.checkLease(ctx, d.Tenure)
+	return t.checkLease(ctx, d.Lease)
 }
 
-// checkLease returns ErrLeaseLost if the lease has another owner or epoch. A lease that has
+// checkLease returns lease.ErrLost if the lease has another owner or epoch. A lease that has
 // expired and was not acquired since still holds: its next owner raises the epoch.
-func (t *tx) checkLease(ctx context.Context, tenure event.Tenure) error {
+func (t *tx) checkLease(ctx context.Context, l lease.Lease) error {
 	var one int
 	held, err := t.one(ctx, `SELECT 1 FROM readers WHERE name = ? AND holder = ? AND epoch = ?`,
-		[]any{tenure.Name, tenure.Holder, tenure.Epoch}, &one)
+		[]any{l.Name, l.Owner, l.Epoch}, &one)
 	if err == nil && !held {
-		err = event.ErrLeaseLost
+		err = lease.ErrLost
 	}
 	return err
 }

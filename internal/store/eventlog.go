@@ -10,24 +10,25 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Events implements event.Store: the log as its readers see it.
+// Events implements eventlog.Store: the log as its readers see it.
 type Events struct{ db *DB }
 
-var _ event.Store = Events{}
+var _ eventlog.Store = Events{}
 
 // Events returns the store of the log.
 func (db *DB) Events() Events { return Events{db} }
 
-// State implements event.Store. The oldest event is looked for behind what the
+// State implements eventlog.Store. The oldest event is looked for behind what the
 // cleaner has removed: what it left in the index may still be there.
-func (s Events) State(ctx context.Context) (event.State, error) {
-	var st event.State
+func (s Events) State(ctx context.Context) (eventlog.State, error) {
+	var st eventlog.State
 	var behind int64 // in microseconds
 	query := `SELECT t.id, h.head, COALESCE((SELECT MIN(position) FROM events WHERE position > COALESCE(
-			(SELECT position FROM readers WHERE name = '` + event.CleanerName + `'), 0)), h.head + 1), ` + s.behind() + ` FROM timelines AS t, ` + s.head()
+			(SELECT position FROM readers WHERE name = '` + eventlog.CleanerLease + `'), 0)), h.head + 1), ` + s.behind() + ` FROM timelines AS t, ` + s.head()
 	found, err := s.db.reader().one(ctx, query, nil, &st.Timeline, &st.Head, &st.Oldest, &behind)
 	if err != nil || !found {
 		return st, fmt.Errorf("read the state of the log: %w", s.db.translate(ctx, orNoRow(found, err)))
@@ -66,8 +67,8 @@ func orNoRow(found bool, err error) error {
 const logColumns = `e.position, e.id, e.type, e.occurred_at, e.actor, e.subject_id, e.subject_version, e.user_id, e.order_id, e.service_id, e.data, e.touched,
 	(SELECT id FROM timelines)`
 
-// Read implements event.Store.
-func (s Events) Read(ctx context.Context, f event.Filter, span event.Span) ([]*event.Event, error) {
+// Read implements eventlog.Store.
+func (s Events) Read(ctx context.Context, f event.Filter, span eventlog.Span) ([]*event.Event, error) {
 	where := s.db.matching(f)
 	where.between(span)
 	query := fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s ORDER BY e.position %s LIMIT ?`, logColumns, where, direction(span))
@@ -76,9 +77,9 @@ func (s Events) Read(ctx context.Context, f event.Filter, span event.Span) ([]*e
 	return found, err
 }
 
-// ReadOrders implements event.Store. Each order's events are numbered, and as
+// ReadOrders implements eventlog.Store. Each order's events are numbered, and as
 // many of them read as the span has.
-func (s Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filter, span event.Span) (map[uid.Order][]*event.Event, error) {
+func (s Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filter, span eventlog.Span) (map[uid.Order][]*event.Event, error) {
 	found := make(map[uid.Order][]*event.Event, len(orders))
 	for some := range slices.Chunk(orders, maxIDs) {
 		where := s.db.matching(f)
@@ -97,22 +98,22 @@ func (s Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filt
 	return found, nil
 }
 
-// Count implements event.Store.
+// Count implements eventlog.Store.
 func (s Events) Count(ctx context.Context, f event.Filter) (n int, err error) {
 	where := s.db.matching(f)
-	where.between(event.Span{})
+	where.between(eventlog.Span{})
 	if _, err = s.db.reader().one(ctx, fmt.Sprintf(`SELECT COUNT(*) FROM events AS e WHERE %s`, where), where.args, &n); err != nil {
 		return 0, fmt.Errorf("count events: %w", s.db.translate(ctx, err))
 	}
 	return n, nil
 }
 
-// CountOrders implements event.Store.
+// CountOrders implements eventlog.Store.
 func (s Events) CountOrders(ctx context.Context, orders []uid.Order, f event.Filter) (map[uid.Order]int, error) {
 	counts := make(map[uid.Order]int, len(orders))
 	for some := range slices.Chunk(orders, maxIDs) {
 		where := s.db.matching(f)
-		where.between(event.Span{})
+		where.between(eventlog.Span{})
 		where.in("e.order_id", anys(some))
 		query := fmt.Sprintf(`SELECT e.order_id, COUNT(*) FROM events AS e WHERE %s GROUP BY e.order_id`, where)
 		if err := s.db.reader().each(ctx, query, where.args, countsInto(counts)); err != nil {
@@ -133,12 +134,12 @@ func countsInto[ID ~string](counts map[ID]int) func(scan func(...any) error) err
 	}
 }
 
-// ByIDs implements event.Store.
+// ByIDs implements eventlog.Store.
 func (s Events) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*event.Event, error) {
 	found := make(map[uid.Event]*event.Event, len(ids))
 	for some := range slices.Chunk(ids, maxIDs) {
 		where := &condition{}
-		where.between(event.Span{})
+		where.between(eventlog.Span{})
 		where.in("e.id", anys(some))
 		err := s.each(ctx, fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s`, logColumns, where), where.args,
 			func(e *event.Event) { found[e.ID] = e })
@@ -201,7 +202,7 @@ func orderOf(e *event.Event) uid.Order {
 	return uid.Order(id)
 }
 
-func direction(s event.Span) string {
+func direction(s eventlog.Span) string {
 	if s.Backward {
 		return "DESC"
 	}
@@ -239,7 +240,7 @@ func (c *condition) equal(column, value string) {
 }
 
 // between leaves out what has no position yet.
-func (c *condition) between(s event.Span) {
+func (c *condition) between(s eventlog.Span) {
 	c.add("e.position > ?", int64(s.After))
 	if s.Before > 0 {
 		c.add("e.position < ?", int64(s.Before))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -25,12 +26,12 @@ func number(t testing.TB, db *store.DB) {
 	if seq == nil {
 		return
 	}
-	lease, ok, err := seq.Take(t.Context(), "test", time.Minute)
+	lease, ok, err := seq.Acquire(t.Context(), "test", time.Minute)
 	if err != nil || !ok {
 		t.Fatalf("Take = %v, %v", ok, err)
 	}
 	for n := -1; n != 0; {
-		if n, lease, err = seq.Number(t.Context(), lease, time.Minute, 3); err != nil {
+		if n, lease, err = seq.AssignPositions(t.Context(), lease, time.Minute, 3); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -77,7 +78,7 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		users, orders := givenEvents(t, db)
 		log := db.Events()
-		all, err := log.Read(t.Context(), event.Filter{}, event.Span{Limit: 1000})
+		all, err := log.Read(t.Context(), event.Filter{}, eventlog.Span{Limit: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +104,7 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 			if rand.IntN(4) == 0 {
 				f.OrderID = pick(orders)
 			}
-			span := event.Span{After: event.Position(rand.IntN(10)), Backward: rand.IntN(2) == 0, Limit: 1 + rand.IntN(20)}
+			span := eventlog.Span{After: event.Position(rand.IntN(10)), Backward: rand.IntN(2) == 0, Limit: 1 + rand.IntN(20)}
 			if rand.IntN(2) == 0 {
 				span.Before = span.After + 1 + event.Position(rand.IntN(20))
 			}
@@ -115,7 +116,7 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 				t.Fatalf("Read(%+v, %+v) (-want +got):\n%s", f, span, diff)
 			}
 			n, err := log.Count(t.Context(), f)
-			if want := len(expected(all, f, event.Span{Limit: 1000})); err != nil || n != want {
+			if want := len(expected(all, f, eventlog.Span{Limit: 1000})); err != nil || n != want {
 				t.Fatalf("Count(%+v) = %d, %v, want %d", f, n, err, want)
 			}
 			byOrder, err := log.ReadOrders(t.Context(), orders, event.Filter{Audience: f.Audience}, span)
@@ -133,7 +134,7 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, id := range orders {
-				want := len(expected(all, event.Filter{OrderID: id, Audience: f.Audience}, event.Span{Limit: 1000}))
+				want := len(expected(all, event.Filter{OrderID: id, Audience: f.Audience}, eventlog.Span{Limit: 1000}))
 				if counts[id] != want {
 					t.Fatalf("CountOrders(%+v)[%s] = %d, want %d", f.Audience, id, counts[id], want)
 				}
@@ -170,7 +171,7 @@ func checkLog(t *testing.T, db *store.DB, all []*event.Event) {
 	}
 }
 
-func expected(all []*event.Event, f event.Filter, s event.Span) (want []*event.Event) {
+func expected(all []*event.Event, f event.Filter, s eventlog.Span) (want []*event.Event) {
 	for _, e := range all {
 		p := e.Cursor.Position
 		if f.Match(e) && p > s.After && (s.Before == 0 || p < s.Before) {

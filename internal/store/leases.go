@@ -10,7 +10,7 @@ import (
 
 	entinstance "github.com/backplane-dev/backplane/ent/instance"
 	entservice "github.com/backplane-dev/backplane/ent/service"
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -101,18 +101,18 @@ func (db *DB) gone(patience int, now instantOf) string {
 
 // presides checks that the tenure has not ended, by the clock either, and keeps
 // others from taking over until the commit.
-func (t *tx) presides(ctx context.Context, tenure event.Tenure) error {
+func (t *tx) presides(ctx context.Context, tenure lease.Lease) error {
 	now := t.db.in(0)
 	held, err := t.one(ctx, `SELECT epoch FROM readers WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+t.lock("FOR SHARE"),
-		slices.Concat([]any{tenure.Name, tenure.Holder, tenure.Epoch}, now.args), new(int64))
+		slices.Concat([]any{tenure.Name, tenure.Owner, tenure.Epoch}, now.args), new(int64))
 	if err == nil && !held {
-		err = event.ErrLeaseLost
+		err = lease.ErrLost
 	}
 	return err
 }
 
 // Grant implements registry.Bench.
-func (s Registry) Grant(ctx context.Context, tenure event.Tenure) error {
+func (s Registry) Grant(ctx context.Context, tenure lease.Lease) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
 		if err := t.presides(ctx, tenure); err != nil {
@@ -158,7 +158,7 @@ func (s Registry) Docket(ctx context.Context, grace time.Duration, patience, lim
 
 // Judge implements registry.Bench. The lock of the service keeps instances from
 // coming and going meanwhile.
-func (s Registry) Judge(ctx context.Context, tenure event.Tenure, id uid.Service, grace time.Duration, patience int,
+func (s Registry) Judge(ctx context.Context, tenure lease.Lease, id uid.Service, grace time.Duration, patience int,
 	fn func(*registry.Service, []*registry.Instance, map[uid.Instance]registry.Verdict) error,
 ) (out *registry.Service, changed []*registry.Instance, err error) {
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {

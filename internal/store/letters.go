@@ -10,29 +10,31 @@ import (
 
 	"github.com/backplane-dev/backplane/ent"
 	entletter "github.com/backplane-dev/backplane/ent/deadletter"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// Letters implements event.Letters and event.Archive.
-type Letters struct{ db *DB }
+// DeadLetters implements consumer.DeadLetterQueue and consumer.DeadLetterReader.
+type DeadLetters struct{ db *DB }
 
 var (
-	_ event.Letters = Letters{}
-	_ event.Archive = Letters{}
+	_ consumer.DeadLetterQueue  = DeadLetters{}
+	_ consumer.DeadLetterReader = DeadLetters{}
 )
 
-// Letters returns the store of dead letters.
-func (db *DB) Letters() Letters { return Letters{db} }
+// DeadLetters returns the store of dead letters.
+func (db *DB) DeadLetters() DeadLetters { return DeadLetters{db} }
 
-// Bury implements event.Letters. The claim of the event keeps out whoever would
+// Park implements consumer.DeadLetterQueue. The claim of the event keeps out whoever would
 // work on it meanwhile; it goes with the commit, as nobody has worked on it.
-func (s Letters) Bury(ctx context.Context, tenure event.Tenure, e *event.Event, f event.Failure) error {
-	d := event.Delivery{Tenure: tenure, Event: e.ID, Position: e.Cursor.Position}
-	err := s.db.inTx(event.WithDelivery(ctx, d), func(t *tx) error {
+func (s DeadLetters) Park(ctx context.Context, tenure lease.Lease, e *event.Event, f consumer.Failure) error {
+	d := consumer.Delivery{Lease: tenure, Event: e.ID, Position: e.Cursor.Position}
+	err := s.db.inTx(consumer.WithDelivery(ctx, d), func(t *tx) error {
 		at := micro(s.db.cfg.Now())
 		who, order, _ := concerns(*e)
 		data, gone, err := t.dataNow(ctx, e, who)
@@ -89,8 +91,8 @@ func (t *tx) blankLetters(ctx context.Context, who any, e uid.Event) error {
 	return nil
 }
 
-// Waiting implements event.Letters.
-func (s Letters) Waiting(ctx context.Context, consumer, subject string) (bool, error) {
+// HasPending implements consumer.DeadLetterQueue.
+func (s DeadLetters) HasPending(ctx context.Context, consumer, subject string) (bool, error) {
 	query, args := `SELECT 1 FROM dead_letters WHERE consumer = ? AND replayed_at IS NULL`, []any{consumer}
 	if subject != "" {
 		query, args = query+` AND subject_id = ?`, append(args, subject)
@@ -103,8 +105,8 @@ func (s Letters) Waiting(ctx context.Context, consumer, subject string) (bool, e
 	return found, nil
 }
 
-// Requested implements event.Letters.
-func (s Letters) Requested(ctx context.Context, consumer string, limit int) ([]*event.DeadLetter, error) {
+// ListRequested implements consumer.DeadLetterQueue.
+func (s DeadLetters) ListRequested(ctx context.Context, consumer string, limit int) ([]*consumer.DeadLetter, error) {
 	rows, err := s.db.client.DeadLetter.Query().
 		Where(entletter.Consumer(consumer), entletter.RequestedAtNotNil(), entletter.ReplayedAtIsNil()).
 		Order(ent.Asc(entletter.FieldRequestedAt, entletter.FieldPosition)).Limit(limit).All(ctx)
@@ -114,8 +116,8 @@ func (s Letters) Requested(ctx context.Context, consumer string, limit int) ([]*
 	return s.letters(ctx, rows)
 }
 
-// Due implements event.Letters.
-func (s Letters) Due(ctx context.Context, l *event.DeadLetter) (bool, error) {
+// IsNext implements consumer.DeadLetterQueue.
+func (s DeadLetters) IsNext(ctx context.Context, l *consumer.DeadLetter) (bool, error) {
 	var one int
 	due, err := s.db.reader().one(ctx, `SELECT 1 FROM dead_letters AS l WHERE l.id = ? AND l.requested_at IS NOT NULL AND l.replayed_at IS NULL
 		AND NOT EXISTS (SELECT 1 FROM dead_letters AS a WHERE a.consumer = l.consumer AND a.subject_id = l.subject_id
@@ -126,9 +128,9 @@ func (s Letters) Due(ctx context.Context, l *event.DeadLetter) (bool, error) {
 	return due, nil
 }
 
-// Resolve implements event.Letters. What waits behind a letter that was replayed
+// CompleteReplay implements consumer.DeadLetterQueue. What waits behind a letter that was replayed
 // was held up by it alone, also if it came after the replay was asked for.
-func (s Letters) Resolve(ctx context.Context, l *event.DeadLetter) error {
+func (s DeadLetters) CompleteReplay(ctx context.Context, l *consumer.DeadLetter) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
 		at := micro(s.db.cfg.Now())
@@ -145,8 +147,8 @@ func (s Letters) Resolve(ctx context.Context, l *event.DeadLetter) error {
 	return nil
 }
 
-// Reject implements event.Letters.
-func (s Letters) Reject(ctx context.Context, tenure event.Tenure, l *event.DeadLetter, f event.Failure) error {
+// FailReplay implements consumer.DeadLetterQueue.
+func (s DeadLetters) FailReplay(ctx context.Context, tenure lease.Lease, l *consumer.DeadLetter, f consumer.Failure) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
 		if err := t.checkLease(ctx, tenure); err != nil {
@@ -166,9 +168,9 @@ func (s Letters) Reject(ctx context.Context, tenure event.Tenure, l *event.DeadL
 	return nil
 }
 
-// Request implements event.Archive. A repeated call counts what is still to be
+// RequestReplay implements consumer.DeadLetterReader. A repeated call counts what is still to be
 // replayed.
-func (s Letters) Request(ctx context.Context, which event.Replay) (int, error) {
+func (s DeadLetters) RequestReplay(ctx context.Context, which consumer.ReplayRequest) (int, error) {
 	about, where, args := which.Consumer, `consumer = ?`, []any{which.Consumer}
 	if which.Consumer == "" {
 		about, args = string(which.IDs[0]), anys(which.IDs)
@@ -192,9 +194,9 @@ func (s Letters) Request(ctx context.Context, which event.Replay) (int, error) {
 	return int(n), nil
 }
 
-// ByIDs implements event.Archive.
-func (s Letters) ByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.DeadLetter]*event.DeadLetter, error) {
-	found := make(map[uid.DeadLetter]*event.DeadLetter, len(ids))
+// ByIDs implements consumer.DeadLetterReader.
+func (s DeadLetters) ByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.DeadLetter]*consumer.DeadLetter, error) {
+	found := make(map[uid.DeadLetter]*consumer.DeadLetter, len(ids))
 	for some := range slices.Chunk(ids, maxIDs) {
 		rows, err := s.db.client.DeadLetter.Query().Where(entletter.IDIn(some...)).All(ctx)
 		if err != nil {
@@ -211,15 +213,15 @@ func (s Letters) ByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.DeadL
 	return found, nil
 }
 
-var lettersInOrder = keyset[*event.DeadLetter]{
+var lettersInOrder = keyset[*consumer.DeadLetter]{
 	name: "POSITION_ASC", column: entletter.FieldPosition,
-	key: func(l *event.DeadLetter) string { return intKey(int64(l.Event.Cursor.Position)) },
-	id:  func(l *event.DeadLetter) string { return string(l.ID) }, parse: parseInt,
+	key: func(l *consumer.DeadLetter) string { return intKey(int64(l.Event.Cursor.Position)) },
+	id:  func(l *consumer.DeadLetter) string { return string(l.ID) }, parse: parseInt,
 }
 
-// List implements event.Archive.
-func (s Letters) List(ctx context.Context, f event.LetterFilter, args page.Args) (page.Page[*event.DeadLetter], error) {
-	none := page.Page[*event.DeadLetter]{}
+// List implements consumer.DeadLetterReader.
+func (s DeadLetters) List(ctx context.Context, f consumer.DeadLetterFilter, args page.Args) (page.Page[*consumer.DeadLetter], error) {
+	none := page.Page[*consumer.DeadLetter]{}
 	slice, err := lettersInOrder.slice(args)
 	if err != nil {
 		return none, err
@@ -235,8 +237,8 @@ func (s Letters) List(ctx context.Context, f event.LetterFilter, args page.Args)
 	return slice.toPage(letters), nil
 }
 
-// Count implements event.Archive.
-func (s Letters) Count(ctx context.Context, f event.LetterFilter) (int, error) {
+// Count implements consumer.DeadLetterReader.
+func (s DeadLetters) Count(ctx context.Context, f consumer.DeadLetterFilter) (int, error) {
 	n, err := s.matching(f).Count(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("count dead letters: %w", s.db.translate(ctx, err))
@@ -244,8 +246,8 @@ func (s Letters) Count(ctx context.Context, f event.LetterFilter) (int, error) {
 	return n, nil
 }
 
-// Tally implements event.Archive.
-func (s Letters) Tally(ctx context.Context) (map[string]int, error) {
+// CountPending implements consumer.DeadLetterReader.
+func (s DeadLetters) CountPending(ctx context.Context) (map[string]int, error) {
 	counts := map[string]int{}
 	err := s.db.reader().each(ctx, `SELECT consumer, COUNT(*) FROM dead_letters WHERE replayed_at IS NULL GROUP BY consumer`, nil,
 		func(scan func(...any) error) error {
@@ -261,7 +263,7 @@ func (s Letters) Tally(ctx context.Context) (map[string]int, error) {
 	return counts, nil
 }
 
-func (s Letters) matching(f event.LetterFilter) *ent.DeadLetterQuery {
+func (s DeadLetters) matching(f consumer.DeadLetterFilter) *ent.DeadLetterQuery {
 	q := s.db.client.DeadLetter.Query()
 	if f.Consumer != nil {
 		q.Where(equal(entletter.FieldConsumer, *f.Consumer))
@@ -276,7 +278,7 @@ func (s Letters) matching(f event.LetterFilter) *ent.DeadLetterQuery {
 }
 
 // letters maps rows, whose positions are of the present timeline.
-func (s Letters) letters(ctx context.Context, rows []*ent.DeadLetter) ([]*event.DeadLetter, error) {
+func (s DeadLetters) letters(ctx context.Context, rows []*ent.DeadLetter) ([]*consumer.DeadLetter, error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
@@ -284,10 +286,10 @@ func (s Letters) letters(ctx context.Context, rows []*ent.DeadLetter) ([]*event.
 	if _, err := s.db.reader().one(ctx, `SELECT id FROM timelines`, nil, &timeline); err != nil {
 		return nil, fmt.Errorf("read the timeline: %w", s.db.translate(ctx, err))
 	}
-	return mapped(rows, func(r *ent.DeadLetter) *event.DeadLetter { return toLetter(r, timeline) }), nil
+	return mapped(rows, func(r *ent.DeadLetter) *consumer.DeadLetter { return toLetter(r, timeline) }), nil
 }
 
-func toLetter(r *ent.DeadLetter, timeline string) *event.DeadLetter {
+func toLetter(r *ent.DeadLetter, timeline string) *consumer.DeadLetter {
 	e := &event.Event{
 		ID: r.EventID, Type: r.Type, OccurredAt: micro(r.OccurredAt), Actor: r.Actor, SubjectID: r.SubjectID, SubjectVersion: r.SubjectVersion,
 		Data: r.Data, Cursor: event.Cursor{Timeline: timeline, Position: event.Position(r.Position)},
@@ -299,9 +301,9 @@ func toLetter(r *ent.DeadLetter, timeline string) *event.DeadLetter {
 		e.Related = append(e.Related, string(*r.OrderID))
 	}
 	e.Public = event.IsPublic(e.Type, e.Data)
-	return &event.DeadLetter{
+	return &consumer.DeadLetter{
 		ID: r.ID, Consumer: r.Consumer, Event: e, FailedAt: micro(r.FailedAt),
-		Failure:     event.Failure{Attempts: r.Attempts, Code: fault.Code(r.Code), Message: r.Message, Detail: r.Detail},
+		Failure:     consumer.Failure{Attempts: r.Attempts, Code: fault.Code(r.Code), Message: r.Message, Detail: r.Detail},
 		RequestedAt: microOrNil(r.RequestedAt), ReplayedAt: microOrNil(r.ReplayedAt),
 	}
 }

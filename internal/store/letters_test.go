@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/store"
@@ -18,15 +20,15 @@ import (
 func numberedEvents(t *testing.T, db *store.DB, id uid.User) []*event.Event {
 	t.Helper()
 	if seq := sequence(t, db); seq != nil {
-		l, ok, err := seq.Take(t.Context(), "test", time.Minute)
+		l, ok, err := seq.Acquire(t.Context(), "test", time.Minute)
 		if err != nil || !ok {
 			t.Fatal(ok, err)
 		}
-		if _, _, err := seq.Number(t.Context(), l, time.Minute, 1000); err != nil {
+		if _, _, err := seq.AssignPositions(t.Context(), l, time.Minute, 1000); err != nil {
 			t.Fatal(err)
 		}
 	}
-	events, err := db.Events().Read(t.Context(), event.Filter{UserID: id}, event.Span{Limit: 100})
+	events, err := db.Events().Read(t.Context(), event.Filter{UserID: id}, eventlog.Span{Limit: 100})
 	if err != nil || len(events) == 0 {
 		t.Fatalf("Read = %d events, %v", len(events), err)
 	}
@@ -61,11 +63,11 @@ func TestLetters_say_nothing_of_a_user_who_was_deleted_before(t *testing.T) {
 					db.Exec(t, meanwhile)
 				}
 				for _, e := range read {
-					if err := db.Letters().Bury(t.Context(), tenure, e, event.Failure{Attempts: 10}); err != nil {
+					if err := db.DeadLetters().Park(t.Context(), tenure, e, consumer.Failure{Attempts: 10}); err != nil {
 						t.Fatal(err)
 					}
 				}
-				letters, err := db.Letters().List(t.Context(), event.LetterFilter{}, page.Args{})
+				letters, err := db.DeadLetters().List(t.Context(), consumer.DeadLetterFilter{}, page.Args{})
 				if err != nil || len(letters.Items) != len(read) {
 					t.Fatalf("List = %d letters, %v, want %d", len(letters.Items), err, len(read))
 				}

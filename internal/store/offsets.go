@@ -7,15 +7,16 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/lease"
 )
 
-// Offsets implements event.Offsets.
-type Offsets struct{ db *DB }
+// Leases implements lease.Offsets.
+type Leases struct{ db *DB }
 
-var _ event.Offsets = Offsets{}
+var _ lease.Offsets = Leases{}
 
-// Offsets returns the places of named readers of the log.
-func (db *DB) Offsets() Offsets { return Offsets{db} }
+// Leases returns the places of named readers of the log.
+func (db *DB) Leases() Leases { return Leases{db} }
 
 // instantOf is a moment as part of a statement: by the clock of PostgreSQL, or
 // on SQLite by that of this process.
@@ -35,9 +36,9 @@ func (db *DB) in(d time.Duration) instantOf {
 // writer is a connection whose statements commit by themselves.
 func (db *DB) writer() conn { return conn{observed{db.write, db.cfg.OnStatement}, db.dialect} }
 
-// Take implements event.Offsets.
-func (s Offsets) Take(ctx context.Context, name, holder string, start event.Position, ttl time.Duration) (event.Tenure, bool, error) {
-	t := event.Tenure{Name: name, Holder: holder}
+// Acquire implements lease.Offsets.
+func (s Leases) Acquire(ctx context.Context, name, holder string, start event.Position, ttl time.Duration) (lease.Lease, bool, error) {
+	t := lease.Lease{Name: name, Owner: holder}
 	now, until := s.db.in(0), s.db.in(ttl)
 	args := slices.Concat([]any{name, int64(start), holder}, until.args, now.args, now.args)
 	taken, err := s.db.writer().one(ctx, `INSERT INTO readers (name, position, holder, epoch, expires_at, updated_at)
@@ -51,10 +52,10 @@ func (s Offsets) Take(ctx context.Context, name, holder string, start event.Posi
 	return t, taken, nil
 }
 
-// Save implements event.Offsets.
-func (s Offsets) Save(ctx context.Context, t event.Tenure, done event.Position, ttl time.Duration) (event.Tenure, error) {
+// Renew implements lease.Offsets.
+func (s Leases) Renew(ctx context.Context, t lease.Lease, done event.Position, ttl time.Duration) (lease.Lease, error) {
 	now, until := s.db.in(0), s.db.in(ttl)
-	args := slices.Concat([]any{int64(done), int64(done), int64(done)}, now.args, until.args, []any{t.Name, t.Holder, t.Epoch}, now.args)
+	args := slices.Concat([]any{int64(done), int64(done), int64(done)}, now.args, until.args, []any{t.Name, t.Owner, t.Epoch}, now.args)
 	held, err := s.db.writer().one(ctx, `UPDATE readers SET position = CASE WHEN position < ? THEN CAST(? AS bigint) ELSE position END,
 			updated_at = CASE WHEN position < ? THEN `+now.sql+` ELSE updated_at END, expires_at = `+until.sql+`
 		WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+` RETURNING position`, args, &t.Position)
@@ -62,21 +63,21 @@ func (s Offsets) Save(ctx context.Context, t event.Tenure, done event.Position, 
 	case err != nil:
 		return t, fmt.Errorf("save the place of reader %s: %w", t.Name, s.db.translate(ctx, err))
 	case !held:
-		return t, event.ErrLeaseLost
+		return t, lease.ErrLost
 	}
 	return t, nil
 }
 
-// Release implements event.Offsets.
-func (s Offsets) Release(ctx context.Context, t event.Tenure) error {
+// Release implements lease.Offsets.
+func (s Leases) Release(ctx context.Context, t lease.Lease) error {
 	now := s.db.in(0)
 	_, err := s.db.writer().exec(ctx, `UPDATE readers SET expires_at = `+now.sql+` WHERE name = ? AND holder = ? AND epoch = ?`,
-		append(now.args, t.Name, t.Holder, t.Epoch)...)
+		append(now.args, t.Name, t.Owner, t.Epoch)...)
 	return s.db.translate(ctx, err)
 }
 
-// Forget implements event.Offsets.
-func (s Offsets) Forget(ctx context.Context, name string) (bool, error) {
+// Delete implements lease.Offsets.
+func (s Leases) Delete(ctx context.Context, name string) (bool, error) {
 	now := s.db.in(0)
 	n, err := s.db.writer().exec(ctx, `DELETE FROM readers WHERE name = ? AND expires_at <= `+now.sql, append([]any{name}, now.args...)...)
 	if err != nil {
@@ -85,15 +86,15 @@ func (s Offsets) Forget(ctx context.Context, name string) (bool, error) {
 	return n > 0, nil
 }
 
-// List implements event.Offsets.
-func (s Offsets) List(ctx context.Context) ([]event.Offset, error) {
-	var all []event.Offset
+// List implements lease.Offsets.
+func (s Leases) List(ctx context.Context) ([]lease.Offset, error) {
+	var all []lease.Offset
 	err := s.db.reader().each(ctx, `SELECT name, position, holder, epoch, expires_at, updated_at FROM readers ORDER BY name`, nil,
 		func(scan func(...any) error) error {
-			var o event.Offset
+			var o lease.Offset
 			var expires, moved instant
-			err := scan(&o.Name, &o.Position, &o.Holder, &o.Epoch, &expires, &moved)
-			o.Expires, o.Moved = expires.Time, moved.Time
+			err := scan(&o.Name, &o.Position, &o.Owner, &o.Epoch, &expires, &moved)
+			o.ExpiresAt, o.MovedAt = expires.Time, moved.Time
 			all = append(all, o)
 			return err
 		})

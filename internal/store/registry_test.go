@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -89,7 +91,7 @@ func TestRegistry_reads_what_it_wrote(t *testing.T) {
 			t.Errorf("the log has %+v", log)
 		}
 		// On PostgreSQL nobody numbers them here.
-		events, err := db.Events().Read(t.Context(), event.Filter{ServiceID: s.ID}, event.Span{Limit: 10})
+		events, err := db.Events().Read(t.Context(), event.Filter{ServiceID: s.ID}, eventlog.Span{Limit: 10})
 		if err != nil || len(events) != map[string]int{"sqlite3": 2, "postgres": 0}[db.Dialect()] {
 			t.Errorf("%d events concern the service: %v", len(events), err)
 		}
@@ -188,7 +190,7 @@ func TestRegistry_renews_many_with_one_statement(t *testing.T) {
 
 const keeper = "registry.keeper"
 
-func judge(t testing.TB, db *store.DB, tenure event.Tenure, s *registry.Service) (map[string]registry.Verdict, error) {
+func judge(t testing.TB, db *store.DB, tenure lease.Lease, s *registry.Service) (map[string]registry.Verdict, error) {
 	t.Helper()
 	got := map[string]registry.Verdict{}
 	_, _, err := db.Registry().Judge(t.Context(), tenure, s.ID, time.Second, 10, func(_ *registry.Service, all []*registry.Instance, verdicts map[uid.Instance]registry.Verdict) error {
@@ -277,11 +279,11 @@ func TestRegistry_judges_only_for_who_holds_the_tenure(t *testing.T) {
 		age(t, db, time.Hour)
 		mine := tenured(t, db, keeper, "me")
 		lapse(t, db)
-		if _, err := judge(t, db, mine, s); !errors.Is(err, event.ErrLeaseLost) {
+		if _, err := judge(t, db, mine, s); !errors.Is(err, lease.ErrLost) {
 			t.Errorf("judging after the tenure gave %v, want that it is lost", err)
 		}
 		tenured(t, db, keeper, "another")
-		if err := db.Registry().Grant(t.Context(), mine); !errors.Is(err, event.ErrLeaseLost) {
+		if err := db.Registry().Grant(t.Context(), mine); !errors.Is(err, lease.ErrLost) {
 			t.Errorf("granting in another's tenure gave %v, want that it is lost", err)
 		}
 		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM instances WHERE status = 'CRITICAL'`); n != 0 {

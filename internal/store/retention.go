@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 )
 
-var _ event.Past = Events{}
+var _ eventlog.RetentionStore = Events{}
 
-// FirstSince implements event.Past.
+// FirstSince implements eventlog.RetentionStore.
 func (s Events) FirstSince(ctx context.Context, after, upto event.Position, at time.Time) (p event.Position, err error) {
 	_, err = s.db.reader().one(ctx, `SELECT COALESCE(MIN(position), 0) FROM events WHERE position > ? AND position <= ? AND occurred_at >= ?`,
 		[]any{int64(after), int64(upto), micro(at)}, &p)
@@ -20,7 +21,7 @@ func (s Events) FirstSince(ctx context.Context, after, upto event.Position, at t
 	return p, nil
 }
 
-// Remove implements event.Past. It does not come back to what it removed, see
+// Remove implements eventlog.RetentionStore. It does not come back to what it removed, see
 // State.
 func (s Events) Remove(ctx context.Context, after, upto event.Position) error {
 	_, err := s.db.writer().exec(ctx, `DELETE FROM events WHERE position > ? AND position <= ?`, int64(after), int64(upto))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -22,7 +23,7 @@ func TestEvents_cleans_a_long_log_by_index(t *testing.T) {
 	watcher.Exec(t, `ANALYZE events`)
 	scans := `SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'events'`
 	before := watcher.Int(t.Context(), t, scans)
-	log, tenure := db.Events(), tenured(t, db, event.CleanerName, "here")
+	log, tenure := db.Events(), tenured(t, db, eventlog.CleanerLease, "here")
 	for range 3 {
 		state, err := log.State(t.Context())
 		if err != nil {
@@ -39,7 +40,7 @@ func TestEvents_cleans_a_long_log_by_index(t *testing.T) {
 		if err := log.Remove(t.Context(), after, after+1000); err != nil {
 			t.Fatal(err)
 		}
-		if tenure, err = db.Offsets().Save(t.Context(), tenure, after+1000, time.Minute); err != nil {
+		if tenure, err = db.Leases().Renew(t.Context(), tenure, after+1000, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}

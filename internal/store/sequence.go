@@ -8,17 +8,18 @@ import (
 
 	"entgo.io/ent/dialect"
 
-	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
+	"github.com/backplane-dev/backplane/internal/lease"
 )
 
-// Sequence implements event.Numbering on a connection of its own, so that it
+// Sequence implements eventlog.PositionStore on a connection of its own, so that it
 // waits for nobody's transaction.
 type Sequence struct {
 	db   *DB
 	pool *sql.DB // of one connection
 }
 
-var _ event.Numbering = (*Sequence)(nil)
+var _ eventlog.PositionStore = (*Sequence)(nil)
 
 // Sequence returns what numbers events on PostgreSQL; the caller closes it. On
 // SQLite it returns nil: there the writer gives the positions.
@@ -46,26 +47,26 @@ func (s *Sequence) conn() conn { return conn{observed{s.pool, s.db.cfg.OnStateme
 // later is the time of the database, so many microseconds on.
 const later = `clock_timestamp() + CAST(? AS bigint) * INTERVAL '1 microsecond'`
 
-// Take implements event.Numbering.
-func (s *Sequence) Take(ctx context.Context, holder string, ttl time.Duration) (event.Lease, bool, error) {
-	l := event.Lease{Holder: holder}
+// Acquire implements eventlog.PositionStore.
+func (s *Sequence) Acquire(ctx context.Context, holder string, ttl time.Duration) (lease.Lease, bool, error) {
+	l := lease.Lease{Owner: holder}
 	taken, err := s.conn().one(ctx, `UPDATE sequencer SET holder = ?, epoch = epoch + 1, expires_at = `+later+`
 		WHERE id = 1 AND (holder = ? OR expires_at <= clock_timestamp()) RETURNING epoch, head`,
-		[]any{holder, ttl.Microseconds(), holder}, &l.Epoch, &l.Head)
+		[]any{holder, ttl.Microseconds(), holder}, &l.Epoch, &l.Position)
 	if err != nil {
 		return l, false, fmt.Errorf("take the sequencer's lease: %w", s.db.translate(ctx, err))
 	}
 	return l, taken, nil
 }
 
-// Number implements event.Numbering. Locking the row of the lease makes takers
+// AssignPositions implements eventlog.PositionStore. Locking the row of the lease makes takers
 // wait for the end of the statement. A statement that itself had to wait for the
 // lock sees the row as it is then: if the head has moved, it does nothing, as
 // what it sees of the events is older. The batch is sorted by the position that
 // it does not have so that only the index of waiting events will do: by seq alone
 // the primary key would, and that begins with all that is numbered. Unless the
 // batch is full, whatever was committed when the statement began has a position.
-func (s *Sequence) Number(ctx context.Context, l event.Lease, ttl time.Duration, limit int) (int, event.Lease, error) {
+func (s *Sequence) AssignPositions(ctx context.Context, l lease.Lease, ttl time.Duration, limit int) (int, lease.Lease, error) {
 	next := l
 	held, err := s.conn().one(ctx, `WITH lease AS (
 			SELECT head FROM sequencer WHERE id = 1 AND holder = ? AND epoch = ? AND head = ? AND expires_at > clock_timestamp() FOR UPDATE
@@ -77,19 +78,19 @@ func (s *Sequence) Number(ctx context.Context, l event.Lease, ttl time.Duration,
 		UPDATE sequencer SET head = lease.head + (SELECT COUNT(*) FROM numbered), expires_at = `+later+`,
 			numbered_at = CASE WHEN (SELECT COUNT(*) FROM numbered) < ? THEN statement_timestamp() ELSE numbered_at END
 		FROM lease WHERE id = 1 RETURNING sequencer.head`,
-		[]any{l.Holder, l.Epoch, int64(l.Head), limit, ttl.Microseconds(), limit}, &next.Head)
+		[]any{l.Owner, l.Epoch, int64(l.Position), limit, ttl.Microseconds(), limit}, &next.Position)
 	switch {
 	case err != nil:
 		return 0, l, fmt.Errorf("number events: %w", s.db.translate(ctx, err))
 	case !held:
-		return 0, l, event.ErrLeaseLost
+		return 0, l, lease.ErrLost
 	}
-	return int(next.Head - l.Head), next, nil
+	return int(next.Position - l.Position), next, nil
 }
 
-// Release implements event.Numbering.
-func (s *Sequence) Release(ctx context.Context, l event.Lease) error {
-	_, err := s.conn().exec(ctx, `UPDATE sequencer SET expires_at = clock_timestamp() WHERE id = 1 AND holder = ? AND epoch = ?`, l.Holder, l.Epoch)
+// Release implements eventlog.PositionStore.
+func (s *Sequence) Release(ctx context.Context, l lease.Lease) error {
+	_, err := s.conn().exec(ctx, `UPDATE sequencer SET expires_at = clock_timestamp() WHERE id = 1 AND holder = ? AND epoch = ?`, l.Owner, l.Epoch)
 	return s.db.translate(ctx, err)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -31,10 +32,10 @@ func sequence(t testing.TB, db *store.DB) *store.Sequence {
 }
 
 // taken opens a sequence and takes the lease.
-func taken(t testing.TB, db *store.DB, holder string) (*store.Sequence, event.Lease) {
+func taken(t testing.TB, db *store.DB, holder string) (*store.Sequence, lease.Lease) {
 	t.Helper()
 	seq := sequence(t, db)
-	l, ok, err := seq.Take(t.Context(), holder, time.Minute)
+	l, ok, err := seq.Acquire(t.Context(), holder, time.Minute)
 	if err != nil || !ok {
 		t.Fatalf("Take(%s) = %v, %v, want the lease", holder, ok, err)
 	}
@@ -55,8 +56,8 @@ func TestSequence_numbers_in_order_of_identity(t *testing.T) {
 	}
 	seq, l := taken(t, db, "a")
 	for _, want := range []int{3, 3, 1, 0} {
-		n, next, err := seq.Number(t.Context(), l, time.Minute, 3)
-		if err != nil || n != want || next.Head != l.Head+event.Position(want) {
+		n, next, err := seq.AssignPositions(t.Context(), l, time.Minute, 3)
+		if err != nil || n != want || next.Position != l.Position+event.Position(want) {
 			t.Fatalf("Number = %d, %+v, %v, want %d", n, next, err, want)
 		}
 		l = next
@@ -106,31 +107,31 @@ func TestSequence_is_fenced(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
-		change func(t *testing.T, db *store.DB, mine *store.Sequence, l event.Lease) event.Lease
+		change func(t *testing.T, db *store.DB, mine *store.Sequence, l lease.Lease) lease.Lease
 	}{
-		{"after another took over", func(t *testing.T, db *store.DB, _ *store.Sequence, l event.Lease) event.Lease {
+		{"after another took over", func(t *testing.T, db *store.DB, _ *store.Sequence, l lease.Lease) lease.Lease {
 			expire(t, db)
 			taken(t, db, "other")
 			return l
 		}},
-		{"after its lease expired, even if nobody took it", func(t *testing.T, db *store.DB, _ *store.Sequence, l event.Lease) event.Lease {
+		{"after its lease expired, even if nobody took it", func(t *testing.T, db *store.DB, _ *store.Sequence, l lease.Lease) lease.Lease {
 			expire(t, db)
 			return l
 		}},
-		{"in an epoch of its own that has passed", func(t *testing.T, _ *store.DB, mine *store.Sequence, l event.Lease) event.Lease {
-			if _, ok, err := mine.Take(t.Context(), l.Holder, time.Minute); err != nil || !ok {
+		{"in an epoch of its own that has passed", func(t *testing.T, _ *store.DB, mine *store.Sequence, l lease.Lease) lease.Lease {
+			if _, ok, err := mine.Acquire(t.Context(), l.Owner, time.Minute); err != nil || !ok {
 				t.Fatalf("Take again = %v, %v", ok, err)
 			}
 			return l
 		}},
-		{"if a statement that it gave up on has numbered", func(t *testing.T, db *store.DB, mine *store.Sequence, l event.Lease) event.Lease {
+		{"if a statement that it gave up on has numbered", func(t *testing.T, db *store.DB, mine *store.Sequence, l lease.Lease) lease.Lease {
 			givenUser(t, db)
-			if _, _, err := mine.Number(t.Context(), l, time.Minute, 1); err != nil {
+			if _, _, err := mine.AssignPositions(t.Context(), l, time.Minute, 1); err != nil {
 				t.Fatal(err)
 			}
 			return l
 		}},
-		{"after it gave the lease up", func(t *testing.T, _ *store.DB, mine *store.Sequence, l event.Lease) event.Lease {
+		{"after it gave the lease up", func(t *testing.T, _ *store.DB, mine *store.Sequence, l lease.Lease) lease.Lease {
 			if err := mine.Release(t.Context(), l); err != nil {
 				t.Fatal(err)
 			}
@@ -145,7 +146,7 @@ func TestSequence_is_fenced(t *testing.T) {
 			mine, l := taken(t, db, "mine")
 			l = tt.change(t, db, mine, l)
 			before := db.Int(t.Context(), t, `SELECT COUNT(*) FROM events WHERE position IS NULL`)
-			if n, _, err := mine.Number(t.Context(), l, time.Minute, 10); !errors.Is(err, event.ErrLeaseLost) {
+			if n, _, err := mine.AssignPositions(t.Context(), l, time.Minute, 10); !errors.Is(err, lease.ErrLost) {
 				t.Errorf("Number = %d, %v, want ErrLeaseLost", n, err)
 			}
 			if after := db.Int(t.Context(), t, `SELECT COUNT(*) FROM events WHERE position IS NULL`); after != before {
@@ -159,7 +160,7 @@ func TestSequence_Take_leaves_a_live_lease_alone(t *testing.T) {
 	t.Parallel()
 	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
 	taken(t, db, "a")
-	if _, ok, err := sequence(t, db).Take(t.Context(), "b", time.Minute); ok || err != nil {
+	if _, ok, err := sequence(t, db).Acquire(t.Context(), "b", time.Minute); ok || err != nil {
 		t.Errorf("Take = %v, %v, want false", ok, err)
 	}
 }
@@ -198,19 +199,19 @@ func TestSequence_of_many_holders(t *testing.T) {
 		seq := sequence(t, db)
 		workers.Go(func() {
 			holder := string(rune('a' + i))
-			var l event.Lease
+			var l lease.Lease
 			for {
 				last := done.Err() != nil
-				if fresh, ok, err := seq.Take(t.Context(), holder, time.Millisecond); err != nil {
+				if fresh, ok, err := seq.Acquire(t.Context(), holder, time.Millisecond); err != nil {
 					t.Error(err)
 					return
 				} else if ok && pick([]bool{true, true, false}) {
 					l = fresh
 				}
-				n, next, err := seq.Number(t.Context(), l, 2*time.Millisecond, 7)
+				n, next, err := seq.AssignPositions(t.Context(), l, 2*time.Millisecond, 7)
 				if err == nil {
 					l = next
-				} else if !errors.Is(err, event.ErrLeaseLost) {
+				} else if !errors.Is(err, lease.ErrLost) {
 					t.Error(err)
 					return
 				}
@@ -245,7 +246,7 @@ func BenchmarkSequence_Number(b *testing.B) {
 			SELECT 'evt' || nextval('events_seq_seq'), 'order.placed', now(), 'usr', 'ord' || n, 1, 'usr' || n % 100, 'ord' || n, '{"number":"K7M2P-Q9X4T","status":"PENDING"}'
 			FROM generate_series(1, 2000) AS n`)
 		b.StartTimer()
-		n, next, err := seq.Number(b.Context(), l, time.Minute, 2000)
+		n, next, err := seq.AssignPositions(b.Context(), l, time.Minute, 2000)
 		if err != nil || n != 2000 {
 			b.Fatalf("Number = %d, %v", n, err)
 		}

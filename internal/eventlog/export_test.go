@@ -1,0 +1,20 @@
+package eventlog
+
+import "context"
+
+// RingLen returns how many events the hub keeps.
+func (h *Hub) RingLen() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.ring)
+}
+
+// Subscribers returns how many subscriptions there are.
+func (h *Hub) Subscribers() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.subs)
+}
+
+// Round cleans once.
+func (c *Cleaner) Round(ctx context.Context) error { return c.round(ctx) }

@@ -1,0 +1,43 @@
+package eventlog_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+func subscribe(ctx context.Context, t testing.TB, h *eventlog.Hub, after *event.Cursor, f event.Filter) *eventlog.Subscription {
+	t.Helper()
+	s, err := h.Subscribe(ctx, after, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// positions reads n events.
+func positions(ctx context.Context, t testing.TB, s *eventlog.Subscription, n int) (got []event.Position) {
+	t.Helper()
+	for len(got) < n {
+		events, err := s.Next(ctx)
+		if err != nil {
+			t.Fatalf("Next after %d of %d events: %v", len(got), n, err)
+		}
+		for _, e := range events {
+			got = append(got, e.Cursor.Position)
+		}
+	}
+	return got
+}
+
+func ids(events []*event.Event) []uid.Event {
+	all := make([]uid.Event, len(events))
+	for i, e := range events {
+		all[i] = e.ID
+	}
+	return slices.Clip(all)
+}

@@ -1,0 +1,282 @@
+// Package eventlog owns the event log on a node: reads of the log, the sequencer that
+// gives positions, the hub that fans events out to subscriptions, and retention.
+package eventlog
+
+import (
+	"context"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+// State says what the log holds.
+type State struct {
+	Timeline string
+	Oldest   event.Position // of the events that are kept; Head+1 if there are none
+	Head     event.Position // the last that was given; 0 if none was
+
+	// Behind is how recent the positions are: what was committed longer ago has
+	// one. It is 0 while nothing waits for one, and where the writer gives them.
+	Behind time.Duration
+}
+
+// Span is a part of the log: at most Limit events strictly between two places.
+type Span struct {
+	After    event.Position
+	Before   event.Position // 0: up to the end
+	Backward bool           // the last ones, in reverse order
+	Limit    int
+}
+
+// Store reads the log. It is declared here, where it is used. It shows only
+// events that have a position, complete with Cursor, Public and Touched.
+type Store interface {
+	// State returns what the log holds.
+	State(ctx context.Context) (State, error)
+	// Read returns the events of the span that match, in order of position. An
+	// event is never shown before those ahead of it.
+	Read(ctx context.Context, f event.Filter, s Span) ([]*event.Event, error)
+	// ReadOrders is Read for the events of each of the orders, in one query.
+	ReadOrders(ctx context.Context, orders []uid.Order, f event.Filter, s Span) (map[uid.Order][]*event.Event, error)
+	// Count returns how many events match.
+	Count(ctx context.Context, f event.Filter) (int, error)
+	// CountOrders is Count for the events of each of the orders, in one query. Orders
+	// without any may be left out.
+	CountOrders(ctx context.Context, orders []uid.Order, f event.Filter) (map[uid.Order]int, error)
+	// ByIDs returns the events that exist.
+	ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*event.Event, error)
+}
+
+// Log reads what is stored. State, Next and After are for the server's own
+// readers; the others answer a caller, and only show what it may see.
+type Log struct{ store Store }
+
+// answerTime bounds what takes the database a moment, for readers that nobody
+// waits for and that would wait for ever: a lost connection may never say so.
+const answerTime = 5 * time.Second
+
+// NewLog returns the log of the store.
+func NewLog(store Store) *Log { return &Log{store} }
+
+// State returns what the log holds, within five seconds.
+func (l *Log) State(ctx context.Context) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return l.store.State(ctx)
+}
+
+// ReadAfter returns the first events behind the position, at most limit, within five
+// seconds. A reader that fails asks for fewer, in case they are too large.
+func (l *Log) ReadAfter(ctx context.Context, p event.Position, limit int) ([]*event.Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return l.store.Read(ctx, event.Filter{}, Span{After: p, Limit: limit})
+}
+
+// ShrinkBatch is how many to ask for after so many failures in a row.
+func ShrinkBatch(limit, failures int) int { return max(1, limit>>min(failures, 32)) }
+
+// After returns the first events behind the position that match, at most limit. It
+// may take as long as a statement may: what matches can be far apart.
+func (l *Log) After(ctx context.Context, p event.Position, f event.Filter, limit int) ([]*event.Event, error) {
+	return l.store.Read(ctx, f, Span{After: p, Limit: limit})
+}
+
+// check says whether a reader can go on from a cursor. One of another timeline or
+// beyond the head is CURSOR_UNKNOWN; one behind which events are missing is
+// CURSOR_EXPIRED.
+func (s State) check(c event.Cursor) error {
+	switch {
+	case c.Timeline != s.Timeline || c.Position > s.Head:
+		return errUnknown()
+	case c.Position+1 < s.Oldest:
+		return errExpired(event.Cursor{Timeline: s.Timeline, Position: s.Oldest - 1})
+	}
+	return nil
+}
+
+// HeadCursor returns the head of the log, for a caller who is signed in.
+func (l *Log) HeadCursor(ctx context.Context) (event.Cursor, error) {
+	if auth.From(ctx) == nil {
+		return event.Cursor{}, auth.NotSignedIn(ctx)
+	}
+	s, err := l.State(ctx)
+	return event.Cursor{Timeline: s.Timeline, Position: s.Head}, err
+}
+
+// List returns the first events after the cursor, or from the oldest on, that
+// match and that the caller may see.
+func (l *Log) List(ctx context.Context, f event.Filter, after *event.Cursor, first *int) (page.Page[*event.Event], error) {
+	var none page.Page[*event.Event]
+	f, err := visible(ctx, f)
+	if err != nil {
+		return none, err
+	}
+	w, err := page.Args{First: first}.Window("")
+	if err != nil {
+		return none, err
+	}
+	span := Span{Limit: w.Limit + 1}
+	var from []mark
+	if after != nil {
+		span.After, from = after.Position, []mark{{"after", *after}}
+	}
+	found, err := l.store.Read(ctx, f, span)
+	if err != nil {
+		return none, err
+	}
+	if err := l.verify(ctx, from); err != nil {
+		return none, err
+	}
+	return cut(w, span, found), nil
+}
+
+// Count returns how many events List would show on all its pages.
+func (l *Log) Count(ctx context.Context, f event.Filter) (int, error) {
+	f, err := visible(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	return l.store.Count(ctx, f)
+}
+
+// ListByOrders returns for each of the orders a page of its history, as far as
+// the caller may see it. The arguments' cursors are those of events.
+func (l *Log) ListByOrders(ctx context.Context, orders []uid.Order, args page.Args) (map[uid.Order]page.Page[*event.Event], error) {
+	f, err := visible(ctx, event.Filter{})
+	if err != nil {
+		return nil, err
+	}
+	w, span, marks, err := l.span(args)
+	if err != nil {
+		return nil, err
+	}
+	found, err := l.store.ReadOrders(ctx, orders, f, span)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.verify(ctx, marks); err != nil {
+		return nil, err
+	}
+	pages := make(map[uid.Order]page.Page[*event.Event], len(orders))
+	for _, id := range orders {
+		pages[id] = cut(w, span, found[id])
+	}
+	return pages, nil
+}
+
+// CountByOrders is Count for many orders at once, for the history of each.
+func (l *Log) CountByOrders(ctx context.Context, orders []uid.Order) (map[uid.Order]int, error) {
+	f, err := visible(ctx, event.Filter{})
+	if err != nil {
+		return nil, err
+	}
+	return l.store.CountOrders(ctx, orders, f)
+}
+
+// span returns what to read for a page: one event more than it has, to learn
+// whether there are others. The cursors are to be verified after the read.
+func (l *Log) span(args page.Args) (w page.Window, span Span, marks []mark, err error) {
+	w, err = page.Args{First: args.First, Last: args.Last}.Window("")
+	span = Span{Limit: w.Limit + 1, Backward: w.Backward}
+	if err != nil {
+		return w, span, nil, err
+	}
+	if args.After != nil {
+		if marks, err = marked(marks, "after", *args.After); err != nil {
+			return w, span, nil, err
+		}
+		span.After = marks[0].cursor.Position
+	}
+	if args.Before == nil {
+		return w, span, marks, nil
+	}
+	if marks, err = marked(marks, "before", *args.Before); err != nil {
+		return w, span, nil, err
+	}
+	if span.Before = marks[len(marks)-1].cursor.Position; span.Before == 0 {
+		span.Before, span.After = 1, 1 // ahead of the first event there is nothing
+	}
+	return w, span, marks, nil
+}
+
+// mark is a cursor that a caller gave, and the argument that it came in.
+type mark struct {
+	argument string
+	cursor   event.Cursor
+}
+
+func marked(marks []mark, argument, text string) ([]mark, error) {
+	c, err := event.ParseCursor(text)
+	if err != nil {
+		return nil, fault.From(err).At(argument)
+	}
+	return append(marks, mark{argument, c}), nil
+}
+
+// verify checks cursors after what is behind them was read: before, some of it
+// could be removed between the two, and nobody would say so.
+func (l *Log) verify(ctx context.Context, marks []mark) error {
+	if len(marks) == 0 {
+		return nil
+	}
+	s, err := l.State(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range marks {
+		if err := s.check(m.cursor); err != nil {
+			return fault.From(err).At(m.argument)
+		}
+	}
+	return nil
+}
+
+// ByIDs returns those of the events that exist and that the caller may see.
+func (l *Log) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*event.Event, error) {
+	audience := event.AudienceOf(auth.From(ctx))
+	found, err := l.store.ByIDs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	seen := make(map[uid.Event]*event.Event, len(found))
+	for id, e := range found {
+		if audience.Sees(e) {
+			seen[id] = e
+		}
+	}
+	return seen, nil
+}
+
+// visible narrows a filter to what the caller may see.
+func visible(ctx context.Context, f event.Filter) (event.Filter, error) {
+	p := auth.From(ctx)
+	if p == nil {
+		return f, auth.NotSignedIn(ctx)
+	}
+	f.Audience = event.AudienceOf(p)
+	return f, nil
+}
+
+// cut makes the page of the events that were read, one more than it has.
+func cut(w page.Window, s Span, found []*event.Event) page.Page[*event.Event] {
+	more := len(found) > w.Limit
+	if more {
+		found = found[:w.Limit]
+	}
+	p := page.Page[*event.Event]{Items: make([]*event.Event, len(found)), Cursors: make([]string, len(found)), HasNext: more, HasPrev: s.After > 0}
+	if s.Backward {
+		p.HasNext, p.HasPrev = s.Before > 0, more
+	}
+	for i, e := range found {
+		if s.Backward {
+			i = len(found) - 1 - i
+		}
+		p.Items[i], p.Cursors[i] = e, e.Cursor.String()
+	}
+	return p
+}

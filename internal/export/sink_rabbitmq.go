@@ -1,0 +1,261 @@
+package export
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/backplane-dev/backplane/internal/event"
+)
+
+// RabbitMQSinkConfig says where in RabbitMQ events go.
+type RabbitMQSinkConfig struct {
+	Source    string // of the events
+	Exchange  string // a durable topic exchange, made if there is none
+	Mandatory bool   // what no queue takes is not done; else it is nobody's
+}
+
+// RabbitMQSink publishes events to a topic exchange, with the type as routing
+// key, persistent, in the binary mode of CloudEvents.
+//
+// RabbitMQ may refuse one message and take the next. So an event is published
+// only when the one before it of the same subject is confirmed; others do not
+// wait for one another.
+type RabbitMQSink struct {
+	url string
+	cfg RabbitMQSinkConfig
+	log *slog.Logger
+
+	link *rabbitLink // nil while there is none
+}
+
+var _ Sink = (*RabbitMQSink)(nil)
+
+// rabbitLink is a connection and its one channel.
+type rabbitLink struct {
+	socket   net.Conn
+	conn     *amqp.Connection
+	channel  *amqp.Channel
+	closed   chan *amqp.Error
+	returned chan amqp.Return // messages that no queue takes, each ahead of its confirmation
+	blocked  atomic.Bool      // RabbitMQ takes nothing for now
+}
+
+// rabbitInFlight is how many messages may be unconfirmed. All of them may be
+// returned at once, and whoever takes returns must not wait.
+const rabbitInFlight = 1000
+
+// NewRabbitMQSink returns a sink that connects when it is used.
+func NewRabbitMQSink(url string, cfg RabbitMQSinkConfig, log *slog.Logger) (*RabbitMQSink, error) {
+	if _, err := amqp.ParseURI(url); err != nil {
+		return nil, errURL("amqp://user:password@host:5672/vhost")
+	}
+	return &RabbitMQSink{url: url, cfg: cfg, log: log}, nil
+}
+
+// Close implements export.Sink.
+func (s *RabbitMQSink) Close() error {
+	if s.link == nil {
+		return nil
+	}
+	l := s.link
+	s.link = nil
+	return l.hangUp()
+}
+
+// hangUp closes the connection; a peer that does not answer is not waited for.
+func (l *rabbitLink) hangUp() error {
+	if !l.blocked.Load() {
+		_ = l.conn.CloseDeadline(time.Now().Add(closeTimeout)) // goodbye, if it can be said
+	}
+	if err := l.socket.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// Send implements export.Sink.
+func (s *RabbitMQSink) Send(ctx context.Context, events []*event.Event) (int, error) {
+	if err := s.connect(ctx); err != nil {
+		return 0, errors.Join(err, s.Close())
+	}
+	n, err := s.publish(ctx, events)
+	if err != nil {
+		return n, errors.Join(fmt.Errorf("publish to the RabbitMQ exchange %s: %w", s.cfg.Exchange, err), s.Close())
+	}
+	return n, nil
+}
+
+func (s *RabbitMQSink) connect(ctx context.Context) error {
+	if s.link != nil && !s.link.conn.IsClosed() {
+		return nil
+	}
+	l := &rabbitLink{closed: make(chan *amqp.Error, 1), returned: make(chan amqp.Return, rabbitInFlight)}
+	conn, err := amqp.DialConfig(s.url, amqp.Config{
+		Heartbeat: quietTimeout / 3, Properties: amqp.Table{"connection_name": "backplane sink"},
+		Dial: func(network, addr string) (net.Conn, error) {
+			var err error
+			if l.socket, err = (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, network, addr); err != nil {
+				return nil, err
+			}
+			return l.socket, l.socket.SetDeadline(time.Now().Add(connectTimeout)) // for the greetings; the library clears it
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("connect to RabbitMQ: %w", err)
+	}
+	l.conn, s.link = conn, l
+	return s.prepare(ctx, l)
+}
+
+// prepare opens the channel and makes the exchange, or checks the one there is.
+func (s *RabbitMQSink) prepare(ctx context.Context, l *rabbitLink) (err error) {
+	stop := context.AfterFunc(ctx, func() { _ = l.socket.Close() })
+	defer stop()
+	go s.watch(l.conn.NotifyBlocked(make(chan amqp.Blocking, 1)), l)
+	if l.channel, err = l.conn.Channel(); err != nil {
+		return fmt.Errorf("open a channel of RabbitMQ: %w", err)
+	}
+	l.channel.NotifyClose(l.closed)
+	l.channel.NotifyReturn(l.returned)
+	if err := l.channel.ExchangeDeclare(s.cfg.Exchange, amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
+		return fmt.Errorf("make the RabbitMQ exchange %s, durable and of type topic: %w", s.cfg.Exchange, err)
+	}
+	if err := l.channel.Confirm(false); err != nil {
+		return fmt.Errorf("ask RabbitMQ for confirmations: %w", err)
+	}
+	return nil
+}
+
+// watch tells when RabbitMQ stops taking messages, low on memory or disk, and
+// when it goes on. It ends with the connection.
+func (s *RabbitMQSink) watch(changes <-chan amqp.Blocking, l *rabbitLink) {
+	for b := range changes {
+		l.blocked.Store(b.Active)
+		if b.Active {
+			s.log.Warn("RabbitMQ takes nothing for now; the sink waits", "reason", b.Reason)
+		} else {
+			s.log.Info("RabbitMQ takes events again")
+		}
+	}
+}
+
+// publish sends all and waits until they are confirmed.
+func (s *RabbitMQSink) publish(ctx context.Context, events []*event.Event) (int, error) {
+	l := s.link
+	stop := context.AfterFunc(ctx, func() { _ = l.socket.Close() }) // a write does not end by itself
+	defer stop()
+	w := &rabbitWindow{link: l, last: make(map[string]int)}
+	for i, e := range events {
+		before := i + 1 - rabbitInFlight
+		if last, ok := w.last[e.SubjectID]; ok {
+			before = max(before, last+1)
+		}
+		if err := w.await(ctx, before); err != nil {
+			return w.confirmed, err
+		}
+		c, err := l.channel.PublishWithDeferredConfirm(s.cfg.Exchange, string(e.Type), s.cfg.Mandatory, false, s.message(e))
+		if err != nil {
+			return w.confirmed, err
+		}
+		w.last[e.SubjectID] = i
+		w.sent = append(w.sent, c)
+	}
+	return w.confirmed, w.await(ctx, len(w.sent))
+}
+
+// rabbitWindow is what was sent together, and how much of it is confirmed.
+type rabbitWindow struct {
+	link      *rabbitLink
+	sent      []*amqp.DeferredConfirmation
+	last      map[string]int // index of the last one of a subject
+	confirmed int            // so many from the first
+}
+
+var errRefused = errors.New("RabbitMQ refused an event; a queue may be full")
+
+// await waits until the first n are confirmed.
+func (w *rabbitWindow) await(ctx context.Context, n int) error {
+	for ; w.confirmed < n; w.confirmed++ {
+		c := w.sent[w.confirmed]
+		if err := w.link.await(ctx, c.Done()); err != nil {
+			return err
+		}
+		if !c.Acked() {
+			return cmp.Or(w.link.broken(), errRefused)
+		}
+		select {
+		case r := <-w.link.returned:
+			return fmt.Errorf("no queue is bound that takes events of the type %s", r.RoutingKey)
+		default:
+		}
+	}
+	return nil
+}
+
+// await waits for one confirmation: as long as it takes while RabbitMQ says that
+// it takes nothing, else not for ever.
+func (l *rabbitLink) await(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	default:
+	}
+	quiet := time.NewTicker(confirmTimeout)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-l.closed:
+			return closing(err)
+		case <-quiet.C:
+			if !l.blocked.Load() {
+				return errSilent
+			}
+		}
+	}
+}
+
+// broken returns why the channel has ended, or nil.
+func (l *rabbitLink) broken() error {
+	select {
+	case err := <-l.closed:
+		return closing(err)
+	default:
+		return nil
+	}
+}
+
+func closing(err *amqp.Error) error {
+	if err == nil {
+		return amqp.ErrClosed
+	}
+	return err
+}
+
+// rabbitPrefix is what the AMQP binding of CloudEvents puts in front of names.
+const rabbitPrefix = "cloudEvents_"
+
+func (s *RabbitMQSink) message(e *event.Event) amqp.Publishing {
+	c := cloudEventOf(e, s.cfg.Source)
+	headers := amqp.Table{}
+	for _, a := range c.attributes() {
+		if a.name != "datacontenttype" { // that is the content type
+			headers[rabbitPrefix+a.name] = a.value
+		}
+	}
+	return amqp.Publishing{
+		Headers: headers, ContentType: c.DataContentType, DeliveryMode: amqp.Persistent,
+		MessageId: c.ID, Type: c.Type, Timestamp: e.OccurredAt, AppId: cloudEventsApp, Body: c.Data,
+	}
+}

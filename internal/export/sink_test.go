@@ -1,0 +1,361 @@
+package export_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/export"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+// outlet is a broker with a sink into it, and a consumer of the broker's own kind.
+type outlet struct {
+	broker *testenv.Broker // the test's own, which it may halt; nil for a shared one
+	url    string
+	topic  string // the exchange, if the broker has such
+	open   func(t testing.TB) export.Sink
+	// read returns all that the broker holds, in its order. It may be called again
+	// and then returns what it has returned before, too.
+	read func(t testing.TB) []received
+	// repeats says that the broker stores what it is sent twice, twice.
+	repeats bool
+}
+
+// received is an event as a consumer gets it: attributes and, as data, the data.
+type received map[string]string
+
+const source = "https://shop.example/backplane"
+
+// outlets starts each kind of broker, or finds one that tests share.
+func outlets() map[string]func(t testing.TB) *outlet {
+	return map[string]func(t testing.TB) *outlet{"Redis": redisOutlet, "RabbitMQ": rabbitOutlet, "NATS": natsOutlet}
+}
+
+// eachOutlet runs a test in parallel with each kind of broker.
+func eachOutlet(t *testing.T, test func(t *testing.T, o *outlet)) {
+	t.Helper()
+	eachOf(t, outlets(), test)
+}
+
+func eachOf(t *testing.T, all map[string]func(t testing.TB) *outlet, test func(t *testing.T, o *outlet)) {
+	t.Helper()
+	for name, start := range all {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, start(t))
+		})
+	}
+}
+
+func closing(t testing.TB, s export.Sink, err error) export.Sink {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close the sink: %v", err)
+		}
+	})
+	return s
+}
+
+func redisOutlet(t testing.TB) *outlet {
+	b := testenv.RedisBroker(t)
+	return &outlet{broker: b, url: b.URL,
+		open: func(t testing.TB) export.Sink {
+			s, err := export.NewRedisSink(b.URL, export.RedisSinkConfig{Source: source, Stream: "events"})
+			return closing(t, s, err)
+		},
+		read: func(t testing.TB) (all []received) {
+			client := redisClient(t, b.URL)
+			entries, err := client.XRange(t.Context(), "events", "-", "+").Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				r := received{}
+				for name, v := range e.Values {
+					r[name], _ = v.(string)
+				}
+				all = append(all, r)
+			}
+			return all
+		},
+	}
+}
+
+func redisClient(t testing.TB, url string) *redis.Client {
+	t.Helper()
+	opts, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(opts)
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+func natsOutlet(t testing.TB) *outlet {
+	b := testenv.NATS(t)
+	return &outlet{broker: b, url: b.URL,
+		open: func(t testing.TB) export.Sink {
+			s, err := export.NewNATSSink(b.URL, export.NATSSinkConfig{Source: source, Stream: "EVENTS", Subject: "shop.events"})
+			return closing(t, s, err)
+		},
+		read: func(t testing.TB) (all []received) {
+			stream, err := jetStream(t, b.URL).Stream(t.Context(), "EVENTS")
+			if err != nil {
+				t.Fatal(err)
+			}
+			consumer, err := stream.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := stream.CachedInfo().State.Msgs; uint64(len(all)) < n; {
+				m, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, unstructured(t, m))
+			}
+			return all
+		},
+	}
+}
+
+// unstructured reads a structured CloudEvent.
+func unstructured(t testing.TB, m jetstream.Msg) received {
+	t.Helper()
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(m.Data(), &fields); err != nil {
+		t.Fatal(err)
+	}
+	r := received{}
+	for name, raw := range fields {
+		var text string
+		if json.Unmarshal(raw, &text) != nil {
+			text = string(raw) // a number or the data
+		}
+		r[name] = text
+	}
+	if m.Subject() != "shop.events."+r["type"] || m.Headers().Get("content-type") != "application/cloudevents+json" {
+		t.Errorf("the event %s has the subject %s and the headers %v", r["id"], m.Subject(), m.Headers())
+	}
+	return r
+}
+
+func jetStream(t testing.TB, url string) jetstream.JetStream {
+	t.Helper()
+	conn, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// someEvents returns events from one position to another, of ten subjects in turn.
+func someEvents(timeline string, from, to event.Position) (events []*event.Event) {
+	at := time.Date(2030, 1, 2, 3, 4, 5, 678900000, time.UTC)
+	for p := from; p <= to; p++ {
+		events = append(events, &event.Event{
+			ID: uid.NewEvent(at), Type: event.OrderPlaced, OccurredAt: at, Actor: "usr_1", SubjectID: fmt.Sprint("ord_", p%10), SubjectVersion: int(p),
+			Data: json.RawMessage(`{"note":"<3 é"}`), Cursor: event.Cursor{Timeline: timeline, Position: p},
+		})
+	}
+	return events
+}
+
+// deliver sends all events and fails the test if not all are confirmed.
+func deliver(t testing.TB, s export.Sink, events []*event.Event) {
+	t.Helper()
+	if n, err := s.Send(t.Context(), events); n != len(events) || err != nil {
+		t.Fatalf("Send of %d events = %d, %v", len(events), n, err)
+	}
+}
+
+// places returns the cursors of what was received.
+func places(all []received) (cursors []string) {
+	for _, r := range all {
+		cursors = append(cursors, r["cursor"])
+	}
+	return cursors
+}
+
+func cursorsOf(events []*event.Event) (cursors []string) {
+	for _, e := range events {
+		cursors = append(cursors, e.Cursor.String())
+	}
+	return cursors
+}
+
+func TestSink_gives_consumers_the_attributes_of_CloudEvents(t *testing.T) {
+	t.Parallel()
+	eachOutlet(t, func(t *testing.T, o *outlet) {
+		events := someEvents("t1", 6, 7)
+		events[1].Actor = "" // the system itself
+		deliver(t, o.open(t), events)
+		want := []received{{
+			"specversion": "1.0", "id": string(events[0].ID), "source": source, "type": "order.placed", "subject": "ord_6",
+			"time": "2030-01-02T03:04:05.6789Z", "datacontenttype": "application/json",
+			"cursor": "t1.6", "timeline": "t1", "position": "6", "subjectversion": "6", "actor": "usr_1", "data": `{"note":"<3 é"}`,
+		}, {
+			"specversion": "1.0", "id": string(events[1].ID), "source": source, "type": "order.placed", "subject": "ord_7",
+			"time": "2030-01-02T03:04:05.6789Z", "datacontenttype": "application/json",
+			"cursor": "t1.7", "timeline": "t1", "position": "7", "subjectversion": "7", "data": `{"note":"<3 é"}`,
+		}}
+		if diff := cmp.Diff(want, o.read(t)); diff != "" {
+			t.Errorf("a consumer got (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestSink_keeps_order_when_events_are_sent_again(t *testing.T) {
+	t.Parallel()
+	eachOutlet(t, func(t *testing.T, o *outlet) {
+		events := someEvents("t1", 1, 600)
+		first, second := o.open(t), o.open(t)
+		deliver(t, first, events[:400])
+		deliver(t, second, events[200:600]) // another owner, who does not know how far the first came
+		deliver(t, first, events[300:400])  // which goes on after it was frozen
+		want := cursorsOf(events)
+		if o.repeats {
+			want = slices.Concat(want[:400], want[200:], want[300:400])
+		}
+		if diff := cmp.Diff(want, places(o.read(t))); diff != "" {
+			t.Errorf("the broker holds (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestSink_goes_on_with_a_restored_log(t *testing.T) {
+	t.Parallel()
+	eachOutlet(t, func(t *testing.T, o *outlet) {
+		before, after := someEvents("t1", 1, 30), someEvents("t2", 11, 20)
+		s := o.open(t)
+		deliver(t, s, before)
+		deliver(t, s, after)
+		deliver(t, o.open(t), someEvents("t2", 21, 22))
+		want := slices.Concat(cursorsOf(before), cursorsOf(after), []string{"t2.21", "t2.22"})
+		if diff := cmp.Diff(want, places(o.read(t))); diff != "" {
+			t.Errorf("the broker holds (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestSink_takes_events_again_when_its_broker_does(t *testing.T) {
+	t.Parallel()
+	all := outlets()
+	all["RabbitMQ"] = ownRabbitOutlet
+	eachOf(t, all, func(t *testing.T, o *outlet) {
+		events := someEvents("t1", 1, 20)
+		s := o.open(t)
+		deliver(t, s, events[:10])
+		o.broker.Halt()
+		if n, err := s.Send(t.Context(), events[10:]); n != 0 || err == nil {
+			t.Errorf("Send to a broker that is down = %d, %v, want an error", n, err)
+		}
+		o.broker.Start()
+		deliver(t, s, events[10:])
+		if diff := cmp.Diff(cursorsOf(events), places(o.read(t))); diff != "" {
+			t.Errorf("the broker holds (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestSink_gives_up_when_its_context_ends(t *testing.T) {
+	t.Parallel()
+	eachOutlet(t, func(t *testing.T, o *outlet) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if n, err := o.open(t).Send(ctx, someEvents("t1", 1, 10)); n == 10 && err == nil && o.repeats {
+			return // a broker may have been faster than the end
+		} else if n < 10 && err == nil {
+			t.Errorf("Send under a context that has ended = %d, nil, want an error", n)
+		}
+	})
+}
+
+func withUser(t testing.TB, raw, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}
+
+func TestSink_says_what_is_wrong_with_its_broker(t *testing.T) {
+	t.Parallel()
+	const secret = "not-the-password"
+	refused := func(t *testing.T, s export.Sink, err error, want string) {
+		t.Helper()
+		s = closing(t, s, err)
+		n, err := s.Send(t.Context(), someEvents("t1", 1, 2))
+		if n != 0 || err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), secret) {
+			t.Errorf("Send = %d, %v, want an error with %q and without the password", n, err, want)
+		}
+	}
+	t.Run("Redis", func(t *testing.T) {
+		t.Parallel()
+		b := testenv.RedisBroker(t)
+		client := redisClient(t, b.URL)
+		if err := client.Set(t.Context(), "text", "1", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.XAdd(t.Context(), &redis.XAddArgs{Stream: "theirs", Values: []any{"a", "b"}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for stream, want := range map[string]string{"text": "holds a string", "theirs": "entries of somebody else"} {
+			s, err := export.NewRedisSink(b.URL, export.RedisSinkConfig{Stream: stream})
+			refused(t, s, err, want)
+		}
+		s, err := export.NewRedisSink(withUser(t, b.URL, "nobody", secret), export.RedisSinkConfig{Stream: "events"})
+		refused(t, s, err, "WRONGPASS")
+	})
+	t.Run("RabbitMQ", func(t *testing.T) {
+		t.Parallel()
+		address := testenv.SharedRabbitMQ(t)
+		if err := rabbitChannel(t, address).ExchangeDeclare("fans", amqp.ExchangeFanout, true, false, false, false, nil); err != nil {
+			t.Fatal(err)
+		}
+		s, err := export.NewRabbitMQSink(address, export.RabbitMQSinkConfig{Exchange: "fans"}, slog.New(slog.DiscardHandler))
+		refused(t, s, err, "make the RabbitMQ exchange fans")
+		s, err = export.NewRabbitMQSink(withUser(t, address, "guest", secret), export.RabbitMQSinkConfig{Exchange: "events"}, slog.New(slog.DiscardHandler))
+		refused(t, s, err, "username or password not allowed")
+		s, err = export.NewRabbitMQSink(address, export.RabbitMQSinkConfig{Exchange: "unheard", Mandatory: true}, slog.New(slog.DiscardHandler))
+		refused(t, s, err, "no queue is bound")
+	})
+	t.Run("NATS", func(t *testing.T) {
+		t.Parallel()
+		b := testenv.NATS(t)
+		if _, err := jetStream(t, b.URL).CreateStream(t.Context(), jetstream.StreamConfig{Name: "THEIRS", Subjects: []string{"theirs.*"}}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := export.NewNATSSink(b.URL, export.NATSSinkConfig{Stream: "THEIRS", Subject: "ours"})
+		refused(t, s, err, "takes the subjects")
+		s, err = export.NewNATSSink(b.URL, export.NATSSinkConfig{Stream: "OURS", Subject: "theirs"})
+		refused(t, s, err, "find or make the NATS stream OURS")
+	})
+}
