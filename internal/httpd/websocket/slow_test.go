@@ -97,6 +97,7 @@ func TestSocket_answers_the_last_ping_of_a_slow_client(t *testing.T) {
 		<-e.Sources
 		for n := range 5 {
 			c.SendFrame(streamtest.PingFrame, []byte{byte('a' + n)})
+			synctest.Wait() // the pong to the first ping is being written before the next ping comes
 		}
 		time.Sleep(10 * time.Second)
 		for _, want := range "ae" {
