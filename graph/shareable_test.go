@@ -176,12 +176,12 @@ func TestSubscription_shares_exactly_the_responses_each_would_get_alone(t *testi
 	var delivered, alone int64
 	for range 20 {
 		req, filter := d.randomRequest(r)
-		const crowd, most = 12, 10
+		const listeners, most = 12, 10
 		some := r.Perm(len(d.callers))[:4]
-		var shared, unshared [crowd]*listener
-		var callers [crowd]*auth.Principal
-		var visible [crowd]int
-		for i := range crowd {
+		var shared, unshared [listeners]*listener
+		var callers [listeners]*auth.Principal
+		var visible [listeners]int
+		for i := range listeners {
 			callers[i] = d.callers[some[r.IntN(len(some))]]
 			shared[i], unshared[i] = d.listen(t, together, callers[i], req), d.listen(t, d.newExecutor(t), callers[i], req)
 			filter.Audience = event.AudienceOf(callers[i])
@@ -191,10 +191,10 @@ func TestSubscription_shares_exactly_the_responses_each_would_get_alone(t *testi
 			}
 			visible[i] = len(found)
 		}
-		promoted := r.IntN(crowd) // sees more from the middle on
-		var want [crowd][most]string
+		promoted := r.IntN(listeners) // sees more from the middle on
+		var want [listeners][most]string
 		alone -= d.resolved.Load()
-		for i := range crowd {
+		for i := range listeners {
 			for n := range visible[i] {
 				unshared[i].promoteAt(i == promoted && n == visible[i]/2, callers[i])
 				want[i][n] = unshared[i].next(t)
@@ -202,7 +202,7 @@ func TestSubscription_shares_exactly_the_responses_each_would_get_alone(t *testi
 		}
 		alone += d.resolved.Load()
 		for n := range most {
-			for _, i := range r.Perm(crowd) {
+			for _, i := range r.Perm(listeners) {
 				if n >= visible[i] {
 					continue
 				}

@@ -21,7 +21,7 @@ var asWritten = map[string]string{dialect.Postgres: "json"}
 type Event struct{ ent.Schema }
 
 // Fields of Event. The database's own identity, seq, follows the order of
-// inserts; position is the dense order of the committed, which readers follow.
+// inserts; position is the dense order of the committed events, which readers follow.
 func (Event) Fields() []ent.Field {
 	return []ent.Field{
 		field.Int64("id").StorageKey("seq"),

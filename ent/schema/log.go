@@ -22,20 +22,20 @@ func (Timeline) Fields() []ent.Field {
 	return []ent.Field{field.String("id")}
 }
 
-// Sequencer holds the schema of the one row that says who gives positions, and
-// up to which they are given. SQLite does not use it.
+// Sequencer holds the schema of the one row with the lease of the sequencer and
+// the head of the log. SQLite does not use it.
 type Sequencer struct{ ent.Schema }
 
-// Fields of Sequencer. Who holds the lease, and in which epoch, is void once it
-// has expired by the database's clock.
+// Fields of Sequencer. Owner and epoch are invalid once the lease has expired by
+// the database's clock.
 func (Sequencer) Fields() []ent.Field {
 	return []ent.Field{
 		field.Int("id"),
 		field.String("holder"),
 		field.Int64("epoch"),
 		field.Time("expires_at"),
-		field.Int64("head"),                             // the last position that was given
-		field.Time("numbered_at").Optional().Nillable(), // what was committed before has a position
+		field.Int64("head"),                             // the newest position
+		field.Time("numbered_at").Optional().Nillable(), // every event committed before has a position
 	}
 }
 
@@ -48,12 +48,12 @@ func (Sequencer) Annotations() []schema.Annotation {
 // name: consumers and sinks, each owned by one node at a time.
 type Reader struct{ ent.Schema }
 
-// Fields of Reader. Who holds the lease, and in which epoch, is void once it has
-// expired by the database's clock.
+// Fields of Reader. Owner and epoch are invalid once the lease has expired by the
+// database's clock.
 func (Reader) Fields() []ent.Field {
 	return []ent.Field{
 		field.String("id").StorageKey("name"),
-		field.Int64("position"), // it is done with everything up to here
+		field.Int64("position"), // the offset: events up to here are processed
 		field.String("holder"),
 		field.Int64("epoch"),
 		field.Time("expires_at"),
@@ -66,8 +66,9 @@ func (Reader) Annotations() []schema.Annotation {
 	return checks(map[string]string{"readers_position_counts": "position >= 0"})
 }
 
-// DeadLetter holds the schema of events that a consumer could not work on, and
-// of those behind them. It has all of the event, which the log may not keep.
+// DeadLetter holds the schema of events that a consumer failed to process, and of
+// later events of the same subjects. It has all of the event, since retention may
+// remove the event from the log.
 type DeadLetter struct{ ent.Schema }
 
 // Fields of DeadLetter.
@@ -85,13 +86,13 @@ func (DeadLetter) Fields() []ent.Field {
 		field.String("user_id").GoType(uid.User("")).Optional().Nillable().Immutable(),
 		field.String("order_id").GoType(uid.Order("")).Optional().Nillable().Immutable(),
 		field.JSON("data", json.RawMessage{}).SchemaType(asWritten),
-		field.Int("attempts"), // 0 for one that stands behind another
-		field.String("code"),  // of the last attempt's error, for those who may see it
+		field.Int("attempts"), // 0 if it waits behind another dead letter of its subject
+		field.String("code"),  // of the last attempt's error, shown to ADMIN
 		field.String("message"),
 		field.String("detail"), // all of that error, for the operator
 		field.Time("failed_at"),
 		field.Time("requested_at").Optional().Nillable(), // to be replayed
-		field.Time("replayed_at").Optional().Nillable(),  // it is done
+		field.Time("replayed_at").Optional().Nillable(),  // when the replay succeeded
 	}
 }
 

@@ -27,7 +27,7 @@ func (Product) Fields() []ent.Field {
 	}, stamps()...)
 }
 
-// Indexes of Product. Everybody but staff lists the active ones only.
+// Indexes of Product. Callers that are not STAFF or ADMIN list active products only.
 func (Product) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("created_at", "id"),
@@ -49,18 +49,18 @@ func (Product) Annotations() []schema.Annotation {
 	})
 }
 
-// Stock holds the schema of stocks, one row for each product: selling changes
-// it and leaves the product alone.
+// Stock holds the schema of stocks, one row for each product: a sale changes
+// the stock and not the product.
 type Stock struct{ ent.Schema }
 
-// Fields of Stock. At all times received - quantity is what the orders have
-// taken that did not give it back.
+// Fields of Stock. At all times received - quantity is what orders took
+// and did not return.
 func (Stock) Fields() []ent.Field {
 	return []ent.Field{
 		field.String("id").StorageKey("product_id").GoType(uid.Product("")).Immutable(),
 		field.Int("quantity"),
 		field.Int("initial").Immutable(), // what the product started with
-		field.Int("received"),            // initial plus all that was adjusted by hand
+		field.Int("received"),            // initial plus all manual adjustments
 		field.Int("version"),
 		field.Time("updated_at"),
 	}

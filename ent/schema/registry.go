@@ -12,7 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// asJSON is the type of a JSON column that nobody looks into.
+// asJSON is the type of a JSON column that no query reads into.
 var asJSON = map[string]string{dialect.Postgres: "json"}
 
 // Service holds the schema of services, those that were deregistered included.
@@ -30,7 +30,7 @@ func (Service) Fields() []ent.Field {
 		field.Bool("trusted"),
 		field.Bool("public").Default(false).Annotations(entsql.Default("0")),
 		field.JSON("health_check", &registry.HealthCheck{}).Optional().SchemaType(asJSON),
-		field.Time("doubted_since").Optional().Nillable(), // since when most instances are missing that were well
+		field.Time("doubted_since").Optional().Nillable(), // since when most instances that were healthy have failed (panic threshold)
 		field.Bool("deregistered"),
 	}, stamps()...)
 }
@@ -43,8 +43,8 @@ func (Service) Annotations() []schema.Annotation {
 	})
 }
 
-// Instance holds the schema of instances, without their leases: renewing is no
-// change of an instance.
+// Instance holds the schema of instances, without their leases: a renewal does
+// not change the instance.
 type Instance struct{ ent.Schema }
 
 // Fields of Instance.
@@ -61,7 +61,7 @@ func (Instance) Fields() []ent.Field {
 		field.String("status").GoType(registry.Status("")),
 		field.String("status_reason"),
 		field.Time("status_since"),
-		field.String("mode").GoType(registry.Status("")), // what somebody said it is to be
+		field.String("mode").GoType(registry.Status("")), // the status that its operator set
 		field.String("mode_reason"),
 		field.Time("late_since").Optional().Nillable(),
 		field.String("failure"), // of its checks; empty if they pass
@@ -72,7 +72,7 @@ func (Instance) Fields() []ent.Field {
 func (Instance) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("service_id", "instance_id").Unique(),
-		index.Fields("late_since").Annotations(entsql.IndexWhere("late_since IS NOT NULL")), // what the keeper looks through
+		index.Fields("late_since").Annotations(entsql.IndexWhere("late_since IS NOT NULL")), // what the reconcile loop scans
 	}
 }
 
@@ -104,11 +104,11 @@ func (Lease) Fields() []ent.Field {
 // Indexes of Lease.
 func (Lease) Indexes() []ent.Index { return []ent.Index{index.Fields("expires_at")} }
 
-// Picker holds the schema of nodes that pick instances: what each has under way,
-// for the others to count in.
+// Picker holds the schema of nodes that pick instances: the calls that each has
+// in flight, which the other nodes count too.
 type Picker struct{ ent.Schema }
 
-// Fields of Picker. A row whose time is over is of a node that is gone.
+// Fields of Picker. An expired row belongs to a node that has stopped.
 func (Picker) Fields() []ent.Field {
 	return []ent.Field{
 		field.String("id"),
@@ -118,7 +118,7 @@ func (Picker) Fields() []ent.Field {
 }
 
 // Outcome holds the schema of outcomes that were reported to another node than
-// the one that picked; that one takes them away.
+// the one that picked, until the node that picked reads and deletes them.
 type Outcome struct{ ent.Schema }
 
 // Fields of Outcome.

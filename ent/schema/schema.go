@@ -1,5 +1,5 @@
-// Package schema declares the tables. What ent generates from them stands in
-// the folders beside it; nothing but package store uses it.
+// Package schema declares the tables. ent generates its packages from them into
+// the sibling folders; only package store uses those.
 //
 // Every table keeps the same rules on SQLite and PostgreSQL: ids are text, times
 // are UTC to the microsecond, states and amounts are guarded by checks, text
@@ -16,7 +16,7 @@ import (
 	"entgo.io/ent/schema/field"
 )
 
-// stamps are the fields that every entity has beside its id.
+// stamps are the fields that every entity has in addition to its id.
 func stamps() []ent.Field {
 	return []ent.Field{
 		field.Int("version"),

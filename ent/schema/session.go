@@ -84,7 +84,7 @@ func (SigningKey) Fields() []ent.Field {
 	}
 }
 
-// Throttle holds the schema of counters of tries.
+// Throttle holds the schema of counters of attempts.
 type Throttle struct{ ent.Schema }
 
 // Fields of Throttle.

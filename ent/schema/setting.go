@@ -7,21 +7,21 @@ import (
 	"entgo.io/ent/schema/index"
 )
 
-// IdempotencyKey holds the schema of calls that were made under a key.
+// IdempotencyKey holds the schema of calls with an idempotency key.
 type IdempotencyKey struct{ ent.Schema }
 
 // Fields of IdempotencyKey.
 func (IdempotencyKey) Fields() []ent.Field {
 	return []ent.Field{
 		field.Int64("id"),
-		field.String("scope").Immutable(), // whose key it is: a user's id, or consumer: and its name
+		field.String("scope").Immutable(), // the owner of the key: a user's id, or consumer: and its name
 		field.String("key").Immutable(),
 		field.Bytes("fingerprint"),
-		field.String("object_id"), // what the call made or changed
+		field.String("object_id"), // of the object that the call created or changed
 		field.Int("object_version"),
 		field.Time("created_at"),
 		field.Time("expires_at"),
-		field.Int64("position").Optional().Nillable(), // of the event that a consumer worked on
+		field.Int64("position").Optional().Nillable(), // of the event that a consumer processed
 	}
 }
 

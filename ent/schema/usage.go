@@ -8,8 +8,8 @@ import (
 	"entgo.io/ent/schema/index"
 )
 
-// LegacyUsage holds the schema of how often a client has called a route of the old
-// world.
+// LegacyUsage holds the schema of the number of calls of a legacy REST route by a
+// client.
 type LegacyUsage struct{ ent.Schema }
 
 // Fields of LegacyUsage.
@@ -17,7 +17,7 @@ func (LegacyUsage) Fields() []ent.Field {
 	return []ent.Field{
 		field.String("id").Immutable(), // a digest of route and client
 		field.String("route").Immutable(),
-		field.String("client").Immutable(), // an API key's id, or what the program calls itself
+		field.String("client").Immutable(), // an API key's id, or the user agent
 		field.Int64("calls"),
 		field.Time("first_seen_at").Immutable(),
 		field.Time("last_seen_at"),

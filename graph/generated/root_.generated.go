@@ -3572,8 +3572,8 @@ type LegacyUsage {
   "The route, e.g. ` + "`" + `GET /users/{id}` + "`" + `."
   route: String!
   """
-  The client: the id of an API key or, for others, what the program calls itself. ` + "`" + `(unnamed)` + "`" + ` are programs that say nothing of
-  themselves, ` + "`" + `(all others)` + "`" + ` those for whom there was no room.
+  The client: the id of an API key or, for others, the user agent of the program. ` + "`" + `(unnamed)` + "`" + ` are programs without a user
+  agent, ` + "`" + `(all others)` + "`" + ` clients beyond the limit of counted clients.
   """
   client: String!
   "How many calls were counted; 2147483647 if there were more."
@@ -3629,7 +3629,7 @@ type LegacyUsageEdge {
 
 extend type Mutation {
   """
-  Places an order at the prices of the products as they are, and takes its units out of the stock. For oneself, or as STAFF
+  Places an order at the prices of the products as they are, and takes its units out of the stock. For the caller, or as STAFF
   or ADMIN for another user.
   """
   placeOrder(
@@ -4646,7 +4646,7 @@ type ReportOutcomePayload {
 }
 
 extend type Mutation {
-  "Opens an account for oneself, as CUSTOMER, and signs in."
+  "Opens an account for the caller, as CUSTOMER, and signs in."
   signUp(
     "The account."
     input: SignUpInput!
@@ -4657,7 +4657,7 @@ extend type Mutation {
     input: SignInInput!
   ): SignInPayload!
   """
-  Trades a refresh token for the next one and a new access token. A token that is used twice within 30 seconds gives the same
+  Exchanges a refresh token for the next one and a new access token. A token that is used twice within 30 seconds gives the same
   next one; later it ends the session, since it may have been stolen.
   """
   refreshSession(
@@ -4684,7 +4684,7 @@ extend type Mutation {
     "Which ones."
     input: RevokeAllSessionsInput! = {}
   ): RevokeAllSessionsPayload!
-  "Creates an API key for oneself, or as ADMIN for any user. Its secret is shown this one time. Needs a signed-in session."
+  "Creates an API key for the caller, or as ADMIN for any user. Its secret is shown this one time. Needs a signed-in session."
   createApiKey(
     "The key."
     input: CreateApiKeyInput!

@@ -1,7 +1,7 @@
 // Package app wires the packages into a server. It has one constructor for each
 // part, in the files named after the parts; server.go calls them in build order,
-// so that it reads as the map of the system. The commands that work beside a
-// server open a Toolbox instead.
+// so that it reads as the map of the system. Commands other than serve open a
+// Toolbox instead.
 //
 // This is the only package that knows both the configuration and the parts. A
 // constructor starts nothing: what runs is in server.go. It owns no rule of any

@@ -33,7 +33,7 @@ func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *sessi
 }
 
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
-// it follows the log for revocations; a command beside a server has none.
+// it follows the log for revocations; commands other than serve have none.
 func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub) (*session.Service, error) {
 	s, err := session.NewService(db.Sessions(), sealer, time.Now, env.Log, session.Config{NoRateLimit: !env.Config.RateLimit})
 	if err == nil && hub != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/store"
 )
 
-// Toolbox is what a command works with beside any server: it reads the database
-// without a cache. Servers learn of what it writes from the event log.
+// Toolbox is what a command other than serve works with: it reads the database
+// without a cache. Running servers learn of its writes from the event log.
 type Toolbox struct {
 	DB       *store.DB
 	Secrets  *secrets.Sealer

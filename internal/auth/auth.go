@@ -1,7 +1,8 @@
-// Package auth owns who is calling: the principal and what it may do, carried
-// in the context, and the call's idempotency key beside it.
+// Package auth carries the authenticated caller in the context: its principal, with
+// roles and credential, and the idempotency key of the call.
 //
-// Domains ask; nothing here knows how a principal proved itself.
+// Domains call it for authorization. How a caller authenticates is left to package
+// session.
 package auth
 
 import (
@@ -35,7 +36,7 @@ const (
 	OrdersRead    Scope = "orders:read"
 	OrdersWrite   Scope = "orders:write"
 	ServicesRead  Scope = "services:read" // to see services whole, pick instances and report outcomes
-	LegacyWrite   Scope = "legacy:write"  // grants what else only ADMIN may: setting a legacyId
+	LegacyWrite   Scope = "legacy:write"  // grants what otherwise only ADMIN may do: setting a legacyId
 )
 
 // Scopes returns every scope but those of single services, see ServiceScope.
@@ -46,7 +47,7 @@ func Scopes() []Scope {
 const servicePrefix = "service:"
 
 // ServiceScope returns the scope by which an API key may create and manage the
-// service of the name, and use others. It grants what else only ADMIN may.
+// service of the name, and use others. It grants what otherwise only ADMIN may do.
 func ServiceScope(name string) Scope { return Scope(servicePrefix + name) }
 
 // Service returns the name of the service that the scope is for; ok is false for
@@ -57,8 +58,8 @@ func (s Scope) Service() (name string, ok bool) {
 
 func (s Scope) isService() bool { return strings.HasPrefix(string(s), servicePrefix) }
 
-// Elevated reports whether the scope grants what else only ADMIN may, so that
-// only ADMIN may give it.
+// Elevated reports whether the scope grants what otherwise only ADMIN may do, so
+// that only ADMIN may grant it.
 func (s Scope) Elevated() bool { return s.isService() || s == LegacyWrite }
 
 // Client is where a call comes from.
@@ -74,7 +75,7 @@ func WithClient(ctx context.Context, c Client) context.Context {
 	return context.WithValue(ctx, clientKey{}, c)
 }
 
-// ClientFrom returns where the call comes from; zero if nobody said.
+// ClientFrom returns where the call comes from; zero without WithClient.
 func ClientFrom(ctx context.Context) Client {
 	c, _ := ctx.Value(clientKey{}).(Client)
 	return c
@@ -95,7 +96,7 @@ func WithCall(ctx context.Context, c Call) context.Context {
 }
 
 // CallFrom returns the call to claim; ok is false if the client gave no key or
-// nobody is signed in.
+// the caller is anonymous.
 func CallFrom(ctx context.Context) (c Call, ok bool) {
 	c, ok = ctx.Value(callKey{}).(Call)
 	return c, ok && From(ctx) != nil

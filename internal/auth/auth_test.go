@@ -28,7 +28,7 @@ func TestRequire_denies_by_default(t *testing.T) {
 		require func(t *testing.T, p *Principal) error
 		code    fault.Code // empty if allowed
 	}{
-		{"a stranger", nil, scope(OrdersRead), fault.Unauthenticated},
+		{"an anonymous caller", nil, scope(OrdersRead), fault.Unauthenticated},
 		{"a session", sessionOf(Customer), scope(OrdersRead), ""},
 		{"a key with the scope", keyOf([]Scope{OrdersRead}, Customer), scope(OrdersRead), ""},
 		{"a key with another scope", keyOf([]Scope{OrdersWrite}, Admin), scope(OrdersRead), fault.Forbidden},
@@ -39,7 +39,7 @@ func TestRequire_denies_by_default(t *testing.T) {
 		{"a credential of another kind without scopes", &Principal{UserID: ada, Credential: Credential{Kind: "other", ID: "x"}}, scope(OrdersRead), fault.Forbidden},
 		{"a key where a session is needed", keyOf(Scopes(), Admin), signedIn, fault.Forbidden},
 		{"a session where one is needed", sessionOf(Customer), signedIn, ""},
-		{"a stranger where a session is needed", nil, signedIn, fault.Unauthenticated},
+		{"an anonymous caller where a session is needed", nil, signedIn, fault.Unauthenticated},
 		{"a customer where staff is needed", sessionOf(Customer), staff, fault.Forbidden},
 		{"staff", sessionOf(Staff), staff, ""},
 		{"an admin counts as staff", sessionOf(Admin), staff, ""},
@@ -82,9 +82,9 @@ func TestMaySee_is_for_owners_and_staff(t *testing.T) {
 		owner  uid.User
 		want   bool
 	}{
-		{"a stranger", nil, ada, false},
+		{"an anonymous caller", nil, ada, false},
 		{"its owner", sessionOf(Customer), ada, true},
-		{"somebody else", sessionOf(Customer), bob, false},
+		{"another user", sessionOf(Customer), bob, false},
 		{"staff", sessionOf(Staff), bob, true},
 		{"the owner's key with the scope", keyOf([]Scope{OrdersRead}, Customer), ada, true},
 		{"the owner's key without it", keyOf([]Scope{UsersRead}, Customer), ada, false},
@@ -109,7 +109,7 @@ func TestRequireLister_is_for_everything_only_of_staff(t *testing.T) {
 		"an admin":                         {p: sessionOf(Admin)},
 		"a key of staff with the scope":    {p: keyOf([]Scope{OrdersRead}, Staff)},
 		"a key of staff without the scope": {p: keyOf([]Scope{UsersRead}, Staff), refused: true},
-		"nobody":                           {refused: true},
+		"an anonymous caller":              {refused: true},
 	} {
 		ctx := t.Context()
 		if tt.p != nil {
@@ -133,7 +133,7 @@ func TestMaySetLegacyID_needs_admin_or_the_scope(t *testing.T) {
 				t.Errorf("MaySetLegacyID of %+v is %v, want %v", p, !want, want)
 			}
 			if err := p.AllowLegacyID(true); (err == nil) != want || p.AllowLegacyID(false) != nil {
-				t.Errorf("AllowLegacyID of %+v gives %v, want it to refuse: %v, and only who sets one", p, err, !want)
+				t.Errorf("AllowLegacyID of %+v gives %v, want it to refuse: %v, and only if the call sets one", p, err, !want)
 			}
 		}
 	}
@@ -143,7 +143,7 @@ func TestCallFrom_returns_no_call_of_an_anonymous_caller(t *testing.T) {
 	t.Parallel()
 	ctx := WithCall(t.Context(), Call{Key: "k"})
 	if _, ok := CallFrom(ctx); ok {
-		t.Error("a stranger's call is claimed")
+		t.Error("the call of an anonymous caller is claimed")
 	}
 	if c, ok := CallFrom(With(ctx, sessionOf(Customer))); !ok || c.Key != "k" {
 		t.Errorf("the call of a principal is %+v, %v", c, ok)
@@ -160,9 +160,9 @@ func TestFrom_returns_the_current_caller(t *testing.T) {
 	}
 	current = nil
 	if got := From(ctx); got != nil {
-		t.Errorf("From after the caller has gone = %v, want nobody", got)
+		t.Errorf("From without a current caller = %v, want nil", got)
 	}
 	if got := From(t.Context()); got != nil {
-		t.Errorf("From where nobody was said to call = %v, want nobody", got)
+		t.Errorf("From of an empty context = %v, want nil", got)
 	}
 }

@@ -6,20 +6,20 @@ import (
 
 type principalKey struct{}
 
-// With returns a context in which p is calling.
+// With returns a context with the caller p.
 func With(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, p)
 }
 
-// WithCurrent returns a context in which whoever current names is calling at the
-// moment somebody asks: what outlives a request must not go by the rights that
-// its caller had at the start. Current must be cheap and safe for concurrent use.
+// WithCurrent returns a context in which From calls current for the caller: a
+// stream outlives a request and must not keep the rights that its caller had at the
+// start. current must be cheap and safe for concurrent use.
 func WithCurrent(ctx context.Context, current func() *Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, current)
 }
 
-// Current returns what tells who is calling at the moment it is called, as From
-// does, for those who ask often.
+// Current returns a function that returns the current caller as From does, without
+// the look-up in the context: for code that calls it often.
 func Current(ctx context.Context) func() *Principal {
 	switch p := ctx.Value(principalKey{}).(type) {
 	case *Principal:
@@ -30,8 +30,8 @@ func Current(ctx context.Context) func() *Principal {
 	return func() *Principal { return nil }
 }
 
-// From returns who is calling, or nil for a stranger. Under WithCurrent two
-// calls may return different principals.
+// From returns the caller, nil for an anonymous one. Under WithCurrent two calls may
+// return different principals.
 func From(ctx context.Context) *Principal {
 	switch p := ctx.Value(principalKey{}).(type) {
 	case *Principal:
@@ -42,19 +42,18 @@ func From(ctx context.Context) *Principal {
 	return nil
 }
 
-// WithLastKnown returns a context in which nobody is calling whose rights are
-// known for sure: p was calling when they could last be read. Only what goes on
-// without the database asks for it, by LastKnown; to everything else the caller
-// is told to come again.
+// WithLastKnown returns a context with a caller whose rights cannot be read right
+// now; p is the caller as last read. From returns nil and NotSignedIn UNAVAILABLE.
+// Only reads that are served without the database use p, by LastKnown.
 func WithLastKnown(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, lastKnown{p})
 }
 
 type lastKnown struct{ *Principal }
 
-// LastKnown returns who is calling or, if that cannot be told without the
-// database, who was at last; nil for a stranger. It is for reads that are to go
-// on from the last known state, and for nothing that changes anything.
+// LastKnown returns the caller or, under WithLastKnown, the caller as last read; nil
+// for an anonymous caller. It is for reads from memory during an outage of the
+// database, never for changes.
 func LastKnown(ctx context.Context) *Principal {
 	if p, ok := ctx.Value(principalKey{}).(lastKnown); ok {
 		return p.Principal

@@ -78,7 +78,7 @@ func (p *Principal) Rights() string {
 }
 
 // MaySetLegacyID reports whether the principal may set the id that an object had
-// in the system before.
+// in the former system.
 func (p *Principal) MaySetLegacyID() bool { return p.mayAsAdmin(LegacyWrite) }
 
 // MayManageService reports whether the principal may create and change the
@@ -109,7 +109,7 @@ func (p *Principal) MayCallServices() bool {
 }
 
 // AllowLegacyID refuses, at legacyId, a call that sets the id an object had in the
-// system before, if the principal may not set it.
+// former system, if the principal may not set it.
 func (p *Principal) AllowLegacyID(sets bool) error {
 	if sets && !p.MaySetLegacyID() {
 		return fault.New(fault.Forbidden, "Only ADMIN or an API key with the scope %s may set a legacy id.", LegacyWrite).At("legacyId")

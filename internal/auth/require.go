@@ -7,7 +7,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Require returns who is calling if its credential covers the scope, else an
+// Require returns the caller if its credential covers the scope, else an
 // Unauthenticated or Forbidden error.
 func Require(ctx context.Context, s Scope) (*Principal, error) {
 	p := From(ctx)
@@ -20,8 +20,8 @@ func Require(ctx context.Context, s Scope) (*Principal, error) {
 	return p, nil
 }
 
-// RequireSession returns who is calling if it signed in with a password: what
-// changes credentials is not open to API keys.
+// RequireSession returns the caller if a session authenticates it: API keys may not
+// change credentials.
 func RequireSession(ctx context.Context) (*Principal, error) {
 	p := From(ctx)
 	if p == nil {
@@ -33,20 +33,20 @@ func RequireSession(ctx context.Context) (*Principal, error) {
 	return p, nil
 }
 
-// RequireStaff returns who is calling if it is STAFF or ADMIN and its
-// credential covers the scope.
+// RequireStaff returns the caller if it is STAFF or ADMIN and its credential covers
+// the scope.
 func RequireStaff(ctx context.Context, s Scope) (*Principal, error) {
 	return requireRole(ctx, s, "This needs the role STAFF or ADMIN.", (*Principal).IsStaff)
 }
 
-// RequireAdmin returns who is calling if it is ADMIN and its credential covers
-// the scope.
+// RequireAdmin returns the caller if it is ADMIN and its credential covers the
+// scope.
 func RequireAdmin(ctx context.Context, s Scope) (*Principal, error) {
 	return requireRole(ctx, s, "This needs the role ADMIN.", func(p *Principal) bool { return p.Has(Admin) })
 }
 
-// RequireLister returns whose things the caller may list, if its credential covers
-// the scope: nil for everybody's, as STAFF and ADMIN may, else only its own.
+// RequireLister returns the user whose objects the caller may list, if its
+// credential covers the scope: nil (all users) for STAFF and ADMIN, else the caller.
 func RequireLister(ctx context.Context, s Scope) (only *uid.User, err error) {
 	p, err := Require(ctx, s)
 	if err != nil || p.IsStaff() {
@@ -66,8 +66,8 @@ func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principa
 	return p, nil
 }
 
-// NotSignedIn is the error for a stranger; for a caller whose rights cannot be
-// told at the moment it is UNAVAILABLE.
+// NotSignedIn is the error for an anonymous caller; under WithLastKnown it is
+// UNAVAILABLE.
 func NotSignedIn(ctx context.Context) error {
 	if LastKnown(ctx) != nil {
 		return fault.New(fault.Unavailable, "Credentials cannot be checked right now; try again in a moment.")

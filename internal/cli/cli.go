@@ -121,8 +121,8 @@ func (c *commandLine) withEnv(work func(ctx context.Context, env app.Env, args [
 	}
 }
 
-// withToolbox is the RunE of a command that works on the database beside any
-// server.
+// withToolbox is the RunE of a command that works on the database and needs
+// no server.
 func (c *commandLine) withToolbox(work func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error) func(*cobra.Command, []string) error {
 	return c.withEnv(func(ctx context.Context, env app.Env, args []string) error {
 		tools, err := app.OpenToolbox(ctx, env)

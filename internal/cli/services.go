@@ -18,7 +18,7 @@ func (c *commandLine) servicesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "services [NAME]",
 		Short: "list the services, or the instances of the service NAME",
-		Long:  "Reads the registry from the database, beside any server.",
+		Long:  "Reads the registry from the database; it needs no running server.",
 		Args:  atMost(1),
 		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
 			d, err := tools.LoadDirectory(ctx, env)

@@ -67,7 +67,7 @@ type ProductPeeker interface {
 	PeekStock(id uid.Product) (s *Stock, ok bool)
 }
 
-// Catalog is what callers may do with products. Everybody may see the active
+// Catalog is what callers may do with products. All callers may see the active
 // ones, STAFF and ADMIN see all and change them.
 type Catalog struct {
 	store ProductStore
@@ -75,7 +75,7 @@ type Catalog struct {
 	now   func() time.Time
 }
 
-// NewCatalog returns a Catalog on the store that tells the time by now.
+// NewCatalog returns a Catalog on the store; now is its clock.
 func NewCatalog(store ProductStore, now func() time.Time) *Catalog {
 	held, _ := store.(ProductPeeker)
 	return &Catalog{store, held, now}

@@ -268,8 +268,8 @@ func (o *Order) move(to Status, t event.Type, refusal fault.Code, done, reason s
 	return nil
 }
 
-// Loaded tells the order that it comes from a store: what it holds from here on
-// is compared with what it held then.
+// Loaded marks the order as loaded from a store: ReturnsStock compares the stock
+// that it holds later with the stock that it holds now.
 func (o *Order) Loaded() *Order {
 	o.held = o.Holds()
 	return o
@@ -293,8 +293,8 @@ func NotFound() *fault.Error {
 	return fault.New(fault.OrderNotFound, "There is no such order.").At("id")
 }
 
-// NewNumber returns an order number: 50 random bits, such as K7M2P-Q9X4T. It
-// tells nobody how many orders there are. A store that has it already asks again.
+// NewNumber returns an order number: 50 random bits, such as K7M2P-Q9X4T. It does
+// not reveal how many orders there are. A store generates another one if it is taken.
 func NewNumber() string {
 	var b [10]byte
 	_, _ = rand.Read(b[:]) // documented never to fail

@@ -27,8 +27,8 @@ type Product struct {
 	Name        string
 	Description string
 	Price       money.Money
-	Active      bool    // may be ordered, and is shown to everybody
-	LegacyID    *string // its id in the system before
+	Active      bool    // may be ordered, and is shown to all callers
+	LegacyID    *string // its id in the former system
 	Version     int     // raised by each change
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
@@ -169,7 +169,7 @@ func overwrite[T any](dst *T, f validate.Field[T]) {
 }
 
 // productSnapshot is the product as its events show it. It is comparable: two
-// equal snapshots are the same product to everybody.
+// equal snapshots show the same product.
 type productSnapshot struct {
 	SKU         string `json:"sku"`
 	Name        string `json:"name"`

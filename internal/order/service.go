@@ -78,7 +78,7 @@ type Service struct {
 	now   func() time.Time
 }
 
-// NewService returns a Service on the store that tells the time by now.
+// NewService returns a Service on the store; now is its clock.
 func NewService(store Store, now func() time.Time) *Service {
 	held, _ := store.(Peeker)
 	return &Service{store, held, now}
@@ -87,12 +87,12 @@ func NewService(store Store, now func() time.Time) *Service {
 // PlaceInput is a request to buy.
 type PlaceInput struct {
 	Items    []Want
-	UserID   *uid.User // for whom; nil for the caller. Only STAFF and ADMIN order for others
+	UserID   *uid.User // the customer; nil for the caller. Only STAFF and ADMIN order for others
 	Note     string
 	LegacyID *string
 }
 
-// Place places an order for the caller, or as STAFF or ADMIN for somebody else.
+// Place places an order for the caller, or as STAFF or ADMIN for another user.
 func (s *Service) Place(ctx context.Context, in PlaceInput) (*Order, error) {
 	caller, err := auth.Require(ctx, auth.OrdersWrite)
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *Service) Place(ctx context.Context, in PlaceInput) (*Order, error) {
 	})
 }
 
-// Cancel cancels a pending order: one's own, or as STAFF or ADMIN anybody's.
+// Cancel cancels a pending order: the caller's own, or as STAFF or ADMIN any.
 func (s *Service) Cancel(ctx context.Context, id uid.Order, ifVersion *int, reason string) (*Order, error) {
 	return s.change(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error { return o.Cancel(reason, at) })
 }
@@ -225,8 +225,8 @@ func (s *Service) Peek(ctx context.Context, id uid.Order) (o *Order, ok bool) {
 	return o, ok
 }
 
-// Items returns the lines of orders that the caller has been shown: who may see
-// an order may see its lines.
+// Items returns the lines of orders that the caller has been shown: a caller that may
+// see an order may see its lines.
 func (s *Service) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]*Item, error) {
 	found, err := s.store.Items(ctx, ids)
 	lines := make(map[uid.Order][]*Item, len(found))

@@ -36,7 +36,7 @@ type Cursor struct {
 // maxCursor bounds a cursor's text: order, key and id are short.
 const maxCursor = 1024
 
-// String encodes the cursor for a client, to whom it is opaque.
+// String encodes the cursor for a client; the text is opaque.
 func (c Cursor) String() string {
 	b, _ := json.Marshal([3]string{c.Order, c.Key, c.ID}) // strings always encode
 	return base64.RawURLEncoding.EncodeToString(b)
@@ -118,8 +118,8 @@ type Page[T any] struct {
 }
 
 // Cut makes the page from the rows that a Window read: in the window's own
-// direction, at most Limit+1 of them. Whether there are rows on the side that
-// the client came from is told by the cursor it came with, as Relay allows.
+// direction, at most Limit+1 of them. There are rows on the side that the
+// client came from if it sent a cursor, as Relay allows.
 func Cut[T any](w Window, rows []T, cursor func(T) Cursor) Page[T] {
 	more := len(rows) > w.Limit
 	if more {

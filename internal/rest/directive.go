@@ -63,7 +63,7 @@ func (n *names) UnmarshalJSON(text []byte) error {
 type callerKind string
 
 const (
-	anyCaller callerKind = "ANYBODY"
+	anyCaller callerKind = "ANY"
 	anonymous callerKind = "ANONYMOUS"
 	signedIn  callerKind = "SIGNED_IN"
 )

@@ -235,7 +235,7 @@ func FuzzBox_Open(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, sealed []byte) {
 		if plain, err := b.Unseal("other", sealed); err == nil {
-			t.Errorf("Open took bytes that nobody sealed: %q", plain)
+			t.Errorf("Unseal accepted bytes that were not sealed: %q", plain)
 		}
 	})
 }

@@ -133,7 +133,7 @@ func TestService_Authenticate_refuses_tampered_tokens(t *testing.T) {
 				}
 				wantCode(t, "Authenticate", err, fault.Unauthenticated)
 				if e := fault.From(err); e.Kind() != fault.KindUnauthenticated || e.Message != "The credential is not valid; sign in again, or use another API key." || e.Err != nil {
-					t.Errorf("the error is %+v, want one that tells nothing", e)
+					t.Errorf("the error is %+v, want one that reveals nothing", e)
 				}
 			}
 		})

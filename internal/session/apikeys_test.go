@@ -46,12 +46,12 @@ func TestService_CreateAPIKey(t *testing.T) {
 		code fault.Code
 	}{
 		{"one's own", ada, in(same), ""},
-		{"by a stranger", t.Context(), in(same), fault.Unauthenticated},
+		{"by an anonymous caller", t.Context(), in(same), fault.Unauthenticated},
 		{"by an API key", f.as(t, f.key(ada, t)), in(same), fault.Forbidden},
 		{"one's own, by id", ada, in(owner(f.ada)), ""},
 		{"for another, by a customer", ada, in(owner(service)), fault.Forbidden},
 		{"for another, by ADMIN", root, in(owner(service)), ""},
-		{"for nobody", root, in(owner(uid.NewUser(now))), fault.UserNotFound},
+		{"for an unknown user", root, in(owner(uid.NewUser(now))), fault.UserNotFound},
 		{"for what is no user", root, in(owner("ord_1")), fault.UserNotFound},
 		{"for an account that may not act", root, in(owner(idle)), fault.UserNotActive},
 		{"no scope", ada, in(scopes()), fault.ScopeInvalid},
@@ -104,7 +104,7 @@ func TestService_CreateAPIKey_records_no_secret(t *testing.T) {
 			t.Errorf("event = %+v, want version %d of the key, related to ada", e, i+1)
 		}
 		if secret := text[len("bpk_")+27:]; strings.Contains(string(e.Data), secret) || strings.Contains(strings.ToLower(string(e.Data)), "hash") {
-			t.Errorf("the event tells %s", e.Data)
+			t.Errorf("the event contains %s", e.Data)
 		}
 	}
 }
@@ -172,7 +172,7 @@ func TestService_RevokeAPIKey(t *testing.T) {
 	id := auth.From(f.as(t, text)).APIKeyID()
 
 	_, err := f.RevokeAPIKey(t.Context(), id)
-	wantCode(t, "by a stranger", err, fault.Unauthenticated)
+	wantCode(t, "by an anonymous caller", err, fault.Unauthenticated)
 	_, err = f.RevokeAPIKey(f.as(t, text), id)
 	wantCode(t, "by the key itself", err, fault.Forbidden)
 	_, err = f.RevokeAPIKey(bob, id)
@@ -201,7 +201,7 @@ func TestAPIKeys_are_visible_to_their_owner_and_ADMIN(t *testing.T) {
 	_, staff := f.signIn(t, "staff")
 	_, root := f.signIn(t, "root")
 	key := auth.From(f.as(t, f.key(ada, t))).APIKeyID()
-	_, blind, err := f.CreateAPIKey(ada, session.CreateAPIKeyInput{Name: "blind", Scopes: []auth.Scope{auth.OrdersRead}})
+	_, unscoped, err := f.CreateAPIKey(ada, session.CreateAPIKeyInput{Name: "unscoped", Scopes: []auth.Scope{auth.OrdersRead}})
 	must(t, err)
 	tests := []struct {
 		name string
@@ -213,8 +213,8 @@ func TestAPIKeys_are_visible_to_their_owner_and_ADMIN(t *testing.T) {
 		{"the owner", ada, 2, true, ""},
 		{"ADMIN", root, 2, true, ""},
 		{"STAFF", staff, 0, false, ""},
-		{"a stranger", t.Context(), 0, false, fault.Unauthenticated},
-		{"a key without the scope", f.as(t, blind), 0, false, fault.Forbidden},
+		{"an anonymous caller", t.Context(), 0, false, fault.Unauthenticated},
+		{"a key without the scope", f.as(t, unscoped), 0, false, fault.Forbidden},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -191,7 +191,7 @@ func TestReadCache_reads_on_for_callers_that_joined(t *testing.T) {
 		leave()
 		give()
 		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Errorf("who waited and left got %v, want context.Canceled", err)
+			t.Errorf("a caller that waited and left got %v, want context.Canceled", err)
 		}
 		close(release)
 		must(t, errors.Join(<-results, <-results))

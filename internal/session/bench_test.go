@@ -41,7 +41,7 @@ func BenchmarkService_Authenticate(b *testing.B) {
 	}
 }
 
-// BenchmarkService_Refresh shows what an exchange costs beside the database.
+// BenchmarkService_Refresh shows what an exchange costs without the database.
 func BenchmarkService_Refresh(b *testing.B) {
 	f := newFixture(b, session.Config{})
 	tokens, ctx := f.signIn(b, "ada")

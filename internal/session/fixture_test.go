@@ -112,7 +112,7 @@ func (f *fixture) as(t testing.TB, bearer string) context.Context {
 	return auth.With(from(t, "192.0.2.1"), p)
 }
 
-// from returns a context of a stranger at the address.
+// from returns a context of an anonymous caller at the address.
 func from(t testing.TB, address string) context.Context {
 	t.Helper()
 	return auth.WithClient(t.Context(), auth.Client{Address: address, UserAgent: "test"})

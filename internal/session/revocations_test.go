@@ -68,8 +68,8 @@ func TestService_Authenticate_needs_no_database_while_it_follows_the_log(t *test
 func TestService_Authenticate_applies_revocations_of_the_log_at_once(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name string
-		hear func(w *fakeLog, f *fixture, p *auth.Principal)
+		name    string
+		publish func(w *fakeLog, f *fixture, p *auth.Principal)
 	}{
 		{"that the user changed", func(w *fakeLog, f *fixture, _ *auth.Principal) { w.publish(event.UserUpdated, string(f.ada)) }},
 		{"that the user was deleted", func(w *fakeLog, f *fixture, _ *auth.Principal) { w.publish(event.UserDeleted, string(f.ada)) }},
@@ -94,19 +94,19 @@ func TestService_Authenticate_applies_revocations_of_the_log_at_once(t *testing.
 				}
 				p := auth.From(f.as(t, bearer))
 				f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
-				f.as(t, bearer) // nobody has told yet
-				told := 0
+				f.as(t, bearer) // no revocation was published yet
+				notified := 0
 				f.OnRevoked(func(r session.Revocation) {
 					if !r.Concerns(p) {
 						return
 					}
 					_, err := f.Authenticate(t.Context(), bearer)
-					wantCode(t, "Authenticate when streams are told", err, fault.Unauthenticated)
-					told++
+					wantCode(t, "Authenticate when streams are notified", err, fault.Unauthenticated)
+					notified++
 				})
-				tt.hear(w, f, p)
-				if told != 1 {
-					t.Errorf("streams were told %d times, want once", told)
+				tt.publish(w, f, p)
+				if notified != 1 {
+					t.Errorf("streams were notified %d times, want once", notified)
 				}
 			})
 		}

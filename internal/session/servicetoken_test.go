@@ -23,7 +23,7 @@ func TestServiceToken_names_the_user_to_one_service_for_a_minute(t *testing.T) {
 	must(t, err)
 	must(t, json.Unmarshal(b, &claims))
 	if aud, _ := claims["aud"].([]any); len(aud) != 1 || aud[0] != "service:till" || claims["sub"] != string(f.ada) || len(claims) != 5 {
-		t.Errorf("claims = %v, want who calls which service, and no more", claims)
+		t.Errorf("claims = %v, want the user and the service, and no more", claims)
 	}
 	if claims["exp"].(float64)-claims["iat"].(float64) != 60 {
 		t.Errorf("claims = %v, want a minute", claims)

@@ -26,7 +26,7 @@ func TestService_Revoke(t *testing.T) {
 	_, root := f.signIn(t, "root")
 
 	_, err := f.Revoke(t.Context(), victim.Session.ID)
-	wantCode(t, "by a stranger", err, fault.Unauthenticated)
+	wantCode(t, "by an anonymous caller", err, fault.Unauthenticated)
 	_, err = f.Revoke(f.as(t, f.key(ada, t)), victim.Session.ID)
 	wantCode(t, "by an API key", err, fault.Forbidden)
 	_, err = f.Revoke(staff, victim.Session.ID)
@@ -89,8 +89,8 @@ func TestService_RevokeAll(t *testing.T) {
 		t.Errorf("%d events, want one for each session", n)
 	}
 	_, err := f.RevokeAll(t.Context(), false)
-	wantCode(t, "RevokeAll by a stranger", err, fault.Unauthenticated)
-	wantCode(t, "SignOut by a stranger", f.SignOut(t.Context()), fault.Unauthenticated)
+	wantCode(t, "RevokeAll by an anonymous caller", err, fault.Unauthenticated)
+	wantCode(t, "SignOut by an anonymous caller", f.SignOut(t.Context()), fault.Unauthenticated)
 }
 
 func TestNewService_refuses_invalid_configurations(t *testing.T) {

@@ -56,11 +56,11 @@ func TestService_SignIn(t *testing.T) {
 			tokens, err := f.SignIn(from(t, "192.0.2.1"), tt.login, tt.password)
 			wantCode(t, "SignIn", err, tt.code)
 			if n := hashes.Load(); n != 1 {
-				t.Errorf("it took %d hashes, want 1 whoever asks", n)
+				t.Errorf("it took %d hashes, want 1 for every caller", n)
 			}
 			if err != nil {
 				if e := fault.From(err); e.Message != "The login or the password is wrong." || e.Err != nil || f.store.Calls()-before > 2 {
-					t.Errorf("the refusal is %+v after %d calls of the store, want it to tell nothing after at most 2", e, f.store.Calls()-before)
+					t.Errorf("the refusal is %+v after %d calls of the store, want it to reveal nothing after at most 2", e, f.store.Calls()-before)
 				}
 				return
 			}
@@ -157,7 +157,7 @@ func TestService_SignIn_throttle(t *testing.T) {
 		}},
 		{"unknown accounts are counted as known ones are", func(t *testing.T, f *fixture) {
 			ctx := from(t, "192.0.2.1")
-			if got := guess(ctx, f, "nobody", 2) + guess(ctx, f, "NOBODY", 2); got != 3 {
+			if got := guess(ctx, f, "unknown", 2) + guess(ctx, f, "UNKNOWN", 2); got != 3 {
 				t.Errorf("%d guesses were looked at, want 3", got)
 			}
 		}},
@@ -273,7 +273,7 @@ func TestService_Open(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{MaxSessions: 3})
 	_, err := f.Open(from(t, "192.0.2.1"), uid.NewUser(f.clock.now()))
-	wantCode(t, "Open for nobody", err, fault.UserNotFound)
+	wantCode(t, "Open for an unknown user", err, fault.UserNotFound)
 	var all []*session.Tokens
 	for range 5 {
 		tokens, err := f.Open(from(t, "192.0.2.1"), f.ada)
@@ -303,7 +303,7 @@ func TestService_ChangePassword(t *testing.T) {
 	mine, ctx := f.signIn(t, "ada")
 	key := f.key(ctx, t)
 
-	wantCode(t, "ChangePassword by a stranger", f.ChangePassword(t.Context(), password, next), fault.Unauthenticated)
+	wantCode(t, "ChangePassword by an anonymous caller", f.ChangePassword(t.Context(), password, next), fault.Unauthenticated)
 	wantCode(t, "ChangePassword by a key", f.ChangePassword(f.as(t, key), password, next), fault.Forbidden)
 	err := f.ChangePassword(ctx, password, "short")
 	if e := fault.From(err); e.Code != fault.PasswordInvalid || len(e.Path) != 1 || e.Path[0] != "newPassword" {

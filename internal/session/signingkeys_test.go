@@ -101,7 +101,7 @@ func TestService_JWKS_is_empty_before_the_start(t *testing.T) {
 func TestService_RotateSigningKey(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
-	idle := f.node(t, session.Config{}) // a node that has not heard yet
+	idle := f.node(t, session.Config{}) // a node that has not read the new key yet
 	must(t, idle.Prepare(t.Context()))
 	old, _ := f.signIn(t, "ada")
 	first, _ := f.signer(t)
@@ -124,10 +124,10 @@ func TestService_RotateSigningKey(t *testing.T) {
 	fresh, _ := f.signIn(t, "ada")
 	for _, tokens := range []*session.Tokens{old, fresh} {
 		_, err := idle.Authenticate(t.Context(), tokens.AccessToken)
-		wantCode(t, "Authenticate on a node that has not heard", err, "")
+		wantCode(t, "Authenticate on a node that has not read the new key", err, "")
 	}
 
-	f.clock.add(6 * time.Minute) // a node that heard an interval late has signed its last token with the old key, and that has expired
+	f.clock.add(6 * time.Minute) // a node that read it an interval late has signed its last token with the old key, and that has expired
 	must(t, f.Prepare(t.Context()))
 	if ids := keyIDs(t, f.Service); len(ids) != 1 || ids[0] != next.ID {
 		t.Errorf("published keys = %v, want %s alone", ids, next.ID)

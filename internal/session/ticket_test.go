@@ -108,7 +108,7 @@ func TestService_CreateTicket_needs_a_caller_and_a_purpose_that_fits_a_URL(t *te
 	f := newFixture(t, session.Config{})
 	_, ctx := f.signIn(t, "ada")
 	_, err := f.CreateTicket(t.Context(), nil)
-	wantCode(t, "CreateTicket of a stranger", err, fault.Unauthenticated)
+	wantCode(t, "CreateTicket of an anonymous caller", err, fault.Unauthenticated)
 	_, err = f.CreateTicket(ctx, make([]byte, 8<<10))
 	wantCode(t, "CreateTicket for 8 KiB", err, fault.BodyTooLarge)
 	ticket, err := f.CreateTicket(ctx, nil)

@@ -107,7 +107,7 @@ func (s Sessions) UpdateAccountSessions(ctx context.Context, id uid.User, at tim
 		return &h.Account, t.insertSession(ctx, h.Opened)
 	})
 	if err != nil {
-		return fmt.Errorf("update holder %s: %w", id, err)
+		return fmt.Errorf("update account %s: %w", id, err)
 	}
 	return nil
 }

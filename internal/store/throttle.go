@@ -11,11 +11,11 @@ import (
 	"github.com/backplane-dev/backplane/internal/session/throttle"
 )
 
-// errLimitPassed takes a transaction back in which a counter passed its limit.
+// errLimitPassed rolls back a transaction in which a counter passed its limit.
 var errLimitPassed = errors.New("a counter is full")
 
-// Take implements throttle.Store. One statement counts on all counters and
-// tells where they stand; if one passed its limit nothing of it is kept.
+// Take implements throttle.Store. One statement increments all counters and
+// returns their states; if one passed its limit the transaction is rolled back.
 func (s Sessions) Take(ctx context.Context, counters []throttle.Counter, at time.Time) (wait time.Duration, err error) {
 	if len(counters) == 0 {
 		return 0, nil
@@ -46,7 +46,7 @@ func (s Sessions) Take(ctx context.Context, counters []throttle.Counter, at time
 	return 0, nil
 }
 
-// counterState is where a counter stands, this try included.
+// counterState is the state of a counter, this attempt included.
 type counterState struct {
 	tries int
 	ends  time.Time

@@ -55,8 +55,8 @@ func (s Users) Update(ctx context.Context, id uid.User, fn func(*user.User) erro
 	return out, nil
 }
 
-// adminCountLock is the row that changes of standing lock before the account: two ADMINs
-// who remove one another wait for each other, and the second finds itself last.
+// adminCountLock is the row that changes of standing lock before the account: two transactions
+// in which ADMINs remove one another run one after the other, and the second fails with LAST_ADMIN.
 const adminCountLock = "gate.standing"
 
 // UpdateCountingAdmins implements user.Store.
@@ -116,7 +116,7 @@ func (t *tx) updateUser(ctx context.Context, id uid.User, fn func(*user.User) er
 	return u, nil
 }
 
-// erasePersonalData removes what the database holds of a person beside the account's row:
+// erasePersonalData removes what the database holds of a person outside the account's row:
 // the password, where it signed in, its keys, and what the log says of it. The
 // events of this transaction are not stored yet, and say nothing personal.
 func (t *tx) erasePersonalData(ctx context.Context, id uid.User) error {
@@ -188,7 +188,7 @@ func (s Users) ByUsername(ctx context.Context, name string) (*user.User, error) 
 }
 
 // AnyAdmin reports whether there is an active ADMIN: without one the first
-// start makes one.
+// start creates one.
 func (s Users) AnyAdmin(ctx context.Context) (bool, error) {
 	found, err := s.db.client.User.Query().Where(entuser.Admin(true), entuser.StatusEQ(user.Active)).Exist(ctx)
 	return found, s.db.translate(ctx, err)
@@ -326,7 +326,7 @@ func splitList[T ~string](s string) []T {
 	return out
 }
 
-// orMissing turns ent's word for no row into the domain's.
+// orMissing turns ent's not-found error into the domain's.
 func orMissing(err, missing error) error {
 	if ent.IsNotFound(err) {
 		return missing

@@ -21,18 +21,18 @@ func fieldOf(s string) validate.Field[string] { return validate.Of(s) }
 func TestDelete_ForgetsThePerson(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
-		who, other := givenUser(t, db), givenUser(t, db)
+		owner, other := givenUser(t, db), givenUser(t, db)
 		givenProduct(t, db, "cup", 10)
-		o, err := place(t.Context(), db, who.ID, "cup")
+		o, err := place(t.Context(), db, owner.ID, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := db.Orders().Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("my wife Jane is ill", at) }); err != nil {
 			t.Fatal(err)
 		}
-		err = db.Sessions().UpdateAccountSessions(t.Context(), who.ID, at, func(h *session.AccountSessions) error {
+		err = db.Sessions().UpdateAccountSessions(t.Context(), owner.ID, at, func(h *session.AccountSessions) error {
 			h.Opened = &session.Session{
-				ID: uid.NewSession(at), UserID: who.ID, Address: "192.0.2.1", Generation: 1, Nonce: []byte{1}, Version: 1,
+				ID: uid.NewSession(at), UserID: owner.ID, Address: "192.0.2.1", Generation: 1, Nonce: []byte{1}, Version: 1,
 				CreatedAt: at, UpdatedAt: at, LastUsedAt: at, ExpiresAt: at.AddDate(0, 0, 1),
 			}
 			return nil
@@ -40,13 +40,13 @@ func TestDelete_ForgetsThePerson(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = db.Users().UpdateCountingAdmins(t.Context(), who.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+		_, err = db.Users().UpdateCountingAdmins(t.Context(), owner.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, l := range db.Log(t) {
 			text := strings.ToLower(string(l.Data))
-			for _, personal := range []string{strings.ToLower(who.Username) + `"`, "jane"} {
+			for _, personal := range []string{strings.ToLower(owner.Username) + `"`, "jane"} {
 				if l.SubjectID != string(other.ID) && strings.Contains(text, personal) {
 					t.Errorf("%s still says %q: %s", l.Type, personal, l.Data)
 				}
@@ -56,7 +56,7 @@ func TestDelete_ForgetsThePerson(t *testing.T) {
 			}
 		}
 		for _, table := range []string{"credentials", "sessions", "api_keys"} {
-			if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM `+table+` WHERE user_id = ?`, string(who.ID)); n != 0 {
+			if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM `+table+` WHERE user_id = ?`, string(owner.ID)); n != 0 {
 				t.Errorf("%d rows of the deleted user are left in %s", n, table)
 			}
 		}

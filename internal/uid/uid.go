@@ -1,5 +1,5 @@
-// Package uid owns the identifiers of all entities: what they look like, how
-// they are made and how one tells them apart.
+// Package uid owns the identifiers of all entities: their format, generation and
+// kinds.
 //
 // An id is a short type prefix, an underscore and a UUIDv7 in 26 characters of
 // Crockford's base 32 (lower case), e.g. usr_01j9zq4m8ye7v9k2t3w5x6y7z8. Ids of
@@ -25,7 +25,7 @@ type (
 	Service  string // a service of the registry
 	Instance string // an instance of a service
 
-	DeadLetter string // an event that a consumer could not work on
+	DeadLetter string // an event that a consumer failed to process
 )
 
 // Kind is the type prefix of an id.

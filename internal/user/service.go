@@ -84,19 +84,19 @@ type Service struct {
 	now    func() time.Time
 }
 
-// NewService returns a Service on the store that tells the time by now.
+// NewService returns a Service on the store; now is its clock.
 func NewService(store Store, now func() time.Time) *Service {
 	held, _ := store.(Peeker)
 	return &Service{store, held, now}
 }
 
-// SignUp opens an account for a stranger: a CUSTOMER.
+// SignUp opens an account for an anonymous caller: a CUSTOMER.
 func (s *Service) SignUp(ctx context.Context, p Profile, hash Hasher) (*User, error) {
 	return s.createAccount(ctx, p, []auth.Role{auth.Customer}, nil, hash)
 }
 
-// Create opens an account for somebody else. STAFF may create CUSTOMERs, ADMIN
-// anybody; only who may set a legacy id may give one. A nil hash makes an account
+// Create opens an account for another user. STAFF may create CUSTOMERs, ADMIN all
+// roles; a legacy id needs a caller that may set one. A nil hash makes an account
 // that cannot sign in yet.
 func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
 	caller, err := auth.RequireStaff(ctx, auth.UsersWrite)
@@ -145,7 +145,7 @@ func (s *Service) FirstAdmin(ctx context.Context, username string, hash Hasher) 
 	return err == nil, err
 }
 
-// Update changes an account: one's own profile, or as ADMIN anything of anybody.
+// Update changes an account: the caller's own profile, or as ADMIN anything of any account.
 func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Change) (*User, error) {
 	caller, err := auth.Require(ctx, auth.UsersWrite)
 	if err != nil {
@@ -176,7 +176,7 @@ func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Cha
 	return s.store.Update(ctx, id, func(u *User) error { return apply(u, 0) })
 }
 
-// Delete deletes an account, one's own or as ADMIN anybody's. Deleting a deleted
+// Delete deletes an account, the caller's own or as ADMIN any. Deleting a deleted
 // account does nothing.
 func (s *Service) Delete(ctx context.Context, id uid.User, ifVersion *int) (*User, error) {
 	caller, err := auth.Require(ctx, auth.UsersWrite)
@@ -218,8 +218,8 @@ func (s *Service) Peek(ctx context.Context, id uid.User) (u *User, ok bool) {
 	return s.peeker.Peek(id)
 }
 
-// Self returns the account of somebody who has just proved to be it, whoever is
-// calling in ctx; NotFound if there is none.
+// Self returns the account of a user that was authenticated a moment ago, without
+// regard to the caller in ctx; NotFound if there is none.
 func (s *Service) Self(ctx context.Context, id uid.User) (*User, error) {
 	found, err := s.store.ByIDs(ctx, []uid.User{id})
 	if err != nil {

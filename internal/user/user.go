@@ -1,5 +1,4 @@
-// Package user owns accounts: who they are, what they are called, which roles
-// they hold and whether they may act.
+// Package user owns accounts: their names, email addresses, roles and status.
 //
 // The rules are methods on User. Service adds permission, clock and
 // persistence. Passwords and tokens belong to package session. A deleted account
@@ -39,8 +38,8 @@ const (
 	maxName     = 200
 )
 
-// deletedPrefix starts the stand-in names of deleted accounts. Nobody may sign
-// up under it.
+// deletedPrefix starts the stand-in names of deleted accounts. SignUp refuses
+// it.
 const deletedPrefix = "deleted-"
 
 // User is an account.
@@ -48,17 +47,17 @@ type User struct {
 	ID        uid.User
 	Username  string  // as its owner spells it; unique by UsernameKey
 	Email     *string // unique by EmailKey; nil if never given or deleted
-	Name      string  // what to call the person; may be empty
+	Name      string  // full name of the person; may be empty
 	Roles     []auth.Role
 	Status    Status
-	LegacyID  *string // its id in the system before
+	LegacyID  *string // its id in the former system
 	Version   int     // raised by each change
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	events    event.Recorder
 }
 
-// Profile is what a person says of itself.
+// Profile is what a user may change of its own account.
 type Profile struct {
 	Username string
 	Email    *string

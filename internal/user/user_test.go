@@ -107,7 +107,7 @@ func TestDelete_leaves_nothing_personal(t *testing.T) {
 	}
 	evs := u.TakeEvents()
 	if len(evs) != 1 || strings.Contains(strings.ToLower(string(evs[0].Data)), "ada") {
-		t.Errorf("the event still tells who it was: %s", evs[0].Data)
+		t.Errorf("the event still names the user: %s", evs[0].Data)
 	}
 	if err := u.Delete(0, at); err != nil || len(u.TakeEvents()) != 0 {
 		t.Errorf("deleting again gave %v, want nothing to happen", err)

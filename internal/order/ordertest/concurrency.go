@@ -12,38 +12,38 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// keyed returns how who places an order under one idempotency key; calls of
-// other bodies are other calls.
-func keyed(t testing.TB, who uid.User, body byte) (call func(Stores, ...order.Want) (*order.Order, error)) {
+// keyed returns a function that places an order of the customer under one
+// idempotency key; calls with another body have another fingerprint.
+func keyed(t testing.TB, customer uid.User, body byte) (call func(Stores, ...order.Want) (*order.Order, error)) {
 	t.Helper()
-	ctx := auth.With(t.Context(), &auth.Principal{UserID: who, Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")})
+	ctx := auth.With(t.Context(), &auth.Principal{UserID: customer, Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")})
 	ctx = auth.WithCall(ctx, auth.Call{Key: "k", Fingerprint: [32]byte{body}})
 	return func(s Stores, wants ...order.Want) (*order.Order, error) {
-		return s.Orders.Place(ctx, who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
-			return order.Place(order.Details{UserID: who}, wants, offers, at)
+		return s.Orders.Place(ctx, customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+			return order.Place(order.Details{UserID: customer}, wants, offers, at)
 		})
 	}
 }
 
 func once(t *testing.T, s Stores) {
-	who, other := s.Customer(t), s.Customer(t)
+	customer, other := s.Customer(t), s.Customer(t)
 	cup := givenProduct(t, s, "cup", 10)
-	first, err := keyed(t, who, 1)(s, want("cup", 1))
+	first, err := keyed(t, customer, 1)(s, want("cup", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Orders.Update(t.Context(), first.ID, func(o *order.Order) error { return o.Pay(at) }); err != nil {
 		t.Fatal(err)
 	}
-	again, err := keyed(t, who, 1)(s, want("cup", 1))
+	again, err := keyed(t, customer, 1)(s, want("cup", 1))
 	if err != nil || again.ID != first.ID || again.Status != order.Paid {
 		t.Errorf("the second call = %+v, %v; want the first order as it is now", again, err)
 	}
-	if _, err := keyed(t, who, 2)(s, want("cup", 2)); !fault.Is(err, fault.IdempotencyKeyReused) {
+	if _, err := keyed(t, customer, 2)(s, want("cup", 2)); !fault.Is(err, fault.IdempotencyKeyReused) {
 		t.Errorf("another call under the key gave %v", err)
 	}
 	if o, err := keyed(t, other, 2)(s, want("cup", 2)); err != nil || o.ID == first.ID {
-		t.Errorf("the key of somebody else = %v, %v; want an order of its own", o, err)
+		t.Errorf("the key of another user = %v, %v; want an order of its own", o, err)
 	}
 	if n := stockOf(t, s, cup.ID); n != 7 {
 		t.Errorf("stock = %d, want 7", n)
@@ -51,15 +51,15 @@ func once(t *testing.T, s Stores) {
 }
 
 func refusedCall(t *testing.T, s Stores) {
-	who := s.Customer(t)
+	customer := s.Customer(t)
 	cup := givenProduct(t, s, "cup", 0)
-	if _, err := keyed(t, who, 1)(s, want("cup", 1)); !fault.Is(err, fault.StockInsufficient) {
+	if _, err := keyed(t, customer, 1)(s, want("cup", 1)); !fault.Is(err, fault.StockInsufficient) {
 		t.Fatalf("placing what is sold out gave %v", err)
 	}
 	if _, err := s.Products.UpdateStock(t.Context(), cup.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, 3, at) }); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keyed(t, who, 1)(s, want("cup", 1)); err != nil {
+	if _, err := keyed(t, customer, 1)(s, want("cup", 1)); err != nil {
 		t.Errorf("the same call after the refusal gave %v", err)
 	}
 }
@@ -88,13 +88,13 @@ func parallel(n int, fn func(i int) error) map[fault.Code]int {
 	return codes
 }
 
-func twins(t *testing.T, s Stores) {
+func placesOneOrderPerKey(t *testing.T, s Stores) {
 	const calls = 200
-	who, cup := s.Customer(t), givenProduct(t, s, "cup", 10)
+	customer, cup := s.Customer(t), givenProduct(t, s, "cup", 10)
 	var mu sync.Mutex
 	ids := map[uid.Order]int{}
 	codes := parallel(calls, func(int) error {
-		o, err := keyed(t, who, 1)(s, want("cup", 1))
+		o, err := keyed(t, customer, 1)(s, want("cup", 1))
 		if err == nil {
 			mu.Lock()
 			defer mu.Unlock()
@@ -103,21 +103,21 @@ func twins(t *testing.T, s Stores) {
 		return err
 	})
 	if len(ids) != 1 || codes[""]+codes[fault.IdempotencyInFlight] != calls || count(t, s) != 1 || stockOf(t, s, cup.ID) != 9 {
-		t.Errorf("%d twins ended as %v with %d orders, %d stored, stock %d; want one order and stock 9",
+		t.Errorf("%d duplicates ended as %v with %d orders, %d stored, stock %d; want one order and stock 9",
 			calls, codes, len(ids), count(t, s), stockOf(t, s, cup.ID))
 	}
 }
 
 func scarce(t *testing.T, s Stores) {
 	const buyers, stock = 64, 100
-	who := s.Customer(t)
+	customer := s.Customer(t)
 	skus := []string{"a", "b", "c"}
 	ids := map[string]uid.Product{}
 	for _, sku := range skus {
 		ids[sku] = givenProduct(t, s, sku, stock).ID
 	}
 	codes := parallel(buyers, func(i int) error {
-		o, err := place(t, s, who, at, want(skus[i%3], 3), want(skus[(i+1)%3], 2))
+		o, err := place(t, s, customer, at, want(skus[i%3], 3), want(skus[(i+1)%3], 2))
 		if err != nil || i%4 > 0 {
 			return err
 		}
@@ -157,7 +157,7 @@ func heldBy(t testing.TB, s Stores) map[string]int {
 }
 
 func crossing(t *testing.T, s Stores) {
-	who := s.Customer(t)
+	customer := s.Customer(t)
 	const skus = 20
 	for i := range skus {
 		givenProduct(t, s, fmt.Sprintf("p%02d", i), 10_000)
@@ -171,7 +171,7 @@ func crossing(t *testing.T, s Stores) {
 			}
 			wants = append(wants, want(fmt.Sprintf("p%02d", at), 1))
 		}
-		o, err := place(t, s, who, at, wants...)
+		o, err := place(t, s, customer, at, wants...)
 		if err != nil || n%3 > 0 {
 			return err
 		}

@@ -96,8 +96,8 @@ func listedOrders(t *testing.T, s Stores) {
 	ann, bob := s.Customer(t), s.Customer(t)
 	var placed []*order.Order
 	for i := range 6 {
-		who := []uid.User{ann, bob}[i%2]
-		placed = append(placed, mustPlace(t, s, who, at.Add(time.Duration(i/2)*time.Minute), want("cup", i%3+1)))
+		customer := []uid.User{ann, bob}[i%2]
+		placed = append(placed, mustPlace(t, s, customer, at.Add(time.Duration(i/2)*time.Minute), want("cup", i%3+1)))
 	}
 	paid, err := s.Orders.Update(t.Context(), placed[3].ID, func(o *order.Order) error { return o.Pay(at) })
 	if err != nil {

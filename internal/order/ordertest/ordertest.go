@@ -52,7 +52,7 @@ func Run(t *testing.T, newStores func(testing.TB) Stores) {
 		{"what does not exist is left out or not found", missing},
 		{"a call is made once under its key", once},
 		{"a refused call leaves its key free", refusedCall},
-		{"parallel calls under one key place one order", twins},
+		{"parallel calls under one key place one order", placesOneOrderPerKey},
 		{"parallel orders never sell what is not there", scarce},
 		{"orders that want the same products in other sequences do not deadlock", crossing},
 		{"a product is changed and read back", changedProduct},
@@ -89,16 +89,16 @@ func givenProduct(t testing.TB, s Stores, sku string, stock int) *order.Product 
 func want(sku string, n int) order.Want { return order.Want{SKU: sku, Quantity: n} }
 
 // place places an order the way the service does.
-func place(t testing.TB, s Stores, who uid.User, when time.Time, wants ...order.Want) (*order.Order, error) {
+func place(t testing.TB, s Stores, customer uid.User, when time.Time, wants ...order.Want) (*order.Order, error) {
 	t.Helper()
-	return s.Orders.Place(t.Context(), who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
-		return order.Place(order.Details{UserID: who}, wants, offers, when)
+	return s.Orders.Place(t.Context(), customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+		return order.Place(order.Details{UserID: customer}, wants, offers, when)
 	})
 }
 
-func mustPlace(t testing.TB, s Stores, who uid.User, when time.Time, wants ...order.Want) *order.Order {
+func mustPlace(t testing.TB, s Stores, customer uid.User, when time.Time, wants ...order.Want) *order.Order {
 	t.Helper()
-	o, err := place(t, s, who, when, wants...)
+	o, err := place(t, s, customer, when, wants...)
 	if err != nil {
 		t.Fatalf("place: %v", err)
 	}
@@ -133,8 +133,8 @@ func count(t testing.TB, s Stores) int {
 }
 
 func placed(t *testing.T, s Stores) {
-	who, cup, pot := s.Customer(t), givenProduct(t, s, "cup", 10), givenProduct(t, s, "pot", 5)
-	o := mustPlace(t, s, who, at, want("pot", 2), want("cup", 3))
+	customer, cup, pot := s.Customer(t), givenProduct(t, s, "cup", 10), givenProduct(t, s, "pot", 5)
+	o := mustPlace(t, s, customer, at, want("pot", 2), want("cup", 3))
 	if diff := cmp.Diff(o, readBack(t, s, o.ID), orders); diff != "" {
 		t.Errorf("what Place returns differs from what is read back (-returned +read):\n%s", diff)
 	}
@@ -162,12 +162,12 @@ func placed(t *testing.T, s Stores) {
 }
 
 func refused(t *testing.T, s Stores) {
-	who, cup, pot := s.Customer(t), givenProduct(t, s, "cup", 10), givenProduct(t, s, "pot", 1)
+	customer, cup, pot := s.Customer(t), givenProduct(t, s, "cup", 10), givenProduct(t, s, "pot", 1)
 	for name, wants := range map[string][]order.Want{
 		"an unknown product": {want("cup", 1), want("jug", 1)},
 		"too few of one":     {want("cup", 1), want("pot", 2)},
 	} {
-		if _, err := place(t, s, who, at, wants...); err == nil {
+		if _, err := place(t, s, customer, at, wants...); err == nil {
 			t.Errorf("placing %s succeeded", name)
 		}
 	}
@@ -182,13 +182,13 @@ func inactive(t *testing.T, s Stores) {
 		t.Errorf("placing for a deactivated account gave %v", err)
 	}
 	if _, err := place(t, s, uid.NewUser(at), at, want("cup", 1)); !fault.Is(err, fault.UserNotFound) {
-		t.Errorf("placing for nobody gave %v", err)
+		t.Errorf("placing for an unknown account gave %v", err)
 	}
 }
 
 func cancelled(t *testing.T, s Stores) {
-	who, cup := s.Customer(t), givenProduct(t, s, "cup", 10)
-	o := mustPlace(t, s, who, at, want("cup", 4))
+	customer, cup := s.Customer(t), givenProduct(t, s, "cup", 10)
+	o := mustPlace(t, s, customer, at, want("cup", 4))
 	cancel := func(o *order.Order) error { return o.Cancel("", at) }
 	for range 2 {
 		got, err := s.Orders.Update(t.Context(), o.ID, cancel)

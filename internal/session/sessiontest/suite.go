@@ -55,9 +55,9 @@ func Run(t *testing.T, newSubject func(testing.TB) Subject) {
 		run  func(*testing.T, Subject)
 	}{
 		{"an account is found by each of its names", findsAccounts},
-		{"a holder commits its credential, its sessions and their events together", commitsAccountSessions},
-		{"a holder that fails commits nothing", failsAccountSessions},
-		{"two changes of one holder happen one after the other", serialisesAccountSessions},
+		{"an account commits its credential, its sessions and their events together", commitsAccountSessions},
+		{"a change of an account that fails commits nothing", failsAccountSessions},
+		{"two changes of one account happen one after the other", serialisesAccountSessions},
 		{"all access of an account commits together", commitsCredentials},
 		{"a session commits with its events, or not at all", updatesSessions},
 		{"two exchanges of one session happen one after the other", serialisesSessions},
@@ -127,7 +127,7 @@ func assertSame(t testing.TB, what string, got, want any) {
 	}
 }
 
-// types returns the types of the events, and checks who they name.
+// types returns the types of the events, and checks the user that they name.
 func (s Subject) types(t testing.TB, related uid.User) []event.Type {
 	t.Helper()
 	var types []event.Type
@@ -173,7 +173,7 @@ func commitsAccountSessions(t *testing.T, s Subject) {
 	expired := s.session(t, id, at.Add(-time.Hour))
 	must(t, s.Store.UpdateAccountSessions(t.Context(), id, at, func(h *session.AccountSessions) error {
 		if len(h.Sessions) != 2 || h.Sessions[0].ID != first.ID || h.Sessions[1].ID != second.ID {
-			t.Errorf("the holder has %d sessions, want the two that are live, the older first", len(h.Sessions))
+			t.Errorf("the account has %d sessions, want the two that are live, the older first", len(h.Sessions))
 		}
 		h.Sessions[0].Revoke(session.Revoked, at)
 		h.PasswordHash, h.PasswordVersion = "another", h.PasswordVersion+1

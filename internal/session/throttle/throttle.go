@@ -3,7 +3,7 @@
 // A Limiter counts an attempt before the password is checked, so that parallel
 // guesses cannot pass together, and takes the count back if the guess was right.
 // Counters are shared by all nodes, through a Store, and are named by an HMAC, so
-// that the database does not tell which account was tried from where. No counter
+// that the database does not reveal which account was tried from where. No counter
 // is for an account alone: an attacker could lock its owner out.
 package throttle
 

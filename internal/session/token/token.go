@@ -4,8 +4,8 @@
 // It owns the signing keys. They lie sealed in the database, each node reads them
 // again once an interval, and their public halves are published as a JSON Web Key
 // Set. A rotated key is published one interval before it signs, and stays until
-// the last token that it signed has expired. Tokens state who calls, never what
-// the caller may do. Whether a session is still live is left to package session.
+// the last token that it signed has expired. Tokens state the caller, never what it
+// may do. Whether a session is still live is left to package session.
 package token
 
 import "time"

@@ -179,11 +179,11 @@ func testMissing(t *testing.T, s user.Store) {
 	if err != nil || len(found) != 1 {
 		t.Errorf("ByIDs = %v, %v; want the one that exists", found, err)
 	}
-	if _, err := s.ByUsername(t.Context(), "nobody"); !fault.Is(err, fault.UserNotFound) {
-		t.Errorf("ByUsername of nobody gave %v", err)
+	if _, err := s.ByUsername(t.Context(), "unknown"); !fault.Is(err, fault.UserNotFound) {
+		t.Errorf("ByUsername of an unknown name gave %v", err)
 	}
 	if _, err := updateUser(t, s, uid.NewUser(at), user.Change{}); !fault.Is(err, fault.UserNotFound) {
-		t.Errorf("updating nobody gave %v", err)
+		t.Errorf("updating an unknown user gave %v", err)
 	}
 }
 
