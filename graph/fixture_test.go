@@ -66,7 +66,7 @@ func (unread) Lag() time.Duration { return 0 }
 func (unread) Head() event.Cursor { return event.Cursor{} }
 
 // registryOf returns the use cases of the registry, which know what is stored now.
-func registryOf(t testing.TB, db *store.DB) (*registry.Registrar, *registry.Desk) {
+func registryOf(t testing.TB, db *store.DB) (*registry.Registrar, *registry.PickTracker) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	d := registry.NewDirectory(db.Registry(), unread{}, time.Now, log)
@@ -77,7 +77,7 @@ func registryOf(t testing.TB, db *store.DB) (*registry.Registrar, *registry.Desk
 	if err != nil {
 		t.Fatal(err)
 	}
-	return registry.NewRegistrar(db.Registry(), d, time.Now), registry.NewDesk(d, pool, nil, []byte("secret"), time.Now, log, registry.DeskConfig{})
+	return registry.NewRegistrar(db.Registry(), d, time.Now), registry.NewPickTracker(d, pool, nil, []byte("secret"), time.Now, log, registry.PickTrackerConfig{})
 }
 
 // stores are what the domains of a server stand on.
@@ -195,12 +195,12 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	if s.hub, err = eventlog.NewHub(events, log, eventlog.HubConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	services, desk := registryOf(t, s.db)
+	services, picks := registryOf(t, s.db)
 	s.exec, err = graph.NewExecutor(graph.Domains{
 		Registry: services, Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
 		Orders: order.NewService(st.orders, time.Now), Sessions: sessions, Log: events,
 		Overseer: consumer.NewAdmin(events, s.db.Leases(), s.db.DeadLetters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
-		Hub: s.hub, Desk: desk,
+		Hub: s.hub, Picks: picks,
 	}, []byte("secret"), executor.Config{
 		Limits: executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},
 	}, log)

@@ -65,7 +65,7 @@ func (r *Resolver) listEvents(ctx context.Context, f event.Filter, after *event.
 // listInstances returns a page of a service's instances, null if the caller may not
 // see them.
 func listInstances(ctx context.Context, v *registry.View, l loader.InstanceList) (*model.ServiceInstanceConnection, error) {
-	if !v.Whole() {
+	if !v.Complete() {
 		return nil, nil
 	}
 	return loader.ServiceInstances.Load(ctx, v, l)

@@ -86,7 +86,7 @@ func (r *mutationResolver) SetInstanceMaintenance(ctx context.Context, input mod
 }
 
 func (r *mutationResolver) PickInstance(ctx context.Context, input model.PickInstanceInput) (*model.PickInstancePayload, error) {
-	i, lease, err := r.domains.Desk.Pick(ctx, input.Service, valueOrZero(input.Strategy), optionalText(input.Key))
+	i, lease, err := r.domains.Picks.Pick(ctx, input.Service, valueOrZero(input.Strategy), optionalText(input.Key))
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (r *mutationResolver) PickInstance(ctx context.Context, input model.PickIns
 }
 
 func (r *mutationResolver) ReportOutcome(ctx context.Context, input model.ReportOutcomeInput) (*model.ReportOutcomePayload, error) {
-	if err := r.domains.Desk.Report(ctx, input.Lease, input.Ok, time.Duration(input.LatencyMs)*time.Millisecond); err != nil {
+	if err := r.domains.Picks.Report(ctx, input.Lease, input.Ok, time.Duration(input.LatencyMs)*time.Millisecond); err != nil {
 		return nil, err
 	}
 	return &model.ReportOutcomePayload{Accepted: true}, nil

@@ -55,10 +55,10 @@ func openDemo(t *testing.T) *demoGraph {
 			t.Errorf("Run = %v, want nil", err)
 		}
 	})
-	services, desk := registryOf(t, db)
+	services, picks := registryOf(t, db)
 	d := &demoGraph{log: events, domains: graph.Domains{
 		Users: user.NewService(db.Users(), time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
-		Registry: services, Sessions: new(session.Service), Log: events, Hub: hub, Desk: desk,
+		Registry: services, Sessions: new(session.Service), Log: events, Hub: hub, Picks: picks,
 	}}
 	made, err := events.After(t.Context(), 0, event.Filter{Types: []event.Type{event.UserCreated}}, 12)
 	if err != nil || len(made) < 12 {

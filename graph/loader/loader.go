@@ -41,7 +41,7 @@ type Domains struct {
 	Log      *eventlog.Log
 	Overseer *consumer.Admin
 	Hub      *eventlog.Hub
-	Desk     *registry.Desk
+	Picks    *registry.PickTracker
 	Legacy   *legacy.Service
 }
 

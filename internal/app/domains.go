@@ -24,7 +24,7 @@ func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *sessi
 		Orders:   order.NewService(c.Orders(db.Orders()), Now),
 		Sessions: sessions,
 		Registry: reg.Registrar,
-		Desk:     reg.Desk,
+		Picks:    reg.Picks,
 		Log:      log,
 		Hub:      hub,
 		Overseer: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), Now),

@@ -20,15 +20,15 @@ type Registry struct {
 	Directory *registry.Directory // in memory, kept up to date by the hub
 	Registrar *registry.Registrar // the use cases of services and instances
 	Pool      *balance.Pool       // picks instances
-	Desk      *registry.Desk      // of picks that wait for their outcome
-	keeper    *registry.Keeper    // the reconcile loop, on the node that holds its lease
+	Picks     *registry.PickTracker
+	keeper    *registry.Reconciler // the reconcile loop, on the node that holds its lease
 }
 
 // NewRegistry builds the parts on the node's hub, and loads the directory.
 func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *eventlog.Hub, sealer *secrets.Sealer, guard *gateway.Guard, owner string) (*Registry, error) {
 	stored := db.Registry()
 	r := &Registry{Directory: registry.NewDirectory(stored, hub, Now, env.Log)}
-	hub.OnDeliver(r.Directory.Deliver)
+	hub.OnDeliver(r.Directory.ApplyEvents)
 	if err := r.Directory.Load(ctx); err != nil {
 		return nil, err
 	}
@@ -37,14 +37,14 @@ func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *eventlog.Hub, 
 	if r.Pool, err = balance.NewPool(time.Now, balance.Config{}); err != nil {
 		return nil, err
 	}
-	var exchange registry.Exchange
+	var exchange registry.PeerStore
 	if db.Dialect() == "postgres" { // an SQLite file has one node
 		exchange = stored
 	}
 	secret := sealer.Derive("pick")
-	r.Desk = registry.NewDesk(r.Directory, r.Pool, exchange, secret[:], Now, env.Log, registry.DeskConfig{})
+	r.Picks = registry.NewPickTracker(r.Directory, r.Pool, exchange, secret[:], Now, env.Log, registry.PickTrackerConfig{})
 	head := func() event.Position { return hub.Head().Position }
-	r.keeper, err = registry.NewKeeper(stored, db.Leases(), head, r.Directory, gateway.NewProber(guard), Now, env.Log, registry.KeeperConfig{Holder: owner})
+	r.keeper, err = registry.NewReconciler(stored, db.Leases(), head, r.Directory, gateway.NewProber(guard), Now, env.Log, registry.ReconcilerConfig{Holder: owner})
 	return r, err
 }
 
@@ -53,7 +53,7 @@ func (r *Registry) Run(ctx context.Context, env Env) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Directory.Run(ctx) })
 	g.Go(func() error { return r.Registrar.Run(ctx, env.Log) })
-	g.Go(func() error { return r.Desk.Run(ctx) })
+	g.Go(func() error { return r.Picks.Run(ctx) })
 	g.Go(func() error { return r.keeper.Run(ctx) })
 	return g.Wait()
 }

@@ -22,9 +22,9 @@ type Pool struct {
 	cfg Config
 	now func() time.Time
 
-	mu        sync.RWMutex
-	balancers map[uid.Service]*balancer
-	elsewhere map[string]int // as SetElsewhere last said
+	mu             sync.RWMutex
+	balancers      map[uid.Service]*balancer
+	remoteInflight map[string]int // as SetElsewhere last said
 }
 
 var _ registry.Chooser = (*Pool)(nil)
@@ -68,14 +68,14 @@ func (p *Pool) Choose(set *registry.Set, strategy registry.Strategy, key string)
 
 // Pick is Choose without a box around the result.
 func (p *Pool) Pick(set *registry.Set, strategy registry.Strategy, key string) (Pick, error) {
-	b, err := p.of(set)
+	b, err := p.balancerFor(set)
 	if err != nil {
 		return Pick{}, err
 	}
-	return picked(b.Pick(policy.Strategy(strategy), key))
+	return toPick(b.Pick(policy.Strategy(strategy), key))
 }
 
-func picked(pick policy.Pick, err error) (Pick, error) {
+func toPick(pick policy.Pick, err error) (Pick, error) {
 	if err != nil {
 		return Pick{}, fault.New(fault.NoInstance, "No instance of this service can be called at the moment.")
 	}
@@ -85,11 +85,11 @@ func picked(pick policy.Pick, err error) (Pick, error) {
 // PickOther chooses by chance, by the weights, among the set's instances that are
 // not refused; NO_INSTANCE if all are. It is for a call that must go elsewhere.
 func (p *Pool) PickOther(set *registry.Set, refused func(*registry.Instance) bool) (Pick, error) {
-	b, err := p.of(set)
+	b, err := p.balancerFor(set)
 	if err != nil {
 		return Pick{}, err
 	}
-	return picked(b.PickOther(func(i *policy.Instance) bool { return refused(instanceOf(i)) }))
+	return toPick(b.PickOther(func(i *policy.Instance) bool { return refused(instanceOf(i)) }))
 }
 
 // Ejections returns how often an instance was ejected so far.
@@ -102,24 +102,24 @@ func (p *Pool) Ejections() (n uint64) {
 	return n
 }
 
-// of returns the Balancer of the set's service, brought up to the set.
-func (p *Pool) of(set *registry.Set) (*balancer, error) {
+// balancerFor returns the Balancer of the set's service, brought up to the set.
+func (p *Pool) balancerFor(set *registry.Set) (*balancer, error) {
 	p.mu.RLock()
 	b := p.balancers[set.Service.ID]
 	p.mu.RUnlock()
 	if b == nil {
 		var err error
-		if b, err = p.open(set.Service.ID); err != nil {
+		if b, err = p.createBalancer(set.Service.ID); err != nil {
 			return nil, err
 		}
 	}
 	if b.set.Load() != set {
-		b.update(set)
+		b.updateSet(set)
 	}
 	return b, nil
 }
 
-func (p *Pool) open(id uid.Service) (*balancer, error) {
+func (p *Pool) createBalancer(id uid.Service) (*balancer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if b := p.balancers[id]; b != nil {
@@ -129,13 +129,13 @@ func (p *Pool) open(id uid.Service) (*balancer, error) {
 	if err != nil {
 		return nil, err
 	}
-	chooser.SetElsewhere(p.elsewhere)
+	chooser.SetElsewhere(p.remoteInflight)
 	b := &balancer{Balancer: chooser}
 	p.balancers[id] = b
 	return b, nil
 }
 
-func (b *balancer) update(set *registry.Set) {
+func (b *balancer) updateSet(set *registry.Set) {
 	b.updating.Lock()
 	defer b.updating.Unlock()
 	if b.set.Load() == set {
@@ -162,15 +162,15 @@ func (p *Pool) Inflight() map[uid.Instance]int {
 	return calls
 }
 
-// SetElsewhere implements registry.Chooser.
-func (p *Pool) SetElsewhere(calls map[uid.Instance]int) {
+// SetRemoteInflight implements registry.Chooser.
+func (p *Pool) SetRemoteInflight(calls map[uid.Instance]int) {
 	elsewhere := make(map[string]int, len(calls))
 	for id, n := range calls {
 		elsewhere[string(id)] = n
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.elsewhere = elsewhere
+	p.remoteInflight = elsewhere
 	for _, b := range p.balancers {
 		b.SetElsewhere(elsewhere)
 	}

@@ -76,7 +76,7 @@ func TestPool_counts_calls_here_and_elsewhere_also_of_services_that_come_later(t
 	p := newPool(t)
 	set := setOf("a", 1)
 	set.Instances = append(set.Instances, &registry.Instance{ID: "busy", InstanceID: "busy", Weight: 1, Incarnation: 1})
-	p.SetElsewhere(map[uid.Instance]int{"busy": 9})
+	p.SetRemoteInflight(map[uid.Instance]int{"busy": 9})
 	for range 5 {
 		if pick, err := p.Pick(set, registry.LeastConnections, ""); err != nil || pick.Instance().ID == "busy" {
 			t.Fatalf("picked %v, %v: it is busy with calls of other nodes", pick.Instance(), err)

@@ -50,7 +50,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 	if err := checkForwardable(r); err != nil {
 		return nil, err
 	}
-	set, err := g.deps.Directory.ForCall(r.Context(), t.service)
+	set, err := g.deps.Directory.SetForCall(r.Context(), t.service)
 	if err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ func (w *fixture) registerService(in registry.ServiceInput, c registry.ServiceCh
 		w.t.Fatal(err)
 	}
 	w.services[in.Name] = s
-	w.directory.TakeService(s)
+	w.directory.ApplyService(s)
 	for _, u := range urls {
 		w.registerInstance(in.Name, u)
 	}
@@ -112,7 +112,7 @@ func (w *fixture) registerInstance(service, url string) *registry.Instance {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.directory.TakeInstance(i)
+	w.directory.ApplyInstance(i)
 	return i
 }
 

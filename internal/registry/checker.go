@@ -19,8 +19,8 @@ type Prober interface {
 // maxProbes bounds the probes at the same time.
 const maxProbes = 64
 
-// verdict is what the checks of one start of an instance have come to.
-type verdict struct {
+// checkResult is what the checks of one start of an instance have come to.
+type checkResult struct {
 	incarnation int64
 	failure     string // empty if they pass
 }
@@ -43,7 +43,7 @@ type checkState struct {
 	incarnation int64
 	due         time.Time
 	running     bool
-	inRow       int  // results alike
+	streak      int  // results alike
 	passing     bool // what they were
 	failure     string
 }
@@ -52,9 +52,9 @@ func newChecker(d *Directory, p Prober, now func() time.Time) *checker {
 	return &checker{directory: d, prober: p, now: now, states: map[uid.Instance]*checkState{}, slots: make(chan struct{}, maxProbes)}
 }
 
-// round starts the probes that are due, and returns what earlier ones say and
+// collectFailures starts the probes that are due, and returns what earlier ones say and
 // the directory does not know yet.
-func (c *checker) round(ctx context.Context) map[uid.Service]map[uid.Instance]verdict {
+func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.Instance]checkResult {
 	if c.prober == nil {
 		return nil
 	}
@@ -63,20 +63,20 @@ func (c *checker) round(ctx context.Context) map[uid.Service]map[uid.Instance]ve
 	if c.life == nil {
 		c.life, c.end = context.WithCancel(context.WithoutCancel(ctx))
 	}
-	news := map[uid.Service]map[uid.Instance]verdict{}
+	news := map[uid.Service]map[uid.Instance]checkResult{}
 	seen := make(map[uid.Instance]bool, len(c.states))
 	now := c.now()
 	for _, s := range c.directory.Services() {
 		for _, i := range c.directory.Instances(s.ID) {
-			if s.HealthCheck == nil && i.Failure == "" {
+			if s.HealthCheck == nil && i.CheckFailure == "" {
 				continue
 			}
 			seen[i.ID] = true
-			if failure, ok := c.look(s, i, now); ok && failure != i.Failure {
+			if failure, ok := c.checkInstance(s, i, now); ok && failure != i.CheckFailure {
 				if news[s.ID] == nil {
-					news[s.ID] = map[uid.Instance]verdict{}
+					news[s.ID] = map[uid.Instance]checkResult{}
 				}
-				news[s.ID][i.ID] = verdict{i.Incarnation, failure}
+				news[s.ID][i.ID] = checkResult{i.Incarnation, failure}
 			}
 		}
 	}
@@ -88,9 +88,9 @@ func (c *checker) round(ctx context.Context) map[uid.Service]map[uid.Instance]ve
 	return news
 }
 
-// look starts a probe if one is due, and returns what the checks have come to;
+// checkInstance starts a probe if one is due, and returns what the checks have come to;
 // ok is false while they have come to nothing.
-func (c *checker) look(s *Service, i *Instance, now time.Time) (failure string, ok bool) {
+func (c *checker) checkInstance(s *Service, i *Instance, now time.Time) (failure string, ok bool) {
 	if s.HealthCheck == nil {
 		return "", true // it has none any more
 	}
@@ -100,20 +100,20 @@ func (c *checker) look(s *Service, i *Instance, now time.Time) (failure string, 
 		c.states[i.ID] = st
 	}
 	if !st.running && !now.Before(st.due) {
-		c.start(*s.HealthCheck, i, st, now)
+		c.startProbe(*s.HealthCheck, i, st, now)
 	}
 	switch {
-	case st.inRow > 0 && st.passing && st.inRow >= s.HealthCheck.Healthy:
+	case st.streak > 0 && st.passing && st.streak >= s.HealthCheck.Healthy:
 		return "", true
-	case st.inRow > 0 && !st.passing && st.inRow >= s.HealthCheck.Unhealthy:
+	case st.streak > 0 && !st.passing && st.streak >= s.HealthCheck.Unhealthy:
 		return st.failure, true
 	}
 	return "", false
 }
 
-// start probes in the background, if there is a slot; else the next round does.
+// startProbe probes in the background, if there is a slot; else the next round does.
 // The caller holds the lock.
-func (c *checker) start(h HealthCheck, i *Instance, st *checkState, now time.Time) {
+func (c *checker) startProbe(h HealthCheck, i *Instance, st *checkState, now time.Time) {
 	select {
 	case c.slots <- struct{}{}:
 	default:
@@ -128,17 +128,17 @@ func (c *checker) start(h HealthCheck, i *Instance, st *checkState, now time.Tim
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if st.running = false; life.Err() == nil {
-			st.note(err)
+			st.recordProbe(err)
 		}
 	}()
 }
 
-func (st *checkState) note(err error) {
-	if passing := err == nil; st.inRow == 0 || passing != st.passing {
-		st.inRow, st.passing = 0, passing
+func (st *checkState) recordProbe(err error) {
+	if passing := err == nil; st.streak == 0 || passing != st.passing {
+		st.streak, st.passing = 0, passing
 	}
-	st.inRow++
-	if err != nil && st.inRow == 1 {
+	st.streak++
+	if err != nil && st.streak == 1 {
 		st.failure = "its check failed: " + err.Error()
 	}
 }

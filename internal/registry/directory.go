@@ -24,27 +24,27 @@ const staleAfter = 3 * time.Second
 // use.
 type Directory struct {
 	store  Store
-	reader Reader
+	reader LogReader
 	now    func() time.Time
 	log    *slog.Logger
 	reload chan struct{}
 	loaded chan struct{} // closed after the first load
 	once   sync.Once
 
-	mu        sync.RWMutex
-	byName    map[string]*entry
-	services  map[uid.Service]*entry
-	instances map[uid.Instance]*Instance
-	leases    map[uid.Instance]Lease
-	names     []string  // sorted
-	readAt    time.Time // when the registry was last loaded
-	gaps      int       // in what was delivered
-	closed    int       // gaps that a load has made good
-	gone      [2]map[uid.Instance]struct{}
+	mu         sync.RWMutex
+	byName     map[string]*entry
+	services   map[uid.Service]*entry
+	instances  map[uid.Instance]*Instance
+	leases     map[uid.Instance]Lease
+	names      []string  // sorted
+	readAt     time.Time // when the registry was last loaded
+	gaps       int       // in what was delivered
+	closedGaps int       // gaps that a load has made good
+	removed    [2]map[uid.Instance]struct{}
 }
 
-// Reader is how far a node has read the log: an eventlog.Hub.
-type Reader interface {
+// LogReader is how far a node has read the log: an eventlog.Hub.
+type LogReader interface {
 	// Lag returns how long ago the node had read the log to its end.
 	Lag() time.Duration
 	// Head returns the place up to which all events have been delivered; zero
@@ -53,16 +53,16 @@ type Reader interface {
 }
 
 // NewDirectory returns a Directory that knows nothing until Run is called.
-func NewDirectory(store Store, reader Reader, now func() time.Time, log *slog.Logger) *Directory {
+func NewDirectory(store Store, reader LogReader, now func() time.Time, log *slog.Logger) *Directory {
 	d := &Directory{store: store, reader: reader, now: now, log: log, reload: make(chan struct{}, 1), loaded: make(chan struct{})}
-	d.clear()
+	d.reset()
 	return d
 }
 
-func (d *Directory) clear() {
+func (d *Directory) reset() {
 	d.byName, d.services, d.instances = map[string]*entry{}, map[uid.Service]*entry{}, map[uid.Instance]*Instance{}
 	d.leases, d.names = map[uid.Instance]Lease{}, nil
-	d.gone = [2]map[uid.Instance]struct{}{{}, {}}
+	d.removed = [2]map[uid.Instance]struct{}{{}, {}}
 }
 
 // Run loads the registry, and again whenever it may have missed something, until
@@ -71,7 +71,7 @@ func (d *Directory) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := d.Load(ctx); err != nil && ctx.Err() == nil {
 			d.log.ErrorContext(ctx, "loading the registry failed; going on with what is known", "error", err)
-			wait(ctx, time.Second)
+			sleep(ctx, time.Second)
 			continue
 		}
 		select {
@@ -84,7 +84,7 @@ func (d *Directory) Run(ctx context.Context) error {
 
 // Load reads the whole registry. What is heard meanwhile is newer and stays.
 func (d *Directory) Load(ctx context.Context) error {
-	before, gaps := d.versions()
+	before, gaps := d.knownVersions()
 	began := d.now()
 	services, instances, err := d.store.Load(ctx)
 	if err != nil {
@@ -93,8 +93,8 @@ func (d *Directory) Load(ctx context.Context) error {
 	slices.SortFunc(instances, func(a, b *Instance) int { return strings.Compare(a.InstanceID, b.InstanceID) }) // so that each goes to an end
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.readAt, d.closed = began, gaps
-	d.forgetMissing(services, instances, before)
+	d.readAt, d.closedGaps = began, gaps
+	d.removeMissing(services, instances, before)
 	for _, s := range services {
 		d.putService(s)
 	}
@@ -111,8 +111,8 @@ type versions struct {
 	instances map[uid.Instance]int
 }
 
-// versions also returns how many gaps there have been.
-func (d *Directory) versions() (v versions, gaps int) {
+// knownVersions also returns how many gaps there have been.
+func (d *Directory) knownVersions() (v versions, gaps int) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	v = versions{make(map[uid.Service]int, len(d.services)), make(map[uid.Instance]int, len(d.instances))}
@@ -125,9 +125,9 @@ func (d *Directory) versions() (v versions, gaps int) {
 	return v, d.gaps
 }
 
-// forgetMissing takes out what was known before the load, has not changed since
+// removeMissing takes out what was known before the load, has not changed since
 // and is not there now.
-func (d *Directory) forgetMissing(services []*Service, instances []*Instance, before versions) {
+func (d *Directory) removeMissing(services []*Service, instances []*Instance, before versions) {
 	there := make(map[uid.Instance]bool, len(instances))
 	for _, i := range instances {
 		there[i.ID] = true
@@ -151,9 +151,9 @@ func (d *Directory) forgetMissing(services []*Service, instances []*Instance, be
 // Loaded is closed once the registry was loaded for the first time.
 func (d *Directory) Loaded() <-chan struct{} { return d.loaded }
 
-// Deliver takes in events of the log, in their order; a gap says that some may
+// ApplyEvents takes in events of the log, in their order; a gap says that some may
 // be missing before them. It is quick, as events carry all of their subjects.
-func (d *Directory) Deliver(events []*event.Event, gap bool) {
+func (d *Directory) ApplyEvents(events []*event.Event, gap bool) {
 	if gap {
 		d.mu.Lock()
 		d.gaps++
@@ -166,50 +166,50 @@ func (d *Directory) Deliver(events []*event.Event, gap bool) {
 	for _, e := range events {
 		switch e.Type {
 		case event.ServiceRegistered, event.ServiceUpdated, event.ServiceDeregistered:
-			s, err := serviceOf(e)
-			d.take(e, s, nil, err)
+			s, err := serviceFromEvent(e)
+			d.applyEvent(e, s, nil, err)
 		case event.InstanceRegistered, event.InstanceStatusChanged, event.InstanceDeregistered:
-			i, err := instanceOf(e)
-			d.take(e, nil, i, err)
+			i, err := instanceFromEvent(e)
+			d.applyEvent(e, nil, i, err)
 		default: // not of the registry
 		}
 	}
 }
 
-func (d *Directory) take(e *event.Event, s *Service, i *Instance, err error) {
+func (d *Directory) applyEvent(e *event.Event, s *Service, i *Instance, err error) {
 	switch {
 	case err != nil:
 		d.log.Error("an event of the registry cannot be read", "event", string(e.ID), "error", err)
 	case s != nil:
-		d.TakeService(s)
+		d.ApplyService(s)
 	case i != nil:
-		d.TakeInstance(i)
+		d.ApplyInstance(i)
 	}
 }
 
-// Place returns a place in the log such that what the Directory says from now on
+// Cursor returns a place in the log such that what the Directory says from now on
 // holds all events up to there; nil while it may be missing some. Who reads it first and
 // the registry then, and follows the log behind it, misses nothing.
-func (d *Directory) Place() *event.Cursor {
+func (d *Directory) Cursor() *event.Cursor {
 	head := d.reader.Head() // first: it moves after the events were taken in
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if head == (event.Cursor{}) || d.closed != d.gaps {
+	if head == (event.Cursor{}) || d.closedGaps != d.gaps {
 		return nil
 	}
 	return &head
 }
 
-// TakeService takes in a service as it is after a change. What is older than
+// ApplyService takes in a service as it is after a change. What is older than
 // what is known is ignored.
-func (d *Directory) TakeService(s *Service) {
+func (d *Directory) ApplyService(s *Service) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.putService(s)
 }
 
-// TakeInstance is TakeService for an instance.
-func (d *Directory) TakeInstance(i *Instance) {
+// ApplyInstance is TakeService for an instance.
+func (d *Directory) ApplyInstance(i *Instance) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.putInstance(i)
@@ -226,7 +226,7 @@ func (d *Directory) putService(s *Service) {
 				d.removeInstance(i)
 			}
 			e.service = s
-			d.hide(s.Name)
+			d.hideService(s.Name)
 		} else {
 			d.services[s.ID] = &entry{service: s, instances: map[string]*Instance{}}
 		}
@@ -235,22 +235,22 @@ func (d *Directory) putService(s *Service) {
 		e = &entry{instances: map[string]*Instance{}}
 		d.services[s.ID] = e
 	}
-	e.service, e.set, e.kept = s, nil, nil
+	e.service, e.set, e.previous = s, nil, nil
 	if d.byName[s.Name] == nil {
 		d.byName[s.Name] = e
-		d.names = inserted(d.names, s.Name)
+		d.names = insertSorted(d.names, s.Name)
 	}
 }
 
-// hide takes a deregistered service out of what can be found. Its entry stays:
+// hideService takes a deregistered service out of what can be found. Its entry stays:
 // it tells old news from new.
-func (d *Directory) hide(name string) {
+func (d *Directory) hideService(name string) {
 	delete(d.byName, name)
-	d.names = deleted(d.names, name)
+	d.names = deleteSorted(d.names, name)
 }
 
 func (d *Directory) removeService(e *entry) {
-	d.hide(e.service.Name)
+	d.hideService(e.service.Name)
 	delete(d.services, e.service.ID)
 }
 
@@ -266,7 +266,7 @@ func (d *Directory) putInstance(i *Instance) {
 	if e == nil || e.service.Deregistered || d.wasRemoved(i.ID) {
 		return
 	}
-	e.put(i)
+	e.putInstance(i)
 	d.instances[i.ID] = i
 	if _, ok := d.leases[i.ID]; !ok {
 		d.leases[i.ID] = Lease{ExpiresAt: i.UpdatedAt.Add(i.TTL), SeenAt: i.UpdatedAt}
@@ -274,28 +274,28 @@ func (d *Directory) putInstance(i *Instance) {
 }
 
 func (d *Directory) removeInstance(i *Instance) {
-	d.remember(i.ID)
+	d.rememberRemoved(i.ID)
 	delete(d.instances, i.ID)
 	delete(d.leases, i.ID)
 	if e := d.services[i.ServiceID]; e != nil && e.instances[i.InstanceID] != nil && e.instances[i.InstanceID].ID == i.ID {
-		e.remove(i.InstanceID)
+		e.removeInstance(i.InstanceID)
 	}
 }
 
-// maxGone is how many removed instances are remembered at least, so that old
+// maxRemoved is how many removed instances are remembered at least, so that old
 // news of them is known for what it is.
-const maxGone = 50_000
+const maxRemoved = 50_000
 
-func (d *Directory) remember(id uid.Instance) {
-	if len(d.gone[0]) >= maxGone {
-		d.gone[0], d.gone[1] = map[uid.Instance]struct{}{}, d.gone[0]
+func (d *Directory) rememberRemoved(id uid.Instance) {
+	if len(d.removed[0]) >= maxRemoved {
+		d.removed[0], d.removed[1] = map[uid.Instance]struct{}{}, d.removed[0]
 	}
-	d.gone[0][id] = struct{}{}
+	d.removed[0][id] = struct{}{}
 }
 
 func (d *Directory) wasRemoved(id uid.Instance) bool {
-	_, young := d.gone[0][id]
-	_, old := d.gone[1][id]
+	_, young := d.removed[0][id]
+	_, old := d.removed[1][id]
 	return young || old
 }
 
@@ -385,7 +385,7 @@ func (d *Directory) Set(name string) *Set {
 	if e == nil {
 		return nil
 	}
-	return e.current(d.now())
+	return e.currentSet(d.now())
 }
 
 // Health sums up the service, and says why it is degraded if it is.
@@ -394,18 +394,18 @@ func (d *Directory) Health(id uid.Service) (Health, *Degraded) {
 	defer d.mu.RUnlock()
 	e := d.services[id]
 	if e == nil {
-		return Unhealthy, nil
+		return HealthDown, nil
 	}
 	lag := min(d.reader.Lag(), d.now().Sub(d.readAt)) // the log is first read after the load
 	switch {
-	case e.service.DoubtedSince != nil:
-		return Impaired, &Degraded{MassFailure, *e.service.DoubtedSince, e.well}
+	case e.service.DegradedSince != nil:
+		return HealthDegraded, &Degraded{MassFailure, *e.service.DegradedSince, e.passing}
 	case lag > staleAfter:
-		return Impaired, &Degraded{Stale, d.now().Add(-lag), e.well}
-	case e.well > 0:
-		return Healthy, nil
+		return HealthDegraded, &Degraded{Stale, d.now().Add(-lag), e.passing}
+	case e.passing > 0:
+		return HealthHealthy, nil
 	default:
-		return Unhealthy, nil
+		return HealthDown, nil
 	}
 }
 
@@ -417,8 +417,8 @@ func (d *Directory) Lease(id uid.Instance) Lease {
 	return d.leases[id]
 }
 
-// Renewed notes a renewal that came to this node.
-func (d *Directory) Renewed(id uid.Instance, l Lease) {
+// RecordRenewal notes a renewal that came to this node.
+func (d *Directory) RecordRenewal(id uid.Instance, l Lease) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, known := d.instances[id]; known {
@@ -426,7 +426,7 @@ func (d *Directory) Renewed(id uid.Instance, l Lease) {
 	}
 }
 
-func wait(ctx context.Context, d time.Duration) {
+func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):

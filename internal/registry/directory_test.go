@@ -14,8 +14,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// stored is a Store of what Load is to return; it keeps nothing.
-type stored struct {
+// fakeStore is a Store of what Load is to return; it keeps nothing.
+type fakeStore struct {
 	Store
 	haveServices  []*Service
 	haveInstances []*Instance
@@ -23,67 +23,67 @@ type stored struct {
 	during        func() // what happens during a load; may be nil
 }
 
-func (s *stored) Load(context.Context) ([]*Service, []*Instance, error) {
+func (s *fakeStore) Load(context.Context) ([]*Service, []*Instance, error) {
 	if s.during != nil {
 		s.during()
 	}
 	return s.haveServices, s.haveInstances, s.err
 }
 
-// world is a Directory with a time and a lag that the test sets.
-type world struct {
+// testDirectory is a Directory with a time and a lag that the test sets.
+type testDirectory struct {
 	*Directory
-	kept stored
-	time time.Time
-	lag  time.Duration
-	head event.Cursor
+	store fakeStore
+	time  time.Time
+	lag   time.Duration
+	head  event.Cursor
 
 	position event.Position // of the last event that was delivered
 }
 
 // Lag and Head implement Reader.
-func (w *world) Lag() time.Duration { return w.lag }
-func (w *world) Head() event.Cursor { return w.head }
+func (w *testDirectory) Lag() time.Duration { return w.lag }
+func (w *testDirectory) Head() event.Cursor { return w.head }
 
-func newWorld() *world {
-	w := &world{time: at}
-	w.Directory = NewDirectory(&w.kept, w, func() time.Time { return w.time }, slog.New(slog.DiscardHandler))
+func newTestDirectory() *testDirectory {
+	w := &testDirectory{time: at}
+	w.Directory = NewDirectory(&w.store, w, func() time.Time { return w.time }, slog.New(slog.DiscardHandler))
 	return w
 }
 
-// append delivers the events as the log has them: numbered one after the other.
-func (w *world) append(events ...event.Event) {
+// deliver delivers the events as the log has them: numbered one after the other.
+func (w *testDirectory) deliver(events ...event.Event) {
 	all := make([]*event.Event, len(events))
 	for n, e := range events {
 		w.position++
 		e.ID, e.Cursor.Position = uid.NewEvent(at), w.position
 		all[n] = &e
 	}
-	w.Deliver(all, false)
+	w.ApplyEvents(all, false)
 }
 
 func TestDirectory_follows_the_log_by_what_events_carry(t *testing.T) {
 	t.Parallel()
-	w, s := newWorld(), givenService(t)
+	w, s := newTestDirectory(), givenService(t)
 	s.Metadata, s.HealthCheck = map[string]string{"k": "v"}, &HealthCheck{"/h", time.Second, time.Second, 1, 2}
 	s.Apply(ServiceChange{}, at) //nolint:errcheck // it changes nothing
 	i, err := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1", Weight: 7, TTL: time.Minute}, at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	i.Late(after(time.Second))
-	w.append(append(s.TakeEvents(), i.TakeEvents()...)...)
+	i.ExpireLease(after(time.Second))
+	w.deliver(append(s.TakeEvents(), i.TakeEvents()...)...)
 	got := w.Instance("echo", "a")
 	if got == nil || got.Status != Critical || got.LateSince == nil || !got.StatusSince.Equal(after(time.Second)) || got.Weight != 7 || got.TTL != time.Minute || got.Version != 2 {
 		t.Fatalf("the instance is %+v, want it as it was", got)
 	}
 	i.Remove(at)
-	w.append(i.TakeEvents()...)
+	w.deliver(i.TakeEvents()...)
 	if w.Instance("echo", "a") != nil || w.InstanceByID(i.ID) != nil || len(w.Set("echo").Instances) != 0 {
 		t.Error("a removed instance is still there")
 	}
 	s.Deregister(at)
-	w.append(s.TakeEvents()...)
+	w.deliver(s.TakeEvents()...)
 	if w.Service("echo") != nil || w.ServiceByID(s.ID) != nil || len(w.Services()) != 0 {
 		t.Error("a deregistered service is still there")
 	}
@@ -93,22 +93,22 @@ func TestDirectory_follows_the_log_by_what_events_carry(t *testing.T) {
 // hears of them later.
 func TestDirectory_tells_old_news_from_new(t *testing.T) {
 	t.Parallel()
-	w, s := newWorld(), givenService(t)
+	w, s := newTestDirectory(), givenService(t)
 	i, _ := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1"}, at)
 	events := append(s.TakeEvents(), i.TakeEvents()...)
 	early := *i
 	i.Drain("x", at) //nolint:errcheck // the reason is short
 	events = append(events, i.TakeEvents()...)
-	w.TakeService(s)
-	w.TakeInstance(i)
-	w.TakeInstance(&early)
+	w.ApplyService(s)
+	w.ApplyInstance(i)
+	w.ApplyInstance(&early)
 	if got := w.Instance("echo", "a"); got.Status != Draining {
 		t.Errorf("older news made it %s", got.Status)
 	}
 	gone := *i
 	gone.Remove(at)
-	w.TakeInstance(&gone)
-	w.append(events...)
+	w.ApplyInstance(&gone)
+	w.deliver(events...)
 	if got := w.InstanceByID(i.ID); got != nil {
 		t.Errorf("old news brought a removed instance back: %+v", got)
 	}
@@ -116,22 +116,22 @@ func TestDirectory_tells_old_news_from_new(t *testing.T) {
 
 func TestDirectory_loads_anew_and_forgets_what_is_not_there(t *testing.T) {
 	t.Parallel()
-	w, s := newWorld(), givenService(t)
+	w, s := newTestDirectory(), givenService(t)
 	a, _ := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1"}, at)
 	b, _ := NewInstance(s.ID, InstanceInput{InstanceID: "b", URL: "http://127.0.0.1:1"}, at)
-	w.kept.haveServices, w.kept.haveInstances = []*Service{s}, []*Instance{b, a}
+	w.store.haveServices, w.store.haveInstances = []*Service{s}, []*Instance{b, a}
 	if err := w.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.kept.haveInstances = []*Instance{b}
+	w.store.haveInstances = []*Instance{b}
 	if err := w.Load(t.Context()); err != nil || len(w.Instances(s.ID)) != 1 || w.InstanceByID(a.ID) != nil {
 		t.Errorf("after a load without it the instance is still there: %v, %v", w.Instances(s.ID), err)
 	}
-	w.kept.err = errors.New("the database is gone")
+	w.store.err = errors.New("the database is gone")
 	if err := w.Load(t.Context()); err == nil || len(w.Instances(s.ID)) != 1 {
 		t.Errorf("a load that failed gave %v and left %v", err, w.Instances(s.ID))
 	}
-	w.Deliver(nil, true)
+	w.ApplyEvents(nil, true)
 	select {
 	case <-w.reload:
 	default:
@@ -141,13 +141,13 @@ func TestDirectory_loads_anew_and_forgets_what_is_not_there(t *testing.T) {
 
 func TestDirectory_keeps_what_it_hears_of_during_a_load(t *testing.T) {
 	t.Parallel()
-	w, s := newWorld(), givenService(t)
+	w, s := newTestDirectory(), givenService(t)
 	a, _ := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1"}, at)
-	w.kept.during = func() { w.append(s.TakeEvents()...) } // registered after the rows were read
+	w.store.during = func() { w.deliver(s.TakeEvents()...) } // registered after the rows were read
 	if err := w.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.append(a.TakeEvents()...)
+	w.deliver(a.TakeEvents()...)
 	if got := w.Set(s.Name); got == nil || len(got.Instances) != 1 {
 		t.Errorf("Set(%s) = %+v, want the service with the instance that came later", s.Name, got)
 	}
@@ -155,37 +155,37 @@ func TestDirectory_keeps_what_it_hears_of_during_a_load(t *testing.T) {
 
 func TestDirectory_Place_is_one_that_it_has_reached(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	if got := w.Place(); got != nil {
+	w := newTestDirectory()
+	if got := w.Cursor(); got != nil {
 		t.Errorf("before the log is read Place = %v, want none", got)
 	}
 	w.head = event.Cursor{Timeline: "a", Position: 7}
-	if got := w.Place(); got == nil || *got != w.head {
+	if got := w.Cursor(); got == nil || *got != w.head {
 		t.Errorf("Place = %v, want where the log is read to", got)
 	}
-	w.Deliver(nil, true)
-	if got := w.Place(); got != nil {
+	w.ApplyEvents(nil, true)
+	if got := w.Cursor(); got != nil {
 		t.Errorf("with a gap Place = %v, want none", got)
 	}
-	w.kept.err = errors.New("the database is gone")
-	if err := w.Load(t.Context()); err == nil || w.Place() != nil {
-		t.Errorf("after a load that failed (%v) Place = %v, want none", err, w.Place())
+	w.store.err = errors.New("the database is gone")
+	if err := w.Load(t.Context()); err == nil || w.Cursor() != nil {
+		t.Errorf("after a load that failed (%v) Place = %v, want none", err, w.Cursor())
 	}
-	w.kept.err = nil
-	w.kept.during = func() { w.Deliver(nil, true) }
-	if err := w.Load(t.Context()); err != nil || w.Place() != nil {
-		t.Errorf("with another gap during the load (%v) Place = %v, want none", err, w.Place())
+	w.store.err = nil
+	w.store.during = func() { w.ApplyEvents(nil, true) }
+	if err := w.Load(t.Context()); err != nil || w.Cursor() != nil {
+		t.Errorf("with another gap during the load (%v) Place = %v, want none", err, w.Cursor())
 	}
-	w.kept.during = nil
-	if err := w.Load(t.Context()); err != nil || w.Place() == nil {
-		t.Errorf("after a load (%v) Place = %v, want one", err, w.Place())
+	w.store.during = nil
+	if err := w.Load(t.Context()); err != nil || w.Cursor() == nil {
+		t.Errorf("after a load (%v) Place = %v, want one", err, w.Cursor())
 	}
 }
 
 func TestDirectory_Health(t *testing.T) {
 	t.Parallel()
-	w, s := newWorld(), givenService(t)
-	w.kept.haveServices = []*Service{s}
+	w, s := newTestDirectory(), givenService(t)
+	w.store.haveServices = []*Service{s}
 	if err := w.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -196,24 +196,24 @@ func TestDirectory_Health(t *testing.T) {
 			t.Errorf("%s: %s, %+v, want %s %s", what, got, degraded, want, reason)
 		}
 	}
-	check("without instances", Unhealthy, "")
+	check("without instances", HealthDown, "")
 	i, _ := NewInstance(s.ID, InstanceInput{InstanceID: "a", URL: "http://127.0.0.1:1"}, at)
-	w.TakeInstance(i)
-	check("with one that passes", Healthy, "")
+	w.ApplyInstance(i)
+	check("with one that passes", HealthHealthy, "")
 	w.lag = time.Hour
-	check("just loaded, the log not read yet", Healthy, "")
+	check("just loaded, the log not read yet", HealthHealthy, "")
 	w.time = after(10 * time.Second)
-	check("without the log for ten seconds", Impaired, Stale)
+	check("without the log for ten seconds", HealthDegraded, Stale)
 	if set := w.Set("echo"); len(set.Instances) != 1 {
 		t.Errorf("then %d instances are in use, want the last known one", len(set.Instances))
 	}
 	w.lag = 0
 	late, doubted := *i, *s
-	late.Late(at)
-	doubted.Doubt(at, at)
-	w.TakeInstance(&late)
-	w.TakeService(&doubted)
-	check("in doubt", Impaired, MassFailure)
+	late.ExpireLease(at)
+	doubted.EnterDegraded(at, at)
+	w.ApplyInstance(&late)
+	w.ApplyService(&doubted)
+	check("in doubt", HealthDegraded, MassFailure)
 	if set := w.Set("echo"); len(set.Instances) != 1 {
 		t.Errorf("in doubt %d instances are in use, want the one that was well", len(set.Instances))
 	}
@@ -221,61 +221,61 @@ func TestDirectory_Health(t *testing.T) {
 
 func TestDirectory_gives_the_same_set_until_something_changes(t *testing.T) {
 	t.Parallel()
-	w, s := newWorld(), givenService(t)
-	w.TakeService(s)
+	w, s := newTestDirectory(), givenService(t)
+	w.ApplyService(s)
 	one := w.Set("echo")
 	if w.Set("echo") != one {
 		t.Error("another set although nothing has changed")
 	}
-	for n := range many + 1 {
+	for n := range largeSet + 1 {
 		i, _ := NewInstance(s.ID, InstanceInput{InstanceID: fmt.Sprint(n), URL: "http://127.0.0.1:1"}, at)
-		w.TakeInstance(i)
+		w.ApplyInstance(i)
 	}
 	w.time = after(time.Hour)
 	all := w.Set("echo")
-	if len(all.Instances) != many+1 {
-		t.Fatalf("the set has %d instances, want %d", len(all.Instances), many+1)
+	if len(all.Instances) != largeSet+1 {
+		t.Fatalf("the set has %d instances, want %d", len(all.Instances), largeSet+1)
 	}
 	i := *all.Instances[0]
 	i.Drain("", at) //nolint:errcheck // without a reason
-	w.TakeInstance(&i)
+	w.ApplyInstance(&i)
 	if w.Set("echo") != all {
 		t.Error("of very many instances the set was made anew at once")
 	}
 	w.time = after(2 * time.Hour)
-	if n := len(w.Set("echo").Instances); n != many {
-		t.Errorf("a moment later the set has %d instances, want %d", n, many)
+	if n := len(w.Set("echo").Instances); n != largeSet {
+		t.Errorf("a moment later the set has %d instances, want %d", n, largeSet)
 	}
 }
 
-// chosen chooses always the same, and notes how calls end.
-type chosen struct {
+// fakeChooser chooses always the same, and notes how calls end.
+type fakeChooser struct {
 	Chooser
 	i      *Instance
 	ended  []string
 	others map[uid.Instance]int
 }
 
-func (c *chosen) Choose(*Set, Strategy, string) (Choice, error) { return c, nil }
-func (c *chosen) Instance() *Instance                           { return c.i }
-func (c *chosen) Done(ok bool, took time.Duration) {
+func (c *fakeChooser) Choose(*Set, Strategy, string) (Choice, error) { return c, nil }
+func (c *fakeChooser) Instance() *Instance                           { return c.i }
+func (c *fakeChooser) Done(ok bool, took time.Duration) {
 	c.ended = append(c.ended, fmt.Sprintf("%v %v", ok, took))
 }
-func (c *chosen) Release()                                { c.ended = append(c.ended, "over") }
-func (c *chosen) Lost()                                   { c.ended = append(c.ended, "lost") }
-func (c *chosen) Inflight() map[uid.Instance]int          { return nil }
-func (c *chosen) SetElsewhere(calls map[uid.Instance]int) { c.others = calls }
-func (w *world) desk(c *chosen, x Exchange, cfg DeskConfig) *Desk {
-	return NewDesk(w.Directory, c, x, []byte("secret"), func() time.Time { return w.time }, slog.New(slog.DiscardHandler), cfg)
+func (c *fakeChooser) Release()                                     { c.ended = append(c.ended, "over") }
+func (c *fakeChooser) Lost()                                        { c.ended = append(c.ended, "lost") }
+func (c *fakeChooser) Inflight() map[uid.Instance]int               { return nil }
+func (c *fakeChooser) SetRemoteInflight(calls map[uid.Instance]int) { c.others = calls }
+func (w *testDirectory) pickTracker(c *fakeChooser, x PeerStore, cfg PickTrackerConfig) *PickTracker {
+	return NewPickTracker(w.Directory, c, x, []byte("secret"), func() time.Time { return w.time }, slog.New(slog.DiscardHandler), cfg)
 }
 
-// box is an Exchange between desks: it carries what one hands over to the other.
-type box struct {
+// fakePeers is an Exchange between desks: it carries what one hands over to the other.
+type fakePeers struct {
 	out []Outcome
 	err error
 }
 
-func (b *box) Trade(_ context.Context, node string, _ time.Duration, _ map[uid.Instance]int, out []Outcome) (map[uid.Instance]int, []Outcome, error) {
+func (b *fakePeers) SyncPicks(_ context.Context, node string, _ time.Duration, _ map[uid.Instance]int, out []Outcome) (map[uid.Instance]int, []Outcome, error) {
 	if b.err != nil {
 		return nil, nil, b.err
 	}
@@ -291,10 +291,10 @@ func (b *box) Trade(_ context.Context, node string, _ time.Duration, _ map[uid.I
 
 func TestDesk_counts_each_outcome_once(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.TakeService(givenService(t))
-	c, x := &chosen{i: givenInstance(t, 1)}, &box{}
-	here, there := w.desk(c, x, DeskConfig{}), w.desk(&chosen{}, x, DeskConfig{})
+	w := newTestDirectory()
+	w.ApplyService(givenService(t))
+	c, x := &fakeChooser{i: givenInstance(t, 1)}, &fakePeers{}
+	here, there := w.pickTracker(c, x, PickTrackerConfig{}), w.pickTracker(&fakeChooser{}, x, PickTrackerConfig{})
 	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}, Credential: auth.SessionCredential("ses_1")})
 	pick := func() string {
 		_, lease, err := here.Pick(robot, "echo", "", "")
@@ -317,12 +317,12 @@ func TestDesk_counts_each_outcome_once(t *testing.T) {
 		}
 	}
 	x.err = errors.New("gone")
-	if there.trade(t.Context()) == nil || len(there.out) != 1 {
+	if there.syncPeers(t.Context()) == nil || len(there.unsent) != 1 {
 		t.Error("an outcome was lost with a trade that failed")
 	}
 	x.err = nil
-	for _, k := range []*Desk{there, here, there, here} {
-		if err := k.trade(t.Context()); err != nil {
+	for _, k := range []*PickTracker{there, here, there, here} {
+		if err := k.syncPeers(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -333,10 +333,10 @@ func TestDesk_counts_each_outcome_once(t *testing.T) {
 
 func TestDesk_ends_calls_that_nobody_reports(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.TakeService(givenService(t))
-	c := &chosen{i: givenInstance(t, 1)}
-	k := w.desk(c, nil, DeskConfig{Open: 3})
+	w := newTestDirectory()
+	w.ApplyService(givenService(t))
+	c := &fakeChooser{i: givenInstance(t, 1)}
+	k := w.pickTracker(c, nil, PickTrackerConfig{MaxPicks: 3})
 	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}, Credential: auth.SessionCredential("ses_1")})
 	var leases []string
 	for range 4 {
@@ -350,9 +350,9 @@ func TestDesk_ends_calls_that_nobody_reports(t *testing.T) {
 		t.Errorf("of four calls where three may be open %v ended", c.ended)
 	}
 	w.time = after(time.Minute)
-	k.tidy()
-	if fmt.Sprint(c.ended) != "[over lost lost lost]" || len(k.open) != 0 || len(k.queue) != 0 || len(k.each) != 0 {
-		t.Errorf("after a minute %v ended, %d are open of %v", c.ended, len(k.open), k.each)
+	k.expirePicks()
+	if fmt.Sprint(c.ended) != "[over lost lost lost]" || len(k.pending) != 0 || len(k.queue) != 0 || len(k.pendingByCaller) != 0 {
+		t.Errorf("after a minute %v ended, %d are open of %v", c.ended, len(k.pending), k.pendingByCaller)
 	}
 	if err := k.Report(robot, leases[3], true, 0); !fault.Is(err, fault.PickLeaseInvalid) {
 		t.Errorf("a report after a minute gave %v", err)
@@ -361,10 +361,10 @@ func TestDesk_ends_calls_that_nobody_reports(t *testing.T) {
 
 func TestDesk_lets_nobody_have_all_picks(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.TakeService(givenService(t))
-	c := &chosen{i: givenInstance(t, 1)}
-	k := w.desk(c, nil, DeskConfig{Each: 2})
+	w := newTestDirectory()
+	w.ApplyService(givenService(t))
+	c := &fakeChooser{i: givenInstance(t, 1)}
+	k := w.pickTracker(c, nil, PickTrackerConfig{MaxPicksPerCaller: 2})
 	robot := auth.With(t.Context(), &auth.Principal{UserID: "usr_robot", Roles: []auth.Role{auth.Service}, Credential: auth.SessionCredential("ses_1")})
 	other := auth.With(t.Context(), &auth.Principal{UserID: "usr_other", Roles: []auth.Role{auth.Service}, Credential: auth.SessionCredential("ses_1")})
 	var lease string
@@ -387,40 +387,40 @@ func TestDesk_lets_nobody_have_all_picks(t *testing.T) {
 		t.Errorf("after a report the next pick gave %v", err)
 	}
 	w.time = after(time.Minute)
-	k.tidy()
-	if _, _, err := k.Pick(robot, "echo", "", ""); err != nil || len(k.each) != 1 {
-		t.Errorf("after a minute the next pick gave %v, with %v", err, k.each)
+	k.expirePicks()
+	if _, _, err := k.Pick(robot, "echo", "", ""); err != nil || len(k.pendingByCaller) != 1 {
+		t.Errorf("after a minute the next pick gave %v, with %v", err, k.pendingByCaller)
 	}
 }
 
 func TestSentence(t *testing.T) {
 	t.Parallel()
-	guard := Guard{Window: time.Minute, Hold: time.Hour}
+	guard := MassFailureGuard{Window: time.Minute, MaxDegraded: time.Hour}
 	s, all := givenService(t), []*Instance{givenInstance(t, 0), givenInstance(t, 1), givenInstance(t, 2), givenInstance(t, 3), givenInstance(t, 4)}
-	leases := map[uid.Instance]Verdict{}
+	leases := map[uid.Instance]LeaseState{}
 	for _, i := range all {
-		leases[i.ID] = Verdict{Held: true}
+		leases[i.ID] = LeaseState{Current: true}
 	}
-	leases[all[0].ID] = Verdict{Over: true}
-	failures := map[uid.Instance]verdict{all[1].ID: {all[1].Incarnation, "status 500"}, all[2].ID: {all[2].Incarnation - 1, "of a former start"}}
-	sentence(s, all, leases, failures, guard, after(time.Second))
+	leases[all[0].ID] = LeaseState{Overdue: true}
+	failures := map[uid.Instance]checkResult{all[1].ID: {all[1].Incarnation, "status 500"}, all[2].ID: {all[2].Incarnation - 1, "of a former start"}}
+	evaluateInstances(s, all, leases, failures, guard, after(time.Second))
 	for n, want := range []Status{Critical, Critical, Passing, Passing, Passing} {
 		if all[n].Status != want {
 			t.Errorf("instance %d is %s, want %s", n, all[n].Status, want)
 		}
 	}
-	if s.DoubtedSince != nil {
+	if s.DegradedSince != nil {
 		t.Error("two of five are no mass failure")
 	}
-	leases[all[0].ID] = Verdict{Over: true, Expired: true}
-	sentence(s, all, leases, nil, guard, after(2*time.Second))
+	leases[all[0].ID] = LeaseState{Overdue: true, RemovalDue: true}
+	evaluateInstances(s, all, leases, nil, guard, after(2*time.Second))
 	if !all[0].Removed || all[1].Removed {
 		t.Error("who is late for long was not removed, or who only fails its checks was")
 	}
 	for _, i := range all[1:] {
-		leases[i.ID] = Verdict{Over: true, Expired: true}
+		leases[i.ID] = LeaseState{Overdue: true, RemovalDue: true}
 	}
-	sentence(s, all[1:], leases, nil, guard, after(3*time.Second))
+	evaluateInstances(s, all[1:], leases, nil, guard, after(3*time.Second))
 	for n, i := range all[1:] {
 		if i.Removed || !s.InUse(i) {
 			t.Errorf("in a mass failure instance %d was removed, or is not in use any more", n+1)

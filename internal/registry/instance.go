@@ -31,10 +31,10 @@ type Instance struct {
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 
-	Mode       Status     // DRAINING or MAINTENANCE if somebody said so, else PASSING
-	ModeReason string     // why
-	LateSince  *time.Time // since when its lease is over; nil while it holds
-	Failure    string     // what its last checks said; empty if they passed
+	Mode         Status     // DRAINING or MAINTENANCE if somebody said so, else PASSING
+	ModeReason   string     // why
+	LateSince    *time.Time // since when its lease is over; nil while it holds
+	CheckFailure string     // what its last checks said; empty if they passed
 
 	Alive   bool // what happened proves that it lives: the store gives it a fresh lease
 	Removed bool // the store deletes it
@@ -59,8 +59,8 @@ type InstanceInput struct {
 	TTL         time.Duration // of its lease; default 30 s
 }
 
-// clean checks the input and fills in what it leaves open, but the incarnation.
-func (in InstanceInput) clean() (InstanceInput, error) {
+// normalize checks the input and fills in what it leaves open, but the incarnation.
+func (in InstanceInput) normalize() (InstanceInput, error) {
 	in.Weight, in.TTL = cmp.Or(in.Weight, 1), cmp.Or(in.TTL, defaultTTL)
 	var err error
 	switch {
@@ -73,23 +73,23 @@ func (in InstanceInput) clean() (InstanceInput, error) {
 	case in.Incarnation < 0 || in.Incarnation > MaxIncarnation:
 		return in, errInstance("incarnation", "An incarnation is a whole number from 1 to 2^53-1.")
 	}
-	if in.URL, err = cleanURL(in.URL); err != nil {
+	if in.URL, err = normalizeURL(in.URL); err != nil {
 		return in, err
 	}
-	in.Metadata = notNil(in.Metadata)
-	return in, checkMetadata(in.Metadata)
+	in.Metadata = orEmptyMap(in.Metadata)
+	return in, validateMetadata(in.Metadata)
 }
 
 // NewInstance returns a new instance of the service and records
 // instance.registered. The first incarnation, if none is given, follows the
 // clock: so it lies above those of an instance that was removed before.
 func NewInstance(service uid.Service, in InstanceInput, at time.Time) (*Instance, error) {
-	in, err := in.clean()
+	in, err := in.normalize()
 	if err != nil {
 		return nil, err
 	}
 	i := &Instance{ID: uid.NewInstance(at), ServiceID: service, InstanceID: in.InstanceID, CreatedAt: at, Mode: Passing}
-	i.start(in, cmp.Or(in.Incarnation, at.UnixMilli()), at)
+	i.beginIncarnation(in, cmp.Or(in.Incarnation, at.UnixMilli()), at)
 	return i, nil
 }
 
@@ -98,7 +98,7 @@ func NewInstance(service uid.Service, in InstanceInput, at time.Time) (*Instance
 // maintenance lasts. The same incarnation again changes what it says of itself.
 // A lower one is STALE_INCARNATION.
 func (i *Instance) Register(in InstanceInput, at time.Time) error {
-	in, err := in.clean()
+	in, err := in.normalize()
 	if err != nil {
 		return err
 	}
@@ -106,10 +106,10 @@ func (i *Instance) Register(in InstanceInput, at time.Time) error {
 		return err
 	}
 	if in.Incarnation == i.Incarnation {
-		i.restate(in, at)
+		i.applyRestatement(in, at)
 		return nil
 	}
-	i.start(in, cmp.Or(in.Incarnation, max(i.Incarnation+1, at.UnixMilli())), at)
+	i.beginIncarnation(in, cmp.Or(in.Incarnation, max(i.Incarnation+1, at.UnixMilli())), at)
 	return nil
 }
 
@@ -123,32 +123,32 @@ func (i *Instance) CheckIncarnation(incarnation int64) error {
 	return nil
 }
 
-func (i *Instance) start(in InstanceInput, incarnation int64, at time.Time) {
+func (i *Instance) beginIncarnation(in InstanceInput, incarnation int64, at time.Time) {
 	i.URL, i.Weight, i.Metadata, i.TTL, i.Incarnation = in.URL, in.Weight, in.Metadata, in.TTL, incarnation
-	i.LateSince, i.Failure, i.Alive = nil, "", true
+	i.LateSince, i.CheckFailure, i.Alive = nil, "", true
 	if i.Mode == Draining {
 		i.Mode, i.ModeReason = Passing, ""
 	}
-	i.settle()
+	i.deriveStatus()
 	i.StatusSince = at
-	i.changed(event.InstanceRegistered, at)
+	i.recordEvent(event.InstanceRegistered, at)
 }
 
-// restate takes over what the same start of the instance says of itself. It also
+// applyRestatement takes over what the same start of the instance says of itself. It also
 // proves that it lives.
-func (i *Instance) restate(in InstanceInput, at time.Time) {
+func (i *Instance) applyRestatement(in InstanceInput, at time.Time) {
 	i.Alive = true
 	equal := i.URL == in.URL && i.Weight == in.Weight && i.TTL == in.TTL && maps.Equal(i.Metadata, in.Metadata)
 	i.URL, i.Weight, i.Metadata, i.TTL = in.URL, in.Weight, in.Metadata, in.TTL
 	if !equal {
 		i.LateSince = nil
-		if i.settle() {
+		if i.deriveStatus() {
 			i.StatusSince = at
 		}
-		i.changed(event.InstanceRegistered, at)
+		i.recordEvent(event.InstanceRegistered, at)
 		return
 	}
-	i.Returned(at)
+	i.RenewLease(at)
 }
 
 // Drain takes the instance out of use until its next start, or ends that; and
@@ -171,77 +171,77 @@ func (i *Instance) setMode(mode Status, reason string, at time.Time) error {
 		}
 	}
 	i.Mode, i.ModeReason = mode, reason
-	i.judge(false, at)
+	i.refreshStatus(false, at)
 	return nil
 }
 
-// Late notes that the lease of the instance is over.
-func (i *Instance) Late(at time.Time) {
+// ExpireLease notes that the lease of the instance is over.
+func (i *Instance) ExpireLease(at time.Time) {
 	if i.LateSince == nil {
 		i.LateSince = &at
-		i.judge(true, at)
+		i.refreshStatus(true, at)
 	}
 }
 
-// Returned notes that the instance has renewed its lease.
-func (i *Instance) Returned(at time.Time) {
+// RenewLease notes that the instance has renewed its lease.
+func (i *Instance) RenewLease(at time.Time) {
 	if i.LateSince != nil {
 		i.LateSince = nil
-		i.judge(true, at)
+		i.refreshStatus(true, at)
 	}
 }
 
-// Checked notes what the checks of the instance have come to: empty if they pass.
-func (i *Instance) Checked(failure string, at time.Time) {
-	if failure != i.Failure {
-		i.Failure = failure
-		i.judge(true, at)
+// SetCheckFailure notes what the checks of the instance have come to: empty if they pass.
+func (i *Instance) SetCheckFailure(failure string, at time.Time) {
+	if failure != i.CheckFailure {
+		i.CheckFailure = failure
+		i.refreshStatus(true, at)
 	}
 }
 
 // Remove records instance.deregistered; the store then deletes the instance.
 func (i *Instance) Remove(at time.Time) {
 	i.Removed = true
-	i.changed(event.InstanceDeregistered, at)
+	i.recordEvent(event.InstanceDeregistered, at)
 }
 
 // TakeEvents returns the events recorded since the last call.
 func (i *Instance) TakeEvents() []event.Event { return i.events.Take() }
 
-// judge settles the status, and records instance.status_changed if there is
+// refreshStatus settles the status, and records instance.status_changed if there is
 // another one, or another reason for it, or something else is known since.
-func (i *Instance) judge(known bool, at time.Time) {
+func (i *Instance) refreshStatus(known bool, at time.Time) {
 	reason := i.StatusReason
-	moved := i.settle()
+	moved := i.deriveStatus()
 	if moved {
 		i.StatusSince = at
 	}
 	if known || moved || i.StatusReason != reason {
-		i.changed(event.InstanceStatusChanged, at)
+		i.recordEvent(event.InstanceStatusChanged, at)
 	}
 }
 
-// settle sets the status to what is known; moved says that it is another.
-func (i *Instance) settle() (moved bool) {
+// deriveStatus sets the status to what is known; moved says that it is another.
+func (i *Instance) deriveStatus() (moved bool) {
 	before := i.Status
 	switch {
 	case i.Mode != Passing:
 		i.Status, i.StatusReason = i.Mode, i.ModeReason
 	case i.LateSince != nil:
 		i.Status, i.StatusReason = Critical, "its lease was not renewed"
-	case i.Failure != "":
-		i.Status, i.StatusReason = Critical, i.Failure
+	case i.CheckFailure != "":
+		i.Status, i.StatusReason = Critical, i.CheckFailure
 	default:
 		i.Status, i.StatusReason = Passing, ""
 	}
 	return i.Status != before
 }
 
-func (i *Instance) changed(t event.Type, at time.Time) {
+func (i *Instance) recordEvent(t event.Type, at time.Time) {
 	i.Version, i.UpdatedAt = i.Version+1, at
 	i.events.Record(t, string(i.ID), i.Version, instanceSnapshot{
 		i.InstanceID, i.URL, i.Weight, i.Status, i.StatusReason, i.StatusSince, i.Metadata, i.Incarnation, i.TTL.String(),
-		i.Mode, i.ModeReason, i.LateSince, i.Failure, i.CreatedAt,
+		i.Mode, i.ModeReason, i.LateSince, i.CheckFailure, i.CreatedAt,
 	}, at, string(i.ServiceID))
 }
 
@@ -264,8 +264,8 @@ type instanceSnapshot struct {
 	CreatedAt    time.Time         `json:"createdAt"`
 }
 
-// instanceOf reads an instance back from an event.
-func instanceOf(e *event.Event) (*Instance, error) {
+// instanceFromEvent reads an instance back from an event.
+func instanceFromEvent(e *event.Event) (*Instance, error) {
 	var s instanceSnapshot
 	if err := json.Unmarshal(e.Data, &s); err != nil {
 		return nil, err
@@ -278,7 +278,7 @@ func instanceOf(e *event.Event) (*Instance, error) {
 		ID: uid.Instance(e.SubjectID), ServiceID: uid.Service(e.Related[0]), InstanceID: s.InstanceID, URL: s.URL, Weight: s.Weight,
 		Metadata: s.Metadata, Incarnation: s.Incarnation, TTL: ttl, Status: s.Status, StatusReason: s.StatusReason, StatusSince: s.StatusSince,
 		Version: e.SubjectVersion, CreatedAt: s.CreatedAt, UpdatedAt: e.OccurredAt,
-		Mode: s.Mode, ModeReason: s.ModeReason, LateSince: s.LateSince, Failure: s.Failure, Removed: e.Type == event.InstanceDeregistered,
+		Mode: s.Mode, ModeReason: s.ModeReason, LateSince: s.LateSince, CheckFailure: s.Failure, Removed: e.Type == event.InstanceDeregistered,
 	}, nil
 }
 

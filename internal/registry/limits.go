@@ -39,7 +39,7 @@ const (
 	MaxIncarnation = 1<<53 - 1
 )
 
-func checkName(s string) error {
+func validateName(s string) error {
 	if !validate.IsServiceName(s) {
 		return fault.New(fault.ServiceInvalid,
 			"The name of a service is 1 to %d lower-case letters and digits, with -, . and _ between them.", validate.MaxServiceName).At("name")
@@ -47,7 +47,7 @@ func checkName(s string) error {
 	return nil
 }
 
-func cleanTags(tags []string) ([]string, error) {
+func normalizeTags(tags []string) ([]string, error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(tags)))
 	if len(sorted) > maxTags {
 		return nil, fault.New(fault.ServiceInvalid, "A service has at most %d tags.", maxTags).At("tags")
@@ -60,7 +60,7 @@ func cleanTags(tags []string) ([]string, error) {
 	return sorted, nil
 }
 
-func checkMetadata(m map[string]string) error {
+func validateMetadata(m map[string]string) error {
 	if len(m) > maxEntries {
 		return fault.New(fault.BadInput, "metadata has at most %d entries.", maxEntries).At("metadata")
 	}
@@ -81,8 +81,8 @@ func isToken(s string, limit int) bool {
 	return s != "" && len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// clean checks a health check and fills in what it leaves open.
-func (h *HealthCheck) clean() (*HealthCheck, error) {
+// normalize checks a health check and fills in what it leaves open.
+func (h *HealthCheck) normalize() (*HealthCheck, error) {
 	if h == nil {
 		return nil, nil
 	}
@@ -92,24 +92,24 @@ func (h *HealthCheck) clean() (*HealthCheck, error) {
 	c.Healthy, c.Unhealthy = cmp.Or(c.Healthy, 2), cmp.Or(c.Unhealthy, 3)
 	switch at := []string{"healthCheck"}; {
 	case !isToken(c.Path, maxPath) || c.Path[0] != '/' || strings.Contains(c.Path, "#"):
-		return nil, invalidCheck(append(at, "path"), "The path of a health check begins with / and has at most %d printable ASCII characters.", maxPath)
+		return nil, errHealthCheck(append(at, "path"), "The path of a health check begins with / and has at most %d printable ASCII characters.", maxPath)
 	case c.Interval < minInterval || c.Interval > maxInterval:
-		return nil, invalidCheck(append(at, "interval"), "The interval of a health check is from %v to %v.", minInterval, maxInterval)
+		return nil, errHealthCheck(append(at, "interval"), "The interval of a health check is from %v to %v.", minInterval, maxInterval)
 	case c.Timeout < minTimeout || c.Timeout > min(maxTimeout, c.Interval):
-		return nil, invalidCheck(append(at, "timeout"), "The timeout of a health check is from %v to %v, and not longer than its interval.", minTimeout, maxTimeout)
+		return nil, errHealthCheck(append(at, "timeout"), "The timeout of a health check is from %v to %v, and not longer than its interval.", minTimeout, maxTimeout)
 	case c.Healthy < 1 || c.Healthy > maxThreshold || c.Unhealthy < 1 || c.Unhealthy > maxThreshold:
-		return nil, invalidCheck(at, "The thresholds of a health check are from 1 to %d.", maxThreshold)
+		return nil, errHealthCheck(at, "The thresholds of a health check are from 1 to %d.", maxThreshold)
 	}
 	return &c, nil
 }
 
-func invalidCheck(path []string, format string, args ...any) error {
+func errHealthCheck(path []string, format string, args ...any) error {
 	return fault.New(fault.ServiceInvalid, format, args...).At(path...)
 }
 
-// cleanURL checks where an instance is called: http or https, a host, and
+// normalizeURL checks where an instance is called: http or https, a host, and
 // nothing that would change the meaning of a path put behind it.
-func cleanURL(s string) (string, error) {
+func normalizeURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil || len(s) > maxURL || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "" ||
 		u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !isToken(s, maxURL) {

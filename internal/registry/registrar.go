@@ -40,30 +40,30 @@ func NewRegistrar(store Store, directory *Directory, now func() time.Time) *Regi
 // Register creates a service, brings a deregistered one back, or changes one
 // that is there to what the input says.
 func (r *Registrar) Register(ctx context.Context, in ServiceInput) (*View, error) {
-	caller, err := manager(ctx, in.Name)
+	caller, err := requireManager(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
 	if n, _ := r.directory.Count(); n >= maxServices && r.directory.Service(in.Name) == nil {
 		return nil, fault.New(fault.LimitReached, "There are %d services already.", maxServices)
 	}
-	if err := checkName(in.Name); err != nil {
+	if err := validateName(in.Name); err != nil {
 		return nil, err
 	}
-	at, place := r.now(), r.directory.Place()
+	at, place := r.now(), r.directory.Cursor()
 	s, err := r.store.PutService(ctx, in.Name, func(s *Service) (*Service, error) {
 		if s == nil {
 			return NewService(in, at)
 		}
 		return s, s.Register(in, at)
 	})
-	return r.changed(caller, s, place, err)
+	return r.applyService(caller, s, place, err)
 }
 
 // Update changes a service. Only ADMIN, signed in, may say that it is trusted or
 // public.
 func (r *Registrar) Update(ctx context.Context, id uid.Service, ifVersion *int, c ServiceChange) (*View, error) {
-	return r.change(ctx, id, ifVersion, func(caller *auth.Principal, s *Service, at time.Time) error {
+	return r.changeService(ctx, id, ifVersion, func(caller *auth.Principal, s *Service, at time.Time) error {
 		if caller.IsUnscopedAdmin() {
 			return s.Apply(c, at)
 		}
@@ -79,13 +79,13 @@ func (r *Registrar) Update(ctx context.Context, id uid.Service, ifVersion *int, 
 
 // Deregister ends a service and removes its instances.
 func (r *Registrar) Deregister(ctx context.Context, id uid.Service, ifVersion *int) (*View, error) {
-	return r.change(ctx, id, ifVersion, func(_ *auth.Principal, s *Service, at time.Time) error {
+	return r.changeService(ctx, id, ifVersion, func(_ *auth.Principal, s *Service, at time.Time) error {
 		s.Deregister(at)
 		return nil
 	})
 }
 
-func (r *Registrar) change(ctx context.Context, id uid.Service, ifVersion *int, fn func(*auth.Principal, *Service, time.Time) error) (*View, error) {
+func (r *Registrar) changeService(ctx context.Context, id uid.Service, ifVersion *int, fn func(*auth.Principal, *Service, time.Time) error) (*View, error) {
 	caller := auth.From(ctx)
 	if !id.Valid() {
 		if caller == nil {
@@ -93,9 +93,9 @@ func (r *Registrar) change(ctx context.Context, id uid.Service, ifVersion *int, 
 		}
 		return nil, ServiceNotFound().At("id")
 	}
-	at, place := r.now(), r.directory.Place()
+	at, place := r.now(), r.directory.Cursor()
 	s, err := r.store.ChangeService(ctx, id, func(s *Service) error {
-		if _, err := manager(ctx, s.Name); err != nil {
+		if _, err := requireManager(ctx, s.Name); err != nil {
 			return err
 		}
 		if s.Deregistered {
@@ -106,14 +106,14 @@ func (r *Registrar) change(ctx context.Context, id uid.Service, ifVersion *int, 
 		}
 		return fn(caller, s, at)
 	})
-	return r.changed(caller, s, place, err)
+	return r.applyService(caller, s, place, err)
 }
 
-func (r *Registrar) changed(caller *auth.Principal, s *Service, place *event.Cursor, err error) (*View, error) {
+func (r *Registrar) applyService(caller *auth.Principal, s *Service, place *event.Cursor, err error) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.directory.TakeService(s)
+	r.directory.ApplyService(s)
 	return r.view(caller, s, place), nil
 }
 
@@ -123,7 +123,7 @@ func (r *Registrar) RegisterInstance(ctx context.Context, service string, in Ins
 	if _, n := r.directory.Count(); n >= maxInstances && r.directory.Instance(service, in.InstanceID) == nil {
 		return nil, fault.New(fault.LimitReached, "There are %d instances already.", maxInstances)
 	}
-	return r.put(ctx, service, in.InstanceID, func(s *Service, i *Instance, at time.Time) (*Instance, error) {
+	return r.putInstance(ctx, service, in.InstanceID, func(s *Service, i *Instance, at time.Time) (*Instance, error) {
 		if i == nil {
 			return NewInstance(s.ID, in, at)
 		}
@@ -133,7 +133,7 @@ func (r *Registrar) RegisterInstance(ctx context.Context, service string, in Ins
 
 // DeregisterInstance removes an instance.
 func (r *Registrar) DeregisterInstance(ctx context.Context, service, instanceID string, incarnation int64) (*Instance, error) {
-	return r.existing(ctx, service, instanceID, incarnation, func(i *Instance, at time.Time) error {
+	return r.changeInstance(ctx, service, instanceID, incarnation, func(i *Instance, at time.Time) error {
 		i.Remove(at)
 		return nil
 	})
@@ -141,16 +141,16 @@ func (r *Registrar) DeregisterInstance(ctx context.Context, service, instanceID 
 
 // Drain takes an instance out of use until its next start.
 func (r *Registrar) Drain(ctx context.Context, service, instanceID string, incarnation int64, reason string) (*Instance, error) {
-	return r.existing(ctx, service, instanceID, incarnation, func(i *Instance, at time.Time) error { return i.Drain(reason, at) })
+	return r.changeInstance(ctx, service, instanceID, incarnation, func(i *Instance, at time.Time) error { return i.Drain(reason, at) })
 }
 
 // SetMaintenance takes an instance out of use, or with on false back into it.
 func (r *Registrar) SetMaintenance(ctx context.Context, service, instanceID string, on bool, reason string) (*Instance, error) {
-	return r.existing(ctx, service, instanceID, 0, func(i *Instance, at time.Time) error { return i.SetMaintenance(on, reason, at) })
+	return r.changeInstance(ctx, service, instanceID, 0, func(i *Instance, at time.Time) error { return i.SetMaintenance(on, reason, at) })
 }
 
-func (r *Registrar) existing(ctx context.Context, service, instanceID string, incarnation int64, fn func(*Instance, time.Time) error) (*Instance, error) {
-	return r.put(ctx, service, instanceID, func(_ *Service, i *Instance, at time.Time) (*Instance, error) {
+func (r *Registrar) changeInstance(ctx context.Context, service, instanceID string, incarnation int64, fn func(*Instance, time.Time) error) (*Instance, error) {
+	return r.putInstance(ctx, service, instanceID, func(_ *Service, i *Instance, at time.Time) (*Instance, error) {
 		if i == nil {
 			return nil, InstanceNotFound().At("instanceId")
 		}
@@ -161,8 +161,8 @@ func (r *Registrar) existing(ctx context.Context, service, instanceID string, in
 	})
 }
 
-func (r *Registrar) put(ctx context.Context, service, instanceID string, fn func(*Service, *Instance, time.Time) (*Instance, error)) (*Instance, error) {
-	if _, err := manager(ctx, service); err != nil {
+func (r *Registrar) putInstance(ctx context.Context, service, instanceID string, fn func(*Service, *Instance, time.Time) (*Instance, error)) (*Instance, error) {
+	if _, err := requireManager(ctx, service); err != nil {
 		return nil, err
 	}
 	at := r.now()
@@ -175,11 +175,11 @@ func (r *Registrar) put(ctx context.Context, service, instanceID string, fn func
 		return nil, err
 	}
 	if parent != nil {
-		r.directory.TakeService(parent) // perhaps another node has just made it
+		r.directory.ApplyService(parent) // perhaps another node has just made it
 	}
-	r.directory.TakeInstance(i)
+	r.directory.ApplyInstance(i)
 	if i.Alive {
-		r.directory.Renewed(i.ID, Lease{ExpiresAt: at.Add(i.TTL), SeenAt: at})
+		r.directory.RecordRenewal(i.ID, Lease{ExpiresAt: at.Add(i.TTL), SeenAt: at})
 	}
 	return i, nil
 }
@@ -188,7 +188,7 @@ func (r *Registrar) put(ctx context.Context, service, instanceID string, fn func
 // once. It says at once whether the caller is the last start of the instance;
 // with the incarnation zero the caller does not know, and renews what there is.
 func (r *Registrar) Renew(ctx context.Context, service, instanceID string, incarnation int64, inflight int) (*Instance, error) {
-	if _, err := manager(ctx, service); err != nil {
+	if _, err := requireManager(ctx, service); err != nil {
 		return nil, err
 	}
 	if incarnation < 0 || incarnation > MaxIncarnation {
@@ -200,7 +200,7 @@ func (r *Registrar) Renew(ctx context.Context, service, instanceID string, incar
 	i := r.directory.Instance(service, instanceID)
 	if i == nil || incarnation > i.Incarnation {
 		var err error
-		if i, err = r.lookUp(ctx, service, instanceID); err != nil {
+		if i, err = r.findInstance(ctx, service, instanceID); err != nil {
 			return nil, err
 		}
 	}
@@ -211,13 +211,13 @@ func (r *Registrar) Renew(ctx context.Context, service, instanceID string, incar
 		return nil, InstanceNotFound().At("incarnation")
 	}
 	at := r.now()
-	r.renewals.note(Renewal{Instance: i.ID, Incarnation: i.Incarnation, TTL: i.TTL, Inflight: inflight}, at)
-	r.directory.Renewed(i.ID, Lease{ExpiresAt: at.Add(i.TTL), SeenAt: at, Inflight: inflight})
+	r.renewals.add(Renewal{Instance: i.ID, Incarnation: i.Incarnation, TTL: i.TTL, Inflight: inflight}, at)
+	r.directory.RecordRenewal(i.ID, Lease{ExpiresAt: at.Add(i.TTL), SeenAt: at, Inflight: inflight})
 	return i, nil
 }
 
-// lookUp asks the database for what this node has not heard of yet.
-func (r *Registrar) lookUp(ctx context.Context, service, instanceID string) (*Instance, error) {
+// findInstance asks the database for what this node has not heard of yet.
+func (r *Registrar) findInstance(ctx context.Context, service, instanceID string) (*Instance, error) {
 	s, i, err := r.store.Find(ctx, service, instanceID)
 	switch {
 	case err != nil:
@@ -227,13 +227,13 @@ func (r *Registrar) lookUp(ctx context.Context, service, instanceID string) (*In
 	case i == nil:
 		return nil, InstanceNotFound().At("instanceId")
 	}
-	r.directory.TakeService(s)
-	r.directory.TakeInstance(i)
+	r.directory.ApplyService(s)
+	r.directory.ApplyInstance(i)
 	return i, nil
 }
 
-// manager returns who is calling if it may manage the service of the name.
-func manager(ctx context.Context, name string) (*auth.Principal, error) {
+// requireManager returns who is calling if it may manage the service of the name.
+func requireManager(ctx context.Context, name string) (*auth.Principal, error) {
 	caller := auth.From(ctx)
 	switch {
 	case caller == nil:
@@ -262,24 +262,24 @@ const (
 // Service returns the service of the name as the caller may see it; nil if there
 // is none, or nobody is signed in.
 func (r *Registrar) Service(ctx context.Context, name string) *View {
-	place := r.directory.Place()
-	return r.shown(ctx, r.directory.Service(name), place)
+	place := r.directory.Cursor()
+	return r.viewOf(ctx, r.directory.Service(name), place)
 }
 
 // ServicesByIDs returns those of the services that exist, as the caller may see
 // them.
 func (r *Registrar) ServicesByIDs(ctx context.Context, ids []uid.Service) (map[uid.Service]*View, error) {
 	found := make(map[uid.Service]*View, len(ids))
-	place := r.directory.Place()
+	place := r.directory.Cursor()
 	for _, id := range ids {
-		if v := r.shown(ctx, r.directory.ServiceByID(id), place); v != nil {
+		if v := r.viewOf(ctx, r.directory.ServiceByID(id), place); v != nil {
 			found[id] = v
 		}
 	}
 	return found, nil
 }
 
-func (r *Registrar) shown(ctx context.Context, s *Service, place *event.Cursor) *View {
+func (r *Registrar) viewOf(ctx context.Context, s *Service, place *event.Cursor) *View {
 	caller := auth.LastKnown(ctx)
 	if s == nil || caller == nil {
 		return nil
@@ -289,21 +289,21 @@ func (r *Registrar) shown(ctx context.Context, s *Service, place *event.Cursor) 
 
 // List returns a page of the services.
 func (r *Registrar) List(ctx context.Context, f ServiceFilter, by OrderBy, args page.Args) (page.Page[*View], error) {
-	return pageOf(r.matching(ctx, f), by == ByNameDesc, string(by), args, func(v *View) string { return v.Name })
+	return pageOf(r.matchingServices(ctx, f), by == ByNameDesc, string(by), args, func(v *View) string { return v.Name })
 }
 
 // Count returns how many services List would show on all its pages.
 func (r *Registrar) Count(ctx context.Context, f ServiceFilter) (int, error) {
-	return len(r.matching(ctx, f)), nil
+	return len(r.matchingServices(ctx, f)), nil
 }
 
-func (r *Registrar) matching(ctx context.Context, f ServiceFilter) []*View {
+func (r *Registrar) matchingServices(ctx context.Context, f ServiceFilter) []*View {
 	caller := auth.LastKnown(ctx)
 	if caller == nil {
 		return nil
 	}
 	var all []*View
-	place := r.directory.Place()
+	place := r.directory.Cursor()
 	for _, s := range r.directory.Services() {
 		if v := r.view(caller, s, place); v.matches(f) {
 			all = append(all, v)
@@ -322,7 +322,7 @@ func (r *Registrar) InstancesByIDs(ctx context.Context, ids []uid.Instance) (map
 		if i == nil {
 			continue
 		}
-		if s := r.directory.ServiceByID(i.ServiceID); s != nil && sees(caller, s) {
+		if s := r.directory.ServiceByID(i.ServiceID); s != nil && maySeeAll(caller, s) {
 			found[id] = i
 		}
 	}
@@ -331,8 +331,8 @@ func (r *Registrar) InstancesByIDs(ctx context.Context, ids []uid.Instance) (map
 
 // PeekService is ServicesByIDs for one service, at once; ok is false if it is not there.
 func (r *Registrar) PeekService(ctx context.Context, id uid.Service) (v *View, ok bool) {
-	place := r.directory.Place()
-	v = r.shown(ctx, r.directory.ServiceByID(id), place)
+	place := r.directory.Cursor()
+	v = r.viewOf(ctx, r.directory.ServiceByID(id), place)
 	return v, v != nil
 }
 
@@ -369,7 +369,7 @@ func (r *Registrar) CountByServices(ctx context.Context, ids []uid.Service, stat
 
 func (r *Registrar) instancesOf(ctx context.Context, id uid.Service, status *Status) []*Instance {
 	s := r.directory.ServiceByID(id)
-	if s == nil || !sees(auth.LastKnown(ctx), s) {
+	if s == nil || !maySeeAll(auth.LastKnown(ctx), s) {
 		return nil
 	}
 	all := r.directory.Instances(id)

@@ -62,9 +62,9 @@ type Health string
 
 // The healths.
 const (
-	Healthy   Health = "HEALTHY"  // there are instances that pass
-	Impaired  Health = "DEGRADED" // what is known may not be true, see Degraded
-	Unhealthy Health = "DOWN"     // no instance can be called
+	HealthHealthy  Health = "HEALTHY"  // there are instances that pass
+	HealthDegraded Health = "DEGRADED" // what is known may not be true, see Degraded
+	HealthDown     Health = "DOWN"     // no instance can be called
 )
 
 // Reason says why a service is degraded.

@@ -183,10 +183,10 @@ func TestInstance_incarnations(t *testing.T) {
 func TestInstance_status(t *testing.T) {
 	t.Parallel()
 	restart := func(i *Instance) error { return i.Register(InstanceInput{InstanceID: "i1", URL: i.URL}, at) }
-	late := func(i *Instance) error { i.Late(at); return nil }
-	renewed := func(i *Instance) error { i.Returned(at); return nil }
-	fails := func(i *Instance) error { i.Checked("status 500", at); return nil }
-	passes := func(i *Instance) error { i.Checked("", at); return nil }
+	late := func(i *Instance) error { i.ExpireLease(at); return nil }
+	renewed := func(i *Instance) error { i.RenewLease(at); return nil }
+	fails := func(i *Instance) error { i.SetCheckFailure("status 500", at); return nil }
+	passes := func(i *Instance) error { i.SetCheckFailure("", at); return nil }
 	drain := func(i *Instance) error { return i.Drain("update", at) }
 	mend := func(i *Instance) error { return i.SetMaintenance(true, "disk", at) }
 	mended := func(i *Instance) error { return i.SetMaintenance(false, "", at) }
@@ -225,10 +225,10 @@ func TestInstance_status(t *testing.T) {
 func TestInstance_records_a_status_once(t *testing.T) {
 	t.Parallel()
 	i := givenInstance(t, 1)
-	i.Late(at)
-	i.Late(after(time.Second))
-	i.Returned(at)
-	i.Returned(at)
+	i.ExpireLease(at)
+	i.ExpireLease(after(time.Second))
+	i.RenewLease(at)
+	i.RenewLease(at)
 	i.Remove(at)
 	want := []event.Type{event.InstanceRegistered, event.InstanceStatusChanged, event.InstanceStatusChanged, event.InstanceDeregistered}
 	events := i.TakeEvents()
@@ -244,29 +244,29 @@ func TestInstance_records_a_status_once(t *testing.T) {
 // vanish that doubt begins with more than half, and that no list ever gets empty.
 func TestService_Weigh(t *testing.T) {
 	t.Parallel()
-	guard := Guard{Window: time.Minute, Hold: time.Hour}
+	guard := MassFailureGuard{Window: time.Minute, MaxDegraded: time.Hour}
 	for n := 1; n <= 9; n++ {
 		for gone := range n + 1 {
 			s, all := givenService(t), make([]*Instance, n)
 			for k := range all {
 				all[k] = givenInstance(t, k)
 				if k < gone {
-					all[k].Late(after(time.Duration(k) * time.Second))
+					all[k].ExpireLease(after(time.Duration(k) * time.Second))
 				}
 			}
-			s.Weigh(all, guard, after(10*time.Second))
+			s.EvaluateMassFailure(all, guard, after(10*time.Second))
 			doubted, inUse := gone*2 > n, n-gone
 			if doubted {
 				inUse = n
 			}
-			if got := countInUse(s, all); (s.DoubtedSince != nil) != doubted || got != inUse {
-				t.Errorf("%d of %d vanished: doubted since %v with %d in use, want %v with %d", gone, n, s.DoubtedSince, got, doubted, inUse)
+			if got := countInUse(s, all); (s.DegradedSince != nil) != doubted || got != inUse {
+				t.Errorf("%d of %d vanished: doubted since %v with %d in use, want %v with %d", gone, n, s.DegradedSince, got, doubted, inUse)
 			}
 			for _, i := range all {
-				i.Returned(after(20 * time.Second))
+				i.RenewLease(after(20 * time.Second))
 			}
-			if s.Weigh(all, guard, after(21*time.Second)); s.DoubtedSince != nil || countInUse(s, all) != n {
-				t.Errorf("%d of %d came back and it is doubted since %v", gone, n, s.DoubtedSince)
+			if s.EvaluateMassFailure(all, guard, after(21*time.Second)); s.DegradedSince != nil || countInUse(s, all) != n {
+				t.Errorf("%d of %d came back and it is doubted since %v", gone, n, s.DegradedSince)
 			}
 		}
 	}
@@ -283,20 +283,20 @@ func countInUse(s *Service, all []*Instance) (n int) {
 
 func TestService_Weigh_over_time(t *testing.T) {
 	t.Parallel()
-	guard := Guard{Window: time.Minute, Hold: time.Hour}
+	guard := MassFailureGuard{Window: time.Minute, MaxDegraded: time.Hour}
 	s, all := givenService(t), []*Instance{givenInstance(t, 0), givenInstance(t, 1), givenInstance(t, 2), givenInstance(t, 3)}
-	all[0].Late(after(0)) // long before the others: it was not well then
+	all[0].ExpireLease(after(0)) // long before the others: it was not well then
 	for k, i := range all[1:] {
-		i.Late(after(10*time.Minute + time.Duration(k)*time.Second))
-		s.Weigh(all, guard, i.StatusSince)
+		i.ExpireLease(after(10*time.Minute + time.Duration(k)*time.Second))
+		s.EvaluateMassFailure(all, guard, i.StatusSince)
 	}
-	if s.DoubtedSince == nil || countInUse(s, all) != 3 || s.InUse(all[0]) {
+	if s.DegradedSince == nil || countInUse(s, all) != 3 || s.InUse(all[0]) {
 		t.Errorf("after three vanished %d are in use, want those three and not the one that had gone before", countInUse(s, all))
 	}
-	if s.Weigh(all, guard, after(80*time.Minute)); s.DoubtedSince != nil || countInUse(s, all) != 0 {
-		t.Errorf("after the hold it is doubted since %v with %d in use, want the truth", s.DoubtedSince, countInUse(s, all))
+	if s.EvaluateMassFailure(all, guard, after(80*time.Minute)); s.DegradedSince != nil || countInUse(s, all) != 0 {
+		t.Errorf("after the hold it is doubted since %v with %d in use, want the truth", s.DegradedSince, countInUse(s, all))
 	}
-	if s.Weigh(all, guard, after(81*time.Minute)); s.DoubtedSince != nil {
+	if s.EvaluateMassFailure(all, guard, after(81*time.Minute)); s.DegradedSince != nil {
 		t.Error("old news is doubted again")
 	}
 }

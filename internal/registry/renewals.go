@@ -15,44 +15,44 @@ const flushEvery = time.Second
 // renewals gathers what instances said since the last flush. It is bounded by the number of
 // instances, as each has one place in it.
 type renewals struct {
-	mu     sync.Mutex
-	noted  map[uid.Instance]Renewal
-	cameAt map[uid.Instance]time.Time
+	mu         sync.Mutex
+	pending    map[uid.Instance]Renewal
+	receivedAt map[uid.Instance]time.Time
 }
 
 func newRenewals() *renewals {
-	return &renewals{noted: map[uid.Instance]Renewal{}, cameAt: map[uid.Instance]time.Time{}}
+	return &renewals{pending: map[uid.Instance]Renewal{}, receivedAt: map[uid.Instance]time.Time{}}
 }
 
-func (r *renewals) note(n Renewal, at time.Time) {
+func (r *renewals) add(n Renewal, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.noted[n.Instance].Incarnation <= n.Incarnation {
-		r.noted[n.Instance], r.cameAt[n.Instance] = n, at
+	if r.pending[n.Instance].Incarnation <= n.Incarnation {
+		r.pending[n.Instance], r.receivedAt[n.Instance] = n, at
 	}
 }
 
-// take returns what was noted, with its age, and forgets it.
-func (r *renewals) take(now time.Time) []Renewal {
+// drain returns what was noted, with its age, and forgets it.
+func (r *renewals) drain(now time.Time) []Renewal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make([]Renewal, 0, len(r.noted))
-	for id, n := range r.noted {
-		n.Age = max(0, now.Sub(r.cameAt[id]))
+	all := make([]Renewal, 0, len(r.pending))
+	for id, n := range r.pending {
+		n.Age = max(0, now.Sub(r.receivedAt[id]))
 		all = append(all, n)
 	}
-	clear(r.noted)
-	clear(r.cameAt)
+	clear(r.pending)
+	clear(r.receivedAt)
 	return all
 }
 
-// putBack keeps what could not be written, unless there is newer word.
-func (r *renewals) putBack(all []Renewal, now time.Time) {
+// restore keeps what could not be written, unless there is newer word.
+func (r *renewals) restore(all []Renewal, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, n := range all {
-		if _, newer := r.noted[n.Instance]; !newer {
-			r.noted[n.Instance], r.cameAt[n.Instance] = n, now.Add(-n.Age)
+		if _, newer := r.pending[n.Instance]; !newer {
+			r.pending[n.Instance], r.receivedAt[n.Instance] = n, now.Add(-n.Age)
 		}
 	}
 }
@@ -65,24 +65,24 @@ func (r *Registrar) Run(ctx context.Context, log *slog.Logger) error {
 	for {
 		select {
 		case <-tick.C:
-			r.flush(ctx, log)
+			r.flushRenewals(ctx, log)
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushEvery)
 			defer cancel()
-			r.flush(last, log)
+			r.flushRenewals(last, log)
 			return nil
 		}
 	}
 }
 
-func (r *Registrar) flush(ctx context.Context, log *slog.Logger) {
+func (r *Registrar) flushRenewals(ctx context.Context, log *slog.Logger) {
 	now := r.now()
-	all := r.renewals.take(now)
+	all := r.renewals.drain(now)
 	if len(all) == 0 {
 		return
 	}
 	if err := r.store.Renew(ctx, all); err != nil {
-		r.renewals.putBack(all, now)
+		r.renewals.restore(all, now)
 		if ctx.Err() == nil {
 			log.WarnContext(ctx, "writing renewals down failed; they are kept", "instances", len(all), "error", err)
 		}

@@ -37,6 +37,6 @@ type Chooser interface {
 	// Inflight returns the calls under way that were chosen here; instances
 	// without any are left out.
 	Inflight() map[uid.Instance]int
-	// SetElsewhere says which calls are under way that other nodes chose.
-	SetElsewhere(calls map[uid.Instance]int)
+	// SetRemoteInflight says which calls are under way that other nodes chose.
+	SetRemoteInflight(calls map[uid.Instance]int)
 }

@@ -47,26 +47,26 @@ type Renewal struct {
 	Age         time.Duration // since it came
 }
 
-// Verdict is what the database's clock says of an instance's lease.
-type Verdict struct {
-	Over    bool // for longer than the grace
-	Held    bool // renewed and not over
-	Expired bool // the instance has been late for as long as it may be
+// LeaseState is what the database's clock says of an instance's lease.
+type LeaseState struct {
+	Overdue    bool // for longer than the grace
+	Current    bool // renewed and not over
+	RemovalDue bool // the instance has been late for as long as it may be
 }
 
-// Bench is what the Keeper needs of the database. Every method that writes checks in its own
+// ReconcileStore is what the Keeper needs of the database. Every method that writes checks in its own
 // transaction that the tenure still holds; else it is lease.ErrLost.
-type Bench interface {
-	// Grant extends every lease to a whole time to live from now, if it ends sooner.
-	Grant(ctx context.Context, t lease.Lease) error
-	// Docket returns services that there is something to judge of, at most limit; if
+type ReconcileStore interface {
+	// ExtendAllLeases extends every lease to a whole time to live from now, if it ends sooner.
+	ExtendAllLeases(ctx context.Context, t lease.Lease) error
+	// DueServices returns services that there is something to judge of, at most limit; if
 	// there are more, others each time. First come those with an instance that is late by
 	// the grace and not known to be, or known to be and is not; then those with one that
 	// is late for more than so many times its lease, and those in doubt.
-	Docket(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error)
-	// Judge locks the service, reads its instances, and stores what fn changes.
-	Judge(ctx context.Context, t lease.Lease, id uid.Service, grace time.Duration, patience int,
-		fn func(s *Service, all []*Instance, verdicts map[uid.Instance]Verdict) error) (*Service, []*Instance, error)
+	DueServices(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error)
+	// EvaluateService locks the service, reads its instances, and stores what fn changes.
+	EvaluateService(ctx context.Context, t lease.Lease, id uid.Service, grace time.Duration, patience int,
+		fn func(s *Service, all []*Instance, verdicts map[uid.Instance]LeaseState) error) (*Service, []*Instance, error)
 }
 
 // Outcome is how a call ended, as somebody reported it.
@@ -77,10 +77,10 @@ type Outcome struct {
 	Took time.Duration
 }
 
-// Exchange lets nodes know of one another's calls.
-type Exchange interface {
-	// Trade says which calls the node has under way, for as long as ttl, and hands
+// PeerStore lets nodes know of one another's calls.
+type PeerStore interface {
+	// SyncPicks says which calls the node has under way, for as long as ttl, and hands
 	// over outcomes for other nodes. It returns the calls of all others, and takes
 	// the outcomes that came for this one.
-	Trade(ctx context.Context, node string, ttl time.Duration, calls map[uid.Instance]int, out []Outcome) (elsewhere map[uid.Instance]int, in []Outcome, err error)
+	SyncPicks(ctx context.Context, node string, ttl time.Duration, calls map[uid.Instance]int, out []Outcome) (elsewhere map[uid.Instance]int, in []Outcome, err error)
 }

@@ -22,9 +22,9 @@ type View struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 
-	whole    *Service // nil if the caller may not see more
+	service  *Service // nil if the caller may not see more
 	degraded *Degraded
-	place    *event.Cursor
+	cursor   *event.Cursor
 }
 
 // view shows the service as it was read after the place was.
@@ -33,67 +33,67 @@ func (r *Registrar) view(caller *auth.Principal, s *Service, place *event.Cursor
 	v := &View{
 		ID: s.ID, Name: s.Name, Description: s.Description, Health: health, Version: s.Version, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
 	}
-	if sees(caller, s) {
-		v.whole, v.degraded, v.place = s, degraded, place
+	if maySeeAll(caller, s) {
+		v.service, v.degraded, v.cursor = s, degraded, place
 	}
 	return v
 }
 
-// sees reports whether the caller may see the whole of the service.
-func sees(caller *auth.Principal, s *Service) bool {
+// maySeeAll reports whether the caller may see the whole of the service.
+func maySeeAll(caller *auth.Principal, s *Service) bool {
 	return caller.MayUseServices() || caller.MayManageService(s.Name)
 }
 
-// Whole reports whether the caller may see the whole of the service; if not, what
+// Complete reports whether the caller may see the whole of the service; if not, what
 // the methods below return is nil.
-func (v *View) Whole() bool { return v.whole != nil }
+func (v *View) Complete() bool { return v.service != nil }
 
 // Tags returns the tags of the service.
 func (v *View) Tags() []string {
-	if v.whole == nil {
+	if v.service == nil {
 		return nil
 	}
-	return append([]string{}, v.whole.Tags...)
+	return append([]string{}, v.service.Tags...)
 }
 
 // Metadata returns what its owner says of the service.
 func (v *View) Metadata() map[string]string {
-	if v.whole == nil {
+	if v.service == nil {
 		return nil
 	}
-	return notNil(v.whole.Metadata)
+	return orEmptyMap(v.service.Metadata)
 }
 
 // Strategy returns how calls are spread.
 func (v *View) Strategy() *Strategy {
-	if v.whole == nil {
+	if v.service == nil {
 		return nil
 	}
-	return &v.whole.Strategy
+	return &v.service.Strategy
 }
 
 // Trusted returns whether the service gets the credentials of its callers.
 func (v *View) Trusted() *bool {
-	if v.whole == nil {
+	if v.service == nil {
 		return nil
 	}
-	return &v.whole.Trusted
+	return &v.service.Trusted
 }
 
 // Public returns whether the gateway lets strangers call the service.
 func (v *View) Public() *bool {
-	if v.whole == nil {
+	if v.service == nil {
 		return nil
 	}
-	return &v.whole.Public
+	return &v.service.Public
 }
 
 // HealthCheck returns how instances are checked, nil also if they are not.
 func (v *View) HealthCheck() *HealthCheck {
-	if v.whole == nil {
+	if v.service == nil {
 		return nil
 	}
-	return v.whole.HealthCheck
+	return v.service.HealthCheck
 }
 
 // Degraded returns why more instances are in use than are known to be well; nil
@@ -102,13 +102,13 @@ func (v *View) Degraded() *Degraded { return v.degraded }
 
 // Cursor returns a place in the log such that the view and what is read of its
 // instances hold all events up to there; nil also while the node cannot tell.
-func (v *View) Cursor() *event.Cursor { return v.place }
+func (v *View) Cursor() *event.Cursor { return v.cursor }
 
 func (v *View) matches(f ServiceFilter) bool {
 	return (f.Health == nil || v.Health == *f.Health) && (f.Tag == nil || slices.Contains(v.Tags(), *f.Tag))
 }
 
-func notNil(m map[string]string) map[string]string {
+func orEmptyMap(m map[string]string) map[string]string {
 	if m == nil {
 		return map[string]string{}
 	}

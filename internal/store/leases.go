@@ -15,8 +15,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// freshLease gives the instance a whole time to live from now on.
-func (t *tx) freshLease(ctx context.Context, v *registry.Instance) error {
+// resetLease gives the instance a whole time to live from now on.
+func (t *tx) resetLease(ctx context.Context, v *registry.Instance) error {
 	now, until := t.db.in(0), t.db.in(v.TTL)
 	args := slices.Concat([]any{string(v.ID), v.Incarnation, v.TTL.Milliseconds()}, until.args, now.args)
 	t.dirty = true
@@ -40,7 +40,7 @@ func (s Registry) Renew(ctx context.Context, renewals []registry.Renewal) error 
 		var args []any
 		for _, r := range batch {
 			seen, until := s.db.in(-r.Age), s.db.in(r.TTL-r.Age)
-			values = append(values, fmt.Sprintf("(CAST(? AS text), CAST(? AS bigint), CAST(? AS bigint), %s, %s, CAST(? AS bigint))", s.asTime(until), s.asTime(seen)))
+			values = append(values, fmt.Sprintf("(CAST(? AS text), CAST(? AS bigint), CAST(? AS bigint), %s, %s, CAST(? AS bigint))", s.castTime(until), s.castTime(seen)))
 			args = append(args, slices.Concat([]any{string(r.Instance), r.Incarnation, r.TTL.Milliseconds()}, until.args, seen.args, []any{r.Inflight})...)
 		}
 		_, err := s.db.writer().exec(ctx, `WITH r (id, incarnation, ttl_ms, expires_at, seen_at, inflight) AS (VALUES `+strings.Join(values, ", ")+`)
@@ -57,7 +57,7 @@ func (s Registry) Renew(ctx context.Context, renewals []registry.Renewal) error 
 	return nil
 }
 
-func (s Registry) asTime(i instantOf) string {
+func (s Registry) castTime(i instantOf) string {
 	if s.db.isPostgres() {
 		return "CAST(" + i.sql + " AS timestamptz)"
 	}
@@ -85,23 +85,23 @@ func (s Registry) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Insta
 	return found, nil
 }
 
-// plus is the moment so many milliseconds later, given as a column or a product of columns.
-func (db *DB) plus(moment instantOf, millis string) string {
+// addMillis is the moment so many milliseconds later, given as a column or a product of columns.
+func (db *DB) addMillis(moment instantOf, millis string) string {
 	if db.isPostgres() {
 		return fmt.Sprintf("(%s + (%s) * INTERVAL '1 millisecond')", moment.sql, millis)
 	}
 	return fmt.Sprintf("(%s + (%s) * 1000)", moment.sql, millis) // SQLite keeps microseconds
 }
 
-// gone is the condition that an instance, named i, has been late for so many times
+// removalDue is the condition that an instance, named i, has been late for so many times
 // its time to live. Its arguments are those of now.
-func (db *DB) gone(patience int, now instantOf) string {
-	return fmt.Sprintf("%s <= %s", db.plus(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", patience)), now.sql)
+func (db *DB) removalDue(patience int, now instantOf) string {
+	return fmt.Sprintf("%s <= %s", db.addMillis(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", patience)), now.sql)
 }
 
-// presides checks that the tenure has not ended, by the clock either, and keeps
+// holdsLease checks that the tenure has not ended, by the clock either, and keeps
 // others from taking over until the commit.
-func (t *tx) presides(ctx context.Context, tenure lease.Lease) error {
+func (t *tx) holdsLease(ctx context.Context, tenure lease.Lease) error {
 	now := t.db.in(0)
 	held, err := t.one(ctx, `SELECT epoch FROM readers WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+t.lock("FOR SHARE"),
 		slices.Concat([]any{tenure.Name, tenure.Owner, tenure.Epoch}, now.args), new(int64))
@@ -111,15 +111,15 @@ func (t *tx) presides(ctx context.Context, tenure lease.Lease) error {
 	return err
 }
 
-// Grant implements registry.Bench.
-func (s Registry) Grant(ctx context.Context, tenure lease.Lease) error {
+// ExtendAllLeases implements registry.Bench.
+func (s Registry) ExtendAllLeases(ctx context.Context, tenure lease.Lease) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
-		if err := t.presides(ctx, tenure); err != nil {
+		if err := t.holdsLease(ctx, tenure); err != nil {
 			return err
 		}
 		until := s.db.in(0)
-		fresh := s.db.plus(until, "ttl_ms")
+		fresh := s.db.addMillis(until, "ttl_ms")
 		_, err := t.exec(ctx, `UPDATE leases SET expires_at = `+fresh+` WHERE expires_at < `+fresh, slices.Concat(until.args, until.args)...)
 		return err
 	})
@@ -129,13 +129,13 @@ func (s Registry) Grant(ctx context.Context, tenure lease.Lease) error {
 	return nil
 }
 
-// Docket implements registry.Bench. Services in doubt stay on it for as long as that
+// DueServices implements registry.Bench. Services in doubt stay on it for as long as that
 // lasts, and so do their instances that would be removed otherwise; they come behind
 // those that are news. Chance says who comes first of a kind, so that each has its
 // turn however many there are.
-func (s Registry) Docket(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error) {
+func (s Registry) DueServices(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error) {
 	now, overdue := s.db.in(0), s.db.in(-grace)
-	gone := s.db.gone(patience, now)
+	gone := s.db.removalDue(patience, now)
 	args := slices.Concat(overdue.args, now.args, now.args, now.args, []any{limit})
 	var ids []uid.Service
 	err := s.db.reader().each(ctx, `SELECT id FROM (
@@ -156,14 +156,14 @@ func (s Registry) Docket(ctx context.Context, grace time.Duration, patience, lim
 	return ids, nil
 }
 
-// Judge implements registry.Bench. The lock of the service keeps instances from
+// EvaluateService implements registry.Bench. The lock of the service keeps instances from
 // coming and going meanwhile.
-func (s Registry) Judge(ctx context.Context, tenure lease.Lease, id uid.Service, grace time.Duration, patience int,
-	fn func(*registry.Service, []*registry.Instance, map[uid.Instance]registry.Verdict) error,
+func (s Registry) EvaluateService(ctx context.Context, tenure lease.Lease, id uid.Service, grace time.Duration, patience int,
+	fn func(*registry.Service, []*registry.Instance, map[uid.Instance]registry.LeaseState) error,
 ) (out *registry.Service, changed []*registry.Instance, err error) {
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		changed = nil
-		if err := t.presides(ctx, tenure); err != nil {
+		if err := t.holdsLease(ctx, tenure); err != nil {
 			return err
 		}
 		row, err := t.ent.Service.Query().Where(entservice.ID(id), t.forUpdate).Only(ctx)
@@ -174,7 +174,7 @@ func (s Registry) Judge(ctx context.Context, tenure lease.Lease, id uid.Service,
 		if err != nil {
 			return err
 		}
-		verdicts, err := t.verdicts(ctx, id, grace, patience)
+		verdicts, err := t.leaseStates(ctx, id, grace, patience)
 		if err != nil {
 			return err
 		}
@@ -199,24 +199,24 @@ func (s Registry) Judge(ctx context.Context, tenure lease.Lease, id uid.Service,
 	return out, changed, nil
 }
 
-func (t *tx) verdicts(ctx context.Context, id uid.Service, grace time.Duration, patience int) (map[uid.Instance]registry.Verdict, error) {
+func (t *tx) leaseStates(ctx context.Context, id uid.Service, grace time.Duration, patience int) (map[uid.Instance]registry.LeaseState, error) {
 	now, overdue := t.db.in(0), t.db.in(-grace)
-	gone := t.db.gone(patience, now)
-	verdicts := map[uid.Instance]registry.Verdict{}
+	gone := t.db.removalDue(patience, now)
+	verdicts := map[uid.Instance]registry.LeaseState{}
 	err := t.each(ctx, `SELECT i.id, COALESCE(l.expires_at <= `+overdue.sql+`, 1 = 1), COALESCE(l.expires_at > `+now.sql+`, 1 = 0), COALESCE(`+gone+`, 1 = 0)
 		FROM instances AS i LEFT JOIN leases AS l ON l.instance_id = i.id WHERE i.service_id = ?`,
 		slices.Concat(overdue.args, now.args, now.args, []any{string(id)}), func(scan func(...any) error) error {
 			var id uid.Instance
-			var v registry.Verdict
-			err := scan(&id, &v.Over, &v.Held, &v.Expired)
+			var v registry.LeaseState
+			err := scan(&id, &v.Overdue, &v.Current, &v.RemovalDue)
 			verdicts[id] = v
 			return err
 		})
 	return verdicts, err
 }
 
-// Trade implements registry.Exchange, in one transaction.
-func (s Registry) Trade(ctx context.Context, node string, ttl time.Duration, calls map[uid.Instance]int, out []registry.Outcome) (elsewhere map[uid.Instance]int, in []registry.Outcome, err error) {
+// SyncPicks implements registry.Exchange, in one transaction.
+func (s Registry) SyncPicks(ctx context.Context, node string, ttl time.Duration, calls map[uid.Instance]int, out []registry.Outcome) (elsewhere map[uid.Instance]int, in []registry.Outcome, err error) {
 	text, err := json.Marshal(calls)
 	if err != nil {
 		return nil, nil, err
@@ -224,13 +224,13 @@ func (s Registry) Trade(ctx context.Context, node string, ttl time.Duration, cal
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
 		elsewhere, in = map[uid.Instance]int{}, nil
-		if err := t.present(ctx, node, ttl, string(text)); err != nil {
+		if err := t.announceNode(ctx, node, ttl, string(text)); err != nil {
 			return err
 		}
-		if err := t.handOver(ctx, out); err != nil {
+		if err := t.insertOutcomes(ctx, out); err != nil {
 			return err
 		}
-		if err := t.others(ctx, node, elsewhere); err != nil {
+		if err := t.sumRemoteInflight(ctx, node, elsewhere); err != nil {
 			return err
 		}
 		return t.each(ctx, `DELETE FROM outcomes WHERE picker_id = ? RETURNING id, ok, latency_ms`, []any{node}, func(scan func(...any) error) error {
@@ -248,9 +248,9 @@ func (s Registry) Trade(ctx context.Context, node string, ttl time.Duration, cal
 	return elsewhere, in, nil
 }
 
-// present says what the node has under way, and forgets nodes that are gone with
+// announceNode says what the node has under way, and forgets nodes that are gone with
 // what was meant for them.
-func (t *tx) present(ctx context.Context, node string, ttl time.Duration, calls string) error {
+func (t *tx) announceNode(ctx context.Context, node string, ttl time.Duration, calls string) error {
 	now, until := t.db.in(0), t.db.in(ttl)
 	_, err := t.exec(ctx, `INSERT INTO pickers (id, expires_at, calls) VALUES (?, `+until.sql+`, ?)
 		ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, calls = excluded.calls`, slices.Concat([]any{node}, until.args, []any{calls})...)
@@ -265,7 +265,7 @@ func (t *tx) present(ctx context.Context, node string, ttl time.Duration, calls 
 	return err
 }
 
-func (t *tx) handOver(ctx context.Context, out []registry.Outcome) error {
+func (t *tx) insertOutcomes(ctx context.Context, out []registry.Outcome) error {
 	for batch := range slices.Chunk(out, 1000) {
 		now := t.db.in(0)
 		var args []any
@@ -282,7 +282,7 @@ func (t *tx) handOver(ctx context.Context, out []registry.Outcome) error {
 	return nil
 }
 
-func (t *tx) others(ctx context.Context, node string, sum map[uid.Instance]int) error {
+func (t *tx) sumRemoteInflight(ctx context.Context, node string, sum map[uid.Instance]int) error {
 	return t.each(ctx, `SELECT calls FROM pickers WHERE id <> ?`, []any{node}, func(scan func(...any) error) error {
 		var text []byte
 		if err := scan(&text); err != nil {

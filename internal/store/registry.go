@@ -16,9 +16,9 @@ import (
 type Registry struct{ db *DB }
 
 var (
-	_ registry.Store    = Registry{}
-	_ registry.Bench    = Registry{}
-	_ registry.Exchange = Registry{}
+	_ registry.Store          = Registry{}
+	_ registry.ReconcileStore = Registry{}
+	_ registry.PeerStore      = Registry{}
 )
 
 // Registry returns the store of services and instances.
@@ -84,7 +84,7 @@ func (t *tx) saveService(ctx context.Context, v *registry.Service, isNew bool) e
 	if len(events) == 0 {
 		return nil
 	}
-	v.CreatedAt, v.UpdatedAt, v.DoubtedSince = micro(v.CreatedAt), micro(v.UpdatedAt), microOrNil(v.DoubtedSince)
+	v.CreatedAt, v.UpdatedAt, v.DegradedSince = micro(v.CreatedAt), micro(v.UpdatedAt), microOrNil(v.DegradedSince)
 	t.touch("service", string(v.ID), v.Version)
 	t.record(events)
 	if isNew {
@@ -112,10 +112,10 @@ func setService(m *ent.ServiceMutation, v *registry.Service) {
 	} else {
 		m.SetHealthCheck(v.HealthCheck)
 	}
-	if v.DoubtedSince == nil {
+	if v.DegradedSince == nil {
 		m.ClearDoubtedSince()
 	} else {
-		m.SetDoubtedSince(*v.DoubtedSince)
+		m.SetDoubtedSince(*v.DegradedSince)
 	}
 }
 
@@ -152,7 +152,7 @@ func (t *tx) saveInstance(ctx context.Context, v *registry.Instance, isNew bool)
 	t.setResultObject(string(v.ID), v.Version)
 	v.CreatedAt, v.UpdatedAt, v.StatusSince, v.LateSince = micro(v.CreatedAt), micro(v.UpdatedAt), micro(v.StatusSince), microOrNil(v.LateSince)
 	if v.Alive {
-		if err := t.freshLease(ctx, v); err != nil {
+		if err := t.resetLease(ctx, v); err != nil {
 			return err
 		}
 	}
@@ -189,7 +189,7 @@ func setInstance(m *ent.InstanceMutation, v *registry.Instance) {
 	m.SetStatusSince(v.StatusSince)
 	m.SetMode(v.Mode)
 	m.SetModeReason(v.ModeReason)
-	m.SetFailure(v.Failure)
+	m.SetFailure(v.CheckFailure)
 	m.SetVersion(v.Version)
 	m.SetUpdatedAt(v.UpdatedAt)
 	if v.LateSince == nil {
@@ -254,7 +254,7 @@ func (s Registry) instance(ctx context.Context, id uid.Instance) (*registry.Inst
 func toService(r *ent.Service) *registry.Service {
 	return &registry.Service{
 		ID: r.ID, Name: r.Name, Description: r.Description, Tags: orEmpty(r.Tags), Metadata: orNone(r.Metadata), Strategy: r.Strategy,
-		Trusted: r.Trusted, Public: r.Public, HealthCheck: r.HealthCheck, DoubtedSince: microOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
+		Trusted: r.Trusted, Public: r.Public, HealthCheck: r.HealthCheck, DegradedSince: microOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
 		Version: r.Version, CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
 	}
 }
@@ -264,7 +264,7 @@ func toInstance(r *ent.Instance) *registry.Instance {
 		ID: r.ID, ServiceID: r.ServiceID, InstanceID: r.InstanceID, URL: r.URL, Weight: r.Weight, Metadata: orNone(r.Metadata),
 		Incarnation: r.Incarnation, TTL: time.Duration(r.TTLMs) * time.Millisecond,
 		Status: r.Status, StatusReason: r.StatusReason, StatusSince: micro(r.StatusSince),
-		Mode: r.Mode, ModeReason: r.ModeReason, LateSince: microOrNil(r.LateSince), Failure: r.Failure,
+		Mode: r.Mode, ModeReason: r.ModeReason, LateSince: microOrNil(r.LateSince), CheckFailure: r.Failure,
 		Version: r.Version, CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
 	}
 }

@@ -190,15 +190,15 @@ func TestRegistry_renews_many_with_one_statement(t *testing.T) {
 
 const keeper = "registry.keeper"
 
-func judge(t testing.TB, db *store.DB, tenure lease.Lease, s *registry.Service) (map[string]registry.Verdict, error) {
+func judge(t testing.TB, db *store.DB, tenure lease.Lease, s *registry.Service) (map[string]registry.LeaseState, error) {
 	t.Helper()
-	got := map[string]registry.Verdict{}
-	_, _, err := db.Registry().Judge(t.Context(), tenure, s.ID, time.Second, 10, func(_ *registry.Service, all []*registry.Instance, verdicts map[uid.Instance]registry.Verdict) error {
+	got := map[string]registry.LeaseState{}
+	_, _, err := db.Registry().EvaluateService(t.Context(), tenure, s.ID, time.Second, 10, func(_ *registry.Service, all []*registry.Instance, verdicts map[uid.Instance]registry.LeaseState) error {
 		for _, i := range all {
 			v := verdicts[i.ID]
 			got[i.InstanceID] = v
-			if v.Over {
-				i.Late(time.Now())
+			if v.Overdue {
+				i.ExpireLease(time.Now())
 			}
 		}
 		return nil
@@ -216,26 +216,26 @@ func TestRegistry_judges_by_the_clock_of_the_database(t *testing.T) {
 		grace := givenInstance(t, db, "echo", "grace")
 		db.Exec(t, `UPDATE leases SET expires_at = ? WHERE instance_id = ?`, time.Now().UTC().Add(-200*time.Millisecond).Truncate(time.Microsecond), string(grace.ID))
 		mine := tenured(t, db, keeper, "me")
-		ids, err := db.Registry().Docket(t.Context(), time.Second, 10, 100)
+		ids, err := db.Registry().DueServices(t.Context(), time.Second, 10, 100)
 		if err != nil || len(ids) != 1 || ids[0] != s.ID {
 			t.Fatalf("Docket = %v, %v, want the service", ids, err)
 		}
 		got, err := judge(t, db, mine, s)
-		want := map[string]registry.Verdict{"old": {Over: true}, "new": {Held: true}, "grace": {}}
+		want := map[string]registry.LeaseState{"old": {Overdue: true}, "new": {Current: true}, "grace": {}}
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("the verdicts are %v, %v, want %v", got, err, want)
 		}
-		if ids, _ := db.Registry().Docket(t.Context(), time.Minute, 10, 100); len(ids) != 0 {
+		if ids, _ := db.Registry().DueServices(t.Context(), time.Minute, 10, 100); len(ids) != 0 {
 			t.Errorf("what was judged is on the docket again: %v", ids)
 		}
 		if err := db.Registry().Renew(t.Context(), []registry.Renewal{{Instance: old.ID, Incarnation: old.Incarnation, TTL: old.TTL}}); err != nil {
 			t.Fatal(err)
 		}
-		if ids, _ := db.Registry().Docket(t.Context(), time.Minute, 10, 100); len(ids) != 1 {
+		if ids, _ := db.Registry().DueServices(t.Context(), time.Minute, 10, 100); len(ids) != 1 {
 			t.Errorf("who came back is not on the docket")
 		}
 		db.Exec(t, `UPDATE instances SET late_since = ? WHERE id = ?`, time.Now().UTC().Add(-101*time.Second).Truncate(time.Microsecond), string(old.ID))
-		if got, err := judge(t, db, mine, s); err != nil || !got["old"].Expired {
+		if got, err := judge(t, db, mine, s); err != nil || !got["old"].RemovalDue {
 			t.Errorf("after more than ten times its lease the verdict is %+v, %v", got["old"], err)
 		}
 	})
@@ -257,7 +257,7 @@ func TestRegistry_puts_news_ahead_of_doubts_on_the_docket(t *testing.T) {
 		age(t, db, 12*time.Second)
 		seen := map[uid.Service]int{}
 		for range 100 {
-			ids, err := db.Registry().Docket(t.Context(), time.Second, 10, limit)
+			ids, err := db.Registry().DueServices(t.Context(), time.Second, 10, limit)
 			if err != nil || len(ids) != limit {
 				t.Fatalf("Docket = %v, %v, want %d", ids, err, limit)
 			}
@@ -283,7 +283,7 @@ func TestRegistry_judges_only_for_who_holds_the_tenure(t *testing.T) {
 			t.Errorf("judging after the tenure gave %v, want that it is lost", err)
 		}
 		tenured(t, db, keeper, "another")
-		if err := db.Registry().Grant(t.Context(), mine); !errors.Is(err, lease.ErrLost) {
+		if err := db.Registry().ExtendAllLeases(t.Context(), mine); !errors.Is(err, lease.ErrLost) {
 			t.Errorf("granting in another's tenure gave %v, want that it is lost", err)
 		}
 		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM instances WHERE status = 'CRITICAL'`); n != 0 {
@@ -298,7 +298,7 @@ func TestRegistry_Grant_gives_every_lease_a_whole_time(t *testing.T) {
 		givenService(t, db, "echo")
 		a := givenInstance(t, db, "echo", "a")
 		age(t, db, time.Hour)
-		if err := db.Registry().Grant(t.Context(), tenured(t, db, keeper, "me")); err != nil {
+		if err := db.Registry().ExtendAllLeases(t.Context(), tenured(t, db, keeper, "me")); err != nil {
 			t.Fatal(err)
 		}
 		leases, err := db.Registry().Leases(t.Context(), []uid.Instance{a.ID})
@@ -314,7 +314,7 @@ func TestRegistry_Trade(t *testing.T) {
 		r, x, y := db.Registry(), uid.NewInstance(at), uid.NewInstance(at)
 		trade := func(node string, calls map[uid.Instance]int, out ...registry.Outcome) (map[uid.Instance]int, []registry.Outcome) {
 			t.Helper()
-			elsewhere, in, err := r.Trade(t.Context(), node, time.Minute, calls, out)
+			elsewhere, in, err := r.SyncPicks(t.Context(), node, time.Minute, calls, out)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,12 +7,12 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// ForCall returns the service of the name, with its instances, to a caller who is
+// SetForCall returns the service of the name, with its instances, to a caller who is
 // to be passed on to one of them and learns nothing else of them. A public service is open to
 // all; the others to those who are signed in, and to API keys with the scope
 // services:read or that of a service. To a stranger one that is absent is as one that
 // is closed.
-func (d *Directory) ForCall(ctx context.Context, name string) (*Set, error) {
+func (d *Directory) SetForCall(ctx context.Context, name string) (*Set, error) {
 	caller, set := auth.LastKnown(ctx), d.Set(name)
 	switch {
 	case set != nil && set.Service.Public:

@@ -15,21 +15,21 @@ import (
 // Service is a name that callers use, and what all instances behind it share.
 // A deregistered one is kept, so that its id and version go on if it returns.
 type Service struct {
-	ID           uid.Service
-	Name         string // unique
-	Description  string
-	Tags         []string // sorted
-	Metadata     map[string]string
-	Strategy     Strategy
-	Trusted      bool         // gets the credentials of its callers; only ADMIN says so
-	Public       bool         // the gateway lets strangers call it; only ADMIN says so
-	HealthCheck  *HealthCheck // nil: renewals alone say that an instance lives
-	DoubtedSince *time.Time   // since when most instances are missing that were well then; nil if they are not
-	Deregistered bool
-	Version      int // raised by each change
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
-	events       event.Recorder
+	ID            uid.Service
+	Name          string // unique
+	Description   string
+	Tags          []string // sorted
+	Metadata      map[string]string
+	Strategy      Strategy
+	Trusted       bool         // gets the credentials of its callers; only ADMIN says so
+	Public        bool         // the gateway lets strangers call it; only ADMIN says so
+	HealthCheck   *HealthCheck // nil: renewals alone say that an instance lives
+	DegradedSince *time.Time   // since when most instances are missing that were well then; nil if they are not
+	Deregistered  bool
+	Version       int // raised by each change
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	events        event.Recorder
 }
 
 // HealthCheck is a request that each instance must answer with a status below 400.
@@ -54,13 +54,13 @@ type ServiceInput struct {
 // NewService returns a new service and records service.registered.
 func NewService(in ServiceInput, at time.Time) (*Service, error) {
 	s := &Service{ID: uid.NewService(at), Name: in.Name, Version: 1, CreatedAt: at, UpdatedAt: at}
-	if err := checkName(in.Name); err != nil {
+	if err := validateName(in.Name); err != nil {
 		return nil, err
 	}
-	if err := s.set(in); err != nil {
+	if err := s.applyInput(in); err != nil {
 		return nil, err
 	}
-	s.record(event.ServiceRegistered, at)
+	s.recordEvent(event.ServiceRegistered, at)
 	return s, nil
 }
 
@@ -68,16 +68,16 @@ func NewService(in ServiceInput, at time.Time) (*Service, error) {
 // back, neither trusted nor public any more, and is an update of any other.
 func (s *Service) Register(in ServiceInput, at time.Time) error {
 	before := s.clone()
-	if err := s.set(in); err != nil {
+	if err := s.applyInput(in); err != nil {
 		return err
 	}
 	if s.Deregistered {
 		s.Deregistered, s.Trusted, s.Public = false, false, false
 		s.Version, s.UpdatedAt = s.Version+1, at
-		s.record(event.ServiceRegistered, at)
+		s.recordEvent(event.ServiceRegistered, at)
 		return nil
 	}
-	s.updated(before, at)
+	s.recordUpdate(before, at)
 	return nil
 }
 
@@ -96,37 +96,37 @@ type ServiceChange struct {
 // nothing would change.
 func (s *Service) Apply(c ServiceChange, at time.Time) error {
 	before := s.clone()
-	in := s.input()
-	overwrite(&in.Description, c.Description)
-	overwrite(&in.Tags, c.Tags)
-	overwrite(&in.Metadata, c.Metadata)
-	overwrite(&in.Strategy, c.Strategy)
-	overwrite(&in.HealthCheck, c.HealthCheck)
-	if err := s.set(in); err != nil {
+	in := s.currentInput()
+	setField(&in.Description, c.Description)
+	setField(&in.Tags, c.Tags)
+	setField(&in.Metadata, c.Metadata)
+	setField(&in.Strategy, c.Strategy)
+	setField(&in.HealthCheck, c.HealthCheck)
+	if err := s.applyInput(in); err != nil {
 		return err
 	}
-	overwrite(&s.Trusted, c.Trusted)
-	overwrite(&s.Public, c.Public)
-	s.updated(before, at)
+	setField(&s.Trusted, c.Trusted)
+	setField(&s.Public, c.Public)
+	s.recordUpdate(before, at)
 	return nil
 }
 
-// Doubt notes that most instances are missing since the time; records
+// EnterDegraded notes that most instances are missing since the time; records
 // service.updated unless that is known.
-func (s *Service) Doubt(since, at time.Time) {
-	if s.DoubtedSince == nil {
+func (s *Service) EnterDegraded(since, at time.Time) {
+	if s.DegradedSince == nil {
 		before := s.clone()
-		s.DoubtedSince = &since
-		s.updated(before, at)
+		s.DegradedSince = &since
+		s.recordUpdate(before, at)
 	}
 }
 
-// Believe ends the doubt and records service.updated, if there was any.
-func (s *Service) Believe(at time.Time) {
-	if s.DoubtedSince != nil {
+// LeaveDegraded ends the doubt and records service.updated, if there was any.
+func (s *Service) LeaveDegraded(at time.Time) {
+	if s.DegradedSince != nil {
 		before := s.clone()
-		s.DoubtedSince = nil
-		s.updated(before, at)
+		s.DegradedSince = nil
+		s.recordUpdate(before, at)
 	}
 }
 
@@ -136,15 +136,15 @@ func (s *Service) Deregister(at time.Time) {
 	if s.Deregistered {
 		return
 	}
-	s.Deregistered, s.DoubtedSince = true, nil
+	s.Deregistered, s.DegradedSince = true, nil
 	s.Version, s.UpdatedAt = s.Version+1, at
-	s.record(event.ServiceDeregistered, at)
+	s.recordEvent(event.ServiceDeregistered, at)
 }
 
 // TakeEvents returns the events recorded since the last call.
 func (s *Service) TakeEvents() []event.Event { return s.events.Take() }
 
-func (s *Service) input() ServiceInput {
+func (s *Service) currentInput() ServiceInput {
 	return ServiceInput{s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.HealthCheck}
 }
 
@@ -153,22 +153,22 @@ func (s *Service) clone() *Service {
 	return &c
 }
 
-func (s *Service) updated(before *Service, at time.Time) {
+func (s *Service) recordUpdate(before *Service, at time.Time) {
 	if before.equal(s) {
 		return
 	}
 	s.Version, s.UpdatedAt = s.Version+1, at
-	s.record(event.ServiceUpdated, at)
+	s.recordEvent(event.ServiceUpdated, at)
 }
 
 func (s *Service) equal(o *Service) bool {
 	return s.Description == o.Description && slices.Equal(s.Tags, o.Tags) && maps.Equal(s.Metadata, o.Metadata) &&
-		s.Strategy == o.Strategy && s.Trusted == o.Trusted && s.Public == o.Public && same(s.HealthCheck, o.HealthCheck) && same(s.DoubtedSince, o.DoubtedSince)
+		s.Strategy == o.Strategy && s.Trusted == o.Trusted && s.Public == o.Public && equalPointers(s.HealthCheck, o.HealthCheck) && equalPointers(s.DegradedSince, o.DegradedSince)
 }
 
-func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
+func equalPointers[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
-func overwrite[T any](dst *T, f validate.Field[T]) {
+func setField[T any](dst *T, f validate.Field[T]) {
 	if f.Set {
 		*dst = f.Value
 	}
@@ -177,48 +177,48 @@ func overwrite[T any](dst *T, f validate.Field[T]) {
 // serviceSnapshot is the service as its events show it: whole, as nodes keep
 // their Directory by it.
 type serviceSnapshot struct {
-	Name         string            `json:"name"`
-	Description  string            `json:"description"`
-	Tags         []string          `json:"tags"`
-	Metadata     map[string]string `json:"metadata"`
-	Strategy     Strategy          `json:"strategy"`
-	Trusted      bool              `json:"trusted"`
-	Public       bool              `json:"public"`
-	HealthCheck  *HealthCheck      `json:"healthCheck"`
-	DoubtedSince *time.Time        `json:"degradedSince"`
-	CreatedAt    time.Time         `json:"createdAt"`
+	Name          string            `json:"name"`
+	Description   string            `json:"description"`
+	Tags          []string          `json:"tags"`
+	Metadata      map[string]string `json:"metadata"`
+	Strategy      Strategy          `json:"strategy"`
+	Trusted       bool              `json:"trusted"`
+	Public        bool              `json:"public"`
+	HealthCheck   *HealthCheck      `json:"healthCheck"`
+	DegradedSince *time.Time        `json:"degradedSince"`
+	CreatedAt     time.Time         `json:"createdAt"`
 }
 
-// serviceOf reads a service back from an event.
-func serviceOf(e *event.Event) (*Service, error) {
+// serviceFromEvent reads a service back from an event.
+func serviceFromEvent(e *event.Event) (*Service, error) {
 	var s serviceSnapshot
 	if err := json.Unmarshal(e.Data, &s); err != nil {
 		return nil, err
 	}
 	return &Service{
 		ID: uid.Service(e.SubjectID), Name: s.Name, Description: s.Description, Tags: s.Tags, Metadata: s.Metadata, Strategy: s.Strategy,
-		Trusted: s.Trusted, Public: s.Public, HealthCheck: s.HealthCheck, DoubtedSince: s.DoubtedSince, Deregistered: e.Type == event.ServiceDeregistered,
+		Trusted: s.Trusted, Public: s.Public, HealthCheck: s.HealthCheck, DegradedSince: s.DegradedSince, Deregistered: e.Type == event.ServiceDeregistered,
 		Version: e.SubjectVersion, CreatedAt: s.CreatedAt, UpdatedAt: e.OccurredAt,
 	}, nil
 }
 
-func (s *Service) record(t event.Type, at time.Time) {
+func (s *Service) recordEvent(t event.Type, at time.Time) {
 	s.events.Record(t, string(s.ID), s.Version, serviceSnapshot{
-		s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.Trusted, s.Public, s.HealthCheck, s.DoubtedSince, s.CreatedAt,
+		s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.Trusted, s.Public, s.HealthCheck, s.DegradedSince, s.CreatedAt,
 	}, at)
 }
 
-// set checks the input, all of it but the name, and takes it over.
-func (s *Service) set(in ServiceInput) error {
+// applyInput checks the input, all of it but the name, and takes it over.
+func (s *Service) applyInput(in ServiceInput) error {
 	description, err := validate.Text("description", in.Description, maxDescription)
 	if err != nil {
 		return err
 	}
-	tags, err := cleanTags(in.Tags)
+	tags, err := normalizeTags(in.Tags)
 	if err != nil {
 		return err
 	}
-	if err := checkMetadata(in.Metadata); err != nil {
+	if err := validateMetadata(in.Metadata); err != nil {
 		return err
 	}
 	if in.Strategy == "" {
@@ -227,10 +227,10 @@ func (s *Service) set(in ServiceInput) error {
 	if !in.Strategy.Known() {
 		return fault.New(fault.ServiceInvalid, "There is no such strategy.").At("strategy")
 	}
-	check, err := in.HealthCheck.clean()
+	check, err := in.HealthCheck.normalize()
 	if err != nil {
 		return err
 	}
-	s.Description, s.Tags, s.Metadata, s.Strategy, s.HealthCheck = description, tags, notNil(in.Metadata), in.Strategy, check
+	s.Description, s.Tags, s.Metadata, s.Strategy, s.HealthCheck = description, tags, orEmptyMap(in.Metadata), in.Strategy, check
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 
 func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := newTestDirectory()
 	for name, public := range map[string]bool{"closed": false, "open": true} {
 		s, err := NewService(ServiceInput{Name: name}, at)
 		if err != nil {
@@ -20,7 +20,7 @@ func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
 		if err := s.Apply(ServiceChange{Public: validate.Of(public)}, at); err != nil {
 			t.Fatal(err)
 		}
-		w.TakeService(s)
+		w.ApplyService(s)
 	}
 	key := func(scopes ...auth.Scope) *auth.Principal {
 		return &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Admin}, Credential: auth.APIKeyCredential("key_1", scopes...)}
@@ -41,7 +41,7 @@ func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for name, want := range map[string]fault.Code{"closed": tt.closed, "open": tt.open, "absent": tt.absent} {
-			set, err := w.ForCall(tt.ctx, name)
+			set, err := w.SetForCall(tt.ctx, name)
 			if got := codeOf(err); got != want || (set != nil) != (want == in) {
 				t.Errorf("%s calls the %s service: %v, %q, want %q", tt.who, name, set, got, want)
 			}

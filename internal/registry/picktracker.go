@@ -1,0 +1,337 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+)
+
+// PickTrackerConfig tunes a Desk. The zero value is ready to use.
+type PickTrackerConfig struct {
+	TokenTTL          time.Duration // until a call that nobody reported counts as over; default 1 min
+	MaxPicks          int           // picks under way, beyond which the oldest count as over; default 500,000
+	MaxPicksPerCaller int           // of them of one caller, beyond which it gets no more; default 100,000
+	SyncInterval      time.Duration // how often nodes tell one another of their calls; default 1 s
+}
+
+// PickTracker picks instances for callers and takes their outcomes.
+//
+// A pick comes with a lease: text that only its picker can report with, once. It
+// names the node that picked, which alone knows what is under way; an outcome that
+// is reported to another node gets there with the next trade between nodes. So an outcome
+// counts once at most, and a call that nobody reports within its lease is lost. The calls of other nodes are counted in after two trades
+// at most: that is the exchange delay, two seconds. Without the database, nodes
+// count their own calls only.
+type PickTracker struct {
+	directory *Directory
+	chooser   Chooser
+	peers     PeerStore // nil if there are no other nodes
+	secret    []byte
+	now       func() time.Time
+	log       *slog.Logger
+	cfg       PickTrackerConfig
+	node      [8]byte
+
+	mu              sync.Mutex
+	pending         map[pickID]pendingPick
+	pendingByCaller map[string]int       // how many of them a caller has; who has none is not in it
+	queue           []pickID             // of open and ended picks, the oldest first
+	spent           map[pickID]time.Time // leases of other nodes that were used here, until when they hold
+	unsent          []Outcome            // for other nodes
+}
+
+type pickID [8]byte
+
+type pendingPick struct {
+	choice  Choice
+	caller  string
+	expires time.Time
+}
+
+// NewPickTracker returns a Desk. The secret is the same on every node.
+func NewPickTracker(d *Directory, c Chooser, x PeerStore, secret []byte, now func() time.Time, log *slog.Logger, cfg PickTrackerConfig) *PickTracker {
+	cfg.TokenTTL, cfg.MaxPicks, cfg.SyncInterval = cmp.Or(cfg.TokenTTL, time.Minute), cmp.Or(cfg.MaxPicks, 500_000), cmp.Or(cfg.SyncInterval, time.Second)
+	cfg.MaxPicksPerCaller = cmp.Or(cfg.MaxPicksPerCaller, 100_000)
+	k := &PickTracker{
+		directory: d, chooser: c, peers: x, secret: secret, now: now, log: log, cfg: cfg,
+		pending: map[pickID]pendingPick{}, pendingByCaller: map[string]int{}, spent: map[pickID]time.Time{},
+	}
+	_, _ = rand.Read(k.node[:]) // documented never to fail
+	return k
+}
+
+// Pick chooses an instance of the service for one call of the caller, by the
+// service's strategy if none is given, and returns it with a lease to report the
+// outcome with. CONSISTENT_HASH needs a key. A caller with too many picks that it
+// has not reported gets LIMIT_REACHED.
+func (k *PickTracker) Pick(ctx context.Context, service string, strategy Strategy, key string) (*Instance, string, error) {
+	caller, err := requirePicker(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	set := k.directory.Set(service)
+	if set == nil {
+		return nil, "", ServiceNotFound().At("service")
+	}
+	strategy = cmp.Or(strategy, set.Service.Strategy)
+	switch {
+	case strategy == ConsistentHash && key == "":
+		return nil, "", fault.New(fault.BadInput, "CONSISTENT_HASH needs a key: it gives equal keys the same instance.").At("key")
+	case len(key) > MaxPickKey:
+		return nil, "", fault.New(fault.BadInput, "key must be at most %d bytes long.", MaxPickKey).At("key")
+	}
+	choice, err := k.chooser.Choose(set, strategy, key)
+	if err != nil {
+		return nil, "", err
+	}
+	lease, err := k.issueToken(choice, caller)
+	if err != nil {
+		return nil, "", err
+	}
+	return choice.Instance(), lease, nil
+}
+
+// MaxPickKey is how many bytes a key of CONSISTENT_HASH may have.
+const MaxPickKey = 1024
+
+// Report says how a call ended. The lease must be one of the caller's, not
+// expired and not used before; else it is PICK_LEASE_INVALID.
+func (k *PickTracker) Report(ctx context.Context, lease string, ok bool, took time.Duration) error {
+	caller, err := requirePicker(ctx)
+	if err != nil {
+		return err
+	}
+	if took < 0 || took > time.Hour {
+		return fault.New(fault.BadInput, "latencyMs is from 0 to %d.", time.Hour.Milliseconds()).At("latencyMs")
+	}
+	node, id, expires, valid := k.decodeToken(lease, caller)
+	if now := k.now(); !valid || !now.Before(expires) {
+		return errInvalidToken()
+	}
+	if node != k.node {
+		return k.queueOutcome(node, id, expires, ok, took)
+	}
+	choice := k.finishPick(id)
+	if choice == nil {
+		return errInvalidToken()
+	}
+	choice.Done(ok, took)
+	return nil
+}
+
+// requirePicker returns who is calling if it may pick instances.
+func requirePicker(ctx context.Context) (*auth.Principal, error) {
+	caller := auth.LastKnown(ctx)
+	switch {
+	case caller == nil:
+		return nil, auth.NotSignedIn(ctx)
+	case !caller.MayUseServices():
+		return nil, fault.New(fault.Forbidden, "This needs the role SERVICE, STAFF or ADMIN, and of an API key the scope %s.", auth.ServicesRead)
+	}
+	return caller, nil
+}
+
+// issueToken notes a pick and returns its lease.
+func (k *PickTracker) issueToken(choice Choice, caller *auth.Principal) (string, error) {
+	var id pickID
+	_, _ = rand.Read(id[:])
+	expires := k.now().Add(k.cfg.TokenTTL).Truncate(time.Millisecond)
+	over, full := k.addPick(id, pendingPick{choice, caller.Actor(), expires})
+	for _, c := range over {
+		c.Release() // in time, so nothing is known of it
+	}
+	if full {
+		choice.Release()
+		return "", fault.New(fault.LimitReached, "You have %d picks under way at this node; report how they ended.", k.cfg.MaxPicksPerCaller)
+	}
+	return k.encodeToken(id, expires, caller), nil
+}
+
+// addPick keeps a pick, unless its caller has too many; and returns the oldest if
+// there are too many of all.
+func (k *PickTracker) addPick(id pickID, o pendingPick) (over []Choice, full bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pendingByCaller[o.caller] >= k.cfg.MaxPicksPerCaller {
+		return nil, true
+	}
+	k.pending[id] = o
+	k.pendingByCaller[o.caller]++
+	k.queue = append(k.queue, id)
+	return k.removeExpired(time.Time{}), false
+}
+
+// removeExpired takes out picks whose time is over, and the oldest of too many. The
+// caller holds the lock and ends what is returned after it.
+func (k *PickTracker) removeExpired(now time.Time) (over []Choice) {
+	n := 0
+	for _, id := range k.queue {
+		o, ok := k.pending[id]
+		if ok && now.Before(o.expires) && len(k.pending) <= k.cfg.MaxPicks {
+			break
+		}
+		if n++; ok {
+			over = append(over, k.removePick(id))
+		}
+	}
+	k.queue = k.queue[n:]
+	return over
+}
+
+// removePick ends a pick that is under way, nil if it is not. The caller holds the lock.
+func (k *PickTracker) removePick(id pickID) Choice {
+	o, ok := k.pending[id]
+	if !ok {
+		return nil
+	}
+	delete(k.pending, id)
+	if k.pendingByCaller[o.caller]--; k.pendingByCaller[o.caller] == 0 {
+		delete(k.pendingByCaller, o.caller)
+	}
+	return o.choice
+}
+
+func (k *PickTracker) finishPick(id pickID) Choice {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.removePick(id)
+}
+
+// maxQueued bounds the outcomes that wait for the next trade, and the leases of
+// other nodes that are remembered as used.
+const maxQueued = 100_000
+
+// queueOutcome keeps an outcome for the node that picked.
+func (k *PickTracker) queueOutcome(node [8]byte, id pickID, expires time.Time, ok bool, took time.Duration) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, again := k.spent[id]; again || k.peers == nil {
+		return errInvalidToken()
+	}
+	if len(k.unsent) >= maxQueued || len(k.spent) >= maxQueued {
+		return fault.New(fault.ServerBusy, "Too many outcomes wait for other nodes; try again in a second.")
+	}
+	k.spent[id] = expires
+	k.unsent = append(k.unsent, Outcome{Pick: hex.EncodeToString(id[:]), Node: hex.EncodeToString(node[:]), OK: ok, Took: took})
+	return nil
+}
+
+// Run ends picks whose time is over, and trades with other nodes, until ctx is
+// cancelled. A trade that fails is tried again.
+func (k *PickTracker) Run(ctx context.Context) error {
+	tick := time.NewTicker(k.cfg.SyncInterval)
+	defer tick.Stop()
+	failed := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		k.expirePicks()
+		if k.peers == nil {
+			continue
+		}
+		switch err := k.syncPeers(ctx); {
+		case err == nil:
+			failed = 0
+		case ctx.Err() == nil:
+			if failed++; failed == maxFailedSyncs {
+				k.log.WarnContext(ctx, "nodes do not hear of one another's calls; each counts its own", "error", err)
+				k.chooser.SetRemoteInflight(nil)
+			}
+		}
+	}
+}
+
+// maxFailedSyncs is how many trades may fail before what other nodes last said
+// counts as over.
+const maxFailedSyncs = 5
+
+func (k *PickTracker) expirePicks() {
+	now := k.now()
+	k.mu.Lock()
+	over := k.removeExpired(now)
+	for id, expires := range k.spent {
+		if !now.Before(expires) {
+			delete(k.spent, id)
+		}
+	}
+	k.mu.Unlock()
+	for _, c := range over {
+		c.Lost()
+	}
+}
+
+func (k *PickTracker) syncPeers(ctx context.Context) error {
+	k.mu.Lock()
+	out := k.unsent
+	k.unsent = nil
+	k.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, 5*k.cfg.SyncInterval)
+	defer cancel()
+	elsewhere, in, err := k.peers.SyncPicks(ctx, hex.EncodeToString(k.node[:]), maxFailedSyncs*k.cfg.SyncInterval, k.chooser.Inflight(), out)
+	if err != nil {
+		k.mu.Lock()
+		k.unsent = append(out, k.unsent...)
+		k.mu.Unlock()
+		return err
+	}
+	k.chooser.SetRemoteInflight(elsewhere)
+	for _, o := range in {
+		var id pickID
+		if n, err := hex.Decode(id[:], []byte(o.Pick)); err != nil || n != len(id) {
+			continue
+		}
+		if choice := k.finishPick(id); choice != nil {
+			choice.Done(o.OK, o.Took)
+		}
+	}
+	return nil
+}
+
+// A lease is the node and the id of the pick, when it expires, and a code that
+// only nodes can make: over these and the picker, who is not in the text.
+const (
+	tokenBody    = 8 + 8 + 8
+	tokenMACSize = 16 // of 32 bytes: nobody can try 2^128
+)
+
+func (k *PickTracker) encodeToken(id pickID, expires time.Time, caller *auth.Principal) string {
+	b := make([]byte, 0, tokenBody+tokenMACSize)
+	b = append(append(b, k.node[:]...), id[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(expires.UnixMilli()))
+	return base64.RawURLEncoding.EncodeToString(append(b, k.tokenMAC(b, caller)...))
+}
+
+func (k *PickTracker) decodeToken(lease string, caller *auth.Principal) (node [8]byte, id pickID, expires time.Time, ok bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(lease)
+	if err != nil || len(b) != tokenBody+tokenMACSize || !hmac.Equal(b[tokenBody:], k.tokenMAC(b[:tokenBody], caller)) {
+		return node, id, expires, false
+	}
+	copy(node[:], b)
+	copy(id[:], b[8:])
+	return node, id, time.UnixMilli(int64(binary.BigEndian.Uint64(b[16:]))), true //nolint:gosec // as written
+}
+
+func (k *PickTracker) tokenMAC(body []byte, caller *auth.Principal) []byte {
+	h := hmac.New(sha256.New, k.secret)
+	h.Write(body)
+	h.Write([]byte(caller.Actor()))
+	return h.Sum(nil)[:tokenMACSize]
+}
+
+func errInvalidToken() error {
+	return fault.New(fault.PickLeaseInvalid, "This lease is not one of yours, was used, or has expired.").At("lease")
+}

@@ -1,0 +1,128 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/lease"
+	"github.com/backplane-dev/backplane/internal/uid"
+)
+
+// fakeLeases lets whoever asks have the tenure, for as long as it renews it in time.
+type fakeLeases struct {
+	lease.Offsets
+	until time.Time
+}
+
+func (o *fakeLeases) Acquire(_ context.Context, name, holder string, p event.Position, ttl time.Duration) (lease.Lease, bool, error) {
+	o.until = time.Now().Add(ttl)
+	return lease.Lease{Name: name, Owner: holder, Epoch: 1, Position: p}, true, nil
+}
+
+func (o *fakeLeases) Renew(_ context.Context, t lease.Lease, _ event.Position, ttl time.Duration) (lease.Lease, error) {
+	if !time.Now().Before(o.until) {
+		return t, lease.ErrLost
+	}
+	o.until = time.Now().Add(ttl)
+	return t, nil
+}
+
+func (o *fakeLeases) Release(context.Context, lease.Lease) error { return nil }
+
+// fakeReconcileStore is a database in which each judgement takes a while.
+type fakeReconcileStore struct {
+	tenures   *fakeLeases
+	duration  time.Duration
+	due       []uid.Service
+	absent    uid.Service // due, but without a row
+	extended  int
+	evaluated map[uid.Service]int
+}
+
+func (b *fakeReconcileStore) ExtendAllLeases(context.Context, lease.Lease) error {
+	b.extended++
+	return nil
+}
+
+func (b *fakeReconcileStore) DueServices(context.Context, time.Duration, int, int) (ids []uid.Service, err error) {
+	for _, id := range b.due {
+		if b.evaluated[id] == 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (b *fakeReconcileStore) EvaluateService(ctx context.Context, _ lease.Lease, id uid.Service, _ time.Duration, _ int,
+	_ func(*Service, []*Instance, map[uid.Instance]LeaseState) error,
+) (*Service, []*Instance, error) {
+	if id == b.absent {
+		return nil, nil, ServiceNotFound()
+	}
+	select {
+	case <-time.After(b.duration):
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	if !time.Now().Before(b.tenures.until) {
+		return nil, nil, lease.ErrLost
+	}
+	b.evaluated[id]++
+	return &Service{ID: id, Name: string(id)}, nil, nil
+}
+
+func TestKeeper_judges_many_in_several_rounds_under_one_tenure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &fakeReconcileStore{tenures: &fakeLeases{}, duration: 10 * time.Millisecond, evaluated: map[uid.Service]int{}}
+		for n := range 1000 { // more than twice what a tenure has time for
+			b.due = append(b.due, uid.Service(fmt.Sprint("svc_", n)))
+		}
+		k, err := NewReconciler(b, b.tenures, func() event.Position { return 1 }, newTestDirectory().Directory, nil, time.Now, slog.New(slog.DiscardHandler), ReconcilerConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := k.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if len(b.evaluated) != len(b.due) || b.extended != 1 {
+			t.Errorf("in a minute %d of %d services were judged, and leases were granted anew %d times; want all, and once at the start", len(b.evaluated), len(b.due), b.extended)
+		}
+	})
+}
+
+// TestKeeper_goes_on_after_a_service_that_does_not_exist has checks speak of a service whose row is gone:
+// it stays in the directory until that is loaded again.
+func TestKeeper_goes_on_after_a_service_that_does_not_exist(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &fakeReconcileStore{tenures: &fakeLeases{}, evaluated: map[uid.Service]int{}, due: []uid.Service{"svc_absent", "svc_there"}, absent: "svc_absent"}
+		k, err := NewReconciler(b, b.tenures, func() event.Position { return 1 }, newTestDirectory().Directory, nil, time.Now, slog.New(slog.DiscardHandler), ReconcilerConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := k.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if b.evaluated["svc_there"] != 1 || b.extended != 1 {
+			t.Errorf("behind a service that does not exist another was evaluated %d times under %d leases, want once under one", b.evaluated["svc_there"], b.extended)
+		}
+	})
+}
+
+func TestKeeper_takes_checks_and_leases_in_turn(t *testing.T) {
+	t.Parallel()
+	got := interleave([]uid.Service{"a", "b", "c", "d"}, map[uid.Service]map[uid.Instance]checkResult{"c": nil})
+	if fmt.Sprint(got) != "[a c b d]" {
+		t.Errorf("agenda = %v, want the one that checks speak of behind the first of the docket", got)
+	}
+}
