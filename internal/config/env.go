@@ -36,22 +36,22 @@ func (m Mistakes) Error() string {
 func FromEnv(environ []string, flags map[string]string) (Config, error) {
 	var c Config
 	var mistakes Mistakes
-	env := variables(environ)
-	mistakes = append(mistakes, unknown(env)...)
+	env := collectVariables(environ)
+	mistakes = append(mistakes, findUnknown(env)...)
 	for _, s := range c.settings() {
-		if mistake := read(s, env, flags); mistake != "" {
+		if mistake := readSetting(s, env, flags); mistake != "" {
 			mistakes = append(mistakes, mistake)
 		}
 	}
-	mistakes = append(mistakes, c.contradictions()...)
+	mistakes = append(mistakes, c.findContradictions()...)
 	if len(mistakes) > 0 {
 		return Config{}, mistakes
 	}
 	return c, nil
 }
 
-// variables returns those of our variables that are set.
-func variables(environ []string) map[string]string {
+// collectVariables returns those of our variables that are set.
+func collectVariables(environ []string) map[string]string {
 	env := map[string]string{}
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
@@ -62,13 +62,13 @@ func variables(environ []string) map[string]string {
 	return env
 }
 
-// unknown finds variables with our prefix that are no settings: a misspelt setting
+// findUnknown finds variables with our prefix that are no settings: a misspelt setting
 // would otherwise have no effect unnoticed.
-func unknown(env map[string]string) (mistakes []string) {
+func findUnknown(env map[string]string) (mistakes []string) {
 	for name := range env {
 		known := func(s setting.Setting) bool { return s.Variable() == name }
 		if all := Settings(); !slices.ContainsFunc(all, known) && !kubernetes.MatchString(name) {
-			like := slices.MinFunc(all, func(a, b setting.Setting) int { return distance(a, name) - distance(b, name) })
+			like := slices.MinFunc(all, func(a, b setting.Setting) int { return editDistance(a, name) - editDistance(b, name) })
 			mistakes = append(mistakes, fmt.Sprintf("%s is set, but there is no such setting; the most like it is %s.", name, like.Variable()))
 		}
 	}
@@ -76,13 +76,13 @@ func unknown(env map[string]string) (mistakes []string) {
 	return mistakes
 }
 
-func distance(s setting.Setting, name string) int {
+func editDistance(s setting.Setting, name string) int {
 	return levenshtein.ComputeDistance(s.Variable(), name)
 }
 
-// read sets the field of the setting from its flag, its variable or its default. It
+// readSetting sets the field of the setting from its flag, its variable or its default. It
 // returns a sentence if the value is wrong.
-func read(s setting.Setting, env, flags map[string]string) (mistake string) {
+func readSetting(s setting.Setting, env, flags map[string]string) (mistake string) {
 	source, value := s.Variable(), env[s.Variable()]
 	if v, ok := flags[s.Flag()]; ok {
 		source, value = "--"+s.Flag(), v
@@ -104,8 +104,8 @@ func read(s setting.Setting, env, flags map[string]string) (mistake string) {
 	}
 }
 
-// contradictions finds settings that are valid alone and wrong together.
-func (c Config) contradictions() (mistakes []string) {
+// findContradictions finds settings that are valid alone and wrong together.
+func (c Config) findContradictions() (mistakes []string) {
 	if (c.AdminUsername == "") != (c.AdminPassword == "") {
 		mistakes = append(mistakes, "BACKPLANE_ADMIN_USERNAME and BACKPLANE_ADMIN_PASSWORD must be set together, or neither of them.")
 	}

@@ -35,42 +35,42 @@ func (c *Config) groups() []Group {
 			setting.Value(&c.LogFormat, "LOG_FORMAT", "text", "`text` or `json`", parseLogFormat),
 		}},
 		{"Storage", []setting.Setting{
-			secret(setting.Value(&c.Database, "DATABASE_URL", "sqlite:data/backplane.db", "`sqlite:PATH` for a file on this machine, `postgres://USER:PASSWORD@HOST/NAME` for PostgreSQL", parseDatabase)),
-			secret(setting.Value(&c.SecretKey, "SECRET_KEY", "", "encrypts private keys and secrets in the database; 32 random characters or more, the same on every node; default on SQLite: `secret.key` next to the database", parseSecretKey)),
-			secret(setting.Value(&c.RedisURL, "REDIS_URL", "", "`redis://USER:PASSWORD@HOST:PORT/DB` for notifications between nodes and a shared cache; default: notifications by PostgreSQL, no shared cache", parseRedisURL)),
+			markSecret(setting.Value(&c.Database, "DATABASE_URL", "sqlite:data/backplane.db", "`sqlite:PATH` for a file on this machine, `postgres://USER:PASSWORD@HOST/NAME` for PostgreSQL", parseDatabase)),
+			markSecret(setting.Value(&c.SecretKey, "SECRET_KEY", "", "encrypts private keys and secrets in the database; 32 random characters or more, the same on every node; default on SQLite: `secret.key` next to the database", parseSecretKey)),
+			markSecret(setting.Value(&c.RedisURL, "REDIS_URL", "", "`redis://USER:PASSWORD@HOST:PORT/DB` for notifications between nodes and a shared cache; default: notifications by PostgreSQL, no shared cache", parseRedisURL)),
 			setting.Number(&c.CacheBytes, "CACHE_BYTES", 64<<20, 0, setting.MaxCount, "bytes of the cache in the memory of this process; `0` turns all caching off, in Redis too"),
 		}},
 		{"Access", []setting.Setting{
 			setting.Value(&c.AdminUsername, "ADMIN_USERNAME", "", "username of the first ADMIN, created while there is none; default: `admin`, with a random password that is printed once", parseAny),
-			secret(setting.Value(&c.AdminPassword, "ADMIN_PASSWORD", "", "password of the first ADMIN", parseSecret)),
+			markSecret(setting.Value(&c.AdminPassword, "ADMIN_PASSWORD", "", "password of the first ADMIN", parseSecret)),
 			setting.Value(&c.RateLimit, "RATE_LIMIT", "on", "`off` turns off the rate limit on password attempts: for benchmarks and tests only", parseEither("on", "off")),
 			setting.Value(&c.Introspection, "INTROSPECTION", "on", "`off` hides the schema, and suggestions in error messages", parseEither("on", "off")),
 			setting.Value(&c.HTTP.AllowedOrigins, "CORS_ORIGINS", "", "comma-separated origins whose pages may call the API, e.g. `https://shop.example`, or `*`", parseOrigins),
 			setting.Value(&c.HTTP.TrustedProxies, "TRUSTED_PROXIES", "", "comma-separated networks of proxies whose `X-Forwarded-*` headers are used, e.g. `10.0.0.0/8,::1`", parseList(parseNetwork)),
-			secret(setting.Value(&c.HTTP.TrustedNetworks, "TRUSTED_NETWORKS", "", "comma-separated networks from which clients may call the REST routes without credentials, each with the API key that they act by, e.g. `10.1.0.0/16=KEY`", parseList(parseTrustedNetwork))),
+			markSecret(setting.Value(&c.HTTP.TrustedNetworks, "TRUSTED_NETWORKS", "", "comma-separated networks from which clients may call the REST routes without credentials, each with the API key that they act by, e.g. `10.1.0.0/16=KEY`", parseList(parseTrustedNetwork))),
 			setting.Value(&c.OutboundNetworks, "OUTBOUND_NETWORKS", "", "comma-separated loopback and private networks in which services may be called, e.g. `10.0.0.0/8`; default: all of them on SQLite, none on PostgreSQL", parseList(parseNetwork)),
 		}},
 		{"Event log", append([]setting.Setting{
-			secret(setting.Value(&c.Sinks, "SINKS", "", "comma-separated URLs of brokers that the event log is exported to, e.g. `redis://HOST:6379/0?stream=backplane.events,amqp://USER:PASSWORD@HOST/VHOST?exchange=backplane,nats://HOST:4222?stream=BACKPLANE&subject=backplane`; see docs/sinks.md", parseSinks)),
-		}, named(c.Retention.Settings())...)},
+			markSecret(setting.Value(&c.Sinks, "SINKS", "", "comma-separated URLs of brokers that the event log is exported to, e.g. `redis://HOST:6379/0?stream=backplane.events,amqp://USER:PASSWORD@HOST/VHOST?exchange=backplane,nats://HOST:4222?stream=BACKPLANE&subject=backplane`; see docs/sinks.md", parseSinks)),
+		}, namedSettings(c.Retention.Settings())...)},
 		{"Legacy REST", []setting.Setting{
 			setting.Value(&c.RESTOperations, "REST_OPERATIONS", "", "folder of `*.graphql` files, stored operations that are served as routes in addition to the built-in ones", parseAny),
 			setting.Value(&c.RESTDeprecated, "REST_DEPRECATED", "", "comma-separated deprecated routes, each with the day of deprecation, the day when it may stop and its successor, e.g. `* 2026-06-01 2027-06-01 https://shop.example/docs`; the last two may be left out", parseList(parseDeprecation)),
 			setting.Value(&c.AssignLegacyID, "LEGACY_IDS", "off", "`assign` gives every new user, product and order the next number as its `legacyId`", parseEither("assign", "off")),
 		}},
-		{"Limits of a GraphQL operation", named(c.GraphQL.Settings())},
-		{"Limits of HTTP", named(c.HTTP.Settings())},
-		{"Limits of WebSockets and event streams", named(c.HTTP.Streams.Settings())},
-		{"Limits of the gateway", named(c.Gateway.Settings())},
+		{"Limits of a GraphQL operation", namedSettings(c.GraphQL.Settings())},
+		{"Limits of HTTP", namedSettings(c.HTTP.Settings())},
+		{"Limits of WebSockets and event streams", namedSettings(c.HTTP.Streams.Settings())},
+		{"Limits of the gateway", namedSettings(c.Gateway.Settings())},
 	}
 }
 
-// named returns the settings that operators can set.
-func named(all []setting.Setting) []setting.Setting {
+// namedSettings returns the settings that operators can set.
+func namedSettings(all []setting.Setting) []setting.Setting {
 	return slices.DeleteFunc(all, func(s setting.Setting) bool { return s.Name == "" })
 }
 
-func secret(s setting.Setting) setting.Setting {
+func markSecret(s setting.Setting) setting.Setting {
 	s.Secret = true
 	return s
 }

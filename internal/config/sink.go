@@ -110,14 +110,14 @@ type sinkOption struct {
 	set      func(s *Sink, value string) bool
 }
 
-func matching(valid *regexp.Regexp, field func(*Sink) *string) func(*Sink, string) bool {
+func matchPattern(valid *regexp.Regexp, field func(*Sink) *string) func(*Sink, string) bool {
 	return func(s *Sink, value string) bool {
 		*field(s) = value
 		return valid.MatchString(value)
 	}
 }
 
-func choice(yes, no string, field func(*Sink) *bool) func(*Sink, string) bool {
+func parseChoice(yes, no string, field func(*Sink) *bool) func(*Sink, string) bool {
 	return func(s *Sink, value string) bool {
 		*field(s) = value == yes
 		return value == yes || value == no
@@ -126,8 +126,8 @@ func choice(yes, no string, field func(*Sink) *bool) func(*Sink, string) bool {
 
 func (k SinkKind) options() map[string]sinkOption {
 	all := map[string]sinkOption{
-		"name": {string(k), "1 to 63 of a-z, 0-9, dot, dash and underscore", matching(sinkName, func(s *Sink) *string { return &s.Name })},
-		"from": {"oldest", "oldest or head", choice("head", "oldest", func(s *Sink) *bool { return &s.FromHead })},
+		"name": {string(k), "1 to 63 of a-z, 0-9, dot, dash and underscore", matchPattern(sinkName, func(s *Sink) *string { return &s.Name })},
+		"from": {"oldest", "oldest or head", parseChoice("head", "oldest", func(s *Sink) *bool { return &s.FromHead })},
 		"source": {defaultSource, "a URI or a path that names this installation", func(s *Sink, value string) bool {
 			s.Source = value
 			_, err := url.Parse(value)
@@ -137,18 +137,18 @@ func (k SinkKind) options() map[string]sinkOption {
 	stream := func(s *Sink) *string { return &s.Stream }
 	switch k {
 	case RedisSink:
-		all["stream"] = sinkOption{defaultKey, "1 to 127 ASCII characters without spaces", matching(plainName, stream)}
+		all["stream"] = sinkOption{defaultKey, "1 to 127 ASCII characters without spaces", matchPattern(plainName, stream)}
 		all["maxlen"] = sinkOption{"0", "a whole number from 0 (keep all) to 1000000000", func(s *Sink, value string) bool {
 			n, err := strconv.ParseInt(value, 10, 64)
 			s.MaxLen = n
 			return err == nil && n >= 0 && n <= 1_000_000_000
 		}}
 	case RabbitMQSink:
-		all["exchange"] = sinkOption{defaultExchange, "1 to 127 ASCII characters without spaces", matching(plainName, func(s *Sink) *string { return &s.Exchange })}
-		all["mandatory"] = sinkOption{"off", "on or off", choice("on", "off", func(s *Sink) *bool { return &s.Mandatory })}
+		all["exchange"] = sinkOption{defaultExchange, "1 to 127 ASCII characters without spaces", matchPattern(plainName, func(s *Sink) *string { return &s.Exchange })}
+		all["mandatory"] = sinkOption{"off", "on or off", parseChoice("on", "off", func(s *Sink) *bool { return &s.Mandatory })}
 	case NATSSink:
-		all["stream"] = sinkOption{defaultStream, "1 to 64 letters, digits, dashes and underscores", matching(natsStream, stream)}
-		all["subject"] = sinkOption{defaultSubject, "words of letters, digits, dashes and underscores, with dots between them", matching(natsSubject, func(s *Sink) *string { return &s.Subject })}
+		all["stream"] = sinkOption{defaultStream, "1 to 64 letters, digits, dashes and underscores", matchPattern(natsStream, stream)}
+		all["subject"] = sinkOption{defaultSubject, "words of letters, digits, dashes and underscores, with dots between them", matchPattern(natsSubject, func(s *Sink) *string { return &s.Subject })}
 	}
 	return all
 }

@@ -62,14 +62,14 @@ func Parse(amount, currency string) (Money, error) {
 	whole, fraction, dot := strings.Cut(amount, ".")
 	digits := scale[currency]
 	if !allDigits(whole) || dot && !allDigits(fraction) || len(whole) > 16 {
-		return Money{}, invalid("An amount is digits with at most one point, e.g. \"12.90\", up to 16 digits before it.")
+		return Money{}, errInvalidAmount("An amount is digits with at most one point, e.g. \"12.90\", up to 16 digits before it.")
 	}
 	if len(fraction) > digits {
-		return Money{}, invalid("%s has %d digits after the point, not %d.", currency, digits, len(fraction))
+		return Money{}, errInvalidAmount("%s has %d digits after the point, not %d.", currency, digits, len(fraction))
 	}
 	minor, err := strconv.ParseInt(whole+fraction+strings.Repeat("0", digits-len(fraction)), 10, 64)
 	if err != nil || minor > Max {
-		return Money{}, invalid("The amount is too large.")
+		return Money{}, errInvalidAmount("The amount is too large.")
 	}
 	return Money{minor, currency}, nil
 }
@@ -99,6 +99,6 @@ func allDigits(s string) bool {
 	return s != ""
 }
 
-func invalid(format string, args ...any) error {
+func errInvalidAmount(format string, args ...any) error {
 	return fault.New(fault.AmountInvalid, format, args...).At("amount")
 }

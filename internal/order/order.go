@@ -130,7 +130,7 @@ func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Ord
 		Version: 1, PlacedAt: at, CreatedAt: at, UpdatedAt: at,
 	}
 	for i, w := range wants {
-		if err := o.add(i, w, offers[w.SKU]); err != nil {
+		if err := o.addLine(i, w, offers[w.SKU]); err != nil {
 			return nil, err
 		}
 	}
@@ -139,7 +139,7 @@ func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Ord
 		s := offers[w.SKU].Stock
 		s.Quantity, s.Version, s.UpdatedAt = s.Quantity-w.Quantity, s.Version+1, at
 	}
-	o.record(event.OrderPlaced, at, "")
+	o.recordEvent(event.OrderPlaced, at, "")
 	return o, nil
 }
 
@@ -164,7 +164,7 @@ func CheckWants(wants []Want) error {
 	return nil
 }
 
-func (o *Order) add(i int, w Want, offer Offer) error {
+func (o *Order) addLine(i int, w Want, offer Offer) error {
 	p := offer.Product
 	switch {
 	case p == nil:
@@ -207,24 +207,24 @@ func (o *Order) Cancel(reason string, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	return o.move(Cancelled, event.OrderCancelled, fault.OrderNotCancellable, "cancelled", reason, at)
+	return o.moveTo(Cancelled, event.OrderCancelled, fault.OrderNotCancellable, "cancelled", reason, at)
 }
 
 // Pay marks a pending order as paid; on a paid order it does nothing. Only the
 // payment domain calls it.
 func (o *Order) Pay(at time.Time) error {
-	return o.move(Paid, event.OrderPaid, fault.OrderNotPayable, "paid", "", at)
+	return o.moveTo(Paid, event.OrderPaid, fault.OrderNotPayable, "paid", "", at)
 }
 
 // Ship sends a paid order on its way; on a shipped order it does nothing. An
 // order whose refund was asked for stays.
 func (o *Order) Ship(at time.Time) error {
-	return o.move(Shipped, event.OrderShipped, fault.OrderNotShippable, "shipped", "", at)
+	return o.moveTo(Shipped, event.OrderShipped, fault.OrderNotShippable, "shipped", "", at)
 }
 
 // Deliver marks a shipped order as arrived; on a delivered order it does nothing.
 func (o *Order) Deliver(at time.Time) error {
-	return o.move(Delivered, event.OrderDelivered, fault.OrderNotDeliverable, "delivered", "", at)
+	return o.moveTo(Delivered, event.OrderDelivered, fault.OrderNotDeliverable, "delivered", "", at)
 }
 
 // RequestRefund asks for the money back; asking again does nothing. The order
@@ -240,18 +240,18 @@ func (o *Order) RequestRefund(reason string, at time.Time) error {
 		return fault.New(fault.OrderNotRefundable, "An order that is %s cannot be refunded.", o.Status)
 	}
 	o.RefundRequestedAt = &at
-	o.touch(at)
-	o.record(event.PaymentRefundRequested, at, reason)
+	o.bumpVersion(at)
+	o.recordEvent(event.PaymentRefundRequested, at, reason)
 	return nil
 }
 
 // Refund marks the order as paid back and gives its stock back if it never
 // shipped; on a refunded order it does nothing. Only the payment domain calls it.
 func (o *Order) Refund(at time.Time) error {
-	return o.move(Refunded, event.OrderRefunded, fault.OrderNotRefundable, "refunded", "", at)
+	return o.moveTo(Refunded, event.OrderRefunded, fault.OrderNotRefundable, "refunded", "", at)
 }
 
-func (o *Order) move(to Status, t event.Type, refusal fault.Code, done, reason string, at time.Time) error {
+func (o *Order) moveTo(to Status, t event.Type, refusal fault.Code, done, reason string, at time.Time) error {
 	if o.Status == to {
 		return nil
 	}
@@ -263,8 +263,8 @@ func (o *Order) move(to Status, t event.Type, refusal fault.Code, done, reason s
 		return fault.New(refusal, "An order that is %s%s cannot be %s.", o.Status, why, done)
 	}
 	o.Status = to
-	o.touch(at)
-	o.record(t, at, reason)
+	o.bumpVersion(at)
+	o.recordEvent(t, at, reason)
 	return nil
 }
 
@@ -310,7 +310,7 @@ func NumberFrom(b [10]byte) string {
 	return string(b[:5]) + "-" + string(b[5:])
 }
 
-func (o *Order) touch(at time.Time) { o.Version, o.UpdatedAt = o.Version+1, at }
+func (o *Order) bumpVersion(at time.Time) { o.Version, o.UpdatedAt = o.Version+1, at }
 
 // snapshot is the order as its events show it. The note is the customer's
 // private matter and stays out.
@@ -332,7 +332,7 @@ type itemSnapshot struct {
 	UnitPrice string `json:"unitPrice"`
 }
 
-func (o *Order) record(t event.Type, at time.Time, reason string) {
+func (o *Order) recordEvent(t event.Type, at time.Time, reason string) {
 	s := snapshot{o.Number, o.UserID, o.Status, o.ItemCount, o.Total.Amount(), o.Total.Currency, o.LegacyID, nil, reason}
 	for _, it := range o.items {
 		s.Items = append(s.Items, itemSnapshot{it.SKU, it.Quantity, it.UnitPrice.Amount()})

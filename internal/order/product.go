@@ -57,14 +57,14 @@ type ProductInput struct {
 // NewProduct returns a new product with its stock and records product.created.
 func NewProduct(in ProductInput, at time.Time) (*Product, *Stock, error) {
 	p := &Product{ID: uid.NewProduct(at), Version: 1, CreatedAt: at, UpdatedAt: at}
-	err := p.set(in)
+	err := p.applyInput(in)
 	if err != nil {
 		return nil, nil, err
 	}
 	if in.Stock < 0 || in.Stock > maxStock {
 		return nil, nil, errStock().At("stock")
 	}
-	p.record(event.ProductCreated, at)
+	p.recordEvent(event.ProductCreated, at)
 	return p, &Stock{ProductID: p.ID, Quantity: in.Stock, Version: 1, UpdatedAt: at}, nil
 }
 
@@ -81,22 +81,22 @@ type ProductChange struct {
 // Apply applies the change and records product.updated, or does nothing if
 // nothing would change. Orders already placed keep their prices.
 func (p *Product) Apply(c ProductChange, at time.Time) error {
-	in := p.input()
-	overwrite(&in.SKU, c.SKU)
-	overwrite(&in.Name, c.Name)
-	overwrite(&in.Description, c.Description)
-	overwrite(&in.Price, c.Price)
-	overwrite(&in.Active, c.Active)
-	overwrite(&in.LegacyID, c.LegacyID)
-	before := p.snapshot()
-	if err := p.set(in); err != nil {
+	in := p.currentInput()
+	overwriteIfSet(&in.SKU, c.SKU)
+	overwriteIfSet(&in.Name, c.Name)
+	overwriteIfSet(&in.Description, c.Description)
+	overwriteIfSet(&in.Price, c.Price)
+	overwriteIfSet(&in.Active, c.Active)
+	overwriteIfSet(&in.LegacyID, c.LegacyID)
+	before := p.takeSnapshot()
+	if err := p.applyInput(in); err != nil {
 		return err
 	}
-	if p.snapshot() == before {
+	if p.takeSnapshot() == before {
 		return nil
 	}
 	p.Version, p.UpdatedAt = p.Version+1, at
-	p.record(event.ProductUpdated, at)
+	p.recordEvent(event.ProductUpdated, at)
 	return nil
 }
 
@@ -124,12 +124,12 @@ func ProductNotFound() *fault.Error {
 	return fault.New(fault.ProductNotFound, "There is no such product.").At("id")
 }
 
-func (p *Product) input() ProductInput {
+func (p *Product) currentInput() ProductInput {
 	return ProductInput{p.SKU, p.Name, p.Description, p.Price, 0, p.Active, p.LegacyID}
 }
 
-// set checks the input, all of it but the stock, and takes it over.
-func (p *Product) set(in ProductInput) error {
+// applyInput checks the input, all of it but the stock, and takes it over.
+func (p *Product) applyInput(in ProductInput) error {
 	if err := checkSKU(in.SKU); err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func errStock() *fault.Error {
 	return fault.New(fault.StockInvalid, "A stock is from 0 to %d units.", maxStock)
 }
 
-func overwrite[T any](dst *T, f validate.Field[T]) {
+func overwriteIfSet[T any](dst *T, f validate.Field[T]) {
 	if f.Set {
 		*dst = f.Value
 	}
@@ -180,7 +180,7 @@ type productSnapshot struct {
 	LegacyID    string `json:"legacyId,omitempty"`
 }
 
-func (p *Product) snapshot() productSnapshot {
+func (p *Product) takeSnapshot() productSnapshot {
 	s := productSnapshot{p.SKU, p.Name, p.Description, p.Price.Amount(), p.Price.Currency, p.Active, ""}
 	if p.LegacyID != nil {
 		s.LegacyID = *p.LegacyID
@@ -196,6 +196,6 @@ type stockSnapshot struct {
 	Active       bool   `json:"active"`
 }
 
-func (p *Product) record(t event.Type, at time.Time) {
-	p.events.Record(t, string(p.ID), p.Version, p.snapshot(), at)
+func (p *Product) recordEvent(t event.Type, at time.Time) {
+	p.events.Record(t, string(p.ID), p.Version, p.takeSnapshot(), at)
 }

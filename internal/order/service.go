@@ -122,24 +122,24 @@ func (s *Service) Place(ctx context.Context, in PlaceInput) (*Order, error) {
 
 // Cancel cancels a pending order: the caller's own, or as STAFF or ADMIN any.
 func (s *Service) Cancel(ctx context.Context, id uid.Order, ifVersion *int, reason string) (*Order, error) {
-	return s.change(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error { return o.Cancel(reason, at) })
+	return s.changeOrder(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error { return o.Cancel(reason, at) })
 }
 
 // Ship sends a paid order on its way. STAFF and ADMIN only.
 func (s *Service) Ship(ctx context.Context, id uid.Order, ifVersion *int) (*Order, error) {
-	return s.change(ctx, id, ifVersion, staffOnly, (*Order).Ship)
+	return s.changeOrder(ctx, id, ifVersion, staffOnly, (*Order).Ship)
 }
 
 // Deliver marks a shipped order as arrived. STAFF and ADMIN only.
 func (s *Service) Deliver(ctx context.Context, id uid.Order, ifVersion *int) (*Order, error) {
-	return s.change(ctx, id, ifVersion, staffOnly, (*Order).Deliver)
+	return s.changeOrder(ctx, id, ifVersion, staffOnly, (*Order).Deliver)
 }
 
 // RequestRefund asks for the money of a paid order back: customers for their
 // own until it ships, STAFF and ADMIN for any and also later.
 func (s *Service) RequestRefund(ctx context.Context, id uid.Order, ifVersion *int, reason string) (*Order, error) {
 	caller := auth.From(ctx)
-	return s.change(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error {
+	return s.changeOrder(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error {
 		if !caller.IsStaff() && o.Status != Paid && o.RefundRequestedAt == nil {
 			return fault.New(fault.OrderNotRefundable, "You can ask for a refund of an order that is PAID and not shipped; this one is %s.", o.Status)
 		}
@@ -147,9 +147,9 @@ func (s *Service) RequestRefund(ctx context.Context, id uid.Order, ifVersion *in
 	})
 }
 
-// change loads the order, checks that the caller may see and change it, and
+// changeOrder loads the order, checks that the caller may see and change it, and
 // that it has the expected version, and applies fn.
-func (s *Service) change(ctx context.Context, id uid.Order, ifVersion *int, allowed permission, fn func(*Order, time.Time) error) (*Order, error) {
+func (s *Service) changeOrder(ctx context.Context, id uid.Order, ifVersion *int, allowed permission, fn func(*Order, time.Time) error) (*Order, error) {
 	caller, err := auth.Require(ctx, auth.OrdersWrite)
 	if err != nil {
 		return nil, err
@@ -231,7 +231,7 @@ func (s *Service) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]*
 	found, err := s.store.Items(ctx, ids)
 	lines := make(map[uid.Order][]*Item, len(found))
 	for id, l := range found {
-		lines[id] = pointers(l)
+		lines[id] = pointersTo(l)
 	}
 	return lines, err
 }
@@ -243,10 +243,10 @@ func (s *Service) PeekItems(_ context.Context, id uid.Order) (lines []*Item, ok 
 		return nil, false
 	}
 	held, ok := s.held.PeekItems(id)
-	return pointers(held), ok
+	return pointersTo(held), ok
 }
 
-func pointers(lines []Item) []*Item {
+func pointersTo(lines []Item) []*Item {
 	to := make([]*Item, len(lines))
 	for i := range lines {
 		to[i] = &lines[i]
@@ -257,7 +257,7 @@ func pointers(lines []Item) []*Item {
 // List returns a page of the orders that the caller may see: STAFF and ADMIN
 // all, others their own.
 func (s *Service) List(ctx context.Context, f Filter, by OrderBy, args page.Args) (page.Page[*Order], error) {
-	f, none, err := visible(ctx, f)
+	f, none, err := narrowToVisible(ctx, f)
 	if err != nil || none {
 		return page.Page[*Order]{}, err
 	}
@@ -299,16 +299,16 @@ func withVisibleOrders(ctx context.Context, users []uid.User) (seen []uid.User, 
 
 // Count returns how many orders List would show on all its pages.
 func (s *Service) Count(ctx context.Context, f Filter) (int, error) {
-	f, none, err := visible(ctx, f)
+	f, none, err := narrowToVisible(ctx, f)
 	if err != nil || none {
 		return 0, err
 	}
 	return s.store.Count(ctx, f)
 }
 
-// visible narrows a filter to what the caller may see; none says that this is
+// narrowToVisible narrows a filter to what the caller may see; none says that this is
 // nothing.
-func visible(ctx context.Context, f Filter) (_ Filter, none bool, err error) {
+func narrowToVisible(ctx context.Context, f Filter) (_ Filter, none bool, err error) {
 	only, err := auth.RequireLister(ctx, auth.OrdersRead)
 	if err != nil || only == nil {
 		return f, err != nil, err

@@ -128,7 +128,7 @@ type Document struct {
 // NewDocument returns the document of an error that is answered with the status.
 func NewDocument(r *http.Request, status int, err error) Document {
 	f := fault.From(err)
-	doc := Document{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Message, Code: f.Code, Error: phrase(f.Code)}
+	doc := Document{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Message, Code: f.Code, Error: phraseOf(f.Code)}
 	if e, ok := errors.AsType[*Error](err); ok {
 		doc.CurrentVersion, doc.Errors = e.Version, e.Violations
 	}
@@ -138,8 +138,8 @@ func NewDocument(r *http.Request, status int, err error) Document {
 	return doc
 }
 
-// phrase returns a code as a phrase: USER_NOT_FOUND is "User not found".
-func phrase(c fault.Code) string {
+// phraseOf returns a code as a phrase: USER_NOT_FOUND is "User not found".
+func phraseOf(c fault.Code) string {
 	s := strings.ToLower(strings.ReplaceAll(string(c), "_", " "))
 	if s == "" {
 		return s

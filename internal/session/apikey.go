@@ -43,7 +43,7 @@ func (k *APIKey) Revoke(at time.Time) {
 	}
 	k.RevokedAt = &at
 	k.Version, k.UpdatedAt = k.Version+1, at
-	k.record(event.APIKeyRevoked, at)
+	k.recordEvent(event.APIKeyRevoked, at)
 }
 
 // The text of an API key: the prefix, by which secret scanners find it, the
@@ -99,6 +99,6 @@ type keySnapshot struct {
 	RevokedAt *time.Time   `json:"revokedAt"`
 }
 
-func (k *APIKey) record(t event.Type, at time.Time) {
+func (k *APIKey) recordEvent(t event.Type, at time.Time) {
 	k.events.Record(t, string(k.ID), k.Version, keySnapshot{k.UserID, k.Name, k.Scopes, k.ExpiresAt, k.RevokedAt}, at, string(k.UserID))
 }

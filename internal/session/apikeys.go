@@ -95,7 +95,7 @@ func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string
 		ID: id, UserID: owner, Name: name, Scopes: scopes, Hash: hash,
 		Version: 1, CreatedAt: at, UpdatedAt: at, ExpiresAt: expires,
 	}
-	k.record(event.APIKeyCreated, at)
+	k.recordEvent(event.APIKeyCreated, at)
 	return k, text, nil
 }
 

@@ -45,18 +45,18 @@ type Config struct {
 	hashCost password.Cost // zero for the default; tests lower it
 }
 
-func (c Config) passwords() password.Config {
+func (c Config) passwordConfig() password.Config {
 	return password.Config{Concurrency: c.Hashers, Queue: c.HashQueue, Cost: c.hashCost}
 }
 
-func (c Config) limits() throttle.Config {
+func (c Config) throttleConfig() throttle.Config {
 	return throttle.Config{
 		SignInsPerAccount: c.SignInsPerAccount, SignInsPerAddress: c.SignInsPerAddress, SignInWindow: c.SignInWindow,
 		SignUpsPerAddress: c.SignUpsPerAddress, Disabled: c.NoRateLimit,
 	}
 }
 
-func (c Config) tokens() token.Config {
+func (c Config) tokenConfig() token.Config {
 	return token.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTTL: c.AccessTTL, KeyInterval: c.KeyInterval, CacheSize: c.CacheSize}
 }
 

@@ -27,7 +27,7 @@ func Costly(c Config) Config {
 
 // OnHash makes the service call fn before each hash.
 func (s *Service) OnHash(fn func()) {
-	cfg := s.cfg.passwords()
+	cfg := s.cfg.passwordConfig()
 	cfg.DeriveKey = func(text, salt []byte, c password.Cost) []byte {
 		fn()
 		return password.Argon2id(text, salt, c)
@@ -37,7 +37,7 @@ func (s *Service) OnHash(fn func()) {
 
 // ClearCaches empties the caches of tokens, sessions and keys.
 func (s *Service) ClearCaches() {
-	s.accessTokens = token.NewAccessTokens(s.signingKeys, s.cfg.tokens(), s.now)
+	s.accessTokens = token.NewAccessTokens(s.signingKeys, s.cfg.tokenConfig(), s.now)
 	s.verifiers = newVerifiers(s)
 	clear(s.sessionStates.reads.reads)
 	clear(s.keyStates.reads.reads)

@@ -30,7 +30,7 @@ func (c *principalCache) put(bearer string, p *auth.Principal, expiry time.Time)
 	at := c.now()
 	until := at.Add(principalCacheTTL)
 	if !expiry.IsZero() {
-		until = earlier(until, expiry)
+		until = earlierOf(until, expiry)
 	}
 	c.entries.Put(sha256.Sum256([]byte(bearer)), p, until, at)
 }

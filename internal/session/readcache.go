@@ -90,7 +90,7 @@ func (c *readCache[K, V]) join(key K, trust trustFunc[V]) (r *cachedRead[V], fre
 }
 
 func (c *readCache[K, V]) runRead(ctx context.Context, key K, r *cachedRead[V], read func(context.Context) (V, error)) {
-	ctx, cancel := detach(ctx)
+	ctx, cancel := detachContext(ctx)
 	defer cancel()
 	defer close(r.done)
 	defer func() {
@@ -120,6 +120,6 @@ func (c *readCache[K, V]) invalidate(key K) {
 // detachTimeout ends work that outlives its request.
 const detachTimeout = 5 * time.Second
 
-func detach(ctx context.Context) (context.Context, context.CancelFunc) {
+func detachContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), detachTimeout)
 }

@@ -57,17 +57,17 @@ func NewService(store Store, sealer *secrets.Sealer, now func() time.Time, log *
 	}
 	tick := now // measures spans: it must not lose its monotonic part
 	now = func() time.Time { return tick().UTC().Truncate(precision) }
-	keys := token.NewKeyRing(store, sealer, cfg.tokens(), now)
+	keys := token.NewKeyRing(store, sealer, cfg.tokenConfig(), now)
 	s := &Service{
 		store: store, now: now, log: log, cfg: cfg,
 		lifetimes:     Lifetimes{cfg.IdleTTL, cfg.SessionTTL},
 		refreshSecret: sealer.Derive("refresh"),
 		ticketSecret:  sealer.Derive("ticket"),
-		passwords:     password.NewHasher(cfg.passwords()),
-		limiter:       throttle.NewLimiter(store, sealer.Derive("throttle"), cfg.limits(), now, log),
+		passwords:     password.NewHasher(cfg.passwordConfig()),
+		limiter:       throttle.NewLimiter(store, sealer.Derive("throttle"), cfg.throttleConfig(), now, log),
 		signingKeys:   keys,
-		accessTokens:  token.NewAccessTokens(keys, cfg.tokens(), now),
-		serviceTokens: token.NewServiceTokens(keys, cfg.tokens(), now),
+		accessTokens:  token.NewAccessTokens(keys, cfg.tokenConfig(), now),
+		serviceTokens: token.NewServiceTokens(keys, cfg.tokenConfig(), now),
 		uses:          &usageRecorder{limit: cfg.CacheSize},
 		revocations:   newRevocationLog(cfg.AccessTTL, cfg.CacheSize, tick),
 		lastKnown:     newPrincipalCache(cfg.CacheSize, now),
@@ -102,9 +102,9 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-flushes.C:
 			s.logFailure(ctx, "storing the use of api keys failed", s.flushKeyUses)
 		case <-sweeps.C:
-			s.logFailure(ctx, "removing ended sessions failed", s.sweep)
+			s.logFailure(ctx, "removing ended sessions failed", s.removeEnded)
 		case <-ctx.Done():
-			last, cancel := detach(ctx)
+			last, cancel := detachContext(ctx)
 			defer cancel()
 			s.logFailure(last, "storing the use of api keys failed", s.flushKeyUses)
 			return nil
@@ -118,8 +118,8 @@ func (s *Service) logFailure(ctx context.Context, message string, work func(cont
 	}
 }
 
-// sweep removes what ended long ago, a batch at a time, and retired signing keys.
-func (s *Service) sweep(ctx context.Context) error {
+// removeEnded removes what ended long ago, a batch at a time, and retired signing keys.
+func (s *Service) removeEnded(ctx context.Context) error {
 	at := s.now()
 	for {
 		n, err := s.store.Sweep(ctx, at.Add(-keptAfterEnd), at, sweepBatch)

@@ -97,7 +97,7 @@ func (s *Session) Exchange(generation int, l Lifetimes, at time.Time) bool {
 		return false
 	case generation == s.Generation:
 		s.Generation++
-		s.LastUsedAt, s.ExpiresAt = at, earlier(at.Add(l.Idle), s.CreatedAt.Add(l.Max))
+		s.LastUsedAt, s.ExpiresAt = at, earlierOf(at.Add(l.Idle), s.CreatedAt.Add(l.Max))
 		s.bumpVersion(at)
 		return true
 	case generation == s.Generation-1 && at.Sub(s.LastUsedAt) <= reuseGrace:
@@ -117,7 +117,7 @@ func NotFound() *fault.Error {
 	return fault.New(fault.SessionNotFound, "There is no such session.").At("id")
 }
 
-func earlier(a, b time.Time) time.Time {
+func earlierOf(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return a
 	}

@@ -65,7 +65,7 @@ func (s *Service) verifyPassword(ctx context.Context, acct *Account, password st
 	if !ok || !acct.Active {
 		return nil, errCredentials().At("password")
 	}
-	return s.openSession(ctx, acct, s.rehash(ctx, acct, password))
+	return s.openSession(ctx, acct, s.rehashIfOutdated(ctx, acct, password))
 }
 
 // findAccount returns the account of that login, or an empty one.
@@ -90,9 +90,9 @@ func foldLogin(login string) string {
 	return cases.Fold().String(norm.NFKC.String(login))
 }
 
-// rehash returns a hash at the configured cost if the stored one is of another,
+// rehashIfOutdated returns a hash at the configured cost if the stored one is of another,
 // else nothing. A full queue is no reason to refuse a right password.
-func (s *Service) rehash(ctx context.Context, acct *Account, password string) string {
+func (s *Service) rehashIfOutdated(ctx context.Context, acct *Account, password string) string {
 	if !s.passwords.Outdated(acct.PasswordHash) {
 		return ""
 	}

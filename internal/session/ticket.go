@@ -52,7 +52,7 @@ func (s *Service) CreateTicket(ctx context.Context, purpose []byte) (*Ticket, er
 	}
 	expires := s.now().Add(ticketTTL).Truncate(time.Second)
 	t := ticket{caller.Credential.ID, expires, purpose}
-	text := t.text(s.ticketSecret)
+	text := t.encodeTicket(s.ticketSecret)
 	if len(text) > maxTicket {
 		return nil, fault.New(fault.BodyTooLarge,
 			"Document and variables are too long for a ticket, which stands in a URL. Ask for the stream by POST.").At("query")
@@ -90,7 +90,7 @@ const (
 	ticketHeadLen = ticketMACLen + 8 + 1
 )
 
-func (t ticket) text(secret [secrets.Size]byte) string {
+func (t ticket) encodeTicket(secret [secrets.Size]byte) string {
 	raw := make([]byte, ticketMACLen, ticketHeadLen+len(t.credentialID)+len(t.purpose))
 	raw = binary.BigEndian.AppendUint64(raw, uint64(t.expires.Unix())) //nolint:gosec // G115: after 1970
 	raw = append(raw, byte(len(t.credentialID)))                       //nolint:gosec // G115: an id has 30 characters

@@ -35,7 +35,7 @@ func signingKeys(ctx context.Context, c *ent.Client) ([]*token.SigningKey, error
 func (s Sessions) UpdateSigningKeys(ctx context.Context, fn func([]*token.SigningKey) (*token.SigningKey, []string, error),
 ) (after []*token.SigningKey, err error) {
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
-		if err := t.pass(ctx, signingKeysLock); err != nil {
+		if err := t.lockSetting(ctx, signingKeysLock); err != nil {
 			return err
 		}
 		keys, err := signingKeys(ctx, t.ent)

@@ -62,7 +62,7 @@ const adminCountLock = "gate.standing"
 // UpdateCountingAdmins implements user.Store.
 func (s Users) UpdateCountingAdmins(ctx context.Context, id uid.User, fn func(u *user.User, otherAdmins int) error) (*user.User, error) {
 	out, err := change(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) {
-		if err := t.pass(ctx, adminCountLock); err != nil {
+		if err := t.lockSetting(ctx, adminCountLock); err != nil {
 			return nil, err
 		}
 		others, err := t.ent.User.Query().Where(entuser.Admin(true), entuser.StatusEQ(user.Active), entuser.IDNEQ(id)).Count(ctx)
@@ -88,8 +88,8 @@ func (s Users) UpdateCountingAdmins(ctx context.Context, id uid.User, fn func(u 
 	return out, nil
 }
 
-// pass locks a row of settings, which it makes if it is missing.
-func (t *tx) pass(ctx context.Context, gate string) error {
+// lockSetting locks a row of settings, which it makes if it is missing.
+func (t *tx) lockSetting(ctx context.Context, gate string) error {
 	_, err := t.exec(ctx, `INSERT INTO settings (name, number) VALUES (?, 0) ON CONFLICT (name) DO UPDATE SET number = settings.number`, gate)
 	return err
 }

@@ -136,14 +136,14 @@ const (
 func newID(kind Kind, at time.Time) string {
 	var u [16]byte
 	_, _ = rand.Read(u[:]) // documented never to fail
-	return encode(kind, at, u)
+	return encodeBase32(kind, at, u)
 }
 
 // Derive returns the id of the kind that belongs to a time and 16 bytes of the
 // caller's own. Equal arguments give equal ids: seeding is deterministic.
-func Derive(kind Kind, at time.Time, random [16]byte) string { return encode(kind, at, random) }
+func Derive(kind Kind, at time.Time, random [16]byte) string { return encodeBase32(kind, at, random) }
 
-func encode(kind Kind, at time.Time, u [16]byte) string {
+func encodeBase32(kind Kind, at time.Time, u [16]byte) string {
 	var ms [8]byte
 	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli())<<16)
 	copy(u[:6], ms[:6])

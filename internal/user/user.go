@@ -77,7 +77,7 @@ func New(p Profile, roles []auth.Role, legacyID *string, at time.Time) (*User, e
 	if err := u.setLegacyID(legacyID); err != nil {
 		return nil, err
 	}
-	u.record(event.UserCreated, at)
+	u.recordEvent(event.UserCreated, at)
 	return u, nil
 }
 
@@ -134,11 +134,11 @@ func (u *User) Apply(c Change, otherAdmins int, at time.Time) error {
 	if before.isActiveAdmin() && !u.isActiveAdmin() && otherAdmins == 0 {
 		return errLastAdmin()
 	}
-	if u.equal(&before) {
+	if u.equalTo(&before) {
 		return nil
 	}
 	u.bumpVersion(at)
-	u.record(event.UserUpdated, at)
+	u.recordEvent(event.UserUpdated, at)
 	return nil
 }
 
@@ -155,7 +155,7 @@ func (u *User) Delete(otherAdmins int, at time.Time) error {
 	u.Username, u.Email, u.Name, u.LegacyID = deletedPrefix+suffix, nil, "", nil
 	u.Roles, u.Status = []auth.Role{auth.Customer}, Deleted
 	u.bumpVersion(at)
-	u.record(event.UserDeleted, at)
+	u.recordEvent(event.UserDeleted, at)
 	return nil
 }
 
@@ -259,7 +259,7 @@ func (u *User) setLegacyID(legacyID *string) error {
 	return nil
 }
 
-func (u *User) equal(o *User) bool {
+func (u *User) equalTo(o *User) bool {
 	return u.Username == o.Username && u.Name == o.Name && u.Status == o.Status && slices.Equal(u.Roles, o.Roles) &&
 		equalText(u.Email, o.Email) && equalText(u.LegacyID, o.LegacyID)
 }
@@ -280,6 +280,6 @@ type snapshot struct {
 	LegacyID *string     `json:"legacyId"`
 }
 
-func (u *User) record(t event.Type, at time.Time) {
+func (u *User) recordEvent(t event.Type, at time.Time) {
 	u.events.Record(t, string(u.ID), u.Version, snapshot{u.Username, u.Email, u.Name, u.Roles, u.Status, u.LegacyID}, at)
 }

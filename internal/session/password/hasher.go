@@ -54,7 +54,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	}
 	salt := make([]byte, saltSize)
 	_, _ = rand.Read(salt) // documented never to fail
-	sum, err := h.derive(ctx, normalized, salt, h.cost)
+	sum, err := h.deriveWithPermit(ctx, normalized, salt, h.cost)
 	if err != nil {
 		return "", err
 	}
@@ -72,7 +72,7 @@ func (h *Hasher) Verify(ctx context.Context, password, stored string) (bool, err
 	if err != nil {
 		normalized, known = "", false // no account has it, but it costs the same
 	}
-	sum, err := h.derive(ctx, normalized, want.salt, want.Cost)
+	sum, err := h.deriveWithPermit(ctx, normalized, want.salt, want.Cost)
 	if err != nil {
 		return false, err
 	}
@@ -86,8 +86,8 @@ func (h *Hasher) Outdated(stored string) bool {
 	return ok && got.Cost != h.cost
 }
 
-// derive hashes once there is a permit.
-func (h *Hasher) derive(ctx context.Context, password string, salt []byte, c Cost) ([]byte, error) {
+// deriveWithPermit hashes once there is a permit.
+func (h *Hasher) deriveWithPermit(ctx context.Context, password string, salt []byte, c Cost) ([]byte, error) {
 	if !h.admission.TryAcquire(1) {
 		return nil, errBusy()
 	}

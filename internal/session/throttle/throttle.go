@@ -77,9 +77,9 @@ type Attempt struct{ accountAndAddress, address string }
 // caller's address, or refuses it with RATE_LIMITED. The caller passes the
 // outcome to Finish.
 func (l *Limiter) Begin(ctx context.Context, account string) (Attempt, error) {
-	from := network(auth.ClientFrom(ctx).Address)
+	from := networkOf(auth.ClientFrom(ctx).Address)
 	a := Attempt{l.counterName("sign-in", account, from), l.counterName("sign-in", from)}
-	return a, l.take(ctx,
+	return a, l.countAttempts(ctx,
 		Counter{a.accountAndAddress, l.cfg.SignInsPerAccount, l.cfg.SignInWindow},
 		Counter{a.address, l.cfg.SignInsPerAddress, l.cfg.SignInWindow})
 }
@@ -100,11 +100,11 @@ func (l *Limiter) Finish(ctx context.Context, a Attempt, err error) {
 // AllowSignUp counts a sign-up from the caller's address, or refuses it with
 // RATE_LIMITED.
 func (l *Limiter) AllowSignUp(ctx context.Context) error {
-	from := network(auth.ClientFrom(ctx).Address)
-	return l.take(ctx, Counter{l.counterName("sign-up", from), l.cfg.SignUpsPerAddress, signUpWindow})
+	from := networkOf(auth.ClientFrom(ctx).Address)
+	return l.countAttempts(ctx, Counter{l.counterName("sign-up", from), l.cfg.SignUpsPerAddress, signUpWindow})
 }
 
-func (l *Limiter) take(ctx context.Context, counters ...Counter) error {
+func (l *Limiter) countAttempts(ctx context.Context, counters ...Counter) error {
 	if l.cfg.Disabled {
 		return nil
 	}
@@ -134,9 +134,9 @@ func (l *Limiter) counterName(parts ...string) string {
 	return hex.EncodeToString(secrets.MAC(l.secret, parts...)[:16])
 }
 
-// network returns what counts as one address: of IPv6 the /64, since a client
+// networkOf returns what counts as one address: of IPv6 the /64, since a client
 // that has one address of it has them all.
-func network(address string) string {
+func networkOf(address string) string {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return address // unknown origins share one counter

@@ -8,7 +8,7 @@ func TestNetwork_is_the_address_or_of_IPv6_the_64(t *testing.T) {
 		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
 		"fe80::1%eth0": "fe80::/64", "": "", "pipe": "pipe",
 	} {
-		if got := network(address); got != want {
+		if got := networkOf(address); got != want {
 			t.Errorf("network(%q) = %q, want %q", address, got, want)
 		}
 	}

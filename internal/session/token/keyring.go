@@ -190,7 +190,7 @@ func (r *KeyRing) publicKey(ctx context.Context, id string) (ed25519.PublicKey, 
 func (s *keySet) find(id string, at time.Time) (ed25519.PublicKey, bool) {
 	for _, k := range s.keys {
 		if k.id == id && (k.until.IsZero() || at.Before(k.until)) {
-			return public(k.private), true
+			return publicKeyOf(k.private), true
 		}
 	}
 	return nil, false
@@ -259,7 +259,7 @@ func encodeJWKS(keys []loadedKey) []byte {
 		Keys []jwk `json:"keys"`
 	}{make([]jwk, 0, len(keys))}
 	for _, k := range keys {
-		x := base64.RawURLEncoding.EncodeToString(public(k.private))
+		x := base64.RawURLEncoding.EncodeToString(publicKeyOf(k.private))
 		set.Keys = append(set.Keys, jwk{"OKP", "Ed25519", k.id, "sig", "EdDSA", x})
 	}
 	b, err := json.Marshal(set)
@@ -269,6 +269,6 @@ func encodeJWKS(keys []loadedKey) []byte {
 	return b
 }
 
-func public(k ed25519.PrivateKey) ed25519.PublicKey {
+func publicKeyOf(k ed25519.PrivateKey) ed25519.PublicKey {
 	return k.Public().(ed25519.PublicKey) // documented to be one
 }
