@@ -27,7 +27,7 @@ func (r *deadLetterResolver) Message(ctx context.Context, obj *consumer.DeadLett
 }
 
 func (r *mutationResolver) ReplayDeadLetters(ctx context.Context, input model.ReplayDeadLettersInput) (*model.ReplayDeadLettersPayload, error) {
-	n, err := r.domains.Overseer.RequestReplay(ctx, replayRequest(input))
+	n, err := r.domains.ConsumerAdmin.RequestReplay(ctx, replayRequest(input))
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (r *mutationResolver) ReplayDeadLetters(ctx context.Context, input model.Re
 }
 
 func (r *queryResolver) Consumers(ctx context.Context) ([]*consumer.Status, error) {
-	return r.domains.Overseer.Consumers(ctx)
+	return r.domains.ConsumerAdmin.Consumers(ctx)
 }
 
 func (r *queryResolver) DeadLetters(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) (*model.Connection[*consumer.DeadLetter], error) {

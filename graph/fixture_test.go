@@ -199,7 +199,7 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	s.exec, err = graph.NewExecutor(graph.Domains{
 		Registry: services, Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
 		Orders: order.NewService(st.orders, time.Now), Sessions: sessions, Log: events,
-		Overseer: consumer.NewAdmin(events, s.db.Leases(), s.db.DeadLetters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
+		ConsumerAdmin: consumer.NewAdmin(events, s.db.Leases(), s.db.DeadLetters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
 		Hub: s.hub, Picks: picks,
 	}, []byte("secret"), executor.Config{
 		Limits: executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},

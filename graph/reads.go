@@ -73,8 +73,8 @@ func listInstances(ctx context.Context, v *registry.View, l loader.InstanceList)
 
 // listDeadLetters returns a page of the dead letter queues.
 func (r *Resolver) listDeadLetters(ctx context.Context, f consumer.DeadLetterFilter, args page.Args) (*model.DeadLetterConnection, error) {
-	p, err := r.domains.Overseer.DeadLetters(ctx, f, args)
-	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.Overseer.CountDeadLetters(ctx, f) })
+	p, err := r.domains.ConsumerAdmin.DeadLetters(ctx, f, args)
+	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.ConsumerAdmin.CountDeadLetters(ctx, f) })
 }
 
 // passwordHasher returns a function that hashes the password when the hash is needed;

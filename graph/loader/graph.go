@@ -45,7 +45,7 @@ var (
 		return d.Registry.InstancesByIDs, d.Registry.PeekInstance
 	})
 	DeadLetters = newNode(uid.KindDeadLetter, func(d *Domains) (bulkRead[uid.DeadLetter, *consumer.DeadLetter], memoryRead[uid.DeadLetter, *consumer.DeadLetter]) {
-		return d.Overseer.DeadLettersByIDs, nil
+		return d.ConsumerAdmin.DeadLettersByIDs, nil
 	})
 )
 

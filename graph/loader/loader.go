@@ -33,16 +33,16 @@ const maxBatch = 500
 // Domains are the use cases of the domains, which know what the caller may see. Resolvers
 // call them, and the declarations take their bulk reads from them.
 type Domains struct {
-	Users    *user.Service
-	Products *order.Catalog
-	Orders   *order.Service
-	Sessions *session.Service
-	Registry *registry.Registrar
-	Log      *eventlog.Log
-	Overseer *consumer.Admin
-	Hub      *eventlog.Hub
-	Picks    *registry.PickTracker
-	Legacy   *legacy.Service
+	Users         *user.Service
+	Products      *order.Catalog
+	Orders        *order.Service
+	Sessions      *session.Service
+	Registry      *registry.Registrar
+	Log           *eventlog.Log
+	ConsumerAdmin *consumer.Admin
+	Hub           *eventlog.Hub
+	Picks         *registry.PickTracker
+	Legacy        *legacy.Service
 }
 
 // Loaders hold the results of one response. They are safe for concurrent use.

@@ -33,8 +33,8 @@ func NewOwner() string {
 
 // NewConsumers builds the consumers inside the server.
 func NewConsumers(env Env, db *store.DB, hub *eventlog.Hub, sessions *session.Service, owner string) ([]Runner, error) {
-	desk := consumer.Deps{Hub: hub, Leases: db.Leases(), DeadLetters: db.DeadLetters(), Owner: owner, Logger: env.Log}
-	access, err := consumer.NewConsumer("access", sessions.RevokeCredentials, desk, consumer.ConsumerConfig{Types: session.CredentialEventTypes()})
+	deps := consumer.Deps{Hub: hub, Leases: db.Leases(), DeadLetters: db.DeadLetters(), Owner: owner, Logger: env.Log}
+	access, err := consumer.NewConsumer("access", sessions.RevokeCredentials, deps, consumer.ConsumerConfig{Types: session.CredentialEventTypes()})
 	return []Runner{access}, err
 }
 

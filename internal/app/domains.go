@@ -19,16 +19,16 @@ import (
 func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *session.Service, reg *Registry) graph.Domains {
 	log := eventlog.NewLog(c.Events(db.Events()))
 	return graph.Domains{
-		Users:    user.NewService(c.Users(db.Users()), Now),
-		Products: order.NewCatalog(c.Products(db.Products()), Now),
-		Orders:   order.NewService(c.Orders(db.Orders()), Now),
-		Sessions: sessions,
-		Registry: reg.Registrar,
-		Picks:    reg.Picks,
-		Log:      log,
-		Hub:      hub,
-		Overseer: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), Now),
-		Legacy:   legacy.NewService(db.LegacyUsage()),
+		Users:         user.NewService(c.Users(db.Users()), Now),
+		Products:      order.NewCatalog(c.Products(db.Products()), Now),
+		Orders:        order.NewService(c.Orders(db.Orders()), Now),
+		Sessions:      sessions,
+		Registry:      reg.Registrar,
+		Picks:         reg.Picks,
+		Log:           log,
+		Hub:           hub,
+		ConsumerAdmin: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), Now),
+		Legacy:        legacy.NewService(db.LegacyUsage()),
 	}
 }
 

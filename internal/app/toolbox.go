@@ -17,11 +17,11 @@ import (
 // Toolbox is what a command other than serve works with: it reads the database
 // without a cache. Running servers learn of its writes from the event log.
 type Toolbox struct {
-	DB       *store.DB
-	Secrets  *secrets.Sealer
-	Sessions *session.Service
-	Log      *eventlog.Log
-	Overseer *consumer.Admin
+	DB            *store.DB
+	Secrets       *secrets.Sealer
+	Sessions      *session.Service
+	Log           *eventlog.Log
+	ConsumerAdmin *consumer.Admin
 }
 
 // OpenToolbox opens the database, which must be up to date. The caller closes it.
@@ -31,7 +31,7 @@ func OpenToolbox(ctx context.Context, env Env) (*Toolbox, error) {
 		return nil, err
 	}
 	t := &Toolbox{DB: db, Log: eventlog.NewLog(db.Events())}
-	t.Overseer = consumer.NewAdmin(t.Log, db.Leases(), db.DeadLetters(), Now)
+	t.ConsumerAdmin = consumer.NewAdmin(t.Log, db.Leases(), db.DeadLetters(), Now)
 	if t.Secrets, err = OpenSecrets(ctx, env, db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

@@ -22,7 +22,7 @@ func (c *commandLine) consumersCommand() *cobra.Command {
 }
 
 func listConsumers(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
-	consumers, err := tools.Overseer.ConsumersForOperator(ctx)
+	consumers, err := tools.ConsumerAdmin.ConsumersForOperator(ctx)
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ func replayDeadLetters(ctx context.Context, env app.Env, tools *app.Toolbox, nam
 	for _, id := range args {
 		request.IDs = append(request.IDs, uid.DeadLetter(id))
 	}
-	count, err := tools.Overseer.RequestReplayForOperator(ctx, request)
+	count, err := tools.ConsumerAdmin.RequestReplayForOperator(ctx, request)
 	if err != nil {
 		return err
 	}

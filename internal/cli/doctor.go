@@ -51,7 +51,7 @@ const stalledAfter = 15 * time.Minute
 
 // checkConsumers finds consumers and sinks that are stalled or have dead letters.
 func checkConsumers(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []string, err error) {
-	consumers, err := tools.Overseer.ConsumersForOperator(ctx)
+	consumers, err := tools.ConsumerAdmin.ConsumersForOperator(ctx)
 	if err != nil {
 		return nil, err
 	}
