@@ -54,5 +54,5 @@ func (Event) Indexes() []ent.Index {
 
 // Annotations of Event.
 func (Event) Annotations() []schema.Annotation {
-	return checks(map[string]string{"events_position_counts": "position >= 1"})
+	return checkConstraints(map[string]string{"events_position_counts": "position >= 1"})
 }

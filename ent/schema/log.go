@@ -41,7 +41,7 @@ func (Sequencer) Fields() []ent.Field {
 
 // Annotations of Sequencer.
 func (Sequencer) Annotations() []schema.Annotation {
-	return append(checks(map[string]string{"sequencer_is_one": "id = 1"}), entsql.Annotation{Table: "sequencer"})
+	return append(checkConstraints(map[string]string{"sequencer_is_one": "id = 1"}), entsql.Annotation{Table: "sequencer"})
 }
 
 // Reader holds the schema of the readers of the log that the server remembers by
@@ -63,7 +63,7 @@ func (Reader) Fields() []ent.Field {
 
 // Annotations of Reader.
 func (Reader) Annotations() []schema.Annotation {
-	return checks(map[string]string{"readers_position_counts": "position >= 0"})
+	return checkConstraints(map[string]string{"readers_position_counts": "position >= 0"})
 }
 
 // DeadLetter holds the schema of events that a consumer failed to process, and of
@@ -112,5 +112,5 @@ func (DeadLetter) Indexes() []ent.Index {
 
 // Annotations of DeadLetter.
 func (DeadLetter) Annotations() []schema.Annotation {
-	return checks(map[string]string{"dead_letters_attempts_not_negative": "attempts >= 0"})
+	return checkConstraints(map[string]string{"dead_letters_attempts_not_negative": "attempts >= 0"})
 }

@@ -15,7 +15,7 @@ type Order struct{ ent.Schema }
 
 // Fields of Order.
 func (Order) Fields() []ent.Field {
-	return with([]ent.Field{
+	return appendFields([]ent.Field{
 		field.String("id").GoType(uid.Order("")).Immutable(),
 		field.String("number").Unique().Immutable(),
 		field.String("user_id").GoType(uid.User("")).Immutable(),
@@ -28,7 +28,7 @@ func (Order) Fields() []ent.Field {
 		field.Time("refund_requested_at").Optional().Nillable(),
 		field.Bool("stock_returned"), // whether its units are back in their stocks
 		field.Time("placed_at").Immutable(),
-	}, stamps()...)
+	}, timeFields()...)
 }
 
 // Indexes of Order.
@@ -44,7 +44,7 @@ func (Order) Indexes() []ent.Index {
 
 // Annotations of Order.
 func (Order) Annotations() []schema.Annotation {
-	return checks(map[string]string{
+	return checkConstraints(map[string]string{
 		"orders_status_known":         oneOf("status", order.Statuses()...),
 		"orders_total_not_negative":   "total_minor >= 0",
 		"orders_currency_is_code":     "length(currency) = 3",
@@ -83,7 +83,7 @@ func (OrderItem) Indexes() []ent.Index {
 
 // Annotations of OrderItem.
 func (OrderItem) Annotations() []schema.Annotation {
-	return checks(map[string]string{
+	return checkConstraints(map[string]string{
 		"order_items_quantity_positive":  "quantity >= 1",
 		"order_items_total_not_negative": "total_minor >= 0 AND unit_price_minor >= 0",
 		"order_items_line_in_bounds":     "line BETWEEN 1 AND 100",

@@ -14,7 +14,7 @@ type Product struct{ ent.Schema }
 
 // Fields of Product.
 func (Product) Fields() []ent.Field {
-	return with([]ent.Field{
+	return appendFields([]ent.Field{
 		field.String("id").GoType(uid.Product("")).Immutable(),
 		field.String("sku").Unique(),
 		field.String("name"),
@@ -24,7 +24,7 @@ func (Product) Fields() []ent.Field {
 		field.String("currency"),
 		field.Bool("active"),
 		field.String("legacy_id").Optional().Nillable().Unique(),
-	}, stamps()...)
+	}, timeFields()...)
 }
 
 // Indexes of Product. Callers that are not STAFF or ADMIN list active products only.
@@ -42,7 +42,7 @@ func (Product) Indexes() []ent.Index {
 
 // Annotations of Product.
 func (Product) Annotations() []schema.Annotation {
-	return checks(map[string]string{
+	return checkConstraints(map[string]string{
 		"products_price_not_negative": "price_minor >= 0",
 		"products_currency_is_code":   "length(currency) = 3",
 		"products_version_counts":     "version >= 1",
@@ -68,7 +68,7 @@ func (Stock) Fields() []ent.Field {
 
 // Annotations of Stock.
 func (Stock) Annotations() []schema.Annotation {
-	return checks(map[string]string{
+	return checkConstraints(map[string]string{
 		"stocks_quantity_not_negative": "quantity >= 0",
 		"stocks_quantity_was_received": "quantity <= received",
 		"stocks_version_counts":        "version >= 1",

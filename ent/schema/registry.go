@@ -20,7 +20,7 @@ type Service struct{ ent.Schema }
 
 // Fields of Service.
 func (Service) Fields() []ent.Field {
-	return with([]ent.Field{
+	return appendFields([]ent.Field{
 		field.String("id").GoType(uid.Service("")).Immutable(),
 		field.String("name").Unique().Immutable(),
 		field.String("description"),
@@ -32,12 +32,12 @@ func (Service) Fields() []ent.Field {
 		field.JSON("health_check", &registry.HealthCheck{}).Optional().SchemaType(asJSON),
 		field.Time("doubted_since").Optional().Nillable(), // since when most instances that were healthy have failed (panic threshold)
 		field.Bool("deregistered"),
-	}, stamps()...)
+	}, timeFields()...)
 }
 
 // Annotations of Service.
 func (Service) Annotations() []schema.Annotation {
-	return checks(map[string]string{
+	return checkConstraints(map[string]string{
 		"services_strategy_is_known": oneOf("strategy", registry.Strategies()...),
 		"services_version_counts":    "version >= 1",
 	})
@@ -49,7 +49,7 @@ type Instance struct{ ent.Schema }
 
 // Fields of Instance.
 func (Instance) Fields() []ent.Field {
-	return with([]ent.Field{
+	return appendFields([]ent.Field{
 		field.String("id").GoType(uid.Instance("")).Immutable(),
 		field.String("service_id").GoType(uid.Service("")).Immutable(),
 		field.String("instance_id").Immutable(), // chosen by its owner
@@ -65,7 +65,7 @@ func (Instance) Fields() []ent.Field {
 		field.String("mode_reason"),
 		field.Time("late_since").Optional().Nillable(),
 		field.String("failure"), // of its checks; empty if they pass
-	}, stamps()...)
+	}, timeFields()...)
 }
 
 // Indexes of Instance.
@@ -78,7 +78,7 @@ func (Instance) Indexes() []ent.Index {
 
 // Annotations of Instance.
 func (Instance) Annotations() []schema.Annotation {
-	return checks(map[string]string{
+	return checkConstraints(map[string]string{
 		"instances_status_is_known": oneOf("status", registry.Statuses()...),
 		"instances_weight_counts":   "weight >= 1",
 		"instances_version_counts":  "version >= 1",

@@ -16,8 +16,8 @@ import (
 	"entgo.io/ent/schema/field"
 )
 
-// stamps are the fields that every entity has in addition to its id.
-func stamps() []ent.Field {
+// timeFields are the fields that every entity has in addition to its id.
+func timeFields() []ent.Field {
 	return []ent.Field{
 		field.Int("version"),
 		field.Time("created_at").Immutable(),
@@ -25,10 +25,10 @@ func stamps() []ent.Field {
 	}
 }
 
-func with(fields []ent.Field, more ...ent.Field) []ent.Field { return append(fields, more...) }
+func appendFields(fields []ent.Field, more ...ent.Field) []ent.Field { return append(fields, more...) }
 
-// checks are the conditions that every row of a table meets, by name.
-func checks(byName map[string]string) []schema.Annotation {
+// checkConstraints are the conditions that every row of a table meets, by name.
+func checkConstraints(byName map[string]string) []schema.Annotation {
 	return []schema.Annotation{entsql.Checks(byName)}
 }
 

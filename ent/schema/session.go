@@ -14,7 +14,7 @@ type Session struct{ ent.Schema }
 
 // Fields of Session.
 func (Session) Fields() []ent.Field {
-	return with([]ent.Field{
+	return appendFields([]ent.Field{
 		field.String("id").GoType(uid.Session("")).Immutable(),
 		field.String("user_id").GoType(uid.User("")).Immutable(),
 		field.String("address"),
@@ -24,7 +24,7 @@ func (Session) Fields() []ent.Field {
 		field.Time("last_used_at"),
 		field.Time("expires_at"),
 		field.Time("revoked_at").Optional().Nillable(),
-	}, stamps()...)
+	}, timeFields()...)
 }
 
 // Indexes of Session.
@@ -38,7 +38,7 @@ func (Session) Indexes() []ent.Index {
 
 // Annotations of Session.
 func (Session) Annotations() []schema.Annotation {
-	return checks(map[string]string{
+	return checkConstraints(map[string]string{
 		"sessions_generation_counts": "generation >= 1",
 		"sessions_version_counts":    "version >= 1",
 	})
@@ -49,7 +49,7 @@ type APIKey struct{ ent.Schema }
 
 // Fields of APIKey.
 func (APIKey) Fields() []ent.Field {
-	return with([]ent.Field{
+	return appendFields([]ent.Field{
 		field.String("id").GoType(uid.APIKey("")).Immutable(),
 		field.String("user_id").GoType(uid.User("")).Immutable(),
 		field.String("name"),
@@ -58,7 +58,7 @@ func (APIKey) Fields() []ent.Field {
 		field.Time("expires_at"),
 		field.Time("last_used_at").Optional().Nillable(),
 		field.Time("revoked_at").Optional().Nillable(),
-	}, stamps()...)
+	}, timeFields()...)
 }
 
 // Indexes of APIKey.
@@ -68,7 +68,7 @@ func (APIKey) Indexes() []ent.Index {
 
 // Annotations of APIKey.
 func (APIKey) Annotations() []schema.Annotation {
-	return checks(map[string]string{"api_keys_version_counts": "version >= 1"})
+	return checkConstraints(map[string]string{"api_keys_version_counts": "version >= 1"})
 }
 
 // SigningKey holds the schema of the keys that sign access tokens.
@@ -101,5 +101,5 @@ func (Throttle) Indexes() []ent.Index { return []ent.Index{index.Fields("ends_at
 
 // Annotations of Throttle.
 func (Throttle) Annotations() []schema.Annotation {
-	return checks(map[string]string{"throttles_tries_not_negative": "tries >= 0"})
+	return checkConstraints(map[string]string{"throttles_tries_not_negative": "tries >= 0"})
 }

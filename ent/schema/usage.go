@@ -34,5 +34,5 @@ func (LegacyUsage) Indexes() []ent.Index {
 
 // Annotations of LegacyUsage.
 func (LegacyUsage) Annotations() []schema.Annotation {
-	return append(checks(map[string]string{"legacy_usage_calls_count": "calls > 0"}), entsql.Annotation{Table: "legacy_usage"})
+	return append(checkConstraints(map[string]string{"legacy_usage_calls_count": "calls > 0"}), entsql.Annotation{Table: "legacy_usage"})
 }

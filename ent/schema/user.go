@@ -15,7 +15,7 @@ type User struct{ ent.Schema }
 
 // Fields of User.
 func (User) Fields() []ent.Field {
-	return with([]ent.Field{
+	return appendFields([]ent.Field{
 		field.String("id").GoType(uid.User("")).Immutable(),
 		field.String("username"),
 		field.String("username_key").Unique(), // folded: what makes the name unique, and sorts
@@ -26,7 +26,7 @@ func (User) Fields() []ent.Field {
 		field.Bool("admin"),   // whether roles holds ADMIN, so that the last one can be counted
 		field.String("status").GoType(user.Status("")),
 		field.String("legacy_id").Optional().Nillable().Unique(),
-	}, stamps()...)
+	}, timeFields()...)
 }
 
 // Indexes of User.
@@ -40,7 +40,7 @@ func (User) Indexes() []ent.Index {
 
 // Annotations of User.
 func (User) Annotations() []schema.Annotation {
-	return checks(map[string]string{
+	return checkConstraints(map[string]string{
 		"users_status_known":    oneOf("status", user.Active, user.Deactivated, user.Deleted),
 		"users_version_counts":  "version >= 1",
 		"users_deleted_is_bare": "status <> 'DELETED' OR (email IS NULL AND name = '' AND legacy_id IS NULL AND NOT admin)",
@@ -62,5 +62,5 @@ func (Credential) Fields() []ent.Field {
 
 // Annotations of Credential.
 func (Credential) Annotations() []schema.Annotation {
-	return checks(map[string]string{"credentials_version_counts": "version >= 1"})
+	return checkConstraints(map[string]string{"credentials_version_counts": "version >= 1"})
 }

@@ -42,8 +42,8 @@ const (
 	Refunded  Status = "REFUNDED"  // paid back; stock returned if it had not shipped
 )
 
-// moves is the state table.
-var moves = map[Status][]Status{
+// transitions is the state table.
+var transitions = map[Status][]Status{
 	Pending:   {Paid, Cancelled},
 	Paid:      {Shipped, Refunded},
 	Shipped:   {Delivered, Refunded},
@@ -194,7 +194,7 @@ func (o *Order) NextStatuses() []Status {
 	if o.RefundRequestedAt != nil && o.Status == Paid {
 		return []Status{Refunded}
 	}
-	return slices.Clone(moves[o.Status])
+	return slices.Clone(transitions[o.Status])
 }
 
 // Holds reports whether the order holds stock that a customer may still get.
@@ -236,7 +236,7 @@ func (o *Order) RequestRefund(reason string, at time.Time) error {
 		return err
 	case o.RefundRequestedAt != nil:
 		return nil
-	case !slices.Contains(moves[o.Status], Refunded):
+	case !slices.Contains(transitions[o.Status], Refunded):
 		return fault.New(fault.OrderNotRefundable, "An order that is %s cannot be refunded.", o.Status)
 	}
 	o.RefundRequestedAt = &at

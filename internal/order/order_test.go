@@ -19,7 +19,7 @@ import (
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func product(t *testing.T, sku string, minor int64, currency string, stock int) Offer {
+func newOffer(t *testing.T, sku string, minor int64, currency string, stock int) Offer {
 	t.Helper()
 	p, s, err := NewProduct(ProductInput{SKU: sku, Name: sku, Price: money.Money{Minor: minor, Currency: currency}, Stock: stock, Active: true}, at)
 	if err != nil {
@@ -28,7 +28,7 @@ func product(t *testing.T, sku string, minor int64, currency string, stock int) 
 	return Offer{p, s}
 }
 
-func offers(os ...Offer) map[string]Offer {
+func offersBySKU(os ...Offer) map[string]Offer {
 	m := make(map[string]Offer)
 	for _, o := range os {
 		m[o.Product.SKU] = o
@@ -38,7 +38,7 @@ func offers(os ...Offer) map[string]Offer {
 
 func TestPlace_prices_from_products_and_takes_the_stock(t *testing.T) {
 	t.Parallel()
-	stock := offers(product(t, "A", 250, "EUR", 10), product(t, "B", 999, "EUR", 1))
+	stock := offersBySKU(newOffer(t, "A", 250, "EUR", 10), newOffer(t, "B", 999, "EUR", 1))
 	o, err := Place(Details{UserID: uid.NewUser(at), Note: "ring twice"}, []Want{{"A", 4}, {"B", 1}}, stock, at)
 	if err != nil {
 		t.Fatal(err)
@@ -85,10 +85,10 @@ func TestPlace_refuses_and_leaves_the_stock(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			old := product(t, "old", 1, "EUR", 5)
+			old := newOffer(t, "old", 1, "EUR", 5)
 			old.Product.Active = false
-			stock := offers(product(t, "A", 250, "EUR", 10), product(t, "B", 1, "EUR", 1), product(t, "USD", 1, "USD", 1), old,
-				product(t, "dear", money.Max, "EUR", 5))
+			stock := offersBySKU(newOffer(t, "A", 250, "EUR", 10), newOffer(t, "B", 1, "EUR", 1), newOffer(t, "USD", 1, "USD", 1), old,
+				newOffer(t, "dear", money.Max, "EUR", 5))
 			_, err := Place(Details{UserID: uid.NewUser(at)}, tt.wants, stock, at)
 			f := fault.From(err)
 			if f.Code != tt.code || !slices.Equal(f.Path, tt.path) {
@@ -172,7 +172,7 @@ func TestRequestRefund_keeps_a_paid_order_from_shipping(t *testing.T) {
 
 func TestApply_changes_a_product_once(t *testing.T) {
 	t.Parallel()
-	p := product(t, "A", 100, "EUR", 1).Product
+	p := newOffer(t, "A", 100, "EUR", 1).Product
 	p.TakeEvents()
 	same := ProductChange{Name: validate.Of("A"), Active: validate.Of(true)}
 	if err := p.Apply(same, at); err != nil || p.Version != 1 || len(p.TakeEvents()) != 0 {
@@ -192,12 +192,12 @@ func TestStock_is_conserved(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(50) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		offer := product(t, "A", 100, "EUR", 50)
+		offer := newOffer(t, "A", 100, "EUR", 50)
 		expected, orders := 50, []*Order{}
 		for range 300 {
-			switch o := pick(rnd, orders); {
+			switch o := pickOrder(rnd, orders); {
 			case o == nil || rnd.IntN(3) == 0:
-				if o, err := Place(Details{}, []Want{{"A", 1 + rnd.IntN(20)}}, offers(offer), at); err == nil {
+				if o, err := Place(Details{}, []Want{{"A", 1 + rnd.IntN(20)}}, offersBySKU(offer), at); err == nil {
 					orders = append(orders, o)
 				}
 			case rnd.IntN(5) == 0:
@@ -207,7 +207,7 @@ func TestStock_is_conserved(t *testing.T) {
 				}
 			default:
 				o.Loaded()
-				if shipped := act(rnd, o); shipped {
+				if shipped := changeRandomly(rnd, o); shipped {
 					expected -= o.Items()[0].Quantity
 				}
 				if o.ReturnsStock() {
@@ -227,15 +227,15 @@ func TestStock_is_conserved(t *testing.T) {
 	}
 }
 
-func pick(rnd *rand.Rand, orders []*Order) *Order {
+func pickOrder(rnd *rand.Rand, orders []*Order) *Order {
 	if len(orders) == 0 {
 		return nil
 	}
 	return orders[rnd.IntN(len(orders))]
 }
 
-// act makes one random move and reports whether the order shipped by it.
-func act(rnd *rand.Rand, o *Order) (shipped bool) {
+// changeRandomly makes one random move and reports whether the order shipped by it.
+func changeRandomly(rnd *rand.Rand, o *Order) (shipped bool) {
 	before := o.Status
 	moves := []func(time.Time) error{o.Pay, o.Ship, o.Deliver, o.Refund, func(at time.Time) error { return o.Cancel("", at) }}
 	_ = moves[rnd.IntN(len(moves))](at) // a refusal is a fine outcome here

@@ -49,12 +49,12 @@ func (s Sessions) AccountByID(ctx context.Context, id uid.User) (*session.Accoun
 }
 
 func (s Sessions) readAccount(ctx context.Context, column, value string) (*session.Account, error) {
-	if !storable(value) {
+	if !isStorable(value) {
 		return nil, user.NotFound()
 	}
-	a, err := s.db.reader().account(ctx, column, value)
+	a, err := s.db.readConn().account(ctx, column, value)
 	if err != nil {
-		return nil, fmt.Errorf("read account: %w", s.db.translate(ctx, err))
+		return nil, fmt.Errorf("read account: %w", s.db.translateError(ctx, err))
 	}
 	return a, nil
 }
@@ -62,7 +62,7 @@ func (s Sessions) readAccount(ctx context.Context, column, value string) (*sessi
 func (c conn) account(ctx context.Context, column, value string) (*session.Account, error) {
 	a := &session.Account{}
 	fields, complete := accountScanTargets(a)
-	found, err := c.one(ctx, `SELECT `+accountColumns+` FROM users u LEFT JOIN credentials c ON c.user_id = u.id WHERE `+column+` = ?`,
+	found, err := c.queryRow(ctx, `SELECT `+accountColumns+` FROM users u LEFT JOIN credentials c ON c.user_id = u.id WHERE `+column+` = ?`,
 		[]any{value}, fields...)
 	if err == nil && !found {
 		err = user.NotFound()
@@ -87,20 +87,20 @@ func (t *tx) lockAccount(ctx context.Context, id uid.User) (*session.Account, er
 
 // UpdateAccountSessions implements session.Accounts.
 func (s Sessions) UpdateAccountSessions(ctx context.Context, id uid.User, at time.Time, fn func(*session.AccountSessions) error) error {
-	_, err := change(ctx, s.db, s.AccountByID, func(t *tx) (*session.Account, error) {
+	_, err := changeInTx(ctx, s.db, s.AccountByID, func(t *tx) (*session.Account, error) {
 		h, err := t.lockAccountSessions(ctx, id, at)
 		if err != nil {
 			return nil, err
 		}
 		t.setResultObject(string(id), 0)
-		account, versions := h.Account, mapped(h.Sessions, sessionVersion)
+		account, versions := h.Account, mapSlice(h.Sessions, sessionVersion)
 		if err := fn(h); err != nil {
 			return nil, err
 		}
 		if err := t.savePasswordHash(ctx, account, h.Account, at); err != nil {
 			return nil, err
 		}
-		t.record(h.TakeEvents())
+		t.recordEvents(h.TakeEvents())
 		if err := saveRaised(ctx, h.Sessions, versions, sessionVersion, t.saveSession); err != nil {
 			return nil, err
 		}
@@ -119,11 +119,11 @@ func (s Sessions) UpdateCredentials(ctx context.Context, id uid.User, at time.Ti
 		if err != nil {
 			return err
 		}
-		sessions, keys := mapped(a.Sessions, sessionVersion), mapped(a.Keys, keyVersion)
+		sessions, keys := mapSlice(a.Sessions, sessionVersion), mapSlice(a.Keys, keyVersion)
 		if err := fn(a); err != nil {
 			return err
 		}
-		t.record(a.TakeEvents())
+		t.recordEvents(a.TakeEvents())
 		if err := saveRaised(ctx, a.Sessions, sessions, sessionVersion, t.saveSession); err != nil {
 			return err
 		}
@@ -158,9 +158,9 @@ func (t *tx) lockCredentials(ctx context.Context, id uid.User, at time.Time) (*s
 		return nil, err
 	}
 	rows, err := t.ent.APIKey.Query().
-		Where(entkey.UserID(id), entkey.RevokedAtIsNil(), entkey.ExpiresAtGT(micro(at)), t.forUpdate).
+		Where(entkey.UserID(id), entkey.RevokedAtIsNil(), entkey.ExpiresAtGT(toMicros(at)), t.forUpdate).
 		Order(entkey.ByID()).All(ctx)
-	return &session.Credentials{Sessions: h.Sessions, Keys: mapped(rows, toKey)}, err
+	return &session.Credentials{Sessions: h.Sessions, Keys: mapSlice(rows, toKey)}, err
 }
 
 func (t *tx) lockAccountSessions(ctx context.Context, id uid.User, at time.Time) (*session.AccountSessions, error) {
@@ -169,9 +169,9 @@ func (t *tx) lockAccountSessions(ctx context.Context, id uid.User, at time.Time)
 		return nil, err
 	}
 	rows, err := t.ent.Session.Query().
-		Where(entsession.UserID(id), entsession.RevokedAtIsNil(), entsession.ExpiresAtGT(micro(at)), t.forUpdate).
+		Where(entsession.UserID(id), entsession.RevokedAtIsNil(), entsession.ExpiresAtGT(toMicros(at)), t.forUpdate).
 		Order(entsession.ByID()).All(ctx)
-	return &session.AccountSessions{Account: *a, Sessions: mapped(rows, toSession)}, err
+	return &session.AccountSessions{Account: *a, Sessions: mapSlice(rows, toSession)}, err
 }
 
 func (t *tx) savePasswordHash(ctx context.Context, before, after session.Account, at time.Time) error {
@@ -185,7 +185,7 @@ func (t *tx) savePasswordHash(ctx context.Context, before, after session.Account
 	}
 	_, err := t.exec(ctx, `INSERT INTO credentials (user_id, hash, version, changed_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash, version = excluded.version, changed_at = excluded.changed_at`,
-		string(after.UserID), after.PasswordHash, after.PasswordVersion, micro(at))
+		string(after.UserID), after.PasswordHash, after.PasswordVersion, toMicros(at))
 	return err
 }
 
@@ -202,7 +202,7 @@ func (s Sessions) TouchKeys(ctx context.Context, used map[uid.APIKey]time.Time) 
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
 		for _, id := range ids {
-			at := micro(used[id])
+			at := toMicros(used[id])
 			if _, err := t.exec(ctx, `UPDATE api_keys SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)`,
 				at, string(id), at.Add(-session.UseInterval)); err != nil {
 				return err

@@ -21,18 +21,18 @@ func (s Sessions) CreateKey(ctx context.Context, k *session.APIKey, at time.Time
 		if err != nil {
 			return err
 		}
-		live, err := t.ent.APIKey.Query().Where(entkey.UserID(k.UserID), entkey.RevokedAtIsNil(), entkey.ExpiresAtGT(micro(at))).Count(ctx)
+		live, err := t.ent.APIKey.Query().Where(entkey.UserID(k.UserID), entkey.RevokedAtIsNil(), entkey.ExpiresAtGT(toMicros(at))).Count(ctx)
 		if err != nil {
 			return err
 		}
 		if err := allow(owner, live); err != nil {
 			return err
 		}
-		t.record(events)
-		t.touchUncached("api_key", string(k.ID), k.Version)
+		t.recordEvents(events)
+		t.touchUncachedRow("api_key", string(k.ID), k.Version)
 		return t.ent.APIKey.Create().SetID(k.ID).SetUserID(k.UserID).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
-			SetVersion(k.Version).SetCreatedAt(micro(k.CreatedAt)).SetUpdatedAt(micro(k.UpdatedAt)).SetExpiresAt(micro(k.ExpiresAt)).
-			SetNillableLastUsedAt(microOrNil(k.LastUsedAt)).SetNillableRevokedAt(microOrNil(k.RevokedAt)).Exec(ctx)
+			SetVersion(k.Version).SetCreatedAt(toMicros(k.CreatedAt)).SetUpdatedAt(toMicros(k.UpdatedAt)).SetExpiresAt(toMicros(k.ExpiresAt)).
+			SetNillableLastUsedAt(toMicrosOrNil(k.LastUsedAt)).SetNillableRevokedAt(toMicrosOrNil(k.RevokedAt)).Exec(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("create API key: %w", err)
@@ -42,7 +42,7 @@ func (s Sessions) CreateKey(ctx context.Context, k *session.APIKey, at time.Time
 
 // UpdateKey implements session.Keys.
 func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session.APIKey) error) (*session.APIKey, error) {
-	out, err := change(ctx, s.db, s.readKey, func(t *tx) (*session.APIKey, error) {
+	out, err := changeInTx(ctx, s.db, s.readKey, func(t *tx) (*session.APIKey, error) {
 		row, err := t.ent.APIKey.Query().Where(entkey.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, session.KeyNotFound())
@@ -56,7 +56,7 @@ func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session
 			return toKey(row), nil
 		}
 		t.setResultObject(string(id), k.Version)
-		t.record(k.TakeEvents())
+		t.recordEvents(k.TakeEvents())
 		return k, t.saveKey(ctx, k)
 	})
 	if err != nil {
@@ -66,8 +66,8 @@ func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session
 }
 
 func (t *tx) saveKey(ctx context.Context, k *session.APIKey) error {
-	t.touchUncached("api_key", string(k.ID), k.Version)
-	k.UpdatedAt, k.ExpiresAt, k.RevokedAt = micro(k.UpdatedAt), micro(k.ExpiresAt), microOrNil(k.RevokedAt)
+	t.touchUncachedRow("api_key", string(k.ID), k.Version)
+	k.UpdatedAt, k.ExpiresAt, k.RevokedAt = toMicros(k.UpdatedAt), toMicros(k.ExpiresAt), toMicrosOrNil(k.RevokedAt)
 	return t.ent.APIKey.Update().Where(entkey.ID(k.ID)).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
 		SetVersion(k.Version).SetUpdatedAt(k.UpdatedAt).SetExpiresAt(k.ExpiresAt).SetNillableRevokedAt(k.RevokedAt).Exec(ctx)
 }
@@ -79,7 +79,7 @@ func (s Sessions) KeyWithAccount(ctx context.Context, id uid.APIKey) (*session.A
 	var used, revoked *instant
 	var scopes string
 	account, complete := accountScanTargets(a)
-	found, err := s.db.reader().one(ctx, `SELECT k.id, k.user_id, k.name, k.scopes, k.hash, k.version, k.created_at, k.updated_at, k.expires_at,
+	found, err := s.db.readConn().queryRow(ctx, `SELECT k.id, k.user_id, k.name, k.scopes, k.hash, k.version, k.created_at, k.updated_at, k.expires_at,
 			k.last_used_at, k.revoked_at, `+accountColumns+`
 		FROM api_keys k JOIN users u ON u.id = k.user_id LEFT JOIN credentials c ON c.user_id = u.id WHERE k.id = ?`, []any{string(id)},
 		append([]any{&k.ID, &k.UserID, &k.Name, &scopes, &k.Hash, &k.Version, &created, &updated, &expires, &used, &revoked}, account...)...)
@@ -87,7 +87,7 @@ func (s Sessions) KeyWithAccount(ctx context.Context, id uid.APIKey) (*session.A
 		err = session.KeyNotFound()
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the standing of API key %s: %w", id, s.db.translate(ctx, err))
+		return nil, nil, fmt.Errorf("read the standing of API key %s: %w", id, s.db.translateError(ctx, err))
 	}
 	complete()
 	k.Scopes, k.CreatedAt, k.UpdatedAt, k.ExpiresAt = splitList[auth.Scope](scopes), created.Time, updated.Time, expires.Time
@@ -101,7 +101,7 @@ func (s Sessions) KeysByIDs(ctx context.Context, ids []uid.APIKey) (map[uid.APIK
 	for some := range slices.Chunk(ids, maxIDs) {
 		rows, err := s.db.client.APIKey.Query().Where(entkey.IDIn(some...)).All(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read API keys: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("read API keys: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
 			found[row.ID] = toKey(row)
@@ -123,15 +123,15 @@ func (s Sessions) KeysOf(ctx context.Context, user uid.User, limit int) ([]*sess
 	rows, err := s.db.client.APIKey.Query().Where(entkey.UserID(user)).
 		Order(ent.Desc(entkey.FieldCreatedAt, entkey.FieldID)).Limit(limit).All(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read API keys: %w", s.db.translate(ctx, err))
+		return nil, fmt.Errorf("read API keys: %w", s.db.translateError(ctx, err))
 	}
-	return mapped(rows, toKey), nil
+	return mapSlice(rows, toKey), nil
 }
 
 func toKey(r *ent.APIKey) *session.APIKey {
 	return &session.APIKey{
 		ID: r.ID, UserID: r.UserID, Name: r.Name, Scopes: splitList[auth.Scope](r.Scopes), Hash: r.Hash, Version: r.Version,
-		CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt), ExpiresAt: micro(r.ExpiresAt),
-		LastUsedAt: microOrNil(r.LastUsedAt), RevokedAt: microOrNil(r.RevokedAt),
+		CreatedAt: toMicros(r.CreatedAt), UpdatedAt: toMicros(r.UpdatedAt), ExpiresAt: toMicros(r.ExpiresAt),
+		LastUsedAt: toMicrosOrNil(r.LastUsedAt), RevokedAt: toMicrosOrNil(r.RevokedAt),
 	}
 }

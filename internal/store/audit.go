@@ -17,9 +17,9 @@ type Finding struct {
 	Detail  string
 }
 
-// check is a condition that always holds, as a query for what breaks it: rows
+// auditCheck is a condition that always holds, as a query for what breaks it: rows
 // of subject and detail.
-type check struct {
+type auditCheck struct {
 	name  string
 	query string
 }
@@ -27,13 +27,13 @@ type check struct {
 // maxFindings is how many findings of one check are reported.
 const maxFindings = 20
 
-// surely is a time from which on a log that has lost its oldest entries has all
+// completeSince is a time from which on a log that has lost its oldest entries has all
 // that happened: times and positions differ by what runs at the same time.
-const surely = `(SELECT MAX(occurred_at) FROM (SELECT occurred_at FROM events WHERE position IS NOT NULL ORDER BY position LIMIT 1000) AS oldest)`
+const completeSince = `(SELECT MAX(occurred_at) FROM (SELECT occurred_at FROM events WHERE position IS NOT NULL ORDER BY position LIMIT 1000) AS oldest)`
 
 // The log may have lost its oldest entries by retention, so what compares rows
 // with the log looks at what the log still has the beginning of.
-var checks = []check{
+var auditChecks = []auditCheck{
 	{"stock plus what orders took and did not give back is what was received", `
 		SELECT s.product_id, 'stock ' || s.quantity || ', taken ' || COALESCE(t.taken, 0) || ', received ' || s.received
 		FROM stocks s LEFT JOIN (
@@ -62,7 +62,7 @@ var checks = []check{
 		SELECT o.id, 'placed ' || COALESCE(e.placed, 0) || ' times' FROM orders o
 		LEFT JOIN (SELECT subject_id, COUNT(*) AS placed FROM events WHERE type = 'order.placed' GROUP BY subject_id) e ON e.subject_id = o.id
 		WHERE COALESCE(e.placed, 0) <> 1 AND (COALESCE(e.placed, 0) > 1
-			OR NOT EXISTS (SELECT 1 FROM readers WHERE name = '` + eventlog.CleanerLease + `' AND position > 0) OR o.placed_at >= ` + surely + `)`},
+			OR NOT EXISTS (SELECT 1 FROM readers WHERE name = '` + eventlog.CleanerLease + `' AND position > 0) OR o.placed_at >= ` + completeSince + `)`},
 	{"an order is where its last event left it", `
 		SELECT o.id, o.status || ' at version ' || o.version || ', last event ' || e.type || ' at version ' || e.subject_version FROM orders o
 		JOIN (SELECT subject_id, MAX(seq) AS seq FROM events WHERE subject_id LIKE 'ord\_%' ESCAPE '\' GROUP BY subject_id) l ON l.subject_id = o.id
@@ -100,7 +100,7 @@ var checks = []check{
 }
 
 // fileChecks are for SQLite, whose file others may have damaged.
-var fileChecks = []check{
+var fileChecks = []auditCheck{
 	{"the file is whole", `SELECT 'file', integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'`},
 	{"foreign keys name rows", `SELECT "table", 'row ' || COALESCE(rowid, 0) || ' names no row of ' || parent FROM pragma_foreign_key_check`},
 }
@@ -115,19 +115,19 @@ func (db *DB) Audit(ctx context.Context) ([]Finding, error) {
 	defer done()
 	raw, err := from.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: db.isPostgres()})
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", db.translate(ctx, err))
+		return nil, fmt.Errorf("audit: %w", db.translateError(ctx, err))
 	}
 	defer raw.Rollback() //nolint:errcheck // it only read
-	c := conn{observed{raw, db.cfg.OnStatement}, db.dialect}
-	todo := checks
+	c := conn{statementObserver{raw, db.cfg.OnStatement}, db.dialect}
+	todo := auditChecks
 	if !db.isPostgres() {
-		todo = slices.Concat(checks, fileChecks)
+		todo = slices.Concat(auditChecks, fileChecks)
 	}
 	var all []Finding
 	for _, check := range todo {
-		found, err := c.findings(ctx, check)
+		found, err := c.runCheck(ctx, check)
 		if err != nil {
-			return nil, fmt.Errorf("audit whether %s: %w", check.name, db.translate(ctx, err))
+			return nil, fmt.Errorf("audit whether %s: %w", check.name, db.translateError(ctx, err))
 		}
 		all = append(all, found...)
 	}
@@ -147,13 +147,13 @@ func (db *DB) auditPool() (pool *sql.DB, done func(), err error) {
 	return own, func() { _ = own.Close() }, nil
 }
 
-func (c conn) findings(ctx context.Context, k check) (found []Finding, err error) {
+func (c conn) runCheck(ctx context.Context, k auditCheck) (found []Finding, err error) {
 	by := `json_extract(e.data, '$.by')`
 	if c.isPostgres() {
 		by = `CAST(e.data->>'by' AS bigint)`
 	}
 	query := strings.ReplaceAll(k.query, "%BY%", by) + fmt.Sprintf(" LIMIT %d", maxFindings)
-	err = c.each(ctx, query, nil, func(scan func(...any) error) error {
+	err = c.eachRow(ctx, query, nil, func(scan func(...any) error) error {
 		f := Finding{Check: k.name}
 		err := scan(&f.Subject, &f.Detail)
 		found = append(found, f)

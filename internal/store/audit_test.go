@@ -28,7 +28,7 @@ func givenHistory(t *testing.T, db *store.DB) {
 	cancel := func(o *order.Order) error { return o.Cancel("", at) }
 	ask := func(o *order.Order) error { return o.RequestRefund("", at) }
 	for i, moves := range [][]func(*order.Order) error{{}, {cancel}, {pay, ask}, {pay, refund}, {pay, ship}, {pay, ship, ask, refund}} {
-		o, err := place(calling(t.Context(), who.ID, fmt.Sprint(i)), db, who.ID, "cup", "pot")
+		o, err := placeOrder(withKey(t.Context(), who.ID, fmt.Sprint(i)), db, who.ID, "cup", "pot")
 		if err != nil {
 			t.Fatal(err)
 		}

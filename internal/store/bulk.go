@@ -41,13 +41,13 @@ func (db *DB) Bulk(ctx context.Context, b Batch) error {
 			return err
 		}
 		for _, s := range b.Stocks {
-			t.touch("stock", string(s.ProductID), s.Version)
+			t.touchRow("stock", string(s.ProductID), s.Version)
 			if _, err := t.exec(ctx, `UPDATE stocks SET quantity = ?, version = ?, updated_at = ? WHERE product_id = ?`,
-				s.Quantity, s.Version, micro(s.UpdatedAt), string(s.ProductID)); err != nil {
+				s.Quantity, s.Version, toMicros(s.UpdatedAt), string(s.ProductID)); err != nil {
 				return err
 			}
 		}
-		t.record(b.Events)
+		t.recordEvents(b.Events)
 		return nil
 	})
 	if err != nil {
@@ -62,23 +62,23 @@ func (t *tx) insertUsers(ctx context.Context, b Batch) error {
 		entuser.FieldRoles, entuser.FieldAdmin, entuser.FieldStatus, entuser.FieldLegacyID,
 		entuser.FieldVersion, entuser.FieldCreatedAt, entuser.FieldUpdatedAt,
 	}
-	rows := mapped(b.Users, func(u *user.User) []any {
+	rows := mapSlice(b.Users, func(u *user.User) []any {
 		return []any{
 			string(u.ID), u.Username, user.UsernameKey(u.Username), u.Email, emailKey(u.Email), u.Name,
 			joinRoles(u.Roles), slices.Contains(u.Roles, auth.Admin), string(u.Status), u.LegacyID,
-			u.Version, micro(u.CreatedAt), micro(u.UpdatedAt),
+			u.Version, toMicros(u.CreatedAt), toMicros(u.UpdatedAt),
 		}
 	})
-	if err := t.insert(ctx, entuser.Table, columns, rows); err != nil {
+	if err := t.insertRows(ctx, entuser.Table, columns, rows); err != nil {
 		return err
 	}
 	var credentials [][]any
 	for _, u := range b.Users {
 		if c := b.Credentials[u]; c != "" {
-			credentials = append(credentials, []any{string(u.ID), string(c), 1, micro(u.CreatedAt)})
+			credentials = append(credentials, []any{string(u.ID), string(c), 1, toMicros(u.CreatedAt)})
 		}
 	}
-	return t.insert(ctx, "credentials", []string{"user_id", "hash", "version", "changed_at"}, credentials)
+	return t.insertRows(ctx, "credentials", []string{"user_id", "hash", "version", "changed_at"}, credentials)
 }
 
 func (t *tx) insertProducts(ctx context.Context, offers []order.Offer) error {
@@ -87,21 +87,21 @@ func (t *tx) insertProducts(ctx context.Context, offers []order.Offer) error {
 		entproduct.FieldPriceMinor, entproduct.FieldCurrency, entproduct.FieldActive, entproduct.FieldLegacyID,
 		entproduct.FieldVersion, entproduct.FieldCreatedAt, entproduct.FieldUpdatedAt,
 	}
-	rows := mapped(offers, func(o order.Offer) []any {
+	rows := mapSlice(offers, func(o order.Offer) []any {
 		p := o.Product
 		return []any{
 			string(p.ID), p.SKU, p.Name, nameKey(p.Name), p.Description, p.Price.Minor, p.Price.Currency, p.Active, p.LegacyID,
-			p.Version, micro(p.CreatedAt), micro(p.UpdatedAt),
+			p.Version, toMicros(p.CreatedAt), toMicros(p.UpdatedAt),
 		}
 	})
-	if err := t.insert(ctx, entproduct.Table, columns, rows); err != nil {
+	if err := t.insertRows(ctx, entproduct.Table, columns, rows); err != nil {
 		return err
 	}
-	stocks := mapped(offers, func(o order.Offer) []any {
+	stocks := mapSlice(offers, func(o order.Offer) []any {
 		s := o.Stock
-		return []any{string(s.ProductID), s.Quantity, s.Quantity, s.Quantity, s.Version, micro(s.UpdatedAt)}
+		return []any{string(s.ProductID), s.Quantity, s.Quantity, s.Quantity, s.Version, toMicros(s.UpdatedAt)}
 	})
-	return t.insert(ctx, "stocks", []string{"product_id", "quantity", "initial", "received", "version", "updated_at"}, stocks)
+	return t.insertRows(ctx, "stocks", []string{"product_id", "quantity", "initial", "received", "version", "updated_at"}, stocks)
 }
 
 func (t *tx) insertOrders(ctx context.Context, orders []*order.Order) error {
@@ -114,23 +114,23 @@ func (t *tx) insertOrders(ctx context.Context, orders []*order.Order) error {
 			items = append(items, itemRow(it))
 		}
 	}
-	if err := t.insert(ctx, entorder.Table, orderColumns, rows); err != nil {
+	if err := t.insertRows(ctx, entorder.Table, orderColumns, rows); err != nil {
 		return err
 	}
-	return t.insert(ctx, "order_items", itemColumns, items)
+	return t.insertRows(ctx, "order_items", itemColumns, items)
 }
 
 // Empty reports whether the database holds neither products nor orders, and no
 // users but such as an ADMIN made at the first start.
 func (db *DB) Empty(ctx context.Context) (bool, error) {
-	found, err := db.reader().one(ctx, `SELECT 1 WHERE EXISTS (SELECT 1 FROM products) OR EXISTS (SELECT 1 FROM orders)
+	found, err := db.readConn().queryRow(ctx, `SELECT 1 WHERE EXISTS (SELECT 1 FROM products) OR EXISTS (SELECT 1 FROM orders)
 		OR EXISTS (SELECT 1 FROM users WHERE NOT admin)`, nil, new(int))
-	return !found, db.translate(ctx, err)
+	return !found, db.translateError(ctx, err)
 }
 
 // Analyze tells the database's planner what is stored, after much was stored at
 // once.
 func (db *DB) Analyze(ctx context.Context) error {
-	_, err := conn{observed{db.write, db.cfg.OnStatement}, db.dialect}.exec(ctx, `ANALYZE`)
-	return db.translate(ctx, err)
+	_, err := conn{statementObserver{db.write, db.cfg.OnStatement}, db.dialect}.exec(ctx, `ANALYZE`)
+	return db.translateError(ctx, err)
 }

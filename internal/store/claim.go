@@ -45,7 +45,7 @@ func (t *tx) claimCall(ctx context.Context) error {
 		return nil
 	}
 	c := &claim{scope: string(auth.From(ctx).UserID), key: call.Key}
-	now := micro(t.db.cfg.Now())
+	now := toMicros(t.db.cfg.Now())
 	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at)
 		VALUES (?, ?, ?, '', 0, ?, ?)
 		ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint, object_id = '', object_version = 0,
@@ -68,7 +68,7 @@ func (t *tx) claimCall(ctx context.Context) error {
 func (t *tx) answerDuplicate(ctx context.Context, c *claim, fingerprint [32]byte) error {
 	var first []byte
 	var object string
-	found, err := t.one(ctx, `SELECT fingerprint, object_id FROM idempotency_keys WHERE scope = ? AND key = ?`,
+	found, err := t.queryRow(ctx, `SELECT fingerprint, object_id FROM idempotency_keys WHERE scope = ? AND key = ?`,
 		[]any{c.scope, c.key}, &first, &object)
 	switch {
 	case err != nil:
@@ -116,7 +116,7 @@ func (t *tx) claimDelivery(ctx context.Context, d consumer.Delivery) error {
 	scope := consumerScope(d.Lease.Name)
 	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at, position)
 		VALUES (?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (scope, key) DO NOTHING`,
-		scope, string(d.Event), []byte{0}, string(d.Event), micro(t.db.cfg.Now()), noExpiry, int64(d.Position))
+		scope, string(d.Event), []byte{0}, string(d.Event), toMicros(t.db.cfg.Now()), noExpiry, int64(d.Position))
 	switch {
 	case isCode(err, lockNotAvailable):
 		return inFlight.Because(err)
@@ -133,7 +133,7 @@ func (t *tx) claimDelivery(ctx context.Context, d consumer.Delivery) error {
 // expired and was not acquired since still holds: its next owner raises the epoch.
 func (t *tx) checkLease(ctx context.Context, l lease.Lease) error {
 	var one int
-	held, err := t.one(ctx, `SELECT 1 FROM readers WHERE name = ? AND holder = ? AND epoch = ?`,
+	held, err := t.queryRow(ctx, `SELECT 1 FROM readers WHERE name = ? AND holder = ? AND epoch = ?`,
 		[]any{l.Name, l.Owner, l.Epoch}, &one)
 	if err == nil && !held {
 		err = lease.ErrLost
@@ -169,7 +169,7 @@ func (db *DB) PurgeExpired(ctx context.Context) (removed int, err error) {
 		for n := purgeBatch; n == purgeBatch && ctx.Err() == nil; removed += n {
 			args := []any{purgeBatch}
 			if p.timed {
-				args = []any{micro(db.cfg.Now().Add(-p.before)), purgeBatch}
+				args = []any{toMicros(db.cfg.Now().Add(-p.before)), purgeBatch}
 			}
 			if n, err = db.purge(ctx, p.table, p.rows, args); err != nil {
 				return removed, err
@@ -183,7 +183,7 @@ func (db *DB) purge(ctx context.Context, table, rows string, args []any) (int, e
 	var n int64
 	err := db.inTx(withoutCall(ctx), func(t *tx) (err error) {
 		t.dirty = true
-		n, err = t.exec(ctx, `DELETE FROM `+table+` WHERE id IN (`+rows+` LIMIT ?`+t.lock("FOR UPDATE OF x SKIP LOCKED")+`)`, args...)
+		n, err = t.exec(ctx, `DELETE FROM `+table+` WHERE id IN (`+rows+` LIMIT ?`+t.lockClause("FOR UPDATE OF x SKIP LOCKED")+`)`, args...)
 		return err
 	})
 	return int(n), err

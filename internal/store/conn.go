@@ -14,20 +14,20 @@ import (
 	entsql "entgo.io/ent/dialect/sql"
 )
 
-// observed tells of each statement before it runs.
-type observed struct {
+// statementObserver tells of each statement before it runs.
+type statementObserver struct {
 	entsql.ExecQuerier
 	note func(query string)
 }
 
-func (o observed) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+func (o statementObserver) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	if o.note != nil {
 		o.note(query)
 	}
 	return o.ExecQuerier.ExecContext(ctx, query, args...)
 }
 
-func (o observed) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+func (o statementObserver) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if o.note != nil {
 		o.note(query)
 	}
@@ -43,31 +43,31 @@ type conn struct {
 
 func (c conn) isPostgres() bool { return c.dialect == dialect.Postgres }
 
-// driver is conn as ent wants it. What ent would begin as a transaction of its
+// entDriver is conn as ent wants it. What ent would begin as a transaction of its
 // own runs in the one that there is.
-func (c conn) driver() dialect.Driver {
-	return joined{entsql.NewDriver(c.dialect, entsql.Conn{ExecQuerier: c.ExecQuerier})}
+func (c conn) entDriver() dialect.Driver {
+	return txDriver{entsql.NewDriver(c.dialect, entsql.Conn{ExecQuerier: c.ExecQuerier})}
 }
 
-type joined struct{ *entsql.Driver }
+type txDriver struct{ *entsql.Driver }
 
-func (j joined) Tx(context.Context) (dialect.Tx, error) { return dialect.NopTx(j), nil }
+func (j txDriver) Tx(context.Context) (dialect.Tx, error) { return dialect.NopTx(j), nil }
 
 // Close does nothing: the pool has an owner.
-func (j joined) Close() error { return nil }
+func (j txDriver) Close() error { return nil }
 
 // exec runs a statement and returns how many rows it changed.
 func (c conn) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	res, err := c.ExecContext(ctx, c.numbered(query), args...)
+	res, err := c.ExecContext(ctx, c.numberParams(query), args...)
 	if err != nil {
 		return 0, err
 	}
 	return res.RowsAffected()
 }
 
-// each runs a query and calls fn for each row with its Scan.
-func (c conn) each(ctx context.Context, query string, args []any, fn func(scan func(...any) error) error) error {
-	rows, err := c.QueryContext(ctx, c.numbered(query), args...)
+// eachRow runs a query and calls fn for each row with its Scan.
+func (c conn) eachRow(ctx context.Context, query string, args []any, fn func(scan func(...any) error) error) error {
+	rows, err := c.QueryContext(ctx, c.numberParams(query), args...)
 	if err != nil {
 		return err
 	}
@@ -80,9 +80,9 @@ func (c conn) each(ctx context.Context, query string, args []any, fn func(scan f
 	return errors.Join(rows.Err(), rows.Close())
 }
 
-// one runs a query for one row; found is false if there is none.
-func (c conn) one(ctx context.Context, query string, args []any, into ...any) (found bool, err error) {
-	err = c.each(ctx, query, args, func(scan func(...any) error) error {
+// queryRow runs a query for one row; found is false if there is none.
+func (c conn) queryRow(ctx context.Context, query string, args []any, into ...any) (found bool, err error) {
+	err = c.eachRow(ctx, query, args, func(scan func(...any) error) error {
 		found = true
 		return scan(into...)
 	})
@@ -93,15 +93,15 @@ func (c conn) one(ctx context.Context, query string, args []any, into ...any) (f
 // 65,535, SQLite 32,766. Fewer are no slower.
 const maxParams = 10_000
 
-// insert adds rows to a table, in as few statements as their parameters allow.
-func (c conn) insert(ctx context.Context, table string, columns []string, rows [][]any) error {
+// insertRows adds rows to a table, in as few statements as their parameters allow.
+func (c conn) insertRows(ctx context.Context, table string, columns []string, rows [][]any) error {
 	for len(rows) > 0 {
 		n := min(len(rows), maxParams/len(columns))
 		var args []any
 		for _, row := range rows[:n] {
 			args = append(args, row...)
 		}
-		query := fmt.Sprintf("INSERT INTO %s (%s) VALUES %s", table, strings.Join(columns, ", "), tuples(n, len(columns)))
+		query := fmt.Sprintf("INSERT INTO %s (%s) VALUES %s", table, strings.Join(columns, ", "), paramTuples(n, len(columns)))
 		if _, err := c.exec(ctx, query, args...); err != nil {
 			return fmt.Errorf("insert into %s: %w", table, err)
 		}
@@ -110,9 +110,9 @@ func (c conn) insert(ctx context.Context, table string, columns []string, rows [
 	return nil
 }
 
-// numbered replaces question marks by what PostgreSQL wants. Statements of this
+// numberParams replaces question marks by what PostgreSQL wants. Statements of this
 // package hold none but parameters.
-func (c conn) numbered(query string) string {
+func (c conn) numberParams(query string) string {
 	if !c.isPostgres() {
 		return query
 	}
@@ -130,9 +130,9 @@ func (c conn) numbered(query string) string {
 	}
 }
 
-// lock is what ends a query whose rows stay locked until the commit; nothing on
+// lockClause is what ends a query whose rows stay locked until the commit; nothing on
 // SQLite, where the transaction has the whole database.
-func (c conn) lock(clause string) string {
+func (c conn) lockClause(clause string) string {
 	if c.isPostgres() {
 		return " " + clause
 	}
@@ -162,15 +162,15 @@ func (c conn) forChange(s *entsql.Selector) {
 	}
 }
 
-// tuples returns n tuples of parameters: (?, ?), (?, ?).
-func tuples(n, width int) string {
-	return strings.TrimSuffix(strings.Repeat("("+marks(width)+"), ", n), ", ")
+// paramTuples returns n tuples of parameters: (?, ?), (?, ?).
+func paramTuples(n, width int) string {
+	return strings.TrimSuffix(strings.Repeat("("+paramList(width)+"), ", n), ", ")
 }
 
-// marks returns n parameters: ?, ?, ?.
-func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
+// paramList returns n parameters: ?, ?, ?.
+func paramList(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
 
-func anys[T any](values []T) []any {
+func toAnys[T any](values []T) []any {
 	out := make([]any, len(values))
 	for i, v := range values {
 		out[i] = v
@@ -203,17 +203,17 @@ func (i *instant) orNil() *time.Time {
 	return &i.Time
 }
 
-// micro is the time as it is stored: UTC, whole microseconds.
-func micro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+// toMicros is the time as it is stored: UTC, whole microseconds.
+func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-func microOrNil(t *time.Time) *time.Time {
+func toMicrosOrNil(t *time.Time) *time.Time {
 	if t == nil {
 		return nil
 	}
-	m := micro(*t)
+	m := toMicros(*t)
 	return &m
 }
 
-// storable reports whether a database takes the text. What it does not take
+// isStorable reports whether a database takes the text. What it does not take
 // equals nothing that is stored.
-func storable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+func isStorable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }

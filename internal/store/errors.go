@@ -31,9 +31,9 @@ const (
 	notInEncoding        = "22021" // text holds a NUL
 )
 
-// taken says which name a unique index keeps, by index on PostgreSQL and by
+// uniqueViolations says which name a unique index keeps, by index on PostgreSQL and by
 // table and column on SQLite.
-var taken = map[string]*fault.Error{
+var uniqueViolations = map[string]*fault.Error{
 	"users_username_key_key": usernameTaken,
 	"users.username_key":     usernameTaken,
 	"users_email_key_key":    emailTaken,
@@ -49,13 +49,13 @@ var taken = map[string]*fault.Error{
 }
 
 var (
-	usernameTaken = fault.New(fault.UsernameTaken, "This user name is taken.").At("username")
-	emailTaken    = fault.New(fault.EmailTaken, "This email address belongs to another account.").At("email")
-	skuTaken      = fault.New(fault.SKUTaken, "There is another product with this SKU.").At("sku")
-	legacyIDTaken = fault.New(fault.LegacyIDTaken, "This legacy id belongs to another object.").At("legacyId")
-	unavailable   = fault.New(fault.Unavailable, "The database cannot be reached at the moment; try again later.")
-	cannotStore   = fault.New(fault.Unavailable, "The database cannot store anything at the moment; try again later.")
-	outcomeOpen   = fault.New(fault.Unavailable,
+	usernameTaken  = fault.New(fault.UsernameTaken, "This user name is taken.").At("username")
+	emailTaken     = fault.New(fault.EmailTaken, "This email address belongs to another account.").At("email")
+	skuTaken       = fault.New(fault.SKUTaken, "There is another product with this SKU.").At("sku")
+	legacyIDTaken  = fault.New(fault.LegacyIDTaken, "This legacy id belongs to another object.").At("legacyId")
+	unavailable    = fault.New(fault.Unavailable, "The database cannot be reached at the moment; try again later.")
+	cannotStore    = fault.New(fault.Unavailable, "The database cannot store anything at the moment; try again later.")
+	outcomeUnknown = fault.New(fault.Unavailable,
 		"The database went away while the change was being stored: look whether it was made before you try again.")
 	waitedTooLong = fault.New(fault.Unavailable, "Somebody else has been changing the same thing for too long; try again.")
 	inFlight      = fault.New(fault.IdempotencyInFlight, "The first call with this idempotency key has not ended yet; try again later.")
@@ -63,9 +63,9 @@ var (
 	notText       = fault.New(fault.BadInput, "A text holds characters that cannot be stored.")
 )
 
-// translate says what an error of the driver or of ent means to a caller. What
+// translateError says what an error of the driver or of ent means to a caller. What
 // it does not know stays as it is, and so is Internal.
-func (db *DB) translate(ctx context.Context, err error) error {
+func (db *DB) translateError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -75,8 +75,8 @@ func (db *DB) translate(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return errors.Join(ctx.Err(), err) // drivers do not all say why they stopped
 	}
-	if name := violated(err); name != "" {
-		if f := taken[name]; f != nil {
+	if name := violatedIndex(err); name != "" {
+		if f := uniqueViolations[name]; f != nil {
 			return f.Because(err)
 		}
 		return err
@@ -96,9 +96,9 @@ func (db *DB) translate(ctx context.Context, err error) error {
 	return err
 }
 
-// violated returns the name of the unique index that err is about, or "". On
+// violatedIndex returns the name of the unique index that err is about, or "". On
 // SQLite only the text says which; it names table and column.
-func violated(err error) string {
+func violatedIndex(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == uniqueViolation {
 		return pg.ConstraintName
 	}
@@ -115,12 +115,12 @@ func violated(err error) string {
 // that are gone when it runs again.
 func isRepeatable(err error) bool {
 	return isCode(err, serializationFailure, deadlockDetected) || isSQLite(err, sqlite3.SQLITE_BUSY) ||
-		slices.Contains(raced, violated(err))
+		slices.Contains(repeatableIndexes, violatedIndex(err))
 }
 
-// raced are the unique indexes that two transactions meet at because one did not
+// repeatableIndexes are the unique indexes that two transactions meet at because one did not
 // see what the other was about to store; the second run sees it.
-var raced = []string{
+var repeatableIndexes = []string{
 	"orders_number_key", "orders.number", // random numbers
 	"services_name_key", "services.name", "instance_service_id_instance_id", "instances.service_id", // upserts
 }

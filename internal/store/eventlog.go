@@ -29,9 +29,9 @@ func (s Events) State(ctx context.Context) (eventlog.State, error) {
 	var behind int64 // in microseconds
 	query := `SELECT t.id, h.head, COALESCE((SELECT MIN(position) FROM events WHERE position > COALESCE(
 			(SELECT position FROM readers WHERE name = '` + eventlog.CleanerLease + `'), 0)), h.head + 1), ` + s.behind() + ` FROM timelines AS t, ` + s.head()
-	found, err := s.db.reader().one(ctx, query, nil, &st.Timeline, &st.Head, &st.Oldest, &behind)
+	found, err := s.db.readConn().queryRow(ctx, query, nil, &st.Timeline, &st.Head, &st.Oldest, &behind)
 	if err != nil || !found {
-		return st, fmt.Errorf("read the state of the log: %w", s.db.translate(ctx, orNoRow(found, err)))
+		return st, fmt.Errorf("read the state of the log: %w", s.db.translateError(ctx, orNoRow(found, err)))
 	}
 	st.Behind = time.Duration(behind) * time.Microsecond
 	return st, nil
@@ -84,7 +84,7 @@ func (s Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filt
 	for some := range slices.Chunk(orders, maxIDs) {
 		where := s.db.matching(f)
 		where.between(span)
-		where.in("e.order_id", anys(some))
+		where.in("e.order_id", toAnys(some))
 		query := fmt.Sprintf(`SELECT %s FROM events AS e JOIN (SELECT e.seq, ROW_NUMBER() OVER (PARTITION BY e.order_id ORDER BY e.position %[3]s) AS place
 			FROM events AS e WHERE %[2]s) AS n ON n.seq = e.seq WHERE n.place <= ? ORDER BY e.position %[3]s`, logColumns, where, direction(span))
 		err := s.each(ctx, query, append(where.args, span.Limit), func(e *event.Event) {
@@ -102,8 +102,8 @@ func (s Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filt
 func (s Events) Count(ctx context.Context, f event.Filter) (n int, err error) {
 	where := s.db.matching(f)
 	where.between(eventlog.Span{})
-	if _, err = s.db.reader().one(ctx, fmt.Sprintf(`SELECT COUNT(*) FROM events AS e WHERE %s`, where), where.args, &n); err != nil {
-		return 0, fmt.Errorf("count events: %w", s.db.translate(ctx, err))
+	if _, err = s.db.readConn().queryRow(ctx, fmt.Sprintf(`SELECT COUNT(*) FROM events AS e WHERE %s`, where), where.args, &n); err != nil {
+		return 0, fmt.Errorf("count events: %w", s.db.translateError(ctx, err))
 	}
 	return n, nil
 }
@@ -114,10 +114,10 @@ func (s Events) CountOrders(ctx context.Context, orders []uid.Order, f event.Fil
 	for some := range slices.Chunk(orders, maxIDs) {
 		where := s.db.matching(f)
 		where.between(eventlog.Span{})
-		where.in("e.order_id", anys(some))
+		where.in("e.order_id", toAnys(some))
 		query := fmt.Sprintf(`SELECT e.order_id, COUNT(*) FROM events AS e WHERE %s GROUP BY e.order_id`, where)
-		if err := s.db.reader().each(ctx, query, where.args, countsInto(counts)); err != nil {
-			return nil, fmt.Errorf("count events of orders: %w", s.db.translate(ctx, err))
+		if err := s.db.readConn().eachRow(ctx, query, where.args, countsInto(counts)); err != nil {
+			return nil, fmt.Errorf("count events of orders: %w", s.db.translateError(ctx, err))
 		}
 	}
 	return counts, nil
@@ -140,7 +140,7 @@ func (s Events) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*even
 	for some := range slices.Chunk(ids, maxIDs) {
 		where := &condition{}
 		where.between(eventlog.Span{})
-		where.in("e.id", anys(some))
+		where.in("e.id", toAnys(some))
 		err := s.each(ctx, fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s`, logColumns, where), where.args,
 			func(e *event.Event) { found[e.ID] = e })
 		if err != nil {
@@ -152,7 +152,7 @@ func (s Events) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*even
 
 func (s Events) each(ctx context.Context, query string, args []any, fn func(*event.Event)) error {
 	var timeline string // one text for all
-	err := s.db.reader().each(ctx, query, args, func(scan func(...any) error) error {
+	err := s.db.readConn().eachRow(ctx, query, args, func(scan func(...any) error) error {
 		e, err := scanEvent(scan, &timeline)
 		if err != nil {
 			return err
@@ -161,7 +161,7 @@ func (s Events) each(ctx context.Context, query string, args []any, fn func(*eve
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read the log: %w", s.db.translate(ctx, err))
+		return fmt.Errorf("read the log: %w", s.db.translateError(ctx, err))
 	}
 	return nil
 }
@@ -227,12 +227,12 @@ func (c *condition) in(column string, values []any) {
 		c.add("1 = 0")
 		return
 	}
-	c.add(column+" IN ("+marks(len(values))+")", values...)
+	c.add(column+" IN ("+paramList(len(values))+")", values...)
 }
 
 // equal keeps what no database can store from reaching one: it equals nothing.
 func (c *condition) equal(column, value string) {
-	if !storable(value) {
+	if !isStorable(value) {
 		c.add("1 = 0")
 		return
 	}
@@ -251,7 +251,7 @@ func (c *condition) between(s eventlog.Span) {
 func (db *DB) matching(f event.Filter) *condition {
 	c := &condition{}
 	if len(f.Types) > 0 {
-		c.in("e.type", anys(f.Types))
+		c.in("e.type", toAnys(f.Types))
 	}
 	if f.SubjectID != "" {
 		c.equal("e.subject_id", f.SubjectID)
@@ -273,10 +273,10 @@ func (db *DB) matching(f event.Filter) *condition {
 
 func (db *DB) visible(c *condition, a *event.Audience) {
 	all, own, public := &condition{}, &condition{}, &condition{}
-	all.in("e.type", anys(a.All))
-	own.in("e.type", anys(a.Own))
+	all.in("e.type", toAnys(a.All))
+	own.in("e.type", toAnys(a.Own))
 	own.equal("e.user_id", string(a.User))
-	public.in("e.type", anys(a.Public))
+	public.in("e.type", toAnys(a.Public))
 	public.add(db.isActive())
 	c.add(fmt.Sprintf("(%s OR %s OR %s)", all, own, public), slices.Concat(all.args, own.args, public.args)...)
 }

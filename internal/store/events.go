@@ -47,7 +47,7 @@ func (t *tx) insertEvents(ctx context.Context) error {
 // it is the same number, and dense, as a rollback gives it back.
 func (c conn) appendLog(ctx context.Context, rows [][]any) error {
 	if c.isPostgres() {
-		return c.insert(ctx, "events", eventColumns, rows)
+		return c.insertRows(ctx, "events", eventColumns, rows)
 	}
 	for i, row := range rows {
 		rows[i] = append([]any{i%logBatch + 1}, row...)
@@ -55,7 +55,7 @@ func (c conn) appendLog(ctx context.Context, rows [][]any) error {
 	for batch := range slices.Chunk(rows, logBatch) {
 		query := fmt.Sprintf(`INSERT INTO events (seq, position, %s) SELECT head.seq + column1, head.seq + %s FROM (VALUES %s),
 			(SELECT COALESCE(MAX(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'events') AS head`,
-			strings.Join(eventColumns, ", "), valueColumns(len(eventColumns)+1), tuples(len(batch), len(eventColumns)+1))
+			strings.Join(eventColumns, ", "), valueColumns(len(eventColumns)+1), paramTuples(len(batch), len(eventColumns)+1))
 		if _, err := c.exec(ctx, query, slices.Concat(batch...)...); err != nil {
 			return fmt.Errorf("append to the log: %w", err)
 		}
@@ -84,7 +84,7 @@ func eventRow(e event.Event, actor string) []any {
 	}
 	user, order, service := concerns(e)
 	return []any{
-		string(e.ID), string(e.Type), micro(e.OccurredAt), e.Actor, e.SubjectID, e.SubjectVersion, user, order, service, string(e.Data), nil,
+		string(e.ID), string(e.Type), toMicros(e.OccurredAt), e.Actor, e.SubjectID, e.SubjectVersion, user, order, service, string(e.Data), nil,
 	}
 }
 

@@ -27,9 +27,9 @@ func (db *DB) Log(t testing.TB) []Logged {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return mapped(rows, func(r *ent.Event) Logged {
+	return mapSlice(rows, func(r *ent.Event) Logged {
 		l := Logged{Seq: r.ID, Position: r.Position, Event: event.Event{
-			ID: r.UID, Type: r.Type, OccurredAt: micro(r.OccurredAt), Actor: r.Actor, SubjectID: r.SubjectID, SubjectVersion: r.SubjectVersion, Data: r.Data,
+			ID: r.UID, Type: r.Type, OccurredAt: toMicros(r.OccurredAt), Actor: r.Actor, SubjectID: r.SubjectID, SubjectVersion: r.SubjectVersion, Data: r.Data,
 		}}
 		if r.UserID != nil {
 			l.Related = append(l.Related, string(*r.UserID))
@@ -62,7 +62,7 @@ func (db *DB) Exec(t testing.TB, query string, args ...any) {
 // Int runs a query for one number.
 func (db *DB) Int(ctx context.Context, t testing.TB, query string, args ...any) (n int) {
 	t.Helper()
-	if _, err := db.reader().one(ctx, query, args, &n); err != nil {
+	if _, err := db.readConn().queryRow(ctx, query, args, &n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -71,7 +71,7 @@ func (db *DB) Int(ctx context.Context, t testing.TB, query string, args ...any) 
 // Touch runs a transaction that touches a row and records nothing.
 func (db *DB) Touch(ctx context.Context) error {
 	return db.inTx(ctx, func(tx *tx) error {
-		tx.touch("user", "usr_1", 1)
+		tx.touchRow("user", "usr_1", 1)
 		return nil
 	})
 }
@@ -85,8 +85,8 @@ func (db *DB) Distrust() { db.liveness.trust = 0 }
 
 // Sleep runs a statement that takes an hour.
 func (db *DB) Sleep(ctx context.Context) error {
-	_, err := db.reader().exec(ctx, `SELECT pg_sleep(3600)`)
-	return db.translate(ctx, err)
+	_, err := db.readConn().exec(ctx, `SELECT pg_sleep(3600)`)
+	return db.translateError(ctx, err)
 }
 
 // LockTables keeps everybody from tables of PostgreSQL until release is called.

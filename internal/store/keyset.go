@@ -15,8 +15,8 @@ import (
 // maxIDs bounds the lists that one statement is given.
 const maxIDs = 1000
 
-// keyset is an order of a list: a column, the direction, and how the column's
-// value stands in a cursor. The id breaks ties, in the same direction.
+// keyset is a sort order for keyset pagination: a column, the direction, and how a cursor
+// encodes the column's value. The id breaks ties, in the same direction.
 type keyset[T any] struct {
 	name   string
 	column string
@@ -26,20 +26,20 @@ type keyset[T any] struct {
 	parse  func(string) (any, error)
 }
 
-// slice is a checked request for a page: which rows, in which order, how many.
-type slice[T any] struct {
+// pageQuery is a validated request for a page: which rows, in which order, how many.
+type pageQuery[T any] struct {
 	keyset[T]
 	page.Window
 	after, before []any // column and id of the row behind and ahead of the page; nil for none
 }
 
-// slice checks what a client asks for.
-func (k keyset[T]) slice(args page.Args) (slice[T], error) {
+// parseArgs validates the order, the limits and the cursors that a client sends.
+func (k keyset[T]) parseArgs(args page.Args) (pageQuery[T], error) {
 	if k.column == "" {
-		return slice[T]{}, fault.New(fault.BadInput, "This list has no such order.").At("orderBy")
+		return pageQuery[T]{}, fault.New(fault.BadInput, "This list has no such order.").At("orderBy")
 	}
 	w, err := args.Window(k.name)
-	s := slice[T]{keyset: k, Window: w}
+	s := pageQuery[T]{keyset: k, Window: w}
 	if err != nil {
 		return s, err
 	}
@@ -61,8 +61,8 @@ func (k keyset[T]) parseCursor(c *page.Cursor, name string) ([]any, error) {
 	return []any{value, c.ID}, nil
 }
 
-// within restricts a query to the rows between the cursors.
-func (s slice[T]) within(q *entsql.Selector) {
+// restrictRows restricts a query to the rows between the cursors.
+func (s pageQuery[T]) restrictRows(q *entsql.Selector) {
 	columns := []string{q.C(s.column), q.C("id")}
 	behind, ahead := entsql.CompositeGT, entsql.CompositeLT
 	if s.desc {
@@ -76,62 +76,73 @@ func (s slice[T]) within(q *entsql.Selector) {
 	}
 }
 
-// descends reports whether rows are read from large to small: a page before a
+// isDescending reports whether rows are read in descending order: a page before a
 // cursor is read from its end.
-func (s slice[T]) descends() bool { return s.desc != s.Backward }
+func (s pageQuery[T]) isDescending() bool { return s.desc != s.Backward }
 
-func (s slice[T]) sort(q *entsql.Selector) {
+func (s pageQuery[T]) sortRows(q *entsql.Selector) {
 	direction := entsql.Asc
-	if s.descends() {
+	if s.isDescending() {
 		direction = entsql.Desc
 	}
 	q.OrderBy(direction(q.C(s.column)), direction(q.C("id")))
 }
 
-// query restricts and sorts a query, and reads one row more than the page has.
-func (s slice[T]) query(q *entsql.Selector) {
-	s.within(q)
-	s.sort(q)
+// applyTo restricts and sorts a query, and reads one row more than the page has.
+func (s pageQuery[T]) applyTo(q *entsql.Selector) {
+	s.restrictRows(q)
+	s.sortRows(q)
 	q.Limit(s.Limit + 1)
 }
 
-// toPage makes the page of the rows read.
-func (s slice[T]) toPage(rows []T) page.Page[T] {
+// toPage returns the page of the rows read.
+func (s pageQuery[T]) toPage(rows []T) page.Page[T] {
 	return page.Cut(s.Window, rows, func(row T) page.Cursor { return page.Cursor{Order: s.name, Key: s.key(row), ID: s.id(row)} })
 }
 
-// query is a query of ent on rows R.
-type query[Q, R any, P ~func(*entsql.Selector)] interface {
+// entQuery is a query of ent that returns rows of type R.
+type entQuery[Q, R any, P ~func(*entsql.Selector)] interface {
 	Where(ps ...P) Q
 	All(ctx context.Context) ([]R, error)
 	Count(ctx context.Context) (int, error)
 }
 
-// list returns the page of what the query matches that a client asks for.
-func list[T, R any, P ~func(*entsql.Selector), Q query[Q, R, P]](
-	ctx context.Context, db *DB, matching Q, k keyset[T], args page.Args, to func(R) T,
+// listPage returns the page that args asks for of the rows that match the filter f, in
+// the order k. It refuses what query refuses, then an unknown order and wrong args.
+func listPage[F, T, R any, P ~func(*entsql.Selector), Q entQuery[Q, R, P]](
+	ctx context.Context, db *DB, query func(F) (Q, error), f F, k keyset[T], args page.Args, to func(R) T,
 ) (page.Page[T], error) {
-	slice, err := k.slice(args)
+	q, err := query(f)
 	if err != nil {
 		return page.Page[T]{}, err
 	}
-	rows, err := matching.Where(slice.query).All(ctx)
+	s, err := k.parseArgs(args)
 	if err != nil {
-		return page.Page[T]{}, fmt.Errorf("list by %s of %s: %w", k.column, k.name, db.translate(ctx, err))
+		return page.Page[T]{}, err
 	}
-	return slice.toPage(mapped(rows, to)), nil
+	rows, err := q.Where(s.applyTo).All(ctx)
+	if err != nil {
+		return page.Page[T]{}, fmt.Errorf("list by %s of %s: %w", k.column, k.name, db.translateError(ctx, err))
+	}
+	return s.toPage(mapSlice(rows, to)), nil
 }
 
-// count returns how many rows the query matches.
-func count[Q query[Q, R, P], R any, P ~func(*entsql.Selector)](ctx context.Context, db *DB, matching Q) (int, error) {
-	n, err := matching.Count(ctx)
+// countRows returns how many rows match the filter f.
+func countRows[F any, Q entQuery[Q, R, P], R any, P ~func(*entsql.Selector)](
+	ctx context.Context, db *DB, query func(F) (Q, error), f F,
+) (int, error) {
+	q, err := query(f)
 	if err != nil {
-		return 0, fmt.Errorf("count: %w", db.translate(ctx, err))
+		return 0, err
+	}
+	n, err := q.Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count: %w", db.translateError(ctx, err))
 	}
 	return n, nil
 }
 
-func timeKey(t time.Time) string { return micro(t).Format(time.RFC3339Nano) }
+func timeKey(t time.Time) string { return toMicros(t).Format(time.RFC3339Nano) }
 
 func parseTime(s string) (any, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
@@ -152,17 +163,17 @@ func parseInt(s string) (any, error) {
 }
 
 func parseText(s string) (any, error) {
-	if !storable(s) {
+	if !isStorable(s) {
 		return nil, strconv.ErrSyntax
 	}
 	return s, nil
 }
 
-// equal restricts a query to rows with that text. What no database can store
-// equals nothing.
-func equal(column, s string) func(*entsql.Selector) {
+// equalsText restricts a query to rows whose column has that text. Text that no database
+// can store matches no row.
+func equalsText(column, s string) func(*entsql.Selector) {
 	return func(q *entsql.Selector) {
-		if !storable(s) {
+		if !isStorable(s) {
 			q.Where(entsql.False())
 			return
 		}

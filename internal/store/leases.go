@@ -51,7 +51,7 @@ func (s Registry) Renew(ctx context.Context, renewals []registry.Renewal) error 
 				expires_at = CASE WHEN leases.expires_at < excluded.expires_at THEN excluded.expires_at ELSE leases.expires_at END
 			WHERE leases.incarnation = excluded.incarnation`, args...)
 		if err != nil {
-			return fmt.Errorf("renew %d leases: %w", len(batch), s.db.translate(ctx, err))
+			return fmt.Errorf("renew %d leases: %w", len(batch), s.db.translateError(ctx, err))
 		}
 	}
 	return nil
@@ -68,7 +68,7 @@ func (s Registry) castTime(i instantOf) string {
 func (s Registry) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Instance]registry.Lease, error) {
 	found := make(map[uid.Instance]registry.Lease, len(ids))
 	for some := range slices.Chunk(ids, maxIDs) {
-		err := s.db.reader().each(ctx, `SELECT instance_id, expires_at, seen_at, inflight FROM leases WHERE instance_id IN (`+marks(len(some))+`)`, anys(some),
+		err := s.db.readConn().eachRow(ctx, `SELECT instance_id, expires_at, seen_at, inflight FROM leases WHERE instance_id IN (`+paramList(len(some))+`)`, toAnys(some),
 			func(scan func(...any) error) error {
 				var id uid.Instance
 				var l registry.Lease
@@ -79,7 +79,7 @@ func (s Registry) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Insta
 				return err
 			})
 		if err != nil {
-			return nil, fmt.Errorf("read leases: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("read leases: %w", s.db.translateError(ctx, err))
 		}
 	}
 	return found, nil
@@ -103,7 +103,7 @@ func (db *DB) removalDue(patience int, now instantOf) string {
 // others from taking over until the commit.
 func (t *tx) holdsLease(ctx context.Context, tenure lease.Lease) error {
 	now := t.db.in(0)
-	held, err := t.one(ctx, `SELECT epoch FROM readers WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+t.lock("FOR SHARE"),
+	held, err := t.queryRow(ctx, `SELECT epoch FROM readers WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+t.lockClause("FOR SHARE"),
 		slices.Concat([]any{tenure.Name, tenure.Owner, tenure.Epoch}, now.args), new(int64))
 	if err == nil && !held {
 		err = lease.ErrLost
@@ -138,7 +138,7 @@ func (s Registry) DueServices(ctx context.Context, grace time.Duration, patience
 	gone := s.db.removalDue(patience, now)
 	args := slices.Concat(overdue.args, now.args, now.args, now.args, []any{limit})
 	var ids []uid.Service
-	err := s.db.reader().each(ctx, `SELECT id FROM (
+	err := s.db.readConn().eachRow(ctx, `SELECT id FROM (
 			SELECT i.service_id AS id, 0 AS kind FROM leases AS l JOIN instances AS i ON i.id = l.instance_id
 			WHERE l.expires_at <= `+overdue.sql+` AND i.late_since IS NULL
 		UNION ALL SELECT i.service_id, CASE WHEN l.expires_at > `+now.sql+` THEN 0 ELSE 1 END FROM instances AS i LEFT JOIN leases AS l ON l.instance_id = i.id
@@ -151,7 +151,7 @@ func (s Registry) DueServices(ctx context.Context, grace time.Duration, patience
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look for leases to judge: %w", s.db.translate(ctx, err))
+		return nil, fmt.Errorf("look for leases to judge: %w", s.db.translateError(ctx, err))
 	}
 	return ids, nil
 }
@@ -178,7 +178,7 @@ func (s Registry) EvaluateService(ctx context.Context, tenure lease.Lease, id ui
 		if err != nil {
 			return err
 		}
-		all := mapped(rows, toInstance)
+		all := mapSlice(rows, toInstance)
 		out = toService(row)
 		if err := fn(out, all, verdicts); err != nil {
 			return err
@@ -203,7 +203,7 @@ func (t *tx) leaseStates(ctx context.Context, id uid.Service, grace time.Duratio
 	now, overdue := t.db.in(0), t.db.in(-grace)
 	gone := t.db.removalDue(patience, now)
 	verdicts := map[uid.Instance]registry.LeaseState{}
-	err := t.each(ctx, `SELECT i.id, COALESCE(l.expires_at <= `+overdue.sql+`, 1 = 1), COALESCE(l.expires_at > `+now.sql+`, 1 = 0), COALESCE(`+gone+`, 1 = 0)
+	err := t.eachRow(ctx, `SELECT i.id, COALESCE(l.expires_at <= `+overdue.sql+`, 1 = 1), COALESCE(l.expires_at > `+now.sql+`, 1 = 0), COALESCE(`+gone+`, 1 = 0)
 		FROM instances AS i LEFT JOIN leases AS l ON l.instance_id = i.id WHERE i.service_id = ?`,
 		slices.Concat(overdue.args, now.args, now.args, []any{string(id)}), func(scan func(...any) error) error {
 			var id uid.Instance
@@ -233,7 +233,7 @@ func (s Registry) SyncPicks(ctx context.Context, node string, ttl time.Duration,
 		if err := t.sumRemoteInflight(ctx, node, elsewhere); err != nil {
 			return err
 		}
-		return t.each(ctx, `DELETE FROM outcomes WHERE picker_id = ? RETURNING id, ok, latency_ms`, []any{node}, func(scan func(...any) error) error {
+		return t.eachRow(ctx, `DELETE FROM outcomes WHERE picker_id = ? RETURNING id, ok, latency_ms`, []any{node}, func(scan func(...any) error) error {
 			o := registry.Outcome{Node: node}
 			var millis int64
 			err := scan(&o.Pick, &o.OK, &millis)
@@ -283,7 +283,7 @@ func (t *tx) insertOutcomes(ctx context.Context, out []registry.Outcome) error {
 }
 
 func (t *tx) sumRemoteInflight(ctx context.Context, node string, sum map[uid.Instance]int) error {
-	return t.each(ctx, `SELECT calls FROM pickers WHERE id <> ?`, []any{node}, func(scan func(...any) error) error {
+	return t.eachRow(ctx, `SELECT calls FROM pickers WHERE id <> ?`, []any{node}, func(scan func(...any) error) error {
 		var text []byte
 		if err := scan(&text); err != nil {
 			return err

@@ -9,8 +9,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// probe is how many numbers are looked up at once for one that is free.
-const probe = 500
+// legacyIDBatch is how many numbers are looked up at once for one that is free.
+const legacyIDBatch = 500
 
 // assignLegacyID gives a new object of the table the next number that is free,
 // if it has no legacy id and the configuration asks for one. It is the last
@@ -34,13 +34,13 @@ func (t *tx) assignLegacyID(ctx context.Context, table string, id **string, even
 func (t *tx) nextLegacyID(ctx context.Context, table string) (int64, error) {
 	counter := "legacy." + table
 	var last int64
-	if _, err := t.one(ctx, `INSERT INTO settings (name, number) VALUES (?, 0)
+	if _, err := t.queryRow(ctx, `INSERT INTO settings (name, number) VALUES (?, 0)
 		ON CONFLICT (name) DO UPDATE SET number = settings.number RETURNING number`, []any{counter}, &last); err != nil {
 		return 0, err
 	}
 	next := last + 1
 	for {
-		free, found, err := t.firstFree(ctx, table, next)
+		free, found, err := t.findFreeLegacyID(ctx, table, next)
 		if err != nil {
 			return 0, err
 		}
@@ -48,18 +48,18 @@ func (t *tx) nextLegacyID(ctx context.Context, table string) (int64, error) {
 			_, err := t.exec(ctx, `UPDATE settings SET number = ? WHERE name = ?`, free, counter)
 			return free, err
 		}
-		next += probe
+		next += legacyIDBatch
 	}
 }
 
-// firstFree returns the first of the next few numbers that no object has.
-func (t *tx) firstFree(ctx context.Context, table string, from int64) (free int64, found bool, err error) {
-	candidates := make([]any, probe)
+// findFreeLegacyID returns the first of the next few numbers that no object has.
+func (t *tx) findFreeLegacyID(ctx context.Context, table string, from int64) (free int64, found bool, err error) {
+	candidates := make([]any, legacyIDBatch)
 	for i := range candidates {
 		candidates[i] = strconv.FormatInt(from+int64(i), 10)
 	}
 	has := map[string]bool{}
-	err = t.each(ctx, `SELECT legacy_id FROM `+table+` WHERE legacy_id IN (`+marks(probe)+`)`, candidates, func(scan func(...any) error) error {
+	err = t.eachRow(ctx, `SELECT legacy_id FROM `+table+` WHERE legacy_id IN (`+paramList(legacyIDBatch)+`)`, candidates, func(scan func(...any) error) error {
 		var s string
 		err := scan(&s)
 		has[s] = true
@@ -83,4 +83,4 @@ func withLegacyID(data json.RawMessage, id string) json.RawMessage {
 	return append(append(bytes.TrimSuffix(bytes.Clone(data), []byte("}")), ','), append(field, '}')...)
 }
 
-func isLegacyTaken(err error) bool { return taken[violated(err)] == legacyIDTaken }
+func isLegacyTaken(err error) bool { return uniqueViolations[violatedIndex(err)] == legacyIDTaken }

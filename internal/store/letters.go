@@ -35,7 +35,7 @@ func (db *DB) DeadLetters() DeadLetters { return DeadLetters{db} }
 func (s DeadLetters) Park(ctx context.Context, tenure lease.Lease, e *event.Event, f consumer.Failure) error {
 	d := consumer.Delivery{Lease: tenure, Event: e.ID, Position: e.Cursor.Position}
 	err := s.db.inTx(consumer.WithDelivery(ctx, d), func(t *tx) error {
-		at := micro(s.db.cfg.Now())
+		at := toMicros(s.db.cfg.Now())
 		who, order, _ := concerns(*e)
 		data, gone, err := t.dataNow(ctx, e, who)
 		if err != nil {
@@ -46,7 +46,7 @@ func (s DeadLetters) Park(ctx context.Context, tenure lease.Lease, e *event.Even
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 				(SELECT MAX(requested_at) FROM dead_letters WHERE consumer = ? AND subject_id = ? AND replayed_at IS NULL))
 			ON CONFLICT (event_id, consumer) DO NOTHING`,
-			string(uid.NewDeadLetter(at)), tenure.Name, int64(d.Position), string(e.ID), string(e.Type), micro(e.OccurredAt), e.Actor, e.SubjectID,
+			string(uid.NewDeadLetter(at)), tenure.Name, int64(d.Position), string(e.ID), string(e.Type), toMicros(e.OccurredAt), e.Actor, e.SubjectID,
 			e.SubjectVersion, who, order, data, f.Attempts, string(f.Code), f.Message, f.Detail, at, tenure.Name, e.SubjectID)
 		if err != nil {
 			return err
@@ -70,11 +70,11 @@ func (s DeadLetters) Park(ctx context.Context, tenure lease.Lease, e *event.Even
 // Gone says that the log holds it no more, and the user is deleted.
 func (t *tx) dataNow(ctx context.Context, e *event.Event, who any) (data string, gone bool, err error) {
 	var status user.Status
-	if _, err := t.one(ctx, `SELECT status FROM users WHERE id = ?`+t.lock("FOR SHARE"), []any{who}, &status); err != nil {
+	if _, err := t.queryRow(ctx, `SELECT status FROM users WHERE id = ?`+t.lockClause("FOR SHARE"), []any{who}, &status); err != nil {
 		return "", false, err
 	}
 	var stored []byte
-	found, err := t.one(ctx, `SELECT data FROM events WHERE id = ?`, []any{string(e.ID)}, &stored)
+	found, err := t.queryRow(ctx, `SELECT data FROM events WHERE id = ?`, []any{string(e.ID)}, &stored)
 	if err != nil || found {
 		return string(stored), false, err
 	}
@@ -98,9 +98,9 @@ func (s DeadLetters) HasPending(ctx context.Context, consumer, subject string) (
 		query, args = query+` AND subject_id = ?`, append(args, subject)
 	}
 	var one int
-	found, err := s.db.reader().one(ctx, query+` LIMIT 1`, args, &one)
+	found, err := s.db.readConn().queryRow(ctx, query+` LIMIT 1`, args, &one)
 	if err != nil {
-		return false, fmt.Errorf("look for dead letters: %w", s.db.translate(ctx, err))
+		return false, fmt.Errorf("look for dead letters: %w", s.db.translateError(ctx, err))
 	}
 	return found, nil
 }
@@ -111,7 +111,7 @@ func (s DeadLetters) ListRequested(ctx context.Context, consumer string, limit i
 		Where(entletter.Consumer(consumer), entletter.RequestedAtNotNil(), entletter.ReplayedAtIsNil()).
 		Order(ent.Asc(entletter.FieldRequestedAt, entletter.FieldPosition)).Limit(limit).All(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read requested dead letters: %w", s.db.translate(ctx, err))
+		return nil, fmt.Errorf("read requested dead letters: %w", s.db.translateError(ctx, err))
 	}
 	return s.letters(ctx, rows)
 }
@@ -119,11 +119,11 @@ func (s DeadLetters) ListRequested(ctx context.Context, consumer string, limit i
 // IsNext implements consumer.DeadLetterQueue.
 func (s DeadLetters) IsNext(ctx context.Context, l *consumer.DeadLetter) (bool, error) {
 	var one int
-	due, err := s.db.reader().one(ctx, `SELECT 1 FROM dead_letters AS l WHERE l.id = ? AND l.requested_at IS NOT NULL AND l.replayed_at IS NULL
+	due, err := s.db.readConn().queryRow(ctx, `SELECT 1 FROM dead_letters AS l WHERE l.id = ? AND l.requested_at IS NOT NULL AND l.replayed_at IS NULL
 		AND NOT EXISTS (SELECT 1 FROM dead_letters AS a WHERE a.consumer = l.consumer AND a.subject_id = l.subject_id
 			AND a.replayed_at IS NULL AND a.position < l.position)`, []any{string(l.ID)}, &one)
 	if err != nil {
-		return false, fmt.Errorf("look whether %s is due: %w", l.ID, s.db.translate(ctx, err))
+		return false, fmt.Errorf("look whether %s is due: %w", l.ID, s.db.translateError(ctx, err))
 	}
 	return due, nil
 }
@@ -133,7 +133,7 @@ func (s DeadLetters) IsNext(ctx context.Context, l *consumer.DeadLetter) (bool, 
 func (s DeadLetters) CompleteReplay(ctx context.Context, l *consumer.DeadLetter) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
-		at := micro(s.db.cfg.Now())
+		at := toMicros(s.db.cfg.Now())
 		if _, err := t.exec(ctx, `UPDATE dead_letters SET replayed_at = ? WHERE id = ? AND replayed_at IS NULL`, at, string(l.ID)); err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func (s DeadLetters) FailReplay(ctx context.Context, tenure lease.Lease, l *cons
 			return err
 		}
 		if _, err := t.exec(ctx, `UPDATE dead_letters SET attempts = ?, code = ?, message = ?, detail = ?, failed_at = ? WHERE id = ? AND replayed_at IS NULL`,
-			f.Attempts, string(f.Code), f.Message, f.Detail, micro(s.db.cfg.Now()), string(l.ID)); err != nil {
+			f.Attempts, string(f.Code), f.Message, f.Detail, toMicros(s.db.cfg.Now()), string(l.ID)); err != nil {
 			return err
 		}
 		_, err := t.exec(ctx, `UPDATE dead_letters SET requested_at = NULL WHERE consumer = ? AND subject_id = ? AND replayed_at IS NULL`,
@@ -173,20 +173,20 @@ func (s DeadLetters) FailReplay(ctx context.Context, tenure lease.Lease, l *cons
 func (s DeadLetters) RequestReplay(ctx context.Context, which consumer.ReplayRequest) (int, error) {
 	about, where, args := which.Consumer, `consumer = ?`, []any{which.Consumer}
 	if which.Consumer == "" {
-		about, args = string(which.IDs[0]), anys(which.IDs)
-		where = `(consumer, subject_id) IN (SELECT consumer, subject_id FROM dead_letters WHERE id IN (` + marks(len(which.IDs)) + `))`
+		about, args = string(which.IDs[0]), toAnys(which.IDs)
+		where = `(consumer, subject_id) IN (SELECT consumer, subject_id FROM dead_letters WHERE id IN (` + paramList(len(which.IDs)) + `))`
 	}
 	var n int64
 	err := s.db.inTx(ctx, func(t *tx) (err error) {
 		t.dirty = true
 		t.setResultObject(about, 0)
 		n, err = t.exec(ctx, `UPDATE dead_letters SET requested_at = ? WHERE replayed_at IS NULL AND `+where,
-			append([]any{micro(s.db.cfg.Now())}, args...)...)
+			append([]any{toMicros(s.db.cfg.Now())}, args...)...)
 		return err
 	})
 	if _, again := errors.AsType[*replay](err); again {
-		_, err = s.db.reader().one(ctx, `SELECT COUNT(*) FROM dead_letters WHERE replayed_at IS NULL AND requested_at IS NOT NULL AND `+where, args, &n)
-		err = s.db.translate(ctx, err)
+		_, err = s.db.readConn().queryRow(ctx, `SELECT COUNT(*) FROM dead_letters WHERE replayed_at IS NULL AND requested_at IS NOT NULL AND `+where, args, &n)
+		err = s.db.translateError(ctx, err)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("request replays: %w", err)
@@ -200,7 +200,7 @@ func (s DeadLetters) ByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.D
 	for some := range slices.Chunk(ids, maxIDs) {
 		rows, err := s.db.client.DeadLetter.Query().Where(entletter.IDIn(some...)).All(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read dead letters: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("read dead letters: %w", s.db.translateError(ctx, err))
 		}
 		letters, err := s.letters(ctx, rows)
 		if err != nil {
@@ -222,13 +222,13 @@ var lettersInOrder = keyset[*consumer.DeadLetter]{
 // List implements consumer.DeadLetterReader.
 func (s DeadLetters) List(ctx context.Context, f consumer.DeadLetterFilter, args page.Args) (page.Page[*consumer.DeadLetter], error) {
 	none := page.Page[*consumer.DeadLetter]{}
-	slice, err := lettersInOrder.slice(args)
+	slice, err := lettersInOrder.parseArgs(args)
 	if err != nil {
 		return none, err
 	}
-	rows, err := s.matching(f).Where(slice.query).All(ctx)
+	rows, err := s.matching(f).Where(slice.applyTo).All(ctx)
 	if err != nil {
-		return none, fmt.Errorf("list dead letters: %w", s.db.translate(ctx, err))
+		return none, fmt.Errorf("list dead letters: %w", s.db.translateError(ctx, err))
 	}
 	letters, err := s.letters(ctx, rows)
 	if err != nil {
@@ -241,7 +241,7 @@ func (s DeadLetters) List(ctx context.Context, f consumer.DeadLetterFilter, args
 func (s DeadLetters) Count(ctx context.Context, f consumer.DeadLetterFilter) (int, error) {
 	n, err := s.matching(f).Count(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("count dead letters: %w", s.db.translate(ctx, err))
+		return 0, fmt.Errorf("count dead letters: %w", s.db.translateError(ctx, err))
 	}
 	return n, nil
 }
@@ -249,7 +249,7 @@ func (s DeadLetters) Count(ctx context.Context, f consumer.DeadLetterFilter) (in
 // CountPending implements consumer.DeadLetterReader.
 func (s DeadLetters) CountPending(ctx context.Context) (map[string]int, error) {
 	counts := map[string]int{}
-	err := s.db.reader().each(ctx, `SELECT consumer, COUNT(*) FROM dead_letters WHERE replayed_at IS NULL GROUP BY consumer`, nil,
+	err := s.db.readConn().eachRow(ctx, `SELECT consumer, COUNT(*) FROM dead_letters WHERE replayed_at IS NULL GROUP BY consumer`, nil,
 		func(scan func(...any) error) error {
 			var name string
 			var n int
@@ -258,7 +258,7 @@ func (s DeadLetters) CountPending(ctx context.Context) (map[string]int, error) {
 			return err
 		})
 	if err != nil {
-		return nil, fmt.Errorf("count dead letters: %w", s.db.translate(ctx, err))
+		return nil, fmt.Errorf("count dead letters: %w", s.db.translateError(ctx, err))
 	}
 	return counts, nil
 }
@@ -266,10 +266,10 @@ func (s DeadLetters) CountPending(ctx context.Context) (map[string]int, error) {
 func (s DeadLetters) matching(f consumer.DeadLetterFilter) *ent.DeadLetterQuery {
 	q := s.db.client.DeadLetter.Query()
 	if f.Consumer != nil {
-		q.Where(equal(entletter.FieldConsumer, *f.Consumer))
+		q.Where(equalsText(entletter.FieldConsumer, *f.Consumer))
 	}
 	if f.SubjectID != nil {
-		q.Where(equal(entletter.FieldSubjectID, *f.SubjectID))
+		q.Where(equalsText(entletter.FieldSubjectID, *f.SubjectID))
 	}
 	if !f.Replayed {
 		q.Where(func(s *entsql.Selector) { s.Where(entsql.IsNull(s.C(entletter.FieldReplayedAt))) })
@@ -283,15 +283,15 @@ func (s DeadLetters) letters(ctx context.Context, rows []*ent.DeadLetter) ([]*co
 		return nil, nil
 	}
 	var timeline string
-	if _, err := s.db.reader().one(ctx, `SELECT id FROM timelines`, nil, &timeline); err != nil {
-		return nil, fmt.Errorf("read the timeline: %w", s.db.translate(ctx, err))
+	if _, err := s.db.readConn().queryRow(ctx, `SELECT id FROM timelines`, nil, &timeline); err != nil {
+		return nil, fmt.Errorf("read the timeline: %w", s.db.translateError(ctx, err))
 	}
-	return mapped(rows, func(r *ent.DeadLetter) *consumer.DeadLetter { return toLetter(r, timeline) }), nil
+	return mapSlice(rows, func(r *ent.DeadLetter) *consumer.DeadLetter { return toLetter(r, timeline) }), nil
 }
 
 func toLetter(r *ent.DeadLetter, timeline string) *consumer.DeadLetter {
 	e := &event.Event{
-		ID: r.EventID, Type: r.Type, OccurredAt: micro(r.OccurredAt), Actor: r.Actor, SubjectID: r.SubjectID, SubjectVersion: r.SubjectVersion,
+		ID: r.EventID, Type: r.Type, OccurredAt: toMicros(r.OccurredAt), Actor: r.Actor, SubjectID: r.SubjectID, SubjectVersion: r.SubjectVersion,
 		Data: r.Data, Cursor: event.Cursor{Timeline: timeline, Position: event.Position(r.Position)},
 	}
 	if r.UserID != nil && string(*r.UserID) != r.SubjectID {
@@ -302,8 +302,8 @@ func toLetter(r *ent.DeadLetter, timeline string) *consumer.DeadLetter {
 	}
 	e.Public = event.IsPublic(e.Type, e.Data)
 	return &consumer.DeadLetter{
-		ID: r.ID, Consumer: r.Consumer, Event: e, FailedAt: micro(r.FailedAt),
+		ID: r.ID, Consumer: r.Consumer, Event: e, FailedAt: toMicros(r.FailedAt),
 		Failure:     consumer.Failure{Attempts: r.Attempts, Code: fault.Code(r.Code), Message: r.Message, Detail: r.Detail},
-		RequestedAt: microOrNil(r.RequestedAt), ReplayedAt: microOrNil(r.ReplayedAt),
+		RequestedAt: toMicrosOrNil(r.RequestedAt), ReplayedAt: toMicrosOrNil(r.ReplayedAt),
 	}
 }

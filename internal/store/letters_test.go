@@ -46,7 +46,7 @@ func TestLetters_say_nothing_of_a_user_who_was_deleted_before(t *testing.T) {
 			testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 				who := givenUser(t, db)
 				givenProduct(t, db, "cup", 10)
-				o, err := place(t.Context(), db, who.ID, "cup")
+				o, err := placeOrder(t.Context(), db, who.ID, "cup")
 				if err == nil {
 					_, err = db.Orders().Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("my secret reason", at) })
 				}

@@ -41,7 +41,7 @@ type liveness struct {
 func openMonitoredPool(cfg *pgx.ConnConfig, conns int) (*sql.DB, *liveness) {
 	l := &liveness{silence: responseLimit(cfg.RuntimeParams["statement_timeout"]), trust: trustTime}
 	cfg.DialFunc = l.dial
-	pool := stdlib.OpenDB(*cfg, stdlib.OptionResetSession(l.check),
+	pool := stdlib.OpenDB(*cfg, stdlib.OptionResetSession(l.checkConn),
 		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false })) // check does, and not without a limit
 	pool.SetMaxOpenConns(conns)
 	pool.SetMaxIdleConns(conns)
@@ -71,10 +71,10 @@ func (l *liveness) dial(ctx context.Context, network, addr string) (net.Conn, er
 	return &monitoredConn{Conn: conn, all: l}, nil
 }
 
-// check is called before a connection is used again. It pings those that were not read
+// checkConn is called before a connection is used again. It pings those that were not read
 // from for a while. Once one is dead the others most likely are as well, and are replaced
 // without a ping: a call that got them one after the other would wait for each.
-func (l *liveness) check(ctx context.Context, conn *pgx.Conn) error {
+func (l *liveness) checkConn(ctx context.Context, conn *pgx.Conn) error {
 	now, heard := time.Now(), lastReadOn(conn.PgConn().Conn())
 	switch {
 	case heard.Before(time.Unix(0, l.lost.Load())):
@@ -122,23 +122,23 @@ type monitoredConn struct {
 
 // Read implements net.Conn.
 func (l *monitoredConn) Read(b []byte) (int, error) {
-	began := l.extend()
+	began := l.extendDeadline()
 	n, err := l.Conn.Read(b)
 	if n > 0 {
 		l.heard.Store(time.Now().UnixNano())
 	}
-	return n, l.explain(err, began)
+	return n, l.explainTimeout(err, began)
 }
 
 // Write implements net.Conn. It also extends the deadline of a concurrent Read: while
 // bytes are sent no answer is due.
 func (l *monitoredConn) Write(b []byte) (int, error) {
-	began := l.extend()
+	began := l.extendDeadline()
 	n, err := l.Conn.Write(b)
-	return n, l.explain(err, began)
+	return n, l.explainTimeout(err, began)
 }
 
-func (l *monitoredConn) extend() (now time.Time) {
+func (l *monitoredConn) extendDeadline() (now time.Time) {
 	now = time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -148,9 +148,9 @@ func (l *monitoredConn) extend() (now time.Time) {
 	return now
 }
 
-// explain turns the end of our own deadline into an error after which the
+// explainTimeout turns the end of our own deadline into an error after which the
 // connection is not used again; after a timeout pgx would.
-func (l *monitoredConn) explain(err error, began time.Time) error {
+func (l *monitoredConn) explainTimeout(err error, began time.Time) error {
 	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}

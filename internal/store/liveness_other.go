@@ -4,6 +4,6 @@ package store
 
 import "syscall"
 
-// boundUnacked is for Linux; elsewhere keep-alive and the response
+// setUserTimeout is for Linux; elsewhere keep-alive and the response
 // limit of a statement detect a dead peer.
-func boundUnacked(_, _ string, _ syscall.RawConn) error { return nil }
+func setUserTimeout(_, _ string, _ syscall.RawConn) error { return nil }

@@ -25,8 +25,8 @@ func behindProxy(t *testing.T, cfg store.Config) (*store.DB, *testenv.Proxy) {
 	return testenv.Open(t, cfg), p
 }
 
-// fill makes the pool hold n connections that nobody uses.
-func fill(t *testing.T, db *store.DB, n int) {
+// fillPool makes the pool hold n connections that nobody uses.
+func fillPool(t *testing.T, db *store.DB, n int) {
 	t.Helper()
 	var open sync.WaitGroup
 	gate := make(chan struct{})
@@ -47,7 +47,7 @@ func fill(t *testing.T, db *store.DB, n int) {
 func TestPostgres_replaces_connections_that_were_lost_without_a_word(t *testing.T) {
 	t.Parallel()
 	db, proxy := behindProxy(t, store.Config{StatementTime: time.Hour, MaxConns: 12})
-	fill(t, db, 12)
+	fillPool(t, db, 12)
 	db.Distrust()
 	proxy.Lose()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // one second for the first; each of the others would take another
@@ -62,7 +62,7 @@ func TestPostgres_replaces_connections_that_were_lost_without_a_word(t *testing.
 func TestPostgres_gives_up_a_statement_that_gets_no_answer(t *testing.T) {
 	t.Parallel()
 	db, proxy := behindProxy(t, store.Config{StatementTime: 300 * time.Millisecond, MaxConns: 8})
-	fill(t, db, 8)
+	fillPool(t, db, 8)
 	proxy.Lose()
 	failed := make(chan error, 1)
 	go func() { failed <- db.Ready(context.WithoutCancel(t.Context())) }()

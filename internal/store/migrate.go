@@ -19,9 +19,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// outsideTx marks a migration that no transaction can hold, such as one that
+// noTxDirective marks a migration that no transaction can hold, such as one that
 // builds an index concurrently. Its statements end with a semicolon and a line.
-const outsideTx = "-- atlas:txmode none"
+const noTxDirective = "-- atlas:txmode none"
 
 // migration is one file of ent/migrate.
 type migration struct {
@@ -41,17 +41,17 @@ type applied struct {
 // that says what to do, a database that is newer than this program, one whose
 // past differs from the files, and one in which a migration was cut off.
 func (db *DB) Migrate(ctx context.Context) error {
-	known, err := migrations(db.dialect)
+	known, err := readMigrations(db.dialect)
 	if err != nil {
 		return err
 	}
 	own, c, err := db.migrationSession(ctx)
 	if err != nil {
-		return fmt.Errorf("migrate: %w", db.translate(ctx, err))
+		return fmt.Errorf("migrate: %w", db.translateError(ctx, err))
 	}
 	defer own.Close()
 	if err := migrateOn(ctx, own, c, known); err != nil {
-		return fmt.Errorf("migrate: %w", db.translate(ctx, err))
+		return fmt.Errorf("migrate: %w", db.translateError(ctx, err))
 	}
 	return nil
 }
@@ -59,15 +59,15 @@ func (db *DB) Migrate(ctx context.Context) error {
 // Ready reports whether the database answers and is up to date: nil, or an
 // Unavailable error whose cause says what to do.
 func (db *DB) Ready(ctx context.Context) error {
-	known, err := migrations(db.dialect)
+	known, err := readMigrations(db.dialect)
 	if err != nil {
 		return err
 	}
-	past, err := db.reader().past(ctx)
+	past, err := db.readConn().appliedMigrations(ctx)
 	if err != nil {
-		return db.translate(ctx, err)
+		return db.translateError(ctx, err)
 	}
-	missing, err := compare(known, past)
+	missing, err := missingMigrations(known, past)
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("the database lacks the migration %s: run backplane migrate, or start with --migrate", missing[0].version)
 	}
@@ -77,8 +77,8 @@ func (db *DB) Ready(ctx context.Context) error {
 	return nil
 }
 
-// migrations returns the files of a dialect in their order.
-func migrations(name string) ([]migration, error) {
+// readMigrations returns the files of a dialect in their order.
+func readMigrations(name string) ([]migration, error) {
 	dir := map[string]string{dialect.SQLite: "sqlite", dialect.Postgres: "postgres"}[name]
 	files, err := fs.Glob(migrate.Files, path.Join(dir, "*.sql"))
 	if err != nil {
@@ -97,9 +97,9 @@ func migrations(name string) ([]migration, error) {
 	return all, nil
 }
 
-// compare returns the migrations that the database lacks, or says why it cannot
+// missingMigrations returns the migrations that the database lacks, or says why it cannot
 // be brought to where this program is.
-func compare(known []migration, past []applied) (missing []migration, err error) {
+func missingMigrations(known []migration, past []applied) (missing []migration, err error) {
 	for i, p := range past {
 		switch {
 		case !p.finished:
@@ -153,7 +153,7 @@ func (c conn) lockMigrations(ctx context.Context) error {
 	}
 	for try := 1; ; try++ {
 		var got bool
-		_, err := c.one(ctx, `SELECT pg_try_advisory_lock(hashtextextended('backplane migrate ' || current_schema(), 0))`, nil, &got)
+		_, err := c.queryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('backplane migrate ' || current_schema(), 0))`, nil, &got)
 		if got || err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func (c conn) lockMigrations(ctx context.Context) error {
 
 func migrateOn(ctx context.Context, own *sql.DB, c conn, known []migration) error {
 	for try := 1; ; try++ {
-		done, err := step(ctx, own, c, known)
+		done, err := applyNext(ctx, own, c, known)
 		if isSQLite(err, sqlite3.SQLITE_BUSY) && ctx.Err() == nil { // another process migrates
 			backOff(ctx, min(try, 7))
 			continue
@@ -177,9 +177,9 @@ func migrateOn(ctx context.Context, own *sql.DB, c conn, known []migration) erro
 	}
 }
 
-// step applies the first migration that is missing. On SQLite the transaction
+// applyNext applies the first migration that is missing. On SQLite the transaction
 // begins with the write lock, and what is missing is read under it.
-func step(ctx context.Context, own *sql.DB, c conn, known []migration) (done bool, err error) {
+func applyNext(ctx context.Context, own *sql.DB, c conn, known []migration) (done bool, err error) {
 	raw, err := own.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
@@ -190,39 +190,39 @@ func step(ctx context.Context, own *sql.DB, c conn, known []migration) (done boo
 		applied_at text NOT NULL, finished boolean NOT NULL)`); err != nil {
 		return false, err
 	}
-	past, err := t.past(ctx)
+	past, err := t.appliedMigrations(ctx)
 	if err != nil {
 		return false, err
 	}
-	missing, err := compare(known, past)
+	missing, err := missingMigrations(known, past)
 	if err != nil || len(missing) == 0 {
 		return true, errors.Join(err, raw.Commit())
 	}
 	m := missing[0]
-	if strings.HasPrefix(m.sql, outsideTx) {
-		return false, applyOutside(ctx, c, raw, m)
+	if strings.HasPrefix(m.sql, noTxDirective) {
+		return false, applyOutsideTx(ctx, c, raw, m)
 	}
-	if err := t.apply(ctx, m); err != nil {
+	if err := t.applyMigration(ctx, m); err != nil {
 		return false, fmt.Errorf("%s: %w", m.version, err)
 	}
 	return false, raw.Commit()
 }
 
-func (c conn) apply(ctx context.Context, m migration) error {
+func (c conn) applyMigration(ctx context.Context, m migration) error {
 	if _, err := c.ExecContext(ctx, m.sql); err != nil {
 		return err
 	}
 	if !c.isPostgres() {
-		if broken, err := c.one(ctx, `PRAGMA foreign_key_check`, nil, new(any), new(any), new(any), new(any)); err != nil || broken {
+		if broken, err := c.queryRow(ctx, `PRAGMA foreign_key_check`, nil, new(any), new(any), new(any), new(any)); err != nil || broken {
 			return errors.Join(err, errors.New("it leaves rows whose foreign keys name nothing"))
 		}
 	}
 	return c.markApplied(ctx, m, true)
 }
 
-// applyOutside notes the migration as begun before it starts, and as finished
+// applyOutsideTx notes the migration as begun before it starts, and as finished
 // at its end: if it is cut off in between, the next start says so.
-func applyOutside(ctx context.Context, c conn, raw *sql.Tx, m migration) error {
+func applyOutsideTx(ctx context.Context, c conn, raw *sql.Tx, m migration) error {
 	if err := (conn{raw, c.dialect}).markApplied(ctx, m, false); err != nil {
 		return err
 	}
@@ -247,17 +247,17 @@ func (c conn) markApplied(ctx context.Context, m migration, finished bool) error
 	return err
 }
 
-// past returns what was applied, in order; nothing on an empty database.
-func (c conn) past(ctx context.Context) ([]applied, error) {
+// appliedMigrations returns what was applied, in order; nothing on an empty database.
+func (c conn) appliedMigrations(ctx context.Context) ([]applied, error) {
 	exists := `SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'`
 	if c.isPostgres() {
 		exists = `SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations'`
 	}
-	if found, err := c.one(ctx, exists, nil, new(int)); err != nil || !found {
+	if found, err := c.queryRow(ctx, exists, nil, new(int)); err != nil || !found {
 		return nil, err
 	}
 	var past []applied
-	err := c.each(ctx, `SELECT version, checksum, finished FROM schema_migrations`, nil, func(scan func(...any) error) error {
+	err := c.eachRow(ctx, `SELECT version, checksum, finished FROM schema_migrations`, nil, func(scan func(...any) error) error {
 		var p applied
 		err := scan(&p.version, &p.checksum, &p.finished)
 		past = append(past, p)

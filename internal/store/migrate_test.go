@@ -21,8 +21,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// plain opens a database as no store would: without migrations or rules.
-func plain(t testing.TB, url string) (kind string, db *sql.DB) {
+// openPlain opens a database as no store would: without migrations or rules.
+func openPlain(t testing.TB, url string) (kind string, db *sql.DB) {
 	t.Helper()
 	kind, driver, source := dialect.Postgres, "pgx", url
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
@@ -43,8 +43,8 @@ func TestMigrations_EqualTheSchema(t *testing.T) {
 			t.Parallel()
 			migrated := url(t)
 			testenv.Open(t, store.Config{URL: migrated})
-			kind, have := plain(t, migrated)
-			_, scratch := plain(t, url(t))
+			kind, have := openPlain(t, migrated)
+			_, scratch := openPlain(t, url(t))
 			missing, err := drift.Between(t.Context(), kind, have, scratch)
 			if err != nil {
 				t.Fatal(err)
@@ -61,16 +61,16 @@ func TestMigrations_MakeTheSameTablesOnBothDialects(t *testing.T) {
 	shapes := map[string]map[string]string{}
 	for _, url := range []string{testenv.SQLite(t), testenv.Postgres(t)} {
 		testenv.Open(t, store.Config{URL: url})
-		kind, db := plain(t, url)
-		shapes[kind] = shape(t, kind, db)
+		kind, db := openPlain(t, url)
+		shapes[kind] = readSchema(t, kind, db)
 	}
 	if diff := cmp.Diff(shapes[dialect.SQLite], shapes[dialect.Postgres]); diff != "" {
 		t.Errorf("the dialects differ (-sqlite +postgres):\n%s", diff)
 	}
 }
 
-// shape says of each table what both dialects must agree on.
-func shape(t testing.TB, kind string, db *sql.DB) map[string]string {
+// readSchema says of each table what both dialects must agree on.
+func readSchema(t testing.TB, kind string, db *sql.DB) map[string]string {
 	t.Helper()
 	open := sqlite.Open
 	if kind == dialect.Postgres {
@@ -135,7 +135,7 @@ func TestMigrate_TenNodesStartAtOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		_, db := plain(t, url)
+		_, db := openPlain(t, url)
 		var n, versions int
 		if err := db.QueryRow(`SELECT COUNT(*), COUNT(DISTINCT version) FROM schema_migrations`).Scan(&n, &versions); err != nil || n == 0 || n != versions {
 			t.Errorf("rows and versions of schema_migrations = %d, %d, %v; want each version once", n, versions, err)

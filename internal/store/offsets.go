@@ -30,24 +30,24 @@ func (db *DB) in(d time.Duration) instantOf {
 	if db.isPostgres() {
 		return instantOf{later, []any{d.Microseconds()}}
 	}
-	return instantOf{"?", []any{micro(db.cfg.Now().Add(d))}}
+	return instantOf{"?", []any{toMicros(db.cfg.Now().Add(d))}}
 }
 
 // writer is a connection whose statements commit by themselves.
-func (db *DB) writer() conn { return conn{observed{db.write, db.cfg.OnStatement}, db.dialect} }
+func (db *DB) writer() conn { return conn{statementObserver{db.write, db.cfg.OnStatement}, db.dialect} }
 
 // Acquire implements lease.Offsets.
 func (s Leases) Acquire(ctx context.Context, name, holder string, start event.Position, ttl time.Duration) (lease.Lease, bool, error) {
 	t := lease.Lease{Name: name, Owner: holder}
 	now, until := s.db.in(0), s.db.in(ttl)
 	args := slices.Concat([]any{name, int64(start), holder}, until.args, now.args, now.args)
-	taken, err := s.db.writer().one(ctx, `INSERT INTO readers (name, position, holder, epoch, expires_at, updated_at)
+	taken, err := s.db.writer().queryRow(ctx, `INSERT INTO readers (name, position, holder, epoch, expires_at, updated_at)
 		VALUES (?, ?, ?, 1, `+until.sql+`, `+now.sql+`)
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = readers.epoch + 1, expires_at = excluded.expires_at
 		WHERE readers.holder = excluded.holder OR readers.expires_at <= `+now.sql+`
 		RETURNING epoch, position`, args, &t.Epoch, &t.Position)
 	if err != nil {
-		return t, false, fmt.Errorf("take reader %s: %w", name, s.db.translate(ctx, err))
+		return t, false, fmt.Errorf("take reader %s: %w", name, s.db.translateError(ctx, err))
 	}
 	return t, taken, nil
 }
@@ -56,12 +56,12 @@ func (s Leases) Acquire(ctx context.Context, name, holder string, start event.Po
 func (s Leases) Renew(ctx context.Context, t lease.Lease, done event.Position, ttl time.Duration) (lease.Lease, error) {
 	now, until := s.db.in(0), s.db.in(ttl)
 	args := slices.Concat([]any{int64(done), int64(done), int64(done)}, now.args, until.args, []any{t.Name, t.Owner, t.Epoch}, now.args)
-	held, err := s.db.writer().one(ctx, `UPDATE readers SET position = CASE WHEN position < ? THEN CAST(? AS bigint) ELSE position END,
+	held, err := s.db.writer().queryRow(ctx, `UPDATE readers SET position = CASE WHEN position < ? THEN CAST(? AS bigint) ELSE position END,
 			updated_at = CASE WHEN position < ? THEN `+now.sql+` ELSE updated_at END, expires_at = `+until.sql+`
 		WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+` RETURNING position`, args, &t.Position)
 	switch {
 	case err != nil:
-		return t, fmt.Errorf("save the place of reader %s: %w", t.Name, s.db.translate(ctx, err))
+		return t, fmt.Errorf("save the place of reader %s: %w", t.Name, s.db.translateError(ctx, err))
 	case !held:
 		return t, lease.ErrLost
 	}
@@ -73,7 +73,7 @@ func (s Leases) Release(ctx context.Context, t lease.Lease) error {
 	now := s.db.in(0)
 	_, err := s.db.writer().exec(ctx, `UPDATE readers SET expires_at = `+now.sql+` WHERE name = ? AND holder = ? AND epoch = ?`,
 		append(now.args, t.Name, t.Owner, t.Epoch)...)
-	return s.db.translate(ctx, err)
+	return s.db.translateError(ctx, err)
 }
 
 // Delete implements lease.Offsets.
@@ -81,7 +81,7 @@ func (s Leases) Delete(ctx context.Context, name string) (bool, error) {
 	now := s.db.in(0)
 	n, err := s.db.writer().exec(ctx, `DELETE FROM readers WHERE name = ? AND expires_at <= `+now.sql, append([]any{name}, now.args...)...)
 	if err != nil {
-		return false, fmt.Errorf("forget reader %s: %w", name, s.db.translate(ctx, err))
+		return false, fmt.Errorf("forget reader %s: %w", name, s.db.translateError(ctx, err))
 	}
 	return n > 0, nil
 }
@@ -89,7 +89,7 @@ func (s Leases) Delete(ctx context.Context, name string) (bool, error) {
 // List implements lease.Offsets.
 func (s Leases) List(ctx context.Context) ([]lease.Offset, error) {
 	var all []lease.Offset
-	err := s.db.reader().each(ctx, `SELECT name, position, holder, epoch, expires_at, updated_at FROM readers ORDER BY name`, nil,
+	err := s.db.readConn().eachRow(ctx, `SELECT name, position, holder, epoch, expires_at, updated_at FROM readers ORDER BY name`, nil,
 		func(scan func(...any) error) error {
 			var o lease.Offset
 			var expires, moved instant
@@ -99,7 +99,7 @@ func (s Leases) List(ctx context.Context) ([]lease.Offset, error) {
 			return err
 		})
 	if err != nil {
-		return nil, fmt.Errorf("list the readers of the log: %w", s.db.translate(ctx, err))
+		return nil, fmt.Errorf("list the readers of the log: %w", s.db.translateError(ctx, err))
 	}
 	return all, nil
 }

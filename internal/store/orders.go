@@ -27,7 +27,7 @@ var _ order.Store = Orders{}
 func (s Orders) Place(ctx context.Context, customer uid.User, wants []order.Want,
 	place func(map[string]order.Offer) (*order.Order, error),
 ) (*order.Order, error) {
-	out, err := change(ctx, s.db, s.one, func(t *tx) (*order.Order, error) {
+	out, err := changeInTx(ctx, s.db, s.readOrder, func(t *tx) (*order.Order, error) {
 		if err := t.lockCustomer(ctx, customer); err != nil {
 			return nil, err
 		}
@@ -53,7 +53,7 @@ func (s Orders) Place(ctx context.Context, customer uid.User, wants []order.Want
 // lockCustomer checks that the account may order, and keeps it so.
 func (t *tx) lockCustomer(ctx context.Context, id uid.User) error {
 	var status user.Status
-	found, err := t.one(ctx, `SELECT status FROM users WHERE id = ?`+t.lock("FOR SHARE"), []any{string(id)}, &status)
+	found, err := t.queryRow(ctx, `SELECT status FROM users WHERE id = ?`+t.lockClause("FOR SHARE"), []any{string(id)}, &status)
 	switch {
 	case err != nil:
 		return err
@@ -68,12 +68,12 @@ func (t *tx) lockCustomer(ctx context.Context, id uid.User) error {
 // lockOffers reads the products of the wants with their stocks, and locks the
 // stocks in the order of their products' ids.
 func (t *tx) lockOffers(ctx context.Context, wants []order.Want) (map[string]order.Offer, error) {
-	skus := mapped(wants, func(w order.Want) any { return w.SKU })
+	skus := mapSlice(wants, func(w order.Want) any { return w.SKU })
 	offers := make(map[string]order.Offer, len(wants))
-	err := t.each(ctx, `SELECT p.id, p.sku, p.name, p.description, p.price_minor, p.currency, p.active, p.legacy_id, p.version, p.created_at, p.updated_at,
+	err := t.eachRow(ctx, `SELECT p.id, p.sku, p.name, p.description, p.price_minor, p.currency, p.active, p.legacy_id, p.version, p.created_at, p.updated_at,
 			s.quantity, s.version, s.updated_at
-		FROM products p JOIN stocks s ON s.product_id = p.id WHERE p.sku IN (`+marks(len(skus))+`)
-		ORDER BY s.product_id`+t.lock("FOR UPDATE OF s"), skus, func(scan func(...any) error) error {
+		FROM products p JOIN stocks s ON s.product_id = p.id WHERE p.sku IN (`+paramList(len(skus))+`)
+		ORDER BY s.product_id`+t.lockClause("FOR UPDATE OF s"), skus, func(scan func(...any) error) error {
 		p, s := &order.Product{}, &order.Stock{}
 		var created, updated, changed instant
 		err := scan(&p.ID, &p.SKU, &p.Name, &p.Description, &p.Price.Minor, &p.Price.Currency, &p.Active, &p.LegacyID, &p.Version,
@@ -92,11 +92,11 @@ func (t *tx) takeStock(ctx context.Context, offers map[string]order.Offer, o *or
 		s := offers[it.SKU].Stock
 		cases = append(cases, string(s.ProductID), s.Quantity)
 		ids = append(ids, string(s.ProductID))
-		t.touch("stock", string(s.ProductID), s.Version)
+		t.touchRow("stock", string(s.ProductID), s.Version)
 	}
 	query := `UPDATE stocks SET quantity = CASE product_id` + strings.Repeat(` WHEN ? THEN CAST(? AS bigint)`, len(ids)) +
-		` END, version = version + 1, updated_at = ? WHERE product_id IN (` + marks(len(ids)) + `)`
-	_, err := t.exec(ctx, query, slices.Concat(cases, []any{micro(o.PlacedAt)}, ids)...)
+		` END, version = version + 1, updated_at = ? WHERE product_id IN (` + paramList(len(ids)) + `)`
+	_, err := t.exec(ctx, query, slices.Concat(cases, []any{toMicros(o.PlacedAt)}, ids)...)
 	return err
 }
 
@@ -106,15 +106,15 @@ func (t *tx) insertOrder(ctx context.Context, o *order.Order) error {
 		return err
 	}
 	stampOrder(o)
-	if err := t.insert(ctx, entorder.Table, orderColumns, [][]any{orderRow(o)}); err != nil {
+	if err := t.insertRows(ctx, entorder.Table, orderColumns, [][]any{orderRow(o)}); err != nil {
 		return err
 	}
-	if err := t.insert(ctx, "order_items", itemColumns, mapped(o.Items(), itemRow)); err != nil {
+	if err := t.insertRows(ctx, "order_items", itemColumns, mapSlice(o.Items(), itemRow)); err != nil {
 		return err
 	}
 	t.setResultObject(string(o.ID), o.Version)
-	t.touch("order", string(o.ID), o.Version)
-	t.record(events)
+	t.touchRow("order", string(o.ID), o.Version)
+	t.recordEvents(events)
 	return nil
 }
 
@@ -142,7 +142,7 @@ func itemRow(it order.Item) []any {
 
 // Update implements order.Store. The row stays locked until the commit.
 func (s Orders) Update(ctx context.Context, id uid.Order, fn func(*order.Order) error) (*order.Order, error) {
-	out, err := change(ctx, s.db, s.one, func(t *tx) (*order.Order, error) {
+	out, err := changeInTx(ctx, s.db, s.readOrder, func(t *tx) (*order.Order, error) {
 		row, err := t.ent.Order.Query().Where(entorder.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, order.NotFound())
@@ -156,7 +156,7 @@ func (s Orders) Update(ctx context.Context, id uid.Order, fn func(*order.Order) 
 		if len(events) == 0 {
 			return toOrder(row), nil
 		}
-		t.record(events)
+		t.recordEvents(events)
 		return o, t.saveOrder(ctx, o)
 	})
 	if err != nil {
@@ -181,7 +181,7 @@ func (t *tx) saveOrder(ctx context.Context, o *order.Order) error {
 		}
 	}
 	t.setResultObject(string(o.ID), o.Version)
-	t.touch("order", string(o.ID), o.Version)
+	t.touchRow("order", string(o.ID), o.Version)
 	return q.Exec(ctx)
 }
 
@@ -189,12 +189,12 @@ func (t *tx) saveOrder(ctx context.Context, o *order.Order) error {
 // order as when they were taken out.
 func (t *tx) returnStock(ctx context.Context, o *order.Order) error {
 	const products = `(SELECT product_id FROM order_items WHERE order_id = ?)`
-	err := t.each(ctx, `SELECT product_id, version FROM stocks WHERE product_id IN `+products+` ORDER BY product_id`+t.lock("FOR UPDATE"),
+	err := t.eachRow(ctx, `SELECT product_id, version FROM stocks WHERE product_id IN `+products+` ORDER BY product_id`+t.lockClause("FOR UPDATE"),
 		[]any{string(o.ID)}, func(scan func(...any) error) error {
 			var id string
 			var version int
 			err := scan(&id, &version)
-			t.touch("stock", id, version+1)
+			t.touchRow("stock", id, version+1)
 			return err
 		})
 	if err != nil {
@@ -210,15 +210,15 @@ func toOrder(r *ent.Order) *order.Order {
 	return (&order.Order{
 		ID: r.ID, Number: r.Number, UserID: r.UserID, Status: r.Status, ItemCount: r.ItemCount,
 		Total: money.Money{Minor: r.TotalMinor, Currency: r.Currency}, Note: r.Note, LegacyID: r.LegacyID,
-		RefundRequestedAt: microOrNil(r.RefundRequestedAt), Version: r.Version,
-		PlacedAt: micro(r.PlacedAt), CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
+		RefundRequestedAt: toMicrosOrNil(r.RefundRequestedAt), Version: r.Version,
+		PlacedAt: toMicros(r.PlacedAt), CreatedAt: toMicros(r.CreatedAt), UpdatedAt: toMicros(r.UpdatedAt),
 	}).Loaded()
 }
 
 // stampOrder gives an order the times that will be read back.
 func stampOrder(o *order.Order) {
 	for _, t := range []*time.Time{&o.PlacedAt, &o.CreatedAt, &o.UpdatedAt} {
-		*t = micro(*t)
+		*t = toMicros(*t)
 	}
-	o.RefundRequestedAt = microOrNil(o.RefundRequestedAt)
+	o.RefundRequestedAt = toMicrosOrNil(o.RefundRequestedAt)
 }

@@ -22,7 +22,7 @@ func (s Orders) ByIDs(ctx context.Context, ids []uid.Order) (map[uid.Order]*orde
 	for some := range slices.Chunk(ids, maxIDs) {
 		rows, err := s.db.client.Order.Query().Where(entorder.IDIn(some...)).All(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read orders: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("read orders: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
 			found[row.ID] = toOrder(row)
@@ -31,7 +31,7 @@ func (s Orders) ByIDs(ctx context.Context, ids []uid.Order) (map[uid.Order]*orde
 	return found, nil
 }
 
-func (s Orders) one(ctx context.Context, id uid.Order) (*order.Order, error) {
+func (s Orders) readOrder(ctx context.Context, id uid.Order) (*order.Order, error) {
 	found, err := s.ByIDs(ctx, []uid.Order{id})
 	if err == nil && found[id] == nil {
 		err = order.NotFound()
@@ -46,7 +46,7 @@ func (s Orders) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]ord
 		rows, err := s.db.client.OrderItem.Query().Where(entitem.OrderIDIn(some...)).
 			Order(ent.Asc(entitem.FieldOrderID, entitem.FieldLine)).All(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read order items: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("read order items: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
 			found[row.OrderID] = append(found[row.OrderID], toItem(row))
@@ -83,23 +83,23 @@ func orderID(o *order.Order) string { return string(o.ID) }
 
 // List implements order.Store.
 func (s Orders) List(ctx context.Context, f order.Filter, by order.OrderBy, args page.Args) (page.Page[*order.Order], error) {
-	return list(ctx, s.db, s.db.client.Order.Query().Where(matchingOrders(f)), orderOrders[by], args, toOrder)
+	return listPage(ctx, s.db, s.queryMatching, f, orderOrders[by], args, toOrder)
 }
 
 // ListByUsers implements order.Store. Each user's orders are numbered in the
 // order of the list, and as many of them read as the page has, plus one.
 func (s Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filter, by order.OrderBy, args page.Args,
 ) (map[uid.User]page.Page[*order.Order], error) {
-	slice, err := orderOrders[by].slice(args)
+	slice, err := orderOrders[by].parseArgs(args)
 	if err != nil {
 		return nil, err
 	}
 	f.UserID = nil
 	found := make(map[uid.User][]*order.Order, len(users))
 	for some := range slices.Chunk(users, maxIDs) {
-		rows, err := s.db.client.Order.Query().Where(firstOfEach(some, f, slice), slice.sort).All(ctx)
+		rows, err := s.db.client.Order.Query().Where(firstOfEach(some, f, slice), slice.sortRows).All(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("list orders of users: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("list orders of users: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
 			found[row.UserID] = append(found[row.UserID], toOrder(row))
@@ -114,18 +114,18 @@ func (s Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filte
 
 // firstOfEach restricts a query to the first orders of each user within the
 // slice, one more than its page has.
-func firstOfEach(users []uid.User, f order.Filter, s slice[*order.Order]) func(*entsql.Selector) {
+func firstOfEach(users []uid.User, f order.Filter, s pageQuery[*order.Order]) func(*entsql.Selector) {
 	return func(q *entsql.Selector) {
 		b := entsql.Dialect(q.Dialect())
 		direction := "ASC"
-		if s.descends() {
+		if s.isDescending() {
 			direction = "DESC"
 		}
 		place := fmt.Sprintf("ROW_NUMBER() OVER (PARTITION BY user_id ORDER BY %s %s, id %s)", s.column, direction, direction)
 		inner := b.Select("id").AppendSelectExprAs(entsql.Raw(place), "place").From(b.Table(entorder.Table))
-		inner.Where(entsql.In(inner.C(entorder.FieldUserID), anys(users)...))
+		inner.Where(entsql.In(inner.C(entorder.FieldUserID), toAnys(users)...))
 		matchingOrders(f)(inner)
-		s.within(inner)
+		s.restrictRows(inner)
 		numbered := b.Select("id").From(inner.As("numbered"))
 		numbered.Where(entsql.LTE("place", s.Limit+1))
 		q.Where(entsql.In(q.C(entorder.FieldID), numbered))
@@ -134,7 +134,7 @@ func firstOfEach(users []uid.User, f order.Filter, s slice[*order.Order]) func(*
 
 // Count implements order.Store.
 func (s Orders) Count(ctx context.Context, f order.Filter) (int, error) {
-	return count(ctx, s.db, s.db.client.Order.Query().Where(matchingOrders(f)))
+	return countRows(ctx, s.db, s.queryMatching, f)
 }
 
 // CountByUsers implements order.Store.
@@ -149,7 +149,7 @@ func (s Orders) CountByUsers(ctx context.Context, users []uid.User, f order.Filt
 		err := s.db.client.Order.Query().Where(entorder.UserIDIn(some...), matchingOrders(f)).
 			GroupBy(entorder.FieldUserID).Aggregate(ent.Count()).Scan(ctx, &rows)
 		if err != nil {
-			return nil, fmt.Errorf("count orders of users: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("count orders of users: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
 			counts[row.UserID] = row.Count
@@ -158,27 +158,31 @@ func (s Orders) CountByUsers(ctx context.Context, users []uid.User, f order.Filt
 	return counts, nil
 }
 
+func (s Orders) queryMatching(f order.Filter) (*ent.OrderQuery, error) {
+	return s.db.client.Order.Query().Where(matchingOrders(f)), nil
+}
+
 // matchingOrders restricts a query on orders. It takes a selector, not a query
 // of ent, as ListByUsers numbers its rows in a query of its own.
 func matchingOrders(f order.Filter) func(*entsql.Selector) {
 	return func(q *entsql.Selector) {
 		if f.UserID != nil {
-			equal(entorder.FieldUserID, string(*f.UserID))(q)
+			equalsText(entorder.FieldUserID, string(*f.UserID))(q)
 		}
 		if f.Status != nil {
-			q.Where(entsql.In(q.C(entorder.FieldStatus), anys(f.Status)...))
+			q.Where(entsql.In(q.C(entorder.FieldStatus), toAnys(f.Status)...))
 		}
 		if f.Number != nil {
-			equal(entorder.FieldNumber, *f.Number)(q)
+			equalsText(entorder.FieldNumber, *f.Number)(q)
 		}
 		if f.LegacyID != nil {
-			equal(entorder.FieldLegacyID, *f.LegacyID)(q)
+			equalsText(entorder.FieldLegacyID, *f.LegacyID)(q)
 		}
 		if f.PlacedAfter != nil {
-			q.Where(entsql.GTE(q.C(entorder.FieldPlacedAt), micro(*f.PlacedAfter)))
+			q.Where(entsql.GTE(q.C(entorder.FieldPlacedAt), toMicros(*f.PlacedAfter)))
 		}
 		if f.PlacedBefore != nil {
-			q.Where(entsql.LT(q.C(entorder.FieldPlacedAt), micro(*f.PlacedBefore)))
+			q.Where(entsql.LT(q.C(entorder.FieldPlacedAt), toMicros(*f.PlacedBefore)))
 		}
 	}
 }

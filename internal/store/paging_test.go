@@ -33,7 +33,7 @@ func (s *shop) order() user.OrderBy {
 	return user.ByCreatedAsc
 }
 
-func (s *shop) compare(a, b *user.User) int {
+func (s *shop) compareUsers(a, b *user.User) int {
 	c := a.CreatedAt.Compare(b.CreatedAt)
 	if c == 0 {
 		c = strings.Compare(string(a.ID), string(b.ID))
@@ -44,7 +44,7 @@ func (s *shop) compare(a, b *user.User) int {
 	return c
 }
 
-func (s *shop) insert(t *testing.T) {
+func (s *shop) insertUser(t *testing.T) {
 	t.Helper()
 	when := at.Add(time.Duration(s.rnd.IntN(5)) * time.Second)
 	u, err := user.New(user.Profile{Username: fmt.Sprint("u", names.Add(1))}, []auth.Role{auth.Customer}, nil, when)
@@ -54,11 +54,11 @@ func (s *shop) insert(t *testing.T) {
 	if u, err = s.db.Users().Create(t.Context(), u, ""); err != nil {
 		t.Fatal(err)
 	}
-	i, _ := slices.BinarySearchFunc(s.rows, u, s.compare)
+	i, _ := slices.BinarySearchFunc(s.rows, u, s.compareUsers)
 	s.rows = slices.Insert(s.rows, i, u)
 }
 
-func (s *shop) remove(t *testing.T) {
+func (s *shop) removeUser(t *testing.T) {
 	t.Helper()
 	if len(s.rows) == 0 {
 		return
@@ -68,18 +68,18 @@ func (s *shop) remove(t *testing.T) {
 	s.rows = slices.Delete(s.rows, i, i+1)
 }
 
-// walk reads from one end to the other in pages of random size, while rows come
+// walkPages reads from one end to the other in pages of random size, while rows come
 // and go, and compares each page with the rows that lie behind the last one.
-func (s *shop) walk(t *testing.T, backward bool) {
+func (s *shop) walkPages(t *testing.T, backward bool) {
 	t.Helper()
 	var last *user.User
 	var cursor *string
 	for {
 		for range s.rnd.IntN(3) {
 			if s.rnd.IntN(2) == 0 {
-				s.insert(t)
+				s.insertUser(t)
 			} else {
-				s.remove(t)
+				s.removeUser(t)
 			}
 		}
 		size := 1 + s.rnd.IntN(4)
@@ -91,8 +91,8 @@ func (s *shop) walk(t *testing.T, backward bool) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, more := s.page(last, size, backward)
-		if diff := cmp.Diff(usernames(want), usernames(got.Items)); diff != "" {
+		want, more := s.expectedPage(last, size, backward)
+		if diff := cmp.Diff(usernamesOf(want), usernamesOf(got.Items)); diff != "" {
 			t.Fatalf("page of %d, backward %t (-want +got):\n%s", size, backward, diff)
 		}
 		if hasMore := got.HasNext && !backward || got.HasPrev && backward; hasMore != more {
@@ -109,11 +109,11 @@ func (s *shop) walk(t *testing.T, backward bool) {
 	}
 }
 
-// page is what the model shows behind a row, which may be gone by now.
-func (s *shop) page(last *user.User, size int, backward bool) (rows []*user.User, more bool) {
+// expectedPage is what the model shows behind a row, which may be gone by now.
+func (s *shop) expectedPage(last *user.User, size int, backward bool) (rows []*user.User, more bool) {
 	rows = s.rows
 	if last != nil {
-		i, found := slices.BinarySearchFunc(s.rows, last, s.compare)
+		i, found := slices.BinarySearchFunc(s.rows, last, s.compareUsers)
 		if backward {
 			rows = rows[:i]
 		} else {
@@ -130,7 +130,7 @@ func (s *shop) page(last *user.User, size int, backward bool) (rows []*user.User
 	return rows[:n], n < len(rows)
 }
 
-func usernames(all []*user.User) (names []string) {
+func usernamesOf(all []*user.User) (names []string) {
 	for _, u := range all {
 		names = append(names, u.Username)
 	}
@@ -144,12 +144,12 @@ func TestPages_StayRightWhileRowsComeAndGo(t *testing.T) {
 		t.Logf("seed %d", seed)
 		s := &shop{db: db, rnd: rand.New(rand.NewPCG(seed, 0))}
 		for range 30 {
-			s.insert(t)
+			s.insertUser(t)
 		}
 		for i := range 12 {
 			s.desc = i%2 == 1
-			slices.SortFunc(s.rows, s.compare)
-			s.walk(t, i%4 >= 2)
+			slices.SortFunc(s.rows, s.compareUsers)
+			s.walkPages(t, i%4 >= 2)
 		}
 	})
 }

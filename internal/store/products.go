@@ -26,22 +26,22 @@ var _ order.ProductStore = Products{}
 // Create implements order.ProductStore.
 func (s Products) Create(ctx context.Context, p *order.Product, stock *order.Stock) (*order.Product, error) {
 	recorded := p.TakeEvents()
-	out, err := change(ctx, s.db, s.one, func(t *tx) (*order.Product, error) {
+	out, err := changeInTx(ctx, s.db, s.readProduct, func(t *tx) (*order.Product, error) {
 		v, events := *p, slices.Clone(recorded)
 		if err := t.assignLegacyID(ctx, entproduct.Table, &v.LegacyID, events); err != nil {
 			return nil, err
 		}
-		v.CreatedAt, v.UpdatedAt = micro(v.CreatedAt), micro(v.UpdatedAt)
+		v.CreatedAt, v.UpdatedAt = toMicros(v.CreatedAt), toMicros(v.UpdatedAt)
 		if err := createProduct(t.ent, &v).Exec(ctx); err != nil {
 			return nil, err
 		}
 		err := t.ent.Stock.Create().SetID(v.ID).SetQuantity(stock.Quantity).SetInitial(stock.Quantity).SetReceived(stock.Quantity).
-			SetVersion(stock.Version).SetUpdatedAt(micro(stock.UpdatedAt)).Exec(ctx)
+			SetVersion(stock.Version).SetUpdatedAt(toMicros(stock.UpdatedAt)).Exec(ctx)
 		if err != nil {
 			return nil, err
 		}
-		t.touch("stock", string(v.ID), stock.Version)
-		t.noteProduct(&v, events)
+		t.touchRow("stock", string(v.ID), stock.Version)
+		t.recordProductChange(&v, events)
 		return &v, nil
 	})
 	if err != nil {
@@ -52,7 +52,7 @@ func (s Products) Create(ctx context.Context, p *order.Product, stock *order.Sto
 
 // Update implements order.ProductStore. The row stays locked until the commit.
 func (s Products) Update(ctx context.Context, id uid.Product, fn func(*order.Product) error) (*order.Product, error) {
-	out, err := change(ctx, s.db, s.one, func(t *tx) (*order.Product, error) {
+	out, err := changeInTx(ctx, s.db, s.readProduct, func(t *tx) (*order.Product, error) {
 		row, err := t.lockProduct(ctx, id)
 		if err != nil {
 			return nil, err
@@ -65,11 +65,11 @@ func (s Products) Update(ctx context.Context, id uid.Product, fn func(*order.Pro
 		if len(events) == 0 {
 			return toProduct(row), nil
 		}
-		p.UpdatedAt = micro(p.UpdatedAt)
+		p.UpdatedAt = toMicros(p.UpdatedAt)
 		if err := saveProduct(t.ent, p).Exec(ctx); err != nil {
 			return nil, err
 		}
-		t.noteProduct(p, events)
+		t.recordProductChange(p, events)
 		return p, nil
 	})
 	if err != nil {
@@ -81,7 +81,7 @@ func (s Products) Update(ctx context.Context, id uid.Product, fn func(*order.Pro
 // UpdateStock implements order.ProductStore. The product is locked too, so that
 // its events keep their order.
 func (s Products) UpdateStock(ctx context.Context, id uid.Product, fn func(*order.Product, *order.Stock) error) (*order.Product, error) {
-	out, err := change(ctx, s.db, s.one, func(t *tx) (*order.Product, error) {
+	out, err := changeInTx(ctx, s.db, s.readProduct, func(t *tx) (*order.Product, error) {
 		row, err := t.lockProduct(ctx, id)
 		if err != nil {
 			return nil, err
@@ -99,12 +99,12 @@ func (s Products) UpdateStock(ctx context.Context, id uid.Product, fn func(*orde
 			return p, nil
 		}
 		err = t.ent.Stock.Update().Where(entstock.ID(id)).SetQuantity(stock.Quantity).AddReceived(stock.Quantity - stored.Quantity).
-			SetVersion(stock.Version).SetUpdatedAt(micro(stock.UpdatedAt)).Exec(ctx)
+			SetVersion(stock.Version).SetUpdatedAt(toMicros(stock.UpdatedAt)).Exec(ctx)
 		if err != nil {
 			return nil, err
 		}
-		t.touch("stock", string(id), stock.Version)
-		t.record(events)
+		t.touchRow("stock", string(id), stock.Version)
+		t.recordEvents(events)
 		return p, nil
 	})
 	if err != nil {
@@ -122,10 +122,10 @@ func (t *tx) lockProduct(ctx context.Context, id uid.Product) (*ent.Product, err
 	return row, nil
 }
 
-func (t *tx) noteProduct(p *order.Product, events []event.Event) {
+func (t *tx) recordProductChange(p *order.Product, events []event.Event) {
 	t.setResultObject(string(p.ID), p.Version)
-	t.touch("product", string(p.ID), p.Version)
-	t.record(events)
+	t.touchRow("product", string(p.ID), p.Version)
+	t.recordEvents(events)
 }
 
 // ByIDs implements order.ProductStore.
@@ -134,7 +134,7 @@ func (s Products) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product
 	for some := range slices.Chunk(ids, maxIDs) {
 		rows, err := s.db.client.Product.Query().Where(entproduct.IDIn(some...)).All(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read products: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("read products: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
 			found[row.ID] = toProduct(row)
@@ -143,7 +143,7 @@ func (s Products) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product
 	return found, nil
 }
 
-func (s Products) one(ctx context.Context, id uid.Product) (*order.Product, error) {
+func (s Products) readProduct(ctx context.Context, id uid.Product) (*order.Product, error) {
 	found, err := s.ByIDs(ctx, []uid.Product{id})
 	if err == nil && found[id] == nil {
 		err = order.ProductNotFound()
@@ -153,9 +153,9 @@ func (s Products) one(ctx context.Context, id uid.Product) (*order.Product, erro
 
 // BySKU implements order.ProductStore.
 func (s Products) BySKU(ctx context.Context, sku string) (*order.Product, error) {
-	row, err := s.db.client.Product.Query().Where(equal(entproduct.FieldSku, sku)).Only(ctx)
+	row, err := s.db.client.Product.Query().Where(equalsText(entproduct.FieldSku, sku)).Only(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read product by SKU: %w", s.db.translate(ctx, orMissing(err, order.ProductNotFound())))
+		return nil, fmt.Errorf("read product by SKU: %w", s.db.translateError(ctx, orMissing(err, order.ProductNotFound())))
 	}
 	return toProduct(row), nil
 }
@@ -166,7 +166,7 @@ func (s Products) Stocks(ctx context.Context, ids []uid.Product) (map[uid.Produc
 	for some := range slices.Chunk(ids, maxIDs) {
 		rows, err := s.db.client.Stock.Query().Where(entstock.IDIn(some...)).All(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read stocks: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("read stocks: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
 			found[row.ID] = toStock(row)
@@ -206,35 +206,27 @@ func nameKey(name string) string { return cases.Fold().String(strings.TrimSpace(
 
 // List implements order.ProductStore.
 func (s Products) List(ctx context.Context, f order.ProductFilter, by order.ProductOrderBy, args page.Args) (page.Page[*order.Product], error) {
-	q, err := s.matching(f)
-	if err != nil {
-		return page.Page[*order.Product]{}, err
-	}
-	return list(ctx, s.db, q, productOrders[by], args, toProduct)
+	return listPage(ctx, s.db, s.queryMatching, f, productOrders[by], args, toProduct)
 }
 
 // Count implements order.ProductStore.
 func (s Products) Count(ctx context.Context, f order.ProductFilter) (int, error) {
-	q, err := s.matching(f)
-	if err != nil {
-		return 0, err
-	}
-	return count(ctx, s.db, q)
+	return countRows(ctx, s.db, s.queryMatching, f)
 }
 
-func (s Products) matching(f order.ProductFilter) (*ent.ProductQuery, error) {
+func (s Products) queryMatching(f order.ProductFilter) (*ent.ProductQuery, error) {
 	q := s.db.client.Product.Query()
 	if f.Active != nil {
 		q.Where(entproduct.Active(*f.Active))
 	}
 	if f.SKUs != nil {
-		q.Where(entproduct.SkuIn(slices.DeleteFunc(slices.Clone(f.SKUs), func(s string) bool { return !storable(s) })...))
+		q.Where(entproduct.SkuIn(slices.DeleteFunc(slices.Clone(f.SKUs), func(s string) bool { return !isStorable(s) })...))
 	}
 	if f.Currency != nil {
-		q.Where(equal(entproduct.FieldCurrency, *f.Currency))
+		q.Where(equalsText(entproduct.FieldCurrency, *f.Currency))
 	}
 	if f.LegacyID != nil {
-		q.Where(equal(entproduct.FieldLegacyID, *f.LegacyID))
+		q.Where(equalsText(entproduct.FieldLegacyID, *f.LegacyID))
 	}
 	return q, checkList("skus", len(f.SKUs))
 }
@@ -260,10 +252,10 @@ func saveProduct(c *ent.Client, p *order.Product) *ent.ProductUpdate {
 func toProduct(r *ent.Product) *order.Product {
 	return &order.Product{
 		ID: r.ID, SKU: r.Sku, Name: r.Name, Description: r.Description, Price: money.Money{Minor: r.PriceMinor, Currency: r.Currency},
-		Active: r.Active, LegacyID: r.LegacyID, Version: r.Version, CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
+		Active: r.Active, LegacyID: r.LegacyID, Version: r.Version, CreatedAt: toMicros(r.CreatedAt), UpdatedAt: toMicros(r.UpdatedAt),
 	}
 }
 
 func toStock(r *ent.Stock) *order.Stock {
-	return &order.Stock{ProductID: r.ID, Quantity: r.Quantity, Version: r.Version, UpdatedAt: micro(r.UpdatedAt)}
+	return &order.Stock{ProductID: r.ID, Quantity: r.Quantity, Version: r.Version, UpdatedAt: toMicros(r.UpdatedAt)}
 }

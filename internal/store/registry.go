@@ -26,8 +26,8 @@ func (db *DB) Registry() Registry { return Registry{db} }
 
 // PutService implements registry.Store.
 func (s Registry) PutService(ctx context.Context, name string, fn func(*registry.Service) (*registry.Service, error)) (*registry.Service, error) {
-	out, err := change(ctx, s.db, s.service, func(t *tx) (*registry.Service, error) {
-		row, err := t.ent.Service.Query().Where(equal(entservice.FieldName, name), t.forUpdate).Only(ctx)
+	out, err := changeInTx(ctx, s.db, s.service, func(t *tx) (*registry.Service, error) {
+		row, err := t.ent.Service.Query().Where(equalsText(entservice.FieldName, name), t.forUpdate).Only(ctx)
 		if err != nil && !ent.IsNotFound(err) {
 			return nil, err
 		}
@@ -49,7 +49,7 @@ func (s Registry) PutService(ctx context.Context, name string, fn func(*registry
 
 // ChangeService implements registry.Store.
 func (s Registry) ChangeService(ctx context.Context, id uid.Service, fn func(*registry.Service) error) (*registry.Service, error) {
-	out, err := change(ctx, s.db, s.service, func(t *tx) (*registry.Service, error) {
+	out, err := changeInTx(ctx, s.db, s.service, func(t *tx) (*registry.Service, error) {
 		row, err := t.ent.Service.Query().Where(entservice.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, registry.ServiceNotFound().At("id"))
@@ -84,9 +84,9 @@ func (t *tx) saveService(ctx context.Context, v *registry.Service, isNew bool) e
 	if len(events) == 0 {
 		return nil
 	}
-	v.CreatedAt, v.UpdatedAt, v.DegradedSince = micro(v.CreatedAt), micro(v.UpdatedAt), microOrNil(v.DegradedSince)
-	t.touch("service", string(v.ID), v.Version)
-	t.record(events)
+	v.CreatedAt, v.UpdatedAt, v.DegradedSince = toMicros(v.CreatedAt), toMicros(v.UpdatedAt), toMicrosOrNil(v.DegradedSince)
+	t.touchRow("service", string(v.ID), v.Version)
+	t.recordEvents(events)
 	if isNew {
 		q := t.ent.Service.Create().SetID(v.ID).SetName(v.Name).SetCreatedAt(v.CreatedAt)
 		setService(q.Mutation(), v)
@@ -122,12 +122,12 @@ func setService(m *ent.ServiceMutation, v *registry.Service) {
 // PutInstance implements registry.Store. The service is locked against changes,
 // but not against other instances.
 func (s Registry) PutInstance(ctx context.Context, service, instanceID string, fn func(*registry.Service, *registry.Instance) (*registry.Instance, error)) (*registry.Instance, error) {
-	out, err := change(ctx, s.db, s.instance, func(t *tx) (*registry.Instance, error) {
-		parent, err := t.ent.Service.Query().Where(equal(entservice.FieldName, service), entservice.Deregistered(false), t.forShare).Only(ctx)
+	out, err := changeInTx(ctx, s.db, s.instance, func(t *tx) (*registry.Instance, error) {
+		parent, err := t.ent.Service.Query().Where(equalsText(entservice.FieldName, service), entservice.Deregistered(false), t.forShare).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, registry.ServiceNotFound().At("service"))
 		}
-		row, err := t.ent.Instance.Query().Where(entinstance.ServiceID(parent.ID), equal(entinstance.FieldInstanceID, instanceID), t.forUpdate).Only(ctx)
+		row, err := t.ent.Instance.Query().Where(entinstance.ServiceID(parent.ID), equalsText(entinstance.FieldInstanceID, instanceID), t.forUpdate).Only(ctx)
 		if err != nil && !ent.IsNotFound(err) {
 			return nil, err
 		}
@@ -150,7 +150,7 @@ func (s Registry) PutInstance(ctx context.Context, service, instanceID string, f
 func (t *tx) saveInstance(ctx context.Context, v *registry.Instance, isNew bool) error {
 	events := v.TakeEvents()
 	t.setResultObject(string(v.ID), v.Version)
-	v.CreatedAt, v.UpdatedAt, v.StatusSince, v.LateSince = micro(v.CreatedAt), micro(v.UpdatedAt), micro(v.StatusSince), microOrNil(v.LateSince)
+	v.CreatedAt, v.UpdatedAt, v.StatusSince, v.LateSince = toMicros(v.CreatedAt), toMicros(v.UpdatedAt), toMicros(v.StatusSince), toMicrosOrNil(v.LateSince)
 	if v.Alive {
 		if err := t.resetLease(ctx, v); err != nil {
 			return err
@@ -159,7 +159,7 @@ func (t *tx) saveInstance(ctx context.Context, v *registry.Instance, isNew bool)
 	if len(events) == 0 {
 		return nil
 	}
-	t.record(events)
+	t.recordEvents(events)
 	t.touched = append(t.touched, Touched{Entity: "instance", ID: string(v.ID), Version: v.Version, Deleted: v.Removed})
 	switch {
 	case v.Removed:
@@ -203,30 +203,30 @@ func setInstance(m *ent.InstanceMutation, v *registry.Instance) {
 func (s Registry) Load(ctx context.Context) ([]*registry.Service, []*registry.Instance, error) {
 	services, err := s.db.client.Service.Query().Where(entservice.Deregistered(false)).All(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("load services: %w", s.db.translate(ctx, err))
+		return nil, nil, fmt.Errorf("load services: %w", s.db.translateError(ctx, err))
 	}
 	instances, err := s.db.client.Instance.Query().All(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("load instances: %w", s.db.translate(ctx, err))
+		return nil, nil, fmt.Errorf("load instances: %w", s.db.translateError(ctx, err))
 	}
-	return mapped(services, toService), mapped(instances, toInstance), nil
+	return mapSlice(services, toService), mapSlice(instances, toInstance), nil
 }
 
 // Find implements registry.Store.
 func (s Registry) Find(ctx context.Context, service, instanceID string) (*registry.Service, *registry.Instance, error) {
-	parent, err := s.db.client.Service.Query().Where(equal(entservice.FieldName, service), entservice.Deregistered(false)).Only(ctx)
+	parent, err := s.db.client.Service.Query().Where(equalsText(entservice.FieldName, service), entservice.Deregistered(false)).Only(ctx)
 	if ent.IsNotFound(err) {
 		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("find service: %w", s.db.translate(ctx, err))
+		return nil, nil, fmt.Errorf("find service: %w", s.db.translateError(ctx, err))
 	}
-	row, err := s.db.client.Instance.Query().Where(entinstance.ServiceID(parent.ID), equal(entinstance.FieldInstanceID, instanceID)).Only(ctx)
+	row, err := s.db.client.Instance.Query().Where(entinstance.ServiceID(parent.ID), equalsText(entinstance.FieldInstanceID, instanceID)).Only(ctx)
 	if ent.IsNotFound(err) {
 		return toService(parent), nil, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("find instance: %w", s.db.translate(ctx, err))
+		return nil, nil, fmt.Errorf("find instance: %w", s.db.translateError(ctx, err))
 	}
 	return toService(parent), toInstance(row), nil
 }
@@ -234,7 +234,7 @@ func (s Registry) Find(ctx context.Context, service, instanceID string) (*regist
 func (s Registry) service(ctx context.Context, id uid.Service) (*registry.Service, error) {
 	row, err := s.db.client.Service.Get(ctx, id)
 	if err != nil {
-		return nil, s.db.translate(ctx, orMissing(err, registry.ServiceNotFound()))
+		return nil, s.db.translateError(ctx, orMissing(err, registry.ServiceNotFound()))
 	}
 	return toService(row), nil
 }
@@ -246,7 +246,7 @@ func (s Registry) instance(ctx context.Context, id uid.Instance) (*registry.Inst
 	case ent.IsNotFound(err):
 		return nil, nil
 	case err != nil:
-		return nil, s.db.translate(ctx, err)
+		return nil, s.db.translateError(ctx, err)
 	}
 	return toInstance(row), nil
 }
@@ -254,8 +254,8 @@ func (s Registry) instance(ctx context.Context, id uid.Instance) (*registry.Inst
 func toService(r *ent.Service) *registry.Service {
 	return &registry.Service{
 		ID: r.ID, Name: r.Name, Description: r.Description, Tags: orEmpty(r.Tags), Metadata: orNone(r.Metadata), Strategy: r.Strategy,
-		Trusted: r.Trusted, Public: r.Public, HealthCheck: r.HealthCheck, DegradedSince: microOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
-		Version: r.Version, CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
+		Trusted: r.Trusted, Public: r.Public, HealthCheck: r.HealthCheck, DegradedSince: toMicrosOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
+		Version: r.Version, CreatedAt: toMicros(r.CreatedAt), UpdatedAt: toMicros(r.UpdatedAt),
 	}
 }
 
@@ -263,9 +263,9 @@ func toInstance(r *ent.Instance) *registry.Instance {
 	return &registry.Instance{
 		ID: r.ID, ServiceID: r.ServiceID, InstanceID: r.InstanceID, URL: r.URL, Weight: r.Weight, Metadata: orNone(r.Metadata),
 		Incarnation: r.Incarnation, TTL: time.Duration(r.TTLMs) * time.Millisecond,
-		Status: r.Status, StatusReason: r.StatusReason, StatusSince: micro(r.StatusSince),
-		Mode: r.Mode, ModeReason: r.ModeReason, LateSince: microOrNil(r.LateSince), CheckFailure: r.Failure,
-		Version: r.Version, CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
+		Status: r.Status, StatusReason: r.StatusReason, StatusSince: toMicros(r.StatusSince),
+		Mode: r.Mode, ModeReason: r.ModeReason, LateSince: toMicrosOrNil(r.LateSince), CheckFailure: r.Failure,
+		Version: r.Version, CreatedAt: toMicros(r.CreatedAt), UpdatedAt: toMicros(r.UpdatedAt),
 	}
 }
 

@@ -19,15 +19,15 @@ const signingKeysLock = "gate.signing_keys"
 func (s Sessions) SigningKeys(ctx context.Context) ([]*token.SigningKey, error) {
 	keys, err := signingKeys(ctx, s.db.client)
 	if err != nil {
-		return nil, fmt.Errorf("read signing keys: %w", s.db.translate(ctx, err))
+		return nil, fmt.Errorf("read signing keys: %w", s.db.translateError(ctx, err))
 	}
 	return keys, nil
 }
 
 func signingKeys(ctx context.Context, c *ent.Client) ([]*token.SigningKey, error) {
 	rows, err := c.SigningKey.Query().Order(ent.Asc(entsigning.FieldSignsAt, entsigning.FieldID)).All(ctx)
-	return mapped(rows, func(r *ent.SigningKey) *token.SigningKey {
-		return &token.SigningKey{ID: r.ID, Sealed: r.Sealed, CreatedAt: micro(r.CreatedAt), SignsAt: micro(r.SignsAt)}
+	return mapSlice(rows, func(r *ent.SigningKey) *token.SigningKey {
+		return &token.SigningKey{ID: r.ID, Sealed: r.Sealed, CreatedAt: toMicros(r.CreatedAt), SignsAt: toMicros(r.SignsAt)}
 	}), err
 }
 
@@ -71,8 +71,8 @@ func (t *tx) saveSigningKeys(ctx context.Context, add *token.SigningKey, drop []
 	if add == nil {
 		return nil
 	}
-	t.record(add.TakeEvents())
-	return t.ent.SigningKey.Create().SetID(add.ID).SetSealed(add.Sealed).SetCreatedAt(micro(add.CreatedAt)).SetSignsAt(micro(add.SignsAt)).Exec(ctx)
+	t.recordEvents(add.TakeEvents())
+	return t.ent.SigningKey.Create().SetID(add.ID).SetSealed(add.Sealed).SetCreatedAt(toMicros(add.CreatedAt)).SetSignsAt(toMicros(add.SignsAt)).Exec(ctx)
 }
 
 // Secrets implements secrets.Store.
@@ -100,7 +100,7 @@ func (s Secrets) writeThenRead(ctx context.Context, name, statement string, args
 		if _, err := t.exec(ctx, statement, args...); err != nil {
 			return err
 		}
-		_, err := t.one(ctx, `SELECT value FROM settings WHERE name = ?`, []any{secretName(name)}, &stored)
+		_, err := t.queryRow(ctx, `SELECT value FROM settings WHERE name = ?`, []any{secretName(name)}, &stored)
 		return err
 	})
 	if err != nil {

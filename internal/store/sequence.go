@@ -42,7 +42,9 @@ func (db *DB) Sequence() (*Sequence, error) {
 // Close ends the connection.
 func (s *Sequence) Close() error { return s.pool.Close() }
 
-func (s *Sequence) conn() conn { return conn{observed{s.pool, s.db.cfg.OnStatement}, dialect.Postgres} }
+func (s *Sequence) conn() conn {
+	return conn{statementObserver{s.pool, s.db.cfg.OnStatement}, dialect.Postgres}
+}
 
 // later is the time of the database, so many microseconds on.
 const later = `clock_timestamp() + CAST(? AS bigint) * INTERVAL '1 microsecond'`
@@ -50,11 +52,11 @@ const later = `clock_timestamp() + CAST(? AS bigint) * INTERVAL '1 microsecond'`
 // Acquire implements eventlog.PositionStore.
 func (s *Sequence) Acquire(ctx context.Context, holder string, ttl time.Duration) (lease.Lease, bool, error) {
 	l := lease.Lease{Owner: holder}
-	taken, err := s.conn().one(ctx, `UPDATE sequencer SET holder = ?, epoch = epoch + 1, expires_at = `+later+`
+	taken, err := s.conn().queryRow(ctx, `UPDATE sequencer SET holder = ?, epoch = epoch + 1, expires_at = `+later+`
 		WHERE id = 1 AND (holder = ? OR expires_at <= clock_timestamp()) RETURNING epoch, head`,
 		[]any{holder, ttl.Microseconds(), holder}, &l.Epoch, &l.Position)
 	if err != nil {
-		return l, false, fmt.Errorf("take the sequencer's lease: %w", s.db.translate(ctx, err))
+		return l, false, fmt.Errorf("take the sequencer's lease: %w", s.db.translateError(ctx, err))
 	}
 	return l, taken, nil
 }
@@ -68,7 +70,7 @@ func (s *Sequence) Acquire(ctx context.Context, holder string, ttl time.Duration
 // batch is full, whatever was committed when the statement began has a position.
 func (s *Sequence) AssignPositions(ctx context.Context, l lease.Lease, ttl time.Duration, limit int) (int, lease.Lease, error) {
 	next := l
-	held, err := s.conn().one(ctx, `WITH lease AS (
+	held, err := s.conn().queryRow(ctx, `WITH lease AS (
 			SELECT head FROM sequencer WHERE id = 1 AND holder = ? AND epoch = ? AND head = ? AND expires_at > clock_timestamp() FOR UPDATE
 		), batch AS (
 			SELECT seq, ROW_NUMBER() OVER (ORDER BY seq) AS place FROM (SELECT seq FROM events WHERE position IS NULL ORDER BY position, seq LIMIT ?) AS waiting
@@ -81,7 +83,7 @@ func (s *Sequence) AssignPositions(ctx context.Context, l lease.Lease, ttl time.
 		[]any{l.Owner, l.Epoch, int64(l.Position), limit, ttl.Microseconds(), limit}, &next.Position)
 	switch {
 	case err != nil:
-		return 0, l, fmt.Errorf("number events: %w", s.db.translate(ctx, err))
+		return 0, l, fmt.Errorf("number events: %w", s.db.translateError(ctx, err))
 	case !held:
 		return 0, l, lease.ErrLost
 	}
@@ -91,7 +93,7 @@ func (s *Sequence) AssignPositions(ctx context.Context, l lease.Lease, ttl time.
 // Release implements eventlog.PositionStore.
 func (s *Sequence) Release(ctx context.Context, l lease.Lease) error {
 	_, err := s.conn().exec(ctx, `UPDATE sequencer SET expires_at = clock_timestamp() WHERE id = 1 AND holder = ? AND epoch = ?`, l.Owner, l.Epoch)
-	return s.db.translate(ctx, err)
+	return s.db.translateError(ctx, err)
 }
 
 // RenewTimeline begins another timeline, after the database was restored: no

@@ -14,7 +14,7 @@ import (
 
 // UpdateSession implements session.Sessions.
 func (s Sessions) UpdateSession(ctx context.Context, id uid.Session, fn func(*session.Session) error) (*session.Session, error) {
-	out, err := change(ctx, s.db, s.readSession, func(t *tx) (*session.Session, error) {
+	out, err := changeInTx(ctx, s.db, s.readSession, func(t *tx) (*session.Session, error) {
 		row, err := t.ent.Session.Query().Where(entsession.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, session.NotFound())
@@ -27,7 +27,7 @@ func (s Sessions) UpdateSession(ctx context.Context, id uid.Session, fn func(*se
 		if v.Version == row.Version {
 			return toSession(row), nil
 		}
-		t.record(v.TakeEvents())
+		t.recordEvents(v.TakeEvents())
 		t.setResultObject(string(id), v.Version)
 		return v, t.saveSession(ctx, v)
 	})
@@ -41,14 +41,14 @@ func (t *tx) insertSession(ctx context.Context, v *session.Session) error {
 	if v == nil {
 		return nil
 	}
-	t.touchUncached("session", string(v.ID), v.Version)
+	t.touchUncachedRow("session", string(v.ID), v.Version)
 	return t.ent.Session.Create().SetID(v.ID).SetUserID(v.UserID).SetAddress(v.Address).SetUserAgent(v.UserAgent).
-		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetCreatedAt(micro(v.CreatedAt)).SetUpdatedAt(micro(v.UpdatedAt)).
-		SetLastUsedAt(micro(v.LastUsedAt)).SetExpiresAt(micro(v.ExpiresAt)).SetNillableRevokedAt(microOrNil(v.RevokedAt)).Exec(ctx)
+		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetCreatedAt(toMicros(v.CreatedAt)).SetUpdatedAt(toMicros(v.UpdatedAt)).
+		SetLastUsedAt(toMicros(v.LastUsedAt)).SetExpiresAt(toMicros(v.ExpiresAt)).SetNillableRevokedAt(toMicrosOrNil(v.RevokedAt)).Exec(ctx)
 }
 
 func (t *tx) saveSession(ctx context.Context, v *session.Session) error {
-	t.touchUncached("session", string(v.ID), v.Version)
+	t.touchUncachedRow("session", string(v.ID), v.Version)
 	truncateSessionTimes(v)
 	return t.ent.Session.Update().Where(entsession.ID(v.ID)).SetAddress(v.Address).SetUserAgent(v.UserAgent).
 		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetUpdatedAt(v.UpdatedAt).
@@ -61,7 +61,7 @@ func (s Sessions) SessionWithAccount(ctx context.Context, id uid.Session) (*sess
 	var created, updated, used, expires instant
 	var revoked *instant
 	account, complete := accountScanTargets(a)
-	found, err := s.db.reader().one(ctx, `SELECT s.id, s.user_id, s.address, s.user_agent, s.generation, s.nonce, s.version,
+	found, err := s.db.readConn().queryRow(ctx, `SELECT s.id, s.user_id, s.address, s.user_agent, s.generation, s.nonce, s.version,
 			s.created_at, s.updated_at, s.last_used_at, s.expires_at, s.revoked_at, `+accountColumns+`
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN credentials c ON c.user_id = u.id WHERE s.id = ?`, []any{string(id)},
 		append([]any{
@@ -71,7 +71,7 @@ func (s Sessions) SessionWithAccount(ctx context.Context, id uid.Session) (*sess
 		err = session.NotFound()
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the standing of session %s: %w", id, s.db.translate(ctx, err))
+		return nil, nil, fmt.Errorf("read the standing of session %s: %w", id, s.db.translateError(ctx, err))
 	}
 	complete()
 	v.CreatedAt, v.UpdatedAt, v.LastUsedAt, v.ExpiresAt, v.RevokedAt = created.Time, updated.Time, used.Time, expires.Time, revoked.orNil()
@@ -84,7 +84,7 @@ func (s Sessions) SessionsByIDs(ctx context.Context, ids []uid.Session) (map[uid
 	for some := range slices.Chunk(ids, maxIDs) {
 		rows, err := s.db.client.Session.Query().Where(entsession.IDIn(some...)).All(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read sessions: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("read sessions: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
 			found[row.ID] = toSession(row)
@@ -104,12 +104,12 @@ func (s Sessions) readSession(ctx context.Context, id uid.Session) (*session.Ses
 // LiveSessions implements session.Sessions.
 func (s Sessions) LiveSessions(ctx context.Context, user uid.User, at time.Time, limit int) ([]*session.Session, error) {
 	rows, err := s.db.client.Session.Query().
-		Where(entsession.UserID(user), entsession.RevokedAtIsNil(), entsession.ExpiresAtGT(micro(at))).
+		Where(entsession.UserID(user), entsession.RevokedAtIsNil(), entsession.ExpiresAtGT(toMicros(at))).
 		Order(ent.Desc(entsession.FieldLastUsedAt, entsession.FieldID)).Limit(limit).All(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read live sessions: %w", s.db.translate(ctx, err))
+		return nil, fmt.Errorf("read live sessions: %w", s.db.translateError(ctx, err))
 	}
-	return mapped(rows, toSession), nil
+	return mapSlice(rows, toSession), nil
 }
 
 // Sweep implements session.Sessions. It passes over rows that others hold.
@@ -126,7 +126,7 @@ func (s Sessions) Sweep(ctx context.Context, ended, now time.Time, limit int) (i
 			{"throttles", "name", "ends_at < ?", now},
 		} {
 			n, err := t.exec(ctx, fmt.Sprintf(`DELETE FROM %[1]s WHERE %[2]s IN (SELECT %[2]s FROM %[1]s WHERE %[3]s LIMIT ?%[4]s)`,
-				sweep.table, sweep.key, sweep.condition, t.lock("FOR UPDATE SKIP LOCKED")), micro(sweep.before), int64(limit)-removed)
+				sweep.table, sweep.key, sweep.condition, t.lockClause("FOR UPDATE SKIP LOCKED")), toMicros(sweep.before), int64(limit)-removed)
 			if err != nil {
 				return err
 			}
@@ -153,7 +153,7 @@ func toSession(r *ent.Session) *session.Session {
 
 func truncateSessionTimes(v *session.Session) {
 	for _, t := range []*time.Time{&v.CreatedAt, &v.UpdatedAt, &v.LastUsedAt, &v.ExpiresAt} {
-		*t = micro(*t)
+		*t = toMicros(*t)
 	}
-	v.RevokedAt = microOrNil(v.RevokedAt)
+	v.RevokedAt = toMicrosOrNil(v.RevokedAt)
 }

@@ -62,7 +62,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func (c Config) check() error {
+func (c Config) validate() error {
 	switch {
 	case c.MaxConns < 0:
 		return fmt.Errorf("store config: MaxConns must not be negative, it is %d", c.MaxConns)
@@ -89,20 +89,20 @@ type DB struct {
 // Open opens the database of cfg.URL and, if cfg.Migrate says so, brings it up
 // to date. The caller closes it. An unknown kind of URL is refused.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	db, err := open(cfg.withDefaults())
+	db, err := openDialect(cfg.withDefaults())
 	if err != nil {
 		return nil, err
 	}
-	if err := db.start(ctx); err != nil {
+	if err := db.connect(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
 }
 
-func open(cfg Config) (*DB, error) {
+func openDialect(cfg Config) (*DB, error) {
 	kind, rest, _ := strings.Cut(cfg.URL, ":")
 	switch kind {
 	case "sqlite":
@@ -114,8 +114,8 @@ func open(cfg Config) (*DB, error) {
 	}
 }
 
-func (db *DB) start(ctx context.Context) error {
-	db.client = ent.NewClient(ent.Driver(db.reader().driver()))
+func (db *DB) connect(ctx context.Context) error {
+	db.client = ent.NewClient(ent.Driver(db.readConn().entDriver()))
 	if err := db.Ping(ctx); err != nil {
 		return err
 	}
@@ -140,16 +140,20 @@ func (db *DB) Close() error {
 }
 
 // Ping reports whether the database answers: nil or an Unavailable error.
-func (db *DB) Ping(ctx context.Context) error { return db.translate(ctx, db.read.PingContext(ctx)) }
+func (db *DB) Ping(ctx context.Context) error {
+	return db.translateError(ctx, db.read.PingContext(ctx))
+}
 
 // Dialect returns "sqlite3" or "postgres".
 func (db *DB) Dialect() string { return db.dialect }
 
 func (db *DB) isPostgres() bool { return db.dialect == dialect.Postgres }
 
-func (db *DB) reader() conn { return conn{observed{db.read, db.cfg.OnStatement}, db.dialect} }
+func (db *DB) readConn() conn {
+	return conn{statementObserver{db.read, db.cfg.OnStatement}, db.dialect}
+}
 
-func (db *DB) note(query string) {
+func (db *DB) observeStatement(query string) {
 	if db.cfg.OnStatement != nil {
 		db.cfg.OnStatement(query)
 	}

@@ -96,7 +96,7 @@ func addAccount(t testing.TB, db *store.DB, a sessiontest.NewAccount) uid.User {
 		t.Fatal(err)
 	}
 	if a.Inactive {
-		deactivate(t, db, u.ID)
+		deactivateUser(t, db, u.ID)
 	}
 	return u.ID
 }
@@ -116,10 +116,10 @@ func givenUser(t testing.TB, db *store.DB, roles ...auth.Role) *user.User {
 
 func givenInactive(t testing.TB, db *store.DB) *user.User {
 	t.Helper()
-	return deactivate(t, db, givenUser(t, db).ID)
+	return deactivateUser(t, db, givenUser(t, db).ID)
 }
 
-func deactivate(t testing.TB, db *store.DB, id uid.User) *user.User {
+func deactivateUser(t testing.TB, db *store.DB, id uid.User) *user.User {
 	t.Helper()
 	u, err := db.Users().UpdateCountingAdmins(t.Context(), id, func(u *user.User, others int) error {
 		return u.Apply(user.Change{Status: validate.Of(user.Deactivated)}, others+1, at) // also the last admin

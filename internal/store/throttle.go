@@ -21,7 +21,7 @@ func (s Sessions) Take(ctx context.Context, counters []throttle.Counter, at time
 		return 0, nil
 	}
 	sorted := slices.SortedFunc(slices.Values(counters), func(a, b throttle.Counter) int { return strings.Compare(a.Name, b.Name) })
-	at = micro(at)
+	at = toMicros(at)
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
 		stands, err := t.countAttempts(ctx, sorted, at)
@@ -59,7 +59,7 @@ func (t *tx) countAttempts(ctx context.Context, sorted []throttle.Counter, at ti
 	}
 	args = append(args, at, at)
 	stands := make(map[string]counterState, len(sorted))
-	err := t.each(ctx, `INSERT INTO throttles (name, tries, ends_at) VALUES `+strings.TrimSuffix(strings.Repeat("(?, 1, ?), ", len(sorted)), ", ")+`
+	err := t.eachRow(ctx, `INSERT INTO throttles (name, tries, ends_at) VALUES `+strings.TrimSuffix(strings.Repeat("(?, 1, ?), ", len(sorted)), ", ")+`
 		ON CONFLICT (name) DO UPDATE SET
 			tries = CASE WHEN throttles.ends_at <= ? THEN 1 ELSE throttles.tries + 1 END,
 			ends_at = CASE WHEN throttles.ends_at <= ? THEN excluded.ends_at ELSE throttles.ends_at END

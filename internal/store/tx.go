@@ -44,10 +44,10 @@ func (db *DB) OnCommit(fn func([]Touched)) { db.onCommit.Store(&fn) }
 // events, under the same conditions as OnCommit.
 func (db *DB) OnAppend(fn func()) { db.onAppend.Store(&fn) }
 
-// change runs fn in a transaction and returns what fn returns. Under an
+// changeInTx runs fn in a transaction and returns what fn returns. Under an
 // idempotency key that was used before it does not: it reads the object of the
 // first call.
-func change[ID ~string, T any](ctx context.Context, db *DB, read func(context.Context, ID) (T, error), fn func(*tx) (T, error)) (T, error) {
+func changeInTx[ID ~string, T any](ctx context.Context, db *DB, read func(context.Context, ID) (T, error), fn func(*tx) (T, error)) (T, error) {
 	var out T
 	err := db.inTx(ctx, func(tx *tx) (err error) {
 		out, err = fn(tx)
@@ -70,12 +70,12 @@ func change[ID ~string, T any](ctx context.Context, db *DB, read func(context.Co
 // returns a *replay and fn does not run.
 func (db *DB) inTx(ctx context.Context, fn func(*tx) error) error {
 	for try := 1; ; try++ {
-		t, again, err := db.attempt(ctx, fn)
+		t, again, err := db.attemptTx(ctx, fn)
 		if t != nil && t.sent {
 			db.notifyCommitted(t)
 		}
 		if !again || try == maxTries || ctx.Err() != nil {
-			return db.translate(ctx, err)
+			return db.translateError(ctx, err)
 		}
 		backOff(ctx, try)
 	}
@@ -100,8 +100,8 @@ func (db *DB) notifyCommitted(t *tx) {
 	}
 }
 
-// attempt runs the transaction once; again says that it may run once more.
-func (db *DB) attempt(ctx context.Context, fn func(*tx) error) (t *tx, again bool, err error) {
+// attemptTx runs the transaction once; again says that it may run once more.
+func (db *DB) attemptTx(ctx context.Context, fn func(*tx) error) (t *tx, again bool, err error) {
 	pooled, err := db.write.Conn(ctx)
 	if err != nil {
 		return nil, isRepeatable(err), err
@@ -111,7 +111,7 @@ func (db *DB) attempt(ctx context.Context, fn func(*tx) error) (t *tx, again boo
 	// would be unknown. Statements still end with ctx.
 	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.cfg.TxTime)
 	defer cancel()
-	db.note("BEGIN")
+	db.observeStatement("BEGIN")
 	begun := context.AfterFunc(ctx, cancel) // BEGIN ends with ctx, too
 	raw, err := pooled.BeginTx(lasting, nil)
 	begun()
@@ -124,22 +124,22 @@ func (db *DB) attempt(ctx context.Context, fn func(*tx) error) (t *tx, again boo
 		}
 	}()
 	t = db.newTx(raw)
-	if err := t.run(ctx, fn); err != nil {
+	if err := t.runChange(ctx, fn); err != nil {
 		return t, isRepeatable(err) || t.assigned && isLegacyTaken(err), err
 	}
 	if t.isEmpty() {
 		return t, false, raw.Rollback()
 	}
-	again, err = db.commit(raw, t)
+	again, err = db.commitTx(raw, t)
 	return t, again, err
 }
 
 func (db *DB) newTx(raw *sql.Tx) *tx {
-	c := conn{observed{raw, db.cfg.OnStatement}, db.dialect}
-	return &tx{conn: c, ent: ent.NewClient(ent.Driver(c.driver())), db: db}
+	c := conn{statementObserver{raw, db.cfg.OnStatement}, db.dialect}
+	return &tx{conn: c, ent: ent.NewClient(ent.Driver(c.entDriver())), db: db}
 }
 
-func (t *tx) run(ctx context.Context, fn func(*tx) error) error {
+func (t *tx) runChange(ctx context.Context, fn func(*tx) error) error {
 	if err := t.claimCall(ctx); err != nil {
 		return err
 	}
@@ -158,17 +158,17 @@ func (t *tx) run(ctx context.Context, fn func(*tx) error) error {
 	return ctx.Err()
 }
 
-// commit ends the transaction. When the outcome stays unknown, a claimed call
+// commitTx ends the transaction. When the outcome stays unknown, a claimed call
 // may run again: it finds its claim if the first COMMIT went through.
-func (db *DB) commit(raw *sql.Tx, t *tx) (again bool, err error) {
-	db.note("COMMIT")
+func (db *DB) commitTx(raw *sql.Tx, t *tx) (again bool, err error) {
+	db.observeStatement("COMMIT")
 	err = raw.Commit()
 	if err != nil && isRefused(err) {
 		return isRepeatable(err), err
 	}
 	t.sent = true
 	if err != nil {
-		return t.claim != nil, outcomeOpen.Because(fmt.Errorf("commit: %w", err))
+		return t.claim != nil, outcomeUnknown.Because(fmt.Errorf("commit: %w", err))
 	}
 	return false, nil
 }
@@ -177,21 +177,21 @@ func (t *tx) isEmpty() bool {
 	return t.claim == nil && len(t.events) == 0 && len(t.touched) == 0 && !t.dirty
 }
 
-// touch notes that the transaction changed a row.
-func (t *tx) touch(entity string, id string, version int) {
+// touchRow notes that the transaction changed a row.
+func (t *tx) touchRow(entity string, id string, version int) {
 	t.touched = append(t.touched, Touched{Entity: entity, ID: id, Version: version})
 }
 
-// touchUncached is touch for sessions and keys, which no node caches: not each of
+// touchUncachedRow is touch for sessions and keys, which no node caches: not each of
 // their changes is an event, as each sign-in would be an entry of the log. It
 // names the row beside the events that there are.
-func (t *tx) touchUncached(entity string, id string, version int) {
+func (t *tx) touchUncachedRow(entity string, id string, version int) {
 	if len(t.events) == 0 {
 		t.dirty = true
 		return
 	}
-	t.touch(entity, id, version)
+	t.touchRow(entity, id, version)
 }
 
-// record notes events to be stored with the commit, behind those it has.
-func (t *tx) record(events []event.Event) { t.events = append(t.events, events...) }
+// recordEvents notes events to be stored with the commit, behind those it has.
+func (t *tx) recordEvents(events []event.Event) { t.events = append(t.events, events...) }

@@ -24,8 +24,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// place places an order for who, one unit of each SKU, in a context of its own.
-func place(ctx context.Context, db *store.DB, who uid.User, skus ...string) (*order.Order, error) {
+// placeOrder places an order for who, one unit of each SKU, in a context of its own.
+func placeOrder(ctx context.Context, db *store.DB, who uid.User, skus ...string) (*order.Order, error) {
 	var wants []order.Want
 	for _, sku := range skus {
 		wants = append(wants, order.Want{SKU: sku, Quantity: 1})
@@ -35,8 +35,8 @@ func place(ctx context.Context, db *store.DB, who uid.User, skus ...string) (*or
 	})
 }
 
-// calling returns a context in which who calls under an idempotency key.
-func calling(ctx context.Context, who uid.User, key string) context.Context {
+// withKey returns a context in which who calls under an idempotency key.
+func withKey(ctx context.Context, who uid.User, key string) context.Context {
 	return auth.WithCall(auth.With(ctx, &auth.Principal{UserID: who, Credential: auth.SessionCredential("ses_1")}), auth.Call{Key: key, Fingerprint: [32]byte{1}})
 }
 
@@ -52,14 +52,14 @@ func TestPlace_TakesTenStatementsHoweverManyLines(t *testing.T) {
 		}
 		for _, lines := range []int{1, order.MaxLines} {
 			seen = nil
-			if _, err := place(calling(t.Context(), who, fmt.Sprint(lines)), db, who, skus[:lines]...); err != nil {
+			if _, err := placeOrder(withKey(t.Context(), who, fmt.Sprint(lines)), db, who, skus[:lines]...); err != nil {
 				t.Fatal(err)
 			}
 			if len(seen) != 10 {
 				t.Errorf("an order of %d lines under an idempotency key took %d statements, want 10:\n%s", lines, len(seen), strings.Join(seen, "\n"))
 			}
 			seen = nil
-			if _, err := place(t.Context(), db, who, skus[:lines]...); err != nil {
+			if _, err := placeOrder(t.Context(), db, who, skus[:lines]...); err != nil {
 				t.Fatal(err)
 			}
 			if len(seen) != 8 {
@@ -77,7 +77,7 @@ func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
 		who := givenUser(t, db)
 		cup := givenProduct(t, db, "cup", 10)
 		told = nil
-		o, err := place(auth.With(t.Context(), &auth.Principal{UserID: who.ID, Credential: auth.APIKeyCredential("key_1")}), db, who.ID, "cup")
+		o, err := placeOrder(auth.With(t.Context(), &auth.Principal{UserID: who.ID, Credential: auth.APIKeyCredential("key_1")}), db, who.ID, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestLog_PositionsAreDenseOnSQLiteAndOpenOnPostgreSQL(t *testing.T) {
 		givenProduct(t, db, "cup", 1)
 		who := givenUser(t, db).ID
 		for range 3 { // two of them are refused and rolled back
-			_, _ = place(t.Context(), db, who, "cup")
+			_, _ = placeOrder(t.Context(), db, who, "cup")
 		}
 		for i, l := range db.Log(t) {
 			dense := l.Position != nil && *l.Position == int64(i+1)
@@ -148,7 +148,7 @@ func TestTransaction_WaitsForAnotherWriterOfTheFile(t *testing.T) {
 		}
 	}})
 	who := givenUser(t, db).ID
-	_, other := plain(t, url)
+	_, other := openPlain(t, url)
 	conn, err := other.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestTransaction_WaitsForAnotherWriterOfTheFile(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := db.Users().Update(t.Context(), who, rename); err != nil || begun.Load() != 3 {
+	if _, err := db.Users().Update(t.Context(), who, renameUser); err != nil || begun.Load() != 3 {
 		t.Errorf("Update = %v after %d tries, want success with the third", err, begun.Load())
 	}
 }
@@ -196,15 +196,15 @@ func TestTransaction_OfAnOrderAndOneOfItsStockDoNotBlockEachOther(t *testing.T) 
 	}
 }
 
-func rename(u *user.User) error { return u.Apply(user.Change{Name: fieldOf("New")}, 0, at) }
+func renameUser(u *user.User) error { return u.Apply(user.Change{Name: fieldOf("New")}, 0, at) }
 
-// losing opens a PostgreSQL whose connection dies when the first COMMIT after
+// openLosingCommits opens a PostgreSQL whose connection dies when the first COMMIT after
 // arm is sent.
-func losing(t *testing.T) (db *store.DB, arm func()) {
+func openLosingCommits(t *testing.T) (db *store.DB, arm func()) {
 	t.Helper()
 	var armed atomic.Bool
 	url := testenv.Postgres(t)
-	_, killer := plain(t, url)
+	_, killer := openPlain(t, url)
 	db = testenv.Open(t, store.Config{URL: url, OnStatement: func(q string) {
 		if q == "COMMIT" && armed.CompareAndSwap(true, false) {
 			killIdleTransactions(t, killer)
@@ -224,13 +224,13 @@ func killIdleTransactions(t *testing.T, db *sql.DB) {
 
 func TestCommit_OfUnknownOutcomeIsSaid(t *testing.T) {
 	t.Parallel()
-	db, arm := losing(t)
+	db, arm := openLosingCommits(t)
 	givenProduct(t, db, "cup", 10)
 	who := givenUser(t, db).ID
 	told := 0
 	db.OnCommit(func([]store.Touched) { told++ })
 	arm()
-	_, err := place(t.Context(), db, who, "cup")
+	_, err := placeOrder(t.Context(), db, who, "cup")
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.From(err).Message, "look whether it was made") || told != 1 {
 		t.Errorf("Place = %v, told %d times; want UNAVAILABLE with advice, and the caches told once", err, told)
 	}
@@ -238,15 +238,15 @@ func TestCommit_OfUnknownOutcomeIsSaid(t *testing.T) {
 
 func TestCommit_OfUnknownOutcomeIsRepeatedUnderAnIdempotencyKey(t *testing.T) {
 	t.Parallel()
-	db, arm := losing(t)
+	db, arm := openLosingCommits(t)
 	givenProduct(t, db, "cup", 10)
 	who := givenUser(t, db).ID
 	arm()
-	o, err := place(calling(t.Context(), who, "k"), db, who, "cup")
+	o, err := placeOrder(withKey(t.Context(), who, "k"), db, who, "cup")
 	if err != nil {
 		t.Fatalf("Place = %v, want success with the second try", err)
 	}
-	again, err := place(calling(t.Context(), who, "k"), db, who, "cup")
+	again, err := placeOrder(withKey(t.Context(), who, "k"), db, who, "cup")
 	if n, _ := db.Orders().Count(t.Context(), order.Filter{}); err != nil || again.ID != o.ID || n != 1 {
 		t.Errorf("the call again = %v, %v with %d orders; want the one order", again, err, n)
 	}
@@ -259,20 +259,20 @@ func TestCall_InFlightIsAConflict(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, err := db.Users().Update(calling(t.Context(), who, "k"), who, func(u *user.User) error {
+		_, err := db.Users().Update(withKey(t.Context(), who, "k"), who, func(u *user.User) error {
 			close(entered)
 			<-leave
-			return rename(u)
+			return renameUser(u)
 		})
 		if err != nil {
 			t.Errorf("the first call = %v", err)
 		}
 	})
 	<-entered
-	if _, err := db.Users().Update(calling(t.Context(), who, "k"), who, rename); !fault.Is(err, fault.IdempotencyInFlight) {
+	if _, err := db.Users().Update(withKey(t.Context(), who, "k"), who, renameUser); !fault.Is(err, fault.IdempotencyInFlight) {
 		t.Errorf("the second call = %v, want IDEMPOTENCY_IN_FLIGHT", err)
 	}
-	if _, err := db.Users().Update(t.Context(), who, rename); !fault.Is(err, fault.Unavailable) {
+	if _, err := db.Users().Update(t.Context(), who, renameUser); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("another call that waits for the row = %v, want UNAVAILABLE", err)
 	}
 	close(leave)
@@ -286,12 +286,12 @@ func TestCall_IsForgottenAfterADay(t *testing.T) {
 		db := testenv.Open(t, store.Config{URL: url, Now: func() time.Time { return now }})
 		givenProduct(t, db, "cup", 10)
 		who := givenUser(t, db).ID
-		first, err := place(calling(t.Context(), who, "k"), db, who, "cup")
+		first, err := placeOrder(withKey(t.Context(), who, "k"), db, who, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}
 		now = now.Add(24 * time.Hour)
-		second, err := place(calling(t.Context(), who, "k"), db, who, "cup")
+		second, err := placeOrder(withKey(t.Context(), who, "k"), db, who, "cup")
 		if err != nil || second.ID == first.ID {
 			t.Errorf("the call a day later = %v, %v; want an order of its own", second, err)
 		}
@@ -310,7 +310,7 @@ func TestTransaction_EndsWithItsContext(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		who := givenUser(t, db).ID
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := db.Users().Update(ctx, who, func(u *user.User) error { cancel(); return rename(u) })
+		_, err := db.Users().Update(ctx, who, func(u *user.User) error { cancel(); return renameUser(u) })
 		if fault.From(err).Kind() != fault.KindTimeout {
 			t.Errorf("Update = %v, want a Timeout", err)
 		}

@@ -28,7 +28,7 @@ var usageColumns = []string{"id", "route", "client", "calls", "first_seen_at", "
 func (s LegacyUsage) Add(ctx context.Context, usage []legacy.Usage, b legacy.Bounds) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
-		kept, err := t.within(ctx, usage, b)
+		kept, err := t.fitToBounds(ctx, usage, b)
 		if err != nil {
 			return err
 		}
@@ -48,24 +48,24 @@ func (s LegacyUsage) Add(ctx context.Context, usage []legacy.Usage, b legacy.Bou
 func (t *tx) addUsage(ctx context.Context, usage []legacy.Usage) error {
 	var args []any
 	for _, u := range usage {
-		args = append(args, u.ID(), u.Route, u.Client, u.Calls, micro(u.FirstSeenAt), micro(u.LastSeenAt))
+		args = append(args, u.ID(), u.Route, u.Client, u.Calls, toMicros(u.FirstSeenAt), toMicros(u.LastSeenAt))
 	}
-	_, err := t.exec(ctx, `INSERT INTO legacy_usage (`+strings.Join(usageColumns, ", ")+`) VALUES `+tuples(len(usage), len(usageColumns))+`
+	_, err := t.exec(ctx, `INSERT INTO legacy_usage (`+strings.Join(usageColumns, ", ")+`) VALUES `+paramTuples(len(usage), len(usageColumns))+`
 		ON CONFLICT (id) DO UPDATE SET calls = legacy_usage.calls + excluded.calls,
 		last_seen_at = CASE WHEN excluded.last_seen_at > legacy_usage.last_seen_at THEN excluded.last_seen_at ELSE legacy_usage.last_seen_at END`, args...)
 	return err
 }
 
-// within returns the usage that there is room for, by id, with what there is none
-// for as that of others. Two nodes may each find the last room: the bound is kept
-// to a flush of each.
-func (t *tx) within(ctx context.Context, usage []legacy.Usage, b legacy.Bounds) ([]legacy.Usage, error) {
+// fitToBounds returns the usage to store, sorted by id: it deletes stale rows if the table
+// is full, and then counts new clients without room as legacy.Others. Two nodes may each
+// find the last room: the table exceeds its bound by at most a flush of each.
+func (t *tx) fitToBounds(ctx context.Context, usage []legacy.Usage, b legacy.Bounds) ([]legacy.Usage, error) {
 	var rows int
-	if _, err := t.one(ctx, `SELECT COUNT(*) FROM legacy_usage`, nil, &rows); err != nil {
+	if _, err := t.queryRow(ctx, `SELECT COUNT(*) FROM legacy_usage`, nil, &rows); err != nil {
 		return nil, err
 	}
 	if rows+len(usage) > b.Rows {
-		gone, err := t.exec(ctx, `DELETE FROM legacy_usage WHERE last_seen_at < ?`, micro(b.Stale))
+		gone, err := t.exec(ctx, `DELETE FROM legacy_usage WHERE last_seen_at < ?`, toMicros(b.Stale))
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +76,7 @@ func (t *tx) within(ctx context.Context, usage []legacy.Usage, b legacy.Bounds) 
 		if err != nil {
 			return nil, err
 		}
-		usage = fold(usage, known, b.Rows-rows)
+		usage = foldIntoOthers(usage, known, b.Rows-rows)
 	}
 	return slices.SortedFunc(slices.Values(usage), func(a, b legacy.Usage) int { return strings.Compare(a.ID(), b.ID()) }), nil
 }
@@ -84,8 +84,8 @@ func (t *tx) within(ctx context.Context, usage []legacy.Usage, b legacy.Bounds) 
 func (t *tx) knownUsage(ctx context.Context, usage []legacy.Usage) (map[string]bool, error) {
 	known := map[string]bool{}
 	for batch := range slices.Chunk(usage, maxIDs) {
-		ids := mapped(batch, func(u legacy.Usage) any { return u.ID() })
-		err := t.each(ctx, `SELECT id FROM legacy_usage WHERE id IN (`+marks(len(ids))+`)`, ids, func(scan func(...any) error) error {
+		ids := mapSlice(batch, func(u legacy.Usage) any { return u.ID() })
+		err := t.eachRow(ctx, `SELECT id FROM legacy_usage WHERE id IN (`+paramList(len(ids))+`)`, ids, func(scan func(...any) error) error {
 			var id string
 			err := scan(&id)
 			known[id] = true
@@ -98,8 +98,9 @@ func (t *tx) knownUsage(ctx context.Context, usage []legacy.Usage) (map[string]b
 	return known, nil
 }
 
-// fold counts clients that are not known as others, once the room is used up.
-func fold(usage []legacy.Usage, known map[string]bool, room int) []legacy.Usage {
+// foldIntoOthers adds the calls of unknown clients to legacy.Others of their route once no
+// room is left. Known clients have a row already.
+func foldIntoOthers(usage []legacy.Usage, known map[string]bool, room int) []legacy.Usage {
 	others := map[string]legacy.Usage{} // by route
 	var kept []legacy.Usage
 	for _, u := range usage {
@@ -137,28 +138,21 @@ var usageByRoute = keyset[*legacy.Usage]{
 
 // List implements legacy.Store.
 func (s LegacyUsage) List(ctx context.Context, args page.Args) (page.Page[*legacy.Usage], error) {
-	slice, err := usageByRoute.slice(args)
-	if err != nil {
-		return page.Page[*legacy.Usage]{}, err
-	}
-	rows, err := s.db.client.LegacyUsage.Query().Where(slice.query).All(ctx)
-	if err != nil {
-		return page.Page[*legacy.Usage]{}, fmt.Errorf("list legacy usage: %w", s.db.translate(ctx, err))
-	}
-	return slice.toPage(mapped(rows, toUsage)), nil
+	return listPage(ctx, s.db, s.queryAll, struct{}{}, usageByRoute, args, toUsage)
+}
+
+// Count implements legacy.Store.
+func (s LegacyUsage) Count(ctx context.Context) (int, error) {
+	return countRows(ctx, s.db, s.queryAll, struct{}{})
+}
+
+// queryAll takes no filter: a list of usage has none.
+func (s LegacyUsage) queryAll(struct{}) (*ent.LegacyUsageQuery, error) {
+	return s.db.client.LegacyUsage.Query(), nil
 }
 
 func toUsage(row *ent.LegacyUsage) *legacy.Usage {
 	return &legacy.Usage{
 		Route: row.Route, Client: row.Client, Calls: row.Calls, FirstSeenAt: row.FirstSeenAt.UTC(), LastSeenAt: row.LastSeenAt.UTC(),
 	}
-}
-
-// Count implements legacy.Store.
-func (s LegacyUsage) Count(ctx context.Context) (int, error) {
-	n, err := s.db.client.LegacyUsage.Query().Count(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("count legacy usage: %w", s.db.translate(ctx, err))
-	}
-	return n, nil
 }

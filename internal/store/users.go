@@ -23,7 +23,7 @@ var _ user.Store = Users{}
 // Create implements user.Store.
 func (s Users) Create(ctx context.Context, u *user.User, c user.PasswordHash) (*user.User, error) {
 	recorded := u.TakeEvents()
-	out, err := change(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) {
+	out, err := changeInTx(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) {
 		v, events := *u, slices.Clone(recorded)
 		if err := t.assignLegacyID(ctx, entuser.Table, &v.LegacyID, events); err != nil {
 			return nil, err
@@ -48,7 +48,7 @@ func (s Users) Create(ctx context.Context, u *user.User, c user.PasswordHash) (*
 
 // Update implements user.Store. The row stays locked until the commit.
 func (s Users) Update(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
-	out, err := change(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) { return t.updateUser(ctx, id, fn) })
+	out, err := changeInTx(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) { return t.updateUser(ctx, id, fn) })
 	if err != nil {
 		return nil, fmt.Errorf("update user %s: %w", id, err)
 	}
@@ -61,7 +61,7 @@ const adminCountLock = "gate.standing"
 
 // UpdateCountingAdmins implements user.Store.
 func (s Users) UpdateCountingAdmins(ctx context.Context, id uid.User, fn func(u *user.User, otherAdmins int) error) (*user.User, error) {
-	out, err := change(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) {
+	out, err := changeInTx(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) {
 		if err := t.lockSetting(ctx, adminCountLock); err != nil {
 			return nil, err
 		}
@@ -151,8 +151,8 @@ func (c conn) dataWithoutReason() string {
 
 func (t *tx) recordUserChange(u *user.User, events []event.Event) {
 	t.setResultObject(string(u.ID), u.Version)
-	t.touch("user", string(u.ID), u.Version)
-	t.record(events)
+	t.touchRow("user", string(u.ID), u.Version)
+	t.recordEvents(events)
 }
 
 // ByIDs implements user.Store.
@@ -161,7 +161,7 @@ func (s Users) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*user.Us
 	for some := range slices.Chunk(ids, maxIDs) {
 		rows, err := s.db.client.User.Query().Where(entuser.IDIn(some...)).All(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read users: %w", s.db.translate(ctx, err))
+			return nil, fmt.Errorf("read users: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
 			found[row.ID] = toUser(row)
@@ -180,9 +180,9 @@ func (s Users) readUser(ctx context.Context, id uid.User) (*user.User, error) {
 
 // ByUsername implements user.Store.
 func (s Users) ByUsername(ctx context.Context, name string) (*user.User, error) {
-	row, err := s.db.client.User.Query().Where(equal(entuser.FieldUsernameKey, user.UsernameKey(name))).Only(ctx)
+	row, err := s.db.client.User.Query().Where(equalsText(entuser.FieldUsernameKey, user.UsernameKey(name))).Only(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read user by name: %w", s.db.translate(ctx, orMissing(err, user.NotFound())))
+		return nil, fmt.Errorf("read user by name: %w", s.db.translateError(ctx, orMissing(err, user.NotFound())))
 	}
 	return toUser(row), nil
 }
@@ -191,7 +191,7 @@ func (s Users) ByUsername(ctx context.Context, name string) (*user.User, error) 
 // start creates one.
 func (s Users) AnyAdmin(ctx context.Context) (bool, error) {
 	found, err := s.db.client.User.Query().Where(entuser.Admin(true), entuser.StatusEQ(user.Active)).Exist(ctx)
-	return found, s.db.translate(ctx, err)
+	return found, s.db.translateError(ctx, err)
 }
 
 var userOrders = map[user.OrderBy]keyset[*user.User]{
@@ -215,20 +215,12 @@ func userID(u *user.User) string { return string(u.ID) }
 
 // List implements user.Store.
 func (s Users) List(ctx context.Context, f user.Filter, o user.OrderBy, args page.Args) (page.Page[*user.User], error) {
-	q, err := s.queryMatching(f)
-	if err != nil {
-		return page.Page[*user.User]{}, err
-	}
-	return list(ctx, s.db, q, userOrders[o], args, toUser)
+	return listPage(ctx, s.db, s.queryMatching, f, userOrders[o], args, toUser)
 }
 
 // Count implements user.Store.
 func (s Users) Count(ctx context.Context, f user.Filter) (int, error) {
-	q, err := s.queryMatching(f)
-	if err != nil {
-		return 0, err
-	}
-	return count(ctx, s.db, q)
+	return countRows(ctx, s.db, s.queryMatching, f)
 }
 
 func (s Users) queryMatching(f user.Filter) (*ent.UserQuery, error) {
@@ -240,19 +232,19 @@ func (s Users) queryMatching(f user.Filter) (*ent.UserQuery, error) {
 		q.Where(entuser.StatusEQ(*f.Status))
 	}
 	if f.Username != nil {
-		q.Where(equal(entuser.FieldUsernameKey, user.UsernameKey(*f.Username)))
+		q.Where(equalsText(entuser.FieldUsernameKey, user.UsernameKey(*f.Username)))
 	}
 	if f.Email != nil {
-		q.Where(equal(entuser.FieldEmailKey, user.EmailKey(*f.Email)))
+		q.Where(equalsText(entuser.FieldEmailKey, user.EmailKey(*f.Email)))
 	}
 	if f.LegacyID != nil {
-		q.Where(equal(entuser.FieldLegacyID, *f.LegacyID))
+		q.Where(equalsText(entuser.FieldLegacyID, *f.LegacyID))
 	}
 	if f.CreatedAfter != nil {
-		q.Where(entuser.CreatedAtGTE(micro(*f.CreatedAfter)))
+		q.Where(entuser.CreatedAtGTE(toMicros(*f.CreatedAfter)))
 	}
 	if f.CreatedBefore != nil {
-		q.Where(entuser.CreatedAtLT(micro(*f.CreatedBefore)))
+		q.Where(entuser.CreatedAtLT(toMicros(*f.CreatedBefore)))
 	}
 	return q, checkList("ids", len(f.IDs))
 }
@@ -283,13 +275,13 @@ func saveUser(c *ent.Client, u *user.User) *ent.UserUpdate {
 func toUser(r *ent.User) *user.User {
 	return &user.User{
 		ID: r.ID, Username: r.Username, Email: r.Email, Name: r.Name, Roles: splitRoles(r.Roles), Status: r.Status, LegacyID: r.LegacyID,
-		Version: r.Version, CreatedAt: micro(r.CreatedAt), UpdatedAt: micro(r.UpdatedAt),
+		Version: r.Version, CreatedAt: toMicros(r.CreatedAt), UpdatedAt: toMicros(r.UpdatedAt),
 	}
 }
 
 // truncateUserTimes gives an account the times that will be read back.
 func truncateUserTimes(u *user.User) {
-	u.CreatedAt, u.UpdatedAt = micro(u.CreatedAt), micro(u.UpdatedAt)
+	u.CreatedAt, u.UpdatedAt = toMicros(u.CreatedAt), toMicros(u.UpdatedAt)
 }
 
 func emailKey(email *string) *string {
@@ -334,7 +326,7 @@ func orMissing(err, missing error) error {
 	return err
 }
 
-func mapped[A, B any](in []A, fn func(A) B) []B {
+func mapSlice[A, B any](in []A, fn func(A) B) []B {
 	out := make([]B, len(in))
 	for i, v := range in {
 		out[i] = fn(v)

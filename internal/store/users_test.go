@@ -23,7 +23,7 @@ func TestDelete_ForgetsThePerson(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		owner, other := givenUser(t, db), givenUser(t, db)
 		givenProduct(t, db, "cup", 10)
-		o, err := place(t.Context(), db, owner.ID, "cup")
+		o, err := placeOrder(t.Context(), db, owner.ID, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestLegacyIDs_AreAssignedWithoutThoseTaken(t *testing.T) {
 			got = append(got, *givenUser(t, db).LegacyID)
 		}
 		got = append(got, *givenProduct(t, db, "cup", 10).LegacyID)
-		o, err := place(t.Context(), db, taken.ID, "cup")
+		o, err := placeOrder(t.Context(), db, taken.ID, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}

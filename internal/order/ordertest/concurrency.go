@@ -12,9 +12,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// keyed returns a function that places an order of the customer under one
+// placeUnderKey returns a function that places an order of the customer under one
 // idempotency key; calls with another body have another fingerprint.
-func keyed(t testing.TB, customer uid.User, body byte) (call func(Stores, ...order.Want) (*order.Order, error)) {
+func placeUnderKey(t testing.TB, customer uid.User, body byte) (call func(Stores, ...order.Want) (*order.Order, error)) {
 	t.Helper()
 	ctx := auth.With(t.Context(), &auth.Principal{UserID: customer, Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")})
 	ctx = auth.WithCall(ctx, auth.Call{Key: "k", Fingerprint: [32]byte{body}})
@@ -25,24 +25,24 @@ func keyed(t testing.TB, customer uid.User, body byte) (call func(Stores, ...ord
 	}
 }
 
-func once(t *testing.T, s Stores) {
+func replaysCallUnderKey(t *testing.T, s Stores) {
 	customer, other := s.Customer(t), s.Customer(t)
 	cup := givenProduct(t, s, "cup", 10)
-	first, err := keyed(t, customer, 1)(s, want("cup", 1))
+	first, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Orders.Update(t.Context(), first.ID, func(o *order.Order) error { return o.Pay(at) }); err != nil {
 		t.Fatal(err)
 	}
-	again, err := keyed(t, customer, 1)(s, want("cup", 1))
+	again, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1))
 	if err != nil || again.ID != first.ID || again.Status != order.Paid {
 		t.Errorf("the second call = %+v, %v; want the first order as it is now", again, err)
 	}
-	if _, err := keyed(t, customer, 2)(s, want("cup", 2)); !fault.Is(err, fault.IdempotencyKeyReused) {
+	if _, err := placeUnderKey(t, customer, 2)(s, wantOf("cup", 2)); !fault.Is(err, fault.IdempotencyKeyReused) {
 		t.Errorf("another call under the key gave %v", err)
 	}
-	if o, err := keyed(t, other, 2)(s, want("cup", 2)); err != nil || o.ID == first.ID {
+	if o, err := placeUnderKey(t, other, 2)(s, wantOf("cup", 2)); err != nil || o.ID == first.ID {
 		t.Errorf("the key of another user = %v, %v; want an order of its own", o, err)
 	}
 	if n := stockOf(t, s, cup.ID); n != 7 {
@@ -50,22 +50,22 @@ func once(t *testing.T, s Stores) {
 	}
 }
 
-func refusedCall(t *testing.T, s Stores) {
+func freesKeyOfRefusedCall(t *testing.T, s Stores) {
 	customer := s.Customer(t)
 	cup := givenProduct(t, s, "cup", 0)
-	if _, err := keyed(t, customer, 1)(s, want("cup", 1)); !fault.Is(err, fault.StockInsufficient) {
+	if _, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1)); !fault.Is(err, fault.StockInsufficient) {
 		t.Fatalf("placing what is sold out gave %v", err)
 	}
 	if _, err := s.Products.UpdateStock(t.Context(), cup.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, 3, at) }); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keyed(t, customer, 1)(s, want("cup", 1)); err != nil {
+	if _, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1)); err != nil {
 		t.Errorf("the same call after the refusal gave %v", err)
 	}
 }
 
-// parallel runs fn n times at once and returns what went wrong, by code.
-func parallel(n int, fn func(i int) error) map[fault.Code]int {
+// runParallel runs fn n times at once and returns what went wrong, by code.
+func runParallel(n int, fn func(i int) error) map[fault.Code]int {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	codes := map[fault.Code]int{}
@@ -93,8 +93,8 @@ func placesOneOrderPerKey(t *testing.T, s Stores) {
 	customer, cup := s.Customer(t), givenProduct(t, s, "cup", 10)
 	var mu sync.Mutex
 	ids := map[uid.Order]int{}
-	codes := parallel(calls, func(int) error {
-		o, err := keyed(t, customer, 1)(s, want("cup", 1))
+	codes := runParallel(calls, func(int) error {
+		o, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1))
 		if err == nil {
 			mu.Lock()
 			defer mu.Unlock()
@@ -102,13 +102,13 @@ func placesOneOrderPerKey(t *testing.T, s Stores) {
 		}
 		return err
 	})
-	if len(ids) != 1 || codes[""]+codes[fault.IdempotencyInFlight] != calls || count(t, s) != 1 || stockOf(t, s, cup.ID) != 9 {
+	if len(ids) != 1 || codes[""]+codes[fault.IdempotencyInFlight] != calls || countOrders(t, s) != 1 || stockOf(t, s, cup.ID) != 9 {
 		t.Errorf("%d duplicates ended as %v with %d orders, %d stored, stock %d; want one order and stock 9",
-			calls, codes, len(ids), count(t, s), stockOf(t, s, cup.ID))
+			calls, codes, len(ids), countOrders(t, s), stockOf(t, s, cup.ID))
 	}
 }
 
-func scarce(t *testing.T, s Stores) {
+func neverOversells(t *testing.T, s Stores) {
 	const buyers, stock = 64, 100
 	customer := s.Customer(t)
 	skus := []string{"a", "b", "c"}
@@ -116,8 +116,8 @@ func scarce(t *testing.T, s Stores) {
 	for _, sku := range skus {
 		ids[sku] = givenProduct(t, s, sku, stock).ID
 	}
-	codes := parallel(buyers, func(i int) error {
-		o, err := place(t, s, customer, at, want(skus[i%3], 3), want(skus[(i+1)%3], 2))
+	codes := runParallel(buyers, func(i int) error {
+		o, err := placeOrder(t, s, customer, at, wantOf(skus[i%3], 3), wantOf(skus[(i+1)%3], 2))
 		if err != nil || i%4 > 0 {
 			return err
 		}
@@ -138,7 +138,7 @@ func scarce(t *testing.T, s Stores) {
 // heldBy adds up what the orders hold, by SKU.
 func heldBy(t testing.TB, s Stores) map[string]int {
 	t.Helper()
-	all := everything(t, func(args page.Args) (page.Page[*order.Order], error) {
+	all := listAllPages(t, func(args page.Args) (page.Page[*order.Order], error) {
 		return s.Orders.List(t.Context(), order.Filter{}, order.ByPlacedAsc, args)
 	})
 	held := map[string]int{}
@@ -156,22 +156,22 @@ func heldBy(t testing.TB, s Stores) map[string]int {
 	return held
 }
 
-func crossing(t *testing.T, s Stores) {
+func avoidsDeadlocks(t *testing.T, s Stores) {
 	customer := s.Customer(t)
 	const skus = 20
 	for i := range skus {
 		givenProduct(t, s, fmt.Sprintf("p%02d", i), 10_000)
 	}
-	codes := parallel(64, func(n int) error {
+	codes := runParallel(64, func(n int) error {
 		var wants []order.Want
 		for i := range skus {
 			at := (i + n) % skus
 			if n%2 == 0 {
 				at = skus - 1 - at
 			}
-			wants = append(wants, want(fmt.Sprintf("p%02d", at), 1))
+			wants = append(wants, wantOf(fmt.Sprintf("p%02d", at), 1))
 		}
-		o, err := place(t, s, customer, at, wants...)
+		o, err := placeOrder(t, s, customer, at, wants...)
 		if err != nil || n%3 > 0 {
 			return err
 		}

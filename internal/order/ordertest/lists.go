@@ -17,8 +17,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// everything reads a list to its end, in pages of two.
-func everything[T any](t testing.TB, list func(page.Args) (page.Page[T], error)) []T {
+// listAllPages reads a list to its end, in pages of two.
+func listAllPages[T any](t testing.TB, list func(page.Args) (page.Page[T], error)) []T {
 	t.Helper()
 	var all []T
 	args := page.Args{First: ptr(2)}
@@ -35,7 +35,7 @@ func everything[T any](t testing.TB, list func(page.Args) (page.Page[T], error))
 	}
 }
 
-func listedProducts(t *testing.T, s Stores) {
+func listsProducts(t *testing.T, s Stores) {
 	for i, name := range []string{"banana", "Apple", "apple", "Ärmel", "cherry"} {
 		p := givenProduct(t, s, fmt.Sprint("s", i), 1)
 		_, err := s.Products.Update(t.Context(), p.ID, func(p *order.Product) error {
@@ -48,7 +48,7 @@ func listedProducts(t *testing.T, s Stores) {
 		}
 	}
 	names := func(f order.ProductFilter, by order.ProductOrderBy) string {
-		return joined(everything(t, func(args page.Args) (page.Page[*order.Product], error) {
+		return joinNames(listAllPages(t, func(args page.Args) (page.Page[*order.Product], error) {
 			return s.Products.List(t.Context(), f, by, args)
 		}), func(p *order.Product) string { return strings.ToLower(p.Name) })
 	}
@@ -70,7 +70,7 @@ func listedProducts(t *testing.T, s Stores) {
 		}
 	}
 	var prices []int64
-	for _, p := range everything(t, func(args page.Args) (page.Page[*order.Product], error) {
+	for _, p := range listAllPages(t, func(args page.Args) (page.Page[*order.Product], error) {
 		return s.Products.List(t.Context(), order.ProductFilter{}, order.ProductsByPriceDesc, args)
 	}) {
 		prices = append(prices, p.Price.Minor)
@@ -83,7 +83,7 @@ func listedProducts(t *testing.T, s Stores) {
 	}
 }
 
-func joined[T any](rows []T, name func(T) string) string {
+func joinNames[T any](rows []T, name func(T) string) string {
 	var b []string
 	for _, row := range rows {
 		b = append(b, name(row))
@@ -91,13 +91,13 @@ func joined[T any](rows []T, name func(T) string) string {
 	return strings.Join(b, " ")
 }
 
-func listedOrders(t *testing.T, s Stores) {
+func listsOrders(t *testing.T, s Stores) {
 	givenProduct(t, s, "cup", 1000)
 	ann, bob := s.Customer(t), s.Customer(t)
 	var placed []*order.Order
 	for i := range 6 {
 		customer := []uid.User{ann, bob}[i%2]
-		placed = append(placed, mustPlace(t, s, customer, at.Add(time.Duration(i/2)*time.Minute), want("cup", i%3+1)))
+		placed = append(placed, mustPlace(t, s, customer, at.Add(time.Duration(i/2)*time.Minute), wantOf("cup", i%3+1)))
 	}
 	paid, err := s.Orders.Update(t.Context(), placed[3].ID, func(o *order.Order) error { return o.Pay(at) })
 	if err != nil {
@@ -119,11 +119,11 @@ func listedOrders(t *testing.T, s Stores) {
 	} {
 		for by, less := range sortedOrders() {
 			want := slices.SortedFunc(slices.Values(tt.want), less)
-			got := everything(t, func(args page.Args) (page.Page[*order.Order], error) {
+			got := listAllPages(t, func(args page.Args) (page.Page[*order.Order], error) {
 				return s.Orders.List(t.Context(), tt.f, by, args)
 			})
-			if joined(got, orderID) != joined(want, orderID) {
-				t.Errorf("List %s by %s = %s, want %s", tt.name, by, joined(got, orderID), joined(want, orderID))
+			if joinNames(got, orderID) != joinNames(want, orderID) {
+				t.Errorf("List %s by %s = %s, want %s", tt.name, by, joinNames(got, orderID), joinNames(want, orderID))
 			}
 		}
 		if n, err := s.Orders.Count(t.Context(), tt.f); n != len(tt.want) || err != nil {
@@ -157,11 +157,11 @@ func cmpOr(a, b int) int {
 	return b
 }
 
-func listedByUsers(t *testing.T, s Stores) {
+func listsByUsers(t *testing.T, s Stores) {
 	givenProduct(t, s, "cup", 1000)
 	users := []uid.User{s.Customer(t), s.Customer(t), s.Customer(t)}
 	for i := range 7 {
-		mustPlace(t, s, users[i%2], at.Add(time.Duration(i)*time.Minute), want("cup", i%3+1))
+		mustPlace(t, s, users[i%2], at.Add(time.Duration(i)*time.Minute), wantOf("cup", i%3+1))
 	}
 	middle, err := s.Orders.List(t.Context(), order.Filter{UserID: &users[0]}, order.ByPlacedAsc, page.Args{First: ptr(2)})
 	if err != nil {
@@ -208,7 +208,7 @@ func listedByUsers(t *testing.T, s Stores) {
 	}
 }
 
-func foreignCursors(t *testing.T, s Stores) {
+func refusesForeignCursors(t *testing.T, s Stores) {
 	for name, c := range map[string]page.Cursor{
 		"of another order":      {Order: string(order.ByTotalAsc), Key: "1", ID: "ord_1"},
 		"with a key of no time": {Order: string(order.ByPlacedAsc), Key: "yesterday", ID: "ord_1"},
@@ -226,7 +226,7 @@ func foreignCursors(t *testing.T, s Stores) {
 	}
 }
 
-func oddText(t *testing.T, s Stores) {
+func matchesNoUnstorableText(t *testing.T, s Stores) {
 	for _, odd := range []string{"a\x00b", "\xff\xfe"} {
 		if n, err := s.Orders.Count(t.Context(), order.Filter{Number: &odd}); n != 0 || err != nil {
 			t.Errorf("Count of number %q = %d, %v", odd, n, err)

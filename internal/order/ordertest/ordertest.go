@@ -43,26 +43,26 @@ func Run(t *testing.T, newStores func(testing.TB) Stores) {
 		name string
 		test func(*testing.T, Stores)
 	}{
-		{"a placed order is read back as it was placed", placed},
-		{"an order that is refused changes nothing", refused},
-		{"only an active account can order", inactive},
-		{"cancelling returns the stock once", cancelled},
-		{"a change without an event stores nothing", unrecorded},
-		{"a function that fails stores nothing", failed},
-		{"what does not exist is left out or not found", missing},
-		{"a call is made once under its key", once},
-		{"a refused call leaves its key free", refusedCall},
+		{"a placed order is read back as it was placed", readsBackPlacedOrder},
+		{"an order that is refused changes nothing", changesNothingWhenRefused},
+		{"only an active account can order", requiresActiveAccount},
+		{"cancelling returns the stock once", returnsStockOnce},
+		{"a change without an event stores nothing", storesNothingWithoutEvent},
+		{"a function that fails stores nothing", storesNothingAfterFailure},
+		{"what does not exist is left out or not found", leavesOutMissing},
+		{"a call is made once under its key", replaysCallUnderKey},
+		{"a refused call leaves its key free", freesKeyOfRefusedCall},
 		{"parallel calls under one key place one order", placesOneOrderPerKey},
-		{"parallel orders never sell what is not there", scarce},
-		{"orders that want the same products in other sequences do not deadlock", crossing},
-		{"a product is changed and read back", changedProduct},
-		{"a SKU and a legacy id belong to one product", takenNames},
-		{"stock is adjusted apart from its product", adjusted},
-		{"products are filtered and sorted", listedProducts},
-		{"orders are filtered and sorted", listedOrders},
-		{"orders of many users are paged for each", listedByUsers},
-		{"cursors of other lists are refused", foreignCursors},
-		{"text that no database takes matches nothing", oddText},
+		{"parallel orders never sell what is not there", neverOversells},
+		{"orders that want the same products in other sequences do not deadlock", avoidsDeadlocks},
+		{"a product is changed and read back", readsBackChangedProduct},
+		{"a SKU and a legacy id belong to one product", refusesTakenNames},
+		{"stock is adjusted apart from its product", adjustsStock},
+		{"products are filtered and sorted", listsProducts},
+		{"orders are filtered and sorted", listsOrders},
+		{"orders of many users are paged for each", listsByUsers},
+		{"cursors of other lists are refused", refusesForeignCursors},
+		{"text that no database takes matches nothing", matchesNoUnstorableText},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -86,10 +86,10 @@ func givenProduct(t testing.TB, s Stores, sku string, stock int) *order.Product 
 	return p
 }
 
-func want(sku string, n int) order.Want { return order.Want{SKU: sku, Quantity: n} }
+func wantOf(sku string, n int) order.Want { return order.Want{SKU: sku, Quantity: n} }
 
-// place places an order the way the service does.
-func place(t testing.TB, s Stores, customer uid.User, when time.Time, wants ...order.Want) (*order.Order, error) {
+// placeOrder places an order the way the service does.
+func placeOrder(t testing.TB, s Stores, customer uid.User, when time.Time, wants ...order.Want) (*order.Order, error) {
 	t.Helper()
 	return s.Orders.Place(t.Context(), customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
 		return order.Place(order.Details{UserID: customer}, wants, offers, when)
@@ -98,7 +98,7 @@ func place(t testing.TB, s Stores, customer uid.User, when time.Time, wants ...o
 
 func mustPlace(t testing.TB, s Stores, customer uid.User, when time.Time, wants ...order.Want) *order.Order {
 	t.Helper()
-	o, err := place(t, s, customer, when, wants...)
+	o, err := placeOrder(t, s, customer, when, wants...)
 	if err != nil {
 		t.Fatalf("place: %v", err)
 	}
@@ -123,7 +123,7 @@ func readBack(t testing.TB, s Stores, id uid.Order) *order.Order {
 	return found[id]
 }
 
-func count(t testing.TB, s Stores) int {
+func countOrders(t testing.TB, s Stores) int {
 	t.Helper()
 	n, err := s.Orders.Count(t.Context(), order.Filter{})
 	if err != nil {
@@ -132,9 +132,9 @@ func count(t testing.TB, s Stores) int {
 	return n
 }
 
-func placed(t *testing.T, s Stores) {
+func readsBackPlacedOrder(t *testing.T, s Stores) {
 	customer, cup, pot := s.Customer(t), givenProduct(t, s, "cup", 10), givenProduct(t, s, "pot", 5)
-	o := mustPlace(t, s, customer, at, want("pot", 2), want("cup", 3))
+	o := mustPlace(t, s, customer, at, wantOf("pot", 2), wantOf("cup", 3))
 	if diff := cmp.Diff(o, readBack(t, s, o.ID), orders); diff != "" {
 		t.Errorf("what Place returns differs from what is read back (-returned +read):\n%s", diff)
 	}
@@ -161,34 +161,34 @@ func placed(t *testing.T, s Stores) {
 	}
 }
 
-func refused(t *testing.T, s Stores) {
+func changesNothingWhenRefused(t *testing.T, s Stores) {
 	customer, cup, pot := s.Customer(t), givenProduct(t, s, "cup", 10), givenProduct(t, s, "pot", 1)
 	for name, wants := range map[string][]order.Want{
-		"an unknown product": {want("cup", 1), want("jug", 1)},
-		"too few of one":     {want("cup", 1), want("pot", 2)},
+		"an unknown product": {wantOf("cup", 1), wantOf("jug", 1)},
+		"too few of one":     {wantOf("cup", 1), wantOf("pot", 2)},
 	} {
-		if _, err := place(t, s, customer, at, wants...); err == nil {
+		if _, err := placeOrder(t, s, customer, at, wants...); err == nil {
 			t.Errorf("placing %s succeeded", name)
 		}
 	}
-	if c, p, n := stockOf(t, s, cup.ID), stockOf(t, s, pot.ID), count(t, s); c != 10 || p != 1 || n != 0 {
+	if c, p, n := stockOf(t, s, cup.ID), stockOf(t, s, pot.ID), countOrders(t, s); c != 10 || p != 1 || n != 0 {
 		t.Errorf("after refusals cups, pots, orders = %d, %d, %d, want 10, 1, 0", c, p, n)
 	}
 }
 
-func inactive(t *testing.T, s Stores) {
+func requiresActiveAccount(t *testing.T, s Stores) {
 	givenProduct(t, s, "cup", 10)
-	if _, err := place(t, s, s.Inactive(t), at, want("cup", 1)); !fault.Is(err, fault.UserNotActive) {
+	if _, err := placeOrder(t, s, s.Inactive(t), at, wantOf("cup", 1)); !fault.Is(err, fault.UserNotActive) {
 		t.Errorf("placing for a deactivated account gave %v", err)
 	}
-	if _, err := place(t, s, uid.NewUser(at), at, want("cup", 1)); !fault.Is(err, fault.UserNotFound) {
+	if _, err := placeOrder(t, s, uid.NewUser(at), at, wantOf("cup", 1)); !fault.Is(err, fault.UserNotFound) {
 		t.Errorf("placing for an unknown account gave %v", err)
 	}
 }
 
-func cancelled(t *testing.T, s Stores) {
+func returnsStockOnce(t *testing.T, s Stores) {
 	customer, cup := s.Customer(t), givenProduct(t, s, "cup", 10)
-	o := mustPlace(t, s, customer, at, want("cup", 4))
+	o := mustPlace(t, s, customer, at, wantOf("cup", 4))
 	cancel := func(o *order.Order) error { return o.Cancel("", at) }
 	for range 2 {
 		got, err := s.Orders.Update(t.Context(), o.ID, cancel)
@@ -207,9 +207,9 @@ func cancelled(t *testing.T, s Stores) {
 	}
 }
 
-func unrecorded(t *testing.T, s Stores) {
+func storesNothingWithoutEvent(t *testing.T, s Stores) {
 	givenProduct(t, s, "cup", 10)
-	o := mustPlace(t, s, s.Customer(t), at, want("cup", 4))
+	o := mustPlace(t, s, s.Customer(t), at, wantOf("cup", 4))
 	got, err := s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error {
 		o.Note = "changed without an event"
 		return nil
@@ -219,9 +219,9 @@ func unrecorded(t *testing.T, s Stores) {
 	}
 }
 
-func failed(t *testing.T, s Stores) {
+func storesNothingAfterFailure(t *testing.T, s Stores) {
 	cup := givenProduct(t, s, "cup", 10)
-	o := mustPlace(t, s, s.Customer(t), at, want("cup", 4))
+	o := mustPlace(t, s, s.Customer(t), at, wantOf("cup", 4))
 	no := errors.New("no")
 	_, err := s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error { return errors.Join(o.Cancel("", at), no) })
 	if !errors.Is(err, no) {
@@ -232,7 +232,7 @@ func failed(t *testing.T, s Stores) {
 	}
 }
 
-func missing(t *testing.T, s Stores) {
+func leavesOutMissing(t *testing.T, s Stores) {
 	cup := givenProduct(t, s, "cup", 10)
 	found, err := s.Products.ByIDs(t.Context(), []uid.Product{cup.ID, uid.NewProduct(at)})
 	if err != nil || len(found) != 1 {
@@ -249,7 +249,7 @@ func missing(t *testing.T, s Stores) {
 	}
 }
 
-func changedProduct(t *testing.T, s Stores) {
+func readsBackChangedProduct(t *testing.T, s Stores) {
 	p := givenProduct(t, s, "cup", 10)
 	change := order.ProductChange{Name: validate.Of("A mug"), Active: validate.Of(false), LegacyID: validate.Of(ptr("17"))}
 	got, err := s.Products.Update(t.Context(), p.ID, func(p *order.Product) error { return p.Apply(change, at.Add(time.Hour)) })
@@ -270,7 +270,7 @@ func changedProduct(t *testing.T, s Stores) {
 	}
 }
 
-func takenNames(t *testing.T, s Stores) {
+func refusesTakenNames(t *testing.T, s Stores) {
 	cup, pot := givenProduct(t, s, "cup", 1), givenProduct(t, s, "pot", 1)
 	set := func(id uid.Product, c order.ProductChange) error {
 		_, err := s.Products.Update(t.Context(), id, func(p *order.Product) error { return p.Apply(c, at) })
@@ -289,7 +289,7 @@ func takenNames(t *testing.T, s Stores) {
 	}
 }
 
-func adjusted(t *testing.T, s Stores) {
+func adjustsStock(t *testing.T, s Stores) {
 	p := givenProduct(t, s, "cup", 10)
 	got, err := s.Products.UpdateStock(t.Context(), p.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, -4, at) })
 	if err != nil {
