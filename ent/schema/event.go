@@ -48,7 +48,7 @@ func (Event) Indexes() []ent.Index {
 		index.Fields("order_id", "position"),
 		index.Fields("service_id", "position"),
 		index.Fields("type", "position"),
-		index.Fields("position", "id").StorageKey("event_waiting").Annotations(entsql.IndexWhere("position IS NULL")), // what the sequencer looks for
+		index.Fields("position", "id").StorageKey("event_waiting").Annotations(entsql.IndexWhere("position IS NULL")), // what the sequencer scans
 	}
 }
 

@@ -86,7 +86,7 @@ func (DeadLetter) Fields() []ent.Field {
 		field.String("user_id").GoType(uid.User("")).Optional().Nillable().Immutable(),
 		field.String("order_id").GoType(uid.Order("")).Optional().Nillable().Immutable(),
 		field.JSON("data", json.RawMessage{}).SchemaType(asWritten),
-		field.Int("attempts"), // 0 if it waits behind another dead letter of its subject
+		field.Int("attempts"), // 0 if it is queued behind another dead letter of its subject
 		field.String("code"),  // of the last attempt's error, shown to ADMIN
 		field.String("message"),
 		field.String("detail"), // all of that error, for the operator

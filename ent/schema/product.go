@@ -18,7 +18,7 @@ func (Product) Fields() []ent.Field {
 		field.String("id").GoType(uid.Product("")).Immutable(),
 		field.String("sku").Unique(),
 		field.String("name"),
-		field.String("name_key"), // folded: what a list by name sorts by
+		field.String("name_key"), // case-folded: the sort key of lists by name
 		field.String("description"),
 		field.Int64("price_minor"),
 		field.String("currency"),

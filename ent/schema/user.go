@@ -18,7 +18,7 @@ func (User) Fields() []ent.Field {
 	return appendFields([]ent.Field{
 		field.String("id").GoType(uid.User("")).Immutable(),
 		field.String("username"),
-		field.String("username_key").Unique(), // folded: what makes the name unique, and sorts
+		field.String("username_key").Unique(), // case-folded: unique, and the sort key
 		field.String("email").Optional().Nillable(),
 		field.String("email_key").Optional().Nillable().Unique(),
 		field.String("name"),

@@ -29,7 +29,7 @@ const (
 	maxReason   = 500       // characters
 )
 
-// Status is a place in the life of an order.
+// Status is a state in the life cycle of an order.
 type Status string
 
 // The states of an order.
@@ -63,7 +63,7 @@ type Order struct {
 	Status            Status
 	ItemCount         int // lines, not units
 	Total             money.Money
-	Note              string // the customer's words to the shop; may be empty
+	Note              string // the customer's message to the shop; may be empty
 	LegacyID          *string
 	RefundRequestedAt *time.Time // when a refund was asked for; nil if never
 	Version           int        // raised by each change

@@ -10,15 +10,15 @@ import (
 	"github.com/backplane-dev/backplane/internal/eventlog"
 )
 
-// Finding is a contradiction in the stored data. There should never be one.
+// Finding is an inconsistency in the stored data. A correct database has none.
 type Finding struct {
-	Check   string // what should hold
-	Subject string // id of the row that breaks it
+	Check   string // the invariant
+	Subject string // id of the row that violates it
 	Detail  string
 }
 
-// auditCheck is a condition that always holds, as a query for what breaks it: rows
-// of subject and detail.
+// auditCheck is an invariant, as a query for the rows that violate it: subject and
+// detail.
 type auditCheck struct {
 	name  string
 	query string
@@ -27,12 +27,12 @@ type auditCheck struct {
 // maxFindings is how many findings of one check are reported.
 const maxFindings = 20
 
-// completeSince is a time from which on a log that has lost its oldest entries has all
-// that happened: times and positions differ by what runs at the same time.
+// completeSince is the time since which a log trimmed by retention has every event. Times
+// and positions of concurrent transactions differ, so the oldest 1,000 events are skipped.
 const completeSince = `(SELECT MAX(occurred_at) FROM (SELECT occurred_at FROM events WHERE position IS NOT NULL ORDER BY position LIMIT 1000) AS oldest)`
 
-// The log may have lost its oldest entries by retention, so what compares rows
-// with the log looks at what the log still has the beginning of.
+// auditChecks compare rows with the log only where the log still has the first event:
+// retention may have deleted the oldest.
 var auditChecks = []auditCheck{
 	{"stock plus what orders took and did not give back is what was received", `
 		SELECT s.product_id, 'stock ' || s.quantity || ', taken ' || COALESCE(t.taken, 0) || ', received ' || s.received
@@ -99,14 +99,14 @@ var auditChecks = []auditCheck{
 		SELECT 'timelines', COUNT(*) || ' rows' FROM timelines HAVING COUNT(*) <> 1`},
 }
 
-// fileChecks are for SQLite, whose file others may have damaged.
+// fileChecks are for SQLite, whose file other programs may have damaged.
 var fileChecks = []auditCheck{
 	{"the file is whole", `SELECT 'file', integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'`},
 	{"foreign keys name rows", `SELECT "table", 'row ' || COALESCE(rowid, 0) || ' names no row of ' || parent FROM pragma_foreign_key_check`},
 }
 
-// Audit looks for contradictions in what is stored, all of it as of one moment.
-// It reads every order, so it takes its time and is no part of serving.
+// Audit checks the invariants of the stored data in one snapshot. It reads every order,
+// so it may take long; the server does not run it while serving.
 func (db *DB) Audit(ctx context.Context) ([]Finding, error) {
 	from, done, err := db.auditPool()
 	if err != nil {
@@ -117,7 +117,7 @@ func (db *DB) Audit(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", db.translateError(ctx, err))
 	}
-	defer raw.Rollback() //nolint:errcheck // it only read
+	defer raw.Rollback() //nolint:errcheck // the transaction only reads
 	c := conn{statementObserver{raw, db.cfg.OnStatement}, db.dialect}
 	todo := auditChecks
 	if !db.isPostgres() {
@@ -134,8 +134,8 @@ func (db *DB) Audit(ctx context.Context) ([]Finding, error) {
 	return all, nil
 }
 
-// auditPool returns where an audit reads; on PostgreSQL no statement of it is too
-// long. Call done at the end.
+// auditPool returns the pool that an audit reads from; on PostgreSQL it has no statement
+// timeout. The caller calls done at the end.
 func (db *DB) auditPool() (pool *sql.DB, done func(), err error) {
 	if !db.isPostgres() {
 		return db.read, func() {}, nil

@@ -13,7 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// givenHistory makes some of everything that an audit looks at.
+// givenHistory creates rows of every kind that an audit checks.
 func givenHistory(t *testing.T, db *store.DB) {
 	t.Helper()
 	who := givenUser(t, db)
@@ -40,7 +40,7 @@ func givenHistory(t *testing.T, db *store.DB) {
 	}
 }
 
-func TestAudit_FindsNothingInWhatWasMadeByTheRules(t *testing.T) {
+func TestAudit_finds_nothing_in_consistent_data(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		givenHistory(t, db)
@@ -58,21 +58,21 @@ func TestAudit_FindsNothingInWhatWasMadeByTheRules(t *testing.T) {
 	})
 }
 
-func TestAudit_FindsWhatIsWrong(t *testing.T) {
+func TestAudit_finds_each_inconsistency(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, tamper, want string }{
 		{"a unit too few", `UPDATE stocks SET quantity = quantity - 1 WHERE product_id = (SELECT id FROM products WHERE sku = 'cup')`, "stock plus what orders took"},
-		{"an adjustment that nobody made", `UPDATE stocks SET quantity = quantity + 1, received = received + 1`, "its adjustments in the log"},
+		{"an adjustment without an event", `UPDATE stocks SET quantity = quantity + 1, received = received + 1`, "its adjustments in the log"},
 		{"a total that the lines do not add up to", `UPDATE orders SET total_minor = total_minor + 1`, "add up to its total"},
 		{"a line at another price", `UPDATE order_items SET unit_price_minor = unit_price_minor + 1`, "price times its quantity"},
 		{"an order without its event", `DELETE FROM events WHERE type = 'order.placed'`, "was placed once in the log"},
 		{"a state that no event led to", `UPDATE orders SET status = 'DELIVERED' WHERE status = 'SHIPPED'`, "where its last event left it"},
-		{"a change that no event tells", `UPDATE orders SET version = version + 1`, "where its last event left it"},
+		{"a change without an event", `UPDATE orders SET version = version + 1`, "where its last event left it"},
 		{"stock of a refund that was never given back", `UPDATE orders SET stock_returned = NOT stock_returned WHERE status = 'REFUNDED'`, "gave its stock back"},
 		{"an ADMIN in name only", `UPDATE users SET roles = 'ADMIN'`, "marked as ADMIN"},
 		{"a call that forgot its object", `UPDATE idempotency_keys SET object_id = ''`, "knows its object"},
 		{"a product without stock", `DELETE FROM stocks`, "every product has a stock"},
-		{"events that changed places", `UPDATE events SET position = 1000 - seq`, "in the order in which they were made"},
+		{"events that swapped positions", `UPDATE events SET position = 1000 - seq`, "in the order in which they were made"},
 		{"two timelines", `INSERT INTO timelines (id) VALUES ('another')`, "has one timeline"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,20 +14,19 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// Batch is what seeding stores at once. Rows are new but for Stocks.
+// Batch is a set of rows that seeding stores at once. All but Stocks are new.
 type Batch struct {
 	Users       []*user.User
 	Credentials map[*user.User]user.PasswordHash // of those users that have one
 	Products    []order.Offer
-	Orders      []*order.Order // as order.Place made them, with their lines, and perhaps moved on
-	Stocks      []*order.Stock // stored before, changed by Orders
+	Orders      []*order.Order // as order.Place returned them, with their lines, possibly in a later status
+	Stocks      []*order.Stock // stored already, changed by Orders
 	Events      []event.Event  // of all of them, in the order in which they happened
 }
 
-// Bulk stores a batch in one transaction. Nothing is checked that the domains
-// have not checked; what a batch leaves in its stocks must agree with its orders.
-// It is for seeding: the log does not name the new rows as touched, since no node
-// can have cached them before.
+// Bulk stores a batch in one transaction. It relies on the validation of the domains; the
+// stocks of a batch must agree with its orders. It is for seeding: events do not list the
+// new rows as touched, since no node can have cached them.
 func (db *DB) Bulk(ctx context.Context, b Batch) error {
 	err := db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
@@ -120,16 +119,15 @@ func (t *tx) insertOrders(ctx context.Context, orders []*order.Order) error {
 	return t.insertRows(ctx, "order_items", itemColumns, items)
 }
 
-// Empty reports whether the database holds neither products nor orders, and no
-// users but such as an ADMIN made at the first start.
+// Empty reports whether the database has no products, no orders, and no users but
+// ADMINs, such as the one created at the first start.
 func (db *DB) Empty(ctx context.Context) (bool, error) {
 	found, err := db.readConn().queryRow(ctx, `SELECT 1 WHERE EXISTS (SELECT 1 FROM products) OR EXISTS (SELECT 1 FROM orders)
 		OR EXISTS (SELECT 1 FROM users WHERE NOT admin)`, nil, new(int))
 	return !found, db.translateError(ctx, err)
 }
 
-// Analyze tells the database's planner what is stored, after much was stored at
-// once.
+// Analyze updates the statistics of the query planner, after a bulk insert.
 func (db *DB) Analyze(ctx context.Context) error {
 	_, err := conn{statementObserver{db.write, db.cfg.OnStatement}, db.dialect}.exec(ctx, `ANALYZE`)
 	return db.translateError(ctx, err)

@@ -14,28 +14,28 @@ import (
 	entsql "entgo.io/ent/dialect/sql"
 )
 
-// statementObserver tells of each statement before it runs.
+// statementObserver calls onStatement with each statement before it runs.
 type statementObserver struct {
 	entsql.ExecQuerier
-	note func(query string)
+	onStatement func(query string) // may be nil
 }
 
 func (o statementObserver) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if o.note != nil {
-		o.note(query)
+	if o.onStatement != nil {
+		o.onStatement(query)
 	}
 	return o.ExecQuerier.ExecContext(ctx, query, args...)
 }
 
 func (o statementObserver) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if o.note != nil {
-		o.note(query)
+	if o.onStatement != nil {
+		o.onStatement(query)
 	}
 	return o.ExecQuerier.QueryContext(ctx, query, args...)
 }
 
-// conn runs statements on a pool or in a transaction. Parameters are written
-// as question marks on both dialects.
+// conn runs statements on a pool or in a transaction. Parameters are question marks
+// on both dialects.
 type conn struct {
 	entsql.ExecQuerier
 	dialect string
@@ -43,17 +43,18 @@ type conn struct {
 
 func (c conn) isPostgres() bool { return c.dialect == dialect.Postgres }
 
-// entDriver is conn as ent wants it. What ent would begin as a transaction of its
-// own runs in the one that there is.
+// entDriver returns conn as a driver of ent. A transaction that ent begins runs in the
+// transaction that conn is in.
 func (c conn) entDriver() dialect.Driver {
 	return txDriver{entsql.NewDriver(c.dialect, entsql.Conn{ExecQuerier: c.ExecQuerier})}
 }
 
+// txDriver is a driver of ent without transactions of its own.
 type txDriver struct{ *entsql.Driver }
 
 func (j txDriver) Tx(context.Context) (dialect.Tx, error) { return dialect.NopTx(j), nil }
 
-// Close does nothing: the pool has an owner.
+// Close does nothing: the DB closes the pool.
 func (j txDriver) Close() error { return nil }
 
 // exec runs a statement and returns how many rows it changed.
@@ -65,7 +66,7 @@ func (c conn) exec(ctx context.Context, query string, args ...any) (int64, error
 	return res.RowsAffected()
 }
 
-// eachRow runs a query and calls fn for each row with its Scan.
+// eachRow runs a query and calls fn with the Scan of each row.
 func (c conn) eachRow(ctx context.Context, query string, args []any, fn func(scan func(...any) error) error) error {
 	rows, err := c.QueryContext(ctx, c.numberParams(query), args...)
 	if err != nil {
@@ -80,7 +81,7 @@ func (c conn) eachRow(ctx context.Context, query string, args []any, fn func(sca
 	return errors.Join(rows.Err(), rows.Close())
 }
 
-// queryRow runs a query for one row; found is false if there is none.
+// queryRow runs a query that returns at most one row; found is false if it returns none.
 func (c conn) queryRow(ctx context.Context, query string, args []any, into ...any) (found bool, err error) {
 	err = c.eachRow(ctx, query, args, func(scan func(...any) error) error {
 		found = true
@@ -93,7 +94,7 @@ func (c conn) queryRow(ctx context.Context, query string, args []any, into ...an
 // 65,535, SQLite 32,766. Fewer are no slower.
 const maxParams = 10_000
 
-// insertRows adds rows to a table, in as few statements as their parameters allow.
+// insertRows inserts rows into a table, in as few statements as maxParams allows.
 func (c conn) insertRows(ctx context.Context, table string, columns []string, rows [][]any) error {
 	for len(rows) > 0 {
 		n := min(len(rows), maxParams/len(columns))
@@ -110,8 +111,8 @@ func (c conn) insertRows(ctx context.Context, table string, columns []string, ro
 	return nil
 }
 
-// numberParams replaces question marks by what PostgreSQL wants. Statements of this
-// package hold none but parameters.
+// numberParams replaces question marks by $1, $2, … for PostgreSQL. Statements of this
+// package use question marks for parameters only.
 func (c conn) numberParams(query string) string {
 	if !c.isPostgres() {
 		return query
@@ -130,8 +131,8 @@ func (c conn) numberParams(query string) string {
 	}
 }
 
-// lockClause is what ends a query whose rows stay locked until the commit; nothing on
-// SQLite, where the transaction has the whole database.
+// lockClause returns the locking clause of a query whose rows stay locked until the commit;
+// it is empty on SQLite, where a write transaction locks the whole database.
 func (c conn) lockClause(clause string) string {
 	if c.isPostgres() {
 		return " " + clause
@@ -153,9 +154,9 @@ func (c conn) forShare(s *entsql.Selector) {
 	}
 }
 
-// forChange is forUpdate for rows that others refer to and whose key stays: new
-// rows may refer to them meanwhile. To insert a reference takes a lock that FOR
-// UPDATE shuts out, late in a transaction that has others already.
+// forChange is forUpdate for rows that foreign keys refer to and whose key does not change:
+// other transactions may insert references meanwhile. Inserting a reference takes FOR KEY
+// SHARE, which FOR UPDATE blocks, late in a transaction that holds other locks already.
 func (c conn) forChange(s *entsql.Selector) {
 	if c.isPostgres() {
 		s.ForUpdate(entsql.WithLockClause("FOR NO KEY UPDATE"))
@@ -178,8 +179,8 @@ func toAnys[T any](values []T) []any {
 	return out
 }
 
-// instant reads a time that a statement returns. SQLite forgets that a column
-// is a time once it passes an expression, and then gives its microseconds.
+// instant scans a time that a statement returns. SQLite loses the type of a time column
+// in an expression, and then returns microseconds.
 type instant struct{ time.Time }
 
 // Scan implements sql.Scanner.
@@ -203,7 +204,7 @@ func (i *instant) orNil() *time.Time {
 	return &i.Time
 }
 
-// toMicros is the time as it is stored: UTC, whole microseconds.
+// toMicros returns the time as it is stored: UTC, whole microseconds.
 func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 func toMicrosOrNil(t *time.Time) *time.Time {
@@ -214,6 +215,6 @@ func toMicrosOrNil(t *time.Time) *time.Time {
 	return &m
 }
 
-// isStorable reports whether a database takes the text. What it does not take
-// equals nothing that is stored.
+// isStorable reports whether a database accepts the text: valid UTF-8 without NUL. Any
+// other text equals no stored value.
 func isStorable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }

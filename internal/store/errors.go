@@ -31,8 +31,8 @@ const (
 	notInEncoding        = "22021" // text holds a NUL
 )
 
-// uniqueViolations says which name a unique index keeps, by index on PostgreSQL and by
-// table and column on SQLite.
+// uniqueViolations maps a unique index to the error of its violation, by index on PostgreSQL
+// and by table and column on SQLite.
 var uniqueViolations = map[string]*fault.Error{
 	"users_username_key_key": usernameTaken,
 	"users.username_key":     usernameTaken,
@@ -57,14 +57,14 @@ var (
 	cannotStore    = fault.New(fault.Unavailable, "The database cannot store anything at the moment; try again later.")
 	outcomeUnknown = fault.New(fault.Unavailable,
 		"The database went away while the change was being stored: look whether it was made before you try again.")
-	waitedTooLong = fault.New(fault.Unavailable, "Somebody else has been changing the same thing for too long; try again.")
+	waitedTooLong = fault.New(fault.Unavailable, "Another call has been changing the same object for too long; try again.")
 	inFlight      = fault.New(fault.IdempotencyInFlight, "The first call with this idempotency key has not ended yet; try again later.")
 	keyReused     = fault.New(fault.IdempotencyKeyReused, "This idempotency key was used for another call.").At("idempotencyKey")
 	notText       = fault.New(fault.BadInput, "A text holds characters that cannot be stored.")
 )
 
-// translateError says what an error of the driver or of ent means to a caller. What
-// it does not know stays as it is, and so is Internal.
+// translateError maps an error of the driver or of ent to a fault.Error for the caller. It
+// returns unknown errors unchanged; those are Internal.
 func (db *DB) translateError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -73,7 +73,7 @@ func (db *DB) translateError(ctx context.Context, err error) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return errors.Join(ctx.Err(), err) // drivers do not all say why they stopped
+		return errors.Join(ctx.Err(), err) // not every driver wraps the error of ctx
 	}
 	if name := violatedIndex(err); name != "" {
 		if f := uniqueViolations[name]; f != nil {
@@ -97,7 +97,7 @@ func (db *DB) translateError(ctx context.Context, err error) error {
 }
 
 // violatedIndex returns the name of the unique index that err is about, or "". On
-// SQLite only the text says which; it names table and column.
+// SQLite only the error text names it, by table and column.
 func violatedIndex(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == uniqueViolation {
 		return pg.ConstraintName
@@ -111,22 +111,22 @@ func violatedIndex(err error) string {
 	return strings.TrimSuffix(column, ",")
 }
 
-// isRepeatable reports whether the database refused a transaction for reasons
-// that are gone when it runs again.
+// isRepeatable reports whether the database refused a transaction for a transient reason,
+// so that it may succeed when it runs again.
 func isRepeatable(err error) bool {
 	return isCode(err, serializationFailure, deadlockDetected) || isSQLite(err, sqlite3.SQLITE_BUSY) ||
 		slices.Contains(repeatableIndexes, violatedIndex(err))
 }
 
-// repeatableIndexes are the unique indexes that two transactions meet at because one did not
-// see what the other was about to store; the second run sees it.
+// repeatableIndexes are the unique indexes that concurrent transactions may violate because
+// one does not see the uncommitted row of the other; the second run sees it.
 var repeatableIndexes = []string{
 	"orders_number_key", "orders.number", // random numbers
 	"services_name_key", "services.name", "instance_service_id_instance_id", "instances.service_id", // upserts
 }
 
-// isRefused reports whether err is the database's own word that a COMMIT did
-// not happen. A connection that ended says nothing of the kind.
+// isRefused reports whether err is the database's own answer that a COMMIT did not
+// happen. A lost connection leaves the outcome unknown.
 func isRefused(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Severity == "ERROR"
@@ -147,8 +147,8 @@ func isStatementTimeout(err error) bool {
 // or stop, and files that cannot be opened, read or written.
 func isUnavailable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		// Connection, resources, intervention, system; and as nothing that the
-		// caller can mend a wrong password and a database that does not exist.
+		// Connection, resources, intervention, system; and a wrong password and a
+		// missing database, which the caller cannot repair.
 		classes := []string{"08", "53", "57", "58", "28", "3D"}
 		return slices.Contains(classes, pg.Code[:min(2, len(pg.Code))]) || isCode(err, idleInTransaction)
 	}

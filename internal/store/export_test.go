@@ -79,8 +79,8 @@ func (db *DB) Touch(ctx context.Context) error {
 // Conn returns a connection of the pool.
 func (db *DB) Conn(ctx context.Context) (*sql.Conn, error) { return db.write.Conn(ctx) }
 
-// Distrust lets no connection be used again unasked, as if none had been heard of
-// for a while.
+// Distrust makes the pool ping each connection before it is used again, as if none had
+// been read from for longer than trust.
 func (db *DB) Distrust() { db.liveness.trust = 0 }
 
 // Sleep runs a statement that takes an hour.
@@ -89,7 +89,7 @@ func (db *DB) Sleep(ctx context.Context) error {
 	return db.translateError(ctx, err)
 }
 
-// LockTables keeps everybody from tables of PostgreSQL until release is called.
+// LockTables locks tables of PostgreSQL exclusively until release is called.
 func (db *DB) LockTables(t testing.TB, names ...string) (release func()) {
 	t.Helper()
 	own, err := openWithoutLimits(db.cfg, "idle_in_transaction_session_timeout")

@@ -9,12 +9,12 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// legacyIDBatch is how many numbers are looked up at once for one that is free.
+// legacyIDBatch is how many candidate numbers one statement looks up.
 const legacyIDBatch = 500
 
-// assignLegacyID gives a new object of the table the next number that is free,
-// if it has no legacy id and the configuration asks for one. It is the last
-// lock that a transaction takes, and held until its commit.
+// assignLegacyID gives a new object of the table the next free number as its legacy id, if
+// it has none and AssignLegacyIDs is set. The lock on the counter is the last that a
+// transaction takes, and held until its commit.
 func (t *tx) assignLegacyID(ctx context.Context, table string, id **string, events []event.Event) error {
 	if !t.db.cfg.AssignLegacyIDs || *id != nil {
 		return nil
@@ -52,7 +52,7 @@ func (t *tx) nextLegacyID(ctx context.Context, table string) (int64, error) {
 	}
 }
 
-// findFreeLegacyID returns the first of the next few numbers that no object has.
+// findFreeLegacyID returns the first of the next legacyIDBatch numbers that no object has.
 func (t *tx) findFreeLegacyID(ctx context.Context, table string, from int64) (free int64, found bool, err error) {
 	candidates := make([]any, legacyIDBatch)
 	for i := range candidates {
@@ -73,8 +73,8 @@ func (t *tx) findFreeLegacyID(ctx context.Context, table string, from int64) (fr
 	return 0, false, err
 }
 
-// withLegacyID adds the legacy id to a snapshot that was taken before the
-// object had one. In encoded text an unescaped "legacyId" is a name.
+// withLegacyID adds the legacy id to a snapshot that was taken before the object had one.
+// In JSON an unescaped "legacyId" is always a name, never part of a string.
 func withLegacyID(data json.RawMessage, id string) json.RawMessage {
 	field := []byte(`"legacyId":` + strconv.Quote(id))
 	if empty := []byte(`"legacyId":null`); bytes.Contains(data, empty) {

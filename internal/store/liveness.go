@@ -20,43 +20,42 @@ import (
 const (
 	userTimeout = 10 * time.Second // TCP user timeout: without an acknowledgement of the peer, on Linux also while bytes are unacknowledged
 	trustTime   = time.Second      // a connection that was read from within it is used without a ping
-	pingTime    = time.Second      // for the answer to a ping
+	pingTime    = time.Second      // limit of a ping
 )
 
-// errNoResponse is the error that PostgreSQL sent nothing within a time in which it
-// would at least have cancelled the statement by its statement_timeout.
+// errNoResponse says that PostgreSQL sent nothing for longer than statement_timeout, after
+// which a live server would at least have cancelled the statement.
 var errNoResponse = errors.New("the database sent nothing for longer than its statement_timeout")
 
-// liveness opens the connections of a pool and detects dead peers. A connection that a
-// firewall dropped, or whose server froze, ends by itself after a quarter of an hour or
-// never; its caller would wait as long, and the next caller would get the next dead
-// connection of the pool.
+// liveness opens the connections of a pool and detects dead peers. Without it, a connection
+// that a firewall dropped, or whose server froze, ends after a quarter of an hour or never;
+// its caller waits as long, and the next caller gets the next dead connection of the pool.
 type liveness struct {
-	silence time.Duration // after which a statement is given up; 0: never, as it may take as long as it does
+	silence time.Duration // after which a statement without an answer fails; 0: never
 	trust   time.Duration
-	lost    atomic.Int64 // when a connection was found dead, in Unix nanoseconds: a connection last read before is replaced
+	lost    atomic.Int64 // when a connection was last found dead, in Unix nanoseconds: connections last read before are replaced
 }
 
-// openMonitoredPool returns a pool of at most so many connections. It leaves cfg to it.
+// openMonitoredPool returns a pool of at most conns connections. The pool owns cfg.
 func openMonitoredPool(cfg *pgx.ConnConfig, conns int) (*sql.DB, *liveness) {
 	l := &liveness{silence: responseLimit(cfg.RuntimeParams["statement_timeout"]), trust: trustTime}
 	cfg.DialFunc = l.dial
 	pool := stdlib.OpenDB(*cfg, stdlib.OptionResetSession(l.checkConn),
-		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false })) // check does, and not without a limit
+		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false })) // checkConn pings, with a limit
 	pool.SetMaxOpenConns(conns)
 	pool.SetMaxIdleConns(conns)
 	return pool, l
 }
 
 // responseLimit returns how long to wait for a server that cancels statements after
-// the milliseconds of its setting; 0 if it does not, or the setting of a URL is
-// written in another unit.
+// the milliseconds of its statement_timeout; 0 if it does not, or if a URL sets it in
+// another unit.
 func responseLimit(setting string) time.Duration {
 	ms, err := strconv.Atoi(setting)
 	if err != nil || ms <= 0 {
 		return 0
 	}
-	return time.Duration(ms) * time.Millisecond * 7 / 6 // the answer is on its way for a while
+	return time.Duration(ms) * time.Millisecond * 7 / 6 // leaves time for the answer to arrive
 }
 
 func (l *liveness) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -71,15 +70,15 @@ func (l *liveness) dial(ctx context.Context, network, addr string) (net.Conn, er
 	return &monitoredConn{Conn: conn, all: l}, nil
 }
 
-// checkConn is called before a connection is used again. It pings those that were not read
-// from for a while. Once one is dead the others most likely are as well, and are replaced
-// without a ping: a call that got them one after the other would wait for each.
+// checkConn is called before a connection is used again. It pings a connection that was not
+// read from for longer than trust. Once one connection is dead, the others most likely are
+// too, and are replaced without a ping: a call would wait for the ping of each.
 func (l *liveness) checkConn(ctx context.Context, conn *pgx.Conn) error {
-	now, heard := time.Now(), lastReadOn(conn.PgConn().Conn())
+	now, lastRead := time.Now(), lastReadOn(conn.PgConn().Conn())
 	switch {
-	case heard.Before(time.Unix(0, l.lost.Load())):
+	case lastRead.Before(time.Unix(0, l.lost.Load())):
 		return driver.ErrBadConn
-	case now.Sub(heard) < l.trust:
+	case now.Sub(lastRead) < l.trust:
 		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, pingTime)
@@ -93,13 +92,12 @@ func (l *liveness) checkConn(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// lastReadOn returns when something last came over a connection, also one that TLS
-// is spoken on.
+// lastReadOn returns when bytes last arrived on a connection, also below TLS.
 func lastReadOn(conn net.Conn) time.Time {
 	for {
 		switch c := conn.(type) {
 		case *monitoredConn:
-			return time.Unix(0, c.heard.Load())
+			return time.Unix(0, c.lastRead.Load())
 		case interface{ NetConn() net.Conn }:
 			conn = c.NetConn()
 		default:
@@ -108,13 +106,13 @@ func lastReadOn(conn net.Conn) time.Time {
 	}
 }
 
-// monitoredConn is a connection that is closed when nothing moves on it for too long while a
-// caller waits. Deadlines that pgx sets take precedence.
+// monitoredConn is a connection with an idle deadline while a caller reads or writes.
+// Deadlines that pgx sets take precedence.
 type monitoredConn struct {
 	net.Conn
 
-	all   *liveness
-	heard atomic.Int64 // when something last came, in Unix nanoseconds
+	all      *liveness
+	lastRead atomic.Int64 // when bytes last arrived, in Unix nanoseconds
 
 	mu    sync.Mutex
 	bound bool // pgx has set a deadline
@@ -125,7 +123,7 @@ func (l *monitoredConn) Read(b []byte) (int, error) {
 	began := l.extendDeadline()
 	n, err := l.Conn.Read(b)
 	if n > 0 {
-		l.heard.Store(time.Now().UnixNano())
+		l.lastRead.Store(time.Now().UnixNano())
 	}
 	return n, l.explainTimeout(err, began)
 }
@@ -148,8 +146,8 @@ func (l *monitoredConn) extendDeadline() (now time.Time) {
 	return now
 }
 
-// explainTimeout turns the end of our own deadline into an error after which the
-// connection is not used again; after a timeout pgx would.
+// explainTimeout replaces the timeout of the idle deadline with errNoResponse, after which
+// pgx discards the connection; after a timeout it would use it again.
 func (l *monitoredConn) explainTimeout(err error, began time.Time) error {
 	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
-func TestLine_is_given_up_by_the_kernel_when_nothing_is_acknowledged(t *testing.T) {
+func TestDial_sets_the_TCP_user_timeout(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", local.Address(0))
 	if err != nil {

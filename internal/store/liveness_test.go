@@ -25,7 +25,7 @@ func behindProxy(t *testing.T, cfg store.Config) (*store.DB, *testenv.Proxy) {
 	return testenv.Open(t, cfg), p
 }
 
-// fillPool makes the pool hold n connections that nobody uses.
+// fillPool opens n connections that then stay idle in the pool.
 func fillPool(t *testing.T, db *store.DB, n int) {
 	t.Helper()
 	var open sync.WaitGroup
@@ -44,7 +44,7 @@ func fillPool(t *testing.T, db *store.DB, n int) {
 	open.Wait()
 }
 
-func TestPostgres_replaces_connections_that_were_lost_without_a_word(t *testing.T) {
+func TestPostgres_replaces_connections_that_were_lost_silently(t *testing.T) {
 	t.Parallel()
 	db, proxy := behindProxy(t, store.Config{StatementTime: time.Hour, MaxConns: 12})
 	fillPool(t, db, 12)
@@ -59,7 +59,7 @@ func TestPostgres_replaces_connections_that_were_lost_without_a_word(t *testing.
 	}
 }
 
-func TestPostgres_gives_up_a_statement_that_gets_no_answer(t *testing.T) {
+func TestPostgres_fails_a_statement_without_an_answer(t *testing.T) {
 	t.Parallel()
 	db, proxy := behindProxy(t, store.Config{StatementTime: 300 * time.Millisecond, MaxConns: 8})
 	fillPool(t, db, 8)
@@ -79,7 +79,7 @@ func TestPostgres_gives_up_a_statement_that_gets_no_answer(t *testing.T) {
 	}
 }
 
-func TestPostgres_lets_audits_and_migrations_take_their_time(t *testing.T) {
+func TestPostgres_does_not_limit_audits_and_migrations(t *testing.T) {
 	t.Parallel()
 	const limit = 200 * time.Millisecond
 	for name, work := range map[string]func(*store.DB, context.Context) error{
@@ -105,10 +105,10 @@ func TestPostgres_lets_audits_and_migrations_take_their_time(t *testing.T) {
 	}
 }
 
-func TestPostgres_ends_what_takes_too_long_by_its_own_word(t *testing.T) {
+func TestPostgres_statement_timeout_comes_from_the_server(t *testing.T) {
 	t.Parallel()
 	db, _ := behindProxy(t, store.Config{StatementTime: 300 * time.Millisecond})
 	if err := db.Sleep(t.Context()); fault.From(err).Kind() != fault.KindTimeout {
-		t.Errorf("a statement of an hour = %v, want the server's own word that it took too long", err)
+		t.Errorf("a statement of an hour = %v, want the statement_timeout of the server", err)
 	}
 }

@@ -19,27 +19,27 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// noTxDirective marks a migration that no transaction can hold, such as one that
-// builds an index concurrently. Its statements end with a semicolon and a line.
+// noTxDirective begins a migration that cannot run in a transaction, such as one that builds
+// an index concurrently. Its statements end with a semicolon and a newline.
 const noTxDirective = "-- atlas:txmode none"
 
 // migration is one file of ent/migrate.
 type migration struct {
-	version  string // name of the file without .sql; they sort in the order of their making
+	version  string // name of the file without .sql; sorts by date of creation
 	sql      string
 	checksum string
 }
 
-// applied is what the database says of a migration.
+// applied is the record of a migration in schema_migrations.
 type applied struct {
 	version, checksum string
 	finished          bool
 }
 
-// Migrate brings the database up to date. Of any number of processes that do so
-// at once one works and the others wait for it. It refuses, with a sentence
-// that says what to do, a database that is newer than this program, one whose
-// past differs from the files, and one in which a migration was cut off.
+// Migrate applies the missing migrations. Of several processes that migrate at once, one
+// works and the others wait for it. It refuses, with an error that says what to do, a
+// database that is newer than this program, one whose applied migrations differ from the
+// files, and one in which a migration was interrupted.
 func (db *DB) Migrate(ctx context.Context) error {
 	known, err := readMigrations(db.dialect)
 	if err != nil {
@@ -97,8 +97,8 @@ func readMigrations(name string) ([]migration, error) {
 	return all, nil
 }
 
-// missingMigrations returns the migrations that the database lacks, or says why it cannot
-// be brought to where this program is.
+// missingMigrations returns the migrations that the database lacks, or an error that says
+// why this program cannot migrate it.
 func missingMigrations(known []migration, past []applied) (missing []migration, err error) {
 	for i, p := range past {
 		switch {
@@ -117,9 +117,9 @@ func missingMigrations(known []migration, past []applied) (missing []migration, 
 	return known[len(past):], nil
 }
 
-// migrationSession opens a connection of its own: on PostgreSQL it holds the
-// lock and waits without a limit but ctx; on SQLite it does not check foreign
-// keys before the end, as a table that is built anew has to be dropped first.
+// migrationSession opens a separate connection: on PostgreSQL it holds the migration lock
+// and waits until ctx ends; on SQLite it checks foreign keys only at the end, since
+// rebuilding a table drops the old one first.
 func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
 	own, err := db.openMigration()
 	if err != nil {
@@ -143,10 +143,10 @@ func (db *DB) openMigration() (*sql.DB, error) {
 	return own, err
 }
 
-// lockMigrations waits until no other session migrates. It asks again and again
-// and does not wait inside the database: a waiting statement would hold up an
-// index that is built concurrently. The lock ends with the connection, so a node
-// that dies frees it. On SQLite each step has the write lock.
+// lockMigrations waits until no other session migrates. It polls with backoff and does not
+// wait inside the database: a waiting statement would block CREATE INDEX CONCURRENTLY. The
+// lock ends with the connection, so a node that dies releases it. On SQLite each step
+// takes the write lock.
 func (c conn) lockMigrations(ctx context.Context) error {
 	if !c.isPostgres() {
 		return nil
@@ -177,14 +177,14 @@ func migrateOn(ctx context.Context, own *sql.DB, c conn, known []migration) erro
 	}
 }
 
-// applyNext applies the first migration that is missing. On SQLite the transaction
-// begins with the write lock, and what is missing is read under it.
+// applyNext applies the first missing migration. On SQLite the transaction begins with the
+// write lock, and reads under it which are missing.
 func applyNext(ctx context.Context, own *sql.DB, c conn, known []migration) (done bool, err error) {
 	raw, err := own.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
 	}
-	defer raw.Rollback() //nolint:errcheck // after a commit it says so, else the first error counts
+	defer raw.Rollback() //nolint:errcheck // after a commit it does nothing, else the first error counts
 	t := conn{raw, c.dialect}
 	if _, err := t.exec(ctx, `CREATE TABLE IF NOT EXISTS schema_migrations (version text NOT NULL PRIMARY KEY, checksum text NOT NULL,
 		applied_at text NOT NULL, finished boolean NOT NULL)`); err != nil {
@@ -220,8 +220,8 @@ func (c conn) applyMigration(ctx context.Context, m migration) error {
 	return c.markApplied(ctx, m, true)
 }
 
-// applyOutsideTx notes the migration as begun before it starts, and as finished
-// at its end: if it is cut off in between, the next start says so.
+// applyOutsideTx records the migration as begun before it starts, and as finished at its
+// end: if it is interrupted in between, the next start refuses the database.
 func applyOutsideTx(ctx context.Context, c conn, raw *sql.Tx, m migration) error {
 	if err := (conn{raw, c.dialect}).markApplied(ctx, m, false); err != nil {
 		return err
@@ -247,7 +247,7 @@ func (c conn) markApplied(ctx context.Context, m migration, finished bool) error
 	return err
 }
 
-// appliedMigrations returns what was applied, in order; nothing on an empty database.
+// appliedMigrations returns the recorded migrations in order; none on an empty database.
 func (c conn) appliedMigrations(ctx context.Context) ([]applied, error) {
 	exists := `SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'`
 	if c.isPostgres() {

@@ -21,7 +21,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// openPlain opens a database as no store would: without migrations or rules.
+// openPlain opens a database without the store: no migrations, no pragmas.
 func openPlain(t testing.TB, url string) (kind string, db *sql.DB) {
 	t.Helper()
 	kind, driver, source := dialect.Postgres, "pgx", url
@@ -69,7 +69,7 @@ func TestMigrations_MakeTheSameTablesOnBothDialects(t *testing.T) {
 	}
 }
 
-// readSchema says of each table what both dialects must agree on.
+// readSchema describes of each table what both dialects must agree on.
 func readSchema(t testing.TB, kind string, db *sql.DB) map[string]string {
 	t.Helper()
 	open := sqlite.Open
@@ -143,7 +143,7 @@ func TestMigrate_TenNodesStartAtOnce(t *testing.T) {
 	})
 }
 
-func TestMigrate_RefusesWhatItCannotMend(t *testing.T) {
+func TestMigrate_refuses_databases_it_cannot_migrate(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, tamper, advice string }{
 		{"a database newer than the program",
@@ -158,7 +158,7 @@ func TestMigrate_RefusesWhatItCannotMend(t *testing.T) {
 				db.Exec(t, tt.tamper)
 				for what, err := range map[string]error{"Migrate": db.Migrate(t.Context()), "Ready": db.Ready(t.Context())} {
 					if err == nil || !strings.Contains(err.Error(), tt.advice) {
-						t.Errorf("%s = %v, want a sentence with %q", what, err, tt.advice)
+						t.Errorf("%s = %v, want an error with %q", what, err, tt.advice)
 					}
 				}
 			})
@@ -199,7 +199,7 @@ func TestOpen_Refuses(t *testing.T) {
 			t.Parallel()
 			_, err := store.Open(t.Context(), store.Config{URL: tt.url})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "geheim") {
-				t.Errorf("Open(%q) = %v, want a sentence with %q", tt.url, err, tt.want)
+				t.Errorf("Open(%q) = %v, want an error with %q", tt.url, err, tt.want)
 			}
 		})
 	}

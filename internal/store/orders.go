@@ -50,7 +50,7 @@ func (s Orders) Place(ctx context.Context, customer uid.User, wants []order.Want
 	return out, nil
 }
 
-// lockCustomer checks that the account may order, and keeps it so.
+// lockCustomer checks that the account may order, and locks it until the commit.
 func (t *tx) lockCustomer(ctx context.Context, id uid.User) error {
 	var status user.Status
 	found, err := t.queryRow(ctx, `SELECT status FROM users WHERE id = ?`+t.lockClause("FOR SHARE"), []any{string(id)}, &status)

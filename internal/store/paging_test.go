@@ -137,7 +137,7 @@ func usernamesOf(all []*user.User) (names []string) {
 	return names
 }
 
-func TestPages_StayRightWhileRowsComeAndGo(t *testing.T) {
+func TestPages_stay_correct_while_rows_come_and_go(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		seed := rand.Uint64()

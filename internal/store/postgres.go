@@ -13,21 +13,21 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// openPostgres opens a pool. What a connection needs is set in its first
-// message, so that a frozen node loses its locks and no statement waits for
-// ever; a value that the URL sets itself wins.
+// openPostgres opens a pool. The startup message of a connection sets its timeouts, so that
+// a frozen node loses its locks and no statement waits for ever; a value that the URL
+// sets takes precedence.
 func openPostgres(cfg Config) (*DB, error) {
 	pgc, err := postgresConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
-	pool, lines := openMonitoredPool(pgc, cmp.Or(cfg.MaxConns, 20))
+	pool, monitor := openMonitoredPool(pgc, cmp.Or(cfg.MaxConns, 20))
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, liveness: lines}, nil
+	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, liveness: monitor}, nil
 }
 
-// openWithoutLimits opens a connection beside the pool, on which these limits of
-// PostgreSQL do not hold, for work that takes as long as it does.
+// openWithoutLimits opens a separate connection without the given limits of PostgreSQL, for
+// work of any duration.
 func openWithoutLimits(cfg Config, without ...string) (*sql.DB, error) {
 	pgc, err := postgresConfig(cfg)
 	if err != nil {
@@ -62,7 +62,7 @@ func Addresses(url string) (all []string, err error) {
 func postgresConfig(cfg Config) (*pgx.ConnConfig, error) {
 	pgc, err := pgx.ParseConfig(cfg.URL)
 	if err != nil {
-		return nil, errors.New("this is not a PostgreSQL URL such as postgres://user:password@host:5432/database") // its own text may hold the password
+		return nil, errors.New("this is not a PostgreSQL URL such as postgres://user:password@host:5432/database") // the error of pgx may contain the password
 	}
 	pgc.ConnectTimeout = cmp.Or(pgc.ConnectTimeout, 5*time.Second)
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

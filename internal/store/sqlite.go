@@ -15,8 +15,8 @@ import (
 	_ "modernc.org/sqlite" // the driver, in pure Go
 )
 
-// openSQLite opens a file with one connection that writes and several that
-// cannot. The folder of the file is made if it is missing.
+// openSQLite opens a file with one connection for writes and several read-only ones. It
+// creates the folder of the file if it is missing.
 func openSQLite(cfg Config, path string) (*DB, error) {
 	path = strings.TrimPrefix(path, "//")
 	if path == "" || strings.Contains(path, ":memory:") {
@@ -43,9 +43,9 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 	return &DB{cfg: cfg, dialect: dialect.SQLite, path: path, read: read, write: write}, nil
 }
 
-// sqliteDSN sets what every connection needs. Times are stored as whole
+// sqliteDSN returns the URL with the pragmas of every connection. Times are stored as whole
 // microseconds, which sort and compare as numbers. Transactions that write take
-// the lock when they begin (immediate), so none has to give up half way.
+// the lock when they begin (immediate), so none fails half way.
 func sqliteDSN(cfg Config, path, begin string, pragmas ...string) string {
 	q := url.Values{
 		"_txlock":              {begin},

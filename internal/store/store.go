@@ -3,16 +3,16 @@
 // drivers and their errors. It is one package of more than 20 files, since one transaction
 // may touch tables of several domains and ent has one client.
 //
-// Lists, reads by id and most changes of one row are ent builders. SQL is written out where a builder cannot say it or would take more
-// statements: upserts with conditions, multi-row inserts, SKIP LOCKED, claims, leases, the
+// Lists, reads by id and most changes of one row are ent builders. Plain SQL is used where a
+// builder cannot express it or would take more statements: upserts with conditions, multi-row inserts, SKIP LOCKED, claims, leases, the
 // sequencer and the event log. Migrations are generated from the ent schema for both.
 //
 // A change is one transaction, see inTx: the rows, the events that the domain
-// recorded, the list of what was touched and the claim of the idempotency key
-// commit together or not at all. Locks are taken in one order, so that
+// recorded, the list of touched rows and the claim of the idempotency key commit
+// together or not at all. Locks are taken in one order, so that
 // transactions wait for one another and do not deadlock:
 //
-//	idempotency key, gate (a row of settings), user, session or API key, order,
+//	idempotency key, named lock (a row of settings), user, session or API key, order,
 //	product, stocks by product id, counters (rows of settings), inserts
 //
 // On SQLite there is one writer and its transactions begin IMMEDIATE, so locks
@@ -47,7 +47,7 @@ type Config struct {
 	IdleInTx      time.Duration // after which PostgreSQL ends a transaction that does nothing; default 10 s
 	TxTime        time.Duration // how long a transaction may last in all; default 1 min
 
-	Now         func() time.Time   // default time.Now; domains bring their own times, this one is for keys
+	Now         func() time.Time   // default time.Now; domains pass their own times, this one is for idempotency keys
 	OnStatement func(query string) // called before each statement of the stores; for tests and traces
 }
 
@@ -86,8 +86,8 @@ type DB struct {
 	closed   atomic.Bool
 }
 
-// Open opens the database of cfg.URL and, if cfg.Migrate says so, brings it up
-// to date. The caller closes it. An unknown kind of URL is refused.
+// Open opens the database of cfg.URL and, if cfg.Migrate is set, applies the missing
+// migrations. The caller closes it. An unknown scheme of the URL is refused.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (db *DB) Close() error {
 	if !db.isPostgres() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_, _ = db.write.ExecContext(ctx, `PRAGMA optimize`) // helps the planner of the next start; its failure harms nothing
+		_, _ = db.write.ExecContext(ctx, `PRAGMA optimize`) // updates the statistics of the planner; a failure is harmless
 	}
 	return errors.Join(db.write.Close(), db.read.Close())
 }

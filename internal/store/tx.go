@@ -12,12 +12,12 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// maxTries bounds how often a transaction runs that the database refuses
-// because of others; they are few, as locks are taken in one order.
+// maxTries bounds how often a transaction runs that the database refuses because of
+// concurrent ones. Conflicts are rare, as locks are taken in one order.
 const maxTries = 8
 
-// tx is a transaction that writes: ent on it, plain SQL on it, and what it has
-// gathered to be stored with the commit.
+// tx is a write transaction: ent and plain SQL on it, and the events, touched rows and
+// claim that are stored with the commit.
 type tx struct {
 	conn
 	ent      *ent.Client
@@ -25,8 +25,8 @@ type tx struct {
 	claim    *claim
 	events   []event.Event
 	touched  []Touched
-	assigned bool // it was given a legacy id that another transaction may take meanwhile
-	dirty    bool // it changed something that is neither event nor touched
+	assigned bool // it assigned a legacy id that another transaction may take meanwhile
+	dirty    bool // it changed rows without an event or a touched entry
 	sent     bool // COMMIT was sent and not refused: it succeeded, or its outcome is unknown
 }
 
@@ -44,9 +44,8 @@ func (db *DB) OnCommit(fn func([]Touched)) { db.onCommit.Store(&fn) }
 // events, under the same conditions as OnCommit.
 func (db *DB) OnAppend(fn func()) { db.onAppend.Store(&fn) }
 
-// changeInTx runs fn in a transaction and returns what fn returns. Under an
-// idempotency key that was used before it does not: it reads the object of the
-// first call.
+// changeInTx runs fn in a transaction and returns its result. Under an idempotency key that
+// was used before it does not run fn, but reads the object of the first call.
 func changeInTx[ID ~string, T any](ctx context.Context, db *DB, read func(context.Context, ID) (T, error), fn func(*tx) (T, error)) (T, error) {
 	var out T
 	err := db.inTx(ctx, func(tx *tx) (err error) {
@@ -64,8 +63,8 @@ func changeInTx[ID ~string, T any](ctx context.Context, db *DB, read func(contex
 }
 
 // inTx runs fn in a transaction: it claims the idempotency key of ctx, runs fn,
-// stores what fn gathered and commits. It runs fn again if the database refuses
-// the transaction because of others, so fn starts from nothing each time. If fn
+// stores what fn recorded and commits. It runs fn again if the database refuses the
+// transaction because of concurrent ones, so fn must not keep state between runs. If fn
 // changed nothing, nothing is committed. Under a key that was used before it
 // returns a *replay and fn does not run.
 func (db *DB) inTx(ctx context.Context, fn func(*tx) error) error {
@@ -81,7 +80,7 @@ func (db *DB) inTx(ctx context.Context, fn func(*tx) error) error {
 	}
 }
 
-// backOff waits a random while whose limit doubles with each try, from 4 ms up.
+// backOff sleeps a random time, at most 4 ms after the first try, doubling with each try.
 func backOff(ctx context.Context, try int) {
 	limit := 2 * time.Millisecond << try
 	select {
@@ -107,7 +106,7 @@ func (db *DB) attemptTx(ctx context.Context, fn func(*tx) error) (t *tx, again b
 		return nil, isRepeatable(err), err
 	}
 	defer pooled.Close()
-	// A COMMIT that was sent must not be cut when the client disconnects: its outcome
+	// A COMMIT that was sent must not be interrupted when the client disconnects: its outcome
 	// would be unknown. Statements still end with ctx.
 	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.cfg.TxTime)
 	defer cancel()
@@ -120,7 +119,7 @@ func (db *DB) attemptTx(ctx context.Context, fn func(*tx) error) (t *tx, again b
 	}
 	defer func() {
 		if again || err != nil {
-			_ = raw.Rollback() // also after a COMMIT that failed; it has nothing more to say
+			_ = raw.Rollback() // also after a failed COMMIT; its error adds nothing
 		}
 	}()
 	t = db.newTx(raw)
@@ -159,7 +158,7 @@ func (t *tx) runChange(ctx context.Context, fn func(*tx) error) error {
 }
 
 // commitTx ends the transaction. When the outcome stays unknown, a claimed call
-// may run again: it finds its claim if the first COMMIT went through.
+// may run again: it finds its claim if the first COMMIT succeeded.
 func (db *DB) commitTx(raw *sql.Tx, t *tx) (again bool, err error) {
 	db.observeStatement("COMMIT")
 	err = raw.Commit()
@@ -177,14 +176,14 @@ func (t *tx) isEmpty() bool {
 	return t.claim == nil && len(t.events) == 0 && len(t.touched) == 0 && !t.dirty
 }
 
-// touchRow notes that the transaction changed a row.
+// touchRow records that the transaction changed a row.
 func (t *tx) touchRow(entity string, id string, version int) {
 	t.touched = append(t.touched, Touched{Entity: entity, ID: id, Version: version})
 }
 
-// touchUncachedRow is touch for sessions and keys, which no node caches: not each of
-// their changes is an event, as each sign-in would be an entry of the log. It
-// names the row beside the events that there are.
+// touchUncachedRow is touchRow for sessions and keys, which no node caches: not every change
+// of them records an event, since each sign-in would add one to the log. It touches the
+// row only if the transaction has events.
 func (t *tx) touchUncachedRow(entity string, id string, version int) {
 	if len(t.events) == 0 {
 		t.dirty = true
@@ -193,5 +192,5 @@ func (t *tx) touchUncachedRow(entity string, id string, version int) {
 	t.touchRow(entity, id, version)
 }
 
-// recordEvents notes events to be stored with the commit, behind those it has.
+// recordEvents appends events to be stored with the commit.
 func (t *tx) recordEvents(events []event.Event) { t.events = append(t.events, events...) }

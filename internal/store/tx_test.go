@@ -24,20 +24,20 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
-// placeOrder places an order for who, one unit of each SKU, in a context of its own.
-func placeOrder(ctx context.Context, db *store.DB, who uid.User, skus ...string) (*order.Order, error) {
+// placeOrder places an order for customer, one unit of each SKU, in a context of its own.
+func placeOrder(ctx context.Context, db *store.DB, customer uid.User, skus ...string) (*order.Order, error) {
 	var wants []order.Want
 	for _, sku := range skus {
 		wants = append(wants, order.Want{SKU: sku, Quantity: 1})
 	}
-	return db.Orders().Place(ctx, who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
-		return order.Place(order.Details{UserID: who}, wants, offers, at)
+	return db.Orders().Place(ctx, customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+		return order.Place(order.Details{UserID: customer}, wants, offers, at)
 	})
 }
 
-// withKey returns a context in which who calls under an idempotency key.
-func withKey(ctx context.Context, who uid.User, key string) context.Context {
-	return auth.WithCall(auth.With(ctx, &auth.Principal{UserID: who, Credential: auth.SessionCredential("ses_1")}), auth.Call{Key: key, Fingerprint: [32]byte{1}})
+// withKey returns a context in which caller calls under an idempotency key.
+func withKey(ctx context.Context, caller uid.User, key string) context.Context {
+	return auth.WithCall(auth.With(ctx, &auth.Principal{UserID: caller, Credential: auth.SessionCredential("ses_1")}), auth.Call{Key: key, Fingerprint: [32]byte{1}})
 }
 
 func TestPlace_TakesTenStatementsHoweverManyLines(t *testing.T) {
@@ -72,11 +72,11 @@ func TestPlace_TakesTenStatementsHoweverManyLines(t *testing.T) {
 func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
-		var told []store.Touched
-		db.OnCommit(func(rows []store.Touched) { told = append(told, rows...) })
+		var notified []store.Touched
+		db.OnCommit(func(rows []store.Touched) { notified = append(notified, rows...) })
 		who := givenUser(t, db)
 		cup := givenProduct(t, db, "cup", 10)
-		told = nil
+		notified = nil
 		o, err := placeOrder(auth.With(t.Context(), &auth.Principal{UserID: who.ID, Credential: auth.APIKeyCredential("key_1")}), db, who.ID, "cup")
 		if err != nil {
 			t.Fatal(err)
@@ -87,8 +87,8 @@ func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
 		if diff := cmp.Diff(want, last.Touched); diff != "" {
 			t.Errorf("touched rows of the event (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff(want, told); diff != "" {
-			t.Errorf("touched rows told on commit (-want +got):\n%s", diff)
+		if diff := cmp.Diff(want, notified); diff != "" {
+			t.Errorf("touched rows notified on commit (-want +got):\n%s", diff)
 		}
 		if last.Type != event.OrderPlaced || last.Actor != "key_1" || last.SubjectID != string(o.ID) || last.SubjectVersion != 1 || !uid.Is(uid.KindEvent, string(last.ID)) {
 			t.Errorf("event = %+v", last)
@@ -222,17 +222,17 @@ func killIdleTransactions(t *testing.T, db *sql.DB) {
 	}
 }
 
-func TestCommit_OfUnknownOutcomeIsSaid(t *testing.T) {
+func TestCommit_of_unknown_outcome_is_reported(t *testing.T) {
 	t.Parallel()
 	db, arm := openLosingCommits(t)
 	givenProduct(t, db, "cup", 10)
 	who := givenUser(t, db).ID
-	told := 0
-	db.OnCommit(func([]store.Touched) { told++ })
+	notified := 0
+	db.OnCommit(func([]store.Touched) { notified++ })
 	arm()
 	_, err := placeOrder(t.Context(), db, who, "cup")
-	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.From(err).Message, "look whether it was made") || told != 1 {
-		t.Errorf("Place = %v, told %d times; want UNAVAILABLE with advice, and the caches told once", err, told)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.From(err).Message, "look whether it was made") || notified != 1 {
+		t.Errorf("Place = %v, notified %d times; want UNAVAILABLE with advice, and the caches notified once", err, notified)
 	}
 }
 
@@ -279,7 +279,7 @@ func TestCall_InFlightIsAConflict(t *testing.T) {
 	wg.Wait()
 }
 
-func TestCall_IsForgottenAfterADay(t *testing.T) {
+func TestIdempotencyKey_expires_after_a_day(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		now := at
@@ -325,24 +325,24 @@ func TestTransaction_ThatTouchesRowsMustRecordAnEvent(t *testing.T) {
 	t.Parallel()
 	db := testenv.DB(t)
 	if err := db.Touch(t.Context()); err == nil || fault.From(err).Kind() != fault.KindInternal {
-		t.Errorf("a transaction that no other node would hear of ended with %v, want an internal error", err)
+		t.Errorf("a transaction whose rows no other node would invalidate ended with %v, want an internal error", err)
 	}
 }
 
-func TestTransaction_TellsWhatItTouchedOnceItsConnectionIsFree(t *testing.T) {
+func TestOnCommit_is_called_after_the_connection_is_free(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		db := testenv.Open(t, store.Config{URL: url, MaxConns: 1})
-		told := 0
+		notified := 0
 		db.OnCommit(func([]store.Touched) {
-			told++
+			notified++
 			if err := db.Ping(t.Context()); err != nil { // waits for the only connection
 				t.Error(err)
 			}
 		})
 		givenUser(t, db)
-		if told != 1 {
-			t.Errorf("OnCommit was called %d times, want once", told)
+		if notified != 1 {
+			t.Errorf("OnCommit was called %d times, want once", notified)
 		}
 	})
 }

@@ -79,7 +79,7 @@ func TestLegacyUsage_keeps_to_its_bound(t *testing.T) {
 		addUsage(t, db, three, newUsage("GET /a", "one", 1, usedAt.Add(-time.Hour)), newUsage("GET /a", "two", 1, usedAt))
 		addUsage(t, db, three, newUsage("GET /a", "two", 1, usedAt), newUsage("GET /a", "three", 1, usedAt), newUsage("GET /a", "four", 1, usedAt))
 		if got := allUsage(t, db); len(got) != 3 || got["GET /a two"].Calls != 2 || got["GET /a one"].Calls != 0 {
-			t.Errorf("what nobody has called for long did not make room: %v", got)
+			t.Errorf("stale usage did not make room: %v", got)
 		}
 		addUsage(t, db, three, newUsage("GET /a", "two", 1, usedAt), newUsage("GET /a", "five", 1, usedAt), newUsage("GET /a", "six", 2, usedAt.Add(1)))
 		got := allUsage(t, db)
