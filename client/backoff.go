@@ -22,8 +22,8 @@ func (b *backoff) next() time.Duration {
 
 func (b *backoff) reset() { b.tries = 0 }
 
-// rest waits, or until ctx is over.
-func rest(ctx context.Context, d time.Duration) {
+// sleep waits, or until ctx is over.
+func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

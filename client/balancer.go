@@ -49,33 +49,33 @@ func (p Pick) Release() { p.pick.Release() }
 // Pick chooses an instance for one call; ErrNoInstance if there is none. ConsistentHash
 // gives equal keys the same instance while that is in use; others ignore the key.
 func (b *Balancer) Pick(key string) (Pick, error) {
-	set := b.update()
+	set := b.syncSet()
 	pick, err := b.policies.Pick(cmp.Or(b.strategy, set.Strategy), key)
-	return picked(pick, err)
+	return toPick(pick, err)
 }
 
-// Another chooses for another try of a call an instance that tried does not report;
+// PickOther chooses for another try of a call an instance that tried does not report;
 // ErrNoInstance if there is none.
-func (b *Balancer) Another(tried func(Instance) bool) (Pick, error) {
-	b.update()
-	pick, err := b.policies.PickOther(func(i *policy.Instance) bool { return tried(valueOf(i)) })
-	return picked(pick, err)
+func (b *Balancer) PickOther(tried func(Instance) bool) (Pick, error) {
+	b.syncSet()
+	pick, err := b.policies.PickOther(func(i *policy.Instance) bool { return tried(instanceOf(i)) })
+	return toPick(pick, err)
 }
 
-func picked(pick policy.Pick, err error) (Pick, error) {
+func toPick(pick policy.Pick, err error) (Pick, error) {
 	if err != nil {
 		return Pick{}, ErrNoInstance
 	}
-	return Pick{valueOf(pick.Instance()), pick}, nil
+	return Pick{instanceOf(pick.Instance()), pick}, nil
 }
 
-func valueOf(i *policy.Instance) Instance {
+func instanceOf(i *policy.Instance) Instance {
 	v, _ := i.Value.(*Instance) // as update gave it
 	return *v
 }
 
-// update brings the policies up to the watched set, and returns that.
-func (b *Balancer) update() *Set {
+// syncSet brings the policies up to the watched set, and returns that.
+func (b *Balancer) syncSet() *Set {
 	set := b.watch.Set()
 	if b.set.Load() == set {
 		return set

@@ -66,20 +66,20 @@ func (c *Client) mutate(ctx context.Context, op operation, input map[string]any,
 // call asks one node after the other until one can answer, and hands the field to read.
 func (c *Client) call(ctx context.Context, op operation, vars map[string]any, read func(json.RawMessage) error) (err error) {
 	for range c.cfg.URLs {
-		node := c.place()
-		if err = c.ask(ctx, node, op, vars, read); err == nil || !elsewhere(err) {
+		node := c.currentNode()
+		if err = c.callNode(ctx, node, op, vars, read); err == nil || !retryElsewhere(err) {
 			return err
 		}
-		c.leave(node)
+		c.useNextNode(node)
 		if ctx.Err() != nil {
-			return ended(ctx, err)
+			return contextError(ctx, err)
 		}
 	}
 	return err
 }
 
-// ask asks one node.
-func (c *Client) ask(ctx context.Context, node int, op operation, vars map[string]any, read func(json.RawMessage) error) error {
+// callNode asks one node.
+func (c *Client) callNode(ctx context.Context, node int, op operation, vars map[string]any, read func(json.RawMessage) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	resp, err := c.post(ctx, node, op.text, vars, "application/graphql-response+json", "")
@@ -130,11 +130,11 @@ func readAnswer(resp *http.Response) (*answer, error) {
 	if err := json.Unmarshal(text, &a); err == nil && (len(a.Errors) > 0 || resp.StatusCode == http.StatusOK && a.Data != nil) {
 		return &a, nil
 	}
-	return nil, refused(resp)
+	return nil, unexpectedResponse(resp)
 }
 
-// refused is the error for a response that is not what was asked for.
-func refused(resp *http.Response) error {
+// unexpectedResponse is the error for a response that is not what was asked for.
+func unexpectedResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		return errors.New("what answered is no registry")
 	}

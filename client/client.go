@@ -106,10 +106,10 @@ func newHTTPClient() *http.Client {
 	}
 }
 
-// place returns the node to begin with.
-func (c *Client) place() int { return int(c.node.Load()) }
+// currentNode returns the node to begin with.
+func (c *Client) currentNode() int { return int(c.node.Load()) }
 
-// leave makes the next node the one that is used, unless somebody else has.
-func (c *Client) leave(node int) {
+// useNextNode makes the next node the one that is used, unless somebody else has.
+func (c *Client) useNextNode(node int) {
 	c.node.CompareAndSwap(int64(node), int64((node+1)%len(c.cfg.URLs)))
 }

@@ -51,21 +51,21 @@ func Code(err error) string {
 	return ""
 }
 
-// passing reports whether the same call may well succeed later or elsewhere:
+// isTemporary reports whether the same call may well succeed later or elsewhere:
 // the registry could not be reached, or could not answer. What it has decided is final.
-func passing(err error) bool {
+func isTemporary(err error) bool {
 	e, refused := errors.AsType[*Error](err)
-	return !refused || e.Code == CodeRateLimited || strings.HasPrefix(e.Code, codeHTTP) || elsewhere(err)
+	return !refused || e.Code == CodeRateLimited || strings.HasPrefix(e.Code, codeHTTP) || retryElsewhere(err)
 }
 
-// revoked reports whether the registry says that the caller may not do this any more.
-func revoked(err error) bool {
+// isRevoked reports whether the registry says that the caller may not do this any more.
+func isRevoked(err error) bool {
 	code := Code(err)
 	return code == CodeUnauthenticated || code == CodeForbidden
 }
 
-// elsewhere reports whether another node may know better.
-func elsewhere(err error) bool {
+// retryElsewhere reports whether another node may know better.
+func retryElsewhere(err error) bool {
 	e, refused := errors.AsType[*Error](err)
 	if !refused {
 		return true
@@ -73,8 +73,8 @@ func elsewhere(err error) bool {
 	return slices.Contains([]string{CodeUnavailable, codeServerBusy, codeInternal, codeTimeout, codeCancelled, codeHTTP + "500", codeHTTP + "502", codeHTTP + "503", codeHTTP + "504"}, e.Code)
 }
 
-// ended says why something was not done: its time was over, and what was in its way.
-func ended(ctx context.Context, err error) error {
+// contextError says why something was not done: its time was over, and what was in its way.
+func contextError(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, ctx.Err()) {
 		return context.Cause(ctx)
 	}

@@ -32,7 +32,7 @@ func Example() {
 	}
 	http.Handle("/healthz", health)
 	go http.ListenAndServe(":9000", nil)
-	if err := registry.Define(ctx, client.Service{Name: "till", HealthCheck: &client.HealthCheck{Path: "/healthz"}}); err != nil {
+	if err := registry.DefineService(ctx, client.Service{Name: "till", HealthCheck: &client.HealthCheck{Path: "/healthz"}}); err != nil {
 		log.Fatal(err)
 	}
 	me, err := registry.Register(ctx, client.Registration{Service: "till", Instance: "till-1", URL: "http://10.0.0.7:9000"})

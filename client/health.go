@@ -98,7 +98,7 @@ func (h *Health) Look(ctx context.Context) (failing map[string]error, draining b
 	if r == nil {
 		r = &round{done: make(chan struct{}), failing: map[string]error{}}
 		h.round = r
-		go h.run(context.WithoutCancel(ctx), r) // for all who wait for it
+		go h.runChecks(context.WithoutCancel(ctx), r) // for all who wait for it
 	}
 	draining = h.draining
 	h.mu.Unlock()
@@ -114,25 +114,25 @@ func (h *Health) Look(ctx context.Context) (failing map[string]error, draining b
 	}
 }
 
-// result is what one check came to.
-type result struct {
+// checkResult is what one check came to.
+type checkResult struct {
 	name string
 	err  error
 }
 
-// run runs the checks at the same time. One that does not heed its context is left
+// runChecks runs the checks at the same time. One that does not heed its context is left
 // alone, and counts as failing until it has returned.
-func (h *Health) run(ctx context.Context, r *round) {
+func (h *Health) runChecks(ctx context.Context, r *round) {
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.Timeout)
 	defer cancel()
-	results, waiting := make(chan result, len(h.cfg.Checks)), map[string]bool{}
+	results, waiting := make(chan checkResult, len(h.cfg.Checks)), map[string]bool{}
 	for name, check := range h.cfg.Checks {
 		waiting[name] = true
-		if h.enter(name) {
+		if h.startCheck(name) {
 			go func() {
-				err := call(ctx, check)
-				h.leave(name)
-				results <- result{name, err}
+				err := runCheck(ctx, check)
+				h.finishCheck(name)
+				results <- checkResult{name, err}
 			}()
 		}
 	}
@@ -154,7 +154,7 @@ func (h *Health) run(ctx context.Context, r *round) {
 	close(r.done)
 }
 
-func (h *Health) enter(name string) (free bool) {
+func (h *Health) startCheck(name string) (free bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	free = !h.busy[name]
@@ -162,14 +162,14 @@ func (h *Health) enter(name string) (free bool) {
 	return free
 }
 
-func (h *Health) leave(name string) {
+func (h *Health) finishCheck(name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.busy, name)
 }
 
-// call calls a check; one that panics fails.
-func call(ctx context.Context, check Check) (err error) {
+// runCheck calls a check; one that panics fails.
+func runCheck(ctx context.Context, check Check) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the check panicked: %v", p)

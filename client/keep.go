@@ -6,28 +6,28 @@ import (
 	"time"
 )
 
-// keep sends heartbeats until ctx is over or the registry says that it must end.
-func (r *Registered) keep(ctx context.Context) {
-	defer close(r.quiet)
+// sendHeartbeats sends heartbeats until ctx is over or the registry says that it must end.
+func (r *Registered) sendHeartbeats(ctx context.Context) {
+	defer close(r.heartbeatsDone)
 	defer r.cancel()
-	pauses, pause := r.pauses(), r.interval()
+	pauses, pause := r.newBackoff(), r.interval()
 	for {
-		rest(ctx, pause)
+		sleep(ctx, pause)
 		if ctx.Err() != nil {
 			return
 		}
-		err := r.beat(ctx)
+		err := r.sendHeartbeat(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		r.note(ctx, err)
+		r.recordHeartbeat(ctx, err)
 		switch {
 		case err == nil:
 			pauses.reset()
 			pause = r.interval()
-		case revoked(err) || Code(err) == CodeStaleIncarnation:
+		case isRevoked(err) || Code(err) == CodeStaleIncarnation:
 			r.log.ErrorContext(ctx, "the instance is not kept registered any more", "error", err)
-			r.over(err)
+			r.finish(err)
 			return
 		default: // also a service that was ended: whoever did so may bring it back
 			pause = pauses.next()
@@ -44,10 +44,10 @@ func (r *Registered) interval() time.Duration {
 var renewInstance = operation{"renewInstance", `mutation($in: RenewInstanceInput!) { renewInstance(input: $in) {
 	instance { status incarnation } userErrors { code message path } } }`}
 
-// beat renews the lease. An instance that was removed registers again, and so does one that
+// sendHeartbeat renews the lease. An instance that was removed registers again, and so does one that
 // was late, as it need not wait then until its renewal is judged. Either is the
 // same start as before: if another process has come meanwhile, that one stays.
-func (r *Registered) beat(ctx context.Context) error {
+func (r *Registered) sendHeartbeat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.reg.TTL/3)
 	defer cancel()
 	before := r.State()
@@ -67,11 +67,11 @@ func (r *Registered) renew(ctx context.Context, incarnation int64) error {
 	if r.reg.Inflight != nil {
 		in["inflight"] = max(0, r.reg.Inflight())
 	}
-	return r.tell(ctx, renewInstance, in)
+	return r.updateInstance(ctx, renewInstance, in)
 }
 
-// note keeps and logs how it goes: the change, not each failure.
-func (r *Registered) note(ctx context.Context, err error) {
+// recordHeartbeat keeps and logs how it goes: the change, not each failure.
+func (r *Registered) recordHeartbeat(ctx context.Context, err error) {
 	r.mu.Lock()
 	before := r.trouble
 	r.trouble = err
@@ -84,8 +84,8 @@ func (r *Registered) note(ctx context.Context, err error) {
 	}
 }
 
-// over says why the instance is not kept registered any more. It is called once.
-func (r *Registered) over(why error) {
+// finish says why the instance is not kept registered any more. It is called once.
+func (r *Registered) finish(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.end = why
@@ -105,7 +105,7 @@ func (r *Registered) Drain(ctx context.Context, reason string) error {
 	r.mu.Unlock()
 	in := r.ids(incarnation)
 	in["reason"] = reason
-	return r.tell(ctx, drainInstance, in)
+	return r.updateInstance(ctx, drainInstance, in)
 }
 
 // drainAgain drains an instance that was draining before it was removed.
@@ -133,26 +133,26 @@ func (r *Registered) Close(ctx context.Context) error {
 	r.closing.Do(func() {
 		ctx, cancel := context.WithTimeout(ctx, closeTime)
 		defer cancel()
-		r.closed = r.leave(ctx)
+		r.closed = r.deregister(ctx)
 	})
 	return r.closed
 }
 
-func (r *Registered) leave(ctx context.Context) error {
+func (r *Registered) deregister(ctx context.Context) error {
 	if r.reg.Drain > 0 && r.Err() == nil {
 		r.mu.Lock()
 		already := r.drained != nil
 		r.mu.Unlock()
 		if already || r.Drain(ctx, "stopping") == nil {
-			rest(ctx, r.reg.Drain)
+			sleep(ctx, r.reg.Drain)
 		}
 	}
 	r.cancel()
-	<-r.quiet
+	<-r.heartbeatsDone
 	if r.Err() != nil { // it is not ours to remove any more
 		return nil
 	}
-	defer r.over(ErrClosed)
+	defer r.finish(ErrClosed)
 	err := r.client.mutate(ctx, deregisterInstance, r.ids(r.State().Incarnation), &struct{}{})
 	if code := Code(err); code == CodeInstanceNotFound || code == CodeStaleIncarnation || code == CodeServiceNotFound {
 		return nil // somebody else was faster

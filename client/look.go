@@ -45,20 +45,20 @@ type page struct {
 // errUnready says that a node has yet to read something.
 var errUnready = &Error{Code: CodeUnavailable, Message: "The node cannot tell how far it has read; try again."}
 
-// look reads the whole service at one node: pages of another node might be older
+// readSnapshot reads the whole service at one node: pages of another node might be older
 // than the place to follow from, which is that of the first page.
-func (c *Client) look(ctx context.Context, node int, name string) (k *knowledge, cursor string, err error) {
-	k = &knowledge{instances: map[string]known{}}
+func (c *Client) readSnapshot(ctx context.Context, node int, name string) (k *serviceState, cursor string, err error) {
+	k = &serviceState{instances: map[string]versionedInstance{}}
 	vars := map[string]any{"name": name, "first": pageSize}
 	for range maxPages {
-		p, err := c.lookAt(ctx, node, vars)
+		p, err := c.readPage(ctx, node, vars)
 		if err != nil {
 			return nil, "", err
 		}
 		if cursor == "" {
 			cursor = *p.Cursor
 		}
-		k.add(p)
+		k.addPage(p)
 		if !p.Instances.PageInfo.HasNextPage || p.Instances.PageInfo.EndCursor == nil {
 			break
 		}
@@ -67,9 +67,9 @@ func (c *Client) look(ctx context.Context, node int, name string) (k *knowledge,
 	return k, cursor, nil
 }
 
-// lookAt reads one page.
-func (c *Client) lookAt(ctx context.Context, node int, vars map[string]any) (p *page, err error) {
-	err = c.ask(ctx, node, readService, vars, func(field json.RawMessage) error { return json.Unmarshal(field, &p) })
+// readPage reads one page.
+func (c *Client) readPage(ctx context.Context, node int, vars map[string]any) (p *page, err error) {
+	err = c.callNode(ctx, node, readService, vars, func(field json.RawMessage) error { return json.Unmarshal(field, &p) })
 	switch {
 	case err != nil:
 		return nil, err
@@ -88,16 +88,16 @@ var readEventCursor = operation{"eventCursor", `{ eventCursor }`}
 // reachesDatabase returns nil if the node reaches its database, else an error. A node that does not
 // answers reads from its memory, and does not know services that were defined since.
 func (c *Client) reachesDatabase(ctx context.Context, node int) error {
-	return c.ask(ctx, node, readEventCursor, nil, func(json.RawMessage) error { return nil })
+	return c.callNode(ctx, node, readEventCursor, nil, func(json.RawMessage) error { return nil })
 }
 
-// add takes a page in.
-func (k *knowledge) add(p *page) {
-	k.version, k.strategy, k.doubted = p.Version, *p.Strategy, time.Time{}
+// addPage takes a page in.
+func (k *serviceState) addPage(p *page) {
+	k.version, k.strategy, k.degradedSince = p.Version, *p.Strategy, time.Time{}
 	if p.Degraded != nil && p.Degraded.Reason == "MASS_FAILURE" {
-		k.doubted = p.Degraded.Since
+		k.degradedSince = p.Degraded.Since
 	}
 	for _, n := range p.Instances.Nodes {
-		k.instances[n.ID] = known{n.instance(n.ID), n.Version}
+		k.instances[n.ID] = versionedInstance{n.instance(n.ID), n.Version}
 	}
 }

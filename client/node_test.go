@@ -189,7 +189,7 @@ func TestWatch_gives_a_silent_stream_up(t *testing.T) {
 		if took := time.Since(began); took < 45*time.Second || took > 46*time.Second {
 			t.Errorf("it was given up after %v, want 45 s", took)
 		}
-		if !stale.Stale.Equal(began) || len(stale.Instances) != 1 || !errors.Is(stale.Trouble, errSilent) {
+		if !stale.Stale.Equal(began) || len(stale.Instances) != 1 || !errors.Is(stale.Trouble, errIdleTimeout) {
 			t.Errorf("then the set is %+v, want it stale since it was last heard at %v", *stale, began)
 		}
 		time.Sleep(time.Second)
@@ -255,15 +255,15 @@ func TestWatch_reads_an_absent_service_as_an_empty_set(t *testing.T) {
 
 func TestKnowledge_tells_old_news_from_new(t *testing.T) {
 	t.Parallel()
-	k := &knowledge{version: 3, instances: map[string]known{}}
+	k := &serviceState{version: 3, instances: map[string]versionedInstance{}}
 	since := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	instance := func(kind string, version int, status InstanceStatus, since time.Time) news {
+	instance := func(kind string, version int, status InstanceStatus, since time.Time) registryEvent {
 		data, _ := json.Marshal(map[string]any{"instanceId": "i", "url": "http://i", "weight": 1, "status": status, "statusSince": since})
-		return news{kind, "ins", version, data}
+		return registryEvent{kind, "ins", version, data}
 	}
-	take := func(n news, want int, what string) {
+	take := func(n registryEvent, want int, what string) {
 		t.Helper()
-		if err := k.take(n); err != nil {
+		if err := k.apply(n); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(k.set("s").Instances); got != want {
@@ -273,12 +273,12 @@ func TestKnowledge_tells_old_news_from_new(t *testing.T) {
 	take(instance("INSTANCE_REGISTERED", 1, Passing, since), 1, "its registration")
 	take(instance("INSTANCE_STATUS_CHANGED", 3, Critical, since.Add(time.Hour)), 0, "its end")
 	take(instance("INSTANCE_STATUS_CHANGED", 2, Passing, since), 0, "old news")
-	take(news{"SERVICE_UPDATED", "svc", 4, json.RawMessage(`{"strategy":"RANDOM","degradedSince":"2026-03-01T00:30:00Z"}`)}, 1, "doubt")
-	take(news{"SERVICE_UPDATED", "svc", 2, json.RawMessage(`{"strategy":"RANDOM"}`)}, 1, "old news of the service")
-	take(news{"SERVICE_DEREGISTERED", "svc", 5, json.RawMessage(`{"strategy":"RANDOM"}`)}, 0, "the end of the service")
+	take(registryEvent{"SERVICE_UPDATED", "svc", 4, json.RawMessage(`{"strategy":"RANDOM","degradedSince":"2026-03-01T00:30:00Z"}`)}, 1, "doubt")
+	take(registryEvent{"SERVICE_UPDATED", "svc", 2, json.RawMessage(`{"strategy":"RANDOM"}`)}, 1, "old news of the service")
+	take(registryEvent{"SERVICE_DEREGISTERED", "svc", 5, json.RawMessage(`{"strategy":"RANDOM"}`)}, 0, "the end of the service")
 	take(instance("INSTANCE_REGISTERED", 1, Passing, since), 1, "another one")
-	take(news{"INSTANCE_DEREGISTERED", "ins", 2, nil}, 0, "its removal")
-	take(news{"SOMETHING_NEW", "x", 1, nil}, 0, "what a later release tells")
+	take(registryEvent{"INSTANCE_DEREGISTERED", "ins", 2, nil}, 0, "its removal")
+	take(registryEvent{"SOMETHING_NEW", "x", 1, nil}, 0, "what a later release tells")
 }
 
 // FuzzStream reads what anybody may send in place of a stream.
@@ -290,21 +290,21 @@ func FuzzStream(f *testing.F) {
 		c := newTestClient(t, func(*http.Request, string, map[string]any) (*http.Response, error) {
 			return reply("text/event-stream", text), nil
 		})
-		s, err := c.follow(t.Context(), 0, followService, nil, "")
+		s, err := c.subscribe(t.Context(), 0, subscribeService, nil, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.close()
-		w := &Watch{know: &knowledge{instances: map[string]known{}}, current: &Set{}, changed: make(chan struct{}), log: c.cfg.Logger}
+		w := &Watch{state: &serviceState{instances: map[string]versionedInstance{}}, current: &Set{}, changed: make(chan struct{}), log: c.cfg.Logger}
 		for n := 0; ; n++ {
-			b, err := s.next(newsField)
+			b, err := s.next(eventsField)
 			if err != nil {
 				break
 			}
 			if n > len(text) {
 				t.Fatal("there are more blocks than bytes")
 			}
-			_ = w.take(b) // it must not panic
+			_ = w.applyMessage(b) // it must not panic
 		}
 	})
 }
@@ -316,7 +316,7 @@ func TestCall_bounds_what_it_reads(t *testing.T) {
 		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"data":{"x":"`), bytes.NewReader(make([]byte, 2*maxAnswer))))
 		return resp, nil
 	})
-	if err := c.Define(t.Context(), Service{Name: "s"}); err == nil || !strings.Contains(err.Error(), "more than") {
+	if err := c.DefineService(t.Context(), Service{Name: "s"}); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("an endless answer gave %v", err)
 	}
 	for status, text := range map[int]string{http.StatusOK: "<html>", http.StatusBadGateway: "<html>", http.StatusNotFound: `{"type":"about:blank"}`} {
@@ -325,7 +325,7 @@ func TestCall_bounds_what_it_reads(t *testing.T) {
 			resp.StatusCode = status
 			return resp, nil
 		})
-		if err := c.Define(t.Context(), Service{Name: "s"}); err == nil {
+		if err := c.DefineService(t.Context(), Service{Name: "s"}); err == nil {
 			t.Errorf("status %d with %s is taken", status, text)
 		}
 	}

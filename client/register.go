@@ -13,7 +13,7 @@ import (
 // Registration describes an instance of a service. Service, Instance and URL must
 // be given.
 type Registration struct {
-	Service  string            // its name; somebody must have defined it, see Client.Define
+	Service  string            // its name; somebody must have defined it, see Client.DefineService
 	Instance string            // its id, e.g. till-1: the same after a restart, and no other process's
 	URL      string            // where it is called: http or https, a host, perhaps a path
 	Weight   int               // its share of the calls; default 1
@@ -37,12 +37,12 @@ const (
 // Registered is an instance that is kept registered. It ends with Close, or when
 // the registry says that it must.
 type Registered struct {
-	client *Client
-	reg    Registration
-	log    *slog.Logger
-	cancel context.CancelFunc
-	quiet  chan struct{} // closed once no heartbeat is sent any more
-	done   chan struct{} // closed once it has ended
+	client         *Client
+	reg            Registration
+	log            *slog.Logger
+	cancel         context.CancelFunc
+	heartbeatsDone chan struct{} // closed once no heartbeat is sent any more
+	done           chan struct{} // closed once it has ended
 
 	closing sync.Once
 	closed  error // what Close returns
@@ -76,40 +76,40 @@ func (c *Client) Register(ctx context.Context, reg Registration) (*Registered, e
 		return nil, errors.New("register: Service, Instance and URL must be given, and no negative TTL")
 	}
 	r := &Registered{
-		client: c, reg: reg, quiet: make(chan struct{}), done: make(chan struct{}),
+		client: c, reg: reg, heartbeatsDone: make(chan struct{}), done: make(chan struct{}),
 		log:         c.cfg.Logger.With("service", reg.Service, "instance", reg.Instance),
 		incarnation: time.Now().UnixMicro(), // finer than what the registry counts by itself, and so later
 	}
-	pauses := r.pauses()
+	pauses := r.newBackoff()
 	for {
-		err := r.first(ctx)
+		err := r.registerFirst(ctx)
 		switch {
 		case err == nil:
 			life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 			r.cancel = cancel
 			r.log.InfoContext(ctx, "registered", "incarnation", r.incarnation)
-			go r.keep(life)
+			go r.sendHeartbeats(life)
 			return r, nil
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("register %s of %s: %w", reg.Instance, reg.Service, ended(ctx, cmp.Or(r.State().Trouble, err)))
-		case !passing(err):
+			return nil, fmt.Errorf("register %s of %s: %w", reg.Instance, reg.Service, contextError(ctx, cmp.Or(r.State().Trouble, err)))
+		case !isTemporary(err):
 			return nil, fmt.Errorf("register %s of %s: %w", reg.Instance, reg.Service, err)
 		}
-		r.note(ctx, err)
-		rest(ctx, pauses.next())
+		r.recordHeartbeat(ctx, err)
+		sleep(ctx, pauses.next())
 	}
 }
 
-// pauses are those between tries while the registry is away. The longest is no
+// newBackoff are those between tries while the registry is away. The longest is no
 // longer than that between two heartbeats, so that an instance is back in time.
-func (r *Registered) pauses() backoff {
+func (r *Registered) newBackoff() backoff {
 	return backoff{first: firstPause, most: min(10*time.Second, r.reg.TTL/3)}
 }
 
-// first registers the start that this is. If this machine's clock is behind that of
+// registerFirst registers the start that this is. If this machine's clock is behind that of
 // the one where the instance ran before, its number is not new enough; then the
 // registry counts.
-func (r *Registered) first(ctx context.Context) error {
+func (r *Registered) registerFirst(ctx context.Context) error {
 	err := r.register(ctx, r.incarnation)
 	if Code(err) == CodeStaleIncarnation {
 		err = r.register(ctx, 0)
@@ -131,18 +131,18 @@ var registerInstance = operation{"registerInstance", `mutation($in: RegisterInst
 func (r *Registered) register(ctx context.Context, incarnation int64) error {
 	in := r.ids(incarnation)
 	in["url"], in["weight"], in["metadata"], in["ttl"] = r.reg.URL, r.reg.Weight, notNil(r.reg.Metadata), r.reg.TTL.String()
-	return r.tell(ctx, registerInstance, in)
+	return r.updateInstance(ctx, registerInstance, in)
 }
 
-// tell calls a mutation of the instance, and hears how it stands then.
-func (r *Registered) tell(ctx context.Context, op operation, in map[string]any) error {
+// updateInstance calls a mutation of the instance, and hears how it stands then.
+func (r *Registered) updateInstance(ctx context.Context, op operation, in map[string]any) error {
 	var out struct {
 		Instance instance `json:"instance"`
 	}
 	if err := r.client.mutate(ctx, op, in, &out); err != nil {
 		return err
 	}
-	r.heard(out.Instance)
+	r.recordState(out.Instance)
 	return nil
 }
 
@@ -155,7 +155,7 @@ func (r *Registered) ids(incarnation int64) map[string]any {
 	return in
 }
 
-func (r *Registered) heard(i instance) {
+func (r *Registered) recordState(i instance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.status, r.incarnation, r.seen = i.Status, i.Incarnation, time.Now()

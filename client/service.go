@@ -39,9 +39,9 @@ type HealthCheck struct {
 
 var defineService = operation{"registerService", `mutation($in: RegisterServiceInput!) { registerService(input: $in) { userErrors { code message path } } }`}
 
-// Define creates the service, or changes one that is there to what is said here;
+// DefineService creates the service, or changes one that is there to what is said here;
 // it may be called at each start. The token needs the scope service:NAME.
-func (c *Client) Define(ctx context.Context, s Service) error {
+func (c *Client) DefineService(ctx context.Context, s Service) error {
 	in := map[string]any{"name": s.Name, "description": s.Description, "tags": orEmpty(s.Tags), "metadata": notNil(s.Metadata)}
 	if s.Strategy != "" {
 		in["strategy"] = s.Strategy

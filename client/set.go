@@ -50,29 +50,29 @@ type Set struct {
 	Trouble error
 }
 
-// knowledge is all that a watch knows of a service, whether calls may go there or
+// serviceState is all that a watch knows of a service, whether calls may go there or
 // not. It is for one goroutine.
-type knowledge struct {
-	version   int // of the service
-	strategy  Strategy
-	doubted   time.Time // since when the news is doubted; zero if it is not
-	instances map[string]known
+type serviceState struct {
+	version       int // of the service
+	strategy      Strategy
+	degradedSince time.Time // since when the news is doubted; zero if it is not
+	instances     map[string]versionedInstance
 }
 
-// known is an instance at a version of it.
-type known struct {
+// versionedInstance is an instance at a version of it.
+type versionedInstance struct {
 	Instance
 	version int
 }
 
 // inUse is the registry's rule: calls go to those that pass and, while the news is
 // doubted, to those that were well before.
-func (k *knowledge) inUse(i *Instance) bool {
-	return i.Status == Passing || !k.doubted.IsZero() && i.Status == Critical && !i.Since.Before(k.doubted)
+func (k *serviceState) inUse(i *Instance) bool {
+	return i.Status == Passing || !k.degradedSince.IsZero() && i.Status == Critical && !i.Since.Before(k.degradedSince)
 }
 
-func (k *knowledge) set(service string) *Set {
-	s := &Set{Service: service, Strategy: k.strategy, Degraded: k.doubted}
+func (k *serviceState) set(service string) *Set {
+	s := &Set{Service: service, Strategy: k.strategy, Degraded: k.degradedSince}
 	for _, i := range k.instances {
 		if k.inUse(&i.Instance) {
 			s.Instances = append(s.Instances, i.Instance)
@@ -82,32 +82,32 @@ func (k *knowledge) set(service string) *Set {
 	return s
 }
 
-// news is an event of the registry, which carries its subject whole.
-type news struct {
+// registryEvent is an event of the registry, which carries its subject whole.
+type registryEvent struct {
 	Type           string          `json:"type"`
 	SubjectID      string          `json:"subjectId"`
 	SubjectVersion int             `json:"subjectVersion"`
 	Data           json.RawMessage `json:"data"`
 }
 
-const newsField = "serviceEvents"
+const eventsField = "serviceEvents"
 
-const followService = `subscription($name: String!, $after: Cursor) { serviceEvents(service: $name, after: $after) { type subjectId subjectVersion data } }`
+const subscribeService = `subscription($name: String!, $after: Cursor) { serviceEvents(service: $name, after: $after) { type subjectId subjectVersion data } }`
 
-// take takes an event in; what is older than what is known changes nothing.
-func (k *knowledge) take(n news) error {
+// apply takes an event in; what is older than what is known changes nothing.
+func (k *serviceState) apply(n registryEvent) error {
 	switch n.Type {
 	case "SERVICE_REGISTERED", "SERVICE_UPDATED", "SERVICE_DEREGISTERED":
-		return k.takeService(n)
+		return k.applyService(n)
 	case "INSTANCE_REGISTERED", "INSTANCE_STATUS_CHANGED":
-		return k.takeInstance(n)
+		return k.applyInstance(n)
 	case "INSTANCE_DEREGISTERED":
 		delete(k.instances, n.SubjectID)
 	}
 	return nil // what later releases tell
 }
 
-func (k *knowledge) takeService(n news) error {
+func (k *serviceState) applyService(n registryEvent) error {
 	var s struct {
 		Strategy      Strategy   `json:"strategy"`
 		DegradedSince *time.Time `json:"degradedSince"`
@@ -118,9 +118,9 @@ func (k *knowledge) takeService(n news) error {
 	if err := json.Unmarshal(n.Data, &s); err != nil {
 		return err
 	}
-	k.version, k.strategy, k.doubted = n.SubjectVersion, s.Strategy, time.Time{}
+	k.version, k.strategy, k.degradedSince = n.SubjectVersion, s.Strategy, time.Time{}
 	if s.DegradedSince != nil {
-		k.doubted = *s.DegradedSince
+		k.degradedSince = *s.DegradedSince
 	}
 	if n.Type == "SERVICE_DEREGISTERED" {
 		clear(k.instances) // they go with it
@@ -128,7 +128,7 @@ func (k *knowledge) takeService(n news) error {
 	return nil
 }
 
-func (k *knowledge) takeInstance(n news) error {
+func (k *serviceState) applyInstance(n registryEvent) error {
 	var i described
 	if n.SubjectVersion <= k.instances[n.SubjectID].version {
 		return nil
@@ -136,6 +136,6 @@ func (k *knowledge) takeInstance(n news) error {
 	if err := json.Unmarshal(n.Data, &i); err != nil {
 		return err
 	}
-	k.instances[n.SubjectID] = known{i.instance(n.SubjectID), n.SubjectVersion}
+	k.instances[n.SubjectID] = versionedInstance{i.instance(n.SubjectID), n.SubjectVersion}
 	return nil
 }

@@ -25,20 +25,20 @@ type stream struct {
 	watch   *time.Timer // cuts a stream that says nothing
 }
 
-// errSilent and errTooLong say why a stream was given up.
+// errIdleTimeout and errTooLong say why a stream was given up.
 var (
-	errSilent  = errors.New("the stream of the registry said nothing for too long")
-	errTooLong = fmt.Errorf("an event has more than %d bytes", maxBlock)
-	errEnded   = errors.New("the registry ended the stream")
+	errIdleTimeout = errors.New("the stream of the registry said nothing for too long")
+	errTooLong     = fmt.Errorf("an event has more than %d bytes", maxBlock)
+	errEnded       = errors.New("the registry ended the stream")
 )
 
-// follow opens a subscription at a node, behind the cursor. Close must be called.
-func (c *Client) follow(ctx context.Context, node int, text string, vars map[string]any, after string) (*stream, error) {
+// subscribe opens a subscription at a node, behind the cursor. Close must be called.
+func (c *Client) subscribe(ctx context.Context, node int, text string, vars map[string]any, after string) (*stream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	watch := time.AfterFunc(c.cfg.Timeout, func() { cancel(errSilent) })
+	watch := time.AfterFunc(c.cfg.Timeout, func() { cancel(errIdleTimeout) })
 	resp, err := c.post(ctx, node, text, vars, "text/event-stream", after)
 	if err == nil && (resp.StatusCode != http.StatusOK || !isEventStream(resp)) {
-		err = notStreamed(resp)
+		err = streamError(resp)
 	}
 	if err != nil {
 		watch.Stop()
@@ -54,8 +54,8 @@ func (c *Client) follow(ctx context.Context, node int, text string, vars map[str
 	return s, nil
 }
 
-// notStreamed is the error that a node answered with instead of a stream.
-func notStreamed(resp *http.Response) error {
+// streamError is the error that a node answered with instead of a stream.
+func streamError(resp *http.Response) error {
 	defer resp.Body.Close()
 	a, err := readAnswer(resp)
 	if err != nil {
@@ -67,16 +67,16 @@ func notStreamed(resp *http.Response) error {
 	return errors.New("the registry answered without a stream")
 }
 
-// block is what a stream says at once: an event, or only how far it has come, or only that
+// streamMessage is what a stream says at once: an event, or only how far it has come, or only that
 // it is there.
-type block struct {
+type streamMessage struct {
 	cursor string
 	data   json.RawMessage // of the field; nil if there is no event
 }
 
 // next returns the next block. An *Error says what the registry has against the
 // subscription; any other, that the stream is over.
-func (s *stream) next(field string) (block, error) {
+func (s *stream) next(field string) (streamMessage, error) {
 	var name, id, data string
 	for s.lines.Scan() {
 		s.watch.Reset(s.silence)
@@ -94,30 +94,30 @@ func (s *stream) next(field string) (block, error) {
 				continue
 			}
 			if name == "complete" {
-				return block{}, errEnded
+				return streamMessage{}, errEnded
 			}
-			return parse(field, id, data)
+			return parseMessage(field, id, data)
 		}
 	}
-	return block{}, s.broken()
+	return streamMessage{}, s.readError()
 }
 
-func parse(field, id, data string) (block, error) {
+func parseMessage(field, id, data string) (streamMessage, error) {
 	if data == "" {
-		return block{cursor: id}, nil
+		return streamMessage{cursor: id}, nil
 	}
 	var a answer
 	if err := json.Unmarshal([]byte(data), &a); err != nil {
-		return block{}, fmt.Errorf("read an event: %w", err)
+		return streamMessage{}, fmt.Errorf("read an event: %w", err)
 	}
 	if err := a.err(); err != nil {
-		return block{}, err
+		return streamMessage{}, err
 	}
-	return block{id, a.Data[field]}, nil
+	return streamMessage{id, a.Data[field]}, nil
 }
 
-// broken says why there is no more to read.
-func (s *stream) broken() error {
+// readError says why there is no more to read.
+func (s *stream) readError() error {
 	switch cause := context.Cause(s.ctx); {
 	case cause != nil:
 		return cause

@@ -39,7 +39,7 @@ type TransportConfig struct {
 type Transport struct {
 	balancer *Balancer
 	cfg      TransportConfig
-	budget   budget
+	budget   retryBudget
 }
 
 // NewTransport returns a Transport; it starts nothing.
@@ -58,7 +58,7 @@ func NewTransport(b *Balancer, cfg TransportConfig) (*Transport, error) {
 			IdleConnTimeout:       90 * time.Second,
 		}
 	}
-	return &Transport{balancer: b, cfg: cfg, budget: budget{ratio: cfg.Budget, most: float64(cfg.Burst), left: float64(cfg.Burst)}}, nil
+	return &Transport{balancer: b, cfg: cfg, budget: retryBudget{ratio: cfg.Budget, most: float64(cfg.Burst), left: float64(cfg.Burst)}}, nil
 }
 
 // CloseIdleConnections drops connections that are idle, if Base has any.
@@ -87,7 +87,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if attempt >= t.cfg.Attempts || !mayRetry(req, resp, err) {
 			return resp, err
 		}
-		next, none := t.balancer.Another(func(i Instance) bool { return slices.Contains(tried, i.ID) })
+		next, none := t.balancer.PickOther(func(i Instance) bool { return slices.Contains(tried, i.ID) })
 		if none != nil {
 			return resp, err
 		}
@@ -105,7 +105,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // send sends the request to an instance, and tells the balancer how that went when
 // the answer has been read or dropped.
 func (t *Transport) send(req *http.Request, pick Pick, attempt int) (*http.Response, error) {
-	out, err := outgoing(req, pick.Instance.URL, attempt)
+	out, err := newAttempt(req, pick.Instance.URL, attempt)
 	if err != nil {
 		pick.Release()
 		return nil, err
@@ -114,19 +114,19 @@ func (t *Transport) send(req *http.Request, pick Pick, attempt int) (*http.Respo
 	resp, err := t.cfg.Base.RoundTrip(out)
 	took := time.Since(began)
 	switch {
-	case err != nil && hasLeft(req.Context()):
+	case err != nil && isCancelled(req.Context()):
 		pick.Release()
 	case err != nil:
 		pick.Done(false, took)
 	default:
-		resp.Body = watchBody(resp.Body, &exchange{pick: pick, ok: resp.StatusCode < http.StatusInternalServerError, took: took, caller: req.Context()})
+		resp.Body = watchBody(resp.Body, &inflightCall{pick: pick, ok: resp.StatusCode < http.StatusInternalServerError, took: took, caller: req.Context()})
 	}
 	return resp, err
 }
 
-// outgoing is the request as it goes to an instance. The first attempt has the
+// newAttempt is the request as it goes to an instance. The first attempt has the
 // request's own body, others a fresh one.
-func outgoing(req *http.Request, instance string, attempt int) (*http.Request, error) {
+func newAttempt(req *http.Request, instance string, attempt int) (*http.Request, error) {
 	base, err := url.Parse(instance)
 	if err != nil {
 		if attempt == 1 {
@@ -152,17 +152,17 @@ func mayRetry(req *http.Request, resp *http.Response, err error) bool {
 	}
 	if err != nil {
 		dial, ok := errors.AsType[*net.OpError](err)
-		return ok && dial.Op == "dial" || repeatable(req)
+		return ok && dial.Op == "dial" || mayRepeat(req)
 	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return repeatable(req)
+		return mayRepeat(req)
 	}
 	return false
 }
 
-// repeatable reports whether the request may take effect twice.
-func repeatable(req *http.Request) bool {
+// mayRepeat reports whether the request may take effect twice.
+func mayRepeat(req *http.Request) bool {
 	switch req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
@@ -170,9 +170,9 @@ func repeatable(req *http.Request) bool {
 	return req.Header.Get("Idempotency-Key") != ""
 }
 
-// hasLeft reports whether a caller wants no answer any more. One whose time is up
+// isCancelled reports whether a caller wants no answer any more. One whose time is up
 // wanted it.
-func hasLeft(caller context.Context) bool { return errors.Is(caller.Err(), context.Canceled) }
+func isCancelled(caller context.Context) bool { return errors.Is(caller.Err(), context.Canceled) }
 
 func closeBody(req *http.Request) {
 	if req.Body != nil {
@@ -180,8 +180,8 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// exchange is a call whose answer has begun.
-type exchange struct {
+// inflightCall is a call whose answer has begun.
+type inflightCall struct {
 	pick   Pick
 	ok     bool
 	took   time.Duration   // until the answer began
@@ -189,11 +189,11 @@ type exchange struct {
 	once   sync.Once
 }
 
-// over says that the answer was read to its end, failed with err, or was dropped.
-func (c *exchange) over(err error) {
+// finish says that the answer was read to its end, failed with err, or was dropped.
+func (c *inflightCall) finish(err error) {
 	c.once.Do(func() {
 		switch {
-		case err != nil && hasLeft(c.caller):
+		case err != nil && isCancelled(c.caller):
 			c.pick.Release()
 		default:
 			c.pick.Done(c.ok && err == nil, c.took)
@@ -204,23 +204,23 @@ func (c *exchange) over(err error) {
 // body is the body of an answer that says when it is over.
 type body struct {
 	io.ReadCloser
-	call *exchange
+	call *inflightCall
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case errors.Is(err, io.EOF):
-		b.call.over(nil)
+		b.call.finish(nil)
 	case err != nil:
-		b.call.over(err)
+		b.call.finish(err)
 	}
 	return n, err
 }
 
 func (b *body) Close() error {
 	err := b.ReadCloser.Close()
-	b.call.over(nil)
+	b.call.finish(nil)
 	return err
 }
 
@@ -230,7 +230,7 @@ type duplex struct {
 	io.Writer
 }
 
-func watchBody(from io.ReadCloser, c *exchange) io.ReadCloser {
+func watchBody(from io.ReadCloser, c *inflightCall) io.ReadCloser {
 	b := &body{from, c}
 	if w, ok := from.(io.Writer); ok {
 		return &duplex{b, w}
@@ -238,21 +238,21 @@ func watchBody(from io.ReadCloser, c *exchange) io.ReadCloser {
 	return b
 }
 
-// budget bounds retries: each request earns a part of one, up to a burst.
-type budget struct {
+// retryBudget bounds retries: each request earns a part of one, up to a burst.
+type retryBudget struct {
 	ratio, most float64
 
 	mu   sync.Mutex
 	left float64
 }
 
-func (b *budget) earn() {
+func (b *retryBudget) earn() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.left = min(b.left+b.ratio, b.most)
 }
 
-func (b *budget) spend() bool {
+func (b *retryBudget) spend() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.left < 1 {

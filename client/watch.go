@@ -26,10 +26,10 @@ type Watch struct {
 	end     error         // why it ended; nil while it has not
 
 	// Of the goroutine that follows.
-	know   *knowledge
-	cursor string // up to where it is known; empty if it must be read anew
-	node   int
-	at     time.Time // when the registry was last heard
+	state       *serviceState
+	cursor      string // up to where it is known; empty if it must be read anew
+	node        int
+	lastContact time.Time // when the registry was last heard
 }
 
 // Watch returns the set of a service's instances, and keeps it up to date: it
@@ -49,24 +49,24 @@ func (c *Client) Watch(ctx context.Context, service string) (*Watch, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &Watch{
 		client: c, service: service, log: c.cfg.Logger.With("service", service), cancel: cancel,
-		done: make(chan struct{}), changed: make(chan struct{}), node: c.place(),
+		done: make(chan struct{}), changed: make(chan struct{}), node: c.currentNode(),
 	}
 	pauses := watchPauses()
 	for {
-		err := w.read(ctx)
+		err := w.readService(ctx)
 		switch {
 		case err == nil:
 			go w.run(life)
 			return w, nil
 		case ctx.Err() != nil:
 			cancel()
-			return nil, fmt.Errorf("watch %s: %w", service, ended(ctx, err))
-		case !passing(err):
+			return nil, fmt.Errorf("watch %s: %w", service, contextError(ctx, err))
+		case !isTemporary(err):
 			cancel()
 			return nil, fmt.Errorf("watch %s: %w", service, err)
 		}
-		w.elsewhere()
-		rest(ctx, pauses.next())
+		w.useNextNode()
+		sleep(ctx, pauses.next())
 	}
 }
 
@@ -125,61 +125,61 @@ func (w *Watch) run(ctx context.Context) {
 	pauses := watchPauses()
 	for {
 		began := time.Now()
-		err := w.session(ctx, &pauses)
+		err := w.follow(ctx, &pauses)
 		if time.Since(began) > w.client.cfg.Timeout {
 			pauses.reset() // it did go well for a while
 		}
 		switch {
 		case ctx.Err() != nil:
-			w.stale(ErrClosed)
-			w.over(ErrClosed)
+			w.publishStale(ErrClosed)
+			w.finish(ErrClosed)
 			return
-		case revoked(err):
+		case isRevoked(err):
 			w.log.ErrorContext(ctx, "the service is not watched any more", "error", err)
-			w.stale(err)
-			w.over(err)
+			w.publishStale(err)
+			w.finish(err)
 			return
 		case Code(err) == CodeServiceNotFound:
 			w.cursor = ""
-			w.absent(ctx)
-			rest(ctx, pauses.next())
+			w.publishEmpty(ctx)
+			sleep(ctx, pauses.next())
 			continue
 		case Code(err) == codeCursorExpired || Code(err) == codeCursorUnknown || errors.Is(err, errTooLong):
 			w.cursor = "" // read it anew
 		default:
-			w.elsewhere()
+			w.useNextNode()
 		}
-		w.stale(err)
-		rest(ctx, pauses.next())
+		w.publishStale(err)
+		sleep(ctx, pauses.next())
 	}
 }
 
-// elsewhere makes the next node the one to ask.
-func (w *Watch) elsewhere() {
-	w.client.leave(w.node)
+// useNextNode makes the next node the one to ask.
+func (w *Watch) useNextNode() {
+	w.client.useNextNode(w.node)
 	w.node = (w.node + 1) % len(w.client.cfg.URLs)
 }
 
-// session follows the service at one node, for as long as that goes well.
-func (w *Watch) session(ctx context.Context, pauses *backoff) error {
+// follow follows the service at one node, for as long as that goes well.
+func (w *Watch) follow(ctx context.Context, pauses *backoff) error {
 	if w.cursor == "" {
-		if err := w.read(ctx); Code(err) == CodeServiceNotFound {
+		if err := w.readService(ctx); Code(err) == CodeServiceNotFound {
 			return cmp.Or(w.client.reachesDatabase(ctx, w.node), err)
 		} else if err != nil {
 			return err
 		}
 	}
-	s, err := w.client.follow(ctx, w.node, followService, map[string]any{"name": w.service}, w.cursor)
+	s, err := w.client.subscribe(ctx, w.node, subscribeService, map[string]any{"name": w.service}, w.cursor)
 	if err != nil {
 		return err
 	}
 	defer s.close()
 	for {
-		b, err := s.next(newsField)
+		b, err := s.next(eventsField)
 		if err != nil {
 			return err
 		}
-		if err := w.take(b); err != nil {
+		if err := w.applyMessage(b); err != nil {
 			return err
 		}
 		if b.data != nil {
@@ -188,21 +188,21 @@ func (w *Watch) session(ctx context.Context, pauses *backoff) error {
 	}
 }
 
-// read reads the service as it is.
-func (w *Watch) read(ctx context.Context) error {
-	know, cursor, err := w.client.look(ctx, w.node, w.service)
+// readService reads the service as it is.
+func (w *Watch) readService(ctx context.Context) error {
+	know, cursor, err := w.client.readSnapshot(ctx, w.node, w.service)
 	if err != nil {
 		return err
 	}
-	w.know, w.cursor, w.at = know, cursor, time.Now()
+	w.state, w.cursor, w.lastContact = know, cursor, time.Now()
 	w.publish(know.set(w.service))
 	return nil
 }
 
-// absent publishes an empty set: the registry says that the service does not exist. It was
+// publishEmpty publishes an empty set: the registry says that the service does not exist. It was
 // deregistered since it was read; it is read again until it is registered again.
-func (w *Watch) absent(ctx context.Context) {
-	w.at = time.Now()
+func (w *Watch) publishEmpty(ctx context.Context) {
+	w.lastContact = time.Now()
 	current := w.Set()
 	if len(current.Instances) == 0 && current.Stale.IsZero() {
 		return
@@ -211,23 +211,23 @@ func (w *Watch) absent(ctx context.Context) {
 	w.publish(&Set{Service: w.service, Strategy: current.Strategy})
 }
 
-// take takes in what the stream says. An event that cannot be read is as good as a
+// applyMessage takes in what the stream says. An event that cannot be read is as good as a
 // gap: the service is read anew.
-func (w *Watch) take(b block) error {
-	w.at = time.Now()
+func (w *Watch) applyMessage(b streamMessage) error {
+	w.lastContact = time.Now()
 	if b.data == nil {
-		w.heard(nil)
+		w.publishFresh(nil)
 	} else {
-		var n news
+		var n registryEvent
 		err := json.Unmarshal(b.data, &n)
 		if err == nil {
-			err = w.know.take(n)
+			err = w.state.apply(n)
 		}
 		if err != nil {
 			w.cursor = ""
 			return fmt.Errorf("read an event: %w", err)
 		}
-		w.heard(w.know.set(w.service))
+		w.publishFresh(w.state.set(w.service))
 	}
 	if b.cursor != "" {
 		w.cursor = b.cursor
@@ -235,8 +235,8 @@ func (w *Watch) take(b block) error {
 	return nil
 }
 
-// heard publishes the set, or with nil the current one if that was stale.
-func (w *Watch) heard(s *Set) {
+// publishFresh publishes the set, or with nil the current one if that was stale.
+func (w *Watch) publishFresh(s *Set) {
 	if s == nil {
 		current := w.Set()
 		if current.Stale.IsZero() {
@@ -250,13 +250,13 @@ func (w *Watch) heard(s *Set) {
 	w.publish(s)
 }
 
-// stale says that the set may be old, since the registry was last heard.
-func (w *Watch) stale(why error) {
+// publishStale says that the set may be old, since the registry was last heard.
+func (w *Watch) publishStale(why error) {
 	current := w.Set()
 	old := *current
 	old.Trouble = why
 	if old.Stale.IsZero() {
-		old.Stale = w.at
+		old.Stale = w.lastContact
 		if !errors.Is(why, ErrClosed) {
 			w.log.Warn("the registry is not heard; going on with what is known", "instances", len(old.Instances), "error", why)
 		}
@@ -272,7 +272,7 @@ func (w *Watch) publish(s *Set) {
 	w.changed = make(chan struct{})
 }
 
-func (w *Watch) over(why error) {
+func (w *Watch) finish(why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.end = why

@@ -6,44 +6,44 @@ import (
 	"sync/atomic"
 )
 
-// least finds the member with the fewest calls for its weight. It is a knock-out
+// leastLoaded finds the member with the fewest calls for its weight. It is a knock-out
 // tournament: the winner stands at its root, and who has won or lost a call
 // plays its way up again, which takes the logarithm of the members. It is idle
 // until somebody asks for it.
-type least struct {
+type leastLoaded struct {
 	asked atomic.Bool
 
-	mu      sync.Mutex
-	members []*member
-	tree    []int32 // tree[1] is the winner, the winners of tree[n] play in tree[2n] and tree[2n+1]
-	size    int     // leaves; a power of two
-	now     uint64  // the pass of the last winner, before its win
-	blind   bool    // ejections are ignored
+	mu              sync.Mutex
+	members         []*member
+	tree            []int32 // tree[1] is the winner, the winners of tree[n] play in tree[2n] and tree[2n+1]
+	size            int     // leaves; a power of two
+	now             uint64  // the pass of the last winner, before its win
+	ignoreEjections bool    // ejections are ignored
 }
 
-// nobody is an empty leaf of the tree.
-const nobody = -1
+// noMember is an empty leaf of the tree.
+const noMember = -1
 
 // passUnit is what one call costs a member of weight 1, in passes.
 const passUnit = 1 << 24
 
 // build sets the members up for the tournament. They keep their calls; who is new begins
 // where the others are, not with all the turns that it has missed.
-func (l *least) build(members []*member, blind bool) {
+func (l *leastLoaded) build(members []*member, blind bool) {
 	if !l.asked.Load() {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range l.members {
-		m.leaf = nobody
+		m.leaf = noMember
 	}
-	l.members, l.blind = members, blind
+	l.members, l.ignoreEjections = members, blind
 	for l.size = 1; l.size < len(members); l.size *= 2 { //nolint:revive // the statement is all there is
 	}
 	l.tree = make([]int32, 2*l.size)
 	for i := range l.size {
-		l.tree[l.size+i] = nobody
+		l.tree[l.size+i] = noMember
 		if i < len(members) {
 			m := members[i]
 			m.leaf, m.pass = i, max(m.pass, l.now)
@@ -56,37 +56,37 @@ func (l *least) build(members []*member, blind bool) {
 	}
 }
 
-// take counts a call for the winner and returns it, nil if there is none.
-func (l *least) take() *member {
+// acquire counts a call for the winner and returns it, nil if there is none.
+func (l *leastLoaded) acquire() *member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.tree == nil || l.tree[1] == nobody {
+	if l.tree == nil || l.tree[1] == noMember {
 		return nil
 	}
 	m := l.members[l.tree[1]]
-	m.here.Add(1)
+	m.localInflight.Add(1)
 	l.now = m.pass
 	m.pass += passUnit / uint64(m.share) //nolint:gosec // a weight is positive
-	l.play(m)
+	l.replay(m)
 	return m
 }
 
-// moved says that the member has won or lost a call, or went out or came back.
-func (l *least) moved(m *member) {
+// update says that the member has won or lost a call, or went out or came back.
+func (l *leastLoaded) update(m *member) {
 	if !l.asked.Load() {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if m.leaf != nobody && m.leaf < len(l.members) && l.members[m.leaf] == m {
-		l.play(m)
+	if m.leaf != noMember && m.leaf < len(l.members) && l.members[m.leaf] == m {
+		l.replay(m)
 	}
 }
 
-// play takes a member's calls anew and plays its way up.
-func (l *least) play(m *member) {
+// replay takes a member's calls anew and plays its way up.
+func (l *leastLoaded) replay(m *member) {
 	m.load = m.calls()
-	if m.out.Load() && !l.blind {
+	if m.ejected.Load() && !l.ignoreEjections {
 		m.load = math.MaxInt32 // behind everybody, and still comparable
 	}
 	for n := (l.size + m.leaf) / 2; n > 0; n /= 2 {
@@ -96,8 +96,8 @@ func (l *least) play(m *member) {
 
 // better returns who has fewer calls for its weight; of two that have the same,
 // who has had fewer turns for its weight.
-func (l *least) better(a, b int32) int32 {
-	if a == nobody || b == nobody {
+func (l *leastLoaded) better(a, b int32) int32 {
+	if a == noMember || b == noMember {
 		return max(a, b)
 	}
 	x, y := l.members[a], l.members[b]
@@ -109,13 +109,13 @@ func (l *least) better(a, b int32) int32 {
 	}
 }
 
-// leastLoaded picks by least connections, and counts the call.
-func (b *Balancer) leastLoaded() *member {
+// pickLeastLoaded picks by least connections, and counts the call.
+func (b *Balancer) pickLeastLoaded() *member {
 	if !b.least.asked.Swap(true) {
 		b.mu.Lock()
 		c := b.current.Load()
 		b.least.build(c.members, c.panic)
 		b.mu.Unlock()
 	}
-	return b.least.take()
+	return b.least.acquire()
 }

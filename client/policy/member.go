@@ -9,23 +9,23 @@ import (
 
 // member is what a Balancer knows of one instance.
 type member struct {
-	name      string // chosen by the instance's owner: it stays the same when the instance comes again
-	instance  atomic.Pointer[Instance]
-	full      int          // its weight when it is warm
-	weight    atomic.Int64 // its weight at the moment, in units of which full has ten
-	here      atomic.Int64 // calls under way that were picked here
-	elsewhere atomic.Int64 // and by other nodes, as they last said
-	out       atomic.Bool  // ejected
+	name           string // chosen by the instance's owner: it stays the same when the instance comes again
+	instance       atomic.Pointer[Instance]
+	fullWeight     int          // its weight when it is warm
+	weight         atomic.Int64 // its weight at the moment, in units of which full has ten
+	localInflight  atomic.Int64 // calls under way that were picked here
+	remoteInflight atomic.Int64 // and by other nodes, as they last said
+	ejected        atomic.Bool  // ejected
 
 	// Outcomes since they were last compared.
-	inRow     atomic.Int32 // failures since the last success
-	good, bad atomic.Int64
-	took      atomic.Int64 // nanoseconds of the good ones
+	consecutiveFailures atomic.Int32 // failures since the last success
+	successes, failures atomic.Int64
+	latencySum          atomic.Int64 // nanoseconds of the good ones
 
 	// Under the Balancer's lock.
-	warmFrom time.Time // since when it may be called
-	until    time.Time // the end of its ejection
-	times    int       // it was ejected, less the intervals that it has behaved since
+	slowStartFrom time.Time // since when it may be called
+	ejectedUntil  time.Time // the end of its ejection
+	ejections     int       // it was ejected, less the intervals that it has behaved since
 
 	// Under the lock of least.
 	leaf  int
@@ -34,7 +34,7 @@ type member struct {
 	pass  uint64 // its turns for its weight
 }
 
-func (m *member) calls() int64 { return m.here.Load() + m.elsewhere.Load() }
+func (m *member) calls() int64 { return m.localInflight.Load() + m.remoteInflight.Load() }
 
 // Update makes these instances those that are picked. What is known of
 // instances that stay is kept, and of those that leave while they have calls;
@@ -43,58 +43,58 @@ func (m *member) calls() int64 { return m.here.Load() + m.elsewhere.Load() }
 func (b *Balancer) Update(instances []Instance) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	before := b.known()
+	before := b.allMembers()
 	b.members, b.byID = make([]*member, len(instances)), make(map[string]*member, len(instances))
 	b.ejected = 0
 	for n := range instances {
 		i := &instances[n]
 		m := before[i.ID]
 		if m == nil || m.instance.Load().Incarnation != i.Incarnation {
-			m = &member{name: i.Name, leaf: nobody}
-			m.elsewhere.Store(int64(b.elsewhere[i.ID]))
+			m = &member{name: i.Name, leaf: noMember}
+			m.remoteInflight.Store(int64(b.remoteInflight[i.ID]))
 		}
-		if m.warmFrom.Before(i.Since) {
-			m.warmFrom = i.Since
+		if m.slowStartFrom.Before(i.Since) {
+			m.slowStartFrom = i.Since
 		}
 		m.instance.Store(i)
-		m.full = i.Weight
-		if m.out.Load() {
+		m.fullWeight = i.Weight
+		if m.ejected.Load() {
 			b.ejected++
 		}
 		b.members[n], b.byID[i.ID] = m, m
 	}
-	b.away = before
-	maps.DeleteFunc(b.away, func(id string, m *member) bool { return b.byID[id] != nil || m.here.Load() == 0 })
+	b.departed = before
+	maps.DeleteFunc(b.departed, func(id string, m *member) bool { return b.byID[id] != nil || m.localInflight.Load() == 0 })
 	b.ring = &ringOnce{members: b.members}
 	b.rebuild(b.now())
 }
 
-// known returns the members by the ids of their instances, with those that have
+// allMembers returns the members by the ids of their instances, with those that have
 // left. The caller holds the lock.
-func (b *Balancer) known() map[string]*member {
+func (b *Balancer) allMembers() map[string]*member {
 	all := maps.Clone(b.byID)
-	maps.Copy(all, b.away)
+	maps.Copy(all, b.departed)
 	return all
 }
 
-// steps is in how many steps a new instance comes to its whole weight.
-const steps = 10
+// slowStartSteps is in how many steps a new instance comes to its whole weight.
+const slowStartSteps = 10
 
 // rebuild makes what picks choose from, and says when that changes by itself.
 // The caller holds the lock.
 func (b *Balancer) rebuild(now time.Time) {
 	b.returnEjected(now)
-	c := &choosable{members: b.members, ring: b.ring}
+	c := &candidates{members: b.members, ring: b.ring}
 	c.panic = float64(len(b.members)-b.ejected) < b.cfg.Panic*float64(len(b.members))
 	if !c.panic && b.ejected > 0 {
-		c.members = slices.DeleteFunc(slices.Clone(b.members), func(m *member) bool { return m.out.Load() })
+		c.members = slices.DeleteFunc(slices.Clone(b.members), func(m *member) bool { return m.ejected.Load() })
 	}
 	weights := make([]uint64, len(c.members))
-	cold := b.cold(now)
+	cold := b.slowStartActive(now)
 	for i, m := range c.members {
-		w := m.full * steps
+		w := m.fullWeight * slowStartSteps
 		if cold {
-			w = m.full * b.warmth(m, now)
+			w = m.fullWeight * b.slowStartStep(m, now)
 		}
 		m.weight.Store(int64(w))
 		weights[i] = uint64(w) //nolint:gosec // a weight is positive
@@ -102,45 +102,45 @@ func (b *Balancer) rebuild(now time.Time) {
 	c.wheel = newWheel(weights)
 	b.current.Store(c)
 	b.least.build(c.members, c.panic)
-	b.wakeAt.Store(b.next(now, cold))
+	b.rebuildAt.Store(b.nextRebuild(now, cold))
 }
 
-// cold reports whether slow starts count: not while no instance has been there
+// slowStartActive reports whether slow starts count: not while no instance has been there
 // for longer, as nobody could take the calls in the meantime.
-func (b *Balancer) cold(now time.Time) bool {
-	warm := slices.ContainsFunc(b.members, func(m *member) bool { return now.Sub(m.warmFrom) >= b.cfg.SlowStart })
-	return warm && slices.ContainsFunc(b.members, func(m *member) bool { return now.Sub(m.warmFrom) < b.cfg.SlowStart })
+func (b *Balancer) slowStartActive(now time.Time) bool {
+	warm := slices.ContainsFunc(b.members, func(m *member) bool { return now.Sub(m.slowStartFrom) >= b.cfg.SlowStart })
+	return warm && slices.ContainsFunc(b.members, func(m *member) bool { return now.Sub(m.slowStartFrom) < b.cfg.SlowStart })
 }
 
-// warmth is how many tenths of its weight a member has: one at first, ten after
+// slowStartStep is how many tenths of its weight a member has: one at first, ten after
 // the time of a slow start.
-func (b *Balancer) warmth(m *member, now time.Time) int {
-	step := int(now.Sub(m.warmFrom)*steps/b.cfg.SlowStart) + 1
-	return min(max(step, 1), steps)
+func (b *Balancer) slowStartStep(m *member, now time.Time) int {
+	step := int(now.Sub(m.slowStartFrom)*slowStartSteps/b.cfg.SlowStart) + 1
+	return min(max(step, 1), slowStartSteps)
 }
 
-// next returns when members change by themselves: one is a step warmer, or its
+// nextRebuild returns when members change by themselves: one is a step warmer, or its
 // ejection ends.
-func (b *Balancer) next(now time.Time, cold bool) int64 {
+func (b *Balancer) nextRebuild(now time.Time, cold bool) int64 {
 	at := int64(never)
 	for _, m := range b.members {
-		if m.out.Load() {
-			at = min(at, m.until.UnixNano())
-		} else if w := b.warmth(m, now); cold && w < steps {
-			at = min(at, m.warmFrom.Add(b.cfg.SlowStart*time.Duration(w)/steps).UnixNano())
+		if m.ejected.Load() {
+			at = min(at, m.ejectedUntil.UnixNano())
+		} else if w := b.slowStartStep(m, now); cold && w < slowStartSteps {
+			at = min(at, m.slowStartFrom.Add(b.cfg.SlowStart*time.Duration(w)/slowStartSteps).UnixNano())
 		}
 	}
 	return at
 }
 
-// wake rebuilds if it is time to; one pick does so and others go on meanwhile.
-func (b *Balancer) wake(at int64) {
+// rebuildIfDue rebuilds if it is time to; one pick does so and others go on meanwhile.
+func (b *Balancer) rebuildIfDue(at int64) {
 	now := b.now()
 	if now.UnixNano() < at || !b.mu.TryLock() {
 		return
 	}
 	defer b.mu.Unlock()
-	if b.wakeAt.Load() <= now.UnixNano() {
+	if b.rebuildAt.Load() <= now.UnixNano() {
 		b.rebuild(now)
 	}
 }
@@ -149,26 +149,26 @@ func (b *Balancer) wake(at int64) {
 // instances; those without any are left out.
 func (b *Balancer) Inflight() map[string]int {
 	b.mu.Lock()
-	members := b.known()
+	members := b.allMembers()
 	b.mu.Unlock()
 	calls := map[string]int{}
 	for id, m := range members {
-		if n := m.here.Load(); n > 0 {
+		if n := m.localInflight.Load(); n > 0 {
 			calls[id] = int(n)
 		}
 	}
 	return calls
 }
 
-// SetElsewhere says which calls are under way that others picked, by the ids of
+// SetRemoteInflight says which calls are under way that others picked, by the ids of
 // instances; also of those that come later.
-func (b *Balancer) SetElsewhere(calls map[string]int) {
+func (b *Balancer) SetRemoteInflight(calls map[string]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.elsewhere = calls
+	b.remoteInflight = calls
 	for _, m := range b.members {
-		if n := int64(calls[m.instance.Load().ID]); m.elsewhere.Swap(n) != n {
-			b.least.moved(m)
+		if n := int64(calls[m.instance.Load().ID]); m.remoteInflight.Swap(n) != n {
+			b.least.update(m)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func TestEjection_is_capped(t *testing.T) {
 	got := fail(t, p, all, func(int) bool { return true }, 500)
 	out := 0
 	for _, m := range p.of(all).members {
-		if m.out.Load() {
+		if m.ejected.Load() {
 			out++
 		}
 	}
@@ -106,7 +106,7 @@ func TestEjection_by_success_rate(t *testing.T) {
 	}
 	c.advance(11 * time.Second)
 	fail(t, p, all, is(-1), 1) // ends the interval
-	if !b.members[1].out.Load() || b.ejected != 1 {
+	if !b.members[1].ejected.Load() || b.ejected != 1 {
 		t.Errorf("%d are out, want the one that fails most", b.ejected)
 	}
 }
@@ -157,7 +157,7 @@ func TestEjection_of_who_loses_calls(t *testing.T) {
 			c.advance(11 * time.Second)
 			_, last := pick(t, p, all, RoundRobin, "")
 			last.Lost() // ends the interval
-			if b.ejected != tt.out || b.members[2].out.Load() != (tt.out == 1) {
+			if b.ejected != tt.out || b.members[2].ejected.Load() != (tt.out == 1) {
 				t.Errorf("%d are out, want %d", b.ejected, tt.out)
 			}
 			if left := p.Inflight(); len(left) > 0 {
@@ -182,7 +182,7 @@ func TestEjection_of_who_takes_far_longer_than_others(t *testing.T) {
 	}
 	c.advance(11 * time.Second)
 	fail(t, p, all, is(-1), 1) // ends the interval
-	if !b.members[3].out.Load() {
+	if !b.members[3].ejected.Load() {
 		t.Error("an instance that takes a thousand times longer was not ejected")
 	}
 }

@@ -95,22 +95,22 @@ type Balancer struct {
 	cfg Config
 	now func() time.Time
 
-	current atomic.Pointer[choosable]
-	turn    atomic.Uint64 // of ROUND_ROBIN
-	wakeAt  atomic.Int64  // when members change by themselves, in Unix nanoseconds
-	sweepAt atomic.Int64  // when outcomes are compared next
-	least   least
+	current   atomic.Pointer[candidates]
+	turn      atomic.Uint64 // of ROUND_ROBIN
+	rebuildAt atomic.Int64  // when members change by themselves, in Unix nanoseconds
+	compareAt atomic.Int64  // when outcomes are compared next
+	least     leastLoaded
 
-	mu      sync.Mutex // held to change members
-	members []*member
-	byID    map[string]*member
-	away    map[string]*member // that left with calls under way, in case they return
-	ring    *ringOnce
-	ejected int
+	mu       sync.Mutex // held to change members
+	members  []*member
+	byID     map[string]*member
+	departed map[string]*member // that left with calls under way, in case they return
+	ring     *ringOnce
+	ejected  int
 
 	ejections atomic.Uint64
 
-	elsewhere map[string]int // calls of other nodes, for members that come
+	remoteInflight map[string]int // calls of other nodes, for members that come
 }
 
 // never is a time that does not come.
@@ -123,14 +123,14 @@ func New(now func() time.Time, cfg Config) (*Balancer, error) {
 	}
 	b := &Balancer{cfg: cfg.withDefaults(), now: now, byID: map[string]*member{}}
 	b.turn.Store(rand.Uint64()) //nolint:gosec // so that nodes do not all begin with the same instance
-	b.wakeAt.Store(never)
-	b.current.Store(&choosable{ring: &ringOnce{}})
+	b.rebuildAt.Store(never)
+	b.current.Store(&candidates{ring: &ringOnce{}})
 	return b, nil
 }
 
-// choosable is what picks choose from. It is immutable but for the tickets of
+// candidates is what picks choose from. It is immutable but for the tickets of
 // its members.
-type choosable struct {
+type candidates struct {
 	members []*member // that are in use; all of them, if too few would be left
 	wheel   wheel     // over members, by their weights at the moment
 	panic   bool      // ejections are ignored
@@ -150,13 +150,13 @@ func (p Pick) Instance() *Instance { return p.m.instance.Load() }
 // Done says how the call ended and how long it took.
 func (p Pick) Done(ok bool, took time.Duration) {
 	p.Release()
-	p.b.outcome(p.m, ok, took)
+	p.b.recordOutcome(p.m, ok, took)
 }
 
 // Release says that the call has ended, nobody knows how.
 func (p Pick) Release() {
-	p.m.here.Add(-1)
-	p.b.least.moved(p.m)
+	p.m.localInflight.Add(-1)
+	p.b.least.update(p.m)
 }
 
 // Lost says that the call counts as over since nobody said in time how it ended. It
@@ -164,15 +164,15 @@ func (p Pick) Release() {
 // caller that never says anything makes all of them look alike.
 func (p Pick) Lost() {
 	p.Release()
-	p.m.bad.Add(1)
-	p.b.sweep()
+	p.m.failures.Add(1)
+	p.b.compareIfDue()
 }
 
 // Pick chooses an instance; ErrNone if there is none. ConsistentHash gives
 // equal keys the same instance as long as it is in use.
 func (b *Balancer) Pick(strategy Strategy, key string) (Pick, error) {
-	if at := b.wakeAt.Load(); at != never {
-		b.wake(at)
+	if at := b.rebuildAt.Load(); at != never {
+		b.rebuildIfDue(at)
 	}
 	c := b.current.Load()
 	if len(c.members) == 0 {
@@ -183,49 +183,49 @@ func (b *Balancer) Pick(strategy Strategy, key string) (Pick, error) {
 	case Random:
 		m = c.retry(func() *member { return c.random() })
 	case LeastConnections:
-		if m = b.leastLoaded(); m != nil {
+		if m = b.pickLeastLoaded(); m != nil {
 			return Pick{b, m}, nil // counted already
 		}
 		m = c.random() // somebody else is setting the tournament up
 	case PowerOfTwo:
-		m = c.retry(func() *member { return lighter(c.random(), c.random()) })
+		m = c.retry(func() *member { return lessLoaded(c.random(), c.random()) })
 	case ConsistentHash:
-		m = b.hashed(c, key)
+		m = b.pickByKey(c, key)
 	case RoundRobin:
 		fallthrough
 	default:
 		m = c.retry(func() *member { return c.members[c.wheel.turn(b.turn.Add(1))] })
 	}
-	m.here.Add(1)
-	b.least.moved(m)
+	m.localInflight.Add(1)
+	b.least.update(m)
 	return Pick{b, m}, nil
 }
 
-// tries is how often a pick meets an instance that was ejected a moment ago
+// maxTries is how often a pick meets an instance that was ejected a moment ago
 // before it looks for any other.
-const tries = 16
+const maxTries = 16
 
-func (c *choosable) retry(choose func() *member) *member {
+func (c *candidates) retry(choose func() *member) *member {
 	var m *member
-	for range tries {
-		if m = choose(); c.panic || !m.out.Load() {
+	for range maxTries {
+		if m = choose(); c.panic || !m.ejected.Load() {
 			return m
 		}
 	}
 	for _, other := range c.members {
-		if !other.out.Load() {
+		if !other.ejected.Load() {
 			return other
 		}
 	}
 	return m
 }
 
-func (c *choosable) random() *member {
-	return c.members[c.wheel.at(rand.Uint64N(c.wheel.total))] //nolint:gosec // nothing to guess
+func (c *candidates) random() *member {
+	return c.members[c.wheel.memberAt(rand.Uint64N(c.wheel.total))] //nolint:gosec // nothing to guess
 }
 
-// lighter returns the one of two members that has fewer calls for its weight.
-func lighter(a, b *member) *member {
+// lessLoaded returns the one of two members that has fewer calls for its weight.
+func lessLoaded(a, b *member) *member {
 	if b.calls()*a.weight.Load() < a.calls()*b.weight.Load() {
 		return b
 	}
@@ -237,20 +237,20 @@ func lighter(a, b *member) *member {
 // if all are refused. It costs a walk over the instances.
 func (b *Balancer) PickOther(refused func(*Instance) bool) (Pick, error) {
 	c := b.current.Load()
-	m := other(c.members, func(m *member) bool { return m.out.Load() && !c.panic || refused(m.instance.Load()) })
+	m := pickRandom(c.members, func(m *member) bool { return m.ejected.Load() && !c.panic || refused(m.instance.Load()) })
 	if m == nil {
-		m = other(c.ring.members, func(m *member) bool { return refused(m.instance.Load()) })
+		m = pickRandom(c.ring.members, func(m *member) bool { return refused(m.instance.Load()) })
 	}
 	if m == nil {
 		return Pick{}, ErrNone
 	}
-	m.here.Add(1)
-	b.least.moved(m)
+	m.localInflight.Add(1)
+	b.least.update(m)
 	return Pick{b, m}, nil
 }
 
-// other returns one of the members that are not refused, nil if all are.
-func other(members []*member, refused func(*member) bool) (m *member) {
+// pickRandom returns one of the members that are not refused, nil if all are.
+func pickRandom(members []*member, refused func(*member) bool) (m *member) {
 	var total int64
 	for _, o := range members {
 		if refused(o) {

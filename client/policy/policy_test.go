@@ -113,13 +113,13 @@ func TestLeastConnections_counts_the_calls_of_other_nodes(t *testing.T) {
 	all := setOf(c.now(), 1, 1)
 	_, first := pick(t, p, all, LeastConnections, "")
 	first.Release()
-	p.SetElsewhere(map[string]int{all.Instances[0].ID: 10})
+	p.SetRemoteInflight(map[string]int{all.Instances[0].ID: 10})
 	for range 10 {
 		if i, _ := pick(t, p, all, LeastConnections, ""); i != 1 {
 			t.Fatal("picked the instance that is busy with calls of another node")
 		}
 	}
-	p.SetElsewhere(nil)
+	p.SetRemoteInflight(nil)
 	for range 10 {
 		if i, _ := pick(t, p, all, LeastConnections, ""); i != 0 {
 			t.Fatal("still avoids the instance after its calls have ended")
@@ -231,11 +231,11 @@ func TestPick_is_safe_under_concurrency(t *testing.T) {
 	}
 }
 
-func TestSetElsewhere_counts_for_instances_that_come_later(t *testing.T) {
+func TestSetRemoteInflight_counts_for_instances_that_come_later(t *testing.T) {
 	t.Parallel()
 	p, c := newPool(t, Config{})
 	all := setOf(c.now(), 1, 1)
-	p.SetElsewhere(map[string]int{all.Instances[0].ID: 5})
+	p.SetRemoteInflight(map[string]int{all.Instances[0].ID: 5})
 	for range 5 {
 		if i, _ := pick(t, p, all, LeastConnections, ""); i != 1 {
 			t.Fatal("picked the instance that was busy before this node had heard of it")

@@ -56,7 +56,7 @@ func newRing(members []*member) ring {
 	for i, m := range members {
 		seed := hashOf(m.name)
 		for n := range max(1, m.instance.Load().Weight*pointsPerShare>>halvings) {
-			r.points = append(r.points, point{mix(seed + uint64(n)*golden), int32(i)})
+			r.points = append(r.points, point{mixBits(seed + uint64(n)*golden), int32(i)})
 		}
 	}
 	slices.SortFunc(r.points, func(a, b point) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.member, b.member)) })
@@ -72,8 +72,8 @@ func newRing(members []*member) ring {
 	return r
 }
 
-// after returns the index of the first point at or behind the hash.
-func (r *ring) after(hash uint64) int {
+// pointAfter returns the index of the first point at or behind the hash.
+func (r *ring) pointAfter(hash uint64) int {
 	i := int(r.guide[hash>>r.shift])
 	for i < len(r.points) && r.points[i].hash < hash {
 		i++
@@ -87,23 +87,23 @@ func (r *ring) after(hash uint64) int {
 // owner returns the member that has the key among those that are usable, or
 // nobody if no probe meets one.
 func (r *ring) owner(key uint64, usable func(member int32) bool) int32 {
-	owner, nearest := int32(nobody), uint64(0)
+	owner, nearest := int32(noMember), uint64(0)
 	for n := range uint64(probes) {
-		probe := mix(key + n*golden)
-		p := r.points[r.after(probe)]
-		if gap := p.hash - probe; (owner == nobody || gap < nearest) && usable(p.member) {
+		probe := mixBits(key + n*golden)
+		p := r.points[r.pointAfter(probe)]
+		if gap := p.hash - probe; (owner == noMember || gap < nearest) && usable(p.member) {
 			owner, nearest = p.member, gap
 		}
 	}
 	return owner
 }
 
-// hashed picks by the key: its owner or, while that is ejected, who would have
+// pickByKey picks by the key: its owner or, while that is ejected, who would have
 // it next.
-func (b *Balancer) hashed(c *choosable, key string) *member {
+func (b *Balancer) pickByKey(c *candidates, key string) *member {
 	r, all := c.ring.get(), c.ring.members
-	usable := func(i int32) bool { return c.panic || !all[i].out.Load() }
-	if i := r.owner(mix(hashOf(key)), usable); i != nobody {
+	usable := func(i int32) bool { return c.panic || !all[i].ejected.Load() }
+	if i := r.owner(mixBits(hashOf(key)), usable); i != noMember {
 		return all[i]
 	}
 	return c.retry(func() *member { return c.random() })
@@ -121,8 +121,8 @@ func hashOf(s string) uint64 {
 	return h
 }
 
-// mix makes every bit of a number depend on all others (SplitMix64).
-func mix(x uint64) uint64 {
+// mixBits makes every bit of a number depend on all others (SplitMix64).
+func mixBits(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31

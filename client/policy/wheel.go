@@ -59,17 +59,17 @@ func strideOf(total uint64) uint64 {
 // member has exactly as many as its weight.
 func (w *wheel) turn(n uint64) int {
 	hi, lo := bits.Mul64(n%w.total, w.stride)
-	return w.at(bits.Rem64(hi, lo, w.total))
+	return w.memberAt(bits.Rem64(hi, lo, w.total))
 }
 
-// crowd is how many members may share an entry of the guide before they are
+// maxWalk is how many members may share an entry of the guide before they are
 // searched rather than walked.
-const crowd = 8
+const maxWalk = 8
 
-// at returns the member that has the slot, which is less than total.
-func (w *wheel) at(slot uint64) int {
+// memberAt returns the member that has the slot, which is less than total.
+func (w *wheel) memberAt(slot uint64) int {
 	i, last := int(w.guide[slot>>w.shift]), int(w.guide[slot>>w.shift+1])
-	if last-i > crowd {
+	if last-i > maxWalk {
 		return i + sort.Search(last-i, func(n int) bool { return w.ends[i+n] > slot })
 	}
 	for w.ends[i] <= slot {

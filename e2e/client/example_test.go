@@ -36,7 +36,7 @@ func Example() {
 		panic(err)
 	}
 	defer registry.Close()
-	err = registry.Define(ctx, client.Service{Name: "greeter", HealthCheck: &client.HealthCheck{Path: "/healthz"}})
+	err = registry.DefineService(ctx, client.Service{Name: "greeter", HealthCheck: &client.HealthCheck{Path: "/healthz"}})
 	if err != nil {
 		panic(err)
 	}
@@ -90,7 +90,7 @@ func Example_registerTwice() {
 		panic(err)
 	}
 	defer registry.Close()
-	if err := registry.Define(ctx, client.Service{Name: "printer"}); err != nil {
+	if err := registry.DefineService(ctx, client.Service{Name: "printer"}); err != nil {
 		panic(err)
 	}
 	register := func() *client.Registered {
@@ -120,7 +120,7 @@ func Example_watch() {
 		panic(err)
 	}
 	defer registry.Close()
-	if err := registry.Define(ctx, client.Service{Name: "mailer"}); err != nil {
+	if err := registry.DefineService(ctx, client.Service{Name: "mailer"}); err != nil {
 		panic(err)
 	}
 	watch, err := registry.Watch(ctx, "mailer")
@@ -160,7 +160,7 @@ func Example_pick() {
 		panic(err)
 	}
 	defer registry.Close()
-	if err := registry.Define(ctx, client.Service{Name: "cache", Strategy: client.ConsistentHash}); err != nil {
+	if err := registry.DefineService(ctx, client.Service{Name: "cache", Strategy: client.ConsistentHash}); err != nil {
 		panic(err)
 	}
 	one, err := registry.Register(ctx, client.Registration{Service: "cache", Instance: "cache-1", URL: "http://10.0.0.7:6380"})

@@ -230,7 +230,7 @@ func (r *registry) revoke() {
 func (r *registry) define(s client.Service) *client.Client {
 	r.t.Helper()
 	c := r.client(client.Config{URLs: []string{r.BaseURL}, Token: r.key("service:" + s.Name)})
-	if err := c.Define(r.t.Context(), s); err != nil {
+	if err := c.DefineService(r.t.Context(), s); err != nil {
 		r.t.Fatal(err)
 	}
 	return c

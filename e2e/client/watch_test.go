@@ -94,7 +94,7 @@ func TestWatch_of_a_service_that_ends_and_comes_back(t *testing.T) {
 	id := find[string](r.do(`{ service(name: "till") { id } }`, nil), "service", "id")
 	r.do(`mutation($id: ID!) { deregisterService(input: {id: $id}) { userErrors { code } } }`, map[string]any{"id": id})
 	until(t, w, "the set is empty, as the registry says", func(s *client.Set) bool { return len(s.Instances) == 0 && s.Stale.IsZero() })
-	if err := c.Define(t.Context(), till); err != nil {
+	if err := c.DefineService(t.Context(), till); err != nil {
 		t.Fatal(err)
 	}
 	until(t, w, "the instance comes back with the service", func(s *client.Set) bool { return ids(s) == "till-1" })
@@ -125,7 +125,7 @@ func TestWatch_of_a_service_that_ends_between_reading_and_following(t *testing.T
 	c := r.client(client.Config{URLs: []string{r.BaseURL}, Token: r.key("services:read"), HTTPClient: &http.Client{Transport: transport}})
 	w := watch(t, c, "till")
 	until(t, w, "the set is empty, as the registry says", func(s *client.Set) bool { return len(s.Instances) == 0 && s.Stale.IsZero() })
-	if err := owner.Define(t.Context(), till); err != nil {
+	if err := owner.DefineService(t.Context(), till); err != nil {
 		t.Fatal(err)
 	}
 	until(t, w, "the instance comes back with the service", func(s *client.Set) bool { return ids(s) == "till-1" && s.Stale.IsZero() })

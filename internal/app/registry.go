@@ -17,11 +17,11 @@ import (
 
 // Registry is the node's part in the service registry.
 type Registry struct {
-	Directory *registry.Directory // in memory, kept up to date by the hub
-	Registrar *registry.Registrar // the use cases of services and instances
-	Pool      *balance.Pool       // picks instances
-	Picks     *registry.PickTracker
-	keeper    *registry.Reconciler // the reconcile loop, on the node that holds its lease
+	Directory  *registry.Directory // in memory, kept up to date by the hub
+	Registrar  *registry.Registrar // the use cases of services and instances
+	Pool       *balance.Pool       // picks instances
+	Picks      *registry.PickTracker
+	reconciler *registry.Reconciler // the reconcile loop, on the node that holds its lease
 }
 
 // NewRegistry builds the parts on the node's hub, and loads the directory.
@@ -44,7 +44,7 @@ func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *eventlog.Hub, 
 	secret := sealer.Derive("pick")
 	r.Picks = registry.NewPickTracker(r.Directory, r.Pool, exchange, secret[:], Now, env.Log, registry.PickTrackerConfig{})
 	head := func() event.Position { return hub.Head().Position }
-	r.keeper, err = registry.NewReconciler(stored, db.Leases(), head, r.Directory, gateway.NewProber(guard), Now, env.Log, registry.ReconcilerConfig{Holder: owner})
+	r.reconciler, err = registry.NewReconciler(stored, db.Leases(), head, r.Directory, gateway.NewProber(guard), Now, env.Log, registry.ReconcilerConfig{Owner: owner})
 	return r, err
 }
 
@@ -54,6 +54,6 @@ func (r *Registry) Run(ctx context.Context, env Env) error {
 	g.Go(func() error { return r.Directory.Run(ctx) })
 	g.Go(func() error { return r.Registrar.Run(ctx, env.Log) })
 	g.Go(func() error { return r.Picks.Run(ctx) })
-	g.Go(func() error { return r.keeper.Run(ctx) })
+	g.Go(func() error { return r.reconciler.Run(ctx) })
 	return g.Wait()
 }

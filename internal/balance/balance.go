@@ -24,7 +24,7 @@ type Pool struct {
 
 	mu             sync.RWMutex
 	balancers      map[uid.Service]*balancer
-	remoteInflight map[string]int // as SetElsewhere last said
+	remoteInflight map[string]int // as SetRemoteInflight last said
 }
 
 var _ registry.Chooser = (*Pool)(nil)
@@ -129,7 +129,7 @@ func (p *Pool) createBalancer(id uid.Service) (*balancer, error) {
 	if err != nil {
 		return nil, err
 	}
-	chooser.SetElsewhere(p.remoteInflight)
+	chooser.SetRemoteInflight(p.remoteInflight)
 	b := &balancer{Balancer: chooser}
 	p.balancers[id] = b
 	return b, nil
@@ -172,6 +172,6 @@ func (p *Pool) SetRemoteInflight(calls map[uid.Instance]int) {
 	defer p.mu.Unlock()
 	p.remoteInflight = elsewhere
 	for _, b := range p.balancers {
-		b.SetElsewhere(elsewhere)
+		b.SetRemoteInflight(elsewhere)
 	}
 }

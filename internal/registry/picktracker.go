@@ -63,24 +63,24 @@ type pendingPick struct {
 func NewPickTracker(d *Directory, c Chooser, x PeerStore, secret []byte, now func() time.Time, log *slog.Logger, cfg PickTrackerConfig) *PickTracker {
 	cfg.TokenTTL, cfg.MaxPicks, cfg.SyncInterval = cmp.Or(cfg.TokenTTL, time.Minute), cmp.Or(cfg.MaxPicks, 500_000), cmp.Or(cfg.SyncInterval, time.Second)
 	cfg.MaxPicksPerCaller = cmp.Or(cfg.MaxPicksPerCaller, 100_000)
-	k := &PickTracker{
+	t := &PickTracker{
 		directory: d, chooser: c, peers: x, secret: secret, now: now, log: log, cfg: cfg,
 		pending: map[pickID]pendingPick{}, pendingByCaller: map[string]int{}, spent: map[pickID]time.Time{},
 	}
-	_, _ = rand.Read(k.node[:]) // documented never to fail
-	return k
+	_, _ = rand.Read(t.node[:]) // documented never to fail
+	return t
 }
 
 // Pick chooses an instance of the service for one call of the caller, by the
 // service's strategy if none is given, and returns it with a lease to report the
 // outcome with. CONSISTENT_HASH needs a key. A caller with too many picks that it
 // has not reported gets LIMIT_REACHED.
-func (k *PickTracker) Pick(ctx context.Context, service string, strategy Strategy, key string) (*Instance, string, error) {
+func (t *PickTracker) Pick(ctx context.Context, service string, strategy Strategy, key string) (*Instance, string, error) {
 	caller, err := requirePicker(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	set := k.directory.Set(service)
+	set := t.directory.Set(service)
 	if set == nil {
 		return nil, "", ServiceNotFound().At("service")
 	}
@@ -91,11 +91,11 @@ func (k *PickTracker) Pick(ctx context.Context, service string, strategy Strateg
 	case len(key) > MaxPickKey:
 		return nil, "", fault.New(fault.BadInput, "key must be at most %d bytes long.", MaxPickKey).At("key")
 	}
-	choice, err := k.chooser.Choose(set, strategy, key)
+	choice, err := t.chooser.Choose(set, strategy, key)
 	if err != nil {
 		return nil, "", err
 	}
-	lease, err := k.issueToken(choice, caller)
+	lease, err := t.issueToken(choice, caller)
 	if err != nil {
 		return nil, "", err
 	}
@@ -107,7 +107,7 @@ const MaxPickKey = 1024
 
 // Report says how a call ended. The lease must be one of the caller's, not
 // expired and not used before; else it is PICK_LEASE_INVALID.
-func (k *PickTracker) Report(ctx context.Context, lease string, ok bool, took time.Duration) error {
+func (t *PickTracker) Report(ctx context.Context, lease string, ok bool, took time.Duration) error {
 	caller, err := requirePicker(ctx)
 	if err != nil {
 		return err
@@ -115,14 +115,14 @@ func (k *PickTracker) Report(ctx context.Context, lease string, ok bool, took ti
 	if took < 0 || took > time.Hour {
 		return fault.New(fault.BadInput, "latencyMs is from 0 to %d.", time.Hour.Milliseconds()).At("latencyMs")
 	}
-	node, id, expires, valid := k.decodeToken(lease, caller)
-	if now := k.now(); !valid || !now.Before(expires) {
+	node, id, expires, valid := t.decodeToken(lease, caller)
+	if now := t.now(); !valid || !now.Before(expires) {
 		return errInvalidToken()
 	}
-	if node != k.node {
-		return k.queueOutcome(node, id, expires, ok, took)
+	if node != t.node {
+		return t.queueOutcome(node, id, expires, ok, took)
 	}
-	choice := k.finishPick(id)
+	choice := t.finishPick(id)
 	if choice == nil {
 		return errInvalidToken()
 	}
@@ -143,69 +143,69 @@ func requirePicker(ctx context.Context) (*auth.Principal, error) {
 }
 
 // issueToken notes a pick and returns its lease.
-func (k *PickTracker) issueToken(choice Choice, caller *auth.Principal) (string, error) {
+func (t *PickTracker) issueToken(choice Choice, caller *auth.Principal) (string, error) {
 	var id pickID
 	_, _ = rand.Read(id[:])
-	expires := k.now().Add(k.cfg.TokenTTL).Truncate(time.Millisecond)
-	over, full := k.addPick(id, pendingPick{choice, caller.Actor(), expires})
+	expires := t.now().Add(t.cfg.TokenTTL).Truncate(time.Millisecond)
+	over, full := t.addPick(id, pendingPick{choice, caller.Actor(), expires})
 	for _, c := range over {
 		c.Release() // in time, so nothing is known of it
 	}
 	if full {
 		choice.Release()
-		return "", fault.New(fault.LimitReached, "You have %d picks under way at this node; report how they ended.", k.cfg.MaxPicksPerCaller)
+		return "", fault.New(fault.LimitReached, "You have %d picks under way at this node; report how they ended.", t.cfg.MaxPicksPerCaller)
 	}
-	return k.encodeToken(id, expires, caller), nil
+	return t.encodeToken(id, expires, caller), nil
 }
 
 // addPick keeps a pick, unless its caller has too many; and returns the oldest if
 // there are too many of all.
-func (k *PickTracker) addPick(id pickID, o pendingPick) (over []Choice, full bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.pendingByCaller[o.caller] >= k.cfg.MaxPicksPerCaller {
+func (t *PickTracker) addPick(id pickID, o pendingPick) (over []Choice, full bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pendingByCaller[o.caller] >= t.cfg.MaxPicksPerCaller {
 		return nil, true
 	}
-	k.pending[id] = o
-	k.pendingByCaller[o.caller]++
-	k.queue = append(k.queue, id)
-	return k.removeExpired(time.Time{}), false
+	t.pending[id] = o
+	t.pendingByCaller[o.caller]++
+	t.queue = append(t.queue, id)
+	return t.removeExpired(time.Time{}), false
 }
 
 // removeExpired takes out picks whose time is over, and the oldest of too many. The
 // caller holds the lock and ends what is returned after it.
-func (k *PickTracker) removeExpired(now time.Time) (over []Choice) {
+func (t *PickTracker) removeExpired(now time.Time) (over []Choice) {
 	n := 0
-	for _, id := range k.queue {
-		o, ok := k.pending[id]
-		if ok && now.Before(o.expires) && len(k.pending) <= k.cfg.MaxPicks {
+	for _, id := range t.queue {
+		o, ok := t.pending[id]
+		if ok && now.Before(o.expires) && len(t.pending) <= t.cfg.MaxPicks {
 			break
 		}
 		if n++; ok {
-			over = append(over, k.removePick(id))
+			over = append(over, t.removePick(id))
 		}
 	}
-	k.queue = k.queue[n:]
+	t.queue = t.queue[n:]
 	return over
 }
 
 // removePick ends a pick that is under way, nil if it is not. The caller holds the lock.
-func (k *PickTracker) removePick(id pickID) Choice {
-	o, ok := k.pending[id]
+func (t *PickTracker) removePick(id pickID) Choice {
+	o, ok := t.pending[id]
 	if !ok {
 		return nil
 	}
-	delete(k.pending, id)
-	if k.pendingByCaller[o.caller]--; k.pendingByCaller[o.caller] == 0 {
-		delete(k.pendingByCaller, o.caller)
+	delete(t.pending, id)
+	if t.pendingByCaller[o.caller]--; t.pendingByCaller[o.caller] == 0 {
+		delete(t.pendingByCaller, o.caller)
 	}
 	return o.choice
 }
 
-func (k *PickTracker) finishPick(id pickID) Choice {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.removePick(id)
+func (t *PickTracker) finishPick(id pickID) Choice {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.removePick(id)
 }
 
 // maxQueued bounds the outcomes that wait for the next trade, and the leases of
@@ -213,24 +213,24 @@ func (k *PickTracker) finishPick(id pickID) Choice {
 const maxQueued = 100_000
 
 // queueOutcome keeps an outcome for the node that picked.
-func (k *PickTracker) queueOutcome(node [8]byte, id pickID, expires time.Time, ok bool, took time.Duration) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if _, again := k.spent[id]; again || k.peers == nil {
+func (t *PickTracker) queueOutcome(node [8]byte, id pickID, expires time.Time, ok bool, took time.Duration) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, again := t.spent[id]; again || t.peers == nil {
 		return errInvalidToken()
 	}
-	if len(k.unsent) >= maxQueued || len(k.spent) >= maxQueued {
+	if len(t.unsent) >= maxQueued || len(t.spent) >= maxQueued {
 		return fault.New(fault.ServerBusy, "Too many outcomes wait for other nodes; try again in a second.")
 	}
-	k.spent[id] = expires
-	k.unsent = append(k.unsent, Outcome{Pick: hex.EncodeToString(id[:]), Node: hex.EncodeToString(node[:]), OK: ok, Took: took})
+	t.spent[id] = expires
+	t.unsent = append(t.unsent, Outcome{Pick: hex.EncodeToString(id[:]), Node: hex.EncodeToString(node[:]), OK: ok, Took: took})
 	return nil
 }
 
 // Run ends picks whose time is over, and trades with other nodes, until ctx is
 // cancelled. A trade that fails is tried again.
-func (k *PickTracker) Run(ctx context.Context) error {
-	tick := time.NewTicker(k.cfg.SyncInterval)
+func (t *PickTracker) Run(ctx context.Context) error {
+	tick := time.NewTicker(t.cfg.SyncInterval)
 	defer tick.Stop()
 	failed := 0
 	for {
@@ -239,17 +239,17 @@ func (k *PickTracker) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		k.expirePicks()
-		if k.peers == nil {
+		t.expirePicks()
+		if t.peers == nil {
 			continue
 		}
-		switch err := k.syncPeers(ctx); {
+		switch err := t.syncPeers(ctx); {
 		case err == nil:
 			failed = 0
 		case ctx.Err() == nil:
 			if failed++; failed == maxFailedSyncs {
-				k.log.WarnContext(ctx, "nodes do not hear of one another's calls; each counts its own", "error", err)
-				k.chooser.SetRemoteInflight(nil)
+				t.log.WarnContext(ctx, "nodes do not hear of one another's calls; each counts its own", "error", err)
+				t.chooser.SetRemoteInflight(nil)
 			}
 		}
 	}
@@ -259,42 +259,42 @@ func (k *PickTracker) Run(ctx context.Context) error {
 // counts as over.
 const maxFailedSyncs = 5
 
-func (k *PickTracker) expirePicks() {
-	now := k.now()
-	k.mu.Lock()
-	over := k.removeExpired(now)
-	for id, expires := range k.spent {
+func (t *PickTracker) expirePicks() {
+	now := t.now()
+	t.mu.Lock()
+	over := t.removeExpired(now)
+	for id, expires := range t.spent {
 		if !now.Before(expires) {
-			delete(k.spent, id)
+			delete(t.spent, id)
 		}
 	}
-	k.mu.Unlock()
+	t.mu.Unlock()
 	for _, c := range over {
 		c.Lost()
 	}
 }
 
-func (k *PickTracker) syncPeers(ctx context.Context) error {
-	k.mu.Lock()
-	out := k.unsent
-	k.unsent = nil
-	k.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, 5*k.cfg.SyncInterval)
+func (t *PickTracker) syncPeers(ctx context.Context) error {
+	t.mu.Lock()
+	out := t.unsent
+	t.unsent = nil
+	t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, 5*t.cfg.SyncInterval)
 	defer cancel()
-	elsewhere, in, err := k.peers.SyncPicks(ctx, hex.EncodeToString(k.node[:]), maxFailedSyncs*k.cfg.SyncInterval, k.chooser.Inflight(), out)
+	elsewhere, in, err := t.peers.SyncPicks(ctx, hex.EncodeToString(t.node[:]), maxFailedSyncs*t.cfg.SyncInterval, t.chooser.Inflight(), out)
 	if err != nil {
-		k.mu.Lock()
-		k.unsent = append(out, k.unsent...)
-		k.mu.Unlock()
+		t.mu.Lock()
+		t.unsent = append(out, t.unsent...)
+		t.mu.Unlock()
 		return err
 	}
-	k.chooser.SetRemoteInflight(elsewhere)
+	t.chooser.SetRemoteInflight(elsewhere)
 	for _, o := range in {
 		var id pickID
 		if n, err := hex.Decode(id[:], []byte(o.Pick)); err != nil || n != len(id) {
 			continue
 		}
-		if choice := k.finishPick(id); choice != nil {
+		if choice := t.finishPick(id); choice != nil {
 			choice.Done(o.OK, o.Took)
 		}
 	}
@@ -308,16 +308,16 @@ const (
 	tokenMACSize = 16 // of 32 bytes: nobody can try 2^128
 )
 
-func (k *PickTracker) encodeToken(id pickID, expires time.Time, caller *auth.Principal) string {
+func (t *PickTracker) encodeToken(id pickID, expires time.Time, caller *auth.Principal) string {
 	b := make([]byte, 0, tokenBody+tokenMACSize)
-	b = append(append(b, k.node[:]...), id[:]...)
+	b = append(append(b, t.node[:]...), id[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(expires.UnixMilli()))
-	return base64.RawURLEncoding.EncodeToString(append(b, k.tokenMAC(b, caller)...))
+	return base64.RawURLEncoding.EncodeToString(append(b, t.tokenMAC(b, caller)...))
 }
 
-func (k *PickTracker) decodeToken(lease string, caller *auth.Principal) (node [8]byte, id pickID, expires time.Time, ok bool) {
+func (t *PickTracker) decodeToken(lease string, caller *auth.Principal) (node [8]byte, id pickID, expires time.Time, ok bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(lease)
-	if err != nil || len(b) != tokenBody+tokenMACSize || !hmac.Equal(b[tokenBody:], k.tokenMAC(b[:tokenBody], caller)) {
+	if err != nil || len(b) != tokenBody+tokenMACSize || !hmac.Equal(b[tokenBody:], t.tokenMAC(b[:tokenBody], caller)) {
 		return node, id, expires, false
 	}
 	copy(node[:], b)
@@ -325,8 +325,8 @@ func (k *PickTracker) decodeToken(lease string, caller *auth.Principal) (node [8
 	return node, id, time.UnixMilli(int64(binary.BigEndian.Uint64(b[16:]))), true //nolint:gosec // as written
 }
 
-func (k *PickTracker) tokenMAC(body []byte, caller *auth.Principal) []byte {
-	h := hmac.New(sha256.New, k.secret)
+func (t *PickTracker) tokenMAC(body []byte, caller *auth.Principal) []byte {
+	h := hmac.New(sha256.New, t.secret)
 	h.Write(body)
 	h.Write([]byte(caller.Actor()))
 	return h.Sum(nil)[:tokenMACSize]

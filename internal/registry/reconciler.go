@@ -18,9 +18,9 @@ import (
 
 // ReconcilerConfig tunes a Keeper. The zero value is ready to use.
 type ReconcilerConfig struct {
-	Holder        string        // this node, as other nodes are to know it; default one without a name, see lease.NewOwner
+	Owner         string        // this node, as other nodes are to know it; default one without a name, see lease.NewOwner
 	Interval      time.Duration // between two rounds; default 1 s
-	Tenure        time.Duration // after which another node takes over; default 4 s
+	LeaseTTL      time.Duration // after which another node takes over; default 4 s
 	Grace         time.Duration // that a lease may be over, as renewals are written once a second; default 1.5 s
 	RemoveAfter   int           // an instance is removed that was critical for so many times its lease; default 10
 	FailureWindow time.Duration // see Guard; default 1 min
@@ -28,11 +28,11 @@ type ReconcilerConfig struct {
 }
 
 func (c ReconcilerConfig) withDefaults() ReconcilerConfig {
-	if c.Holder == "" {
-		c.Holder = lease.NewOwner("")
+	if c.Owner == "" {
+		c.Owner = lease.NewOwner("")
 	}
 	c.Interval = cmp.Or(c.Interval, time.Second)
-	c.Tenure = cmp.Or(c.Tenure, 4*time.Second)
+	c.LeaseTTL = cmp.Or(c.LeaseTTL, 4*time.Second)
 	c.Grace = cmp.Or(c.Grace, flushEvery+flushEvery/2)
 	c.RemoveAfter = cmp.Or(c.RemoveAfter, 10)
 	c.FailureWindow = cmp.Or(c.FailureWindow, time.Minute)
@@ -51,7 +51,7 @@ const reconcilerLease = "registry.keeper"
 // says nothing about instances.
 type Reconciler struct {
 	store     ReconcileStore
-	tenures   lease.Offsets
+	leases    lease.Offsets
 	head      func() event.Position
 	directory *Directory
 	checker   *checker
@@ -65,92 +65,92 @@ type Reconciler struct {
 
 // NewReconciler returns a Keeper that does nothing until Run is called. Head is how far the
 // node has read the log: the tenure is kept like that of a reader who is done with all of it.
-func NewReconciler(b ReconcileStore, tenures lease.Offsets, head func() event.Position, d *Directory, p Prober, now func() time.Time, log *slog.Logger, cfg ReconcilerConfig) (*Reconciler, error) {
+func NewReconciler(store ReconcileStore, leases lease.Offsets, head func() event.Position, d *Directory, p Prober, now func() time.Time, log *slog.Logger, cfg ReconcilerConfig) (*Reconciler, error) {
 	cfg = cfg.withDefaults()
-	if cfg.Interval < 0 || cfg.Grace < 0 || cfg.RemoveAfter < 0 || cfg.FailureWindow < 0 || cfg.MaxDegraded < 0 || cfg.Tenure <= 2*cfg.Interval {
+	if cfg.Interval < 0 || cfg.Grace < 0 || cfg.RemoveAfter < 0 || cfg.FailureWindow < 0 || cfg.MaxDegraded < 0 || cfg.LeaseTTL <= 2*cfg.Interval {
 		return nil, fmt.Errorf("keeper config: a negative value, or a Tenure that does not outlast two rounds, in %+v", cfg)
 	}
 	return &Reconciler{
-		store: b, tenures: tenures, head: head, directory: d, checker: newChecker(d, p, now), now: now, log: log, cfg: cfg,
+		store: store, leases: leases, head: head, directory: d, checker: newChecker(d, p, now), now: now, log: log, cfg: cfg,
 	}, nil
 }
 
 // Run judges, or waits until it may, until ctx is cancelled. It then gives up, so
 // that another node goes on at once.
-func (k *Reconciler) Run(ctx context.Context) error {
-	tick := time.NewTicker(k.cfg.Interval)
+func (r *Reconciler) Run(ctx context.Context) error {
+	tick := time.NewTicker(r.cfg.Interval)
 	defer tick.Stop()
-	defer k.releaseLease(ctx)
+	defer r.releaseLease(ctx)
 	for {
 		select {
 		case <-ctx.Done():
-			k.checker.stop()
+			r.checker.stop()
 			return nil
 		case <-tick.C: // first, so that the log has been read once
 		}
-		if err := k.reconcile(ctx); err != nil && ctx.Err() == nil {
-			k.held = nil
-			k.checker.stop()
+		if err := r.reconcile(ctx); err != nil && ctx.Err() == nil {
+			r.held = nil
+			r.checker.stop()
 			if !errors.Is(err, lease.ErrLost) {
-				k.log.ErrorContext(ctx, "judging the registry failed", "error", err)
+				r.log.ErrorContext(ctx, "judging the registry failed", "error", err)
 			}
 		}
 	}
 }
 
-func (k *Reconciler) reconcile(ctx context.Context) error {
-	if err := k.holdLease(ctx); err != nil || k.held == nil {
+func (r *Reconciler) reconcile(ctx context.Context) error {
+	if err := r.holdLease(ctx); err != nil || r.held == nil {
 		return err
 	}
-	if k.now().Sub(k.lastRound) > k.cfg.Interval+k.cfg.Grace {
-		return k.extendLeases(ctx)
+	if r.now().Sub(r.lastRound) > r.cfg.Interval+r.cfg.Grace {
+		return r.extendLeases(ctx)
 	}
-	ids, err := k.dueServices(ctx)
+	ids, err := r.dueServices(ctx)
 	if err != nil {
 		return err
 	}
-	failures := k.checker.collectFailures(ctx)
-	if err := k.evaluateAll(ctx, interleave(ids, failures), failures); err != nil {
+	failures := r.checker.collectFailures(ctx)
+	if err := r.evaluateAll(ctx, interleave(ids, failures), failures); err != nil {
 		return err
 	}
-	k.lastRound = k.now()
+	r.lastRound = r.now()
 	return nil
 }
 
-func (k *Reconciler) extendLeases(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure/2)
+func (r *Reconciler) extendLeases(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL/2)
 	defer cancel()
-	if err := k.store.ExtendAllLeases(ctx, k.held.Lease()); err != nil {
+	if err := r.store.ExtendAllLeases(ctx, r.held.Lease()); err != nil {
 		return err
 	}
-	k.lastRound = k.now()
+	r.lastRound = r.now()
 	return nil
 }
 
-func (k *Reconciler) dueServices(ctx context.Context) ([]uid.Service, error) {
-	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure/2)
+func (r *Reconciler) dueServices(ctx context.Context) ([]uid.Service, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL/2)
 	defer cancel()
-	return k.store.DueServices(ctx, k.cfg.Grace, k.cfg.RemoveAfter, maxDueServices)
+	return r.store.DueServices(ctx, r.cfg.Grace, r.cfg.RemoveAfter, maxDueServices)
 }
 
 // evaluateAll judges services for half of a tenure, which it renews meanwhile. What it
 // does not come to is still due in the next round: when much fails at once a round
 // must end, or nobody is late in the end.
-func (k *Reconciler) evaluateAll(ctx context.Context, ids []uid.Service, failures map[uid.Service]map[uid.Instance]checkResult) error {
-	began := k.now()
+func (r *Reconciler) evaluateAll(ctx context.Context, ids []uid.Service, failures map[uid.Service]map[uid.Instance]checkResult) error {
+	began := r.now()
 	renewed := began
 	for _, id := range ids {
-		now := k.now()
-		if now.Sub(began) >= k.cfg.Tenure/2 {
+		now := r.now()
+		if now.Sub(began) >= r.cfg.LeaseTTL/2 {
 			return nil
 		}
-		if now.Sub(renewed) >= k.cfg.Tenure/4 {
-			if err := k.holdLease(ctx); err != nil {
+		if now.Sub(renewed) >= r.cfg.LeaseTTL/4 {
+			if err := r.holdLease(ctx); err != nil {
 				return err
 			}
 			renewed = now
 		}
-		if err := k.evaluateService(ctx, id, failures[id]); err != nil {
+		if err := r.evaluateService(ctx, id, failures[id]); err != nil {
 			return err
 		}
 	}
@@ -161,26 +161,26 @@ func (k *Reconciler) evaluateAll(ctx context.Context, ids []uid.Service, failure
 const maxDueServices = 1000
 
 // holdLease takes or renews the tenure.
-func (k *Reconciler) holdLease(ctx context.Context) error {
-	if k.held != nil {
-		return k.held.Renew(ctx, k.head())
+func (r *Reconciler) holdLease(ctx context.Context) error {
+	if r.held != nil {
+		return r.held.Renew(ctx, r.head())
 	}
-	held, ok, err := lease.Acquire(ctx, k.tenures, reconcilerLease, k.cfg.Holder, k.head(), k.cfg.Tenure)
+	held, ok, err := lease.Acquire(ctx, r.leases, reconcilerLease, r.cfg.Owner, r.head(), r.cfg.LeaseTTL)
 	if err != nil || !ok {
 		return err
 	}
-	k.held, k.lastRound = held, time.Time{}
-	k.log.InfoContext(ctx, "this node judges the registry", "epoch", held.Lease().Epoch)
+	r.held, r.lastRound = held, time.Time{}
+	r.log.InfoContext(ctx, "this node judges the registry", "epoch", held.Lease().Epoch)
 	return nil
 }
 
-func (k *Reconciler) evaluateService(ctx context.Context, id uid.Service, failures map[uid.Instance]checkResult) error {
-	ctx, cancel := context.WithTimeout(ctx, k.cfg.Tenure/2)
+func (r *Reconciler) evaluateService(ctx context.Context, id uid.Service, failures map[uid.Instance]checkResult) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL/2)
 	defer cancel()
-	s, changed, err := k.store.EvaluateService(ctx, k.held.Lease(), id, k.cfg.Grace, k.cfg.RemoveAfter,
+	s, changed, err := r.store.EvaluateService(ctx, r.held.Lease(), id, r.cfg.Grace, r.cfg.RemoveAfter,
 		func(s *Service, all []*Instance, leases map[uid.Instance]LeaseState) error {
-			at := k.now()
-			evaluateInstances(s, all, leases, failures, MassFailureGuard{k.cfg.FailureWindow, k.cfg.MaxDegraded}, at)
+			at := r.now()
+			evaluateInstances(s, all, leases, failures, MassFailureGuard{r.cfg.FailureWindow, r.cfg.MaxDegraded}, at)
 			return nil
 		})
 	if fault.Is(err, fault.ServiceNotFound) {
@@ -189,9 +189,9 @@ func (k *Reconciler) evaluateService(ctx context.Context, id uid.Service, failur
 	if err != nil {
 		return err
 	}
-	k.directory.ApplyService(s)
+	r.directory.ApplyService(s)
 	for _, i := range changed {
-		k.directory.ApplyInstance(i)
+		r.directory.ApplyInstance(i)
 	}
 	return nil
 }
@@ -236,11 +236,11 @@ func interleave(docket []uid.Service, failures map[uid.Service]map[uid.Instance]
 	return list
 }
 
-func (k *Reconciler) releaseLease(ctx context.Context) {
-	if k.held == nil {
+func (r *Reconciler) releaseLease(ctx context.Context) {
+	if r.held == nil {
 		return
 	}
-	if err := k.held.Release(ctx); err != nil {
-		k.log.WarnContext(ctx, "the tenure of the registry's keeper was not given up; it will expire", "error", err)
+	if err := r.held.Release(ctx); err != nil {
+		r.log.WarnContext(ctx, "the tenure of the registry's keeper was not given up; it will expire", "error", err)
 	}
 }

@@ -36,7 +36,7 @@ func (o *fakeLeases) Release(context.Context, lease.Lease) error { return nil }
 
 // fakeReconcileStore is a database in which each judgement takes a while.
 type fakeReconcileStore struct {
-	tenures   *fakeLeases
+	leases    *fakeLeases
 	duration  time.Duration
 	due       []uid.Service
 	absent    uid.Service // due, but without a row
@@ -69,7 +69,7 @@ func (b *fakeReconcileStore) EvaluateService(ctx context.Context, _ lease.Lease,
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
-	if !time.Now().Before(b.tenures.until) {
+	if !time.Now().Before(b.leases.until) {
 		return nil, nil, lease.ErrLost
 	}
 	b.evaluated[id]++
@@ -79,11 +79,11 @@ func (b *fakeReconcileStore) EvaluateService(ctx context.Context, _ lease.Lease,
 func TestKeeper_judges_many_in_several_rounds_under_one_tenure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := &fakeReconcileStore{tenures: &fakeLeases{}, duration: 10 * time.Millisecond, evaluated: map[uid.Service]int{}}
+		b := &fakeReconcileStore{leases: &fakeLeases{}, duration: 10 * time.Millisecond, evaluated: map[uid.Service]int{}}
 		for n := range 1000 { // more than twice what a tenure has time for
 			b.due = append(b.due, uid.Service(fmt.Sprint("svc_", n)))
 		}
-		k, err := NewReconciler(b, b.tenures, func() event.Position { return 1 }, newTestDirectory().Directory, nil, time.Now, slog.New(slog.DiscardHandler), ReconcilerConfig{})
+		k, err := NewReconciler(b, b.leases, func() event.Position { return 1 }, newTestDirectory().Directory, nil, time.Now, slog.New(slog.DiscardHandler), ReconcilerConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,8 +103,8 @@ func TestKeeper_judges_many_in_several_rounds_under_one_tenure(t *testing.T) {
 func TestKeeper_goes_on_after_a_service_that_does_not_exist(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := &fakeReconcileStore{tenures: &fakeLeases{}, evaluated: map[uid.Service]int{}, due: []uid.Service{"svc_absent", "svc_there"}, absent: "svc_absent"}
-		k, err := NewReconciler(b, b.tenures, func() event.Position { return 1 }, newTestDirectory().Directory, nil, time.Now, slog.New(slog.DiscardHandler), ReconcilerConfig{})
+		b := &fakeReconcileStore{leases: &fakeLeases{}, evaluated: map[uid.Service]int{}, due: []uid.Service{"svc_absent", "svc_there"}, absent: "svc_absent"}
+		k, err := NewReconciler(b, b.leases, func() event.Position { return 1 }, newTestDirectory().Directory, nil, time.Now, slog.New(slog.DiscardHandler), ReconcilerConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}

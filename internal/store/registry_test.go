@@ -188,9 +188,9 @@ func TestRegistry_renews_many_with_one_statement(t *testing.T) {
 	})
 }
 
-const keeper = "registry.keeper"
+const reconcilerLease = "registry.keeper"
 
-func judge(t testing.TB, db *store.DB, tenure lease.Lease, s *registry.Service) (map[string]registry.LeaseState, error) {
+func evaluateService(t testing.TB, db *store.DB, tenure lease.Lease, s *registry.Service) (map[string]registry.LeaseState, error) {
 	t.Helper()
 	got := map[string]registry.LeaseState{}
 	_, _, err := db.Registry().EvaluateService(t.Context(), tenure, s.ID, time.Second, 10, func(_ *registry.Service, all []*registry.Instance, verdicts map[uid.Instance]registry.LeaseState) error {
@@ -215,12 +215,12 @@ func TestRegistry_judges_by_the_clock_of_the_database(t *testing.T) {
 		givenInstance(t, db, "echo", "new")
 		grace := givenInstance(t, db, "echo", "grace")
 		db.Exec(t, `UPDATE leases SET expires_at = ? WHERE instance_id = ?`, time.Now().UTC().Add(-200*time.Millisecond).Truncate(time.Microsecond), string(grace.ID))
-		mine := tenured(t, db, keeper, "me")
+		mine := tenured(t, db, reconcilerLease, "me")
 		ids, err := db.Registry().DueServices(t.Context(), time.Second, 10, 100)
 		if err != nil || len(ids) != 1 || ids[0] != s.ID {
 			t.Fatalf("Docket = %v, %v, want the service", ids, err)
 		}
-		got, err := judge(t, db, mine, s)
+		got, err := evaluateService(t, db, mine, s)
 		want := map[string]registry.LeaseState{"old": {Overdue: true}, "new": {Current: true}, "grace": {}}
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("the verdicts are %v, %v, want %v", got, err, want)
@@ -235,7 +235,7 @@ func TestRegistry_judges_by_the_clock_of_the_database(t *testing.T) {
 			t.Errorf("who came back is not on the docket")
 		}
 		db.Exec(t, `UPDATE instances SET late_since = ? WHERE id = ?`, time.Now().UTC().Add(-101*time.Second).Truncate(time.Microsecond), string(old.ID))
-		if got, err := judge(t, db, mine, s); err != nil || !got["old"].RemovalDue {
+		if got, err := evaluateService(t, db, mine, s); err != nil || !got["old"].RemovalDue {
 			t.Errorf("after more than ten times its lease the verdict is %+v, %v", got["old"], err)
 		}
 	})
@@ -277,12 +277,12 @@ func TestRegistry_judges_only_for_who_holds_the_tenure(t *testing.T) {
 		s := givenService(t, db, "echo")
 		givenInstance(t, db, "echo", "a")
 		age(t, db, time.Hour)
-		mine := tenured(t, db, keeper, "me")
+		mine := tenured(t, db, reconcilerLease, "me")
 		lapse(t, db)
-		if _, err := judge(t, db, mine, s); !errors.Is(err, lease.ErrLost) {
+		if _, err := evaluateService(t, db, mine, s); !errors.Is(err, lease.ErrLost) {
 			t.Errorf("judging after the tenure gave %v, want that it is lost", err)
 		}
-		tenured(t, db, keeper, "another")
+		tenured(t, db, reconcilerLease, "another")
 		if err := db.Registry().ExtendAllLeases(t.Context(), mine); !errors.Is(err, lease.ErrLost) {
 			t.Errorf("granting in another's tenure gave %v, want that it is lost", err)
 		}
@@ -298,7 +298,7 @@ func TestRegistry_Grant_gives_every_lease_a_whole_time(t *testing.T) {
 		givenService(t, db, "echo")
 		a := givenInstance(t, db, "echo", "a")
 		age(t, db, time.Hour)
-		if err := db.Registry().ExtendAllLeases(t.Context(), tenured(t, db, keeper, "me")); err != nil {
+		if err := db.Registry().ExtendAllLeases(t.Context(), tenured(t, db, reconcilerLease, "me")); err != nil {
 			t.Fatal(err)
 		}
 		leases, err := db.Registry().Leases(t.Context(), []uid.Instance{a.ID})

@@ -34,7 +34,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer registry.Close()
-	if err := registry.Define(ctx, client.Service{Name: "greeter"}); err != nil {
+	if err := registry.DefineService(ctx, client.Service{Name: "greeter"}); err != nil {
 		return err
 	}
 	me, err := registry.Register(ctx, client.Registration{Service: "greeter", Instance: "greeter-1", URL: server.URL})
