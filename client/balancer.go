@@ -11,7 +11,7 @@ import (
 
 // Balancer chooses instances of a watched service, as the server does when it is
 // asked to pick: fair by weight, away from instances whose calls fail. Five failures in a row, or far
-// fewer successes or far longer calls than others have, eject an instance for 10 s or longer,
+// fewer successes or far longer calls than others have, eject an instance (outlier ejection) for 10 s or longer,
 // at most half of them at once; it comes back slowly, as do new ones. It knows the outcomes of
 // its own calls alone, so use one for all calls of a process to a service.
 type Balancer struct {
@@ -24,7 +24,7 @@ type Balancer struct {
 }
 
 // NewBalancer returns a Balancer by a strategy, that of the service if it is empty. It
-// starts nothing; the watch stays its owner's.
+// starts nothing; the caller still closes the watch.
 func NewBalancer(w *Watch, strategy Strategy) (*Balancer, error) {
 	policies, err := policy.New(time.Now, policy.Config{})
 	if err != nil {
@@ -43,7 +43,7 @@ type Pick struct {
 // Done says how the call ended and how long it took.
 func (p Pick) Done(ok bool, took time.Duration) { p.pick.Done(ok, took) }
 
-// Release says that the call has ended, nobody knows how.
+// Release says that the call has ended, with an unknown outcome.
 func (p Pick) Release() { p.pick.Release() }
 
 // Pick chooses an instance for one call; ErrNoInstance if there is none. ConsistentHash
@@ -54,7 +54,7 @@ func (b *Balancer) Pick(key string) (Pick, error) {
 	return toPick(pick, err)
 }
 
-// PickOther chooses for another try of a call an instance that tried does not report;
+// PickOther chooses an instance for a retry, among those for which tried is false;
 // ErrNoInstance if there is none.
 func (b *Balancer) PickOther(tried func(Instance) bool) (Pick, error) {
 	b.syncSet()
@@ -70,7 +70,7 @@ func toPick(pick policy.Pick, err error) (Pick, error) {
 }
 
 func instanceOf(i *policy.Instance) Instance {
-	v, _ := i.Value.(*Instance) // as update gave it
+	v, _ := i.Value.(*Instance) // as syncSet passed it
 	return *v
 }
 
@@ -82,7 +82,7 @@ func (b *Balancer) syncSet() *Set {
 	}
 	b.updating.Lock()
 	defer b.updating.Unlock()
-	set = b.watch.Set() // somebody else may have been here with a later one
+	set = b.watch.Set() // another goroutine may have applied a later one
 	if b.set.Load() == set {
 		return set
 	}

@@ -63,7 +63,7 @@ func (c *Client) mutate(ctx context.Context, op operation, input map[string]any,
 	})
 }
 
-// call asks one node after the other until one can answer, and hands the field to read.
+// call calls one node after the other until one can answer, and passes the field to read.
 func (c *Client) call(ctx context.Context, op operation, vars map[string]any, read func(json.RawMessage) error) (err error) {
 	for range c.cfg.URLs {
 		node := c.currentNode()
@@ -78,7 +78,7 @@ func (c *Client) call(ctx context.Context, op operation, vars map[string]any, re
 	return err
 }
 
-// callNode asks one node.
+// callNode calls one node.
 func (c *Client) callNode(ctx context.Context, node int, op operation, vars map[string]any, read func(json.RawMessage) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
@@ -124,7 +124,7 @@ func readAnswer(resp *http.Response) (*answer, error) {
 		return nil, err
 	}
 	if len(text) > maxAnswer {
-		return nil, fmt.Errorf("the answer of the registry has more than %d bytes", maxAnswer)
+		return nil, fmt.Errorf("the response of the registry has more than %d bytes", maxAnswer)
 	}
 	var a answer
 	if err := json.Unmarshal(text, &a); err == nil && (len(a.Errors) > 0 || resp.StatusCode == http.StatusOK && a.Data != nil) {
@@ -136,7 +136,7 @@ func readAnswer(resp *http.Response) (*answer, error) {
 // unexpectedResponse is the error for a response that is not what was asked for.
 func unexpectedResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
-		return errors.New("what answered is no registry")
+		return errors.New("the response is not one of a registry")
 	}
 	return &Error{Code: codeHTTP + strconv.Itoa(resp.StatusCode), Message: http.StatusText(resp.StatusCode)}
 }

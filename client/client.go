@@ -1,15 +1,14 @@
-// Package client is for those who own or call services of a Backplane registry. It
-// knows the standard library alone, and the policies that the server balances by.
+// Package client registers, watches and calls services of a Backplane registry. It imports only
+// the standard library and package policy, by which the server balances too.
 //
-//   - Register keeps an instance registered for as long as the process lives.
+//   - Register keeps an instance registered by heartbeats for as long as the process lives.
 //   - Health answers the checks of the registry, and of any other balancer.
 //   - Watch keeps the set of a service's instances up to date, and goes on from the
 //     last known one while the registry is away.
 //   - Balancer chooses among them for each call, and Transport does so for HTTP.
 //
-// A Client has one thing only that it needs of the registry: that it can be reached now and
-// then. What it did before goes on without it: instances stay registered for their
-// time to live, sets stay as they were known last, and say so.
+// While the registry cannot be reached, instances stay registered for their time to live, and
+// sets stay as they were last known and show since when they are stale.
 //
 // Everything is safe for concurrent use unless it says otherwise.
 package client
@@ -33,16 +32,16 @@ type Config struct {
 	Token      string        // an API key; it needs the scope service:NAME to register, to watch also services:read does
 	HTTPClient *http.Client  // for calls of the registry; must set no Timeout, as streams last. Default: one of its own
 	Timeout    time.Duration // of one call to one node; default 5 s
-	Silence    time.Duration // after which a stream that says nothing counts as broken; default 45 s, three signs of life
+	Silence    time.Duration // idle timeout after which a stream counts as broken; default 45 s, three keep-alives
 	Logger     *slog.Logger  // default: none
 }
 
-// String tells the Config without its Token.
+// String formats the Config without its Token.
 func (c Config) String() string {
 	return fmt.Sprintf("{URLs: %v, Timeout: %v, Silence: %v}", c.URLs, c.Timeout, c.Silence)
 }
 
-// GoString tells the Config without its Token.
+// GoString formats the Config without its Token.
 func (c Config) GoString() string { return c.String() }
 
 func (c Config) withDefaults() (Config, error) {
@@ -71,13 +70,13 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// Client speaks with a registry.
+// Client calls a registry.
 type Client struct {
 	cfg  Config
 	node atomic.Int64 // index of the node that is used
 }
 
-// New returns a Client; it starts nothing and calls nobody.
+// New returns a Client; it starts nothing and sends nothing.
 func New(cfg Config) (*Client, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -109,7 +108,7 @@ func newHTTPClient() *http.Client {
 // currentNode returns the node to begin with.
 func (c *Client) currentNode() int { return int(c.node.Load()) }
 
-// useNextNode makes the next node the one that is used, unless somebody else has.
+// useNextNode makes the next node the one that is used, unless another goroutine has.
 func (c *Client) useNextNode(node int) {
 	c.node.CompareAndSwap(int64(node), int64((node+1)%len(c.cfg.URLs)))
 }

@@ -13,8 +13,8 @@ import (
 const (
 	CodeUnauthenticated  = "UNAUTHENTICATED"    // the token is not good any more: revoked, expired, or never was
 	CodeForbidden        = "FORBIDDEN"          // the token may not do this
-	CodeServiceNotFound  = "SERVICE_NOT_FOUND"  // nobody has defined the service
-	CodeInstanceNotFound = "INSTANCE_NOT_FOUND" // nobody has registered the instance, or it was removed
+	CodeServiceNotFound  = "SERVICE_NOT_FOUND"  // the service is not defined
+	CodeInstanceNotFound = "INSTANCE_NOT_FOUND" // the instance is not registered, or was removed
 	CodeStaleIncarnation = "STALE_INCARNATION"  // another process has claimed the instance's id since
 	CodeRateLimited      = "RATE_LIMITED"       // too many calls
 	CodeUnavailable      = "UNAVAILABLE"        // the registry is without its database
@@ -30,7 +30,7 @@ const (
 // ErrNoInstance says that no instance of the service can be called.
 var ErrNoInstance = errors.New("no instance of the service can be called")
 
-// ErrClosed says that the thing was closed by its owner.
+// ErrClosed says that Close was called.
 var ErrClosed = errors.New("closed")
 
 // Error is what the registry answered instead of what it was asked for.
@@ -51,20 +51,20 @@ func Code(err error) string {
 	return ""
 }
 
-// isTemporary reports whether the same call may well succeed later or elsewhere:
-// the registry could not be reached, or could not answer. What it has decided is final.
+// isTemporary reports whether the same call may succeed later or at another node: the registry
+// could not be reached, or could not answer. Its other errors are final.
 func isTemporary(err error) bool {
 	e, refused := errors.AsType[*Error](err)
 	return !refused || e.Code == CodeRateLimited || strings.HasPrefix(e.Code, codeHTTP) || retryElsewhere(err)
 }
 
-// isRevoked reports whether the registry says that the caller may not do this any more.
+// isRevoked reports whether the credential was revoked or lost the permission.
 func isRevoked(err error) bool {
 	code := Code(err)
 	return code == CodeUnauthenticated || code == CodeForbidden
 }
 
-// retryElsewhere reports whether another node may know better.
+// retryElsewhere reports whether another node may succeed.
 func retryElsewhere(err error) bool {
 	e, refused := errors.AsType[*Error](err)
 	if !refused {
@@ -73,7 +73,7 @@ func retryElsewhere(err error) bool {
 	return slices.Contains([]string{CodeUnavailable, codeServerBusy, codeInternal, codeTimeout, codeCancelled, codeHTTP + "500", codeHTTP + "502", codeHTTP + "503", codeHTTP + "504"}, e.Code)
 }
 
-// contextError says why something was not done: its time was over, and what was in its way.
+// contextError returns the cause of the context's end, with the last error if there is one.
 func contextError(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, ctx.Err()) {
 		return context.Cause(ctx)

@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// Check says whether something that an instance needs is well. It must return
+// Check returns an error while something that the instance needs is unhealthy. It must return
 // soon after its context is over; until it has returned it is not called again.
 type Check func(ctx context.Context) error
 
-// HealthConfig says what makes an instance well. The zero value is ready to use.
+// HealthConfig says what makes an instance healthy. The zero value is ready to use.
 type HealthConfig struct {
-	Checks  map[string]Check // by names that may be shown to anybody who can reach the instance
+	Checks  map[string]Check // by names that may be shown to any caller that reaches the instance
 	Timeout time.Duration    // for all of them together; default 1 s, less than the registry waits
 }
 
-// Health answers health checks: 200 while the instance is well, 503 while it drains or one of
-// its checks fails. The body tells which, by names alone: errors may hold what is not for all.
-// Requests that come while the checks run share their result, so that nobody can
-// make them run more than once at a time.
+// Health answers health checks: 200 while the instance is healthy, 503 while it drains or one of
+// its checks fails. The body names them but not their errors, which may be confidential.
+// Requests that come while the checks run share their result, so that requests
+// never make them run more than once at a time.
 type Health struct {
 	cfg HealthConfig
 
@@ -51,7 +51,7 @@ func NewHealth(cfg HealthConfig) (*Health, error) {
 }
 
 // SetDraining says whether the instance is about to stop. Other balancers than
-// the registry hear of it by the checks alone.
+// the registry see it by the checks alone.
 func (h *Health) SetDraining(on bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,7 +84,7 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) // who asked may have left
+	_ = json.NewEncoder(w).Encode(answer) // the caller may have disconnected
 }
 
 // errSlow is why a check fails that takes too long.
@@ -98,7 +98,7 @@ func (h *Health) Look(ctx context.Context) (failing map[string]error, draining b
 	if r == nil {
 		r = &round{done: make(chan struct{}), failing: map[string]error{}}
 		h.round = r
-		go h.runChecks(context.WithoutCancel(ctx), r) // for all who wait for it
+		go h.runChecks(context.WithoutCancel(ctx), r) // for all requests that wait for it
 	}
 	draining = h.draining
 	h.mu.Unlock()
@@ -120,8 +120,7 @@ type checkResult struct {
 	err  error
 }
 
-// runChecks runs the checks at the same time. One that does not heed its context is left
-// alone, and counts as failing until it has returned.
+// runChecks runs the checks at the same time. One that ignores its context is not waited for, and counts as failing until it has returned.
 func (h *Health) runChecks(ctx context.Context, r *round) {
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.Timeout)
 	defer cancel()

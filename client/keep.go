@@ -26,10 +26,10 @@ func (r *Registered) sendHeartbeats(ctx context.Context) {
 			pauses.reset()
 			pause = r.interval()
 		case isRevoked(err) || Code(err) == CodeStaleIncarnation:
-			r.log.ErrorContext(ctx, "the instance is not kept registered any more", "error", err)
+			r.log.ErrorContext(ctx, "heartbeats ended: the registry refused the instance for good", "error", err)
 			r.finish(err)
 			return
-		default: // also a service that was ended: whoever did so may bring it back
+		default: // also a deregistered service: its owner may register it again
 			pause = pauses.next()
 		}
 	}
@@ -45,8 +45,8 @@ var renewInstance = operation{"renewInstance", `mutation($in: RenewInstanceInput
 	instance { status incarnation } userErrors { code message path } } }`}
 
 // sendHeartbeat renews the lease. An instance that was removed registers again, and so does one that
-// was late, as it need not wait then until its renewal is judged. Either is the
-// same start as before: if another process has come meanwhile, that one stays.
+// was late, so that it need not wait for the reconcile loop. Either keeps the incarnation:
+// if another process has registered meanwhile, that one stays.
 func (r *Registered) sendHeartbeat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.reg.TTL/3)
 	defer cancel()
@@ -70,7 +70,7 @@ func (r *Registered) renew(ctx context.Context, incarnation int64) error {
 	return r.updateInstance(ctx, renewInstance, in)
 }
 
-// recordHeartbeat keeps and logs how it goes: the change, not each failure.
+// recordHeartbeat records the result of a heartbeat, and logs a change, not each failure.
 func (r *Registered) recordHeartbeat(ctx context.Context, err error) {
 	r.mu.Lock()
 	before := r.trouble
@@ -78,13 +78,13 @@ func (r *Registered) recordHeartbeat(ctx context.Context, err error) {
 	r.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
-		r.log.WarnContext(ctx, "the registry did not take a heartbeat; it is tried again", "error", err)
+		r.log.WarnContext(ctx, "a heartbeat failed; it is tried again", "error", err)
 	case err == nil && before != nil:
-		r.log.InfoContext(ctx, "the registry takes heartbeats again")
+		r.log.InfoContext(ctx, "heartbeats succeed again")
 	}
 }
 
-// finish says why the instance is not kept registered any more. It is called once.
+// finish records why the instance is not kept registered any more. It is called once.
 func (r *Registered) finish(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,7 +125,7 @@ const closeTime = 15 * time.Second
 var deregisterInstance = operation{"deregisterInstance", `mutation($in: DeregisterInstanceInput!) { deregisterInstance(input: $in) { userErrors { code message path } } }`}
 
 // Close takes the instance out of the registry: it drains, so that callers stop
-// sending calls, and is removed once they have had the time to hear of it. Stop
+// sending calls, and is removed once they have had time to see that. Stop
 // serving after it, not before. It takes as long as ctx lasts at most, and never longer
 // than 15 s; an error says that the instance is still registered and will be
 // critical when its time to live is over. All calls return what the first one does.
@@ -155,7 +155,7 @@ func (r *Registered) deregister(ctx context.Context) error {
 	defer r.finish(ErrClosed)
 	err := r.client.mutate(ctx, deregisterInstance, r.ids(r.State().Incarnation), &struct{}{})
 	if code := Code(err); code == CodeInstanceNotFound || code == CodeStaleIncarnation || code == CodeServiceNotFound {
-		return nil // somebody else was faster
+		return nil // already removed
 	}
 	return err
 }

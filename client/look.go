@@ -42,11 +42,11 @@ type page struct {
 	} `json:"instances"`
 }
 
-// errUnready says that a node has yet to read something.
-var errUnready = &Error{Code: CodeUnavailable, Message: "The node cannot tell how far it has read; try again."}
+// errUnready says that a node has no cursor yet.
+var errUnready = &Error{Code: CodeUnavailable, Message: "The node has not read the event log yet; try again."}
 
 // readSnapshot reads the whole service at one node: pages of another node might be older
-// than the place to follow from, which is that of the first page.
+// than the cursor to follow from, which is that of the first page.
 func (c *Client) readSnapshot(ctx context.Context, node int, name string) (k *serviceState, cursor string, err error) {
 	k = &serviceState{instances: map[string]versionedInstance{}}
 	vars := map[string]any{"name": name, "first": pageSize}
@@ -91,7 +91,7 @@ func (c *Client) reachesDatabase(ctx context.Context, node int) error {
 	return c.callNode(ctx, node, readEventCursor, nil, func(json.RawMessage) error { return nil })
 }
 
-// addPage takes a page in.
+// addPage adds the instances of a page.
 func (k *serviceState) addPage(p *page) {
 	k.version, k.strategy, k.degradedSince = p.Version, *p.Strategy, time.Time{}
 	if p.Degraded != nil && p.Degraded.Reason == "MASS_FAILURE" {

@@ -135,7 +135,7 @@ func TestHeartbeats_slow_down_while_the_registry_is_away(t *testing.T) {
 	})
 }
 
-// pipe is a body that stays open and says what it is told.
+// pipe is a body that stays open and returns what the test writes.
 type pipe struct {
 	*io.PipeReader
 	w *io.PipeWriter
@@ -190,14 +190,14 @@ func TestWatch_gives_a_silent_stream_up(t *testing.T) {
 			t.Errorf("it was given up after %v, want 45 s", took)
 		}
 		if !stale.Stale.Equal(began) || len(stale.Instances) != 1 || !errors.Is(stale.Trouble, errIdleTimeout) {
-			t.Errorf("then the set is %+v, want it stale since it was last heard at %v", *stale, began)
+			t.Errorf("then the set is %+v, want it stale since it was last in contact at %v", *stale, began)
 		}
 		time.Sleep(time.Second)
 		w.Close()
 		mu.Lock()
 		defer mu.Unlock()
 		if fmt.Sprint(after) != "[a t.1 b t.5]" {
-			t.Errorf("streams were opened %v, want the other node next, behind what was heard", after)
+			t.Errorf("streams were opened %v, want the other node next, after the last cursor", after)
 		}
 	})
 }
@@ -272,16 +272,16 @@ func TestKnowledge_tells_old_news_from_new(t *testing.T) {
 	}
 	take(instance("INSTANCE_REGISTERED", 1, Passing, since), 1, "its registration")
 	take(instance("INSTANCE_STATUS_CHANGED", 3, Critical, since.Add(time.Hour)), 0, "its end")
-	take(instance("INSTANCE_STATUS_CHANGED", 2, Passing, since), 0, "old news")
-	take(registryEvent{"SERVICE_UPDATED", "svc", 4, json.RawMessage(`{"strategy":"RANDOM","degradedSince":"2026-03-01T00:30:00Z"}`)}, 1, "doubt")
-	take(registryEvent{"SERVICE_UPDATED", "svc", 2, json.RawMessage(`{"strategy":"RANDOM"}`)}, 1, "old news of the service")
+	take(instance("INSTANCE_STATUS_CHANGED", 2, Passing, since), 0, "an old event")
+	take(registryEvent{"SERVICE_UPDATED", "svc", 4, json.RawMessage(`{"strategy":"RANDOM","degradedSince":"2026-03-01T00:30:00Z"}`)}, 1, "degraded")
+	take(registryEvent{"SERVICE_UPDATED", "svc", 2, json.RawMessage(`{"strategy":"RANDOM"}`)}, 1, "an old event of the service")
 	take(registryEvent{"SERVICE_DEREGISTERED", "svc", 5, json.RawMessage(`{"strategy":"RANDOM"}`)}, 0, "the end of the service")
 	take(instance("INSTANCE_REGISTERED", 1, Passing, since), 1, "another one")
 	take(registryEvent{"INSTANCE_DEREGISTERED", "ins", 2, nil}, 0, "its removal")
-	take(registryEvent{"SOMETHING_NEW", "x", 1, nil}, 0, "what a later release tells")
+	take(registryEvent{"SOMETHING_NEW", "x", 1, nil}, 0, "an event type of a later release")
 }
 
-// FuzzStream reads what anybody may send in place of a stream.
+// FuzzStream reads what any server may send in place of a stream.
 func FuzzStream(f *testing.F) {
 	f.Add("event: next\nid: t.1\ndata: {\"data\":{\"serviceEvents\":{}}}\n\nevent: complete\ndata: \n\n")
 	f.Add(":\n\nid: t.2\n\nretry: 1000\n: stopping\n\n")

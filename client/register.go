@@ -13,14 +13,14 @@ import (
 // Registration describes an instance of a service. Service, Instance and URL must
 // be given.
 type Registration struct {
-	Service  string            // its name; somebody must have defined it, see Client.DefineService
+	Service  string            // its name; it must be defined, see Client.DefineService
 	Instance string            // its id, e.g. till-1: the same after a restart, and no other process's
 	URL      string            // where it is called: http or https, a host, perhaps a path
 	Weight   int               // its share of the calls; default 1
-	Metadata map[string]string // what callers shall know of it
+	Metadata map[string]string // shown to callers
 	TTL      time.Duration     // how long it counts as alive without a heartbeat, 2 s to 10 min; default 30 s
-	Inflight func() int        // how many calls it is working on, to tell with each heartbeat; may be nil
-	Drain    time.Duration     // how long Close lets callers hear that it drains; default 1 s, negative for not at all
+	Inflight func() int        // returns its calls in flight, sent with each heartbeat; may be nil
+	Drain    time.Duration     // how long Close waits for callers to see that it drains; default 1 s, negative for not at all
 }
 
 // InstanceStatus says whether an instance may be called.
@@ -50,8 +50,8 @@ type Registered struct {
 	mu          sync.Mutex
 	status      InstanceStatus
 	incarnation int64
-	seen        time.Time // when the registry last took its word
-	trouble     error     // why the last heartbeat did not go well; nil if it did
+	seen        time.Time // when the registry last accepted a heartbeat
+	trouble     error     // why the last heartbeat failed; nil if it did not
 	end         error     // why it ended for good; nil while it has not
 	drained     *string   // the reason, once it drains
 }
@@ -69,7 +69,7 @@ const firstPause = 200 * time.Millisecond
 // first time only; Close ends what Register began.
 //
 // Of two processes that claim one id, the one that registered last stays. The other
-// learns that it is STALE_INCARNATION and stops for good.
+// gets STALE_INCARNATION, the fencing error, and stops for good.
 func (c *Client) Register(ctx context.Context, reg Registration) (*Registered, error) {
 	reg.Weight, reg.TTL, reg.Drain = cmp.Or(reg.Weight, 1), cmp.Or(reg.TTL, 30*time.Second), cmp.Or(reg.Drain, time.Second)
 	if reg.Service == "" || reg.Instance == "" || reg.URL == "" || reg.TTL < 0 {
@@ -100,7 +100,7 @@ func (c *Client) Register(ctx context.Context, reg Registration) (*Registered, e
 	}
 }
 
-// newBackoff are those between tries while the registry is away. The longest is no
+// newBackoff returns the pauses between tries while the registry is away. The longest is no
 // longer than that between two heartbeats, so that an instance is back in time.
 func (r *Registered) newBackoff() backoff {
 	return backoff{first: firstPause, most: min(10*time.Second, r.reg.TTL/3)}
@@ -134,7 +134,7 @@ func (r *Registered) register(ctx context.Context, incarnation int64) error {
 	return r.updateInstance(ctx, registerInstance, in)
 }
 
-// updateInstance calls a mutation of the instance, and hears how it stands then.
+// updateInstance calls a mutation of the instance, and records the state that it returns.
 func (r *Registered) updateInstance(ctx context.Context, op operation, in map[string]any) error {
 	var out struct {
 		Instance instance `json:"instance"`
@@ -163,10 +163,10 @@ func (r *Registered) recordState(i instance) {
 
 // State is how an instance stands with the registry.
 type State struct {
-	Status      InstanceStatus // as the registry last said
+	Status      InstanceStatus // as the registry last answered
 	Incarnation int64          // which start of the instance this is
-	Seen        time.Time      // when the registry last took its word
-	Trouble     error          // why the last heartbeat did not go well; nil if it did
+	Seen        time.Time      // when the registry last accepted a heartbeat
+	Trouble     error          // why the last heartbeat failed; nil if it did not
 }
 
 // State returns how the instance stands with the registry.

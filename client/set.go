@@ -41,21 +41,21 @@ type Set struct {
 	Strategy  Strategy   // that its owner wants
 	Instances []Instance // by the ids that their owners gave them
 
-	// Degraded is since when most instances have been missing that were well; the
-	// last good ones stay in the set. Zero while that is not so.
+	// Degraded is since when most healthy instances have failed; the last healthy
+	// ones stay in the set (mass-failure guard). Zero while it is not degraded.
 	Degraded time.Time
-	// Stale is since when the registry has not been heard; the set stays as it was.
-	// Zero while it is heard. Trouble says why.
+	// Stale is since when the registry has been unreachable; the set stays as it was.
+	// Zero while it is reachable. Trouble says why.
 	Stale   time.Time
 	Trouble error
 }
 
-// serviceState is all that a watch knows of a service, whether calls may go there or
+// serviceState is a service with all its instances as a watch last received them, in use or
 // not. It is for one goroutine.
 type serviceState struct {
 	version       int // of the service
 	strategy      Strategy
-	degradedSince time.Time // since when the news is doubted; zero if it is not
+	degradedSince time.Time // zero if the service is not degraded
 	instances     map[string]versionedInstance
 }
 
@@ -65,8 +65,8 @@ type versionedInstance struct {
 	version int
 }
 
-// inUse is the registry's rule: calls go to those that pass and, while the news is
-// doubted, to those that were well before.
+// inUse is the registry's rule: calls go to instances that pass and, while the service is
+// degraded, to those that passed before.
 func (k *serviceState) inUse(i *Instance) bool {
 	return i.Status == Passing || !k.degradedSince.IsZero() && i.Status == Critical && !i.Since.Before(k.degradedSince)
 }
@@ -94,7 +94,7 @@ const eventsField = "serviceEvents"
 
 const subscribeService = `subscription($name: String!, $after: Cursor) { serviceEvents(service: $name, after: $after) { type subjectId subjectVersion data } }`
 
-// apply takes an event in; what is older than what is known changes nothing.
+// apply applies an event; one older than the known version changes nothing.
 func (k *serviceState) apply(n registryEvent) error {
 	switch n.Type {
 	case "SERVICE_REGISTERED", "SERVICE_UPDATED", "SERVICE_DEREGISTERED":
@@ -104,7 +104,7 @@ func (k *serviceState) apply(n registryEvent) error {
 	case "INSTANCE_DEREGISTERED":
 		delete(k.instances, n.SubjectID)
 	}
-	return nil // what later releases tell
+	return nil // an event type of a later release
 }
 
 func (k *serviceState) applyService(n registryEvent) error {

@@ -22,17 +22,17 @@ type stream struct {
 	cancel  context.CancelCauseFunc
 	ctx     context.Context
 	silence time.Duration
-	watch   *time.Timer // cuts a stream that says nothing
+	watch   *time.Timer // closes an idle stream
 }
 
-// errIdleTimeout and errTooLong say why a stream was given up.
+// Reasons for which a stream ends.
 var (
-	errIdleTimeout = errors.New("the stream of the registry said nothing for too long")
+	errIdleTimeout = errors.New("the stream of the registry was idle for too long")
 	errTooLong     = fmt.Errorf("an event has more than %d bytes", maxBlock)
 	errEnded       = errors.New("the registry ended the stream")
 )
 
-// subscribe opens a subscription at a node, behind the cursor. Close must be called.
+// subscribe opens a subscription at a node, after the cursor. Close must be called.
 func (c *Client) subscribe(ctx context.Context, node int, text string, vars map[string]any, after string) (*stream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	watch := time.AfterFunc(c.cfg.Timeout, func() { cancel(errIdleTimeout) })
@@ -67,14 +67,13 @@ func streamError(resp *http.Response) error {
 	return errors.New("the registry answered without a stream")
 }
 
-// streamMessage is what a stream says at once: an event, or only how far it has come, or only that
-// it is there.
+// streamMessage is an event, or only a cursor, or only a keep-alive.
 type streamMessage struct {
 	cursor string
 	data   json.RawMessage // of the field; nil if there is no event
 }
 
-// next returns the next block. An *Error says what the registry has against the
+// next returns the next block. An *Error says why the registry refused the
 // subscription; any other, that the stream is over.
 func (s *stream) next(field string) (streamMessage, error) {
 	var name, id, data string
@@ -116,7 +115,7 @@ func parseMessage(field, id, data string) (streamMessage, error) {
 	return streamMessage{id, a.Data[field]}, nil
 }
 
-// readError says why there is no more to read.
+// readError returns why the stream ended.
 func (s *stream) readError() error {
 	switch cause := context.Cause(s.ctx); {
 	case cause != nil:

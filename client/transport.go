@@ -27,7 +27,7 @@ type TransportConfig struct {
 // scheme and host are replaced by those of the instance, whose path goes before the
 // request's; so any host will do, and the service's name is a good one.
 //
-// A request that fails is sent to another instance if that is safe and the budget
+// A request that fails is sent to another instance if that is safe and the retry budget
 // allows: always if no connection was made; if the connection broke, or the answer was 502, 503 or 504,
 // only if the request may be repeated: GET, HEAD, OPTIONS, TRACE, PUT and DELETE, and any
 // with an Idempotency-Key header. Its body must be empty or come with GetBody, as http.NewRequest sees
@@ -102,8 +102,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// send sends the request to an instance, and tells the balancer how that went when
-// the answer has been read or dropped.
+// send sends the request to an instance, and reports the outcome to the balancer when
+// the response has been read or dropped.
 func (t *Transport) send(req *http.Request, pick Pick, attempt int) (*http.Response, error) {
 	out, err := newAttempt(req, pick.Instance.URL, attempt)
 	if err != nil {
@@ -189,7 +189,7 @@ type inflightCall struct {
 	once   sync.Once
 }
 
-// finish says that the answer was read to its end, failed with err, or was dropped.
+// finish reports the outcome once the response was read to its end, failed with err, or was dropped.
 func (c *inflightCall) finish(err error) {
 	c.once.Do(func() {
 		switch {

@@ -27,13 +27,13 @@ type Watch struct {
 
 	// Of the goroutine that follows.
 	state       *serviceState
-	cursor      string // up to where it is known; empty if it must be read anew
+	cursor      string // of the last event; empty if the service must be read again
 	node        int
-	lastContact time.Time // when the registry was last heard
+	lastContact time.Time // when the registry last answered or sent
 }
 
 // Watch returns the set of a service's instances, and keeps it up to date: it
-// reads it once, then hears of each change within about a second. The token's owner needs
+// reads it once, then receives each change within about a second. The token's owner needs
 // the role SERVICE, STAFF or ADMIN, the token services:read or a service:NAME.
 //
 // It returns once it knows the service. While the registry cannot be reached it tries
@@ -42,7 +42,7 @@ type Watch struct {
 //
 // Later, whatever happens to the registry, the set stays as it was known last and says since
 // when it is stale; it goes on with what was missed, from any node that answers. It never gets
-// empty because of that, only if the registry says that there is nobody. A service that is
+// empty because of that, only if the registry says that no instance is left. A service that is
 // deregistered meanwhile is an empty set; when it is registered again, its instances are
 // in the set within 10 s.
 func (c *Client) Watch(ctx context.Context, service string) (*Watch, error) {
@@ -72,7 +72,7 @@ func (c *Client) Watch(ctx context.Context, service string) (*Watch, error) {
 
 func watchPauses() backoff { return backoff{first: 200 * time.Millisecond, most: 10 * time.Second} }
 
-// Set returns the set as it is known now; never nil.
+// Set returns the current set; never nil.
 func (w *Watch) Set() *Set {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -127,7 +127,7 @@ func (w *Watch) run(ctx context.Context) {
 		began := time.Now()
 		err := w.follow(ctx, &pauses)
 		if time.Since(began) > w.client.cfg.Timeout {
-			pauses.reset() // it did go well for a while
+			pauses.reset() // it succeeded for a while
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -154,13 +154,13 @@ func (w *Watch) run(ctx context.Context) {
 	}
 }
 
-// useNextNode makes the next node the one to ask.
+// useNextNode makes the next node the one to call.
 func (w *Watch) useNextNode() {
 	w.client.useNextNode(w.node)
 	w.node = (w.node + 1) % len(w.client.cfg.URLs)
 }
 
-// follow follows the service at one node, for as long as that goes well.
+// follow follows the service at one node, until an error.
 func (w *Watch) follow(ctx context.Context, pauses *backoff) error {
 	if w.cursor == "" {
 		if err := w.readService(ctx); Code(err) == CodeServiceNotFound {
@@ -211,8 +211,8 @@ func (w *Watch) publishEmpty(ctx context.Context) {
 	w.publish(&Set{Service: w.service, Strategy: current.Strategy})
 }
 
-// applyMessage takes in what the stream says. An event that cannot be read is as good as a
-// gap: the service is read anew.
+// applyMessage applies a message of the stream. An event that cannot be read counts as a gap:
+// the service is read again.
 func (w *Watch) applyMessage(b streamMessage) error {
 	w.lastContact = time.Now()
 	if b.data == nil {
@@ -242,7 +242,7 @@ func (w *Watch) publishFresh(s *Set) {
 		if current.Stale.IsZero() {
 			return
 		}
-		w.log.Info("the registry is heard again")
+		w.log.Info("the registry is reachable again; the set is up to date")
 		again := *current
 		again.Stale, again.Trouble = time.Time{}, nil
 		s = &again
@@ -250,7 +250,7 @@ func (w *Watch) publishFresh(s *Set) {
 	w.publish(s)
 }
 
-// publishStale says that the set may be old, since the registry was last heard.
+// publishStale publishes the set as stale since the last contact with the registry.
 func (w *Watch) publishStale(why error) {
 	current := w.Set()
 	old := *current
@@ -258,7 +258,7 @@ func (w *Watch) publishStale(why error) {
 	if old.Stale.IsZero() {
 		old.Stale = w.lastContact
 		if !errors.Is(why, ErrClosed) {
-			w.log.Warn("the registry is not heard; going on with what is known", "instances", len(old.Instances), "error", why)
+			w.log.Warn("the registry is unreachable; the set stays as last known", "instances", len(old.Instances), "error", why)
 		}
 	}
 	w.publish(&old)

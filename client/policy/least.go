@@ -7,9 +7,8 @@ import (
 )
 
 // leastLoaded finds the member with the fewest calls for its weight. It is a knock-out
-// tournament: the winner stands at its root, and who has won or lost a call
-// plays its way up again, which takes the logarithm of the members. It is idle
-// until somebody asks for it.
+// tournament: the winner stands at its root, and a member whose calls change
+// plays its way up again, in logarithmic time. It is idle until the first pick by it.
 type leastLoaded struct {
 	asked atomic.Bool
 
@@ -27,9 +26,9 @@ const noMember = -1
 // passUnit is what one call costs a member of weight 1, in passes.
 const passUnit = 1 << 24
 
-// build sets the members up for the tournament. They keep their calls; who is new begins
-// where the others are, not with all the turns that it has missed.
-func (l *leastLoaded) build(members []*member, blind bool) {
+// build sets the members up for the tournament. They keep their calls; a new
+// member begins at the others' pass, not with all the turns that it has missed.
+func (l *leastLoaded) build(members []*member, ignoreEjections bool) {
 	if !l.asked.Load() {
 		return
 	}
@@ -38,7 +37,7 @@ func (l *leastLoaded) build(members []*member, blind bool) {
 	for _, m := range l.members {
 		m.leaf = noMember
 	}
-	l.members, l.ignoreEjections = members, blind
+	l.members, l.ignoreEjections = members, ignoreEjections
 	for l.size = 1; l.size < len(members); l.size *= 2 { //nolint:revive // the statement is all there is
 	}
 	l.tree = make([]int32, 2*l.size)
@@ -71,7 +70,7 @@ func (l *leastLoaded) acquire() *member {
 	return m
 }
 
-// update says that the member has won or lost a call, or went out or came back.
+// update replays a member whose calls changed, or that was ejected or returned.
 func (l *leastLoaded) update(m *member) {
 	if !l.asked.Load() {
 		return
@@ -83,19 +82,19 @@ func (l *leastLoaded) update(m *member) {
 	}
 }
 
-// replay takes a member's calls anew and plays its way up.
+// replay reads a member's calls again and plays its way up.
 func (l *leastLoaded) replay(m *member) {
 	m.load = m.calls()
 	if m.ejected.Load() && !l.ignoreEjections {
-		m.load = math.MaxInt32 // behind everybody, and still comparable
+		m.load = math.MaxInt32 // after all others, and still comparable
 	}
 	for n := (l.size + m.leaf) / 2; n > 0; n /= 2 {
 		l.tree[n] = l.better(l.tree[2*n], l.tree[2*n+1])
 	}
 }
 
-// better returns who has fewer calls for its weight; of two that have the same,
-// who has had fewer turns for its weight.
+// better returns the member with fewer calls for its weight; of two that have the same,
+// the one with fewer turns for its weight.
 func (l *leastLoaded) better(a, b int32) int32 {
 	if a == noMember || b == noMember {
 		return max(a, b)

@@ -11,10 +11,10 @@ import (
 type member struct {
 	name           string // chosen by the instance's owner: it stays the same when the instance comes again
 	instance       atomic.Pointer[Instance]
-	fullWeight     int          // its weight when it is warm
+	fullWeight     int          // its weight after slow start
 	weight         atomic.Int64 // its weight at the moment, in units of which full has ten
-	localInflight  atomic.Int64 // calls under way that were picked here
-	remoteInflight atomic.Int64 // and by other nodes, as they last said
+	localInflight  atomic.Int64 // calls in flight that were picked here
+	remoteInflight atomic.Int64 // calls in flight of other nodes, as last set
 	ejected        atomic.Bool  // ejected
 
 	// Outcomes since they were last compared.
@@ -25,7 +25,7 @@ type member struct {
 	// Under the Balancer's lock.
 	slowStartFrom time.Time // since when it may be called
 	ejectedUntil  time.Time // the end of its ejection
-	ejections     int       // it was ejected, less the intervals that it has behaved since
+	ejections     int       // it was ejected, less the intervals without one since
 
 	// Under the lock of least.
 	leaf  int
@@ -36,9 +36,9 @@ type member struct {
 
 func (m *member) calls() int64 { return m.localInflight.Load() + m.remoteInflight.Load() }
 
-// Update makes these instances those that are picked. What is known of
-// instances that stay is kept, and of those that leave while they have calls;
-// another start of one owes nothing to the failures of the one before. It is safe for
+// Update makes these instances those that are picked. Instances that stay
+// keep their state, and so do those that leave with calls in flight; another incarnation starts
+// without the failures of the one before. It is safe for
 // concurrent use; the last one counts.
 func (b *Balancer) Update(instances []Instance) {
 	b.mu.Lock()
@@ -80,7 +80,7 @@ func (b *Balancer) allMembers() map[string]*member {
 // slowStartSteps is in how many steps a new instance comes to its whole weight.
 const slowStartSteps = 10
 
-// rebuild makes what picks choose from, and says when that changes by itself.
+// rebuild makes what picks choose from, and sets when that changes by time alone.
 // The caller holds the lock.
 func (b *Balancer) rebuild(now time.Time) {
 	b.returnEjected(now)
@@ -106,7 +106,7 @@ func (b *Balancer) rebuild(now time.Time) {
 }
 
 // slowStartActive reports whether slow starts count: not while no instance has been there
-// for longer, as nobody could take the calls in the meantime.
+// for longer, as none could take the calls in the meantime.
 func (b *Balancer) slowStartActive(now time.Time) bool {
 	warm := slices.ContainsFunc(b.members, func(m *member) bool { return now.Sub(m.slowStartFrom) >= b.cfg.SlowStart })
 	return warm && slices.ContainsFunc(b.members, func(m *member) bool { return now.Sub(m.slowStartFrom) < b.cfg.SlowStart })
@@ -145,7 +145,7 @@ func (b *Balancer) rebuildIfDue(at int64) {
 	}
 }
 
-// Inflight returns the calls under way that were picked here, by the ids of
+// Inflight returns the calls in flight that were picked here, by the ids of
 // instances; those without any are left out.
 func (b *Balancer) Inflight() map[string]int {
 	b.mu.Lock()
@@ -160,7 +160,7 @@ func (b *Balancer) Inflight() map[string]int {
 	return calls
 }
 
-// SetRemoteInflight says which calls are under way that others picked, by the ids of
+// SetRemoteInflight says which calls are in flight that others picked, by the ids of
 // instances; also of those that come later.
 func (b *Balancer) SetRemoteInflight(calls map[string]int) {
 	b.mu.Lock()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// recordOutcome notes how a call of the member ended.
+// recordOutcome records how a call of the member ended.
 func (b *Balancer) recordOutcome(m *member, ok bool, took time.Duration) {
 	if ok {
 		m.successes.Add(1)
@@ -32,10 +32,10 @@ func (b *Balancer) compareIfDue() {
 	}
 }
 
-// largeSet is how many members make a rebuild too dear to be done for each ejection.
+// largeSet is how many members make a rebuild too expensive for each ejection.
 const largeSet = 1000
 
-// eject takes the member out for a while, unless too many are out. The caller
+// eject ejects the member for a while, unless too many are ejected. The caller
 // holds the lock.
 func (b *Balancer) eject(m *member, now time.Time) {
 	limit := int(b.cfg.MaxEjected * float64(len(b.members)))
@@ -56,7 +56,7 @@ func (b *Balancer) eject(m *member, now time.Time) {
 	b.rebuildAt.Store(min(b.rebuildAt.Load(), now.Add(time.Duration(len(b.members))*10*time.Microsecond).UnixNano()))
 }
 
-// returnEjected lets those back whose time is over, as if they were new.
+// returnEjected returns members whose ejection is over, with a slow start.
 func (b *Balancer) returnEjected(now time.Time) {
 	for _, m := range b.members {
 		if m.ejected.Load() && !now.Before(m.ejectedUntil) {
@@ -78,8 +78,8 @@ type memberStats struct {
 	took    float64 // nanoseconds of a good call
 }
 
-// ejectOutliers ejects who did much worse than the median. When all do badly nobody
-// is: it is not the instances then. The caller holds the lock.
+// ejectOutliers ejects members that did much worse than the median. When all do badly it ejects
+// none: the instances are not the cause then. The caller holds the lock.
 func (b *Balancer) ejectOutliers(now time.Time) {
 	var records []memberStats
 	for _, m := range b.members {
@@ -88,7 +88,7 @@ func (b *Balancer) ejectOutliers(now time.Time) {
 			records = append(records, memberStats{m, float64(good) / float64(n), float64(took) / float64(max(good, 1))})
 		}
 	}
-	if len(records) < 3 { // of two nobody knows which is the odd one
+	if len(records) < 3 { // of two, neither is known to be the outlier
 		b.forgive(records, nil)
 		return
 	}
@@ -104,7 +104,7 @@ func (b *Balancer) ejectOutliers(now time.Time) {
 	b.forgive(records, worse)
 }
 
-// forgive forgets one ejection of each member that behaved.
+// forgive subtracts one ejection of each member that did not do worse.
 func (b *Balancer) forgive(records []memberStats, worse []*member) {
 	for _, r := range records {
 		if r.m.ejections > 0 && !slices.Contains(worse, r.m) {

@@ -134,8 +134,8 @@ func TestEjection_of_who_loses_calls(t *testing.T) {
 		lost func(i int) bool
 		out  int
 	}{
-		"one loses all of its calls":       {is(2), 1},
-		"nobody says how any of them ends": {func(int) bool { return true }, 0},
+		"one loses all of its calls":  {is(2), 1},
+		"no outcome is ever reported": {func(int) bool { return true }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

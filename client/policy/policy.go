@@ -1,15 +1,15 @@
-// Package policy owns the choice among instances: fair by weight, cheap, and
-// away from those that fail. It knows the standard library alone, so that programs
-// which choose for themselves choose as the server does.
+// Package policy does client-side load balancing among the instances of a service: weighted round
+// robin, weighted random, least connections, power of two choices and consistent hashing. It
+// imports only the standard library, so that clients choose as the server does.
 //
-// The policies are pure: they know instances, the outcomes that they are told,
-// and a clock. A Balancer serves one service. What a choice costs does not grow with the
-// number of instances, but for LeastConnections and its logarithm; changes of
-// the set cost a walk over it.
+// The policies do no I/O: they take instances, reported outcomes and a clock. A Balancer serves
+// one service. A choice takes constant time, and with LeastConnections time logarithmic in the
+// number of instances; a change of the set takes linear time.
 //
-// Weights count in every strategy. An instance is ejected for a while after
-// failures in a row, or when it does worse than most; it and new ones come back slowly;
-// and when too few would be left, ejections are ignored (panic).
+// Weights count in every strategy. Outlier ejection takes an instance out for a while after
+// failures in a row, or when its success rate or latency is far from the median. Slow start gives
+// new and returning instances a growing part of their weight. Below the panic threshold, when too
+// few instances would be left, ejections are ignored.
 package policy
 
 import (
@@ -40,12 +40,12 @@ var ErrNone = errors.New("no instance can be called")
 
 // Instance is what may be chosen. It is not changed once a Balancer has it.
 type Instance struct {
-	ID          string    // tells it from all others of its set
+	ID          string    // unique within its set
 	Name        string    // by which keys are given: the same when the instance comes again under another ID
 	Weight      int       // its share of the calls; 1 at least
-	Incarnation int64     // which start of it this is: another one owes nothing to the failures of the one before
+	Incarnation int64     // which start of it this is: a new one starts without the failures of the one before
 	Since       time.Time // since when it may be called
-	Value       any       // what the caller makes of it
+	Value       any       // the caller's own; not used here
 }
 
 // Config tunes the policies. The zero value is ready to use.
@@ -53,9 +53,9 @@ type Config struct {
 	Failures     int           // in a row that eject an instance; default 5
 	Interval     time.Duration // between two comparisons of instances; default 10 s
 	MinOutcomes  int           // of an instance within an interval, or it is not compared; default 20
-	SuccessRatio float64       // who succeeds less often than this part of the median is ejected; default 0.8
-	SlowRatio    float64       // who takes more than this many times the median is ejected; default 10
-	Eject        time.Duration // for how long, times how often it was ejected of late; default 10 s
+	SuccessRatio float64       // an instance whose success rate is below this part of the median is ejected; default 0.8
+	SlowRatio    float64       // an instance with more than this many times the median latency is ejected; default 10
+	Eject        time.Duration // for how long, times the number of its recent ejections; default 10 s
 	MaxEject     time.Duration // at most; default 5 min
 	MaxEjected   float64       // part of the instances that may be ejected at once; default 0.5
 	Panic        float64       // if a smaller part than this is left, ejections are ignored; default 0.3
@@ -76,7 +76,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Check says which value makes no sense.
+// Check returns an error for a value out of range.
 func (c Config) Check() error {
 	switch {
 	case c.Failures < 0 || c.MinOutcomes < 0 || c.Interval < 0 || c.Eject < 0 || c.MaxEject < 0 || c.SlowStart < 0:
@@ -97,14 +97,14 @@ type Balancer struct {
 
 	current   atomic.Pointer[candidates]
 	turn      atomic.Uint64 // of ROUND_ROBIN
-	rebuildAt atomic.Int64  // when members change by themselves, in Unix nanoseconds
+	rebuildAt atomic.Int64  // when a slow start or an ejection changes members, in Unix nanoseconds
 	compareAt atomic.Int64  // when outcomes are compared next
 	least     leastLoaded
 
 	mu       sync.Mutex // held to change members
 	members  []*member
 	byID     map[string]*member
-	departed map[string]*member // that left with calls under way, in case they return
+	departed map[string]*member // that left with calls in flight, in case they return
 	ring     *ringOnce
 	ejected  int
 
@@ -116,7 +116,7 @@ type Balancer struct {
 // never is a time that does not come.
 const never = math.MaxInt64
 
-// New returns a Balancer without instances that tells the time by now.
+// New returns a Balancer without instances, with now as its clock.
 func New(now func() time.Time, cfg Config) (*Balancer, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
@@ -128,8 +128,7 @@ func New(now func() time.Time, cfg Config) (*Balancer, error) {
 	return b, nil
 }
 
-// candidates is what picks choose from. It is immutable but for the tickets of
-// its members.
+// candidates is the set that picks choose from. It is immutable but for the state of its members.
 type candidates struct {
 	members []*member // that are in use; all of them, if too few would be left
 	wheel   wheel     // over members, by their weights at the moment
@@ -147,21 +146,21 @@ type Pick struct {
 // Instance returns the instance that was chosen.
 func (p Pick) Instance() *Instance { return p.m.instance.Load() }
 
-// Done says how the call ended and how long it took.
+// Done reports how the call ended and how long it took.
 func (p Pick) Done(ok bool, took time.Duration) {
 	p.Release()
 	p.b.recordOutcome(p.m, ok, took)
 }
 
-// Release says that the call has ended, nobody knows how.
+// Release says that the call has ended, with an unknown outcome.
 func (p Pick) Release() {
 	p.m.localInflight.Add(-1)
 	p.b.least.update(p.m)
 }
 
-// Lost says that the call counts as over since nobody said in time how it ended. It
-// is a failure when instances are compared with one another, and none in a row: a
-// caller that never says anything makes all of them look alike.
+// Lost says that no outcome was reported in time, so the call counts as ended. It is a
+// failure when instances are compared, but not one in a row: a caller that never reports makes
+// all of them look alike.
 func (p Pick) Lost() {
 	p.Release()
 	p.m.failures.Add(1)
@@ -186,7 +185,7 @@ func (b *Balancer) Pick(strategy Strategy, key string) (Pick, error) {
 		if m = b.pickLeastLoaded(); m != nil {
 			return Pick{b, m}, nil // counted already
 		}
-		m = c.random() // somebody else is setting the tournament up
+		m = c.random() // another goroutine is building the tournament
 	case PowerOfTwo:
 		m = c.retry(func() *member { return lessLoaded(c.random(), c.random()) })
 	case ConsistentHash:

@@ -238,7 +238,7 @@ func TestSetRemoteInflight_counts_for_instances_that_come_later(t *testing.T) {
 	p.SetRemoteInflight(map[string]int{all.Instances[0].ID: 5})
 	for range 5 {
 		if i, _ := pick(t, p, all, LeastConnections, ""); i != 1 {
-			t.Fatal("picked the instance that was busy before this node had heard of it")
+			t.Fatal("picked the instance that was busy before this node knew of it")
 		}
 	}
 }
@@ -291,7 +291,7 @@ func TestLeastConnections_remembers_the_calls_of_who_was_away(t *testing.T) {
 	call(200) // which go on
 	p.of(&set{Instances: both.Instances[1:]})
 	if got := p.Inflight(); got[both.Instances[0].ID] != open[0] {
-		t.Errorf("of who is away %d calls are under way, want %d", got[both.Instances[0].ID], open[0])
+		t.Errorf("of an instance that left %d calls are in flight, want %d", got[both.Instances[0].ID], open[0])
 	}
 	call(100)
 	if d := open[0] - open[1]; d < -1 || d > 1 {

@@ -85,7 +85,7 @@ func (r *ring) pointAfter(hash uint64) int {
 }
 
 // owner returns the member that has the key among those that are usable, or
-// nobody if no probe meets one.
+// noMember if no probe meets one.
 func (r *ring) owner(key uint64, usable func(member int32) bool) int32 {
 	owner, nearest := int32(noMember), uint64(0)
 	for n := range uint64(probes) {
@@ -98,8 +98,8 @@ func (r *ring) owner(key uint64, usable func(member int32) bool) int32 {
 	return owner
 }
 
-// pickByKey picks by the key: its owner or, while that is ejected, who would have
-// it next.
+// pickByKey picks by the key: its owner or, while that is ejected, the next
+// owner.
 func (b *Balancer) pickByKey(c *candidates, key string) *member {
 	r, all := c.ring.get(), c.ring.members
 	usable := func(i int32) bool { return c.panic || !all[i].ejected.Load() }

@@ -6,7 +6,7 @@ import (
 	"sort"
 )
 
-// wheel is a circle of slots, as many for each member as its weight. It finds
+// wheel is the circle of slots of weighted round robin, as many for each member as its weight. It finds
 // the member of a slot in constant time.
 type wheel struct {
 	total  uint64   // slots; 0 for no members
@@ -62,8 +62,8 @@ func (w *wheel) turn(n uint64) int {
 	return w.memberAt(bits.Rem64(hi, lo, w.total))
 }
 
-// maxWalk is how many members may share an entry of the guide before they are
-// searched rather than walked.
+// maxWalk is how many members may share an entry of the guide before a binary search
+// replaces the linear one.
 const maxWalk = 8
 
 // memberAt returns the member that has the slot, which is less than total.

@@ -72,7 +72,7 @@ func Example() {
 	}
 	fmt.Println("answer:", string(text))
 
-	// At SIGTERM: tell everybody, then leave, then stop serving.
+	// At SIGTERM: drain, then deregister, then stop serving.
 	health.SetDraining(true)
 	fmt.Println("left:", me.Close(ctx))
 	// Output:
@@ -100,7 +100,7 @@ func Example_registerTwice() {
 		}
 		return r
 	}
-	first, second := register(), register() // somebody copied a configuration
+	first, second := register(), register() // a copied configuration
 	<-first.Done()
 	fmt.Println("the first ended:", client.Code(first.Err()))
 	fmt.Println("the second goes on:", second.Err() == nil)

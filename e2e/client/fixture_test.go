@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	os.Exit(runWithExamples(m))
 }
 
-// order is what a child process is told to do.
+// order is what a child process must do.
 type order struct {
 	URLs  []string
 	Token string

@@ -29,7 +29,7 @@ func TestHealth_pleases_the_checks_of_the_registry(t *testing.T) {
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	c := r.define(client.Service{Name: "till", HealthCheck: &client.HealthCheck{Path: "/healthz", Interval: time.Second, Timeout: 900 * time.Millisecond}})
-	for _, id := range []string{"a", "b"} { // which carry on, so that the news is not doubted
+	for _, id := range []string{"a", "b"} { // which stay healthy, so that the service is not degraded
 		register(t, c, client.Registration{Service: "till", Instance: id, URL: okServer(t), TTL: 10 * time.Second, Drain: -1})
 	}
 	register(t, c, client.Registration{Service: "till", Instance: "till-1", URL: s.URL, TTL: 10 * time.Second, Drain: -1})

@@ -43,7 +43,7 @@ func TestRegister_is_seen_by_discovery_and_by_picks(t *testing.T) {
 	if got := find[string](picked, "pickInstance", "instance", "instanceId"); got != "till-1" {
 		t.Errorf("a pick gave %v", picked)
 	}
-	testenv.Eventually(t, "a heartbeat tells the calls under way", func() bool {
+	testenv.Eventually(t, "a heartbeat reports the calls in flight", func() bool {
 		data := r.do(`{ service(name: "till") { instances { nodes { inflight } } } }`, nil)
 		nodes := find[[]any](data, "service", "instances", "nodes")
 		return len(nodes) == 1 && find[float64](nodes[0], "inflight") == 3
@@ -67,13 +67,13 @@ func TestRegister_says_at_once_what_is_refused(t *testing.T) {
 			t.Errorf("registering %+v gave %v, want %s", reg, err, want)
 		}
 	}
-	stranger := r.client(client.Config{URLs: []string{r.BaseURL}, Token: "bpk_nothing"})
-	if _, err := stranger.Register(t.Context(), tillInstance("a")); client.Code(err) != client.CodeUnauthenticated {
+	unknown := r.client(client.Config{URLs: []string{r.BaseURL}, Token: "bpk_nothing"})
+	if _, err := unknown.Register(t.Context(), tillInstance("a")); client.Code(err) != client.CodeUnauthenticated {
 		t.Errorf("with a wrong key: %v", err)
 	}
 	all := r.client(client.Config{URLs: []string{r.BaseURL}, Token: r.key("service:none")})
 	if _, err := all.Register(t.Context(), client.Registration{Service: "none", Instance: "a", URL: "http://127.0.0.1:9"}); client.Code(err) != client.CodeServiceNotFound {
-		t.Errorf("of a service that nobody has defined: %v", err)
+		t.Errorf("of a service that is not defined: %v", err)
 	}
 	if _, err := c.Register(t.Context(), client.Registration{Service: "till"}); err == nil {
 		t.Error("a registration without id and URL is taken")
@@ -110,15 +110,15 @@ func survive(t *testing.T, end func(*registry)) {
 		t.Fatalf("it gave up: %v", kept.Err())
 	}
 	r.Start()
-	until(t, w, "the registry is heard again", func(s *client.Set) bool { return s.Stale.IsZero() && ids(s) == "till-1" })
+	until(t, w, "the registry is reachable again", func(s *client.Set) bool { return s.Stale.IsZero() && ids(s) == "till-1" })
 	testenv.Eventually(t, "heartbeats are taken again", func() bool { return kept.State().Trouble == nil })
 	r.signIn()
 	if got := r.status("till", "till-1"); got != "PASSING" {
 		t.Errorf("after the restart it is %q", got)
 	}
-	// What happens then is heard.
+	// Later changes are received.
 	register(t, c, tillInstance("till-2"))
-	until(t, w, "another instance is heard of", func(s *client.Set) bool { return ids(s) == "till-1 till-2" })
+	until(t, w, "another instance is received", func(s *client.Set) bool { return ids(s) == "till-1 till-2" })
 }
 
 func TestRegister_waits_for_a_server_that_is_not_there_yet(t *testing.T) {
@@ -221,7 +221,7 @@ func TestRegister_ends_for_one_of_two_processes_with_one_id(t *testing.T) {
 	})
 	_ = b.stdin.Close()
 	if line := b.says(); line != "ended " {
-		t.Errorf("at its end the second says %q: nobody fought it", line)
+		t.Errorf("at its end the second logged %q, want no conflict", line)
 	}
 	until(t, w, "it has left", func(s *client.Set) bool { return s != set && len(s.Instances) == 0 })
 }
@@ -275,7 +275,7 @@ func TestClose_drains_before_it_leaves(t *testing.T) {
 	until(t, w, "the instance is there", func(s *client.Set) bool { return ids(s) == "till-1" })
 	closed := make(chan error, 2)
 	go func() { closed <- kept.Close(t.Context()) }()
-	until(t, w, "callers hear that it drains", func(s *client.Set) bool { return len(s.Instances) == 0 })
+	until(t, w, "callers see that it drains", func(s *client.Set) bool { return len(s.Instances) == 0 })
 	if got := r.status("till", "till-1"); got != "DRAINING stopping" {
 		t.Errorf("while it drains it is %q", got)
 	}
@@ -302,7 +302,7 @@ func TestClose_is_bounded_while_the_server_is_away(t *testing.T) {
 	defer cancel()
 	began := time.Now()
 	if err := kept.Close(ctx); err == nil {
-		t.Error("Close says that it left, which nobody heard")
+		t.Error("Close returned no error, but the registry did not receive it")
 	}
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("Close took %v with half a second to go", took)
@@ -327,14 +327,14 @@ func TestRegister_and_Watch_go_on_at_another_node(t *testing.T) {
 	seen := kept.State().Seen
 	testenv.Eventually(t, "the other node takes heartbeats", func() bool { return kept.State().Seen.After(seen.Add(3 * time.Second)) })
 	a.Kill()
-	until(t, w, "the other node is heard", func(s *client.Set) bool { return s.Stale.IsZero() })
+	until(t, w, "the other node is connected", func(s *client.Set) bool { return s.Stale.IsZero() })
 	other := b.client(client.Config{URLs: []string{b.BaseURL}, Token: b.key("service:till")})
 	register(t, other, tillInstance("till-2"))
-	until(t, w, "what happens there is heard", func(s *client.Set) bool { return ids(s) == "till-1 till-2" })
+	until(t, w, "changes of the other node are received", func(s *client.Set) bool { return ids(s) == "till-1 till-2" })
 	if got := b.status("till", "till-1"); got != "PASSING" {
 		t.Errorf("the instance is %q", got)
 	}
 	if strings.Contains(logs.String(), "bpk_") {
-		t.Errorf("the log tells the key:\n%s", logs.String())
+		t.Errorf("the log contains the key:\n%s", logs.String())
 	}
 }

@@ -64,7 +64,7 @@ func newFleet(t *testing.T, strategy client.Strategy, cfg client.TransportConfig
 	return f
 }
 
-// call sends a request and returns who answered, and the status.
+// call sends a request and returns the id of the instance that answered, and the status.
 func (f *fleet) call(t *testing.T, method, body string, header ...string) (instance string, status int, err error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://till/hello%2Fworld?q=1", strings.NewReader(body))
@@ -143,7 +143,7 @@ func TestTransport_repeats_only_what_is_safe(t *testing.T) {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 	}
 	tests := map[string]struct {
-		bad    http.HandlerFunc // nil: nobody listens there any more
+		bad    http.HandlerFunc // nil: its listener is closed
 		method string
 		header []string
 		calls  int64 // of the good one, of eight
@@ -152,7 +152,7 @@ func TestTransport_repeats_only_what_is_safe(t *testing.T) {
 		"a GET whose connection breaks":             {cut, http.MethodGet, nil, 8, false},
 		"a POST whose connection breaks":            {cut, http.MethodPost, nil, 4, true},
 		"a POST with a key whose connection breaks": {cut, http.MethodPost, []string{"Idempotency-Key", "k"}, 8, false},
-		"a POST that nobody hears":                  {nil, http.MethodPost, nil, 8, false},
+		"a POST to a closed listener":               {nil, http.MethodPost, nil, 8, false},
 		"a PUT that is answered 503":                {status(http.StatusServiceUnavailable), http.MethodPut, nil, 8, false},
 		"a POST that is answered 503":               {status(http.StatusServiceUnavailable), http.MethodPost, nil, 4, true},
 		"a GET that is answered 500":                {status(http.StatusInternalServerError), http.MethodGet, nil, 4, true},
@@ -170,7 +170,7 @@ func TestTransport_repeats_only_what_is_safe(t *testing.T) {
 			}
 			f := newFleet(t, client.RoundRobin, client.TransportConfig{}, map[string]*httptest.Server{"good": good, "bad": bad})
 			failed := false
-			for range 8 { // before anybody is ejected
+			for range 8 { // before any instance is ejected
 				if _, status, err := f.call(t, tt.method, "body", tt.header...); err != nil || status != http.StatusOK {
 					failed = true
 				}
@@ -196,7 +196,7 @@ func TestTransport_ejects_who_fails(t *testing.T) {
 		}
 	}
 	if got := bad.Load(); got != 5 {
-		t.Errorf("who always fails got %d of 60 requests, want 5", got)
+		t.Errorf("the instance that always fails got %d of 60 requests, want 5", got)
 	}
 }
 

@@ -45,7 +45,7 @@ func TestWatch_reads_anew_what_it_cannot_follow(t *testing.T) {
 	reg := tillInstance("till-3")
 	reg.TTL = time.Minute
 	register(t, c, reg)
-	until(t, w, "what happens then is heard", func(s *client.Set) bool { return len(s.Instances) == 4 })
+	until(t, w, "later changes are received", func(s *client.Set) bool { return len(s.Instances) == 4 })
 }
 
 // TestWatch_keeps_the_last_good_set registers instances that send no heartbeats.
@@ -64,7 +64,7 @@ func TestWatch_keeps_the_last_good_set(t *testing.T) {
 	}
 	late := watch(t, c, "till")
 	if set := late.Set(); len(set.Instances) != 3 || set.Degraded.IsZero() {
-		t.Errorf("who comes then sees %+v", *set)
+		t.Errorf("a later watch sees %+v", *set)
 	}
 }
 
@@ -77,7 +77,7 @@ func TestWatch_of_many(t *testing.T) {
 	for n := range 120 {
 		r.do(`mutation($id: String!) { registerInstance(input: {service: "till", instanceId: $id, url: "http://127.0.0.1:9", ttl: "5m"}) { userErrors { code } } }`, map[string]any{"id": fmt.Sprintf("till-%03d", n)})
 	}
-	want := ids(until(t, early, "all are heard of", func(s *client.Set) bool { return len(s.Instances) == 120 }))
+	want := ids(until(t, early, "all are received", func(s *client.Set) bool { return len(s.Instances) == 120 }))
 	late := watch(t, c, "till")
 	if got := ids(late.Set()); got != want {
 		t.Errorf("reading gives %s, following gave %s", got, want)

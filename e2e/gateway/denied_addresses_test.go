@@ -131,14 +131,14 @@ func TestServer_tells_customers_nothing_of_instances_live(t *testing.T) {
 		follow := `subscription($after: Cursor) { serviceEvents(service: "echo", after: $after) { type data subject { id } cursor } }`
 		l, staff := harness.Subscribe(t, name, customer, follow, harness.Fields{"after": after}), harness.Subscribe(t, name, root, follow, harness.Fields{"after": after})
 		harness.CreateInstance(t, root, "echo", "i-"+strings.ReplaceAll(name, " ", "-"), nil)
-		heard := harness.MustNext(t, staff)
-		for seen := after; seen != heard.Cursor; {
+		received := harness.MustNext(t, staff)
+		for seen := after; seen != received.Cursor; {
 			m, err := l.Next()
 			if err != nil || m.Event != nil || m.Code != "" || m.End != "" {
 				t.Fatalf("by %s a customer hears %+v, %v", name, m, err)
 			}
 			seen = m.Cursor
 		}
-		after = heard.Cursor
+		after = received.Cursor
 	}
 }

@@ -369,7 +369,7 @@ func TestServer_keeps_instances_with_short_leases_over_a_restart(t *testing.T) {
 	})
 }
 
-// TestServer_removes_instances_without_heartbeats lets one of three instances stop without a word.
+// TestServer_removes_instances_without_heartbeats lets one of three instances stop without deregistering.
 func TestServer_removes_instances_without_heartbeats(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
@@ -383,7 +383,7 @@ func TestServer_removes_instances_without_heartbeats(t *testing.T) {
 		for _, want := range []string{"INSTANCE_REGISTERED PASSING", "INSTANCE_STATUS_CHANGED CRITICAL", "INSTANCE_DEREGISTERED CRITICAL"} {
 			m := harness.MustNext(t, l)
 			if got := strings.Join([]string{harness.Text(m.Event, "type"), harness.Text(m.Event, "data", "status")}, " "); got != want {
-				t.Errorf("heard %s, want %s", got, want)
+				t.Errorf("received %s, want %s", got, want)
 			}
 		}
 		got := root.Do(t, harness.RenewInstance, harness.Input(harness.Fields{"service": "echo", "instanceId": "gone", "incarnation": incarnation}))
@@ -406,13 +406,13 @@ func TestServer_tells_all_watchers_of_a_change_within_a_second(t *testing.T) {
 	const each = 2400 // connections that a user may have, and some to spare
 	watchers := harness.Size(300, 10_000)
 	after := root.LogHead(t)
-	var heard sync.WaitGroup
+	var watching sync.WaitGroup
 	var lost atomic.Int64
 	for n := 0; n < watchers; n += each {
 		staff := harness.CreateUserWithRole(t, p, root, fmt.Sprint("staff", n), "STAFF")
 		for range min(each, watchers-n) {
 			l := harness.Subscribe(t, "event stream", staff, `subscription($after: Cursor) { serviceEvents(service: "echo", after: $after) { cursor type subject { id } } }`, harness.Fields{"after": after})
-			heard.Go(func() {
+			watching.Go(func() {
 				m, err := l.Next()
 				for err == nil && m.Event == nil && m.End+m.Code == "" { // no event, but how far the log was looked at
 					m, err = l.Next()
@@ -425,8 +425,8 @@ func TestServer_tells_all_watchers_of_a_change_within_a_second(t *testing.T) {
 	}
 	began := time.Now()
 	root.Do(t, `mutation { drainInstance(input: {service: "echo", instanceId: "i0"}) { userErrors { code } } }`, nil)
-	heard.Wait()
+	watching.Wait()
 	if took := time.Since(began); lost.Load() > 0 || took > time.Second {
-		t.Errorf("%d of %d watchers heard of a change after %v, want all within a second", int64(watchers)-lost.Load(), watchers, took)
+		t.Errorf("%d of %d watchers received a change after %v, want all within a second", int64(watchers)-lost.Load(), watchers, took)
 	}
 }

@@ -1,5 +1,6 @@
-// Package balance chooses an instance of a service of the registry for each
-// call. How is the business of package policy; a Pool holds a Balancer for each service.
+// Package balance does the load balancing of the server: it chooses an instance of a service for
+// each call. Package policy holds the strategies, outlier ejection and slow start; a Pool holds a
+// policy.Balancer for each service, and adds the calls in flight of other nodes.
 package balance
 
 import (
@@ -24,7 +25,7 @@ type Pool struct {
 
 	mu             sync.RWMutex
 	balancers      map[uid.Service]*balancer
-	remoteInflight map[string]int // as SetRemoteInflight last said
+	remoteInflight map[string]int // as SetRemoteInflight last set it
 }
 
 var _ registry.Chooser = (*Pool)(nil)
@@ -66,7 +67,7 @@ func (p *Pool) Choose(set *registry.Set, strategy registry.Strategy, key string)
 	return pick, nil
 }
 
-// Pick is Choose without a box around the result.
+// Pick is Choose without boxing the result in an interface.
 func (p *Pool) Pick(set *registry.Set, strategy registry.Strategy, key string) (Pick, error) {
 	b, err := p.balancerFor(set)
 	if err != nil {
@@ -102,7 +103,7 @@ func (p *Pool) Ejections() (n uint64) {
 	return n
 }
 
-// balancerFor returns the Balancer of the set's service, brought up to the set.
+// balancerFor returns the Balancer of the set's service, updated to the set.
 func (p *Pool) balancerFor(set *registry.Set) (*balancer, error) {
 	p.mu.RLock()
 	b := p.balancers[set.Service.ID]
@@ -164,14 +165,14 @@ func (p *Pool) Inflight() map[uid.Instance]int {
 
 // SetRemoteInflight implements registry.Chooser.
 func (p *Pool) SetRemoteInflight(calls map[uid.Instance]int) {
-	elsewhere := make(map[string]int, len(calls))
+	remote := make(map[string]int, len(calls))
 	for id, n := range calls {
-		elsewhere[string(id)] = n
+		remote[string(id)] = n
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remoteInflight = elsewhere
+	p.remoteInflight = remote
 	for _, b := range p.balancers {
-		b.SetRemoteInflight(elsewhere)
+		b.SetRemoteInflight(remote)
 	}
 }

@@ -55,7 +55,7 @@ func TestPool_follows_the_set_that_it_is_given(t *testing.T) {
 func TestPool_has_a_code_for_nothing_to_pick(t *testing.T) {
 	t.Parallel()
 	if _, err := newPool(t).Choose(setOf("a", 0), registry.Random, ""); !fault.Is(err, fault.NoInstance) {
-		t.Errorf("a pick of nobody gave %v, want NO_INSTANCE", err)
+		t.Errorf("a pick from an empty set gave %v, want NO_INSTANCE", err)
 	}
 }
 

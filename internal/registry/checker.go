@@ -9,31 +9,31 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Prober asks an instance whether it is well; package gateway implements it.
+// Prober probes an instance for a health check; package gateway implements it.
 type Prober interface {
-	// Probe requests the URL and returns nil if the answer is well. The error's text is
-	// short and may be shown to who may see the instance.
+	// Probe requests the URL and returns nil if the status is below 400. The error's text is
+	// short and may be shown to callers that may see the instance.
 	Probe(ctx context.Context, url string, timeout time.Duration) error
 }
 
 // maxProbes bounds the probes at the same time.
 const maxProbes = 64
 
-// checkResult is what the checks of one start of an instance have come to.
+// checkResult is the result of the health checks of one incarnation of an instance.
 type checkResult struct {
 	incarnation int64
 	failure     string // empty if they pass
 }
 
 // checker probes instances of services that have a health check, each at a
-// moment of its own within the interval. Only the node whose Keeper leads does.
+// random moment within the interval. Only the node that runs the reconcile loop does.
 type checker struct {
 	directory *Directory
 	prober    Prober
 	now       func() time.Time
 
 	mu     sync.Mutex
-	life   context.Context // of the probes under way; nil while it does nothing
+	life   context.Context // of the probes in flight; nil while the checker is stopped
 	end    context.CancelFunc
 	states map[uid.Instance]*checkState
 	slots  chan struct{}
@@ -43,8 +43,8 @@ type checkState struct {
 	incarnation int64
 	due         time.Time
 	running     bool
-	streak      int  // results alike
-	passing     bool // what they were
+	streak      int  // equal results in a row
+	passing     bool // whether these were successes
 	failure     string
 }
 
@@ -52,8 +52,8 @@ func newChecker(d *Directory, p Prober, now func() time.Time) *checker {
 	return &checker{directory: d, prober: p, now: now, states: map[uid.Instance]*checkState{}, slots: make(chan struct{}, maxProbes)}
 }
 
-// collectFailures starts the probes that are due, and returns what earlier ones say and
-// the directory does not know yet.
+// collectFailures starts the probes that are due, and returns the results of earlier
+// ones that the directory does not have yet.
 func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.Instance]checkResult {
 	if c.prober == nil {
 		return nil
@@ -63,7 +63,7 @@ func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.I
 	if c.life == nil {
 		c.life, c.end = context.WithCancel(context.WithoutCancel(ctx))
 	}
-	news := map[uid.Service]map[uid.Instance]checkResult{}
+	results := map[uid.Service]map[uid.Instance]checkResult{}
 	seen := make(map[uid.Instance]bool, len(c.states))
 	now := c.now()
 	for _, s := range c.directory.Services() {
@@ -73,10 +73,10 @@ func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.I
 			}
 			seen[i.ID] = true
 			if failure, ok := c.checkInstance(s, i, now); ok && failure != i.CheckFailure {
-				if news[s.ID] == nil {
-					news[s.ID] = map[uid.Instance]checkResult{}
+				if results[s.ID] == nil {
+					results[s.ID] = map[uid.Instance]checkResult{}
 				}
-				news[s.ID][i.ID] = checkResult{i.Incarnation, failure}
+				results[s.ID][i.ID] = checkResult{i.Incarnation, failure}
 			}
 		}
 	}
@@ -85,14 +85,14 @@ func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.I
 			delete(c.states, id)
 		}
 	}
-	return news
+	return results
 }
 
-// checkInstance starts a probe if one is due, and returns what the checks have come to;
-// ok is false while they have come to nothing.
+// checkInstance starts a probe if one is due, and returns the result of the checks;
+// ok is false while neither threshold is reached.
 func (c *checker) checkInstance(s *Service, i *Instance, now time.Time) (failure string, ok bool) {
 	if s.HealthCheck == nil {
-		return "", true // it has none any more
+		return "", true // the check was removed
 	}
 	st := c.states[i.ID]
 	if st == nil || st.incarnation != i.Incarnation {
@@ -143,7 +143,7 @@ func (st *checkState) recordProbe(err error) {
 	}
 }
 
-// stop ends the probes and forgets what they said: the next Keeper begins anew.
+// stop cancels the probes and drops their results: the next node to run the loop begins anew.
 func (c *checker) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

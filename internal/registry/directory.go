@@ -12,13 +12,13 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// staleAfter is how long a node may not have read the log before what it knows
+// staleAfter is how long a node may not have read the log before its directory
 // counts as stale. On a quiet log it reads once a second.
 const staleAfter = 3 * time.Second
 
-// Directory is what a node knows of the registry: all of it, in memory. It is
-// loaded from the database, then follows the log, and is at once told what the node itself
-// changes. Without the database it goes on as it was and says that it is stale.
+// Directory is the in-memory registry of a node. It is loaded from the database, then follows
+// the log; the node applies its own changes at once. Without the database it serves the last
+// known state and reports that it is stale.
 //
 // What it returns is shared and must not be changed. It is safe for concurrent
 // use.
@@ -38,21 +38,21 @@ type Directory struct {
 	leases     map[uid.Instance]Lease
 	names      []string  // sorted
 	readAt     time.Time // when the registry was last loaded
-	gaps       int       // in what was delivered
-	closedGaps int       // gaps that a load has made good
+	gaps       int       // in the delivered events
+	closedGaps int       // gaps that a later load has closed
 	removed    [2]map[uid.Instance]struct{}
 }
 
-// LogReader is how far a node has read the log: an eventlog.Hub.
+// LogReader says how far a node has read the log; an eventlog.Hub implements it.
 type LogReader interface {
 	// Lag returns how long ago the node had read the log to its end.
 	Lag() time.Duration
-	// Head returns the place up to which all events have been delivered; zero
+	// Head returns the cursor up to which all events have been delivered; zero
 	// before the first.
 	Head() event.Cursor
 }
 
-// NewDirectory returns a Directory that knows nothing until Run is called.
+// NewDirectory returns a Directory that is empty until Run is called.
 func NewDirectory(store Store, reader LogReader, now func() time.Time, log *slog.Logger) *Directory {
 	d := &Directory{store: store, reader: reader, now: now, log: log, reload: make(chan struct{}, 1), loaded: make(chan struct{})}
 	d.reset()
@@ -70,7 +70,7 @@ func (d *Directory) reset() {
 func (d *Directory) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := d.Load(ctx); err != nil && ctx.Err() == nil {
-			d.log.ErrorContext(ctx, "loading the registry failed; going on with what is known", "error", err)
+			d.log.ErrorContext(ctx, "loading the registry failed; the directory serves the last known state", "error", err)
 			sleep(ctx, time.Second)
 			continue
 		}
@@ -82,7 +82,7 @@ func (d *Directory) Run(ctx context.Context) error {
 	return nil
 }
 
-// Load reads the whole registry. What is heard meanwhile is newer and stays.
+// Load reads the whole registry. Events applied meanwhile are newer and stay.
 func (d *Directory) Load(ctx context.Context) error {
 	before, gaps := d.knownVersions()
 	began := d.now()
@@ -90,7 +90,7 @@ func (d *Directory) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(instances, func(a, b *Instance) int { return strings.Compare(a.InstanceID, b.InstanceID) }) // so that each goes to an end
+	slices.SortFunc(instances, func(a, b *Instance) int { return strings.Compare(a.InstanceID, b.InstanceID) }) // so that each insert appends
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.readAt, d.closedGaps = began, gaps
@@ -105,7 +105,7 @@ func (d *Directory) Load(ctx context.Context) error {
 	return nil
 }
 
-// versions are those of what a directory knows.
+// versions are those of the entities in a directory.
 type versions struct {
 	services  map[uid.Service]int
 	instances map[uid.Instance]int
@@ -125,8 +125,8 @@ func (d *Directory) knownVersions() (v versions, gaps int) {
 	return v, d.gaps
 }
 
-// removeMissing takes out what was known before the load, has not changed since
-// and is not there now.
+// removeMissing removes entities that were there before the load, have not changed since,
+// and were not loaded.
 func (d *Directory) removeMissing(services []*Service, instances []*Instance, before versions) {
 	there := make(map[uid.Instance]bool, len(instances))
 	for _, i := range instances {
@@ -151,8 +151,8 @@ func (d *Directory) removeMissing(services []*Service, instances []*Instance, be
 // Loaded is closed once the registry was loaded for the first time.
 func (d *Directory) Loaded() <-chan struct{} { return d.loaded }
 
-// ApplyEvents takes in events of the log, in their order; a gap says that some may
-// be missing before them. It is quick, as events carry all of their subjects.
+// ApplyEvents applies events of the log, in their order; a gap says that some may be missing
+// before them. It reads nothing, as events carry their whole subjects.
 func (d *Directory) ApplyEvents(events []*event.Event, gap bool) {
 	if gap {
 		d.mu.Lock()
@@ -187,11 +187,11 @@ func (d *Directory) applyEvent(e *event.Event, s *Service, i *Instance, err erro
 	}
 }
 
-// Cursor returns a place in the log such that what the Directory says from now on
-// holds all events up to there; nil while it may be missing some. Who reads it first and
-// the registry then, and follows the log behind it, misses nothing.
+// Cursor returns a cursor of the log such that the Directory holds all events up to there from
+// now on; nil while it may be missing some. A caller that reads the cursor first and the registry
+// then, and follows the log after the cursor, misses nothing.
 func (d *Directory) Cursor() *event.Cursor {
-	head := d.reader.Head() // first: it moves after the events were taken in
+	head := d.reader.Head() // first: it moves after the events were applied
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if head == (event.Cursor{}) || d.closedGaps != d.gaps {
@@ -200,15 +200,15 @@ func (d *Directory) Cursor() *event.Cursor {
 	return &head
 }
 
-// ApplyService takes in a service as it is after a change. What is older than
-// what is known is ignored.
+// ApplyService applies a service as it is after a change. An older version than the
+// known one is ignored.
 func (d *Directory) ApplyService(s *Service) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.putService(s)
 }
 
-// ApplyInstance is TakeService for an instance.
+// ApplyInstance is ApplyService for an instance.
 func (d *Directory) ApplyInstance(i *Instance) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -242,8 +242,8 @@ func (d *Directory) putService(s *Service) {
 	}
 }
 
-// hideService takes a deregistered service out of what can be found. Its entry stays:
-// it tells old news from new.
+// hideService removes a deregistered service from lookups. Its entry stays as a tombstone:
+// its version tells old events from new.
 func (d *Directory) hideService(name string) {
 	delete(d.byName, name)
 	d.names = deleteSorted(d.names, name)
@@ -282,8 +282,8 @@ func (d *Directory) removeInstance(i *Instance) {
 	}
 }
 
-// maxRemoved is how many removed instances are remembered at least, so that old
-// news of them is known for what it is.
+// maxRemoved is how many removed instances are remembered at least, so that late
+// events do not bring them back.
 const maxRemoved = 50_000
 
 func (d *Directory) rememberRemoved(id uid.Instance) {
@@ -409,15 +409,15 @@ func (d *Directory) Health(id uid.Service) (Health, *Degraded) {
 	}
 }
 
-// Lease returns what this node knows of an instance's lease: other nodes may
-// have heard from it since.
+// Lease returns an instance's lease as this node knows it: other nodes may have received
+// later renewals.
 func (d *Directory) Lease(id uid.Instance) Lease {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return d.leases[id]
 }
 
-// RecordRenewal notes a renewal that came to this node.
+// RecordRenewal records a renewal that this node received.
 func (d *Directory) RecordRenewal(id uid.Instance, l Lease) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

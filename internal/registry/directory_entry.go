@@ -12,8 +12,8 @@ type entry struct {
 	instances map[string]*Instance // by the ids that their owners use
 	ids       []string             // of them, sorted
 	passing   int                  // of them, those that pass
-	set       *Set                 // nil if it must be made anew
-	previous  *Set                 // the one before, good for a moment while there are very many
+	set       *Set                 // nil if it must be rebuilt
+	previous  *Set                 // the set before, served for a moment if it is large
 	builtAt   time.Time
 }
 
@@ -37,11 +37,11 @@ func (e *entry) removeInstance(instanceID string) {
 	e.ids, e.set = deleteSorted(e.ids, instanceID), nil
 }
 
-// largeSet is how many instances make a Set too dear to be made for each change.
+// largeSet is how many instances make a Set too expensive to rebuild for each change.
 const largeSet = 1000
 
-// currentSet makes the Set anew if it must be. Of very many instances the one
-// before does for a moment, 10 µs for each.
+// currentSet rebuilds the Set if it must. A large previous set is served for up to 10 µs per
+// instance instead.
 func (e *entry) currentSet(now time.Time) *Set {
 	if e.set != nil {
 		return e.set

@@ -103,14 +103,14 @@ func TestDirectory_tells_old_news_from_new(t *testing.T) {
 	w.ApplyInstance(i)
 	w.ApplyInstance(&early)
 	if got := w.Instance("echo", "a"); got.Status != Draining {
-		t.Errorf("older news made it %s", got.Status)
+		t.Errorf("an older event made it %s", got.Status)
 	}
 	gone := *i
 	gone.Remove(at)
 	w.ApplyInstance(&gone)
 	w.deliver(events...)
 	if got := w.InstanceByID(i.ID); got != nil {
-		t.Errorf("old news brought a removed instance back: %+v", got)
+		t.Errorf("a late event brought a removed instance back: %+v", got)
 	}
 }
 
@@ -208,14 +208,14 @@ func TestDirectory_Health(t *testing.T) {
 		t.Errorf("then %d instances are in use, want the last known one", len(set.Instances))
 	}
 	w.lag = 0
-	late, doubted := *i, *s
+	late, degraded := *i, *s
 	late.ExpireLease(at)
-	doubted.EnterDegraded(at, at)
+	degraded.EnterDegraded(at, at)
 	w.ApplyInstance(&late)
-	w.ApplyService(&doubted)
-	check("in doubt", HealthDegraded, MassFailure)
+	w.ApplyService(&degraded)
+	check("degraded", HealthDegraded, MassFailure)
 	if set := w.Set("echo"); len(set.Instances) != 1 {
-		t.Errorf("in doubt %d instances are in use, want the one that was well", len(set.Instances))
+		t.Errorf("degraded: %d instances are in use, want the one that was healthy", len(set.Instances))
 	}
 }
 
@@ -318,7 +318,7 @@ func TestDesk_counts_each_outcome_once(t *testing.T) {
 	}
 	x.err = errors.New("gone")
 	if there.syncPeers(t.Context()) == nil || len(there.unsent) != 1 {
-		t.Error("an outcome was lost with a trade that failed")
+		t.Error("an outcome was lost in a failed exchange")
 	}
 	x.err = nil
 	for _, k := range []*PickTracker{there, here, there, here} {
@@ -327,7 +327,7 @@ func TestDesk_counts_each_outcome_once(t *testing.T) {
 		}
 	}
 	if len(c.ended) != 2 || c.ended[1] != "false 0s" || c.others["ins_x"] != 3 {
-		t.Errorf("after the trade ended %v with %v elsewhere", c.ended, c.others)
+		t.Errorf("after the exchange ended %v with %v elsewhere", c.ended, c.others)
 	}
 }
 
@@ -378,7 +378,7 @@ func TestDesk_lets_nobody_have_all_picks(t *testing.T) {
 		t.Errorf("the third pick gave %v, ended %v; want LIMIT_REACHED and nothing held", err, c.ended)
 	}
 	if _, _, err := k.Pick(other, "echo", "", ""); err != nil {
-		t.Errorf("somebody else's pick gave %v", err)
+		t.Errorf("a pick of another caller gave %v", err)
 	}
 	if err := k.Report(robot, lease, true, 0); err != nil {
 		t.Fatal(err)
@@ -415,7 +415,7 @@ func TestSentence(t *testing.T) {
 	leases[all[0].ID] = LeaseState{Overdue: true, RemovalDue: true}
 	evaluateInstances(s, all, leases, nil, guard, after(2*time.Second))
 	if !all[0].Removed || all[1].Removed {
-		t.Error("who is late for long was not removed, or who only fails its checks was")
+		t.Error("an instance that is late for long was not removed, or one that only fails its checks was")
 	}
 	for _, i := range all[1:] {
 		leases[i.ID] = LeaseState{Overdue: true, RemovalDue: true}

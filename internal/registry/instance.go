@@ -31,18 +31,18 @@ type Instance struct {
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 
-	Mode         Status     // DRAINING or MAINTENANCE if somebody said so, else PASSING
+	Mode         Status     // DRAINING or MAINTENANCE if a caller set it, else PASSING
 	ModeReason   string     // why
 	LateSince    *time.Time // since when its lease is over; nil while it holds
-	CheckFailure string     // what its last checks said; empty if they passed
+	CheckFailure string     // result of its last checks; empty if they passed
 
-	Alive   bool // what happened proves that it lives: the store gives it a fresh lease
+	Alive   bool // the call proves that it lives: the store resets its lease
 	Removed bool // the store deletes it
 
 	events event.Recorder
 }
 
-// Lease is how long an instance counts as alive, and what its last renewal said.
+// Lease is how long an instance counts as alive, and its last renewal.
 type Lease struct {
 	ExpiresAt time.Time
 	SeenAt    time.Time // when the last renewal came
@@ -191,7 +191,7 @@ func (i *Instance) RenewLease(at time.Time) {
 	}
 }
 
-// SetCheckFailure notes what the checks of the instance have come to: empty if they pass.
+// SetCheckFailure sets the result of the instance's health checks: empty if they pass.
 func (i *Instance) SetCheckFailure(failure string, at time.Time) {
 	if failure != i.CheckFailure {
 		i.CheckFailure = failure
@@ -208,7 +208,7 @@ func (i *Instance) Remove(at time.Time) {
 // TakeEvents returns the events recorded since the last call.
 func (i *Instance) TakeEvents() []event.Event { return i.events.Take() }
 
-// refreshStatus settles the status, and records instance.status_changed if there is
+// refreshStatus derives the status, and records instance.status_changed if there is
 // another one, or another reason for it, or something else is known since.
 func (i *Instance) refreshStatus(known bool, at time.Time) {
 	reason := i.StatusReason
@@ -272,7 +272,7 @@ func instanceFromEvent(e *event.Event) (*Instance, error) {
 	}
 	ttl, err := time.ParseDuration(s.TTL)
 	if err != nil || len(e.Related) != 1 {
-		return nil, fmt.Errorf("event %s does not tell an instance", e.ID)
+		return nil, fmt.Errorf("event %s does not describe an instance", e.ID)
 	}
 	return &Instance{
 		ID: uid.Instance(e.SubjectID), ServiceID: uid.Service(e.Related[0]), InstanceID: s.InstanceID, URL: s.URL, Weight: s.Weight,

@@ -2,46 +2,46 @@ package registry
 
 import "time"
 
-// MassFailureGuard says when the news of a service is doubted: a network that is cut looks
-// like instances that died.
+// MassFailureGuard is a panic threshold: a network partition looks like instances that died, so
+// when most of a service fails at once, its last healthy instances stay in use.
 type MassFailureGuard struct {
-	Window      time.Duration // of more than half the instances that vanish within it, the last good set stays in use
-	MaxDegraded time.Duration // for so long at most
+	Window      time.Duration // within which more than half of the instances must fail
+	MaxDegraded time.Duration // after which the service leaves degraded anyway
 }
 
 // InUse reports whether calls may go to an instance of the service: to those
-// that pass, and while the news is doubted also to those that were well before.
+// that pass and, while the service is degraded, to those that passed before.
 func (s *Service) InUse(i *Instance) bool {
 	return i.Status == Passing || s.DegradedSince != nil && i.Status == Critical && !i.StatusSince.Before(*s.DegradedSince)
 }
 
-// EvaluateMassFailure decides whether the news is doubted, by what all instances of the service
-// are now, and records service.updated if that changes.
+// EvaluateMassFailure decides by the statuses of all instances whether the service is degraded,
+// and records service.updated if that changes.
 //
-// Doubt begins when of those that were well within the window more than half
-// have become critical. It ends when more than half of those in use are well again, or
-// after it was held for too long: then the news was true.
+// It enters degraded when more than half of the instances that were healthy within the window
+// have become critical. It leaves when more than half of those in use are healthy again, or after
+// MaxDegraded: then the failures were real.
 func (s *Service) EvaluateMassFailure(all []*Instance, g MassFailureGuard, at time.Time) {
 	since := at.Add(-g.Window)
 	if s.DegradedSince != nil {
 		since = *s.DegradedSince
 	}
-	well, vanished, first := 0, 0, at
+	healthy, failed, first := 0, 0, at
 	for _, i := range all {
 		switch {
 		case i.Status == Passing:
-			well++
+			healthy++
 		case i.Status == Critical && !i.StatusSince.Before(since):
-			vanished++
+			failed++
 			if i.StatusSince.Before(first) {
 				first = i.StatusSince
 			}
 		}
 	}
 	switch {
-	case s.DegradedSince == nil && vanished > well:
+	case s.DegradedSince == nil && failed > healthy:
 		s.EnterDegraded(first, at)
-	case s.DegradedSince != nil && (well > vanished || vanished == 0 || at.Sub(*s.DegradedSince) > g.MaxDegraded):
+	case s.DegradedSince != nil && (healthy > failed || failed == 0 || at.Sub(*s.DegradedSince) > g.MaxDegraded):
 		s.LeaveDegraded(at)
 	}
 }

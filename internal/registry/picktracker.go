@@ -17,22 +17,22 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// PickTrackerConfig tunes a Desk. The zero value is ready to use.
+// PickTrackerConfig tunes a PickTracker. The zero value is ready to use.
 type PickTrackerConfig struct {
-	TokenTTL          time.Duration // until a call that nobody reported counts as over; default 1 min
-	MaxPicks          int           // picks under way, beyond which the oldest count as over; default 500,000
+	TokenTTL          time.Duration // until a call without a report counts as lost; default 1 min
+	MaxPicks          int           // picks in flight, beyond which the oldest are released; default 500,000
 	MaxPicksPerCaller int           // of them of one caller, beyond which it gets no more; default 100,000
-	SyncInterval      time.Duration // how often nodes tell one another of their calls; default 1 s
+	SyncInterval      time.Duration // between two exchanges of calls in flight with other nodes; default 1 s
 }
 
-// PickTracker picks instances for callers and takes their outcomes.
+// PickTracker picks instances for callers and receives the outcomes of their calls.
 //
-// A pick comes with a lease: text that only its picker can report with, once. It
-// names the node that picked, which alone knows what is under way; an outcome that
-// is reported to another node gets there with the next trade between nodes. So an outcome
-// counts once at most, and a call that nobody reports within its lease is lost. The calls of other nodes are counted in after two trades
-// at most: that is the exchange delay, two seconds. Without the database, nodes
-// count their own calls only.
+// A pick comes with a pick token, with which only its caller can report, once. The token names
+// the node that picked, which alone tracks the call; an outcome that is reported to another node
+// gets there with the next exchange between nodes. So an outcome counts at most once, and a call
+// that is not reported before its token expires is lost. Calls in flight of other nodes count
+// after at most two exchanges: that is the exchange delay, two seconds. Without the database,
+// nodes count their own calls only.
 type PickTracker struct {
 	directory *Directory
 	chooser   Chooser
@@ -45,10 +45,10 @@ type PickTracker struct {
 
 	mu              sync.Mutex
 	pending         map[pickID]pendingPick
-	pendingByCaller map[string]int       // how many of them a caller has; who has none is not in it
-	queue           []pickID             // of open and ended picks, the oldest first
-	spent           map[pickID]time.Time // leases of other nodes that were used here, until when they hold
-	unsent          []Outcome            // for other nodes
+	pendingByCaller map[string]int       // pending picks of each caller that has any
+	queue           []pickID             // of pending and ended picks, the oldest first
+	spent           map[pickID]time.Time // tokens of other nodes that were used here, with their expiry
+	unsent          []Outcome            // outcomes for other nodes
 }
 
 type pickID [8]byte
@@ -59,7 +59,7 @@ type pendingPick struct {
 	expires time.Time
 }
 
-// NewPickTracker returns a Desk. The secret is the same on every node.
+// NewPickTracker returns a PickTracker. The secret is the same on every node.
 func NewPickTracker(d *Directory, c Chooser, x PeerStore, secret []byte, now func() time.Time, log *slog.Logger, cfg PickTrackerConfig) *PickTracker {
 	cfg.TokenTTL, cfg.MaxPicks, cfg.SyncInterval = cmp.Or(cfg.TokenTTL, time.Minute), cmp.Or(cfg.MaxPicks, 500_000), cmp.Or(cfg.SyncInterval, time.Second)
 	cfg.MaxPicksPerCaller = cmp.Or(cfg.MaxPicksPerCaller, 100_000)
@@ -72,8 +72,8 @@ func NewPickTracker(d *Directory, c Chooser, x PeerStore, secret []byte, now fun
 }
 
 // Pick chooses an instance of the service for one call of the caller, by the
-// service's strategy if none is given, and returns it with a lease to report the
-// outcome with. CONSISTENT_HASH needs a key. A caller with too many picks that it
+// service's strategy if none is given, and returns it with a pick token to report
+// the outcome with. CONSISTENT_HASH needs a key. A caller with too many picks that it
 // has not reported gets LIMIT_REACHED.
 func (t *PickTracker) Pick(ctx context.Context, service string, strategy Strategy, key string) (*Instance, string, error) {
 	caller, err := requirePicker(ctx)
@@ -95,19 +95,19 @@ func (t *PickTracker) Pick(ctx context.Context, service string, strategy Strateg
 	if err != nil {
 		return nil, "", err
 	}
-	lease, err := t.issueToken(choice, caller)
+	token, err := t.issueToken(choice, caller)
 	if err != nil {
 		return nil, "", err
 	}
-	return choice.Instance(), lease, nil
+	return choice.Instance(), token, nil
 }
 
 // MaxPickKey is how many bytes a key of CONSISTENT_HASH may have.
 const MaxPickKey = 1024
 
-// Report says how a call ended. The lease must be one of the caller's, not
+// Report records how a call ended. The token must be one of the caller's, not
 // expired and not used before; else it is PICK_LEASE_INVALID.
-func (t *PickTracker) Report(ctx context.Context, lease string, ok bool, took time.Duration) error {
+func (t *PickTracker) Report(ctx context.Context, token string, ok bool, took time.Duration) error {
 	caller, err := requirePicker(ctx)
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (t *PickTracker) Report(ctx context.Context, lease string, ok bool, took ti
 	if took < 0 || took > time.Hour {
 		return fault.New(fault.BadInput, "latencyMs is from 0 to %d.", time.Hour.Milliseconds()).At("latencyMs")
 	}
-	node, id, expires, valid := t.decodeToken(lease, caller)
+	node, id, expires, valid := t.decodeToken(token, caller)
 	if now := t.now(); !valid || !now.Before(expires) {
 		return errInvalidToken()
 	}
@@ -130,7 +130,7 @@ func (t *PickTracker) Report(ctx context.Context, lease string, ok bool, took ti
 	return nil
 }
 
-// requirePicker returns who is calling if it may pick instances.
+// requirePicker returns the caller if it may pick instances.
 func requirePicker(ctx context.Context) (*auth.Principal, error) {
 	caller := auth.LastKnown(ctx)
 	switch {
@@ -142,14 +142,14 @@ func requirePicker(ctx context.Context) (*auth.Principal, error) {
 	return caller, nil
 }
 
-// issueToken notes a pick and returns its lease.
+// issueToken tracks a pick and returns its token.
 func (t *PickTracker) issueToken(choice Choice, caller *auth.Principal) (string, error) {
 	var id pickID
 	_, _ = rand.Read(id[:])
 	expires := t.now().Add(t.cfg.TokenTTL).Truncate(time.Millisecond)
 	over, full := t.addPick(id, pendingPick{choice, caller.Actor(), expires})
 	for _, c := range over {
-		c.Release() // in time, so nothing is known of it
+		c.Release() // not expired, so its outcome is unknown
 	}
 	if full {
 		choice.Release()
@@ -158,8 +158,8 @@ func (t *PickTracker) issueToken(choice Choice, caller *auth.Principal) (string,
 	return t.encodeToken(id, expires, caller), nil
 }
 
-// addPick keeps a pick, unless its caller has too many; and returns the oldest if
-// there are too many of all.
+// addPick adds a pick, unless its caller has too many, and returns the oldest ones beyond
+// MaxPicks.
 func (t *PickTracker) addPick(id pickID, o pendingPick) (over []Choice, full bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -172,8 +172,8 @@ func (t *PickTracker) addPick(id pickID, o pendingPick) (over []Choice, full boo
 	return t.removeExpired(time.Time{}), false
 }
 
-// removeExpired takes out picks whose time is over, and the oldest of too many. The
-// caller holds the lock and ends what is returned after it.
+// removeExpired removes expired picks, and the oldest beyond MaxPicks. The caller holds the
+// lock and ends the returned picks after releasing it.
 func (t *PickTracker) removeExpired(now time.Time) (over []Choice) {
 	n := 0
 	for _, id := range t.queue {
@@ -189,7 +189,7 @@ func (t *PickTracker) removeExpired(now time.Time) (over []Choice) {
 	return over
 }
 
-// removePick ends a pick that is under way, nil if it is not. The caller holds the lock.
+// removePick removes a pending pick and returns it, nil if it is not pending. The caller holds the lock.
 func (t *PickTracker) removePick(id pickID) Choice {
 	o, ok := t.pending[id]
 	if !ok {
@@ -208,8 +208,8 @@ func (t *PickTracker) finishPick(id pickID) Choice {
 	return t.removePick(id)
 }
 
-// maxQueued bounds the outcomes that wait for the next trade, and the leases of
-// other nodes that are remembered as used.
+// maxQueued bounds the outcomes that wait for the next exchange, and the remembered used
+// tokens of other nodes.
 const maxQueued = 100_000
 
 // queueOutcome keeps an outcome for the node that picked.
@@ -227,8 +227,8 @@ func (t *PickTracker) queueOutcome(node [8]byte, id pickID, expires time.Time, o
 	return nil
 }
 
-// Run ends picks whose time is over, and trades with other nodes, until ctx is
-// cancelled. A trade that fails is tried again.
+// Run expires picks and exchanges calls in flight with other nodes, until ctx is
+// cancelled. A failed exchange is tried again.
 func (t *PickTracker) Run(ctx context.Context) error {
 	tick := time.NewTicker(t.cfg.SyncInterval)
 	defer tick.Stop()
@@ -248,15 +248,15 @@ func (t *PickTracker) Run(ctx context.Context) error {
 			failed = 0
 		case ctx.Err() == nil:
 			if failed++; failed == maxFailedSyncs {
-				t.log.WarnContext(ctx, "nodes do not hear of one another's calls; each counts its own", "error", err)
+				t.log.WarnContext(ctx, "the exchange of calls in flight with other nodes failed; this node counts its own only", "error", err)
 				t.chooser.SetRemoteInflight(nil)
 			}
 		}
 	}
 }
 
-// maxFailedSyncs is how many trades may fail before what other nodes last said
-// counts as over.
+// maxFailedSyncs is how many exchanges may fail in a row before the calls of other nodes
+// count as ended.
 const maxFailedSyncs = 5
 
 func (t *PickTracker) expirePicks() {
@@ -281,14 +281,14 @@ func (t *PickTracker) syncPeers(ctx context.Context) error {
 	t.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, 5*t.cfg.SyncInterval)
 	defer cancel()
-	elsewhere, in, err := t.peers.SyncPicks(ctx, hex.EncodeToString(t.node[:]), maxFailedSyncs*t.cfg.SyncInterval, t.chooser.Inflight(), out)
+	remote, in, err := t.peers.SyncPicks(ctx, hex.EncodeToString(t.node[:]), maxFailedSyncs*t.cfg.SyncInterval, t.chooser.Inflight(), out)
 	if err != nil {
 		t.mu.Lock()
 		t.unsent = append(out, t.unsent...)
 		t.mu.Unlock()
 		return err
 	}
-	t.chooser.SetRemoteInflight(elsewhere)
+	t.chooser.SetRemoteInflight(remote)
 	for _, o := range in {
 		var id pickID
 		if n, err := hex.Decode(id[:], []byte(o.Pick)); err != nil || n != len(id) {
@@ -301,11 +301,11 @@ func (t *PickTracker) syncPeers(ctx context.Context) error {
 	return nil
 }
 
-// A lease is the node and the id of the pick, when it expires, and a code that
-// only nodes can make: over these and the picker, who is not in the text.
+// A pick token is the node, the id of the pick, its expiry, and a MAC over these and the
+// caller, which is not in the token.
 const (
 	tokenBody    = 8 + 8 + 8
-	tokenMACSize = 16 // of 32 bytes: nobody can try 2^128
+	tokenMACSize = 16 // of 32 bytes: 2^128 guesses are infeasible
 )
 
 func (t *PickTracker) encodeToken(id pickID, expires time.Time, caller *auth.Principal) string {
@@ -315,8 +315,8 @@ func (t *PickTracker) encodeToken(id pickID, expires time.Time, caller *auth.Pri
 	return base64.RawURLEncoding.EncodeToString(append(b, t.tokenMAC(b, caller)...))
 }
 
-func (t *PickTracker) decodeToken(lease string, caller *auth.Principal) (node [8]byte, id pickID, expires time.Time, ok bool) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(lease)
+func (t *PickTracker) decodeToken(token string, caller *auth.Principal) (node [8]byte, id pickID, expires time.Time, ok bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != tokenBody+tokenMACSize || !hmac.Equal(b[tokenBody:], t.tokenMAC(b[:tokenBody], caller)) {
 		return node, id, expires, false
 	}

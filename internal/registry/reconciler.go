@@ -16,15 +16,15 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// ReconcilerConfig tunes a Keeper. The zero value is ready to use.
+// ReconcilerConfig tunes a Reconciler. The zero value is ready to use.
 type ReconcilerConfig struct {
-	Owner         string        // this node, as other nodes are to know it; default one without a name, see lease.NewOwner
-	Interval      time.Duration // between two rounds; default 1 s
-	LeaseTTL      time.Duration // after which another node takes over; default 4 s
-	Grace         time.Duration // that a lease may be over, as renewals are written once a second; default 1.5 s
-	RemoveAfter   int           // an instance is removed that was critical for so many times its lease; default 10
-	FailureWindow time.Duration // see Guard; default 1 min
-	MaxDegraded   time.Duration // see Guard; default 1 h
+	Owner         string        // names this node as owner of the lease; default: without a name, see lease.NewOwner
+	Interval      time.Duration // between two rounds of the loop; default 1 s
+	LeaseTTL      time.Duration // of the loop's lease, after which another node takes over; default 4 s
+	Grace         time.Duration // by which an instance's lease may be overdue, as renewals are written once a second; default 1.5 s
+	RemoveAfter   int           // times to live for which an instance may be late before it is removed; default 10
+	FailureWindow time.Duration // see MassFailureGuard; default 1 min
+	MaxDegraded   time.Duration // see MassFailureGuard; default 1 h
 }
 
 func (c ReconcilerConfig) withDefaults() ReconcilerConfig {
@@ -40,15 +40,16 @@ func (c ReconcilerConfig) withDefaults() ReconcilerConfig {
 	return c
 }
 
-// reconcilerLease is the name under which the one Keeper holds its tenure.
+// reconcilerLease is the name of the lease of the reconcile loop, as it is stored.
 const reconcilerLease = "registry.keeper"
 
-// Reconciler judges, on one node at a time: who is late becomes critical and is later
-// removed, who comes back passes. Checks of instances run beside it.
+// Reconciler runs the reconcile loop on one node at a time: an instance whose lease is overdue
+// becomes critical and is removed later; one that renews passes again. The node also runs the
+// health checks.
 //
-// It judges only what it has watched. When it takes over, or could not look for
-// a while, it grants every lease a whole time to live: that nobody wrote renewals down
-// says nothing about instances.
+// It expires only leases that it could watch. When it takes the loop over, or could not run it
+// for a while, it extends every lease to a whole time to live: renewals that no node wrote
+// say nothing about instances.
 type Reconciler struct {
 	store     ReconcileStore
 	leases    lease.Offsets
@@ -59,24 +60,25 @@ type Reconciler struct {
 	log       *slog.Logger
 	cfg       ReconcilerConfig
 
-	held      *lease.Held // nil while another node judges
-	lastRound time.Time   // when the last round went well
+	held      *lease.Held // nil while another node runs the loop
+	lastRound time.Time   // when the last round succeeded
 }
 
-// NewReconciler returns a Keeper that does nothing until Run is called. Head is how far the
-// node has read the log: the tenure is kept like that of a reader who is done with all of it.
+// NewReconciler returns a Reconciler that does nothing until Run is called. Head returns the
+// position up to which the node has read the log: the lease is stored like that of a consumer
+// whose offset is there.
 func NewReconciler(store ReconcileStore, leases lease.Offsets, head func() event.Position, d *Directory, p Prober, now func() time.Time, log *slog.Logger, cfg ReconcilerConfig) (*Reconciler, error) {
 	cfg = cfg.withDefaults()
 	if cfg.Interval < 0 || cfg.Grace < 0 || cfg.RemoveAfter < 0 || cfg.FailureWindow < 0 || cfg.MaxDegraded < 0 || cfg.LeaseTTL <= 2*cfg.Interval {
-		return nil, fmt.Errorf("keeper config: a negative value, or a Tenure that does not outlast two rounds, in %+v", cfg)
+		return nil, fmt.Errorf("reconciler config: a negative value, or a LeaseTTL of at most two intervals, in %+v", cfg)
 	}
 	return &Reconciler{
 		store: store, leases: leases, head: head, directory: d, checker: newChecker(d, p, now), now: now, log: log, cfg: cfg,
 	}, nil
 }
 
-// Run judges, or waits until it may, until ctx is cancelled. It then gives up, so
-// that another node goes on at once.
+// Run runs the loop whenever this node holds the lease, until ctx is cancelled. It then releases
+// the lease, so that another node goes on at once.
 func (r *Reconciler) Run(ctx context.Context) error {
 	tick := time.NewTicker(r.cfg.Interval)
 	defer tick.Stop()
@@ -92,7 +94,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			r.held = nil
 			r.checker.stop()
 			if !errors.Is(err, lease.ErrLost) {
-				r.log.ErrorContext(ctx, "judging the registry failed", "error", err)
+				r.log.ErrorContext(ctx, "reconciling the registry failed; the next round tries again", "error", err)
 			}
 		}
 	}
@@ -133,9 +135,9 @@ func (r *Reconciler) dueServices(ctx context.Context) ([]uid.Service, error) {
 	return r.store.DueServices(ctx, r.cfg.Grace, r.cfg.RemoveAfter, maxDueServices)
 }
 
-// evaluateAll judges services for half of a tenure, which it renews meanwhile. What it
-// does not come to is still due in the next round: when much fails at once a round
-// must end, or nobody is late in the end.
+// evaluateAll evaluates services for at most half of the lease's time to live, and renews the
+// lease meanwhile. The rest is still due in the next round: when much fails at once a round must
+// end, or its late start would make the next one extend all leases.
 func (r *Reconciler) evaluateAll(ctx context.Context, ids []uid.Service, failures map[uid.Service]map[uid.Instance]checkResult) error {
 	began := r.now()
 	renewed := began
@@ -157,10 +159,10 @@ func (r *Reconciler) evaluateAll(ctx context.Context, ids []uid.Service, failure
 	return nil
 }
 
-// maxDueServices bounds the services that one round judges.
+// maxDueServices bounds the services that one round evaluates.
 const maxDueServices = 1000
 
-// holdLease takes or renews the tenure.
+// holdLease acquires or renews the lease of the loop.
 func (r *Reconciler) holdLease(ctx context.Context) error {
 	if r.held != nil {
 		return r.held.Renew(ctx, r.head())
@@ -170,7 +172,7 @@ func (r *Reconciler) holdLease(ctx context.Context) error {
 		return err
 	}
 	r.held, r.lastRound = held, time.Time{}
-	r.log.InfoContext(ctx, "this node judges the registry", "epoch", held.Lease().Epoch)
+	r.log.InfoContext(ctx, "reconcile loop started", "epoch", held.Lease().Epoch)
 	return nil
 }
 
@@ -196,9 +198,9 @@ func (r *Reconciler) evaluateService(ctx context.Context, id uid.Service, failur
 	return nil
 }
 
-// evaluateInstances changes the instances by what their leases and checks say, and the
-// service by what its instances are then. While the news is doubted nobody who
-// was well before is removed.
+// evaluateInstances applies the states of leases and the results of checks to the instances, and
+// the mass-failure guard to the service. While the service is degraded, an instance that it keeps
+// in use is not removed.
 func evaluateInstances(s *Service, all []*Instance, leases map[uid.Instance]LeaseState, failures map[uid.Instance]checkResult, g MassFailureGuard, at time.Time) {
 	for _, i := range all {
 		switch v := leases[i.ID]; {
@@ -220,13 +222,13 @@ func evaluateInstances(s *Service, all []*Instance, leases map[uid.Instance]Leas
 	}
 }
 
-// interleave is whom to judge, by the docket and by what checks say in turn, as a round
-// may not come to its end.
-func interleave(docket []uid.Service, failures map[uid.Service]map[uid.Instance]checkResult) (list []uid.Service) {
+// interleave returns the services to evaluate, alternately from the due ones and from those with
+// new check results, as a round may stop before its end.
+func interleave(due []uid.Service, failures map[uid.Service]map[uid.Instance]checkResult) (list []uid.Service) {
 	checked := slices.Collect(maps.Keys(failures))
-	seen := make(map[uid.Service]bool, len(docket)+len(checked))
-	for n := range max(len(docket), len(checked)) {
-		for _, ids := range [][]uid.Service{docket, checked} {
+	seen := make(map[uid.Service]bool, len(due)+len(checked))
+	for n := range max(len(due), len(checked)) {
+		for _, ids := range [][]uid.Service{due, checked} {
 			if n < len(ids) && !seen[ids[n]] {
 				seen[ids[n]] = true
 				list = append(list, ids[n])
@@ -241,6 +243,6 @@ func (r *Reconciler) releaseLease(ctx context.Context) {
 		return
 	}
 	if err := r.held.Release(ctx); err != nil {
-		r.log.WarnContext(ctx, "the tenure of the registry's keeper was not given up; it will expire", "error", err)
+		r.log.WarnContext(ctx, "the lease of the reconcile loop was not released; it will expire", "error", err)
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// fakeLeases lets whoever asks have the tenure, for as long as it renews it in time.
+// fakeLeases grants any owner the lease, for as long as it renews it in time.
 type fakeLeases struct {
 	lease.Offsets
 	until time.Time
 }
 
-func (o *fakeLeases) Acquire(_ context.Context, name, holder string, p event.Position, ttl time.Duration) (lease.Lease, bool, error) {
+func (o *fakeLeases) Acquire(_ context.Context, name, owner string, p event.Position, ttl time.Duration) (lease.Lease, bool, error) {
 	o.until = time.Now().Add(ttl)
-	return lease.Lease{Name: name, Owner: holder, Epoch: 1, Position: p}, true, nil
+	return lease.Lease{Name: name, Owner: owner, Epoch: 1, Position: p}, true, nil
 }
 
 func (o *fakeLeases) Renew(_ context.Context, t lease.Lease, _ event.Position, ttl time.Duration) (lease.Lease, error) {
@@ -80,7 +80,7 @@ func TestKeeper_judges_many_in_several_rounds_under_one_tenure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &fakeReconcileStore{leases: &fakeLeases{}, duration: 10 * time.Millisecond, evaluated: map[uid.Service]int{}}
-		for n := range 1000 { // more than twice what a tenure has time for
+		for n := range 1000 { // more than two rounds can evaluate
 			b.due = append(b.due, uid.Service(fmt.Sprint("svc_", n)))
 		}
 		k, err := NewReconciler(b, b.leases, func() event.Position { return 1 }, newTestDirectory().Directory, nil, time.Now, slog.New(slog.DiscardHandler), ReconcilerConfig{})
@@ -93,7 +93,7 @@ func TestKeeper_judges_many_in_several_rounds_under_one_tenure(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(b.evaluated) != len(b.due) || b.extended != 1 {
-			t.Errorf("in a minute %d of %d services were judged, and leases were granted anew %d times; want all, and once at the start", len(b.evaluated), len(b.due), b.extended)
+			t.Errorf("in a minute %d of %d services were evaluated, and leases were extended %d times; want all, and once at the start", len(b.evaluated), len(b.due), b.extended)
 		}
 	})
 }
@@ -123,6 +123,6 @@ func TestKeeper_takes_checks_and_leases_in_turn(t *testing.T) {
 	t.Parallel()
 	got := interleave([]uid.Service{"a", "b", "c", "d"}, map[uid.Service]map[uid.Instance]checkResult{"c": nil})
 	if fmt.Sprint(got) != "[a c b d]" {
-		t.Errorf("agenda = %v, want the one that checks speak of behind the first of the docket", got)
+		t.Errorf("interleave = %v, want the one with check results after the first due one", got)
 	}
 }

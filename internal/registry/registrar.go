@@ -13,17 +13,17 @@ import (
 )
 
 // Limits of the registry as a whole, which every node holds in memory. They are
-// counted by each node as it knows the registry, so nodes at the same moment may
-// pass them by a few.
+// counted by each node in its own directory, so concurrent calls at several nodes may
+// exceed them by a few.
 const (
 	maxServices  = 10_000
 	maxInstances = 200_000
 )
 
-// Registrar is what callers may do with services and instances. Creating and
+// Registrar implements the calls on services and instances, with their permissions. Creating and
 // managing a service needs ADMIN or an API key with the scope of the service.
-// Everybody who is signed in sees that a service is there and how it is; the rest
-// is for SERVICE, STAFF, ADMIN and for who manages it.
+// Any signed-in caller sees the name and health of a service; the rest is for
+// SERVICE, STAFF, ADMIN and for callers that may manage it.
 type Registrar struct {
 	store     Store
 	directory *Directory
@@ -31,8 +31,8 @@ type Registrar struct {
 	renewals  *renewals
 }
 
-// NewRegistrar returns a Registrar on the store that tells the time by now. What
-// it changes the directory knows at once.
+// NewRegistrar returns a Registrar on the store that tells the time by now. It
+// applies its changes to the directory at once.
 func NewRegistrar(store Store, directory *Directory, now func() time.Time) *Registrar {
 	return &Registrar{store, directory, now, newRenewals()}
 }
@@ -175,7 +175,7 @@ func (r *Registrar) putInstance(ctx context.Context, service, instanceID string,
 		return nil, err
 	}
 	if parent != nil {
-		r.directory.ApplyService(parent) // perhaps another node has just made it
+		r.directory.ApplyService(parent) // another node may have just created it
 	}
 	r.directory.ApplyInstance(i)
 	if i.Alive {
@@ -184,9 +184,9 @@ func (r *Registrar) putInstance(ctx context.Context, service, instanceID string,
 	return i, nil
 }
 
-// Renew is an instance's word that it lives: cheap, as nothing is written at
-// once. It says at once whether the caller is the last start of the instance;
-// with the incarnation zero the caller does not know, and renews what there is.
+// Renew is the heartbeat of an instance: cheap, as renewals are written later, in batches. It
+// answers at once whether the caller's incarnation is the current one; with the incarnation zero
+// it renews the current one.
 func (r *Registrar) Renew(ctx context.Context, service, instanceID string, incarnation int64, inflight int) (*Instance, error) {
 	if _, err := requireManager(ctx, service); err != nil {
 		return nil, err
@@ -216,7 +216,7 @@ func (r *Registrar) Renew(ctx context.Context, service, instanceID string, incar
 	return i, nil
 }
 
-// findInstance asks the database for what this node has not heard of yet.
+// findInstance reads an instance from the database that the directory does not have yet.
 func (r *Registrar) findInstance(ctx context.Context, service, instanceID string) (*Instance, error) {
 	s, i, err := r.store.Find(ctx, service, instanceID)
 	switch {
@@ -232,7 +232,7 @@ func (r *Registrar) findInstance(ctx context.Context, service, instanceID string
 	return i, nil
 }
 
-// requireManager returns who is calling if it may manage the service of the name.
+// requireManager returns the caller if it may manage the service of the name.
 func requireManager(ctx context.Context, name string) (*auth.Principal, error) {
 	caller := auth.From(ctx)
 	switch {
@@ -260,7 +260,7 @@ const (
 )
 
 // Service returns the service of the name as the caller may see it; nil if there
-// is none, or nobody is signed in.
+// is none, or the caller is anonymous.
 func (r *Registrar) Service(ctx context.Context, name string) *View {
 	place := r.directory.Cursor()
 	return r.viewOf(ctx, r.directory.Service(name), place)
@@ -386,7 +386,7 @@ func (r *Registrar) instancesOf(ctx context.Context, id uid.Service, status *Sta
 }
 
 // Leases returns the leases of instances that the caller has been shown. Without
-// the database they are what this node has heard of itself.
+// the database they are those that this node received itself.
 func (r *Registrar) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Instance]Lease, error) {
 	found, err := r.store.Leases(ctx, ids)
 	if err != nil && fault.From(err).Kind() != fault.KindUnavailable {

@@ -1,18 +1,19 @@
-// Package registry owns services and their instances: who they are, whether
-// they live, and which of them may be called.
+// Package registry does service discovery: it owns services and their instances, their leases,
+// their health, and the set of instances that may be called.
 //
-// A Service is a name with what its callers share; an Instance is one running
-// copy of it, at a URL. The rules are methods of both and need neither a clock
-// nor a database. Use cases and permissions are the Registrar's. Each node knows
-// all of the registry by its Directory, which follows the event log, and goes on
-// from the last known state when the database is gone. One node at a time, the
-// Keeper, judges who is late with its renewals or fails its checks.
+// A Service is a name with what its callers share; an Instance is one running copy of it, at a
+// URL. The rules are methods of both and need neither a clock nor a database. The Registrar has
+// the use cases and checks permissions. An instance renews its lease by heartbeats. The
+// Directory of a node holds the whole registry in memory, follows the event log, and serves the
+// last known state when the database is down. The Reconciler runs the reconcile loop on the one
+// node that holds its lease: it expires leases and applies the results of health checks. The
+// PickTracker hands out pick tokens and counts calls in flight.
 //
-// What callers are promised: of a service and an instance id there is one
-// instance at most; calls of an earlier start of it are refused; and when most of
-// a service vanishes at once it is the news that is doubted first, see Degraded.
+// Invariants: at most one instance has a service and an instance id; its incarnation is a fencing
+// token, so calls of an earlier start are refused; and when most of a service fails at once, the
+// last healthy instances stay in use (mass-failure guard, a panic threshold), see Degraded.
 //
-// Which instance a caller gets is the business of package balance.
+// Package balance chooses the instance of a call.
 package registry
 
 import (
@@ -51,7 +52,7 @@ const (
 	Passing     Status = "PASSING"
 	Critical    Status = "CRITICAL"    // late with its renewal, or failing its checks
 	Draining    Status = "DRAINING"    // gets no new calls; ends with its next start
-	Maintenance Status = "MAINTENANCE" // gets no calls until somebody says otherwise
+	Maintenance Status = "MAINTENANCE" // gets no calls until an operator ends it
 )
 
 // Statuses returns every status.
@@ -63,7 +64,7 @@ type Health string
 // The healths.
 const (
 	HealthHealthy  Health = "HEALTHY"  // there are instances that pass
-	HealthDegraded Health = "DEGRADED" // what is known may not be true, see Degraded
+	HealthDegraded Health = "DEGRADED" // unhealthy instances may be in use, see Degraded
 	HealthDown     Health = "DOWN"     // no instance can be called
 )
 
@@ -72,15 +73,15 @@ type Reason string
 
 // The reasons.
 const (
-	MassFailure Reason = "MASS_FAILURE" // most instances vanished at once; the last good ones stay in use
-	Stale       Reason = "STALE"        // this node has not heard from the database for a while
+	MassFailure Reason = "MASS_FAILURE" // most instances failed at once; the last healthy ones stay in use
+	Stale       Reason = "STALE"        // this node has not read the event log for a while
 )
 
-// Degraded says that more instances are in use than are known to be well.
+// Degraded says that more instances are in use than are known to be healthy.
 type Degraded struct {
 	Reason      Reason
 	Since       time.Time
-	RealHealthy int // instances that are known to be well
+	RealHealthy int // instances that are known to be healthy
 }
 
 // ServiceNotFound is the error for a service that is absent.

@@ -241,7 +241,7 @@ func TestInstance_records_a_status_once(t *testing.T) {
 }
 
 // TestService_Weigh checks for every number of instances and of those that
-// vanish that doubt begins with more than half, and that no list ever gets empty.
+// vanish that the service becomes degraded with more than half, and that no list ever gets empty.
 func TestService_Weigh(t *testing.T) {
 	t.Parallel()
 	guard := MassFailureGuard{Window: time.Minute, MaxDegraded: time.Hour}
@@ -255,18 +255,18 @@ func TestService_Weigh(t *testing.T) {
 				}
 			}
 			s.EvaluateMassFailure(all, guard, after(10*time.Second))
-			doubted, inUse := gone*2 > n, n-gone
-			if doubted {
+			degraded, inUse := gone*2 > n, n-gone
+			if degraded {
 				inUse = n
 			}
-			if got := countInUse(s, all); (s.DegradedSince != nil) != doubted || got != inUse {
-				t.Errorf("%d of %d vanished: doubted since %v with %d in use, want %v with %d", gone, n, s.DegradedSince, got, doubted, inUse)
+			if got := countInUse(s, all); (s.DegradedSince != nil) != degraded || got != inUse {
+				t.Errorf("%d of %d vanished: degraded since %v with %d in use, want %v with %d", gone, n, s.DegradedSince, got, degraded, inUse)
 			}
 			for _, i := range all {
 				i.RenewLease(after(20 * time.Second))
 			}
 			if s.EvaluateMassFailure(all, guard, after(21*time.Second)); s.DegradedSince != nil || countInUse(s, all) != n {
-				t.Errorf("%d of %d came back and it is doubted since %v", gone, n, s.DegradedSince)
+				t.Errorf("%d of %d came back and it is degraded since %v", gone, n, s.DegradedSince)
 			}
 		}
 	}
@@ -294,9 +294,9 @@ func TestService_Weigh_over_time(t *testing.T) {
 		t.Errorf("after three vanished %d are in use, want those three and not the one that had gone before", countInUse(s, all))
 	}
 	if s.EvaluateMassFailure(all, guard, after(80*time.Minute)); s.DegradedSince != nil || countInUse(s, all) != 0 {
-		t.Errorf("after the hold it is doubted since %v with %d in use, want the truth", s.DegradedSince, countInUse(s, all))
+		t.Errorf("after MaxDegraded it is degraded since %v with %d in use, want the healthy ones only", s.DegradedSince, countInUse(s, all))
 	}
 	if s.EvaluateMassFailure(all, guard, after(81*time.Minute)); s.DegradedSince != nil {
-		t.Error("old news is doubted again")
+		t.Error("an old failure made it degraded again")
 	}
 }

@@ -9,11 +9,10 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// flushEvery is how often a node writes down the renewals that it got.
+// flushEvery is how often a node writes the renewals that it received.
 const flushEvery = time.Second
 
-// renewals gathers what instances said since the last flush. It is bounded by the number of
-// instances, as each has one place in it.
+// renewals buffers the renewals since the last flush, at most one for each instance.
 type renewals struct {
 	mu         sync.Mutex
 	pending    map[uid.Instance]Renewal
@@ -32,7 +31,7 @@ func (r *renewals) add(n Renewal, at time.Time) {
 	}
 }
 
-// drain returns what was noted, with its age, and forgets it.
+// drain removes and returns all renewals, with their ages.
 func (r *renewals) drain(now time.Time) []Renewal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -46,7 +45,7 @@ func (r *renewals) drain(now time.Time) []Renewal {
 	return all
 }
 
-// restore keeps what could not be written, unless there is newer word.
+// restore puts renewals back that could not be written, unless there are newer ones.
 func (r *renewals) restore(all []Renewal, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,7 +56,7 @@ func (r *renewals) restore(all []Renewal, now time.Time) {
 	}
 }
 
-// Run writes renewals down once a second until ctx is cancelled, and then the
+// Run writes renewals once a second until ctx is cancelled, and then the
 // last ones. Those that cannot be written are kept for the next time.
 func (r *Registrar) Run(ctx context.Context, log *slog.Logger) error {
 	tick := time.NewTicker(flushEvery)
@@ -84,7 +83,7 @@ func (r *Registrar) flushRenewals(ctx context.Context, log *slog.Logger) {
 	if err := r.store.Renew(ctx, all); err != nil {
 		r.renewals.restore(all, now)
 		if ctx.Err() == nil {
-			log.WarnContext(ctx, "writing renewals down failed; they are kept", "instances", len(all), "error", err)
+			log.WarnContext(ctx, "writing renewals failed; the next flush tries again", "instances", len(all), "error", err)
 		}
 	}
 }

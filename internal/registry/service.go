@@ -22,9 +22,9 @@ type Service struct {
 	Metadata      map[string]string
 	Strategy      Strategy
 	Trusted       bool         // gets the credentials of its callers; only ADMIN says so
-	Public        bool         // the gateway lets strangers call it; only ADMIN says so
-	HealthCheck   *HealthCheck // nil: renewals alone say that an instance lives
-	DegradedSince *time.Time   // since when most instances are missing that were well then; nil if they are not
+	Public        bool         // the gateway lets anonymous callers call it; only ADMIN says so
+	HealthCheck   *HealthCheck // nil: only the lease says whether an instance lives
+	DegradedSince *time.Time   // since when most of its healthy instances have failed; nil if it is not degraded
 	Deregistered  bool
 	Version       int // raised by each change
 	CreatedAt     time.Time
@@ -111,8 +111,7 @@ func (s *Service) Apply(c ServiceChange, at time.Time) error {
 	return nil
 }
 
-// EnterDegraded notes that most instances are missing since the time; records
-// service.updated unless that is known.
+// EnterDegraded sets DegradedSince and records service.updated, unless it is set.
 func (s *Service) EnterDegraded(since, at time.Time) {
 	if s.DegradedSince == nil {
 		before := s.clone()
@@ -121,7 +120,7 @@ func (s *Service) EnterDegraded(since, at time.Time) {
 	}
 }
 
-// LeaveDegraded ends the doubt and records service.updated, if there was any.
+// LeaveDegraded clears DegradedSince and records service.updated, if it was set.
 func (s *Service) LeaveDegraded(at time.Time) {
 	if s.DegradedSince != nil {
 		before := s.clone()

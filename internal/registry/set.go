@@ -7,8 +7,7 @@ import (
 )
 
 // Set is a service with those of its instances that calls may go to, as a node
-// knew them at one moment. It is immutable: who holds it may compare it with the
-// next one by its address.
+// knew them at one moment. It is immutable: callers may compare two by their addresses.
 type Set struct {
 	Service   *Service
 	Instances []*Instance // in the order of their ids
@@ -20,11 +19,11 @@ type Choice interface {
 	Instance() *Instance
 	// Done says how the call ended and how long it took.
 	Done(ok bool, took time.Duration)
-	// Release says that the call has ended, nobody knows how.
+	// Release says that the call has ended, with an unknown outcome.
 	Release()
-	// Lost says that the call counts as over since nobody said in time how it ended.
-	// That is a mild failure: callers that never say anything lose as many calls of
-	// one instance as of any other.
+	// Lost says that no outcome was reported in time, so the call counts as ended.
+	// That is a mild failure: callers that never report lose as many calls of one instance
+	// as of any other.
 	Lost()
 }
 
@@ -32,11 +31,11 @@ type Choice interface {
 // concurrent use.
 type Chooser interface {
 	// Choose chooses one of the set's instances; without any it is NO_INSTANCE.
-	// The key says which calls belong together; only CONSISTENT_HASH heeds it.
+	// The key says which calls belong together; only CONSISTENT_HASH uses it.
 	Choose(set *Set, strategy Strategy, key string) (Choice, error)
-	// Inflight returns the calls under way that were chosen here; instances
+	// Inflight returns the calls in flight that were chosen here; instances
 	// without any are left out.
 	Inflight() map[uid.Instance]int
-	// SetRemoteInflight says which calls are under way that other nodes chose.
+	// SetRemoteInflight sets the calls in flight that other nodes chose.
 	SetRemoteInflight(calls map[uid.Instance]int)
 }

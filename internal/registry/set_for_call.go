@@ -7,11 +7,10 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// SetForCall returns the service of the name, with its instances, to a caller who is
-// to be passed on to one of them and learns nothing else of them. A public service is open to
-// all; the others to those who are signed in, and to API keys with the scope
-// services:read or that of a service. To a stranger one that is absent is as one that
-// is closed.
+// SetForCall returns the service of the name, with its instances, to a caller whose request
+// the gateway forwards to one of them. A public service is open to all callers; the others to
+// signed-in users, and to API keys with the scope services:read or that of a service. Anonymous
+// callers get the same error for an absent service as for one that is not public.
 func (d *Directory) SetForCall(ctx context.Context, name string) (*Set, error) {
 	caller, set := auth.LastKnown(ctx), d.Set(name)
 	switch {

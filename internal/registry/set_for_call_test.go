@@ -28,11 +28,11 @@ func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
 	customer := &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")}
 	const in = fault.Code("")
 	tests := []struct {
-		who                  string
+		caller               string
 		ctx                  context.Context
 		closed, open, absent fault.Code
 	}{
-		{"a stranger", t.Context(), fault.Unauthenticated, in, fault.Unauthenticated},
+		{"an anonymous caller", t.Context(), fault.Unauthenticated, in, fault.Unauthenticated},
 		{"a customer", auth.With(t.Context(), customer), in, in, fault.ServiceNotFound},
 		{"a customer of a while ago", auth.WithLastKnown(t.Context(), customer), in, in, fault.ServiceNotFound},
 		{"a key for reading services", auth.With(t.Context(), key(auth.ServicesRead)), in, in, fault.ServiceNotFound},
@@ -43,7 +43,7 @@ func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
 		for name, want := range map[string]fault.Code{"closed": tt.closed, "open": tt.open, "absent": tt.absent} {
 			set, err := w.SetForCall(tt.ctx, name)
 			if got := codeOf(err); got != want || (set != nil) != (want == in) {
-				t.Errorf("%s calls the %s service: %v, %q, want %q", tt.who, name, set, got, want)
+				t.Errorf("%s calls the %s service: %v, %q, want %q", tt.caller, name, set, got, want)
 			}
 		}
 	}

@@ -38,38 +38,39 @@ type Store interface {
 	Renew(ctx context.Context, renewals []Renewal) error
 }
 
-// Renewal is an instance's word that it lives.
+// Renewal is a heartbeat of an instance, which extends its lease.
 type Renewal struct {
 	Instance    uid.Instance
 	Incarnation int64
 	TTL         time.Duration
 	Inflight    int
-	Age         time.Duration // since it came
+	Age         time.Duration // since the node received it
 }
 
-// LeaseState is what the database's clock says of an instance's lease.
+// LeaseState is the state of an instance's lease by the database's clock.
 type LeaseState struct {
-	Overdue    bool // for longer than the grace
-	Current    bool // renewed and not over
-	RemovalDue bool // the instance has been late for as long as it may be
+	Overdue    bool // expired for longer than the grace
+	Current    bool // not expired
+	RemovalDue bool // the instance has been late for the longest permitted time
 }
 
-// ReconcileStore is what the Keeper needs of the database. Every method that writes checks in its own
-// transaction that the tenure still holds; else it is lease.ErrLost.
+// ReconcileStore is the database of the Reconciler. Every method that writes checks in its own
+// transaction that the lease, with its epoch as fencing token, is still held; else it is
+// lease.ErrLost.
 type ReconcileStore interface {
 	// ExtendAllLeases extends every lease to a whole time to live from now, if it ends sooner.
 	ExtendAllLeases(ctx context.Context, t lease.Lease) error
-	// DueServices returns services that there is something to judge of, at most limit; if
-	// there are more, others each time. First come those with an instance that is late by
-	// the grace and not known to be, or known to be and is not; then those with one that
-	// is late for more than so many times its lease, and those in doubt.
-	DueServices(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error)
+	// DueServices returns services to evaluate, at most limit; if there are more, a random
+	// choice. First come those with an instance whose lease is overdue by the grace and not yet
+	// late, or late and renewed; then those with one that is late for more than removeAfter times
+	// its time to live, and degraded ones.
+	DueServices(ctx context.Context, grace time.Duration, removeAfter, limit int) ([]uid.Service, error)
 	// EvaluateService locks the service, reads its instances, and stores what fn changes.
-	EvaluateService(ctx context.Context, t lease.Lease, id uid.Service, grace time.Duration, patience int,
-		fn func(s *Service, all []*Instance, verdicts map[uid.Instance]LeaseState) error) (*Service, []*Instance, error)
+	EvaluateService(ctx context.Context, t lease.Lease, id uid.Service, grace time.Duration, removeAfter int,
+		fn func(s *Service, all []*Instance, states map[uid.Instance]LeaseState) error) (*Service, []*Instance, error)
 }
 
-// Outcome is how a call ended, as somebody reported it.
+// Outcome is how a call ended, as the caller reported it.
 type Outcome struct {
 	Pick string // id of the pick
 	Node string // that picked
@@ -77,10 +78,10 @@ type Outcome struct {
 	Took time.Duration
 }
 
-// PeerStore lets nodes know of one another's calls.
+// PeerStore exchanges calls in flight and outcomes between nodes.
 type PeerStore interface {
-	// SyncPicks says which calls the node has under way, for as long as ttl, and hands
-	// over outcomes for other nodes. It returns the calls of all others, and takes
-	// the outcomes that came for this one.
+	// SyncPicks stores the node's calls in flight, which expire after ttl, and outcomes for
+	// other nodes. It returns the calls in flight of all others, and removes and returns the
+	// outcomes for this one.
 	SyncPicks(ctx context.Context, node string, ttl time.Duration, calls map[uid.Instance]int, out []Outcome) (elsewhere map[uid.Instance]int, in []Outcome, err error)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// View is a service as one caller may see it: everybody its name, description
-// and health, others the whole.
+// View is a service as one caller may see it: any signed-in caller sees its name,
+// description and health; service callers and managers see all of it.
 type View struct {
 	ID          uid.Service
 	Name        string
@@ -27,7 +27,7 @@ type View struct {
 	cursor   *event.Cursor
 }
 
-// view shows the service as it was read after the place was.
+// view returns the service as the caller may see it; the cursor was read before the service.
 func (r *Registrar) view(caller *auth.Principal, s *Service, place *event.Cursor) *View {
 	health, degraded := r.directory.Health(s.ID)
 	v := &View{
@@ -56,7 +56,7 @@ func (v *View) Tags() []string {
 	return append([]string{}, v.service.Tags...)
 }
 
-// Metadata returns what its owner says of the service.
+// Metadata returns the metadata that the service's owner set.
 func (v *View) Metadata() map[string]string {
 	if v.service == nil {
 		return nil
@@ -80,7 +80,7 @@ func (v *View) Trusted() *bool {
 	return &v.service.Trusted
 }
 
-// Public returns whether the gateway lets strangers call the service.
+// Public returns whether the gateway lets anonymous callers call the service.
 func (v *View) Public() *bool {
 	if v.service == nil {
 		return nil
@@ -96,12 +96,12 @@ func (v *View) HealthCheck() *HealthCheck {
 	return v.service.HealthCheck
 }
 
-// Degraded returns why more instances are in use than are known to be well; nil
+// Degraded returns why more instances are in use than are known to be healthy; nil
 // also if that is not so.
 func (v *View) Degraded() *Degraded { return v.degraded }
 
-// Cursor returns a place in the log such that the view and what is read of its
-// instances hold all events up to there; nil also while the node cannot tell.
+// Cursor returns a cursor of the log such that the view and what is read of its
+// instances hold all events up to there; nil also while the node may be missing events.
 func (v *View) Cursor() *event.Cursor { return v.cursor }
 
 func (v *View) matches(f ServiceFilter) bool {

@@ -15,7 +15,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// resetLease gives the instance a whole time to live from now on.
+// resetLease sets the instance's lease to a whole time to live from now.
 func (t *tx) resetLease(ctx context.Context, v *registry.Instance) error {
 	now, until := t.db.in(0), t.db.in(v.TTL)
 	args := slices.Concat([]any{string(v.ID), v.Incarnation, v.TTL.Milliseconds()}, until.args, now.args)
@@ -31,9 +31,9 @@ func (t *tx) resetLease(ctx context.Context, v *registry.Instance) error {
 const renewBatch = 1500
 
 // Renew implements registry.Store. Only rows that are there are renewed: what is
-// not was removed, and whoever renews it will be told.
+// not was removed, and its next heartbeat gets INSTANCE_NOT_FOUND.
 func (s Registry) Renew(ctx context.Context, renewals []registry.Renewal) error {
-	// Every statement locks its rows in one order, so that nodes do not wait in circles.
+	// Every statement locks its rows in one order, so that nodes do not deadlock.
 	sorted := slices.SortedFunc(slices.Values(renewals), func(a, b registry.Renewal) int { return strings.Compare(string(a.Instance), string(b.Instance)) })
 	for batch := range slices.Chunk(sorted, renewBatch) {
 		var values []string
@@ -95,27 +95,27 @@ func (db *DB) addMillis(moment instantOf, millis string) string {
 
 // removalDue is the condition that an instance, named i, has been late for so many times
 // its time to live. Its arguments are those of now.
-func (db *DB) removalDue(patience int, now instantOf) string {
-	return fmt.Sprintf("%s <= %s", db.addMillis(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", patience)), now.sql)
+func (db *DB) removalDue(removeAfter int, now instantOf) string {
+	return fmt.Sprintf("%s <= %s", db.addMillis(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", removeAfter)), now.sql)
 }
 
-// holdsLease checks that the tenure has not ended, by the clock either, and keeps
-// others from taking over until the commit.
-func (t *tx) holdsLease(ctx context.Context, tenure lease.Lease) error {
+// holdsLease checks that the lease is held and not expired, and keeps other owners from acquiring
+// it until the commit.
+func (t *tx) holdsLease(ctx context.Context, owned lease.Lease) error {
 	now := t.db.in(0)
 	held, err := t.queryRow(ctx, `SELECT epoch FROM readers WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+t.lockClause("FOR SHARE"),
-		slices.Concat([]any{tenure.Name, tenure.Owner, tenure.Epoch}, now.args), new(int64))
+		slices.Concat([]any{owned.Name, owned.Owner, owned.Epoch}, now.args), new(int64))
 	if err == nil && !held {
 		err = lease.ErrLost
 	}
 	return err
 }
 
-// ExtendAllLeases implements registry.Bench.
-func (s Registry) ExtendAllLeases(ctx context.Context, tenure lease.Lease) error {
+// ExtendAllLeases implements registry.ReconcileStore.
+func (s Registry) ExtendAllLeases(ctx context.Context, held lease.Lease) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
-		if err := t.holdsLease(ctx, tenure); err != nil {
+		if err := t.holdsLease(ctx, held); err != nil {
 			return err
 		}
 		until := s.db.in(0)
@@ -124,18 +124,17 @@ func (s Registry) ExtendAllLeases(ctx context.Context, tenure lease.Lease) error
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("grant every lease a fresh time: %w", err)
+		return fmt.Errorf("extend all leases: %w", err)
 	}
 	return nil
 }
 
-// DueServices implements registry.Bench. Services in doubt stay on it for as long as that
-// lasts, and so do their instances that would be removed otherwise; they come behind
-// those that are news. Chance says who comes first of a kind, so that each has its
-// turn however many there are.
-func (s Registry) DueServices(ctx context.Context, grace time.Duration, patience, limit int) ([]uid.Service, error) {
+// DueServices implements registry.ReconcileStore. Degraded services stay due for as long
+// as that lasts, and so do their instances that would be removed otherwise; they come after
+// those with a change. The order within a kind is random, so that none starves.
+func (s Registry) DueServices(ctx context.Context, grace time.Duration, removeAfter, limit int) ([]uid.Service, error) {
 	now, overdue := s.db.in(0), s.db.in(-grace)
-	gone := s.db.removalDue(patience, now)
+	gone := s.db.removalDue(removeAfter, now)
 	args := slices.Concat(overdue.args, now.args, now.args, now.args, []any{limit})
 	var ids []uid.Service
 	err := s.db.readConn().eachRow(ctx, `SELECT id FROM (
@@ -151,19 +150,19 @@ func (s Registry) DueServices(ctx context.Context, grace time.Duration, patience
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look for leases to judge: %w", s.db.translateError(ctx, err))
+		return nil, fmt.Errorf("find due services: %w", s.db.translateError(ctx, err))
 	}
 	return ids, nil
 }
 
-// EvaluateService implements registry.Bench. The lock of the service keeps instances from
+// EvaluateService implements registry.ReconcileStore. The lock of the service keeps instances from
 // coming and going meanwhile.
-func (s Registry) EvaluateService(ctx context.Context, tenure lease.Lease, id uid.Service, grace time.Duration, patience int,
+func (s Registry) EvaluateService(ctx context.Context, held lease.Lease, id uid.Service, grace time.Duration, removeAfter int,
 	fn func(*registry.Service, []*registry.Instance, map[uid.Instance]registry.LeaseState) error,
 ) (out *registry.Service, changed []*registry.Instance, err error) {
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		changed = nil
-		if err := t.holdsLease(ctx, tenure); err != nil {
+		if err := t.holdsLease(ctx, held); err != nil {
 			return err
 		}
 		row, err := t.ent.Service.Query().Where(entservice.ID(id), t.forUpdate).Only(ctx)
@@ -174,13 +173,13 @@ func (s Registry) EvaluateService(ctx context.Context, tenure lease.Lease, id ui
 		if err != nil {
 			return err
 		}
-		verdicts, err := t.leaseStates(ctx, id, grace, patience)
+		states, err := t.leaseStates(ctx, id, grace, removeAfter)
 		if err != nil {
 			return err
 		}
 		all := mapSlice(rows, toInstance)
 		out = toService(row)
-		if err := fn(out, all, verdicts); err != nil {
+		if err := fn(out, all, states); err != nil {
 			return err
 		}
 		for n, v := range all {
@@ -194,43 +193,43 @@ func (s Registry) EvaluateService(ctx context.Context, tenure lease.Lease, id ui
 		return t.saveService(ctx, out, false)
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("judge service %s: %w", id, err)
+		return nil, nil, fmt.Errorf("evaluate service %s: %w", id, err)
 	}
 	return out, changed, nil
 }
 
-func (t *tx) leaseStates(ctx context.Context, id uid.Service, grace time.Duration, patience int) (map[uid.Instance]registry.LeaseState, error) {
+func (t *tx) leaseStates(ctx context.Context, id uid.Service, grace time.Duration, removeAfter int) (map[uid.Instance]registry.LeaseState, error) {
 	now, overdue := t.db.in(0), t.db.in(-grace)
-	gone := t.db.removalDue(patience, now)
-	verdicts := map[uid.Instance]registry.LeaseState{}
+	gone := t.db.removalDue(removeAfter, now)
+	states := map[uid.Instance]registry.LeaseState{}
 	err := t.eachRow(ctx, `SELECT i.id, COALESCE(l.expires_at <= `+overdue.sql+`, 1 = 1), COALESCE(l.expires_at > `+now.sql+`, 1 = 0), COALESCE(`+gone+`, 1 = 0)
 		FROM instances AS i LEFT JOIN leases AS l ON l.instance_id = i.id WHERE i.service_id = ?`,
 		slices.Concat(overdue.args, now.args, now.args, []any{string(id)}), func(scan func(...any) error) error {
 			var id uid.Instance
 			var v registry.LeaseState
 			err := scan(&id, &v.Overdue, &v.Current, &v.RemovalDue)
-			verdicts[id] = v
+			states[id] = v
 			return err
 		})
-	return verdicts, err
+	return states, err
 }
 
-// SyncPicks implements registry.Exchange, in one transaction.
-func (s Registry) SyncPicks(ctx context.Context, node string, ttl time.Duration, calls map[uid.Instance]int, out []registry.Outcome) (elsewhere map[uid.Instance]int, in []registry.Outcome, err error) {
+// SyncPicks implements registry.PeerStore, in one transaction.
+func (s Registry) SyncPicks(ctx context.Context, node string, ttl time.Duration, calls map[uid.Instance]int, out []registry.Outcome) (remote map[uid.Instance]int, in []registry.Outcome, err error) {
 	text, err := json.Marshal(calls)
 	if err != nil {
 		return nil, nil, err
 	}
 	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
-		elsewhere, in = map[uid.Instance]int{}, nil
+		remote, in = map[uid.Instance]int{}, nil
 		if err := t.announceNode(ctx, node, ttl, string(text)); err != nil {
 			return err
 		}
 		if err := t.insertOutcomes(ctx, out); err != nil {
 			return err
 		}
-		if err := t.sumRemoteInflight(ctx, node, elsewhere); err != nil {
+		if err := t.sumRemoteInflight(ctx, node, remote); err != nil {
 			return err
 		}
 		return t.eachRow(ctx, `DELETE FROM outcomes WHERE picker_id = ? RETURNING id, ok, latency_ms`, []any{node}, func(scan func(...any) error) error {
@@ -243,13 +242,13 @@ func (s Registry) SyncPicks(ctx context.Context, node string, ttl time.Duration,
 		})
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("trade with other nodes: %w", err)
+		return nil, nil, fmt.Errorf("sync picks with other nodes: %w", err)
 	}
-	return elsewhere, in, nil
+	return remote, in, nil
 }
 
-// announceNode says what the node has under way, and forgets nodes that are gone with
-// what was meant for them.
+// announceNode stores the node's calls in flight, and removes expired nodes and outcomes that no node
+// collected.
 func (t *tx) announceNode(ctx context.Context, node string, ttl time.Duration, calls string) error {
 	now, until := t.db.in(0), t.db.in(ttl)
 	_, err := t.exec(ctx, `INSERT INTO pickers (id, expires_at, calls) VALUES (?, `+until.sql+`, ?)

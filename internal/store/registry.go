@@ -12,7 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Registry implements registry.Store, registry.Bench and registry.Exchange.
+// Registry implements registry.Store, registry.ReconcileStore and registry.PeerStore.
 type Registry struct{ db *DB }
 
 var (
@@ -239,7 +239,7 @@ func (s Registry) service(ctx context.Context, id uid.Service) (*registry.Servic
 	return toService(row), nil
 }
 
-// instance is for calls that are made again: what they were about may be gone.
+// instance is the object of a replayed call; it may be gone.
 func (s Registry) instance(ctx context.Context, id uid.Instance) (*registry.Instance, error) {
 	row, err := s.db.client.Instance.Get(ctx, id)
 	switch {

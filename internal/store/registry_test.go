@@ -90,7 +90,7 @@ func TestRegistry_reads_what_it_wrote(t *testing.T) {
 		if len(log) != 2 || log[1].Type != event.InstanceRegistered || len(log[1].Touched) != 1 {
 			t.Errorf("the log has %+v", log)
 		}
-		// On PostgreSQL nobody numbers them here.
+		// On PostgreSQL this test runs no sequencer.
 		events, err := db.Events().Read(t.Context(), event.Filter{ServiceID: s.ID}, eventlog.Span{Limit: 10})
 		if err != nil || len(events) != map[string]int{"sqlite3": 2, "postgres": 0}[db.Dialect()] {
 			t.Errorf("%d events concern the service: %v", len(events), err)
@@ -190,12 +190,12 @@ func TestRegistry_renews_many_with_one_statement(t *testing.T) {
 
 const reconcilerLease = "registry.keeper"
 
-func evaluateService(t testing.TB, db *store.DB, tenure lease.Lease, s *registry.Service) (map[string]registry.LeaseState, error) {
+func evaluateService(t testing.TB, db *store.DB, held lease.Lease, s *registry.Service) (map[string]registry.LeaseState, error) {
 	t.Helper()
 	got := map[string]registry.LeaseState{}
-	_, _, err := db.Registry().EvaluateService(t.Context(), tenure, s.ID, time.Second, 10, func(_ *registry.Service, all []*registry.Instance, verdicts map[uid.Instance]registry.LeaseState) error {
+	_, _, err := db.Registry().EvaluateService(t.Context(), held, s.ID, time.Second, 10, func(_ *registry.Service, all []*registry.Instance, states map[uid.Instance]registry.LeaseState) error {
 		for _, i := range all {
-			v := verdicts[i.ID]
+			v := states[i.ID]
 			got[i.InstanceID] = v
 			if v.Overdue {
 				i.ExpireLease(time.Now())
@@ -218,25 +218,25 @@ func TestRegistry_judges_by_the_clock_of_the_database(t *testing.T) {
 		mine := tenured(t, db, reconcilerLease, "me")
 		ids, err := db.Registry().DueServices(t.Context(), time.Second, 10, 100)
 		if err != nil || len(ids) != 1 || ids[0] != s.ID {
-			t.Fatalf("Docket = %v, %v, want the service", ids, err)
+			t.Fatalf("DueServices = %v, %v, want the service", ids, err)
 		}
 		got, err := evaluateService(t, db, mine, s)
 		want := map[string]registry.LeaseState{"old": {Overdue: true}, "new": {Current: true}, "grace": {}}
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("the verdicts are %v, %v, want %v", got, err, want)
+			t.Errorf("the states are %v, %v, want %v", got, err, want)
 		}
 		if ids, _ := db.Registry().DueServices(t.Context(), time.Minute, 10, 100); len(ids) != 0 {
-			t.Errorf("what was judged is on the docket again: %v", ids)
+			t.Errorf("an evaluated service is due again: %v", ids)
 		}
 		if err := db.Registry().Renew(t.Context(), []registry.Renewal{{Instance: old.ID, Incarnation: old.Incarnation, TTL: old.TTL}}); err != nil {
 			t.Fatal(err)
 		}
 		if ids, _ := db.Registry().DueServices(t.Context(), time.Minute, 10, 100); len(ids) != 1 {
-			t.Errorf("who came back is not on the docket")
+			t.Errorf("a service whose instance renewed is not due")
 		}
 		db.Exec(t, `UPDATE instances SET late_since = ? WHERE id = ?`, time.Now().UTC().Add(-101*time.Second).Truncate(time.Microsecond), string(old.ID))
 		if got, err := evaluateService(t, db, mine, s); err != nil || !got["old"].RemovalDue {
-			t.Errorf("after more than ten times its lease the verdict is %+v, %v", got["old"], err)
+			t.Errorf("after more than ten times its lease the lease state is %+v, %v", got["old"], err)
 		}
 	})
 }
@@ -246,7 +246,7 @@ func TestRegistry_puts_news_ahead_of_doubts_on_the_docket(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		const limit = 5
 		for n := range 2 * limit {
-			s := givenService(t, db, fmt.Sprint("doubted", n))
+			s := givenService(t, db, fmt.Sprint("degraded", n))
 			db.Exec(t, `UPDATE services SET doubted_since = ? WHERE id = ?`, time.Now().UTC().Truncate(time.Microsecond), string(s.ID))
 			i := givenInstance(t, db, s.Name, "kept")
 			db.Exec(t, `UPDATE instances SET late_since = ? WHERE id = ?`, time.Now().UTC().Add(-time.Hour).Truncate(time.Microsecond), string(i.ID))
@@ -259,7 +259,7 @@ func TestRegistry_puts_news_ahead_of_doubts_on_the_docket(t *testing.T) {
 		for range 100 {
 			ids, err := db.Registry().DueServices(t.Context(), time.Second, 10, limit)
 			if err != nil || len(ids) != limit {
-				t.Fatalf("Docket = %v, %v, want %d", ids, err, limit)
+				t.Fatalf("DueServices = %v, %v, want %d", ids, err, limit)
 			}
 			for _, id := range ids {
 				seen[id]++
@@ -280,14 +280,14 @@ func TestRegistry_judges_only_for_who_holds_the_tenure(t *testing.T) {
 		mine := tenured(t, db, reconcilerLease, "me")
 		lapse(t, db)
 		if _, err := evaluateService(t, db, mine, s); !errors.Is(err, lease.ErrLost) {
-			t.Errorf("judging after the tenure gave %v, want that it is lost", err)
+			t.Errorf("evaluating after the lease expired gave %v, want that it is lost", err)
 		}
 		tenured(t, db, reconcilerLease, "another")
 		if err := db.Registry().ExtendAllLeases(t.Context(), mine); !errors.Is(err, lease.ErrLost) {
-			t.Errorf("granting in another's tenure gave %v, want that it is lost", err)
+			t.Errorf("extending under another owner's lease gave %v, want that it is lost", err)
 		}
 		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM instances WHERE status = 'CRITICAL'`); n != 0 {
-			t.Errorf("%d instances were judged", n)
+			t.Errorf("%d instances were evaluated", n)
 		}
 	})
 }
@@ -312,7 +312,7 @@ func TestRegistry_Trade(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		r, x, y := db.Registry(), uid.NewInstance(at), uid.NewInstance(at)
-		trade := func(node string, calls map[uid.Instance]int, out ...registry.Outcome) (map[uid.Instance]int, []registry.Outcome) {
+		sync := func(node string, calls map[uid.Instance]int, out ...registry.Outcome) (map[uid.Instance]int, []registry.Outcome) {
 			t.Helper()
 			elsewhere, in, err := r.SyncPicks(t.Context(), node, time.Minute, calls, out)
 			if err != nil {
@@ -321,20 +321,20 @@ func TestRegistry_Trade(t *testing.T) {
 			return elsewhere, in
 		}
 		forB := registry.Outcome{Pick: "p1", Node: "b", OK: true, Took: 12 * time.Millisecond}
-		trade("a", map[uid.Instance]int{x: 3}, forB)
-		trade("c", map[uid.Instance]int{x: 1, y: 2}, forB) // the same again, by another way
-		elsewhere, in := trade("b", map[uid.Instance]int{y: 100})
+		sync("a", map[uid.Instance]int{x: 3}, forB)
+		sync("c", map[uid.Instance]int{x: 1, y: 2}, forB) // the same again, by another way
+		elsewhere, in := sync("b", map[uid.Instance]int{y: 100})
 		if elsewhere[x] != 4 || elsewhere[y] != 2 {
 			t.Errorf("b hears of %v elsewhere, want 4 and 2", elsewhere)
 		}
 		if len(in) != 1 || in[0] != forB {
 			t.Errorf("b gets the outcomes %v, want one", in)
 		}
-		if _, in := trade("b", nil); len(in) != 0 {
+		if _, in := sync("b", nil); len(in) != 0 {
 			t.Errorf("b gets %v again", in)
 		}
 		db.Exec(t, `UPDATE pickers SET expires_at = ? WHERE id = 'a'`, time.Now().UTC().Add(-time.Second).Truncate(time.Microsecond))
-		if elsewhere, _ := trade("b", nil); elsewhere[x] != 1 {
+		if elsewhere, _ := sync("b", nil); elsewhere[x] != 1 {
 			t.Errorf("after a is gone b hears of %v", elsewhere)
 		}
 	})
