@@ -57,6 +57,18 @@ func (a *Audience) Sees(e *Event) bool {
 	}
 }
 
+// narrow returns the audience as far as it matters for events of the types; all if empty.
+func (a *Audience) narrow(types []Type) Audience {
+	wanted := func(list []Type) []Type {
+		return slices.DeleteFunc(slices.Clone(list), func(t Type) bool { return len(types) > 0 && !slices.Contains(types, t) })
+	}
+	n := Audience{All: wanted(a.All), Own: wanted(a.Own), Public: wanted(a.Public)}
+	if len(n.Own) > 0 {
+		n.User = a.User
+	}
+	return n
+}
+
 // scopeOf returns the scope that an API key needs to see events of the type;
 // limited is false for what needs none: products.
 func scopeOf(t Type) (scope auth.Scope, limited bool) {

@@ -1,10 +1,8 @@
 package eventlog
 
 import (
-	"fmt"
 	"slices"
 
-	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
@@ -13,7 +11,8 @@ import (
 // lock of the hub guards it.
 type crowd struct {
 	key    string
-	wanted event.Filter
+	filter event.Filter
+	wanted event.Conditions // of the filter
 	size   int
 	door   chan struct{}  // closed when there is something for the crowd, and replaced then
 	opened event.Position // the last event for which it was
@@ -53,15 +52,15 @@ func (d *doors) open() {
 // join puts the subscriber into the crowd of those who want what it wants now.
 // The caller holds the lock of the hub.
 func (s *Subscription) join() {
-	wanted, key := s.filter, s.filterKey
+	filter := s.filter
 	if s.caller != nil {
 		s.principal = s.caller()
-		wanted.Audience = event.AudienceOf(s.principal)
-		key += "\n" + keyOf(s.principal, wanted)
+		filter.Audience = event.AudienceOf(s.principal)
 	}
+	key := filter.Key()
 	c := s.hub.crowds[key]
 	if c == nil {
-		c = &crowd{key: key, wanted: wanted, door: make(chan struct{})}
+		c = &crowd{key: key, filter: filter, wanted: filter.Conditions(), door: make(chan struct{})}
 		s.hub.crowds[key] = c
 	}
 	c.size++
@@ -87,23 +86,4 @@ func (s *Subscription) settle() (moved bool) {
 	s.part()
 	s.join()
 	return s.crowd != was
-}
-
-// filterKey is equal for filters that are.
-func filterKey(f event.Filter) string {
-	key := fmt.Sprintf("%q %q %q %q %q", f.Types, f.SubjectID, f.UserID, f.OrderID, f.ServiceID)
-	if f.Audience != nil {
-		key += fmt.Sprintf(" %q", *f.Audience)
-	}
-	return key
-}
-
-// keyOf is equal for callers whose audiences see the same of what a filter
-// wants: the user counts if one of its types is shown to those it concerns.
-func keyOf(p *auth.Principal, f event.Filter) string {
-	personal := func(t event.Type) bool { return slices.Contains(f.Audience.Own, t) }
-	if len(f.Audience.Own) > 0 && (len(f.Types) == 0 || slices.ContainsFunc(f.Types, personal)) {
-		return p.Rights() + " " + string(p.UserID)
-	}
-	return p.Rights()
 }

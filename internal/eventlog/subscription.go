@@ -12,13 +12,12 @@ import (
 // Subscription is one reader's place in the log. Next and Events are for one
 // goroutine at a time.
 type Subscription struct {
-	hub       *Hub
-	filter    event.Filter
-	filterKey string
-	caller    func() *auth.Principal // whose audience of the moment is the filter's; nil if there is none
-	timeline  string
-	stop      func() bool
-	index     int // in subs of the hub; -1 once it is removed
+	hub      *Hub
+	filter   event.Filter
+	caller   func() *auth.Principal // whose audience of the moment is the filter's; nil if there is none
+	timeline string
+	stop     func() bool
+	index    int // in subs of the hub; -1 once it is removed
 
 	crowd     *crowd
 	principal *auth.Principal // for whom it is in the crowd
@@ -53,7 +52,7 @@ func (h *Hub) subscribe(ctx context.Context, after *event.Cursor, f event.Filter
 		}
 		from = *after
 	}
-	s := &Subscription{hub: h, filter: f, filterKey: filterKey(f), caller: caller, timeline: from.Timeline, place: from.Position}
+	s := &Subscription{hub: h, filter: f, caller: caller, timeline: from.Timeline, place: from.Position}
 	h.mu.Lock()
 	s.index = len(h.subs)
 	h.subs = append(h.subs, s)
@@ -110,7 +109,7 @@ func (s *Subscription) Poll(ctx context.Context, silence <-chan time.Time) (even
 		}
 		t, err := s.take()
 		if err == nil && t.target > 0 {
-			t.events, err = s.replay(ctx, t.wanted, t.target)
+			t.events, err = s.replay(ctx, t.filter, t.target)
 		}
 		if err != nil || len(t.events) > 0 {
 			return t.events, false, err
@@ -149,7 +148,7 @@ func (s *Subscription) Events(ctx context.Context) iter.Seq2[*event.Event, error
 type taken struct {
 	events []*event.Event
 	target event.Position  // how far to read the log, if the ring begins behind the reader's place
-	wanted *event.Filter   // what to look for there
+	filter *event.Filter   // what to look for there
 	door   <-chan struct{} // where to wait, if there is nothing
 }
 
@@ -158,7 +157,7 @@ func (s *Subscription) take() (t taken, err error) {
 	h := s.hub
 	s.lock()
 	defer h.mu.RUnlock()
-	t.wanted, t.door = &s.crowd.wanted, s.crowd.door
+	t.filter, t.door = &s.crowd.filter, s.crowd.door
 	switch {
 	case s.lost:
 		return t, errUnknown()
@@ -170,9 +169,10 @@ func (s *Subscription) take() (t taken, err error) {
 		t.target = h.head
 		return t, nil
 	}
+	wanted := s.crowd.wanted
 	for _, e := range h.ring[s.place-before:] {
 		s.place = e.Cursor.Position
-		if t.wanted.Match(e) {
+		if wanted.Match(e) {
 			if t.events = append(t.events, e); len(t.events) == chunk {
 				break
 			}
@@ -198,14 +198,14 @@ func (s *Subscription) lock() {
 }
 
 // replay reads from the log what matches, up to the target.
-func (s *Subscription) replay(ctx context.Context, wanted *event.Filter, target event.Position) ([]*event.Event, error) {
+func (s *Subscription) replay(ctx context.Context, filter *event.Filter, target event.Position) ([]*event.Event, error) {
 	select {
 	case s.hub.replays <- struct{}{}:
 		defer func() { <-s.hub.replays }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	events, err := s.hub.log.store.Read(ctx, *wanted, Span{After: s.place, Before: target + 1, Limit: chunk})
+	events, err := s.hub.log.store.Read(ctx, *filter, Span{After: s.place, Before: target + 1, Limit: chunk})
 	if err != nil {
 		return nil, err
 	}

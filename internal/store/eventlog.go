@@ -247,28 +247,29 @@ func (c *condition) between(s eventlog.Span) {
 	}
 }
 
-// matching is a filter as a condition, true for exactly what Filter.Match takes.
+// matching returns a filter's conditions as SQL, true for exactly what Filter.Match takes. A
+// dimension that it does not know matches nothing.
 func (db *DB) matching(f event.Filter) *condition {
-	c := &condition{}
-	if len(f.Types) > 0 {
-		c.in("e.type", toAnys(f.Types))
+	where := &condition{}
+	for _, c := range f.Conditions() {
+		switch c.Dimension {
+		case event.ByType:
+			where.in("e.type", toAnys(c.Types))
+		case event.BySubject:
+			where.equal("e.subject_id", c.ID)
+		case event.ByUser:
+			where.equal("e.user_id", c.ID)
+		case event.ByOrder:
+			where.equal("e.order_id", c.ID)
+		case event.ByService:
+			where.equal("e.service_id", c.ID)
+		case event.ByAudience:
+			db.visible(where, c.Audience)
+		default:
+			where.add("1 = 0")
+		}
 	}
-	if f.SubjectID != "" {
-		c.equal("e.subject_id", f.SubjectID)
-	}
-	if f.UserID != "" {
-		c.equal("e.user_id", string(f.UserID))
-	}
-	if f.OrderID != "" {
-		c.equal("e.order_id", string(f.OrderID))
-	}
-	if f.ServiceID != "" {
-		c.equal("e.service_id", string(f.ServiceID))
-	}
-	if a := f.Audience; a != nil {
-		db.visible(c, a)
-	}
-	return c
+	return where
 }
 
 func (db *DB) visible(c *condition, a *event.Audience) {
