@@ -40,7 +40,7 @@ func Settings(database string, more ...string) []string {
 	}, more...)
 }
 
-// RunCommand runs a command of the binary that must succeed, beside any server.
+// RunCommand runs a command of the binary that must succeed, while servers may run.
 func RunCommand(t *testing.T, database string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(testenv.Binary(t), args...)

@@ -267,15 +267,15 @@ func TestServer_exports_everything_though_brokers_stop(t *testing.T) {
 		for name, o := range all {
 			o.broker.Halt()
 			harness.Eventually(t, "the server says that "+name+" is gone", func() bool {
-				return said(p, "stands still", "sink="+strings.ToLower(name)) > 0
+				return said(p, "sink export stalled", "sink="+strings.ToLower(name)) > 0
 			})
 			harness.Pause(t.Context(), time.Duration(harness.Size(1, 60))*time.Second)
 			o.broker.Start()
 		}
 		stop()
 		checkExports(t, root, all)
-		if n := said(p, "stands still"); n != len(all) {
-			t.Errorf("the server said %d times that a sink stands still, want once for each of %d:\n%s", n, len(all), p.Logs())
+		if n := said(p, "sink export stalled"); n != len(all) {
+			t.Errorf("the server logged %d stalled sinks, want once for each of %d:\n%s", n, len(all), p.Logs())
 		}
 		out, err := p.Run("sinks")
 		if err != nil || !strings.Contains(out, "redis://") || strings.Contains(out, "guest") || strings.Contains(out, "nobody") {
@@ -292,7 +292,7 @@ func TestServer_goes_on_exporting_at_another_node(t *testing.T) {
 	env := append(harness.Settings(database), exportTo(all), "BACKPLANE_LOG_LEVEL=info")
 	owner := testenv.Server(t, env...)
 	exports := func(p *testenv.Process, times int) {
-		harness.Eventually(t, "the node exports to all sinks", func() bool { return said(p, "this node exports") >= times*len(all) })
+		harness.Eventually(t, "the node exports to all sinks", func() bool { return said(p, "sink export started") >= times*len(all) })
 	}
 	exports(owner, 1)
 	other := testenv.Server(t, env...)

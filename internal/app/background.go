@@ -34,7 +34,7 @@ func NewOwner() string {
 // NewConsumers builds the consumers inside the server.
 func NewConsumers(env Env, db *store.DB, hub *eventlog.Hub, sessions *session.Service, owner string) ([]Runner, error) {
 	deps := consumer.Deps{Hub: hub, Leases: db.Leases(), DeadLetters: db.DeadLetters(), Owner: owner, Logger: env.Log}
-	access, err := consumer.NewConsumer("access", sessions.RevokeCredentials, deps, consumer.ConsumerConfig{Types: session.CredentialEventTypes()})
+	access, err := consumer.New("access", sessions.RevokeCredentials, deps, consumer.Config{Types: session.CredentialEventTypes()})
 	return []Runner{access}, err
 }
 
@@ -52,7 +52,7 @@ func NewExporters(env Env, db *store.DB, log *eventlog.Log, hub *eventlog.Hub, o
 		if err != nil {
 			return nil, fmt.Errorf("sink %s (BACKPLANE_SINKS): %w", cfg.Name, err)
 		}
-		x, err := export.NewExporter(cfg.Name, log, hub, db.Leases(), sink, env.Log, export.ExporterConfig{Owner: owner, FromHead: cfg.FromHead})
+		x, err := export.NewExporter(cfg.Name, log, hub, db.Leases(), sink, env.Log, export.Config{Owner: owner, FromHead: cfg.FromHead})
 		if err != nil {
 			return nil, err
 		}

@@ -33,19 +33,19 @@ func openShop(t testing.TB, url string, products int) *shop {
 	return &shop{eventlogtest.OpenShop(t, url, products)}
 }
 
-func (w *shop) desk(holder string) consumer.Deps {
-	return consumer.Deps{Hub: w.Pipeline.Hub, Leases: w.DB.Leases(), DeadLetters: w.DB.DeadLetters(), Owner: holder, Logger: eventlogtest.DiscardLogger()}
+func (w *shop) deps(owner string) consumer.Deps {
+	return consumer.Deps{Hub: w.Pipeline.Hub, Leases: w.DB.Leases(), DeadLetters: w.DB.DeadLetters(), Owner: owner, Logger: eventlogtest.DiscardLogger()}
 }
 
-var updates = consumer.ConsumerConfig{
-	Types: []event.Type{event.ProductUpdated}, TTL: 300 * time.Millisecond, Retake: 20 * time.Millisecond,
-	Attempts: 3, Backoff: time.Millisecond, MaxPause: 20 * time.Millisecond,
+var updatesConfig = consumer.Config{
+	Types: []event.Type{event.ProductUpdated}, TTL: 300 * time.Millisecond, AcquireInterval: 20 * time.Millisecond,
+	Attempts: 3, Backoff: time.Millisecond, MaxBackoff: 20 * time.Millisecond,
 }
 
 // consume runs a consumer until stop is called, which returns once it has ended.
-func consume(t testing.TB, desk consumer.Deps, handle consumer.Handler, cfg consumer.ConsumerConfig) (stop func()) {
+func consume(t testing.TB, deps consumer.Deps, handle consumer.Handler, cfg consumer.Config) (stop func()) {
 	t.Helper()
-	c, err := consumer.NewConsumer("counter", handle, desk, cfg)
+	c, err := consumer.New("counter", handle, deps, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +62,8 @@ func consume(t testing.TB, desk consumer.Deps, handle consumer.Handler, cfg cons
 	return stop
 }
 
-// place returns how far the consumer is.
-func (w *shop) place(t testing.TB) event.Position {
+// offset returns how far the consumer is.
+func (w *shop) offset(t testing.TB) event.Position {
 	t.Helper()
 	all, err := w.DB.Leases().List(t.Context())
 	if err != nil {
@@ -81,7 +81,7 @@ func (w *shop) place(t testing.TB) event.Position {
 func (w *shop) awaitDone(t testing.TB) {
 	t.Helper()
 	head := w.Head(t)
-	testenv.Eventually(t, "the consumer is done with all", func() bool { return w.place(t) >= head })
+	testenv.Eventually(t, "the consumer is done with all", func() bool { return w.offset(t) >= head })
 }
 
 func (w *shop) checkStocks(t testing.TB) {
@@ -97,53 +97,53 @@ func (w *shop) checkStocks(t testing.TB) {
 	}
 }
 
-// mortal is the part of a database connection that dies with its process.
-type mortal struct {
-	lease.Offsets
+// dyingLeases is the part of a database connection that dies with its process.
+type dyingLeases struct {
+	lease.Store
 	dead atomic.Bool
 }
 
 var errDead = errors.New("the process is dead")
 
-func (m *mortal) Renew(ctx context.Context, t lease.Lease, done event.Position, ttl time.Duration) (lease.Lease, error) {
+func (m *dyingLeases) Renew(ctx context.Context, t lease.Lease, done event.Position, ttl time.Duration) (lease.Lease, error) {
 	if m.dead.Load() {
 		return t, errDead
 	}
-	return m.Offsets.Renew(ctx, t, done, ttl)
+	return m.Store.Renew(ctx, t, done, ttl)
 }
 
-func (m *mortal) Release(ctx context.Context, t lease.Lease) error {
+func (m *dyingLeases) Release(ctx context.Context, t lease.Lease) error {
 	if m.dead.Load() {
 		return errDead
 	}
-	return m.Offsets.Release(ctx, t)
+	return m.Store.Release(ctx, t)
 }
 
-func TestConsumer_that_dies_between_effect_and_place_has_each_effect_once(t *testing.T) {
+func TestConsumer_that_dies_between_effect_and_saved_offset_has_each_effect_once(t *testing.T) {
 	t.Parallel()
 	lives := eventlogtest.Size(30, 1000)
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		w := openShop(t, url, 5)
-		cfg := updates
+		cfg := updatesConfig
 		cfg.TTL = 60 * time.Millisecond
 		for life := range lives {
 			for range 3 {
 				w.Update(t, w.Products[rand.IntN(len(w.Products))], 1+rand.IntN(2))
 			}
 			w.Head(t)
-			m := &mortal{Offsets: w.DB.Leases()}
-			desk := w.desk(fmt.Sprint("life ", life))
-			desk.Leases = m
+			m := &dyingLeases{Store: w.DB.Leases()}
+			deps := w.deps(fmt.Sprint("life ", life))
+			deps.Leases = m
 			killed := make(chan struct{})
 			end := sync.OnceFunc(func() { close(killed) })
 			deadline := rand.Int64N(4)
-			stop := consume(t, desk, func(ctx context.Context, e *event.Event) error {
+			stop := consume(t, deps, func(ctx context.Context, e *event.Event) error {
 				if m.dead.Load() {
 					return errDead
 				}
 				err := w.Count(ctx, e)
 				if atomic.AddInt64(&deadline, -1) < 0 {
-					m.dead.Store(true) // the effect is committed, the place is not saved
+					m.dead.Store(true) // the effect is committed, the offset is not saved
 					end()
 				}
 				return err
@@ -151,14 +151,14 @@ func TestConsumer_that_dies_between_effect_and_place_has_each_effect_once(t *tes
 			<-killed
 			stop()
 		}
-		stop := consume(t, w.desk("last life"), w.Count, cfg)
+		stop := consume(t, w.deps("last life"), w.Count, cfg)
 		w.awaitDone(t)
 		stop()
 		w.checkStocks(t)
 	})
 }
 
-func TestConsumer_keeps_the_order_of_a_subject_and_works_on_others_beside(t *testing.T) {
+func TestConsumer_keeps_order_per_subject_and_handles_subjects_in_parallel(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		w := openShop(t, url, 6)
@@ -170,10 +170,10 @@ func TestConsumer_keeps_the_order_of_a_subject_and_works_on_others_beside(t *tes
 		var mu sync.Mutex
 		versions, busy, most := map[string][]int{}, 0, 0
 		together := make(chan struct{})
-		cfg := updates
+		cfg := updatesConfig
 		cfg.Parallel, cfg.Window = 4, 16
-		cfg.TTL = 3 * time.Second // not to be lost on a machine that is busy: the next owner begins anew at the mark
-		consume(t, w.desk("a"), func(ctx context.Context, e *event.Event) error {
+		cfg.TTL = 3 * time.Second // not to be lost on a machine that is busy: the next owner reads again from the low watermark
+		consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
 			mu.Lock()
 			versions[e.SubjectID] = append(versions[e.SubjectID], e.SubjectVersion)
 			busy++
@@ -211,8 +211,8 @@ func TestConsumer_keeps_the_order_of_a_subject_and_works_on_others_beside(t *tes
 	})
 }
 
-// letters returns the dead letters of the consumer, also those that were replayed.
-func (w *shop) letters(t testing.TB) []*consumer.DeadLetter {
+// deadLetters returns the dead letters of the consumer, also those that were replayed.
+func (w *shop) deadLetters(t testing.TB) []*consumer.DeadLetter {
 	t.Helper()
 	first := 100
 	p, err := w.DB.DeadLetters().List(t.Context(), consumer.DeadLetterFilter{Replayed: true}, page.Args{First: &first})
@@ -233,7 +233,7 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 		broken.Store(true)
 		var mu sync.Mutex
 		var order []int
-		consume(t, w.desk("a"), func(ctx context.Context, e *event.Event) error {
+		consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
 			if e.SubjectID == string(sick) && broken.Load() {
 				return fault.New(fault.StockInvalid, "It does not work.").Because(errors.New("secret"))
 			}
@@ -243,20 +243,20 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 			}
 			mu.Unlock()
 			return err
-		}, updates)
+		}, updatesConfig)
 		w.awaitDone(t)
 		w.Update(t, sick, 1)
 		w.awaitDone(t)
-		letters := w.letters(t)
+		letters := w.deadLetters(t)
 		if len(letters) != 4 {
 			t.Fatalf("there are %d dead letters, want 4", len(letters))
 		}
 		if f := letters[0].Failure; f.Attempts != 3 || f.Code != fault.StockInvalid || f.Message != "It does not work." || f.Detail == f.Message {
-			t.Errorf("the first letter says %+v", f)
+			t.Errorf("the first dead letter says %+v", f)
 		}
 		for i, l := range letters {
 			if l.Consumer != "counter" || l.Event.SubjectVersion != i+2 || (l.Failure.Attempts > 0) != (i == 0) || l.ReplayedAt != nil {
-				t.Errorf("letter %d is %+v of %+v", i, l, l.Event)
+				t.Errorf("dead letter %d is %+v of %+v", i, l, l.Event)
 			}
 		}
 		replay := func() {
@@ -266,15 +266,15 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 			}
 		}
 		replay() // is in vain
-		testenv.Eventually(t, "the replay is given up", func() bool { return w.letters(t)[0].Failure.Attempts == 6 })
-		if l := w.letters(t); l[0].RequestedAt != nil || l[3].RequestedAt != nil || l[1].Failure.Attempts != 0 {
+		testenv.Eventually(t, "the replay is given up", func() bool { return w.deadLetters(t)[0].Failure.Attempts == 6 })
+		if l := w.deadLetters(t); l[0].RequestedAt != nil || l[3].RequestedAt != nil || l[1].Failure.Attempts != 0 {
 			t.Errorf("after a replay in vain there are %+v", l)
 		}
 		broken.Store(false)
 		replay()
 		w.Update(t, sick, 1)
 		testenv.Eventually(t, "all is replayed", func() bool {
-			return !slices.ContainsFunc(w.letters(t), func(l *consumer.DeadLetter) bool { return l.ReplayedAt == nil })
+			return !slices.ContainsFunc(w.deadLetters(t), func(l *consumer.DeadLetter) bool { return l.ReplayedAt == nil })
 		})
 		w.Update(t, sick, 1)
 		w.awaitDone(t)
@@ -287,20 +287,20 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 	})
 }
 
-func TestConsumer_waits_for_as_long_as_the_database_is_away(t *testing.T) {
+func TestConsumer_retries_without_limit_while_the_database_is_unavailable(t *testing.T) {
 	t.Parallel()
 	w := openShop(t, testenv.SQLite(t), 1)
 	w.Update(t, w.Products[0], 2)
 	var tries atomic.Int64
-	consume(t, w.desk("a"), func(ctx context.Context, e *event.Event) error {
+	consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
 		if tries.Add(1) < 20 { // far more than an event has attempts
 			return fault.New(fault.Unavailable, "Away.")
 		}
 		return w.Count(ctx, e)
-	}, updates)
+	}, updatesConfig)
 	w.awaitDone(t)
 	w.checkStocks(t)
-	if l := w.letters(t); len(l) != 0 {
+	if l := w.deadLetters(t); len(l) != 0 {
 		t.Errorf("there are %d dead letters, want none", len(l))
 	}
 }
@@ -310,15 +310,15 @@ func TestConsumer_survives_a_handler_that_panics(t *testing.T) {
 	w := openShop(t, testenv.SQLite(t), 1)
 	w.Update(t, w.Products[0], 1)
 	var once sync.Once
-	consume(t, w.desk("a"), func(ctx context.Context, e *event.Event) error {
+	consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
 		once.Do(func() { panic("broken") })
 		return w.Count(ctx, e)
-	}, updates)
+	}, updatesConfig)
 	w.awaitDone(t)
 	w.checkStocks(t)
 }
 
-func TestConsumer_that_was_replaced_while_it_froze_changes_nothing(t *testing.T) {
+func TestConsumer_with_a_stale_epoch_changes_nothing(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		w := openShop(t, url, 1)
@@ -328,17 +328,17 @@ func TestConsumer_that_was_replaced_while_it_froze_changes_nothing(t *testing.T)
 		if err != nil || !ok {
 			t.Fatal(ok, err)
 		}
-		found, err := w.DB.Events().Read(t.Context(), event.Filter{Types: updates.Types}, eventlog.Span{Limit: 10})
+		found, err := w.DB.Events().Read(t.Context(), event.Filter{Types: updatesConfig.Types}, eventlog.Span{Limit: 10})
 		if err != nil || len(found) != 3 {
 			t.Fatalf("Read = %d events, %v", len(found), err)
 		}
 		work := func(e *event.Event) error {
 			return w.Count(consumer.WithDelivery(t.Context(), consumer.Delivery{Lease: old, Event: e.ID, Position: e.Cursor.Position}), e)
 		}
-		if err := work(found[0]); err != nil { // nobody has taken over: the lease holds, though it expired
+		if err := work(found[0]); err != nil { // the lease is expired, but no other owner has acquired it
 			t.Fatal(err)
 		}
-		stop := consume(t, w.desk("other"), w.Count, updates)
+		stop := consume(t, w.deps("other"), w.Count, updatesConfig)
 		w.awaitDone(t)
 		stop()
 		for purge := range 2 { // with the claims of the other, and without
@@ -347,7 +347,7 @@ func TestConsumer_that_was_replaced_while_it_froze_changes_nothing(t *testing.T)
 					t.Errorf("working on %s after %d purges = %v, want a refusal", e.ID, purge, err)
 				}
 				if err := w.DB.DeadLetters().Park(t.Context(), old, e, consumer.Failure{Attempts: 1}); !errors.Is(err, consumer.ErrAlreadyHandled) && !errors.Is(err, lease.ErrLost) {
-					t.Errorf("burying %s after %d purges = %v, want a refusal", e.ID, purge, err)
+					t.Errorf("parking %s after %d purges = %v, want a refusal", e.ID, purge, err)
 				}
 			}
 			if n, err := w.DB.PurgeExpired(t.Context()); err != nil || n != 3-3*purge {
@@ -355,13 +355,13 @@ func TestConsumer_that_was_replaced_while_it_froze_changes_nothing(t *testing.T)
 			}
 		}
 		w.checkStocks(t)
-		if l := w.letters(t); len(l) != 0 {
+		if l := w.deadLetters(t); len(l) != 0 {
 			t.Errorf("there are %d dead letters, want none", len(l))
 		}
 	})
 }
 
-func TestConsumer_keeps_its_claims_until_its_place_has_passed_them(t *testing.T) {
+func TestConsumer_keeps_claims_until_the_low_watermark_passes_them(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		w := openShop(t, url, 2)
@@ -369,32 +369,32 @@ func TestConsumer_keeps_its_claims_until_its_place_has_passed_them(t *testing.T)
 		w.Update(t, w.Products[1], 3)
 		release := make(chan struct{})
 		var done atomic.Int64
-		consume(t, w.desk("a"), func(ctx context.Context, e *event.Event) error {
+		consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
 			if e.SubjectID == string(w.Products[0]) {
-				<-release // holds the mark
+				<-release // holds the low watermark
 			}
 			err := w.Count(ctx, e)
 			done.Add(1)
 			return err
-		}, updates)
+		}, updatesConfig)
 		testenv.Eventually(t, "the other subject is done", func() bool { return done.Load() == 3 })
 		if n, err := w.DB.PurgeExpired(t.Context()); n != 0 || err != nil {
-			t.Errorf("PurgeExpired above the mark = %d, %v, want none", n, err)
+			t.Errorf("PurgeExpired above the low watermark = %d, %v, want none", n, err)
 		}
 		close(release)
 		w.awaitDone(t)
 		if n, err := w.DB.PurgeExpired(t.Context()); n != 4 || err != nil {
-			t.Errorf("PurgeExpired below the mark = %d, %v, want 4", n, err)
+			t.Errorf("PurgeExpired below the low watermark = %d, %v, want 4", n, err)
 		}
 		w.checkStocks(t)
 	})
 }
 
-func TestConsumer_that_lost_events_goes_on_behind_them(t *testing.T) {
+func TestConsumer_skips_events_that_retention_removed(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		w := openShop(t, url, 1)
-		stop := consume(t, w.desk("a"), w.Count, updates)
+		stop := consume(t, w.deps("a"), w.Count, updatesConfig)
 		w.Update(t, w.Products[0], 2)
 		w.awaitDone(t)
 		stop()
@@ -407,12 +407,12 @@ func TestConsumer_that_lost_events_goes_on_behind_them(t *testing.T) {
 			t.Fatalf("State = %+v, %v", s, err)
 		}
 		out := &eventlogtest.LogBuffer{}
-		desk := w.desk("b")
-		desk.Logger = slog.New(slog.NewTextHandler(out, nil))
-		consume(t, desk, w.Count, updates)
+		deps := w.deps("b")
+		deps.Logger = slog.New(slog.NewTextHandler(out, nil))
+		consume(t, deps, w.Count, updatesConfig)
 		w.awaitDone(t)
 		if !strings.Contains(out.String(), "upto=8") {
-			t.Errorf("the consumer said %s, which does not tell what it lost", out)
+			t.Errorf("the consumer said %s, which does not name the lost events", out)
 		}
 		stocks, err := w.DB.Products().Stocks(t.Context(), w.Products)
 		if got := stocks[w.Products[0]].Quantity; err != nil || got != 9 {
@@ -421,14 +421,14 @@ func TestConsumer_that_lost_events_goes_on_behind_them(t *testing.T) {
 	})
 }
 
-func TestConsumer_goes_on_after_its_connections_were_lost_without_a_word(t *testing.T) {
+func TestConsumer_resumes_after_its_connections_were_lost_silently(t *testing.T) {
 	t.Parallel()
 	direct, around, proxy := eventlogtest.PostgresBehindProxy(t)
 	w := openShop(t, direct, 1)
 	far := testenv.Open(t, store.Config{URL: around, MaxConns: 8})
-	desk := w.desk("far")
-	desk.Leases, desk.DeadLetters = far.Leases(), far.DeadLetters()
-	consume(t, desk, w.Count, updates)
+	deps := w.deps("far")
+	deps.Leases, deps.DeadLetters = far.Leases(), far.DeadLetters()
+	consume(t, deps, w.Count, updatesConfig)
 	for range 3 { // it may be in the middle of anything
 		w.Update(t, w.Products[0], 1)
 		w.awaitDone(t)
@@ -438,18 +438,18 @@ func TestConsumer_goes_on_after_its_connections_were_lost_without_a_word(t *test
 	w.awaitDone(t)
 }
 
-func TestConsumer_does_not_blame_an_event_for_a_database_that_hangs(t *testing.T) {
+func TestConsumer_does_not_count_attempts_while_the_database_hangs(t *testing.T) {
 	t.Parallel()
 	direct, around, proxy := eventlogtest.PostgresBehindProxy(t)
 	w := openShop(t, direct, 1)
 	far := testenv.Open(t, store.Config{URL: around, MaxConns: 8})
-	desk := w.desk("far")
-	desk.Leases, desk.DeadLetters = far.Leases(), far.DeadLetters()
-	cfg := updates
-	cfg.TryTime = 2 * cfg.TTL
+	deps := w.deps("far")
+	deps.Leases, deps.DeadLetters = far.Leases(), far.DeadLetters()
+	cfg := updatesConfig
+	cfg.AttemptTimeout = 2 * cfg.TTL
 	there, tries := &eventlogtest.Shop{Node: &eventlogtest.Node{DB: far}}, atomic.Int32{}
-	consume(t, desk, func(ctx context.Context, e *event.Event) error {
-		if int(tries.Add(1)) <= cfg.Attempts { // all that it would have
+	consume(t, deps, func(ctx context.Context, e *event.Event) error {
+		if int(tries.Add(1)) <= cfg.Attempts { // all its attempts
 			proxy.Stall()
 		} else {
 			proxy.Heal()
@@ -458,7 +458,7 @@ func TestConsumer_does_not_blame_an_event_for_a_database_that_hangs(t *testing.T
 	}, cfg)
 	w.Update(t, w.Products[0], 1)
 	w.awaitDone(t)
-	if got := w.letters(t); len(got) > 0 {
+	if got := w.deadLetters(t); len(got) > 0 {
 		t.Errorf("there are dead letters, the first because of %+v; want none", got[0].Failure)
 	}
 }

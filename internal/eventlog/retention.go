@@ -60,7 +60,7 @@ type RetentionStore interface {
 // gap: the log always holds all that is behind its oldest event.
 type Cleaner struct {
 	past    RetentionStore
-	offsets lease.Offsets
+	offsets lease.Store
 	holder  string
 	now     func() time.Time
 	log     *slog.Logger
@@ -69,7 +69,7 @@ type Cleaner struct {
 
 // NewCleaner returns a Cleaner that does nothing until Run is called. The holder
 // is this node, and never the same again.
-func NewCleaner(past RetentionStore, offsets lease.Offsets, holder string, now func() time.Time, log *slog.Logger, cfg RetentionConfig) (*Cleaner, error) {
+func NewCleaner(past RetentionStore, offsets lease.Store, holder string, now func() time.Time, log *slog.Logger, cfg RetentionConfig) (*Cleaner, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err

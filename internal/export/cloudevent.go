@@ -10,8 +10,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// What the events say of themselves. See docs/sinks.md, which is for those who
-// read them.
+// Constant attributes of the events. docs/sinks.md documents them for readers of a sink.
 const (
 	specVersion     = "1.0"
 	jsonType        = "application/json"
@@ -20,8 +19,8 @@ const (
 	cloudEventsTime = time.RFC3339Nano
 )
 
-// cloudEvent is an event as CloudEvents 1.0 has it, with our extensions behind
-// the data's type. A position may have more digits than an integer of
+// cloudEvent is an event in the format of CloudEvents 1.0, with our extension attributes
+// after datacontenttype. A position may have more digits than an integer of
 // CloudEvents, so it is text.
 type cloudEvent struct {
 	SpecVersion     string `json:"specversion"`
@@ -41,7 +40,7 @@ type cloudEvent struct {
 	Data json.RawMessage `json:"data"`
 }
 
-func cloudEventOf(e *event.Event, source string) cloudEvent {
+func newCloudEvent(e *event.Event, source string) cloudEvent {
 	return cloudEvent{
 		SpecVersion: specVersion, ID: string(e.ID), Source: source, Type: string(e.Type), Subject: e.SubjectID,
 		Time: e.OccurredAt.UTC().Format(cloudEventsTime), DataContentType: jsonType,
@@ -74,8 +73,8 @@ func (c *cloudEvent) attributes() []attribute {
 	return all
 }
 
-// structured returns the event as one JSON object.
-func (c *cloudEvent) structured() ([]byte, error) {
+// encodeStructured returns the event as one JSON object.
+func (c *cloudEvent) encodeStructured() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)

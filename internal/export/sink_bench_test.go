@@ -13,8 +13,8 @@ import (
 
 // bare sends the bytes that the sink sends with nothing but the broker's client,
 // in batches of the same size, and waits for each batch to be confirmed.
-var bare = map[string]func(b *testing.B, o *outlet) func(events []*event.Event){
-	"Redis": func(b *testing.B, o *outlet) func([]*event.Event) {
+var bare = map[string]func(b *testing.B, o *testBroker) func(events []*event.Event){
+	"Redis": func(b *testing.B, o *testBroker) func([]*event.Event) {
 		client := redisClient(b, o.url)
 		values := []any{
 			"specversion", "1.0", "id", "evt_01kdydw5hrfy8vx5f5gtkrp0aa", "source", source, "type", "order.placed", "subject", "ord_1",
@@ -32,7 +32,7 @@ var bare = map[string]func(b *testing.B, o *outlet) func(events []*event.Event){
 			}
 		}
 	},
-	"RabbitMQ": func(b *testing.B, o *outlet) func([]*event.Event) {
+	"RabbitMQ": func(b *testing.B, o *testBroker) func([]*event.Event) {
 		ch := rabbitChannel(b, o.url)
 		if err := ch.Confirm(false); err != nil {
 			b.Fatal(err)
@@ -59,7 +59,7 @@ var bare = map[string]func(b *testing.B, o *outlet) func(events []*event.Event){
 			}
 		}
 	},
-	"NATS": func(b *testing.B, o *outlet) func([]*event.Event) {
+	"NATS": func(b *testing.B, o *testBroker) func([]*event.Event) {
 		js := jetStream(b, o.url)
 		if _, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare"}}); err != nil {
 			b.Fatal(err)
@@ -82,20 +82,20 @@ var bare = map[string]func(b *testing.B, o *outlet) func(events []*event.Event){
 // a sink of RabbitMQ waits between two events of one.
 func BenchmarkSink(b *testing.B) {
 	const batch = 500
-	for name, start := range outlets() {
+	for name, start := range testBrokers() {
 		b.Run(name, func(b *testing.B) {
 			o := start(b)
 			s, send := o.open(b), bare[name](b, o)
 			next := event.Position(1)
 			var ours, theirs time.Duration
 			for b.Loop() {
-				events := someEvents("t1", next, next+batch-1)
+				events := makeEvents("t1", next, next+batch-1)
 				for _, e := range events {
 					e.SubjectID = string(e.ID)
 				}
 				next += batch
 				begun := time.Now()
-				deliver(b, s, events)
+				sendAll(b, s, events)
 				ours += time.Since(begun)
 				begun = time.Now()
 				send(events)

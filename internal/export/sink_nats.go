@@ -56,7 +56,7 @@ func (s *NATSSink) Send(ctx context.Context, events []*event.Event) (int, error)
 	if err := s.connect(ctx); err != nil {
 		return 0, errors.Join(err, s.Close())
 	}
-	n, err := s.publish(ctx, events)
+	n, err := s.publishEvents(ctx, events)
 	if err != nil {
 		return n, errors.Join(fmt.Errorf("publish to the NATS stream %s: %w", s.cfg.Stream, err), s.Close())
 	}
@@ -80,11 +80,11 @@ func (s *NATSSink) connect(ctx context.Context) error {
 	if s.js, err = jetstream.New(conn, jetstream.WithPublishAsyncTimeout(confirmTimeout)); err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	return s.prepare(ctx)
+	return s.ensureStream(ctx)
 }
 
-// prepare makes the stream, or checks the one there is.
-func (s *NATSSink) prepare(ctx context.Context) error {
+// ensureStream makes the stream, or checks the one there is.
+func (s *NATSSink) ensureStream(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	all := s.cfg.Subject + ".>"
@@ -101,17 +101,17 @@ func (s *NATSSink) prepare(ctx context.Context) error {
 	switch {
 	case cfg.NoAck:
 		return fmt.Errorf("the NATS stream %s confirms nothing (no_ack); name another with ?stream=", s.cfg.Stream)
-	case !takes(cfg.Subjects, all):
+	case !anySubjectCovers(cfg.Subjects, all):
 		return fmt.Errorf("the NATS stream %s takes the subjects %q, not %s; add it, or choose others with ?stream= and ?subject=", s.cfg.Stream, cfg.Subjects, all)
 	}
 	return nil
 }
 
-// publish sends all and waits for each to be confirmed.
-func (s *NATSSink) publish(ctx context.Context, events []*event.Event) (int, error) {
+// publishEvents sends all and waits for each to be confirmed.
+func (s *NATSSink) publishEvents(ctx context.Context, events []*event.Event) (int, error) {
 	futures := make([]jetstream.PubAckFuture, len(events))
 	for i, e := range events {
-		msg, err := s.message(e)
+		msg, err := s.encodeMessage(e)
 		if err != nil {
 			return 0, err
 		}
@@ -120,15 +120,15 @@ func (s *NATSSink) publish(ctx context.Context, events []*event.Event) (int, err
 			opts = append(opts, jetstream.WithExpectLastMsgID(string(events[i-1].ID)))
 		}
 		if futures[i], err = s.js.PublishMsgAsync(msg, opts...); err != nil {
-			return s.confirmed(ctx, futures[:i], fmt.Errorf("event %s: %w", e.ID, err))
+			return s.countConfirmed(ctx, futures[:i], fmt.Errorf("event %s: %w", e.ID, err))
 		}
 	}
-	return s.confirmed(ctx, futures, nil)
+	return s.countConfirmed(ctx, futures, nil)
 }
 
-// confirmed waits for confirmations and returns how many came before the first
+// countConfirmed waits for confirmations and returns how many came before the first
 // that did not. If all came, the error is that of what was not published.
-func (s *NATSSink) confirmed(ctx context.Context, futures []jetstream.PubAckFuture, after error) (int, error) {
+func (s *NATSSink) countConfirmed(ctx context.Context, futures []jetstream.PubAckFuture, after error) (int, error) {
 	for i, f := range futures {
 		select {
 		case <-f.Ok():
@@ -143,9 +143,9 @@ func (s *NATSSink) confirmed(ctx context.Context, futures []jetstream.PubAckFutu
 	return len(futures), after
 }
 
-func (s *NATSSink) message(e *event.Event) (*nats.Msg, error) {
-	c := cloudEventOf(e, s.cfg.Source)
-	body, err := c.structured()
+func (s *NATSSink) encodeMessage(e *event.Event) (*nats.Msg, error) {
+	c := newCloudEvent(e, s.cfg.Source)
+	body, err := c.encodeStructured()
 	if err != nil {
 		return nil, err
 	}
@@ -155,13 +155,13 @@ func (s *NATSSink) message(e *event.Event) (*nats.Msg, error) {
 	return msg, nil
 }
 
-// takes reports whether one of the subjects of a stream covers all of a prefix.
-func takes(subjects []string, all string) bool {
-	return slices.ContainsFunc(subjects, func(subject string) bool { return covers(strings.Split(subject, "."), strings.Split(all, ".")) })
+// anySubjectCovers reports whether one of the subjects of a stream covers all of a prefix.
+func anySubjectCovers(subjects []string, all string) bool {
+	return slices.ContainsFunc(subjects, func(subject string) bool { return subjectCovers(strings.Split(subject, "."), strings.Split(all, ".")) })
 }
 
-// covers reports whether a subject with wildcards covers a prefix that ends in >.
-func covers(subject, prefix []string) bool {
+// subjectCovers reports whether a subject with wildcards covers a prefix that ends in >.
+func subjectCovers(subject, prefix []string) bool {
 	for i, word := range prefix {
 		switch {
 		case i >= len(subject):

@@ -19,7 +19,7 @@ import (
 type RabbitMQSinkConfig struct {
 	Source    string // of the events
 	Exchange  string // a durable topic exchange, made if there is none
-	Mandatory bool   // what no queue takes is not done; else it is nobody's
+	Mandatory bool   // unroutable messages fail; else RabbitMQ drops them
 }
 
 // RabbitMQSink publishes events to a topic exchange, with the type as routing
@@ -33,23 +33,23 @@ type RabbitMQSink struct {
 	cfg RabbitMQSinkConfig
 	log *slog.Logger
 
-	link *rabbitLink // nil while there is none
+	link *rabbitConnection // nil while there is none
 }
 
 var _ Sink = (*RabbitMQSink)(nil)
 
-// rabbitLink is a connection and its one channel.
-type rabbitLink struct {
+// rabbitConnection is a connection to RabbitMQ and its one channel.
+type rabbitConnection struct {
 	socket   net.Conn
 	conn     *amqp.Connection
 	channel  *amqp.Channel
 	closed   chan *amqp.Error
-	returned chan amqp.Return // messages that no queue takes, each ahead of its confirmation
-	blocked  atomic.Bool      // RabbitMQ takes nothing for now
+	returned chan amqp.Return // unroutable messages, each before its confirmation
+	blocked  atomic.Bool      // RabbitMQ has blocked the connection
 }
 
 // rabbitInFlight is how many messages may be unconfirmed. All of them may be
-// returned at once, and whoever takes returns must not wait.
+// returned at once, and the client library must not block on the channel.
 const rabbitInFlight = 1000
 
 // NewRabbitMQSink returns a sink that connects when it is used.
@@ -67,13 +67,13 @@ func (s *RabbitMQSink) Close() error {
 	}
 	l := s.link
 	s.link = nil
-	return l.hangUp()
+	return l.closeConnection()
 }
 
-// hangUp closes the connection; a peer that does not answer is not waited for.
-func (l *rabbitLink) hangUp() error {
+// closeConnection closes the connection; a peer that does not answer is not waited for.
+func (l *rabbitConnection) closeConnection() error {
 	if !l.blocked.Load() {
-		_ = l.conn.CloseDeadline(time.Now().Add(closeTimeout)) // goodbye, if it can be said
+		_ = l.conn.CloseDeadline(time.Now().Add(closeTimeout)) // closing handshake
 	}
 	if err := l.socket.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
@@ -86,7 +86,7 @@ func (s *RabbitMQSink) Send(ctx context.Context, events []*event.Event) (int, er
 	if err := s.connect(ctx); err != nil {
 		return 0, errors.Join(err, s.Close())
 	}
-	n, err := s.publish(ctx, events)
+	n, err := s.publishEvents(ctx, events)
 	if err != nil {
 		return n, errors.Join(fmt.Errorf("publish to the RabbitMQ exchange %s: %w", s.cfg.Exchange, err), s.Close())
 	}
@@ -97,29 +97,29 @@ func (s *RabbitMQSink) connect(ctx context.Context) error {
 	if s.link != nil && !s.link.conn.IsClosed() {
 		return nil
 	}
-	l := &rabbitLink{closed: make(chan *amqp.Error, 1), returned: make(chan amqp.Return, rabbitInFlight)}
+	l := &rabbitConnection{closed: make(chan *amqp.Error, 1), returned: make(chan amqp.Return, rabbitInFlight)}
 	conn, err := amqp.DialConfig(s.url, amqp.Config{
-		Heartbeat: quietTimeout / 3, Properties: amqp.Table{"connection_name": "backplane sink"},
+		Heartbeat: idleTimeout / 3, Properties: amqp.Table{"connection_name": "backplane sink"},
 		Dial: func(network, addr string) (net.Conn, error) {
 			var err error
 			if l.socket, err = (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, network, addr); err != nil {
 				return nil, err
 			}
-			return l.socket, l.socket.SetDeadline(time.Now().Add(connectTimeout)) // for the greetings; the library clears it
+			return l.socket, l.socket.SetDeadline(time.Now().Add(connectTimeout)) // for the handshake; the library clears it
 		},
 	})
 	if err != nil {
 		return fmt.Errorf("connect to RabbitMQ: %w", err)
 	}
 	l.conn, s.link = conn, l
-	return s.prepare(ctx, l)
+	return s.ensureExchange(ctx, l)
 }
 
-// prepare opens the channel and makes the exchange, or checks the one there is.
-func (s *RabbitMQSink) prepare(ctx context.Context, l *rabbitLink) (err error) {
+// ensureExchange opens the channel and declares the exchange, or checks the existing one.
+func (s *RabbitMQSink) ensureExchange(ctx context.Context, l *rabbitConnection) (err error) {
 	stop := context.AfterFunc(ctx, func() { _ = l.socket.Close() })
 	defer stop()
-	go s.watch(l.conn.NotifyBlocked(make(chan amqp.Blocking, 1)), l)
+	go s.watchBlocked(l.conn.NotifyBlocked(make(chan amqp.Blocking, 1)), l)
 	if l.channel, err = l.conn.Channel(); err != nil {
 		return fmt.Errorf("open a channel of RabbitMQ: %w", err)
 	}
@@ -134,21 +134,21 @@ func (s *RabbitMQSink) prepare(ctx context.Context, l *rabbitLink) (err error) {
 	return nil
 }
 
-// watch tells when RabbitMQ stops taking messages, low on memory or disk, and
-// when it goes on. It ends with the connection.
-func (s *RabbitMQSink) watch(changes <-chan amqp.Blocking, l *rabbitLink) {
+// watchBlocked logs when RabbitMQ blocks the connection, low on memory or disk, and
+// when it unblocks it. It ends with the connection.
+func (s *RabbitMQSink) watchBlocked(changes <-chan amqp.Blocking, l *rabbitConnection) {
 	for b := range changes {
 		l.blocked.Store(b.Active)
 		if b.Active {
-			s.log.Warn("RabbitMQ takes nothing for now; the sink waits", "reason", b.Reason)
+			s.log.Warn("RabbitMQ blocks the connection; the sink waits; free memory or disk of the broker", "reason", b.Reason)
 		} else {
-			s.log.Info("RabbitMQ takes events again")
+			s.log.Info("RabbitMQ unblocked the connection")
 		}
 	}
 }
 
-// publish sends all and waits until they are confirmed.
-func (s *RabbitMQSink) publish(ctx context.Context, events []*event.Event) (int, error) {
+// publishEvents sends all and waits until they are confirmed.
+func (s *RabbitMQSink) publishEvents(ctx context.Context, events []*event.Event) (int, error) {
 	l := s.link
 	stop := context.AfterFunc(ctx, func() { _ = l.socket.Close() }) // a write does not end by itself
 	defer stop()
@@ -158,38 +158,38 @@ func (s *RabbitMQSink) publish(ctx context.Context, events []*event.Event) (int,
 		if last, ok := w.last[e.SubjectID]; ok {
 			before = max(before, last+1)
 		}
-		if err := w.await(ctx, before); err != nil {
+		if err := w.awaitConfirmed(ctx, before); err != nil {
 			return w.confirmed, err
 		}
-		c, err := l.channel.PublishWithDeferredConfirm(s.cfg.Exchange, string(e.Type), s.cfg.Mandatory, false, s.message(e))
+		c, err := l.channel.PublishWithDeferredConfirm(s.cfg.Exchange, string(e.Type), s.cfg.Mandatory, false, s.encodeMessage(e))
 		if err != nil {
 			return w.confirmed, err
 		}
 		w.last[e.SubjectID] = i
 		w.sent = append(w.sent, c)
 	}
-	return w.confirmed, w.await(ctx, len(w.sent))
+	return w.confirmed, w.awaitConfirmed(ctx, len(w.sent))
 }
 
 // rabbitWindow is what was sent together, and how much of it is confirmed.
 type rabbitWindow struct {
-	link      *rabbitLink
+	link      *rabbitConnection
 	sent      []*amqp.DeferredConfirmation
 	last      map[string]int // index of the last one of a subject
 	confirmed int            // so many from the first
 }
 
-var errRefused = errors.New("RabbitMQ refused an event; a queue may be full")
+var errNacked = errors.New("RabbitMQ refused an event; a queue may be full")
 
-// await waits until the first n are confirmed.
-func (w *rabbitWindow) await(ctx context.Context, n int) error {
+// awaitConfirmed waits until the first n are confirmed.
+func (w *rabbitWindow) awaitConfirmed(ctx context.Context, n int) error {
 	for ; w.confirmed < n; w.confirmed++ {
 		c := w.sent[w.confirmed]
-		if err := w.link.await(ctx, c.Done()); err != nil {
+		if err := w.link.awaitConfirmation(ctx, c.Done()); err != nil {
 			return err
 		}
 		if !c.Acked() {
-			return cmp.Or(w.link.broken(), errRefused)
+			return cmp.Or(w.link.closeReason(), errNacked)
 		}
 		select {
 		case r := <-w.link.returned:
@@ -200,9 +200,9 @@ func (w *rabbitWindow) await(ctx context.Context, n int) error {
 	return nil
 }
 
-// await waits for one confirmation: as long as it takes while RabbitMQ says that
-// it takes nothing, else not for ever.
-func (l *rabbitLink) await(ctx context.Context, done <-chan struct{}) error {
+// awaitConfirmation waits for one confirmation: without limit while RabbitMQ blocks the
+// connection, else up to confirmTimeout.
+func (l *rabbitConnection) awaitConfirmation(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-done:
 		return nil
@@ -217,26 +217,26 @@ func (l *rabbitLink) await(ctx context.Context, done <-chan struct{}) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-l.closed:
-			return closing(err)
+			return closeError(err)
 		case <-quiet.C:
 			if !l.blocked.Load() {
-				return errSilent
+				return errConfirmTimeout
 			}
 		}
 	}
 }
 
-// broken returns why the channel has ended, or nil.
-func (l *rabbitLink) broken() error {
+// closeReason returns why the channel has ended, or nil.
+func (l *rabbitConnection) closeReason() error {
 	select {
 	case err := <-l.closed:
-		return closing(err)
+		return closeError(err)
 	default:
 		return nil
 	}
 }
 
-func closing(err *amqp.Error) error {
+func closeError(err *amqp.Error) error {
 	if err == nil {
 		return amqp.ErrClosed
 	}
@@ -246,8 +246,8 @@ func closing(err *amqp.Error) error {
 // rabbitPrefix is what the AMQP binding of CloudEvents puts in front of names.
 const rabbitPrefix = "cloudEvents_"
 
-func (s *RabbitMQSink) message(e *event.Event) amqp.Publishing {
-	c := cloudEventOf(e, s.cfg.Source)
+func (s *RabbitMQSink) encodeMessage(e *event.Event) amqp.Publishing {
+	c := newCloudEvent(e, s.cfg.Source)
 	headers := amqp.Table{}
 	for _, a := range c.attributes() {
 		if a.name != "datacontenttype" { // that is the content type

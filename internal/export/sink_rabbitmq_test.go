@@ -16,16 +16,18 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-func rabbitOutlet(t testing.TB) *outlet { return rabbitOutletOf(t, testenv.SharedRabbitMQ(t)) }
+func sharedRabbitBroker(t testing.TB) *testBroker {
+	return newRabbitBroker(t, testenv.SharedRabbitMQ(t))
+}
 
-func ownRabbitOutlet(t testing.TB) *outlet {
+func ownRabbitBroker(t testing.TB) *testBroker {
 	b := testenv.RabbitMQ(t)
-	o := rabbitOutletOf(t, b.URL)
+	o := newRabbitBroker(t, b.URL)
 	o.broker = b
 	return o
 }
 
-func rabbitOutletOf(t testing.TB, address string) *outlet {
+func newRabbitBroker(t testing.TB, address string) *testBroker {
 	topic := rand.Text() // others use the broker too
 	ch := rabbitChannel(t, address)
 	if err := ch.ExchangeDeclare(topic, amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
@@ -38,10 +40,10 @@ func rabbitOutletOf(t testing.TB, address string) *outlet {
 		t.Fatal(err)
 	}
 	var all []received
-	return &outlet{url: address, topic: topic, repeats: true,
+	return &testBroker{url: address, topic: topic, repeats: true,
 		open: func(t testing.TB) export.Sink {
 			s, err := export.NewRabbitMQSink(address, export.RabbitMQSinkConfig{Source: source, Exchange: topic}, slog.New(slog.DiscardHandler))
-			return closing(t, s, err)
+			return closeAfterTest(t, s, err)
 		},
 		read: func(t testing.TB) []received {
 			ch := rabbitChannel(t, address)
@@ -82,7 +84,7 @@ func rabbitChannel(t testing.TB, url string) *amqp.Channel {
 
 func TestRabbitMQSink_keeps_the_order_of_a_subject_when_single_events_are_refused(t *testing.T) {
 	t.Parallel()
-	o := rabbitOutlet(t)
+	o := sharedRabbitBroker(t)
 	ch := rabbitChannel(t, o.url)
 	// A queue that is full refuses, and takes more once it was read.
 	if _, err := ch.QueueDeclare("small", true, false, false, false, amqp.Table{"x-max-length": 5, "x-overflow": "reject-publish"}); err != nil {
@@ -91,7 +93,7 @@ func TestRabbitMQSink_keeps_the_order_of_a_subject_when_single_events_are_refuse
 	if err := ch.QueueBind("small", "#", o.topic, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	s, events := o.open(t), someEvents("t1", 1, 60)
+	s, events := o.open(t), makeEvents("t1", 1, 60)
 	versions := map[string][]string{}
 	for len(events) > 0 {
 		n, err := s.Send(t.Context(), events)
@@ -128,14 +130,14 @@ func TestRabbitMQSink_keeps_the_order_of_a_subject_when_single_events_are_refuse
 	}
 }
 
-func TestRabbitMQSink_waits_while_RabbitMQ_takes_nothing(t *testing.T) {
+func TestRabbitMQSink_waits_while_RabbitMQ_blocks_the_connection(t *testing.T) {
 	t.Parallel()
-	o := ownRabbitOutlet(t)
-	log := &said{blocked: make(chan struct{}, 1)}
+	o := ownRabbitBroker(t)
+	log := &blockedLog{blocked: make(chan struct{}, 1)}
 	s, err := export.NewRabbitMQSink(o.url, export.RabbitMQSinkConfig{Source: source, Exchange: o.topic}, slog.New(slog.NewTextHandler(log, nil)))
-	sink := closing(t, s, err)
-	events := someEvents("t1", 1, 40)
-	deliver(t, sink, events[:10])
+	sink := closeAfterTest(t, s, err)
+	events := makeEvents("t1", 1, 40)
+	sendAll(t, sink, events[:10])
 	o.broker.Control("set_vm_memory_high_watermark", "absolute", "1MB") // of which it needs more
 	sent := make(chan error, 1)
 	go func() { // RabbitMQ tells of it when it is next sent something
@@ -148,23 +150,23 @@ func TestRabbitMQSink_waits_while_RabbitMQ_takes_nothing(t *testing.T) {
 	select {
 	case <-log.blocked:
 	case err := <-sent:
-		t.Fatalf("Send to a RabbitMQ that takes nothing = %v, and not a word of it", err)
+		t.Fatalf("Send while RabbitMQ blocks the connection = %v, and no log line", err)
 	}
 	o.broker.Control("set_vm_memory_high_watermark", "absolute", "512MB")
 	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(cursorsOf(events), places(o.read(t))); diff != "" {
+	if diff := cmp.Diff(cursorsOf(events), receivedCursors(o.read(t))); diff != "" {
 		t.Errorf("the broker holds (-want +got):\n%s", diff)
 	}
 }
 
-// said takes what a sink logs, and tells when RabbitMQ takes nothing.
-type said struct{ blocked chan struct{} }
+// blockedLog receives the log of a sink, and signals when RabbitMQ blocks the connection.
+type blockedLog struct{ blocked chan struct{} }
 
 // Write implements io.Writer.
-func (s *said) Write(text []byte) (int, error) {
-	if bytes.Contains(text, []byte("RabbitMQ takes nothing")) {
+func (s *blockedLog) Write(text []byte) (int, error) {
+	if bytes.Contains(text, []byte("RabbitMQ blocks the connection")) {
 		s.blocked <- struct{}{}
 	}
 	return len(text), nil

@@ -15,7 +15,7 @@ import (
 // RedisSinkConfig says where in Redis events go.
 type RedisSinkConfig struct {
 	Source string // of the events
-	Stream string // key of the stream, which must be ours alone
+	Stream string // key of the stream, which must have no other writer
 	MaxLen int64  // entries to keep, about; 0 keeps all
 }
 
@@ -32,13 +32,13 @@ type RedisSink struct {
 	cfg  RedisSinkConfig
 
 	client *redis.Client // nil while there is none
-	top    redisTop      // as it was last seen; zero if it must be looked up
+	end    streamEnd     // as last read; zero if it must be read
 }
 
 var _ Sink = (*RedisSink)(nil)
 
-// redisTop is the end of the stream.
-type redisTop struct {
+// streamEnd is the end of the stream.
+type streamEnd struct {
 	generation uint64
 	timeline   string
 }
@@ -50,7 +50,7 @@ func NewRedisSink(url string, cfg RedisSinkConfig) (*RedisSink, error) {
 		return nil, errURL("redis://user:password@host:6379/0")
 	}
 	opts.DialTimeout, opts.WriteTimeout, opts.ReadTimeout = connectTimeout, connectTimeout, confirmTimeout
-	opts.MaxRetries = -1 // who retries is the exporter
+	opts.MaxRetries = -1 // the exporter retries
 	opts.DialerRetries, opts.PoolSize = 1, 1
 	return &RedisSink{opts: opts, cfg: cfg}, nil
 }
@@ -61,7 +61,7 @@ func (s *RedisSink) Close() error {
 		return nil
 	}
 	client := s.client
-	s.client, s.top = nil, redisTop{}
+	s.client, s.end = nil, streamEnd{}
 	return ignoreClosed(client.Close())
 }
 
@@ -80,52 +80,52 @@ func (s *RedisSink) Send(ctx context.Context, events []*event.Event) (int, error
 	client := s.client
 	stop := context.AfterFunc(ctx, func() { _ = client.Close() }) // a read does not end by itself
 	defer stop()
-	if err := s.send(ctx, events); err != nil {
+	if err := s.appendBatch(ctx, events); err != nil {
 		return 0, errors.Join(fmt.Errorf("append to the Redis stream %s: %w", s.cfg.Stream, err), s.Close())
 	}
 	return len(events), nil
 }
 
-func (s *RedisSink) send(ctx context.Context, events []*event.Event) error {
-	if timeline := events[0].Cursor.Timeline; s.top.timeline != timeline {
-		if err := s.look(ctx, timeline); err != nil {
+func (s *RedisSink) appendBatch(ctx context.Context, events []*event.Event) error {
+	if timeline := events[0].Cursor.Timeline; s.end.timeline != timeline {
+		if err := s.findGeneration(ctx, timeline); err != nil {
 			return err
 		}
 	}
-	added, err := s.add(ctx, events)
+	added, err := s.appendEvents(ctx, events)
 	if err != nil || added == len(events) {
 		return err
 	}
-	return s.verify(ctx, events[len(events)-1])
+	return s.verifyAppended(ctx, events[len(events)-1])
 }
 
-// look finds the generation to go on with.
-func (s *RedisSink) look(ctx context.Context, timeline string) error {
+// findGeneration finds the generation to continue with.
+func (s *RedisSink) findGeneration(ctx context.Context, timeline string) error {
 	if kind, err := s.client.Type(ctx, s.cfg.Stream).Result(); err != nil {
 		return err
 	} else if kind != "stream" && kind != "none" {
 		return fmt.Errorf("the key holds a %s; name another with ?stream=", kind)
 	}
-	id, of, err := s.last(ctx)
+	id, of, err := s.readLastEntry(ctx)
 	if err != nil {
 		return err
 	}
-	s.top = redisTop{generation: id.generation, timeline: timeline}
+	s.end = streamEnd{generation: id.generation, timeline: timeline}
 	if of != timeline {
-		s.top.generation++
+		s.end.generation++
 	}
 	return nil
 }
 
-// redisID is the id of an entry.
-type redisID struct {
+// streamID is the id of an entry.
+type streamID struct {
 	generation uint64
 	position   event.Position
 }
 
-// last returns the id of the stream's last entry and its timeline. If the stream
+// readLastEntry returns the id of the stream's last entry and its timeline. If the stream
 // is empty the id is the highest that it ever had, of no timeline.
-func (s *RedisSink) last(ctx context.Context) (id redisID, timeline string, err error) {
+func (s *RedisSink) readLastEntry(ctx context.Context) (id streamID, timeline string, err error) {
 	entries, err := s.client.XRevRangeN(ctx, s.cfg.Stream, "+", "-", 1).Result()
 	if err != nil {
 		return id, "", err
@@ -135,7 +135,7 @@ func (s *RedisSink) last(ctx context.Context) (id redisID, timeline string, err 
 		text = entries[0].ID
 		timeline, _ = entries[0].Values["timeline"].(string)
 		if timeline == "" {
-			return id, "", errors.New("it holds entries of somebody else; name another with ?stream=")
+			return id, "", errors.New("it holds entries of another writer; name another with ?stream=")
 		}
 	} else {
 		info, err := s.client.XInfoStream(ctx, s.cfg.Stream).Result()
@@ -153,14 +153,14 @@ func (s *RedisSink) last(ctx context.Context) (id redisID, timeline string, err 
 	if err := errors.Join(err1, err2); err != nil {
 		return id, "", fmt.Errorf("its last id is %q: %w", text, err)
 	}
-	return redisID{g, event.Position(p)}, timeline, nil
+	return streamID{g, event.Position(p)}, timeline, nil
 }
 
-// add appends the events in one transaction and returns how many were new.
-func (s *RedisSink) add(ctx context.Context, events []*event.Event) (added int, err error) {
+// appendEvents appends the events in one transaction and returns how many were new.
+func (s *RedisSink) appendEvents(ctx context.Context, events []*event.Event) (added int, err error) {
 	cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		for _, e := range events {
-			p.XAdd(ctx, s.entry(e))
+			p.XAdd(ctx, s.encodeEntry(e))
 		}
 		return nil
 	})
@@ -183,8 +183,8 @@ func isStale(err error) bool {
 	return strings.Contains(err.Error(), "equal or smaller than the target stream top item")
 }
 
-func (s *RedisSink) entry(e *event.Event) *redis.XAddArgs {
-	c := cloudEventOf(e, s.cfg.Source)
+func (s *RedisSink) encodeEntry(e *event.Event) *redis.XAddArgs {
+	c := newCloudEvent(e, s.cfg.Source)
 	attributes := c.attributes()
 	values := make([]any, 0, 2*len(attributes)+2)
 	for _, a := range attributes {
@@ -192,18 +192,18 @@ func (s *RedisSink) entry(e *event.Event) *redis.XAddArgs {
 	}
 	return &redis.XAddArgs{
 		Stream: s.cfg.Stream, MaxLen: s.cfg.MaxLen, Approx: s.cfg.MaxLen > 0,
-		ID:     fmt.Sprintf("%d-%d", s.top.generation, e.Cursor.Position),
+		ID:     fmt.Sprintf("%d-%d", s.end.generation, e.Cursor.Position),
 		Values: append(values, "data", []byte(c.Data)),
 	}
 }
 
-// verify makes sure that what Redis refused is there already.
-func (s *RedisSink) verify(ctx context.Context, e *event.Event) error {
-	id, timeline, err := s.last(ctx)
+// verifyAppended makes sure that what Redis refused is there already.
+func (s *RedisSink) verifyAppended(ctx context.Context, e *event.Event) error {
+	id, timeline, err := s.readLastEntry(ctx)
 	if err != nil {
 		return err
 	}
-	if timeline != e.Cursor.Timeline || id.generation != s.top.generation || id.position < e.Cursor.Position {
+	if timeline != e.Cursor.Timeline || id.generation != s.end.generation || id.position < e.Cursor.Position {
 		return fmt.Errorf("it ends with %d-%d of timeline %q, which this sink has not written", id.generation, id.position, timeline)
 	}
 	return nil

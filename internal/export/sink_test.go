@@ -23,8 +23,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// outlet is a broker with a sink into it, and a consumer of the broker's own kind.
-type outlet struct {
+// testBroker is a broker with a sink into it, and a consumer of the broker's own kind.
+type testBroker struct {
 	broker *testenv.Broker // the test's own, which it may halt; nil for a shared one
 	url    string
 	topic  string // the exchange, if the broker has such
@@ -41,18 +41,18 @@ type received map[string]string
 
 const source = "https://shop.example/backplane"
 
-// outlets starts each kind of broker, or finds one that tests share.
-func outlets() map[string]func(t testing.TB) *outlet {
-	return map[string]func(t testing.TB) *outlet{"Redis": redisOutlet, "RabbitMQ": rabbitOutlet, "NATS": natsOutlet}
+// testBrokers starts each kind of broker, or finds one that tests share.
+func testBrokers() map[string]func(t testing.TB) *testBroker {
+	return map[string]func(t testing.TB) *testBroker{"Redis": newRedisBroker, "RabbitMQ": sharedRabbitBroker, "NATS": newNATSBroker}
 }
 
-// eachOutlet runs a test in parallel with each kind of broker.
-func eachOutlet(t *testing.T, test func(t *testing.T, o *outlet)) {
+// eachBroker runs a test in parallel with each kind of broker.
+func eachBroker(t *testing.T, test func(t *testing.T, o *testBroker)) {
 	t.Helper()
-	eachOf(t, outlets(), test)
+	eachOf(t, testBrokers(), test)
 }
 
-func eachOf(t *testing.T, all map[string]func(t testing.TB) *outlet, test func(t *testing.T, o *outlet)) {
+func eachOf(t *testing.T, all map[string]func(t testing.TB) *testBroker, test func(t *testing.T, o *testBroker)) {
 	t.Helper()
 	for name, start := range all {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func eachOf(t *testing.T, all map[string]func(t testing.TB) *outlet, test func(t
 	}
 }
 
-func closing(t testing.TB, s export.Sink, err error) export.Sink {
+func closeAfterTest(t testing.TB, s export.Sink, err error) export.Sink {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -75,12 +75,12 @@ func closing(t testing.TB, s export.Sink, err error) export.Sink {
 	return s
 }
 
-func redisOutlet(t testing.TB) *outlet {
+func newRedisBroker(t testing.TB) *testBroker {
 	b := testenv.RedisBroker(t)
-	return &outlet{broker: b, url: b.URL,
+	return &testBroker{broker: b, url: b.URL,
 		open: func(t testing.TB) export.Sink {
 			s, err := export.NewRedisSink(b.URL, export.RedisSinkConfig{Source: source, Stream: "events"})
-			return closing(t, s, err)
+			return closeAfterTest(t, s, err)
 		},
 		read: func(t testing.TB) (all []received) {
 			client := redisClient(t, b.URL)
@@ -111,12 +111,12 @@ func redisClient(t testing.TB, url string) *redis.Client {
 	return client
 }
 
-func natsOutlet(t testing.TB) *outlet {
+func newNATSBroker(t testing.TB) *testBroker {
 	b := testenv.NATS(t)
-	return &outlet{broker: b, url: b.URL,
+	return &testBroker{broker: b, url: b.URL,
 		open: func(t testing.TB) export.Sink {
 			s, err := export.NewNATSSink(b.URL, export.NATSSinkConfig{Source: source, Stream: "EVENTS", Subject: "shop.events"})
-			return closing(t, s, err)
+			return closeAfterTest(t, s, err)
 		},
 		read: func(t testing.TB) (all []received) {
 			stream, err := jetStream(t, b.URL).Stream(t.Context(), "EVENTS")
@@ -132,15 +132,15 @@ func natsOutlet(t testing.TB) *outlet {
 				if err != nil {
 					t.Fatal(err)
 				}
-				all = append(all, unstructured(t, m))
+				all = append(all, decodeStructured(t, m))
 			}
 			return all
 		},
 	}
 }
 
-// unstructured reads a structured CloudEvent.
-func unstructured(t testing.TB, m jetstream.Msg) received {
+// decodeStructured reads a structured CloudEvent.
+func decodeStructured(t testing.TB, m jetstream.Msg) received {
 	t.Helper()
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(m.Data(), &fields); err != nil {
@@ -174,8 +174,8 @@ func jetStream(t testing.TB, url string) jetstream.JetStream {
 	return js
 }
 
-// someEvents returns events from one position to another, of ten subjects in turn.
-func someEvents(timeline string, from, to event.Position) (events []*event.Event) {
+// makeEvents returns events from one position to another, of ten subjects in turn.
+func makeEvents(timeline string, from, to event.Position) (events []*event.Event) {
 	at := time.Date(2030, 1, 2, 3, 4, 5, 678900000, time.UTC)
 	for p := from; p <= to; p++ {
 		events = append(events, &event.Event{
@@ -186,16 +186,16 @@ func someEvents(timeline string, from, to event.Position) (events []*event.Event
 	return events
 }
 
-// deliver sends all events and fails the test if not all are confirmed.
-func deliver(t testing.TB, s export.Sink, events []*event.Event) {
+// sendAll sends all events and fails the test if not all are confirmed.
+func sendAll(t testing.TB, s export.Sink, events []*event.Event) {
 	t.Helper()
 	if n, err := s.Send(t.Context(), events); n != len(events) || err != nil {
 		t.Fatalf("Send of %d events = %d, %v", len(events), n, err)
 	}
 }
 
-// places returns the cursors of what was received.
-func places(all []received) (cursors []string) {
+// receivedCursors returns the cursors of what was received.
+func receivedCursors(all []received) (cursors []string) {
 	for _, r := range all {
 		cursors = append(cursors, r["cursor"])
 	}
@@ -211,10 +211,10 @@ func cursorsOf(events []*event.Event) (cursors []string) {
 
 func TestSink_gives_consumers_the_attributes_of_CloudEvents(t *testing.T) {
 	t.Parallel()
-	eachOutlet(t, func(t *testing.T, o *outlet) {
-		events := someEvents("t1", 6, 7)
+	eachBroker(t, func(t *testing.T, o *testBroker) {
+		events := makeEvents("t1", 6, 7)
 		events[1].Actor = "" // the system itself
-		deliver(t, o.open(t), events)
+		sendAll(t, o.open(t), events)
 		want := []received{{
 			"specversion": "1.0", "id": string(events[0].ID), "source": source, "type": "order.placed", "subject": "ord_6",
 			"time": "2030-01-02T03:04:05.6789Z", "datacontenttype": "application/json",
@@ -232,63 +232,63 @@ func TestSink_gives_consumers_the_attributes_of_CloudEvents(t *testing.T) {
 
 func TestSink_keeps_order_when_events_are_sent_again(t *testing.T) {
 	t.Parallel()
-	eachOutlet(t, func(t *testing.T, o *outlet) {
-		events := someEvents("t1", 1, 600)
+	eachBroker(t, func(t *testing.T, o *testBroker) {
+		events := makeEvents("t1", 1, 600)
 		first, second := o.open(t), o.open(t)
-		deliver(t, first, events[:400])
-		deliver(t, second, events[200:600]) // another owner, who does not know how far the first came
-		deliver(t, first, events[300:400])  // which goes on after it was frozen
+		sendAll(t, first, events[:400])
+		sendAll(t, second, events[200:600]) // another owner, who does not know how far the first came
+		sendAll(t, first, events[300:400])  // which goes on after it was frozen
 		want := cursorsOf(events)
 		if o.repeats {
 			want = slices.Concat(want[:400], want[200:], want[300:400])
 		}
-		if diff := cmp.Diff(want, places(o.read(t))); diff != "" {
+		if diff := cmp.Diff(want, receivedCursors(o.read(t))); diff != "" {
 			t.Errorf("the broker holds (-want +got):\n%s", diff)
 		}
 	})
 }
 
-func TestSink_goes_on_with_a_restored_log(t *testing.T) {
+func TestSink_continues_with_a_restored_log(t *testing.T) {
 	t.Parallel()
-	eachOutlet(t, func(t *testing.T, o *outlet) {
-		before, after := someEvents("t1", 1, 30), someEvents("t2", 11, 20)
+	eachBroker(t, func(t *testing.T, o *testBroker) {
+		before, after := makeEvents("t1", 1, 30), makeEvents("t2", 11, 20)
 		s := o.open(t)
-		deliver(t, s, before)
-		deliver(t, s, after)
-		deliver(t, o.open(t), someEvents("t2", 21, 22))
+		sendAll(t, s, before)
+		sendAll(t, s, after)
+		sendAll(t, o.open(t), makeEvents("t2", 21, 22))
 		want := slices.Concat(cursorsOf(before), cursorsOf(after), []string{"t2.21", "t2.22"})
-		if diff := cmp.Diff(want, places(o.read(t))); diff != "" {
+		if diff := cmp.Diff(want, receivedCursors(o.read(t))); diff != "" {
 			t.Errorf("the broker holds (-want +got):\n%s", diff)
 		}
 	})
 }
 
-func TestSink_takes_events_again_when_its_broker_does(t *testing.T) {
+func TestSink_resumes_when_its_broker_recovers(t *testing.T) {
 	t.Parallel()
-	all := outlets()
-	all["RabbitMQ"] = ownRabbitOutlet
-	eachOf(t, all, func(t *testing.T, o *outlet) {
-		events := someEvents("t1", 1, 20)
+	all := testBrokers()
+	all["RabbitMQ"] = ownRabbitBroker
+	eachOf(t, all, func(t *testing.T, o *testBroker) {
+		events := makeEvents("t1", 1, 20)
 		s := o.open(t)
-		deliver(t, s, events[:10])
+		sendAll(t, s, events[:10])
 		o.broker.Halt()
 		if n, err := s.Send(t.Context(), events[10:]); n != 0 || err == nil {
 			t.Errorf("Send to a broker that is down = %d, %v, want an error", n, err)
 		}
 		o.broker.Start()
-		deliver(t, s, events[10:])
-		if diff := cmp.Diff(cursorsOf(events), places(o.read(t))); diff != "" {
+		sendAll(t, s, events[10:])
+		if diff := cmp.Diff(cursorsOf(events), receivedCursors(o.read(t))); diff != "" {
 			t.Errorf("the broker holds (-want +got):\n%s", diff)
 		}
 	})
 }
 
-func TestSink_gives_up_when_its_context_ends(t *testing.T) {
+func TestSink_stops_when_its_context_ends(t *testing.T) {
 	t.Parallel()
-	eachOutlet(t, func(t *testing.T, o *outlet) {
+	eachBroker(t, func(t *testing.T, o *testBroker) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if n, err := o.open(t).Send(ctx, someEvents("t1", 1, 10)); n == 10 && err == nil && o.repeats {
+		if n, err := o.open(t).Send(ctx, makeEvents("t1", 1, 10)); n == 10 && err == nil && o.repeats {
 			return // a broker may have been faster than the end
 		} else if n < 10 && err == nil {
 			t.Errorf("Send under a context that has ended = %d, nil, want an error", n)
@@ -306,13 +306,13 @@ func withUser(t testing.TB, raw, user, password string) string {
 	return u.String()
 }
 
-func TestSink_says_what_is_wrong_with_its_broker(t *testing.T) {
+func TestSink_names_the_fault_of_its_broker(t *testing.T) {
 	t.Parallel()
 	const secret = "not-the-password"
 	refused := func(t *testing.T, s export.Sink, err error, want string) {
 		t.Helper()
-		s = closing(t, s, err)
-		n, err := s.Send(t.Context(), someEvents("t1", 1, 2))
+		s = closeAfterTest(t, s, err)
+		n, err := s.Send(t.Context(), makeEvents("t1", 1, 2))
 		if n != 0 || err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), secret) {
 			t.Errorf("Send = %d, %v, want an error with %q and without the password", n, err, want)
 		}
@@ -327,11 +327,11 @@ func TestSink_says_what_is_wrong_with_its_broker(t *testing.T) {
 		if err := client.XAdd(t.Context(), &redis.XAddArgs{Stream: "theirs", Values: []any{"a", "b"}}).Err(); err != nil {
 			t.Fatal(err)
 		}
-		for stream, want := range map[string]string{"text": "holds a string", "theirs": "entries of somebody else"} {
+		for stream, want := range map[string]string{"text": "holds a string", "theirs": "entries of another writer"} {
 			s, err := export.NewRedisSink(b.URL, export.RedisSinkConfig{Stream: stream})
 			refused(t, s, err, want)
 		}
-		s, err := export.NewRedisSink(withUser(t, b.URL, "nobody", secret), export.RedisSinkConfig{Stream: "events"})
+		s, err := export.NewRedisSink(withUser(t, b.URL, "intruder", secret), export.RedisSinkConfig{Stream: "events"})
 		refused(t, s, err, "WRONGPASS")
 	})
 	t.Run("RabbitMQ", func(t *testing.T) {

@@ -11,9 +11,9 @@ func FuzzDecode(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		h := decode(s)
-		if h.Head < 0 || decode(encode(h)) != h {
-			t.Errorf("decode(%q) = %+v, which is written %q", s, h, encode(h))
+		h := decodeNotification(s)
+		if h.Head < 0 || decodeNotification(encodeNotification(h)) != h {
+			t.Errorf("decode(%q) = %+v, which is written %q", s, h, encodeNotification(h))
 		}
 	})
 }
@@ -21,8 +21,8 @@ func FuzzDecode(f *testing.F) {
 func TestDecode_of_what_it_does_not_know_is_a_reason_to_look(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "w", "-1", "99999999999999999999", "x17"} {
-		if h := decode(s); h != (event.Notification{}) {
-			t.Errorf("decode(%q) = %+v, want the zero Hint", s, h)
+		if h := decodeNotification(s); h != (event.Notification{}) {
+			t.Errorf("decode(%q) = %+v, want the zero notification", s, h)
 		}
 	}
 }

@@ -2,6 +2,6 @@ package notify
 
 import "time"
 
-// TryAfter makes the bus try its connection when it was quiet for so long. Call
-// it before Run.
-func (b *Redis) TryAfter(quiet time.Duration) { b.quiet = quiet }
+// SetIdleTimeout sets the idle time after which the notifier probes its connection. Call it
+// before Listen.
+func (b *Redis) SetIdleTimeout(quiet time.Duration) { b.idleTimeout = quiet }

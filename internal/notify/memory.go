@@ -16,11 +16,11 @@ type Memory struct {
 
 // Member is a node's connection to a Memory. It implements eventlog.Notifier.
 type Member struct {
-	memory *Memory
-	hints  chan event.Notification
+	memory        *Memory
+	notifications chan event.Notification
 }
 
-// Join returns a new connection, which hears what others send from now on.
+// Join returns a new connection, which receives what other members send from now on.
 func (m *Memory) Join() *Member {
 	b := &Member{m, make(chan event.Notification, 16)}
 	m.mu.Lock()
@@ -29,8 +29,8 @@ func (m *Memory) Join() *Member {
 	return b
 }
 
-// Notify gives the hint to the other members that keep up, and drops it for those
-// that do not. It does not wait.
+// Notify sends the notification to the other members, and drops it for those whose
+// buffer is full. It does not block.
 func (b *Member) Notify(_ context.Context, h event.Notification) error {
 	b.memory.mu.Lock()
 	defer b.memory.mu.Unlock()
@@ -39,7 +39,7 @@ func (b *Member) Notify(_ context.Context, h event.Notification) error {
 			continue
 		}
 		select {
-		case other.hints <- h:
+		case other.notifications <- h:
 		default:
 		}
 	}
@@ -52,7 +52,7 @@ func (b *Member) Listen(ctx context.Context, receive func(event.Notification)) e
 		select {
 		case <-ctx.Done():
 			return nil
-		case h := <-b.hints:
+		case h := <-b.notifications:
 			receive(h)
 		}
 	}

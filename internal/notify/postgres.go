@@ -13,11 +13,11 @@ import (
 )
 
 // channel is the name that the nodes of a database notify and listen on. Names
-// of PostgreSQL belong to one database, those of Redis to the whole server: an
-// installation that shares one hears the hints of others, and looks in vain.
+// of PostgreSQL belong to one database, those of Redis to the whole server:
+// installations that share one receive each other's notifications, and read the log in vain.
 const channel = "backplane_events"
 
-// Postgres carries hints by NOTIFY. It listens on one connection and sends on
+// Postgres sends notifications by NOTIFY. It listens on one connection and sends on
 // another, both its own: a NOTIFY inside a transaction that changes data would
 // make all such commits wait for one another.
 type Postgres struct {
@@ -28,21 +28,21 @@ type Postgres struct {
 	sender *pgx.Conn // nil until the first Send and after an error
 }
 
-// NewPostgres returns a bus of the nodes that share the database of the URL. It
+// NewPostgres returns a notifier of the nodes that share the database of the URL. It
 // connects when it is used.
 func NewPostgres(url string, log *slog.Logger) (*Postgres, error) {
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("this is not a PostgreSQL URL") // its own text may hold the password
 	}
-	cfg.ConnectTimeout = connectTime
+	cfg.ConnectTimeout = connectTimeout
 	cfg.RuntimeParams["application_name"] = "backplane bus"
 	return &Postgres{cfg: cfg, log: log}, nil
 }
 
-// Notify implements eventlog.Notifier. It is safe for concurrent use; hints go one by one.
+// Notify implements eventlog.Notifier. It is safe for concurrent use and sends one at a time.
 func (b *Postgres) Notify(ctx context.Context, h event.Notification) error {
-	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -53,16 +53,16 @@ func (b *Postgres) Notify(ctx context.Context, h event.Notification) error {
 		}
 		b.sender = conn
 	}
-	if _, err := b.sender.Exec(ctx, "SELECT pg_notify($1, $2)", channel, encode(h)); err != nil {
-		b.drop()
+	if _, err := b.sender.Exec(ctx, "SELECT pg_notify($1, $2)", channel, encodeNotification(h)); err != nil {
+		b.closeSender()
 		return fmt.Errorf("notify: %w", err)
 	}
 	return nil
 }
 
-func (b *Postgres) drop() {
+func (b *Postgres) closeSender() {
 	if b.sender != nil {
-		hangUp(b.sender)
+		closeConnection(b.sender)
 		b.sender = nil
 	}
 }
@@ -72,10 +72,10 @@ func (b *Postgres) Listen(ctx context.Context, receive func(event.Notification))
 	defer func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.drop()
+		b.closeSender()
 	}()
 	for try := 0; ctx.Err() == nil; try++ {
-		err := b.listen(ctx, func(h event.Notification) {
+		err := b.listenOnce(ctx, func(h event.Notification) {
 			try = 0
 			receive(h)
 		})
@@ -83,27 +83,27 @@ func (b *Postgres) Listen(ctx context.Context, receive func(event.Notification))
 			break
 		}
 		if try == 0 {
-			b.log.WarnContext(ctx, "listening for events of other nodes was cut off", "error", err)
+			b.log.WarnContext(ctx, "connection for notifications of other nodes lost; reconnecting", "error", err)
 		}
-		pause(ctx, try)
+		waitBeforeRetry(ctx, try)
 	}
 	return nil
 }
 
-// listen receives until the connection breaks. It begins with the zero Hint, as
-// nobody knows what was said before.
-func (b *Postgres) listen(ctx context.Context, receive func(event.Notification)) error {
+// listenOnce receives until the connection breaks. It begins with the zero notification,
+// because earlier ones may be lost.
+func (b *Postgres) listenOnce(ctx context.Context, receive func(event.Notification)) error {
 	conn, err := pgx.ConnectConfig(ctx, b.cfg)
 	if err != nil {
 		return fmt.Errorf("connect to listen: %w", err)
 	}
-	defer hangUp(conn)
+	defer closeConnection(conn)
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	receive(event.Notification{})
 	for {
-		h, err := b.await(ctx, conn)
+		h, err := b.awaitNotification(ctx, conn)
 		if err != nil {
 			return err
 		}
@@ -113,28 +113,28 @@ func (b *Postgres) listen(ctx context.Context, receive func(event.Notification))
 	}
 }
 
-// await waits for a hint. If there is none for a while it tries the connection:
-// one whose other end is gone would keep quiet for ever.
-func (b *Postgres) await(ctx context.Context, conn *pgx.Conn) (*event.Notification, error) {
-	quiet, cancel := context.WithTimeout(ctx, quietTime)
+// awaitNotification waits for a notification. After idleTimeout it probes the connection:
+// one whose peer is gone would report no error.
+func (b *Postgres) awaitNotification(ctx context.Context, conn *pgx.Conn) (*event.Notification, error) {
+	quiet, cancel := context.WithTimeout(ctx, idleTimeout)
 	defer cancel()
 	n, err := conn.WaitForNotification(quiet)
 	if err == nil {
-		h := decode(n.Payload)
+		h := decodeNotification(n.Payload)
 		return &h, nil
 	}
 	if quiet.Err() == nil || ctx.Err() != nil {
 		return nil, err
 	}
-	ping, cancel := context.WithTimeout(ctx, connectTime)
+	ping, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	return nil, conn.Ping(ping)
 }
 
-// hangUp closes a connection that may be broken, without waiting long for the
-// other end to say goodbye.
-func hangUp(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), firstPause)
+// closeConnection closes a connection that may be broken, without waiting long for the
+// peer's answer.
+func closeConnection(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), firstRetryDelay)
 	defer cancel()
 	_ = conn.Close(ctx)
 }

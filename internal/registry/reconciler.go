@@ -52,7 +52,7 @@ const reconcilerLease = "registry.keeper"
 // say nothing about instances.
 type Reconciler struct {
 	store     ReconcileStore
-	leases    lease.Offsets
+	leases    lease.Store
 	head      func() event.Position
 	directory *Directory
 	checker   *checker
@@ -67,7 +67,7 @@ type Reconciler struct {
 // NewReconciler returns a Reconciler that does nothing until Run is called. Head returns the
 // position up to which the node has read the log: the lease is stored like that of a consumer
 // whose offset is there.
-func NewReconciler(store ReconcileStore, leases lease.Offsets, head func() event.Position, d *Directory, p Prober, now func() time.Time, log *slog.Logger, cfg ReconcilerConfig) (*Reconciler, error) {
+func NewReconciler(store ReconcileStore, leases lease.Store, head func() event.Position, d *Directory, p Prober, now func() time.Time, log *slog.Logger, cfg ReconcilerConfig) (*Reconciler, error) {
 	cfg = cfg.withDefaults()
 	if cfg.Interval < 0 || cfg.Grace < 0 || cfg.RemoveAfter < 0 || cfg.FailureWindow < 0 || cfg.MaxDegraded < 0 || cfg.LeaseTTL <= 2*cfg.Interval {
 		return nil, fmt.Errorf("reconciler config: a negative value, or a LeaseTTL of at most two intervals, in %+v", cfg)

@@ -15,7 +15,7 @@ import (
 
 // fakeLeases grants any owner the lease, for as long as it renews it in time.
 type fakeLeases struct {
-	lease.Offsets
+	lease.Store
 	until time.Time
 }
 

@@ -19,7 +19,7 @@ type claim struct {
 	scope, key string
 	object     string
 	version    int
-	kept       bool // the row is complete already
+	complete   bool // the row is complete already
 }
 
 // replay is the error inside inTx that the call was made before, with its result
@@ -91,7 +91,7 @@ func (t *tx) setResultObject(id string, version int) {
 // completeClaim stores the result object of the claim.
 func (t *tx) completeClaim(ctx context.Context) error {
 	c := t.claim
-	if c == nil || c.kept {
+	if c == nil || c.complete {
 		return nil
 	}
 	if c.object == "" {
@@ -125,7 +125,7 @@ func (t *tx) claimDelivery(ctx context.Context, d consumer.Delivery) error {
 	case n == 0:
 		return consumer.ErrAlreadyHandled
 	}
-	t.claim = &claim{scope: scope, key: string(d.Event), kept: true}
+	t.claim = &claim{scope: scope, key: string(d.Event), complete: true}
 	return t.checkLease(ctx, d.Lease)
 }
 
@@ -147,8 +147,8 @@ const purgeBatch = 5000
 // deadLetterRetention is how long dead letters are kept after they were replayed.
 const deadLetterRetention = 30 * 24 * time.Hour
 
-// purges are what PurgeExpired removes. A consumer's claim lives until its place
-// has passed the event, and while the event is a dead letter that waits.
+// purges are what PurgeExpired removes. A consumer's claim is kept until its
+// offset has passed the event, and while the event is a pending dead letter.
 var purges = []struct {
 	table, rows string
 	before      time.Duration // of the moment that the condition compares with, if it does

@@ -17,7 +17,7 @@ import (
 
 // resetLease sets the instance's lease to a whole time to live from now.
 func (t *tx) resetLease(ctx context.Context, v *registry.Instance) error {
-	now, until := t.db.in(0), t.db.in(v.TTL)
+	now, until := t.db.timeIn(0), t.db.timeIn(v.TTL)
 	args := slices.Concat([]any{string(v.ID), v.Incarnation, v.TTL.Milliseconds()}, until.args, now.args)
 	t.dirty = true
 	_, err := t.exec(ctx, `INSERT INTO leases (instance_id, incarnation, ttl_ms, expires_at, seen_at, inflight)
@@ -39,7 +39,7 @@ func (s Registry) Renew(ctx context.Context, renewals []registry.Renewal) error 
 		var values []string
 		var args []any
 		for _, r := range batch {
-			seen, until := s.db.in(-r.Age), s.db.in(r.TTL-r.Age)
+			seen, until := s.db.timeIn(-r.Age), s.db.timeIn(r.TTL-r.Age)
 			values = append(values, fmt.Sprintf("(CAST(? AS text), CAST(? AS bigint), CAST(? AS bigint), %s, %s, CAST(? AS bigint))", s.castTime(until), s.castTime(seen)))
 			args = append(args, slices.Concat([]any{string(r.Instance), r.Incarnation, r.TTL.Milliseconds()}, until.args, seen.args, []any{r.Inflight})...)
 		}
@@ -57,7 +57,7 @@ func (s Registry) Renew(ctx context.Context, renewals []registry.Renewal) error 
 	return nil
 }
 
-func (s Registry) castTime(i instantOf) string {
+func (s Registry) castTime(i sqlTime) string {
 	if s.db.isPostgres() {
 		return "CAST(" + i.sql + " AS timestamptz)"
 	}
@@ -86,7 +86,7 @@ func (s Registry) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Insta
 }
 
 // addMillis is the moment so many milliseconds later, given as a column or a product of columns.
-func (db *DB) addMillis(moment instantOf, millis string) string {
+func (db *DB) addMillis(moment sqlTime, millis string) string {
 	if db.isPostgres() {
 		return fmt.Sprintf("(%s + (%s) * INTERVAL '1 millisecond')", moment.sql, millis)
 	}
@@ -95,14 +95,14 @@ func (db *DB) addMillis(moment instantOf, millis string) string {
 
 // removalDue is the condition that an instance, named i, has been late for so many times
 // its time to live. Its arguments are those of now.
-func (db *DB) removalDue(removeAfter int, now instantOf) string {
-	return fmt.Sprintf("%s <= %s", db.addMillis(instantOf{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", removeAfter)), now.sql)
+func (db *DB) removalDue(removeAfter int, now sqlTime) string {
+	return fmt.Sprintf("%s <= %s", db.addMillis(sqlTime{sql: "i.late_since"}, fmt.Sprintf("%d * i.ttl_ms", removeAfter)), now.sql)
 }
 
 // holdsLease checks that the lease is held and not expired, and keeps other owners from acquiring
 // it until the commit.
 func (t *tx) holdsLease(ctx context.Context, owned lease.Lease) error {
-	now := t.db.in(0)
+	now := t.db.timeIn(0)
 	held, err := t.queryRow(ctx, `SELECT epoch FROM readers WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+t.lockClause("FOR SHARE"),
 		slices.Concat([]any{owned.Name, owned.Owner, owned.Epoch}, now.args), new(int64))
 	if err == nil && !held {
@@ -118,7 +118,7 @@ func (s Registry) ExtendAllLeases(ctx context.Context, held lease.Lease) error {
 		if err := t.holdsLease(ctx, held); err != nil {
 			return err
 		}
-		until := s.db.in(0)
+		until := s.db.timeIn(0)
 		fresh := s.db.addMillis(until, "ttl_ms")
 		_, err := t.exec(ctx, `UPDATE leases SET expires_at = `+fresh+` WHERE expires_at < `+fresh, slices.Concat(until.args, until.args)...)
 		return err
@@ -133,7 +133,7 @@ func (s Registry) ExtendAllLeases(ctx context.Context, held lease.Lease) error {
 // as that lasts, and so do their instances that would be removed otherwise; they come after
 // those with a change. The order within a kind is random, so that none starves.
 func (s Registry) DueServices(ctx context.Context, grace time.Duration, removeAfter, limit int) ([]uid.Service, error) {
-	now, overdue := s.db.in(0), s.db.in(-grace)
+	now, overdue := s.db.timeIn(0), s.db.timeIn(-grace)
 	gone := s.db.removalDue(removeAfter, now)
 	args := slices.Concat(overdue.args, now.args, now.args, now.args, []any{limit})
 	var ids []uid.Service
@@ -199,7 +199,7 @@ func (s Registry) EvaluateService(ctx context.Context, held lease.Lease, id uid.
 }
 
 func (t *tx) leaseStates(ctx context.Context, id uid.Service, grace time.Duration, removeAfter int) (map[uid.Instance]registry.LeaseState, error) {
-	now, overdue := t.db.in(0), t.db.in(-grace)
+	now, overdue := t.db.timeIn(0), t.db.timeIn(-grace)
 	gone := t.db.removalDue(removeAfter, now)
 	states := map[uid.Instance]registry.LeaseState{}
 	err := t.eachRow(ctx, `SELECT i.id, COALESCE(l.expires_at <= `+overdue.sql+`, 1 = 1), COALESCE(l.expires_at > `+now.sql+`, 1 = 0), COALESCE(`+gone+`, 1 = 0)
@@ -250,13 +250,13 @@ func (s Registry) SyncPicks(ctx context.Context, node string, ttl time.Duration,
 // announceNode stores the node's calls in flight, and removes expired nodes and outcomes that no node
 // collected.
 func (t *tx) announceNode(ctx context.Context, node string, ttl time.Duration, calls string) error {
-	now, until := t.db.in(0), t.db.in(ttl)
+	now, until := t.db.timeIn(0), t.db.timeIn(ttl)
 	_, err := t.exec(ctx, `INSERT INTO pickers (id, expires_at, calls) VALUES (?, `+until.sql+`, ?)
 		ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, calls = excluded.calls`, slices.Concat([]any{node}, until.args, []any{calls})...)
 	if err != nil {
 		return err
 	}
-	old := t.db.in(-10 * ttl)
+	old := t.db.timeIn(-10 * ttl)
 	if _, err := t.exec(ctx, `DELETE FROM pickers WHERE expires_at <= `+now.sql, now.args...); err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ func (t *tx) announceNode(ctx context.Context, node string, ttl time.Duration, c
 
 func (t *tx) insertOutcomes(ctx context.Context, out []registry.Outcome) error {
 	for batch := range slices.Chunk(out, 1000) {
-		now := t.db.in(0)
+		now := t.db.timeIn(0)
 		var args []any
 		for _, o := range batch {
 			args = append(args, slices.Concat([]any{o.Pick, o.Node, o.OK, o.Took.Milliseconds()}, now.args)...)

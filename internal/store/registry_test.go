@@ -215,7 +215,7 @@ func TestRegistry_judges_by_the_clock_of_the_database(t *testing.T) {
 		givenInstance(t, db, "echo", "new")
 		grace := givenInstance(t, db, "echo", "grace")
 		db.Exec(t, `UPDATE leases SET expires_at = ? WHERE instance_id = ?`, time.Now().UTC().Add(-200*time.Millisecond).Truncate(time.Microsecond), string(grace.ID))
-		mine := tenured(t, db, reconcilerLease, "me")
+		mine := acquireLease(t, db, reconcilerLease, "me")
 		ids, err := db.Registry().DueServices(t.Context(), time.Second, 10, 100)
 		if err != nil || len(ids) != 1 || ids[0] != s.ID {
 			t.Fatalf("DueServices = %v, %v, want the service", ids, err)
@@ -277,12 +277,12 @@ func TestRegistry_judges_only_for_who_holds_the_tenure(t *testing.T) {
 		s := givenService(t, db, "echo")
 		givenInstance(t, db, "echo", "a")
 		age(t, db, time.Hour)
-		mine := tenured(t, db, reconcilerLease, "me")
-		lapse(t, db)
+		mine := acquireLease(t, db, reconcilerLease, "me")
+		expireLeases(t, db)
 		if _, err := evaluateService(t, db, mine, s); !errors.Is(err, lease.ErrLost) {
 			t.Errorf("evaluating after the lease expired gave %v, want that it is lost", err)
 		}
-		tenured(t, db, reconcilerLease, "another")
+		acquireLease(t, db, reconcilerLease, "another")
 		if err := db.Registry().ExtendAllLeases(t.Context(), mine); !errors.Is(err, lease.ErrLost) {
 			t.Errorf("extending under another owner's lease gave %v, want that it is lost", err)
 		}
@@ -298,7 +298,7 @@ func TestRegistry_Grant_gives_every_lease_a_whole_time(t *testing.T) {
 		givenService(t, db, "echo")
 		a := givenInstance(t, db, "echo", "a")
 		age(t, db, time.Hour)
-		if err := db.Registry().ExtendAllLeases(t.Context(), tenured(t, db, reconcilerLease, "me")); err != nil {
+		if err := db.Registry().ExtendAllLeases(t.Context(), acquireLease(t, db, reconcilerLease, "me")); err != nil {
 			t.Fatal(err)
 		}
 		leases, err := db.Registry().Leases(t.Context(), []uid.Instance{a.ID})

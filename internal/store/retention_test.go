@@ -23,7 +23,7 @@ func TestEvents_cleans_a_long_log_by_index(t *testing.T) {
 	watcher.Exec(t, `ANALYZE events`)
 	scans := `SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'events'`
 	before := watcher.Int(t.Context(), t, scans)
-	log, tenure := db.Events(), tenured(t, db, eventlog.CleanerLease, "here")
+	log, tenure := db.Events(), acquireLease(t, db, eventlog.CleanerLease, "here")
 	for range 3 {
 		state, err := log.State(t.Context())
 		if err != nil {

@@ -23,22 +23,22 @@ var (
 	_ eventlog.Notifier = (*notify.Redis)(nil)
 )
 
-// kind is a way to make buses of the same nodes, and to break their connections.
-type kind struct {
+// transport is a way to make buses of the same nodes, and to break their connections.
+type transport struct {
 	open func() eventlog.Notifier
 	cut  func(t *testing.T) // nil if there is nothing to cut
 }
 
-// kinds returns each kind of bus by name.
-func kinds() map[string]func(t *testing.T) kind {
-	return map[string]func(t *testing.T) kind{
-		"memory": func(*testing.T) kind {
+// transports returns each kind of notifier by name.
+func transports() map[string]func(t *testing.T) transport {
+	return map[string]func(t *testing.T) transport{
+		"memory": func(*testing.T) transport {
 			m := &notify.Memory{}
-			return kind{open: func() eventlog.Notifier { return m.Join() }}
+			return transport{open: func() eventlog.Notifier { return m.Join() }}
 		},
-		"postgres": func(t *testing.T) kind {
+		"postgres": func(t *testing.T) transport {
 			url := testenv.Postgres(t)
-			return kind{
+			return transport{
 				open: func() eventlog.Notifier {
 					b, err := notify.NewPostgres(url, slog.New(slog.DiscardHandler))
 					if err != nil {
@@ -49,9 +49,9 @@ func kinds() map[string]func(t *testing.T) kind {
 				cut: func(t *testing.T) { cutPostgres(t, url) },
 			}
 		},
-		"redis": func(t *testing.T) kind {
+		"redis": func(t *testing.T) transport {
 			url := testenv.Redis(t)
-			return kind{
+			return transport{
 				open: func() eventlog.Notifier {
 					b, err := notify.NewRedis(url)
 					if err != nil {
@@ -92,55 +92,55 @@ func cutRedis(t *testing.T, url string) {
 	}
 }
 
-// listen runs the bus and returns what it receives.
+// listen runs the notifier and returns what it receives.
 func listen(t *testing.T, b eventlog.Notifier) <-chan event.Notification {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	hints, done := make(chan event.Notification, 1000), make(chan error, 1)
-	go func() { done <- b.Listen(ctx, func(h event.Notification) { hints <- h }) }()
+	notifications, done := make(chan event.Notification, 1000), make(chan error, 1)
+	go func() { done <- b.Listen(ctx, func(h event.Notification) { notifications <- h }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("Run = %v, want nil", err)
+			t.Errorf("Listen = %v, want nil", err)
 		}
 	})
-	return hints
+	return notifications
 }
 
-// wait receives until it gets the hint; others may use the same server.
-func wait(t *testing.T, hints <-chan event.Notification, want event.Notification) {
+// awaitNotification receives until it gets the notification; others may use the same server.
+func awaitNotification(t *testing.T, notifications <-chan event.Notification, want event.Notification) {
 	t.Helper()
 	for {
 		select {
-		case h := <-hints:
+		case h := <-notifications:
 			if h == want {
 				return
 			}
 		case <-t.Context().Done():
-			t.Fatalf("the hint %+v did not come", want)
+			t.Fatalf("the notification %+v did not come", want)
 		}
 	}
 }
 
-func someHead() event.Position { return event.Position(1 + rand.Int64N(1<<40)) }
+func randomHead() event.Position { return event.Position(1 + rand.Int64N(1<<40)) }
 
-func TestBus_carries_hints_to_other_nodes(t *testing.T) {
+func TestNotifier_sends_notifications_to_other_nodes(t *testing.T) {
 	t.Parallel()
-	for name, newKind := range kinds() {
+	for name, newKind := range transports() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := newKind(t)
 			sender, a, b := k.open(), listen(t, k.open()), listen(t, k.open())
 			if k.cut != nil { // they are listening once they say so
-				wait(t, a, event.Notification{})
-				wait(t, b, event.Notification{})
+				awaitNotification(t, a, event.Notification{})
+				awaitNotification(t, b, event.Notification{})
 			}
-			for _, h := range []event.Notification{{Head: someHead()}, {Waiting: true}, {Head: someHead(), Waiting: true}} {
+			for _, h := range []event.Notification{{Head: randomHead()}, {Waiting: true}, {Head: randomHead(), Waiting: true}} {
 				if err := sender.Notify(t.Context(), h); err != nil {
 					t.Fatal(err)
 				}
-				wait(t, a, h)
-				wait(t, b, h)
+				awaitNotification(t, a, h)
+				awaitNotification(t, b, h)
 			}
 		})
 	}
@@ -148,8 +148,8 @@ func TestBus_carries_hints_to_other_nodes(t *testing.T) {
 
 // This test cuts every subscriber of the Redis that it shares with the others,
 // so it runs before them.
-func TestBus_says_that_it_may_have_lost_something(t *testing.T) { //nolint:paralleltest,tparallel // see above
-	for name, newKind := range kinds() {
+func TestNotifier_reports_that_it_may_have_lost_notifications(t *testing.T) { //nolint:paralleltest,tparallel // see above
+	for name, newKind := range transports() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := newKind(t)
@@ -157,25 +157,25 @@ func TestBus_says_that_it_may_have_lost_something(t *testing.T) { //nolint:paral
 				t.Skip("nothing can be cut")
 			}
 			sender, receiver := k.open(), listen(t, k.open())
-			wait(t, receiver, event.Notification{})
+			awaitNotification(t, receiver, event.Notification{})
 			if err := sender.Notify(t.Context(), event.Notification{Waiting: true}); err != nil {
 				t.Fatal(err)
 			}
-			wait(t, receiver, event.Notification{Waiting: true})
+			awaitNotification(t, receiver, event.Notification{Waiting: true})
 			k.cut(t)
-			wait(t, receiver, event.Notification{})
-			h := event.Notification{Head: someHead()}
+			awaitNotification(t, receiver, event.Notification{})
+			h := event.Notification{Head: randomHead()}
 			if err := sender.Notify(t.Context(), h); err != nil { // its own connection was cut, too
 				if err := sender.Notify(t.Context(), h); err != nil {
-					t.Fatalf("Send failed twice: %v", err)
+					t.Fatalf("Notify failed twice: %v", err)
 				}
 			}
-			wait(t, receiver, h)
+			awaitNotification(t, receiver, h)
 		})
 	}
 }
 
-func TestRedis_notices_that_nobody_is_at_the_other_end(t *testing.T) {
+func TestRedis_reconnects_when_the_peer_is_gone(t *testing.T) {
 	t.Parallel()
 	url := testenv.Redis(t)
 	opts, err := redis.ParseURL(url)
@@ -193,19 +193,19 @@ func TestRedis_notices_that_nobody_is_at_the_other_end(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { near.Close() })
-	far.TryAfter(200 * time.Millisecond)
-	hints := listen(t, far)
-	wait(t, hints, event.Notification{})
+	far.SetIdleTimeout(200 * time.Millisecond)
+	notifications := listen(t, far)
+	awaitNotification(t, notifications, event.Notification{})
 	proxy.Lose()
-	wait(t, hints, event.Notification{}) // it has connected again
-	h := event.Notification{Head: someHead()}
+	awaitNotification(t, notifications, event.Notification{}) // it has connected again
+	h := event.Notification{Head: randomHead()}
 	if err := near.Notify(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, hints, h)
+	awaitNotification(t, notifications, h)
 }
 
-func TestMemory_drops_what_nobody_takes(t *testing.T) {
+func TestMemory_drops_notifications_of_a_slow_member(t *testing.T) {
 	t.Parallel()
 	m := &notify.Memory{}
 	sender, deaf := m.Join(), m.Join()
@@ -215,7 +215,7 @@ func TestMemory_drops_what_nobody_takes(t *testing.T) {
 		}
 	}
 	if got := <-listen(t, deaf); got.Head != 1 {
-		t.Errorf("the first hint is %+v, want the head 1", got)
+		t.Errorf("the first notification is %+v, want the head 1", got)
 	}
 }
 

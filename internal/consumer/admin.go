@@ -15,47 +15,46 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Status is how a named reader of the log stands.
+// Status is the progress of a consumer or sink.
 type Status struct {
 	Name        string
-	Cursor      event.Cursor // it is done with everything up to here
-	Lag         int          // events behind the cursor
+	Cursor      event.Cursor // of its offset
+	Lag         int          // positions between the offset and the head
 	Owner       *string
 	MovedAt     time.Time
-	DeadLetters int // that wait
+	DeadLetters int // pending
 }
 
-// Admin is what an ADMIN may know of consumers and sinks, and do for them. Its
-// exported methods ask who is calling; those of the operator's commands do not.
+// Admin shows consumers, sinks and dead letters to an ADMIN, and requests replays. Its
+// methods check the caller's role, except those for the operator's commands.
 type Admin struct {
-	log     *eventlog.Log
-	offsets lease.Offsets
-	archive DeadLetterReader
-	now     func() time.Time
+	log         *eventlog.Log
+	leases      lease.Store
+	deadLetters DeadLetterReader
+	now         func() time.Time
 }
 
-// NewAdmin returns an Overseer that tells the time by now.
-func NewAdmin(log *eventlog.Log, offsets lease.Offsets, archive DeadLetterReader, now func() time.Time) *Admin {
-	return &Admin{log, offsets, archive, now}
+// NewAdmin returns an Admin whose clock is now.
+func NewAdmin(log *eventlog.Log, leases lease.Store, deadLetters DeadLetterReader, now func() time.Time) *Admin {
+	return &Admin{log, leases, deadLetters, now}
 }
 
-// Consumers returns all named readers but the cleaner, by name. It needs a
-// session of an ADMIN.
+// Consumers returns all consumers and sinks, by name. It requires a session of an ADMIN.
 func (o *Admin) Consumers(ctx context.Context) ([]*Status, error) {
-	if err := mayOversee(ctx); err != nil {
+	if err := requireAdmin(ctx); err != nil {
 		return nil, err
 	}
 	return o.ConsumersForOperator(ctx)
 }
 
-// ConsumersForOperator is Consumers for the operator, who needs no permission: no transport
-// offers it.
+// ConsumersForOperator is Consumers for the operator's commands, without a permission check: no
+// transport calls it.
 func (o *Admin) ConsumersForOperator(ctx context.Context) ([]*Status, error) {
-	readers, err := o.offsets.List(ctx) // before the head, so that no lag is below zero
+	readers, err := o.leases.List(ctx) // before the head, so that no lag is below zero
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := o.archive.CountPending(ctx)
+	waiting, err := o.deadLetters.CountPending(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -81,63 +80,63 @@ func (o *Admin) ConsumersForOperator(ctx context.Context) ([]*Status, error) {
 }
 
 // DeadLetters returns a page of the dead letters that match, in the order of the
-// log. It needs a session of an ADMIN.
+// log. It requires a session of an ADMIN.
 func (o *Admin) DeadLetters(ctx context.Context, f DeadLetterFilter, args page.Args) (page.Page[*DeadLetter], error) {
-	if err := mayOversee(ctx); err != nil {
+	if err := requireAdmin(ctx); err != nil {
 		return page.Page[*DeadLetter]{}, err
 	}
-	return o.archive.List(ctx, f, args)
+	return o.deadLetters.List(ctx, f, args)
 }
 
 // CountDeadLetters returns how many DeadLetters would show on all its pages.
 func (o *Admin) CountDeadLetters(ctx context.Context, f DeadLetterFilter) (int, error) {
-	if err := mayOversee(ctx); err != nil {
+	if err := requireAdmin(ctx); err != nil {
 		return 0, err
 	}
-	return o.archive.Count(ctx, f)
+	return o.deadLetters.Count(ctx, f)
 }
 
-// DeadLettersByIDs returns those that exist and that the caller may see.
+// DeadLettersByIDs returns the dead letters that exist and that the caller may see.
 func (o *Admin) DeadLettersByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.DeadLetter]*DeadLetter, error) {
-	if mayOversee(ctx) != nil {
+	if requireAdmin(ctx) != nil {
 		return nil, nil //nolint:nilerr // hidden and absent look alike
 	}
-	return o.archive.ByIDs(ctx, slices.DeleteFunc(slices.Clone(ids), func(id uid.DeadLetter) bool { return !id.Valid() }))
+	return o.deadLetters.ByIDs(ctx, slices.DeleteFunc(slices.Clone(ids), func(id uid.DeadLetter) bool { return !id.Valid() }))
 }
 
 // maxReplays bounds the ids of one call.
 const maxReplays = page.MaxSize
 
-// RequestReplay asks for replays, and returns how many dead letters are to be replayed.
-// It needs a session of an ADMIN. BAD_INPUT for neither or both of consumer and
-// ids, or too many; DEAD_LETTER_NOT_FOUND if none of the ids is one that waits.
+// RequestReplay requests replays, and returns how many dead letters will be replayed.
+// It requires a session of an ADMIN. BAD_INPUT for neither or both of consumer and
+// ids, or too many; DEAD_LETTER_NOT_FOUND if none of the ids is pending.
 func (o *Admin) RequestReplay(ctx context.Context, which ReplayRequest) (int, error) {
-	if err := mayOversee(ctx); err != nil {
+	if err := requireAdmin(ctx); err != nil {
 		return 0, err
 	}
 	return o.RequestReplayForOperator(ctx, which)
 }
 
-// RequestReplayForOperator is Replay for the operator, who needs no permission: no transport offers
-// it.
+// RequestReplayForOperator is RequestReplay for the operator's commands, without a permission
+// check: no transport calls it.
 func (o *Admin) RequestReplayForOperator(ctx context.Context, which ReplayRequest) (int, error) {
 	if (which.Consumer == "") == (len(which.IDs) == 0) || len(which.IDs) > maxReplays {
 		return 0, fault.New(fault.BadInput, "Give either the name of a consumer or 1 to %d ids of dead letters.", maxReplays)
 	}
 	for _, id := range which.IDs {
 		if !id.Valid() {
-			return 0, errNoLetter()
+			return 0, errDeadLetterNotFound()
 		}
 	}
-	n, err := o.archive.RequestReplay(ctx, which)
+	n, err := o.deadLetters.RequestReplay(ctx, which)
 	if err == nil && n == 0 && which.Consumer == "" {
-		err = errNoLetter()
+		err = errDeadLetterNotFound()
 	}
 	return n, err
 }
 
-// mayOversee refuses all but ADMIN: no scope of an API key covers it.
-func mayOversee(ctx context.Context) error {
+// requireAdmin refuses all but ADMIN: no scope of an API key covers it.
+func requireAdmin(ctx context.Context) error {
 	p, err := auth.RequireSession(ctx)
 	if err == nil && !p.Has(auth.Admin) {
 		err = fault.New(fault.Forbidden, "This needs the role ADMIN.")
@@ -145,6 +144,6 @@ func mayOversee(ctx context.Context) error {
 	return err
 }
 
-func errNoLetter() *fault.Error {
-	return fault.New(fault.DeadLetterNotFound, "There is no such dead letter that waits.")
+func errDeadLetterNotFound() *fault.Error {
+	return fault.New(fault.DeadLetterNotFound, "There is no such pending dead letter.")
 }

@@ -10,83 +10,83 @@ import (
 	"github.com/backplane-dev/backplane/internal/lease"
 )
 
-// Leases implements lease.Offsets.
+// Leases implements lease.Store.
 type Leases struct{ db *DB }
 
-var _ lease.Offsets = Leases{}
+var _ lease.Store = Leases{}
 
-// Leases returns the places of named readers of the log.
+// Leases returns the leases and offsets of the readers of the log.
 func (db *DB) Leases() Leases { return Leases{db} }
 
-// instantOf is a moment as part of a statement: by the clock of PostgreSQL, or
+// sqlTime is a time as part of a statement: by the clock of PostgreSQL, or
 // on SQLite by that of this process.
-type instantOf struct {
+type sqlTime struct {
 	sql  string
 	args []any
 }
 
-// in is the moment so long from now.
-func (db *DB) in(d time.Duration) instantOf {
+// timeIn returns the time d from now.
+func (db *DB) timeIn(d time.Duration) sqlTime {
 	if db.isPostgres() {
-		return instantOf{later, []any{d.Microseconds()}}
+		return sqlTime{later, []any{d.Microseconds()}}
 	}
-	return instantOf{"?", []any{toMicros(db.cfg.Now().Add(d))}}
+	return sqlTime{"?", []any{toMicros(db.cfg.Now().Add(d))}}
 }
 
 // writer is a connection whose statements commit by themselves.
 func (db *DB) writer() conn { return conn{statementObserver{db.write, db.cfg.OnStatement}, db.dialect} }
 
-// Acquire implements lease.Offsets.
-func (s Leases) Acquire(ctx context.Context, name, holder string, start event.Position, ttl time.Duration) (lease.Lease, bool, error) {
-	t := lease.Lease{Name: name, Owner: holder}
-	now, until := s.db.in(0), s.db.in(ttl)
-	args := slices.Concat([]any{name, int64(start), holder}, until.args, now.args, now.args)
+// Acquire implements lease.Store.
+func (s Leases) Acquire(ctx context.Context, name, owner string, start event.Position, ttl time.Duration) (lease.Lease, bool, error) {
+	t := lease.Lease{Name: name, Owner: owner}
+	now, until := s.db.timeIn(0), s.db.timeIn(ttl)
+	args := slices.Concat([]any{name, int64(start), owner}, until.args, now.args, now.args)
 	taken, err := s.db.writer().queryRow(ctx, `INSERT INTO readers (name, position, holder, epoch, expires_at, updated_at)
 		VALUES (?, ?, ?, 1, `+until.sql+`, `+now.sql+`)
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = readers.epoch + 1, expires_at = excluded.expires_at
 		WHERE readers.holder = excluded.holder OR readers.expires_at <= `+now.sql+`
 		RETURNING epoch, position`, args, &t.Epoch, &t.Position)
 	if err != nil {
-		return t, false, fmt.Errorf("take reader %s: %w", name, s.db.translateError(ctx, err))
+		return t, false, fmt.Errorf("acquire the lease of reader %s: %w", name, s.db.translateError(ctx, err))
 	}
 	return t, taken, nil
 }
 
-// Renew implements lease.Offsets.
+// Renew implements lease.Store.
 func (s Leases) Renew(ctx context.Context, t lease.Lease, done event.Position, ttl time.Duration) (lease.Lease, error) {
-	now, until := s.db.in(0), s.db.in(ttl)
+	now, until := s.db.timeIn(0), s.db.timeIn(ttl)
 	args := slices.Concat([]any{int64(done), int64(done), int64(done)}, now.args, until.args, []any{t.Name, t.Owner, t.Epoch}, now.args)
 	held, err := s.db.writer().queryRow(ctx, `UPDATE readers SET position = CASE WHEN position < ? THEN CAST(? AS bigint) ELSE position END,
 			updated_at = CASE WHEN position < ? THEN `+now.sql+` ELSE updated_at END, expires_at = `+until.sql+`
 		WHERE name = ? AND holder = ? AND epoch = ? AND expires_at > `+now.sql+` RETURNING position`, args, &t.Position)
 	switch {
 	case err != nil:
-		return t, fmt.Errorf("save the place of reader %s: %w", t.Name, s.db.translateError(ctx, err))
+		return t, fmt.Errorf("save the offset of reader %s: %w", t.Name, s.db.translateError(ctx, err))
 	case !held:
 		return t, lease.ErrLost
 	}
 	return t, nil
 }
 
-// Release implements lease.Offsets.
+// Release implements lease.Store.
 func (s Leases) Release(ctx context.Context, t lease.Lease) error {
-	now := s.db.in(0)
+	now := s.db.timeIn(0)
 	_, err := s.db.writer().exec(ctx, `UPDATE readers SET expires_at = `+now.sql+` WHERE name = ? AND holder = ? AND epoch = ?`,
 		append(now.args, t.Name, t.Owner, t.Epoch)...)
 	return s.db.translateError(ctx, err)
 }
 
-// Delete implements lease.Offsets.
+// Delete implements lease.Store.
 func (s Leases) Delete(ctx context.Context, name string) (bool, error) {
-	now := s.db.in(0)
+	now := s.db.timeIn(0)
 	n, err := s.db.writer().exec(ctx, `DELETE FROM readers WHERE name = ? AND expires_at <= `+now.sql, append([]any{name}, now.args...)...)
 	if err != nil {
-		return false, fmt.Errorf("forget reader %s: %w", name, s.db.translateError(ctx, err))
+		return false, fmt.Errorf("delete reader %s: %w", name, s.db.translateError(ctx, err))
 	}
 	return n > 0, nil
 }
 
-// List implements lease.Offsets.
+// List implements lease.Store.
 func (s Leases) List(ctx context.Context) ([]lease.Offset, error) {
 	var all []lease.Offset
 	err := s.db.readConn().eachRow(ctx, `SELECT name, position, holder, epoch, expires_at, updated_at FROM readers ORDER BY name`, nil,

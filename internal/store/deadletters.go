@@ -30,14 +30,14 @@ var (
 // DeadLetters returns the store of dead letters.
 func (db *DB) DeadLetters() DeadLetters { return DeadLetters{db} }
 
-// Park implements consumer.DeadLetterQueue. The claim of the event keeps out whoever would
-// work on it meanwhile; it goes with the commit, as nobody has worked on it.
-func (s DeadLetters) Park(ctx context.Context, tenure lease.Lease, e *event.Event, f consumer.Failure) error {
-	d := consumer.Delivery{Lease: tenure, Event: e.ID, Position: e.Cursor.Position}
+// Park implements consumer.DeadLetterQueue. It claims the event, so that no other owner
+// handles it meanwhile, and deletes the claim with the commit, because the event is not handled.
+func (s DeadLetters) Park(ctx context.Context, l lease.Lease, e *event.Event, f consumer.Failure) error {
+	d := consumer.Delivery{Lease: l, Event: e.ID, Position: e.Cursor.Position}
 	err := s.db.inTx(consumer.WithDelivery(ctx, d), func(t *tx) error {
 		at := toMicros(s.db.cfg.Now())
 		who, order, _ := concerns(*e)
-		data, gone, err := t.dataNow(ctx, e, who)
+		data, gone, err := t.readCurrentData(ctx, e, who)
 		if err != nil {
 			return err
 		}
@@ -46,13 +46,13 @@ func (s DeadLetters) Park(ctx context.Context, tenure lease.Lease, e *event.Even
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 				(SELECT MAX(requested_at) FROM dead_letters WHERE consumer = ? AND subject_id = ? AND replayed_at IS NULL))
 			ON CONFLICT (event_id, consumer) DO NOTHING`,
-			string(uid.NewDeadLetter(at)), tenure.Name, int64(d.Position), string(e.ID), string(e.Type), toMicros(e.OccurredAt), e.Actor, e.SubjectID,
-			e.SubjectVersion, who, order, data, f.Attempts, string(f.Code), f.Message, f.Detail, at, tenure.Name, e.SubjectID)
+			string(uid.NewDeadLetter(at)), l.Name, int64(d.Position), string(e.ID), string(e.Type), toMicros(e.OccurredAt), e.Actor, e.SubjectID,
+			e.SubjectVersion, who, order, data, f.Attempts, string(f.Code), f.Message, f.Detail, at, l.Name, e.SubjectID)
 		if err != nil {
 			return err
 		}
 		if gone {
-			if err := t.blankLetters(ctx, who, e.ID); err != nil {
+			if err := t.blankDeadLetters(ctx, who, e.ID); err != nil {
 				return err
 			}
 		}
@@ -60,15 +60,15 @@ func (s DeadLetters) Park(ctx context.Context, tenure lease.Lease, e *event.Even
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("make %s a dead letter of %s: %w", e.ID, tenure.Name, err)
+		return fmt.Errorf("make %s a dead letter of %s: %w", e.ID, l.Name, err)
 	}
 	return nil
 }
 
-// dataNow returns what the log holds of an event now, which is less than the
-// consumer read if its user was deleted since, and keeps it so until the commit.
-// Gone says that the log holds it no more, and the user is deleted.
-func (t *tx) dataNow(ctx context.Context, e *event.Event, who any) (data string, gone bool, err error) {
+// readCurrentData returns the event's data in the log, which is redacted if its user was
+// deleted since the consumer read it, and locks the user until the commit.
+// gone means that the log has no such event any more, and the user is deleted.
+func (t *tx) readCurrentData(ctx context.Context, e *event.Event, who any) (data string, gone bool, err error) {
 	var status user.Status
 	if _, err := t.queryRow(ctx, `SELECT status FROM users WHERE id = ?`+t.lockClause("FOR SHARE"), []any{who}, &status); err != nil {
 		return "", false, err
@@ -81,8 +81,8 @@ func (t *tx) dataNow(ctx context.Context, e *event.Event, who any) (data string,
 	return string(e.Data), e.Type != event.UserDeleted && status == user.Deleted, nil
 }
 
-// blankLetters takes out of the letters of an event what was personal of a user.
-func (t *tx) blankLetters(ctx context.Context, who any, e uid.Event) error {
+// blankDeadLetters removes the personal data of a user from the dead letters of an event.
+func (t *tx) blankDeadLetters(ctx context.Context, who any, e uid.Event) error {
 	for _, statement := range t.blankingStatements("dead_letters") {
 		if _, err := t.exec(ctx, statement+` AND event_id = ?`, who, string(e)); err != nil {
 			return err
@@ -113,7 +113,7 @@ func (s DeadLetters) ListRequested(ctx context.Context, consumer string, limit i
 	if err != nil {
 		return nil, fmt.Errorf("read requested dead letters: %w", s.db.translateError(ctx, err))
 	}
-	return s.letters(ctx, rows)
+	return s.toDeadLetters(ctx, rows)
 }
 
 // IsNext implements consumer.DeadLetterQueue.
@@ -123,13 +123,13 @@ func (s DeadLetters) IsNext(ctx context.Context, l *consumer.DeadLetter) (bool, 
 		AND NOT EXISTS (SELECT 1 FROM dead_letters AS a WHERE a.consumer = l.consumer AND a.subject_id = l.subject_id
 			AND a.replayed_at IS NULL AND a.position < l.position)`, []any{string(l.ID)}, &one)
 	if err != nil {
-		return false, fmt.Errorf("look whether %s is due: %w", l.ID, s.db.translateError(ctx, err))
+		return false, fmt.Errorf("check whether %s is next: %w", l.ID, s.db.translateError(ctx, err))
 	}
 	return due, nil
 }
 
-// CompleteReplay implements consumer.DeadLetterQueue. What waits behind a letter that was replayed
-// was held up by it alone, also if it came after the replay was asked for.
+// CompleteReplay implements consumer.DeadLetterQueue. It also requests the replay of the
+// pending rest of the subject, including events parked after the request.
 func (s DeadLetters) CompleteReplay(ctx context.Context, l *consumer.DeadLetter) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
@@ -142,16 +142,16 @@ func (s DeadLetters) CompleteReplay(ctx context.Context, l *consumer.DeadLetter)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("end the replay of %s: %w", l.ID, err)
+		return fmt.Errorf("complete the replay of %s: %w", l.ID, err)
 	}
 	return nil
 }
 
 // FailReplay implements consumer.DeadLetterQueue.
-func (s DeadLetters) FailReplay(ctx context.Context, tenure lease.Lease, l *consumer.DeadLetter, f consumer.Failure) error {
+func (s DeadLetters) FailReplay(ctx context.Context, held lease.Lease, l *consumer.DeadLetter, f consumer.Failure) error {
 	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
 		t.dirty = true
-		if err := t.checkLease(ctx, tenure); err != nil {
+		if err := t.checkLease(ctx, held); err != nil {
 			return err
 		}
 		if _, err := t.exec(ctx, `UPDATE dead_letters SET attempts = ?, code = ?, message = ?, detail = ?, failed_at = ? WHERE id = ? AND replayed_at IS NULL`,
@@ -163,13 +163,13 @@ func (s DeadLetters) FailReplay(ctx context.Context, tenure lease.Lease, l *cons
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("give up the replay of %s: %w", l.ID, err)
+		return fmt.Errorf("fail the replay of %s: %w", l.ID, err)
 	}
 	return nil
 }
 
-// RequestReplay implements consumer.DeadLetterReader. A repeated call counts what is still to be
-// replayed.
+// RequestReplay implements consumer.DeadLetterReader. A duplicate call counts the replays that
+// are still pending.
 func (s DeadLetters) RequestReplay(ctx context.Context, which consumer.ReplayRequest) (int, error) {
 	about, where, args := which.Consumer, `consumer = ?`, []any{which.Consumer}
 	if which.Consumer == "" {
@@ -202,7 +202,7 @@ func (s DeadLetters) ByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.D
 		if err != nil {
 			return nil, fmt.Errorf("read dead letters: %w", s.db.translateError(ctx, err))
 		}
-		letters, err := s.letters(ctx, rows)
+		letters, err := s.toDeadLetters(ctx, rows)
 		if err != nil {
 			return nil, err
 		}
@@ -213,7 +213,7 @@ func (s DeadLetters) ByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.D
 	return found, nil
 }
 
-var lettersInOrder = keyset[*consumer.DeadLetter]{
+var deadLettersByPosition = keyset[*consumer.DeadLetter]{
 	name: "POSITION_ASC", column: entletter.FieldPosition,
 	key: func(l *consumer.DeadLetter) string { return intKey(int64(l.Event.Cursor.Position)) },
 	id:  func(l *consumer.DeadLetter) string { return string(l.ID) }, parse: parseInt,
@@ -222,15 +222,15 @@ var lettersInOrder = keyset[*consumer.DeadLetter]{
 // List implements consumer.DeadLetterReader.
 func (s DeadLetters) List(ctx context.Context, f consumer.DeadLetterFilter, args page.Args) (page.Page[*consumer.DeadLetter], error) {
 	none := page.Page[*consumer.DeadLetter]{}
-	slice, err := lettersInOrder.parseArgs(args)
+	slice, err := deadLettersByPosition.parseArgs(args)
 	if err != nil {
 		return none, err
 	}
-	rows, err := s.matching(f).Where(slice.applyTo).All(ctx)
+	rows, err := s.queryMatching(f).Where(slice.applyTo).All(ctx)
 	if err != nil {
 		return none, fmt.Errorf("list dead letters: %w", s.db.translateError(ctx, err))
 	}
-	letters, err := s.letters(ctx, rows)
+	letters, err := s.toDeadLetters(ctx, rows)
 	if err != nil {
 		return none, err
 	}
@@ -239,7 +239,7 @@ func (s DeadLetters) List(ctx context.Context, f consumer.DeadLetterFilter, args
 
 // Count implements consumer.DeadLetterReader.
 func (s DeadLetters) Count(ctx context.Context, f consumer.DeadLetterFilter) (int, error) {
-	n, err := s.matching(f).Count(ctx)
+	n, err := s.queryMatching(f).Count(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("count dead letters: %w", s.db.translateError(ctx, err))
 	}
@@ -263,7 +263,7 @@ func (s DeadLetters) CountPending(ctx context.Context) (map[string]int, error) {
 	return counts, nil
 }
 
-func (s DeadLetters) matching(f consumer.DeadLetterFilter) *ent.DeadLetterQuery {
+func (s DeadLetters) queryMatching(f consumer.DeadLetterFilter) *ent.DeadLetterQuery {
 	q := s.db.client.DeadLetter.Query()
 	if f.Consumer != nil {
 		q.Where(equalsText(entletter.FieldConsumer, *f.Consumer))
@@ -277,8 +277,8 @@ func (s DeadLetters) matching(f consumer.DeadLetterFilter) *ent.DeadLetterQuery 
 	return q
 }
 
-// letters maps rows, whose positions are of the present timeline.
-func (s DeadLetters) letters(ctx context.Context, rows []*ent.DeadLetter) ([]*consumer.DeadLetter, error) {
+// toDeadLetters maps rows, whose positions are of the current timeline.
+func (s DeadLetters) toDeadLetters(ctx context.Context, rows []*ent.DeadLetter) ([]*consumer.DeadLetter, error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
@@ -286,10 +286,10 @@ func (s DeadLetters) letters(ctx context.Context, rows []*ent.DeadLetter) ([]*co
 	if _, err := s.db.readConn().queryRow(ctx, `SELECT id FROM timelines`, nil, &timeline); err != nil {
 		return nil, fmt.Errorf("read the timeline: %w", s.db.translateError(ctx, err))
 	}
-	return mapSlice(rows, func(r *ent.DeadLetter) *consumer.DeadLetter { return toLetter(r, timeline) }), nil
+	return mapSlice(rows, func(r *ent.DeadLetter) *consumer.DeadLetter { return toDeadLetter(r, timeline) }), nil
 }
 
-func toLetter(r *ent.DeadLetter, timeline string) *consumer.DeadLetter {
+func toDeadLetter(r *ent.DeadLetter, timeline string) *consumer.DeadLetter {
 	e := &event.Event{
 		ID: r.EventID, Type: r.Type, OccurredAt: toMicros(r.OccurredAt), Actor: r.Actor, SubjectID: r.SubjectID, SubjectVersion: r.SubjectVersion,
 		Data: r.Data, Cursor: event.Cursor{Timeline: timeline, Position: event.Position(r.Position)},

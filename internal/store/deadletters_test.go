@@ -35,7 +35,7 @@ func numberedEvents(t *testing.T, db *store.DB, id uid.User) []*event.Event {
 	return events
 }
 
-func TestLetters_say_nothing_of_a_user_who_was_deleted_before(t *testing.T) {
+func TestDeadLetters_hold_no_personal_data_of_a_deleted_user(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]string{
 		"while the log still has the events": "",
@@ -53,8 +53,8 @@ func TestLetters_say_nothing_of_a_user_who_was_deleted_before(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				tenure := tenured(t, db, "c", "me")
-				read := numberedEvents(t, db, who.ID) // as a consumer has them, that tries again and again
+				held := acquireLease(t, db, "c", "me")
+				read := numberedEvents(t, db, who.ID) // as a consumer that retries has them
 				givenUser(t, db)
 				if _, err := db.Users().UpdateCountingAdmins(t.Context(), who.ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
 					t.Fatal(err)
@@ -63,7 +63,7 @@ func TestLetters_say_nothing_of_a_user_who_was_deleted_before(t *testing.T) {
 					db.Exec(t, meanwhile)
 				}
 				for _, e := range read {
-					if err := db.DeadLetters().Park(t.Context(), tenure, e, consumer.Failure{Attempts: 10}); err != nil {
+					if err := db.DeadLetters().Park(t.Context(), held, e, consumer.Failure{Attempts: 10}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -74,10 +74,10 @@ func TestLetters_say_nothing_of_a_user_who_was_deleted_before(t *testing.T) {
 				for _, l := range letters.Items {
 					data := string(l.Event.Data)
 					if strings.Contains(data, *who.Email) || strings.Contains(data, "secret") {
-						t.Errorf("the letter of %s holds %s", l.Event.Type, data)
+						t.Errorf("the dead letter of %s holds %s", l.Event.Type, data)
 					}
 					if l.Event.SubjectID == string(o.ID) && !strings.Contains(data, o.Number) {
-						t.Errorf("the letter of %s holds nothing of the order any more: %s", l.Event.Type, data)
+						t.Errorf("the dead letter of %s holds nothing of the order any more: %s", l.Event.Type, data)
 					}
 				}
 			})
