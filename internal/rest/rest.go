@@ -3,7 +3,7 @@
 //
 // At start the operations are validated against the schema and prepared. A call binds
 // the request to variables (bind.go), runs the operation on the same executor as GraphQL,
-// with its limits, loaders, permissions and idempotency keys (execute.go), reads the
+// with its limits, loaders, permissions and idempotency keys (merge.go), reads the
 // result or problem document (result.go) and sends it (respond.go). No route has code of
 // its own. The OpenAPI document and its page come from the same operations.
 //
