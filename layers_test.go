@@ -56,7 +56,7 @@ var mayImport = map[string]string{
 	"internal/testenv/run":           "internal/testenv/local",
 
 	// A domain knows no other domain; a leaf knows leaves, and fault, seal,
-	// telemetry and uid, on which the others stand, know nobody.
+	// telemetry and uid, on which the others stand, import no package of ours.
 	"internal/legacy": leaves, "internal/order": leaves, "internal/registry": leaves + " internal/lease", "internal/session": leaves, "internal/user": leaves,
 	"internal/auth": leaves, "internal/backoff": "", "internal/coalesce": "", "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
 	"internal/page":  "internal/fault",

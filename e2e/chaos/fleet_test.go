@@ -312,9 +312,9 @@ type leadership struct {
 	at    time.Time // it began, or ended
 }
 
-var takes = regexp.MustCompile(`time=(\S+) .*msg="this node numbers events".* epoch=(\d+)`)
+var takes = regexp.MustCompile(`time=(\S+) .*msg="sequencer started".* epoch=(\d+)`)
 
-// tenures are the begins that the nodes have told of, by epoch.
+// leaderships returns the begins of leaderships that the nodes have logged, by epoch.
 func (f *fleet) leaderships() map[int]leadership {
 	f.t.Helper()
 	all := make(map[int]leadership)

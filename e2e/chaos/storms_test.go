@@ -96,11 +96,11 @@ func (f *fleet) freezeLeader() {
 	f.falls(l.node)
 	frozen := f.nodes[l.node]
 	frozen.Freeze()
-	harness.Eventually(f.t, "another node numbers events", func() bool { return f.leader().epoch > l.epoch })
+	harness.Eventually(f.t, "another node owns the sequencer lease", func() bool { return f.leader().epoch > l.epoch })
 	harness.Pause(f.t.Context(), rand.N(time.Second))
 	stopped := func() int {
 		logs := frozen.Logs() // whose statement was under way knows only that its time is over
-		return strings.Count(logs, "another node numbers events now") + strings.Count(logs, "numbering failed")
+		return strings.Count(logs, "sequencer stopped: another node owns its lease") + strings.Count(logs, "sequencer cannot assign positions")
 	}
 	before := stopped()
 	frozen.Thaw()

@@ -105,7 +105,7 @@ func TestServer_gives_events_positions_when_the_sequencer_dies(t *testing.T) {
 			env = append(env, "BACKPLANE_LOG_LEVEL=info")
 			harness.RunCommand(t, strings.TrimPrefix(env[0], "BACKPLANE_DATABASE_URL="), "migrate")
 			first := testenv.Server(t, env...)
-			harness.Eventually(t, "the first node numbers", func() bool { return strings.Contains(first.Logs(), "this node numbers events") })
+			harness.Eventually(t, "the first node numbers", func() bool { return strings.Contains(first.Logs(), "sequencer started") })
 			second := testenv.Server(t, env...)
 			here, there := harness.SignInAdmin(t, first), harness.SignInAdmin(t, second)
 			types := map[string]any{"types": []any{"PRODUCT_CREATED"}}

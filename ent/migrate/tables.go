@@ -19,7 +19,7 @@ var Files embed.FS
 type reference struct{ table, column, target string }
 
 // references are all foreign keys. They stand here and not as edges of the
-// schema because edges would only add generated code that nobody calls, and
+// schema because edges would only add generated code that is never called, and
 // cannot lie on a primary key.
 var references = []reference{
 	{"credentials", "user_id", "users"},

@@ -124,10 +124,10 @@ func TestRun_refuses(t *testing.T) {
 		{"an unknown command", "frobnicate", `there is no command "frobnicate"; see backplane help`},
 		{"a misspelt command", "migrat", `there is no command "migrat"; did you mean migrate?`},
 		{"an unknown command of a command", "keys burn", `keys has no command "burn"; it has list and rotate`},
-		{"an unknown flag", "serve --unheard-of", "the configuration is wrong:\n  The arguments are wrong: unknown flag: --unheard-of."},
+		{"an unknown flag", "serve --no-such-flag", "the configuration is wrong:\n  The arguments are wrong: unknown flag: --no-such-flag."},
 		{"a flag without its value", "serve --listen", "the configuration is wrong:\n  The arguments are wrong: flag needs an argument: --listen."},
 		{"a wrong setting", "serve --listen=here", "the configuration is wrong:\n  --listen is \"here\", but it must be host:port, with a port from 0 to 65535."},
-		{"a wrong setting and an unknown flag together", "--listen=here --unheard-of", "the configuration is wrong:\n  The arguments are wrong: unknown flag: --unheard-of.\n" +
+		{"a wrong setting and an unknown flag together", "--listen=here --no-such-flag", "the configuration is wrong:\n  The arguments are wrong: unknown flag: --no-such-flag.\n" +
 			"  --listen is \"here\", but it must be host:port, with a port from 0 to 65535."},
 		{"an argument too many", "serve now", `serve takes no argument "now"; see backplane serve --help`},
 		{"an argument too many of a command of a command", "keys rotate now", `rotate takes no argument "now"; see backplane keys rotate --help`},

@@ -154,7 +154,7 @@ func (s *session) readLog(ctx, work context.Context) error {
 		case fault.Is(err, fault.CursorExpired) || fault.Is(err, fault.CursorUnknown):
 			return err // restart from the saved offset
 		case err != nil:
-			s.deps.Logger.WarnContext(ctx, "reading the event log failed; it is retried", "error", err)
+			s.deps.Logger.WarnContext(ctx, "event log cannot be read; retrying", "error", err)
 			backoff.Sleep(ctx, backoff.Jitter(s.cfg.AcquireInterval))
 			continue
 		}

@@ -15,10 +15,11 @@ type Audience struct {
 	User             uid.User
 }
 
-// AudienceOf returns what the principal may see as it is now; nobody sees
-// nothing. STAFF and ADMIN see all but the credentials of others, which are for
-// ADMIN alone; everybody else sees what concerns itself, and products that are
-// active. The registry is for SERVICE, STAFF and ADMIN, as its events tell URLs. What an API key sees is narrowed by its scopes.
+// AudienceOf returns the audience of the principal with its rights of now; an anonymous caller
+// sees no event. STAFF and ADMIN see all events but those of others' credentials, which ADMIN
+// alone sees; other callers see events that concern them, and those of active products. SERVICE,
+// STAFF and ADMIN see events of the registry, since these contain URLs. Scopes narrow what an
+// API key sees.
 func AudienceOf(p *auth.Principal) *Audience {
 	a := &Audience{}
 	if p == nil {
@@ -79,12 +80,12 @@ func scopeOf(t Type) (scope auth.Scope, limited bool) {
 		return auth.OrdersRead, true
 	case ServiceRegistered, ServiceUpdated, ServiceDeregistered, InstanceRegistered, InstanceStatusChanged, InstanceDeregistered:
 		return auth.ServicesRead, true
-	default: // users and their credentials, and what nobody has thought of
+	default: // users, their credentials, and types not listed here
 		return auth.UsersRead, true
 	}
 }
 
-// isCredential reports whether events of the type tell how somebody signs in.
+// isCredential reports whether events of the type are about credentials.
 func isCredential(t Type) bool {
 	switch t {
 	case SessionRevoked, APIKeyCreated, APIKeyRevoked, SigningKeyRotated:
@@ -94,8 +95,8 @@ func isCredential(t Type) bool {
 	}
 }
 
-// IsPublic reports whether everybody who is signed in may see an event of the
-// type with the data: one of a product that was active then.
+// IsPublic reports whether every signed-in caller may see an event of the type with the data:
+// one of a product that was active then.
 func IsPublic(t Type, data json.RawMessage) bool {
 	if _, limited := scopeOf(t); limited {
 		return false

@@ -37,7 +37,7 @@ func TestAudience_Sees(t *testing.T) {
 		who                         *auth.Principal
 		mine, others, hidden, shown func(event.Type) bool // own events, those of others, of inactive and of active products
 	}{
-		{"a stranger sees nothing", nil, never, never, never, never},
+		{"an anonymous caller sees nothing", nil, never, never, never, never},
 		{"a customer sees its own, and active products", person(auth.Customer), not(both(products, services)), never, never, products},
 		{"a program sees what its user would, and the registry", person(auth.Service), not(products), services, services, both(products, services)},
 		{"a key of a program for services sees the registry", key(auth.Service, auth.ServicesRead), services, services, services, both(products, services)},

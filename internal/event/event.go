@@ -1,14 +1,9 @@
-// Package event owns the log of changes: what an entry says, who may see it, how
-// entries get their places, and how any number of readers follow them.
+// Package event defines events: types, cursors, filters, the audience that may see an
+// event, and the recorder by which an aggregate collects its events. It is a leaf without I/O.
 //
-// Every change of state is a row change and its events, committed together by
-// the store. Domains record; nothing is published anywhere else.
-//
-// An entry's place is its position: dense, from 1, given once it is committed.
-// On SQLite the writer gives it. On PostgreSQL the Sequencer of one node does,
-// see there why no event is skipped and no reader ever meets a gap. The Hub of
-// each node reads the log once for all subscribers; the Bus only tells it when
-// to look, so it may lose, repeat and reorder. A Feed runs these together.
+// Every change of state is a row change and its events, committed together by the store.
+// Domains record events here; nothing is published anywhere else. Package eventlog stores,
+// orders and delivers them.
 package event
 
 import (
@@ -89,8 +84,8 @@ type Event struct {
 	Related        []string        // ids of what else it concerns, at most one a kind, e.g. the user of an order
 	Data           json.RawMessage // the subject after the change; never a hash, token or secret
 
-	Cursor  Cursor    // its place in the log; zero until it has one
-	Public  bool      // whether everybody may see it; told on reading, see IsPublic
+	Cursor  Cursor    // its position in the log; zero until it has one
+	Public  bool      // whether every signed-in caller may see it; set on reading, see IsPublic
 	Touched []Touched // the rows that its transaction changed, on the first event of it
 }
 
@@ -111,7 +106,7 @@ func (e *Event) Concerns(id string) bool {
 // The zero value is ready to use.
 type Recorder struct{ pending []Event }
 
-// Record notes an event. ID and Actor are given by the store. Data must encode
+// Record adds an event. The store sets ID and Actor. Data must encode
 // to JSON: it is a struct of the caller's, so a failure is a mistake in the code.
 func (r *Recorder) Record(t Type, subject string, version int, data any, at time.Time, related ...string) {
 	b, err := json.Marshal(data)

@@ -60,7 +60,7 @@ func TestFollower_goes_by_the_rights_of_the_moment(t *testing.T) {
 		if got := followed(ctx, t, f, 3); !slices.Equal(got, eventlogtest.Positions(11, 15, 2)) {
 			t.Errorf("a customer got %v, want its own", got)
 		}
-		p.is("a") // whoever has no role still owns what is its own
+		p.is("a") // a user without a role still sees its own events
 		if got := followed(ctx, t, f, 7); !slices.Equal(got, eventlogtest.Positions(17, 29, 2)) {
 			t.Errorf("the customer then got %v, want the rest of its own", got)
 		}
@@ -84,7 +84,7 @@ func TestFollower_wakes_for_rights_that_it_got_while_it_waited(t *testing.T) {
 	t.Parallel()
 	bubble(t, eventlog.HubConfig{}, func(ctx context.Context, t *testing.T, m *eventlogtest.Memory, h *eventlog.Hub) {
 		var p person
-		p.is("nobody", auth.Customer)
+		p.is("intruder", auth.Customer)
 		f := p.follow(ctx, t, h)
 		first := make(chan *event.Event)
 		go func() {
@@ -92,7 +92,7 @@ func TestFollower_wakes_for_rights_that_it_got_while_it_waited(t *testing.T) {
 			first <- e
 		}()
 		synctest.Wait()
-		p.is("nobody", auth.Admin)
+		p.is("intruder", auth.Admin)
 		m.Append(1)
 		h.Wake()
 		if e := <-first; e == nil || e.Cursor.Position != 11 {
@@ -105,7 +105,7 @@ func TestFollower_tells_how_far_it_has_come(t *testing.T) {
 	t.Parallel()
 	bubble(t, eventlog.HubConfig{}, func(ctx context.Context, t *testing.T, m *eventlogtest.Memory, h *eventlog.Hub) {
 		var p person
-		p.is("nobody", auth.Customer)
+		p.is("intruder", auth.Customer)
 		f := p.follow(ctx, t, h)
 		time.Sleep(time.Minute)
 		m.Append(5)
@@ -122,11 +122,11 @@ func TestFollower_tells_how_far_it_has_come(t *testing.T) {
 	})
 }
 
-func TestHub_Follow_refuses_strangers_and_names_the_cursor(t *testing.T) {
+func TestHub_Follow_refuses_anonymous_callers_and_names_the_cursor(t *testing.T) {
 	t.Parallel()
 	h := eventlogtest.NewHub(t, eventlogtest.NewMemory(), eventlog.HubConfig{})
 	if _, err := h.Follow(t.Context(), event.Filter{}, nil); !fault.Is(err, fault.Unauthenticated) {
-		t.Errorf("a stranger's Follow = %v, want UNAUTHENTICATED", err)
+		t.Errorf("an anonymous caller's Follow = %v, want UNAUTHENTICATED", err)
 	}
 	ctx := auth.With(t.Context(), &auth.Principal{UserID: "a", Credential: auth.SessionCredential("ses_1")})
 	_, err := h.Follow(ctx, event.Filter{}, &event.Cursor{Timeline: "b", Position: 1})

@@ -6,84 +6,83 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// crowd is the subscribers of a hub who want the same events. It is asked once
-// for all of them whether it wants some, and all of them wait at one door. The
-// lock of the hub guards it.
-type crowd struct {
-	key    string
-	filter event.Filter
-	wanted event.Conditions // of the filter
-	size   int
-	door   chan struct{}  // closed when there is something for the crowd, and replaced then
-	opened event.Position // the last event for which it was
-	asked  event.Position // the last event it was asked about
-	answer bool
+// subscriptionGroup holds the subscriptions of a hub with equal filters. The hub matches
+// new events once for the whole group, and one notify channel wakes all of its subscribers.
+// The lock of the hub guards it.
+type subscriptionGroup struct {
+	key        string
+	filter     event.Filter
+	conditions event.Conditions // those of the filter
+	size       int
+	notify     chan struct{}  // closed when there are events for the group, and replaced then
+	notifiedAt event.Position // the head at which notify was last replaced
+	checkedAt  event.Position // the head at which matches was last computed
+	matched    bool
 }
 
-// wants reports whether one of the events is for the crowd.
-func (c *crowd) wants(events []*event.Event) bool {
-	if last := events[len(events)-1].Cursor.Position; c.asked != last {
-		c.asked, c.answer = last, slices.ContainsFunc(events, c.wanted.Match)
+// matches reports whether one of the events matches the filter of the group.
+func (c *subscriptionGroup) matches(events []*event.Event) bool {
+	if last := events[len(events)-1].Cursor.Position; c.checkedAt != last {
+		c.checkedAt, c.matched = last, slices.ContainsFunc(events, c.conditions.Match)
 	}
-	return c.answer
+	return c.matched
 }
 
-// doors are those to be opened, so that who waits there looks again.
-type doors []chan struct{}
+// wakeUps are notify channels to close, so that the subscribers waiting on them poll again.
+type wakeUps []chan struct{}
 
-// add makes the crowd wait at another door from now on, once for an event. The
-// caller holds the lock of the hub.
-func (d *doors) add(c *crowd, at event.Position) {
-	if c.opened == at && at > 0 {
+// addGroup gives the group a new notify channel, once for a head, and keeps the old one to be
+// closed. The caller holds the lock of the hub.
+func (d *wakeUps) addGroup(c *subscriptionGroup, at event.Position) {
+	if c.notifiedAt == at && at > 0 {
 		return
 	}
-	*d = append(*d, c.door)
-	c.door, c.opened = make(chan struct{}), at
+	*d = append(*d, c.notify)
+	c.notify, c.notifiedAt = make(chan struct{}), at
 }
 
-// open wakes everybody. The caller does not hold the lock of the hub, which is
-// what they want next.
-func (d *doors) open() {
+// wakeAll closes the channels. The caller does not hold the lock of the hub, which the woken
+// subscribers take next.
+func (d *wakeUps) wakeAll() {
 	for _, door := range *d {
 		close(door)
 	}
 }
 
-// join puts the subscriber into the crowd of those who want what it wants now.
-// The caller holds the lock of the hub.
-func (s *Subscription) join() {
+// joinGroup adds the subscription to the group of its filter and its caller's rights of the
+// moment. The caller holds the lock of the hub.
+func (s *Subscription) joinGroup() {
 	filter := s.filter
 	if s.caller != nil {
 		s.principal = s.caller()
 		filter.Audience = event.AudienceOf(s.principal)
 	}
 	key := filter.Key()
-	c := s.hub.crowds[key]
+	c := s.hub.groups[key]
 	if c == nil {
-		c = &crowd{key: key, filter: filter, wanted: filter.Conditions(), door: make(chan struct{})}
-		s.hub.crowds[key] = c
+		c = &subscriptionGroup{key: key, filter: filter, conditions: filter.Conditions(), notify: make(chan struct{})}
+		s.hub.groups[key] = c
 	}
 	c.size++
-	s.crowd = c
+	s.group = c
 }
 
-// part takes the subscriber out of its crowd. The caller holds the lock of the
-// hub.
-func (s *Subscription) part() {
-	if s.crowd.size--; s.crowd.size == 0 {
-		delete(s.hub.crowds, s.crowd.key)
+// leaveGroup removes the subscription from its group. The caller holds the lock of the hub.
+func (s *Subscription) leaveGroup() {
+	if s.group.size--; s.group.size == 0 {
+		delete(s.hub.groups, s.group.key)
 	}
 }
 
-// changed reports whether somebody with other rights may be calling than the
-// crowd is for. The caller holds a lock of the hub.
-func (s *Subscription) changed() bool { return s.caller != nil && s.caller() != s.principal }
+// rightsChanged reports whether the principal of the subscription differs from the one that
+// its group was chosen for. The caller holds a lock of the hub.
+func (s *Subscription) rightsChanged() bool { return s.caller != nil && s.caller() != s.principal }
 
-// settle puts the subscriber where it belongs if its rights have changed, and
-// reports whether it was somewhere else. The caller holds the lock of the hub.
-func (s *Subscription) settle() (moved bool) {
-	was := s.crowd
-	s.part()
-	s.join()
-	return s.crowd != was
+// regroup moves the subscription to the group of its rights of the moment, and reports whether
+// that is another one. The caller holds the lock of the hub.
+func (s *Subscription) regroup() (moved bool) {
+	was := s.group
+	s.leaveGroup()
+	s.joinGroup()
+	return s.group != was
 }

@@ -17,7 +17,7 @@ import (
 
 // HubConfig tunes a Hub. The zero value is ready to use.
 type HubConfig struct {
-	Poll      time.Duration // how often it looks without having been told to; default 1 s
+	Poll      time.Duration // how often it checks the log without a notification; default 1 s
 	Batch     int           // events per read; default 1000
 	Ring      int           // newest events that it keeps for its subscribers; default 4096
 	RingBytes int           // of their data; default 16 MiB
@@ -33,33 +33,33 @@ func (c HubConfig) withDefaults() HubConfig {
 	return c
 }
 
-// Hub reads the log once for all subscribers of a node.
+// Hub reads the log once for all subscribers of a node and fans events out to them.
 //
-// It keeps the newest events in one ring, and a subscriber is little more than
-// its place in the log: it takes its next events from the ring or, if it has
-// fallen behind the ring's oldest, reads the log itself until it is back. Who is
-// slow thus costs no memory, waits for nobody and is waited for by nobody; and
-// there is no seam between old and new events, as both have positions.
+// It keeps the newest events in one ring, and a subscription is little more than a position:
+// it takes its next events from the ring or, if it has fallen behind the oldest event there,
+// reads the log itself until it has caught up. A slow subscriber thus costs no memory (its
+// backpressure ends at its own position) and delays no other; and there is no seam between
+// old and new events, since both have positions.
 type Hub struct {
-	log     *Log
-	logger  *slog.Logger
-	cfg     HubConfig
-	wake    coalesce.Signal
-	look    coalesce.Signal
-	replays chan struct{} // a token for each subscriber that reads the log
-	taps    []func(events []*event.Event, gap bool)
-	looked  time.Time    // when Run last looked
-	failed  int          // how often in a row it could not read
-	whole   atomic.Int64 // all that was committed then has been read, in Unix nanoseconds
+	log          *Log
+	logger       *slog.Logger
+	cfg          HubConfig
+	wake         coalesce.Signal
+	look         coalesce.Signal
+	replays      chan struct{} // semaphore of the subscriptions that read the log
+	deliverHooks []func(events []*event.Event, gap bool)
+	checkedAt    time.Time    // when Run last read the state
+	failures     int          // failed reads in a row
+	completeAt   atomic.Int64 // all events committed before this time have been read, in Unix nanoseconds
 
-	mu       sync.RWMutex   // only Run writes timeline, head and ring
-	timeline string         // empty before the first look
-	head     event.Position // the last event in the ring, also if the ring is empty
-	ring     []*event.Event // dense: the last of them is at head
-	bytes    int            // of data in the ring
-	subs     []*Subscription
-	crowds   map[string]*crowd // of subs, by key
-	blanked  int               // how often events of the ring were replaced
+	mu         sync.RWMutex   // only Run writes timeline, head and ring
+	timeline   string         // empty before the first read
+	head       event.Position // that of the last event read, also if the ring is empty
+	ring       []*event.Event // dense: the last of them is at head
+	bytes      int            // of data in the ring
+	subs       []*Subscription
+	groups     map[string]*subscriptionGroup // of subs, by key
+	redactions int                           // how often events of the ring were redacted
 }
 
 // NewHub returns a Hub that reads nothing until Run is called.
@@ -70,37 +70,38 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 	cfg = cfg.withDefaults()
 	return &Hub{
 		log: log, logger: logger, cfg: cfg, wake: coalesce.NewSignal(), look: coalesce.NewSignal(),
-		replays: make(chan struct{}, cfg.Replays), crowds: make(map[string]*crowd),
+		replays: make(chan struct{}, cfg.Replays), groups: make(map[string]*subscriptionGroup),
 	}, nil
 }
 
 // Log returns the log that the hub reads.
 func (h *Hub) Log() *Log { return h.log }
 
-// OnDeliver adds a function that hears of every event that the hub reads, in
-// order and before any subscriber does: so what follows the log on this node,
-// such as a cache, is never behind a client that does. A gap says that events
-// before these may have been missed: at the first look, after a restore, and
-// when some are not kept any more; then there may be no events at all. The
+// OnDeliver adds a function that receives every event that the hub reads, in order and
+// before any subscriber does: so a reader on this node, such as a cache, is never behind a
+// client. A gap says that events before these may have been missed: at the first read, after a
+// restore, and when retention has removed some; then there may be no events at all. The
 // function must be quick, and must not change the events. Add it before Run.
-func (h *Hub) OnDeliver(fn func(events []*event.Event, gap bool)) { h.taps = append(h.taps, fn) }
+func (h *Hub) OnDeliver(fn func(events []*event.Event, gap bool)) {
+	h.deliverHooks = append(h.deliverHooks, fn)
+}
 
-func (h *Hub) tell(events []*event.Event, gap bool) {
-	for _, fn := range h.taps {
+func (h *Hub) callDeliverHooks(events []*event.Event, gap bool) {
+	for _, fn := range h.deliverHooks {
 		fn(events, gap)
 	}
 }
 
-// Wake tells the hub that there may be new events. It never blocks; many calls
+// Wake notifies the hub that there may be new events. It never blocks; many calls
 // are one.
 func (h *Hub) Wake() { h.wake.Set() }
 
-// Look asks the hub to look whether there is anything new, as it does once a
-// poll, so that Lag is small again soon. It never blocks; many calls are one.
+// Look makes the hub read the state of the log, as it does once a poll interval, so that Lag
+// is small again soon. It never blocks; many calls are one.
 func (h *Hub) Look() { h.look.Set() }
 
-// AdvanceTo tells the hub that the log goes up to a position. It never blocks; a
-// position that the hub has is ignored.
+// AdvanceTo notifies the hub of a new head. It never blocks; a position that the hub has read
+// is ignored.
 func (h *Hub) AdvanceTo(head event.Position) {
 	h.mu.RLock()
 	known := head <= h.head
@@ -110,20 +111,19 @@ func (h *Hub) AdvanceTo(head event.Position) {
 	}
 }
 
-// Head returns the place up to which the hub has read; zero before Run has begun.
+// Head returns the cursor up to which the hub has read; zero before Run has begun.
 func (h *Hub) Head() event.Cursor {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return event.Cursor{Timeline: h.timeline, Position: h.head}
 }
 
-// Lag returns how long ago it was that the hub has read all that was committed
-// then. On a quiet log it grows to the time of a poll and back, less if somebody
-// asks it to Look; more than that means that the hub cannot keep up or cannot
-// read, or that nobody gives positions, and what it says may be old. Before the
-// first look it is very large.
+// Lag returns the age of the newest moment of which the hub has read all committed events. On
+// a quiet log it grows to the poll interval and back, less after a call of Look; more than that
+// means that the hub cannot keep up, that the database cannot be read, or that no sequencer
+// assigns positions. Before the first read it is very large.
 func (h *Hub) Lag() time.Duration {
-	return time.Since(time.Unix(0, h.whole.Load()))
+	return time.Since(time.Unix(0, h.completeAt.Load()))
 }
 
 // Run follows the log until ctx is cancelled. A failed read is logged and tried
@@ -133,15 +133,15 @@ func (h *Hub) Run(ctx context.Context) error {
 	defer poll.Stop()
 	told := false
 	for ctx.Err() == nil {
-		err := h.follow(ctx, told)
+		err := h.readNew(ctx, told)
 		if err != nil && ctx.Err() == nil {
-			h.logger.ErrorContext(ctx, "reading the event log failed", "error", err)
-			h.failed++
-			told = h.await(ctx, time.After(retryPolicy(h.cfg.Poll).Delay(h.failed)), nil, nil) // however many events there are
+			h.logger.ErrorContext(ctx, "event log cannot be read; retrying", "error", err)
+			h.failures++
+			told = h.awaitWork(ctx, time.After(retryPolicy(h.cfg.Poll).Delay(h.failures)), nil, nil) // however many events there are
 			continue
 		}
-		h.failed = 0
-		told = h.await(ctx, poll.C, h.wake, h.look)
+		h.failures = 0
+		told = h.awaitWork(ctx, poll.C, h.wake, h.look)
 	}
 	return nil
 }
@@ -152,15 +152,15 @@ func retryPolicy(limit time.Duration) backoff.Policy {
 	return backoff.Policy{First: 20 * time.Millisecond, Max: limit}
 }
 
-// lookPause is the least time between two looks.
-const lookPause = 100 * time.Millisecond
+// minCheckInterval is the least time between two reads of the state.
+const minCheckInterval = 100 * time.Millisecond
 
-// await waits until it is time to read; told says that somebody said so, and
-// that no look is due.
-func (h *Hub) await(ctx context.Context, poll <-chan time.Time, wake, look <-chan struct{}) (told bool) {
-	pause := time.NewTimer(time.Until(h.looked.Add(lookPause)))
+// awaitWork waits until it is time to read; told says that a notification came, and that the
+// state need not be read first.
+func (h *Hub) awaitWork(ctx context.Context, poll <-chan time.Time, wake, look <-chan struct{}) (told bool) {
+	pause := time.NewTimer(time.Until(h.checkedAt.Add(minCheckInterval)))
 	defer pause.Stop()
-	var asked <-chan struct{} // to look, once the pause is over
+	var asked <-chan struct{} // look, once the pause is over
 	for {
 		select {
 		case <-ctx.Done():
@@ -170,41 +170,40 @@ func (h *Hub) await(ctx context.Context, poll <-chan time.Time, wake, look <-cha
 			asked = look
 			continue
 		case <-wake:
-			return len(look) == 0 || time.Since(h.looked) < lookPause
+			return len(look) == 0 || time.Since(h.checkedAt) < minCheckInterval
 		}
 		return false
 	}
 }
 
-// follow reads all that is new. If it was not told that there is anything, it
-// looks at the state first, which also shows that the timeline has changed, and
-// how recent the log itself is.
-func (h *Hub) follow(ctx context.Context, told bool) error {
+// readNew reads all new events. Without a notification it reads the state first, which also
+// shows a changed timeline and how far the sequencer is behind.
+func (h *Hub) readNew(ctx context.Context, told bool) error {
 	if told {
 		return h.catchUp(ctx)
 	}
 	at := time.Now()
-	h.looked = at
+	h.checkedAt = at
 	select {
-	case <-h.look: // this is the look that was asked for
+	case <-h.look: // this read answers the call of Look
 	default:
 	}
 	state, err := h.log.State(ctx)
 	if err != nil {
 		return err
 	}
-	if current := h.adopt(state); !current {
+	if current := h.adoptState(state); !current {
 		if err := h.catchUp(ctx); err != nil {
 			return err
 		}
 	}
-	h.whole.Store(at.Add(-state.Behind).UnixNano())
+	h.completeAt.Store(at.Add(-state.Behind).UnixNano())
 	return nil
 }
 
 // catchUp reads to the end of the log.
 func (h *Hub) catchUp(ctx context.Context) error {
-	limit := ShrinkBatch(h.cfg.Batch, h.failed)
+	limit := ShrinkBatch(h.cfg.Batch, h.failures)
 	for {
 		found, err := h.log.ReadAfter(ctx, h.Head().Position, limit)
 		if err != nil {
@@ -219,31 +218,31 @@ func (h *Hub) catchUp(ctx context.Context) error {
 	}
 }
 
-// adopt takes over where the log is at the first look, or after a restore: then
-// subscribers of another timeline or beyond the head end, as what they have seen
-// may never have happened. It reports whether there is nothing to read.
-func (h *Hub) adopt(s State) (current bool) {
+// adoptState takes timeline and head over at the first read and after a restore: then
+// subscriptions of another timeline or beyond the head end, since the events that they have
+// returned may never have happened. It reports whether there is nothing to read.
+func (h *Hub) adoptState(s State) (current bool) {
 	if had := h.Head(); s.Timeline == had.Timeline && s.Head >= had.Position {
 		return s.Head == had.Position
 	}
-	h.tell(nil, true)
+	h.callDeliverHooks(nil, true)
 	h.mu.Lock()
 	restored := h.timeline != ""
 	h.timeline, h.head, h.ring, h.bytes = s.Timeline, s.Head, nil, 0
 	for _, sub := range h.subs {
-		sub.lost = restored && (sub.timeline != s.Timeline || sub.place > s.Head)
+		sub.lost = restored && (sub.timeline != s.Timeline || sub.position > s.Head)
 	}
-	var all doors
-	for _, c := range h.crowds {
-		all.add(c, 0)
-		c.asked = 0 // the same position will be another event
+	var all wakeUps
+	for _, c := range h.groups {
+		all.addGroup(c, 0)
+		c.checkedAt = 0 // the same position will be another event
 	}
 	h.mu.Unlock()
-	all.open()
+	all.wakeAll()
 	return true
 }
 
-// deliver puts the events into the ring and wakes those whom they concern.
+// deliver appends the events to the ring and wakes the groups that they match.
 func (h *Hub) deliver(ctx context.Context, events []*event.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -252,46 +251,46 @@ func (h *Hub) deliver(ctx context.Context, events []*event.Event) error {
 	if first.Timeline != had.Timeline {
 		return errors.New("the log has another timeline than before")
 	}
-	blank, err := h.blanks(ctx, events)
+	blank, err := h.readRedacted(ctx, events)
 	if err != nil {
 		return err
 	}
-	gap := first.Position != had.Position+1 // what lay between is not kept any more
-	h.tell(events, gap)
+	gap := first.Position != had.Position+1 // retention has removed the events between
+	h.callDeliverHooks(events, gap)
 	h.mu.Lock()
 	if gap {
 		h.ring, h.bytes = nil, 0
 	}
-	h.blank(blank)
+	h.replaceRedacted(blank)
 	h.head = last.Position
-	h.push(events)
-	woken := h.offer(events, had.Position)
+	h.appendToRing(events)
+	woken := h.notifyGroups(events, had.Position)
 	h.mu.Unlock()
-	woken.open()
+	woken.wakeAll()
 	return nil
 }
 
-// offer tells those of new events who want one; had is where the hub was before.
-// Who was there too and wants none moves on in its sleep. The caller holds the
-// lock, and rings the bell without it: who is woken wants it at once.
-func (h *Hub) offer(events []*event.Event, had event.Position) (woken doors) {
+// notifyGroups collects the wake-ups of the groups that match one of the events; had is the
+// head before them. A subscription that had read up to there and does not match advances
+// without waking. The caller holds the lock and closes the channels without it.
+func (h *Hub) notifyGroups(events []*event.Event, had event.Position) (woken wakeUps) {
 	for _, s := range h.subs {
-		if s.changed() {
-			if c := s.crowd; s.settle() {
-				woken.add(c, h.head) // where it sleeps
+		if s.rightsChanged() {
+			if c := s.group; s.regroup() {
+				woken.addGroup(c, h.head) // the channel that it waits on
 			}
 		}
-		if s.crowd.wants(events) {
-			woken.add(s.crowd, h.head)
-		} else if s.timeline == h.timeline && s.place >= had {
-			s.place = max(s.place, h.head)
+		if s.group.matches(events) {
+			woken.addGroup(s.group, h.head)
+		} else if s.timeline == h.timeline && s.position >= had {
+			s.position = max(s.position, h.head)
 		}
 	}
 	return woken
 }
 
-// push adds events to the ring and drops the oldest beyond its bounds.
-func (h *Hub) push(events []*event.Event) {
+// appendToRing appends events and drops the oldest beyond its bounds.
+func (h *Hub) appendToRing(events []*event.Event) {
 	h.ring = append(h.ring, events...)
 	for _, e := range events {
 		h.bytes += len(e.Data)

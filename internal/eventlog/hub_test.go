@@ -120,7 +120,7 @@ func TestHub_reads_little_when_nothing_happens(t *testing.T) {
 	})
 }
 
-func TestHub_slow_reader_is_served_from_the_log_and_delays_nobody(t *testing.T) {
+func TestHub_slow_reader_is_served_from_the_log_and_delays_no_other(t *testing.T) {
 	t.Parallel()
 	bubble(t, eventlog.HubConfig{Ring: 8}, func(ctx context.Context, t *testing.T, m *eventlogtest.Memory, h *eventlog.Hub) {
 		slow := subscribe(ctx, t, h, nil, event.Filter{})
@@ -166,7 +166,7 @@ func TestHub_keeps_no_more_bytes_than_it_may(t *testing.T) {
 func TestSubscription_Cursor_moves_on_while_nothing_matches(t *testing.T) {
 	t.Parallel()
 	bubble(t, eventlog.HubConfig{Ring: 4}, func(ctx context.Context, t *testing.T, m *eventlogtest.Memory, h *eventlog.Hub) {
-		s := subscribe(ctx, t, h, nil, event.Filter{SubjectID: "nobody"})
+		s := subscribe(ctx, t, h, nil, event.Filter{SubjectID: "none"})
 		go func() { _, _ = s.Next(ctx) }()
 		m.Append(100)
 		h.Wake()
@@ -210,12 +210,12 @@ func TestHub_restore_ends_subscriptions(t *testing.T) {
 	}
 }
 
-func TestHub_asks_crowds_anew_after_a_restore(t *testing.T) {
+func TestHub_matches_groups_again_after_a_restore(t *testing.T) {
 	t.Parallel()
 	bubble(t, eventlog.HubConfig{}, func(ctx context.Context, t *testing.T, m *eventlogtest.Memory, h *eventlog.Hub) {
 		f := event.Filter{SubjectID: "a"}
 		old := subscribe(ctx, t, h, nil, f)
-		for range 2 { // the last batch is of 12 alone, and for nobody
+		for range 2 { // the last batch is of 12 alone, and matches no subscription
 			m.Append(1)
 			h.Wake()
 			synctest.Wait()
@@ -333,7 +333,7 @@ func TestHub_Lag_counts_what_has_no_position_yet(t *testing.T) {
 			if got := h.Lag(); got < behind || got > behind+time.Second {
 				t.Errorf("Lag = %v while events wait for %v", got, behind)
 			}
-			h.Wake() // that somebody says there is something new tells nothing of what waits
+			h.Wake() // a wake-up says nothing of events without a position
 			synctest.Wait()
 			if got := h.Lag(); got < behind {
 				t.Errorf("Lag = %v after a hint, while events wait for %v", got, behind)

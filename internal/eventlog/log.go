@@ -1,5 +1,15 @@
 // Package eventlog owns the event log on a node: reads of the log, the sequencer that
-// gives positions, the hub that fans events out to subscriptions, and retention.
+// assigns positions, the hub that fans events out to subscriptions, and retention.
+//
+// The path of an event:
+//
+//	commit -> Pipeline.EventsAppended -> Sequencer (one node, under a lease) -> position
+//	       -> Notifier (other nodes)  -> Hub (each node): ring -> subscription group -> Follower.Next
+//
+// A position is dense, from 1, and assigned after the commit, so that no reader meets a gap.
+// On SQLite the writing transaction assigns it. A notification between nodes may be lost,
+// repeated and reordered: a hub also polls, and fills gaps from the log. What a client sees is
+// decided per event, for its principal of that moment (Follower).
 package eventlog
 
 import (
@@ -13,18 +23,18 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// State says what the log holds.
+// State is the extent of the log.
 type State struct {
 	Timeline string
 	Oldest   event.Position // of the events that are kept; Head+1 if there are none
-	Head     event.Position // the last that was given; 0 if none was
+	Head     event.Position // the newest position; 0 if there is none
 
-	// Behind is how recent the positions are: what was committed longer ago has
-	// one. It is 0 while nothing waits for one, and where the writer gives them.
+	// Behind is the age of the oldest committed event without a position; 0 if there is none,
+	// and where the writer assigns them.
 	Behind time.Duration
 }
 
-// Span is a part of the log: at most Limit events strictly between two places.
+// Span is a part of the log: at most Limit events strictly between two positions.
 type Span struct {
 	After    event.Position
 	Before   event.Position // 0: up to the end
@@ -35,7 +45,7 @@ type Span struct {
 // Store reads the log. It is declared here, where it is used. It shows only
 // events that have a position, complete with Cursor, Public and Touched.
 type Store interface {
-	// State returns what the log holds.
+	// State returns the extent of the log.
 	State(ctx context.Context) (State, error)
 	// Read returns the events of the span that match, in order of position. An
 	// event is never shown before those ahead of it.
@@ -51,45 +61,44 @@ type Store interface {
 	ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*event.Event, error)
 }
 
-// Log reads what is stored. State, Next and After are for the server's own
-// readers; the others answer a caller, and only show what it may see.
+// Log reads stored events. State, ReadAfter and After serve the server's own readers; the other
+// methods serve a caller, and return only events that it may see.
 type Log struct{ store Store }
 
-// answerTime bounds what takes the database a moment, for readers that nobody
-// waits for and that would wait for ever: a lost connection may never say so.
-const answerTime = 5 * time.Second
+// readTimeout bounds short reads of background readers: a connection that was lost silently
+// would block them for ever.
+const readTimeout = 5 * time.Second
 
 // NewLog returns the log of the store.
 func NewLog(store Store) *Log { return &Log{store} }
 
-// State returns what the log holds, within five seconds.
+// State returns the extent of the log, within five seconds.
 func (l *Log) State(ctx context.Context) (State, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	return l.store.State(ctx)
 }
 
-// ReadAfter returns the first events behind the position, at most limit, within five
-// seconds. A reader that fails asks for fewer, in case they are too large.
+// ReadAfter returns the first events after the position, at most limit, within five seconds. A
+// reader that fails asks for fewer (ShrinkBatch), in case they are too large.
 func (l *Log) ReadAfter(ctx context.Context, p event.Position, limit int) ([]*event.Event, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	return l.store.Read(ctx, event.Filter{}, Span{After: p, Limit: limit})
 }
 
-// ShrinkBatch is how many to ask for after so many failures in a row.
+// ShrinkBatch returns the limit of the next read after so many failures in a row.
 func ShrinkBatch(limit, failures int) int { return max(1, limit>>min(failures, 32)) }
 
-// After returns the first events behind the position that match, at most limit. It
-// may take as long as a statement may: what matches can be far apart.
+// After returns the first matching events after the position, at most limit. It may take as
+// long as a statement may: matches can be far apart.
 func (l *Log) After(ctx context.Context, p event.Position, f event.Filter, limit int) ([]*event.Event, error) {
 	return l.store.Read(ctx, f, Span{After: p, Limit: limit})
 }
 
-// check says whether a reader can go on from a cursor. One of another timeline or
-// beyond the head is CURSOR_UNKNOWN; one behind which events are missing is
-// CURSOR_EXPIRED.
-func (s State) check(c event.Cursor) error {
+// checkCursor reports why a reader cannot resume after a cursor: CURSOR_UNKNOWN for one of
+// another timeline or beyond the head, CURSOR_EXPIRED for one after which events were removed.
+func (s State) checkCursor(c event.Cursor) error {
 	switch {
 	case c.Timeline != s.Timeline || c.Position > s.Head:
 		return errUnknown()
@@ -99,7 +108,7 @@ func (s State) check(c event.Cursor) error {
 	return nil
 }
 
-// HeadCursor returns the head of the log, for a caller who is signed in.
+// HeadCursor returns the head of the log, for a signed-in caller.
 func (l *Log) HeadCursor(ctx context.Context) (event.Cursor, error) {
 	if auth.From(ctx) == nil {
 		return event.Cursor{}, auth.NotSignedIn(ctx)
@@ -112,7 +121,7 @@ func (l *Log) HeadCursor(ctx context.Context) (event.Cursor, error) {
 // match and that the caller may see.
 func (l *Log) List(ctx context.Context, f event.Filter, after *event.Cursor, first *int) (page.Page[*event.Event], error) {
 	var none page.Page[*event.Event]
-	f, err := visible(ctx, f)
+	f, err := restrictToVisible(ctx, f)
 	if err != nil {
 		return none, err
 	}
@@ -121,23 +130,23 @@ func (l *Log) List(ctx context.Context, f event.Filter, after *event.Cursor, fir
 		return none, err
 	}
 	span := Span{Limit: w.Limit + 1}
-	var from []mark
+	var from []cursorArgument
 	if after != nil {
-		span.After, from = after.Position, []mark{{"after", *after}}
+		span.After, from = after.Position, []cursorArgument{{"after", *after}}
 	}
 	found, err := l.store.Read(ctx, f, span)
 	if err != nil {
 		return none, err
 	}
-	if err := l.verify(ctx, from); err != nil {
+	if err := l.verifyCursors(ctx, from); err != nil {
 		return none, err
 	}
-	return cut(w, span, found), nil
+	return toPage(w, span, found), nil
 }
 
 // Count returns how many events List would show on all its pages.
 func (l *Log) Count(ctx context.Context, f event.Filter) (int, error) {
-	f, err := visible(ctx, f)
+	f, err := restrictToVisible(ctx, f)
 	if err != nil {
 		return 0, err
 	}
@@ -147,11 +156,11 @@ func (l *Log) Count(ctx context.Context, f event.Filter) (int, error) {
 // ListByOrders returns for each of the orders a page of its history, as far as
 // the caller may see it. The arguments' cursors are those of events.
 func (l *Log) ListByOrders(ctx context.Context, orders []uid.Order, args page.Args) (map[uid.Order]page.Page[*event.Event], error) {
-	f, err := visible(ctx, event.Filter{})
+	f, err := restrictToVisible(ctx, event.Filter{})
 	if err != nil {
 		return nil, err
 	}
-	w, span, marks, err := l.span(args)
+	w, span, marks, err := l.pageSpan(args)
 	if err != nil {
 		return nil, err
 	}
@@ -159,35 +168,35 @@ func (l *Log) ListByOrders(ctx context.Context, orders []uid.Order, args page.Ar
 	if err != nil {
 		return nil, err
 	}
-	if err := l.verify(ctx, marks); err != nil {
+	if err := l.verifyCursors(ctx, marks); err != nil {
 		return nil, err
 	}
 	pages := make(map[uid.Order]page.Page[*event.Event], len(orders))
 	for _, id := range orders {
-		pages[id] = cut(w, span, found[id])
+		pages[id] = toPage(w, span, found[id])
 	}
 	return pages, nil
 }
 
 // CountByOrders is Count for many orders at once, for the history of each.
 func (l *Log) CountByOrders(ctx context.Context, orders []uid.Order) (map[uid.Order]int, error) {
-	f, err := visible(ctx, event.Filter{})
+	f, err := restrictToVisible(ctx, event.Filter{})
 	if err != nil {
 		return nil, err
 	}
 	return l.store.CountOrders(ctx, orders, f)
 }
 
-// span returns what to read for a page: one event more than it has, to learn
+// pageSpan returns what to read for a page: one event more than it has, to learn
 // whether there are others. The cursors are to be verified after the read.
-func (l *Log) span(args page.Args) (w page.Window, span Span, marks []mark, err error) {
+func (l *Log) pageSpan(args page.Args) (w page.Window, span Span, marks []cursorArgument, err error) {
 	w, err = page.Args{First: args.First, Last: args.Last}.Window("")
 	span = Span{Limit: w.Limit + 1, Backward: w.Backward}
 	if err != nil {
 		return w, span, nil, err
 	}
 	if args.After != nil {
-		if marks, err = marked(marks, "after", *args.After); err != nil {
+		if marks, err = parseCursorArgument(marks, "after", *args.After); err != nil {
 			return w, span, nil, err
 		}
 		span.After = marks[0].cursor.Position
@@ -195,7 +204,7 @@ func (l *Log) span(args page.Args) (w page.Window, span Span, marks []mark, err 
 	if args.Before == nil {
 		return w, span, marks, nil
 	}
-	if marks, err = marked(marks, "before", *args.Before); err != nil {
+	if marks, err = parseCursorArgument(marks, "before", *args.Before); err != nil {
 		return w, span, nil, err
 	}
 	if span.Before = marks[len(marks)-1].cursor.Position; span.Before == 0 {
@@ -204,23 +213,23 @@ func (l *Log) span(args page.Args) (w page.Window, span Span, marks []mark, err 
 	return w, span, marks, nil
 }
 
-// mark is a cursor that a caller gave, and the argument that it came in.
-type mark struct {
+// cursorArgument is a cursor of a caller, with the name of its argument.
+type cursorArgument struct {
 	argument string
 	cursor   event.Cursor
 }
 
-func marked(marks []mark, argument, text string) ([]mark, error) {
+func parseCursorArgument(marks []cursorArgument, argument, text string) ([]cursorArgument, error) {
 	c, err := event.ParseCursor(text)
 	if err != nil {
 		return nil, fault.From(err).At(argument)
 	}
-	return append(marks, mark{argument, c}), nil
+	return append(marks, cursorArgument{argument, c}), nil
 }
 
-// verify checks cursors after what is behind them was read: before, some of it
-// could be removed between the two, and nobody would say so.
-func (l *Log) verify(ctx context.Context, marks []mark) error {
+// verifyCursors checks cursors after the read: retention could remove events between a check
+// and the read unnoticed.
+func (l *Log) verifyCursors(ctx context.Context, marks []cursorArgument) error {
 	if len(marks) == 0 {
 		return nil
 	}
@@ -229,7 +238,7 @@ func (l *Log) verify(ctx context.Context, marks []mark) error {
 		return err
 	}
 	for _, m := range marks {
-		if err := s.check(m.cursor); err != nil {
+		if err := s.checkCursor(m.cursor); err != nil {
 			return fault.From(err).At(m.argument)
 		}
 	}
@@ -252,8 +261,8 @@ func (l *Log) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*event.
 	return seen, nil
 }
 
-// visible narrows a filter to what the caller may see.
-func visible(ctx context.Context, f event.Filter) (event.Filter, error) {
+// restrictToVisible narrows a filter to what the caller may see.
+func restrictToVisible(ctx context.Context, f event.Filter) (event.Filter, error) {
 	p := auth.From(ctx)
 	if p == nil {
 		return f, auth.NotSignedIn(ctx)
@@ -262,8 +271,8 @@ func visible(ctx context.Context, f event.Filter) (event.Filter, error) {
 	return f, nil
 }
 
-// cut makes the page of the events that were read, one more than it has.
-func cut(w page.Window, s Span, found []*event.Event) page.Page[*event.Event] {
+// toPage makes a page of the events that were read, one more than its size.
+func toPage(w page.Window, s Span, found []*event.Event) page.Page[*event.Event] {
 	more := len(found) > w.Limit
 	if more {
 		found = found[:w.Limit]

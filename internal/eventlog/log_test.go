@@ -116,7 +116,7 @@ func TestLog_does_not_skip_events_that_are_removed_while_it_reads(t *testing.T) 
 	}
 }
 
-func TestLog_is_not_for_strangers(t *testing.T) {
+func TestLog_refuses_anonymous_callers(t *testing.T) {
 	t.Parallel()
 	log := eventlog.NewLog(eventlogtest.NewMemory())
 	_, list := log.List(t.Context(), event.Filter{}, nil, nil)

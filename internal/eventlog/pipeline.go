@@ -11,23 +11,23 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// Notifier carries hints between nodes. It may lose, repeat and reorder them.
+// Notifier carries notifications between nodes. It may lose, repeat and reorder them.
 type Notifier interface {
-	// Notify gives the hint to the other nodes; it may come back to the sender too.
+	// Notify sends the notification to the other nodes; it may come back to the sender too.
 	Notify(ctx context.Context, h event.Notification) error
-	// Listen calls receive for each hint, one after the other, until ctx is cancelled,
-	// then returns nil. After a time without connection, in which hints may have
-	// been lost, it calls receive with the zero Hint: look for yourself.
+	// Listen calls receive for each notification, one after the other, until ctx is cancelled,
+	// then returns nil. After a time without connection, in which some may have been lost,
+	// it calls receive with the zero Notification: read the log.
 	Listen(ctx context.Context, receive func(event.Notification)) error
 }
 
-// Pipeline is a node's part in the log: it tells the sequencer, wherever that is,
-// of events that were stored here, and the Hub of positions that were given.
+// Pipeline is a node's part in the log. It notifies the sequencer, on whatever node that runs,
+// of events that were stored here, and the Hub of positions that were assigned.
 type Pipeline struct {
 	Hub *Hub
 
-	sequencer *Sequencer // nil where the writer gives the positions
-	bus       Notifier
+	sequencer *Sequencer // nil on SQLite, where the writer assigns the positions
+	notifier  Notifier
 	log       *slog.Logger
 
 	mu     sync.Mutex
@@ -35,60 +35,59 @@ type Pipeline struct {
 	filled coalesce.Signal
 }
 
-// PipelineConfig tunes the parts of a Feed. The zero value is ready to use.
+// PipelineConfig tunes the parts of a Pipeline. The zero value is ready to use.
 type PipelineConfig struct {
 	Hub       HubConfig
 	Sequencer SequencerConfig
 }
 
-// NewPipeline returns a Feed of the log that does nothing until Run is called.
-// Numbering is nil where the writer gives the positions.
+// NewPipeline returns a Pipeline that does nothing until Run is called. The PositionStore is nil
+// where the writer assigns the positions.
 func NewPipeline(log *Log, n PositionStore, bus Notifier, logger *slog.Logger, cfg PipelineConfig) (*Pipeline, error) {
 	hub, err := NewHub(log, logger, cfg.Hub)
 	if err != nil {
 		return nil, err
 	}
-	f := &Pipeline{Hub: hub, bus: bus, log: logger, filled: coalesce.NewSignal()}
+	f := &Pipeline{Hub: hub, notifier: bus, log: logger, filled: coalesce.NewSignal()}
 	if n != nil {
-		f.sequencer, err = NewSequencer(n, f.announce, logger, cfg.Sequencer)
+		f.sequencer, err = NewSequencer(n, f.announceHead, logger, cfg.Sequencer)
 	}
 	return f, err
 }
 
-// EventsAppended tells that a transaction has stored events and was committed. It
-// never blocks. If the call is lost, with the node or on the way, the events are
-// found within a second or so.
+// EventsAppended notifies the sequencer that a transaction has committed events. It never
+// blocks. If the notification is lost, the next poll finds the events within a second or so.
 func (f *Pipeline) EventsAppended() {
 	switch {
 	case f.sequencer == nil:
 		f.Hub.Wake()
-		f.post(event.Notification{Waiting: true})
+		f.queueNotification(event.Notification{Waiting: true})
 	case f.sequencer.Leading():
 		f.sequencer.Wake()
 	default:
-		f.post(event.Notification{Waiting: true})
+		f.queueNotification(event.Notification{Waiting: true})
 	}
 }
 
-// Run runs hub, sequencer and bus until ctx is cancelled or one of them fails.
+// Run runs hub, sequencer and notifier until ctx is cancelled or one of them fails.
 func (f *Pipeline) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.Hub.Run(ctx) })
-	g.Go(func() error { return f.bus.Listen(ctx, f.receive) })
-	g.Go(func() error { return f.send(ctx) })
+	g.Go(func() error { return f.notifier.Listen(ctx, f.receiveNotification) })
+	g.Go(func() error { return f.sendNotifications(ctx) })
 	if f.sequencer != nil {
 		g.Go(func() error { return f.sequencer.Run(ctx) })
 	}
 	return g.Wait()
 }
 
-// announce tells everybody how far the log goes, this node first.
-func (f *Pipeline) announce(head event.Position) {
+// announceHead notifies all nodes of the head, this one first.
+func (f *Pipeline) announceHead(head event.Position) {
 	f.Hub.AdvanceTo(head)
-	f.post(event.Notification{Head: head})
+	f.queueNotification(event.Notification{Head: head})
 }
 
-func (f *Pipeline) receive(h event.Notification) {
+func (f *Pipeline) receiveNotification(h event.Notification) {
 	if f.sequencer != nil && (h.Waiting || h == event.Notification{}) {
 		f.sequencer.Wake()
 	}
@@ -99,17 +98,17 @@ func (f *Pipeline) receive(h event.Notification) {
 	}
 }
 
-// post leaves a hint to be sent; what waits already becomes one with it.
-func (f *Pipeline) post(h event.Notification) {
+// queueNotification merges the notification with the one that waits to be sent.
+func (f *Pipeline) queueNotification(h event.Notification) {
 	f.mu.Lock()
 	f.outbox = event.Notification{Head: max(h.Head, f.outbox.Head), Waiting: h.Waiting || f.outbox.Waiting}
 	f.mu.Unlock()
 	f.filled.Set()
 }
 
-// send sends what is in the outbox, one hint at a time: while one is under way,
-// the next ones gather.
-func (f *Pipeline) send(ctx context.Context) error {
+// sendNotifications sends the notification of the outbox, one at a time: while one is sent, the
+// next ones coalesce.
+func (f *Pipeline) sendNotifications(ctx context.Context) error {
 	failed := false
 	for {
 		select {
@@ -121,13 +120,13 @@ func (f *Pipeline) send(ctx context.Context) error {
 		h := f.outbox
 		f.outbox = event.Notification{}
 		f.mu.Unlock()
-		err := f.bus.Notify(ctx, h)
+		err := f.notifier.Notify(ctx, h)
 		if err != nil && !failed && ctx.Err() == nil {
-			f.log.WarnContext(ctx, "telling other nodes of events failed; they look once a second", "error", err)
+			f.log.WarnContext(ctx, "nodes cannot be notified of events; they poll the log once a second", "error", err)
 		}
 		failed = err != nil
 	}
 }
 
-// Numbers reports whether it is this node that gives the positions.
-func (f *Pipeline) Numbers() bool { return f.sequencer != nil && f.sequencer.Leading() }
+// LeadsSequencer reports whether this node assigns the positions.
+func (f *Pipeline) LeadsSequencer() bool { return f.sequencer != nil && f.sequencer.Leading() }

@@ -70,7 +70,7 @@ func disturb(t *testing.T, c *cluster, total event.Position, seen *progress) {
 	}
 	frozen := c.nodes[0]
 	for _, n := range c.nodes {
-		if n.Pipeline.Numbers() {
+		if n.Pipeline.LeadsSequencer() {
 			frozen = n
 		}
 	}

@@ -8,11 +8,10 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// blanks returns events of the ring as they are stored now, if among the new
-// events a user is deleted: what the log held of that person was blanked in the
-// same transaction.
-func (h *Hub) blanks(ctx context.Context, events []*event.Event) (blank []*event.Event, err error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+// readRedacted reads events of the ring again if one of the new events deletes a user: the
+// same transaction redacted the user's data in the log.
+func (h *Hub) readRedacted(ctx context.Context, events []*event.Event) (blank []*event.Event, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	before := h.beforeRing()
 	for _, e := range events {
@@ -21,7 +20,7 @@ func (h *Hub) blanks(ctx context.Context, events []*event.Event) (blank []*event
 		}
 		found, err := h.log.store.Read(ctx, event.Filter{UserID: uid.User(e.SubjectID)}, Span{After: before, Before: events[0].Cursor.Position, Limit: h.cfg.Ring})
 		if err != nil {
-			return nil, fmt.Errorf("read what is left of a user: %w", err)
+			return nil, fmt.Errorf("read redacted events of a user: %w", err)
 		}
 		blank = append(blank, found...)
 	}
@@ -34,10 +33,9 @@ func (h *Hub) beforeRing() event.Position {
 	return h.head - event.Position(len(h.ring))
 }
 
-// blank puts events in the place of those that the ring has at their positions.
-// Subscribers look again for what they have taken and not shown. The caller
-// holds the lock.
-func (h *Hub) blank(events []*event.Event) {
+// replaceRedacted replaces the events of the ring at these positions. Followers then read
+// again what they have taken and not returned. The caller holds the lock.
+func (h *Hub) replaceRedacted(events []*event.Event) {
 	before := h.head - event.Position(len(h.ring))
 	for _, e := range events {
 		if i := int(e.Cursor.Position-before) - 1; i >= 0 && i < len(h.ring) {
@@ -46,6 +44,6 @@ func (h *Hub) blank(events []*event.Event) {
 		}
 	}
 	if len(events) > 0 {
-		h.blanked++
+		h.redactions++
 	}
 }

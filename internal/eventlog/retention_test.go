@@ -43,7 +43,7 @@ func TestCleaner(t *testing.T) {
 					t.Fatalf("the log has %d events, want 20", head)
 				}
 				if tt.reader > 0 {
-					if _, ok, err := w.DB.Leases().Acquire(t.Context(), "slow", "somebody", tt.reader, time.Minute); !ok || err != nil {
+					if _, ok, err := w.DB.Leases().Acquire(t.Context(), "slow", "another", tt.reader, time.Minute); !ok || err != nil {
 						t.Fatal(ok, err)
 					}
 				}

@@ -15,18 +15,18 @@ import (
 	"github.com/backplane-dev/backplane/internal/lease"
 )
 
-// PositionStore gives positions in the database. Each method is one statement that
-// commits by itself, and time is the database's.
+// PositionStore assigns positions in the database. Each method is one autocommitted statement,
+// and time is the database's.
 type PositionStore interface {
-	// Acquire takes the lease for ttl if it is free, has expired or is the holder's
-	// own; ok is false if somebody else has it.
-	Acquire(ctx context.Context, holder string, ttl time.Duration) (l lease.Lease, ok bool, err error)
-	// AssignPositions gives the next positions to committed events that have none, at most
-	// limit of them, in the order in which they were inserted, and renews the
-	// lease. It returns how many and the lease as it is then, or ErrLeaseLost if
-	// the lease is not, to the last detail, the one in the database.
+	// Acquire acquires the lease for ttl if it is free, has expired or is the owner's own; ok
+	// is false while another owner holds it.
+	Acquire(ctx context.Context, owner string, ttl time.Duration) (l lease.Lease, ok bool, err error)
+	// AssignPositions assigns the next positions to committed events that have none, at most
+	// limit of them, in the order in which they were inserted, and renews the lease. It
+	// returns how many and the renewed lease, or lease.ErrLost if owner, epoch, expiry or head
+	// in the database differ from the lease (fencing).
 	AssignPositions(ctx context.Context, l lease.Lease, ttl time.Duration, limit int) (int, lease.Lease, error)
-	// Release gives up the lease, if it is still held.
+	// Release releases the lease, if it is still held.
 	Release(ctx context.Context, l lease.Lease) error
 }
 
@@ -37,29 +37,28 @@ type SequencerConfig struct {
 	Batch int           // events per statement; default 2000
 }
 
-// Sequencer numbers events, on one node at a time: whoever holds the lease.
+// Sequencer assigns positions to events, on one node at a time: the owner of the lease.
 //
 // An event gets its identity inside its transaction, after its subject's row was
-// locked, and its position after the commit. Numbering takes what a statement
-// sees, which is what is committed, by identity. So events of one subject, and
-// events of which one happened before the other, keep their order; what commits
-// late is numbered late, whatever its identity, and holds up nobody.
+// locked, and its position after the commit. The assigning statement sees committed events
+// alone, and takes them by identity. So events of one subject, and events of which one
+// happened before the other, keep their order; a transaction that commits late gets its
+// positions late, whatever its identity, and blocks no other.
 //
-// A holder that froze and goes on cannot number once another has taken over:
-// the statement that numbers locks the lease and compares holder, epoch, expiry
-// and head. Comparing the head also shuts out a statement of its own that it has
-// given up waiting for.
+// An owner that froze and resumes cannot assign positions once another has acquired the
+// lease: the statement locks the lease and compares owner, epoch (the fencing token), expiry
+// and head. Comparing the head also fences off a statement of its own that has timed out.
 type Sequencer struct {
-	numbering PositionStore
-	announce  func(event.Position)
-	log       *slog.Logger
-	cfg       SequencerConfig
-	holder    string
+	store    PositionStore
+	announce func(event.Position)
+	log      *slog.Logger
+	cfg      SequencerConfig
+	owner    string
 
-	lease    lease.Lease // while it leads
+	lease    lease.Lease // while this node owns it
 	leading  atomic.Bool
 	wake     coalesce.Signal
-	failures int // since it last numbered, or saw that another does
+	failures int // in a row
 }
 
 // NewSequencer returns a Sequencer that does nothing until Run is called. It
@@ -74,45 +73,46 @@ func NewSequencer(n PositionStore, announce func(event.Position), log *slog.Logg
 	if cfg.Idle >= cfg.TTL {
 		return nil, fmt.Errorf("sequencer config: Idle (%v) must be shorter than TTL (%v), or the lease expires between two renewals", cfg.Idle, cfg.TTL)
 	}
-	return &Sequencer{numbering: n, announce: announce, log: log, cfg: cfg, holder: rand.Text(), wake: coalesce.NewSignal()}, nil
+	return &Sequencer{store: n, announce: announce, log: log, cfg: cfg, owner: rand.Text(), wake: coalesce.NewSignal()}, nil
 }
 
-// Wake tells the sequencer that events wait. It never blocks; many calls are one.
+// Wake notifies the sequencer that events wait for positions. It never blocks; many calls are one.
 func (s *Sequencer) Wake() { s.wake.Set() }
 
-// Leading reports whether this sequencer held the lease when it last looked.
+// Leading reports whether this sequencer owned the lease at its last statement.
 func (s *Sequencer) Leading() bool { return s.leading.Load() }
 
-// Run numbers events, or waits for the lease, until ctx is cancelled. It then
-// gives the lease up, so that another node goes on at once.
+// Run assigns positions, or waits for the lease, until ctx is cancelled. It then releases the
+// lease, so that another node takes over at once.
 func (s *Sequencer) Run(ctx context.Context) error {
-	defer s.release(ctx)
+	defer s.releaseLease(ctx)
 	for ctx.Err() == nil {
-		more, err := s.round(ctx)
+		more, err := s.assignBatch(ctx)
 		if err != nil && ctx.Err() == nil {
-			s.log.ErrorContext(ctx, "numbering failed", "error", err)
+			s.log.ErrorContext(ctx, "sequencer cannot assign positions; retrying", "error", err)
 			s.failures++
-			s.rest(ctx, retryPolicy(s.cfg.Idle).Delay(s.failures))
+			s.awaitWork(ctx, retryPolicy(s.cfg.Idle).Delay(s.failures))
 		} else if !more {
-			s.rest(ctx, s.cfg.Idle)
+			s.awaitWork(ctx, s.cfg.Idle)
 		}
 	}
 	return nil
 }
 
-// round takes the lease or uses it; more says that events may still wait.
-func (s *Sequencer) round(ctx context.Context) (more bool, err error) {
+// assignBatch acquires the lease, or assigns positions to one batch; more says that events may
+// still wait.
+func (s *Sequencer) assignBatch(ctx context.Context) (more bool, err error) {
 	if !s.leading.Load() {
-		return s.take(ctx)
+		return s.acquireLease(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TTL/2)
 	defer cancel()
 	limit := ShrinkBatch(s.cfg.Batch, s.failures)
-	n, next, err := s.numbering.AssignPositions(ctx, s.lease, s.cfg.TTL, limit)
+	n, next, err := s.store.AssignPositions(ctx, s.lease, s.cfg.TTL, limit)
 	if err != nil {
-		s.leading.Store(false) // also if it is not known what became of the statement
+		s.leading.Store(false) // also if the outcome of the statement is unknown
 		if errors.Is(err, lease.ErrLost) {
-			s.log.WarnContext(ctx, "another node numbers events now", "epoch", s.lease.Epoch)
+			s.log.WarnContext(ctx, "sequencer stopped: another node owns its lease", "epoch", s.lease.Epoch)
 			err = nil
 		}
 		return false, err
@@ -124,26 +124,26 @@ func (s *Sequencer) round(ctx context.Context) (more bool, err error) {
 	return n == limit, nil
 }
 
-func (s *Sequencer) take(ctx context.Context) (taken bool, err error) {
+func (s *Sequencer) acquireLease(ctx context.Context) (taken bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TTL/2)
 	defer cancel()
-	l, ok, err := s.numbering.Acquire(ctx, s.holder, s.cfg.TTL)
+	l, ok, err := s.store.Acquire(ctx, s.owner, s.cfg.TTL)
 	if err == nil && !ok {
 		s.failures = 0
 	}
 	if err != nil || !ok {
 		return false, err
 	}
-	s.log.InfoContext(ctx, "this node numbers events", "epoch", l.Epoch, "head", int64(l.Position))
+	s.log.InfoContext(ctx, "sequencer started", "epoch", l.Epoch, "head", int64(l.Position))
 	s.lease = l
 	s.leading.Store(true)
 	s.announce(l.Position)
 	return true, nil
 }
 
-// rest waits until it is time to look again, for a time at most. Only who leads is woken: others
-// would all ask for the lease with every event.
-func (s *Sequencer) rest(ctx context.Context, limit time.Duration) {
+// awaitWork waits for a wake-up, at most for the limit. Only the owner of the lease is woken: the
+// other nodes would all try to acquire it with every event.
+func (s *Sequencer) awaitWork(ctx context.Context, limit time.Duration) {
 	wake := s.wake
 	if !s.leading.Load() {
 		wake = nil
@@ -157,16 +157,16 @@ func (s *Sequencer) rest(ctx context.Context, limit time.Duration) {
 	}
 }
 
-// releaseTime bounds how long a node that stops waits to give up the lease.
+// releaseTime bounds how long a stopping node waits to release the lease.
 const releaseTime = time.Second
 
-func (s *Sequencer) release(ctx context.Context) {
+func (s *Sequencer) releaseLease(ctx context.Context) {
 	if !s.leading.Swap(false) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 	defer cancel()
-	if err := s.numbering.Release(ctx, s.lease); err != nil {
-		s.log.WarnContext(ctx, "the sequencer's lease was not given up; it will expire", "error", err)
+	if err := s.store.Release(ctx, s.lease); err != nil {
+		s.log.WarnContext(ctx, "the sequencer's lease was not released; it will expire", "error", err)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/lease"
 )
 
-// desk is a Numbering without a database, for any number of sequencers.
-type desk struct {
+// fakePositions is a PositionStore without a database, for any number of sequencers.
+type fakePositions struct {
 	mu      sync.Mutex
 	lease   lease.Lease
 	expires time.Time
@@ -24,7 +24,7 @@ type desk struct {
 	err     error
 }
 
-func (d *desk) Acquire(_ context.Context, holder string, ttl time.Duration) (lease.Lease, bool, error) {
+func (d *fakePositions) Acquire(_ context.Context, holder string, ttl time.Duration) (lease.Lease, bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls++
@@ -35,7 +35,7 @@ func (d *desk) Acquire(_ context.Context, holder string, ttl time.Duration) (lea
 	return d.lease, true, nil
 }
 
-func (d *desk) AssignPositions(_ context.Context, l lease.Lease, ttl time.Duration, limit int) (int, lease.Lease, error) {
+func (d *fakePositions) AssignPositions(_ context.Context, l lease.Lease, ttl time.Duration, limit int) (int, lease.Lease, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls++
@@ -52,7 +52,7 @@ func (d *desk) AssignPositions(_ context.Context, l lease.Lease, ttl time.Durati
 	return n, d.lease, nil
 }
 
-func (d *desk) Release(_ context.Context, l lease.Lease) error {
+func (d *fakePositions) Release(_ context.Context, l lease.Lease) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if l.Owner == d.lease.Owner && l.Epoch == d.lease.Epoch {
@@ -61,20 +61,20 @@ func (d *desk) Release(_ context.Context, l lease.Lease) error {
 	return nil
 }
 
-func (d *desk) append(n int) {
+func (d *fakePositions) append(n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waiting += n
 }
 
-func (d *desk) fail(err error) {
+func (d *fakePositions) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.err = err
 }
 
-// state returns what is left to number, and how often the desk was called.
-func (d *desk) state() (waiting, calls int, head event.Position) {
+// state returns what is left to number, and how often the store was called.
+func (d *fakePositions) state() (waiting, calls int, head event.Position) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.waiting, d.calls, d.lease.Position
@@ -107,7 +107,7 @@ func start(t *testing.T, s *eventlog.Sequencer) (stop func()) {
 func TestSequencer_numbers_when_it_is_woken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &desk{}
+		d := &fakePositions{}
 		s, announced := newSequencer(t, d, eventlog.SequencerConfig{Batch: 10})
 		defer start(t, s)()
 		synctest.Wait()
@@ -127,7 +127,7 @@ func TestSequencer_numbers_when_it_is_woken(t *testing.T) {
 func TestSequencer_finds_events_without_being_woken_and_rests_else(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &desk{}
+		d := &fakePositions{}
 		leader, _ := newSequencer(t, d, eventlog.SequencerConfig{})
 		other, _ := newSequencer(t, d, eventlog.SequencerConfig{})
 		defer start(t, leader)()
@@ -152,7 +152,7 @@ func TestSequencer_finds_events_without_being_woken_and_rests_else(t *testing.T)
 func TestSequencer_hands_over(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &desk{}
+		d := &fakePositions{}
 		first, _ := newSequencer(t, d, eventlog.SequencerConfig{})
 		second, _ := newSequencer(t, d, eventlog.SequencerConfig{})
 		stop := start(t, first)
@@ -171,7 +171,7 @@ func TestSequencer_hands_over(t *testing.T) {
 func TestSequencer_is_replaced_when_it_dies_and_gives_way_when_it_comes_back(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &desk{}
+		d := &fakePositions{}
 		f := &eventlogtest.Freezer{PositionStore: d}
 		first, _ := newSequencer(t, f, eventlog.SequencerConfig{})
 		second, _ := newSequencer(t, d, eventlog.SequencerConfig{})
@@ -197,7 +197,7 @@ func TestSequencer_is_replaced_when_it_dies_and_gives_way_when_it_comes_back(t *
 func TestSequencer_goes_on_after_errors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &desk{err: errors.New("gone")}
+		d := &fakePositions{err: errors.New("gone")}
 		s, _ := newSequencer(t, d, eventlog.SequencerConfig{})
 		defer start(t, s)()
 		time.Sleep(10 * time.Second)
@@ -218,7 +218,7 @@ func TestSequencer_goes_on_after_errors(t *testing.T) {
 func TestSequencer_goes_on_at_once_after_one_error(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &desk{}
+		d := &fakePositions{}
 		s, _ := newSequencer(t, d, eventlog.SequencerConfig{})
 		defer start(t, s)()
 		synctest.Wait()
@@ -237,7 +237,7 @@ func TestSequencer_goes_on_at_once_after_one_error(t *testing.T) {
 func TestNewSequencer_refuses_what_cannot_work(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []eventlog.SequencerConfig{{TTL: -1}, {Batch: -1}, {Idle: 5 * time.Second}} {
-		if _, err := eventlog.NewSequencer(&desk{}, nil, eventlogtest.DiscardLogger(), cfg); err == nil {
+		if _, err := eventlog.NewSequencer(&fakePositions{}, nil, eventlogtest.DiscardLogger(), cfg); err == nil {
 			t.Errorf("NewSequencer took %+v", cfg)
 		}
 	}

@@ -9,30 +9,30 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// Subscription is one reader's place in the log. Next and Events are for one
-// goroutine at a time.
+// Subscription is the position of one subscriber in the log. One goroutine at a time calls
+// Next, Poll and Events.
 type Subscription struct {
 	hub      *Hub
 	filter   event.Filter
-	caller   func() *auth.Principal // whose audience of the moment is the filter's; nil if there is none
+	caller   func() *auth.Principal // returns the principal whose audience limits the filter; nil for all events
 	timeline string
 	stop     func() bool
 	index    int // in subs of the hub; -1 once it is removed
 
-	crowd     *crowd
-	principal *auth.Principal // for whom it is in the crowd
+	group     *subscriptionGroup
+	principal *auth.Principal // that the group was chosen for
 
-	// All events up to here have been returned or are not wanted. The reader
-	// writes it under a read lock of the hub, the hub under its write lock.
-	place event.Position
-	lost  bool // a restore took away what it follows; written by the hub
+	// position is that of the last event that was returned or did not match. The
+	// subscriber writes it under a read lock of the hub, the hub under its write lock.
+	position event.Position
+	lost     bool // a restore removed the events that it follows; written by the hub
 }
 
-// chunk is how many events Next returns at most.
-const chunk = 256
+// maxBatch is how many events Next returns at most.
+const maxBatch = 256
 
-// Subscribe returns the events behind the cursor that match, first those of the
-// past, then new ones as they come: in order, none missing, none twice. Without
+// Subscribe returns the matching events after the cursor, first those of the past, then new
+// ones as they come: in order, without gap or repeat. Without
 // a cursor it begins at the head of the log. A cursor that cannot be followed is
 // CURSOR_UNKNOWN or CURSOR_EXPIRED. The subscription ends with ctx; it has no
 // goroutine, so nothing is left of it then.
@@ -47,16 +47,16 @@ func (h *Hub) subscribe(ctx context.Context, after *event.Cursor, f event.Filter
 	}
 	from := event.Cursor{Timeline: state.Timeline, Position: state.Head}
 	if after != nil {
-		if err := state.check(*after); err != nil {
+		if err := state.checkCursor(*after); err != nil {
 			return nil, err
 		}
 		from = *after
 	}
-	s := &Subscription{hub: h, filter: f, caller: caller, timeline: from.Timeline, place: from.Position}
+	s := &Subscription{hub: h, filter: f, caller: caller, timeline: from.Timeline, position: from.Position}
 	h.mu.Lock()
 	s.index = len(h.subs)
 	h.subs = append(h.subs, s)
-	s.join()
+	s.joinGroup()
 	h.mu.Unlock()
 	s.stop = context.AfterFunc(ctx, s.remove)
 	return s, nil
@@ -79,15 +79,15 @@ func (s *Subscription) remove() {
 	h.subs[s.index], h.subs[last].index = h.subs[last], s.index
 	h.subs[last] = nil
 	h.subs, s.index = h.subs[:last], -1
-	s.part()
+	s.leaveGroup()
 }
 
-// Cursor returns the place up to which Next has returned everything. It moves on
-// also while nothing matches, so that a client can resume near the head.
+// Cursor returns the cursor up to which Next has returned all matching events. It advances
+// also while no event matches, so that a client can resume near the head.
 func (s *Subscription) Cursor() event.Cursor {
 	s.hub.mu.RLock()
 	defer s.hub.mu.RUnlock()
-	return event.Cursor{Timeline: s.timeline, Position: s.place}
+	return event.Cursor{Timeline: s.timeline, Position: s.position}
 }
 
 // Next waits for events and returns them, at least one and at most a few
@@ -100,16 +100,16 @@ func (s *Subscription) Next(ctx context.Context) ([]*event.Event, error) {
 	return events, err
 }
 
-// Poll is Next that also returns, with quiet true and nothing else, when the
-// channel has something.
+// Poll is Next that also returns, with quiet true and no events, when the silence channel
+// receives.
 func (s *Subscription) Poll(ctx context.Context, silence <-chan time.Time) (events []*event.Event, quiet bool, err error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, false, err
 		}
-		t, err := s.take()
+		t, err := s.takeFromRing()
 		if err == nil && t.target > 0 {
-			t.events, err = s.replay(ctx, t.filter, t.target)
+			t.events, err = s.replayLog(ctx, t.filter, t.target)
 		}
 		if err != nil || len(t.events) > 0 {
 			return t.events, false, err
@@ -119,7 +119,7 @@ func (s *Subscription) Poll(ctx context.Context, silence <-chan time.Time) (even
 		}
 		select {
 		case <-ctx.Done():
-		case <-t.door:
+		case <-t.notify:
 		case <-silence:
 			return nil, true, nil
 		}
@@ -144,36 +144,36 @@ func (s *Subscription) Events(ctx context.Context) iter.Seq2[*event.Event, error
 	}
 }
 
-// taken is what a look at the hub has brought.
-type taken struct {
+// pollResult is what one poll of the hub returned.
+type pollResult struct {
 	events []*event.Event
-	target event.Position  // how far to read the log, if the ring begins behind the reader's place
-	filter *event.Filter   // what to look for there
-	door   <-chan struct{} // where to wait, if there is nothing
+	target event.Position  // position up to which to read the log, if the ring begins after the subscriber's position
+	filter *event.Filter   // filter of that read
+	notify <-chan struct{} // to wait on, if there are no events
 }
 
-// take returns what the ring holds for the reader.
-func (s *Subscription) take() (t taken, err error) {
+// takeFromRing returns the matching events that the ring holds after the position.
+func (s *Subscription) takeFromRing() (t pollResult, err error) {
 	h := s.hub
-	s.lock()
+	s.lockInGroup()
 	defer h.mu.RUnlock()
-	t.filter, t.door = &s.crowd.filter, s.crowd.door
+	t.filter, t.notify = &s.group.filter, s.group.notify
 	switch {
 	case s.lost:
 		return t, errUnknown()
-	case h.timeline != s.timeline || s.place >= h.head: // the hub has not begun, or knows no more
+	case h.timeline != s.timeline || s.position >= h.head: // the hub has not started, or has no newer event
 		return t, nil
 	}
-	before := h.head - event.Position(len(h.ring)) // the place ahead of the ring
-	if s.place < before {
+	before := h.head - event.Position(len(h.ring)) // the position before the ring
+	if s.position < before {
 		t.target = h.head
 		return t, nil
 	}
-	wanted := s.crowd.wanted
-	for _, e := range h.ring[s.place-before:] {
-		s.place = e.Cursor.Position
+	wanted := s.group.conditions
+	for _, e := range h.ring[s.position-before:] {
+		s.position = e.Cursor.Position
 		if wanted.Match(e) {
-			if t.events = append(t.events, e); len(t.events) == chunk {
+			if t.events = append(t.events, e); len(t.events) == maxBatch {
 				break
 			}
 		}
@@ -181,48 +181,47 @@ func (s *Subscription) take() (t taken, err error) {
 	return t, nil
 }
 
-// lock takes a read lock of the hub, with the subscriber in the crowd that its
-// caller belongs to now.
-func (s *Subscription) lock() {
+// lockInGroup takes a read lock of the hub, with the subscription in the group that its
+// caller's rights of the moment give.
+func (s *Subscription) lockInGroup() {
 	h := s.hub
-	for h.mu.RLock(); s.changed(); h.mu.RLock() {
+	for h.mu.RLock(); s.rightsChanged(); h.mu.RLock() {
 		h.mu.RUnlock()
 		h.mu.Lock()
 		if s.index >= 0 {
-			s.settle()
+			s.regroup()
 		} else {
-			s.principal = s.caller() // it has ended, and belongs nowhere
+			s.principal = s.caller() // it has ended, and is in no group
 		}
 		h.mu.Unlock()
 	}
 }
 
-// replay reads from the log what matches, up to the target.
-func (s *Subscription) replay(ctx context.Context, filter *event.Filter, target event.Position) ([]*event.Event, error) {
+// replayLog reads matching events from the log, up to the target.
+func (s *Subscription) replayLog(ctx context.Context, filter *event.Filter, target event.Position) ([]*event.Event, error) {
 	select {
 	case s.hub.replays <- struct{}{}:
 		defer func() { <-s.hub.replays }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	events, err := s.hub.log.store.Read(ctx, *filter, Span{After: s.place, Before: target + 1, Limit: chunk})
+	events, err := s.hub.log.store.Read(ctx, *filter, Span{After: s.position, Before: target + 1, Limit: maxBatch})
 	if err != nil {
 		return nil, err
 	}
-	// Whether all was still there is asked after the read: before, it could go
-	// between the two.
+	// The state is read after the events: retention could remove some in between otherwise.
 	state, err := s.hub.log.State(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := state.check(event.Cursor{Timeline: s.timeline, Position: s.place}); err != nil {
+	if err := state.checkCursor(event.Cursor{Timeline: s.timeline, Position: s.position}); err != nil {
 		return nil, err
 	}
-	if len(events) == chunk {
-		target = events[chunk-1].Cursor.Position
+	if len(events) == maxBatch {
+		target = events[maxBatch-1].Cursor.Position
 	}
 	s.hub.mu.RLock()
-	s.place = target
+	s.position = target
 	s.hub.mu.RUnlock()
 	return events, nil
 }

@@ -344,7 +344,7 @@ func TestSink_names_the_fault_of_its_broker(t *testing.T) {
 		refused(t, s, err, "make the RabbitMQ exchange fans")
 		s, err = export.NewRabbitMQSink(withUser(t, address, "guest", secret), export.RabbitMQSinkConfig{Exchange: "events"}, slog.New(slog.DiscardHandler))
 		refused(t, s, err, "username or password not allowed")
-		s, err = export.NewRabbitMQSink(address, export.RabbitMQSinkConfig{Exchange: "unheard", Mandatory: true}, slog.New(slog.DiscardHandler))
+		s, err = export.NewRabbitMQSink(address, export.RabbitMQSinkConfig{Exchange: "unbound", Mandatory: true}, slog.New(slog.DiscardHandler))
 		refused(t, s, err, "no queue is bound")
 	})
 	t.Run("NATS", func(t *testing.T) {

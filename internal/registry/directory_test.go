@@ -331,7 +331,7 @@ func TestDesk_counts_each_outcome_once(t *testing.T) {
 	}
 }
 
-func TestDesk_ends_calls_that_nobody_reports(t *testing.T) {
+func TestPickTracker_ends_calls_without_a_report(t *testing.T) {
 	t.Parallel()
 	w := newTestDirectory()
 	w.ApplyService(givenService(t))
@@ -359,7 +359,7 @@ func TestDesk_ends_calls_that_nobody_reports(t *testing.T) {
 	}
 }
 
-func TestDesk_lets_nobody_have_all_picks(t *testing.T) {
+func TestPickTracker_lets_no_caller_have_all_picks(t *testing.T) {
 	t.Parallel()
 	w := newTestDirectory()
 	w.ApplyService(givenService(t))

@@ -76,7 +76,7 @@ func (b *fakeReconcileStore) EvaluateService(ctx context.Context, _ lease.Lease,
 	return &Service{ID: id, Name: string(id)}, nil, nil
 }
 
-func TestKeeper_judges_many_in_several_rounds_under_one_tenure(t *testing.T) {
+func TestReconciler_evaluates_many_in_several_rounds_under_one_lease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &fakeReconcileStore{leases: &fakeLeases{}, duration: 10 * time.Millisecond, evaluated: map[uid.Service]int{}}

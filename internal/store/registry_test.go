@@ -241,7 +241,7 @@ func TestRegistry_judges_by_the_clock_of_the_database(t *testing.T) {
 	})
 }
 
-func TestRegistry_puts_news_ahead_of_doubts_on_the_docket(t *testing.T) {
+func TestRegistry_returns_changed_services_before_degraded_ones(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		const limit = 5
@@ -266,12 +266,12 @@ func TestRegistry_puts_news_ahead_of_doubts_on_the_docket(t *testing.T) {
 			}
 		}
 		if seen[late.ID] != 100 || len(seen) != 1+2*limit {
-			t.Errorf("in 100 dockets of %d the late service was %d times, and %d of %d services were at all", limit, seen[late.ID], len(seen), 1+2*limit)
+			t.Errorf("in 100 reads of %d due services the late service was %d times, and %d of %d services were at all", limit, seen[late.ID], len(seen), 1+2*limit)
 		}
 	})
 }
 
-func TestRegistry_judges_only_for_who_holds_the_tenure(t *testing.T) {
+func TestRegistry_evaluates_only_under_the_lease(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		s := givenService(t, db, "echo")

@@ -13,7 +13,7 @@ import (
 )
 
 // Sequence implements eventlog.PositionStore on a connection of its own, so that it
-// waits for nobody's transaction.
+// waits for no other transaction.
 type Sequence struct {
 	db   *DB
 	pool *sql.DB // of one connection
@@ -97,7 +97,7 @@ func (s *Sequence) Release(ctx context.Context, l lease.Lease) error {
 }
 
 // RenewTimeline begins another timeline, after the database was restored: no
-// cursor of before is good any more. It also ends the leases of whoever numbered
+// cursor of before is good any more. It also ends the leases of sequencers that assigned positions
 // events, or was a named reader of them, in the database that was saved.
 func (db *DB) RenewTimeline(ctx context.Context) error {
 	err := db.inTx(withoutCall(ctx), func(t *tx) error {

@@ -69,7 +69,7 @@ func TestSequence_numbers_in_order_of_identity(t *testing.T) {
 	}
 }
 
-func TestSequence_numbers_a_late_commit_late_and_waits_for_nobody(t *testing.T) {
+func TestSequence_numbers_a_late_commit_late_and_waits_for_no_transaction(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t)
 	db := testenv.Open(t, store.Config{URL: url})
@@ -114,7 +114,7 @@ func TestSequence_is_fenced(t *testing.T) {
 			taken(t, db, "other")
 			return l
 		}},
-		{"after its lease expired, even if nobody took it", func(t *testing.T, db *store.DB, _ *store.Sequence, l lease.Lease) lease.Lease {
+		{"after its lease expired, even if no other node acquired it", func(t *testing.T, db *store.DB, _ *store.Sequence, l lease.Lease) lease.Lease {
 			expire(t, db)
 			return l
 		}},
@@ -261,7 +261,7 @@ func TestEvents_State_says_how_long_events_may_have_waited_for_positions(t *test
 		givenUser(t, db)
 		s, err := db.Events().State(t.Context())
 		if waits := db.Dialect() == "postgres"; err != nil || (s.Behind > time.Hour) != waits {
-			t.Errorf("State while nobody numbers = %+v, %v", s, err)
+			t.Errorf("State while no sequencer runs = %+v, %v", s, err)
 		}
 		number(t, db)
 		if s, err := db.Events().State(t.Context()); err != nil || s.Behind != 0 {

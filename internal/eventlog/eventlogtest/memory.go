@@ -87,7 +87,7 @@ func Positions(from, to, step event.Position) (all []event.Position) {
 }
 
 // NewTextLogger returns a logger that writes text without times. The builder is read
-// when nobody logs.
+// when there is no logger.
 func NewTextLogger(b *strings.Builder) *slog.Logger {
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
