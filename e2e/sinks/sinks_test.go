@@ -303,8 +303,8 @@ func TestServer_goes_on_exporting_at_another_node(t *testing.T) {
 	owner.Freeze() // long enough that another takes over
 	exports(other, 1)
 	owner.Thaw()
-	harness.Eventually(t, "the owner of before sees that it is none", func() bool {
-		return said(owner, " to the sink now") == len(all)
+	harness.Eventually(t, "the former owner sees that it has lost the leases", func() bool {
+		return said(owner, "sink export stopped: another node owns the lease") == len(all)
 	})
 	owner.Restart()
 	stop()
@@ -326,7 +326,7 @@ func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
 			out, err := p.Run("sinks")
 			return err == nil && strings.Contains(out, "gone") && !strings.Contains(out, "none yet")
 		})
-		if out, err := p.Run("sinks", "forget", "gone"); err == nil || !strings.Contains(out, "a server exports to it now") {
+		if out, err := p.Run("sinks", "forget", "gone"); err == nil || !strings.Contains(out, "a server is exporting to it") {
 			t.Errorf("forgetting a sink that is in use: %v\n%s", err, out)
 		}
 		p.Stop()
