@@ -21,6 +21,7 @@ type Audience struct {
 	mu       sync.Mutex
 }
 
+// Join adds a subscriber over the transport, which resumes at the next node when its own is lost.
 func (a *Audience) Join(transport string) {
 	ctx, cancel := context.WithCancel(a.T.Context())
 	n := len(a.received)

@@ -29,6 +29,7 @@ type Answer struct {
 	} `json:"errors"`
 }
 
+// HTTPClient sends the requests of all callers.
 var HTTPClient = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 128}}
 
 // Send posts an operation. An error means that no answer came.
@@ -108,13 +109,16 @@ func Number(v any, path ...any) int {
 	return int(n)
 }
 
+// Anonymous returns a caller without a credential.
 func Anonymous(p *testenv.Process) Caller { return Caller{BaseURL: p.BaseURL} }
 
+// SignInAdmin signs the ADMIN of the server in.
 func SignInAdmin(t *testing.T, p *testenv.Process) Caller {
 	t.Helper()
 	return SignIn(t, p, AdminName, AdminPassword)
 }
 
+// SignIn signs a user in.
 func SignIn(t *testing.T, p *testenv.Process, login, password string) Caller {
 	t.Helper()
 	data := Anonymous(p).Do(t, `mutation($l: String!, $p: String!) { signIn(input: {login: $l, password: $p}) { session { accessToken } userErrors { code } } }`,
@@ -126,6 +130,7 @@ func SignIn(t *testing.T, p *testenv.Process, login, password string) Caller {
 	return Caller{BaseURL: p.BaseURL, Token: token}
 }
 
+// SignUp creates a customer and returns it signed in.
 func SignUp(t *testing.T, p *testenv.Process, name string) Caller {
 	t.Helper()
 	data := Anonymous(p).Do(t, `mutation($n: String!) { signUp(input: {username: $n, password: "a password of mine"}) { session { accessToken } userErrors { code message } } }`,

@@ -6,6 +6,7 @@ import (
 	"time"
 )
 
+// ReadEvents reads a page of the event log.
 const ReadEvents = `query($first: Int, $after: Cursor, $types: [EventType!], $subject: ID) {
 	events(first: $first, after: $after, types: $types, subjectId: $subject) {
 		edges { cursor node { id cursor type actor subjectId subjectVersion data subject { __typename id } } }

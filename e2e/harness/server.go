@@ -10,6 +10,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
+// The ADMIN of every server that a test starts.
 const (
 	AdminName     = "root"
 	AdminPassword = "correct horse battery staple"
@@ -33,6 +34,7 @@ func OnEachDatabase(t *testing.T, test func(t *testing.T, database string)) {
 	}
 }
 
+// Settings returns the environment of a server or command on the database, and more of it.
 func Settings(database string, more ...string) []string {
 	return append([]string{
 		"BACKPLANE_DATABASE_URL=" + database, "BACKPLANE_SECRET_KEY=" + strings.Repeat("k", 43), "BACKPLANE_RATE_LIMIT=off",

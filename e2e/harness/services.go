@@ -8,6 +8,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
+// The operations on services, with the fields that tests look at.
 const (
 	RegisterService = `mutation($in: RegisterServiceInput!) { registerService(input: $in) {
 		service { id name health strategy trusted public tags metadata version healthCheck { path interval timeout } } userErrors { code path } } }`
@@ -20,8 +21,10 @@ const (
 		degraded { reason since realHealthy } instances { nodes { id instanceId url status statusReason inflight } totalCount } } }`
 )
 
+// Fields are the fields of an input object.
 type Fields = map[string]any
 
+// Input returns the variables of a mutation that takes one input.
 func Input(f Fields) Fields { return Fields{"in": f} }
 
 // CreateService registers a service with instances i0, i1, … of the weights, and returns its id.

@@ -25,10 +25,12 @@ func CreateProduct(t *testing.T, c Caller, sku string, stock int) string {
 	return id
 }
 
+// PlaceOrder places an order of items, under an idempotency key if there is one.
 const PlaceOrder = `mutation($items: [OrderItemInput!]!, $key: String) {
 	placeOrder(input: {items: $items, idempotencyKey: $key}) { order { id number } userErrors { code path } }
 }`
 
+// OrderLine returns an item of an order.
 func OrderLine(sku string, quantity int) map[string]any {
 	return map[string]any{"sku": sku, "quantity": quantity}
 }
@@ -41,6 +43,7 @@ type Shop struct {
 	Customers  []Caller
 }
 
+// OpenShop creates products, each with the stock, and signs customers up.
 func OpenShop(t *testing.T, p *testenv.Process, products, stock, customers int) *Shop {
 	t.Helper()
 	s := &Shop{Server: p, Admin: SignInAdmin(t, p)}
@@ -100,8 +103,10 @@ func (s *Shop) placeRandomOrder(ctx context.Context, l *OrderLedger, client, n i
 	}
 }
 
+// Never is the answer of a client that repeats no call.
 func Never() bool { return false }
 
+// Always is the answer of a client that repeats calls without an answer.
 func Always() bool { return true }
 
 // PlaceOrders has clients place orders at the same time, each while more says so of the

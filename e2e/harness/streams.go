@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket/wsjson"
 )
 
+// FollowEvents subscribes to all events that the caller may see.
 const FollowEvents = `subscription($after: Cursor, $types: [EventType!]) { events(after: $after, types: $types) { cursor type subjectId data } }`
 
 // Message is what a subscription brings: a response, with the cursor that its
@@ -39,6 +40,7 @@ type Subscription interface {
 // Transport is a way to listen that resumes as its clients do.
 type Transport func(ctx context.Context, c Caller, query string, vars map[string]any) (Subscription, error)
 
+// Transports are the ways to subscribe, by name.
 var Transports = NewTransports(http.DefaultClient)
 
 // NewTransports are the ways to listen whose connections the client opens.
@@ -53,6 +55,7 @@ func NewTransports(client *http.Client) map[string]Transport {
 	}
 }
 
+// Subscribe opens a subscription over the transport.
 func Subscribe(t *testing.T, transport string, c Caller, query string, vars map[string]any) Subscription {
 	t.Helper()
 	l, err := Transports[transport](t.Context(), c, query, vars)

@@ -6,6 +6,7 @@ import (
 	"time"
 )
 
+// Pause waits for the duration, or until ctx is cancelled.
 func Pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():

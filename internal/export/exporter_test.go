@@ -261,7 +261,7 @@ func TestExporter_logs_a_stalled_sink_once(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		stop()
 		said := e.said.String()
-		if strings.Count(said, "stalled") != 1 || strings.Count(said, "sink export resumed") != 1 || strings.Count(said, "\n") != 3 ||
+		if strings.Count(said, "sink export stalled") != 1 || strings.Count(said, "sink export resumed") != 1 || strings.Count(said, "\n") != 3 ||
 			!strings.Contains(said, "sink=s") || !strings.Contains(said, "connection refused") {
 			t.Errorf("the log says:\n%s", said)
 		}

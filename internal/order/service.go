@@ -12,7 +12,7 @@ import (
 )
 
 // OrderBy says how a list of orders is sorted.
-type OrderBy string
+type OrderBy string //nolint:revive // sort orders are called OrderBy in every package
 
 // The orders of a list; ties are broken by id.
 const (

@@ -48,18 +48,18 @@ func (b *boundRequest) bindIfMatch(r *http.Request, p *param) error {
 		return nil
 	}
 	b.matched = true
-	version, any, err := parseIfMatch(strings.Join(values, ","))
-	if err != nil || any {
+	version, anyVersion, err := parseIfMatch(strings.Join(values, ","))
+	if err != nil || anyVersion {
 		return err
 	}
 	b.variables[p.Variable] = json.Number(strconv.Itoa(version))
 	return nil
 }
 
-// parseIfMatch returns the version part of the single tag in If-Match; any for *. A tag
+// parseIfMatch returns the version part of the single tag in If-Match; anyVersion for *. A tag
 // without a version matches nothing. Weak tags count: a proxy that changes the bytes does
 // not change the version.
-func parseIfMatch(value string) (version int, any bool, err error) {
+func parseIfMatch(value string) (version int, anyVersion bool, err error) {
 	value = strings.TrimSpace(value)
 	if value == "*" {
 		return 0, true, nil

@@ -28,8 +28,10 @@ type Memory struct {
 	Behind time.Duration // of its State
 }
 
+// NewMemory returns an empty log.
 func NewMemory() *Memory { return &Memory{Timeline: "a", Oldest: 1} }
 
+// State implements eventlog.Store.
 func (m *Memory) State(context.Context) (eventlog.State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -76,6 +78,7 @@ func (m *Memory) ReadCount() int {
 	return m.reads
 }
 
+// DiscardLogger returns a logger that writes nothing.
 func DiscardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // Positions returns the positions from one place to another, in steps.
@@ -96,6 +99,8 @@ func NewTextLogger(b *strings.Builder) *slog.Logger {
 		return a
 	}}))
 }
+
+// NewHub returns a hub of the store that does not run yet.
 func NewHub(t testing.TB, s eventlog.Store, cfg eventlog.HubConfig) *eventlog.Hub {
 	t.Helper()
 	h, err := eventlog.NewHub(eventlog.NewLog(s), DiscardLogger(), cfg)

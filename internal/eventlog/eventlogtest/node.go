@@ -89,11 +89,13 @@ func (f *Freezer) wait() {
 	}
 }
 
+// Acquire implements eventlog.PositionStore.
 func (f *Freezer) Acquire(ctx context.Context, holder string, ttl time.Duration) (lease.Lease, bool, error) {
 	f.wait()
 	return f.PositionStore.Acquire(ctx, holder, ttl)
 }
 
+// AssignPositions implements eventlog.PositionStore.
 func (f *Freezer) AssignPositions(ctx context.Context, l lease.Lease, ttl time.Duration, limit int) (int, lease.Lease, error) {
 	f.wait()
 	return f.PositionStore.AssignPositions(ctx, l, ttl, limit)

@@ -24,6 +24,7 @@ type Shop struct {
 	Wanted   map[uid.Product]int // updates so far
 }
 
+// OpenShop opens the database and creates products in it.
 func OpenShop(t testing.TB, url string, products int) *Shop {
 	t.Helper()
 	w := &Shop{Node: StartNode(t, url, (&notify.Memory{}).Join(), eventlog.PipelineConfig{}), Wanted: map[uid.Product]int{}}
