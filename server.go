@@ -31,7 +31,7 @@ func main() {
 
 // run builds a server and serves until ctx is cancelled and the last request is
 // answered.
-func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //nolint:gocognit // the map of the system is one list
+func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //nolint:funlen,gocognit // the map of the system is one list
 	app.RedirectRedisLog(env)
 
 	// Storage: SQLite or PostgreSQL, and the key that seals secrets in it.
