@@ -7,7 +7,7 @@
 // are the same on all.
 //
 // An error that carries no *Error is Internal: its text may hold secrets, so clients
-// get a fixed sentence and the log gets the rest.
+// get a fixed sentence and the log gets the rest. Most of the exported names are the codes.
 package fault
 
 import (

@@ -28,8 +28,6 @@ type Directory struct {
 	now    func() time.Time
 	log    *slog.Logger
 	reload chan struct{}
-	loaded chan struct{} // closed after the first load
-	once   sync.Once
 
 	mu         sync.RWMutex
 	byName     map[string]*entry
@@ -54,7 +52,7 @@ type LogReader interface {
 
 // NewDirectory returns a Directory that is empty until Run is called.
 func NewDirectory(store Store, reader LogReader, now func() time.Time, log *slog.Logger) *Directory {
-	d := &Directory{store: store, reader: reader, now: now, log: log, reload: make(chan struct{}, 1), loaded: make(chan struct{})}
+	d := &Directory{store: store, reader: reader, now: now, log: log, reload: make(chan struct{}, 1)}
 	d.reset()
 	return d
 }
@@ -101,7 +99,6 @@ func (d *Directory) Load(ctx context.Context) error {
 	for _, i := range instances {
 		d.putInstance(i)
 	}
-	d.once.Do(func() { close(d.loaded) })
 	return nil
 }
 
@@ -147,9 +144,6 @@ func (d *Directory) removeMissing(services []*Service, instances []*Instance, be
 		}
 	}
 }
-
-// Loaded is closed once the registry was loaded for the first time.
-func (d *Directory) Loaded() <-chan struct{} { return d.loaded }
 
 // ApplyEvents applies events of the log, in their order; a gap says that some may be missing
 // before them. It reads nothing, as events carry their whole subjects.

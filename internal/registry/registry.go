@@ -13,7 +13,8 @@
 // token, so calls of an earlier start are refused; and when most of a service fails at once, the
 // last healthy instances stay in use (mass-failure guard, a panic threshold), see Degraded.
 //
-// Package balance chooses the instance of a call.
+// Package balance chooses the instance of a call. The package exports more names than most:
+// services and instances share leases, health and rules, and each use case has its input.
 package registry
 
 import (
