@@ -40,11 +40,12 @@ func (m *Memory) State(context.Context) (eventlog.State, error) {
 }
 
 func (m *Memory) Read(_ context.Context, f event.Filter, s eventlog.Span) (found []*event.Event, err error) {
+	wanted := f.Conditions()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reads++
 	for p := max(s.After, m.Oldest-1); p < event.Position(len(m.Events)) && (s.Before == 0 || p+1 < s.Before) && len(found) < s.Limit; p++ {
-		if f.Match(m.Events[p]) {
+		if wanted.Match(m.Events[p]) {
 			found = append(found, m.Events[p])
 		}
 	}
