@@ -32,23 +32,32 @@ type Answer struct {
 // HTTPClient sends the requests of all callers.
 var HTTPClient = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 128}}
 
+// newRequest returns a request of the caller with its credential; header is pairs of names
+// and values.
+func (c Caller) newRequest(ctx context.Context, method, path string, body io.Reader, header ...string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.BaseURL+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	return req, nil
+}
+
 // Send posts an operation. An error means that no answer came.
 func (c Caller) Send(ctx context.Context, query string, vars map[string]any, header ...string) (*Answer, error) {
 	body, err := json.Marshal(map[string]any{"query": query, "variables": vars})
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.BaseURL+"/graphql", bytes.NewReader(body))
+	header = append([]string{"Content-Type", "application/json", "Accept", "application/graphql-response+json"}, header...)
+	req, err := c.newRequest(ctx, http.MethodPost, "/graphql", bytes.NewReader(body), header...)
 	if err != nil {
 		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/graphql-response+json")
-	if c.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.Token)
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := HTTPClient.Do(req)
 	if err != nil {

@@ -29,15 +29,9 @@ func (a *RESTAnswer) JSON(t *testing.T) any {
 // REST calls a route: line is method and path, header pairs of names and values.
 func (c Caller) REST(ctx context.Context, line, body string, header ...string) (*RESTAnswer, error) {
 	method, path, _ := strings.Cut(line, " ")
-	req, err := http.NewRequestWithContext(ctx, method, c.BaseURL+path, strings.NewReader(body))
+	req, err := c.newRequest(ctx, method, path, strings.NewReader(body), header...)
 	if err != nil {
 		return nil, err
-	}
-	if c.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.Token)
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := HTTPClient.Do(req)
 	if err != nil {

@@ -93,14 +93,9 @@ func subscribeBySSE(ctx context.Context, client *http.Client, c Caller, query st
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.BaseURL+"/graphql", bytes.NewReader(body))
+	req, err := c.newRequest(ctx, http.MethodPost, "/graphql", bytes.NewReader(body), "Content-Type", "application/json", "Accept", "text/event-stream")
 	if err != nil {
 		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "text/event-stream")
-	if c.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.Token)
 	}
 	if after != "" {
 		req.Header.Set("Last-Event-ID", after)

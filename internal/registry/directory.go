@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -69,7 +70,7 @@ func (d *Directory) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := d.Load(ctx); err != nil && ctx.Err() == nil {
 			d.log.ErrorContext(ctx, "loading the registry failed; the directory serves the last known state", "error", err)
-			sleep(ctx, time.Second)
+			backoff.Sleep(ctx, time.Second)
 			continue
 		}
 		select {
@@ -417,12 +418,5 @@ func (d *Directory) RecordRenewal(id uid.Instance, l Lease) {
 	defer d.mu.Unlock()
 	if _, known := d.instances[id]; known {
 		d.leases[id] = l
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
 	}
 }
