@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/backplane-dev/backplane/internal/coalesce"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 )
@@ -28,7 +29,7 @@ type redisLevel struct {
 	pipeline *redis.AutoPipeliner // of client; sends concurrent calls of readers together
 	breaker  circuitBreaker
 	fills    chan fillJob
-	wake     chan struct{}
+	wake     coalesce.Signal
 
 	generation atomic.Pointer[generation] // nil while Redis must not be read
 
@@ -68,7 +69,7 @@ const (
 )
 
 func newRedisLevel(c *Cache, events *eventlog.Log) (*redisLevel, error) {
-	r := &redisLevel{cache: c, events: events, fills: make(chan fillJob, maxFillJobs), wake: make(chan struct{}, 1)}
+	r := &redisLevel{cache: c, events: events, fills: make(chan fillJob, maxFillJobs), wake: coalesce.NewSignal()}
 	if c.cfg.RedisURL == "" || c.isOff() {
 		return r, nil
 	}
@@ -109,7 +110,7 @@ func (r *redisLevel) recordResult(ctx context.Context, err error) {
 		r.errors.Add(1)
 		if r.breaker.recordFailure() {
 			r.cache.log.WarnContext(ctx, "Redis fails, circuit breaker open: the cache reads from the database", "error", err)
-			signal(r.wake)
+			r.wake.Set()
 		}
 	}
 }
@@ -150,7 +151,7 @@ func (r *redisLevel) tombstoneLife() time.Duration { return 2 * r.cache.cfg.Requ
 func (r *redisLevel) followGeneration(from *generation, state redisState) {
 	if state.generation == "" {
 		r.generation.CompareAndSwap(from, nil)
-		signal(r.wake)
+		r.wake.Set()
 		return
 	}
 	r.generation.CompareAndSwap(from, &generation{from.timeline, state.generation})
@@ -231,12 +232,4 @@ func newRedisToken() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // documented never to fail
 	return hex.EncodeToString(b[:])
-}
-
-// signal puts a signal into a channel of capacity one, if it holds none.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

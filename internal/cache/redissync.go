@@ -65,7 +65,7 @@ func (r *redisLevel) enqueueEvents(events []*event.Event) {
 		r.pending = append(r.pending, events...)
 	}
 	r.mu.Unlock()
-	signal(r.wake)
+	r.wake.Set()
 }
 
 // suspendReads stops all reads of Redis until the hub has gone on from its head, and the log is applied to
@@ -75,7 +75,7 @@ func (r *redisLevel) suspendReads(head event.Cursor) {
 	r.gapAt, r.pending = &head, nil
 	r.generation.Store(nil)
 	r.mu.Unlock()
-	signal(r.wake)
+	r.wake.Set()
 }
 
 // takePending returns the queued events, and whether others had no room and must be read again.

@@ -18,3 +18,6 @@ func (h *Hub) Subscribers() int {
 
 // Round cleans once.
 func (c *Cleaner) Round(ctx context.Context) error { return c.round(ctx) }
+
+// LeadsSequencer reports whether this node assigns the positions.
+func (f *Pipeline) LeadsSequencer() bool { return f.sequencer != nil && f.sequencer.Leading() }

@@ -127,6 +127,3 @@ func (f *Pipeline) sendNotifications(ctx context.Context) error {
 		failed = err != nil
 	}
 }
-
-// LeadsSequencer reports whether this node assigns the positions.
-func (f *Pipeline) LeadsSequencer() bool { return f.sequencer != nil && f.sequencer.Leading() }
