@@ -19,8 +19,8 @@ import (
 
 const followAges = `subscription($after: Cursor) { events(after: $after, types: [PRODUCT_UPDATED]) { cursor occurredAt data } }`
 
-// ear is a listener that notes what it hears and how old that was.
-type ear struct {
+// subscriber is a client that records the events it receives and how old they were.
+type subscriber struct {
 	open    func(after string) (harness.Subscription, error)
 	heard   atomic.Int64
 	mu      sync.Mutex
@@ -29,13 +29,13 @@ type ear struct {
 	ends    []string // why connections ended
 }
 
-// hear listens until ctx ends, with a pause before each message. When a connection
-// ends it goes on behind the last event that it heard.
-func (e *ear) hear(ctx context.Context, head string, between func()) {
+// subscribe receives until ctx ends, with a pause before each message. When a connection
+// ends it resumes after the last event that it received.
+func (e *subscriber) subscribe(ctx context.Context, head string, between func()) {
 	for last := head; ctx.Err() == nil; {
 		l, err := e.open(last)
 		if err == nil {
-			last, err = e.stay(l, last, between)
+			last, err = e.receive(l, last, between)
 		}
 		e.mu.Lock()
 		e.ends = append(e.ends, err.Error())
@@ -44,8 +44,8 @@ func (e *ear) hear(ctx context.Context, head string, between func()) {
 	}
 }
 
-// stay listens until the connection ends, and returns the last cursor and why.
-func (e *ear) stay(l harness.Subscription, last string, between func()) (string, error) {
+// receive receives until the connection ends, and returns the last cursor and the reason.
+func (e *subscriber) receive(l harness.Subscription, last string, between func()) (string, error) {
 	for {
 		between()
 		m, err := l.Next()
@@ -53,7 +53,7 @@ func (e *ear) stay(l harness.Subscription, last string, between func()) (string,
 			return last, errors.Join(err, errors.New(m.End+m.Code))
 		}
 		last = m.Cursor
-		if m.Event == nil { // no event, but how far the log was looked at
+		if m.Event == nil { // a keep-alive with a cursor
 			continue
 		}
 		at, _ := time.Parse(time.RFC3339Nano, harness.Text(m.Event, "occurredAt"))
@@ -64,8 +64,8 @@ func (e *ear) stay(l harness.Subscription, last string, between func()) (string,
 	}
 }
 
-// takeP99 returns the 99th percentile of what was noted, and forgets it.
-func takeP99(ears []*ear) time.Duration {
+// latencyP99 returns the 99th percentile of the recorded latencies, and clears them.
+func latencyP99(ears []*subscriber) time.Duration {
 	var all []time.Duration
 	for _, e := range ears {
 		e.mu.Lock()
@@ -76,33 +76,33 @@ func takeP99(ears []*ear) time.Duration {
 	return all[len(all)*99/100]
 }
 
-// pace is how fast events come, and of how many products at a time.
+// pace is the interval between transactions, and the number of products that each changes.
 const (
 	perSecond = 1000
 	atOnce    = 50
 )
 
-// publish changes products, at the pace, until there are n events, and waits
-// until the ears have heard them all. It returns how many there were in a second.
-func publish(t *testing.T, f *fleet, n int, ears []*ear) (rate float64) {
+// publishChanges changes products, at the pace, until there are n events, and waits
+// until all subscribers have received them. It returns the events per second.
+func publishChanges(t *testing.T, f *fleet, n int, ears []*subscriber) (rate float64) {
 	t.Helper()
 	before := ears[0].heard.Load()
 	start := time.Now()
 	for done := 0; done < n; done += atOnce {
 		harness.Pause(t.Context(), time.Until(start.Add(time.Duration(done)*time.Second/perSecond)))
-		if err := f.change(t.Context(), atOnce); err != nil {
+		if err := f.changeProduct(t.Context(), atOnce); err != nil {
 			t.Fatal(err)
 		}
 	}
 	rate = float64(n) / time.Since(start).Seconds()
 	harness.EventuallyWithin(t, 5*time.Minute, "all have heard it", func() bool {
-		return !slices.ContainsFunc(ears, func(e *ear) bool { return e.heard.Load() < before+int64(n) })
+		return !slices.ContainsFunc(ears, func(e *subscriber) bool { return e.heard.Load() < before+int64(n) })
 	})
 	return rate
 }
 
-// change changes a number of products in a transaction.
-func (f *fleet) change(ctx context.Context, number int) error {
+// changeProduct changes a number of products in a transaction.
+func (f *fleet) changeProduct(ctx context.Context, number int) error {
 	tx, err := f.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -114,33 +114,33 @@ func (f *fleet) change(ctx context.Context, number int) error {
 	return errors.Join(tx.Commit(), f.wake(ctx))
 }
 
-// TestServer_keeps_a_slow_subscriber_from_slowing_others has more sent to clients that
-// read a message a second than all buffers on the way hold.
+// TestServer_keeps_a_slow_subscriber_from_slowing_others sends clients that read
+// one message per second more than all buffers on the way hold.
 func TestServer_keeps_a_slow_subscriber_from_slowing_others(t *testing.T) { //nolint:paralleltest // it measures time and memory
 	if testing.Short() {
 		t.Skip("short run")
 	}
-	f := newFleet(t, 1, testenv.Postgres(t)).notified()
+	f := newFleet(t, 1, testenv.Postgres(t)).withNotifier()
 	if _, err := f.db.ExecContext(t.Context(), `UPDATE products SET description = repeat('€', 700)`); err != nil { // 2.1 KB
 		t.Fatal(err)
 	}
-	p, root := f.nodes[0], f.where(f.root.Token)
+	p, root := f.nodes[0], f.nodeFor(f.root.Token)
 	head := root.LogHead(t)
-	ears := func(n int, between func()) (all []*ear) {
+	ears := func(n int, between func()) (all []*subscriber) {
 		for i := range n {
 			transport := harness.Transports[[]string{"socket", "event stream"}[i%2]]
-			e := &ear{open: func(after string) (harness.Subscription, error) {
+			e := &subscriber{open: func(after string) (harness.Subscription, error) {
 				return transport(t.Context(), root, followAges, map[string]any{"after": after})
 			}}
 			all = append(all, e)
-			go e.hear(t.Context(), head, between)
+			go e.subscribe(t.Context(), head, between)
 		}
 		return all
 	}
 	quick := ears(10, func() {})
 	few, many := harness.Size(2000, 10_000), harness.Size(10_000, 120_000) // 22 MB, which is more than the ring holds, or 260 MB
-	publish(t, f, few, quick)
-	alone, memory := takeP99(quick), resident(t, p)
+	publishChanges(t, f, few, quick)
+	alone, memory := latencyP99(quick), residentBytes(t, p)
 
 	hurry := make(chan struct{})
 	slow := ears(4, func() {
@@ -150,8 +150,8 @@ func TestServer_keeps_a_slow_subscriber_from_slowing_others(t *testing.T) { //no
 		}
 	})
 	start := time.Now()
-	rate := publish(t, f, many, quick)
-	beside, grown := takeP99(quick), resident(t, p)-memory
+	rate := publishChanges(t, f, many, quick)
+	beside, grown := latencyP99(quick), residentBytes(t, p)-memory
 	t.Logf("at %.0f events/s the p99 of others is %v, alone it was %v; the server grew by %d MiB", rate, beside, alone, grown>>20)
 	for _, e := range slow {
 		if n := e.heard.Load(); n > int64(time.Since(start).Seconds())+2 {
@@ -166,7 +166,7 @@ func TestServer_keeps_a_slow_subscriber_from_slowing_others(t *testing.T) { //no
 	}
 	close(hurry)
 	harness.EventuallyWithin(t, 10*time.Minute, "the slow ones have caught up", func() bool {
-		return !slices.ContainsFunc(slow, func(e *ear) bool { return e.heard.Load() < int64(few+many) })
+		return !slices.ContainsFunc(slow, func(e *subscriber) bool { return e.heard.Load() < int64(few+many) })
 	})
 	for i, e := range slow {
 		if len(e.ends) > 0 {
@@ -178,8 +178,8 @@ func TestServer_keeps_a_slow_subscriber_from_slowing_others(t *testing.T) { //no
 	}
 }
 
-// resident returns the bytes that the process has in memory.
-func resident(t *testing.T, p *testenv.Process) int {
+// residentBytes returns the resident memory of the process in bytes.
+func residentBytes(t *testing.T, p *testenv.Process) int {
 	t.Helper()
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID()), "status"))
 	if err != nil {
@@ -212,7 +212,7 @@ func TestServer_replays_a_long_log_while_it_grows(t *testing.T) {
 			a.Join("socket")
 		}
 		past := harness.Number(s.Admin.Do(t, `{ events(first: 0) { totalCount } }`, nil), "events", "totalCount")
-		a.AwaitEvents(past + 20) // over the seam
+		a.AwaitEvents(past + 20) // across the change from replay to live events
 		over.Store(true)
 		l := <-done
 		events := s.Admin.LogAfter(t, a.After, seeded+len(l.Placed))

@@ -21,32 +21,32 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// What the tests of chaos are made of. The rates are such that the machine is
-// not what is tested: about 250 events a second, a dozen times that to readers.
+// The parameters of the chaos tests. The rates stay well below what the machine can do:
+// about 250 events a second, and a dozen times that to readers.
 const (
 	callers         = 25 // writers that send mutations
 	committers      = 25 // writers with transactions of their own, on PostgreSQL; elsewhere they are callers, too
 	readers         = 20
-	scarceProducts  = 8  // that callers sell and stock
+	scarceProducts  = 8  // that callers order and restock
 	rareProducts    = 60 // that committers change; one in four is not public
 	customers       = 5
 	callPause       = 150 * time.Millisecond // between two calls, in the mean
 	commitPause     = 50 * time.Millisecond
-	holdShort       = 200 * time.Millisecond // a transaction stays open, at most
-	holdLong        = 5 * time.Second        // but some do as long as this
+	holdShort       = 200 * time.Millisecond // longest time that most transactions stay open
+	holdLong        = 5 * time.Second        // longest time of the rest
 	holdLongPercent = 3
 	rollbackPercent = 5
 	killPause       = 2 * time.Second         // between two kills
 	keepAlive       = 500 * time.Millisecond  // of a quiet stream
-	readTimeout     = 2500 * time.Millisecond // after which a reader gives up a silent node
-	stayTime        = 3 * time.Second         // of a reader at a node, in the mean
-	answerTime      = 3 * time.Second         // a writer waits for an answer
-	quietTime       = 2 * time.Second         // before the storm begins
+	readTimeout     = 2500 * time.Millisecond // after which a reader leaves a silent node
+	stayTime        = 3 * time.Second         // mean time of a reader at a node
+	answerTime      = 3 * time.Second         // how long a writer waits for an answer
+	quietTime       = 2 * time.Second         // before the first fault
 	settleTime      = time.Minute             // for all readers to receive the rest; far more than it takes
 )
 
-// stormTime is how long nodes or lines are troubled: ten minutes in a soak.
-func stormTime(ci time.Duration) time.Duration {
+// faultDuration is how long faults are injected: ten minutes in a soak.
+func faultDuration(ci time.Duration) time.Duration {
 	switch {
 	case testenv.Soak():
 		return 10 * time.Minute
@@ -57,8 +57,8 @@ func stormTime(ci time.Duration) time.Duration {
 	}
 }
 
-// person is a customer with a key that outlives the test.
-type person struct{ id, key string }
+// customer is a customer with a key that outlives the test.
+type customer struct{ id, key string }
 
 // fleet is some nodes on one database, with writers and readers.
 type fleet struct {
@@ -67,15 +67,15 @@ type fleet struct {
 	db       *sql.DB
 	nodes    []*testenv.Process
 	root     harness.Caller // an ADMIN's key
-	people   []person
+	people   []customer
 	scarce   []string                        // ids of the products that callers sell
-	wake     func(ctx context.Context) error // tells the nodes that events wait, as a node does after its commit
+	wake     func(ctx context.Context) error // notifies the nodes of new events, as a node does after its commit
 
-	book     *book
+	book     *ledger
 	readers  []*reader
-	storm    time.Time // when it began
+	storm    time.Time // when the faults began
 	troubles int
-	fallen   map[int]leadership // of nodes that numbered events, by epoch, until they were killed or frozen
+	fallen   map[int]leaseTerm // lease terms that ended by a kill or a freeze, by epoch
 }
 
 // newFleet starts nodes on the database.
@@ -84,13 +84,13 @@ func newFleet(t *testing.T, size int, database string, env ...string) *fleet {
 	harness.RunCommand(t, database, "migrate")
 	env = append(harness.Settings(database), append(env, "BACKPLANE_LIMIT_KEEP_ALIVE="+keepAlive.String())...)
 	f := &fleet{
-		t: t, postgres: !strings.HasPrefix(database, "sqlite:"), db: openSQL(t, database), book: newBook(),
-		wake: func(context.Context) error { return nil }, fallen: make(map[int]leadership),
+		t: t, postgres: !strings.HasPrefix(database, "sqlite:"), db: openSQL(t, database), book: newLedger(),
+		wake: func(context.Context) error { return nil }, fallen: make(map[int]leaseTerm),
 	}
 	for range size {
 		f.nodes = append(f.nodes, testenv.Server(t, env...))
 	}
-	f.furnish()
+	f.createData()
 	return f
 }
 
@@ -110,8 +110,8 @@ func openSQL(t *testing.T, database string) *sql.DB {
 	return db
 }
 
-// furnish makes products and customers.
-func (f *fleet) furnish() {
+// createData makes products and customers.
+func (f *fleet) createData() {
 	f.t.Helper()
 	root := harness.SignInAdmin(f.t, f.nodes[0])
 	for i := range scarceProducts {
@@ -122,16 +122,16 @@ func (f *fleet) furnish() {
 			createProduct(input: {sku: $sku, name: $sku, active: $active, price: {amount: "1.00", currency: "EUR"}}) { userErrors { code } }
 		}`, map[string]any{"sku": fmt.Sprint("R", i), "active": i%4 != 0})
 	}
-	f.root = harness.Caller{Token: key(f.t, root)}
+	f.root = harness.Caller{Token: createKey(f.t, root)}
 	for i := range customers {
 		c := harness.SignUp(f.t, f.nodes[0], fmt.Sprint("customer ", i))
 		id := harness.Text(c.Do(f.t, `{ viewer { user { id } } }`, nil), "viewer", "user", "id")
-		f.people = append(f.people, person{id, key(f.t, c)})
+		f.people = append(f.people, customer{id, createKey(f.t, c)})
 	}
 }
 
-// key makes an API key with all that its owner may do here.
-func key(t *testing.T, c harness.Caller) string {
+// createKey makes an API key with all scopes that the test needs.
+func createKey(t *testing.T, c harness.Caller) string {
 	t.Helper()
 	data := c.Do(t, `mutation { createApiKey(input: {name: "chaos", scopes: ["users:read", "products:write", "orders:read", "orders:write"]}) {
 		secret userErrors { code } } }`, nil)
@@ -142,31 +142,30 @@ func key(t *testing.T, c harness.Caller) string {
 	return secret
 }
 
-// where returns a caller of any node, alive or not, with the token.
-func (f *fleet) where(token string) harness.Caller {
+// nodeFor returns a caller of any node, alive or not, with the token.
+func (f *fleet) nodeFor(token string) harness.Caller {
 	return harness.Caller{BaseURL: f.nodes[rand.IntN(len(f.nodes))].BaseURL, Token: token}
 }
 
-// weather is what befalls a fleet: trouble is called every pause.
-type weather struct {
+// faultPlan is the fault that is injected after every pause.
+type faultPlan struct {
 	storm   time.Duration
 	pause   time.Duration
 	trouble func()
 }
 
-// endure lets writers write and readers read, first in peace and then in the
-// storm, and checks what every reader received. Nothing is mended before the readers have
-// all: what is cut stays cut.
-func (f *fleet) endure(w weather) {
+// runUnderFaults runs writers and readers, first without faults and then with them, and checks
+// what every reader received. Faults are not repaired before the readers have everything.
+func (f *fleet) runUnderFaults(w faultPlan) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), quietTime+w.storm+2*settleTime)
 	defer cancel()
 	over := make(chan struct{})
 	var writing, reading sync.WaitGroup
-	f.write(ctx, &writing, over)
+	f.startWriters(ctx, &writing, over)
 	reads, leave := context.WithCancel(ctx)
 	defer leave()
-	f.read(reads, &reading)
+	f.startReaders(reads, &reading)
 	harness.Pause(ctx, quietTime)
 	f.storm = time.Now()
 	for until := f.storm.Add(w.storm); time.Now().Before(until); {
@@ -176,25 +175,25 @@ func (f *fleet) endure(w weather) {
 	}
 	close(over)
 	writing.Wait()
-	log := f.settle()
+	log := f.awaitReaders()
 	leave()
 	reading.Wait()
-	f.check(log)
-	f.report(log)
+	f.checkLog(log)
+	f.logReport(log)
 }
 
-func (f *fleet) write(ctx context.Context, wg *sync.WaitGroup, over <-chan struct{}) {
+func (f *fleet) startWriters(ctx context.Context, wg *sync.WaitGroup, over <-chan struct{}) {
 	for n := range callers + committers {
 		if n < callers || !f.postgres { // a file has one writer, which is the server
-			wg.Go(func() { f.call(ctx, n, over) })
+			wg.Go(func() { f.runCaller(ctx, n, over) })
 		} else {
-			wg.Go(func() { f.commit(ctx, n, over) })
+			wg.Go(func() { f.runCommitter(ctx, n, over) })
 		}
 	}
 }
 
-// read starts the readers. Half begin at once, the others while the nodes are busy.
-func (f *fleet) read(ctx context.Context, wg *sync.WaitGroup) {
+// startReaders starts the readers. Half begin at once, the others while the nodes are busy.
+func (f *fleet) startReaders(ctx context.Context, wg *sync.WaitGroup) {
 	for n := range readers {
 		if n == readers/2 {
 			harness.Pause(ctx, quietTime/3)
@@ -202,32 +201,32 @@ func (f *fleet) read(ctx context.Context, wg *sync.WaitGroup) {
 		cursor := harness.Caller{BaseURL: f.nodes[0].BaseURL, Token: f.root.Token}.EventCursor(f.t)
 		r := f.newReader(n, cursor)
 		f.readers = append(f.readers, r)
-		wg.Go(func() { r.read(ctx, f.where) })
+		wg.Go(func() { r.read(ctx, f.nodeFor) })
 	}
 }
 
-// settle waits until every event has its place and every reader has what it is
-// due, and returns the log.
-func (f *fleet) settle() []entry {
+// awaitReaders waits until every event has its position and every reader has all its
+// events, and returns the log.
+func (f *fleet) awaitReaders() []entry {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), settleTime)
 	defer cancel()
-	for f.count(`SELECT COUNT(*) FROM events WHERE position IS NULL`) > 0 && ctx.Err() == nil {
+	for f.countRows(`SELECT COUNT(*) FROM events WHERE position IS NULL`) > 0 && ctx.Err() == nil {
 		harness.Pause(ctx, 20*time.Millisecond)
 	}
-	log := f.log()
+	log := f.readLog()
 	for _, r := range f.readers {
-		for want := len(r.due(log)); r.has() < want && ctx.Err() == nil; {
+		for want := len(r.expected(log)); r.countReceived() < want && ctx.Err() == nil; {
 			harness.Pause(ctx, 20*time.Millisecond)
 		}
 	}
-	harness.Pause(ctx, 200*time.Millisecond) // in which nothing more may come
+	harness.Pause(ctx, 200*time.Millisecond) // no more events may arrive
 	return log
 }
 
-// entry is an event as the database has it.
+// entry is an event as it is stored in the database.
 type entry struct {
-	spot
+	delivery
 
 	seq                 int64
 	version             int
@@ -235,8 +234,8 @@ type entry struct {
 	public              bool
 }
 
-// log reads the whole log by SQL.
-func (f *fleet) log() (log []entry) {
+// readLog reads the whole log by SQL.
+func (f *fleet) readLog() (log []entry) {
 	f.t.Helper()
 	rows, err := f.db.QueryContext(f.t.Context(), `SELECT seq, position, id, type, subject_id, subject_version, COALESCE(user_id, ''), data
 		FROM events ORDER BY position`)
@@ -265,7 +264,7 @@ func (f *fleet) log() (log []entry) {
 	return log
 }
 
-func (f *fleet) count(query string) (n int) {
+func (f *fleet) countRows(query string) (n int) {
 	f.t.Helper()
 	if err := f.db.QueryRowContext(f.t.Context(), query).Scan(&n); err != nil {
 		f.t.Fatalf("%s: %v", query, err)
@@ -273,10 +272,10 @@ func (f *fleet) count(query string) (n int) {
 	return n
 }
 
-// check audits the log and compares it with what writers and readers know.
-func (f *fleet) check(log []entry) {
+// checkLog audits the log and compares it with what writers and readers recorded.
+func (f *fleet) checkLog(log []entry) {
 	f.t.Helper()
-	for _, fault := range slices.Concat(audit(log), f.book.faults(log)) {
+	for _, fault := range slices.Concat(auditLog(log), f.book.faults(log)) {
 		f.t.Error(fault)
 	}
 	for _, r := range f.readers {
@@ -289,8 +288,8 @@ func (f *fleet) check(log []entry) {
 	}
 }
 
-// audit tells of gaps and disorder in the log itself.
-func audit(log []entry) (found []string) {
+// auditLog reports gaps and disorder in the log itself.
+func auditLog(log []entry) (found []string) {
 	last := make(map[string]entry)
 	for i, e := range log {
 		if e.position != int64(i+1) {
@@ -305,8 +304,8 @@ func audit(log []entry) (found []string) {
 	return found
 }
 
-// leadership is the time in which a node owns the sequencer's lease.
-type leadership struct {
+// leaseTerm is a time during which a node owns the sequencer's lease.
+type leaseTerm struct {
 	node  int
 	epoch int
 	at    time.Time // it began, or ended
@@ -314,10 +313,10 @@ type leadership struct {
 
 var takes = regexp.MustCompile(`time=(\S+) .*msg="sequencer started".* epoch=(\d+)`)
 
-// leaderships returns the begins of leaderships that the nodes have logged, by epoch.
-func (f *fleet) leaderships() map[int]leadership {
+// leaseTerms returns the starts of the terms that the nodes have logged, by epoch.
+func (f *fleet) leaseTerms() map[int]leaseTerm {
 	f.t.Helper()
-	all := make(map[int]leadership)
+	all := make(map[int]leaseTerm)
 	for n, p := range f.nodes {
 		for _, m := range takes.FindAllStringSubmatch(p.Logs(), -1) {
 			at, err := time.Parse(time.RFC3339Nano, m[1])
@@ -325,16 +324,16 @@ func (f *fleet) leaderships() map[int]leadership {
 				f.t.Fatal(err)
 			}
 			epoch, _ := strconv.Atoi(m[2]) // digits only
-			all[epoch] = leadership{n, epoch, at}
+			all[epoch] = leaseTerm{n, epoch, at}
 		}
 	}
 	return all
 }
 
-// leader is the node that said last that it numbers events.
-func (f *fleet) leader() (last leadership) {
+// lastTerm is the term that a node logged last.
+func (f *fleet) lastTerm() (last leaseTerm) {
 	f.t.Helper()
-	for _, t := range f.leaderships() {
+	for _, t := range f.leaseTerms() {
 		if t.epoch > last.epoch {
 			last = t
 		}
@@ -342,20 +341,20 @@ func (f *fleet) leader() (last leadership) {
 	return last
 }
 
-// falls notes that a node is killed or frozen now.
-func (f *fleet) falls(node int) {
+// recordKill records that a node is killed or frozen now.
+func (f *fleet) recordKill(node int) {
 	f.t.Helper()
-	l := f.leader()
+	l := f.lastTerm()
 	if _, known := f.fallen[l.epoch]; f.postgres && l.node == node && !known {
-		f.fallen[l.epoch] = leadership{node, l.epoch, time.Now()}
+		f.fallen[l.epoch] = leaseTerm{node, l.epoch, time.Now()}
 	}
 }
 
-// successions are the times from the fall of each node that numbered events to
-// the begin of the next one.
-func (f *fleet) successions() (times []time.Duration) {
+// takeoverTimes returns the times from each kill of the sequencer's node to the start of
+// the next term.
+func (f *fleet) takeoverTimes() (times []time.Duration) {
 	f.t.Helper()
-	all := f.leaderships()
+	all := f.leaseTerms()
 	for _, fell := range f.fallen {
 		if next, ok := all[fell.epoch+1]; ok {
 			times = append(times, next.at.Sub(fell.at))
@@ -364,8 +363,8 @@ func (f *fleet) successions() (times []time.Duration) {
 	return times
 }
 
-// report tells what was measured.
-func (f *fleet) report(log []entry) {
+// logReport logs what was measured.
+func (f *fleet) logReport(log []entry) {
 	f.t.Helper()
 	var quiet, storm []time.Duration
 	resumed, ends, deliveries := 0, map[string]int{}, 0
@@ -387,13 +386,13 @@ func (f *fleet) report(log []entry) {
 	took := time.Since(f.storm) + quietTime
 	f.t.Logf("%d events, %.0f/s; %d deliveries, %.0f/s; %d troubles; readers resumed %d times; %d transactions were open for %v",
 		len(log), float64(len(log))/took.Seconds(), deliveries, float64(deliveries)/took.Seconds(), f.troubles, resumed, f.book.held, holdLong)
-	f.t.Logf("from commit to reader: %s in peace; %s in the storm", spread(quiet), spread(storm))
+	f.t.Logf("from commit to reader: %s in peace; %s in the storm", formatPercentiles(quiet), formatPercentiles(storm))
 	f.t.Logf("streams ended with %v; writers asked again after %v", ends, f.book.refusals)
-	f.t.Logf("from the fall of a node that numbers events to the next one: %s", spread(f.successions()))
+	f.t.Logf("from the fall of a node that numbers events to the next one: %s", formatPercentiles(f.takeoverTimes()))
 }
 
-// spread is the middle, the last hundredth and the end of some times.
-func spread(d []time.Duration) string {
+// formatPercentiles formats median, 99th percentile and maximum.
+func formatPercentiles(d []time.Duration) string {
 	if len(d) == 0 {
 		return "nothing measured"
 	}

@@ -16,40 +16,40 @@ import (
 	"github.com/backplane-dev/backplane/e2e/harness"
 )
 
-// receipt is an event that a reader got, and when.
+// receipt is an event that a reader received, and when.
 type receipt struct {
-	spot
+	delivery
 
 	at time.Time
 }
 
-// reader is a client that follows the log for the whole of a test. It stays
-// nowhere for long, and goes on at any node behind the last cursor it has.
+// reader is a client that follows the log for the whole of a test. It leaves
+// each node soon, and resumes at any node after its last cursor.
 type reader struct {
 	name  string
 	by    string // the transport
 	token string
 	query string
 	vars  map[string]any
-	wants func(entry) bool // of the log, what it should get
+	wants func(entry) bool // which entries of the log it should receive
 
-	from int64 // it begins behind this position
+	from int64 // it starts after this position
 	last string
 
 	mu      sync.Mutex
 	got     []receipt
 	resumed int
 	ends    map[string]int // why streams ended
-	broken  []string       // what must never be
+	broken  []string       // violations of an invariant
 }
 
-// read follows until ctx ends. Where says at which node it goes on.
+// read follows the log until ctx ends; where returns the node of the next connection.
 func (r *reader) read(ctx context.Context, where func(token string) harness.Caller) {
 	for ctx.Err() == nil {
 		stay, leave := context.WithTimeout(ctx, stayTime/4+rand.N(2*stayTime))
-		why := r.stay(stay, where(r.token))
+		why := r.receive(stay, where(r.token))
 		leave()
-		r.note(func() {
+		r.withLock(func() {
 			r.resumed++
 			r.ends[why]++
 		})
@@ -57,8 +57,8 @@ func (r *reader) read(ctx context.Context, where func(token string) harness.Call
 	}
 }
 
-// stay follows at one node until it is left or the stream ends, and says why.
-func (r *reader) stay(ctx context.Context, node harness.Caller) (why string) {
+// receive follows at one node until the stay time or the stream ends, and returns the reason.
+func (r *reader) receive(ctx context.Context, node harness.Caller) (why string) {
 	vars := map[string]any{"after": r.last}
 	maps.Copy(vars, r.vars)
 	l, err := restless[r.by](ctx, node, r.query, vars)
@@ -77,20 +77,20 @@ func (r *reader) stay(ctx context.Context, node harness.Caller) (why string) {
 		case m.Code != "":
 			return "code: " + m.Code
 		}
-		r.take(m, time.Now())
+		r.recordMessage(m, time.Now())
 	}
 }
 
-// take keeps an event, and the cursor of any message, from which the reader goes
-// on. A cursor never falls behind one that was told before.
-func (r *reader) take(m harness.Message, at time.Time) {
-	p := position(m.Cursor)
-	r.note(func() {
-		if p <= position(r.last) {
+// recordMessage records an event, and the cursor of any message, from which the reader
+// resumes. A cursor is never lower than an earlier one.
+func (r *reader) recordMessage(m harness.Message, at time.Time) {
+	p := parsePosition(m.Cursor)
+	r.withLock(func() {
+		if p <= parsePosition(r.last) {
 			r.broken = append(r.broken, fmt.Sprintf("%s was told after %s", m.Cursor, r.last))
 		}
 		if m.Event != nil {
-			r.got = append(r.got, receipt{spot{p, harness.Text(m.Event, "id")}, at})
+			r.got = append(r.got, receipt{delivery{p, harness.Text(m.Event, "id")}, at})
 			if c := harness.Text(m.Event, "cursor"); c != m.Cursor {
 				r.broken = append(r.broken, fmt.Sprintf("the event %s came with the cursor %s", c, m.Cursor))
 			}
@@ -99,39 +99,39 @@ func (r *reader) take(m harness.Message, at time.Time) {
 	r.last = m.Cursor
 }
 
-func (r *reader) note(fn func()) {
+func (r *reader) withLock(fn func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fn()
 }
 
-// has returns how many events the reader has got.
-func (r *reader) has() (n int) {
-	r.note(func() { n = len(r.got) })
+// countReceived returns how many events the reader has received.
+func (r *reader) countReceived() (n int) {
+	r.withLock(func() { n = len(r.got) })
 	return n
 }
 
-// faults compares what the reader got with the log.
+// faults compares what the reader received with the log.
 func (r *reader) faults(log []entry) []string {
-	got := make([]spot, len(r.got))
+	got := make([]delivery, len(r.got))
 	for i, g := range r.got {
-		got[i] = g.spot
+		got[i] = g.delivery
 	}
-	return slices.Concat(r.broken, faults(got, r.due(log)))
+	return slices.Concat(r.broken, compareDeliveries(got, r.expected(log)))
 }
 
-// due is what the reader should get of the log.
-func (r *reader) due(log []entry) (want []spot) {
+// expected returns what the reader should receive of the log.
+func (r *reader) expected(log []entry) (want []delivery) {
 	for _, e := range log {
 		if e.position > r.from && r.wants(e) {
-			want = append(want, e.spot)
+			want = append(want, e.delivery)
 		}
 	}
 	return want
 }
 
-// position reads a cursor, -1 if it is none.
-func position(cursor string) int64 {
+// parsePosition reads a cursor, -1 if it is none.
+func parsePosition(cursor string) int64 {
 	_, digits, _ := strings.Cut(cursor, ".")
 	p, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil {
@@ -142,8 +142,8 @@ func position(cursor string) int64 {
 
 const eventFields = `{ cursor id type subjectId subjectVersion }`
 
-// seat is a kind of reader: its caller and its query.
-type seat struct {
+// readerSpec is a kind of reader: its caller and its query.
+type readerSpec struct {
 	name  string
 	query string
 	vars  func(f *fleet) map[string]any
@@ -151,8 +151,8 @@ type seat struct {
 	wants func(f *fleet) func(entry) bool
 }
 
-// seats are taken in turn, by each transport. Customers all are the first one.
-var seats = []seat{
+// readerSpecs are used round-robin, by each transport. All customers are the first one.
+var seats = []readerSpec{
 	{name: "staff, all", staff: true, query: `subscription($after: Cursor) { events(after: $after) ` + eventFields + ` }`,
 		wants: func(*fleet) func(entry) bool { return func(entry) bool { return true } }},
 	{name: "a customer, all it may see", query: `subscription($after: Cursor) { events(after: $after) ` + eventFields + ` }`,
@@ -180,13 +180,13 @@ var seats = []seat{
 		wants: func(f *fleet) func(entry) bool { return func(e entry) bool { return e.subject == f.scarce[0] } }},
 }
 
-// newReader returns the reader with the number, which begins behind the cursor.
+// newReader returns the reader with the number, which starts after the cursor.
 func (f *fleet) newReader(n int, cursor string) *reader {
 	by := []string{"event stream", "socket"}[n%2]
 	s := seats[n/2%len(seats)]
 	r := &reader{
 		name: fmt.Sprintf("reader %d (%s, by %s)", n, s.name, by), by: by, token: f.people[0].key, query: s.query, wants: s.wants(f),
-		from: position(cursor), last: cursor, ends: make(map[string]int),
+		from: parsePosition(cursor), last: cursor, ends: make(map[string]int),
 	}
 	if s.staff {
 		r.token = f.root.Token
@@ -197,8 +197,8 @@ func (f *fleet) newReader(n int, cursor string) *reader {
 	return r
 }
 
-// restless are the transports for readers that do not wait for long at a node
-// that is silent: every line that is alive says something twice a second.
+// restless are the transports of readers that leave a silent node soon: every connection
+// that is alive carries a keep-alive twice a second.
 var restless = harness.NewTransports(&http.Client{Transport: &http.Transport{
 	DisableKeepAlives: true,
 	DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -206,15 +206,15 @@ var restless = harness.NewTransports(&http.Client{Transport: &http.Transport{
 		if err != nil {
 			return nil, err
 		}
-		return impatient{conn}, nil
+		return stallingConn{conn}, nil
 	},
 }})
 
-// impatient is a connection that fails when nothing comes for too long.
-type impatient struct{ net.Conn }
+// stallingConn is a connection whose reads time out when it is silent.
+type stallingConn struct{ net.Conn }
 
 // Read implements net.Conn.
-func (c impatient) Read(b []byte) (int, error) {
+func (c stallingConn) Read(b []byte) (int, error) {
 	if err := c.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
 		return 0, err
 	}

@@ -16,16 +16,16 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
-// sniffer passes connections on to a server of ours, and counts those that come
-// with an HTTP request.
-type sniffer struct {
+// recordingProxy forwards connections to a server of ours, and counts those that carry
+// an HTTP request.
+type recordingProxy struct {
 	addr     string
 	target   string
 	requests atomic.Int64
 }
 
-// sniff returns the URL with the sniffer in place of its host.
-func sniff(t *testing.T, server string) (*sniffer, string) {
+// startRecordingProxy returns the URL with the proxy in place of its host.
+func startRecordingProxy(t *testing.T, server string) (*recordingProxy, string) {
 	t.Helper()
 	u, err := url.Parse(server)
 	if err != nil {
@@ -36,21 +36,21 @@ func sniff(t *testing.T, server string) (*sniffer, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ln.Close() })
-	s := &sniffer{addr: ln.Addr().String(), target: u.Host}
+	s := &recordingProxy{addr: ln.Addr().String(), target: u.Host}
 	go func() {
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
 				return // the test is over
 			}
-			go s.pass(conn)
+			go s.forward(conn)
 		}
 	}()
 	u.Host = s.addr
 	return s, u.String()
 }
 
-func (s *sniffer) pass(from net.Conn) {
+func (s *recordingProxy) forward(from net.Conn) {
 	defer from.Close()
 	to, err := net.Dial("tcp", s.target)
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *sniffer) pass(from net.Conn) {
 	first := make([]byte, 4<<10)
 	n, err := from.Read(first)
 	if bytes.HasPrefix(first[:n], []byte("GET ")) || n == 0 && err != nil {
-		s.requests.Add(1) // or a connection that was made and says nothing
+		s.requests.Add(1) // or a silent connection
 	}
 	_, _ = to.Write(first[:n])
 	_, _ = io.Copy(to, from)
@@ -77,8 +77,8 @@ func TestServer_never_calls_its_own_servers(t *testing.T) {
 	t.Parallel()
 	database := testenv.Postgres(t)
 	harness.RunCommand(t, database, "migrate")
-	db, databaseURL := sniff(t, database)
-	redis, redisURL := sniff(t, testenv.Redis(t))
+	db, databaseURL := startRecordingProxy(t, database)
+	redis, redisURL := startRecordingProxy(t, testenv.Redis(t))
 	adminAddr := local.Address(testenv.FreePort(t))
 	p := testenv.Server(t, harness.Settings(databaseURL, "BACKPLANE_REDIS_URL="+redisURL, "BACKPLANE_ADMIN_LISTEN="+adminAddr, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8,::1/128")...)
 	root := harness.SignInAdmin(t, p)

@@ -27,9 +27,9 @@ const (
 	openService  = `mutation($id: ID!, $on: Boolean!) { updateService(input: {id: $id, public: $on}) { service { public } userErrors { code } } }`
 )
 
-// backend registers a service with one instance that the handler answers for, and returns the
+// startBackend registers a service with one instance that the handler answers for, and returns the
 // id of the service.
-func backend(t *testing.T, root harness.Caller, name string, h http.HandlerFunc) string {
+func startBackend(t *testing.T, root harness.Caller, name string, h http.HandlerFunc) string {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
@@ -38,14 +38,14 @@ func backend(t *testing.T, root harness.Caller, name string, h http.HandlerFunc)
 	return id
 }
 
-// showHeader answers with the header of the request.
-func showHeader(w http.ResponseWriter, r *http.Request) {
+// writeHeaders responds with the header of the request.
+func writeHeaders(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Set-Cookie", "a=b")
 	_ = json.NewEncoder(w).Encode(r.Header)
 }
 
-// shown returns the header that showHeader was sent.
-func shown(t *testing.T, c harness.Caller, path string, header ...string) http.Header {
+// receivedHeaders returns the header that writeHeaders received.
+func receivedHeaders(t *testing.T, c harness.Caller, path string, header ...string) http.Header {
 	t.Helper()
 	var h http.Header
 	if a := c.MustREST(t, http.StatusOK, "GET "+path, "", header...); json.Unmarshal(a.Body, &h) != nil {
@@ -59,7 +59,7 @@ func TestGateway_admits_signed_in_callers_and_all_callers_of_public_services(t *
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		p := harness.StartServer(t, database, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8")
 		root := harness.SignInAdmin(t, p)
-		id := backend(t, root, "teller", showHeader)
+		id := startBackend(t, root, "teller", writeHeaders)
 		customer, shopper := harness.SignUp(t, p, "carol"), harness.WithAPIKey(t, root, harness.AdminName, "orders:read")
 		own := harness.WithAPIKey(t, root, harness.AdminName, "service:other")
 		bad := harness.Caller{BaseURL: p.BaseURL, Token: "nonsense"}
@@ -83,7 +83,7 @@ func TestGateway_admits_signed_in_callers_and_all_callers_of_public_services(t *
 			a, err := harness.Anonymous(p).REST(t.Context(), "GET /gateway/teller/x", "")
 			return err == nil && a.Status == http.StatusOK
 		})
-		if h := shown(t, harness.Anonymous(p), "/gateway/teller/x"); h.Get("Authorization") != "" {
+		if h := receivedHeaders(t, harness.Anonymous(p), "/gateway/teller/x"); h.Get("Authorization") != "" {
 			t.Errorf("the service got an identity of an anonymous caller: %v", h)
 		}
 		if a, err := bad.REST(t.Context(), "GET /gateway/teller/x", ""); err != nil || a.Status != http.StatusUnauthorized {
@@ -96,8 +96,8 @@ func TestGateway_admits_signed_in_callers_and_all_callers_of_public_services(t *
 	})
 }
 
-// verified reads a service's token as a service does: by the keys that are published.
-func verified(t *testing.T, p *testenv.Process, token, audience string) (*jwt.RegisteredClaims, error) {
+// verifyServiceToken reads a service's token as a service does: by the published keys.
+func verifyServiceToken(t *testing.T, p *testenv.Process, token, audience string) (*jwt.RegisteredClaims, error) {
 	t.Helper()
 	var set struct {
 		Keys []struct{ Kid, X string }
@@ -123,12 +123,12 @@ func TestGateway_gives_credentials_to_trusted_services_alone(t *testing.T) {
 	t.Parallel()
 	p := harness.StartServer(t, harness.Databases["SQLite"](t))
 	root := harness.SignInAdmin(t, p)
-	id := backend(t, root, "teller", showHeader)
+	id := startBackend(t, root, "teller", writeHeaders)
 	ada := harness.SignUp(t, p, "ada")
 	user := harness.Text(ada.Do(t, `{ viewer { user { id } } }`, nil), "viewer", "user", "id")
 	secrets := []string{"Cookie", "session=1", "X-Api-Key", "k", "X-Graphql-Event-Stream-Token", "x"}
 
-	h := shown(t, ada, "/gateway/teller/", secrets...)
+	h := receivedHeaders(t, ada, "/gateway/teller/", secrets...)
 	token, ok := strings.CutPrefix(h.Get("Authorization"), "Bearer ")
 	if !ok || token == ada.Token || strings.Contains(fmt.Sprint(h), ada.Token) {
 		t.Fatalf("an untrusted service gets %v", h)
@@ -138,22 +138,22 @@ func TestGateway_gives_credentials_to_trusted_services_alone(t *testing.T) {
 			t.Errorf("an untrusted service gets %s: %q", name, h.Get(name))
 		}
 	}
-	claims, err := verified(t, p, token, "service:teller")
+	claims, err := verifyServiceToken(t, p, token, "service:teller")
 	if err != nil || claims.Subject != user {
 		t.Fatalf("the service reads %+v, %v, want the user %s", claims, err, user)
 	}
 	if life := time.Until(claims.ExpiresAt.Time); life > time.Minute || life < 30*time.Second {
 		t.Errorf("its token lives for %v more, want at most a minute", life)
 	}
-	if _, err := verified(t, p, token, "backplane"); err == nil {
+	if _, err := verifyServiceToken(t, p, token, "backplane"); err == nil {
 		t.Error("the token has our own audience, too")
 	}
-	if _, err := verified(t, p, ada.Token, "service:teller"); err == nil {
+	if _, err := verifyServiceToken(t, p, ada.Token, "service:teller"); err == nil {
 		t.Error("our own access token has the audience of a service")
 	}
 	root.Do(t, trustService, harness.Fields{"id": id, "on": true})
 	harness.Eventually(t, "a trusted service gets them", func() bool {
-		h = shown(t, ada, "/gateway/teller/", secrets...)
+		h = receivedHeaders(t, ada, "/gateway/teller/", secrets...)
 		return h.Get("Authorization") == "Bearer "+ada.Token && h.Get("Cookie") == "session=1"
 	})
 	if a := ada.MustREST(t, http.StatusOK, "GET /gateway/teller/", ""); a.Header.Get("Set-Cookie") != "" || a.Header.Get("Content-Security-Policy") != "sandbox" {
@@ -161,15 +161,15 @@ func TestGateway_gives_credentials_to_trusted_services_alone(t *testing.T) {
 	}
 }
 
-// TestGateway_service_tokens_authenticate_no_request_to_the_server replays one wherever a bearer token is taken.
+// TestGateway_service_tokens_authenticate_no_request_to_the_server replays one wherever a bearer token is accepted.
 func TestGateway_service_tokens_authenticate_no_request_to_the_server(t *testing.T) {
 	t.Parallel()
 	p := harness.StartServer(t, harness.Databases["SQLite"](t))
 	root := harness.SignInAdmin(t, p)
-	backend(t, root, "teller", showHeader)
-	backend(t, root, "backplane", showHeader) // whose name is our own audience
+	startBackend(t, root, "teller", writeHeaders)
+	startBackend(t, root, "backplane", writeHeaders) // whose name is our own audience
 	for _, name := range []string{"teller", "backplane"} {
-		token := strings.TrimPrefix(shown(t, root, "/gateway/"+name+"/").Get("Authorization"), "Bearer ")
+		token := strings.TrimPrefix(receivedHeaders(t, root, "/gateway/"+name+"/").Get("Authorization"), "Bearer ")
 		if token == "" {
 			t.Fatal("there is no token to replay")
 		}
@@ -210,7 +210,7 @@ func TestGateway_reaches_no_listener_of_the_server(t *testing.T) {
 	adminPort := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
 	p := harness.StartServer(t, database, "BACKPLANE_REDIS_URL="+redis, "BACKPLANE_ADMIN_LISTEN="+adminPort, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8,::1")
 	root := harness.SignInAdmin(t, p)
-	backend(t, root, "well", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "well") })
+	startBackend(t, root, "well", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "well") })
 	if a := root.MustREST(t, http.StatusOK, "GET /gateway/well/", ""); string(a.Body) != "well" {
 		t.Fatalf("loopback may be called, but: %s", a.Body)
 	}
@@ -237,8 +237,8 @@ func TestGateway_reaches_no_listener_of_the_server(t *testing.T) {
 			t.Errorf("%s: %s", name, a.Body)
 		}
 	}
-	// A redirect to it is handed on, and not followed.
-	backend(t, root, "guide", func(w http.ResponseWriter, r *http.Request) {
+	// A redirect to it is passed on, not followed.
+	startBackend(t, root, "guide", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://"+adminPort+"/metrics", http.StatusFound)
 	})
 	noFollow := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -272,9 +272,9 @@ func TestGateway_uses_forwarded_headers_of_trusted_proxies_alone(t *testing.T) {
 			t.Parallel()
 			p := harness.StartServer(t, harness.Databases["SQLite"](t), "BACKPLANE_TRUSTED_PROXIES="+tt.proxies)
 			root := harness.SignInAdmin(t, p)
-			backend(t, root, "teller", showHeader)
+			startBackend(t, root, "teller", writeHeaders)
 			host := strings.TrimPrefix(p.BaseURL, "http://")
-			h := shown(t, root, "/gateway/teller/a", forged...)
+			h := receivedHeaders(t, root, "/gateway/teller/a", forged...)
 			wantHost := host
 			if tt.proxies != "" {
 				wantHost = "shop.example"
@@ -306,7 +306,7 @@ func TestGateway_goes_on_without_the_database(t *testing.T) {
 	harness.RunCommand(t, database, "migrate")
 	p := testenv.Server(t, harness.Settings(u.String(), "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8")...)
 	root := harness.SignInAdmin(t, p)
-	backend(t, root, "teller", showHeader)
+	startBackend(t, root, "teller", writeHeaders)
 	if a := root.MustREST(t, http.StatusOK, "GET /gateway/teller/", ""); a.Header.Get("X-Backplane-Degraded") != "" {
 		t.Errorf("all is well, but: %v", a.Header)
 	}
@@ -318,7 +318,7 @@ func TestGateway_goes_on_without_the_database(t *testing.T) {
 		}
 		return a.Header.Get("X-Backplane-Degraded") == "STALE"
 	})
-	if h := shown(t, root, "/gateway/teller/"); !strings.HasPrefix(h.Get("Authorization"), "Bearer ") {
+	if h := receivedHeaders(t, root, "/gateway/teller/"); !strings.HasPrefix(h.Get("Authorization"), "Bearer ") {
 		t.Errorf("without the database the caller is not named: %v", h)
 	}
 	wire.Heal()
@@ -333,7 +333,7 @@ func TestGateway_lets_open_calls_end_when_the_server_stops(t *testing.T) {
 	p := harness.StartServer(t, harness.Databases["SQLite"](t))
 	root := harness.SignInAdmin(t, p)
 	entered, leave := make(chan struct{}, 2), make(chan struct{})
-	backend(t, root, "slow", func(w http.ResponseWriter, r *http.Request) {
+	startBackend(t, root, "slow", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "" {
 			conn, err := websocket.Accept(w, r, nil)
 			if err != nil {
@@ -367,7 +367,7 @@ func TestGateway_lets_open_calls_end_when_the_server_stops(t *testing.T) {
 	<-entered
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); p.Stop() }()
-	harness.Eventually(t, "the server is stopping", func() bool { return strings.Contains(p.Logs(), "stopping") || !reachable(p) })
+	harness.Eventually(t, "the server is stopping", func() bool { return strings.Contains(p.Logs(), "stopping") || !isReachable(p) })
 	close(leave)
 	if text := <-got; text != "whole" {
 		t.Errorf("an open call got %q", text)
@@ -379,8 +379,8 @@ func TestGateway_lets_open_calls_end_when_the_server_stops(t *testing.T) {
 	<-stopped
 }
 
-// reachable reports whether the server takes connections.
-func reachable(p *testenv.Process) bool {
+// isReachable reports whether the server accepts connections.
+func isReachable(p *testenv.Process) bool {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.BaseURL, "http://"))
 	if err == nil {
 		_ = conn.Close()
@@ -412,14 +412,14 @@ func TestGateway_exports_metrics(t *testing.T) {
 		if asked.Add(1) == 1 {
 			panic(http.ErrAbortHandler)
 		}
-		showHeader(w, r)
+		writeHeaders(w, r)
 	}
-	backend(t, root, "teller", h)
+	startBackend(t, root, "teller", h)
 	second := httptest.NewServer(http.HandlerFunc(h))
 	t.Cleanup(second.Close)
 	harness.CreateInstance(t, root, "teller", "teller-2", harness.Fields{"url": second.URL, "ttl": "5m"})
 	parent := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	if h := shown(t, root, "/gateway/teller/", "Traceparent", parent, "X-Request-Id", "my-request"); h.Get("Traceparent") != parent || h.Get("X-Request-Id") != "my-request" {
+	if h := receivedHeaders(t, root, "/gateway/teller/", "Traceparent", parent, "X-Request-Id", "my-request"); h.Get("Traceparent") != parent || h.Get("X-Request-Id") != "my-request" {
 		t.Errorf("the service gets %v", h)
 	}
 	root.MustREST(t, http.StatusNotFound, "GET /gateway/absent/", "")
@@ -430,10 +430,10 @@ func TestGateway_exports_metrics(t *testing.T) {
 		`backplane_gateway_in_flight 0`, `backplane_balance_ejections_total 0`,
 	} {
 		if !slices.Contains(strings.Split(string(a.Body), "\n"), want) {
-			t.Errorf("/metrics does not say %s:\n%s", want, grep(string(a.Body), "gateway"))
+			t.Errorf("/metrics does not say %s:\n%s", want, grepLines(string(a.Body), "gateway"))
 		}
 	}
-	line := grep(p.Logs(), "request_id=my-request")
+	line := grepLines(p.Logs(), "request_id=my-request")
 	for _, want := range []string{"service=teller", "attempts=2", "outcome=ok", "instance=teller-", "path=/gateway/teller/"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("the log line does not say %s: %s", want, line)
@@ -441,8 +441,8 @@ func TestGateway_exports_metrics(t *testing.T) {
 	}
 }
 
-// grep returns the lines that contain the text.
-func grep(lines, text string) (found string) {
+// grepLines returns the lines that contain the text.
+func grepLines(lines, text string) (found string) {
 	for line := range strings.Lines(lines) {
 		if strings.Contains(line, text) {
 			found += line

@@ -21,7 +21,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// instanceEnv makes this binary an instance of a service, at the address that it holds.
+// instanceEnv makes this binary an instance of a service, at the address in its value.
 const instanceEnv = "GATEWAY_TEST_INSTANCE"
 
 func TestMain(m *testing.M) {
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// serveInstance answers at once or, under /slow, in parts that say which they are.
+// serveInstance answers at once or, under /slow, in numbered parts.
 func serveInstance(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/slow" {
 		fmt.Fprint(w, "whole")
@@ -47,15 +47,15 @@ func serveInstance(w http.ResponseWriter, r *http.Request) {
 
 const slowParts = 20
 
-// running is an instance in a process of its own.
-type running struct {
+// instanceProcess is an instance in a process of its own.
+type instanceProcess struct {
 	id, addr    string
 	incarnation int
 	cmd         *exec.Cmd
 }
 
 // start starts the process, waits until it listens, and registers it.
-func (i *running) start(t *testing.T, root harness.Caller) {
+func (i *instanceProcess) start(t *testing.T, root harness.Caller) {
 	t.Helper()
 	i.cmd = exec.Command(os.Args[0])
 	i.cmd.Env = append(os.Environ(), instanceEnv+"="+i.addr)
@@ -72,19 +72,19 @@ func (i *running) start(t *testing.T, root harness.Caller) {
 	i.incarnation = harness.CreateInstance(t, root, "victims", i.id, harness.Fields{"url": "http://" + i.addr, "ttl": "10m"})
 }
 
-func (i *running) kill() {
+func (i *instanceProcess) kill() {
 	_ = i.cmd.Process.Kill()
 	_ = i.cmd.Wait()
 }
 
-// callersOf are callers that call the service until they are stopped, and the answers they got.
-type callersOf struct {
+// callLoad is a set of callers that call the service until they are stopped, and their responses.
+type callLoad struct {
 	calls, whole, cut atomic.Int64
 	mu                sync.Mutex
 	wrong             []string
 }
 
-func (l *callersOf) notef(format string, args ...any) {
+func (l *callLoad) recordf(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.wrong) < 20 {
@@ -92,29 +92,29 @@ func (l *callersOf) notef(format string, args ...any) {
 	}
 }
 
-// short calls what is answered at once: it must never fail.
-func (l *callersOf) short(ctx context.Context, c harness.Caller, method string) {
+// callShort makes a call with a short response: it must never fail.
+func (l *callLoad) callShort(ctx context.Context, c harness.Caller, method string) {
 	for ctx.Err() == nil {
 		a, err := c.REST(context.WithoutCancel(ctx), method+" /gateway/victims/", "")
 		l.calls.Add(1)
 		if err != nil || a.Status != http.StatusOK || string(a.Body) != "whole" {
-			l.notef("%s: %+v, %v", method, a, err)
+			l.recordf("%s: %+v, %v", method, a, err)
 		}
 	}
 }
 
-// slow calls what is answered in parts: it is whole, or it broke off visibly after it had begun.
-func (l *callersOf) slow(ctx context.Context, c harness.Caller) {
+// callSlow makes a call with a streamed response: it is whole, or visibly cut off after it began.
+func (l *callLoad) callSlow(ctx context.Context, c harness.Caller) {
 	for ctx.Err() == nil {
 		req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, c.BaseURL+"/gateway/victims/slow", nil)
 		if err != nil {
-			l.notef("%v", err)
+			l.recordf("%v", err)
 			return
 		}
 		req.Header.Set("Authorization", "Bearer "+c.Token)
 		resp, err := harness.HTTPClient.Do(req)
 		if err != nil {
-			l.notef("slow: no answer: %v", err)
+			l.recordf("slow: no answer: %v", err)
 			continue
 		}
 		body, err := io.ReadAll(resp.Body)
@@ -122,19 +122,19 @@ func (l *callersOf) slow(ctx context.Context, c harness.Caller) {
 		l.calls.Add(1)
 		switch parts := strings.Count(string(body), "\n"); {
 		case resp.StatusCode != http.StatusOK:
-			l.notef("slow: %d %s", resp.StatusCode, body)
+			l.recordf("slow: %d %s", resp.StatusCode, body)
 		case err == nil && parts == slowParts:
 			l.whole.Add(1)
 		case err != nil:
 			l.cut.Add(1)
 		default:
-			l.notef("slow: %d parts look whole", parts)
+			l.recordf("slow: %d parts look whole", parts)
 		}
 	}
 }
 
-// metric reads one of the operator's figures.
-func metric(t *testing.T, addr, name string) float64 {
+// readMetric reads a metric of the server.
+func readMetric(t *testing.T, addr, name string) float64 {
 	t.Helper()
 	a := harness.Caller{BaseURL: "http://" + addr}.MustREST(t, http.StatusOK, "GET /metrics", "")
 	for line := range strings.Lines(string(a.Body)) {
@@ -159,29 +159,29 @@ func TestGateway_hides_from_callers_that_instances_are_killed(t *testing.T) {
 	operator := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
 	p := harness.StartServer(t, harness.Databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+operator, "BACKPLANE_LOG_LEVEL=warn")
 	root := harness.SignInAdmin(t, p)
-	key := harness.WithAPIKey(t, root, harness.AdminName, "service:victims", "services:read") // as tokens do not live as long as this may
+	key := harness.WithAPIKey(t, root, harness.AdminName, "service:victims", "services:read") // tokens expire before the test ends
 	harness.CreateService(t, root, "victims", "5m")
-	all := make([]*running, 3)
+	all := make([]*instanceProcess, 3)
 	for n := range all {
-		all[n] = &running{id: fmt.Sprint("i", n), addr: fmt.Sprint("127.0.0.1:", testenv.FreePort(t))}
+		all[n] = &instanceProcess{id: fmt.Sprint("i", n), addr: fmt.Sprint("127.0.0.1:", testenv.FreePort(t))}
 		all[n].start(t, key)
 		t.Cleanup(func() { all[n].kill() })
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var l callersOf
+	var l callLoad
 	var callers sync.WaitGroup
 	for _, method := range []string{"GET", "PUT", "GET"} {
-		callers.Go(func() { l.short(ctx, key, method) })
+		callers.Go(func() { l.callShort(ctx, key, method) })
 	}
 	for range 3 {
-		callers.Go(func() { l.slow(ctx, key) })
+		callers.Go(func() { l.callSlow(ctx, key) })
 	}
 	for n := range kills {
 		victim := all[n%len(all)]
 		before := victim.incarnation
 		victim.kill()
-		met := l.calls.Load() + 10 // callers meet the dead instance before it is back
+		met := l.calls.Load() + 10 // callers call the dead instance before it is back
 		harness.EventuallyWithin(t, 30*time.Second, "callers go on", func() bool { return l.calls.Load() > met })
 		victim.start(t, key)
 		late := key.Do(t, harness.RenewInstance, harness.Input(harness.Fields{"service": "victims", "instanceId": victim.id, "incarnation": before}))
@@ -198,16 +198,16 @@ func TestGateway_hides_from_callers_that_instances_are_killed(t *testing.T) {
 	for _, w := range l.wrong {
 		t.Error(w)
 	}
-	harness.Eventually(t, "no call is open", func() bool { return metric(t, operator, "backplane_gateway_in_flight") == 0 })
-	if cut := metric(t, operator, `backplane_gateway_requests_total{outcome="cut"}`); int64(cut) != l.cut.Load() {
+	harness.Eventually(t, "no call is open", func() bool { return readMetric(t, operator, "backplane_gateway_in_flight") == 0 })
+	if cut := readMetric(t, operator, `backplane_gateway_requests_total{outcome="cut"}`); int64(cut) != l.cut.Load() {
 		t.Errorf("callers saw %d cut answers, and %v are counted", l.cut.Load(), cut)
 	}
 	t.Logf("%d kills under %d calls: %d long answers were whole and %d cut; retries after connect %v, after reset %v", kills, l.calls.Load(), l.whole.Load(), l.cut.Load(),
-		metric(t, operator, `backplane_gateway_retries_total{after="connect"}`), metric(t, operator, `backplane_gateway_retries_total{after="reset"}`))
+		readMetric(t, operator, `backplane_gateway_retries_total{after="connect"}`), readMetric(t, operator, `backplane_gateway_retries_total{after="reset"}`))
 }
 
-// zeros is a body of so many bytes.
-func zeros(n int64) io.Reader { return io.LimitReader(endless{}, n) }
+// zeroReader returns a body of n bytes.
+func zeroReader(n int64) io.Reader { return io.LimitReader(endless{}, n) }
 
 type endless struct{}
 
@@ -226,27 +226,27 @@ func TestGateway_needs_no_memory_for_large_bodies_and_slow_callers(t *testing.T)
 	operator := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
 	p := harness.StartServer(t, harness.Databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+operator, "BACKPLANE_LOG_LEVEL=warn", fmt.Sprint("BACKPLANE_LIMIT_GATEWAY_BODY_BYTES=", 1<<30))
 	root := harness.SignInAdmin(t, p)
-	backend(t, root, "bulk", func(w http.ResponseWriter, r *http.Request) {
+	startBackend(t, root, "bulk", func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		if r.Method == http.MethodGet {
 			w.Header().Set("Content-Length", fmt.Sprint(size))
-			_, _ = io.Copy(w, zeros(size))
+			_, _ = io.Copy(w, zeroReader(size))
 			return
 		}
 		fmt.Fprint(w, n, err)
 	})
 	root.MustREST(t, http.StatusOK, "PUT /gateway/bulk/", "x")
 	const peak = "process_resident_memory_peak_bytes"
-	before := metric(t, operator, peak)
+	before := readMetric(t, operator, peak)
 
 	length := map[string]int64{"of a known length": size, "of an unknown length": -1}
 	for name, n := range length {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.BaseURL+"/gateway/bulk/", zeros(size))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.BaseURL+"/gateway/bulk/", zeroReader(size))
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.ContentLength = n
-		if got := large(t, root, req); got != fmt.Sprint(size, " <nil>") {
+		if got := transferLarge(t, root, req); got != fmt.Sprint(size, " <nil>") {
 			t.Errorf("a body %s arrived as %q", name, got)
 		}
 	}
@@ -254,28 +254,28 @@ func TestGateway_needs_no_memory_for_large_bodies_and_slow_callers(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := large(t, root, req); got != fmt.Sprint(size) {
+	if got := transferLarge(t, root, req); got != fmt.Sprint(size) {
 		t.Errorf("an answer of %d bytes arrived as %s", size, got)
 	}
-	grown := metric(t, operator, peak) - before
+	grown := readMetric(t, operator, peak) - before
 	if limit := float64(24 << 20); grown > limit {
 		t.Errorf("%d bytes each way made the server grow by %.0f bytes, want at most %.0f", size, grown, limit)
 	}
 
-	before = metric(t, operator, peak)
-	slowly(t, p, root, clients, func() {
-		harness.EventuallyWithin(t, time.Minute, "all calls are open", func() bool { return metric(t, operator, "backplane_gateway_in_flight") == float64(clients) })
+	before = readMetric(t, operator, peak)
+	stopReading(t, p, root, clients, func() {
+		harness.EventuallyWithin(t, time.Minute, "all calls are open", func() bool { return readMetric(t, operator, "backplane_gateway_in_flight") == float64(clients) })
 	})
-	each := (metric(t, operator, peak) - before) / float64(clients)
+	each := (readMetric(t, operator, peak) - before) / float64(clients)
 	if limit := float64(200 << 10); each > limit {
 		t.Errorf("each of %d slow callers takes %.0f bytes, want at most %.0f", clients, each, limit)
 	}
-	harness.EventuallyWithin(t, time.Minute, "no call is open", func() bool { return metric(t, operator, "backplane_gateway_in_flight") == 0 })
+	harness.EventuallyWithin(t, time.Minute, "no call is open", func() bool { return readMetric(t, operator, "backplane_gateway_in_flight") == 0 })
 	t.Logf("%d MiB each way: the server grew by %.1f MiB; each of %d slow callers took %.0f KiB", size>>20, grown/(1<<20), clients, each/(1<<10))
 }
 
-// large sends a request and returns its answer, if that is short, else how long it was.
-func large(t *testing.T, c harness.Caller, req *http.Request) string {
+// transferLarge sends a request and returns its body, or the length of a long one.
+func transferLarge(t *testing.T, c harness.Caller, req *http.Request) string {
 	t.Helper()
 	req.Header.Set("Authorization", "Bearer "+c.Token)
 	resp, err := (&http.Client{}).Do(req)
@@ -295,9 +295,9 @@ func large(t *testing.T, c harness.Caller, req *http.Request) string {
 	return fmt.Sprint(int64(n) + rest)
 }
 
-// slowly opens calls of which each second one stops in the middle of sending its body, the others of
-// reading their answers, until held returns.
-func slowly(t *testing.T, p *testenv.Process, c harness.Caller, clients int, held func()) {
+// stopReading opens calls; half stop in the middle of sending the body, half in the middle of
+// reading the response, until held returns.
+func stopReading(t *testing.T, p *testenv.Process, c harness.Caller, clients int, held func()) {
 	t.Helper()
 	conns := make([]net.Conn, clients)
 	for n := range conns {

@@ -17,8 +17,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// link is the way to the database, which a test may cut.
-type link struct {
+// databaseLink is a proxy in front of the database, which a test may cut.
+type databaseLink struct {
 	target string
 	ln     net.Listener
 	mu     sync.Mutex
@@ -26,8 +26,8 @@ type link struct {
 	isCut  bool
 }
 
-// linked returns the URL of the database through a link that can be cut.
-func linked(t *testing.T, database string) (string, *link) {
+// newDatabaseLink returns the URL of the database through a link that can be cut.
+func newDatabaseLink(t *testing.T, database string) (string, *databaseLink) {
 	t.Helper()
 	u, err := url.Parse(database)
 	if err != nil {
@@ -37,21 +37,21 @@ func linked(t *testing.T, database string) (string, *link) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &link{target: u.Host, ln: ln, conns: map[net.Conn]bool{}}
+	l := &databaseLink{target: u.Host, ln: ln, conns: map[net.Conn]bool{}}
 	u.Host = ln.Addr().String()
 	go l.serve()
 	t.Cleanup(func() { ln.Close(); l.cut() })
 	return u.String(), l
 }
 
-func (l *link) serve() {
+func (l *databaseLink) serve() {
 	for {
 		near, err := l.ln.Accept()
 		if err != nil {
 			return
 		}
 		far, err := net.Dial("tcp", l.target)
-		if err != nil || !l.keep(near, far) {
+		if err != nil || !l.track(near, far) {
 			near.Close()
 			continue
 		}
@@ -60,7 +60,7 @@ func (l *link) serve() {
 	}
 }
 
-func (l *link) keep(conns ...net.Conn) bool {
+func (l *databaseLink) track(conns ...net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range conns {
@@ -72,7 +72,7 @@ func (l *link) keep(conns ...net.Conn) bool {
 	return !l.isCut
 }
 
-func (l *link) cut() {
+func (l *databaseLink) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.isCut = true
@@ -82,14 +82,14 @@ func (l *link) cut() {
 	clear(l.conns)
 }
 
-func (l *link) mend() {
+func (l *databaseLink) restore() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.isCut = false
 }
 
-// beats renews the leases of instances until their contexts end.
-type beats struct {
+// heartbeats renews the leases of instances until their contexts end.
+type heartbeats struct {
 	t     *testing.T
 	nodes []harness.Caller
 	name  string
@@ -98,13 +98,13 @@ type beats struct {
 	wg    sync.WaitGroup
 }
 
-func newBeats(t *testing.T, name string, nodes ...harness.Caller) *beats {
-	b := &beats{t: t, nodes: nodes, name: name, stop: map[string]context.CancelFunc{}}
-	t.Cleanup(func() { b.cut(1000); b.wg.Wait() })
+func newHeartbeats(t *testing.T, name string, nodes ...harness.Caller) *heartbeats {
+	b := &heartbeats{t: t, nodes: nodes, name: name, stop: map[string]context.CancelFunc{}}
+	t.Cleanup(func() { b.stopFirst(1000); b.wg.Wait() })
 	return b
 }
 
-func (b *beats) begin(id string, incarnation int, every time.Duration) {
+func (b *heartbeats) start(id string, incarnation int, every time.Duration) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	b.mu.Lock()
 	b.stop[id] = cancel
@@ -117,8 +117,8 @@ func (b *beats) begin(id string, incarnation int, every time.Duration) {
 	})
 }
 
-// cut ends the heartbeats of n instances.
-func (b *beats) cut(n int) (ids []string) {
+// stopFirst ends the heartbeats of n instances.
+func (b *heartbeats) stopFirst(n int) (ids []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, stop := range b.stop {
@@ -132,8 +132,8 @@ func (b *beats) cut(n int) (ids []string) {
 	return ids
 }
 
-// cluster starts nodes on one PostgreSQL and returns ADMIN at each.
-func cluster(t *testing.T, database string, n int) (nodes []*testenv.Process, roots []harness.Caller) {
+// startCluster starts nodes on one PostgreSQL and returns ADMIN at each.
+func startCluster(t *testing.T, database string, n int) (nodes []*testenv.Process, roots []harness.Caller) {
 	t.Helper()
 	harness.RunCommand(t, database, "migrate")
 	for range n {
@@ -143,8 +143,8 @@ func cluster(t *testing.T, database string, n int) (nodes []*testenv.Process, ro
 	return nodes, roots
 }
 
-// everyone waits until a service reads like that on every node.
-func everyone(t *testing.T, roots []harness.Caller, name, what string, is func(service any) bool) {
+// awaitAllNodes waits until a service reads like that on every node.
+func awaitAllNodes(t *testing.T, roots []harness.Caller, name, what string, is func(service any) bool) {
 	t.Helper()
 	for n, root := range roots {
 		harness.Eventually(t, fmt.Sprintf("node %d says that %s", n, what), func() bool {
@@ -155,16 +155,16 @@ func everyone(t *testing.T, roots []harness.Caller, name, what string, is func(s
 
 func TestCluster_picks_fairly_through_changing_nodes(t *testing.T) {
 	t.Parallel()
-	_, roots := cluster(t, testenv.Postgres(t), 3)
+	_, roots := startCluster(t, testenv.Postgres(t), 3)
 	harness.CreateService(t, roots[0], "echo", "10m", 1, 2, 3)
-	everyone(t, roots, "echo", "all three are there", func(s any) bool { return harness.Number(s, "instances", "totalCount") == 3 })
+	awaitAllNodes(t, roots, "echo", "all three are there", func(s any) bool { return harness.Number(s, "instances", "totalCount") == 3 })
 	picks := harness.Size(6000, 60_000)
 	bounds := map[string]float64{"ROUND_ROBIN": 0.01, "RANDOM": 0.03}
 	if picks < 60_000 {
 		bounds["RANDOM"] = 0.12 // four deviations of so few; 60,000 keep within 3 %
 	}
 	for strategy, bound := range bounds {
-		counts := rushPicks(t, roots, picks, strategy)
+		counts := pickConcurrently(t, roots, picks, strategy)
 		for n, weight := range []int{1, 2, 3} {
 			got, want := counts[fmt.Sprint("i", n)], float64(picks*weight)/6
 			if off := math.Abs(float64(got)-want) / want; off > bound {
@@ -174,8 +174,8 @@ func TestCluster_picks_fairly_through_changing_nodes(t *testing.T) {
 	}
 }
 
-// rushPicks picks through the nodes in turn, many at a time, and reports each.
-func rushPicks(t *testing.T, roots []harness.Caller, picks int, strategy string) map[string]int {
+// pickConcurrently picks through the nodes in turn, many at a time, and reports each.
+func pickConcurrently(t *testing.T, roots []harness.Caller, picks int, strategy string) map[string]int {
 	t.Helper()
 	const batch = 10
 	query := "mutation($in: PickInstanceInput!) {"
@@ -205,13 +205,13 @@ func rushPicks(t *testing.T, roots []harness.Caller, picks int, strategy string)
 }
 
 // TestCluster_counts_the_calls_of_all_nodes picks by least connections at three
-// nodes and reports nothing. Each node hears of the others' calls within the
+// nodes and reports nothing. Each node receives the others' calls within the
 // exchange delay of two seconds: after that the spread per weight is at most one for each node.
 func TestCluster_counts_the_calls_of_all_nodes(t *testing.T) {
 	t.Parallel()
-	_, roots := cluster(t, testenv.Postgres(t), 3)
+	_, roots := startCluster(t, testenv.Postgres(t), 3)
 	harness.CreateService(t, roots[0], "echo", "10m", 1, 1, 1)
-	everyone(t, roots, "echo", "all three are there", func(s any) bool { return harness.Number(s, "instances", "totalCount") == 3 })
+	awaitAllNodes(t, roots, "echo", "all three are there", func(s any) bool { return harness.Number(s, "instances", "totalCount") == 3 })
 	counts, leases := map[string]int{}, []string{}
 	for _, root := range roots {
 		for range 7 {
@@ -243,19 +243,19 @@ func TestCluster_counts_the_calls_of_all_nodes(t *testing.T) {
 // TestCluster_keeps_the_last_good_set_when_most_heartbeats_are_lost cuts 80 % of them.
 func TestCluster_keeps_the_last_good_set_when_most_heartbeats_are_lost(t *testing.T) {
 	t.Parallel()
-	_, roots := cluster(t, testenv.Postgres(t), 3)
+	_, roots := startCluster(t, testenv.Postgres(t), 3)
 	id := harness.CreateService(t, roots[0], "echo", "2s")
-	b := newBeats(t, "echo", roots...)
+	b := newHeartbeats(t, "echo", roots...)
 	incarnations := map[string]int{}
 	for n := range 10 {
 		name := fmt.Sprint("i", n)
 		incarnations[name] = harness.CreateInstance(t, roots[n%3], "echo", name, harness.Fields{"ttl": "2s"})
-		b.begin(name, incarnations[name], 500*time.Millisecond)
+		b.start(name, incarnations[name], 500*time.Millisecond)
 	}
-	everyone(t, roots, "echo", "all ten are there", func(s any) bool { return harness.Number(s, "instances", "totalCount") == 10 })
+	awaitAllNodes(t, roots, "echo", "all ten are there", func(s any) bool { return harness.Number(s, "instances", "totalCount") == 10 })
 	after := roots[1].LogHead(t)
-	cut := b.cut(8)
-	everyone(t, roots, "echo", "it is degraded", func(s any) bool {
+	cut := b.stopFirst(8)
+	awaitAllNodes(t, roots, "echo", "it is degraded", func(s any) bool {
 		return harness.Text(s, "health") == "DEGRADED" && harness.Text(s, "degraded", "reason") == "MASS_FAILURE" && harness.Number(s, "degraded", "realHealthy") == 2
 	})
 	for n, root := range roots {
@@ -268,9 +268,9 @@ func TestCluster_keeps_the_last_good_set_when_most_heartbeats_are_lost(t *testin
 		}
 	}
 	for _, name := range cut {
-		b.begin(name, incarnations[name], 500*time.Millisecond)
+		b.start(name, incarnations[name], 500*time.Millisecond)
 	}
-	everyone(t, roots, "echo", "the truth is back", func(s any) bool {
+	awaitAllNodes(t, roots, "echo", "the truth is back", func(s any) bool {
 		return harness.Text(s, "health") == "HEALTHY" && harness.At(s, "degraded") == nil
 	})
 	passing := `query { service(name: "echo") { instances(status: PASSING) { totalCount } } }`
@@ -285,18 +285,18 @@ func TestCluster_keeps_the_last_good_set_when_most_heartbeats_are_lost(t *testin
 	}
 }
 
-// TestCluster_goes_on_without_the_database cuts the way to it.
+// TestCluster_goes_on_without_the_database cuts the connections to it.
 func TestCluster_goes_on_without_the_database(t *testing.T) {
 	t.Parallel()
-	database, way := linked(t, testenv.Postgres(t))
-	_, roots := cluster(t, database, 2)
+	database, way := newDatabaseLink(t, testenv.Postgres(t))
+	_, roots := startCluster(t, database, 2)
 	harness.CreateService(t, roots[0], "echo", "2s")
-	b := newBeats(t, "echo", roots...)
+	b := newHeartbeats(t, "echo", roots...)
 	for n := range 3 {
 		name := fmt.Sprint("i", n)
-		b.begin(name, harness.CreateInstance(t, roots[0], "echo", name, harness.Fields{"ttl": "2s"}), 300*time.Millisecond)
+		b.start(name, harness.CreateInstance(t, roots[0], "echo", name, harness.Fields{"ttl": "2s"}), 300*time.Millisecond)
 	}
-	everyone(t, roots, "echo", "all are there", func(s any) bool { return harness.Number(s, "instances", "totalCount") == 3 })
+	awaitAllNodes(t, roots, "echo", "all are there", func(s any) bool { return harness.Number(s, "instances", "totalCount") == 3 })
 	key := harness.WithAPIKey(t, roots[0], harness.AdminName, "services:read")
 	key.Do(t, harness.ReadService, harness.Fields{"name": "echo"})
 
@@ -329,8 +329,8 @@ func TestCluster_goes_on_without_the_database(t *testing.T) {
 	if !sawStale || !refused {
 		t.Errorf("without the database: marked as stale %v, registering refused %v; want both", sawStale, refused)
 	}
-	way.mend()
-	everyone(t, roots, "echo", "all is well", func(s any) bool { return harness.Text(s, "health") == "HEALTHY" && harness.At(s, "degraded") == nil })
+	way.restore()
+	awaitAllNodes(t, roots, "echo", "all is well", func(s any) bool { return harness.Text(s, "health") == "HEALTHY" && harness.At(s, "degraded") == nil })
 	critical := harness.Number(roots[0].Do(t, `{ events(types: [INSTANCE_STATUS_CHANGED, INSTANCE_DEREGISTERED]) { totalCount } }`, nil), "events", "totalCount")
 	if critical != 0 {
 		t.Errorf("%d changes of status: instances that went on renewing lost their lease although no node could write renewals", critical)
@@ -346,10 +346,10 @@ func TestServer_keeps_instances_with_short_leases_over_a_restart(t *testing.T) {
 		p := harness.StartServer(t, database)
 		root := harness.SignInAdmin(t, p)
 		harness.CreateService(t, root, "echo", "2s")
-		b := newBeats(t, "echo", root)
+		b := newHeartbeats(t, "echo", root)
 		for n := range 3 {
 			name := fmt.Sprint("i", n)
-			b.begin(name, harness.CreateInstance(t, root, "echo", name, harness.Fields{"ttl": "2s"}), 300*time.Millisecond)
+			b.start(name, harness.CreateInstance(t, root, "echo", name, harness.Fields{"ttl": "2s"}), 300*time.Millisecond)
 		}
 		for _, end := range []func(){p.Stop, p.Kill} {
 			end()
@@ -403,7 +403,7 @@ func TestServer_tells_all_watchers_of_a_change_within_a_second(t *testing.T) {
 	p := harness.StartServer(t, harness.Databases["SQLite"](t))
 	root := harness.SignInAdmin(t, p)
 	harness.CreateService(t, root, "echo", "10m", 1)
-	const each = 2400 // connections that a user may have, and some to spare
+	const each = 2400 // below the limit of connections of a user
 	watchers := harness.Size(300, 10_000)
 	after := root.LogHead(t)
 	var watching sync.WaitGroup
@@ -414,7 +414,7 @@ func TestServer_tells_all_watchers_of_a_change_within_a_second(t *testing.T) {
 			l := harness.Subscribe(t, "event stream", staff, `subscription($after: Cursor) { serviceEvents(service: "echo", after: $after) { cursor type subject { id } } }`, harness.Fields{"after": after})
 			watching.Go(func() {
 				m, err := l.Next()
-				for err == nil && m.Event == nil && m.End+m.Code == "" { // no event, but how far the log was looked at
+				for err == nil && m.Event == nil && m.End+m.Code == "" { // a keep-alive with a cursor
 					m, err = l.Next()
 				}
 				if err != nil || harness.Text(m.Event, "type") != "INSTANCE_STATUS_CHANGED" || harness.Text(m.Event, "subject", "id") == "" {

@@ -80,7 +80,7 @@ func TestServer_registers_and_finds_services(t *testing.T) {
 	})
 }
 
-// TestServer_keeps_the_registry_s_rules tries to break each of them.
+// TestServer_keeps_the_registry_s_rules tries to break each rule.
 func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
@@ -238,7 +238,7 @@ func TestServer_demo_has_services_with_live_instances(t *testing.T) {
 	t.Parallel()
 	database := harness.Databases["SQLite"](t)
 	p := testenv.ServerWith(t, []string{"--demo"}, harness.Settings(database)...)
-	var words []string // behind the first ADMIN: its name and its password
+	var words []string // after the first ADMIN: its name and its password
 	harness.Eventually(t, "the server says how to sign in", func() bool {
 		_, login, _ := strings.Cut(p.Logs(), "ADMIN")
 		words = strings.Fields(login)
@@ -275,7 +275,7 @@ func TestServer_demo_has_services_with_live_instances(t *testing.T) {
 	}
 }
 
-// TestServer_probes_instances registers one that answers its checks and one
+// TestServer_probes_instances registers an instance that answers its checks and one
 // that stops answering them, although both renew their leases.
 func TestServer_probes_instances(t *testing.T) {
 	t.Parallel()

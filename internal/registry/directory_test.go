@@ -71,10 +71,10 @@ func TestDirectory_follows_the_log_by_what_events_carry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i.ExpireLease(after(time.Second))
+	i.ExpireLease(atPlus(time.Second))
 	w.deliver(append(s.TakeEvents(), i.TakeEvents()...)...)
 	got := w.Instance("echo", "a")
-	if got == nil || got.Status != Critical || got.LateSince == nil || !got.StatusSince.Equal(after(time.Second)) || got.Weight != 7 || got.TTL != time.Minute || got.Version != 2 {
+	if got == nil || got.Status != Critical || got.LateSince == nil || !got.StatusSince.Equal(atPlus(time.Second)) || got.Weight != 7 || got.TTL != time.Minute || got.Version != 2 {
 		t.Fatalf("the instance is %+v, want it as it was", got)
 	}
 	i.Remove(at)
@@ -202,7 +202,7 @@ func TestDirectory_Health(t *testing.T) {
 	check("with one that passes", HealthHealthy, "")
 	w.lag = time.Hour
 	check("just loaded, the log not read yet", HealthHealthy, "")
-	w.time = after(10 * time.Second)
+	w.time = atPlus(10 * time.Second)
 	check("without the log for ten seconds", HealthDegraded, Stale)
 	if set := w.Set("echo"); len(set.Instances) != 1 {
 		t.Errorf("then %d instances are in use, want the last known one", len(set.Instances))
@@ -231,7 +231,7 @@ func TestDirectory_gives_the_same_set_until_something_changes(t *testing.T) {
 		i, _ := NewInstance(s.ID, InstanceInput{InstanceID: fmt.Sprint(n), URL: "http://127.0.0.1:1"}, at)
 		w.ApplyInstance(i)
 	}
-	w.time = after(time.Hour)
+	w.time = atPlus(time.Hour)
 	all := w.Set("echo")
 	if len(all.Instances) != largeSet+1 {
 		t.Fatalf("the set has %d instances, want %d", len(all.Instances), largeSet+1)
@@ -242,7 +242,7 @@ func TestDirectory_gives_the_same_set_until_something_changes(t *testing.T) {
 	if w.Set("echo") != all {
 		t.Error("of very many instances the set was made anew at once")
 	}
-	w.time = after(2 * time.Hour)
+	w.time = atPlus(2 * time.Hour)
 	if n := len(w.Set("echo").Instances); n != largeSet {
 		t.Errorf("a moment later the set has %d instances, want %d", n, largeSet)
 	}
@@ -349,7 +349,7 @@ func TestPickTracker_ends_calls_without_a_report(t *testing.T) {
 	if fmt.Sprint(c.ended) != "[over]" {
 		t.Errorf("of four calls where three may be open %v ended", c.ended)
 	}
-	w.time = after(time.Minute)
+	w.time = atPlus(time.Minute)
 	k.expirePicks()
 	if fmt.Sprint(c.ended) != "[over lost lost lost]" || len(k.pending) != 0 || len(k.queue) != 0 || len(k.pendingByCaller) != 0 {
 		t.Errorf("after a minute %v ended, %d are open of %v", c.ended, len(k.pending), k.pendingByCaller)
@@ -386,7 +386,7 @@ func TestPickTracker_lets_no_caller_have_all_picks(t *testing.T) {
 	if _, _, err := k.Pick(robot, "echo", "", ""); err != nil {
 		t.Errorf("after a report the next pick gave %v", err)
 	}
-	w.time = after(time.Minute)
+	w.time = atPlus(time.Minute)
 	k.expirePicks()
 	if _, _, err := k.Pick(robot, "echo", "", ""); err != nil || len(k.pendingByCaller) != 1 {
 		t.Errorf("after a minute the next pick gave %v, with %v", err, k.pendingByCaller)
@@ -403,7 +403,7 @@ func TestSentence(t *testing.T) {
 	}
 	leases[all[0].ID] = LeaseState{Overdue: true}
 	failures := map[uid.Instance]checkResult{all[1].ID: {all[1].Incarnation, "status 500"}, all[2].ID: {all[2].Incarnation - 1, "of a former start"}}
-	evaluateInstances(s, all, leases, failures, guard, after(time.Second))
+	evaluateInstances(s, all, leases, failures, guard, atPlus(time.Second))
 	for n, want := range []Status{Critical, Critical, Passing, Passing, Passing} {
 		if all[n].Status != want {
 			t.Errorf("instance %d is %s, want %s", n, all[n].Status, want)
@@ -413,14 +413,14 @@ func TestSentence(t *testing.T) {
 		t.Error("two of five are no mass failure")
 	}
 	leases[all[0].ID] = LeaseState{Overdue: true, RemovalDue: true}
-	evaluateInstances(s, all, leases, nil, guard, after(2*time.Second))
+	evaluateInstances(s, all, leases, nil, guard, atPlus(2*time.Second))
 	if !all[0].Removed || all[1].Removed {
 		t.Error("an instance that is late for long was not removed, or one that only fails its checks was")
 	}
 	for _, i := range all[1:] {
 		leases[i.ID] = LeaseState{Overdue: true, RemovalDue: true}
 	}
-	evaluateInstances(s, all[1:], leases, nil, guard, after(3*time.Second))
+	evaluateInstances(s, all[1:], leases, nil, guard, atPlus(3*time.Second))
 	for n, i := range all[1:] {
 		if i.Removed || !s.InUse(i) {
 			t.Errorf("in a mass failure instance %d was removed, or is not in use any more", n+1)

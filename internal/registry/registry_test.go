@@ -15,9 +15,9 @@ import (
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func after(d time.Duration) time.Time { return at.Add(d) }
+func atPlus(d time.Duration) time.Time { return at.Add(d) }
 
-func numbered(n int) (all []string) {
+func numberedNames(n int) (all []string) {
 	for i := range n {
 		all = append(all, fmt.Sprint(i))
 	}
@@ -42,7 +42,7 @@ func givenInstance(t *testing.T, n int) *Instance {
 	return i
 }
 
-func types(events []event.Event) (all []event.Type) {
+func typesOf(events []event.Event) (all []event.Type) {
 	for _, e := range events {
 		all = append(all, e.Type)
 	}
@@ -67,7 +67,7 @@ func TestService_refuses_what_is_not_as_it_must_be(t *testing.T) {
 		"a long name":        func(in *ServiceInput) { in.Name = strings.Repeat("a", 64) },
 		"a tag with a space": func(in *ServiceInput) { in.Tags = []string{"a b"} },
 		"many tags": func(in *ServiceInput) {
-			in.Tags = numbered(33)
+			in.Tags = numberedNames(33)
 		},
 		"a long value":        func(in *ServiceInput) { in.Metadata["k"] = strings.Repeat("v", 513) },
 		"an empty key":        func(in *ServiceInput) { in.Metadata[""] = "v" },
@@ -109,7 +109,7 @@ func TestService_changes_only_when_something_changes(t *testing.T) {
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
-		got := types(s.TakeEvents())
+		got := typesOf(s.TakeEvents())
 		if version += len(got); !cmp.Equal(got, step.want) || s.Version != version {
 			t.Errorf("%s recorded %v at version %d, want %v", step.name, got, s.Version, step.want)
 		}
@@ -226,13 +226,13 @@ func TestInstance_records_a_status_once(t *testing.T) {
 	t.Parallel()
 	i := givenInstance(t, 1)
 	i.ExpireLease(at)
-	i.ExpireLease(after(time.Second))
+	i.ExpireLease(atPlus(time.Second))
 	i.RenewLease(at)
 	i.RenewLease(at)
 	i.Remove(at)
 	want := []event.Type{event.InstanceRegistered, event.InstanceStatusChanged, event.InstanceStatusChanged, event.InstanceDeregistered}
 	events := i.TakeEvents()
-	if got := types(events); !cmp.Equal(got, want) {
+	if got := typesOf(events); !cmp.Equal(got, want) {
 		t.Errorf("recorded %v, want %v", got, want)
 	}
 	if last := events[3]; !last.Concerns("svc_1") || last.SubjectVersion != 4 {
@@ -251,10 +251,10 @@ func TestService_Weigh(t *testing.T) {
 			for k := range all {
 				all[k] = givenInstance(t, k)
 				if k < gone {
-					all[k].ExpireLease(after(time.Duration(k) * time.Second))
+					all[k].ExpireLease(atPlus(time.Duration(k) * time.Second))
 				}
 			}
-			s.EvaluateMassFailure(all, guard, after(10*time.Second))
+			s.EvaluateMassFailure(all, guard, atPlus(10*time.Second))
 			degraded, inUse := gone*2 > n, n-gone
 			if degraded {
 				inUse = n
@@ -263,9 +263,9 @@ func TestService_Weigh(t *testing.T) {
 				t.Errorf("%d of %d vanished: degraded since %v with %d in use, want %v with %d", gone, n, s.DegradedSince, got, degraded, inUse)
 			}
 			for _, i := range all {
-				i.RenewLease(after(20 * time.Second))
+				i.RenewLease(atPlus(20 * time.Second))
 			}
-			if s.EvaluateMassFailure(all, guard, after(21*time.Second)); s.DegradedSince != nil || countInUse(s, all) != n {
+			if s.EvaluateMassFailure(all, guard, atPlus(21*time.Second)); s.DegradedSince != nil || countInUse(s, all) != n {
 				t.Errorf("%d of %d came back and it is degraded since %v", gone, n, s.DegradedSince)
 			}
 		}
@@ -285,18 +285,18 @@ func TestService_Weigh_over_time(t *testing.T) {
 	t.Parallel()
 	guard := MassFailureGuard{Window: time.Minute, MaxDegraded: time.Hour}
 	s, all := givenService(t), []*Instance{givenInstance(t, 0), givenInstance(t, 1), givenInstance(t, 2), givenInstance(t, 3)}
-	all[0].ExpireLease(after(0)) // long before the others: it was not well then
+	all[0].ExpireLease(atPlus(0)) // long before the others: it was not well then
 	for k, i := range all[1:] {
-		i.ExpireLease(after(10*time.Minute + time.Duration(k)*time.Second))
+		i.ExpireLease(atPlus(10*time.Minute + time.Duration(k)*time.Second))
 		s.EvaluateMassFailure(all, guard, i.StatusSince)
 	}
 	if s.DegradedSince == nil || countInUse(s, all) != 3 || s.InUse(all[0]) {
 		t.Errorf("after three vanished %d are in use, want those three and not the one that had gone before", countInUse(s, all))
 	}
-	if s.EvaluateMassFailure(all, guard, after(80*time.Minute)); s.DegradedSince != nil || countInUse(s, all) != 0 {
+	if s.EvaluateMassFailure(all, guard, atPlus(80*time.Minute)); s.DegradedSince != nil || countInUse(s, all) != 0 {
 		t.Errorf("after MaxDegraded it is degraded since %v with %d in use, want the healthy ones only", s.DegradedSince, countInUse(s, all))
 	}
-	if s.EvaluateMassFailure(all, guard, after(81*time.Minute)); s.DegradedSince != nil {
+	if s.EvaluateMassFailure(all, guard, atPlus(81*time.Minute)); s.DegradedSince != nil {
 		t.Error("an old failure made it degraded again")
 	}
 }

@@ -19,7 +19,7 @@ import (
 // numberedEvents returns the events that concern a user, once all have positions.
 func numberedEvents(t *testing.T, db *store.DB, id uid.User) []*event.Event {
 	t.Helper()
-	if seq := sequence(t, db); seq != nil {
+	if seq := newSequence(t, db); seq != nil {
 		l, ok, err := seq.Acquire(t.Context(), "test", time.Minute)
 		if err != nil || !ok {
 			t.Fatal(ok, err)

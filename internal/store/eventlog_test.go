@@ -19,10 +19,10 @@ import (
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
-// number gives all events their positions, where a sequencer has to.
-func number(t testing.TB, db *store.DB) {
+// numberAll gives all events their positions, where a sequencer has to.
+func numberAll(t testing.TB, db *store.DB) {
 	t.Helper()
-	seq := sequence(t, db)
+	seq := newSequence(t, db)
 	if seq == nil {
 		return
 	}
@@ -69,7 +69,7 @@ func givenEvents(t testing.TB, db *store.DB) (users []uid.User, orders []uid.Ord
 			t.Fatal(err)
 		}
 	}
-	number(t, db)
+	numberAll(t, db)
 	return users, orders
 }
 
@@ -91,18 +91,18 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 			event.AudienceOf(&auth.Principal{UserID: users[0], Roles: []auth.Role{auth.Staff}, Credential: auth.APIKeyCredential("key", auth.OrdersRead)}),
 		}
 		for range 300 {
-			f := event.Filter{Audience: pick(audiences)}
+			f := event.Filter{Audience: randomOf(audiences)}
 			if rand.IntN(3) == 0 {
-				f.Types = []event.Type{pick(event.Types()), event.OrderPlaced, event.ProductUpdated}
+				f.Types = []event.Type{randomOf(event.Types()), event.OrderPlaced, event.ProductUpdated}
 			}
 			if rand.IntN(4) == 0 {
-				f.SubjectID = pick([]string{string(users[0]), string(orders[0]), "none", "\x00"})
+				f.SubjectID = randomOf([]string{string(users[0]), string(orders[0]), "none", "\x00"})
 			}
 			if rand.IntN(4) == 0 {
-				f.UserID = pick(users)
+				f.UserID = randomOf(users)
 			}
 			if rand.IntN(4) == 0 {
-				f.OrderID = pick(orders)
+				f.OrderID = randomOf(orders)
 			}
 			span := eventlog.Span{After: event.Position(rand.IntN(10)), Backward: rand.IntN(2) == 0, Limit: 1 + rand.IntN(20)}
 			if rand.IntN(2) == 0 {
@@ -112,11 +112,11 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(places(expected(all, f, span)), places(got)); diff != "" {
+			if diff := cmp.Diff(positionsOf(filterEvents(all, f, span)), positionsOf(got)); diff != "" {
 				t.Fatalf("Read(%+v, %+v) (-want +got):\n%s", f, span, diff)
 			}
 			n, err := log.Count(t.Context(), f)
-			if want := len(expected(all, f, eventlog.Span{Limit: 1000})); err != nil || n != want {
+			if want := len(filterEvents(all, f, eventlog.Span{Limit: 1000})); err != nil || n != want {
 				t.Fatalf("Count(%+v) = %d, %v, want %d", f, n, err, want)
 			}
 			byOrder, err := log.ReadOrders(t.Context(), orders, event.Filter{Audience: f.Audience}, span)
@@ -124,8 +124,8 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, id := range orders {
-				want := expected(all, event.Filter{OrderID: id, Audience: f.Audience}, span)
-				if diff := cmp.Diff(places(want), places(byOrder[id])); diff != "" {
+				want := filterEvents(all, event.Filter{OrderID: id, Audience: f.Audience}, span)
+				if diff := cmp.Diff(positionsOf(want), positionsOf(byOrder[id])); diff != "" {
 					t.Fatalf("ReadOrders(%+v)[%s] (-want +got):\n%s", span, id, diff)
 				}
 			}
@@ -134,7 +134,7 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, id := range orders {
-				want := len(expected(all, event.Filter{OrderID: id, Audience: f.Audience}, eventlog.Span{Limit: 1000}))
+				want := len(filterEvents(all, event.Filter{OrderID: id, Audience: f.Audience}, eventlog.Span{Limit: 1000}))
 				if counts[id] != want {
 					t.Fatalf("CountOrders(%+v)[%s] = %d, want %d", f.Audience, id, counts[id], want)
 				}
@@ -171,7 +171,7 @@ func checkLog(t *testing.T, db *store.DB, all []*event.Event) {
 	}
 }
 
-func expected(all []*event.Event, f event.Filter, s eventlog.Span) (want []*event.Event) {
+func filterEvents(all []*event.Event, f event.Filter, s eventlog.Span) (want []*event.Event) {
 	for _, e := range all {
 		p := e.Cursor.Position
 		if f.Match(e) && p > s.After && (s.Before == 0 || p < s.Before) {
@@ -184,7 +184,7 @@ func expected(all []*event.Event, f event.Filter, s eventlog.Span) (want []*even
 	return want[:min(len(want), s.Limit)]
 }
 
-func places(events []*event.Event) []event.Position {
+func positionsOf(events []*event.Event) []event.Position {
 	all := make([]event.Position, len(events))
 	for i, e := range events {
 		all[i] = e.Cursor.Position
@@ -192,13 +192,13 @@ func places(events []*event.Event) []event.Position {
 	return all
 }
 
-func pick[T any](values []T) T { return values[rand.IntN(len(values))] }
+func randomOf[T any](values []T) T { return values[rand.IntN(len(values))] }
 
 func TestRenewTimeline_voids_cursors(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		givenUser(t, db)
-		number(t, db)
+		numberAll(t, db)
 		before, err := db.Events().State(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -29,7 +29,7 @@ func givenService(t testing.TB, db *store.DB, name string) *registry.Service {
 	return s
 }
 
-func put(ctx context.Context, db *store.DB, service, id string, in registry.InstanceInput) (*registry.Instance, error) {
+func registerInstance(ctx context.Context, db *store.DB, service, id string, in registry.InstanceInput) (*registry.Instance, error) {
 	in.InstanceID, in.URL = id, "http://127.0.0.1:1"
 	return db.Registry().PutInstance(ctx, service, id, func(s *registry.Service, i *registry.Instance) (*registry.Instance, error) {
 		if i == nil {
@@ -41,15 +41,15 @@ func put(ctx context.Context, db *store.DB, service, id string, in registry.Inst
 
 func givenInstance(t testing.TB, db *store.DB, service, id string) *registry.Instance {
 	t.Helper()
-	i, err := put(t.Context(), db, service, id, registry.InstanceInput{TTL: 10 * time.Second, Metadata: map[string]string{"zone": "a"}})
+	i, err := registerInstance(t.Context(), db, service, id, registry.InstanceInput{TTL: 10 * time.Second, Metadata: map[string]string{"zone": "a"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return i
 }
 
-// age lets time go by for all leases.
-func age(t testing.TB, db *store.DB, d time.Duration) {
+// ageInstances lets time go by for all leases.
+func ageInstances(t testing.TB, db *store.DB, d time.Duration) {
 	t.Helper()
 	leases, err := db.Registry().Leases(t.Context(), instancesOf(t, db))
 	if err != nil {
@@ -101,7 +101,7 @@ func TestRegistry_reads_what_it_wrote(t *testing.T) {
 		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM leases`) + db.Int(t.Context(), t, `SELECT COUNT(*) FROM instances`); n != 0 {
 			t.Errorf("%d rows of instances are left after their service", n)
 		}
-		if _, err := put(t.Context(), db, "echo", "a", registry.InstanceInput{}); !fault.Is(err, fault.ServiceNotFound) {
+		if _, err := registerInstance(t.Context(), db, "echo", "a", registry.InstanceInput{}); !fault.Is(err, fault.ServiceNotFound) {
 			t.Errorf("an instance of a deregistered service gave %v", err)
 		}
 	})
@@ -115,7 +115,7 @@ func TestRegistry_has_one_row_of_an_instance_however_many_register_it(t *testing
 		seen := make(chan int64, 8)
 		for range 8 {
 			wg.Go(func() {
-				i, err := put(t.Context(), db, "echo", "a", registry.InstanceInput{})
+				i, err := registerInstance(t.Context(), db, "echo", "a", registry.InstanceInput{})
 				if err != nil {
 					t.Error(err)
 					return
@@ -140,7 +140,7 @@ func TestRegistry_Renew(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		givenService(t, db, "echo")
 		a, b := givenInstance(t, db, "echo", "a"), givenInstance(t, db, "echo", "b")
-		age(t, db, time.Hour)
+		ageInstances(t, db, time.Hour)
 		renewals := []registry.Renewal{
 			{Instance: b.ID, Incarnation: b.Incarnation - 1, TTL: b.TTL, Inflight: 7},
 			{Instance: a.ID, Incarnation: a.Incarnation, TTL: a.TTL, Inflight: 5, Age: time.Second},
@@ -211,7 +211,7 @@ func TestRegistry_judges_by_the_clock_of_the_database(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		s := givenService(t, db, "echo")
 		old := givenInstance(t, db, "echo", "old")
-		age(t, db, 12*time.Second)
+		ageInstances(t, db, 12*time.Second)
 		givenInstance(t, db, "echo", "new")
 		grace := givenInstance(t, db, "echo", "grace")
 		db.Exec(t, `UPDATE leases SET expires_at = ? WHERE instance_id = ?`, time.Now().UTC().Add(-200*time.Millisecond).Truncate(time.Microsecond), string(grace.ID))
@@ -254,7 +254,7 @@ func TestRegistry_returns_changed_services_before_degraded_ones(t *testing.T) {
 		}
 		late := givenService(t, db, "late")
 		givenInstance(t, db, "late", "a")
-		age(t, db, 12*time.Second)
+		ageInstances(t, db, 12*time.Second)
 		seen := map[uid.Service]int{}
 		for range 100 {
 			ids, err := db.Registry().DueServices(t.Context(), time.Second, 10, limit)
@@ -276,7 +276,7 @@ func TestRegistry_evaluates_only_under_the_lease(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		s := givenService(t, db, "echo")
 		givenInstance(t, db, "echo", "a")
-		age(t, db, time.Hour)
+		ageInstances(t, db, time.Hour)
 		mine := acquireLease(t, db, reconcilerLease, "me")
 		expireLeases(t, db)
 		if _, err := evaluateService(t, db, mine, s); !errors.Is(err, lease.ErrLost) {
@@ -297,7 +297,7 @@ func TestRegistry_Grant_gives_every_lease_a_whole_time(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		givenService(t, db, "echo")
 		a := givenInstance(t, db, "echo", "a")
-		age(t, db, time.Hour)
+		ageInstances(t, db, time.Hour)
 		if err := db.Registry().ExtendAllLeases(t.Context(), acquireLease(t, db, reconcilerLease, "me")); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-func sequence(t testing.TB, db *store.DB) *store.Sequence {
+func newSequence(t testing.TB, db *store.DB) *store.Sequence {
 	t.Helper()
 	seq, err := db.Sequence()
 	if err != nil {
@@ -31,10 +31,10 @@ func sequence(t testing.TB, db *store.DB) *store.Sequence {
 	return seq
 }
 
-// taken opens a sequence and takes the lease.
-func taken(t testing.TB, db *store.DB, holder string) (*store.Sequence, lease.Lease) {
+// acquireSequence opens a sequence and takes the lease.
+func acquireSequence(t testing.TB, db *store.DB, holder string) (*store.Sequence, lease.Lease) {
 	t.Helper()
-	seq := sequence(t, db)
+	seq := newSequence(t, db)
 	l, ok, err := seq.Acquire(t.Context(), holder, time.Minute)
 	if err != nil || !ok {
 		t.Fatalf("Take(%s) = %v, %v, want the lease", holder, ok, err)
@@ -42,8 +42,8 @@ func taken(t testing.TB, db *store.DB, holder string) (*store.Sequence, lease.Le
 	return seq, l
 }
 
-// expire ends the lease as time would.
-func expire(t testing.TB, db *store.DB) {
+// expireSequence ends the lease as time would.
+func expireSequence(t testing.TB, db *store.DB) {
 	t.Helper()
 	db.Exec(t, `UPDATE sequencer SET expires_at = clock_timestamp() - INTERVAL '1 second'`)
 }
@@ -54,7 +54,7 @@ func TestSequence_numbers_in_order_of_identity(t *testing.T) {
 	for range 7 {
 		givenUser(t, db)
 	}
-	seq, l := taken(t, db, "a")
+	seq, l := acquireSequence(t, db, "a")
 	for _, want := range []int{3, 3, 1, 0} {
 		n, next, err := seq.AssignPositions(t.Context(), l, time.Minute, 3)
 		if err != nil || n != want || next.Position != l.Position+event.Position(want) {
@@ -88,12 +88,12 @@ func TestSequence_numbers_a_late_commit_late_and_waits_for_no_transaction(t *tes
 	}
 	givenUser(t, db)
 	givenUser(t, db)
-	number(t, db)
+	numberAll(t, db)
 	if err := late.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	givenUser(t, db)
-	number(t, db)
+	numberAll(t, db)
 	var got []int64
 	for _, row := range db.Log(t) { // by identity
 		got = append(got, *row.Position)
@@ -110,12 +110,12 @@ func TestSequence_is_fenced(t *testing.T) {
 		change func(t *testing.T, db *store.DB, mine *store.Sequence, l lease.Lease) lease.Lease
 	}{
 		{"after another took over", func(t *testing.T, db *store.DB, _ *store.Sequence, l lease.Lease) lease.Lease {
-			expire(t, db)
-			taken(t, db, "other")
+			expireSequence(t, db)
+			acquireSequence(t, db, "other")
 			return l
 		}},
 		{"after its lease expired, even if no other node acquired it", func(t *testing.T, db *store.DB, _ *store.Sequence, l lease.Lease) lease.Lease {
-			expire(t, db)
+			expireSequence(t, db)
 			return l
 		}},
 		{"in an epoch of its own that has passed", func(t *testing.T, _ *store.DB, mine *store.Sequence, l lease.Lease) lease.Lease {
@@ -143,7 +143,7 @@ func TestSequence_is_fenced(t *testing.T) {
 			t.Parallel()
 			db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
 			givenUser(t, db)
-			mine, l := taken(t, db, "mine")
+			mine, l := acquireSequence(t, db, "mine")
 			l = tt.change(t, db, mine, l)
 			before := db.Int(t.Context(), t, `SELECT COUNT(*) FROM events WHERE position IS NULL`)
 			if n, _, err := mine.AssignPositions(t.Context(), l, time.Minute, 10); !errors.Is(err, lease.ErrLost) {
@@ -159,8 +159,8 @@ func TestSequence_is_fenced(t *testing.T) {
 func TestSequence_Take_leaves_a_live_lease_alone(t *testing.T) {
 	t.Parallel()
 	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
-	taken(t, db, "a")
-	if _, ok, err := sequence(t, db).Acquire(t.Context(), "b", time.Minute); ok || err != nil {
+	acquireSequence(t, db, "a")
+	if _, ok, err := newSequence(t, db).Acquire(t.Context(), "b", time.Minute); ok || err != nil {
 		t.Errorf("Take = %v, %v, want false", ok, err)
 	}
 }
@@ -169,7 +169,7 @@ func TestAudit_finds_a_sequencer_that_would_give_positions_again(t *testing.T) {
 	t.Parallel()
 	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
 	givenUser(t, db)
-	number(t, db)
+	numberAll(t, db)
 	if found, err := db.Audit(t.Context()); len(found) > 0 || err != nil {
 		t.Errorf("Audit = %v, %v, want no findings", found, err)
 	}
@@ -196,7 +196,7 @@ func TestSequence_of_many_holders(t *testing.T) {
 	}
 	done, cancel := context.WithCancel(t.Context())
 	for i := range holders {
-		seq := sequence(t, db)
+		seq := newSequence(t, db)
 		workers.Go(func() {
 			holder := string(rune('a' + i))
 			var l lease.Lease
@@ -205,7 +205,7 @@ func TestSequence_of_many_holders(t *testing.T) {
 				if fresh, ok, err := seq.Acquire(t.Context(), holder, time.Millisecond); err != nil {
 					t.Error(err)
 					return
-				} else if ok && pick([]bool{true, true, false}) {
+				} else if ok && randomOf([]bool{true, true, false}) {
 					l = fresh
 				}
 				n, next, err := seq.AssignPositions(t.Context(), l, 2*time.Millisecond, 7)
@@ -224,8 +224,8 @@ func TestSequence_of_many_holders(t *testing.T) {
 	writers.Wait()
 	cancel()
 	workers.Wait()
-	expire(t, db)
-	number(t, db)
+	expireSequence(t, db)
+	numberAll(t, db)
 	seen := make(map[int64]bool)
 	for _, row := range db.Log(t) {
 		if row.Position == nil || *row.Position < 1 || *row.Position > events || seen[*row.Position] {
@@ -238,7 +238,7 @@ func TestSequence_of_many_holders(t *testing.T) {
 // BenchmarkSequence_Number is the rate at which committed events get positions.
 func BenchmarkSequence_Number(b *testing.B) {
 	db := testenv.Open(b, store.Config{URL: testenv.Postgres(b)})
-	seq, l := taken(b, db, "bench")
+	seq, l := acquireSequence(b, db, "bench")
 	numbered := 0
 	for b.Loop() {
 		b.StopTimer()
@@ -263,7 +263,7 @@ func TestEvents_State_says_how_long_events_may_have_waited_for_positions(t *test
 		if waits := db.Dialect() == "postgres"; err != nil || (s.Behind > time.Hour) != waits {
 			t.Errorf("State while no sequencer runs = %+v, %v", s, err)
 		}
-		number(t, db)
+		numberAll(t, db)
 		if s, err := db.Events().State(t.Context()); err != nil || s.Behind != 0 {
 			t.Errorf("State when all is numbered = %+v, %v", s, err)
 		}

@@ -56,20 +56,20 @@ func NewProxy(t testing.TB, target string) *Proxy {
 
 // Cut ends all connections; new ones are ended at once.
 func (p *Proxy) Cut() {
-	p.turn(isCut)
+	p.setFlow(isCut)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.links {
-		p.end(l)
+		p.closeLink(l)
 	}
 }
 
 // Stall lets nothing through, without a word to either end.
-func (p *Proxy) Stall() { p.turn(stalls) }
+func (p *Proxy) Stall() { p.setFlow(stalls) }
 
 // Heal lets everything through again: also what was held up, but for what
 // was lost.
-func (p *Proxy) Heal() { p.turn(flows) }
+func (p *Proxy) Heal() { p.setFlow(flows) }
 
 // Lose lets nothing through the connections that there are, for good, and tells
 // neither end, as a firewall does that has forgotten them. New ones work.
@@ -89,7 +89,7 @@ func (p *Proxy) Sent() int {
 	return p.sent
 }
 
-func (p *Proxy) turn(s flow) {
+func (p *Proxy) setFlow(s flow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state = s
@@ -101,8 +101,8 @@ func (p *Proxy) wakeAll() {
 	p.turned = make(chan struct{})
 }
 
-// end closes both ends of a link. The caller holds the lock.
-func (p *Proxy) end(l *link) {
+// closeLink closes both ends of a link. The caller holds the lock.
+func (p *Proxy) closeLink(l *link) {
 	l.closed = true
 	_ = l.client.Close()
 	_ = l.server.Close()
@@ -121,28 +121,28 @@ func (p *Proxy) accept(ln net.Listener) {
 			_ = client.Close()
 			continue
 		}
-		p.join(&link{client: client, server: server})
+		p.addLink(&link{client: client, server: server})
 	}
 }
 
-func (p *Proxy) join(l *link) {
+func (p *Proxy) addLink(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == isCut {
-		p.end(l)
+		p.closeLink(l)
 		return
 	}
 	p.links[l] = struct{}{}
-	go p.carry(l, l.client, l.server)
-	go p.carry(l, l.server, l.client)
+	go p.copyData(l, l.client, l.server)
+	go p.copyData(l, l.server, l.client)
 }
 
-// carry copies from one end of a link to the other until either is closed.
-func (p *Proxy) carry(l *link, from, to net.Conn) {
+// copyData copies from one end of a link to the other until either is closed.
+func (p *Proxy) copyData(l *link, from, to net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
-		if err != nil || !p.pass(l, from == l.client) {
+		if err != nil || !p.forward(l, from == l.client) {
 			break
 		}
 		if _, err := to.Write(buf[:n]); err != nil {
@@ -152,13 +152,13 @@ func (p *Proxy) carry(l *link, from, to net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !l.closed {
-		p.end(l)
+		p.closeLink(l)
 	}
 }
 
-// pass waits until something may get through the link; it reports false if
+// forward waits until something may get through the link; it reports false if
 // nothing ever will.
-func (p *Proxy) pass(l *link, fromClient bool) bool {
+func (p *Proxy) forward(l *link, fromClient bool) bool {
 	for {
 		p.mu.Lock()
 		turned, open, closed := p.turned, p.state == flows && !l.lost, l.closed

@@ -42,7 +42,7 @@ type asker struct {
 	lines *bufio.Reader
 }
 
-func ask(t *testing.T, addr string) *asker {
+func newAsker(t *testing.T, addr string) *asker {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -52,8 +52,8 @@ func ask(t *testing.T, addr string) *asker {
 	return &asker{conn, bufio.NewReader(conn)}
 }
 
-// hears reports whether the line comes back, in time or after it was said before.
-func (a *asker) hears(say, want string, timeout time.Duration) bool {
+// receives reports whether the line comes back, in time or after it was said before.
+func (a *asker) receives(say, want string, timeout time.Duration) bool {
 	_ = a.SetReadDeadline(time.Now().Add(timeout))
 	fmt.Fprint(a, say)
 	got, err := a.lines.ReadString('\n')
@@ -65,35 +65,35 @@ const long, short = 10 * time.Second, 50 * time.Millisecond
 func TestProxy_does_what_networks_do(t *testing.T) {
 	t.Parallel()
 	p := testenv.NewProxy(t, echo(t))
-	first := ask(t, p.Addr)
-	if !first.hears("one\n", "one\n", long) {
+	first := newAsker(t, p.Addr)
+	if !first.receives("one\n", "one\n", long) {
 		t.Fatal("nothing gets through")
 	}
 	if got := p.Sent(); got != 1 {
 		t.Errorf("clients have sent something %d times, want once", got)
 	}
 	p.Stall()
-	if first.hears("two\n", "two\n", short) {
+	if first.receives("two\n", "two\n", short) {
 		t.Error("something got through while the connection was stalled")
 	}
 	p.Heal()
-	if !first.hears("", "two\n", long) {
+	if !first.receives("", "two\n", long) {
 		t.Error("what was held up did not come after all")
 	}
 	p.Lose()
-	if first.hears("three\n", "three\n", short) {
+	if first.receives("three\n", "three\n", short) {
 		t.Error("something got through a lost connection")
 	}
-	second := ask(t, p.Addr)
-	if !second.hears("four\n", "four\n", long) {
+	second := newAsker(t, p.Addr)
+	if !second.receives("four\n", "four\n", long) {
 		t.Error("a new connection does not work beside a lost one")
 	}
 	p.Cut()
-	if second.hears("five\n", "five\n", long) || ask(t, p.Addr).hears("six\n", "six\n", long) {
+	if second.receives("five\n", "five\n", long) || newAsker(t, p.Addr).receives("six\n", "six\n", long) {
 		t.Error("something got through although all was cut")
 	}
 	p.Heal()
-	if !ask(t, p.Addr).hears("seven\n", "seven\n", long) {
+	if !newAsker(t, p.Addr).receives("seven\n", "seven\n", long) {
 		t.Error("a new connection does not work after the cut")
 	}
 }
