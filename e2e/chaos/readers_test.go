@@ -152,7 +152,7 @@ type readerSpec struct {
 }
 
 // readerSpecs are used round-robin, by each transport. All customers are the first one.
-var seats = []readerSpec{
+var readerSpecs = []readerSpec{
 	{name: "staff, all", staff: true, query: `subscription($after: Cursor) { events(after: $after) ` + eventFields + ` }`,
 		wants: func(*fleet) func(entry) bool { return func(entry) bool { return true } }},
 	{name: "a customer, all it may see", query: `subscription($after: Cursor) { events(after: $after) ` + eventFields + ` }`,
@@ -183,7 +183,7 @@ var seats = []readerSpec{
 // newReader returns the reader with the number, which starts after the cursor.
 func (f *fleet) newReader(n int, cursor string) *reader {
 	by := []string{"event stream", "socket"}[n%2]
-	s := seats[n/2%len(seats)]
+	s := readerSpecs[n/2%len(readerSpecs)]
 	r := &reader{
 		name: fmt.Sprintf("reader %d (%s, by %s)", n, s.name, by), by: by, token: f.people[0].key, query: s.query, wants: s.wants(f),
 		from: parsePosition(cursor), last: cursor, ends: make(map[string]int),

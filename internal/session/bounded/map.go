@@ -38,12 +38,14 @@ func (m *Map[K, V]) Get(key K) (value V, until time.Time) {
 	return e.value, e.until
 }
 
-// Put stores a value until a time. In a full map it takes the place of others:
-// of those that have expired at the given time, then of any.
+// Put stores a value until a time. A new key in a full map evicts others: those that have
+// expired at the given time, then any.
 func (m *Map[K, V]) Put(key K, value V, until, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	MakeRoom(m.entries, m.size, func(e entry[V]) bool { return !at.Before(e.until) })
+	if _, known := m.entries[key]; !known {
+		MakeRoom(m.entries, m.size, func(e entry[V]) bool { return !at.Before(e.until) })
+	}
 	m.entries[key] = entry[V]{value, until}
 }
 
