@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
@@ -343,10 +344,10 @@ func TestConsumer_with_a_stale_epoch_changes_nothing(t *testing.T) {
 		stop()
 		for purge := range 2 { // with the claims of the other, and without
 			for _, e := range found {
-				if err := work(e); !errors.Is(err, consumer.ErrAlreadyHandled) && !errors.Is(err, lease.ErrLost) {
+				if err := work(e); !errors.Is(err, claim.ErrAlreadyHandled) && !errors.Is(err, lease.ErrLost) {
 					t.Errorf("working on %s after %d purges = %v, want a refusal", e.ID, purge, err)
 				}
-				if err := w.DB.DeadLetters().Park(t.Context(), old, e, consumer.Failure{Attempts: 1}); !errors.Is(err, consumer.ErrAlreadyHandled) && !errors.Is(err, lease.ErrLost) {
+				if err := w.DB.DeadLetters().Park(t.Context(), old, e, consumer.Failure{Attempts: 1}); !errors.Is(err, claim.ErrAlreadyHandled) && !errors.Is(err, lease.ErrLost) {
 					t.Errorf("parking %s after %d purges = %v, want a refusal", e.ID, purge, err)
 				}
 			}

@@ -50,8 +50,8 @@ func newFailure(err error, attempts int) Failure {
 // that a replay handles them in order.
 type DeadLetterQueue interface {
 	// Park stores the event as a dead letter of the lease's consumer, unless it is one.
-	// It inherits a replay requested for those before it. ErrAlreadyHandled means that the consumer
-	// has handled the event, lease.ErrLost that the lease has another owner or epoch.
+	// It inherits a replay requested for those before it. claim.ErrAlreadyHandled means that
+	// the consumer has handled the event, lease.ErrLost that the lease has another owner or epoch.
 	Park(ctx context.Context, t lease.Lease, e *event.Event, f Failure) error
 	// HasPending reports whether dead letters of the subject are pending, or any if it is empty.
 	HasPending(ctx context.Context, consumer, subject string) (bool, error)

@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"errors"
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/lease"
@@ -15,10 +14,6 @@ type Delivery struct {
 	Event    uid.Event
 	Position event.Position
 }
-
-// ErrAlreadyHandled means that the consumer's claim of the event exists: the effect of its
-// transaction is committed.
-var ErrAlreadyHandled = errors.New("the consumer has already handled this event")
 
 type deliveryKey struct{}
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/backoff"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/lease"
@@ -204,7 +205,7 @@ func (s *session) parkEvent(ctx context.Context, e *event.Event, f Failure) erro
 	s.parkMu.RLock()
 	defer s.parkMu.RUnlock()
 	err := s.deps.DeadLetters.Park(ctx, s.lease, e, f)
-	if errors.Is(err, ErrAlreadyHandled) {
+	if errors.Is(err, claim.ErrAlreadyHandled) {
 		return nil
 	}
 	s.mayHavePending.Store(true) // also if the outcome is unknown

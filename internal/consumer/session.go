@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/backoff"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/coalesce"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
@@ -285,7 +286,7 @@ func (s *session) callHandler(work context.Context, e *event.Event) (err error) 
 		}
 	}()
 	err = s.handle(WithDelivery(ctx, Delivery{s.lease, e.ID, e.Cursor.Position}), e)
-	if errors.Is(err, ErrAlreadyHandled) {
+	if errors.Is(err, claim.ErrAlreadyHandled) {
 		return nil
 	}
 	return err

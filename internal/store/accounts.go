@@ -9,7 +9,7 @@ import (
 
 	entkey "github.com/backplane-dev/backplane/ent/apikey"
 	entsession "github.com/backplane-dev/backplane/ent/session"
-	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
@@ -87,7 +87,7 @@ func (t *tx) lockAccount(ctx context.Context, id uid.User) (*session.Account, er
 
 // UpdateAccountSessions implements session.Accounts.
 func (s Sessions) UpdateAccountSessions(ctx context.Context, id uid.User, at time.Time, fn func(*session.AccountSessions) error) error {
-	_, err := changeInTx(ctx, s.db, s.AccountByID, func(t *tx) (*session.Account, error) {
+	_, err := changeInTx(ctx, s.db, claimFrom(ctx), s.AccountByID, func(t *tx) (*session.Account, error) {
 		h, err := t.lockAccountSessions(ctx, id, at)
 		if err != nil {
 			return nil, err
@@ -114,7 +114,7 @@ func (s Sessions) UpdateAccountSessions(ctx context.Context, id uid.User, at tim
 
 // UpdateCredentials implements session.Accounts.
 func (s Sessions) UpdateCredentials(ctx context.Context, id uid.User, at time.Time, fn func(*session.Credentials) error) error {
-	err := s.db.inTx(auth.WithCall(ctx, auth.Call{}), func(t *tx) error {
+	err := s.db.inTx(ctx, claimFrom(ctx), func(t *tx) error {
 		a, err := t.lockCredentials(ctx, id, at)
 		if err != nil {
 			return err
@@ -199,7 +199,7 @@ func (s Sessions) TouchKeys(ctx context.Context, used map[uid.APIKey]time.Time) 
 		ids = append(ids, id)
 	}
 	slices.Sort(ids) // locks are taken in this order
-	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		for _, id := range ids {
 			at := toMicros(used[id])

@@ -9,6 +9,7 @@ import (
 	"github.com/backplane-dev/backplane/ent"
 	entkey "github.com/backplane-dev/backplane/ent/apikey"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -16,7 +17,7 @@ import (
 // CreateKey implements session.Keys.
 func (s Sessions) CreateKey(ctx context.Context, k *session.APIKey, at time.Time, allow func(*session.Account, int) error) error {
 	events := k.TakeEvents()
-	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := s.db.inTx(ctx, claim.None, func(t *tx) error {
 		owner, err := t.lockAccount(ctx, k.UserID)
 		if err != nil {
 			return err
@@ -42,7 +43,7 @@ func (s Sessions) CreateKey(ctx context.Context, k *session.APIKey, at time.Time
 
 // UpdateKey implements session.Keys.
 func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session.APIKey) error) (*session.APIKey, error) {
-	out, err := changeInTx(ctx, s.db, s.readKey, func(t *tx) (*session.APIKey, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readKey, func(t *tx) (*session.APIKey, error) {
 		row, err := t.ent.APIKey.Query().Where(entkey.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, session.KeyNotFound())

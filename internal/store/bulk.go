@@ -9,6 +9,7 @@ import (
 	entproduct "github.com/backplane-dev/backplane/ent/product"
 	entuser "github.com/backplane-dev/backplane/ent/user"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/user"
@@ -28,7 +29,7 @@ type Batch struct {
 // stocks of a batch must agree with its orders. It is for seeding: events do not list the
 // new rows as touched, since no node can have cached them.
 func (db *DB) Bulk(ctx context.Context, b Batch) error {
-	err := db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		if err := t.insertUsers(ctx, b); err != nil {
 			return err

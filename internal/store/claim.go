@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/lease"
 )
@@ -14,8 +16,8 @@ import (
 // keyRetention is how long a call is stored under its idempotency key.
 const keyRetention = 24 * time.Hour
 
-// claim is the call that a transaction makes, and its result object.
-type claim struct {
+// claimRow is the row that a transaction has inserted for its claim, and its result object.
+type claimRow struct {
 	scope, key string
 	object     string
 	version    int
@@ -28,48 +30,60 @@ type replay struct{ object string }
 
 func (r *replay) Error() string { return "this call was made before and its result is " + r.object }
 
-// withoutCall returns a context whose transactions claim nothing.
-func withoutCall(ctx context.Context) context.Context {
-	return consumer.WithDelivery(auth.WithCall(ctx, auth.Call{}), consumer.Delivery{})
+// claimFrom returns the claim of the context.
+func claimFrom(ctx context.Context) claim.Claim {
+	if d, ok := consumer.DeliveryFrom(ctx); ok {
+		return claim.Delivery(d)
+	}
+	if call, ok := auth.CallFrom(ctx); ok && call.Key != "" {
+		return claim.Call{Caller: auth.From(ctx).UserID, Key: call.Key, Fingerprint: call.Fingerprint}
+	}
+	return claim.None
 }
 
-// claimCall claims the event that a consumer works on, or the idempotency key of
-// ctx, if there is one, as the first statement. A duplicate waits here for the
-// first call and then gets its result object.
-func (t *tx) claimCall(ctx context.Context) error {
-	if d, ok := consumer.DeliveryFrom(ctx); ok {
-		return t.claimDelivery(ctx, d)
+// insertClaim inserts the row of the claim, if there is one, as the first statement.
+func (t *tx) insertClaim(ctx context.Context, cl claim.Claim) error {
+	switch cl := cl.(type) {
+	case claim.Call:
+		return t.claimCall(ctx, cl)
+	case claim.Delivery:
+		return t.claimDelivery(ctx, cl)
 	}
-	call, ok := auth.CallFrom(ctx)
-	if !ok || call.Key == "" {
-		return nil
+	if cl != claim.None {
+		return fmt.Errorf("a transaction got the claim %v; without a claim it gets claim.None", cl)
 	}
-	c := &claim{scope: string(auth.From(ctx).UserID), key: call.Key}
+	return nil
+}
+
+// claimCall claims the idempotency key of a call. A duplicate waits here for the first
+// call and then gets its result object.
+func (t *tx) claimCall(ctx context.Context, call claim.Call) error {
+	row := &claimRow{scope: string(call.Caller), key: call.Key}
 	now := toMicros(t.db.cfg.Now())
 	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at)
 		VALUES (?, ?, ?, '', 0, ?, ?)
 		ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint, object_id = '', object_version = 0,
 			created_at = excluded.created_at, expires_at = excluded.expires_at
 		WHERE idempotency_keys.expires_at <= excluded.created_at`,
-		c.scope, c.key, call.Fingerprint[:], now, now.Add(keyRetention))
+		row.scope, row.key, call.Fingerprint[:], now, now.Add(keyRetention))
 	switch {
 	case isCode(err, lockNotAvailable):
 		return inFlight.Because(err)
 	case err != nil:
 		return err
 	case n == 1:
-		t.claim = c
+		t.claimed = row
 		return nil
 	}
-	return t.answerDuplicate(ctx, c, call.Fingerprint)
+	return t.answerDuplicate(ctx, row, call.Fingerprint)
 }
 
 // answerDuplicate returns a *replay if the key was used for the same call, else why it is refused.
-func (t *tx) answerDuplicate(ctx context.Context, c *claim, fingerprint [32]byte) error {
+func (t *tx) answerDuplicate(ctx context.Context, row *claimRow, fingerprint [32]byte) error {
 	var first []byte
 	var object string
 	found, err := t.queryRow(ctx, `SELECT fingerprint, object_id FROM idempotency_keys WHERE scope = ? AND key = ?`,
-		[]any{c.scope, c.key}, &first, &object)
+		[]any{row.scope, row.key}, &first, &object)
 	switch {
 	case err != nil:
 		return err
@@ -83,22 +97,22 @@ func (t *tx) answerDuplicate(ctx context.Context, c *claim, fingerprint [32]byte
 
 // setResultObject sets the object that the transaction makes or changes, for duplicates of the call.
 func (t *tx) setResultObject(id string, version int) {
-	if t.claim != nil {
-		t.claim.object, t.claim.version = id, version
+	if t.claimed != nil {
+		t.claimed.object, t.claimed.version = id, version
 	}
 }
 
 // completeClaim stores the result object of the claim.
 func (t *tx) completeClaim(ctx context.Context) error {
-	c := t.claim
-	if c == nil || c.complete {
+	row := t.claimed
+	if row == nil || row.complete {
 		return nil
 	}
-	if c.object == "" {
+	if row.object == "" {
 		return errors.New("a transaction that claims a call must set its result object")
 	}
 	_, err := t.exec(ctx, `UPDATE idempotency_keys SET object_id = ?, object_version = ? WHERE scope = ? AND key = ?`,
-		c.object, c.version, c.scope, c.key)
+		row.object, row.version, row.scope, row.key)
 	return err
 }
 
@@ -112,7 +126,7 @@ var noExpiry = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 // claimDelivery claims the event, then checks the consumer's lease by its epoch, the
 // fencing token. In this order the lease needs no lock: an owner that takes over after
 // the check handles the event later, and waits for the claim.
-func (t *tx) claimDelivery(ctx context.Context, d consumer.Delivery) error {
+func (t *tx) claimDelivery(ctx context.Context, d claim.Delivery) error {
 	scope := consumerScope(d.Lease.Name)
 	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at, position)
 		VALUES (?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (scope, key) DO NOTHING`,
@@ -123,9 +137,9 @@ func (t *tx) claimDelivery(ctx context.Context, d consumer.Delivery) error {
 	case err != nil:
 		return err
 	case n == 0:
-		return consumer.ErrAlreadyHandled
+		return claim.ErrAlreadyHandled
 	}
-	t.claim = &claim{scope: scope, key: string(d.Event), complete: true}
+	t.claimed = &claimRow{scope: scope, key: string(d.Event), complete: true}
 	return t.checkLease(ctx, d.Lease)
 }
 
@@ -181,7 +195,7 @@ func (db *DB) PurgeExpired(ctx context.Context) (removed int, err error) {
 
 func (db *DB) purge(ctx context.Context, table, rows string, args []any) (int, error) {
 	var n int64
-	err := db.inTx(withoutCall(ctx), func(t *tx) (err error) {
+	err := db.inTx(ctx, claim.None, func(t *tx) (err error) {
 		t.dirty = true
 		n, err = t.exec(ctx, `DELETE FROM `+table+` WHERE id IN (`+rows+` LIMIT ?`+t.lockClause("FOR UPDATE OF x SKIP LOCKED")+`)`, args...)
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/backplane-dev/backplane/ent"
 	entletter "github.com/backplane-dev/backplane/ent/deadletter"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -33,8 +34,8 @@ func (db *DB) DeadLetters() DeadLetters { return DeadLetters{db} }
 // Park implements consumer.DeadLetterQueue. It claims the event, so that no other owner
 // handles it meanwhile, and deletes the claim with the commit, because the event is not handled.
 func (s DeadLetters) Park(ctx context.Context, l lease.Lease, e *event.Event, f consumer.Failure) error {
-	d := consumer.Delivery{Lease: l, Event: e.ID, Position: e.Cursor.Position}
-	err := s.db.inTx(consumer.WithDelivery(ctx, d), func(t *tx) error {
+	d := claim.Delivery{Lease: l, Event: e.ID, Position: e.Cursor.Position}
+	err := s.db.inTx(ctx, d, func(t *tx) error {
 		at := toMicros(s.db.cfg.Now())
 		who, order, _ := concerns(*e)
 		data, gone, err := t.readCurrentData(ctx, e, who)
@@ -56,7 +57,7 @@ func (s DeadLetters) Park(ctx context.Context, l lease.Lease, e *event.Event, f 
 				return err
 			}
 		}
-		_, err = t.exec(ctx, `DELETE FROM idempotency_keys WHERE scope = ? AND key = ?`, t.claim.scope, t.claim.key)
+		_, err = t.exec(ctx, `DELETE FROM idempotency_keys WHERE scope = ? AND key = ?`, t.claimed.scope, t.claimed.key)
 		return err
 	})
 	if err != nil {
@@ -131,7 +132,7 @@ func (s DeadLetters) IsNext(ctx context.Context, l *consumer.DeadLetter) (bool, 
 // CompleteReplay implements consumer.DeadLetterQueue. It also requests the replay of the
 // pending rest of the subject, including events parked after the request.
 func (s DeadLetters) CompleteReplay(ctx context.Context, l *consumer.DeadLetter) error {
-	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		at := toMicros(s.db.cfg.Now())
 		if _, err := t.exec(ctx, `UPDATE dead_letters SET replayed_at = ? WHERE id = ? AND replayed_at IS NULL`, at, string(l.ID)); err != nil {
@@ -149,7 +150,7 @@ func (s DeadLetters) CompleteReplay(ctx context.Context, l *consumer.DeadLetter)
 
 // FailReplay implements consumer.DeadLetterQueue.
 func (s DeadLetters) FailReplay(ctx context.Context, held lease.Lease, l *consumer.DeadLetter, f consumer.Failure) error {
-	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		if err := t.checkLease(ctx, held); err != nil {
 			return err
@@ -177,7 +178,7 @@ func (s DeadLetters) RequestReplay(ctx context.Context, which consumer.ReplayReq
 		where = `(consumer, subject_id) IN (SELECT consumer, subject_id FROM dead_letters WHERE id IN (` + paramList(len(which.IDs)) + `))`
 	}
 	var n int64
-	err := s.db.inTx(ctx, func(t *tx) (err error) {
+	err := s.db.inTx(ctx, claimFrom(ctx), func(t *tx) (err error) {
 		t.dirty = true
 		t.setResultObject(about, 0)
 		n, err = t.exec(ctx, `UPDATE dead_letters SET requested_at = ? WHERE replayed_at IS NULL AND `+where,

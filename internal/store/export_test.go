@@ -9,6 +9,7 @@ import (
 
 	"github.com/backplane-dev/backplane/ent"
 	entevent "github.com/backplane-dev/backplane/ent/event"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
@@ -49,7 +50,7 @@ func (db *DB) Log(t testing.TB) []Logged {
 // Exec runs a statement as if the database had been changed by hand.
 func (db *DB) Exec(t testing.TB, query string, args ...any) {
 	t.Helper()
-	err := db.inTx(withoutCall(t.Context()), func(tx *tx) error {
+	err := db.inTx(t.Context(), claim.None, func(tx *tx) error {
 		tx.dirty = true
 		_, err := tx.exec(t.Context(), query, args...)
 		return err
@@ -70,7 +71,7 @@ func (db *DB) Int(ctx context.Context, t testing.TB, query string, args ...any) 
 
 // Touch runs a transaction that touches a row and records nothing.
 func (db *DB) Touch(ctx context.Context) error {
-	return db.inTx(ctx, func(tx *tx) error {
+	return db.inTx(ctx, claim.None, func(tx *tx) error {
 		tx.touchRow("user", "usr_1", 1)
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 
 	entinstance "github.com/backplane-dev/backplane/ent/instance"
 	entservice "github.com/backplane-dev/backplane/ent/service"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -113,7 +114,7 @@ func (t *tx) holdsLease(ctx context.Context, owned lease.Lease) error {
 
 // ExtendAllLeases implements registry.ReconcileStore.
 func (s Registry) ExtendAllLeases(ctx context.Context, held lease.Lease) error {
-	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		if err := t.holdsLease(ctx, held); err != nil {
 			return err
@@ -160,7 +161,7 @@ func (s Registry) DueServices(ctx context.Context, grace time.Duration, removeAf
 func (s Registry) EvaluateService(ctx context.Context, held lease.Lease, id uid.Service, grace time.Duration, removeAfter int,
 	fn func(*registry.Service, []*registry.Instance, map[uid.Instance]registry.LeaseState) error,
 ) (out *registry.Service, changed []*registry.Instance, err error) {
-	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err = s.db.inTx(ctx, claim.None, func(t *tx) error {
 		changed = nil
 		if err := t.holdsLease(ctx, held); err != nil {
 			return err
@@ -220,7 +221,7 @@ func (s Registry) SyncPicks(ctx context.Context, node string, ttl time.Duration,
 	if err != nil {
 		return nil, nil, err
 	}
-	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err = s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		remote, in = map[uid.Instance]int{}, nil
 		if err := t.announceNode(ctx, node, ttl, string(text)); err != nil {

@@ -27,7 +27,7 @@ var _ order.Store = Orders{}
 func (s Orders) Place(ctx context.Context, customer uid.User, wants []order.Want,
 	place func(map[string]order.Offer) (*order.Order, error),
 ) (*order.Order, error) {
-	out, err := changeInTx(ctx, s.db, s.readOrder, func(t *tx) (*order.Order, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readOrder, func(t *tx) (*order.Order, error) {
 		if err := t.lockCustomer(ctx, customer); err != nil {
 			return nil, err
 		}
@@ -142,7 +142,7 @@ func itemRow(it order.Item) []any {
 
 // Update implements order.Store. The row stays locked until the commit.
 func (s Orders) Update(ctx context.Context, id uid.Order, fn func(*order.Order) error) (*order.Order, error) {
-	out, err := changeInTx(ctx, s.db, s.readOrder, func(t *tx) (*order.Order, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readOrder, func(t *tx) (*order.Order, error) {
 		row, err := t.ent.Order.Query().Where(entorder.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, order.NotFound())

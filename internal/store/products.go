@@ -26,7 +26,7 @@ var _ order.ProductStore = Products{}
 // Create implements order.ProductStore.
 func (s Products) Create(ctx context.Context, p *order.Product, stock *order.Stock) (*order.Product, error) {
 	recorded := p.TakeEvents()
-	out, err := changeInTx(ctx, s.db, s.readProduct, func(t *tx) (*order.Product, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readProduct, func(t *tx) (*order.Product, error) {
 		v, events := *p, slices.Clone(recorded)
 		if err := t.assignLegacyID(ctx, entproduct.Table, &v.LegacyID, events); err != nil {
 			return nil, err
@@ -52,7 +52,7 @@ func (s Products) Create(ctx context.Context, p *order.Product, stock *order.Sto
 
 // Update implements order.ProductStore. The row stays locked until the commit.
 func (s Products) Update(ctx context.Context, id uid.Product, fn func(*order.Product) error) (*order.Product, error) {
-	out, err := changeInTx(ctx, s.db, s.readProduct, func(t *tx) (*order.Product, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readProduct, func(t *tx) (*order.Product, error) {
 		row, err := t.lockProduct(ctx, id)
 		if err != nil {
 			return nil, err
@@ -81,7 +81,7 @@ func (s Products) Update(ctx context.Context, id uid.Product, fn func(*order.Pro
 // UpdateStock implements order.ProductStore. The product is locked too, so that
 // its events keep their order.
 func (s Products) UpdateStock(ctx context.Context, id uid.Product, fn func(*order.Product, *order.Stock) error) (*order.Product, error) {
-	out, err := changeInTx(ctx, s.db, s.readProduct, func(t *tx) (*order.Product, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readProduct, func(t *tx) (*order.Product, error) {
 		row, err := t.lockProduct(ctx, id)
 		if err != nil {
 			return nil, err

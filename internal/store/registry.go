@@ -26,7 +26,7 @@ func (db *DB) Registry() Registry { return Registry{db} }
 
 // PutService implements registry.Store.
 func (s Registry) PutService(ctx context.Context, name string, fn func(*registry.Service) (*registry.Service, error)) (*registry.Service, error) {
-	out, err := changeInTx(ctx, s.db, s.service, func(t *tx) (*registry.Service, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.service, func(t *tx) (*registry.Service, error) {
 		row, err := t.ent.Service.Query().Where(equalsText(entservice.FieldName, name), t.forUpdate).Only(ctx)
 		if err != nil && !ent.IsNotFound(err) {
 			return nil, err
@@ -49,7 +49,7 @@ func (s Registry) PutService(ctx context.Context, name string, fn func(*registry
 
 // ChangeService implements registry.Store.
 func (s Registry) ChangeService(ctx context.Context, id uid.Service, fn func(*registry.Service) error) (*registry.Service, error) {
-	out, err := changeInTx(ctx, s.db, s.service, func(t *tx) (*registry.Service, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.service, func(t *tx) (*registry.Service, error) {
 		row, err := t.ent.Service.Query().Where(entservice.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, registry.ServiceNotFound().At("id"))
@@ -122,7 +122,7 @@ func setService(m *ent.ServiceMutation, v *registry.Service) {
 // PutInstance implements registry.Store. The service is locked against changes,
 // but not against other instances.
 func (s Registry) PutInstance(ctx context.Context, service, instanceID string, fn func(*registry.Service, *registry.Instance) (*registry.Instance, error)) (*registry.Instance, error) {
-	out, err := changeInTx(ctx, s.db, s.instance, func(t *tx) (*registry.Instance, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.instance, func(t *tx) (*registry.Instance, error) {
 		parent, err := t.ent.Service.Query().Where(equalsText(entservice.FieldName, service), entservice.Deregistered(false), t.forShare).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, registry.ServiceNotFound().At("service"))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/backplane-dev/backplane/ent"
 	entsigning "github.com/backplane-dev/backplane/ent/signingkey"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session/token"
 )
@@ -34,7 +35,7 @@ func signingKeys(ctx context.Context, c *ent.Client) ([]*token.SigningKey, error
 // UpdateSigningKeys implements token.KeyStore.
 func (s Sessions) UpdateSigningKeys(ctx context.Context, fn func([]*token.SigningKey) (*token.SigningKey, []string, error),
 ) (after []*token.SigningKey, err error) {
-	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err = s.db.inTx(ctx, claim.None, func(t *tx) error {
 		if err := t.lockSetting(ctx, signingKeysLock); err != nil {
 			return err
 		}
@@ -95,7 +96,7 @@ func (s Secrets) ReplaceSecret(ctx context.Context, name string, old, next []byt
 
 // writeThenRead runs a statement on a secret and returns what is stored then.
 func (s Secrets) writeThenRead(ctx context.Context, name, statement string, args ...any) (stored []byte, err error) {
-	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err = s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		if _, err := t.exec(ctx, statement, args...); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 
 	"entgo.io/ent/dialect"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/lease"
 )
@@ -100,7 +101,7 @@ func (s *Sequence) Release(ctx context.Context, l lease.Lease) error {
 // cursor of before is good any more. It also ends the leases of sequencers that assigned positions
 // events, or was a named reader of them, in the database that was saved.
 func (db *DB) RenewTimeline(ctx context.Context) error {
-	err := db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		fresh := `lower(hex(randomblob(6)))`
 		if t.isPostgres() {

@@ -8,13 +8,14 @@ import (
 
 	"github.com/backplane-dev/backplane/ent"
 	entsession "github.com/backplane-dev/backplane/ent/session"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // UpdateSession implements session.Sessions.
 func (s Sessions) UpdateSession(ctx context.Context, id uid.Session, fn func(*session.Session) error) (*session.Session, error) {
-	out, err := changeInTx(ctx, s.db, s.readSession, func(t *tx) (*session.Session, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readSession, func(t *tx) (*session.Session, error) {
 		row, err := t.ent.Session.Query().Where(entsession.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, session.NotFound())
@@ -115,7 +116,7 @@ func (s Sessions) LiveSessions(ctx context.Context, user uid.User, at time.Time,
 // Sweep implements session.Sessions. It passes over rows that others hold.
 func (s Sessions) Sweep(ctx context.Context, ended, now time.Time, limit int) (int, error) {
 	var removed int64
-	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := s.db.inTx(ctx, claim.None, func(t *tx) error {
 		removed, t.dirty = 0, true
 		for _, sweep := range []struct {
 			table, key, condition string

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/session/throttle"
 )
 
@@ -22,7 +23,7 @@ func (s Sessions) Take(ctx context.Context, counters []throttle.Counter, at time
 	}
 	sorted := slices.SortedFunc(slices.Values(counters), func(a, b throttle.Counter) int { return strings.Compare(a.Name, b.Name) })
 	at = toMicros(at)
-	err = s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err = s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		stands, err := t.countAttempts(ctx, sorted, at)
 		if err != nil {
@@ -82,7 +83,7 @@ func (s Sessions) GiveBack(ctx context.Context, reset, less []string) error {
 		return nil
 	}
 	slices.Sort(names)
-	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		for _, name := range slices.Compact(names) {
 			statement := `UPDATE throttles SET tries = CASE WHEN tries > 0 THEN tries - 1 ELSE 0 END WHERE name = ?`

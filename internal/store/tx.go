@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/ent"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
@@ -22,7 +23,7 @@ type tx struct {
 	conn
 	ent      *ent.Client
 	db       *DB
-	claim    *claim
+	claimed  *claimRow // nil without a claim
 	events   []event.Event
 	touched  []Touched
 	assigned bool // it assigned a legacy id that another transaction may take meanwhile
@@ -44,11 +45,11 @@ func (db *DB) OnCommit(fn func([]Touched)) { db.onCommit.Store(&fn) }
 // events, under the same conditions as OnCommit.
 func (db *DB) OnAppend(fn func()) { db.onAppend.Store(&fn) }
 
-// changeInTx runs fn in a transaction and returns its result. Under an idempotency key that
-// was used before it does not run fn, but reads the object of the first call.
-func changeInTx[ID ~string, T any](ctx context.Context, db *DB, read func(context.Context, ID) (T, error), fn func(*tx) (T, error)) (T, error) {
+// changeInTx runs fn in a transaction and returns its result. For a duplicate call it does
+// not run fn, but reads the object of the first call.
+func changeInTx[ID ~string, T any](ctx context.Context, db *DB, cl claim.Claim, read func(context.Context, ID) (T, error), fn func(*tx) (T, error)) (T, error) {
 	var out T
-	err := db.inTx(ctx, func(tx *tx) (err error) {
+	err := db.inTx(ctx, cl, func(tx *tx) (err error) {
 		out, err = fn(tx)
 		return err
 	})
@@ -62,14 +63,14 @@ func changeInTx[ID ~string, T any](ctx context.Context, db *DB, read func(contex
 	return out, nil
 }
 
-// inTx runs fn in a transaction: it claims the idempotency key of ctx, runs fn,
-// stores what fn recorded and commits. It runs fn again if the database refuses the
-// transaction because of concurrent ones, so fn must not keep state between runs. If fn
-// changed nothing, nothing is committed. Under a key that was used before it
-// returns a *replay and fn does not run.
-func (db *DB) inTx(ctx context.Context, fn func(*tx) error) error {
+// inTx runs fn in a transaction: it inserts the claim, runs fn, stores what fn recorded
+// and commits. It runs fn again if the database refuses the transaction because of
+// concurrent ones, so fn must not keep state between runs. Without a claim, and if fn
+// changed nothing, nothing is committed. For a duplicate call it returns a *replay, and for
+// an event that is handled claim.ErrAlreadyHandled, and fn does not run.
+func (db *DB) inTx(ctx context.Context, cl claim.Claim, fn func(*tx) error) error {
 	for try := 1; ; try++ {
-		t, again, err := db.attemptTx(ctx, fn)
+		t, again, err := db.attemptTx(ctx, cl, fn)
 		if t != nil && t.sent {
 			db.notifyCommitted(t)
 		}
@@ -100,7 +101,7 @@ func (db *DB) notifyCommitted(t *tx) {
 }
 
 // attemptTx runs the transaction once; again says that it may run once more.
-func (db *DB) attemptTx(ctx context.Context, fn func(*tx) error) (t *tx, again bool, err error) {
+func (db *DB) attemptTx(ctx context.Context, cl claim.Claim, fn func(*tx) error) (t *tx, again bool, err error) {
 	pooled, err := db.write.Conn(ctx)
 	if err != nil {
 		return nil, isRepeatable(err), err
@@ -123,7 +124,7 @@ func (db *DB) attemptTx(ctx context.Context, fn func(*tx) error) (t *tx, again b
 		}
 	}()
 	t = db.newTx(raw)
-	if err := t.runChange(ctx, fn); err != nil {
+	if err := t.runChange(ctx, cl, fn); err != nil {
 		return t, isRepeatable(err) || t.assigned && isLegacyTaken(err), err
 	}
 	if t.isEmpty() {
@@ -138,8 +139,8 @@ func (db *DB) newTx(raw *sql.Tx) *tx {
 	return &tx{conn: c, ent: ent.NewClient(ent.Driver(c.entDriver())), db: db}
 }
 
-func (t *tx) runChange(ctx context.Context, fn func(*tx) error) error {
-	if err := t.claimCall(ctx); err != nil {
+func (t *tx) runChange(ctx context.Context, cl claim.Claim, fn func(*tx) error) error {
+	if err := t.insertClaim(ctx, cl); err != nil {
 		return err
 	}
 	if err := fn(t); err != nil {
@@ -167,13 +168,13 @@ func (db *DB) commitTx(raw *sql.Tx, t *tx) (again bool, err error) {
 	}
 	t.sent = true
 	if err != nil {
-		return t.claim != nil, outcomeUnknown.Because(fmt.Errorf("commit: %w", err))
+		return t.claimed != nil, outcomeUnknown.Because(fmt.Errorf("commit: %w", err))
 	}
 	return false, nil
 }
 
 func (t *tx) isEmpty() bool {
-	return t.claim == nil && len(t.events) == 0 && len(t.touched) == 0 && !t.dirty
+	return t.claimed == nil && len(t.events) == 0 && len(t.touched) == 0 && !t.dirty
 }
 
 // touchRow records that the transaction changed a row.

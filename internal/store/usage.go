@@ -8,6 +8,7 @@ import (
 
 	"github.com/backplane-dev/backplane/ent"
 	entusage "github.com/backplane-dev/backplane/ent/legacyusage"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/page"
 )
@@ -26,7 +27,7 @@ var usageColumns = []string{"id", "route", "client", "calls", "first_seen_at", "
 // Add implements legacy.Store. Rows are written in the order of their ids, so that
 // nodes that store at once wait for one another and do not deadlock.
 func (s LegacyUsage) Add(ctx context.Context, usage []legacy.Usage, b legacy.Bounds) error {
-	err := s.db.inTx(withoutCall(ctx), func(t *tx) error {
+	err := s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
 		kept, err := t.fitToBounds(ctx, usage, b)
 		if err != nil {

@@ -23,7 +23,7 @@ var _ user.Store = Users{}
 // Create implements user.Store.
 func (s Users) Create(ctx context.Context, u *user.User, c user.PasswordHash) (*user.User, error) {
 	recorded := u.TakeEvents()
-	out, err := changeInTx(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readUser, func(t *tx) (*user.User, error) {
 		v, events := *u, slices.Clone(recorded)
 		if err := t.assignLegacyID(ctx, entuser.Table, &v.LegacyID, events); err != nil {
 			return nil, err
@@ -48,7 +48,7 @@ func (s Users) Create(ctx context.Context, u *user.User, c user.PasswordHash) (*
 
 // Update implements user.Store. The row stays locked until the commit.
 func (s Users) Update(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
-	out, err := changeInTx(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) { return t.updateUser(ctx, id, fn) })
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readUser, func(t *tx) (*user.User, error) { return t.updateUser(ctx, id, fn) })
 	if err != nil {
 		return nil, fmt.Errorf("update user %s: %w", id, err)
 	}
@@ -61,7 +61,7 @@ const adminCountLock = "gate.standing"
 
 // UpdateCountingAdmins implements user.Store.
 func (s Users) UpdateCountingAdmins(ctx context.Context, id uid.User, fn func(u *user.User, otherAdmins int) error) (*user.User, error) {
-	out, err := changeInTx(ctx, s.db, s.readUser, func(t *tx) (*user.User, error) {
+	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readUser, func(t *tx) (*user.User, error) {
 		if err := t.lockSetting(ctx, adminCountLock); err != nil {
 			return nil, err
 		}
