@@ -27,7 +27,11 @@ func (r *deadLetterResolver) Message(ctx context.Context, obj *consumer.DeadLett
 }
 
 func (r *mutationResolver) ReplayDeadLetters(ctx context.Context, input model.ReplayDeadLettersInput) (*model.ReplayDeadLettersPayload, error) {
-	n, err := r.domains.ConsumerAdmin.RequestReplay(ctx, replayRequest(input))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	n, err := r.domains.ConsumerAdmin.RequestReplay(ctx, cl, replayRequest(input))
 	if err != nil {
 		return nil, err
 	}

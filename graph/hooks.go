@@ -13,13 +13,11 @@ import (
 // Hooks are the functions that the executor runs around responses and fields.
 type Hooks struct {
 	newLoaders func() *loader.Loaders
-	secret     []byte
 }
 
-// NewHooks returns the hooks of a schema over the domains. The secret is the HMAC key of
-// the fingerprints of idempotent calls, equal on all nodes.
-func NewHooks(d Domains, secret []byte) *Hooks {
-	return &Hooks{func() *loader.Loaders { return loader.New(d) }, secret}
+// NewHooks returns the hooks of a schema over the domains.
+func NewHooks(d Domains) *Hooks {
+	return &Hooks{func() *loader.Loaders { return loader.New(d) }}
 }
 
 // AroundResponse gives each response fresh loaders: per request, a subscription
@@ -37,8 +35,8 @@ func (h *Hooks) AroundRootField(ctx context.Context, next graphql.RootResolver) 
 	return next(ctx)
 }
 
-// AroundField tells the loaders which field of the document runs. For a mutation it puts
-// the idempotency key into the context and moves correctable errors to userErrors.
+// AroundField tells the loaders which field of the document runs, and moves the correctable
+// errors of a mutation to its userErrors.
 func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, error) {
 	fc := graphql.GetFieldContext(ctx)
 	if err := checkLastKnownCaller(ctx, fc); err != nil {
@@ -46,10 +44,6 @@ func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, er
 	}
 	if fc.Object != "Mutation" {
 		return loader.ResolveField(ctx, next)
-	}
-	ctx, err := withIdempotentCall(ctx, h.secret, fc.Field.Name, fc.Args["input"])
-	if err != nil {
-		return withUserErrors(fc.Field.Name, nil, err)
 	}
 	res, err := next(ctx)
 	return withUserErrors(fc.Field.Name, res, err)

@@ -12,36 +12,37 @@ import (
 	"strings"
 	"time"
 
+	"github.com/99designs/gqlgen/graphql"
+
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// withIdempotentCall puts the call's key and fingerprint into the context if the client
-// sent an idempotency key: in the input, or for the whole request. Mutations whose input
-// has no such field and anonymous callers have none.
-func withIdempotentCall(ctx context.Context, secret []byte, mutation string, input any) (context.Context, error) {
-	field := reflect.ValueOf(input)
-	if field.Kind() != reflect.Struct || auth.From(ctx) == nil {
-		return ctx, nil
+// claimCall returns the claim of a mutation's call: a claim.Call if the client sent an
+// idempotency key, in the input or for the whole request, else claim.None. It is the first
+// statement of each mutation whose input has the field. Anonymous callers claim nothing.
+// IDEMPOTENCY_KEY_INVALID, at idempotencyKey, for a malformed key or two that differ.
+func (r *Resolver) claimCall(ctx context.Context, inInput graphql.Omittable[*string], input any) (claim.Claim, error) {
+	caller := auth.From(ctx)
+	if caller == nil {
+		return claim.None, nil
 	}
-	field = field.FieldByName("IdempotencyKey")
-	if !field.IsValid() {
-		return ctx, nil
-	}
-	key, given := executor.IdempotencyKey(ctx), omittableText(field)
+	key, given := executor.IdempotencyKey(ctx), inInput.Value()
 	switch {
 	case given != nil && key != "" && key != *given:
-		return ctx, fault.New(fault.IdempotencyKeyInvalid, "The header Idempotency-Key and the input say different keys.").At("idempotencyKey")
+		return claim.None, fault.New(fault.IdempotencyKeyInvalid, "The header Idempotency-Key and the input say different keys.").At("idempotencyKey")
 	case given != nil:
 		key = *given
 	case key == "":
-		return ctx, nil
+		return claim.None, nil
 	}
 	if err := executor.CheckIdempotencyKey(key); err != nil {
-		return ctx, fault.From(err).At("idempotencyKey")
+		return claim.None, fault.From(err).At("idempotencyKey")
 	}
-	return auth.WithCall(ctx, auth.Call{Key: key, Fingerprint: fingerprintCall(secret, mutation, input)}), nil
+	mutation := graphql.GetFieldContext(ctx).Field.Name
+	return claim.Call{Caller: caller.UserID, Key: key, Fingerprint: fingerprintCall(r.secret, mutation, input)}, nil
 }
 
 // fingerprintCall returns the fingerprint of a call: an HMAC of the mutation's name and
@@ -111,9 +112,4 @@ func writeOmittable(h hash.Hash, v reflect.Value) {
 
 func isSet(omittable reflect.Value) bool {
 	return omittable.MethodByName("IsSet").Call(nil)[0].Bool()
-}
-
-func omittableText(v reflect.Value) *string {
-	s, _ := reflect.TypeAssert[*string](v.MethodByName("Value").Call(nil)[0])
-	return s
 }

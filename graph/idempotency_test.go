@@ -1,15 +1,22 @@
 package graph
 
 import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -53,7 +60,7 @@ func TestFingerprintCall_is_equal_for_equal_calls(t *testing.T) {
 	}
 }
 
-func TestWithIdempotentCall_takes_the_key_from_header_or_field(t *testing.T) {
+func TestClaimCall_takes_the_key_from_header_or_field(t *testing.T) {
 	t.Parallel()
 	absent := graphql.Omittable[*string]{}
 	tests := []struct {
@@ -77,32 +84,87 @@ func TestWithIdempotentCall_takes_the_key_from_header_or_field(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			ctx := t.Context()
+			ctx := inMutation(t.Context(), "placeOrder")
 			if !tt.anonymous {
-				ctx = auth.With(ctx, &auth.Principal{UserID: uid.User("usr_1"), Credential: auth.SessionCredential("ses_1")})
+				ctx = signedIn(ctx)
 			}
 			if tt.header != "" {
 				ctx = executor.WithIdempotencyKey(ctx, tt.header)
 			}
-			ctx, err := withIdempotentCall(ctx, []byte("s"), "placeOrder", model.PlaceOrderInput{IdempotencyKey: tt.field})
-			call, ok := auth.CallFrom(ctx)
-			if call.Key != tt.want || ok != (tt.want != "") || tt.code != "" && !fault.Is(err, tt.code) || tt.code == "" && err != nil {
-				t.Errorf("claim gave key %q and error %v, want %q and %q", call.Key, err, tt.want, tt.code)
+			got, err := (&Resolver{secret: []byte("s")}).claimCall(ctx, tt.field, model.PlaceOrderInput{})
+			want := claim.Claim(claim.None)
+			if tt.want != "" {
+				want = claim.Call{Caller: "usr_1", Key: tt.want, Fingerprint: fingerprintCall([]byte("s"), "placeOrder", model.PlaceOrderInput{})}
+			}
+			if got != want || tt.code != "" && !fault.Is(err, tt.code) || tt.code == "" && err != nil {
+				t.Errorf("claimCall = %+v, %v; want %+v and error code %q", got, err, want, tt.code)
+			}
+			if err != nil && !slices.Equal(fault.From(err).Path, []string{"idempotencyKey"}) {
+				t.Errorf("path of the error = %v, want idempotencyKey", fault.From(err).Path)
 			}
 		})
 	}
 }
 
-func TestWithIdempotentCall_ignores_mutations_that_return_a_secret(t *testing.T) {
+// inMutation returns a context in which the executor resolves a mutation.
+func inMutation(ctx context.Context, name string) context.Context {
+	return graphql.WithFieldContext(ctx, &graphql.FieldContext{Object: "Mutation", Field: graphql.CollectedField{Field: &ast.Field{Name: name}}})
+}
+
+func signedIn(ctx context.Context) context.Context {
+	return auth.With(ctx, &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")})
+}
+
+// mutationsWithoutKey are the mutations that take effect each time: those that return a
+// secret, which no duplicate may read again, and the heartbeats, picks and outcomes of the registry.
+var mutationsWithoutKey = []string{
+	"createApiKey", "createStreamTicket", "pickInstance", "refreshSession", "renewInstance", "reportOutcome", "signIn", "signUp",
+}
+
+// The resolvers have no use cases here: one that calls any before it makes its claim panics.
+func TestMutations_that_take_an_idempotency_key_claim_it_first(t *testing.T) {
 	t.Parallel()
-	ctx := executor.WithIdempotencyKey(auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}), "k")
-	for name, input := range map[string]any{
-		"signUp": model.SignUpInput{}, "signIn": model.SignInInput{}, "refreshSession": model.RefreshSessionInput{}, "createApiKey": model.CreateAPIKeyInput{},
-		"createStreamTicket": model.CreateStreamTicketInput{},
-	} {
-		got, err := withIdempotentCall(ctx, []byte("s"), name, input)
-		if _, claimed := auth.CallFrom(got); claimed || err != nil {
-			t.Errorf("%s claims the key (error %v)", name, err)
+	var without []string
+	for _, m := range Definitions().Mutation.Fields {
+		resolve := mutationMethod(t, m.Name)
+		input := reflect.New(resolve.Type().In(1)).Elem()
+		key := input.FieldByName("IdempotencyKey")
+		if !key.IsValid() {
+			without = append(without, m.Name)
+			continue
+		}
+		key.Set(reflect.ValueOf(graphql.OmittableOf(ptr("malformed\n"))))
+		err := callMutation(inMutation(signedIn(t.Context()), m.Name), resolve, input)
+		if !fault.Is(err, fault.IdempotencyKeyInvalid) {
+			t.Errorf("%s with a malformed key = %v, want IDEMPOTENCY_KEY_INVALID", m.Name, err)
 		}
 	}
+	slices.Sort(without)
+	if diff := cmp.Diff(mutationsWithoutKey, without); diff != "" {
+		t.Errorf("mutations without an idempotency key (-want +got):\n%s", diff)
+	}
+}
+
+// mutationMethod returns the resolver of a mutation.
+func mutationMethod(t *testing.T, name string) reflect.Value {
+	t.Helper()
+	r := reflect.ValueOf((&Resolver{}).Mutation())
+	for m := range r.Type().Methods() {
+		if strings.EqualFold(m.Name, name) {
+			return r.Method(m.Index)
+		}
+	}
+	t.Fatalf("no resolver of the mutation %s", name)
+	return reflect.Value{}
+}
+
+// callMutation calls a resolver and returns its error, or its panic as one.
+func callMutation(ctx context.Context, resolve, input reflect.Value) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	err, _ = resolve.Call([]reflect.Value{reflect.ValueOf(ctx), input})[1].Interface().(error)
+	return err
 }

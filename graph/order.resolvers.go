@@ -17,7 +17,11 @@ import (
 )
 
 func (r *mutationResolver) PlaceOrder(ctx context.Context, input model.PlaceOrderInput) (*model.PlaceOrderPayload, error) {
-	o, err := r.domains.Orders.Place(ctx, order.PlaceInput{
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	o, err := r.domains.Orders.Place(ctx, cl, order.PlaceInput{
 		Items: toOrderWants(input.Items), UserID: (*uid.User)(optionalValue(input.UserID)), Note: optionalText(input.Note), LegacyID: optionalValue(input.LegacyID),
 	})
 	if err != nil {
@@ -27,7 +31,11 @@ func (r *mutationResolver) PlaceOrder(ctx context.Context, input model.PlaceOrde
 }
 
 func (r *mutationResolver) CancelOrder(ctx context.Context, input model.CancelOrderInput) (*model.CancelOrderPayload, error) {
-	o, err := r.domains.Orders.Cancel(ctx, uid.Order(input.ID), optionalValue(input.IfVersion), optionalText(input.Reason))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	o, err := r.domains.Orders.Cancel(ctx, cl, uid.Order(input.ID), optionalValue(input.IfVersion), optionalText(input.Reason))
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +43,11 @@ func (r *mutationResolver) CancelOrder(ctx context.Context, input model.CancelOr
 }
 
 func (r *mutationResolver) ShipOrder(ctx context.Context, input model.ShipOrderInput) (*model.ShipOrderPayload, error) {
-	o, err := r.domains.Orders.Ship(ctx, uid.Order(input.ID), optionalValue(input.IfVersion))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	o, err := r.domains.Orders.Ship(ctx, cl, uid.Order(input.ID), optionalValue(input.IfVersion))
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +55,11 @@ func (r *mutationResolver) ShipOrder(ctx context.Context, input model.ShipOrderI
 }
 
 func (r *mutationResolver) DeliverOrder(ctx context.Context, input model.DeliverOrderInput) (*model.DeliverOrderPayload, error) {
-	o, err := r.domains.Orders.Deliver(ctx, uid.Order(input.ID), optionalValue(input.IfVersion))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	o, err := r.domains.Orders.Deliver(ctx, cl, uid.Order(input.ID), optionalValue(input.IfVersion))
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +67,11 @@ func (r *mutationResolver) DeliverOrder(ctx context.Context, input model.Deliver
 }
 
 func (r *mutationResolver) RefundOrder(ctx context.Context, input model.RefundOrderInput) (*model.RefundOrderPayload, error) {
-	o, err := r.domains.Orders.RequestRefund(ctx, uid.Order(input.ID), optionalValue(input.IfVersion), optionalText(input.Reason))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	o, err := r.domains.Orders.RequestRefund(ctx, cl, uid.Order(input.ID), optionalValue(input.IfVersion), optionalText(input.Reason))
 	if err != nil {
 		return nil, err
 	}

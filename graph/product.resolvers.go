@@ -16,11 +16,15 @@ import (
 )
 
 func (r *mutationResolver) CreateProduct(ctx context.Context, input model.CreateProductInput) (*model.CreateProductPayload, error) {
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
 	amount, err := parsePrice(*input.Price)
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.domains.Products.Create(ctx, order.ProductInput{
+	p, err := r.domains.Products.Create(ctx, cl, order.ProductInput{
 		SKU: input.Sku, Name: input.Name, Description: optionalText(input.Description), Price: amount,
 		Stock: input.Stock, Active: input.Active, LegacyID: optionalValue(input.LegacyID),
 	})
@@ -31,11 +35,15 @@ func (r *mutationResolver) CreateProduct(ctx context.Context, input model.Create
 }
 
 func (r *mutationResolver) UpdateProduct(ctx context.Context, input model.UpdateProductInput) (*model.UpdateProductPayload, error) {
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
 	change, err := toProductChange(input)
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.domains.Products.Update(ctx, uid.Product(input.ID), optionalValue(input.IfVersion), change)
+	p, err := r.domains.Products.Update(ctx, cl, uid.Product(input.ID), optionalValue(input.IfVersion), change)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +51,11 @@ func (r *mutationResolver) UpdateProduct(ctx context.Context, input model.Update
 }
 
 func (r *mutationResolver) AdjustStock(ctx context.Context, input model.AdjustStockInput) (*model.AdjustStockPayload, error) {
-	p, err := r.domains.Products.AdjustStock(ctx, uid.Product(input.ProductID), input.By)
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.domains.Products.AdjustStock(ctx, cl, uid.Product(input.ProductID), input.By)
 	if err != nil {
 		return nil, err
 	}

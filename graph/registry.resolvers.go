@@ -18,7 +18,11 @@ import (
 )
 
 func (r *mutationResolver) RegisterService(ctx context.Context, input model.RegisterServiceInput) (*model.RegisterServicePayload, error) {
-	v, err := r.domains.Registry.Register(ctx, toServiceInput(input))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.domains.Registry.Register(ctx, cl, toServiceInput(input))
 	if err != nil {
 		return nil, err
 	}
@@ -26,11 +30,15 @@ func (r *mutationResolver) RegisterService(ctx context.Context, input model.Regi
 }
 
 func (r *mutationResolver) UpdateService(ctx context.Context, input model.UpdateServiceInput) (*model.UpdateServicePayload, error) {
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
 	change, err := toServiceChange(input)
 	if err != nil {
 		return nil, err
 	}
-	v, err := r.domains.Registry.Update(ctx, uid.Service(input.ID), optionalValue(input.IfVersion), change)
+	v, err := r.domains.Registry.Update(ctx, cl, uid.Service(input.ID), optionalValue(input.IfVersion), change)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +46,11 @@ func (r *mutationResolver) UpdateService(ctx context.Context, input model.Update
 }
 
 func (r *mutationResolver) DeregisterService(ctx context.Context, input model.DeregisterServiceInput) (*model.DeregisterServicePayload, error) {
-	v, err := r.domains.Registry.Deregister(ctx, uid.Service(input.ID), optionalValue(input.IfVersion))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.domains.Registry.Deregister(ctx, cl, uid.Service(input.ID), optionalValue(input.IfVersion))
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +58,11 @@ func (r *mutationResolver) DeregisterService(ctx context.Context, input model.De
 }
 
 func (r *mutationResolver) RegisterInstance(ctx context.Context, input model.RegisterInstanceInput) (*model.RegisterInstancePayload, error) {
-	i, err := r.domains.Registry.RegisterInstance(ctx, input.Service, toInstanceInput(input))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	i, err := r.domains.Registry.RegisterInstance(ctx, cl, input.Service, toInstanceInput(input))
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +78,11 @@ func (r *mutationResolver) RenewInstance(ctx context.Context, input model.RenewI
 }
 
 func (r *mutationResolver) DeregisterInstance(ctx context.Context, input model.DeregisterInstanceInput) (*model.DeregisterInstancePayload, error) {
-	i, err := r.domains.Registry.DeregisterInstance(ctx, input.Service, input.InstanceID, valueOrZero(input.Incarnation))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	i, err := r.domains.Registry.DeregisterInstance(ctx, cl, input.Service, input.InstanceID, valueOrZero(input.Incarnation))
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +90,11 @@ func (r *mutationResolver) DeregisterInstance(ctx context.Context, input model.D
 }
 
 func (r *mutationResolver) DrainInstance(ctx context.Context, input model.DrainInstanceInput) (*model.DrainInstancePayload, error) {
-	i, err := r.domains.Registry.Drain(ctx, input.Service, input.InstanceID, valueOrZero(input.Incarnation), optionalText(input.Reason))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	i, err := r.domains.Registry.Drain(ctx, cl, input.Service, input.InstanceID, valueOrZero(input.Incarnation), optionalText(input.Reason))
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +102,11 @@ func (r *mutationResolver) DrainInstance(ctx context.Context, input model.DrainI
 }
 
 func (r *mutationResolver) SetInstanceMaintenance(ctx context.Context, input model.SetInstanceMaintenanceInput) (*model.SetInstanceMaintenancePayload, error) {
-	i, err := r.domains.Registry.SetMaintenance(ctx, input.Service, input.InstanceID, input.Enabled, optionalText(input.Reason))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	i, err := r.domains.Registry.SetMaintenance(ctx, cl, input.Service, input.InstanceID, input.Enabled, optionalText(input.Reason))
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,9 @@
 // case and wraps the result. Rules and permissions live in the domains, so that
 // every transport obeys them.
 //
-// Its hooks serve all operations: a set of dataloaders for each response, userErrors of
-// mutations, and the idempotency key of a call. Package loader declares how nodes and
-// edges are read in bulk.
+// Its hooks serve all operations: a set of dataloaders for each response, and userErrors of
+// mutations. A mutation makes the claim of its idempotency key first, and passes it to the use
+// case. Package loader declares how nodes and edges are read in bulk.
 package graph
 
 import (
@@ -26,24 +26,28 @@ type Domains = loader.Domains
 // Resolver calls the use cases of the domains.
 type Resolver struct {
 	domains Domains
+	secret  []byte
 	prepare func(context.Context, executor.Request) (*executor.Operation, *executor.Refusal)
 }
 
-// NewResolver returns a Resolver over the domains. It prepares the operations of stream
+// NewResolver returns a Resolver over the domains. The secret is the HMAC key of the
+// fingerprints of idempotent calls, equal on all nodes. It prepares the operations of stream
 // tickets with p, which is made for Definitions.
-func NewResolver(d Domains, p *executor.Preparer) *Resolver { return &Resolver{d, p.Prepare} }
+func NewResolver(d Domains, secret []byte, p *executor.Preparer) *Resolver {
+	return &Resolver{d, secret, p.Prepare}
+}
 
 // NewExecutor returns the executor of the schema over the domains, with the hooks of this
-// package and the checks of its scalars. The secret is that of NewHooks.
+// package and the checks of its scalars. The secret is that of NewResolver.
 func NewExecutor(d Domains, secret []byte, cfg executor.Config, log *slog.Logger) (*executor.Executor, error) {
-	h := NewHooks(d, secret)
+	h := NewHooks(d)
 	cfg.AroundResponse, cfg.AroundRootField, cfg.AroundField = h.AroundResponse, h.AroundRootField, h.AroundField
 	cfg.Scalars = Scalars()
 	p, err := executor.NewPreparer(Definitions(), cfg)
 	if err != nil {
 		return nil, err
 	}
-	return p.NewExecutor(NewSchema(NewResolver(d, p)), log)
+	return p.NewExecutor(NewSchema(NewResolver(d, secret, p)), log)
 }
 
 // Definitions returns the types of the schema that NewSchema makes executable.

@@ -54,7 +54,11 @@ func (r *mutationResolver) RefreshSession(ctx context.Context, input model.Refre
 }
 
 func (r *mutationResolver) SignOut(ctx context.Context, input model.SignOutInput) (*model.SignOutPayload, error) {
-	if err := r.domains.Sessions.SignOut(ctx); err != nil {
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.domains.Sessions.SignOut(ctx, cl); err != nil {
 		return nil, err
 	}
 	s, err := loader.Sessions.Load(ctx, auth.From(ctx).SessionID())
@@ -65,7 +69,11 @@ func (r *mutationResolver) SignOut(ctx context.Context, input model.SignOutInput
 }
 
 func (r *mutationResolver) ChangePassword(ctx context.Context, input model.ChangePasswordInput) (*model.ChangePasswordPayload, error) {
-	if err := r.domains.Sessions.ChangePassword(ctx, input.CurrentPassword, input.NewPassword); err != nil {
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.domains.Sessions.ChangePassword(ctx, cl, input.CurrentPassword, input.NewPassword); err != nil {
 		return nil, err
 	}
 	u, err := r.currentUser(ctx)
@@ -76,7 +84,11 @@ func (r *mutationResolver) ChangePassword(ctx context.Context, input model.Chang
 }
 
 func (r *mutationResolver) RevokeSession(ctx context.Context, input model.RevokeSessionInput) (*model.RevokeSessionPayload, error) {
-	s, err := r.domains.Sessions.Revoke(ctx, uid.Session(input.ID))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.domains.Sessions.Revoke(ctx, cl, uid.Session(input.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +96,11 @@ func (r *mutationResolver) RevokeSession(ctx context.Context, input model.Revoke
 }
 
 func (r *mutationResolver) RevokeAllSessions(ctx context.Context, input model.RevokeAllSessionsInput) (*model.RevokeAllSessionsPayload, error) {
-	if _, err := r.domains.Sessions.RevokeAll(ctx, input.KeepCurrent); err != nil {
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.domains.Sessions.RevokeAll(ctx, cl, input.KeepCurrent); err != nil {
 		return nil, err
 	}
 	u, err := r.currentUser(ctx)
@@ -113,7 +129,11 @@ func (r *mutationResolver) CreateStreamTicket(ctx context.Context, input model.C
 }
 
 func (r *mutationResolver) RevokeAPIKey(ctx context.Context, input model.RevokeAPIKeyInput) (*model.RevokeAPIKeyPayload, error) {
-	k, err := r.domains.Sessions.RevokeAPIKey(ctx, uid.APIKey(input.ID))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	k, err := r.domains.Sessions.RevokeAPIKey(ctx, cl, uid.APIKey(input.ID))
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func principals(id uid.User, n int) []*auth.Principal {
 // newExecutor returns a new one, which shares nothing with others.
 func (d *demoGraph) newExecutor(t *testing.T) *executor.Executor {
 	t.Helper()
-	hooks := graph.NewHooks(d.domains, nil)
+	hooks := graph.NewHooks(d.domains)
 	p, err := executor.NewPreparer(graph.Definitions(), executor.Config{AroundField: hooks.AroundField,
 		AroundResponse: func(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
 			d.resolved.Add(1)
@@ -95,7 +95,7 @@ func (d *demoGraph) newExecutor(t *testing.T) *executor.Executor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := p.NewExecutor(graph.NewSchema(graph.NewResolver(d.domains, p)), slog.New(slog.DiscardHandler))
+	x, err := p.NewExecutor(graph.NewSchema(graph.NewResolver(d.domains, nil, p)), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,11 @@ import (
 )
 
 func (r *mutationResolver) CreateUser(ctx context.Context, input model.CreateUserInput) (*model.CreateUserPayload, error) {
-	u, err := r.domains.Users.Create(ctx, user.Profile{Username: input.Username, Email: optionalValue(input.Email), Name: optionalText(input.Name)},
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	u, err := r.domains.Users.Create(ctx, cl, user.Profile{Username: input.Username, Email: optionalValue(input.Email), Name: optionalText(input.Name)},
 		input.Roles.Value(), optionalValue(input.LegacyID), r.passwordHasher(optionalValue(input.Password)))
 	if err != nil {
 		return nil, err
@@ -26,6 +30,10 @@ func (r *mutationResolver) CreateUser(ctx context.Context, input model.CreateUse
 }
 
 func (r *mutationResolver) UpdateUser(ctx context.Context, input model.UpdateUserInput) (*model.UpdateUserPayload, error) {
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
 	var up updateErrors
 	change := user.Change{
 		Username: requiredField(&up, "username", input.Username), Email: nullableField(input.Email), Name: requiredField(&up, "name", input.Name),
@@ -34,7 +42,7 @@ func (r *mutationResolver) UpdateUser(ctx context.Context, input model.UpdateUse
 	if err := up.err(); err != nil {
 		return nil, err
 	}
-	u, err := r.domains.Users.Update(ctx, uid.User(input.ID), optionalValue(input.IfVersion), change)
+	u, err := r.domains.Users.Update(ctx, cl, uid.User(input.ID), optionalValue(input.IfVersion), change)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +50,11 @@ func (r *mutationResolver) UpdateUser(ctx context.Context, input model.UpdateUse
 }
 
 func (r *mutationResolver) DeleteUser(ctx context.Context, input model.DeleteUserInput) (*model.DeleteUserPayload, error) {
-	u, err := r.domains.Users.Delete(ctx, uid.User(input.ID), optionalValue(input.IfVersion))
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	u, err := r.domains.Users.Delete(ctx, cl, uid.User(input.ID), optionalValue(input.IfVersion))
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
@@ -231,8 +232,8 @@ func (c *unversionedCache) ByIDs(ctx context.Context, ids []uid.User) (map[uid.U
 }
 
 // Update implements user.Store.
-func (c *unversionedCache) Update(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
-	u, err := c.Store.Update(ctx, id, fn)
+func (c *unversionedCache) Update(ctx context.Context, cl claim.Claim, id uid.User, fn func(*user.User) error) (*user.User, error) {
+	u, err := c.Store.Update(ctx, cl, id, fn)
 	c.put(u)
 	return u, err
 }
@@ -272,7 +273,7 @@ func TestHistory_check_finds_an_unversioned_cache(t *testing.T) {
 	cache.filling = func() {
 		cache.filling = nil
 		began := time.Since(start)
-		u, err := users.Update(ctx, ada.ID, nil, user.Change{Name: validate.Of("Ada")})
+		u, err := users.Update(ctx, claim.None, ada.ID, nil, user.Change{Name: validate.Of("Ada")})
 		if err != nil {
 			t.Error(err)
 			return

@@ -1,5 +1,5 @@
 // Package auth carries the authenticated caller in the context: its principal, with
-// roles and credential, and the idempotency key of the call.
+// roles and credential.
 //
 // Domains call it for authorization. How a caller authenticates is left to package
 // session.
@@ -79,25 +79,4 @@ func WithClient(ctx context.Context, c Client) context.Context {
 func ClientFrom(ctx context.Context) Client {
 	c, _ := ctx.Value(clientKey{}).(Client)
 	return c
-}
-
-// Call is the identity of one mutation: two calls of one principal with equal
-// keys and fingerprints are one call, made twice.
-type Call struct {
-	Key         string   // chosen by the client, 1 to 200 printable ASCII characters
-	Fingerprint [32]byte // HMAC of mutation name and coerced input
-}
-
-type callKey struct{}
-
-// WithCall returns a context whose next transaction claims the call.
-func WithCall(ctx context.Context, c Call) context.Context {
-	return context.WithValue(ctx, callKey{}, c)
-}
-
-// CallFrom returns the call to claim; ok is false if the client gave no key or
-// the caller is anonymous.
-func CallFrom(ctx context.Context) (c Call, ok bool) {
-	c, ok = ctx.Value(callKey{}).(Call)
-	return c, ok && From(ctx) != nil
 }

@@ -139,17 +139,6 @@ func TestMaySetLegacyID_needs_admin_or_the_scope(t *testing.T) {
 	}
 }
 
-func TestCallFrom_returns_no_call_of_an_anonymous_caller(t *testing.T) {
-	t.Parallel()
-	ctx := WithCall(t.Context(), Call{Key: "k"})
-	if _, ok := CallFrom(ctx); ok {
-		t.Error("the call of an anonymous caller is claimed")
-	}
-	if c, ok := CallFrom(With(ctx, sessionOf(Customer))); !ok || c.Key != "k" {
-		t.Errorf("the call of a principal is %+v, %v", c, ok)
-	}
-}
-
 func TestFrom_returns_the_current_caller(t *testing.T) {
 	t.Parallel()
 	caller := &Principal{UserID: ada}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
@@ -49,7 +50,7 @@ func TestCallers_see_the_same_with_and_without_the_cache(t *testing.T) {
 	for i := range 4 {
 		products = append(products, n.product(t, fmt.Sprint("sku", i), 100).ID)
 	}
-	if _, err := n.products.Update(t.Context(), products[0], func(p *order.Product) error {
+	if _, err := n.products.Update(t.Context(), claim.None, products[0], func(p *order.Product) error {
 		return p.Apply(order.ProductChange{Active: validate.Of(false)}, at)
 	}); err != nil {
 		t.Fatal(err)
@@ -58,7 +59,7 @@ func TestCallers_see_the_same_with_and_without_the_cache(t *testing.T) {
 	for i := range 12 {
 		customer := users[i%3]
 		wants := []order.Want{{SKU: fmt.Sprint("sku", 1+i%3), Quantity: 1}}
-		o, err := n.orders.Place(t.Context(), customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+		o, err := n.orders.Place(t.Context(), claim.None, customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
 			return order.Place(order.Details{UserID: customer}, wants, offers, at)
 		})
 		if err != nil {

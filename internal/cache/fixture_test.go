@@ -17,6 +17,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/notify"
@@ -199,7 +200,7 @@ func (n *node) product(t testing.TB, sku string, stock int) *order.Product {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err = n.products.Create(t.Context(), p, s); err != nil {
+	if p, err = n.products.Create(t.Context(), claim.None, p, s); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -216,7 +217,7 @@ func (n *node) user(t testing.TB, roles ...auth.Role) *user.User {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u, err = n.users.Create(t.Context(), u, ""); err != nil {
+	if u, err = n.users.Create(t.Context(), claim.None, u, ""); err != nil {
 		t.Fatal(err)
 	}
 	return u
@@ -225,7 +226,7 @@ func (n *node) user(t testing.TB, roles ...auth.Role) *user.User {
 // rename changes a product and returns its version then.
 func (n *node) rename(t testing.TB, id uid.Product, name string) int {
 	t.Helper()
-	p, err := n.products.Update(t.Context(), id, func(p *order.Product) error {
+	p, err := n.products.Update(t.Context(), claim.None, id, func(p *order.Product) error {
 		return p.Apply(order.ProductChange{Name: validate.Of(name)}, at)
 	})
 	if err != nil {
@@ -363,7 +364,7 @@ func (n *node) userWith(t testing.TB, c user.PasswordHash) *user.User {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u, err = n.users.Create(t.Context(), u, c); err != nil {
+	if u, err = n.users.Create(t.Context(), claim.None, u, c); err != nil {
 		t.Fatal(err)
 	}
 	return u

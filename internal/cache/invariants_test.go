@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/notify"
@@ -283,7 +284,7 @@ func TestRead_never_shows_an_older_version_than_this_node_has_shown(t *testing.T
 		},
 		"in the conflict of a change that was refused": func(t *testing.T, n *node, p *order.Product) (int, error) {
 			version := 0
-			_, err := n.products.Update(t.Context(), p.ID, func(p *order.Product) error {
+			_, err := n.products.Update(t.Context(), claim.None, p.ID, func(p *order.Product) error {
 				version = p.Version
 				return validate.IfVersion(ptr(1), p.Version, p)
 			})
@@ -327,7 +328,7 @@ func TestRead_does_not_keep_absence(t *testing.T) {
 	if got := n.version(t, p.ID); got != 0 {
 		t.Fatalf("a product that does not exist has version %d", got)
 	}
-	if _, err := n.db.Products().Create(t.Context(), p, s); err != nil { // past the cache
+	if _, err := n.db.Products().Create(t.Context(), claim.None, p, s); err != nil { // past the cache
 		t.Fatal(err)
 	}
 	if got := n.version(t, p.ID); got != 1 {

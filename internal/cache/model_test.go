@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
@@ -78,7 +79,7 @@ func (w *model) client(ctx context.Context, steps int, rnd *rand.Rand) error {
 		n, known := w.nodes[i], w.seen[i][id].Load()
 		switch what := rnd.IntN(100); {
 		case what < 10:
-			p, err := n.products.Update(ctx, id, func(p *order.Product) error {
+			p, err := n.products.Update(ctx, claim.None, id, func(p *order.Product) error {
 				return p.Apply(order.ProductChange{Name: validate.Of(fmt.Sprint("name ", rnd.Int64()))}, at)
 			})
 			if err != nil {
@@ -229,9 +230,9 @@ func (s *staleProducts) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.P
 	return found, err
 }
 
-func (s *staleProducts) Update(ctx context.Context, id uid.Product, fn func(*order.Product) error) (*order.Product, error) {
+func (s *staleProducts) Update(ctx context.Context, cl claim.Claim, id uid.Product, fn func(*order.Product) error) (*order.Product, error) {
 	defer s.held.Delete(id)
-	return s.ProductStore.Update(ctx, id, fn)
+	return s.ProductStore.Update(ctx, cl, id, fn)
 }
 
 // The test of the test: the model finds a cache that ignores versions and fill tokens.

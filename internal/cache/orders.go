@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -51,8 +52,8 @@ func (s *Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filt
 }
 
 // Place implements order.Store.
-func (s *Orders) Place(ctx context.Context, customer uid.User, wants []order.Want,
+func (s *Orders) Place(ctx context.Context, cl claim.Claim, customer uid.User, wants []order.Want,
 	place func(map[string]order.Offer) (*order.Order, error),
 ) (*order.Order, error) {
-	return s.table.runCreate(func() (*order.Order, error) { return s.Store.Place(ctx, customer, wants, place) })
+	return s.table.runCreate(func() (*order.Order, error) { return s.Store.Place(ctx, cl, customer, wants, place) })
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -42,15 +43,15 @@ func (s *Products) BySKU(ctx context.Context, sku string) (*order.Product, error
 }
 
 // Create implements order.ProductStore.
-func (s *Products) Create(ctx context.Context, p *order.Product, stock *order.Stock) (*order.Product, error) {
-	return s.table.runCreate(func() (*order.Product, error) { return s.ProductStore.Create(ctx, p, stock) })
+func (s *Products) Create(ctx context.Context, cl claim.Claim, p *order.Product, stock *order.Stock) (*order.Product, error) {
+	return s.table.runCreate(func() (*order.Product, error) { return s.ProductStore.Create(ctx, cl, p, stock) })
 }
 
 // UpdateStock implements order.ProductStore.
-func (s *Products) UpdateStock(ctx context.Context, id uid.Product, fn func(*order.Product, *order.Stock) error) (*order.Product, error) {
+func (s *Products) UpdateStock(ctx context.Context, cl claim.Claim, id uid.Product, fn func(*order.Product, *order.Stock) error) (*order.Product, error) {
 	stockSeen := 0
 	p, err := s.table.runUpdate(id, func(observe func(*order.Product)) (*order.Product, error) {
-		return s.ProductStore.UpdateStock(ctx, id, func(p *order.Product, stock *order.Stock) error {
+		return s.ProductStore.UpdateStock(ctx, cl, id, func(p *order.Product, stock *order.Stock) error {
 			observe(p)
 			stockSeen = stock.Version
 			return fn(p, stock)

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/page"
 )
 
@@ -11,7 +12,7 @@ type rowStore[K ~string, V, F, O any] interface {
 	ByIDs(ctx context.Context, ids []K) (map[K]V, error)
 	List(ctx context.Context, f F, by O, args page.Args) (page.Page[V], error)
 	Count(ctx context.Context, f F) (int, error)
-	Update(ctx context.Context, id K, fn func(V) error) (V, error)
+	Update(ctx context.Context, cl claim.Claim, id K, fn func(V) error) (V, error)
 }
 
 // rows is the cached part of a store: one entity, by id and in lists. A decorator embeds it above the
@@ -47,9 +48,9 @@ func (r rows[K, V, F, O]) Count(ctx context.Context, f F) (int, error) {
 }
 
 // Update changes a row; it implements the Update of the store.
-func (r rows[K, V, F, O]) Update(ctx context.Context, id K, fn func(V) error) (V, error) {
+func (r rows[K, V, F, O]) Update(ctx context.Context, cl claim.Claim, id K, fn func(V) error) (V, error) {
 	return r.table.runUpdate(id, func(observe func(V)) (V, error) {
-		return r.source.Update(ctx, id, func(v V) error {
+		return r.source.Update(ctx, cl, id, func(v V) error {
 			observe(v)
 			return fn(v)
 		})

@@ -3,6 +3,7 @@ package cache_test
 import (
 	"testing"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/order/ordertest"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -50,7 +51,7 @@ func TestUsers_pass_the_suite(t *testing.T) {
 
 func (n *node) deactivated(t testing.TB, id uid.User) uid.User {
 	t.Helper()
-	_, err := n.users.UpdateCountingAdmins(t.Context(), id, func(u *user.User, others int) error {
+	_, err := n.users.UpdateCountingAdmins(t.Context(), claim.None, id, func(u *user.User, others int) error {
 		return u.Apply(user.Change{Status: validate.Of(user.Deactivated)}, others+1, at)
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
 )
@@ -32,14 +33,14 @@ func (s *Users) ByUsername(ctx context.Context, name string) (*user.User, error)
 }
 
 // Create implements user.Store.
-func (s *Users) Create(ctx context.Context, u *user.User, c user.PasswordHash) (*user.User, error) {
-	return s.table.runCreate(func() (*user.User, error) { return s.Store.Create(ctx, u, c) })
+func (s *Users) Create(ctx context.Context, cl claim.Claim, u *user.User, c user.PasswordHash) (*user.User, error) {
+	return s.table.runCreate(func() (*user.User, error) { return s.Store.Create(ctx, cl, u, c) })
 }
 
 // UpdateCountingAdmins implements user.Store.
-func (s *Users) UpdateCountingAdmins(ctx context.Context, id uid.User, fn func(*user.User, int) error) (*user.User, error) {
+func (s *Users) UpdateCountingAdmins(ctx context.Context, cl claim.Claim, id uid.User, fn func(*user.User, int) error) (*user.User, error) {
 	return s.table.runUpdate(id, func(observe func(*user.User)) (*user.User, error) {
-		return s.Store.UpdateCountingAdmins(ctx, id, func(u *user.User, otherAdmins int) error {
+		return s.Store.UpdateCountingAdmins(ctx, cl, id, func(u *user.User, otherAdmins int) error {
 			observe(u)
 			return fn(u, otherAdmins)
 		})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -110,16 +111,20 @@ const maxReplays = page.MaxSize
 // RequestReplay requests replays, and returns how many dead letters will be replayed.
 // It requires a session of an ADMIN. BAD_INPUT for neither or both of consumer and
 // ids, or too many; DEAD_LETTER_NOT_FOUND if none of the ids is pending.
-func (o *Admin) RequestReplay(ctx context.Context, which ReplayRequest) (int, error) {
+func (o *Admin) RequestReplay(ctx context.Context, cl claim.Claim, which ReplayRequest) (int, error) {
 	if err := requireAdmin(ctx); err != nil {
 		return 0, err
 	}
-	return o.RequestReplayForOperator(ctx, which)
+	return o.requestReplay(ctx, cl, which)
 }
 
 // RequestReplayForOperator is RequestReplay for the operator's commands, without a permission
 // check: no transport calls it.
 func (o *Admin) RequestReplayForOperator(ctx context.Context, which ReplayRequest) (int, error) {
+	return o.requestReplay(ctx, claim.None, which)
+}
+
+func (o *Admin) requestReplay(ctx context.Context, cl claim.Claim, which ReplayRequest) (int, error) {
 	if (which.Consumer == "") == (len(which.IDs) == 0) || len(which.IDs) > maxReplays {
 		return 0, fault.New(fault.BadInput, "Give either the name of a consumer or 1 to %d ids of dead letters.", maxReplays)
 	}
@@ -128,7 +133,7 @@ func (o *Admin) RequestReplayForOperator(ctx context.Context, which ReplayReques
 			return 0, errDeadLetterNotFound()
 		}
 	}
-	n, err := o.deadLetters.RequestReplay(ctx, which)
+	n, err := o.deadLetters.RequestReplay(ctx, cl, which)
 	if err == nil && n == 0 && which.Consumer == "" {
 		err = errDeadLetterNotFound()
 	}

@@ -32,13 +32,14 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/backoff"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/lease"
 )
 
 // Handler handles one event for a consumer: it calls one use case, whose
-// transaction claims the event, so its effect in the database happens exactly once
+// transaction claims the delivery d, so its effect in the database happens exactly once
 // however often the handler runs. A handler that has nothing to do returns nil.
 // It must not run more than one transaction of the store, and must take its
 // input from the event: the context carries no principal.
@@ -46,7 +47,7 @@ import (
 // The consumer retries an error up to Config.Attempts times, then parks the event as a dead
 // letter. It retries without limit an error that is Unavailable, and a timeout while
 // the database does not answer.
-type Handler func(ctx context.Context, e *event.Event) error
+type Handler func(ctx context.Context, d claim.Delivery, e *event.Event) error
 
 // Config tunes a Consumer. The zero value is ready to use.
 type Config struct {

@@ -138,11 +138,11 @@ func TestConsumer_that_dies_between_effect_and_saved_offset_has_each_effect_once
 			killed := make(chan struct{})
 			end := sync.OnceFunc(func() { close(killed) })
 			deadline := rand.Int64N(4)
-			stop := consume(t, deps, func(ctx context.Context, e *event.Event) error {
+			stop := consume(t, deps, func(ctx context.Context, d claim.Delivery, e *event.Event) error {
 				if m.dead.Load() {
 					return errDead
 				}
-				err := w.Count(ctx, e)
+				err := w.Count(ctx, d, e)
 				if atomic.AddInt64(&deadline, -1) < 0 {
 					m.dead.Store(true) // the effect is committed, the offset is not saved
 					end()
@@ -174,7 +174,7 @@ func TestConsumer_keeps_order_per_subject_and_handles_subjects_in_parallel(t *te
 		cfg := updatesConfig
 		cfg.Parallel, cfg.Window = 4, 16
 		cfg.TTL = 3 * time.Second // not to be lost on a machine that is busy: the next owner reads again from the low watermark
-		consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
+		consume(t, w.deps("a"), func(ctx context.Context, d claim.Delivery, e *event.Event) error {
 			mu.Lock()
 			versions[e.SubjectID] = append(versions[e.SubjectID], e.SubjectVersion)
 			busy++
@@ -195,7 +195,7 @@ func TestConsumer_keeps_order_per_subject_and_handles_subjects_in_parallel(t *te
 				busy--
 				mu.Unlock()
 			}()
-			return w.Count(ctx, e)
+			return w.Count(ctx, d, e)
 		}, cfg)
 		w.awaitDone(t)
 		w.checkStocks(t)
@@ -234,11 +234,11 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 		broken.Store(true)
 		var mu sync.Mutex
 		var order []int
-		consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
+		consume(t, w.deps("a"), func(ctx context.Context, d claim.Delivery, e *event.Event) error {
 			if e.SubjectID == string(sick) && broken.Load() {
 				return fault.New(fault.StockInvalid, "It does not work.").Because(errors.New("secret"))
 			}
-			err := w.Count(ctx, e)
+			err := w.Count(ctx, d, e)
 			if mu.Lock(); err == nil && e.SubjectID == string(sick) {
 				order = append(order, e.SubjectVersion)
 			}
@@ -262,7 +262,7 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 		}
 		replay := func() {
 			t.Helper()
-			if n, err := w.DB.DeadLetters().RequestReplay(t.Context(), consumer.ReplayRequest{IDs: []uid.DeadLetter{letters[2].ID}}); err != nil || n != 4 {
+			if n, err := w.DB.DeadLetters().RequestReplay(t.Context(), claim.None, consumer.ReplayRequest{IDs: []uid.DeadLetter{letters[2].ID}}); err != nil || n != 4 {
 				t.Fatalf("Request = %d, %v, want all 4 of the subject", n, err)
 			}
 		}
@@ -293,11 +293,11 @@ func TestConsumer_retries_without_limit_while_the_database_is_unavailable(t *tes
 	w := openShop(t, testenv.SQLite(t), 1)
 	w.Update(t, w.Products[0], 2)
 	var tries atomic.Int64
-	consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
+	consume(t, w.deps("a"), func(ctx context.Context, d claim.Delivery, e *event.Event) error {
 		if tries.Add(1) < 20 { // far more than an event has attempts
 			return fault.New(fault.Unavailable, "Away.")
 		}
-		return w.Count(ctx, e)
+		return w.Count(ctx, d, e)
 	}, updatesConfig)
 	w.awaitDone(t)
 	w.checkStocks(t)
@@ -311,9 +311,9 @@ func TestConsumer_survives_a_handler_that_panics(t *testing.T) {
 	w := openShop(t, testenv.SQLite(t), 1)
 	w.Update(t, w.Products[0], 1)
 	var once sync.Once
-	consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
+	consume(t, w.deps("a"), func(ctx context.Context, d claim.Delivery, e *event.Event) error {
 		once.Do(func() { panic("broken") })
-		return w.Count(ctx, e)
+		return w.Count(ctx, d, e)
 	}, updatesConfig)
 	w.awaitDone(t)
 	w.checkStocks(t)
@@ -334,7 +334,7 @@ func TestConsumer_with_a_stale_epoch_changes_nothing(t *testing.T) {
 			t.Fatalf("Read = %d events, %v", len(found), err)
 		}
 		work := func(e *event.Event) error {
-			return w.Count(consumer.WithDelivery(t.Context(), consumer.Delivery{Lease: old, Event: e.ID, Position: e.Cursor.Position}), e)
+			return w.Count(t.Context(), claim.Delivery{Lease: old, Event: e.ID, Position: e.Cursor.Position}, e)
 		}
 		if err := work(found[0]); err != nil { // the lease is expired, but no other owner has acquired it
 			t.Fatal(err)
@@ -370,11 +370,11 @@ func TestConsumer_keeps_claims_until_the_low_watermark_passes_them(t *testing.T)
 		w.Update(t, w.Products[1], 3)
 		release := make(chan struct{})
 		var done atomic.Int64
-		consume(t, w.deps("a"), func(ctx context.Context, e *event.Event) error {
+		consume(t, w.deps("a"), func(ctx context.Context, d claim.Delivery, e *event.Event) error {
 			if e.SubjectID == string(w.Products[0]) {
 				<-release // holds the low watermark
 			}
-			err := w.Count(ctx, e)
+			err := w.Count(ctx, d, e)
 			done.Add(1)
 			return err
 		}, updatesConfig)
@@ -449,13 +449,13 @@ func TestConsumer_does_not_count_attempts_while_the_database_hangs(t *testing.T)
 	cfg := updatesConfig
 	cfg.AttemptTimeout = 2 * cfg.TTL
 	there, tries := &eventlogtest.Shop{Node: &eventlogtest.Node{DB: far}}, atomic.Int32{}
-	consume(t, deps, func(ctx context.Context, e *event.Event) error {
+	consume(t, deps, func(ctx context.Context, d claim.Delivery, e *event.Event) error {
 		if int(tries.Add(1)) <= cfg.Attempts { // all its attempts
 			proxy.Stall()
 		} else {
 			proxy.Heal()
 		}
-		return there.Count(ctx, e)
+		return there.Count(ctx, d, e)
 	}, cfg)
 	w.Update(t, w.Products[0], 1)
 	w.awaitDone(t)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/lease"
@@ -93,6 +94,7 @@ type DeadLetterReader interface {
 	CountPending(ctx context.Context) (map[string]int, error)
 	// ByIDs returns the dead letters that exist.
 	ByIDs(ctx context.Context, ids []uid.DeadLetter) (map[uid.DeadLetter]*DeadLetter, error)
-	// RequestReplay requests replays of pending dead letters, and returns how many.
-	RequestReplay(ctx context.Context, which ReplayRequest) (int, error)
+	// RequestReplay requests replays of pending dead letters, and returns how many: for a
+	// duplicate call, those that are still pending.
+	RequestReplay(ctx context.Context, cl claim.Claim, which ReplayRequest) (int, error)
 }

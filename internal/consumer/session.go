@@ -285,7 +285,7 @@ func (s *session) callHandler(work context.Context, e *event.Event) (err error) 
 			err = fmt.Errorf("the handler of consumer %s panicked: %v", s.name, r)
 		}
 	}()
-	err = s.handle(WithDelivery(ctx, Delivery{s.lease, e.ID, e.Cursor.Position}), e)
+	err = s.handle(ctx, claim.Delivery{Lease: s.lease, Event: e.ID, Position: e.Cursor.Position}, e)
 	if errors.Is(err, claim.ErrAlreadyHandled) {
 		return nil
 	}

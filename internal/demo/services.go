@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/registry"
 )
@@ -49,7 +50,7 @@ func (s *Services) Run(ctx context.Context) error {
 	system := auth.With(ctx, &auth.Principal{Roles: []auth.Role{auth.Admin}, Credential: auth.SystemCredential()}) // without a user, so that events have no actor
 	g, system := errgroup.WithContext(system)
 	for _, d := range demoServices {
-		if _, err := s.registrar.Register(system, d.input); err != nil {
+		if _, err := s.registrar.Register(system, claim.None, d.input); err != nil {
 			return fmt.Errorf("register the demo service %s: %w", d.input.Name, err)
 		}
 		for n, weight := range d.weights {
@@ -120,7 +121,7 @@ func (s *Services) keepRegistered(ctx context.Context, service string, in regist
 
 func (s *Services) renewOrRegister(ctx context.Context, service string, in registry.InstanceInput, incarnation int64) (*registry.Instance, error) {
 	if incarnation == 0 {
-		return s.registrar.RegisterInstance(ctx, service, in)
+		return s.registrar.RegisterInstance(ctx, claim.None, service, in)
 	}
 	return s.registrar.Renew(ctx, service, in.InstanceID, incarnation, 0)
 }
@@ -128,7 +129,7 @@ func (s *Services) renewOrRegister(ctx context.Context, service string, in regis
 func (s *Services) deregister(ctx context.Context, service string, in registry.InstanceInput, incarnation int64) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if _, err := s.registrar.DeregisterInstance(ctx, service, in.InstanceID, incarnation); err != nil {
+	if _, err := s.registrar.DeregisterInstance(ctx, claim.None, service, in.InstanceID, incarnation); err != nil {
 		s.log.WarnContext(ctx, "demo instance: deregistration failed; it leaves when its lease expires", "instance", in.InstanceID, "error", err)
 	}
 }

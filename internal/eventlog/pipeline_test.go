@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/eventlog/eventlogtest"
@@ -200,7 +201,7 @@ func addUser(t testing.TB, db *store.DB, name string) uid.User {
 		t.Error(err)
 		return ""
 	}
-	if u, err = db.Users().Create(context.Background(), u, ""); err != nil {
+	if u, err = db.Users().Create(context.Background(), claim.None, u, ""); err != nil {
 		t.Error(err)
 		return ""
 	}

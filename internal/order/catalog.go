@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/validate"
@@ -34,18 +35,18 @@ type ProductFilter struct {
 // ProductStore persists products and their stocks.
 //
 // Methods that write return SKU_TAKEN or LEGACY_ID_TAKEN (Conflict) when a name
-// is not free. Under an idempotency key that was used before they return the
-// product of the first call, as it is now, and call no function.
+// is not free. Their transaction makes the claim cl. For a duplicate call they return
+// the product of the first, as it is now, and call no function.
 type ProductStore interface {
 	// Create inserts the product with its stock and events.
-	Create(ctx context.Context, p *Product, s *Stock) (*Product, error)
+	Create(ctx context.Context, cl claim.Claim, p *Product, s *Stock) (*Product, error)
 	// Update loads the product under a lock, applies fn, and commits the result
 	// with the events fn recorded, or nothing if fn fails or records none. fn may
 	// run again after a conflict.
-	Update(ctx context.Context, id uid.Product, fn func(*Product) error) (*Product, error)
+	Update(ctx context.Context, cl claim.Claim, id uid.Product, fn func(*Product) error) (*Product, error)
 	// UpdateStock loads the product and, under a lock, its stock, applies fn, and
 	// commits the stock with the events fn recorded. fn may run again.
-	UpdateStock(ctx context.Context, id uid.Product, fn func(*Product, *Stock) error) (*Product, error)
+	UpdateStock(ctx context.Context, cl claim.Claim, id uid.Product, fn func(*Product, *Stock) error) (*Product, error)
 	// ByIDs returns the products that exist.
 	ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product]*Product, error)
 	// BySKU returns the product with the SKU, or ProductNotFound.
@@ -82,7 +83,7 @@ func NewCatalog(store ProductStore, now func() time.Time) *Catalog {
 }
 
 // Create adds a product. STAFF and ADMIN only.
-func (c *Catalog) Create(ctx context.Context, in ProductInput) (*Product, error) {
+func (c *Catalog) Create(ctx context.Context, cl claim.Claim, in ProductInput) (*Product, error) {
 	caller, err := auth.RequireStaff(ctx, auth.ProductsWrite)
 	if err != nil {
 		return nil, err
@@ -94,11 +95,11 @@ func (c *Catalog) Create(ctx context.Context, in ProductInput) (*Product, error)
 	if err != nil {
 		return nil, err
 	}
-	return c.store.Create(ctx, p, s)
+	return c.store.Create(ctx, cl, p, s)
 }
 
 // Update changes a product. STAFF and ADMIN only.
-func (c *Catalog) Update(ctx context.Context, id uid.Product, ifVersion *int, change ProductChange) (*Product, error) {
+func (c *Catalog) Update(ctx context.Context, cl claim.Claim, id uid.Product, ifVersion *int, change ProductChange) (*Product, error) {
 	caller, err := auth.RequireStaff(ctx, auth.ProductsWrite)
 	if err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func (c *Catalog) Update(ctx context.Context, id uid.Product, ifVersion *int, ch
 		return nil, ProductNotFound()
 	}
 	at := c.now()
-	return c.store.Update(ctx, id, func(p *Product) error {
+	return c.store.Update(ctx, cl, id, func(p *Product) error {
 		if err := validate.IfVersion(ifVersion, p.Version, p); err != nil {
 			return err
 		}
@@ -120,7 +121,7 @@ func (c *Catalog) Update(ctx context.Context, id uid.Product, ifVersion *int, ch
 
 // AdjustStock adds units to a product's stock or takes them away. STAFF and
 // ADMIN only.
-func (c *Catalog) AdjustStock(ctx context.Context, id uid.Product, by int) (*Product, error) {
+func (c *Catalog) AdjustStock(ctx context.Context, cl claim.Claim, id uid.Product, by int) (*Product, error) {
 	if _, err := auth.RequireStaff(ctx, auth.ProductsWrite); err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func (c *Catalog) AdjustStock(ctx context.Context, id uid.Product, by int) (*Pro
 		return nil, ProductNotFound().At("productId")
 	}
 	at := c.now()
-	return c.store.UpdateStock(ctx, id, func(p *Product, s *Stock) error { return p.Adjust(s, by, at) })
+	return c.store.UpdateStock(ctx, cl, id, func(p *Product, s *Stock) error { return p.Adjust(s, by, at) })
 }
 
 // ByIDs returns those of the products that exist and that the caller may see.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -34,19 +35,19 @@ type Filter struct {
 
 // Store persists orders. It is declared here, where it is used.
 //
-// Under an idempotency key that was used before, methods that write return the
-// order of the first call, as it is now, and call no function.
+// The transaction of methods that write makes the claim cl. For a duplicate call they
+// return the order of the first, as it is now, and call no function.
 type Store interface {
 	// Place reads the offers of the wants' SKUs under locks taken in one order,
 	// calls place, and commits the order it returns with its lines, the changed
 	// stocks and the events. place may run again after a conflict; it is given
 	// fresh offers each time. The customer must be an active account: else
 	// USER_NOT_FOUND or USER_NOT_ACTIVE.
-	Place(ctx context.Context, customer uid.User, wants []Want, place func(offers map[string]Offer) (*Order, error)) (*Order, error)
+	Place(ctx context.Context, cl claim.Claim, customer uid.User, wants []Want, place func(offers map[string]Offer) (*Order, error)) (*Order, error)
 	// Update loads the order under a lock, applies fn, and commits the result with
 	// the events fn recorded and the stock it gives back, or nothing if fn fails or
 	// records none. fn may run again after a conflict.
-	Update(ctx context.Context, id uid.Order, fn func(*Order) error) (*Order, error)
+	Update(ctx context.Context, cl claim.Claim, id uid.Order, fn func(*Order) error) (*Order, error)
 	// ByIDs returns the orders that exist.
 	ByIDs(ctx context.Context, ids []uid.Order) (map[uid.Order]*Order, error)
 	// Items returns the lines of the orders, each in its order's sequence.
@@ -93,7 +94,7 @@ type PlaceInput struct {
 }
 
 // Place places an order for the caller, or as STAFF or ADMIN for another user.
-func (s *Service) Place(ctx context.Context, in PlaceInput) (*Order, error) {
+func (s *Service) Place(ctx context.Context, cl claim.Claim, in PlaceInput) (*Order, error) {
 	caller, err := auth.Require(ctx, auth.OrdersWrite)
 	if err != nil {
 		return nil, err
@@ -115,31 +116,31 @@ func (s *Service) Place(ctx context.Context, in PlaceInput) (*Order, error) {
 		return nil, err
 	}
 	at := s.now()
-	return s.store.Place(ctx, customer, in.Items, func(offers map[string]Offer) (*Order, error) {
+	return s.store.Place(ctx, cl, customer, in.Items, func(offers map[string]Offer) (*Order, error) {
 		return Place(Details{customer, in.Note, in.LegacyID}, in.Items, offers, at)
 	})
 }
 
 // Cancel cancels a pending order: the caller's own, or as STAFF or ADMIN any.
-func (s *Service) Cancel(ctx context.Context, id uid.Order, ifVersion *int, reason string) (*Order, error) {
-	return s.changeOrder(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error { return o.Cancel(reason, at) })
+func (s *Service) Cancel(ctx context.Context, cl claim.Claim, id uid.Order, ifVersion *int, reason string) (*Order, error) {
+	return s.changeOrder(ctx, cl, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error { return o.Cancel(reason, at) })
 }
 
 // Ship sends a paid order on its way. STAFF and ADMIN only.
-func (s *Service) Ship(ctx context.Context, id uid.Order, ifVersion *int) (*Order, error) {
-	return s.changeOrder(ctx, id, ifVersion, staffOnly, (*Order).Ship)
+func (s *Service) Ship(ctx context.Context, cl claim.Claim, id uid.Order, ifVersion *int) (*Order, error) {
+	return s.changeOrder(ctx, cl, id, ifVersion, staffOnly, (*Order).Ship)
 }
 
 // Deliver marks a shipped order as arrived. STAFF and ADMIN only.
-func (s *Service) Deliver(ctx context.Context, id uid.Order, ifVersion *int) (*Order, error) {
-	return s.changeOrder(ctx, id, ifVersion, staffOnly, (*Order).Deliver)
+func (s *Service) Deliver(ctx context.Context, cl claim.Claim, id uid.Order, ifVersion *int) (*Order, error) {
+	return s.changeOrder(ctx, cl, id, ifVersion, staffOnly, (*Order).Deliver)
 }
 
 // RequestRefund asks for the money of a paid order back: customers for their
 // own until it ships, STAFF and ADMIN for any and also later.
-func (s *Service) RequestRefund(ctx context.Context, id uid.Order, ifVersion *int, reason string) (*Order, error) {
+func (s *Service) RequestRefund(ctx context.Context, cl claim.Claim, id uid.Order, ifVersion *int, reason string) (*Order, error) {
 	caller := auth.From(ctx)
-	return s.changeOrder(ctx, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error {
+	return s.changeOrder(ctx, cl, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error {
 		if !caller.IsStaff() && o.Status != Paid && o.RefundRequestedAt == nil {
 			return fault.New(fault.OrderNotRefundable, "You can ask for a refund of an order that is PAID and not shipped; this one is %s.", o.Status)
 		}
@@ -149,7 +150,7 @@ func (s *Service) RequestRefund(ctx context.Context, id uid.Order, ifVersion *in
 
 // changeOrder loads the order, checks that the caller may see and change it, and
 // that it has the expected version, and applies fn.
-func (s *Service) changeOrder(ctx context.Context, id uid.Order, ifVersion *int, allowed permission, fn func(*Order, time.Time) error) (*Order, error) {
+func (s *Service) changeOrder(ctx context.Context, cl claim.Claim, id uid.Order, ifVersion *int, allowed permission, fn func(*Order, time.Time) error) (*Order, error) {
 	caller, err := auth.Require(ctx, auth.OrdersWrite)
 	if err != nil {
 		return nil, err
@@ -158,7 +159,7 @@ func (s *Service) changeOrder(ctx context.Context, id uid.Order, ifVersion *int,
 		return nil, NotFound()
 	}
 	at := s.now()
-	return s.store.Update(ctx, id, func(o *Order) error {
+	return s.store.Update(ctx, cl, id, func(o *Order) error {
 		if err := allowed(caller, o); err != nil {
 			return err
 		}

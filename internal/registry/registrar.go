@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/page"
@@ -39,7 +40,7 @@ func NewRegistrar(store Store, directory *Directory, now func() time.Time) *Regi
 
 // Register creates a service, brings a deregistered one back, or changes one
 // that is there to what the input says.
-func (r *Registrar) Register(ctx context.Context, in ServiceInput) (*View, error) {
+func (r *Registrar) Register(ctx context.Context, cl claim.Claim, in ServiceInput) (*View, error) {
 	caller, err := requireManager(ctx, in.Name)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (r *Registrar) Register(ctx context.Context, in ServiceInput) (*View, error
 		return nil, err
 	}
 	at, place := r.now(), r.directory.Cursor()
-	s, err := r.store.PutService(ctx, in.Name, func(s *Service) (*Service, error) {
+	s, err := r.store.PutService(ctx, cl, in.Name, func(s *Service) (*Service, error) {
 		if s == nil {
 			return NewService(in, at)
 		}
@@ -62,8 +63,8 @@ func (r *Registrar) Register(ctx context.Context, in ServiceInput) (*View, error
 
 // Update changes a service. Only ADMIN, signed in, may say that it is trusted or
 // public.
-func (r *Registrar) Update(ctx context.Context, id uid.Service, ifVersion *int, c ServiceChange) (*View, error) {
-	return r.changeService(ctx, id, ifVersion, func(caller *auth.Principal, s *Service, at time.Time) error {
+func (r *Registrar) Update(ctx context.Context, cl claim.Claim, id uid.Service, ifVersion *int, c ServiceChange) (*View, error) {
+	return r.changeService(ctx, cl, id, ifVersion, func(caller *auth.Principal, s *Service, at time.Time) error {
 		if caller.IsUnscopedAdmin() {
 			return s.Apply(c, at)
 		}
@@ -78,14 +79,14 @@ func (r *Registrar) Update(ctx context.Context, id uid.Service, ifVersion *int, 
 }
 
 // Deregister ends a service and removes its instances.
-func (r *Registrar) Deregister(ctx context.Context, id uid.Service, ifVersion *int) (*View, error) {
-	return r.changeService(ctx, id, ifVersion, func(_ *auth.Principal, s *Service, at time.Time) error {
+func (r *Registrar) Deregister(ctx context.Context, cl claim.Claim, id uid.Service, ifVersion *int) (*View, error) {
+	return r.changeService(ctx, cl, id, ifVersion, func(_ *auth.Principal, s *Service, at time.Time) error {
 		s.Deregister(at)
 		return nil
 	})
 }
 
-func (r *Registrar) changeService(ctx context.Context, id uid.Service, ifVersion *int, fn func(*auth.Principal, *Service, time.Time) error) (*View, error) {
+func (r *Registrar) changeService(ctx context.Context, cl claim.Claim, id uid.Service, ifVersion *int, fn func(*auth.Principal, *Service, time.Time) error) (*View, error) {
 	caller := auth.From(ctx)
 	if !id.Valid() {
 		if caller == nil {
@@ -94,7 +95,7 @@ func (r *Registrar) changeService(ctx context.Context, id uid.Service, ifVersion
 		return nil, ServiceNotFound().At("id")
 	}
 	at, place := r.now(), r.directory.Cursor()
-	s, err := r.store.ChangeService(ctx, id, func(s *Service) error {
+	s, err := r.store.ChangeService(ctx, cl, id, func(s *Service) error {
 		if _, err := requireManager(ctx, s.Name); err != nil {
 			return err
 		}
@@ -119,11 +120,11 @@ func (r *Registrar) applyService(caller *auth.Principal, s *Service, place *even
 
 // RegisterInstance registers a running copy of a service, or another start of
 // one. It is an upsert by service and instance id.
-func (r *Registrar) RegisterInstance(ctx context.Context, service string, in InstanceInput) (*Instance, error) {
+func (r *Registrar) RegisterInstance(ctx context.Context, cl claim.Claim, service string, in InstanceInput) (*Instance, error) {
 	if _, n := r.directory.Count(); n >= maxInstances && r.directory.Instance(service, in.InstanceID) == nil {
 		return nil, fault.New(fault.LimitReached, "There are %d instances already.", maxInstances)
 	}
-	return r.putInstance(ctx, service, in.InstanceID, func(s *Service, i *Instance, at time.Time) (*Instance, error) {
+	return r.putInstance(ctx, cl, service, in.InstanceID, func(s *Service, i *Instance, at time.Time) (*Instance, error) {
 		if i == nil {
 			return NewInstance(s.ID, in, at)
 		}
@@ -132,25 +133,25 @@ func (r *Registrar) RegisterInstance(ctx context.Context, service string, in Ins
 }
 
 // DeregisterInstance removes an instance.
-func (r *Registrar) DeregisterInstance(ctx context.Context, service, instanceID string, incarnation int64) (*Instance, error) {
-	return r.changeInstance(ctx, service, instanceID, incarnation, func(i *Instance, at time.Time) error {
+func (r *Registrar) DeregisterInstance(ctx context.Context, cl claim.Claim, service, instanceID string, incarnation int64) (*Instance, error) {
+	return r.changeInstance(ctx, cl, service, instanceID, incarnation, func(i *Instance, at time.Time) error {
 		i.Remove(at)
 		return nil
 	})
 }
 
 // Drain takes an instance out of use until its next start.
-func (r *Registrar) Drain(ctx context.Context, service, instanceID string, incarnation int64, reason string) (*Instance, error) {
-	return r.changeInstance(ctx, service, instanceID, incarnation, func(i *Instance, at time.Time) error { return i.Drain(reason, at) })
+func (r *Registrar) Drain(ctx context.Context, cl claim.Claim, service, instanceID string, incarnation int64, reason string) (*Instance, error) {
+	return r.changeInstance(ctx, cl, service, instanceID, incarnation, func(i *Instance, at time.Time) error { return i.Drain(reason, at) })
 }
 
 // SetMaintenance takes an instance out of use, or with on false back into it.
-func (r *Registrar) SetMaintenance(ctx context.Context, service, instanceID string, on bool, reason string) (*Instance, error) {
-	return r.changeInstance(ctx, service, instanceID, 0, func(i *Instance, at time.Time) error { return i.SetMaintenance(on, reason, at) })
+func (r *Registrar) SetMaintenance(ctx context.Context, cl claim.Claim, service, instanceID string, on bool, reason string) (*Instance, error) {
+	return r.changeInstance(ctx, cl, service, instanceID, 0, func(i *Instance, at time.Time) error { return i.SetMaintenance(on, reason, at) })
 }
 
-func (r *Registrar) changeInstance(ctx context.Context, service, instanceID string, incarnation int64, fn func(*Instance, time.Time) error) (*Instance, error) {
-	return r.putInstance(ctx, service, instanceID, func(_ *Service, i *Instance, at time.Time) (*Instance, error) {
+func (r *Registrar) changeInstance(ctx context.Context, cl claim.Claim, service, instanceID string, incarnation int64, fn func(*Instance, time.Time) error) (*Instance, error) {
+	return r.putInstance(ctx, cl, service, instanceID, func(_ *Service, i *Instance, at time.Time) (*Instance, error) {
 		if i == nil {
 			return nil, InstanceNotFound().At("instanceId")
 		}
@@ -161,13 +162,13 @@ func (r *Registrar) changeInstance(ctx context.Context, service, instanceID stri
 	})
 }
 
-func (r *Registrar) putInstance(ctx context.Context, service, instanceID string, fn func(*Service, *Instance, time.Time) (*Instance, error)) (*Instance, error) {
+func (r *Registrar) putInstance(ctx context.Context, cl claim.Claim, service, instanceID string, fn func(*Service, *Instance, time.Time) (*Instance, error)) (*Instance, error) {
 	if _, err := requireManager(ctx, service); err != nil {
 		return nil, err
 	}
 	at := r.now()
 	var parent *Service
-	i, err := r.store.PutInstance(ctx, service, instanceID, func(s *Service, i *Instance) (*Instance, error) {
+	i, err := r.store.PutInstance(ctx, cl, service, instanceID, func(s *Service, i *Instance) (*Instance, error) {
 		parent = s
 		return fn(s, i, at)
 	})

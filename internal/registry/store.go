@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -12,20 +13,21 @@ import (
 //
 // Functions that are given may run again after a conflict, on fresh objects.
 // What they change is committed with the events that they recorded, or nothing
-// if they fail. Under an idempotency key that was used before, methods that write
-// return the object of the first call, as it is now or nil if it is gone, and call no function.
+// if they fail. The transaction of PutService, ChangeService and PutInstance makes the claim cl.
+// For a duplicate call they return the object of the first, as it is now or nil if it is gone,
+// and call no function.
 type Store interface {
 	// PutService locks the service of the name, which may be deregistered, or is
 	// nil if there never was one, and stores what fn returns.
-	PutService(ctx context.Context, name string, fn func(*Service) (*Service, error)) (*Service, error)
+	PutService(ctx context.Context, cl claim.Claim, name string, fn func(*Service) (*Service, error)) (*Service, error)
 	// ChangeService is PutService by id, for one that exists; else SERVICE_NOT_FOUND.
 	// The instances of one that fn deregisters are removed.
-	ChangeService(ctx context.Context, id uid.Service, fn func(*Service) error) (*Service, error)
+	ChangeService(ctx context.Context, cl claim.Claim, id uid.Service, fn func(*Service) error) (*Service, error)
 	// PutInstance locks the instance, which is nil if there is none, of a service
 	// that stays as it is until the commit, and stores what fn returns: if it says
 	// so, with a fresh lease, or not any more. A service that is absent or deregistered
 	// is SERVICE_NOT_FOUND.
-	PutInstance(ctx context.Context, service, instanceID string, fn func(*Service, *Instance) (*Instance, error)) (*Instance, error)
+	PutInstance(ctx context.Context, cl claim.Claim, service, instanceID string, fn func(*Service, *Instance) (*Instance, error)) (*Instance, error)
 	// Load returns everything that is not deregistered.
 	Load(ctx context.Context) ([]*Service, []*Instance, error)
 	// Find returns a service and its instance of the ids that owners use; nil for

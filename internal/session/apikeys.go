@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -134,7 +135,7 @@ func isServiceScope(s auth.Scope) bool {
 // RevokeAPIKey ends an API key of the caller, or as ADMIN of any user. It
 // needs a session. On a revoked key it does nothing; one that is hidden from the caller
 // is API_KEY_NOT_FOUND.
-func (s *Service) RevokeAPIKey(ctx context.Context, id uid.APIKey) (*APIKey, error) {
+func (s *Service) RevokeAPIKey(ctx context.Context, cl claim.Claim, id uid.APIKey) (*APIKey, error) {
 	caller, err := auth.RequireSession(ctx)
 	if err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (s *Service) RevokeAPIKey(ctx context.Context, id uid.APIKey) (*APIKey, err
 		return nil, KeyNotFound()
 	}
 	at := s.now()
-	k, err := s.store.UpdateKey(ctx, id, func(k *APIKey) error {
+	k, err := s.store.UpdateKey(ctx, cl, id, func(k *APIKey) error {
 		if !mayManage(caller, k.UserID) {
 			return KeyNotFound()
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -93,7 +94,7 @@ func TestService_CreateAPIKey_records_no_secret(t *testing.T) {
 	_, ctx := f.signIn(t, "ada")
 	k, text, err := f.CreateAPIKey(ctx, session.CreateAPIKeyInput{Name: "key", Scopes: []auth.Scope{auth.OrdersRead}})
 	must(t, err)
-	_, err = f.RevokeAPIKey(ctx, k.ID)
+	_, err = f.RevokeAPIKey(ctx, claim.None, k.ID)
 	must(t, err)
 	evs := f.store.Events()
 	if len(evs) != 2 || evs[0].Type != event.APIKeyCreated || evs[1].Type != event.APIKeyRevoked {
@@ -122,7 +123,7 @@ func TestService_CreateAPIKey_limit(t *testing.T) {
 	}
 	_, _, err := f.CreateAPIKey(ctx, in)
 	wantCode(t, "the 51st", err, fault.LimitReached)
-	_, err = f.RevokeAPIKey(ctx, last.ID)
+	_, err = f.RevokeAPIKey(ctx, claim.None, last.ID)
 	must(t, err)
 	_, _, err = f.CreateAPIKey(ctx, in)
 	wantCode(t, "one after another was revoked", err, "")
@@ -171,18 +172,18 @@ func TestService_RevokeAPIKey(t *testing.T) {
 	text := f.key(ada, t)
 	id := auth.From(f.as(t, text)).APIKeyID()
 
-	_, err := f.RevokeAPIKey(t.Context(), id)
+	_, err := f.RevokeAPIKey(t.Context(), claim.None, id)
 	wantCode(t, "by an anonymous caller", err, fault.Unauthenticated)
-	_, err = f.RevokeAPIKey(f.as(t, text), id)
+	_, err = f.RevokeAPIKey(f.as(t, text), claim.None, id)
 	wantCode(t, "by the key itself", err, fault.Forbidden)
-	_, err = f.RevokeAPIKey(bob, id)
+	_, err = f.RevokeAPIKey(bob, claim.None, id)
 	wantCode(t, "by another", err, fault.APIKeyNotFound)
-	_, err = f.RevokeAPIKey(ada, "key_1")
+	_, err = f.RevokeAPIKey(ada, claim.None, "key_1")
 	wantCode(t, "of what is no key", err, fault.APIKeyNotFound)
-	_, err = f.RevokeAPIKey(ada, uid.NewAPIKey(f.clock.now()))
+	_, err = f.RevokeAPIKey(ada, claim.None, uid.NewAPIKey(f.clock.now()))
 	wantCode(t, "of a key that does not exist", err, fault.APIKeyNotFound)
 	for range 2 {
-		k, err := f.RevokeAPIKey(root, id)
+		k, err := f.RevokeAPIKey(root, claim.None, id)
 		must(t, err)
 		if k.RevokedAt == nil || k.Version != 2 {
 			t.Errorf("the key is %+v, want it revoked once", k)

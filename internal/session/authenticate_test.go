@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
 )
@@ -27,10 +28,10 @@ func TestService_Authenticate_sees_changes_within_a_second(t *testing.T) {
 			f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
 		}, false},
 		{"the session was ended on another node", func(t *testing.T, _ *fixture, other *session.Service, ctx context.Context) {
-			must(t, other.SignOut(ctx))
+			must(t, other.SignOut(ctx, claim.None))
 		}, false},
 		{"the sessions were ended on another node", func(t *testing.T, _ *fixture, other *session.Service, ctx context.Context) {
-			_, err := other.RevokeAll(ctx, false)
+			_, err := other.RevokeAll(ctx, claim.None, false)
 			must(t, err)
 		}, false},
 	}
@@ -74,7 +75,7 @@ func TestService_Authenticate_refuses_at_once_on_the_node_that_revoked_the_sessi
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	tokens, ctx := f.signIn(t, "ada")
-	must(t, f.SignOut(ctx))
+	must(t, f.SignOut(ctx, claim.None))
 	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
 	wantCode(t, "Authenticate after SignOut", err, fault.Unauthenticated)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session/password"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -15,7 +16,7 @@ import (
 // sessions; the caller's goes on, and so do API keys. It needs a session, not an
 // API key. CREDENTIALS_WRONG if current is not the password; PASSWORD_INVALID;
 // RATE_LIMITED and SERVER_BUSY as for SignIn.
-func (s *Service) ChangePassword(ctx context.Context, current, next string) error {
+func (s *Service) ChangePassword(ctx context.Context, cl claim.Claim, current, next string) error {
 	caller, err := auth.RequireSession(ctx)
 	if err != nil {
 		return err
@@ -31,13 +32,13 @@ func (s *Service) ChangePassword(ctx context.Context, current, next string) erro
 	if err != nil {
 		return err
 	}
-	err = s.verifyAndReplacePassword(ctx, acct, caller.SessionID(), current, next)
+	err = s.verifyAndReplacePassword(ctx, cl, acct, caller.SessionID(), current, next)
 	s.limiter.Finish(ctx, attempt, err)
 	return err
 }
 
 // verifyAndReplacePassword replaces the password if current is the present one.
-func (s *Service) verifyAndReplacePassword(ctx context.Context, acct *Account, keep uid.Session, current, next string) error {
+func (s *Service) verifyAndReplacePassword(ctx context.Context, cl claim.Claim, acct *Account, keep uid.Session, current, next string) error {
 	ok, err := s.passwords.Verify(ctx, current, acct.PasswordHash)
 	if err != nil {
 		return err
@@ -48,17 +49,17 @@ func (s *Service) verifyAndReplacePassword(ctx context.Context, acct *Account, k
 			return err
 		}
 	}
-	return s.replacePassword(ctx, acct, keep, fresh, ok)
+	return s.replacePassword(ctx, cl, acct, keep, fresh, ok)
 }
 
 // replacePassword stores the new hash and revokes the other sessions. Whether the
 // current password was right counts only in the transaction: a replay of a call
 // that succeeded states a password that is not current any more, and its
 // idempotency key makes it succeed.
-func (s *Service) replacePassword(ctx context.Context, seen *Account, keep uid.Session, fresh string, right bool) error {
+func (s *Service) replacePassword(ctx context.Context, cl claim.Claim, seen *Account, keep uid.Session, fresh string, right bool) error {
 	at := s.now()
 	var ended []uid.Session
-	err := s.store.UpdateAccountSessions(ctx, seen.UserID, at, func(h *AccountSessions) error {
+	err := s.store.UpdateAccountSessions(ctx, cl, seen.UserID, at, func(h *AccountSessions) error {
 		if !right || !h.Active || h.PasswordVersion != seen.PasswordVersion {
 			return errCredentials().At("currentPassword")
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -30,16 +31,16 @@ func (a *Credentials) TakeEvents() []event.Event {
 // CredentialEventTypes returns the types of events that EndAccess is for.
 func CredentialEventTypes() []event.Type { return []event.Type{event.UserUpdated, event.UserDeleted} }
 
-// RevokeCredentials is an consumer.Handler: when an account was deactivated or deleted
+// RevokeCredentials is a consumer.Handler: when an account was deactivated or deleted
 // it revokes the sessions and keys that it had at that moment, so that they stay
 // revoked if the account becomes active again. Authenticate refuses them before
 // that, by the state of the account itself.
-func (s *Service) RevokeCredentials(ctx context.Context, e *event.Event) error {
+func (s *Service) RevokeCredentials(ctx context.Context, d claim.Delivery, e *event.Event) error {
 	if !endsCredentials(e) {
 		return nil
 	}
 	at := s.now()
-	err := s.store.UpdateCredentials(ctx, uid.User(e.SubjectID), at, func(a *Credentials) error {
+	err := s.store.UpdateCredentials(ctx, d, uid.User(e.SubjectID), at, func(a *Credentials) error {
 		for _, x := range a.Sessions {
 			if !x.CreatedAt.After(e.OccurredAt) {
 				x.Revoke(AccountEnded, at)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -125,7 +126,7 @@ func TestService_Refresh_refuses_an_account_that_is_not_active(t *testing.T) {
 	_, err := f.Refresh(t.Context(), tokens.RefreshToken)
 	wantCode(t, "Refresh for an account that may not act", err, fault.RefreshTokenInvalid)
 	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = true })
-	must(t, f.SignOut(ctx))
+	must(t, f.SignOut(ctx, claim.None))
 	_, err = f.Refresh(t.Context(), tokens.RefreshToken)
 	wantCode(t, "Refresh after signing out", err, fault.RefreshTokenInvalid)
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -31,7 +32,7 @@ func (s *Service) Refresh(ctx context.Context, token string) (*Tokens, error) {
 		return nil, errRefreshToken() // a forged token must not end a session
 	}
 	at, good := s.now(), false
-	x, err = s.store.UpdateSession(ctx, t.session, func(x *Session) error {
+	x, err = s.store.UpdateSession(ctx, claim.None, t.session, func(x *Session) error {
 		good = x.Exchange(t.generation, s.lifetimes, at)
 		return nil
 	})

@@ -4,36 +4,37 @@ import (
 	"context"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // SignOut ends the caller's own session. It needs a session, not an API key.
-func (s *Service) SignOut(ctx context.Context) error {
+func (s *Service) SignOut(ctx context.Context, cl claim.Claim) error {
 	caller, err := auth.RequireSession(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = s.revokeSession(ctx, caller, caller.SessionID(), SignedOut)
+	_, err = s.revokeSession(ctx, cl, caller, caller.SessionID(), SignedOut)
 	return err
 }
 
 // Revoke ends a session of the caller, or as ADMIN of any user. On a session that
 // has ended it does nothing; one that is hidden from the caller is
 // SESSION_NOT_FOUND.
-func (s *Service) Revoke(ctx context.Context, id uid.Session) (*Session, error) {
+func (s *Service) Revoke(ctx context.Context, cl claim.Claim, id uid.Session) (*Session, error) {
 	caller, err := auth.RequireSession(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.revokeSession(ctx, caller, id, Revoked)
+	return s.revokeSession(ctx, cl, caller, id, Revoked)
 }
 
-func (s *Service) revokeSession(ctx context.Context, caller *auth.Principal, id uid.Session, why Reason) (*Session, error) {
+func (s *Service) revokeSession(ctx context.Context, cl claim.Claim, caller *auth.Principal, id uid.Session, why Reason) (*Session, error) {
 	if !id.Valid() {
 		return nil, NotFound()
 	}
 	at := s.now()
-	x, err := s.store.UpdateSession(ctx, id, func(x *Session) error {
+	x, err := s.store.UpdateSession(ctx, cl, id, func(x *Session) error {
 		if !mayManage(caller, x.UserID) {
 			return NotFound()
 		}
@@ -50,7 +51,7 @@ func (s *Service) revokeSession(ctx context.Context, caller *auth.Principal, id 
 
 // RevokeAll ends all sessions of the caller, or all but the one that calls, and
 // returns how many it ended.
-func (s *Service) RevokeAll(ctx context.Context, exceptCurrent bool) (int, error) {
+func (s *Service) RevokeAll(ctx context.Context, cl claim.Claim, exceptCurrent bool) (int, error) {
 	caller, err := auth.RequireSession(ctx)
 	if err != nil {
 		return 0, err
@@ -61,7 +62,7 @@ func (s *Service) RevokeAll(ctx context.Context, exceptCurrent bool) (int, error
 	}
 	at := s.now()
 	var ended []uid.Session
-	err = s.store.UpdateAccountSessions(ctx, caller.UserID, at, func(h *AccountSessions) error {
+	err = s.store.UpdateAccountSessions(ctx, cl, caller.UserID, at, func(h *AccountSessions) error {
 		ended = h.revokeAllExcept(keep, Revoked, at)
 		return nil
 	})

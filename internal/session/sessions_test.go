@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -25,18 +26,18 @@ func TestService_Revoke(t *testing.T) {
 	_, staff := f.signIn(t, "staff")
 	_, root := f.signIn(t, "root")
 
-	_, err := f.Revoke(t.Context(), victim.Session.ID)
+	_, err := f.Revoke(t.Context(), claim.None, victim.Session.ID)
 	wantCode(t, "by an anonymous caller", err, fault.Unauthenticated)
-	_, err = f.Revoke(f.as(t, f.key(ada, t)), victim.Session.ID)
+	_, err = f.Revoke(f.as(t, f.key(ada, t)), claim.None, victim.Session.ID)
 	wantCode(t, "by an API key", err, fault.Forbidden)
-	_, err = f.Revoke(staff, victim.Session.ID)
+	_, err = f.Revoke(staff, claim.None, victim.Session.ID)
 	wantCode(t, "by STAFF", err, fault.SessionNotFound)
-	_, err = f.Revoke(ada, "ses_1")
+	_, err = f.Revoke(ada, claim.None, "ses_1")
 	wantCode(t, "of what is no session", err, fault.SessionNotFound)
-	_, err = f.Revoke(ada, uid.NewSession(f.clock.now()))
+	_, err = f.Revoke(ada, claim.None, uid.NewSession(f.clock.now()))
 	wantCode(t, "of a session that does not exist", err, fault.SessionNotFound)
 	for range 2 {
-		x, err := f.Revoke(ada, victim.Session.ID)
+		x, err := f.Revoke(ada, claim.None, victim.Session.ID)
 		must(t, err)
 		if x.RevokedAt == nil || x.Version != 2 || x.Current {
 			t.Errorf("the session is %+v, want it revoked once, and not the caller's", x)
@@ -45,7 +46,7 @@ func TestService_Revoke(t *testing.T) {
 	_, err = f.Authenticate(t.Context(), victim.AccessToken)
 	wantCode(t, "Authenticate", err, fault.Unauthenticated)
 	f.as(t, second.AccessToken)
-	_, err = f.Revoke(root, second.Session.ID)
+	_, err = f.Revoke(root, claim.None, second.Session.ID)
 	wantCode(t, "by ADMIN", err, "")
 	_, err = f.Authenticate(t.Context(), second.AccessToken)
 	wantCode(t, "Authenticate", err, fault.Unauthenticated)
@@ -76,7 +77,7 @@ func TestService_RevokeAll(t *testing.T) {
 		exceptCurrent bool
 		want          int
 	}{{true, 2}, {true, 0}, {false, 1}} {
-		if got, err := f.RevokeAll(ctx, tt.exceptCurrent); err != nil || got != tt.want {
+		if got, err := f.RevokeAll(ctx, claim.None, tt.exceptCurrent); err != nil || got != tt.want {
 			t.Errorf("RevokeAll(%v) = %d, %v, want %d", tt.exceptCurrent, got, err, tt.want)
 		}
 	}
@@ -88,9 +89,9 @@ func TestService_RevokeAll(t *testing.T) {
 	if n := len(f.store.Events()); n != 3 {
 		t.Errorf("%d events, want one for each session", n)
 	}
-	_, err := f.RevokeAll(t.Context(), false)
+	_, err := f.RevokeAll(t.Context(), claim.None, false)
 	wantCode(t, "RevokeAll by an anonymous caller", err, fault.Unauthenticated)
-	wantCode(t, "SignOut by an anonymous caller", f.SignOut(t.Context()), fault.Unauthenticated)
+	wantCode(t, "SignOut by an anonymous caller", f.SignOut(t.Context(), claim.None), fault.Unauthenticated)
 }
 
 func TestNewService_refuses_invalid_configurations(t *testing.T) {
@@ -175,7 +176,7 @@ func TestService_Run_removes_what_ended_long_ago(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, session.Config{IdleTTL: 90 * 24 * time.Hour})
 		ended, ada := f.signIn(t, "ada")
-		must(t, f.SignOut(ada))
+		must(t, f.SignOut(ada, claim.None))
 		live, _ := f.signIn(t, "ada")
 		ctx, stop := newContext(t)
 		done := make(chan error)

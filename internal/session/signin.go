@@ -12,6 +12,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -125,7 +126,7 @@ func (s *Service) Open(ctx context.Context, user uid.User) (*Tokens, error) {
 func (s *Service) openSession(ctx context.Context, seen *Account, rehash string) (*Session, error) {
 	at := s.now()
 	opened := newSession(seen.UserID, auth.ClientFrom(ctx), s.lifetimes, at)
-	err := s.store.UpdateAccountSessions(ctx, seen.UserID, at, func(h *AccountSessions) error {
+	err := s.store.UpdateAccountSessions(ctx, claim.None, seen.UserID, at, func(h *AccountSessions) error {
 		if !h.Active || h.PasswordVersion != seen.PasswordVersion {
 			return errCredentials()
 		}

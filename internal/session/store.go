@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/session/throttle"
 	"github.com/backplane-dev/backplane/internal/session/token"
@@ -18,10 +19,9 @@ import (
 // commit, and the function may run again after a conflict, on fresh rows; it
 // does no I/O. If it fails nothing is stored and its error is returned as it is.
 // What a function recorded (TakeEvents) commits with the rows it changed.
-// Methods that change an account or a session honour the idempotency key of the
-// context: under one that was used before they call no function and return nil,
-// with the object as it is now. Opening a session, refreshing one and creating
-// a key come without one.
+// The transaction of a method that takes a claim makes it. For a duplicate call the
+// method calls no function and returns nil, with the object as it is now. Opening a
+// session, refreshing one and creating a key claim nothing.
 type Store interface {
 	Accounts
 	Sessions
@@ -68,12 +68,12 @@ type Accounts interface {
 	// sessions whose Version fn raised, the session Opened, and the events.
 	// NotFound, USER_NOT_FOUND, if there is no such account; fn decides about one
 	// that is not active. Roles and Active are not written.
-	UpdateAccountSessions(ctx context.Context, id uid.User, at time.Time, fn func(*AccountSessions) error) error
+	UpdateAccountSessions(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*AccountSessions) error) error
 	// UpdateCredentials locks the account, then its sessions and its keys that are
 	// live at the given time, each by id, applies fn, and commits those whose Version
 	// fn raised, and the events. NotFound, USER_NOT_FOUND, if there is no such account.
-	// It is for consumers and repeats for no idempotency key.
-	UpdateCredentials(ctx context.Context, id uid.User, at time.Time, fn func(*Credentials) error) error
+	// It is for consumers: cl is a claim.Delivery or None.
+	UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*Credentials) error) error
 }
 
 // Sessions reads and changes sessions.
@@ -81,7 +81,7 @@ type Sessions interface {
 	// UpdateSession locks the session, applies fn and commits the result with its
 	// events; if fn left Version alone nothing is written. NotFound,
 	// SESSION_NOT_FOUND, if there is none.
-	UpdateSession(ctx context.Context, id uid.Session, fn func(*Session) error) (*Session, error)
+	UpdateSession(ctx context.Context, cl claim.Claim, id uid.Session, fn func(*Session) error) (*Session, error)
 	// SessionWithAccount returns a session and its account as of one moment, in one
 	// statement: every request of a session reads this, at most once a second and
 	// node. NotFound, SESSION_NOT_FOUND, if there is none.
@@ -105,9 +105,8 @@ type Keys interface {
 	CreateKey(ctx context.Context, k *APIKey, at time.Time, allow func(owner *Account, live int) error) error
 	// UpdateKey locks the key, applies fn and commits the result with its events;
 	// if fn left Version alone nothing is written. LastUsedAt is not written.
-	// NotFound, API_KEY_NOT_FOUND, if there is none. It honours idempotency keys
-	// as methods that change a session do.
-	UpdateKey(ctx context.Context, id uid.APIKey, fn func(*APIKey) error) (*APIKey, error)
+	// NotFound, API_KEY_NOT_FOUND, if there is none.
+	UpdateKey(ctx context.Context, cl claim.Claim, id uid.APIKey, fn func(*APIKey) error) (*APIKey, error)
 	// KeyWithAccount is SessionWithAccount for an API key: API_KEY_NOT_FOUND if there
 	// is none.
 	KeyWithAccount(ctx context.Context, id uid.APIKey) (*APIKey, *Account, error)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
 )
@@ -22,7 +23,7 @@ func TestService_RedeemTicket_while_it_and_its_credential_live(t *testing.T) {
 		{"nothing happens", func(*testing.T, *fixture, context.Context) {}, true, true},
 		{"it expires", func(_ *testing.T, f *fixture, _ context.Context) { f.clock.add(5 * time.Minute) }, false, true},
 		{"the session is signed out", func(t *testing.T, f *fixture, ctx context.Context) {
-			if err := f.SignOut(ctx); err != nil {
+			if err := f.SignOut(ctx, claim.None); err != nil {
 				t.Fatal(err)
 			}
 		}, false, false},
@@ -69,7 +70,7 @@ func TestService_RedeemTicket_of_an_API_key_has_its_scopes_and_ends_with_it(t *t
 	if err != nil || said.Principal.APIKeyID() == "" || len(said.Principal.Credential.Scopes) == 0 {
 		t.Fatalf("RedeemTicket = %+v, %v, want the principal of the key", said, err)
 	}
-	if _, err := f.RevokeAPIKey(ctx, said.Principal.APIKeyID()); err != nil {
+	if _, err := f.RevokeAPIKey(ctx, claim.None, said.Principal.APIKeyID()); err != nil {
 		t.Fatal(err)
 	}
 	_, err = f.RedeemTicket(t.Context(), ticket.Text)

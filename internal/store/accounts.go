@@ -86,8 +86,8 @@ func (t *tx) lockAccount(ctx context.Context, id uid.User) (*session.Account, er
 }
 
 // UpdateAccountSessions implements session.Accounts.
-func (s Sessions) UpdateAccountSessions(ctx context.Context, id uid.User, at time.Time, fn func(*session.AccountSessions) error) error {
-	_, err := changeInTx(ctx, s.db, claimFrom(ctx), s.AccountByID, func(t *tx) (*session.Account, error) {
+func (s Sessions) UpdateAccountSessions(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*session.AccountSessions) error) error {
+	_, err := changeInTx(ctx, s.db, cl, s.AccountByID, func(t *tx) (*session.Account, error) {
 		h, err := t.lockAccountSessions(ctx, id, at)
 		if err != nil {
 			return nil, err
@@ -113,8 +113,8 @@ func (s Sessions) UpdateAccountSessions(ctx context.Context, id uid.User, at tim
 }
 
 // UpdateCredentials implements session.Accounts.
-func (s Sessions) UpdateCredentials(ctx context.Context, id uid.User, at time.Time, fn func(*session.Credentials) error) error {
-	err := s.db.inTx(ctx, claimFrom(ctx), func(t *tx) error {
+func (s Sessions) UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*session.Credentials) error) error {
+	err := s.db.inTx(ctx, cl, func(t *tx) error {
 		a, err := t.lockCredentials(ctx, id, at)
 		if err != nil {
 			return err

@@ -42,8 +42,8 @@ func (s Sessions) CreateKey(ctx context.Context, k *session.APIKey, at time.Time
 }
 
 // UpdateKey implements session.Keys.
-func (s Sessions) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session.APIKey) error) (*session.APIKey, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readKey, func(t *tx) (*session.APIKey, error) {
+func (s Sessions) UpdateKey(ctx context.Context, cl claim.Claim, id uid.APIKey, fn func(*session.APIKey) error) (*session.APIKey, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readKey, func(t *tx) (*session.APIKey, error) {
 		row, err := t.ent.APIKey.Query().Where(entkey.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, session.KeyNotFound())

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -19,7 +20,7 @@ func givenHistory(t *testing.T, db *store.DB) {
 	who := givenUser(t, db)
 	cup := givenProduct(t, db, "cup", 100)
 	givenProduct(t, db, "pot", 100)
-	if _, err := db.Products().UpdateStock(t.Context(), cup.ID, func(p *order.Product, s *order.Stock) error { return p.Adjust(s, -7, at) }); err != nil {
+	if _, err := db.Products().UpdateStock(t.Context(), claim.None, cup.ID, func(p *order.Product, s *order.Stock) error { return p.Adjust(s, -7, at) }); err != nil {
 		t.Fatal(err)
 	}
 	pay := func(o *order.Order) error { return o.Pay(at) }
@@ -28,12 +29,12 @@ func givenHistory(t *testing.T, db *store.DB) {
 	cancel := func(o *order.Order) error { return o.Cancel("", at) }
 	ask := func(o *order.Order) error { return o.RequestRefund("", at) }
 	for i, moves := range [][]func(*order.Order) error{{}, {cancel}, {pay, ask}, {pay, refund}, {pay, ship}, {pay, ship, ask, refund}} {
-		o, err := placeOrder(withKey(t.Context(), who.ID, fmt.Sprint(i)), db, who.ID, "cup", "pot")
+		o, err := placeOrder(t.Context(), callUnder(who.ID, fmt.Sprint(i)), db, who.ID, "cup", "pot")
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, move := range moves {
-			if _, err := db.Orders().Update(t.Context(), o.ID, move); err != nil {
+			if _, err := db.Orders().Update(t.Context(), claim.None, o.ID, move); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -44,10 +45,10 @@ func TestAudit_finds_nothing_in_consistent_data(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		givenHistory(t, db)
-		if _, err := db.Users().UpdateCountingAdmins(t.Context(), givenUser(t, db).ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
+		if _, err := db.Users().UpdateCountingAdmins(t.Context(), claim.None, givenUser(t, db).ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Users().UpdateCountingAdmins(t.Context(), givenUser(t, db).ID, func(u *user.User, others int) error {
+		if _, err := db.Users().UpdateCountingAdmins(t.Context(), claim.None, givenUser(t, db).ID, func(u *user.User, others int) error {
 			return u.Apply(user.Change{Status: validate.Of(user.Deactivated)}, others, at)
 		}); err != nil {
 			t.Fatal(err)

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
-	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/lease"
 )
 
@@ -29,17 +27,6 @@ type claimRow struct {
 type replay struct{ object string }
 
 func (r *replay) Error() string { return "this call was made before and its result is " + r.object }
-
-// claimFrom returns the claim of the context.
-func claimFrom(ctx context.Context) claim.Claim {
-	if d, ok := consumer.DeliveryFrom(ctx); ok {
-		return claim.Delivery(d)
-	}
-	if call, ok := auth.CallFrom(ctx); ok && call.Key != "" {
-		return claim.Call{Caller: auth.From(ctx).UserID, Key: call.Key, Fingerprint: call.Fingerprint}
-	}
-	return claim.None
-}
 
 // insertClaim inserts the row of the claim, if there is one, as the first statement.
 func (t *tx) insertClaim(ctx context.Context, cl claim.Claim) error {

@@ -171,14 +171,14 @@ func (s DeadLetters) FailReplay(ctx context.Context, held lease.Lease, l *consum
 
 // RequestReplay implements consumer.DeadLetterReader. A duplicate call counts the replays that
 // are still pending.
-func (s DeadLetters) RequestReplay(ctx context.Context, which consumer.ReplayRequest) (int, error) {
+func (s DeadLetters) RequestReplay(ctx context.Context, cl claim.Claim, which consumer.ReplayRequest) (int, error) {
 	about, where, args := which.Consumer, `consumer = ?`, []any{which.Consumer}
 	if which.Consumer == "" {
 		about, args = string(which.IDs[0]), toAnys(which.IDs)
 		where = `(consumer, subject_id) IN (SELECT consumer, subject_id FROM dead_letters WHERE id IN (` + paramList(len(which.IDs)) + `))`
 	}
 	var n int64
-	err := s.db.inTx(ctx, claimFrom(ctx), func(t *tx) (err error) {
+	err := s.db.inTx(ctx, cl, func(t *tx) (err error) {
 		t.dirty = true
 		t.setResultObject(about, 0)
 		n, err = t.exec(ctx, `UPDATE dead_letters SET requested_at = ? WHERE replayed_at IS NULL AND `+where,

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
@@ -46,9 +47,9 @@ func TestDeadLetters_hold_no_personal_data_of_a_deleted_user(t *testing.T) {
 			testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 				who := givenUser(t, db)
 				givenProduct(t, db, "cup", 10)
-				o, err := placeOrder(t.Context(), db, who.ID, "cup")
+				o, err := placeOrder(t.Context(), claim.None, db, who.ID, "cup")
 				if err == nil {
-					_, err = db.Orders().Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("my secret reason", at) })
+					_, err = db.Orders().Update(t.Context(), claim.None, o.ID, func(o *order.Order) error { return o.Cancel("my secret reason", at) })
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -56,7 +57,7 @@ func TestDeadLetters_hold_no_personal_data_of_a_deleted_user(t *testing.T) {
 				held := acquireLease(t, db, "c", "me")
 				read := numberedEvents(t, db, who.ID) // as a consumer that retries has them
 				givenUser(t, db)
-				if _, err := db.Users().UpdateCountingAdmins(t.Context(), who.ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
+				if _, err := db.Users().UpdateCountingAdmins(t.Context(), claim.None, who.ID, func(u *user.User, others int) error { return u.Delete(others, at) }); err != nil {
 					t.Fatal(err)
 				}
 				if meanwhile != "" {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -47,25 +48,25 @@ func givenEvents(t testing.TB, db *store.DB) (users []uid.User, orders []uid.Ord
 		sku := fmt.Sprint("sku", i)
 		p := givenProduct(t, db, sku, 100)
 		customer := users[i%2]
-		o, err := db.Orders().Place(t.Context(), customer, []order.Want{{SKU: sku, Quantity: 1}}, func(offers map[string]order.Offer) (*order.Order, error) {
+		o, err := db.Orders().Place(t.Context(), claim.None, customer, []order.Want{{SKU: sku, Quantity: 1}}, func(offers map[string]order.Offer) (*order.Order, error) {
 			return order.Place(order.Details{UserID: customer}, []order.Want{{SKU: sku, Quantity: 1}}, offers, at)
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		orders = append(orders, o.ID)
-		if _, err := db.Orders().Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("", at) }); err != nil {
+		if _, err := db.Orders().Update(t.Context(), claim.None, o.ID, func(o *order.Order) error { return o.Cancel("", at) }); err != nil {
 			t.Fatal(err)
 		}
 		if i%2 == 0 {
 			continue
 		}
-		if _, err := db.Products().Update(t.Context(), p.ID, func(p *order.Product) error {
+		if _, err := db.Products().Update(t.Context(), claim.None, p.ID, func(p *order.Product) error {
 			return p.Apply(order.ProductChange{Active: validate.Of(false)}, at)
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Products().UpdateStock(t.Context(), p.ID, func(p *order.Product, s *order.Stock) error { return p.Adjust(s, 5, at) }); err != nil {
+		if _, err := db.Products().UpdateStock(t.Context(), claim.None, p.ID, func(p *order.Product, s *order.Stock) error { return p.Adjust(s, 5, at) }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -24,7 +25,7 @@ func TestCreate_says_that_the_disk_is_full_and_goes_on_when_it_is_not(t *testing
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = db.Products().Create(t.Context(), p, s)
+		_, err = db.Products().Create(t.Context(), claim.None, p, s)
 		return err
 	}
 	// The engine refuses to grow the file just as it does when the disk is full.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/backplane-dev/backplane/ent"
 	entorder "github.com/backplane-dev/backplane/ent/order"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -24,10 +25,10 @@ var _ order.Store = Orders{}
 // Place implements order.Store. It takes ten statements at most, BEGIN and
 // COMMIT and the claim of an idempotency key among them, however many lines
 // there are.
-func (s Orders) Place(ctx context.Context, customer uid.User, wants []order.Want,
+func (s Orders) Place(ctx context.Context, cl claim.Claim, customer uid.User, wants []order.Want,
 	place func(map[string]order.Offer) (*order.Order, error),
 ) (*order.Order, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readOrder, func(t *tx) (*order.Order, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readOrder, func(t *tx) (*order.Order, error) {
 		if err := t.lockCustomer(ctx, customer); err != nil {
 			return nil, err
 		}
@@ -141,8 +142,8 @@ func itemRow(it order.Item) []any {
 }
 
 // Update implements order.Store. The row stays locked until the commit.
-func (s Orders) Update(ctx context.Context, id uid.Order, fn func(*order.Order) error) (*order.Order, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readOrder, func(t *tx) (*order.Order, error) {
+func (s Orders) Update(ctx context.Context, cl claim.Claim, id uid.Order, fn func(*order.Order) error) (*order.Order, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readOrder, func(t *tx) (*order.Order, error) {
 		row, err := t.ent.Order.Query().Where(entorder.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, order.NotFound())

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -51,7 +52,7 @@ func (s *shop) insertUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u, err = s.db.Users().Create(t.Context(), u, ""); err != nil {
+	if u, err = s.db.Users().Create(t.Context(), claim.None, u, ""); err != nil {
 		t.Fatal(err)
 	}
 	i, _ := slices.BinarySearchFunc(s.rows, u, s.compareUsers)

@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/ent"
 	entproduct "github.com/backplane-dev/backplane/ent/product"
 	entstock "github.com/backplane-dev/backplane/ent/stock"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -24,9 +25,9 @@ type Products struct{ db *DB }
 var _ order.ProductStore = Products{}
 
 // Create implements order.ProductStore.
-func (s Products) Create(ctx context.Context, p *order.Product, stock *order.Stock) (*order.Product, error) {
+func (s Products) Create(ctx context.Context, cl claim.Claim, p *order.Product, stock *order.Stock) (*order.Product, error) {
 	recorded := p.TakeEvents()
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readProduct, func(t *tx) (*order.Product, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readProduct, func(t *tx) (*order.Product, error) {
 		v, events := *p, slices.Clone(recorded)
 		if err := t.assignLegacyID(ctx, entproduct.Table, &v.LegacyID, events); err != nil {
 			return nil, err
@@ -51,8 +52,8 @@ func (s Products) Create(ctx context.Context, p *order.Product, stock *order.Sto
 }
 
 // Update implements order.ProductStore. The row stays locked until the commit.
-func (s Products) Update(ctx context.Context, id uid.Product, fn func(*order.Product) error) (*order.Product, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readProduct, func(t *tx) (*order.Product, error) {
+func (s Products) Update(ctx context.Context, cl claim.Claim, id uid.Product, fn func(*order.Product) error) (*order.Product, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readProduct, func(t *tx) (*order.Product, error) {
 		row, err := t.lockProduct(ctx, id)
 		if err != nil {
 			return nil, err
@@ -80,8 +81,8 @@ func (s Products) Update(ctx context.Context, id uid.Product, fn func(*order.Pro
 
 // UpdateStock implements order.ProductStore. The product is locked too, so that
 // its events keep their order.
-func (s Products) UpdateStock(ctx context.Context, id uid.Product, fn func(*order.Product, *order.Stock) error) (*order.Product, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readProduct, func(t *tx) (*order.Product, error) {
+func (s Products) UpdateStock(ctx context.Context, cl claim.Claim, id uid.Product, fn func(*order.Product, *order.Stock) error) (*order.Product, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readProduct, func(t *tx) (*order.Product, error) {
 		row, err := t.lockProduct(ctx, id)
 		if err != nil {
 			return nil, err

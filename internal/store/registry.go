@@ -8,6 +8,7 @@ import (
 	"github.com/backplane-dev/backplane/ent"
 	entinstance "github.com/backplane-dev/backplane/ent/instance"
 	entservice "github.com/backplane-dev/backplane/ent/service"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -25,8 +26,8 @@ var (
 func (db *DB) Registry() Registry { return Registry{db} }
 
 // PutService implements registry.Store.
-func (s Registry) PutService(ctx context.Context, name string, fn func(*registry.Service) (*registry.Service, error)) (*registry.Service, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.service, func(t *tx) (*registry.Service, error) {
+func (s Registry) PutService(ctx context.Context, cl claim.Claim, name string, fn func(*registry.Service) (*registry.Service, error)) (*registry.Service, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.service, func(t *tx) (*registry.Service, error) {
 		row, err := t.ent.Service.Query().Where(equalsText(entservice.FieldName, name), t.forUpdate).Only(ctx)
 		if err != nil && !ent.IsNotFound(err) {
 			return nil, err
@@ -48,8 +49,8 @@ func (s Registry) PutService(ctx context.Context, name string, fn func(*registry
 }
 
 // ChangeService implements registry.Store.
-func (s Registry) ChangeService(ctx context.Context, id uid.Service, fn func(*registry.Service) error) (*registry.Service, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.service, func(t *tx) (*registry.Service, error) {
+func (s Registry) ChangeService(ctx context.Context, cl claim.Claim, id uid.Service, fn func(*registry.Service) error) (*registry.Service, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.service, func(t *tx) (*registry.Service, error) {
 		row, err := t.ent.Service.Query().Where(entservice.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, registry.ServiceNotFound().At("id"))
@@ -121,8 +122,8 @@ func setService(m *ent.ServiceMutation, v *registry.Service) {
 
 // PutInstance implements registry.Store. The service is locked against changes,
 // but not against other instances.
-func (s Registry) PutInstance(ctx context.Context, service, instanceID string, fn func(*registry.Service, *registry.Instance) (*registry.Instance, error)) (*registry.Instance, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.instance, func(t *tx) (*registry.Instance, error) {
+func (s Registry) PutInstance(ctx context.Context, cl claim.Claim, service, instanceID string, fn func(*registry.Service, *registry.Instance) (*registry.Instance, error)) (*registry.Instance, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.instance, func(t *tx) (*registry.Instance, error) {
 		parent, err := t.ent.Service.Query().Where(equalsText(entservice.FieldName, service), entservice.Deregistered(false), t.forShare).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, registry.ServiceNotFound().At("service"))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -20,7 +21,7 @@ import (
 
 func givenService(t testing.TB, db *store.DB, name string) *registry.Service {
 	t.Helper()
-	s, err := db.Registry().PutService(t.Context(), name, func(s *registry.Service) (*registry.Service, error) {
+	s, err := db.Registry().PutService(t.Context(), claim.None, name, func(s *registry.Service) (*registry.Service, error) {
 		return registry.NewService(registry.ServiceInput{Name: name, Tags: []string{"x"}, Metadata: map[string]string{"k": "v"}, HealthCheck: &registry.HealthCheck{Path: "/h"}}, at)
 	})
 	if err != nil {
@@ -31,7 +32,7 @@ func givenService(t testing.TB, db *store.DB, name string) *registry.Service {
 
 func registerInstance(ctx context.Context, db *store.DB, service, id string, in registry.InstanceInput) (*registry.Instance, error) {
 	in.InstanceID, in.URL = id, "http://127.0.0.1:1"
-	return db.Registry().PutInstance(ctx, service, id, func(s *registry.Service, i *registry.Instance) (*registry.Instance, error) {
+	return db.Registry().PutInstance(ctx, claim.None, service, id, func(s *registry.Service, i *registry.Instance) (*registry.Instance, error) {
 		if i == nil {
 			return registry.NewInstance(s.ID, in, at)
 		}
@@ -95,7 +96,7 @@ func TestRegistry_reads_what_it_wrote(t *testing.T) {
 		if err != nil || len(events) != map[string]int{"sqlite3": 2, "postgres": 0}[db.Dialect()] {
 			t.Errorf("%d events concern the service: %v", len(events), err)
 		}
-		if _, err := db.Registry().ChangeService(t.Context(), s.ID, func(s *registry.Service) error { s.Deregister(at); return nil }); err != nil {
+		if _, err := db.Registry().ChangeService(t.Context(), claim.None, s.ID, func(s *registry.Service) error { s.Deregister(at); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM leases`) + db.Int(t.Context(), t, `SELECT COUNT(*) FROM instances`); n != 0 {

@@ -14,8 +14,8 @@ import (
 )
 
 // UpdateSession implements session.Sessions.
-func (s Sessions) UpdateSession(ctx context.Context, id uid.Session, fn func(*session.Session) error) (*session.Session, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readSession, func(t *tx) (*session.Session, error) {
+func (s Sessions) UpdateSession(ctx context.Context, cl claim.Claim, id uid.Session, fn func(*session.Session) error) (*session.Session, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readSession, func(t *tx) (*session.Session, error) {
 		row, err := t.ent.Session.Query().Where(entsession.ID(id), t.forUpdate).Only(ctx)
 		if err != nil {
 			return nil, orMissing(err, session.NotFound())

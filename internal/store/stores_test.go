@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -92,7 +93,7 @@ func addAccount(t testing.TB, db *store.DB, a sessiontest.NewAccount) uid.User {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u, err = db.Users().Create(t.Context(), u, user.PasswordHash(a.PasswordHash)); err != nil {
+	if u, err = db.Users().Create(t.Context(), claim.None, u, user.PasswordHash(a.PasswordHash)); err != nil {
 		t.Fatal(err)
 	}
 	if a.Inactive {
@@ -121,7 +122,7 @@ func givenInactive(t testing.TB, db *store.DB) *user.User {
 
 func deactivateUser(t testing.TB, db *store.DB, id uid.User) *user.User {
 	t.Helper()
-	u, err := db.Users().UpdateCountingAdmins(t.Context(), id, func(u *user.User, others int) error {
+	u, err := db.Users().UpdateCountingAdmins(t.Context(), claim.None, id, func(u *user.User, others int) error {
 		return u.Apply(user.Change{Status: validate.Of(user.Deactivated)}, others+1, at) // also the last admin
 	})
 	if err != nil {
@@ -136,7 +137,7 @@ func givenProduct(t testing.TB, db *store.DB, sku string, stock int) *order.Prod
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err = db.Products().Create(t.Context(), p, s); err != nil {
+	if p, err = db.Products().Create(t.Context(), claim.None, p, s); err != nil {
 		t.Fatal(err)
 	}
 	return p

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -25,19 +26,19 @@ import (
 )
 
 // placeOrder places an order for customer, one unit of each SKU, in a context of its own.
-func placeOrder(ctx context.Context, db *store.DB, customer uid.User, skus ...string) (*order.Order, error) {
+func placeOrder(ctx context.Context, cl claim.Claim, db *store.DB, customer uid.User, skus ...string) (*order.Order, error) {
 	var wants []order.Want
 	for _, sku := range skus {
 		wants = append(wants, order.Want{SKU: sku, Quantity: 1})
 	}
-	return db.Orders().Place(ctx, customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+	return db.Orders().Place(ctx, cl, customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
 		return order.Place(order.Details{UserID: customer}, wants, offers, at)
 	})
 }
 
-// withKey returns a context in which caller calls under an idempotency key.
-func withKey(ctx context.Context, caller uid.User, key string) context.Context {
-	return auth.WithCall(auth.With(ctx, &auth.Principal{UserID: caller, Credential: auth.SessionCredential("ses_1")}), auth.Call{Key: key, Fingerprint: [32]byte{1}})
+// callUnder returns the claim of a call by caller under an idempotency key.
+func callUnder(caller uid.User, key string) claim.Call {
+	return claim.Call{Caller: caller, Key: key, Fingerprint: [32]byte{1}}
 }
 
 func TestPlace_TakesTenStatementsHoweverManyLines(t *testing.T) {
@@ -52,14 +53,14 @@ func TestPlace_TakesTenStatementsHoweverManyLines(t *testing.T) {
 		}
 		for _, lines := range []int{1, order.MaxLines} {
 			seen = nil
-			if _, err := placeOrder(withKey(t.Context(), who, fmt.Sprint(lines)), db, who, skus[:lines]...); err != nil {
+			if _, err := placeOrder(t.Context(), callUnder(who, fmt.Sprint(lines)), db, who, skus[:lines]...); err != nil {
 				t.Fatal(err)
 			}
 			if len(seen) != 10 {
 				t.Errorf("an order of %d lines under an idempotency key took %d statements, want 10:\n%s", lines, len(seen), strings.Join(seen, "\n"))
 			}
 			seen = nil
-			if _, err := placeOrder(t.Context(), db, who, skus[:lines]...); err != nil {
+			if _, err := placeOrder(t.Context(), claim.None, db, who, skus[:lines]...); err != nil {
 				t.Fatal(err)
 			}
 			if len(seen) != 8 {
@@ -77,7 +78,7 @@ func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
 		who := givenUser(t, db)
 		cup := givenProduct(t, db, "cup", 10)
 		notified = nil
-		o, err := placeOrder(auth.With(t.Context(), &auth.Principal{UserID: who.ID, Credential: auth.APIKeyCredential("key_1")}), db, who.ID, "cup")
+		o, err := placeOrder(auth.With(t.Context(), &auth.Principal{UserID: who.ID, Credential: auth.APIKeyCredential("key_1")}), claim.None, db, who.ID, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +106,7 @@ func TestLog_PositionsAreDenseOnSQLiteAndOpenOnPostgreSQL(t *testing.T) {
 		givenProduct(t, db, "cup", 1)
 		who := givenUser(t, db).ID
 		for range 3 { // two of them are refused and rolled back
-			_, _ = placeOrder(t.Context(), db, who, "cup")
+			_, _ = placeOrder(t.Context(), claim.None, db, who, "cup")
 		}
 		for i, l := range db.Log(t) {
 			dense := l.Position != nil && *l.Position == int64(i+1)
@@ -125,7 +126,7 @@ func TestTransaction_IsRepeatedWhenTheDatabaseRefusesIt(t *testing.T) {
 		CASE nextval('tries') WHEN 1 THEN RAISE SQLSTATE '40001'; WHEN 2 THEN RAISE SQLSTATE '40P01'; ELSE RETURN NEW; END CASE; END $$ LANGUAGE plpgsql`)
 	db.Exec(t, `CREATE TRIGGER refuse BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse()`)
 	runs := 0
-	u, err := db.Users().Update(t.Context(), who, func(u *user.User) error {
+	u, err := db.Users().Update(t.Context(), claim.None, who, func(u *user.User) error {
 		runs++
 		return u.Apply(user.Change{Name: fieldOf("New")}, 0, at)
 	})
@@ -162,7 +163,7 @@ func TestTransaction_WaitsForAnotherWriterOfTheFile(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := db.Users().Update(t.Context(), who, renameUser); err != nil || begun.Load() != 3 {
+	if _, err := db.Users().Update(t.Context(), claim.None, who, renameUser); err != nil || begun.Load() != 3 {
 		t.Errorf("Update = %v after %d tries, want success with the third", err, begun.Load())
 	}
 }
@@ -183,9 +184,9 @@ func TestTransaction_OfAnOrderAndOneOfItsStockDoNotBlockEachOther(t *testing.T) 
 	begun.Store(0)
 	done := make(chan error, 1)
 	wants := []order.Want{{SKU: "cup", Quantity: 1}}
-	_, err := db.Orders().Place(t.Context(), who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+	_, err := db.Orders().Place(t.Context(), claim.None, who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
 		go func() {
-			_, err := db.Products().UpdateStock(t.Context(), cup.ID, func(p *order.Product, s *order.Stock) error { return p.Adjust(s, 5, at) })
+			_, err := db.Products().UpdateStock(t.Context(), claim.None, cup.ID, func(p *order.Product, s *order.Stock) error { return p.Adjust(s, 5, at) })
 			done <- err
 		}()
 		<-adjusting
@@ -230,7 +231,7 @@ func TestCommit_of_unknown_outcome_is_reported(t *testing.T) {
 	notified := 0
 	db.OnCommit(func([]store.Touched) { notified++ })
 	arm()
-	_, err := placeOrder(t.Context(), db, who, "cup")
+	_, err := placeOrder(t.Context(), claim.None, db, who, "cup")
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.From(err).Message, "look whether it was made") || notified != 1 {
 		t.Errorf("Place = %v, notified %d times; want UNAVAILABLE with advice, and the caches notified once", err, notified)
 	}
@@ -242,11 +243,11 @@ func TestCommit_OfUnknownOutcomeIsRepeatedUnderAnIdempotencyKey(t *testing.T) {
 	givenProduct(t, db, "cup", 10)
 	who := givenUser(t, db).ID
 	arm()
-	o, err := placeOrder(withKey(t.Context(), who, "k"), db, who, "cup")
+	o, err := placeOrder(t.Context(), callUnder(who, "k"), db, who, "cup")
 	if err != nil {
 		t.Fatalf("Place = %v, want success with the second try", err)
 	}
-	again, err := placeOrder(withKey(t.Context(), who, "k"), db, who, "cup")
+	again, err := placeOrder(t.Context(), callUnder(who, "k"), db, who, "cup")
 	if n, _ := db.Orders().Count(t.Context(), order.Filter{}); err != nil || again.ID != o.ID || n != 1 {
 		t.Errorf("the call again = %v, %v with %d orders; want the one order", again, err, n)
 	}
@@ -259,7 +260,7 @@ func TestCall_InFlightIsAConflict(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, err := db.Users().Update(withKey(t.Context(), who, "k"), who, func(u *user.User) error {
+		_, err := db.Users().Update(t.Context(), callUnder(who, "k"), who, func(u *user.User) error {
 			close(entered)
 			<-leave
 			return renameUser(u)
@@ -269,10 +270,10 @@ func TestCall_InFlightIsAConflict(t *testing.T) {
 		}
 	})
 	<-entered
-	if _, err := db.Users().Update(withKey(t.Context(), who, "k"), who, renameUser); !fault.Is(err, fault.IdempotencyInFlight) {
+	if _, err := db.Users().Update(t.Context(), callUnder(who, "k"), who, renameUser); !fault.Is(err, fault.IdempotencyInFlight) {
 		t.Errorf("the second call = %v, want IDEMPOTENCY_IN_FLIGHT", err)
 	}
-	if _, err := db.Users().Update(t.Context(), who, renameUser); !fault.Is(err, fault.Unavailable) {
+	if _, err := db.Users().Update(t.Context(), claim.None, who, renameUser); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("another call that waits for the row = %v, want UNAVAILABLE", err)
 	}
 	close(leave)
@@ -286,12 +287,12 @@ func TestIdempotencyKey_expires_after_a_day(t *testing.T) {
 		db := testenv.Open(t, store.Config{URL: url, Now: func() time.Time { return now }})
 		givenProduct(t, db, "cup", 10)
 		who := givenUser(t, db).ID
-		first, err := placeOrder(withKey(t.Context(), who, "k"), db, who, "cup")
+		first, err := placeOrder(t.Context(), callUnder(who, "k"), db, who, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}
 		now = now.Add(24 * time.Hour)
-		second, err := placeOrder(withKey(t.Context(), who, "k"), db, who, "cup")
+		second, err := placeOrder(t.Context(), callUnder(who, "k"), db, who, "cup")
 		if err != nil || second.ID == first.ID {
 			t.Errorf("the call a day later = %v, %v; want an order of its own", second, err)
 		}
@@ -310,7 +311,7 @@ func TestTransaction_EndsWithItsContext(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		who := givenUser(t, db).ID
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := db.Users().Update(ctx, who, func(u *user.User) error { cancel(); return renameUser(u) })
+		_, err := db.Users().Update(ctx, claim.None, who, func(u *user.User) error { cancel(); return renameUser(u) })
 		if fault.From(err).Kind() != fault.KindTimeout {
 			t.Errorf("Update = %v, want a Timeout", err)
 		}

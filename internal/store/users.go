@@ -9,6 +9,7 @@ import (
 	"github.com/backplane-dev/backplane/ent"
 	entuser "github.com/backplane-dev/backplane/ent/user"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -21,9 +22,9 @@ type Users struct{ db *DB }
 var _ user.Store = Users{}
 
 // Create implements user.Store.
-func (s Users) Create(ctx context.Context, u *user.User, c user.PasswordHash) (*user.User, error) {
+func (s Users) Create(ctx context.Context, cl claim.Claim, u *user.User, c user.PasswordHash) (*user.User, error) {
 	recorded := u.TakeEvents()
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readUser, func(t *tx) (*user.User, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readUser, func(t *tx) (*user.User, error) {
 		v, events := *u, slices.Clone(recorded)
 		if err := t.assignLegacyID(ctx, entuser.Table, &v.LegacyID, events); err != nil {
 			return nil, err
@@ -47,8 +48,8 @@ func (s Users) Create(ctx context.Context, u *user.User, c user.PasswordHash) (*
 }
 
 // Update implements user.Store. The row stays locked until the commit.
-func (s Users) Update(ctx context.Context, id uid.User, fn func(*user.User) error) (*user.User, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readUser, func(t *tx) (*user.User, error) { return t.updateUser(ctx, id, fn) })
+func (s Users) Update(ctx context.Context, cl claim.Claim, id uid.User, fn func(*user.User) error) (*user.User, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readUser, func(t *tx) (*user.User, error) { return t.updateUser(ctx, id, fn) })
 	if err != nil {
 		return nil, fmt.Errorf("update user %s: %w", id, err)
 	}
@@ -60,8 +61,8 @@ func (s Users) Update(ctx context.Context, id uid.User, fn func(*user.User) erro
 const adminCountLock = "gate.standing"
 
 // UpdateCountingAdmins implements user.Store.
-func (s Users) UpdateCountingAdmins(ctx context.Context, id uid.User, fn func(u *user.User, otherAdmins int) error) (*user.User, error) {
-	out, err := changeInTx(ctx, s.db, claimFrom(ctx), s.readUser, func(t *tx) (*user.User, error) {
+func (s Users) UpdateCountingAdmins(ctx context.Context, cl claim.Claim, id uid.User, fn func(u *user.User, otherAdmins int) error) (*user.User, error) {
+	out, err := changeInTx(ctx, s.db, cl, s.readUser, func(t *tx) (*user.User, error) {
 		if err := t.lockSetting(ctx, adminCountLock); err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -23,14 +24,14 @@ func TestDelete_ForgetsThePerson(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		owner, other := givenUser(t, db), givenUser(t, db)
 		givenProduct(t, db, "cup", 10)
-		o, err := placeOrder(t.Context(), db, owner.ID, "cup")
+		o, err := placeOrder(t.Context(), claim.None, db, owner.ID, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Orders().Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("my wife Jane is ill", at) }); err != nil {
+		if _, err := db.Orders().Update(t.Context(), claim.None, o.ID, func(o *order.Order) error { return o.Cancel("my wife Jane is ill", at) }); err != nil {
 			t.Fatal(err)
 		}
-		err = db.Sessions().UpdateAccountSessions(t.Context(), owner.ID, at, func(h *session.AccountSessions) error {
+		err = db.Sessions().UpdateAccountSessions(t.Context(), claim.None, owner.ID, at, func(h *session.AccountSessions) error {
 			h.Opened = &session.Session{
 				ID: uid.NewSession(at), UserID: owner.ID, Address: "192.0.2.1", Generation: 1, Nonce: []byte{1}, Version: 1,
 				CreatedAt: at, UpdatedAt: at, LastUsedAt: at, ExpiresAt: at.AddDate(0, 0, 1),
@@ -40,7 +41,7 @@ func TestDelete_ForgetsThePerson(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = db.Users().UpdateCountingAdmins(t.Context(), owner.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+		_, err = db.Users().UpdateCountingAdmins(t.Context(), claim.None, owner.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +73,7 @@ func TestLegacyIDs_AreAssignedWithoutThoseTaken(t *testing.T) {
 		given := testenv.Open(t, store.Config{URL: url})
 		taken := givenUser(t, given)
 		for _, id := range []string{"2", "not a number"[:3]} {
-			if _, err := given.Users().Update(t.Context(), taken.ID, func(u *user.User) error {
+			if _, err := given.Users().Update(t.Context(), claim.None, taken.ID, func(u *user.User) error {
 				return u.Apply(user.Change{LegacyID: validate.Of(&id)}, 0, at)
 			}); err != nil {
 				t.Fatal(err)
@@ -85,7 +86,7 @@ func TestLegacyIDs_AreAssignedWithoutThoseTaken(t *testing.T) {
 			got = append(got, *givenUser(t, db).LegacyID)
 		}
 		got = append(got, *givenProduct(t, db, "cup", 10).LegacyID)
-		o, err := placeOrder(t.Context(), db, taken.ID, "cup")
+		o, err := placeOrder(t.Context(), claim.None, db, taken.ID, "cup")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -44,21 +45,21 @@ type Filter struct {
 // Store persists accounts. It is declared here, where it is used.
 //
 // Methods that write return USERNAME_TAKEN, EMAIL_TAKEN or LEGACY_ID_TAKEN
-// (Conflict) when a name is not free. Under an idempotency key that was used
-// before they return the account of the first call, as it is now, and call no
+// (Conflict) when a name is not free. Their transaction makes the claim cl. For a
+// duplicate call they return the account of the first, as it is now, and call no
 // function.
 type Store interface {
 	// Create inserts the account with its credential and events.
-	Create(ctx context.Context, u *User, c PasswordHash) (*User, error)
+	Create(ctx context.Context, cl claim.Claim, u *User, c PasswordHash) (*User, error)
 	// Update loads the account under a lock, applies fn, and commits the result
 	// with the events fn recorded, or nothing if fn fails or records none. fn may
 	// run again after a conflict.
-	Update(ctx context.Context, id uid.User, fn func(*User) error) (*User, error)
+	Update(ctx context.Context, cl claim.Claim, id uid.User, fn func(*User) error) (*User, error)
 	// UpdateCountingAdmins is Update for changes of roles and status and for deletion.
 	// otherAdmins is the number of other active ADMINs, which stays true until the
 	// commit. Of an account that fn deletes it also takes the credential away and
 	// blanks what the log says of it.
-	UpdateCountingAdmins(ctx context.Context, id uid.User, fn func(u *User, otherAdmins int) error) (*User, error)
+	UpdateCountingAdmins(ctx context.Context, cl claim.Claim, id uid.User, fn func(u *User, otherAdmins int) error) (*User, error)
 	// AnyAdmin reports whether there is an active ADMIN.
 	AnyAdmin(ctx context.Context) (bool, error)
 	// ByIDs returns the accounts that exist.
@@ -92,13 +93,13 @@ func NewService(store Store, now func() time.Time) *Service {
 
 // SignUp opens an account for an anonymous caller: a CUSTOMER.
 func (s *Service) SignUp(ctx context.Context, p Profile, hash Hasher) (*User, error) {
-	return s.createAccount(ctx, p, []auth.Role{auth.Customer}, nil, hash)
+	return s.createAccount(ctx, claim.None, p, []auth.Role{auth.Customer}, nil, hash)
 }
 
 // Create opens an account for another user. STAFF may create CUSTOMERs, ADMIN all
 // roles; a legacy id needs a caller that may set one. A nil hash makes an account
 // that cannot sign in yet.
-func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
+func (s *Service) Create(ctx context.Context, cl claim.Claim, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
 	caller, err := auth.RequireStaff(ctx, auth.UsersWrite)
 	if err != nil {
 		return nil, err
@@ -112,10 +113,10 @@ func (s *Service) Create(ctx context.Context, p Profile, roles []auth.Role, lega
 	if err := caller.AllowLegacyID(legacyID != nil); err != nil {
 		return nil, err
 	}
-	return s.createAccount(ctx, p, roles, legacyID, hash)
+	return s.createAccount(ctx, cl, p, roles, legacyID, hash)
 }
 
-func (s *Service) createAccount(ctx context.Context, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
+func (s *Service) createAccount(ctx context.Context, cl claim.Claim, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
 	u, err := New(p, roles, legacyID, s.now())
 	if err != nil {
 		return nil, err
@@ -126,7 +127,7 @@ func (s *Service) createAccount(ctx context.Context, p Profile, roles []auth.Rol
 			return nil, err
 		}
 	}
-	return s.store.Create(ctx, u, c)
+	return s.store.Create(ctx, cl, u, c)
 }
 
 // FirstAdmin opens an account for an ADMIN if there is no active one; created is
@@ -136,7 +137,7 @@ func (s *Service) FirstAdmin(ctx context.Context, username string, hash Hasher) 
 	if found, err := s.store.AnyAdmin(ctx); found || err != nil {
 		return false, err
 	}
-	_, err = s.createAccount(ctx, Profile{Username: username}, []auth.Role{auth.Admin}, nil, hash)
+	_, err = s.createAccount(ctx, claim.None, Profile{Username: username}, []auth.Role{auth.Admin}, nil, hash)
 	if fault.Is(err, fault.UsernameTaken) {
 		if found, again := s.store.AnyAdmin(ctx); found || again != nil {
 			return false, again // another node was faster
@@ -146,7 +147,7 @@ func (s *Service) FirstAdmin(ctx context.Context, username string, hash Hasher) 
 }
 
 // Update changes an account: the caller's own profile, or as ADMIN anything of any account.
-func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Change) (*User, error) {
+func (s *Service) Update(ctx context.Context, cl claim.Claim, id uid.User, ifVersion *int, c Change) (*User, error) {
 	caller, err := auth.Require(ctx, auth.UsersWrite)
 	if err != nil {
 		return nil, err
@@ -171,14 +172,14 @@ func (s *Service) Update(ctx context.Context, id uid.User, ifVersion *int, c Cha
 		return u.Apply(c, otherAdmins, at)
 	}
 	if c.NeedsAdmin() {
-		return s.store.UpdateCountingAdmins(ctx, id, apply)
+		return s.store.UpdateCountingAdmins(ctx, cl, id, apply)
 	}
-	return s.store.Update(ctx, id, func(u *User) error { return apply(u, 0) })
+	return s.store.Update(ctx, cl, id, func(u *User) error { return apply(u, 0) })
 }
 
 // Delete deletes an account, the caller's own or as ADMIN any. Deleting a deleted
 // account does nothing.
-func (s *Service) Delete(ctx context.Context, id uid.User, ifVersion *int) (*User, error) {
+func (s *Service) Delete(ctx context.Context, cl claim.Claim, id uid.User, ifVersion *int) (*User, error) {
 	caller, err := auth.Require(ctx, auth.UsersWrite)
 	if err != nil {
 		return nil, err
@@ -187,7 +188,7 @@ func (s *Service) Delete(ctx context.Context, id uid.User, ifVersion *int) (*Use
 		return nil, err
 	}
 	at := s.now()
-	return s.store.UpdateCountingAdmins(ctx, id, func(u *User, otherAdmins int) error {
+	return s.store.UpdateCountingAdmins(ctx, cl, id, func(u *User, otherAdmins int) error {
 		if u.Status != Deleted {
 			if err := validate.IfVersion(ifVersion, u.Version, u); err != nil {
 				return err

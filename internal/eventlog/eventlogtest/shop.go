@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/money"
@@ -33,7 +34,7 @@ func OpenShop(t testing.TB, url string, products int) *Shop {
 			SKU: fmt.Sprint("sku", i), Name: "x", Price: money.Money{Minor: 250, Currency: "EUR"}, Active: true,
 		}, time.Now())
 		if err == nil {
-			p, err = w.DB.Products().Create(t.Context(), p, s)
+			p, err = w.DB.Products().Create(t.Context(), claim.None, p, s)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -48,7 +49,7 @@ func (w *Shop) Update(t testing.TB, id uid.Product, n int) {
 	t.Helper()
 	for range n {
 		w.Wanted[id]++
-		_, err := w.DB.Products().Update(t.Context(), id, func(p *order.Product) error {
+		_, err := w.DB.Products().Update(t.Context(), claim.None, id, func(p *order.Product) error {
 			return p.Apply(order.ProductChange{Name: validate.Of(fmt.Sprint("name ", w.Wanted[id]))}, time.Now())
 		})
 		if err != nil {
@@ -58,8 +59,8 @@ func (w *Shop) Update(t testing.TB, id uid.Product, n int) {
 }
 
 // Count is the handler: one more in stock.
-func (w *Shop) Count(ctx context.Context, e *event.Event) error {
-	_, err := w.DB.Products().UpdateStock(ctx, uid.Product(e.SubjectID), func(p *order.Product, s *order.Stock) error {
+func (w *Shop) Count(ctx context.Context, d claim.Delivery, e *event.Event) error {
+	_, err := w.DB.Products().UpdateStock(ctx, d, uid.Product(e.SubjectID), func(p *order.Product, s *order.Stock) error {
 		return p.Adjust(s, 1, time.Now())
 	})
 	return err

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
@@ -16,10 +16,9 @@ import (
 // idempotency key; calls with another body have another fingerprint.
 func placeUnderKey(t testing.TB, customer uid.User, body byte) (call func(Stores, ...order.Want) (*order.Order, error)) {
 	t.Helper()
-	ctx := auth.With(t.Context(), &auth.Principal{UserID: customer, Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")})
-	ctx = auth.WithCall(ctx, auth.Call{Key: "k", Fingerprint: [32]byte{body}})
+	cl := claim.Call{Caller: customer, Key: "k", Fingerprint: [32]byte{body}}
 	return func(s Stores, wants ...order.Want) (*order.Order, error) {
-		return s.Orders.Place(ctx, customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+		return s.Orders.Place(t.Context(), cl, customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
 			return order.Place(order.Details{UserID: customer}, wants, offers, at)
 		})
 	}
@@ -32,7 +31,7 @@ func replaysCallUnderKey(t *testing.T, s Stores) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Orders.Update(t.Context(), first.ID, func(o *order.Order) error { return o.Pay(at) }); err != nil {
+	if _, err := s.Orders.Update(t.Context(), claim.None, first.ID, func(o *order.Order) error { return o.Pay(at) }); err != nil {
 		t.Fatal(err)
 	}
 	again, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1))
@@ -56,7 +55,7 @@ func freesKeyOfRefusedCall(t *testing.T, s Stores) {
 	if _, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1)); !fault.Is(err, fault.StockInsufficient) {
 		t.Fatalf("placing what is sold out gave %v", err)
 	}
-	if _, err := s.Products.UpdateStock(t.Context(), cup.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, 3, at) }); err != nil {
+	if _, err := s.Products.UpdateStock(t.Context(), claim.None, cup.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, 3, at) }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1)); err != nil {
@@ -121,7 +120,7 @@ func neverOversells(t *testing.T, s Stores) {
 		if err != nil || i%4 > 0 {
 			return err
 		}
-		_, err = s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("", at) })
+		_, err = s.Orders.Update(t.Context(), claim.None, o.ID, func(o *order.Order) error { return o.Cancel("", at) })
 		return err
 	})
 	if codes[""]+codes[fault.StockInsufficient] != buyers {
@@ -175,7 +174,7 @@ func avoidsDeadlocks(t *testing.T, s Stores) {
 		if err != nil || n%3 > 0 {
 			return err
 		}
-		_, err = s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error { return o.Cancel("", at) })
+		_, err = s.Orders.Update(t.Context(), claim.None, o.ID, func(o *order.Order) error { return o.Cancel("", at) })
 		return err
 	})
 	if codes[""] != 64 {

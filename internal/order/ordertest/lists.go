@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
@@ -38,7 +39,7 @@ func listAllPages[T any](t testing.TB, list func(page.Args) (page.Page[T], error
 func listsProducts(t *testing.T, s Stores) {
 	for i, name := range []string{"banana", "Apple", "apple", "Ärmel", "cherry"} {
 		p := givenProduct(t, s, fmt.Sprint("s", i), 1)
-		_, err := s.Products.Update(t.Context(), p.ID, func(p *order.Product) error {
+		_, err := s.Products.Update(t.Context(), claim.None, p.ID, func(p *order.Product) error {
 			price := p.Price
 			price.Minor = int64(100 * (i % 3))
 			return p.Apply(order.ProductChange{Name: validate.Of(name), Price: validate.Of(price), Active: validate.Of(i != 4)}, at)
@@ -99,7 +100,7 @@ func listsOrders(t *testing.T, s Stores) {
 		customer := []uid.User{ann, bob}[i%2]
 		placed = append(placed, mustPlace(t, s, customer, at.Add(time.Duration(i/2)*time.Minute), wantOf("cup", i%3+1)))
 	}
-	paid, err := s.Orders.Update(t.Context(), placed[3].ID, func(o *order.Order) error { return o.Pay(at) })
+	paid, err := s.Orders.Update(t.Context(), claim.None, placed[3].ID, func(o *order.Order) error { return o.Pay(at) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -79,7 +80,7 @@ func givenProduct(t testing.TB, s Stores, sku string, stock int) *order.Product 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err = s.Products.Create(t.Context(), p, st)
+	p, err = s.Products.Create(t.Context(), claim.None, p, st)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func wantOf(sku string, n int) order.Want { return order.Want{SKU: sku, Quantity
 // placeOrder places an order the way the service does.
 func placeOrder(t testing.TB, s Stores, customer uid.User, when time.Time, wants ...order.Want) (*order.Order, error) {
 	t.Helper()
-	return s.Orders.Place(t.Context(), customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+	return s.Orders.Place(t.Context(), claim.None, customer, wants, func(offers map[string]order.Offer) (*order.Order, error) {
 		return order.Place(order.Details{UserID: customer}, wants, offers, when)
 	})
 }
@@ -191,7 +192,7 @@ func returnsStockOnce(t *testing.T, s Stores) {
 	o := mustPlace(t, s, customer, at, wantOf("cup", 4))
 	cancel := func(o *order.Order) error { return o.Cancel("", at) }
 	for range 2 {
-		got, err := s.Orders.Update(t.Context(), o.ID, cancel)
+		got, err := s.Orders.Update(t.Context(), claim.None, o.ID, cancel)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +211,7 @@ func returnsStockOnce(t *testing.T, s Stores) {
 func storesNothingWithoutEvent(t *testing.T, s Stores) {
 	givenProduct(t, s, "cup", 10)
 	o := mustPlace(t, s, s.Customer(t), at, wantOf("cup", 4))
-	got, err := s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error {
+	got, err := s.Orders.Update(t.Context(), claim.None, o.ID, func(o *order.Order) error {
 		o.Note = "changed without an event"
 		return nil
 	})
@@ -223,7 +224,7 @@ func storesNothingAfterFailure(t *testing.T, s Stores) {
 	cup := givenProduct(t, s, "cup", 10)
 	o := mustPlace(t, s, s.Customer(t), at, wantOf("cup", 4))
 	no := errors.New("no")
-	_, err := s.Orders.Update(t.Context(), o.ID, func(o *order.Order) error { return errors.Join(o.Cancel("", at), no) })
+	_, err := s.Orders.Update(t.Context(), claim.None, o.ID, func(o *order.Order) error { return errors.Join(o.Cancel("", at), no) })
 	if !errors.Is(err, no) {
 		t.Errorf("Update = %v, want the function's error", err)
 	}
@@ -241,10 +242,10 @@ func leavesOutMissing(t *testing.T, s Stores) {
 	if _, err := s.Products.BySKU(t.Context(), "CUP"); !fault.Is(err, fault.ProductNotFound) {
 		t.Errorf("BySKU(CUP) gave %v, want PRODUCT_NOT_FOUND: case counts", err)
 	}
-	if _, err := s.Orders.Update(t.Context(), uid.NewOrder(at), func(*order.Order) error { return nil }); !fault.Is(err, fault.OrderNotFound) {
+	if _, err := s.Orders.Update(t.Context(), claim.None, uid.NewOrder(at), func(*order.Order) error { return nil }); !fault.Is(err, fault.OrderNotFound) {
 		t.Errorf("updating no order gave %v", err)
 	}
-	if _, err := s.Products.Update(t.Context(), uid.NewProduct(at), func(*order.Product) error { return nil }); !fault.Is(err, fault.ProductNotFound) {
+	if _, err := s.Products.Update(t.Context(), claim.None, uid.NewProduct(at), func(*order.Product) error { return nil }); !fault.Is(err, fault.ProductNotFound) {
 		t.Errorf("updating no product gave %v", err)
 	}
 }
@@ -252,7 +253,7 @@ func leavesOutMissing(t *testing.T, s Stores) {
 func readsBackChangedProduct(t *testing.T, s Stores) {
 	p := givenProduct(t, s, "cup", 10)
 	change := order.ProductChange{Name: validate.Of("A mug"), Active: validate.Of(false), LegacyID: validate.Of(ptr("17"))}
-	got, err := s.Products.Update(t.Context(), p.ID, func(p *order.Product) error { return p.Apply(change, at.Add(time.Hour)) })
+	got, err := s.Products.Update(t.Context(), claim.None, p.ID, func(p *order.Product) error { return p.Apply(change, at.Add(time.Hour)) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +274,7 @@ func readsBackChangedProduct(t *testing.T, s Stores) {
 func refusesTakenNames(t *testing.T, s Stores) {
 	cup, pot := givenProduct(t, s, "cup", 1), givenProduct(t, s, "pot", 1)
 	set := func(id uid.Product, c order.ProductChange) error {
-		_, err := s.Products.Update(t.Context(), id, func(p *order.Product) error { return p.Apply(c, at) })
+		_, err := s.Products.Update(t.Context(), claim.None, id, func(p *order.Product) error { return p.Apply(c, at) })
 		return err
 	}
 	if err := set(cup.ID, order.ProductChange{LegacyID: validate.Of(ptr("5"))}); err != nil {
@@ -291,7 +292,7 @@ func refusesTakenNames(t *testing.T, s Stores) {
 
 func adjustsStock(t *testing.T, s Stores) {
 	p := givenProduct(t, s, "cup", 10)
-	got, err := s.Products.UpdateStock(t.Context(), p.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, -4, at) })
+	got, err := s.Products.UpdateStock(t.Context(), claim.None, p.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, -4, at) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +307,7 @@ func adjustsStock(t *testing.T, s Stores) {
 	if diff := cmp.Diff(want, found[p.ID]); diff != "" {
 		t.Errorf("Stocks (-want +got):\n%s", diff)
 	}
-	_, err = s.Products.UpdateStock(t.Context(), p.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, -7, at) })
+	_, err = s.Products.UpdateStock(t.Context(), claim.None, p.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, -7, at) })
 	if !fault.Is(err, fault.StockInsufficient) {
 		t.Errorf("taking more than there is gave %v", err)
 	}

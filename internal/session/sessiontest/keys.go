@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -38,7 +39,7 @@ func createsKeys(t *testing.T, s Subject) {
 	must(t, err)
 	assertSame(t, "short list of keys", got, []*session.APIKey{old})
 
-	ended, err := s.Store.UpdateKey(t.Context(), old.ID, func(k *session.APIKey) error {
+	ended, err := s.Store.UpdateKey(t.Context(), claim.None, old.ID, func(k *session.APIKey) error {
 		k.Revoke(at)
 		return nil
 	})
@@ -52,7 +53,7 @@ func createsKeys(t *testing.T, s Subject) {
 	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.APIKeyRevoked}) {
 		t.Errorf("events = %v, want api_key.revoked", got)
 	}
-	_, err = s.Store.UpdateKey(t.Context(), k.ID, func(*session.APIKey) error { return nil })
+	_, err = s.Store.UpdateKey(t.Context(), claim.None, k.ID, func(*session.APIKey) error { return nil })
 	wantCode(t, err, fault.APIKeyNotFound)
 	err = s.Store.CreateKey(t.Context(), &session.APIKey{ID: uid.NewAPIKey(at), UserID: uid.NewUser(at), Version: 1}, at, func(*session.Account, int) error { return nil })
 	wantCode(t, err, fault.UserNotFound)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -17,7 +18,7 @@ import (
 )
 
 // Memory is a session.Store and a secrets.Store without a database, for tests of
-// what stands on one. It knows no idempotency keys. The zero value is not ready:
+// what stands on one. It makes no claims. The zero value is not ready:
 // use NewMemory.
 type Memory struct {
 	mu       sync.Mutex
@@ -140,7 +141,7 @@ func (m *Memory) account(id uid.User) (*session.Account, error) {
 }
 
 // UpdateAccountSessions implements session.Accounts.
-func (m *Memory) UpdateAccountSessions(ctx context.Context, id uid.User, at time.Time, fn func(*session.AccountSessions) error) error {
+func (m *Memory) UpdateAccountSessions(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*session.AccountSessions) error) error {
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (m *Memory) UpdateAccountSessions(ctx context.Context, id uid.User, at time
 }
 
 // UpdateCredentials implements session.Accounts.
-func (m *Memory) UpdateCredentials(ctx context.Context, id uid.User, at time.Time, fn func(*session.Credentials) error) error {
+func (m *Memory) UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*session.Credentials) error) error {
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func (m *Memory) live(id uid.User, at time.Time) []*session.Session {
 }
 
 // UpdateSession implements session.Sessions.
-func (m *Memory) UpdateSession(ctx context.Context, id uid.Session, fn func(*session.Session) error) (*session.Session, error) {
+func (m *Memory) UpdateSession(ctx context.Context, cl claim.Claim, id uid.Session, fn func(*session.Session) error) (*session.Session, error) {
 	if err := m.begin(ctx); err != nil {
 		return nil, err
 	}

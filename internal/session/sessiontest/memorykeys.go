@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/throttle"
 	"github.com/backplane-dev/backplane/internal/session/token"
@@ -39,7 +40,7 @@ func (m *Memory) CreateKey(ctx context.Context, k *session.APIKey, at time.Time,
 }
 
 // UpdateKey implements session.Keys.
-func (m *Memory) UpdateKey(ctx context.Context, id uid.APIKey, fn func(*session.APIKey) error) (*session.APIKey, error) {
+func (m *Memory) UpdateKey(ctx context.Context, cl claim.Claim, id uid.APIKey, fn func(*session.APIKey) error) (*session.APIKey, error) {
 	if err := m.begin(ctx); err != nil {
 		return nil, err
 	}

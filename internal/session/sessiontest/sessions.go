@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -21,7 +22,7 @@ func updatesSessions(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	x := s.session(t, id, at)
 	later := at.Add(time.Minute)
-	got, err := s.Store.UpdateSession(t.Context(), x.ID, func(x *session.Session) error {
+	got, err := s.Store.UpdateSession(t.Context(), claim.None, x.ID, func(x *session.Session) error {
 		x.Exchange(1, lifetimes, later)
 		return nil
 	})
@@ -33,14 +34,14 @@ func updatesSessions(t *testing.T, s Subject) {
 		t.Errorf("after an exchange the session is %+v", got)
 	}
 
-	_, err = s.Store.UpdateSession(t.Context(), x.ID, func(x *session.Session) error {
+	_, err = s.Store.UpdateSession(t.Context(), claim.None, x.ID, func(x *session.Session) error {
 		x.Revoke(session.Revoked, later)
 		return errStop
 	})
 	if !errors.Is(err, errStop) || len(s.Events(t)) != 0 {
 		t.Errorf("UpdateSession = %v with %d events, want the function's error and none", err, len(s.Events(t)))
 	}
-	got, err = s.Store.UpdateSession(t.Context(), x.ID, func(x *session.Session) error {
+	got, err = s.Store.UpdateSession(t.Context(), claim.None, x.ID, func(x *session.Session) error {
 		x.Revoke(session.Revoked, later)
 		return nil
 	})
@@ -48,14 +49,14 @@ func updatesSessions(t *testing.T, s Subject) {
 	if got.RevokedAt == nil || !slices.Equal(s.types(t, id), []event.Type{event.SessionRevoked}) {
 		t.Errorf("the session is %+v with events %v, want it revoked with one", got, s.types(t, id))
 	}
-	_, err = s.Store.UpdateSession(t.Context(), uid.NewSession(at), func(*session.Session) error { return nil })
+	_, err = s.Store.UpdateSession(t.Context(), claim.None, uid.NewSession(at), func(*session.Session) error { return nil })
 	wantCode(t, err, fault.SessionNotFound)
 }
 
 func serialisesSessions(t *testing.T, s Subject) {
 	x := s.session(t, s.account(t, "ada"), at)
 	concurrently(t, 8, func(ctx context.Context, _ int) error {
-		_, err := s.Store.UpdateSession(ctx, x.ID, func(x *session.Session) error {
+		_, err := s.Store.UpdateSession(ctx, claim.None, x.ID, func(x *session.Session) error {
 			if !x.Exchange(1, lifetimes, at.Add(time.Second)) {
 				t.Error("an exchange within the grace was refused")
 			}
@@ -115,7 +116,7 @@ func removesEndedRows(t *testing.T, s Subject) {
 	for range 3 {
 		s.session(t, id, at.Add(-4*time.Hour))
 	}
-	_, err := s.Store.UpdateSession(t.Context(), revoked.ID, func(x *session.Session) error {
+	_, err := s.Store.UpdateSession(t.Context(), claim.None, revoked.ID, func(x *session.Session) error {
 		x.Revoke(session.Revoked, at)
 		return nil
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
@@ -94,7 +95,7 @@ func (s Subject) session(t testing.TB, user uid.User, used time.Time) *session.S
 		ID: uid.NewSession(used), UserID: user, Address: "192.0.2.1", UserAgent: "curl", Generation: 1, Nonce: bytes.Repeat([]byte{7}, 16),
 		Version: 1, CreatedAt: used, UpdatedAt: used, LastUsedAt: used, ExpiresAt: used.Add(time.Hour),
 	}
-	must(t, s.Store.UpdateAccountSessions(t.Context(), user, at, func(h *session.AccountSessions) error {
+	must(t, s.Store.UpdateAccountSessions(t.Context(), claim.None, user, at, func(h *session.AccountSessions) error {
 		h.Opened = x
 		return nil
 	}))
@@ -171,7 +172,7 @@ func commitsAccountSessions(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	first, second := s.session(t, id, at.Add(-time.Minute)), s.session(t, id, at)
 	expired := s.session(t, id, at.Add(-time.Hour))
-	must(t, s.Store.UpdateAccountSessions(t.Context(), id, at, func(h *session.AccountSessions) error {
+	must(t, s.Store.UpdateAccountSessions(t.Context(), claim.None, id, at, func(h *session.AccountSessions) error {
 		if len(h.Sessions) != 2 || h.Sessions[0].ID != first.ID || h.Sessions[1].ID != second.ID {
 			t.Errorf("the account has %d sessions, want the two that are live, the older first", len(h.Sessions))
 		}
@@ -193,14 +194,14 @@ func commitsAccountSessions(t *testing.T, s Subject) {
 	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.SessionRevoked}) {
 		t.Errorf("events = %v, want one session.revoked", got)
 	}
-	err = s.Store.UpdateAccountSessions(t.Context(), uid.NewUser(at), at, func(*session.AccountSessions) error { return nil })
+	err = s.Store.UpdateAccountSessions(t.Context(), claim.None, uid.NewUser(at), at, func(*session.AccountSessions) error { return nil })
 	wantCode(t, err, fault.UserNotFound)
 }
 
 func failsAccountSessions(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	x := s.session(t, id, at)
-	err := s.Store.UpdateAccountSessions(t.Context(), id, at, func(h *session.AccountSessions) error {
+	err := s.Store.UpdateAccountSessions(t.Context(), claim.None, id, at, func(h *session.AccountSessions) error {
 		h.PasswordHash, h.PasswordVersion = "another", 9
 		h.Sessions[0].Revoke(session.Revoked, at)
 		return errStop
@@ -221,7 +222,7 @@ func serialisesAccountSessions(t *testing.T, s Subject) {
 	const n = 8
 	id := s.account(t, "ada")
 	concurrently(t, n, func(ctx context.Context, _ int) error {
-		return s.Store.UpdateAccountSessions(ctx, id, at, func(h *session.AccountSessions) error {
+		return s.Store.UpdateAccountSessions(ctx, claim.None, id, at, func(h *session.AccountSessions) error {
 			h.PasswordVersion++
 			h.PasswordHash = strconv.Itoa(h.PasswordVersion)
 			return nil
@@ -238,14 +239,14 @@ func commitsCredentials(t *testing.T, s Subject) {
 	id := s.account(t, "ada")
 	x, k := s.session(t, id, at.Add(-time.Minute)), s.key(t, id, at.Add(-time.Minute))
 	s.key(t, id, at.Add(-2*time.Hour)) // has expired
-	must(t, s.Store.UpdateCredentials(t.Context(), id, at, func(a *session.Credentials) error {
+	must(t, s.Store.UpdateCredentials(t.Context(), claim.None, id, at, func(a *session.Credentials) error {
 		assertSame(t, "sessions", a.Sessions, []*session.Session{x})
 		assertSame(t, "keys", a.Keys, []*session.APIKey{k})
 		a.Sessions[0].Revoke(session.AccountEnded, at)
 		a.Keys[0].Revoke(at)
 		return nil
 	}))
-	must(t, s.Store.UpdateCredentials(t.Context(), id, at, func(a *session.Credentials) error {
+	must(t, s.Store.UpdateCredentials(t.Context(), claim.None, id, at, func(a *session.Credentials) error {
 		if len(a.Sessions)+len(a.Keys) != 0 {
 			t.Errorf("after all was revoked there are %d sessions and %d keys", len(a.Sessions), len(a.Keys))
 		}
@@ -254,7 +255,7 @@ func commitsCredentials(t *testing.T, s Subject) {
 	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.SessionRevoked, event.APIKeyRevoked}) {
 		t.Errorf("events = %v, want both revocations", got)
 	}
-	wantCode(t, s.Store.UpdateCredentials(t.Context(), uid.NewUser(at), at, func(*session.Credentials) error { return nil }), fault.UserNotFound)
+	wantCode(t, s.Store.UpdateCredentials(t.Context(), claim.None, uid.NewUser(at), at, func(*session.Credentials) error { return nil }), fault.UserNotFound)
 }
 
 // concurrently calls fn n times at once.

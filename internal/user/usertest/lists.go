@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -30,7 +31,7 @@ func testList(t *testing.T, s user.Store) {
 	for i, name := range []string{"bob", "Ann", "émile", "Zoe", "cid"} {
 		all = append(all, createUser(t, s, name, at.Add(time.Duration(i)*time.Minute), auth.Customer))
 	}
-	if _, err := s.UpdateCountingAdmins(t.Context(), all[3].ID, func(u *user.User, others int) error {
+	if _, err := s.UpdateCountingAdmins(t.Context(), claim.None, all[3].ID, func(u *user.User, others int) error {
 		return u.Apply(user.Change{Status: validate.Of(user.Deactivated), LegacyID: validate.Of(ptr("9"))}, others, at)
 	}); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
@@ -74,7 +75,7 @@ func tryCreateUser(t testing.TB, s user.Store, name string, when time.Time, role
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Create(t.Context(), u, "a hash")
+	return s.Create(t.Context(), claim.None, u, "a hash")
 }
 
 func readUser(t testing.TB, s user.Store, id uid.User) *user.User {
@@ -88,7 +89,7 @@ func readUser(t testing.TB, s user.Store, id uid.User) *user.User {
 
 func updateUser(t testing.TB, s user.Store, id uid.User, c user.Change) (*user.User, error) {
 	t.Helper()
-	return s.Update(t.Context(), id, func(u *user.User) error { return u.Apply(c, 0, at.Add(time.Hour)) })
+	return s.Update(t.Context(), claim.None, id, func(u *user.User) error { return u.Apply(c, 0, at.Add(time.Hour)) })
 }
 
 func assertSame(t testing.TB, what string, want, got *user.User) {
@@ -164,7 +165,7 @@ func testClearedFields(t *testing.T, s user.Store) {
 func testFailingFunction(t *testing.T, s user.Store) {
 	u := createUser(t, s, "ann", at)
 	no := errors.New("no")
-	_, err := s.Update(t.Context(), u.ID, func(u *user.User) error {
+	_, err := s.Update(t.Context(), claim.None, u.ID, func(u *user.User) error {
 		return errors.Join(u.Apply(user.Change{Name: validate.Of("Else")}, 0, at), no)
 	})
 	if !errors.Is(err, no) {
@@ -189,13 +190,12 @@ func testMissing(t *testing.T, s user.Store) {
 
 func testIdempotencyKey(t *testing.T, s user.Store) {
 	admin := createUser(t, s, "ann", at, auth.Admin)
-	ctx := auth.With(t.Context(), &auth.Principal{UserID: admin.ID, Credential: auth.SessionCredential("ses_1")})
 	call := func(name string, body byte) (*user.User, error) {
 		u, err := user.New(user.Profile{Username: name}, []auth.Role{auth.Customer}, nil, at)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s.Create(auth.WithCall(ctx, auth.Call{Key: "k", Fingerprint: [32]byte{body}}), u, "")
+		return s.Create(t.Context(), claim.Call{Caller: admin.ID, Key: "k", Fingerprint: [32]byte{body}}, u, "")
 	}
 	first, err := call("bob", 1)
 	if err != nil {
@@ -215,7 +215,7 @@ func testParallelUpdates(t *testing.T, s user.Store) {
 	var wg sync.WaitGroup
 	for i := range writers {
 		wg.Go(func() {
-			_, err := s.Update(t.Context(), u.ID, func(u *user.User) error {
+			_, err := s.Update(t.Context(), claim.None, u.ID, func(u *user.User) error {
 				return u.Apply(user.Change{Name: validate.Of(fmt.Sprint(u.Name, i))}, 0, at)
 			})
 			if err != nil {
@@ -241,7 +241,7 @@ func testLastAdmins(t *testing.T, s user.Store) {
 	errs := make([]error, 2)
 	for i, id := range []uid.User{a.ID, b.ID} {
 		wg.Go(func() {
-			_, errs[i] = s.UpdateCountingAdmins(t.Context(), id, func(u *user.User, others int) error { return u.Delete(others, at) })
+			_, errs[i] = s.UpdateCountingAdmins(t.Context(), claim.None, id, func(u *user.User, others int) error { return u.Delete(others, at) })
 		})
 	}
 	wg.Wait()
@@ -252,7 +252,7 @@ func testLastAdmins(t *testing.T, s user.Store) {
 
 func testDelete(t *testing.T, s user.Store) {
 	u := createUser(t, s, "ann", at)
-	got, err := s.UpdateCountingAdmins(t.Context(), u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+	got, err := s.UpdateCountingAdmins(t.Context(), claim.None, u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func testDelete(t *testing.T, s user.Store) {
 	}
 	assertSame(t, "ByIDs", got, readUser(t, s, u.ID))
 	createUser(t, s, "Ann", at)
-	again, err := s.UpdateCountingAdmins(t.Context(), u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
+	again, err := s.UpdateCountingAdmins(t.Context(), claim.None, u.ID, func(u *user.User, others int) error { return u.Delete(others, at) })
 	if err != nil {
 		t.Fatal(err)
 	}
