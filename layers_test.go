@@ -15,7 +15,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves  = "internal/auth internal/backoff internal/claim internal/coalesce internal/event internal/fault internal/validate internal/money internal/page internal/secrets internal/requestlog internal/setting internal/uid"
+	leaves  = "internal/auth internal/backoff internal/claim internal/coalesce internal/entity internal/event internal/fault internal/validate internal/money internal/page internal/secrets internal/requestlog internal/setting internal/uid"
 	domains = "internal/legacy internal/order internal/registry internal/session internal/user"
 )
 
@@ -58,7 +58,7 @@ var mayImport = map[string]string{
 	// A domain knows no other domain; a leaf knows leaves, and fault, seal,
 	// telemetry and uid, on which the others stand, import no package of ours.
 	"internal/legacy": leaves, "internal/order": leaves, "internal/registry": leaves + " internal/lease", "internal/session": leaves, "internal/user": leaves,
-	"internal/auth": leaves, "internal/backoff": "", "internal/claim": leaves + " internal/lease", "internal/coalesce": "", "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
+	"internal/auth": leaves, "internal/backoff": "", "internal/claim": leaves + " internal/lease", "internal/coalesce": "", "internal/entity": "internal/event internal/fault internal/uid", "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
 	"internal/page":  "internal/fault",
 	"internal/fault": "", "internal/secrets": "", "internal/requestlog": "", "internal/setting": "", "internal/uid": "",
 }

@@ -2,6 +2,8 @@ package graph_test
 
 import (
 	"bytes"
+	stdcmp "cmp"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -19,8 +21,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// declaration matches a constant of a closed list.
-var declaration = regexp.MustCompile(`^\s+\w+\s+(?:Code|Type)\s+= "([^"]+)"`)
+// constant matches a constant of a type of events or of a code.
+var constant = regexp.MustCompile(`(?m)^(?:const)?\s+(\w+)\s+(?:fault\.Code|Code|event\.Type|Type)\s+= "([^"]+)"`)
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
@@ -53,6 +55,7 @@ func TestErrorCode_holds_exactly_the_codes_of_fault_and_their_sentences(t *testi
 	for _, m := range fault.Meanings() {
 		inGo = append(inGo, [2]string{string(m.Code), m.Sentence})
 	}
+	slices.SortFunc(inSchema, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) }) // as Meanings
 	if diff := cmp.Diff(inGo, inSchema); diff != "" {
 		t.Errorf("ErrorCode differs from fault.Meanings (-Go +schema):\n%s", diff)
 	}
@@ -67,34 +70,57 @@ func TestEventType_holds_exactly_the_types_of_events(t *testing.T) {
 	for _, typ := range event.Types() {
 		inGo = append(inGo, strings.ToUpper(strings.ReplaceAll(string(typ), ".", "_")))
 	}
+	slices.Sort(inSchema)
+	slices.Sort(inGo)
 	if diff := cmp.Diff(inGo, inSchema); diff != "" {
 		t.Errorf("EventType differs from event.Types (-Go +schema):\n%s", diff)
 	}
 }
 
-// TestCodes_are_all_listed reads the constants from the source, since Go cannot
-// list them.
-func TestCodes_are_all_listed(t *testing.T) {
+// TestConstants_are_all_declared reads the constants of types of events and of codes from the
+// source, since Go cannot list them: each has a declaration, and is named after its value.
+func TestConstants_are_all_declared(t *testing.T) {
 	t.Parallel()
-	var codes []string
+	var declared []string
 	for _, m := range fault.Meanings() {
-		codes = append(codes, string(m.Code))
+		declared = append(declared, string(m.Code))
 	}
-	for file, listed := range map[string][]string{
-		"../internal/fault/codes.go": codes,
-		"../internal/event/event.go": texts(event.Types()),
-	} {
+	declared = append(declared, texts(event.Types())...)
+	files, err := filepath.Glob("../internal/*/*.go")
+	nested, errNested := filepath.Glob("../internal/*/*/*.go")
+	if err := errors.Join(err, errNested); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range append(files, nested...) {
 		src, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for line := range strings.Lines(string(src)) {
-			value := declaration.FindStringSubmatch(line)
-			if value != nil && !slices.Contains(listed, value[1]) {
-				t.Errorf("%s declares %s but does not list it", file, value[1])
+		for _, m := range constant.FindAllStringSubmatch(string(src), -1) {
+			found++
+			name, value := m[1], m[2]
+			if !slices.Contains(declared, value) {
+				t.Errorf("%s has the constant %s, but no package declares %s", file, name, value)
+			}
+			if bare := strings.TrimPrefix(strings.TrimPrefix(name, "Code"), "Event"); bare != camelCase(value) {
+				t.Errorf("%s names the constant of %s %s", file, value, name)
 			}
 		}
 	}
+	if found != len(declared) {
+		t.Errorf("there are %d constants of %d declared types of events and codes", found, len(declared))
+	}
+}
+
+// camelCase writes SKU_TAKEN as SKUTaken and order.placed as OrderPlaced.
+func camelCase(value string) string {
+	initialisms := map[string]string{"api": "API", "graphql": "GraphQL", "id": "ID", "sku": "SKU"}
+	var name strings.Builder
+	for word := range strings.FieldsFuncSeq(strings.ToLower(value), func(r rune) bool { return r == '_' || r == '.' }) {
+		name.WriteString(stdcmp.Or(initialisms[word], strings.ToUpper(word[:1])+word[1:]))
+	}
+	return name.String()
 }
 
 func TestContract_describes_everything(t *testing.T) {

@@ -141,7 +141,7 @@ func userEventFilter(userID string) event.Filter {
 }
 
 func orderEventFilter(orderID, userID *string) event.Filter {
-	f := event.Filter{Types: event.OrderTypes()}
+	f := event.Filter{Types: order.OrderEntity.EventTypes()}
 	if orderID != nil {
 		f.OrderID = uid.Order(cmp.Or(*orderID, noID))
 	}
@@ -154,7 +154,7 @@ func orderEventFilter(orderID, userID *string) event.Filter {
 // serviceEventFilter returns the filter for events of the named service, or
 // SERVICE_NOT_FOUND if there is no service to follow.
 func (r *Resolver) serviceEventFilter(ctx context.Context, name *string) (event.Filter, error) {
-	f := event.Filter{Types: event.ServiceTypes()}
+	f := event.Filter{Types: registry.EventTypes()}
 	if name == nil {
 		return f, nil
 	}

@@ -14,14 +14,14 @@ import (
 func TestWithUserErrors_shows_errors_that_the_caller_can_correct(t *testing.T) {
 	t.Parallel()
 	first := fault.New(fault.BadInput, "One.").At("name")
-	second := fault.New(fault.UsernameTaken, "Two.")
+	second := fault.New(user.CodeUsernameTaken, "Two.")
 	res, err := withUserErrors("updateUser", nil, errors.Join(first, second))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []*model.UserError{
 		{Code: fault.BadInput, Message: "One.", Path: []string{"name"}},
-		{Code: fault.UsernameTaken, Message: "Two.", Path: []string{}},
+		{Code: user.CodeUsernameTaken, Message: "Two.", Path: []string{}},
 	}
 	if diff := cmp.Diff(want, res.(*model.UpdateUserPayload).UserErrors); diff != "" {
 		t.Errorf("userErrors (-want +got):\n%s", diff)

@@ -60,7 +60,7 @@ func openDemo(t *testing.T) *demoGraph {
 		Users: user.NewService(db.Users(), time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
 		Registry: services, Sessions: new(session.Service), Log: events, Hub: hub, Picks: picks,
 	}}
-	made, err := events.After(t.Context(), 0, event.Filter{Types: []event.Type{event.UserCreated}}, 12)
+	made, err := events.After(t.Context(), 0, event.Filter{Types: []event.Type{user.EventUserCreated}}, 12)
 	if err != nil || len(made) < 12 {
 		t.Fatalf("the demo has %d users, %v", len(made), err)
 	}
@@ -120,8 +120,8 @@ func (d *demoGraph) randomRequest(r *rand.Rand) (executor.Request, event.Filter)
 		filter event.Filter
 	}{
 		{"events(after: $after)", event.Filter{}},
-		{"events(after: $after, types: [ORDER_PLACED, PRODUCT_CREATED])", event.Filter{Types: []event.Type{event.OrderPlaced, event.ProductCreated}}},
-		{"orderEvents(after: $after)", event.Filter{Types: event.OrderTypes()}},
+		{"events(after: $after, types: [ORDER_PLACED, PRODUCT_CREATED])", event.Filter{Types: []event.Type{order.EventOrderPlaced, order.EventProductCreated}}},
+		{"orderEvents(after: $after)", event.Filter{Types: order.OrderEntity.EventTypes()}},
 		{fmt.Sprintf("userEvents(userId: %q, after: $after)", about), event.Filter{UserID: about}},
 	}
 	root := roots[r.IntN(len(roots))]

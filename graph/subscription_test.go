@@ -16,6 +16,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/order"
 )
 
 // pages is a log without a database.
@@ -51,7 +52,7 @@ func (p *pages) add(user string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := event.Cursor{Timeline: p.timeline, Position: event.Position(len(p.events) + 1)}
-	p.events = append(p.events, &event.Event{Type: event.OrderPlaced, SubjectID: "ord_1", Related: []string{user}, Cursor: at})
+	p.events = append(p.events, &event.Event{Type: order.EventOrderPlaced, SubjectID: "ord_1", Related: []string{user}, Cursor: at})
 }
 
 func (p *pages) restore() {

@@ -7,7 +7,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/registry"
@@ -16,35 +18,50 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
+// Domains are the use cases of the domains, which know what the caller may see. Resolvers
+// call them, and the declarations take their bulk reads from them.
+type Domains struct {
+	Users         *user.Service
+	Products      *order.Catalog
+	Orders        *order.Service
+	Sessions      *session.Service
+	Registry      *registry.Registrar
+	Log           *eventlog.Log
+	ConsumerAdmin *consumer.Admin
+	Hub           *eventlog.Hub
+	Picks         *registry.PickTracker
+	Legacy        *legacy.Service
+}
+
 // The nodes: every entity with an id that Query.node finds, with its kind of id, its
-// bulk read and its read from the memory of the process, if any. An entity is declared
-// here and nowhere else in this package.
+// bulk read and its read from the memory of the process, if any. A node is declared here and
+// nowhere else in this package; what else the server must know of it, its domain declares.
 var (
-	Users = newNode(uid.KindUser, func(d *Domains) (bulkRead[uid.User, *user.User], memoryRead[uid.User, *user.User]) {
+	Users = newNode(user.Entity.Kind, func(d *Domains) (bulkRead[uid.User, *user.User], memoryRead[uid.User, *user.User]) {
 		return d.Users.ByIDs, d.Users.Peek
 	})
-	Products = newNode(uid.KindProduct, func(d *Domains) (bulkRead[uid.Product, *order.Product], memoryRead[uid.Product, *order.Product]) {
+	Products = newNode(order.ProductEntity.Kind, func(d *Domains) (bulkRead[uid.Product, *order.Product], memoryRead[uid.Product, *order.Product]) {
 		return d.Products.ByIDs, d.Products.Peek
 	})
-	Orders = newNode(uid.KindOrder, func(d *Domains) (bulkRead[uid.Order, *order.Order], memoryRead[uid.Order, *order.Order]) {
+	Orders = newNode(order.OrderEntity.Kind, func(d *Domains) (bulkRead[uid.Order, *order.Order], memoryRead[uid.Order, *order.Order]) {
 		return d.Orders.ByIDs, d.Orders.Peek
 	})
-	Sessions = newNode(uid.KindSession, func(d *Domains) (bulkRead[uid.Session, *session.Session], memoryRead[uid.Session, *session.Session]) {
+	Sessions = newNode(session.SessionEntity.Kind, func(d *Domains) (bulkRead[uid.Session, *session.Session], memoryRead[uid.Session, *session.Session]) {
 		return d.Sessions.SessionsByIDs, nil
 	})
-	APIKeys = newNode(uid.KindAPIKey, func(d *Domains) (bulkRead[uid.APIKey, *session.APIKey], memoryRead[uid.APIKey, *session.APIKey]) {
+	APIKeys = newNode(session.APIKeyEntity.Kind, func(d *Domains) (bulkRead[uid.APIKey, *session.APIKey], memoryRead[uid.APIKey, *session.APIKey]) {
 		return d.Sessions.APIKeysByIDs, nil
 	})
 	Events = newNode(uid.KindEvent, func(d *Domains) (bulkRead[uid.Event, *event.Event], memoryRead[uid.Event, *event.Event]) {
 		return d.Log.ByIDs, nil
 	})
-	Services = newNode(uid.KindService, func(d *Domains) (bulkRead[uid.Service, *registry.View], memoryRead[uid.Service, *registry.View]) {
+	Services = newNode(registry.ServiceEntity.Kind, func(d *Domains) (bulkRead[uid.Service, *registry.View], memoryRead[uid.Service, *registry.View]) {
 		return d.Registry.ServicesByIDs, d.Registry.PeekService
 	})
-	Instances = newNode(uid.KindInstance, func(d *Domains) (bulkRead[uid.Instance, *registry.Instance], memoryRead[uid.Instance, *registry.Instance]) {
+	Instances = newNode(registry.InstanceEntity.Kind, func(d *Domains) (bulkRead[uid.Instance, *registry.Instance], memoryRead[uid.Instance, *registry.Instance]) {
 		return d.Registry.InstancesByIDs, d.Registry.PeekInstance
 	})
-	DeadLetters = newNode(uid.KindDeadLetter, func(d *Domains) (bulkRead[uid.DeadLetter, *consumer.DeadLetter], memoryRead[uid.DeadLetter, *consumer.DeadLetter]) {
+	DeadLetters = newNode(consumer.DeadLetterEntity.Kind, func(d *Domains) (bulkRead[uid.DeadLetter, *consumer.DeadLetter], memoryRead[uid.DeadLetter, *consumer.DeadLetter]) {
 		return d.ConsumerAdmin.DeadLettersByIDs, nil
 	})
 )

@@ -16,34 +16,11 @@ import (
 	"context"
 	"slices"
 	"sync"
-
-	"github.com/backplane-dev/backplane/internal/consumer"
-	"github.com/backplane-dev/backplane/internal/eventlog"
-	"github.com/backplane-dev/backplane/internal/legacy"
-	"github.com/backplane-dev/backplane/internal/order"
-	"github.com/backplane-dev/backplane/internal/registry"
-	"github.com/backplane-dev/backplane/internal/session"
-	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // maxBatch bounds the keys of one bulk read; more keys are read in several, one after
 // the other.
 const maxBatch = 500
-
-// Domains are the use cases of the domains, which know what the caller may see. Resolvers
-// call them, and the declarations take their bulk reads from them.
-type Domains struct {
-	Users         *user.Service
-	Products      *order.Catalog
-	Orders        *order.Service
-	Sessions      *session.Service
-	Registry      *registry.Registrar
-	Log           *eventlog.Log
-	ConsumerAdmin *consumer.Admin
-	Hub           *eventlog.Hub
-	Picks         *registry.PickTracker
-	Legacy        *legacy.Service
-}
 
 // Loaders hold the results of one response. They are safe for concurrent use.
 type Loaders struct {

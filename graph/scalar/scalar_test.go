@@ -8,6 +8,11 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	_ "github.com/backplane-dev/backplane/internal/order"         // declares types of events, as do
+	_ "github.com/backplane-dev/backplane/internal/registry"      // these
+	_ "github.com/backplane-dev/backplane/internal/session"       //
+	_ "github.com/backplane-dev/backplane/internal/session/token" //
+	_ "github.com/backplane-dev/backplane/internal/user"          //
 )
 
 func TestScalars_are_strict(t *testing.T) {

@@ -78,7 +78,7 @@ func (p *Pool) Pick(set *registry.Set, strategy registry.Strategy, key string) (
 
 func toPick(pick policy.Pick, err error) (Pick, error) {
 	if err != nil {
-		return Pick{}, fault.New(fault.NoInstance, "No instance of this service can be called at the moment.")
+		return Pick{}, fault.New(registry.CodeNoInstance, "No instance of this service can be called at the moment.")
 	}
 	return Pick{pick}, nil
 }

@@ -54,7 +54,7 @@ func TestPool_follows_the_set_that_it_is_given(t *testing.T) {
 
 func TestPool_has_a_code_for_nothing_to_pick(t *testing.T) {
 	t.Parallel()
-	if _, err := newPool(t).Choose(setOf("a", 0), registry.Random, ""); !fault.Is(err, fault.NoInstance) {
+	if _, err := newPool(t).Choose(setOf("a", 0), registry.Random, ""); !fault.Is(err, registry.CodeNoInstance) {
 		t.Errorf("a pick from an empty set gave %v, want NO_INSTANCE", err)
 	}
 }
@@ -66,7 +66,7 @@ func TestPool_PickOther_takes_none_that_is_refused(t *testing.T) {
 	if err != nil || pick.Instance() != set.Instances[1] {
 		t.Errorf("with the first refused it is %v, %v", pick, err)
 	}
-	if _, err := p.PickOther(set, func(*registry.Instance) bool { return true }); !fault.Is(err, fault.NoInstance) {
+	if _, err := p.PickOther(set, func(*registry.Instance) bool { return true }); !fault.Is(err, registry.CodeNoInstance) {
 		t.Errorf("with all refused it is %v, want NO_INSTANCE", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // entity is a declaration below, and a decorator of its store made of newTable or newRows.
 type entity[K ~string, V any] struct {
 	name    string                       // in the rows that events name, Redis keys and metrics
-	kind    uid.Kind                     // of the ids, if they are subjects of events; else empty
+	kind    uid.Kind                     // of the ids, as declared, if they are subjects of events; else empty
 	share   float64                      // of the bytes in process memory
 	id      func(V) K                    // of the row
 	version func(V) int                  // of the row; only rises
@@ -24,7 +24,7 @@ type entity[K ~string, V any] struct {
 // The cached entities. Values are encoded as JSON. The shares and listShare add up to 1.
 var (
 	users = entity[uid.User, *user.User]{
-		name: "user", kind: uid.KindUser, share: 0.25,
+		name: user.Entity.Name, kind: user.Entity.Kind, share: 0.25,
 		id:      func(u *user.User) uid.User { return u.ID },
 		version: func(u *user.User) int { return u.Version },
 		size: func(u *user.User) int {
@@ -33,7 +33,7 @@ var (
 		parse: parseRow[user.User],
 	}
 	products = entity[uid.Product, *order.Product]{
-		name: "product", kind: uid.KindProduct, share: 0.25,
+		name: order.ProductEntity.Name, kind: order.ProductEntity.Kind, share: 0.25,
 		id:      func(p *order.Product) uid.Product { return p.ID },
 		version: func(p *order.Product) int { return p.Version },
 		size: func(p *order.Product) int {
@@ -49,7 +49,7 @@ var (
 		parse:   parseRow[order.Stock],
 	}
 	orders = entity[uid.Order, *order.Order]{
-		name: "order", kind: uid.KindOrder, share: 0.2,
+		name: order.OrderEntity.Name, kind: order.OrderEntity.Kind, share: 0.2,
 		id:      func(o *order.Order) uid.Order { return o.ID },
 		version: func(o *order.Order) int { return o.Version },
 		size:    func(o *order.Order) int { return 350 + len(o.Note) + textLength(o.LegacyID) },

@@ -150,5 +150,5 @@ func requireAdmin(ctx context.Context) error {
 }
 
 func errDeadLetterNotFound() *fault.Error {
-	return fault.New(fault.DeadLetterNotFound, "There is no such pending dead letter.")
+	return fault.New(CodeDeadLetterNotFound, "There is no such pending dead letter.")
 }

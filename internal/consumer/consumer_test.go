@@ -20,6 +20,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/eventlog/eventlogtest"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/lease"
+	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -39,7 +40,7 @@ func (w *shop) deps(owner string) consumer.Deps {
 }
 
 var updatesConfig = consumer.Config{
-	Types: []event.Type{event.ProductUpdated}, TTL: 300 * time.Millisecond, AcquireInterval: 20 * time.Millisecond,
+	Types: []event.Type{order.EventProductUpdated}, TTL: 300 * time.Millisecond, AcquireInterval: 20 * time.Millisecond,
 	Attempts: 3, Backoff: time.Millisecond, MaxBackoff: 20 * time.Millisecond,
 }
 
@@ -233,14 +234,14 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 		var broken atomic.Bool
 		broken.Store(true)
 		var mu sync.Mutex
-		var order []int
+		var versions []int
 		consume(t, w.deps("a"), func(ctx context.Context, d claim.Delivery, e *event.Event) error {
 			if e.SubjectID == string(sick) && broken.Load() {
-				return fault.New(fault.StockInvalid, "It does not work.").Because(errors.New("secret"))
+				return fault.New(order.CodeStockInvalid, "It does not work.").Because(errors.New("secret"))
 			}
 			err := w.Count(ctx, d, e)
 			if mu.Lock(); err == nil && e.SubjectID == string(sick) {
-				order = append(order, e.SubjectVersion)
+				versions = append(versions, e.SubjectVersion)
 			}
 			mu.Unlock()
 			return err
@@ -252,7 +253,7 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 		if len(letters) != 4 {
 			t.Fatalf("there are %d dead letters, want 4", len(letters))
 		}
-		if f := letters[0].Failure; f.Attempts != 3 || f.Code != fault.StockInvalid || f.Message != "It does not work." || f.Detail == f.Message {
+		if f := letters[0].Failure; f.Attempts != 3 || f.Code != order.CodeStockInvalid || f.Message != "It does not work." || f.Detail == f.Message {
 			t.Errorf("the first dead letter says %+v", f)
 		}
 		for i, l := range letters {
@@ -282,8 +283,8 @@ func TestConsumer_parks_a_subject_behind_a_dead_letter_until_a_replay(t *testing
 		w.checkStocks(t)
 		mu.Lock()
 		defer mu.Unlock()
-		if !slices.Equal(order, []int{2, 3, 4, 5, 6, 7}) {
-			t.Errorf("the subject's events were worked on as versions %v, want 2 to 7 in order", order)
+		if !slices.Equal(versions, []int{2, 3, 4, 5, 6, 7}) {
+			t.Errorf("the subject's events were worked on as versions %v, want 2 to 7 in versions", versions)
 		}
 	})
 }

@@ -25,7 +25,7 @@ func CreateAdmin(ctx context.Context, users *user.Service, hash func(password st
 		hashed, err := hash(secret)
 		return user.PasswordHash(hashed), err
 	})
-	if fault.Is(err, fault.UsernameTaken) {
+	if fault.Is(err, user.CodeUsernameTaken) {
 		return nil, fmt.Errorf("there is no active ADMIN, and another account is named %q: set BACKPLANE_ADMIN_USERNAME and BACKPLANE_ADMIN_PASSWORD to an unused name and a password", username)
 	}
 	if err != nil || !created || given {

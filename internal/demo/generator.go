@@ -220,8 +220,8 @@ func (g *generator) replaceRandomIDs(o *order.Order, customer *user.User) {
 	g.recordEvents(o.TakeEvents(), string(o.ID), func(e *event.Event) {
 		e.Data = bytes.ReplaceAll(e.Data, random, []byte(number))
 		e.Actor = map[event.Type]string{
-			event.OrderPlaced: string(customer.ID), event.OrderCancelled: string(customer.ID), event.PaymentRefundRequested: string(customer.ID),
-			event.OrderShipped: g.staffID(), event.OrderDelivered: g.staffID(),
+			order.EventOrderPlaced: string(customer.ID), order.EventOrderCancelled: string(customer.ID), order.EventPaymentRefundRequested: string(customer.ID),
+			order.EventOrderShipped: g.staffID(), order.EventOrderDelivered: g.staffID(),
 		}[e.Type] // no actor for events of the payment domain
 	})
 }

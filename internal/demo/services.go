@@ -103,9 +103,9 @@ func (s *Services) keepRegistered(ctx context.Context, service string, in regist
 		switch {
 		case err == nil:
 			incarnation = i.Incarnation
-		case fault.Is(err, fault.InstanceNotFound):
+		case fault.Is(err, registry.CodeInstanceNotFound):
 			incarnation = 0
-		case fault.Is(err, fault.StaleIncarnation):
+		case fault.Is(err, registry.CodeStaleIncarnation):
 			return nil
 		case ctx.Err() == nil:
 			s.log.WarnContext(ctx, "demo instance: lease renewal failed; it is retried", "instance", in.InstanceID, "error", err)

@@ -15,32 +15,32 @@ type Audience struct {
 	User             uid.User
 }
 
-// AudienceOf returns the audience of the principal with its rights of now; an anonymous caller
-// sees no event. STAFF and ADMIN see all events but those of others' credentials, which ADMIN
-// alone sees; other callers see events that concern them, and those of active products. SERVICE,
-// STAFF and ADMIN see events of the registry, since these contain URLs. Scopes narrow what an
-// API key sees.
-func AudienceOf(p *auth.Principal) *Audience {
+// AudienceOf returns the audience of the principal with its rights of now, as the types of
+// events declare their readers; an anonymous caller sees no event. STAFF and ADMIN see all
+// events but those of others' credentials, which ADMIN alone sees; other callers see events
+// that concern them, and those of active products. SERVICE, STAFF and ADMIN see events of the
+// registry, since these contain URLs. Scopes narrow what an API key sees.
+func AudienceOf(p *auth.Principal) *Audience { return audienceOf(p, declarations) }
+
+func audienceOf(p *auth.Principal, declared []Declaration) *Audience {
 	a := &Audience{}
 	if p == nil {
 		return a
 	}
 	a.User = p.UserID
-	services := ServiceTypes()
-	for _, t := range Types() {
-		scope, limited := scopeOf(t)
+	for _, d := range declared {
 		switch {
-		case slices.Contains(services, t):
+		case d.Readers == ReadersServices:
 			if p.MayUseServices() {
-				a.All = append(a.All, t)
+				a.All = append(a.All, d.Type)
 			}
-		case limited && !p.May(scope):
-		case p.Has(auth.Admin) || p.IsStaff() && !isCredential(t):
-			a.All = append(a.All, t)
-		case limited:
-			a.Own = append(a.Own, t)
-		default:
-			a.Public = append(a.Public, t)
+		case d.Readers != ReadersPublic && !p.May(d.Scope): // no API key has the empty scope
+		case p.Has(auth.Admin) || p.IsStaff() && (d.Readers == ReadersStaff || d.Readers == ReadersPublic):
+			a.All = append(a.All, d.Type)
+		case d.Readers == ReadersOwner || d.Readers == ReadersStaff:
+			a.Own = append(a.Own, d.Type)
+		case d.Readers == ReadersPublic:
+			a.Public = append(a.Public, d.Type)
 		}
 	}
 	return a
@@ -70,39 +70,14 @@ func (a *Audience) narrow(types []Type) Audience {
 	return n
 }
 
-// scopeOf returns the scope that an API key needs to see events of the type;
-// limited is false for what needs none: products.
-func scopeOf(t Type) (scope auth.Scope, limited bool) {
-	switch t {
-	case ProductCreated, ProductUpdated, ProductStockChanged:
-		return "", false
-	case OrderPlaced, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled, OrderRefunded, PaymentRefundRequested:
-		return auth.OrdersRead, true
-	case ServiceRegistered, ServiceUpdated, ServiceDeregistered, InstanceRegistered, InstanceStatusChanged, InstanceDeregistered:
-		return auth.ServicesRead, true
-	default: // users, their credentials, and types not listed here
-		return auth.UsersRead, true
-	}
-}
-
-// isCredential reports whether events of the type are about credentials.
-func isCredential(t Type) bool {
-	switch t {
-	case SessionRevoked, APIKeyCreated, APIKeyRevoked, SigningKeyRotated:
-		return true
-	default:
-		return false
-	}
-}
-
 // IsPublic reports whether every signed-in caller may see an event of the type with the data:
-// one of a product that was active then.
+// one of ReadersPublic whose subject, such as a product, was active then.
 func IsPublic(t Type, data json.RawMessage) bool {
-	if _, limited := scopeOf(t); limited {
+	if declarationOf(t).Readers != ReadersPublic {
 		return false
 	}
-	var product struct {
+	var subject struct {
 		Active bool `json:"active"`
 	}
-	return json.Unmarshal(data, &product) == nil && product.Active
+	return json.Unmarshal(data, &subject) == nil && subject.Active
 }

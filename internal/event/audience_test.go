@@ -7,6 +7,11 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/session/token"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // TestAudience_Sees goes through every type of event.
@@ -22,13 +27,13 @@ func TestAudience_Sees(t *testing.T) {
 	is := func(types ...event.Type) func(event.Type) bool {
 		return func(t event.Type) bool { return slices.Contains(types, t) }
 	}
-	products := is(event.ProductCreated, event.ProductUpdated, event.ProductStockChanged)
-	credentials := is(event.SessionRevoked, event.APIKeyCreated, event.APIKeyRevoked, event.SigningKeyRotated)
-	users := is(event.UserCreated, event.UserUpdated, event.UserDeleted, event.SessionRevoked, event.APIKeyCreated, event.APIKeyRevoked, event.SigningKeyRotated)
+	products := is(order.EventProductCreated, order.EventProductUpdated, order.EventProductStockChanged)
+	credentials := is(session.EventSessionRevoked, session.EventAPIKeyCreated, session.EventAPIKeyRevoked, token.EventSigningKeyRotated)
+	users := is(user.EventUserCreated, event.UserUpdated, event.UserDeleted, session.EventSessionRevoked, session.EventAPIKeyCreated, session.EventAPIKeyRevoked, token.EventSigningKeyRotated)
 	always := func(event.Type) bool { return true }
 	never := func(event.Type) bool { return false }
 	not := func(fn func(event.Type) bool) func(event.Type) bool { return func(t event.Type) bool { return !fn(t) } }
-	services := is(event.ServiceTypes()...)
+	services := is(registry.EventTypes()...)
 	both := func(a, b func(event.Type) bool) func(event.Type) bool {
 		return func(t event.Type) bool { return a(t) || b(t) }
 	}

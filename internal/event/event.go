@@ -1,5 +1,6 @@
 // Package event defines events: types, cursors, filters, the audience that may see an
-// event, and the recorder by which an aggregate collects its events. It is a leaf without I/O.
+// event, and the recorder by which an aggregate collects its events. It is a leaf without I/O:
+// domains declare their types of events, see Declare.
 //
 // Every change of state is a row change and its events, committed together by the store.
 // Domains record events here; nothing is published anywhere else. Package eventlog stores,
@@ -9,7 +10,6 @@ package event
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -18,60 +18,12 @@ import (
 // Type names what happened, in the past tense. The names are API.
 type Type string
 
-// The types of events.
+// The types to which other packages react than the domain that records them. A domain
+// declares the others beside its entities.
 const (
-	UserCreated         Type = "user.created"
-	UserUpdated         Type = "user.updated"
-	UserDeleted         Type = "user.deleted"
-	SessionRevoked      Type = "session.revoked"
-	APIKeyCreated       Type = "api_key.created"
-	APIKeyRevoked       Type = "api_key.revoked"
-	SigningKeyRotated   Type = "signing_key.rotated"
-	ProductCreated      Type = "product.created"
-	ProductUpdated      Type = "product.updated"
-	ProductStockChanged Type = "product.stock_changed" // by hand; sales show as order events
-	OrderPlaced         Type = "order.placed"
-	OrderPaid           Type = "order.paid"
-	OrderShipped        Type = "order.shipped"
-	OrderDelivered      Type = "order.delivered"
-	OrderCancelled      Type = "order.cancelled"
-	OrderRefunded       Type = "order.refunded"
-
-	PaymentRefundRequested Type = "payment.refund_requested"
-
-	ServiceRegistered     Type = "service.registered"
-	ServiceUpdated        Type = "service.updated"
-	ServiceDeregistered   Type = "service.deregistered"
-	InstanceRegistered    Type = "instance.registered"
-	InstanceStatusChanged Type = "instance.status_changed"
-	InstanceDeregistered  Type = "instance.deregistered"
+	UserUpdated Type = "user.updated"
+	UserDeleted Type = "user.deleted"
 )
-
-// Types returns every type.
-func Types() []Type {
-	return []Type{
-		UserCreated, UserUpdated, UserDeleted,
-		SessionRevoked, APIKeyCreated, APIKeyRevoked, SigningKeyRotated,
-		ProductCreated, ProductUpdated, ProductStockChanged,
-		OrderPlaced, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled, OrderRefunded,
-		PaymentRefundRequested,
-		ServiceRegistered, ServiceUpdated, ServiceDeregistered, InstanceRegistered, InstanceStatusChanged, InstanceDeregistered,
-	}
-}
-
-// OrderTypes returns the types of events that tell of an order, its payments
-// included.
-func OrderTypes() []Type { return typesOf("order.", "payment.") }
-
-// ServiceTypes returns the types of events that tell of the registry.
-func ServiceTypes() []Type { return typesOf("service.", "instance.") }
-
-// typesOf returns the types that begin with one of the prefixes.
-func typesOf(prefixes ...string) []Type {
-	return slices.DeleteFunc(Types(), func(t Type) bool {
-		return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(string(t), p) })
-	})
-}
 
 // Event is one entry of the log.
 type Event struct {
@@ -91,7 +43,7 @@ type Event struct {
 
 // Touched names a row that a transaction changed, for caches on every node.
 type Touched struct {
-	Entity  string `json:"entity"` // user, product, stock, order, session, api_key, service or instance
+	Entity  string `json:"entity"` // the name of the entity, as declared, or stock
 	ID      string `json:"id"`
 	Version int    `json:"version"`
 	Deleted bool   `json:"deleted,omitempty"`

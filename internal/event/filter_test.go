@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -57,10 +58,10 @@ func TestFilter_each_field_is_a_condition(t *testing.T) {
 // TestFilter_Match takes each dimension's own value, and no other.
 func TestFilter_Match(t *testing.T) {
 	t.Parallel()
-	e := &event.Event{Type: event.OrderPlaced, SubjectID: "ord_1", Related: []string{"usr_1", "srv_1"}}
-	all := &event.Audience{All: []event.Type{event.OrderPlaced}}
+	e := &event.Event{Type: order.EventOrderPlaced, SubjectID: "ord_1", Related: []string{"usr_1", "srv_1"}}
+	all := &event.Audience{All: []event.Type{order.EventOrderPlaced}}
 	for name, f := range map[string]event.Filter{
-		"type": {Types: []event.Type{event.OrderPaid, event.OrderPlaced}}, "subject": {SubjectID: "ord_1"}, "user": {UserID: "usr_1"},
+		"type": {Types: []event.Type{order.EventOrderPaid, order.EventOrderPlaced}}, "subject": {SubjectID: "ord_1"}, "user": {UserID: "usr_1"},
 		"order": {OrderID: "ord_1"}, "service": {ServiceID: "srv_1"}, "audience": {Audience: all},
 	} {
 		if !f.Match(e) {
@@ -75,7 +76,7 @@ func TestFilter_Match(t *testing.T) {
 func TestFilter_Key_tells_audiences_apart(t *testing.T) {
 	t.Parallel()
 	for i := range reflect.TypeFor[event.Audience]().NumField() {
-		a, b := event.Audience{Own: []event.Type{event.OrderPaid}}, event.Audience{Own: []event.Type{event.OrderPaid}}
+		a, b := event.Audience{Own: []event.Type{order.EventOrderPaid}}, event.Audience{Own: []event.Type{order.EventOrderPaid}}
 		setField(t, reflect.ValueOf(&b).Elem().Field(i))
 		f, g := event.Filter{Audience: &a}, event.Filter{Audience: &b}
 		if f.Key() == g.Key() {
@@ -86,14 +87,14 @@ func TestFilter_Key_tells_audiences_apart(t *testing.T) {
 
 func TestFilter_Key_is_shared_by_audiences_that_see_the_same(t *testing.T) {
 	t.Parallel()
-	products := []event.Type{event.ProductCreated}
+	products := []event.Type{order.EventProductCreated}
 	audience := func(user uid.User) *event.Audience {
-		return &event.Audience{Own: []event.Type{event.OrderPaid}, Public: products, User: user}
+		return &event.Audience{Own: []event.Type{order.EventOrderPaid}, Public: products, User: user}
 	}
 	for name, want := range map[string]struct {
 		types  []event.Type
 		shared bool
-	}{"products": {products, true}, "orders": {[]event.Type{event.OrderPaid}, false}, "all": {nil, false}} {
+	}{"products": {products, true}, "orders": {[]event.Type{order.EventOrderPaid}, false}, "all": {nil, false}} {
 		a, b := event.Filter{Types: want.types, Audience: audience("usr_1")}, event.Filter{Types: want.types, Audience: audience("usr_2")}
 		if shared := a.Key() == b.Key(); shared != want.shared {
 			t.Errorf("two customers who want %s share a key: %v, want %v", name, shared, want.shared)

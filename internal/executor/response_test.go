@@ -20,6 +20,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/executor/executortest"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
@@ -69,7 +70,7 @@ func TestRun_presents_errors(t *testing.T) {
 		want string // of the errors, as JSON
 	}{
 		{"a fault shows its message, code and path",
-			fmt.Errorf("update: %w", fault.New(fault.SKUInvalid, "No.").At("input", "sku").Because(errors.New("secret"))),
+			fmt.Errorf("update: %w", fault.New(order.CodeSKUInvalid, "No.").At("input", "sku").Because(errors.New("secret"))),
 			`[{"message":"No.","path":["fail"],"extensions":{"code":"SKU_INVALID","path":["input","sku"]}}]`},
 		{"a fault says when to come back", retry,
 			`[{"message":"Too often.","path":["fail"],"extensions":{"code":"RATE_LIMITED","retryAfter":2}}]`},

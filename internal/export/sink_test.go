@@ -19,6 +19,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/export"
+	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -179,7 +180,7 @@ func makeEvents(timeline string, from, to event.Position) (events []*event.Event
 	at := time.Date(2030, 1, 2, 3, 4, 5, 678900000, time.UTC)
 	for p := from; p <= to; p++ {
 		events = append(events, &event.Event{
-			ID: uid.NewEvent(at), Type: event.OrderPlaced, OccurredAt: at, Actor: "usr_1", SubjectID: fmt.Sprint("ord_", p%10), SubjectVersion: int(p),
+			ID: uid.NewEvent(at), Type: order.EventOrderPlaced, OccurredAt: at, Actor: "usr_1", SubjectID: fmt.Sprint("ord_", p%10), SubjectVersion: int(p),
 			Data: json.RawMessage(`{"note":"<3 é"}`), Cursor: event.Cursor{Timeline: timeline, Position: p},
 		})
 	}

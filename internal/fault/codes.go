@@ -2,7 +2,7 @@ package fault
 
 // Code is a stable identifier of an error. Codes are API: they are the values
 // of ErrorCode in the schema, and are never renamed. A constant is named after
-// its code: USER_NOT_FOUND is UserNotFound.
+// its code: USER_NOT_FOUND is UserNotFound, in a domain SKU_TAKEN is CodeSKUTaken.
 type Code string
 
 // Codes of any request.
@@ -62,65 +62,16 @@ const (
 	IdempotencyInFlight   Code = "IDEMPOTENCY_IN_FLIGHT"  // the first call has not ended
 )
 
-// Codes of users.
+// Codes with which several packages answer. A domain declares the others beside its
+// entities.
 const (
-	UserNotFound    Code = "USER_NOT_FOUND"
-	UserNotActive   Code = "USER_NOT_ACTIVE"
-	UsernameInvalid Code = "USERNAME_INVALID"
-	UsernameTaken   Code = "USERNAME_TAKEN"
-	EmailInvalid    Code = "EMAIL_INVALID"
-	EmailTaken      Code = "EMAIL_TAKEN"
-	LastAdmin       Code = "LAST_ADMIN"
-)
-
-// Codes of credentials.
-const (
-	PasswordInvalid     Code = "PASSWORD_INVALID"
-	CredentialsWrong    Code = "CREDENTIALS_WRONG"
-	RefreshTokenInvalid Code = "REFRESH_TOKEN_INVALID"
-	SessionNotFound     Code = "SESSION_NOT_FOUND"
-	APIKeyNotFound      Code = "API_KEY_NOT_FOUND"
-	ScopeInvalid        Code = "SCOPE_INVALID"
-	ExpiryInvalid       Code = "EXPIRY_INVALID"
-	LimitReached        Code = "LIMIT_REACHED" // e.g. API keys of one user, connections of one caller
-)
-
-// Codes of products and orders.
-const (
-	ProductNotFound     Code = "PRODUCT_NOT_FOUND"
-	ProductNotActive    Code = "PRODUCT_NOT_ACTIVE"
-	SKUInvalid          Code = "SKU_INVALID"
-	SKUTaken            Code = "SKU_TAKEN"
-	CurrencyUnknown     Code = "CURRENCY_UNKNOWN"
-	AmountInvalid       Code = "AMOUNT_INVALID"
-	StockInsufficient   Code = "STOCK_INSUFFICIENT"
-	StockInvalid        Code = "STOCK_INVALID"
-	OrderNotFound       Code = "ORDER_NOT_FOUND"
-	OrderLinesInvalid   Code = "ORDER_LINES_INVALID"
-	QuantityInvalid     Code = "QUANTITY_INVALID"
-	CurrencyMixed       Code = "CURRENCY_MIXED"
-	TotalTooLarge       Code = "TOTAL_TOO_LARGE"
-	OrderNotCancellable Code = "ORDER_NOT_CANCELLABLE"
-	OrderNotPayable     Code = "ORDER_NOT_PAYABLE"
-	OrderNotShippable   Code = "ORDER_NOT_SHIPPABLE"
-	OrderNotDeliverable Code = "ORDER_NOT_DELIVERABLE"
-	OrderNotRefundable  Code = "ORDER_NOT_REFUNDABLE"
-)
-
-// Codes of the registry and the gateway.
-const (
-	ServiceNotFound  Code = "SERVICE_NOT_FOUND"
-	ServiceInvalid   Code = "SERVICE_INVALID" // its name, tags, metadata or health check
-	InstanceNotFound Code = "INSTANCE_NOT_FOUND"
-	InstanceInvalid  Code = "INSTANCE_INVALID" // its id, URL, weight, metadata, incarnation or time to live
-	StaleIncarnation Code = "STALE_INCARNATION"
-	NoInstance       Code = "NO_INSTANCE"
-	PickLeaseInvalid Code = "PICK_LEASE_INVALID"
+	UserNotFound     Code = "USER_NOT_FOUND"
+	UserNotActive    Code = "USER_NOT_ACTIVE"
+	PasswordInvalid  Code = "PASSWORD_INVALID"
+	CredentialsWrong Code = "CREDENTIALS_WRONG"
+	LimitReached     Code = "LIMIT_REACHED" // e.g. API keys of one user, connections of one caller
+	CurrencyUnknown  Code = "CURRENCY_UNKNOWN"
+	AmountInvalid    Code = "AMOUNT_INVALID"
 	BadGateway       Code = "BAD_GATEWAY"
 	GatewayTimeout   Code = "GATEWAY_TIMEOUT"
-)
-
-// Codes of operators' commands.
-const (
-	DeadLetterNotFound Code = "DEAD_LETTER_NOT_FOUND"
 )

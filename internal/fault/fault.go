@@ -1,8 +1,8 @@
 // Package fault owns the one error type that callers of the API may see, and the
 // closed set of error codes.
 //
-// A code is declared once, in the table of meanings: its kind, which says what the
-// caller can do, and its sentence in the schema. The kind of an error follows from
+// A code is declared once, here or by a domain, see Declare: its kind, which says what
+// the caller can do, and its sentence in the schema. The kind of an error follows from
 // its code, and each transport maps the kind to its own statuses; code and message
 // are the same on all.
 //

@@ -34,7 +34,7 @@ func TestFrom_classifies(t *testing.T) {
 
 func TestAll_keeps_joined_errors_in_their_order(t *testing.T) {
 	t.Parallel()
-	a, b := New(BadInput, "a"), New(SKUTaken, "b")
+	a, b := New(BadInput, "a"), New(LegacyIDTaken, "b")
 	all := All(fmt.Errorf("create: %w", errors.Join(a, errors.Join(b))))
 	if !slices.Equal(all, []*Error{a, b}) {
 		t.Errorf("All gave %v, want both errors in their order", all)

@@ -1,6 +1,11 @@
 package fault
 
-import "slices"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
 
 // Meaning is what a code means: the kind of its errors, and a sentence, which is
 // the description of the code in the schema.
@@ -10,30 +15,33 @@ type Meaning struct {
 	Sentence string
 }
 
-// Meanings returns the meaning of every code, in the order of ErrorCode in the schema.
-func Meanings() []Meaning { return slices.Clone(meanings) }
+// Meanings returns the meaning of every declared code, sorted by code.
+func Meanings() []Meaning {
+	return slices.SortedFunc(maps.Values(meanings), func(a, b Meaning) int { return strings.Compare(string(a.Code), string(b.Code)) })
+}
 
-// Known reports whether c is a code of the schema.
+// Declare adds codes. Domains call it, through package entity, while their packages are
+// initialised. It panics on a code that is declared twice, or has no sentence.
+func Declare(all ...Meaning) {
+	for _, m := range all {
+		if m.Code.Known() || m.Code == "" || m.Sentence == "" {
+			panic(fmt.Sprintf("fault: the code %q is declared twice, or is incomplete", m.Code))
+		}
+		meanings[m.Code] = m
+	}
+}
+
+// Known reports whether c is a declared code.
 func (c Code) Known() bool {
-	_, ok := kinds[c]
+	_, ok := meanings[c]
 	return ok
 }
 
 // Kind returns the kind of each error with the code: Internal if the code is not known.
-func (c Code) Kind() Kind { return kinds[c] }
+func (c Code) Kind() Kind { return meanings[c].Kind }
 
-// kinds indexes meanings by code.
-var kinds = kindsOf(meanings)
-
-func kindsOf(all []Meaning) map[Code]Kind {
-	byCode := make(map[Code]Kind, len(all))
-	for _, m := range all {
-		byCode[m.Code] = m.Kind
-	}
-	return byCode
-}
-
-var meanings = []Meaning{
+// meanings are those of the codes in this package; Declare adds to them.
+var meanings = indexByCode([]Meaning{
 	{Internal, KindInternal, "Something went wrong on the server; the request id in `extensions` finds it in the log."},
 	{BadInput, KindInvalid, "A value does not have the form that it must have."},
 	{Unauthenticated, KindUnauthenticated, "The caller is not signed in, or the credential is not valid."},
@@ -77,45 +85,19 @@ var meanings = []Meaning{
 	{IdempotencyInFlight, KindConflict, "The first call with this key has not ended; try again with the same key."},
 	{UserNotFound, KindNotFound, "There is no such user, or it is hidden from the caller."},
 	{UserNotActive, KindConflict, "The account is deactivated or deleted."},
-	{UsernameInvalid, KindInvalid, "This cannot be a user name."},
-	{UsernameTaken, KindConflict, "Another account has this user name."},
-	{EmailInvalid, KindInvalid, "This is not an email address."},
-	{EmailTaken, KindConflict, "Another account has this email address."},
-	{LastAdmin, KindConflict, "There must be one active ADMIN left."},
 	{PasswordInvalid, KindInvalid, "The password is too short or too long."},
 	{CredentialsWrong, KindInvalid, "The login or the password is wrong."},
-	{RefreshTokenInvalid, KindInvalid, "The refresh token is invalid or expired; sign in again."},
-	{SessionNotFound, KindNotFound, "There is no such session, or it is hidden from the caller."},
-	{APIKeyNotFound, KindNotFound, "There is no such API key, or it is hidden from the caller."},
-	{ScopeInvalid, KindInvalid, "There is no such scope, or the caller may not grant it."},
-	{ExpiryInvalid, KindInvalid, "The expiry is in the past or too far away."},
 	{LimitReached, KindConflict, "The maximum number of these objects is reached."},
-	{ProductNotFound, KindNotFound, "There is no such product, or it is hidden from the caller."},
-	{ProductNotActive, KindConflict, "The product is not for sale."},
-	{SKUInvalid, KindInvalid, "This cannot be a SKU."},
-	{SKUTaken, KindConflict, "Another product has this SKU."},
 	{CurrencyUnknown, KindInvalid, "This is not an active currency of ISO 4217."},
 	{AmountInvalid, KindInvalid, "The amount is no number, is negative or too large, or has more digits than its currency."},
-	{StockInsufficient, KindConflict, "There is not enough left of the product."},
-	{StockInvalid, KindInvalid, "A stock, or a change of it, is out of range."},
-	{OrderNotFound, KindNotFound, "There is no such order, or it is hidden from the caller."},
-	{OrderLinesInvalid, KindInvalid, "An order has 1 to 100 lines, each with another SKU."},
-	{QuantityInvalid, KindInvalid, "The quantity of a line is out of range."},
-	{CurrencyMixed, KindInvalid, "The lines of an order must be priced in one currency."},
-	{TotalTooLarge, KindInvalid, "The total of the order is larger than the server can count."},
-	{OrderNotCancellable, KindConflict, "Only an order that is PENDING can be cancelled; a paid one is refunded."},
-	{OrderNotPayable, KindConflict, "Only an order that is PENDING can be paid."},
-	{OrderNotShippable, KindConflict, "Only an order that is PAID, without a requested refund, can be shipped."},
-	{OrderNotDeliverable, KindConflict, "Only an order that is SHIPPED can be delivered."},
-	{OrderNotRefundable, KindConflict, "Only an order that was paid can be refunded; customers may ask until it ships."},
-	{ServiceNotFound, KindNotFound, "There is no such service."},
-	{ServiceInvalid, KindInvalid, "The name, the tags, the strategy or the health check of a service is invalid."},
-	{InstanceNotFound, KindNotFound, "There is no such instance, or it is hidden from the caller. An instance that gets this registers again."},
-	{InstanceInvalid, KindInvalid, "The id, the URL, the weight, the incarnation or the time to live of an instance is invalid."},
-	{StaleIncarnation, KindConflict, "The instance was started again since. A client that gets this is a former incarnation, and must stop."},
-	{NoInstance, KindUnavailable, "No instance of the service can be called at the moment."},
-	{PickLeaseInvalid, KindInvalid, "The lease of a pick is not one of the caller's, was used, or has expired."},
 	{BadGateway, KindUnavailable, "From the gateway: the service could not be reached, or its response could not be passed on."},
 	{GatewayTimeout, KindTimeout, "From the gateway: the service did not respond in time."},
-	{DeadLetterNotFound, KindNotFound, "There is no such dead letter, or it was replayed already."},
+})
+
+func indexByCode(all []Meaning) map[Code]Meaning {
+	byCode := make(map[Code]Meaning, len(all))
+	for _, m := range all {
+		byCode[m.Code] = m
+	}
+	return byCode
 }

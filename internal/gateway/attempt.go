@@ -109,7 +109,7 @@ func (c *call) newAttempt(p balance.Pick) (*attempt, error) {
 
 // errNoInstance is the error for a service with no instance that may be called.
 func errNoInstance() error {
-	none := fault.New(fault.NoInstance, "No instance of this service can be called at the moment.")
+	none := fault.New(registry.CodeNoInstance, "No instance of this service can be called at the moment.")
 	none.RetryAfter = time.Second
 	return none
 }

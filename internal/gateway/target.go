@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
@@ -28,7 +29,7 @@ func parseTarget(escaped string) (t target, err error) {
 		t.service, t.rest = text[:i], text[i:]
 	}
 	if !validate.IsServiceName(t.service) {
-		return t, fault.New(fault.ServiceNotFound, "There is no service of this name.")
+		return t, fault.New(registry.CodeServiceNotFound, "There is no service of this name.")
 	}
 	plain, err := url.PathUnescape(t.rest)
 	if err != nil || hasDotSegment(plain) {

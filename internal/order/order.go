@@ -139,7 +139,7 @@ func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Ord
 		s := offers[w.SKU].Stock
 		s.Quantity, s.Version, s.UpdatedAt = s.Quantity-w.Quantity, s.Version+1, at
 	}
-	o.recordEvent(event.OrderPlaced, at, "")
+	o.recordEvent(EventOrderPlaced, at, "")
 	return o, nil
 }
 
@@ -147,17 +147,17 @@ func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Ord
 // MaxLines, each of a positive quantity, no SKU twice.
 func CheckWants(wants []Want) error {
 	if len(wants) == 0 || len(wants) > MaxLines {
-		return fault.New(fault.OrderLinesInvalid, "An order has 1 to %d lines, not %d.", MaxLines, len(wants)).At("items")
+		return fault.New(CodeOrderLinesInvalid, "An order has 1 to %d lines, not %d.", MaxLines, len(wants)).At("items")
 	}
 	seen := make(map[string]bool, len(wants))
 	for i, w := range wants {
 		switch {
 		case checkSKU(w.SKU) != nil:
-			return errLine(fault.ProductNotFound, i, "sku", "There is no product with this SKU.")
+			return errLine(CodeProductNotFound, i, "sku", "There is no product with this SKU.")
 		case w.Quantity < 1 || w.Quantity > maxQuantity:
-			return errLine(fault.QuantityInvalid, i, "quantity", "Order 1 to 1000000 units of %s.", w.SKU)
+			return errLine(CodeQuantityInvalid, i, "quantity", "Order 1 to 1000000 units of %s.", w.SKU)
 		case seen[w.SKU]:
-			return errLine(fault.OrderLinesInvalid, i, "sku", "%s stands in two lines; make it one.", w.SKU)
+			return errLine(CodeOrderLinesInvalid, i, "sku", "%s stands in two lines; make it one.", w.SKU)
 		}
 		seen[w.SKU] = true
 	}
@@ -168,13 +168,13 @@ func (o *Order) addLine(i int, w Want, offer Offer) error {
 	p := offer.Product
 	switch {
 	case p == nil:
-		return errLine(fault.ProductNotFound, i, "sku", "There is no product with the SKU %s.", w.SKU)
+		return errLine(CodeProductNotFound, i, "sku", "There is no product with the SKU %s.", w.SKU)
 	case !p.Active:
-		return errLine(fault.ProductNotActive, i, "sku", "%s is not for sale at the moment.", w.SKU)
+		return errLine(CodeProductNotActive, i, "sku", "%s is not for sale at the moment.", w.SKU)
 	case offer.Stock.Quantity < w.Quantity:
 		return errSoldOut(i, w.SKU)
 	case o.Total.Currency != "" && o.Total.Currency != p.Price.Currency:
-		return errLine(fault.CurrencyMixed, i, "sku", "%s is priced in %s, the lines before it in %s; an order has one currency.",
+		return errLine(CodeCurrencyMixed, i, "sku", "%s is priced in %s, the lines before it in %s; an order has one currency.",
 			w.SKU, p.Price.Currency, o.Total.Currency)
 	}
 	o.Total.Currency = p.Price.Currency
@@ -183,7 +183,7 @@ func (o *Order) addLine(i int, w Want, offer Offer) error {
 		o.Total, ok = o.Total.Plus(line)
 	}
 	if !ok || o.Total.Minor > money.Max {
-		return errLine(fault.TotalTooLarge, i, "quantity", "The total of this order is too large.")
+		return errLine(CodeTotalTooLarge, i, "quantity", "The total of this order is too large.")
 	}
 	o.items = append(o.items, Item{o.ID, i + 1, p.ID, p.SKU, p.Name, w.Quantity, p.Price, line})
 	return nil
@@ -207,24 +207,24 @@ func (o *Order) Cancel(reason string, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	return o.moveTo(Cancelled, event.OrderCancelled, fault.OrderNotCancellable, "cancelled", reason, at)
+	return o.moveTo(Cancelled, EventOrderCancelled, CodeOrderNotCancellable, "cancelled", reason, at)
 }
 
 // Pay marks a pending order as paid; on a paid order it does nothing. Only the
 // payment domain calls it.
 func (o *Order) Pay(at time.Time) error {
-	return o.moveTo(Paid, event.OrderPaid, fault.OrderNotPayable, "paid", "", at)
+	return o.moveTo(Paid, EventOrderPaid, CodeOrderNotPayable, "paid", "", at)
 }
 
 // Ship sends a paid order on its way; on a shipped order it does nothing. An
 // order whose refund was asked for stays.
 func (o *Order) Ship(at time.Time) error {
-	return o.moveTo(Shipped, event.OrderShipped, fault.OrderNotShippable, "shipped", "", at)
+	return o.moveTo(Shipped, EventOrderShipped, CodeOrderNotShippable, "shipped", "", at)
 }
 
 // Deliver marks a shipped order as arrived; on a delivered order it does nothing.
 func (o *Order) Deliver(at time.Time) error {
-	return o.moveTo(Delivered, event.OrderDelivered, fault.OrderNotDeliverable, "delivered", "", at)
+	return o.moveTo(Delivered, EventOrderDelivered, CodeOrderNotDeliverable, "delivered", "", at)
 }
 
 // RequestRefund asks for the money back; asking again does nothing. The order
@@ -237,18 +237,18 @@ func (o *Order) RequestRefund(reason string, at time.Time) error {
 	case o.RefundRequestedAt != nil:
 		return nil
 	case !slices.Contains(transitions[o.Status], Refunded):
-		return fault.New(fault.OrderNotRefundable, "An order that is %s cannot be refunded.", o.Status)
+		return fault.New(CodeOrderNotRefundable, "An order that is %s cannot be refunded.", o.Status)
 	}
 	o.RefundRequestedAt = &at
 	o.bumpVersion(at)
-	o.recordEvent(event.PaymentRefundRequested, at, reason)
+	o.recordEvent(EventPaymentRefundRequested, at, reason)
 	return nil
 }
 
 // Refund marks the order as paid back and gives its stock back if it never
 // shipped; on a refunded order it does nothing. Only the payment domain calls it.
 func (o *Order) Refund(at time.Time) error {
-	return o.moveTo(Refunded, event.OrderRefunded, fault.OrderNotRefundable, "refunded", "", at)
+	return o.moveTo(Refunded, EventOrderRefunded, CodeOrderNotRefundable, "refunded", "", at)
 }
 
 func (o *Order) moveTo(to Status, t event.Type, refusal fault.Code, done, reason string, at time.Time) error {
@@ -290,7 +290,7 @@ func (o *Order) TakeEvents() []event.Event { return o.events.Take() }
 // NotFound is the error for an order that is absent or hidden: one error, so
 // that ids cannot be probed.
 func NotFound() *fault.Error {
-	return fault.New(fault.OrderNotFound, "There is no such order.").At("id")
+	return fault.New(CodeOrderNotFound, "There is no such order.").At("id")
 }
 
 // NewNumber returns an order number: 50 random bits, such as K7M2P-Q9X4T. It does
@@ -341,7 +341,7 @@ func (o *Order) recordEvent(t event.Type, at time.Time, reason string) {
 }
 
 func errSoldOut(i int, sku string) error {
-	return errLine(fault.StockInsufficient, i, "quantity", "There is not enough of %s left.", sku)
+	return errLine(CodeStockInsufficient, i, "quantity", "There is not enough of %s left.", sku)
 }
 
 func errLine(c fault.Code, line int, field, format string, args ...any) error {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -50,7 +49,7 @@ func TestPlace_prices_from_products_and_takes_the_stock(t *testing.T) {
 		t.Errorf("stocks are %+v and %+v, want 6 and 0 at version 2", a, b)
 	}
 	evs := o.TakeEvents()
-	if len(evs) != 1 || evs[0].Type != event.OrderPlaced || !slices.Equal(evs[0].Related, []string{string(o.UserID)}) {
+	if len(evs) != 1 || evs[0].Type != EventOrderPlaced || !slices.Equal(evs[0].Related, []string{string(o.UserID)}) {
 		t.Fatalf("recorded %+v, want one order.placed related to the user", evs)
 	}
 	if strings.Contains(string(evs[0].Data), "ring twice") {
@@ -70,17 +69,17 @@ func TestPlace_refuses_and_leaves_the_stock(t *testing.T) {
 		code  fault.Code
 		path  []string
 	}{
-		{"no lines", nil, fault.OrderLinesInvalid, []string{"items"}},
-		{"too many lines", many, fault.OrderLinesInvalid, []string{"items"}},
-		{"nothing of a product", []Want{{"A", 0}}, fault.QuantityInvalid, []string{"items", "0", "quantity"}},
-		{"less than nothing", []Want{{"A", 1}, {"B", -1}}, fault.QuantityInvalid, []string{"items", "1", "quantity"}},
-		{"one SKU in two lines", []Want{{"A", 1}, {"A", 1}}, fault.OrderLinesInvalid, []string{"items", "1", "sku"}},
-		{"an unknown SKU", []Want{{"A", 1}, {"none", 1}}, fault.ProductNotFound, []string{"items", "1", "sku"}},
-		{"a SKU with a NUL", []Want{{"\x00", 1}}, fault.ProductNotFound, []string{"items", "0", "sku"}},
-		{"more than there is", []Want{{"A", 1}, {"B", 2}}, fault.StockInsufficient, []string{"items", "1", "quantity"}},
-		{"two currencies", []Want{{"A", 1}, {"USD", 1}}, fault.CurrencyMixed, []string{"items", "1", "sku"}},
-		{"what is not for sale", []Want{{"old", 1}}, fault.ProductNotActive, []string{"items", "0", "sku"}},
-		{"a total too large", []Want{{"dear", 2}}, fault.TotalTooLarge, []string{"items", "0", "quantity"}},
+		{"no lines", nil, CodeOrderLinesInvalid, []string{"items"}},
+		{"too many lines", many, CodeOrderLinesInvalid, []string{"items"}},
+		{"nothing of a product", []Want{{"A", 0}}, CodeQuantityInvalid, []string{"items", "0", "quantity"}},
+		{"less than nothing", []Want{{"A", 1}, {"B", -1}}, CodeQuantityInvalid, []string{"items", "1", "quantity"}},
+		{"one SKU in two lines", []Want{{"A", 1}, {"A", 1}}, CodeOrderLinesInvalid, []string{"items", "1", "sku"}},
+		{"an unknown SKU", []Want{{"A", 1}, {"none", 1}}, CodeProductNotFound, []string{"items", "1", "sku"}},
+		{"a SKU with a NUL", []Want{{"\x00", 1}}, CodeProductNotFound, []string{"items", "0", "sku"}},
+		{"more than there is", []Want{{"A", 1}, {"B", 2}}, CodeStockInsufficient, []string{"items", "1", "quantity"}},
+		{"two currencies", []Want{{"A", 1}, {"USD", 1}}, CodeCurrencyMixed, []string{"items", "1", "sku"}},
+		{"what is not for sale", []Want{{"old", 1}}, CodeProductNotActive, []string{"items", "0", "sku"}},
+		{"a total too large", []Want{{"dear", 2}}, CodeTotalTooLarge, []string{"items", "0", "quantity"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,7 +161,7 @@ func TestRequestRefund_keeps_a_paid_order_from_shipping(t *testing.T) {
 	if err := o.RequestRefund("again", at); err != nil || o.Version != 3 || len(o.TakeEvents()) != 1 {
 		t.Errorf("asking again gave %v at version %d, want nothing to happen", err, o.Version)
 	}
-	if err := o.Ship(at); !fault.Is(err, fault.OrderNotShippable) {
+	if err := o.Ship(at); !fault.Is(err, CodeOrderNotShippable) {
 		t.Errorf("Ship gave %v, want ORDER_NOT_SHIPPABLE", err)
 	}
 	if diff := cmp.Diff([]Status{Refunded}, o.NextStatuses()); diff != "" {
@@ -181,7 +180,7 @@ func TestApply_changes_a_product_once(t *testing.T) {
 	if err := p.Apply(ProductChange{Price: validate.Of(money.Money{Minor: 5, Currency: "USD"})}, at); err != nil || p.Version != 2 || len(p.TakeEvents()) != 1 {
 		t.Errorf("a new price gave %v at version %d", err, p.Version)
 	}
-	if err := p.Apply(ProductChange{SKU: validate.Of("with space")}, at); !fault.Is(err, fault.SKUInvalid) || p.SKU != "A" {
+	if err := p.Apply(ProductChange{SKU: validate.Of("with space")}, at); !fault.Is(err, CodeSKUInvalid) || p.SKU != "A" {
 		t.Errorf("a bad SKU gave %v, product is now %q", err, p.SKU)
 	}
 }

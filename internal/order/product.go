@@ -64,7 +64,7 @@ func NewProduct(in ProductInput, at time.Time) (*Product, *Stock, error) {
 	if in.Stock < 0 || in.Stock > maxStock {
 		return nil, nil, errStock().At("stock")
 	}
-	p.recordEvent(event.ProductCreated, at)
+	p.recordEvent(EventProductCreated, at)
 	return p, &Stock{ProductID: p.ID, Quantity: in.Stock, Version: 1, UpdatedAt: at}, nil
 }
 
@@ -96,7 +96,7 @@ func (p *Product) Apply(c ProductChange, at time.Time) error {
 		return nil
 	}
 	p.Version, p.UpdatedAt = p.Version+1, at
-	p.recordEvent(event.ProductUpdated, at)
+	p.recordEvent(EventProductUpdated, at)
 	return nil
 }
 
@@ -105,14 +105,14 @@ func (p *Product) Apply(c ProductChange, at time.Time) error {
 func (p *Product) Adjust(s *Stock, by int, at time.Time) error {
 	switch {
 	case by == 0 || by > maxStock || by < -maxStock:
-		return fault.New(fault.StockInvalid, "Adjust the stock by at least one unit, and by at most %d.", maxStock).At("by")
+		return fault.New(CodeStockInvalid, "Adjust the stock by at least one unit, and by at most %d.", maxStock).At("by")
 	case s.Quantity+by < 0:
-		return fault.New(fault.StockInsufficient, "There are only %d units of %s.", s.Quantity, p.SKU).At("by")
+		return fault.New(CodeStockInsufficient, "There are only %d units of %s.", s.Quantity, p.SKU).At("by")
 	case s.Quantity+by > maxStock:
 		return errStock().At("by")
 	}
 	s.Quantity, s.Version, s.UpdatedAt = s.Quantity+by, s.Version+1, at
-	p.events.Record(event.ProductStockChanged, string(p.ID), p.Version, stockSnapshot{p.SKU, s.Quantity, s.Version, by, p.Active}, at)
+	p.events.Record(EventProductStockChanged, string(p.ID), p.Version, stockSnapshot{p.SKU, s.Quantity, s.Version, by, p.Active}, at)
 	return nil
 }
 
@@ -121,7 +121,7 @@ func (p *Product) TakeEvents() []event.Event { return p.events.Take() }
 
 // ProductNotFound is the error for a product that is absent or hidden.
 func ProductNotFound() *fault.Error {
-	return fault.New(fault.ProductNotFound, "There is no such product.").At("id")
+	return fault.New(CodeProductNotFound, "There is no such product.").At("id")
 }
 
 func (p *Product) currentInput() ProductInput {
@@ -153,13 +153,13 @@ func (p *Product) applyInput(in ProductInput) error {
 func checkSKU(s string) error {
 	odd := func(r rune) bool { return r <= ' ' || r > '~' }
 	if s == "" || len(s) > maxSKU || strings.ContainsFunc(s, odd) {
-		return fault.New(fault.SKUInvalid, "A SKU is 1 to %d printable ASCII characters without spaces.", maxSKU).At("sku")
+		return fault.New(CodeSKUInvalid, "A SKU is 1 to %d printable ASCII characters without spaces.", maxSKU).At("sku")
 	}
 	return nil
 }
 
 func errStock() *fault.Error {
-	return fault.New(fault.StockInvalid, "A stock is from 0 to %d units.", maxStock)
+	return fault.New(CodeStockInvalid, "A stock is from 0 to %d units.", maxStock)
 }
 
 func overwriteIfSet[T any](dst *T, f validate.Field[T]) {

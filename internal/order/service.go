@@ -142,7 +142,7 @@ func (s *Service) RequestRefund(ctx context.Context, cl claim.Claim, id uid.Orde
 	caller := auth.From(ctx)
 	return s.changeOrder(ctx, cl, id, ifVersion, ownerOrStaff, func(o *Order, at time.Time) error {
 		if !caller.IsStaff() && o.Status != Paid && o.RefundRequestedAt == nil {
-			return fault.New(fault.OrderNotRefundable, "You can ask for a refund of an order that is PAID and not shipped; this one is %s.", o.Status)
+			return fault.New(CodeOrderNotRefundable, "You can ask for a refund of an order that is PAID and not shipped; this one is %s.", o.Status)
 		}
 		return o.RequestRefund(reason, at)
 	})

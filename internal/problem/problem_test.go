@@ -14,8 +14,13 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/session"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 func TestStatus_knows_every_kind(t *testing.T) {
@@ -37,18 +42,18 @@ func TestStatusOf_follows_from_the_code(t *testing.T) {
 		401: {fault.Unauthenticated},
 		403: {fault.Forbidden, fault.IntrospectionDisabled},
 		404: {
-			fault.NotFound, fault.PersistedQueryNotFound, fault.UserNotFound, fault.SessionNotFound, fault.APIKeyNotFound,
-			fault.ProductNotFound, fault.OrderNotFound, fault.ServiceNotFound, fault.InstanceNotFound, fault.DeadLetterNotFound,
+			fault.NotFound, fault.PersistedQueryNotFound, fault.UserNotFound, session.CodeSessionNotFound, session.CodeAPIKeyNotFound,
+			order.CodeProductNotFound, order.CodeOrderNotFound, registry.CodeServiceNotFound, registry.CodeInstanceNotFound, consumer.CodeDeadLetterNotFound,
 		},
 		409: {
 			fault.VersionConflict, fault.LegacyIDTaken, fault.IdempotencyKeyReused, fault.IdempotencyInFlight, fault.UserNotActive,
-			fault.UsernameTaken, fault.EmailTaken, fault.LastAdmin, fault.LimitReached, fault.ProductNotActive, fault.SKUTaken,
-			fault.StockInsufficient, fault.OrderNotCancellable, fault.OrderNotPayable, fault.OrderNotShippable,
-			fault.OrderNotDeliverable, fault.OrderNotRefundable, fault.StaleIncarnation,
+			user.CodeUsernameTaken, user.CodeEmailTaken, user.CodeLastAdmin, fault.LimitReached, order.CodeProductNotActive, order.CodeSKUTaken,
+			order.CodeStockInsufficient, order.CodeOrderNotCancellable, order.CodeOrderNotPayable, order.CodeOrderNotShippable,
+			order.CodeOrderNotDeliverable, order.CodeOrderNotRefundable, registry.CodeStaleIncarnation,
 		},
 		429: {fault.RateLimited},
 		500: {fault.Internal},
-		503: {fault.Unavailable, fault.ServerBusy, fault.NoInstance, fault.BadGateway},
+		503: {fault.Unavailable, fault.ServerBusy, registry.CodeNoInstance, fault.BadGateway},
 		504: {fault.Timeout, fault.Cancelled, fault.GatewayTimeout},
 	} {
 		for _, c := range codes {

@@ -160,10 +160,10 @@ func (d *Directory) ApplyEvents(events []*event.Event, gap bool) {
 	}
 	for _, e := range events {
 		switch e.Type {
-		case event.ServiceRegistered, event.ServiceUpdated, event.ServiceDeregistered:
+		case EventServiceRegistered, EventServiceUpdated, EventServiceDeregistered:
 			s, err := serviceFromEvent(e)
 			d.applyEvent(e, s, nil, err)
-		case event.InstanceRegistered, event.InstanceStatusChanged, event.InstanceDeregistered:
+		case EventInstanceRegistered, EventInstanceStatusChanged, EventInstanceDeregistered:
 			i, err := instanceFromEvent(e)
 			d.applyEvent(e, nil, i, err)
 		default: // not of the registry

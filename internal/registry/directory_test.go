@@ -312,7 +312,7 @@ func TestDesk_counts_each_outcome_once(t *testing.T) {
 		t.Errorf("a report to another node gave %v", err)
 	}
 	for n, again := range []error{there.Report(robot, second, false, 0), here.Report(robot, first, true, 0)} {
-		if !fault.Is(again, fault.PickLeaseInvalid) {
+		if !fault.Is(again, CodePickLeaseInvalid) {
 			t.Errorf("report %d of a used lease gave %v", n, again)
 		}
 	}
@@ -354,7 +354,7 @@ func TestPickTracker_ends_calls_without_a_report(t *testing.T) {
 	if fmt.Sprint(c.ended) != "[over lost lost lost]" || len(k.pending) != 0 || len(k.queue) != 0 || len(k.pendingByCaller) != 0 {
 		t.Errorf("after a minute %v ended, %d are open of %v", c.ended, len(k.pending), k.pendingByCaller)
 	}
-	if err := k.Report(robot, leases[3], true, 0); !fault.Is(err, fault.PickLeaseInvalid) {
+	if err := k.Report(robot, leases[3], true, 0); !fault.Is(err, CodePickLeaseInvalid) {
 		t.Errorf("a report after a minute gave %v", err)
 	}
 }

@@ -117,7 +117,7 @@ func (i *Instance) Register(in InstanceInput, at time.Time) error {
 // Zero is a call that does not say which start it comes from.
 func (i *Instance) CheckIncarnation(incarnation int64) error {
 	if incarnation != 0 && incarnation < i.Incarnation {
-		return fault.New(fault.StaleIncarnation,
+		return fault.New(CodeStaleIncarnation,
 			"This instance was started again since, as incarnation %d: stop.", i.Incarnation).At("incarnation")
 	}
 	return nil
@@ -131,7 +131,7 @@ func (i *Instance) beginIncarnation(in InstanceInput, incarnation int64, at time
 	}
 	i.deriveStatus()
 	i.StatusSince = at
-	i.recordEvent(event.InstanceRegistered, at)
+	i.recordEvent(EventInstanceRegistered, at)
 }
 
 // applyRestatement takes over what the same start of the instance says of itself. It also
@@ -145,7 +145,7 @@ func (i *Instance) applyRestatement(in InstanceInput, at time.Time) {
 		if i.deriveStatus() {
 			i.StatusSince = at
 		}
-		i.recordEvent(event.InstanceRegistered, at)
+		i.recordEvent(EventInstanceRegistered, at)
 		return
 	}
 	i.RenewLease(at)
@@ -202,7 +202,7 @@ func (i *Instance) SetCheckFailure(failure string, at time.Time) {
 // Remove records instance.deregistered; the store then deletes the instance.
 func (i *Instance) Remove(at time.Time) {
 	i.Removed = true
-	i.recordEvent(event.InstanceDeregistered, at)
+	i.recordEvent(EventInstanceDeregistered, at)
 }
 
 // TakeEvents returns the events recorded since the last call.
@@ -217,7 +217,7 @@ func (i *Instance) refreshStatus(known bool, at time.Time) {
 		i.StatusSince = at
 	}
 	if known || moved || i.StatusReason != reason {
-		i.recordEvent(event.InstanceStatusChanged, at)
+		i.recordEvent(EventInstanceStatusChanged, at)
 	}
 }
 
@@ -278,10 +278,10 @@ func instanceFromEvent(e *event.Event) (*Instance, error) {
 		ID: uid.Instance(e.SubjectID), ServiceID: uid.Service(e.Related[0]), InstanceID: s.InstanceID, URL: s.URL, Weight: s.Weight,
 		Metadata: s.Metadata, Incarnation: s.Incarnation, TTL: ttl, Status: s.Status, StatusReason: s.StatusReason, StatusSince: s.StatusSince,
 		Version: e.SubjectVersion, CreatedAt: s.CreatedAt, UpdatedAt: e.OccurredAt,
-		Mode: s.Mode, ModeReason: s.ModeReason, LateSince: s.LateSince, CheckFailure: s.Failure, Removed: e.Type == event.InstanceDeregistered,
+		Mode: s.Mode, ModeReason: s.ModeReason, LateSince: s.LateSince, CheckFailure: s.Failure, Removed: e.Type == EventInstanceDeregistered,
 	}, nil
 }
 
 func errInstance(path, format string, args ...any) error {
-	return fault.New(fault.InstanceInvalid, format, args...).At(path)
+	return fault.New(CodeInstanceInvalid, format, args...).At(path)
 }

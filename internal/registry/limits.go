@@ -41,7 +41,7 @@ const (
 
 func validateName(s string) error {
 	if !validate.IsServiceName(s) {
-		return fault.New(fault.ServiceInvalid,
+		return fault.New(CodeServiceInvalid,
 			"The name of a service is 1 to %d lower-case letters and digits, with -, . and _ between them.", validate.MaxServiceName).At("name")
 	}
 	return nil
@@ -50,11 +50,11 @@ func validateName(s string) error {
 func normalizeTags(tags []string) ([]string, error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(tags)))
 	if len(sorted) > maxTags {
-		return nil, fault.New(fault.ServiceInvalid, "A service has at most %d tags.", maxTags).At("tags")
+		return nil, fault.New(CodeServiceInvalid, "A service has at most %d tags.", maxTags).At("tags")
 	}
 	for _, t := range sorted {
 		if !isToken(t, maxTag) {
-			return nil, fault.New(fault.ServiceInvalid, "A tag is 1 to %d printable ASCII characters without spaces.", maxTag).At("tags")
+			return nil, fault.New(CodeServiceInvalid, "A tag is 1 to %d printable ASCII characters without spaces.", maxTag).At("tags")
 		}
 	}
 	return sorted, nil
@@ -104,7 +104,7 @@ func (h *HealthCheck) normalize() (*HealthCheck, error) {
 }
 
 func errHealthCheck(path []string, format string, args ...any) error {
-	return fault.New(fault.ServiceInvalid, format, args...).At(path...)
+	return fault.New(CodeServiceInvalid, format, args...).At(path...)
 }
 
 // normalizeURL checks where an instance is called: http or https, a host, and
@@ -113,7 +113,7 @@ func normalizeURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil || len(s) > maxURL || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "" ||
 		u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !isToken(s, maxURL) {
-		return "", fault.New(fault.InstanceInvalid,
+		return "", fault.New(CodeInstanceInvalid,
 			"The URL of an instance is http or https with a host and perhaps a path, without user, query and fragment.").At("url")
 	}
 	return strings.TrimSuffix(s, "/"), nil

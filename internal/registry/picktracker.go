@@ -333,5 +333,5 @@ func (t *PickTracker) tokenMAC(body []byte, caller *auth.Principal) []byte {
 }
 
 func errInvalidToken() error {
-	return fault.New(fault.PickLeaseInvalid, "This lease is not one of yours, was used, or has expired.").At("lease")
+	return fault.New(CodePickLeaseInvalid, "This lease is not one of yours, was used, or has expired.").At("lease")
 }

@@ -185,7 +185,7 @@ func (r *Reconciler) evaluateService(ctx context.Context, id uid.Service, failur
 			evaluateInstances(s, all, leases, failures, MassFailureGuard{r.cfg.FailureWindow, r.cfg.MaxDegraded}, at)
 			return nil
 		})
-	if fault.Is(err, fault.ServiceNotFound) {
+	if fault.Is(err, CodeServiceNotFound) {
 		return nil // its row is gone, as after a restore: there is nothing to evaluate, and others are due
 	}
 	if err != nil {

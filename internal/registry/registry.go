@@ -87,10 +87,10 @@ type Degraded struct {
 
 // ServiceNotFound is the error for a service that is absent.
 func ServiceNotFound() *fault.Error {
-	return fault.New(fault.ServiceNotFound, "There is no such service.")
+	return fault.New(CodeServiceNotFound, "There is no such service.")
 }
 
 // InstanceNotFound is the error for an instance that is absent or hidden.
 func InstanceNotFound() *fault.Error {
-	return fault.New(fault.InstanceNotFound, "There is no such instance; register it.")
+	return fault.New(CodeInstanceNotFound, "There is no such instance; register it.")
 }

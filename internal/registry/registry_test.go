@@ -97,12 +97,12 @@ func TestService_changes_only_when_something_changes(t *testing.T) {
 		want []event.Type
 	}{
 		{"the same again", func() error { return s.Register(ServiceInput{Name: "echo"}, at) }, nil},
-		{"a description", func() error { return s.Apply(ServiceChange{Description: validate.Of("d")}, at) }, []event.Type{event.ServiceUpdated}},
-		{"trust", func() error { return s.Apply(ServiceChange{Trusted: validate.Of(true)}, at) }, []event.Type{event.ServiceUpdated}},
-		{"openness", func() error { return s.Apply(ServiceChange{Public: validate.Of(true)}, at) }, []event.Type{event.ServiceUpdated}},
-		{"the end", func() error { s.Deregister(at); return nil }, []event.Type{event.ServiceDeregistered}},
+		{"a description", func() error { return s.Apply(ServiceChange{Description: validate.Of("d")}, at) }, []event.Type{EventServiceUpdated}},
+		{"trust", func() error { return s.Apply(ServiceChange{Trusted: validate.Of(true)}, at) }, []event.Type{EventServiceUpdated}},
+		{"openness", func() error { return s.Apply(ServiceChange{Public: validate.Of(true)}, at) }, []event.Type{EventServiceUpdated}},
+		{"the end", func() error { s.Deregister(at); return nil }, []event.Type{EventServiceDeregistered}},
 		{"the end again", func() error { s.Deregister(at); return nil }, nil},
-		{"a return", func() error { return s.Register(ServiceInput{Name: "echo"}, at) }, []event.Type{event.ServiceRegistered}},
+		{"a return", func() error { return s.Register(ServiceInput{Name: "echo"}, at) }, []event.Type{EventServiceRegistered}},
 	}
 	version := s.Version
 	for _, step := range steps {
@@ -162,7 +162,7 @@ func TestInstance_incarnations(t *testing.T) {
 	if err := again(0); err != nil || i.Incarnation != first+1 {
 		t.Errorf("another start gave %d, %v, want the next incarnation", i.Incarnation, err)
 	}
-	if err := again(first); !fault.Is(err, fault.StaleIncarnation) {
+	if err := again(first); !fault.Is(err, CodeStaleIncarnation) {
 		t.Errorf("the first start registering late gave %v, want STALE_INCARNATION", err)
 	}
 	version := i.Version
@@ -173,7 +173,7 @@ func TestInstance_incarnations(t *testing.T) {
 		t.Errorf("a start with a number of its own gave %d, %v", i.Incarnation, err)
 	}
 	for incarnation, stale := range map[int64]bool{0: false, first + 99: true, first + 100: false} {
-		if err := i.CheckIncarnation(incarnation); fault.Is(err, fault.StaleIncarnation) != stale {
+		if err := i.CheckIncarnation(incarnation); fault.Is(err, CodeStaleIncarnation) != stale {
 			t.Errorf("a call of incarnation %d gave %v", incarnation, err)
 		}
 	}
@@ -230,7 +230,7 @@ func TestInstance_records_a_status_once(t *testing.T) {
 	i.RenewLease(at)
 	i.RenewLease(at)
 	i.Remove(at)
-	want := []event.Type{event.InstanceRegistered, event.InstanceStatusChanged, event.InstanceStatusChanged, event.InstanceDeregistered}
+	want := []event.Type{EventInstanceRegistered, EventInstanceStatusChanged, EventInstanceStatusChanged, EventInstanceDeregistered}
 	events := i.TakeEvents()
 	if got := typesOf(events); !cmp.Equal(got, want) {
 		t.Errorf("recorded %v, want %v", got, want)

@@ -60,7 +60,7 @@ func NewService(in ServiceInput, at time.Time) (*Service, error) {
 	if err := s.applyInput(in); err != nil {
 		return nil, err
 	}
-	s.recordEvent(event.ServiceRegistered, at)
+	s.recordEvent(EventServiceRegistered, at)
 	return s, nil
 }
 
@@ -74,7 +74,7 @@ func (s *Service) Register(in ServiceInput, at time.Time) error {
 	if s.Deregistered {
 		s.Deregistered, s.Trusted, s.Public = false, false, false
 		s.Version, s.UpdatedAt = s.Version+1, at
-		s.recordEvent(event.ServiceRegistered, at)
+		s.recordEvent(EventServiceRegistered, at)
 		return nil
 	}
 	s.recordUpdate(before, at)
@@ -137,7 +137,7 @@ func (s *Service) Deregister(at time.Time) {
 	}
 	s.Deregistered, s.DegradedSince = true, nil
 	s.Version, s.UpdatedAt = s.Version+1, at
-	s.recordEvent(event.ServiceDeregistered, at)
+	s.recordEvent(EventServiceDeregistered, at)
 }
 
 // TakeEvents returns the events recorded since the last call.
@@ -157,7 +157,7 @@ func (s *Service) recordUpdate(before *Service, at time.Time) {
 		return
 	}
 	s.Version, s.UpdatedAt = s.Version+1, at
-	s.recordEvent(event.ServiceUpdated, at)
+	s.recordEvent(EventServiceUpdated, at)
 }
 
 func (s *Service) equal(o *Service) bool {
@@ -196,7 +196,7 @@ func serviceFromEvent(e *event.Event) (*Service, error) {
 	}
 	return &Service{
 		ID: uid.Service(e.SubjectID), Name: s.Name, Description: s.Description, Tags: s.Tags, Metadata: s.Metadata, Strategy: s.Strategy,
-		Trusted: s.Trusted, Public: s.Public, HealthCheck: s.HealthCheck, DegradedSince: s.DegradedSince, Deregistered: e.Type == event.ServiceDeregistered,
+		Trusted: s.Trusted, Public: s.Public, HealthCheck: s.HealthCheck, DegradedSince: s.DegradedSince, Deregistered: e.Type == EventServiceDeregistered,
 		Version: e.SubjectVersion, CreatedAt: s.CreatedAt, UpdatedAt: e.OccurredAt,
 	}, nil
 }
@@ -224,7 +224,7 @@ func (s *Service) applyInput(in ServiceInput) error {
 		in.Strategy = RoundRobin
 	}
 	if !in.Strategy.Known() {
-		return fault.New(fault.ServiceInvalid, "There is no such strategy.").At("strategy")
+		return fault.New(CodeServiceInvalid, "There is no such strategy.").At("strategy")
 	}
 	check, err := in.HealthCheck.normalize()
 	if err != nil {

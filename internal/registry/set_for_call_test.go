@@ -33,10 +33,10 @@ func TestDirectory_ForCall_lets_in_who_may_call(t *testing.T) {
 		closed, open, absent fault.Code
 	}{
 		{"an anonymous caller", t.Context(), fault.Unauthenticated, in, fault.Unauthenticated},
-		{"a customer", auth.With(t.Context(), customer), in, in, fault.ServiceNotFound},
-		{"a customer of a while ago", auth.WithLastKnown(t.Context(), customer), in, in, fault.ServiceNotFound},
-		{"a key for reading services", auth.With(t.Context(), key(auth.ServicesRead)), in, in, fault.ServiceNotFound},
-		{"a key of another service", auth.With(t.Context(), key(auth.ServiceScope("other"))), in, in, fault.ServiceNotFound},
+		{"a customer", auth.With(t.Context(), customer), in, in, CodeServiceNotFound},
+		{"a customer of a while ago", auth.WithLastKnown(t.Context(), customer), in, in, CodeServiceNotFound},
+		{"a key for reading services", auth.With(t.Context(), key(auth.ServicesRead)), in, in, CodeServiceNotFound},
+		{"a key of another service", auth.With(t.Context(), key(auth.ServiceScope("other"))), in, in, CodeServiceNotFound},
 		{"a key for orders, even of ADMIN", auth.With(t.Context(), key(auth.OrdersRead)), fault.Forbidden, in, fault.Forbidden},
 	}
 	for _, tt := range tests {

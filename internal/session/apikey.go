@@ -43,7 +43,7 @@ func (k *APIKey) Revoke(at time.Time) {
 	}
 	k.RevokedAt = &at
 	k.Version, k.UpdatedAt = k.Version+1, at
-	k.recordEvent(event.APIKeyRevoked, at)
+	k.recordEvent(EventAPIKeyRevoked, at)
 }
 
 // The text of an API key: the prefix, by which secret scanners find it, the
@@ -87,7 +87,7 @@ func (k *APIKey) TakeEvents() []event.Event { return k.events.Take() }
 // KeyNotFound is the error for an API key that is absent or hidden: one error,
 // so that ids cannot be probed.
 func KeyNotFound() *fault.Error {
-	return fault.New(fault.APIKeyNotFound, "There is no such API key.").At("id")
+	return fault.New(CodeAPIKeyNotFound, "There is no such API key.").At("id")
 }
 
 // keySnapshot is the key as its events show it.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
-	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/validate"
@@ -88,7 +87,7 @@ func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string
 		expires = in.ExpiresAt.UTC().Truncate(precision)
 	}
 	if !expires.After(at) || expires.After(at.Add(maxKeyLife)) {
-		return nil, "", fault.New(fault.ExpiryInvalid, "An API key must expire in the future, within 366 days.").At("expiresAt")
+		return nil, "", fault.New(CodeExpiryInvalid, "An API key must expire in the future, within 366 days.").At("expiresAt")
 	}
 	id := uid.NewAPIKey(at)
 	text, hash := generateKey(id)
@@ -96,7 +95,7 @@ func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string
 		ID: id, UserID: owner, Name: name, Scopes: scopes, Hash: hash,
 		Version: 1, CreatedAt: at, UpdatedAt: at, ExpiresAt: expires,
 	}
-	k.recordEvent(event.APIKeyCreated, at)
+	k.recordEvent(EventAPIKeyCreated, at)
 	return k, text, nil
 }
 
@@ -120,7 +119,7 @@ func cleanScopes(scopes []auth.Scope) ([]auth.Scope, error) {
 	slices.Sort(services)
 	sorted = append(sorted, slices.Compact(services)...)
 	if len(sorted) == 0 || len(sorted) != len(scopes) || len(services) > maxServiceScopes {
-		return nil, fault.New(fault.ScopeInvalid, "Give at least one scope, each only once, out of %v and service:NAME for up to %d services.",
+		return nil, fault.New(CodeScopeInvalid, "Give at least one scope, each only once, out of %v and service:NAME for up to %d services.",
 			auth.Scopes(), maxServiceScopes).At("scopes")
 	}
 	return sorted, nil

@@ -10,7 +10,6 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
-	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -55,9 +54,9 @@ func TestService_CreateAPIKey(t *testing.T) {
 		{"for an unknown user", root, in(owner(uid.NewUser(now))), fault.UserNotFound},
 		{"for what is no user", root, in(owner("ord_1")), fault.UserNotFound},
 		{"for an account that may not act", root, in(owner(idle)), fault.UserNotActive},
-		{"no scope", ada, in(scopes()), fault.ScopeInvalid},
-		{"an unknown scope", ada, in(scopes("everything")), fault.ScopeInvalid},
-		{"a scope twice", ada, in(scopes(auth.OrdersRead, auth.OrdersRead)), fault.ScopeInvalid},
+		{"no scope", ada, in(scopes()), session.CodeScopeInvalid},
+		{"an unknown scope", ada, in(scopes("everything")), session.CodeScopeInvalid},
+		{"a scope twice", ada, in(scopes(auth.OrdersRead, auth.OrdersRead)), session.CodeScopeInvalid},
 		{"legacy ids, by a customer", ada, in(scopes(auth.LegacyWrite)), fault.Forbidden},
 		{"legacy ids, by ADMIN for another", root, in(func(c *session.CreateAPIKeyInput) {
 			scopes(auth.LegacyWrite)(c)
@@ -66,8 +65,8 @@ func TestService_CreateAPIKey(t *testing.T) {
 		{"no name", ada, in(func(c *session.CreateAPIKeyInput) { c.Name = " " }), fault.BadInput},
 		{"an endless name", ada, in(func(c *session.CreateAPIKeyInput) { c.Name = strings.Repeat("x", 101) }), fault.BadInput},
 		{"a year", ada, in(expires(366 * 24 * time.Hour)), ""},
-		{"more than a year", ada, in(expires(366*24*time.Hour + time.Microsecond)), fault.ExpiryInvalid},
-		{"expired already", ada, in(expires(0)), fault.ExpiryInvalid},
+		{"more than a year", ada, in(expires(366*24*time.Hour + time.Microsecond)), session.CodeExpiryInvalid},
+		{"expired already", ada, in(expires(0)), session.CodeExpiryInvalid},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -97,7 +96,7 @@ func TestService_CreateAPIKey_records_no_secret(t *testing.T) {
 	_, err = f.RevokeAPIKey(ctx, claim.None, k.ID)
 	must(t, err)
 	evs := f.store.Events()
-	if len(evs) != 2 || evs[0].Type != event.APIKeyCreated || evs[1].Type != event.APIKeyRevoked {
+	if len(evs) != 2 || evs[0].Type != session.EventAPIKeyCreated || evs[1].Type != session.EventAPIKeyRevoked {
 		t.Fatalf("events = %+v, want api_key.created and api_key.revoked", evs)
 	}
 	for i, e := range evs {
@@ -177,11 +176,11 @@ func TestService_RevokeAPIKey(t *testing.T) {
 	_, err = f.RevokeAPIKey(f.as(t, text), claim.None, id)
 	wantCode(t, "by the key itself", err, fault.Forbidden)
 	_, err = f.RevokeAPIKey(bob, claim.None, id)
-	wantCode(t, "by another", err, fault.APIKeyNotFound)
+	wantCode(t, "by another", err, session.CodeAPIKeyNotFound)
 	_, err = f.RevokeAPIKey(ada, claim.None, "key_1")
-	wantCode(t, "of what is no key", err, fault.APIKeyNotFound)
+	wantCode(t, "of what is no key", err, session.CodeAPIKeyNotFound)
 	_, err = f.RevokeAPIKey(ada, claim.None, uid.NewAPIKey(f.clock.now()))
-	wantCode(t, "of a key that does not exist", err, fault.APIKeyNotFound)
+	wantCode(t, "of a key that does not exist", err, session.CodeAPIKeyNotFound)
 	for range 2 {
 		k, err := f.RevokeAPIKey(root, claim.None, id)
 		must(t, err)

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/claim"
-	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/sessiontest"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -78,7 +76,7 @@ func TestService_Refresh_ends_at_the_limit(t *testing.T) {
 			t.Errorf("an access token outlives its session by %s", tokens.ExpiresAt.Sub(tokens.Session.ExpiresAt))
 		}
 	}
-	wantCode(t, "the last Refresh", err, fault.RefreshTokenInvalid)
+	wantCode(t, "the last Refresh", err, session.CodeRefreshTokenInvalid)
 	if life := tokens.Session.ExpiresAt.Sub(opened); life != 24*time.Hour {
 		t.Errorf("the session lasted %s, want 24h", life)
 	}
@@ -110,7 +108,7 @@ func TestService_Refresh_refuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			_, err := f.Refresh(t.Context(), tt.token)
-			wantCode(t, "Refresh", err, fault.RefreshTokenInvalid)
+			wantCode(t, "Refresh", err, session.CodeRefreshTokenInvalid)
 			if evs := f.store.Events(); len(evs) != 0 {
 				t.Errorf("a forged token recorded %v: it must not end a session", evs)
 			}
@@ -124,11 +122,11 @@ func TestService_Refresh_refuses_an_account_that_is_not_active(t *testing.T) {
 	tokens, ctx := f.signIn(t, "ada")
 	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
 	_, err := f.Refresh(t.Context(), tokens.RefreshToken)
-	wantCode(t, "Refresh for an account that may not act", err, fault.RefreshTokenInvalid)
+	wantCode(t, "Refresh for an account that may not act", err, session.CodeRefreshTokenInvalid)
 	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = true })
 	must(t, f.SignOut(ctx, claim.None))
 	_, err = f.Refresh(t.Context(), tokens.RefreshToken)
-	wantCode(t, "Refresh after signing out", err, fault.RefreshTokenInvalid)
+	wantCode(t, "Refresh after signing out", err, session.CodeRefreshTokenInvalid)
 }
 
 func TestService_Refresh_gives_two_parallel_calls_the_same_token(t *testing.T) {
@@ -178,7 +176,7 @@ func TestService_Refresh_property(t *testing.T) {
 			}
 			switch {
 			case err != nil:
-				wantCode(t, "Refresh", err, fault.RefreshTokenInvalid)
+				wantCode(t, "Refresh", err, session.CodeRefreshTokenInvalid)
 				dead = true
 			case i == len(given)-1:
 				given, rotated = append(given, got.RefreshToken), f.clock.now()
@@ -194,7 +192,7 @@ func TestService_Refresh_property(t *testing.T) {
 func wantEvents(t *testing.T, store *sessiontest.Memory, ended bool) {
 	t.Helper()
 	evs := store.Events()
-	if ended != (len(evs) == 1) || ended && (evs[0].Type != event.SessionRevoked || !strings.Contains(string(evs[0].Data), "TOKEN_REUSED")) {
+	if ended != (len(evs) == 1) || ended && (evs[0].Type != session.EventSessionRevoked || !strings.Contains(string(evs[0].Data), "TOKEN_REUSED")) {
 		t.Errorf("events = %v, want one session.revoked: %v", evs, ended)
 	}
 }

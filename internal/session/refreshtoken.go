@@ -24,7 +24,7 @@ func (s *Service) Refresh(ctx context.Context, token string) (*Tokens, error) {
 	}
 	x, acct, err := s.store.SessionWithAccount(ctx, t.session)
 	switch {
-	case fault.Is(err, fault.SessionNotFound):
+	case fault.Is(err, CodeSessionNotFound):
 		return nil, errRefreshToken()
 	case err != nil:
 		return nil, err
@@ -48,7 +48,7 @@ func (s *Service) Refresh(ctx context.Context, token string) (*Tokens, error) {
 
 // missingIsInvalid is for a session that was removed a moment ago.
 func missingIsInvalid(err error) error {
-	if fault.Is(err, fault.SessionNotFound) {
+	if fault.Is(err, CodeSessionNotFound) {
 		return errRefreshToken()
 	}
 	return err
@@ -106,5 +106,5 @@ func refreshCode(secret [32]byte, id uid.Session, generation int, nonce []byte) 
 }
 
 func errRefreshToken() error {
-	return fault.New(fault.RefreshTokenInvalid, "This refresh token is not good any more; sign in again.").At("refreshToken")
+	return fault.New(CodeRefreshTokenInvalid, "This refresh token is not good any more; sign in again.").At("refreshToken")
 }

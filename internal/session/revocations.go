@@ -48,7 +48,7 @@ func revocationsIn(events []*event.Event, gap bool) []Revocation {
 	}
 	for _, e := range events {
 		switch e.Type {
-		case event.SessionRevoked, event.APIKeyRevoked:
+		case EventSessionRevoked, EventAPIKeyRevoked:
 			found = append(found, Revocation{CredentialID: e.SubjectID})
 		case event.UserUpdated, event.UserDeleted:
 			found = append(found, Revocation{User: uid.User(e.SubjectID)})

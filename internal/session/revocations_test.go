@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -49,9 +50,9 @@ func TestService_Authenticate_needs_no_database_while_it_follows_the_log(t *test
 	for _, b := range bearers {
 		f.as(t, b)
 	}
-	w.publish(event.SessionRevoked, string(uid.NewSession(f.clock.now())))
+	w.publish(session.EventSessionRevoked, string(uid.NewSession(f.clock.now())))
 	w.publish(event.UserUpdated, string(uid.NewUser(f.clock.now())))
-	w.publish(event.OrderPlaced, string(f.ada))
+	w.publish(order.EventOrderPlaced, string(f.ada))
 	before := f.store.Calls()
 	f.store.Fail(errors.New("connection refused"))
 	for range 100 {
@@ -75,10 +76,10 @@ func TestService_Authenticate_applies_revocations_of_the_log_at_once(t *testing.
 		{"that the user was deleted", func(w *fakeLog, f *fixture, _ *auth.Principal) { w.publish(event.UserDeleted, string(f.ada)) }},
 		{"that the session or key ended", func(w *fakeLog, _ *fixture, p *auth.Principal) {
 			if p.APIKeyID() != "" {
-				w.publish(event.APIKeyRevoked, string(p.APIKeyID()))
+				w.publish(session.EventAPIKeyRevoked, string(p.APIKeyID()))
 				return
 			}
-			w.publish(event.SessionRevoked, string(p.SessionID()))
+			w.publish(session.EventSessionRevoked, string(p.SessionID()))
 		}},
 		{"that some of it was missed", func(w *fakeLog, _ *fixture, _ *auth.Principal) { w.deliver(nil, true) }},
 	}
@@ -188,7 +189,7 @@ func TestRevocationLog_is_bounded(t *testing.T) {
 	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
 	w.publish(event.UserUpdated, string(f.ada))
 	for range 1000 {
-		w.publish(event.SessionRevoked, string(uid.NewSession(f.clock.now())))
+		w.publish(session.EventSessionRevoked, string(uid.NewSession(f.clock.now())))
 		if n := f.RevocationCount(); n > 16 {
 			t.Fatalf("the service remembers %d revocations, want 16 at most", n)
 		}

@@ -78,7 +78,7 @@ func (s *Session) Revoke(why Reason, at time.Time) {
 	}
 	s.RevokedAt = &at
 	s.bumpVersion(at)
-	s.events.Record(event.SessionRevoked, string(s.ID), s.Version, snapshot{s.UserID, s.CreatedAt, at, why}, at, string(s.UserID))
+	s.events.Record(EventSessionRevoked, string(s.ID), s.Version, snapshot{s.UserID, s.CreatedAt, at, why}, at, string(s.UserID))
 }
 
 // Lifetimes says how long a session lasts.
@@ -114,7 +114,7 @@ func (s *Session) TakeEvents() []event.Event { return s.events.Take() }
 // NotFound is the error for a session that is absent or hidden: one error, so
 // that ids cannot be probed.
 func NotFound() *fault.Error {
-	return fault.New(fault.SessionNotFound, "There is no such session.").At("id")
+	return fault.New(CodeSessionNotFound, "There is no such session.").At("id")
 }
 
 func earlierOf(a, b time.Time) time.Time {

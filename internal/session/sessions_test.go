@@ -9,7 +9,6 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
-	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/sessiontest"
@@ -31,11 +30,11 @@ func TestService_Revoke(t *testing.T) {
 	_, err = f.Revoke(f.as(t, f.key(ada, t)), claim.None, victim.Session.ID)
 	wantCode(t, "by an API key", err, fault.Forbidden)
 	_, err = f.Revoke(staff, claim.None, victim.Session.ID)
-	wantCode(t, "by STAFF", err, fault.SessionNotFound)
+	wantCode(t, "by STAFF", err, session.CodeSessionNotFound)
 	_, err = f.Revoke(ada, claim.None, "ses_1")
-	wantCode(t, "of what is no session", err, fault.SessionNotFound)
+	wantCode(t, "of what is no session", err, session.CodeSessionNotFound)
 	_, err = f.Revoke(ada, claim.None, uid.NewSession(f.clock.now()))
-	wantCode(t, "of a session that does not exist", err, fault.SessionNotFound)
+	wantCode(t, "of a session that does not exist", err, session.CodeSessionNotFound)
 	for range 2 {
 		x, err := f.Revoke(ada, claim.None, victim.Session.ID)
 		must(t, err)
@@ -53,7 +52,7 @@ func TestService_Revoke(t *testing.T) {
 
 	revoked := 0
 	for _, e := range f.store.Events() {
-		if e.Type == event.SessionRevoked {
+		if e.Type == session.EventSessionRevoked {
 			revoked++
 		}
 	}

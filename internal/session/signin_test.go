@@ -13,7 +13,6 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
-	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/sessiontest"
@@ -288,7 +287,7 @@ func TestService_Open(t *testing.T) {
 			t.Errorf("session %d of 5: %v, want the last 3 to live", i+1, err)
 		}
 	}
-	if evs := f.store.Events(); len(evs) != 2 || evs[0].Type != event.SessionRevoked || evs[0].SubjectID != string(all[0].Session.ID) {
+	if evs := f.store.Events(); len(evs) != 2 || evs[0].Type != session.EventSessionRevoked || evs[0].SubjectID != string(all[0].Session.ID) {
 		t.Errorf("events = %+v, want a session.revoked for each of the first two", evs)
 	}
 	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
@@ -319,7 +318,7 @@ func TestService_ChangePassword(t *testing.T) {
 	_, err = f.Authenticate(t.Context(), other.AccessToken)
 	wantCode(t, "the other session", err, fault.Unauthenticated)
 	_, err = f.Refresh(t.Context(), other.RefreshToken)
-	wantCode(t, "the other session's refresh", err, fault.RefreshTokenInvalid)
+	wantCode(t, "the other session's refresh", err, session.CodeRefreshTokenInvalid)
 	f.as(t, mine.AccessToken)
 	f.as(t, key)
 	_, err = f.SignIn(from(t, "192.0.2.1"), "ada", password)

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -133,7 +132,7 @@ func TestService_RotateSigningKey(t *testing.T) {
 		t.Errorf("published keys = %v, want %s alone", ids, next.ID)
 	}
 	evs := f.store.Events()
-	if len(evs) != 1 || evs[0].Type != event.SigningKeyRotated || evs[0].SubjectID != next.ID || strings.Contains(string(evs[0].Data), "eal") {
+	if len(evs) != 1 || evs[0].Type != token.EventSigningKeyRotated || evs[0].SubjectID != next.ID || strings.Contains(string(evs[0].Data), "eal") {
 		t.Errorf("events = %+v, want one signing_key.rotated without the key", evs)
 	}
 	third, err := f.RotateSigningKey(t.Context())

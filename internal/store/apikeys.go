@@ -30,7 +30,7 @@ func (s Sessions) CreateKey(ctx context.Context, k *session.APIKey, at time.Time
 			return err
 		}
 		t.recordEvents(events)
-		t.touchUncachedRow("api_key", string(k.ID), k.Version)
+		t.touchUncachedRow(session.APIKeyEntity.Name, string(k.ID), k.Version)
 		return t.ent.APIKey.Create().SetID(k.ID).SetUserID(k.UserID).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
 			SetVersion(k.Version).SetCreatedAt(toMicros(k.CreatedAt)).SetUpdatedAt(toMicros(k.UpdatedAt)).SetExpiresAt(toMicros(k.ExpiresAt)).
 			SetNillableLastUsedAt(toMicrosOrNil(k.LastUsedAt)).SetNillableRevokedAt(toMicrosOrNil(k.RevokedAt)).Exec(ctx)
@@ -67,7 +67,7 @@ func (s Sessions) UpdateKey(ctx context.Context, cl claim.Claim, id uid.APIKey, 
 }
 
 func (t *tx) saveKey(ctx context.Context, k *session.APIKey) error {
-	t.touchUncachedRow("api_key", string(k.ID), k.Version)
+	t.touchUncachedRow(session.APIKeyEntity.Name, string(k.ID), k.Version)
 	k.UpdatedAt, k.ExpiresAt, k.RevokedAt = toMicros(k.UpdatedAt), toMicros(k.ExpiresAt), toMicrosOrNil(k.RevokedAt)
 	return t.ent.APIKey.Update().Where(entkey.ID(k.ID)).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
 		SetVersion(k.Version).SetUpdatedAt(k.UpdatedAt).SetExpiresAt(k.ExpiresAt).SetNillableRevokedAt(k.RevokedAt).Exec(ctx)

@@ -15,6 +15,7 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/backplane-dev/backplane/internal/entity"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
@@ -31,28 +32,18 @@ const (
 	notInEncoding        = "22021" // text holds a NUL
 )
 
-// uniqueViolations maps a unique index to the error of its violation, by index on PostgreSQL
-// and by table and column on SQLite.
-var uniqueViolations = map[string]*fault.Error{
-	"users_username_key_key": usernameTaken,
-	"users.username_key":     usernameTaken,
-	"users_email_key_key":    emailTaken,
-	"users.email_key":        emailTaken,
-	"users_legacy_id_key":    legacyIDTaken,
-	"users.legacy_id":        legacyIDTaken,
-	"products_sku_key":       skuTaken,
-	"products.sku":           skuTaken,
-	"products_legacy_id_key": legacyIDTaken,
-	"products.legacy_id":     legacyIDTaken,
-	"orders_legacy_id_key":   legacyIDTaken,
-	"orders.legacy_id":       legacyIDTaken,
-}
+// uniqueViolations maps a unique index to the error of its violation: by table and column on
+// SQLite, and by the name that ent gives the index on PostgreSQL.
+var uniqueViolations = func() map[string]*fault.Error {
+	byIndex := map[string]*fault.Error{}
+	for column, taken := range entity.UniqueColumns() {
+		byIndex[column] = taken
+		byIndex[strings.ReplaceAll(column, ".", "_")+"_key"] = taken
+	}
+	return byIndex
+}()
 
 var (
-	usernameTaken  = fault.New(fault.UsernameTaken, "This user name is taken.").At("username")
-	emailTaken     = fault.New(fault.EmailTaken, "This email address belongs to another account.").At("email")
-	skuTaken       = fault.New(fault.SKUTaken, "There is another product with this SKU.").At("sku")
-	legacyIDTaken  = fault.New(fault.LegacyIDTaken, "This legacy id belongs to another object.").At("legacyId")
 	unavailable    = fault.New(fault.Unavailable, "The database cannot be reached at the moment; try again later.")
 	cannotStore    = fault.New(fault.Unavailable, "The database cannot store anything at the moment; try again later.")
 	outcomeUnknown = fault.New(fault.Unavailable,

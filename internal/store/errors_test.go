@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 func TestTranslate(t *testing.T) {
@@ -25,7 +26,7 @@ func TestTranslate(t *testing.T) {
 		kind fault.Kind
 		code fault.Code
 	}{
-		{"a name that is taken is a conflict", pg("23505", "users_email_key_key"), fault.KindConflict, fault.EmailTaken},
+		{"a name that is taken is a conflict", pg("23505", "users_email_key_key"), fault.KindConflict, user.CodeEmailTaken},
 		{"another unique index is our mistake", pg("23505", "events_id_key"), fault.KindInternal, fault.Internal},
 		{"a check is our mistake", pg("23514", "stocks_quantity_not_negative"), fault.KindInternal, fault.Internal},
 		{"a lock that took too long", pg("55P03", ""), fault.KindUnavailable, fault.Unavailable},

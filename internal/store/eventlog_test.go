@@ -94,7 +94,7 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 		for range 300 {
 			f := event.Filter{Audience: randomOf(audiences)}
 			if rand.IntN(3) == 0 {
-				f.Types = []event.Type{randomOf(event.Types()), event.OrderPlaced, event.ProductUpdated}
+				f.Types = []event.Type{randomOf(event.Types()), order.EventOrderPlaced, order.EventProductUpdated}
 			}
 			if rand.IntN(4) == 0 {
 				f.SubjectID = randomOf([]string{string(users[0]), string(orders[0]), "none", "\x00"})

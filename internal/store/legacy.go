@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // legacyIDBatch is how many candidate numbers one statement looks up.
@@ -83,4 +84,7 @@ func withLegacyID(data json.RawMessage, id string) json.RawMessage {
 	return append(append(bytes.TrimSuffix(bytes.Clone(data), []byte("}")), ','), append(field, '}')...)
 }
 
-func isLegacyTaken(err error) bool { return uniqueViolations[violatedIndex(err)] == legacyIDTaken }
+func isLegacyTaken(err error) bool {
+	taken := uniqueViolations[violatedIndex(err)]
+	return taken != nil && taken.Code == fault.LegacyIDTaken
+}

@@ -114,7 +114,7 @@ func (t *tx) insertOrder(ctx context.Context, o *order.Order) error {
 		return err
 	}
 	t.setResultObject(string(o.ID), o.Version)
-	t.touchRow("order", string(o.ID), o.Version)
+	t.touchRow(order.OrderEntity.Name, string(o.ID), o.Version)
 	t.recordEvents(events)
 	return nil
 }
@@ -182,7 +182,7 @@ func (t *tx) saveOrder(ctx context.Context, o *order.Order) error {
 		}
 	}
 	t.setResultObject(string(o.ID), o.Version)
-	t.touchRow("order", string(o.ID), o.Version)
+	t.touchRow(order.OrderEntity.Name, string(o.ID), o.Version)
 	return q.Exec(ctx)
 }
 

@@ -125,7 +125,7 @@ func (t *tx) lockProduct(ctx context.Context, id uid.Product) (*ent.Product, err
 
 func (t *tx) recordProductChange(p *order.Product, events []event.Event) {
 	t.setResultObject(string(p.ID), p.Version)
-	t.touchRow("product", string(p.ID), p.Version)
+	t.touchRow(order.ProductEntity.Name, string(p.ID), p.Version)
 	t.recordEvents(events)
 }
 

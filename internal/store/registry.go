@@ -86,7 +86,7 @@ func (t *tx) saveService(ctx context.Context, v *registry.Service, isNew bool) e
 		return nil
 	}
 	v.CreatedAt, v.UpdatedAt, v.DegradedSince = toMicros(v.CreatedAt), toMicros(v.UpdatedAt), toMicrosOrNil(v.DegradedSince)
-	t.touchRow("service", string(v.ID), v.Version)
+	t.touchRow(registry.ServiceEntity.Name, string(v.ID), v.Version)
 	t.recordEvents(events)
 	if isNew {
 		q := t.ent.Service.Create().SetID(v.ID).SetName(v.Name).SetCreatedAt(v.CreatedAt)

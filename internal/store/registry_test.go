@@ -88,7 +88,7 @@ func TestRegistry_reads_what_it_wrote(t *testing.T) {
 			t.Errorf("the instance reads %+v, want %+v", foundI, i)
 		}
 		log := db.Log(t)
-		if len(log) != 2 || log[1].Type != event.InstanceRegistered || len(log[1].Touched) != 1 {
+		if len(log) != 2 || log[1].Type != registry.EventInstanceRegistered || len(log[1].Touched) != 1 {
 			t.Errorf("the log has %+v", log)
 		}
 		// On PostgreSQL this test runs no sequencer.
@@ -102,7 +102,7 @@ func TestRegistry_reads_what_it_wrote(t *testing.T) {
 		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM leases`) + db.Int(t.Context(), t, `SELECT COUNT(*) FROM instances`); n != 0 {
 			t.Errorf("%d rows of instances are left after their service", n)
 		}
-		if _, err := registerInstance(t.Context(), db, "echo", "a", registry.InstanceInput{}); !fault.Is(err, fault.ServiceNotFound) {
+		if _, err := registerInstance(t.Context(), db, "echo", "a", registry.InstanceInput{}); !fault.Is(err, registry.CodeServiceNotFound) {
 			t.Errorf("an instance of a deregistered service gave %v", err)
 		}
 	})

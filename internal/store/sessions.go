@@ -42,14 +42,14 @@ func (t *tx) insertSession(ctx context.Context, v *session.Session) error {
 	if v == nil {
 		return nil
 	}
-	t.touchUncachedRow("session", string(v.ID), v.Version)
+	t.touchUncachedRow(session.SessionEntity.Name, string(v.ID), v.Version)
 	return t.ent.Session.Create().SetID(v.ID).SetUserID(v.UserID).SetAddress(v.Address).SetUserAgent(v.UserAgent).
 		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetCreatedAt(toMicros(v.CreatedAt)).SetUpdatedAt(toMicros(v.UpdatedAt)).
 		SetLastUsedAt(toMicros(v.LastUsedAt)).SetExpiresAt(toMicros(v.ExpiresAt)).SetNillableRevokedAt(toMicrosOrNil(v.RevokedAt)).Exec(ctx)
 }
 
 func (t *tx) saveSession(ctx context.Context, v *session.Session) error {
-	t.touchUncachedRow("session", string(v.ID), v.Version)
+	t.touchUncachedRow(session.SessionEntity.Name, string(v.ID), v.Version)
 	truncateSessionTimes(v)
 	return t.ent.Session.Update().Where(entsession.ID(v.ID)).SetAddress(v.Address).SetUserAgent(v.UserAgent).
 		SetGeneration(v.Generation).SetNonce(v.Nonce).SetVersion(v.Version).SetUpdatedAt(v.UpdatedAt).

@@ -16,7 +16,6 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
-	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/store"
@@ -91,7 +90,7 @@ func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
 		if diff := cmp.Diff(want, notified); diff != "" {
 			t.Errorf("touched rows notified on commit (-want +got):\n%s", diff)
 		}
-		if last.Type != event.OrderPlaced || last.Actor != "key_1" || last.SubjectID != string(o.ID) || last.SubjectVersion != 1 || !uid.Is(uid.KindEvent, string(last.ID)) {
+		if last.Type != order.EventOrderPlaced || last.Actor != "key_1" || last.SubjectID != string(o.ID) || last.SubjectVersion != 1 || !uid.Is(uid.KindEvent, string(last.ID)) {
 			t.Errorf("event = %+v", last)
 		}
 		if want := []string{string(who.ID), string(o.ID)}; !slices.Equal(last.Related, want) {

@@ -152,7 +152,7 @@ func (c conn) dataWithoutReason() string {
 
 func (t *tx) recordUserChange(u *user.User, events []event.Event) {
 	t.setResultObject(string(u.ID), u.Version)
-	t.touchRow("user", string(u.ID), u.Version)
+	t.touchRow(user.Entity.Name, string(u.ID), u.Version)
 	t.recordEvents(events)
 }
 

@@ -7,7 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/backplane-dev/backplane/internal/claim"
-	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
@@ -52,7 +51,7 @@ func TestDelete_ForgetsThePerson(t *testing.T) {
 					t.Errorf("%s still says %q: %s", l.Type, personal, l.Data)
 				}
 			}
-			if l.Type == event.OrderPlaced && !strings.Contains(text, o.Number[:5]) && !strings.Contains(text, strings.ToLower(o.Number)) {
+			if l.Type == order.EventOrderPlaced && !strings.Contains(text, o.Number[:5]) && !strings.Contains(text, strings.ToLower(o.Number)) {
 				t.Errorf("the order's snapshot lost its number: %s", l.Data)
 			}
 		}

@@ -138,7 +138,7 @@ func (s *Service) FirstAdmin(ctx context.Context, username string, hash Hasher) 
 		return false, err
 	}
 	_, err = s.createAccount(ctx, claim.None, Profile{Username: username}, []auth.Role{auth.Admin}, nil, hash)
-	if fault.Is(err, fault.UsernameTaken) {
+	if fault.Is(err, CodeUsernameTaken) {
 		if found, again := s.store.AnyAdmin(ctx); found || again != nil {
 			return false, again // another node was faster
 		}

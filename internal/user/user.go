@@ -77,7 +77,7 @@ func New(p Profile, roles []auth.Role, legacyID *string, at time.Time) (*User, e
 	if err := u.setLegacyID(legacyID); err != nil {
 		return nil, err
 	}
-	u.recordEvent(event.UserCreated, at)
+	u.recordEvent(EventUserCreated, at)
 	return u, nil
 }
 
@@ -176,7 +176,7 @@ func NotFound() *fault.Error {
 }
 
 func errLastAdmin() error {
-	return fault.New(fault.LastAdmin, "This is the last active ADMIN; make another one first.")
+	return fault.New(CodeLastAdmin, "This is the last active ADMIN; make another one first.")
 }
 
 func (u *User) isActiveAdmin() bool {
@@ -220,7 +220,7 @@ func normalizeUsername(s string) (string, error) {
 }
 
 func errUsername(format string, args ...any) error {
-	return fault.New(fault.UsernameInvalid, "This user name cannot be used: "+format+".", args...).At("username")
+	return fault.New(CodeUsernameInvalid, "This user name cannot be used: "+format+".", args...).At("username")
 }
 
 // checkEmail asks for what every deliverable address has; only a message sent
@@ -230,7 +230,7 @@ func checkEmail(s string) error {
 	odd := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar }
 	if !ok || local == "" || !strings.Contains(domain, ".") || strings.Contains(domain, "@") ||
 		strings.HasPrefix(domain, ".") || strings.HasSuffix(domain, ".") || len(s) > maxEmail || strings.ContainsFunc(s, odd) {
-		return fault.New(fault.EmailInvalid, "This is not an email address.").At("email")
+		return fault.New(CodeEmailInvalid, "This is not an email address.").At("email")
 	}
 	return nil
 }

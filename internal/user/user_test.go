@@ -33,15 +33,15 @@ func TestNew_refuses(t *testing.T) {
 		profile Profile
 		code    fault.Code
 	}{
-		{"an empty user name", Profile{Username: " "}, fault.UsernameInvalid},
-		{"a user name too long", Profile{Username: long}, fault.UsernameInvalid},
-		{"a user name with an at sign, which means email", Profile{Username: "a@b"}, fault.UsernameInvalid},
-		{"a user name with a newline", Profile{Username: "a\nb"}, fault.UsernameInvalid},
-		{"a user name that looks like an id", Profile{Username: "usr_01j9zq4m8ye7v9k2t3w5x6y7z8"}, fault.UsernameInvalid},
-		{"the stand-in name of a deleted account", Profile{Username: "Deleted-1"}, fault.UsernameInvalid},
-		{"an email without a domain", Profile{Username: "a", Email: ptr("a@")}, fault.EmailInvalid},
-		{"an email with a space", Profile{Username: "a", Email: ptr("a b@c.de")}, fault.EmailInvalid},
-		{"an email with two at signs", Profile{Username: "a", Email: ptr("a@b@c.de")}, fault.EmailInvalid},
+		{"an empty user name", Profile{Username: " "}, CodeUsernameInvalid},
+		{"a user name too long", Profile{Username: long}, CodeUsernameInvalid},
+		{"a user name with an at sign, which means email", Profile{Username: "a@b"}, CodeUsernameInvalid},
+		{"a user name with a newline", Profile{Username: "a\nb"}, CodeUsernameInvalid},
+		{"a user name that looks like an id", Profile{Username: "usr_01j9zq4m8ye7v9k2t3w5x6y7z8"}, CodeUsernameInvalid},
+		{"the stand-in name of a deleted account", Profile{Username: "Deleted-1"}, CodeUsernameInvalid},
+		{"an email without a domain", Profile{Username: "a", Email: ptr("a@")}, CodeEmailInvalid},
+		{"an email with a space", Profile{Username: "a", Email: ptr("a b@c.de")}, CodeEmailInvalid},
+		{"an email with two at signs", Profile{Username: "a", Email: ptr("a@b@c.de")}, CodeEmailInvalid},
 		{"a name with a NUL", Profile{Username: "a", Name: "\x00"}, fault.BadInput},
 	}
 	for _, tt := range tests {
@@ -86,7 +86,7 @@ func TestLastAdmin_cannot_be_removed(t *testing.T) {
 	}
 	for name, way := range ways {
 		err := way(newUser(t, auth.Admin), 0)
-		if stays := name == "unless it stays one"; stays != (err == nil) || !stays && !fault.Is(err, fault.LastAdmin) {
+		if stays := name == "unless it stays one"; stays != (err == nil) || !stays && !fault.Is(err, CodeLastAdmin) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if err := way(newUser(t, auth.Admin), 1); err != nil {

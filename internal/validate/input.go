@@ -62,6 +62,11 @@ func checkText(path, s string, limit int, refused func(rune) bool) error {
 	return nil
 }
 
+// LegacyIDTaken is the error for a legacy id that another object of the type has.
+func LegacyIDTaken() *fault.Error {
+	return fault.New(fault.LegacyIDTaken, "This legacy id belongs to another object.").At("legacyId")
+}
+
 // LegacyID checks an object's id from a former system: 1 to 64 printable ASCII characters,
 // in one canonical spelling (a whole number has no leading zeros or sign), and not of the
 // form of an id of this system.

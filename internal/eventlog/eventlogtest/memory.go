@@ -12,6 +12,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
+	"github.com/backplane-dev/backplane/internal/order"
 )
 
 // Memory is a log without a database.
@@ -60,7 +61,7 @@ func (m *Memory) Append(n int) {
 		p := event.Position(len(m.Events) + 1)
 		subject := []string{"b", "a"}[p%2]
 		m.Events = append(m.Events, &event.Event{
-			Type: event.OrderPlaced, SubjectID: subject, Cursor: event.Cursor{Timeline: m.Timeline, Position: p}, Data: []byte(`{"n":1}`),
+			Type: order.EventOrderPlaced, SubjectID: subject, Cursor: event.Cursor{Timeline: m.Timeline, Position: p}, Data: []byte(`{"n":1}`),
 		})
 	}
 }

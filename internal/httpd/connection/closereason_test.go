@@ -5,6 +5,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	_ "github.com/backplane-dev/backplane/graph" // declares all codes
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 

@@ -52,7 +52,7 @@ func replaysCallUnderKey(t *testing.T, s Stores) {
 func freesKeyOfRefusedCall(t *testing.T, s Stores) {
 	customer := s.Customer(t)
 	cup := givenProduct(t, s, "cup", 0)
-	if _, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1)); !fault.Is(err, fault.StockInsufficient) {
+	if _, err := placeUnderKey(t, customer, 1)(s, wantOf("cup", 1)); !fault.Is(err, order.CodeStockInsufficient) {
 		t.Fatalf("placing what is sold out gave %v", err)
 	}
 	if _, err := s.Products.UpdateStock(t.Context(), claim.None, cup.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, 3, at) }); err != nil {
@@ -123,7 +123,7 @@ func neverOversells(t *testing.T, s Stores) {
 		_, err = s.Orders.Update(t.Context(), claim.None, o.ID, func(o *order.Order) error { return o.Cancel("", at) })
 		return err
 	})
-	if codes[""]+codes[fault.StockInsufficient] != buyers {
+	if codes[""]+codes[order.CodeStockInsufficient] != buyers {
 		t.Errorf("%d buyers ended as %v, want success or STOCK_INSUFFICIENT", buyers, codes)
 	}
 	held := heldBy(t, s)

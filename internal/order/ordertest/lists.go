@@ -235,7 +235,7 @@ func matchesNoUnstorableText(t *testing.T, s Stores) {
 		if n, err := s.Products.Count(t.Context(), order.ProductFilter{SKUs: []string{odd}, Currency: &odd}); n != 0 || err != nil {
 			t.Errorf("Count of SKU %q = %d, %v", odd, n, err)
 		}
-		if _, err := s.Products.BySKU(t.Context(), odd); !fault.Is(err, fault.ProductNotFound) {
+		if _, err := s.Products.BySKU(t.Context(), odd); !fault.Is(err, order.CodeProductNotFound) {
 			t.Errorf("BySKU(%q) gave %v", odd, err)
 		}
 	}

@@ -239,13 +239,13 @@ func leavesOutMissing(t *testing.T, s Stores) {
 	if err != nil || len(found) != 1 {
 		t.Errorf("ByIDs = %v, %v; want the one that exists", found, err)
 	}
-	if _, err := s.Products.BySKU(t.Context(), "CUP"); !fault.Is(err, fault.ProductNotFound) {
+	if _, err := s.Products.BySKU(t.Context(), "CUP"); !fault.Is(err, order.CodeProductNotFound) {
 		t.Errorf("BySKU(CUP) gave %v, want PRODUCT_NOT_FOUND: case counts", err)
 	}
-	if _, err := s.Orders.Update(t.Context(), claim.None, uid.NewOrder(at), func(*order.Order) error { return nil }); !fault.Is(err, fault.OrderNotFound) {
+	if _, err := s.Orders.Update(t.Context(), claim.None, uid.NewOrder(at), func(*order.Order) error { return nil }); !fault.Is(err, order.CodeOrderNotFound) {
 		t.Errorf("updating no order gave %v", err)
 	}
-	if _, err := s.Products.Update(t.Context(), claim.None, uid.NewProduct(at), func(*order.Product) error { return nil }); !fault.Is(err, fault.ProductNotFound) {
+	if _, err := s.Products.Update(t.Context(), claim.None, uid.NewProduct(at), func(*order.Product) error { return nil }); !fault.Is(err, order.CodeProductNotFound) {
 		t.Errorf("updating no product gave %v", err)
 	}
 }
@@ -281,7 +281,7 @@ func refusesTakenNames(t *testing.T, s Stores) {
 		t.Fatal(err)
 	}
 	for code, change := range map[fault.Code]order.ProductChange{
-		fault.SKUTaken:      {SKU: validate.Of("cup")},
+		order.CodeSKUTaken:  {SKU: validate.Of("cup")},
 		fault.LegacyIDTaken: {LegacyID: validate.Of(ptr("5"))},
 	} {
 		if err := set(pot.ID, change); !fault.Is(err, code) || fault.From(err).Kind() != fault.KindConflict || len(fault.From(err).Path) != 1 {
@@ -308,7 +308,7 @@ func adjustsStock(t *testing.T, s Stores) {
 		t.Errorf("Stocks (-want +got):\n%s", diff)
 	}
 	_, err = s.Products.UpdateStock(t.Context(), claim.None, p.ID, func(p *order.Product, st *order.Stock) error { return p.Adjust(st, -7, at) })
-	if !fault.Is(err, fault.StockInsufficient) {
+	if !fault.Is(err, order.CodeStockInsufficient) {
 		t.Errorf("taking more than there is gave %v", err)
 	}
 }

@@ -50,11 +50,11 @@ func createsKeys(t *testing.T, s Subject) {
 		t.Errorf("found %d keys and %+v, want the old one, revoked", len(found), ended)
 	}
 	assertSame(t, "revoked key", found[old.ID], ended)
-	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.APIKeyRevoked}) {
+	if got := s.types(t, id); !slices.Equal(got, []event.Type{session.EventAPIKeyRevoked}) {
 		t.Errorf("events = %v, want api_key.revoked", got)
 	}
 	_, err = s.Store.UpdateKey(t.Context(), claim.None, k.ID, func(*session.APIKey) error { return nil })
-	wantCode(t, err, fault.APIKeyNotFound)
+	wantCode(t, err, session.CodeAPIKeyNotFound)
 	err = s.Store.CreateKey(t.Context(), &session.APIKey{ID: uid.NewAPIKey(at), UserID: uid.NewUser(at), Version: 1}, at, func(*session.Account, int) error { return nil })
 	wantCode(t, err, fault.UserNotFound)
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/throttle"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -46,11 +45,11 @@ func updatesSessions(t *testing.T, s Subject) {
 		return nil
 	})
 	must(t, err)
-	if got.RevokedAt == nil || !slices.Equal(s.types(t, id), []event.Type{event.SessionRevoked}) {
+	if got.RevokedAt == nil || !slices.Equal(s.types(t, id), []event.Type{session.EventSessionRevoked}) {
 		t.Errorf("the session is %+v with events %v, want it revoked with one", got, s.types(t, id))
 	}
 	_, err = s.Store.UpdateSession(t.Context(), claim.None, uid.NewSession(at), func(*session.Session) error { return nil })
-	wantCode(t, err, fault.SessionNotFound)
+	wantCode(t, err, session.CodeSessionNotFound)
 }
 
 func serialisesSessions(t *testing.T, s Subject) {
@@ -91,9 +90,9 @@ func readsStatesWithAccounts(t *testing.T, s Subject) {
 	}
 
 	_, _, err = s.Store.SessionWithAccount(t.Context(), uid.NewSession(at))
-	wantCode(t, err, fault.SessionNotFound)
+	wantCode(t, err, session.CodeSessionNotFound)
 	_, _, err = s.Store.KeyWithAccount(t.Context(), uid.NewAPIKey(at))
-	wantCode(t, err, fault.APIKeyNotFound)
+	wantCode(t, err, session.CodeAPIKeyNotFound)
 }
 
 func listsSessions(t *testing.T, s Subject) {

@@ -191,7 +191,7 @@ func commitsAccountSessions(t *testing.T, s Subject) {
 		t.Errorf("of %d sessions the first is %+v, want it revoked", len(stored), stored[first.ID])
 	}
 	assertSame(t, "session left alone", stored[second.ID], second)
-	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.SessionRevoked}) {
+	if got := s.types(t, id); !slices.Equal(got, []event.Type{session.EventSessionRevoked}) {
 		t.Errorf("events = %v, want one session.revoked", got)
 	}
 	err = s.Store.UpdateAccountSessions(t.Context(), claim.None, uid.NewUser(at), at, func(*session.AccountSessions) error { return nil })
@@ -252,7 +252,7 @@ func commitsCredentials(t *testing.T, s Subject) {
 		}
 		return nil
 	}))
-	if got := s.types(t, id); !slices.Equal(got, []event.Type{event.SessionRevoked, event.APIKeyRevoked}) {
+	if got := s.types(t, id); !slices.Equal(got, []event.Type{session.EventSessionRevoked, session.EventAPIKeyRevoked}) {
 		t.Errorf("events = %v, want both revocations", got)
 	}
 	wantCode(t, s.Store.UpdateCredentials(t.Context(), claim.None, uid.NewUser(at), at, func(*session.Credentials) error { return nil }), fault.UserNotFound)

@@ -48,7 +48,7 @@ func purposeOf(id string) string { return "signing-key:" + id }
 
 // recordRotation records that the key takes over from another.
 func (k *SigningKey) recordRotation(at time.Time) {
-	k.events.Record(event.SigningKeyRotated, k.ID, 1, struct {
+	k.events.Record(EventSigningKeyRotated, k.ID, 1, struct {
 		SignsAt time.Time `json:"signsAt"`
 	}{k.SignsAt}, at)
 }

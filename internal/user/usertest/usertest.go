@@ -114,12 +114,12 @@ func testCreate(t *testing.T, s user.Store) {
 
 func testTakenNames(t *testing.T, s user.Store) {
 	createUser(t, s, "Straße", at)
-	if _, err := tryCreateUser(t, s, "STRASSE", at); !fault.Is(err, fault.UsernameTaken) || fault.From(err).Kind() != fault.KindConflict {
+	if _, err := tryCreateUser(t, s, "STRASSE", at); !fault.Is(err, user.CodeUsernameTaken) || fault.From(err).Kind() != fault.KindConflict {
 		t.Errorf("a name that differs in case gave %v, want USERNAME_TAKEN", err)
 	}
 	bob := createUser(t, s, "bob", at)
 	email := "STRAßE@example.org"
-	if _, err := updateUser(t, s, bob.ID, user.Change{Email: validate.Of(&email)}); !fault.Is(err, fault.EmailTaken) || fault.From(err).Path[0] != "email" {
+	if _, err := updateUser(t, s, bob.ID, user.Change{Email: validate.Of(&email)}); !fault.Is(err, user.CodeEmailTaken) || fault.From(err).Path[0] != "email" {
 		t.Errorf("an address that differs in case gave %v, want EMAIL_TAKEN at email", err)
 	}
 	number := "17"
@@ -245,7 +245,7 @@ func testLastAdmins(t *testing.T, s user.Store) {
 		})
 	}
 	wg.Wait()
-	if (errs[0] == nil) == (errs[1] == nil) || !fault.Is(errors.Join(errs...), fault.LastAdmin) {
+	if (errs[0] == nil) == (errs[1] == nil) || !fault.Is(errors.Join(errs...), user.CodeLastAdmin) {
 		t.Errorf("two admins who delete each other got %v, want one success and one LAST_ADMIN", errs)
 	}
 }
