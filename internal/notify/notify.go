@@ -8,12 +8,11 @@
 package notify
 
 import (
-	"context"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
@@ -37,20 +36,12 @@ func decodeNotification(s string) event.Notification {
 	return event.Notification{Head: event.Position(head), Waiting: waiting}
 }
 
-// Timeouts and retry delays of connections.
+// Timeouts of connections.
 const (
-	connectTimeout  = 5 * time.Second  // to connect, or to send a notification
-	idleTimeout     = 30 * time.Second // without a notification, after which the connection is probed
-	firstRetryDelay = 100 * time.Millisecond
-	maxRetryDelay   = 5 * time.Second
+	connectTimeout = 5 * time.Second        // to connect, or to send a notification
+	idleTimeout    = 30 * time.Second       // without a notification, after which the connection is probed
+	closeTimeout   = 100 * time.Millisecond // for the answer of the server when a connection is closed
 )
 
-// waitBeforeRetry waits between attempts to connect: exponential backoff, capped, with
-// jitter.
-func waitBeforeRetry(ctx context.Context, try int) {
-	d := min(firstRetryDelay<<min(try, 10), maxRetryDelay)
-	select {
-	case <-ctx.Done():
-	case <-time.After(d/2 + rand.N(d/2)): //nolint:gosec // chance guards nothing here
-	}
-}
+// reconnects is the pause between attempts to connect.
+var reconnects = backoff.Policy{First: 50 * time.Millisecond, Max: 3 * time.Second}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
@@ -85,7 +86,7 @@ func (b *Postgres) Listen(ctx context.Context, receive func(event.Notification))
 		if try == 0 {
 			b.log.WarnContext(ctx, "connection for notifications of other nodes lost; reconnecting", "error", err)
 		}
-		waitBeforeRetry(ctx, try)
+		backoff.Sleep(ctx, reconnects.Delay(try+1))
 	}
 	return nil
 }
@@ -134,7 +135,7 @@ func (b *Postgres) awaitNotification(ctx context.Context, conn *pgx.Conn) (*even
 // closeConnection closes a connection that may be broken, without waiting long for the
 // peer's answer.
 func closeConnection(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), firstRetryDelay)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	_ = conn.Close(ctx)
 }

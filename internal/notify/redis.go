@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
@@ -62,7 +63,7 @@ func (b *Redis) Listen(ctx context.Context, receive func(event.Notification)) er
 			try = 0
 			receive(h)
 		})
-		waitBeforeRetry(ctx, try)
+		backoff.Sleep(ctx, reconnects.Delay(try+1))
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/backplane-dev/backplane/ent/migrate"
+	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
@@ -160,7 +161,7 @@ func (c conn) lockMigrations(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		backOff(ctx, min(try, 7))
+		backoff.Sleep(ctx, conflictRetries.Delay(try))
 	}
 }
 
@@ -168,7 +169,7 @@ func migrateOn(ctx context.Context, own *sql.DB, c conn, known []migration) erro
 	for try := 1; ; try++ {
 		done, err := applyNext(ctx, own, c, known)
 		if isSQLite(err, sqlite3.SQLITE_BUSY) && ctx.Err() == nil { // another process migrates
-			backOff(ctx, min(try, 7))
+			backoff.Sleep(ctx, conflictRetries.Delay(try))
 			continue
 		}
 		if done || err != nil {

@@ -8,9 +8,8 @@
 // sequencer and the event log. Migrations are generated from the ent schema for both.
 //
 // A change is one transaction, see inTx: the rows, the events that the domain
-// recorded, the list of touched rows and the claim commit
-// together or not at all. Locks are taken in one order, so that
-// transactions wait for one another and do not deadlock:
+// recorded, the list of touched rows and the claim commit together or not at all.
+// Locks are taken in one order, so that transactions wait for one another and do not deadlock:
 //
 //	claim, named lock (a row of settings), user, session or API key, order,
 //	product, stocks by product id, counters (rows of settings), inserts

@@ -5,10 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/backplane-dev/backplane/ent"
+	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 )
@@ -16,6 +16,9 @@ import (
 // maxTries bounds how often a transaction runs that the database refuses because of
 // concurrent ones. Conflicts are rare, as locks are taken in one order.
 const maxTries = 8
+
+// conflictRetries is the pause before a transaction or migration runs again.
+var conflictRetries = backoff.Policy{First: 2 * time.Millisecond, Max: 128 * time.Millisecond}
 
 // tx is a write transaction: ent and plain SQL on it, and the events, touched rows and
 // claim that are stored with the commit.
@@ -77,16 +80,7 @@ func (db *DB) inTx(ctx context.Context, cl claim.Claim, fn func(*tx) error) erro
 		if !again || try == maxTries || ctx.Err() != nil {
 			return db.translateError(ctx, err)
 		}
-		backOff(ctx, try)
-	}
-}
-
-// backOff sleeps a random time, at most 4 ms after the first try, doubling with each try.
-func backOff(ctx context.Context, try int) {
-	limit := 2 * time.Millisecond << try
-	select {
-	case <-ctx.Done():
-	case <-time.After(rand.N(limit)): //nolint:gosec // nothing to guess
+		backoff.Sleep(ctx, conflictRetries.Delay(try))
 	}
 }
 

@@ -329,6 +329,14 @@ func TestTransaction_ThatTouchesRowsMustRecordAnEvent(t *testing.T) {
 	}
 }
 
+func TestTransaction_refuses_a_claim_that_is_nil(t *testing.T) {
+	t.Parallel()
+	db := testenv.DB(t)
+	if _, err := db.Users().Update(t.Context(), nil, givenUser(t, db).ID, renameUser); err == nil || fault.From(err).Kind() != fault.KindInternal {
+		t.Errorf("Update with a nil claim = %v, want an internal error", err)
+	}
+}
+
 func TestOnCommit_is_called_after_the_connection_is_free(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
