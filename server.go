@@ -33,6 +33,7 @@ func main() {
 // answered.
 func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //nolint:funlen,gocognit // the map of the system is one list
 	app.RedirectRedisLog(env)
+	app.LimitHeap(env)
 
 	// Storage: SQLite or PostgreSQL, and the key that seals secrets in it.
 	db, err := app.OpenDatabase(ctx, env, opts.Migrate)
@@ -86,8 +87,10 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
 
 	// Transports: one executor behind GraphQL over HTTP, WebSocket and event
-	// streams and behind the legacy REST routes; the gateway to the services.
-	exec, err := app.NewExecutor(env, domains, sealer)
+	// streams and behind the legacy REST routes, all within one budget of memory; the
+	// gateway to the services.
+	memory := app.NewMemory(env)
+	exec, err := app.NewExecutor(env, domains, sealer, memory)
 	if err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	if err != nil {
 		return err
 	}
-	server, err := app.NewHTTP(env, exec, routes, gateway, sessions, db)
+	server, err := app.NewHTTP(env, exec, routes, gateway, sessions, db, memory)
 	if err != nil {
 		return err
 	}

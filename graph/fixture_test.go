@@ -257,7 +257,10 @@ func (s *server) run(t testing.TB, as *auth.Principal, query string, vars map[st
 	if refusal != nil {
 		t.Fatalf("%s\nis refused: %v", query, refusal.Errors)
 	}
-	resp := s.exec.Run(ctx, op)
+	resp, err := s.exec.Run(ctx, op)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(resp.Errors) == 0 {
 		return string(resp.Data)
 	}

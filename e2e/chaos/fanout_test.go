@@ -3,8 +3,6 @@ package chaos
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,7 +138,7 @@ func TestServer_keeps_a_slow_subscriber_from_slowing_others(t *testing.T) { //no
 	quick := ears(10, func() {})
 	few, many := harness.Size(2000, 10_000), harness.Size(10_000, 120_000) // 22 MB, which is more than the ring holds, or 260 MB
 	publishChanges(t, f, few, quick)
-	alone, memory := latencyP99(quick), residentBytes(t, p)
+	alone, memory := latencyP99(quick), harness.ResidentBytes(t, p)
 
 	hurry := make(chan struct{})
 	slow := ears(4, func() {
@@ -151,7 +149,7 @@ func TestServer_keeps_a_slow_subscriber_from_slowing_others(t *testing.T) { //no
 	})
 	start := time.Now()
 	rate := publishChanges(t, f, many, quick)
-	beside, grown := latencyP99(quick), residentBytes(t, p)-memory
+	beside, grown := latencyP99(quick), harness.ResidentBytes(t, p)-memory
 	t.Logf("at %.0f events/s the p99 of others is %v, alone it was %v; the server grew by %d MiB", rate, beside, alone, grown>>20)
 	for _, e := range slow {
 		if n := e.heard.Load(); n > int64(time.Since(start).Seconds())+2 {
@@ -176,21 +174,6 @@ func TestServer_keeps_a_slow_subscriber_from_slowing_others(t *testing.T) { //no
 			t.Errorf("slow listener %d heard %d events, and not the %d of the others in their order", i, len(e.cursors), len(quick[0].cursors))
 		}
 	}
-}
-
-// residentBytes returns the resident memory of the process in bytes.
-func residentBytes(t *testing.T, p *testenv.Process) int {
-	t.Helper()
-	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID()), "status"))
-	if err != nil {
-		t.Skip("there is no /proc to see memory in")
-	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
-	kib, err := strconv.Atoi(strings.Fields(rest)[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kib << 10
 }
 
 func TestServer_replays_a_long_log_while_it_grows(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/legacy"
+	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
@@ -33,9 +34,9 @@ func NewREST(env Env, exec *executor.Executor, usage *legacy.Counter) (*rest.Shi
 var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the reason that the token has expired
 
 // NewHTTP builds the HTTP server over the transports.
-func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, db *store.DB) (*httpd.Server, error) {
+func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, db *store.DB, memory *membudget.Budget) (*httpd.Server, error) {
 	server, err := httpd.New(env.Config.HTTP, exec, httpd.Deps{
-		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: db.Ready, JWKS: sessions.JWKS,
+		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: db.Ready, JWKS: sessions.JWKS, Memory: memory,
 	}, env.Log)
 	if err != nil {
 		return nil, err

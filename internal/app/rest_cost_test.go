@@ -80,10 +80,11 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	guard := must(app.NewGuard(env, "127.0.0.1:8080"))(tb)
 	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, sealer, guard, app.NewOwner()))(tb)
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
-	exec := must(app.NewExecutor(env, domains, sealer))(tb)
+	memory := app.NewMemory(env)
+	exec := must(app.NewExecutor(env, domains, sealer, memory))(tb)
 	routes := must(app.NewREST(env, exec, must(app.NewLegacyUsage(env, db))(tb)))(tb)
 	gateway := must(app.NewGateway(env, guard, registry, sessions))(tb)
-	return must(app.NewHTTP(env, exec, routes, gateway, sessions, db))(tb), db, domains
+	return must(app.NewHTTP(env, exec, routes, gateway, sessions, db, memory))(tb), db, domains
 }
 
 // must returns a function that returns the value, or ends the test on err.

@@ -7,6 +7,7 @@ package auth
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 )
 
@@ -66,6 +67,21 @@ func (s Scope) Elevated() bool { return s.isService() || s == LegacyWrite }
 type Client struct {
 	Address   string // IP address, without port
 	UserAgent string // as sent, at most 256 bytes
+}
+
+// Network returns what counts as one address where callers are limited by it: of IPv6 the /64,
+// since a client that has one address of it has them all. Unknown origins count as one.
+func (c Client) Network() string {
+	a, err := netip.ParseAddr(c.Address)
+	if err != nil {
+		return c.Address
+	}
+	a = a.Unmap().WithZone("")
+	if a.Is4() {
+		return a.String()
+	}
+	p, _ := a.Prefix(64) // 64 bits always fit
+	return p.String()
 }
 
 type clientKey struct{}

@@ -155,3 +155,15 @@ func TestFrom_returns_the_current_caller(t *testing.T) {
 		t.Errorf("From of an empty context = %v, want nil", got)
 	}
 }
+
+func TestClient_Network_is_the_address_or_of_IPv6_the_64(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
+		"fe80::1%eth0": "fe80::/64", "": "", "pipe": "pipe",
+	} {
+		if got := (Client{Address: address}).Network(); got != want {
+			t.Errorf("Network of %q = %q, want %q", address, got, want)
+		}
+	}
+}

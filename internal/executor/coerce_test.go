@@ -121,7 +121,7 @@ func echoed(t *testing.T, req executor.Request) (string, *executor.Refusal) {
 	if refusal != nil {
 		return "", refusal
 	}
-	if resp := x.Run(t.Context(), op); len(resp.Errors) > 0 {
+	if resp := mustRun(t.Context(), t, x, op); len(resp.Errors) > 0 {
 		t.Fatalf("Run = %v", resp.Errors)
 	}
 	text, err := json.Marshal(got)

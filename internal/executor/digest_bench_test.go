@@ -22,7 +22,7 @@ func BenchmarkRun_of_100_lines(b *testing.B) {
 	op.variables = map[string]any{"input": map[string]any{"items": lines(100)}}
 	b.Run("run", func(b *testing.B) {
 		for b.Loop() {
-			x.Run(b.Context(), op)
+			_, _ = x.Run(b.Context(), op)
 		}
 	})
 	op.document.tokens = &documentTokens{}

@@ -28,16 +28,19 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/backplane-dev/backplane/internal/membudget"
 )
 
 // Config tunes an Executor. The zero value is ready to use.
 type Config struct {
 	Limits               Limits
-	CacheBytes           int64 // memory for prepared documents; default 32 MiB
-	PersistedBytes       int64 // memory for the texts of automatic persisted queries; default 8 MiB
-	SharedBytes          int64 // memory for responses that equal subscriptions share; default 16 MiB
-	DisableIntrospection bool  // refuse __schema and __type
-	DisableSuggestions   bool  // no "did you mean" in errors
+	CacheBytes           int64             // memory for prepared documents; default 32 MiB
+	PersistedBytes       int64             // memory for the texts of automatic persisted queries; default 8 MiB
+	SharedBytes          int64             // memory for responses that equal subscriptions share; default 16 MiB
+	Memory               *membudget.Budget // of the node; nil for no limit
+	DisableIntrospection bool              // refuse __schema and __type
+	DisableSuggestions   bool              // no "did you mean" in errors
 
 	// Scalars check the values of variables of custom scalars, by the scalar's name, so
 	// that all mistakes are reported at once and before execution. Their errors are
@@ -90,7 +93,7 @@ func (p *Preparer) NewExecutor(schema graphql.ExecutableSchema, log *slog.Logger
 }
 
 // withHooks sets missing hooks to ones that do nothing, since gqlgen calls them
-// without a check for nil.
+// without a check for nil, and counts the bytes that fields return.
 func (c Config) withHooks() Config {
 	if c.AroundResponse == nil {
 		c.AroundResponse = func(ctx context.Context, next graphql.ResponseHandler) *graphql.Response { return next(ctx) }
@@ -101,6 +104,7 @@ func (c Config) withHooks() Config {
 	if c.AroundField == nil {
 		c.AroundField = func(ctx context.Context, next graphql.Resolver) (any, error) { return next(ctx) }
 	}
+	c.AroundField = meterFields(c.AroundField)
 	return c
 }
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
-	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/membudget"
 )
 
 // Response is a response of a stream. Equal subscriptions may share it, so it must not
@@ -46,7 +46,8 @@ func (x *Executor) startSchema(ctx context.Context) (h graphql.ResponseHandler) 
 // executeNext returns one response with its errors, under a presenter of its own and
 // within the limit of bytes.
 func (x *Executor) executeNext(ctx context.Context, responses graphql.ResponseHandler) (resp *graphql.Response) {
-	ctx = x.withPresenter(ctx)
+	meter := &responseMeter{limit: int64(x.limits.Response), grant: membudget.GrantFrom(ctx)}
+	ctx = withMeter(x.withPresenter(ctx), meter)
 	defer func() {
 		if r := recover(); r != nil {
 			resp = x.errorResponse(ctx, recoverPanic(ctx, r))
@@ -61,17 +62,23 @@ func (x *Executor) executeNext(ctx context.Context, responses graphql.ResponseHa
 		resp.Extensions = graphql.GetExtensions(ctx)
 		return resp
 	})
-	if resp != nil && len(resp.Data) > x.limits.Response {
-		return x.responseTooLarge(ctx, resp)
-	}
-	return resp
+	return x.checkSize(ctx, resp, meter)
 }
 
-// responseTooLarge replaces a response that exceeds Limits.Response. It keeps the
-// cursor: a subscription goes on after it.
-func (x *Executor) responseTooLarge(ctx context.Context, resp *graphql.Response) *graphql.Response {
-	refusal := x.errorResponse(ctx, fault.New(fault.ResponseTooLarge,
-		"The response is larger than %d bytes: ask for fewer fields or shorter lists.", x.limits.Response))
+// checkSize replaces a response that is too large, for its limit or for the memory budget. It
+// keeps the cursor: a subscription goes on after it.
+func (x *Executor) checkSize(ctx context.Context, resp *graphql.Response, meter *responseMeter) *graphql.Response {
+	if resp == nil {
+		return nil
+	}
+	if len(resp.Data) > x.limits.Response {
+		meter.end(errTooLarge(meter.limit))
+	}
+	ended := meter.ended.Load()
+	if ended == nil {
+		return resp
+	}
+	refusal := x.errorResponse(ctx, ended)
 	refusal.Extensions = resp.Extensions
 	return refusal
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/executor/executortest"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/requestlog"
 )
@@ -51,13 +53,22 @@ func failing(err error) *executortest.Schema {
 	}, nil, nil)
 }
 
+func mustRun(ctx context.Context, t *testing.T, x *executor.Executor, op *executor.Operation) *graphql.Response {
+	t.Helper()
+	resp, err := x.Run(ctx, op)
+	if err != nil {
+		t.Fatalf("Run = %v", err)
+	}
+	return resp
+}
+
 func run(t *testing.T, x *executor.Executor, query string) *graphql.Response {
 	t.Helper()
 	op, refusal := x.Prepare(t.Context(), executor.Request{Query: query})
 	if refusal != nil {
 		t.Fatalf("Prepare(%s) = %v", query, refusal.Errors)
 	}
-	return x.Run(t.Context(), op)
+	return mustRun(t.Context(), t, x, op)
 }
 
 func TestRun_presents_errors(t *testing.T) {
@@ -84,7 +95,7 @@ func TestRun_presents_errors(t *testing.T) {
 			t.Parallel()
 			x := executorOver(t, failing(tt.err), executor.Config{})
 			op, _ := x.Prepare(t.Context(), executor.Request{Query: "{fail hello}"})
-			resp := x.Run(requestlog.WithRequestID(t.Context(), "r1"), op)
+			resp := mustRun(requestlog.WithRequestID(t.Context(), "r1"), t, x, op)
 			got, err := json.Marshal(resp.Errors)
 			if err != nil {
 				t.Fatal(err)
@@ -190,7 +201,7 @@ func TestStream_yields_each_event(t *testing.T) {
 	if diff := cmp.Diff([]string{`{"ticks":1}`, `{"ticks":2}`}, got); diff != "" {
 		t.Errorf("responses (-want +got): %s", diff)
 	}
-	if resp := x.Run(t.Context(), op); len(resp.Errors) != 1 {
+	if resp := mustRun(t.Context(), t, x, op); len(resp.Errors) != 1 {
 		t.Errorf("Run of a subscription = %+v, want an error", resp)
 	}
 }
@@ -249,4 +260,49 @@ func TestCheckIdempotencyKey_accepts_printable_ASCII(t *testing.T) {
 	if got := executor.IdempotencyKey(executor.WithIdempotencyKey(t.Context(), "k")); got != "k" {
 		t.Errorf("IdempotencyKey = %q, want k", got)
 	}
+}
+
+// TestRun_ends_a_large_response_before_it_is_in_memory counts the fields that are resolved.
+func TestRun_ends_a_large_response_before_it_is_in_memory(t *testing.T) {
+	t.Parallel()
+	const users, limit = 1000, 10_000
+	var resolved atomic.Int32
+	nodes := make([]any, users)
+	for i := range nodes {
+		nodes[i] = executortest.Object{"name": executortest.Resolver(func(context.Context, map[string]any) (any, error) {
+			resolved.Add(1)
+			return strings.Repeat("x", 1000), nil
+		})}
+	}
+	s := executortest.New(executortest.Object{"users": executortest.Object{"nodes": nodes}}, nil, nil)
+	for name, ctx := range map[string]context.Context{
+		"RESPONSE_TOO_LARGE": t.Context(),
+		"SERVER_BUSY":        membudget.WithGrant(t.Context(), fullGrant(t)),
+	} {
+		resolved.Store(0)
+		x := executorOver(t, s, executor.Config{Limits: executor.Limits{Response: map[string]int{"RESPONSE_TOO_LARGE": limit}[name]}})
+		op, refusal := x.Prepare(ctx, executor.Request{Query: "{users{nodes{name}}}"})
+		if refusal != nil {
+			t.Fatal(refusal.Errors)
+		}
+		resp := mustRun(ctx, t, x, op)
+		if len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != name || resp.Data != nil {
+			t.Errorf("Run = %d bytes, %v, want only %s", len(resp.Data), resp.Errors, name)
+		}
+		if n := resolved.Load(); n > users/2 {
+			t.Errorf("%s: %d fields were resolved, want the first that are too much", name, n)
+		}
+	}
+}
+
+// fullGrant returns a grant with as many bytes as the operation of the test needs before its
+// texts, and hardly more.
+func fullGrant(t *testing.T) *membudget.Grant {
+	t.Helper()
+	b := membudget.New(16<<20, time.Second)
+	other := b.Open(t.Context())
+	if err := other.Take(t.Context(), b.Caller()-40<<10); err != nil {
+		t.Fatal(err)
+	}
+	return b.Open(t.Context())
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/membudget"
 )
 
 // EventSource yields the events of a subscription, to one goroutine at a time. The
@@ -50,30 +51,39 @@ type Stream struct {
 	group      *shareGroup // of equal subscriptions; nil if there can be none
 	leaveGroup func()
 	ended      bool
+	memory     int64 // estimate for one response
 }
 
-// Run executes a query or mutation and returns its response, never nil. The
-// context that resolvers get ends after Limits.Time.
-func (x *Executor) Run(ctx context.Context, op *Operation) *graphql.Response {
+// Run executes a query or mutation and returns its response. The context that resolvers get
+// ends after Limits.Time. Run takes its memory from the grant of ctx, if there is one, which
+// the caller releases once the response is written. An error means that nothing ran, since
+// there was no memory.
+func (x *Executor) Run(ctx context.Context, op *Operation) (*graphql.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, x.limits.Time)
 	defer cancel()
 	if op.Kind() == ast.Subscription {
-		return x.errorResponse(ctx, fault.New(fault.BadRequest, "A subscription needs a transport that streams."))
+		return x.errorResponse(ctx, fault.New(fault.BadRequest, "A subscription needs a transport that streams.")), nil
+	}
+	grant := membudget.GrantFrom(ctx)
+	before := grant.Bytes()
+	if err := grant.Take(ctx, op.MemoryEstimate()); err != nil {
+		return nil, err
 	}
 	stream := x.Stream(ctx, op)
 	defer stream.Close()
 	resp := stream.Next(ctx, func() {})
 	if resp == nil {
-		return x.errorResponse(ctx, context.Cause(ctx))
+		return x.errorResponse(ctx, context.Cause(ctx)), nil
 	}
-	return resp.Response
+	grant.Shrink(before + textFactor*int64(len(resp.Data)))
+	return resp.Response, nil
 }
 
 // Stream starts the operation, which yields one response for a query or
 // mutation, one per event for a subscription. It sets no time limit; the
 // operation lives until ctx ends. The caller closes it.
 func (x *Executor) Stream(ctx context.Context, op *Operation) *Stream {
-	s := &Stream{x: x, leaveGroup: func() {}, op: x.operationContext(op)}
+	s := &Stream{x: x, leaveGroup: func() {}, op: x.operationContext(op), memory: op.MemoryEstimate()}
 	start := x.withPresenter(graphql.WithOperationContext(ctx, s.op))
 	s.responses = x.startSchema(start)
 	s.source, _ = s.op.Stats.GetExtension(sourceKey).(EventSource)
@@ -137,12 +147,24 @@ func (s *Stream) Next(ctx context.Context, idle func()) *Response {
 		// Other subscribers wait for the response too, so it outlives the one that began it.
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.x.limits.Time)
 		defer cancel()
-		return s.resolveEvent(detached, e)
+		return s.resolveShared(detached, e)
 	})
 }
 
-// resolveEvent delivers the event to the schema and returns its response.
+// resolveShared is resolveEvent with memory that counts against no caller: a subscriber
+// whose share is used up must not keep the others waiting.
+func (s *Stream) resolveShared(ctx context.Context, e NextEvent) *Response {
+	grant := s.x.cfg.Memory.OpenShared()
+	defer grant.Release()
+	return s.resolveEvent(membudget.WithGrant(ctx, grant), e)
+}
+
+// resolveEvent delivers the event to the schema and returns its response; nil once ctx has
+// ended. It waits for the memory that the operation needs.
 func (s *Stream) resolveEvent(ctx context.Context, e NextEvent) *Response {
+	if membudget.GrantFrom(ctx).Await(ctx, s.memory) != nil {
+		return nil
+	}
 	e.Deliver()
 	ctx = graphql.WithOperationContext(auth.With(ctx, e.Caller), s.op)
 	resp := s.x.executeNext(ctx, func(ctx context.Context) *graphql.Response {

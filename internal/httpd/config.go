@@ -24,6 +24,7 @@ type Config struct {
 	Operations  int
 	QueueTime   time.Duration
 	Batch       int
+	MemoryBytes int64
 
 	AllowedOrigins  []string          // whose pages may call from a browser, "*" for all; default none but our own
 	TrustedProxies  []netip.Prefix    // whose X-Forwarded-For counts; default none
@@ -43,6 +44,7 @@ func (c *Config) Settings() []setting.Setting {
 		setting.Duration(&c.DrainTime, "LIMIT_DRAIN_TIME", 10*time.Second, "time for requests in flight to finish when the server stops"),
 		setting.Count(&c.Operations, "LIMIT_CONCURRENT_REQUESTS", 256, "GraphQL requests that run at the same time"),
 		setting.Duration(&c.QueueTime, "LIMIT_QUEUE_TIME", time.Second, "time that a request waits in the queue to run before it is refused with `SERVER_BUSY`"),
+		setting.Number(&c.MemoryBytes, "LIMIT_MEMORY_BYTES", 256<<20, 1<<20, 1<<40, "bytes of memory for request bodies and responses on this node; a user may hold a quarter, an address half"),
 		setting.Number(&c.Batch, "LIMIT_BATCH", 0, 0, 100, "operations in one request that is an array; `0` refuses arrays"),
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
@@ -42,21 +43,27 @@ func (s *Server) readRequests(w http.ResponseWriter, r *http.Request) (graphQLBo
 
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	var text bytes.Buffer // grows with the bytes received, not with Content-Length
-	if err := s.copyBody(&text, w, r); err != nil {
+	body := http.MaxBytesReader(w, r.Body, s.cfg.BodyBytes)
+	paid := membudget.GrantFrom(r.Context()).Reader(r.Context(), body, bodyFactor)
+	if err := s.copyBody(&text, paid, w, r); err != nil {
 		return nil, err
 	}
 	return text.Bytes(), nil
 }
 
+// bodyFactor is how many bytes of memory a byte of a body takes, read and decoded: an empty
+// object in an array is three bytes of JSON.
+const bodyFactor = 16
+
 // copyBody copies the body of a request, within its limits. After an error the
 // connection is closed: the rest of the body is not worth reading.
-func (s *Server) copyBody(dst io.Writer, w http.ResponseWriter, r *http.Request) error {
+func (s *Server) copyBody(dst io.Writer, body io.Reader, w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > s.cfg.BodyBytes {
 		w.Header().Set("Connection", "close")
 		return problem.BodyTooLarge(s.cfg.BodyBytes)
 	}
 	s.setBodyDeadline(w)
-	_, err := io.Copy(dst, http.MaxBytesReader(w, r.Body, s.cfg.BodyBytes))
+	_, err := io.Copy(dst, body)
 	if err == nil {
 		clearBodyDeadline(w)
 		return nil
@@ -64,6 +71,9 @@ func (s *Server) copyBody(dst io.Writer, w http.ResponseWriter, r *http.Request)
 	w.Header().Set("Connection", "close")
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return problem.BodyTooLarge(s.cfg.BodyBytes)
+	}
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return err // no memory for it
 	}
 	return problem.BodyUnreadable(err, s.cfg.BodyTime)
 }

@@ -10,7 +10,7 @@ import (
 func (s *Server) drainBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 && isSafe(r.Method) {
-			if err := s.copyBody(io.Discard, w, r); err != nil {
+			if err := s.copyBody(io.Discard, http.MaxBytesReader(w, r.Body, s.cfg.BodyBytes), w, r); err != nil {
 				s.writeError(w, r, formatProblem, err)
 				return
 			}

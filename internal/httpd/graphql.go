@@ -29,7 +29,9 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	in, err := s.readRequests(w, r)
+	ctx, grant := s.openMemory(ctx)
+	defer grant.Release() // once the response is written
+	in, err := s.readRequests(w, r.WithContext(ctx))
 	if err != nil {
 		return err
 	}
@@ -103,7 +105,8 @@ func (c graphQLCall) run(ctx context.Context, req executor.Request) (*graphql.Re
 	case c.idempotencyKey != "" && op.Kind() == ast.Mutation:
 		ctx = executor.WithIdempotencyKey(ctx, c.idempotencyKey)
 	}
-	return c.s.exec.Run(ctx, op), nil, nil
+	resp, err := c.s.exec.Run(ctx, op)
+	return resp, nil, err
 }
 
 func errMutationByGet() error {

@@ -33,7 +33,9 @@ func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	r = r.WithContext(withPrincipal(r.Context(), caller))
+	ctx, grant := s.openMemory(withPrincipal(r.Context(), caller))
+	defer grant.Release() // once the response is written
+	r = r.WithContext(ctx)
 	if r.Method == http.MethodGet && wantsEventStream(r) {
 		op, encode, err := s.deps.REST.Follow(r)
 		if err != nil {

@@ -30,11 +30,12 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/sse"
 	"github.com/backplane-dev/backplane/internal/httpd/websocket"
+	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/static"
 )
 
 // Deps are what a Server calls. A nil field means: no caller can authenticate, no tickets, no
-// legacy REST routes, no gateway, always ready, no keys to publish.
+// legacy REST routes, no gateway, always ready, no keys to publish, no limit of memory.
 type Deps struct {
 	Auth    Authenticator // may be an Expirer and a LastKnownAuthenticator
 	Tickets TicketAuthenticator
@@ -42,6 +43,7 @@ type Deps struct {
 	Gateway Gateway
 	Ready   func(ctx context.Context) error // its error says what is missing, for an operator
 	JWKS    func() []byte                   // the public keys as a JSON Web Key Set
+	Memory  *membudget.Budget               // for request bodies and responses
 }
 
 // Server serves the API. Make one with New.
@@ -72,7 +74,7 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Ser
 	if s.graphiql, err = static.Load(graphiqlFiles, "graphiql"); err != nil {
 		return nil, err
 	}
-	if s.connections, err = connection.New(cfg.Streams, exec, connection.Deps{Authenticate: s.authenticateToken, AcquireSlot: s.acquireSlot}, log); err != nil {
+	if s.connections, err = connection.New(cfg.Streams, exec, connection.Deps{Authenticate: s.authenticateToken, AcquireSlot: s.acquireSlot, Memory: deps.Memory}, log); err != nil {
 		return nil, err
 	}
 	s.websockets, s.events = websocket.New(s.connections), sse.New(s.connections)

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/membudget"
 )
 
 // acquireSlot waits for a slot to run in, for at most QueueTime, and returns what releases it.
@@ -58,3 +59,10 @@ func (s *slotWriter) Write(b []byte) (int, error) {
 
 // Unwrap lets http.ResponseController find the connection.
 func (s *slotWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// openMemory returns the context of a request, for its caller, with a grant of memory that the
+// caller of openMemory releases once the response is written.
+func (s *Server) openMemory(ctx context.Context) (context.Context, *membudget.Grant) {
+	grant := s.deps.Memory.Open(ctx)
+	return membudget.WithGrant(ctx, grant), grant
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/sse"
 )
 
@@ -117,7 +118,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	req, err := s.readRequest(w, r)
+	req, err := s.readRequest(w, r, caller)
 	if err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) error {
 	if len(r.Header.Values("Authorization")) > 0 {
 		return errBadRequest("Send a ticket or the header Authorization, not both.")
 	}
-	req, err := s.readRequest(w, r)
+	req, err := s.readRequest(w, r, connection.Caller{})
 	if err != nil {
 		return err
 	}
@@ -156,12 +157,15 @@ func refuseTicket(http.ResponseWriter, *http.Request) error {
 	return fault.New(fault.Unauthenticated, "A ticket is good for nothing but an event stream by GET.")
 }
 
-// readRequest reads the one operation of a request whose answer is streamed.
-func (s *Server) readRequest(w http.ResponseWriter, r *http.Request) (req executor.Request, err error) {
+// readRequest reads the one operation of a request whose answer is streamed. The operation
+// takes its own memory once it runs.
+func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, caller connection.Caller) (req executor.Request, err error) {
 	if len(r.Header.Values("Idempotency-Key")) > 0 {
 		return req, fault.New(fault.IdempotencyKeyInvalid, "A request whose answer is streamed has its idempotency key in the input.")
 	}
-	in, err := s.readRequests(w, r)
+	ctx, grant := s.openMemory(withPrincipal(r.Context(), caller))
+	defer grant.Release()
+	in, err := s.readRequests(w, r.WithContext(ctx))
 	switch {
 	case err != nil:
 		return req, err
@@ -214,7 +218,7 @@ func (s *Server) serveStart(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	req, err := s.readRequest(w, r)
+	req, err := s.readRequest(w, r, caller)
 	if err != nil {
 		return err
 	}

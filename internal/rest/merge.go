@@ -40,7 +40,11 @@ func (s *Shim) runOnce(r *http.Request, rt *route, in *boundRequest) (*result, e
 	if err != nil {
 		return nil, err
 	}
-	return rt.readResult(in, s.exec.Run(r.Context(), op))
+	resp, err := s.exec.Run(r.Context(), op)
+	if err != nil {
+		return nil, err
+	}
+	return rt.readResult(in, resp)
 }
 
 // patchPart is a property of a merge patch whose value is an object.

@@ -273,7 +273,10 @@ func (s *Shim) findByLegacyID(ctx context.Context, l *lookup, id string) (string
 	if refusal != nil {
 		return id, nil // not text that can be looked up
 	}
-	resp := s.exec.Run(ctx, op)
+	resp, err := s.exec.Run(ctx, op)
+	if err != nil {
+		return "", err
+	}
 	if len(resp.Errors) > 0 {
 		return "", cmp.Or[error](resp.Errors[0].Err, resp.Errors[0])
 	}

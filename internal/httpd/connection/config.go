@@ -11,6 +11,8 @@ import (
 type Config struct {
 	Connections, PerPrincipal int
 	Operations                int
+	Subscriptions             int
+	PrincipalSubscriptions    int
 	MessageBytes              int
 	MessageTime               time.Duration
 	InitTime                  time.Duration
@@ -26,6 +28,8 @@ func (c *Config) Settings() []setting.Setting {
 		setting.Count(&c.Connections, "LIMIT_CONNECTIONS", 20_000, "WebSockets, event streams and reservations that are open on this node at the same time"),
 		setting.Count(&c.PerPrincipal, "LIMIT_USER_CONNECTIONS", 2_500, "of them, those of one user, or of one address for anonymous callers"),
 		setting.Count(&c.Operations, "LIMIT_SOCKET_OPERATIONS", 100, "operations that run at the same time on one WebSocket or single connection"),
+		setting.Count(&c.Subscriptions, "LIMIT_SUBSCRIPTIONS", 40_000, "subscriptions that are live on this node at the same time"),
+		setting.Count(&c.PrincipalSubscriptions, "LIMIT_USER_SUBSCRIPTIONS", 5_000, "of them, those of one user, or of one address for anonymous callers"),
 		setting.Count(&c.MessageBytes, "LIMIT_MESSAGE_BYTES", 1<<20, "bytes of a WebSocket message"),
 		setting.Internal(&c.MessageTime, 10*time.Second, "time to receive a message once it has begun"),
 		setting.Duration(&c.InitTime, "LIMIT_INIT_TIME", 10*time.Second, "time from the upgrade of a WebSocket to its `connection_init`, and from a reservation to its stream"),

@@ -39,6 +39,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
@@ -54,13 +55,15 @@ type Caller struct {
 	Expires   time.Time       // when the credential expires; zero if that is not known
 }
 
-// Deps are what a Manager calls. Both are required.
+// Deps are what a Manager calls. The functions are required.
 type Deps struct {
 	// Authenticate returns the caller that presents a bearer token.
 	Authenticate func(ctx context.Context, bearer string) (Caller, error)
 	// AcquireSlot waits for a slot in which a query or mutation may run, and returns
 	// the function that releases it.
 	AcquireSlot func(ctx context.Context) (release func(), err error)
+	// Memory bounds messages and responses; nil for no limit.
+	Memory *membudget.Budget
 }
 
 // Connection is a WebSocket, an event stream or a reservation of one.
@@ -79,6 +82,7 @@ type Manager struct {
 	deps Deps
 	exec *executor.Executor
 	log  *slog.Logger
+	live *subscriptions
 
 	mu       sync.Mutex
 	open     map[Connection]string // the key of the principal that each counts against
@@ -96,7 +100,8 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Man
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{cfg: cfg, deps: deps, exec: exec, log: log, open: map[Connection]string{}, counts: map[string]int{}}, nil
+	live := &subscriptions{limit: cfg.Subscriptions, perPrincipal: cfg.PrincipalSubscriptions, counts: map[string]int{}}
+	return &Manager{cfg: cfg, deps: deps, exec: exec, log: log, live: live, open: map[Connection]string{}, counts: map[string]int{}}, nil
 }
 
 // Config returns the limits in force.
@@ -106,7 +111,7 @@ func (m *Manager) Config() Config { return m.cfg }
 // anonymous callers from one address.
 func principalKey(ctx context.Context, p *auth.Principal) string {
 	if p == nil {
-		return "address " + auth.ClientFrom(ctx).Address
+		return "address " + auth.ClientFrom(ctx).Network()
 	}
 	return "user " + string(p.UserID)
 }
@@ -167,6 +172,10 @@ func (m *Manager) uncount(key string) {
 		delete(m.counts, key)
 	}
 }
+
+// OpenMemory returns an empty grant of memory of the caller of ctx, which the caller of
+// OpenMemory releases.
+func (m *Manager) OpenMemory(ctx context.Context) *membudget.Grant { return m.deps.Memory.Open(ctx) }
 
 // Authenticate returns the caller that presents a bearer token.
 func (m *Manager) Authenticate(ctx context.Context, bearer string) (Caller, error) {

@@ -11,9 +11,11 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/outbound"
+	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
@@ -24,8 +26,9 @@ const MaxIDBytes = 256
 type Operation struct {
 	ID string // chosen by the client; empty if the connection has this operation alone
 
-	ctx    context.Context
-	cancel context.CancelFunc
+	ctx     context.Context
+	cancel  context.CancelFunc
+	backlog *backlog // of its connection
 
 	mu     sync.Mutex
 	cursor string // reached without an event and not yet sent to the client
@@ -37,7 +40,7 @@ type Operation struct {
 
 // NewOperation returns the one operation of a connection, which lives as long as ctx.
 func NewOperation(ctx context.Context) *Operation {
-	return &Operation{ctx: ctx, cancel: func() {}}
+	return &Operation{ctx: ctx, cancel: func() {}, backlog: new(backlog)}
 }
 
 // Context returns the context of the operation, which ends when the client stops it.
@@ -74,6 +77,7 @@ const stopTime = time.Second
 type Operations struct {
 	permits *semaphore.Weighted
 	limit   int
+	backlog backlog
 
 	mu      sync.Mutex
 	live    map[string]*Operation // by id
@@ -145,7 +149,7 @@ func (ops *Operations) add(ctx context.Context, id string) (*Operation, error) {
 	if err := ops.checkStartLocked(id); err != nil {
 		return nil, err
 	}
-	o := &Operation{ID: id}
+	o := &Operation{ID: id, backlog: &ops.backlog}
 	o.ctx, o.cancel = context.WithCancel(ctx)
 	if ops.live == nil {
 		ops.live = map[string]*Operation{}
@@ -242,33 +246,64 @@ func (m *Manager) Prepare(ctx context.Context, req executor.Request) (*executor.
 	return m.exec.Prepare(ctx, req)
 }
 
-// Run runs the operation to its end, or until its context ends.
+// Run runs the operation to its end, or until its context ends. Its memory counts against the
+// caller from the execution until the result is written, and nothing is executed while much
+// waits to be written to the connection.
 func (m *Manager) Run(o *Operation, op *executor.Operation, out ResultWriter) {
-	if op.Kind() != ast.Subscription {
-		m.runOnce(o, op, out)
-		return
+	grant := m.deps.Memory.Open(o.ctx)
+	defer grant.Release()
+	ctx := membudget.WithGrant(o.ctx, grant)
+	var err error
+	if op.Kind() == ast.Subscription {
+		err = m.runSubscription(ctx, o, op, out)
+	} else {
+		err = m.runOnce(ctx, o, op, out)
 	}
-	responses := m.exec.Stream(o.ctx, op)
-	defer responses.Close()
-	flush := func() { out.Flush(o) }
-	for resp := responses.Next(o.ctx, flush); resp != nil; resp = responses.Next(o.ctx, flush) {
-		out.WriteResult(o, resp)
-	}
-	out.Flush(o)
-	if o.ctx.Err() == nil {
-		out.WriteComplete(o)
+	if err != nil {
+		out.WriteErrors(o, executor.NewRefusal(err).Errors)
 	}
 }
 
-func (m *Manager) runOnce(o *Operation, op *executor.Operation, out ResultWriter) {
-	resp, err := m.runInSlot(o.ctx, op)
+func (m *Manager) runSubscription(ctx context.Context, o *Operation, op *executor.Operation, out ResultWriter) error {
+	stop, err := m.live.start(principalKey(ctx, auth.From(ctx)))
 	if err != nil {
-		out.WriteErrors(o, executor.NewRefusal(err).Errors)
-		return
+		return err
 	}
+	defer stop()
+	responses := m.exec.Stream(ctx, op)
+	defer responses.Close()
+	grant, flush := membudget.GrantFrom(ctx), func() { out.Flush(o) }
+	for o.backlog.awaitRoom(ctx) == nil {
+		resp := responses.Next(ctx, flush)
+		if resp == nil {
+			break
+		}
+		o.backlog.add(len(resp.Data))
+		out.WriteResult(o, resp)
+		o.backlog.add(-len(resp.Data))
+		grant.Shrink(0)
+	}
+	out.Flush(o)
+	if ctx.Err() == nil {
+		out.WriteComplete(o)
+	}
+	return nil
+}
+
+func (m *Manager) runOnce(ctx context.Context, o *Operation, op *executor.Operation, out ResultWriter) error {
+	if err := o.backlog.awaitRoom(ctx); err != nil {
+		return err
+	}
+	resp, err := m.runInSlot(ctx, op)
+	if err != nil {
+		return err
+	}
+	o.backlog.add(len(resp.Data))
+	defer o.backlog.add(-len(resp.Data))
 	out.WriteResult(o, resp)
 	out.Flush(o)
 	out.WriteComplete(o)
+	return nil
 }
 
 // runInSlot runs a query or mutation in a slot, which is released when it returns: the time
@@ -279,7 +314,11 @@ func (m *Manager) runInSlot(ctx context.Context, op *executor.Operation) (*execu
 		return nil, err
 	}
 	defer release()
-	resp := &executor.Response{Response: m.exec.Run(ctx, op)}
+	result, err := m.exec.Run(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	resp := &executor.Response{Response: result}
 	_, _ = resp.Encoded(outbound.EncodeResponse) // encoding is work for the slot, too; the writer gets the same outcome
 	return resp, nil
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 )
 
@@ -83,7 +84,9 @@ func (k *socket) readMessage() *connection.CloseReason {
 	if err != nil {
 		return reasonForReadError(err)
 	}
-	text, reason := k.receive(r)
+	grant := k.s.connections.OpenMemory(k.ctx)
+	defer grant.Release() // an operation takes its own once it runs
+	text, reason := k.receive(grant.Reader(k.ctx, r, messageFactor))
 	switch {
 	case reason != nil:
 		return reason
@@ -108,10 +111,20 @@ func (k *socket) receive(r io.Reader) ([]byte, *connection.CloseReason) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, reasonMessageTimeout
+	case isFault(err):
+		return nil, connection.ReasonForError(err) // no memory for it
 	case err != nil:
 		return nil, reasonForReadError(err)
 	}
 	return text, nil
+}
+
+// messageFactor is how many bytes of memory a byte of a message takes, read and decoded.
+const messageFactor = 16
+
+func isFault(err error) bool {
+	_, ok := errors.AsType[*fault.Error](err)
+	return ok
 }
 
 func (k *socket) touch() { k.lastUsed.Store(time.Now().UnixNano()) }

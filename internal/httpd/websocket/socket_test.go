@@ -350,3 +350,25 @@ func TestSocket_closes_when_idle(t *testing.T) {
 		}
 	})
 }
+
+func TestSocket_caps_subscriptions_of_a_principal_and_of_the_node(t *testing.T) {
+	t.Parallel()
+	streamtest.Run(t, httpd.Config{Streams: connection.Config{PrincipalSubscriptions: 2, Subscriptions: 3}}, func(e *streamtest.Env) {
+		e.Tokens.Set("a", "usr_1")
+		first, second, other := e.Connect(""), e.Connect(""), e.Connect("a")
+		subscribe := func(c *streamtest.Client, id string) {
+			c.Subscribe(id, "subscription{ticks}")
+			<-e.Sources
+		}
+		subscribe(first, "1")
+		subscribe(second, "1") // of the same principal, on another connection
+		first.Subscribe("2", "subscription{ticks}")
+		first.Want(`{"type":"error","id":"2","payload":[{"message":"You have 2 live subscriptions, which is the most that one may have.","extensions":{"code":"LIMIT_REACHED"}}]}`)
+		subscribe(other, "1")
+		other.Subscribe("2", "subscription{ticks}")
+		other.Want(`{"type":"error","id":"2","payload":[{"message":"The server has as many live subscriptions as it takes; try again in a moment.","extensions":{"code":"SERVER_BUSY","retryAfter":1}}]}`)
+		first.Send(`{"id":"1","type":"complete"}`)
+		synctest.Wait()
+		subscribe(other, "3")
+	})
+}

@@ -11,7 +11,6 @@ import (
 	"context"
 	"encoding/hex"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
@@ -77,7 +76,7 @@ type Attempt struct{ accountAndAddress, address string }
 // caller's address, or refuses it with RATE_LIMITED. The caller passes the
 // outcome to Finish.
 func (l *Limiter) Begin(ctx context.Context, account string) (Attempt, error) {
-	from := networkOf(auth.ClientFrom(ctx).Address)
+	from := auth.ClientFrom(ctx).Network()
 	a := Attempt{l.counterName("sign-in", account, from), l.counterName("sign-in", from)}
 	return a, l.countAttempts(ctx,
 		Counter{a.accountAndAddress, l.cfg.SignInsPerAccount, l.cfg.SignInWindow},
@@ -100,7 +99,7 @@ func (l *Limiter) Finish(ctx context.Context, a Attempt, err error) {
 // AllowSignUp counts a sign-up from the caller's address, or refuses it with
 // RATE_LIMITED.
 func (l *Limiter) AllowSignUp(ctx context.Context) error {
-	from := networkOf(auth.ClientFrom(ctx).Address)
+	from := auth.ClientFrom(ctx).Network()
 	return l.countAttempts(ctx, Counter{l.counterName("sign-up", from), l.cfg.SignUpsPerAddress, signUpWindow})
 }
 
@@ -132,19 +131,4 @@ func (l *Limiter) giveBack(ctx context.Context, reset, less []string) {
 
 func (l *Limiter) counterName(parts ...string) string {
 	return hex.EncodeToString(secrets.MAC(l.secret, parts...)[:16])
-}
-
-// networkOf returns what counts as one address: of IPv6 the /64, since a client
-// that has one address of it has them all.
-func networkOf(address string) string {
-	a, err := netip.ParseAddr(address)
-	if err != nil {
-		return address // unknown origins share one counter
-	}
-	a = a.Unmap().WithZone("")
-	if a.Is4() {
-		return a.String()
-	}
-	p, _ := a.Prefix(64) // 64 bits always fit
-	return p.String()
 }

@@ -1,0 +1,158 @@
+package attack
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	_ "github.com/jackc/pgx/v5/stdlib" // to write long texts by SQL
+	_ "modernc.org/sqlite"
+
+	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/testenv"
+)
+
+// maxPeak is the resident memory that no attack may exceed, in bytes: the budget for requests,
+// as much again for the garbage collector, and what a server has anyway.
+const maxPeak = 512 << 20
+
+// startWithLongTexts starts a server whose anonymous callers can ask for responses of many MB,
+// and returns another caller.
+func startWithLongTexts(t *testing.T, database string) (*testenv.Process, harness.Caller) {
+	t.Helper()
+	harness.RunCommand(t, database, "migrate")
+	harness.RunCommand(t, database, "seed", "--users", "1", "--orders", "1")
+	driver, source := "pgx", database
+	if path, embedded := strings.CutPrefix(database, "sqlite:"); embedded {
+		driver, source = "sqlite", "file:"+path
+	}
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), `UPDATE products SET active = true, description = $1`, strings.Repeat("x", 5_000)); err != nil {
+		t.Fatal(err)
+	}
+	p := testenv.Server(t, harness.Settings(database)...)
+	answer, err := harness.Anonymous(p).Send(t.Context(), largeQuery(0), nil)
+	if err != nil || len(fmt.Sprint(answer.Data)) < 8<<20 {
+		t.Fatalf("the large query has a response of %d bytes and errors %v, %v", len(fmt.Sprint(answer.Data)), answer.Errors, err)
+	}
+	return p, harness.SignInAdmin(t, p)
+}
+
+// largeQuery asks for about 15 MB.
+func largeQuery(number int) string {
+	var q strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&q, "a%d_%d: products(first: 100) { nodes { description } } ", number, i)
+	}
+	return "{" + q.String() + "}"
+}
+
+// slowDialer opens connections with a small receive window.
+func slowDialer() *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if err == nil {
+			err = conn.(*net.TCPConn).SetReadBuffer(4096)
+		}
+		return conn, err
+	}}
+}
+
+// checkServerHolds checks that others are served, and that the server stayed within maxPeak.
+func checkServerHolds(t *testing.T, p *testenv.Process, other harness.Caller) {
+	t.Helper()
+	other.Do(t, "{ viewer { user { name } } }", nil)
+	if peak := harness.PeakBytes(t, p); peak > maxPeak {
+		t.Errorf("the server took %d MiB, want at most %d", peak>>20, maxPeak>>20)
+	} else {
+		t.Logf("the server took %d MiB at most", peak>>20)
+	}
+}
+
+func TestServer_bounds_the_memory_of_a_socket_that_is_not_read(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p, other := startWithLongTexts(t, database)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(p.BaseURL, "http")+"/graphql", //nolint:bodyclose // the socket is the body
+			&websocket.DialOptions{HTTPClient: &http.Client{Transport: slowDialer()}, Subprotocols: []string{"graphql-transport-ws"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.CloseNow() //nolint:errcheck // the test is over
+		send := func(message any) {
+			text, _ := json.Marshal(message) // these encode
+			if err := conn.Write(ctx, websocket.MessageText, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(map[string]any{"type": "connection_init"})
+		if _, _, err := conn.Read(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 80 {
+			send(map[string]any{"type": "subscribe", "id": fmt.Sprint(i), "payload": map[string]any{"query": largeQuery(i)}})
+		}
+		harness.Pause(ctx, 4*time.Second)
+		checkServerHolds(t, p, other)
+	})
+}
+
+func TestServer_bounds_the_memory_of_responses_that_are_not_read(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p, other := startWithLongTexts(t, database)
+		client := &http.Client{Transport: slowDialer(), Timeout: 30 * time.Second}
+		var wg sync.WaitGroup
+		for i := range 60 {
+			wg.Go(func() {
+				body, _ := json.Marshal(map[string]any{"query": largeQuery(i)}) // text encodes
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, p.BaseURL+"/graphql", bytes.NewReader(body))
+				req.Header.Set("Content-Type", "application/json")
+				resp, err := client.Do(req)
+				if err == nil { // the body is not read
+					t.Cleanup(func() { resp.Body.Close() })
+				}
+			})
+		}
+		wg.Wait()
+		checkServerHolds(t, p, other)
+	})
+}
+
+func TestServer_bounds_the_memory_of_bodies_that_are_sent_in_part(t *testing.T) {
+	t.Parallel()
+	p, other := startWithLongTexts(t, harness.Databases["SQLite"](t))
+	const bodies = 1000
+	half := bytes.Repeat([]byte(" "), 600<<10)
+	var wg sync.WaitGroup
+	address := strings.TrimPrefix(p.BaseURL, "http://")
+	for range bodies {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		wg.Go(func() {
+			_, _ = fmt.Fprintf(conn, "POST /graphql HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", address, 1<<20)
+			_ = conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+			_, _ = conn.Write(half) // the server may refuse to read it
+		})
+	}
+	wg.Wait()
+	checkServerHolds(t, p, other)
+}

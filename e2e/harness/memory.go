@@ -1,0 +1,31 @@
+package harness
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/backplane-dev/backplane/internal/testenv"
+)
+
+// ResidentBytes returns the resident memory of the process in bytes.
+func ResidentBytes(t *testing.T, p *testenv.Process) int { return readStatus(t, p, "VmRSS:") }
+
+// PeakBytes returns the most resident memory that the process has had, in bytes.
+func PeakBytes(t *testing.T, p *testenv.Process) int { return readStatus(t, p, "VmHWM:") }
+
+func readStatus(t *testing.T, p *testenv.Process, name string) int {
+	t.Helper()
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID()), "status"))
+	if err != nil {
+		t.Skip("there is no /proc to see memory in")
+	}
+	_, rest, _ := strings.Cut(string(status), name)
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}

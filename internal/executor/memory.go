@@ -1,0 +1,134 @@
+package executor
+
+import (
+	"context"
+	"reflect"
+	"sync/atomic"
+
+	"github.com/99designs/gqlgen/graphql"
+
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/membudget"
+)
+
+// What an operation keeps alive in memory, in bytes. The factor of texts covers the buffers
+// that a response is written to and encoded in, which grow by doubling.
+const (
+	operationBytes = 16 << 10 // fixed part
+	fieldBytes     = 512      // objects and marshalers of a field
+	textFactor     = 3
+	growthBytes    = 256 << 10 // taken at a time beyond the estimate
+)
+
+// MemoryEstimate returns the bytes that the operation is expected to need, by its cost.
+func (o *Operation) MemoryEstimate() int64 { return operationBytes + fieldBytes*int64(o.cost) }
+
+// responseMeter counts the bytes of a response while its fields are resolved, so that one
+// that is too large, or too much for the memory budget, ends before it is in memory.
+type responseMeter struct {
+	limit int64
+	grant *membudget.Grant
+	bytes atomic.Int64 // of the response, a lower bound
+	paid  atomic.Int64 // bytes of text that the grant covers
+	ended atomic.Pointer[fault.Error]
+}
+
+type meterKey struct{}
+
+func withMeter(ctx context.Context, m *responseMeter) context.Context {
+	return context.WithValue(ctx, meterKey{}, m)
+}
+
+// errTooLarge is the error of a response above the limit of bytes.
+func errTooLarge(limit int64) *fault.Error {
+	return fault.New(fault.ResponseTooLarge, "The response is larger than %d bytes: ask for fewer fields or shorter lists.", limit)
+}
+
+// meterFields returns the field middleware with the texts that fields return counted. Once the
+// response is over, no further field is resolved.
+func meterFields(next graphql.FieldMiddleware) graphql.FieldMiddleware {
+	return func(ctx context.Context, resolve graphql.Resolver) (any, error) {
+		m, _ := ctx.Value(meterKey{}).(*responseMeter)
+		if m == nil {
+			return next(ctx, resolve)
+		}
+		if ended := m.ended.Load(); ended != nil {
+			return nil, ended
+		}
+		v, err := next(ctx, resolve)
+		if ended := m.count(textBytes(v)); ended != nil {
+			return nil, ended
+		}
+		return v, err
+	}
+}
+
+// count adds the bytes of a text; it returns why the response ends, nil if it goes on.
+func (m *responseMeter) count(n int64) *fault.Error {
+	if n == 0 {
+		return nil
+	}
+	total := m.bytes.Add(n)
+	switch {
+	case total > m.limit:
+		return m.end(errTooLarge(m.limit))
+	case total > m.paid.Load() && !m.grow(total):
+		return m.end(fault.New(fault.ServerBusy, "The server has no memory to spare for a response of this size; try again in a moment."))
+	}
+	return nil
+}
+
+// grow takes memory for more text.
+func (m *responseMeter) grow(total int64) bool {
+	for paid := m.paid.Load(); total > paid; paid = m.paid.Load() {
+		if !m.grant.TryTake(textFactor*growthBytes) && !m.grant.AtLimit(textFactor*growthBytes) {
+			return false
+		}
+		m.paid.Add(growthBytes)
+	}
+	return true
+}
+
+func (m *responseMeter) end(f *fault.Error) *fault.Error {
+	m.ended.CompareAndSwap(nil, f)
+	return m.ended.Load()
+}
+
+// textBytes returns the length of a field's value if it is text, else zero: the cost of the
+// operation covers all other values.
+func textBytes(v any) int64 {
+	switch v := v.(type) {
+	case nil:
+		return 0
+	case string:
+		return int64(len(v))
+	case *string:
+		if v == nil {
+			return 0
+		}
+		return int64(len(*v))
+	case bool, *bool, int, *int, int64, float64:
+		return 0
+	}
+	return reflectedTextBytes(reflect.ValueOf(v))
+}
+
+// reflectedTextBytes is textBytes for named types of text and lists of them.
+func reflectedTextBytes(v reflect.Value) (n int64) {
+	switch v.Kind() {
+	case reflect.String:
+		return int64(v.Len())
+	case reflect.Slice:
+		switch v.Type().Elem().Kind() {
+		case reflect.Uint8:
+			return int64(v.Len())
+		case reflect.String:
+			for i := range v.Len() {
+				n += int64(v.Index(i).Len())
+			}
+		default: // objects, whose fields are counted by themselves
+		}
+	default: // neither text nor a list
+	}
+	return n
+}

@@ -1,0 +1,127 @@
+// Package membudget bounds the memory that requests take on this node: a weighted semaphore of
+// bytes, with a share for each caller and each address, so that no client takes all of it.
+//
+// What costs memory takes its bytes from a Grant before it allocates them: a request body
+// beyond a few KiB, the objects and texts of a response in execution. The grant is released
+// once the response is written, so a client that does not read holds bytes of its own share.
+//
+// Bytes are estimates of the heap that a request keeps alive, rounded up; the budget does not
+// measure. Invariants: the grants together never hold more than the total, and those of one
+// owner never more than a share. Waiters of one owner are served in their order.
+package membudget
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
+)
+
+// Parts of the total that one owner may hold.
+const (
+	callerPart  = 4 // a quarter: a user, or the anonymous callers of one address
+	addressPart = 2 // a half: all callers of one address
+)
+
+// Budget is the memory for all requests of a node. It is safe for concurrent use. A nil Budget
+// has no limit.
+type Budget struct {
+	size  int64
+	wait  time.Duration
+	total *semaphore.Weighted
+
+	mu     sync.Mutex
+	shares map[string]*share // by owner, while a grant of it holds bytes or waits for some
+}
+
+// share is what the grants of one owner may hold together.
+type share struct {
+	owner  string
+	size   int64
+	free   *semaphore.Weighted
+	grants int
+}
+
+// New returns a budget of size bytes. A grant waits for at most wait until bytes are free.
+func New(size int64, wait time.Duration) *Budget {
+	return &Budget{size: size, wait: wait, total: semaphore.NewWeighted(size), shares: map[string]*share{}}
+}
+
+// Caller returns the bytes that one caller may hold: what a single request can have.
+func (b *Budget) Caller() int64 {
+	if b == nil {
+		return 1 << 62
+	}
+	return b.size / callerPart
+}
+
+// Open returns an empty grant of the caller of ctx: of its principal, or of the anonymous
+// callers of its address, and of its address in both cases. The caller of Open releases it.
+func (b *Budget) Open(ctx context.Context) *Grant {
+	if b == nil {
+		return nil
+	}
+	address := auth.ClientFrom(ctx).Network()
+	caller := "anonymous " + address
+	if p := auth.From(ctx); p != nil {
+		caller = "user " + string(p.UserID)
+	}
+	return &Grant{budget: b, owners: []owner{{caller, callerPart}, {"address " + address, addressPart}}}
+}
+
+// OpenShared returns an empty grant of what several callers share, such as responses of equal
+// subscriptions: it counts against no caller.
+func (b *Budget) OpenShared() *Grant {
+	if b == nil {
+		return nil
+	}
+	return &Grant{budget: b, owners: []owner{{"shared", callerPart}}}
+}
+
+func (b *Budget) joinShares(owners []owner) []*share {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]*share, len(owners))
+	for i, o := range owners {
+		s := b.shares[o.name]
+		if s == nil {
+			s = &share{owner: o.name, size: b.size / o.part, free: semaphore.NewWeighted(b.size / o.part)}
+			b.shares[o.name] = s
+		}
+		s.grants++
+		all[i] = s
+	}
+	return all
+}
+
+func (b *Budget) leaveShares(all []*share) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range all {
+		if s.grants--; s.grants == 0 {
+			delete(b.shares, s.owner)
+		}
+	}
+}
+
+// owner is what a grant counts against, and which part of the total it may hold.
+type owner struct {
+	name string
+	part int64
+}
+
+func errShare(wait time.Duration) error {
+	e := fault.New(fault.RateLimited, "Your requests hold as much memory as those of one caller may: read the responses, or send fewer at once.")
+	e.RetryAfter = wait
+	return e
+}
+
+func errTotal(wait time.Duration) error {
+	e := fault.New(fault.ServerBusy, "The server has no memory to spare for another request; try again in a moment.")
+	e.RetryAfter = wait
+	return e
+}
