@@ -31,11 +31,12 @@ var directives string
 // maxFile bounds the file of an operation, in bytes.
 const maxFile = 64 << 10
 
-// source is a file that holds one operation.
+// source is a file, or the part of one, that holds one operation.
 type source struct {
-	name string // path for messages
-	text string
-	own  bool // of the operator, not of the binary
+	name  string // path for messages
+	text  string
+	own   bool // of the operator, not of the binary
+	above int  // lines of the file above the text
 }
 
 // readSources returns the operations of the binary and those of the folder, if not empty,
@@ -71,9 +72,37 @@ func readFolder(fsys fs.FS, dir, shown string, own bool) ([]source, error) {
 		if len(text) > maxFile {
 			return nil, fmt.Errorf("%s has more than %d bytes", name, maxFile)
 		}
-		sources = append(sources, source{path.Join(shown, path.Base(name)), string(text), own})
+		sources = append(sources, source{name: path.Join(shown, path.Base(name)), text: string(text), own: own}.splitOperations()...)
 	}
 	return sources, nil
+}
+
+// splitOperations returns a source for each operation of a file, with the comment above it.
+// A fragment belongs to the operation before it. What is not a list of operations, each on
+// lines of its own, stays whole: parseOperation says what is wrong with it.
+func (s source) splitOperations() []source {
+	doc, err := parser.ParseQuery(&ast.Source{Name: s.name, Input: s.text})
+	if err != nil || len(doc.Operations) < 2 {
+		return []source{s}
+	}
+	lines := strings.SplitAfter(s.text, "\n")
+	var starts []int
+	for _, op := range doc.Operations[1:] {
+		start := op.Position.Line - 1
+		for start > 0 && strings.HasPrefix(lines[start-1], "#") {
+			start--
+		}
+		starts = append(starts, start)
+	}
+	parts, from := []source{}, 0
+	for _, to := range append(starts, len(lines)) {
+		if to == from {
+			return []source{s}
+		}
+		parts = append(parts, source{s.name, strings.Join(lines[from:to], ""), s.own, from})
+		from = to
+	}
+	return parts
 }
 
 // storedOperation is a valid operation with its directives.
@@ -92,7 +121,7 @@ func (s source) errorAt(pos *ast.Position, format string, args ...any) error {
 	if pos != nil {
 		line = pos.Line
 	}
-	return fmt.Errorf("%s:%d: %s", s.name, line, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%s:%d: %s", s.name, s.above+line, fmt.Sprintf(format, args...))
 }
 
 // parseOperation parses the operation and validates it against the schema, which has the
@@ -103,7 +132,7 @@ func (s source) parseOperation(schema *ast.Schema) (*storedOperation, error) {
 		return nil, s.errorsAt(err)
 	}
 	if len(doc.Operations) != 1 || doc.Operations[0].Name == "" {
-		return nil, s.errorAt(nil, "a file holds exactly one operation, which has a name")
+		return nil, s.errorAt(nil, "a file holds operations, each with a name, from the start of a line on")
 	}
 	if errs := validator.ValidateWithRules(schema, doc, rules.NewDefaultRules()); len(errs) > 0 {
 		return nil, s.errorsAt(errs)
@@ -133,8 +162,7 @@ func (s source) errorsAt(err error) error {
 	return errors.Join(all...)
 }
 
-// documentation returns the comment at the start of the file: its first line and the
-// rest.
+// documentation returns the comment above the operation: its first line and the rest.
 func (s source) documentation() (summary, more string) {
 	var lines []string
 	for line := range strings.Lines(s.text) {

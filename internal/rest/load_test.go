@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,8 +66,10 @@ func TestNew_names_file_and_line_of_a_mistake(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, text, want string }{
 		{"no GraphQL", "# A.\nquery A {", "own.graphql:2: Expected Name"},
-		{"no operation", "fragment A on User { id }", "own.graphql:1: a file holds exactly one operation"},
-		{"two operations", "query A { viewer { user { id } } } query B { viewer { user { id } } }", "own.graphql:1: a file holds exactly one"},
+		{"no operation", "fragment A on User { id }", "own.graphql:1: a file holds operations, each with a name"},
+		{"two operations on a line", "query A { viewer { user { id } } } query B { viewer { user { id } } }", "own.graphql:1: a file holds operations"},
+		{"a mistake in the second operation", "query A @rest(method: \"GET\", path: \"/a\") { viewer { user { id } } }\n# B.\nquery B { viewer { usr { id } } }", "own.graphql:3: Cannot query field \"usr\""},
+		{"an operation without a name among others", "query A @rest(method: \"GET\", path: \"/a\") { viewer { user { id } } }\n{ viewer { user { id } } }", "own.graphql:2: a file holds operations"},
 		{"an unknown field", "query A @rest(method: \"GET\", path: \"/a\") {\n  viewer {\n    usr { id } } }", "own.graphql:3: Cannot query field \"usr\""},
 		{"an unknown argument of the directive", "query A @rest(methd: GET, path: \"/a\") { viewer { user { id } } }", "own.graphql:1: Unknown argument \"methd\""},
 		{"an unknown method", "query A @rest(method: \"FETCH\", path: \"/a\") { viewer { user { id } } }", "own.graphql:1: the method is one of GET, POST, PUT, PATCH, DELETE, and not \"FETCH\""},
@@ -100,6 +103,19 @@ func TestNew_lets_operators_replace_an_operation_by_its_name(t *testing.T) {
 	_, err := load(t, "query GetUser($id: ID!) @rest(method: \"GET\", path: \"/users/{id}\") { user(id: $id) { id name } }")
 	if err != nil {
 		t.Errorf("New = %v, want an operator's operation to take the place of ours", err)
+	}
+}
+
+func TestNew_takes_several_operations_from_a_file(t *testing.T) {
+	t.Parallel()
+	s, err := load(t, "# A.\nquery A @rest(method: \"GET\", path: \"/a\") { viewer { user { ...F } } }\nfragment F on User { id }\n\n# B.\n#\n# More.\nquery B @rest(method: \"GET\", path: \"/b\") { viewer { user { id } } }\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range []string{"/a", "/b"} {
+		if !slices.Contains(s.Patterns(), route) {
+			t.Errorf("%s is not among the routes %q", route, s.Patterns())
+		}
 	}
 }
 
