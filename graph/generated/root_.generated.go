@@ -3127,6 +3127,11 @@ extend type Mutation {
   ): ReplayDeadLettersPayload!
 }
 
+extend enum ErrorCode {
+  "There is no such dead letter, or it was replayed already."
+  DEAD_LETTER_NOT_FOUND
+}
+
 "A durable consumer of the event log: it runs on one node at a time and handles each event."
 type Consumer {
   "The name, e.g. ` + "`" + `access` + "`" + `."
@@ -3213,7 +3218,8 @@ type ReplayDeadLettersPayload {
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},
-	{Name: "../schema/error.graphqls", Input: `"The errors that a client can meet, in ` + "`" + `UserError.code` + "`" + ` and in ` + "`" + `extensions.code` + "`" + `. The list is closed: a code keeps its meaning."
+	{Name: "../schema/error.graphqls", Input: `# The file of each entity extends it.
+"The errors that a client can meet, in ` + "`" + `UserError.code` + "`" + ` and in ` + "`" + `extensions.code` + "`" + `. The list is closed: a code keeps its meaning."
 enum ErrorCode {
   "Something went wrong on the server; the request id in ` + "`" + `extensions` + "`" + ` finds it in the log."
   INTERNAL
@@ -3301,88 +3307,20 @@ enum ErrorCode {
   USER_NOT_FOUND
   "The account is deactivated or deleted."
   USER_NOT_ACTIVE
-  "This cannot be a user name."
-  USERNAME_INVALID
-  "Another account has this user name."
-  USERNAME_TAKEN
-  "This is not an email address."
-  EMAIL_INVALID
-  "Another account has this email address."
-  EMAIL_TAKEN
-  "There must be one active ADMIN left."
-  LAST_ADMIN
   "The password is too short or too long."
   PASSWORD_INVALID
   "The login or the password is wrong."
   CREDENTIALS_WRONG
-  "The refresh token is invalid or expired; sign in again."
-  REFRESH_TOKEN_INVALID
-  "There is no such session, or it is hidden from the caller."
-  SESSION_NOT_FOUND
-  "There is no such API key, or it is hidden from the caller."
-  API_KEY_NOT_FOUND
-  "There is no such scope, or the caller may not grant it."
-  SCOPE_INVALID
-  "The expiry is in the past or too far away."
-  EXPIRY_INVALID
   "The maximum number of these objects is reached."
   LIMIT_REACHED
-  "There is no such product, or it is hidden from the caller."
-  PRODUCT_NOT_FOUND
-  "The product is not for sale."
-  PRODUCT_NOT_ACTIVE
-  "This cannot be a SKU."
-  SKU_INVALID
-  "Another product has this SKU."
-  SKU_TAKEN
   "This is not an active currency of ISO 4217."
   CURRENCY_UNKNOWN
   "The amount is no number, is negative or too large, or has more digits than its currency."
   AMOUNT_INVALID
-  "There is not enough left of the product."
-  STOCK_INSUFFICIENT
-  "A stock, or a change of it, is out of range."
-  STOCK_INVALID
-  "There is no such order, or it is hidden from the caller."
-  ORDER_NOT_FOUND
-  "An order has 1 to 100 lines, each with another SKU."
-  ORDER_LINES_INVALID
-  "The quantity of a line is out of range."
-  QUANTITY_INVALID
-  "The lines of an order must be priced in one currency."
-  CURRENCY_MIXED
-  "The total of the order is larger than the server can count."
-  TOTAL_TOO_LARGE
-  "Only an order that is PENDING can be cancelled; a paid one is refunded."
-  ORDER_NOT_CANCELLABLE
-  "Only an order that is PENDING can be paid."
-  ORDER_NOT_PAYABLE
-  "Only an order that is PAID, without a requested refund, can be shipped."
-  ORDER_NOT_SHIPPABLE
-  "Only an order that is SHIPPED can be delivered."
-  ORDER_NOT_DELIVERABLE
-  "Only an order that was paid can be refunded; customers may ask until it ships."
-  ORDER_NOT_REFUNDABLE
-  "There is no such service."
-  SERVICE_NOT_FOUND
-  "The name, the tags, the strategy or the health check of a service is invalid."
-  SERVICE_INVALID
-  "There is no such instance, or it is hidden from the caller. An instance that gets this registers again."
-  INSTANCE_NOT_FOUND
-  "The id, the URL, the weight, the incarnation or the time to live of an instance is invalid."
-  INSTANCE_INVALID
-  "The instance was started again since. A client that gets this is a former incarnation, and must stop."
-  STALE_INCARNATION
-  "No instance of the service can be called at the moment."
-  NO_INSTANCE
-  "The lease of a pick is not one of the caller's, was used, or has expired."
-  PICK_LEASE_INVALID
   "From the gateway: the service could not be reached, or its response could not be passed on."
   BAD_GATEWAY
   "From the gateway: the service did not respond in time."
   GATEWAY_TIMEOUT
-  "There is no such dead letter, or it was replayed already."
-  DEAD_LETTER_NOT_FOUND
 }
 `, BuiltIn: false},
 	{Name: "../schema/event.graphqls", Input: `extend type Query {
@@ -3480,55 +3418,9 @@ type Event implements Node {
   data: JSON!
 }
 
+# The file of each entity extends it.
 "What happened in an event."
-enum EventType {
-  "An account was opened."
-  USER_CREATED
-  "An account's names, roles or status changed."
-  USER_UPDATED
-  "An account was deleted, with its personal data."
-  USER_DELETED
-  "A session was revoked before it expired."
-  SESSION_REVOKED
-  "An API key was created."
-  API_KEY_CREATED
-  "An API key was revoked."
-  API_KEY_REVOKED
-  "The key that signs access tokens was rotated."
-  SIGNING_KEY_ROTATED
-  "A product was added."
-  PRODUCT_CREATED
-  "A product changed."
-  PRODUCT_UPDATED
-  "A product's stock was adjusted; sales appear as events of orders."
-  PRODUCT_STOCK_CHANGED
-  "An order was placed."
-  ORDER_PLACED
-  "An order was paid."
-  ORDER_PAID
-  "An order was shipped."
-  ORDER_SHIPPED
-  "An order was delivered."
-  ORDER_DELIVERED
-  "An order was cancelled."
-  ORDER_CANCELLED
-  "An order was refunded."
-  ORDER_REFUNDED
-  "A refund of an order was requested."
-  PAYMENT_REFUND_REQUESTED
-  "A service was registered, or came back."
-  SERVICE_REGISTERED
-  "A service changed, or its degradation began or ended."
-  SERVICE_UPDATED
-  "A service ended, and its instances with it."
-  SERVICE_DEREGISTERED
-  "An instance was registered, restarted, or changed its URL, weight or metadata."
-  INSTANCE_REGISTERED
-  "The status of an instance changed."
-  INSTANCE_STATUS_CHANGED
-  "An instance was removed: it deregistered, or its lease had expired for long."
-  INSTANCE_DEREGISTERED
-}
+enum EventType
 
 "A page of events."
 type EventConnection {
@@ -3659,6 +3551,46 @@ extend type Mutation {
     "Which order, and why."
     input: RefundOrderInput!
   ): RefundOrderPayload!
+}
+
+extend enum EventType {
+  "An order was placed."
+  ORDER_PLACED
+  "An order was paid."
+  ORDER_PAID
+  "An order was shipped."
+  ORDER_SHIPPED
+  "An order was delivered."
+  ORDER_DELIVERED
+  "An order was cancelled."
+  ORDER_CANCELLED
+  "An order was refunded."
+  ORDER_REFUNDED
+  "A refund of an order was requested."
+  PAYMENT_REFUND_REQUESTED
+}
+
+extend enum ErrorCode {
+  "There is no such order, or it is hidden from the caller."
+  ORDER_NOT_FOUND
+  "An order has 1 to 100 lines, each with another SKU."
+  ORDER_LINES_INVALID
+  "The quantity of a line is out of range."
+  QUANTITY_INVALID
+  "The lines of an order must be priced in one currency."
+  CURRENCY_MIXED
+  "The total of the order is larger than the server can count."
+  TOTAL_TOO_LARGE
+  "Only an order that is PENDING can be cancelled; a paid one is refunded."
+  ORDER_NOT_CANCELLABLE
+  "Only an order that is PENDING can be paid."
+  ORDER_NOT_PAYABLE
+  "Only an order that is PAID, without a requested refund, can be shipped."
+  ORDER_NOT_SHIPPABLE
+  "Only an order that is SHIPPED can be delivered."
+  ORDER_NOT_DELIVERABLE
+  "Only an order that was paid can be refunded; customers may ask until it ships."
+  ORDER_NOT_REFUNDABLE
 }
 
 "A customer's request to buy."
@@ -3927,6 +3859,30 @@ extend type Mutation {
   ): AdjustStockPayload!
 }
 
+extend enum EventType {
+  "A product was added."
+  PRODUCT_CREATED
+  "A product changed."
+  PRODUCT_UPDATED
+  "A product's stock was adjusted; sales appear as events of orders."
+  PRODUCT_STOCK_CHANGED
+}
+
+extend enum ErrorCode {
+  "There is no such product, or it is hidden from the caller."
+  PRODUCT_NOT_FOUND
+  "The product is not for sale."
+  PRODUCT_NOT_ACTIVE
+  "This cannot be a SKU."
+  SKU_INVALID
+  "Another product has this SKU."
+  SKU_TAKEN
+  "There is not enough left of the product."
+  STOCK_INSUFFICIENT
+  "A stock, or a change of it, is out of range."
+  STOCK_INVALID
+}
+
 "A product for sale."
 type Product implements Node {
   "The id of the product, e.g. ` + "`" + `prd_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
@@ -4185,6 +4141,38 @@ extend type Subscription {
     "Only events after this cursor in the log; from now on if not given."
     after: Cursor
   ): Event!
+}
+
+extend enum EventType {
+  "A service was registered, or came back."
+  SERVICE_REGISTERED
+  "A service changed, or its degradation began or ended."
+  SERVICE_UPDATED
+  "A service ended, and its instances with it."
+  SERVICE_DEREGISTERED
+  "An instance was registered, restarted, or changed its URL, weight or metadata."
+  INSTANCE_REGISTERED
+  "The status of an instance changed."
+  INSTANCE_STATUS_CHANGED
+  "An instance was removed: it deregistered, or its lease had expired for long."
+  INSTANCE_DEREGISTERED
+}
+
+extend enum ErrorCode {
+  "There is no such service."
+  SERVICE_NOT_FOUND
+  "The name, the tags, the strategy or the health check of a service is invalid."
+  SERVICE_INVALID
+  "There is no such instance, or it is hidden from the caller. An instance that gets this registers again."
+  INSTANCE_NOT_FOUND
+  "The id, the URL, the weight, the incarnation or the time to live of an instance is invalid."
+  INSTANCE_INVALID
+  "The instance was started again since. A client that gets this is a former incarnation, and must stop."
+  STALE_INCARNATION
+  "No instance of the service can be called at the moment."
+  NO_INSTANCE
+  "The lease of a pick is not one of the caller's, was used, or has expired."
+  PICK_LEASE_INVALID
 }
 
 """
@@ -4706,6 +4694,30 @@ extend type Mutation {
   ): RevokeApiKeyPayload!
 }
 
+extend enum EventType {
+  "A session was revoked before it expired."
+  SESSION_REVOKED
+  "An API key was created."
+  API_KEY_CREATED
+  "An API key was revoked."
+  API_KEY_REVOKED
+  "The key that signs access tokens was rotated."
+  SIGNING_KEY_ROTATED
+}
+
+extend enum ErrorCode {
+  "The refresh token is invalid or expired; sign in again."
+  REFRESH_TOKEN_INVALID
+  "There is no such session, or it is hidden from the caller."
+  SESSION_NOT_FOUND
+  "There is no such API key, or it is hidden from the caller."
+  API_KEY_NOT_FOUND
+  "There is no such scope, or the caller may not grant it."
+  SCOPE_INVALID
+  "The expiry is in the past or too far away."
+  EXPIRY_INVALID
+}
+
 "The caller, with what belongs to it."
 type Viewer {
   "The caller's account."
@@ -5016,6 +5028,28 @@ extend type Mutation {
     "Which account."
     input: DeleteUserInput!
   ): DeleteUserPayload!
+}
+
+extend enum EventType {
+  "An account was opened."
+  USER_CREATED
+  "An account's names, roles or status changed."
+  USER_UPDATED
+  "An account was deleted, with its personal data."
+  USER_DELETED
+}
+
+extend enum ErrorCode {
+  "This cannot be a user name."
+  USERNAME_INVALID
+  "Another account has this user name."
+  USERNAME_TAKEN
+  "This is not an email address."
+  EMAIL_INVALID
+  "Another account has this email address."
+  EMAIL_TAKEN
+  "There must be one active ADMIN left."
+  LAST_ADMIN
 }
 
 "An account."
