@@ -31,6 +31,7 @@ func BenchmarkRequest(b *testing.B) {
 		{"user", `query($id: ID!) { user(id: $id) { username email } }`, map[string]any{"id": ids[0]}},
 		{"nodes of 100", `query($ids: [ID!]!) { nodes(ids: $ids) { ... on User { username email } } }`, map[string]any{"ids": ids}},
 		{"50 orders", fiftyOrders, nil},
+		{"nested lists", largeBatch, nil},
 	} {
 		for _, from := range []struct {
 			name string

@@ -2,123 +2,123 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
+	"math"
 	"runtime/debug"
 	"slices"
 	"sync"
+
+	"github.com/graph-gophers/dataloader/v7"
 )
 
-// batcher is the dataloader of one declaration in one response: its results, and the
-// batches under way.
+// batcher is the dataloader of one declaration in one response. The library caches a
+// promise (thunk) by key, joins the callers of a key on it and dispatches batches. Its
+// timer is off: start has all keys of a batch, and flushes it.
 type batcher[K comparable, V any] struct {
-	read bulkRead[K, V]
-	peek memoryRead[K, V]
+	read  bulkRead[K, V]
+	peek  memoryRead[K, V]
+	cache dataloader.Cache[K, V]
 
-	mu      sync.Mutex
-	results map[K]result[K, V]
-}
-
-// result is a value, or the batch that will have it.
-type result[K comparable, V any] struct {
-	value V
-	from  *batch[K, V] // nil once the value is there
+	mu     sync.Mutex // held until the batch is flushed, so that no other caller splits it
+	loader *dataloader.Loader[K, V]
 }
 
 func newBatcher[K comparable, V any](read bulkRead[K, V], peek memoryRead[K, V]) *batcher[K, V] {
-	return &batcher[K, V]{read: read, peek: peek, results: map[K]result[K, V]{}}
+	b := &batcher[K, V]{read: read, peek: peek, cache: dataloader.NewCache[K, V]()}
+	b.loader = dataloader.NewBatchedLoader(b.readBatch, dataloader.WithCache(b.cache), dataloader.WithWait[K, V](math.MaxInt64),
+		dataloader.WithInputCapacity[K, V](64)) // the library's 1,000 allocate 8 KB a batch
+	return b
 }
 
-// startLoad starts to read the keys that are neither read nor under way.
-func (m *batcher[K, V]) startLoad(ctx context.Context, keys []K) *pending[K, V] {
-	p := newPending[K, V](uniqueKeys(keys))
-	var missing []K
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, k := range p.keys {
-		if !m.takeResult(ctx, k, p) {
-			missing = append(missing, k)
-		}
-	}
-	batches := startBatches(ctx, missing, m.read, m.forgetBatch)
-	for _, b := range batches {
-		for _, k := range b.keys {
-			m.results[k] = result[K, V]{from: b}
-		}
-	}
-	p.from = append(p.from, batches...)
-	return p
-}
-
-// takeResult adds to p the value of the key, or the batch that reads it; false if it
-// must be read.
-func (m *batcher[K, V]) takeResult(ctx context.Context, key K, p *pending[K, V]) bool {
-	e, ok := m.results[key]
-	if !ok && m.peek != nil {
-		if e.value, ok = m.peek(ctx, key); ok {
-			m.results[key] = e
-		}
-	}
-	switch {
-	case !ok:
-	case e.from == nil:
-		p.found[key] = e.value
-	case !slices.Contains(p.from, e.from):
-		p.from = append(p.from, e.from)
-	}
-	return ok
-}
-
-// forgetBatch drops a failed batch: errors are not cached.
-func (m *batcher[K, V]) forgetBatch(b *batch[K, V]) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	maps.DeleteFunc(m.results, func(_ K, e result[K, V]) bool { return e.from == b })
-}
-
-// batch is a bulk read, under way until done is closed.
-type batch[K comparable, V any] struct {
-	keys  []K
-	done  chan struct{}
-	found map[K]V
-	err   error
-}
-
-// startBatches starts to read the keys, maxBatch of them at a time, so that no response
-// takes more than one connection for each of its fields. Other fields may wait for the
-// values, so a read goes on when the field that started it is cancelled, up to the
-// time limit that all fields of a response share. failed, if not nil, is called with a
-// failed batch before any waiter returns.
-func startBatches[K comparable, V any](ctx context.Context, keys []K, read bulkRead[K, V], failed func(*batch[K, V])) []*batch[K, V] {
-	if len(keys) == 0 {
-		return nil
-	}
-	var batches []*batch[K, V]
-	for some := range slices.Chunk(keys, maxBatch) {
-		batches = append(batches, &batch[K, V]{keys: some, done: make(chan struct{})})
-	}
-	go func() {
-		ctx, cancel := detachContext(ctx)
-		defer cancel()
-		for _, b := range batches {
-			b.runRead(ctx, read, failed)
-		}
-	}()
-	return batches
-}
-
-func (b *batch[K, V]) runRead(ctx context.Context, read bulkRead[K, V], failed func(*batch[K, V])) {
-	defer close(b.done)
+// start starts to read the keys of p that are neither read nor under way, in one batch.
+// A panic is an error of p, for which siblings wait.
+func (b *batcher[K, V]) start(ctx context.Context, p *pending[K, V]) {
 	defer func() {
 		if r := recover(); r != nil {
-			b.err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-		if b.err != nil && failed != nil {
-			failed(b)
+			p.err = panicError(r)
+			close(p.done)
 		}
 	}()
-	b.found, b.err = read(ctx, b.keys)
+	if b.loadThunks(ctx, p) {
+		go p.collectValues()
+	} else {
+		p.collectValues()
+	}
 }
+
+// loadThunks reports whether p may have to wait for a value.
+func (b *batcher[K, V]) loadThunks(ctx context.Context, p *pending[K, V]) (waits bool) {
+	p.keys = uniqueKeys(p.keys)
+	p.thunks = make([]dataloader.Thunk[V], len(p.keys))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.loader.Flush()
+	for i, k := range p.keys {
+		var known bool
+		p.thunks[i], known = b.thunkOf(ctx, k)
+		waits = waits || !known
+	}
+	return waits
+}
+
+// thunkOf returns the promise of the key's value; known if the process has it in memory.
+func (b *batcher[K, V]) thunkOf(ctx context.Context, key K) (thunk dataloader.Thunk[V], known bool) {
+	if thunk, ok := b.cache.Get(ctx, key); ok {
+		return thunk, false
+	}
+	if b.peek != nil {
+		if v, ok := b.peek(ctx, key); ok {
+			thunk = func() (V, error) { return v, nil }
+			b.cache.Set(ctx, key, thunk)
+			return thunk, true
+		}
+	}
+	return b.loader.Load(ctx, key), false
+}
+
+// readBatch reads the keys of a batch, maxBatch of them at a time, so that no response
+// takes more than one connection for each of its fields. Other fields may wait for the
+// values, so a read goes on when the field that started it is cancelled, up to the time
+// limit that all fields of a response share. An error is the result of the keys from
+// there on, which leave the cache before any waiter returns.
+func (b *batcher[K, V]) readBatch(ctx context.Context, keys []K) []*dataloader.Result[V] {
+	ctx, cancel := detachContext(ctx)
+	defer cancel()
+	var err error
+	values := make([]dataloader.Result[V], len(keys))
+	results := make([]*dataloader.Result[V], 0, len(keys))
+	for some := range slices.Chunk(keys, maxBatch) {
+		var found map[K]V
+		if err == nil {
+			found, err = b.readRecovered(ctx, some)
+		}
+		for _, k := range some {
+			var ok bool
+			r := &values[len(results)]
+			switch r.Data, ok = found[k]; {
+			case err != nil:
+				b.loader.Clear(ctx, k)
+				r.Error = err
+			case !ok:
+				r.Error = dataloader.ErrNoResultProvided
+			}
+			results = append(results, r)
+		}
+	}
+	return results
+}
+
+func (b *batcher[K, V]) readRecovered(ctx context.Context, keys []K) (found map[K]V, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicError(r)
+		}
+	}()
+	return b.read(ctx, keys)
+}
+
+func panicError(r any) error { return fmt.Errorf("panic: %v\n%s", r, debug.Stack()) }
 
 func detachContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	free := context.WithoutCancel(ctx)
@@ -130,39 +130,40 @@ func detachContext(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // pending is the values of several keys, of which some may be under way.
 type pending[K comparable, V any] struct {
-	keys  []K // each once
-	from  []*batch[K, V]
-	once  sync.Once
-	found map[K]V // complete after wait
+	keys   []K // each once, when done
+	thunks []dataloader.Thunk[V]
+	done   chan struct{} // closed once found and err are complete
+	found  map[K]V
+	err    error
 }
 
+// newPending returns the values of the keys; batcher.start starts to read them.
 func newPending[K comparable, V any](keys []K) *pending[K, V] {
-	return &pending[K, V]{keys: keys, found: make(map[K]V, len(keys))}
+	return &pending[K, V]{keys: keys, done: make(chan struct{})}
 }
 
-// wait returns once all values are read, or with the error of the first batch that
-// failed or of ctx. Any number of callers may wait, each with its own context.
-func (p *pending[K, V]) wait(ctx context.Context) error {
-	for _, b := range p.from {
-		select {
-		case <-b.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if b.err != nil {
-			return b.err
+// collectValues waits for the thunks, which a context cannot end.
+func (p *pending[K, V]) collectValues() {
+	defer close(p.done)
+	p.found = make(map[K]V, len(p.keys))
+	for i, k := range p.keys {
+		v, err := p.thunks[i]()
+		if err == nil {
+			p.found[k] = v
+		} else if !errors.Is(err, dataloader.ErrNoResultProvided) {
+			p.err = err
+			return
 		}
 	}
-	p.once.Do(p.collectResults)
-	return nil
 }
 
-func (p *pending[K, V]) collectResults() {
-	for _, b := range p.from {
-		for _, k := range p.keys {
-			if v, ok := b.found[k]; ok {
-				p.found[k] = v
-			}
-		}
+// wait returns once all values are read, or with the first error of a batch or of ctx.
+// Any number of callers may wait, each with its own context.
+func (p *pending[K, V]) wait(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

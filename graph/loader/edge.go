@@ -34,9 +34,12 @@ func newListEdge[P, K comparable, V any](from *Loader[K, []V], key func(P) K) *E
 // to call it reads for all of them.
 func (e *Edge[P, K, V]) Load(ctx context.Context, parent P) (V, error) {
 	key, level := e.key(parent), parentLevel(ctx)
-	r := shareAmongSiblings(ctx, e, level, func() *siblingBatch[K, V] {
-		return &siblingBatch[K, V]{pending: e.from.startLoad(ctx, keysOf(siblingsOf(level, parent), e.key))}
+	r, first := shareAmongSiblings(ctx, e, level, func() *siblingBatch[K, V] {
+		return &siblingBatch[K, V]{pending: newPending[K, V](keysOf(siblingsOf(level, parent), e.key))}
 	})
+	if first {
+		e.from.batcherOf(loadersFrom(ctx)).start(ctx, r.pending)
+	}
 	v, asked, err := r.valueOf(ctx, key, e.spread)
 	if err == nil && !asked {
 		return e.from.Load(ctx, key)
@@ -86,12 +89,16 @@ func (l *List[P, K, A, T]) Load(ctx context.Context, parent P, args A) (*model.C
 	key, level := l.key(parent), parentLevel(ctx)
 	pages, count := l.open(&loadersFrom(ctx).domains)
 	read := func(ctx context.Context, keys []K) (map[K]page.Page[T], error) { return pages(ctx, keys, args) }
-	r := shareAmongSiblings(ctx, l, level, func() *siblingPages[K, T] {
-		return &siblingPages[K, T]{siblingBatch: siblingBatch[K, page.Page[T]]{pending: startUncached(ctx, keysOf(siblingsOf(level, parent), l.key), read)}}
+	r, first := shareAmongSiblings(ctx, l, level, func() *siblingPages[K, T] {
+		return newSiblingPages[K, T](keysOf(siblingsOf(level, parent), l.key))
 	})
+	if first {
+		newBatcher(read, nil).start(ctx, r.pending)
+	}
 	p, asked, err := r.valueOf(ctx, key, pageItems)
 	if err == nil && !asked {
-		r = &siblingPages[K, T]{siblingBatch: siblingBatch[K, page.Page[T]]{pending: startUncached(ctx, []K{key}, read)}}
+		r = newSiblingPages[K, T]([]K{key})
+		newBatcher(read, nil).start(ctx, r.pending)
 		p, _, err = r.valueOf(ctx, key, pageItems)
 	}
 	if err != nil {
@@ -109,8 +116,15 @@ type siblingPages[K comparable, T any] struct {
 	counts   *pending[K, int]
 }
 
+func newSiblingPages[K comparable, T any](keys []K) *siblingPages[K, T] {
+	return &siblingPages[K, T]{siblingBatch: siblingBatch[K, page.Page[T]]{pending: newPending[K, page.Page[T]](keys)}}
+}
+
 func (r *siblingPages[K, T]) countOf(ctx context.Context, key K, read bulkRead[K, int]) (int, error) {
-	r.counting.Do(func() { r.counts = startUncached(ctx, r.keys, read) })
+	r.counting.Do(func() {
+		r.counts = newPending[K, int](r.keys)
+		newBatcher(read, nil).start(ctx, r.counts)
+	})
 	if err := r.counts.wait(ctx); err != nil {
 		return 0, err
 	}
@@ -123,13 +137,6 @@ func pageItems[K comparable, T any](pages map[K]page.Page[T]) any {
 		all = append(all, p.Items...)
 	}
 	return all
-}
-
-// startUncached starts to read the keys without the results of the response.
-func startUncached[K comparable, V any](ctx context.Context, keys []K, read bulkRead[K, V]) *pending[K, V] {
-	p := newPending[K, V](uniqueKeys(keys))
-	p.from = startBatches(ctx, p.keys, read, nil)
-	return p
 }
 
 func keysOf[P, K comparable](parents []P, key func(P) K) []K {

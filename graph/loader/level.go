@@ -60,24 +60,26 @@ func locationOf(ctx context.Context) *fieldLocation {
 	return p
 }
 
-// shareAmongSiblings returns the result of begin, called once for all siblings of the
-// object whose field is resolved. The level is nil for an object without siblings.
-func shareAmongSiblings[T any](ctx context.Context, edge any, of *level, begin func() T) T {
+// shareAmongSiblings returns what create made for all siblings of the object whose field
+// is resolved, and whether this call made it: the caller then starts it, without the lock,
+// for which hundreds of siblings would queue. The level is nil for an object without
+// siblings.
+func shareAmongSiblings[T any](ctx context.Context, edge any, of *level, create func() T) (shared T, first bool) {
 	if of == nil {
-		return begin()
+		return create(), true
 	}
 	at := fieldPosition{edge, graphql.GetFieldContext(ctx).Field.Alias}
 	of.mu.Lock()
 	defer of.mu.Unlock()
 	if v, ok := of.shared[at].(T); ok {
-		return v
+		return v, false
 	}
-	v := begin()
+	v := create()
 	if of.shared == nil {
 		of.shared = map[fieldPosition]any{}
 	}
 	of.shared[at] = v
-	return v
+	return v, true
 }
 
 // parentLevel returns the level of the object whose field is resolved.

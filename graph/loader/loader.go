@@ -70,16 +70,12 @@ func (l *Loader[K, V]) Load(ctx context.Context, key K) (V, error) {
 // response or the memory of the process if they are there; the rest is one bulk read
 // for each maxBatch of keys.
 func (l *Loader[K, V]) LoadAll(ctx context.Context, keys []K) (map[K]V, error) {
-	p := l.startLoad(ctx, keys)
+	p := newPending[K, V](keys)
+	l.batcherOf(loadersFrom(ctx)).start(ctx, p)
 	if err := p.wait(ctx); err != nil {
 		return nil, err
 	}
 	return p.found, nil
-}
-
-// startLoad starts to read the keys.
-func (l *Loader[K, V]) startLoad(ctx context.Context, keys []K) *pending[K, V] {
-	return l.batcherOf(loadersFrom(ctx)).startLoad(ctx, keys)
 }
 
 func (l *Loader[K, V]) batcherOf(of *Loaders) *batcher[K, V] {

@@ -29,7 +29,7 @@ func LoadByID[K ~string, V any](ctx context.Context, l *Loader[K, V], id string)
 // LoadNodes returns the nodes with the ids, in their order, nil where there is none: one
 // bulk read for each kind of id.
 func LoadNodes(ctx context.Context, ids []string) ([]model.Node, error) {
-	found, err := Nodes.LoadAll(ctx, ids)
+	found, err := readNodes(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
