@@ -38,7 +38,7 @@ type Store interface {
 	// none: then it returns how long the first that refused stays full. It is exact:
 	// of any number of parallel calls no more succeed than the limits allow. A
 	// counter whose window ended at or before the given time starts anew. It takes
-	// its locks by Name and repeats for no idempotency key.
+	// its locks by Name and claims nothing.
 	Take(ctx context.Context, counters []Counter, at time.Time) (wait time.Duration, err error)
 	// GiveBack resets the counters named by reset and takes one from those named by
 	// less, never below zero, in the order of their names. Counters that do not
