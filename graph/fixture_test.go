@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/graph"
+	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/balance"
-	"github.com/backplane-dev/backplane/internal/consumer"
+	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
-	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/secrets"
@@ -195,13 +195,15 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	if s.hub, err = eventlog.NewHub(events, log, eventlog.HubConfig{}); err != nil {
 		t.Fatal(err)
 	}
+	off, err := cache.New(cache.Config{}, events, log)
+	if err != nil {
+		t.Fatal(err)
+	}
 	services, picks := registryOf(t, s.db)
-	s.exec, err = graph.NewExecutor(graph.Domains{
-		Registry: services, Users: user.NewService(st.users, time.Now), Products: order.NewCatalog(st.products, time.Now),
-		Orders: order.NewService(st.orders, time.Now), Sessions: sessions, Log: events,
-		ConsumerAdmin: consumer.NewAdmin(events, s.db.Leases(), s.db.DeadLetters(), time.Now), Legacy: legacy.NewService(s.db.LegacyUsage()),
-		Hub: s.hub, Picks: picks,
-	}, []byte("secret"), executor.Config{
+	domains := app.NewDomains(s.db, off, s.hub, sessions, &app.Registry{Registrar: services, Picks: picks})
+	domains.Users, domains.Products = user.NewService(st.users, time.Now), order.NewCatalog(st.products, time.Now)
+	domains.Orders, domains.Log = order.NewService(st.orders, time.Now), events
+	s.exec, err = graph.NewExecutor(domains, []byte("secret"), executor.Config{
 		Limits: executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},
 	}, log)
 	if err != nil {

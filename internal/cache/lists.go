@@ -44,7 +44,7 @@ const (
 func newLists(c *Cache) *lists {
 	l := &lists{cache: c, changes: make(map[string]*atomic.Uint64), inFlight: newSingleflight[string, *list]()}
 	l.held = otter.Must(&otter.Options[string, *list]{
-		MaximumWeight: uint64(float64(c.cfg.Bytes) * listShare),
+		MaximumWeight: max(1, uint64(float64(c.cfg.Bytes)*listShare)), // the library refuses 0: the cache is off
 		Weigher: func(key string, v *list) uint32 {
 			n := entryOverhead + len(key)
 			for i := range v.ids {

@@ -1,18 +1,33 @@
 package cache_test
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
+
+func TestCache_of_no_bytes_decorates_nothing(t *testing.T) {
+	t.Parallel()
+	c, err := cache.New(cache.Config{}, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if s := c.Products(store.Products{}); s != (store.Products{}) {
+		t.Errorf("a cache that is off decorates the store: %T", s)
+	}
+}
 
 func TestLists_are_kept_until_a_row_of_their_entity_changes(t *testing.T) {
 	t.Parallel()
