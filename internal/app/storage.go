@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -21,7 +22,11 @@ func OpenDatabase(ctx context.Context, env Env, migrate bool) (*store.DB, error)
 			return nil, fmt.Errorf("make the directory of the database: %w", err)
 		}
 	}
-	db, err := store.Open(ctx, store.Config{URL: string(env.Config.Database), Migrate: migrate || embedded, AssignLegacyIDs: env.Config.AssignLegacyID})
+	return openReady(ctx, env, migrate || embedded)
+}
+
+func openReady(ctx context.Context, env Env, migrate bool) (*store.DB, error) {
+	db, err := store.Open(ctx, store.Config{URL: string(env.Config.Database), Migrate: migrate, AssignLegacyIDs: env.Config.AssignLegacyID})
 	if err != nil {
 		return nil, err
 	}
@@ -31,26 +36,62 @@ func OpenDatabase(ctx context.Context, env Env, migrate bool) (*store.DB, error)
 	return db, nil
 }
 
+// OpenExistingDatabase opens a database that must exist and be up to date, and changes nothing.
+func OpenExistingDatabase(ctx context.Context, env Env) (*store.DB, error) {
+	if path, embedded := env.Config.Database.SQLite(); embedded {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("there is no database yet; backplane migrate makes one: %w", err)
+		}
+	}
+	return openReady(ctx, env, false)
+}
+
 // OpenSecrets unseals the secrets in the database with the operator's key. On
 // SQLite a key file next to the database serves until the operator sets a key,
 // which then takes over.
 func OpenSecrets(ctx context.Context, env Env, db *store.DB) (*secrets.Sealer, error) {
-	key, former := env.Config.SecretKey, []secrets.MasterKey(nil)
-	if path, embedded := env.Config.Database.SQLite(); embedded {
-		file := filepath.Join(filepath.Dir(path), "secret.key")
-		if _, err := os.Stat(file); err == nil || !key.IsSet() {
-			stored, err := secrets.MasterKeyFromFile(file)
-			if err != nil {
-				return nil, err
-			}
-			former = append(former, stored)
-		}
-		if !key.IsSet() {
-			key = former[0]
-		}
+	key, former, err := masterKeys(env, true)
+	if err != nil {
+		return nil, err
 	}
 	if !key.IsSet() {
 		env.Log.WarnContext(ctx, "BACKPLANE_SECRET_KEY is not set: secrets are stored unencrypted, readable by anyone with access to the database")
 	}
 	return secrets.OpenSealer(ctx, db.Secrets(), key, former...)
+}
+
+// masterKeys returns the operator's key, and the one that a key file next to an SQLite
+// database holds, which it replaces or stands in for. It makes the file only if create is set.
+func masterKeys(env Env, create bool) (key secrets.MasterKey, former []secrets.MasterKey, err error) {
+	key = env.Config.SecretKey
+	path, embedded := env.Config.Database.SQLite()
+	if !embedded {
+		return key, nil, nil
+	}
+	file := filepath.Join(filepath.Dir(path), "secret.key")
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && (key.IsSet() || !create) {
+		return key, nil, nil
+	}
+	stored, err := secrets.MasterKeyFromFile(file)
+	switch {
+	case err != nil:
+		return key, nil, err
+	case !key.IsSet():
+		return stored, nil, nil
+	}
+	return key, []secrets.MasterKey{stored}, nil
+}
+
+// InspectSecrets returns how the secrets in the database are protected. It changes nothing.
+func InspectSecrets(ctx context.Context, env Env, db *store.DB) (secrets.Protection, error) {
+	key, former, err := masterKeys(env, false)
+	if err != nil {
+		return 0, err
+	}
+	return secrets.Inspect(ctx, db.Secrets(), key, former...)
+}
+
+// RotateMasterKey has the operator's key protect the secrets that old protects.
+func RotateMasterKey(ctx context.Context, env Env, db *store.DB, old secrets.MasterKey) error {
+	return secrets.Rewrap(ctx, db.Secrets(), env.Config.SecretKey, old)
 }

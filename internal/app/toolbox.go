@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/consumer"
@@ -18,27 +17,44 @@ import (
 // without a cache. Running servers learn of its writes from the event log.
 type Toolbox struct {
 	DB            *store.DB
-	Secrets       *secrets.Sealer
-	Sessions      *session.Service
 	Log           *eventlog.Log
 	ConsumerAdmin *consumer.Admin
 }
 
-// OpenToolbox opens the database, which must be up to date. The caller closes it.
+// OpenToolbox opens the database, which must exist and be up to date. It changes nothing. The
+// caller closes it.
 func OpenToolbox(ctx context.Context, env Env) (*Toolbox, error) {
+	db, err := OpenExistingDatabase(ctx, env)
+	return newToolbox(db), err
+}
+
+// OpenWritableToolbox opens the database for a command that writes: an SQLite file is made, and
+// migrated, if it has to be. The caller closes it.
+func OpenWritableToolbox(ctx context.Context, env Env) (*Toolbox, error) {
 	db, err := OpenDatabase(ctx, env, false)
+	return newToolbox(db), err
+}
+
+func newToolbox(db *store.DB) *Toolbox {
+	if db == nil {
+		return nil
+	}
+	log := eventlog.NewLog(db.Events())
+	return &Toolbox{DB: db, Log: log, ConsumerAdmin: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), Now)}
+}
+
+// OpenSessions opens the domain of sessions and keys, with the secrets in the database as they
+// are protected now.
+func (t *Toolbox) OpenSessions(ctx context.Context, env Env) (*session.Service, error) {
+	key, former, err := masterKeys(env, true)
 	if err != nil {
 		return nil, err
 	}
-	t := &Toolbox{DB: db, Log: eventlog.NewLog(db.Events())}
-	t.ConsumerAdmin = consumer.NewAdmin(t.Log, db.Leases(), db.DeadLetters(), Now)
-	if t.Secrets, err = OpenSecrets(ctx, env, db); err != nil {
-		return nil, errors.Join(err, db.Close())
+	sealer, err := secrets.JoinSealer(ctx, t.DB.Secrets(), key, former...)
+	if err != nil {
+		return nil, err
 	}
-	if t.Sessions, err = NewSessions(env, db, t.Secrets, nil); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return t, nil
+	return NewSessions(env, t.DB, sealer, nil)
 }
 
 // Close closes the database.

@@ -33,7 +33,7 @@ func (c *commandLine) apiKeyCommand() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+		RunE: c.withWritableToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 			return createAPIKey(ctx, env, tools, opts)
 		}),
 	}
@@ -54,7 +54,11 @@ func createAPIKey(ctx context.Context, env app.Env, tools *app.Toolbox, opts api
 	for s := range strings.SplitSeq(opts.scopes, ",") {
 		in.Scopes = append(in.Scopes, auth.Scope(strings.TrimSpace(s)))
 	}
-	key, secret, err := tools.Sessions.IssueAPIKey(ctx, u.ID, in)
+	sessions, err := tools.OpenSessions(ctx, env)
+	if err != nil {
+		return err
+	}
+	key, secret, err := sessions.IssueAPIKey(ctx, u.ID, in)
 	if err != nil {
 		return err
 	}

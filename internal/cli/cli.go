@@ -121,11 +121,23 @@ func (c *commandLine) withEnv(work func(ctx context.Context, env app.Env, args [
 	}
 }
 
-// withToolbox is the RunE of a command that works on the database and needs
-// no server.
-func (c *commandLine) withToolbox(work func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error) func(*cobra.Command, []string) error {
+// toolboxWork is the work of a command on the database, which needs no server.
+type toolboxWork func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error
+
+// withToolbox is the RunE of a command that reads the database. It makes no file and runs no
+// migration.
+func (c *commandLine) withToolbox(work toolboxWork) func(*cobra.Command, []string) error {
+	return c.withOpenToolbox(app.OpenToolbox, work)
+}
+
+// withWritableToolbox is the RunE of a command that writes to the database.
+func (c *commandLine) withWritableToolbox(work toolboxWork) func(*cobra.Command, []string) error {
+	return c.withOpenToolbox(app.OpenWritableToolbox, work)
+}
+
+func (c *commandLine) withOpenToolbox(open func(context.Context, app.Env) (*app.Toolbox, error), work toolboxWork) func(*cobra.Command, []string) error {
 	return c.withEnv(func(ctx context.Context, env app.Env, args []string) error {
-		tools, err := app.OpenToolbox(ctx, env)
+		tools, err := open(ctx, env)
 		if err != nil {
 			return err
 		}

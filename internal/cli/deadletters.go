@@ -37,7 +37,7 @@ func (c *commandLine) deadLettersCommand() *cobra.Command {
 		&cobra.Command{Use: "list", Short: "list dead letters (the default)", Args: atMost(0), RunE: list},
 		&cobra.Command{Use: "show ID", Short: "show a dead letter with its event and error", Args: atMost(1), RunE: c.withToolbox(showDeadLetter)},
 		&cobra.Command{Use: "replay [ID]", Short: "replay dead letters of a subject or a consumer", Args: atMost(1),
-			RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
+			RunE: c.withWritableToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
 				return replayDeadLetters(ctx, env, tools, consumer, args)
 			})},
 	)

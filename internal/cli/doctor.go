@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/backplane-dev/backplane/internal/app"
+	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 func (c *commandLine) doctorCommand() *cobra.Command {
@@ -73,12 +74,18 @@ func checkConsumers(ctx context.Context, _ app.Env, tools *app.Toolbox) (finding
 	return findings, nil
 }
 
-func checkSecretKey(_ context.Context, _ app.Env, tools *app.Toolbox) ([]string, error) {
-	if tools.Secrets.Protected() {
-		return nil, nil
+func checkSecretKey(ctx context.Context, env app.Env, tools *app.Toolbox) ([]string, error) {
+	protection, err := app.InspectSecrets(ctx, env, tools.DB)
+	switch protection {
+	case secrets.Unprotected:
+		return []string{"Secrets are stored unencrypted, readable by anyone with access to the database. " +
+			"Set BACKPLANE_SECRET_KEY to 32 random characters or more, the same on every node, and restart them."}, err
+	case secrets.OtherKey:
+		return []string{"BACKPLANE_SECRET_KEY is not the key that this database is sealed with: servers do not start with it. " +
+			"Set the right key, or change it with backplane keys rotate-master."}, err
+	case secrets.NoDataKey, secrets.Protected:
 	}
-	return []string{"BACKPLANE_SECRET_KEY is not set: secrets are stored unencrypted, readable by anyone with access to the database. " +
-		"Set it to 32 random characters or more, the same on every node."}, nil
+	return nil, err
 }
 
 // checkSinks finds offsets of sinks that are not configured.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -9,20 +10,31 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/backplane-dev/backplane/internal/app"
+	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 func (c *commandLine) keysCommand() *cobra.Command {
 	list := c.withToolbox(listSigningKeys)
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "list or rotate the keys that sign access tokens",
+		Short: "list or rotate the keys that sign access tokens, or the key that protects secrets",
 		Long:  "A new key is published a minute before it signs; the old one stays published until the last token that it signed has expired.",
-		Args:  unknownVerb("list and rotate"),
+		Args:  unknownVerb("list, rotate and rotate-master"),
 		RunE:  list,
 	}
+	rotateMaster := &cobra.Command{
+		Use: "rotate-master", Short: "change the secret key that protects the secrets in the database", Args: atMost(0),
+		Long: "Needs the new key as BACKPLANE_SECRET_KEY and the old one in the file of --old. Running servers go on; those that start need\n" +
+			"the new key. On SQLite a server that starts with a new key changes it by itself if the old one is in the key file.",
+	}
+	old := rotateMaster.Flags().String("old", "", "`FILE` with the old key, readable by its owner alone")
+	rotateMaster.RunE = c.withWritableToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+		return rotateMasterKey(ctx, env, tools, *old)
+	})
 	cmd.AddCommand(
+		rotateMaster,
 		&cobra.Command{Use: "list", Short: "list the signing keys (the default)", Args: atMost(0), RunE: list},
-		&cobra.Command{Use: "rotate", Short: "create a new signing key", Args: atMost(0), RunE: c.withToolbox(rotateSigningKey)},
+		&cobra.Command{Use: "rotate", Short: "create a new signing key", Args: atMost(0), RunE: c.withWritableToolbox(rotateSigningKey)},
 	)
 	return cmd
 }
@@ -50,8 +62,27 @@ func listSigningKeys(ctx context.Context, env app.Env, tools *app.Toolbox, _ []s
 	return w.Flush()
 }
 
+func rotateMasterKey(ctx context.Context, env app.Env, tools *app.Toolbox, file string) error {
+	if file == "" {
+		return errors.New("keys rotate-master needs --old; see backplane keys rotate-master --help")
+	}
+	old, err := secrets.ReadMasterKey(file)
+	if err != nil {
+		return err
+	}
+	if err := app.RotateMasterKey(ctx, env, tools.DB, old); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(env.Out, "the secrets are protected by the new key: start every server with it from now on")
+	return err
+}
+
 func rotateSigningKey(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
-	key, err := tools.Sessions.RotateSigningKey(ctx)
+	sessions, err := tools.OpenSessions(ctx, env)
+	if err != nil {
+		return err
+	}
+	key, err := sessions.RotateSigningKey(ctx)
 	if err != nil {
 		return err
 	}

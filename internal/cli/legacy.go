@@ -19,21 +19,16 @@ func (c *commandLine) legacyCommand() *cobra.Command {
 		Long: "Shows each route with its clients (API keys, or what programs name as User-Agent), how often they called it, and when last.\n" +
 			"A running server stores its counts every few seconds.",
 		Args: atMost(0),
-		RunE: c.withEnv(listLegacyUsage),
+		RunE: c.withToolbox(listLegacyUsage),
 	}
 }
 
-func listLegacyUsage(ctx context.Context, env app.Env, _ []string) error {
-	db, err := app.OpenDatabase(ctx, env, false)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
+func listLegacyUsage(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	w := tabwriter.NewWriter(env.Out, 0, 0, 3, ' ', 0)
 	fmt.Fprint(w, "route\tclient\tcalls\tsince\tlast seen\n")
 	first := page.MaxSize
 	for args := (page.Args{First: &first}); ; {
-		p, err := db.LegacyUsage().List(ctx, args)
+		p, err := tools.DB.LegacyUsage().List(ctx, args)
 		if err != nil {
 			return err
 		}

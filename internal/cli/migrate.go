@@ -16,7 +16,7 @@ func (c *commandLine) migrateCommand() *cobra.Command {
 		Use:   "migrate",
 		Short: "apply missing database migrations",
 		Long: "Applies the migrations that the database lacks, each in one transaction. Any number of nodes may run it at the same time: one of them migrates.\n" +
-			"On SQLite every command does this by itself.",
+			"On SQLite every command that writes does this by itself.",
 		Args: atMost(0),
 		RunE: c.withEnv(func(ctx context.Context, env app.Env, _ []string) error { return migrate(ctx, env, restored) }),
 	}

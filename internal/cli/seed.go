@@ -19,7 +19,7 @@ func (c *commandLine) seedCommand() *cobra.Command {
 		Short: "fill an empty database with generated users, products and orders",
 		Long:  "Generates the same data each time for the same sizes. The users have no passwords. A database that is not empty is refused.",
 		Args:  atMost(0),
-		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+		RunE: c.withWritableToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 			if err := demo.FillRandom(ctx, tools.DB, size, progressBar(env.Out)); err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ func (c *commandLine) sinksCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		&cobra.Command{Use: "list", Short: "list the sinks (the default)", Args: atMost(0), RunE: list},
-		&cobra.Command{Use: "forget NAME", Short: "remove the offset of a sink", Args: atMost(1), RunE: c.withToolbox(forgetSink)},
+		&cobra.Command{Use: "forget NAME", Short: "remove the offset of a sink", Args: atMost(1), RunE: c.withWritableToolbox(forgetSink)},
 	)
 	return cmd
 }

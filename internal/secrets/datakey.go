@@ -18,6 +18,8 @@ import (
 // Store keeps a few small values in the database, by name. Each method is one
 // transaction of its own and safe while other nodes do the same.
 type Store interface {
+	// StoredSecret returns what is stored under the name, nil if nothing is. It only reads.
+	StoredSecret(ctx context.Context, name string) ([]byte, error)
 	// Secret stores fresh under the name if nothing is there yet, and returns what
 	// is there then: of ten nodes that start at once, all get the same.
 	Secret(ctx context.Context, name string, fresh []byte) ([]byte, error)
@@ -66,6 +68,75 @@ func OpenSealer(ctx context.Context, store Store, key MasterKey, former ...Maste
 		stored = now
 	}
 	return nil, errors.New("wrap data key: other nodes keep changing it: are they started with different keys?")
+}
+
+// JoinSealer is OpenSealer for commands that run beside servers: it makes the data key of a
+// new installation, and otherwise leaves it wrapped as it is.
+func JoinSealer(ctx context.Context, store Store, key MasterKey, former ...MasterKey) (*Sealer, error) {
+	stored, err := store.Secret(ctx, dataKey, wrapDataKey(key, randomKey()))
+	if err != nil {
+		return nil, fmt.Errorf("read data key: %w", err)
+	}
+	data, _, err := unwrapDataKey(stored, key, former)
+	if err != nil {
+		return nil, err
+	}
+	return newSealer(data, stored[0] != unwrappedFormat), nil
+}
+
+// Protection says how the data key of an installation is protected.
+type Protection int
+
+// The kinds of protection.
+const (
+	NoDataKey   Protection = iota // the installation was never started
+	Unprotected                   // no master key wraps it
+	Protected                     // the given key wraps it, or one of the former
+	OtherKey                      // a key that was not given wraps it
+)
+
+// Inspect returns how the data key is protected. It changes nothing.
+func Inspect(ctx context.Context, store Store, key MasterKey, former ...MasterKey) (Protection, error) {
+	stored, err := store.StoredSecret(ctx, dataKey)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("read data key: %w", err)
+	case stored == nil:
+		return NoDataKey, nil
+	case len(stored) == 1+Size && stored[0] == unwrappedFormat:
+		return Unprotected, nil
+	}
+	if _, _, err := unwrapDataKey(stored, key, former); err != nil {
+		return OtherKey, nil //nolint:nilerr // that is the result
+	}
+	return Protected, nil
+}
+
+// Rewrap wraps the data key with key from now on, if old is what wraps it. Running nodes keep
+// the data key that they have; a node that starts needs the new key.
+func Rewrap(ctx context.Context, store Store, key, old MasterKey) error {
+	stored, err := store.StoredSecret(ctx, dataKey)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read data key: %w", err)
+	case stored == nil:
+		return errors.New("this database has no data key yet: start the server once")
+	case !key.set:
+		return errors.New("BACKPLANE_SECRET_KEY must be the new key")
+	}
+	data, _, err := unwrapDataKey(stored, old, nil)
+	if err != nil {
+		return err
+	}
+	next := wrapDataKey(key, data)
+	now, err := store.ReplaceSecret(ctx, dataKey, stored, next)
+	if err != nil {
+		return fmt.Errorf("wrap data key: %w", err)
+	}
+	if !bytes.Equal(now, next) {
+		return errors.New("wrap data key: another process changed it meanwhile")
+	}
+	return nil
 }
 
 func sealerWith(data [Size]byte, key MasterKey, err error) (*Sealer, error) {

@@ -36,12 +36,19 @@ func ParseMasterKey(text string) (MasterKey, error) {
 // processes that do so at once all get the same key. A file that others may read is
 // refused.
 func MasterKeyFromFile(path string) (MasterKey, error) {
-	text, err := readPrivate(path)
+	key, err := ReadMasterKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = createPrivate(path); err == nil {
-			text, err = readPrivate(path)
+		if err := createPrivate(path); err != nil {
+			return MasterKey{}, fmt.Errorf("secret key: %w", err)
 		}
+		return ReadMasterKey(path)
 	}
+	return key, err
+}
+
+// ReadMasterKey returns the master key in a file that only its owner may read.
+func ReadMasterKey(path string) (MasterKey, error) {
+	text, err := readPrivate(path)
 	if err != nil {
 		return MasterKey{}, fmt.Errorf("secret key: %w", err)
 	}

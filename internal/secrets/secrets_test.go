@@ -29,6 +29,12 @@ func (m *memoryStore) Secret(_ context.Context, name string, fresh []byte) ([]by
 	return m.values[name], nil
 }
 
+func (m *memoryStore) StoredSecret(_ context.Context, name string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.values[name], nil
+}
+
 func (m *memoryStore) ReplaceSecret(_ context.Context, name string, old, next []byte) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -238,4 +244,67 @@ func FuzzBox_Open(f *testing.F) {
 			t.Errorf("Unseal accepted bytes that were not sealed: %q", plain)
 		}
 	})
+}
+
+func TestInspect_and_JoinSealer_change_nothing(t *testing.T) {
+	t.Parallel()
+	a, b := mustParseKey(t, "a"), mustParseKey(t, "b")
+	for name, tt := range map[string]struct {
+		stored *MasterKey // of the data key; nil if there is none
+		given  MasterKey
+		former []MasterKey
+		want   Protection
+		opens  bool
+	}{
+		"no data key":                {nil, a, nil, NoDataKey, true},
+		"the key that wraps it":      {&a, a, nil, Protected, true},
+		"a former key that wraps it": {&a, b, []MasterKey{a}, Protected, true},
+		"another key":                {&a, b, nil, OtherKey, false},
+		"no key for a wrapped one":   {&a, MasterKey{}, nil, OtherKey, false},
+		"a key for one not wrapped":  {&MasterKey{}, a, nil, Unprotected, true},
+		"no key for one not wrapped": {&MasterKey{}, MasterKey{}, nil, Unprotected, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := newMemoryStore()
+			if tt.stored != nil {
+				mustOpenSealer(t, store, *tt.stored)
+			}
+			before := bytes.Clone(store.values[dataKey])
+			if got, err := Inspect(t.Context(), store, tt.given, tt.former...); got != tt.want || err != nil {
+				t.Errorf("Inspect = %v, %v, want %v", got, err, tt.want)
+			}
+			if !bytes.Equal(store.values[dataKey], before) {
+				t.Error("Inspect changed the data key")
+			}
+			if _, err := JoinSealer(t.Context(), store, tt.given, tt.former...); (err == nil) != tt.opens {
+				t.Errorf("JoinSealer = %v, want an error: %v", err, !tt.opens)
+			}
+			if tt.stored != nil && !bytes.Equal(store.values[dataKey], before) {
+				t.Error("JoinSealer changed the data key")
+			}
+		})
+	}
+}
+
+func TestRewrap_replaces_the_master_key(t *testing.T) {
+	t.Parallel()
+	a, b, c := mustParseKey(t, "a"), mustParseKey(t, "b"), mustParseKey(t, "c")
+	store := newMemoryStore()
+	if err := Rewrap(t.Context(), store, b, a); err == nil {
+		t.Error("Rewrap of an installation without a data key succeeded")
+	}
+	sealed := mustOpenSealer(t, store, a).Seal("signing", []byte("seed"))
+	if err := Rewrap(t.Context(), store, b, c); !errors.Is(err, ErrMasterKeyWrong) {
+		t.Errorf("Rewrap with a wrong old key = %v, want ErrMasterKeyWrong", err)
+	}
+	if err := Rewrap(t.Context(), store, b, a); err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := mustOpenSealer(t, store, b).Unseal("signing", sealed); err != nil || string(plain) != "seed" {
+		t.Errorf("Unseal after Rewrap = %q, %v, want what was sealed before", plain, err)
+	}
+	if _, err := OpenSealer(t.Context(), store, a); !errors.Is(err, ErrMasterKeyWrong) {
+		t.Errorf("OpenSealer with the old key = %v, want ErrMasterKeyWrong", err)
+	}
 }

@@ -89,6 +89,18 @@ func (s Secrets) Secret(ctx context.Context, name string, fresh []byte) ([]byte,
 	return s.writeThenRead(ctx, name, `INSERT INTO settings (name, number, value) VALUES (?, 0, ?) ON CONFLICT (name) DO NOTHING`, secretName(name), fresh)
 }
 
+// StoredSecret implements secrets.Store.
+func (s Secrets) StoredSecret(ctx context.Context, name string) ([]byte, error) {
+	row, err := s.db.client.Setting.Get(ctx, secretName(name))
+	switch {
+	case ent.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("secret %s: %w", name, s.db.translateError(ctx, err))
+	}
+	return row.Value, nil
+}
+
 // ReplaceSecret implements secrets.Store.
 func (s Secrets) ReplaceSecret(ctx context.Context, name string, old, next []byte) ([]byte, error) {
 	return s.writeThenRead(ctx, name, `UPDATE settings SET value = ? WHERE name = ? AND value = ?`, next, secretName(name), old)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,9 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the database: %w", err)
 	}
+	if err := keepPrivate(path); err != nil {
+		return nil, err
+	}
 	write, err := sql.Open("sqlite", sqliteDSN(cfg, path, "immediate", "foreign_keys(1)"))
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite: %w", err)
@@ -41,6 +45,24 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
 	return &DB{cfg: cfg, dialect: dialect.SQLite, path: path, read: read, write: write}, nil
+}
+
+// keepPrivate makes the file if it is missing, for its owner alone, and refuses one that others
+// may read: it holds password hashes and tokens. SQLite gives the files beside it the same
+// mode. Windows has no such mode bits: there they are not checked.
+func keepPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	info, err := f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("others may read the database %s (mode %04o): run `chmod 600 %s*`, and change the passwords if they may have been read", path, info.Mode().Perm(), path)
+	}
+	return nil
 }
 
 // sqliteDSN returns the URL with the pragmas of every connection. Times are stored as whole

@@ -178,5 +178,8 @@ func keepsSecrets(t *testing.T, s Subject) {
 		if !bytes.Equal(got, tt.want) {
 			t.Errorf("ReplaceSecret(%q, %q) = %q, want %q", tt.old, tt.next, got, tt.want)
 		}
+		if stored, err := s.Secrets.StoredSecret(t.Context(), "name"); err != nil || !bytes.Equal(stored, tt.want) {
+			t.Errorf("StoredSecret = %q, %v, want %q", stored, err, tt.want)
+		}
 	}
 }

@@ -204,6 +204,13 @@ func (m *Memory) Secret(_ context.Context, name string, fresh []byte) ([]byte, e
 	return m.secrets[name], nil
 }
 
+// StoredSecret implements secrets.Store.
+func (m *Memory) StoredSecret(_ context.Context, name string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.secrets[name], nil
+}
+
 // ReplaceSecret implements secrets.Store.
 func (m *Memory) ReplaceSecret(_ context.Context, name string, old, next []byte) ([]byte, error) {
 	m.mu.Lock()

@@ -41,6 +41,10 @@ func (s *memoryStore) Secret(_ context.Context, name string, fresh []byte) ([]by
 	return s.secrets[name], nil
 }
 
+func (s *memoryStore) StoredSecret(_ context.Context, name string) ([]byte, error) {
+	return s.secrets[name], nil
+}
+
 func (s *memoryStore) ReplaceSecret(_ context.Context, name string, _, next []byte) ([]byte, error) {
 	s.secrets[name] = next
 	return next, nil
