@@ -30,7 +30,7 @@ import (
 type demoGraph struct {
 	domains  graph.Domains
 	callers  []*auth.Principal
-	log      *eventlog.Log
+	log      eventlog.Store
 	begin    string // the cursor ahead of all events
 	resolved atomic.Int64
 }
@@ -56,11 +56,11 @@ func openDemo(t *testing.T) *demoGraph {
 		}
 	})
 	services, picks := registryOf(t, db)
-	d := &demoGraph{log: events, domains: graph.Domains{
+	d := &demoGraph{log: db.Events(), domains: graph.Domains{
 		Users: user.NewService(db.Users(), time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
 		Registry: services, Sessions: new(session.Service), Log: events, Hub: hub, Picks: picks,
 	}}
-	made, err := events.After(t.Context(), 0, event.Filter{Types: []event.Type{user.EventUserCreated}}, 12)
+	made, err := db.Events().Read(t.Context(), event.Filter{Types: []event.Type{user.EventUserCreated}}, eventlog.Span{Limit: 12})
 	if err != nil || len(made) < 12 {
 		t.Fatalf("the demo has %d users, %v", len(made), err)
 	}
@@ -185,7 +185,7 @@ func TestSubscription_shares_exactly_the_responses_each_would_get_alone(t *testi
 			callers[i] = d.callers[some[r.IntN(len(some))]]
 			shared[i], unshared[i] = d.listen(t, together, callers[i], req), d.listen(t, d.newExecutor(t), callers[i], req)
 			filter.Audience = event.AudienceOf(callers[i])
-			found, err := d.log.After(t.Context(), 0, filter, most)
+			found, err := d.log.Read(t.Context(), filter, eventlog.Span{Limit: most})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -127,11 +127,11 @@ func runWithTimeout(ctx context.Context, work func(context.Context) error) error
 func (s *session) handleWithRetries(ctx, work context.Context, t *task) (f *Failure, ok bool) {
 	outages := 0
 	for attempt := 1; ; attempt++ {
-		if !s.acquireSlot(ctx) {
+		if s.slots.Acquire(ctx, 1) != nil {
 			return nil, false
 		}
 		err := s.callHandler(work, t.event)
-		<-s.slots
+		s.slots.Release(1)
 		switch {
 		case err == nil:
 			return nil, true
@@ -153,19 +153,6 @@ func (s *session) handleWithRetries(ctx, work context.Context, t *task) (f *Fail
 		s.logRetry(ctx, t, err, attempt)
 		backoff.Sleep(ctx, s.cfg.retryPolicy().Delay(attempt))
 	}
-}
-
-// acquireSlot waits for a slot to run a handler; ok is false if ctx ends first.
-func (s *session) acquireSlot(ctx context.Context) (ok bool) {
-	select {
-	case <-ctx.Done():
-	case s.slots <- struct{}{}:
-		if ctx.Err() == nil {
-			return true
-		}
-		<-s.slots
-	}
-	return false
 }
 
 // isOutage reports whether an error is not caused by the event: the database

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/coalesce"
@@ -23,9 +25,9 @@ import (
 type session struct {
 	*Consumer
 	held         *lease.Held
-	lease        lease.Lease     // of held
-	slots        chan struct{}   // semaphore: a token for each running handler
-	windowRoom   coalesce.Signal // set when the window has room again
+	lease        lease.Lease         // of held
+	slots        *semaphore.Weighted // a permit for each running handler
+	windowRoom   coalesce.Signal     // set when the window has room again
 	queueWorkers sync.WaitGroup
 	endSession   context.CancelCauseFunc
 
@@ -56,7 +58,7 @@ func newSession(c *Consumer, held *lease.Held) *session {
 	t := held.Lease()
 	s := &session{
 		Consumer: c, held: held, lease: t, readUpTo: t.Position,
-		slots: make(chan struct{}, c.cfg.Parallel), windowRoom: coalesce.NewSignal(),
+		slots: semaphore.NewWeighted(int64(c.cfg.Parallel)), windowRoom: coalesce.NewSignal(),
 		queues: map[string][]*task{}, queuedReplays: map[uid.DeadLetter]bool{},
 	}
 	s.mayHavePending.Store(true) // until refreshPending has asked

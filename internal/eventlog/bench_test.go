@@ -62,7 +62,7 @@ func BenchmarkHub_fanOut(b *testing.B) {
 				s := subscribe(ctx, b, h, &event.Cursor{Timeline: "a"}, event.Filter{})
 				go func() {
 					got := 0
-					for _, err := range s.Events(ctx) {
+					for _, err := range eventsOf(ctx, s) {
 						if err != nil {
 							return
 						}

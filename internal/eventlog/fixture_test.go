@@ -2,6 +2,7 @@ package eventlog_test
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"testing"
 
@@ -40,4 +41,22 @@ func ids(events []*event.Event) []uid.Event {
 		all[i] = e.ID
 	}
 	return slices.Clip(all)
+}
+
+// eventsOf is Next one by one. It ends after the first error.
+func eventsOf(ctx context.Context, s *eventlog.Subscription) iter.Seq2[*event.Event, error] {
+	return func(yield func(*event.Event, error) bool) {
+		for {
+			events, err := s.Next(ctx)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, e := range events {
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
 }

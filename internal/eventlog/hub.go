@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/coalesce"
 	"github.com/backplane-dev/backplane/internal/event"
@@ -46,7 +48,7 @@ type Hub struct {
 	cfg          HubConfig
 	wake         coalesce.Signal
 	look         coalesce.Signal
-	replays      chan struct{} // semaphore of the subscriptions that read the log
+	replays      *semaphore.Weighted // a permit for each subscription that reads the log
 	deliverHooks []func(events []*event.Event, gap bool)
 	checkedAt    time.Time    // when Run last read the state
 	failures     int          // failed reads in a row
@@ -70,7 +72,7 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 	cfg = cfg.withDefaults()
 	return &Hub{
 		log: log, logger: logger, cfg: cfg, wake: coalesce.NewSignal(), look: coalesce.NewSignal(),
-		replays: make(chan struct{}, cfg.Replays), groups: make(map[string]*subscriptionGroup),
+		replays: semaphore.NewWeighted(int64(cfg.Replays)), groups: make(map[string]*subscriptionGroup),
 	}, nil
 }
 

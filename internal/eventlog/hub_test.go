@@ -305,7 +305,7 @@ func TestSubscription_ends_with_its_context(t *testing.T) {
 		s := subscribe(own, t, h, nil, event.Filter{})
 		ended := make(chan error)
 		go func() {
-			for _, err := range s.Events(own) {
+			for _, err := range eventsOf(own, s) {
 				ended <- err
 			}
 		}()

@@ -90,12 +90,6 @@ func (l *Log) ReadAfter(ctx context.Context, p event.Position, limit int) ([]*ev
 // ShrinkBatch returns the limit of the next read after so many failures in a row.
 func ShrinkBatch(limit, failures int) int { return max(1, limit>>min(failures, 32)) }
 
-// After returns the first matching events after the position, at most limit. It may take as
-// long as a statement may: matches can be far apart.
-func (l *Log) After(ctx context.Context, p event.Position, f event.Filter, limit int) ([]*event.Event, error) {
-	return l.store.Read(ctx, f, Span{After: p, Limit: limit})
-}
-
 // checkCursor reports why a reader cannot resume after a cursor: CURSOR_UNKNOWN for one of
 // another timeline or beyond the head, CURSOR_EXPIRED for one after which events were removed.
 func (s State) checkCursor(c event.Cursor) error {

@@ -246,7 +246,7 @@ func TestFeed_replays_much_while_writes_race_the_seam(t *testing.T) {
 					return
 				}
 				next := event.Position(1)
-				for e, err := range s.Events(n.Ctx) {
+				for e, err := range eventsOf(n.Ctx, s) {
 					if err != nil || e.Cursor.Position != next {
 						t.Errorf("got %v, %v, want the event at %d", e, err, next)
 						return

@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"context"
-	"iter"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
@@ -10,7 +9,7 @@ import (
 )
 
 // Subscription is the position of one subscriber in the log. One goroutine at a time calls
-// Next, Poll and Events.
+// Next and Poll.
 type Subscription struct {
 	hub      *Hub
 	filter   event.Filter
@@ -126,24 +125,6 @@ func (s *Subscription) Poll(ctx context.Context, silence <-chan time.Time) (even
 	}
 }
 
-// Events is Next one by one. It ends after the first error.
-func (s *Subscription) Events(ctx context.Context) iter.Seq2[*event.Event, error] {
-	return func(yield func(*event.Event, error) bool) {
-		for {
-			events, err := s.Next(ctx)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for _, e := range events {
-				if !yield(e, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
 // pollResult is what one poll of the hub returned.
 type pollResult struct {
 	events []*event.Event
@@ -199,12 +180,10 @@ func (s *Subscription) lockInGroup() {
 
 // replayLog reads matching events from the log, up to the target.
 func (s *Subscription) replayLog(ctx context.Context, filter *event.Filter, target event.Position) ([]*event.Event, error) {
-	select {
-	case s.hub.replays <- struct{}{}:
-		defer func() { <-s.hub.replays }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := s.hub.replays.Acquire(ctx, 1); err != nil {
+		return nil, err
 	}
+	defer s.hub.replays.Release(1)
 	events, err := s.hub.log.store.Read(ctx, *filter, Span{After: s.position, Before: target + 1, Limit: maxBatch})
 	if err != nil {
 		return nil, err

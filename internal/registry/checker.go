@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -36,7 +38,7 @@ type checker struct {
 	life   context.Context // of the probes in flight; nil while the checker is stopped
 	end    context.CancelFunc
 	states map[uid.Instance]*checkState
-	slots  chan struct{}
+	slots  *semaphore.Weighted // a permit for each running probe
 }
 
 type checkState struct {
@@ -49,7 +51,7 @@ type checkState struct {
 }
 
 func newChecker(d *Directory, p Prober, now func() time.Time) *checker {
-	return &checker{directory: d, prober: p, now: now, states: map[uid.Instance]*checkState{}, slots: make(chan struct{}, maxProbes)}
+	return &checker{directory: d, prober: p, now: now, states: map[uid.Instance]*checkState{}, slots: semaphore.NewWeighted(maxProbes)}
 }
 
 // collectFailures starts the probes that are due, and returns the results of earlier
@@ -114,16 +116,14 @@ func (c *checker) checkInstance(s *Service, i *Instance, now time.Time) (failure
 // startProbe probes in the background, if there is a slot; else the next round does.
 // The caller holds the lock.
 func (c *checker) startProbe(h HealthCheck, i *Instance, st *checkState, now time.Time) {
-	select {
-	case c.slots <- struct{}{}:
-	default:
+	if !c.slots.TryAcquire(1) {
 		return
 	}
 	jitter := time.Duration(0.9*float64(h.Interval)) + rand.N(h.Interval/5) //nolint:gosec // to spread them
 	st.running, st.due = true, now.Add(jitter)
 	life := c.life
 	go func() {
-		defer func() { <-c.slots }()
+		defer c.slots.Release(1)
 		err := c.prober.Probe(life, i.URL+h.Path, h.Timeout)
 		c.mu.Lock()
 		defer c.mu.Unlock()
