@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/backplane-dev/backplane/internal/hostcheck"
 )
 
 // Server serves metrics at /metrics, profiles at /debug/pprof/, and /healthz and
@@ -37,9 +39,10 @@ const (
 	stopTime   = time.Second
 )
 
-// New returns a Server that serves once Run is called. ready returns an error while
-// the node cannot serve requests.
-func New(ready func(context.Context) error, log *slog.Logger) *Server {
+// New returns a Server that serves once Run is called, under the names of hosts. ready returns
+// an error while the node cannot serve requests. Pages of other origins are refused: who reads
+// metrics and profiles in a browser must not hand them to a page.
+func New(hosts hostcheck.Hosts, ready func(context.Context) error, log *slog.Logger) *Server {
 	s := &Server{set: metrics.NewSet(), ready: ready, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", s.serveMetrics)
@@ -49,7 +52,10 @@ func New(ready func(context.Context) error, log *slog.Logger) *Server {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol) // go tool pprof posts to it
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	guarded := hosts.Middleware(http.NewCrossOriginProtection().Handler(mux), func(w http.ResponseWriter, _ *http.Request) {
+		writeText(w, http.StatusMisdirectedRequest, "this server has no such host name\n")
+	})
+	s.http = &http.Server{Handler: guarded, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	return s
 }
 

@@ -11,12 +11,13 @@ import (
 	"testing"
 
 	"github.com/backplane-dev/backplane/internal/admin"
+	"github.com/backplane-dev/backplane/internal/hostcheck"
 )
 
 func TestServer_serves_registered_metrics(t *testing.T) {
 	t.Parallel()
 	var ready error
-	s := admin.New(func(context.Context) error { return ready }, slog.New(slog.DiscardHandler))
+	s := admin.New(hostcheck.New("", nil), func(context.Context) error { return ready }, slog.New(slog.DiscardHandler))
 	n := 41.0
 	s.Register(`things_total{kind="a"}`, func() float64 { n++; return n })
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,5 +54,49 @@ func TestServer_serves_registered_metrics(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Run = %v after its context ended, want nil", err)
+	}
+}
+
+func TestServer_refuses_pages_of_other_origins(t *testing.T) {
+	t.Parallel()
+	s := admin.New(hostcheck.New("", []string{"ops.example"}), func(context.Context) error { return nil }, slog.New(slog.DiscardHandler))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, ln) }()
+	for _, tt := range []struct {
+		method, path, host, origin string
+		status                     int
+	}{
+		{"GET", "/metrics", "evil.example", "", http.StatusMisdirectedRequest},
+		{"GET", "/debug/pprof/goroutine", "evil.example", "", http.StatusMisdirectedRequest},
+		{"GET", "/metrics", "ops.example", "", http.StatusOK},
+		{"GET", "/healthz", "evil.example", "", http.StatusOK},
+		{"POST", "/debug/pprof/symbol", "", "https://evil.example", http.StatusForbidden},
+		{"POST", "/debug/pprof/symbol", "", "", http.StatusOK},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://"+ln.Addr().String()+tt.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = tt.host
+		if tt.origin != "" {
+			req.Header.Set("Origin", tt.origin)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != tt.status {
+			t.Errorf("%s %s under the name %q from %q: %d, want %d", tt.method, tt.path, tt.host, tt.origin, resp.StatusCode, tt.status)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v", err)
 	}
 }

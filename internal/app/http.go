@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/gateway"
@@ -35,7 +36,9 @@ var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the rea
 
 // NewHTTP builds the HTTP server over the transports.
 func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, db *store.DB, memory *membudget.Budget) (*httpd.Server, error) {
-	server, err := httpd.New(env.Config.HTTP, exec, httpd.Deps{
+	cfg := env.Config.HTTP
+	cfg.AllowedHosts = append(slices.Clone(cfg.AllowedHosts), env.Config.ListenHost())
+	server, err := httpd.New(cfg, exec, httpd.Deps{
 		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: db.Ready, JWKS: sessions.JWKS, Memory: memory,
 	}, env.Log)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/gateway"
+	"github.com/backplane-dev/backplane/internal/hostcheck"
 	"github.com/backplane-dev/backplane/internal/store"
 )
 
@@ -22,7 +23,7 @@ func OpenAdmin(ctx context.Context, env Env, db *store.DB, c *cache.Cache, g *ga
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s for metrics and profiles (BACKPLANE_ADMIN_LISTEN; set it to another address, or to off): %w", env.Config.AdminListen, err)
 	}
-	s := admin.New(db.Ready, env.Log)
+	s := admin.New(hostcheck.New(env.Config.AdminListen, env.Config.HTTP.AllowedHosts), db.Ready, env.Log)
 	registerCache(s, c)
 	registerGateway(s, g)
 	return RunFunc(func(ctx context.Context) error { return s.Run(ctx, ln) }), nil

@@ -49,7 +49,7 @@ func newDuplicates(tb testing.TB) duplicates {
 		tb.Fatal(err)
 	}
 	request := func(method, target, body string) *http.Request {
-		r := httptest.NewRequest(method, target, strings.NewReader(body))
+		r := httptest.NewRequest(method, "http://localhost"+target, strings.NewReader(body))
 		r.Header.Set("Authorization", "Bearer "+key)
 		r.Header.Set("Accept", "application/json")
 		r.Header.Set("Content-Type", "application/json")

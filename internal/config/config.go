@@ -8,6 +8,7 @@ package config
 
 import (
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 
@@ -44,6 +45,15 @@ type Config struct {
 	GraphQL   executor.Limits
 	HTTP      httpd.Config
 	Gateway   gateway.Config
+}
+
+// ListenHost returns the host of the address that the API listens on, empty for all addresses.
+func (c *Config) ListenHost() string {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return ""
+	}
+	return host
 }
 
 // Off replaces an address on which the process is not to listen.

@@ -152,6 +152,14 @@ func parseOrigin(value string) (string, error) {
 	return strings.ToLower(value), nil
 }
 
+// parseHost reads a host name, *.name or *.
+func parseHost(value string) (string, error) {
+	if value == "" || strings.ContainsAny(value, ":/ ") || strings.Contains(strings.TrimPrefix(value, "*"), "*") || len(value) > 1 && value[0] == '*' && value[1] != '.' {
+		return "", errors.New("host names such as shop.example or *.shop.example, without a port, with commas between them, or *")
+	}
+	return strings.ToLower(value), nil
+}
+
 // parseList reads a list with commas between its items.
 func parseList[T any](read parser[T]) parser[[]T] {
 	return func(value string) ([]T, error) {

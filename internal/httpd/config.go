@@ -26,6 +26,7 @@ type Config struct {
 	Batch       int
 	MemoryBytes int64
 
+	AllowedHosts    []string          // names that the server is called by, with the address it listens on; IP literals and localhost are always allowed
 	AllowedOrigins  []string          // whose pages may call from a browser, "*" for all; default none but our own
 	TrustedProxies  []netip.Prefix    // whose X-Forwarded-For counts; default none
 	TrustedNetworks []TrustedNetwork  // whose programs need no credential for legacy REST routes; default none

@@ -102,7 +102,7 @@ func TestServer_Run_finishes_requests_in_flight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := httpd.New(httpd.Config{}, x, httpd.Deps{}, log)
+	s, err := httpd.New(httpd.Config{AllowedHosts: []string{"a"}}, x, httpd.Deps{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,6 +70,7 @@ func newServer(t testing.TB, cfg httpd.Config, deps httpd.Deps) *httpd.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.AllowedHosts = append(cfg.AllowedHosts, "example.com", "a")
 	s, err := httpd.New(cfg, x, deps, log)
 	if err != nil {
 		t.Fatal(err)

@@ -73,7 +73,7 @@ func serveIdle(b testing.TB, opened chan<- struct{}) (addr string, stop func()) 
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := httpd.New(httpd.Config{}, x, httpd.Deps{}, log)
+	s, err := httpd.New(httpd.Config{AllowedHosts: []string{"a"}}, x, httpd.Deps{}, log)
 	if err != nil {
 		b.Fatal(err)
 	}

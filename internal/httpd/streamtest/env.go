@@ -44,6 +44,7 @@ func Run(t *testing.T, cfg httpd.Config, test func(e *Env)) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		cfg.AllowedHosts = append(cfg.AllowedHosts, "api.example", "a")
 		s, err := httpd.New(cfg, x, httpd.Deps{Auth: e.Tokens, Tickets: e.Tokens}, log)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,37 @@
+package httpd
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/hostcheck"
+	"github.com/backplane-dev/backplane/internal/problem"
+)
+
+// checkHost refuses requests under a host name that is not ours (DNS rebinding) with 421.
+func (s *Server) checkHost(next http.Handler) http.Handler {
+	return hostcheck.New("", s.cfg.AllowedHosts).Middleware(next, func(w http.ResponseWriter, r *http.Request) {
+		s.writeError(w, r, formatProblem, problem.New(http.StatusMisdirectedRequest, fault.New(fault.BadRequest,
+			"This server has no such host name. Its operator lists the names in BACKPLANE_ALLOWED_HOSTS.")))
+	})
+}
+
+// refuseCrossOrigin refuses requests of pages of other origins that may change something
+// (CSRF) with 403: no cookie is ours, but sign-ups, throttles and trusted networks go by
+// the address of the visitor. Pages of the allowed origins pass.
+func (s *Server) refuseCrossOrigin() (wrap func(http.Handler) http.Handler, err error) {
+	if slices.Contains(s.cfg.AllowedOrigins, "*") {
+		return func(next http.Handler) http.Handler { return next }, nil
+	}
+	protection := http.NewCrossOriginProtection()
+	for _, origin := range s.cfg.AllowedOrigins {
+		if err := protection.AddTrustedOrigin(origin); err != nil {
+			return nil, err
+		}
+	}
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.writeError(w, r, formatProblem, fault.New(fault.Forbidden, "Pages of this origin may not call this server. Its operator lists origins in BACKPLANE_CORS_ORIGINS."))
+	}))
+	return protection.Handler, nil
+}
