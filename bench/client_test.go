@@ -50,7 +50,7 @@ func dial(b *testing.B, addr, head string) *listener {
 // bySocket opens a socket; with a token it subscribes as well.
 func bySocket(b *testing.B, addr, token, query string) *listener {
 	b.Helper()
-	l := dial(b, addr, "GET /graphql HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+	l := dial(b, addr, "GET /graphql HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n")
 	l.next = func(in *bufio.Reader) ([]byte, error) { return nextFrame(l.conn, in) }
 	if token == "" {
@@ -114,7 +114,7 @@ func nextFrame(conn net.Conn, in *bufio.Reader) ([]byte, error) {
 // byEvents opens an event stream.
 func byEvents(b *testing.B, addr, token, query string) *listener {
 	b.Helper()
-	l := dial(b, addr, "GET /graphql?query="+url.QueryEscape(query)+" HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\nAuthorization: Bearer "+token+"\r\n\r\n")
+	l := dial(b, addr, "GET /graphql?query="+url.QueryEscape(query)+" HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nAuthorization: Bearer "+token+"\r\n\r\n")
 	l.next = func(in *bufio.Reader) ([]byte, error) {
 		for {
 			line, err := in.ReadSlice('\n')

@@ -75,7 +75,7 @@ func openWays(b *testing.B) []*way {
 	token := pick(ask(b, addr, "", `mutation { signIn(input: {login: "root", password: "correct horse battery staple"}) { session { accessToken } } }`), "signIn", "session", "accessToken")
 	ask(b, addr, token, `mutation { registerService(input: {name: "bare"}) { userErrors { code } } }`)
 	ask(b, addr, token, fmt.Sprintf(`mutation { registerInstance(input: {service: "bare", instanceId: "1", url: "http://%s", ttl: "10m"}) { userErrors { code } } }`, instance))
-	head := "\r\nHost: bench\r\nAccept: */*\r\nAuthorization: Bearer " + token + "\r\n\r\n"
+	head := "\r\nHost: localhost\r\nAccept: */*\r\nAuthorization: Bearer " + token + "\r\n\r\n"
 	return []*way{
 		{name: "direct", addr: instance, head: "GET /%s HTTP/1.1" + head},
 		{name: "gateway", addr: addr, head: "GET /gateway/bare/%s HTTP/1.1" + head},

@@ -308,13 +308,13 @@ func stopReading(t *testing.T, p *testenv.Process, c harness.Caller, clients int
 		defer conn.Close()
 		conns[n] = conn
 		if n%2 == 0 {
-			fmt.Fprintf(conn, "GET /gateway/bulk/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", c.Token)
+			fmt.Fprintf(conn, "GET /gateway/bulk/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", c.Token)
 			if _, err := bufio.NewReaderSize(conn, 16).Peek(1); err != nil {
 				t.Fatal(err)
 			}
 			continue
 		}
-		fmt.Fprintf(conn, "PUT /gateway/bulk/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100000000\r\n\r\n%s", c.Token, strings.Repeat("x", 100_000))
+		fmt.Fprintf(conn, "PUT /gateway/bulk/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 100000000\r\n\r\n%s", c.Token, strings.Repeat("x", 100_000))
 	}
 	held()
 }
