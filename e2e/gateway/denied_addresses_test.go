@@ -80,19 +80,22 @@ func TestServer_never_calls_its_own_servers(t *testing.T) {
 	db, databaseURL := startRecordingProxy(t, database)
 	redis, redisURL := startRecordingProxy(t, testenv.Redis(t))
 	adminAddr := local.Address(testenv.FreePort(t))
-	p := testenv.Server(t, harness.Settings(databaseURL, "BACKPLANE_REDIS_URL="+redisURL, "BACKPLANE_ADMIN_LISTEN="+adminAddr, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8,::1/128")...)
+	sinkPort := testenv.FreePort(t) // no broker is there: its address is refused all the same
+	p := testenv.Server(t, harness.Settings(databaseURL, "BACKPLANE_REDIS_URL="+redisURL, "BACKPLANE_SINKS=nats://"+local.Address(sinkPort), "BACKPLANE_ADMIN_LISTEN="+adminAddr, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8,::1/128")...)
 	root := harness.SignInAdmin(t, p)
+	sink := local.Address(sinkPort)
 	well := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(well.Close)
 	before := db.requests.Load() + redis.requests.Load()
 	root.Do(t, harness.RegisterService, harness.Input(harness.Fields{"name": "echo", "healthCheck": harness.Fields{"path": "/", "interval": "1s", "timeout": "500ms", "healthyThreshold": 1, "unhealthyThreshold": 1}}))
-	refused := map[string]string{"own": strings.TrimPrefix(p.BaseURL, "http://"), "database": db.addr, "redis": redis.addr, "admin": adminAddr}
+	refused := map[string]string{"own": strings.TrimPrefix(p.BaseURL, "http://"), "database": db.addr, "redis": redis.addr, "admin": adminAddr, "sink": sink}
 	harness.CreateInstance(t, root, "echo", "well", harness.Fields{"url": well.URL})
 	for id, addr := range refused {
 		_, port, _ := net.SplitHostPort(addr)
 		harness.CreateInstance(t, root, "echo", id, harness.Fields{"url": "http://" + addr})
 		harness.CreateInstance(t, root, "echo", id+"-by-name", harness.Fields{"url": "http://localhost:" + port})
 		harness.CreateInstance(t, root, "echo", id+"-mapped", harness.Fields{"url": "http://[::ffff:127.0.0.1]:" + port})
+		harness.CreateInstance(t, root, "echo", id+"-neighbour", harness.Fields{"url": "http://127.0.0.2:" + port})
 	}
 	status := func() map[string]string {
 		all := map[string]string{}

@@ -9,8 +9,8 @@ import (
 )
 
 // NewGuard returns the guarded dialer (SSRF guard) of all calls to services. It
-// never dials the listen address of this server, the database, Redis or the admin
-// listener, and dials private networks only as the operator allows.
+// never dials the listen address of this server, the database, Redis, the brokers of
+// sinks or the admin listener, and dials private networks only as the operator allows.
 func NewGuard(env Env, listen string) (*gateway.Guard, error) {
 	_, embedded := env.Config.Database.SQLite()
 	networks := env.Config.OutboundNetworks
@@ -39,6 +39,9 @@ func deniedAddresses(cfg config.Config) (addresses []string, err error) {
 			return nil, err
 		}
 		addresses = append(addresses, address)
+	}
+	for _, s := range cfg.Sinks {
+		addresses = append(addresses, s.HostPort())
 	}
 	return addresses, nil
 }

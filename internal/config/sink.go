@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"regexp"
 	"slices"
@@ -26,6 +27,16 @@ type Sink struct {
 	Exchange  string // RabbitMQ
 	Mandatory bool   // RabbitMQ: an event that is unroutable blocks the export, instead of being dropped
 	Subject   string // NATS: prefix of the subjects of all events
+}
+
+// HostPort returns the host:port of the broker.
+func (s Sink) HostPort() string {
+	u, err := url.Parse(s.Address)
+	if err != nil {
+		return "" // parseSink has made it
+	}
+	defaults := map[string]string{"redis": "6379", "rediss": "6379", "amqp": "5672", "amqps": "5671", "nats": "4222", "tls": "4222"}
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), defaults[u.Scheme]))
 }
 
 // SinkKind says what kind of broker a sink is.

@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"reflect"
+	"sync"
 	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -17,7 +18,14 @@ const (
 	operationBytes = 16 << 10 // fixed part
 	fieldBytes     = 512      // objects and marshalers of a field
 	textFactor     = 3
-	growthBytes    = 256 << 10 // taken at a time beyond the estimate
+)
+
+// Bytes of text that a response may have before it takes memory for more, and that it takes at
+// a time: as much as it has, within bounds.
+const (
+	freeText  = 4 << 10
+	minGrowth = 16 << 10
+	maxGrowth = 256 << 10
 )
 
 // MemoryEstimate returns the bytes that the operation is expected to need, by its cost.
@@ -29,8 +37,10 @@ type responseMeter struct {
 	limit int64
 	grant *membudget.Grant
 	bytes atomic.Int64 // of the response, a lower bound
-	paid  atomic.Int64 // bytes of text that the grant covers
 	ended atomic.Pointer[fault.Error]
+
+	growing sync.Mutex
+	paid    atomic.Int64 // bytes of text that the grant covers beyond freeText
 }
 
 type meterKey struct{}
@@ -56,7 +66,7 @@ func meterFields(next graphql.FieldMiddleware) graphql.FieldMiddleware {
 			return nil, ended
 		}
 		v, err := next(ctx, resolve)
-		if ended := m.count(textBytes(v)); ended != nil {
+		if ended := m.count(ctx, textBytes(v)); ended != nil {
 			return nil, ended
 		}
 		return v, err
@@ -64,7 +74,7 @@ func meterFields(next graphql.FieldMiddleware) graphql.FieldMiddleware {
 }
 
 // count adds the bytes of a text; it returns why the response ends, nil if it goes on.
-func (m *responseMeter) count(n int64) *fault.Error {
+func (m *responseMeter) count(ctx context.Context, n int64) *fault.Error {
 	if n == 0 {
 		return nil
 	}
@@ -72,21 +82,26 @@ func (m *responseMeter) count(n int64) *fault.Error {
 	switch {
 	case total > m.limit:
 		return m.end(errTooLarge(m.limit))
-	case total > m.paid.Load() && !m.grow(total):
-		return m.end(fault.New(fault.ServerBusy, "The server has no memory to spare for a response of this size; try again in a moment."))
+	case total > freeText+m.paid.Load():
+		if err := m.grow(ctx, total); err != nil {
+			return m.end(fault.From(err))
+		}
 	}
 	return nil
 }
 
-// grow takes memory for more text.
-func (m *responseMeter) grow(total int64) bool {
-	for paid := m.paid.Load(); total > paid; paid = m.paid.Load() {
-		if !m.grant.TryTake(textFactor*growthBytes) && !m.grant.AtLimit(textFactor*growthBytes) {
-			return false
+// grow takes memory for more text. It waits for it as Grant.Take does.
+func (m *responseMeter) grow(ctx context.Context, total int64) error {
+	m.growing.Lock()
+	defer m.growing.Unlock()
+	for total > freeText+m.paid.Load() {
+		step := min(max(m.paid.Load(), minGrowth), maxGrowth)
+		if err := m.grant.Take(ctx, textFactor*step); err != nil {
+			return err
 		}
-		m.paid.Add(growthBytes)
+		m.paid.Add(step)
 	}
-	return true
+	return nil
 }
 
 func (m *responseMeter) end(f *fault.Error) *fault.Error {

@@ -277,7 +277,7 @@ func TestRun_ends_a_large_response_before_it_is_in_memory(t *testing.T) {
 	s := executortest.New(executortest.Object{"users": executortest.Object{"nodes": nodes}}, nil, nil)
 	for name, ctx := range map[string]context.Context{
 		"RESPONSE_TOO_LARGE": t.Context(),
-		"SERVER_BUSY":        membudget.WithGrant(t.Context(), fullGrant(t)),
+		"RATE_LIMITED":       membudget.WithGrant(t.Context(), fullGrant(t)),
 	} {
 		resolved.Store(0)
 		x := executorOver(t, s, executor.Config{Limits: executor.Limits{Response: map[string]int{"RESPONSE_TOO_LARGE": limit}[name]}})

@@ -152,7 +152,12 @@ func (g *Guard) isDenied(ctx context.Context, ip netip.Addr, port uint16) bool {
 		}
 	}
 	g.mu.Unlock()
-	return slices.ContainsFunc(same, func(hp string) bool { return slices.Contains(g.deniedAddresses(ctx, hp), ip) })
+	return slices.ContainsFunc(same, func(hp string) bool {
+		denied := g.deniedAddresses(ctx, hp)
+		// Loopback is one network: what listens on an address of it, or on all of this machine's,
+		// may answer on any other of its 16 million.
+		return slices.Contains(denied, ip) || ip.IsLoopback() && slices.ContainsFunc(denied, netip.Addr.IsLoopback)
+	})
 }
 
 // deniedAddresses returns the addresses of a denied host; if it does not resolve, the former ones.

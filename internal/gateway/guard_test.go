@@ -72,7 +72,7 @@ func TestGuard_denies_own_listeners_by_any_of_their_addresses(t *testing.T) {
 		if err := g.Deny(own); err != nil {
 			t.Fatal(err)
 		}
-		for _, to := range []string{"127.0.0.1:9090", "[::1]:9090", "[::ffff:127.0.0.1]:9090"} {
+		for _, to := range []string{"127.0.0.1:9090", "[::1]:9090", "[::ffff:127.0.0.1]:9090", "127.0.0.2:9090", "127.255.255.254:9090", "[::ffff:127.9.9.9]:9090", "[64:ff9b::7f00:2]:9090"} {
 			if err := g.checkAddress(t.Context(), netip.MustParseAddrPort(to)); err == nil {
 				t.Errorf("with %s refused, %s may be called", own, to)
 			}

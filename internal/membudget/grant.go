@@ -38,31 +38,6 @@ func (g *Grant) Await(ctx context.Context, n int64) error {
 	return g.take(ctx, n)
 }
 
-// TryTake adds n bytes to the grant if they are free; it reports whether they were.
-func (g *Grant) TryTake(n int64) bool {
-	if g == nil || n <= 0 {
-		return true
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if n > g.budget.Caller()-g.bytes {
-		return false
-	}
-	shares := g.join()
-	for i, s := range shares {
-		if !s.free.TryAcquire(n) {
-			releaseAll(shares[:i], n)
-			return false
-		}
-	}
-	if !g.budget.total.TryAcquire(n) {
-		releaseAll(shares, n)
-		return false
-	}
-	g.bytes += n
-	return true
-}
-
 // take acquires the bytes of the owners first and of the total last, so that who waits for
 // its own share holds nothing of the others'.
 func (g *Grant) take(ctx context.Context, n int64) error {
@@ -112,10 +87,6 @@ func (g *Grant) Shrink(n int64) {
 		g.free(extra)
 	}
 }
-
-// AtLimit reports whether the grant holds a caller's share but for less than n bytes: what it
-// needs beyond that is not counted.
-func (g *Grant) AtLimit(n int64) bool { return g != nil && g.budget.Caller()-g.Bytes() < n }
 
 // Bytes returns how many bytes the grant holds.
 func (g *Grant) Bytes() int64 {
