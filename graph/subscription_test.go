@@ -40,7 +40,7 @@ func (p *pages) Read(_ context.Context, f event.Filter, s eventlog.Span) (found 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.events[s.After:] {
-		if f.Match(e) && len(found) < s.Limit && (s.Before == 0 || e.Cursor.Position < s.Before) {
+		if f.Conditions().Match(e) && len(found) < s.Limit && (s.Before == 0 || e.Cursor.Position < s.Before) {
 			found = append(found, e)
 		}
 	}

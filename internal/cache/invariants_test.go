@@ -109,7 +109,7 @@ func TestRead_shows_writes_of_other_nodes_once_a_subscriber_has_the_event(t *tes
 	for i := range 20 {
 		b.version(t, p.ID)
 		want := a.rename(t, p.ID, fmt.Sprint("name ", i))
-		if _, err := sub.Next(t.Context()); err != nil {
+		if _, _, err := sub.Poll(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := b.version(t, p.ID); got != want {

@@ -56,10 +56,6 @@ func (f *Filter) Conditions() Conditions {
 	return slices.DeleteFunc(all, func(c Condition) bool { return len(c.Types) == 0 && c.ID == "" && c.Audience == nil })
 }
 
-// Match reports whether the event is wanted. A caller that asks for many events asks the
-// Conditions.
-func (f *Filter) Match(e *Event) bool { return f.Conditions().Match(e) }
-
 // Match reports whether all conditions hold for the event.
 func (cs Conditions) Match(e *Event) bool {
 	for i := range cs {

@@ -45,13 +45,13 @@ func TestFilter_each_field_is_a_condition(t *testing.T) {
 		if other, taken := keys[f.Key()]; taken {
 			t.Errorf("%s and %s have the key %q", name, other, f.Key())
 		}
-		if f.Match(&event.Event{}) {
+		if f.Conditions().Match(&event.Event{}) {
 			t.Errorf("%s alone matches an empty event", name)
 		}
 		dimensions[conditions[0].Dimension], keys[f.Key()] = name, name
 	}
-	if zero := new(event.Filter); zero.Key() != "" || !zero.Match(&event.Event{}) {
-		t.Errorf("the zero value has the key %q and matches %v, want none and all", zero.Key(), zero.Match(&event.Event{}))
+	if zero := new(event.Filter); zero.Key() != "" || !zero.Conditions().Match(&event.Event{}) {
+		t.Errorf("the zero value has the key %q and matches %v, want none and all", zero.Key(), zero.Conditions().Match(&event.Event{}))
 	}
 }
 
@@ -64,11 +64,11 @@ func TestFilter_Match(t *testing.T) {
 		"type": {Types: []event.Type{order.EventOrderPaid, order.EventOrderPlaced}}, "subject": {SubjectID: "ord_1"}, "user": {UserID: "usr_1"},
 		"order": {OrderID: "ord_1"}, "service": {ServiceID: "srv_1"}, "audience": {Audience: all},
 	} {
-		if !f.Match(e) {
+		if !f.Conditions().Match(e) {
 			t.Errorf("the filter by %s does not match its event", name)
 		}
 	}
-	if f := (event.Filter{SubjectID: "ord_1", UserID: "usr_2"}); f.Match(e) {
+	if f := (event.Filter{SubjectID: "ord_1", UserID: "usr_2"}); f.Conditions().Match(e) {
 		t.Error("a filter matches of which one condition does not hold")
 	}
 }

@@ -1,6 +1,16 @@
 package eventlog
 
-import "context"
+import (
+	"context"
+
+	"github.com/backplane-dev/backplane/internal/event"
+)
+
+// Next is Poll without a silence.
+func (s *Subscription) Next(ctx context.Context) ([]*event.Event, error) {
+	events, _, err := s.Poll(ctx, nil)
+	return events, err
+}
 
 // RingLen returns how many events the hub keeps.
 func (h *Hub) RingLen() int {

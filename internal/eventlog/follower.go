@@ -46,7 +46,7 @@ func (h *Hub) Follow(ctx context.Context, f event.Filter, after *event.Cursor) (
 // Next waits for the next event and returns it with its cursor. While no event comes that
 // the caller may see, it returns the cursor alone now and then, so that a client can resume
 // near the head. It calls idle
-// before it waits. Its errors are those of Subscription.Next.
+// before it waits. Its errors are those of Subscription.Poll.
 func (f *Follower) Next(ctx context.Context, idle func()) (*event.Event, event.Cursor, error) {
 	for {
 		if e := f.takeVisible(); e != nil {

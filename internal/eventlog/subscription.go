@@ -8,8 +8,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 )
 
-// Subscription is the position of one subscriber in the log. One goroutine at a time calls
-// Next and Poll.
+// Subscription is the position of one subscriber in the log. One goroutine at a time calls Poll.
 type Subscription struct {
 	hub      *Hub
 	filter   event.Filter
@@ -27,7 +26,7 @@ type Subscription struct {
 	lost     bool // a restore removed the events that it follows; written by the hub
 }
 
-// maxBatch is how many events Next returns at most.
+// maxBatch is how many events Poll returns at most.
 const maxBatch = 256
 
 // Subscribe returns the matching events after the cursor, first those of the past, then new
@@ -81,7 +80,7 @@ func (s *Subscription) remove() {
 	s.leaveGroup()
 }
 
-// Cursor returns the cursor up to which Next has returned all matching events. It advances
+// Cursor returns the cursor up to which Poll has returned all matching events. It advances
 // also while no event matches, so that a client can resume near the head.
 func (s *Subscription) Cursor() event.Cursor {
 	s.hub.mu.RLock()
@@ -89,18 +88,11 @@ func (s *Subscription) Cursor() event.Cursor {
 	return event.Cursor{Timeline: s.timeline, Position: s.position}
 }
 
-// Next waits for events and returns them, at least one and at most a few
-// hundred; they are shared and must not be changed. The error is that of ctx,
-// CURSOR_UNKNOWN after a restore, CURSOR_EXPIRED if the reader was so slow that
-// its next event is not kept any more, or that of a read, after which Next may
-// be called again.
-func (s *Subscription) Next(ctx context.Context) ([]*event.Event, error) {
-	events, _, err := s.Poll(ctx, nil)
-	return events, err
-}
-
-// Poll is Next that also returns, with quiet true and no events, when the silence channel
-// receives.
+// Poll waits for events and returns them, at least one and at most a few hundred; they are
+// shared and must not be changed. When the silence channel, which may be nil, receives first,
+// it returns none and quiet true. The error is that of ctx, CURSOR_UNKNOWN after a restore,
+// CURSOR_EXPIRED if the reader was so slow that its next event is not kept any more, or that of
+// a read, after which Poll may be called again.
 func (s *Subscription) Poll(ctx context.Context, silence <-chan time.Time) (events []*event.Event, quiet bool, err error) {
 	for {
 		if err := ctx.Err(); err != nil {

@@ -55,7 +55,7 @@ func OpenSealer(ctx context.Context, store Store, key MasterKey, former ...Maste
 	for range 3 { // another node may rewrap the data key meanwhile, but not for ever
 		data, current, err := unwrapDataKey(stored, key, former)
 		if err != nil || current {
-			return sealerWith(data, key, err)
+			return sealerWith(data, err)
 		}
 		next := wrapDataKey(key, data)
 		now, err := store.ReplaceSecret(ctx, dataKey, stored, next)
@@ -63,7 +63,7 @@ func OpenSealer(ctx context.Context, store Store, key MasterKey, former ...Maste
 			return nil, fmt.Errorf("wrap data key: %w", err)
 		}
 		if bytes.Equal(now, next) {
-			return newSealer(data, true), nil
+			return newSealer(data), nil
 		}
 		stored = now
 	}
@@ -81,7 +81,7 @@ func JoinSealer(ctx context.Context, store Store, key MasterKey, former ...Maste
 	if err != nil {
 		return nil, err
 	}
-	return newSealer(data, stored[0] != unwrappedFormat), nil
+	return newSealer(data), nil
 }
 
 // Protection says how the data key of an installation is protected.
@@ -139,11 +139,11 @@ func Rewrap(ctx context.Context, store Store, key, old MasterKey) error {
 	return nil
 }
 
-func sealerWith(data [Size]byte, key MasterKey, err error) (*Sealer, error) {
+func sealerWith(data [Size]byte, err error) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newSealer(data, key.set), nil
+	return newSealer(data), nil
 }
 
 func wrapDataKey(key MasterKey, data [Size]byte) []byte {

@@ -23,14 +23,9 @@ var ErrSealed = errors.New("sealed value: damaged, of another purpose or of anot
 // Sealer encrypts secrets and derives keys, both by the data key. It is immutable
 // and safe for concurrent use.
 type Sealer struct {
-	data      [Size]byte
-	aead      cipher.AEAD
-	protected bool
+	data [Size]byte
+	aead cipher.AEAD
 }
-
-// Protected reports whether a master key wraps the data key. If not, everyone who
-// can read the database can unseal what it holds.
-func (s *Sealer) Protected() bool { return s.protected }
 
 // Seal encrypts plain so that only Unseal with the same purpose gives it back.
 // Two calls never give the same bytes.
@@ -53,8 +48,8 @@ func (s *Sealer) String() string { return "secrets.Sealer(…)" }
 // GoString keeps the data key out of logs.
 func (s *Sealer) GoString() string { return s.String() }
 
-func newSealer(data [Size]byte, protected bool) *Sealer {
-	return &Sealer{data, newAEAD(deriveKey(data[:], "seal")), protected}
+func newSealer(data [Size]byte) *Sealer {
+	return &Sealer{data, newAEAD(deriveKey(data[:], "seal"))}
 }
 
 func newAEAD(key [Size]byte) cipher.AEAD {

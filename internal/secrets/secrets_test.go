@@ -64,7 +64,7 @@ func mustOpenSealer(t testing.TB, v Store, k MasterKey, former ...MasterKey) *Se
 
 func TestSealer_unseals_only_what_it_sealed_for_the_purpose(t *testing.T) {
 	t.Parallel()
-	b, other := newSealer(randomKey(), true), newSealer(randomKey(), true)
+	b, other := newSealer(randomKey()), newSealer(randomKey())
 	sealed := b.Seal("signing", []byte("seed"))
 	if plain, err := b.Unseal("signing", sealed); err != nil || string(plain) != "seed" {
 		t.Errorf("Open = %q, %v, want seed", plain, err)
@@ -92,11 +92,11 @@ func TestSealer_unseals_only_what_it_sealed_for_the_purpose(t *testing.T) {
 
 func TestSealer_derives_one_key_for_each_label(t *testing.T) {
 	t.Parallel()
-	b := newSealer([Size]byte{1}, true)
-	if b.Derive("a") == b.Derive("b") || b.Derive("a") == newSealer([Size]byte{2}, true).Derive("a") {
+	b := newSealer([Size]byte{1})
+	if b.Derive("a") == b.Derive("b") || b.Derive("a") == newSealer([Size]byte{2}).Derive("a") {
 		t.Error("Derive gave one key for two")
 	}
-	if b.Derive("a") != newSealer([Size]byte{1}, false).Derive("a") {
+	if b.Derive("a") != newSealer([Size]byte{1}).Derive("a") {
 		t.Error("Derive gave two keys for one")
 	}
 }
@@ -104,7 +104,7 @@ func TestSealer_derives_one_key_for_each_label(t *testing.T) {
 func TestSecrets_do_not_print(t *testing.T) {
 	t.Parallel()
 	k := mustParseKey(t, "k")
-	for _, s := range []string{fmt.Sprintf("%v %+v %#v %s", k, k, k, k), fmt.Sprintf("%v %#v", newSealer(k.secret, true), newSealer(k.secret, true))} {
+	for _, s := range []string{fmt.Sprintf("%v %+v %#v %s", k, k, k, k), fmt.Sprintf("%v %#v", newSealer(k.secret), newSealer(k.secret))} {
 		if strings.Contains(s, fmt.Sprint(k.secret[0], k.secret[1])) || strings.Contains(s, fmt.Sprintf("%#x", k.secret[0])) {
 			t.Errorf("a secret shows in %q", s)
 		}
@@ -140,8 +140,15 @@ func TestOpenSealer(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if plain, err := got.Unseal("x", sealed); err != nil || string(plain) != "kept" || got.Protected() != tt.second.IsSet() {
-				t.Errorf("Open = %q, %v, protected %v", plain, err, got.Protected())
+			if plain, err := got.Unseal("x", sealed); err != nil || string(plain) != "kept" {
+				t.Errorf("Open = %q, %v", plain, err)
+			}
+			want := Unprotected
+			if tt.second.IsSet() {
+				want = Protected
+			}
+			if p, err := Inspect(t.Context(), v, tt.second); p != want || err != nil {
+				t.Errorf("Inspect = %v, %v, want %v", p, err, want)
 			}
 			mustOpenSealer(t, v, tt.second) // the former key is not needed a second time
 			if _, err := OpenSealer(t.Context(), v, tt.first); tt.first != tt.second && err == nil {
@@ -235,7 +242,7 @@ func TestKeyFromFile_refusesWhatIsNoSecret(t *testing.T) {
 }
 
 func FuzzBox_Open(f *testing.F) {
-	b := newSealer([Size]byte{7}, true)
+	b := newSealer([Size]byte{7})
 	f.Add(b.Seal("x", []byte("y")))
 	f.Add([]byte{sealedFormat})
 	f.Add([]byte{})

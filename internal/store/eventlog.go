@@ -247,7 +247,7 @@ func (c *condition) between(s eventlog.Span) {
 	}
 }
 
-// matching returns a filter's conditions as SQL, true for exactly what Filter.Match takes. A
+// matching returns a filter's conditions as SQL, true for exactly what Conditions.Match takes. A
 // dimension that it does not know matches nothing.
 func (db *DB) matching(f event.Filter) *condition {
 	where := &condition{}

@@ -175,7 +175,7 @@ func checkLog(t *testing.T, db *store.DB, all []*event.Event) {
 func filterEvents(all []*event.Event, f event.Filter, s eventlog.Span) (want []*event.Event) {
 	for _, e := range all {
 		p := e.Cursor.Position
-		if f.Match(e) && p > s.After && (s.Before == 0 || p < s.Before) {
+		if f.Conditions().Match(e) && p > s.After && (s.Before == 0 || p < s.Before) {
 			want = append(want, e)
 		}
 	}
