@@ -82,12 +82,12 @@ type ProductChange struct {
 // nothing would change. Orders already placed keep their prices.
 func (p *Product) Apply(c ProductChange, at time.Time) error {
 	in := p.currentInput()
-	overwriteIfSet(&in.SKU, c.SKU)
-	overwriteIfSet(&in.Name, c.Name)
-	overwriteIfSet(&in.Description, c.Description)
-	overwriteIfSet(&in.Price, c.Price)
-	overwriteIfSet(&in.Active, c.Active)
-	overwriteIfSet(&in.LegacyID, c.LegacyID)
+	c.SKU.ApplyTo(&in.SKU)
+	c.Name.ApplyTo(&in.Name)
+	c.Description.ApplyTo(&in.Description)
+	c.Price.ApplyTo(&in.Price)
+	c.Active.ApplyTo(&in.Active)
+	c.LegacyID.ApplyTo(&in.LegacyID)
 	before := p.takeSnapshot()
 	if err := p.applyInput(in); err != nil {
 		return err
@@ -160,12 +160,6 @@ func checkSKU(s string) error {
 
 func errStock() *fault.Error {
 	return fault.New(CodeStockInvalid, "A stock is from 0 to %d units.", maxStock)
-}
-
-func overwriteIfSet[T any](dst *T, f validate.Field[T]) {
-	if f.Set {
-		*dst = f.Value
-	}
 }
 
 // productSnapshot is the product as its events show it. It is comparable: two

@@ -97,16 +97,16 @@ type ServiceChange struct {
 func (s *Service) Apply(c ServiceChange, at time.Time) error {
 	before := s.clone()
 	in := s.currentInput()
-	setField(&in.Description, c.Description)
-	setField(&in.Tags, c.Tags)
-	setField(&in.Metadata, c.Metadata)
-	setField(&in.Strategy, c.Strategy)
-	setField(&in.HealthCheck, c.HealthCheck)
+	c.Description.ApplyTo(&in.Description)
+	c.Tags.ApplyTo(&in.Tags)
+	c.Metadata.ApplyTo(&in.Metadata)
+	c.Strategy.ApplyTo(&in.Strategy)
+	c.HealthCheck.ApplyTo(&in.HealthCheck)
 	if err := s.applyInput(in); err != nil {
 		return err
 	}
-	setField(&s.Trusted, c.Trusted)
-	setField(&s.Public, c.Public)
+	c.Trusted.ApplyTo(&s.Trusted)
+	c.Public.ApplyTo(&s.Public)
 	s.recordUpdate(before, at)
 	return nil
 }
@@ -166,12 +166,6 @@ func (s *Service) equal(o *Service) bool {
 }
 
 func equalPointers[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
-
-func setField[T any](dst *T, f validate.Field[T]) {
-	if f.Set {
-		*dst = f.Value
-	}
-}
 
 // serviceSnapshot is the service as its events show it: whole, as nodes keep
 // their Directory by it.

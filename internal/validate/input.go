@@ -36,6 +36,13 @@ type Field[T any] struct {
 // Of returns a field that sets v.
 func Of[T any](v T) Field[T] { return Field[T]{true, v} }
 
+// ApplyTo sets dst to the field's value, if the field is set.
+func (f Field[T]) ApplyTo(dst *T) {
+	if f.Set {
+		*dst = f.Value
+	}
+}
+
 // Line checks one line of text: valid UTF-8, no control characters, 1 to limit
 // characters. It returns the text without spaces around it.
 func Line(path, s string, limit int) (string, error) {
