@@ -14,12 +14,11 @@ import (
 func NewGuard(env Env, listen string) (*gateway.Guard, error) {
 	_, embedded := env.Config.Database.SQLite()
 	networks := env.Config.OutboundNetworks
-	g := gateway.NewGuard(gateway.Policy{AllPrivate: embedded && networks == nil, Private: networks}, nil)
 	denied, err := deniedAddresses(env.Config)
 	if err != nil {
 		return nil, err
 	}
-	return g, g.Deny(append(denied, listen)...)
+	return gateway.NewGuard(gateway.Policy{AllPrivate: embedded && networks == nil, Private: networks, Denied: append(denied, listen)}, nil)
 }
 
 // deniedAddresses returns the host:port of each part of the system that no

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -60,13 +61,22 @@ func newFixture(t *testing.T, cfg Config) *fixture {
 	tokens := func(_ context.Context, p *auth.Principal, service string) (string, error) {
 		return "for-" + service + "-of-" + string(p.UserID), nil
 	}
-	guard := NewGuard(Policy{AllPrivate: true}, nil)
+	guard := newGuard(t, Policy{AllPrivate: true}, nil)
 	if w.gateway, err = New(Deps{Guard: guard, Directory: w.directory, Pool: w.pool, Tokens: tokens}, log, cfg); err != nil {
 		t.Fatal(err)
 	}
 	w.front = httptest.NewServer(http.HandlerFunc(w.serve))
 	t.Cleanup(w.front.Close)
 	return w
+}
+
+func newGuard(t testing.TB, p Policy, resolver *net.Resolver) *Guard {
+	t.Helper()
+	g, err := NewGuard(p, resolver)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
 }
 
 // serve does what the HTTP server does before it calls the gateway.

@@ -17,11 +17,13 @@ import (
 var errDenied = errors.New("this address may not be called")
 
 // Policy says which addresses may be called. Public ones always may. Link-local addresses, those of
-// cloud metadata services, and those denied by Guard.Deny never may. The zero value allows no private
-// network.
+// cloud metadata services, and those in Denied never may. The zero value allows no private network.
 type Policy struct {
 	AllPrivate bool           // all loopback and private networks
 	Private    []netip.Prefix // these networks only
+	// Denied are addresses as host:port: the server's own listeners, the database, Redis. An empty or
+	// unspecified host stands for every address of this machine.
+	Denied []string
 }
 
 // Guard is a dialer that protects against SSRF: it connects only to addresses that its Policy allows. It
@@ -45,29 +47,21 @@ type deniedHost struct {
 }
 
 // NewGuard returns a Guard that resolves names by the resolver; nil for the system's.
-func NewGuard(p Policy, resolver *net.Resolver) *Guard {
+func NewGuard(p Policy, resolver *net.Resolver) (*Guard, error) {
 	g := &Guard{policy: p, resolver: resolver, denied: map[string]deniedHost{}}
 	g.dialer = net.Dialer{Timeout: 10 * time.Second, Resolver: resolver, ControlContext: g.checkDial}
-	return g
-}
-
-// Deny adds addresses that must never be called, each as host:port: the server's own listeners, the
-// database, Redis. An empty or unspecified host stands for every address of this machine.
-func (g *Guard) Deny(hostports ...string) error {
-	for _, hp := range hostports {
+	for _, hp := range p.Denied {
 		host, port, err := net.SplitHostPort(hp)
 		if err != nil {
-			return fmt.Errorf("deny calls to %s: %w", hp, err)
+			return nil, fmt.Errorf("deny calls to %s: %w", hp, err)
 		}
 		n, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port)
 		if err != nil {
-			return fmt.Errorf("deny calls to %s: %w", hp, err)
+			return nil, fmt.Errorf("deny calls to %s: %w", hp, err)
 		}
-		g.mu.Lock()
 		g.denied[hp] = deniedHost{host: host, port: uint16(n)} //nolint:gosec // a port
-		g.mu.Unlock()
 	}
-	return nil
+	return g, nil
 }
 
 // DialContext connects to the address if it may be called.

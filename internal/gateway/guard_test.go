@@ -58,7 +58,7 @@ func TestGuard_allows_and_refuses_addresses(t *testing.T) {
 			policy Policy
 			want   bool
 		}{"no private network": {Policy{}, tt.nothing}, "one": {ten, tt.some}, "all": {all, tt.every}} {
-			if err := NewGuard(c.policy, nil).checkAddress(t.Context(), to); (err == nil) != c.want {
+			if err := newGuard(t, c.policy, nil).checkAddress(t.Context(), to); (err == nil) != c.want {
 				t.Errorf("%s under %s: %v, want allowed %v", tt.addr, name, err, c.want)
 			}
 		}
@@ -68,10 +68,7 @@ func TestGuard_allows_and_refuses_addresses(t *testing.T) {
 func TestGuard_denies_own_listeners_by_any_of_their_addresses(t *testing.T) {
 	t.Parallel()
 	for _, own := range []string{"127.0.0.1:9090", ":9090", "0.0.0.0:9090", "localhost:9090", "[::1]:9090"} {
-		g := NewGuard(Policy{AllPrivate: true}, nil)
-		if err := g.Deny(own); err != nil {
-			t.Fatal(err)
-		}
+		g := newGuard(t, Policy{AllPrivate: true, Denied: []string{own}}, nil)
 		for _, to := range []string{"127.0.0.1:9090", "[::1]:9090", "[::ffff:127.0.0.1]:9090", "127.0.0.2:9090", "127.255.255.254:9090", "[::ffff:127.9.9.9]:9090", "[64:ff9b::7f00:2]:9090"} {
 			if err := g.checkAddress(t.Context(), netip.MustParseAddrPort(to)); err == nil {
 				t.Errorf("with %s refused, %s may be called", own, to)
@@ -81,8 +78,8 @@ func TestGuard_denies_own_listeners_by_any_of_their_addresses(t *testing.T) {
 			t.Errorf("with %s refused, another port may not be called: %v", own, err)
 		}
 	}
-	if err := NewGuard(Policy{}, nil).Deny("nonsense"); err == nil {
-		t.Error("Refuse takes what is no address")
+	if _, err := NewGuard(Policy{Denied: []string{"nonsense"}}, nil); err == nil {
+		t.Error("NewGuard takes what is no address")
 	}
 }
 
@@ -141,11 +138,11 @@ func TestGuard_checks_the_address_that_is_dialled(t *testing.T) {
 	if err != nil || !first[0].IsGlobalUnicast() {
 		t.Fatalf("the first answer is %v, %v", first, err)
 	}
-	err = NewProber(NewGuard(Policy{}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second)
+	err = NewProber(newGuard(t, Policy{}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second)
 	if !errors.Is(err, errDenied) || called.Load() != 0 || asked.Load() < 2 {
 		t.Errorf("Probe = %v after %d look-ups, with %d calls to a refused address", err, asked.Load(), called.Load())
 	}
-	if err := NewProber(NewGuard(Policy{AllPrivate: true}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second); err != nil || called.Load() != 1 {
+	if err := NewProber(newGuard(t, Policy{AllPrivate: true}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second); err != nil || called.Load() != 1 {
 		t.Errorf("where loopback may be called: %v, %d calls", err, called.Load())
 	}
 }
@@ -157,7 +154,7 @@ func TestProber_does_not_follow_redirects(t *testing.T) {
 	t.Cleanup(secret.Close)
 	public := httptest.NewServer(http.RedirectHandler(secret.URL, http.StatusFound))
 	t.Cleanup(public.Close)
-	if err := NewProber(NewGuard(Policy{AllPrivate: true}, nil)).Probe(t.Context(), public.URL, 5*time.Second); err != nil || called.Load() != 0 {
+	if err := NewProber(newGuard(t, Policy{AllPrivate: true}, nil)).Probe(t.Context(), public.URL, 5*time.Second); err != nil || called.Load() != 0 {
 		t.Errorf("Probe = %v, and followed a redirect %d times", err, called.Load())
 	}
 }
@@ -186,7 +183,7 @@ func TestProber_describes_failures_briefly(t *testing.T) {
 	t.Cleanup(s.Close)
 	closed := httptest.NewServer(nil)
 	closed.Close()
-	p := NewProber(NewGuard(Policy{AllPrivate: true}, nil))
+	p := NewProber(newGuard(t, Policy{AllPrivate: true}, nil))
 	for url, want := range map[string]string{
 		s.URL + "/": "", s.URL + "/endless": "", s.URL + "/broken": "status 503", s.URL + "/slow": "no answer within 300ms",
 		closed.URL: "no connection or no answer", "http://169.254.169.254/latest": errDenied.Error(),

@@ -241,7 +241,7 @@ func TestGateway_checks_the_address_that_is_dialled(t *testing.T) {
 		t.Fatal(err)
 	}
 	deps := w.gateway.deps
-	deps.Guard, deps.Pool = NewGuard(Policy{}, resolver), pool
+	deps.Guard, deps.Pool = newGuard(t, Policy{}, resolver), pool
 	if w.gateway, err = New(deps, slog.New(slog.DiscardHandler), Config{}); err != nil {
 		t.Fatal(err)
 	}
