@@ -35,9 +35,9 @@ func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *sessi
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
 // it follows the log for revocations; commands other than serve have none.
 func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub) (*session.Service, error) {
-	s, err := session.NewService(db.Sessions(), sealer, time.Now, env.Log, session.Config{NoRateLimit: !env.Config.RateLimit})
-	if err == nil && hub != nil {
-		s.Follow(hub)
+	cfg := session.Config{NoRateLimit: !env.Config.RateLimit}
+	if hub != nil {
+		cfg.EventLog = hub
 	}
-	return s, err
+	return session.NewService(db.Sessions(), sealer, time.Now, env.Log, cfg)
 }

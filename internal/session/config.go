@@ -42,6 +42,11 @@ type Config struct {
 	SignUpsPerAddress int           // sign-ups from one address within an hour; default 20
 	NoRateLimit       bool          // let everything pass: for benchmarks and tests
 
+	// With EventLog the service trusts cached states of sessions and keys until the log says otherwise,
+	// as long as the node's reader of the log lags less than a second; otherwise every request asks the
+	// database. Without it, a cached state is trusted for a second.
+	EventLog Log
+
 	hashCost password.Cost // zero for the default; tests lower it
 }
 

@@ -194,12 +194,3 @@ func (l *revocationLog) evict(at time.Time) {
 func (s *Service) OnRevoked(fn func(Revocation)) {
 	s.revocations.subscribers = append(s.revocations.subscribers, fn)
 }
-
-// Follow makes the service trust cached states of sessions and keys until the log
-// says otherwise, as long as the node's reader of the log lags less than a second;
-// otherwise every request asks the database. Without it, a cached state is trusted
-// for a second. Call it once, before the log is read.
-func (s *Service) Follow(log Log) {
-	s.revocations.eventLog = log
-	log.OnDeliver(s.revocations.onEvents)
-}

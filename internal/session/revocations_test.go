@@ -36,8 +36,8 @@ func (w *fakeLog) publish(t event.Type, subject string) {
 // newFollowingFixture returns a fixture whose service follows a log.
 func newFollowingFixture(t testing.TB) (*fixture, *fakeLog) {
 	t.Helper()
-	f, w := newFixture(t, session.Config{}), &fakeLog{}
-	f.Follow(w)
+	w := &fakeLog{}
+	f := newFixture(t, session.Config{EventLog: w})
 	w.deliver(nil, true)
 	return f, w
 }
@@ -159,9 +159,8 @@ func TestService_Authenticate_does_not_keep_a_read_that_a_revocation_overtook(t 
 		f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
 		w.publish(event.UserUpdated, string(f.ada))
 	})
-	s, err := session.NewService(readThenCall{f.store, end}, f.sealer, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{}))
+	s, err := session.NewService(readThenCall{f.store, end}, f.sealer, f.clock.now, slog.New(slog.DiscardHandler), session.Cheap(session.Config{EventLog: w}))
 	must(t, err)
-	s.Follow(w)
 	_, err = s.Authenticate(t.Context(), tokens.AccessToken)
 	must(t, err) // it was asked before
 	_, err = s.Authenticate(t.Context(), tokens.AccessToken)
@@ -182,9 +181,8 @@ func TestService_Authenticate_sees_an_expiry_that_moved(t *testing.T) {
 
 func TestRevocationLog_is_bounded(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, session.Config{CacheSize: 16})
 	w := &fakeLog{}
-	f.Follow(w)
+	f := newFixture(t, session.Config{CacheSize: 16, EventLog: w})
 	tokens, _ := f.signIn(t, "ada")
 	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
 	w.publish(event.UserUpdated, string(f.ada))

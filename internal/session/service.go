@@ -48,7 +48,7 @@ type Service struct {
 }
 
 // NewService returns a Service on the store that seals its secrets with the sealer
-// and reads the time by now. It does nothing until it is called; Follow, Prepare
+// and reads the time by now. It does nothing until it is called; an event log, Prepare
 // and Run belong to a server, short-lived commands do without.
 func NewService(store Store, sealer *secrets.Sealer, now func() time.Time, log *slog.Logger, cfg Config) (*Service, error) {
 	cfg, err := cfg.withDefaults()
@@ -75,6 +75,10 @@ func NewService(store Store, sealer *secrets.Sealer, now func() time.Time, log *
 	s.sessionStates = s.newStateCache(s.readSessionState, tick)
 	s.keyStates = s.newStateCache(s.readKeyState, tick)
 	s.verifiers = newVerifiers(s)
+	if cfg.EventLog != nil {
+		s.revocations.eventLog = cfg.EventLog
+		cfg.EventLog.OnDeliver(s.revocations.onEvents)
+	}
 	return s, nil
 }
 
