@@ -5,10 +5,10 @@ RUNNER   := go run ./internal/testenv/run --
 LINTER   := .ci/cache/golangci-lint
 CLIENT   := github.com/backplane-dev/backplane/client/...
 FUZZTIME ?= 5s
-CHECKS   := test format vet lint generated race fuzz
+CHECKS   := test format vet lint generated recipe race fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race services soak bench fuzz conformance generate fmt format vet lint generated check checks clean
+.PHONY: help build run test race services soak bench fuzz conformance generate fmt format vet lint generated recipe check checks clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -67,6 +67,9 @@ $(LINTER): tools/go.mod tools/go.sum
 
 generated: ## check that generated code is up to date
 	.ci/generated
+
+recipe: ## check that the recipe of an entity in CONTRIBUTING.md works
+	$(RUNNER) .ci/recipe
 
 check: $(CHECKS) ## run all that CI runs, but the installing
 
