@@ -5,7 +5,8 @@
 // nor a context. Service adds what no caller may bypass: permissions, the clock,
 // persistence. Every change of state records an event; the Store commits both
 // together. Stock plus what unshipped orders hold changes only by shipping and
-// by hand.
+// by hand. More than a third of the exported names are types of events and codes of
+// errors.
 package order
 
 import (

@@ -14,7 +14,8 @@
 // last healthy instances stay in use (mass-failure guard, a panic threshold), see Degraded.
 //
 // Package balance chooses the instance of a call. The package exports more names than most:
-// services and instances share leases, health and rules, and each use case has its input.
+// services and instances share leases, health and rules, each use case has its input, and there
+// are types of events and codes of errors.
 package registry
 
 import (
