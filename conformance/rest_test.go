@@ -16,7 +16,7 @@ func TestOpenAPI_serves_a_generated_client(t *testing.T) {
 	t.Parallel()
 	needPackages(t)
 	server := testenv.Server(t, "BACKPLANE_ADMIN_USERNAME=root", "BACKPLANE_ADMIN_PASSWORD=correct horse battery staple")
-	out, err := server.Run("apikey", "--user", "root", "--name", "conformance", "--scopes", "users:read,users:write,products:write,orders:read,orders:write,legacy:write")
+	out, err := server.Run("apikey", "--user", "root", "--name", "conformance", "--scopes", "users:read,users:write,products:write,orders:read,orders:write,legacy:write,users:admin")
 	if err != nil {
 		t.Fatalf("make an API key: %v: %s", err, out)
 	}

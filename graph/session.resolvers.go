@@ -73,7 +73,7 @@ func (r *mutationResolver) ChangePassword(ctx context.Context, input model.Chang
 	if err != nil {
 		return nil, err
 	}
-	if err := r.domains.Sessions.ChangePassword(ctx, cl, input.CurrentPassword, input.NewPassword); err != nil {
+	if err := r.domains.Sessions.ChangePassword(ctx, cl, input.CurrentPassword, input.NewPassword, input.RevokeAPIKeys); err != nil {
 		return nil, err
 	}
 	u, err := r.currentUser(ctx)
@@ -100,7 +100,7 @@ func (r *mutationResolver) RevokeAllSessions(ctx context.Context, input model.Re
 	if err != nil {
 		return nil, err
 	}
-	if _, err := r.domains.Sessions.RevokeAll(ctx, cl, input.KeepCurrent); err != nil {
+	if _, err := r.domains.Sessions.RevokeAll(ctx, cl, input.KeepCurrent, input.RevokeAPIKeys); err != nil {
 		return nil, err
 	}
 	u, err := r.currentUser(ctx)

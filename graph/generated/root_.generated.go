@@ -4657,7 +4657,7 @@ extend type Mutation {
     "The call."
     input: SignOutInput! = {}
   ): SignOutPayload!
-  "Changes one's own password and ends all one's other sessions."
+  "Changes one's own password and ends all one's other sessions, and on request one's API keys."
   changePassword(
     "The old password and the new one."
     input: ChangePasswordInput!
@@ -4667,7 +4667,7 @@ extend type Mutation {
     "Which session."
     input: RevokeSessionInput!
   ): RevokeSessionPayload!
-  "Ends all one's own sessions."
+  "Ends all one's own sessions, and on request one's API keys."
   revokeAllSessions(
     "Which ones."
     input: RevokeAllSessionsInput! = {}
@@ -4873,6 +4873,8 @@ input ChangePasswordInput {
   currentPassword: String!
   "The new password: 10 characters or more."
   newPassword: String!
+  "Whether one's API keys are revoked as well; who knew the password may have made some."
+  revokeApiKeys: Boolean! = false
   "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
@@ -4905,6 +4907,8 @@ type RevokeSessionPayload {
 input RevokeAllSessionsInput {
   "Whether the session that the call is made in is kept."
   keepCurrent: Boolean! = false
+  "Whether one's API keys are revoked as well."
+  revokeApiKeys: Boolean! = false
   "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
@@ -4922,8 +4926,9 @@ input CreateApiKeyInput {
   "The name of the key: 1 to 100 characters."
   name: String!
   """
-  What the key may be used for: ` + "`" + `users:read` + "`" + `, ` + "`" + `users:write` + "`" + `, ` + "`" + `products:write` + "`" + `, ` + "`" + `orders:read` + "`" + `, ` + "`" + `orders:write` + "`" + `, and for ADMIN
-  ` + "`" + `legacy:write` + "`" + `.
+  What the key may be used for: ` + "`" + `users:read` + "`" + `, ` + "`" + `users:write` + "`" + `, ` + "`" + `products:write` + "`" + `, ` + "`" + `orders:read` + "`" + `, ` + "`" + `orders:write` + "`" + `, ` + "`" + `services:read` + "`" + `. Only
+  ADMIN grants the elevated ones: ` + "`" + `users:admin` + "`" + `, for keys of an ADMIN, and ` + "`" + `legacy:write` + "`" + ` and ` + "`" + `service:NAME` + "`" + `, for keys of an ADMIN or
+  SERVICE. A key does no more than its user's roles allow at the time of the call.
   """
   scopes: [String!]!
   "When the key expires: at most a year from now, 90 days from now if not given."
@@ -5010,19 +5015,22 @@ type RevokeApiKeyPayload {
 }
 
 extend type Mutation {
-  "Opens an account for another user. STAFF may create CUSTOMERs, ADMIN any."
+  "Opens an account for another user. STAFF may create CUSTOMERs, ADMIN any; by an API key other roles need the scope ` + "`" + `users:admin` + "`" + `."
   createUser(
     "The account."
     input: CreateUserInput!
   ): CreateUserPayload!
-  "Changes an account: one's own profile, or as ADMIN any field of any account."
+  """
+  Changes an account: one's own profile, or as ADMIN any field of any account. Roles and status need ADMIN in a session, or an API
+  key with the scope ` + "`" + `users:admin` + "`" + `.
+  """
   updateUser(
     "What changes; fields that are left out stay as they are."
     input: UpdateUserInput!
   ): UpdateUserPayload!
   """
   Deletes an account, one's own or as ADMIN any: the personal data goes, also from the event log, the user name is
-  free again, and orders stay readable. Deleting a deleted account does nothing.
+  free again, and orders stay readable. Deleting a deleted account does nothing. An API key needs the scope ` + "`" + `users:admin` + "`" + `.
   """
   deleteUser(
     "Which account."
@@ -5169,7 +5177,7 @@ input CreateUserInput {
   email: String
   "The display name, up to 200 characters."
   name: String
-  "The rights of the account; CUSTOMER if not given."
+  "The rights of the account; CUSTOMER if not given. An API key that gives others needs the scope ` + "`" + `users:admin` + "`" + `."
   roles: [Role!]
   "The password to sign in with, 10 characters or more; without one the account cannot sign in until it has one."
   password: String
@@ -5199,9 +5207,9 @@ input UpdateUserInput {
   email: String
   "The display name, up to 200 characters."
   name: String
-  "The rights of the account. ADMIN only."
+  "The rights of the account. ADMIN only, and of its API keys those with the scope ` + "`" + `users:admin` + "`" + `."
   roles: [Role!]
-  "ACTIVE or DEACTIVATED. ADMIN only."
+  "ACTIVE or DEACTIVATED. ADMIN only, and of its API keys those with the scope ` + "`" + `users:admin` + "`" + `."
   status: UserStatus
   "The id of the user in the former system; null removes it. Needs ADMIN or the scope ` + "`" + `legacy:write` + "`" + `."
   legacyId: String

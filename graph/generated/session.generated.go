@@ -1492,7 +1492,11 @@ func (ec *executionContext) unmarshalInputChangePasswordInput(ctx context.Contex
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"currentPassword", "newPassword", "idempotencyKey"}
+	if _, present := asMap["revokeApiKeys"]; !present {
+		asMap["revokeApiKeys"] = false
+	}
+
+	fieldsInOrder := [...]string{"currentPassword", "newPassword", "revokeApiKeys", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -1513,6 +1517,13 @@ func (ec *executionContext) unmarshalInputChangePasswordInput(ctx context.Contex
 				return it, err
 			}
 			it.NewPassword = data
+		case "revokeApiKeys":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("revokeApiKeys"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RevokeAPIKeys = data
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -1712,8 +1723,11 @@ func (ec *executionContext) unmarshalInputRevokeAllSessionsInput(ctx context.Con
 	if _, present := asMap["keepCurrent"]; !present {
 		asMap["keepCurrent"] = false
 	}
+	if _, present := asMap["revokeApiKeys"]; !present {
+		asMap["revokeApiKeys"] = false
+	}
 
-	fieldsInOrder := [...]string{"keepCurrent", "idempotencyKey"}
+	fieldsInOrder := [...]string{"keepCurrent", "revokeApiKeys", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -1727,6 +1741,13 @@ func (ec *executionContext) unmarshalInputRevokeAllSessionsInput(ctx context.Con
 				return it, err
 			}
 			it.KeepCurrent = data
+		case "revokeApiKeys":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("revokeApiKeys"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RevokeAPIKeys = data
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)

@@ -59,6 +59,8 @@ type ChangePasswordInput struct {
 	CurrentPassword string `json:"currentPassword"`
 	// The new password: 10 characters or more.
 	NewPassword string `json:"newPassword"`
+	// Whether one's API keys are revoked as well; who knew the password may have made some.
+	RevokeAPIKeys bool `json:"revokeApiKeys"`
 	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
@@ -75,8 +77,9 @@ type ChangePasswordPayload struct {
 type CreateAPIKeyInput struct {
 	// The name of the key: 1 to 100 characters.
 	Name string `json:"name"`
-	// What the key may be used for: `users:read`, `users:write`, `products:write`, `orders:read`, `orders:write`, and for ADMIN
-	// `legacy:write`.
+	// What the key may be used for: `users:read`, `users:write`, `products:write`, `orders:read`, `orders:write`, `services:read`. Only
+	// ADMIN grants the elevated ones: `users:admin`, for keys of an ADMIN, and `legacy:write` and `service:NAME`, for keys of an ADMIN or
+	// SERVICE. A key does no more than its user's roles allow at the time of the call.
 	Scopes []string `json:"scopes"`
 	// When the key expires: at most a year from now, 90 days from now if not given.
 	ExpiresAt graphql.Omittable[*time.Time] `json:"expiresAt,omitempty"`
@@ -151,7 +154,7 @@ type CreateUserInput struct {
 	Email graphql.Omittable[*string] `json:"email,omitempty"`
 	// The display name, up to 200 characters.
 	Name graphql.Omittable[*string] `json:"name,omitempty"`
-	// The rights of the account; CUSTOMER if not given.
+	// The rights of the account; CUSTOMER if not given. An API key that gives others needs the scope `users:admin`.
 	Roles graphql.Omittable[[]auth.Role] `json:"roles,omitempty"`
 	// The password to sign in with, 10 characters or more; without one the account cannot sign in until it has one.
 	Password graphql.Omittable[*string] `json:"password,omitempty"`
@@ -535,6 +538,8 @@ type ReportOutcomePayload struct {
 type RevokeAllSessionsInput struct {
 	// Whether the session that the call is made in is kept.
 	KeepCurrent bool `json:"keepCurrent"`
+	// Whether one's API keys are revoked as well.
+	RevokeAPIKeys bool `json:"revokeApiKeys"`
 	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }
@@ -755,9 +760,9 @@ type UpdateUserInput struct {
 	Email graphql.Omittable[*string] `json:"email,omitempty"`
 	// The display name, up to 200 characters.
 	Name graphql.Omittable[*string] `json:"name,omitempty"`
-	// The rights of the account. ADMIN only.
+	// The rights of the account. ADMIN only, and of its API keys those with the scope `users:admin`.
 	Roles graphql.Omittable[[]auth.Role] `json:"roles,omitempty"`
-	// ACTIVE or DEACTIVATED. ADMIN only.
+	// ACTIVE or DEACTIVATED. ADMIN only, and of its API keys those with the scope `users:admin`.
 	Status graphql.Omittable[*user.Status] `json:"status,omitempty"`
 	// The id of the user in the former system; null removes it. Needs ADMIN or the scope `legacy:write`.
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`

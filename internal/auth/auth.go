@@ -8,6 +8,7 @@ package auth
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -26,7 +27,7 @@ const (
 func Roles() []Role { return []Role{Customer, Staff, Admin, Service} }
 
 // Scope narrows what an API key may do below the roles of its owner. A session
-// has every scope but LegacyWrite, which ADMIN has instead.
+// has every scope but those that are Elevated, which ADMIN has instead.
 type Scope string
 
 // The scopes.
@@ -38,11 +39,12 @@ const (
 	OrdersWrite   Scope = "orders:write"
 	ServicesRead  Scope = "services:read" // to see services whole, pick instances and report outcomes
 	LegacyWrite   Scope = "legacy:write"  // grants what otherwise only ADMIN may do: setting a legacyId
+	UsersAdmin    Scope = "users:admin"   // for keys of ADMIN: roles and status of users, and deleting them
 )
 
 // Scopes returns every scope but those of single services, see ServiceScope.
 func Scopes() []Scope {
-	return []Scope{UsersRead, UsersWrite, ProductsWrite, OrdersRead, OrdersWrite, ServicesRead, LegacyWrite}
+	return []Scope{UsersRead, UsersWrite, ProductsWrite, OrdersRead, OrdersWrite, ServicesRead, LegacyWrite, UsersAdmin}
 }
 
 const servicePrefix = "service:"
@@ -61,7 +63,21 @@ func (s Scope) isService() bool { return strings.HasPrefix(string(s), servicePre
 
 // Elevated reports whether the scope grants what otherwise only ADMIN may do, so
 // that only ADMIN may grant it.
-func (s Scope) Elevated() bool { return s.isService() || s == LegacyWrite }
+func (s Scope) Elevated() bool { return s.isService() || s == LegacyWrite || s == UsersAdmin }
+
+// CarriedBy reports whether a key of a user with the roles may use the scope. An elevated
+// scope holds while its owner is ADMIN; those that are for programs also while it is SERVICE.
+// So a key never does more than the roles that its owner has now.
+func (s Scope) CarriedBy(roles []Role) bool {
+	switch {
+	case !s.Elevated() || slices.Contains(roles, Admin):
+		return true
+	case s == UsersAdmin:
+		return false
+	default:
+		return slices.Contains(roles, Service)
+	}
+}
 
 // Client is where a call comes from.
 type Client struct {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -125,8 +126,8 @@ func TestRequireLister_is_for_everything_only_of_staff(t *testing.T) {
 func TestMaySetLegacyID_needs_admin_or_the_scope(t *testing.T) {
 	t.Parallel()
 	for want, callers := range map[bool][]*Principal{
-		true:  {sessionOf(Admin), keyOf([]Scope{LegacyWrite}, Customer)},
-		false: {nil, sessionOf(Staff), sessionOf(Customer), keyOf([]Scope{UsersWrite}, Admin)},
+		true:  {sessionOf(Admin), keyOf([]Scope{LegacyWrite}, Admin), keyOf([]Scope{LegacyWrite}, Service)},
+		false: {nil, sessionOf(Staff), sessionOf(Customer), keyOf([]Scope{UsersWrite}, Admin), keyOf([]Scope{LegacyWrite}, Customer), keyOf([]Scope{LegacyWrite}, Staff)},
 	} {
 		for _, p := range callers {
 			if p.MaySetLegacyID() != want {
@@ -135,6 +136,31 @@ func TestMaySetLegacyID_needs_admin_or_the_scope(t *testing.T) {
 			if err := p.AllowLegacyID(true); (err == nil) != want || p.AllowLegacyID(false) != nil {
 				t.Errorf("AllowLegacyID of %+v gives %v, want it to refuse: %v, and only if the call sets one", p, err, !want)
 			}
+		}
+	}
+}
+
+// Each elevated scope grants what otherwise only ADMIN may do, so its key must have an owner
+// that still has a role for it.
+func TestElevated_scopes_hold_while_the_owner_has_the_role(t *testing.T) {
+	t.Parallel()
+	may := map[Scope]func(*Principal) bool{
+		UsersAdmin:           (*Principal).MayAdministerUsers,
+		LegacyWrite:          (*Principal).MaySetLegacyID,
+		ServiceScope("echo"): func(p *Principal) bool { return p.MayManageService("echo") },
+	}
+	for _, s := range append(Scopes(), ServiceScope("echo")) {
+		if (may[s] != nil) != s.Elevated() {
+			t.Errorf("%s is elevated: %v, and this test has what it grants: %v", s, s.Elevated(), may[s] != nil)
+		}
+		for _, r := range Roles() {
+			want := !s.Elevated() || r == Admin || r == Service && s != UsersAdmin
+			if p := keyOf([]Scope{s}, r); p.May(s) != want || may[s] != nil && may[s](p) != want {
+				t.Errorf("a key for %s of a %s may use it: %v, want %v", s, r, p.May(s), want)
+			}
+		}
+		if grants := may[s]; grants != nil && (grants(keyOf(slices.DeleteFunc(Scopes(), Scope.Elevated), Admin)) || !grants(sessionOf(Admin)) || grants(sessionOf(Staff))) {
+			t.Errorf("what %s grants is not for exactly sessions of ADMIN and keys with the scope", s)
 		}
 	}
 }

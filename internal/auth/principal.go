@@ -47,8 +47,10 @@ func (p *Principal) APIKeyID() uid.APIKey {
 	return uid.APIKey(p.Credential.ID)
 }
 
-// May reports whether the principal's credential covers the scope.
-func (p *Principal) May(s Scope) bool { return p != nil && p.Credential.Covers(s) }
+// May reports whether the principal's credential covers the scope, and its roles carry it.
+func (p *Principal) May(s Scope) bool {
+	return p != nil && p.Credential.Covers(s) && s.CarriedBy(p.Roles)
+}
 
 // MaySee reports whether the principal may read what belongs to the user.
 func (p *Principal) MaySee(owner uid.User, s Scope) bool {
@@ -77,6 +79,10 @@ func (p *Principal) Rights() string {
 	}
 }
 
+// MayAdministerUsers reports whether the principal may set roles and status, and delete the
+// accounts of others: as ADMIN in a session, or by a key with the scope UsersAdmin.
+func (p *Principal) MayAdministerUsers() bool { return p.mayAsAdmin(UsersAdmin) }
+
 // MaySetLegacyID reports whether the principal may set the id that an object had
 // in the former system.
 func (p *Principal) MaySetLegacyID() bool { return p.mayAsAdmin(LegacyWrite) }
@@ -89,9 +95,9 @@ func (p *Principal) MayManageService(name string) bool { return p.mayAsAdmin(Ser
 // by a credential with the scope, or as ADMIN by an unscoped one.
 func (p *Principal) mayAsAdmin(s Scope) bool { return p.IsUnscopedAdmin() || p.hasScope(s) }
 
-// hasScope reports whether the credential lists the scope.
+// hasScope reports whether the credential lists the scope, and the roles carry it.
 func (p *Principal) hasScope(s Scope) bool {
-	return p != nil && slices.Contains(p.Credential.Scopes, s)
+	return p != nil && slices.Contains(p.Credential.Scopes, s) && s.CarriedBy(p.Roles)
 }
 
 // MayUseServices reports whether the principal may see the whole of services,

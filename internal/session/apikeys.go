@@ -24,8 +24,9 @@ type CreateAPIKeyInput struct {
 }
 
 // CreateAPIKey makes an API key and returns its text, which cannot be read
-// again. It needs a session, not an API key; only ADMIN grants LegacyWrite.
-// BAD_INPUT, SCOPE_INVALID, EXPIRY_INVALID for what the input says;
+// again. It needs a session, not an API key; only ADMIN grants elevated scopes.
+// BAD_INPUT, SCOPE_INVALID, EXPIRY_INVALID for what the input says; SCOPE_INVALID also
+// for a scope that the roles of its owner do not carry;
 // USER_NOT_FOUND and USER_NOT_ACTIVE for its owner; LIMIT_REACHED if that has 50
 // live keys.
 func (s *Service) CreateAPIKey(ctx context.Context, in CreateAPIKeyInput) (*APIKey, string, error) {
@@ -61,6 +62,9 @@ func (s *Service) IssueAPIKey(ctx context.Context, owner uid.User, in CreateAPIK
 		switch {
 		case !owner.Active:
 			return fault.New(fault.UserNotActive, "This account may not act, and neither may a key for it.").At("userId")
+		case !allCarriedBy(k.Scopes, owner.Roles):
+			return fault.New(CodeScopeInvalid, "A key with an elevated scope belongs to an ADMIN; those for programs, %s and service:NAME, also to a SERVICE.",
+				auth.LegacyWrite).At("scopes")
 		case live >= maxLiveKeys:
 			return fault.New(fault.LimitReached, "An account may have %d API keys; revoke one first.", maxLiveKeys)
 		}
@@ -70,6 +74,10 @@ func (s *Service) IssueAPIKey(ctx context.Context, owner uid.User, in CreateAPIK
 		return nil, "", err
 	}
 	return k, text, nil
+}
+
+func allCarriedBy(scopes []auth.Scope, roles []auth.Role) bool {
+	return !slices.ContainsFunc(scopes, func(s auth.Scope) bool { return !s.CarriedBy(roles) })
 }
 
 // newKey returns a new key and its text, and records api_key.created.

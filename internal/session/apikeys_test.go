@@ -23,6 +23,7 @@ func TestService_CreateAPIKey(t *testing.T) {
 	f.store.SetAccount(idle, func(a *session.Account) { a.Active = false })
 	_, ada := f.signIn(t, "ada")
 	_, root := f.signIn(t, "root")
+	boss := auth.From(root).UserID
 	now := f.clock.now()
 	in := func(change func(*session.CreateAPIKeyInput)) session.CreateAPIKeyInput {
 		c := session.CreateAPIKeyInput{Name: "key", Scopes: []auth.Scope{auth.OrdersRead}}
@@ -62,6 +63,17 @@ func TestService_CreateAPIKey(t *testing.T) {
 			scopes(auth.LegacyWrite)(c)
 			owner(service)(c)
 		}), ""},
+		{"legacy ids, by ADMIN for a customer", root, in(func(c *session.CreateAPIKeyInput) {
+			scopes(auth.LegacyWrite)(c)
+			owner(f.ada)(c)
+		}), session.CodeScopeInvalid},
+		{"the administration of users, by a customer", ada, in(scopes(auth.UsersAdmin)), fault.Forbidden},
+		{"the administration of users, by ADMIN", root, in(scopes(auth.UsersWrite, auth.UsersAdmin)), ""},
+		{"the administration of users, by ADMIN's key", f.as(t, f.keyOf(boss, t, auth.UsersAdmin)), in(scopes(auth.UsersAdmin)), fault.Forbidden},
+		{"the administration of users, by ADMIN for a service", root, in(func(c *session.CreateAPIKeyInput) {
+			scopes(auth.UsersAdmin)(c)
+			owner(service)(c)
+		}), session.CodeScopeInvalid},
 		{"no name", ada, in(func(c *session.CreateAPIKeyInput) { c.Name = " " }), fault.BadInput},
 		{"an endless name", ada, in(func(c *session.CreateAPIKeyInput) { c.Name = strings.Repeat("x", 101) }), fault.BadInput},
 		{"a year", ada, in(expires(366 * 24 * time.Hour)), ""},
@@ -245,10 +257,26 @@ func TestAPIKeys_are_visible_to_their_owner_and_ADMIN(t *testing.T) {
 func TestService_IssueAPIKey_needs_no_caller(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
-	_, text, err := f.IssueAPIKey(t.Context(), f.ada, session.CreateAPIKeyInput{Name: "cli", Scopes: []auth.Scope{auth.LegacyWrite}})
-	must(t, err)
-	if p := auth.From(f.as(t, text)); p.UserID != f.ada || !p.MaySetLegacyID() {
-		t.Errorf("principal = %+v, want ada with legacy:write", p)
+	robot := f.user(t, "robot", auth.Service)
+	if p := auth.From(f.as(t, f.keyOf(robot, t, auth.LegacyWrite))); p.UserID != robot || !p.MaySetLegacyID() {
+		t.Errorf("principal = %+v, want robot with legacy:write", p)
+	}
+	_, _, err := f.IssueAPIKey(t.Context(), f.ada, session.CreateAPIKeyInput{Name: "cli", Scopes: []auth.Scope{auth.LegacyWrite}})
+	wantCode(t, "IssueAPIKey for a customer", err, session.CodeScopeInvalid)
+}
+
+func TestAPIKey_narrows_with_the_roles_of_its_owner(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	root := f.user(t, "root", auth.Admin)
+	key := f.keyOf(root, t, auth.OrdersRead, auth.LegacyWrite, auth.UsersAdmin, auth.ServiceScope("echo"))
+	for _, role := range []auth.Role{auth.Admin, auth.Staff, auth.Admin} {
+		f.store.SetAccount(root, func(a *session.Account) { a.Roles = []auth.Role{role} })
+		f.clock.add(time.Second) // the age of a state that a request may use
+		p, admin := auth.From(f.as(t, key)), role == auth.Admin
+		if p.MayAdministerUsers() != admin || p.MaySetLegacyID() != admin || p.MayManageService("echo") != admin || !p.May(auth.OrdersRead) {
+			t.Errorf("the key of a %s is %+v, want it to do what its owner may: elevated %v", role, p, admin)
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ func TestService_Authenticate_sees_changes_within_a_second(t *testing.T) {
 			must(t, other.SignOut(ctx, claim.None))
 		}, false},
 		{"the sessions were ended on another node", func(t *testing.T, _ *fixture, other *session.Service, ctx context.Context) {
-			_, err := other.RevokeAll(ctx, claim.None, false)
+			_, err := other.RevokeAll(ctx, claim.None, false, false)
 			must(t, err)
 		}, false},
 	}

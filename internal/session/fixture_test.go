@@ -112,6 +112,14 @@ func (f *fixture) as(t testing.TB, bearer string) context.Context {
 	return auth.With(from(t, "192.0.2.1"), p)
 }
 
+// keyOf makes an API key of the user as the operator does.
+func (f *fixture) keyOf(owner uid.User, t testing.TB, scopes ...auth.Scope) string {
+	t.Helper()
+	_, text, err := f.IssueAPIKey(t.Context(), owner, session.CreateAPIKeyInput{Name: "key", Scopes: scopes})
+	must(t, err)
+	return text
+}
+
 // from returns a context of an anonymous caller at the address.
 func from(t testing.TB, address string) context.Context {
 	t.Helper()

@@ -49,30 +49,18 @@ func (s *Service) revokeSession(ctx context.Context, cl claim.Claim, caller *aut
 	return x, nil
 }
 
-// RevokeAll ends all sessions of the caller, or all but the one that calls, and
-// returns how many it ended.
-func (s *Service) RevokeAll(ctx context.Context, cl claim.Claim, exceptCurrent bool) (int, error) {
+// RevokeAll ends all sessions of the caller, or all but the one that calls, and if
+// revokeKeys its API keys. It returns how many sessions and keys it ended.
+func (s *Service) RevokeAll(ctx context.Context, cl claim.Claim, exceptCurrent, revokeKeys bool) (int, error) {
 	caller, err := auth.RequireSession(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var keep uid.Session
+	e := &ending{why: Revoked, keys: revokeKeys}
 	if exceptCurrent {
-		keep = caller.SessionID()
+		e.except = caller.SessionID()
 	}
-	at := s.now()
-	var ended []uid.Session
-	err = s.store.UpdateAccountSessions(ctx, cl, caller.UserID, at, func(h *AccountSessions) error {
-		ended = h.revokeAllExcept(keep, Revoked, at)
-		return nil
-	})
-	for _, id := range ended {
-		s.sessionStates.invalidate(string(id))
-	}
-	if err != nil {
-		return 0, err
-	}
-	return len(ended), nil
+	return s.endCredentials(ctx, cl, caller.UserID, e, func(*Credentials) error { return nil })
 }
 
 // Sessions returns the live sessions of a user, the one used last first, at most

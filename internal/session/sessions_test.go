@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"testing"
@@ -76,7 +77,7 @@ func TestService_RevokeAll(t *testing.T) {
 		exceptCurrent bool
 		want          int
 	}{{true, 2}, {true, 0}, {false, 1}} {
-		if got, err := f.RevokeAll(ctx, claim.None, tt.exceptCurrent); err != nil || got != tt.want {
+		if got, err := f.RevokeAll(ctx, claim.None, tt.exceptCurrent, false); err != nil || got != tt.want {
 			t.Errorf("RevokeAll(%v) = %d, %v, want %d", tt.exceptCurrent, got, err, tt.want)
 		}
 	}
@@ -88,9 +89,48 @@ func TestService_RevokeAll(t *testing.T) {
 	if n := len(f.store.Events()); n != 3 {
 		t.Errorf("%d events, want one for each session", n)
 	}
-	_, err := f.RevokeAll(t.Context(), claim.None, false)
+	_, err := f.RevokeAll(t.Context(), claim.None, false, false)
 	wantCode(t, "RevokeAll by an anonymous caller", err, fault.Unauthenticated)
 	wantCode(t, "SignOut by an anonymous caller", f.SignOut(t.Context(), claim.None), fault.Unauthenticated)
+}
+
+func TestAPI_keys_end_with_sessions_on_request(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	for name, end := range map[string]func(ctx context.Context, keys bool) error{
+		"ChangePassword": func(ctx context.Context, keys bool) error {
+			return f.ChangePassword(ctx, claim.None, password, password, keys)
+		},
+		"RevokeAll": func(ctx context.Context, keys bool) error {
+			n, err := f.RevokeAll(ctx, claim.None, true, keys)
+			if keys && n != 2 {
+				t.Errorf("RevokeAll ended %d, want a session and a key", n)
+			}
+			return err
+		},
+	} {
+		for _, keys := range []bool{false, true} {
+			other, _ := f.signIn(t, "ada")
+			mine, ctx := f.signIn(t, "ada")
+			key := f.key(ctx, t)
+			f.as(t, key)
+			must(t, end(ctx, keys))
+			f.as(t, mine.AccessToken)
+			_, err := f.Authenticate(t.Context(), other.AccessToken)
+			wantCode(t, name+": the other session", err, fault.Unauthenticated)
+			_, err = f.Authenticate(t.Context(), key)
+			if ended := fault.Is(err, fault.Unauthenticated); ended != keys {
+				t.Errorf("%s with keys %v: the key gives %v", name, keys, err)
+			}
+			all, err := f.APIKeys(ctx, f.ada)
+			must(t, err)
+			for _, k := range all {
+				_, err := f.RevokeAPIKey(ctx, claim.None, k.ID)
+				must(t, err)
+			}
+			must(t, f.SignOut(ctx, claim.None))
+		}
+	}
 }
 
 func TestNewService_refuses_invalid_configurations(t *testing.T) {

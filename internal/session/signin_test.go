@@ -303,17 +303,17 @@ func TestService_ChangePassword(t *testing.T) {
 	mine, ctx := f.signIn(t, "ada")
 	key := f.key(ctx, t)
 
-	wantCode(t, "ChangePassword by an anonymous caller", f.ChangePassword(t.Context(), claim.None, password, next), fault.Unauthenticated)
-	wantCode(t, "ChangePassword by a key", f.ChangePassword(f.as(t, key), claim.None, password, next), fault.Forbidden)
-	err := f.ChangePassword(ctx, claim.None, password, "short")
+	wantCode(t, "ChangePassword by an anonymous caller", f.ChangePassword(t.Context(), claim.None, password, next, false), fault.Unauthenticated)
+	wantCode(t, "ChangePassword by a key", f.ChangePassword(f.as(t, key), claim.None, password, next, false), fault.Forbidden)
+	err := f.ChangePassword(ctx, claim.None, password, "short", false)
 	if e := fault.From(err); e.Code != fault.PasswordInvalid || len(e.Path) != 1 || e.Path[0] != "newPassword" {
 		t.Errorf("ChangePassword to a short one gave %+v, want PASSWORD_INVALID at newPassword", e)
 	}
-	err = f.ChangePassword(ctx, claim.None, "a wrong guess", next)
+	err = f.ChangePassword(ctx, claim.None, "a wrong guess", next, false)
 	if e := fault.From(err); e.Code != fault.CredentialsWrong || len(e.Path) != 1 || e.Path[0] != "currentPassword" {
 		t.Errorf("ChangePassword from a wrong one gave %+v, want CREDENTIALS_WRONG at currentPassword", e)
 	}
-	wantCode(t, "ChangePassword", f.ChangePassword(ctx, claim.None, password, next), "")
+	wantCode(t, "ChangePassword", f.ChangePassword(ctx, claim.None, password, next, false), "")
 
 	_, err = f.Authenticate(t.Context(), other.AccessToken)
 	wantCode(t, "the other session", err, fault.Unauthenticated)
@@ -327,9 +327,9 @@ func TestService_ChangePassword(t *testing.T) {
 	wantCode(t, "SignIn with the new password", err, "")
 
 	for range 3 {
-		wantCode(t, "a wrong guess", f.ChangePassword(ctx, claim.None, "a wrong guess", next), fault.CredentialsWrong)
+		wantCode(t, "a wrong guess", f.ChangePassword(ctx, claim.None, "a wrong guess", next, false), fault.CredentialsWrong)
 	}
-	wantCode(t, "one guess too many", f.ChangePassword(ctx, claim.None, next, password), fault.RateLimited)
+	wantCode(t, "one guess too many", f.ChangePassword(ctx, claim.None, next, password, false), fault.RateLimited)
 }
 
 // key makes an API key for the caller that may do everything a customer may.

@@ -70,9 +70,10 @@ type Accounts interface {
 	// that is not active. Roles and Active are not written.
 	UpdateAccountSessions(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*AccountSessions) error) error
 	// UpdateCredentials locks the account, then its sessions and its keys that are
-	// live at the given time, each by id, applies fn, and commits those whose Version
-	// fn raised, and the events. NotFound, USER_NOT_FOUND, if there is no such account.
-	// It is for consumers: cl is a claim.Delivery or None.
+	// live at the given time, each by id, applies fn, and commits PasswordHash and
+	// PasswordVersion, the sessions and keys whose Version fn raised, and the events.
+	// NotFound, USER_NOT_FOUND, if there is no such account; fn decides about one that
+	// is not active.
 	UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*Credentials) error) error
 }
 

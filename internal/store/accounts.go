@@ -114,23 +114,27 @@ func (s Sessions) UpdateAccountSessions(ctx context.Context, cl claim.Claim, id 
 
 // UpdateCredentials implements session.Accounts.
 func (s Sessions) UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*session.Credentials) error) error {
-	err := s.db.inTx(ctx, cl, func(t *tx) error {
+	_, err := changeInTx(ctx, s.db, cl, s.AccountByID, func(t *tx) (*session.Account, error) {
 		a, err := t.lockCredentials(ctx, id, at)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		sessions, keys := mapSlice(a.Sessions, sessionVersion), mapSlice(a.Keys, keyVersion)
+		t.setResultObject(string(id), 0)
+		account, sessions, keys := a.Account, mapSlice(a.Sessions, sessionVersion), mapSlice(a.Keys, keyVersion)
 		if err := fn(a); err != nil {
-			return err
+			return nil, err
+		}
+		if err := t.savePasswordHash(ctx, account, a.Account, at); err != nil {
+			return nil, err
 		}
 		t.recordEvents(a.TakeEvents())
 		if err := saveRaised(ctx, a.Sessions, sessions, sessionVersion, t.saveSession); err != nil {
-			return err
+			return nil, err
 		}
-		return saveRaised(ctx, a.Keys, keys, keyVersion, t.saveKey)
+		return &a.Account, saveRaised(ctx, a.Keys, keys, keyVersion, t.saveKey)
 	})
 	if err != nil {
-		return fmt.Errorf("update access of %s: %w", id, err)
+		return fmt.Errorf("update credentials of %s: %w", id, err)
 	}
 	return nil
 }
@@ -160,7 +164,7 @@ func (t *tx) lockCredentials(ctx context.Context, id uid.User, at time.Time) (*s
 	rows, err := t.ent.APIKey.Query().
 		Where(entkey.UserID(id), entkey.RevokedAtIsNil(), entkey.ExpiresAtGT(toMicros(at)), t.forUpdate).
 		Order(entkey.ByID()).All(ctx)
-	return &session.Credentials{Sessions: h.Sessions, Keys: mapSlice(rows, toKey)}, err
+	return &session.Credentials{Account: h.Account, Sessions: h.Sessions, Keys: mapSlice(rows, toKey)}, err
 }
 
 func (t *tx) lockAccountSessions(ctx context.Context, id uid.User, at time.Time) (*session.AccountSessions, error) {

@@ -96,8 +96,8 @@ func (s *Service) SignUp(ctx context.Context, p Profile, hash Hasher) (*User, er
 	return s.createAccount(ctx, claim.None, p, []auth.Role{auth.Customer}, nil, hash)
 }
 
-// Create opens an account for another user. STAFF may create CUSTOMERs, ADMIN all
-// roles; a legacy id needs a caller that may set one. A nil hash makes an account
+// Create opens an account for another user. STAFF may create CUSTOMERs, callers that
+// administer users all roles; a legacy id needs a caller that may set one. A nil hash makes an account
 // that cannot sign in yet.
 func (s *Service) Create(ctx context.Context, cl claim.Claim, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
 	caller, err := auth.RequireStaff(ctx, auth.UsersWrite)
@@ -107,8 +107,8 @@ func (s *Service) Create(ctx context.Context, cl claim.Claim, p Profile, roles [
 	if len(roles) == 0 {
 		roles = []auth.Role{auth.Customer}
 	}
-	if !caller.Has(auth.Admin) && (len(roles) != 1 || roles[0] != auth.Customer) {
-		return nil, fault.New(fault.Forbidden, "Only ADMIN may give roles other than CUSTOMER.").At("roles")
+	if !caller.MayAdministerUsers() && (len(roles) != 1 || roles[0] != auth.Customer) {
+		return nil, errNeedsAdmin("Giving roles other than CUSTOMER").At("roles")
 	}
 	if err := caller.AllowLegacyID(legacyID != nil); err != nil {
 		return nil, err
@@ -146,7 +146,8 @@ func (s *Service) FirstAdmin(ctx context.Context, username string, hash Hasher) 
 	return err == nil, err
 }
 
-// Update changes an account: the caller's own profile, or as ADMIN anything of any account.
+// Update changes an account: the caller's own profile, as ADMIN that of any account, and as
+// one that administers users also roles and status.
 func (s *Service) Update(ctx context.Context, cl claim.Claim, id uid.User, ifVersion *int, c Change) (*User, error) {
 	caller, err := auth.Require(ctx, auth.UsersWrite)
 	if err != nil {
@@ -155,8 +156,8 @@ func (s *Service) Update(ctx context.Context, cl claim.Claim, id uid.User, ifVer
 	if err := s.mayChange(caller, id); err != nil {
 		return nil, err
 	}
-	if c.NeedsAdmin() && !caller.Has(auth.Admin) {
-		return nil, fault.New(fault.Forbidden, "Only ADMIN may set roles and status.")
+	if c.NeedsAdmin() && !caller.MayAdministerUsers() {
+		return nil, errNeedsAdmin("Setting roles and status")
 	}
 	if err := caller.AllowLegacyID(c.LegacyID.Set); err != nil {
 		return nil, err
@@ -177,8 +178,8 @@ func (s *Service) Update(ctx context.Context, cl claim.Claim, id uid.User, ifVer
 	return s.store.Update(ctx, cl, id, func(u *User) error { return apply(u, 0) })
 }
 
-// Delete deletes an account, the caller's own or as ADMIN any. Deleting a deleted
-// account does nothing.
+// Delete deletes an account: the caller's own in a session, or any as one that administers
+// users. Deleting a deleted account does nothing.
 func (s *Service) Delete(ctx context.Context, cl claim.Claim, id uid.User, ifVersion *int) (*User, error) {
 	caller, err := auth.Require(ctx, auth.UsersWrite)
 	if err != nil {
@@ -186,6 +187,9 @@ func (s *Service) Delete(ctx context.Context, cl claim.Claim, id uid.User, ifVer
 	}
 	if err := s.mayChange(caller, id); err != nil {
 		return nil, err
+	}
+	if ownSession := caller.Owns(id) && caller.Credential.Unscoped(); !ownSession && !caller.MayAdministerUsers() {
+		return nil, errNeedsAdmin("Deleting a user by an API key")
 	}
 	at := s.now()
 	return s.store.UpdateCountingAdmins(ctx, cl, id, func(u *User, otherAdmins int) error {
@@ -281,6 +285,11 @@ func visibleIDs(caller *auth.Principal, ids []uid.User) []uid.User {
 		}
 	}
 	return seen
+}
+
+// errNeedsAdmin is the error for what a caller may not do that does not administer users.
+func errNeedsAdmin(what string) *fault.Error {
+	return fault.New(fault.Forbidden, "%s needs ADMIN in a session, or an API key of ADMIN with the scope %s.", what, auth.UsersAdmin)
 }
 
 // mayChange refuses an account that is not the caller's to change: as absent if

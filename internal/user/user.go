@@ -91,7 +91,7 @@ type Change struct {
 	LegacyID validate.Field[*string]
 }
 
-// NeedsAdmin reports whether the change touches what only ADMIN may set.
+// NeedsAdmin reports whether the change touches what only a caller that administers users may set.
 func (c Change) NeedsAdmin() bool { return c.Roles.Set || c.Status.Set }
 
 // Apply applies the change and records user.updated, or does nothing if nothing

@@ -171,10 +171,11 @@ func (m *Memory) UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.U
 		return err
 	}
 	defer m.mu.Unlock()
-	if _, err := m.account(id); err != nil {
+	acct, err := m.account(id)
+	if err != nil {
 		return err
 	}
-	a := &session.Credentials{Sessions: m.live(id, at)}
+	a := &session.Credentials{Account: *acct, Sessions: m.live(id, at)}
 	for _, k := range m.keys {
 		if k.UserID == id && k.Live(at) {
 			a.Keys = append(a.Keys, &k)
@@ -184,6 +185,8 @@ func (m *Memory) UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.U
 	if err := fn(a); err != nil {
 		return err
 	}
+	acct.PasswordHash, acct.PasswordVersion = a.PasswordHash, a.PasswordVersion
+	m.accounts[id] = *acct
 	m.events = append(m.events, a.TakeEvents()...)
 	for _, s := range a.Sessions {
 		m.sessions[s.ID] = *s

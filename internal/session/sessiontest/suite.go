@@ -244,8 +244,14 @@ func commitsCredentials(t *testing.T, s Subject) {
 		assertSame(t, "keys", a.Keys, []*session.APIKey{k})
 		a.Sessions[0].Revoke(session.AccountEnded, at)
 		a.Keys[0].Revoke(at)
+		a.PasswordHash, a.PasswordVersion = "another", a.PasswordVersion+1
 		return nil
 	}))
+	acct, err := s.Store.AccountByID(t.Context(), id)
+	must(t, err)
+	if acct.PasswordHash != "another" || acct.PasswordVersion != 2 {
+		t.Errorf("the credential is %q, version %d, want another, 2", acct.PasswordHash, acct.PasswordVersion)
+	}
 	must(t, s.Store.UpdateCredentials(t.Context(), claim.None, id, at, func(a *session.Credentials) error {
 		if len(a.Sessions)+len(a.Keys) != 0 {
 			t.Errorf("after all was revoked there are %d sessions and %d keys", len(a.Sessions), len(a.Keys))

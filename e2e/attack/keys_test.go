@@ -1,0 +1,96 @@
+package attack
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/backplane-dev/backplane/e2e/harness"
+)
+
+// createKey makes an API key for the caller in its own session.
+func createKey(t *testing.T, c harness.Caller, scopes ...any) harness.Caller {
+	t.Helper()
+	data := c.Do(t, `mutation($in: CreateApiKeyInput!) { createApiKey(input: $in) { secret userErrors { code } } }`,
+		harness.Input(harness.Fields{"name": "k", "scopes": scopes}))
+	secret := harness.Text(data, "createApiKey", "secret")
+	if secret == "" {
+		t.Fatalf("createApiKey gave %v", data)
+	}
+	return harness.Caller{BaseURL: c.BaseURL, Token: secret}
+}
+
+// elevations are what makes an ADMIN of an account, or ends one.
+func elevations(id string) map[string]string {
+	return map[string]string{
+		"creating an ADMIN":   `mutation { createUser(input: {username: "evil", password: "correct horse battery", roles: [ADMIN]}) { user { id } userErrors { code } } }`,
+		"raising an account":  fmt.Sprintf(`mutation { updateUser(input: {id: %q, roles: [ADMIN]}) { user { id } userErrors { code } } }`, id),
+		"deactivating":        fmt.Sprintf(`mutation { updateUser(input: {id: %q, status: DEACTIVATED}) { user { id } userErrors { code } } }`, id),
+		"deleting an account": fmt.Sprintf(`mutation { deleteUser(input: {id: %q}) { user { id } userErrors { code } } }`, id),
+	}
+}
+
+func TestAPIKey_cannot_make_an_ADMIN(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		root := harness.SignInAdmin(t, p)
+		victim := harness.SignUp(t, p, "victim").UserID(t)
+		key := createKey(t, root, "users:read", "users:write", "legacy:write", "services:read")
+		for what, mutation := range elevations(victim) {
+			if code := key.RefusalCode(t, mutation, nil); code != "FORBIDDEN" {
+				t.Errorf("%s by a key with users:write gave %q, want FORBIDDEN", what, code)
+			}
+		}
+		key.MustREST(t, http.StatusForbidden, "DELETE /users/"+victim, "")
+		if got := root.Do(t, `{ users { nodes { username roles status } } }`, nil); fmt.Sprint(got) !=
+			"map[users:map[nodes:[map[roles:[CUSTOMER] status:ACTIVE username:victim] map[roles:[ADMIN] status:ACTIVE username:"+harness.AdminName+"]]]]" {
+			t.Errorf("the key changed the accounts to %v", got)
+		}
+
+		// what a key may do, its owner may do now: an elevated key ends with the role
+		harness.CreateUserWithRole(t, p, root, "second", "ADMIN")
+		second := harness.SignIn(t, p, "second", "a password of mine")
+		elevated := createKey(t, second, "users:read", "users:write", "users:admin", "service:echo", "legacy:write")
+		elevated.Do(t, fmt.Sprintf(`mutation { updateUser(input: {id: %q, roles: [STAFF]}) { user { id } userErrors { code } } }`, victim), nil)
+		root.Do(t, `mutation($id: ID!) { updateUser(input: {id: $id, roles: [STAFF]}) { userErrors { code } } }`, harness.Fields{"id": second.UserID(t)})
+		harness.Pause(t.Context(), time.Second)
+		for what, mutation := range elevations(victim) {
+			if code := elevated.RefusalCode(t, mutation, nil); code != "FORBIDDEN" {
+				t.Errorf("%s by a key of a former ADMIN gave %q, want FORBIDDEN", what, code)
+			}
+		}
+		for _, mutation := range []string{
+			`mutation { createUser(input: {username: "old", legacyId: "7"}) { user { id } userErrors { code } } }`,
+			`mutation { registerService(input: {name: "echo"}) { service { id } userErrors { code } } }`,
+		} {
+			if code := elevated.RefusalCode(t, mutation, nil); code != "FORBIDDEN" {
+				t.Errorf("%s by a key of a former ADMIN gave %q, want FORBIDDEN", mutation, code)
+			}
+		}
+		elevated.MustREST(t, http.StatusForbidden, "DELETE /users/"+victim, "")
+	})
+}
+
+func TestAPI_keys_that_an_intruder_made_end_on_request(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		for i, mutation := range []string{
+			`mutation { revokeAllSessions(input: {keepCurrent: true, revokeApiKeys: true}) { userErrors { code } } }`,
+			`mutation { changePassword(input: {currentPassword: "a password of mine", newPassword: "another password", revokeApiKeys: true}) { userErrors { code } } }`,
+		} {
+			name := fmt.Sprint("ada", i)
+			harness.CreateUserWithRole(t, p, harness.SignInAdmin(t, p), name, "CUSTOMER")
+			ada := harness.SignIn(t, p, name, "a password of mine")
+			key := createKey(t, ada, "users:read")
+			key.Do(t, "{ viewer { user { id } } }", nil)
+			ada.Do(t, mutation, nil)
+			if a, err := key.Send(t.Context(), "{ viewer { user { id } } }", nil); err != nil || a.Status != http.StatusUnauthorized {
+				t.Errorf("after %s the key gives %+v, %v; want 401", mutation, a, err)
+			}
+			ada.Do(t, "{ viewer { user { id } } }", nil)
+		}
+	})
+}
