@@ -102,13 +102,13 @@ func (r *redisLevel) withTimeout(ctx context.Context) (context.Context, context.
 
 // recordResult reports the result of a call to the circuit breaker. A call that its caller cancelled
 // does not count.
-func (r *redisLevel) recordResult(ctx context.Context, err error) {
+func (r *redisLevel) recordResult(ctx context.Context, kind callKind, err error) {
 	switch {
 	case err == nil:
-		r.breaker.recordSuccess()
+		r.breaker.recordSuccess(kind)
 	case ctx.Err() == nil:
 		r.errors.Add(1)
-		if r.breaker.recordFailure() {
+		if r.breaker.recordFailure(kind) {
 			r.cache.log.WarnContext(ctx, "Redis fails, circuit breaker open: the cache reads from the database", "error", err)
 			r.wake.Set()
 		}
@@ -171,7 +171,11 @@ func (r *redisLevel) runScript(ctx context.Context, s *redis.Script, keys []stri
 	limited, cancel := r.withTimeout(ctx)
 	defer cancel()
 	reply, err := s.Run(limited, r.pipeline, keys, args...).Slice()
-	r.recordResult(ctx, err)
+	kind := logWrite
+	if s == readScript {
+		kind = rowRead
+	}
+	r.recordResult(ctx, kind, err)
 	if err != nil {
 		return state, nil, err
 	}

@@ -68,7 +68,7 @@ func (r *redisLevel) storeFills(ctx context.Context, job fillJob) {
 	limited, cancel := r.withTimeout(ctx)
 	defer cancel()
 	refused, err := fillScript.Run(limited, r.client, keys, args...).Int()
-	r.recordResult(ctx, err)
+	r.recordResult(ctx, fillWrite, err)
 	if err == nil {
 		job.count.redisFills.Add(uint64(len(keys) - 1 - refused)) //nolint:gosec // never negative
 		job.count.redisRefused.Add(uint64(refused))               //nolint:gosec // never negative

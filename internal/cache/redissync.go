@@ -196,7 +196,7 @@ func (r *redisLevel) readState(ctx context.Context, head event.Cursor) (redisSta
 		err = r.client.Del(limited, g.metaKey()).Err()
 		meta = []any{nil, nil}
 	}
-	r.recordResult(ctx, err)
+	r.recordResult(ctx, stateRead, err)
 	if err != nil {
 		return redisState{}, err
 	}
