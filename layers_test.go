@@ -33,7 +33,8 @@ var mayImport = map[string]string{
 	"internal/static":                "",
 	"internal/balance":               leaves + " internal/registry client/policy",
 	"client/policy":                  "", // client stands on it
-	"internal/admin":                 "internal/hostcheck",
+	"internal/admin":                 "internal/connlimit internal/hostcheck",
+	"internal/connlimit":             "internal/auth",
 	"internal/hostcheck":             "",
 	"internal/app":                   "*", // wires everything
 	"internal/cli":                   "internal/app internal/config internal/demo " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease",
@@ -46,7 +47,7 @@ var mayImport = map[string]string{
 	"internal/cache":                 leaves + " " + domains + " internal/eventlog",
 	"internal/config":                leaves + " internal/eventlog internal/executor internal/gateway internal/httpd internal/rest", // whose settings it collects
 	"internal/gateway":               leaves + " " + domains + " internal/balance internal/problem",
-	"internal/httpd":                 leaves + " internal/static internal/executor internal/hostcheck internal/problem",
+	"internal/httpd":                 leaves + " internal/static internal/executor internal/connlimit internal/hostcheck internal/problem",
 	"internal/executor":              leaves,
 	"internal/problem":               "internal/fault internal/requestlog",
 	"internal/rest":                  leaves + " internal/static internal/executor internal/problem internal/httpd/jsoncodec",
@@ -77,7 +78,7 @@ var technology = map[string]string{
 	"github.com/redis/go-redis":    "internal/notify internal/export internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
 	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "client e2e internal/static internal/gateway internal/hostcheck internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
+	"net/http":                     "client e2e internal/static internal/gateway internal/connlimit internal/hostcheck internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
 	"github.com/nats-io/nats.go":   "internal/export internal/testenv",
 	"github.com/rabbitmq/amqp091":  "internal/export internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",

@@ -34,6 +34,7 @@ func main() {
 func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //nolint:funlen,gocognit // the map of the system is one list
 	app.RedirectRedisLog(env)
 	app.LimitHeap(env)
+	env = app.FitLimits(env)
 
 	// Storage: SQLite or PostgreSQL, and the key that seals secrets in it.
 	db, err := app.OpenDatabase(ctx, env, opts.Migrate)

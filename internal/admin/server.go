@@ -18,6 +18,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/backplane-dev/backplane/internal/connlimit"
 	"github.com/backplane-dev/backplane/internal/hostcheck"
 )
 
@@ -39,6 +40,12 @@ const (
 	stopTime   = time.Second
 )
 
+// Bounds of open connections: in all, and from one address.
+const (
+	maxConnections        = 256
+	maxAddressConnections = 64
+)
+
 // New returns a Server that serves once Run is called, under the names of hosts. ready returns
 // an error while the node cannot serve requests. Pages of other origins are refused: who reads
 // metrics and profiles in a browser must not hand them to a page.
@@ -55,7 +62,7 @@ func New(hosts hostcheck.Hosts, ready func(context.Context) error, log *slog.Log
 	guarded := hosts.Middleware(http.NewCrossOriginProtection().Handler(mux), func(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusMisdirectedRequest, "this server has no such host name\n")
 	})
-	s.http = &http.Server{Handler: guarded, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	s.http = &http.Server{Handler: guarded, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, ConnState: connlimit.New(maxConnections, maxAddressConnections, nil).ConnState, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	return s
 }
 

@@ -49,7 +49,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 		},
 		HTTP: httpd.Config{
 			BodyBytes: 1 << 20, HeaderBytes: 32 << 10, HeaderTime: 5 * time.Second, BodyTime: 10 * time.Second,
-			IdleTime: 2 * time.Minute, WriteTime: 30 * time.Second, DrainTime: 10 * time.Second, Operations: 256, QueueTime: time.Second, MemoryBytes: 256 << 20,
+			IdleTime: 2 * time.Minute, WriteTime: 30 * time.Second, DrainTime: 10 * time.Second, Operations: 256, QueueTime: time.Second, MemoryBytes: 256 << 20, OpenConnections: 10_000, AddressConnections: 2_500,
 			Streams: connection.Config{
 				Connections: 20_000, PerPrincipal: 2_500, Operations: 100, Subscriptions: 40_000, PrincipalSubscriptions: 5_000, MessageBytes: 1 << 20,
 				InitTime: 10 * time.Second, IdleTime: 5 * time.Minute, KeepAlive: 15 * time.Second, StallTime: 5 * time.Minute,

@@ -26,6 +26,9 @@ type Config struct {
 	Batch       int
 	MemoryBytes int64
 
+	OpenConnections    int
+	AddressConnections int
+
 	AllowedHosts    []string          // names that the server is called by, with the address it listens on; IP literals and localhost are always allowed
 	AllowedOrigins  []string          // whose pages may call from a browser, "*" for all; default none but our own
 	TrustedProxies  []netip.Prefix    // whose X-Forwarded-For counts; default none
@@ -38,6 +41,8 @@ func (c *Config) Settings() []setting.Setting {
 	return []setting.Setting{
 		setting.Count(&c.BodyBytes, "LIMIT_BODY_BYTES", 1<<20, "bytes of a request body, after decompression"),
 		setting.Count(&c.HeaderBytes, "LIMIT_HEADER_BYTES", 32<<10, "bytes of a request header"),
+		setting.Count(&c.OpenConnections, "LIMIT_OPEN_CONNECTIONS", 10_000, "HTTP connections that are open at the same time, besides WebSockets and event streams"),
+		setting.Count(&c.AddressConnections, "LIMIT_ADDRESS_CONNECTIONS", 2_500, "of them, those from one address that is no trusted proxy; a new one takes the place of an idle one"),
 		setting.Duration(&c.HeaderTime, "LIMIT_HEADER_TIME", 5*time.Second, "time to receive a request header"),
 		setting.Duration(&c.BodyTime, "LIMIT_BODY_TIME", 10*time.Second, "time to receive a request body"),
 		setting.Duration(&c.IdleTime, "LIMIT_IDLE_TIME", 2*time.Minute, "time after which a connection is closed that is idle between two requests"),

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/connlimit"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/sse"
@@ -142,6 +143,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    2 * s.cfg.HeaderBytes, // limitHeaderBytes answers before
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnState:         connlimit.New(s.cfg.OpenConnections, s.cfg.AddressConnections, s.isTrustedProxy).ConnState,
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()

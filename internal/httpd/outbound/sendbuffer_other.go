@@ -1,5 +1,5 @@
 //go:build !linux
 
-package connection
+package outbound
 
 func limitUnsent(uintptr) {}
