@@ -55,11 +55,12 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 		return err
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
-	caches, err := app.OpenCache(env, db, feed.Hub)
+	caches, err := app.OpenCache(env, feed.Hub)
 	if err != nil {
 		return err
 	}
 	defer caches.Close()
+	db = app.WithWriteHooks(db, caches, feed)
 
 	// Domains: users, orders, sessions, and the registry of services. Health checks
 	// and calls of services all pass one guarded dialer, which must know the address

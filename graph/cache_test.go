@@ -13,7 +13,6 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/demo"
-	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -24,17 +23,16 @@ func newCached(t testing.TB, database, remote string) *server {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	var c *cache.Cache
-	s := newServer(t, database, func(db *store.DB, st stores) stores {
+	s := newServer(t, database, func(s *server, _ stores) stores {
 		var err error
 		// a busy machine must not make the cache step aside
 		cfg := cache.Config{Bytes: 64 << 20, RedisURL: remote, MaxLag: time.Minute, RedisTime: 5 * time.Second}
-		if c, err = cache.New(cfg, eventlog.NewLog(db.Events()), log); err != nil {
+		if c, err = cache.New(cfg, s.hub, log); err != nil {
 			t.Fatal(err)
 		}
-		db.OnCommit(c.Invalidate)
-		return stores{c.Users(st.users), c.Products(st.products), c.Orders(st.orders), c.Events(st.events)}
+		s.db = s.db.WithHooks(store.Hooks{Committed: c.Invalidate})
+		return stores{c.Users(s.db.Users()), c.Products(s.db.Products()), c.Orders(s.db.Orders()), c.Events(s.db.Events())}
 	})
-	c.Follow(s.hub)
 	ctx, cancel := context.WithCancel(context.Background())
 	var g errgroup.Group
 	g.Go(func() error { return s.hub.Run(ctx) })

@@ -89,7 +89,7 @@ type stores struct {
 }
 
 // holding are stores that keep in the process whatever they have read, for ever.
-func holding(_ *store.DB, s stores) stores {
+func holding(_ *server, s stores) stores {
 	return stores{
 		users:    &heldUsers{Store: s.users},
 		products: &heldProducts{ProductStore: s.products},
@@ -174,7 +174,7 @@ func (s *heldOrders) Items(ctx context.Context, ids []uid.Order) (map[uid.Order]
 
 // newServer returns a server on the database of the URL, with an event log whose
 // hub the test runs if it wants to. Around may put something around the stores.
-func newServer(t testing.TB, url string, around ...func(*store.DB, stores) stores) *server {
+func newServer(t testing.TB, url string, around ...func(*server, stores) stores) *server {
 	t.Helper()
 	s := &server{statements: &statements{}}
 	s.db = testenv.Open(t, store.Config{URL: url, OnStatement: s.note})
@@ -187,15 +187,15 @@ func newServer(t testing.TB, url string, around ...func(*store.DB, stores) store
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := stores{s.db.Users(), s.db.Products(), s.db.Orders(), s.db.Events()}
-	for _, wrap := range around {
-		st = wrap(s.db, st)
-	}
-	events := eventlog.NewLog(st.events)
-	if s.hub, err = eventlog.NewHub(events, log, eventlog.HubConfig{}); err != nil {
+	if s.hub, err = eventlog.NewHub(eventlog.NewLog(s.db.Events()), log, eventlog.HubConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	off, err := cache.New(cache.Config{}, events, log)
+	st := stores{s.db.Users(), s.db.Products(), s.db.Orders(), s.db.Events()}
+	for _, wrap := range around {
+		st = wrap(s, st)
+	}
+	events := eventlog.NewLog(st.events)
+	off, err := cache.New(cache.Config{}, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,17 +6,16 @@ import (
 	"github.com/backplane-dev/backplane/internal/store"
 )
 
-// OpenCache builds the cache of decoded rows, which the hub keeps up to date, and
-// has every commit of this node invalidate it. The caller closes it.
-func OpenCache(env Env, db *store.DB, hub *eventlog.Hub) (*cache.Cache, error) {
-	c, err := cache.New(cache.Config{
+// OpenCache builds the cache of decoded rows, which the hub keeps up to date. The caller closes
+// it.
+func OpenCache(env Env, hub *eventlog.Hub) (*cache.Cache, error) {
+	return cache.New(cache.Config{
 		Bytes: env.Config.CacheBytes, RedisURL: string(env.Config.RedisURL), RequestTime: env.Config.GraphQL.Time,
-	}, eventlog.NewLog(db.Events()), env.Log)
-	if err != nil {
-		return nil, err
-	}
-	// A cycle: the cache reads the log from the database, whose commits invalidate it.
-	db.OnCommit(c.Invalidate)
-	c.Follow(hub)
-	return c, nil
+	}, hub, env.Log)
+}
+
+// WithWriteHooks returns the database whose writes invalidate the cache of this node and wake
+// the feed. Both read from the database, so it is built before them.
+func WithWriteHooks(db *store.DB, c *cache.Cache, feed *eventlog.Pipeline) *store.DB {
+	return db.WithHooks(store.Hooks{Committed: c.Invalidate, Appended: feed.EventsAppended})
 }

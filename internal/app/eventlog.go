@@ -29,12 +29,7 @@ func OpenFeed(env Env, db *store.DB) (_ *eventlog.Pipeline, closeFeed func() err
 		return nil, nil, err
 	}
 	feed, err := eventlog.NewPipeline(eventlog.NewLog(db.Events()), numbering, notifier, env.Log, eventlog.PipelineConfig{})
-	if err != nil {
-		return nil, nil, err
-	}
-	// A cycle: the feed reads the log from the database, whose commits wake it.
-	db.OnAppend(feed.EventsAppended)
-	return feed, open.close, nil
+	return feed, open.close, err
 }
 
 // openNumbering returns what gives positions to events, nil on SQLite.

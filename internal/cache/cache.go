@@ -51,7 +51,7 @@ func (c Config) validate() error {
 type Cache struct {
 	cfg      Config
 	log      *slog.Logger
-	hub      atomic.Pointer[eventlog.Hub] // nil until Follow
+	hub      *eventlog.Hub // nil for a cache that bypasses everything
 	epochs   *invalidationEpochs
 	minimum  *minimumVersions
 	redis    *redisLevel
@@ -75,26 +75,23 @@ type entityTable interface {
 	close()
 }
 
-// New returns a Cache that bypasses everything until it follows a hub. The hub must read the same log.
-// The caller closes the Cache.
-func New(cfg Config, events *eventlog.Log, log *slog.Logger) (*Cache, error) {
+// New returns a Cache that invalidates what the hub's events change; the hub must not run yet. Without
+// a hub it bypasses everything. The caller closes the Cache.
+func New(cfg Config, hub *eventlog.Hub, log *slog.Logger) (*Cache, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	c := &Cache{cfg: cfg.withDefaults(), log: log, epochs: newInvalidationEpochs(), minimum: newMinimumVersions(), tables: make(map[string]entityTable), subjects: make(map[uid.Kind]string)}
+	c := &Cache{cfg: cfg.withDefaults(), log: log, hub: hub, epochs: newInvalidationEpochs(), minimum: newMinimumVersions(), tables: make(map[string]entityTable), subjects: make(map[uid.Kind]string)}
 	c.requiredOffset.Store(math.MaxInt64)
 	var err error
-	if c.redis, err = newRedisLevel(c, events); err != nil {
+	if c.redis, err = newRedisLevel(c); err != nil {
 		return nil, err
 	}
 	c.lists = newLists(c)
+	if hub != nil {
+		hub.OnDeliver(c.deliverEvents)
+	}
 	return c, nil
-}
-
-// Follow makes the cache invalidate what the hub's events change. Call it before the hub runs.
-func (c *Cache) Follow(hub *eventlog.Hub) {
-	hub.OnDeliver(c.deliverEvents)
-	c.hub.Store(hub)
 }
 
 // Close releases the connections to Redis and the goroutines of process memory. Run must have ended.
@@ -111,8 +108,7 @@ func (c *Cache) isOff() bool { return c.cfg.Bytes == 0 }
 
 // isLive reports whether this node is at most MaxLag behind the log. If not, it bypasses the cache.
 func (c *Cache) isLive() bool {
-	hub := c.hub.Load()
-	if hub != nil && hub.Lag() <= c.cfg.MaxLag {
+	if c.hub != nil && c.hub.Lag() <= c.cfg.MaxLag {
 		return true
 	}
 	c.bypasses.Add(1)
@@ -155,7 +151,7 @@ func (c *Cache) deliverEvents(events []*event.Event, gap bool) {
 // observeEvent makes the versions known that an event names and a reader is about to see. The hub has
 // delivered those up to its head already.
 func (c *Cache) observeEvent(e *event.Event) {
-	if hub := c.hub.Load(); hub == nil || e.Cursor.Timeline == hub.Head().Timeline && e.Cursor.Position <= hub.Head().Position {
+	if hub := c.hub; hub == nil || e.Cursor.Timeline == hub.Head().Timeline && e.Cursor.Position <= hub.Head().Position {
 		return
 	}
 	c.Invalidate(c.rowsOf(e))
@@ -186,7 +182,7 @@ func (c *Cache) invalidateAll() {
 	defer c.mu.Unlock()
 	c.requiredOffset.Store(math.MaxInt64)
 	c.next, c.droppedUpTo = checkpoint{}, 0
-	c.redis.suspendReads(c.hub.Load().Head())
+	c.redis.suspendReads(c.hub.Head())
 }
 
 // resetTimeline drops all knowledge of an abandoned timeline, in which versions may have been higher.

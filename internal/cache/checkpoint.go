@@ -13,7 +13,7 @@ type checkpoint struct{ at, head int64 }
 // takeCheckpoint drops the minimum versions known before the last checkpoint, and begins the next one.
 // By now the log has long been applied to Redis up to that checkpoint; if not, Redis is not read.
 func (c *Cache) takeCheckpoint() {
-	hub := c.hub.Load()
+	hub := c.hub
 	at := time.Now().Add(-hub.Lag()).UnixNano() // before reading the head, so that the head is not behind
 	next := checkpoint{at, int64(hub.Head().Position)}
 	c.mu.Lock()

@@ -88,21 +88,21 @@ func prepare(t testing.TB, o options) *node {
 	o.cfg.Bytes, o.cfg.RedisURL = cmp.Or(o.cfg.Bytes, 64<<20), o.redis
 	o.cfg.RedisTime = cmp.Or(o.cfg.RedisTime, 2*time.Second) // the machine may be busy
 	o.cfg.MaxLag = cmp.Or(o.cfg.MaxLag, 20*time.Second)
-	log := eventlog.NewLog(n.db.Events())
+	feed := n.openFeed(t, o)
 	var err error
-	if n.cache, err = cache.New(o.cfg, log, o.log); err != nil {
+	if n.cache, err = cache.New(o.cfg, feed.Hub, o.log); err != nil {
 		t.Fatal(err)
 	}
-	n.db.OnCommit(n.cache.Invalidate)
+	n.db = n.db.WithHooks(store.Hooks{Committed: n.cache.Invalidate, Appended: feed.EventsAppended})
 	n.slow = &slowProducts{ProductStore: n.db.Products()}
 	n.users, n.products, n.orders = n.cache.Users(n.db.Users()), n.cache.Products(n.slow), n.cache.Orders(n.db.Orders())
 	n.events = n.cache.Events(n.db.Events())
 	n.cached = n.products.(*cache.Products)
-	n.run(t, o, log)
+	n.run(t, o, feed)
 	return n
 }
 
-func (n *node) run(t testing.TB, o options, log *eventlog.Log) {
+func (n *node) openFeed(t testing.TB, o options) *eventlog.Pipeline {
 	t.Helper()
 	seq, err := n.db.Sequence()
 	if err != nil {
@@ -113,13 +113,16 @@ func (n *node) run(t testing.TB, o options, log *eventlog.Log) {
 		numbering = seq
 		t.Cleanup(func() { seq.Close() })
 	}
-	feed, err := eventlog.NewPipeline(log, numbering, o.bus.Join(), o.log, eventlog.PipelineConfig{Hub: o.hub})
+	feed, err := eventlog.NewPipeline(eventlog.NewLog(n.db.Events()), numbering, o.bus.Join(), o.log, eventlog.PipelineConfig{Hub: o.hub})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.db.OnAppend(feed.EventsAppended)
 	n.hub = feed.Hub
-	n.cache.Follow(feed.Hub)
+	return feed
+}
+
+func (n *node) run(t testing.TB, o options, feed *eventlog.Pipeline) {
+	t.Helper()
 	if o.paused {
 		return
 	}

@@ -18,13 +18,11 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/coalesce"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/eventlog"
 )
 
 // redisLevel is the level in Redis. Its client is nil if there is no Redis.
 type redisLevel struct {
 	cache    *Cache
-	events   *eventlog.Log
 	client   *redis.Client
 	pipeline *redis.AutoPipeliner // of client; sends concurrent calls of readers together
 	breaker  circuitBreaker
@@ -68,9 +66,9 @@ const (
 	maxRedisValue    = 1 << 20 // bytes; larger values stay in process memory
 )
 
-func newRedisLevel(c *Cache, events *eventlog.Log) (*redisLevel, error) {
-	r := &redisLevel{cache: c, events: events, fills: make(chan fillJob, maxFillJobs), wake: coalesce.NewSignal()}
-	if c.cfg.RedisURL == "" || c.isOff() {
+func newRedisLevel(c *Cache) (*redisLevel, error) {
+	r := &redisLevel{cache: c, fills: make(chan fillJob, maxFillJobs), wake: coalesce.NewSignal()}
+	if c.cfg.RedisURL == "" || c.isOff() || c.hub == nil {
 		return r, nil
 	}
 	opts, err := redis.ParseURL(c.cfg.RedisURL)

@@ -22,7 +22,7 @@ const (
 )
 
 // Run takes checkpoints and applies the log to Redis until ctx is cancelled, then returns nil. Call it
-// once, after Follow.
+// once.
 func (c *Cache) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if c.redis.client != nil {
@@ -112,7 +112,7 @@ func (r *redisLevel) applyPending(ctx context.Context) {
 // headAfterGap returns the hub's head. It returns false if the hub may have missed events and has not
 // gone on since.
 func (r *redisLevel) headAfterGap() (head event.Cursor, ok bool) {
-	hub := r.cache.hub.Load()
+	hub := r.cache.hub
 	if hub == nil {
 		return head, false
 	}
@@ -204,7 +204,7 @@ func (r *redisLevel) readState(ctx context.Context, head event.Cursor) (redisSta
 	text, _ := meta[1].(string)
 	offset, err := strconv.ParseInt(text, 10, 64)
 	if err == nil && event.Position(offset) > head.Position {
-		state, err := r.events.State(ctx)
+		state, err := r.cache.hub.Log().State(ctx)
 		if err != nil {
 			return redisState{}, err
 		}
@@ -236,7 +236,7 @@ func (r *redisLevel) readMissed(ctx context.Context, offset event.Position, head
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cache.cfg.RequestTime)
 	defer cancel()
-	events, err := r.events.ReadAfter(ctx, offset, readBatch)
+	events, err := r.cache.hub.Log().ReadAfter(ctx, offset, readBatch)
 	if err != nil {
 		return nil, err
 	}

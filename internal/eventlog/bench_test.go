@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/eventlog/eventlogtest"
+	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -31,7 +32,7 @@ func BenchmarkFeed_latency(b *testing.B) {
 				}
 				var times []time.Duration
 				var committed time.Time
-				writer.DB.OnAppend(func() { committed = time.Now(); writer.Pipeline.EventsAppended() })
+				writer.DB = writer.DB.WithHooks(store.Hooks{Appended: func() { committed = time.Now(); writer.Pipeline.EventsAppended() }})
 				for b.Loop() {
 					addUser(b, writer.DB, fmt.Sprint("u", inserted.Add(1)))
 					if _, err := s.Next(reader.Ctx); err != nil {

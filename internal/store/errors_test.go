@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -46,7 +47,7 @@ func TestTranslate(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := fault.From((&DB{}).translateError(t.Context(), tt.err))
+			got := fault.From((&DB{closed: new(atomic.Bool)}).translateError(t.Context(), tt.err))
 			if got.Kind() != tt.kind || got.Code != tt.code {
 				t.Errorf("translate(%v) = %v of kind %d, want %s of kind %d", tt.err, got.Code, got.Kind(), tt.code, tt.kind)
 			}
@@ -54,7 +55,7 @@ func TestTranslate(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got := fault.From((&DB{}).translateError(ctx, pg("57014", ""))); got.Code != fault.Cancelled {
+	if got := fault.From((&DB{closed: new(atomic.Bool)}).translateError(ctx, pg("57014", ""))); got.Code != fault.Cancelled {
 		t.Errorf("an error after the caller went away = %v, want CANCELLED", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"entgo.io/ent/dialect"
@@ -23,7 +24,7 @@ func openPostgres(cfg Config) (*DB, error) {
 	}
 	pool, monitor := openMonitoredPool(pgc, cmp.Or(cfg.MaxConns, 20))
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, liveness: monitor}, nil
+	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, liveness: monitor, closed: new(atomic.Bool)}, nil
 }
 
 // openWithoutLimits opens a separate connection without the given limits of PostgreSQL, for

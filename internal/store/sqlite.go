@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"entgo.io/ent/dialect"
 	_ "modernc.org/sqlite" // the driver, in pure Go
@@ -44,7 +45,7 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 	readers := cmp.Or(cfg.MaxConns, 8)
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	return &DB{cfg: cfg, dialect: dialect.SQLite, path: path, read: read, write: write}, nil
+	return &DB{cfg: cfg, dialect: dialect.SQLite, path: path, read: read, write: write, closed: new(atomic.Bool)}, nil
 }
 
 // keepPrivate makes the file if it is missing, for its owner alone, and refuses one that others

@@ -80,9 +80,8 @@ type DB struct {
 	read     *sql.DB   // queries outside of transactions
 	write    *sql.DB   // transactions; on PostgreSQL the same as read
 	client   *ent.Client
-	onCommit atomic.Pointer[func([]Touched)]
-	onAppend atomic.Pointer[func()]
-	closed   atomic.Bool
+	hooks    Hooks
+	closed   *atomic.Bool
 }
 
 // Open opens the database of cfg.URL and, if cfg.Migrate is set, applies the missing

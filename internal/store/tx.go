@@ -38,15 +38,21 @@ type tx struct {
 // transaction's first event, for caches on every node.
 type Touched = event.Touched
 
-// OnCommit sets the function that is called with the rows of each transaction before
-// the write returns, also when it is unknown whether COMMIT succeeded. The
-// transaction's connection is free again by then. It must be quick and must not
-// write. There is one; set it before the first write.
-func (db *DB) OnCommit(fn func([]Touched)) { db.onCommit.Store(&fn) }
+// Hooks are called after a transaction, before the write returns, also when it is unknown
+// whether COMMIT succeeded. The transaction's connection is free again by then. They must be
+// quick and must not write.
+type Hooks struct {
+	Committed func([]Touched) // with the rows that the transaction changed, if there are any
+	Appended  func()          // if the transaction has stored events
+}
 
-// OnAppend sets the function that is called after each transaction that has stored
-// events, under the same conditions as OnCommit.
-func (db *DB) OnAppend(fn func()) { db.onAppend.Store(&fn) }
+// WithHooks returns the database with the hooks in place of those that it has. Both share their
+// connections: closing one closes the other.
+func (db *DB) WithHooks(h Hooks) *DB {
+	with := *db
+	with.hooks = h
+	return &with
+}
 
 // changeInTx runs fn in a transaction and returns its result. For a duplicate call it does
 // not run fn, but reads the object of the first call.
@@ -84,13 +90,13 @@ func (db *DB) inTx(ctx context.Context, cl claim.Claim, fn func(*tx) error) erro
 	}
 }
 
-// notifyCommitted calls the functions of OnCommit and OnAppend.
+// notifyCommitted calls the hooks.
 func (db *DB) notifyCommitted(t *tx) {
-	if fn := db.onCommit.Load(); fn != nil && len(t.touched) > 0 {
-		(*fn)(t.touched)
+	if fn := db.hooks.Committed; fn != nil && len(t.touched) > 0 {
+		fn(t.touched)
 	}
-	if fn := db.onAppend.Load(); fn != nil && len(t.events) > 0 {
-		(*fn)()
+	if fn := db.hooks.Appended; fn != nil && len(t.events) > 0 {
+		fn()
 	}
 }
 

@@ -73,7 +73,7 @@ func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		var notified []store.Touched
-		db.OnCommit(func(rows []store.Touched) { notified = append(notified, rows...) })
+		db = db.WithHooks(store.Hooks{Committed: func(rows []store.Touched) { notified = append(notified, rows...) }})
 		who := givenUser(t, db)
 		cup := givenProduct(t, db, "cup", 10)
 		notified = nil
@@ -228,7 +228,7 @@ func TestCommit_of_unknown_outcome_is_reported(t *testing.T) {
 	givenProduct(t, db, "cup", 10)
 	who := givenUser(t, db).ID
 	notified := 0
-	db.OnCommit(func([]store.Touched) { notified++ })
+	db = db.WithHooks(store.Hooks{Committed: func([]store.Touched) { notified++ }})
 	arm()
 	_, err := placeOrder(t.Context(), claim.None, db, who, "cup")
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.From(err).Message, "look whether it was made") || notified != 1 {
@@ -337,20 +337,20 @@ func TestTransaction_refuses_a_claim_that_is_nil(t *testing.T) {
 	}
 }
 
-func TestOnCommit_is_called_after_the_connection_is_free(t *testing.T) {
+func TestHooks_are_called_after_the_connection_is_free(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		db := testenv.Open(t, store.Config{URL: url, MaxConns: 1})
 		notified := 0
-		db.OnCommit(func([]store.Touched) {
+		db = db.WithHooks(store.Hooks{Committed: func([]store.Touched) {
 			notified++
 			if err := db.Ping(t.Context()); err != nil { // waits for the only connection
 				t.Error(err)
 			}
-		})
+		}})
 		givenUser(t, db)
 		if notified != 1 {
-			t.Errorf("OnCommit was called %d times, want once", notified)
+			t.Errorf("Committed was called %d times, want once", notified)
 		}
 	})
 }

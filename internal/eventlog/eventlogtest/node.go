@@ -40,7 +40,7 @@ func StartNode(t testing.TB, url string, b eventlog.Notifier, cfg eventlog.Pipel
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.DB.OnAppend(n.Pipeline.EventsAppended)
+	n.DB = n.DB.WithHooks(store.Hooks{Appended: n.Pipeline.EventsAppended})
 	n.Ctx, n.Kill = context.WithCancel(context.Background())
 	go func() { n.finished <- n.Pipeline.Run(n.Ctx) }()
 	t.Cleanup(func() {
