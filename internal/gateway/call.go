@@ -30,6 +30,7 @@ type call struct {
 	body       *requestBody
 	writer     *responseWriter
 	timers     *timers
+	unwatch    func() bool // ends the watch for the end of the credential
 	attempts   []*attempt
 	response   *responseBody // of the last attempt; nil if it had no response
 }
@@ -96,6 +97,18 @@ func (c *call) startTimers(ctx context.Context) {
 	_ = http.NewResponseController(c.writer).EnableFullDuplex() // or the server reads the whole body before it sends a response
 	c.timers = startTimers(c.gateway.cfg.IdleTime, c.gateway.cfg.TotalTime, c.expire)
 	c.body.onRead = c.timers.recordProgress
+	c.unwatch = context.AfterFunc(ctx, func() {
+		if isCredentialEnd(context.Cause(ctx)) {
+			c.timers.expireNow(context.Cause(ctx))
+		}
+	})
+}
+
+// isCredentialEnd reports whether the cause of a request's end is that its credential is no longer valid.
+// The HTTP server names it by a fault; a caller that left is none.
+func isCredentialEnd(cause error) bool {
+	_, ok := errors.AsType[*fault.Error](cause)
+	return ok
 }
 
 // expire ends the call. It unblocks reads from the caller and, once the response has begun, writes
@@ -163,6 +176,7 @@ func isIdempotent(r *http.Request) bool {
 
 // finish ends the call: it reports the outcome to balance, metrics and access log, and releases the permit.
 func (c *call) finish() {
+	c.unwatch()
 	c.timers.stop()
 	outcome := c.reportOutcome()
 	c.cancel(nil)
@@ -193,8 +207,8 @@ const (
 // reportOutcome determines the call's outcome, and reports the last attempt to package balance.
 func (c *call) reportOutcome() string {
 	cause := context.Cause(c.ctx)
-	timedOut := errors.Is(cause, errIdle) || errors.Is(cause, errTotal)
-	callerLeft := !timedOut && (c.request.Context().Err() != nil || c.writer.callerLost.Load())
+	ended := errors.Is(cause, errIdle) || errors.Is(cause, errTotal) || isCredentialEnd(cause)
+	callerLeft := !ended && (c.request.Context().Err() != nil || c.writer.callerLost.Load())
 	if c.response == nil {
 		for _, a := range c.attempts {
 			a.report(false) // unless it is reported already: its response could not be forwarded

@@ -77,6 +77,8 @@ func (c *call) explainFailure(err error) error {
 		return problem.BodyTooLarge(c.gateway.cfg.BodyBytes)
 	case errors.Is(cause, errTotal) || errors.Is(cause, errIdle):
 		return errTimeout("The call took too long.", cause)
+	case isCredentialEnd(cause):
+		return cause
 	case cause != nil:
 		return fault.From(context.Canceled)
 	case body != nil:

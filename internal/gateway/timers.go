@@ -49,6 +49,17 @@ func (w *timers) setTotal(total time.Duration) {
 	}
 }
 
+// expireNow ends the call for the cause, before any limit is reached.
+func (w *timers) expireNow(cause error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stopped {
+		w.stopped = true
+		w.timer.Stop()
+		w.expire(cause)
+	}
+}
+
 func (w *timers) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

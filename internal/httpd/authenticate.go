@@ -54,14 +54,36 @@ type Ticket struct {
 // authenticate returns the request's context with its principal: none for an anonymous
 // caller, an error if there is a bearer token that is not valid.
 func (s *Server) authenticate(r *http.Request) (context.Context, error) {
+	ctx, _, err := s.authenticateCaller(r)
+	return ctx, err
+}
+
+// authenticateCaller is authenticate, and returns the caller as well, whose checks accept the
+// credential for as long as authenticate does: while it cannot be checked, by the last known
+// principal.
+func (s *Server) authenticateCaller(r *http.Request) (context.Context, connection.Caller, error) {
 	caller, err := s.authenticateHeader(r)
+	ctx := withPrincipal(r.Context(), caller)
 	if err != nil {
-		if p := s.lastKnownPrincipal(r, err); p != nil {
-			return auth.WithLastKnown(r.Context(), p), nil
+		p := s.lastKnownPrincipal(r, err)
+		if p == nil {
+			return r.Context(), caller, err
 		}
-		return r.Context(), err
+		token, _ := jsoncodec.BearerToken(r.Header.Get("Authorization"))
+		ctx, caller = auth.WithLastKnown(r.Context(), p), s.newCaller(p, token)
 	}
-	return withPrincipal(r.Context(), caller), nil
+	if check := caller.Check; check != nil {
+		caller.Check = func(ctx context.Context) (*auth.Principal, error) {
+			p, err := check(ctx)
+			if err != nil {
+				if last := s.lastKnownPrincipal(r, err); last != nil {
+					return last, nil
+				}
+			}
+			return p, err
+		}
+	}
+	return ctx, caller, nil
 }
 
 // withPrincipal returns the context of the caller, who may be anonymous.
@@ -101,16 +123,20 @@ func (s *Server) lastKnownPrincipal(r *http.Request, err error) *auth.Principal 
 
 // authenticateToken returns the caller that presents the token.
 func (s *Server) authenticateToken(ctx context.Context, token string) (connection.Caller, error) {
-	check := func(ctx context.Context) (*auth.Principal, error) { return s.principalOf(ctx, token) }
-	p, err := check(ctx)
+	p, err := s.principalOf(ctx, token)
 	if err != nil {
 		return connection.Caller{}, err
 	}
-	caller := connection.Caller{Principal: p, Check: check}
+	return s.newCaller(p, token), nil
+}
+
+// newCaller returns the caller with the principal of its token.
+func (s *Server) newCaller(p *auth.Principal, token string) connection.Caller {
+	caller := connection.Caller{Principal: p, Check: func(ctx context.Context) (*auth.Principal, error) { return s.principalOf(ctx, token) }}
 	if e, ok := s.deps.Auth.(Expirer); ok {
 		caller.Expires = e.Expiry(token)
 	}
-	return caller, nil
+	return caller
 }
 
 func (s *Server) principalOf(ctx context.Context, token string) (*auth.Principal, error) {

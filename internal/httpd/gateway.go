@@ -9,7 +9,8 @@ import (
 // Gateway forwards requests to upstream services.
 type Gateway interface {
 	// ServeHTTP answers a request whose path begins with /gateway/. Its context carries the
-	// principal; its X-Forwarded-* headers are those of trusted proxies.
+	// principal, and ends with a fault as its cause once the caller's credential is no longer
+	// valid; upgraded connections end with it, too. Its X-Forwarded-* headers are those of trusted proxies.
 	http.Handler
 	// Drain waits until no request is being forwarded, upgraded connections included. Its
 	// error is that of ctx.
@@ -35,10 +36,12 @@ func (s *Server) routeGateway(next http.Handler) http.Handler {
 }
 
 func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request) error {
-	ctx, err := s.authenticate(r)
+	ctx, caller, err := s.authenticateCaller(r)
 	if err != nil {
 		return err
 	}
+	ctx, end := s.connections.Watch(ctx, caller)
+	defer end()
 	s.stripUntrustedForwarded(r)
 	s.deps.Gateway.ServeHTTP(w, r.WithContext(ctx))
 	return nil

@@ -22,6 +22,9 @@
 // cause of its context. Nothing of it outlives Release: no goroutine, no operation. A slow
 // client applies backpressure to its own operations only. A panic closes one connection.
 //
+// A request that another package answers, such as one that is forwarded to a service, is no
+// Connection, but Watch ends it with its credential by the same checks.
+//
 // What a document may ask for is up to package executor, and how a token becomes a principal
 // to the Deps.
 package connection
@@ -86,7 +89,8 @@ type Manager struct {
 
 	mu       sync.Mutex
 	open     map[Connection]string // the key of the principal that each counts against
-	counts   map[string]int        // open connections by that key
+	watches  map[*watch]struct{}
+	counts   map[string]int // open connections by that key
 	draining bool
 	released sync.WaitGroup // waits for all of open
 }
@@ -101,7 +105,7 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Man
 		return nil, err
 	}
 	live := &subscriptions{limit: cfg.Subscriptions, perPrincipal: cfg.PrincipalSubscriptions, counts: map[string]int{}}
-	return &Manager{cfg: cfg, deps: deps, exec: exec, log: log, live: live, open: map[Connection]string{}, counts: map[string]int{}}, nil
+	return &Manager{cfg: cfg, deps: deps, exec: exec, log: log, live: live, open: map[Connection]string{}, watches: map[*watch]struct{}{}, counts: map[string]int{}}, nil
 }
 
 // Config returns the limits in force.
@@ -203,6 +207,9 @@ func (m *Manager) Recheck(affected func(*auth.Principal) bool) {
 	defer m.mu.Unlock()
 	for c := range m.open {
 		c.Recheck(affected)
+	}
+	for w := range m.watches {
+		w.Recheck(affected)
 	}
 }
 
