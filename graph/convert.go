@@ -129,7 +129,9 @@ func orderFilter(f *model.OrderFilter) order.Filter {
 const noID = "-"
 
 func eventFilter(types []event.Type, subjectID *string) event.Filter {
-	f := event.Filter{Types: types}
+	types = slices.Clone(types) // a literal list may be long, and repeat its values
+	slices.Sort(types)
+	f := event.Filter{Types: slices.Clip(slices.Compact(types))}
 	if subjectID != nil {
 		f.SubjectID = cmp.Or(*subjectID, noID)
 	}

@@ -23,7 +23,7 @@ import (
 
 // maxPeak is the resident memory that no attack may exceed, in bytes: the budget for requests,
 // as much again for the garbage collector, and what a server has anyway.
-const maxPeak = 512 << 20
+const maxPeak = 640 << 20
 
 // startWithLongTexts starts a server whose anonymous callers can ask for responses of many MB,
 // and returns another caller.
@@ -88,22 +88,7 @@ func TestServer_bounds_the_memory_of_a_socket_that_is_not_read(t *testing.T) {
 		p, other := startWithLongTexts(t, database)
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(p.BaseURL, "http")+"/graphql", //nolint:bodyclose // the socket is the body
-			&websocket.DialOptions{HTTPClient: &http.Client{Transport: slowDialer()}, Subprotocols: []string{"graphql-transport-ws"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.CloseNow() //nolint:errcheck // the test is over
-		send := func(message any) {
-			text, _ := json.Marshal(message) // these encode
-			if err := conn.Write(ctx, websocket.MessageText, text); err != nil {
-				t.Fatal(err)
-			}
-		}
-		send(map[string]any{"type": "connection_init"})
-		if _, _, err := conn.Read(ctx); err != nil {
-			t.Fatal(err)
-		}
+		_, send := openSocket(ctx, t, p)
 		for i := range 80 {
 			send(map[string]any{"type": "subscribe", "id": fmt.Sprint(i), "payload": map[string]any{"query": largeQuery(i)}})
 		}
@@ -154,5 +139,55 @@ func TestServer_bounds_the_memory_of_bodies_that_are_sent_in_part(t *testing.T) 
 		})
 	}
 	wg.Wait()
+	checkServerHolds(t, p, other)
+}
+
+// openSocket opens an anonymous WebSocket and returns what sends a message.
+func openSocket(ctx context.Context, t *testing.T, p *testenv.Process) (*websocket.Conn, func(message any)) {
+	t.Helper()
+	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(p.BaseURL, "http")+"/graphql", //nolint:bodyclose // the socket is the body
+		&websocket.DialOptions{HTTPClient: &http.Client{Transport: slowDialer()}, Subprotocols: []string{"graphql-transport-ws"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.CloseNow() })
+	send := func(message any) {
+		text, _ := json.Marshal(message) // these encode
+		if err := conn.Write(ctx, websocket.MessageText, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(map[string]any{"type": "connection_init"})
+	if _, _, err := conn.Read(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return conn, send
+}
+
+func TestServer_bounds_the_memory_of_subscriptions(t *testing.T) {
+	t.Parallel()
+	p := harness.StartServer(t, harness.Databases["SQLite"](t))
+	other := harness.SignInAdmin(t, p)
+	customer := harness.SignUp(t, p, "mallory")
+	repeated := strings.Repeat("ORDER_PLACED ", 9_000)
+	values := make([]string, 40_000)
+	for i := range values {
+		values[i] = "ORDER_PLACED"
+	}
+	if code := customer.RefusalCode(t, `query($types: [EventType!]) { events(first: 1, types: $types) { totalCount } }`, map[string]any{"types": values}); code != "BAD_INPUT" {
+		t.Errorf("a list of 40,000 equal values: %q, want BAD_INPUT", code)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for socket := range 4 {
+		_, send := openSocket(ctx, t, p)
+		send(map[string]any{"type": "ping", "payload": map[string]any{"authorization": "Bearer " + customer.Token}})
+		for i := range 90 { // each with a document of its own
+			send(map[string]any{"type": "subscribe", "id": fmt.Sprint(i), "payload": map[string]any{
+				"query":     fmt.Sprintf("subscription s%d_%d { events(types: [%s]) { id } }", socket, i, repeated),
+				"variables": map[string]any{"unused": values[:1000]}}})
+		}
+	}
+	harness.Pause(ctx, 2*time.Second)
 	checkServerHolds(t, p, other)
 }

@@ -140,6 +140,10 @@ func (c *coercer) coerceList(elem *ast.Type, v any, at *valuePath) any {
 	if !ok {
 		items = []any{v} // a single item is a list of one
 	}
+	if limit := c.listLimit(elem); len(items) > limit {
+		c.addError(at.errorf("must have at most %d items", limit))
+		return nil
+	}
 	out := make([]any, len(items))
 	for i, item := range items {
 		if c.isFull() {
@@ -148,6 +152,19 @@ func (c *coercer) coerceList(elem *ast.Type, v any, at *valuePath) any {
 		out[i] = c.coerceValue(elem, item, at.childPath(strconv.Itoa(i)))
 	}
 	return out
+}
+
+// maxListItems bounds a list in the variables. No resolver takes more, and databases bound the
+// parameters of a statement.
+const maxListItems = 10_000
+
+// listLimit returns how many items a list may have: of an enum no more than it has values, as
+// such a list is a set.
+func (c *coercer) listLimit(elem *ast.Type) int {
+	if def := c.schema.Types[elem.NamedType]; def != nil && def.Kind == ast.Enum {
+		return len(def.EnumValues)
+	}
+	return maxListItems
 }
 
 func coerceEnum(def *ast.Definition, v any, at *valuePath) (any, error) {

@@ -112,8 +112,7 @@ func (c Config) withHooks() Config {
 type Operation struct {
 	document   *document
 	definition *ast.OperationDefinition
-	variables  map[string]any
-	request    Request
+	variables  map[string]any // coerced; the request itself is not kept
 	roots      int
 	cost       int
 }

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"encoding/json"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,7 @@ import (
 // that a response is written to and encoded in, which grow by doubling.
 const (
 	operationBytes = 16 << 10 // fixed part
-	fieldBytes     = 512      // objects and marshalers of a field
+	fieldBytes     = 2 << 10  // rows, objects and marshalers behind a field
 	textFactor     = 3
 )
 
@@ -30,6 +31,34 @@ const (
 
 // MemoryEstimate returns the bytes that the operation is expected to need, by its cost.
 func (o *Operation) MemoryEstimate() int64 { return operationBytes + fieldBytes*int64(o.cost) }
+
+// RetainedBytes returns the bytes that the operation keeps alive until it ends: its document,
+// as if no other operation had the same, and its variables.
+func (o *Operation) RetainedBytes() int64 { return o.document.bytes + valueBytes(o.variables) }
+
+// valueBytes estimates the memory of a coerced value.
+func valueBytes(v any) int64 {
+	const word = 16
+	switch v := v.(type) {
+	case string:
+		return word + int64(len(v))
+	case json.Number:
+		return word + int64(len(v))
+	case []any:
+		n := int64(2 * word)
+		for _, item := range v {
+			n += word + valueBytes(item)
+		}
+		return n
+	case map[string]any:
+		n := int64(4 * word)
+		for name, item := range v {
+			n += 4*word + int64(len(name)) + valueBytes(item)
+		}
+		return n
+	}
+	return word
+}
 
 // responseMeter counts the bytes of a response while its fields are resolved, so that one
 // that is too large, or too much for the memory budget, ends before it is in memory.

@@ -112,7 +112,7 @@ func (p *Preparer) coerceAndCost(doc *document, def *ast.OperationDefinition, re
 	if err != nil {
 		return nil, refuseAllAt(StageCoerce, err)
 	}
-	op := &Operation{document: doc, definition: def, variables: vars, request: req, roots: doc.sizes[def].roots}
+	op := &Operation{document: doc, definition: def, variables: vars, roots: doc.sizes[def].roots}
 	if op.cost, err = p.limits.checkCost(p.schema, doc, op); err != nil {
 		return nil, refuseAt(StageLimit, err)
 	}

@@ -301,7 +301,7 @@ func fullGrant(t *testing.T) *membudget.Grant {
 	t.Helper()
 	b := membudget.New(16<<20, time.Second)
 	other := b.Open(t.Context())
-	if err := other.Take(t.Context(), b.Caller()-40<<10); err != nil {
+	if err := other.Take(t.Context(), b.Caller()-200<<10); err != nil {
 		t.Fatal(err)
 	}
 	return b.Open(t.Context())

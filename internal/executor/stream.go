@@ -102,12 +102,10 @@ func (x *Executor) Stream(ctx context.Context, op *Operation) *Stream {
 
 func (x *Executor) operationContext(op *Operation) *graphql.OperationContext {
 	return &graphql.OperationContext{
-		RawQuery:               op.request.Query,
 		Variables:              op.variables,
-		OperationName:          op.request.OperationName,
+		OperationName:          op.definition.Name,
 		Doc:                    op.document.ast,
 		Operation:              op.definition,
-		Extensions:             op.request.Extensions,
 		DisableIntrospection:   x.cfg.DisableIntrospection,
 		RecoverFunc:            recoverPanic,
 		ResolverMiddleware:     x.cfg.AroundField,

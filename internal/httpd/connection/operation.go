@@ -264,12 +264,21 @@ func (m *Manager) Run(o *Operation, op *executor.Operation, out ResultWriter) {
 	}
 }
 
+// freeRetained is how many bytes the document and the variables of a subscription may take
+// before they count against the memory of its caller; the caps of subscriptions bound the sum.
+const freeRetained = 32 << 10
+
 func (m *Manager) runSubscription(ctx context.Context, o *Operation, op *executor.Operation, out ResultWriter) error {
 	stop, err := m.live.start(principalKey(ctx, auth.From(ctx)))
 	if err != nil {
 		return err
 	}
 	defer stop()
+	retained := m.deps.Memory.Open(ctx)
+	defer retained.Release()
+	if err := retained.Take(ctx, op.RetainedBytes()-freeRetained); err != nil {
+		return err
+	}
 	responses := m.exec.Stream(ctx, op)
 	defer responses.Close()
 	grant, flush := membudget.GrantFrom(ctx), func() { out.Flush(o) }

@@ -179,6 +179,7 @@ func (k *socket) runOperation(o *connection.Operation, req executor.Request) {
 	defer k.touch() // the idle time counts from the end of the last operation
 	k.s.connections.Guard(k.ctx, k, func() {
 		op, refusal := k.s.connections.Prepare(o.Context(), req)
+		req = executor.Request{} // or a subscription would keep it as long as it lives
 		if refusal != nil {
 			k.WriteErrors(o, refusal.Errors)
 			return
