@@ -8,6 +8,8 @@ import (
 
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // Hooks are the functions that the executor runs around responses and fields.
@@ -45,8 +47,23 @@ func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, er
 	if fc.Object != "Mutation" {
 		return loader.ResolveField(ctx, next)
 	}
+	if err := checkReadScopes(auth.From(ctx), fc); err != nil {
+		return nil, err
+	}
 	res, err := next(ctx)
 	return withUserErrors(fc.Field.Name, res, err)
+}
+
+// checkReadScopes refuses a mutation whose payload the caller's API key may not read: after the
+// change the response would have an error in its place.
+func checkReadScopes(caller *auth.Principal, mutation *graphql.FieldContext) error {
+	if caller == nil || caller.Credential.Unscoped() {
+		return nil
+	}
+	if missing := executor.MissingReadScope(caller, mutation.Field.Selections); missing != "" {
+		return fault.New(fault.Forbidden, "This API key lacks the scope %s, which the payload needs; nothing was done.", missing)
+	}
+	return nil
 }
 
 // servedWithoutDatabase names the root fields that are served while the database is

@@ -3,12 +3,14 @@ package graph_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
@@ -39,15 +41,106 @@ func (d *duplicator) call(t *testing.T, mutation, object string, input map[strin
 	if claims, commits := d.countClaims(); claims != 1 || commits != 0 {
 		t.Errorf("a duplicate of %s made %d claims and %d commits, want 1 and none", mutation, claims, commits)
 	}
+	d.repeatWithFewerRights(t, mutation, object, input)
+	d.conflict(t, mutation, object, input)
 	return first
+}
+
+// repeatWithFewerRights repeats a call by an API key that may not read.
+func (d *duplicator) repeatWithFewerRights(t *testing.T, mutation, object string, input map[string]any) {
+	t.Helper()
+	key := *d.as
+	key.Credential = auth.APIKeyCredential("key_1", writeScopes()...)
+	d.checkUnread(t, &key, mutation, object, d.send(t, &key, mutation, object, input))
+	d.checkWholePayload(t, mutation, input)
+}
+
+// checkWholePayload repeats a call by API keys of one read scope each and asks for all that the
+// payload leads to: what a key may not read is null, or the call is refused as a whole.
+func (d *duplicator) checkWholePayload(t *testing.T, mutation string, input map[string]any) {
+	t.Helper()
+	payload := contract(t).Mutation.Fields.ForName(mutation).Type.Name()
+	for _, read := range []auth.Scope{auth.UsersRead, auth.OrdersRead, auth.ServicesRead} {
+		key := *d.as
+		key.Credential = auth.APIKeyCredential("key_1", append(writeScopes(), read)...)
+		text := d.send(t, &key, mutation, wholeSelection(contract(t), payload, 3), input)
+		if !strings.HasPrefix(text, "{") && !strings.HasSuffix(text, "\nnull") {
+			t.Errorf("%s by a key with %s is done and has errors: %s", mutation, read, text)
+		}
+	}
+}
+
+// wholeSelection selects all fields of a type that need no arguments, to a depth.
+func wholeSelection(schema *ast.Schema, typ string, depth int) string {
+	var set strings.Builder
+	for _, f := range schema.Types[typ].Fields {
+		of := schema.Types[f.Type.Name()]
+		needsArguments := slices.ContainsFunc(f.Arguments, func(a *ast.ArgumentDefinition) bool { return a.Type.NonNull && a.DefaultValue == nil })
+		switch {
+		case needsArguments || of.IsCompositeType() && depth == 0 || f.Name == "userErrors":
+		case of.IsCompositeType():
+			fmt.Fprintf(&set, "%s { %s } ", f.Name, wholeSelection(schema, of.Name, depth-1))
+		default:
+			set.WriteString(f.Name + " ")
+		}
+	}
+	return set.String() + "__typename"
+}
+
+// conflict calls a mutation with a version that the object does not have, by an API key that may
+// not read.
+func (d *duplicator) conflict(t *testing.T, mutation, object string, input map[string]any) {
+	t.Helper()
+	if inputType(t, mutation).Fields.ForName("ifVersion") == nil {
+		return
+	}
+	stale := maps.Clone(input)
+	delete(stale, "idempotencyKey")
+	stale["ifVersion"] = 999
+	key := *d.as
+	key.Credential = auth.APIKeyCredential("key_1", writeScopes()...)
+	d.checkUnread(t, &key, mutation, object, d.send(t, &key, mutation, object, stale))
+}
+
+// checkUnread checks that a payload shows an object only if a read by its id shows it.
+func (d *duplicator) checkUnread(t *testing.T, as *auth.Principal, mutation, object, text string) {
+	t.Helper()
+	_, rest, shown := strings.Cut(text, `"id":"`)
+	if !shown {
+		return
+	}
+	id, _, _ := strings.Cut(rest, `"`)
+	if got := d.run(t, as, `query($id: ID!) { node(id: $id) { id } }`, map[string]any{"id": id}); got == `{"node":null}` && !strings.HasPrefix(mutation, "deregister") {
+		t.Errorf("%s shows %s to a key that cannot read it: %s", mutation, object, text)
+	}
+}
+
+// writeScopes are all scopes that are not for reading.
+func writeScopes() []auth.Scope {
+	all := append(auth.Scopes(), auth.ServiceScope("echo"))
+	return slices.DeleteFunc(all, func(s auth.Scope) bool { return strings.HasSuffix(string(s), ":read") })
+}
+
+func inputType(t *testing.T, mutation string) *ast.Definition {
+	t.Helper()
+	schema := contract(t)
+	return schema.Types[schema.Mutation.Fields.ForName(mutation).Arguments.ForName("input").Type.Name()]
+}
+
+// send calls a mutation and returns the response.
+func (d *duplicator) send(t *testing.T, as *auth.Principal, mutation, object string, input map[string]any) string {
+	t.Helper()
+	d.take()
+	return d.run(t, as, fmt.Sprintf(`mutation($input: %s!) { %s(input: $input) { %s userErrors { code message } } }`, inputType(t, mutation).Name, mutation, object),
+		map[string]any{"input": input})
 }
 
 func (d *duplicator) callOnce(t *testing.T, mutation, object string, input map[string]any) (id string) {
 	t.Helper()
-	d.take()
-	inputType := contract(t).Mutation.Fields.ForName(mutation).Arguments.ForName("input").Type
-	data := d.ask(t, d.as, fmt.Sprintf(`mutation($input: %s) { %s(input: $input) { %s userErrors { code message } } }`, inputType, mutation, object),
-		map[string]any{"input": input})
+	var data map[string]any
+	if response := d.send(t, d.as, mutation, object, input); json.Unmarshal([]byte(response), &data) != nil {
+		t.Fatalf("%s gave %s", mutation, response)
+	}
 	var payload struct {
 		UserErrors []struct{ Code, Message string }
 	}

@@ -3,6 +3,7 @@ package attack
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,61 @@ func TestAPI_keys_that_an_intruder_made_end_on_request(t *testing.T) {
 				t.Errorf("after %s the key gives %+v, %v; want 401", mutation, a, err)
 			}
 			ada.Do(t, "{ viewer { user { id } } }", nil)
+		}
+	})
+}
+
+func TestAPIKey_that_may_only_write_reads_nothing(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		root, ada := harness.SignInAdmin(t, p), harness.SignUp(t, p, "ada")
+		harness.CreateProduct(t, root, "CUP", 9)
+		id := harness.Text(ada.Do(t, harness.PlaceOrder, harness.Fields{"items": []any{harness.OrderLine("CUP", 1)}}), "placeOrder", "order", "id")
+		writer := createKey(t, root, "orders:write", "users:write", "products:write")
+		for name, c := range map[string]harness.Caller{"of an ADMIN": writer, "of the customer": createKey(t, ada, "orders:write")} {
+			got := c.Do(t, `mutation($id: ID!) { cancelOrder(input: {id: $id, ifVersion: 99}) { order { number note items { sku } total { amount } } userErrors { code } } }`,
+				harness.Fields{"id": id})
+			if harness.Text(got, "cancelOrder", "userErrors", 0, "code") != "VERSION_CONFLICT" || harness.At(got, "cancelOrder", "order") != nil {
+				t.Errorf("cancelOrder by a key %s that may not read gave %v, want a conflict without the order", name, got)
+			}
+			a := c.MustREST(t, http.StatusForbidden, "POST /orders/"+id+"/cancel", "{}", "If-Match", `"99"`)
+			if !strings.Contains(string(a.Body), "orders:read") {
+				t.Errorf("the refusal does not name the scope: %s", a.Body)
+			}
+		}
+		got := writer.Do(t, `mutation($id: ID!) { updateUser(input: {id: $id, ifVersion: 99}) { user { email } userErrors { code } } }`, harness.Fields{"id": ada.UserID(t)})
+		if harness.Text(got, "updateUser", "userErrors", 0, "code") != "VERSION_CONFLICT" || harness.At(got, "updateUser", "user") != nil {
+			t.Errorf("updateUser by a key that may not read gave %v, want a conflict without the account", got)
+		}
+		if got := ada.Do(t, `query($id: ID!) { order(id: $id) { status } }`, harness.Fields{"id": id}); harness.Text(got, "order", "status") != "PENDING" {
+			t.Errorf("a refused call changed the order: %v", got)
+		}
+	})
+}
+
+func TestAPIKey_that_may_not_read_the_answer_changes_nothing(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		root, ada := harness.SignInAdmin(t, p), harness.SignUp(t, p, "ada")
+		harness.CreateProduct(t, root, "CUP", 9)
+		const line = `{"items": [{"sku": "CUP", "quantity": 1}]}`
+		key := createKey(t, ada, "orders:read", "orders:write")
+		if a := key.MustREST(t, http.StatusForbidden, "POST /orders", line); !strings.Contains(string(a.Body), "users:read") {
+			t.Errorf("the refusal does not name the scope: %s", a.Body)
+		}
+		placed := `mutation { placeOrder(input: {items: [{sku: "CUP", quantity: 1}]}) { order { id user { username } } userErrors { code } } }`
+		if code := key.RefusalCode(t, placed, nil); code != "FORBIDDEN" {
+			t.Errorf("placeOrder with the user gave %q, want FORBIDDEN", code)
+		}
+		if got := ada.Do(t, `{ orders { totalCount } }`, nil); harness.Number(got, "orders", "totalCount") != 0 {
+			t.Errorf("refused calls placed orders: %v", got)
+		}
+		createKey(t, ada, "orders:read", "orders:write", "users:read").MustREST(t, http.StatusCreated, "POST /orders", line)
+		key.Do(t, harness.PlaceOrder, harness.Fields{"items": []any{harness.OrderLine("CUP", 1)}})
+		if got := ada.Do(t, `{ orders { totalCount } }`, nil); harness.Number(got, "orders", "totalCount") != 2 {
+			t.Errorf("orders = %v, want the two that were allowed", got)
 		}
 	})
 }

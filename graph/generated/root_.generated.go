@@ -2996,6 +2996,15 @@ The specification of the values that a scalar takes.
 """
 directive @specifiedBy(url: String!) on SCALAR
 
+"""
+The scope that an API key needs to read objects of the type. In the payload of a mutation such an object is null for a key without
+it; a mutation that selects one where it cannot be null is refused to such a key before anything is done.
+"""
+directive @readScope(
+  "The scope, e.g. ` + "`" + `orders:read` + "`" + `."
+  scope: String!
+) on OBJECT
+
 "A point in time as of RFC 3339, always given in UTC, e.g. ` + "`" + `2026-03-01T12:30:00.250Z` + "`" + `. Any offset is accepted as input."
 scalar DateTime @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc3339")
 
@@ -3594,7 +3603,7 @@ extend enum ErrorCode {
 }
 
 "A customer's request to buy."
-type Order implements Node {
+type Order implements Node @readScope(scope: "orders:read") {
   "The id of the order, e.g. ` + "`" + `ord_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
   "The number for people, e.g. ` + "`" + `K7M2P-Q9X4T` + "`" + `: unique, and not to be guessed from another."
@@ -3628,7 +3637,7 @@ type Order implements Node {
 }
 
 "A line of an order: a copy of what the product was when the order was placed."
-type OrderItem {
+type OrderItem @readScope(scope: "orders:read") {
   "The SKU that was ordered."
   sku: String!
   "The name of the product then."
@@ -3688,7 +3697,7 @@ input OrderFilter {
 }
 
 "A page of a list of orders."
-type OrderConnection {
+type OrderConnection @readScope(scope: "orders:read") {
   "The orders with their cursors."
   edges: [OrderEdge!]!
   "The orders alone."
@@ -4744,7 +4753,7 @@ type Viewer {
 }
 
 "A sign-in on one device or program."
-type Session implements Node {
+type Session implements Node @readScope(scope: "users:read") {
   "The id of the session, e.g. ` + "`" + `ses_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
   "Whether this is the session that the call is made in."
@@ -4778,7 +4787,7 @@ type SessionTokens {
 }
 
 "A credential for a program: it acts for its user, within its scopes."
-type ApiKey implements Node {
+type ApiKey implements Node @readScope(scope: "users:read") {
   "The id of the key, e.g. ` + "`" + `key_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
   "The name that its creator gave it."
@@ -5061,7 +5070,7 @@ extend enum ErrorCode {
 }
 
 "An account."
-type User implements Node {
+type User implements Node @readScope(scope: "users:read") {
   "The id of the user, e.g. ` + "`" + `usr_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `."
   id: ID!
   "The name to sign in with, unique whatever its case. Of a deleted account: a stand-in that starts with ` + "`" + `deleted-` + "`" + `."
@@ -5150,7 +5159,7 @@ input UserFilter {
 }
 
 "A page of a list of users."
-type UserConnection {
+type UserConnection @readScope(scope: "users:read") {
   "The users with their cursors."
   edges: [UserEdge!]!
   "The users alone."

@@ -20,6 +20,15 @@ func Require(ctx context.Context, s Scope) (*Principal, error) {
 	return p, nil
 }
 
+// Readable returns v if the caller's credential covers the scope of reading it, else nil: what a
+// change returns to an API key that may change it and not read it.
+func Readable[T any](caller *Principal, s Scope, v *T) *T {
+	if !caller.May(s) {
+		return nil
+	}
+	return v
+}
+
 // RequireSession returns the caller if a session authenticates it: API keys may not
 // change credentials.
 func RequireSession(ctx context.Context) (*Principal, error) {

@@ -72,7 +72,8 @@ type Peeker interface {
 	PeekItems(id uid.Order) (lines []Item, ok bool)
 }
 
-// Service is what callers may do with orders.
+// Service is what callers may do with orders. Methods that change an order return nil in its
+// place to a caller that may change orders and not read them, also in VERSION_CONFLICT.
 type Service struct {
 	store Store
 	held  Peeker // nil if the store holds nothing
@@ -116,9 +117,10 @@ func (s *Service) Place(ctx context.Context, cl claim.Claim, in PlaceInput) (*Or
 		return nil, err
 	}
 	at := s.now()
-	return s.store.Place(ctx, cl, customer, in.Items, func(offers map[string]Offer) (*Order, error) {
+	o, err := s.store.Place(ctx, cl, customer, in.Items, func(offers map[string]Offer) (*Order, error) {
 		return Place(Details{customer, in.Note, in.LegacyID}, in.Items, offers, at)
 	})
+	return readable(caller, o), err
 }
 
 // Cancel cancels a pending order: the caller's own, or as STAFF or ADMIN any.
@@ -159,15 +161,20 @@ func (s *Service) changeOrder(ctx context.Context, cl claim.Claim, id uid.Order,
 		return nil, NotFound()
 	}
 	at := s.now()
-	return s.store.Update(ctx, cl, id, func(o *Order) error {
+	o, err := s.store.Update(ctx, cl, id, func(o *Order) error {
 		if err := allowed(caller, o); err != nil {
 			return err
 		}
-		if err := validate.IfVersion(ifVersion, o.Version, o); err != nil {
+		if err := validate.IfVersion(ifVersion, o.Version, readable(caller, o)); err != nil {
 			return err
 		}
 		return fn(o, at)
 	})
+	return readable(caller, o), err
+}
+
+func readable(caller *auth.Principal, o *Order) *Order {
+	return auth.Readable(caller, auth.OrdersRead, o)
 }
 
 // permission says whether the caller may change the order.

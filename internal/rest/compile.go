@@ -12,6 +12,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/formatter"
 
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
@@ -28,6 +29,9 @@ type route struct {
 	answer  resultShape
 	reads   *route // GET of the same path, nil if there is none
 	byCode  map[fault.Code]int
+
+	// scopes are those that an API key needs to get the answer of a mutation.
+	scopes []auth.Scope
 }
 
 // resultShape says where the result is in the data, and how it is rendered.
@@ -130,6 +134,9 @@ func (s *storedOperation) compileRoute(exec *executor.Executor, lookups map[stri
 	}
 	if err := errors.Join(s.checkDirective(), rt.bindParams(lookups), rt.compileResult()); err != nil {
 		return nil, err
+	}
+	if s.op.Operation == ast.Mutation {
+		rt.scopes = executor.ReadScopes(s.op.SelectionSet)
 	}
 	rt.query = s.printDocument()
 	return rt, s.checkDocument(exec, rt.query)

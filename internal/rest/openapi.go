@@ -111,6 +111,9 @@ func (d *openAPISpec) describeEndpoint(e *endpoint) object {
 		summary, more := rt.documentation()
 		summaries = append(summaries, strings.TrimSuffix(summary, "."))
 		texts = append(texts, strings.TrimSpace(summary+"\n\n"+more))
+		if text := rt.describeScopes(); text != "" {
+			texts = append(texts, text)
+		}
 		for _, p := range d.describeParameters(rt) {
 			if key := p["in"].(string) + " " + p["name"].(string); !seen[key] {
 				seen[key] = true
@@ -142,6 +145,18 @@ func (d *openAPISpec) describeEndpoint(e *endpoint) object {
 }
 
 func operationID(name string) string { return strings.ToLower(name[:1]) + name[1:] }
+
+// describeScopes says which scopes the answer of a mutation takes, empty if it takes none.
+func (rt *route) describeScopes() string {
+	if len(rt.scopes) == 0 || rt.when == anonymous {
+		return ""
+	}
+	names := make([]string, len(rt.scopes))
+	for i, s := range rt.scopes {
+		names[i] = "`" + string(s) + "`"
+	}
+	return "An API key needs the scope " + strings.Join(names, " and ") + " for the answer; without, the call is refused before it changes anything."
+}
 
 // securityOf says which credentials an operation takes.
 func securityOf(w callerKind) []any {

@@ -198,7 +198,7 @@ func (s *Shim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rt, err := e.selectRoute(r, ast.Query, ast.Mutation)
 	if err == nil {
-		err = checkAccept(r)
+		err = cmp.Or(checkAccept(r), rt.checkScopes(auth.From(r.Context())))
 	}
 	if err == nil {
 		err = s.serveOperation(w, r, rt)
@@ -206,6 +206,20 @@ func (s *Shim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		problem.Write(w, r, s.log, err)
 	}
+}
+
+// checkScopes refuses a mutation to an API key that may not read the answer: a client could not
+// tell a refusal that comes after the change from one that comes before it.
+func (rt *route) checkScopes(caller *auth.Principal) error {
+	if caller == nil {
+		return nil
+	}
+	for _, s := range rt.scopes {
+		if !caller.May(s) {
+			return fault.New(fault.Forbidden, "This API key lacks the scope %s, which the answer needs; nothing was done.", s)
+		}
+	}
+	return nil
 }
 
 func (s *Shim) serveOptions(w http.ResponseWriter, res *resource) {

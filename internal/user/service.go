@@ -78,7 +78,8 @@ type Peeker interface {
 	Peek(id uid.User) (u *User, ok bool)
 }
 
-// Service is what callers may do with accounts.
+// Service is what callers may do with accounts. Methods that change one, but for SignUp, return
+// nil in its place to a caller that may change accounts and not read them, also in VERSION_CONFLICT.
 type Service struct {
 	store  Store
 	peeker Peeker // nil if the store holds nothing
@@ -113,7 +114,8 @@ func (s *Service) Create(ctx context.Context, cl claim.Claim, p Profile, roles [
 	if err := caller.AllowLegacyID(legacyID != nil); err != nil {
 		return nil, err
 	}
-	return s.createAccount(ctx, cl, p, roles, legacyID, hash)
+	u, err := s.createAccount(ctx, cl, p, roles, legacyID, hash)
+	return readable(caller, u), err
 }
 
 func (s *Service) createAccount(ctx context.Context, cl claim.Claim, p Profile, roles []auth.Role, legacyID *string, hash Hasher) (*User, error) {
@@ -167,15 +169,18 @@ func (s *Service) Update(ctx context.Context, cl claim.Claim, id uid.User, ifVer
 		if u.Status == Deleted {
 			return NotFound()
 		}
-		if err := validate.IfVersion(ifVersion, u.Version, u); err != nil {
+		if err := validate.IfVersion(ifVersion, u.Version, readable(caller, u)); err != nil {
 			return err
 		}
 		return u.Apply(c, otherAdmins, at)
 	}
+	var u *User
 	if c.NeedsAdmin() {
-		return s.store.UpdateCountingAdmins(ctx, cl, id, apply)
+		u, err = s.store.UpdateCountingAdmins(ctx, cl, id, apply)
+	} else {
+		u, err = s.store.Update(ctx, cl, id, func(u *User) error { return apply(u, 0) })
 	}
-	return s.store.Update(ctx, cl, id, func(u *User) error { return apply(u, 0) })
+	return readable(caller, u), err
 }
 
 // Delete deletes an account: the caller's own in a session, or any as one that administers
@@ -192,15 +197,18 @@ func (s *Service) Delete(ctx context.Context, cl claim.Claim, id uid.User, ifVer
 		return nil, errNeedsAdmin("Deleting a user by an API key")
 	}
 	at := s.now()
-	return s.store.UpdateCountingAdmins(ctx, cl, id, func(u *User, otherAdmins int) error {
+	u, err := s.store.UpdateCountingAdmins(ctx, cl, id, func(u *User, otherAdmins int) error {
 		if u.Status != Deleted {
-			if err := validate.IfVersion(ifVersion, u.Version, u); err != nil {
+			if err := validate.IfVersion(ifVersion, u.Version, readable(caller, u)); err != nil {
 				return err
 			}
 		}
 		return u.Delete(otherAdmins, at)
 	})
+	return readable(caller, u), err
 }
+
+func readable(caller *auth.Principal, u *User) *User { return auth.Readable(caller, auth.UsersRead, u) }
 
 // ByIDs returns those of the accounts that exist and that the caller may see.
 func (s *Service) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*User, error) {
