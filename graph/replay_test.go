@@ -46,11 +46,24 @@ func (d *duplicator) call(t *testing.T, mutation, object string, input map[strin
 	return first
 }
 
-// repeatWithFewerRights repeats a call by an API key that may not read.
+// forCustomers are the mutations that a customer may call for what is its own.
+var forCustomers = []string{"cancelOrder", "changePassword", "placeOrder", "refundOrder", "revokeAllSessions", "revokeApiKey", "revokeSession", "signOut"}
+
+// repeatWithFewerRights repeats a call of an ADMIN as the same user that is no longer one, and
+// by an API key that may not read: a duplicate asks for permission as a first call does, and
+// shows what a read shows.
 func (d *duplicator) repeatWithFewerRights(t *testing.T, mutation, object string, input map[string]any) {
 	t.Helper()
-	key := *d.as
+	customer, key, empty := *d.as, *d.as, *d.as
+	customer.Roles = []auth.Role{auth.Customer}
 	key.Credential = auth.APIKeyCredential("key_1", writeScopes()...)
+	empty.Credential = auth.APIKeyCredential("key_2")
+	if text := d.send(t, &customer, mutation, object, input); isRefused(text) == slices.Contains(forCustomers, mutation) {
+		t.Errorf("a duplicate of %s by a customer gives %s", mutation, text)
+	}
+	if text := d.send(t, &empty, mutation, object, input); !isRefused(text) {
+		t.Errorf("a duplicate of %s by a key without scopes gives %s", mutation, text)
+	}
 	d.checkUnread(t, &key, mutation, object, d.send(t, &key, mutation, object, input))
 	d.checkWholePayload(t, mutation, input)
 }
@@ -119,6 +132,12 @@ func (d *duplicator) checkUnread(t *testing.T, as *auth.Principal, mutation, obj
 func writeScopes() []auth.Scope {
 	all := append(auth.Scopes(), auth.ServiceScope("echo"))
 	return slices.DeleteFunc(all, func(s auth.Scope) bool { return strings.HasSuffix(string(s), ":read") })
+}
+
+// isRefused reports whether a response says that the caller may not call, or that the object is
+// not there for it.
+func isRefused(text string) bool {
+	return strings.Contains(text, "needs") || strings.Contains(text, "lacks") || strings.Contains(text, "Only ") || strings.Contains(text, "_NOT_FOUND")
 }
 
 func inputType(t *testing.T, mutation string) *ast.Definition {

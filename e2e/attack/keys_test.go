@@ -150,3 +150,35 @@ func TestAPIKey_that_may_not_read_the_answer_changes_nothing(t *testing.T) {
 		}
 	})
 }
+
+func TestDuplicate_calls_need_permission(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		root, ada := harness.SignInAdmin(t, p), harness.SignUp(t, p, "ada")
+		harness.CreateProduct(t, root, "CUP", 9)
+		id := harness.Text(ada.Do(t, harness.PlaceOrder, harness.Fields{"items": []any{harness.OrderLine("CUP", 1)}}), "placeOrder", "order", "id")
+		session := harness.Text(ada.Do(t, `{ viewer { sessions { id } } }`, nil), "viewer", "sessions", 0, "id")
+		second := harness.CreateUserWithRole(t, p, root, "second", "ADMIN")
+		cancel := fmt.Sprintf(`mutation { cancelOrder(input: {id: %q, idempotencyKey: "c"}) { order { id note user { email } } userErrors { code } } }`, id)
+		revoke := fmt.Sprintf(`mutation { revokeSession(input: {id: %q, idempotencyKey: "r"}) { session { id address } userErrors { code } } }`, session)
+		rename := `mutation { createUser(input: {username: "new", idempotencyKey: "u"}) { user { id } userErrors { code } } }`
+		for _, mutation := range []string{cancel, revoke, rename} {
+			second.Do(t, mutation, nil)
+			second.Do(t, mutation, nil)
+		}
+		second.MustREST(t, http.StatusOK, "POST /orders/"+id+"/cancel", "{}", "Idempotency-Key", "rest")
+		root.Do(t, `mutation($id: ID!) { updateUser(input: {id: $id, roles: [CUSTOMER]}) { userErrors { code } } }`, harness.Fields{"id": second.UserID(t)})
+		harness.Pause(t.Context(), time.Second)
+		if got := second.Do(t, cancel, nil); harness.Text(got, "cancelOrder", "userErrors", 0, "code") != "ORDER_NOT_FOUND" || harness.At(got, "cancelOrder", "order") != nil {
+			t.Errorf("a duplicate of cancelOrder by a former ADMIN gave %v, want ORDER_NOT_FOUND", got)
+		}
+		if got := second.Do(t, revoke, nil); harness.Text(got, "revokeSession", "userErrors", 0, "code") != "SESSION_NOT_FOUND" || harness.At(got, "revokeSession", "session") != nil {
+			t.Errorf("a duplicate of revokeSession by a former ADMIN gave %v, want SESSION_NOT_FOUND", got)
+		}
+		if code := second.RefusalCode(t, rename, nil); code != "FORBIDDEN" {
+			t.Errorf("a duplicate of createUser by a former ADMIN gave %q, want FORBIDDEN", code)
+		}
+		second.MustREST(t, http.StatusNotFound, "POST /orders/"+id+"/cancel", "{}", "Idempotency-Key", "rest")
+	})
+}

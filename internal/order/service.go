@@ -151,7 +151,8 @@ func (s *Service) RequestRefund(ctx context.Context, cl claim.Claim, id uid.Orde
 }
 
 // changeOrder loads the order, checks that the caller may see and change it, and
-// that it has the expected version, and applies fn.
+// that it has the expected version, and applies fn. For a duplicate call it checks the former
+// of the order as it is now.
 func (s *Service) changeOrder(ctx context.Context, cl claim.Claim, id uid.Order, ifVersion *int, allowed permission, fn func(*Order, time.Time) error) (*Order, error) {
 	caller, err := auth.Require(ctx, auth.OrdersWrite)
 	if err != nil {
@@ -170,7 +171,13 @@ func (s *Service) changeOrder(ctx context.Context, cl claim.Claim, id uid.Order,
 		}
 		return fn(o, at)
 	})
-	return readable(caller, o), err
+	if err == nil {
+		err = allowed(caller, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return readable(caller, o), nil
 }
 
 func readable(caller *auth.Principal, o *Order) *Order {

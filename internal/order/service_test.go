@@ -48,6 +48,32 @@ var orderChanges = map[string]struct {
 	}, true},
 }
 
+func TestService_asks_duplicate_calls_for_permission(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	owner := uid.NewUser(now)
+	o := &Order{ID: uid.NewOrder(now), UserID: owner, Version: 3}
+	s := NewService(oneOrder{order: o}, func() time.Time { return now })
+	duplicate := claim.Call{Caller: owner, Key: "k"}
+	for name, c := range orderChanges {
+		for _, tt := range []struct {
+			caller string
+			p      *auth.Principal
+			code   fault.Code
+		}{
+			{"a former STAFF", &auth.Principal{UserID: uid.NewUser(now), Roles: []auth.Role{auth.Customer}}, CodeOrderNotFound},
+			{"its owner", &auth.Principal{UserID: owner, Roles: []auth.Role{auth.Customer}}, map[bool]fault.Code{false: fault.Forbidden}[c.byOwner]},
+			{"STAFF", &auth.Principal{UserID: uid.NewUser(now), Roles: []auth.Role{auth.Staff}}, ""},
+		} {
+			tt.p.Credential = auth.SessionCredential("ses_1")
+			got, err := c.call(auth.With(t.Context(), tt.p), s, duplicate, o.ID, nil)
+			if tt.code == "" && (err != nil || got != o) || tt.code != "" && (!fault.Is(err, tt.code) || got != nil) {
+				t.Errorf("a duplicate of %s by %s gives %v, %v; want %q", name, tt.caller, got, err, tt.code)
+			}
+		}
+	}
+}
+
 func TestService_shows_no_order_to_keys_that_may_not_read(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

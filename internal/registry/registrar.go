@@ -64,39 +64,44 @@ func (r *Registrar) Register(ctx context.Context, cl claim.Claim, in ServiceInpu
 // Update changes a service. Only ADMIN, signed in, may say that it is trusted or
 // public.
 func (r *Registrar) Update(ctx context.Context, cl claim.Claim, id uid.Service, ifVersion *int, c ServiceChange) (*View, error) {
-	return r.changeService(ctx, cl, id, ifVersion, func(caller *auth.Principal, s *Service, at time.Time) error {
-		if caller.IsUnscopedAdmin() {
-			return s.Apply(c, at)
-		}
+	allowed := func(caller *auth.Principal, s *Service) error {
+		err := checkManager(caller, s.Name)
 		switch {
+		case err != nil || caller.IsUnscopedAdmin():
+			return err
 		case c.Trusted.Set:
 			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say which services are trusted.").At("trusted")
 		case c.Public.Set:
 			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say which services are public.").At("public")
 		}
-		return s.Apply(c, at)
-	})
+		return nil
+	}
+	return r.changeService(ctx, cl, id, ifVersion, allowed, func(s *Service, at time.Time) error { return s.Apply(c, at) })
 }
 
 // Deregister ends a service and removes its instances.
 func (r *Registrar) Deregister(ctx context.Context, cl claim.Claim, id uid.Service, ifVersion *int) (*View, error) {
-	return r.changeService(ctx, cl, id, ifVersion, func(_ *auth.Principal, s *Service, at time.Time) error {
+	allowed := func(caller *auth.Principal, s *Service) error { return checkManager(caller, s.Name) }
+	return r.changeService(ctx, cl, id, ifVersion, allowed, func(s *Service, at time.Time) error {
 		s.Deregister(at)
 		return nil
 	})
 }
 
-func (r *Registrar) changeService(ctx context.Context, cl claim.Claim, id uid.Service, ifVersion *int, fn func(*auth.Principal, *Service, time.Time) error) (*View, error) {
+// changeService loads the service, checks that the caller may change it and that it has the
+// expected version, and applies fn. For a duplicate call it checks the former of the service as
+// it is now.
+func (r *Registrar) changeService(ctx context.Context, cl claim.Claim, id uid.Service, ifVersion *int, allowed func(*auth.Principal, *Service) error, fn func(*Service, time.Time) error) (*View, error) {
 	caller := auth.From(ctx)
-	if !id.Valid() {
-		if caller == nil {
-			return nil, auth.NotSignedIn(ctx)
-		}
+	switch {
+	case caller == nil:
+		return nil, auth.NotSignedIn(ctx)
+	case !id.Valid():
 		return nil, ServiceNotFound().At("id")
 	}
 	at, place := r.now(), r.directory.Cursor()
 	s, err := r.store.ChangeService(ctx, cl, id, func(s *Service) error {
-		if _, err := requireManager(ctx, s.Name); err != nil {
+		if err := allowed(caller, s); err != nil {
 			return err
 		}
 		if s.Deregistered {
@@ -105,8 +110,11 @@ func (r *Registrar) changeService(ctx context.Context, cl claim.Claim, id uid.Se
 		if err := validate.IfVersion(ifVersion, s.Version, r.view(caller, s, place)); err != nil {
 			return err
 		}
-		return fn(caller, s, at)
+		return fn(s, at)
 	})
+	if err == nil {
+		err = allowed(caller, s)
+	}
 	return r.applyService(caller, s, place, err)
 }
 
@@ -239,10 +247,17 @@ func requireManager(ctx context.Context, name string) (*auth.Principal, error) {
 	switch {
 	case caller == nil:
 		return nil, auth.NotSignedIn(ctx)
-	case !caller.MayManageService(name):
-		return nil, fault.New(fault.Forbidden, "This needs ADMIN or an API key with the scope %.80s.", auth.ServiceScope(name))
+	default:
+		return caller, checkManager(caller, name)
 	}
-	return caller, nil
+}
+
+// checkManager returns FORBIDDEN for a caller that may not manage the service of the name.
+func checkManager(caller *auth.Principal, name string) error {
+	if caller.MayManageService(name) {
+		return nil
+	}
+	return fault.New(fault.Forbidden, "This needs ADMIN or an API key with the scope %.80s.", auth.ServiceScope(name))
 }
 
 // ServiceFilter says which services a list shows. Nil fields filter nothing.

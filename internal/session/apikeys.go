@@ -159,7 +159,14 @@ func (s *Service) RevokeAPIKey(ctx context.Context, cl claim.Claim, id uid.APIKe
 		return nil
 	})
 	s.keyStates.invalidate(string(id)) // also if the outcome is not known
-	return k, err
+	// A duplicate call has not called the function above.
+	if err == nil && !mayManage(caller, k.UserID) {
+		err = KeyNotFound()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }
 
 // APIKeys returns the API keys of a user, ended ones too, the newest first, at

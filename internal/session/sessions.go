@@ -42,6 +42,10 @@ func (s *Service) revokeSession(ctx context.Context, cl claim.Claim, caller *aut
 		return nil
 	})
 	s.sessionStates.invalidate(string(id)) // also if the outcome is not known
+	// A duplicate call has not called the function above.
+	if err == nil && !mayManage(caller, x.UserID) {
+		err = NotFound()
+	}
 	if err != nil {
 		return nil, err
 	}
