@@ -165,6 +165,6 @@ func callMutation(ctx context.Context, resolve, input reflect.Value) (err error)
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
-	err, _ = resolve.Call([]reflect.Value{reflect.ValueOf(ctx), input})[1].Interface().(error)
+	err, _ = reflect.TypeAssert[error](resolve.Call([]reflect.Value{reflect.ValueOf(ctx), input})[1])
 	return err
 }

@@ -3,6 +3,7 @@ package attack
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func (r browserRequest) send(t *testing.T, baseURL, host string, more ...string)
 		t.Fatal(err)
 	}
 	req.Host = host
-	for header := append(r.header, more...); len(header) > 1; header = header[2:] {
+	for header := slices.Concat(r.header, more); len(header) > 1; header = header[2:] {
 		req.Header[http.CanonicalHeaderKey(header[0])] = []string{header[1]}
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req)

@@ -58,7 +58,7 @@ func TestDatabase_file_is_for_its_owner_alone(t *testing.T) {
 		}
 	}
 	p.Stop()
-	if err := os.Chmod(filepath.Join(folder, "backplane.db"), 0o644); err != nil { //nolint:gosec // G302: that is the attack
+	if err := os.Chmod(filepath.Join(folder, "backplane.db"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := runIn(t, folder, env, "serve", "--listen", "127.0.0.1:0"); err == nil || !strings.Contains(out, "others may read the database") {

@@ -58,7 +58,7 @@ var gatewayStreams = map[string]func(t *testing.T, c harness.Caller) (next func(
 	},
 	"an upgraded connection": func(t *testing.T, c harness.Caller) func() error {
 		t.Helper()
-		conn, _, err := websocket.Dial(t.Context(), c.BaseURL+"/gateway/endless/", //nolint:bodyclose // of a socket
+		conn, _, err := websocket.Dial(t.Context(), c.BaseURL+"/gateway/endless/",
 			&websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + c.Token}}})
 		if err != nil {
 			t.Fatal(err)

@@ -14,5 +14,5 @@ func maxDescriptors() (n int, known bool) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, false
 	}
-	return int(min(limit.Cur, math.MaxInt32)), true //nolint:gosec // G115: it is bounded
+	return int(min(limit.Cur, math.MaxInt32)), true
 }

@@ -30,7 +30,7 @@ type Sink struct {
 }
 
 // HostPort returns the host:port of the broker.
-func (s Sink) HostPort() string {
+func (s *Sink) HostPort() string {
 	u, err := url.Parse(s.Address)
 	if err != nil {
 		return "" // parseSink has made it

@@ -72,7 +72,7 @@ func (x *Executor) checkSize(ctx context.Context, resp *graphql.Response, meter 
 		return nil
 	}
 	if len(resp.Data) > x.limits.Response {
-		meter.end(errTooLarge(meter.limit))
+		_ = meter.end(errTooLarge(meter.limit)) // which is read below
 	}
 	ended := meter.ended.Load()
 	if ended == nil {

@@ -19,7 +19,7 @@ import (
 func TestGateway_ends_a_call_with_the_credential_of_its_caller(t *testing.T) {
 	t.Parallel()
 	block, flood := make(chan struct{}), bytes.Repeat([]byte("x"), 1<<20)
-	defer close(block)
+	t.Cleanup(func() { close(block) })
 	for name, tt := range map[string]struct {
 		instance http.HandlerFunc
 		status   int

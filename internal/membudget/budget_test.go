@@ -107,7 +107,7 @@ func TestGrants_never_exceed_the_budget(t *testing.T) {
 	var wg sync.WaitGroup
 	for n := range 16 {
 		wg.Go(func() {
-			rnd := rand.New(rand.NewPCG(uint64(n), 1)) //nolint:gosec // not a secret
+			rnd := rand.New(rand.NewPCG(uint64(n), 1))
 			ctx := from(t.Context(), uid.User('a'+rune(n%5)), []string{"1.1.1.1", "2.2.2.2"}[n%2])
 			for range 500 {
 				g := b.Open(ctx)

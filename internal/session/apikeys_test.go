@@ -69,7 +69,7 @@ func TestService_CreateAPIKey(t *testing.T) {
 		}), session.CodeScopeInvalid},
 		{"the administration of users, by a customer", ada, in(scopes(auth.UsersAdmin)), fault.Forbidden},
 		{"the administration of users, by ADMIN", root, in(scopes(auth.UsersWrite, auth.UsersAdmin)), ""},
-		{"the administration of users, by ADMIN's key", f.as(t, f.keyOf(boss, t, auth.UsersAdmin)), in(scopes(auth.UsersAdmin)), fault.Forbidden},
+		{"the administration of users, by ADMIN's key", f.as(t, f.keyOf(t, boss, auth.UsersAdmin)), in(scopes(auth.UsersAdmin)), fault.Forbidden},
 		{"the administration of users, by ADMIN for a service", root, in(func(c *session.CreateAPIKeyInput) {
 			scopes(auth.UsersAdmin)(c)
 			owner(service)(c)
@@ -258,7 +258,7 @@ func TestService_IssueAPIKey_needs_no_caller(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	robot := f.user(t, "robot", auth.Service)
-	if p := auth.From(f.as(t, f.keyOf(robot, t, auth.LegacyWrite))); p.UserID != robot || !p.MaySetLegacyID() {
+	if p := auth.From(f.as(t, f.keyOf(t, robot, auth.LegacyWrite))); p.UserID != robot || !p.MaySetLegacyID() {
 		t.Errorf("principal = %+v, want robot with legacy:write", p)
 	}
 	_, _, err := f.IssueAPIKey(t.Context(), f.ada, session.CreateAPIKeyInput{Name: "cli", Scopes: []auth.Scope{auth.LegacyWrite}})
@@ -269,7 +269,7 @@ func TestAPIKey_narrows_with_the_roles_of_its_owner(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	root := f.user(t, "root", auth.Admin)
-	key := f.keyOf(root, t, auth.OrdersRead, auth.LegacyWrite, auth.UsersAdmin, auth.ServiceScope("echo"))
+	key := f.keyOf(t, root, auth.OrdersRead, auth.LegacyWrite, auth.UsersAdmin, auth.ServiceScope("echo"))
 	for _, role := range []auth.Role{auth.Admin, auth.Staff, auth.Admin} {
 		f.store.SetAccount(root, func(a *session.Account) { a.Roles = []auth.Role{role} })
 		f.clock.add(time.Second) // the age of a state that a request may use

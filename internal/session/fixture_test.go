@@ -113,7 +113,7 @@ func (f *fixture) as(t testing.TB, bearer string) context.Context {
 }
 
 // keyOf makes an API key of the user as the operator does.
-func (f *fixture) keyOf(owner uid.User, t testing.TB, scopes ...auth.Scope) string {
+func (f *fixture) keyOf(t testing.TB, owner uid.User, scopes ...auth.Scope) string {
 	t.Helper()
 	_, text, err := f.IssueAPIKey(t.Context(), owner, session.CreateAPIKeyInput{Name: "key", Scopes: scopes})
 	must(t, err)
