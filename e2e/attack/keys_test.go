@@ -182,3 +182,31 @@ func TestDuplicate_calls_need_permission(t *testing.T) {
 		second.MustREST(t, http.StatusNotFound, "POST /orders/"+id+"/cancel", "{}", "Idempotency-Key", "rest")
 	})
 }
+
+func TestStream_token_is_no_credential(t *testing.T) {
+	t.Parallel()
+	p := harness.StartServer(t, harness.Databases["SQLite"](t))
+	ada, thief := harness.SignUp(t, p, "ada"), harness.SignUp(t, p, "thief")
+	token := string(ada.MustREST(t, http.StatusCreated, "PUT /graphql", "").Body)
+	json := []string{"Content-Type", "application/json", "X-GraphQL-Event-Stream-Token", token}
+	const start = `{"query": "mutation { updateUser(input: {id: \"x\", name: \"x\"}) { userErrors { code } } }", "extensions": {"operationId": "1"}}`
+	for name, c := range map[string]harness.Caller{"an anonymous caller": harness.Anonymous(p), "another user": thief} {
+		for what, call := range map[string]func() *harness.RESTAnswer{
+			"opening the stream": func() *harness.RESTAnswer {
+				return c.MustREST(t, http.StatusUnauthorized, "GET /graphql?token="+token, "", "Accept", "text/event-stream")
+			},
+			"starting an operation": func() *harness.RESTAnswer {
+				return c.MustREST(t, http.StatusUnauthorized, "POST /graphql", start, json...)
+			},
+			"stopping an operation": func() *harness.RESTAnswer {
+				return c.MustREST(t, http.StatusUnauthorized, "DELETE /graphql?operationId=1&token="+token, "")
+			},
+		} {
+			if a := call(); !strings.Contains(string(a.Body), "UNAUTHENTICATED") {
+				t.Errorf("%s by %s: %s, want UNAUTHENTICATED", what, name, a.Body)
+			}
+		}
+	}
+	ada.MustREST(t, http.StatusAccepted, "POST /graphql", start, json...)
+	ada.MustREST(t, http.StatusOK, "DELETE /graphql?operationId=1&token="+token, "")
+}

@@ -40,7 +40,7 @@ type reservation struct {
 }
 
 // Reserve makes a reservation and returns its token, by which the other methods find it. The
-// token is a secret of the caller.
+// token names the reservation and is no credential, since it may stand in URLs.
 func (s *Server) Reserve(ctx context.Context, caller connection.Caller) (token string, err error) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	v := &reservation{
@@ -64,8 +64,9 @@ func (s *Server) Reserve(ctx context.Context, caller connection.Caller) (token s
 	return v.token, nil
 }
 
-// findReservation returns the reservation of the token for a caller who may use it: an
-// anonymous one, or the user who made it. A newer token of that user renews the credential.
+// findReservation returns the reservation of the token for a caller that may use it: the user
+// that made it, by a credential in each request, or anonymous callers if one of them made it. A
+// newer credential of the user renews that of the reservation.
 func (s *Server) findReservation(token string, caller connection.Caller) (*reservation, error) {
 	s.mu.Lock()
 	v := s.reservations[token]
@@ -73,7 +74,12 @@ func (s *Server) findReservation(token string, caller connection.Caller) (*reser
 	if v == nil {
 		return nil, connection.ErrNoStream()
 	}
-	if caller.Principal == nil {
+	switch owned := v.cred.Principal() != nil; {
+	case owned && caller.Principal == nil:
+		return nil, fault.New(fault.Unauthenticated, "This reservation was made with a credential; send it with each request.")
+	case !owned && caller.Principal != nil:
+		return nil, fault.New(fault.Unauthenticated, "This reservation was made without a credential; reserve another stream.")
+	case !owned:
 		return v, nil
 	}
 	if reason := s.connections.RenewCredential(v.ctx, v, &v.cred, caller); reason != nil {

@@ -33,7 +33,7 @@ func TestReservation_is_not_counted_again_after_it_closed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := s.findReservation(token, connection.Caller{})
+		v, err := s.findReservation(token, caller)
 		if err != nil {
 			t.Fatal(err)
 		}

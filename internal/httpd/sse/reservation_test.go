@@ -120,15 +120,39 @@ func TestReservation_belongs_to_its_user(t *testing.T) {
 		e.Tokens.Set("a", "usr_1")
 		e.Tokens.Set("b", "usr_2")
 		token := e.Reserve(map[string]string{"Authorization": "Bearer a"})
-		if resp := e.Request("GET", "/graphql?token="+token, map[string]string{"Accept": "text/event-stream", "Authorization": "Bearer b"}, ""); resp.StatusCode != http.StatusUnauthorized {
-			t.Errorf("another user's stream: status = %d, want 401", resp.StatusCode)
+		as := func(authorization string) map[string]string {
+			headers := map[string]string{"Accept": "text/event-stream", "Content-Type": "application/json"}
+			if authorization != "" {
+				headers["Authorization"] = authorization
+			}
+			return headers
 		}
-		body := bufio.NewReader(e.Request("GET", "/graphql?token="+token, streamtest.AcceptEvents, "").Body)
+		const start = `{"query":"subscription{ticks}","extensions":{"operationId":"s"}}`
+		steal := func(what string) {
+			for _, authorization := range []string{"", "Bearer b", "Bearer bad"} {
+				for _, r := range [][3]string{
+					{"GET", "", ""}, {"POST", "", start}, {"GET", "query={hello}&extensions={%22operationId%22:%22g%22}&", ""}, {"DELETE", "operationId=s&", ""},
+				} {
+					if resp := e.Request(r[0], "/graphql?"+r[1]+"token="+token, as(authorization), r[2]); resp.StatusCode != http.StatusUnauthorized {
+						t.Errorf("%s %s of %s with %q: status = %d, want 401", r[0], r[1], what, authorization, resp.StatusCode)
+					}
+				}
+			}
+		}
+		steal("a reservation")
+		body := bufio.NewReader(e.Request("GET", "/graphql?token="+token, as("Bearer a"), "").Body)
 		e.WantEvents(body, ":")
-		headers := map[string]string{"Content-Type": "application/json", "X-GraphQL-Event-Stream-Token": token}
-		e.Request("POST", "/graphql", headers, `{"query":"subscription{ticks}","extensions":{"operationId":"s"}}`)
-		(<-e.Sources) <- streamtest.CallerEvent
+		if resp := e.Request("POST", "/graphql?token="+token, as("Bearer a"), start); resp.StatusCode != http.StatusAccepted {
+			t.Errorf("the user's operation: status = %d, want 202", resp.StatusCode)
+		}
+		source := <-e.Sources
+		steal("an open stream")
+		source <- streamtest.CallerEvent
 		e.WantEvents(body, `event: next`+"\n"+`data: {"id":"s","payload":{"data":{"ticks":"usr_1"}}}`)
+		e.Tokens.Set("c", "usr_1")
+		if resp := e.Request("POST", "/graphql?token="+e.Reserve(nil), as("Bearer c"), start); resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("a user's operation on the stream of an anonymous caller: status = %d, want 401", resp.StatusCode)
+		}
 		e.Tokens.Set("a", "")
 		e.WantEvents(body,
 			`event: next`+"\n"+`data: {"id":"s","payload":{"errors":[{"message":"The credential is no longer valid.","extensions":{"code":"UNAUTHENTICATED"}}]}}`,

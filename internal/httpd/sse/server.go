@@ -3,7 +3,7 @@
 // streams of legacy REST routes.
 //
 // It owns the encoding of events, resuming by Last-Event-ID, keep-alives, and reservations:
-// tokens of single connections, on which other requests start and stop operations. Admission,
+// tokens of single connections, on which other requests of the same user start and stop operations. Admission,
 // credentials, operations and limits are those of package connection.
 //
 // A stream takes its connection over from net/http where it can, and then outlives the
