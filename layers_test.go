@@ -15,7 +15,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves  = "internal/auth internal/backoff internal/claim internal/coalesce internal/entity internal/event internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/requestlog internal/setting internal/uid"
+	leaves  = "internal/auth internal/backoff internal/claim internal/coalesce internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/requestlog internal/setting internal/uid"
 	domains = "internal/legacy internal/order internal/registry internal/session internal/user"
 )
 
@@ -61,7 +61,8 @@ var mayImport = map[string]string{
 	// telemetry and uid, on which the others stand, import no package of ours.
 	"internal/legacy": leaves, "internal/order": leaves, "internal/registry": leaves + " internal/lease", "internal/session": leaves, "internal/user": leaves,
 	"internal/auth": leaves, "internal/backoff": "", "internal/claim": leaves + " internal/lease", "internal/coalesce": "", "internal/entity": "internal/event internal/fault internal/uid", "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
-	"internal/membudget": "internal/auth internal/fault",
+	"internal/fairshare": "internal/auth",
+	"internal/membudget": "internal/auth internal/fairshare internal/fault",
 	"internal/page":      "internal/fault",
 	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "", "internal/setting": "", "internal/uid": "",
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fairshare"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/membudget"
 )
@@ -149,12 +150,12 @@ func (s *Stream) Next(ctx context.Context, idle func()) *Response {
 	})
 }
 
-// resolveShared is resolveEvent with memory that counts against no caller: a subscriber
-// whose share is used up must not keep the others waiting.
+// resolveShared is resolveEvent with memory and database connections that count against no
+// caller: a subscriber whose share is used up must not keep the others waiting.
 func (s *Stream) resolveShared(ctx context.Context, e NextEvent) *Response {
 	grant := s.x.cfg.Memory.OpenShared()
 	defer grant.Release()
-	return s.resolveEvent(membudget.WithGrant(ctx, grant), e)
+	return s.resolveEvent(membudget.WithGrant(fairshare.WithoutCaller(ctx), grant), e)
 }
 
 // resolveEvent delivers the event to the schema and returns its response; nil once ctx has

@@ -11,13 +11,14 @@
 package membudget
 
 import (
+	"cmp"
 	"context"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fairshare"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
@@ -34,21 +35,12 @@ type Budget struct {
 	wait  time.Duration
 	total *semaphore.Weighted
 
-	mu     sync.Mutex
-	shares map[string]*share // by owner, while a grant of it holds bytes or waits for some
-}
-
-// share is what the grants of one owner may hold together.
-type share struct {
-	owner  string
-	size   int64
-	free   *semaphore.Weighted
-	grants int
+	shares *fairshare.Shares // of owners with a grant that holds bytes or waits for some
 }
 
 // New returns a budget of size bytes. A grant waits for at most wait until bytes are free.
 func New(size int64, wait time.Duration) *Budget {
-	return &Budget{size: size, wait: wait, total: semaphore.NewWeighted(size), shares: map[string]*share{}}
+	return &Budget{size: size, wait: wait, total: semaphore.NewWeighted(size), shares: fairshare.New()}
 }
 
 // Caller returns the bytes that one caller may hold: what a single request can have.
@@ -66,10 +58,7 @@ func (b *Budget) Open(ctx context.Context) *Grant {
 		return nil
 	}
 	address := auth.ClientFrom(ctx).Network()
-	caller := "anonymous " + address
-	if p := auth.From(ctx); p != nil {
-		caller = "user " + string(p.UserID)
-	}
+	caller := cmp.Or(fairshare.Caller(ctx), "anonymous")
 	return &Grant{budget: b, owners: []owner{{caller, callerPart}, {"address " + address, addressPart}}}
 }
 
@@ -82,29 +71,17 @@ func (b *Budget) OpenShared() *Grant {
 	return &Grant{budget: b, owners: []owner{{"shared", callerPart}}}
 }
 
-func (b *Budget) joinShares(owners []owner) []*share {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	all := make([]*share, len(owners))
+func (b *Budget) joinShares(owners []owner) []*fairshare.Share {
+	all := make([]*fairshare.Share, len(owners))
 	for i, o := range owners {
-		s := b.shares[o.name]
-		if s == nil {
-			s = &share{owner: o.name, size: b.size / o.part, free: semaphore.NewWeighted(b.size / o.part)}
-			b.shares[o.name] = s
-		}
-		s.grants++
-		all[i] = s
+		all[i] = b.shares.Join(o.name, b.size/o.part)
 	}
 	return all
 }
 
-func (b *Budget) leaveShares(all []*share) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (b *Budget) leaveShares(all []*fairshare.Share) {
 	for _, s := range all {
-		if s.grants--; s.grants == 0 {
-			delete(b.shares, s.owner)
-		}
+		b.shares.Leave(s)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"sync"
+
+	"github.com/backplane-dev/backplane/internal/fairshare"
 )
 
 // Grant is the bytes that one request or operation holds. It is safe for concurrent use. A
@@ -13,7 +15,7 @@ type Grant struct {
 	owners []owner
 
 	mu     sync.Mutex
-	shares []*share // nil until the grant takes its first bytes, and after Release
+	shares []*fairshare.Share // nil until the grant takes its first bytes, and after Release
 	bytes  int64
 }
 
@@ -48,7 +50,7 @@ func (g *Grant) take(ctx context.Context, n int64) error {
 	}
 	shares := g.join()
 	for i, s := range shares {
-		if s.free.Acquire(ctx, n) != nil {
+		if s.Acquire(ctx, n) != nil {
 			releaseAll(shares[:i], n)
 			return g.errWait(ctx, errShare(g.budget.wait))
 		}
@@ -69,7 +71,7 @@ func (g *Grant) errWait(ctx context.Context, err error) error {
 	return err
 }
 
-func (g *Grant) join() []*share {
+func (g *Grant) join() []*fairshare.Share {
 	if g.shares == nil {
 		g.shares = g.budget.joinShares(g.owners)
 	}
@@ -120,9 +122,9 @@ func (g *Grant) Release() {
 	}
 }
 
-func releaseAll(shares []*share, n int64) {
+func releaseAll(shares []*fairshare.Share, n int64) {
 	for _, s := range shares {
-		s.free.Release(n)
+		s.Release(n)
 	}
 }
 

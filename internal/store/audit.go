@@ -118,7 +118,7 @@ func (db *DB) Audit(ctx context.Context) ([]Finding, error) {
 		return nil, fmt.Errorf("audit: %w", db.translateError(ctx, err))
 	}
 	defer raw.Rollback() //nolint:errcheck // the transaction only reads
-	c := conn{statementObserver{raw, db.cfg.OnStatement}, db.dialect}
+	c := conn{ExecQuerier: statementObserver{raw, db.cfg.OnStatement}, dialect: db.dialect}
 	todo := auditChecks
 	if !db.isPostgres() {
 		todo = slices.Concat(auditChecks, fileChecks)

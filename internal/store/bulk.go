@@ -130,6 +130,6 @@ func (db *DB) Empty(ctx context.Context) (bool, error) {
 
 // Analyze updates the statistics of the query planner, after a bulk insert.
 func (db *DB) Analyze(ctx context.Context) error {
-	_, err := conn{statementObserver{db.write, db.cfg.OnStatement}, db.dialect}.exec(ctx, `ANALYZE`)
+	_, err := conn{ExecQuerier: statementObserver{db.write, db.cfg.OnStatement}, dialect: db.dialect}.exec(ctx, `ANALYZE`)
 	return db.translateError(ctx, err)
 }

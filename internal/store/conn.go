@@ -39,6 +39,7 @@ func (o statementObserver) QueryContext(ctx context.Context, query string, args 
 type conn struct {
 	entsql.ExecQuerier
 	dialect string
+	permits *permits // of a pool; nil in a transaction, which has its own
 }
 
 func (c conn) isPostgres() bool { return c.dialect == dialect.Postgres }
@@ -46,19 +47,45 @@ func (c conn) isPostgres() bool { return c.dialect == dialect.Postgres }
 // entDriver returns conn as a driver of ent. A transaction that ent begins runs in the
 // transaction that conn is in.
 func (c conn) entDriver() dialect.Driver {
-	return txDriver{entsql.NewDriver(c.dialect, entsql.Conn{ExecQuerier: c.ExecQuerier})}
+	return txDriver{entsql.NewDriver(c.dialect, entsql.Conn{ExecQuerier: c.ExecQuerier}), c.permits}
 }
 
-// txDriver is a driver of ent without transactions of its own.
-type txDriver struct{ *entsql.Driver }
+// txDriver is a driver of ent without transactions of its own. Its queries wait for a permit.
+type txDriver struct {
+	*entsql.Driver
+
+	permits *permits
+}
 
 func (j txDriver) Tx(context.Context) (dialect.Tx, error) { return dialect.NopTx(j), nil }
+
+// Query implements dialect.ExecQuerier. The rows, an *entsql.Rows, hold the permit until they
+// are closed.
+func (j txDriver) Query(ctx context.Context, query string, args, rows any) error {
+	permit, err := j.permits.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	if err := j.Driver.Query(ctx, query, args, rows); err != nil {
+		permit.release()
+		return err
+	}
+	if r, ok := rows.(*entsql.Rows); ok && permit.share != nil {
+		r.ColumnScanner = &permittedRows{r.ColumnScanner, permit}
+	}
+	return nil
+}
 
 // Close does nothing: the DB closes the pool.
 func (j txDriver) Close() error { return nil }
 
 // exec runs a statement and returns how many rows it changed.
 func (c conn) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	permit, err := c.permits.acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer permit.release()
 	res, err := c.ExecContext(ctx, c.numberParams(query), args...)
 	if err != nil {
 		return 0, err
@@ -66,8 +93,13 @@ func (c conn) exec(ctx context.Context, query string, args ...any) (int64, error
 	return res.RowsAffected()
 }
 
-// eachRow runs a query and calls fn with the Scan of each row.
+// eachRow runs a query and calls fn with the Scan of each row. fn must not run statements.
 func (c conn) eachRow(ctx context.Context, query string, args []any, fn func(scan func(...any) error) error) error {
+	permit, err := c.permits.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer permit.release()
 	rows, err := c.QueryContext(ctx, c.numberParams(query), args...)
 	if err != nil {
 		return err

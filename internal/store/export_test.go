@@ -109,3 +109,6 @@ func (db *DB) LockTables(t testing.TB, names ...string) (release func()) {
 		_ = own.Close()
 	}
 }
+
+// CallersWithConnections returns how many callers hold connections of a pool, or wait for one.
+func (db *DB) CallersWithConnections() int { return db.readers.shares.Len() + db.writers.shares.Len() }

@@ -64,7 +64,9 @@ func (db *DB) Ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	past, err := db.readConn().appliedMigrations(ctx)
+	c := db.readConn()
+	c.permits = nil // a health check is not the business of its client
+	past, err := c.appliedMigrations(ctx)
 	if err != nil {
 		return db.translateError(ctx, err)
 	}
@@ -126,7 +128,7 @@ func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
 	if err != nil {
 		return nil, conn{}, err
 	}
-	c := conn{own, db.dialect}
+	c := conn{ExecQuerier: own, dialect: db.dialect}
 	if err := c.lockMigrations(ctx); err != nil {
 		return nil, conn{}, errors.Join(err, own.Close())
 	}
@@ -186,7 +188,7 @@ func applyNext(ctx context.Context, own *sql.DB, c conn, known []migration) (don
 		return false, err
 	}
 	defer raw.Rollback() //nolint:errcheck // after a commit it does nothing, else the first error counts
-	t := conn{raw, c.dialect}
+	t := conn{ExecQuerier: raw, dialect: c.dialect}
 	if _, err := t.exec(ctx, `CREATE TABLE IF NOT EXISTS schema_migrations (version text NOT NULL PRIMARY KEY, checksum text NOT NULL,
 		applied_at text NOT NULL, finished boolean NOT NULL)`); err != nil {
 		return false, err
@@ -224,7 +226,7 @@ func (c conn) applyMigration(ctx context.Context, m migration) error {
 // applyOutsideTx records the migration as begun before it starts, and as finished at its
 // end: if it is interrupted in between, the next start refuses the database.
 func applyOutsideTx(ctx context.Context, c conn, raw *sql.Tx, m migration) error {
-	if err := (conn{raw, c.dialect}).markApplied(ctx, m, false); err != nil {
+	if err := (conn{ExecQuerier: raw, dialect: c.dialect}).markApplied(ctx, m, false); err != nil {
 		return err
 	}
 	if err := raw.Commit(); err != nil {

@@ -22,9 +22,13 @@ func openPostgres(cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, monitor := openMonitoredPool(pgc, cmp.Or(cfg.MaxConns, 20))
+	conns := cmp.Or(cfg.MaxConns, 20)
+	pool, monitor := openMonitoredPool(pgc, conns)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &DB{cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, liveness: monitor, closed: new(atomic.Bool)}, nil
+	shared := newPermits(conns)
+	return &DB{
+		cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, readers: shared, writers: shared, liveness: monitor, closed: new(atomic.Bool),
+	}, nil
 }
 
 // openWithoutLimits opens a separate connection without the given limits of PostgreSQL, for

@@ -34,7 +34,9 @@ func (db *DB) timeIn(d time.Duration) sqlTime {
 }
 
 // writer is a connection whose statements commit by themselves.
-func (db *DB) writer() conn { return conn{statementObserver{db.write, db.cfg.OnStatement}, db.dialect} }
+func (db *DB) writer() conn {
+	return conn{statementObserver{db.write, db.cfg.OnStatement}, db.dialect, db.writers}
+}
 
 // Acquire implements lease.Store.
 func (s Leases) Acquire(ctx context.Context, name, owner string, start event.Position, ttl time.Duration) (lease.Lease, bool, error) {

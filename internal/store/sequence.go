@@ -44,7 +44,7 @@ func (db *DB) Sequence() (*Sequence, error) {
 func (s *Sequence) Close() error { return s.pool.Close() }
 
 func (s *Sequence) conn() conn {
-	return conn{statementObserver{s.pool, s.db.cfg.OnStatement}, dialect.Postgres}
+	return conn{ExecQuerier: statementObserver{s.pool, s.db.cfg.OnStatement}, dialect: dialect.Postgres}
 }
 
 // later is the time of the database, so many microseconds on.

@@ -45,7 +45,10 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 	readers := cmp.Or(cfg.MaxConns, 8)
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	return &DB{cfg: cfg, dialect: dialect.SQLite, path: path, read: read, write: write, closed: new(atomic.Bool)}, nil
+	return &DB{
+		cfg: cfg, dialect: dialect.SQLite, path: path, read: read, write: write,
+		readers: newPermits(readers), writers: newPermits(1), closed: new(atomic.Bool),
+	}, nil
 }
 
 // keepPrivate makes the file if it is missing, for its owner alone, and refuses one that others

@@ -79,6 +79,8 @@ type DB struct {
 	liveness *liveness // of PostgreSQL
 	read     *sql.DB   // queries outside of transactions
 	write    *sql.DB   // transactions; on PostgreSQL the same as read
+	readers  *permits  // of read
+	writers  *permits  // of write; on PostgreSQL the same as readers
 	client   *ent.Client
 	hooks    Hooks
 	closed   *atomic.Bool
@@ -148,7 +150,7 @@ func (db *DB) Dialect() string { return db.dialect }
 func (db *DB) isPostgres() bool { return db.dialect == dialect.Postgres }
 
 func (db *DB) readConn() conn {
-	return conn{statementObserver{db.read, db.cfg.OnStatement}, db.dialect}
+	return conn{statementObserver{db.read, db.cfg.OnStatement}, db.dialect, db.readers}
 }
 
 func (db *DB) observeStatement(query string) {

@@ -102,6 +102,11 @@ func (db *DB) notifyCommitted(t *tx) {
 
 // attemptTx runs the transaction once; again says that it may run once more.
 func (db *DB) attemptTx(ctx context.Context, cl claim.Claim, fn func(*tx) error) (t *tx, again bool, err error) {
+	permit, err := db.writers.acquire(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer permit.release()
 	pooled, err := db.write.Conn(ctx)
 	if err != nil {
 		return nil, isRepeatable(err), err
@@ -135,7 +140,7 @@ func (db *DB) attemptTx(ctx context.Context, cl claim.Claim, fn func(*tx) error)
 }
 
 func (db *DB) newTx(raw *sql.Tx) *tx {
-	c := conn{statementObserver{raw, db.cfg.OnStatement}, db.dialect}
+	c := conn{ExecQuerier: statementObserver{raw, db.cfg.OnStatement}, dialect: db.dialect}
 	return &tx{conn: c, ent: ent.NewClient(ent.Driver(c.entDriver())), db: db}
 }
 

@@ -1,0 +1,73 @@
+package store
+
+import (
+	"context"
+
+	entsql "entgo.io/ent/dialect/sql"
+
+	"github.com/backplane-dev/backplane/internal/fairshare"
+)
+
+// callerPart is the part of a pool whose connections one caller may hold: a quarter.
+const callerPart = 4
+
+// permits bounds how many connections of a pool one caller holds: a user, or the anonymous callers
+// of one address. The caller's other statements wait in a queue of its own, so that at most its
+// share stands ahead of the statements of others. Work of the server itself is not bounded.
+// Nil permits bound nothing.
+type permits struct {
+	size   int64
+	shares *fairshare.Shares
+}
+
+// newPermits returns the permits of a pool with so many connections.
+func newPermits(conns int) *permits {
+	return &permits{size: int64(max(1, conns/callerPart)), shares: fairshare.New()}
+}
+
+// acquire waits until the caller of ctx may use another connection, or ctx ends. The caller of
+// acquire releases the permit once the connection is back in the pool. Code that has a
+// permit must not acquire another.
+func (p *permits) acquire(ctx context.Context) (permit, error) {
+	if p == nil {
+		return permit{}, nil
+	}
+	caller := fairshare.Caller(ctx)
+	if caller == "" {
+		return permit{}, nil
+	}
+	share := p.shares.Join(caller, p.size)
+	if err := share.Acquire(ctx, 1); err != nil {
+		p.shares.Leave(share)
+		return permit{}, err
+	}
+	return permit{p.shares, share}, nil
+}
+
+// permit allows its owner to use one connection. The zero value needs no release.
+type permit struct {
+	shares *fairshare.Shares
+	share  *fairshare.Share
+}
+
+func (p permit) release() {
+	if p.share != nil {
+		p.share.Release(1)
+		p.shares.Leave(p.share)
+	}
+}
+
+// permittedRows are rows that hold a permit until they are closed.
+type permittedRows struct {
+	entsql.ColumnScanner
+
+	permit permit
+}
+
+// Close implements entsql.ColumnScanner.
+func (r *permittedRows) Close() error {
+	err := r.ColumnScanner.Close()
+	r.permit.release()
+	r.permit = permit{}
+	return err
+}
