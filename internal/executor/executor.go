@@ -17,7 +17,8 @@
 // All work before execution is bounded: every limit is checked in time linear in the
 // document before a step that is not linear, and no rule visits a definition more
 // often than the limits allow. The package knows nothing of HTTP; plain requests,
-// WebSockets, event streams and REST use the same Executor.
+// WebSockets, event streams and REST use the same Executor. It has more than 20 files, since each
+// step has its own.
 package executor
 
 import (
