@@ -12624,28 +12624,30 @@ func (m *SequencerMutation) ResetEdge(name string) error {
 // ServiceMutation represents an operation that mutates the Service nodes in the graph.
 type ServiceMutation struct {
 	config
-	op            Op
-	typ           string
-	id            *uid.Service
-	name          *string
-	description   *string
-	tags          *[]string
-	appendtags    []string
-	metadata      *map[string]string
-	strategy      *registry.Strategy
-	trusted       *bool
-	public        *bool
-	health_check  **registry.HealthCheck
-	doubted_since *time.Time
-	deregistered  *bool
-	version       *int
-	addversion    *int
-	created_at    *time.Time
-	updated_at    *time.Time
-	clearedFields map[string]struct{}
-	done          bool
-	oldValue      func(context.Context) (*Service, error)
-	predicates    []predicate.Service
+	op                      Op
+	typ                     string
+	id                      *uid.Service
+	name                    *string
+	description             *string
+	tags                    *[]string
+	appendtags              []string
+	metadata                *map[string]string
+	strategy                *registry.Strategy
+	trusted                 *bool
+	trusted_addresses       *[]string
+	appendtrusted_addresses []string
+	public                  *bool
+	health_check            **registry.HealthCheck
+	doubted_since           *time.Time
+	deregistered            *bool
+	version                 *int
+	addversion              *int
+	created_at              *time.Time
+	updated_at              *time.Time
+	clearedFields           map[string]struct{}
+	done                    bool
+	oldValue                func(context.Context) (*Service, error)
+	predicates              []predicate.Service
 }
 
 var _ ent.Mutation = (*ServiceMutation)(nil)
@@ -12983,6 +12985,71 @@ func (m *ServiceMutation) ResetTrusted() {
 	m.trusted = nil
 }
 
+// SetTrustedAddresses sets the "trusted_addresses" field.
+func (m *ServiceMutation) SetTrustedAddresses(s []string) {
+	m.trusted_addresses = &s
+	m.appendtrusted_addresses = nil
+}
+
+// TrustedAddresses returns the value of the "trusted_addresses" field in the mutation.
+func (m *ServiceMutation) TrustedAddresses() (r []string, exists bool) {
+	v := m.trusted_addresses
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTrustedAddresses returns the old "trusted_addresses" field's value of the Service entity.
+// If the Service object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ServiceMutation) OldTrustedAddresses(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTrustedAddresses is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTrustedAddresses requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTrustedAddresses: %w", err)
+	}
+	return oldValue.TrustedAddresses, nil
+}
+
+// AppendTrustedAddresses adds s to the "trusted_addresses" field.
+func (m *ServiceMutation) AppendTrustedAddresses(s []string) {
+	m.appendtrusted_addresses = append(m.appendtrusted_addresses, s...)
+}
+
+// AppendedTrustedAddresses returns the list of values that were appended to the "trusted_addresses" field in this mutation.
+func (m *ServiceMutation) AppendedTrustedAddresses() ([]string, bool) {
+	if len(m.appendtrusted_addresses) == 0 {
+		return nil, false
+	}
+	return m.appendtrusted_addresses, true
+}
+
+// ClearTrustedAddresses clears the value of the "trusted_addresses" field.
+func (m *ServiceMutation) ClearTrustedAddresses() {
+	m.trusted_addresses = nil
+	m.appendtrusted_addresses = nil
+	m.clearedFields[service.FieldTrustedAddresses] = struct{}{}
+}
+
+// TrustedAddressesCleared returns if the "trusted_addresses" field was cleared in this mutation.
+func (m *ServiceMutation) TrustedAddressesCleared() bool {
+	_, ok := m.clearedFields[service.FieldTrustedAddresses]
+	return ok
+}
+
+// ResetTrustedAddresses resets all changes to the "trusted_addresses" field.
+func (m *ServiceMutation) ResetTrustedAddresses() {
+	m.trusted_addresses = nil
+	m.appendtrusted_addresses = nil
+	delete(m.clearedFields, service.FieldTrustedAddresses)
+}
+
 // SetPublic sets the "public" field.
 func (m *ServiceMutation) SetPublic(b bool) {
 	m.public = &b
@@ -13315,7 +13382,7 @@ func (m *ServiceMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ServiceMutation) Fields() []string {
-	fields := make([]string, 0, 13)
+	fields := make([]string, 0, 14)
 	if m.name != nil {
 		fields = append(fields, service.FieldName)
 	}
@@ -13333,6 +13400,9 @@ func (m *ServiceMutation) Fields() []string {
 	}
 	if m.trusted != nil {
 		fields = append(fields, service.FieldTrusted)
+	}
+	if m.trusted_addresses != nil {
+		fields = append(fields, service.FieldTrustedAddresses)
 	}
 	if m.public != nil {
 		fields = append(fields, service.FieldPublic)
@@ -13375,6 +13445,8 @@ func (m *ServiceMutation) Field(name string) (ent.Value, bool) {
 		return m.Strategy()
 	case service.FieldTrusted:
 		return m.Trusted()
+	case service.FieldTrustedAddresses:
+		return m.TrustedAddresses()
 	case service.FieldPublic:
 		return m.Public()
 	case service.FieldHealthCheck:
@@ -13410,6 +13482,8 @@ func (m *ServiceMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldStrategy(ctx)
 	case service.FieldTrusted:
 		return m.OldTrusted(ctx)
+	case service.FieldTrustedAddresses:
+		return m.OldTrustedAddresses(ctx)
 	case service.FieldPublic:
 		return m.OldPublic(ctx)
 	case service.FieldHealthCheck:
@@ -13474,6 +13548,13 @@ func (m *ServiceMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetTrusted(v)
+		return nil
+	case service.FieldTrustedAddresses:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTrustedAddresses(v)
 		return nil
 	case service.FieldPublic:
 		v, ok := value.(bool)
@@ -13569,6 +13650,9 @@ func (m *ServiceMutation) AddField(name string, value ent.Value) error {
 // mutation.
 func (m *ServiceMutation) ClearedFields() []string {
 	var fields []string
+	if m.FieldCleared(service.FieldTrustedAddresses) {
+		fields = append(fields, service.FieldTrustedAddresses)
+	}
 	if m.FieldCleared(service.FieldHealthCheck) {
 		fields = append(fields, service.FieldHealthCheck)
 	}
@@ -13589,6 +13673,9 @@ func (m *ServiceMutation) FieldCleared(name string) bool {
 // error if the field is not defined in the schema.
 func (m *ServiceMutation) ClearField(name string) error {
 	switch name {
+	case service.FieldTrustedAddresses:
+		m.ClearTrustedAddresses()
+		return nil
 	case service.FieldHealthCheck:
 		m.ClearHealthCheck()
 		return nil
@@ -13620,6 +13707,9 @@ func (m *ServiceMutation) ResetField(name string) error {
 		return nil
 	case service.FieldTrusted:
 		m.ResetTrusted()
+		return nil
+	case service.FieldTrustedAddresses:
+		m.ResetTrustedAddresses()
 		return nil
 	case service.FieldPublic:
 		m.ResetPublic()

@@ -15,7 +15,7 @@ func init() {
 	serviceFields := schema.Service{}.Fields()
 	_ = serviceFields
 	// serviceDescPublic is the schema descriptor for public field.
-	serviceDescPublic := serviceFields[7].Descriptor()
+	serviceDescPublic := serviceFields[8].Descriptor()
 	// service.DefaultPublic holds the default value on creation for the public field.
 	service.DefaultPublic = serviceDescPublic.Default.(bool)
 	settingFields := schema.Setting{}.Fields()

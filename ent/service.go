@@ -32,6 +32,8 @@ type Service struct {
 	Strategy registry.Strategy `json:"strategy,omitempty"`
 	// Trusted holds the value of the "trusted" field.
 	Trusted bool `json:"trusted,omitempty"`
+	// TrustedAddresses holds the value of the "trusted_addresses" field.
+	TrustedAddresses []string `json:"trusted_addresses,omitempty"`
 	// Public holds the value of the "public" field.
 	Public bool `json:"public,omitempty"`
 	// HealthCheck holds the value of the "health_check" field.
@@ -54,7 +56,7 @@ func (*Service) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case service.FieldTags, service.FieldMetadata, service.FieldHealthCheck:
+		case service.FieldTags, service.FieldMetadata, service.FieldTrustedAddresses, service.FieldHealthCheck:
 			values[i] = new([]byte)
 		case service.FieldTrusted, service.FieldPublic, service.FieldDeregistered:
 			values[i] = new(sql.NullBool)
@@ -124,6 +126,14 @@ func (_m *Service) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field trusted", values[i])
 			} else if value.Valid {
 				_m.Trusted = value.Bool
+			}
+		case service.FieldTrustedAddresses:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field trusted_addresses", values[i])
+			} else if value != nil && len(*value) > 0 {
+				if err := json.Unmarshal(*value, &_m.TrustedAddresses); err != nil {
+					return fmt.Errorf("unmarshal field trusted_addresses: %w", err)
+				}
 			}
 		case service.FieldPublic:
 			if value, ok := values[i].(*sql.NullBool); !ok {
@@ -223,6 +233,9 @@ func (_m *Service) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("trusted=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Trusted))
+	builder.WriteString(", ")
+	builder.WriteString("trusted_addresses=")
+	builder.WriteString(fmt.Sprintf("%v", _m.TrustedAddresses))
 	builder.WriteString(", ")
 	builder.WriteString("public=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Public))

@@ -61,6 +61,12 @@ func (_c *ServiceCreate) SetTrusted(v bool) *ServiceCreate {
 	return _c
 }
 
+// SetTrustedAddresses sets the "trusted_addresses" field.
+func (_c *ServiceCreate) SetTrustedAddresses(v []string) *ServiceCreate {
+	_c.mutation.SetTrustedAddresses(v)
+	return _c
+}
+
 // SetPublic sets the "public" field.
 func (_c *ServiceCreate) SetPublic(v bool) *ServiceCreate {
 	_c.mutation.SetPublic(v)
@@ -261,6 +267,10 @@ func (_c *ServiceCreate) createSpec() (*Service, *sqlgraph.CreateSpec) {
 		_spec.SetField(service.FieldTrusted, field.TypeBool, value)
 		_node.Trusted = value
 	}
+	if value, ok := _c.mutation.TrustedAddresses(); ok {
+		_spec.SetField(service.FieldTrustedAddresses, field.TypeJSON, value)
+		_node.TrustedAddresses = value
+	}
 	if value, ok := _c.mutation.Public(); ok {
 		_spec.SetField(service.FieldPublic, field.TypeBool, value)
 		_node.Public = value
@@ -398,6 +408,24 @@ func (u *ServiceUpsert) SetTrusted(v bool) *ServiceUpsert {
 // UpdateTrusted sets the "trusted" field to the value that was provided on create.
 func (u *ServiceUpsert) UpdateTrusted() *ServiceUpsert {
 	u.SetExcluded(service.FieldTrusted)
+	return u
+}
+
+// SetTrustedAddresses sets the "trusted_addresses" field.
+func (u *ServiceUpsert) SetTrustedAddresses(v []string) *ServiceUpsert {
+	u.Set(service.FieldTrustedAddresses, v)
+	return u
+}
+
+// UpdateTrustedAddresses sets the "trusted_addresses" field to the value that was provided on create.
+func (u *ServiceUpsert) UpdateTrustedAddresses() *ServiceUpsert {
+	u.SetExcluded(service.FieldTrustedAddresses)
+	return u
+}
+
+// ClearTrustedAddresses clears the value of the "trusted_addresses" field.
+func (u *ServiceUpsert) ClearTrustedAddresses() *ServiceUpsert {
+	u.SetNull(service.FieldTrustedAddresses)
 	return u
 }
 
@@ -612,6 +640,27 @@ func (u *ServiceUpsertOne) SetTrusted(v bool) *ServiceUpsertOne {
 func (u *ServiceUpsertOne) UpdateTrusted() *ServiceUpsertOne {
 	return u.Update(func(s *ServiceUpsert) {
 		s.UpdateTrusted()
+	})
+}
+
+// SetTrustedAddresses sets the "trusted_addresses" field.
+func (u *ServiceUpsertOne) SetTrustedAddresses(v []string) *ServiceUpsertOne {
+	return u.Update(func(s *ServiceUpsert) {
+		s.SetTrustedAddresses(v)
+	})
+}
+
+// UpdateTrustedAddresses sets the "trusted_addresses" field to the value that was provided on create.
+func (u *ServiceUpsertOne) UpdateTrustedAddresses() *ServiceUpsertOne {
+	return u.Update(func(s *ServiceUpsert) {
+		s.UpdateTrustedAddresses()
+	})
+}
+
+// ClearTrustedAddresses clears the value of the "trusted_addresses" field.
+func (u *ServiceUpsertOne) ClearTrustedAddresses() *ServiceUpsertOne {
+	return u.Update(func(s *ServiceUpsert) {
+		s.ClearTrustedAddresses()
 	})
 }
 
@@ -1008,6 +1057,27 @@ func (u *ServiceUpsertBulk) SetTrusted(v bool) *ServiceUpsertBulk {
 func (u *ServiceUpsertBulk) UpdateTrusted() *ServiceUpsertBulk {
 	return u.Update(func(s *ServiceUpsert) {
 		s.UpdateTrusted()
+	})
+}
+
+// SetTrustedAddresses sets the "trusted_addresses" field.
+func (u *ServiceUpsertBulk) SetTrustedAddresses(v []string) *ServiceUpsertBulk {
+	return u.Update(func(s *ServiceUpsert) {
+		s.SetTrustedAddresses(v)
+	})
+}
+
+// UpdateTrustedAddresses sets the "trusted_addresses" field to the value that was provided on create.
+func (u *ServiceUpsertBulk) UpdateTrustedAddresses() *ServiceUpsertBulk {
+	return u.Update(func(s *ServiceUpsert) {
+		s.UpdateTrustedAddresses()
+	})
+}
+
+// ClearTrustedAddresses clears the value of the "trusted_addresses" field.
+func (u *ServiceUpsertBulk) ClearTrustedAddresses() *ServiceUpsertBulk {
+	return u.Update(func(s *ServiceUpsert) {
+		s.ClearTrustedAddresses()
 	})
 }
 

@@ -91,6 +91,24 @@ func (_u *ServiceUpdate) SetNillableTrusted(v *bool) *ServiceUpdate {
 	return _u
 }
 
+// SetTrustedAddresses sets the "trusted_addresses" field.
+func (_u *ServiceUpdate) SetTrustedAddresses(v []string) *ServiceUpdate {
+	_u.mutation.SetTrustedAddresses(v)
+	return _u
+}
+
+// AppendTrustedAddresses appends value to the "trusted_addresses" field.
+func (_u *ServiceUpdate) AppendTrustedAddresses(v []string) *ServiceUpdate {
+	_u.mutation.AppendTrustedAddresses(v)
+	return _u
+}
+
+// ClearTrustedAddresses clears the value of the "trusted_addresses" field.
+func (_u *ServiceUpdate) ClearTrustedAddresses() *ServiceUpdate {
+	_u.mutation.ClearTrustedAddresses()
+	return _u
+}
+
 // SetPublic sets the "public" field.
 func (_u *ServiceUpdate) SetPublic(v bool) *ServiceUpdate {
 	_u.mutation.SetPublic(v)
@@ -253,6 +271,17 @@ func (_u *ServiceUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.Trusted(); ok {
 		_spec.SetField(service.FieldTrusted, field.TypeBool, value)
 	}
+	if value, ok := _u.mutation.TrustedAddresses(); ok {
+		_spec.SetField(service.FieldTrustedAddresses, field.TypeJSON, value)
+	}
+	if value, ok := _u.mutation.AppendedTrustedAddresses(); ok {
+		_spec.AddModifier(func(u *sql.UpdateBuilder) {
+			sqljson.Append(u, service.FieldTrustedAddresses, value)
+		})
+	}
+	if _u.mutation.TrustedAddressesCleared() {
+		_spec.ClearField(service.FieldTrustedAddresses, field.TypeJSON)
+	}
 	if value, ok := _u.mutation.Public(); ok {
 		_spec.SetField(service.FieldPublic, field.TypeBool, value)
 	}
@@ -359,6 +388,24 @@ func (_u *ServiceUpdateOne) SetNillableTrusted(v *bool) *ServiceUpdateOne {
 	if v != nil {
 		_u.SetTrusted(*v)
 	}
+	return _u
+}
+
+// SetTrustedAddresses sets the "trusted_addresses" field.
+func (_u *ServiceUpdateOne) SetTrustedAddresses(v []string) *ServiceUpdateOne {
+	_u.mutation.SetTrustedAddresses(v)
+	return _u
+}
+
+// AppendTrustedAddresses appends value to the "trusted_addresses" field.
+func (_u *ServiceUpdateOne) AppendTrustedAddresses(v []string) *ServiceUpdateOne {
+	_u.mutation.AppendTrustedAddresses(v)
+	return _u
+}
+
+// ClearTrustedAddresses clears the value of the "trusted_addresses" field.
+func (_u *ServiceUpdateOne) ClearTrustedAddresses() *ServiceUpdateOne {
+	_u.mutation.ClearTrustedAddresses()
 	return _u
 }
 
@@ -553,6 +600,17 @@ func (_u *ServiceUpdateOne) sqlSave(ctx context.Context) (_node *Service, err er
 	}
 	if value, ok := _u.mutation.Trusted(); ok {
 		_spec.SetField(service.FieldTrusted, field.TypeBool, value)
+	}
+	if value, ok := _u.mutation.TrustedAddresses(); ok {
+		_spec.SetField(service.FieldTrustedAddresses, field.TypeJSON, value)
+	}
+	if value, ok := _u.mutation.AppendedTrustedAddresses(); ok {
+		_spec.AddModifier(func(u *sql.UpdateBuilder) {
+			sqljson.Append(u, service.FieldTrustedAddresses, value)
+		})
+	}
+	if _u.mutation.TrustedAddressesCleared() {
+		_spec.ClearField(service.FieldTrustedAddresses, field.TypeJSON)
 	}
 	if value, ok := _u.mutation.Public(); ok {
 		_spec.SetField(service.FieldPublic, field.TypeBool, value)

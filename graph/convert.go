@@ -213,7 +213,7 @@ func toServiceChange(in model.UpdateServiceInput) (registry.ServiceChange, error
 	c := registry.ServiceChange{
 		Description: requiredField(&up, "description", in.Description), Tags: requiredListField(&up, "tags", in.Tags),
 		Strategy: requiredField(&up, "strategy", in.Strategy), Trusted: requiredField(&up, "trusted", in.Trusted),
-		Public: requiredField(&up, "public", in.Public),
+		TrustedAddresses: requiredListField(&up, "trustedAddresses", in.TrustedAddresses), Public: requiredField(&up, "public", in.Public),
 	}
 	if in.Metadata.IsSet() {
 		c.Metadata = validate.Of(in.Metadata.Value()) // null clears it

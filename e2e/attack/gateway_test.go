@@ -3,9 +3,11 @@ package attack
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,4 +171,106 @@ func endsWithin(limit time.Duration, next func() error) bool {
 		}
 	}
 	return false
+}
+
+// receiver is an instance that records what it receives.
+type receiver struct {
+	url  string
+	busy bool // answers 503, so that the gateway tries another instance
+
+	mu      sync.Mutex
+	headers []http.Header
+}
+
+// startReceiver starts a receiver at an address of this machine.
+func startReceiver(t *testing.T, address string, busy bool) *receiver {
+	t.Helper()
+	ln, err := net.Listen("tcp", address+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &receiver{url: "http://" + ln.Addr().String(), busy: busy}
+	s := &httptest.Server{Listener: ln, Config: &http.Server{Handler: r}}
+	s.Start()
+	t.Cleanup(s.Close)
+	return r
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	r.headers = append(r.headers, req.Header.Clone())
+	r.mu.Unlock()
+	if r.busy {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+}
+
+func (r *receiver) received() []http.Header {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.headers
+}
+
+// TestServiceKey_harvests_no_credentials registers an instance of a trusted service by a key of the service.
+func TestServiceKey_harvests_no_credentials(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database, "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8")
+		root := harness.SignInAdmin(t, p)
+		genuine, forged := startReceiver(t, "127.0.0.1", true), startReceiver(t, "127.0.0.2", false)
+		id := harness.CreateService(t, root, "teller", "5m")
+		harness.CreateInstance(t, root, "teller", "genuine", harness.Fields{"url": genuine.url, "ttl": "5m"})
+		root.Do(t, `mutation($id: ID!) { updateService(input: {id: $id, trusted: true, trustedAddresses: ["127.0.0.1"]}) { userErrors { code } } }`, harness.Fields{"id": id})
+		key := createKey(t, root, "service:teller")
+		for _, mutation := range []string{
+			`mutation($id: ID!) { updateService(input: {id: $id, trustedAddresses: ["127.0.0.2"]}) { userErrors { code } } }`,
+			`mutation($id: ID!) { updateService(input: {id: $id, trusted: true}) { userErrors { code } } }`,
+		} {
+			if code := key.RefusalCode(t, mutation, harness.Fields{"id": id}); code != "FORBIDDEN" {
+				t.Errorf("%s by the service's key gave %q, want FORBIDDEN", mutation, code)
+			}
+		}
+		harness.CreateInstance(t, key, "teller", "forged", harness.Fields{"url": forged.url, "ttl": "5m"})
+		call := func() { // the genuine instance is busy, so calls are retried at the forged one
+			for _, line := range []string{"GET /gateway/teller/", "PUT /gateway/teller/", "DELETE /gateway/teller/"} {
+				_, _ = root.REST(t.Context(), line, "", "Cookie", "session=1", "X-Api-Key", "k", "X-GraphQL-Event-Stream-Token", "s")
+			}
+			gatewayUpgrade(t, root, "/gateway/teller/")
+		}
+		harness.Eventually(t, "both instances are called", func() bool {
+			call()
+			return len(genuine.received()) > 0 && len(forged.received()) > 10
+		})
+		harness.CreateInstance(t, key, "teller", "genuine", harness.Fields{"url": forged.url + "/taken", "ttl": "5m"})
+		before := len(forged.received())
+		harness.Eventually(t, "the forged instance takes the place of the genuine one", func() bool {
+			call()
+			return len(forged.received()) > before+10
+		})
+		for _, h := range forged.received() {
+			for _, name := range []string{"Authorization", "Cookie", "X-Api-Key", "X-Graphql-Event-Stream-Token"} {
+				if h.Get(name) != "" {
+					t.Fatalf("the forged instance received %s: %s", name, h.Get(name))
+				}
+			}
+		}
+		for _, h := range append(forged.received(), genuine.received()...) {
+			if strings.Contains(fmt.Sprint(h), root.Token) {
+				t.Fatalf("an instance received the caller's own token: %v", h)
+			}
+		}
+		if h := genuine.received()[0]; !strings.HasPrefix(h.Get("Authorization"), "Bearer ") || h.Get("Cookie") != "session=1" {
+			t.Errorf("the genuine instance received %v", h)
+		}
+	})
+}
+
+// gatewayUpgrade asks for an upgrade, which the instance refuses.
+func gatewayUpgrade(t *testing.T, c harness.Caller, path string) {
+	t.Helper()
+	conn, _, err := websocket.Dial(t.Context(), c.BaseURL+path, //nolint:bodyclose // of a socket
+		&websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + c.Token}, "Cookie": {"session=1"}}})
+	if err == nil {
+		_ = conn.CloseNow()
+	}
 }

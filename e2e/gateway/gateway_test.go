@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	trustService = `mutation($id: ID!, $on: Boolean!) { updateService(input: {id: $id, trusted: $on}) { service { trusted } userErrors { code } } }`
+	trustService = `mutation($id: ID!, $at: [String!]!) { updateService(input: {id: $id, trusted: true, trustedAddresses: $at}) { service { trusted } userErrors { code } } }`
 	openService  = `mutation($id: ID!, $on: Boolean!) { updateService(input: {id: $id, public: $on}) { service { public } userErrors { code } } }`
 )
 
@@ -151,11 +151,17 @@ func TestGateway_gives_credentials_to_trusted_services_alone(t *testing.T) {
 	if _, err := verifyServiceToken(t, p, ada.Token, "service:teller"); err == nil {
 		t.Error("our own access token has the audience of a service")
 	}
-	root.Do(t, trustService, harness.Fields{"id": id, "on": true})
-	harness.Eventually(t, "a trusted service gets them", func() bool {
+	root.Do(t, trustService, harness.Fields{"id": id, "at": []any{"127.0.0.1"}})
+	harness.Eventually(t, "a trusted service gets those that are its own", func() bool {
 		h = receivedHeaders(t, ada, "/gateway/teller/", secrets...)
-		return h.Get("Authorization") == "Bearer "+ada.Token && h.Get("Cookie") == "session=1"
+		return h.Get("Cookie") == "session=1" && h.Get("X-Api-Key") == "k"
 	})
+	if h.Get("X-Graphql-Event-Stream-Token") != "" || strings.Contains(fmt.Sprint(h), ada.Token) {
+		t.Errorf("a trusted service gets what is for the server alone: %v", h)
+	}
+	if _, err := verifyServiceToken(t, p, strings.TrimPrefix(h.Get("Authorization"), "Bearer "), "service:teller"); err != nil {
+		t.Errorf("a trusted service reads %v", err)
+	}
 	if a := ada.MustREST(t, http.StatusOK, "GET /gateway/teller/", ""); a.Header.Get("Set-Cookie") != "" || a.Header.Get("Content-Security-Policy") != "sandbox" {
 		t.Errorf("a trusted service answers with %v", a.Header)
 	}

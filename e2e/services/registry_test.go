@@ -149,11 +149,19 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 			}
 		}
 		harness.CreateInstance(t, own, "echo", "mine", nil)
-		trust := `mutation($id: ID!) { updateService(input: {id: $id, trusted: true}) { service { trusted } userErrors { code } } }`
+		trust := `mutation($id: ID!) { updateService(input: {id: $id, trusted: true, trustedAddresses: ["10.0.0.0/8"]}) { service { trusted trustedAddresses } userErrors { code } } }`
+		move := `mutation($id: ID!) { updateService(input: {id: $id, trustedAddresses: ["0.0.0.0/1"]}) { service { trusted } userErrors { code } } }`
+		if got := own.RefusalCode(t, move, harness.Fields{"id": id}); got != "FORBIDDEN" {
+			t.Errorf("a service's key names the addresses that are trusted: %q, want FORBIDDEN", got)
+		}
+		nowhere := `mutation($id: ID!) { updateService(input: {id: $id, trusted: true}) { service { trusted } userErrors { code } } }`
+		if got := root.Do(t, nowhere, harness.Fields{"id": id}); harness.Text(got, "updateService", "userErrors", 0, "code") != "SERVICE_INVALID" {
+			t.Errorf("ADMIN trusts it nowhere: %v, want SERVICE_INVALID", got)
+		}
 		if got := own.RefusalCode(t, trust, harness.Fields{"id": id}); got != "FORBIDDEN" {
 			t.Errorf("a service's key trusts itself: %q, want FORBIDDEN", got)
 		}
-		if got := root.Do(t, trust, harness.Fields{"id": id}); harness.At(got, "updateService", "service", "trusted") != true {
+		if got := root.Do(t, trust, harness.Fields{"id": id}); harness.At(got, "updateService", "service", "trusted") != true || harness.Text(got, "updateService", "service", "trustedAddresses", 0) != "10.0.0.0/8" {
 			t.Errorf("ADMIN trusts it: %v", got)
 		}
 		open := `mutation($id: ID!) { updateService(input: {id: $id, public: true}) { service { public } userErrors { code } } }`

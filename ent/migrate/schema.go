@@ -523,6 +523,7 @@ var (
 		{Name: "metadata", Type: field.TypeJSON, SchemaType: map[string]string{"postgres": "json"}},
 		{Name: "strategy", Type: field.TypeString},
 		{Name: "trusted", Type: field.TypeBool},
+		{Name: "trusted_addresses", Type: field.TypeJSON, Nullable: true, SchemaType: map[string]string{"postgres": "json"}},
 		{Name: "public", Type: field.TypeBool, Default: "0"},
 		{Name: "health_check", Type: field.TypeJSON, Nullable: true, SchemaType: map[string]string{"postgres": "json"}},
 		{Name: "doubted_since", Type: field.TypeTime, Nullable: true},

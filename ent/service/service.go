@@ -23,6 +23,8 @@ const (
 	FieldStrategy = "strategy"
 	// FieldTrusted holds the string denoting the trusted field in the database.
 	FieldTrusted = "trusted"
+	// FieldTrustedAddresses holds the string denoting the trusted_addresses field in the database.
+	FieldTrustedAddresses = "trusted_addresses"
 	// FieldPublic holds the string denoting the public field in the database.
 	FieldPublic = "public"
 	// FieldHealthCheck holds the string denoting the health_check field in the database.
@@ -50,6 +52,7 @@ var Columns = []string{
 	FieldMetadata,
 	FieldStrategy,
 	FieldTrusted,
+	FieldTrustedAddresses,
 	FieldPublic,
 	FieldHealthCheck,
 	FieldDoubtedSince,

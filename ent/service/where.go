@@ -331,6 +331,16 @@ func TrustedNEQ(v bool) predicate.Service {
 	return predicate.Service(sql.FieldNEQ(FieldTrusted, v))
 }
 
+// TrustedAddressesIsNil applies the IsNil predicate on the "trusted_addresses" field.
+func TrustedAddressesIsNil() predicate.Service {
+	return predicate.Service(sql.FieldIsNull(FieldTrustedAddresses))
+}
+
+// TrustedAddressesNotNil applies the NotNil predicate on the "trusted_addresses" field.
+func TrustedAddressesNotNil() predicate.Service {
+	return predicate.Service(sql.FieldNotNull(FieldTrustedAddresses))
+}
+
 // PublicEQ applies the EQ predicate on the "public" field.
 func PublicEQ(v bool) predicate.Service {
 	return predicate.Service(sql.FieldEQ(FieldPublic, v))

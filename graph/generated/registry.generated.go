@@ -958,6 +958,29 @@ func (ec *executionContext) fieldContext_Service_trusted(_ context.Context, fiel
 	return graphql.NewScalarFieldContext("Service", field, true, false, "Boolean")
 }
 
+func (ec *executionContext) _Service_trustedAddresses(ctx context.Context, field graphql.CollectedField, obj *registry.View) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_trustedAddresses(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TrustedAddresses(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalOString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Service_trustedAddresses(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, true, false, "String")
+}
+
 func (ec *executionContext) _Service_public(ctx context.Context, field graphql.CollectedField, obj *registry.View) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -2833,7 +2856,7 @@ func (ec *executionContext) unmarshalInputUpdateServiceInput(ctx context.Context
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"id", "ifVersion", "description", "tags", "metadata", "strategy", "healthCheck", "trusted", "public", "idempotencyKey"}
+	fieldsInOrder := [...]string{"id", "ifVersion", "description", "tags", "metadata", "strategy", "healthCheck", "trusted", "trustedAddresses", "public", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -2896,6 +2919,13 @@ func (ec *executionContext) unmarshalInputUpdateServiceInput(ctx context.Context
 				return it, err
 			}
 			it.Trusted = graphql.OmittableOf(data)
+		case "trustedAddresses":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("trustedAddresses"))
+			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.TrustedAddresses = graphql.OmittableOf(data)
 		case "public":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("public"))
 			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
@@ -3383,6 +3413,11 @@ func (ec *executionContext) _Service(ctx context.Context, sel ast.SelectionSet, 
 			}
 		case "trusted":
 			out.Values[i] = ec._Service_trusted(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "trustedAddresses":
+			out.Values[i] = ec._Service_trustedAddresses(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}

@@ -406,22 +406,23 @@ type ComplexityRoot struct {
 	}
 
 	Service struct {
-		CreatedAt   func(childComplexity int) int
-		Cursor      func(childComplexity int) int
-		Degraded    func(childComplexity int) int
-		Description func(childComplexity int) int
-		Health      func(childComplexity int) int
-		HealthCheck func(childComplexity int) int
-		ID          func(childComplexity int) int
-		Instances   func(childComplexity int, first *int, after *string, last *int, before *string, status *registry.Status) int
-		Metadata    func(childComplexity int) int
-		Name        func(childComplexity int) int
-		Public      func(childComplexity int) int
-		Strategy    func(childComplexity int) int
-		Tags        func(childComplexity int) int
-		Trusted     func(childComplexity int) int
-		UpdatedAt   func(childComplexity int) int
-		Version     func(childComplexity int) int
+		CreatedAt        func(childComplexity int) int
+		Cursor           func(childComplexity int) int
+		Degraded         func(childComplexity int) int
+		Description      func(childComplexity int) int
+		Health           func(childComplexity int) int
+		HealthCheck      func(childComplexity int) int
+		ID               func(childComplexity int) int
+		Instances        func(childComplexity int, first *int, after *string, last *int, before *string, status *registry.Status) int
+		Metadata         func(childComplexity int) int
+		Name             func(childComplexity int) int
+		Public           func(childComplexity int) int
+		Strategy         func(childComplexity int) int
+		Tags             func(childComplexity int) int
+		Trusted          func(childComplexity int) int
+		TrustedAddresses func(childComplexity int) int
+		UpdatedAt        func(childComplexity int) int
+		Version          func(childComplexity int) int
 	}
 
 	ServiceConnection struct {
@@ -2263,6 +2264,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Service.Trusted(childComplexity), true
+	case "Service.trustedAddresses":
+		if e.ComplexityRoot.Service.TrustedAddresses == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.TrustedAddresses(childComplexity), true
 	case "Service.updatedAt":
 		if e.ComplexityRoot.Service.UpdatedAt == nil {
 			break
@@ -4083,7 +4090,7 @@ extend type Mutation {
     "The service."
     input: RegisterServiceInput!
   ): RegisterServicePayload!
-  "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN sets whether it is trusted or public."
+  "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN sets where it is trusted, and whether it is public."
   updateService(
     "What changes; fields that are left out stay as they are."
     input: UpdateServiceInput!
@@ -4201,8 +4208,13 @@ type Service implements Node {
   metadata: StringMap
   "How calls are spread over its instances, unless a pick states a strategy."
   strategy: Strategy
-  "Whether the gateway passes the credentials of callers to it. Only ADMIN sets it."
+  """
+  Whether the gateway passes the credentials that callers have for it, such as cookies, to its instances at ` + "`" + `trustedAddresses` + "`" + `. The caller's
+  own token is never passed on. Only ADMIN sets it.
+  """
   trusted: Boolean
+  "The networks and URLs of the instances that are trusted. Other instances of a trusted service get no credential. Only ADMIN sets them."
+  trustedAddresses: [String!]
   "Whether anonymous callers may call it through the gateway. Only ADMIN sets it."
   public: Boolean
   "Its health."
@@ -4453,8 +4465,13 @@ input UpdateServiceInput {
   strategy: Strategy
   "How its instances are checked; null ends the checks."
   healthCheck: HealthCheckInput
-  "Whether the gateway passes the credentials of callers to it. Only ADMIN may set it."
+  "Whether the gateway passes the credentials that callers have for it to its instances at ` + "`" + `trustedAddresses` + "`" + `. Only ADMIN may set it."
   trusted: Boolean
+  """
+  Where the service is trusted, at most 50; they replace the former ones. Each is a network (` + "`" + `10.1.0.0/16` + "`" + `), an IP address, or a URL: one without
+  a path for all of its origin, one with a path for itself. An instance whose URL has a host name is matched by URLs alone. Only ADMIN may set them.
+  """
+  trustedAddresses: [String!]
   "Whether anonymous callers may call it through the gateway. Only ADMIN may set it."
   public: Boolean
   "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
@@ -5883,6 +5900,8 @@ func (ec *executionContext) childFields_Service(ctx context.Context, field graph
 		return ec.fieldContext_Service_strategy(ctx, field)
 	case "trusted":
 		return ec.fieldContext_Service_trusted(ctx, field)
+	case "trustedAddresses":
+		return ec.fieldContext_Service_trustedAddresses(ctx, field)
 	case "public":
 		return ec.fieldContext_Service_public(ctx, field)
 	case "health":

@@ -732,8 +732,11 @@ type UpdateServiceInput struct {
 	Strategy graphql.Omittable[*registry.Strategy] `json:"strategy,omitempty"`
 	// How its instances are checked; null ends the checks.
 	HealthCheck graphql.Omittable[*HealthCheckInput] `json:"healthCheck,omitempty"`
-	// Whether the gateway passes the credentials of callers to it. Only ADMIN may set it.
+	// Whether the gateway passes the credentials that callers have for it to its instances at `trustedAddresses`. Only ADMIN may set it.
 	Trusted graphql.Omittable[*bool] `json:"trusted,omitempty"`
+	// Where the service is trusted, at most 50; they replace the former ones. Each is a network (`10.1.0.0/16`), an IP address, or a URL: one without
+	// a path for all of its origin, one with a path for itself. An instance whose URL has a host name is matched by URLs alone. Only ADMIN may set them.
+	TrustedAddresses graphql.Omittable[[]string] `json:"trustedAddresses,omitempty"`
 	// Whether anonymous callers may call it through the gateway. Only ADMIN may set it.
 	Public graphql.Omittable[*bool] `json:"public,omitempty"`
 	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -40,6 +41,7 @@ type attempt struct {
 	pick     balance.Pick
 	instance *registry.Instance
 	url      *url.URL
+	trusted  bool          // ADMIN trusts the service at this URL
 	conns    atomic.Int32  // that net/http gave it
 	took     time.Duration // until the response header
 	reported bool
@@ -102,7 +104,7 @@ func (c *call) newAttempt(p balance.Pick) (*attempt, error) {
 		p.Release()
 		return nil, err
 	}
-	a := &attempt{call: c, pick: p, instance: i, url: u}
+	a := &attempt{call: c, pick: p, instance: i, url: u, trusted: c.set.Service.TrustsInstance(i.URL)}
 	c.attempts = append(c.attempts, a)
 	return a, nil
 }
@@ -151,6 +153,10 @@ func (a *attempt) send(out *http.Request) (*http.Response, error) {
 		}
 	}}))
 	req.URL = c.target.urlOn(a.url, c.request)
+	if own := a.credentialsFor(); len(own) > 0 {
+		req.Header = maps.Clone(req.Header)
+		maps.Copy(req.Header, own)
+	}
 	c.body.attachTo(req)
 	start := time.Now()
 	res, err := c.gateway.transport.RoundTrip(req)

@@ -23,9 +23,10 @@ type call struct {
 	cancel     context.CancelCauseFunc
 	set        *registry.Set
 	target     target
-	callerID   string // user, or address of an anonymous caller; holds the permit
-	token      string // the service token; empty for anonymous callers and trusted services
-	key        string // hash key of CONSISTENT_HASH
+	callerID   string      // user, or address of an anonymous caller; holds the permit
+	token      string      // the service token; empty for anonymous callers
+	withheld   http.Header // credentials of the request that the forwarded header lacks
+	key        string      // hash key of CONSISTENT_HASH
 	idempotent bool
 	body       *requestBody
 	writer     *responseWriter
@@ -83,7 +84,7 @@ func (c *call) identifyCaller(r *http.Request) (err error) {
 	if c.key == "" {
 		c.key = c.callerID
 	}
-	if caller != nil && !c.set.Service.Trusted {
+	if caller != nil {
 		c.token, err = c.gateway.deps.Tokens(r.Context(), caller, c.target.service)
 	}
 	return err

@@ -147,7 +147,7 @@ func startServer(t *testing.T, h http.HandlerFunc) string {
 }
 
 func trustedService() registry.ServiceChange {
-	return registry.ServiceChange{Trusted: validate.Of(true)}
+	return registry.ServiceChange{Trusted: validate.Of(true), TrustedAddresses: validate.Of([]string{"127.0.0.0/8"})}
 }
 func publicService() registry.ServiceChange { return registry.ServiceChange{Public: validate.Of(true)} }
 

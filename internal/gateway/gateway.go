@@ -15,9 +15,9 @@
 // at the moment of the connection, after name resolution, which defeats DNS rebinding. The package
 // follows no redirects and uses no proxies of the environment.
 //
-// The Gateway does not trust a service either, unless ADMIN marked it trusted. Hop-by-hop headers stop
-// here in both directions. An untrusted service receives no credentials of the caller but a short-lived
-// service token, and its response headers cannot act for the server's origin in a browser.
+// The Gateway does not trust an instance either, unless ADMIN named its address as one of a trusted service.
+// Hop-by-hop headers stop here in both directions. No instance receives the caller's own token, but a
+// short-lived service token, and its response headers cannot act for the server's origin in a browser.
 //
 // A retry is only made while nothing of a response has reached the caller, so it is never visible.
 //

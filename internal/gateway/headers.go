@@ -24,8 +24,12 @@ const (
 	DegradedHeader = "X-Backplane-Degraded"
 )
 
-// credentials are headers that another server could use to act as the caller.
-var credentials = []string{"Authorization", "Cookie", "X-Api-Key", "X-Auth-Token", "X-Graphql-Event-Stream-Token"}
+// credentials are headers that another server could use to act as the caller. An instance that is trusted
+// receives those that callers have for its service; a stream token is for this server alone.
+var (
+	serviceCredentials = []string{"Cookie", "X-Api-Key", "X-Auth-Token"}
+	credentials        = append([]string{"Authorization", "X-Graphql-Event-Stream-Token"}, serviceCredentials...)
+)
 
 // rewriteRequest sets the headers of the forwarded request. The reverse proxy has removed hop-by-hop
 // headers already.
@@ -47,17 +51,48 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 	h.Set("Via", joinHeader(pr.In.Header.Values("Via"), viaEntry))
 	h.Set("X-Request-Id", requestlog.RequestID(pr.In.Context()))
 	setTraceparent(h)
-	if !c.set.Service.Trusted {
-		for _, name := range credentials {
-			delete(h, name)
-		}
-		if c.token != "" {
-			h.Set("Authorization", "Bearer "+c.token)
-		}
-	}
+	c.withholdCredentials(h)
 	pr.Out.Host = ""
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
 	pr.Out.Trailer = nil
+}
+
+// withholdCredentials moves the credentials from the forwarded header to the call: which of them an instance
+// receives is known when it is picked.
+func (c *call) withholdCredentials(h http.Header) {
+	c.withheld = http.Header{}
+	for _, name := range credentials {
+		if values, ok := h[name]; ok {
+			c.withheld[name] = values
+			delete(h, name)
+		}
+	}
+}
+
+// credentialsFor returns the credentials that the instance of the attempt receives. The caller's own token is
+// never among them: in its place is one for this service alone. An instance of a trusted service at an
+// address that ADMIN has not named receives none, since an API key may have registered it.
+func (a *attempt) credentialsFor() http.Header {
+	c, h := a.call, http.Header{}
+	if a.trusted {
+		for _, name := range serviceCredentials {
+			if values, ok := c.withheld[name]; ok {
+				h[name] = values
+			}
+		}
+		if values := c.withheld["Authorization"]; c.token == "" && len(values) == 1 && !isBearer(values[0]) {
+			h["Authorization"] = values // of another scheme, which this server does not accept
+		}
+	}
+	if c.token != "" && c.set.Service.NamesCallersTo(a.instance.URL) {
+		h.Set("Authorization", "Bearer "+c.token)
+	}
+	return h
+}
+
+func isBearer(credential string) bool {
+	scheme, _, _ := strings.Cut(strings.TrimSpace(credential), " ")
+	return strings.EqualFold(scheme, "Bearer")
 }
 
 // isReservedHeader reports whether only the gateway may send the header to an instance. Many servers take

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 func TestGateway_strips_hop_by_hop_headers(t *testing.T) {
@@ -134,21 +135,35 @@ func TestGateway_strips_reserved_headers_spelled_with_underscores(t *testing.T) 
 	}
 }
 
-func TestGateway_sends_a_service_token_and_credentials_only_to_trusted_services(t *testing.T) {
+func TestGateway_sends_a_service_token_and_the_services_own_credentials_only_to_trusted_instances(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, Config{})
 	s := startServer(t, echoRequest)
 	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s)
 	w.registerService(registry.ServiceInput{Name: "ours"}, trustedService(), s)
 	w.registerService(registry.ServiceInput{Name: "open"}, publicService(), s)
+	elsewhere := trustedService()
+	elsewhere.TrustedAddresses = validate.Of([]string{"127.0.0.2", "http://localhost"})
+	w.registerService(registry.ServiceInput{Name: "forged"}, elsewhere, s)
+	both := trustedService()
+	both.Public = validate.Of(true)
+	w.registerService(registry.ServiceInput{Name: "shared"}, both, s)
 	sent := []string{"Authorization", "Bearer mine", "Cookie", "c=1", "X-Api-Key", "k"}
 	if h := w.get("/gateway/echo/", sent...).echoed(t).Header; h.Get("Authorization") != "Bearer for-echo-of-usr_ada" || h.Get("Cookie")+h.Get("X-Api-Key") != "" {
 		t.Errorf("an untrusted service got %v", h)
 	}
-	if h := w.get("/gateway/ours/", sent...).echoed(t).Header; h.Get("Authorization") != "Bearer mine" || h.Get("Cookie") != "c=1" || h.Get("X-Api-Key") != "k" {
+	if h := w.get("/gateway/ours/", sent...).echoed(t).Header; h.Get("Authorization") != "Bearer for-ours-of-usr_ada" || h.Get("Cookie") != "c=1" || h.Get("X-Api-Key") != "k" {
 		t.Errorf("a trusted service got %v", h)
 	}
+	if h := w.get("/gateway/forged/", sent...).echoed(t).Header; h.Get("Authorization")+h.Get("Cookie")+h.Get("X-Api-Key") != "" {
+		t.Errorf("an instance elsewhere of a trusted service got %v", h)
+	}
 	w.setCaller(nil)
+	for sent, want := range map[string]string{"Basic dXNlcjpw": "Basic dXNlcjpw", "Bearer mine": "", " bearer mine": ""} {
+		if h := w.get("/gateway/shared/", "Authorization", sent).echoed(t).Header; h.Get("Authorization") != want {
+			t.Errorf("from an anonymous caller with %q a trusted service got %v", sent, h)
+		}
+	}
 	if h := w.get("/gateway/open/", sent...).echoed(t).Header; h.Get("Authorization")+h.Get("Cookie") != "" {
 		t.Errorf("from an anonymous caller a public service got %v", h)
 	}

@@ -19,8 +19,7 @@ import (
 func filterResponse(res *http.Response) error {
 	c := callOf(res.Request.Context())
 	a := c.attempts[len(c.attempts)-1]
-	trusted := c.set.Service.Trusted
-	stripHeaders(res.Header, trusted)
+	stripHeaders(res.Header, a.trusted)
 	relocateReferences(res.Header, c, a.url)
 	if _, degraded := c.gateway.deps.Directory.Health(c.set.Service.ID); degraded != nil {
 		res.Header.Set(DegradedHeader, string(degraded.Reason))
@@ -31,7 +30,7 @@ func filterResponse(res *http.Response) error {
 	if !c.body.isComplete() && res.StatusCode != http.StatusSwitchingProtocols {
 		c.closeAfterResponse()
 	}
-	c.response = &responseBody{call: c, res: res, from: res.Body, trusted: trusted, status: res.StatusCode}
+	c.response = &responseBody{call: c, res: res, from: res.Body, trusted: a.trusted, status: res.StatusCode}
 	switch media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		both, ok := res.Body.(io.ReadWriteCloser)

@@ -71,6 +71,8 @@ func (r *Registrar) Update(ctx context.Context, cl claim.Claim, id uid.Service, 
 			return err
 		case c.Trusted.Set:
 			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say which services are trusted.").At("trusted")
+		case c.TrustedAddresses.Set:
+			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say where services are trusted.").At("trustedAddresses")
 		case c.Public.Set:
 			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say which services are public.").At("public")
 		}

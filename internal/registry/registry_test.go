@@ -98,7 +98,15 @@ func TestService_changes_only_when_something_changes(t *testing.T) {
 	}{
 		{"the same again", func() error { return s.Register(ServiceInput{Name: "echo"}, at) }, nil},
 		{"a description", func() error { return s.Apply(ServiceChange{Description: validate.Of("d")}, at) }, []event.Type{EventServiceUpdated}},
-		{"trust", func() error { return s.Apply(ServiceChange{Trusted: validate.Of(true)}, at) }, []event.Type{EventServiceUpdated}},
+		{"trust", func() error {
+			return s.Apply(ServiceChange{Trusted: validate.Of(true), TrustedAddresses: validate.Of([]string{"10.0.0.1"})}, at)
+		}, []event.Type{EventServiceUpdated}},
+		{"trust elsewhere", func() error {
+			return s.Apply(ServiceChange{TrustedAddresses: validate.Of([]string{"10.0.0.0/8"})}, at)
+		}, []event.Type{EventServiceUpdated}},
+		{"trust at the same network", func() error {
+			return s.Apply(ServiceChange{TrustedAddresses: validate.Of([]string{"10.1.2.3/8", "10.0.0.0/8"})}, at)
+		}, nil},
 		{"openness", func() error { return s.Apply(ServiceChange{Public: validate.Of(true)}, at) }, []event.Type{EventServiceUpdated}},
 		{"the end", func() error { s.Deregister(at); return nil }, []event.Type{EventServiceDeregistered}},
 		{"the end again", func() error { s.Deregister(at); return nil }, nil},
@@ -114,7 +122,7 @@ func TestService_changes_only_when_something_changes(t *testing.T) {
 			t.Errorf("%s recorded %v at version %d, want %v", step.name, got, s.Version, step.want)
 		}
 	}
-	if s.Trusted || s.Public {
+	if s.Trusted || s.TrustedAddresses != nil || s.Public {
 		t.Error("a service that came back kept the trust or the openness of the one before")
 	}
 }

@@ -15,21 +15,23 @@ import (
 // Service is a name that callers use, and what all instances behind it share.
 // A deregistered one is kept, so that its id and version go on if it returns.
 type Service struct {
-	ID            uid.Service
-	Name          string // unique
-	Description   string
-	Tags          []string // sorted
-	Metadata      map[string]string
-	Strategy      Strategy
-	Trusted       bool         // gets the credentials of its callers; only ADMIN says so
-	Public        bool         // the gateway lets anonymous callers call it; only ADMIN says so
-	HealthCheck   *HealthCheck // nil: only the lease says whether an instance lives
-	DegradedSince *time.Time   // since when most of its healthy instances have failed; nil if it is not degraded
-	Deregistered  bool
-	Version       int // raised by each change
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-	events        event.Recorder
+	ID          uid.Service
+	Name        string // unique
+	Description string
+	Tags        []string // sorted
+	Metadata    map[string]string
+	Strategy    Strategy
+	Trusted     bool // TrustsInstance says what for; only ADMIN says so
+	// TrustedAddresses are the networks and URLs of the instances that are trusted; only ADMIN sets them.
+	TrustedAddresses []string
+	Public           bool         // the gateway lets anonymous callers call it; only ADMIN says so
+	HealthCheck      *HealthCheck // nil: only the lease says whether an instance lives
+	DegradedSince    *time.Time   // since when most of its healthy instances have failed; nil if it is not degraded
+	Deregistered     bool
+	Version          int // raised by each change
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+	events           event.Recorder
 }
 
 // HealthCheck is a request that each instance must answer with a status below 400.
@@ -72,7 +74,7 @@ func (s *Service) Register(in ServiceInput, at time.Time) error {
 		return err
 	}
 	if s.Deregistered {
-		s.Deregistered, s.Trusted, s.Public = false, false, false
+		s.Deregistered, s.Trusted, s.TrustedAddresses, s.Public = false, false, nil, false
 		s.Version, s.UpdatedAt = s.Version+1, at
 		s.recordEvent(EventServiceRegistered, at)
 		return nil
@@ -83,13 +85,14 @@ func (s *Service) Register(in ServiceInput, at time.Time) error {
 
 // ServiceChange is an update of a service. Fields that are not set stay.
 type ServiceChange struct {
-	Description validate.Field[string]
-	Tags        validate.Field[[]string]
-	Metadata    validate.Field[map[string]string]
-	Strategy    validate.Field[Strategy]
-	HealthCheck validate.Field[*HealthCheck]
-	Trusted     validate.Field[bool]
-	Public      validate.Field[bool]
+	Description      validate.Field[string]
+	Tags             validate.Field[[]string]
+	Metadata         validate.Field[map[string]string]
+	Strategy         validate.Field[Strategy]
+	HealthCheck      validate.Field[*HealthCheck]
+	Trusted          validate.Field[bool]
+	TrustedAddresses validate.Field[[]string]
+	Public           validate.Field[bool]
 }
 
 // Apply applies the change and records service.updated, or does nothing if
@@ -105,9 +108,27 @@ func (s *Service) Apply(c ServiceChange, at time.Time) error {
 	if err := s.applyInput(in); err != nil {
 		return err
 	}
-	c.Trusted.ApplyTo(&s.Trusted)
+	if err := s.applyTrust(c); err != nil {
+		return err
+	}
 	c.Public.ApplyTo(&s.Public)
 	s.recordUpdate(before, at)
+	return nil
+}
+
+// applyTrust applies what the change says of trust. A service is trusted at addresses, or not at all.
+func (s *Service) applyTrust(c ServiceChange) error {
+	if c.TrustedAddresses.Set {
+		addresses, err := normalizeTrustedAddresses(c.TrustedAddresses.Value)
+		if err != nil {
+			return err
+		}
+		s.TrustedAddresses = addresses
+	}
+	c.Trusted.ApplyTo(&s.Trusted)
+	if (c.Trusted.Set || c.TrustedAddresses.Set) && s.Trusted && len(s.TrustedAddresses) == 0 {
+		return fault.New(CodeServiceInvalid, "A trusted service needs the networks or URLs of the instances that are trusted.").At("trustedAddresses")
+	}
 	return nil
 }
 
@@ -162,7 +183,7 @@ func (s *Service) recordUpdate(before *Service, at time.Time) {
 
 func (s *Service) equal(o *Service) bool {
 	return s.Description == o.Description && slices.Equal(s.Tags, o.Tags) && maps.Equal(s.Metadata, o.Metadata) &&
-		s.Strategy == o.Strategy && s.Trusted == o.Trusted && s.Public == o.Public && equalPointers(s.HealthCheck, o.HealthCheck) && equalPointers(s.DegradedSince, o.DegradedSince)
+		s.Strategy == o.Strategy && s.Trusted == o.Trusted && slices.Equal(s.TrustedAddresses, o.TrustedAddresses) && s.Public == o.Public && equalPointers(s.HealthCheck, o.HealthCheck) && equalPointers(s.DegradedSince, o.DegradedSince)
 }
 
 func equalPointers[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
@@ -170,16 +191,17 @@ func equalPointers[T comparable](a, b *T) bool { return a == b || a != nil && b 
 // serviceSnapshot is the service as its events show it: whole, as nodes keep
 // their Directory by it.
 type serviceSnapshot struct {
-	Name          string            `json:"name"`
-	Description   string            `json:"description"`
-	Tags          []string          `json:"tags"`
-	Metadata      map[string]string `json:"metadata"`
-	Strategy      Strategy          `json:"strategy"`
-	Trusted       bool              `json:"trusted"`
-	Public        bool              `json:"public"`
-	HealthCheck   *HealthCheck      `json:"healthCheck"`
-	DegradedSince *time.Time        `json:"degradedSince"`
-	CreatedAt     time.Time         `json:"createdAt"`
+	Name             string            `json:"name"`
+	Description      string            `json:"description"`
+	Tags             []string          `json:"tags"`
+	Metadata         map[string]string `json:"metadata"`
+	Strategy         Strategy          `json:"strategy"`
+	Trusted          bool              `json:"trusted"`
+	TrustedAddresses []string          `json:"trustedAddresses"`
+	Public           bool              `json:"public"`
+	HealthCheck      *HealthCheck      `json:"healthCheck"`
+	DegradedSince    *time.Time        `json:"degradedSince"`
+	CreatedAt        time.Time         `json:"createdAt"`
 }
 
 // serviceFromEvent reads a service back from an event.
@@ -190,14 +212,14 @@ func serviceFromEvent(e *event.Event) (*Service, error) {
 	}
 	return &Service{
 		ID: uid.Service(e.SubjectID), Name: s.Name, Description: s.Description, Tags: s.Tags, Metadata: s.Metadata, Strategy: s.Strategy,
-		Trusted: s.Trusted, Public: s.Public, HealthCheck: s.HealthCheck, DegradedSince: s.DegradedSince, Deregistered: e.Type == EventServiceDeregistered,
+		Trusted: s.Trusted, TrustedAddresses: s.TrustedAddresses, Public: s.Public, HealthCheck: s.HealthCheck, DegradedSince: s.DegradedSince, Deregistered: e.Type == EventServiceDeregistered,
 		Version: e.SubjectVersion, CreatedAt: s.CreatedAt, UpdatedAt: e.OccurredAt,
 	}, nil
 }
 
 func (s *Service) recordEvent(t event.Type, at time.Time) {
 	s.events.Record(t, string(s.ID), s.Version, serviceSnapshot{
-		s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.Trusted, s.Public, s.HealthCheck, s.DegradedSince, s.CreatedAt,
+		s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.Trusted, s.TrustedAddresses, s.Public, s.HealthCheck, s.DegradedSince, s.CreatedAt,
 	}, at)
 }
 

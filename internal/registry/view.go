@@ -72,7 +72,15 @@ func (v *View) Strategy() *Strategy {
 	return &v.service.Strategy
 }
 
-// Trusted returns whether the service gets the credentials of its callers.
+// TrustedAddresses returns the networks and URLs of the instances that ADMIN trusts.
+func (v *View) TrustedAddresses() []string {
+	if v.service == nil {
+		return nil
+	}
+	return append([]string{}, v.service.TrustedAddresses...)
+}
+
+// Trusted returns whether ADMIN trusts the service, at its trusted addresses.
 func (v *View) Trusted() *bool {
 	if v.service == nil {
 		return nil

@@ -108,6 +108,11 @@ func setService(m *ent.ServiceMutation, v *registry.Service) {
 	m.SetDeregistered(v.Deregistered)
 	m.SetVersion(v.Version)
 	m.SetUpdatedAt(v.UpdatedAt)
+	if len(v.TrustedAddresses) == 0 {
+		m.ClearTrustedAddresses()
+	} else {
+		m.SetTrustedAddresses(v.TrustedAddresses)
+	}
 	if v.HealthCheck == nil {
 		m.ClearHealthCheck()
 	} else {
@@ -255,7 +260,7 @@ func (s Registry) instance(ctx context.Context, id uid.Instance) (*registry.Inst
 func toService(r *ent.Service) *registry.Service {
 	return &registry.Service{
 		ID: r.ID, Name: r.Name, Description: r.Description, Tags: orEmpty(r.Tags), Metadata: orNone(r.Metadata), Strategy: r.Strategy,
-		Trusted: r.Trusted, Public: r.Public, HealthCheck: r.HealthCheck, DegradedSince: toMicrosOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
+		Trusted: r.Trusted, TrustedAddresses: r.TrustedAddresses, Public: r.Public, HealthCheck: r.HealthCheck, DegradedSince: toMicrosOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
 		Version: r.Version, CreatedAt: toMicros(r.CreatedAt), UpdatedAt: toMicros(r.UpdatedAt),
 	}
 }
