@@ -20,8 +20,9 @@ type Sessions struct{ db *DB }
 
 var _ session.Store = Sessions{}
 
-// Sessions returns the store of credentials, sessions and keys.
-func (db *DB) Sessions() Sessions { return Sessions{db} }
+// Sessions returns the store of credentials, sessions and keys. Its reads have connections of
+// their own.
+func (db *DB) Sessions() Sessions { return Sessions{db.forCredentials()} }
 
 // accountColumns are what scanAccount reads; credentials are joined as c.
 const accountColumns = `u.id, u.status, u.roles, COALESCE(c.hash, ''), COALESCE(c.version, 0)`

@@ -84,6 +84,11 @@ func (db *DB) Conn(ctx context.Context) (*sql.Conn, error) { return db.write.Con
 // been read from for longer than trust.
 func (db *DB) Distrust() { db.liveness.trust = 0 }
 
+// CredentialConn returns a connection of the pool for reads of credentials.
+func (db *DB) CredentialConn(ctx context.Context) (*sql.Conn, error) {
+	return db.credentials.read.Conn(ctx)
+}
+
 // Sleep runs a statement that takes an hour.
 func (db *DB) Sleep(ctx context.Context) error {
 	_, err := db.readConn().exec(ctx, `SELECT pg_sleep(3600)`)
@@ -112,3 +117,11 @@ func (db *DB) LockTables(t testing.TB, names ...string) (release func()) {
 
 // CallersWithConnections returns how many callers hold connections of a pool, or wait for one.
 func (db *DB) CallersWithConnections() int { return db.readers.shares.Len() + db.writers.shares.Len() }
+
+// HoldConn calls fn while it holds a connection for reads.
+func (db *DB) HoldConn(ctx context.Context, fn func()) error {
+	return db.readConn().eachRow(ctx, `SELECT 1`, nil, func(func(...any) error) error {
+		fn()
+		return nil
+	})
+}

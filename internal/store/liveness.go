@@ -36,15 +36,21 @@ type liveness struct {
 	lost    atomic.Int64 // when a connection was last found dead, in Unix nanoseconds: connections last read before are replaced
 }
 
-// openMonitoredPool returns a pool of at most conns connections. The pool owns cfg.
-func openMonitoredPool(cfg *pgx.ConnConfig, conns int) (*sql.DB, *liveness) {
+// newLiveness returns the liveness of connections with cfg, which it changes to dial them.
+func newLiveness(cfg *pgx.ConnConfig) *liveness {
 	l := &liveness{silence: responseLimit(cfg.RuntimeParams["statement_timeout"]), trust: trustTime}
 	cfg.DialFunc = l.dial
+	return l
+}
+
+// openPool returns a pool of at most conns connections. Pools of one liveness share what it
+// detects: a dead connection of one replaces those of all.
+func (l *liveness) openPool(cfg *pgx.ConnConfig, conns int) *sql.DB {
 	pool := stdlib.OpenDB(*cfg, stdlib.OptionResetSession(l.checkConn),
 		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false })) // checkConn pings, with a limit
 	pool.SetMaxOpenConns(conns)
 	pool.SetMaxIdleConns(conns)
-	return pool, l
+	return pool
 }
 
 // responseLimit returns how long to wait for a server that cancels statements after

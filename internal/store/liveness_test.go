@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"net/url"
 	"sync"
 	"testing"
@@ -26,12 +27,12 @@ func behindProxy(t *testing.T, cfg store.Config) (*store.DB, *testenv.Proxy) {
 }
 
 // fillPool opens n connections that then stay idle in the pool.
-func fillPool(t *testing.T, db *store.DB, n int) {
+func fillPool(t *testing.T, connect func(context.Context) (*sql.Conn, error), n int) {
 	t.Helper()
 	var open sync.WaitGroup
 	gate := make(chan struct{})
 	for range n {
-		conn, err := db.Conn(t.Context())
+		conn, err := connect(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +48,7 @@ func fillPool(t *testing.T, db *store.DB, n int) {
 func TestPostgres_replaces_connections_that_were_lost_silently(t *testing.T) {
 	t.Parallel()
 	db, proxy := behindProxy(t, store.Config{StatementTime: time.Hour, MaxConns: 12})
-	fillPool(t, db, 12)
+	fillPool(t, db.Conn, 12)
 	db.Distrust()
 	proxy.Lose()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // one second for the first; each of the others would take another
@@ -59,10 +60,26 @@ func TestPostgres_replaces_connections_that_were_lost_silently(t *testing.T) {
 	}
 }
 
+func TestPostgres_replaces_connections_for_credentials_that_were_lost_silently(t *testing.T) {
+	t.Parallel()
+	db, proxy := behindProxy(t, store.Config{StatementTime: time.Hour})
+	who := givenUser(t, db).ID
+	fillPool(t, db.CredentialConn, 4)
+	db.Distrust()
+	proxy.Lose()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for range 8 {
+		if _, err := db.Sessions().AccountByID(ctx, who); err != nil {
+			t.Fatalf("AccountByID = %v, want a connection that works", err)
+		}
+	}
+}
+
 func TestPostgres_fails_a_statement_without_an_answer(t *testing.T) {
 	t.Parallel()
 	db, proxy := behindProxy(t, store.Config{StatementTime: 300 * time.Millisecond, MaxConns: 8})
-	fillPool(t, db, 8)
+	fillPool(t, db.Conn, 8)
 	proxy.Lose()
 	failed := make(chan error, 1)
 	go func() { failed <- db.Ready(context.WithoutCancel(t.Context())) }()

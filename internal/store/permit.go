@@ -8,8 +8,11 @@ import (
 	"github.com/backplane-dev/backplane/internal/fairshare"
 )
 
-// callerPart is the part of a pool whose connections one caller may hold: a quarter.
-const callerPart = 4
+// Parts of a pool whose connections one caller may hold.
+const (
+	callerPart     = 4 // a quarter
+	credentialPart = 2 // a half of the few for credentials, which many callers behind one address may need at a time
+)
 
 // permits bounds how many connections of a pool one caller holds: a user, or the anonymous callers
 // of one address. The caller's other statements wait in a queue of its own, so that at most its
@@ -20,9 +23,9 @@ type permits struct {
 	shares *fairshare.Shares
 }
 
-// newPermits returns the permits of a pool with so many connections.
-func newPermits(conns int) *permits {
-	return &permits{size: int64(max(1, conns/callerPart)), shares: fairshare.New()}
+// newPermits returns permits of which each caller has so many, at least one.
+func newPermits(each int) *permits {
+	return &permits{size: int64(max(1, each)), shares: fairshare.New()}
 }
 
 // acquire waits until the caller of ctx may use another connection, or ctx ends. The caller of

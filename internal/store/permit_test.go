@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
@@ -119,5 +120,40 @@ func TestCaller_that_waits_for_a_connection_ends_with_its_context(t *testing.T) 
 		if n := db.CallersWithConnections(); n != 0 {
 			t.Errorf("%d callers hold connections after all calls, want none", n)
 		}
+	})
+}
+
+func TestSessions_are_read_while_all_other_connections_are_taken(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		const conns = 3
+		b := &blocker{text: "products", entered: make(chan struct{}, conns), release: make(chan struct{})}
+		db := testenv.Open(t, store.Config{URL: url, MaxConns: conns, OnStatement: b.onStatement})
+		who := givenUser(t, db).ID
+		b.armed = true
+		var wg sync.WaitGroup
+		for range conns {
+			wg.Go(func() {
+				if err := db.HoldConn(t.Context(), func() { b.onStatement("products") }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for range conns {
+			<-b.entered
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := db.Sessions().AccountByID(ctx, who); err != nil {
+			t.Errorf("AccountByID = %v", err)
+		}
+		if _, err := db.Sessions().LiveSessions(ctx, who, at, 1); err != nil {
+			t.Errorf("LiveSessions = %v", err)
+		}
+		if _, err := db.Sessions().KeysOf(ctx, who, 1); err != nil {
+			t.Errorf("KeysOf = %v", err)
+		}
+		close(b.release)
+		wg.Wait()
 	})
 }

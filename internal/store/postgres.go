@@ -14,7 +14,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// openPostgres opens a pool. The startup message of a connection sets its timeouts, so that
+// maxIdleTime is how long PostgreSQL keeps a process for a connection that is not used.
+const maxIdleTime = 5 * time.Minute
+
+// openPostgres opens the pools. The startup message of a connection sets its timeouts, so that
 // a frozen node loses its locks and no statement waits for ever; a value that the URL
 // sets takes precedence.
 func openPostgres(cfg Config) (*DB, error) {
@@ -23,11 +26,15 @@ func openPostgres(cfg Config) (*DB, error) {
 		return nil, err
 	}
 	conns := cmp.Or(cfg.MaxConns, 20)
-	pool, monitor := openMonitoredPool(pgc, conns)
-	pool.SetConnMaxIdleTime(5 * time.Minute)
-	shared := newPermits(conns)
+	monitor := newLiveness(pgc)
+	pool, own := monitor.openPool(pgc, conns), monitor.openPool(pgc, postgresCredentialConns)
+	pool.SetConnMaxIdleTime(maxIdleTime)
+	own.SetConnMaxIdleTime(maxIdleTime)
+	shared := newPermits(conns / callerPart)
 	return &DB{
-		cfg: cfg, dialect: dialect.Postgres, read: pool, write: pool, readers: shared, writers: shared, liveness: monitor, closed: new(atomic.Bool),
+		cfg: cfg, dialect: dialect.Postgres, liveness: monitor, closed: new(atomic.Bool),
+		read: pool, write: pool, readers: shared, writers: shared,
+		credentials: credentialPool{read: own, readers: newPermits(postgresCredentialConns / credentialPart)},
 	}, nil
 }
 
@@ -41,8 +48,7 @@ func openWithoutLimits(cfg Config, without ...string) (*sql.DB, error) {
 	for _, name := range without {
 		pgc.RuntimeParams[name] = "0"
 	}
-	pool, _ := openMonitoredPool(pgc, 1)
-	return pool, nil
+	return newLiveness(pgc).openPool(pgc, 1), nil
 }
 
 // Addresses returns the hosts and ports of a PostgreSQL URL, as its client reads it: all

@@ -36,7 +36,7 @@ func (db *DB) Sequence() (*Sequence, error) {
 	for _, method := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
 		cfg.RuntimeParams[method] = "off"
 	}
-	pool, _ := openMonitoredPool(cfg, 1)
+	pool := newLiveness(cfg).openPool(cfg, 1)
 	return &Sequence{db, pool}, nil
 }
 

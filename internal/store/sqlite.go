@@ -38,17 +38,31 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}
 	write.SetMaxOpenConns(1)
+	conns := cmp.Or(cfg.MaxConns, 8)
+	read, err := openSQLiteReaders(cfg, path, conns)
+	if err != nil {
+		return nil, err
+	}
+	own, err := openSQLiteReaders(cfg, path, sqliteCredentialConns)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{
+		cfg: cfg, dialect: dialect.SQLite, path: path, closed: new(atomic.Bool),
+		read: read, write: write, readers: newPermits(conns / callerPart), writers: newPermits(1),
+		credentials: credentialPool{read: own, readers: newPermits(sqliteCredentialConns / credentialPart)},
+	}, nil
+}
+
+// openSQLiteReaders returns a pool of so many read-only connections to the file.
+func openSQLiteReaders(cfg Config, path string, conns int) (*sql.DB, error) {
 	read, err := sql.Open("sqlite", sqliteDSN(cfg, path, "deferred", "query_only(1)"))
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}
-	readers := cmp.Or(cfg.MaxConns, 8)
-	read.SetMaxOpenConns(readers)
-	read.SetMaxIdleConns(readers)
-	return &DB{
-		cfg: cfg, dialect: dialect.SQLite, path: path, read: read, write: write,
-		readers: newPermits(readers), writers: newPermits(1), closed: new(atomic.Bool),
-	}, nil
+	read.SetMaxOpenConns(conns)
+	read.SetMaxIdleConns(conns)
+	return read, nil
 }
 
 // keepPrivate makes the file if it is missing, for its owner alone, and refuses one that others

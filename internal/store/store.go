@@ -40,7 +40,7 @@ type Config struct {
 	Migrate         bool   // apply missing migrations when opening
 	AssignLegacyIDs bool   // give every new user, product and order the next number as its legacy id
 
-	MaxConns      int           // connections to PostgreSQL, or readers of SQLite; default 20 and 8
+	MaxConns      int           // connections to PostgreSQL, or readers of SQLite; default 20 and 8, besides 4 and 2 for reads of credentials
 	LockTimeout   time.Duration // how long a statement waits for a lock; default 5 s
 	StatementTime time.Duration // how long a statement may run on PostgreSQL; default 30 s
 	IdleInTx      time.Duration // after which PostgreSQL ends a transaction that does nothing; default 10 s
@@ -84,7 +84,23 @@ type DB struct {
 	client   *ent.Client
 	hooks    Hooks
 	closed   *atomic.Bool
+
+	credentials credentialPool
 }
+
+// credentialPool is connections for reads of credentials alone, in place of those of a DB: while all
+// others are taken, callers are still authenticated.
+type credentialPool struct {
+	read    *sql.DB
+	readers *permits
+	client  *ent.Client
+}
+
+// Connections of a credentialPool. Its reads are short, by a key or a user.
+const (
+	postgresCredentialConns = 4
+	sqliteCredentialConns   = 2
+)
 
 // Open opens the database of cfg.URL and, if cfg.Migrate is set, applies the missing
 // migrations. The caller closes it. An unknown scheme of the URL is refused.
@@ -116,6 +132,7 @@ func openDialect(cfg Config) (*DB, error) {
 
 func (db *DB) connect(ctx context.Context) error {
 	db.client = ent.NewClient(ent.Driver(db.readConn().entDriver()))
+	db.credentials.client = ent.NewClient(ent.Driver(db.forCredentials().readConn().entDriver()))
 	if err := db.Ping(ctx); err != nil {
 		return err
 	}
@@ -136,7 +153,7 @@ func (db *DB) Close() error {
 		defer cancel()
 		_, _ = db.write.ExecContext(ctx, `PRAGMA optimize`) // updates the statistics of the planner; a failure is harmless
 	}
-	return errors.Join(db.write.Close(), db.read.Close())
+	return errors.Join(db.write.Close(), db.read.Close(), db.credentials.read.Close())
 }
 
 // Ping reports whether the database answers: nil or an Unavailable error.
@@ -157,6 +174,14 @@ func (db *DB) observeStatement(query string) {
 	if db.cfg.OnStatement != nil {
 		db.cfg.OnStatement(query)
 	}
+}
+
+// forCredentials returns the database with the connections for credentials in place of those for
+// other reads. Transactions are the same.
+func (db *DB) forCredentials() *DB {
+	own := *db
+	own.read, own.readers, own.client = db.credentials.read, db.credentials.readers, db.credentials.client
+	return &own
 }
 
 // Users returns the store of accounts.
