@@ -3446,7 +3446,7 @@ type EventConnection {
   nodes: [Event!]!
   "The position of the page in the list."
   pageInfo: PageInfo!
-  "How many events all pages hold. Counted only when asked for."
+  "How many events all pages hold, counted up to 10,000: 10,001 says that there are more. Counted only when asked for."
   totalCount: Int!
 }
 

@@ -42,6 +42,9 @@ type Span struct {
 	Limit    int
 }
 
+// MaxCount is how far events are counted: a log is long, and a count reads what it counts.
+const MaxCount = 10_000
+
 // Store reads the log. It is declared here, where it is used. It shows only
 // events that have a position, complete with Cursor, Public and Touched.
 type Store interface {
@@ -52,7 +55,7 @@ type Store interface {
 	Read(ctx context.Context, f event.Filter, s Span) ([]*event.Event, error)
 	// ReadOrders is Read for the events of each of the orders, in one query.
 	ReadOrders(ctx context.Context, orders []uid.Order, f event.Filter, s Span) (map[uid.Order][]*event.Event, error)
-	// Count returns how many events match.
+	// Count returns how many events match; MaxCount+1 stands for all numbers above MaxCount.
 	Count(ctx context.Context, f event.Filter) (int, error)
 	// CountOrders is Count for the events of each of the orders, in one query. Orders
 	// without any may be left out.
@@ -138,7 +141,8 @@ func (l *Log) List(ctx context.Context, f event.Filter, after *event.Cursor, fir
 	return toPage(w, span, found), nil
 }
 
-// Count returns how many events List would show on all its pages.
+// Count returns how many events List would show on all its pages; MaxCount+1 stands for all numbers
+// above MaxCount.
 func (l *Log) Count(ctx context.Context, f event.Filter) (int, error) {
 	f, err := restrictToVisible(ctx, f)
 	if err != nil {

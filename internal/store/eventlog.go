@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
@@ -69,11 +68,13 @@ const logColumns = `e.position, e.id, e.type, e.occurred_at, e.actor, e.subject_
 
 // Read implements eventlog.Store.
 func (s Events) Read(ctx context.Context, f event.Filter, span eventlog.Span) ([]*event.Event, error) {
-	where := s.db.matching(f)
-	where.between(span)
-	query := fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s ORDER BY e.position %s LIMIT ?`, logColumns, where, direction(span))
+	branches := s.db.branches(f)
+	if len(branches) == 0 {
+		return nil, nil
+	}
+	query, args := readQuery(branches, span)
 	var found []*event.Event
-	err := s.each(ctx, query, append(where.args, span.Limit), func(e *event.Event) { found = append(found, e) })
+	err := s.each(ctx, query, args, func(e *event.Event) { found = append(found, e) })
 	return found, err
 }
 
@@ -100,9 +101,12 @@ func (s Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filt
 
 // Count implements eventlog.Store.
 func (s Events) Count(ctx context.Context, f event.Filter) (n int, err error) {
-	where := s.db.matching(f)
-	where.between(eventlog.Span{})
-	if _, err = s.db.readConn().queryRow(ctx, fmt.Sprintf(`SELECT COUNT(*) FROM events AS e WHERE %s`, where), where.args, &n); err != nil {
+	branches := s.db.branches(f)
+	if len(branches) == 0 {
+		return 0, nil
+	}
+	query, args := countQuery(branches)
+	if _, err = s.db.readConn().queryRow(ctx, query, args, &n); err != nil {
 		return 0, fmt.Errorf("count events: %w", s.db.translateError(ctx, err))
 	}
 	return n, nil
@@ -112,11 +116,12 @@ func (s Events) Count(ctx context.Context, f event.Filter) (n int, err error) {
 func (s Events) CountOrders(ctx context.Context, orders []uid.Order, f event.Filter) (map[uid.Order]int, error) {
 	counts := make(map[uid.Order]int, len(orders))
 	for some := range slices.Chunk(orders, maxIDs) {
-		where := s.db.matching(f)
+		where, ids := s.db.matching(f), &condition{}
 		where.between(eventlog.Span{})
-		where.in("e.order_id", toAnys(some))
-		query := fmt.Sprintf(`SELECT e.order_id, COUNT(*) FROM events AS e WHERE %s GROUP BY e.order_id`, where)
-		if err := s.db.readConn().eachRow(ctx, query, where.args, countsInto(counts)); err != nil {
+		ids.in("o.id", toAnys(some))
+		query := fmt.Sprintf(`SELECT o.id, (SELECT COUNT(*) FROM (SELECT 1 FROM events AS e WHERE e.order_id = o.id AND %s LIMIT %d) AS c)
+			FROM orders AS o WHERE %s`, where, eventlog.MaxCount+1, ids)
+		if err := s.db.readConn().eachRow(ctx, query, slices.Concat(where.args, ids.args), countsInto(counts)); err != nil {
 			return nil, fmt.Errorf("count events of orders: %w", s.db.translateError(ctx, err))
 		}
 	}
@@ -207,85 +212,4 @@ func direction(s eventlog.Span) string {
 		return "DESC"
 	}
 	return "ASC"
-}
-
-// condition is what rows must meet: clauses that all hold, with their arguments.
-type condition struct {
-	clauses []string
-	args    []any
-}
-
-// String returns the condition as SQL.
-func (c *condition) String() string { return strings.Join(c.clauses, " AND ") }
-
-func (c *condition) add(clause string, args ...any) {
-	c.clauses, c.args = append(c.clauses, clause), append(c.args, args...)
-}
-
-func (c *condition) in(column string, values []any) {
-	if len(values) == 0 {
-		c.add("1 = 0")
-		return
-	}
-	c.add(column+" IN ("+paramList(len(values))+")", values...)
-}
-
-// equal keeps what no database can store from reaching one: it equals nothing.
-func (c *condition) equal(column, value string) {
-	if !isStorable(value) {
-		c.add("1 = 0")
-		return
-	}
-	c.add(column+" = ?", value)
-}
-
-// between leaves out what has no position yet.
-func (c *condition) between(s eventlog.Span) {
-	c.add("e.position > ?", int64(s.After))
-	if s.Before > 0 {
-		c.add("e.position < ?", int64(s.Before))
-	}
-}
-
-// matching returns a filter's conditions as SQL, true for exactly what Conditions.Match takes. A
-// dimension that it does not know matches nothing.
-func (db *DB) matching(f event.Filter) *condition {
-	where := &condition{}
-	for _, c := range f.Conditions() {
-		switch c.Dimension {
-		case event.ByType:
-			where.in("e.type", toAnys(c.Types))
-		case event.BySubject:
-			where.equal("e.subject_id", c.ID)
-		case event.ByUser:
-			where.equal("e.user_id", c.ID)
-		case event.ByOrder:
-			where.equal("e.order_id", c.ID)
-		case event.ByService:
-			where.equal("e.service_id", c.ID)
-		case event.ByAudience:
-			db.visible(where, c.Audience)
-		default:
-			where.add("1 = 0")
-		}
-	}
-	return where
-}
-
-func (db *DB) visible(c *condition, a *event.Audience) {
-	all, own, public := &condition{}, &condition{}, &condition{}
-	all.in("e.type", toAnys(a.All))
-	own.in("e.type", toAnys(a.Own))
-	own.equal("e.user_id", string(a.User))
-	public.in("e.type", toAnys(a.Public))
-	public.add(db.isActive())
-	c.add(fmt.Sprintf("(%s OR %s OR %s)", all, own, public), slices.Concat(all.args, own.args, public.args)...)
-}
-
-// isActive is the condition that the snapshot of a product says it was active.
-func (db *DB) isActive() string {
-	if db.isPostgres() {
-		return `e.data->>'active' = 'true'`
-	}
-	return `json_extract(e.data, '$.active') = 1`
 }

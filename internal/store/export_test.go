@@ -11,6 +11,7 @@ import (
 	entevent "github.com/backplane-dev/backplane/ent/event"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 )
 
 // Logged is an entry of the log with what readers do not see yet.
@@ -124,4 +125,34 @@ func (db *DB) HoldConn(ctx context.Context, fn func()) error {
 		fn()
 		return nil
 	})
+}
+
+// ExplainLog returns the plans of the statements that read and count events.
+func (db *DB) ExplainLog(t testing.TB, f event.Filter, span eventlog.Span) map[string]string {
+	t.Helper()
+	explain := func(query string, args []any) string {
+		prefix := "EXPLAIN QUERY PLAN "
+		if db.isPostgres() {
+			prefix = "EXPLAIN "
+		}
+		var plan strings.Builder
+		err := db.readConn().eachRow(t.Context(), prefix+query, args, func(scan func(...any) error) error {
+			var line string
+			fields := []any{&line}
+			if !db.isPostgres() {
+				fields = []any{new(int), new(int), new(int), &line}
+			}
+			err := scan(fields...)
+			plan.WriteString(line + "\n")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan.String()
+	}
+	plans := map[string]string{}
+	plans["read"] = explain(readQuery(db.branches(f), span))
+	plans["count"] = explain(countQuery(db.branches(f)))
+	return plans
 }

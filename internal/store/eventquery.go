@@ -1,0 +1,197 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/eventlog"
+)
+
+// branches returns disjoint conditions, one of which holds for exactly what the filter matches.
+// For each there is an index that has its rows in order of position, so that a statement which
+// wants n rows reads few more of each branch, however long the log is:
+//
+//   - with an id (of a subject, user, order or service): the index of the id;
+//   - of the types that a reader sees all or the public events of: the index of the type;
+//   - of the types that it sees its own events of: the index of the user;
+//   - with neither types nor an audience: the index of the position.
+//
+// One condition that holds for all would be an OR, for which a database reads every event of the
+// types, or the log from its end.
+func (db *DB) branches(f event.Filter) []*condition {
+	var types []event.Type
+	var audience *event.Audience
+	conditions := f.Conditions()
+	for _, c := range conditions {
+		switch c.Dimension {
+		case event.ByType:
+			types = c.Types
+		case event.ByAudience:
+			audience = c.Audience
+		default:
+			return []*condition{db.matching(f)}
+		}
+	}
+	switch {
+	case len(conditions) == 0:
+		return []*condition{{}}
+	case audience == nil:
+		return db.typeBranches(event.Audience{All: types}, types)
+	default:
+		return db.typeBranches(*audience, types)
+	}
+}
+
+// typeBranches returns the branches of an audience for the wanted types; all if there are none.
+func (db *DB) typeBranches(a event.Audience, wanted []event.Type) (branches []*condition) {
+	seen := map[event.Type]bool{}
+	isNew := func(t event.Type) bool {
+		if seen[t] || len(wanted) > 0 && !slices.Contains(wanted, t) {
+			return false
+		}
+		seen[t] = true
+		return true
+	}
+	for _, t := range a.All {
+		if isNew(t) {
+			branches = append(branches, &condition{[]string{"e.type = ?"}, []any{t}})
+		}
+	}
+	own := slices.DeleteFunc(slices.Clone(a.Own), func(t event.Type) bool { return !isNew(t) })
+	if len(own) > 0 && a.User != "" {
+		c := &condition{}
+		c.equal("e.user_id", string(a.User))
+		c.in(db.withoutIndex("e.type"), toAnys(own))
+		branches = append(branches, c)
+	}
+	for _, t := range a.Public {
+		if isNew(t) {
+			branches = append(branches, &condition{[]string{"e.type = ?", db.isActive()}, []any{t}})
+		}
+	}
+	return branches
+}
+
+// readQuery returns the statement that reads the span of the branches.
+func readQuery(branches []*condition, span eventlog.Span) (query string, args []any) {
+	if len(branches) == 1 {
+		where := branches[0]
+		where.between(span)
+		return fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s ORDER BY e.position %s LIMIT ?`, logColumns, where, direction(span)),
+			append(where.args, span.Limit)
+	}
+	union, args := unionOf(branches, span)
+	return fmt.Sprintf(`SELECT %s FROM (SELECT u.position FROM (%s) AS u ORDER BY u.position %[3]s LIMIT ?) AS n CROSS JOIN events AS e
+		WHERE e.position = n.position ORDER BY n.position %[3]s`, logColumns, union, direction(span)), append(args, span.Limit)
+}
+
+// countQuery returns the statement that counts the rows of the branches, up to one more than
+// eventlog.MaxCount.
+func countQuery(branches []*condition) (query string, args []any) {
+	union, args := unionOf(branches, eventlog.Span{Limit: eventlog.MaxCount + 1})
+	return fmt.Sprintf(`SELECT COUNT(*) FROM (SELECT 1 FROM (%s) AS u LIMIT %d) AS c`, union, eventlog.MaxCount+1), args
+}
+
+// unionOf returns a query for the positions in the span, for each of the branches up to the limit.
+func unionOf(branches []*condition, span eventlog.Span) (query string, args []any) {
+	queries := make([]string, len(branches))
+	for i, where := range branches {
+		where.between(span)
+		queries[i] = fmt.Sprintf(`SELECT b.position FROM (SELECT e.position FROM events AS e WHERE %s ORDER BY e.position %s LIMIT ?) AS b`,
+			where, direction(span))
+		args = append(append(args, where.args...), span.Limit)
+	}
+	return strings.Join(queries, " UNION ALL "), args
+}
+
+// condition is what rows must meet: clauses that all hold, with their arguments.
+type condition struct {
+	clauses []string
+	args    []any
+}
+
+// String returns the condition as SQL.
+func (c *condition) String() string { return strings.Join(c.clauses, " AND ") }
+
+func (c *condition) add(clause string, args ...any) {
+	c.clauses, c.args = append(c.clauses, clause), append(c.args, args...)
+}
+
+func (c *condition) in(column string, values []any) {
+	if len(values) == 0 {
+		c.add("1 = 0")
+		return
+	}
+	c.add(column+" IN ("+paramList(len(values))+")", values...)
+}
+
+// equal keeps what no database can store from reaching one: it equals nothing.
+func (c *condition) equal(column, value string) {
+	if !isStorable(value) {
+		c.add("1 = 0")
+		return
+	}
+	c.add(column+" = ?", value)
+}
+
+// between leaves out what has no position yet.
+func (c *condition) between(s eventlog.Span) {
+	c.add("e.position > ?", int64(s.After))
+	if s.Before > 0 {
+		c.add("e.position < ?", int64(s.Before))
+	}
+}
+
+// matching returns a filter's conditions as SQL, true for exactly what Conditions.Match takes. A
+// dimension that it does not know matches nothing. It is for filters by an id, whose index leads.
+func (db *DB) matching(f event.Filter) *condition {
+	where := &condition{}
+	for _, c := range f.Conditions() {
+		switch c.Dimension {
+		case event.ByType:
+			where.in(db.withoutIndex("e.type"), toAnys(c.Types))
+		case event.BySubject:
+			where.equal("e.subject_id", c.ID)
+		case event.ByUser:
+			where.equal("e.user_id", c.ID)
+		case event.ByOrder:
+			where.equal("e.order_id", c.ID)
+		case event.ByService:
+			where.equal("e.service_id", c.ID)
+		case event.ByAudience:
+			db.visible(where, c.Audience)
+		default:
+			where.add("1 = 0")
+		}
+	}
+	return where
+}
+
+func (db *DB) visible(c *condition, a *event.Audience) {
+	all, own, public := &condition{}, &condition{}, &condition{}
+	all.in(db.withoutIndex("e.type"), toAnys(a.All))
+	own.in(db.withoutIndex("e.type"), toAnys(a.Own))
+	own.equal("e.user_id", string(a.User))
+	public.in(db.withoutIndex("e.type"), toAnys(a.Public))
+	public.add(db.isActive())
+	c.add(fmt.Sprintf("(%s OR %s OR %s)", all, own, public), slices.Concat(all.args, own.args, public.args)...)
+}
+
+// isActive is the condition that the snapshot of a product says it was active.
+func (db *DB) isActive() string {
+	if db.isPostgres() {
+		return `e.data->>'active' = 'true'`
+	}
+	return `json_extract(e.data, '$.active') = 1`
+}
+
+// withoutIndex returns the column as a term for which the database uses no index. PostgreSQL
+// compares what the indices save, and needs no advice.
+func (db *DB) withoutIndex(column string) string {
+	if db.isPostgres() {
+		return column
+	}
+	return "+" + column
+}
