@@ -149,7 +149,7 @@ func spellOtherwise(token string) string {
 
 func TestService_Authenticate_refuses_a_cached_token_that_expired(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, session.Config{CacheSize: 8})
+	f := newFixture(t, session.Config{CacheSize: 8, AttemptsPerAccount: 100})
 	tokens, _ := f.signIn(t, "ada")
 	f.clock.add(5*time.Minute - time.Second)
 	f.as(t, tokens.AccessToken)

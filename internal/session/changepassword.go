@@ -37,13 +37,13 @@ func (s *Service) ChangePassword(ctx context.Context, cl claim.Claim, current, n
 
 // verifyAndReplacePassword replaces the password if current is the present one.
 func (s *Service) verifyAndReplacePassword(ctx context.Context, cl claim.Claim, acct *Account, current, next string, e *ending) error {
-	ok, err := s.passwords.Verify(ctx, current, acct.PasswordHash)
+	ok, err := s.passwords.Verify(ctx, string(acct.UserID), current, acct.PasswordHash)
 	if err != nil {
 		return err
 	}
 	var fresh string
 	if ok {
-		if fresh, err = s.passwords.Hash(ctx, next); err != nil {
+		if fresh, err = s.passwords.Hash(ctx, string(acct.UserID), next); err != nil {
 			return err
 		}
 	}

@@ -36,11 +36,13 @@ type Config struct {
 	HashQueue int // callers that may wait for a hash; default 100
 	CacheSize int // access tokens, sessions and API keys cached, each; default 10000
 
-	SignInsPerAccount int           // failed sign-ins of one account from one address; default 10
-	SignInsPerAddress int           // failed sign-ins from one address; default 100
-	SignInWindow      time.Duration // within this time; default 15m
-	SignUpsPerAddress int           // sign-ups from one address within an hour; default 20
-	NoRateLimit       bool          // let everything pass: for benchmarks and tests
+	SignInsPerAccount  int           // failed sign-ins of one account from one address; default 10
+	SignInsPerAddress  int           // failed sign-ins from one address; default 100
+	AttemptsPerAccount int           // sign-ins of one account from one address, successful or not; default 40
+	AttemptsPerAddress int           // sign-ins from one address, successful or not; default 400
+	SignInWindow       time.Duration // within this time; default 15m
+	SignUpsPerAddress  int           // sign-ups from one address within an hour; default 20
+	NoRateLimit        bool          // let everything pass: for benchmarks and tests
 
 	// With EventLog the service trusts cached states of sessions and keys until the log says otherwise,
 	// as long as the node's reader of the log lags less than a second; otherwise every request asks the
@@ -56,7 +58,8 @@ func (c Config) passwordConfig() password.Config {
 
 func (c Config) throttleConfig() throttle.Config {
 	return throttle.Config{
-		SignInsPerAccount: c.SignInsPerAccount, SignInsPerAddress: c.SignInsPerAddress, SignInWindow: c.SignInWindow,
+		SignInsPerAccount: c.SignInsPerAccount, SignInsPerAddress: c.SignInsPerAddress,
+		AttemptsPerAccount: c.AttemptsPerAccount, AttemptsPerAddress: c.AttemptsPerAddress, SignInWindow: c.SignInWindow,
 		SignUpsPerAddress: c.SignUpsPerAddress, Disabled: c.NoRateLimit,
 	}
 }
@@ -74,7 +77,7 @@ func (c Config) withDefaults() (Config, error) {
 	if min(c.IdleTTL, c.SessionTTL, c.KeyInterval, c.SignInWindow) < 0 {
 		return c, errors.New("session config: a time below zero")
 	}
-	if min(c.MaxSessions, c.Hashers, c.HashQueue, c.CacheSize, c.SignInsPerAccount, c.SignInsPerAddress, c.SignUpsPerAddress) < 0 {
+	if min(c.MaxSessions, c.Hashers, c.HashQueue, c.CacheSize, c.SignInsPerAccount, c.SignInsPerAddress, c.AttemptsPerAccount, c.AttemptsPerAddress, c.SignUpsPerAddress) < 0 {
 		return c, errors.New("session config: a limit below zero")
 	}
 	const day = 24 * time.Hour
@@ -88,6 +91,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.CacheSize = cmp.Or(c.CacheSize, 10_000)
 	c.SignInsPerAccount = cmp.Or(c.SignInsPerAccount, 10)
 	c.SignInsPerAddress = cmp.Or(c.SignInsPerAddress, 100)
+	c.AttemptsPerAccount = cmp.Or(c.AttemptsPerAccount, 40)
+	c.AttemptsPerAddress = cmp.Or(c.AttemptsPerAddress, 400)
 	c.SignInWindow = cmp.Or(c.SignInWindow, 15*time.Minute)
 	c.SignUpsPerAddress = cmp.Or(c.SignUpsPerAddress, 20)
 	return c, nil

@@ -159,7 +159,11 @@ func (s *Service) ServiceToken(ctx context.Context, caller *auth.Principal, serv
 // PASSWORD_INVALID for fewer than 10 characters or more than 1024 bytes, and
 // SERVER_BUSY if too many callers wait for a hash already.
 func (s *Service) HashPassword(ctx context.Context, text string) (string, error) {
-	return s.passwords.Hash(ctx, text)
+	account := ""
+	if caller := auth.From(ctx); caller != nil {
+		account = string(caller.UserID)
+	}
+	return s.passwords.Hash(ctx, account, text)
 }
 
 // AllowSignUp counts a sign-up from the caller's address, or refuses it with

@@ -37,19 +37,20 @@ func (t *Tokens) String() string { return "tokens of " + string(t.Session.ID) }
 // SignIn opens a session for a caller that knows the password of an account, named
 // by its user name or email address. A wrong password, an account that does not
 // exist, has no password or is not active: all are CREDENTIALS_WRONG and take
-// equally long. RATE_LIMITED after too many failures of one account from one
-// address, or of one address; SERVER_BUSY if too many callers wait for a hash.
+// equally long. RATE_LIMITED after too many failures, or too many sign-ins, of one account from
+// one address, or of one address; SERVER_BUSY if too many callers wait for a hash.
 func (s *Service) SignIn(ctx context.Context, login, password string) (*Tokens, error) {
 	login = strings.TrimSpace(login)
 	acct, err := s.findAccount(ctx, login)
 	if err != nil {
 		return nil, err
 	}
-	attempt, err := s.limiter.Begin(ctx, cmp.Or(string(acct.UserID), foldLogin(login)))
+	name := cmp.Or(string(acct.UserID), foldLogin(login))
+	attempt, err := s.limiter.Begin(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	opened, err := s.verifyPassword(ctx, acct, password)
+	opened, err := s.verifyPassword(ctx, name, acct, password)
 	s.limiter.Finish(ctx, attempt, err)
 	if err != nil {
 		return nil, err
@@ -57,9 +58,10 @@ func (s *Service) SignIn(ctx context.Context, login, password string) (*Tokens, 
 	return s.issueTokens(ctx, opened)
 }
 
-// verifyPassword opens a session of the account if the password is right.
-func (s *Service) verifyPassword(ctx context.Context, acct *Account, password string) (*Session, error) {
-	ok, err := s.passwords.Verify(ctx, password, acct.PasswordHash)
+// verifyPassword opens a session of the account, which shares the hashing permits under the name, if the
+// password is right.
+func (s *Service) verifyPassword(ctx context.Context, name string, acct *Account, password string) (*Session, error) {
+	ok, err := s.passwords.Verify(ctx, name, password, acct.PasswordHash)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +99,7 @@ func (s *Service) rehashIfOutdated(ctx context.Context, acct *Account, password 
 	if !s.passwords.Outdated(acct.PasswordHash) {
 		return ""
 	}
-	fresh, err := s.passwords.Hash(ctx, password)
+	fresh, err := s.passwords.Hash(ctx, string(acct.UserID), password)
 	if err != nil {
 		return ""
 	}

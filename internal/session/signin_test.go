@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -176,6 +177,35 @@ func TestService_SignIn_throttle(t *testing.T) {
 			t.Parallel()
 			tt.run(t, newFixture(t, cfg))
 		})
+	}
+}
+
+func TestService_SignIn_counts_right_passwords_as_well(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{AttemptsPerAccount: 3, AttemptsPerAddress: 7})
+	for _, name := range []string{"bob", "eve"} {
+		f.user(t, name)
+	}
+	var hashes session.CallCounter
+	f.OnHash(hashes.Call)
+	signIn := func(address, login string, n int) (opened int) {
+		for range n {
+			switch _, err := f.SignIn(from(t, address), login, password); {
+			case err == nil:
+				opened++
+			case !fault.Is(err, fault.RateLimited):
+				t.Errorf("SignIn(%s) from %s gave %v", login, address, err)
+			}
+		}
+		return opened
+	}
+	got := []int{signIn("192.0.2.1", "ada", 10), signIn("192.0.2.1", "bob", 10), signIn("192.0.2.1", "eve", 10), signIn("192.0.2.2", "ada", 1)}
+	if want := []int{3, 3, 1, 1}; !slices.Equal(got, want) || hashes.Load() != 8 {
+		t.Errorf("%v sign-ins succeeded at the price of %d hashes, want %v and 8", got, hashes.Load(), want)
+	}
+	f.clock.add(15 * time.Minute)
+	if got := signIn("192.0.2.1", "ada", 1); got != 1 {
+		t.Error("a window later ada cannot sign in")
 	}
 }
 

@@ -6,11 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"runtime"
-	"time"
 
-	"golang.org/x/sync/semaphore"
-
-	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/auth"
 )
 
 // Config tunes a Hasher. The zero value is ready to use.
@@ -25,18 +22,15 @@ type Config struct {
 // Hasher hashes and checks passwords. It is safe for concurrent use.
 type Hasher struct {
 	cost      Cost
-	admission *semaphore.Weighted // a permit for each caller that waits or hashes
-	running   *semaphore.Weighted // a permit for each caller that hashes
+	queue     *queue // a permit for each caller that hashes
 	deriveKey func(password, salt []byte, c Cost) []byte
 }
 
 // NewHasher returns a Hasher.
 func NewHasher(cfg Config) *Hasher {
-	concurrency := cmp.Or(cfg.Concurrency, runtime.GOMAXPROCS(0))
 	h := &Hasher{
 		cost:      cmp.Or(cfg.Cost, defaultCost),
-		admission: semaphore.NewWeighted(int64(concurrency + cmp.Or(cfg.Queue, 100))),
-		running:   semaphore.NewWeighted(int64(concurrency)),
+		queue:     &queue{permits: cmp.Or(cfg.Concurrency, runtime.GOMAXPROCS(0)), places: cmp.Or(cfg.Queue, 100)},
 		deriveKey: cfg.DeriveKey,
 	}
 	if h.deriveKey == nil {
@@ -45,25 +39,26 @@ func NewHasher(cfg Config) *Hasher {
 	return h
 }
 
-// Hash returns a new hash of the password. It gives PASSWORD_INVALID as Normalize
-// does, and SERVER_BUSY if the queue is full.
-func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
+// Hash returns a new hash of the password, on behalf of the account: any name by which the callers
+// from one address share the permits. It gives PASSWORD_INVALID as Normalize does, and SERVER_BUSY
+// if the queue is full.
+func (h *Hasher) Hash(ctx context.Context, account, password string) (string, error) {
 	normalized, err := Normalize(password)
 	if err != nil {
 		return "", err
 	}
 	salt := make([]byte, saltSize)
 	_, _ = rand.Read(salt) // documented never to fail
-	sum, err := h.deriveWithPermit(ctx, normalized, salt, h.cost)
+	sum, err := h.deriveWithPermit(ctx, account, normalized, salt, h.cost)
 	if err != nil {
 		return "", err
 	}
 	return hash{h.cost, salt, sum}.String(), nil
 }
 
-// Verify reports whether the password has the hash. It takes as long if stored
+// Verify reports whether the password of the account has the hash. It takes as long if stored
 // is no hash at all, so that timing does not reveal which accounts exist.
-func (h *Hasher) Verify(ctx context.Context, password, stored string) (bool, error) {
+func (h *Hasher) Verify(ctx context.Context, account, password, stored string) (bool, error) {
 	want, known := parseHash(stored)
 	if !known {
 		want = hash{h.cost, make([]byte, saltSize), make([]byte, hashSize)}
@@ -72,7 +67,7 @@ func (h *Hasher) Verify(ctx context.Context, password, stored string) (bool, err
 	if err != nil {
 		normalized, known = "", false // no account has it, but it costs the same
 	}
-	sum, err := h.deriveWithPermit(ctx, normalized, want.salt, want.Cost)
+	sum, err := h.deriveWithPermit(ctx, account, normalized, want.salt, want.Cost)
 	if err != nil {
 		return false, err
 	}
@@ -87,23 +82,13 @@ func (h *Hasher) Outdated(stored string) bool {
 }
 
 // deriveWithPermit hashes once there is a permit.
-func (h *Hasher) deriveWithPermit(ctx context.Context, password string, salt []byte, c Cost) ([]byte, error) {
-	if !h.admission.TryAcquire(1) {
-		return nil, errBusy()
-	}
-	defer h.admission.Release(1)
-	if err := h.running.Acquire(ctx, 1); err != nil {
+func (h *Hasher) deriveWithPermit(ctx context.Context, account, password string, salt []byte, c Cost) ([]byte, error) {
+	if err := h.queue.acquire(ctx, auth.ClientFrom(ctx).Network(), account); err != nil {
 		return nil, err
 	}
-	defer h.running.Release(1)
+	defer h.queue.release()
 	if err := ctx.Err(); err != nil {
 		return nil, err // the caller left while it got the permit
 	}
 	return h.deriveKey([]byte(password), salt, c), nil
-}
-
-func errBusy() error {
-	e := fault.New(fault.ServerBusy, "Too many people are signing in right now; try again in a moment.")
-	e.RetryAfter = time.Second
-	return e
 }

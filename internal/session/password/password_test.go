@@ -62,7 +62,7 @@ func TestHasher_Hash_refuses_what_is_no_password(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			hash, err := h.Hash(t.Context(), tt.password)
+			hash, err := h.Hash(t.Context(), "ada", tt.password)
 			wantCode(t, "Hash", err, tt.code)
 			if err == nil && (strings.Contains(hash, tt.password) || !strings.HasPrefix(hash, "$argon2id$v=19$m=")) {
 				t.Errorf("hash = %q, want one of argon2id", hash)
@@ -74,9 +74,9 @@ func TestHasher_Hash_refuses_what_is_no_password(t *testing.T) {
 func TestHasher_Hash_costs_what_OWASP_advises(t *testing.T) {
 	t.Parallel()
 	h := NewHasher(Config{})
-	first, err := h.Hash(t.Context(), password)
+	first, err := h.Hash(t.Context(), "ada", password)
 	must(t, err)
-	second, err := h.Hash(t.Context(), password)
+	second, err := h.Hash(t.Context(), "ada", password)
 	must(t, err)
 	if !strings.HasPrefix(first, "$argon2id$v=19$m=19456,t=2,p=1$") || first == second {
 		t.Errorf("hashes = %q and %q, want two of 19 MiB and two passes", first, second)
@@ -102,13 +102,13 @@ func TestHasher_bounds_how_many_hash_and_wait(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
-				if _, err := h.Hash(t.Context(), password); err != nil {
+				if _, err := h.Hash(t.Context(), "ada", password); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		synctest.Wait() // two hash, three wait
-		_, err := h.Hash(t.Context(), password)
+		_, err := h.Hash(t.Context(), "ada", password)
 		wantCode(t, "the sixth", err, fault.ServerBusy)
 		if e := fault.From(err); e.Kind() != fault.KindUnavailable || e.RetryAfter <= 0 {
 			t.Errorf("a full queue gave %+v, want UNAVAILABLE with a time to wait", e)
@@ -131,7 +131,7 @@ func TestHasher_stops_waiting_when_its_caller_leaves(t *testing.T) {
 		})
 		done := make(chan error, 2)
 		hash := func(ctx context.Context) {
-			_, err := h.Hash(ctx, password)
+			_, err := h.Hash(ctx, "ada", password)
 			done <- err
 		}
 		go hash(t.Context())

@@ -1,7 +1,8 @@
 // Package throttle slows down guesses at passwords and floods of sign-ups.
 //
 // A Limiter counts an attempt before the password is checked, so that parallel
-// guesses cannot pass together, and takes the count back if the guess was right.
+// guesses cannot pass together, and takes the failure back if the guess was right.
+// Right guesses have limits of their own, since each costs a hash and a session.
 // Counters are shared by all nodes, through a Store, and are named by an HMAC, so
 // that the database does not reveal which account was tried from where. No counter
 // is for an account alone: an attacker could lock its owner out.
@@ -48,11 +49,13 @@ type Store interface {
 
 // Config holds the limits. All of them must be set.
 type Config struct {
-	SignInsPerAccount int           // failed sign-ins of one account from one address
-	SignInsPerAddress int           // failed sign-ins from one address
-	SignInWindow      time.Duration // within this time
-	SignUpsPerAddress int           // sign-ups from one address within an hour
-	Disabled          bool          // let everything pass: for benchmarks and tests
+	SignInsPerAccount  int           // failed sign-ins of one account from one address
+	SignInsPerAddress  int           // failed sign-ins from one address
+	AttemptsPerAccount int           // sign-ins of one account from one address, successful or not
+	AttemptsPerAddress int           // sign-ins from one address, successful or not
+	SignInWindow       time.Duration // within this time
+	SignUpsPerAddress  int           // sign-ups from one address within an hour
+	Disabled           bool          // let everything pass: for benchmarks and tests
 }
 
 // Limiter limits attempts by the caller's address. It is safe for concurrent use.
@@ -70,29 +73,41 @@ func NewLimiter(store Store, secret [secrets.Size]byte, cfg Config, now func() t
 }
 
 // Attempt is a guess that was counted, by the names of its counters.
-type Attempt struct{ accountAndAddress, address string }
+type Attempt struct {
+	failures      counterNames // given back by a right guess
+	verifications counterNames // kept: a hash costs the same, whatever its outcome
+}
+
+// counterNames are the counters of an account from an address, and of the address.
+type counterNames struct{ accountAndAddress, address string }
 
 // Begin counts a guess at the password of an account, known or not, from the
 // caller's address, or refuses it with RATE_LIMITED. The caller passes the
 // outcome to Finish.
 func (l *Limiter) Begin(ctx context.Context, account string) (Attempt, error) {
 	from := auth.ClientFrom(ctx).Network()
-	a := Attempt{l.counterName("sign-in", account, from), l.counterName("sign-in", from)}
+	names := func(kind string) counterNames {
+		return counterNames{l.counterName(kind, account, from), l.counterName(kind, from)}
+	}
+	a := Attempt{names("sign-in"), names("verification")}
 	return a, l.countAttempts(ctx,
-		Counter{a.accountAndAddress, l.cfg.SignInsPerAccount, l.cfg.SignInWindow},
-		Counter{a.address, l.cfg.SignInsPerAddress, l.cfg.SignInWindow})
+		Counter{a.failures.accountAndAddress, l.cfg.SignInsPerAccount, l.cfg.SignInWindow},
+		Counter{a.failures.address, l.cfg.SignInsPerAddress, l.cfg.SignInWindow},
+		Counter{a.verifications.accountAndAddress, l.cfg.AttemptsPerAccount, l.cfg.SignInWindow},
+		Counter{a.verifications.address, l.cfg.AttemptsPerAddress, l.cfg.SignInWindow})
 }
 
 // Finish records how a counted guess ended. A right one (a nil error) resets the
-// counter of account and address, but not that of the address: the owner of one
-// account could guess at others for ever. A wrong one (CREDENTIALS_WRONG) stays
+// failures of account and address, but not those of the address: the owner of one
+// account could guess at others for ever. It stays counted as a verification: a caller
+// with an account could hash for ever. A wrong one (CREDENTIALS_WRONG) stays
 // counted; one that was not checked, for any other error, does not.
 func (l *Limiter) Finish(ctx context.Context, a Attempt, err error) {
 	switch {
 	case err == nil:
-		l.giveBack(ctx, []string{a.accountAndAddress}, []string{a.address})
+		l.giveBack(ctx, []string{a.failures.accountAndAddress}, []string{a.failures.address})
 	case !fault.Is(err, fault.CredentialsWrong):
-		l.giveBack(ctx, nil, []string{a.accountAndAddress, a.address})
+		l.giveBack(ctx, nil, []string{a.failures.accountAndAddress, a.failures.address, a.verifications.accountAndAddress, a.verifications.address})
 	}
 }
 
