@@ -15,7 +15,7 @@ import (
 type selectionCost struct{ fixed, perItem int }
 
 // costCalculator computes what an operation costs with its variables. Every field
-// costs one; what is selected on the items of a list costs as often as the
+// costs one, and a count of a connection countCost; what is selected on the items of a list costs as often as the
 // list may have items. A fragment is priced once, however often it is spread.
 type costCalculator struct {
 	schema        *ast.Schema
@@ -24,6 +24,10 @@ type costCalculator struct {
 	limits        Limits
 	fragmentCosts map[string]selectionCost
 }
+
+// countCost is the cost of the totalCount of a connection: it may read thousands of rows, where a
+// page of fields reads a hundred.
+const countCost = 100
 
 // introspectionList is the number of items that the cost assumes for the lists of
 // introspection. A full introspection has far fewer on average than the
@@ -86,7 +90,7 @@ func (p *costCalculator) costOfFragment(name string) selectionCost {
 
 func (p *costCalculator) costOfField(f *ast.Field) selectionCost {
 	if len(f.SelectionSet) == 0 {
-		return selectionCost{fixed: 1}
+		return selectionCost{fixed: costOfLeaf(f)}
 	}
 	sub, items := p.costOfSelections(f.SelectionSet), p.assumedListSize(f)
 	size, sized := p.requestedListSize(f)
@@ -101,6 +105,13 @@ func (p *costCalculator) costOfField(f *ast.Field) selectionCost {
 		return selectionCost{fixed: addCapped(1, multiplyCapped(size, each))}
 	}
 	return selectionCost{fixed: 1, perItem: each}
+}
+
+func costOfLeaf(f *ast.Field) int {
+	if f.Name == "totalCount" && strings.HasSuffix(f.ObjectDefinition.Name, "Connection") {
+		return countCost
+	}
+	return 1
 }
 
 // assumedListSize is the number of items of a list without first or last.

@@ -34,7 +34,7 @@ func (l *Limits) Settings() []setting.Setting {
 		setting.Count(&l.Aliases, "LIMIT_ALIASES", 100, "fields with an alias"),
 		setting.Count(&l.RootFields, "LIMIT_ROOT_FIELDS", 30, "fields at the root of an operation, with fragments expanded"),
 		setting.Count(&l.Directives, "LIMIT_DIRECTIVES", 200, "directives in a document"),
-		setting.Count(&l.Complexity, "LIMIT_COST", 50_000, "cost of an operation: each field counts once for each item of the lists around it"),
+		setting.Count(&l.Complexity, "LIMIT_COST", 50_000, "cost of an operation: each field counts once for each item of the lists around it, a `totalCount` as 100 fields"),
 		setting.Internal(&l.ListSize, 20, "items that the cost assumes for a list without a page size"),
 		setting.Internal(&l.PageSize, 100, "items above which the cost counts no further, as no resolver returns more"),
 		setting.Count(&l.Errors, "LIMIT_ERRORS", 50, "errors in a response"),

@@ -242,7 +242,8 @@ func TestPrepare_computes_the_cost(t *testing.T) {
 	}{
 		{"a field costs one", "{hello}", "{}", 1},
 		{"a list's items cost as often as first says", "{user(id:1){orders(first:7){id total}}}", "{}", 2 + 7*2},
-		{"first counts for the items inside a connection", "{users(first:7){nodes{id name} totalCount}}", "{}", 1 + 1 + 7*2 + 1},
+		{"first counts for the items inside a connection", "{users(first:7){nodes{id name} totalCount}}", "{}", 1 + 1 + 7*2 + 100},
+		{"a count costs as many as a page of fields", "{a:users(first:0){totalCount} b:users(first:0){n:totalCount}}", "{}", 2 * (1 + 100)},
 		{"last counts too", "{users(last:3){nodes{id}}}", "{}", 2 + 3},
 		{"a page has 20 items without first or last", "{users{nodes{id}}}", "{}", 2 + 20},
 		{"a null size says nothing", "query($n:Int){users(first:$n){nodes{id}}}", `{"n":null}`, 2 + 20},
