@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -150,6 +151,15 @@ func parseOrigin(value string) (string, error) {
 		return "", errors.New("* or origins such as https://shop.example, without a path, with commas between them")
 	}
 	return strings.ToLower(value), nil
+}
+
+// parseContact reads the URL of people: mailto:, https: or tel:.
+func parseContact(value string) (string, error) {
+	u, err := url.Parse(value)
+	if err != nil || !slices.Contains([]string{"mailto", "https", "tel"}, u.Scheme) || strings.ContainsAny(value, "\r\n ") {
+		return "", errors.New("a URL such as mailto:security@shop.example or https://shop.example/security")
+	}
+	return value, nil
 }
 
 // parseHost reads a host name, *.name or *.

@@ -45,6 +45,8 @@ func (c *Config) groups() []Group {
 			markSecret(setting.Value(&c.AdminPassword, "ADMIN_PASSWORD", "", "password of the first ADMIN", parseSecret)),
 			setting.Value(&c.RateLimit, "RATE_LIMIT", "on", "`off` turns off the rate limit on password attempts: for benchmarks and tests only", parseEither("on", "off")),
 			setting.Value(&c.Introspection, "INTROSPECTION", "on", "`off` hides the schema, and suggestions in error messages", parseEither("on", "off")),
+			setting.Value(&c.HTTP.HideDocs, "DOCS", "on", "`off` hides GraphiQL, the page and the OpenAPI document of the legacy REST routes", parseEither("off", "on")),
+			setting.Value(&c.HTTP.SecurityContact, "SECURITY_CONTACT", "", "URL for reports of vulnerabilities, e.g. `mailto:security@shop.example`, served in `/.well-known/security.txt`", parseContact),
 			setting.Value(&c.HTTP.AllowedHosts, "ALLOWED_HOSTS", "", "comma-separated host names that clients call the server by, e.g. `shop.example,*.shop.example`, or `*`; IP addresses, `localhost` and the host of the listen address are always allowed, others get 421", parseList(parseHost)),
 			setting.Value(&c.HTTP.AllowedOrigins, "CORS_ORIGINS", "", "comma-separated origins whose pages may call the API, e.g. `https://shop.example`, or `*`", parseOrigins),
 			setting.Value(&c.HTTP.TrustedProxies, "TRUSTED_PROXIES", "", "comma-separated networks of proxies whose `X-Forwarded-*` headers are used, e.g. `10.0.0.0/8,::1`", parseList(parseNetwork)),

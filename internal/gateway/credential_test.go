@@ -18,14 +18,13 @@ import (
 
 func TestGateway_ends_a_call_with_the_credential_of_its_caller(t *testing.T) {
 	t.Parallel()
-	block, flood := make(chan struct{}), bytes.Repeat([]byte("x"), 1<<20)
-	t.Cleanup(func() { close(block) })
+	flood := bytes.Repeat([]byte("x"), 1<<20)
 	for name, tt := range map[string]struct {
 		instance http.HandlerFunc
 		status   int
 		upgrade  string
 	}{
-		"before the response": {func(http.ResponseWriter, *http.Request) { <-block }, http.StatusUnauthorized, ""},
+		"before the response": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, http.StatusUnauthorized, ""},
 		"while its caller takes nothing of the response": {func(w http.ResponseWriter, _ *http.Request) {
 			for {
 				if _, err := w.Write(flood); err != nil {

@@ -99,12 +99,20 @@ func isBearer(credential string) bool {
 // X_Forwarded_For for X-Forwarded-For.
 func isReservedHeader(name string) bool {
 	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
-	switch name {
-	case "Forwarded", "X-Real-Ip", "X-Request-Id":
-		return true
-	}
-	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Backplane-")
+	return slices.Contains(reservedHeaders, name) || slices.ContainsFunc(reservedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
+
+// Headers by which proxies tell servers behind them who the caller is, where it comes from or what it
+// asked for: a caller must not be able to say so itself.
+var (
+	reservedHeaders = []string{
+		"Forwarded", "X-Request-Id",
+		"X-Real-Ip", "X-Client-Ip", "Client-Ip", "X-Cluster-Client-Ip", "X-Originating-Ip", "X-Remote-Ip", "X-Remote-Addr", "True-Client-Ip", "Fastly-Client-Ip",
+		"Remote-User", "Remote-Groups", "Remote-Email", "Remote-Name", "X-Remote-User", "X-Remote-Group", "X-User", "X-Authenticated-User", "X-Webauth-User", "X-Ssl-Client-Cert",
+		"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Original-Host", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
+	}
+	reservedPrefixes = []string{"X-Forwarded-", "X-Backplane-", "Cf-", "X-Auth-Request-", "X-Amzn-Oidc-", "X-Goog-Authenticated-User-", "X-Ms-Client-Principal", "X-Envoy-"}
+)
 
 // viaEntry is the gateway's entry in the Via header; a request with maxViaEntries of them loops.
 const (

@@ -192,3 +192,25 @@ func TestGateway_continues_traces(t *testing.T) {
 		}
 	}
 }
+
+func TestGateway_strips_headers_by_which_proxies_name_the_caller(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t, Config{})
+	w.registerEcho(echoRequest)
+	forged := []string{
+		"Remote-User", "Remote_User", "X-Forwarded-User", "X-Forwarded-Email", "X-Remote-User", "X-Authenticated-User", "X-WEBAUTH-USER", "X-Original-URL", "X-Rewrite-URL",
+		"CF-Connecting-IP", "CF-Access-Authenticated-User-Email", "True-Client-IP", "X-Client-IP", "X-Auth-Request-User", "X-Amzn-Oidc-Identity", "X-HTTP-Method-Override",
+		"X-Goog-Authenticated-User-Email", "X-MS-Client-Principal-Name",
+	}
+	var lines []string
+	for _, name := range forged {
+		lines = append(lines, name+": forged")
+	}
+	for name, values := range w.sendRaw("GET /gateway/echo/", lines...).echoed(t).Header {
+		for _, v := range values {
+			if v == "forged" {
+				t.Errorf("the header %s was forwarded", name)
+			}
+		}
+	}
+}

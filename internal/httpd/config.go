@@ -29,6 +29,8 @@ type Config struct {
 	OpenConnections    int
 	AddressConnections int
 
+	HideDocs        bool              // no GraphiQL, no page and no document of the legacy REST routes
+	SecurityContact string            // URL for reports of vulnerabilities, in security.txt; empty for none
 	AllowedHosts    []string          // names that the server is called by, with the address it listens on; IP literals and localhost are always allowed
 	AllowedOrigins  []string          // whose pages may call from a browser, "*" for all; default none but our own
 	TrustedProxies  []netip.Prefix    // whose X-Forwarded-For counts; default none

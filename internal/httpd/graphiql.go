@@ -11,6 +11,12 @@ import (
 //go:embed graphiql/*.html graphiql/*.js graphiql/*.css graphiql/*.gz
 var graphiqlFiles embed.FS
 
+// The patterns of GraphiQL.
+const (
+	graphiqlPage = "GET /{$}"
+	graphiqlFile = "GET /graphiql/{file}"
+)
+
 func (s *Server) serveGraphiQL(w http.ResponseWriter, r *http.Request) error {
 	return s.serveStatic(w, r, "index.html")
 }

@@ -101,8 +101,9 @@ func (s *Server) handlers() map[string]http.HandlerFunc {
 		"GET /healthz":               s.handleErrors(s.serveHealth, problemFormat),
 		"GET /readyz":                s.handleErrors(s.serveReady, problemFormat),
 		"GET /.well-known/jwks.json": s.handleErrors(s.serveJWKS, problemFormat),
-		"GET /{$}":                   s.handleErrors(s.serveGraphiQL, problemFormat),
-		"GET /graphiql/{file}":       s.handleErrors(s.serveGraphiQLFile, problemFormat),
+		securityPage:                 s.handleErrors(s.serveSecurityTxt, problemFormat),
+		graphiqlPage:                 s.handleErrors(s.serveGraphiQL, problemFormat),
+		graphiqlFile:                 s.handleErrors(s.serveGraphiQLFile, problemFormat),
 		"/":                          s.handleErrors(s.serveNotFound, problemFormat),
 	}
 }
@@ -115,7 +116,9 @@ func Reserved() []string {
 func (s *Server) mux() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, serve := range s.handlers() {
-		mux.HandleFunc(pattern, serve)
+		if !s.cfg.HideDocs || !isDocs(pattern) {
+			mux.HandleFunc(pattern, serve)
+		}
 	}
 	if s.deps.REST == nil {
 		return mux
@@ -123,11 +126,17 @@ func (s *Server) mux() http.Handler {
 	for _, pattern := range s.deps.REST.Patterns() {
 		mux.HandleFunc(pattern, s.handleErrors(s.serveREST, problemFormat))
 	}
+	if s.cfg.HideDocs {
+		return mux
+	}
 	for _, pattern := range s.deps.REST.Pages() {
 		mux.HandleFunc(pattern, s.deps.REST.ServePage)
 	}
 	return mux
 }
+
+// isDocs reports whether the handler of the pattern serves GraphiQL.
+func isDocs(pattern string) bool { return pattern == graphiqlPage || pattern == graphiqlFile }
 
 // Run serves connections from the listener, which it closes, until ctx is cancelled; then it
 // closes WebSockets and event streams over the DrainWindow, lets the requests in flight

@@ -204,7 +204,6 @@ func TestServer_GraphQL_gives_responses(t *testing.T) {
 	tests := []struct{ name, headers, body, want string }{
 		{"an anonymous caller", "", `{"query":"{hello}"}`, `{"data":{"hello":"hi anonymous"}}`},
 		{"a caller", "Authorization: bearer good", `{"query":"{hello}"}`, `{"data":{"hello":"hi usr_1"}}`},
-		{"another scheme is an anonymous caller", "Authorization: Basic x", `{"query":"{hello}"}`, `{"data":{"hello":"hi anonymous"}}`},
 		{"the idempotency key arrives", "Idempotency-Key: k-1", `{"query":"mutation{touch}"}`, `{"data":{"touch":"k-1"}}`},
 		{"a query has no idempotency key", "Idempotency-Key: k-1", `{"query":"{a:hello b:hello}"}`, `{"data":{"a":"hi anonymous","b":"hi anonymous"}}`},
 		{"the peer's address", "User-Agent: test", `{"query":"{echo}"}`, `{"data":{"echo":"192.0.2.1 test"}}`},
@@ -385,5 +384,35 @@ func TestServer_serves_GraphiQL(t *testing.T) {
 	}
 	if w := answer(s, request("GET /graphiql/README.md", "", "")); w.Code != 404 {
 		t.Errorf("a file that is not for the page = %d, want 404", w.Code)
+	}
+}
+
+func TestServer_takes_no_malformed_credential_for_an_anonymous_caller(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, httpd.Config{}, httpd.Deps{Auth: tokens{}})
+	for _, value := range []string{"Basic x", "Bearer", "Bearer ", "token", "", "Bearer a b"} {
+		r := httptest.NewRequest(http.MethodPost, "/graphql", strings.NewReader(`{"query":"{hello}"}`))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", value)
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		if w.Code != http.StatusUnauthorized {
+			t.Errorf("with Authorization: %q: %d %s, want 401", value, w.Code, w.Body)
+		}
+	}
+}
+
+func TestServer_hides_its_docs_and_says_where_to_report_vulnerabilities(t *testing.T) {
+	t.Parallel()
+	open := newServer(t, httpd.Config{SecurityContact: "mailto:security@shop.example"}, httpd.Deps{})
+	hidden := newServer(t, httpd.Config{HideDocs: true}, httpd.Deps{})
+	for path, want := range map[string][2]int{"/": {200, 404}, "/graphiql/graphiql.js": {200, 404}, "/.well-known/security.txt": {200, 404}, "/healthz": {200, 200}} {
+		for i, s := range []*httpd.Server{open, hidden} {
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			if w.Code != want[i] || strings.HasSuffix(path, ".txt") && i == 0 && !strings.HasPrefix(w.Body.String(), "Contact: mailto:security@shop.example\nExpires: 20") {
+				t.Errorf("%s with hidden docs %v: %d %.60s, want %d", path, i == 1, w.Code, w.Body, want[i])
+			}
+		}
 	}
 }
