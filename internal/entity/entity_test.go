@@ -10,6 +10,7 @@ import (
 func TestDeclare_refuses(t *testing.T) { //nolint:paralleltest // it declares an entity
 	taken := map[string]*fault.Error{"coupons.code": fault.New(fault.BadInput, "Taken.")}
 	Declare(Declaration{Name: "coupon", Kind: uid.KindProduct, Unique: taken})
+	t.Cleanup(func() { delete(declared, "coupon") })
 	for name, d := range map[string]Declaration{
 		"no name":              {Kind: uid.KindOrder},
 		"a name twice":         {Name: "coupon"},
