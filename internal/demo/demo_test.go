@@ -48,7 +48,7 @@ func TestDemo(t *testing.T) {
 
 func hash(password string) (string, error) { return "hash of " + password, nil }
 
-func TestFill_IsDeterministicAndSound(t *testing.T) {
+func TestFill_is_deterministic_and_sound(t *testing.T) {
 	t.Parallel()
 	size := demo.Size{Users: 300, Orders: 1500, Lines: 3}
 	var first page.Page[*order.Order]

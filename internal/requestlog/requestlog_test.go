@@ -21,7 +21,7 @@ func TestValidRequestID(t *testing.T) {
 	}
 }
 
-func TestHandler_addsTheRequestID(t *testing.T) {
+func TestHandler_adds_the_request_ID(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	log := slog.New(requestlog.Handler(slog.NewTextHandler(&out, nil))).With("a", 1)

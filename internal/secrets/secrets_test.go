@@ -174,7 +174,7 @@ func TestOpenBox_nodesAgree(t *testing.T) {
 	}
 }
 
-func TestParseKey_refusesShortAndEndlessText(t *testing.T) {
+func TestParseKey_refuses_short_and_endless_text(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "too short", strings.Repeat("x", minText-1), strings.Repeat("x", maxText+1)} {
 		if _, err := ParseMasterKey(s); err == nil {
@@ -210,7 +210,7 @@ func TestKeyFromFile(t *testing.T) {
 	}
 }
 
-func TestKeyFromFile_refusesWhatIsNoSecret(t *testing.T) {
+func TestKeyFromFile_refuses_what_is_no_secret(t *testing.T) {
 	t.Parallel()
 	good := strings.Repeat("x", minText)
 	tests := []struct {

@@ -36,7 +36,7 @@ func openPlain(t testing.TB, url string) (kind string, db *sql.DB) {
 	return kind, db
 }
 
-func TestMigrations_EqualTheSchema(t *testing.T) {
+func TestMigrations_equal_the_schema(t *testing.T) {
 	t.Parallel()
 	for name, url := range map[string]func(testing.TB) string{"sqlite": testenv.SQLite, "postgres": testenv.Postgres} {
 		t.Run(name, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestMigrations_EqualTheSchema(t *testing.T) {
 	}
 }
 
-func TestMigrations_MakeTheSameTablesOnBothDialects(t *testing.T) {
+func TestMigrations_make_the_same_tables_on_both_dialects(t *testing.T) {
 	t.Parallel()
 	shapes := map[string]map[string]string{}
 	for _, url := range []string{testenv.SQLite(t), testenv.Postgres(t)} {
@@ -115,7 +115,7 @@ func indexShape(i *schema.Index) string {
 	return fmt.Sprintf("index %v, unique %t", columns, i.Unique || i.Name == "")
 }
 
-func TestMigrate_TenNodesStartAtOnce(t *testing.T) {
+func TestMigrate_ten_nodes_start_at_once(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		var wg sync.WaitGroup
@@ -166,7 +166,7 @@ func TestMigrate_refuses_databases_it_cannot_migrate(t *testing.T) {
 	}
 }
 
-func TestReady_AsksForMigrations(t *testing.T) {
+func TestReady_asks_for_migrations(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		db, err := store.Open(t.Context(), store.Config{URL: url})

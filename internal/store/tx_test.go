@@ -40,7 +40,7 @@ func callUnder(caller uid.User, key string) claim.Call {
 	return claim.Call{Caller: caller, Key: key, Fingerprint: [32]byte{1}}
 }
 
-func TestPlace_TakesTenStatementsHoweverManyLines(t *testing.T) {
+func TestPlace_takes_ten_statements_however_many_lines(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		var seen []string
@@ -69,7 +69,7 @@ func TestPlace_TakesTenStatementsHoweverManyLines(t *testing.T) {
 	})
 }
 
-func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
+func TestTransaction_stores_its_events_and_what_it_touched(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		var notified []store.Touched
@@ -99,7 +99,7 @@ func TestTransaction_StoresItsEventsAndWhatItTouched(t *testing.T) {
 	})
 }
 
-func TestLog_PositionsAreDenseOnSQLiteAndOpenOnPostgreSQL(t *testing.T) {
+func TestLog_positions_are_dense_on_SQLite_and_open_on_PostgreSQL(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		givenProduct(t, db, "cup", 1)
@@ -116,7 +116,7 @@ func TestLog_PositionsAreDenseOnSQLiteAndOpenOnPostgreSQL(t *testing.T) {
 	})
 }
 
-func TestTransaction_IsRepeatedWhenTheDatabaseRefusesIt(t *testing.T) {
+func TestTransaction_is_repeated_when_the_database_refuses_it(t *testing.T) {
 	t.Parallel()
 	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
 	who := givenUser(t, db).ID
@@ -137,7 +137,7 @@ func TestTransaction_IsRepeatedWhenTheDatabaseRefusesIt(t *testing.T) {
 	}
 }
 
-func TestTransaction_WaitsForAnotherWriterOfTheFile(t *testing.T) {
+func TestTransaction_waits_for_another_writer_of_the_file(t *testing.T) {
 	t.Parallel()
 	url := testenv.SQLite(t)
 	var begun atomic.Int32
@@ -167,7 +167,7 @@ func TestTransaction_WaitsForAnotherWriterOfTheFile(t *testing.T) {
 	}
 }
 
-func TestTransaction_OfAnOrderAndOneOfItsStockDoNotBlockEachOther(t *testing.T) {
+func TestTransaction_of_an_order_and_one_of_its_stock_do_not_block_each_other(t *testing.T) {
 	t.Parallel()
 	var begun atomic.Int32
 	adjusting := make(chan struct{}, 8) // it has locked the product and goes for the stock
@@ -236,7 +236,7 @@ func TestCommit_of_unknown_outcome_is_reported(t *testing.T) {
 	}
 }
 
-func TestCommit_OfUnknownOutcomeIsRepeatedUnderAnIdempotencyKey(t *testing.T) {
+func TestCommit_of_unknown_outcome_is_repeated_under_an_idempotency_key(t *testing.T) {
 	t.Parallel()
 	db, arm := openLosingCommits(t)
 	givenProduct(t, db, "cup", 10)
@@ -252,7 +252,7 @@ func TestCommit_OfUnknownOutcomeIsRepeatedUnderAnIdempotencyKey(t *testing.T) {
 	}
 }
 
-func TestCall_InFlightIsAConflict(t *testing.T) {
+func TestCall_in_flight_is_a_conflict(t *testing.T) {
 	t.Parallel()
 	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t), LockTimeout: 50 * time.Millisecond})
 	who := givenUser(t, db).ID
@@ -305,7 +305,7 @@ func TestIdempotencyKey_expires_after_a_day(t *testing.T) {
 	})
 }
 
-func TestTransaction_EndsWithItsContext(t *testing.T) {
+func TestTransaction_ends_with_its_context(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		who := givenUser(t, db).ID
@@ -321,7 +321,7 @@ func TestTransaction_EndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestTransaction_ThatTouchesRowsMustRecordAnEvent(t *testing.T) {
+func TestTransaction_that_touches_rows_must_record_an_event(t *testing.T) {
 	t.Parallel()
 	db := testenv.DB(t)
 	if err := db.Touch(t.Context()); err == nil || fault.From(err).Kind() != fault.KindInternal {

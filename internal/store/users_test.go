@@ -18,7 +18,7 @@ import (
 
 func fieldOf(s string) validate.Field[string] { return validate.Of(s) }
 
-func TestDelete_ForgetsThePerson(t *testing.T) {
+func TestDelete_forgets_the_person(t *testing.T) {
 	t.Parallel()
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		owner, other := givenUser(t, db), givenUser(t, db)
@@ -66,7 +66,7 @@ func TestDelete_ForgetsThePerson(t *testing.T) {
 	})
 }
 
-func TestLegacyIDs_AreAssignedWithoutThoseTaken(t *testing.T) {
+func TestLegacyIDs_are_assigned_without_those_taken(t *testing.T) {
 	t.Parallel()
 	testenv.EachURL(t, func(t *testing.T, url string) {
 		given := testenv.Open(t, store.Config{URL: url})
