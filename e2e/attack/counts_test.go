@@ -28,7 +28,7 @@ func countingQuery(types string) string {
 func startWithLongLog(t *testing.T, database string) (*testenv.Process, harness.Caller) {
 	t.Helper()
 	harness.RunCommand(t, database, "migrate")
-	harness.RunCommand(t, database, "seed", "--users", "500", "--orders", fmt.Sprint(harness.Size(11_000, 80_000)), "--lines", "1")
+	harness.RunCommand(t, database, "seed", "--users", "500", "--orders", fmt.Sprint(harness.Size(20_000, 80_000)), "--lines", "1")
 	p := testenv.Server(t, harness.Settings(database)...)
 	admin := harness.SignInAdmin(t, p)
 	harness.EventuallyWithin(t, time.Minute, "the log has positions for its events", func() bool {
