@@ -136,11 +136,14 @@ func (c *condition) equal(column, value string) {
 	c.add(column+" = ?", value)
 }
 
-// between leaves out what has no position yet.
+// between leaves out what has no position yet. The bounds are scalar subqueries, whose values
+// PostgreSQL does not know when it plans: it then expects that many rows match, and takes the index
+// that leads the branch. By its statistics it may expect none, and take any: after a bulk load
+// they say that no event has a position.
 func (c *condition) between(s eventlog.Span) {
-	c.add("e.position > ?", int64(s.After))
+	c.add("e.position > (SELECT CAST(? AS bigint))", int64(s.After))
 	if s.Before > 0 {
-		c.add("e.position < ?", int64(s.Before))
+		c.add("e.position < (SELECT CAST(? AS bigint))", int64(s.Before))
 	}
 }
 
@@ -187,11 +190,11 @@ func (db *DB) isActive() string {
 	return `json_extract(e.data, '$.active') = 1`
 }
 
-// withoutIndex returns the column as a term for which the database uses no index. PostgreSQL
-// compares what the indices save, and needs no advice.
+// withoutIndex returns the column as a term for which the database uses no index, where another
+// one leads the branch.
 func (db *DB) withoutIndex(column string) string {
 	if db.isPostgres() {
-		return column
+		return "(" + column + " || '')"
 	}
 	return "+" + column
 }
