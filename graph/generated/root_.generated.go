@@ -4729,6 +4729,8 @@ extend enum EventType {
   API_KEY_REVOKED
   "The key that signs access tokens was rotated."
   SIGNING_KEY_ROTATED
+  "A key that signs access tokens was revoked: tokens that it signed are not valid any more."
+  SIGNING_KEY_REVOKED
 }
 
 extend enum ErrorCode {

@@ -36,7 +36,7 @@ type serving struct {
 
 // commands are all commands, and those of commands.
 var commands = []string{
-	"", "apikey", "completion", "consumers", "deadletters", "deadletters list", "deadletters replay", "deadletters show", "doctor", "keys", "keys list", "keys rotate", "keys rotate-master",
+	"", "apikey", "completion", "consumers", "deadletters", "deadletters list", "deadletters replay", "deadletters show", "doctor", "keys", "keys list", "keys revoke", "keys rotate", "keys rotate-master",
 	"legacy", "man", "migrate", "pick", "seed", "serve", "services", "sinks", "sinks forget", "sinks list", "version",
 }
 
@@ -123,7 +123,7 @@ func TestRun_refuses(t *testing.T) {
 	}{
 		{"an unknown command", "frobnicate", `there is no command "frobnicate"; see backplane help`},
 		{"a misspelt command", "migrat", `there is no command "migrat"; did you mean migrate?`},
-		{"an unknown command of a command", "keys burn", `keys has no command "burn"; it has list, rotate and rotate-master`},
+		{"an unknown command of a command", "keys burn", `keys has no command "burn"; it has list, rotate, revoke and rotate-master`},
 		{"an unknown flag", "serve --no-such-flag", "the configuration is wrong:\n  The arguments are wrong: unknown flag: --no-such-flag."},
 		{"a flag without its value", "serve --listen", "the configuration is wrong:\n  The arguments are wrong: flag needs an argument: --listen."},
 		{"a wrong setting", "serve --listen=here", "the configuration is wrong:\n  --listen is \"here\", but it must be host:port, with a port from 0 to 65535."},

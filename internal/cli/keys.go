@@ -17,9 +17,9 @@ func (c *commandLine) keysCommand() *cobra.Command {
 	list := c.withToolbox(listSigningKeys)
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "list or rotate the keys that sign access tokens, or the key that protects secrets",
+		Short: "list, rotate or revoke the keys that sign access tokens, or change the key that protects secrets",
 		Long:  "A new key is published a minute before it signs; the old one stays published until the last token that it signed has expired.",
-		Args:  unknownVerb("list, rotate and rotate-master"),
+		Args:  unknownVerb("list, rotate, revoke and rotate-master"),
 		RunE:  list,
 	}
 	rotateMaster := &cobra.Command{
@@ -33,6 +33,7 @@ func (c *commandLine) keysCommand() *cobra.Command {
 	})
 	cmd.AddCommand(
 		rotateMaster,
+		&cobra.Command{Use: "revoke ID", Short: "remove a signing key at once: tokens that it signed are not valid any more", Args: atMost(1), RunE: c.withWritableToolbox(revokeSigningKey)},
 		&cobra.Command{Use: "list", Short: "list the signing keys (the default)", Args: atMost(0), RunE: list},
 		&cobra.Command{Use: "rotate", Short: "create a new signing key", Args: atMost(0), RunE: c.withWritableToolbox(rotateSigningKey)},
 	)
@@ -74,6 +75,22 @@ func rotateMasterKey(ctx context.Context, env app.Env, tools *app.Toolbox, file 
 		return err
 	}
 	_, err = fmt.Fprintln(env.Out, "the secrets are protected by the new key: start every server with it from now on")
+	return err
+}
+
+func revokeSigningKey(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
+	if len(args) == 0 {
+		return errors.New("keys revoke needs the id of a key; backplane keys lists them")
+	}
+	sessions, err := tools.OpenSessions(ctx, env)
+	if err != nil {
+		return err
+	}
+	key, err := sessions.RevokeSigningKey(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(env.Out, "key %s is revoked, and key %s signs instead: clients refresh their tokens\n", args[0], key.ID)
 	return err
 }
 

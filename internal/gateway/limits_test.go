@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,23 +177,31 @@ func TestGateway_limits_bodies(t *testing.T) {
 		status int
 	}{
 		"all that fits": {strings.NewReader(fits), 200}, "all that fits, of unknown length": {stream(fits), 200},
-		"one byte more": {strings.NewReader(fits + "x"), 413}, "one byte more, of unknown length": {stream(fits + "x"), 413},
+		"one byte more": {strings.NewReader(fits + "x"), 413},
 	} {
 		got := w.do(http.MethodPut, "/gateway/echo/", tt.body)
 		if got.status != tt.status || tt.status == 200 && got.body != "200000 <nil>" || tt.status == 413 && !strings.Contains(got.body, "BODY_TOO_LARGE") {
 			t.Errorf("%s: %d %s %v", name, got.status, got.body, got.err)
 		}
 	}
-	for name, length := range map[string]int{"a small body that stops": 1000, "a larger one": 100_000} {
+	// By hand, as the client of net/http gives up a call when it cannot send the rest of the body.
+	for name, tt := range map[string]struct {
+		request  string
+		statuses []int
+	}{
+		"one byte more, of unknown length": {fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%sx\r\n0\r\n\r\n", len(fits)+1, fits), []int{413}},
+		"a small body that stops":          {"Content-Length: 1000\r\n\r\nabc", []int{408, 504}},
+		"a larger one":                     {"Content-Length: 100000\r\n\r\nabc", []int{408, 504}},
+	} {
 		conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(callLimit))
-		fmt.Fprintf(conn, "PUT /gateway/echo/ HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nabc", length)
+		fmt.Fprint(conn, "PUT /gateway/echo/ HTTP/1.1\r\nHost: x\r\n"+tt.request)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // the connection is
-		if err != nil || resp.StatusCode != http.StatusRequestTimeout && resp.StatusCode != http.StatusGatewayTimeout {
-			t.Errorf("%s: %+v, %v", name, resp, err)
+		if err != nil || !slices.Contains(tt.statuses, resp.StatusCode) {
+			t.Errorf("%s: %+v, %v, want one of %v", name, resp, err, tt.statuses)
 		}
 		conn.Close()
 	}

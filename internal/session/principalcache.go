@@ -39,6 +39,8 @@ func (c *principalCache) invalidate(bearer string) {
 	c.entries.Delete(sha256.Sum256([]byte(bearer)))
 }
 
+func (c *principalCache) clear() { c.entries.Clear() }
+
 func (c *principalCache) get(bearer string) *auth.Principal {
 	p, until := c.entries.Get(sha256.Sum256([]byte(bearer)))
 	if !c.now().Before(until) {

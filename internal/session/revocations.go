@@ -6,6 +6,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -50,6 +51,8 @@ func revocationsIn(events []*event.Event, gap bool) []Revocation {
 		switch e.Type {
 		case EventSessionRevoked, EventAPIKeyRevoked:
 			found = append(found, Revocation{CredentialID: e.SubjectID})
+		case token.EventSigningKeyRevoked: // of whom it signed tokens is not known
+			found = append(found, Revocation{})
 		case event.UserUpdated, event.UserDeleted:
 			found = append(found, Revocation{User: uid.User(e.SubjectID)})
 		default:

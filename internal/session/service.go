@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/session/password"
 	"github.com/backplane-dev/backplane/internal/session/throttle"
@@ -77,7 +78,10 @@ func NewService(store Store, sealer *secrets.Sealer, now func() time.Time, log *
 	s.verifiers = newVerifiers(s)
 	if cfg.EventLog != nil {
 		s.revocations.eventLog = cfg.EventLog
-		cfg.EventLog.OnDeliver(s.revocations.onEvents)
+		cfg.EventLog.OnDeliver(func(events []*event.Event, gap bool) {
+			s.dropRevokedKeys(events)
+			s.revocations.onEvents(events, gap)
+		})
 	}
 	return s, nil
 }
@@ -147,6 +151,23 @@ func (s *Service) JWKS() []byte { return s.signingKeys.JWKS() }
 // it.
 func (s *Service) RotateSigningKey(ctx context.Context) (*token.SigningKey, error) {
 	return s.signingKeys.Rotate(ctx)
+}
+
+// RevokeSigningKey removes a signing key at once, on all nodes as soon as they read it in the
+// event log: who got hold of it cannot sign tokens any more, and everyone with a token of it
+// refreshes it. It is for the operator and checks no permission: no transport offers it.
+func (s *Service) RevokeSigningKey(ctx context.Context, id string) (*token.SigningKey, error) {
+	return s.signingKeys.Revoke(ctx, id)
+}
+
+// dropRevokedKeys drops the signing keys that the events revoke, and what is known by them.
+func (s *Service) dropRevokedKeys(events []*event.Event) {
+	for _, e := range events {
+		if e.Type == token.EventSigningKeyRevoked {
+			s.signingKeys.Drop(e.SubjectID)
+			s.lastKnown.clear()
+		}
+	}
 }
 
 // ServiceToken returns a token by which the service of the name verifies that the

@@ -39,12 +39,18 @@ type AccessTokens struct {
 	cfg      Config
 	now      func() time.Time
 	parser   *jwt.Parser
-	verified *bounded.Map[[sha256.Size]byte, Claims]
+	verified *bounded.Map[[sha256.Size]byte, verifiedToken]
+}
+
+// verifiedToken is what a token proves while the key that signed it is not revoked.
+type verifiedToken struct {
+	Claims
+	key string
 }
 
 // NewAccessTokens returns AccessTokens signed by the keys.
 func NewAccessTokens(keys *KeyRing, cfg Config, now func() time.Time) *AccessTokens {
-	return &AccessTokens{keys: keys, cfg: cfg, now: now, verified: bounded.NewMap[[sha256.Size]byte, Claims](cfg.CacheSize), parser: jwt.NewParser(
+	return &AccessTokens{keys: keys, cfg: cfg, now: now, verified: bounded.NewMap[[sha256.Size]byte, verifiedToken](cfg.CacheSize), parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
 		jwt.WithIssuer(cfg.Issuer), jwt.WithAudience(cfg.Audience),
 		jwt.WithExpirationRequired(), jwt.WithStrictDecoding(), jwt.WithTimeFunc(now),
@@ -76,18 +82,18 @@ func (t *AccessTokens) Verify(ctx context.Context, token string) (Claims, error)
 		return Claims{}, ErrInvalid
 	}
 	sum := sha256.Sum256([]byte(token))
-	if c, until := t.verified.Get(sum); !until.IsZero() {
+	if c, until := t.verified.Get(sum); !until.IsZero() && t.keys.knows(c.key) {
 		if !t.now().Before(until) {
 			return Claims{}, ErrInvalid
 		}
-		return c, nil
+		return c.Claims, nil
 	}
 	c, err := t.parse(ctx, token)
 	if err != nil {
 		return Claims{}, err
 	}
 	t.verified.Put(sum, c, c.ExpiresAt, t.now())
-	return c, nil
+	return c.Claims, nil
 }
 
 // Expiry returns when a token that was verified expires, zero if its claims are
@@ -98,10 +104,10 @@ func (t *AccessTokens) Expiry(token string) time.Time {
 }
 
 // parse verifies the signature, the algorithm and the claims.
-func (t *AccessTokens) parse(ctx context.Context, token string) (Claims, error) {
+func (t *AccessTokens) parse(ctx context.Context, token string) (verifiedToken, error) {
 	var c accessClaims
 	var readErr error
-	_, err := t.parser.ParseWithClaims(token, &c, func(tok *jwt.Token) (any, error) {
+	parsed, err := t.parser.ParseWithClaims(token, &c, func(tok *jwt.Token) (any, error) {
 		id, _ := tok.Header["kid"].(string)
 		key, err := t.keys.publicKey(ctx, id)
 		if !errors.Is(err, ErrInvalid) {
@@ -111,9 +117,10 @@ func (t *AccessTokens) parse(ctx context.Context, token string) (Claims, error) 
 	})
 	switch {
 	case readErr != nil:
-		return Claims{}, readErr
+		return verifiedToken{}, readErr
 	case err != nil || c.Subject == "" || !c.Session.Valid():
-		return Claims{}, ErrInvalid
+		return verifiedToken{}, ErrInvalid
 	}
-	return Claims{uid.User(c.Subject), c.Session, c.ExpiresAt.Time}, nil
+	key, _ := parsed.Header["kid"].(string)
+	return verifiedToken{Claims{uid.User(c.Subject), c.Session, c.ExpiresAt.Time}, key}, nil
 }

@@ -9,6 +9,7 @@ import (
 // The types of events.
 const (
 	EventSigningKeyRotated event.Type = "signing_key.rotated"
+	EventSigningKeyRevoked event.Type = "signing_key.revoked"
 )
 
 // SigningKeyEntity is the declaration of the keys that sign access tokens.
@@ -16,5 +17,6 @@ var SigningKeyEntity = entity.Declare(entity.Declaration{
 	Name: "signing_key",
 	Events: []event.Declaration{
 		{Type: EventSigningKeyRotated, Readers: event.ReadersOwner, Scope: auth.UsersRead},
+		{Type: EventSigningKeyRevoked, Readers: event.ReadersOwner, Scope: auth.UsersRead},
 	},
 })

@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -218,6 +220,57 @@ func (r *KeyRing) Rotate(ctx context.Context) (*SigningKey, error) {
 		return nil, err
 	}
 	return stored[len(stored)-1], nil
+}
+
+// ErrNoSigningKey means that there is no signing key of the id.
+var ErrNoSigningKey = errors.New("there is no signing key of this id")
+
+// Revoke removes a key at once: no token that it signed is valid any more. It makes another,
+// which signs at once, and records signing_key.revoked, by which the other nodes drop the key.
+func (r *KeyRing) Revoke(ctx context.Context, id string) (*SigningKey, error) {
+	at := r.now()
+	var next *SigningKey
+	stored, err := r.store.UpdateSigningKeys(ctx, func(keys []*SigningKey) (*SigningKey, []string, error) {
+		if !slices.ContainsFunc(keys, func(k *SigningKey) bool { return k.ID == id }) {
+			return nil, nil, ErrNoSigningKey
+		}
+		next = newSigningKey(r.sealer, at, at)
+		next.recordRevocation(id, at)
+		return next, []string{id}, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("revoke signing key: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, err = r.activate(stored, at)
+	return next, err
+}
+
+// Drop removes a key from those that this node knows, as another node has revoked it.
+func (r *KeyRing) Drop(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	set := r.keys.Load()
+	if set == nil || !slices.ContainsFunc(set.keys, func(k loadedKey) bool { return k.id == id }) {
+		return
+	}
+	without := slices.DeleteFunc(slices.Clone(set.keys), func(k loadedKey) bool { return k.id == id })
+	if len(without) == 0 {
+		r.keys.Store(nil) // the next token reads the key that replaces it
+		return
+	}
+	r.keys.Store(&keySet{readAt: set.readAt, keys: without, published: encodeJWKS(without)})
+}
+
+// knows reports whether the key is one that this node uses.
+func (r *KeyRing) knows(id string) bool {
+	set := r.keys.Load()
+	if set == nil {
+		return false
+	}
+	_, ok := set.find(id, r.now())
+	return ok
 }
 
 // retiredKeys returns the ids of keys that no token needs any more.

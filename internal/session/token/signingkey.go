@@ -52,3 +52,10 @@ func (k *SigningKey) recordRotation(at time.Time) {
 		SignsAt time.Time `json:"signsAt"`
 	}{k.SignsAt}, at)
 }
+
+// recordRevocation records that the key replaces one that was revoked.
+func (k *SigningKey) recordRevocation(revoked string, at time.Time) {
+	k.events.Record(EventSigningKeyRevoked, revoked, 1, struct {
+		ReplacedBy string `json:"replacedBy"`
+	}{k.ID}, at)
+}

@@ -1,0 +1,42 @@
+package attack
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/testenv"
+)
+
+// TestSigning_key_is_revoked_on_all_nodes_at_once revokes the key that signs, as an operator does
+// when it may have leaked.
+func TestSigning_key_is_revoked_on_all_nodes_at_once(t *testing.T) {
+	t.Parallel()
+	database := testenv.Postgres(t)
+	first := harness.StartServer(t, database)
+	second := testenv.Server(t, harness.Settings(database)...)
+	ada := harness.SignUp(t, first, "ada")
+	nodes := []harness.Caller{ada, {BaseURL: second.BaseURL, Token: ada.Token}}
+	for _, n := range nodes {
+		n.Do(t, `{ viewer { user { name } } }`, nil)
+	}
+	lines := strings.Split(strings.TrimSpace(harness.RunCommand(t, database, "keys")), "\n")
+	id := strings.Fields(lines[len(lines)-1])[0]
+	if out := harness.RunCommand(t, database, "keys", "revoke", id); !strings.Contains(out, "is revoked") {
+		t.Errorf("keys revoke printed %q", out)
+	}
+	for i, n := range nodes {
+		harness.Eventually(t, "the token is refused", func() bool {
+			a, err := n.Send(t.Context(), `{ viewer { user { name } } }`, nil)
+			return err == nil && a.Status == 401
+		})
+		again := harness.SignIn(t, []*testenv.Process{first, second}[i], "ada", "a password of mine")
+		for _, other := range nodes {
+			again.BaseURL = other.BaseURL
+			again.Do(t, `{ viewer { user { name } } }`, nil) // the key that replaces it is known everywhere
+		}
+	}
+	if out, err := runIn(t, t.TempDir(), harness.Settings(database), "keys", "revoke", id); err == nil || !strings.Contains(out, "there is no signing key of this id") {
+		t.Errorf("keys revoke of a revoked key: %v %q", err, out)
+	}
+}
