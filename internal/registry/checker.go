@@ -3,10 +3,9 @@ package registry
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -18,8 +17,16 @@ type Prober interface {
 	Probe(ctx context.Context, url string, timeout time.Duration) error
 }
 
-// maxProbes bounds the probes at the same time.
-const maxProbes = 64
+// The probes that run at the same time. A key manages at most maxServiceScopes services (20, package
+// session), which together leave permits to others.
+const (
+	maxProbes        = 320
+	maxServiceProbes = 12
+	maxSlowProbes    = 6 // of one service, to instances whose last probe was slow: so that they hold up no others
+)
+
+// slowProbe is how long a probe takes that is slow: one that times out, for the most part.
+const slowProbe = 500 * time.Millisecond
 
 // checkResult is the result of the health checks of one incarnation of an instance.
 type checkResult struct {
@@ -29,29 +36,46 @@ type checkResult struct {
 
 // checker probes instances of services that have a health check, each at a
 // random moment within the interval. Only the node that runs the reconcile loop does.
+// Services share the permits for probes: the next one goes to the service with the fewest.
 type checker struct {
 	directory *Directory
 	prober    Prober
 	now       func() time.Time
 
-	mu     sync.Mutex
-	life   context.Context // of the probes in flight; nil while the checker is stopped
-	end    context.CancelFunc
-	states map[uid.Instance]*checkState
-	slots  *semaphore.Weighted // a permit for each running probe
+	mu       sync.Mutex
+	life     context.Context // of the probes in flight; nil while the checker is stopped
+	end      context.CancelFunc
+	states   map[uid.Instance]*checkState
+	services map[uid.Service]*serviceProbes
+	running  int  // probes
+	full     bool // a probe has waited for one of another service to end
+}
+
+// serviceProbes are the probes of one service.
+type serviceProbes struct {
+	running, slow int
+	due           []dueProbe // not started, the longest overdue first
+}
+
+// dueProbe is a probe that waits for a permit.
+type dueProbe struct {
+	check    HealthCheck
+	instance *Instance
+	state    *checkState
 }
 
 type checkState struct {
 	incarnation int64
 	due         time.Time
 	running     bool
+	slow        bool // the last probe was
 	streak      int  // equal results in a row
 	passing     bool // whether these were successes
 	failure     string
 }
 
 func newChecker(d *Directory, p Prober, now func() time.Time) *checker {
-	return &checker{directory: d, prober: p, now: now, states: map[uid.Instance]*checkState{}, slots: semaphore.NewWeighted(maxProbes)}
+	return &checker{directory: d, prober: p, now: now, states: map[uid.Instance]*checkState{}, services: map[uid.Service]*serviceProbes{}}
 }
 
 // collectFailures starts the probes that are due, and returns the results of earlier
@@ -68,6 +92,7 @@ func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.I
 	results := map[uid.Service]map[uid.Instance]checkResult{}
 	seen := make(map[uid.Instance]bool, len(c.states))
 	now := c.now()
+	c.forgetIdle()
 	for _, s := range c.directory.Services() {
 		for _, i := range c.directory.Instances(s.ID) {
 			if s.HealthCheck == nil && i.CheckFailure == "" {
@@ -87,10 +112,32 @@ func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.I
 			delete(c.states, id)
 		}
 	}
+	for _, p := range c.services {
+		slices.SortFunc(p.due, func(a, b dueProbe) int { return a.state.due.Compare(b.state.due) })
+	}
+	c.startAll()
 	return results
 }
 
-// checkInstance starts a probe if one is due, and returns the result of the checks;
+// forgetIdle drops what was due in the last round, and the services without a probe.
+func (c *checker) forgetIdle() {
+	for id, p := range c.services {
+		if p.due = nil; p.running == 0 {
+			delete(c.services, id)
+		}
+	}
+}
+
+func (c *checker) probesOf(id uid.Service) *serviceProbes {
+	p := c.services[id]
+	if p == nil {
+		p = &serviceProbes{}
+		c.services[id] = p
+	}
+	return p
+}
+
+// checkInstance adds the probe to those that are due, if it is, and returns the result of the checks;
 // ok is false while neither threshold is reached.
 func (c *checker) checkInstance(s *Service, i *Instance, now time.Time) (failure string, ok bool) {
 	if s.HealthCheck == nil {
@@ -102,7 +149,8 @@ func (c *checker) checkInstance(s *Service, i *Instance, now time.Time) (failure
 		c.states[i.ID] = st
 	}
 	if !st.running && !now.Before(st.due) {
-		c.startProbe(*s.HealthCheck, i, st, now)
+		p := c.probesOf(s.ID)
+		p.due = append(p.due, dueProbe{*s.HealthCheck, i, st})
 	}
 	switch {
 	case st.streak > 0 && st.passing && st.streak >= s.HealthCheck.Healthy:
@@ -113,24 +161,73 @@ func (c *checker) checkInstance(s *Service, i *Instance, now time.Time) (failure
 	return "", false
 }
 
-// startProbe probes in the background, if there is a slot; else the next round does.
-// The caller holds the lock.
-func (c *checker) startProbe(h HealthCheck, i *Instance, st *checkState, now time.Time) {
-	if !c.slots.TryAcquire(1) {
-		return
+// startAll starts the probes that are due and for which there are permits, in turn by service, those
+// with the fewest first. The caller holds the lock.
+func (c *checker) startAll() {
+	c.full = false
+	var waiting []*serviceProbes
+	for _, p := range c.services {
+		if len(p.due) > 0 {
+			waiting = append(waiting, p)
+		}
 	}
-	jitter := time.Duration(0.9*float64(h.Interval)) + rand.N(h.Interval/5) //nolint:gosec // to spread them
-	st.running, st.due = true, now.Add(jitter)
-	life := c.life
+	for len(waiting) > 0 {
+		slices.SortStableFunc(waiting, func(a, b *serviceProbes) int { return a.running - b.running })
+		waiting = slices.DeleteFunc(waiting, func(p *serviceProbes) bool { return !c.startNext(p) })
+	}
+}
+
+// startNext starts the first probe of the service that may run; it reports false if there is none.
+func (c *checker) startNext(p *serviceProbes) bool {
+	if p.running >= maxServiceProbes {
+		return false
+	}
+	n := slices.IndexFunc(p.due, func(d dueProbe) bool { return !d.state.slow || p.slow < maxSlowProbes })
+	if n < 0 {
+		return false
+	}
+	if c.running >= maxProbes {
+		c.full = true
+		return false
+	}
+	d := p.due[n]
+	p.due = slices.Delete(p.due, n, n+1)
+	c.startProbe(p, d)
+	return true
+}
+
+// startProbe probes in the background. The caller holds the lock.
+func (c *checker) startProbe(p *serviceProbes, d dueProbe) {
+	st, slow, life := d.state, d.state.slow, c.life
+	jitter := time.Duration(0.9*float64(d.check.Interval)) + rand.N(d.check.Interval/5) //nolint:gosec // to spread them
+	st.running, st.due = true, c.now().Add(jitter)
+	c.count(p, slow, 1)
 	go func() {
-		defer c.slots.Release(1)
-		err := c.prober.Probe(life, i.URL+h.Path, h.Timeout)
+		begin := time.Now()
+		err := c.prober.Probe(life, d.instance.URL+d.check.Path, d.check.Timeout)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if st.running = false; life.Err() == nil {
-			st.recordProbe(err)
+		c.count(p, slow, -1)
+		if st.running = false; life.Err() != nil {
+			return
 		}
+		st.slow = time.Since(begin) >= slowProbe
+		st.recordProbe(err)
+		if c.full {
+			c.startAll()
+			return
+		}
+		c.startNext(p)
 	}()
+}
+
+// count adds n running probes to those of the service.
+func (c *checker) count(p *serviceProbes, slow bool, n int) {
+	c.running += n
+	p.running += n
+	if slow {
+		p.slow += n
+	}
 }
 
 func (st *checkState) recordProbe(err error) {
@@ -151,5 +248,6 @@ func (c *checker) stop() {
 		c.end()
 		c.life = nil
 		clear(c.states)
+		c.forgetIdle()
 	}
 }

@@ -365,6 +365,17 @@ func (d *Directory) Count() (services, instances int) {
 	return len(d.byName), len(d.instances)
 }
 
+// CountInstances returns how many instances the service of the name has.
+func (d *Directory) CountInstances(name string) int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	e := d.byName[name]
+	if e == nil {
+		return 0
+	}
+	return len(e.instances)
+}
+
 // Set returns the service of the name with the instances that calls may go to;
 // nil if there is no such service. It is the same Set as long as nothing changes.
 func (d *Directory) Set(name string) *Set {

@@ -19,6 +19,10 @@ import (
 const (
 	maxServices  = 10_000
 	maxInstances = 200_000
+
+	// maxServiceInstances bounds what the key of a service takes of maxInstances: a fifth, as it manages at most
+	// 20 services.
+	maxServiceInstances = 2000
 )
 
 // Registrar implements the calls on services and instances, with their permissions. Creating and
@@ -131,8 +135,13 @@ func (r *Registrar) applyService(caller *auth.Principal, s *Service, place *even
 // RegisterInstance registers a running copy of a service, or another start of
 // one. It is an upsert by service and instance id.
 func (r *Registrar) RegisterInstance(ctx context.Context, cl claim.Claim, service string, in InstanceInput) (*Instance, error) {
-	if _, n := r.directory.Count(); n >= maxInstances && r.directory.Instance(service, in.InstanceID) == nil {
-		return nil, fault.New(fault.LimitReached, "There are %d instances already.", maxInstances)
+	if r.directory.Instance(service, in.InstanceID) == nil {
+		if _, n := r.directory.Count(); n >= maxInstances {
+			return nil, fault.New(fault.LimitReached, "There are %d instances already.", maxInstances)
+		}
+		if r.directory.CountInstances(service) >= maxServiceInstances {
+			return nil, fault.New(fault.LimitReached, "The service has %d instances already.", maxServiceInstances)
+		}
 	}
 	return r.putInstance(ctx, cl, service, in.InstanceID, func(s *Service, i *Instance, at time.Time) (*Instance, error) {
 		if i == nil {
