@@ -1,6 +1,9 @@
 package app
 
 import (
+	"context"
+	"log/slog"
+
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/httpd"
 )
@@ -8,6 +11,9 @@ import (
 // reservedDescriptors are for what must go on when clients use all of theirs: health checks,
 // the admin listener, the database, Redis, brokers and files.
 const reservedDescriptors = 512
+
+// lowShare is the part of the limits of connections below which the operator is warned.
+const lowShare = 0.25
 
 // FitLimits returns the environment with limits that the process can keep.
 func FitLimits(env Env) Env {
@@ -24,9 +30,13 @@ func limitDescriptors(env Env, h *httpd.Config, g *gateway.Config) {
 	if !known || wanted <= available {
 		return
 	}
-	env.Log.Warn("the limit of open files is too low for the limits of connections, which are lowered: raise it (ulimit -n)",
-		"limit", limit, "needed", wanted+reservedDescriptors)
 	share := max(float64(available)/float64(wanted), 0)
+	level := slog.LevelDebug
+	if share < lowShare {
+		level = slog.LevelWarn
+	}
+	env.Log.Log(context.Background(), level, "the limit of open files is too low for the limits of connections, which are lowered: raise it (ulimit -n)",
+		"limit", limit, "needed", wanted+reservedDescriptors)
 	for _, n := range []*int{&h.OpenConnections, &h.Streams.Connections, &g.Calls} {
 		*n = max(int(float64(*n)*share), 1)
 	}
