@@ -55,7 +55,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 		return err
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
-	caches, err := app.OpenCache(env, feed.Hub)
+	caches, err := app.OpenCache(env, sealer, feed.Hub)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/demo"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -26,7 +27,7 @@ func newCached(t testing.TB, database, remote string) *server {
 	s := newServer(t, database, func(s *server, _ stores) stores {
 		var err error
 		// a busy machine must not make the cache step aside
-		cfg := cache.Config{Bytes: 64 << 20, RedisURL: remote, MaxLag: time.Minute, RedisTime: 5 * time.Second}
+		cfg := cache.Config{Bytes: 64 << 20, RedisURL: remote, Secret: [secrets.Size]byte{1}, MaxLag: time.Minute, RedisTime: 5 * time.Second}
 		if c, err = cache.New(cfg, s.hub, log); err != nil {
 			t.Fatal(err)
 		}

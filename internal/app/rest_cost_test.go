@@ -74,7 +74,7 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = closeFeed() })
-	caches := must(app.OpenCache(env, feed.Hub))(tb)
+	caches := must(app.OpenCache(env, sealer, feed.Hub))(tb)
 	db = app.WithWriteHooks(db, caches, feed)
 	tb.Cleanup(func() { _ = caches.Close() })
 	sessions := must(app.NewSessions(env, db, sealer, feed.Hub))(tb)

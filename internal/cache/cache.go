@@ -12,15 +12,17 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Config tunes a Cache. The zero value caches nothing.
 type Config struct {
-	Bytes    int           // approximate size of the values in process memory; 0 turns the cache off
-	RedisURL string        // empty for no Redis level
-	TTL      time.Duration // of an entry, less a random part of up to a fifth; default 300 s
-	MaxLag   time.Duration // of this node behind the log, above which it bypasses the cache; default 2 s
+	Bytes    int                // approximate size of the values in process memory; 0 turns the cache off
+	RedisURL string             // empty for no Redis level
+	Secret   [secrets.Size]byte // authenticates the values in Redis; the same on all nodes
+	TTL      time.Duration      // of an entry, less a random part of up to a fifth; default 300 s
+	MaxLag   time.Duration      // of this node behind the log, above which it bypasses the cache; default 2 s
 
 	RequestTime        time.Duration // longest time that a read may take; default 10 s
 	RedisTime          time.Duration // time limit of a Redis call; default 50 ms

@@ -39,6 +39,9 @@
 // log has been applied to it. Every value in Redis is at least as new as that position, whatever was
 // lost on the way. A node that needs a higher offset than Redis has ignores its values; see decision 50.
 //
+// A value of Redis counts only with a MAC of this installation over key, version, time and data, and for
+// one TTL from that time; see decision 120.
+//
 // A node that lags behind the log bypasses the cache.
 //
 // # Not here

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -78,4 +79,17 @@ func (c *Cache) ReadRedisBy(ctx context.Context, by redis.Scripter, ids []uid.Pr
 		keys = append(keys, g.rowKey(products.name, string(id)))
 	}
 	return readScript.Run(ctx, by, keys, g.id, "token", 10_000).Err()
+}
+
+// FormatValue is a value as the node would write it under the key.
+func (c *Cache) FormatValue(key string, version int, data []byte, at time.Time) string {
+	return c.redis.format.write(key, version, data, at)
+}
+
+// ExpiresAt is when a product expires in process memory.
+func (s *Products) ExpiresAt(id uid.Product) time.Time {
+	if e, ok := s.table.held.GetIfPresent(id); ok {
+		return time.Unix(0, e.expires)
+	}
+	return time.Time{}
 }

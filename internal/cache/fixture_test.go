@@ -22,6 +22,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -86,6 +87,9 @@ func prepare(t testing.TB, o options) *node {
 		o.bus = &notify.Memory{}
 	}
 	o.cfg.Bytes, o.cfg.RedisURL = cmp.Or(o.cfg.Bytes, 64<<20), o.redis
+	if o.cfg.Secret == [secrets.Size]byte{} {
+		o.cfg.Secret = [secrets.Size]byte{1}
+	}
 	o.cfg.RedisTime = cmp.Or(o.cfg.RedisTime, 2*time.Second) // the machine may be busy
 	o.cfg.MaxLag = cmp.Or(o.cfg.MaxLag, 20*time.Second)
 	feed := n.openFeed(t, o)

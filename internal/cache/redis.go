@@ -3,12 +3,9 @@ package cache
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"hash/crc32"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +15,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/coalesce"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
 // redisLevel is the level in Redis. Its client is nil if there is no Redis.
@@ -26,6 +24,8 @@ type redisLevel struct {
 	client   *redis.Client
 	pipeline *redis.AutoPipeliner // of client; sends concurrent calls of readers together
 	breaker  circuitBreaker
+	format   *valueFormat
+	forged   sync.Once // the log line about a value with a wrong MAC
 	fills    chan fillJob
 	wake     coalesce.Signal
 
@@ -55,8 +55,10 @@ type redisSlot struct {
 	generation generation
 	key        string
 	isValue    bool
-	data       []byte // of a value; nil if it is corrupt
-	version    int    // of a value
+	data       []byte    // of a value; nil if its MAC is wrong
+	version    int       // of a value
+	expires    time.Time // of a value: by its authenticated fill time, whatever Redis says
+	expired    bool
 	token      string // the whole text, which a fill must find unchanged
 }
 
@@ -67,9 +69,12 @@ const (
 )
 
 func newRedisLevel(c *Cache) (*redisLevel, error) {
-	r := &redisLevel{cache: c, fills: make(chan fillJob, maxFillJobs), wake: coalesce.NewSignal()}
+	r := &redisLevel{cache: c, fills: make(chan fillJob, maxFillJobs), wake: coalesce.NewSignal(), format: newValueFormat(c.cfg.Secret, c.cfg.TTL)}
 	if c.cfg.RedisURL == "" || c.isOff() || c.hub == nil {
 		return r, nil
+	}
+	if c.cfg.Secret == [secrets.Size]byte{} {
+		return nil, errors.New("the values in Redis need a secret to be authenticated with")
 	}
 	opts, err := redis.ParseURL(c.cfg.RedisURL)
 	if err != nil {
@@ -131,7 +136,7 @@ func (r *redisLevel) readSlots(ctx context.Context, entity string, ids []string)
 		case err != nil:
 			return nil, 0, false
 		case len(values) == len(ids):
-			return toSlots(*g, keys[1:], values), state.offset, true
+			return r.toSlots(*g, keys[1:], values), state.offset, true
 		}
 		r.followGeneration(g, state)
 	}
@@ -190,43 +195,21 @@ func (r *redisLevel) runScript(ctx context.Context, s *redis.Script, keys []stri
 	return state, reply[2:], nil
 }
 
-func toSlots(g generation, keys []string, values []any) []redisSlot {
-	slots := make([]redisSlot, len(values))
+func (r *redisLevel) toSlots(g generation, keys []string, values []any) []redisSlot {
+	slots, now := make([]redisSlot, len(values)), time.Now()
 	for i, v := range values {
 		text, _ := v.(string)
-		slots[i] = parseSlot(text)
-		slots[i].generation, slots[i].key = g, keys[i]
+		slots[i] = r.format.parse(keys[i], text, now)
+		slots[i].generation = g
 	}
 	return slots
 }
 
-// parseSlot parses the text of a key. A reader that cannot use the text may replace exactly it, so every
-// text is a fill token too.
-func parseSlot(text string) redisSlot {
-	s := redisSlot{token: text}
-	head, rest, _ := strings.Cut(text, ":")
-	digits, isValue := strings.CutPrefix(head, "v")
-	version, err := strconv.Atoi(digits)
-	if !isValue {
-		return s
-	}
-	s.isValue = true
-	if err == nil && len(rest) >= checksumLength && rest[:checksumLength] == checksum([]byte(rest[checksumLength:])) {
-		s.version, s.data = version, []byte(rest[checksumLength:])
-	}
-	return s
-}
-
-const checksumLength = 8
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func checksum(b []byte) string {
-	return hex.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.Checksum(b, castagnoli)))
-}
-
-func formatValue(version int, data []byte) string {
-	return "v" + strconv.Itoa(version) + ":" + checksum(data) + string(data)
+// logForged says once that a value has a wrong MAC.
+func (r *redisLevel) logForged(ctx context.Context, key string) {
+	r.forged.Do(func() {
+		r.cache.log.ErrorContext(ctx, "a value in Redis was not written by this installation, or was changed since: it is ignored, check what else can write to Redis; further ones are only counted", "key", key)
+	})
 }
 
 // newRedisToken returns a unique text.

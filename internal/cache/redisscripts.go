@@ -5,24 +5,27 @@ import "github.com/redis/go-redis/v9"
 // Keys of Redis begin with the format and the timeline. The hash "meta" holds the generation g and the
 // offset p: every value of the generation is at least as new as the log up to that position. A key
 //
-//	bp1:<timeline>:<generation>:<entity>:<id>
+//	bp2:<timeline>:<generation>:<entity>:<id>
 //
 // holds one of
 //
-//	v<version>:<checksum><JSON>   a value
-//	l<version>:<token>            a fill token: a reader with this text may fill
-//	t<version>:                   a tombstone: a fill token was invalidated
+//	v<version>:<time>:<MAC><JSON>   a value, and when it was filled, in Unix ms
+//	l<version>:<token>              a fill token: a reader with this text may fill
+//	t<version>:                     a tombstone: a fill token was invalidated
 //
 // where no value below the version of a fill token or tombstone may be filled. Any other text counts as
-// no value; the next fill or change replaces it.
+// no value, as does a value with a wrong MAC, or one older than the reader's TTL; the next fill or change
+// replaces it. Scripts do not know the key of the MAC: what they take from a text decides only what is
+// replaced, never what a reader accepts.
 const (
-	keyFormat = "bp1:"
+	keyFormat = "bp2:"
 	metaKey   = "meta"
 )
 
 // readScript returns generation, offset and the texts of the keys: values as they are, else a fill token.
 // Readers share a fill token that stands already: it was set before any of them reads, and stands only
-// while nothing has changed. It returns generation and offset alone if the generation is another one.
+// while nothing has changed. One that would outlive its reader was not set by this script and is replaced.
+// It returns generation and offset alone if the generation is another one.
 //
 //	KEYS meta, key…   ARGV generation, token, life of a fill token in ms
 var readScript = redis.NewScript(`
@@ -32,6 +35,10 @@ if meta[1] ~= ARGV[1] then return out end
 for i = 2, #KEYS do
 	local v = redis.pcall('GET', KEYS[i])
 	local kind = type(v) == 'string' and string.match(v, '^([vlt])%d+:')
+	if kind == 'l' then
+		local left = redis.call('PTTL', KEYS[i])
+		if left < 0 or left > tonumber(ARGV[3]) then kind = nil end
+	end
 	if kind ~= 'v' and kind ~= 'l' then
 		v = 'l' .. (kind and string.match(v, '^t(%d+)') or '0') .. ':' .. ARGV[2]
 		redis.call('SET', KEYS[i], v, 'PX', ARGV[3])
@@ -41,7 +48,8 @@ end
 return out`)
 
 // fillScript stores values whose fill token still stands, or that are newer than the value in the key.
-// It returns how many it refused.
+// It returns how many it refused. A value that the reader has refused, of a version that cannot be filled,
+// is removed.
 //
 //	KEYS meta, key…   ARGV generation, then for each key fill token, version, value, life in ms
 var fillScript = redis.NewScript(`
@@ -55,6 +63,7 @@ for i = 2, #KEYS do
 		redis.call('SET', KEYS[i], ARGV[a + 2], 'PX', ARGV[a + 3])
 	else
 		refused = refused + 1
+		if kind == 'v' and v == ARGV[a] then redis.call('DEL', KEYS[i]) end
 	end
 end
 return refused`)

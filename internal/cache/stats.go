@@ -30,8 +30,8 @@ type Level struct {
 	FillsInvalidated uint64 // values not kept, as their fill token was invalidated
 	RedisFills       uint64 // values stored in Redis
 	RedisRefused     uint64 // values that Redis refused, as their fill token no longer stood
-	RedisCorrupt     uint64 // values that could not be decoded
-	RedisStale       uint64 // values ignored, as this node may know newer ones
+	RedisCorrupt     uint64 // values with a wrong MAC, or that could not be decoded
+	RedisStale       uint64 // values ignored, as they had expired or this node may know newer ones
 	Reads, Rows      uint64 // batches read from the store, and their rows
 	Entries          uint64
 	Bytes            uint64

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 
 	"github.com/maypok86/otter/v2"
@@ -37,7 +38,7 @@ const entryOverhead = 200
 func newTable[K ~string, V any](c *Cache, e entity[K, V], load func(context.Context, []K) (map[K]V, error)) *table[K, V] {
 	t := &table[K, V]{entity: e, cache: c, load: load, inFlight: newSingleflight[K, V]()}
 	t.held = otter.Must(&otter.Options[K, *entry[V]]{
-		MaximumWeight: uint64(float64(c.cfg.Bytes) * e.share),
+		MaximumWeight: max(1, uint64(float64(c.cfg.Bytes)*e.share)), // the library wants one
 		Weigher: func(id K, held *entry[V]) uint32 {
 			return uint32(entryOverhead + 2*len(id) + e.size(held.value)) //nolint:gosec // rows are small
 		},
@@ -76,7 +77,10 @@ func (t *table[K, V]) isValid(e *entry[V]) bool {
 
 // fill keeps a value that was read after the token was taken, unless it may be outdated. In either case
 // its version is known from here on.
-func (t *table[K, V]) fill(id K, v V, token fillToken) {
+func (t *table[K, V]) fill(id K, v V, token fillToken) { t.fillUntil(id, v, token, math.MaxInt64) }
+
+// fillUntil is fill of a value that expires at the latest at that time, in Unix nanoseconds.
+func (t *table[K, V]) fillUntil(id K, v V, token fillToken, latest int64) {
 	c, k, version, now := t.cache, t.key(id), t.version(v), nowNanos()
 	t.held.Compute(id, func(old *entry[V], found bool) (*entry[V], otter.ComputeOp) {
 		switch {
@@ -90,7 +94,7 @@ func (t *table[K, V]) fill(id K, v V, token fillToken) {
 			return old, t.raiseWithinCompute(k, version, old, found)
 		}
 		life := c.cfg.TTL - rand.N(c.cfg.TTL/5) //nolint:gosec // spreads the expiry of values that were read together
-		return &entry[V]{v, version, token, now, now + int64(life)}, otter.WriteOp
+		return &entry[V]{v, version, token, now, min(now+int64(life), latest)}, otter.WriteOp
 	})
 }
 
@@ -232,9 +236,9 @@ func (t *table[K, V]) readRedis(ctx context.Context, ids []K, token fillToken, f
 	}
 	slots = make(map[K]redisSlot, len(ids))
 	for i, id := range ids {
-		if v, ok := t.acceptValue(id, read[i], offset); ok {
+		if v, ok := t.acceptValue(ctx, id, read[i], offset); ok {
 			found[id] = v
-			t.fill(id, v, token)
+			t.fillUntil(id, v, token, read[i].expires.UnixNano())
 			t.count.redisHits.Add(1)
 			continue
 		}
@@ -245,10 +249,19 @@ func (t *table[K, V]) readRedis(ctx context.Context, ids []K, token fillToken, f
 	return missing, slots
 }
 
-// acceptValue decodes a value of Redis, unless it is corrupt, or may be older than what this node knows. It
-// reads the minimum version first: what is dropped after that is covered by the required offset.
-func (t *table[K, V]) acceptValue(id K, slot redisSlot, offset event.Position) (v V, ok bool) {
-	if !slot.isValue {
+// acceptValue decodes a value of Redis, unless it is forged or corrupt, has expired, or may be older than
+// what this node knows. It reads the minimum version first: what is dropped after that is covered by the
+// required offset.
+func (t *table[K, V]) acceptValue(ctx context.Context, id K, slot redisSlot, offset event.Position) (v V, ok bool) {
+	switch {
+	case !slot.isValue:
+		return v, false
+	case slot.data == nil:
+		t.count.corrupt.Add(1)
+		t.cache.redis.logForged(ctx, slot.key)
+		return v, false
+	case slot.expired:
+		t.count.stale.Add(1)
 		return v, false
 	}
 	v, err := t.decode(id, slot.data)
