@@ -1,7 +1,9 @@
 // Package connlimit bounds how many connections an HTTP server has open, in all and from one
 // address (of IPv6 the /64), so that no client takes all file descriptors by lying idle.
 //
-// A connection beyond a bound takes the place of an idle one of its address, or is closed.
+// A connection beyond the bound of its address takes the place of an idle one of it, one beyond the
+// bound of the server that of an idle one of the address with the most; without any it is
+// closed.
 // Connections that are taken over from net/http (hijacked) are no longer counted: what takes
 // them over has bounds of its own.
 package connlimit
@@ -25,10 +27,12 @@ type Limiter struct {
 	mu       sync.Mutex
 	open     int
 	networks map[string]*network
+	closing  map[net.Conn]struct{} // that were closed for others: not counted any more
 }
 
 // network is the connections from one address.
 type network struct {
+	name string
 	open int
 	idle map[net.Conn]struct{} // keep-alive connections between two requests
 }
@@ -36,7 +40,7 @@ type network struct {
 // New returns a Limiter for at most total connections, and perAddress from one address. The
 // addresses for which exempt returns true, such as those of proxies, count in total only.
 func New(total, perAddress int, exempt func(netip.Addr) bool) *Limiter {
-	return &Limiter{total: total, perAddress: perAddress, exempt: exempt, networks: map[string]*network{}}
+	return &Limiter{total: total, perAddress: perAddress, exempt: exempt, networks: map[string]*network{}, closing: map[net.Conn]struct{}{}}
 }
 
 // Refused returns how many connections were closed because of a bound.
@@ -46,42 +50,76 @@ func (l *Limiter) Refused() uint64 { return l.refused.Load() }
 func (l *Limiter) ConnState(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if _, ok := l.closing[conn]; ok {
+		if state == http.StateClosed || state == http.StateHijacked {
+			delete(l.closing, conn)
+		}
+		return
+	}
 	name, limit := l.networkOf(conn)
-	n := l.networks[name]
 	switch state {
 	case http.StateNew:
-		if n == nil {
-			n = &network{idle: map[net.Conn]struct{}{}}
-			l.networks[name] = n
-		}
-		n.open++
-		l.open++
-		if n.open > limit || l.open > l.total {
-			l.refused.Add(1)
-			n.closeOne(conn)
-		}
+		l.add(conn, name, limit)
 	case http.StateActive:
-		delete(n.idle, conn)
+		delete(l.networks[name].idle, conn)
 	case http.StateIdle:
-		n.idle[conn] = struct{}{}
+		l.networks[name].idle[conn] = struct{}{}
 	case http.StateClosed, http.StateHijacked:
-		delete(n.idle, conn)
-		l.open--
-		if n.open--; n.open == 0 {
-			delete(l.networks, name)
-		}
+		l.remove(conn, name)
 	}
 }
 
-// closeOne closes an idle connection of the network, or else the new one. The server then
-// reports it as closed.
-func (n *network) closeOne(fresh net.Conn) {
-	for conn := range n.idle {
-		delete(n.idle, conn)
-		_ = conn.Close() // it fails only if the connection has ended
-		return
+// add counts a new connection, and closes one if a bound is exceeded.
+func (l *Limiter) add(conn net.Conn, name string, limit int) {
+	n := l.networks[name]
+	if n == nil {
+		n = &network{name: name, idle: map[net.Conn]struct{}{}}
+		l.networks[name] = n
 	}
-	_ = fresh.Close() // likewise
+	n.open++
+	l.open++
+	switch {
+	case n.open > limit:
+		l.closeOne(n, conn)
+	case l.open > l.total:
+		l.closeOne(l.largest(), conn)
+	}
+}
+
+// largest returns the network with the most connections.
+func (l *Limiter) largest() (most *network) {
+	for _, n := range l.networks {
+		if most == nil || n.open > most.open {
+			most = n
+		}
+	}
+	return most
+}
+
+// closeOne closes an idle connection of the network, or else the new one.
+func (l *Limiter) closeOne(n *network, fresh net.Conn) {
+	l.refused.Add(1)
+	victim, of := fresh, ""
+	for conn := range n.idle {
+		victim, of = conn, n.name
+		break
+	}
+	if victim == fresh {
+		of, _ = l.networkOf(fresh)
+	}
+	l.remove(victim, of)
+	l.closing[victim] = struct{}{}
+	_ = victim.Close() // it fails only if the connection has ended
+}
+
+// remove counts the connection no more.
+func (l *Limiter) remove(conn net.Conn, name string) {
+	n := l.networks[name]
+	delete(n.idle, conn)
+	l.open--
+	if n.open--; n.open == 0 {
+		delete(l.networks, name)
+	}
 }
 
 // networkOf returns what the connection counts as, and how many it may have.

@@ -13,12 +13,14 @@ import (
 	"github.com/backplane-dev/backplane/internal/membudget"
 )
 
-// What an operation keeps alive in memory, in bytes. The factor of texts covers the buffers
-// that a response is written to and encoded in, which grow by doubling.
+// What an operation keeps alive in memory, in bytes. The factors of texts cover the rows, and the
+// buffers that a response is written to and encoded in, which grow by doubling; once it is
+// made, only the latter remain.
 const (
 	operationBytes = 16 << 10 // fixed part
 	fieldBytes     = 2 << 10  // rows, objects and marshalers behind a field
-	textFactor     = 3
+	textFactor     = 6
+	responseFactor = 3
 )
 
 // Bytes of text that a response may have before it takes memory for more, and that it takes at

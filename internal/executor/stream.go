@@ -76,7 +76,7 @@ func (x *Executor) Run(ctx context.Context, op *Operation) (*graphql.Response, e
 	if resp == nil {
 		return x.errorResponse(ctx, context.Cause(ctx)), nil
 	}
-	grant.Shrink(before + textFactor*int64(len(resp.Data)))
+	grant.Shrink(before + responseFactor*int64(len(resp.Data)))
 	return resp.Response, nil
 }
 
