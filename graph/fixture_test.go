@@ -201,7 +201,7 @@ func newServer(t testing.TB, url string, around ...func(*server, stores) stores)
 	}
 	services, picks := registryOf(t, s.db)
 	domains := app.NewDomains(s.db, off, s.hub, sessions, &app.Registry{Registrar: services, Picks: picks})
-	domains.Users, domains.Products = user.NewService(st.users, time.Now), order.NewCatalog(st.products, time.Now)
+	domains.Users, domains.Products = user.NewService(st.users, nil, time.Now), order.NewCatalog(st.products, time.Now)
 	domains.Orders, domains.Log = order.NewService(st.orders, time.Now), events
 	s.exec, err = graph.NewExecutor(domains, []byte("secret"), executor.Config{
 		Limits: executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},

@@ -57,7 +57,7 @@ func openDemo(t *testing.T) *demoGraph {
 	})
 	services, picks := registryOf(t, db)
 	d := &demoGraph{log: db.Events(), domains: graph.Domains{
-		Users: user.NewService(db.Users(), time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
+		Users: user.NewService(db.Users(), nil, time.Now), Products: order.NewCatalog(db.Products(), time.Now), Orders: order.NewService(db.Orders(), time.Now),
 		Registry: services, Sessions: new(session.Service), Log: events, Hub: hub, Picks: picks,
 	}}
 	made, err := db.Events().Read(t.Context(), event.Filter{Types: []event.Type{user.EventUserCreated}}, eventlog.Span{Limit: 12})

@@ -19,7 +19,7 @@ import (
 func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *session.Service, reg *Registry) graph.Domains {
 	log := eventlog.NewLog(c.Events(db.Events()))
 	return graph.Domains{
-		Users:         user.NewService(c.Users(db.Users()), Now),
+		Users:         user.NewService(c.Users(db.Users()), sessions, Now),
 		Products:      order.NewCatalog(c.Products(db.Products()), Now),
 		Orders:        order.NewService(c.Orders(db.Orders()), Now),
 		Sessions:      sessions,

@@ -42,6 +42,8 @@ type Config struct {
 	AttemptsPerAddress int           // sign-ins from one address, successful or not; default 400
 	SignInWindow       time.Duration // within this time; default 15m
 	SignUpsPerAddress  int           // sign-ups from one address within an hour; default 20
+	NamesPerUser       int           // other user names and email addresses that a user asks for within an hour; default 20
+	NamesPerAddress    int           // the same from one address; default 60
 	NoRateLimit        bool          // let everything pass: for benchmarks and tests
 
 	// With EventLog the service trusts cached states of sessions and keys until the log says otherwise,
@@ -60,7 +62,7 @@ func (c Config) throttleConfig() throttle.Config {
 	return throttle.Config{
 		SignInsPerAccount: c.SignInsPerAccount, SignInsPerAddress: c.SignInsPerAddress,
 		AttemptsPerAccount: c.AttemptsPerAccount, AttemptsPerAddress: c.AttemptsPerAddress, SignInWindow: c.SignInWindow,
-		SignUpsPerAddress: c.SignUpsPerAddress, Disabled: c.NoRateLimit,
+		SignUpsPerAddress: c.SignUpsPerAddress, NamesPerUser: c.NamesPerUser, NamesPerAddress: c.NamesPerAddress, Disabled: c.NoRateLimit,
 	}
 }
 
@@ -77,7 +79,7 @@ func (c Config) withDefaults() (Config, error) {
 	if min(c.IdleTTL, c.SessionTTL, c.KeyInterval, c.SignInWindow) < 0 {
 		return c, errors.New("session config: a time below zero")
 	}
-	if min(c.MaxSessions, c.Hashers, c.HashQueue, c.CacheSize, c.SignInsPerAccount, c.SignInsPerAddress, c.AttemptsPerAccount, c.AttemptsPerAddress, c.SignUpsPerAddress) < 0 {
+	if min(c.MaxSessions, c.Hashers, c.HashQueue, c.CacheSize, c.SignInsPerAccount, c.SignInsPerAddress, c.AttemptsPerAccount, c.AttemptsPerAddress, c.SignUpsPerAddress, c.NamesPerUser, c.NamesPerAddress) < 0 {
 		return c, errors.New("session config: a limit below zero")
 	}
 	const day = 24 * time.Hour
@@ -95,5 +97,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.AttemptsPerAddress = cmp.Or(c.AttemptsPerAddress, 400)
 	c.SignInWindow = cmp.Or(c.SignInWindow, 15*time.Minute)
 	c.SignUpsPerAddress = cmp.Or(c.SignUpsPerAddress, 20)
+	c.NamesPerUser = cmp.Or(c.NamesPerUser, 20)
+	c.NamesPerAddress = cmp.Or(c.NamesPerAddress, 60)
 	return c, nil
 }

@@ -191,6 +191,12 @@ func (s *Service) HashPassword(ctx context.Context, text string) (string, error)
 // RATE_LIMITED. Call it before HashPassword, whose cost it bounds.
 func (s *Service) AllowSignUp(ctx context.Context) error { return s.limiter.AllowSignUp(ctx) }
 
+// AllowNameChange counts a request of the user for another user name or email address, or refuses it
+// with RATE_LIMITED. It implements user.NameLimiter.
+func (s *Service) AllowNameChange(ctx context.Context, by uid.User) error {
+	return s.limiter.AllowNameChange(ctx, by)
+}
+
 // mayManage reports whether the caller may read or end what belongs to the user.
 func mayManage(caller *auth.Principal, user uid.User) bool {
 	return caller.Owns(user) || caller.Has(auth.Admin)

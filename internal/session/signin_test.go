@@ -258,6 +258,21 @@ func TestService_AllowSignUp(t *testing.T) {
 	wantCode(t, "one an hour later", f.AllowSignUp(from(t, "192.0.2.1")), "")
 }
 
+func TestService_AllowNameChange(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{NamesPerUser: 2, NamesPerAddress: 3})
+	ada, bob := uid.NewUser(f.clock.now()), uid.NewUser(f.clock.now())
+	for range 2 {
+		wantCode(t, "AllowNameChange", f.AllowNameChange(from(t, "192.0.2.1"), ada), "")
+	}
+	wantCode(t, "the third of a user", f.AllowNameChange(from(t, "192.0.2.2"), ada), fault.RateLimited)
+	wantCode(t, "one of another user", f.AllowNameChange(from(t, "192.0.2.1"), bob), "")
+	wantCode(t, "the fourth from an address", f.AllowNameChange(from(t, "192.0.2.1"), bob), fault.RateLimited)
+	wantCode(t, "one from elsewhere", f.AllowNameChange(from(t, "192.0.2.2"), bob), "")
+	f.clock.add(time.Hour)
+	wantCode(t, "one an hour later", f.AllowNameChange(from(t, "192.0.2.1"), ada), "")
+}
+
 func TestService_SignIn_takes_a_password_typed_differently(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})

@@ -78,18 +78,27 @@ type Peeker interface {
 	Peek(id uid.User) (u *User, ok bool)
 }
 
+// NameLimiter limits how often a user may ask for another user name or email address: the answer says
+// whether another account has it.
+type NameLimiter interface {
+	// AllowNameChange counts a change by the user, from the address of the caller, or refuses it with
+	// RATE_LIMITED.
+	AllowNameChange(ctx context.Context, by uid.User) error
+}
+
 // Service is what callers may do with accounts. Methods that change one, but for SignUp, return
 // nil in its place to a caller that may change accounts and not read them, also in VERSION_CONFLICT.
 type Service struct {
-	store  Store
-	peeker Peeker // nil if the store holds nothing
-	now    func() time.Time
+	store   Store
+	peeker  Peeker      // nil if the store holds nothing
+	limiter NameLimiter // nil for no limit
+	now     func() time.Time
 }
 
-// NewService returns a Service on the store; now is its clock.
-func NewService(store Store, now func() time.Time) *Service {
+// NewService returns a Service on the store; now is its clock. A nil limiter limits nothing.
+func NewService(store Store, limiter NameLimiter, now func() time.Time) *Service {
 	held, _ := store.(Peeker)
-	return &Service{store, held, now}
+	return &Service{store, held, limiter, now}
 }
 
 // SignUp opens an account for an anonymous caller: a CUSTOMER.
@@ -149,7 +158,8 @@ func (s *Service) FirstAdmin(ctx context.Context, username string, hash Hasher) 
 }
 
 // Update changes an account: the caller's own profile, as ADMIN that of any account, and as
-// one that administers users also roles and status.
+// one that administers users also roles and status. RATE_LIMITED after too many other names, but for
+// callers that may list the names of all.
 func (s *Service) Update(ctx context.Context, cl claim.Claim, id uid.User, ifVersion *int, c Change) (*User, error) {
 	caller, err := auth.Require(ctx, auth.UsersWrite)
 	if err != nil {
@@ -162,6 +172,9 @@ func (s *Service) Update(ctx context.Context, cl claim.Claim, id uid.User, ifVer
 		return nil, errNeedsAdmin("Setting roles and status")
 	}
 	if err := caller.AllowLegacyID(c.LegacyID.Set); err != nil {
+		return nil, err
+	}
+	if err := s.limitNameChange(ctx, caller, id, c); err != nil {
 		return nil, err
 	}
 	at := s.now()
@@ -181,6 +194,24 @@ func (s *Service) Update(ctx context.Context, cl claim.Claim, id uid.User, ifVer
 		u, err = s.store.Update(ctx, cl, id, func(u *User) error { return apply(u, 0) })
 	}
 	return readable(caller, u), err
+}
+
+// limitNameChange counts a change that asks for a name which the account does not have already.
+func (s *Service) limitNameChange(ctx context.Context, caller *auth.Principal, id uid.User, c Change) error {
+	if s.limiter == nil || !c.Username.Set && (!c.Email.Set || c.Email.Value == nil) {
+		return nil
+	}
+	if only, err := auth.RequireLister(ctx, auth.UsersRead); err == nil && only == nil {
+		return nil
+	}
+	found, err := s.store.ByIDs(ctx, []uid.User{id})
+	if err != nil {
+		return err
+	}
+	if u := found[id]; u != nil && c.keepsNamesOf(u) {
+		return nil
+	}
+	return s.limiter.AllowNameChange(ctx, caller.UserID)
 }
 
 // Delete deletes an account: the caller's own in a session, or any as one that administers

@@ -72,7 +72,7 @@ func TestService_lets_sessions_of_ADMIN_and_elevated_keys_alone_administer_users
 	} {
 		for what, do := range administer {
 			for target, id := range map[string]uid.User{"its own account": mine, "another account": uid.NewUser(at)} {
-				s := NewService(oneUser{user: newUser(t, auth.Customer)}, func() time.Time { return at })
+				s := NewService(oneUser{user: newUser(t, auth.Customer)}, nil, func() time.Time { return at })
 				ctx := auth.With(t.Context(), &auth.Principal{UserID: mine, Roles: []auth.Role{tt.role}, Credential: tt.credential})
 				may := tt.may || what == "deleting" && id == mine && tt.credential.Unscoped()
 				if err := do(ctx, s, id); may && err != nil || !may && !fault.Is(err, fault.Forbidden) {

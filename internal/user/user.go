@@ -94,6 +94,12 @@ type Change struct {
 // NeedsAdmin reports whether the change touches what only a caller that administers users may set.
 func (c Change) NeedsAdmin() bool { return c.Roles.Set || c.Status.Set }
 
+// keepsNamesOf reports whether the account has the user name and email address of the change already.
+func (c Change) keepsNamesOf(u *User) bool {
+	sameEmail := c.Email.Value == nil || u.Email != nil && *c.Email.Value == *u.Email
+	return (!c.Username.Set || c.Username.Value == u.Username) && (!c.Email.Set || sameEmail)
+}
+
 // Apply applies the change and records user.updated, or does nothing if nothing
 // would change. otherAdmins is the number of other active ADMINs; it counts
 // only if the change takes the role or the right to act away.

@@ -1,11 +1,12 @@
-// Package throttle slows down guesses at passwords and floods of sign-ups.
+// Package throttle slows down guesses at passwords and at the names of other accounts, and floods of
+// sign-ups.
 //
 // A Limiter counts an attempt before the password is checked, so that parallel
 // guesses cannot pass together, and takes the failure back if the guess was right.
 // Right guesses have limits of their own, since each costs a hash and a session.
 // Counters are shared by all nodes, through a Store, and are named by an HMAC, so
 // that the database does not reveal which account was tried from where. No counter
-// is for an account alone: an attacker could lock its owner out.
+// of sign-ins is for an account alone: an attacker could lock its owner out.
 package throttle
 
 import (
@@ -17,10 +18,11 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// signUpWindow is how long a sign-up counts against its address.
-const signUpWindow = time.Hour
+// nameWindow is how long a sign-up or a request for another name counts.
+const nameWindow = time.Hour
 
 // giveBackTimeout bounds giving counts back, which outlives the request.
 const giveBackTimeout = 5 * time.Second
@@ -55,6 +57,8 @@ type Config struct {
 	AttemptsPerAddress int           // sign-ins from one address, successful or not
 	SignInWindow       time.Duration // within this time
 	SignUpsPerAddress  int           // sign-ups from one address within an hour
+	NamesPerUser       int           // other names that a user asks for within an hour
+	NamesPerAddress    int           // other names that users ask for from one address within an hour
 	Disabled           bool          // let everything pass: for benchmarks and tests
 }
 
@@ -115,7 +119,16 @@ func (l *Limiter) Finish(ctx context.Context, a Attempt, err error) {
 // RATE_LIMITED.
 func (l *Limiter) AllowSignUp(ctx context.Context) error {
 	from := auth.ClientFrom(ctx).Network()
-	return l.countAttempts(ctx, Counter{l.counterName("sign-up", from), l.cfg.SignUpsPerAddress, signUpWindow})
+	return l.countAttempts(ctx, Counter{l.counterName("sign-up", from), l.cfg.SignUpsPerAddress, nameWindow})
+}
+
+// AllowNameChange counts a request of a signed-in user for another user name or email address, which
+// says whether that is taken, or refuses it with RATE_LIMITED.
+func (l *Limiter) AllowNameChange(ctx context.Context, by uid.User) error {
+	from := auth.ClientFrom(ctx).Network()
+	return l.countAttempts(ctx,
+		Counter{l.counterName("name", "user", string(by)), l.cfg.NamesPerUser, nameWindow},
+		Counter{l.counterName("name", "address", from), l.cfg.NamesPerAddress, nameWindow})
 }
 
 func (l *Limiter) countAttempts(ctx context.Context, counters ...Counter) error {
