@@ -205,8 +205,9 @@ func (m *permissionMatrix) value(field, name string, typ *ast.Type, optional str
 			}
 		}
 		return object
+	default:
+		return m.scalar(field, name, def.Name)
 	}
-	return m.scalar(field, name, def.Name)
 }
 
 func (m *permissionMatrix) scalar(field, name, typ string) any {

@@ -101,8 +101,7 @@ func (s *Server) authenticateHeader(r *http.Request) (connection.Caller, error) 
 		return connection.Caller{}, nil
 	}
 	token, ok := jsoncodec.BearerToken(values[0])
-	switch {
-	case !ok || len(values) > 1: // a client that sends a credential must not be taken for an anonymous caller
+	if !ok || len(values) > 1 { // a client that sends a credential must not be taken for an anonymous caller
 		return connection.Caller{}, errInvalidToken()
 	}
 	return s.authenticateToken(r.Context(), token)

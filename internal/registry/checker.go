@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -107,11 +108,7 @@ func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.I
 			}
 		}
 	}
-	for id := range c.states {
-		if !seen[id] {
-			delete(c.states, id)
-		}
-	}
+	maps.DeleteFunc(c.states, func(id uid.Instance, _ *checkState) bool { return !seen[id] })
 	for _, p := range c.services {
 		slices.SortFunc(p.due, func(a, b dueProbe) int { return a.state.due.Compare(b.state.due) })
 	}

@@ -255,12 +255,10 @@ func (r *Registrar) findInstance(ctx context.Context, service, instanceID string
 // requireManager returns the caller if it may manage the service of the name.
 func requireManager(ctx context.Context, name string) (*auth.Principal, error) {
 	caller := auth.From(ctx)
-	switch {
-	case caller == nil:
+	if caller == nil {
 		return nil, auth.NotSignedIn(ctx)
-	default:
-		return caller, checkManager(caller, name)
 	}
+	return caller, checkManager(caller, name)
 }
 
 // checkManager returns FORBIDDEN for a caller that may not manage the service of the name.

@@ -63,7 +63,7 @@ func (db *DB) typeBranches(a event.Audience, wanted []event.Type) (branches []*c
 	if len(own) > 0 && a.User != "" {
 		c := &condition{}
 		c.equal("e.user_id", string(a.User))
-		c.in(db.withoutIndex("e.type"), toAnys(own))
+		c.in(db.typeWithoutIndex(), toAnys(own))
 		branches = append(branches, c)
 	}
 	for _, t := range a.Public {
@@ -154,7 +154,7 @@ func (db *DB) matching(f event.Filter) *condition {
 	for _, c := range f.Conditions() {
 		switch c.Dimension {
 		case event.ByType:
-			where.in(db.withoutIndex("e.type"), toAnys(c.Types))
+			where.in(db.typeWithoutIndex(), toAnys(c.Types))
 		case event.BySubject:
 			where.equal("e.subject_id", c.ID)
 		case event.ByUser:
@@ -174,10 +174,10 @@ func (db *DB) matching(f event.Filter) *condition {
 
 func (db *DB) visible(c *condition, a *event.Audience) {
 	all, own, public := &condition{}, &condition{}, &condition{}
-	all.in(db.withoutIndex("e.type"), toAnys(a.All))
-	own.in(db.withoutIndex("e.type"), toAnys(a.Own))
+	all.in(db.typeWithoutIndex(), toAnys(a.All))
+	own.in(db.typeWithoutIndex(), toAnys(a.Own))
 	own.equal("e.user_id", string(a.User))
-	public.in(db.withoutIndex("e.type"), toAnys(a.Public))
+	public.in(db.typeWithoutIndex(), toAnys(a.Public))
 	public.add(db.isActive())
 	c.add(fmt.Sprintf("(%s OR %s OR %s)", all, own, public), slices.Concat(all.args, own.args, public.args)...)
 }
@@ -190,11 +190,11 @@ func (db *DB) isActive() string {
 	return `json_extract(e.data, '$.active') = 1`
 }
 
-// withoutIndex returns the column as a term for which the database uses no index, where another
-// one leads the branch.
-func (db *DB) withoutIndex(column string) string {
+// typeWithoutIndex returns the type of an event as a term for which the database uses no index,
+// where another column leads the branch.
+func (db *DB) typeWithoutIndex() string {
 	if db.isPostgres() {
-		return "(" + column + " || '')"
+		return "(e.type || '')"
 	}
-	return "+" + column
+	return "+e.type"
 }
