@@ -17,9 +17,9 @@ var errLimitPassed = errors.New("a counter is full")
 
 // Take implements throttle.Store. One statement increments all counters and
 // returns their states; if one passed its limit the transaction is rolled back.
-func (s Sessions) Take(ctx context.Context, counters []throttle.Counter, at time.Time) (wait time.Duration, err error) {
+func (s Sessions) Take(ctx context.Context, counters []throttle.Counter, at time.Time) (full string, wait time.Duration, err error) {
 	if len(counters) == 0 {
-		return 0, nil
+		return "", 0, nil
 	}
 	sorted := slices.SortedFunc(slices.Values(counters), func(a, b throttle.Counter) int { return strings.Compare(a.Name, b.Name) })
 	at = toMicros(at)
@@ -31,20 +31,20 @@ func (s Sessions) Take(ctx context.Context, counters []throttle.Counter, at time
 		}
 		for _, c := range counters {
 			if now := stands[c.Name]; now.tries > c.Limit {
-				wait = now.ends.Sub(at)
+				full, wait = c.Name, now.ends.Sub(at)
 				return errLimitPassed
 			}
 		}
-		wait = 0
+		full, wait = "", 0
 		return nil
 	})
 	if errors.Is(err, errLimitPassed) {
-		return max(wait, time.Microsecond), nil
+		return full, max(wait, time.Microsecond), nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("count tries: %w", err)
+		return "", 0, fmt.Errorf("count tries: %w", err)
 	}
-	return 0, nil
+	return "", 0, nil
 }
 
 // counterState is the state of a counter, this attempt included.

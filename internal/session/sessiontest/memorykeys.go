@@ -155,9 +155,9 @@ func (m *Memory) UpdateSigningKeys(ctx context.Context, fn func([]*token.Signing
 }
 
 // Take implements throttle.Store.
-func (m *Memory) Take(ctx context.Context, counters []throttle.Counter, at time.Time) (time.Duration, error) {
+func (m *Memory) Take(ctx context.Context, counters []throttle.Counter, at time.Time) (string, time.Duration, error) {
 	if err := m.begin(ctx); err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	defer m.mu.Unlock()
 	next := map[string]counter{}
@@ -167,13 +167,13 @@ func (m *Memory) Take(ctx context.Context, counters []throttle.Counter, at time.
 			now = counter{0, at.Add(c.Window)}
 		}
 		if now.count >= c.Limit {
-			return now.until.Sub(at), nil
+			return c.Name, now.until.Sub(at), nil
 		}
 		now.count++
 		next[c.Name] = now
 	}
 	maps.Copy(m.counters, next)
-	return 0, nil
+	return "", 0, nil
 }
 
 // GiveBack implements throttle.Store.

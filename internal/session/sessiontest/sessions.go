@@ -146,8 +146,11 @@ func removesEndedRows(t *testing.T, s Subject) {
 
 func takeCounters(t testing.TB, s Subject, now time.Time, counters ...throttle.Counter) time.Duration {
 	t.Helper()
-	wait, err := s.Store.Take(t.Context(), counters, now)
+	full, wait, err := s.Store.Take(t.Context(), counters, now)
 	must(t, err)
+	if known := slices.ContainsFunc(counters, func(c throttle.Counter) bool { return c.Name == full }); known != (wait > 0) {
+		t.Errorf("Take gave the full counter %q, and a wait of %s", full, wait)
+	}
 	return wait
 }
 
@@ -159,7 +162,7 @@ func takesExactly(t *testing.T, s Subject) {
 		if i%2 == 0 {
 			slices.Reverse(counters) // whatever their order, no two calls block each other
 		}
-		wait, err := s.Store.Take(ctx, counters, at)
+		_, wait, err := s.Store.Take(ctx, counters, at)
 		if err == nil && wait == 0 {
 			passed.Add(1)
 		}

@@ -13,16 +13,25 @@ import (
 	"context"
 	"encoding/hex"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/session/bounded"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // nameWindow is how long a sign-up or a request for another name counts.
 const nameWindow = time.Hour
+
+// A node refuses from memory what the store has refused less than recheckInterval ago: a flood of
+// refused attempts costs no transactions. Counts that other nodes give back take effect after that.
+const (
+	recheckInterval = 5 * time.Second
+	maxFull         = 10_000 // full counters in memory
+)
 
 // giveBackTimeout bounds giving counts back, which outlives the request.
 const giveBackTimeout = 5 * time.Second
@@ -38,11 +47,11 @@ type Counter struct {
 // Store counts attempts.
 type Store interface {
 	// Take adds one to each of the counters if all are below their limits, else to
-	// none: then it returns how long the first that refused stays full. It is exact:
+	// none: then it returns the name of one that is full, and how long it stays so. It is exact:
 	// of any number of parallel calls no more succeed than the limits allow. A
 	// counter whose window ended at or before the given time starts anew. It takes
 	// its locks by Name and claims nothing.
-	Take(ctx context.Context, counters []Counter, at time.Time) (wait time.Duration, err error)
+	Take(ctx context.Context, counters []Counter, at time.Time) (full string, wait time.Duration, err error)
 	// GiveBack resets the counters named by reset and takes one from those named by
 	// less, never below zero, in the order of their names. Counters that do not
 	// exist are passed over.
@@ -69,11 +78,12 @@ type Limiter struct {
 	cfg    Config
 	now    func() time.Time
 	log    *slog.Logger
+	full   *bounded.Map[string, time.Time] // counters that were full a moment ago, and when their windows end
 }
 
 // NewLimiter returns a Limiter whose counters are named under the secret.
 func NewLimiter(store Store, secret [secrets.Size]byte, cfg Config, now func() time.Time, log *slog.Logger) *Limiter {
-	return &Limiter{store, secret, cfg, now, log}
+	return &Limiter{store, secret, cfg, now, log, bounded.NewMap[string, time.Time](maxFull)}
 }
 
 // Attempt is a guess that was counted, by the names of its counters.
@@ -135,10 +145,21 @@ func (l *Limiter) countAttempts(ctx context.Context, counters ...Counter) error 
 	if l.cfg.Disabled {
 		return nil
 	}
-	wait, err := l.store.Take(ctx, counters, l.now())
+	at := l.now()
+	for _, c := range counters {
+		if ends, until := l.full.Get(c.Name); at.Before(until) {
+			return errLimited(ends.Sub(at))
+		}
+	}
+	full, wait, err := l.store.Take(ctx, counters, at)
 	if err != nil || wait <= 0 {
 		return err
 	}
+	l.full.Put(full, at.Add(wait), at.Add(min(wait, recheckInterval)), at)
+	return errLimited(wait)
+}
+
+func errLimited(wait time.Duration) *fault.Error {
 	e := fault.New(fault.RateLimited, "Too many tries from your network; wait a while.")
 	e.RetryAfter = wait
 	return e
@@ -154,6 +175,9 @@ func (l *Limiter) giveBack(ctx context.Context, reset, less []string) {
 	defer cancel()
 	if err := l.store.GiveBack(ctx, reset, less); err != nil {
 		l.log.WarnContext(ctx, "sign-in throttle: giving back a counted attempt failed; its caller waits longer", "error", err)
+	}
+	for _, name := range slices.Concat(reset, less) {
+		l.full.Delete(name)
 	}
 }
 
