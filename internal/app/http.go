@@ -22,6 +22,9 @@ func Listen(ctx context.Context, env Env) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s (BACKPLANE_LISTEN): %w", env.Config.Listen, err)
 	}
+	if addr, ok := ln.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() && len(env.Config.HTTP.TrustedProxies) == 0 {
+		env.Log.WarnContext(ctx, "passwords and tokens pass over plain HTTP on a public address: terminate TLS in a proxy, and name it in BACKPLANE_TRUSTED_PROXIES", "address", addr.String())
+	}
 	return ln, nil
 }
 

@@ -219,10 +219,34 @@ func normalizeUsername(s string) (string, error) {
 		return s, errUsername("it must be 1 to %d characters long", maxUsername)
 	case strings.ContainsFunc(s, bad):
 		return s, errUsername("it may hold letters, digits, spaces and . _ - ' only")
+	case strings.ContainsFunc(s, isInvisible):
+		return s, errUsername("it holds an invisible character")
+	case mixesAlphabets(s):
+		return s, errUsername("it mixes letters of alphabets that look alike")
 	case ours || strings.HasPrefix(UsernameKey(s), deletedPrefix):
 		return s, errUsername("it is reserved")
 	}
 	return s, nil
+}
+
+// isInvisible reports whether the letter or mark shows nothing, so that two names with and
+// without it look the same.
+func isInvisible(r rune) bool {
+	return unicode.Is(unicode.Variation_Selector, r) || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+}
+
+// lookalikes are the alphabets whose letters are taken for one another: one of them in a name
+// of another makes a duplicate that readers do not notice.
+var lookalikes = []*unicode.RangeTable{unicode.Latin, unicode.Greek, unicode.Cyrillic, unicode.Armenian, unicode.Cherokee, unicode.Coptic, unicode.Lisu}
+
+func mixesAlphabets(s string) bool {
+	used := 0
+	for _, alphabet := range lookalikes {
+		if strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(alphabet, r) }) {
+			used++
+		}
+	}
+	return used > 1
 }
 
 func errUsername(format string, args ...any) error {

@@ -116,3 +116,16 @@ func TestDelete_leaves_nothing_personal(t *testing.T) {
 		t.Errorf("changing a deleted account gave %v, want USER_NOT_FOUND", err)
 	}
 }
+
+func TestNormalizeUsername_refuses_names_that_look_like_others(t *testing.T) {
+	t.Parallel()
+	for name, ok := range map[string]bool{
+		"ada": true, "Zoë": true, "Žofie Müller": true, "Ада": true, "Ελένη": true, "山田 太郎": true, "김민수": true, "नेहा": true, "محمد": true, "ada2": true,
+		"аda": false, "adа": false, "αdmin": false, "stаff": false, // with a Cyrillic or Greek letter
+		"ada\ufe0f": false, "a\u034fda": false, "ada\u3164": false, "ada\u115f": false, "ada\u180b": false, "ada\u200b": false, "\u202eada": false,
+	} {
+		if _, err := normalizeUsername(name); (err == nil) != ok {
+			t.Errorf("normalizeUsername(%q) = %v, want it accepted: %v", name, err, ok)
+		}
+	}
+}
