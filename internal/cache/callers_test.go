@@ -34,8 +34,8 @@ func TestCallers_see_the_same_with_and_without_the_cache(t *testing.T) {
 	t.Parallel()
 	n := start(t, options{redis: testenv.Redis(t)})
 	now := func() time.Time { return at }
-	cached := domains{user.NewService(n.users, now), order.NewCatalog(n.products, now), order.NewService(n.orders, now)}
-	plain := domains{user.NewService(n.db.Users(), now), order.NewCatalog(n.db.Products(), now), order.NewService(n.db.Orders(), now)}
+	cached := domains{user.NewService(n.users, nil, now), order.NewCatalog(n.products, now), order.NewService(n.orders, now)}
+	plain := domains{user.NewService(n.db.Users(), nil, now), order.NewCatalog(n.db.Products(), now), order.NewService(n.db.Orders(), now)}
 
 	var users []uid.User
 	var callers []*auth.Principal
