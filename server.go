@@ -86,6 +86,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	if err != nil {
 		return err
 	}
+	db = app.WithRevocations(db, caches, feed, sessions)
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
 
 	// Transports: one executor behind GraphQL over HTTP, WebSocket and event

@@ -4,7 +4,10 @@ import (
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/user"
 )
 
 // OpenCache builds the cache of decoded rows, which the hub keeps up to date. The caller closes
@@ -19,4 +22,18 @@ func OpenCache(env Env, sealer *secrets.Sealer, hub *eventlog.Hub) (*cache.Cache
 // the feed. Both read from the database, so it is built before them.
 func WithWriteHooks(db *store.DB, c *cache.Cache, feed *eventlog.Pipeline) *store.DB {
 	return db.WithHooks(store.Hooks{Committed: c.Invalidate, Appended: feed.EventsAppended})
+}
+
+// WithRevocations is WithWriteHooks for the stores of the domains: a change of a user also has
+// this node authenticate the user again, before the change is answered. Other nodes do so
+// when they read the event.
+func WithRevocations(db *store.DB, c *cache.Cache, feed *eventlog.Pipeline, sessions *session.Service) *store.DB {
+	return db.WithHooks(store.Hooks{Appended: feed.EventsAppended, Committed: func(rows []store.Touched) {
+		c.Invalidate(rows)
+		for _, row := range rows {
+			if row.Entity == user.Entity.Name {
+				sessions.RecheckUser(uid.User(row.ID))
+			}
+		}
+	}})
 }

@@ -80,6 +80,7 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	sessions := must(app.NewSessions(env, db, sealer, feed.Hub))(tb)
 	guard := must(app.NewGuard(env, "127.0.0.1:8080"))(tb)
 	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, sealer, guard, app.NewOwner()))(tb)
+	db = app.WithRevocations(db, caches, feed, sessions)
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
 	memory := app.NewMemory(env)
 	exec := must(app.NewExecutor(env, domains, sealer, memory))(tb)

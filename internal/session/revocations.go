@@ -96,7 +96,11 @@ func newRevocationLog(lifetime time.Duration, maxIDs int, now func() time.Time) 
 
 // onEvents records what the events revoke, then notifies the subscribers.
 func (l *revocationLog) onEvents(events []*event.Event, gap bool) {
-	revoked := revocationsIn(events, gap)
+	l.apply(revocationsIn(events, gap))
+}
+
+// apply records revocations, then notifies the subscribers.
+func (l *revocationLog) apply(revoked []Revocation) {
 	if len(revoked) == 0 {
 		return
 	}
@@ -190,8 +194,12 @@ func (l *revocationLog) evict(at time.Time) {
 	}
 }
 
+// RecheckUser has every credential of the user authenticated again on this node, as its rights
+// or name have changed. It does not block.
+func (s *Service) RecheckUser(id uid.User) { s.revocations.apply([]Revocation{{User: id}}) }
+
 // OnRevoked adds a subscriber that is notified at once of each revocation in the
-// event log: when it is called, Authenticate applies the revocation already. The
+// event log and of RecheckUser: when it is called, Authenticate applies the revocation already. The
 // log's reader calls it, so it must be quick and must not block. Add it before the
 // log is read.
 func (s *Service) OnRevoked(fn func(Revocation)) {
