@@ -138,7 +138,7 @@ func TestConsumer_that_dies_between_effect_and_saved_offset_has_each_effect_once
 			deps.Leases = m
 			killed := make(chan struct{})
 			end := sync.OnceFunc(func() { close(killed) })
-			deadline := rand.Int64N(4)
+			deadline := rand.Int64N(3) // each life has three events at least
 			stop := consume(t, deps, func(ctx context.Context, d claim.Delivery, e *event.Event) error {
 				if m.dead.Load() {
 					return errDead
