@@ -4,12 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
@@ -39,19 +36,7 @@ func TestAudience_is_the_golden_file(t *testing.T) {
 			}
 		}
 	}
-	const golden = "testdata/audience.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("who may see which events has changed; if that is meant, run go test ./graph -update (-golden +got):\n%s", diff)
-	}
+	checkGolden(t, "testdata/audience.golden", got.String(), "who may see which events has changed")
 }
 
 // visibility names the events of the type that the caller sees: those that do not concern it

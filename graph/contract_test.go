@@ -26,24 +26,30 @@ var constant = regexp.MustCompile(`(?m)^(?:const)?\s+(\w+)\s+(?:fault\.Code|Code
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
+// checkGolden compares a text with a golden file, which -update rewrites; changed says what a
+// difference means.
+func checkGolden(t *testing.T, file, got, changed string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s; if that is meant, run go test ./graph -update (-golden +got):\n%s", changed, diff)
+	}
+}
+
 // TestContract_is_the_golden_file shows every change of the contract in review.
 func TestContract_is_the_golden_file(t *testing.T) {
 	t.Parallel()
 	var got bytes.Buffer
 	formatter.NewFormatter(&got, formatter.WithIndent("  ")).FormatSchema(sorted(contract(t)))
-	const golden = "testdata/schema.golden.graphqls"
-	if *update {
-		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("the contract has changed; if that is meant, run go test ./graph -update (-golden +got):\n%s", diff)
-	}
+	checkGolden(t, "testdata/schema.golden.graphqls", got.String(), "the contract has changed")
 }
 
 func TestErrorCode_holds_exactly_the_codes_of_fault_and_their_sentences(t *testing.T) {

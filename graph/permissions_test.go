@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/auth"
@@ -45,19 +43,7 @@ func TestPermissions_are_the_golden_file(t *testing.T) {
 			}
 		}
 	}
-	const golden = "testdata/permissions.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := gocmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("who may do what has changed; if that is meant, run go test ./graph -update (-golden +got):\n%s", diff)
-	}
+	checkGolden(t, "testdata/permissions.golden", got.String(), "who may do what has changed")
 }
 
 // permissionMatrix is what the cells are made of.

@@ -16,12 +16,7 @@ import (
 // file is always migrated, as only this process uses it. PostgreSQL serves other
 // nodes too, so there the caller asks for the migration. The caller closes it.
 func OpenDatabase(ctx context.Context, env Env, migrate bool) (*store.DB, error) {
-	path, embedded := env.Config.Database.SQLite()
-	if embedded {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return nil, fmt.Errorf("make the directory of the database: %w", err)
-		}
-	}
+	_, embedded := env.Config.Database.SQLite()
 	return openReady(ctx, env, migrate || embedded)
 }
 

@@ -44,16 +44,12 @@ func (s *Server) readRequests(w http.ResponseWriter, r *http.Request) (graphQLBo
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	var text bytes.Buffer // grows with the bytes received, not with Content-Length
 	body := http.MaxBytesReader(w, r.Body, s.cfg.BodyBytes)
-	paid := membudget.GrantFrom(r.Context()).Reader(r.Context(), body, bodyFactor)
+	paid := membudget.GrantFrom(r.Context()).Reader(r.Context(), body, membudget.JSONFactor)
 	if err := s.copyBody(&text, paid, w, r); err != nil {
 		return nil, err
 	}
 	return text.Bytes(), nil
 }
-
-// bodyFactor is how many bytes of memory a byte of a body takes, read and decoded: an empty
-// object in an array is three bytes of JSON.
-const bodyFactor = 16
 
 // copyBody copies the body of a request, within its limits. After an error the
 // connection is closed: the rest of the body is not worth reading.

@@ -128,6 +128,10 @@ func releaseAll(shares []*fairshare.Share, n int64) {
 	}
 }
 
+// JSONFactor is how many bytes of memory a byte of JSON takes, read and decoded: an empty object in
+// an array is three bytes of it.
+const JSONFactor = 16
+
 // readStep is how many bytes of a body are taken at a time, and are free at its beginning.
 const readStep = 4 << 10
 

@@ -78,10 +78,7 @@ func JoinSealer(ctx context.Context, store Store, key MasterKey, former ...Maste
 		return nil, fmt.Errorf("read data key: %w", err)
 	}
 	data, _, err := unwrapDataKey(stored, key, former)
-	if err != nil {
-		return nil, err
-	}
-	return newSealer(data), nil
+	return sealerWith(data, err)
 }
 
 // Protection says how the data key of an installation is protected.
@@ -103,7 +100,7 @@ func Inspect(ctx context.Context, store Store, key MasterKey, former ...MasterKe
 		return 0, fmt.Errorf("read data key: %w", err)
 	case stored == nil:
 		return NoDataKey, nil
-	case len(stored) == 1+Size && stored[0] == unwrappedFormat:
+	case isUnwrapped(stored):
 		return Unprotected, nil
 	}
 	if _, _, err := unwrapDataKey(stored, key, former); err != nil {
@@ -153,9 +150,12 @@ func wrapDataKey(key MasterKey, data [Size]byte) []byte {
 	return encrypt(newAEAD(key.secret), dataKey, data[:])
 }
 
+// isUnwrapped reports whether no master key wraps the stored data key.
+func isUnwrapped(stored []byte) bool { return len(stored) == 1+Size && stored[0] == unwrappedFormat }
+
 // unwrapDataKey returns the data key, and whether it is wrapped as key wants it.
 func unwrapDataKey(stored []byte, key MasterKey, former []MasterKey) (data [Size]byte, current bool, err error) {
-	if len(stored) == 1+Size && stored[0] == unwrappedFormat {
+	if isUnwrapped(stored) {
 		return [Size]byte(stored[1:]), !key.set, nil
 	}
 	if !key.set {

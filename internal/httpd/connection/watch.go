@@ -17,8 +17,8 @@ type watch struct {
 	timer  *time.Timer
 }
 
-// unset is the delay of a timer that has nothing to do yet.
-const unset = 365 * 24 * time.Hour
+// UnsetDelay is the delay of a timer that has nothing to do yet.
+const UnsetDelay = 365 * 24 * time.Hour
 
 // Watch checks the caller's credential for as long as a request is being answered by another
 // package, as it does for connections. It returns the request's context, which ends with a
@@ -31,7 +31,7 @@ func (m *Manager) Watch(ctx context.Context, caller Caller) (context.Context, fu
 	w := &watch{m: m}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.cred.Set(caller)
-	w.timer = time.AfterFunc(unset, w.onTimer)
+	w.timer = time.AfterFunc(UnsetDelay, w.onTimer)
 	m.addWatch(w)
 	w.schedule()
 	return w.ctx, w.end

@@ -49,7 +49,7 @@ func (s *Server) Reserve(ctx context.Context, caller connection.Caller) (token s
 	}
 	v.ctx = auth.WithCurrent(ctx, v.cred.Principal)
 	v.cred.Set(caller)
-	v.timer = time.AfterFunc(unset, func() { v.Close(connection.ReasonInitTimeout) })
+	v.timer = time.AfterFunc(connection.UnsetDelay, func() { v.Close(connection.ReasonInitTimeout) })
 	if err := s.connections.Admit(ctx, v, caller.Principal); err != nil {
 		cancel(nil)
 		v.timer.Stop()

@@ -117,10 +117,7 @@ func (s *Server) newStream(r *http.Request, cred *connection.Credential) *stream
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	st := &stream{s: s, cancel: cancel, cred: cred, opened: time.Now(), writing: semaphore.NewWeighted(1)}
 	st.ctx = auth.WithCurrent(ctx, cred.Principal)
-	st.timer = time.AfterFunc(unset, st.onTimer)
+	st.timer = time.AfterFunc(connection.UnsetDelay, st.onTimer)
 	st.lock() // until there is something to write to
 	return st
 }
-
-// unset is the delay of a timer that has nothing to do yet.
-const unset = 365 * 24 * time.Hour

@@ -41,9 +41,6 @@ func New(connections *connection.Manager) *Server {
 	return &Server{connections: connections, cfg: connections.Config()}
 }
 
-// unset is the delay of a timer that has nothing to do yet.
-const unset = 365 * 24 * time.Hour
-
 // Serve upgrades the request to a WebSocket, or refuses to by an error that the caller must
 // answer with. It returns at once: the socket outlives the request. The caller has checked the
 // origin, and authenticated the client by the Authorization header, if there is one.
@@ -56,7 +53,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, caller connection
 	}
 	k.ctx = auth.WithCurrent(ctx, k.cred.Principal)
 	k.cred.Set(caller)
-	k.timer = time.AfterFunc(unset, k.onTimer)
+	k.timer = time.AfterFunc(connection.UnsetDelay, k.onTimer)
 	if err := s.connections.Admit(ctx, k, caller.Principal); err != nil {
 		k.abandon()
 		return err

@@ -18,6 +18,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/membudget"
 )
 
 // socket is one WebSocket. It implements connection.Connection and connection.ResultWriter.
@@ -86,7 +87,7 @@ func (k *socket) readMessage() *connection.CloseReason {
 	}
 	grant := k.s.connections.OpenMemory(k.ctx)
 	defer grant.Release() // an operation takes its own once it runs
-	text, reason := k.receive(grant.Reader(k.ctx, r, messageFactor))
+	text, reason := k.receive(grant.Reader(k.ctx, r, membudget.JSONFactor))
 	switch {
 	case reason != nil:
 		return reason
@@ -118,9 +119,6 @@ func (k *socket) receive(r io.Reader) ([]byte, *connection.CloseReason) {
 	}
 	return text, nil
 }
-
-// messageFactor is how many bytes of memory a byte of a message takes, read and decoded.
-const messageFactor = 16
 
 func isFault(err error) bool {
 	_, ok := errors.AsType[*fault.Error](err)
