@@ -39,8 +39,9 @@ var mayImport = map[string]string{
 	"internal/admin":                 "internal/connlimit internal/hostcheck",
 	"internal/connlimit":             "internal/auth",
 	"internal/hostcheck":             "",
+	"internal/logwriter":             "",
 	"internal/app":                   "*", // wires everything
-	"internal/cli":                   "internal/app internal/config internal/demo " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease",
+	"internal/cli":                   "internal/app internal/config internal/demo internal/logwriter " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease",
 	"internal/notify":                leaves,
 	"internal/lease":                 leaves,
 	"internal/eventlog":              leaves + " internal/lease",

@@ -7,10 +7,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,13 +17,8 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := cli.Run(ctx, cli.Process{Args: os.Args[1:], Environ: os.Environ(), Out: os.Stdout, ErrOut: os.Stderr}, run)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "backplane:", err)
-		os.Exit(1)
-	}
+	ctx := cli.NotifyStop(context.Background())
+	os.Exit(cli.Main(ctx, cli.Process{Args: os.Args[1:], Environ: os.Environ(), Out: os.Stdout, ErrOut: os.Stderr}, run))
 }
 
 // run builds a server and serves until ctx is cancelled and the last request is
@@ -115,7 +107,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	}
 
 	// Background: the admin listener, and what reads the event log by name.
-	admin, err := app.OpenAdmin(ctx, env, db, caches, gateway)
+	admin, err := app.OpenAdmin(ctx, env, server, caches, gateway)
 	if err != nil {
 		return err
 	}
@@ -139,8 +131,11 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	}
 	demo.PrintGreeting(env.Out, ln.Addr(), accounts, opts.Demo)
 
-	// What runs. The first failure stops everything. The event log, the registry and
-	// the usage counter outlast the server, for the changes of its last requests.
+	// What runs. The first failure stops everything, and so does a signal, once load
+	// balancers have had time to notice. The event log, the registry and the usage counter
+	// outlast the server, for the changes of its last requests; the admin listener, to show them.
+	ctx, cancel := app.AnnounceStop(ctx, env, server)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	lasting, stopLasting := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error {
@@ -150,7 +145,8 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	g.Go(func() error { return feed.Run(lasting) })
 	g.Go(func() error { return registry.Run(lasting, env) })
 	g.Go(func() error { return usage.Run(lasting) })
-	background := []app.Runner{admin, caches, sessions, retention, app.Purger{DB: db, Log: env.Log}}
+	g.Go(func() error { return admin.Run(lasting) })
+	background := []app.Runner{caches, sessions, retention, app.Purger{DB: db, Log: env.Log}}
 	background = append(append(background, consumers...), exporters...)
 	if opts.Demo {
 		background = append(background, demo.NewServices(registry.Registrar, env.Log))

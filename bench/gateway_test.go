@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,49 +76,8 @@ func openWays(b *testing.B) []*way {
 	return []*way{
 		{name: "direct", addr: instance, head: "GET /%s HTTP/1.1" + head},
 		{name: "gateway", addr: addr, head: "GET /gateway/bare/%s HTTP/1.1" + head},
-		{name: "haproxy", addr: startHAProxy(b, instance), head: "GET /%s HTTP/1.1" + head},
+		{name: "haproxy", addr: testenv.HAProxy(b, "  option forwardfor\n  option http-keep-alive\n  http-reuse always\n  server one "+instance), head: "GET /%s HTTP/1.1" + head},
 	}
-}
-
-// startHAProxy starts HAProxy before the instance and returns where it listens.
-func startHAProxy(b *testing.B, instance string) string {
-	b.Helper()
-	path, err := exec.LookPath("haproxy")
-	if err != nil {
-		if path, err = exec.LookPath("/usr/sbin/haproxy"); err != nil {
-			testenv.LeaveOut(b, "HAProxy", err)
-		}
-	}
-	addr := fmt.Sprint("127.0.0.1:", testenv.FreePort(b))
-	config := filepath.Join(b.TempDir(), "haproxy.cfg")
-	text := fmt.Sprintf(`global
-  maxconn 4000
-defaults
-  mode http
-  option forwardfor
-  option http-keep-alive
-  http-reuse always
-  timeout connect 2s
-  timeout client 60s
-  timeout server 60s
-listen gateway
-  bind %s
-  server one %s
-`, addr, instance)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	cmd := exec.Command(path, "-db", "-q", "-f", config)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	awaitReady(b, addr)
-	return addr
 }
 
 // short calls for the kilobyte from so many connections at once.

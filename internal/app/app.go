@@ -22,6 +22,8 @@ type Env struct {
 	Config config.Config
 	Log    *slog.Logger
 	Out    io.Writer // standard output, for the operator
+
+	DroppedLogRecords func() uint64 // how many the log has lost to a slow reader; nil if it never loses any
 }
 
 // RedirectRedisLog has the Redis client write to the log at level debug. Its logger

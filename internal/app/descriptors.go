@@ -9,7 +9,7 @@ import (
 )
 
 // reservedDescriptors are for what must go on when clients use all of theirs: health checks,
-// the admin listener, the database, Redis, brokers and files.
+// the admin listener, the database, Redis, brokers and files. Of a low limit they are half.
 const reservedDescriptors = 512
 
 // lowShare is the part of the limits of connections below which the operator is warned.
@@ -26,7 +26,8 @@ func FitLimits(env Env) Env {
 func limitDescriptors(env Env, h *httpd.Config, g *gateway.Config) {
 	limit, known := maxDescriptors()
 	wanted := h.OpenConnections + h.Streams.Connections + g.Calls
-	available := limit - reservedDescriptors
+	reserved := min(reservedDescriptors, limit/2)
+	available := limit - reserved
 	if !known || wanted <= available {
 		return
 	}
@@ -36,7 +37,7 @@ func limitDescriptors(env Env, h *httpd.Config, g *gateway.Config) {
 		level = slog.LevelWarn
 	}
 	env.Log.Log(context.Background(), level, "the limit of open files is too low for the limits of connections, which are lowered: raise it (ulimit -n)",
-		"limit", limit, "needed", wanted+reservedDescriptors)
+		"limit", limit, "needed", wanted+reserved)
 	for _, n := range []*int{&h.OpenConnections, &h.Streams.Connections, &g.Calls} {
 		*n = max(int(float64(*n)*share), 1)
 	}

@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/gateway"
@@ -55,4 +57,27 @@ func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.
 // NewLegacyUsage builds the counter of calls of legacy REST routes.
 func NewLegacyUsage(env Env, db *store.DB) (*legacy.Counter, error) {
 	return legacy.NewCounter(db.LegacyUsage(), Now, env.Log, legacy.CounterConfig{})
+}
+
+// Why a server stops: the causes of its context.
+var (
+	ErrInterrupted = errors.New("interrupted (SIGINT)")
+	ErrTerminated  = errors.New("terminated (SIGTERM)")
+)
+
+// AnnounceStop returns a context that ends later than ctx: when ctx ends, the server says on
+// /readyz that it stops, and serves on for the stop delay, so that load balancers notice before
+// it refuses connections. An operator at a terminal (ErrInterrupted) does not wait.
+func AnnounceStop(ctx context.Context, env Env, server *httpd.Server) (context.Context, context.CancelFunc) {
+	delayed, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		server.AnnounceStop()
+		delay := env.Config.StopDelay
+		if errors.Is(context.Cause(ctx), ErrInterrupted) {
+			delay = 0
+		}
+		env.Log.InfoContext(ctx, "server stops: not ready from now on, requests are served until the delay is over", "cause", context.Cause(ctx), "delay", delay)
+		time.AfterFunc(delay, cancel)
+	})
+	return delayed, cancel
 }

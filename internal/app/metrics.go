@@ -10,12 +10,12 @@ import (
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/hostcheck"
-	"github.com/backplane-dev/backplane/internal/store"
+	"github.com/backplane-dev/backplane/internal/httpd"
 )
 
 // OpenAdmin builds the admin server with its listener, and registers the metrics
-// of the parts; it does nothing if the operator has turned it off.
-func OpenAdmin(ctx context.Context, env Env, db *store.DB, c *cache.Cache, g *gateway.Gateway) (Runner, error) {
+// of the parts; it does nothing if the operator has turned it off. It is ready when the API is.
+func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, c *cache.Cache, g *gateway.Gateway) (Runner, error) {
 	if env.Config.AdminListen == config.Off {
 		return RunFunc(func(context.Context) error { return nil }), nil
 	}
@@ -23,9 +23,12 @@ func OpenAdmin(ctx context.Context, env Env, db *store.DB, c *cache.Cache, g *ga
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s for metrics and profiles (BACKPLANE_ADMIN_LISTEN; set it to another address, or to off): %w", env.Config.AdminListen, err)
 	}
-	s := admin.New(hostcheck.New(env.Config.AdminListen, env.Config.HTTP.AllowedHosts), db.Ready, env.Log)
+	s := admin.New(hostcheck.New(env.Config.AdminListen, env.Config.HTTP.AllowedHosts), api.Ready, env.Log)
 	registerCache(s, c)
 	registerGateway(s, g)
+	if env.DroppedLogRecords != nil {
+		s.Register("backplane_log_records_dropped_total", func() float64 { return float64(env.DroppedLogRecords()) })
+	}
 	return RunFunc(func(ctx context.Context) error { return s.Run(ctx, ln) }), nil
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/logwriter"
 	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
@@ -37,6 +38,18 @@ func Run(ctx context.Context, p Process, serve Serve) error {
 	root := c.rootCommand()
 	root.SetArgs(normalizeArgs(root, p.Args))
 	return root.ExecuteContext(ctx)
+}
+
+// Main is Run for a process: it prints the error and returns the exit code.
+func Main(ctx context.Context, p Process, serve Serve) int {
+	err := Run(ctx, p, serve)
+	if err == nil {
+		return 0
+	}
+	w := logwriter.New(p.ErrOut, logwriter.DefaultLimit, nil) // its reader may be stuck
+	fmt.Fprintln(w, "backplane:", err)
+	w.Close(flushTime)
+	return 1
 }
 
 // commandLine is one run of the program.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
@@ -25,6 +26,7 @@ import (
 type Config struct {
 	Listen           string // host:port
 	AdminListen      string // host:port, or Off
+	StopDelay        time.Duration
 	LogLevel         slog.Level
 	LogFormat        LogFormat
 	Database         Database

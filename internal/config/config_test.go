@@ -41,7 +41,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Config{
-		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", CacheBytes: 64 << 20, Database: "sqlite:data/backplane.db", RateLimit: true, Introspection: true, LogFormat: config.LogText,
+		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", CacheBytes: 64 << 20, StopDelay: 7 * time.Second, Database: "sqlite:data/backplane.db", RateLimit: true, Introspection: true, LogFormat: config.LogText,
 		Retention: eventlog.RetentionConfig{MaxReaderLag: 1_000_000},
 		GraphQL: executor.Limits{
 			Tokens: 10_000, Operations: 50, Fields: 3_000, ExpandedFields: 15_000, Fragments: 200, FragmentDepth: 20, Depth: 20,

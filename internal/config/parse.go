@@ -210,3 +210,12 @@ func parseLogFormat(value string) (LogFormat, error) {
 	}
 	return "", fmt.Errorf("%s or %s", LogText, LogJSON)
 }
+
+// parseDelay reads a time that may be zero.
+func parseDelay(value string) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < 0 || d > 10*time.Minute {
+		return 0, errors.New("a time from 0s to 10m, such as 7s")
+	}
+	return d, nil
+}

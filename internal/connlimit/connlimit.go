@@ -3,17 +3,19 @@
 //
 // A connection beyond the bound of its address takes the place of an idle one of it, one beyond the
 // bound of the server that of an idle one of the address with the most; without any it is
-// closed.
+// answered with 503 and closed.
 // Connections that are taken over from net/http (hijacked) are no longer counted: what takes
 // them over has bounds of its own.
 package connlimit
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
 )
@@ -109,7 +111,21 @@ func (l *Limiter) closeOne(n *network, fresh net.Conn) {
 	}
 	l.remove(victim, of)
 	l.closing[victim] = struct{}{}
+	if victim == fresh {
+		refuse(victim)
+	}
 	_ = victim.Close() // it fails only if the connection has ended
+}
+
+// refusal answers the first request of a connection that is refused, which may not have arrived yet.
+const refusal = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 41\r\n\r\n" +
+	"too many connections are open; try again\n"
+
+// refuse tells the client why its connection is closed. A fresh connection takes a few bytes
+// without blocking; the deadline is for one that does not.
+func refuse(conn net.Conn) {
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
+	_, _ = io.WriteString(conn, refusal) // best effort: the connection ends all the same
 }
 
 // remove counts the connection no more.

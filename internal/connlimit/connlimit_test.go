@@ -43,7 +43,7 @@ func (c client) get() bool {
 		return false
 	}
 	resp.Body.Close()
-	return true
+	return resp.StatusCode == http.StatusOK
 }
 
 func startServer(t *testing.T, l *connlimit.Limiter) string {
@@ -74,8 +74,11 @@ func TestLimiter_refuses_connections_beyond_its_bounds(t *testing.T) {
 	for range 3 {
 		dialFrom(t, "127.0.0.1", server) // sends nothing: it is not idle, but new
 	}
-	if dialFrom(t, "127.0.0.1", server).get() {
-		t.Error("a fourth connection of the address is served")
+	fourth := dialFrom(t, "127.0.0.1", server)
+	if resp, err := http.ReadResponse(fourth.in, nil); err != nil || resp.StatusCode != http.StatusServiceUnavailable || !resp.Close {
+		t.Errorf("a fourth connection of the address is answered with %+v, %v; want 503 and its end", resp, err)
+	} else {
+		resp.Body.Close()
 	}
 	if !dialFrom(t, "127.0.0.2", server).get() {
 		t.Error("another address is refused")

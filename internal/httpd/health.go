@@ -21,27 +21,45 @@ func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) error {
 
 // serveReady answers the readiness check: whether a load balancer should send requests here.
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
-	if s.draining.Load() {
-		return errNotReady("The server is stopping.")
-	}
-	if s.deps.Ready != nil {
-		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-		defer cancel()
-		if err := s.deps.Ready(ctx); err != nil {
-			s.log.WarnContext(ctx, "readiness check failed", "error", err)
-			message := "The server is not ready; its log says why."
-			if f := fault.From(err); f.Kind() != fault.KindInternal {
-				message = f.Message
-			}
-			return errNotReady(message)
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if err := s.Ready(ctx); err != nil {
+		s.log.WarnContext(ctx, "readiness check failed", "error", err)
+		message := "The server is not ready; its log says why."
+		if f := fault.From(err); f.Kind() != fault.KindInternal {
+			message = f.Message
 		}
+		return fault.New(fault.Unavailable, "%s", message)
 	}
 	writePlain(w, "ready\n")
 	return nil
 }
 
-func errNotReady(message string) error {
-	return fault.New(fault.Unavailable, "%s", message)
+// Ready returns an error while a load balancer should send no requests here: the server stops, or
+// a dependency is missing.
+func (s *Server) Ready(ctx context.Context) error {
+	if s.draining.Load() {
+		return fault.New(fault.Unavailable, "The server is stopping.")
+	}
+	if s.deps.Ready == nil {
+		return nil
+	}
+	return s.deps.Ready(ctx)
+}
+
+// AnnounceStop makes the server not ready, and lets it end each keep-alive connection with the
+// next answer, while it goes on serving. Idle connections stay open: a proxy may be about to use
+// them.
+func (s *Server) AnnounceStop() { s.draining.Store(true) }
+
+// closeWhileStopping ends connections with their next answer once the server stops.
+func (s *Server) closeWhileStopping(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // serveJWKS answers with the public keys of access tokens.

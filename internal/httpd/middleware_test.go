@@ -30,7 +30,7 @@ func TestServer_middleware_is_in_order(t *testing.T) {
 		got = append(got, m.name)
 	}
 	want := []string{
-		"request id", "client deadlines", "access log", "recover panic", "security headers", "max header bytes",
+		"request id", "client deadlines", "close while stopping", "access log", "recover panic", "security headers", "max header bytes",
 		"host", "CORS", "cross-origin", "gateway", "gzip", "drain body",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -145,6 +146,8 @@ func isDocs(pattern string) bool { return pattern == graphiqlPage || pattern == 
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx)) // requests outlive ctx by the drain time
 	defer cancel()
+	limiter := connlimit.New(s.cfg.OpenConnections, s.cfg.AddressConnections, s.isTrustedProxy)
+	go s.reportRefusals(base, limiter)
 	srv := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: s.cfg.HeaderTime,
@@ -152,7 +155,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    2 * s.cfg.HeaderBytes, // limitHeaderBytes answers before
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		ConnState:         connlimit.New(s.cfg.OpenConnections, s.cfg.AddressConnections, s.isTrustedProxy).ConnState,
+		ConnState:         limiter.ConnState,
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
@@ -165,7 +168,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 }
 
 func (s *Server) drain(base context.Context, srv *http.Server) error {
-	s.draining.Store(true)
+	s.AnnounceStop()
 	ctx, cancel := context.WithTimeout(base, s.cfg.DrainTime)
 	defer cancel()
 	drained := make(chan struct{})
@@ -188,4 +191,25 @@ func (s *Server) drain(base context.Context, srv *http.Server) error {
 		s.log.WarnContext(base, "drain time is over: gateway calls were cut", "error", err)
 	}
 	return nil
+}
+
+// refusalInterval is the time between two log records of refused connections.
+const refusalInterval = 10 * time.Second
+
+// reportRefusals logs how many connections the limiter refused, until ctx ends.
+func (s *Server) reportRefusals(ctx context.Context, limiter *connlimit.Limiter) {
+	tick := time.NewTicker(refusalInterval)
+	defer tick.Stop()
+	var reported uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if n := limiter.Refused(); n > reported {
+			s.log.WarnContext(ctx, "connections refused or closed while idle: the server or an address has too many open (BACKPLANE_LIMIT_OPEN_CONNECTIONS, BACKPLANE_LIMIT_ADDRESS_CONNECTIONS)", "connections", n-reported)
+			reported = n
+		}
+	}
 }

@@ -34,7 +34,8 @@ type Process struct {
 	t     testing.TB
 	args  []string // of serve
 	env   []string
-	out   *output
+	out   *Output
+	file  *os.File // what it writes to instead of out; nil for out
 	cmd   *exec.Cmd
 	ended chan struct{} // closed once cmd has ended
 	err   error         // how it ended; read after ended is closed
@@ -51,9 +52,20 @@ func Server(t testing.TB, env ...string) *Process {
 // ServerWith is Server with arguments for serve.
 func ServerWith(t testing.TB, args []string, env ...string) *Process {
 	t.Helper()
+	return startServer(t, args, nil, env)
+}
+
+// ServerWritingTo is Server whose output and log go to the file.
+func ServerWritingTo(t testing.TB, file *os.File, env ...string) *Process {
+	t.Helper()
+	return startServer(t, nil, file, env)
+}
+
+func startServer(t testing.TB, args []string, file *os.File, env []string) *Process {
+	t.Helper()
 	addr := local.Address(FreePort(t))
-	p := &Process{BaseURL: "http://" + addr, Dir: t.TempDir(), t: t, args: args, out: &output{}}
-	p.env = append(cleanEnv(), "BACKPLANE_LISTEN="+addr, "BACKPLANE_ADMIN_LISTEN=off")
+	p := &Process{BaseURL: "http://" + addr, Dir: t.TempDir(), t: t, args: args, out: &Output{}, file: file}
+	p.env = append(cleanEnv(), "BACKPLANE_LISTEN="+addr, "BACKPLANE_ADMIN_LISTEN=off", "BACKPLANE_STOP_DELAY=0s")
 	p.env = append(p.env, env...)
 	t.Cleanup(p.cleanup)
 	p.Start()
@@ -116,6 +128,9 @@ func (p *Process) Start() {
 	cmd := exec.Command(Binary(p.t), append([]string{"serve"}, p.args...)...)
 	cmd.Dir, cmd.Env = p.Dir, p.env
 	cmd.Stdout, cmd.Stderr = p.out, p.out
+	if p.file != nil {
+		cmd.Stdout, cmd.Stderr = p.file, p.file
+	}
 	if err := cmd.Start(); err != nil {
 		p.t.Fatalf("start the server: %v", err)
 	}
@@ -167,16 +182,17 @@ func (p *Process) Kill() {
 // answers no request. Kill still ends it; Stop must wait for Thaw.
 func (p *Process) Freeze() {
 	p.t.Helper()
-	p.send(syscall.SIGSTOP)
+	p.Signal(syscall.SIGSTOP)
 }
 
 // Thaw lets a frozen process go on (SIGCONT), as if no time had passed.
 func (p *Process) Thaw() {
 	p.t.Helper()
-	p.send(syscall.SIGCONT)
+	p.Signal(syscall.SIGCONT)
 }
 
-func (p *Process) send(sig syscall.Signal) {
+// Signal sends the process a signal.
+func (p *Process) Signal(sig syscall.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		p.t.Fatalf("send the server %v: %v", sig, err)
@@ -199,6 +215,12 @@ func (p *Process) Stop() {
 		p.Kill()
 		p.t.Errorf("the server had not ended %v after SIGTERM", stopLimit)
 	}
+}
+
+// Wait waits until the process has ended and returns how.
+func (p *Process) Wait() error {
+	<-p.ended
+	return p.err
 }
 
 // Restart stops the process, if it runs, and starts it again on the same
@@ -249,21 +271,21 @@ func cleanEnv() []string {
 	return env
 }
 
-// output collects what a process writes while a test may read it.
-type output struct {
+// Output collects what a process writes while a test may read it.
+type Output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
 // Write implements io.Writer.
-func (o *output) Write(b []byte) (int, error) {
+func (o *Output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.Write(b)
 }
 
 // String returns what was written so far.
-func (o *output) String() string {
+func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.String()
