@@ -15,7 +15,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves = "internal/auth internal/backoff internal/claim internal/coalesce internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/requestlog internal/setting internal/uid"
+	leaves = "internal/auth internal/backoff internal/claim internal/coalesce internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/security internal/requestlog internal/setting internal/uid"
 
 	// A domain imports no other domain: what several need is in a leaf. A new one is
 	// added here and to the table below.
@@ -32,31 +32,32 @@ var mayImport = map[string]string{
 	"conformance":                    "",
 	"e2e":                            "internal/testenv internal/app",
 	"ent":                            leaves + " " + domains,
-	"graph":                          leaves + " " + domains + " internal/executor internal/eventlog internal/consumer",
+	"graph":                          leaves + " " + domains + " internal/executor internal/eventlog internal/securitylog internal/consumer",
 	"internal/static":                "",
 	"internal/balance":               leaves + " internal/registry client/policy",
 	"client/policy":                  "", // client stands on it
-	"internal/admin":                 "internal/connlimit internal/hostcheck",
+	"internal/admin":                 "internal/auth internal/connlimit internal/hostcheck internal/security",
 	"internal/connlimit":             "internal/auth",
 	"internal/hostcheck":             "",
 	"internal/logwriter":             "",
 	"internal/app":                   "*", // wires everything
-	"internal/cli":                   "internal/app internal/config internal/demo internal/logwriter " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease",
+	"internal/cli":                   "internal/app internal/config internal/demo internal/logwriter " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease internal/securitylog",
 	"internal/notify":                leaves,
 	"internal/lease":                 leaves,
 	"internal/eventlog":              leaves + " internal/lease",
+	"internal/securitylog":           leaves,
 	"internal/eventlog/eventlogtest": "*", // nodes on a real database
 	"internal/consumer":              leaves + " internal/lease internal/eventlog",
 	"internal/export":                leaves + " internal/lease internal/eventlog",
 	"internal/cache":                 leaves + " " + domains + " internal/eventlog",
-	"internal/config":                leaves + " internal/eventlog internal/executor internal/gateway internal/httpd internal/rest", // whose settings it collects
+	"internal/config":                leaves + " internal/eventlog internal/executor internal/gateway internal/httpd internal/rest internal/securitylog", // whose settings it collects
 	"internal/gateway":               leaves + " " + domains + " internal/balance internal/problem",
 	"internal/httpd":                 leaves + " internal/static internal/executor internal/connlimit internal/hostcheck internal/problem",
 	"internal/executor":              leaves,
 	"internal/problem":               "internal/fault internal/requestlog",
 	"internal/rest":                  leaves + " internal/static internal/executor internal/problem internal/httpd/jsoncodec",
 	"internal/demo":                  leaves + " " + domains + " internal/store",
-	"internal/store":                 leaves + " " + domains + " ent internal/lease internal/eventlog internal/consumer",
+	"internal/store":                 leaves + " " + domains + " ent internal/lease internal/eventlog internal/securitylog internal/consumer",
 	"internal/testenv":               "*",
 	"internal/testenv/local":         "", // builds even when the product does not
 	"internal/testenv/run":           "internal/testenv/local",
@@ -68,7 +69,8 @@ var mayImport = map[string]string{
 	"internal/fairshare": "internal/auth",
 	"internal/membudget": "internal/auth internal/fairshare internal/fault",
 	"internal/page":      "internal/fault",
-	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "", "internal/setting": "", "internal/uid": "",
+	"internal/security":  leaves,
+	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "internal/auth", "internal/setting": "", "internal/uid": "",
 }
 
 // technology is what leaves and domains must not import, nor any other package

@@ -52,12 +52,16 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 		return err
 	}
 	defer caches.Close()
-	db = app.WithWriteHooks(db, caches, feed)
+	securityLog, err := app.NewSecurityLog(env, db)
+	if err != nil {
+		return err
+	}
+	db = app.WithWriteHooks(db, caches, feed, securityLog)
 
 	// Domains: users, orders, sessions, and the registry of services. Health checks
 	// and calls of services all pass one guarded dialer, which must know the address
 	// that this server listens on.
-	sessions, err := app.NewSessions(env, db, sealer, feed.Hub)
+	sessions, err := app.NewSessions(env, db, sealer, feed.Hub, securityLog)
 	if err != nil {
 		return err
 	}
@@ -78,14 +82,14 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	if err != nil {
 		return err
 	}
-	db = app.WithRevocations(db, caches, feed, sessions)
+	db = app.WithRevocations(db, caches, feed, securityLog, sessions)
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
 
 	// Transports: one executor behind GraphQL over HTTP, WebSocket and event
 	// streams and behind the legacy REST routes, all within one budget of memory; the
 	// gateway to the services.
 	memory := app.NewMemory(env)
-	exec, err := app.NewExecutor(env, domains, sealer, memory)
+	exec, err := app.NewExecutor(env, domains, sealer, memory, securityLog)
 	if err != nil {
 		return err
 	}
@@ -93,21 +97,21 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	if err != nil {
 		return err
 	}
-	routes, err := app.NewREST(env, exec, usage)
+	routes, err := app.NewREST(env, exec, usage, securityLog)
 	if err != nil {
 		return err
 	}
-	gateway, err := app.NewGateway(env, guard, registry, sessions)
+	gateway, err := app.NewGateway(env, guard, registry, sessions, securityLog)
 	if err != nil {
 		return err
 	}
-	server, err := app.NewHTTP(env, exec, routes, gateway, sessions, db, memory)
+	server, err := app.NewHTTP(env, exec, routes, gateway, sessions, db, memory, securityLog)
 	if err != nil {
 		return err
 	}
 
 	// Background: the admin listener, and what reads the event log by name.
-	admin, err := app.OpenAdmin(ctx, env, server, caches, gateway)
+	admin, err := app.OpenAdmin(ctx, env, server, caches, gateway, securityLog)
 	if err != nil {
 		return err
 	}
@@ -132,8 +136,8 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	demo.PrintGreeting(env.Out, ln.Addr(), accounts, opts.Demo)
 
 	// What runs. The first failure stops everything, and so does a signal, once load
-	// balancers have had time to notice. The event log, the registry and the usage counter
-	// outlast the server, for the changes of its last requests; the admin listener, to show them.
+	// balancers have had time to notice. The event log, the registry, the usage counter and the security log
+	// outlast the server, for what its last requests did; the admin listener, to show them.
 	ctx, cancel := app.AnnounceStop(ctx, env, server)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
@@ -145,6 +149,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	g.Go(func() error { return feed.Run(lasting) })
 	g.Go(func() error { return registry.Run(lasting, env) })
 	g.Go(func() error { return usage.Run(lasting) })
+	g.Go(func() error { return securityLog.Run(lasting) })
 	g.Go(func() error { return admin.Run(lasting) })
 	background := []app.Runner{caches, sessions, retention, app.Purger{DB: db, Log: env.Log}}
 	background = append(append(background, consumers...), exporters...)

@@ -29,6 +29,7 @@ import (
 	"github.com/backplane-dev/backplane/ent/picker"
 	"github.com/backplane-dev/backplane/ent/product"
 	"github.com/backplane-dev/backplane/ent/reader"
+	"github.com/backplane-dev/backplane/ent/securityevent"
 	"github.com/backplane-dev/backplane/ent/sequencer"
 	"github.com/backplane-dev/backplane/ent/service"
 	"github.com/backplane-dev/backplane/ent/session"
@@ -75,6 +76,8 @@ type Client struct {
 	Product *ProductClient
 	// Reader is the client for interacting with the Reader builders.
 	Reader *ReaderClient
+	// SecurityEvent is the client for interacting with the SecurityEvent builders.
+	SecurityEvent *SecurityEventClient
 	// Sequencer is the client for interacting with the Sequencer builders.
 	Sequencer *SequencerClient
 	// Service is the client for interacting with the Service builders.
@@ -118,6 +121,7 @@ func (c *Client) init() {
 	c.Picker = NewPickerClient(c.config)
 	c.Product = NewProductClient(c.config)
 	c.Reader = NewReaderClient(c.config)
+	c.SecurityEvent = NewSecurityEventClient(c.config)
 	c.Sequencer = NewSequencerClient(c.config)
 	c.Service = NewServiceClient(c.config)
 	c.Session = NewSessionClient(c.config)
@@ -233,6 +237,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		Picker:         NewPickerClient(cfg),
 		Product:        NewProductClient(cfg),
 		Reader:         NewReaderClient(cfg),
+		SecurityEvent:  NewSecurityEventClient(cfg),
 		Sequencer:      NewSequencerClient(cfg),
 		Service:        NewServiceClient(cfg),
 		Session:        NewSessionClient(cfg),
@@ -275,6 +280,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		Picker:         NewPickerClient(cfg),
 		Product:        NewProductClient(cfg),
 		Reader:         NewReaderClient(cfg),
+		SecurityEvent:  NewSecurityEventClient(cfg),
 		Sequencer:      NewSequencerClient(cfg),
 		Service:        NewServiceClient(cfg),
 		Session:        NewSessionClient(cfg),
@@ -315,8 +321,8 @@ func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.Instance,
 		c.Lease, c.LegacyUsage, c.Order, c.OrderItem, c.Outcome, c.Picker, c.Product,
-		c.Reader, c.Sequencer, c.Service, c.Session, c.Setting, c.SigningKey, c.Stock,
-		c.Throttle, c.Timeline, c.User,
+		c.Reader, c.SecurityEvent, c.Sequencer, c.Service, c.Session, c.Setting,
+		c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -328,8 +334,8 @@ func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Credential, c.DeadLetter, c.Event, c.IdempotencyKey, c.Instance,
 		c.Lease, c.LegacyUsage, c.Order, c.OrderItem, c.Outcome, c.Picker, c.Product,
-		c.Reader, c.Sequencer, c.Service, c.Session, c.Setting, c.SigningKey, c.Stock,
-		c.Throttle, c.Timeline, c.User,
+		c.Reader, c.SecurityEvent, c.Sequencer, c.Service, c.Session, c.Setting,
+		c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -366,6 +372,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Product.mutate(ctx, m)
 	case *ReaderMutation:
 		return c.Reader.mutate(ctx, m)
+	case *SecurityEventMutation:
+		return c.SecurityEvent.mutate(ctx, m)
 	case *SequencerMutation:
 		return c.Sequencer.mutate(ctx, m)
 	case *ServiceMutation:
@@ -2251,6 +2259,139 @@ func (c *ReaderClient) mutate(ctx context.Context, m *ReaderMutation) (Value, er
 	}
 }
 
+// SecurityEventClient is a client for the SecurityEvent schema.
+type SecurityEventClient struct {
+	config
+}
+
+// NewSecurityEventClient returns a client for the SecurityEvent from the given config.
+func NewSecurityEventClient(c config) *SecurityEventClient {
+	return &SecurityEventClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `securityevent.Hooks(f(g(h())))`.
+func (c *SecurityEventClient) Use(hooks ...Hook) {
+	c.hooks.SecurityEvent = append(c.hooks.SecurityEvent, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `securityevent.Intercept(f(g(h())))`.
+func (c *SecurityEventClient) Intercept(interceptors ...Interceptor) {
+	c.inters.SecurityEvent = append(c.inters.SecurityEvent, interceptors...)
+}
+
+// Create returns a builder for creating a SecurityEvent entity.
+func (c *SecurityEventClient) Create() *SecurityEventCreate {
+	mutation := newSecurityEventMutation(c.config, OpCreate)
+	return &SecurityEventCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of SecurityEvent entities.
+func (c *SecurityEventClient) CreateBulk(builders ...*SecurityEventCreate) *SecurityEventCreateBulk {
+	return &SecurityEventCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *SecurityEventClient) MapCreateBulk(slice any, setFunc func(*SecurityEventCreate, int)) *SecurityEventCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &SecurityEventCreateBulk{err: fmt.Errorf("calling to SecurityEventClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*SecurityEventCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &SecurityEventCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for SecurityEvent.
+func (c *SecurityEventClient) Update() *SecurityEventUpdate {
+	mutation := newSecurityEventMutation(c.config, OpUpdate)
+	return &SecurityEventUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *SecurityEventClient) UpdateOne(_m *SecurityEvent) *SecurityEventUpdateOne {
+	mutation := newSecurityEventMutation(c.config, OpUpdateOne, withSecurityEvent(_m))
+	return &SecurityEventUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *SecurityEventClient) UpdateOneID(id string) *SecurityEventUpdateOne {
+	mutation := newSecurityEventMutation(c.config, OpUpdateOne, withSecurityEventID(id))
+	return &SecurityEventUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for SecurityEvent.
+func (c *SecurityEventClient) Delete() *SecurityEventDelete {
+	mutation := newSecurityEventMutation(c.config, OpDelete)
+	return &SecurityEventDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *SecurityEventClient) DeleteOne(_m *SecurityEvent) *SecurityEventDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *SecurityEventClient) DeleteOneID(id string) *SecurityEventDeleteOne {
+	builder := c.Delete().Where(securityevent.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &SecurityEventDeleteOne{builder}
+}
+
+// Query returns a query builder for SecurityEvent.
+func (c *SecurityEventClient) Query() *SecurityEventQuery {
+	return &SecurityEventQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeSecurityEvent},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a SecurityEvent entity by its id.
+func (c *SecurityEventClient) Get(ctx context.Context, id string) (*SecurityEvent, error) {
+	return c.Query().Where(securityevent.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *SecurityEventClient) GetX(ctx context.Context, id string) *SecurityEvent {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *SecurityEventClient) Hooks() []Hook {
+	return c.hooks.SecurityEvent
+}
+
+// Interceptors returns the client interceptors.
+func (c *SecurityEventClient) Interceptors() []Interceptor {
+	return c.inters.SecurityEvent
+}
+
+func (c *SecurityEventClient) mutate(ctx context.Context, m *SecurityEventMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&SecurityEventCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&SecurityEventUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&SecurityEventUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&SecurityEventDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown SecurityEvent mutation op: %q", m.Op())
+	}
+}
+
 // SequencerClient is a client for the Sequencer schema.
 type SequencerClient struct {
 	config
@@ -3452,14 +3593,14 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 type (
 	hooks struct {
 		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Instance, Lease,
-		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, Sequencer,
-		Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
+		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, SecurityEvent,
+		Sequencer, Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
 		User []ent.Hook
 	}
 	inters struct {
 		APIKey, Credential, DeadLetter, Event, IdempotencyKey, Instance, Lease,
-		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, Sequencer,
-		Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
+		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, SecurityEvent,
+		Sequencer, Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
 		User []ent.Interceptor
 	}
 )

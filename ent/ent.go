@@ -28,6 +28,7 @@ import (
 	"github.com/backplane-dev/backplane/ent/picker"
 	"github.com/backplane-dev/backplane/ent/product"
 	"github.com/backplane-dev/backplane/ent/reader"
+	"github.com/backplane-dev/backplane/ent/securityevent"
 	"github.com/backplane-dev/backplane/ent/sequencer"
 	"github.com/backplane-dev/backplane/ent/service"
 	"github.com/backplane-dev/backplane/ent/session"
@@ -112,6 +113,7 @@ func checkColumn(t, c string) error {
 			picker.Table:         picker.ValidColumn,
 			product.Table:        product.ValidColumn,
 			reader.Table:         reader.ValidColumn,
+			securityevent.Table:  securityevent.ValidColumn,
 			sequencer.Table:      sequencer.ValidColumn,
 			service.Table:        service.ValidColumn,
 			session.Table:        session.ValidColumn,

@@ -42,6 +42,8 @@ type Tx struct {
 	Product *ProductClient
 	// Reader is the client for interacting with the Reader builders.
 	Reader *ReaderClient
+	// SecurityEvent is the client for interacting with the SecurityEvent builders.
+	SecurityEvent *SecurityEventClient
 	// Sequencer is the client for interacting with the Sequencer builders.
 	Sequencer *SequencerClient
 	// Service is the client for interacting with the Service builders.
@@ -205,6 +207,7 @@ func (tx *Tx) init() {
 	tx.Picker = NewPickerClient(tx.config)
 	tx.Product = NewProductClient(tx.config)
 	tx.Reader = NewReaderClient(tx.config)
+	tx.SecurityEvent = NewSecurityEventClient(tx.config)
 	tx.Sequencer = NewSequencerClient(tx.config)
 	tx.Service = NewServiceClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)

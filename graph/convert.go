@@ -18,6 +18,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/security"
+	"github.com/backplane-dev/backplane/internal/securitylog"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
 	"github.com/backplane-dev/backplane/internal/validate"
@@ -123,6 +125,38 @@ func orderFilter(f *model.OrderFilter) order.Filter {
 		UserID: (*uid.User)(optionalValue(f.UserID)), Status: f.Status.Value(), Number: optionalValue(f.Number), LegacyID: optionalValue(f.LegacyID),
 		PlacedAfter: optionalValue(f.PlacedAfter), PlacedBefore: optionalValue(f.PlacedBefore),
 	}
+}
+
+// optionalID returns an id that may be empty; nil for an empty one.
+func optionalID[T ~string](id T) *string {
+	if id == "" {
+		return nil
+	}
+	s := string(id)
+	return &s
+}
+
+func securityEventFilter(f *model.SecurityEventFilter) securitylog.Filter {
+	if f == nil {
+		return securitylog.Filter{}
+	}
+	filter := securitylog.Filter{Address: optionalValue(f.Address), Since: optionalValue(f.Since), Until: optionalValue(f.Until)}
+	if t := optionalValue(f.Type); t != nil {
+		filter.Type = *t
+	}
+	if id := optionalValue(f.UserID); id != nil {
+		user := uid.User(cmp.Or(*id, noID))
+		filter.UserID = &user
+	}
+	return filter
+}
+
+func signInAttempts(events []*security.Event) []*model.SignInAttempt {
+	attempts := make([]*model.SignInAttempt, len(events))
+	for i, e := range events {
+		attempts[i] = model.NewSignInAttempt(e)
+	}
+	return attempts
 }
 
 // noID is the id of no object: an empty one would filter nothing.

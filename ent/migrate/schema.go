@@ -499,6 +499,56 @@ var (
 		Columns:    ReadersColumns,
 		PrimaryKey: []*schema.Column{ReadersColumns[0]},
 	}
+	// SecurityEventsColumns holds the columns for the "security_events" table.
+	SecurityEventsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "type", Type: field.TypeString},
+		{Name: "occurred_at", Type: field.TypeTime},
+		{Name: "last_at", Type: field.TypeTime},
+		{Name: "recorded_at", Type: field.TypeTime},
+		{Name: "occurrences", Type: field.TypeInt},
+		{Name: "user_id", Type: field.TypeString},
+		{Name: "actor", Type: field.TypeString},
+		{Name: "session_id", Type: field.TypeString},
+		{Name: "api_key_id", Type: field.TypeString},
+		{Name: "address", Type: field.TypeString},
+		{Name: "user_agent", Type: field.TypeString},
+		{Name: "request_id", Type: field.TypeString},
+		{Name: "detail", Type: field.TypeString},
+	}
+	// SecurityEventsTable holds the schema information for the "security_events" table.
+	SecurityEventsTable = &schema.Table{
+		Name:       "security_events",
+		Columns:    SecurityEventsColumns,
+		PrimaryKey: []*schema.Column{SecurityEventsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "securityevent_recorded_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{SecurityEventsColumns[4], SecurityEventsColumns[0]},
+			},
+			{
+				Name:    "securityevent_type_recorded_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{SecurityEventsColumns[1], SecurityEventsColumns[4], SecurityEventsColumns[0]},
+			},
+			{
+				Name:    "securityevent_user_id_recorded_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{SecurityEventsColumns[6], SecurityEventsColumns[4], SecurityEventsColumns[0]},
+			},
+			{
+				Name:    "securityevent_user_id_type_recorded_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{SecurityEventsColumns[6], SecurityEventsColumns[1], SecurityEventsColumns[4], SecurityEventsColumns[0]},
+			},
+			{
+				Name:    "securityevent_address_recorded_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{SecurityEventsColumns[10], SecurityEventsColumns[4], SecurityEventsColumns[0]},
+			},
+		},
+	}
 	// SequencerColumns holds the columns for the "sequencer" table.
 	SequencerColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeInt, Increment: true},
@@ -700,6 +750,7 @@ var (
 		PickersTable,
 		ProductsTable,
 		ReadersTable,
+		SecurityEventsTable,
 		SequencerTable,
 		ServicesTable,
 		SessionsTable,
@@ -765,6 +816,12 @@ func init() {
 	ReadersTable.Annotation = &entsql.Annotation{}
 	ReadersTable.Annotation.Checks = map[string]string{
 		"readers_position_counts": "position >= 0",
+	}
+	SecurityEventsTable.Annotation = &entsql.Annotation{
+		Table: "security_events",
+	}
+	SecurityEventsTable.Annotation.Checks = map[string]string{
+		"security_events_occurrences_count": "occurrences >= 1",
 	}
 	SequencerTable.Annotation = &entsql.Annotation{
 		Table: "sequencer",

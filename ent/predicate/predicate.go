@@ -48,6 +48,9 @@ type Product func(*sql.Selector)
 // Reader is the predicate function for reader builders.
 type Reader func(*sql.Selector)
 
+// SecurityEvent is the predicate function for securityevent builders.
+type SecurityEvent func(*sql.Selector)
+
 // Sequencer is the predicate function for sequencer builders.
 type Sequencer func(*sql.Selector)
 

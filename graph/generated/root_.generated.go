@@ -34,8 +34,10 @@ type ResolverRoot interface {
 	OrderItem() OrderItemResolver
 	Product() ProductResolver
 	Query() QueryResolver
+	SecurityEvent() SecurityEventResolver
 	Service() ServiceResolver
 	ServiceInstance() ServiceInstanceResolver
+	SignInAttempt() SignInAttemptResolver
 	Subscription() SubscriptionResolver
 	User() UserResolver
 	Viewer() ViewerResolver
@@ -347,6 +349,7 @@ type ComplexityRoot struct {
 		Product        func(childComplexity int, id string) int
 		ProductBySku   func(childComplexity int, sku string) int
 		Products       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductOrderBy) int
+		SecurityEvents func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.SecurityEventFilter) int
 		Service        func(childComplexity int, name string) int
 		Services       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.ServiceFilter, orderBy registry.OrderBy) int
 		User           func(childComplexity int, id string) int
@@ -403,6 +406,35 @@ type ComplexityRoot struct {
 	RevokeSessionPayload struct {
 		Session    func(childComplexity int) int
 		UserErrors func(childComplexity int) int
+	}
+
+	SecurityEvent struct {
+		APIKeyID   func(childComplexity int) int
+		Actor      func(childComplexity int) int
+		Address    func(childComplexity int) int
+		Count      func(childComplexity int) int
+		Detail     func(childComplexity int) int
+		ID         func(childComplexity int) int
+		LastAt     func(childComplexity int) int
+		OccurredAt func(childComplexity int) int
+		RecordedAt func(childComplexity int) int
+		RequestID  func(childComplexity int) int
+		SessionID  func(childComplexity int) int
+		Type       func(childComplexity int) int
+		User       func(childComplexity int) int
+		UserAgent  func(childComplexity int) int
+		UserID     func(childComplexity int) int
+	}
+
+	SecurityEventConnection struct {
+		Edges    func(childComplexity int) int
+		Nodes    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
+	}
+
+	SecurityEventEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	Service struct {
@@ -497,6 +529,16 @@ type ComplexityRoot struct {
 		UserErrors func(childComplexity int) int
 	}
 
+	SignInAttempt struct {
+		Address   func(childComplexity int) int
+		At        func(childComplexity int) int
+		Count     func(childComplexity int) int
+		LastAt    func(childComplexity int) int
+		Outcome   func(childComplexity int) int
+		SessionID func(childComplexity int) int
+		UserAgent func(childComplexity int) int
+	}
+
 	SignInPayload struct {
 		Session    func(childComplexity int) int
 		User       func(childComplexity int) int
@@ -569,10 +611,11 @@ type ComplexityRoot struct {
 	}
 
 	Viewer struct {
-		APIKeys  func(childComplexity int) int
-		Orders   func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) int
-		Sessions func(childComplexity int) int
-		User     func(childComplexity int) int
+		APIKeys       func(childComplexity int) int
+		Orders        func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) int
+		RecentSignIns func(childComplexity int, first int) int
+		Sessions      func(childComplexity int) int
+		User          func(childComplexity int) int
 	}
 }
 
@@ -1983,6 +2026,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Products(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.ProductFilter), args["orderBy"].(order.ProductOrderBy)), true
+	case "Query.securityEvents":
+		if e.ComplexityRoot.Query.SecurityEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Query_securityEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.SecurityEvents(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.SecurityEventFilter)), true
 	case "Query.service":
 		if e.ComplexityRoot.Query.Service == nil {
 			break
@@ -2174,6 +2228,129 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RevokeSessionPayload.UserErrors(childComplexity), true
+
+	case "SecurityEvent.apiKeyId":
+		if e.ComplexityRoot.SecurityEvent.APIKeyID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.APIKeyID(childComplexity), true
+	case "SecurityEvent.actor":
+		if e.ComplexityRoot.SecurityEvent.Actor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.Actor(childComplexity), true
+	case "SecurityEvent.address":
+		if e.ComplexityRoot.SecurityEvent.Address == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.Address(childComplexity), true
+	case "SecurityEvent.count":
+		if e.ComplexityRoot.SecurityEvent.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.Count(childComplexity), true
+	case "SecurityEvent.detail":
+		if e.ComplexityRoot.SecurityEvent.Detail == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.Detail(childComplexity), true
+	case "SecurityEvent.id":
+		if e.ComplexityRoot.SecurityEvent.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.ID(childComplexity), true
+	case "SecurityEvent.lastAt":
+		if e.ComplexityRoot.SecurityEvent.LastAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.LastAt(childComplexity), true
+	case "SecurityEvent.occurredAt":
+		if e.ComplexityRoot.SecurityEvent.OccurredAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.OccurredAt(childComplexity), true
+	case "SecurityEvent.recordedAt":
+		if e.ComplexityRoot.SecurityEvent.RecordedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.RecordedAt(childComplexity), true
+	case "SecurityEvent.requestId":
+		if e.ComplexityRoot.SecurityEvent.RequestID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.RequestID(childComplexity), true
+	case "SecurityEvent.sessionId":
+		if e.ComplexityRoot.SecurityEvent.SessionID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.SessionID(childComplexity), true
+	case "SecurityEvent.type":
+		if e.ComplexityRoot.SecurityEvent.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.Type(childComplexity), true
+	case "SecurityEvent.user":
+		if e.ComplexityRoot.SecurityEvent.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.User(childComplexity), true
+	case "SecurityEvent.userAgent":
+		if e.ComplexityRoot.SecurityEvent.UserAgent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.UserAgent(childComplexity), true
+	case "SecurityEvent.userId":
+		if e.ComplexityRoot.SecurityEvent.UserID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEvent.UserID(childComplexity), true
+
+	case "SecurityEventConnection.edges":
+		if e.ComplexityRoot.SecurityEventConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEventConnection.Edges(childComplexity), true
+	case "SecurityEventConnection.nodes":
+		if e.ComplexityRoot.SecurityEventConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEventConnection.Nodes(childComplexity), true
+	case "SecurityEventConnection.pageInfo":
+		if e.ComplexityRoot.SecurityEventConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEventConnection.PageInfo(childComplexity), true
+
+	case "SecurityEventEdge.cursor":
+		if e.ComplexityRoot.SecurityEventEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEventEdge.Cursor(childComplexity), true
+	case "SecurityEventEdge.node":
+		if e.ComplexityRoot.SecurityEventEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SecurityEventEdge.Node(childComplexity), true
 
 	case "Service.createdAt":
 		if e.ComplexityRoot.Service.CreatedAt == nil {
@@ -2562,6 +2739,49 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.ShipOrderPayload.UserErrors(childComplexity), true
 
+	case "SignInAttempt.address":
+		if e.ComplexityRoot.SignInAttempt.Address == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignInAttempt.Address(childComplexity), true
+	case "SignInAttempt.at":
+		if e.ComplexityRoot.SignInAttempt.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignInAttempt.At(childComplexity), true
+	case "SignInAttempt.count":
+		if e.ComplexityRoot.SignInAttempt.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignInAttempt.Count(childComplexity), true
+	case "SignInAttempt.lastAt":
+		if e.ComplexityRoot.SignInAttempt.LastAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignInAttempt.LastAt(childComplexity), true
+	case "SignInAttempt.outcome":
+		if e.ComplexityRoot.SignInAttempt.Outcome == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignInAttempt.Outcome(childComplexity), true
+	case "SignInAttempt.sessionId":
+		if e.ComplexityRoot.SignInAttempt.SessionID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignInAttempt.SessionID(childComplexity), true
+	case "SignInAttempt.userAgent":
+		if e.ComplexityRoot.SignInAttempt.UserAgent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SignInAttempt.UserAgent(childComplexity), true
+
 	case "SignInPayload.session":
 		if e.ComplexityRoot.SignInPayload.Session == nil {
 			break
@@ -2843,6 +3063,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Viewer.Orders(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.OrderFilter), args["orderBy"].(order.OrderBy)), true
+	case "Viewer.recentSignIns":
+		if e.ComplexityRoot.Viewer.RecentSignIns == nil {
+			break
+		}
+
+		args, err := ec.field_Viewer_recentSignIns_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Viewer.RecentSignIns(childComplexity, args["first"].(int)), true
 	case "Viewer.sessions":
 		if e.ComplexityRoot.Viewer.Sessions == nil {
 			break
@@ -2895,6 +3126,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("RevokeAllSessionsInput", ec.unmarshalInputRevokeAllSessionsInput),
 			graphql.NewInputUnmarshaler("RevokeApiKeyInput", ec.unmarshalInputRevokeApiKeyInput),
 			graphql.NewInputUnmarshaler("RevokeSessionInput", ec.unmarshalInputRevokeSessionInput),
+			graphql.NewInputUnmarshaler("SecurityEventFilter", ec.unmarshalInputSecurityEventFilter),
 			graphql.NewInputUnmarshaler("ServiceFilter", ec.unmarshalInputServiceFilter),
 			graphql.NewInputUnmarshaler("SetInstanceMaintenanceInput", ec.unmarshalInputSetInstanceMaintenanceInput),
 			graphql.NewInputUnmarshaler("ShipOrderInput", ec.unmarshalInputShipOrderInput),
@@ -4654,6 +4886,181 @@ type ReportOutcomePayload {
   userErrors: [UserError!]!
 }
 `, BuiltIn: false},
+	{Name: "../schema/security.graphqls", Input: `extend type Query {
+  """
+  Security events of all nodes, the newest first: sign-ins, changes of credentials and rights, and refusals. They are kept apart from
+  ` + "`" + `events` + "`" + `, for ` + "`" + `BACKPLANE_SECURITY_RETENTION` + "`" + `. Needs ADMIN in a session, or an API key of an ADMIN with the scope ` + "`" + `users:admin` + "`" + `.
+  """
+  securityEvents(
+    "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
+    first: Int
+    "Only items after this cursor."
+    after: String
+    "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
+    last: Int
+    "Only items before this cursor."
+    before: String
+    "Which events; all if not given."
+    filter: SecurityEventFilter
+  ): SecurityEventConnection
+}
+
+extend type Viewer {
+  """
+  Who has signed in to the caller's account lately, or tried to: the newest attempts first, as far as they are kept. Needs the scope
+  ` + "`" + `users:read` + "`" + `.
+  """
+  recentSignIns(
+    "How many: 0 to 100."
+    first: Int! = 20
+  ): [SignInAttempt!]!
+}
+
+"""
+A security event, or several equal ones within a minute: the first refusal of a kind is an event of its own, and the others of the
+same minute are one event with their number.
+"""
+type SecurityEvent {
+  "The id of the event, e.g. ` + "`" + `sec_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `. It is not the id of a node."
+  id: ID!
+  "What happened."
+  type: SecurityEventType!
+  "When it happened, of several events the first, by the clock of the node."
+  occurredAt: DateTime!
+  "When the last of several events happened."
+  lastAt: DateTime!
+  "When the event was stored, by the clock of the database: a moment later. The list is in this order."
+  recordedAt: DateTime!
+  "How many events it stands for."
+  count: Int!
+  "The id of the account that it is about; null if there is none or it is not known."
+  userId: ID
+  "The account that it is about; null if there is none or it is not known."
+  user: User
+  "The id of the user or API key that did it; null for anonymous callers and for the server itself."
+  actor: ID
+  "The id of the session that it is about, else of the session that called; null if there is none."
+  sessionId: ID
+  "The id of the API key that it is about, else of the key that called; null if there is none."
+  apiKeyId: ID
+  "The IP address of the client; empty if unknown, or if several are counted together."
+  address: String!
+  "The user agent of the client; empty if unknown."
+  userAgent: String!
+  "The id of the request, of several the first; empty if unknown. The access log has it too."
+  requestId: String!
+  "More about it, such as the reason, in one of a few words; empty if there is none."
+  detail: String!
+}
+
+"What a security event is about."
+enum SecurityEventType {
+  "A user signed in with a password."
+  SIGN_IN_SUCCEEDED
+  "A user signed up, and is signed in."
+  SIGN_UP_SUCCEEDED
+  "A refresh token came back after it was exchanged, so it may have been stolen; its session was ended."
+  REFRESH_REUSED
+  "A user changed its password."
+  PASSWORD_CHANGED
+  "A session was ended before it expired; ` + "`" + `detail` + "`" + ` is the reason."
+  SESSION_REVOKED
+  "An API key was created."
+  API_KEY_CREATED
+  "An API key was revoked."
+  API_KEY_REVOKED
+  "A user got other roles, or was created with more than CUSTOMER; ` + "`" + `detail` + "`" + ` lists them."
+  USER_ROLES_CHANGED
+  "A user was deactivated or activated; ` + "`" + `detail` + "`" + ` is the status."
+  USER_STATUS_CHANGED
+  "A user was deleted."
+  USER_DELETED
+  "The key that signs access tokens was rotated; ` + "`" + `detail` + "`" + ` is the id of the new one."
+  SIGNING_KEY_ROTATED
+  "A key that signs access tokens was revoked; ` + "`" + `detail` + "`" + ` is its id."
+  SIGNING_KEY_REVOKED
+  "A sign-in failed; ` + "`" + `detail` + "`" + ` is WRONG_PASSWORD, INACTIVE or UNKNOWN_LOGIN. The login itself is not kept."
+  SIGN_IN_FAILED
+  "A sign-in was refused before the password was checked: too many attempts."
+  SIGN_IN_THROTTLED
+  "A password was not changed, because the current one was wrong."
+  PASSWORD_CHANGE_FAILED
+  "An access token, refresh token, API key or ticket was refused; ` + "`" + `detail` + "`" + ` is MALFORMED, UNKNOWN, EXPIRED, REVOKED or MISUSED."
+  CREDENTIAL_REFUSED
+  "A caller lacked the right to do something; ` + "`" + `detail` + "`" + ` is FORBIDDEN or, for anonymous callers, UNAUTHENTICATED."
+  PERMISSION_DENIED
+  "A caller was refused because it asks for too much, other than to sign in."
+  RATE_LIMITED
+  "A request under a host name that is not the server's, as of DNS rebinding; ` + "`" + `detail` + "`" + ` is ADMIN_LISTENER on that listener."
+  HOST_REFUSED
+  "A web page of another origin was refused; ` + "`" + `detail` + "`" + ` is ADMIN_LISTENER on that listener."
+  CROSS_ORIGIN_REFUSED
+}
+
+"Which security events a list shows. All that is given must apply."
+input SecurityEventFilter {
+  "Only events of the type."
+  type: SecurityEventType
+  "Only events about the account."
+  userId: ID
+  "Only events of clients at this IP address."
+  address: String
+  "Only events that were stored at this time or later."
+  since: DateTime
+  "Only events that were stored before this time."
+  until: DateTime
+}
+
+"A page of a list of security events."
+type SecurityEventConnection {
+  "The events with their cursors."
+  edges: [SecurityEventEdge!]!
+  "The events alone."
+  nodes: [SecurityEvent!]!
+  "The position of the page in the list."
+  pageInfo: PageInfo!
+}
+
+"A security event in a list."
+type SecurityEventEdge {
+  "The cursor of the event in the list."
+  cursor: String!
+  "The event."
+  node: SecurityEvent!
+}
+
+"A sign-in to an account, or several failed attempts of the same kind within a minute."
+type SignInAttempt {
+  "How it ended."
+  outcome: SignInOutcome!
+  "When it happened, of several attempts the first."
+  at: DateTime!
+  "When the last of several attempts happened."
+  lastAt: DateTime!
+  "How many attempts it stands for."
+  count: Int!
+  "The IP address of the client; empty if unknown."
+  address: String!
+  "The user agent of the client; empty if unknown."
+  userAgent: String!
+  "The id of the session that was opened, or ended; null if there is none."
+  sessionId: ID
+}
+
+"How a sign-in ended."
+enum SignInOutcome {
+  "A session was opened with the password."
+  SIGNED_IN
+  "The account was opened, and with it the first session."
+  SIGNED_UP
+  "The password was wrong, or the account is not active."
+  FAILED
+  "The attempt was refused before the password was checked, since there were too many."
+  THROTTLED
+  "A refresh token was used twice, so it may have been stolen; the session was ended."
+  REFRESH_TOKEN_REUSED
+}
+`, BuiltIn: false},
 	{Name: "../schema/session.graphqls", Input: `extend type Query {
   "The caller; null for anonymous callers."
   viewer: Viewer
@@ -5886,6 +6293,64 @@ func (ec *executionContext) childFields_RevokeSessionPayload(ctx context.Context
 	return nil, fmt.Errorf("no field named %q was found under type RevokeSessionPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_SecurityEvent(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_SecurityEvent_id(ctx, field)
+	case "type":
+		return ec.fieldContext_SecurityEvent_type(ctx, field)
+	case "occurredAt":
+		return ec.fieldContext_SecurityEvent_occurredAt(ctx, field)
+	case "lastAt":
+		return ec.fieldContext_SecurityEvent_lastAt(ctx, field)
+	case "recordedAt":
+		return ec.fieldContext_SecurityEvent_recordedAt(ctx, field)
+	case "count":
+		return ec.fieldContext_SecurityEvent_count(ctx, field)
+	case "userId":
+		return ec.fieldContext_SecurityEvent_userId(ctx, field)
+	case "user":
+		return ec.fieldContext_SecurityEvent_user(ctx, field)
+	case "actor":
+		return ec.fieldContext_SecurityEvent_actor(ctx, field)
+	case "sessionId":
+		return ec.fieldContext_SecurityEvent_sessionId(ctx, field)
+	case "apiKeyId":
+		return ec.fieldContext_SecurityEvent_apiKeyId(ctx, field)
+	case "address":
+		return ec.fieldContext_SecurityEvent_address(ctx, field)
+	case "userAgent":
+		return ec.fieldContext_SecurityEvent_userAgent(ctx, field)
+	case "requestId":
+		return ec.fieldContext_SecurityEvent_requestId(ctx, field)
+	case "detail":
+		return ec.fieldContext_SecurityEvent_detail(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SecurityEvent", field.Name)
+}
+
+func (ec *executionContext) childFields_SecurityEventConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_SecurityEventConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_SecurityEventConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_SecurityEventConnection_pageInfo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SecurityEventConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_SecurityEventEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_SecurityEventEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_SecurityEventEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SecurityEventEdge", field.Name)
+}
+
 func (ec *executionContext) childFields_Service(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -6070,6 +6535,26 @@ func (ec *executionContext) childFields_ShipOrderPayload(ctx context.Context, fi
 	return nil, fmt.Errorf("no field named %q was found under type ShipOrderPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_SignInAttempt(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "outcome":
+		return ec.fieldContext_SignInAttempt_outcome(ctx, field)
+	case "at":
+		return ec.fieldContext_SignInAttempt_at(ctx, field)
+	case "lastAt":
+		return ec.fieldContext_SignInAttempt_lastAt(ctx, field)
+	case "count":
+		return ec.fieldContext_SignInAttempt_count(ctx, field)
+	case "address":
+		return ec.fieldContext_SignInAttempt_address(ctx, field)
+	case "userAgent":
+		return ec.fieldContext_SignInAttempt_userAgent(ctx, field)
+	case "sessionId":
+		return ec.fieldContext_SignInAttempt_sessionId(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SignInAttempt", field.Name)
+}
+
 func (ec *executionContext) childFields_SignInPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "user":
@@ -6208,6 +6693,8 @@ func (ec *executionContext) childFields_Viewer(ctx context.Context, field graphq
 		return ec.fieldContext_Viewer_apiKeys(ctx, field)
 	case "orders":
 		return ec.fieldContext_Viewer_orders(ctx, field)
+	case "recentSignIns":
+		return ec.fieldContext_Viewer_recentSignIns(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Viewer", field.Name)
 }

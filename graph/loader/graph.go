@@ -13,6 +13,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/security"
+	"github.com/backplane-dev/backplane/internal/securitylog"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
@@ -31,6 +33,7 @@ type Domains struct {
 	Hub           *eventlog.Hub
 	Picks         *registry.PickTracker
 	Legacy        *legacy.Service
+	Security      *securitylog.Service
 }
 
 // The nodes: every entity with an id that Query.node finds, with its kind of id, its
@@ -102,6 +105,8 @@ var (
 	ServiceInstances = newList(instancePages, func(v *registry.View) uid.Service { return v.ID })
 	InstanceService  = newEdge(Services, func(i *registry.Instance) uid.Service { return i.ServiceID })
 	InstanceLease    = newEdge(instanceLeases, func(i *registry.Instance) uid.Instance { return i.ID })
+
+	SecurityEventUser = newEdge(Users, func(e *security.Event) uid.User { return e.UserID })
 
 	ViewerUser     = newEdge(Users, func(v *model.Viewer) uid.User { return v.UserID })
 	ViewerSessions = newListEdge(userSessions, func(v *model.Viewer) uid.User { return v.UserID })

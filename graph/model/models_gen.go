@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/user"
 )
@@ -582,6 +583,20 @@ type RevokeSessionPayload struct {
 	Session *session.Session `json:"session,omitempty"`
 	// Why the session was not ended; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
+}
+
+// Which security events a list shows. All that is given must apply.
+type SecurityEventFilter struct {
+	// Only events of the type.
+	Type graphql.Omittable[*security.EventType] `json:"type,omitempty"`
+	// Only events about the account.
+	UserID graphql.Omittable[*string] `json:"userId,omitempty"`
+	// Only events of clients at this IP address.
+	Address graphql.Omittable[*string] `json:"address,omitempty"`
+	// Only events that were stored at this time or later.
+	Since graphql.Omittable[*time.Time] `json:"since,omitempty"`
+	// Only events that were stored before this time.
+	Until graphql.Omittable[*time.Time] `json:"until,omitempty"`
 }
 
 // Which services a list shows. All fields that are given must hold.

@@ -1,5 +1,5 @@
 // Package model has the Go types of the schema that no domain has: inputs, payloads and
-// connections. All but Node, Viewer, Edge and Connection are generated.
+// connections. All but Node, Viewer, SignInAttempt, Edge and Connection are generated.
 package model
 
 import (
@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
 )
@@ -84,4 +85,7 @@ type (
 
 	LegacyUsageConnection = Connection[*legacy.Usage]
 	LegacyUsageEdge       = Edge[*legacy.Usage]
+
+	SecurityEventConnection = Connection[*security.Event]
+	SecurityEventEdge       = Edge[*security.Event]
 )

@@ -9,6 +9,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/security"
 )
 
 // MarshalCursor writes a Cursor.
@@ -56,6 +57,22 @@ func UnmarshalEventType(v any) (event.Type, error) {
 	return "", fault.New(fault.BadInput, "This must be a value of EventType.")
 }
 
-func enumName(t event.Type) string {
+// MarshalSecurityEventType writes a SecurityEventType: sign_in.failed as SIGN_IN_FAILED.
+func MarshalSecurityEventType(t security.EventType) graphql.Marshaler {
+	return graphql.MarshalString(enumName(t))
+}
+
+// UnmarshalSecurityEventType reads a SecurityEventType.
+func UnmarshalSecurityEventType(v any) (security.EventType, error) {
+	s, _ := v.(string)
+	for _, t := range security.EventTypes() {
+		if enumName(t) == s {
+			return t, nil
+		}
+	}
+	return "", fault.New(fault.BadInput, "This must be a value of SecurityEventType.")
+}
+
+func enumName[T ~string](t T) string {
 	return strings.ToUpper(strings.ReplaceAll(string(t), ".", "_"))
 }

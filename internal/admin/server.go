@@ -14,21 +14,25 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/connlimit"
 	"github.com/backplane-dev/backplane/internal/hostcheck"
+	"github.com/backplane-dev/backplane/internal/security"
 )
 
 // Server serves metrics at /metrics, profiles at /debug/pprof/, and /healthz and
 // /readyz.
 type Server struct {
-	set   *metrics.Set
-	http  *http.Server
-	ready func(context.Context) error
-	log   *slog.Logger
+	set     *metrics.Set
+	http    *http.Server
+	ready   func(context.Context) error
+	onError func(context.Context, error)
+	log     *slog.Logger
 }
 
 // Time limits. There is none on responses, as a profile takes as long as its
@@ -48,9 +52,9 @@ const (
 
 // New returns a Server that serves once Run is called, under the names of hosts. ready returns
 // an error while the node cannot serve requests. Pages of other origins are refused: who reads
-// metrics and profiles in a browser must not hand them to a page.
-func New(hosts hostcheck.Hosts, ready func(context.Context) error, log *slog.Logger) *Server {
-	s := &Server{set: metrics.NewSet(), ready: ready, log: log}
+// metrics and profiles in a browser must not hand them to a page. onError is called with each refusal.
+func New(hosts hostcheck.Hosts, ready func(context.Context) error, onError func(context.Context, error), log *slog.Logger) *Server {
+	s := &Server{set: metrics.NewSet(), ready: ready, onError: onError, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", s.serveMetrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
@@ -59,11 +63,26 @@ func New(hosts hostcheck.Hosts, ready func(context.Context) error, log *slog.Log
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol) // go tool pprof posts to it
-	guarded := hosts.Middleware(http.NewCrossOriginProtection().Handler(mux), func(w http.ResponseWriter, _ *http.Request) {
-		writeText(w, http.StatusMisdirectedRequest, "this server has no such host name\n")
-	})
+	origins := http.NewCrossOriginProtection()
+	origins.SetDenyHandler(s.refuse(security.CrossOriginRefused, http.StatusForbidden, "pages of other origins may not call this server\n"))
+	guarded := hosts.Middleware(origins.Handler(mux), s.refuse(security.HostRefused, http.StatusMisdirectedRequest, "this server has no such host name\n"))
 	s.http = &http.Server{Handler: guarded, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, ConnState: connlimit.New(maxConnections, maxAddressConnections, nil).ConnState, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	return s
+}
+
+// listener is the detail of the security events of this listener.
+const listener = "ADMIN_LISTENER"
+
+// refuse returns the handler of requests that are refused before they are served.
+func (s *Server) refuse(as security.EventType, status int, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		client := auth.Client{UserAgent: r.UserAgent()}
+		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+			client.Address = peer.Addr().Unmap().WithZone("").String()
+		}
+		s.onError(auth.WithClient(r.Context(), client), security.Refuse(as, listener, errors.New(text)))
+		writeText(w, status, text)
+	}
 }
 
 // Register adds a metric whose value is read at each scrape. The name may have

@@ -9,15 +9,17 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/admin"
 	"github.com/backplane-dev/backplane/internal/hostcheck"
+	"github.com/backplane-dev/backplane/internal/security"
 )
 
 func TestServer_serves_registered_metrics(t *testing.T) {
 	t.Parallel()
 	var ready error
-	s := admin.New(hostcheck.New("", nil), func(context.Context) error { return ready }, slog.New(slog.DiscardHandler))
+	s := admin.New(hostcheck.New("", nil), func(context.Context) error { return ready }, func(context.Context, error) {}, slog.New(slog.DiscardHandler))
 	n := 41.0
 	s.Register(`things_total{kind="a"}`, func() float64 { n++; return n })
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -59,7 +61,11 @@ func TestServer_serves_registered_metrics(t *testing.T) {
 
 func TestServer_refuses_pages_of_other_origins(t *testing.T) {
 	t.Parallel()
-	s := admin.New(hostcheck.New("", []string{"ops.example"}), func(context.Context) error { return nil }, slog.New(slog.DiscardHandler))
+	refusals := make(chan security.Event, 10)
+	s := admin.New(hostcheck.New("", []string{"ops.example"}), func(context.Context) error { return nil }, func(ctx context.Context, err error) {
+		e, _ := security.EventOf(ctx, err, time.Now())
+		refusals <- e
+	}, slog.New(slog.DiscardHandler))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +100,14 @@ func TestServer_refuses_pages_of_other_origins(t *testing.T) {
 		if resp.StatusCode != tt.status {
 			t.Errorf("%s %s under the name %q from %q: %d, want %d", tt.method, tt.path, tt.host, tt.origin, resp.StatusCode, tt.status)
 		}
+	}
+	for _, want := range []security.EventType{security.HostRefused, security.HostRefused, security.CrossOriginRefused} {
+		if e := <-refusals; e.Type != want || e.Address != "127.0.0.1" || e.Detail != "ADMIN_LISTENER" {
+			t.Errorf("a refusal is the event %+v, want %s", e, want)
+		}
+	}
+	if len(refusals) > 0 {
+		t.Errorf("%d events more than refusals", len(refusals))
 	}
 	cancel()
 	if err := <-done; err != nil {

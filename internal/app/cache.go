@@ -4,6 +4,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/cache"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/securitylog"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -19,16 +20,16 @@ func OpenCache(env Env, sealer *secrets.Sealer, hub *eventlog.Hub) (*cache.Cache
 }
 
 // WithWriteHooks returns the database whose writes invalidate the cache of this node and wake
-// the feed. Both read from the database, so it is built before them.
-func WithWriteHooks(db *store.DB, c *cache.Cache, feed *eventlog.Pipeline) *store.DB {
-	return db.WithHooks(store.Hooks{Committed: c.Invalidate, Appended: feed.EventsAppended})
+// the feed, and whose security events are counted and logged. All of them read from the database, so it is built before them.
+func WithWriteHooks(db *store.DB, c *cache.Cache, feed *eventlog.Pipeline, events *securitylog.Recorder) *store.DB {
+	return db.WithHooks(store.Hooks{Committed: c.Invalidate, Appended: feed.EventsAppended, Secured: events.Committed})
 }
 
 // WithRevocations is WithWriteHooks for the stores of the domains: a change of a user also has
 // this node authenticate the user again, before the change is answered. Other nodes do so
 // when they read the event.
-func WithRevocations(db *store.DB, c *cache.Cache, feed *eventlog.Pipeline, sessions *session.Service) *store.DB {
-	return db.WithHooks(store.Hooks{Appended: feed.EventsAppended, Committed: func(rows []store.Touched) {
+func WithRevocations(db *store.DB, c *cache.Cache, feed *eventlog.Pipeline, events *securitylog.Recorder, sessions *session.Service) *store.DB {
+	return db.WithHooks(store.Hooks{Appended: feed.EventsAppended, Secured: events.Committed, Committed: func(rows []store.Touched) {
 		c.Invalidate(rows)
 		for _, row := range rows {
 			if row.Entity == user.Entity.Name {

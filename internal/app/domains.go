@@ -10,6 +10,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/securitylog"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/user"
@@ -29,13 +30,22 @@ func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *sessi
 		Hub:           hub,
 		ConsumerAdmin: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), Now),
 		Legacy:        legacy.NewService(db.LegacyUsage()),
+		Security:      securitylog.NewService(db.SecurityEvents()),
 	}
 }
 
+// NewSecurityLog builds the recorder of the node's security events.
+func NewSecurityLog(env Env, db *store.DB) (*securitylog.Recorder, error) {
+	return securitylog.NewRecorder(db.SecurityEvents(), time.Now, env.Log, env.Config.Security)
+}
+
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
-// it follows the log for revocations; commands other than serve have none.
-func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub) (*session.Service, error) {
+// it follows the log for revocations, and with a recorder it records failures; commands other than serve have neither.
+func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub, events *securitylog.Recorder) (*session.Service, error) {
 	cfg := session.Config{NoRateLimit: !env.Config.RateLimit}
+	if events != nil {
+		cfg.Security = events.Record
+	}
 	if hub != nil {
 		cfg.EventLog = hub
 	}

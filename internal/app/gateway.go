@@ -4,6 +4,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/notify"
+	"github.com/backplane-dev/backplane/internal/securitylog"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
 )
@@ -46,8 +47,8 @@ func deniedAddresses(cfg config.Config) (addresses []string, err error) {
 }
 
 // NewGateway builds the reverse proxy to the instances of services.
-func NewGateway(env Env, guard *gateway.Guard, reg *Registry, sessions *session.Service) (*gateway.Gateway, error) {
+func NewGateway(env Env, guard *gateway.Guard, reg *Registry, sessions *session.Service, events *securitylog.Recorder) (*gateway.Gateway, error) {
 	cfg := env.Config.Gateway
 	cfg.BodyTime = env.Config.HTTP.BodyTime // one setting for all request bodies
-	return gateway.New(gateway.Deps{Guard: guard, Directory: reg.Directory, Pool: reg.Pool, Tokens: sessions.ServiceToken}, env.Log, cfg)
+	return gateway.New(gateway.Deps{Guard: guard, Directory: reg.Directory, Pool: reg.Pool, Tokens: sessions.ServiceToken, OnError: events.RecordError}, env.Log, cfg)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/rest"
+	"github.com/backplane-dev/backplane/internal/securitylog"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
 )
@@ -31,20 +32,21 @@ func Listen(ctx context.Context, env Env) (net.Listener, error) {
 }
 
 // NewREST builds the legacy REST routes, which are stored operations of the executor.
-func NewREST(env Env, exec *executor.Executor, usage *legacy.Counter) (*rest.Shim, error) {
+func NewREST(env Env, exec *executor.Executor, usage *legacy.Counter, events *securitylog.Recorder) (*rest.Shim, error) {
 	return rest.New(exec, rest.Config{
-		Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), Deprecated: env.Config.RESTDeprecated, OnCall: usage.CountCall,
+		Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), Deprecated: env.Config.RESTDeprecated, OnCall: usage.CountCall, OnError: events.RecordError,
 	}, env.Log)
 }
 
 var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the reason that the token has expired
 
 // NewHTTP builds the HTTP server over the transports.
-func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, db *store.DB, memory *membudget.Budget) (*httpd.Server, error) {
+func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, db *store.DB, memory *membudget.Budget, events *securitylog.Recorder) (*httpd.Server, error) {
 	cfg := env.Config.HTTP
 	cfg.AllowedHosts = append(slices.Clone(cfg.AllowedHosts), env.Config.ListenHost())
 	server, err := httpd.New(cfg, exec, httpd.Deps{
 		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: db.Ready, JWKS: sessions.JWKS, Memory: memory,
+		OnError: events.RecordError,
 	}, env.Log)
 	if err != nil {
 		return nil, err

@@ -11,11 +11,13 @@ import (
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/hostcheck"
 	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/security"
+	"github.com/backplane-dev/backplane/internal/securitylog"
 )
 
 // OpenAdmin builds the admin server with its listener, and registers the metrics
 // of the parts; it does nothing if the operator has turned it off. It is ready when the API is.
-func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, c *cache.Cache, g *gateway.Gateway) (Runner, error) {
+func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder) (Runner, error) {
 	if env.Config.AdminListen == config.Off {
 		return RunFunc(func(context.Context) error { return nil }), nil
 	}
@@ -23,9 +25,10 @@ func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, c *cache.Cache, 
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s for metrics and profiles (BACKPLANE_ADMIN_LISTEN; set it to another address, or to off): %w", env.Config.AdminListen, err)
 	}
-	s := admin.New(hostcheck.New(env.Config.AdminListen, env.Config.HTTP.AllowedHosts), api.Ready, env.Log)
+	s := admin.New(hostcheck.New(env.Config.AdminListen, env.Config.HTTP.AllowedHosts), api.Ready, events.RecordError, env.Log)
 	registerCache(s, c)
 	registerGateway(s, g)
+	registerSecurity(s, events)
 	if env.DroppedLogRecords != nil {
 		s.Register("backplane_log_records_dropped_total", func() float64 { return float64(env.DroppedLogRecords()) })
 	}
@@ -95,6 +98,15 @@ func registerGateway(s *admin.Server, g *gateway.Gateway) {
 		s.Register("backplane_gateway_"+name, func() float64 { return float64(value(g.Stats())) })
 	}
 	s.Register("backplane_balance_ejections_total", func() float64 { return float64(g.Stats().Ejections) })
+}
+
+// registerSecurity registers the metrics of the security events.
+func registerSecurity(s *admin.Server, r *securitylog.Recorder) {
+	for _, t := range security.EventTypes() {
+		s.Register(fmt.Sprintf("backplane_security_events_total{type=%q}", t), func() float64 { return float64(r.Count(t)) })
+	}
+	s.Register("backplane_security_events_dropped_total", func() float64 { return float64(r.Dropped()) })
+	s.Register("backplane_security_events_pending", func() float64 { return float64(r.Pending()) })
 }
 
 func boolGauge(yes bool) float64 {

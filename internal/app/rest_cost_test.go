@@ -75,18 +75,19 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	}
 	tb.Cleanup(func() { _ = closeFeed() })
 	caches := must(app.OpenCache(env, sealer, feed.Hub))(tb)
-	db = app.WithWriteHooks(db, caches, feed)
+	events := must(app.NewSecurityLog(env, db))(tb)
+	db = app.WithWriteHooks(db, caches, feed, events)
 	tb.Cleanup(func() { _ = caches.Close() })
-	sessions := must(app.NewSessions(env, db, sealer, feed.Hub))(tb)
+	sessions := must(app.NewSessions(env, db, sealer, feed.Hub, events))(tb)
 	guard := must(app.NewGuard(env, "127.0.0.1:8080"))(tb)
 	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, sealer, guard, app.NewOwner()))(tb)
-	db = app.WithRevocations(db, caches, feed, sessions)
+	db = app.WithRevocations(db, caches, feed, events, sessions)
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
 	memory := app.NewMemory(env)
-	exec := must(app.NewExecutor(env, domains, sealer, memory))(tb)
-	routes := must(app.NewREST(env, exec, must(app.NewLegacyUsage(env, db))(tb)))(tb)
-	gateway := must(app.NewGateway(env, guard, registry, sessions))(tb)
-	return must(app.NewHTTP(env, exec, routes, gateway, sessions, db, memory))(tb), db, domains
+	exec := must(app.NewExecutor(env, domains, sealer, memory, events))(tb)
+	routes := must(app.NewREST(env, exec, must(app.NewLegacyUsage(env, db))(tb), events))(tb)
+	gateway := must(app.NewGateway(env, guard, registry, sessions, events))(tb)
+	return must(app.NewHTTP(env, exec, routes, gateway, sessions, db, memory, events))(tb), db, domains
 }
 
 // must returns a function that returns the value, or ends the test on err.

@@ -54,7 +54,7 @@ func (t *Toolbox) OpenSessions(ctx context.Context, env Env) (*session.Service, 
 	if err != nil {
 		return nil, err
 	}
-	return NewSessions(env, t.DB, sealer, nil)
+	return NewSessions(env, t.DB, sealer, nil, nil)
 }
 
 // Close closes the database.

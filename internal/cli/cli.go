@@ -71,7 +71,7 @@ func (c *commandLine) rootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		c.serveCommand(), c.migrateCommand(), c.seedCommand(), c.apiKeyCommand(), c.keysCommand(), c.servicesCommand(), c.pickCommand(),
-		c.consumersCommand(), c.deadLettersCommand(), c.sinksCommand(), c.legacyCommand(), c.doctorCommand(), c.versionCommand(), c.manCommand(),
+		c.consumersCommand(), c.deadLettersCommand(), c.sinksCommand(), c.legacyCommand(), c.securityCommand(), c.doctorCommand(), c.versionCommand(), c.manCommand(),
 	)
 	root.SetOut(c.process.Out)
 	root.SetErr(c.process.ErrOut)

@@ -19,6 +19,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/securitylog"
 )
 
 // Config is the checked configuration of a process. groups says what its fields
@@ -44,6 +45,7 @@ type Config struct {
 	AssignLegacyID   bool
 
 	Retention eventlog.RetentionConfig
+	Security  securitylog.Config
 	GraphQL   executor.Limits
 	HTTP      httpd.Config
 	Gateway   gateway.Config

@@ -21,6 +21,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/securitylog"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/configuration.md")
@@ -43,6 +44,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 	want := config.Config{
 		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", CacheBytes: 64 << 20, StopDelay: 7 * time.Second, Database: "sqlite:data/backplane.db", RateLimit: true, Introspection: true, LogFormat: config.LogText,
 		Retention: eventlog.RetentionConfig{MaxReaderLag: 1_000_000},
+		Security:  securitylog.Config{Retention: 90 * 24 * time.Hour},
 		GraphQL: executor.Limits{
 			Tokens: 10_000, Operations: 50, Fields: 3_000, ExpandedFields: 15_000, Fragments: 200, FragmentDepth: 20, Depth: 20,
 			Aliases: 100, RootFields: 30, Directives: 200, Complexity: 50_000, Errors: 50, Response: 16 << 20, Time: 10 * time.Second,

@@ -57,6 +57,7 @@ func (c *Config) groups() []Group {
 		{"Event log", append([]setting.Setting{
 			markSecret(setting.Value(&c.Sinks, "SINKS", "", "comma-separated URLs of brokers that the event log is exported to, e.g. `redis://HOST:6379/0?stream=backplane.events,amqp://USER:PASSWORD@HOST/VHOST?exchange=backplane,nats://HOST:4222?stream=BACKPLANE&subject=backplane`; see docs/sinks.md", parseSinks)),
 		}, namedSettings(c.Retention.Settings())...)},
+		{"Security events", namedSettings(c.Security.Settings())},
 		{"Legacy REST", []setting.Setting{
 			setting.Value(&c.RESTOperations, "REST_OPERATIONS", "", "folder of `*.graphql` files, stored operations that are served as routes in addition to the built-in ones", parseAny),
 			setting.Value(&c.RESTDeprecated, "REST_DEPRECATED", "", "comma-separated deprecated routes, each with the day of deprecation, the day when it may stop and its successor, e.g. `* 2026-06-01 2027-06-01 https://shop.example/docs`; the last two may be left out", parseList(parseDeprecation)),

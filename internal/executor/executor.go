@@ -52,6 +52,8 @@ type Config struct {
 	AroundResponse  graphql.ResponseMiddleware  // around each response, e.g. for its loaders; may be nil
 	AroundRootField graphql.RootFieldMiddleware // around each field of the root; may be nil
 	AroundField     graphql.FieldMiddleware     // around each resolver; may be nil
+
+	OnError func(ctx context.Context, err error) // called with each different error of a response; may be nil
 }
 
 // Executor prepares and executes operations. It is safe for concurrent use.

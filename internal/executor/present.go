@@ -100,15 +100,16 @@ func tooManyErrors(limit int) *fault.Error {
 	return fault.New(fault.TooManyErrors, "There are more than %d errors; the others are not shown.", limit)
 }
 
-// presenter presents the errors of one response. It logs each internal error once,
+// presenter presents the errors of one response. It reports each error once, to the log and to onError,
 // though many fields may have it.
 type presenter struct {
-	log   *slog.Logger
-	limit int
+	log     *slog.Logger
+	limit   int
+	onError func(context.Context, error) // nil for none
 
-	mu     sync.Mutex
-	shown  int
-	logged map[string]bool
+	mu       sync.Mutex
+	shown    int
+	reported map[string]bool
 }
 
 func (p *presenter) presentError(ctx context.Context, err error) *gqlerror.Error {
@@ -126,7 +127,7 @@ func (p *presenter) presentError(ctx context.Context, err error) *gqlerror.Error
 	f := fault.From(cause)
 	out := presentError(f)
 	out.Path, out.Locations = shown.Path, shown.Locations
-	p.logOnce(ctx, f, shown.Path)
+	p.reportOnce(ctx, f, cause, shown.Path)
 	if f.Kind() == fault.KindInternal {
 		if id := requestlog.RequestID(ctx); id != "" {
 			out.Extensions["requestId"] = id
@@ -142,12 +143,18 @@ func (p *presenter) countError() int {
 	return p.shown
 }
 
-func (p *presenter) logOnce(ctx context.Context, f *fault.Error, path ast.Path) {
+// reportOnce reports the error that f is found in.
+func (p *presenter) reportOnce(ctx context.Context, f *fault.Error, err error, path ast.Path) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if key := f.Error(); !p.logged[key] {
-		p.logged[key] = true
-		f.Report(ctx, p.log, "path", path.String())
+	key := f.Error()
+	if p.reported[key] {
+		return
+	}
+	p.reported[key] = true
+	f.Report(ctx, p.log, "path", path.String())
+	if p.onError != nil {
+		p.onError(ctx, err)
 	}
 }
 

@@ -84,7 +84,7 @@ func (x *Executor) checkSize(ctx context.Context, resp *graphql.Response, meter 
 }
 
 func (x *Executor) withPresenter(ctx context.Context) context.Context {
-	p := &presenter{log: x.log, limit: x.limits.Errors, logged: map[string]bool{}}
+	p := &presenter{log: x.log, limit: x.limits.Errors, onError: x.cfg.OnError, reported: map[string]bool{}}
 	return graphql.WithResponseContext(ctx, p.presentError, recoverPanic)
 }
 

@@ -84,12 +84,13 @@ func (c Config) withDefaults() (Config, error) {
 // Tokens issues the service token, which names the caller to a service.
 type Tokens func(ctx context.Context, caller *auth.Principal, service string) (string, error)
 
-// Deps are the dependencies of a Gateway. All are required.
+// Deps are the dependencies of a Gateway. All but OnError are required.
 type Deps struct {
 	Guard     *Guard
 	Directory *registry.Directory
 	Pool      *balance.Pool
 	Tokens    Tokens
+	OnError   func(ctx context.Context, err error) // called with the errors of calls that are not forwarded
 }
 
 // Gateway forwards HTTP requests to instances of services. It is safe for concurrent use.
@@ -135,6 +136,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := g.admit(w, r)
 	if err != nil {
 		g.metrics.refused.Add(1)
+		if g.deps.OnError != nil {
+			g.deps.OnError(r.Context(), err)
+		}
 		problem.Write(w, r, g.log, err)
 		return
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+	"github.com/backplane-dev/backplane/internal/requestlog"
+	"github.com/backplane-dev/backplane/internal/security"
 )
 
 // Authenticator finds the principal of a bearer token.
@@ -69,6 +71,7 @@ func (s *Server) authenticateCaller(r *http.Request) (context.Context, connectio
 		if p == nil {
 			return r.Context(), caller, err
 		}
+		noteCaller(r.Context(), p)
 		token, _ := jsoncodec.BearerToken(r.Header.Get("Authorization"))
 		ctx, caller = auth.WithLastKnown(r.Context(), p), s.newCaller(p, token)
 	}
@@ -104,7 +107,24 @@ func (s *Server) authenticateHeader(r *http.Request) (connection.Caller, error) 
 	if !ok || len(values) > 1 { // a client that sends a credential must not be taken for an anonymous caller
 		return connection.Caller{}, errInvalidToken()
 	}
-	return s.authenticateToken(r.Context(), token)
+	caller, err := s.authenticateToken(r.Context(), token)
+	noteCaller(r.Context(), caller.Principal)
+	return caller, err
+}
+
+// noteCaller adds the caller to the access log record of the request.
+func noteCaller(ctx context.Context, p *auth.Principal) {
+	requestlog.AddFields(ctx, requestlog.CallerFields(p)...)
+}
+
+// authenticateMessage is authenticateToken for a token in a message of a WebSocket, whose
+// refusal is no response of a request.
+func (s *Server) authenticateMessage(ctx context.Context, token string) (connection.Caller, error) {
+	caller, err := s.authenticateToken(ctx, token)
+	if err != nil {
+		s.reportError(ctx, err)
+	}
+	return caller, err
 }
 
 // lastKnownPrincipal returns the last known principal of the request's token if err says that
@@ -148,5 +168,5 @@ func (s *Server) principalOf(ctx context.Context, token string) (*auth.Principal
 }
 
 func errInvalidToken() error {
-	return fault.New(fault.Unauthenticated, "The access token is not valid; sign in again.")
+	return security.Refuse(security.CredentialRefused, "MALFORMED", fault.New(fault.Unauthenticated, "The access token is not valid; sign in again."))
 }

@@ -7,13 +7,14 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/hostcheck"
 	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/security"
 )
 
 // checkHost refuses requests under a host name that is not ours (DNS rebinding) with 421.
 func (s *Server) checkHost(next http.Handler) http.Handler {
 	return hostcheck.New("", s.cfg.AllowedHosts).Middleware(next, func(w http.ResponseWriter, r *http.Request) {
-		s.writeError(w, r, formatProblem, problem.New(http.StatusMisdirectedRequest, fault.New(fault.BadRequest,
-			"This server has no such host name. Its operator lists the names in BACKPLANE_ALLOWED_HOSTS.")))
+		s.writeError(w, r, formatProblem, security.Refuse(security.HostRefused, "", problem.New(http.StatusMisdirectedRequest, fault.New(fault.BadRequest,
+			"This server has no such host name. Its operator lists the names in BACKPLANE_ALLOWED_HOSTS."))))
 	})
 }
 
@@ -31,7 +32,7 @@ func (s *Server) refuseCrossOrigin() (wrap func(http.Handler) http.Handler, err 
 		}
 	}
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.writeError(w, r, formatProblem, fault.New(fault.Forbidden, "Pages of this origin may not call this server. Its operator lists origins in BACKPLANE_CORS_ORIGINS."))
+		s.writeError(w, r, formatProblem, security.Refuse(security.CrossOriginRefused, "", fault.New(fault.Forbidden, "Pages of this origin may not call this server. Its operator lists origins in BACKPLANE_CORS_ORIGINS.")))
 	}))
 	return protection.Handler, nil
 }

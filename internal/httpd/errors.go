@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 
 	"github.com/vektah/gqlparser/v2/gqlerror"
@@ -47,6 +48,7 @@ func graphQLErrorFormat(r *http.Request) errorFormat {
 
 // writeError reports the error to the log, if it is internal, and answers with it.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, format errorFormat, err error) {
+	s.reportError(r.Context(), err)
 	if format == formatProblem {
 		problem.Write(w, r, s.log, err)
 		return
@@ -58,6 +60,13 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, format error
 		refusal.Errors[0].Extensions["requestId"] = requestlog.RequestID(r.Context())
 	}
 	s.writeJSON(w, r, problem.SetHeaders(w.Header(), err), format, errorBody{refusal.Errors})
+}
+
+// reportError reports an error that a client is answered with.
+func (s *Server) reportError(ctx context.Context, err error) {
+	if s.deps.OnError != nil {
+		s.deps.OnError(ctx, err)
+	}
 }
 
 // errorBody is a GraphQL response that has no data entry, since nothing ran.

@@ -76,6 +76,7 @@ func (c graphQLCall) answerBatch(ctx context.Context, w http.ResponseWriter, req
 		resp, refusal, err := c.run(ctx, req)
 		switch {
 		case err != nil:
+			c.s.reportError(ctx, err)
 			bodies[i] = errorBody{executor.NewRefusal(err).Errors}
 		case refusal != nil:
 			bodies[i] = errorBody{refusal.Errors}

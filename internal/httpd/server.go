@@ -37,7 +37,7 @@ import (
 )
 
 // Deps are what a Server calls. A nil field means: no caller can authenticate, no tickets, no
-// legacy REST routes, no gateway, always ready, no keys to publish, no limit of memory.
+// legacy REST routes, no gateway, always ready, no keys to publish, no limit of memory, no reports.
 type Deps struct {
 	Auth    Authenticator // may be an Expirer and a LastKnownAuthenticator
 	Tickets TicketAuthenticator
@@ -46,6 +46,7 @@ type Deps struct {
 	Ready   func(ctx context.Context) error // its error says what is missing, for an operator
 	JWKS    func() []byte                   // the public keys as a JSON Web Key Set
 	Memory  *membudget.Budget               // for request bodies and responses
+	OnError func(context.Context, error)    // called with errors of requests that the executor does not report
 }
 
 // Server serves the API. Make one with New.
@@ -76,7 +77,7 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Ser
 	if s.graphiql, err = static.Load(graphiqlFiles, "graphiql"); err != nil {
 		return nil, err
 	}
-	if s.connections, err = connection.New(cfg.Streams, exec, connection.Deps{Authenticate: s.authenticateToken, AcquireSlot: s.acquireSlot, Memory: deps.Memory}, log); err != nil {
+	if s.connections, err = connection.New(cfg.Streams, exec, connection.Deps{Authenticate: s.authenticateMessage, AcquireSlot: s.acquireSlot, Memory: deps.Memory, OnError: deps.OnError}, log); err != nil {
 		return nil, err
 	}
 	s.websockets, s.events = websocket.New(s.connections), sse.New(s.connections)

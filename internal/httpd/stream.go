@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/sse"
+	"github.com/backplane-dev/backplane/internal/security"
 )
 
 // How a request names the single connection that it belongs to.
@@ -85,7 +86,7 @@ func (s *Server) streamHandler(r *http.Request) handlerFunc {
 
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) error {
 	if !s.allowsWebSocket(r) {
-		return fault.New(fault.Forbidden, "Pages of this origin may not open sockets here.")
+		return security.Refuse(security.CrossOriginRefused, "", fault.New(fault.Forbidden, "Pages of this origin may not open sockets here."))
 	}
 	caller, err := s.authenticateHeader(r)
 	if err != nil {
@@ -145,16 +146,17 @@ func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) error {
 	case ticket.Caller.Principal == nil || !req.IsZero() && !req.Same(ticket.Request):
 		return errInvalidTicket()
 	}
+	noteCaller(r.Context(), ticket.Caller.Principal)
 	return s.events.Serve(w, r, ticket.Caller, ticket.Request, allowOperation(r))
 }
 
 func errInvalidTicket() error {
-	return fault.New(fault.Unauthenticated, "The ticket is not valid for this request; make a new one.")
+	return security.Refuse(security.CredentialRefused, "MISUSED", fault.New(fault.Unauthenticated, "The ticket is not valid for this request; make a new one."))
 }
 
 // refuseTicket answers a request that has a ticket and is no event stream by GET.
 func refuseTicket(http.ResponseWriter, *http.Request) error {
-	return fault.New(fault.Unauthenticated, "A ticket is good for nothing but an event stream by GET.")
+	return security.Refuse(security.CredentialRefused, "MISUSED", fault.New(fault.Unauthenticated, "A ticket is good for nothing but an event stream by GET."))
 }
 
 // readRequest reads the one operation of a request whose answer is streamed. The operation

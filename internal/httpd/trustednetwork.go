@@ -48,7 +48,9 @@ func (s *Server) authenticateREST(r *http.Request) (connection.Caller, error) {
 	known := err == nil && !s.isTrustedProxy(addr) // else it is a proxy that does not name its client
 	for _, n := range s.cfg.TrustedNetworks {
 		if known && n.Prefix.Contains(addr) {
-			return s.authenticateToken(r.Context(), n.Key)
+			caller, err := s.authenticateToken(r.Context(), n.Key)
+			noteCaller(r.Context(), caller.Principal)
+			return caller, err
 		}
 	}
 	return connection.Caller{}, nil

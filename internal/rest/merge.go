@@ -42,6 +42,7 @@ func (s *Shim) runOnce(r *http.Request, rt *route, in *boundRequest) (*result, e
 	}
 	resp, err := s.exec.Run(r.Context(), op)
 	if err != nil {
+		s.reportError(r.Context(), err)
 		return nil, err
 	}
 	return rt.readResult(in, resp)

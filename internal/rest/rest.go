@@ -36,6 +36,7 @@ type Config struct {
 	Reserved   []string                                // patterns of net/http that operations must not use
 	Deprecated []Deprecation                           // routes that will be removed
 	OnCall     func(ctx context.Context, route string) // called for each call of a route; may be nil
+	OnError    func(ctx context.Context, err error)    // called with errors that the executor does not report; may be nil
 }
 
 // Shim serves stored operations. Its methods are safe for concurrent use.
@@ -202,9 +203,17 @@ func (s *Shim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		err = s.serveOperation(w, r, rt)
+	} else {
+		s.reportError(r.Context(), err)
 	}
 	if err != nil {
 		problem.Write(w, r, s.log, err)
+	}
+}
+
+func (s *Shim) reportError(ctx context.Context, err error) {
+	if s.cfg.OnError != nil {
+		s.cfg.OnError(ctx, err)
 	}
 }
 

@@ -2,10 +2,12 @@ package session
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -20,10 +22,18 @@ func (v *accessTokenVerifier) recognizes(bearer string) bool { return strings.Co
 
 func (v *accessTokenVerifier) verify(ctx context.Context, bearer string) (*auth.Principal, error) {
 	c, err := v.tokens.Verify(ctx, bearer)
-	if err != nil {
+	proved := &auth.Principal{UserID: c.User, Credential: auth.SessionCredential(c.Session)}
+	switch {
+	case errors.Is(err, token.ErrExpired):
+		return nil, &invalidCredential{credentialExpired, proved}
+	case err != nil:
 		return nil, err
 	}
-	return v.principal(ctx, string(c.Session), func(st *credentialState) bool { return st.principal.UserID == c.User })
+	p, err := v.principal(ctx, string(c.Session), func(st *credentialState) bool { return st.principal.UserID == c.User })
+	if fault.Is(err, CodeSessionNotFound) {
+		return nil, &invalidCredential{credentialRevoked, proved} // it was removed
+	}
+	return p, err
 }
 
 func (v *accessTokenVerifier) expiry(bearer string) time.Time { return v.tokens.Expiry(bearer) }

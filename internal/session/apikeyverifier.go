@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -26,7 +25,7 @@ func (v *apiKeyVerifier) recognizes(bearer string) bool { return strings.HasPref
 func (v *apiKeyVerifier) verify(ctx context.Context, bearer string) (*auth.Principal, error) {
 	id, secret, ok := parseKey(bearer)
 	if !ok {
-		return nil, token.ErrInvalid
+		return nil, &invalidCredential{detail: credentialMalformed}
 	}
 	sum := sha256.Sum256([]byte(secret))
 	return v.principal(ctx, id, func(st *credentialState) bool { return subtle.ConstantTimeCompare(sum[:], st.hash) == 1 })

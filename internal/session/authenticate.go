@@ -48,7 +48,7 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 				return v.verify(ctx, bearer)
 			}
 		}
-		return nil, token.ErrInvalid
+		return nil, &invalidCredential{detail: credentialMalformed}
 	})
 	s.cachePrincipal(bearer, p, err)
 	return p, err
@@ -85,7 +85,7 @@ func presentErrors(ctx context.Context, verify func() (*auth.Principal, error)) 
 	case err == nil:
 		return p, nil
 	case errors.Is(err, token.ErrInvalid) || ok && f.Kind() == fault.KindNotFound:
-		return nil, errInvalidCredential()
+		return nil, refuseCredential(err)
 	case ok && f.Kind() == fault.KindUnavailable || ctx.Err() != nil:
 		return nil, err
 	default:

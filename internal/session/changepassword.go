@@ -7,6 +7,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/session/password"
 )
 
@@ -32,6 +33,9 @@ func (s *Service) ChangePassword(ctx context.Context, cl claim.Claim, current, n
 	}
 	err = s.verifyAndReplacePassword(ctx, cl, acct, current, next, &ending{PasswordChanged, caller.SessionID(), revokeKeys})
 	s.limiter.Finish(ctx, attempt, err)
+	if fault.Is(err, fault.CredentialsWrong) {
+		s.record(security.New(ctx, security.PasswordChangeFailed, "", s.now()))
+	}
 	return err
 }
 
@@ -60,6 +64,7 @@ func (s *Service) replacePassword(ctx context.Context, cl claim.Claim, seen *Acc
 			return errCredentials().At("currentPassword")
 		}
 		a.PasswordHash, a.PasswordVersion = fresh, a.PasswordVersion+1
+		a.Security = append(a.Security, security.New(ctx, security.PasswordChanged, "", s.now()))
 		return nil
 	})
 	return err

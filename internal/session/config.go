@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/session/password"
 	"github.com/backplane-dev/backplane/internal/session/throttle"
 	"github.com/backplane-dev/backplane/internal/session/token"
@@ -45,6 +46,9 @@ type Config struct {
 	NamesPerUser       int           // other user names and email addresses that a user asks for within an hour; default 20
 	NamesPerAddress    int           // the same from one address; default 60
 	NoRateLimit        bool          // let everything pass: for benchmarks and tests
+
+	// Security records failures and refusals; nil for none. The store records changes and successes.
+	Security func(security.Event)
 
 	// With EventLog the service trusts cached states of sessions and keys until the log says otherwise,
 	// as long as the node's reader of the log lags less than a second; otherwise every request asks the

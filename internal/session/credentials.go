@@ -8,6 +8,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -16,6 +17,7 @@ type Credentials struct {
 	Account
 	Sessions []*Session // neither revoked nor expired, by id
 	Keys     []*APIKey  // likewise
+	Security []security.Event
 }
 
 // TakeEvents returns the events recorded since the last call.

@@ -20,18 +20,21 @@ import (
 func (s *Service) Refresh(ctx context.Context, token string) (*Tokens, error) {
 	t, ok := parseRefreshToken(token)
 	if !ok {
-		return nil, errRefreshToken()
+		return nil, s.refuseRefreshToken(ctx, credentialMalformed, nil)
 	}
 	x, acct, err := s.store.SessionWithAccount(ctx, t.session)
 	switch {
 	case fault.Is(err, CodeSessionNotFound):
-		return nil, errRefreshToken()
+		return nil, s.refuseRefreshToken(ctx, credentialUnknown, nil)
 	case err != nil:
 		return nil, err
-	case !t.matches(s.refreshSecret, x) || !acct.Active:
-		return nil, errRefreshToken() // a forged token must not end a session
+	case !t.matches(s.refreshSecret, x): // a forged token must not end a session
+		return nil, s.refuseRefreshToken(ctx, credentialUnknown, nil)
+	case !acct.Active:
+		return nil, s.refuseRefreshToken(ctx, credentialRevoked, x)
 	}
 	at, good := s.now(), false
+	wasLive := x.Live(at)
 	x, err = s.store.UpdateSession(ctx, claim.None, t.session, func(x *Session) error {
 		good = x.Exchange(t.generation, s.lifetimes, at)
 		return nil
@@ -41,7 +44,10 @@ func (s *Service) Refresh(ctx context.Context, token string) (*Tokens, error) {
 	}
 	if !good {
 		s.sessionStates.invalidate(string(x.ID))
-		return nil, errRefreshToken()
+		if wasLive { // the session has ended by this, which is an event of its own
+			return nil, errRefreshToken()
+		}
+		return nil, s.refuseRefreshToken(ctx, reasonOfEnd(x.RevokedAt), x)
 	}
 	return s.issueTokens(ctx, x)
 }

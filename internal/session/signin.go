@@ -14,6 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -48,11 +49,12 @@ func (s *Service) SignIn(ctx context.Context, login, password string) (*Tokens, 
 	name := cmp.Or(string(acct.UserID), foldLogin(login))
 	attempt, err := s.limiter.Begin(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, s.recordThrottled(ctx, acct, err)
 	}
 	opened, err := s.verifyPassword(ctx, name, acct, password)
 	s.limiter.Finish(ctx, attempt, err)
 	if err != nil {
+		s.recordFailedSignIn(ctx, acct, err)
 		return nil, err
 	}
 	return s.issueTokens(ctx, opened)
@@ -68,7 +70,7 @@ func (s *Service) verifyPassword(ctx context.Context, name string, acct *Account
 	if !ok || !acct.Active {
 		return nil, errCredentials().At("password")
 	}
-	return s.openSession(ctx, acct, s.rehashIfOutdated(ctx, acct, password))
+	return s.openSession(ctx, acct, s.rehashIfOutdated(ctx, acct, password), security.SignInSucceeded)
 }
 
 // findAccount returns the account of that login, or an empty one.
@@ -114,7 +116,7 @@ func (s *Service) Open(ctx context.Context, user uid.User) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened, err := s.openSession(ctx, acct, "")
+	opened, err := s.openSession(ctx, acct, "", security.SignUpSucceeded)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +126,8 @@ func (s *Service) Open(ctx context.Context, user uid.User) (*Tokens, error) {
 // openSession stores a new session of the account as it was seen, with a new hash of
 // the same password unless that is empty. It fails if the account has lost its
 // right to act or changed its password since: a sign-in with the old password must
-// not take effect after the change.
-func (s *Service) openSession(ctx context.Context, seen *Account, rehash string) (*Session, error) {
+// not take effect after the change. With the session it stores a security event of the type.
+func (s *Service) openSession(ctx context.Context, seen *Account, rehash string, as security.EventType) (*Session, error) {
 	at := s.now()
 	opened := newSession(seen.UserID, auth.ClientFrom(ctx), s.lifetimes, at)
 	err := s.store.UpdateAccountSessions(ctx, claim.None, seen.UserID, at, func(h *AccountSessions) error {
@@ -137,6 +139,7 @@ func (s *Service) openSession(ctx context.Context, seen *Account, rehash string)
 		}
 		h.revokeLeastRecentlyUsed(s.cfg.MaxSessions, at)
 		h.Opened = opened
+		h.Security = append(h.Security, eventOfOpening(ctx, as, opened))
 		return nil
 	})
 	return opened, err

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/session/token"
 )
 
 // maxStateAge is how old the state of a credential may be for a request.
@@ -21,8 +20,6 @@ type credentialState struct {
 	lastUse   *lastUse // of an API key
 }
 
-func (s *credentialState) live(at time.Time) bool { return s.active && at.Before(s.expiresAt) }
-
 // readState reads the state of a credential from the database.
 type readState func(ctx context.Context, id string) (*credentialState, error)
 
@@ -35,15 +32,21 @@ type stateCache struct {
 }
 
 // live returns the state of a credential that matches and is live, else
-// token.ErrInvalid. It calls matches even if the credential is not live, so that
+// an invalidCredential. It calls matches even if the credential is not live, so that
 // the time it takes does not reveal that.
 func (c *stateCache) live(ctx context.Context, id string, matches func(*credentialState) bool) (*credentialState, error) {
 	st, err := c.reads.get(ctx, id, c.trust(id), func(ctx context.Context) (*credentialState, error) { return c.read(ctx, id) })
 	if err != nil {
 		return nil, err
 	}
-	if !matches(st) || !st.live(c.now()) {
-		return nil, token.ErrInvalid
+	matching, at := matches(st), c.now()
+	switch {
+	case !matching:
+		return nil, &invalidCredential{detail: credentialUnknown}
+	case !st.active:
+		return nil, &invalidCredential{credentialRevoked, st.principal}
+	case !at.Before(st.expiresAt):
+		return nil, &invalidCredential{credentialExpired, st.principal}
 	}
 	return st, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/session/throttle"
 	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -44,6 +45,7 @@ type AccountSessions struct {
 	Account
 	Sessions []*Session // neither revoked nor expired, by id, so the oldest comes first
 	Opened   *Session   // to be inserted; nil for none
+	Security []security.Event
 }
 
 // TakeEvents returns the events recorded on the sessions since the last call.
@@ -65,13 +67,13 @@ type Accounts interface {
 	AccountByID(ctx context.Context, id uid.User) (*Account, error)
 	// UpdateAccountSessions locks the account, then its sessions that are live at the
 	// given time by id, applies fn, and commits PasswordHash and PasswordVersion, the
-	// sessions whose Version fn raised, the session Opened, and the events.
+	// sessions whose Version fn raised, the session Opened, the events and the security events.
 	// NotFound, USER_NOT_FOUND, if there is no such account; fn decides about one
 	// that is not active. Roles and Active are not written.
 	UpdateAccountSessions(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*AccountSessions) error) error
 	// UpdateCredentials locks the account, then its sessions and its keys that are
 	// live at the given time, each by id, applies fn, and commits PasswordHash and
-	// PasswordVersion, the sessions and keys whose Version fn raised, and the events.
+	// PasswordVersion, the sessions and keys whose Version fn raised, the events and the security events.
 	// NotFound, USER_NOT_FOUND, if there is no such account; fn decides about one that
 	// is not active.
 	UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.User, at time.Time, fn func(*Credentials) error) error

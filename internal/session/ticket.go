@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/security"
 )
 
 // ticketTTL is how long a ticket opens streams: as long as an access token, since
@@ -65,8 +66,11 @@ func (s *Service) CreateTicket(ctx context.Context, purpose []byte) (*Ticket, er
 // wrong with it, and UNAVAILABLE if that cannot be decided without the database.
 func (s *Service) RedeemTicket(ctx context.Context, text string) (*TicketContents, error) {
 	t, ok := parseTicket(s.ticketSecret, text)
-	if !ok || !s.now().Before(t.expires) {
-		return nil, fault.New(fault.Unauthenticated, "The ticket is not valid; make a new one.")
+	switch err := fault.New(fault.Unauthenticated, "The ticket is not valid; make a new one."); {
+	case !ok:
+		return nil, security.Refuse(security.CredentialRefused, credentialUnknown, err)
+	case !s.now().Before(t.expires):
+		return nil, security.Refuse(security.CredentialRefused, credentialExpired, err)
 	}
 	revalidate := func(ctx context.Context) (*auth.Principal, error) { return s.revalidate(ctx, t.credentialID) }
 	p, err := revalidate(ctx)

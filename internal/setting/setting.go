@@ -104,18 +104,33 @@ func Duration(field *time.Duration, name string, fallback time.Duration, meaning
 	return s
 }
 
+// longestAge bounds ages: 20 years.
+const longestAge = 20 * 366 * 24 * time.Hour
+
 // Age declares for how long something lives: from a second to 20 years, or zero,
 // its default, for ever.
 func Age(field *time.Duration, name, meaning string) Setting {
-	const longest = 20 * 366 * 24 * time.Hour
 	s := Value(field, name, "0s", meaning, func(text string) (time.Duration, error) {
 		d, err := time.ParseDuration(text)
-		if err != nil || d != 0 && d < time.Second || d > longest {
+		if err != nil || d != 0 && d < time.Second || d > longestAge {
 			return 0, errors.New("a time from 1s to 175680h (20 years), such as 720h, or 0s for ever")
 		}
 		return d, nil
 	})
 	s.applyDefault = defaultOf(field, name, 0)
+	return s
+}
+
+// Period declares for how long something is kept that is never kept for ever: from an hour to 20 years.
+func Period(field *time.Duration, name string, fallback time.Duration, meaning string) Setting {
+	s := Value(field, name, formatDuration(fallback), meaning, func(text string) (time.Duration, error) {
+		d, err := time.ParseDuration(text)
+		if err != nil || d < time.Hour || d > longestAge {
+			return 0, errors.New("a time from 1h to 175680h (20 years), such as 720h")
+		}
+		return d, nil
+	})
+	s.applyDefault = defaultOf(field, name, fallback)
 	return s
 }
 

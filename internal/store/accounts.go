@@ -102,6 +102,7 @@ func (s Sessions) UpdateAccountSessions(ctx context.Context, cl claim.Claim, id 
 			return nil, err
 		}
 		t.recordEvents(h.TakeEvents())
+		t.recordSecurityEvent(h.Security...)
 		if err := saveRaised(ctx, h.Sessions, versions, sessionVersion, t.saveSession); err != nil {
 			return nil, err
 		}
@@ -129,6 +130,7 @@ func (s Sessions) UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.
 			return nil, err
 		}
 		t.recordEvents(a.TakeEvents())
+		t.recordSecurityEvent(a.Security...)
 		if err := saveRaised(ctx, a.Sessions, sessions, sessionVersion, t.saveSession); err != nil {
 			return nil, err
 		}

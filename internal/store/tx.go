@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/security"
 )
 
 // maxTries bounds how often a transaction runs that the database refuses because of
@@ -28,6 +29,7 @@ type tx struct {
 	db       *DB
 	claimed  *claimRow // nil without a claim
 	events   []event.Event
+	security []security.Event // those of events are added at the end
 	touched  []Touched
 	assigned bool // it assigned a legacy id that another transaction may take meanwhile
 	dirty    bool // it changed rows without an event or a touched entry
@@ -42,8 +44,9 @@ type Touched = event.Touched
 // whether COMMIT succeeded. The transaction's connection is free again by then. They must be
 // quick and must not write.
 type Hooks struct {
-	Committed func([]Touched) // with the rows that the transaction changed, if there are any
-	Appended  func()          // if the transaction has stored events
+	Committed func([]Touched)        // with the rows that the transaction changed, if there are any
+	Appended  func()                 // if the transaction has stored events
+	Secured   func([]security.Event) // with the security events that the transaction has stored, if any
 }
 
 // WithHooks returns the database with the hooks in place of those that it has. Both share their
@@ -97,6 +100,9 @@ func (db *DB) notifyCommitted(t *tx) {
 	}
 	if fn := db.hooks.Appended; fn != nil && len(t.events) > 0 {
 		fn()
+	}
+	if fn := db.hooks.Secured; fn != nil && len(t.security) > 0 {
+		fn(t.security)
 	}
 }
 
@@ -157,6 +163,9 @@ func (t *tx) runChange(ctx context.Context, cl claim.Claim, fn func(*tx) error) 
 	if err := t.insertEvents(ctx); err != nil {
 		return err
 	}
+	if err := t.insertSecurityEvents(ctx); err != nil {
+		return err
+	}
 	if err := t.completeClaim(ctx); err != nil {
 		return err
 	}
@@ -179,7 +188,7 @@ func (db *DB) commitTx(raw *sql.Tx, t *tx) (again bool, err error) {
 }
 
 func (t *tx) isEmpty() bool {
-	return t.claimed == nil && len(t.events) == 0 && len(t.touched) == 0 && !t.dirty
+	return t.claimed == nil && len(t.events) == 0 && len(t.security) == 0 && len(t.touched) == 0 && !t.dirty
 }
 
 // touchRow records that the transaction changed a row.

@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
 )
@@ -39,6 +40,7 @@ func (s Users) Create(ctx context.Context, cl claim.Claim, u *user.User, c user.
 			}
 		}
 		t.recordUserChange(&v, events)
+		t.recordRights(ctx, nil, &v)
 		return &v, nil
 	})
 	if err != nil {
@@ -114,7 +116,30 @@ func (t *tx) updateUser(ctx context.Context, id uid.User, fn func(*user.User) er
 		return nil, err
 	}
 	t.recordUserChange(u, events)
+	t.recordRights(ctx, toUser(row), u)
 	return u, nil
+}
+
+// recordRights records the security events of a user whose roles or status changed; before is nil for a new
+// user, of which only other roles than CUSTOMER are recorded. Deletion has an event of its own.
+func (t *tx) recordRights(ctx context.Context, before, after *user.User) {
+	if before == nil {
+		before = &user.User{Roles: []auth.Role{auth.Customer}, Status: user.Active}
+	}
+	record := func(typ security.EventType, detail string) {
+		e := security.New(ctx, typ, detail, after.UpdatedAt)
+		e.UserID = after.ID
+		t.recordSecurityEvent(e)
+	}
+	if after.Status == user.Deleted {
+		return
+	}
+	if !slices.Equal(before.Roles, after.Roles) {
+		record(security.UserRolesChanged, joinRoles(after.Roles))
+	}
+	if before.Status != after.Status {
+		record(security.UserStatusChanged, string(after.Status))
+	}
 }
 
 // erasePersonalData removes what the database holds of a person outside the account's row:

@@ -44,6 +44,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
 // CredentialCheck returns the principal that a credential stands for now. An
@@ -67,6 +68,8 @@ type Deps struct {
 	AcquireSlot func(ctx context.Context) (release func(), err error)
 	// Memory bounds messages and responses; nil for no limit.
 	Memory *membudget.Budget
+	// OnError is called with errors that are the response of an operation; may be nil.
+	OnError func(ctx context.Context, err error)
 }
 
 // Connection is a WebSocket, an event stream or a reservation of one.
@@ -296,5 +299,6 @@ func (m *Manager) CloseOnEncodeError(ctx context.Context, c Connection, err erro
 
 // LogClosed writes one record about a connection that has closed.
 func (m *Manager) LogClosed(ctx context.Context, message string, attrs ...slog.Attr) {
-	m.log.LogAttrs(ctx, slog.LevelInfo, message, append(attrs, slog.String("client", auth.ClientFrom(ctx).Address))...)
+	attrs = append(attrs, slog.String("client", auth.ClientFrom(ctx).Address))
+	m.log.LogAttrs(ctx, slog.LevelInfo, message, append(attrs, requestlog.CallerFields(auth.From(ctx))...)...)
 }

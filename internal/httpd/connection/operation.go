@@ -260,6 +260,9 @@ func (m *Manager) Run(o *Operation, op *executor.Operation, out ResultWriter) {
 		err = m.runOnce(ctx, o, op, out)
 	}
 	if err != nil {
+		if m.deps.OnError != nil {
+			m.deps.OnError(o.ctx, err)
+		}
 		out.WriteErrors(o, executor.NewRefusal(err).Errors)
 	}
 }

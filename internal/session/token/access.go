@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -17,6 +18,9 @@ const maxLength = 2048
 
 // ErrInvalid is the error for a token that proves nothing.
 var ErrInvalid = errors.New("token not valid")
+
+// ErrExpired is the ErrInvalid of a token that proved something until it expired.
+var ErrExpired = fmt.Errorf("%w: it has expired", ErrInvalid)
 
 // accessClaims is the payload of an access token.
 type accessClaims struct {
@@ -76,7 +80,7 @@ func (t *AccessTokens) Issue(ctx context.Context, user uid.User, session uid.Ses
 }
 
 // Verify returns what the token proves now. Its error is ErrInvalid, or that of
-// reading the keys.
+// reading the keys. With ErrExpired it returns what the token proved.
 func (t *AccessTokens) Verify(ctx context.Context, token string) (Claims, error) {
 	if len(token) > maxLength {
 		return Claims{}, ErrInvalid
@@ -84,13 +88,13 @@ func (t *AccessTokens) Verify(ctx context.Context, token string) (Claims, error)
 	sum := sha256.Sum256([]byte(token))
 	if c, until := t.verified.Get(sum); !until.IsZero() && t.keys.knows(c.key) {
 		if !t.now().Before(until) {
-			return Claims{}, ErrInvalid
+			return c.Claims, ErrExpired
 		}
 		return c.Claims, nil
 	}
 	c, err := t.parse(ctx, token)
 	if err != nil {
-		return Claims{}, err
+		return c.Claims, err
 	}
 	t.verified.Put(sum, c, c.ExpiresAt, t.now())
 	return c.Claims, nil
@@ -118,9 +122,17 @@ func (t *AccessTokens) parse(ctx context.Context, token string) (verifiedToken, 
 	switch {
 	case readErr != nil:
 		return verifiedToken{}, readErr
+	case isExpired(err) && c.Session.Valid():
+		return verifiedToken{Claims: Claims{uid.User(c.Subject), c.Session, c.ExpiresAt.Time}}, ErrExpired
 	case err != nil || c.Subject == "" || !c.Session.Valid():
 		return verifiedToken{}, ErrInvalid
 	}
 	key, _ := parsed.Header["kid"].(string)
 	return verifiedToken{Claims{uid.User(c.Subject), c.Session, c.ExpiresAt.Time}, key}, nil
+}
+
+// isExpired reports whether a token whose signature is right has expired, and nothing else is wrong with it.
+func isExpired(err error) bool {
+	return errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid) &&
+		!errors.Is(err, jwt.ErrTokenInvalidIssuer) && !errors.Is(err, jwt.ErrTokenInvalidAudience)
 }

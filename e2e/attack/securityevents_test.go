@@ -1,0 +1,330 @@
+package attack
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
+
+	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/testenv"
+)
+
+// wrongPassword and wrongLogin are what callers type, and no place may keep.
+const (
+	wrongPassword = "mistyped horse battery"
+	wrongLogin    = "password in the wrong field"
+	newPassword   = "another password of mine"
+)
+
+// agent is the user agent of the requests whose events a test looks at.
+const agent = "auditor/1.0"
+
+const signInMutation = `mutation($in: SignInInput!) { signIn(input: $in) { session { accessToken refreshToken } userErrors { code } } }`
+
+// post sends an operation under a request id, and returns its data.
+func post(t *testing.T, c harness.Caller, requestID, query string, in harness.Fields) map[string]any {
+	t.Helper()
+	a, err := c.Send(t.Context(), query, harness.Input(in), "User-Agent", agent, "X-Request-Id", requestID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Data
+}
+
+// eventsOf waits for the security events with the request id, and returns them.
+func eventsOf(t *testing.T, p *testenv.Process, requestID string, want int) (found []harness.SecurityEvent) {
+	t.Helper()
+	harness.Eventually(t, fmt.Sprintf("%d security events of %s are stored", want, requestID), func() bool {
+		found = slices.DeleteFunc(harness.SecurityEvents(t, p), func(e harness.SecurityEvent) bool { return e.RequestID != requestID })
+		return len(found) >= want
+	})
+	if len(found) != want {
+		t.Errorf("%s has the security events %+v, want %d", requestID, found, want)
+	}
+	return found
+}
+
+// wantEvent checks the one security event of a request.
+func wantEvent(t *testing.T, p *testenv.Process, requestID string, want harness.SecurityEvent) harness.SecurityEvent {
+	t.Helper()
+	got := eventsOf(t, p, requestID, 1)[0]
+	want.ID, want.RequestID, want.Count, want.Address, want.UserAgent = got.ID, requestID, 1, "127.0.0.1", agent
+	if want.Session == "any" {
+		want.Session = got.Session
+	}
+	if want.Key == "any" {
+		want.Key = got.Key
+	}
+	if got != want {
+		t.Errorf("%s is the security event\n%+v, want\n%+v", requestID, got, want)
+	}
+	return got
+}
+
+// TestServer_records_security_events goes through the life of an account and what is refused to it.
+func TestServer_records_security_events(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database, "BACKPLANE_LOG_FORMAT=json")
+		root, anonymous := harness.SignInAdmin(t, p), harness.Anonymous(p)
+		secrets := []string{wrongPassword, wrongLogin, newPassword, harness.AdminPassword, root.Token}
+
+		post(t, anonymous, "sign-up", `mutation($in: SignUpInput!) { signUp(input: $in) { user { id } userErrors { code } } }`, harness.Fields{"username": "ada", "password": "a password of mine"})
+		ada := harness.SignIn(t, p, "ada", "a password of mine")
+		id := ada.UserID(t)
+		secrets = append(secrets, "a password of mine", ada.Token)
+		wantEvent(t, p, "sign-up", harness.SecurityEvent{Type: "sign_up.succeeded", User: id, Actor: id, Session: "any"})
+		tokens := post(t, anonymous, "sign-in", signInMutation, harness.Fields{"login": "ada", "password": "a password of mine"})
+		session := wantEvent(t, p, "sign-in", harness.SecurityEvent{Type: "sign_in.succeeded", User: id, Actor: id, Session: "any"}).Session
+		post(t, anonymous, "wrong-password", signInMutation, harness.Fields{"login": "ada", "password": wrongPassword})
+		wantEvent(t, p, "wrong-password", harness.SecurityEvent{Type: "sign_in.failed", User: id, Detail: "WRONG_PASSWORD"})
+		post(t, anonymous, "wrong-login", signInMutation, harness.Fields{"login": wrongLogin, "password": wrongPassword})
+		wantEvent(t, p, "wrong-login", harness.SecurityEvent{Type: "sign_in.failed", Detail: "UNKNOWN_LOGIN"})
+
+		const change = `mutation($in: ChangePasswordInput!) { changePassword(input: $in) { user { id } userErrors { code } } }`
+		own := harness.Caller{BaseURL: p.BaseURL, Token: harness.Text(tokens, "signIn", "session", "accessToken")}
+		secrets = append(secrets, own.Token)
+		post(t, own, "wrong-change", change, harness.Fields{"currentPassword": wrongPassword, "newPassword": newPassword})
+		wantEvent(t, p, "wrong-change", harness.SecurityEvent{Type: "password.change_failed", User: id, Actor: id, Session: session})
+		post(t, own, "change", change, harness.Fields{"currentPassword": "a password of mine", "newPassword": newPassword})
+		types := map[string]int{}
+		for _, e := range eventsOf(t, p, "change", 3) { // the sessions of signing up and of ada end
+			types[e.Type+" "+e.Detail]++
+		}
+		if types["password.changed "] != 1 || types["session.revoked PASSWORD_CHANGED"] != 2 {
+			t.Errorf("a changed password is the security events %v", types)
+		}
+
+		refresh := harness.Text(tokens, "signIn", "session", "refreshToken")
+		for range 2 {
+			next := anonymous.Do(t, `mutation($in: RefreshSessionInput!) { refreshSession(input: $in) { session { refreshToken } userErrors { code } } }`, harness.Input(harness.Fields{"refreshToken": refresh}))
+			secrets, refresh = append(secrets, refresh), harness.Text(next, "refreshSession", "session", "refreshToken")
+		}
+		reuse := harness.Fields{"refreshToken": harness.Text(tokens, "signIn", "session", "refreshToken")}
+		post(t, anonymous, "reuse", `mutation($in: RefreshSessionInput!) { refreshSession(input: $in) { userErrors { code } } }`, reuse)
+		wantEvent(t, p, "reuse", harness.SecurityEvent{Type: "refresh.reused", User: id, Session: session, Detail: "TOKEN_REUSED"})
+		post(t, anonymous, "ended", `mutation($in: RefreshSessionInput!) { refreshSession(input: $in) { userErrors { code } } }`, reuse)
+		wantEvent(t, p, "ended", harness.SecurityEvent{Type: "credential.refused", User: id, Session: session, Detail: "REVOKED"})
+
+		post(t, root, "raise", `mutation($in: UpdateUserInput!) { updateUser(input: $in) { user { id } userErrors { code } } }`, harness.Fields{"id": id, "roles": []any{"STAFF"}})
+		wantEvent(t, p, "raise", harness.SecurityEvent{Type: "user.roles_changed", User: id, Actor: root.UserID(t), Session: "any", Detail: "STAFF"})
+		post(t, root, "close", `mutation($in: UpdateUserInput!) { updateUser(input: $in) { user { id } userErrors { code } } }`, harness.Fields{"id": id, "status": "DEACTIVATED"})
+		wantEvent(t, p, "close", harness.SecurityEvent{Type: "user.status_changed", User: id, Actor: root.UserID(t), Session: "any", Detail: "DEACTIVATED"})
+		post(t, root, "delete", `mutation($in: DeleteUserInput!) { deleteUser(input: $in) { user { id } userErrors { code } } }`, harness.Fields{"id": id})
+		wantEvent(t, p, "delete", harness.SecurityEvent{Type: "user.deleted", User: id, Actor: root.UserID(t), Session: "any"})
+
+		p.Stop()
+		wantNoSecret(t, p, database, secrets)
+	})
+}
+
+// wantNoSecret checks that none of the texts is in the export, the log or, on SQLite, the file of the stopped server.
+func wantNoSecret(t *testing.T, p *testenv.Process, database string, secrets []string) {
+	t.Helper()
+	export, err := p.Run("security", "events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := map[string]string{"the export": export, "the log": p.Logs()}
+	files, err := filepath.Glob(strings.TrimPrefix(database, "sqlite:") + "*") // with those of the write-ahead log
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		places[file] = string(text)
+	}
+	for place, text := range places {
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s holds %.20q", place, secret)
+			}
+		}
+	}
+}
+
+// transports send one operation that needs ADMIN, each with a token and a request id.
+var transports = map[string]func(t *testing.T, p *testenv.Process, token, requestID string){
+	"GraphQL":     overHTTP(http.MethodPost, "/graphql", `{"query":"{ a: consumers { name } b: consumers { name } }"}`, "Content-Type", "application/json"),
+	"REST":        overHTTP(http.MethodGet, "/users", ""),
+	"SSE":         overHTTP(http.MethodPost, "/graphql", `{"query":"{ consumers { name } }"}`, "Content-Type", "application/json", "Accept", "text/event-stream"),
+	"the gateway": overHTTP(http.MethodGet, "/gateway/echo/", ""),
+	"a WebSocket": overWebSocket,
+}
+
+func overHTTP(method, path, body string, header ...string) func(*testing.T, *testenv.Process, string, string) {
+	return func(t *testing.T, p *testenv.Process, token, requestID string) {
+		t.Helper()
+		browserRequest{"", method, path, body, header}.send(t, p.BaseURL, "", "Authorization", "Bearer "+token, "X-Request-Id", requestID, "User-Agent", agent)
+	}
+}
+
+// overWebSocket sends the token in connection_init.
+func overWebSocket(t *testing.T, p *testenv.Process, token, requestID string) {
+	t.Helper()
+	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(p.BaseURL, "http")+"/graphql", &websocket.DialOptions{ //nolint:bodyclose // the socket is the body
+		Subprotocols: []string{"graphql-transport-ws"}, HTTPHeader: http.Header{"X-Request-Id": {requestID}, "User-Agent": {agent}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow() //nolint:errcheck // it is closed already
+	messages := []any{
+		map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + token}},
+		map[string]any{"type": "subscribe", "id": "1", "payload": map[string]any{"query": "{ consumers { name } }"}},
+	}
+	var answer json.RawMessage
+	for _, m := range messages {
+		if wsjson.Write(t.Context(), conn, m) != nil || wsjson.Read(t.Context(), conn, &answer) != nil {
+			return // the token is refused
+		}
+	}
+}
+
+// TestServer_records_refusals_on_every_transport asks by keys for what they may not do, then by the same keys after they
+// were revoked.
+func TestServer_records_refusals_on_every_transport(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		ada := harness.SignUp(t, p, "ada")
+		id := ada.UserID(t)
+		for name, send := range transports {
+			made := post(t, ada, "make "+name, `mutation($in: CreateApiKeyInput!) { createApiKey(input: $in) { apiKey { id } secret userErrors { code } } }`,
+				harness.Fields{"name": "k", "scopes": []any{"orders:read"}})
+			key, text := harness.Text(made, "createApiKey", "apiKey", "id"), harness.Text(made, "createApiKey", "secret")
+			request := strings.ReplaceAll(name, " ", "-")
+			send(t, p, text, "denied:"+request)
+			wantEvent(t, p, "denied:"+request, harness.SecurityEvent{Type: "permission.denied", User: id, Actor: key, Key: key, Detail: "FORBIDDEN"})
+			post(t, ada, "revoke:"+request, `mutation($in: RevokeApiKeyInput!) { revokeApiKey(input: $in) { userErrors { code } } }`, harness.Fields{"id": key})
+			wantEvent(t, p, "revoke:"+request, harness.SecurityEvent{Type: "api_key.revoked", User: id, Actor: id, Session: "any", Key: key})
+			send(t, p, text, "dead:"+request)
+			wantEvent(t, p, "dead:"+request, harness.SecurityEvent{Type: "credential.refused", User: id, Key: key, Detail: "REVOKED"})
+			if strings.Contains(p.Logs(), text) {
+				t.Errorf("the log holds the key that was used over %s", name)
+			}
+			if line := `user=` + id + ` key=` + key; name != "a WebSocket" && !strings.Contains(p.Logs(), line) {
+				t.Errorf("no record of the access log has %s of a request over %s", line, name)
+			}
+		}
+		for name, r := range map[string]struct {
+			host, origin string
+			want         harness.SecurityEvent
+		}{
+			"rebinding":    {"evil.example", "", harness.SecurityEvent{Type: "host.refused"}},
+			"cross-origin": {"", "https://evil.example", harness.SecurityEvent{Type: "cross_origin.refused"}},
+		} {
+			header := []string{"Content-Type", "application/json", "X-Request-Id", name, "User-Agent", agent}
+			if r.origin != "" {
+				header = append(header, "Origin", r.origin)
+			}
+			browserRequest{"", http.MethodPost, "/graphql", `{"query":"{__typename}"}`, nil}.send(t, p.BaseURL, r.host, header...)
+			wantEvent(t, p, name, r.want)
+		}
+	})
+}
+
+// TestSecurityEvents_are_for_ADMIN_and_sign_ins_for_their_user reads them over GraphQL.
+func TestSecurityEvents_are_for_ADMIN_and_sign_ins_for_their_user(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		root := harness.SignInAdmin(t, p)
+		ada, bob := harness.SignUp(t, p, "ada"), harness.SignUp(t, p, "bob")
+		id := ada.UserID(t)
+		for range 3 {
+			post(t, harness.Anonymous(p), "guess", signInMutation, harness.Fields{"login": "ada", "password": wrongPassword})
+		}
+		const list = `query($f: SecurityEventFilter) { securityEvents(first: 100, filter: $f) { nodes { type count user { username } address detail } } }`
+		for who, c := range map[string]harness.Caller{"a customer": bob, "an anonymous caller": harness.Anonymous(p), "a key of ADMIN for users": createKey(t, root, "users:read")} {
+			if code := c.RefusalCode(t, list, nil); code != "FORBIDDEN" && code != "UNAUTHENTICATED" {
+				t.Errorf("securityEvents for %s gave %q", who, code)
+			}
+		}
+		harness.Eventually(t, "the failed sign-ins are listed", func() bool {
+			found := createKey(t, root, "users:admin").Do(t, list, map[string]any{"f": harness.Fields{"type": "SIGN_IN_FAILED", "userId": id}})
+			return harness.Text(found, "securityEvents", "nodes", 0, "detail") == "WRONG_PASSWORD"
+		})
+		attempts := func(c harness.Caller) []any {
+			return harness.At(c.Do(t, `{ viewer { recentSignIns { outcome at count address userAgent sessionId } } }`, nil), "viewer", "recentSignIns").([]any)
+		}
+		harness.Eventually(t, "ada sees who tried to sign in", func() bool { return len(attempts(ada)) == 2 })
+		if a := attempts(ada); harness.Text(a, 0, "outcome") != "FAILED" || harness.Text(a, 0, "userAgent") != agent || harness.Text(a, 1, "outcome") != "SIGNED_UP" {
+			t.Errorf("ada sees the sign-ins %v", a)
+		}
+		for who, c := range map[string]harness.Caller{"bob": bob, "root": root} {
+			for _, a := range attempts(c) {
+				if harness.Text(a, "outcome") == "FAILED" {
+					t.Errorf("%s sees the attempt %v on the account of ada", who, a)
+				}
+			}
+		}
+		p.Stop() // which stores what is counted
+		p.Start()
+		if a := attempts(ada); len(a) != 3 || harness.Number(a, 0, "count") != 2 {
+			t.Errorf("after three wrong guesses ada sees the sign-ins %v", a)
+		}
+	})
+}
+
+// TestUser_is_told_of_new_keys by the events of its account, also if ADMIN makes the key.
+func TestUser_is_told_of_new_keys(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		root, ada := harness.SignInAdmin(t, p), harness.SignUp(t, p, "ada")
+		events := harness.Subscribe(t, "socket", ada, `subscription($id: ID!) { userEvents(userId: $id) { type subjectId } }`, map[string]any{"id": ada.UserID(t)})
+		ada.Do(t, `{ viewer { user { id } } }`, nil)
+		harness.WithAPIKey(t, root, "ada", "orders:read")
+		if m := harness.MustNext(t, events); harness.Text(m.Event, "type") != "API_KEY_CREATED" {
+			t.Errorf("ada is told %+v", m)
+		}
+	})
+}
+
+// TestServer_bounds_the_security_events_of_a_flood sends thousands of wrong passwords.
+func TestServer_bounds_the_security_events_of_a_flood(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database, "BACKPLANE_RATE_LIMIT=on")
+		harness.SignUp(t, p, "ada")
+		total := harness.Size(2_000, 10_000)
+		var flood sync.WaitGroup
+		for worker := range 20 {
+			flood.Go(func() {
+				for i := range total / 20 {
+					_, _ = harness.Anonymous(p).Send(t.Context(), signInMutation, harness.Input(harness.Fields{
+						"login": []string{"ada", fmt.Sprint("unknown ", worker, " ", i)}[i%2], "password": wrongPassword,
+					}))
+				}
+			})
+		}
+		flood.Wait()
+		p.Stop() // which stores what is counted
+		events := slices.DeleteFunc(harness.SecurityEvents(t, p), func(e harness.SecurityEvent) bool {
+			return e.Type != "sign_in.failed" && e.Type != "sign_in.throttled"
+		})
+		if n := countEvents(events); n != total || len(events) > 30 {
+			t.Errorf("%d attempts are %d security events that count %d, want at most 30 that count all", total, len(events), n)
+		}
+	})
+}
+
+func countEvents(events []harness.SecurityEvent) (n int) {
+	for _, e := range events {
+		n += e.Count
+	}
+	return n
+}

@@ -1,0 +1,6 @@
+CREATE TABLE "security_events" ("id" character varying NOT NULL COLLATE "C", "type" character varying NOT NULL COLLATE "C", "occurred_at" timestamptz NOT NULL, "last_at" timestamptz NOT NULL, "recorded_at" timestamptz NOT NULL, "occurrences" bigint NOT NULL, "user_id" character varying NOT NULL COLLATE "C", "actor" character varying NOT NULL COLLATE "C", "session_id" character varying NOT NULL COLLATE "C", "api_key_id" character varying NOT NULL COLLATE "C", "address" character varying NOT NULL COLLATE "C", "user_agent" character varying NOT NULL COLLATE "C", "request_id" character varying NOT NULL COLLATE "C", "detail" character varying NOT NULL COLLATE "C", PRIMARY KEY ("id"), CONSTRAINT "security_events_occurrences_count" CHECK (occurrences >= 1));
+CREATE INDEX "securityevent_address_recorded_at_id" ON "security_events" ("address", "recorded_at", "id");
+CREATE INDEX "securityevent_recorded_at_id" ON "security_events" ("recorded_at", "id");
+CREATE INDEX "securityevent_type_recorded_at_id" ON "security_events" ("type", "recorded_at", "id");
+CREATE INDEX "securityevent_user_id_recorded_at_id" ON "security_events" ("user_id", "recorded_at", "id");
+CREATE INDEX "securityevent_user_id_type_recorded_at_id" ON "security_events" ("user_id", "type", "recorded_at", "id");
