@@ -30,15 +30,30 @@ func (c *coercer) coerceVariables(op *ast.OperationDefinition, given map[string]
 			value, err := def.DefaultValue.Value(nil)
 			if err != nil {
 				c.addError(path.errorf("has a default that is out of range"))
+				continue
 			}
-			coerced[def.Variable] = value
+			v, ok = value, true
 		case !ok && def.Type.NonNull:
 			c.addError(path.errorf("is required"))
-		case ok:
+		}
+		if ok {
+			c.checkNull(def, v, &path)
 			coerced[def.Variable] = c.coerceValue(def.Type, v, &path)
 		}
 	}
 	return coerced, errors.Join(c.errs...)
+}
+
+// checkNull refuses the null of a nullable variable that the operation uses where none may be.
+func (c *coercer) checkNull(def *ast.VariableDefinition, v any, at *valuePath) {
+	use, used := c.nonNull[def.Variable]
+	switch {
+	case v != nil || !used:
+	case at.describe != nil: // such a client does not see the document
+		c.addError(at.errorf("must not be null"))
+	default:
+		c.addError(at.errorf("must not be null: it is used as %s, of type \"%s\"", use.at, use.value.ExpectedType))
+	}
 }
 
 // valuePath is the position of a value in the variables.
@@ -82,6 +97,7 @@ type coercer struct {
 	schema  *ast.Schema
 	scalars map[string]func(any) error // checks of custom scalars, by name
 	limit   int                        // number of errors after which it stops
+	nonNull map[string]variableUsage   // variables that must not be null though their types allow it
 	errs    []error
 }
 

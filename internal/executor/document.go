@@ -19,8 +19,9 @@ type document struct {
 	ast       *ast.QueryDocument
 	fragments map[string]*ast.FragmentDefinition
 	sizes     map[*ast.OperationDefinition]selectionSize
-	tokens    *documentTokens // nil if it has no subscription
-	bytes     int64           // estimate of its memory
+	nonNull   map[*ast.OperationDefinition]map[string]variableUsage // nullable variables that must not be null, with a use that forbids it
+	tokens    *documentTokens                                       // nil if it has no subscription
+	bytes     int64                                                 // estimate of its memory
 }
 
 // nodeBytes estimates the memory of a parsed field or value, with its positions and

@@ -107,7 +107,7 @@ func (p *Preparer) Prepare(_ context.Context, req Request) (*Operation, *Refusal
 
 // coerceAndCost runs the steps that depend on the variables.
 func (p *Preparer) coerceAndCost(doc *document, def *ast.OperationDefinition, req Request) (*Operation, *Refusal) {
-	c := coercer{schema: p.schema, scalars: p.cfg.Scalars, limit: p.limits.Errors}
+	c := coercer{schema: p.schema, scalars: p.cfg.Scalars, limit: p.limits.Errors, nonNull: doc.nonNull[def]}
 	vars, err := c.coerceVariables(def, req.Variables, req.DescribePath)
 	if err != nil {
 		return nil, refuseAllAt(StageCoerce, err)

@@ -161,6 +161,74 @@ func TestPrepare_checks_variables(t *testing.T) {
 	}
 }
 
+func TestPrepare_refuses_null_where_none_may_be(t *testing.T) {
+	t.Parallel()
+	const given = `{"v":null}`
+	tests := []struct {
+		name, query, variables string
+		want                   string // the message; empty if accepted
+	}{
+		{"in an argument of a directive", "query($v:Boolean=true){hello @include(if:$v)}", given, `the argument "if" of "@include", of type "Boolean!"`},
+		{"in a directive of a fragment", "query($v:Boolean=true){...F} fragment F on Query{hello @skip(if:$v)}", given, `the argument "if" of "@skip", of type "Boolean!"`},
+		{"in a directive that is ignored", "query($v:Boolean=true){...@defer(if:$v){hello}}", given, `the argument "if" of "@defer", of type "Boolean!"`},
+		{"in an argument", "query($v:ID=1){node(id:$v){id}}", given, `the argument "id" of "node", of type "ID!"`},
+		{"in a list", "query($v:Int=1){echo(list:[$v])}", given, `an item of the argument "list" of "echo", of type "Int!"`},
+		{"in a list of an object", "query($v:ID=1){echo(filter:{ids:[$v]})}", given, `an item of the field "ids" of "Filter", of type "ID!"`},
+		{"in a field with a default of its own", "query($v:Int){echo(filter:{not:{limit:$v}})}", given, `the field "limit" of "Filter", of type "Int!"`},
+		{"as the variable's default", "query($v:Int=null){echo(filter:{limit:$v})}", `{}`, `the field "limit" of "Filter", of type "Int!"`},
+		{"in one of two places", "query($v:Int=1){echo(number:$v list:[$v])}", given, `an item of the argument "list" of "echo", of type "Int!"`},
+		{"where null may be", "query($v:Int=1){echo(number:$v)}", given, ""},
+		{"left out, with a default", "query($v:Boolean=true){hello @include(if:$v)}", `{}`, ""},
+		{"left out, where the field has a default", "query($v:Int){echo(filter:{limit:$v})}", `{}`, ""},
+		{"in another operation", "query A($v:Int=1){echo(number:$v)} query B($v:ID=1){node(id:$v){id}}", given, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			req := executor.Request{Query: tt.query, Variables: decode(t, tt.variables)}
+			if strings.Contains(tt.query, "query A") {
+				req.OperationName = "A"
+			}
+			_, refusal := newExecutor(t, executor.Config{}).Prepare(t.Context(), req)
+			if tt.want == "" {
+				if refusal != nil {
+					t.Errorf("Prepare refused: %v", refusal.Errors)
+				}
+				return
+			}
+			want := `Variable "$v" must not be null: it is used as ` + tt.want + "."
+			if refusal == nil || refusal.Stage != executor.StageCoerce || len(refusal.Errors) != 1 || refusal.Errors[0].Message != want {
+				t.Errorf("Prepare = %+v, want %q", refusal, want)
+			}
+		})
+	}
+}
+
+func TestPrepare_refuses_numbers_that_execution_cannot_read(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, query, want string }{
+		{"an ID may have any number of digits", "{echo(id:123456789012345678901234567890)}", `"123456789012345678901234567890"`},
+		{"so may a whole Float", "{echo(ratio:123456789012345678901)}", `123456789012345680000`},
+		{"so may the default of a variable", "query($v:ID=12345678901234567890){echo(id:$v)}", `"12345678901234567890"`},
+		{"a Float has its range", "{echo(ratio:1e999)}", ""},
+		{"so has a number in any JSON", "{echo(any:[{a:1e999}])}", ""},
+		{"a whole number in any JSON has 64 bits", "{echo(any:{a:12345678901234567890})}", ""},
+		{"so has the default of a variable", "query($v:JSON=[12345678901234567890]){echo(any:$v)}", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, refusal := echoed(t, executor.Request{Query: tt.query})
+			switch {
+			case tt.want == "" && (outcome(refusal) != string(fault.GraphQLValidationFailed) || refusal.Stage != executor.StageValidate):
+				t.Errorf("Prepare = %s (%+v), want %s", outcome(refusal), refusal, fault.GraphQLValidationFailed)
+			case tt.want != "" && (refusal != nil || got != tt.want):
+				t.Errorf("the resolver got %s (%+v), want %s", got, refusal, tt.want)
+			}
+		})
+	}
+}
+
 func TestPrepare_bounds_errors(t *testing.T) {
 	t.Parallel()
 	x := newExecutor(t, executor.Config{Limits: executor.Limits{Errors: 5}})

@@ -34,7 +34,7 @@ func newRuleSet(suggest bool) *ruleSet {
 		rules.UniqueOperationNamesRule,
 		rules.UniqueVariableNamesRule,
 		rules.VariablesAreInputTypesRule,
-		{Name: "IntInRange", RuleFunc: intInRange},
+		{Name: "NumbersInRange", RuleFunc: numbersInRange},
 	}}
 	if suggest {
 		r.local = append(r.local, rules.FieldsOnCorrectTypeRule, rules.KnownArgumentNamesRule,
@@ -89,17 +89,44 @@ func (r *ruleSet) walkDefinitions(schema *ast.Schema, doc *document, found *erro
 	core.Walk(schema, &ast.QueryDocument{Operations: doc.ast.Operations, Fragments: fragments}, observers)
 }
 
-// intInRange refuses integers that Int cannot hold: the library checks only the
-// form, and execution would fail with a message that names Go types.
-func intInRange(observers *core.Events, addError core.AddErrFunc) {
+// numbersInRange refuses numbers that their position cannot hold: the library checks only the
+// form, and execution would fail, maybe after a mutation has run. It writes whole numbers
+// of an ID and a Float as values of these, since both may have any number of digits.
+func numbersInRange(observers *core.Events, addError core.AddErrFunc) {
 	observers.OnValue(func(_ *core.Walker, v *ast.Value) {
-		if v.Kind != ast.IntValue || v.Definition == nil || v.Definition.Name != "Int" {
+		typeName := ""
+		if v.Definition != nil {
+			typeName = v.Definition.Name
+		}
+		switch {
+		case v.Kind == ast.IntValue && typeName == "ID":
+			v.Kind = ast.StringValue
+		case v.Kind == ast.IntValue && typeName == "Float":
+			v.Kind = ast.FloatValue
+		}
+		if fitsNumber(v, typeName) {
 			return
 		}
-		if n, err := strconv.ParseInt(v.Raw, 10, 64); err != nil || n < math.MinInt32 || n > math.MaxInt32 {
+		if typeName == "Int" {
 			addError(core.Message("Int cannot represent %s: it does not fit 32 bits.", v.Raw), core.At(v.Position))
+			return
 		}
+		addError(core.Message("The number %s does not fit 64 bits.", v.Raw), core.At(v.Position))
 	})
+}
+
+// fitsNumber reports whether a literal is no number or one that its type can hold.
+func fitsNumber(v *ast.Value, typeName string) bool {
+	switch v.Kind {
+	case ast.IntValue:
+		n, err := strconv.ParseInt(v.Raw, 10, 64)
+		return err == nil && (typeName != "Int" || n >= math.MinInt32 && n <= math.MaxInt32)
+	case ast.FloatValue:
+		_, err := strconv.ParseFloat(v.Raw, 64)
+		return err == nil
+	default:
+		return true
+	}
 }
 
 // checkFragments reports fragments that share a name or that no operation uses.
