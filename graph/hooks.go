@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/internal/auth"
@@ -29,9 +30,9 @@ func (h *Hooks) AroundResponse(ctx context.Context, next graphql.ResponseHandler
 }
 
 // AroundRootField gives each mutation of a document fresh loaders, so that none returns
-// an object that the one before it has read and then changed.
+// an object as another has read it before the change.
 func (h *Hooks) AroundRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
-	if graphql.GetRootFieldContext(ctx).Object == "Mutation" {
+	if graphql.GetOperationContext(ctx).Operation.Operation == ast.Mutation { // the root field context does not name its type
 		ctx = loader.WithLoaders(ctx, h.newLoaders())
 	}
 	return next(ctx)
