@@ -165,8 +165,8 @@ func TestMutations_take_one_input_and_return_a_payload_with_userErrors(t *testin
 			t.Errorf("%s does not take exactly input: %sInput!", f.Name, upper)
 		}
 		payload := schema.Types[upper+"Payload"]
-		if payload == nil || f.Type.String() != upper+"Payload!" {
-			t.Errorf("%s does not return %sPayload!", f.Name, upper)
+		if payload == nil || f.Type.String() != upper+"Payload" { // null if refused, so that the payloads of other mutations stay
+			t.Errorf("%s does not return %sPayload", f.Name, upper)
 			continue
 		}
 		if errs := payload.Fields.ForName("userErrors"); errs == nil || errs.Type.String() != "[UserError!]!" {

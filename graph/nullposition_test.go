@@ -144,7 +144,9 @@ func TestNull_is_refused_wherever_none_may_be(t *testing.T) {
 	}
 	p := &positions{schema: schema, seen: map[string]bool{}}
 	for kind, root := range map[string]*ast.Definition{"query": schema.Query, "mutation": schema.Mutation, "subscription": schema.Subscription} {
-		p.visitFields(root, func(selection, definition string) string { return fmt.Sprintf("%s(%s){%s}", kind, definition, selection) })
+		p.visitFields(root, func(selection, definition string) string {
+			return fmt.Sprintf("%s(%s){%s}", kind, definition, selection)
+		})
 	}
 	for _, directive := range []string{"include", "skip"} {
 		p.found = append(p.found, inputPosition{"@" + directive + "(if)", "query($v:Boolean=true){eventCursor @" + directive + "(if:$v)}"})

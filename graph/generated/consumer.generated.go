@@ -1004,22 +1004,6 @@ func (ec *executionContext) _ReplayDeadLettersPayload(ctx context.Context, sel a
 
 // region    ***************************** type.gotpl *****************************
 
-func (ec *executionContext) marshalNConsumer2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []*consumer.Status) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
-		fc := graphql.GetFieldContext(ctx)
-		fc.Result = &v[i]
-		return ec.marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐStatus(ctx, sel, v[i])
-	})
-
-	for _, e := range ret {
-		if e == graphql.Null {
-			return graphql.Null
-		}
-	}
-
-	return ret
-}
-
 func (ec *executionContext) marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐStatus(ctx context.Context, sel ast.SelectionSet, v *consumer.Status) graphql.Marshaler {
 	if v == nil {
 		graphql.AddInvalidNullError(ctx, "Consumer!")
@@ -1052,14 +1036,6 @@ func (ec *executionContext) marshalNDeadLetter2ᚖgithubᚗcomᚋbackplaneᚑdev
 	return ec._DeadLetter(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNDeadLetterConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*consumer.DeadLetter]) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "DeadLetterConnection!")
-		return graphql.Null
-	}
-	return ec._DeadLetterConnection(ctx, sel, v)
-}
-
 func (ec *executionContext) marshalNDeadLetterEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*consumer.DeadLetter]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
@@ -1089,12 +1065,30 @@ func (ec *executionContext) unmarshalNReplayDeadLettersInput2githubᚗcomᚋback
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNReplayDeadLettersPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReplayDeadLettersPayload(ctx context.Context, sel ast.SelectionSet, v *model.ReplayDeadLettersPayload) graphql.Marshaler {
+func (ec *executionContext) marshalOConsumer2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []*consumer.Status) graphql.Marshaler {
 	if v == nil {
-		graphql.AddInvalidNullError(ctx, "ReplayDeadLettersPayload!")
 		return graphql.Null
 	}
-	return ec._ReplayDeadLettersPayload(ctx, sel, v)
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNConsumer2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋconsumerᚐStatus(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalODeadLetterConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*consumer.DeadLetter]) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._DeadLetterConnection(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalODeadLetterFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeadLetterFilter(ctx context.Context, v any) (*model.DeadLetterFilter, error) {
@@ -1103,6 +1097,13 @@ func (ec *executionContext) unmarshalODeadLetterFilter2ᚖgithubᚗcomᚋbackpla
 	}
 	res, err := ec.unmarshalInputDeadLetterFilter(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOReplayDeadLettersPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReplayDeadLettersPayload(ctx context.Context, sel ast.SelectionSet, v *model.ReplayDeadLettersPayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._ReplayDeadLettersPayload(ctx, sel, v)
 }
 
 // endregion ***************************** type.gotpl *****************************

@@ -673,6 +673,13 @@ func (ec *executionContext) marshalNEventType2githubᚗcomᚋbackplaneᚑdevᚋb
 	return res
 }
 
+func (ec *executionContext) marshalOEventConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*event.Event]) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._EventConnection(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalOEventType2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx context.Context, v any) ([]event.Type, error) {
 	if v == nil {
 		return nil, nil

@@ -499,14 +499,6 @@ func (ec *executionContext) marshalNLegacyUsage2ᚖgithubᚗcomᚋbackplaneᚑde
 	return ec._LegacyUsage(ctx, sel, v)
 }
 
-func (ec *executionContext) marshalNLegacyUsageConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*legacy.Usage]) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "LegacyUsageConnection!")
-		return graphql.Null
-	}
-	return ec._LegacyUsageConnection(ctx, sel, v)
-}
-
 func (ec *executionContext) marshalNLegacyUsageEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*legacy.Usage]) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
@@ -529,6 +521,13 @@ func (ec *executionContext) marshalNLegacyUsageEdge2ᚖgithubᚗcomᚋbackplane�
 		return graphql.Null
 	}
 	return ec._LegacyUsageEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOLegacyUsageConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*legacy.Usage]) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._LegacyUsageConnection(ctx, sel, v)
 }
 
 // endregion ***************************** type.gotpl *****************************

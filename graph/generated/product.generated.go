@@ -1281,25 +1281,9 @@ func (ec *executionContext) unmarshalNAdjustStockInput2githubᚗcomᚋbackplane�
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNAdjustStockPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐAdjustStockPayload(ctx context.Context, sel ast.SelectionSet, v *model.AdjustStockPayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "AdjustStockPayload!")
-		return graphql.Null
-	}
-	return ec._AdjustStockPayload(ctx, sel, v)
-}
-
 func (ec *executionContext) unmarshalNCreateProductInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateProductInput(ctx context.Context, v any) (model.CreateProductInput, error) {
 	res, err := ec.unmarshalInputCreateProductInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
-}
-
-func (ec *executionContext) marshalNCreateProductPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateProductPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateProductPayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "CreateProductPayload!")
-		return graphql.Null
-	}
-	return ec._CreateProductPayload(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNProduct2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProductᚄ(ctx context.Context, sel ast.SelectionSet, v []*order.Product) graphql.Marshaler {
@@ -1378,12 +1362,18 @@ func (ec *executionContext) unmarshalNUpdateProductInput2githubᚗcomᚋbackplan
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNUpdateProductPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateProductPayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateProductPayload) graphql.Marshaler {
+func (ec *executionContext) marshalOAdjustStockPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐAdjustStockPayload(ctx context.Context, sel ast.SelectionSet, v *model.AdjustStockPayload) graphql.Marshaler {
 	if v == nil {
-		graphql.AddInvalidNullError(ctx, "UpdateProductPayload!")
 		return graphql.Null
 	}
-	return ec._UpdateProductPayload(ctx, sel, v)
+	return ec._AdjustStockPayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOCreateProductPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐCreateProductPayload(ctx context.Context, sel ast.SelectionSet, v *model.CreateProductPayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._CreateProductPayload(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalOProduct2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋorderᚐProduct(ctx context.Context, sel ast.SelectionSet, v *order.Product) graphql.Marshaler {
@@ -1399,6 +1389,13 @@ func (ec *executionContext) unmarshalOProductFilter2ᚖgithubᚗcomᚋbackplane�
 	}
 	res, err := ec.unmarshalInputProductFilter(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOUpdateProductPayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateProductPayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateProductPayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._UpdateProductPayload(ctx, sel, v)
 }
 
 // endregion ***************************** type.gotpl *****************************

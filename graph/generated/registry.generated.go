@@ -3871,38 +3871,14 @@ func (ec *executionContext) unmarshalNDeregisterInstanceInput2githubᚗcomᚋbac
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNDeregisterInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.DeregisterInstancePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "DeregisterInstancePayload!")
-		return graphql.Null
-	}
-	return ec._DeregisterInstancePayload(ctx, sel, v)
-}
-
 func (ec *executionContext) unmarshalNDeregisterServiceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterServiceInput(ctx context.Context, v any) (model.DeregisterServiceInput, error) {
 	res, err := ec.unmarshalInputDeregisterServiceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNDeregisterServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.DeregisterServicePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "DeregisterServicePayload!")
-		return graphql.Null
-	}
-	return ec._DeregisterServicePayload(ctx, sel, v)
-}
-
 func (ec *executionContext) unmarshalNDrainInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDrainInstanceInput(ctx context.Context, v any) (model.DrainInstanceInput, error) {
 	res, err := ec.unmarshalInputDrainInstanceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
-}
-
-func (ec *executionContext) marshalNDrainInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDrainInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.DrainInstancePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "DrainInstancePayload!")
-		return graphql.Null
-	}
-	return ec._DrainInstancePayload(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNDuration2timeᚐDuration(ctx context.Context, v any) (time.Duration, error) {
@@ -3953,25 +3929,9 @@ func (ec *executionContext) unmarshalNPickInstanceInput2githubᚗcomᚋbackplane
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNPickInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPickInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.PickInstancePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "PickInstancePayload!")
-		return graphql.Null
-	}
-	return ec._PickInstancePayload(ctx, sel, v)
-}
-
 func (ec *executionContext) unmarshalNRegisterInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterInstanceInput(ctx context.Context, v any) (model.RegisterInstanceInput, error) {
 	res, err := ec.unmarshalInputRegisterInstanceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
-}
-
-func (ec *executionContext) marshalNRegisterInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.RegisterInstancePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "RegisterInstancePayload!")
-		return graphql.Null
-	}
-	return ec._RegisterInstancePayload(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNRegisterServiceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterServiceInput(ctx context.Context, v any) (model.RegisterServiceInput, error) {
@@ -3979,38 +3939,14 @@ func (ec *executionContext) unmarshalNRegisterServiceInput2githubᚗcomᚋbackpl
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRegisterServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.RegisterServicePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "RegisterServicePayload!")
-		return graphql.Null
-	}
-	return ec._RegisterServicePayload(ctx, sel, v)
-}
-
 func (ec *executionContext) unmarshalNRenewInstanceInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRenewInstanceInput(ctx context.Context, v any) (model.RenewInstanceInput, error) {
 	res, err := ec.unmarshalInputRenewInstanceInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNRenewInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRenewInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.RenewInstancePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "RenewInstancePayload!")
-		return graphql.Null
-	}
-	return ec._RenewInstancePayload(ctx, sel, v)
-}
-
 func (ec *executionContext) unmarshalNReportOutcomeInput2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReportOutcomeInput(ctx context.Context, v any) (model.ReportOutcomeInput, error) {
 	res, err := ec.unmarshalInputReportOutcomeInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
-}
-
-func (ec *executionContext) marshalNReportOutcomePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReportOutcomePayload(ctx context.Context, sel ast.SelectionSet, v *model.ReportOutcomePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "ReportOutcomePayload!")
-		return graphql.Null
-	}
-	return ec._ReportOutcomePayload(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNService2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐViewᚄ(ctx context.Context, sel ast.SelectionSet, v []*registry.View) graphql.Marshaler {
@@ -4035,14 +3971,6 @@ func (ec *executionContext) marshalNService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋ
 		return graphql.Null
 	}
 	return ec._Service(ctx, sel, v)
-}
-
-func (ec *executionContext) marshalNServiceConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*registry.View]) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "ServiceConnection!")
-		return graphql.Null
-	}
-	return ec._ServiceConnection(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalNServiceEdge2ᚕᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Edge[*registry.View]) graphql.Marshaler {
@@ -4152,14 +4080,6 @@ func (ec *executionContext) unmarshalNSetInstanceMaintenanceInput2githubᚗcom�
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNSetInstanceMaintenancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSetInstanceMaintenancePayload(ctx context.Context, sel ast.SelectionSet, v *model.SetInstanceMaintenancePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "SetInstanceMaintenancePayload!")
-		return graphql.Null
-	}
-	return ec._SetInstanceMaintenancePayload(ctx, sel, v)
-}
-
 func (ec *executionContext) unmarshalNStrategy2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, v any) (registry.Strategy, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := registry.Strategy(tmp)
@@ -4198,19 +4118,32 @@ func (ec *executionContext) unmarshalNUpdateServiceInput2githubᚗcomᚋbackplan
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
-func (ec *executionContext) marshalNUpdateServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateServicePayload) graphql.Marshaler {
-	if v == nil {
-		graphql.AddInvalidNullError(ctx, "UpdateServicePayload!")
-		return graphql.Null
-	}
-	return ec._UpdateServicePayload(ctx, sel, v)
-}
-
 func (ec *executionContext) marshalODegraded2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐDegraded(ctx context.Context, sel ast.SelectionSet, v *registry.Degraded) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._Degraded(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalODeregisterInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.DeregisterInstancePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._DeregisterInstancePayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalODeregisterServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDeregisterServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.DeregisterServicePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._DeregisterServicePayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalODrainInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐDrainInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.DrainInstancePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._DrainInstancePayload(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalODuration2ᚖtimeᚐDuration(ctx context.Context, v any) (*time.Duration, error) {
@@ -4283,11 +4216,53 @@ func (ec *executionContext) marshalOLong2ᚖint64(ctx context.Context, sel ast.S
 	return res
 }
 
+func (ec *executionContext) marshalOPickInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐPickInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.PickInstancePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._PickInstancePayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalORegisterInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.RegisterInstancePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._RegisterInstancePayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalORegisterServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRegisterServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.RegisterServicePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._RegisterServicePayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalORenewInstancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐRenewInstancePayload(ctx context.Context, sel ast.SelectionSet, v *model.RenewInstancePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._RenewInstancePayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOReportOutcomePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐReportOutcomePayload(ctx context.Context, sel ast.SelectionSet, v *model.ReportOutcomePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._ReportOutcomePayload(ctx, sel, v)
+}
+
 func (ec *executionContext) marshalOService2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐView(ctx context.Context, sel ast.SelectionSet, v *registry.View) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
 	}
 	return ec._Service(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOServiceConnection2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐConnection(ctx context.Context, sel ast.SelectionSet, v *model.Connection[*registry.View]) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._ServiceConnection(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalOServiceFilter2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐServiceFilter(ctx context.Context, v any) (*model.ServiceFilter, error) {
@@ -4331,6 +4306,13 @@ func (ec *executionContext) marshalOServiceInstanceConnection2ᚖgithubᚗcomᚋ
 	return ec._ServiceInstanceConnection(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalOSetInstanceMaintenancePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐSetInstanceMaintenancePayload(ctx context.Context, sel ast.SelectionSet, v *model.SetInstanceMaintenancePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._SetInstanceMaintenancePayload(ctx, sel, v)
+}
+
 func (ec *executionContext) unmarshalOStrategy2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStrategy(ctx context.Context, v any) (*registry.Strategy, error) {
 	if v == nil {
 		return nil, nil
@@ -4366,6 +4348,13 @@ func (ec *executionContext) marshalOStringMap2map(ctx context.Context, sel ast.S
 	_ = ctx
 	res := scalar.MarshalStringMap(v)
 	return res
+}
+
+func (ec *executionContext) marshalOUpdateServicePayload2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐUpdateServicePayload(ctx context.Context, sel ast.SelectionSet, v *model.UpdateServicePayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._UpdateServicePayload(ctx, sel, v)
 }
 
 // endregion ***************************** type.gotpl *****************************

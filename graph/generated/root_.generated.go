@@ -3312,7 +3312,10 @@ type UserError {
   path: [String!]!
 }
 
-"All reads. Objects that are hidden from the caller and objects that do not exist are both null."
+"""
+All reads. Objects that are hidden from the caller and objects that do not exist are both null. So is a field that the caller may
+not read, with an entry of ` + "`" + `errors` + "`" + `; the other fields of the document are answered.
+"""
 type Query {
   "The object with the id, of whatever type, or null."
   node(
@@ -3328,7 +3331,8 @@ type Query {
 
 """
 All changes. Each mutation is atomic, and happens only once under an idempotency key: the input field
-` + "`" + `idempotencyKey` + "`" + ` or, for a request with a single mutation, the HTTP header ` + "`" + `Idempotency-Key` + "`" + `.
+` + "`" + `idempotencyKey` + "`" + ` or, for a request with a single mutation, the HTTP header ` + "`" + `Idempotency-Key` + "`" + `. A payload is null only with an entry of
+` + "`" + `errors` + "`" + `, which says why the mutation was refused or its result could not be read; the other mutations of the document are answered.
 """
 type Mutation
 
@@ -3344,7 +3348,7 @@ type Subscription
   What reads the event log by name: the server's own consumers and the sinks that export the log. ADMIN only, with a signed-in
   session.
   """
-  consumers: [Consumer!]!
+  consumers: [Consumer!]
   """
   Events that a consumer could not work on, and those that wait behind them, in the order of the log. ADMIN only, with a signed-in
   session.
@@ -3360,7 +3364,7 @@ type Subscription
     before: String
     "Which dead letters; those not replayed yet, if not given."
     filter: DeadLetterFilter
-  ): DeadLetterConnection!
+  ): DeadLetterConnection
 }
 
 extend type Mutation {
@@ -3372,7 +3376,7 @@ extend type Mutation {
   replayDeadLetters(
     "What to replay."
     input: ReplayDeadLettersInput!
-  ): ReplayDeadLettersPayload!
+  ): ReplayDeadLettersPayload
 }
 
 extend enum ErrorCode {
@@ -3585,12 +3589,12 @@ enum ErrorCode {
     types: [EventType!]
     "Only events of the object with this id."
     subjectId: ID
-  ): EventConnection!
+  ): EventConnection
   """
   The head of the event log. Read it, query what you show, then read events after it: nothing is missed in between. Needs a
   signed-in caller.
   """
-  eventCursor: Cursor!
+  eventCursor: Cursor
 }
 
 extend type Subscription {
@@ -3704,7 +3708,7 @@ type EventEdge {
     last: Int
     "Only items before this cursor."
     before: String
-  ): LegacyUsageConnection!
+  ): LegacyUsageConnection
 }
 
 "The calls of a legacy REST route by one client."
@@ -3764,7 +3768,7 @@ type LegacyUsageEdge {
     filter: OrderFilter
     "How the list is sorted."
     orderBy: OrderOrderBy! = PLACED_AT_DESC
-  ): OrderConnection!
+  ): OrderConnection
 }
 
 extend type Mutation {
@@ -3775,22 +3779,22 @@ extend type Mutation {
   placeOrder(
     "What to order."
     input: PlaceOrderInput!
-  ): PlaceOrderPayload!
+  ): PlaceOrderPayload
   "Cancels an order that is PENDING and gives its units back to the stock. Cancelling a cancelled order does nothing."
   cancelOrder(
     "Which order, and why."
     input: CancelOrderInput!
-  ): CancelOrderPayload!
+  ): CancelOrderPayload
   "Ships an order that is PAID. STAFF and ADMIN only. Shipping a shipped order does nothing."
   shipOrder(
     "Which order."
     input: ShipOrderInput!
-  ): ShipOrderPayload!
+  ): ShipOrderPayload
   "Marks an order that is SHIPPED as arrived. STAFF and ADMIN only. Delivering a delivered order does nothing."
   deliverOrder(
     "Which order."
     input: DeliverOrderInput!
-  ): DeliverOrderPayload!
+  ): DeliverOrderPayload
   """
   Asks for the money of an order that was paid: customers for their own until it ships, STAFF and ADMIN also later. The
   order turns REFUNDED when the payment provider confirms. Asking again does nothing.
@@ -3798,7 +3802,7 @@ extend type Mutation {
   refundOrder(
     "Which order, and why."
     input: RefundOrderInput!
-  ): RefundOrderPayload!
+  ): RefundOrderPayload
 }
 
 extend enum EventType {
@@ -4094,17 +4098,17 @@ extend type Mutation {
   createProduct(
     "The product."
     input: CreateProductInput!
-  ): CreateProductPayload!
+  ): CreateProductPayload
   "Changes a product; orders already placed keep their prices. STAFF and ADMIN only."
   updateProduct(
     "What changes; fields that are left out stay as they are."
     input: UpdateProductInput!
-  ): UpdateProductPayload!
+  ): UpdateProductPayload
   "Adds units to a product's stock or takes them away; never below zero. STAFF and ADMIN only."
   adjustStock(
     "Which product, and by how much."
     input: AdjustStockInput!
-  ): AdjustStockPayload!
+  ): AdjustStockPayload
 }
 
 extend enum EventType {
@@ -4310,7 +4314,7 @@ extend type Query {
     filter: ServiceFilter
     "How the list is sorted."
     orderBy: ServiceOrderBy! = NAME_ASC
-  ): ServiceConnection!
+  ): ServiceConnection
 }
 
 extend type Mutation {
@@ -4321,17 +4325,17 @@ extend type Mutation {
   registerService(
     "The service."
     input: RegisterServiceInput!
-  ): RegisterServicePayload!
+  ): RegisterServicePayload
   "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN sets where it is trusted, and whether it is public."
   updateService(
     "What changes; fields that are left out stay as they are."
     input: UpdateServiceInput!
-  ): UpdateServicePayload!
+  ): UpdateServicePayload
   "Ends a service and removes its instances. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
   deregisterService(
     "Which service."
     input: DeregisterServiceInput!
-  ): DeregisterServicePayload!
+  ): DeregisterServicePayload
   """
   Registers a running copy of a service, for as long as it renews its lease. Of a service and an instance id there is one at most: registering
   it again starts a new incarnation, and calls of the former one are refused. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `.
@@ -4339,7 +4343,7 @@ extend type Mutation {
   registerInstance(
     "The instance."
     input: RegisterInstanceInput!
-  ): RegisterInstancePayload!
+  ): RegisterInstancePayload
   """
   Renews the lease of an instance; do so at about a third of its time to live. Nothing is written at once, so this is cheap. STALE_INCARNATION means
   that the instance was started again elsewhere: stop. INSTANCE_NOT_FOUND means that it was removed: register again.
@@ -4347,22 +4351,22 @@ extend type Mutation {
   renewInstance(
     "Which instance, and what it is doing."
     input: RenewInstanceInput!
-  ): RenewInstancePayload!
+  ): RenewInstancePayload
   "Removes an instance; an instance calls it when it stops. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
   deregisterInstance(
     "Which instance."
     input: DeregisterInstanceInput!
-  ): DeregisterInstancePayload!
+  ): DeregisterInstancePayload
   "Takes an instance out of use until its next start; calls under way go on. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
   drainInstance(
     "Which instance, and why."
     input: DrainInstanceInput!
-  ): DrainInstancePayload!
+  ): DrainInstancePayload
   "Takes an instance out of use, for all its incarnations, or back into use. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
   setInstanceMaintenance(
     "Which instance, and why."
     input: SetInstanceMaintenanceInput!
-  ): SetInstanceMaintenancePayload!
+  ): SetInstanceMaintenancePayload
   """
   Picks an instance of a service for one call. Report the outcome with the lease: it influences later picks. A call that is not reported
   within a minute counts as ended, and as a failure when instances are compared with one another. A caller with 100,000 picks in flight at a
@@ -4371,12 +4375,12 @@ extend type Mutation {
   pickInstance(
     "Of which service, and how."
     input: PickInstanceInput!
-  ): PickInstancePayload!
+  ): PickInstancePayload
   "Reports the outcome of a call to a picked instance. Only the caller that picked it may report, once, within a minute."
   reportOutcome(
     "Which pick, and how it ended."
     input: ReportOutcomeInput!
-  ): ReportOutcomePayload!
+  ): ReportOutcomePayload
 }
 
 extend type Subscription {
@@ -5071,12 +5075,12 @@ extend type Mutation {
   signUp(
     "The account."
     input: SignUpInput!
-  ): SignUpPayload!
+  ): SignUpPayload
   "Signs in with a password."
   signIn(
     "The credentials."
     input: SignInInput!
-  ): SignInPayload!
+  ): SignInPayload
   """
   Exchanges a refresh token for the next one and a new access token. A token that is used twice within 30 seconds gives the same
   next one; later it ends the session, since it may have been stolen.
@@ -5084,32 +5088,32 @@ extend type Mutation {
   refreshSession(
     "The refresh token."
     input: RefreshSessionInput!
-  ): RefreshSessionPayload!
+  ): RefreshSessionPayload
   "Ends the session that the call is made in."
   signOut(
     "The call."
     input: SignOutInput! = {}
-  ): SignOutPayload!
+  ): SignOutPayload
   "Changes one's own password and ends all one's other sessions, and on request one's API keys."
   changePassword(
     "The old password and the new one."
     input: ChangePasswordInput!
-  ): ChangePasswordPayload!
+  ): ChangePasswordPayload
   "Ends a session: one's own, or as ADMIN any. Ending an ended session does nothing."
   revokeSession(
     "Which session."
     input: RevokeSessionInput!
-  ): RevokeSessionPayload!
+  ): RevokeSessionPayload
   "Ends all one's own sessions, and on request one's API keys."
   revokeAllSessions(
     "Which ones."
     input: RevokeAllSessionsInput! = {}
-  ): RevokeAllSessionsPayload!
+  ): RevokeAllSessionsPayload
   "Creates an API key for the caller, or as ADMIN for any user. Its secret is shown this one time. Needs a signed-in session."
   createApiKey(
     "The key."
     input: CreateApiKeyInput!
-  ): CreateApiKeyPayload!
+  ): CreateApiKeyPayload
   """
   Creates a ticket for an event stream of one operation, for clients that cannot send headers, such as a browser's EventSource:
   ` + "`" + `new EventSource("/graphql?ticket=" + ticket)` + "`" + `. It is good for that operation alone, by GET, any number of times until it expires, and
@@ -5119,12 +5123,12 @@ extend type Mutation {
   createStreamTicket(
     "The operation."
     input: CreateStreamTicketInput!
-  ): CreateStreamTicketPayload!
+  ): CreateStreamTicketPayload
   "Revokes an API key: one's own, or as ADMIN any. Revoking a revoked key does nothing. Needs a signed-in session."
   revokeApiKey(
     "Which key."
     input: RevokeApiKeyInput!
-  ): RevokeApiKeyPayload!
+  ): RevokeApiKeyPayload
 }
 
 extend enum EventType {
@@ -5446,7 +5450,7 @@ type RevokeApiKeyPayload {
     filter: UserFilter
     "How the list is sorted."
     orderBy: UserOrderBy! = CREATED_AT_DESC
-  ): UserConnection!
+  ): UserConnection
 }
 
 extend type Mutation {
@@ -5454,7 +5458,7 @@ extend type Mutation {
   createUser(
     "The account."
     input: CreateUserInput!
-  ): CreateUserPayload!
+  ): CreateUserPayload
   """
   Changes an account: one's own profile, or as ADMIN any field of any account. Roles and status need ADMIN in a session, or an API
   key with the scope ` + "`" + `users:admin` + "`" + `.
@@ -5462,7 +5466,7 @@ extend type Mutation {
   updateUser(
     "What changes; fields that are left out stay as they are."
     input: UpdateUserInput!
-  ): UpdateUserPayload!
+  ): UpdateUserPayload
   """
   Deletes an account, one's own or as ADMIN any: the personal data goes, also from the event log, the user name is
   free again, and orders stay readable. Deleting a deleted account does nothing. An API key needs the scope ` + "`" + `users:admin` + "`" + `.
@@ -5470,7 +5474,7 @@ extend type Mutation {
   deleteUser(
     "Which account."
     input: DeleteUserInput!
-  ): DeleteUserPayload!
+  ): DeleteUserPayload
 }
 
 extend enum EventType {

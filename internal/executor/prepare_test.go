@@ -170,7 +170,6 @@ func TestPrepare_refuses_null_where_none_may_be(t *testing.T) {
 	}{
 		{"in an argument of a directive", "query($v:Boolean=true){hello @include(if:$v)}", given, `the argument "if" of "@include", of type "Boolean!"`},
 		{"in a directive of a fragment", "query($v:Boolean=true){...F} fragment F on Query{hello @skip(if:$v)}", given, `the argument "if" of "@skip", of type "Boolean!"`},
-		{"in a directive that is ignored", "query($v:Boolean=true){...@defer(if:$v){hello}}", given, `the argument "if" of "@defer", of type "Boolean!"`},
 		{"in an argument", "query($v:ID=1){node(id:$v){id}}", given, `the argument "id" of "node", of type "ID!"`},
 		{"in a list", "query($v:Int=1){echo(list:[$v])}", given, `an item of the argument "list" of "echo", of type "Int!"`},
 		{"in a list of an object", "query($v:ID=1){echo(filter:{ids:[$v]})}", given, `an item of the field "ids" of "Filter", of type "ID!"`},
