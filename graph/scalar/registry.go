@@ -55,15 +55,20 @@ func UnmarshalStringMap(v any) (map[string]string, error) {
 	return m, nil
 }
 
-// MarshalLong writes a Long.
+// maxLong is the largest number of a Long, and without its sign the smallest: those that every
+// JSON reader takes as they are.
+const maxLong = 1<<53 - 1
+
+// MarshalLong writes a Long, a number beyond its range as the nearest in it.
 func MarshalLong(n int64) graphql.Marshaler {
+	n = max(-maxLong, min(n, maxLong))
 	return graphql.WriterFunc(func(w io.Writer) { _, _ = io.WriteString(w, strconv.FormatInt(n, 10)) })
 }
 
 // UnmarshalLong reads a Long: a whole number that every JSON reader takes as it is.
 func UnmarshalLong(v any) (int64, error) {
 	n, err := UnmarshalInt64(v)
-	if err != nil || n > 1<<53-1 || n < -(1<<53-1) {
+	if err != nil || n > maxLong || n < -maxLong {
 		return 0, badInput("a whole number of at most 2^53-1")
 	}
 	return n, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // MarshalString writes a String.
@@ -44,8 +45,11 @@ func UnmarshalID(v any) (string, error) {
 	return UnmarshalString(v)
 }
 
-// MarshalInt writes an Int.
-func MarshalInt(n int) graphql.Marshaler { return graphql.MarshalInt(n) }
+// MarshalInt writes an Int, which has 32 bits: a number beyond them becomes the largest or the
+// smallest that has, since clients of typed languages refuse a whole response with another.
+func MarshalInt(n int) graphql.Marshaler {
+	return graphql.MarshalInt(max(math.MinInt32, min(n, math.MaxInt32)))
+}
 
 // UnmarshalInt reads an Int: a whole number that fits 32 bits.
 func UnmarshalInt(v any) (int, error) {
@@ -69,11 +73,8 @@ func UnmarshalInt64(v any) (int64, error) {
 			return int64(n), nil
 		}
 	case json.Number:
-		if i, err := n.Int64(); err == nil {
+		if i, ok := validate.WholeNumber(string(n)); ok {
 			return i, nil
-		}
-		if f, err := n.Float64(); err == nil {
-			return UnmarshalInt64(f)
 		}
 	}
 	return 0, badInput("a whole number")

@@ -13,6 +13,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // coerceVariables returns the variables of the operation as the specification
@@ -285,8 +286,7 @@ func coerceID(v any, at *valuePath) (any, error) {
 func toInt64(v any) (int64, bool) {
 	switch v := v.(type) {
 	case json.Number:
-		n, err := strconv.ParseInt(string(v), 10, 64)
-		return n, err == nil
+		return validate.WholeNumber(string(v))
 	case int:
 		return int64(v), true
 	case int64:
@@ -312,7 +312,7 @@ func toFloat64(v any) (float64, bool) {
 // checkText refuses text that a database cannot store.
 func checkText(s string, at *valuePath) error {
 	if strings.IndexByte(s, 0) >= 0 {
-		return at.errorf("must not contain the null character")
+		return at.errorf("must not contain the null character, or half of a surrogate pair")
 	}
 	if !utf8.ValidString(s) {
 		return at.errorf("must be valid UTF-8")

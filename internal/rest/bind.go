@@ -18,6 +18,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 	"github.com/backplane-dev/backplane/internal/problem"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // The parts of a request that values come from, as in OpenAPI.
@@ -210,12 +211,16 @@ func isNumber(text string) bool {
 
 // valueFromBody returns a property as the variable expects it.
 func (p *param) valueFromBody(schema *ast.Schema, v any) any {
-	if n, ok := v.(json.Number); ok && p.from.Text && isWhole(string(n)) {
-		return string(n)
+	if n, ok := v.(json.Number); ok && p.from.Text {
+		if text := jsonText(n); isWhole(text) {
+			return text
+		}
 	}
 	return toSchemaNames(schema, p.Type, v)
 }
 
+// isWhole reports whether a number, as jsonText writes it, may be an id: it has any number of
+// digits, and no sign.
 func isWhole(n string) bool {
 	return !strings.ContainsAny(n, ".eE-") && (n == "0" || n[0] != '0')
 }
@@ -273,11 +278,16 @@ func (b *boundRequest) refuseUnknown(r *http.Request, body map[string]any) {
 	}
 }
 
+// jsonText returns the text of a string or of a number, a whole one without fraction and
+// exponent: 5.0 is 5. Other values have none.
 func jsonText(v any) string {
 	switch v := v.(type) {
 	case string:
 		return v
 	case json.Number:
+		if n, ok := validate.WholeNumber(string(v)); ok {
+			return strconv.FormatInt(n, 10)
+		}
 		return string(v)
 	}
 	return ""

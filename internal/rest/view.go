@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
@@ -126,8 +127,11 @@ func (v *view) appendObject(out, data []byte) (shown, rest []byte) {
 	return append(out, '}'), data[1:]
 }
 
+// maxNumber is the largest whole number that JSON readers with floating-point numbers hold.
+const maxNumber = 1<<53 - 1
+
 // legacyID returns a legacy id, which is JSON text, as it is shown: as a number if
-// it is one.
+// it is one that every JSON reader takes as it is.
 func legacyID(text []byte) []byte {
 	digits := text[1 : len(text)-1]
 	for _, c := range digits {
@@ -136,6 +140,9 @@ func legacyID(text []byte) []byte {
 		}
 	}
 	if len(digits) == 0 || len(digits) > 1 && digits[0] == '0' {
+		return text
+	}
+	if n, err := strconv.ParseInt(string(digits), 10, 64); err != nil || n > maxNumber {
 		return text
 	}
 	return digits
