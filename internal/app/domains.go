@@ -39,10 +39,14 @@ func NewSecurityLog(env Env, db *store.DB) (*securitylog.Recorder, error) {
 	return securitylog.NewRecorder(db.SecurityEvents(), time.Now, env.Log, env.Config.Security)
 }
 
+// requestCredentials is how many credentials of requests are cached besides those of live
+// connections.
+const requestCredentials = 10_000
+
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
 // it follows the log for revocations, and with a recorder it records failures; commands other than serve have neither.
 func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub, events *securitylog.Recorder) (*session.Service, error) {
-	cfg := session.Config{NoRateLimit: !env.Config.RateLimit}
+	cfg := session.Config{NoRateLimit: !env.Config.RateLimit, CacheSize: env.Config.HTTP.Streams.Connections + requestCredentials}
 	if events != nil {
 		cfg.Security = events.Record
 	}

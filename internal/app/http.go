@@ -52,7 +52,7 @@ func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.
 		return nil, err
 	}
 	// A cycle: the server authenticates by the sessions, whose revocations end its streams.
-	sessions.OnRevoked(func(r session.Revocation) { server.Recheck(r.Concerns) })
+	sessions.OnRevoked(server.Recheck)
 	return server, nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
@@ -62,7 +63,7 @@ func newDuplicates(tb testing.TB) duplicates {
 	}
 }
 
-// newServer builds the HTTP server in the order of server.go; nothing runs.
+// newServer builds the HTTP server in the order of server.go; only the feed runs.
 func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Domains) {
 	tb.Helper()
 	ctx := tb.Context()
@@ -74,6 +75,7 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = closeFeed() })
+	runFeed(tb, feed)
 	caches := must(app.OpenCache(env, sealer, feed.Hub))(tb)
 	events := must(app.NewSecurityLog(env, db))(tb)
 	db = app.WithWriteHooks(db, caches, feed, events)
@@ -88,6 +90,20 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	routes := must(app.NewREST(env, exec, must(app.NewLegacyUsage(env, db))(tb), events))(tb)
 	gateway := must(app.NewGateway(env, guard, registry, sessions, events))(tb)
 	return must(app.NewHTTP(env, exec, routes, gateway, sessions, db, memory, events))(tb), db, domains
+}
+
+// runFeed runs the feed until the test ends.
+func runFeed(tb testing.TB, feed *eventlog.Pipeline) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(tb.Context())
+	done := make(chan error, 1)
+	go func() { done <- feed.Run(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			tb.Errorf("the feed ended with %v", err)
+		}
+	})
 }
 
 // must returns a function that returns the value, or ends the test on err.

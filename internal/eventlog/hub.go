@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -50,9 +49,10 @@ type Hub struct {
 	look         coalesce.Signal
 	replays      *semaphore.Weighted // a permit for each subscription that reads the log
 	deliverHooks []func(events []*event.Event, gap bool)
-	checkedAt    time.Time    // when Run last read the state
-	failures     int          // failed reads in a row
-	completeAt   atomic.Int64 // all events committed before this time have been read, in Unix nanoseconds
+	pendingHooks []func(pending []*event.Event)
+	checkedAt    time.Time // when Run last read the state
+	failures     int       // failed reads in a row
+	freshness    freshness
 
 	mu         sync.RWMutex   // only Run writes timeline, head and ring
 	timeline   string         // empty before the first read
@@ -71,7 +71,7 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 	}
 	cfg = cfg.withDefaults()
 	return &Hub{
-		log: log, logger: logger, cfg: cfg, wake: coalesce.NewSignal(), look: coalesce.NewSignal(),
+		freshness: newFreshness(), log: log, logger: logger, cfg: cfg, wake: coalesce.NewSignal(), look: coalesce.NewSignal(),
 		replays: semaphore.NewWeighted(int64(cfg.Replays)), groups: make(map[string]*subscriptionGroup),
 	}, nil
 }
@@ -86,6 +86,13 @@ func (h *Hub) Log() *Log { return h.log }
 // function must be quick, and must not change the events. Add it before Run.
 func (h *Hub) OnDeliver(fn func(events []*event.Event, gap bool)) {
 	h.deliverHooks = append(h.deliverHooks, fn)
+}
+
+// OnPending adds a function that receives committed events before they have a position, while the
+// sequencer is behind: again at each read until they have one, and then as OnDeliver says. Of
+// each event the ID, Type and SubjectID are known. Add it before Run.
+func (h *Hub) OnPending(fn func(pending []*event.Event)) {
+	h.pendingHooks = append(h.pendingHooks, fn)
 }
 
 func (h *Hub) callDeliverHooks(events []*event.Event, gap bool) {
@@ -120,14 +127,6 @@ func (h *Hub) Head() event.Cursor {
 	return event.Cursor{Timeline: h.timeline, Position: h.head}
 }
 
-// Lag returns the age of the newest moment of which the hub has read all committed events. On
-// a quiet log it grows to the poll interval and back, less after a call of Look; more than that
-// means that the hub cannot keep up, that the database cannot be read, or that no sequencer
-// assigns positions. Before the first read it is very large.
-func (h *Hub) Lag() time.Duration {
-	return time.Since(time.Unix(0, h.completeAt.Load()))
-}
-
 // Run follows the log until ctx is cancelled. A failed read is logged and tried
 // again.
 func (h *Hub) Run(ctx context.Context) error {
@@ -136,6 +135,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	told := false
 	for ctx.Err() == nil {
 		err := h.readNew(ctx, told)
+		if !told {
+			h.freshness.endLook(err)
+		}
 		if err != nil && ctx.Err() == nil {
 			h.logger.ErrorContext(ctx, "event log cannot be read; retrying", "error", err)
 			h.failures++
@@ -190,16 +192,51 @@ func (h *Hub) readNew(ctx context.Context, told bool) error {
 	case <-h.look: // this read answers the call of Look
 	default:
 	}
-	state, err := h.log.State(ctx)
+	state, err := h.readState(ctx)
 	if err != nil {
 		return err
 	}
-	if current := h.adoptState(state); !current {
-		if err := h.catchUp(ctx); err != nil {
-			return err
-		}
+	h.freshness.setComplete(at.Add(-state.Behind))
+	if state.Behind > pendingAfter && len(h.pendingHooks) > 0 {
+		return h.readPending(ctx)
 	}
-	h.completeAt.Store(at.Add(-state.Behind).UnixNano())
+	h.freshness.setSeen(at)
+	return nil
+}
+
+// readState reads the state of the log, and the events up to its head.
+func (h *Hub) readState(ctx context.Context) (State, error) {
+	state, err := h.log.State(ctx)
+	if err != nil {
+		return state, err
+	}
+	if current := h.adoptState(state); !current {
+		return state, h.catchUp(ctx)
+	}
+	return state, nil
+}
+
+// pendingAfter is how far the sequencer must be behind before events without a position are read:
+// further than it ever is while it runs.
+const pendingAfter = 250 * time.Millisecond
+
+// readPending passes the events on that have no position yet. An event that gets its position
+// between the two reads is in the second.
+func (h *Hub) readPending(ctx context.Context) error {
+	at := time.Now()
+	events, all, err := h.log.pending(ctx)
+	if err != nil {
+		return err
+	}
+	for _, fn := range h.pendingHooks {
+		fn(events)
+	}
+	if _, err := h.readState(ctx); err != nil {
+		return err
+	}
+	if all {
+		h.freshness.setSeen(at)
+	}
 	return nil
 }
 

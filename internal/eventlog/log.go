@@ -50,6 +50,9 @@ const MaxCount = 10_000
 type Store interface {
 	// State returns the extent of the log.
 	State(ctx context.Context) (State, error)
+	// Pending returns committed events that have no position yet, at most limit: of each the ID,
+	// Type and SubjectID only. There are none where the writer assigns positions.
+	Pending(ctx context.Context, limit int) ([]*event.Event, error)
 	// Read returns the events of the span that match, in order of position. An
 	// event is never shown before those ahead of it.
 	Read(ctx context.Context, f event.Filter, s Span) ([]*event.Event, error)
@@ -89,6 +92,19 @@ func (l *Log) ReadAfter(ctx context.Context, p event.Position, limit int) ([]*ev
 	defer cancel()
 	return l.store.Read(ctx, event.Filter{}, Span{After: p, Limit: limit})
 }
+
+// pending returns the committed events without a position, within five seconds, and whether these
+// are all.
+func (l *Log) pending(ctx context.Context) (events []*event.Event, all bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	events, err = l.store.Pending(ctx, maxPending)
+	return events, len(events) < maxPending, err
+}
+
+// maxPending bounds how many events without a position a hub reads at a time. As many are
+// assigned one in a batch of the sequencer.
+const maxPending = 2000
 
 // ShrinkBatch returns the limit of the next read after so many failures in a row.
 func ShrinkBatch(limit, failures int) int { return max(1, limit>>min(failures, 32)) }

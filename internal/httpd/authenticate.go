@@ -29,6 +29,14 @@ type Expirer interface {
 	Expiry(bearer string) time.Time
 }
 
+// RevocationFollower is an Authenticator that learns of revocations by itself, and passes them to
+// Server.Recheck: live connections then need not ask again and again.
+type RevocationFollower interface {
+	// AwaitRevocations waits until the revocations of a second ago are known, and returns an
+	// error if they cannot be known now.
+	AwaitRevocations(ctx context.Context) error
+}
+
 // LastKnownAuthenticator is an Authenticator that remembers the principals of tokens.
 type LastKnownAuthenticator interface {
 	// LastKnown returns the principal of a token as of its last successful check, nil if

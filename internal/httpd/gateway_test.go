@@ -59,7 +59,6 @@ func TestServer_ends_gateway_calls_with_their_credentials(t *testing.T) {
 	t.Parallel()
 	revoked, down := fault.New(fault.Unauthenticated, "No."), fault.New(fault.Unavailable, "The database is away.")
 	known := &auth.Principal{UserID: "usr_1"}
-	all := func(*auth.Principal) bool { return true }
 	for name, tt := range map[string]struct {
 		before    error // of the check that admits the call
 		err       error // of the checks from then on
@@ -91,7 +90,7 @@ func TestServer_ends_gateway_calls_with_their_credentials(t *testing.T) {
 				synctest.Wait()
 				a.set(tt.err, tt.last)
 				if tt.checkTime == time.Hour && tt.err != nil {
-					s.Recheck(all)
+					s.Recheck(auth.Revocation{})
 				}
 				time.Sleep(tt.after + time.Millisecond)
 				synctest.Wait()

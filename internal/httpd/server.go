@@ -77,7 +77,7 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Ser
 	if s.graphiql, err = static.Load(graphiqlFiles, "graphiql"); err != nil {
 		return nil, err
 	}
-	if s.connections, err = connection.New(cfg.Streams, exec, connection.Deps{Authenticate: s.authenticateMessage, AcquireSlot: s.acquireSlot, Memory: deps.Memory, OnError: deps.OnError}, log); err != nil {
+	if s.connections, err = s.newConnections(); err != nil {
 		return nil, err
 	}
 	s.websockets, s.events = websocket.New(s.connections), sse.New(s.connections)
@@ -89,9 +89,17 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Ser
 	return s, nil
 }
 
-// Recheck makes WebSockets and event streams check their credentials at once, if their
-// principals are affected by an event such as a revocation. It does not block.
-func (s *Server) Recheck(affected func(*auth.Principal) bool) { s.connections.Recheck(affected) }
+func (s *Server) newConnections() (*connection.Manager, error) {
+	cfg, deps := s.cfg.Streams, connection.Deps{Authenticate: s.authenticateMessage, AcquireSlot: s.acquireSlot, Memory: s.deps.Memory, OnError: s.deps.OnError}
+	if a, ok := s.deps.Auth.(RevocationFollower); ok {
+		deps.AwaitRevocations = a.AwaitRevocations
+	}
+	return connection.New(cfg, s.exec, deps, s.log)
+}
+
+// Recheck makes the WebSockets, event streams and gateway calls that the revocation concerns
+// check their credentials at once. It does not block.
+func (s *Server) Recheck(r auth.Revocation) { s.connections.Recheck(r) }
 
 // Handler returns the handler of all requests, for a server of the caller's own.
 func (s *Server) Handler() http.Handler { return s.handler }
@@ -149,6 +157,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer cancel()
 	limiter := connlimit.New(s.cfg.OpenConnections, s.cfg.AddressConnections, s.isTrustedProxy)
 	go s.reportRefusals(base, limiter)
+	go s.connections.Monitor(base)
 	srv := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: s.cfg.HeaderTime,

@@ -31,7 +31,13 @@ func (v *apiKeyVerifier) verify(ctx context.Context, bearer string) (*auth.Princ
 	return v.principal(ctx, id, func(st *credentialState) bool { return subtle.ConstantTimeCompare(sum[:], st.hash) == 1 })
 }
 
-func (v *apiKeyVerifier) expiry(string) time.Time { return time.Time{} }
+func (v *apiKeyVerifier) expiry(bearer string) time.Time {
+	id, _, _ := parseKey(bearer)
+	if st, ok := v.states.cached(string(id)); ok {
+		return st.expiresAt
+	}
+	return time.Time{}
+}
 
 func (v *apiKeyVerifier) identifies(credentialID string) bool {
 	return uid.APIKey(credentialID).Valid()

@@ -19,8 +19,8 @@ type verifier interface {
 	// verify returns the principal of a bearer token that recognizes accepts. The
 	// error is token.ErrInvalid or NotFound for a token that is not valid.
 	verify(ctx context.Context, bearer string) (*auth.Principal, error)
-	// expiry returns when a token that verify accepted expires, zero if it does not
-	// expire before its credential, or if that is not known any more.
+	// expiry returns when a token that verify accepted expires, zero if that is not
+	// known any more.
 	expiry(bearer string) time.Time
 	// identifies reports whether the id is that of a credential of this kind.
 	identifies(credentialID string) bool
@@ -54,8 +54,8 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 	return p, err
 }
 
-// Expiry returns when an access token expires that Authenticate has accepted;
-// zero for API keys, and if it is not known any more.
+// Expiry returns when a bearer token expires that Authenticate has accepted; zero if
+// it is not known any more.
 func (s *Service) Expiry(bearer string) time.Time {
 	for _, v := range s.verifiers {
 		if v.recognizes(bearer) {

@@ -50,9 +50,9 @@ type Config struct {
 	// Security records failures and refusals; nil for none. The store records changes and successes.
 	Security func(security.Event)
 
-	// With EventLog the service trusts cached states of sessions and keys until the log says otherwise,
-	// as long as the node's reader of the log lags less than a second; otherwise every request asks the
-	// database. Without it, a cached state is trusted for a second.
+	// With EventLog the service trusts cached states of sessions and keys until the log says otherwise.
+	// While the node's reader of the log lags more than a second, requests wait for its next read; if
+	// that does not suffice, each asks the database. Without it, a cached state is trusted for a second.
 	EventLog Log
 
 	hashCost password.Cost // zero for the default; tests lower it

@@ -110,6 +110,18 @@ func (c *readCache[K, V]) removeFailed(key K, r *cachedRead[V]) {
 	}
 }
 
+// cached returns the value of the last read of the key, if there is one that has ended without an
+// error.
+func (c *readCache[K, V]) cached(key K) (value V, ok bool) {
+	c.mu.Lock()
+	r := c.reads[key]
+	c.mu.Unlock()
+	if r == nil {
+		return value, false
+	}
+	return r.result()
+}
+
 // invalidate makes later calls read the key again.
 func (c *readCache[K, V]) invalidate(key K) {
 	c.mu.Lock()

@@ -1,11 +1,16 @@
 package session
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -15,46 +20,33 @@ type Log interface {
 	// OnDeliver adds a subscriber that gets every event, in order, before any other
 	// subscriber of this node does; a gap says that some may have been missed.
 	OnDeliver(fn func(events []*event.Event, gap bool))
-	// Lag returns how long ago all events that were committed then had been read.
-	Lag() time.Duration
+	// OnPending adds a subscriber that gets committed events before OnDeliver does, again and
+	// again, while they wait for a position. Of each the ID, Type and SubjectID are known.
+	OnPending(fn func(events []*event.Event))
+	// SeenLag returns how long ago all events that were committed then had been passed to the
+	// subscribers.
+	SeenLag() time.Duration
+	// AwaitSeen waits until SeenLag is at most maxLag, for a read of the log that its callers
+	// share, and reports whether that sufficed. The error is that of the read, or of ctx.
+	AwaitSeen(ctx context.Context, maxLag time.Duration) (bool, error)
 	// Look asks the reader to poll for new events soon. It never blocks.
 	Look()
 }
 
-// Revocation names a credential that has ended, or a user whose rights or name
-// have changed: deactivated, deleted, with other roles, or renamed. The zero
-// value says that any principal may be concerned.
-type Revocation struct {
-	CredentialID string // of a session or API key; empty if a user is named
-	User         uid.User
-}
-
-// Concerns reports whether the principal must be authenticated again.
-func (r Revocation) Concerns(p *auth.Principal) bool {
-	switch {
-	case r == Revocation{}:
-		return true
-	case p == nil:
-		return false
-	default:
-		return r.User != "" && r.User == p.UserID || r.CredentialID != "" && r.CredentialID == p.Credential.ID
-	}
-}
-
 // revocationsIn returns what the events revoke.
-func revocationsIn(events []*event.Event, gap bool) []Revocation {
-	var found []Revocation
+func revocationsIn(events []*event.Event, gap bool) []auth.Revocation {
+	var found []auth.Revocation
 	if gap {
-		found = append(found, Revocation{})
+		found = append(found, auth.Revocation{})
 	}
 	for _, e := range events {
 		switch e.Type {
 		case EventSessionRevoked, EventAPIKeyRevoked:
-			found = append(found, Revocation{CredentialID: e.SubjectID})
+			found = append(found, auth.Revocation{CredentialID: e.SubjectID})
 		case token.EventSigningKeyRevoked: // of whom it signed tokens is not known
-			found = append(found, Revocation{})
+			found = append(found, auth.Revocation{})
 		case event.UserUpdated, event.UserDeleted:
-			found = append(found, Revocation{User: uid.User(e.SubjectID)})
+			found = append(found, auth.Revocation{User: uid.User(e.SubjectID)})
 		default:
 		}
 	}
@@ -76,8 +68,9 @@ type revocationLog struct {
 	lifetime    time.Duration // of cached states
 	maxIDs      int           // beyond it, all cached states are invalid
 	now         func() time.Time
-	eventLog    Log // nil if the event log is not followed
-	subscribers []func(Revocation)
+	eventLog    Log                 // nil if the event log is not followed
+	waiters     *semaphore.Weighted // a permit for each caller of AwaitSeen
+	subscribers []func(auth.Revocation)
 
 	mu       sync.RWMutex
 	sequence uint64                     // of the latest batch of revocations
@@ -91,7 +84,7 @@ type revocationEntry struct {
 }
 
 func newRevocationLog(lifetime time.Duration, maxIDs int, now func() time.Time) *revocationLog {
-	return &revocationLog{lifetime: lifetime, maxIDs: maxIDs, now: now, byID: map[string]revocationEntry{}}
+	return &revocationLog{lifetime: lifetime, maxIDs: maxIDs, now: now, waiters: semaphore.NewWeighted(maxWaiters), byID: map[string]revocationEntry{}}
 }
 
 // onEvents records what the events revoke, then notifies the subscribers.
@@ -100,7 +93,7 @@ func (l *revocationLog) onEvents(events []*event.Event, gap bool) {
 }
 
 // apply records revocations, then notifies the subscribers.
-func (l *revocationLog) apply(revoked []Revocation) {
+func (l *revocationLog) apply(revoked []auth.Revocation) {
 	if len(revoked) == 0 {
 		return
 	}
@@ -112,14 +105,14 @@ func (l *revocationLog) apply(revoked []Revocation) {
 	}
 }
 
-// trust returns how far a request trusts cached states of the credential. While
-// the event log is followed a state holds until the log says otherwise of the
-// credential or its user, but not beyond an expiry that a refresh may have moved.
-func (l *revocationLog) trust(id string) trustFunc[*credentialState] {
+// trust returns how far a request trusts cached states of the credential; current is what
+// awaitCurrent returned. While the event log is followed a state holds until the log says
+// otherwise of the credential or its user, but not beyond an expiry that a refresh may have moved.
+func (l *revocationLog) trust(id string, current bool) trustFunc[*credentialState] {
 	if l.eventLog == nil {
 		return func(_ *cachedRead[*credentialState], age time.Duration) bool { return age < maxStateAge }
 	}
-	if !l.isCurrent() {
+	if !current {
 		return func(*cachedRead[*credentialState], time.Duration) bool { return false }
 	}
 	return func(r *cachedRead[*credentialState], age time.Duration) bool {
@@ -137,13 +130,44 @@ func (l *revocationLog) trust(id string) trustFunc[*credentialState] {
 	}
 }
 
-// isCurrent reports whether the event log lags no more than maxStateAge.
-func (l *revocationLog) isCurrent() bool {
-	lag := l.eventLog.Lag()
-	if lag > pollAfter {
-		l.eventLog.Look()
+// Bounds of the wait for a read of the event log. A read takes at most as long.
+const (
+	maxWaiters  = 4096
+	waitTimeout = 5 * time.Second
+)
+
+// awaitCurrent waits until the event log lags no more than maxStateAge, for a read of it that all
+// late requests share: if each asked the database for its own credential instead, they would hold
+// up the read that ends the lag. It reports false if a whole read did not suffice. The error says
+// that the database cannot be read, or that too many wait already.
+func (l *revocationLog) awaitCurrent(ctx context.Context) (bool, error) {
+	if l.eventLog == nil {
+		return false, nil
 	}
-	return lag <= maxStateAge
+	if lag := l.eventLog.SeenLag(); lag <= maxStateAge {
+		if lag > pollAfter {
+			l.eventLog.Look()
+		}
+		return true, nil
+	}
+	if !l.waiters.TryAcquire(1) {
+		return false, fault.New(fault.ServerBusy, "The server is busy; try again in a moment.")
+	}
+	defer l.waiters.Release(1)
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	return l.eventLog.AwaitSeen(ctx, maxStateAge)
+}
+
+// AwaitRevocations waits until all revocations of a second ago have been passed to the
+// subscribers of OnRevoked. It returns an error while the event log cannot be read, or is not
+// followed.
+func (s *Service) AwaitRevocations(ctx context.Context) error {
+	current, err := s.revocations.awaitCurrent(ctx)
+	if err == nil && !current {
+		err = errors.New("the event log is read too slowly to know of revocations")
+	}
+	return err
 }
 
 // currentSequence returns the number that a read that begins now bears.
@@ -161,7 +185,7 @@ func (l *revocationLog) minimumSequence(credential, user string) uint64 {
 	return max(l.minimum, l.byID[credential].sequence, l.byID[user].sequence)
 }
 
-func (l *revocationLog) record(revoked []Revocation) {
+func (l *revocationLog) record(revoked []auth.Revocation) {
 	at := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -196,12 +220,12 @@ func (l *revocationLog) evict(at time.Time) {
 
 // RecheckUser has every credential of the user authenticated again on this node, as its rights
 // or name have changed. It does not block.
-func (s *Service) RecheckUser(id uid.User) { s.revocations.apply([]Revocation{{User: id}}) }
+func (s *Service) RecheckUser(id uid.User) { s.revocations.apply([]auth.Revocation{{User: id}}) }
 
 // OnRevoked adds a subscriber that is notified at once of each revocation in the
 // event log and of RecheckUser: when it is called, Authenticate applies the revocation already. The
 // log's reader calls it, so it must be quick and must not block. Add it before the
 // log is read.
-func (s *Service) OnRevoked(fn func(Revocation)) {
+func (s *Service) OnRevoked(fn func(auth.Revocation)) {
 	s.revocations.subscribers = append(s.revocations.subscribers, fn)
 }

@@ -20,13 +20,23 @@ import (
 // fakeLog is a log that the test speaks through.
 type fakeLog struct {
 	deliver func([]*event.Event, bool)
+	pending func([]*event.Event)
 	lag     atomic.Int64
 	looks   atomic.Int64
+	await   func(context.Context) error // what a read of the log takes; nil if it does not suffice
 }
 
 func (w *fakeLog) OnDeliver(fn func([]*event.Event, bool)) { w.deliver = fn }
-func (w *fakeLog) Lag() time.Duration                      { return time.Duration(w.lag.Load()) }
+func (w *fakeLog) OnPending(fn func([]*event.Event))       { w.pending = fn }
+func (w *fakeLog) SeenLag() time.Duration                  { return time.Duration(w.lag.Load()) }
 func (w *fakeLog) Look()                                   { w.looks.Add(1) }
+
+func (w *fakeLog) AwaitSeen(ctx context.Context, _ time.Duration) (bool, error) {
+	if w.await == nil {
+		return false, nil
+	}
+	return true, w.await(ctx)
+}
 
 // publish delivers an event of the type about the subject.
 func (w *fakeLog) publish(t event.Type, subject string) {
@@ -97,7 +107,7 @@ func TestService_Authenticate_applies_revocations_of_the_log_at_once(t *testing.
 				f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
 				f.as(t, bearer) // no revocation was published yet
 				notified := 0
-				f.OnRevoked(func(r session.Revocation) {
+				f.OnRevoked(func(r auth.Revocation) {
 					if !r.Concerns(p) {
 						return
 					}
@@ -114,7 +124,7 @@ func TestService_Authenticate_applies_revocations_of_the_log_at_once(t *testing.
 	}
 }
 
-func TestService_Authenticate_reads_the_database_while_the_log_lags(t *testing.T) {
+func TestService_Authenticate_reads_the_database_if_the_log_goes_on_to_lag(t *testing.T) {
 	t.Parallel()
 	f, w := newFollowingFixture(t)
 	tokens, _ := f.signIn(t, "ada")
@@ -137,6 +147,38 @@ func TestService_Authenticate_reads_the_database_while_the_log_lags(t *testing.T
 	f.store.Fail(nil)
 	w.lag.Store(0)
 	f.as(t, tokens.AccessToken)
+}
+
+func TestService_Authenticate_waits_for_the_log_that_all_late_requests_share(t *testing.T) {
+	t.Parallel()
+	f, w := newFollowingFixture(t)
+	tokens, _ := f.signIn(t, "ada")
+	w.lag.Store(int64(time.Minute))
+	w.await = func(context.Context) error { return nil }
+	before := f.store.Calls()
+	for range 5 {
+		f.as(t, tokens.AccessToken)
+	}
+	if n := f.store.Calls() - before; n != 0 {
+		t.Errorf("5 requests that waited for a read of the log made %d reads of their own, want none", n)
+	}
+	w.await = func(context.Context) error { return errors.New("connection refused") }
+	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
+	wantCode(t, "Authenticate while the log cannot be read", err, fault.Unavailable)
+	if n := f.store.Calls() - before; n != 0 {
+		t.Errorf("it asked the database %d times, want never", n)
+	}
+}
+
+func TestService_Authenticate_applies_revocations_that_wait_for_a_position(t *testing.T) {
+	t.Parallel()
+	f, w := newFollowingFixture(t)
+	tokens, _ := f.signIn(t, "ada")
+	f.as(t, tokens.AccessToken)
+	f.store.SetAccount(f.ada, func(a *session.Account) { a.Active = false })
+	w.pending([]*event.Event{{Type: event.UserUpdated, SubjectID: string(f.ada)}})
+	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
+	wantCode(t, "Authenticate", err, fault.Unauthenticated)
 }
 
 // readThenCall is a store in which something happens right after a session was read.

@@ -82,13 +82,17 @@ func NewService(store Store, sealer *secrets.Sealer, now func() time.Time, log *
 			s.dropRevokedKeys(events)
 			s.revocations.onEvents(events, gap)
 		})
+		cfg.EventLog.OnPending(func(events []*event.Event) {
+			s.dropRevokedKeys(events)
+			s.revocations.onEvents(events, false)
+		})
 	}
 	return s, nil
 }
 
 func (s *Service) newStateCache(read readState, tick func() time.Time) *stateCache {
 	reads := newReadCache[string, *credentialState](s.cfg.AccessTTL, s.cfg.CacheSize, tick, s.revocations.currentSequence)
-	return &stateCache{reads, s.revocations.trust, read, s.now}
+	return &stateCache{reads, s.revocations, read, s.now}
 }
 
 // Prepare reads the signing keys, and makes the first. A server calls it before

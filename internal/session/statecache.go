@@ -25,17 +25,21 @@ type readState func(ctx context.Context, id string) (*credentialState, error)
 
 // stateCache caches the states of credentials of one kind.
 type stateCache struct {
-	reads *readCache[string, *credentialState]
-	trust func(id string) trustFunc[*credentialState]
-	read  readState
-	now   func() time.Time
+	reads       *readCache[string, *credentialState]
+	revocations *revocationLog
+	read        readState
+	now         func() time.Time
 }
 
 // live returns the state of a credential that matches and is live, else
 // an invalidCredential. It calls matches even if the credential is not live, so that
 // the time it takes does not reveal that.
 func (c *stateCache) live(ctx context.Context, id string, matches func(*credentialState) bool) (*credentialState, error) {
-	st, err := c.reads.get(ctx, id, c.trust(id), func(ctx context.Context) (*credentialState, error) { return c.read(ctx, id) })
+	current, err := c.revocations.awaitCurrent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st, err := c.reads.get(ctx, id, c.revocations.trust(id, current), func(ctx context.Context) (*credentialState, error) { return c.read(ctx, id) })
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +54,9 @@ func (c *stateCache) live(ctx context.Context, id string, matches func(*credenti
 	}
 	return st, nil
 }
+
+// cached returns the state that the last read found, however old it is.
+func (c *stateCache) cached(id string) (*credentialState, bool) { return c.reads.cached(id) }
 
 // invalidate makes the next request read the state again.
 func (c *stateCache) invalidate(id string) { c.reads.invalidate(id) }

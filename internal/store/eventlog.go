@@ -55,6 +55,22 @@ func (s Events) head() string {
 	return `(SELECT COALESCE(MAX(seq), 0) AS head FROM sqlite_sequence WHERE name = 'events') AS h`
 }
 
+// Pending implements eventlog.Store by the index of what waits for a position.
+func (s Events) Pending(ctx context.Context, limit int) (found []*event.Event, err error) {
+	if !s.db.isPostgres() {
+		return nil, nil
+	}
+	err = s.db.readConn().eachRow(ctx, `SELECT id, type, subject_id FROM events WHERE position IS NULL ORDER BY position, seq LIMIT ?`, []any{limit}, func(scan func(...any) error) error {
+		var e event.Event
+		found = append(found, &e)
+		return scan(&e.ID, &e.Type, &e.SubjectID)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the events without a position: %w", s.db.translateError(ctx, err))
+	}
+	return found, nil
+}
+
 func orNoRow(found bool, err error) error {
 	if err == nil && !found {
 		return sql.ErrNoRows

@@ -48,6 +48,30 @@ func expireSequence(t testing.TB, db *store.DB) {
 	db.Exec(t, `UPDATE sequencer SET expires_at = clock_timestamp() - INTERVAL '1 second'`)
 }
 
+func TestEvents_Pending_reads_what_waits_for_a_position(t *testing.T) {
+	t.Parallel()
+	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
+	for range 5 {
+		givenUser(t, db)
+	}
+	seq, l := acquireSequence(t, db, "a")
+	if _, _, err := seq.AssignPositions(t.Context(), l, time.Minute, 2); err != nil {
+		t.Fatal(err)
+	}
+	rows := db.Log(t)
+	for limit, want := range map[int]int{2: 2, 10: 3} {
+		found, err := db.Events().Pending(t.Context(), limit)
+		if err != nil || len(found) != want {
+			t.Fatalf("Pending(%d) = %d events, %v, want %d", limit, len(found), err, want)
+		}
+		for i, e := range found {
+			if row := rows[2+i]; e.ID != row.ID || e.Type != row.Type || e.SubjectID != row.SubjectID {
+				t.Errorf("event %d is %s %s of %s, want %+v", i, e.ID, e.Type, e.SubjectID, row)
+			}
+		}
+	}
+}
+
 func TestSequence_numbers_in_order_of_identity(t *testing.T) {
 	t.Parallel()
 	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})

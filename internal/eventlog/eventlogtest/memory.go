@@ -5,6 +5,7 @@ package eventlogtest
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,8 @@ type Memory struct {
 	Err      error // of every read, if set
 	reads    int   // of State and Read
 
-	Behind time.Duration // of its State
+	Behind  time.Duration  // of its State
+	Waiting []*event.Event // for a position
 }
 
 // NewMemory returns an empty log.
@@ -40,6 +42,14 @@ func (m *Memory) State(context.Context) (eventlog.State, error) {
 	return eventlog.State{Timeline: m.Timeline, Oldest: m.Oldest, Head: event.Position(len(m.Events)), Behind: m.Behind}, m.Err
 }
 
+// Pending implements eventlog.Store.
+func (m *Memory) Pending(_ context.Context, limit int) ([]*event.Event, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.Waiting[:min(limit, len(m.Waiting))]), m.Err
+}
+
+// Read implements eventlog.Store.
 func (m *Memory) Read(_ context.Context, f event.Filter, s eventlog.Span) (found []*event.Event, err error) {
 	wanted := f.Conditions()
 	m.mu.Lock()

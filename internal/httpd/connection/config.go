@@ -36,9 +36,15 @@ func (c *Config) Settings() []setting.Setting {
 		setting.Duration(&c.IdleTime, "LIMIT_SOCKET_IDLE_TIME", 5*time.Minute, "time after which a WebSocket without operations and messages is closed"),
 		setting.Duration(&c.KeepAlive, "LIMIT_KEEP_ALIVE", 15*time.Second, "interval of keep-alives on a quiet WebSocket or event stream"),
 		setting.Duration(&c.StallTime, "LIMIT_STALL_TIME", 5*time.Minute, "time after which a connection is closed whose client takes nothing of what waits in its send buffer"),
-		setting.Internal(&c.CheckTime, time.Second, "interval of checks of a connection's credential without an event about it"),
+		setting.Internal(&c.CheckTime, followedCheckTime, "interval of checks of a connection's credential without an event about it"),
 	}
 }
+
+// Default intervals of checks: of connections that are told of revocations, and of others.
+const (
+	followedCheckTime   = 30 * time.Second
+	unfollowedCheckTime = time.Second
+)
 
 func (c Config) withDefaults() (Config, error) {
 	err := setting.ApplyDefaults("connection config", c.Settings())

@@ -25,10 +25,15 @@ type Credential struct {
 	check    CredentialCheck
 	expires  time.Time
 	checked  time.Time // when the last check began
-	valid    time.Time // when a check last succeeded
+	failing  time.Time // since when it cannot be checked; zero if it can
+	fresh    bool      // it was not checked since it was set
 	checking bool
 	renewals int
 }
+
+// retryTime is the time to the next check of a credential that could not be checked, and to the first
+// one after it was set: a revocation may have come just before the connection was told of any.
+const retryTime = time.Second
 
 // Principal returns the principal as of the last check, nil for an anonymous caller.
 func (c *Credential) Principal() *auth.Principal { return c.principal.Load() }
@@ -38,8 +43,8 @@ func (c *Credential) Set(caller Caller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	c.check, c.expires, c.checked, c.valid = caller.Check, caller.Expires, now, now
-	c.checking = false
+	c.check, c.expires, c.checked, c.failing = caller.Check, caller.Expires, now, time.Time{}
+	c.checking, c.fresh = false, true
 	c.renewals++
 	c.principal.Store(caller.Principal)
 }
@@ -51,7 +56,7 @@ func (c *Credential) NextCheck(every time.Duration) (at time.Time, ok bool) {
 	if c.check == nil {
 		return at, false
 	}
-	at = c.checked.Add(every)
+	at = c.checked.Add(c.interval(every))
 	if !c.expires.IsZero() && c.expires.Before(at) {
 		at = c.expires
 	}
@@ -92,11 +97,19 @@ func (c *Credential) beginCheck(now time.Time, every time.Duration) (check Crede
 		return nil, 0, nil
 	case !c.expires.IsZero() && !now.Before(c.expires):
 		return nil, 0, reasonExpired
-	case now.Before(c.checked.Add(every)):
+	case now.Before(c.checked.Add(c.interval(every))):
 		return nil, 0, nil
 	}
-	c.checking, c.checked = true, now
+	c.checking, c.checked, c.fresh = true, now, false
 	return c.check, c.renewals, nil
+}
+
+// interval is the time from the last check to the next. The caller holds the lock.
+func (c *Credential) interval(every time.Duration) time.Duration {
+	if c.fresh || !c.failing.IsZero() {
+		return min(every, retryTime)
+	}
+	return every
 }
 
 // endCheck takes the result of a check that beginCheck returned. If the credential was renewed
@@ -113,10 +126,12 @@ func (c *Credential) endCheck(now time.Time, renewals int, p *auth.Principal, er
 		if !p.Equal(c.principal.Load()) { // else subscriptions, which compare pointers, would see a change at each check
 			c.principal.Store(p)
 		}
-		c.valid = now
+		c.failing = time.Time{}
 	case err == nil || fault.From(err).Kind() == fault.KindUnauthenticated:
 		return reasonRevoked
-	case now.Sub(c.valid) >= uncheckableTime:
+	case c.failing.IsZero():
+		c.failing = now
+	case now.Sub(c.failing) >= uncheckableTime:
 		return reasonUncheckable
 	}
 	return nil

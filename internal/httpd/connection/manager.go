@@ -30,6 +30,7 @@
 package connection
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,10 @@ type Deps struct {
 	// AcquireSlot waits for a slot in which a query or mutation may run, and returns
 	// the function that releases it.
 	AcquireSlot func(ctx context.Context) (release func(), err error)
+	// AwaitRevocations waits until the revocations of a second ago were passed to Recheck, and
+	// returns an error if they cannot be known now. Nil if nothing calls Recheck: credentials are then
+	// checked more often.
+	AwaitRevocations func(ctx context.Context) error
 	// Memory bounds messages and responses; nil for no limit.
 	Memory *membudget.Budget
 	// OnError is called with errors that are the response of an operation; may be nil.
@@ -92,7 +97,7 @@ type Manager struct {
 
 	mu       sync.Mutex
 	open     map[Connection]string // the key of the principal that each counts against
-	watches  map[*watch]struct{}
+	index    index
 	counts   map[string]int // open connections by that key
 	draining bool
 	released sync.WaitGroup // waits for all of open
@@ -103,12 +108,15 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Man
 	if exec == nil || deps.Authenticate == nil || deps.AcquireSlot == nil || log == nil {
 		return nil, errors.New("connection: executor, deps and log are required")
 	}
+	if deps.AwaitRevocations == nil {
+		cfg.CheckTime = cmp.Or(cfg.CheckTime, unfollowedCheckTime)
+	}
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	live := &subscriptions{limit: cfg.Subscriptions, perPrincipal: cfg.PrincipalSubscriptions, counts: map[string]int{}}
-	return &Manager{cfg: cfg, deps: deps, exec: exec, log: log, live: live, open: map[Connection]string{}, watches: map[*watch]struct{}{}, counts: map[string]int{}}, nil
+	return &Manager{cfg: cfg, deps: deps, exec: exec, log: log, live: live, open: map[Connection]string{}, index: newIndex(), counts: map[string]int{}}, nil
 }
 
 // Config returns the limits in force.
@@ -139,6 +147,7 @@ func (m *Manager) Admit(ctx context.Context, c Connection, p *auth.Principal) er
 		return m.errPrincipalCap()
 	}
 	m.open[c] = key
+	m.index.put(c, p)
 	m.counts[key]++
 	m.released.Add(1)
 	return nil
@@ -154,6 +163,7 @@ func (m *Manager) recount(ctx context.Context, c Connection, p *auth.Principal) 
 	case !ok:
 		return ErrNoStream()
 	case old == key:
+		m.index.put(c, p) // with another credential of the same user
 		return nil
 	case m.counts[key] >= m.cfg.PerPrincipal:
 		return m.errPrincipalCap()
@@ -161,6 +171,7 @@ func (m *Manager) recount(ctx context.Context, c Connection, p *auth.Principal) 
 		m.uncount(old)
 	}
 	m.open[c] = key
+	m.index.put(c, p)
 	m.counts[key]++
 	return nil
 }
@@ -171,6 +182,7 @@ func (m *Manager) Release(c Connection) {
 	defer m.mu.Unlock()
 	m.uncount(m.open[c])
 	delete(m.open, c)
+	m.index.remove(c)
 	m.released.Done()
 }
 
@@ -202,19 +214,38 @@ func (m *Manager) RenewCredential(ctx context.Context, c Connection, cred *Crede
 	return nil
 }
 
-// Recheck makes the checks of those credentials due now, and not only after CheckTime, whose
-// principals are affected by an event such as a revocation. It does not wait for the outcome.
-// The principal of an anonymous caller is nil.
-func (m *Manager) Recheck(affected func(*auth.Principal) bool) {
+// Recheck makes the checks of the credentials due now that the revocation concerns, and not only
+// after CheckTime. It does not wait for the outcome, and takes time for those connections only.
+func (m *Manager) Recheck(r auth.Revocation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for c := range m.open {
-		c.Recheck(affected)
-	}
-	for w := range m.watches {
-		w.Recheck(affected)
+	for c := range m.index.concerned(r) {
+		c.Recheck(r.Concerns)
 	}
 }
+
+// Monitor checks all credentials each second while it cannot be known which were revoked, until
+// ctx ends.
+func (m *Manager) Monitor(ctx context.Context) {
+	if m.deps.AwaitRevocations == nil {
+		return
+	}
+	tick := time.NewTicker(monitorInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := m.deps.AwaitRevocations(ctx); err != nil && ctx.Err() == nil {
+			m.Recheck(auth.Revocation{})
+		}
+	}
+}
+
+// monitorInterval is the time between two looks of Monitor.
+const monitorInterval = time.Second
 
 // ErrNoStream is the error for a single connection that does not exist, or no longer.
 func ErrNoStream() error {

@@ -33,7 +33,7 @@ func TestServer_Recheck_checks_affected_credentials_at_once(t *testing.T) {
 		e.Tokens.Set("a", "")
 		e.Tokens.Set("b", "")
 		sock.WantNothing()
-		e.Server.Recheck(func(p *auth.Principal) bool { return p != nil && p.UserID == "usr_1" })
+		e.Server.Recheck(auth.Revocation{User: "usr_1"})
 		sock.WantClose(4403, "The credential is no longer valid.")
 		if block, err := streamtest.ReadEvent(body); err != nil || !strings.Contains(block, "UNAUTHENTICATED") {
 			t.Errorf("the event stream says %q, %v, want that the credential has ended", block, err)
@@ -63,7 +63,7 @@ func TestServer_Recheck_works_during_an_upgrade(t *testing.T) {
 				srv := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					e.Server.Handler().ServeHTTP(hijackHook{rw, func() {
 						e.Tokens.Set("a", tt.user)
-						e.Server.Recheck(func(p *auth.Principal) bool { return p != nil })
+						e.Server.Recheck(auth.Revocation{})
 						time.Sleep(time.Second) // in which whatever that has begun comes to its end
 					}}, r)
 				})}

@@ -32,20 +32,20 @@ func (m *Manager) Watch(ctx context.Context, caller Caller) (context.Context, fu
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.cred.Set(caller)
 	w.timer = time.AfterFunc(UnsetDelay, w.onTimer)
-	m.addWatch(w)
+	m.addWatch(w, caller.Principal)
 	w.schedule()
 	return w.ctx, w.end
 }
 
-func (m *Manager) addWatch(w *watch) {
+func (m *Manager) addWatch(w *watch, p *auth.Principal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.watches[w] = struct{}{}
+	m.index.put(w, p)
 }
 
 func (w *watch) end() {
 	w.m.mu.Lock()
-	delete(w.m.watches, w)
+	w.m.index.remove(w)
 	w.m.mu.Unlock()
 	w.cancel(nil)
 	w.timer.Stop()

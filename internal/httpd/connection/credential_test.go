@@ -1,0 +1,116 @@
+package connection
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/executortest"
+)
+
+// checkUntil runs the checks of the credential when they are due, for the time, and returns how
+// many there were and why the connection must close.
+func checkUntil(t *testing.T, c *Credential, calls *int, limit time.Duration) (n int, reason *CloseReason) {
+	t.Helper()
+	before, end := *calls, time.Now().Add(limit)
+	for {
+		at, ok := c.NextCheck(30 * time.Second)
+		if !ok || at.After(end) {
+			time.Sleep(time.Until(end))
+			return *calls - before, nil
+		}
+		time.Sleep(time.Until(at))
+		if reason := c.Check(t.Context(), 30*time.Second); reason != nil {
+			return *calls - before, reason
+		}
+	}
+}
+
+func TestCredential_is_checked_seldom_unless_it_cannot_be_checked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls int
+		var failure error
+		p := &auth.Principal{UserID: "usr_1"}
+		var c Credential
+		c.Set(Caller{Principal: p, Check: func(context.Context) (*auth.Principal, error) {
+			calls++
+			return p, failure
+		}})
+		if n, reason := checkUntil(t, &c, &calls, 1500*time.Millisecond); n != 1 || reason != nil {
+			t.Errorf("%d checks just after the start, %v; want one, for what came before", n, reason)
+		}
+		if n, reason := checkUntil(t, &c, &calls, 5*time.Minute); n != 10 || reason != nil {
+			t.Errorf("%d checks in five minutes, %v; want 10", n, reason)
+		}
+		failure = errors.New("the database is away")
+		if n, reason := checkUntil(t, &c, &calls, 35*time.Second); n < 3 || reason != nil {
+			t.Errorf("%d checks and %v in the first seconds of a failure, want one a second", n, reason)
+		}
+		failure = nil
+		if _, reason := checkUntil(t, &c, &calls, time.Minute); reason != nil {
+			t.Errorf("the connection closes (%v) after a short failure", reason)
+		}
+		failure = errors.New("the database is away")
+		start := time.Now()
+		if _, reason := checkUntil(t, &c, &calls, time.Hour); reason != reasonUncheckable || time.Since(start) > 30*time.Second+uncheckableTime+time.Second {
+			t.Errorf("the connection closes for %v after %s of failures, want %v", reason, time.Since(start), reasonUncheckable)
+		}
+	})
+}
+
+// countingConnection counts how often it is checked early.
+type countingConnection struct {
+	fakeConnection
+	rechecks int
+}
+
+func (c *countingConnection) Recheck(affected func(*auth.Principal) bool) {
+	if affected(principalOf("usr_1", "key_1")) {
+		c.rechecks++
+	}
+}
+
+func TestManager_Monitor_checks_all_while_revocations_cannot_be_known(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var failure error
+		log := slog.New(slog.DiscardHandler)
+		x, err := executor.New(executortest.New(nil, nil, nil), executor.Config{}, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := New(Config{}, x, Deps{
+			Authenticate:     func(context.Context, string) (Caller, error) { return Caller{}, nil },
+			AcquireSlot:      func(context.Context) (func(), error) { return func() {}, nil },
+			AwaitRevocations: func(context.Context) error { return failure },
+		}, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &countingConnection{}
+		if err := m.Admit(t.Context(), c, principalOf("usr_1", "key_1")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go m.Monitor(ctx)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if c.rechecks != 0 {
+			t.Errorf("%d checks while revocations are known, want none", c.rechecks)
+		}
+		failure = errors.New("the log cannot be read")
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if c.rechecks < 4 {
+			t.Errorf("%d checks in five seconds without revocations, want one a second", c.rechecks)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
