@@ -89,6 +89,19 @@ func (p *Proxy) Sent() int {
 	return p.sent
 }
 
+// Redirect leads new connections to another server. Those that are open stay.
+func (p *Proxy) Redirect(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+func (p *Proxy) currentTarget() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
+}
+
 func (p *Proxy) setFlow(s flow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +129,7 @@ func (p *Proxy) accept(ln net.Listener) {
 		if err != nil {
 			return // the test is over
 		}
-		server, err := net.Dial("tcp", p.target)
+		server, err := net.Dial("tcp", p.currentTarget())
 		if err != nil {
 			_ = client.Close()
 			continue

@@ -34,7 +34,7 @@ func Postgres() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner, err := unprivileged("postgres", "nobody")
+	owner, err := postgresOwner()
 	if err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
@@ -50,20 +50,39 @@ func Postgres() (*Server, error) {
 }
 
 func startPostgres(bin, dir string, owner *syscall.Credential) (*Server, error) {
-	data := filepath.Join(dir, "data")
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "backplane", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-	initdb.Dir, initdb.SysProcAttr = dir, &syscall.SysProcAttr{Credential: owner}
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w: %s", err, out)
+	if err := initCluster(bin, dir, owner); err != nil {
+		return nil, err
 	}
+	return servePostgres(bin, dir, owner, "fsync=off", "synchronous_commit=off", "full_page_writes=off",
+		"max_connections=500", "shared_buffers=128MB", "autovacuum=off")
+}
+
+// initCluster makes the files of an empty cluster.
+func initCluster(bin, dir string, owner *syscall.Credential) error {
+	return runAs(owner, dir, filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "backplane", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+}
+
+// runAs runs a command in dir as owner.
+func runAs(owner *syscall.Credential, dir, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: owner}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, out)
+	}
+	return nil
+}
+
+// servePostgres starts a server with the settings on the files in dir.
+func servePostgres(bin, dir string, owner *syscall.Credential, settings ...string) (*Server, error) {
 	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
-	kept, err := keep(dir, owner, "QUIT", // ends at once, without a checkpoint
-		filepath.Join(bin, "postgres"), "-D", data, "-k", dir, "-h", "127.0.0.1", "-p", strconv.Itoa(port),
-		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
-		"-c", "max_connections=500", "-c", "shared_buffers=128MB", "-c", "autovacuum=off")
+	command := []string{filepath.Join(bin, "postgres"), "-D", filepath.Join(dir, "data"), "-k", dir, "-h", "127.0.0.1", "-p", strconv.Itoa(port)}
+	for _, setting := range settings {
+		command = append(command, "-c", setting)
+	}
+	kept, err := keep(dir, owner, "QUIT", command...) // ends at once, without a checkpoint
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +139,9 @@ func isExecutable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
+
+// postgresOwner returns the user to run PostgreSQL and its pooler as.
+func postgresOwner() (*syscall.Credential, error) { return unprivileged("postgres", "nobody") }
 
 // unprivileged returns the user to run a server as that refuses to run as root: the
 // first of the names that exists, or nil if we are not root anyway.
