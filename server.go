@@ -47,6 +47,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 		return err
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
+	health := app.NewHealth(db, feed)
 	caches, err := app.OpenCache(env, sealer, feed.Hub)
 	if err != nil {
 		return err
@@ -105,13 +106,13 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	if err != nil {
 		return err
 	}
-	server, err := app.NewHTTP(env, exec, routes, gateway, sessions, db, memory, securityLog)
+	server, err := app.NewHTTP(env, exec, routes, gateway, sessions, health, memory, securityLog)
 	if err != nil {
 		return err
 	}
 
 	// Background: the admin listener, and what reads the event log by name.
-	admin, err := app.OpenAdmin(ctx, env, server, caches, gateway, securityLog)
+	admin, err := app.OpenAdmin(ctx, env, server, health, caches, gateway, securityLog)
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	g.Go(func() error { return usage.Run(lasting) })
 	g.Go(func() error { return securityLog.Run(lasting) })
 	g.Go(func() error { return admin.Run(lasting) })
-	background := []app.Runner{caches, sessions, retention, app.Purger{DB: db, Log: env.Log}}
+	background := []app.Runner{health, caches, sessions, retention, app.Purger{DB: db, Log: env.Log}}
 	background = append(append(background, consumers...), exporters...)
 	if opts.Demo {
 		background = append(background, demo.NewServices(registry.Registrar, env.Log))

@@ -54,7 +54,7 @@ func openNotifier(env Env, db *store.DB, open *closers) (eventlog.Notifier, erro
 		*open = append(*open, b)
 		return b, nil
 	case db.Dialect() == "postgres":
-		return notify.NewPostgres(string(env.Config.Database), env.Log)
+		return notify.NewPostgres(db.Connect, env.Log), nil
 	default:
 		return (&notify.Memory{}).Join(), nil
 	}

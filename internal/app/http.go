@@ -41,11 +41,11 @@ func NewREST(env Env, exec *executor.Executor, usage *legacy.Counter, events *se
 var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the reason that the token has expired
 
 // NewHTTP builds the HTTP server over the transports.
-func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, db *store.DB, memory *membudget.Budget, events *securitylog.Recorder) (*httpd.Server, error) {
+func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, health *Health, memory *membudget.Budget, events *securitylog.Recorder) (*httpd.Server, error) {
 	cfg := env.Config.HTTP
 	cfg.AllowedHosts = append(slices.Clone(cfg.AllowedHosts), env.Config.ListenHost())
 	server, err := httpd.New(cfg, exec, httpd.Deps{
-		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: db.Ready, JWKS: sessions.JWKS, Memory: memory,
+		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: health.Ready, JWKS: sessions.JWKS, Memory: memory,
 		OnError: events.RecordError,
 	}, env.Log)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 
 // OpenAdmin builds the admin server with its listener, and registers the metrics
 // of the parts; it does nothing if the operator has turned it off. It is ready when the API is.
-func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder) (Runner, error) {
+func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder) (Runner, error) {
 	if env.Config.AdminListen == config.Off {
 		return RunFunc(func(context.Context) error { return nil }), nil
 	}
@@ -26,6 +26,7 @@ func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, c *cache.Cache, 
 		return nil, fmt.Errorf("listen on %s for metrics and profiles (BACKPLANE_ADMIN_LISTEN; set it to another address, or to off): %w", env.Config.AdminListen, err)
 	}
 	s := admin.New(hostcheck.New(env.Config.AdminListen, env.Config.HTTP.AllowedHosts), api.Ready, events.RecordError, env.Log)
+	health.register(s)
 	registerCache(s, c)
 	registerGateway(s, g)
 	registerSecurity(s, events)

@@ -21,7 +21,7 @@ func OpenDatabase(ctx context.Context, env Env, migrate bool) (*store.DB, error)
 }
 
 func openReady(ctx context.Context, env Env, migrate bool) (*store.DB, error) {
-	db, err := store.Open(ctx, store.Config{URL: string(env.Config.Database), Migrate: migrate, AssignLegacyIDs: env.Config.AssignLegacyID})
+	db, err := store.Open(ctx, store.Config{URL: string(env.Config.Database), Migrate: migrate, AssignLegacyIDs: env.Config.AssignLegacyID, Log: env.Log})
 	if err != nil {
 		return nil, err
 	}

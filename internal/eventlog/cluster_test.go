@@ -49,16 +49,12 @@ func (l lying) Notify(ctx context.Context, h event.Notification) error {
 func startCluster(t testing.TB, url string, size int, w wire) *cluster {
 	t.Helper()
 	c := &cluster{url: url, dead: make(map[*eventlogtest.Node]bool)}
-	testenv.Open(t, store.Config{URL: url}) // migrates
+	db := testenv.Open(t, store.Config{URL: url}) // migrates
 	memory := &notify.Memory{}
 	for range size {
 		var b eventlog.Notifier = memory.Join()
 		if strings.HasPrefix(url, "postgres") {
-			pg, err := notify.NewPostgres(url, eventlogtest.DiscardLogger())
-			if err != nil {
-				t.Fatal(err)
-			}
-			b = pg
+			b = notify.NewPostgres(db.Connect, eventlogtest.DiscardLogger())
 		}
 		switch w {
 		case cut:

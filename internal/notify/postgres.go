@@ -2,7 +2,6 @@ package notify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -22,23 +21,31 @@ const channel = "backplane_events"
 // another, both its own: a NOTIFY inside a transaction that changes data would
 // make all such commits wait for one another.
 type Postgres struct {
-	cfg *pgx.ConnConfig
-	log *slog.Logger
+	connect Connect
+	log     *slog.Logger
 
 	mu     sync.Mutex
 	sender *pgx.Conn // nil until the first Send and after an error
 }
 
-// NewPostgres returns a notifier of the nodes that share the database of the URL. It
-// connects when it is used.
-func NewPostgres(url string, log *slog.Logger) (*Postgres, error) {
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, errors.New("this is not a PostgreSQL URL") // its own text may hold the password
-	}
-	cfg.ConnectTimeout = connectTimeout
-	cfg.RuntimeParams["application_name"] = "backplane bus"
-	return &Postgres{cfg: cfg, log: log}, nil
+// Connect opens a connection to the server that the node writes to, under the name for its statistics. The
+// connection is closed when another server takes over: only that one knows of new events.
+type Connect func(ctx context.Context, name string) (*pgx.Conn, error)
+
+// NewPostgres returns a notifier of the nodes that share the database. It connects when it is
+// used.
+func NewPostgres(connect Connect, log *slog.Logger) *Postgres {
+	return &Postgres{connect: connect, log: log}
+}
+
+// connectionName is the application_name of the connections.
+const connectionName = "backplane bus"
+
+// open connects within connectTimeout.
+func (b *Postgres) open(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return b.connect(ctx, connectionName)
 }
 
 // Notify implements eventlog.Notifier. It is safe for concurrent use and sends one at a time.
@@ -48,7 +55,7 @@ func (b *Postgres) Notify(ctx context.Context, h event.Notification) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.sender == nil {
-		conn, err := pgx.ConnectConfig(ctx, b.cfg)
+		conn, err := b.open(ctx)
 		if err != nil {
 			return fmt.Errorf("connect to notify: %w", err)
 		}
@@ -94,7 +101,7 @@ func (b *Postgres) Listen(ctx context.Context, receive func(event.Notification))
 // listenOnce receives until the connection breaks. It begins with the zero notification,
 // because earlier ones may be lost.
 func (b *Postgres) listenOnce(ctx context.Context, receive func(event.Notification)) error {
-	conn, err := pgx.ConnectConfig(ctx, b.cfg)
+	conn, err := b.open(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to listen: %w", err)
 	}

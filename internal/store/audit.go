@@ -108,10 +108,7 @@ var fileChecks = []auditCheck{
 // Audit checks the invariants of the stored data in one snapshot. It reads every order,
 // so it may take long; the server does not run it while serving.
 func (db *DB) Audit(ctx context.Context) ([]Finding, error) {
-	from, done, err := db.auditPool()
-	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
-	}
+	from, done := db.auditPool()
 	defer done()
 	raw, err := from.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: db.isPostgres()})
 	if err != nil {
@@ -136,15 +133,12 @@ func (db *DB) Audit(ctx context.Context) ([]Finding, error) {
 
 // auditPool returns the pool that an audit reads from; on PostgreSQL it has no statement
 // timeout. The caller calls done at the end.
-func (db *DB) auditPool() (pool *sql.DB, done func(), err error) {
+func (db *DB) auditPool() (from pool, done func()) {
 	if !db.isPostgres() {
-		return db.read, func() {}, nil
+		return db.read, func() {}
 	}
-	own, err := openWithoutLimits(db.cfg, "statement_timeout")
-	if err != nil {
-		return nil, nil, err
-	}
-	return own, func() { _ = own.Close() }, nil
+	own := db.openWithoutLimits(statementLimit)
+	return own, func() { _ = own.Close() }
 }
 
 func (c conn) runCheck(ctx context.Context, k auditCheck) (found []Finding, err error) {

@@ -2,11 +2,7 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
-	"io"
-	"net"
 	"slices"
 	"strings"
 
@@ -17,10 +13,12 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/entity"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/store/pgserver"
 )
 
 // SQLSTATEs, see appendix A of the PostgreSQL manual.
 const (
+	featureNotSupported  = "0A000" // cached plan must not change result type
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
 	uniqueViolation      = "23505"
@@ -79,7 +77,7 @@ func (db *DB) translateError(ctx context.Context, err error) error {
 		return fault.New(fault.Timeout, "The request took too long and was stopped.").Because(err)
 	case isCode(err, notInEncoding):
 		return notText.Because(err)
-	case isCode(err, diskFull, readOnlyTransaction) || isSQLite(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY):
+	case isCannotStore(err):
 		return cannotStore.Because(err)
 	case db.closed.Load() || isUnavailable(err):
 		return unavailable.Because(err)
@@ -105,9 +103,13 @@ func violatedIndex(err error) string {
 // isRepeatable reports whether the database refused a transaction for a transient reason,
 // so that it may succeed when it runs again.
 func isRepeatable(err error) bool {
-	return isCode(err, serializationFailure, deadlockDetected) || isSQLite(err, sqlite3.SQLITE_BUSY) ||
+	return isCode(err, serializationFailure, deadlockDetected) || isSQLite(err, sqlite3.SQLITE_BUSY) || pgserver.IsStale(err) || isStalePlan(err) ||
 		slices.Contains(repeatableIndexes, violatedIndex(err))
 }
+
+// isStalePlan reports whether a prepared statement is older than a change of its tables: its next use
+// prepares it anew.
+func isStalePlan(err error) bool { return isCode(err, featureNotSupported) }
 
 // repeatableIndexes are the unique indexes that concurrent transactions may violate because
 // one does not see the uncommitted row of the other; the second run sees it.
@@ -134,6 +136,16 @@ func isStatementTimeout(err error) bool {
 	return isCode(err, queryCancelled) || isSQLite(err, sqlite3.SQLITE_INTERRUPT)
 }
 
+// isCannotStore covers full disks, and servers and files that are read-only.
+func isCannotStore(err error) bool {
+	return isCode(err, diskFull, readOnlyTransaction) || errors.Is(err, pgserver.ErrCannotWrite) || isSQLite(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+}
+
+// isOutOfSpace covers what stays so until room is made, or a file can be written again.
+func isOutOfSpace(err error) bool {
+	return isCode(err, diskFull) || isSQLite(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
+}
+
 // isUnavailable covers connections refused, lost and closed, servers that start
 // or stop, and files that cannot be opened, read or written.
 func isUnavailable(err error) bool {
@@ -146,10 +158,7 @@ func isUnavailable(err error) bool {
 	if isSQLite(err, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) {
 		return true
 	}
-	_, connect := errors.AsType[*pgconn.ConnectError](err)
-	_, network := errors.AsType[net.Error](err)
-	return connect || network || errors.Is(err, errNoResponse) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, sql.ErrTxDone) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+	return pgserver.IsUnavailable(err)
 }
 
 func isCode(err error, codes ...string) bool {

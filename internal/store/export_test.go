@@ -81,9 +81,17 @@ func (db *DB) Touch(ctx context.Context) error {
 // Conn returns a connection of the pool.
 func (db *DB) Conn(ctx context.Context) (*sql.Conn, error) { return db.write.Conn(ctx) }
 
-// Distrust makes the pool ping each connection before it is used again, as if none had
-// been read from for longer than trust.
-func (db *DB) Distrust() { db.liveness.trust = 0 }
+// URL returns the URL of the database.
+func (db *DB) URL() string { return db.cfg.URL }
+
+// Setting returns a setting of a session of PostgreSQL.
+func (db *DB) Setting(t testing.TB, name string) (value string) {
+	t.Helper()
+	if _, err := db.readConn().queryRow(t.Context(), "SHOW "+name, nil, &value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
 
 // CredentialConn returns a connection of the pool for reads of credentials.
 func (db *DB) CredentialConn(ctx context.Context) (*sql.Conn, error) {
@@ -99,10 +107,7 @@ func (db *DB) Sleep(ctx context.Context) error {
 // LockTables locks tables of PostgreSQL exclusively until release is called.
 func (db *DB) LockTables(t testing.TB, names ...string) (release func()) {
 	t.Helper()
-	own, err := openWithoutLimits(db.cfg, "idle_in_transaction_session_timeout")
-	if err != nil {
-		t.Fatal(err)
-	}
+	own := db.openWithoutLimits(idleLimit)
 	raw, err := own.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)

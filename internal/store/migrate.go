@@ -123,7 +123,7 @@ func missingMigrations(known []migration, past []applied) (missing []migration, 
 // migrationSession opens a separate connection: on PostgreSQL it holds the migration lock
 // and waits until ctx ends; on SQLite it checks foreign keys only at the end, since
 // rebuilding a table drops the old one first.
-func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
+func (db *DB) migrationSession(ctx context.Context) (pool, conn, error) {
 	own, err := db.openMigration()
 	if err != nil {
 		return nil, conn{}, err
@@ -135,15 +135,16 @@ func (db *DB) migrationSession(ctx context.Context) (*sql.DB, conn, error) {
 	return own, c, nil
 }
 
-func (db *DB) openMigration() (*sql.DB, error) {
+func (db *DB) openMigration() (pool, error) {
 	if db.isPostgres() {
-		return openWithoutLimits(db.cfg, "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+		return db.openWithoutLimits(lockLimit, statementLimit, idleLimit), nil
 	}
 	own, err := sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "immediate", "foreign_keys(0)"))
-	if err == nil {
-		own.SetMaxOpenConns(1)
+	if err != nil {
+		return nil, err
 	}
-	return own, err
+	own.SetMaxOpenConns(1)
+	return own, nil
 }
 
 // lockMigrations waits until no other session migrates. It polls with backoff and does not
@@ -167,7 +168,7 @@ func (c conn) lockMigrations(ctx context.Context) error {
 	}
 }
 
-func migrateOn(ctx context.Context, own *sql.DB, c conn, known []migration) error {
+func migrateOn(ctx context.Context, own pool, c conn, known []migration) error {
 	for try := 1; ; try++ {
 		done, err := applyNext(ctx, own, c, known)
 		if isSQLite(err, sqlite3.SQLITE_BUSY) && ctx.Err() == nil { // another process migrates
@@ -182,7 +183,7 @@ func migrateOn(ctx context.Context, own *sql.DB, c conn, known []migration) erro
 
 // applyNext applies the first missing migration. On SQLite the transaction begins with the
 // write lock, and reads under it which are missing.
-func applyNext(ctx context.Context, own *sql.DB, c conn, known []migration) (done bool, err error) {
+func applyNext(ctx context.Context, own pool, c conn, known []migration) (done bool, err error) {
 	raw, err := own.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err

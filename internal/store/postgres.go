@@ -2,91 +2,80 @@ package store
 
 import (
 	"cmp"
-	"database/sql"
-	"errors"
-	"net"
+	"context"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"entgo.io/ent/dialect"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/backplane-dev/backplane/internal/store/pgserver"
 )
 
-// maxIdleTime is how long PostgreSQL keeps a process for a connection that is not used.
-const maxIdleTime = 5 * time.Minute
-
-// openPostgres opens the pools. The startup message of a connection sets its timeouts, so that
-// a frozen node loses its locks and no statement waits for ever; a value that the URL
-// sets takes precedence.
+// openPostgres opens the pools.
 func openPostgres(cfg Config) (*DB, error) {
-	pgc, err := postgresConfig(cfg)
+	server, err := newPostgresServer(cfg)
 	if err != nil {
 		return nil, err
 	}
-	conns := cmp.Or(cfg.MaxConns, 20)
-	monitor := newLiveness(pgc)
-	pool, own := monitor.openPool(pgc, conns), monitor.openPool(pgc, postgresCredentialConns)
-	pool.SetConnMaxIdleTime(maxIdleTime)
-	own.SetConnMaxIdleTime(maxIdleTime)
+	conns, own := cmp.Or(cfg.MaxConns, postgresConns), cmp.Or(cfg.CredentialConns, postgresCredentialConns)
+	pool := server.OpenPool(pgserver.PoolConfig{Conns: conns, Wary: cfg.WaryReads})
 	shared := newPermits(conns / callerPart)
 	return &DB{
-		cfg: cfg, dialect: dialect.Postgres, liveness: monitor, closed: new(atomic.Bool),
+		cfg: cfg, dialect: dialect.Postgres, server: server, closed: new(atomic.Bool), storing: new(storing),
 		read: pool, write: pool, readers: shared, writers: shared,
-		credentials: credentialPool{read: own, readers: newPermits(postgresCredentialConns / credentialPart)},
+		credentials: credentialPool{read: server.OpenPool(pgserver.PoolConfig{Conns: own, Wary: cfg.WaryReads}), readers: newPermits(own / credentialPart)},
 	}, nil
 }
 
+// newPostgresServer returns the server of the URL, with the settings of every session: time-outs, so that
+// a frozen node loses its locks and no statement waits for ever, and what statements of this
+// package rely on. A value that the URL sets takes precedence.
+func newPostgresServer(cfg Config) (*pgserver.Server, error) {
+	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	return pgserver.New(cfg.URL, map[string]string{
+		"application_name":                    "backplane",
+		"client_encoding":                     "UTF8",
+		"timezone":                            "UTC",
+		"datestyle":                           "ISO",
+		"standard_conforming_strings":         "on",
+		"default_transaction_isolation":       "read committed",
+		"lock_timeout":                        ms(cfg.LockTimeout),
+		"statement_timeout":                   ms(cfg.StatementTime),
+		"idle_in_transaction_session_timeout": ms(cfg.IdleInTx),
+	}, cfg.Log)
+}
+
+// Limits of a session that some work goes without.
+const (
+	lockLimit      = "lock_timeout"
+	statementLimit = "statement_timeout"
+	idleLimit      = "idle_in_transaction_session_timeout"
+)
+
 // openWithoutLimits opens a separate connection without the given limits of PostgreSQL, for
 // work of any duration.
-func openWithoutLimits(cfg Config, without ...string) (*sql.DB, error) {
-	pgc, err := postgresConfig(cfg)
-	if err != nil {
-		return nil, err
-	}
+func (db *DB) openWithoutLimits(without ...string) *pgserver.Pool {
+	settings := make(map[string]string, len(without))
 	for _, name := range without {
-		pgc.RuntimeParams[name] = "0"
+		settings[name] = "0"
 	}
-	return newLiveness(pgc).openPool(pgc, 1), nil
+	return db.server.OpenPool(pgserver.PoolConfig{Conns: 1, Settings: settings})
+}
+
+// Connect opens a single connection to PostgreSQL, under the name for its statistics. It is closed when
+// another server takes over. The caller closes it.
+func (db *DB) Connect(ctx context.Context, name string) (*pgx.Conn, error) {
+	return db.server.Connect(ctx, map[string]string{"application_name": name, statementLimit: "0"}) // a listener is silent for long
 }
 
 // Addresses returns the hosts and ports of a PostgreSQL URL, as its client reads it: all
 // that are given, and those of the environment if none is. Sockets that are files have none.
 func Addresses(url string) (all []string, err error) {
-	pgc, err := postgresConfig(Config{URL: url})
+	server, err := newPostgresServer(Config{URL: url})
 	if err != nil {
 		return nil, err
 	}
-	add := func(host string, port uint16) {
-		if !strings.HasPrefix(host, "/") {
-			all = append(all, net.JoinHostPort(host, strconv.Itoa(int(port))))
-		}
-	}
-	add(pgc.Host, pgc.Port)
-	for _, f := range pgc.Fallbacks {
-		add(f.Host, f.Port)
-	}
-	return all, nil
-}
-
-func postgresConfig(cfg Config) (*pgx.ConnConfig, error) {
-	pgc, err := pgx.ParseConfig(cfg.URL)
-	if err != nil {
-		return nil, errors.New("this is not a PostgreSQL URL such as postgres://user:password@host:5432/database") // the error of pgx may contain the password
-	}
-	pgc.ConnectTimeout = cmp.Or(pgc.ConnectTimeout, 5*time.Second)
-	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-	for name, value := range map[string]string{
-		"application_name":                    "backplane",
-		"timezone":                            "UTC",
-		"lock_timeout":                        ms(cfg.LockTimeout),
-		"statement_timeout":                   ms(cfg.StatementTime),
-		"idle_in_transaction_session_timeout": ms(cfg.IdleInTx),
-	} {
-		if _, set := pgc.RuntimeParams[name]; !set {
-			pgc.RuntimeParams[name] = value
-		}
-	}
-	return pgc, nil
+	return server.Addresses(), nil
 }

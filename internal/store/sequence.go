@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -11,13 +10,14 @@ import (
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/lease"
+	"github.com/backplane-dev/backplane/internal/store/pgserver"
 )
 
 // Sequence implements eventlog.PositionStore on a connection of its own, so that it
 // waits for no other transaction.
 type Sequence struct {
 	db   *DB
-	pool *sql.DB // of one connection
+	pool *pgserver.Pool // of one connection
 }
 
 var _ eventlog.PositionStore = (*Sequence)(nil)
@@ -28,16 +28,9 @@ func (db *DB) Sequence() (*Sequence, error) {
 	if !db.isPostgres() {
 		return nil, nil
 	}
-	cfg, err := postgresConfig(db.cfg)
-	if err != nil {
-		return nil, err
-	}
 	// A plan made while the log is short would read all of it once it is long.
-	for _, method := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
-		cfg.RuntimeParams[method] = "off"
-	}
-	pool := newLiveness(cfg).openPool(cfg, 1)
-	return &Sequence{db, pool}, nil
+	settings := map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+	return &Sequence{db, db.server.OpenPool(pgserver.PoolConfig{Conns: 1, Settings: settings})}, nil
 }
 
 // Close ends the connection.

@@ -38,7 +38,7 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}
 	write.SetMaxOpenConns(1)
-	conns := cmp.Or(cfg.MaxConns, 8)
+	conns := cmp.Or(cfg.MaxConns, sqliteConns)
 	read, err := openSQLiteReaders(cfg, path, conns)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 		return nil, err
 	}
 	return &DB{
-		cfg: cfg, dialect: dialect.SQLite, path: path, closed: new(atomic.Bool),
+		cfg: cfg, dialect: dialect.SQLite, path: path, closed: new(atomic.Bool), storing: new(storing),
 		read: read, write: write, readers: newPermits(conns / callerPart), writers: newPermits(1),
 		credentials: credentialPool{read: own, readers: newPermits(sqliteCredentialConns / credentialPart)},
 	}, nil

@@ -25,13 +25,16 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"entgo.io/ent/dialect"
+	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/backplane-dev/backplane/ent"
+	"github.com/backplane-dev/backplane/internal/store/pgserver"
 )
 
 // Config says which database and how to use it. Only URL is needed.
@@ -40,14 +43,18 @@ type Config struct {
 	Migrate         bool   // apply missing migrations when opening
 	AssignLegacyIDs bool   // give every new user, product and order the next number as its legacy id
 
-	MaxConns      int           // connections to PostgreSQL, or readers of SQLite; default 20 and 8, besides 4 and 2 for reads of credentials
+	MaxConns        int // connections to PostgreSQL, or readers of SQLite; default 12 and 8
+	CredentialConns int // connections to PostgreSQL for reads of credentials besides; default 3. On SQLite they are 2
+
 	LockTimeout   time.Duration // how long a statement waits for a lock; default 5 s
 	StatementTime time.Duration // how long a statement may run on PostgreSQL; default 30 s
 	IdleInTx      time.Duration // after which PostgreSQL ends a transaction that does nothing; default 10 s
 	TxTime        time.Duration // how long a transaction may last in all; default 1 min
 
 	Now         func() time.Time   // default time.Now; domains pass their own times, this one is for idempotency keys
+	WaryReads   bool               // looks at the role of PostgreSQL before each use of a connection, as after a second without use; for tests
 	OnStatement func(query string) // called before each statement of the stores; for tests and traces
+	Log         *slog.Logger       // default: none
 }
 
 func (c Config) withDefaults() Config {
@@ -58,13 +65,16 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	return c
 }
 
 func (c Config) validate() error {
 	switch {
-	case c.MaxConns < 0:
-		return fmt.Errorf("store config: MaxConns must not be negative, it is %d", c.MaxConns)
+	case c.MaxConns < 0 || c.CredentialConns < 0:
+		return fmt.Errorf("store config: numbers of connections must not be negative, they are %d and %d", c.MaxConns, c.CredentialConns)
 	case c.LockTimeout < 0 || c.StatementTime < 0 || c.IdleInTx < 0 || c.TxTime < 0:
 		return errors.New("store config: a time-out must not be negative")
 	}
@@ -73,32 +83,47 @@ func (c Config) validate() error {
 
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
-	cfg      Config
-	dialect  string
-	path     string    // of the SQLite file
-	liveness *liveness // of PostgreSQL
-	read     *sql.DB   // queries outside of transactions
-	write    *sql.DB   // transactions; on PostgreSQL the same as read
-	readers  *permits  // of read
-	writers  *permits  // of write; on PostgreSQL the same as readers
-	client   *ent.Client
-	hooks    Hooks
-	closed   *atomic.Bool
+	cfg     Config
+	dialect string
+	path    string           // of the SQLite file
+	server  *pgserver.Server // PostgreSQL
+	read    pool             // queries outside of transactions
+	write   pool             // transactions; on PostgreSQL the same as read
+	readers *permits         // of read
+	writers *permits         // of write; on PostgreSQL the same as readers
+	client  *ent.Client
+	hooks   Hooks
+	closed  *atomic.Bool
+	storing *storing
 
 	credentials credentialPool
+}
+
+// pool is connections to the database: a *sql.DB, or a *pgserver.Pool.
+type pool interface {
+	entsql.ExecQuerier
+	BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
+	Conn(ctx context.Context) (*sql.Conn, error)
+	PingContext(ctx context.Context) error
+	Stats() sql.DBStats
+	Close() error
 }
 
 // credentialPool is connections for reads of credentials alone, in place of those of a DB: while all
 // others are taken, callers are still authenticated.
 type credentialPool struct {
-	read    *sql.DB
+	read    pool
 	readers *permits
 	client  *ent.Client
 }
 
-// Connections of a credentialPool. Its reads are short, by a key or a user.
+// Connections of a node. With those of the sequencer, the monitor and notifications, which has two, they are
+// 19 on PostgreSQL: five nodes need 95 of the 97 that a server with its default of max_connections has for
+// them. The reads of a credentialPool are short, by a key or a user.
 const (
-	postgresCredentialConns = 4
+	postgresConns           = 12
+	postgresCredentialConns = 3
+	sqliteConns             = 8
 	sqliteCredentialConns   = 2
 )
 
@@ -134,7 +159,15 @@ func (db *DB) connect(ctx context.Context) error {
 	db.client = ent.NewClient(ent.Driver(db.readConn().entDriver()))
 	db.credentials.client = ent.NewClient(ent.Driver(db.forCredentials().readConn().entDriver()))
 	if err := db.Ping(ctx); err != nil {
+		if refused, ok := errors.AsType[*pgserver.RefusedError](err); ok {
+			return refused
+		}
 		return err
+	}
+	if db.isPostgres() {
+		if err := db.server.RefuseTransactionPooling(ctx); err != nil {
+			return err
+		}
 	}
 	if db.cfg.Migrate {
 		return db.Migrate(ctx)
@@ -159,6 +192,33 @@ func (db *DB) Close() error {
 // Ping reports whether the database answers: nil or an Unavailable error.
 func (db *DB) Ping(ctx context.Context) error {
 	return db.translateError(ctx, db.read.PingContext(ctx))
+}
+
+// ServerEpoch returns the server epoch of the connections to PostgreSQL; 0 on SQLite.
+func (db *DB) ServerEpoch() int64 {
+	if !db.isPostgres() {
+		return 0
+	}
+	return db.server.Epoch()
+}
+
+// Connections are those of a pool.
+type Connections struct {
+	Max, Open, Used int
+	Waits           int64 // how often a call has waited for one
+}
+
+// Connections returns the connections of the node by what they are for.
+func (db *DB) Connections() map[string]Connections {
+	all := map[string]Connections{}
+	for name, p := range map[string]pool{"read": db.read, "write": db.write, "credentials": db.credentials.read} {
+		s := p.Stats()
+		all[name] = Connections{s.MaxOpenConnections, s.OpenConnections, s.InUse, s.WaitCount}
+	}
+	if db.isPostgres() {
+		delete(all, "read") // the same as for writing
+	}
+	return all
 }
 
 // Dialect returns "sqlite3" or "postgres".

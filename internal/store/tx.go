@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/security"
+	"github.com/backplane-dev/backplane/internal/store/pgserver"
 )
 
 // maxTries bounds how often a transaction runs that the database refuses because of
@@ -87,9 +88,23 @@ func (db *DB) inTx(ctx context.Context, cl claim.Claim, fn func(*tx) error) erro
 			db.notifyCommitted(t)
 		}
 		if !again || try == maxTries || ctx.Err() != nil {
+			db.noteStored(t, err)
 			return db.translateError(ctx, err)
 		}
+		if db.isPostgres() && pgserver.IsStale(err) {
+			db.server.ReplaceIdle()
+		}
 		backoff.Sleep(ctx, conflictRetries.Delay(try))
+	}
+}
+
+// noteStored notes for the Monitor whether a transaction could store its change.
+func (db *DB) noteStored(t *tx, err error) {
+	switch {
+	case err == nil && t.sent:
+		db.storing.succeeded()
+	case isOutOfSpace(err):
+		db.storing.failed(cannotStore.Because(err))
 	}
 }
 

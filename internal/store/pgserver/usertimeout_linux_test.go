@@ -1,4 +1,4 @@
-package store
+package pgserver
 
 import (
 	"net"
@@ -18,12 +18,12 @@ func TestDial_sets_the_TCP_user_timeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	conn, err := (&liveness{}).dial(t.Context(), "tcp", ln.Addr().String())
+	conn, err := dial(t.Context(), "tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	raw, err := conn.(*monitoredConn).Conn.(syscall.Conn).SyscallConn()
+	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

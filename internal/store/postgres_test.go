@@ -47,9 +47,8 @@ func fillPool(t *testing.T, connect func(context.Context) (*sql.Conn, error), n 
 
 func TestPostgres_replaces_connections_that_were_lost_silently(t *testing.T) {
 	t.Parallel()
-	db, proxy := behindProxy(t, store.Config{StatementTime: time.Hour, MaxConns: 12})
+	db, proxy := behindProxy(t, store.Config{StatementTime: time.Hour, MaxConns: 12, WaryReads: true})
 	fillPool(t, db.Conn, 12)
-	db.Distrust()
 	proxy.Lose()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // one second for the first; each of the others would take another
 	defer cancel()
@@ -62,10 +61,9 @@ func TestPostgres_replaces_connections_that_were_lost_silently(t *testing.T) {
 
 func TestPostgres_replaces_connections_for_credentials_that_were_lost_silently(t *testing.T) {
 	t.Parallel()
-	db, proxy := behindProxy(t, store.Config{StatementTime: time.Hour})
+	db, proxy := behindProxy(t, store.Config{StatementTime: time.Hour, WaryReads: true})
 	who := givenUser(t, db).ID
-	fillPool(t, db.CredentialConn, 4)
-	db.Distrust()
+	fillPool(t, db.CredentialConn, 3)
 	proxy.Lose()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
