@@ -23,7 +23,7 @@ type call struct {
 	cancel     context.CancelCauseFunc
 	set        *registry.Set
 	target     target
-	callerID   string      // user, or address of an anonymous caller; holds the permit
+	callerID   string      // user, or network of an anonymous caller; holds the permit
 	token      string      // the service token; empty for anonymous callers
 	withheld   http.Header // credentials of the request that the forwarded header lacks
 	key        string      // hash key of CONSISTENT_HASH
@@ -75,7 +75,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 // identifyCaller sets what the semaphore, the pick and the service know the caller by.
 func (c *call) identifyCaller(r *http.Request) (err error) {
 	caller := auth.LastKnown(r.Context())
-	if c.callerID = auth.ClientFrom(r.Context()).Address; caller != nil {
+	if c.callerID = auth.ClientFrom(r.Context()).Network(); caller != nil {
 		c.callerID = string(caller.UserID) // the same user for all of the user's keys
 	}
 	if c.key = r.Header.Get(KeyHeader); len(c.key) > registry.MaxPickKey {

@@ -30,8 +30,9 @@ type fixture struct {
 	services  map[string]*registry.Service
 	lag       time.Duration
 
-	mu     sync.Mutex
-	caller *auth.Principal // of the next calls; nil for an anonymous one
+	mu      sync.Mutex
+	caller  *auth.Principal // of the next calls; nil for an anonymous one
+	address string          // of the next calls
 }
 
 type emptyStore struct{ registry.Store }
@@ -48,7 +49,7 @@ var ada = &auth.Principal{UserID: "usr_ada", Roles: []auth.Role{auth.Customer}, 
 
 func newFixture(t *testing.T, cfg Config) *fixture {
 	t.Helper()
-	w := &fixture{t: t, caller: ada, services: map[string]*registry.Service{}}
+	w := &fixture{t: t, caller: ada, address: "192.0.2.1", services: map[string]*registry.Service{}}
 	log := slog.New(slog.DiscardHandler)
 	w.directory = registry.NewDirectory(emptyStore{}, w, time.Now, log)
 	if err := w.directory.Load(t.Context()); err != nil {
@@ -82,9 +83,9 @@ func newGuard(t testing.TB, p Policy, resolver *net.Resolver) *Guard {
 // serve does what the HTTP server does before it calls the gateway.
 func (w *fixture) serve(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
-	caller := w.caller
+	caller, address := w.caller, w.address
 	w.mu.Unlock()
-	ctx := requestlog.WithRequestID(auth.WithClient(r.Context(), auth.Client{Address: "192.0.2.1"}), "req-1")
+	ctx := requestlog.WithRequestID(auth.WithClient(r.Context(), auth.Client{Address: address}), "req-1")
 	if caller != nil {
 		ctx = auth.With(ctx, caller)
 	}
@@ -97,6 +98,14 @@ func (w *fixture) setCaller(caller *auth.Principal) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.caller = caller
+}
+
+// setAnonymous makes the next calls those of an anonymous caller at the address.
+func (w *fixture) setAnonymous(address string) {
+	w.setCaller(nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.address = address
 }
 
 // registerService registers a service with instances at the URLs.

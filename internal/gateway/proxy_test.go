@@ -381,3 +381,41 @@ func TestGateway_limits_open_calls(t *testing.T) {
 	}
 	testenv.Eventually(t, "no call is in flight", func() bool { return w.gateway.semaphore.inUse() == 0 && len(w.gateway.semaphore.usedBy) == 0 })
 }
+
+func TestGateway_counts_the_anonymous_callers_of_a_network_as_one(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name          string
+		first, second string
+		status        int // of the second client's call while the first client has all permits of its network
+	}{
+		{"an IPv6 client takes another address of its /64", "2001:db8::1", "2001:db8::2", http.StatusServiceUnavailable},
+		{"an IPv6 client is in another /64", "2001:db8::1", "2001:db8:0:1::1", http.StatusOK},
+		{"an IPv4 client has another address", "192.0.2.1", "192.0.2.2", http.StatusOK},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newFixture(t, Config{Calls: 10, CallerCalls: 1})
+			entered, leave := make(chan struct{}), make(chan struct{})
+			w.registerService(registry.ServiceInput{Name: "echo"}, publicService(),
+				startServer(t, func(_ http.ResponseWriter, r *http.Request) {
+					if r.URL.Query().Has("wait") {
+						entered <- struct{}{}
+						<-leave
+					}
+				}))
+			first := make(chan response, 1)
+			w.setAnonymous(tt.first)
+			go func() { first <- w.get("/gateway/echo/?wait") }()
+			<-entered
+			w.setAnonymous(tt.second)
+			if r := w.get("/gateway/echo/"); r.status != tt.status {
+				t.Errorf("a second call gave %d %s, want %d", r.status, r.body, tt.status)
+			}
+			close(leave)
+			if r := <-first; r.status != http.StatusOK {
+				t.Errorf("the first call gave %d", r.status)
+			}
+		})
+	}
+}
