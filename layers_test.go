@@ -15,7 +15,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves = "internal/auth internal/backoff internal/claim internal/coalesce internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/security internal/requestlog internal/setting internal/uid"
+	leaves = "internal/auth internal/backoff internal/bounded internal/claim internal/coalesce internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/security internal/requestlog internal/setting internal/uid internal/writelimit"
 
 	// A domain imports no other domain: what several need is in a leaf. A new one is
 	// added here and to the table below.
@@ -70,7 +70,7 @@ var mayImport = map[string]string{
 	"internal/membudget": "internal/auth internal/fairshare internal/fault",
 	"internal/page":      "internal/fault",
 	"internal/security":  leaves,
-	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "internal/auth", "internal/setting": "", "internal/uid": "",
+	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "internal/auth", "internal/setting": "", "internal/uid": "", "internal/bounded": "", "internal/writelimit": "internal/auth internal/bounded internal/fault internal/setting",
 }
 
 // technology is what leaves and domains must not import, nor any other package

@@ -71,6 +71,11 @@ func checkReadScopes(caller *auth.Principal, mutation *graphql.FieldContext) err
 // down, also to callers known only by a cached principal.
 var servedWithoutDatabase = map[string]bool{"service": true, "services": true, "pickInstance": true, "reportOutcome": true}
 
+// uncountedMutations do not count against the rate of writes: services call them for each interval of a
+// lease and for each call of another service, and they store no event. All others count, refused ones
+// and repeats too.
+var uncountedMutations = map[string]bool{"renewInstance": true, "pickInstance": true, "reportOutcome": true}
+
 // checkLastKnownCaller refuses the other root fields to a caller known only by a cached
 // principal: a read that hides objects from anonymous callers would return nothing, as if
 // there were none.

@@ -20,6 +20,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/securitylog"
+	"github.com/backplane-dev/backplane/internal/writelimit"
 )
 
 // Config is the checked configuration of a process. groups says what its fields
@@ -49,6 +50,7 @@ type Config struct {
 	GraphQL   executor.Limits
 	HTTP      httpd.Config
 	Gateway   gateway.Config
+	Writes    writelimit.Config
 }
 
 // ListenHost returns the host of the address that the API listens on, empty for all addresses.

@@ -22,6 +22,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/securitylog"
+	"github.com/backplane-dev/backplane/internal/writelimit"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/configuration.md")
@@ -61,6 +62,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 			ConnectTime: 2 * time.Second, FirstByteTime: 30 * time.Second, IdleTime: 5 * time.Minute, TotalTime: 10 * time.Minute,
 			BodyBytes: 100 << 20, Calls: 10_000, CallerCalls: 2_500,
 		},
+		Writes: writelimit.Config{User: 50, Address: 250},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(secrets.MasterKey{})); diff != "" {
 		t.Errorf("FromEnv without anything set (-want +got):\n%s", diff)

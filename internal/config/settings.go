@@ -44,7 +44,7 @@ func (c *Config) groups() []Group {
 		{"Access", []setting.Setting{
 			setting.Value(&c.AdminUsername, "ADMIN_USERNAME", "", "username of the first ADMIN, created while there is none; default: `admin`, with a random password that is printed once", parseAny),
 			markSecret(setting.Value(&c.AdminPassword, "ADMIN_PASSWORD", "", "password of the first ADMIN", parseSecret)),
-			setting.Value(&c.RateLimit, "RATE_LIMIT", "on", "`off` turns off the rate limit on password attempts: for benchmarks and tests only", parseEither("on", "off")),
+			setting.Value(&c.RateLimit, "RATE_LIMIT", "on", "`off` turns off the rate limits on password attempts, names and changes: for benchmarks and tests only", parseEither("on", "off")),
 			setting.Value(&c.Introspection, "INTROSPECTION", "on", "`off` hides the schema, and suggestions in error messages", parseEither("on", "off")),
 			setting.Value(&c.HTTP.HideDocs, "DOCS", "on", "`off` hides GraphiQL, the page and the OpenAPI document of the legacy REST routes", parseEither("off", "on")),
 			setting.Value(&c.HTTP.SecurityContact, "SECURITY_CONTACT", "", "URL for reports of vulnerabilities, e.g. `mailto:security@shop.example`, served in `/.well-known/security.txt`", parseContact),
@@ -66,6 +66,7 @@ func (c *Config) groups() []Group {
 		{"Limits of a GraphQL operation", namedSettings(c.GraphQL.Settings())},
 		{"Limits of HTTP", namedSettings(c.HTTP.Settings())},
 		{"Limits of WebSockets and event streams", namedSettings(c.HTTP.Streams.Settings())},
+		{"Limits of changes", namedSettings(c.Writes.Settings())},
 		{"Limits of the gateway", namedSettings(c.Gateway.Settings())},
 	}
 }

@@ -31,17 +31,20 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/membudget"
+	"github.com/backplane-dev/backplane/internal/writelimit"
 )
 
 // Config tunes an Executor. The zero value is ready to use.
 type Config struct {
 	Limits               Limits
-	CacheBytes           int64             // memory for prepared documents; default 32 MiB
-	PersistedBytes       int64             // memory for the texts of automatic persisted queries; default 8 MiB
-	SharedBytes          int64             // memory for responses that equal subscriptions share; default 16 MiB
-	Memory               *membudget.Budget // of the node; nil for no limit
-	DisableIntrospection bool              // refuse __schema and __type
-	DisableSuggestions   bool              // no "did you mean" in errors
+	CacheBytes           int64               // memory for prepared documents; default 32 MiB
+	PersistedBytes       int64               // memory for the texts of automatic persisted queries; default 8 MiB
+	SharedBytes          int64               // memory for responses that equal subscriptions share; default 16 MiB
+	Memory               *membudget.Budget   // of the node; nil for no limit
+	Writes               *writelimit.Limiter // of the node; nil for no limit
+	UncountedMutations   map[string]bool     // names of those that do not count against Writes
+	DisableIntrospection bool                // refuse __schema and __type
+	DisableSuggestions   bool                // no "did you mean" in errors
 
 	// Scalars check the values of variables of custom scalars, by the scalar's name, so
 	// that all mistakes are reported at once and before execution. Their errors are

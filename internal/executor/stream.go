@@ -3,6 +3,7 @@ package executor
 import (
 	"bytes"
 	"context"
+	"strings"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -58,12 +59,15 @@ type Stream struct {
 // Run executes a query or mutation and returns its response. The context that resolvers get
 // ends after Limits.Time. Run takes its memory from the grant of ctx, if there is one, which
 // the caller releases once the response is written. An error means that nothing ran, since
-// there was no memory.
+// there was no memory, or the caller writes too fast.
 func (x *Executor) Run(ctx context.Context, op *Operation) (*graphql.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, x.limits.Time)
 	defer cancel()
 	if op.Kind() == ast.Subscription {
 		return x.errorResponse(ctx, fault.New(fault.BadRequest, "A subscription needs a transport that streams.")), nil
+	}
+	if err := x.cfg.Writes.Take(ctx, x.countWrites(op)); err != nil {
+		return nil, err
 	}
 	grant := membudget.GrantFrom(ctx)
 	before := grant.Bytes()
@@ -78,6 +82,32 @@ func (x *Executor) Run(ctx context.Context, op *Operation) (*graphql.Response, e
 	}
 	grant.Shrink(before + responseFactor*int64(len(resp.Data)))
 	return resp.Response, nil
+}
+
+// countWrites returns how many fields of the operation count against the rate of writes: those of a
+// mutation, fragments expanded and repeats counted, but for the uncounted ones. A repeat under an
+// idempotency key counts as any other. The limit of root fields bounds it.
+func (x *Executor) countWrites(op *Operation) int {
+	if op.Kind() != ast.Mutation {
+		return 0
+	}
+	return x.countWritesOf(op.definition.SelectionSet)
+}
+
+func (x *Executor) countWritesOf(set ast.SelectionSet) (n int) {
+	for _, sel := range set {
+		switch sel := sel.(type) {
+		case *ast.Field:
+			if !x.cfg.UncountedMutations[sel.Name] && !strings.HasPrefix(sel.Name, "__") {
+				n++
+			}
+		case *ast.InlineFragment:
+			n += x.countWritesOf(sel.SelectionSet)
+		case *ast.FragmentSpread:
+			n += x.countWritesOf(sel.Definition.SelectionSet)
+		}
+	}
+	return n
 }
 
 // Stream starts the operation, which yields one response for a query or

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/bounded"
 	"github.com/backplane-dev/backplane/internal/fault"
-	"github.com/backplane-dev/backplane/internal/session/bounded"
 )
 
 // principalCacheTTL is how long the principal of a credential is cached for

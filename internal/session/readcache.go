@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/session/bounded"
+	"github.com/backplane-dev/backplane/internal/bounded"
 )
 
 var errReadAborted = errors.New("read aborted")

@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/bounded"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
-	"github.com/backplane-dev/backplane/internal/session/bounded"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 

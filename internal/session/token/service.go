@@ -7,7 +7,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/backplane-dev/backplane/internal/auth"
-	"github.com/backplane-dev/backplane/internal/session/bounded"
+	"github.com/backplane-dev/backplane/internal/bounded"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 

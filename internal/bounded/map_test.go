@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/session/bounded"
+	"github.com/backplane-dev/backplane/internal/bounded"
 )
 
 var at = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
