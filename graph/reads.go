@@ -83,8 +83,8 @@ func (r *Resolver) passwordHasher(password *string) user.Hasher {
 	if password == nil {
 		return nil
 	}
-	return func(ctx context.Context) (user.PasswordHash, error) {
-		hash, err := r.domains.Sessions.HashPassword(ctx, *password)
+	return func(ctx context.Context, names []string) (user.PasswordHash, error) {
+		hash, err := r.domains.Sessions.HashPassword(ctx, *password, names...)
 		return user.PasswordHash(hash), err
 	}
 }

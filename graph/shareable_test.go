@@ -38,7 +38,7 @@ type demoGraph struct {
 func openDemo(t *testing.T) *demoGraph {
 	t.Helper()
 	db := testenv.Open(t, store.Config{URL: testenv.SQLite(t)})
-	if _, err := demo.FillShop(t.Context(), db, func(string) (string, error) { return "hash", nil }); err != nil {
+	if _, err := demo.FillShop(t.Context(), db, func(string, ...string) (string, error) { return "hash", nil }); err != nil {
 		t.Fatal(err)
 	}
 	events := eventlog.NewLog(db.Events())

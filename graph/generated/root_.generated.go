@@ -3559,7 +3559,7 @@ enum ErrorCode {
   USER_NOT_FOUND
   "The account is deactivated or deleted."
   USER_NOT_ACTIVE
-  "The password is too short or too long."
+  "The password is too short or too long, is among the first that attackers try, or is made of the names of its account."
   PASSWORD_INVALID
   "The login or the password is wrong."
   CREDENTIALS_WRONG
@@ -4123,7 +4123,7 @@ extend enum EventType {
 extend enum ErrorCode {
   "There is no such product, or it is hidden from the caller."
   PRODUCT_NOT_FOUND
-  "The product is not for sale."
+  "The product is not for sale; only callers that may see such products get this."
   PRODUCT_NOT_ACTIVE
   "This cannot be a SKU."
   SKU_INVALID
@@ -5246,7 +5246,7 @@ input SignUpInput {
   email: String
   "The display name, up to 200 characters."
   name: String
-  "The password: 10 characters or more."
+  "The password: 10 characters or more, none that is common or made of the names of the account."
   password: String!
 }
 
@@ -5310,7 +5310,7 @@ type SignOutPayload {
 input ChangePasswordInput {
   "The current password."
   currentPassword: String!
-  "The new password: 10 characters or more."
+  "The new password: 10 characters or more, none that is common or made of the names of the account."
   newPassword: String!
   "Whether one's API keys are revoked as well; who knew the password may have made some."
   revokeApiKeys: Boolean! = false
@@ -5618,7 +5618,7 @@ input CreateUserInput {
   name: String
   "The rights of the account; CUSTOMER if not given. An API key that gives others needs the scope ` + "`" + `users:admin` + "`" + `."
   roles: [Role!]
-  "The password to sign in with, 10 characters or more; without one the account cannot sign in until it has one."
+  "The password to sign in with, 10 characters or more, none that is common or made of the names of the account; without one the account cannot sign in until it has one."
   password: String
   "The id of the user in the former system. Needs ADMIN or an API key with the scope ` + "`" + `legacy:write` + "`" + `."
   legacyId: String

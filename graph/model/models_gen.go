@@ -58,7 +58,7 @@ type CancelOrderPayload struct {
 type ChangePasswordInput struct {
 	// The current password.
 	CurrentPassword string `json:"currentPassword"`
-	// The new password: 10 characters or more.
+	// The new password: 10 characters or more, none that is common or made of the names of the account.
 	NewPassword string `json:"newPassword"`
 	// Whether one's API keys are revoked as well; who knew the password may have made some.
 	RevokeAPIKeys bool `json:"revokeApiKeys"`
@@ -157,7 +157,7 @@ type CreateUserInput struct {
 	Name graphql.Omittable[*string] `json:"name,omitempty"`
 	// The rights of the account; CUSTOMER if not given. An API key that gives others needs the scope `users:admin`.
 	Roles graphql.Omittable[[]auth.Role] `json:"roles,omitempty"`
-	// The password to sign in with, 10 characters or more; without one the account cannot sign in until it has one.
+	// The password to sign in with, 10 characters or more, none that is common or made of the names of the account; without one the account cannot sign in until it has one.
 	Password graphql.Omittable[*string] `json:"password,omitempty"`
 	// The id of the user in the former system. Needs ADMIN or an API key with the scope `legacy:write`.
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`
@@ -687,7 +687,7 @@ type SignUpInput struct {
 	Email graphql.Omittable[*string] `json:"email,omitempty"`
 	// The display name, up to 200 characters.
 	Name graphql.Omittable[*string] `json:"name,omitempty"`
-	// The password: 10 characters or more.
+	// The password: 10 characters or more, none that is common or made of the names of the account.
 	Password string `json:"password"`
 }
 

@@ -121,7 +121,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 func createUser(tb testing.TB, db *store.DB, domains graph.Domains) (id, key string) {
 	tb.Helper()
 	ctx := tb.Context()
-	_, err := domains.Users.FirstAdmin(ctx, "ada", func(context.Context) (user.PasswordHash, error) { return "", nil })
+	_, err := domains.Users.FirstAdmin(ctx, "ada", func(context.Context, []string) (user.PasswordHash, error) { return "", nil })
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func TestDemo(t *testing.T) {
 	})
 }
 
-func hash(password string) (string, error) { return "hash of " + password, nil }
+func hash(password string, _ ...string) (string, error) { return "hash of " + password, nil }
 
 func TestFill_is_deterministic_and_sound(t *testing.T) {
 	t.Parallel()

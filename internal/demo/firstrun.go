@@ -13,16 +13,19 @@ import (
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
+// Hasher returns the hash of a new password of an account with the names.
+type Hasher func(password string, names ...string) (string, error)
+
 // CreateAdmin creates the first ADMIN if the database has none: the operator's
 // account, or admin with a random password if username is empty. It returns the
 // account whose password the operator does not know yet, if any.
-func CreateAdmin(ctx context.Context, users *user.Service, hash func(password string) (string, error), username, secret string) ([]Account, error) {
+func CreateAdmin(ctx context.Context, users *user.Service, hash Hasher, username, secret string) ([]Account, error) {
 	given := username != ""
 	if !given {
 		username, secret = "admin", password.Generate()
 	}
-	created, err := users.FirstAdmin(ctx, username, func(context.Context) (user.PasswordHash, error) {
-		hashed, err := hash(secret)
+	created, err := users.FirstAdmin(ctx, username, func(_ context.Context, names []string) (user.PasswordHash, error) {
+		hashed, err := hash(secret, names...)
 		return user.PasswordHash(hashed), err
 	})
 	if fault.Is(err, user.CodeUsernameTaken) {

@@ -68,7 +68,7 @@ var shopProducts = []struct {
 // some of them scarce, sold out or hidden, and orders in all states. hash
 // hashes passwords. It returns the accounts, or none and changes nothing if the
 // database is not empty.
-func FillShop(ctx context.Context, db Store, hash func(password string) (string, error)) ([]Account, error) {
+func FillShop(ctx context.Context, db Store, hash Hasher) ([]Account, error) {
 	err := requireEmpty(ctx, db)
 	if errors.Is(err, ErrNotEmpty) {
 		return nil, nil
@@ -101,7 +101,7 @@ func FillShop(ctx context.Context, db Store, hash func(password string) (string,
 	return accounts, nil
 }
 
-func (g *generator) addShopUsers(hash func(string) (string, error)) ([]Account, error) {
+func (g *generator) addShopUsers(hash Hasher) ([]Account, error) {
 	var accounts []Account
 	for i, p := range shopUsers {
 		password := strings.ToLower(rand.Text())[:16] // 80 random bits

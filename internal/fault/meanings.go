@@ -85,7 +85,7 @@ var meanings = indexByCode([]Meaning{
 	{IdempotencyInFlight, KindConflict, "The first call with this key has not ended; try again with the same key."},
 	{UserNotFound, KindNotFound, "There is no such user, or it is hidden from the caller."},
 	{UserNotActive, KindConflict, "The account is deactivated or deleted."},
-	{PasswordInvalid, KindInvalid, "The password is too short or too long."},
+	{PasswordInvalid, KindInvalid, "The password is too short or too long, is among the first that attackers try, or is made of the names of its account."},
 	{CredentialsWrong, KindInvalid, "The login or the password is wrong."},
 	{LimitReached, KindConflict, "The maximum number of these objects is reached."},
 	{CurrencyUnknown, KindInvalid, "This is not an active currency of ISO 4217."},

@@ -53,7 +53,7 @@ var ProductEntity = entity.Declare(entity.Declaration{
 	},
 	Codes: []fault.Meaning{
 		{Code: CodeProductNotFound, Kind: fault.KindNotFound, Sentence: "There is no such product, or it is hidden from the caller."},
-		{Code: CodeProductNotActive, Kind: fault.KindConflict, Sentence: "The product is not for sale."},
+		{Code: CodeProductNotActive, Kind: fault.KindConflict, Sentence: "The product is not for sale; only callers that may see such products get this."},
 		{Code: CodeSKUInvalid, Kind: fault.KindInvalid, Sentence: "This cannot be a SKU."},
 		{Code: CodeSKUTaken, Kind: fault.KindConflict, Sentence: "Another product has this SKU."},
 		{Code: CodeStockInsufficient, Kind: fault.KindConflict, Sentence: "There is not enough left of the product."},

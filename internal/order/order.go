@@ -107,6 +107,7 @@ type Details struct {
 	UserID   uid.User
 	Note     string
 	LegacyID *string
+	ByStaff  bool // the caller may see products that are not for sale
 }
 
 // Place makes an order of the wants from the offers, one for each SKU that
@@ -131,7 +132,7 @@ func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Ord
 		Version: 1, PlacedAt: at, CreatedAt: at, UpdatedAt: at,
 	}
 	for i, w := range wants {
-		if err := o.addLine(i, w, offers[w.SKU]); err != nil {
+		if err := o.addLine(i, w, offers[w.SKU], d.ByStaff); err != nil {
 			return nil, err
 		}
 	}
@@ -165,10 +166,12 @@ func CheckWants(wants []Want) error {
 	return nil
 }
 
-func (o *Order) addLine(i int, w Want, offer Offer) error {
+// addLine adds a line of the offer. To callers that may not see a product it says what it says of an
+// absent one.
+func (o *Order) addLine(i int, w Want, offer Offer, byStaff bool) error {
 	p := offer.Product
 	switch {
-	case p == nil:
+	case p == nil, !p.Active && !byStaff:
 		return errLine(CodeProductNotFound, i, "sku", "There is no product with the SKU %s.", w.SKU)
 	case !p.Active:
 		return errLine(CodeProductNotActive, i, "sku", "%s is not for sale at the moment.", w.SKU)

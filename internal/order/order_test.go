@@ -78,7 +78,7 @@ func TestPlace_refuses_and_leaves_the_stock(t *testing.T) {
 		{"a SKU with a NUL", []Want{{"\x00", 1}}, CodeProductNotFound, []string{"items", "0", "sku"}},
 		{"more than there is", []Want{{"A", 1}, {"B", 2}}, CodeStockInsufficient, []string{"items", "1", "quantity"}},
 		{"two currencies", []Want{{"A", 1}, {"USD", 1}}, CodeCurrencyMixed, []string{"items", "1", "sku"}},
-		{"what is not for sale", []Want{{"old", 1}}, CodeProductNotActive, []string{"items", "0", "sku"}},
+		{"what is not for sale", []Want{{"old", 1}}, CodeProductNotFound, []string{"items", "0", "sku"}},
 		{"a total too large", []Want{{"dear", 2}}, CodeTotalTooLarge, []string{"items", "0", "quantity"}},
 	}
 	for _, tt := range tests {
@@ -97,6 +97,22 @@ func TestPlace_refuses_and_leaves_the_stock(t *testing.T) {
 				t.Errorf("stock of A is %d, want 10", stock["A"].Stock.Quantity)
 			}
 		})
+	}
+}
+
+func TestPlace_tells_staff_what_is_not_for_sale(t *testing.T) {
+	t.Parallel()
+	old := newOffer(t, "old", 1, "EUR", 5)
+	old.Product.Active = false
+	offers := offersBySKU(old)
+	_, err := Place(Details{UserID: uid.NewUser(at), ByStaff: true}, []Want{{"old", 1}}, offers, at)
+	if f := fault.From(err); f.Code != CodeProductNotActive || !slices.Equal(f.Path, []string{"items", "0", "sku"}) {
+		t.Errorf("Place gave %v, want PRODUCT_NOT_ACTIVE", err)
+	}
+	_, hidden := Place(Details{UserID: uid.NewUser(at)}, []Want{{"old", 1}}, offers, at)
+	_, absent := Place(Details{UserID: uid.NewUser(at)}, []Want{{"old", 1}}, offersBySKU(), at)
+	if hidden.Error() != absent.Error() {
+		t.Errorf("a customer gets %v for a hidden product, and %v for an absent one", hidden, absent)
 	}
 }
 

@@ -118,7 +118,7 @@ func (s *Service) Place(ctx context.Context, cl claim.Claim, in PlaceInput) (*Or
 	}
 	at := s.now()
 	o, err := s.store.Place(ctx, cl, customer, in.Items, func(offers map[string]Offer) (*Order, error) {
-		return Place(Details{customer, in.Note, in.LegacyID}, in.Items, offers, at)
+		return Place(Details{customer, in.Note, in.LegacyID, caller.IsStaff()}, in.Items, offers, at)
 	})
 	return readable(caller, o), err
 }

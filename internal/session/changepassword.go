@@ -20,7 +20,11 @@ func (s *Service) ChangePassword(ctx context.Context, cl claim.Claim, current, n
 	if err != nil {
 		return err
 	}
-	if _, err := password.Normalize(next); err != nil {
+	names, err := s.store.AccountNames(ctx, caller.UserID)
+	if err != nil {
+		return err
+	}
+	if err := password.CheckNew(next, names...); err != nil {
 		return atNewPassword(err)
 	}
 	acct, err := s.store.AccountByID(ctx, caller.UserID)

@@ -180,10 +180,13 @@ func (s *Service) ServiceToken(ctx context.Context, caller *auth.Principal, serv
 	return s.serviceTokens.Issue(ctx, caller.UserID, service)
 }
 
-// HashPassword returns the hash under which a password may be stored. It gives
-// PASSWORD_INVALID for fewer than 10 characters or more than 1024 bytes, and
-// SERVER_BUSY if too many callers wait for a hash already.
-func (s *Service) HashPassword(ctx context.Context, text string) (string, error) {
+// HashPassword returns the hash under which a new password of an account with the names
+// may be stored. It gives PASSWORD_INVALID for fewer than 10 characters, more than 1024 bytes
+// and what password.CheckNew refuses, and SERVER_BUSY if too many callers wait for a hash already.
+func (s *Service) HashPassword(ctx context.Context, text string, names ...string) (string, error) {
+	if err := password.CheckNew(text, names...); err != nil {
+		return "", err
+	}
 	account := ""
 	if caller := auth.From(ctx); caller != nil {
 		account = string(caller.UserID)

@@ -65,6 +65,9 @@ type Accounts interface {
 	AccountByLogin(ctx context.Context, login string) (*Account, error)
 	// AccountByID returns the account, or NotFound, USER_NOT_FOUND.
 	AccountByID(ctx context.Context, id uid.User) (*Account, error)
+	// AccountNames returns the user name of the account, and its email address and name if
+	// it has them, or NotFound, USER_NOT_FOUND.
+	AccountNames(ctx context.Context, id uid.User) ([]string, error)
 	// UpdateAccountSessions locks the account, then its sessions that are live at the
 	// given time by id, applies fn, and commits PasswordHash and PasswordVersion, the
 	// sessions whose Version fn raised, the session Opened, the events and the security events.

@@ -49,6 +49,20 @@ func (s Sessions) AccountByID(ctx context.Context, id uid.User) (*session.Accoun
 	return s.readAccount(ctx, "u.id", string(id))
 }
 
+// AccountNames implements session.Accounts.
+func (s Sessions) AccountNames(ctx context.Context, id uid.User) ([]string, error) {
+	names := make([]string, 3)
+	found, err := s.db.readConn().queryRow(ctx, `SELECT username, COALESCE(email, ''), name FROM users WHERE id = ?`,
+		[]any{string(id)}, &names[0], &names[1], &names[2])
+	if err == nil && !found {
+		err = user.NotFound()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the names of account %s: %w", id, s.db.translateError(ctx, err))
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" }), nil
+}
+
 func (s Sessions) readAccount(ctx context.Context, column, value string) (*session.Account, error) {
 	if !isStorable(value) {
 		return nil, user.NotFound()

@@ -16,9 +16,9 @@ import (
 // starts with; empty if it has no password yet.
 type PasswordHash string
 
-// Hasher makes the credential of a new account. It is slow and is called only
-// once everything else about the account is found right.
-type Hasher func(ctx context.Context) (PasswordHash, error)
+// Hasher makes the credential of a new account, whose names a password must not be made of. It is slow and
+// is called only once everything else about the account is found right.
+type Hasher func(ctx context.Context, names []string) (PasswordHash, error)
 
 // OrderBy says how a list of users is sorted.
 type OrderBy string
@@ -134,7 +134,7 @@ func (s *Service) createAccount(ctx context.Context, cl claim.Claim, p Profile, 
 	}
 	var c PasswordHash
 	if hash != nil {
-		if c, err = hash(ctx); err != nil {
+		if c, err = hash(ctx, u.Names()); err != nil {
 			return nil, err
 		}
 	}

@@ -57,6 +57,18 @@ type User struct {
 	events    event.Recorder
 }
 
+// Names returns the names of the account: user name, email address and name, without those that it lacks.
+func (u *User) Names() []string {
+	names := []string{u.Username}
+	if u.Email != nil {
+		names = append(names, *u.Email)
+	}
+	if u.Name != "" {
+		names = append(names, u.Name)
+	}
+	return names
+}
+
 // Profile is what a user may change of its own account.
 type Profile struct {
 	Username string

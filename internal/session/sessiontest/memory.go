@@ -26,6 +26,7 @@ type Memory struct {
 	calls    int
 	accounts map[uid.User]session.Account
 	logins   map[string]uid.User
+	names    map[uid.User][]string
 	sessions map[uid.Session]session.Session
 	keys     map[uid.APIKey]session.APIKey
 	signing  map[string]token.SigningKey
@@ -44,7 +45,7 @@ var _ session.Store = (*Memory)(nil)
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
 	return &Memory{
-		accounts: map[uid.User]session.Account{}, logins: map[string]uid.User{},
+		accounts: map[uid.User]session.Account{}, logins: map[string]uid.User{}, names: map[uid.User][]string{},
 		sessions: map[uid.Session]session.Session{}, keys: map[uid.APIKey]session.APIKey{},
 		signing: map[string]token.SigningKey{}, counters: map[string]counter{}, secrets: map[string][]byte{},
 	}
@@ -65,6 +66,7 @@ func (m *Memory) AddAccount(_ testing.TB, a NewAccount) uid.User {
 		acct.PasswordVersion = 1
 	}
 	m.accounts[id] = acct
+	m.names[id] = slices.DeleteFunc([]string{a.Username, a.Email}, func(name string) bool { return name == "" })
 	m.logins[strings.ToLower(a.Username)], m.logins[strings.ToLower(a.Email)] = id, id
 	return id
 }
@@ -130,6 +132,18 @@ func (m *Memory) AccountByID(ctx context.Context, id uid.User) (*session.Account
 	}
 	defer m.mu.Unlock()
 	return m.account(id)
+}
+
+// AccountNames implements session.Accounts.
+func (m *Memory) AccountNames(ctx context.Context, id uid.User) ([]string, error) {
+	if err := m.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	if _, err := m.account(id); err != nil {
+		return nil, err
+	}
+	return slices.Clone(m.names[id]), nil
 }
 
 func (m *Memory) account(id uid.User) (*session.Account, error) {

@@ -160,6 +160,11 @@ func findsAccounts(t *testing.T, s Subject) {
 	got, err := s.Store.AccountByID(t.Context(), idle)
 	must(t, err)
 	assertSame(t, "account without a password", got, &session.Account{UserID: idle, Roles: []auth.Role{auth.Admin}})
+	names, err := s.Store.AccountNames(t.Context(), idle)
+	must(t, err)
+	assertSame(t, "names", names, []string{"bob", "bob@example.com"})
+	_, err = s.Store.AccountNames(t.Context(), uid.NewUser(at))
+	wantCode(t, err, fault.UserNotFound)
 	for _, login := range []string{"eve", "eve@example.com", ""} {
 		_, err := s.Store.AccountByLogin(t.Context(), login)
 		wantCode(t, err, fault.UserNotFound)
