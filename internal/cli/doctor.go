@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +16,7 @@ func (c *commandLine) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "check configuration and data, and say what to do about each finding",
-		Long:  "Reads only. Exits with status 1 if it finds anything.",
+		Long:  "Reads only. Exits with status 1 if it finds a problem; a warning is for what may be intended.",
 		Args:  atMost(0),
 		RunE:  c.withToolbox(diagnose),
 	}
@@ -25,9 +24,9 @@ func (c *commandLine) doctorCommand() *cobra.Command {
 
 // diagnose runs all checks and prints their findings.
 func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
-	var findings []string
-	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]string, error){
-		checkData, checkConsumers, checkSecretKey, checkSinks,
+	var findings []finding
+	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]finding, error){
+		checkData, checkConsumers, checkSecretKey, checkSinks, checkSettings,
 	} {
 		found, err := check(ctx, env, tools)
 		if err != nil {
@@ -38,10 +37,10 @@ func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) 
 	return printFindings(env.Out, findings)
 }
 
-func checkData(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []string, err error) {
+func checkData(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []finding, err error) {
 	audit, err := tools.DB.Audit(ctx)
 	for _, f := range audit {
-		findings = append(findings, fmt.Sprintf("data: the check %q fails for %s: %s. Report this as a bug, and restore the row from a backup.", f.Check, f.Subject, f.Detail))
+		findings = append(findings, problem("data: the check %q fails for %s: %s. Report this as a bug, and restore the row from a backup.", f.Check, f.Subject, f.Detail)...)
 	}
 	return findings, err
 }
@@ -51,15 +50,15 @@ func checkData(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []s
 const stalledAfter = 15 * time.Minute
 
 // checkConsumers finds consumers and sinks that are stalled or have dead letters.
-func checkConsumers(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []string, err error) {
+func checkConsumers(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []finding, err error) {
 	consumers, err := tools.ConsumerAdmin.ConsumersForOperator(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range consumers {
 		if c.DeadLetters > 0 {
-			findings = append(findings, fmt.Sprintf("The consumer %s has %d dead letters. See their errors with backplane deadletters --consumer %s, "+
-				"mend the cause, then replay them.", c.Name, c.DeadLetters, c.Name))
+			findings = append(findings, problem("The consumer %s has %d dead letters. See their errors with backplane deadletters --consumer %s, "+
+				"mend the cause, then replay them.", c.Name, c.DeadLetters, c.Name)...)
 		}
 		next, err := tools.Log.ReadAfter(ctx, c.Cursor.Position, 1)
 		if err != nil {
@@ -67,45 +66,59 @@ func checkConsumers(ctx context.Context, _ app.Env, tools *app.Toolbox) (finding
 		}
 		now := app.Now()
 		if len(next) > 0 && now.Sub(next[0].OccurredAt) > stalledAfter && now.Sub(c.MovedAt) > stalledAfter {
-			findings = append(findings, fmt.Sprintf("The consumer %s is stalled at %s since %s: its lag is %d events, and retention keeps them. "+
-				"See the log of its owner for errors, and check that a server runs.", c.Name, c.Cursor, c.MovedAt.Format(time.RFC3339), c.Lag))
+			findings = append(findings, problem("The consumer %s is stalled at %s since %s: its lag is %d events, and retention keeps them. "+
+				"See the log of its owner for errors, and check that a server runs.", c.Name, c.Cursor, c.MovedAt.Format(time.RFC3339), c.Lag)...)
 		}
 	}
 	return findings, nil
 }
 
-func checkSecretKey(ctx context.Context, env app.Env, tools *app.Toolbox) ([]string, error) {
+func checkSecretKey(ctx context.Context, env app.Env, tools *app.Toolbox) ([]finding, error) {
 	protection, err := app.InspectSecrets(ctx, env, tools.DB)
 	switch protection {
 	case secrets.Unprotected:
-		return []string{"Secrets are stored unencrypted, readable by anyone with access to the database. " +
-			"Set BACKPLANE_SECRET_KEY to 32 random characters or more, the same on every node, and restart them."}, err
+		return problem("Secrets are stored unencrypted, readable by anyone with access to the database. " +
+			"Set BACKPLANE_SECRET_KEY to 32 random characters or more, the same on every node, and restart them."), err
 	case secrets.OtherKey:
-		return []string{"BACKPLANE_SECRET_KEY is not the key that this database is sealed with: servers do not start with it. " +
-			"Set the right key, or change it with backplane keys rotate-master."}, err
+		return problem("BACKPLANE_SECRET_KEY is not the key that this database is sealed with: servers do not start with it. " +
+			"Set the right key, or change it with backplane keys rotate-master."), err
 	case secrets.NoDataKey, secrets.Protected:
 	}
 	return nil, err
 }
 
 // checkSinks finds offsets of sinks that are not configured.
-func checkSinks(ctx context.Context, env app.Env, tools *app.Toolbox) (findings []string, err error) {
+func checkSinks(ctx context.Context, env app.Env, tools *app.Toolbox) (findings []finding, err error) {
 	sinks, err := sinkOffsets(ctx, tools, env.Config.Sinks)
 	for _, s := range sinks {
 		if s.address == "" {
-			findings = append(findings, fmt.Sprintf("The unconfigured sink %s has an offset in the event log, %d, and retention keeps all events after it. "+
-				"Add the sink to BACKPLANE_SINKS, or run backplane sinks forget %s if it is gone for good.", s.name, s.Position, s.name))
+			findings = append(findings, problem("The unconfigured sink %s has an offset in the event log, %d, and retention keeps all events after it. "+
+				"Add the sink to BACKPLANE_SINKS, or run backplane sinks forget %s if it is gone for good.", s.name, s.Position, s.name)...)
 		}
 	}
 	return findings, err
 }
 
-// printFindings prints what was found; it returns an error if that is anything.
-func printFindings(out io.Writer, findings []string) error {
-	if len(findings) == 0 {
-		_, err := fmt.Fprintln(out, "no problems found")
-		return err
+// printFindings prints what was found, problems first; it returns an error if there are problems.
+func printFindings(out io.Writer, findings []finding) error {
+	problems := 0
+	var warnings []string
+	for _, f := range findings {
+		if f.warning {
+			warnings = append(warnings, "- warning: "+f.text)
+			continue
+		}
+		problems++
+		fmt.Fprintln(out, "- "+f.text)
 	}
-	fmt.Fprintln(out, "- "+strings.Join(findings, "\n- "))
-	return fmt.Errorf("doctor found %d problems", len(findings))
+	if problems == 0 {
+		fmt.Fprintln(out, "no problems found")
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(out, w)
+	}
+	if problems > 0 {
+		return fmt.Errorf("doctor found %d problems", problems)
+	}
+	return nil
 }
