@@ -69,6 +69,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 	}
 	g.retries.recordCall(set.Service.ID, time.Now())
 	c.startTimers(r.Context())
+	g.admitPublic(c)
 	return c, nil
 }
 
@@ -105,8 +106,8 @@ func (c *call) startTimers(ctx context.Context) {
 	})
 }
 
-// isCredentialEnd reports whether the cause of a request's end is that its credential is no longer valid.
-// The HTTP server names it by a fault; a caller that left is none.
+// isCredentialEnd reports whether the cause of a request's end is that its caller may not call the service any more: its
+// credential is no longer valid, or the service is no longer public. A fault names it; a caller that left is none.
 func isCredentialEnd(cause error) bool {
 	_, ok := errors.AsType[*fault.Error](cause)
 	return ok
@@ -178,6 +179,7 @@ func isIdempotent(r *http.Request) bool {
 // finish ends the call: it reports the outcome to balance, metrics and access log, and releases the permit.
 func (c *call) finish() {
 	c.unwatch()
+	c.gateway.public.remove(c)
 	c.timers.stop()
 	outcome := c.reportOutcome()
 	c.cancel(nil)

@@ -9,11 +9,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 func TestGateway_ends_a_call_with_the_credential_of_its_caller(t *testing.T) {
@@ -85,6 +89,53 @@ func TestGateway_ends_a_call_with_the_credential_of_its_caller(t *testing.T) {
 			}
 			if _, err := io.Copy(io.Discard, l.from); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error("the caller's connection is still open")
+			}
+		})
+	}
+}
+
+func TestGateway_ends_anonymous_calls_once_the_service_is_no_longer_public(t *testing.T) {
+	t.Parallel()
+	events := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: 1\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+	narrow := &auth.Principal{UserID: "usr_ada", Roles: []auth.Role{auth.Customer}, Credential: auth.Credential{Kind: auth.KindAPIKey, ID: "key_1", Scopes: []auth.Scope{auth.OrdersRead}}}
+	for name, tt := range map[string]struct {
+		caller *auth.Principal
+		ends   bool
+	}{"anonymous": {nil, true}, "an API key without a scope for services": {narrow, true}, "a session": {ada, false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newFixture(t, Config{})
+			w.registerService(registry.ServiceInput{Name: "echo"}, publicService(), startServer(t, events))
+			w.registerService(registry.ServiceInput{Name: "other"}, publicService(), startServer(t, events))
+			w.setCaller(tt.caller)
+			ended, other := make(chan error, 1), w.dialRaw()
+			l := w.dialRaw()
+			for conn, service := range map[*rawConn]string{l: "echo", other: "other"} {
+				conn.write("GET /gateway/" + service + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
+				if line, err := conn.from.ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+					t.Fatalf("the response begins with %q, %v", line, err)
+				}
+			}
+			s := *w.services["echo"]
+			if err := s.Apply(registry.ServiceChange{Public: validate.Of(false)}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			w.directory.ApplyService(&s)
+			go func() { _, err := io.Copy(io.Discard, l.from); ended <- err }()
+			if tt.ends {
+				if err := <-ended; errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error("the call goes on")
+				}
+				testenv.Eventually(t, "the other call alone is open", func() bool { return w.gateway.Stats().InFlight == 1 })
+				return
+			}
+			if n := w.gateway.Stats().InFlight; n != 2 {
+				t.Errorf("%d calls are open, want both", n)
 			}
 		})
 	}

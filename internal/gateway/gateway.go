@@ -101,6 +101,7 @@ type Gateway struct {
 	transport http.RoundTripper
 	proxy     *httputil.ReverseProxy
 	semaphore callSemaphore
+	public    publicCalls
 	retries   retryBudgets
 	breakers  circuitBreakers
 	metrics   metrics
@@ -127,6 +128,7 @@ func New(deps Deps, log *slog.Logger, cfg Config) (*Gateway, error) {
 		BufferPool:     &bufferPool{},
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	deps.Directory.OnServiceClosed(g.endPublicCalls)
 	return g, nil
 }
 

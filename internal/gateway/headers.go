@@ -8,6 +8,8 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -224,14 +226,15 @@ func isHex(s string) bool {
 }
 
 // isStrippedHeader reports whether a header of a response stops at the gateway: those that would act for
-// the server's whole origin, those that the server sets itself and, unless the service is trusted, the
+// the server's whole origin, or tell a proxy before it what to send instead, those that the server sets itself and, unless the service is trusted, the
 // one that makes a browser ask for a password in the server's name.
 func isStrippedHeader(name string, trusted bool) bool {
 	switch name {
 	case "Set-Cookie", "Set-Cookie2", "Strict-Transport-Security", "Public-Key-Pins", "Public-Key-Pins-Report-Only", "Expect-Ct",
 		"Clear-Site-Data", "Service-Worker-Allowed", "Alt-Svc", "Nel", "Report-To", "Reporting-Endpoints", "Accept-Ch", "Critical-Ch",
 		"Origin-Agent-Cluster", "Refresh", "Set-Login", "Speculation-Rules", "Use-As-Dictionary",
-		"X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy", "X-Request-Id":
+		"X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy", "X-Request-Id",
+		"X-Accel-Redirect", "X-Sendfile", "X-Lighttpd-Send-File", "X-Reproxy-Url", "Proxy-Authenticate":
 		return true
 	case "Www-Authenticate":
 		return !trusted
@@ -248,14 +251,58 @@ func stripHeaders(h http.Header, trusted bool) {
 	}
 }
 
+// referenceHeaders hold one reference each; Link holds a list of them in angle brackets.
+var (
+	referenceHeaders = []string{"Location", "Content-Location"}
+	linkTarget       = regexp.MustCompile(`<[^>]*>`)
+	encodedDots      = strings.NewReplacer("%2e", ".", "%2E", ".")
+)
+
 // relocateReferences rewrites references to the service's instances to the gateway: the caller may not
-// reach instances, and must not learn their addresses. It leaves other references as they are.
-func relocateReferences(h http.Header, c *call, base *url.URL) {
-	for _, name := range []string{"Location", "Content-Location"} {
+// reach instances, and must not learn their addresses. References to elsewhere are removed, unless the
+// instance is trusted: a service could send callers of the server's origin to a page of its own, or to another path of
+// the server.
+func relocateReferences(h http.Header, c *call, base *url.URL, trusted bool) {
+	relocate := func(ref string) (_ string, ok bool) {
+		ref = relocateReference(ref, Prefix+c.target.service, base, c.set)
+		return ref, trusted || c.staysInService(ref)
+	}
+	for _, name := range referenceHeaders {
 		if v := h.Get(name); v != "" {
-			h.Set(name, relocateReference(v, Prefix+c.target.service, base, c.set))
+			if ref, ok := relocate(v); ok {
+				h.Set(name, ref)
+			} else {
+				h.Del(name)
+			}
 		}
 	}
+	var links []string
+	for _, v := range h["Link"] {
+		stays := true
+		v = linkTarget.ReplaceAllStringFunc(v, func(target string) string {
+			ref, ok := relocate(target[1 : len(target)-1])
+			stays = stays && ok
+			return "<" + ref + ">"
+		})
+		if stays {
+			links = append(links, v)
+		}
+	}
+	if h.Del("Link"); len(links) > 0 {
+		h["Link"] = links
+	}
+}
+
+// staysInService reports whether a client that resolves the reference stays below the path of the service. Clients take a
+// backslash for a slash, and %2e for a dot.
+func (c *call) staysInService(ref string) bool {
+	u, err := url.Parse(encodedDots.Replace(ref))
+	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || strings.Contains(ref, `\`) || strings.HasPrefix(ref, "//") {
+		return false
+	}
+	to := path.Clean(c.request.URL.ResolveReference(u).Path)
+	service := Prefix + c.target.service
+	return to == service || strings.HasPrefix(to, service+"/")
 }
 
 func relocateReference(ref, prefix string, base *url.URL, set *registry.Set) string {
@@ -272,12 +319,12 @@ func relocateReference(ref, prefix string, base *url.URL, set *registry.Set) str
 			return ref
 		}
 	}
-	path := u.EscapedPath()
-	if rest, ok := strings.CutPrefix(path, base.EscapedPath()); ok && (rest == "" || rest[0] == '/') {
-		path = rest
+	to := u.EscapedPath()
+	if rest, ok := strings.CutPrefix(to, base.EscapedPath()); ok && (rest == "" || rest[0] == '/') {
+		to = rest
 	}
 	u.Scheme, u.Host, u.User = "", "", nil
-	out := prefix + "/" + strings.TrimPrefix(path, "/")
+	out := prefix + "/" + strings.TrimPrefix(to, "/")
 	u.Path, u.RawPath = "", ""
 	return out + u.String()
 }

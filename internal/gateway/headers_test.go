@@ -49,7 +49,7 @@ func TestGateway_strips_response_headers_that_act_for_the_origin(t *testing.T) {
 		"Set-Cookie": {"a=b"}, "Strict-Transport-Security": {"max-age=1"}, "Clear-Site-Data": {`"*"`}, "Access-Control-Allow-Origin": {"*"},
 		"Access-Control-Allow-Credentials": {"true"}, "Service-Worker-Allowed": {"/"}, "Alt-Svc": {`h3="evil.example:443"`}, "Www-Authenticate": {"Basic"},
 		"Refresh": {"0; url=/"}, "Report-To": {"{}"}, "Nel": {"{}"}, "X-Backplane-Degraded": {"STALE"}, "X-Request-Id": {"theirs"}, "X-Frame-Options": {"ALLOWALL"},
-		"X-Content-Type-Options": {"sniff"},
+		"X-Content-Type-Options": {"sniff"}, "X-Accel-Redirect": {"/internal"}, "X-Sendfile": {"/etc/passwd"}, "Proxy-Authenticate": {"Basic"},
 	}
 	w := newFixture(t, Config{})
 	h := func(rw http.ResponseWriter, _ *http.Request) {
@@ -104,7 +104,7 @@ func TestGateway_relocates_references_to_instances(t *testing.T) {
 	i.Weight = 0 // never picked
 	for to, want := range map[string]string{
 		"/base/a?b#c": "/gateway/echo/a?b#c", "/a": "/gateway/echo/a", "a/b": "a/b", "?x=1": "?x=1", s + "/base/x%2Fy": "/gateway/echo/x%2Fy",
-		s + "/base": "/gateway/echo/", s + "/basement": "/gateway/echo/basement", "https://elsewhere.example/x": "https://elsewhere.example/x",
+		s + "/base": "/gateway/echo/", s + "/basement": "/gateway/echo/basement",
 		strings.TrimPrefix(s, "http:") + "/base/q": "/gateway/echo/q", "/base//evil.example": "/gateway/echo//evil.example", "": "",
 	} {
 		var got string
@@ -117,6 +117,39 @@ func TestGateway_relocates_references_to_instances(t *testing.T) {
 		if got != want {
 			t.Errorf("a redirect to %s became one to %s, want %s", to, got, want)
 		}
+	}
+}
+
+func TestGateway_drops_references_to_elsewhere_from_untrusted_services(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t, Config{})
+	s := startServer(t, func(rw http.ResponseWriter, r *http.Request) {
+		to := r.URL.Query().Get("to")
+		h := rw.Header()
+		h["Location"], h["Content-Location"] = []string{to}, []string{to}
+		h["Link"] = []string{"<" + to + ">; rel=next, <mine>; rel=prev", "</base/also>; rel=self"}
+		rw.WriteHeader(http.StatusFound)
+	})
+	w.registerService(registry.ServiceInput{Name: "echo"}, registry.ServiceChange{}, s+"/base")
+	w.registerService(registry.ServiceInput{Name: "ours"}, trustedService(), s+"/base")
+	for _, elsewhere := range []string{
+		"https://elsewhere.example/x", "//elsewhere.example/x", "http:elsewhere.example", "javascript:alert(1)", "data:text/html,x", `\\elsewhere.example`, `a\..\..\users`,
+		"../../users", "a/../../../users", "%2e%2e/%2e%2e/users", ".%2E/../users", "/base/../../../users", "/../../users", "..%2f..%2fusers", "%zz",
+	} {
+		got := w.get("/gateway/echo/?to=" + url.QueryEscape(elsewhere)).header
+		if got.Get("Location") != "" || got.Get("Content-Location") != "" || strings.Join(got["Link"], " | ") != "</gateway/echo/also>; rel=self" {
+			t.Errorf("a reference to %s reached the caller: %v", elsewhere, got)
+		}
+	}
+	for to, want := range map[string]string{"https://elsewhere.example/x": "https://elsewhere.example/x", "/base/a": "/gateway/ours/a"} {
+		got := w.get("/gateway/ours/?to=" + url.QueryEscape(to)).header
+		if got.Get("Location") != want || got.Get("Content-Location") != want || got.Get("Link") != "<"+want+">; rel=next, <mine>; rel=prev" {
+			t.Errorf("a trusted service's reference to %s became %v, want %s", to, got, want)
+		}
+	}
+	got := w.get("/gateway/echo/?to=" + url.QueryEscape(s+"/base/page?n=2")).header
+	if got.Get("Link") != "</gateway/echo/page?n=2>; rel=next, <mine>; rel=prev" {
+		t.Errorf("links to the instance became %v", got["Link"])
 	}
 }
 

@@ -20,7 +20,7 @@ func filterResponse(res *http.Response) error {
 	c := callOf(res.Request.Context())
 	a := c.attempts[len(c.attempts)-1]
 	stripHeaders(res.Header, a.trusted)
-	relocateReferences(res.Header, c, a.url)
+	relocateReferences(res.Header, c, a.url, a.trusted)
 	if _, degraded := c.gateway.deps.Directory.Health(c.set.Service.ID); degraded != nil {
 		res.Header.Set(DegradedHeader, string(degraded.Reason))
 	}

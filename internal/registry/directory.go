@@ -29,6 +29,7 @@ type Directory struct {
 	now    func() time.Time
 	log    *slog.Logger
 	reload chan struct{}
+	closed []func(name string) // see OnServiceClosed
 
 	mu         sync.RWMutex
 	byName     map[string]*entry
@@ -90,6 +91,8 @@ func (d *Directory) Load(ctx context.Context) error {
 		return err
 	}
 	slices.SortFunc(instances, func(a, b *Instance) int { return strings.Compare(a.InstanceID, b.InstanceID) }) // so that each insert appends
+	public := d.publicServices()
+	defer func() { d.notifyClosed(public) }() // without the lock
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.readAt, d.closedGaps = began, gaps
@@ -199,8 +202,39 @@ func (d *Directory) Cursor() *event.Cursor {
 // known one is ignored.
 func (d *Directory) ApplyService(s *Service) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.putService(s)
+	d.mu.Unlock()
+	if !s.Public {
+		d.notifyClosed([]string{s.Name})
+	}
+}
+
+// OnServiceClosed has fn called with the name of a service after a change with which anonymous callers may not call it, perhaps
+// repeatedly. fn must not block. Call it before Run.
+func (d *Directory) OnServiceClosed(fn func(name string)) { d.closed = append(d.closed, fn) }
+
+// publicServices returns the names of the services that are public.
+func (d *Directory) publicServices() (names []string) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for name, e := range d.byName {
+		if e.service.Public {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// notifyClosed calls the functions of OnServiceClosed for those of the services that are not public.
+func (d *Directory) notifyClosed(names []string) {
+	for _, name := range names {
+		if s := d.Service(name); s != nil && s.Public {
+			continue
+		}
+		for _, fn := range d.closed {
+			fn(name)
+		}
+	}
 }
 
 // ApplyInstance is ApplyService for an instance.
