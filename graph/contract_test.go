@@ -17,8 +17,10 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/formatter"
 
+	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/security"
 )
 
 // constant matches a constant of a type of events or of a code.
@@ -80,6 +82,32 @@ func TestEventType_holds_exactly_the_types_of_events(t *testing.T) {
 	slices.Sort(inGo)
 	if diff := cmp.Diff(inGo, inSchema); diff != "" {
 		t.Errorf("EventType differs from event.Types (-Go +schema):\n%s", diff)
+	}
+}
+
+func TestSecurityEventType_holds_exactly_the_types_of_security_events(t *testing.T) {
+	t.Parallel()
+	var inSchema, inGo []string
+	for _, v := range contract(t).Types["SecurityEventType"].EnumValues {
+		inSchema = append(inSchema, v.Name)
+	}
+	for _, typ := range security.EventTypes() {
+		inGo = append(inGo, strings.ToUpper(strings.ReplaceAll(string(typ), ".", "_")))
+	}
+	if diff := cmp.Diff(inGo, inSchema); diff != "" {
+		t.Errorf("SecurityEventType differs from security.EventTypes (-Go +schema):\n%s", diff)
+	}
+	var outcomes, made []string
+	for _, v := range contract(t).Types["SignInOutcome"].EnumValues {
+		outcomes = append(outcomes, v.Name)
+	}
+	for _, typ := range security.SignIns() {
+		made = append(made, string(model.NewSignInAttempt(&security.Event{Type: typ}).Outcome))
+	}
+	slices.Sort(outcomes)
+	slices.Sort(made)
+	if diff := cmp.Diff(made, outcomes); diff != "" {
+		t.Errorf("SignInOutcome differs from the outcomes of security.SignIns (-Go +schema):\n%s", diff)
 	}
 }
 

@@ -1,12 +1,17 @@
 package attack
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -167,7 +172,19 @@ var transports = map[string]func(t *testing.T, p *testenv.Process, token, reques
 func overHTTP(method, path, body string, header ...string) func(*testing.T, *testenv.Process, string, string) {
 	return func(t *testing.T, p *testenv.Process, token, requestID string) {
 		t.Helper()
-		browserRequest{"", method, path, body, header}.send(t, p.BaseURL, "", "Authorization", "Bearer "+token, "X-Request-Id", requestID, "User-Agent", agent)
+		req, err := http.NewRequestWithContext(t.Context(), method, p.BaseURL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for header := slices.Concat([]string{"Authorization", "Bearer " + token, "X-Request-Id", requestID, "User-Agent", agent}, header); len(header) > 1; header = header[2:] {
+			req.Header.Set(header[0], header[1])
+		}
+		resp, err := harness.HTTPClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body) // a stream that is closed before its end may be refused nothing
 	}
 }
 
@@ -298,26 +315,102 @@ func TestUser_is_told_of_new_keys(t *testing.T) {
 func TestServer_bounds_the_security_events_of_a_flood(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
-		p := harness.StartServer(t, database, "BACKPLANE_RATE_LIMIT=on")
+		operator := freeAddress(t)
+		p := harness.StartServer(t, database, "BACKPLANE_RATE_LIMIT=on", "BACKPLANE_ADMIN_LISTEN="+operator)
 		harness.SignUp(t, p, "ada")
-		total := harness.Size(2_000, 10_000)
+		attempts := harness.Size(2_000, 10_000)
+		var mu sync.Mutex
+		answers := map[string]int{} // by code: an attempt that the server was too busy for is none
 		var flood sync.WaitGroup
 		for worker := range 20 {
 			flood.Go(func() {
-				for i := range total / 20 {
-					_, _ = harness.Anonymous(p).Send(t.Context(), signInMutation, harness.Input(harness.Fields{
+				for i := range attempts / 20 {
+					code := outcome(t, harness.Anonymous(p), signInMutation, "signIn", harness.Fields{
 						"login": []string{"ada", fmt.Sprint("unknown ", worker, " ", i)}[i%2], "password": wrongPassword,
-					}))
+					})
+					mu.Lock()
+					answers[code]++
+					mu.Unlock()
 				}
 			})
 		}
 		flood.Wait()
+		total := answers["CREDENTIALS_WRONG"] + answers["RATE_LIMITED"]
+		failed, throttled := readMetric(t, operator, `backplane_security_events_total{type="sign_in.failed"}`), readMetric(t, operator, `backplane_security_events_total{type="sign_in.throttled"}`)
+		if failed != answers["CREDENTIALS_WRONG"] || throttled != answers["RATE_LIMITED"] || failed == 0 || throttled < attempts/2 || readMetric(t, operator, "backplane_security_events_dropped_total") != 0 {
+			t.Errorf("the metrics count %d failed and %d throttled sign-ins, and the answers were %v", failed, throttled, answers)
+		}
 		p.Stop() // which stores what is counted
 		events := slices.DeleteFunc(harness.SecurityEvents(t, p), func(e harness.SecurityEvent) bool {
 			return e.Type != "sign_in.failed" && e.Type != "sign_in.throttled"
 		})
 		if n := countEvents(events); n != total || len(events) > 30 {
-			t.Errorf("%d attempts are %d security events that count %d, want at most 30 that count all", total, len(events), n)
+			t.Errorf("%d answers are %d security events that count %d, want at most 30 that count all", total, len(events), n)
+		}
+	})
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// readMetric returns the value of a metric of the admin listener.
+func readMetric(t *testing.T, operator, name string) int {
+	t.Helper()
+	resp, err := http.Get("http://" + operator + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(value))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+// TestSecurity_events_follows writes what is stored while the command runs.
+func TestSecurity_events_follows(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		cmd := exec.CommandContext(t.Context(), testenv.Binary(t), "security", "events", "--since", "0s", "--follow", "--type", "sign_up.succeeded")
+		cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), harness.Settings(database)...)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for _, name := range []string{"ada", "bob"} {
+			id := harness.SignUp(t, p, name).UserID(t)
+			if !lines.Scan() || !strings.Contains(lines.Text(), `"user":"`+id+`"`) {
+				t.Errorf("after %s signed up the command wrote %q, %v", name, lines.Text(), lines.Err())
+			}
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the command ended with %v", err)
 		}
 	})
 }

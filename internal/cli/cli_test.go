@@ -149,12 +149,15 @@ func TestRun_needs_arguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	for args, want := range map[string]string{
-		"apikey":           "apikey needs --user, --name and --scopes; see backplane apikey --help",
-		"pick":             "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
-		"pick echo -n 0":   "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
-		"sinks forget":     "sinks forget needs the name of the sink; backplane sinks lists them",
-		"deadletters show": "deadletters show needs the id of a dead letter; backplane deadletters lists them",
-		"services echo":    `there is no service "echo"; backplane services lists all`,
+		"apikey":                       "apikey needs --user, --name and --scopes; see backplane apikey --help",
+		"pick":                         "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
+		"pick echo -n 0":               "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
+		"sinks forget":                 "sinks forget needs the name of the sink; backplane sinks lists them",
+		"deadletters show":             "deadletters show needs the id of a dead letter; backplane deadletters lists them",
+		"security events --since soon": `--since is "soon", but it must be a time such as 2026-11-30T08:00:00Z or 24h`,
+		"security events --type x.y":   `there is no type "x.y" of security events; docs/security.md lists them`,
+		"security watch":               `security has no command "watch"; it has events`,
+		"services echo":                `there is no service "echo"; backplane services lists all`,
 	} {
 		if _, _, err := execute(t, []string{database}, strings.Fields(args)...); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %q", args, err, want)

@@ -2,10 +2,12 @@ package requestlog_test
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/requestlog"
 )
 
@@ -30,5 +32,18 @@ func TestHandler_adds_the_request_ID(t *testing.T) {
 	lines := strings.Split(out.String(), "\n")
 	if !strings.Contains(lines[0], "a=1 request_id=r1") || strings.Contains(lines[1], "request_id") {
 		t.Errorf("log = %q, want the id in the first line only", lines)
+	}
+}
+
+func TestCallerFields_names_user_and_credential(t *testing.T) {
+	t.Parallel()
+	for want, p := range map[string]*auth.Principal{
+		"[]":                         nil,
+		"[user=usr_1 session=ses_1]": {UserID: "usr_1", Credential: auth.SessionCredential("ses_1")},
+		"[user=usr_1 key=key_1]":     {UserID: "usr_1", Credential: auth.APIKeyCredential("key_1")},
+	} {
+		if got := fmt.Sprint(requestlog.CallerFields(p)); got != want {
+			t.Errorf("CallerFields = %s, want %s", got, want)
+		}
 	}
 }

@@ -29,6 +29,7 @@ type Recorder struct {
 	queue   *queue
 	counts  map[security.EventType]*atomic.Uint64 // of every type
 	dropped atomic.Uint64
+	failing bool // the last store failed, and that is logged; belongs to Run
 }
 
 // NewRecorder returns a Recorder that stores nothing until Run is called. now must have a monotonic part.
@@ -104,10 +105,14 @@ func (r *Recorder) Pending() int { return r.queue.length() }
 // cancelled; then it stores the rest and returns nil. Rows that could not be stored are stored with the next
 // ones.
 func (r *Recorder) Run(ctx context.Context) error {
-	stores, sweeps := time.NewTicker(r.cfg.Interval), time.NewTicker(sweepInterval)
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		r.runSweeps(ctx)
+	}()
+	defer func() { <-swept }()
+	stores := time.NewTicker(r.cfg.Interval)
 	defer stores.Stop()
-	defer sweeps.Stop()
-	r.sweep(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -119,8 +124,20 @@ func (r *Recorder) Run(ctx context.Context) error {
 		case <-stores.C:
 			r.logQueued(r.queue.end(r.now()))
 			r.storeQueued(ctx)
-		case <-sweeps.C:
-			r.sweep(ctx)
+		}
+	}
+}
+
+// runSweeps sweeps at once and every sweepInterval until ctx is cancelled. It keeps no event from being stored.
+func (r *Recorder) runSweeps(ctx context.Context) {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		r.sweep(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
 }
@@ -132,12 +149,16 @@ func (r *Recorder) storeQueued(ctx context.Context) {
 		err := r.store.Append(ctx, rows[:n])
 		switch {
 		case err == nil:
+			r.failing = false
 		case fault.From(err).Kind() == fault.KindInternal:
 			r.dropped.Add(sumCounts(rows[:n]))
 			r.log.ErrorContext(ctx, "security events could not be stored and are lost", "rows", n, "error", err)
 		default:
 			r.dropped.Add(uint64(r.queue.putBack(rows))) //nolint:gosec // not negative
-			r.log.WarnContext(ctx, "security events could not be stored; they are stored with the next ones", "rows", len(rows), "error", err)
+			if !r.failing {
+				r.log.WarnContext(ctx, "security events cannot be stored; they wait in memory, and are lost if the process is killed", "rows", len(rows), "error", err)
+			}
+			r.failing = true
 			return
 		}
 		rows = rows[n:]

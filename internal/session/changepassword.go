@@ -33,7 +33,7 @@ func (s *Service) ChangePassword(ctx context.Context, cl claim.Claim, current, n
 	}
 	attempt, err := s.limiter.Begin(ctx, string(caller.UserID))
 	if err != nil {
-		return err
+		return refuseLimited(err, limitedPassword)
 	}
 	err = s.verifyAndReplacePassword(ctx, cl, acct, current, next, &ending{PasswordChanged, caller.SessionID(), revokeKeys})
 	s.limiter.Finish(ctx, attempt, err)

@@ -33,9 +33,9 @@ func (s *Service) Refresh(ctx context.Context, token string) (*Tokens, error) {
 	case !acct.Active:
 		return nil, s.refuseRefreshToken(ctx, credentialRevoked, x)
 	}
-	at, good := s.now(), false
-	wasLive := x.Live(at)
+	at, good, ends := s.now(), false, false
 	x, err = s.store.UpdateSession(ctx, claim.None, t.session, func(x *Session) error {
+		ends = x.Live(at)
 		good = x.Exchange(t.generation, s.lifetimes, at)
 		return nil
 	})
@@ -44,10 +44,10 @@ func (s *Service) Refresh(ctx context.Context, token string) (*Tokens, error) {
 	}
 	if !good {
 		s.sessionStates.invalidate(string(x.ID))
-		if wasLive { // the session has ended by this, which is an event of its own
+		if ends { // by this token, which is recorded with the session
 			return nil, errRefreshToken()
 		}
-		return nil, s.refuseRefreshToken(ctx, reasonOfEnd(x.RevokedAt), x)
+		return nil, s.refuseRefreshToken(ctx, reasonOfEnd(x), x)
 	}
 	return s.issueTokens(ctx, x)
 }

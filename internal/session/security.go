@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -17,6 +16,13 @@ const (
 	credentialUnknown   = "UNKNOWN" // of no session or key, or forged
 	credentialExpired   = "EXPIRED"
 	credentialRevoked   = "REVOKED" // or its account lost the right to act
+)
+
+// The details of security.RateLimited.
+const (
+	limitedSignUp     = "SIGN_UP"
+	limitedNameChange = "NAME_CHANGE"
+	limitedPassword   = "PASSWORD_CHANGE"
 )
 
 // The details of security.SignInFailed.
@@ -79,11 +85,20 @@ func (s *Service) refuseRefreshToken(ctx context.Context, detail string, x *Sess
 	return errRefreshToken()
 }
 
-func reasonOfEnd(revokedAt *time.Time) string {
-	if revokedAt != nil {
+// reasonOfEnd returns why a session has ended.
+func reasonOfEnd(x *Session) string {
+	if x.RevokedAt != nil {
 		return credentialRevoked
 	}
 	return credentialExpired
+}
+
+// refuseLimited returns the error of a limit as the refusal of what was asked for.
+func refuseLimited(err error, detail string) error {
+	if !fault.Is(err, fault.RateLimited) {
+		return err
+	}
+	return security.Refuse(security.RateLimited, detail, err)
 }
 
 // invalidCredential is token.ErrInvalid with what a security event says of it. The principal is nil unless the

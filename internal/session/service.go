@@ -196,12 +196,14 @@ func (s *Service) HashPassword(ctx context.Context, text string, names ...string
 
 // AllowSignUp counts a sign-up from the caller's address, or refuses it with
 // RATE_LIMITED. Call it before HashPassword, whose cost it bounds.
-func (s *Service) AllowSignUp(ctx context.Context) error { return s.limiter.AllowSignUp(ctx) }
+func (s *Service) AllowSignUp(ctx context.Context) error {
+	return refuseLimited(s.limiter.AllowSignUp(ctx), limitedSignUp)
+}
 
 // AllowNameChange counts a request of the user for another user name or email address, or refuses it
 // with RATE_LIMITED. It implements user.NameLimiter.
 func (s *Service) AllowNameChange(ctx context.Context, by uid.User) error {
-	return s.limiter.AllowNameChange(ctx, by)
+	return refuseLimited(s.limiter.AllowNameChange(ctx, by), limitedNameChange)
 }
 
 // mayManage reports whether the caller may read or end what belongs to the user.

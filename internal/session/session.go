@@ -13,7 +13,8 @@
 // Each way to authenticate is a verifier. Subpackages own what a session is made
 // of: password (argon2id), throttle (limits on guesses), token (JWTs and signing
 // keys). Accounts are created by package user; this package reads them, and writes
-// their password hashes.
+// their password hashes. The package has more than 20 files, since each kind of credential and each
+// use case has its own.
 package session
 
 import (

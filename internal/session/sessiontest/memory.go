@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/token"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -33,6 +34,7 @@ type Memory struct {
 	counters map[string]counter
 	secrets  map[string][]byte
 	events   []event.Event
+	security []security.Event
 }
 
 type counter struct {
@@ -99,6 +101,14 @@ func (m *Memory) Events() []event.Event {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.events)
+}
+
+// SecurityEvents returns the security events that were committed, in order. Those that a store derives from
+// events are not among them.
+func (m *Memory) SecurityEvents() []security.Event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.security)
 }
 
 // begin starts a transaction: they run one after the other.
@@ -171,6 +181,7 @@ func (m *Memory) UpdateAccountSessions(ctx context.Context, cl claim.Claim, id u
 	a.PasswordHash, a.PasswordVersion = h.PasswordHash, h.PasswordVersion
 	m.accounts[id] = *a
 	m.events = append(m.events, h.TakeEvents()...)
+	m.security = append(m.security, h.Security...)
 	for _, s := range append(h.Sessions, h.Opened) {
 		if s != nil {
 			m.sessions[s.ID] = *s
@@ -202,6 +213,7 @@ func (m *Memory) UpdateCredentials(ctx context.Context, cl claim.Claim, id uid.U
 	acct.PasswordHash, acct.PasswordVersion = a.PasswordHash, a.PasswordVersion
 	m.accounts[id] = *acct
 	m.events = append(m.events, a.TakeEvents()...)
+	m.security = append(m.security, a.Security...)
 	for _, s := range a.Sessions {
 		m.sessions[s.ID] = *s
 	}
