@@ -18,7 +18,7 @@ func (c *commandLine) keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "list, rotate or revoke the keys that sign access tokens, or change the key that protects secrets",
-		Long:  "A new key is published a minute before it signs; the old one stays published until the last token that it signed has expired.",
+		Long:  "A new key is published two minutes before it signs; the old one stays published until the last token that it signed has expired.",
 		Args:  unknownVerb("list, rotate, revoke and rotate-master"),
 		RunE:  list,
 	}

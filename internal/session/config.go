@@ -30,7 +30,7 @@ type Config struct {
 	AccessTTL   time.Duration // life of an access token; default and at most 5m
 	IdleTTL     time.Duration // a session ends if it is not refreshed for this long; default 720h (30 days)
 	SessionTTL  time.Duration // a session ends this long after it was opened; default 2160h (90 days)
-	KeyInterval time.Duration // signing keys are read again this often, and published this long before they sign; default 1m
+	KeyInterval time.Duration // signing keys are read again this often, and published twice as long before they sign; default 1m
 	MaxSessions int           // live sessions of one user, the least recently used is revoked first; default 100
 
 	Hashers   int // passwords hashed at a time; default one a core

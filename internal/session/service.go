@@ -148,7 +148,7 @@ func (s *Service) removeEnded(ctx context.Context) error {
 // tokens. It may be cached for Config.KeyInterval. Callers must not change it.
 func (s *Service) JWKS() []byte { return s.signingKeys.JWKS() }
 
-// RotateSigningKey makes a new signing key, which signs one KeyInterval from
+// RotateSigningKey makes a new signing key, which signs two KeyIntervals from
 // now, and records signing_key.rotated; tokens that the old one signed stay valid
 // until they expire. While a new key does not sign yet it makes none and returns
 // that one. It is for the operator and checks no permission: no transport offers

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -114,11 +115,11 @@ func TestService_RotateSigningKey(t *testing.T) {
 		t.Errorf("published keys = %v, want both at once", ids)
 	}
 	if signer, _ := f.signer(t); signer != first {
-		t.Error("the new key signs before it was published for an interval")
+		t.Error("the new key signs before it was published for two intervals")
 	}
-	f.clock.add(time.Minute)
+	f.clock.add(2 * time.Minute)
 	if signer, _ := f.signer(t); signer != next.ID {
-		t.Error("the new key does not sign after an interval")
+		t.Error("the new key does not sign after two intervals")
 	}
 	fresh, _ := f.signIn(t, "ada")
 	for _, tokens := range []*session.Tokens{old, fresh} {
@@ -142,13 +143,43 @@ func TestService_RotateSigningKey(t *testing.T) {
 	}
 }
 
+// TestSigningKeys_sign_once_every_verifier_knows_them rotates the key while another node reads the keys
+// once an interval, and a verifier reads that node's key set as seldom as max-age allows.
+func TestSigningKeys_sign_once_every_verifier_knows_them(t *testing.T) {
+	t.Parallel()
+	const interval, step = time.Minute, 10 * time.Second
+	for nodeOffset := time.Duration(0); nodeOffset < interval; nodeOffset += step {
+		for verifierOffset := time.Duration(0); verifierOffset < interval; verifierOffset += step {
+			f := newFixture(t, session.Config{})
+			other := f.node(t, session.Config{})
+			must(t, other.Prepare(t.Context()))
+			must(t, f.Prepare(t.Context()))
+			_, err := f.RotateSigningKey(t.Context())
+			must(t, err)
+			known := keyIDs(t, other) // by the verifier
+			for passed := time.Duration(0); passed < 5*interval; passed += step {
+				if passed%interval == verifierOffset { // before the node reads the keys: the later, the worse
+					known = keyIDs(t, other)
+				}
+				if passed%interval == nodeOffset {
+					must(t, other.Prepare(t.Context()))
+				}
+				if signer, _ := f.signer(t); !slices.Contains(known, signer) {
+					t.Fatalf("after %s a key signs that a verifier does not know which reads the key set at %s of each minute, of a node that reads it at %s", passed, verifierOffset, nodeOffset)
+				}
+				f.clock.add(step)
+			}
+		}
+	}
+}
+
 func TestSigningKeys_verify_old_tokens_until_they_expire(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})
 	must(t, f.Prepare(t.Context()))
 	_, err := f.RotateSigningKey(t.Context())
 	must(t, err)
-	f.clock.add(time.Minute - time.Second)
+	f.clock.add(2*time.Minute - time.Second)
 	tokens, _ := f.signIn(t, "ada") // signed by the old key in its last second
 	for range 29 {
 		f.clock.add(10 * time.Second)

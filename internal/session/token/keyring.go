@@ -31,9 +31,10 @@ type KeyStore interface {
 }
 
 // KeyRing is what a node has read of the signing keys. Every node reads them again
-// once an interval, and a new key signs an interval after it was stored: by then
-// every node, and every service that reads our key set as often, knows it. It is
-// safe for concurrent use.
+// once an interval, and a verifier may cache the key set of a node for an interval
+// (max-age). A new key signs two intervals after it was stored: by then every node
+// publishes it, and every verifier that obeys max-age knows it. It is safe for
+// concurrent use.
 type KeyRing struct {
 	store    KeyStore
 	sealer   *secrets.Sealer
@@ -198,7 +199,7 @@ func (s *keySet) find(id string, at time.Time) (ed25519.PublicKey, bool) {
 	return nil, false
 }
 
-// Rotate makes a new key, which signs one interval from now, records
+// Rotate makes a new key, which signs two intervals from now, records
 // signing_key.rotated, and removes the keys that no token needs any more. While a
 // key does not sign yet it makes none and returns that one.
 func (r *KeyRing) Rotate(ctx context.Context) (*SigningKey, error) {
@@ -207,7 +208,7 @@ func (r *KeyRing) Rotate(ctx context.Context) (*SigningKey, error) {
 		if n := len(keys); n > 0 && at.Before(keys[n-1].SignsAt) {
 			return nil, nil, nil
 		}
-		next := newSigningKey(r.sealer, at, at.Add(r.interval))
+		next := newSigningKey(r.sealer, at, at.Add(2*r.interval))
 		next.recordRotation(at)
 		return next, r.retiredKeys(keys, at), nil
 	})
