@@ -18033,6 +18033,7 @@ type UserMutation struct {
 	id            *uid.User
 	username      *string
 	username_key  *string
+	username_sort *string
 	email         *string
 	email_key     *string
 	name          *string
@@ -18224,6 +18225,42 @@ func (m *UserMutation) OldUsernameKey(ctx context.Context) (v string, err error)
 // ResetUsernameKey resets all changes to the "username_key" field.
 func (m *UserMutation) ResetUsernameKey() {
 	m.username_key = nil
+}
+
+// SetUsernameSort sets the "username_sort" field.
+func (m *UserMutation) SetUsernameSort(s string) {
+	m.username_sort = &s
+}
+
+// UsernameSort returns the value of the "username_sort" field in the mutation.
+func (m *UserMutation) UsernameSort() (r string, exists bool) {
+	v := m.username_sort
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUsernameSort returns the old "username_sort" field's value of the User entity.
+// If the User object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UserMutation) OldUsernameSort(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUsernameSort is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUsernameSort requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUsernameSort: %w", err)
+	}
+	return oldValue.UsernameSort, nil
+}
+
+// ResetUsernameSort resets all changes to the "username_sort" field.
+func (m *UserMutation) ResetUsernameSort() {
+	m.username_sort = nil
 }
 
 // SetEmail sets the "email" field.
@@ -18679,12 +18716,15 @@ func (m *UserMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *UserMutation) Fields() []string {
-	fields := make([]string, 0, 12)
+	fields := make([]string, 0, 13)
 	if m.username != nil {
 		fields = append(fields, entuser.FieldUsername)
 	}
 	if m.username_key != nil {
 		fields = append(fields, entuser.FieldUsernameKey)
+	}
+	if m.username_sort != nil {
+		fields = append(fields, entuser.FieldUsernameSort)
 	}
 	if m.email != nil {
 		fields = append(fields, entuser.FieldEmail)
@@ -18728,6 +18768,8 @@ func (m *UserMutation) Field(name string) (ent.Value, bool) {
 		return m.Username()
 	case entuser.FieldUsernameKey:
 		return m.UsernameKey()
+	case entuser.FieldUsernameSort:
+		return m.UsernameSort()
 	case entuser.FieldEmail:
 		return m.Email()
 	case entuser.FieldEmailKey:
@@ -18761,6 +18803,8 @@ func (m *UserMutation) OldField(ctx context.Context, name string) (ent.Value, er
 		return m.OldUsername(ctx)
 	case entuser.FieldUsernameKey:
 		return m.OldUsernameKey(ctx)
+	case entuser.FieldUsernameSort:
+		return m.OldUsernameSort(ctx)
 	case entuser.FieldEmail:
 		return m.OldEmail(ctx)
 	case entuser.FieldEmailKey:
@@ -18803,6 +18847,13 @@ func (m *UserMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetUsernameKey(v)
+		return nil
+	case entuser.FieldUsernameSort:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUsernameSort(v)
 		return nil
 	case entuser.FieldEmail:
 		v, ok := value.(string)
@@ -18964,6 +19015,9 @@ func (m *UserMutation) ResetField(name string) error {
 		return nil
 	case entuser.FieldUsernameKey:
 		m.ResetUsernameKey()
+		return nil
+	case entuser.FieldUsernameSort:
+		m.ResetUsernameSort()
 		return nil
 	case entuser.FieldEmail:
 		m.ResetEmail()

@@ -6,6 +6,7 @@ import (
 	"github.com/backplane-dev/backplane/ent/schema"
 	"github.com/backplane-dev/backplane/ent/service"
 	"github.com/backplane-dev/backplane/ent/setting"
+	entuser "github.com/backplane-dev/backplane/ent/user"
 )
 
 // The init function reads all schema descriptors with runtime code
@@ -24,4 +25,10 @@ func init() {
 	settingDescNumber := settingFields[1].Descriptor()
 	// setting.DefaultNumber holds the default value on creation for the number field.
 	setting.DefaultNumber = settingDescNumber.Default.(int64)
+	entuserFields := schema.User{}.Fields()
+	_ = entuserFields
+	// entuserDescUsernameSort is the schema descriptor for username_sort field.
+	entuserDescUsernameSort := entuserFields[3].Descriptor()
+	// entuser.DefaultUsernameSort holds the default value on creation for the username_sort field.
+	entuser.DefaultUsernameSort = entuserDescUsernameSort.Default.(string)
 }

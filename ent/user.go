@@ -23,6 +23,8 @@ type User struct {
 	Username string `json:"username,omitempty"`
 	// UsernameKey holds the value of the "username_key" field.
 	UsernameKey string `json:"username_key,omitempty"`
+	// UsernameSort holds the value of the "username_sort" field.
+	UsernameSort string `json:"username_sort,omitempty"`
 	// Email holds the value of the "email" field.
 	Email *string `json:"email,omitempty"`
 	// EmailKey holds the value of the "email_key" field.
@@ -55,7 +57,7 @@ func (*User) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullBool)
 		case entuser.FieldVersion:
 			values[i] = new(sql.NullInt64)
-		case entuser.FieldID, entuser.FieldUsername, entuser.FieldUsernameKey, entuser.FieldEmail, entuser.FieldEmailKey, entuser.FieldName, entuser.FieldRoles, entuser.FieldStatus, entuser.FieldLegacyID:
+		case entuser.FieldID, entuser.FieldUsername, entuser.FieldUsernameKey, entuser.FieldUsernameSort, entuser.FieldEmail, entuser.FieldEmailKey, entuser.FieldName, entuser.FieldRoles, entuser.FieldStatus, entuser.FieldLegacyID:
 			values[i] = new(sql.NullString)
 		case entuser.FieldCreatedAt, entuser.FieldUpdatedAt:
 			values[i] = new(sql.NullTime)
@@ -91,6 +93,12 @@ func (_m *User) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field username_key", values[i])
 			} else if value.Valid {
 				_m.UsernameKey = value.String
+			}
+		case entuser.FieldUsernameSort:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field username_sort", values[i])
+			} else if value.Valid {
+				_m.UsernameSort = value.String
 			}
 		case entuser.FieldEmail:
 			if value, ok := values[i].(*sql.NullString); !ok {
@@ -196,6 +204,9 @@ func (_m *User) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("username_key=")
 	builder.WriteString(_m.UsernameKey)
+	builder.WriteString(", ")
+	builder.WriteString("username_sort=")
+	builder.WriteString(_m.UsernameSort)
 	builder.WriteString(", ")
 	if v := _m.Email; v != nil {
 		builder.WriteString("email=")

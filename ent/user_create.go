@@ -37,6 +37,20 @@ func (_c *UserCreate) SetUsernameKey(v string) *UserCreate {
 	return _c
 }
 
+// SetUsernameSort sets the "username_sort" field.
+func (_c *UserCreate) SetUsernameSort(v string) *UserCreate {
+	_c.mutation.SetUsernameSort(v)
+	return _c
+}
+
+// SetNillableUsernameSort sets the "username_sort" field if the given value is not nil.
+func (_c *UserCreate) SetNillableUsernameSort(v *string) *UserCreate {
+	if v != nil {
+		_c.SetUsernameSort(*v)
+	}
+	return _c
+}
+
 // SetEmail sets the "email" field.
 func (_c *UserCreate) SetEmail(v string) *UserCreate {
 	_c.mutation.SetEmail(v)
@@ -134,6 +148,7 @@ func (_c *UserCreate) Mutation() *UserMutation {
 
 // Save creates the User in the database.
 func (_c *UserCreate) Save(ctx context.Context) (*User, error) {
+	_c.defaults()
 	return withHooks(ctx, _c.sqlSave, _c.mutation, _c.hooks)
 }
 
@@ -159,6 +174,14 @@ func (_c *UserCreate) ExecX(ctx context.Context) {
 	}
 }
 
+// defaults sets the default values of the builder before save.
+func (_c *UserCreate) defaults() {
+	if _, ok := _c.mutation.UsernameSort(); !ok {
+		v := entuser.DefaultUsernameSort
+		_c.mutation.SetUsernameSort(v)
+	}
+}
+
 // check runs all checks and user-defined validators on the builder.
 func (_c *UserCreate) check() error {
 	if _, ok := _c.mutation.Username(); !ok {
@@ -166,6 +189,9 @@ func (_c *UserCreate) check() error {
 	}
 	if _, ok := _c.mutation.UsernameKey(); !ok {
 		return &ValidationError{Name: "username_key", err: errors.New(`ent: missing required field "User.username_key"`)}
+	}
+	if _, ok := _c.mutation.UsernameSort(); !ok {
+		return &ValidationError{Name: "username_sort", err: errors.New(`ent: missing required field "User.username_sort"`)}
 	}
 	if _, ok := _c.mutation.Name(); !ok {
 		return &ValidationError{Name: "name", err: errors.New(`ent: missing required field "User.name"`)}
@@ -231,6 +257,10 @@ func (_c *UserCreate) createSpec() (*User, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.UsernameKey(); ok {
 		_spec.SetField(entuser.FieldUsernameKey, field.TypeString, value)
 		_node.UsernameKey = value
+	}
+	if value, ok := _c.mutation.UsernameSort(); ok {
+		_spec.SetField(entuser.FieldUsernameSort, field.TypeString, value)
+		_node.UsernameSort = value
 	}
 	if value, ok := _c.mutation.Email(); ok {
 		_spec.SetField(entuser.FieldEmail, field.TypeString, value)
@@ -345,6 +375,18 @@ func (u *UserUpsert) SetUsernameKey(v string) *UserUpsert {
 // UpdateUsernameKey sets the "username_key" field to the value that was provided on create.
 func (u *UserUpsert) UpdateUsernameKey() *UserUpsert {
 	u.SetExcluded(entuser.FieldUsernameKey)
+	return u
+}
+
+// SetUsernameSort sets the "username_sort" field.
+func (u *UserUpsert) SetUsernameSort(v string) *UserUpsert {
+	u.Set(entuser.FieldUsernameSort, v)
+	return u
+}
+
+// UpdateUsernameSort sets the "username_sort" field to the value that was provided on create.
+func (u *UserUpsert) UpdateUsernameSort() *UserUpsert {
+	u.SetExcluded(entuser.FieldUsernameSort)
 	return u
 }
 
@@ -559,6 +601,20 @@ func (u *UserUpsertOne) UpdateUsernameKey() *UserUpsertOne {
 	})
 }
 
+// SetUsernameSort sets the "username_sort" field.
+func (u *UserUpsertOne) SetUsernameSort(v string) *UserUpsertOne {
+	return u.Update(func(s *UserUpsert) {
+		s.SetUsernameSort(v)
+	})
+}
+
+// UpdateUsernameSort sets the "username_sort" field to the value that was provided on create.
+func (u *UserUpsertOne) UpdateUsernameSort() *UserUpsertOne {
+	return u.Update(func(s *UserUpsert) {
+		s.UpdateUsernameSort()
+	})
+}
+
 // SetEmail sets the "email" field.
 func (u *UserUpsertOne) SetEmail(v string) *UserUpsertOne {
 	return u.Update(func(s *UserUpsert) {
@@ -770,6 +826,7 @@ func (_c *UserCreateBulk) Save(ctx context.Context) ([]*User, error) {
 	for i := range _c.builders {
 		func(i int, root context.Context) {
 			builder := _c.builders[i]
+			builder.defaults()
 			var mut Mutator = MutateFunc(func(ctx context.Context, m Mutation) (Value, error) {
 				mutation, ok := m.(*UserMutation)
 				if !ok {
@@ -955,6 +1012,20 @@ func (u *UserUpsertBulk) SetUsernameKey(v string) *UserUpsertBulk {
 func (u *UserUpsertBulk) UpdateUsernameKey() *UserUpsertBulk {
 	return u.Update(func(s *UserUpsert) {
 		s.UpdateUsernameKey()
+	})
+}
+
+// SetUsernameSort sets the "username_sort" field.
+func (u *UserUpsertBulk) SetUsernameSort(v string) *UserUpsertBulk {
+	return u.Update(func(s *UserUpsert) {
+		s.SetUsernameSort(v)
+	})
+}
+
+// UpdateUsernameSort sets the "username_sort" field to the value that was provided on create.
+func (u *UserUpsertBulk) UpdateUsernameSort() *UserUpsertBulk {
+	return u.Update(func(s *UserUpsert) {
+		s.UpdateUsernameSort()
 	})
 }
 

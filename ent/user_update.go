@@ -58,6 +58,20 @@ func (_u *UserUpdate) SetNillableUsernameKey(v *string) *UserUpdate {
 	return _u
 }
 
+// SetUsernameSort sets the "username_sort" field.
+func (_u *UserUpdate) SetUsernameSort(v string) *UserUpdate {
+	_u.mutation.SetUsernameSort(v)
+	return _u
+}
+
+// SetNillableUsernameSort sets the "username_sort" field if the given value is not nil.
+func (_u *UserUpdate) SetNillableUsernameSort(v *string) *UserUpdate {
+	if v != nil {
+		_u.SetUsernameSort(*v)
+	}
+	return _u
+}
+
 // SetEmail sets the "email" field.
 func (_u *UserUpdate) SetEmail(v string) *UserUpdate {
 	_u.mutation.SetEmail(v)
@@ -262,6 +276,9 @@ func (_u *UserUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.UsernameKey(); ok {
 		_spec.SetField(entuser.FieldUsernameKey, field.TypeString, value)
 	}
+	if value, ok := _u.mutation.UsernameSort(); ok {
+		_spec.SetField(entuser.FieldUsernameSort, field.TypeString, value)
+	}
 	if value, ok := _u.mutation.Email(); ok {
 		_spec.SetField(entuser.FieldEmail, field.TypeString, value)
 	}
@@ -347,6 +364,20 @@ func (_u *UserUpdateOne) SetUsernameKey(v string) *UserUpdateOne {
 func (_u *UserUpdateOne) SetNillableUsernameKey(v *string) *UserUpdateOne {
 	if v != nil {
 		_u.SetUsernameKey(*v)
+	}
+	return _u
+}
+
+// SetUsernameSort sets the "username_sort" field.
+func (_u *UserUpdateOne) SetUsernameSort(v string) *UserUpdateOne {
+	_u.mutation.SetUsernameSort(v)
+	return _u
+}
+
+// SetNillableUsernameSort sets the "username_sort" field if the given value is not nil.
+func (_u *UserUpdateOne) SetNillableUsernameSort(v *string) *UserUpdateOne {
+	if v != nil {
+		_u.SetUsernameSort(*v)
 	}
 	return _u
 }
@@ -584,6 +615,9 @@ func (_u *UserUpdateOne) sqlSave(ctx context.Context) (_node *User, err error) {
 	}
 	if value, ok := _u.mutation.UsernameKey(); ok {
 		_spec.SetField(entuser.FieldUsernameKey, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.UsernameSort(); ok {
+		_spec.SetField(entuser.FieldUsernameSort, field.TypeString, value)
 	}
 	if value, ok := _u.mutation.Email(); ok {
 		_spec.SetField(entuser.FieldEmail, field.TypeString, value)

@@ -700,6 +700,7 @@ var (
 		{Name: "id", Type: field.TypeString},
 		{Name: "username", Type: field.TypeString},
 		{Name: "username_key", Type: field.TypeString, Unique: true},
+		{Name: "username_sort", Type: field.TypeString, Default: ""},
 		{Name: "email", Type: field.TypeString, Nullable: true},
 		{Name: "email_key", Type: field.TypeString, Unique: true, Nullable: true},
 		{Name: "name", Type: field.TypeString},
@@ -720,17 +721,22 @@ var (
 			{
 				Name:    "user_created_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{UsersColumns[11], UsersColumns[0]},
+				Columns: []*schema.Column{UsersColumns[12], UsersColumns[0]},
+			},
+			{
+				Name:    "user_username_sort_id",
+				Unique:  false,
+				Columns: []*schema.Column{UsersColumns[3], UsersColumns[0]},
 			},
 			{
 				Name:    "user_status_created_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{UsersColumns[8], UsersColumns[11], UsersColumns[0]},
+				Columns: []*schema.Column{UsersColumns[9], UsersColumns[12], UsersColumns[0]},
 			},
 			{
 				Name:    "user_admin_status",
 				Unique:  false,
-				Columns: []*schema.Column{UsersColumns[7], UsersColumns[8]},
+				Columns: []*schema.Column{UsersColumns[8], UsersColumns[9]},
 			},
 		},
 	}

@@ -18,7 +18,7 @@ func (Product) Fields() []ent.Field {
 		field.String("id").GoType(uid.Product("")).Immutable(),
 		field.String("sku").Unique(),
 		field.String("name"),
-		field.String("name_key"), // case-folded: the sort key of lists by name
+		field.String("name_key"), // the sort key of lists by name, see validate.SortKey
 		field.String("description"),
 		field.Int64("price_minor"),
 		field.String("currency"),

@@ -18,7 +18,8 @@ func (User) Fields() []ent.Field {
 	return appendFields([]ent.Field{
 		field.String("id").GoType(uid.User("")).Immutable(),
 		field.String("username"),
-		field.String("username_key").Unique(), // case-folded: unique, and the sort key
+		field.String("username_key").Unique(),     // case-folded
+		field.String("username_sort").Default(""), // the sort key of lists by user name, see validate.SortKey
 		field.String("email").Optional().Nillable(),
 		field.String("email_key").Optional().Nillable().Unique(),
 		field.String("name"),
@@ -33,6 +34,7 @@ func (User) Fields() []ent.Field {
 func (User) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("created_at", "id"),
+		index.Fields("username_sort", "id"),
 		index.Fields("status", "created_at", "id"),
 		index.Fields("admin", "status"),
 	}

@@ -15,6 +15,8 @@ const (
 	FieldUsername = "username"
 	// FieldUsernameKey holds the string denoting the username_key field in the database.
 	FieldUsernameKey = "username_key"
+	// FieldUsernameSort holds the string denoting the username_sort field in the database.
+	FieldUsernameSort = "username_sort"
 	// FieldEmail holds the string denoting the email field in the database.
 	FieldEmail = "email"
 	// FieldEmailKey holds the string denoting the email_key field in the database.
@@ -44,6 +46,7 @@ var Columns = []string{
 	FieldID,
 	FieldUsername,
 	FieldUsernameKey,
+	FieldUsernameSort,
 	FieldEmail,
 	FieldEmailKey,
 	FieldName,
@@ -66,6 +69,11 @@ func ValidColumn(column string) bool {
 	return false
 }
 
+var (
+	// DefaultUsernameSort holds the default value on creation for the "username_sort" field.
+	DefaultUsernameSort string
+)
+
 // OrderOption defines the ordering options for the User queries.
 type OrderOption func(*sql.Selector)
 
@@ -82,6 +90,11 @@ func ByUsername(opts ...sql.OrderTermOption) OrderOption {
 // ByUsernameKey orders the results by the username_key field.
 func ByUsernameKey(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldUsernameKey, opts...).ToFunc()
+}
+
+// ByUsernameSort orders the results by the username_sort field.
+func ByUsernameSort(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldUsernameSort, opts...).ToFunc()
 }
 
 // ByEmail orders the results by the email field.

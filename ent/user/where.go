@@ -66,6 +66,11 @@ func UsernameKey(v string) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldUsernameKey, v))
 }
 
+// UsernameSort applies equality check predicate on the "username_sort" field. It's identical to UsernameSortEQ.
+func UsernameSort(v string) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldUsernameSort, v))
+}
+
 // Email applies equality check predicate on the "email" field. It's identical to EmailEQ.
 func Email(v string) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldEmail, v))
@@ -245,6 +250,71 @@ func UsernameKeyEqualFold(v string) predicate.User {
 // UsernameKeyContainsFold applies the ContainsFold predicate on the "username_key" field.
 func UsernameKeyContainsFold(v string) predicate.User {
 	return predicate.User(sql.FieldContainsFold(FieldUsernameKey, v))
+}
+
+// UsernameSortEQ applies the EQ predicate on the "username_sort" field.
+func UsernameSortEQ(v string) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldUsernameSort, v))
+}
+
+// UsernameSortNEQ applies the NEQ predicate on the "username_sort" field.
+func UsernameSortNEQ(v string) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldUsernameSort, v))
+}
+
+// UsernameSortIn applies the In predicate on the "username_sort" field.
+func UsernameSortIn(vs ...string) predicate.User {
+	return predicate.User(sql.FieldIn(FieldUsernameSort, vs...))
+}
+
+// UsernameSortNotIn applies the NotIn predicate on the "username_sort" field.
+func UsernameSortNotIn(vs ...string) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldUsernameSort, vs...))
+}
+
+// UsernameSortGT applies the GT predicate on the "username_sort" field.
+func UsernameSortGT(v string) predicate.User {
+	return predicate.User(sql.FieldGT(FieldUsernameSort, v))
+}
+
+// UsernameSortGTE applies the GTE predicate on the "username_sort" field.
+func UsernameSortGTE(v string) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldUsernameSort, v))
+}
+
+// UsernameSortLT applies the LT predicate on the "username_sort" field.
+func UsernameSortLT(v string) predicate.User {
+	return predicate.User(sql.FieldLT(FieldUsernameSort, v))
+}
+
+// UsernameSortLTE applies the LTE predicate on the "username_sort" field.
+func UsernameSortLTE(v string) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldUsernameSort, v))
+}
+
+// UsernameSortContains applies the Contains predicate on the "username_sort" field.
+func UsernameSortContains(v string) predicate.User {
+	return predicate.User(sql.FieldContains(FieldUsernameSort, v))
+}
+
+// UsernameSortHasPrefix applies the HasPrefix predicate on the "username_sort" field.
+func UsernameSortHasPrefix(v string) predicate.User {
+	return predicate.User(sql.FieldHasPrefix(FieldUsernameSort, v))
+}
+
+// UsernameSortHasSuffix applies the HasSuffix predicate on the "username_sort" field.
+func UsernameSortHasSuffix(v string) predicate.User {
+	return predicate.User(sql.FieldHasSuffix(FieldUsernameSort, v))
+}
+
+// UsernameSortEqualFold applies the EqualFold predicate on the "username_sort" field.
+func UsernameSortEqualFold(v string) predicate.User {
+	return predicate.User(sql.FieldEqualFold(FieldUsernameSort, v))
+}
+
+// UsernameSortContainsFold applies the ContainsFold predicate on the "username_sort" field.
+func UsernameSortContainsFold(v string) predicate.User {
+	return predicate.User(sql.FieldContainsFold(FieldUsernameSort, v))
 }
 
 // EmailEQ applies the EQ predicate on the "email" field.

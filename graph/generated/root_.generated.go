@@ -3929,7 +3929,7 @@ input OrderFilter {
   userId: ID
   "Only orders in one of these states."
   status: [OrderStatus!]
-  "Only the order with this number."
+  "Only the order with this number, whatever its case and with or without dashes."
   number: String
   "Only the order with this legacy id."
   legacyId: String
@@ -4167,9 +4167,9 @@ enum ProductOrderBy {
   CREATED_AT_ASC
   "The newest product first."
   CREATED_AT_DESC
-  "By name, from A on."
+  "By name, whatever its case and accents, from A on."
   NAME_ASC
-  "By name, from Z on."
+  "By name, whatever its case and accents, from Z on."
   NAME_DESC
   "The cheapest first, by minor units: meaningful within one currency."
   PRICE_ASC
@@ -5566,9 +5566,9 @@ enum UserOrderBy {
   CREATED_AT_ASC
   "The newest account first."
   CREATED_AT_DESC
-  "By user name, whatever its case, from A on."
+  "By user name, whatever its case and accents, from A on."
   USERNAME_ASC
-  "By user name, whatever its case, from Z on."
+  "By user name, whatever its case and accents, from Z on."
   USERNAME_DESC
 }
 

@@ -307,7 +307,7 @@ type OrderFilter struct {
 	UserID graphql.Omittable[*string] `json:"userId,omitempty"`
 	// Only orders in one of these states.
 	Status graphql.Omittable[[]order.Status] `json:"status,omitempty"`
-	// Only the order with this number.
+	// Only the order with this number, whatever its case and with or without dashes.
 	Number graphql.Omittable[*string] `json:"number,omitempty"`
 	// Only the order with this legacy id.
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`

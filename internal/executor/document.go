@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/vektah/gqlparser/v2/ast"
@@ -11,6 +12,7 @@ import (
 	"github.com/vektah/gqlparser/v2/parser"
 
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // document is a parsed and validated document. It is read-only: requests with the
@@ -109,6 +111,9 @@ func (p *Preparer) parseDocument(query string) (*ast.QueryDocument, *Refusal) {
 	if !utf8.ValidString(query) {
 		return nil, refuseAt(StageParse, fault.New(fault.GraphQLParseFailed, "The document is not valid UTF-8."))
 	}
+	if hasHalfSurrogate(query) {
+		return nil, refuseAt(StageLimit, fault.New(fault.BadInput, "Text must not contain half of a surrogate pair."))
+	}
 	// One more than the limit, since the parser counts the end of input as a token.
 	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, p.limits.Tokens+1)
 	if err == nil && len(doc.Operations) == 0 {
@@ -121,6 +126,63 @@ func (p *Preparer) parseDocument(query string) (*ast.QueryDocument, *Refusal) {
 		return nil, &Refusal{StageParse, gqlerror.List{presentDocumentError(gqlErr, fault.GraphQLParseFailed)}}
 	}
 	return nil, refuseAt(StageLimit, checkLimit(fault.TooManyTokens, p.limits.Tokens+1, p.limits.Tokens, "tokens"))
+}
+
+// hasHalfSurrogate reports whether a string of the document has an escape of half a surrogate
+// pair, which the parser would replace. Block strings have no such escapes.
+func hasHalfSurrogate(query string) bool {
+	const block = `"""`
+	for i := 0; i < len(query); {
+		switch rest := query[i:]; {
+		case rest[0] == '#':
+			i += lengthUntil(rest, "\n")
+		case strings.HasPrefix(rest, block):
+			i += len(block)
+			for i < len(query) && !strings.HasPrefix(query[i:], block) {
+				if strings.HasPrefix(query[i:], `\`+block) {
+					i += len(block)
+				}
+				i++
+			}
+			i += len(block)
+		case rest[0] == '"':
+			n, half := scanString(rest)
+			if half {
+				return true
+			}
+			i += n
+		default:
+			i++
+		}
+	}
+	return false
+}
+
+func lengthUntil(s, end string) int {
+	if n := strings.Index(s, end); n >= 0 {
+		return n
+	}
+	return len(s)
+}
+
+// scanString returns the length of the string that s begins with, and whether it has an escape
+// of half a surrogate pair.
+func scanString(s string) (length int, half bool) {
+	for i := 1; i < len(s); {
+		switch s[i] {
+		case '"', '\n', '\r':
+			return i + 1, false
+		case '\\':
+			n, half := validate.EscapedSurrogate(s, i)
+			if half {
+				return i, true
+			}
+			i += n
+		default:
+			i++
+		}
+	}
+	return len(s), false
 }
 
 // selectOperation returns the operation of the name, or the only one there is.

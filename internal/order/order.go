@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
@@ -312,6 +313,18 @@ func NumberFrom(b [10]byte) string {
 		b[i] = alphabet[c&31]
 	}
 	return string(b[:5]) + "-" + string(b[5:])
+}
+
+// ParseNumber returns the spelling of an order number as it is stored, whatever its case, dashes
+// and spaces, and whether people wrote I or L for 1 and O for 0. What is no order number is
+// returned as it is.
+func ParseNumber(s string) string {
+	const parts = 5
+	bare := strings.NewReplacer("-", "", " ", "", "I", "1", "L", "1", "O", "0").Replace(strings.ToUpper(s))
+	if len(bare) != 2*parts {
+		return s
+	}
+	return bare[:parts] + "-" + bare[parts:]
 }
 
 func (o *Order) bumpVersion(at time.Time) { o.Version, o.UpdatedAt = o.Version+1, at }

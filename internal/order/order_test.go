@@ -256,3 +256,17 @@ func changeRandomly(rnd *rand.Rand, o *Order) (shipped bool) {
 	_ = moves[rnd.IntN(len(moves))](at) // a refusal is a fine outcome here
 	return before == Paid && o.Status == Shipped
 }
+
+func TestParseNumber_takes_what_people_write(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"K7M1P-Q9X0T", "k7m1p-q9x0t", "K7M1PQ9X0T", " k7m1p q9x0t ", "K7-M1-PQ-9X-0T", "k7mLp-q9xOt", "K7MIP-Q9X0T"} {
+		if got := ParseNumber(s); got != "K7M1P-Q9X0T" {
+			t.Errorf("ParseNumber(%q) = %q, want K7M1P-Q9X0T", s, got)
+		}
+	}
+	for _, s := range []string{"", "-", "K7M1P", "K7M1P-Q9X0TT", "\xff"} {
+		if got := ParseNumber(s); got != s {
+			t.Errorf("ParseNumber(%q) = %q, want it as it is", s, got)
+		}
+	}
+}

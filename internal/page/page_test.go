@@ -3,6 +3,7 @@ package page
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -29,6 +30,10 @@ func TestWindow_checks_what_a_client_asks_for(t *testing.T) {
 		{"a cursor of another order", Args{After: ptr(Cursor{"BY_NAME", "k", "id"}.String())}, fault.CursorInvalid},
 		{"an empty cursor", Args{Before: ptr("")}, fault.CursorInvalid},
 		{"a cursor that is none", Args{After: ptr("bm90IG91cnM")}, fault.CursorInvalid},
+		{"a cursor in two lines", Args{After: ptr(cursor[:8] + "\n" + cursor[8:])}, fault.CursorInvalid},
+		{"a cursor that is no UTF-8", Args{After: ptr(Cursor{"BY_ID", "\xff", "id"}.String())}, fault.CursorInvalid},
+		{"the longest key", Args{After: ptr(Cursor{"BY_ID", strings.Repeat("&", MaxKey), "id"}.String())}, ""},
+		{"a much longer key", Args{After: ptr(Cursor{"BY_ID", strings.Repeat("k", 2*MaxKey), "id"}.String())}, fault.CursorInvalid},
 		{"a cursor with a NUL", Args{After: ptr(Cursor{"BY_ID", "\x00", "id"}.String())}, fault.CursorInvalid},
 	}
 	for _, tt := range tests {

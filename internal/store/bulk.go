@@ -13,6 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Batch is a set of rows that seeding stores at once. All but Stocks are new.
@@ -58,13 +59,13 @@ func (db *DB) Bulk(ctx context.Context, b Batch) error {
 
 func (t *tx) insertUsers(ctx context.Context, b Batch) error {
 	columns := []string{
-		entuser.FieldID, entuser.FieldUsername, entuser.FieldUsernameKey, entuser.FieldEmail, entuser.FieldEmailKey, entuser.FieldName,
+		entuser.FieldID, entuser.FieldUsername, entuser.FieldUsernameKey, entuser.FieldUsernameSort, entuser.FieldEmail, entuser.FieldEmailKey, entuser.FieldName,
 		entuser.FieldRoles, entuser.FieldAdmin, entuser.FieldStatus, entuser.FieldLegacyID,
 		entuser.FieldVersion, entuser.FieldCreatedAt, entuser.FieldUpdatedAt,
 	}
 	rows := mapSlice(b.Users, func(u *user.User) []any {
 		return []any{
-			string(u.ID), u.Username, user.UsernameKey(u.Username), u.Email, emailKey(u.Email), u.Name,
+			string(u.ID), u.Username, user.UsernameKey(u.Username), validate.SortKey(u.Username), u.Email, emailKey(u.Email), u.Name,
 			joinRoles(u.Roles), slices.Contains(u.Roles, auth.Admin), string(u.Status), u.LegacyID,
 			u.Version, toMicros(u.CreatedAt), toMicros(u.UpdatedAt),
 		}
@@ -90,7 +91,7 @@ func (t *tx) insertProducts(ctx context.Context, offers []order.Offer) error {
 	rows := mapSlice(offers, func(o order.Offer) []any {
 		p := o.Product
 		return []any{
-			string(p.ID), p.SKU, p.Name, nameKey(p.Name), p.Description, p.Price.Minor, p.Price.Currency, p.Active, p.LegacyID,
+			string(p.ID), p.SKU, p.Name, validate.SortKey(p.Name), p.Description, p.Price.Minor, p.Price.Currency, p.Active, p.LegacyID,
 			p.Version, toMicros(p.CreatedAt), toMicros(p.UpdatedAt),
 		}
 	})

@@ -104,6 +104,9 @@ func (db *DB) Sleep(ctx context.Context) error {
 	return db.translateError(ctx, err)
 }
 
+// WriteSortKeys does what a migration does after its statements.
+func (db *DB) WriteSortKeys(ctx context.Context) error { return writeSortKeys(ctx, db.writer()) }
+
 // LockTables locks tables of PostgreSQL exclusively until release is called.
 func (db *DB) LockTables(t testing.TB, names ...string) (release func()) {
 	t.Helper()

@@ -221,6 +221,11 @@ func (c conn) applyMigration(ctx context.Context, m migration) error {
 			return errors.Join(err, errors.New("it leaves rows whose foreign keys name nothing"))
 		}
 	}
+	if after := afterMigration[m.version]; after != nil {
+		if err := after(ctx, c); err != nil {
+			return err
+		}
+	}
 	return c.markApplied(ctx, m, true)
 }
 

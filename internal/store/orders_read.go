@@ -173,7 +173,7 @@ func matchingOrders(f order.Filter) func(*entsql.Selector) {
 			q.Where(entsql.In(q.C(entorder.FieldStatus), toAnys(f.Status)...))
 		}
 		if f.Number != nil {
-			equalsText(entorder.FieldNumber, *f.Number)(q)
+			equalsText(entorder.FieldNumber, order.ParseNumber(*f.Number))(q)
 		}
 		if f.LegacyID != nil {
 			equalsText(entorder.FieldLegacyID, *f.LegacyID)(q)

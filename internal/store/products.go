@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
-
-	"golang.org/x/text/cases"
 
 	"github.com/backplane-dev/backplane/ent"
 	entproduct "github.com/backplane-dev/backplane/ent/product"
@@ -17,6 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Products implements order.ProductStore.
@@ -191,7 +189,7 @@ func productsByCreated(name order.ProductOrderBy, desc bool) keyset[*order.Produ
 }
 
 func productsByName(name order.ProductOrderBy, desc bool) keyset[*order.Product] {
-	key := func(p *order.Product) string { return nameKey(p.Name) }
+	key := func(p *order.Product) string { return validate.SortKey(p.Name) }
 	return keyset[*order.Product]{string(name), entproduct.FieldNameKey, desc, key, productID, parseText}
 }
 
@@ -201,9 +199,6 @@ func productsByPrice(name order.ProductOrderBy, desc bool) keyset[*order.Product
 }
 
 func productID(p *order.Product) string { return string(p.ID) }
-
-// nameKey is what products sort by: their names, case aside.
-func nameKey(name string) string { return cases.Fold().String(strings.TrimSpace(name)) }
 
 // List implements order.ProductStore.
 func (s Products) List(ctx context.Context, f order.ProductFilter, by order.ProductOrderBy, args page.Args) (page.Page[*order.Product], error) {
@@ -234,14 +229,14 @@ func (s Products) queryMatching(f order.ProductFilter) (*ent.ProductQuery, error
 
 func createProduct(c *ent.Client, p *order.Product) *ent.ProductCreate {
 	return c.Product.Create().SetID(p.ID).SetCreatedAt(p.CreatedAt).
-		SetSku(p.SKU).SetName(p.Name).SetNameKey(nameKey(p.Name)).SetDescription(p.Description).
+		SetSku(p.SKU).SetName(p.Name).SetNameKey(validate.SortKey(p.Name)).SetDescription(p.Description).
 		SetPriceMinor(p.Price.Minor).SetCurrency(p.Price.Currency).SetActive(p.Active).SetNillableLegacyID(p.LegacyID).
 		SetVersion(p.Version).SetUpdatedAt(p.UpdatedAt)
 }
 
 func saveProduct(c *ent.Client, p *order.Product) *ent.ProductUpdate {
 	q := c.Product.Update().Where(entproduct.ID(p.ID)).
-		SetSku(p.SKU).SetName(p.Name).SetNameKey(nameKey(p.Name)).SetDescription(p.Description).
+		SetSku(p.SKU).SetName(p.Name).SetNameKey(validate.SortKey(p.Name)).SetDescription(p.Description).
 		SetPriceMinor(p.Price.Minor).SetCurrency(p.Price.Currency).SetActive(p.Active).
 		SetVersion(p.Version).SetUpdatedAt(p.UpdatedAt)
 	if p.LegacyID == nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // Users implements user.Store.
@@ -233,8 +234,8 @@ func usersByCreated(name user.OrderBy, desc bool) keyset[*user.User] {
 }
 
 func usersByName(name user.OrderBy, desc bool) keyset[*user.User] {
-	key := func(u *user.User) string { return user.UsernameKey(u.Username) }
-	return keyset[*user.User]{string(name), entuser.FieldUsernameKey, desc, key, userID, parseText}
+	key := func(u *user.User) string { return validate.SortKey(u.Username) }
+	return keyset[*user.User]{string(name), entuser.FieldUsernameSort, desc, key, userID, parseText}
 }
 
 func userID(u *user.User) string { return string(u.ID) }
@@ -277,14 +278,14 @@ func (s Users) queryMatching(f user.Filter) (*ent.UserQuery, error) {
 
 func createUser(c *ent.Client, u *user.User) *ent.UserCreate {
 	return c.User.Create().SetID(u.ID).SetCreatedAt(u.CreatedAt).
-		SetUsername(u.Username).SetUsernameKey(user.UsernameKey(u.Username)).SetNillableEmail(u.Email).SetNillableEmailKey(emailKey(u.Email)).
+		SetUsername(u.Username).SetUsernameKey(user.UsernameKey(u.Username)).SetUsernameSort(validate.SortKey(u.Username)).SetNillableEmail(u.Email).SetNillableEmailKey(emailKey(u.Email)).
 		SetName(u.Name).SetRoles(joinRoles(u.Roles)).SetAdmin(slices.Contains(u.Roles, auth.Admin)).SetStatus(u.Status).
 		SetNillableLegacyID(u.LegacyID).SetVersion(u.Version).SetUpdatedAt(u.UpdatedAt)
 }
 
 func saveUser(c *ent.Client, u *user.User) *ent.UserUpdate {
 	q := c.User.Update().Where(entuser.ID(u.ID)).
-		SetUsername(u.Username).SetUsernameKey(user.UsernameKey(u.Username)).SetName(u.Name).
+		SetUsername(u.Username).SetUsernameKey(user.UsernameKey(u.Username)).SetUsernameSort(validate.SortKey(u.Username)).SetName(u.Name).
 		SetRoles(joinRoles(u.Roles)).SetAdmin(slices.Contains(u.Roles, auth.Admin)).SetStatus(u.Status).
 		SetVersion(u.Version).SetUpdatedAt(u.UpdatedAt)
 	if u.Email == nil {

@@ -8,6 +8,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -43,14 +45,52 @@ func (f Field[T]) ApplyTo(dst *T) {
 	}
 }
 
-// Line checks one line of text: valid UTF-8, no control characters, 1 to limit
-// characters. It returns the text without spaces around it.
+// Line checks one line of text, such as a name: valid UTF-8, no control characters, 1 to limit
+// characters, of which one can be seen, and no formatting character that turns the direction of
+// text around it. It returns the text in NFC without spaces around it.
 func Line(path, s string, limit int) (string, error) {
-	s = strings.TrimSpace(s)
-	if s == "" {
-		return "", fault.New(fault.BadInput, "%s must not be empty.", path).At(path)
+	s = norm.NFC.String(strings.TrimSpace(s))
+	if err := checkText(path, s, limit, unicode.IsControl); err != nil {
+		return "", err
 	}
-	return s, checkText(path, s, limit, unicode.IsControl)
+	switch {
+	case s == "":
+		return "", fault.New(fault.BadInput, "%s must not be empty.", path).At(path)
+	case !strings.ContainsFunc(s, isVisible):
+		return "", fault.New(fault.BadInput, "%s must have a character that can be seen.", path).At(path)
+	case turnsDirection(s):
+		return "", fault.New(fault.BadInput, "%s must not change the direction of the text around it.", path).At(path)
+	}
+	return s, nil
+}
+
+// isVisible reports whether a character shows something by itself.
+func isVisible(r rune) bool {
+	const blankBraille, filler = '\u2800', '\uFFA0'
+	return unicode.IsGraphic(r) && !unicode.IsSpace(r) && !unicode.IsMark(r) && r != blankBraille && r != filler &&
+		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+}
+
+// turnsDirection reports whether a text begins or ends with a character that sets the direction
+// of text, or opens an override or an embedding that reaches beyond its end.
+func turnsDirection(s string) bool {
+	first, _ := utf8.DecodeRuneInString(s)
+	last, _ := utf8.DecodeLastRuneInString(s)
+	if unicode.Is(unicode.Bidi_Control, first) || unicode.Is(unicode.Bidi_Control, last) {
+		return true
+	}
+	open := 0
+	for _, r := range s {
+		switch r {
+		case '\u202A', '\u202B', '\u202D', '\u202E', '\u2066', '\u2067', '\u2068':
+			open++
+		case '\u202C', '\u2069':
+			if open--; open < 0 {
+				return true
+			}
+		}
+	}
+	return open > 0
 }
 
 // Text checks text of several lines, which may be empty: valid UTF-8, no

@@ -21,6 +21,29 @@ func TestLine_takes_one_line(t *testing.T) {
 	}
 }
 
+func TestLine_takes_names_that_can_be_read(t *testing.T) {
+	t.Parallel()
+	if got, err := Line("name", "Cafe\u0301", 4); err != nil || got != "Caf\u00e9" {
+		t.Errorf("Line gave %q, %v, want it composed", got, err)
+	}
+	for name, s := range map[string]string{
+		"a Hebrew name": "\u05e9\u05dc\u05d5\u05dd", "an emoji of several characters": "\U0001F468\u200D\U0001F469", "an isolate inside": "a \u2067\u05d0\u2069 b", "a flag": "\U0001F1E9\U0001F1EA",
+	} {
+		if got, err := Line("name", s, 10); err != nil || got != s {
+			t.Errorf("Line of %s gave %q, %v", name, got, err)
+		}
+	}
+	for name, s := range map[string]string{
+		"only a zero width space": "\u200B", "only a soft hyphen": "\u00AD", "only a Hangul filler": "\u3164", "only an accent": "\u0301", "only a blank of Braille": "\u2800",
+		"only a variation selector": "\uFE0F", "an override at its start": "\u202Eabc", "a mark at its end": "abc\u200F", "an override that is left open": "a\u202Eb",
+		"an isolate that is left open": "a\u2067b", "an end of what it did not open": "a\u202Cb",
+	} {
+		if _, err := Line("name", s, 10); !fault.Is(err, fault.BadInput) || fault.From(err).Path[0] != "name" {
+			t.Errorf("Line of %s gave %v, want BAD_INPUT at name", name, err)
+		}
+	}
+}
+
 func TestText_takes_lines(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "a\n\tb\r\n"} {

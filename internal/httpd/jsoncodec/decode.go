@@ -10,6 +10,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 func errBadRequest(message string) error {
@@ -65,7 +66,8 @@ func Decode(data []byte) (any, error) {
 	if !utf8.Valid(data) {
 		return nil, errBadRequest("The request is not valid UTF-8.")
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
+	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
+	dec := json.NewDecoder(bytes.NewReader(replaceHalfSurrogates(data)))
 	dec.UseNumber()
 	v, err := decodeValue(dec, 0)
 	if err != nil {
@@ -75,6 +77,27 @@ func Decode(data []byte) (any, error) {
 		return nil, errBadRequest("The request has something behind its JSON value.")
 	}
 	return v, nil
+}
+
+// replaceHalfSurrogates writes escapes of half a surrogate pair as those of the null character.
+// It leaves the data as it is if there are none.
+func replaceHalfSurrogates(data []byte) []byte {
+	replaced := false
+	for i := 0; i < len(data); {
+		if data[i] != '\\' {
+			i++
+			continue
+		}
+		n, half := validate.EscapedSurrogate(data, i)
+		if half {
+			if !replaced {
+				data, replaced = bytes.Clone(data), true
+			}
+			copy(data[i+2:], "0000")
+		}
+		i += n
+	}
+	return data
 }
 
 func errSyntax() error { return errBadRequest("The request is not valid JSON.") }

@@ -39,3 +39,20 @@ func TestEncode(t *testing.T) {
 		}
 	}
 }
+
+func TestDecode_reads_text_as_it_was_sent(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"\uFEFF\"a\"": "a", `"\ud83d\ude00"`: "\U0001F600", `"\ud83d"`: "\x00", `"a\ude00b"`: "a\x00b", `"\\ud83d"`: `\ud83d`, `"\\\ud83d"`: "\\\x00",
+		`"\ud83d\u0041"`: "\x00A", `"\ud83d\ud83d\ude00"`: "\x00\U0001F600", `"\ufffd"`: "\uFFFD",
+	} {
+		if got, err := jsoncodec.Decode([]byte(text)); err != nil || got != want {
+			t.Errorf("Decode(%s) = %q, %v, want %q", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"\uFEFF", "\uFEFF\uFEFF1", "1\uFEFF", "\"\\"} {
+		if got, err := jsoncodec.Decode([]byte(text)); err == nil {
+			t.Errorf("Decode(%q) = %v, want an error", text, got)
+		}
+	}
+}

@@ -42,8 +42,8 @@ func testList(t *testing.T, s user.Store) {
 		o    user.OrderBy
 		want string
 	}{
-		{"by name", user.Filter{}, user.ByUsernameAsc, "Ann bob cid Zoe émile"},
-		{"by name downwards", user.Filter{}, user.ByUsernameDesc, "émile Zoe cid bob Ann"},
+		{"by name", user.Filter{}, user.ByUsernameAsc, "Ann bob cid émile Zoe"},
+		{"by name downwards", user.Filter{}, user.ByUsernameDesc, "Zoe émile cid bob Ann"},
 		{"by age", user.Filter{}, user.ByCreatedAsc, "bob Ann émile Zoe cid"},
 		{"the newest first", user.Filter{}, user.ByCreatedDesc, "cid Zoe émile Ann bob"},
 		{"of some ids", user.Filter{IDs: []uid.User{all[0].ID, all[4].ID, uid.NewUser(at)}}, user.ByCreatedAsc, "bob cid"},
