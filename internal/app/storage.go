@@ -21,7 +21,14 @@ func OpenDatabase(ctx context.Context, env Env, migrate bool) (*store.DB, error)
 }
 
 func openReady(ctx context.Context, env Env, migrate bool) (*store.DB, error) {
-	db, err := store.Open(ctx, store.Config{URL: string(env.Config.Database), Migrate: migrate, AssignLegacyIDs: env.Config.AssignLegacyID, Log: env.Log})
+	conns := env.Config.Conns
+	if _, embedded := env.Config.Database.SQLite(); embedded {
+		conns = 0 // its readers are no connections to a server
+	}
+	db, err := store.Open(ctx, store.Config{
+		URL: string(env.Config.Database), Migrate: migrate, AssignLegacyIDs: env.Config.AssignLegacyID, Log: env.Log,
+		MaxConns: conns, CredentialConns: env.Config.CredentialConns,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func (c *commandLine) doctorCommand() *cobra.Command {
 func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	var findings []finding
 	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]finding, error){
-		checkData, checkConsumers, checkSecretKey, checkSinks, checkSettings,
+		checkDatabase, checkData, checkConsumers, checkSecretKey, checkSinks, checkSettings,
 	} {
 		found, err := check(ctx, env, tools)
 		if err != nil {

@@ -32,6 +32,8 @@ type Config struct {
 	LogLevel         slog.Level
 	LogFormat        LogFormat
 	Database         Database
+	Conns            int    // to PostgreSQL
+	CredentialConns  int    // to PostgreSQL for reads of credentials
 	RedisURL         Secret // empty if there is none; it may hold a password
 	CacheBytes       int
 	SecretKey        secrets.MasterKey // not set if the operator gave none

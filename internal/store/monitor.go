@@ -115,6 +115,15 @@ func (m *Monitor) Look(ctx context.Context) error {
 	return checkDisk(m.db.path)
 }
 
+// CheckWritable is one Look, for commands that do not run a Monitor.
+func (db *DB) CheckWritable(ctx context.Context) error {
+	m := db.NewMonitor()
+	if m.probe != nil {
+		defer m.probe.Close()
+	}
+	return m.Look(ctx)
+}
+
 // checkDisk reports whether the disk of the file has room and can be written to.
 func checkDisk(path string) error {
 	free, readOnly, err := diskSpace(filepath.Dir(path))

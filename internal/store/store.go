@@ -117,8 +117,8 @@ type credentialPool struct {
 	client  *ent.Client
 }
 
-// Connections of a node. With those of the sequencer, the monitor and notifications, which has two, they are
-// 19 on PostgreSQL: five nodes need 95 of the 97 that a server with its default of max_connections has for
+// Connections of a node. With those of the sequencer, the monitor and the notifier they are 19 on PostgreSQL, see
+// Capacity: five nodes need 95 of the 97 that a server with its default of max_connections has for
 // them. The reads of a credentialPool are short, by a key or a user.
 const (
 	postgresConns           = 12
