@@ -18,6 +18,11 @@ func outcome(t *testing.T, c harness.Caller, mutation, field string, in harness.
 	if err != nil {
 		t.Fatal(err)
 	}
+	return codeOf(a, field)
+}
+
+// codeOf returns the code of the first error of an answer to a mutation, or of its payload; empty if there is none.
+func codeOf(a *harness.Answer, field string) string {
 	if len(a.Errors) > 0 {
 		code, _ := a.Errors[0].Extensions["code"].(string)
 		return code

@@ -162,11 +162,12 @@ func wantNoSecret(t *testing.T, p *testenv.Process, database string, secrets []s
 
 // transports send one operation that needs ADMIN, each with a token and a request id.
 var transports = map[string]func(t *testing.T, p *testenv.Process, token, requestID string){
-	"GraphQL":     overHTTP(http.MethodPost, "/graphql", `{"query":"{ a: consumers { name } b: consumers { name } }"}`, "Content-Type", "application/json"),
-	"REST":        overHTTP(http.MethodGet, "/users", ""),
-	"SSE":         overHTTP(http.MethodPost, "/graphql", `{"query":"{ consumers { name } }"}`, "Content-Type", "application/json", "Accept", "text/event-stream"),
-	"the gateway": overHTTP(http.MethodGet, "/gateway/echo/", ""),
-	"a WebSocket": overWebSocket,
+	"GraphQL":                   overHTTP(http.MethodPost, "/graphql", `{"query":"{ a: consumers { name } b: consumers { name } }"}`, "Content-Type", "application/json"),
+	"REST":                      overHTTP(http.MethodGet, "/users", ""),
+	"REST before the operation": overHTTP(http.MethodPost, "/orders", `{"items":[]}`, "Content-Type", "application/json"), // whose answer the key may not read
+	"SSE":                       overHTTP(http.MethodPost, "/graphql", `{"query":"{ consumers { name } }"}`, "Content-Type", "application/json", "Accept", "text/event-stream"),
+	"the gateway":               overHTTP(http.MethodGet, "/gateway/echo/", ""),
+	"a WebSocket":               overWebSocket,
 }
 
 func overHTTP(method, path, body string, header ...string) func(*testing.T, *testenv.Process, string, string) {
@@ -176,7 +177,10 @@ func overHTTP(method, path, body string, header ...string) func(*testing.T, *tes
 		if err != nil {
 			t.Fatal(err)
 		}
-		for header := slices.Concat([]string{"Authorization", "Bearer " + token, "X-Request-Id", requestID, "User-Agent", agent}, header); len(header) > 1; header = header[2:] {
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		for header := slices.Concat([]string{"X-Request-Id", requestID, "User-Agent", agent}, header); len(header) > 1; header = header[2:] {
 			req.Header.Set(header[0], header[1])
 		}
 		resp, err := harness.HTTPClient.Do(req)
@@ -191,6 +195,14 @@ func overHTTP(method, path, body string, header ...string) func(*testing.T, *tes
 // overWebSocket sends the token in connection_init.
 func overWebSocket(t *testing.T, p *testenv.Process, token, requestID string) {
 	t.Helper()
+	converse(t, p, requestID,
+		map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + token}},
+		map[string]any{"type": "subscribe", "id": "1", "payload": map[string]any{"query": "{ consumers { name } }"}})
+}
+
+// converse sends messages over a new socket, and reads an answer to each, until the server closes it.
+func converse(t *testing.T, p *testenv.Process, requestID string, messages ...any) {
+	t.Helper()
 	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(p.BaseURL, "http")+"/graphql", &websocket.DialOptions{ //nolint:bodyclose // the socket is the body
 		Subprotocols: []string{"graphql-transport-ws"}, HTTPHeader: http.Header{"X-Request-Id": {requestID}, "User-Agent": {agent}},
 	})
@@ -198,14 +210,10 @@ func overWebSocket(t *testing.T, p *testenv.Process, token, requestID string) {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow() //nolint:errcheck // it is closed already
-	messages := []any{
-		map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + token}},
-		map[string]any{"type": "subscribe", "id": "1", "payload": map[string]any{"query": "{ consumers { name } }"}},
-	}
 	var answer json.RawMessage
 	for _, m := range messages {
 		if wsjson.Write(t.Context(), conn, m) != nil || wsjson.Read(t.Context(), conn, &answer) != nil {
-			return // the token is refused
+			return
 		}
 	}
 }
@@ -249,6 +257,51 @@ func TestServer_records_refusals_on_every_transport(t *testing.T) {
 			}
 			browserRequest{"", http.MethodPost, "/graphql", `{"query":"{__typename}"}`, nil}.send(t, p.BaseURL, r.host, header...)
 			wantEvent(t, p, name, r.want)
+		}
+	})
+}
+
+// TestServer_records_sign_ins_of_every_transport signs in with a wrong password, then with the right one.
+func TestServer_records_sign_ins_of_every_transport(t *testing.T) {
+	t.Parallel()
+	const operation = `mutation { signIn(input: {login: \"NAME\", password: \"WORD\"}) { session { accessToken } userErrors { code } } }`
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		for name, send := range map[string]func(t *testing.T, word, requestID string){
+			"graphql": func(t *testing.T, word, requestID string) {
+				t.Helper()
+				post(t, harness.Anonymous(p), requestID, signInMutation, harness.Fields{"login": "graphql", "password": word})
+			},
+			"rest": func(t *testing.T, word, requestID string) {
+				t.Helper()
+				_, err := harness.Anonymous(p).REST(t.Context(), "POST /auth/sign-in", fmt.Sprintf(`{"login":"rest","password":%q}`, word),
+					"Content-Type", "application/json", "X-Request-Id", requestID, "User-Agent", agent)
+				if err != nil {
+					t.Error(err)
+				}
+			},
+			"socket": func(t *testing.T, word, requestID string) {
+				t.Helper()
+				query := strings.NewReplacer(`\"`, `"`, "NAME", "socket", "WORD", word).Replace(operation)
+				converse(t, p, requestID, map[string]any{"type": "connection_init"}, map[string]any{"type": "subscribe", "id": "1", "payload": map[string]any{"query": query}})
+			},
+			"stream": func(t *testing.T, word, requestID string) {
+				t.Helper()
+				query := strings.NewReplacer("NAME", "stream", "WORD", word).Replace(operation)
+				overHTTP(http.MethodPost, "/graphql", `{"query":"`+query+`"}`, "Content-Type", "application/json", "Accept", "text/event-stream")(t, p, "", requestID)
+			},
+		} {
+			id := harness.SignUp(t, p, name).UserID(t)
+			send(t, wrongPassword, "wrong:"+name)
+			wantEvent(t, p, "wrong:"+name, harness.SecurityEvent{Type: "sign_in.failed", User: id, Detail: "WRONG_PASSWORD"})
+			send(t, "a password of mine", "right:"+name)
+			wantEvent(t, p, "right:"+name, harness.SecurityEvent{Type: "sign_in.succeeded", User: id, Actor: id, Session: "any"})
+		}
+		harness.SignUp(t, p, "last")
+		p.Kill() // what is stored with a change survives
+		p.Start()
+		if n := len(harness.SecurityEvents(t, p, "--type", "sign_up.succeeded")); n != 5 {
+			t.Errorf("%d sign-ups are stored after the server was killed, want 5", n)
 		}
 	})
 }
@@ -325,11 +378,15 @@ func TestServer_bounds_the_security_events_of_a_flood(t *testing.T) {
 		for worker := range 20 {
 			flood.Go(func() {
 				for i := range attempts / 20 {
-					code := outcome(t, harness.Anonymous(p), signInMutation, "signIn", harness.Fields{
+					a, err := harness.Anonymous(p).Send(t.Context(), signInMutation, harness.Input(harness.Fields{
 						"login": []string{"ada", fmt.Sprint("unknown ", worker, " ", i)}[i%2], "password": wrongPassword,
-					})
+					}))
+					if err != nil {
+						t.Error(err)
+						return
+					}
 					mu.Lock()
-					answers[code]++
+					answers[codeOf(a, "signIn")]++
 					mu.Unlock()
 				}
 			})
