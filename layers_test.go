@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +18,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves = "internal/auth internal/backoff internal/bounded internal/claim internal/coalesce internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/security internal/requestlog internal/setting internal/uid internal/writelimit"
+	leaves = "internal/auth internal/backoff internal/bounded internal/claim internal/coalesce internal/dbclock internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/security internal/requestlog internal/setting internal/uid internal/writelimit"
 
 	// A domain imports no other domain: what several need is in a leaf. A new one is
 	// added here and to the table below.
@@ -65,7 +68,7 @@ var mayImport = map[string]string{
 	// A domain knows no other domain; a leaf knows leaves, and fault, seal,
 	// telemetry and uid, on which the others stand, import no package of ours.
 	"internal/legacy": leaves, "internal/order": leaves, "internal/registry": leaves + " internal/lease", "internal/session": leaves, "internal/user": leaves,
-	"internal/auth": leaves, "internal/backoff": "", "internal/claim": leaves + " internal/lease", "internal/coalesce": "", "internal/entity": "internal/event internal/fault internal/uid", "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
+	"internal/auth": leaves, "internal/backoff": "", "internal/claim": leaves + " internal/lease", "internal/coalesce": "", "internal/dbclock": "", "internal/entity": "internal/event internal/fault internal/uid", "internal/event": leaves, "internal/validate": leaves, "internal/money": leaves,
 	"internal/fairshare": "internal/auth",
 	"internal/membudget": "internal/auth internal/fairshare internal/fault",
 	"internal/page":      "internal/fault",
@@ -158,5 +161,28 @@ func ourPackages(t *testing.T) (pkgs []listedPackage) {
 			t.Fatalf("read what go list says: %v", err)
 		}
 		pkgs = append(pkgs, p)
+	}
+}
+
+// clockReads are the places of domains and wiring that read the clock of the machine, for spans within
+// the process. Everything else gets the database's time.
+var clockReads = map[string]int{"internal/registry/checker.go": 1, "internal/app/domains.go": 1, "internal/app/executor.go": 1, "internal/app/registry.go": 1}
+
+func TestDomains_read_no_clock(t *testing.T) {
+	t.Parallel()
+	for dir := range strings.FieldsSeq(domains + " internal/app internal/claim") {
+		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "sessiontest") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if n := strings.Count(string(text), "time.Now"); n != clockReads[filepath.ToSlash(path)] {
+				t.Errorf("%s reads the clock of the machine in %d places, want %d: rules use the database's time, DB.Clock", path, n, clockReads[path])
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

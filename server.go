@@ -48,7 +48,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	}
 	defer closeFeed() //nolint:errcheck // nothing is left to be lost
 	health := app.NewHealth(db, feed)
-	caches, err := app.OpenCache(env, sealer, feed.Hub)
+	caches, err := app.OpenCache(env, db, sealer, feed.Hub)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	g.Go(func() error { return usage.Run(lasting) })
 	g.Go(func() error { return securityLog.Run(lasting) })
 	g.Go(func() error { return admin.Run(lasting) })
-	background := []app.Runner{health, caches, sessions, retention, app.Purger{DB: db, Log: env.Log}}
+	background := []app.Runner{app.NewClock(env, db), health, caches, sessions, retention, app.Purger{DB: db, Log: env.Log}}
 	background = append(append(background, consumers...), exporters...)
 	if opts.Demo {
 		background = append(background, demo.NewServices(registry.Registrar, env.Log))

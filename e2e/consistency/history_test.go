@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -251,7 +250,7 @@ func (c *unversionedCache) put(u *user.User) {
 func TestHistory_check_finds_an_unversioned_cache(t *testing.T) {
 	t.Parallel()
 	cache := &unversionedCache{Store: testenv.DB(t).Users(), held: map[uid.User]*user.User{}}
-	users, start := user.NewService(cache, nil, app.Now), time.Now()
+	users, start := user.NewService(cache, nil, time.Now), time.Now()
 	ada, err := users.SignUp(t.Context(), user.Profile{Username: "ada"}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,6 @@ package app
 import (
 	"io"
 	"log/slog"
-	"time"
 
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/notify"
@@ -29,6 +28,3 @@ type Env struct {
 // RedirectRedisLog has the Redis client write to the log at level debug. Its logger
 // belongs to the process, so call it once, before any client is opened.
 func RedirectRedisLog(env Env) { notify.LogRedis(env.Log) }
-
-// Now returns the current time in the precision that both databases store.
-func Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

@@ -13,9 +13,9 @@ import (
 
 // OpenCache builds the cache of decoded rows, which the hub keeps up to date. The caller closes
 // it.
-func OpenCache(env Env, sealer *secrets.Sealer, hub *eventlog.Hub) (*cache.Cache, error) {
+func OpenCache(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub) (*cache.Cache, error) {
 	return cache.New(cache.Config{
-		Bytes: env.Config.CacheBytes, RedisURL: string(env.Config.RedisURL), Secret: sealer.Derive("cache"), RequestTime: env.Config.GraphQL.Time,
+		Bytes: env.Config.CacheBytes, RedisURL: string(env.Config.RedisURL), Secret: sealer.Derive("cache"), RequestTime: env.Config.GraphQL.Time, Now: db.Clock().Now,
 	}, hub, env.Log)
 }
 

@@ -18,17 +18,17 @@ import (
 
 // NewDomains builds the use cases behind the schema.
 func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *session.Service, reg *Registry) graph.Domains {
-	log := eventlog.NewLog(c.Events(db.Events()))
+	log, now := eventlog.NewLog(c.Events(db.Events())), db.Clock().Now
 	return graph.Domains{
-		Users:         user.NewService(c.Users(db.Users()), sessions, Now),
-		Products:      order.NewCatalog(c.Products(db.Products()), Now),
-		Orders:        order.NewService(c.Orders(db.Orders()), Now),
+		Users:         user.NewService(c.Users(db.Users()), sessions, now),
+		Products:      order.NewCatalog(c.Products(db.Products()), now),
+		Orders:        order.NewService(c.Orders(db.Orders()), now),
 		Sessions:      sessions,
 		Registry:      reg.Registrar,
 		Picks:         reg.Picks,
 		Log:           log,
 		Hub:           hub,
-		ConsumerAdmin: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), Now),
+		ConsumerAdmin: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), now),
 		Legacy:        legacy.NewService(db.LegacyUsage()),
 		Security:      securitylog.NewService(db.SecurityEvents()),
 	}
@@ -36,7 +36,7 @@ func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *sessi
 
 // NewSecurityLog builds the recorder of the node's security events.
 func NewSecurityLog(env Env, db *store.DB) (*securitylog.Recorder, error) {
-	return securitylog.NewRecorder(db.SecurityEvents(), time.Now, env.Log, env.Config.Security)
+	return securitylog.NewRecorder(db.SecurityEvents(), db.Clock().Now, env.Log, env.Config.Security)
 }
 
 // requestCredentials is how many credentials of requests are cached besides those of live
@@ -46,12 +46,12 @@ const requestCredentials = 10_000
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
 // it follows the log for revocations, and with a recorder it records failures; commands other than serve have neither.
 func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub, events *securitylog.Recorder) (*session.Service, error) {
-	cfg := session.Config{NoRateLimit: !env.Config.RateLimit, CacheSize: env.Config.HTTP.Streams.Connections + requestCredentials}
+	cfg := session.Config{NoRateLimit: !env.Config.RateLimit, CacheSize: env.Config.HTTP.Streams.Connections + requestCredentials, Stopwatch: time.Now, CheckAge: db.Clock().CheckAge}
 	if events != nil {
 		cfg.Security = events.Record
 	}
 	if hub != nil {
 		cfg.EventLog = hub
 	}
-	return session.NewService(db.Sessions(), sealer, time.Now, env.Log, cfg)
+	return session.NewService(db.Sessions(), sealer, db.Clock().Now, env.Log, cfg)
 }

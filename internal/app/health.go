@@ -49,8 +49,11 @@ func (h *Health) eventsFlow() error {
 	return nil
 }
 
-// register registers the metrics of the node's health and of its connections to the database.
+// register registers the metrics of the node's health, of its connections to the database and of the
+// database's time.
 func (h *Health) register(s *admin.Server) {
+	s.Register("backplane_clock_skew_seconds", func() float64 { return h.db.Clock().Skew().Seconds() })
+	s.Register("backplane_clock_reliable", func() float64 { return boolGauge(h.db.Clock().CheckAge() == nil) })
 	s.Register("backplane_database_writable", func() float64 { return boolGauge(h.monitor.Writable() == nil) })
 	s.Register("backplane_event_log_lag_seconds", func() float64 { return h.hub.Lag().Seconds() })
 	s.Register("backplane_database_server_epoch", func() float64 { return float64(h.db.ServerEpoch()) })

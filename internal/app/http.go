@@ -58,7 +58,7 @@ func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.
 
 // NewLegacyUsage builds the counter of calls of legacy REST routes.
 func NewLegacyUsage(env Env, db *store.DB) (*legacy.Counter, error) {
-	return legacy.NewCounter(db.LegacyUsage(), Now, env.Log, legacy.CounterConfig{})
+	return legacy.NewCounter(db.LegacyUsage(), db.Clock().Now, env.Log, legacy.CounterConfig{CheckAge: db.Clock().CheckAge})
 }
 
 // Why a server stops: the causes of its context.

@@ -27,13 +27,13 @@ type Registry struct {
 // NewRegistry builds the parts on the node's hub, and loads the directory.
 func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *eventlog.Hub, sealer *secrets.Sealer, guard *gateway.Guard, owner string) (*Registry, error) {
 	stored := db.Registry()
-	r := &Registry{Directory: registry.NewDirectory(stored, hub, Now, env.Log)}
+	r := &Registry{Directory: registry.NewDirectory(stored, hub, db.Clock().Now, env.Log)}
 	hub.OnDeliver(r.Directory.ApplyEvents)
 	if err := r.Directory.Load(ctx); err != nil {
 		return nil, err
 	}
 	var err error
-	r.Registrar = registry.NewRegistrar(stored, r.Directory, Now)
+	r.Registrar = registry.NewRegistrar(stored, r.Directory, db.Clock().Now)
 	if r.Pool, err = balance.NewPool(time.Now, balance.Config{}); err != nil {
 		return nil, err
 	}
@@ -42,9 +42,9 @@ func NewRegistry(ctx context.Context, env Env, db *store.DB, hub *eventlog.Hub, 
 		exchange = stored
 	}
 	secret := sealer.Derive("pick")
-	r.Picks = registry.NewPickTracker(r.Directory, r.Pool, exchange, secret[:], Now, env.Log, registry.PickTrackerConfig{})
+	r.Picks = registry.NewPickTracker(r.Directory, r.Pool, exchange, secret[:], db.Clock().Now, env.Log, registry.PickTrackerConfig{})
 	head := func() event.Position { return hub.Head().Position }
-	r.reconciler, err = registry.NewReconciler(stored, db.Leases(), head, r.Directory, gateway.NewProber(guard), Now, env.Log, registry.ReconcilerConfig{Owner: owner})
+	r.reconciler, err = registry.NewReconciler(stored, db.Leases(), head, r.Directory, gateway.NewProber(guard), db.Clock().Now, env.Log, registry.ReconcilerConfig{Owner: owner, CheckSkew: db.Clock().CheckSkew})
 	return r, err
 }
 

@@ -76,7 +76,7 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	}
 	tb.Cleanup(func() { _ = closeFeed() })
 	runFeed(tb, feed)
-	caches := must(app.OpenCache(env, sealer, feed.Hub))(tb)
+	caches := must(app.OpenCache(env, db, sealer, feed.Hub))(tb)
 	events := must(app.NewSecurityLog(env, db))(tb)
 	db = app.WithWriteHooks(db, caches, feed, events)
 	tb.Cleanup(func() { _ = caches.Close() })

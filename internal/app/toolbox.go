@@ -40,7 +40,7 @@ func newToolbox(db *store.DB) *Toolbox {
 		return nil
 	}
 	log := eventlog.NewLog(db.Events())
-	return &Toolbox{DB: db, Log: log, ConsumerAdmin: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), Now)}
+	return &Toolbox{DB: db, Log: log, ConsumerAdmin: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), db.Clock().Now)}
 }
 
 // OpenSessions opens the domain of sessions and keys, with the secrets in the database as they
@@ -62,7 +62,7 @@ func (t *Toolbox) Close() error { return t.DB.Close() }
 
 // LoadDirectory returns the registry as it is stored.
 func (t *Toolbox) LoadDirectory(ctx context.Context, env Env) (*registry.Directory, error) {
-	d := registry.NewDirectory(t.DB.Registry(), loadedLog{}, Now, env.Log)
+	d := registry.NewDirectory(t.DB.Registry(), loadedLog{}, t.DB.Clock().Now, env.Log)
 	return d, d.Load(ctx)
 }
 

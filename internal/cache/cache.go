@@ -29,6 +29,8 @@ type Config struct {
 	RedisConns         int           // default 16
 	CheckpointInterval time.Duration // minimum versions are kept for at least this long; default 2 s
 	CatchUpLimit       int           // events applied to Redis before a new generation is cheaper; default 20,000
+
+	Now func() time.Time // the time of values in Redis, which all nodes read; default time.Now
 }
 
 func (c Config) withDefaults() Config {
@@ -39,6 +41,9 @@ func (c Config) withDefaults() Config {
 	c.RedisConns = cmp.Or(c.RedisConns, 16)
 	c.CheckpointInterval = cmp.Or(c.CheckpointInterval, 2*time.Second)
 	c.CatchUpLimit = cmp.Or(c.CatchUpLimit, 20_000)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	return c
 }
 

@@ -196,7 +196,7 @@ func (r *redisLevel) runScript(ctx context.Context, s *redis.Script, keys []stri
 }
 
 func (r *redisLevel) toSlots(g generation, keys []string, values []any) []redisSlot {
-	slots, now := make([]redisSlot, len(values)), time.Now()
+	slots, now := make([]redisSlot, len(values)), r.cache.cfg.Now()
 	for i, v := range values {
 		text, _ := v.(string)
 		slots[i] = r.format.parse(keys[i], text, now)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -61,7 +60,7 @@ func (r *redisLevel) storeFills(ctx context.Context, job fillJob) {
 		}
 		life := r.cache.cfg.TTL - rand.N(r.cache.cfg.TTL/5) //nolint:gosec // spreads the expiry of values that were read together
 		keys = append(keys, f.key)
-		args = append(args, f.token, f.newVersion, r.format.write(f.key, f.newVersion, data, time.Now()), life.Milliseconds())
+		args = append(args, f.token, f.newVersion, r.format.write(f.key, f.newVersion, data, r.cache.cfg.Now()), life.Milliseconds())
 	}
 	if len(keys) == 1 {
 		return

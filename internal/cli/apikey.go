@@ -49,7 +49,7 @@ func createAPIKey(ctx context.Context, env app.Env, tools *app.Toolbox, opts api
 	if err != nil {
 		return err
 	}
-	expires := app.Now().Add(opts.life)
+	expires := tools.DB.Clock().Now().Add(opts.life)
 	in := session.CreateAPIKeyInput{Name: opts.name, ExpiresAt: &expires}
 	for s := range strings.SplitSeq(opts.scopes, ",") {
 		in.Scopes = append(in.Scopes, auth.Scope(strings.TrimSpace(s)))

@@ -26,7 +26,7 @@ func (c *commandLine) doctorCommand() *cobra.Command {
 func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	var findings []finding
 	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]finding, error){
-		checkDatabase, checkData, checkConsumers, checkSecretKey, checkSinks, checkSettings,
+		checkDatabase, checkClock, checkData, checkConsumers, checkSecretKey, checkSinks, checkSettings,
 	} {
 		found, err := check(ctx, env, tools)
 		if err != nil {
@@ -35,6 +35,14 @@ func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) 
 		findings = append(findings, found...)
 	}
 	return printFindings(env.Out, findings)
+}
+
+// checkClock finds a clock of this machine that differs from the database's.
+func checkClock(_ context.Context, _ app.Env, tools *app.Toolbox) ([]finding, error) {
+	if err := tools.DB.Clock().CheckSkew(); err != nil {
+		return problem("%v. A server on this machine removes nothing by age and does not evaluate leases of instances until then.", err), nil
+	}
+	return nil, nil
 }
 
 func checkData(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []finding, err error) {
@@ -64,7 +72,7 @@ func checkConsumers(ctx context.Context, _ app.Env, tools *app.Toolbox) (finding
 		if err != nil {
 			return nil, err
 		}
-		now := app.Now()
+		now := tools.DB.Clock().Now()
 		if len(next) > 0 && now.Sub(next[0].OccurredAt) > stalledAfter && now.Sub(c.MovedAt) > stalledAfter {
 			findings = append(findings, problem("The consumer %s is stalled at %s since %s: its lag is %d events, and retention keeps them. "+
 				"See the log of its owner for errors, and check that a server runs.", c.Name, c.Cursor, c.MovedAt.Format(time.RFC3339), c.Lag)...)

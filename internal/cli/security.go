@@ -40,7 +40,7 @@ type securityExport struct {
 }
 
 func (x *securityExport) run(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
-	after, err := parseSince(x.since, app.Now())
+	after, err := parseSince(x.since, tools.DB.Clock().Now())
 	if err != nil {
 		return err
 	}

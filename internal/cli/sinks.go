@@ -85,7 +85,7 @@ func listSinks(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string)
 		if s.stored {
 			offset, lag, moved = fmt.Sprint(s.Position), fmt.Sprint(state.Head-s.Position), s.MovedAt.Format(time.RFC3339)
 		}
-		if s.ExpiresAt.After(time.Now()) {
+		if s.ExpiresAt.After(tools.DB.Clock().Now()) {
 			owner = s.Owner
 		}
 		address := s.address

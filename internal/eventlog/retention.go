@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/backoff"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/setting"
@@ -62,19 +63,19 @@ type Cleaner struct {
 	past    RetentionStore
 	offsets lease.Store
 	holder  string
-	now     func() time.Time
+	clock   *dbclock.Clock
 	log     *slog.Logger
 	cfg     RetentionConfig
 }
 
 // NewCleaner returns a Cleaner that does nothing until Run is called. The holder
 // is this node, and never the same again.
-func NewCleaner(past RetentionStore, offsets lease.Store, holder string, now func() time.Time, log *slog.Logger, cfg RetentionConfig) (*Cleaner, error) {
+func NewCleaner(past RetentionStore, offsets lease.Store, holder string, clock *dbclock.Clock, log *slog.Logger, cfg RetentionConfig) (*Cleaner, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Cleaner{past, offsets, holder, now, log, cfg}, nil
+	return &Cleaner{past, offsets, holder, clock, log, cfg}, nil
 }
 
 // Run cleans at once and then each interval until ctx is cancelled. What fails is
@@ -172,16 +173,31 @@ func (c *Cleaner) limit(state State, readers []lease.Offset) event.Position {
 	return max(slowest, state.Head-event.Position(c.cfg.MaxReaderLag))
 }
 
+// newestTime is the time that ages are counted from: now, but not later than the newest event. So
+// events go when younger ones follow, and a clock that runs ahead removes nothing.
+func (c *Cleaner) newestTime(ctx context.Context, state State) (time.Time, error) {
+	now := c.clock.Now()
+	found, err := c.past.Read(ctx, event.Filter{}, Span{After: state.Head - 1, Limit: 1})
+	if err == nil && len(found) > 0 && found[0].OccurredAt.Before(now) {
+		now = found[0].OccurredAt
+	}
+	return now, err
+}
+
 // due is up to where events behind after are not to be kept, at most to the end.
 func (c *Cleaner) due(ctx context.Context, after, end event.Position, state State) (event.Position, error) {
 	upto := after
 	if c.cfg.Count > 0 {
 		upto = max(after, min(end, state.Head-event.Position(c.cfg.Count)))
 	}
-	if c.cfg.Age == 0 || upto >= end {
+	if c.cfg.Age == 0 || upto >= end || c.clock.CheckAge() != nil { // which is reported by the clock
 		return upto, nil
 	}
-	young, err := c.past.FirstSince(ctx, upto, end, c.now().Add(-c.cfg.Age))
+	newest, err := c.newestTime(ctx, state)
+	if err != nil {
+		return after, err
+	}
+	young, err := c.past.FirstSince(ctx, upto, end, newest.Add(-c.cfg.Age))
 	switch {
 	case err != nil:
 		return after, err

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/eventlog/eventlogtest"
@@ -20,25 +21,30 @@ func TestCleaner(t *testing.T) {
 		name   string
 		cfg    eventlog.RetentionConfig
 		later  time.Duration    // the time of the round, after the events happened
+		gap    time.Duration    // by which the last event happened after the others
 		reader event.Position   // where a named reader is; 0 for none
 		kept   []event.Position // of 20 events
 		says   string
 	}{
-		{"keeps everything unless it is told not to", eventlog.RetentionConfig{}, 1000 * time.Hour, 0, eventlogtest.Positions(1, 20, 1), ""},
-		{"keeps the newest events", eventlog.RetentionConfig{Count: 5}, 0, 0, eventlogtest.Positions(16, 20, 1), "from=1 upto=15"},
-		{"keeps all if there are fewer", eventlog.RetentionConfig{Count: 50}, 0, 0, eventlogtest.Positions(1, 20, 1), ""},
-		{"keeps what is young", eventlog.RetentionConfig{Age: time.Hour}, 59 * time.Minute, 0, eventlogtest.Positions(1, 20, 1), ""},
-		{"removes what is old", eventlog.RetentionConfig{Age: time.Hour}, 2 * time.Hour, 0, nil, "from=1 upto=20"},
-		{"removes what is old or too much", eventlog.RetentionConfig{Age: time.Hour, Count: 7}, time.Minute, 0, eventlogtest.Positions(14, 20, 1), "from=1 upto=13"},
-		{"stops at the slowest reader", eventlog.RetentionConfig{Count: 5}, 0, 9, eventlogtest.Positions(10, 20, 1), "from=1 upto=9"},
-		{"does not wait for a reader that is too far behind, and says so", eventlog.RetentionConfig{Count: 5, MaxReaderLag: 8}, 0, 9, eventlogtest.Positions(13, 20, 1), "reader=slow after=9 upto=12"},
+		{"keeps everything unless it is told not to", eventlog.RetentionConfig{}, 1000 * time.Hour, 1000 * time.Hour, 0, eventlogtest.Positions(1, 20, 1), ""},
+		{"keeps the newest events", eventlog.RetentionConfig{Count: 5}, 0, 0, 0, eventlogtest.Positions(16, 20, 1), "from=1 upto=15"},
+		{"keeps all if there are fewer", eventlog.RetentionConfig{Count: 50}, 0, 0, 0, eventlogtest.Positions(1, 20, 1), ""},
+		{"keeps what is young", eventlog.RetentionConfig{Age: time.Hour}, 59 * time.Minute, 0, 0, eventlogtest.Positions(1, 20, 1), ""},
+		{"removes what is old", eventlog.RetentionConfig{Age: time.Hour}, 2 * time.Hour, 2 * time.Hour, 0, eventlogtest.Positions(20, 20, 1), "from=1 upto=19"},
+		{"keeps what the newest event calls young", eventlog.RetentionConfig{Age: time.Hour}, 40 * 24 * time.Hour, 59 * time.Minute, 0, eventlogtest.Positions(1, 20, 1), ""},
+		{"keeps what is young, whatever the newest event says", eventlog.RetentionConfig{Age: time.Hour}, 0, 40 * 24 * time.Hour, 0, eventlogtest.Positions(1, 20, 1), ""},
+		{"removes what is old or too much", eventlog.RetentionConfig{Age: time.Hour, Count: 7}, time.Minute, 0, 0, eventlogtest.Positions(14, 20, 1), "from=1 upto=13"},
+		{"stops at the slowest reader", eventlog.RetentionConfig{Count: 5}, 0, 0, 9, eventlogtest.Positions(10, 20, 1), "from=1 upto=9"},
+		{"does not wait for a reader that is too far behind, and says so", eventlog.RetentionConfig{Count: 5, MaxReaderLag: 8}, 0, 0, 9, eventlogtest.Positions(13, 20, 1), "reader=slow after=9 upto=12"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			testenv.EachURL(t, func(t *testing.T, url string) {
 				w := eventlogtest.OpenShop(t, url, 1)
-				w.Update(t, w.Products[0], 19)
+				w.Update(t, w.Products[0], 18)
+				w.Ahead = tt.gap
+				w.Update(t, w.Products[0], 1)
 				if head := w.Head(t); head != 20 {
 					t.Fatalf("the log has %d events, want 20", head)
 				}
@@ -50,7 +56,7 @@ func TestCleaner(t *testing.T) {
 				out := &eventlogtest.LogBuffer{}
 				cfg := tt.cfg
 				cfg.Batch, cfg.Pause, cfg.Interval = 3, time.Nanosecond, time.Millisecond
-				c, err := eventlog.NewCleaner(w.DB.Events(), w.DB.Leases(), "cleaner", func() time.Time { return time.Now().Add(tt.later) }, slog.New(slog.NewTextHandler(out, nil)), cfg)
+				c, err := eventlog.NewCleaner(w.DB.Events(), w.DB.Leases(), "cleaner", dbclock.Fake(func() time.Time { return time.Now().Add(tt.later) }), slog.New(slog.NewTextHandler(out, nil)), cfg)
 				if err != nil {
 					t.Fatal(err)
 				}

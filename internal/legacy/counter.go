@@ -17,6 +17,7 @@ import (
 type CounterConfig struct {
 	Interval time.Duration // between two stores; default 5 s
 	Pending  int           // pairs of route and client counted between two stores; default 1000
+	CheckAge func() error  // returns why nothing is to be removed by its age, or nil; by default it always is
 }
 
 // Counter counts calls of routes on this node. It is safe for concurrent use.
@@ -107,7 +108,11 @@ func (c *Counter) storePending(ctx context.Context) {
 	if len(usage) == 0 {
 		return
 	}
-	err := c.store.Add(ctx, usage, Bounds{Rows: maxRows, Stale: c.now().Add(-keepUnused)})
+	bounds := Bounds{Rows: maxRows, Stale: c.now().Add(-keepUnused)}
+	if check := c.cfg.CheckAge; check != nil && check() != nil {
+		bounds.Stale = time.Time{}
+	}
+	err := c.store.Add(ctx, usage, bounds)
 	if err == nil {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -145,7 +146,7 @@ func (c *checker) checkInstance(s *Service, i *Instance, now time.Time) (failure
 		st = &checkState{incarnation: i.Incarnation, due: now.Add(rand.N(s.HealthCheck.Interval))} //nolint:gosec // to spread them
 		c.states[i.ID] = st
 	}
-	if !st.running && !now.Before(st.due) {
+	if !st.running && !dbclock.Live(st.due, 2*s.HealthCheck.Interval, now) {
 		p := c.probesOf(s.ID)
 		p.due = append(p.due, dueProbe{*s.HealthCheck, i, st})
 	}

@@ -436,7 +436,7 @@ func (d *Directory) Health(id uid.Service) (Health, *Degraded) {
 	if e == nil {
 		return HealthDown, nil
 	}
-	lag := min(d.reader.Lag(), d.now().Sub(d.readAt)) // the log is first read after the load
+	lag := min(d.reader.Lag(), d.now().Sub(d.readAt).Abs()) // the log is first read after the load
 	switch {
 	case e.service.DegradedSince != nil:
 		return HealthDegraded, &Degraded{MassFailure, *e.service.DegradedSince, e.passing}

@@ -46,7 +46,7 @@ func (e *entry) currentSet(now time.Time) *Set {
 	if e.set != nil {
 		return e.set
 	}
-	if n := len(e.instances); e.previous != nil && n > largeSet && now.Sub(e.builtAt) < time.Duration(n)*10*time.Microsecond {
+	if n := len(e.instances); e.previous != nil && n > largeSet && now.Sub(e.builtAt).Abs() < time.Duration(n)*10*time.Microsecond {
 		return e.previous
 	}
 	set := &Set{Service: e.service}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
@@ -116,7 +117,7 @@ func (t *PickTracker) Report(ctx context.Context, token string, ok bool, took ti
 		return fault.New(fault.BadInput, "latencyMs is from 0 to %d.", time.Hour.Milliseconds()).At("latencyMs")
 	}
 	node, id, expires, valid := t.decodeToken(token, caller)
-	if now := t.now(); !valid || !now.Before(expires) {
+	if !valid || !dbclock.Live(expires, t.cfg.TokenTTL, t.now()) {
 		return errInvalidToken()
 	}
 	if node != t.node {
@@ -172,13 +173,13 @@ func (t *PickTracker) addPick(id pickID, o pendingPick) (over []Choice, full boo
 	return t.removeExpired(time.Time{}), false
 }
 
-// removeExpired removes expired picks, and the oldest beyond MaxPicks. The caller holds the
+// removeExpired removes expired picks, unless now is zero, and the oldest beyond MaxPicks. The caller holds the
 // lock and ends the returned picks after releasing it.
 func (t *PickTracker) removeExpired(now time.Time) (over []Choice) {
 	n := 0
 	for _, id := range t.queue {
 		o, ok := t.pending[id]
-		if ok && now.Before(o.expires) && len(t.pending) <= t.cfg.MaxPicks {
+		if ok && (now.IsZero() || dbclock.Live(o.expires, t.cfg.TokenTTL, now)) && len(t.pending) <= t.cfg.MaxPicks {
 			break
 		}
 		if n++; ok {
@@ -264,7 +265,7 @@ func (t *PickTracker) expirePicks() {
 	t.mu.Lock()
 	over := t.removeExpired(now)
 	for id, expires := range t.spent {
-		if !now.Before(expires) {
+		if !dbclock.Live(expires, t.cfg.TokenTTL, now) {
 			delete(t.spent, id)
 		}
 	}

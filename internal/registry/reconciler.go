@@ -25,6 +25,7 @@ type ReconcilerConfig struct {
 	RemoveAfter   int           // times to live for which an instance may be late before it is removed; default 10
 	FailureWindow time.Duration // see MassFailureGuard; default 1 min
 	MaxDegraded   time.Duration // see MassFailureGuard; default 1 h
+	CheckSkew     func() error  // returns why this node must not run the loop, or nil; by default it may
 }
 
 func (c ReconcilerConfig) withDefaults() ReconcilerConfig {
@@ -101,10 +102,14 @@ func (r *Reconciler) Run(ctx context.Context) error {
 }
 
 func (r *Reconciler) reconcile(ctx context.Context) error {
+	if check := r.cfg.CheckSkew; check != nil && check() != nil {
+		r.giveUpLease(ctx)
+		return nil
+	}
 	if err := r.holdLease(ctx); err != nil || r.held == nil {
 		return err
 	}
-	if r.now().Sub(r.lastRound) > r.cfg.Interval+r.cfg.Grace {
+	if r.now().Sub(r.lastRound).Abs() > r.cfg.Interval+r.cfg.Grace { // also after a step of the clock
 		return r.extendLeases(ctx)
 	}
 	ids, err := r.dueServices(ctx)
@@ -236,6 +241,17 @@ func interleave(due []uid.Service, failures map[uid.Service]map[uid.Instance]che
 		}
 	}
 	return list
+}
+
+// giveUpLease leaves the loop to another node.
+func (r *Reconciler) giveUpLease(ctx context.Context) {
+	if r.held == nil {
+		return
+	}
+	r.log.WarnContext(ctx, "reconcile loop given up, as the clock of this node is wrong")
+	r.releaseLease(ctx)
+	r.checker.stop()
+	r.held = nil
 }
 
 func (r *Reconciler) releaseLease(ctx context.Context) {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -125,4 +126,35 @@ func TestKeeper_takes_checks_and_leases_in_turn(t *testing.T) {
 	if fmt.Sprint(got) != "[a c b d]" {
 		t.Errorf("interleave = %v, want the one with check results after the first due one", got)
 	}
+}
+
+func TestReconciler_gives_the_loop_up_while_the_clock_is_wrong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &fakeReconcileStore{leases: &fakeLeases{}, evaluated: map[uid.Service]int{}, due: []uid.Service{"svc_first"}}
+		var skewed error
+		r, err := NewReconciler(b, b.leases, func() event.Position { return 1 }, newTestDirectory().Directory, nil, time.Now, slog.New(slog.DiscardHandler),
+			ReconcilerConfig{CheckSkew: func() error { return skewed }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _ = r.Run(t.Context()) }()
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if r.held == nil || b.evaluated["svc_first"] != 1 {
+			t.Fatalf("with a right clock the loop is held: %v, evaluated %v", r.held != nil, b.evaluated)
+		}
+		skewed, b.due = errors.New("40 days ahead"), append(b.due, "svc_second")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if r.held != nil || b.evaluated["svc_second"] != 0 {
+			t.Errorf("with a wrong clock the loop is held: %v, evaluated %v", r.held != nil, b.evaluated)
+		}
+		skewed = nil
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if r.held == nil || b.evaluated["svc_second"] != 1 {
+			t.Errorf("with a right clock again the loop is held: %v, evaluated %v", r.held != nil, b.evaluated)
+		}
+	})
 }

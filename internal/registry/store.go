@@ -60,7 +60,7 @@ type LeaseState struct {
 // transaction that the lease, with its epoch as fencing token, is still held; else it is
 // lease.ErrLost.
 type ReconcileStore interface {
-	// ExtendAllLeases extends every lease to a whole time to live from now, if it ends sooner.
+	// ExtendAllLeases has every lease end a whole time to live from now.
 	ExtendAllLeases(ctx context.Context, t lease.Lease) error
 	// DueServices returns services to evaluate, at most limit; if there are more, a random
 	// choice. First come those with an instance whose lease is overdue by the grace and not yet

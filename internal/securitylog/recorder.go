@@ -32,7 +32,7 @@ type Recorder struct {
 	failing bool // the last store failed, and that is logged; belongs to Run
 }
 
-// NewRecorder returns a Recorder that stores nothing until Run is called. now must have a monotonic part.
+// NewRecorder returns a Recorder that stores nothing until Run is called. now must not follow steps of the machine's clock.
 func NewRecorder(store Store, now func() time.Time, log *slog.Logger, cfg Config) (*Recorder, error) {
 	if store == nil || now == nil || log == nil {
 		return nil, errors.New("security log: store, now and log are required")

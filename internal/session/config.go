@@ -55,6 +55,12 @@ type Config struct {
 	// that does not suffice, each asks the database. Without it, a cached state is trusted for a second.
 	EventLog Log
 
+	// Stopwatch measures spans within this process: a monotonic time, which need not be the present;
+	// default the clock of the service. CheckAge returns why nothing is to be removed by its age,
+	// or nil; by default it always is.
+	Stopwatch func() time.Time
+	CheckAge  func() error
+
 	hashCost password.Cost // zero for the default; tests lower it
 }
 

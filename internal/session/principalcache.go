@@ -6,6 +6,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/bounded"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
@@ -43,7 +44,7 @@ func (c *principalCache) clear() { c.entries.Clear() }
 
 func (c *principalCache) get(bearer string) *auth.Principal {
 	p, until := c.entries.Get(sha256.Sum256([]byte(bearer)))
-	if !c.now().Before(until) {
+	if !dbclock.Live(until, principalCacheTTL, c.now()) {
 		return nil
 	}
 	return p

@@ -65,8 +65,9 @@ const pollAfter = maxStateAge / 2
 //
 // Nothing is loaded at the start, as no state is cached from before it.
 type revocationLog struct {
-	lifetime    time.Duration // of cached states
-	maxIDs      int           // beyond it, all cached states are invalid
+	lifetime    time.Duration    // of cached states
+	maxIDs      int              // beyond it, all cached states are invalid
+	tick        func() time.Time // measures spans
 	now         func() time.Time
 	eventLog    Log                 // nil if the event log is not followed
 	waiters     *semaphore.Weighted // a permit for each caller of AwaitSeen
@@ -83,8 +84,8 @@ type revocationEntry struct {
 	at       time.Time
 }
 
-func newRevocationLog(lifetime time.Duration, maxIDs int, now func() time.Time) *revocationLog {
-	return &revocationLog{lifetime: lifetime, maxIDs: maxIDs, now: now, waiters: semaphore.NewWeighted(maxWaiters), byID: map[string]revocationEntry{}}
+func newRevocationLog(lifetime time.Duration, maxIDs int, tick, now func() time.Time) *revocationLog {
+	return &revocationLog{lifetime: lifetime, maxIDs: maxIDs, tick: tick, now: now, waiters: semaphore.NewWeighted(maxWaiters), byID: map[string]revocationEntry{}}
 }
 
 // onEvents records what the events revoke, then notifies the subscribers.
@@ -186,7 +187,7 @@ func (l *revocationLog) minimumSequence(credential, user string) uint64 {
 }
 
 func (l *revocationLog) record(revoked []auth.Revocation) {
-	at := l.now()
+	at := l.tick()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sequence++

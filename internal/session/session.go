@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -101,7 +102,7 @@ func (s *Session) Exchange(generation int, l Lifetimes, at time.Time) bool {
 		s.LastUsedAt, s.ExpiresAt = at, earlierOf(at.Add(l.Idle), s.CreatedAt.Add(l.Max))
 		s.bumpVersion(at)
 		return true
-	case generation == s.Generation-1 && at.Sub(s.LastUsedAt) <= reuseGrace:
+	case generation == s.Generation-1 && dbclock.Open(s.LastUsedAt, reuseGrace, at):
 		return true
 	default:
 		s.Revoke(TokenReused, at)

@@ -173,6 +173,26 @@ func TestSigningKeys_sign_once_every_verifier_knows_them(t *testing.T) {
 	}
 }
 
+func TestCredentials_of_a_clock_that_was_ahead_are_void(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	must(t, f.Prepare(t.Context()))
+	const ahead = 40 * 24 * time.Hour
+	f.clock.add(ahead)
+	tokens, _ := f.signIn(t, "ada")
+	late, err := f.RotateSigningKey(t.Context())
+	must(t, err)
+	f.clock.add(-ahead)
+	_, err = f.node(t, session.Config{}).Authenticate(t.Context(), tokens.AccessToken)
+	wantCode(t, "Authenticate by a token of the future", err, fault.Unauthenticated)
+	next, err := f.RotateSigningKey(t.Context())
+	must(t, err)
+	f.clock.add(2 * time.Minute)
+	if signer, _ := f.signer(t); next.ID == late.ID || signer != next.ID {
+		t.Errorf("%s signs, want the key %s that was made after the one of the future, %s", signer, next.ID, late.ID)
+	}
+}
+
 func TestSigningKeys_verify_old_tokens_until_they_expire(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, session.Config{})

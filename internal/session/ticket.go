@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/security"
@@ -69,7 +70,7 @@ func (s *Service) RedeemTicket(ctx context.Context, text string) (*TicketContent
 	switch err := fault.New(fault.Unauthenticated, "The ticket is not valid; make a new one."); {
 	case !ok:
 		return nil, security.Refuse(security.CredentialRefused, credentialUnknown, err)
-	case !s.now().Before(t.expires):
+	case !dbclock.Live(t.expires, ticketTTL, s.now()):
 		return nil, security.Refuse(security.CredentialRefused, credentialExpired, err)
 	}
 	revalidate := func(ctx context.Context) (*auth.Principal, error) { return s.revalidate(ctx, t.credentialID) }

@@ -22,6 +22,8 @@ func TestService_RedeemTicket_while_it_and_its_credential_live(t *testing.T) {
 	}{
 		{"nothing happens", func(*testing.T, *fixture, context.Context) {}, true, true},
 		{"it expires", func(_ *testing.T, f *fixture, _ context.Context) { f.clock.add(5 * time.Minute) }, false, true},
+		{"it was made by a wrong clock", func(_ *testing.T, f *fixture, _ context.Context) { f.clock.add(-31 * time.Second) }, false, true},
+		{"it was made by the clock of a standby", func(_ *testing.T, f *fixture, _ context.Context) { f.clock.add(-29 * time.Second) }, true, true},
 		{"the session is signed out", func(t *testing.T, f *fixture, ctx context.Context) {
 			if err := f.SignOut(ctx, claim.None); err != nil {
 				t.Fatal(err)

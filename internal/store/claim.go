@@ -11,7 +11,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/lease"
 )
 
-// keyRetention is how long a call is stored under its idempotency key.
+// keyRetention is how long a call is stored under its idempotency key. A key that a clock which was
+// ahead has written guards its call until then, too: to repeat a call does more harm than to
+// recognize it for longer. A key of still later is void.
 const keyRetention = 24 * time.Hour
 
 // claimRow is the row that a transaction has inserted for its claim, and its result object.
@@ -46,13 +48,13 @@ func (t *tx) insertClaim(ctx context.Context, cl claim.Claim) error {
 // call and then gets its result object.
 func (t *tx) claimCall(ctx context.Context, call claim.Call) error {
 	row := &claimRow{scope: string(call.Caller), key: call.Key}
-	now := toMicros(t.db.cfg.Now())
+	now := t.db.clock.Now()
 	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at)
 		VALUES (?, ?, ?, '', 0, ?, ?)
 		ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint, object_id = '', object_version = 0,
 			created_at = excluded.created_at, expires_at = excluded.expires_at
-		WHERE idempotency_keys.expires_at <= excluded.created_at`,
-		row.scope, row.key, call.Fingerprint[:], now, now.Add(keyRetention))
+		WHERE idempotency_keys.expires_at <= excluded.created_at OR idempotency_keys.expires_at > ?`,
+		row.scope, row.key, call.Fingerprint[:], now, now.Add(keyRetention), now.Add(2*keyRetention))
 	switch {
 	case isCode(err, lockNotAvailable):
 		return inFlight.Because(err)
@@ -117,7 +119,7 @@ func (t *tx) claimDelivery(ctx context.Context, d claim.Delivery) error {
 	scope := consumerScope(d.Lease.Name)
 	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at, position)
 		VALUES (?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (scope, key) DO NOTHING`,
-		scope, string(d.Event), []byte{0}, string(d.Event), toMicros(t.db.cfg.Now()), noExpiry, int64(d.Position))
+		scope, string(d.Event), []byte{0}, string(d.Event), t.db.clock.Now(), noExpiry, int64(d.Position))
 	switch {
 	case isCode(err, lockNotAvailable):
 		return inFlight.Because(err)
@@ -170,7 +172,7 @@ func (db *DB) PurgeExpired(ctx context.Context) (removed int, err error) {
 		for n := purgeBatch; n == purgeBatch && ctx.Err() == nil; removed += n {
 			args := []any{purgeBatch}
 			if p.timed {
-				args = []any{toMicros(db.cfg.Now().Add(-p.before)), purgeBatch}
+				args = []any{db.clock.Now().Add(-p.before), purgeBatch}
 			}
 			if n, err = db.purge(ctx, p.table, p.rows, args); err != nil {
 				return removed, err

@@ -36,7 +36,7 @@ func (db *DB) DeadLetters() DeadLetters { return DeadLetters{db} }
 func (s DeadLetters) Park(ctx context.Context, l lease.Lease, e *event.Event, f consumer.Failure) error {
 	d := claim.Delivery{Lease: l, Event: e.ID, Position: e.Cursor.Position}
 	err := s.db.inTx(ctx, d, func(t *tx) error {
-		at := toMicros(s.db.cfg.Now())
+		at := s.db.clock.Now()
 		who, order, _ := concerns(*e)
 		data, gone, err := t.readCurrentData(ctx, e, who)
 		if err != nil {
@@ -134,7 +134,7 @@ func (s DeadLetters) IsNext(ctx context.Context, l *consumer.DeadLetter) (bool, 
 func (s DeadLetters) CompleteReplay(ctx context.Context, l *consumer.DeadLetter) error {
 	err := s.db.inTx(ctx, claim.None, func(t *tx) error {
 		t.dirty = true
-		at := toMicros(s.db.cfg.Now())
+		at := s.db.clock.Now()
 		if _, err := t.exec(ctx, `UPDATE dead_letters SET replayed_at = ? WHERE id = ? AND replayed_at IS NULL`, at, string(l.ID)); err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (s DeadLetters) FailReplay(ctx context.Context, held lease.Lease, l *consum
 			return err
 		}
 		if _, err := t.exec(ctx, `UPDATE dead_letters SET attempts = ?, code = ?, message = ?, detail = ?, failed_at = ? WHERE id = ? AND replayed_at IS NULL`,
-			f.Attempts, string(f.Code), f.Message, f.Detail, toMicros(s.db.cfg.Now()), string(l.ID)); err != nil {
+			f.Attempts, string(f.Code), f.Message, f.Detail, s.db.clock.Now(), string(l.ID)); err != nil {
 			return err
 		}
 		_, err := t.exec(ctx, `UPDATE dead_letters SET requested_at = NULL WHERE consumer = ? AND subject_id = ? AND replayed_at IS NULL`,
@@ -182,7 +182,7 @@ func (s DeadLetters) RequestReplay(ctx context.Context, cl claim.Claim, which co
 		t.dirty = true
 		t.setResultObject(about, 0)
 		n, err = t.exec(ctx, `UPDATE dead_letters SET requested_at = ? WHERE replayed_at IS NULL AND `+where,
-			append([]any{toMicros(s.db.cfg.Now())}, args...)...)
+			append([]any{s.db.clock.Now()}, args...)...)
 		return err
 	})
 	if _, again := errors.AsType[*replay](err); again {

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	entinstance "github.com/backplane-dev/backplane/ent/instance"
 	entservice "github.com/backplane-dev/backplane/ent/service"
 	"github.com/backplane-dev/backplane/internal/claim"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -31,6 +33,9 @@ func (t *tx) resetLease(ctx context.Context, v *registry.Instance) error {
 // renewBatch bounds the rows of one statement: each has six parameters.
 const renewBatch = 1500
 
+// tolerance is dbclock.Tolerance in milliseconds.
+var tolerance = strconv.FormatInt(dbclock.Tolerance.Milliseconds(), 10)
+
 // Renew implements registry.Store. Only rows that are there are renewed: what is
 // not was removed, and its next heartbeat gets INSTANCE_NOT_FOUND.
 func (s Registry) Renew(ctx context.Context, renewals []registry.Renewal) error {
@@ -49,7 +54,7 @@ func (s Registry) Renew(ctx context.Context, renewals []registry.Renewal) error 
 			SELECT r.id, r.incarnation, r.ttl_ms, r.expires_at, r.seen_at, r.inflight FROM r
 			JOIN leases AS l ON l.instance_id = r.id WHERE l.incarnation <= r.incarnation ORDER BY r.id
 			ON CONFLICT (instance_id) DO UPDATE SET ttl_ms = excluded.ttl_ms, seen_at = excluded.seen_at, inflight = excluded.inflight,
-				expires_at = CASE WHEN leases.expires_at < excluded.expires_at THEN excluded.expires_at ELSE leases.expires_at END
+				expires_at = CASE WHEN leases.expires_at < excluded.expires_at OR leases.expires_at > `+s.db.addMillis(sqlTime{sql: "excluded.seen_at"}, "excluded.ttl_ms + "+tolerance)+` THEN excluded.expires_at ELSE leases.expires_at END
 			WHERE leases.incarnation = excluded.incarnation`, args...)
 		if err != nil {
 			return fmt.Errorf("renew %d leases: %w", len(batch), s.db.translateError(ctx, err))
@@ -86,14 +91,6 @@ func (s Registry) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Insta
 	return found, nil
 }
 
-// addMillis is the moment so many milliseconds later, given as a column or a product of columns.
-func (db *DB) addMillis(moment sqlTime, millis string) string {
-	if db.isPostgres() {
-		return fmt.Sprintf("(%s + (%s) * INTERVAL '1 millisecond')", moment.sql, millis)
-	}
-	return fmt.Sprintf("(%s + (%s) * 1000)", moment.sql, millis) // SQLite keeps microseconds
-}
-
 // removalDue is the condition that an instance, named i, has been late for so many times
 // its time to live. Its arguments are those of now.
 func (db *DB) removalDue(removeAfter int, now sqlTime) string {
@@ -121,7 +118,7 @@ func (s Registry) ExtendAllLeases(ctx context.Context, held lease.Lease) error {
 		}
 		until := s.db.timeIn(0)
 		fresh := s.db.addMillis(until, "ttl_ms")
-		_, err := t.exec(ctx, `UPDATE leases SET expires_at = `+fresh+` WHERE expires_at < `+fresh, slices.Concat(until.args, until.args)...)
+		_, err := t.exec(ctx, `UPDATE leases SET expires_at = `+fresh+` WHERE expires_at <> `+fresh, slices.Concat(until.args, until.args)...)
 		return err
 	})
 	if err != nil {
@@ -130,10 +127,22 @@ func (s Registry) ExtendAllLeases(ctx context.Context, held lease.Lease) error {
 	return nil
 }
 
+// resetVoidLeases gives leases that end later than any may a time to live from now: they were
+// written by a clock that was ahead.
+func (s Registry) resetVoidLeases(ctx context.Context) error {
+	now, longest := s.db.timeIn(0), s.db.timeIn(registry.MaxTTL+dbclock.Tolerance)
+	_, err := s.db.writer().exec(ctx, `UPDATE leases SET expires_at = `+s.db.addMillis(now, "ttl_ms")+` WHERE expires_at > `+longest.sql,
+		slices.Concat(now.args, longest.args)...)
+	return err
+}
+
 // DueServices implements registry.ReconcileStore. Degraded services stay due for as long
 // as that lasts, and so do their instances that would be removed otherwise; they come after
 // those with a change. The order within a kind is random, so that none starves.
 func (s Registry) DueServices(ctx context.Context, grace time.Duration, removeAfter, limit int) ([]uid.Service, error) {
+	if err := s.resetVoidLeases(ctx); err != nil {
+		return nil, fmt.Errorf("reset void leases: %w", s.db.translateError(ctx, err))
+	}
 	now, overdue := s.db.timeIn(0), s.db.timeIn(-grace)
 	gone := s.db.removalDue(removeAfter, now)
 	args := slices.Concat(overdue.args, now.args, now.args, now.args, []any{limit})
@@ -258,7 +267,8 @@ func (t *tx) announceNode(ctx context.Context, node string, ttl time.Duration, c
 		return err
 	}
 	old := t.db.timeIn(-10 * ttl)
-	if _, err := t.exec(ctx, `DELETE FROM pickers WHERE expires_at <= `+now.sql, now.args...); err != nil {
+	void := t.db.timeIn(ttl + dbclock.Tolerance) // was written by a clock that was ahead
+	if _, err := t.exec(ctx, `DELETE FROM pickers WHERE expires_at <= `+now.sql+` OR expires_at > `+void.sql, slices.Concat(now.args, void.args)...); err != nil {
 		return err
 	}
 	_, err = t.exec(ctx, `DELETE FROM outcomes WHERE reported_at <= `+old.sql, old.args...)

@@ -18,35 +18,21 @@ var _ lease.Store = Leases{}
 // Leases returns the leases and offsets of the readers of the log.
 func (db *DB) Leases() Leases { return Leases{db} }
 
-// sqlTime is a time as part of a statement: by the clock of PostgreSQL, or
-// on SQLite by that of this process.
-type sqlTime struct {
-	sql  string
-	args []any
-}
-
-// timeIn returns the time d from now.
-func (db *DB) timeIn(d time.Duration) sqlTime {
-	if db.isPostgres() {
-		return sqlTime{later, []any{d.Microseconds()}}
-	}
-	return sqlTime{"?", []any{toMicros(db.cfg.Now().Add(d))}}
-}
-
 // writer is a connection whose statements commit by themselves.
 func (db *DB) writer() conn {
 	return conn{statementObserver{db.write, db.cfg.OnStatement}, db.dialect, db.writers}
 }
 
-// Acquire implements lease.Store.
+// Acquire implements lease.Store. A lease with more than ttl left was written by a clock that was
+// ahead, and is void.
 func (s Leases) Acquire(ctx context.Context, name, owner string, start event.Position, ttl time.Duration) (lease.Lease, bool, error) {
 	t := lease.Lease{Name: name, Owner: owner}
 	now, until := s.db.timeIn(0), s.db.timeIn(ttl)
-	args := slices.Concat([]any{name, int64(start), owner}, until.args, now.args, now.args)
+	args := slices.Concat([]any{name, int64(start), owner}, until.args, now.args, now.args, until.args)
 	taken, err := s.db.writer().queryRow(ctx, `INSERT INTO readers (name, position, holder, epoch, expires_at, updated_at)
 		VALUES (?, ?, ?, 1, `+until.sql+`, `+now.sql+`)
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = readers.epoch + 1, expires_at = excluded.expires_at
-		WHERE readers.holder = excluded.holder OR readers.expires_at <= `+now.sql+`
+		WHERE readers.holder = excluded.holder OR readers.expires_at <= `+now.sql+` OR readers.expires_at > `+until.sql+`
 		RETURNING epoch, position`, args, &t.Epoch, &t.Position)
 	if err != nil {
 		return t, false, fmt.Errorf("acquire the lease of reader %s: %w", name, s.db.translateError(ctx, err))

@@ -40,15 +40,13 @@ func (s *Sequence) conn() conn {
 	return conn{ExecQuerier: statementObserver{s.pool, s.db.cfg.OnStatement}, dialect: dialect.Postgres}
 }
 
-// later is the time of the database, so many microseconds on.
-const later = `clock_timestamp() + CAST(? AS bigint) * INTERVAL '1 microsecond'`
-
-// Acquire implements eventlog.PositionStore.
+// Acquire implements eventlog.PositionStore. A lease with more than ttl left was written by a clock
+// that was ahead, and is void.
 func (s *Sequence) Acquire(ctx context.Context, holder string, ttl time.Duration) (lease.Lease, bool, error) {
 	l := lease.Lease{Owner: holder}
 	taken, err := s.conn().queryRow(ctx, `UPDATE sequencer SET holder = ?, epoch = epoch + 1, expires_at = `+later+`
-		WHERE id = 1 AND (holder = ? OR expires_at <= clock_timestamp()) RETURNING epoch, head`,
-		[]any{holder, ttl.Microseconds(), holder}, &l.Epoch, &l.Position)
+		WHERE id = 1 AND (holder = ? OR expires_at <= clock_timestamp() OR expires_at > `+later+`) RETURNING epoch, head`,
+		[]any{holder, ttl.Microseconds(), holder, ttl.Microseconds()}, &l.Epoch, &l.Position)
 	if err != nil {
 		return l, false, fmt.Errorf("take the sequencer's lease: %w", s.db.translateError(ctx, err))
 	}

@@ -34,6 +34,7 @@ import (
 	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/backplane-dev/backplane/ent"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/store/pgserver"
 )
 
@@ -51,7 +52,7 @@ type Config struct {
 	IdleInTx      time.Duration // after which PostgreSQL ends a transaction that does nothing; default 10 s
 	TxTime        time.Duration // how long a transaction may last in all; default 1 min
 
-	Now         func() time.Time   // default time.Now; domains pass their own times, this one is for idempotency keys
+	Now         func() time.Time   // for tests: what DB.Clock shows in place of the database's time
 	WaryReads   bool               // looks at the role of PostgreSQL before each use of a connection, as after a second without use; for tests
 	OnStatement func(query string) // called before each statement of the stores; for tests and traces
 	Log         *slog.Logger       // default: none
@@ -62,9 +63,6 @@ func (c Config) withDefaults() Config {
 	c.StatementTime = cmp.Or(c.StatementTime, 30*time.Second)
 	c.IdleInTx = cmp.Or(c.IdleInTx, 10*time.Second)
 	c.TxTime = cmp.Or(c.TxTime, time.Minute)
-	if c.Now == nil {
-		c.Now = time.Now
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -87,10 +85,11 @@ type DB struct {
 	dialect string
 	path    string           // of the SQLite file
 	server  *pgserver.Server // PostgreSQL
-	read    pool             // queries outside of transactions
-	write   pool             // transactions; on PostgreSQL the same as read
-	readers *permits         // of read
-	writers *permits         // of write; on PostgreSQL the same as readers
+	clock   *dbclock.Clock
+	read    pool     // queries outside of transactions
+	write   pool     // transactions; on PostgreSQL the same as read
+	readers *permits // of read
+	writers *permits // of write; on PostgreSQL the same as readers
 	client  *ent.Client
 	hooks   Hooks
 	closed  *atomic.Bool
@@ -156,6 +155,7 @@ func openDialect(cfg Config) (*DB, error) {
 }
 
 func (db *DB) connect(ctx context.Context) error {
+	db.clock = db.newClock()
 	db.client = ent.NewClient(ent.Driver(db.readConn().entDriver()))
 	db.credentials.client = ent.NewClient(ent.Driver(db.forCredentials().readConn().entDriver()))
 	if err := db.Ping(ctx); err != nil {
@@ -168,6 +168,9 @@ func (db *DB) connect(ctx context.Context) error {
 		if err := db.server.RefuseTransactionPooling(ctx); err != nil {
 			return err
 		}
+	}
+	if err := db.clock.Measure(ctx); err != nil {
+		return err
 	}
 	if db.cfg.Migrate {
 		return db.Migrate(ctx)

@@ -59,11 +59,12 @@ func (t *tx) countAttempts(ctx context.Context, sorted []throttle.Counter, at ti
 		args = append(args, c.Name, at.Add(c.Window))
 	}
 	args = append(args, at, at)
+	void := `throttles.ends_at > ` + t.db.addMillis(sqlTime{sql: "excluded.ends_at"}, tolerance) // a window that begins in the future
 	stands := make(map[string]counterState, len(sorted))
 	err := t.eachRow(ctx, `INSERT INTO throttles (name, tries, ends_at) VALUES `+strings.TrimSuffix(strings.Repeat("(?, 1, ?), ", len(sorted)), ", ")+`
 		ON CONFLICT (name) DO UPDATE SET
-			tries = CASE WHEN throttles.ends_at <= ? THEN 1 ELSE throttles.tries + 1 END,
-			ends_at = CASE WHEN throttles.ends_at <= ? THEN excluded.ends_at ELSE throttles.ends_at END
+			tries = CASE WHEN throttles.ends_at <= ? OR `+void+` THEN 1 ELSE throttles.tries + 1 END,
+			ends_at = CASE WHEN throttles.ends_at <= ? OR `+void+` THEN excluded.ends_at ELSE throttles.ends_at END
 		RETURNING name, tries, ends_at`, args, func(scan func(...any) error) error {
 		var name string
 		var s counterState

@@ -32,7 +32,8 @@ type Process struct {
 	Dir     string // its working directory, where data/ lies
 
 	t     testing.TB
-	args  []string // of serve
+	skew  time.Duration // of its wall clock
+	args  []string      // of serve
 	env   []string
 	out   *Output
 	file  *os.File // what it writes to instead of out; nil for out
@@ -52,19 +53,25 @@ func Server(t testing.TB, env ...string) *Process {
 // ServerWith is Server with arguments for serve.
 func ServerWith(t testing.TB, args []string, env ...string) *Process {
 	t.Helper()
-	return startServer(t, args, nil, env)
+	return startServer(t, &Process{args: args}, env)
 }
 
 // ServerWritingTo is Server whose output and log go to the file.
 func ServerWritingTo(t testing.TB, file *os.File, env ...string) *Process {
 	t.Helper()
-	return startServer(t, nil, file, env)
+	return startServer(t, &Process{file: file}, env)
 }
 
-func startServer(t testing.TB, args []string, file *os.File, env []string) *Process {
+// ServerWithSkew is Server on a machine whose wall clock is ahead by so much.
+func ServerWithSkew(t testing.TB, skew time.Duration, env ...string) *Process {
+	t.Helper()
+	return startServer(t, &Process{skew: skew}, env)
+}
+
+func startServer(t testing.TB, p *Process, env []string) *Process {
 	t.Helper()
 	addr := local.Address(FreePort(t))
-	p := &Process{BaseURL: "http://" + addr, Dir: t.TempDir(), t: t, args: args, out: &Output{}, file: file}
+	p.BaseURL, p.Dir, p.t, p.out = "http://"+addr, t.TempDir(), t, &Output{}
 	p.env = append(cleanEnv(), "BACKPLANE_LISTEN="+addr, "BACKPLANE_ADMIN_LISTEN=off", "BACKPLANE_STOP_DELAY=0s")
 	p.env = append(p.env, env...)
 	t.Cleanup(p.cleanup)
@@ -75,28 +82,36 @@ func startServer(t testing.TB, args []string, file *os.File, env []string) *Proc
 // Binary returns the path of the server's binary, which one test of the run builds.
 func Binary(t testing.TB) string {
 	t.Helper()
-	path, err := binary()
+	return binaryWithSkew(t, 0)
+}
+
+// binaryWithSkew is Binary for a machine whose wall clock is ahead by so much.
+func binaryWithSkew(t testing.TB, skew time.Duration) string {
+	t.Helper()
+	path, err := binaryPath()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if skew != 0 {
+		path += "." + skew.String()
+	}
+	if err := buildOnce(path, skew); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-var binary = sync.OnceValues(func() (string, error) {
+var binaryPath = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv(local.Binary); path != "" {
-		return path, buildOnce(path)
+		return path, nil
 	}
 	dir, err := local.TempDir("binary")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "backplane")
-	return path, build(path)
+	return filepath.Join(dir, "backplane"), err
 })
 
-// buildOnce builds the server unless another process of the run has. A lock on a
+// buildOnce builds the server unless another process or test of the run has. A lock on a
 // file beside it makes the others wait.
-func buildOnce(path string) error {
+func buildOnce(path string, skew time.Duration) error {
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -108,14 +123,18 @@ func buildOnce(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	if err := build(path + ".new"); err != nil {
+	if err := build(path+".new", skew); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)
 }
 
-func build(path string) error {
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/backplane-dev/backplane").CombinedOutput(); err != nil {
+func build(path string, skew time.Duration) error {
+	flags := "-X=github.com/backplane-dev/backplane/internal/dbclock.testSkew=" + skew.String()
+	if skew == 0 {
+		flags = ""
+	}
+	if out, err := exec.Command("go", "build", "-ldflags", flags, "-o", path, "github.com/backplane-dev/backplane").CombinedOutput(); err != nil {
 		return fmt.Errorf("build the server: %w: %s", err, out)
 	}
 	return nil
@@ -125,7 +144,7 @@ func build(path string) error {
 // ready.
 func (p *Process) Start() {
 	p.t.Helper()
-	cmd := exec.Command(Binary(p.t), append([]string{"serve"}, p.args...)...)
+	cmd := exec.Command(binaryWithSkew(p.t, p.skew), append([]string{"serve"}, p.args...)...)
 	cmd.Dir, cmd.Env = p.Dir, p.env
 	cmd.Stdout, cmd.Stderr = p.out, p.out
 	if p.file != nil {
@@ -245,7 +264,7 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // environment, and returns what it wrote.
 func (p *Process) Run(args ...string) (string, error) {
 	p.t.Helper()
-	cmd := exec.CommandContext(p.t.Context(), Binary(p.t), args...)
+	cmd := exec.CommandContext(p.t.Context(), binaryWithSkew(p.t, p.skew), args...)
 	cmd.Dir, cmd.Env = p.Dir, p.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err

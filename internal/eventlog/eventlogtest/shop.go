@@ -23,6 +23,7 @@ type Shop struct {
 	*Node
 	Products []uid.Product
 	Wanted   map[uid.Product]int // updates so far
+	Ahead    time.Duration       // by which events of Update happen after the present
 }
 
 // OpenShop opens the database and creates products in it.
@@ -50,7 +51,7 @@ func (w *Shop) Update(t testing.TB, id uid.Product, n int) {
 	for range n {
 		w.Wanted[id]++
 		_, err := w.DB.Products().Update(t.Context(), claim.None, id, func(p *order.Product) error {
-			return p.Apply(order.ProductChange{Name: validate.Of(fmt.Sprint("name ", w.Wanted[id]))}, time.Now())
+			return p.Apply(order.ProductChange{Name: validate.Of(fmt.Sprint("name ", w.Wanted[id]))}, time.Now().Add(w.Ahead))
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/claim"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/session/throttle"
 	"github.com/backplane-dev/backplane/internal/session/token"
@@ -163,7 +164,7 @@ func (m *Memory) Take(ctx context.Context, counters []throttle.Counter, at time.
 	next := map[string]counter{}
 	for _, c := range slices.SortedFunc(slices.Values(counters), func(a, b throttle.Counter) int { return cmp.Compare(a.Name, b.Name) }) {
 		now := m.counters[c.Name]
-		if !now.until.After(at) {
+		if !dbclock.Live(now.until, c.Window, at) {
 			now = counter{0, at.Add(c.Window)}
 		}
 		if now.count >= c.Limit {

@@ -197,6 +197,18 @@ func takesAllOrNone(t *testing.T, s Subject) {
 	}
 }
 
+func voidsWindowsOfTheFuture(t *testing.T, s Subject) {
+	c := throttle.Counter{Name: "c", Limit: 1, Window: time.Minute}
+	takeCounters(t, s, at.Add(30*time.Second), c)
+	if wait := takeCounters(t, s, at, c); wait != 90*time.Second {
+		t.Errorf("wait = %s, want the rest of a window that the clock of a standby began", wait)
+	}
+	takeCounters(t, s, at.Add(40*24*time.Hour), c)
+	if wait := takeCounters(t, s, at.Add(2*time.Minute), c); wait != 0 {
+		t.Errorf("wait = %s for a window that begins in 40 days, want none", wait)
+	}
+}
+
 func givesBack(t *testing.T, s Subject) {
 	a, b := throttle.Counter{Name: "a", Limit: 3, Window: time.Hour}, throttle.Counter{Name: "b", Limit: 3, Window: time.Hour}
 	for range 3 {

@@ -72,6 +72,7 @@ func Run(t *testing.T, newSubject func(testing.TB) Subject) {
 		{"signing keys come and go in one step", rotatesSigningKeys},
 		{"counters let exactly as many through as the limit", takesExactly},
 		{"counters are taken all or none, and start anew", takesAllOrNone},
+		{"counters of a wrong clock are void", voidsWindowsOfTheFuture},
 		{"counters are given back", givesBack},
 		{"the first secret of a name stays", keepsSecrets},
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/bounded"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -147,7 +148,7 @@ func (l *Limiter) countAttempts(ctx context.Context, counters ...Counter) error 
 	}
 	at := l.now()
 	for _, c := range counters {
-		if ends, until := l.full.Get(c.Name); at.Before(until) {
+		if ends, until := l.full.Get(c.Name); dbclock.Live(until, recheckInterval, at) {
 			return errLimited(ends.Sub(at))
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/backplane-dev/backplane/internal/bounded"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -124,7 +125,7 @@ func (t *AccessTokens) parse(ctx context.Context, token string) (verifiedToken, 
 		return verifiedToken{}, readErr
 	case isExpired(err) && c.Session.Valid():
 		return verifiedToken{Claims: Claims{uid.User(c.Subject), c.Session, c.ExpiresAt.Time}}, ErrExpired
-	case err != nil || c.Subject == "" || !c.Session.Valid():
+	case err != nil || c.Subject == "" || !c.Session.Valid() || c.IssuedAt == nil || dbclock.Future(c.IssuedAt.Time, t.now()):
 		return verifiedToken{}, ErrInvalid
 	}
 	key, _ := parsed.Header["kid"].(string)

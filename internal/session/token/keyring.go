@@ -14,6 +14,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
@@ -99,7 +100,7 @@ func (r *KeyRing) reload(ctx context.Context, maxAge time.Duration) (*keySet, er
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := r.now()
-	if set := r.keys.Load(); set != nil && at.Sub(set.readAt) < maxAge {
+	if set := r.keys.Load(); set != nil && at.Sub(set.readAt).Abs() < maxAge {
 		return set, nil
 	}
 	stored, err := r.store.SigningKeys(ctx)
@@ -204,11 +205,14 @@ func (s *keySet) find(id string, at time.Time) (ed25519.PublicKey, bool) {
 // key does not sign yet it makes none and returns that one.
 func (r *KeyRing) Rotate(ctx context.Context) (*SigningKey, error) {
 	at := r.now()
+	var next *SigningKey
 	stored, err := r.store.UpdateSigningKeys(ctx, func(keys []*SigningKey) (*SigningKey, []string, error) {
-		if n := len(keys); n > 0 && at.Before(keys[n-1].SignsAt) {
-			return nil, nil, nil
+		for _, next = range keys {
+			if dbclock.Live(next.SignsAt, 2*r.interval, at) { // it waits already
+				return nil, nil, nil
+			}
 		}
-		next := newSigningKey(r.sealer, at, at.Add(2*r.interval))
+		next = newSigningKey(r.sealer, at, at.Add(2*r.interval))
 		next.recordRotation(at)
 		return next, r.retiredKeys(keys, at), nil
 	})
@@ -220,7 +224,7 @@ func (r *KeyRing) Rotate(ctx context.Context) (*SigningKey, error) {
 	if _, err := r.activate(stored, at); err != nil {
 		return nil, err
 	}
-	return stored[len(stored)-1], nil
+	return next, nil
 }
 
 // ErrNoSigningKey means that there is no signing key of the id.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/bounded"
+	"github.com/backplane-dev/backplane/internal/dbclock"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -45,7 +46,7 @@ func ServiceAudience(service string) string { return string(auth.ServiceScope(se
 // for a minute and for that service alone: nothing of ours accepts it.
 func (t *ServiceTokens) Issue(ctx context.Context, user uid.User, service string) (string, error) {
 	at, key := t.now(), serviceTokenKey{user, service}
-	if signed, until := t.issued.Get(key); at.Before(until) {
+	if signed, until := t.issued.Get(key); dbclock.Live(until, serviceTokenReuse, at) {
 		return signed, nil
 	}
 	signed, err := t.keys.sign(ctx, at, jwt.RegisteredClaims{

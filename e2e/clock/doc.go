@@ -1,0 +1,2 @@
+// Package clock tests a cluster in which the clock of one node is wrong.
+package clock
