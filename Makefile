@@ -5,10 +5,10 @@ RUNNER   := go run ./internal/testenv/run --
 LINTER   := .ci/cache/golangci-lint
 CLIENT   := github.com/backplane-dev/backplane/client/...
 FUZZTIME ?= 5s
-CHECKS   := test format vet lint generated recipe race fuzz
+CHECKS   := test format vet lint generated recipe race fuzz vulnerabilities
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race services soak bench fuzz conformance generate fmt format vet lint generated recipe check checks clean
+.PHONY: help build run test race services soak bench fuzz conformance generate fmt format vet lint generated recipe vulnerabilities check checks clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -70,6 +70,9 @@ generated: ## check that generated code is up to date
 
 recipe: ## check that the recipe of an entity in CONTRIBUTING.md works
 	$(RUNNER) .ci/recipe
+
+vulnerabilities: ## scan the dependencies for known vulnerabilities, if their database can be reached
+	.ci/vulnerabilities
 
 check: $(CHECKS) ## run all that CI runs, but the installing
 
