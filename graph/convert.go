@@ -20,6 +20,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/securitylog"
+	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
 	"github.com/backplane-dev/backplane/internal/validate"
@@ -202,12 +203,27 @@ func (r *Resolver) serviceEventFilter(ctx context.Context, name *string) (event.
 	return f, nil
 }
 
-// eventActor returns the actor of the event, nil for the system itself.
-func eventActor(e *event.Event) *string {
-	if e.Actor == "" {
-		return nil
+// eventActor returns the actor of the event as the caller may know it: nil for the system itself, and for customers
+// if another account acted. It is equal for all callers of the same roles and scopes that see the event,
+// since the events of a user are seen by no other customer.
+func eventActor(ctx context.Context, e *event.Event) (*string, error) {
+	caller := auth.From(ctx)
+	switch {
+	case e.Actor == "":
+		return nil, nil //nolint:nilnil // there is none
+	case caller.IsStaff() || caller.Has(auth.Service) || e.Concerns(e.Actor):
+		return &e.Actor, nil
+	case caller == nil || !e.Concerns(string(caller.UserID)):
+		return nil, nil //nolint:nilnil // it is hidden
 	}
-	return &e.Actor
+	if kind, _ := uid.KindOf(e.Actor); kind != session.APIKeyEntity.Kind {
+		return nil, nil //nolint:nilnil // it is hidden
+	}
+	key, err := loader.APIKeys.Load(ctx, uid.APIKey(e.Actor))
+	if err != nil || key == nil {
+		return nil, err
+	}
+	return &e.Actor, nil
 }
 
 // valueOrZero returns an optional value, zero for null and absent.

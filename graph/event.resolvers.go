@@ -16,7 +16,7 @@ import (
 )
 
 func (r *eventResolver) Actor(ctx context.Context, obj *event.Event) (*string, error) {
-	return eventActor(obj), nil
+	return eventActor(ctx, obj)
 }
 
 func (r *eventResolver) Subject(ctx context.Context, obj *event.Event) (model.Node, error) {

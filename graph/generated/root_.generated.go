@@ -3658,7 +3658,7 @@ type Event implements Node {
   type: EventType!
   "When it happened."
   occurredAt: DateTime!
-  "The id of the user or of the API key that made the change; null for the system itself."
+  "The id of the user or of the API key that made the change; null for the system itself, and for customers if another account made it."
   actor: ID
   "The id of the object that changed."
   subjectId: ID!

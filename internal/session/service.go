@@ -183,7 +183,7 @@ func (s *Service) dropRevokedKeys(events []*event.Event) {
 // ServiceToken returns a token by which the service of the name verifies that the
 // caller is calling it, see token.ServiceTokens.
 func (s *Service) ServiceToken(ctx context.Context, caller *auth.Principal, service string) (string, error) {
-	return s.serviceTokens.Issue(ctx, caller.UserID, service)
+	return s.serviceTokens.Issue(ctx, caller, service)
 }
 
 // HashPassword returns the hash under which a new password of an account with the names

@@ -48,3 +48,38 @@ func TestServiceToken_names_the_user_to_one_service_for_a_minute(t *testing.T) {
 		t.Error("a token was given that does not live for long enough")
 	}
 }
+
+func TestServiceToken_carries_the_scopes_of_an_API_key(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	scopeOf := func(p *auth.Principal) (scope any, there bool) {
+		t.Helper()
+		token, err := f.ServiceToken(t.Context(), p, "till")
+		must(t, err)
+		var claims map[string]any
+		b, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+		must(t, err)
+		must(t, json.Unmarshal(b, &claims))
+		scope, there = claims["scope"]
+		return scope, there
+	}
+	caller := func(c auth.Credential, roles ...auth.Role) *auth.Principal {
+		return &auth.Principal{UserID: f.ada, Roles: roles, Credential: c}
+	}
+	for name, tt := range map[string]struct {
+		caller *auth.Principal
+		want   any // nil for no claim
+	}{
+		"a session":                  {caller(auth.SessionCredential("ses_1"), auth.Customer), nil},
+		"a key":                      {caller(auth.APIKeyCredential("key_1", auth.ServicesRead, auth.OrdersRead), auth.Customer), "orders:read services:read"},
+		"another key":                {caller(auth.APIKeyCredential("key_2", auth.ServicesRead), auth.Customer), "services:read"},
+		"a key beyond its owner":     {caller(auth.APIKeyCredential("key_3", auth.UsersAdmin, auth.ServicesRead), auth.Customer), "services:read"},
+		"a key without any":          {caller(auth.APIKeyCredential("key_4", auth.UsersAdmin), auth.Customer), ""},
+		"a key of a service of ours": {caller(auth.APIKeyCredential("key_5", auth.ServiceScope("till")), auth.Service), "service:till"},
+	} {
+		scope, there := scopeOf(tt.caller)
+		if there != (tt.want != nil) || scope != tt.want {
+			t.Errorf("%s: scope = %v, want %v", name, scope, tt.want)
+		}
+	}
+}

@@ -144,13 +144,15 @@ func (t *tx) recordRights(ctx context.Context, before, after *user.User) {
 }
 
 // erasePersonalData removes what the database holds of a person outside the account's row:
-// the password, where it signed in, its keys, and what the log says of it. The
+// the password, where it signed in, its keys, the notes of its orders, and what the log says of it.
+// Blanking a note makes no new version of its order, so a cache may show STAFF the note until it expires. The
 // events of this transaction are not stored yet, and say nothing personal.
 func (t *tx) erasePersonalData(ctx context.Context, id uid.User) error {
 	for _, statement := range slices.Concat([]string{
 		`DELETE FROM credentials WHERE user_id = ?`,
 		`DELETE FROM sessions WHERE user_id = ?`,
 		`DELETE FROM api_keys WHERE user_id = ?`,
+		`UPDATE orders SET note = '' WHERE user_id = ? AND note <> ''`,
 	}, t.blankingStatements("events"), t.blankingStatements("dead_letters")) {
 		if _, err := t.exec(ctx, statement, string(id)); err != nil {
 			return fmt.Errorf("forget: %w", err)
