@@ -73,7 +73,7 @@ var mayImport = map[string]string{
 	"internal/membudget": "internal/auth internal/fairshare internal/fault",
 	"internal/page":      "internal/fault",
 	"internal/security":  leaves,
-	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "internal/auth", "internal/setting": "", "internal/uid": "", "internal/bounded": "", "internal/writelimit": "internal/auth internal/bounded internal/fault internal/setting",
+	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "internal/auth", "internal/setting": "", "internal/uid": "", "internal/bounded": "", "internal/writelimit": "internal/auth internal/bounded internal/fault internal/security internal/setting",
 }
 
 // technology is what leaves and domains must not import, nor any other package

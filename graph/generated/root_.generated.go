@@ -4993,7 +4993,7 @@ enum SecurityEventType {
   CREDENTIAL_REFUSED
   "A caller lacked the right to do something; ` + "`" + `detail` + "`" + ` is FORBIDDEN or, for anonymous callers, UNAUTHENTICATED."
   PERMISSION_DENIED
-  "A caller was refused because it asks for too much, other than to sign in; ` + "`" + `detail` + "`" + ` is SIGN_UP, NAME_CHANGE or PASSWORD_CHANGE, and empty for memory."
+  "A caller was refused because it asks for too much, other than to sign in; ` + "`" + `detail` + "`" + ` is SIGN_UP, NAME_CHANGE, PASSWORD_CHANGE or WRITES, and empty for memory."
   RATE_LIMITED
   "A request under a host name that is not the server's, as of DNS rebinding; ` + "`" + `detail` + "`" + ` is ADMIN_LISTENER on that listener."
   HOST_REFUSED

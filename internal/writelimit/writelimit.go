@@ -19,6 +19,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/bounded"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/setting"
 )
 
@@ -118,5 +119,5 @@ func (l *Limiter) Len() int {
 func errLimited(wait time.Duration) error {
 	e := fault.New(fault.RateLimited, "Too many changes in a short time; wait a while.")
 	e.RetryAfter = wait
-	return e
+	return security.Refuse(security.RateLimited, "WRITES", e)
 }
