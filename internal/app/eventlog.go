@@ -28,7 +28,9 @@ func OpenFeed(env Env, db *store.DB) (_ *eventlog.Pipeline, closeFeed func() err
 	if err != nil {
 		return nil, nil, err
 	}
-	feed, err := eventlog.NewPipeline(eventlog.NewLog(db.Events()), numbering, notifier, env.Log, eventlog.PipelineConfig{})
+	feed, err := eventlog.NewPipeline(eventlog.NewLog(db.Events()), numbering, notifier, env.Log, eventlog.PipelineConfig{
+		Hub: eventlog.HubConfig{Reader: eventlog.NewLog(db.LogReader())},
+	})
 	return feed, open.close, err
 }
 

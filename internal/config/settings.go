@@ -37,7 +37,7 @@ func (c *Config) groups() []Group {
 		}},
 		{"Storage", []setting.Setting{
 			markSecret(setting.Value(&c.Database, "DATABASE_URL", "sqlite:data/backplane.db", "`sqlite:PATH` for a file on this machine, `postgres://USER:PASSWORD@HOST/NAME` for PostgreSQL", parseDatabase)),
-			setting.Number(&c.Conns, "DATABASE_CONNECTIONS", 12, 1, 10_000, "connections of this node to PostgreSQL for requests and background work, besides four of its own; `backplane doctor` compares the sum of all nodes with what the server allows"),
+			setting.Number(&c.Conns, "DATABASE_CONNECTIONS", 11, 1, 10_000, "connections of this node to PostgreSQL for requests and background work, besides five of its own; `backplane doctor` compares the sum of all nodes with what the server allows"),
 			setting.Number(&c.CredentialConns, "DATABASE_CREDENTIAL_CONNECTIONS", 3, 1, 10_000, "connections of this node to PostgreSQL for checking credentials alone"),
 			markSecret(setting.Value(&c.SecretKey, "SECRET_KEY", "", "encrypts private keys and secrets in the database; 32 random characters or more, the same on every node; default on SQLite: `secret.key` next to the database", parseSecretKey)),
 			markSecret(setting.Value(&c.RedisURL, "REDIS_URL", "", "`redis://USER:PASSWORD@HOST:PORT/DB` for notifications between nodes and a shared cache; default: notifications by PostgreSQL, no shared cache", parseRedisURL)),

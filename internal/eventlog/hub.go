@@ -23,6 +23,7 @@ type HubConfig struct {
 	Ring      int           // newest events that it keeps for its subscribers; default 4096
 	RingBytes int           // of their data; default 16 MiB
 	Replays   int           // subscribers that read the log at the same time; default 4
+	Reader    *Log          // the log as the hub itself reads it, on connections of its own; default that of the subscribers
 }
 
 func (c HubConfig) withDefaults() HubConfig {
@@ -70,6 +71,7 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 		return nil, fmt.Errorf("hub config: negative value in %+v", cfg)
 	}
 	cfg = cfg.withDefaults()
+	cfg.Reader = cmp.Or(cfg.Reader, log)
 	return &Hub{
 		freshness: newFreshness(), log: log, logger: logger, cfg: cfg, wake: coalesce.NewSignal(), look: coalesce.NewSignal(),
 		replays: semaphore.NewWeighted(int64(cfg.Replays)), groups: make(map[string]*subscriptionGroup),
@@ -206,7 +208,7 @@ func (h *Hub) readNew(ctx context.Context, told bool) error {
 
 // readState reads the state of the log, and the events up to its head.
 func (h *Hub) readState(ctx context.Context) (State, error) {
-	state, err := h.log.State(ctx)
+	state, err := h.cfg.Reader.State(ctx)
 	if err != nil {
 		return state, err
 	}
@@ -224,7 +226,7 @@ const pendingAfter = 250 * time.Millisecond
 // between the two reads is in the second.
 func (h *Hub) readPending(ctx context.Context) error {
 	at := time.Now()
-	events, all, err := h.log.pending(ctx)
+	events, all, err := h.cfg.Reader.pending(ctx)
 	if err != nil {
 		return err
 	}
@@ -244,7 +246,7 @@ func (h *Hub) readPending(ctx context.Context) error {
 func (h *Hub) catchUp(ctx context.Context) error {
 	limit := ShrinkBatch(h.cfg.Batch, h.failures)
 	for {
-		found, err := h.log.ReadAfter(ctx, h.Head().Position, limit)
+		found, err := h.cfg.Reader.ReadAfter(ctx, h.Head().Position, limit)
 		if err != nil {
 			return err
 		}

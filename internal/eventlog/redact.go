@@ -18,7 +18,7 @@ func (h *Hub) readRedacted(ctx context.Context, events []*event.Event) (blank []
 		if e.Type != event.UserDeleted {
 			continue
 		}
-		found, err := h.log.store.Read(ctx, event.Filter{UserID: uid.User(e.SubjectID)}, Span{After: before, Before: events[0].Cursor.Position, Limit: h.cfg.Ring})
+		found, err := h.cfg.Reader.store.Read(ctx, event.Filter{UserID: uid.User(e.SubjectID)}, Span{After: before, Before: events[0].Cursor.Position, Limit: h.cfg.Ring})
 		if err != nil {
 			return nil, fmt.Errorf("read redacted events of a user: %w", err)
 		}

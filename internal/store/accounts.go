@@ -22,7 +22,7 @@ var _ session.Store = Sessions{}
 
 // Sessions returns the store of credentials, sessions and keys. Its reads have connections of
 // their own.
-func (db *DB) Sessions() Sessions { return Sessions{db.forCredentials()} }
+func (db *DB) Sessions() Sessions { return Sessions{db.withReads(db.credentials)} }
 
 // accountColumns are what scanAccount reads; credentials are joined as c.
 const accountColumns = `u.id, u.status, u.roles, COALESCE(c.hash, ''), COALESCE(c.version, 0)`

@@ -28,7 +28,7 @@ func (db *DB) Capacity(ctx context.Context, notifies bool) (Capacity, error) {
 		return Capacity{}, nil
 	}
 	all := db.Connections()
-	c := Capacity{PerNode: all["write"].Max + all["credentials"].Max + ownConns}
+	c := Capacity{PerNode: all["write"].Max + all["credentials"].Max + all["log reader"].Max + ownConns}
 	if notifies {
 		c.PerNode += notifierConns
 	}

@@ -21,6 +21,10 @@ var _ eventlog.Store = Events{}
 // Events returns the store of the log.
 func (db *DB) Events() Events { return Events{db} }
 
+// LogReader is Events for the node's one reader of the log, on a connection of its own: it
+// waits behind no request.
+func (db *DB) LogReader() Events { return Events{db.withReads(db.logReader)} }
+
 // State implements eventlog.Store. The oldest event is looked for behind what the
 // cleaner has removed: what it left in the index may still be there.
 func (s Events) State(ctx context.Context) (eventlog.State, error) {

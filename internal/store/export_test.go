@@ -98,6 +98,9 @@ func (db *DB) CredentialConn(ctx context.Context) (*sql.Conn, error) {
 	return db.credentials.read.Conn(ctx)
 }
 
+// ReadConn returns a connection of the pool for reads.
+func (db *DB) ReadConn(ctx context.Context) (*sql.Conn, error) { return db.read.Conn(ctx) }
+
 // Sleep runs a statement that takes an hour.
 func (db *DB) Sleep(ctx context.Context) error {
 	_, err := db.readConn().exec(ctx, `SELECT pg_sleep(3600)`)

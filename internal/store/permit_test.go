@@ -157,3 +157,23 @@ func TestSessions_are_read_while_all_other_connections_are_taken(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+func TestDB_LogReader_reads_while_all_connections_for_reads_are_taken(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		const conns = 4
+		db := testenv.Open(t, store.Config{URL: url, MaxConns: conns})
+		for range conns {
+			conn, err := db.ReadConn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if _, err := db.LogReader().State(ctx); err != nil {
+			t.Errorf("State = %v while all connections for reads are taken", err)
+		}
+	})
+}

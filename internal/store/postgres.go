@@ -25,7 +25,8 @@ func openPostgres(cfg Config) (*DB, error) {
 	return &DB{
 		cfg: cfg, dialect: dialect.Postgres, server: server, closed: new(atomic.Bool), storing: new(storing),
 		read: pool, write: pool, readers: shared, writers: shared,
-		credentials: credentialPool{read: server.OpenPool(pgserver.PoolConfig{Conns: own, Wary: cfg.WaryReads}), readers: newPermits(own / credentialPart)},
+		credentials: reservedPool{read: server.OpenPool(pgserver.PoolConfig{Conns: own, Wary: cfg.WaryReads}), readers: newPermits(own / credentialPart)},
+		logReader:   reservedPool{read: server.OpenPool(pgserver.PoolConfig{Conns: 1, Wary: cfg.WaryReads}), readers: newPermits(1)},
 	}, nil
 }
 

@@ -47,10 +47,15 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	logReader, err := openSQLiteReaders(cfg, path, 1)
+	if err != nil {
+		return nil, err
+	}
 	return &DB{
 		cfg: cfg, dialect: dialect.SQLite, path: path, closed: new(atomic.Bool), storing: new(storing),
 		read: read, write: write, readers: newPermits(conns / callerPart), writers: newPermits(1),
-		credentials: credentialPool{read: own, readers: newPermits(sqliteCredentialConns / credentialPart)},
+		credentials: reservedPool{read: own, readers: newPermits(sqliteCredentialConns / credentialPart)},
+		logReader:   reservedPool{read: logReader, readers: newPermits(1)},
 	}, nil
 }
 

@@ -44,7 +44,7 @@ type Config struct {
 	Migrate         bool   // apply missing migrations when opening
 	AssignLegacyIDs bool   // give every new user, product and order the next number as its legacy id
 
-	MaxConns        int // connections to PostgreSQL, or readers of SQLite; default 12 and 8
+	MaxConns        int // connections to PostgreSQL, or readers of SQLite; default 11 and 8
 	CredentialConns int // connections to PostgreSQL for reads of credentials besides; default 3. On SQLite they are 2
 
 	LockTimeout   time.Duration // how long a statement waits for a lock; default 5 s
@@ -95,7 +95,8 @@ type DB struct {
 	closed  *atomic.Bool
 	storing *storing
 
-	credentials credentialPool
+	credentials reservedPool // for reads of credentials: while all other connections are taken, callers are still authenticated
+	logReader   reservedPool // for the node's reader of the event log, on which all requests depend once it is late
 }
 
 // pool is connections to the database: a *sql.DB, or a *pgserver.Pool.
@@ -108,9 +109,8 @@ type pool interface {
 	Close() error
 }
 
-// credentialPool is connections for reads of credentials alone, in place of those of a DB: while all
-// others are taken, callers are still authenticated.
-type credentialPool struct {
+// reservedPool is connections for some reads alone, in place of those of a DB.
+type reservedPool struct {
 	read    pool
 	readers *permits
 	client  *ent.Client
@@ -118,9 +118,9 @@ type credentialPool struct {
 
 // Connections of a node. With those of the sequencer, the monitor and the notifier they are 19 on PostgreSQL, see
 // Capacity: five nodes need 95 of the 97 that a server with its default of max_connections has for
-// them. The reads of a credentialPool are short, by a key or a user.
+// them. Reads of credentials are short, by a key or a user; the log has one reader.
 const (
-	postgresConns           = 12
+	postgresConns           = 11
 	postgresCredentialConns = 3
 	sqliteConns             = 8
 	sqliteCredentialConns   = 2
@@ -157,7 +157,7 @@ func openDialect(cfg Config) (*DB, error) {
 func (db *DB) connect(ctx context.Context) error {
 	db.clock = db.newClock()
 	db.client = ent.NewClient(ent.Driver(db.readConn().entDriver()))
-	db.credentials.client = ent.NewClient(ent.Driver(db.forCredentials().readConn().entDriver()))
+	db.credentials.client = ent.NewClient(ent.Driver(db.withReads(db.credentials).readConn().entDriver()))
 	if err := db.Ping(ctx); err != nil {
 		if refused, ok := errors.AsType[*pgserver.RefusedError](err); ok {
 			return refused
@@ -189,7 +189,7 @@ func (db *DB) Close() error {
 		defer cancel()
 		_, _ = db.write.ExecContext(ctx, `PRAGMA optimize`) // updates the statistics of the planner; a failure is harmless
 	}
-	return errors.Join(db.write.Close(), db.read.Close(), db.credentials.read.Close())
+	return errors.Join(db.write.Close(), db.read.Close(), db.credentials.read.Close(), db.logReader.read.Close())
 }
 
 // Ping reports whether the database answers: nil or an Unavailable error.
@@ -214,7 +214,7 @@ type Connections struct {
 // Connections returns the connections of the node by what they are for.
 func (db *DB) Connections() map[string]Connections {
 	all := map[string]Connections{}
-	for name, p := range map[string]pool{"read": db.read, "write": db.write, "credentials": db.credentials.read} {
+	for name, p := range map[string]pool{"read": db.read, "write": db.write, "credentials": db.credentials.read, "log reader": db.logReader.read} {
 		s := p.Stats()
 		all[name] = Connections{s.MaxOpenConnections, s.OpenConnections, s.InUse, s.WaitCount}
 	}
@@ -239,11 +239,11 @@ func (db *DB) observeStatement(query string) {
 	}
 }
 
-// forCredentials returns the database with the connections for credentials in place of those for
-// other reads. Transactions are the same.
-func (db *DB) forCredentials() *DB {
+// withReads returns the database with the connections of the pool in place of those for reads.
+// Transactions are the same.
+func (db *DB) withReads(p reservedPool) *DB {
 	own := *db
-	own.read, own.readers, own.client = db.credentials.read, db.credentials.readers, db.credentials.client
+	own.read, own.readers, own.client = p.read, p.readers, p.client
 	return &own
 }
 
