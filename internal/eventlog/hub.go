@@ -14,6 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/coalesce"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // HubConfig tunes a Hub. The zero value is ready to use.
@@ -51,8 +52,10 @@ type Hub struct {
 	replays      *semaphore.Weighted // a permit for each subscription that reads the log
 	deliverHooks []func(events []*event.Event, gap bool)
 	pendingHooks []func(pending []*event.Event)
-	checkedAt    time.Time // when Run last read the state
-	failures     int       // failed reads in a row
+	positions    PositionStore // nil where the writer assigns positions; see verifyContinuity
+	headID       uid.Event     // of the event at head, empty if it is not known; only Run uses it
+	checkedAt    time.Time     // when Run last read the state
+	failures     int           // failed reads in a row
 	freshness    freshness
 
 	mu         sync.RWMutex   // only Run writes timeline, head and ring
@@ -212,6 +215,9 @@ func (h *Hub) readState(ctx context.Context) (State, error) {
 	if err != nil {
 		return state, err
 	}
+	if state, err = h.verifyContinuity(ctx, state); err != nil {
+		return state, err
+	}
 	if current := h.adoptState(state); !current {
 		return state, h.catchUp(ctx)
 	}
@@ -269,6 +275,7 @@ func (h *Hub) adoptState(s State) (current bool) {
 	h.callDeliverHooks(nil, true)
 	h.mu.Lock()
 	restored := h.timeline != ""
+	h.headID = ""
 	h.timeline, h.head, h.ring, h.bytes = s.Timeline, s.Head, nil, 0
 	for _, sub := range h.subs {
 		sub.lost = restored && (sub.timeline != s.Timeline || sub.position > s.Head)
@@ -303,7 +310,7 @@ func (h *Hub) deliver(ctx context.Context, events []*event.Event) error {
 		h.ring, h.bytes = nil, 0
 	}
 	h.replaceRedacted(blank)
-	h.head = last.Position
+	h.head, h.headID = last.Position, events[len(events)-1].ID
 	h.appendToRing(events)
 	woken := h.notifyGroups(events, had.Position)
 	h.mu.Unlock()

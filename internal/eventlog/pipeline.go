@@ -50,9 +50,13 @@ func NewPipeline(log *Log, n PositionStore, bus Notifier, logger *slog.Logger, c
 	}
 	f := &Pipeline{Hub: hub, notifier: bus, log: logger, filled: coalesce.NewSignal()}
 	if n != nil {
-		f.sequencer, err = NewSequencer(n, f.announceHead, logger, cfg.Sequencer)
+		if f.sequencer, err = NewSequencer(n, f.announceHead, logger, cfg.Sequencer); err != nil {
+			return nil, err
+		}
+		hub.positions = n
+		f.sequencer.verify = hub.verifyHead
 	}
-	return f, err
+	return f, nil
 }
 
 // EventsAppended notifies the sequencer that a transaction has committed events. It never

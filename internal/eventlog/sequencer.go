@@ -13,6 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/coalesce"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/lease"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // PositionStore assigns positions in the database. Each method is one autocommitted statement,
@@ -28,6 +29,11 @@ type PositionStore interface {
 	AssignPositions(ctx context.Context, l lease.Lease, ttl time.Duration, limit int) (int, lease.Lease, error)
 	// Release releases the lease, if it is still held.
 	Release(ctx context.Context, l lease.Lease) error
+	// EventAt returns the ID of the event at a position, empty if there is none.
+	EventAt(ctx context.Context, p event.Position) (uid.Event, error)
+	// AbandonTimeline begins another timeline, if the log still has this one: events of it that
+	// were read are no longer there. No cursor or lease of before is good any more.
+	AbandonTimeline(ctx context.Context, timeline string) error
 }
 
 // SequencerConfig tunes a Sequencer. The zero value is ready to use.
@@ -51,6 +57,7 @@ type SequencerConfig struct {
 type Sequencer struct {
 	store    PositionStore
 	announce func(event.Position)
+	verify   func(ctx context.Context, head, known event.Position) error // may be nil; called with the head of the log before positions behind it are assigned
 	log      *slog.Logger
 	cfg      SequencerConfig
 	owner    string
@@ -133,6 +140,11 @@ func (s *Sequencer) acquireLease(ctx context.Context) (taken bool, err error) {
 	}
 	if err != nil || !ok {
 		return false, err
+	}
+	if s.verify != nil {
+		if err := s.verify(ctx, l.Position, s.lease.Position); err != nil {
+			return false, err
+		}
 	}
 	s.log.InfoContext(ctx, "sequencer started", "epoch", l.Epoch, "head", int64(l.Position))
 	s.lease = l

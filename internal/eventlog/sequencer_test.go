@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/eventlog/eventlogtest"
 	"github.com/backplane-dev/backplane/internal/lease"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // fakePositions is a PositionStore without a database, for any number of sequencers.
@@ -60,6 +61,10 @@ func (d *fakePositions) Release(_ context.Context, l lease.Lease) error {
 	}
 	return nil
 }
+
+func (d *fakePositions) EventAt(context.Context, event.Position) (uid.Event, error) { return "", nil }
+
+func (d *fakePositions) AbandonTimeline(context.Context, string) error { return nil }
 
 func (d *fakePositions) append(n int) {
 	d.mu.Lock()

@@ -8,9 +8,11 @@ import (
 	"entgo.io/ent/dialect"
 
 	"github.com/backplane-dev/backplane/internal/claim"
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/store/pgserver"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Sequence implements eventlog.PositionStore on a connection of its own, so that it
@@ -91,16 +93,33 @@ func (s *Sequence) Release(ctx context.Context, l lease.Lease) error {
 // RenewTimeline begins another timeline, after the database was restored: no
 // cursor of before is good any more. It also ends the leases of sequencers that assigned positions
 // events, or was a named reader of them, in the database that was saved.
-func (db *DB) RenewTimeline(ctx context.Context) error {
+func (db *DB) RenewTimeline(ctx context.Context) error { return db.renewTimeline(ctx, "1 = 1") }
+
+// AbandonTimeline implements eventlog.PositionStore.
+func (s *Sequence) AbandonTimeline(ctx context.Context, timeline string) error {
+	return s.db.renewTimeline(ctx, "id = ?", timeline)
+}
+
+// EventAt implements eventlog.PositionStore. It reads from the connections for readers, as the sequencer's may wait for
+// a lock.
+func (s *Sequence) EventAt(ctx context.Context, p event.Position) (id uid.Event, err error) {
+	if _, err := s.db.readConn().queryRow(ctx, `SELECT id FROM events WHERE position = ?`, []any{int64(p)}, &id); err != nil {
+		return "", fmt.Errorf("read the event at %d: %w", p, s.db.translateError(ctx, err))
+	}
+	return id, nil
+}
+
+// renewTimeline begins another timeline if the condition holds for the present one.
+func (db *DB) renewTimeline(ctx context.Context, where string, args ...any) error {
 	err := db.inTx(ctx, claim.None, func(t *tx) error {
-		t.dirty = true
 		fresh := `lower(hex(randomblob(6)))`
 		if t.isPostgres() {
 			fresh = `substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)`
 		}
-		if _, err := t.exec(ctx, `UPDATE timelines SET id = `+fresh); err != nil {
+		if n, err := t.exec(ctx, `UPDATE timelines SET id = `+fresh+` WHERE `+where, args...); err != nil || n == 0 {
 			return err
 		}
+		t.dirty = true
 		if _, err := t.exec(ctx, `UPDATE readers SET holder = '', epoch = epoch + 1, expires_at = ?`, time.Unix(0, 0).UTC()); err != nil {
 			return err
 		}

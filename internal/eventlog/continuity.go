@@ -1,0 +1,56 @@
+package eventlog
+
+import (
+	"context"
+
+	"github.com/backplane-dev/backplane/internal/event"
+)
+
+// verifyContinuity reports the state of a log that holds what the hub has read. Where it does not, since a
+// fail-over lost the newest events or an older copy of the database took its place, it begins
+// another timeline: positions that readers have seen would stand for other events.
+func (h *Hub) verifyContinuity(ctx context.Context, s State) (State, error) {
+	had := h.Head()
+	if h.positions == nil || had.Timeline != s.Timeline || had.Position == 0 {
+		return s, nil
+	}
+	lost := s.Head < had.Position
+	if !lost {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+		found, err := h.positions.EventAt(ctx, had.Position)
+		if err != nil {
+			return s, err
+		}
+		if h.headID == "" {
+			h.headID = found
+		}
+		lost = found != "" && found != h.headID // retention may have removed it
+	}
+	if !lost {
+		return s, nil
+	}
+	if err := h.abandonTimeline(ctx, had.Timeline, s.Head); err != nil {
+		return s, err
+	}
+	return h.log.State(ctx)
+}
+
+// verifyHead is verifyContinuity for the sequencer, with the head of the log and the position that the sequencer
+// assigned last: no position may be assigned twice in one timeline.
+func (h *Hub) verifyHead(ctx context.Context, head, assigned event.Position) error {
+	had := h.Head()
+	if had.Timeline == "" || head >= max(had.Position, assigned) {
+		return nil
+	}
+	return h.abandonTimeline(ctx, had.Timeline, head)
+}
+
+// abandonTimeline begins another timeline, unless another node has done so.
+func (h *Hub) abandonTimeline(ctx context.Context, timeline string, head event.Position) error {
+	h.logger.ErrorContext(ctx, "the event log lost events that were read: the database failed over without them, or an older copy took its place; "+
+		"another timeline begins, and cursors of before are refused", "timeline", timeline, "head", int64(head), "had", int64(h.Head().Position))
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return h.positions.AbandonTimeline(ctx, timeline)
+}
