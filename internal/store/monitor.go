@@ -27,7 +27,7 @@ const minFreeBytes = 1 << 20
 // checks, metrics and doctor. It is safe for concurrent use.
 //
 // On PostgreSQL it asks for the role of the server, and so also finds a fail-over on a node that writes
-// nothing. On SQLite it asks for the room on the disk. On both, a change that could not be stored for
+// nothing. On SQLite it asks for the identity of the file and the room on the disk. On both, a change that could not be stored for
 // want of room counts until one can: SQLite is given one to try.
 type Monitor struct {
 	db    *DB
@@ -108,6 +108,9 @@ func (m *Monitor) Look(ctx context.Context) error {
 			return m.db.translateError(context.WithoutCancel(ctx), err)
 		}
 		return m.db.storing.failureWithin(failureAge)
+	}
+	if err := m.db.file.check(); err != nil {
+		return err
 	}
 	if m.db.storing.failureWithin(0) != nil {
 		return m.db.probeSpace(ctx)

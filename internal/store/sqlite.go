@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -30,7 +31,8 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the database: %w", err)
 	}
-	if err := keepPrivate(path); err != nil {
+	info, err := keepPrivate(path)
+	if err != nil {
 		return nil, err
 	}
 	write, err := sql.Open("sqlite", sqliteDSN(cfg, path, "immediate", "foreign_keys(1)"))
@@ -52,7 +54,7 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 		return nil, err
 	}
 	return &DB{
-		cfg: cfg, dialect: dialect.SQLite, path: path, closed: new(atomic.Bool), storing: new(storing),
+		cfg: cfg, dialect: dialect.SQLite, path: path, file: &openFile{path, info}, closed: new(atomic.Bool), storing: new(storing),
 		read: read, write: write, readers: newPermits(conns / callerPart), writers: newPermits(1),
 		credentials: reservedPool{read: own, readers: newPermits(sqliteCredentialConns / credentialPart)},
 		logReader:   reservedPool{read: logReader, readers: newPermits(1)},
@@ -72,20 +74,20 @@ func openSQLiteReaders(cfg Config, path string, conns int) (*sql.DB, error) {
 
 // keepPrivate makes the file if it is missing, for its owner alone, and refuses one that others
 // may read: it holds password hashes and tokens. SQLite gives the files beside it the same
-// mode. Windows has no such mode bits: there they are not checked.
-func keepPrivate(path string) error {
+// mode. Windows has no such mode bits: there they are not checked. It returns the identity of the file.
+func keepPrivate(path string) (fs.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return fmt.Errorf("open the database: %w", err)
+		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	info, err := f.Stat()
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("open the database: %w", err)
+		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("others may read the database %s (mode %04o): run `chmod 600 %s*`, and change the passwords if they may have been read", path, info.Mode().Perm(), path)
+		return nil, fmt.Errorf("others may read the database %s (mode %04o): run `chmod 600 %s*`, and change the passwords if they may have been read", path, info.Mode().Perm(), path)
 	}
-	return nil
+	return info, nil
 }
 
 // sqliteDSN returns the URL with the pragmas of every connection. Times are stored as whole

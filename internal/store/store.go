@@ -84,6 +84,7 @@ type DB struct {
 	cfg     Config
 	dialect string
 	path    string           // of the SQLite file
+	file    *openFile        // of SQLite
 	server  *pgserver.Server // PostgreSQL
 	clock   *dbclock.Clock
 	read    pool     // queries outside of transactions

@@ -123,6 +123,9 @@ func (db *DB) notifyCommitted(t *tx) {
 
 // attemptTx runs the transaction once; again says that it may run once more.
 func (db *DB) attemptTx(ctx context.Context, cl claim.Claim, fn func(*tx) error) (t *tx, again bool, err error) {
+	if err := db.file.check(); err != nil {
+		return nil, false, err
+	}
 	permit, err := db.writers.acquire(ctx)
 	if err != nil {
 		return nil, false, err
@@ -190,6 +193,9 @@ func (t *tx) runChange(ctx context.Context, cl claim.Claim, fn func(*tx) error) 
 // commitTx ends the transaction. When the outcome stays unknown, a claimed call
 // may run again: it finds its claim if the first COMMIT succeeded.
 func (db *DB) commitTx(raw *sql.Tx, t *tx) (again bool, err error) {
+	if err := db.file.check(); err != nil {
+		return false, err
+	}
 	db.observeStatement("COMMIT")
 	err = raw.Commit()
 	if err != nil && isRefused(err) {

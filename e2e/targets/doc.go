@@ -1,0 +1,2 @@
+// Package targets tests servers whose database file vanishes or is replaced under them.
+package targets
