@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/backplane-dev/backplane/internal/registry"
 )
 
 func TestGuard_allows_and_refuses_addresses(t *testing.T) {
@@ -189,11 +191,15 @@ func TestProber_describes_failures_briefly(t *testing.T) {
 		closed.URL: "no connection or no answer", "http://169.254.169.254/latest": errDenied.Error(),
 	} {
 		got := ""
-		if err := p.Probe(t.Context(), url, 300*time.Millisecond); err != nil {
+		err := p.Probe(t.Context(), url, 300*time.Millisecond)
+		if err != nil {
 			got = err.Error()
 		}
 		if got != want {
 			t.Errorf("Probe(%s) = %q, want %q", url, got, want)
+		}
+		if refused := errors.Is(err, registry.ErrRefused); refused != (url == closed.URL) {
+			t.Errorf("Probe(%s) reports a refused connection: %v", url, refused)
 		}
 	}
 }

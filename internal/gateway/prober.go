@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/registry"
@@ -41,6 +42,8 @@ func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) e
 		return errDenied
 	case ctx.Err() != nil:
 		return fmt.Errorf("no answer within %v", timeout)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return registry.ErrRefused
 	case err != nil:
 		return errors.New("no connection or no answer") // details could reveal the network
 	}

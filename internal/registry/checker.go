@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -15,7 +16,8 @@ import (
 // Prober probes an instance for a health check; package gateway implements it.
 type Prober interface {
 	// Probe requests the URL and returns nil if the status is below 400. The error's text is
-	// short and may be shown to callers that may see the instance.
+	// short and may be shown to callers that may see the instance. It is ErrRefused if nothing
+	// listens at the address.
 	Probe(ctx context.Context, url string, timeout time.Duration) error
 }
 
@@ -30,10 +32,23 @@ const (
 // slowProbe is how long a probe takes that is slow: one that times out, for the most part.
 const slowProbe = 500 * time.Millisecond
 
+// ErrRefused means that the host of an instance is there, and refuses connections. Its text is that of
+// any other failed connection: details could reveal the network.
+var ErrRefused = errors.New("no connection or no answer")
+
+// refusedTime is how long an instance whose lease is over must refuse connections to count as gone,
+// whatever the mass-failure guard keeps: it may be starting again.
+const refusedTime = 20 * time.Second
+
+// reachCheck shows whether an instance that the mass-failure guard keeps in use refuses connections,
+// if its service has no health check.
+var reachCheck = HealthCheck{Path: "", Interval: refusedTime / 2, Timeout: 2 * time.Second, Healthy: 1, Unhealthy: 1}
+
 // checkResult is the result of the health checks of one incarnation of an instance.
 type checkResult struct {
 	incarnation int64
 	failure     string // empty if they pass
+	gone        bool   // it has refused connections for refusedTime
 }
 
 // checker probes instances of services that have a health check, each at a
@@ -74,6 +89,13 @@ type checkState struct {
 	streak      int  // equal results in a row
 	passing     bool // whether these were successes
 	failure     string
+	refusedAt   time.Time // since when it refuses connections; zero if it did not the last time
+}
+
+// gone reports whether the instance has refused connections for long enough. Without a state it has
+// not.
+func (st *checkState) gone(now time.Time) bool {
+	return st != nil && !st.refusedAt.IsZero() && now.Sub(st.refusedAt) >= refusedTime
 }
 
 func newChecker(d *Directory, p Prober, now func() time.Time) *checker {
@@ -97,15 +119,19 @@ func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.I
 	c.forgetIdle()
 	for _, s := range c.directory.Services() {
 		for _, i := range c.directory.Instances(s.ID) {
-			if s.HealthCheck == nil && i.CheckFailure == "" {
+			if s.HealthCheck == nil && i.CheckFailure == "" && !s.keeps(i) {
 				continue
 			}
 			seen[i.ID] = true
-			if failure, ok := c.checkInstance(s, i, now); ok && failure != i.CheckFailure {
+			failure, ok := c.checkInstance(s, i, now)
+			if !ok {
+				failure = i.CheckFailure
+			}
+			if gone := c.states[i.ID].gone(now) && s.keeps(i); gone || failure != i.CheckFailure {
 				if results[s.ID] == nil {
 					results[s.ID] = map[uid.Instance]checkResult{}
 				}
-				results[s.ID][i.ID] = checkResult{i.Incarnation, failure}
+				results[s.ID][i.ID] = checkResult{i.Incarnation, failure, gone}
 			}
 		}
 	}
@@ -138,19 +164,25 @@ func (c *checker) probesOf(id uid.Service) *serviceProbes {
 // checkInstance adds the probe to those that are due, if it is, and returns the result of the checks;
 // ok is false while neither threshold is reached.
 func (c *checker) checkInstance(s *Service, i *Instance, now time.Time) (failure string, ok bool) {
-	if s.HealthCheck == nil {
+	check := s.HealthCheck
+	if check == nil && s.keeps(i) {
+		check = &reachCheck
+	}
+	if check == nil {
 		return "", true // the check was removed
 	}
 	st := c.states[i.ID]
 	if st == nil || st.incarnation != i.Incarnation {
-		st = &checkState{incarnation: i.Incarnation, due: now.Add(rand.N(s.HealthCheck.Interval))} //nolint:gosec // to spread them
+		st = &checkState{incarnation: i.Incarnation, due: now.Add(rand.N(check.Interval))} //nolint:gosec // to spread them
 		c.states[i.ID] = st
 	}
-	if !st.running && !dbclock.Live(st.due, 2*s.HealthCheck.Interval, now) {
+	if !st.running && !dbclock.Live(st.due, 2*check.Interval, now) {
 		p := c.probesOf(s.ID)
-		p.due = append(p.due, dueProbe{*s.HealthCheck, i, st})
+		p.due = append(p.due, dueProbe{*check, i, st})
 	}
 	switch {
+	case s.HealthCheck == nil:
+		return "", true // only whether it refuses connections counts
 	case st.streak > 0 && st.passing && st.streak >= s.HealthCheck.Healthy:
 		return "", true
 	case st.streak > 0 && !st.passing && st.streak >= s.HealthCheck.Unhealthy:
@@ -210,7 +242,7 @@ func (c *checker) startProbe(p *serviceProbes, d dueProbe) {
 			return
 		}
 		st.slow = time.Since(begin) >= slowProbe
-		st.recordProbe(err)
+		st.recordProbe(err, c.now())
 		if c.full {
 			c.startAll()
 			return
@@ -228,7 +260,13 @@ func (c *checker) count(p *serviceProbes, slow bool, n int) {
 	}
 }
 
-func (st *checkState) recordProbe(err error) {
+func (st *checkState) recordProbe(err error, at time.Time) {
+	switch refused := errors.Is(err, ErrRefused); {
+	case !refused:
+		st.refusedAt = time.Time{}
+	case st.refusedAt.IsZero():
+		st.refusedAt = at
+	}
 	if passing := err == nil; st.streak == 0 || passing != st.passing {
 		st.streak, st.passing = 0, passing
 	}

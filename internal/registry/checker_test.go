@@ -15,7 +15,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// fakeProber answers at once, but for instances whose URL contains "mute": these never answer.
+// fakeProber answers at once, but for instances whose URL contains "mute", which never answer, or
+// "refuses", which refuse connections.
 type fakeProber struct {
 	mu      sync.Mutex
 	probes  map[string]int // by host
@@ -34,7 +35,10 @@ func (p *fakeProber) Probe(ctx context.Context, url string, timeout time.Duratio
 		defer p.mu.Unlock()
 		p.running--
 	}()
-	if !strings.Contains(url, "mute") {
+	switch {
+	case strings.Contains(url, "refuses"):
+		return ErrRefused
+	case !strings.Contains(url, "mute"):
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

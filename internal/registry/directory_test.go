@@ -402,7 +402,7 @@ func TestSentence(t *testing.T) {
 		leases[i.ID] = LeaseState{Current: true}
 	}
 	leases[all[0].ID] = LeaseState{Overdue: true}
-	failures := map[uid.Instance]checkResult{all[1].ID: {all[1].Incarnation, "status 500"}, all[2].ID: {all[2].Incarnation - 1, "of a former start"}}
+	failures := map[uid.Instance]checkResult{all[1].ID: {all[1].Incarnation, "status 500", false}, all[2].ID: {all[2].Incarnation - 1, "of a former start", false}}
 	evaluateInstances(s, all, leases, failures, guard, atPlus(time.Second))
 	for n, want := range []Status{Critical, Critical, Passing, Passing, Passing} {
 		if all[n].Status != want {

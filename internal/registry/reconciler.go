@@ -205,7 +205,7 @@ func (r *Reconciler) evaluateService(ctx context.Context, id uid.Service, failur
 
 // evaluateInstances applies the states of leases and the results of checks to the instances, and
 // the mass-failure guard to the service. While the service is degraded, an instance that it keeps
-// in use is not removed.
+// in use is not removed, unless it refuses connections.
 func evaluateInstances(s *Service, all []*Instance, leases map[uid.Instance]LeaseState, failures map[uid.Instance]checkResult, g MassFailureGuard, at time.Time) {
 	for _, i := range all {
 		switch v := leases[i.ID]; {
@@ -216,12 +216,15 @@ func evaluateInstances(s *Service, all []*Instance, leases map[uid.Instance]Leas
 		}
 		if f, ok := failures[i.ID]; ok && f.incarnation == i.Incarnation {
 			i.SetCheckFailure(f.failure, at)
+			if f.gone && i.LateSince != nil && s.keeps(i) {
+				i.Remove(at)
+			}
 		}
 	}
 	s.EvaluateMassFailure(all, g, at)
 	for _, i := range all {
 		kept := i.Status == Critical && s.InUse(i)
-		if v := leases[i.ID]; v.RemovalDue && !v.Current && i.LateSince != nil && !kept {
+		if v := leases[i.ID]; !i.Removed && v.RemovalDue && !v.Current && i.LateSince != nil && !kept {
 			i.Remove(at)
 		}
 	}
