@@ -19,10 +19,25 @@ func (s *Server) withClient(ctx context.Context, r *http.Request) context.Contex
 	if len(agent) > maxUserAgentBytes {
 		agent = agent[:maxUserAgentBytes]
 	}
+	s.warnOfProxy(ctx, r)
 	return auth.WithClient(ctx, auth.Client{
 		Address:   s.clientAddress(r),
 		UserAgent: strings.ToValidUTF8(agent, ""),
 	})
+}
+
+// warnOfProxy logs once that a proxy is not trusted: all its clients then share the limits of one
+// address.
+func (s *Server) warnOfProxy(ctx context.Context, r *http.Request) {
+	if len(r.Header["X-Forwarded-For"]) == 0 || s.proxyWarned.Load() {
+		return
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || s.isTrustedProxy(peer.Addr().Unmap().WithZone("")) || s.proxyWarned.Swap(true) {
+		return
+	}
+	s.log.WarnContext(ctx, "X-Forwarded-For of an untrusted proxy is ignored, so its clients share the limits of one address: name it in BACKPLANE_TRUSTED_PROXIES, unless a client sent the header",
+		"address", peer.Addr().String())
 }
 
 // clientAddress returns the address of the client, empty if it is not known.

@@ -61,6 +61,7 @@ type Server struct {
 	events      *sse.Server
 	graphiql    static.Files
 	draining    atomic.Bool
+	proxyWarned atomic.Bool
 	handler     http.Handler
 }
 
