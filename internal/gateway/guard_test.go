@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -185,9 +187,15 @@ func TestProber_describes_failures_briefly(t *testing.T) {
 	t.Cleanup(s.Close)
 	closed := httptest.NewServer(nil)
 	closed.Close()
+	private := httptest.NewUnstartedServer(http.NotFoundHandler())
+	private.Config.ErrorLog = log.New(io.Discard, "", 0)
+	private.StartTLS() // its certificate is its own
+	t.Cleanup(private.Close)
 	p := NewProber(newGuard(t, Policy{AllPrivate: true}, nil))
 	for url, want := range map[string]string{
 		s.URL + "/": "", s.URL + "/endless": "", s.URL + "/broken": "status 503", s.URL + "/slow": "no answer within 300ms",
+		private.URL: "TLS failed: the certificate is signed by an authority that this server does not know (SSL_CERT_FILE)",
+		strings.Replace(s.URL, "http:", "https:", 1): "TLS failed: it answers without TLS",
 		closed.URL: "no connection or no answer", "http://169.254.169.254/latest": errDenied.Error(),
 	} {
 		got := ""

@@ -85,9 +85,29 @@ func TestGateway_strips_response_headers_that_act_for_the_origin(t *testing.T) {
 		if csp := resp.Header.Values("Content-Security-Policy"); len(csp) != 2 || csp[0] != "sandbox" || resp.Header.Get("Etag") != `"1"` {
 			t.Errorf("%s: the caller got %v", service, resp.Header)
 		}
+		if _, announced := resp.Trailer["Set-Cookie"]; announced {
+			t.Errorf("%s: the caller is announced a trailer that does not come", service)
+		}
 		if len(resp.Trailer["Set-Cookie"])+len(resp.Trailer["Clear-Site-Data"]) != 0 {
 			t.Errorf("%s: the caller got the trailer %v", service, resp.Trailer)
 		}
+	}
+}
+
+func TestGateway_adds_no_content_type(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t, Config{})
+	w.registerEcho(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header()["Content-Type"] = nil
+		fmt.Fprint(rw, "<html>")
+	})
+	resp, err := client.Get(w.front.URL + "/gateway/echo/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, ok := resp.Header["Content-Type"]; ok {
+		t.Errorf("an answer without Content-Type reaches the caller with %q", got)
 	}
 }
 

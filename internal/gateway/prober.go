@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +46,8 @@ func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) e
 		return fmt.Errorf("no answer within %v", timeout)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return registry.ErrRefused
+	case isTLSFailure(err):
+		return fmt.Errorf("TLS failed: %s", explainTLS(err))
 	case err != nil:
 		return errors.New("no connection or no answer") // details could reveal the network
 	}
@@ -53,4 +57,32 @@ func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) e
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
 	return nil
+}
+
+// isTLSFailure reports whether a connection was made, but no TLS session on it.
+func isTLSFailure(err error) bool {
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	_, record := errors.AsType[tls.RecordHeaderError](err)
+	_, alert := errors.AsType[tls.AlertError](err)
+	return certificate || record || alert || errors.Is(err, http.ErrSchemeMismatch)
+}
+
+// explainTLS says what the operator of the service can mend, without details that could reveal the
+// network.
+func explainTLS(err error) string {
+	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, host := errors.AsType[x509.HostnameError](err)
+	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+	_, record := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case authority:
+		return "the certificate is signed by an authority that this server does not know (SSL_CERT_FILE)"
+	case host:
+		return "the certificate is for another host name"
+	case ok && invalid.Reason == x509.Expired:
+		return "the certificate has expired, or is not valid yet"
+	case record || errors.Is(err, http.ErrSchemeMismatch):
+		return "it answers without TLS"
+	}
+	return "the handshake was refused"
 }

@@ -20,6 +20,10 @@ func filterResponse(res *http.Response) error {
 	c := callOf(res.Request.Context())
 	a := c.attempts[len(c.attempts)-1]
 	stripHeaders(res.Header, a.trusted)
+	stripHeaders(res.Trailer, a.trusted) // of which the names are announced now
+	if _, ok := res.Header["Content-Type"]; !ok {
+		c.writer.Header()["Content-Type"] = nil // keeps the server from guessing one
+	}
 	relocateReferences(res.Header, c, a.url, a.trusted)
 	if _, degraded := c.gateway.deps.Directory.Health(c.set.Service.ID); degraded != nil {
 		res.Header.Set(DegradedHeader, string(degraded.Reason))
