@@ -36,6 +36,13 @@ type Sink interface {
 	Close() error
 }
 
+// Resumer is a Sink that makes its target only for its first export.
+type Resumer interface {
+	// ResumeExport tells the sink that all events up to a position were exported before. From then on, as
+	// after its own first export, a target that is missing, or lacks its end, is ErrTargetGone.
+	ResumeExport(last event.Position)
+}
+
 // sinkPrefix distinguishes the leases of sinks from those of consumers.
 const sinkPrefix = "sink:"
 
@@ -102,6 +109,7 @@ type Exporter struct {
 	wake   coalesce.Signal
 
 	stalledSince time.Time // when the sink began to fail; zero while it works
+	targetGone   bool      // and that it is ErrTargetGone was logged
 	failures     int       // in a row
 }
 
@@ -159,10 +167,19 @@ func (x *Exporter) acquireLease(ctx context.Context) (t *exportLease, ok bool) {
 		t.releaseLease(ctx)
 		return nil, false
 	}
+	if r, ok := x.sink.(Resumer); ok && x.exportedBefore(l, state) {
+		r.ResumeExport(l.Position)
+	}
 	if x.stalledSince.IsZero() {
 		x.logger.InfoContext(ctx, "sink export started", "after", int64(l.Position), "head", int64(state.Head), "epoch", l.Epoch)
 	}
 	return t, true
+}
+
+// exportedBefore reports whether an earlier owner has exported something for sure: the offset has
+// moved from where a new sink begins. Where one begins at the head that is not known.
+func (x *Exporter) exportedBefore(l lease.Lease, state eventlog.State) bool {
+	return l.Epoch > 1 && !x.cfg.FromHead && l.Position > state.Oldest-1
 }
 
 // checkOffset refuses an offset beyond the head. The state is older than the offset, which
@@ -249,12 +266,15 @@ func (x *Exporter) sendBatch(ctx, held context.Context, t *exportLease) (int, er
 func (x *Exporter) logStallChange(ctx context.Context, offset event.Position, err error) {
 	switch {
 	case ctx.Err() != nil:
+	case errors.Is(err, ErrTargetGone) && !x.targetGone:
+		x.stalledSince, x.targetGone = cmp.Or(x.stalledSince, time.Now()), true
+		x.logger.ErrorContext(ctx, "sink export stopped: its target is gone, and the events in it with it; the export goes on once it is there again", "after", int64(offset), "error", err)
 	case err != nil && x.stalledSince.IsZero():
 		x.stalledSince = time.Now()
 		x.logger.WarnContext(ctx, "sink export stalled; it is retried and nothing is lost; check the broker", "after", int64(offset), "error", err)
 	case err == nil && !x.stalledSince.IsZero():
 		x.logger.InfoContext(ctx, "sink export resumed", "after", int64(offset), "stalled", time.Since(x.stalledSince).Round(time.Millisecond))
-		x.stalledSince = time.Time{}
+		x.stalledSince, x.targetGone = time.Time{}, false
 	}
 }
 

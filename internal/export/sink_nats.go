@@ -33,9 +33,14 @@ type NATSSink struct {
 	conn   *nats.Conn // nil while there is none
 	js     jetstream.JetStream
 	closed chan struct{} // once conn is
+
+	exported bool // to the stream, which therefore must be there
 }
 
 var _ Sink = (*NATSSink)(nil)
+
+// ResumeExport implements export.Resumer.
+func (s *NATSSink) ResumeExport(event.Position) { s.exported = true }
 
 // NewNATSSink returns a sink that connects when it is used.
 func NewNATSSink(url string, cfg NATSSinkConfig) (*NATSSink, error) {
@@ -57,6 +62,7 @@ func (s *NATSSink) Send(ctx context.Context, events []*event.Event) (int, error)
 		return 0, errors.Join(err, s.Close())
 	}
 	n, err := s.publishEvents(ctx, events)
+	s.exported = s.exported || n > 0
 	if err != nil {
 		return n, errors.Join(fmt.Errorf("publish to the NATS stream %s: %w", s.cfg.Stream, err), s.Close())
 	}
@@ -89,7 +95,10 @@ func (s *NATSSink) ensureStream(ctx context.Context) error {
 	defer cancel()
 	all := s.cfg.Subject + ".>"
 	stream, err := s.js.Stream(ctx, s.cfg.Stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound) && s.exported:
+		return fmt.Errorf("find the NATS stream %s: %w", s.cfg.Stream, ErrTargetGone)
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		stream, err = s.js.CreateStream(ctx, jetstream.StreamConfig{
 			Name: s.cfg.Stream, Description: "events of Backplane", Subjects: []string{all}, Storage: jetstream.FileStorage,
 		})

@@ -33,10 +33,14 @@ type RabbitMQSink struct {
 	cfg RabbitMQSinkConfig
 	log *slog.Logger
 
-	link *rabbitConnection // nil while there is none
+	link     *rabbitConnection // nil while there is none
+	exported bool              // to the exchange, which therefore must be there
 }
 
 var _ Sink = (*RabbitMQSink)(nil)
+
+// ResumeExport implements export.Resumer.
+func (s *RabbitMQSink) ResumeExport(event.Position) { s.exported = true }
 
 // rabbitConnection is a connection to RabbitMQ and its one channel.
 type rabbitConnection struct {
@@ -87,6 +91,7 @@ func (s *RabbitMQSink) Send(ctx context.Context, events []*event.Event) (int, er
 		return 0, errors.Join(err, s.Close())
 	}
 	n, err := s.publishEvents(ctx, events)
+	s.exported = s.exported || n > 0
 	if err != nil {
 		return n, errors.Join(fmt.Errorf("publish to the RabbitMQ exchange %s: %w", s.cfg.Exchange, err), s.Close())
 	}
@@ -115,23 +120,68 @@ func (s *RabbitMQSink) connect(ctx context.Context) error {
 	return s.ensureExchange(ctx, l)
 }
 
-// ensureExchange opens the channel and declares the exchange, or checks the existing one.
+// ensureExchange declares the exchange, or checks the existing one, and opens the channel.
 func (s *RabbitMQSink) ensureExchange(ctx context.Context, l *rabbitConnection) (err error) {
 	stop := context.AfterFunc(ctx, func() { _ = l.socket.Close() })
 	defer stop()
 	go s.watchBlocked(l.conn.NotifyBlocked(make(chan amqp.Blocking, 1)), l)
+	if err := s.declareExchange(l.conn); err != nil {
+		return err
+	}
 	if l.channel, err = l.conn.Channel(); err != nil {
 		return fmt.Errorf("open a channel of RabbitMQ: %w", err)
 	}
 	l.channel.NotifyClose(l.closed)
 	l.channel.NotifyReturn(l.returned)
-	if err := l.channel.ExchangeDeclare(s.cfg.Exchange, amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
-		return fmt.Errorf("make the RabbitMQ exchange %s, durable and of type topic: %w", s.cfg.Exchange, err)
-	}
 	if err := l.channel.Confirm(false); err != nil {
 		return fmt.Errorf("ask RabbitMQ for confirmations: %w", err)
 	}
 	return nil
+}
+
+// declareExchange makes the exchange for the first export, and later finds it. A user without the right
+// to make exchanges is good enough if it is there. RabbitMQ closes a channel after a refusal.
+func (s *RabbitMQSink) declareExchange(conn *amqp.Connection) error {
+	declare := func(exchange func(ch *amqp.Channel) error) error {
+		ch, err := conn.Channel()
+		if err != nil {
+			return err
+		}
+		return errors.Join(exchange(ch), ignoreClosedChannel(ch.Close()))
+	}
+	find := func(ch *amqp.Channel) error {
+		return ch.ExchangeDeclarePassive(s.cfg.Exchange, amqp.ExchangeTopic, true, false, false, false, nil)
+	}
+	if s.exported {
+		if err := declare(find); err != nil {
+			if hasRabbitCode(err, amqp.NotFound) {
+				err = errors.Join(ErrTargetGone, err)
+			}
+			return fmt.Errorf("find the RabbitMQ exchange %s: %w", s.cfg.Exchange, err)
+		}
+	}
+	err := declare(func(ch *amqp.Channel) error {
+		return ch.ExchangeDeclare(s.cfg.Exchange, amqp.ExchangeTopic, true, false, false, false, nil)
+	})
+	if hasRabbitCode(err, amqp.AccessRefused) && declare(find) == nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make the RabbitMQ exchange %s, durable and of type topic: %w", s.cfg.Exchange, err)
+	}
+	return nil
+}
+
+func hasRabbitCode(err error, code int) bool {
+	refused, ok := errors.AsType[*amqp.Error](err)
+	return ok && refused.Code == code
+}
+
+func ignoreClosedChannel(err error) error {
+	if errors.Is(err, amqp.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 // watchBlocked logs when RabbitMQ blocks the connection, low on memory or disk, and

@@ -45,6 +45,11 @@ func newRabbitBroker(t testing.TB, address string) *testBroker {
 			s, err := export.NewRabbitMQSink(address, export.RabbitMQSinkConfig{Source: source, Exchange: topic}, slog.New(slog.DiscardHandler))
 			return closeAfterTest(t, s, err)
 		},
+		remove: func(t testing.TB) {
+			if err := rabbitChannel(t, address).ExchangeDelete(topic, false, false); err != nil {
+				t.Fatal(err)
+			}
+		},
 		read: func(t testing.TB) []received {
 			ch := rabbitChannel(t, address)
 			for {

@@ -33,9 +33,15 @@ type RedisSink struct {
 
 	client *redis.Client // nil while there is none
 	end    streamEnd     // as last read; zero if it must be read
+
+	exported bool           // to the stream, which therefore must be there
+	last     event.Position // that was exported, of the log's timeline then
 }
 
 var _ Sink = (*RedisSink)(nil)
+
+// ResumeExport implements export.Resumer.
+func (s *RedisSink) ResumeExport(last event.Position) { s.exported, s.last = true, last }
 
 // streamEnd is the end of the stream.
 type streamEnd struct {
@@ -83,6 +89,7 @@ func (s *RedisSink) Send(ctx context.Context, events []*event.Event) (int, error
 	if err := s.appendBatch(ctx, events); err != nil {
 		return 0, errors.Join(fmt.Errorf("append to the Redis stream %s: %w", s.cfg.Stream, err), s.Close())
 	}
+	s.exported, s.last = true, events[len(events)-1].Cursor.Position
 	return len(events), nil
 }
 
@@ -103,12 +110,17 @@ func (s *RedisSink) appendBatch(ctx context.Context, events []*event.Event) erro
 func (s *RedisSink) findGeneration(ctx context.Context, timeline string) error {
 	if kind, err := s.client.Type(ctx, s.cfg.Stream).Result(); err != nil {
 		return err
+	} else if kind == "none" && s.exported {
+		return ErrTargetGone
 	} else if kind != "stream" && kind != "none" {
 		return fmt.Errorf("the key holds a %s; name another with ?stream=", kind)
 	}
 	id, of, err := s.readLastEntry(ctx)
 	if err != nil {
 		return err
+	}
+	if s.exported && of == timeline && id.position < s.last {
+		return fmt.Errorf("it ends at position %d, and events up to %d were exported: Redis has lost its end; backplane sinks forget and a restart export what is missing: %w", id.position, s.last, ErrTargetGone)
 	}
 	s.end = streamEnd{generation: id.generation, timeline: timeline}
 	if of != timeline {
@@ -168,6 +180,8 @@ func (s *RedisSink) appendEvents(ctx context.Context, events []*event.Event) (ad
 		switch cmdErr := cmd.Err(); {
 		case cmdErr == nil:
 			added++
+		case errors.Is(cmdErr, redis.Nil): // NOMKSTREAM
+			return 0, ErrTargetGone
 		case !isStale(cmdErr):
 			return 0, cmdErr
 		}
@@ -191,7 +205,7 @@ func (s *RedisSink) encodeEntry(e *event.Event) *redis.XAddArgs {
 		values = append(values, a.name, a.value)
 	}
 	return &redis.XAddArgs{
-		Stream: s.cfg.Stream, MaxLen: s.cfg.MaxLen, Approx: s.cfg.MaxLen > 0,
+		Stream: s.cfg.Stream, NoMkStream: s.exported, MaxLen: s.cfg.MaxLen, Approx: s.cfg.MaxLen > 0,
 		ID:     fmt.Sprintf("%d-%d", s.end.generation, e.Cursor.Position),
 		Values: append(values, "data", []byte(c.Data)),
 	}

@@ -3,6 +3,7 @@ package export_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -33,6 +34,8 @@ type testBroker struct {
 	// read returns all that the broker holds, in its order. It may be called again
 	// and then returns what it has returned before, too.
 	read func(t testing.TB) []received
+	// remove deletes the stream or exchange.
+	remove func(t testing.TB)
 	// repeats says that the broker stores what it is sent twice, twice.
 	repeats bool
 }
@@ -83,6 +86,11 @@ func newRedisBroker(t testing.TB) *testBroker {
 			s, err := export.NewRedisSink(b.URL, export.RedisSinkConfig{Source: source, Stream: "events"})
 			return closeAfterTest(t, s, err)
 		},
+		remove: func(t testing.TB) {
+			if err := redisClient(t, b.URL).Del(t.Context(), "events").Err(); err != nil {
+				t.Fatal(err)
+			}
+		},
 		read: func(t testing.TB) (all []received) {
 			client := redisClient(t, b.URL)
 			entries, err := client.XRange(t.Context(), "events", "-", "+").Result()
@@ -118,6 +126,11 @@ func newNATSBroker(t testing.TB) *testBroker {
 		open: func(t testing.TB) export.Sink {
 			s, err := export.NewNATSSink(b.URL, export.NATSSinkConfig{Source: source, Stream: "EVENTS", Subject: "shop.events"})
 			return closeAfterTest(t, s, err)
+		},
+		remove: func(t testing.TB) {
+			if err := jetStream(t, b.URL).DeleteStream(t.Context(), "EVENTS"); err != nil {
+				t.Fatal(err)
+			}
 		},
 		read: func(t testing.TB) (all []received) {
 			stream, err := jetStream(t, b.URL).Stream(t.Context(), "EVENTS")
@@ -359,4 +372,44 @@ func TestSink_names_the_fault_of_its_broker(t *testing.T) {
 		s, err = export.NewNATSSink(b.URL, export.NATSSinkConfig{Stream: "OURS", Subject: "theirs"})
 		refused(t, s, err, "find or make the NATS stream OURS")
 	})
+}
+
+func TestSink_does_not_make_its_target_anew(t *testing.T) {
+	t.Parallel()
+	eachBroker(t, func(t *testing.T, o *testBroker) {
+		events := makeEvents("t1", 1, 20)
+		s, next := o.open(t), o.open(t)
+		sendAll(t, s, events[:10])
+		next.(export.Resumer).ResumeExport(10)
+		o.remove(t)
+		for name, sink := range map[string]export.Sink{"the sink that exported": s, "one that goes on": next} {
+			for range 3 {
+				n, err := sink.Send(t.Context(), events[10:])
+				if n != 0 || err == nil {
+					t.Errorf("%s sent %d events to a target that is gone, %v", name, n, err)
+				}
+				if errors.Is(err, export.ErrTargetGone) {
+					break
+				}
+			}
+			if _, err := sink.Send(t.Context(), events[10:]); !errors.Is(err, export.ErrTargetGone) {
+				t.Errorf("%s reports %v, want ErrTargetGone", name, err)
+			}
+		}
+		sendAll(t, o.open(t), events[:10]) // a sink that exports for the first time makes it
+		sendAll(t, s, events[10:])         // and then the others go on
+	})
+}
+
+func TestRedisSink_notices_that_the_end_of_its_stream_is_lost(t *testing.T) {
+	t.Parallel()
+	o := newRedisBroker(t)
+	sendAll(t, o.open(t), makeEvents("t1", 1, 10))
+	for _, last := range []event.Position{12, 10} {
+		s, lost := o.open(t), last > 10
+		s.(export.Resumer).ResumeExport(last)
+		if _, err := s.Send(t.Context(), makeEvents("t1", 13, 14)); errors.Is(err, export.ErrTargetGone) != lost {
+			t.Errorf("Send to a stream that ends at 10 when %d were exported = %v, want ErrTargetGone %v", last, err, lost)
+		}
+	}
 }
