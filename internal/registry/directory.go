@@ -204,7 +204,7 @@ func (d *Directory) ApplyService(s *Service) {
 	d.mu.Lock()
 	d.putService(s)
 	d.mu.Unlock()
-	if !s.Public {
+	if !s.Public || s.Deregistered {
 		d.notifyClosed([]string{s.Name})
 	}
 }

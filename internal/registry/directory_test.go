@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/uid"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // fakeStore is a Store of what Load is to return; it keeps nothing.
@@ -136,6 +138,57 @@ func TestDirectory_loads_anew_and_forgets_what_is_not_there(t *testing.T) {
 	case <-w.reload:
 	default:
 		t.Error("a gap in the log does not load the registry anew")
+	}
+}
+
+func TestDirectory_says_which_services_are_no_longer_public(t *testing.T) {
+	t.Parallel()
+	change := func(s *Service, public bool) *Service {
+		next := *s
+		if err := next.Apply(ServiceChange{Public: validate.Of(public)}, at); err != nil {
+			t.Fatal(err)
+		}
+		return &next
+	}
+	closed := givenService(t)
+	open := change(closed, true)
+	again := change(open, false)
+	removed := *open
+	removed.Deregister(at)
+	for name, tt := range map[string]struct {
+		apply func(w *testDirectory) error
+		want  []string
+	}{
+		"a change that keeps it public": {func(w *testDirectory) error { w.ApplyService(change(again, true)); return nil }, nil},
+		"a change that closes it":       {func(w *testDirectory) error { w.ApplyService(again); return nil }, []string{"echo"}},
+		"a former version":              {func(w *testDirectory) error { w.ApplyService(closed); return nil }, nil},
+		"its removal":                   {func(w *testDirectory) error { w.ApplyService(&removed); return nil }, []string{"echo"}},
+		"a load that finds it closed": {func(w *testDirectory) error {
+			w.store.haveServices = []*Service{again}
+			return w.Load(t.Context())
+		}, []string{"echo"}},
+		"a load that does not find it": {func(w *testDirectory) error {
+			w.store.haveServices = nil
+			return w.Load(t.Context())
+		}, []string{"echo"}},
+		"a load that finds it as it is": {func(w *testDirectory) error {
+			w.store.haveServices = []*Service{open}
+			return w.Load(t.Context())
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newTestDirectory()
+			w.ApplyService(open)
+			var got []string
+			w.OnServiceClosed(func(name string) { got = append(got, name) })
+			if err := tt.apply(w); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("services are closed: %v, want %v", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -63,6 +63,18 @@ func TestCheckNew_knows_a_thousand_common_passwords(t *testing.T) {
 	}
 }
 
+func TestHasher_verifies_a_common_password_that_is_in_use(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(cheap)
+	stored, err := h.Hash(t.Context(), "ada", "Password123!")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := h.Verify(t.Context(), "ada", "Password123!", stored); !ok || err != nil {
+		t.Errorf("Verify = %v, %v; the account cannot sign in any more", ok, err)
+	}
+}
+
 func FuzzCheckNew(f *testing.F) {
 	f.Add("password12", "ada")
 	f.Add("\xffaaaaaaaaaaaa", "\x00")
