@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/url"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/eventlog/eventlogtest"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -62,6 +65,41 @@ func TestTimeline_is_renewed_when_a_fail_over_loses_events(t *testing.T) {
 	awaitEnd(t, s)
 	expectNewTimeline(t, hub, before)
 	testenv.Eventually(t, "the events after the fail-over are read", func() bool { return hub.Head().Position >= 13 })
+}
+
+// staleHead is positions whose head is behind what the hub has read.
+type staleHead struct {
+	*fakePositions
+
+	abandoned chan string
+}
+
+func (s staleHead) AbandonTimeline(_ context.Context, timeline string) error {
+	s.abandoned <- timeline
+	return nil
+}
+
+func TestTimeline_is_renewed_before_positions_are_assigned_again(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, store := eventlogtest.NewMemory(), staleHead{&fakePositions{}, make(chan string, 1)}
+		store.lease.Owner, store.expires = "another node", time.Now().Add(time.Minute)
+		log.Append(3)
+		f, err := eventlog.NewPipeline(eventlog.NewLog(log), store, (&notify.Memory{}).Join(), eventlogtest.DiscardLogger(), eventlog.PipelineConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		if got := <-store.abandoned; got != log.Timeline { // once the lease of the other node has expired
+			t.Errorf("the timeline %q was abandoned, want %q", got, log.Timeline)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
 }
 
 func TestTimeline_is_renewed_when_a_position_stands_for_another_event(t *testing.T) {

@@ -190,21 +190,29 @@ func TestFailover_reads_no_longer_from_a_primary_that_lost_its_place(t *testing.
 	fillPool(t, p.db.Conn, 7)
 	p.primary.Must(p.standby.Promote())
 	p.proxy.Redirect(p.standby.Address())
-	var held sync.WaitGroup
+	var held []*sql.Conn
 	for range 7 { // hold the old connections, so that the next one is new
 		conn, err := p.db.Conn(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		held.Go(func() {
-			<-t.Context().Done()
-			_ = conn.Close()
-		})
+		held = append(held, conn)
 	}
-	t.Cleanup(held.Wait)
 	if err := createProduct(t.Context(), t, p.db, "A"); err != nil {
 		t.Fatal(err)
 	}
+	for _, conn := range held {
+		_ = conn.Close()
+	}
+	var reads sync.WaitGroup
+	for range 40 { // on all connections that the pool has now
+		reads.Go(func() {
+			if n, err := p.db.Products().Count(t.Context(), order.ProductFilter{}); n != 1 || err != nil {
+				t.Errorf("Count = %d, %v after the node stored a product, want it", n, err)
+			}
+		})
+	}
+	reads.Wait()
 	if epoch := p.db.ServerEpoch(); epoch != 1 {
 		t.Errorf("the server epoch is %d, want 1: a connection led to another server", epoch)
 	}
