@@ -370,7 +370,7 @@ func TestServer_serves_GraphiQL(t *testing.T) {
 		t.Errorf("the page = %d %s, want HTML that loads nothing from elsewhere", page.Code, page.Body)
 	}
 	for _, name := range []string{"graphiql.js", "graphiql.css", "react.js", "react-dom.js", "start.js", "page.css"} {
-		if !strings.Contains(page.Body.String(), "/graphiql/"+name) {
+		if !strings.Contains(page.Body.String(), `"graphiql/`+name) {
 			t.Errorf("the page does not load %s", name)
 		}
 		plain := answer(s, request("GET /graphiql/"+name, "", ""))

@@ -54,6 +54,10 @@ func (s *Shim) ServePage(w http.ResponseWriter, r *http.Request) { s.pages.Serve
 func (p *docPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
 	switch {
+	case r.URL.Path == "/docs/": // from where the page's relative references would not do
+		w.Header().Set("Location", "../docs")
+		w.WriteHeader(http.StatusPermanentRedirect)
+		return
 	case r.URL.Path == "/"+specName:
 		name = specName
 	case name == "":

@@ -51,7 +51,7 @@ func (s *Shim) openAPIDocument() map[string]any {
 			"contact":     object{"name": "The operators of this server"},
 			"license":     object{"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
 		},
-		"servers": []any{object{"url": "/", "description": "This server."}},
+		"servers": []any{object{"url": ".", "description": "This server."}},
 		"tags":    tagList,
 		"paths":   d.paths,
 		"components": object{

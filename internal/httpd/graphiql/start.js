@@ -5,7 +5,7 @@
   var query = [
     "# Press the play button, or Ctrl-Enter, to run this.",
     "#",
-    "# To call as somebody, put this into Headers below:",
+    "# To call as a user, put this into Headers below:",
     '#   { "Authorization": "Bearer <token>" }',
     "",
     "query Hello {",
@@ -13,11 +13,12 @@
     "}",
     "",
   ].join("\n");
+  var endpoint = new URL("graphql", document.baseURI); // beside this page, whatever prefix a proxy adds
   var app = React.createElement(GraphiQL, {
     fetcher: GraphiQL.createFetcher({
-      url: "/graphql",
+      url: endpoint.href,
       // The headers of the editor go into the payload of connection_init.
-      subscriptionUrl: location.origin.replace(/^http/, "ws") + "/graphql",
+      subscriptionUrl: endpoint.href.replace(/^http/, "ws"),
     }),
     defaultQuery: query,
     defaultEditorToolsVisibility: "headers",

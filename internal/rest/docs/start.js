@@ -2,7 +2,7 @@
 
 // Nothing is asked of other servers: no validator badge, no remote settings.
 SwaggerUIBundle({
-  url: '/openapi.json',
+  url: 'openapi.json',
   dom_id: '#docs',
   deepLinking: true,
   validatorUrl: null,
