@@ -413,3 +413,14 @@ func TestRedisSink_notices_that_the_end_of_its_stream_is_lost(t *testing.T) {
 		}
 	}
 }
+
+func TestRedisSink_notices_a_database_that_was_restored(t *testing.T) {
+	t.Parallel()
+	o := newRedisBroker(t)
+	sendAll(t, o.open(t), makeEvents("t1", 1, 10))
+	before := len(o.read(t))
+	n, err := o.open(t).Send(t.Context(), makeEvents("t1", 8, 12)) // other events, whose ids differ
+	if n != 0 || err == nil || !strings.Contains(err.Error(), "migrate --after-restore") || len(o.read(t)) != before {
+		t.Errorf("Send of events that the stream has others for = %d, %v, with %d entries after %d; want a refusal that says what to do", n, err, len(o.read(t)), before)
+	}
+}
