@@ -74,12 +74,12 @@ func requiredListField[T any](u *updateErrors, name string, o graphql.Omittable[
 	return validate.Of(o.Value())
 }
 
-// parsePrice parses the amount of the input field price.
-func parsePrice(m model.MoneyInput) (money.Money, error) {
+// parseMoney parses the amount of an input field.
+func parseMoney(field string, m model.MoneyInput) (money.Money, error) {
 	amount, err := money.Parse(m.Amount, m.Currency)
 	if err != nil {
 		f := fault.From(err)
-		return amount, f.At(slices.Concat([]string{"price"}, f.Path)...)
+		return amount, f.At(slices.Concat([]string{field}, f.Path)...)
 	}
 	return amount, nil
 }
@@ -164,9 +164,13 @@ func signInAttempts(events []*security.Event) []*model.SignInAttempt {
 const noID = "-"
 
 func eventFilter(types []event.Type, subjectID *string) event.Filter {
-	types = slices.Clone(types) // a literal list may be long, and repeat its values
+	types = slices.Clone(types) // nil stays nil; a literal list may be long, and repeat its values
 	slices.Sort(types)
 	f := event.Filter{Types: slices.Clip(slices.Compact(types))}
+	if types != nil && len(types) == 0 { // no type is not every type
+		f.SubjectID = noID
+		return f
+	}
 	if subjectID != nil {
 		f.SubjectID = cmp.Or(*subjectID, noID)
 	}
@@ -258,7 +262,7 @@ func toServiceInput(in model.RegisterServiceInput) registry.ServiceInput {
 	}
 }
 
-func toServiceChange(in model.UpdateServiceInput) (registry.ServiceChange, error) {
+func toServiceChange(in model.UpdateServiceInput) registry.ServiceChange {
 	var up updateErrors
 	c := registry.ServiceChange{
 		Description: requiredField(&up, "description", in.Description), Tags: requiredListField(&up, "tags", in.Tags),
@@ -271,7 +275,8 @@ func toServiceChange(in model.UpdateServiceInput) (registry.ServiceChange, error
 	if in.HealthCheck.IsSet() {
 		c.HealthCheck = validate.Of(toHealthCheck(in.HealthCheck.Value()))
 	}
-	return c, up.err()
+	c.Invalid = up.err()
+	return c
 }
 
 func toInstanceInput(in model.RegisterInstanceInput) registry.InstanceInput {
@@ -296,20 +301,42 @@ func toOrderWants(items []*model.OrderItemInput) []order.Want {
 	return all
 }
 
-func toProductChange(in model.UpdateProductInput) (order.ProductChange, error) {
+func toProductChange(in model.UpdateProductInput) order.ProductChange {
 	var up updateErrors
 	change := order.ProductChange{
 		SKU: requiredField(&up, "sku", in.Sku), Name: requiredField(&up, "name", in.Name), Description: requiredField(&up, "description", in.Description),
 		Active: requiredField(&up, "active", in.Active), LegacyID: nullableField(in.LegacyID),
 	}
 	if p := requiredField(&up, "price", in.Price); p.Set {
-		amount, err := parsePrice(p.Value)
+		amount, err := parseMoney("price", p.Value)
 		if err != nil {
 			up.errs = append(up.errs, err)
 		}
 		change.Price = validate.Of(amount)
 	}
-	return change, up.err()
+	change.Invalid = up.err()
+	return change
+}
+
+func toUserChange(in model.UpdateUserInput) user.Change {
+	var up updateErrors
+	change := user.Change{
+		Username: requiredField(&up, "username", in.Username), Email: nullableField(in.Email), Name: requiredField(&up, "name", in.Name),
+		Roles: requiredListField(&up, "roles", in.Roles), Status: requiredField(&up, "status", in.Status), LegacyID: nullableField(in.LegacyID),
+	}
+	change.Invalid = up.err()
+	return change
+}
+
+func toPlaceInput(in model.PlaceOrderInput) order.PlaceInput {
+	want := order.PlaceInput{
+		Items: toOrderWants(in.Items), UserID: (*uid.User)(optionalValue(in.UserID)), Note: optionalText(in.Note), LegacyID: optionalValue(in.LegacyID),
+	}
+	if expected := in.ExpectedTotal.Value(); expected != nil {
+		total, err := parseMoney("expectedTotal", *expected)
+		want.ExpectedTotal, want.Invalid = &total, err
+	}
+	return want
 }
 
 // nilIfEmpty returns a pointer to the text, nil if it is empty.

@@ -27,8 +27,8 @@ func (r *orderResolver) Events(ctx context.Context, obj *order.Order, first *int
 	return loader.OrderEvents.Load(ctx, obj, pageArgs(first, after, last, before))
 }
 
-func (r *queryResolver) Events(ctx context.Context, first *int, after *event.Cursor, types []event.Type, subjectID *string) (*model.Connection[*event.Event], error) {
-	return r.listEvents(ctx, eventFilter(types, subjectID), after, first)
+func (r *queryResolver) Events(ctx context.Context, first *int, after *event.Cursor, last *int, before *event.Cursor, types []event.Type, subjectID *string) (*model.Connection[*event.Event], error) {
+	return r.listEvents(ctx, eventFilter(types, subjectID), pageArgs(first, cursorText(after), last, cursorText(before)))
 }
 
 func (r *queryResolver) EventCursor(ctx context.Context) (*event.Cursor, error) {

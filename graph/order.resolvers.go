@@ -21,9 +21,7 @@ func (r *mutationResolver) PlaceOrder(ctx context.Context, input model.PlaceOrde
 	if err != nil {
 		return nil, err
 	}
-	o, err := r.domains.Orders.Place(ctx, cl, order.PlaceInput{
-		Items: toOrderWants(input.Items), UserID: (*uid.User)(optionalValue(input.UserID)), Note: optionalText(input.Note), LegacyID: optionalValue(input.LegacyID),
-	})
+	o, err := r.domains.Orders.Place(ctx, cl, toPlaceInput(input))
 	if err != nil {
 		return nil, err
 	}

@@ -20,13 +20,10 @@ func (r *mutationResolver) CreateProduct(ctx context.Context, input model.Create
 	if err != nil {
 		return nil, err
 	}
-	amount, err := parsePrice(*input.Price)
-	if err != nil {
-		return nil, err
-	}
+	amount, invalid := parseMoney("price", *input.Price)
 	p, err := r.domains.Products.Create(ctx, cl, order.ProductInput{
 		SKU: input.Sku, Name: input.Name, Description: optionalText(input.Description), Price: amount,
-		Stock: input.Stock, Active: input.Active, LegacyID: optionalValue(input.LegacyID),
+		Stock: input.Stock, Active: input.Active, LegacyID: optionalValue(input.LegacyID), Invalid: invalid,
 	})
 	if err != nil {
 		return nil, err
@@ -39,11 +36,7 @@ func (r *mutationResolver) UpdateProduct(ctx context.Context, input model.Update
 	if err != nil {
 		return nil, err
 	}
-	change, err := toProductChange(input)
-	if err != nil {
-		return nil, err
-	}
-	p, err := r.domains.Products.Update(ctx, cl, uid.Product(input.ID), optionalValue(input.IfVersion), change)
+	p, err := r.domains.Products.Update(ctx, cl, uid.Product(input.ID), optionalValue(input.IfVersion), toProductChange(input))
 	if err != nil {
 		return nil, err
 	}

@@ -56,10 +56,19 @@ func (r *Resolver) currentUser(ctx context.Context) (*user.User, error) {
 	return r.domains.Users.Self(ctx, auth.From(ctx).UserID)
 }
 
-// listEvents returns a page of the event log, after the cursor.
-func (r *Resolver) listEvents(ctx context.Context, f event.Filter, after *event.Cursor, first *int) (*model.EventConnection, error) {
-	p, err := r.domains.Log.List(ctx, f, after, first)
+// listEvents returns a page of the event log.
+func (r *Resolver) listEvents(ctx context.Context, f event.Filter, args page.Args) (*model.EventConnection, error) {
+	p, err := r.domains.Log.List(ctx, f, args)
 	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.Log.Count(ctx, f) })
+}
+
+// cursorText returns the text of a cursor, nil for none.
+func cursorText(c *event.Cursor) *string {
+	if c == nil {
+		return nil
+	}
+	text := c.String()
+	return &text
 }
 
 // listInstances returns a page of a service's instances, null if the caller may not

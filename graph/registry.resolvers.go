@@ -34,11 +34,7 @@ func (r *mutationResolver) UpdateService(ctx context.Context, input model.Update
 	if err != nil {
 		return nil, err
 	}
-	change, err := toServiceChange(input)
-	if err != nil {
-		return nil, err
-	}
-	v, err := r.domains.Registry.Update(ctx, cl, uid.Service(input.ID), optionalValue(input.IfVersion), change)
+	v, err := r.domains.Registry.Update(ctx, cl, uid.Service(input.ID), optionalValue(input.IfVersion), toServiceChange(input))
 	if err != nil {
 		return nil, err
 	}

@@ -34,15 +34,7 @@ func (r *mutationResolver) UpdateUser(ctx context.Context, input model.UpdateUse
 	if err != nil {
 		return nil, err
 	}
-	var up updateErrors
-	change := user.Change{
-		Username: requiredField(&up, "username", input.Username), Email: nullableField(input.Email), Name: requiredField(&up, "name", input.Name),
-		Roles: requiredListField(&up, "roles", input.Roles), Status: requiredField(&up, "status", input.Status), LegacyID: nullableField(input.LegacyID),
-	}
-	if err := up.err(); err != nil {
-		return nil, err
-	}
-	u, err := r.domains.Users.Update(ctx, cl, uid.User(input.ID), optionalValue(input.IfVersion), change)
+	u, err := r.domains.Users.Update(ctx, cl, uid.User(input.ID), optionalValue(input.IfVersion), toUserChange(input))
 	if err != nil {
 		return nil, err
 	}

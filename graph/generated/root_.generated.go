@@ -306,8 +306,9 @@ type ComplexityRoot struct {
 	}
 
 	PlaceOrderPayload struct {
-		Order      func(childComplexity int) int
-		UserErrors func(childComplexity int) int
+		CurrentTotal func(childComplexity int) int
+		Order        func(childComplexity int) int
+		UserErrors   func(childComplexity int) int
 	}
 
 	Product struct {
@@ -340,7 +341,7 @@ type ComplexityRoot struct {
 		Consumers      func(childComplexity int) int
 		DeadLetters    func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) int
 		EventCursor    func(childComplexity int) int
-		Events         func(childComplexity int, first *int, after *event.Cursor, types []event.Type, subjectID *string) int
+		Events         func(childComplexity int, first *int, after *event.Cursor, last *int, before *event.Cursor, types []event.Type, subjectID *string) int
 		LegacyUsage    func(childComplexity int, first *int, after *string, last *int, before *string) int
 		Node           func(childComplexity int, id string) int
 		Nodes          func(childComplexity int, ids []string) int
@@ -612,6 +613,7 @@ type ComplexityRoot struct {
 
 	Viewer struct {
 		APIKeys       func(childComplexity int) int
+		ID            func(childComplexity int) int
 		Orders        func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) int
 		RecentSignIns func(childComplexity int, first int) int
 		Sessions      func(childComplexity int) int
@@ -1785,6 +1787,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.PickInstancePayload.UserErrors(childComplexity), true
 
+	case "PlaceOrderPayload.currentTotal":
+		if e.ComplexityRoot.PlaceOrderPayload.CurrentTotal == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PlaceOrderPayload.CurrentTotal(childComplexity), true
 	case "PlaceOrderPayload.order":
 		if e.ComplexityRoot.PlaceOrderPayload.Order == nil {
 			break
@@ -1936,7 +1944,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Events(childComplexity, args["first"].(*int), args["after"].(*event.Cursor), args["types"].([]event.Type), args["subjectId"].(*string)), true
+		return e.ComplexityRoot.Query.Events(childComplexity, args["first"].(*int), args["after"].(*event.Cursor), args["last"].(*int), args["before"].(*event.Cursor), args["types"].([]event.Type), args["subjectId"].(*string)), true
 
 	case "Query.legacyUsage":
 		if e.ComplexityRoot.Query.LegacyUsage == nil {
@@ -3052,6 +3060,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Viewer.APIKeys(childComplexity), true
+	case "Viewer.id":
+		if e.ComplexityRoot.Viewer.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Viewer.ID(childComplexity), true
 	case "Viewer.orders":
 		if e.ComplexityRoot.Viewer.Orders == nil {
 			break
@@ -3578,14 +3592,19 @@ enum ErrorCode {
 	{Name: "../schema/event.graphqls", Input: `extend type Query {
   """
   The events that the caller may see, the oldest first: customers see those that concern themselves and those of active
-  products, STAFF and ADMIN see all. Needs a signed-in caller. The log is the same one that subscriptions follow.
+  products, STAFF and ADMIN see all. Needs a signed-in caller. The log is the same one that subscriptions follow. ` + "`" + `last` + "`" + ` and ` + "`" + `before` + "`" + ` page
+  backwards, from the newest events to older ones.
   """
   events(
-    "How many: 0 to 100, 20 if not given."
+    "How many from the oldest, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
     first: Int
     "Only events after this cursor in the log, such as ` + "`" + `pageInfo.endCursor` + "`" + ` or ` + "`" + `Event.cursor` + "`" + `; from the oldest on if not given."
     after: Cursor
-    "Only events of these types; all if none is given."
+    "How many of the newest, or before ` + "`" + `before` + "`" + `: 0 to 100."
+    last: Int
+    "Only events before this cursor in the log, such as ` + "`" + `pageInfo.startCursor` + "`" + `."
+    before: Cursor
+    "Only events of these types, none if the list is empty; all if not given."
     types: [EventType!]
     "Only events of the object with this id."
     subjectId: ID
@@ -3605,7 +3624,7 @@ extend type Subscription {
   events(
     "Only events after this cursor in the log, such as ` + "`" + `Event.cursor` + "`" + ` or ` + "`" + `Query.eventCursor` + "`" + `; from now on if not given."
     after: Cursor
-    "Only events of these types; all if none is given."
+    "Only events of these types, none if the list is empty; all if not given."
     types: [EventType!]
     "Only events of the object with this id."
     subjectId: ID
@@ -3831,6 +3850,8 @@ extend enum ErrorCode {
   QUANTITY_INVALID
   "The lines of an order must be priced in one currency."
   CURRENCY_MIXED
+  "The order does not cost what ` + "`" + `expectedTotal` + "`" + ` says; the payload carries what it costs."
+  PRICE_CHANGED
   "The total of the order is larger than the server can count."
   TOTAL_TOO_LARGE
   "Only an order that is PENDING can be cancelled; a paid one is refunded."
@@ -3967,6 +3988,8 @@ input PlaceOrderInput {
   userId: ID
   "A note to the shop, up to 1000 characters."
   note: String
+  "The total that the customer agreed to: an order that costs anything else is not placed, with PRICE_CHANGED."
+  expectedTotal: MoneyInput
   "The id of the order in the former system. Needs ADMIN or an API key with the scope ` + "`" + `legacy:write` + "`" + `."
   legacyId: String
   "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
@@ -3985,6 +4008,8 @@ input OrderItemInput {
 type PlaceOrderPayload {
   "The new order; null if there are errors."
   order: Order
+  "On PRICE_CHANGED what the order costs now, else null."
+  currentTotal: Money
   "Why the order was not placed; empty on success."
   userErrors: [UserError!]!
 }
@@ -5159,6 +5184,8 @@ extend enum ErrorCode {
 
 "The caller, with what belongs to it."
 type Viewer {
+  "An id for caches of clients: the same for each call of the user, and that of no other object. ` + "`" + `node` + "`" + ` does not find it."
+  id: ID!
   "The caller's account."
   user: User!
   "The caller's sessions that have not ended, the newest first; at most 100."
@@ -6139,6 +6166,8 @@ func (ec *executionContext) childFields_PlaceOrderPayload(ctx context.Context, f
 	switch field.Name {
 	case "order":
 		return ec.fieldContext_PlaceOrderPayload_order(ctx, field)
+	case "currentTotal":
+		return ec.fieldContext_PlaceOrderPayload_currentTotal(ctx, field)
 	case "userErrors":
 		return ec.fieldContext_PlaceOrderPayload_userErrors(ctx, field)
 	}
@@ -6689,6 +6718,8 @@ func (ec *executionContext) childFields_UserError(ctx context.Context, field gra
 
 func (ec *executionContext) childFields_Viewer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
+	case "id":
+		return ec.fieldContext_Viewer_id(ctx, field)
 	case "user":
 		return ec.fieldContext_Viewer_user(ctx, field)
 	case "sessions":

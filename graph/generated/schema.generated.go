@@ -70,7 +70,7 @@ type QueryResolver interface {
 	Nodes(ctx context.Context, ids []string) ([]model.Node, error)
 	Consumers(ctx context.Context) ([]*consumer.Status, error)
 	DeadLetters(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) (*model.Connection[*consumer.DeadLetter], error)
-	Events(ctx context.Context, first *int, after *event.Cursor, types []event.Type, subjectID *string) (*model.Connection[*event.Event], error)
+	Events(ctx context.Context, first *int, after *event.Cursor, last *int, before *event.Cursor, types []event.Type, subjectID *string) (*model.Connection[*event.Event], error)
 	EventCursor(ctx context.Context) (*event.Cursor, error)
 	LegacyUsage(ctx context.Context, first *int, after *string, last *int, before *string) (*model.Connection[*legacy.Usage], error)
 	Order(ctx context.Context, id string) (*order.Order, error)
@@ -624,22 +624,38 @@ func (ec *executionContext) field_Query_events_args(ctx context.Context, rawArgs
 		return nil, err
 	}
 	args["after"] = arg1
-	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "types",
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int, error) {
+			return ec.unmarshalOInt2ᚖint(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*event.Cursor, error) {
+			return ec.unmarshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "types",
 		func(ctx context.Context, v any) ([]event.Type, error) {
 			return ec.unmarshalOEventType2ᚕgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐTypeᚄ(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["types"] = arg2
-	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "subjectId",
+	args["types"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "subjectId",
 		func(ctx context.Context, v any) (*string, error) {
 			return ec.unmarshalOID2ᚖstring(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["subjectId"] = arg3
+	args["subjectId"] = arg5
 	return args, nil
 }
 
@@ -2883,7 +2899,7 @@ func (ec *executionContext) _Query_events(ctx context.Context, field graphql.Col
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Events(ctx, fc.Args["first"].(*int), fc.Args["after"].(*event.Cursor), fc.Args["types"].([]event.Type), fc.Args["subjectId"].(*string))
+			return ec.Resolvers.Query().Events(ctx, fc.Args["first"].(*int), fc.Args["after"].(*event.Cursor), fc.Args["last"].(*int), fc.Args["before"].(*event.Cursor), fc.Args["types"].([]event.Type), fc.Args["subjectId"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*event.Event]) graphql.Marshaler {
@@ -4768,6 +4784,13 @@ func (ec *executionContext) marshalOJSON2encodingᚋjsonᚐRawMessage(ctx contex
 	_ = ctx
 	res := scalar.MarshalJSON(v)
 	return res
+}
+
+func (ec *executionContext) marshalOMoney2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋmoneyᚐMoney(ctx context.Context, sel ast.SelectionSet, v *money.Money) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._Money(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalOMoneyInput2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋgraphᚋmodelᚐMoneyInput(ctx context.Context, v any) (*model.MoneyInput, error) {

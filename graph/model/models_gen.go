@@ -9,6 +9,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/security"
@@ -365,6 +366,8 @@ type PlaceOrderInput struct {
 	UserID graphql.Omittable[*string] `json:"userId,omitempty"`
 	// A note to the shop, up to 1000 characters.
 	Note graphql.Omittable[*string] `json:"note,omitempty"`
+	// The total that the customer agreed to: an order that costs anything else is not placed, with PRICE_CHANGED.
+	ExpectedTotal graphql.Omittable[*MoneyInput] `json:"expectedTotal,omitempty"`
 	// The id of the order in the former system. Needs ADMIN or an API key with the scope `legacy:write`.
 	LegacyID graphql.Omittable[*string] `json:"legacyId,omitempty"`
 	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
@@ -375,6 +378,8 @@ type PlaceOrderInput struct {
 type PlaceOrderPayload struct {
 	// The new order; null if there are errors.
 	Order *order.Order `json:"order,omitempty"`
+	// On PRICE_CHANGED what the order costs now, else null.
+	CurrentTotal *money.Money `json:"currentTotal,omitempty"`
 	// Why the order was not placed; empty on success.
 	UserErrors []*UserError `json:"userErrors"`
 }

@@ -23,6 +23,10 @@ type Node any
 // Viewer is the caller.
 type Viewer struct{ UserID uid.User }
 
+// ID returns an id that is the same for each call of the user. It differs from the id of the user:
+// clients with a cache by id would take the two for one object.
+func (v *Viewer) ID() string { return "viewer:" + string(v.UserID) }
+
 // Edge is an item of a list with its cursor.
 type Edge[T any] struct {
 	Cursor string

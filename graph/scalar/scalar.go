@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -101,13 +102,37 @@ func MarshalDateTime(t time.Time) graphql.Marshaler {
 
 // UnmarshalDateTime reads a DateTime: RFC 3339 with any offset, years 1 to 9999.
 func UnmarshalDateTime(v any) (time.Time, error) {
-	s, ok := v.(string)
-	if ok && len(s) <= 40 {
-		if t, err := time.Parse(time.RFC3339Nano, s); err == nil && t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 {
-			return t.UTC().Truncate(time.Microsecond), nil
-		}
+	s, _ := v.(string)
+	if t, ok := parseTime(s); ok && t.Year() >= 1 && t.Year() <= 9999 {
+		return t.Truncate(time.Microsecond), nil
 	}
 	return time.Time{}, badInput("a time of RFC 3339, e.g. 2026-03-01T12:30:00Z")
+}
+
+// rfc3339 is the grammar of RFC 3339, section 5.6, whose letters may be small. The package time
+// takes more: offsets of 24 hours and decimal commas.
+var rfc3339 = regexp.MustCompile(`^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:)(\d\d)(\.\d{1,15})?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$`)
+
+// parseTime reads a time of RFC 3339 and returns it in UTC. A leap second, the last of a day in
+// UTC, is the first second of the next day, as clocks without leap seconds have it.
+func parseTime(s string) (t time.Time, ok bool) {
+	parts := rfc3339.FindStringSubmatch(strings.ToUpper(s))
+	if parts == nil {
+		return t, false
+	}
+	seconds, leap := parts[3], parts[3] == "60"
+	if leap {
+		seconds = "59"
+	}
+	t, err := time.Parse(time.RFC3339Nano, parts[1]+"T"+parts[2]+seconds+parts[4]+parts[5])
+	t = t.UTC()
+	if leap {
+		if t.Hour() != 23 || t.Minute() != 59 {
+			return t, false
+		}
+		t = t.Add(time.Second)
+	}
+	return t, err == nil
 }
 
 // MarshalDecimal writes a Decimal.

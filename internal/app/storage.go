@@ -70,7 +70,7 @@ func masterKeys(env Env, create bool) (key secrets.MasterKey, former []secrets.M
 	if !embedded {
 		return key, nil, nil
 	}
-	file := filepath.Join(filepath.Dir(path), "secret.key")
+	file := keyFile(path)
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && (key.IsSet() || !create) {
 		return key, nil, nil
 	}
@@ -82,6 +82,31 @@ func masterKeys(env Env, create bool) (key secrets.MasterKey, former []secrets.M
 		return stored, nil, nil
 	}
 	return key, []secrets.MasterKey{stored}, nil
+}
+
+// keyFile returns the path of the key file of an SQLite database: next to the file that the path
+// leads to through symbolic links, so that every path to a database has its key. A key next to a
+// link, where former versions put it, counts if there is no other.
+func keyFile(path string) string {
+	const name = "secret.key"
+	beside := filepath.Join(filepath.Dir(path), name)
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil { // the database is yet to be made
+		link, errLink := os.Readlink(path)
+		if errLink != nil {
+			return beside
+		}
+		if target = link; !filepath.IsAbs(link) {
+			target = filepath.Join(filepath.Dir(path), link)
+		}
+	}
+	file := filepath.Join(filepath.Dir(target), name)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(beside); err == nil {
+			return beside
+		}
+	}
+	return file
 }
 
 // InspectSecrets returns how the secrets in the database are protected. It changes nothing.

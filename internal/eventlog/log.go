@@ -132,26 +132,21 @@ func (l *Log) HeadCursor(ctx context.Context) (event.Cursor, error) {
 
 // List returns the first events after the cursor, or from the oldest on, that
 // match and that the caller may see.
-func (l *Log) List(ctx context.Context, f event.Filter, after *event.Cursor, first *int) (page.Page[*event.Event], error) {
+func (l *Log) List(ctx context.Context, f event.Filter, args page.Args) (page.Page[*event.Event], error) {
 	var none page.Page[*event.Event]
 	f, err := restrictToVisible(ctx, f)
 	if err != nil {
 		return none, err
 	}
-	w, err := page.Args{First: first}.Window("")
+	w, span, marks, err := l.pageSpan(args)
 	if err != nil {
 		return none, err
-	}
-	span := Span{Limit: w.Limit + 1}
-	var from []cursorArgument
-	if after != nil {
-		span.After, from = after.Position, []cursorArgument{{"after", *after}}
 	}
 	found, err := l.store.Read(ctx, f, span)
 	if err != nil {
 		return none, err
 	}
-	if err := l.verifyCursors(ctx, from); err != nil {
+	if err := l.verifyCursors(ctx, marks); err != nil {
 		return none, err
 	}
 	return toPage(w, span, found), nil

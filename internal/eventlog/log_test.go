@@ -98,14 +98,14 @@ func (s swept) Read(ctx context.Context, f event.Filter, span eventlog.Span) ([]
 
 func TestLog_does_not_skip_events_that_are_removed_while_it_reads(t *testing.T) {
 	t.Parallel()
-	after, text := &event.Cursor{Timeline: "a", Position: 2}, "a.2"
+	text := "a.2"
 	for upto, want := range map[event.Position]fault.Code{2: "", 5: fault.CursorExpired} {
 		open := func() *eventlogtest.Memory {
 			m := eventlogtest.NewMemory()
 			m.Append(10)
 			return m
 		}
-		p, err := eventlog.NewLog(swept{open(), upto}).List(asAdmin(t), event.Filter{}, after, nil)
+		p, err := eventlog.NewLog(swept{open(), upto}).List(asAdmin(t), event.Filter{}, page.Args{After: &text})
 		if code := fault.From(err).Code; err == nil && want != "" || err != nil && code != want {
 			t.Errorf("List behind 2 with all up to %d removed meanwhile = %d events, %v; want %q", upto, len(p.Items), err, want)
 		}
@@ -119,7 +119,7 @@ func TestLog_does_not_skip_events_that_are_removed_while_it_reads(t *testing.T) 
 func TestLog_refuses_anonymous_callers(t *testing.T) {
 	t.Parallel()
 	log := eventlog.NewLog(eventlogtest.NewMemory())
-	_, list := log.List(t.Context(), event.Filter{}, nil, nil)
+	_, list := log.List(t.Context(), event.Filter{}, page.Args{})
 	_, count := log.Count(t.Context(), event.Filter{})
 	_, head := log.HeadCursor(t.Context())
 	_, orders := log.ListByOrders(t.Context(), []uid.Order{"o"}, page.Args{})

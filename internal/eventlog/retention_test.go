@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/eventlog/eventlogtest"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -103,7 +104,8 @@ func checkEdges(t *testing.T, w *eventlogtest.Shop, kept []event.Position) {
 		if p < 0 {
 			continue
 		}
-		_, err := log.List(asAdmin(t), event.Filter{}, &event.Cursor{Timeline: s.Timeline, Position: p}, nil)
+		after := event.Cursor{Timeline: s.Timeline, Position: p}.String()
+		_, err := log.List(asAdmin(t), event.Filter{}, page.Args{After: &after})
 		if code == "" && err != nil || code != "" && !fault.Is(err, code) {
 			t.Errorf("List after %d = %v, want %q", p, err, code)
 		}

@@ -26,6 +26,7 @@ func (c *coercer) coerceVariables(op *ast.OperationDefinition, given map[string]
 	for _, def := range op.VariableDefinitions {
 		path := valuePath{name: def.Variable, describe: describe}
 		v, ok := given[def.Variable]
+		c.singleIsList = !ok || !c.strictLists
 		switch {
 		case !ok && def.DefaultValue != nil:
 			value, err := def.DefaultValue.Value(nil)
@@ -100,6 +101,9 @@ type coercer struct {
 	limit   int                        // number of errors after which it stops
 	nonNull map[string]variableUsage   // variables that must not be null though their types allow it
 	errs    []error
+
+	strictLists  bool // a single item of a request is no list
+	singleIsList bool // a single item of the value being coerced is one
 }
 
 func (c *coercer) addError(err error) {
@@ -154,6 +158,10 @@ func (c *coercer) coerceLeaf(def *ast.Definition, v any, at *valuePath) (any, er
 
 func (c *coercer) coerceList(elem *ast.Type, v any, at *valuePath) any {
 	items, ok := v.([]any)
+	if !ok && !c.singleIsList {
+		c.addError(at.errorf("must be a list"))
+		return nil
+	}
 	if !ok {
 		items = []any{v} // a single item is a list of one
 	}

@@ -15,7 +15,7 @@ import (
 type selectionCost struct{ fixed, perItem int }
 
 // costCalculator computes what an operation costs with its variables. Every field
-// costs one, and a count of a connection countCost; what is selected on the items of a list costs as often as the
+// costs one, a count of a connection countCost, and __typename nothing; what is selected on the items of a list costs as often as the
 // list may have items. A fragment is priced once, however often it is spread.
 type costCalculator struct {
 	schema        *ast.Schema
@@ -38,11 +38,20 @@ func (l Limits) checkCost(schema *ast.Schema, doc *document, op *Operation) (int
 	p := costCalculator{schema: schema, doc: doc, vars: op.variables, limits: l, fragmentCosts: map[string]selectionCost{}}
 	cost := p.costOfSelections(op.definition.SelectionSet).total(l.ListSize)
 	if cost > l.Complexity {
-		return cost, fault.New(fault.TooComplex,
-			"The operation costs %d, and at most %d is allowed: ask for fewer fields or shorter lists.", cost, l.Complexity)
+		return cost, costError{fault.New(fault.TooComplex,
+			"The operation costs %d, and at most %d is allowed: ask for fewer fields or shorter lists.", cost, l.Complexity), cost, l.Complexity}
 	}
 	return cost, nil
 }
+
+// costError is the error of an operation that costs more than is allowed.
+type costError struct {
+	cause       *fault.Error
+	cost, limit int
+}
+
+func (e costError) Error() string { return e.cause.Error() }
+func (e costError) Unwrap() error { return e.cause }
 
 func multiplyCapped(a, b int) int {
 	if a > 0 && b > maxCount/a {
@@ -108,6 +117,9 @@ func (p *costCalculator) costOfField(f *ast.Field) selectionCost {
 }
 
 func costOfLeaf(f *ast.Field) int {
+	if f.Name == "__typename" {
+		return 0 // clients add it to every selection
+	}
 	if f.Name == "totalCount" && strings.HasSuffix(f.ObjectDefinition.Name, "Connection") {
 		return countCost
 	}
@@ -166,4 +178,32 @@ func (p *costCalculator) isIncluded(directives ast.DirectiveList) bool {
 		}
 	}
 	return true
+}
+
+// countRootFields returns how many fields of the root the operation resolves.
+func countRootFields(doc *document, op *Operation) int {
+	p := costCalculator{vars: op.variables}
+	names, spread := map[string]bool{}, map[string]bool{}
+	var visit func(ast.SelectionSet)
+	visit = func(set ast.SelectionSet) {
+		for _, sel := range set {
+			switch sel := sel.(type) {
+			case *ast.Field:
+				if sel.Name != "__typename" && p.isIncluded(sel.Directives) {
+					names[sel.Alias] = true
+				}
+			case *ast.InlineFragment:
+				if p.isIncluded(sel.Directives) {
+					visit(sel.SelectionSet)
+				}
+			case *ast.FragmentSpread:
+				if p.isIncluded(sel.Directives) && !spread[sel.Name] {
+					spread[sel.Name] = true
+					visit(doc.fragments[sel.Name].SelectionSet)
+				}
+			}
+		}
+	}
+	visit(op.definition.SelectionSet)
+	return len(names)
 }

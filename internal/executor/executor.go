@@ -119,7 +119,7 @@ type Operation struct {
 	document   *document
 	definition *ast.OperationDefinition
 	variables  map[string]any // coerced; the request itself is not kept
-	roots      int
+	roots      int            // fields of the response's root, without __typename
 	cost       int
 }
 
@@ -129,8 +129,8 @@ func (o *Operation) Kind() ast.Operation { return o.definition.Operation }
 // Name returns the operation's name, empty if it has none.
 func (o *Operation) Name() string { return o.definition.Name }
 
-// RootFields returns how many fields the operation selects on its root type,
-// fragments expanded and repeats counted.
+// RootFields returns how many fields of its root type the operation resolves with its variables:
+// equal fields count once, as they are merged, and __typename and fields that are skipped not at all.
 func (o *Operation) RootFields() int { return o.roots }
 
 // Cost returns the operation's cost with its variables, as Limits.Complexity

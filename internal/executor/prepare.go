@@ -47,6 +47,9 @@ type Request struct {
 	Variables     map[string]any
 	Extensions    map[string]any
 
+	// StrictLists refuses a single item where a list is expected; otherwise it is a list of one.
+	StrictLists bool
+
 	// DescribePath returns the subject of an error message about the value at a path of
 	// the variables, whose first part is the variable's name; nil: as GraphQL clients
 	// know it, Variable "$name".
@@ -107,14 +110,15 @@ func (p *Preparer) Prepare(_ context.Context, req Request) (*Operation, *Refusal
 
 // coerceAndCost runs the steps that depend on the variables.
 func (p *Preparer) coerceAndCost(doc *document, def *ast.OperationDefinition, req Request) (*Operation, *Refusal) {
-	c := coercer{schema: p.schema, scalars: p.cfg.Scalars, limit: p.limits.Errors, nonNull: doc.nonNull[def]}
+	c := coercer{schema: p.schema, scalars: p.cfg.Scalars, limit: p.limits.Errors, nonNull: doc.nonNull[def], strictLists: req.StrictLists}
 	vars, err := c.coerceVariables(def, req.Variables, req.DescribePath)
 	if err != nil {
 		return nil, refuseAllAt(StageCoerce, err)
 	}
-	op := &Operation{document: doc, definition: def, variables: vars, roots: doc.sizes[def].roots}
+	op := &Operation{document: doc, definition: def, variables: vars}
 	if op.cost, err = p.limits.checkCost(p.schema, doc, op); err != nil {
 		return nil, refuseAt(StageLimit, err)
 	}
+	op.roots = countRootFields(doc, op)
 	return op, nil
 }

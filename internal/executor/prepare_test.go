@@ -389,3 +389,46 @@ func FuzzPrepare(f *testing.F) {
 		}
 	})
 }
+
+func TestPrepare_counts_what_is_resolved_at_the_root(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]int{
+		"mutation{touch}": 1, "mutation{touch touch}": 1, "mutation{a:touch touch}": 2, "mutation{__typename touch}": 1, "mutation{__typename}": 0,
+		"mutation{...F ...F} fragment F on Mutation{touch}": 1, "mutation{a:touch @skip(if:true) b:touch}": 1, "mutation{...@include(if:false){touch}}": 0,
+	} {
+		op, refusal := newExecutor(t, executor.Config{}).Prepare(t.Context(), executor.Request{Query: query})
+		if refusal != nil || op.RootFields() != want {
+			t.Errorf("%s: RootFields = %v (%+v), want %d", query, op, refusal, want)
+		}
+	}
+}
+
+func TestPrepare_says_what_an_operation_costs(t *testing.T) {
+	t.Parallel()
+	x := newExecutor(t, executor.Config{Limits: executor.Limits{Complexity: 20}})
+	_, refusal := x.Prepare(t.Context(), executor.Request{Query: "{users(first:10){nodes{id name}}}"})
+	if refusal == nil || refusal.Errors[0].Extensions["maxCost"] != 20 {
+		t.Fatalf("Prepare = %+v, want a refusal with the limit", refusal)
+	}
+	if cost, ok := refusal.Errors[0].Extensions["cost"].(int); !ok || cost <= 20 {
+		t.Errorf("cost = %v, want a number above the limit", refusal.Errors[0].Extensions["cost"])
+	}
+	plain, _ := x.Prepare(t.Context(), executor.Request{Query: "{hello}"})
+	typed, refusal := x.Prepare(t.Context(), executor.Request{Query: "{__typename hello t:__typename}"})
+	if refusal != nil || typed.Cost() != plain.Cost() {
+		t.Errorf("with __typename: %+v, want the cost without it", refusal)
+	}
+}
+
+func TestPrepare_takes_a_single_item_for_a_list_unless_it_is_strict(t *testing.T) {
+	t.Parallel()
+	req := executor.Request{Query: "query($v:[Int!]=7 $f:Filter){echo(list:$v filter:$f)}", Variables: decode(t, `{"f":{"ids":"1"}}`)}
+	x := newExecutor(t, executor.Config{})
+	if _, refusal := x.Prepare(t.Context(), req); refusal != nil {
+		t.Errorf("Prepare refused: %v", refusal.Errors)
+	}
+	req.StrictLists = true
+	if _, refusal := x.Prepare(t.Context(), req); refusal == nil || len(refusal.Errors) != 1 || refusal.Errors[0].Message != `Variable "$f.ids" must be a list.` {
+		t.Errorf("Prepare = %+v, want the list of the request refused, and the default taken", refusal)
+	}
+}

@@ -64,6 +64,9 @@ func atPosition(err *fault.Error, pos *ast.Position) error {
 // refuseAt returns a Refusal with one error.
 func refuseAt(stage Stage, err error) *Refusal {
 	shown := presentError(fault.From(err))
+	if c, ok := errors.AsType[costError](err); ok {
+		shown.Extensions["cost"], shown.Extensions["maxCost"] = c.cost, c.limit
+	}
 	if l, ok := errors.AsType[locatedError](err); ok {
 		shown.Locations = []gqlerror.Location{{Line: l.pos.Line, Column: l.pos.Column}}
 	}

@@ -35,6 +35,7 @@ const (
 	CodeOrderLinesInvalid   fault.Code = "ORDER_LINES_INVALID"
 	CodeQuantityInvalid     fault.Code = "QUANTITY_INVALID"
 	CodeCurrencyMixed       fault.Code = "CURRENCY_MIXED"
+	CodePriceChanged        fault.Code = "PRICE_CHANGED"
 	CodeTotalTooLarge       fault.Code = "TOTAL_TOO_LARGE"
 	CodeOrderNotCancellable fault.Code = "ORDER_NOT_CANCELLABLE"
 	CodeOrderNotPayable     fault.Code = "ORDER_NOT_PAYABLE"
@@ -82,6 +83,7 @@ var OrderEntity = entity.Declare(entity.Declaration{
 		{Code: CodeOrderLinesInvalid, Kind: fault.KindInvalid, Sentence: "An order has 1 to 100 lines, each with another SKU."},
 		{Code: CodeQuantityInvalid, Kind: fault.KindInvalid, Sentence: "The quantity of a line is out of range."},
 		{Code: CodeCurrencyMixed, Kind: fault.KindInvalid, Sentence: "The lines of an order must be priced in one currency."},
+		{Code: CodePriceChanged, Kind: fault.KindConflict, Sentence: "The order does not cost what `expectedTotal` says; the payload carries what it costs."},
 		{Code: CodeTotalTooLarge, Kind: fault.KindInvalid, Sentence: "The total of the order is larger than the server can count."},
 		{Code: CodeOrderNotCancellable, Kind: fault.KindConflict, Sentence: "Only an order that is PENDING can be cancelled; a paid one is refunded."},
 		{Code: CodeOrderNotPayable, Kind: fault.KindConflict, Sentence: "Only an order that is PENDING can be paid."},

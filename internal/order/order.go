@@ -11,6 +11,7 @@ package order
 
 import (
 	"crypto/rand"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,37 +106,42 @@ type Offer struct {
 
 // Details is what else is known of a new order.
 type Details struct {
-	UserID   uid.User
-	Note     string
-	LegacyID *string
-	ByStaff  bool // the caller may see products that are not for sale
+	UserID        uid.User
+	Note          string
+	LegacyID      *string
+	ByStaff       bool         // the caller may see products that are not for sale
+	ExpectedTotal *money.Money // what the customer agreed to; nil for whatever the products cost
+	Invalid       error        // mistakes that reading the input has found; reported with those of the rules
+}
+
+// check checks the details and the lines of a request before anything is read: 1 to MaxLines,
+// each of a positive quantity, no SKU twice. Its error joins all mistakes.
+func (d Details) check(wants []Want) error {
+	_, err := validate.Text("note", d.Note, maxNote)
+	return errors.Join(checkWants(wants), err, d.Invalid, validate.OptionalLegacyID(d.LegacyID))
 }
 
 // Place makes an order of the wants from the offers, one for each SKU that
 // exists, takes the units out of their stocks and records order.placed. It
 // refuses what is unknown, inactive, sold out or priced in another currency, and
-// points to the line; stocks are only changed if it succeeds.
+// points to each line, and another total than the expected one; stocks are only changed if it succeeds.
 func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Order, error) {
-	if err := CheckWants(wants); err != nil {
+	if err := d.check(wants); err != nil {
 		return nil, err
-	}
-	note, err := validate.Text("note", d.Note, maxNote)
-	if err != nil {
-		return nil, err
-	}
-	if d.LegacyID != nil {
-		if err := validate.LegacyID(*d.LegacyID); err != nil {
-			return nil, err
-		}
 	}
 	o := &Order{
-		ID: uid.NewOrder(at), Number: NewNumber(), UserID: d.UserID, Status: Pending, Note: note, LegacyID: d.LegacyID,
+		ID: uid.NewOrder(at), Number: NewNumber(), UserID: d.UserID, Status: Pending, Note: d.Note, LegacyID: d.LegacyID,
 		Version: 1, PlacedAt: at, CreatedAt: at, UpdatedAt: at,
 	}
+	var errs []error
 	for i, w := range wants {
-		if err := o.addLine(i, w, offers[w.SKU], d.ByStaff); err != nil {
-			return nil, err
-		}
+		errs = append(errs, o.addLine(i, w, offers[w.SKU], d.ByStaff))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if d.ExpectedTotal != nil && *d.ExpectedTotal != o.Total {
+		return nil, errPriceChanged(o.Total)
 	}
 	o.ItemCount = len(o.items)
 	for _, w := range wants {
@@ -146,25 +152,32 @@ func Place(d Details, wants []Want, offers map[string]Offer, at time.Time) (*Ord
 	return o, nil
 }
 
-// CheckWants checks the lines of a request before anything is read: 1 to
-// MaxLines, each of a positive quantity, no SKU twice.
-func CheckWants(wants []Want) error {
+// errPriceChanged carries the total as it is.
+func errPriceChanged(total money.Money) error {
+	e := fault.New(CodePriceChanged, "The prices have changed: the order costs %s %s now.", total.Amount(), total.Currency).At("expectedTotal")
+	e.Current = &total
+	return e
+}
+
+func checkWants(wants []Want) error {
 	if len(wants) == 0 || len(wants) > MaxLines {
 		return fault.New(CodeOrderLinesInvalid, "An order has 1 to %d lines, not %d.", MaxLines, len(wants)).At("items")
 	}
+	var errs []error
 	seen := make(map[string]bool, len(wants))
 	for i, w := range wants {
 		switch {
 		case checkSKU(w.SKU) != nil:
-			return errLine(CodeProductNotFound, i, "sku", "There is no product with this SKU.")
-		case w.Quantity < 1 || w.Quantity > maxQuantity:
-			return errLine(CodeQuantityInvalid, i, "quantity", "Order 1 to 1000000 units of %s.", w.SKU)
+			errs = append(errs, errLine(CodeProductNotFound, i, "sku", "There is no product with this SKU."))
 		case seen[w.SKU]:
-			return errLine(CodeOrderLinesInvalid, i, "sku", "%s stands in two lines; make it one.", w.SKU)
+			errs = append(errs, errLine(CodeOrderLinesInvalid, i, "sku", "%s stands in two lines; make it one.", w.SKU))
+		}
+		if w.Quantity < 1 || w.Quantity > maxQuantity {
+			errs = append(errs, errLine(CodeQuantityInvalid, i, "quantity", "Order 1 to 1000000 units."))
 		}
 		seen[w.SKU] = true
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // addLine adds a line of the offer. To callers that may not see a product it says what it says of an

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -52,17 +53,17 @@ type ProductInput struct {
 	Stock       int
 	Active      bool
 	LegacyID    *string
+	Invalid     error // mistakes that reading the input has found; reported with those of the rules
 }
 
 // NewProduct returns a new product with its stock and records product.created.
 func NewProduct(in ProductInput, at time.Time) (*Product, *Stock, error) {
 	p := &Product{ID: uid.NewProduct(at), Version: 1, CreatedAt: at, UpdatedAt: at}
-	err := p.applyInput(in)
-	if err != nil {
-		return nil, nil, err
-	}
 	if in.Stock < 0 || in.Stock > maxStock {
-		return nil, nil, errStock().At("stock")
+		in.Invalid = errors.Join(in.Invalid, errStock().At("stock"))
+	}
+	if err := p.applyInput(in); err != nil {
+		return nil, nil, err
 	}
 	p.recordEvent(EventProductCreated, at)
 	return p, &Stock{ProductID: p.ID, Quantity: in.Stock, Version: 1, UpdatedAt: at}, nil
@@ -76,6 +77,7 @@ type ProductChange struct {
 	Price       validate.Field[money.Money]
 	Active      validate.Field[bool]
 	LegacyID    validate.Field[*string]
+	Invalid     error // as that of ProductInput
 }
 
 // Apply applies the change and records product.updated, or does nothing if
@@ -88,6 +90,7 @@ func (p *Product) Apply(c ProductChange, at time.Time) error {
 	c.Price.ApplyTo(&in.Price)
 	c.Active.ApplyTo(&in.Active)
 	c.LegacyID.ApplyTo(&in.LegacyID)
+	in.Invalid = c.Invalid
 	before := p.takeSnapshot()
 	if err := p.applyInput(in); err != nil {
 		return err
@@ -125,26 +128,16 @@ func ProductNotFound() *fault.Error {
 }
 
 func (p *Product) currentInput() ProductInput {
-	return ProductInput{p.SKU, p.Name, p.Description, p.Price, 0, p.Active, p.LegacyID}
+	return ProductInput{SKU: p.SKU, Name: p.Name, Description: p.Description, Price: p.Price, Active: p.Active, LegacyID: p.LegacyID}
 }
 
-// applyInput checks the input, all of it but the stock, and takes it over.
+// applyInput checks the input, all of it but the stock, and takes it over. Its error joins all
+// mistakes.
 func (p *Product) applyInput(in ProductInput) error {
-	if err := checkSKU(in.SKU); err != nil {
+	name, errName := validate.Line("name", in.Name, maxName)
+	description, errDescription := validate.Text("description", in.Description, maxDescription)
+	if err := errors.Join(checkSKU(in.SKU), errName, errDescription, in.Invalid, validate.OptionalLegacyID(in.LegacyID)); err != nil {
 		return err
-	}
-	name, err := validate.Line("name", in.Name, maxName)
-	if err != nil {
-		return err
-	}
-	description, err := validate.Text("description", in.Description, maxDescription)
-	if err != nil {
-		return err
-	}
-	if in.LegacyID != nil {
-		if err := validate.LegacyID(*in.LegacyID); err != nil {
-			return err
-		}
 	}
 	p.SKU, p.Name, p.Description, p.Price, p.Active, p.LegacyID = in.SKU, name, description, in.Price, in.Active, in.LegacyID
 	return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/validate"
@@ -92,6 +93,9 @@ type PlaceInput struct {
 	UserID   *uid.User // the customer; nil for the caller. Only STAFF and ADMIN order for others
 	Note     string
 	LegacyID *string
+
+	ExpectedTotal *money.Money // what the caller agreed to; nil for whatever the products cost
+	Invalid       error        // mistakes that reading the input has found; reported with those of the rules
 }
 
 // Place places an order for the caller, or as STAFF or ADMIN for another user.
@@ -113,12 +117,13 @@ func (s *Service) Place(ctx context.Context, cl claim.Claim, in PlaceInput) (*Or
 	if err := caller.AllowLegacyID(in.LegacyID != nil); err != nil {
 		return nil, err
 	}
-	if err := CheckWants(in.Items); err != nil {
+	details := Details{customer, in.Note, in.LegacyID, caller.IsStaff(), in.ExpectedTotal, in.Invalid}
+	if err := details.check(in.Items); err != nil {
 		return nil, err
 	}
 	at := s.now()
 	o, err := s.store.Place(ctx, cl, customer, in.Items, func(offers map[string]Offer) (*Order, error) {
-		return Place(Details{customer, in.Note, in.LegacyID, caller.IsStaff()}, in.Items, offers, at)
+		return Place(details, in.Items, offers, at)
 	})
 	return readable(caller, o), err
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -62,22 +63,23 @@ type InstanceInput struct {
 // normalize checks the input and fills in what it leaves open, but the incarnation.
 func (in InstanceInput) normalize() (InstanceInput, error) {
 	in.Weight, in.TTL = cmp.Or(in.Weight, 1), cmp.Or(in.TTL, defaultTTL)
-	var err error
-	switch {
-	case !isToken(in.InstanceID, maxInstanceID):
-		return in, errInstance("instanceId", "The id of an instance is 1 to %d printable ASCII characters without spaces.", maxInstanceID)
-	case in.Weight < 1 || in.Weight > MaxWeight:
-		return in, errInstance("weight", "The weight of an instance is from 1 to %d.", MaxWeight)
-	case in.TTL < MinTTL || in.TTL > MaxTTL:
-		return in, errInstance("ttl", "The time to live of a lease is from %v to %v.", MinTTL, MaxTTL)
-	case in.Incarnation < 0 || in.Incarnation > MaxIncarnation:
-		return in, errInstance("incarnation", "An incarnation is a whole number from 1 to 2^53-1.")
+	var errs []error
+	if !isToken(in.InstanceID, maxInstanceID) {
+		errs = append(errs, errInstance("instanceId", "The id of an instance is 1 to %d printable ASCII characters without spaces.", maxInstanceID))
 	}
-	if in.URL, err = normalizeURL(in.URL); err != nil {
-		return in, err
+	url, err := normalizeURL(in.URL)
+	errs = append(errs, err)
+	if in.Weight < 1 || in.Weight > MaxWeight {
+		errs = append(errs, errInstance("weight", "The weight of an instance is from 1 to %d.", MaxWeight))
 	}
-	in.Metadata = orEmptyMap(in.Metadata)
-	return in, validateMetadata(in.Metadata)
+	if in.Incarnation < 0 || in.Incarnation > MaxIncarnation {
+		errs = append(errs, errInstance("incarnation", "An incarnation is a whole number from 1 to 2^53-1."))
+	}
+	if in.TTL < MinTTL || in.TTL > MaxTTL {
+		errs = append(errs, errInstance("ttl", "The time to live of a lease is from %v to %v.", MinTTL, MaxTTL))
+	}
+	in.URL, in.Metadata = url, orEmptyMap(in.Metadata)
+	return in, errors.Join(append(errs, validateMetadata(in.Metadata))...)
 }
 
 // NewInstance returns a new instance of the service and records

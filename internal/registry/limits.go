@@ -2,6 +2,7 @@ package registry
 
 import (
 	"cmp"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -90,21 +91,27 @@ func (h *HealthCheck) normalize() (*HealthCheck, error) {
 	c.Interval = cmp.Or(c.Interval, 10*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, min(2*time.Second, c.Interval))
 	c.Healthy, c.Unhealthy = cmp.Or(c.Healthy, 2), cmp.Or(c.Unhealthy, 3)
-	switch at := []string{"healthCheck"}; {
-	case !isToken(c.Path, maxPath) || c.Path[0] != '/' || strings.Contains(c.Path, "#"):
-		return nil, errHealthCheck(append(at, "path"), "The path of a health check begins with / and has at most %d printable ASCII characters.", maxPath)
-	case c.Interval < minInterval || c.Interval > maxInterval:
-		return nil, errHealthCheck(append(at, "interval"), "The interval of a health check is from %v to %v.", minInterval, maxInterval)
-	case c.Timeout < minTimeout || c.Timeout > min(maxTimeout, c.Interval):
-		return nil, errHealthCheck(append(at, "timeout"), "The timeout of a health check is from %v to %v, and not longer than its interval.", minTimeout, maxTimeout)
-	case c.Healthy < 1 || c.Healthy > maxThreshold || c.Unhealthy < 1 || c.Unhealthy > maxThreshold:
-		return nil, errHealthCheck(at, "The thresholds of a health check are from 1 to %d.", maxThreshold)
+	var errs []error
+	if !isToken(c.Path, maxPath) || c.Path[0] != '/' || strings.Contains(c.Path, "#") {
+		errs = append(errs, errHealthCheck("path", "The path of a health check begins with / and has at most %d printable ASCII characters.", maxPath))
 	}
-	return &c, nil
+	if c.Interval < minInterval || c.Interval > maxInterval {
+		errs = append(errs, errHealthCheck("interval", "The interval of a health check is from %v to %v.", minInterval, maxInterval))
+	}
+	if c.Timeout < minTimeout || c.Timeout > min(maxTimeout, c.Interval) {
+		errs = append(errs, errHealthCheck("timeout", "The timeout of a health check is from %v to %v, and not longer than its interval.", minTimeout, maxTimeout))
+	}
+	if c.Healthy < 1 || c.Healthy > maxThreshold {
+		errs = append(errs, errHealthCheck("healthyThreshold", "The thresholds of a health check are from 1 to %d.", maxThreshold))
+	}
+	if c.Unhealthy < 1 || c.Unhealthy > maxThreshold {
+		errs = append(errs, errHealthCheck("unhealthyThreshold", "The thresholds of a health check are from 1 to %d.", maxThreshold))
+	}
+	return &c, errors.Join(errs...)
 }
 
-func errHealthCheck(path []string, format string, args ...any) error {
-	return fault.New(CodeServiceInvalid, format, args...).At(path...)
+func errHealthCheck(field, format string, args ...any) error {
+	return fault.New(CodeServiceInvalid, format, args...).At("healthCheck", field)
 }
 
 // normalizeURL checks where an instance is called: http or https, a host, and

@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -93,6 +95,7 @@ type ServiceChange struct {
 	Trusted          validate.Field[bool]
 	TrustedAddresses validate.Field[[]string]
 	Public           validate.Field[bool]
+	Invalid          error // mistakes that reading the input has found; reported with those of the rules
 }
 
 // Apply applies the change and records service.updated, or does nothing if
@@ -105,10 +108,7 @@ func (s *Service) Apply(c ServiceChange, at time.Time) error {
 	c.Metadata.ApplyTo(&in.Metadata)
 	c.Strategy.ApplyTo(&in.Strategy)
 	c.HealthCheck.ApplyTo(&in.HealthCheck)
-	if err := s.applyInput(in); err != nil {
-		return err
-	}
-	if err := s.applyTrust(c); err != nil {
+	if err := errors.Join(s.applyInput(in), s.applyTrust(c), c.Invalid); err != nil {
 		return err
 	}
 	c.Public.ApplyTo(&s.Public)
@@ -225,25 +225,14 @@ func (s *Service) recordEvent(t event.Type, at time.Time) {
 
 // applyInput checks the input, all of it but the name, and takes it over.
 func (s *Service) applyInput(in ServiceInput) error {
-	description, err := validate.Text("description", in.Description, maxDescription)
-	if err != nil {
-		return err
+	description, errDescription := validate.Text("description", in.Description, maxDescription)
+	tags, errTags := normalizeTags(in.Tags)
+	var errStrategy error
+	if in.Strategy = cmp.Or(in.Strategy, RoundRobin); !in.Strategy.Known() {
+		errStrategy = fault.New(CodeServiceInvalid, "There is no such strategy.").At("strategy")
 	}
-	tags, err := normalizeTags(in.Tags)
-	if err != nil {
-		return err
-	}
-	if err := validateMetadata(in.Metadata); err != nil {
-		return err
-	}
-	if in.Strategy == "" {
-		in.Strategy = RoundRobin
-	}
-	if !in.Strategy.Known() {
-		return fault.New(CodeServiceInvalid, "There is no such strategy.").At("strategy")
-	}
-	check, err := in.HealthCheck.normalize()
-	if err != nil {
+	check, errCheck := in.HealthCheck.normalize()
+	if err := errors.Join(errDescription, errTags, validateMetadata(in.Metadata), errStrategy, errCheck); err != nil {
 		return err
 	}
 	s.Description, s.Tags, s.Metadata, s.Strategy, s.HealthCheck = description, tags, orEmptyMap(in.Metadata), in.Strategy, check

@@ -37,6 +37,7 @@ type boundRequest struct {
 	origin    map[string]valueSource // of each variable
 	matched   bool                   // the request has If-Match
 	problems  []problem.Violation
+	unknown   map[string]any // properties of the body that no variable takes
 }
 
 // valueSource is the part of the request, and the name there, that a value came from or
@@ -69,12 +70,12 @@ func (s *Shim) bindRequest(r *http.Request, rt *route) (*boundRequest, error) {
 			return nil, err
 		}
 	}
-	b.refuseUnknown(r, body)
+	b.refuseUnknownParameters(query, rt.parameters)
+	b.findUnknownProperties(r, body)
 	return b, s.replaceLegacyIDs(r.Context(), b)
 }
 
-// queryParameters returns those of the query. One that is empty counts as not given:
-// legacy REST clients send cursor= for the first page.
+// queryParameters returns those of the query.
 func queryParameters(u *url.URL) (url.Values, error) {
 	if u.RawQuery == "" {
 		return nil, nil
@@ -83,12 +84,38 @@ func queryParameters(u *url.URL) (url.Values, error) {
 	if err != nil {
 		return nil, fault.New(fault.BadRequest, "The query string is malformed.")
 	}
-	for name, all := range values {
-		if values[name] = slices.DeleteFunc(all, func(v string) bool { return v == "" }); len(values[name]) == 0 {
-			delete(values, name)
+	return values, nil
+}
+
+// positions are the variables that say which page is read. An empty parameter of theirs counts
+// as not given, since legacy REST clients send cursor= for the first page. Any other empty
+// parameter is a mistake: as a filter it must not show everything.
+var positions = []string{"first", "after", "last", "before"}
+
+// queryValues returns the values of a parameter of the query.
+func (b *boundRequest) queryValues(p *param, name string, query url.Values) []string {
+	values := query[name]
+	if !slices.Contains(values, "") {
+		return values
+	}
+	if !slices.Contains(positions, p.Variable) {
+		b.addViolation(problem.Violation{Code: fault.BadInput, Detail: name + " must not be empty; leave it out.", In: inQuery, Pointer: jsonPointer(name)})
+	}
+	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
+}
+
+// cacheBusters are parameters that legacy REST clients add so that no cache answers them.
+var cacheBusters = []string{"_", "nocache"}
+
+// refuseUnknownParameters adds a problem for each parameter of the query that no operation of
+// the path reads: a filter that is not applied must not look as if it were.
+func (b *boundRequest) refuseUnknownParameters(query url.Values, known []string) {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if !slices.Contains(known, name) && !slices.Contains(cacheBusters, name) {
+			short := truncateName(name)
+			b.addViolation(problem.Violation{Code: fault.BadInput, Detail: short + " is not a parameter that may be given here.", In: inQuery, Pointer: jsonPointer(short)})
 		}
 	}
-	return values, nil
 }
 
 // readBody reads the properties of the body, nil if the route has none.
@@ -130,7 +157,7 @@ func (b *boundRequest) bindParam(r *http.Request, p *param, query url.Values, bo
 		return nil
 	}
 	for _, name := range p.from.Query {
-		if values := query[name]; len(values) > 0 && b.isFirstSource(p, inQuery, name) {
+		if values := b.queryValues(p, name, query); len(values) > 0 && b.isFirstSource(p, inQuery, name) {
 			b.setVariable(p, valueSource{inQuery, name}, b.valueFromQuery(p, name, values))
 		}
 	}
@@ -264,18 +291,51 @@ func fieldNamed(def *ast.Definition, name string) *ast.FieldDefinition {
 	return def.Fields[i]
 }
 
-// refuseUnknown adds a problem for each property that the route does not know: a change
-// that is not made must not look as if it were. Values of the path may be repeated.
-func (b *boundRequest) refuseUnknown(r *http.Request, body map[string]any) {
-	for _, name := range slices.Sorted(maps.Keys(body)) {
+// findUnknownProperties keeps the properties that the route does not know. Values of the path
+// may be repeated.
+func (b *boundRequest) findUnknownProperties(r *http.Request, body map[string]any) {
+	for name, v := range body {
 		known := slices.ContainsFunc(b.rt.params, func(p *param) bool { return slices.Contains(p.from.Body, name) })
-		if !known && r.PathValue(name) != "" {
-			known = jsonText(body[name]) == r.PathValue(name)
-		}
-		if !known {
-			b.addViolation(problem.Violation{Code: fault.BadInput, Detail: truncateName(name) + " is not a property that may be given here.", In: inBody, Pointer: jsonPointer(truncateName(name))})
+		if !known && (r.PathValue(name) == "" || jsonText(v) != r.PathValue(name)) {
+			if b.unknown == nil {
+				b.unknown = map[string]any{}
+			}
+			b.unknown[name] = v
 		}
 	}
+}
+
+// refuseUnknownProperties adds a problem for each property that the route does not know, but those that
+// equal what GET shows: a client may send back what it was given, and a change that is not made must
+// not look as if it were. Shown is null if there is no GET.
+func (b *boundRequest) refuseUnknownProperties(shown map[string]any) {
+	for _, name := range slices.Sorted(maps.Keys(b.unknown)) {
+		short, reason := truncateName(name), " is not a property that may be given here."
+		if current, ok := shown[name]; ok {
+			if equalJSON(current, b.unknown[name]) {
+				continue
+			}
+			reason = " can only be read here, and is not what it is sent as."
+		}
+		b.addViolation(problem.Violation{Code: fault.BadInput, Detail: short + reason, In: inBody, Pointer: jsonPointer(short)})
+	}
+	b.unknown = nil
+}
+
+// equalJSON reports whether two decoded values of JSON are equal; numbers are by their value.
+func equalJSON(a, b any) bool {
+	switch a := a.(type) {
+	case json.Number:
+		n, ok := b.(json.Number)
+		return ok && jsonText(a) == jsonText(n)
+	case []any:
+		list, ok := b.([]any)
+		return ok && slices.EqualFunc(a, list, equalJSON)
+	case map[string]any:
+		object, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(a, object, equalJSON)
+	}
+	return a == b
 }
 
 // jsonText returns the text of a string or of a number, a whole one without fraction and

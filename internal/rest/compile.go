@@ -20,15 +20,18 @@ import (
 // route is a compiled operation, ready to serve requests. It is read-only.
 type route struct {
 	*storedOperation
-	method  string
-	path    string
-	when    callerKind
-	success int
-	query   string // the document as executed: without directives, with the hidden fields that rest adds
-	params  []*param
-	answer  resultShape
-	reads   *route // GET of the same path, nil if there is none
-	byCode  map[fault.Code]int
+	method   string
+	path     string
+	when     callerKind
+	success  int
+	query    string // the document as executed: without directives, with the hidden fields that rest adds
+	params   []*param
+	answer   resultShape
+	reads    *route // GET of the same path, nil if there is none
+	replaces *route // PUT of the same path, nil if there is none
+
+	parameters []string // of the query, that an operation of the same path and method reads
+	byCode     map[fault.Code]int
 
 	// scopes are those that an API key needs to get the answer of a mutation.
 	scopes []auth.Scope

@@ -77,11 +77,7 @@ func (b *boundRequest) patchParts(r *http.Request) (parts []patchPart) {
 
 // completePatch merges the parts into the result of GET.
 func (s *Shim) completePatch(r *http.Request, rt *route, in *boundRequest, parts []patchPart) error {
-	shown, err := s.bindRequest(r, rt.reads)
-	if err != nil {
-		return err
-	}
-	res, err := s.runOnce(r, rt.reads, shown)
+	res, err := s.readCurrent(r, rt)
 	if err != nil {
 		return err
 	}
@@ -122,17 +118,41 @@ func mergePatch(target, patch any) any {
 	return out
 }
 
-// readRoute returns the route that reads what a route changes: GET of the path, for the
-// same callers. Nil if there is none.
-func (res *resource) readRoute(rt *route) *route {
-	e := res.methods[http.MethodGet]
+// siblingRoute returns the route of a method of the same path, for the same callers: of GET one
+// that reads, not a stream. Nil if there is none.
+func (res *resource) siblingRoute(rt *route, method string) *route {
+	e := res.methods[method]
 	if e == nil {
 		return nil
 	}
 	for _, other := range e.routes {
-		if other.op.Operation == ast.Query && (other.when == anyCaller || other.when == rt.when) {
+		if other.op.Operation != ast.Subscription && (other.when == anyCaller || other.when == rt.when) {
 			return other
 		}
 	}
 	return nil
+}
+
+// emptyRemoved gives each property that a merge patch removes with null the value that PUT gives
+// one that is left out, if that is empty: text, a list or a map. Other properties cannot be removed.
+func (b *boundRequest) emptyRemoved() {
+	put := b.rt.replaces
+	if b.rt.method != http.MethodPatch || put == nil {
+		return
+	}
+	for _, p := range b.rt.params {
+		v, given := b.variables[p.Variable]
+		replacement := put.paramOf(p.Variable)
+		if !given || v != nil || replacement == nil || replacement.DefaultValue == nil {
+			continue
+		}
+		switch def := replacement.DefaultValue; {
+		case def.Kind == ast.StringValue && def.Raw == "":
+			b.variables[p.Variable] = ""
+		case def.Kind == ast.ListValue && len(def.Children) == 0:
+			b.variables[p.Variable] = []any{}
+		case def.Kind == ast.ObjectValue && len(def.Children) == 0:
+			b.variables[p.Variable] = map[string]any{}
+		}
+	}
 }

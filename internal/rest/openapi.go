@@ -198,7 +198,7 @@ func (d *openAPISpec) describeParameters(rt *route) []object {
 			if i > 0 {
 				about = "The same as " + p.from.Query[0] + "."
 			}
-			add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, d.inputSchema(p), about)
+			add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, withBounds(d.inputSchema(p), about), about)
 		}
 	}
 	if rt.op.Operation == ast.Mutation && rt.when != anonymous {
@@ -206,8 +206,11 @@ func (d *openAPISpec) describeParameters(rt *route) []object {
 			"Idempotency key: a repeated call with it has no further effect, for 24 hours.")
 		add(inHeader, "Prefer", false, object{"type": "string", "examples": []any{"return=minimal"}}, "return=minimal asks for no body.")
 	}
+	if rt.op.Operation == ast.Mutation && rt.method != http.MethodPost && rt.reads != nil {
+		add(inHeader, ifNoneMatch, false, object{"type": "string", "examples": []any{"*"}}, "Changes nothing, with 412, if the object is at the version of this ETag or, with *, if there is one.")
+	}
 	if rt.op.Operation == ast.Query {
-		add(inHeader, "If-None-Match", false, object{"type": "string", "examples": []any{`"17-3vO1nS2h0pVwT9aK"`}}, "The ETag of the response that the client has.")
+		add(inHeader, ifNoneMatch, false, object{"type": "string", "examples": []any{`"17-3vO1nS2h0pVwT9aK"`}}, "The ETag of the response that the client has.")
 	}
 	return all
 }
@@ -274,7 +277,7 @@ func (d *openAPISpec) addProperties(properties object, rt *route, p *param) {
 		if i > 0 {
 			about = "The same as " + p.from.Body[0] + "."
 		}
-		properties[name] = withDescription(schema, about)
+		properties[name] = withDescription(withBounds(schema, about), about)
 	}
 }
 

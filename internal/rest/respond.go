@@ -21,6 +21,10 @@ func (s *Shim) serveOperation(w http.ResponseWriter, r *http.Request, rt *route)
 	if err != nil {
 		return err
 	}
+	if err := s.checkCurrent(r, rt, in); err != nil {
+		return err
+	}
+	in.emptyRemoved()
 	res, err := s.runOperation(r, rt, in)
 	if err != nil {
 		return err

@@ -110,7 +110,9 @@ func (s *Shim) mountRoutes() error {
 		e.routes = append(e.routes, rt)
 	}
 	for _, rt := range s.routes {
-		rt.reads = byPath[rt.path].readRoute(rt)
+		res := byPath[rt.path]
+		rt.reads, rt.replaces = res.siblingRoute(rt, http.MethodGet), res.siblingRoute(rt, http.MethodPut)
+		rt.parameters = res.methods[rt.method].parameters()
 	}
 	for path, res := range byPath {
 		res.allow = allowHeader(res)
@@ -121,6 +123,16 @@ func (s *Shim) mountRoutes() error {
 		return err
 	}
 	return s.setDeprecationHeaders()
+}
+
+// parameters returns the names of the query parameters that the routes read.
+func (e *endpoint) parameters() (names []string) {
+	for _, rt := range e.routes {
+		for _, p := range rt.params {
+			names = append(names, p.from.Query...)
+		}
+	}
+	return names
 }
 
 // checkPaths returns an error for paths that conflict for http.ServeMux, or that are
@@ -278,7 +290,7 @@ func (e *endpoint) selectRoute(r *http.Request, kinds ...ast.Operation) (*route,
 // prepareOperation returns the operation of a request, or a problem that lists every
 // mistake in the request.
 func (s *Shim) prepareOperation(ctx context.Context, rt *route, in *boundRequest) (*executor.Operation, error) {
-	op, refusal := s.exec.Prepare(ctx, executor.Request{Query: rt.query, Variables: in.variables, DescribePath: in.describePath})
+	op, refusal := s.exec.Prepare(ctx, executor.Request{Query: rt.query, Variables: in.variables, StrictLists: true, DescribePath: in.describePath})
 	switch {
 	case refusal != nil:
 		return nil, rt.problemOfRefusal(in, refusal)

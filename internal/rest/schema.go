@@ -114,7 +114,7 @@ func (s *schemaWriter) inputObject(def *ast.Definition) object {
 	s.schemas[def.Name] = object{} // for types that nest in themselves
 	properties, required := object{}, []any{}
 	for _, f := range def.Fields {
-		properties[snakeCase(f.Name)] = withDescription(withExample(s.typeSchema(f.Type), f.Description), f.Description)
+		properties[snakeCase(f.Name)] = withDescription(withBounds(withExample(s.typeSchema(f.Type), f.Description), f.Description), f.Description)
 		if f.Type.NonNull && f.DefaultValue == nil {
 			required = append(required, snakeCase(f.Name))
 		}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -82,20 +83,18 @@ func allCarriedBy(scopes []auth.Scope, roles []auth.Role) bool {
 
 // newKey returns a new key and its text, and records api_key.created.
 func newKey(owner uid.User, in CreateAPIKeyInput, at time.Time) (*APIKey, string, error) {
-	name, err := validate.Line("name", in.Name, maxKeyName)
-	if err != nil {
-		return nil, "", err
-	}
-	scopes, err := cleanScopes(in.Scopes)
-	if err != nil {
-		return nil, "", err
-	}
+	name, errName := validate.Line("name", in.Name, maxKeyName)
+	scopes, errScopes := cleanScopes(in.Scopes)
+	var errExpiry error
 	expires := at.Add(defaultKeyLife)
 	if in.ExpiresAt != nil {
 		expires = in.ExpiresAt.UTC().Truncate(precision)
 	}
 	if !expires.After(at) || expires.After(at.Add(maxKeyLife)) {
-		return nil, "", fault.New(CodeExpiryInvalid, "An API key must expire in the future, within 366 days.").At("expiresAt")
+		errExpiry = fault.New(CodeExpiryInvalid, "An API key must expire in the future, within 366 days.").At("expiresAt")
+	}
+	if err := errors.Join(errName, errScopes, errExpiry); err != nil {
+		return nil, "", err
 	}
 	id := uid.NewAPIKey(at)
 	text, hash := generateKey(id)

@@ -6,6 +6,7 @@
 package user
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -80,13 +81,7 @@ type Profile struct {
 // empty and may hold no role twice.
 func New(p Profile, roles []auth.Role, legacyID *string, at time.Time) (*User, error) {
 	u := &User{ID: uid.NewUser(at), Status: Active, Version: 1, CreatedAt: at, UpdatedAt: at}
-	if err := u.setProfile(p); err != nil {
-		return nil, err
-	}
-	if err := u.setRoles(roles); err != nil {
-		return nil, err
-	}
-	if err := u.setLegacyID(legacyID); err != nil {
+	if err := errors.Join(u.setProfile(p), u.setRoles(roles), u.setLegacyID(legacyID)); err != nil {
 		return nil, err
 	}
 	u.recordEvent(EventUserCreated, at)
@@ -101,6 +96,7 @@ type Change struct {
 	Roles    validate.Field[[]auth.Role]
 	Status   validate.Field[Status] // Active or Deactivated
 	LegacyID validate.Field[*string]
+	Invalid  error // mistakes that reading the input has found; reported with those of the rules
 }
 
 // NeedsAdmin reports whether the change touches what only a caller that administers users may set.
@@ -130,24 +126,18 @@ func (u *User) Apply(c Change, otherAdmins int, at time.Time) error {
 	if c.Name.Set {
 		p.Name = c.Name.Value
 	}
-	if err := u.setProfile(p); err != nil {
-		return err
-	}
+	errs := []error{u.setProfile(p)}
 	if c.Roles.Set {
-		if err := u.setRoles(c.Roles.Value); err != nil {
-			return err
-		}
+		errs = append(errs, u.setRoles(c.Roles.Value))
 	}
 	if c.Status.Set {
-		if c.Status.Value != Active && c.Status.Value != Deactivated {
-			return fault.New(fault.BadInput, "A status can be set to ACTIVE or DEACTIVATED; use deleteUser to delete.").At("status")
-		}
-		u.Status = c.Status.Value
+		errs = append(errs, u.setStatus(c.Status.Value))
 	}
 	if c.LegacyID.Set {
-		if err := u.setLegacyID(c.LegacyID.Value); err != nil {
-			return err
-		}
+		errs = append(errs, u.setLegacyID(c.LegacyID.Value))
+	}
+	if err := errors.Join(append(errs, c.Invalid)...); err != nil {
+		return err
 	}
 	if before.isActiveAdmin() && !u.isActiveAdmin() && otherAdmins == 0 {
 		return errLastAdmin()
@@ -202,19 +192,19 @@ func (u *User) isActiveAdmin() bool {
 }
 
 func (u *User) setProfile(p Profile) error {
-	name, err := normalizeUsername(p.Username)
-	if err != nil && p.Username != u.Username { // what is stored stays acceptable
-		return err
+	name, errUsername := normalizeUsername(p.Username)
+	if p.Username == u.Username && u.Username != "" {
+		errUsername = nil // what is stored stays acceptable
 	}
+	var errEmail, errName error
 	if p.Email != nil {
-		if err := checkEmail(*p.Email); err != nil {
-			return err
-		}
+		errEmail = checkEmail(*p.Email)
 	}
-	if p.Name != "" {
-		if p.Name, err = validate.Line("name", p.Name, maxName); err != nil {
-			return err
-		}
+	if p.Name != "" && p.Name != u.Name {
+		p.Name, errName = validate.Line("name", p.Name, maxName)
+	}
+	if err := errors.Join(errUsername, errEmail, errName); err != nil {
+		return err
 	}
 	u.Username, u.Email, u.Name = name, p.Email, p.Name
 	return nil
@@ -291,11 +281,17 @@ func (u *User) setRoles(roles []auth.Role) error {
 	return nil
 }
 
+func (u *User) setStatus(s Status) error {
+	if s != Active && s != Deactivated {
+		return fault.New(fault.BadInput, "A status can be set to ACTIVE or DEACTIVATED; use deleteUser to delete.").At("status")
+	}
+	u.Status = s
+	return nil
+}
+
 func (u *User) setLegacyID(legacyID *string) error {
-	if legacyID != nil {
-		if err := validate.LegacyID(*legacyID); err != nil {
-			return err
-		}
+	if err := validate.OptionalLegacyID(legacyID); err != nil {
+		return err
 	}
 	u.LegacyID = legacyID
 	return nil

@@ -115,8 +115,8 @@ func LegacyIDTaken() *fault.Error {
 }
 
 // LegacyID checks an object's id from a former system: 1 to 64 printable ASCII characters,
-// in one canonical spelling (a whole number has no leading zeros or sign), and not of the
-// form of an id of this system.
+// in one canonical spelling (a whole number has no leading zeros or sign), not of the
+// form of an id of this system, and no segment of a path that clients resolve.
 func LegacyID(s string) error {
 	number := s != ""
 	for i := range len(s) {
@@ -131,10 +131,20 @@ func LegacyID(s string) error {
 		return invalidLegacyID("it must be 1 to 64 characters long")
 	case number && len(s) > 1 && s[0] == '0':
 		return invalidLegacyID("a number must not start with 0")
+	case s == "." || s == "..":
+		return invalidLegacyID("it must not be a relative path")
 	case ours:
 		return invalidLegacyID("it must not look like an id of this system")
 	}
 	return nil
+}
+
+// OptionalLegacyID checks a legacy id, if there is one.
+func OptionalLegacyID(s *string) error {
+	if s == nil {
+		return nil
+	}
+	return LegacyID(*s)
 }
 
 func invalidLegacyID(reason string) error {

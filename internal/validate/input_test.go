@@ -56,6 +56,15 @@ func TestText_takes_lines(t *testing.T) {
 	}
 }
 
+func TestLegacyID_is_no_relative_path(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{".", ".."} {
+		if err := LegacyID(s); !fault.Is(err, fault.LegacyIDInvalid) {
+			t.Errorf("LegacyID(%q) = %v, want LEGACY_ID_INVALID", s, err)
+		}
+	}
+}
+
 func TestLegacyID_has_one_spelling(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"0", "17", "A-17", "17a", "007x", strings.Repeat("9", 64)} {

@@ -20,7 +20,7 @@ import (
 )
 
 // MaxIDBytes is how long the id of an operation may be: it is kept, and sent with each result.
-const MaxIDBytes = 256
+const MaxIDBytes = 4 << 10
 
 // Operation is a GraphQL operation that runs on a connection.
 type Operation struct {

@@ -30,8 +30,8 @@ func decodeMessage(text []byte) (m message, reason *connection.CloseReason) {
 		return m, invalidMessage("The message must have a type, which is text.")
 	}
 	if id, given := fields["id"]; given && id != nil {
-		if m.id, ok = id.(string); !ok || len(m.id) > connection.MaxIDBytes {
-			return m, invalidMessage("The id of a message must be text of 1 to 256 bytes.")
+		if m.id, ok = id.(string); !ok {
+			return m, invalidMessage("The id of a message must be text.")
 		}
 	}
 	m.payload = fields["payload"]

@@ -9,6 +9,7 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 )
 
@@ -162,16 +163,25 @@ func (k *socket) subscribe(m message) *connection.CloseReason {
 	if reason != nil {
 		return reason
 	}
+	if len(m.id) > connection.MaxIDBytes {
+		k.refuseOperation(m.id, fault.New(fault.BadRequest, "The id of an operation may have at most %d bytes.", connection.MaxIDBytes))
+		return nil
+	}
 	o, err := k.operations.Start(k.ctx, m.id)
 	switch {
 	case errors.Is(err, connection.ErrDuplicateID):
 		return duplicateID(m.id)
 	case err != nil:
-		k.send(nil, outgoing{k.subprotocol.errorType, m.id, k.subprotocol.errorPayload(executor.NewRefusal(err).Errors)})
+		k.refuseOperation(m.id, err)
 		return nil
 	}
 	go k.runOperation(o, req)
 	return nil
+}
+
+// refuseOperation ends an operation before it starts; the socket and its other operations go on.
+func (k *socket) refuseOperation(id string, err error) {
+	k.send(nil, outgoing{k.subprotocol.errorType, id, k.subprotocol.errorPayload(executor.NewRefusal(err).Errors)})
 }
 
 func (k *socket) runOperation(o *connection.Operation, req executor.Request) {

@@ -1,0 +1,88 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+	"github.com/backplane-dev/backplane/internal/problem"
+)
+
+const ifNoneMatch = "If-None-Match"
+
+// readCurrent returns what GET of the request's path shows to the caller.
+func (s *Shim) readCurrent(r *http.Request, rt *route) (*result, error) {
+	get := *r
+	get.URL = &url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath} // parameters of the query concern the change
+	in, err := s.bindRequest(&get, rt.reads)
+	if err != nil {
+		return nil, err
+	}
+	return s.runOnce(&get, rt.reads, in)
+}
+
+// checkCurrent compares a change with what is stored: If-None-Match, and properties that can only
+// be read. It reads what is stored only if it must.
+func (s *Shim) checkCurrent(r *http.Request, rt *route, in *boundRequest) error {
+	conditional := rt.isConditional(r)
+	if conditional && rt.reads == nil {
+		return errNoneMatch("This path cannot be read, so If-None-Match does not hold; leave it out.", 0)
+	}
+	if rt.reads == nil || r.Method == http.MethodPost || !conditional && len(in.unknown) == 0 {
+		in.refuseUnknownProperties(nil)
+		return nil
+	}
+	res, err := s.readCurrent(r, rt)
+	switch {
+	case err != nil && fault.From(err).Kind() == fault.KindNotFound:
+		in.refuseUnknownProperties(nil)
+		return nil // nothing is stored, so nothing matches
+	case err != nil:
+		return err
+	case conditional && rt.reads.matchesNone(r, res):
+		return errNoneMatch("It is stored as If-None-Match says that it must not be.", res.version)
+	}
+	if len(in.unknown) > 0 {
+		v, err := jsoncodec.Decode(rt.reads.renderBody(res))
+		if err != nil {
+			return err
+		}
+		shown, _ := v.(map[string]any)
+		in.refuseUnknownProperties(shown)
+	}
+	return nil
+}
+
+// isConditional reports whether a change has an If-None-Match. That of POST is none of the
+// resource at the path, and that of a read is evaluated once the response is known.
+func (rt *route) isConditional(r *http.Request) bool {
+	return rt.op.Operation == ast.Mutation && r.Method != http.MethodPost && len(r.Header.Values(ifNoneMatch)) > 0
+}
+
+// matchesNone reports whether If-None-Match names what GET shows: with *, by its version or, without
+// one, by its tag.
+func (rt *route) matchesNone(r *http.Request, shown *result) bool {
+	body := rt.renderBody(shown)
+	for _, encoding := range []string{"", "gzip"} {
+		if matchesNone(r, entityTag(shown.version, body, encoding)) {
+			return true
+		}
+	}
+	version := strconv.Itoa(shown.version)
+	for part := range strings.SplitSeq(strings.Join(r.Header.Values(ifNoneMatch), ","), ",") {
+		tag := strings.Trim(strings.TrimPrefix(strings.TrimSpace(part), "W/"), `"`)
+		if digits, _, _ := strings.Cut(tag, "-"); shown.version > 0 && digits == version {
+			return true
+		}
+	}
+	return false
+}
+
+func errNoneMatch(message string, version int) error {
+	return &problem.Error{Status: http.StatusPreconditionFailed, Fault: fault.New(fault.VersionConflict, "%s", message), Version: version}
+}
