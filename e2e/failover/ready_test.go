@@ -58,9 +58,10 @@ func TestReady_needs_a_server_that_can_write(t *testing.T) {
 			}
 		}
 		want := map[bool]string{true: "backplane_database_writable 1\n", false: "backplane_database_writable 0\n"}[writable]
-		if _, text := get(t, "http://"+metrics+"/metrics"); !strings.Contains(text, want) {
-			t.Errorf("the metrics do not have %q", want)
-		}
+		harness.Eventually(t, fmt.Sprintf("the metrics have %q", want), func() bool {
+			_, text := get(t, "http://"+metrics+"/metrics")
+			return strings.Contains(text, want)
+		})
 	}
 }
 
