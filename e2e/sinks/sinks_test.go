@@ -321,7 +321,9 @@ func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
 		harness.RunCommand(t, database, "migrate")
 		unreachable := (&url.URL{Scheme: "redis", User: url.UserPassword("u", "hunter2"), Host: fmt.Sprint("127.0.0.1:", testenv.FreePort(t)), RawQuery: "name=gone"}).String()
 		p := testenv.Server(t, append(harness.Settings(database), "BACKPLANE_SINKS="+unreachable)...)
-		harness.CreateProduct(t, harness.SignInAdmin(t, p), "TEA", 1)
+		root := harness.SignInAdmin(t, p)
+		harness.CreateProduct(t, root, "TEA", 1)
+		cursor := root.LogHead(t)
 		harness.Eventually(t, "the sink has a place", func() bool {
 			out, err := p.Run("sinks")
 			return err == nil && strings.Contains(out, "gone") && !strings.Contains(out, "none yet")
@@ -342,6 +344,7 @@ func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
 		if out := failing(t, database, "doctor"); !strings.Contains(out, "sink gone has an offset") {
 			t.Errorf("doctor, of a sink that is not configured, says:\n%s", out)
 		}
+		checkRewind(t, database, cursor)
 		harness.RunCommand(t, database, "sinks", "forget", "gone")
 		if out := harness.RunCommand(t, database, "sinks"); !strings.Contains(out, "there are no sinks") {
 			t.Errorf("sinks after forgetting says:\n%s", out)
@@ -359,4 +362,14 @@ func failing(t *testing.T, database string, args ...string) string {
 		t.Errorf("backplane %s succeeded:\n%s", strings.Join(args, " "), out)
 	}
 	return string(out)
+}
+
+// checkRewind rewinds a sink that has exported nothing, which only the refusals show.
+func checkRewind(t *testing.T, database, head string) {
+	t.Helper()
+	for cursor, want := range map[string]string{head: "has no offset after", "0a0b0c.1": "of another timeline", "x": "cursor"} {
+		if out := failing(t, database, "sinks", "rewind", "gone", cursor); !strings.Contains(out, want) {
+			t.Errorf("sinks rewind gone %s says:\n%s, want %q", cursor, out, want)
+		}
+	}
 }

@@ -37,7 +37,7 @@ type serving struct {
 // commands are all commands, and those of commands.
 var commands = []string{
 	"", "apikey", "completion", "consumers", "deadletters", "deadletters list", "deadletters replay", "deadletters show", "doctor", "keys", "keys list", "keys revoke", "keys rotate", "keys rotate-master",
-	"legacy", "man", "migrate", "pick", "seed", "serve", "services", "sinks", "sinks forget", "sinks list", "version",
+	"legacy", "man", "migrate", "pick", "seed", "serve", "services", "sinks", "sinks forget", "sinks list", "sinks rewind", "version",
 }
 
 func TestHelp_of_each_command(t *testing.T) {
@@ -153,6 +153,7 @@ func TestRun_needs_arguments(t *testing.T) {
 		"pick":                         "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
 		"pick echo -n 0":               "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
 		"sinks forget":                 "sinks forget needs the name of the sink; backplane sinks lists them",
+		"sinks rewind kafka":           "sinks rewind needs the name of the sink, and the cursor of the last event that is not to be exported again; backplane sinks lists the sinks",
 		"deadletters show":             "deadletters show needs the id of a dead letter; backplane deadletters lists them",
 		"security events --since soon": `--since is "soon", but it must be a time such as 2026-11-30T08:00:00Z or 24h`,
 		"security events --type x.y":   `there is no type "x.y" of security events; docs/security.md lists them`,

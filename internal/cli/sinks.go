@@ -12,6 +12,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/export"
 	"github.com/backplane-dev/backplane/internal/lease"
 )
@@ -20,15 +21,16 @@ func (c *commandLine) sinksCommand() *cobra.Command {
 	list := c.withToolbox(listSinks)
 	cmd := &cobra.Command{
 		Use:   "sinks",
-		Short: "list the sinks with their offsets, or forget the offset of one",
+		Short: "list the sinks with their offsets, rewind one, or forget its offset",
 		Long: "A sink has an offset in the event log. Retention keeps the events after it until the sink has exported them.\n" +
-			"Forget a sink that is not configured any more; one that is configured starts anew. No server may be exporting to it: stop those that are.",
-		Args: unknownVerb("list and forget NAME"),
+			"Forget a sink that is not configured any more; one that is configured starts anew. Rewind one to a cursor, so that the events after it are exported again. No server may be exporting to it: stop those that are.",
+		Args: unknownVerb("list, rewind NAME CURSOR and forget NAME"),
 		RunE: list,
 	}
 	cmd.AddCommand(
 		&cobra.Command{Use: "list", Short: "list the sinks (the default)", Args: atMost(0), RunE: list},
 		&cobra.Command{Use: "forget NAME", Short: "remove the offset of a sink", Args: atMost(1), RunE: c.withWritableToolbox(forgetSink)},
+		&cobra.Command{Use: "rewind NAME CURSOR", Short: "export the events after a cursor again", Args: atMost(2), RunE: c.withWritableToolbox(rewindSink)},
 	)
 	return cmd
 }
@@ -109,5 +111,33 @@ func forgetSink(ctx context.Context, env app.Env, tools *app.Toolbox, args []str
 		return fmt.Errorf("the sink %s has no offset, or a server is exporting to it; see backplane sinks", args[0])
 	}
 	_, err = fmt.Fprintf(env.Out, "the offset of the sink %s is removed\n", args[0])
+	return err
+}
+
+func rewindSink(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
+	if len(args) < 2 {
+		return errors.New("sinks rewind needs the name of the sink, and the cursor of the last event that is not to be exported again; backplane sinks lists the sinks")
+	}
+	to, err := event.ParseCursor(args[1])
+	if err != nil {
+		return err
+	}
+	state, err := tools.Log.State(ctx)
+	switch {
+	case err != nil:
+		return err
+	case to.Timeline != state.Timeline:
+		return fmt.Errorf("the cursor %s is of another timeline; that of the log is %s", to, state.Timeline)
+	case to.Position+1 < state.Oldest:
+		return fmt.Errorf("the events after %s are not kept any more; the oldest cursor is %s", to, event.Cursor{Timeline: state.Timeline, Position: state.Oldest - 1})
+	}
+	rewound, err := tools.DB.Leases().Rewind(ctx, export.LeaseName(args[0]), to.Position)
+	if err != nil {
+		return err
+	}
+	if !rewound {
+		return fmt.Errorf("the sink %s has no offset after %s, or a server is exporting to it; see backplane sinks", args[0], to)
+	}
+	_, err = fmt.Fprintf(env.Out, "the sink %s exports the events after %s again\n", args[0], to)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -98,6 +99,34 @@ func TestIdempotencyKey_of_a_clock_that_was_ahead(t *testing.T) {
 			if err != nil || (again.ID == first.ID) != repeated {
 				t.Errorf("a key that is %v ahead: the repeated call gave %v, %v, want the same order %v", ahead, again, err, repeated)
 			}
+		}
+	})
+}
+
+func TestLeases_Rewind_moves_an_offset_without_an_owner_back(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		leases := db.Leases()
+		l, _, err := leases.Acquire(t.Context(), "mail", "a", 10, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := leases.Rewind(t.Context(), "mail", 5); ok || err != nil {
+			t.Errorf("Rewind of a reader with an owner = %v, %v, want nothing", ok, err)
+		}
+		if err := leases.Release(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		for to, want := range map[event.Position]bool{10: false, 12: false} {
+			if ok, err := leases.Rewind(t.Context(), "mail", to); ok != want || err != nil {
+				t.Errorf("Rewind to %d = %v, %v, want %v", to, ok, err, want)
+			}
+		}
+		if ok, err := leases.Rewind(t.Context(), "mail", 5); !ok || err != nil {
+			t.Errorf("Rewind = %v, %v", ok, err)
+		}
+		if next, ok, err := leases.Acquire(t.Context(), "mail", "b", 0, time.Minute); !ok || err != nil || next.Position != 5 || next.Epoch != 3 {
+			t.Errorf("the next owner has %+v, %v, %v, want the offset 5 at epoch 3", next, ok, err)
 		}
 	})
 }

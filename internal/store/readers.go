@@ -74,6 +74,18 @@ func (s Leases) Delete(ctx context.Context, name string) (bool, error) {
 	return n > 0, nil
 }
 
+// Rewind moves the offset of a reader without an owner back, and fences its former owners; ok is false if
+// there is none, it has an owner, or its offset is not after the position.
+func (s Leases) Rewind(ctx context.Context, name string, to event.Position) (ok bool, err error) {
+	now := s.db.timeIn(0)
+	n, err := s.db.writer().exec(ctx, `UPDATE readers SET position = ?, epoch = epoch + 1 WHERE name = ? AND position > ? AND expires_at <= `+now.sql,
+		append([]any{int64(to), name, int64(to)}, now.args...)...)
+	if err != nil {
+		return false, fmt.Errorf("rewind reader %s: %w", name, s.db.translateError(ctx, err))
+	}
+	return n > 0, nil
+}
+
 // List implements lease.Store.
 func (s Leases) List(ctx context.Context) ([]lease.Offset, error) {
 	var all []lease.Offset
