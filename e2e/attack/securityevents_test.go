@@ -462,7 +462,7 @@ func TestSecurity_events_follows(t *testing.T) {
 		lines := bufio.NewScanner(out)
 		for _, name := range []string{"ada", "bob"} {
 			id := harness.SignUp(t, p, name).UserID(t)
-			if !lines.Scan() || !strings.Contains(lines.Text(), `"user":"`+id+`"`) {
+			if !lines.Scan() || !strings.Contains(lines.Text(), `"userId":"`+id+`"`) {
 				t.Errorf("after %s signed up the command wrote %q, %v", name, lines.Text(), lines.Err())
 			}
 		}

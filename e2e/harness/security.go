@@ -13,13 +13,13 @@ type SecurityEvent struct {
 	ID        string `json:"id"`
 	Type      string `json:"type"`
 	Count     int    `json:"count"`
-	User      string `json:"user"`
+	User      string `json:"userId"`
 	Actor     string `json:"actor"`
-	Session   string `json:"session"`
-	Key       string `json:"key"`
+	Session   string `json:"sessionId"`
+	Key       string `json:"apiKeyId"`
 	Address   string `json:"address"`
-	UserAgent string `json:"user_agent"`
-	RequestID string `json:"request_id"` //nolint:tagliatelle // as the command writes it
+	UserAgent string `json:"userAgent"`
+	RequestID string `json:"requestId"`
 	Detail    string `json:"detail"`
 }
 

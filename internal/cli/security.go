@@ -77,21 +77,21 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	return at.UTC(), nil
 }
 
-// securityLine is a security event as a JSON line shows it. The names are API.
+// securityLine is a security event as a JSON line shows it, by the names that it has in the schema. They are API.
 type securityLine struct {
 	ID         string             `json:"id"`
 	Type       security.EventType `json:"type"`
-	OccurredAt time.Time          `json:"occurred_at"`
-	LastAt     time.Time          `json:"last_at"`
-	RecordedAt time.Time          `json:"recorded_at"`
+	OccurredAt time.Time          `json:"occurredAt"`
+	LastAt     time.Time          `json:"lastAt"`
+	RecordedAt time.Time          `json:"recordedAt"`
 	Count      int                `json:"count"`
-	User       string             `json:"user,omitempty"`
+	User       string             `json:"userId,omitempty"`
 	Actor      string             `json:"actor,omitempty"`
-	Session    string             `json:"session,omitempty"`
-	Key        string             `json:"key,omitempty"`
+	Session    string             `json:"sessionId,omitempty"`
+	Key        string             `json:"apiKeyId,omitempty"`
 	Address    string             `json:"address,omitempty"`
-	UserAgent  string             `json:"user_agent,omitempty"`
-	RequestID  string             `json:"request_id,omitempty"`
+	UserAgent  string             `json:"userAgent,omitempty"`
+	RequestID  string             `json:"requestId,omitempty"`
 	Detail     string             `json:"detail,omitempty"`
 }
 

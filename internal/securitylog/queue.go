@@ -1,6 +1,7 @@
 package securitylog
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -160,7 +161,7 @@ func (q *queue) take() []security.Event {
 func (q *queue) putBack(rows []security.Event) (dropped int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	all := append(rows[:len(rows):len(rows)], q.rows...)
+	all := slices.Concat(rows, q.rows)
 	for _, e := range all[min(len(all), q.cfg.Pending):] {
 		dropped += e.Count
 	}

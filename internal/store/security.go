@@ -110,12 +110,12 @@ func securityEventOf(ctx context.Context, typ security.EventType, e event.Event)
 	}
 	s.UserID = ""
 	for _, id := range append([]string{e.SubjectID}, e.Related...) {
-		switch kind, _ := uid.KindOf(id); kind {
-		case uid.KindUser:
+		switch {
+		case uid.Is(uid.KindUser, id):
 			s.UserID = uid.User(id)
-		case uid.KindSession:
+		case uid.Is(uid.KindSession, id):
 			s.SessionID = uid.Session(id)
-		case uid.KindAPIKey:
+		case uid.Is(uid.KindAPIKey, id):
 			s.APIKeyID = uid.APIKey(id)
 		}
 	}
