@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
@@ -450,7 +452,9 @@ func TestSecurity_events_follows(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		p := harness.StartServer(t, database)
-		cmd := exec.CommandContext(t.Context(), testenv.Binary(t), "security", "events", "--since", "0s", "--follow", "--type", "sign_up.succeeded")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // so that the test does not wait for ever for a line
+		defer cancel()
+		cmd := exec.CommandContext(ctx, testenv.Binary(t), "security", "events", "--since", "1h", "--follow", "--type", "sign_up.succeeded")
 		cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), harness.Settings(database)...)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
