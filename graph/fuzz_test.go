@@ -66,10 +66,10 @@ func (d *legalDocument) value(name string, t *ast.Type, depth int) any {
 type enumValue string
 
 func (d *legalDocument) scalar(name, typ string) any {
-	switch {
-	case name == "sku" || name == "skus":
+	switch name {
+	case "sku", "skus":
 		return pick(d, d.skus...)
-	case name == "quantity":
+	case "quantity":
 		return 1
 	}
 	switch typ {

@@ -13,8 +13,8 @@ import (
 const maxTries = 2000
 
 // orderWriters place an order over one transport and return the code of its error, empty if it was placed.
-var orderWriters = map[string]func(ctx context.Context, c harness.Caller, t *testing.T) string{
-	"GraphQL": func(ctx context.Context, c harness.Caller, t *testing.T) string {
+var orderWriters = map[string]func(ctx context.Context, t *testing.T, c harness.Caller) string{
+	"GraphQL": func(ctx context.Context, t *testing.T, c harness.Caller) string {
 		t.Helper()
 		a, err := c.Send(ctx, harness.PlaceOrder, harness.Fields{"items": []any{harness.OrderLine("P0", 1)}})
 		if err != nil {
@@ -28,7 +28,7 @@ var orderWriters = map[string]func(ctx context.Context, c harness.Caller, t *tes
 		}
 		return fmt.Sprint(a.Errors[0].Extensions["code"])
 	},
-	"REST": func(ctx context.Context, c harness.Caller, t *testing.T) string {
+	"REST": func(ctx context.Context, t *testing.T, c harness.Caller) string {
 		t.Helper()
 		a, err := c.REST(ctx, "POST /orders", `{"items": [{"sku": "P0", "quantity": 1}]}`, "Content-Type", "application/json")
 		if err != nil {
@@ -46,8 +46,8 @@ var orderWriters = map[string]func(ctx context.Context, c harness.Caller, t *tes
 	"event stream": writeOverStream("event stream"),
 }
 
-func writeOverStream(transport string) func(ctx context.Context, c harness.Caller, t *testing.T) string {
-	return func(ctx context.Context, c harness.Caller, t *testing.T) string {
+func writeOverStream(transport string) func(ctx context.Context, t *testing.T, c harness.Caller) string {
+	return func(ctx context.Context, t *testing.T, c harness.Caller) string {
 		t.Helper()
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -72,7 +72,7 @@ func TestUser_cannot_write_faster_than_its_rate(t *testing.T) {
 		for transport, place := range orderWriters {
 			refused := false
 			for range maxTries {
-				code := place(t.Context(), mallory, t)
+				code := place(t.Context(), t, mallory)
 				if code == "" {
 					placed++
 					continue
@@ -90,7 +90,7 @@ func TestUser_cannot_write_faster_than_its_rate(t *testing.T) {
 		if got != placed {
 			t.Errorf("there are %d orders, %d calls were answered with one", got, placed)
 		}
-		if code := orderWriters["GraphQL"](t.Context(), ada, t); code != "" {
+		if code := orderWriters["GraphQL"](t.Context(), t, ada); code != "" {
 			t.Errorf("another customer got %s", code)
 		}
 	})

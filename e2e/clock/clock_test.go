@@ -15,7 +15,7 @@ const ahead = 40 * 24 * time.Hour
 // TestNode_with_a_wrong_clock_follows_the_databases has a node that is 40 days ahead take part in
 // everything that ends by time: it would remove the whole log, end sessions, repeat calls and
 // give leases of 40 days.
-func TestNode_with_a_wrong_clock_follows_the_databases(t *testing.T) {
+func TestNode_with_a_wrong_clock_follows_the_databases(t *testing.T) { //nolint:tparallel // its steps share two nodes, in order
 	t.Parallel()
 	settings := harness.Settings(testenv.Postgres(t), "BACKPLANE_RETENTION_AGE=720h")
 	right := testenv.ServerWith(t, []string{"--migrate"}, settings...)
@@ -37,7 +37,7 @@ func TestNode_with_a_wrong_clock_follows_the_databases(t *testing.T) {
 	}
 	checkLog()
 
-	t.Run("a call is not repeated", func(t *testing.T) {
+	t.Run("a call is not repeated", func(t *testing.T) { //nolint:paralleltest // see above
 		vars := map[string]any{"key": "once", "items": []any{harness.OrderLine("CUP", 1)}}
 		first, again := root.Do(t, harness.PlaceOrder, vars), there.Do(t, harness.PlaceOrder, vars)
 		id := harness.Text(first, "placeOrder", "order", "id")
@@ -45,8 +45,8 @@ func TestNode_with_a_wrong_clock_follows_the_databases(t *testing.T) {
 			t.Errorf("two calls under one key gave %v and %v, want one order", first, again)
 		}
 	})
-	t.Run("a session goes on", func(t *testing.T) { checkSession(t, right, wrong) })
-	t.Run("a lease lasts its time", func(t *testing.T) {
+	t.Run("a session goes on", func(t *testing.T) { checkSession(t, right, wrong) }) //nolint:paralleltest // see above
+	t.Run("a lease lasts its time", func(t *testing.T) {                             //nolint:paralleltest // see above
 		harness.CreateInstance(t, there, "echo", "late", harness.Fields{"ttl": "10s"})
 		data := there.Do(t, `{ service(name: "echo") { instances(first: 10) { nodes { instanceId status leaseExpiresAt } } } }`, nil)
 		for _, node := range harness.At(data, "service", "instances", "nodes").([]any) {
@@ -56,7 +56,7 @@ func TestNode_with_a_wrong_clock_follows_the_databases(t *testing.T) {
 			}
 		}
 	})
-	t.Run("doctor says so", func(t *testing.T) {
+	t.Run("doctor says so", func(t *testing.T) { //nolint:paralleltest // see above
 		if out, err := wrong.Run("doctor"); err == nil || !strings.Contains(out, "ahead of the database's") {
 			t.Errorf("doctor on that node: %v\n%s", err, out)
 		}

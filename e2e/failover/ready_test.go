@@ -24,7 +24,7 @@ func readiness(t *testing.T, p *testenv.Process) int {
 
 func get(t *testing.T, url string) (status int, body string) {
 	t.Helper()
-	resp, err := http.Get(url) //nolint:noctx // it ends with the server
+	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

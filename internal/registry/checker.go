@@ -118,21 +118,8 @@ func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.I
 	now := c.now()
 	c.forgetIdle()
 	for _, s := range c.directory.Services() {
-		for _, i := range c.directory.Instances(s.ID) {
-			if s.HealthCheck == nil && i.CheckFailure == "" && !s.keeps(i) {
-				continue
-			}
-			seen[i.ID] = true
-			failure, ok := c.checkInstance(s, i, now)
-			if !ok {
-				failure = i.CheckFailure
-			}
-			if gone := c.states[i.ID].gone(now) && s.keeps(i); gone || failure != i.CheckFailure {
-				if results[s.ID] == nil {
-					results[s.ID] = map[uid.Instance]checkResult{}
-				}
-				results[s.ID][i.ID] = checkResult{i.Incarnation, failure, gone}
-			}
+		if found := c.collectFailuresOf(s, now, seen); len(found) > 0 {
+			results[s.ID] = found
 		}
 	}
 	maps.DeleteFunc(c.states, func(id uid.Instance, _ *checkState) bool { return !seen[id] })
@@ -140,6 +127,26 @@ func (c *checker) collectFailures(ctx context.Context) map[uid.Service]map[uid.I
 		slices.SortFunc(p.due, func(a, b dueProbe) int { return a.state.due.Compare(b.state.due) })
 	}
 	c.startAll()
+	return results
+}
+
+// collectFailuresOf is collectFailures for the instances of a service. It adds those that it checks to
+// seen.
+func (c *checker) collectFailuresOf(s *Service, now time.Time, seen map[uid.Instance]bool) map[uid.Instance]checkResult {
+	results := map[uid.Instance]checkResult{}
+	for _, i := range c.directory.Instances(s.ID) {
+		if s.HealthCheck == nil && i.CheckFailure == "" && !s.keeps(i) {
+			continue
+		}
+		seen[i.ID] = true
+		failure, ok := c.checkInstance(s, i, now)
+		if !ok {
+			failure = i.CheckFailure
+		}
+		if gone := c.states[i.ID].gone(now) && s.keeps(i); gone || failure != i.CheckFailure {
+			results[i.ID] = checkResult{i.Incarnation, failure, gone}
+		}
+	}
 	return results
 }
 

@@ -104,7 +104,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 func (r *Reconciler) reconcile(ctx context.Context) error {
 	if check := r.cfg.CheckSkew; check != nil && check() != nil {
 		r.giveUpLease(ctx)
-		return nil
+		return nil //nolint:nilerr // the clock reports it
 	}
 	if err := r.holdLease(ctx); err != nil || r.held == nil {
 		return err

@@ -57,10 +57,10 @@ func EventOf(ctx context.Context, err error, at time.Time) (e Event, ok bool) {
 	if !ok {
 		return Event{}, false
 	}
-	switch {
-	case f.Code == fault.Forbidden || f.Code == fault.Unauthenticated:
+	if f.Code == fault.Forbidden || f.Code == fault.Unauthenticated {
 		return New(ctx, PermissionDenied, string(f.Code), at), true
-	case f.Code == fault.RateLimited:
+	}
+	if f.Code == fault.RateLimited {
 		return New(ctx, RateLimited, "", at), true
 	}
 	return Event{}, false

@@ -33,7 +33,7 @@ func parseWords(text string) map[string]bool {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
-		for _, w := range strings.Fields(line) {
+		for w := range strings.FieldsSeq(line) {
 			words[w] = true
 		}
 	}

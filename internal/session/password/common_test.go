@@ -29,7 +29,7 @@ func TestCheckNew_accepts_other_passwords(t *testing.T) {
 	t.Parallel()
 	for _, p := range []string{
 		"a password of mine", "a long enough password", "correct horse battery", "battery horse correct", "another password", "vq7-Lw2p-kk91", "Tr0ub4dor&3x", "xkcd-936-comic",
-		"mallet and chisel", "пароль который долог", "犬も歩けば棒に当たるよ", "5839201746", "sunshine over muddy river", strings.Repeat("password", 20), Generate(),
+		"mallet and chisel", "пароль который долог", "ἀργὴ δ' ἡ νὺξ μακρά", "5839201746", "sunshine over muddy river", strings.Repeat("password", 20), Generate(),
 	} {
 		if err := CheckNew(p, "ada", "ada@example.org", "Ada Lovelace"); err != nil {
 			t.Errorf("CheckNew(%q) = %v", p, err)

@@ -99,7 +99,7 @@ func startIntermediary(name string, owner *syscall.Credential, config func(liste
 		return nil, err
 	}
 	file := filepath.Join(dir, name+".conf")
-	if err := os.WriteFile(file, []byte(config(Address(port))), 0o644); err != nil { //nolint:gosec // it is read as another user, and holds no secret
+	if err := os.WriteFile(file, []byte(config(Address(port))), 0o644); err != nil { // it is read as another user, and holds no secret
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	kept, err := keep(dir, owner, signal, command(file)...)
