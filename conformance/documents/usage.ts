@@ -24,6 +24,9 @@ export const wrong: PlaceOrderMutationVariables = {
 };
 
 export function outcome({ placeOrder }: PlaceOrderMutation): string {
+  if (placeOrder == null) {
+    return "refused"; // the errors of the response say why
+  }
   return placeOrder.order?.id ?? placeOrder.userErrors.map((e) => `${e.code}: ${e.message}`).join(", ");
 }
 

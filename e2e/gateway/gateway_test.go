@@ -243,7 +243,7 @@ func TestGateway_reaches_no_listener_of_the_server(t *testing.T) {
 			t.Errorf("%s: %s", name, a.Body)
 		}
 	}
-	// A redirect to it is passed on, not followed.
+	// A redirect to it is not followed, and where it leads is not passed on.
 	startBackend(t, root, "guide", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://"+adminPort+"/metrics", http.StatusFound)
 	})
@@ -258,7 +258,7 @@ func TestGateway_reaches_no_listener_of_the_server(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != http.StatusFound || resp.Header.Get("Location") != "http://"+adminPort+"/metrics" {
+	if resp.StatusCode != http.StatusFound || resp.Header.Get("Location") != "" {
 		t.Errorf("a redirect gave %d %v", resp.StatusCode, resp.Header)
 	}
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,6 +43,9 @@ func (h *Health) Ready(ctx context.Context) error {
 
 // eventsFlow reports whether the events of changes get positions, and this node reads them.
 func (h *Health) eventsFlow() error {
+	if h.hub.Head().Timeline == "" {
+		return fault.New(fault.Unavailable, "The server has just started.").Because(errors.New("the event log has not been read yet"))
+	}
 	if lag := h.hub.Lag(); lag > maxEventLag {
 		return fault.New(fault.Unavailable, "Changes are stored, but their events do not arrive at the moment.").Because(
 			fmt.Errorf("the event log was last read to its end %v ago: no sequencer assigns positions, or this node cannot keep up", lag.Round(time.Millisecond)))
