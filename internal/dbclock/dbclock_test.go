@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,21 +13,40 @@ import (
 
 // fakeDatabase is a database and a node in a bubble of synctest, whose clocks are off by so much.
 type fakeDatabase struct {
+	mu               sync.Mutex
 	ahead, nodeAhead time.Duration
 	latency          time.Duration
 	err              error
 	reads            int
 }
 
-func (d *fakeDatabase) now() time.Time     { return time.Now().Add(d.ahead) }
-func (d *fakeDatabase) nodeNow() time.Time { return time.Now().Add(d.nodeAhead) }
+// change alters the clocks, or the database, while others use them.
+func (d *fakeDatabase) change(fn func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fn()
+}
 
-func (d *fakeDatabase) read(context.Context) (time.Time, error) {
-	d.reads++
-	time.Sleep(d.latency / 2)
-	at := d.now()
-	time.Sleep(d.latency / 2)
-	return at, d.err
+func (d *fakeDatabase) now() (at time.Time) {
+	d.change(func() { at = time.Now().Add(d.ahead) })
+	return at
+}
+
+func (d *fakeDatabase) nodeNow() (at time.Time) {
+	d.change(func() { at = time.Now().Add(d.nodeAhead) })
+	return at
+}
+
+func (d *fakeDatabase) read(context.Context) (at time.Time, err error) {
+	var latency time.Duration
+	d.change(func() {
+		d.reads++
+		latency, err = d.latency, d.err
+	})
+	time.Sleep(latency / 2)
+	at = d.now()
+	time.Sleep(latency / 2)
+	return at, err
 }
 
 func (d *fakeDatabase) clock() *Clock { return newClock(d.read, d.nodeNow) }
@@ -50,7 +70,7 @@ func TestClock_shows_the_databases_time(t *testing.T) {
 		if !near(c.Now(), d.now(), time.Microsecond) || c.Skew() != d.nodeAhead {
 			t.Errorf("Now = %v with a skew of %v, want the database's %v and %v", c.Now(), c.Skew(), d.now(), d.nodeAhead)
 		}
-		d.nodeAhead = -time.Hour // a step of the wall clock does not show
+		d.change(func() { d.nodeAhead = -time.Hour }) // a step of the wall clock does not show
 		if !near(c.Now(), d.now(), time.Microsecond) {
 			t.Errorf("after a step of the node's clock Now = %v, want %v", c.Now(), d.now())
 		}
@@ -64,12 +84,12 @@ func TestClock_moves_only_as_far_as_a_measurement_proves(t *testing.T) {
 		c := d.clock()
 		measure(t, c)
 		before := time.Duration(c.offset.Load())
-		d.latency, d.ahead = 2*time.Second, 500*time.Millisecond
+		d.change(func() { d.latency, d.ahead = 2*time.Second, 500*time.Millisecond })
 		measure(t, c)
 		if got := time.Duration(c.offset.Load()); got != before {
 			t.Errorf("a slow round trip moved the clock by %v", got-before)
 		}
-		d.latency = 20 * time.Millisecond
+		d.change(func() { d.latency = 20 * time.Millisecond })
 		measure(t, c)
 		if !near(c.Now(), d.now(), 11*time.Millisecond) {
 			t.Errorf("Now = %v, want %v", c.Now(), d.now())
@@ -97,7 +117,7 @@ func TestClock_checks_skew_and_steps(t *testing.T) {
 				d := &fakeDatabase{}
 				c := d.clock()
 				measure(t, c)
-				d.ahead, d.nodeAhead = tt.ahead, tt.nodeAhead
+				d.change(func() { d.ahead, d.nodeAhead = tt.ahead, tt.nodeAhead })
 				measure(t, c)
 				for what, check := range map[string]struct {
 					err  error
@@ -107,7 +127,7 @@ func TestClock_checks_skew_and_steps(t *testing.T) {
 						t.Errorf("%s = %v, want %q", what, check.err, check.want)
 					}
 				}
-				d.nodeAhead = d.ahead
+				d.change(func() { d.nodeAhead = d.ahead })
 				measure(t, c)
 				time.Sleep(holdTime)
 				if err := errors.Join(c.CheckSkew(), c.CheckAge()); err != nil {
@@ -126,7 +146,7 @@ func TestClock_without_a_source_follows_the_wall_clock(t *testing.T) {
 		measure(t, c)
 		go func() { _ = c.Run(t.Context(), slog.New(slog.DiscardHandler)) }()
 		for _, step := range []time.Duration{time.Hour, -2 * time.Hour} {
-			d.nodeAhead = step
+			d.change(func() { d.nodeAhead = step })
 			time.Sleep(lookInterval)
 			synctest.Wait()
 			if !near(c.Now(), d.nodeNow(), time.Millisecond) || c.CheckSkew() != nil || c.CheckAge() == nil {
@@ -149,13 +169,13 @@ func TestClock_Run_measures_each_minute_and_at_a_step(t *testing.T) {
 		if d.reads != 2 || logged.Len() > 0 {
 			t.Errorf("%d reads in the first minute, log %q; want 2 and nothing", d.reads, logged.String())
 		}
-		d.nodeAhead = -time.Minute
+		d.change(func() { d.nodeAhead = -time.Minute })
 		time.Sleep(lookInterval)
 		synctest.Wait()
 		if d.reads != 3 || !strings.Contains(logged.String(), "level=ERROR") || !strings.Contains(logged.String(), "1m0s behind") {
 			t.Errorf("%d reads after a step, log %q; want 3 and an error", d.reads, logged.String())
 		}
-		d.err = errors.New("gone")
+		d.change(func() { d.err = errors.New("gone") })
 		time.Sleep(3 * interval)
 		synctest.Wait()
 		if d.reads > 6 || c.CheckSkew() == nil || !near(c.Now(), d.now(), time.Millisecond) {

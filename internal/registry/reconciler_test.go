@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +41,7 @@ func (o *fakeLeases) Release(context.Context, lease.Lease) error { return nil }
 type fakeReconcileStore struct {
 	leases    *fakeLeases
 	duration  time.Duration
+	mu        sync.Mutex // held for due, while a loop runs
 	due       []uid.Service
 	absent    uid.Service // due, but without a row
 	extended  int
@@ -50,7 +53,16 @@ func (b *fakeReconcileStore) ExtendAllLeases(context.Context, lease.Lease) error
 	return nil
 }
 
+// addDue makes another service due.
+func (b *fakeReconcileStore) addDue(id uid.Service) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.due = append(b.due, id)
+}
+
 func (b *fakeReconcileStore) DueServices(context.Context, time.Duration, int, int) (ids []uid.Service, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, id := range b.due {
 		if b.evaluated[id] == 0 {
 			ids = append(ids, id)
@@ -132,9 +144,14 @@ func TestReconciler_gives_the_loop_up_while_the_clock_is_wrong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &fakeReconcileStore{leases: &fakeLeases{}, evaluated: map[uid.Service]int{}, due: []uid.Service{"svc_first"}}
-		var skewed error
+		var skewed atomic.Bool
 		r, err := NewReconciler(b, b.leases, func() event.Position { return 1 }, newTestDirectory().Directory, nil, time.Now, slog.New(slog.DiscardHandler),
-			ReconcilerConfig{CheckSkew: func() error { return skewed }})
+			ReconcilerConfig{CheckSkew: func() error {
+				if skewed.Load() {
+					return errors.New("40 days ahead")
+				}
+				return nil
+			}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,13 +161,14 @@ func TestReconciler_gives_the_loop_up_while_the_clock_is_wrong(t *testing.T) {
 		if r.held == nil || b.evaluated["svc_first"] != 1 {
 			t.Fatalf("with a right clock the loop is held: %v, evaluated %v", r.held != nil, b.evaluated)
 		}
-		skewed, b.due = errors.New("40 days ahead"), append(b.due, "svc_second")
+		skewed.Store(true)
+		b.addDue("svc_second")
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if r.held != nil || b.evaluated["svc_second"] != 0 {
 			t.Errorf("with a wrong clock the loop is held: %v, evaluated %v", r.held != nil, b.evaluated)
 		}
-		skewed = nil
+		skewed.Store(false)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if r.held == nil || b.evaluated["svc_second"] != 1 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,16 +80,21 @@ func (c *countingConnection) Recheck(affected func(*auth.Principal) bool) {
 func TestManager_Monitor_checks_all_while_revocations_cannot_be_known(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var failure error
+		var unknown atomic.Bool
 		log := slog.New(slog.DiscardHandler)
 		x, err := executor.New(executortest.New(nil, nil, nil), executor.Config{}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
 		m, err := New(Config{}, x, Deps{
-			Authenticate:     func(context.Context, string) (Caller, error) { return Caller{}, nil },
-			AcquireSlot:      func(context.Context) (func(), error) { return func() {}, nil },
-			AwaitRevocations: func(context.Context) error { return failure },
+			Authenticate: func(context.Context, string) (Caller, error) { return Caller{}, nil },
+			AcquireSlot:  func(context.Context) (func(), error) { return func() {}, nil },
+			AwaitRevocations: func(context.Context) error {
+				if unknown.Load() {
+					return errors.New("the log cannot be read")
+				}
+				return nil
+			},
 		}, log)
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +110,7 @@ func TestManager_Monitor_checks_all_while_revocations_cannot_be_known(t *testing
 		if c.rechecks != 0 {
 			t.Errorf("%d checks while revocations are known, want none", c.rechecks)
 		}
-		failure = errors.New("the log cannot be read")
+		unknown.Store(true)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if c.rechecks < 4 {
