@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/backplane-dev/backplane/e2e/harness"
 	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 // wrongPassword and wrongLogin are what callers type, and no place may keep.
@@ -370,7 +370,7 @@ func TestUser_is_told_of_new_keys(t *testing.T) {
 func TestServer_bounds_the_security_events_of_a_flood(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
-		operator := freeAddress(t)
+		operator := local.Address(testenv.FreePort(t))
 		p := harness.StartServer(t, database, "BACKPLANE_RATE_LIMIT=on", "BACKPLANE_ADMIN_LISTEN="+operator)
 		harness.SignUp(t, p, "ada")
 		attempts := harness.Size(2_000, 10_000)
@@ -410,16 +410,6 @@ func TestServer_bounds_the_security_events_of_a_flood(t *testing.T) {
 			t.Errorf("%d answers are %d security events that count %d, want at most 30 that count all", total, len(events), n)
 		}
 	})
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // readMetric returns the value of a metric of the admin listener.

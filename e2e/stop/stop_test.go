@@ -17,6 +17,7 @@ import (
 
 	"github.com/backplane-dev/backplane/e2e/harness"
 	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/testenv/local"
 )
 
 // pipe returns a pipe that ends with the test.
@@ -78,7 +79,7 @@ func TestServer_goes_on_without_a_reader_of_its_log(t *testing.T) {
 func TestServer_tells_how_many_log_records_were_dropped(t *testing.T) {
 	t.Parallel()
 	r, w := pipe(t)
-	admin := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
+	admin := local.Address(testenv.FreePort(t))
 	p := testenv.ServerWritingTo(t, w, "BACKPLANE_ADMIN_LISTEN="+admin)
 	dropped := func() bool {
 		resp, err := http.Get("http://" + admin + "/metrics")
@@ -141,7 +142,7 @@ func TestServer_ends_at_once_at_a_second_interrupt(t *testing.T) {
 
 func TestServer_serves_on_while_load_balancers_notice_its_stop(t *testing.T) {
 	t.Parallel()
-	admin := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
+	admin := local.Address(testenv.FreePort(t))
 	p := testenv.Server(t, "BACKPLANE_STOP_DELAY=2s", "BACKPLANE_ADMIN_LISTEN="+admin)
 	if _, closes := get(t, http.DefaultClient, p.BaseURL+oneQuery); closes {
 		t.Error("an answer of a server that does not stop ends its connection")
