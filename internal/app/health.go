@@ -43,8 +43,9 @@ func (h *Health) Ready(ctx context.Context) error {
 
 // eventsFlow reports whether the events of changes get positions, and this node reads them.
 func (h *Health) eventsFlow() error {
-	if h.hub.Head().Timeline == "" {
-		return fault.New(fault.Unavailable, "The server has just started.").Because(errors.New("the event log has not been read yet"))
+	if !h.hub.Complete() {
+		return fault.New(fault.Unavailable, "The server has just started.").Because(
+			errors.New("the event log has not been read to its end yet: if this lasts, no sequencer assigns positions, or the database cannot be read"))
 	}
 	if lag := h.hub.Lag(); lag > maxEventLag {
 		return fault.New(fault.Unavailable, "Changes are stored, but their events do not arrive at the moment.").Because(

@@ -77,6 +77,13 @@ func (h *Hub) Lag() time.Duration {
 	return time.Since(h.freshness.complete)
 }
 
+// Complete reports whether the hub has read all committed events once, without which Lag says nothing.
+func (h *Hub) Complete() bool {
+	h.freshness.mu.Lock()
+	defer h.freshness.mu.Unlock()
+	return !h.freshness.complete.IsZero()
+}
+
 // SeenLag is Lag for readers that OnPending serves as well: it does not grow while no
 // sequencer assigns positions.
 func (h *Hub) SeenLag() time.Duration {

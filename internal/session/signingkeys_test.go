@@ -225,9 +225,25 @@ func TestSigningKeys_are_not_read_again_for_each_unknown_kid(t *testing.T) {
 		_, err := f.Authenticate(t.Context(), foreign.AccessToken)
 		wantCode(t, "Authenticate", err, fault.Unauthenticated)
 	}
-	if n := f.store.Calls() - before; n != 1 {
-		t.Errorf("200 tokens of an unknown key took %d calls of the store, want 1", n)
+	if n := f.store.Calls() - before; n != 2 {
+		t.Errorf("200 tokens of an unknown key took %d calls of the store in a second, want 2", n)
 	}
+}
+
+// TestSigningKeys_of_a_revocation_elsewhere_are_known_at_once has a node read the keys just before another
+// revokes the one that signs.
+func TestSigningKeys_of_a_revocation_elsewhere_are_known_at_once(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, session.Config{})
+	must(t, f.Prepare(t.Context()))
+	other := f.node(t, session.Config{})
+	must(t, other.Prepare(t.Context()))
+	signer, _ := f.signer(t)
+	_, err := f.RevokeSigningKey(t.Context(), signer)
+	must(t, err)
+	tokens, _ := f.signIn(t, "ada")
+	_, err = other.Authenticate(t.Context(), tokens.AccessToken)
+	must(t, err)
 }
 
 func TestService_Prepare_refuses_keys_that_another_data_key_sealed(t *testing.T) {

@@ -78,14 +78,20 @@ func (m *Monitor) logChange(ctx context.Context, err error) {
 	m.db.cfg.Log.InfoContext(ctx, "the database can store changes")
 }
 
-// errNoLook says that a Monitor knows nothing.
-var errNoLook = errors.New("the database did not answer in time")
+// The errors of a Monitor that knows nothing.
+var (
+	errNoLook   = errors.New("the database has not been asked yet: the server has just started")
+	errLateLook = errors.New("the database did not answer in time")
+)
 
 // Writable returns nil if the database could store changes at the last look, else an Unavailable error.
 func (m *Monitor) Writable() error {
 	last := m.last.Load()
-	if last == nil || time.Since(last.at) > lookAge {
+	switch {
+	case last == nil:
 		return unavailable.Because(errNoLook)
+	case time.Since(last.at) > lookAge:
+		return unavailable.Because(errLateLook)
 	}
 	return last.err
 }

@@ -43,8 +43,9 @@ type KeyRing struct {
 	interval time.Duration
 	tokenTTL time.Duration // of the tokens that the keys sign
 
-	mu   sync.Mutex // held while reading the keys
-	keys atomic.Pointer[keySet]
+	mu       sync.Mutex // held while reading the keys
+	rereadAt time.Time  // when a token of an unknown key last had them read
+	keys     atomic.Pointer[keySet]
 }
 
 // NewKeyRing returns a KeyRing that has read no keys yet.
@@ -54,7 +55,9 @@ func NewKeyRing(store KeyStore, sealer *secrets.Sealer, cfg Config, now func() t
 
 // Load reads the keys again, and makes the first if there is none.
 func (r *KeyRing) Load(ctx context.Context) error {
-	_, err := r.reload(ctx, 0)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, err := r.read(ctx)
 	return err
 }
 
@@ -69,7 +72,6 @@ func (r *KeyRing) JWKS() []byte {
 
 // keySet is the keys as they were read. It is immutable.
 type keySet struct {
-	readAt    time.Time
 	keys      []loadedKey // by when they sign
 	published []byte      // the JSON Web Key Set
 }
@@ -82,8 +84,9 @@ type loadedKey struct {
 }
 
 // minReread keeps tokens of unknown keys from making us read the keys over and
-// over.
-const minReread = time.Second
+// over. A token of a key that replaces a revoked one may be refused for as long,
+// while tokens of keys that never were ones arrive.
+const minReread = 100 * time.Millisecond
 
 // current returns the keys this node knows, and reads them first if it knows
 // none yet.
@@ -91,18 +94,35 @@ func (r *KeyRing) current(ctx context.Context) (*keySet, error) {
 	if set := r.keys.Load(); set != nil {
 		return set, nil
 	}
-	return r.reload(ctx, 0)
-}
-
-// reload reads the keys, unless they were read less than maxAge ago. Where there
-// are none it makes the first, which signs at once: no token needs another.
-func (r *KeyRing) reload(ctx context.Context, maxAge time.Duration) (*keySet, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if set := r.keys.Load(); set != nil {
+		return set, nil // another caller has read them meanwhile
+	}
+	return r.read(ctx)
+}
+
+// reread returns keys that are younger than the set, which lacks the key of a token. It reads them, unless
+// another such token had them read less than minReread ago. When they were read for any other reason does not
+// matter: a key that replaces a revoked one signs from the moment of its commit.
+func (r *KeyRing) reread(ctx context.Context, set *keySet) (*keySet, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := r.keys.Load(); now != nil && now != set {
+		return now, nil
+	}
 	at := r.now()
-	if set := r.keys.Load(); set != nil && at.Sub(set.readAt).Abs() < maxAge {
+	if at.Sub(r.rereadAt).Abs() < minReread {
 		return set, nil
 	}
+	r.rereadAt = at
+	return r.read(ctx)
+}
+
+// read reads the keys. Where there are none it makes the first, which signs at once: no token needs another.
+// The caller holds the lock.
+func (r *KeyRing) read(ctx context.Context) (*keySet, error) {
+	at := r.now()
 	stored, err := r.store.SigningKeys(ctx)
 	if err == nil && len(stored) == 0 {
 		stored, err = r.store.UpdateSigningKeys(ctx, func(keys []*SigningKey) (*SigningKey, []string, error) {
@@ -120,7 +140,7 @@ func (r *KeyRing) reload(ctx context.Context, maxAge time.Duration) (*keySet, er
 
 // activate makes the stored keys the ones that this node uses.
 func (r *KeyRing) activate(stored []*SigningKey, at time.Time) (*keySet, error) {
-	set := &keySet{readAt: at}
+	set := &keySet{}
 	for i, k := range stored {
 		until := r.retiresAt(stored, i)
 		if !until.IsZero() && !at.Before(until) {
@@ -181,7 +201,7 @@ func (r *KeyRing) publicKey(ctx context.Context, id string) (ed25519.PublicKey, 
 	if k, ok := set.find(id, r.now()); ok {
 		return k, nil
 	}
-	set, err = r.reload(ctx, minReread)
+	set, err = r.reread(ctx, set)
 	if err != nil {
 		return nil, err
 	}
@@ -265,7 +285,7 @@ func (r *KeyRing) Drop(id string) {
 		r.keys.Store(nil) // the next token reads the key that replaces it
 		return
 	}
-	r.keys.Store(&keySet{readAt: set.readAt, keys: without, published: encodeJWKS(without)})
+	r.keys.Store(&keySet{keys: without, published: encodeJWKS(without)})
 }
 
 // knows reports whether the key is one that this node uses.

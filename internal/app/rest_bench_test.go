@@ -9,9 +9,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/app"
@@ -23,9 +21,6 @@ import (
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/user"
 )
-
-// maxCost is how many times the CPU of the GraphQL query a route may take.
-const maxCost = 1.3
 
 // duplicates are the same read by GraphQL and by a route, of a whole server in this
 // process.
@@ -133,62 +128,17 @@ func createUser(tb testing.TB, db *store.DB, domains graph.Domains) (id, key str
 	return string(u.ID), key
 }
 
-// serve answers n requests and returns the CPU that the process took meanwhile.
-func (d duplicates) serve(tb testing.TB, request func() *http.Request, n int) time.Duration {
-	tb.Helper()
-	before := cpu(tb)
-	for range n {
-		w := httptest.NewRecorder()
-		d.handler.ServeHTTP(w, request())
-		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"ada"`) {
-			tb.Fatalf("got %d %s", w.Code, w.Body)
-		}
-	}
-	return cpu(tb) - before
-}
-
-func cpu(tb testing.TB) time.Duration {
-	tb.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		tb.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// TestREST_costs_little_more_than_GraphQL takes the best of several rounds of each,
-// in turn. It runs alone, since it measures the CPU of the whole process.
-func TestREST_costs_little_more_than_GraphQL(t *testing.T) { //nolint:paralleltest // see above
-	if testing.Short() {
-		t.Skip("short run")
-	}
-	d := newDuplicates(t)
-	d.serve(t, d.graphql, 200) // warm
-	d.serve(t, d.rest, 200)
-	best := func(have, next time.Duration) time.Duration {
-		if have == 0 || next < have {
-			return next
-		}
-		return have
-	}
-	var graphql, rest time.Duration
-	for range 10 {
-		graphql = best(graphql, d.serve(t, d.graphql, 300))
-		rest = best(rest, d.serve(t, d.rest, 300))
-	}
-	ratio := float64(rest) / float64(graphql)
-	t.Logf("GET /users/{id} takes %.2f times the CPU of the GraphQL query (%v and %v for 300)", ratio, rest, graphql)
-	if ratio > maxCost {
-		t.Errorf("a route costs %.2f times the GraphQL query, want at most %.1f", ratio, maxCost)
-	}
-}
-
+// BenchmarkUser compares GET /users/{id} with the GraphQL query that it stands for.
 func BenchmarkUser(b *testing.B) {
 	d := newDuplicates(b)
 	for name, request := range map[string]func() *http.Request{"graphql": d.graphql, "rest": d.rest} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				d.handler.ServeHTTP(httptest.NewRecorder(), request())
+				w := httptest.NewRecorder()
+				d.handler.ServeHTTP(w, request())
+				if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"ada"`) {
+					b.Fatalf("got %d %s", w.Code, w.Body)
+				}
 			}
 		})
 	}
