@@ -70,6 +70,7 @@ func (h *Health) register(s *admin.Server) {
 			s.Register(fmt.Sprintf("backplane_database_connections{pool=%q,state=%q}", pool, state), func() float64 { return float64(value(h.db.Connections()[pool])) })
 		}
 		s.Register(fmt.Sprintf("backplane_database_connections_max{pool=%q}", pool), func() float64 { return float64(h.db.Connections()[pool].Max) })
+		s.Register(fmt.Sprintf("backplane_database_busy_refusals_total{pool=%q}", pool), func() float64 { return float64(h.db.Connections()[pool].Refusals) })
 		s.Register(fmt.Sprintf("backplane_database_connection_waits_total{pool=%q}", pool), func() float64 { return float64(h.db.Connections()[pool].Waits) })
 	}
 }

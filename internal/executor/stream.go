@@ -74,6 +74,7 @@ func (x *Executor) Run(ctx context.Context, op *Operation) (*graphql.Response, e
 	if err := grant.Take(ctx, op.MemoryEstimate()); err != nil {
 		return nil, err
 	}
+	ctx = fairshare.WithAdmission(ctx)
 	stream := x.Stream(ctx, op)
 	defer stream.Close()
 	resp := stream.Next(ctx, func() {})

@@ -146,8 +146,15 @@ func (s *Server) lastKnownPrincipal(r *http.Request, err error) *auth.Principal 
 	return a.LastKnown(token)
 }
 
-// authenticateToken returns the caller that presents the token.
+// authenticateToken returns the caller that presents the token. It waits for a slot, so that while checks
+// wait for the database, as many wait as operations may run, and the others are refused. Its
+// error may be SERVER_BUSY.
 func (s *Server) authenticateToken(ctx context.Context, token string) (connection.Caller, error) {
+	release, err := s.authentications.acquire(ctx)
+	if err != nil {
+		return connection.Caller{}, err
+	}
+	defer release()
 	p, err := s.principalOf(ctx, token)
 	if err != nil {
 		return connection.Caller{}, err

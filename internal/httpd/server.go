@@ -24,8 +24,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/connlimit"
 	"github.com/backplane-dev/backplane/internal/executor"
@@ -51,18 +49,19 @@ type Deps struct {
 
 // Server serves the API. Make one with New.
 type Server struct {
-	cfg         Config
-	deps        Deps
-	exec        *executor.Executor
-	log         *slog.Logger
-	slots       *semaphore.Weighted // one permit for each operation that runs
-	connections *connection.Manager
-	websockets  *websocket.Server
-	events      *sse.Server
-	graphiql    static.Files
-	draining    atomic.Bool
-	proxyWarned atomic.Bool
-	handler     http.Handler
+	cfg             Config
+	deps            Deps
+	exec            *executor.Executor
+	log             *slog.Logger
+	operations      *slots // one for each operation that runs
+	authentications *slots // one for each credential that is checked: a check may wait for the database
+	connections     *connection.Manager
+	websockets      *websocket.Server
+	events          *sse.Server
+	graphiql        static.Files
+	draining        atomic.Bool
+	proxyWarned     atomic.Bool
+	handler         http.Handler
 }
 
 // New returns a Server that serves nothing until Run is called.
@@ -74,7 +73,10 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Ser
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, deps: deps, exec: exec, log: log, slots: semaphore.NewWeighted(int64(cfg.Operations))}
+	s := &Server{
+		cfg: cfg, deps: deps, exec: exec, log: log,
+		operations: newSlots(cfg.Operations, cfg.QueueTime), authentications: newSlots(cfg.Operations, cfg.QueueTime),
+	}
 	if s.graphiql, err = static.Load(graphiqlFiles, "graphiql"); err != nil {
 		return nil, err
 	}
@@ -91,7 +93,7 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Ser
 }
 
 func (s *Server) newConnections() (*connection.Manager, error) {
-	cfg, deps := s.cfg.Streams, connection.Deps{Authenticate: s.authenticateMessage, AcquireSlot: s.acquireSlot, Memory: s.deps.Memory, OnError: s.deps.OnError}
+	cfg, deps := s.cfg.Streams, connection.Deps{Authenticate: s.authenticateMessage, AcquireSlot: s.operations.acquire, Memory: s.deps.Memory, OnError: s.deps.OnError}
 	if a, ok := s.deps.Auth.(RevocationFollower); ok {
 		deps.AwaitRevocations = a.AwaitRevocations
 	}

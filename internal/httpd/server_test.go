@@ -9,8 +9,11 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -291,6 +294,67 @@ func TestServer_GraphQL_is_busy_without_a_slot(t *testing.T) {
 			t.Errorf("answer afterwards = %d %s, want 200", w.Code, w.Body)
 		}
 	})
+}
+
+// TestServer_waits_less_in_a_standing_queue keeps the only slot taken while a caller arrives each 0.4 s.
+func TestServer_waits_less_in_a_standing_queue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, httpd.Config{Operations: 1, QueueTime: time.Second}, httpd.Deps{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { answer(s, request("POST /graphql", isJSON, `{"query":"{wait}"}`).WithContext(ctx)) })
+		synctest.Wait()
+		const callers = 6
+		var waits [callers]time.Duration
+		for n := range callers {
+			wg.Go(func() {
+				began := time.Now()
+				answer(s, request("POST /graphql", isJSON, `{"query":"{hello}"}`))
+				waits[n] = time.Since(began)
+			})
+			time.Sleep(400 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		cancel()
+		wg.Wait()
+		const full, short = time.Second, time.Second / 10
+		if want := [callers]time.Duration{full, full, full, short, short, full}; waits != want {
+			t.Errorf("the callers waited %v, want %v", waits, want)
+		}
+	})
+}
+
+// TestServer_checks_a_bounded_number_of_credentials_at_a_time has checks wait, as they do while the database stalls.
+func TestServer_checks_a_bounded_number_of_credentials_at_a_time(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		checks := &slowChecks{}
+		s := newServer(t, httpd.Config{Operations: 2}, httpd.Deps{Auth: checks})
+		var wg sync.WaitGroup
+		var busy atomic.Int64
+		for range 5 {
+			wg.Go(func() {
+				if w := answer(s, request("POST /graphql", isJSON+"\nAuthorization: Bearer x", `{"query":"{hello}"}`)); w.Code == 503 {
+					busy.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if most := checks.most.Load(); most != 2 || busy.Load() != 3 {
+			t.Errorf("%d checks at a time and %d callers refused, want 2 and 3", most, busy.Load())
+		}
+	})
+}
+
+// slowChecks is an Authenticator whose checks take a minute.
+type slowChecks struct{ now, most atomic.Int64 }
+
+func (c *slowChecks) Authenticate(context.Context, string) (*auth.Principal, error) {
+	c.most.Store(max(c.most.Load(), c.now.Add(1)))
+	time.Sleep(time.Minute)
+	c.now.Add(-1)
+	return &auth.Principal{UserID: "usr_1"}, nil
 }
 
 func TestServer_sets_headers(t *testing.T) {

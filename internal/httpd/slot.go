@@ -4,33 +4,85 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/membudget"
 )
 
-// acquireSlot waits for a slot to run in, for at most QueueTime, and returns what releases it.
-// Requests queue in the order in which they came. Its error is SERVER_BUSY.
-func (s *Server) acquireSlot(ctx context.Context) (release func(), err error) {
-	release = func() { s.slots.Release(1) }
-	if s.slots.TryAcquire(1) {
+// slots bound how many callers do one kind of work at a time. The others queue, in the order in which
+// they came. A queue that has not been empty for the wait is a standing one, which only adds to the
+// latency of all: its callers wait a tenth of the wait, so that the work that is done is work
+// for which a caller still waits (CoDel).
+type slots struct {
+	permits *semaphore.Weighted
+	wait    time.Duration
+
+	mu      sync.Mutex
+	waiting int
+	since   time.Time // when the queue was last empty
+}
+
+// standingPart divides the wait in a standing queue.
+const standingPart = 10
+
+func newSlots(n int, wait time.Duration) *slots {
+	return &slots{permits: semaphore.NewWeighted(int64(n)), wait: wait}
+}
+
+// acquire waits for a slot and returns what releases it. Its error is SERVER_BUSY, or that of ctx
+// once the client has left.
+func (s *slots) acquire(ctx context.Context) (release func(), err error) {
+	release = func() { s.permits.Release(1) }
+	if s.permits.TryAcquire(1) {
 		return release, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueueTime)
+	waiting, cancel := context.WithTimeout(ctx, s.enter())
 	defer cancel()
-	if s.slots.Acquire(ctx, 1) != nil {
+	err = s.permits.Acquire(waiting, 1)
+	s.leave()
+	switch {
+	case err == nil && ctx.Err() != nil:
+		release()
+		return nil, ctx.Err()
+	case err != nil && ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
 		busy := fault.New(fault.ServerBusy, "The server is busy; try again in a moment.")
-		busy.RetryAfter = s.cfg.QueueTime
+		busy.RetryAfter = s.wait
 		return nil, busy
 	}
 	return release, nil
+}
+
+// enter adds a caller to the queue and returns how long it may wait.
+func (s *slots) enter() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.waiting == 0 {
+		s.since = now
+	}
+	s.waiting++
+	if now.Sub(s.since) > s.wait {
+		return s.wait / standingPart
+	}
+	return s.wait
+}
+
+func (s *slots) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting--
 }
 
 // inSlot waits for a slot and has answer make the answer in it. The slot is released when the
 // answer begins: it is made by then, and the time that a slow client takes to receive it must
 // not keep other callers waiting. Its error is SERVER_BUSY or that of answer.
 func (s *Server) inSlot(ctx context.Context, w http.ResponseWriter, answer func(http.ResponseWriter) error) error {
-	release, err := s.acquireSlot(ctx)
+	release, err := s.operations.acquire(ctx)
 	if err != nil {
 		return err
 	}

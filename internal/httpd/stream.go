@@ -139,7 +139,7 @@ func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Tickets == nil {
 		return errInvalidTicket()
 	}
-	ticket, err := s.deps.Tickets.AuthenticateTicket(r.Context(), ticketOf(r))
+	ticket, err := s.authenticateTicket(r)
 	switch {
 	case err != nil:
 		return err
@@ -148,6 +148,16 @@ func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) error {
 	}
 	noteCaller(r.Context(), ticket.Caller.Principal)
 	return s.events.Serve(w, r, ticket.Caller, ticket.Request, allowOperation(r))
+}
+
+// authenticateTicket waits for a slot, as authenticateToken does.
+func (s *Server) authenticateTicket(r *http.Request) (Ticket, error) {
+	release, err := s.authentications.acquire(r.Context())
+	if err != nil {
+		return Ticket{}, err
+	}
+	defer release()
+	return s.deps.Tickets.AuthenticateTicket(r.Context(), ticketOf(r))
 }
 
 func errInvalidTicket() error {

@@ -16,19 +16,20 @@ const (
 
 // permits bounds how many connections of a pool one caller holds: a user, or the anonymous callers
 // of one address. The caller's other statements wait in a queue of its own, so that at most its
-// share stands ahead of the statements of others. Work of the server itself is not bounded.
-// Nil permits bound nothing.
+// share stands ahead of the statements of others. All callers wait in one queue. Work of the
+// server itself is not bounded. Nil permits bound nothing.
 type permits struct {
 	size   int64
 	shares *fairshare.Shares
+	queue  *queue
 }
 
-// newPermits returns permits of which each caller has so many, at least one.
-func newPermits(each int) *permits {
-	return &permits{size: int64(max(1, each)), shares: fairshare.New()}
+// newPermits returns permits for a pool of so many connections, of which each caller holds at most a part.
+func newPermits(conns, part int) *permits {
+	return &permits{size: int64(max(1, conns/part)), shares: fairshare.New(), queue: newQueue(conns)}
 }
 
-// acquire waits until the caller of ctx may use another connection, or ctx ends. The caller of
+// acquire waits until the caller of ctx may use another connection, or ctx ends. Its error may be SERVER_BUSY. The caller of
 // acquire releases the permit once the connection is back in the pool. Code that has a
 // permit must not acquire another.
 func (p *permits) acquire(ctx context.Context) (permit, error) {
@@ -44,19 +45,25 @@ func (p *permits) acquire(ctx context.Context) (permit, error) {
 		p.shares.Leave(share)
 		return permit{}, err
 	}
-	return permit{p.shares, share}, nil
+	if err := p.queue.acquire(ctx); err != nil {
+		share.Release(1)
+		p.shares.Leave(share)
+		return permit{}, err
+	}
+	return permit{p, share}, nil
 }
 
 // permit allows its owner to use one connection. The zero value needs no release.
 type permit struct {
-	shares *fairshare.Shares
-	share  *fairshare.Share
+	permits *permits
+	share   *fairshare.Share
 }
 
 func (p permit) release() {
 	if p.share != nil {
+		p.permits.queue.release()
 		p.share.Release(1)
-		p.shares.Leave(p.share)
+		p.permits.shares.Leave(p.share)
 	}
 }
 

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
+	"github.com/backplane-dev/backplane/internal/fairshare"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -119,6 +121,51 @@ func TestCaller_that_waits_for_a_connection_ends_with_its_context(t *testing.T) 
 		wg.Wait()
 		if n := db.CallersWithConnections(); n != 0 {
 			t.Errorf("%d callers hold connections after all calls, want none", n)
+		}
+	})
+}
+
+// TestOperation_is_refused_while_the_queue_for_connections_is_congested stalls the database. Those who
+// wait, and operations that have begun, are served once it is back.
+func TestOperation_is_refused_while_the_queue_for_connections_is_congested(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		const queueLength = 32
+		b := &blocker{text: "products", entered: make(chan struct{}, 1), release: make(chan struct{})}
+		db := testenv.Open(t, store.Config{URL: url, MaxConns: 1, OnStatement: b.onStatement})
+		b.armed = true
+		read := func(ctx context.Context, caller int) error {
+			_, err := db.Products().ByIDs(auth.With(ctx, &auth.Principal{UserID: uid.User(fmt.Sprint("usr_", caller))}), []uid.Product{"prd_1"})
+			return err
+		}
+		var wg sync.WaitGroup
+		for n := range queueLength {
+			wg.Go(func() {
+				if err := read(fairshare.WithAdmission(t.Context()), n); err != nil {
+					t.Errorf("a read that has waited for the connection = %v", err)
+				}
+			})
+		}
+		<-b.entered
+		begun := fairshare.WithAdmission(t.Context())
+		fairshare.Admit(begun)
+		wg.Go(func() {
+			if err := read(begun, queueLength); err != nil {
+				t.Errorf("a read of an operation that has begun = %v", err)
+			}
+		})
+		testenv.Eventually(t, "a new operation is refused", func() bool {
+			ctx, cancel := context.WithTimeout(fairshare.WithAdmission(t.Context()), 50*time.Millisecond)
+			defer cancel()
+			return fault.Is(read(ctx, queueLength+1), fault.ServerBusy)
+		})
+		close(b.release)
+		for range queueLength {
+			<-b.entered
+		}
+		wg.Wait()
+		if err := read(fairshare.WithAdmission(t.Context()), 0); err != nil {
+			t.Errorf("a read once the database is back = %v", err)
 		}
 	})
 }

@@ -21,12 +21,12 @@ func openPostgres(cfg Config) (*DB, error) {
 	}
 	conns, own := cmp.Or(cfg.MaxConns, postgresConns), cmp.Or(cfg.CredentialConns, postgresCredentialConns)
 	pool := server.OpenPool(pgserver.PoolConfig{Conns: conns, Wary: cfg.WaryReads})
-	shared := newPermits(conns / callerPart)
+	shared := newPermits(conns, callerPart)
 	return &DB{
 		cfg: cfg, dialect: dialect.Postgres, server: server, closed: new(atomic.Bool), storing: new(storing),
 		read: pool, write: pool, readers: shared, writers: shared,
-		credentials: reservedPool{read: server.OpenPool(pgserver.PoolConfig{Conns: own, Wary: cfg.WaryReads}), readers: newPermits(own / credentialPart)},
-		logReader:   reservedPool{read: server.OpenPool(pgserver.PoolConfig{Conns: 1, Wary: cfg.WaryReads}), readers: newPermits(1)},
+		credentials: reservedPool{read: server.OpenPool(pgserver.PoolConfig{Conns: own, Wary: cfg.WaryReads}), readers: newPermits(own, credentialPart)},
+		logReader:   reservedPool{read: server.OpenPool(pgserver.PoolConfig{Conns: 1, Wary: cfg.WaryReads}), readers: newPermits(1, 1)},
 	}, nil
 }
 

@@ -55,9 +55,9 @@ func openSQLite(cfg Config, path string) (*DB, error) {
 	}
 	return &DB{
 		cfg: cfg, dialect: dialect.SQLite, path: path, file: &openFile{path, info}, closed: new(atomic.Bool), storing: new(storing),
-		read: read, write: write, readers: newPermits(conns / callerPart), writers: newPermits(1),
-		credentials: reservedPool{read: own, readers: newPermits(sqliteCredentialConns / credentialPart)},
-		logReader:   reservedPool{read: logReader, readers: newPermits(1)},
+		read: read, write: write, readers: newPermits(conns, callerPart), writers: newPermits(1, 1),
+		credentials: reservedPool{read: own, readers: newPermits(sqliteCredentialConns, credentialPart)},
+		logReader:   reservedPool{read: logReader, readers: newPermits(1, 1)},
 	}, nil
 }
 

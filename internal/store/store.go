@@ -210,14 +210,17 @@ func (db *DB) ServerEpoch() int64 {
 type Connections struct {
 	Max, Open, Used int
 	Waits           int64 // how often a call has waited for one
+	Refusals        int64 // of operations, since too many calls waited for too long
 }
 
 // Connections returns the connections of the node by what they are for.
 func (db *DB) Connections() map[string]Connections {
 	all := map[string]Connections{}
-	for name, p := range map[string]pool{"read": db.read, "write": db.write, "credentials": db.credentials.read, "log reader": db.logReader.read} {
-		s := p.Stats()
-		all[name] = Connections{s.MaxOpenConnections, s.OpenConnections, s.InUse, s.WaitCount}
+	for name, p := range map[string]reservedPool{
+		"read": {read: db.read, readers: db.readers}, "write": {read: db.write, readers: db.writers}, "credentials": db.credentials, "log reader": db.logReader,
+	} {
+		s, q := p.read.Stats(), p.readers.queue
+		all[name] = Connections{s.MaxOpenConnections, s.OpenConnections, s.InUse, s.WaitCount + q.waits.Load(), q.refusals.Load()}
 	}
 	if db.isPostgres() {
 		delete(all, "read") // the same as for writing
