@@ -186,3 +186,21 @@ func declaredFunctions(t *testing.T, file string) map[string]bool {
 	}
 	return all
 }
+
+// TestDecisions_are_listed wants each page of docs/decisions in the table of its README.
+func TestDecisions_are_listed(t *testing.T) {
+	t.Parallel()
+	index, err := os.ReadFile("docs/decisions/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob("docs/decisions/0*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("there are %d pages of decisions: %v", len(pages), err)
+	}
+	for _, p := range pages {
+		if !strings.Contains(string(index), "("+filepath.Base(p)+")") {
+			t.Errorf("docs/decisions/README.md does not list %s", filepath.Base(p))
+		}
+	}
+}
