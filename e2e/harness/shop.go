@@ -78,6 +78,15 @@ func (l *OrderLedger) record(key string, a *Answer) {
 	l.unexpected = append(l.unexpected, fmt.Sprintf("status %d, data %v, errors %+v", a.Status, a.Data, a.Errors))
 }
 
+// Merge adds what the clients of another ledger were told; their keys get the prefix.
+func (l *OrderLedger) Merge(prefix string, other *OrderLedger) {
+	for key, id := range other.Placed {
+		l.Placed[prefix+key] = id
+	}
+	l.Refused.Add(other.Refused.Load())
+	l.unexpected = append(l.unexpected, other.unexpected...)
+}
+
 // placeRandomOrder places one order of 1 to 3 random lines under a key of its own. While
 // retry says so, it asks again when no answer comes: that is what keys are for.
 func (s *Shop) placeRandomOrder(ctx context.Context, l *OrderLedger, client, n int, retry func() bool) {

@@ -3,10 +3,14 @@
 // Command main writes the next migration of both dialects: what the schema has
 // and the migrations so far do not.
 //
-//	go run -mod=mod ent/migrate/main.go -postgres postgres://user@host/scratch add_something
+//	go run -mod=mod ent/migrate/main.go -postgres postgres://user@host/scratch -compatible=yes add_something
 //
 // It runs in the root of the repository. The PostgreSQL database is a scratch
 // one: what is in its schemas drift_have and drift_want is dropped.
+//
+// -compatible says whether servers of the release before can go on serving the migrated database, as they
+// do if it only adds tables, indexes, and columns that are null or have a default. Indexes of existing tables get a
+// migration of their own, which PostgreSQL runs while the tables are changed.
 package main
 
 import (
@@ -18,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,16 +36,17 @@ import (
 
 func main() {
 	pg := flag.String("postgres", "", "URL of a scratch PostgreSQL database")
+	compatible := flag.String("compatible", "", "yes or no: whether the release before can serve the migrated database")
 	flag.Parse()
-	if *pg == "" || flag.NArg() != 1 {
-		log.Fatal("usage: go run -mod=mod ent/migrate/main.go -postgres URL name_of_the_change")
+	if *pg == "" || *compatible != "yes" && *compatible != "no" || flag.NArg() != 1 {
+		log.Fatal("usage: go run -mod=mod ent/migrate/main.go -postgres URL -compatible=yes|no name_of_the_change")
 	}
-	if err := run(context.Background(), *pg, flag.Arg(0)); err != nil {
+	if err := run(context.Background(), *pg, *compatible == "yes", flag.Arg(0)); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, pg, name string) error {
+func run(ctx context.Context, pg string, compatible bool, name string) error {
 	for _, d := range []string{dialect.SQLite, dialect.Postgres} {
 		dir := filepath.Join("ent", "migrate", map[string]string{dialect.SQLite: "sqlite", dialect.Postgres: "postgres"}[d])
 		files, err := filepath.Glob(filepath.Join(dir, "*.sql"))
@@ -62,13 +68,64 @@ func run(ctx context.Context, pg, name string) error {
 			fmt.Println(d, "is up to date")
 			continue
 		}
-		path := filepath.Join(dir, fmt.Sprintf("%04d_%s.sql", len(files)+1, name))
-		if err := os.WriteFile(path, []byte(strings.Join(statements, ";\n")+";\n"), 0o644); err != nil {
+		changes, indexes := separateIndexes(statements)
+		last := strings.TrimSuffix(filepath.Base(files[len(files)-1]), ".sql")
+		if len(changes) > 0 {
+			version := fmt.Sprintf("%04d_%s", len(files)+1, name)
+			if !compatible {
+				last = version
+			}
+			if err := write(dir, version, last, "", changes); err != nil {
+				return err
+			}
+			files, last, name = append(files, version), version, name+"_indexes"
+		}
+		if len(indexes) == 0 {
+			continue
+		}
+		mode := ""
+		if d == dialect.Postgres {
+			mode = "-- atlas:txmode none\n"
+			for i, s := range indexes {
+				indexes[i] = strings.Replace(s, "INDEX ", "INDEX CONCURRENTLY ", 1)
+			}
+		}
+		if err := write(dir, fmt.Sprintf("%04d_%s", len(files)+1, name), last, mode, indexes); err != nil {
 			return err
 		}
-		fmt.Println("wrote", path)
 	}
 	return nil
+}
+
+// write writes a migration, which a program can serve from compatible on.
+func write(dir, version, compatible, mode string, statements []string) error {
+	path := filepath.Join(dir, version+".sql")
+	text := mode + "-- backplane:compatible-from " + compatible + "\n" + strings.Join(statements, ";\n") + ";\n"
+	fmt.Println("writes", path)
+	return os.WriteFile(path, []byte(text), 0o644)
+}
+
+var (
+	buildsIndex = regexp.MustCompile("^CREATE (UNIQUE )?INDEX [\"`]\\w+[\"`] ON ([\"`]\\w+[\"`]) ")
+	makesTable  = regexp.MustCompile("^CREATE TABLE ([\"`]\\w+[\"`]) ")
+)
+
+// separateIndexes returns the indexes of existing tables apart.
+func separateIndexes(statements []string) (changes, indexes []string) {
+	made := map[string]bool{}
+	for _, s := range statements {
+		if t := makesTable.FindStringSubmatch(s); t != nil {
+			made[t[1]] = true
+		}
+	}
+	for _, s := range statements {
+		if i := buildsIndex.FindStringSubmatch(s); i != nil && !made[i[2]] {
+			indexes = append(indexes, s)
+			continue
+		}
+		changes = append(changes, s)
+	}
+	return changes, indexes
 }
 
 func replay(ctx context.Context, db *sql.DB, files []string) error {
@@ -78,8 +135,14 @@ func replay(ctx context.Context, db *sql.DB, files []string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := db.ExecContext(ctx, string(b)); err != nil {
-			return fmt.Errorf("replay %s: %w", f, err)
+		statements := []string{string(b)}
+		if strings.Contains(statements[0], "-- atlas:txmode none\n") {
+			statements = strings.SplitAfter(strings.TrimSpace(statements[0]), ";\n")
+		}
+		for _, statement := range statements {
+			if _, err := db.ExecContext(ctx, statement); err != nil {
+				return fmt.Errorf("replay %s: %w", f, err)
+			}
 		}
 	}
 	return nil

@@ -35,6 +35,9 @@ func openReady(ctx context.Context, env Env, migrate bool) (*store.DB, error) {
 	if err := db.Ready(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	if newer, err := db.NewerMigration(ctx); err == nil && newer != "" {
+		env.Log.InfoContext(ctx, "the database has been migrated by a newer release, which is compatible with this one", "migration", newer)
+	}
 	return db, nil
 }
 

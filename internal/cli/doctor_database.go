@@ -17,6 +17,13 @@ func checkDatabase(ctx context.Context, env app.Env, tools *app.Toolbox) (findin
 	if err := tools.DB.CheckWritable(ctx); err != nil {
 		findings = append(findings, problem("The database cannot store changes: %v. Make room, or make the server writable; nodes are not ready until then.", err)...)
 	}
+	newer, err := tools.DB.NewerMigration(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if newer != "" {
+		findings = append(findings, warning("The database has the migration %s of a newer release, with which this release can serve on. Upgrade this machine, too.", newer)...)
+	}
 	state, err := tools.Log.State(ctx)
 	if err != nil {
 		return nil, err

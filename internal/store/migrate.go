@@ -2,75 +2,51 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"slices"
 	"strings"
+	"time"
 
-	"entgo.io/ent/dialect"
-	sqlite3 "modernc.org/sqlite/lib"
-
-	"github.com/backplane-dev/backplane/ent/migrate"
 	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
-// noTxDirective begins a migration that cannot run in a transaction, such as one that builds
-// an index concurrently. Its statements end with a semicolon and a newline.
-const noTxDirective = "-- atlas:txmode none"
+// ddlLockTimeout is how long a statement of a migration waits for a table in use. Queries that come later
+// wait behind it, so it is short; the migration is tried again.
+const ddlLockTimeout = time.Second
 
-// migration is one file of ent/migrate.
-type migration struct {
-	version  string // name of the file without .sql; sorts by date of creation
-	sql      string
-	checksum string
-}
+// maxLockWait is how long a migration is tried again while tables that it changes are in use.
+const maxLockWait = 5 * time.Minute
 
-// applied is the record of a migration in schema_migrations.
-type applied struct {
-	version, checksum string
-	finished          bool
-}
+// lockRetries is the pause before it is tried again.
+var lockRetries = backoff.Policy{First: 100 * time.Millisecond, Max: 10 * time.Second}
 
 // Migrate applies the missing migrations. Of several processes that migrate at once, one
 // works and the others wait for it. It refuses, with an error that says what to do, a
-// database that is newer than this program, one whose applied migrations differ from the
-// files, and one in which a migration was interrupted.
+// database that is too new for this program, one whose applied migrations differ from the
+// files, and one in which a migration was interrupted that cannot simply run again.
 func (db *DB) Migrate(ctx context.Context) error {
-	known, err := readMigrations(db.dialect)
-	if err != nil {
-		return err
-	}
 	own, c, err := db.migrationSession(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", db.translateError(ctx, err))
 	}
 	defer own.Close()
-	if err := migrateOn(ctx, own, c, known); err != nil {
+	if err := db.migrateOn(ctx, own, c); err != nil {
 		return fmt.Errorf("migrate: %w", db.translateError(ctx, err))
 	}
 	return nil
 }
 
-// Ready reports whether the database answers and is up to date: nil, or an
-// Unavailable error whose cause says what to do.
+// Ready reports whether the database answers and has a schema that this program can serve: its own or a
+// newer, compatible one. It returns nil, or an Unavailable error whose cause says what to do.
 func (db *DB) Ready(ctx context.Context) error {
-	known, err := readMigrations(db.dialect)
+	past, err := db.pastMigrations(ctx)
 	if err != nil {
 		return err
 	}
-	c := db.readConn()
-	c.permits = nil // a health check is not the business of its client
-	past, err := c.appliedMigrations(ctx)
-	if err != nil {
-		return db.translateError(ctx, err)
-	}
-	missing, err := missingMigrations(known, past)
+	missing, err := missingMigrations(db.known, past)
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("the database lacks the migration %s: run backplane migrate, or start with --migrate", missing[0].version)
 	}
@@ -80,44 +56,20 @@ func (db *DB) Ready(ctx context.Context) error {
 	return nil
 }
 
-// readMigrations returns the files of a dialect in their order.
-func readMigrations(name string) ([]migration, error) {
-	dir := map[string]string{dialect.SQLite: "sqlite", dialect.Postgres: "postgres"}[name]
-	files, err := fs.Glob(migrate.Files, path.Join(dir, "*.sql"))
-	if err != nil {
-		return nil, err
+// NewerMigration returns the newest migration of the database if this program does not know it, else "".
+func (db *DB) NewerMigration(ctx context.Context) (version string, err error) {
+	past, err := db.pastMigrations(ctx)
+	if err != nil || len(past) <= len(db.known) {
+		return "", err
 	}
-	slices.Sort(files)
-	all := make([]migration, len(files))
-	for i, f := range files {
-		b, err := fs.ReadFile(migrate.Files, f)
-		if err != nil {
-			return nil, err
-		}
-		sum := sha256.Sum256(b)
-		all[i] = migration{strings.TrimSuffix(path.Base(f), ".sql"), string(b), hex.EncodeToString(sum[:])}
-	}
-	return all, nil
+	return past[len(past)-1].version, nil
 }
 
-// missingMigrations returns the migrations that the database lacks, or an error that says
-// why this program cannot migrate it.
-func missingMigrations(known []migration, past []applied) (missing []migration, err error) {
-	for i, p := range past {
-		switch {
-		case !p.finished:
-			return nil, fmt.Errorf("the migration %s was cut off half way: compare the tables with the file, finish or undo it by hand, "+
-				"then set finished in its row of schema_migrations or delete the row", p.version)
-		case i >= len(known) || p.version > known[len(known)-1].version:
-			return nil, fmt.Errorf("the database is newer than this program: it has the migration %s; start the newer version", p.version)
-		case p.version != known[i].version:
-			return nil, fmt.Errorf("the database has the migration %s where this program has %s: it belongs to another build; use that one",
-				p.version, known[i].version)
-		case p.checksum != known[i].checksum:
-			return nil, fmt.Errorf("the migration %s was changed after it was applied: restore the file as it was released, and put the change in a new one", p.version)
-		}
-	}
-	return known[len(past):], nil
+func (db *DB) pastMigrations(ctx context.Context) ([]applied, error) {
+	c := db.readConn()
+	c.permits = nil // a health check is not the business of its client
+	past, err := c.appliedMigrations(ctx)
+	return past, db.translateError(ctx, err)
 }
 
 // migrationSession opens a separate connection: on PostgreSQL it holds the migration lock
@@ -137,7 +89,7 @@ func (db *DB) migrationSession(ctx context.Context) (pool, conn, error) {
 
 func (db *DB) openMigration() (pool, error) {
 	if db.isPostgres() {
-		return db.openWithoutLimits(lockLimit, statementLimit, idleLimit), nil
+		return db.openMigrator(), nil
 	}
 	own, err := sql.Open("sqlite", sqliteDSN(db.cfg, db.path, "immediate", "foreign_keys(0)"))
 	if err != nil {
@@ -168,48 +120,57 @@ func (c conn) lockMigrations(ctx context.Context) error {
 	}
 }
 
-func migrateOn(ctx context.Context, own pool, c conn, known []migration) error {
+// migrateOn applies one missing migration after the other. One whose tables are in use is tried again.
+func (db *DB) migrateOn(ctx context.Context, own pool, c conn) error {
+	began := time.Now()
 	for try := 1; ; try++ {
-		done, err := applyNext(ctx, own, c, known)
-		if isSQLite(err, sqlite3.SQLITE_BUSY) && ctx.Err() == nil { // another process migrates
-			backoff.Sleep(ctx, conflictRetries.Delay(try))
-			continue
-		}
-		if done || err != nil {
+		version, err := db.applyNext(ctx, own, c)
+		switch {
+		case err == nil && version == "":
+			return nil
+		case err == nil:
+			try, began = 0, time.Now()
+		case !isLockTimeout(err) || ctx.Err() != nil:
 			return err
+		case !db.isPostgres(): // another process migrates
+			backoff.Sleep(ctx, conflictRetries.Delay(try))
+		case time.Since(began) > maxLockWait:
+			return fmt.Errorf("other transactions have used tables that %s changes for %v: end them (see pg_stat_activity), then migrate again: %w", version, maxLockWait, err)
+		default:
+			db.cfg.Log.WarnContext(ctx, "migration waits: its tables are in use", "migration", version, "tries", try, "error", err)
+			backoff.Sleep(ctx, lockRetries.Delay(try))
 		}
 	}
 }
 
-// applyNext applies the first missing migration. On SQLite the transaction begins with the
-// write lock, and reads under it which are missing.
-func applyNext(ctx context.Context, own pool, c conn, known []migration) (done bool, err error) {
+// applyNext applies the first missing migration and returns its version; "" if none is missing. On
+// SQLite the transaction begins with the write lock, and reads under it which are missing.
+func (db *DB) applyNext(ctx context.Context, own pool, c conn) (version string, err error) {
 	raw, err := own.BeginTx(ctx, nil)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer raw.Rollback() //nolint:errcheck // after a commit it does nothing, else the first error counts
 	t := conn{ExecQuerier: raw, dialect: c.dialect}
-	if _, err := t.exec(ctx, `CREATE TABLE IF NOT EXISTS schema_migrations (version text NOT NULL PRIMARY KEY, checksum text NOT NULL,
-		applied_at text NOT NULL, finished boolean NOT NULL)`); err != nil {
-		return false, err
+	if err := t.createMigrationTable(ctx); err != nil {
+		return "", err
 	}
 	past, err := t.appliedMigrations(ctx)
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	missing, err := missingMigrations(known, past)
+	missing, err := missingMigrations(db.known, past)
 	if err != nil || len(missing) == 0 {
-		return true, errors.Join(err, raw.Commit())
+		return "", errors.Join(err, raw.Commit())
 	}
 	m := missing[0]
-	if strings.HasPrefix(m.sql, noTxDirective) {
-		return false, applyOutsideTx(ctx, c, raw, m)
+	if m.outsideTx {
+		return m.version, applyOutsideTx(ctx, c, raw, m)
 	}
 	if err := t.applyMigration(ctx, m); err != nil {
-		return false, fmt.Errorf("%s: %w", m.version, err)
+		return m.version, fmt.Errorf("%s: %w", m.version, err)
 	}
-	return false, raw.Commit()
+	return m.version, raw.Commit()
 }
 
 func (c conn) applyMigration(ctx context.Context, m migration) error {
@@ -230,7 +191,7 @@ func (c conn) applyMigration(ctx context.Context, m migration) error {
 }
 
 // applyOutsideTx records the migration as begun before it starts, and as finished at its
-// end: if it is interrupted in between, the next start refuses the database.
+// end: if it is interrupted in between, the next run repeats it.
 func applyOutsideTx(ctx context.Context, c conn, raw *sql.Tx, m migration) error {
 	if err := (conn{ExecQuerier: raw, dialect: c.dialect}).markApplied(ctx, m, false); err != nil {
 		return err
@@ -238,11 +199,8 @@ func applyOutsideTx(ctx context.Context, c conn, raw *sql.Tx, m migration) error
 	if err := raw.Commit(); err != nil {
 		return err
 	}
-	for statement := range strings.SplitSeq(m.sql, ";\n") {
-		if strings.TrimSpace(statement) == "" {
-			continue
-		}
-		if _, err := c.ExecContext(ctx, statement); err != nil {
+	for _, i := range m.indexes {
+		if err := c.buildIndex(ctx, i); err != nil {
 			return fmt.Errorf("%s: %w", m.version, err)
 		}
 	}
@@ -250,25 +208,75 @@ func applyOutsideTx(ctx context.Context, c conn, raw *sql.Tx, m migration) error
 	return err
 }
 
+// buildIndex builds an index of PostgreSQL, unless it is there. One whose building failed or was
+// interrupted is there, but invalid: it is dropped first. While it is built, the table can be read and changed,
+// so the statement may wait for all transactions that use the table.
+func (c conn) buildIndex(ctx context.Context, i concurrentIndex) error {
+	var valid bool
+	found, err := c.queryRow(ctx, `SELECT i.indisvalid FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+		WHERE c.relname = ? AND c.relnamespace = current_schema()::regnamespace`, []any{i.name}, &valid)
+	if err != nil || valid {
+		return err
+	}
+	statements := []string{`SET lock_timeout = 0`, i.statement, fmt.Sprintf(`SET lock_timeout = %d`, ddlLockTimeout.Milliseconds())}
+	if found {
+		statements = slices.Insert(statements, 1, `DROP INDEX CONCURRENTLY "`+i.name+`"`)
+	}
+	for _, statement := range statements {
+		if _, err := c.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c conn) markApplied(ctx context.Context, m migration, finished bool) error {
-	_, err := c.exec(ctx, `INSERT INTO schema_migrations (version, checksum, applied_at, finished) VALUES (?, ?, CAST(CURRENT_TIMESTAMP AS text), ?)`,
-		m.version, m.checksum, finished)
+	_, err := c.exec(ctx, `INSERT INTO schema_migrations (version, checksum, applied_at, finished, compatible_from)
+		VALUES (?, ?, CAST(CURRENT_TIMESTAMP AS text), ?, ?) ON CONFLICT (version) DO NOTHING`, m.version, m.checksum, finished, m.compatibleFrom)
 	return err
+}
+
+// createMigrationTable makes schema_migrations, or adds the column that former versions did not have.
+func (c conn) createMigrationTable(ctx context.Context) error {
+	columns, err := c.migrationColumns(ctx)
+	if err != nil || columns == 2 {
+		return err
+	}
+	statement := `ALTER TABLE schema_migrations ADD COLUMN compatible_from text NOT NULL DEFAULT ''`
+	if columns == 0 {
+		statement = `CREATE TABLE schema_migrations (version text NOT NULL PRIMARY KEY, checksum text NOT NULL,
+			applied_at text NOT NULL, finished boolean NOT NULL, compatible_from text NOT NULL DEFAULT '')`
+	}
+	_, err = c.exec(ctx, statement)
+	return err
+}
+
+// migrationColumns returns 0 if there is no table schema_migrations, 1 if it is of a former version,
+// and else 2.
+func (c conn) migrationColumns(ctx context.Context) (n int, err error) {
+	query := `SELECT COUNT(*) FROM pragma_table_info('schema_migrations') WHERE name IN ('version', 'compatible_from')`
+	if c.isPostgres() {
+		query = `SELECT COUNT(*) FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+			WHERE c.relname = 'schema_migrations' AND c.relnamespace = current_schema()::regnamespace AND a.attname IN ('version', 'compatible_from')`
+	}
+	_, err = c.queryRow(ctx, query, nil, &n)
+	return n, err
 }
 
 // appliedMigrations returns the recorded migrations in order; none on an empty database.
 func (c conn) appliedMigrations(ctx context.Context) ([]applied, error) {
-	exists := `SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'`
-	if c.isPostgres() {
-		exists = `SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations'`
-	}
-	if found, err := c.queryRow(ctx, exists, nil, new(int)); err != nil || !found {
+	columns, err := c.migrationColumns(ctx)
+	if err != nil || columns == 0 {
 		return nil, err
 	}
+	query := `SELECT version, checksum, finished, compatible_from FROM schema_migrations`
+	if columns == 1 {
+		query = `SELECT version, checksum, finished, '' FROM schema_migrations`
+	}
 	var past []applied
-	err := c.eachRow(ctx, `SELECT version, checksum, finished FROM schema_migrations`, nil, func(scan func(...any) error) error {
+	err = c.eachRow(ctx, query, nil, func(scan func(...any) error) error {
 		var p applied
-		err := scan(&p.version, &p.checksum, &p.finished)
+		err := scan(&p.version, &p.checksum, &p.finished, &p.compatibleFrom)
 		past = append(past, p)
 		return err
 	})

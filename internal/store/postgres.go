@@ -65,6 +65,16 @@ func (db *DB) openWithoutLimits(without ...string) *pgserver.Pool {
 	return db.server.OpenPool(pgserver.PoolConfig{Conns: 1, Settings: settings})
 }
 
+// migratorAge is the maximum age of the connection for migrations, which holds a lock: more than an index takes.
+const migratorAge = 7 * 24 * time.Hour
+
+// openMigrator opens a separate connection for migrations, which may take long but wait only shortly for a lock.
+func (db *DB) openMigrator() *pgserver.Pool {
+	return db.server.OpenPool(pgserver.PoolConfig{Conns: 1, MaxAge: migratorAge, Settings: map[string]string{
+		lockLimit: strconv.FormatInt(ddlLockTimeout.Milliseconds(), 10), statementLimit: "0", idleLimit: "0",
+	}})
+}
+
 // Connect opens a single connection to PostgreSQL, under the name for its statistics. It is closed when
 // another server takes over. The caller closes it.
 func (db *DB) Connect(ctx context.Context, name string) (*pgx.Conn, error) {

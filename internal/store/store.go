@@ -25,6 +25,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -52,6 +53,7 @@ type Config struct {
 	IdleInTx      time.Duration // after which PostgreSQL ends a transaction that does nothing; default 10 s
 	TxTime        time.Duration // how long a transaction may last in all; default 1 min
 
+	Migrations  fs.FS              // in place of ent/migrate, for tests
 	Now         func() time.Time   // for tests: what DB.Clock shows in place of the database's time
 	WaryReads   bool               // looks at the role of PostgreSQL before each use of a connection, as after a second without use; for tests
 	OnStatement func(query string) // called before each statement of the stores; for tests and traces
@@ -63,6 +65,9 @@ func (c Config) withDefaults() Config {
 	c.StatementTime = cmp.Or(c.StatementTime, 30*time.Second)
 	c.IdleInTx = cmp.Or(c.IdleInTx, 10*time.Second)
 	c.TxTime = cmp.Or(c.TxTime, time.Minute)
+	if c.Migrations == nil {
+		c.Migrations = migrationFiles()
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -83,6 +88,7 @@ func (c Config) validate() error {
 type DB struct {
 	cfg     Config
 	dialect string
+	known   []migration      // of this program
 	path    string           // of the SQLite file
 	file    *openFile        // of SQLite
 	server  *pgserver.Server // PostgreSQL
@@ -155,7 +161,10 @@ func openDialect(cfg Config) (*DB, error) {
 	}
 }
 
-func (db *DB) connect(ctx context.Context) error {
+func (db *DB) connect(ctx context.Context) (err error) {
+	if db.known, err = readMigrations(db.cfg.Migrations, db.dialect); err != nil {
+		return err
+	}
 	db.clock = db.newClock()
 	db.client = ent.NewClient(ent.Driver(db.readConn().entDriver()))
 	db.credentials.client = ent.NewClient(ent.Driver(db.withReads(db.credentials).readConn().entDriver()))

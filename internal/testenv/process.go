@@ -3,6 +3,8 @@ package testenv
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,6 +26,32 @@ const (
 	stopLimit  = 30 * time.Second // from SIGTERM to the end
 )
 
+// Build is what differs in a binary of the server from the one that is released.
+type Build struct {
+	Skew       time.Duration // by which its wall clock is ahead
+	Migrations string        // a directory in place of ent/migrate: that of another release
+}
+
+func (b Build) flags() (flags string) {
+	const set = "-X=github.com/backplane-dev/backplane/internal/"
+	if b.Skew != 0 {
+		flags += set + "dbclock.testSkew=" + b.Skew.String() + " "
+	}
+	if b.Migrations != "" {
+		flags += set + "store.testMigrations=" + b.Migrations
+	}
+	return flags
+}
+
+// suffix tells the binaries of a run apart.
+func (b Build) suffix() string {
+	if b == (Build{}) {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(b.flags()))
+	return "." + hex.EncodeToString(sum[:6])
+}
+
 // Process is the built server, running as a process of its own. It ends with
 // its test, whose log gets its output if the test failed. Its methods are for
 // the goroutine of the test.
@@ -32,8 +60,8 @@ type Process struct {
 	Dir     string // its working directory, where data/ lies
 
 	t     testing.TB
-	skew  time.Duration // of its wall clock
-	args  []string      // of serve
+	build Build
+	args  []string // of serve
 	env   []string
 	out   *Output
 	file  *os.File // what it writes to instead of out; nil for out
@@ -65,7 +93,13 @@ func ServerWritingTo(t testing.TB, file *os.File, env ...string) *Process {
 // ServerWithSkew is Server on a machine whose wall clock is ahead by so much.
 func ServerWithSkew(t testing.TB, skew time.Duration, env ...string) *Process {
 	t.Helper()
-	return startServer(t, &Process{skew: skew}, env)
+	return ServerOf(t, Build{Skew: skew}, env...)
+}
+
+// ServerOf is Server of another build.
+func ServerOf(t testing.TB, build Build, env ...string) *Process {
+	t.Helper()
+	return startServer(t, &Process{build: build}, env)
 }
 
 func startServer(t testing.TB, p *Process, env []string) *Process {
@@ -82,20 +116,18 @@ func startServer(t testing.TB, p *Process, env []string) *Process {
 // Binary returns the path of the server's binary, which one test of the run builds.
 func Binary(t testing.TB) string {
 	t.Helper()
-	return binaryWithSkew(t, 0)
+	return BinaryOf(t, Build{})
 }
 
-// binaryWithSkew is Binary for a machine whose wall clock is ahead by so much.
-func binaryWithSkew(t testing.TB, skew time.Duration) string {
+// BinaryOf is Binary of another build.
+func BinaryOf(t testing.TB, build Build) string {
 	t.Helper()
 	path, err := binaryPath()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if skew != 0 {
-		path += "." + skew.String()
-	}
-	if err := buildOnce(path, skew); err != nil {
+	path += build.suffix()
+	if err := buildOnce(path, build); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -111,7 +143,7 @@ var binaryPath = sync.OnceValues(func() (string, error) {
 
 // buildOnce builds the server unless another process or test of the run has. A lock on a
 // file beside it makes the others wait.
-func buildOnce(path string, skew time.Duration) error {
+func buildOnce(path string, b Build) error {
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -123,18 +155,14 @@ func buildOnce(path string, skew time.Duration) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	if err := build(path+".new", skew); err != nil {
+	if err := build(path+".new", b); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)
 }
 
-func build(path string, skew time.Duration) error {
-	flags := "-X=github.com/backplane-dev/backplane/internal/dbclock.testSkew=" + skew.String()
-	if skew == 0 {
-		flags = ""
-	}
-	if out, err := exec.Command("go", "build", "-ldflags", flags, "-o", path, "github.com/backplane-dev/backplane").CombinedOutput(); err != nil {
+func build(path string, b Build) error {
+	if out, err := exec.Command("go", "build", "-ldflags", b.flags(), "-o", path, "github.com/backplane-dev/backplane").CombinedOutput(); err != nil {
 		return fmt.Errorf("build the server: %w: %s", err, out)
 	}
 	return nil
@@ -144,7 +172,7 @@ func build(path string, skew time.Duration) error {
 // ready.
 func (p *Process) Start() {
 	p.t.Helper()
-	cmd := exec.Command(binaryWithSkew(p.t, p.skew), append([]string{"serve"}, p.args...)...)
+	cmd := exec.Command(BinaryOf(p.t, p.build), append([]string{"serve"}, p.args...)...)
 	cmd.Dir, cmd.Env = p.Dir, p.env
 	cmd.Stdout, cmd.Stderr = p.out, p.out
 	if p.file != nil {
@@ -264,7 +292,7 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // environment, and returns what it wrote.
 func (p *Process) Run(args ...string) (string, error) {
 	p.t.Helper()
-	cmd := exec.CommandContext(p.t.Context(), binaryWithSkew(p.t, p.skew), args...)
+	cmd := exec.CommandContext(p.t.Context(), BinaryOf(p.t, p.build), args...)
 	cmd.Dir, cmd.Env = p.Dir, p.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err
