@@ -11,6 +11,7 @@ import (
 // Codes of errors that callers may want to tell apart. They are the registry's;
 // its schema lists all.
 const (
+	CodeTokenExpired     = "TOKEN_EXPIRED"      // an access token of a session has expired; API keys get UNAUTHENTICATED
 	CodeUnauthenticated  = "UNAUTHENTICATED"    // the token is not good any more: revoked, expired, or never was
 	CodeForbidden        = "FORBIDDEN"          // the token may not do this
 	CodeServiceNotFound  = "SERVICE_NOT_FOUND"  // the service is not defined
@@ -61,7 +62,7 @@ func isTemporary(err error) bool {
 // isRevoked reports whether the credential was revoked or lost the permission.
 func isRevoked(err error) bool {
 	code := Code(err)
-	return code == CodeUnauthenticated || code == CodeForbidden
+	return code == CodeUnauthenticated || code == CodeTokenExpired || code == CodeForbidden
 }
 
 // retryElsewhere reports whether another node may succeed.

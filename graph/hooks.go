@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -24,8 +25,12 @@ func NewHooks(d Domains) *Hooks {
 }
 
 // AroundResponse gives each response fresh loaders: per request, a subscription
-// would go stale.
+// would go stale. A response to a caller whose credential was refused says so.
 func (h *Hooks) AroundResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
+	if err := auth.Refused(ctx); err != nil {
+		f := fault.From(err)
+		graphql.RegisterExtension(ctx, credentialKey, map[string]any{"code": f.Code, "message": f.Message})
+	}
 	return next(loader.WithLoaders(ctx, h.newLoaders()))
 }
 
@@ -42,7 +47,7 @@ func (h *Hooks) AroundRootField(ctx context.Context, next graphql.RootResolver) 
 // errors of a mutation to its userErrors.
 func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, error) {
 	fc := graphql.GetFieldContext(ctx)
-	if err := checkLastKnownCaller(ctx, fc); err != nil {
+	if err := cmp.Or(checkLastKnownCaller(ctx, fc), checkRefusedCaller(ctx, fc)); err != nil {
 		return nil, err
 	}
 	if fc.Object != "Mutation" {
@@ -80,9 +85,34 @@ var uncountedMutations = map[string]bool{"renewInstance": true, "pickInstance": 
 // principal: a read that hides objects from anonymous callers would return nothing, as if
 // there were none.
 func checkLastKnownCaller(ctx context.Context, fc *graphql.FieldContext) error {
-	root := fc.Object == "Query" || fc.Object == "Mutation" || fc.Object == "Subscription"
-	if !root || servedWithoutDatabase[fc.Field.Name] || strings.HasPrefix(fc.Field.Name, "__") || auth.From(ctx) != nil || auth.LastKnown(ctx) == nil {
+	if !isRoot(fc) || servedWithoutDatabase[fc.Field.Name] || auth.From(ctx) != nil || auth.LastKnown(ctx) == nil {
 		return nil
 	}
 	return auth.NotSignedIn(ctx)
+}
+
+// credentialKey is the extension that says why the caller's credential was refused.
+const credentialKey = "credential"
+
+// servedAnonymously names the root fields that are served to a caller whose credential was refused:
+// those that bring a credential of their own, and those that show an anonymous caller all that they
+// show a customer. Fields that hide objects from anonymous callers, such as node and services, are not.
+var servedAnonymously = map[string]bool{
+	"signUp": true, "signIn": true, "refreshSession": true,
+	"product": true, "productBySku": true, "products": true,
+}
+
+// checkRefusedCaller refuses the other root fields to a caller whose credential was refused, with
+// the reason: nothing that needs a caller runs for an anonymous one by accident.
+func checkRefusedCaller(ctx context.Context, fc *graphql.FieldContext) error {
+	if !isRoot(fc) || servedAnonymously[fc.Field.Name] {
+		return nil
+	}
+	return auth.Refused(ctx)
+}
+
+// isRoot reports whether the field is one of the roots of the schema, without introspection.
+func isRoot(fc *graphql.FieldContext) bool {
+	root := fc.Object == "Query" || fc.Object == "Mutation" || fc.Object == "Subscription"
+	return root && !strings.HasPrefix(fc.Field.Name, "__")
 }

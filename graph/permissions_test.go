@@ -24,7 +24,7 @@ import (
 // TestPermissions_are_the_golden_file calls every root field of the schema, and every mutation
 // with each optional field of its input, as every kind of principal: of each role by a session,
 // by an API key without scopes and by one of each single scope, and as the owner of the object.
-// The golden file lists who passes the check of permissions, and to whom the object is hidden;
+// Besides, as a caller whose access token was refused. The golden file lists who passes the check of permissions, and to whom the object is hidden;
 // all others are refused. A new operation, argument, role or scope changes the file.
 func TestPermissions_are_the_golden_file(t *testing.T) {
 	t.Parallel()
@@ -46,6 +46,20 @@ func TestPermissions_are_the_golden_file(t *testing.T) {
 	checkGolden(t, "testdata/permissions.golden", got.String(), "who may do what has changed")
 }
 
+// refused stands for a caller whose access token was refused.
+var refused = &auth.Principal{}
+
+// contextOf returns the context of a call by the principal.
+func contextOf(ctx context.Context, as *auth.Principal) context.Context {
+	switch as {
+	case nil:
+		return ctx
+	case refused:
+		return auth.WithRefused(ctx, fault.New(fault.TokenExpired, "The access token has expired; refresh it."))
+	}
+	return auth.With(ctx, as)
+}
+
 // permissionMatrix is what the cells are made of.
 type permissionMatrix struct {
 	*server
@@ -62,7 +76,7 @@ type matrixOperation struct {
 
 func newMatrix(t *testing.T) *permissionMatrix {
 	t.Helper()
-	m := &permissionMatrix{server: newServer(t, testenv.SQLite(t)), schema: contract(t), principals: map[string]*auth.Principal{"anonymous": nil}, ids: map[string]string{}}
+	m := &permissionMatrix{server: newServer(t, testenv.SQLite(t)), schema: contract(t), principals: map[string]*auth.Principal{"anonymous": nil, "refused": refused}, ids: map[string]string{}}
 	m.fill(t, demo.Size{Users: 5, Orders: 10, Lines: 1})
 	order := m.ask(t, staff, `{ orders(first: 1) { nodes { id user { id } items { product { id } } } } }`, nil)["orders"].(map[string]any)["nodes"].([]any)[0].(map[string]any)
 	owner := uid.User(order["user"].(map[string]any)["id"].(string))
@@ -241,9 +255,7 @@ func (m *permissionMatrix) outcome(t *testing.T, op matrixOperation, as *auth.Pr
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if as != nil {
-		ctx = auth.With(ctx, as)
-	}
+	ctx = contextOf(ctx, as)
 	prepared, refusal := m.exec.Prepare(ctx, executor.Request{Query: op.document, Variables: op.variables})
 	if refusal != nil {
 		t.Fatalf("%s: %s %v is refused: %v", op.name, op.document, op.variables, refusal.Errors)
@@ -281,7 +293,7 @@ func (m *permissionMatrix) outcome(t *testing.T, op matrixOperation, as *auth.Pr
 
 func outcomeOf(code fault.Code) string {
 	switch {
-	case code == fault.Forbidden || code == fault.Unauthenticated:
+	case code == fault.Forbidden || code.Kind() == fault.KindUnauthenticated:
 		return "refused"
 	case strings.HasSuffix(string(code), "_NOT_FOUND"):
 		return "hidden"

@@ -114,10 +114,7 @@ func (m *permissionMatrix) routeOutcome(t *testing.T, mux *http.ServeMux, route 
 	if !ok && (method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch) {
 		t.Fatalf("routeBodies has no body for %s", route)
 	}
-	r := httptest.NewRequest(method, path, strings.NewReader(body)).WithContext(t.Context())
-	if as != nil {
-		r = r.WithContext(auth.With(r.Context(), as))
-	}
+	r := httptest.NewRequest(method, path, strings.NewReader(body)).WithContext(contextOf(t.Context(), as))
 	r.Header.Set("Content-Type", "application/json")
 	if method != http.MethodGet && method != http.MethodPost {
 		r.Header.Set("If-Match", `"99999"`)

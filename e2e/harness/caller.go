@@ -21,9 +21,11 @@ type Caller struct {
 
 // Answer is a GraphQL response, and how HTTP carried it.
 type Answer struct {
-	Status int
-	Data   map[string]any `json:"data"`
-	Errors []struct {
+	Status     int
+	Header     http.Header    `json:"-"`
+	Data       map[string]any `json:"data"`
+	Extensions map[string]any `json:"extensions"`
+	Errors     []struct {
 		Message    string         `json:"message"`
 		Extensions map[string]any `json:"extensions"`
 	} `json:"errors"`
@@ -68,7 +70,7 @@ func (c Caller) Send(ctx context.Context, query string, vars map[string]any, hea
 	if err != nil {
 		return nil, err
 	}
-	a := &Answer{Status: resp.StatusCode}
+	a := &Answer{Status: resp.StatusCode, Header: resp.Header}
 	if err := json.Unmarshal(text, a); err != nil {
 		return nil, fmt.Errorf("status %d: %w: %s", resp.StatusCode, err, text)
 	}

@@ -3493,6 +3493,8 @@ enum ErrorCode {
   BAD_INPUT
   "The caller is not signed in, or the credential is not valid."
   UNAUTHENTICATED
+  "The access token was valid and has expired: call ` + "`" + `refreshSession` + "`" + `, then repeat the request with the new token."
+  TOKEN_EXPIRED
   "The caller's roles or the scopes of its API key do not cover this."
   FORBIDDEN
   "Too many attempts; ` + "`" + `extensions.retryAfter` + "`" + ` says after how many seconds to try again."

@@ -46,7 +46,7 @@ const requestCredentials = 10_000
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
 // it follows the log for revocations, and with a recorder it records failures; commands other than serve have neither.
 func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub, events *securitylog.Recorder) (*session.Service, error) {
-	cfg := session.Config{NoRateLimit: !env.Config.RateLimit, CacheSize: env.Config.HTTP.Streams.Connections + requestCredentials, Stopwatch: time.Now, CheckAge: db.Clock().CheckAge}
+	cfg := session.Config{NoRateLimit: !env.Config.RateLimit, AccessTTL: env.Config.AccessTokenTime, CacheSize: env.Config.HTTP.Streams.Connections + requestCredentials, Stopwatch: time.Now, CheckAge: db.Clock().CheckAge}
 	if events != nil {
 		cfg.Security = events.Record
 	}

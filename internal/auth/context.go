@@ -60,3 +60,18 @@ func LastKnown(ctx context.Context) *Principal {
 	}
 	return From(ctx)
 }
+
+// WithRefused returns a context with a caller that is anonymous because the credential it
+// sent was refused with the error. From returns nil and NotSignedIn the error.
+func WithRefused(ctx context.Context, err error) context.Context {
+	return context.WithValue(ctx, principalKey{}, refused{err})
+}
+
+type refused struct{ error }
+
+// Refused returns the error by which the credential of the caller was refused; nil for any
+// caller but that of WithRefused.
+func Refused(ctx context.Context) error {
+	r, _ := ctx.Value(principalKey{}).(refused)
+	return r.error
+}

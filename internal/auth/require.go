@@ -7,8 +7,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
-// Require returns the caller if its credential covers the scope, else an
-// Unauthenticated or Forbidden error.
+// Require returns the caller if its credential covers the scope, else a Forbidden error
+// or that of NotSignedIn.
 func Require(ctx context.Context, s Scope) (*Principal, error) {
 	p := From(ctx)
 	if p == nil {
@@ -76,8 +76,11 @@ func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principa
 }
 
 // NotSignedIn is the error for an anonymous caller; under WithLastKnown it is
-// UNAVAILABLE.
+// UNAVAILABLE, under WithRefused that of the credential.
 func NotSignedIn(ctx context.Context) error {
+	if err := Refused(ctx); err != nil {
+		return err
+	}
 	if LastKnown(ctx) != nil {
 		return fault.New(fault.Unavailable, "Credentials cannot be checked right now; try again in a moment.")
 	}

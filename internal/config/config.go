@@ -29,6 +29,7 @@ type Config struct {
 	Listen           string // host:port
 	AdminListen      string // host:port, or Off
 	StopDelay        time.Duration
+	AccessTokenTime  time.Duration
 	LogLevel         slog.Level
 	LogFormat        LogFormat
 	Database         Database

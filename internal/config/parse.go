@@ -212,6 +212,14 @@ func parseLogFormat(value string) (LogFormat, error) {
 }
 
 // parseDelay reads a time that may be zero.
+func parseTokenTime(value string) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < 2*time.Second || d > 5*time.Minute {
+		return 0, errors.New("a time from 2s to 5m")
+	}
+	return d, nil
+}
+
 func parseDelay(value string) (time.Duration, error) {
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 0 || d > 10*time.Minute {

@@ -46,6 +46,7 @@ func (c *Config) groups() []Group {
 		{"Access", []setting.Setting{
 			setting.Value(&c.AdminUsername, "ADMIN_USERNAME", "", "username of the first ADMIN, created while there is none; default: `admin`, with a random password that is printed once", parseAny),
 			markSecret(setting.Value(&c.AdminPassword, "ADMIN_PASSWORD", "", "password of the first ADMIN", parseSecret)),
+			setting.Value(&c.AccessTokenTime, "ACCESS_TOKEN_TIME", "5m", "life of an access token, from `2s` to `5m`; clients renew it by `refreshSession`", parseTokenTime),
 			setting.Value(&c.RateLimit, "RATE_LIMIT", "on", "`off` turns off the rate limits on password attempts, names and changes: for benchmarks and tests only", parseEither("on", "off")),
 			setting.Value(&c.Introspection, "INTROSPECTION", "on", "`off` hides the schema, and suggestions in error messages", parseEither("on", "off")),
 			setting.Value(&c.HTTP.HideDocs, "DOCS", "on", "`off` hides GraphiQL, the page and the OpenAPI document of the legacy REST routes", parseEither("off", "on")),

@@ -10,6 +10,7 @@ const (
 	Internal        Code = "INTERNAL"
 	BadInput        Code = "BAD_INPUT"
 	Unauthenticated Code = "UNAUTHENTICATED"
+	TokenExpired    Code = "TOKEN_EXPIRED"
 	Forbidden       Code = "FORBIDDEN"
 	RateLimited     Code = "RATE_LIMITED"
 	Unavailable     Code = "UNAVAILABLE"

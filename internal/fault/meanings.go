@@ -45,6 +45,7 @@ var meanings = indexByCode([]Meaning{
 	{Internal, KindInternal, "Something went wrong on the server; the request id in `extensions` finds it in the log."},
 	{BadInput, KindInvalid, "A value does not have the form that it must have."},
 	{Unauthenticated, KindUnauthenticated, "The caller is not signed in, or the credential is not valid."},
+	{TokenExpired, KindUnauthenticated, "The access token was valid and has expired: call `refreshSession`, then repeat the request with the new token."},
 	{Forbidden, KindForbidden, "The caller's roles or the scopes of its API key do not cover this."},
 	{RateLimited, KindExhausted, "Too many attempts; `extensions.retryAfter` says after how many seconds to try again."},
 	{Unavailable, KindUnavailable, "A dependency of the server is down; try again later."},

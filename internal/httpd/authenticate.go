@@ -10,6 +10,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+	"github.com/backplane-dev/backplane/internal/problem"
 	"github.com/backplane-dev/backplane/internal/requestlog"
 	"github.com/backplane-dev/backplane/internal/security"
 )
@@ -45,6 +46,15 @@ type LastKnownAuthenticator interface {
 	LastKnown(bearer string) *auth.Principal
 }
 
+// AccessTokenRecognizer is an Authenticator some of whose tokens are access tokens, which clients
+// send with every request and renew when they are refused. Where a request may be anonymous, such a
+// token that is not valid makes its caller anonymous (auth.WithRefused): it could not sign in or
+// refresh the token otherwise. Any other token is refused always.
+type AccessTokenRecognizer interface {
+	// IsAccessToken reports whether a token has the form of an access token, valid or not.
+	IsAccessToken(bearer string) bool
+}
+
 // TicketAuthenticator authenticates event streams of clients that cannot send headers, such
 // as a browser's EventSource.
 type TicketAuthenticator interface {
@@ -62,10 +72,26 @@ type Ticket struct {
 }
 
 // authenticate returns the request's context with its principal: none for an anonymous
-// caller, an error if there is a bearer token that is not valid.
-func (s *Server) authenticate(r *http.Request) (context.Context, error) {
+// caller, an error if there is a bearer token that is not valid, unless passRefused passes it.
+func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.Context, error) {
 	ctx, _, err := s.authenticateCaller(r)
-	return ctx, err
+	if err != nil {
+		return s.passRefused(w, r, err)
+	}
+	return ctx, nil
+}
+
+// passRefused returns the context of an anonymous caller for a request whose access token was
+// refused with err, and notes the refusal in the response. Any other err is returned.
+func (s *Server) passRefused(w http.ResponseWriter, r *http.Request, err error) (context.Context, error) {
+	a, ok := s.deps.Auth.(AccessTokenRecognizer)
+	token, bearer := jsoncodec.BearerToken(r.Header.Get("Authorization"))
+	if !ok || !bearer || !a.IsAccessToken(token) || fault.From(err).Kind() != fault.KindUnauthenticated {
+		return r.Context(), err
+	}
+	s.reportError(r.Context(), err)
+	problem.SetChallenge(w.Header(), err)
+	return auth.WithRefused(r.Context(), security.Recorded(fault.From(err))), nil
 }
 
 // authenticateCaller is authenticate, and returns the caller as well, whose checks accept the

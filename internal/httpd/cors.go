@@ -22,7 +22,7 @@ func (s *Server) allowOrigins(next http.Handler) http.Handler {
 			return
 		}
 		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Expose-Headers", "Allow, Deprecation, ETag, Link, Location, Preference-Applied, Retry-After, Sunset, X-Request-Id")
+		h.Set("Access-Control-Expose-Headers", "Allow, Deprecation, ETag, Link, Location, Preference-Applied, Retry-After, Sunset, WWW-Authenticate, X-Request-Id")
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 			next.ServeHTTP(w, r)
 			return

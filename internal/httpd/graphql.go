@@ -2,11 +2,13 @@ package httpd
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
@@ -21,7 +23,7 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, err := s.authenticate(r)
+	ctx, err := s.authenticate(w, r)
 	if err != nil {
 		return err
 	}
@@ -60,9 +62,34 @@ func (c graphQLCall) answer(ctx context.Context, w http.ResponseWriter, req exec
 	case refusal != nil:
 		c.s.writeJSON(w, c.r, c.media.refusalStatus(refusal.Stage), c.media, errorBody{refusal.Errors})
 	default:
-		c.s.writeJSON(w, c.r, http.StatusOK, c.media, jsoncodec.NewResponse(resp))
+		c.s.writeJSON(w, c.r, responseStatus(ctx, resp), c.media, jsoncodec.NewResponse(resp))
 	}
 	return nil
+}
+
+// responseStatus returns the status of a response: 401 if the caller's credential was refused and
+// the operation has nothing for an anonymous caller, so that clients that look at no body renew it.
+func responseStatus(ctx context.Context, resp *graphql.Response) int {
+	refused := auth.Refused(ctx)
+	if refused == nil || len(resp.Errors) == 0 {
+		return http.StatusOK
+	}
+	code := string(fault.From(refused).Code)
+	for _, e := range resp.Errors {
+		if e.Extensions["code"] != code {
+			return http.StatusOK
+		}
+	}
+	var roots map[string]json.RawMessage
+	if len(resp.Data) > 0 && json.Unmarshal(resp.Data, &roots) != nil {
+		return http.StatusOK
+	}
+	for _, value := range roots {
+		if string(value) != "null" {
+			return http.StatusOK
+		}
+	}
+	return http.StatusUnauthorized
 }
 
 // answerBatch runs the operations of an array one after the other. The error of one of them

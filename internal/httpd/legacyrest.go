@@ -30,13 +30,17 @@ type RESTHandler interface {
 // serveREST serves a legacy REST route.
 func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) error {
 	caller, err := s.authenticateREST(r)
+	ctx, follows := withPrincipal(r.Context(), caller), r.Method == http.MethodGet && wantsEventStream(r)
+	if err != nil && !follows {
+		ctx, err = s.passRefused(w, r, err)
+	}
 	if err != nil {
 		return err
 	}
-	ctx, grant := s.openMemory(withPrincipal(r.Context(), caller))
+	ctx, grant := s.openMemory(ctx)
 	defer grant.Release() // once the response is written
 	r = r.WithContext(ctx)
-	if r.Method == http.MethodGet && wantsEventStream(r) {
+	if follows {
 		op, encode, err := s.deps.REST.Follow(r)
 		if err != nil {
 			return err

@@ -36,7 +36,8 @@ func schema() *executortest.Schema {
 		"echo": see(func(ctx context.Context) any {
 			return auth.ClientFrom(ctx).Address + " " + auth.ClientFrom(ctx).UserAgent
 		}),
-		"fail": executortest.Resolver(func(context.Context, map[string]any) (any, error) { return nil, errors.New("secret") }),
+		"fail":  executortest.Resolver(func(context.Context, map[string]any) (any, error) { return nil, errors.New("secret") }),
+		"thing": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) { return nil, auth.NotSignedIn(ctx) }),
 		"wait": executortest.Resolver(func(ctx context.Context, _ map[string]any) (any, error) {
 			<-ctx.Done()
 			return nil, context.Cause(ctx)

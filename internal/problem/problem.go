@@ -107,9 +107,19 @@ func SetHeaders(h http.Header, err error) int {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
 	}
 	if code == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", `Bearer realm="backplane", error="invalid_token"`)
+		SetChallenge(h, err)
 	}
 	return code
+}
+
+// SetChallenge sets the header by which a caller learns why its credential was refused (RFC 6750).
+// It also belongs to answers to callers who are taken for anonymous for that reason.
+func SetChallenge(h http.Header, err error) {
+	challenge := `Bearer realm="backplane", error="invalid_token"`
+	if f := fault.From(err); f.Code == fault.TokenExpired {
+		challenge += `, error_description="` + f.Message + `"` // a constant without quotes
+	}
+	h.Set("WWW-Authenticate", challenge)
 }
 
 // Document is a problem document.

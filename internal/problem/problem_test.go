@@ -39,7 +39,7 @@ func TestStatusOf_follows_from_the_code(t *testing.T) {
 	t.Parallel()
 	unlike400 := map[fault.Code]int{}
 	for status, codes := range map[int][]fault.Code{
-		401: {fault.Unauthenticated},
+		401: {fault.Unauthenticated, fault.TokenExpired},
 		403: {fault.Forbidden, fault.IntrospectionDisabled},
 		404: {
 			fault.NotFound, fault.PersistedQueryNotFound, fault.UserNotFound, session.CodeSessionNotFound, session.CodeAPIKeyNotFound,

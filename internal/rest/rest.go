@@ -269,20 +269,24 @@ func (e *endpoint) selectRoute(r *http.Request, kinds ...ast.Operation) (*route,
 		caller = signedIn
 	}
 	others := 0
+	var found *route
 	for _, rt := range e.routes {
-		if !slices.Contains(kinds, rt.op.Operation) {
-			continue
+		switch {
+		case !slices.Contains(kinds, rt.op.Operation):
+		case found == nil && (rt.when == anyCaller || rt.when == caller):
+			found = rt
+		default:
+			others++
 		}
-		if rt.when == anyCaller || rt.when == caller {
-			return rt, nil
-		}
-		others++
+	}
+	if found != nil && (others == 0 || auth.Refused(r.Context()) == nil) {
+		return found, nil // else a caller whose credential was refused may have meant another
 	}
 	switch {
 	case others == 0:
 		return nil, errNotAcceptable()
 	case caller == anonymous:
-		return nil, fault.New(fault.Unauthenticated, "Sign in first.")
+		return nil, auth.NotSignedIn(r.Context())
 	}
 	return nil, fault.New(fault.Forbidden, "This is for anonymous callers; leave the credential out.")
 }

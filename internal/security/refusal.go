@@ -57,7 +57,7 @@ func EventOf(ctx context.Context, err error, at time.Time) (e Event, ok bool) {
 	if !ok {
 		return Event{}, false
 	}
-	if f.Code == fault.Forbidden || f.Code == fault.Unauthenticated {
+	if f.Code == fault.Forbidden || f.Kind() == fault.KindUnauthenticated {
 		return New(ctx, PermissionDenied, string(f.Code), at), true
 	}
 	if f.Code == fault.RateLimited {

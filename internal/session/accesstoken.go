@@ -18,20 +18,22 @@ type accessTokenVerifier struct {
 	tokens *token.AccessTokens
 }
 
-func (v *accessTokenVerifier) recognizes(bearer string) bool { return strings.Count(bearer, ".") == 2 }
+func (v *accessTokenVerifier) recognizes(bearer string) bool { return isAccessToken(bearer) }
+
+func isAccessToken(bearer string) bool { return strings.Count(bearer, ".") == 2 }
 
 func (v *accessTokenVerifier) verify(ctx context.Context, bearer string) (*auth.Principal, error) {
 	c, err := v.tokens.Verify(ctx, bearer)
 	proved := &auth.Principal{UserID: c.User, Credential: auth.SessionCredential(c.Session)}
 	switch {
 	case errors.Is(err, token.ErrExpired):
-		return nil, &invalidCredential{credentialExpired, proved}
+		return nil, &invalidCredential{detail: credentialExpired, principal: proved, refreshable: true}
 	case err != nil:
 		return nil, err
 	}
 	p, err := v.principal(ctx, string(c.Session), func(st *credentialState) bool { return st.principal.UserID == c.User })
 	if fault.Is(err, CodeSessionNotFound) {
-		return nil, &invalidCredential{credentialRevoked, proved} // it was removed
+		return nil, &invalidCredential{detail: credentialRevoked, principal: proved} // it was removed
 	}
 	return p, err
 }

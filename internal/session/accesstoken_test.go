@@ -105,7 +105,8 @@ func TestService_Authenticate_refuses_tampered_tokens(t *testing.T) {
 		{"no audience", sign(ed, kid, without("aud"), key), false},
 		{"another issuer", sign(ed, kid, with("iss", "elsewhere"), key), false},
 		{"no issuer", sign(ed, kid, without("iss"), key), false},
-		{"expired this moment", sign(ed, kid, with("exp", now.Unix()), key), false},
+		{"expired, and signed by another key", sign(ed, kid, with("exp", now.Unix()), other), false},
+		{"expired, and for another audience", sign(ed, kid, jwt.MapClaims{"iss": "backplane", "aud": "x", "sub": string(f.ada), "sid": string(tokens.Session.ID), "iat": now.Unix(), "exp": now.Unix()}, key), false},
 		{"no expiry", sign(ed, kid, without("exp"), key), false},
 		{"not good yet", sign(ed, kid, with("nbf", now.Add(time.Minute).Unix()), key), false},
 		{"no subject", sign(ed, kid, without("sub"), key), false},
@@ -138,6 +139,13 @@ func TestService_Authenticate_refuses_tampered_tokens(t *testing.T) {
 			}
 		})
 	}
+	t.Run("expired this moment", func(t *testing.T) {
+		t.Parallel()
+		for range 2 {
+			_, err := f.Authenticate(t.Context(), sign(ed, kid, with("exp", now.Unix()), key))
+			wantCode(t, "Authenticate", err, fault.TokenExpired)
+		}
+	})
 }
 
 // spellOtherwise changes bits of the last character that no byte is made of.
@@ -155,7 +163,7 @@ func TestService_Authenticate_refuses_a_cached_token_that_expired(t *testing.T) 
 	f.as(t, tokens.AccessToken)
 	f.clock.add(time.Second)
 	_, err := f.Authenticate(t.Context(), tokens.AccessToken)
-	wantCode(t, "Authenticate of a cached token that expired", err, fault.Unauthenticated)
+	wantCode(t, "Authenticate of a cached token that expired", err, fault.TokenExpired)
 	for range 50 {
 		f.signIn(t, "ada")
 	}

@@ -39,8 +39,9 @@ func newVerifiers(s *Service) []verifier {
 
 // Authenticate returns the principal of a bearer token: an access token or an API
 // key. Roles and revocations are those of a second ago or younger. The error is
-// UNAUTHENTICATED for everything that is wrong with a token, without saying what,
-// and UNAVAILABLE if that cannot be decided without the database.
+// TOKEN_EXPIRED for an access token of ours that has expired, UNAUTHENTICATED for anything
+// else that is wrong with a token, without saying what, and UNAVAILABLE if that cannot be
+// decided without the database.
 func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Principal, error) {
 	p, err := presentErrors(ctx, func() (*auth.Principal, error) {
 		for _, v := range s.verifiers {
@@ -53,6 +54,9 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 	s.cachePrincipal(bearer, p, err)
 	return p, err
 }
+
+// IsAccessToken reports whether a bearer token has the form of an access token, valid or not.
+func (s *Service) IsAccessToken(bearer string) bool { return isAccessToken(bearer) }
 
 // Expiry returns when a bearer token expires that Authenticate has accepted; zero if
 // it is not known any more.
@@ -91,6 +95,10 @@ func presentErrors(ctx context.Context, verify func() (*auth.Principal, error)) 
 	default:
 		return nil, fault.New(fault.Unavailable, "Credentials cannot be checked right now; try again in a moment.").Because(err)
 	}
+}
+
+func errTokenExpired() error {
+	return fault.New(fault.TokenExpired, "The access token has expired; refresh it.")
 }
 
 func errInvalidCredential() error {

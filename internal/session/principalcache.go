@@ -64,7 +64,7 @@ func (s *Service) cachePrincipal(bearer string, p *auth.Principal, err error) {
 	switch {
 	case err == nil:
 		s.lastKnown.put(bearer, p, s.Expiry(bearer))
-	case fault.Is(err, fault.Unauthenticated):
+	case fault.From(err).Kind() == fault.KindUnauthenticated:
 		s.lastKnown.invalidate(bearer)
 	}
 }

@@ -104,19 +104,24 @@ func refuseLimited(err error, detail string) error {
 // invalidCredential is token.ErrInvalid with what a security event says of it. The principal is nil unless the
 // credential is proved to be its own.
 type invalidCredential struct {
-	detail    string
-	principal *auth.Principal
+	detail      string
+	principal   *auth.Principal
+	refreshable bool // it is an access token that has expired
 }
 
 func (e *invalidCredential) Error() string { return token.ErrInvalid.Error() + ": " + e.detail }
 
 func (e *invalidCredential) Unwrap() error { return token.ErrInvalid }
 
-// refuseCredential returns the error for a credential that is not valid, whatever is wrong with it.
+// refuseCredential returns the error for a credential that is not valid, whatever is wrong with it, unless its session may
+// have another.
 func refuseCredential(err error) error {
 	r := &security.Refusal{Type: security.CredentialRefused, Detail: credentialUnknown, Err: errInvalidCredential()}
 	if e, ok := errors.AsType[*invalidCredential](err); ok {
 		r.Detail = e.detail
+		if e.refreshable {
+			r.Err = errTokenExpired()
+		}
 		if p := e.principal; p != nil {
 			r.UserID, r.SessionID, r.APIKeyID = p.UserID, p.SessionID(), p.APIKeyID()
 		}

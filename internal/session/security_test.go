@@ -111,8 +111,12 @@ func TestService_Authenticate_says_what_a_refused_credential_was(t *testing.T) {
 	parts := strings.Split(tokens.AccessToken, ".")
 	wantRefusal := func(what, bearer, detail string, about string) {
 		t.Helper()
+		code := fault.Unauthenticated
+		if detail == "EXPIRED" && f.IsAccessToken(bearer) {
+			code = fault.TokenExpired
+		}
 		_, err := f.Authenticate(t.Context(), bearer)
-		wantCode(t, "Authenticate", err, fault.Unauthenticated)
+		wantCode(t, "Authenticate", err, code)
 		e, ok := security.EventOf(t.Context(), err, time.Now())
 		if !ok || e.Type != security.CredentialRefused || e.Detail != detail || string(e.UserID) != about || (e.SessionID != "" || e.APIKeyID != "") != (about != "") {
 			t.Errorf("%s is the security event %+v, want %s about %q", what, e, detail, about)

@@ -48,9 +48,9 @@ func (c *stateCache) live(ctx context.Context, id string, matches func(*credenti
 	case !matching:
 		return nil, &invalidCredential{detail: credentialUnknown}
 	case !st.active:
-		return nil, &invalidCredential{credentialRevoked, st.principal}
+		return nil, &invalidCredential{detail: credentialRevoked, principal: st.principal}
 	case !at.Before(st.expiresAt):
-		return nil, &invalidCredential{credentialExpired, st.principal}
+		return nil, &invalidCredential{detail: credentialExpired, principal: st.principal}
 	}
 	return st, nil
 }
