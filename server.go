@@ -14,6 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/cli"
 	"github.com/backplane-dev/backplane/internal/demo"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 func main() {
@@ -83,7 +84,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	if err != nil {
 		return err
 	}
-	db = app.WithRevocations(db, caches, feed, securityLog, sessions)
+	db = app.WithRevocations(db, func() *session.Service { return sessions })
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
 
 	// Transports: one executor behind GraphQL over HTTP, WebSocket and event

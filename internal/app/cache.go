@@ -25,16 +25,18 @@ func WithWriteHooks(db *store.DB, c *cache.Cache, feed *eventlog.Pipeline, event
 	return db.WithHooks(store.Hooks{Committed: c.Invalidate, Appended: feed.EventsAppended, Secured: events.Committed})
 }
 
-// WithRevocations is WithWriteHooks for the stores of the domains: a change of a user also has
-// this node authenticate the user again, before the change is answered. Other nodes do so
-// when they read the event.
-func WithRevocations(db *store.DB, c *cache.Cache, feed *eventlog.Pipeline, events *securitylog.Recorder, sessions *session.Service) *store.DB {
-	return db.WithHooks(store.Hooks{Appended: feed.EventsAppended, Secured: events.Committed, Committed: func(rows []store.Touched) {
-		c.Invalidate(rows)
+// WithRevocations returns the database whose changes of users and credentials have this node
+// authenticate their callers again, before the change is answered. Other nodes do so when they read
+// the event. The service is called only after a change, so that it may stand on the database itself.
+func WithRevocations(db *store.DB, sessions func() *session.Service) *store.DB {
+	return db.OnCommitted(func(rows []store.Touched) {
 		for _, row := range rows {
-			if row.Entity == user.Entity.Name {
-				sessions.RecheckUser(uid.User(row.ID))
+			switch row.Entity {
+			case user.Entity.Name:
+				sessions().RecheckUser(uid.User(row.ID))
+			case session.SessionEntity.Name, session.APIKeyEntity.Name:
+				sessions().RecheckCredential(row.ID)
 			}
 		}
-	}})
+	})
 }

@@ -45,7 +45,7 @@ const requestCredentials = 10_000
 
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
 // it follows the log for revocations, and with a recorder it records failures; commands other than serve have neither.
-func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub, events *securitylog.Recorder) (*session.Service, error) {
+func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub, events *securitylog.Recorder) (s *session.Service, err error) {
 	cfg := session.Config{NoRateLimit: !env.Config.RateLimit, AccessTTL: env.Config.AccessTokenTime, CacheSize: env.Config.HTTP.Streams.Connections + requestCredentials, Stopwatch: time.Now, CheckAge: db.Clock().CheckAge}
 	if events != nil {
 		cfg.Security = events.Record
@@ -53,5 +53,7 @@ func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hu
 	if hub != nil {
 		cfg.EventLog = hub
 	}
-	return session.NewService(db.Sessions(), sealer, db.Clock().Now, env.Log, cfg)
+	stored := WithRevocations(db, func() *session.Service { return s }).Sessions()
+	s, err = session.NewService(stored, sealer, db.Clock().Now, env.Log, cfg)
+	return s, err
 }

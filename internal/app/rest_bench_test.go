@@ -78,7 +78,7 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	sessions := must(app.NewSessions(env, db, sealer, feed.Hub, events))(tb)
 	guard := must(app.NewGuard(env, "127.0.0.1:8080"))(tb)
 	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, sealer, guard, app.NewOwner()))(tb)
-	db = app.WithRevocations(db, caches, feed, events, sessions)
+	db = app.WithRevocations(db, func() *session.Service { return sessions })
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
 	memory := app.NewMemory(env)
 	exec := must(app.NewExecutor(env, domains, sealer, memory, events))(tb)

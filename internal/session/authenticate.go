@@ -43,6 +43,7 @@ func newVerifiers(s *Service) []verifier {
 // else that is wrong with a token, without saying what, and UNAVAILABLE if that cannot be
 // decided without the database.
 func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Principal, error) {
+	sequence := s.revocations.currentSequence()
 	p, err := presentErrors(ctx, func() (*auth.Principal, error) {
 		for _, v := range s.verifiers {
 			if v.recognizes(bearer) {
@@ -51,7 +52,7 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 		}
 		return nil, &invalidCredential{detail: credentialMalformed}
 	})
-	s.cachePrincipal(bearer, p, err)
+	s.cachePrincipal(bearer, p, sequence, err)
 	return p, err
 }
 

@@ -13,9 +13,9 @@ func TestPrincipalCache_keeps_principals_until_their_tokens_expire(t *testing.T)
 	now := at
 	c := newPrincipalCache(8, func() time.Time { return now })
 	p := &auth.Principal{UserID: "usr_1", Credential: auth.SessionCredential("ses_1")}
-	c.put("key", p, time.Time{})
-	c.put("token", p, at.Add(5*time.Minute))
-	c.put("refused since", p, time.Time{})
+	c.put("key", knownPrincipal{p, 0}, time.Time{})
+	c.put("token", knownPrincipal{p, 0}, at.Add(5*time.Minute))
+	c.put("refused since", knownPrincipal{p, 0}, time.Time{})
 	c.invalidate("refused since")
 	tests := []struct {
 		after  time.Duration
@@ -27,13 +27,14 @@ func TestPrincipalCache_keeps_principals_until_their_tokens_expire(t *testing.T)
 	}
 	for _, tt := range tests {
 		now = at.Add(tt.after)
-		if got := c.get(tt.bearer); got != tt.want {
-			t.Errorf("after %v, of %q: %v, want %v", tt.after, tt.bearer, got, tt.want)
+		got, ok := c.get(tt.bearer)
+		if ok != (tt.want != nil) || ok && got.Principal != tt.want {
+			t.Errorf("after %v, of %q: %v %v, want %v", tt.after, tt.bearer, got, ok, tt.want)
 		}
 	}
 	now = at
 	for n := range 100 {
-		c.put(string(rune('a'+n)), p, time.Time{})
+		c.put(string(rune('a'+n)), knownPrincipal{p, 0}, time.Time{})
 	}
 	if n := c.entries.Len(); n > 8 {
 		t.Errorf("the cache holds %d principals, want 8 at most", n)

@@ -186,6 +186,13 @@ func (l *revocationLog) minimumSequence(credential, user string) uint64 {
 	return max(l.minimum, l.byID[credential].sequence, l.byID[user].sequence)
 }
 
+// revokedSince reports whether the principal was revoked by name since a read that bore the number.
+func (l *revocationLog) revokedSince(sequence uint64, p *auth.Principal) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return max(l.byID[p.Credential.ID].sequence, l.byID[string(p.UserID)].sequence) > sequence
+}
+
 func (l *revocationLog) record(revoked []auth.Revocation) {
 	at := l.tick()
 	l.mu.Lock()
@@ -223,9 +230,15 @@ func (l *revocationLog) evict(at time.Time) {
 // or name have changed. It does not block.
 func (s *Service) RecheckUser(id uid.User) { s.revocations.apply([]auth.Revocation{{User: id}}) }
 
+// RecheckCredential has the session or API key authenticated again on this node, as it may have ended.
+// It does not block.
+func (s *Service) RecheckCredential(id string) {
+	s.revocations.apply([]auth.Revocation{{CredentialID: id}})
+}
+
 // OnRevoked adds a subscriber that is notified at once of each revocation in the
-// event log and of RecheckUser: when it is called, Authenticate applies the revocation already. The
-// log's reader calls it, so it must be quick and must not block. Add it before the
+// event log, and of RecheckUser and RecheckCredential: when it is called, Authenticate applies the revocation already. The
+// log's reader and writes call it, so it must be quick and must not block. Add it before the
 // log is read.
 func (s *Service) OnRevoked(fn func(auth.Revocation)) {
 	s.revocations.subscribers = append(s.revocations.subscribers, fn)

@@ -91,6 +91,8 @@ func TestService_Authenticate_applies_revocations_of_the_log_at_once(t *testing.
 			}
 			w.publish(session.EventSessionRevoked, string(p.SessionID()))
 		}},
+		{"that this node has changed the user", func(_ *fakeLog, f *fixture, _ *auth.Principal) { f.RecheckUser(f.ada) }},
+		{"that this node has ended the session or key", func(_ *fakeLog, f *fixture, p *auth.Principal) { f.RecheckCredential(p.Credential.ID) }},
 		{"that some of it was missed", func(w *fakeLog, _ *fixture, _ *auth.Principal) { w.deliver(nil, true) }},
 	}
 	for _, tt := range tests {
@@ -120,6 +122,30 @@ func TestService_Authenticate_applies_revocations_of_the_log_at_once(t *testing.
 					t.Errorf("streams were notified %d times, want once", notified)
 				}
 			})
+		}
+	}
+}
+
+func TestService_LastKnown_forgets_who_was_changed_or_revoked(t *testing.T) {
+	t.Parallel()
+	for name, revoke := range map[string]func(f *fixture, p *auth.Principal){
+		"the user":       func(f *fixture, _ *auth.Principal) { f.RecheckUser(f.ada) },
+		"the credential": func(f *fixture, p *auth.Principal) { f.RecheckCredential(p.Credential.ID) },
+	} {
+		f, _ := newFollowingFixture(t)
+		tokens, ctx := f.signIn(t, "ada")
+		for _, bearer := range []string{tokens.AccessToken, f.key(ctx, t)} {
+			p := auth.From(f.as(t, bearer))
+			if f.LastKnown(bearer) != p {
+				t.Errorf("the last known principal is %v, want %v", f.LastKnown(bearer), p)
+			}
+			revoke(f, p)
+			if got := f.LastKnown(bearer); got != nil {
+				t.Errorf("after %s has changed the last known principal is %v", name, got)
+			}
+			if p := auth.From(f.as(t, bearer)); f.LastKnown(bearer) != p {
+				t.Errorf("once it was authenticated again it is %v, want %v", f.LastKnown(bearer), p)
+			}
 		}
 	}
 }

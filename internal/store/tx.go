@@ -58,6 +58,19 @@ func (db *DB) WithHooks(h Hooks) *DB {
 	return &with
 }
 
+// OnCommitted returns the database with fn called after each transaction that changed rows, as of
+// Hooks.Committed and after it. Both share their connections, as of WithHooks.
+func (db *DB) OnCommitted(fn func([]Touched)) *DB {
+	h, first := db.hooks, db.hooks.Committed
+	h.Committed = func(rows []Touched) {
+		if first != nil {
+			first(rows)
+		}
+		fn(rows)
+	}
+	return db.WithHooks(h)
+}
+
 // changeInTx runs fn in a transaction and returns its result. For a duplicate call it does
 // not run fn, but reads the object of the first call.
 func changeInTx[ID ~string, T any](ctx context.Context, db *DB, cl claim.Claim, read func(context.Context, ID) (T, error), fn func(*tx) (T, error)) (T, error) {

@@ -29,6 +29,8 @@ type Credential struct {
 	fresh    bool      // it was not checked since it was set
 	checking bool
 	renewals int
+	notices  int // of revocations that may concern it
+	applied  int // notices that came before the last check began
 }
 
 // retryTime is the time to the next check of a credential that could not be checked, and to the first
@@ -46,6 +48,7 @@ func (c *Credential) Set(caller Caller) {
 	c.check, c.expires, c.checked, c.failing = caller.Check, caller.Expires, now, time.Time{}
 	c.checking, c.fresh = false, true
 	c.renewals++
+	c.notices++ // a revocation may have come before the connection was told of any
 	c.principal.Store(caller.Principal)
 }
 
@@ -72,36 +75,57 @@ func (c *Credential) ExpediteCheck(affected func(*auth.Principal) bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checked = time.Time{}
+	c.notices++
 	return c.check != nil
+}
+
+// ApplyNotices checks the credential now if a revocation may concern it that came since the last check began,
+// and returns why the connection must close, if it must: an operation that begins after a change of
+// rights must not run with those from before.
+func (c *Credential) ApplyNotices(ctx context.Context) *CloseReason {
+	c.mu.Lock()
+	check, renewals, notices := c.check, c.renewals, c.notices
+	applied := check == nil || c.applied == notices
+	c.mu.Unlock()
+	if applied {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout) // a client that stops its operation says nothing of its credential
+	defer cancel()
+	p, err := check(ctx)
+	return c.endCheck(time.Now(), checkNumber{renewals, notices}, p, err)
 }
 
 // Check checks the credential if that is due, and returns why the connection must close, if
 // it must.
 func (c *Credential) Check(ctx context.Context, every time.Duration) *CloseReason {
-	check, renewals, reason := c.beginCheck(time.Now(), every)
+	check, number, reason := c.beginCheck(time.Now(), every)
 	if check == nil || reason != nil {
 		return reason
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	p, err := check(ctx)
-	return c.endCheck(time.Now(), renewals, p, err)
+	return c.endCheck(time.Now(), number, p, err)
 }
 
+// checkNumber says what a check knows of: renewals of the credential, and notices.
+type checkNumber struct{ renewals, notices int }
+
 // beginCheck returns the check to run, nil if it is not due yet.
-func (c *Credential) beginCheck(now time.Time, every time.Duration) (check CredentialCheck, renewals int, reason *CloseReason) {
+func (c *Credential) beginCheck(now time.Time, every time.Duration) (check CredentialCheck, number checkNumber, reason *CloseReason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.check == nil || c.checking:
-		return nil, 0, nil
+		return nil, number, nil
 	case !c.expires.IsZero() && !now.Before(c.expires):
-		return nil, 0, reasonExpired
+		return nil, number, reasonExpired
 	case now.Before(c.checked.Add(c.interval(every))):
-		return nil, 0, nil
+		return nil, number, nil
 	}
 	c.checking, c.checked, c.fresh = true, now, false
-	return c.check, c.renewals, nil
+	return c.check, checkNumber{c.renewals, c.notices}, nil
 }
 
 // interval is the time from the last check to the next. The caller holds the lock.
@@ -112,21 +136,30 @@ func (c *Credential) interval(every time.Duration) time.Duration {
 	return every
 }
 
-// endCheck takes the result of a check that beginCheck returned. If the credential was renewed
-// meanwhile, the result is about the old one and is ignored.
-func (c *Credential) endCheck(now time.Time, renewals int, p *auth.Principal, err error) *CloseReason {
+// endCheck takes the result of a check of the number. If the credential was renewed meanwhile, the
+// result is about the old one and is ignored, and so is that of a check that began before another which
+// has ended.
+func (c *Credential) endCheck(now time.Time, number checkNumber, p *auth.Principal, err error) *CloseReason {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if renewals != c.renewals {
+	if number.renewals != c.renewals {
 		return nil
 	}
 	c.checking = false
+	if number.notices < c.applied {
+		return nil
+	}
+	if err == nil && p != nil {
+		c.applied = number.notices
+	}
 	switch {
 	case err == nil && p != nil:
 		if !p.Equal(c.principal.Load()) { // else subscriptions, which compare pointers, would see a change at each check
 			c.principal.Store(p)
 		}
 		c.failing = time.Time{}
+	case fault.Is(err, fault.TokenExpired):
+		return reasonExpired
 	case err == nil || fault.From(err).Kind() == fault.KindUnauthenticated:
 		return reasonRevoked
 	case c.failing.IsZero():

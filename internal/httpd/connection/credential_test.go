@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/executor/executortest"
+	"github.com/backplane-dev/backplane/internal/fault"
 )
 
 // checkUntil runs the checks of the credential when they are due, for the time, and returns how
@@ -119,4 +120,46 @@ func TestManager_Monitor_checks_all_while_revocations_cannot_be_known(t *testing
 		cancel()
 		synctest.Wait()
 	})
+}
+
+// An operation that begins after a change of rights must not run with those from before, even if a check
+// that began before the change ends after it.
+func TestCredential_applies_notices_before_an_operation(t *testing.T) {
+	t.Parallel()
+	staff, customer := &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Staff}}, &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Customer}}
+	calls, now, failure := 0, staff, error(nil)
+	var c Credential
+	c.Set(Caller{Principal: staff, Check: func(context.Context) (*auth.Principal, error) {
+		calls++
+		return now, failure
+	}})
+	apply := func(when string, wantCalls int, want *auth.Principal) {
+		t.Helper()
+		calls = 0
+		if reason := c.ApplyNotices(t.Context()); reason != nil || calls != wantCalls || c.Principal() != want {
+			t.Errorf("%s: %d checks, %v, closes for %v; want %d, %v", when, calls, c.Principal(), reason, wantCalls, want)
+		}
+	}
+	apply("the first operation, as a revocation may have come before the connection was known", 1, staff)
+	apply("the next one", 0, staff)
+	_, number, _ := c.beginCheck(time.Now().Add(time.Hour), time.Second)
+	now = customer
+	if !c.ExpediteCheck(func(*auth.Principal) bool { return true }) {
+		t.Fatal("the notice concerns nothing")
+	}
+	apply("after a notice", 1, customer)
+	if reason := c.endCheck(time.Now(), number, staff, nil); reason != nil || c.Principal() != customer {
+		t.Errorf("an older check made the principal %v, closes for %v", c.Principal(), reason)
+	}
+	apply("after the older check", 0, customer)
+	failure = fault.New(fault.Unauthenticated, "No.")
+	c.ExpediteCheck(func(*auth.Principal) bool { return true })
+	if reason := c.ApplyNotices(t.Context()); reason != reasonRevoked {
+		t.Errorf("after its end the credential closes for %v", reason)
+	}
+	var anonymous Credential
+	anonymous.Set(Caller{})
+	if reason := anonymous.ApplyNotices(t.Context()); reason != nil {
+		t.Errorf("an anonymous caller closes for %v", reason)
+	}
 }

@@ -246,10 +246,15 @@ func (m *Manager) Prepare(ctx context.Context, req executor.Request) (*executor.
 	return m.exec.Prepare(ctx, req)
 }
 
-// Run runs the operation to its end, or until its context ends. Its memory counts against the
+// Run runs the operation to its end, or until its context ends. It is run with the rights that the
+// credential of its connection has when it begins; if that has ended, the connection closes. Its memory counts against the
 // caller from the execution until the result is written, and nothing is executed while much
 // waits to be written to the connection.
-func (m *Manager) Run(o *Operation, op *executor.Operation, out ResultWriter) {
+func (m *Manager) Run(o *Operation, c Connection, cred *Credential, op *executor.Operation, out ResultWriter) {
+	if reason := cred.ApplyNotices(o.ctx); reason != nil {
+		c.Close(reason)
+		return
+	}
 	grant := m.deps.Memory.Open(o.ctx)
 	defer grant.Release()
 	ctx := membudget.WithGrant(o.ctx, grant)

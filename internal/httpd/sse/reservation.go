@@ -152,7 +152,7 @@ func (s *Server) Start(token, id string, caller connection.Caller, req executor.
 	}
 	go func() {
 		defer v.operations.Finish(o)
-		s.connections.Guard(v.ctx, v, func() { s.connections.Run(o, op, v) })
+		s.connections.Guard(v.ctx, v, func() { s.connections.Run(o, v, &v.cred, op, v) })
 	}()
 	return nil, nil
 }

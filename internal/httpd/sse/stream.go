@@ -90,7 +90,7 @@ func (st *stream) runOperation(op *executor.Operation, refusal *executor.Refusal
 		st.WriteErrors(o, refusal.Errors)
 		return
 	}
-	st.s.connections.Run(o, op, st)
+	st.s.connections.Run(o, st, st.cred, op, st)
 }
 
 // Close implements connection.Connection.

@@ -194,7 +194,7 @@ func (k *socket) runOperation(o *connection.Operation, req executor.Request) {
 			k.WriteErrors(o, refusal.Errors)
 			return
 		}
-		k.s.connections.Run(o, op, k)
+		k.s.connections.Run(o, k, &k.cred, op, k)
 	})
 }
 
