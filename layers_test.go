@@ -44,7 +44,7 @@ var mayImport = map[string]string{
 	"internal/hostcheck":             "",
 	"internal/logwriter":             "",
 	"internal/app":                   "*", // wires everything
-	"internal/cli":                   "internal/app internal/config internal/demo internal/logwriter " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease internal/securitylog",
+	"internal/cli":                   "internal/admin internal/app internal/config internal/demo internal/logwriter " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease internal/securitylog",
 	"internal/notify":                leaves,
 	"internal/lease":                 leaves,
 	"internal/eventlog":              leaves + " internal/lease",

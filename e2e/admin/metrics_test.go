@@ -1,23 +1,25 @@
 package admin_test
 
 import (
+	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/backplane-dev/backplane/e2e/harness"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
+// freeAddress returns an address for the admin listener.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t))
+}
+
 func TestAdmin_shows_cache_metrics(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := freeAddress(t)
 	testenv.Server(t, "BACKPLANE_ADMIN_LISTEN="+addr, "BACKPLANE_REDIS_URL="+testenv.Redis(t))
 	resp, err := http.Get("http://" + addr + "/metrics")
 	if err != nil {
@@ -29,5 +31,18 @@ func TestAdmin_shows_cache_metrics(t *testing.T) {
 		if err != nil || !strings.Contains(string(body), want) {
 			t.Errorf("/metrics does not tell of %s (%v)", want, err)
 		}
+	}
+}
+
+func TestDoctor_asks_the_running_node_for_untrusted_proxies(t *testing.T) {
+	t.Parallel()
+	p := harness.StartServer(t, harness.Databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+freeAddress(t))
+	const warning = "BACKPLANE_TRUSTED_PROXIES does not name a proxy"
+	if out, err := p.Run("doctor"); err != nil || strings.Contains(out, warning) {
+		t.Errorf("doctor before a proxy sent a request: %v\n%s", err, out)
+	}
+	harness.Anonymous(p).MustREST(t, 200, "GET /healthz", "", "X-Forwarded-For", "203.0.113.9")
+	if out, err := p.Run("doctor"); err != nil || !strings.Contains(out, warning) {
+		t.Errorf("doctor after a proxy sent a request: %v\n%s", err, out)
 	}
 }

@@ -15,6 +15,9 @@ import (
 	"github.com/backplane-dev/backplane/internal/securitylog"
 )
 
+// UntrustedProxyMetric is 1 once a proxy that is not trusted has sent a request.
+const UntrustedProxyMetric = "backplane_untrusted_proxy"
+
 // OpenAdmin builds the admin server with its listener, and registers the metrics
 // of the parts; it does nothing if the operator has turned it off. It is ready when the API is.
 func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder) (Runner, error) {
@@ -30,6 +33,7 @@ func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, 
 	registerCache(s, c)
 	registerGateway(s, g)
 	registerSecurity(s, events)
+	s.Register(UntrustedProxyMetric, func() float64 { return boolGauge(api.MetUntrustedProxy()) })
 	if env.DroppedLogRecords != nil {
 		s.Register("backplane_log_records_dropped_total", func() float64 { return float64(env.DroppedLogRecords()) })
 	}

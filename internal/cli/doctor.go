@@ -8,7 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/backplane-dev/backplane/internal/admin"
 	"github.com/backplane-dev/backplane/internal/app"
+	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/secrets"
 )
 
@@ -26,7 +28,7 @@ func (c *commandLine) doctorCommand() *cobra.Command {
 func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	var findings []finding
 	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]finding, error){
-		checkDatabase, checkClock, checkData, checkConsumers, checkSecretKey, checkSinks, checkSettings,
+		checkDatabase, checkClock, checkData, checkConsumers, checkSecretKey, checkSinks, checkSettings, checkRunningNode,
 	} {
 		found, err := check(ctx, env, tools)
 		if err != nil {
@@ -43,6 +45,20 @@ func checkClock(_ context.Context, _ app.Env, tools *app.Toolbox) ([]finding, er
 		return problem("%v. A server on this machine removes nothing by age and does not evaluate leases of instances until then.", err), nil
 	}
 	return nil, nil
+}
+
+// checkRunningNode asks the node that runs with these settings on this machine what it has met. Where none
+// answers there is nothing to find.
+func checkRunningNode(ctx context.Context, env app.Env, _ *app.Toolbox) ([]finding, error) {
+	if env.Config.AdminListen == config.Off {
+		return nil, nil
+	}
+	metrics, err := admin.ReadMetrics(ctx, env.Config.AdminListen)
+	if err == nil && metrics[app.UntrustedProxyMetric] == 1 {
+		return warning("BACKPLANE_TRUSTED_PROXIES does not name a proxy that sends X-Forwarded-For to the running node, unless a client sent the header: " +
+			"the clients behind it share the limits of one address. Name its address or network; the node's log has it."), nil
+	}
+	return nil, nil //nolint:nilerr // no node runs
 }
 
 func checkData(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []finding, err error) {

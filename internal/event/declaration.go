@@ -49,6 +49,12 @@ func search(t Type) (i int, found bool) {
 	return slices.BinarySearchFunc(declarations, t, func(d Declaration, t Type) int { return strings.Compare(string(d.Type), string(t)) })
 }
 
+// IsDeclared reports whether this release knows the type.
+func IsDeclared(t Type) bool {
+	_, found := search(t)
+	return found
+}
+
 // declarationOf returns the declaration of the type; that of an unknown type admits ADMIN
 // alone, without an API key.
 func declarationOf(t Type) Declaration {

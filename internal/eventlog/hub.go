@@ -57,6 +57,7 @@ type Hub struct {
 	checkedAt    time.Time     // when Run last read the state
 	failures     int           // failed reads in a row
 	freshness    freshness
+	unknown      *unknownTypes
 
 	mu         sync.RWMutex   // only Run writes timeline, head and ring
 	timeline   string         // empty before the first read
@@ -77,7 +78,7 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 	cfg.Reader = cmp.Or(cfg.Reader, log)
 	return &Hub{
 		freshness: newFreshness(), log: log, logger: logger, cfg: cfg, wake: coalesce.NewSignal(), look: coalesce.NewSignal(),
-		replays: semaphore.NewWeighted(int64(cfg.Replays)), groups: make(map[string]*subscriptionGroup),
+		replays: semaphore.NewWeighted(int64(cfg.Replays)), groups: make(map[string]*subscriptionGroup), unknown: &unknownTypes{logger: logger},
 	}, nil
 }
 
@@ -304,6 +305,7 @@ func (h *Hub) deliver(ctx context.Context, events []*event.Event) error {
 		return err
 	}
 	gap := first.Position != had.Position+1 // retention has removed the events between
+	h.unknown.count(events)
 	h.callDeliverHooks(events, gap)
 	h.mu.Lock()
 	if gap {

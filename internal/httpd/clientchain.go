@@ -26,6 +26,9 @@ func (s *Server) withClient(ctx context.Context, r *http.Request) context.Contex
 	})
 }
 
+// MetUntrustedProxy reports whether a request had an X-Forwarded-For of an untrusted proxy.
+func (s *Server) MetUntrustedProxy() bool { return s.proxyWarned.Load() }
+
 // warnOfProxy logs once that a proxy is not trusted: all its clients then share the limits of one
 // address.
 func (s *Server) warnOfProxy(ctx context.Context, r *http.Request) {

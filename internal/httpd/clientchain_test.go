@@ -39,6 +39,9 @@ func TestServer_warns_once_of_an_untrusted_proxy(t *testing.T) {
 			if got := strings.Count(out.String(), "untrusted proxy"); got != tt.want {
 				t.Errorf("the log warns %d times of the proxy, want %d:\n%s", got, tt.want, out.String())
 			}
+			if s.MetUntrustedProxy() != (tt.want > 0) {
+				t.Errorf("MetUntrustedProxy = %v", s.MetUntrustedProxy())
+			}
 		})
 	}
 }

@@ -48,7 +48,10 @@ func readSources(folder string) ([]source, error) {
 	}
 	own, err := readFolder(os.DirFS(folder), ".", folder, true)
 	if err != nil {
-		return nil, fmt.Errorf("read the operations of %s: %w", folder, err)
+		if pathErr, ok := errors.AsType[*fs.PathError](err); ok { // which names files as seen from the folder
+			err = &fs.PathError{Op: pathErr.Op, Path: path.Join(folder, pathErr.Path), Err: pathErr.Err}
+		}
+		return nil, fmt.Errorf("read the stored operations (BACKPLANE_REST_OPERATIONS): %w", err)
 	}
 	return append(built, own...), nil
 }
@@ -70,7 +73,7 @@ func readFolder(fsys fs.FS, dir, shown string, own bool) ([]source, error) {
 			return nil, err
 		}
 		if len(text) > maxFile {
-			return nil, fmt.Errorf("%s has more than %d bytes", name, maxFile)
+			return nil, fmt.Errorf("%s has more than %d bytes", path.Join(shown, path.Base(name)), maxFile)
 		}
 		sources = append(sources, source{name: path.Join(shown, path.Base(name)), text: string(text), own: own}.splitOperations()...)
 	}

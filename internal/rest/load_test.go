@@ -122,7 +122,7 @@ func TestNew_takes_several_operations_from_a_file(t *testing.T) {
 func TestNew_names_a_folder_that_is_not_there(t *testing.T) {
 	t.Parallel()
 	_, err := rest.New(newExecutor(t), rest.Config{Folder: "/nowhere/at/all"}, slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), "/nowhere/at/all") {
-		t.Errorf("New = %v, want the folder named", err)
+	if err == nil || !strings.Contains(err.Error(), "open /nowhere/at/all: no such file") {
+		t.Errorf("New = %v, want the folder and the cause", err)
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"database/sql"
 	"encoding/json"
 	"strings"
@@ -136,6 +137,27 @@ func (db *DB) HoldConn(ctx context.Context, fn func()) error {
 		fn()
 		return nil
 	})
+}
+
+// TempStores returns where SQLite keeps temporary tables, by pool.
+func (db *DB) TempStores(t testing.TB) map[string]int {
+	t.Helper()
+	all := map[string]int{}
+	for name, p := range map[string]pool{"reads": db.read, "writes": db.write, "credentials": db.credentials.read, "the log": db.logReader.read} {
+		rows, err := p.QueryContext(t.Context(), "PRAGMA temp_store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n int
+		for rows.Next() {
+			err = errors.Join(err, rows.Scan(&n))
+		}
+		if err = errors.Join(err, rows.Close(), rows.Err()); err != nil {
+			t.Fatal(err)
+		}
+		all[name] = n
+	}
+	return all
 }
 
 // ExplainLog returns the plans of the statements that read and count events.

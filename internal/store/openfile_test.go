@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -57,5 +58,28 @@ func TestSQLite_refuses_a_commit_after_its_file_was_removed(t *testing.T) {
 	})
 	if !fault.Is(err, fault.Unavailable) {
 		t.Errorf("a change during which the file was removed gave %v, want UNAVAILABLE", err)
+	}
+}
+
+func TestOpen_names_a_file_that_is_no_database(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "notes.db")
+	if err := os.WriteFile(path, []byte(strings.Repeat("these are my notes. ", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + path})
+	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "not a database") {
+		t.Errorf("Open = %v, want the file and the cause", err)
+	}
+}
+
+// TestSQLite_needs_no_folder_for_temporary_files: a container may have none that can be written to.
+func TestSQLite_needs_no_folder_for_temporary_files(t *testing.T) {
+	t.Parallel()
+	const memory = 2
+	for name, got := range testenv.Open(t, store.Config{URL: testenv.SQLite(t)}).TempStores(t) {
+		if got != memory {
+			t.Errorf("temp_store of connections for %s is %d, want %d", name, got, memory)
+		}
 	}
 }

@@ -102,6 +102,7 @@ func sqliteDSN(cfg Config, path, begin string, pragmas ...string) string {
 			"busy_timeout(" + strconv.FormatInt(cfg.LockTimeout.Milliseconds(), 10) + ")",
 			"journal_mode(WAL)",
 			"synchronous(FULL)",
+			"temp_store(MEMORY)", // a server may have no folder for temporary files
 		}, pragmas...),
 	}
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()

@@ -172,6 +172,9 @@ func (db *DB) connect(ctx context.Context) (err error) {
 		if refused, ok := errors.AsType[*pgserver.RefusedError](err); ok {
 			return refused
 		}
+		if db.path != "" {
+			return fmt.Errorf("open the database %s: %w", db.path, err)
+		}
 		return err
 	}
 	if db.isPostgres() {
