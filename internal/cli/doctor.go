@@ -58,7 +58,7 @@ func checkRunningNode(ctx context.Context, env app.Env, _ *app.Toolbox) ([]findi
 		return warning("BACKPLANE_TRUSTED_PROXIES does not name a proxy that sends X-Forwarded-For to the running node, unless a client sent the header: " +
 			"the clients behind it share the limits of one address. Name its address or network; the node's log has it."), nil
 	}
-	return nil, nil //nolint:nilerr // no node runs
+	return nil, nil
 }
 
 func checkData(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []finding, err error) {

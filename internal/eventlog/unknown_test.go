@@ -32,7 +32,9 @@ func TestHub_reports_types_that_this_release_does_not_know(t *testing.T) {
 		h.Wake()
 		positions(ctx, t, s, 6)
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v, want nil", err)
+		}
 		if n := h.UnknownEvents(); n != 1 {
 			t.Errorf("%d events of unknown types were counted, want the one that was read since the start", n)
 		}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"database/sql"
 	"encoding/json"
 	"strings"
@@ -144,15 +143,9 @@ func (db *DB) TempStores(t testing.TB) map[string]int {
 	t.Helper()
 	all := map[string]int{}
 	for name, p := range map[string]pool{"reads": db.read, "writes": db.write, "credentials": db.credentials.read, "the log": db.logReader.read} {
-		rows, err := p.QueryContext(t.Context(), "PRAGMA temp_store")
-		if err != nil {
-			t.Fatal(err)
-		}
 		var n int
-		for rows.Next() {
-			err = errors.Join(err, rows.Scan(&n))
-		}
-		if err = errors.Join(err, rows.Close(), rows.Err()); err != nil {
+		c := conn{statementObserver{p, nil}, db.dialect, nil}
+		if _, err := c.queryRow(t.Context(), "PRAGMA temp_store", nil, &n); err != nil {
 			t.Fatal(err)
 		}
 		all[name] = n
