@@ -20,6 +20,7 @@ const (
 	CodeRateLimited      = "RATE_LIMITED"       // too many calls
 	CodeUnavailable      = "UNAVAILABLE"        // the registry is without its database
 	codeCursorExpired    = "CURSOR_EXPIRED"
+	codeCursorInvalid    = "CURSOR_INVALID" // of a node whose release has other cursors
 	codeCursorUnknown    = "CURSOR_UNKNOWN"
 	codeServerBusy       = "SERVER_BUSY"
 	codeInternal         = "INTERNAL"

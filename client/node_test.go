@@ -212,9 +212,10 @@ func TestWatch_reads_an_absent_service_as_an_empty_set(t *testing.T) {
 		database  string // what the node says of its event log
 		empty     bool   // whether the set becomes empty
 	}{
-		"at following":               {notFound, `{"data":{"eventCursor":"t.2"}}`, true},
-		"at reading anew":            {`{"errors":[{"message":"m","extensions":{"code":"CURSOR_EXPIRED"}}]}`, `{"data":{"eventCursor":"t.2"}}`, true},
-		"at a node without database": {`{"errors":[{"message":"m","extensions":{"code":"CURSOR_EXPIRED"}}]}`, `{"errors":[{"message":"m","extensions":{"code":"UNAVAILABLE"}}]}`, false},
+		"at following":                 {notFound, `{"data":{"eventCursor":"t.2"}}`, true},
+		"at reading anew":              {`{"errors":[{"message":"m","extensions":{"code":"CURSOR_EXPIRED"}}]}`, `{"data":{"eventCursor":"t.2"}}`, true},
+		"at a node of another release": {`{"errors":[{"message":"m","extensions":{"code":"CURSOR_INVALID"}}]}`, `{"data":{"eventCursor":"t.2"}}`, true},
+		"at a node without database":   {`{"errors":[{"message":"m","extensions":{"code":"CURSOR_EXPIRED"}}]}`, `{"errors":[{"message":"m","extensions":{"code":"UNAVAILABLE"}}]}`, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

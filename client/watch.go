@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -144,7 +145,7 @@ func (w *Watch) run(ctx context.Context) {
 			w.publishEmpty(ctx)
 			sleep(ctx, pauses.next())
 			continue
-		case Code(err) == codeCursorExpired || Code(err) == codeCursorUnknown || errors.Is(err, errTooLong):
+		case slices.Contains([]string{codeCursorExpired, codeCursorUnknown, codeCursorInvalid}, Code(err)) || errors.Is(err, errTooLong):
 			w.cursor = "" // read it anew
 		default:
 			w.useNextNode()

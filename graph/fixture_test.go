@@ -204,7 +204,8 @@ func newServer(t testing.TB, url string, around ...func(*server, stores) stores)
 	domains.Users, domains.Products = user.NewService(st.users, nil, time.Now), order.NewCatalog(st.products, time.Now)
 	domains.Orders, domains.Log = order.NewService(st.orders, time.Now), events
 	s.exec, err = graph.NewExecutor(domains, []byte("secret"), executor.Config{
-		Limits: executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},
+		Cursors: codec,
+		Limits:  executor.Limits{Tokens: 1e6, Fields: 1e5, ExpandedFields: 1e6, Aliases: 1e5, Complexity: 1e7},
 	}, log)
 	if err != nil {
 		t.Fatal(err)

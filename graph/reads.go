@@ -7,6 +7,7 @@ import (
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/consumer"
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -59,10 +60,10 @@ func (r *Resolver) currentUser(ctx context.Context) (*user.User, error) {
 // listEvents returns a page of the event log.
 func (r *Resolver) listEvents(ctx context.Context, f event.Filter, args page.Args) (*model.EventConnection, error) {
 	p, err := r.domains.Log.List(ctx, f, args)
-	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.Log.Count(ctx, f) })
+	return newConnection(cursor.EncodePage(ctx, p), err, func(ctx context.Context) (int, error) { return r.domains.Log.Count(ctx, f) })
 }
 
-// cursorText returns the text of a cursor, nil for none.
+// cursorText returns the text of a cursor as the log reads it, nil for none.
 func cursorText(c *event.Cursor) *string {
 	if c == nil {
 		return nil

@@ -64,7 +64,7 @@ func Scalars() map[string]func(any) error {
 		"DateTime":     scalarCheck(scalar.UnmarshalDateTime),
 		"Decimal":      scalarCheck(scalar.UnmarshalDecimal),
 		"CurrencyCode": scalarCheck(scalar.UnmarshalCurrencyCode),
-		"Cursor":       scalarCheck(scalar.UnmarshalCursor),
+		"Cursor":       scalar.CheckCursor,
 		"Duration":     scalarCheck(scalar.UnmarshalDuration),
 		"StringMap":    scalarCheck(scalar.UnmarshalStringMap),
 		"Long":         scalarCheck(scalar.UnmarshalLong),

@@ -14,6 +14,7 @@ import (
 
 	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
@@ -31,6 +32,7 @@ type demoGraph struct {
 	domains  graph.Domains
 	callers  []*auth.Principal
 	log      eventlog.Store
+	cursors  *cursor.Codec
 	begin    string // the cursor ahead of all events
 	resolved atomic.Int64
 }
@@ -64,7 +66,8 @@ func openDemo(t *testing.T) *demoGraph {
 	if err != nil || len(made) < 12 {
 		t.Fatalf("the demo has %d users, %v", len(made), err)
 	}
-	d.begin = event.Cursor{Timeline: made[0].Cursor.Timeline}.String()
+	d.cursors = cursor.NewRandomCodec()
+	d.begin = d.cursors.Encode(event.Cursor{Timeline: made[0].Cursor.Timeline})
 	for i, e := range made {
 		d.callers = append(d.callers, principals(uid.User(e.SubjectID), i)...)
 	}
@@ -86,7 +89,7 @@ func principals(id uid.User, n int) []*auth.Principal {
 func (d *demoGraph) newExecutor(t *testing.T) *executor.Executor {
 	t.Helper()
 	hooks := graph.NewHooks(d.domains)
-	p, err := executor.NewPreparer(graph.Definitions(), executor.Config{AroundField: hooks.AroundField,
+	p, err := executor.NewPreparer(graph.Definitions(), executor.Config{Cursors: d.cursors, AroundField: hooks.AroundField,
 		AroundResponse: func(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
 			d.resolved.Add(1)
 			return hooks.AroundResponse(ctx, next)

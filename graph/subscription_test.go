@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
@@ -76,7 +78,7 @@ func following(t *testing.T, query string, test func(p *pages, next func() *grap
 		}
 		go hub.Run(ctx) //nolint:errcheck // it has none
 		synctest.Wait()
-		x, err := graph.NewExecutor(graph.Domains{Hub: hub}, nil, executor.Config{}, log)
+		x, err := graph.NewExecutor(graph.Domains{Hub: hub}, nil, executor.Config{Cursors: codec}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +97,10 @@ func following(t *testing.T, query string, test func(p *pages, next func() *grap
 	})
 }
 
-// describeResponse is what a response says, in one line.
+// codec is that of the cursors of the tests.
+var codec = cursor.NewRandomCodec()
+
+// describeResponse is what a response says, in one line, with its cursor in plain.
 func describeResponse(resp *graphql.Response) string {
 	if resp == nil {
 		return "the end"
@@ -104,8 +109,11 @@ func describeResponse(resp *graphql.Response) string {
 	if len(resp.Errors) > 0 {
 		code = resp.Errors[0].Extensions["code"]
 	}
-	cursor, only := executor.ResponseCursor(resp)
-	return fmt.Sprintf("%s%v %s %v", resp.Data, code, cursor, only)
+	text, only := executor.ResponseCursor(resp)
+	if at, err := codec.Decode(text); err == nil && !strings.Contains(text, ".") {
+		text = at.String()
+	}
+	return fmt.Sprintf("%s%v %s %v", resp.Data, code, text, only)
 }
 
 func TestSubscription_yields_events_cursors_and_the_reason_of_its_end(t *testing.T) {

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -183,8 +183,9 @@ func TestServer_replays_a_long_log_while_it_grows(t *testing.T) {
 		harness.RunCommand(t, database, "migrate")
 		harness.RunCommand(t, database, "seed", "--users", "200", "--orders", strconv.Itoa(seeded), "--lines", "2")
 		s := harness.OpenShop(t, testenv.Server(t, harness.Settings(database)...), 3, 1_000_000, 3)
-		timeline, _, _ := strings.Cut(s.Admin.LogHead(t), ".")
-		a := &harness.Audience{T: t, Nodes: []harness.Caller{s.Admin}, After: timeline + ".0"}
+		codec := harness.Cursors(t, database)
+		start := event.Cursor{Timeline: harness.DecodeCursor(t, codec, s.Admin.LogHead(t)).Timeline}
+		a := &harness.Audience{T: t, Nodes: []harness.Caller{s.Admin}, After: codec.Encode(start)}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Minute, errors.New("the replay did not end"))
 		defer cancel()
 		var over atomic.Bool
@@ -194,12 +195,8 @@ func TestServer_replays_a_long_log_while_it_grows(t *testing.T) {
 			a.Join("event stream")
 			a.Join("socket")
 		}
-		_, head, _ := strings.Cut(s.Admin.LogHead(t), ".")
-		past, err := strconv.Atoi(head) // positions are dense
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.AwaitEvents(past + 20) // across the change from replay to live events
+		past := int(harness.DecodeCursor(t, codec, s.Admin.LogHead(t)).Position) // positions are dense
+		a.AwaitEvents(past + 20)                                                 // across the change from replay to live events
 		over.Store(true)
 		l := <-done
 		events := s.Admin.LogAfter(t, a.After, seeded+len(l.Placed))

@@ -18,6 +18,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -62,6 +63,7 @@ type customer struct{ id, key string }
 
 // fleet is some nodes on one database, with writers and readers.
 type fleet struct {
+	cursors  *cursor.Codec // of the cursors that clients get
 	t        *testing.T
 	postgres bool
 	db       *sql.DB
@@ -85,7 +87,7 @@ func newFleet(t *testing.T, size int, database string, env ...string) *fleet {
 	env = append(harness.Settings(database), append(env, "BACKPLANE_LIMIT_KEEP_ALIVE="+keepAlive.String())...)
 	f := &fleet{
 		t: t, postgres: !strings.HasPrefix(database, "sqlite:"), db: openSQL(t, database), book: newLedger(),
-		wake: func(context.Context) error { return nil }, fallen: make(map[int]leaseTerm),
+		wake: func(context.Context) error { return nil }, fallen: make(map[int]leaseTerm), cursors: harness.Cursors(t, database),
 	}
 	for range size {
 		f.nodes = append(f.nodes, testenv.Server(t, env...))
@@ -198,8 +200,7 @@ func (f *fleet) startReaders(ctx context.Context, wg *sync.WaitGroup) {
 		if n == readers/2 {
 			harness.Pause(ctx, quietTime/3)
 		}
-		cursor := harness.Caller{BaseURL: f.nodes[0].BaseURL, Token: f.root.Token}.EventCursor(f.t)
-		r := f.newReader(n, cursor)
+		r := f.newReader(n, harness.Caller{BaseURL: f.nodes[0].BaseURL, Token: f.root.Token}.EventCursor(f.t))
 		f.readers = append(f.readers, r)
 		wg.Go(func() { r.read(ctx, f.nodeFor) })
 	}

@@ -8,12 +8,12 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/cursor"
 )
 
 // receipt is an event that a reader received, and when.
@@ -33,8 +33,9 @@ type reader struct {
 	vars  map[string]any
 	wants func(entry) bool // which entries of the log it should receive
 
-	from int64 // it starts after this position
-	last string
+	from    int64 // it starts after this position
+	last    string
+	cursors *cursor.Codec
 
 	mu      sync.Mutex
 	got     []receipt
@@ -84,9 +85,9 @@ func (r *reader) receive(ctx context.Context, node harness.Caller) (why string) 
 // recordMessage records an event, and the cursor of any message, from which the reader
 // resumes. A cursor is never lower than an earlier one.
 func (r *reader) recordMessage(m harness.Message, at time.Time) {
-	p := parsePosition(m.Cursor)
+	p := positionOf(r.cursors, m.Cursor)
 	r.withLock(func() {
-		if p <= parsePosition(r.last) {
+		if p <= positionOf(r.cursors, r.last) {
 			r.broken = append(r.broken, fmt.Sprintf("%s was told after %s", m.Cursor, r.last))
 		}
 		if m.Event != nil {
@@ -130,14 +131,13 @@ func (r *reader) expected(log []entry) (want []delivery) {
 	return want
 }
 
-// parsePosition reads a cursor, -1 if it is none.
-func parsePosition(cursor string) int64 {
-	_, digits, _ := strings.Cut(cursor, ".")
-	p, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil {
+// positionOf returns the position of a client's cursor, -1 if it is none.
+func positionOf(codec *cursor.Codec, text string) int64 {
+	at, err := codec.Decode(text)
+	if err != nil || strings.Contains(text, ".") {
 		return -1
 	}
-	return p
+	return int64(at.Position)
 }
 
 const eventFields = `{ cursor id type subjectId subjectVersion }`
@@ -181,12 +181,12 @@ var readerSpecs = []readerSpec{
 }
 
 // newReader returns the reader with the number, which starts after the cursor.
-func (f *fleet) newReader(n int, cursor string) *reader {
+func (f *fleet) newReader(n int, after string) *reader {
 	by := []string{"event stream", "socket"}[n%2]
 	s := readerSpecs[n/2%len(readerSpecs)]
 	r := &reader{
 		name: fmt.Sprintf("reader %d (%s, by %s)", n, s.name, by), by: by, token: f.people[0].key, query: s.query, wants: s.wants(f),
-		from: parsePosition(cursor), last: cursor, ends: make(map[string]int),
+		from: positionOf(f.cursors, after), last: after, cursors: f.cursors, ends: make(map[string]int),
 	}
 	if s.staff {
 		r.token = f.root.Token

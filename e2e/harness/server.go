@@ -37,7 +37,7 @@ func OnEachDatabase(t *testing.T, test func(t *testing.T, database string)) {
 // Settings returns the environment of a server or command on the database, and more of it.
 func Settings(database string, more ...string) []string {
 	return append([]string{
-		"BACKPLANE_DATABASE_URL=" + database, "BACKPLANE_SECRET_KEY=" + strings.Repeat("k", 43), "BACKPLANE_RATE_LIMIT=off",
+		"BACKPLANE_DATABASE_URL=" + database, "BACKPLANE_SECRET_KEY=" + masterKey, "BACKPLANE_RATE_LIMIT=off",
 		"BACKPLANE_ADMIN_USERNAME=" + AdminName, "BACKPLANE_ADMIN_PASSWORD=" + AdminPassword,
 	}, more...)
 }

@@ -139,7 +139,7 @@ func written(resp *http.Response, body []byte) string {
 // varying matches what differs from run to run, by what its stand-ins are called. Cursors of pages
 // begin with the name of their order in base64.
 var varying = regexp.MustCompile(`(?P<id>\b(?:usr|prd|ord|evt|ses|key)_[0-9a-z]{26}(?:\.\d+\.[\w-]+)?)|(?P<order>\b[A-Z0-9]{5}-[A-Z0-9]{5}\b)|` +
-	`(?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z)|(?P<digest>-[\w-]{16}")|(?P<log>\b[0-9a-f]{12}\.\d+)|(?P<page>\b(?:Q1JF|TkFN|SU5T|UExB|UFJJ|VE9U|VVNF)[\w-]{12,})|(?P<token>\beyJ[\w.-]+)|` +
+	`(?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z)|(?P<digest>-[\w-]{16}")|(?P<log>\bc[\w-]{22}\b)|(?P<page>\b(?:Q1JF|TkFN|SU5T|UExB|UFJJ|VE9U|VVNF)[\w-]{12,})|(?P<token>\beyJ[\w.-]+)|` +
 	`(?P<lease>"[\w-]{54}")`)
 
 // recordable puts stand-ins in the places of what varies; equal values have equal

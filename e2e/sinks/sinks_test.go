@@ -165,15 +165,16 @@ func natsOutlet(t *testing.T) *outlet {
 	}}
 }
 
-// wholeLog returns the log as an ADMIN sees it.
-func wholeLog(t *testing.T, c harness.Caller) (all []exported) {
+// wholeLog returns the log as an ADMIN sees it, with the cursors that sinks export.
+func wholeLog(t *testing.T, c harness.Caller, database string) (all []exported) {
 	t.Helper()
+	codec := harness.Cursors(t, database)
 	for after, more := any(nil), true; more; {
 		page := harness.At(c.Do(t, harness.ReadEvents, map[string]any{"after": after, "first": 100}), "events")
 		edges, _ := harness.At(page, "edges").([]any)
 		for _, e := range edges {
 			n := harness.At(e, "node")
-			all = append(all, exported{harness.Text(n, "id"), harness.Text(n, "subjectId"), harness.Text(n, "cursor")})
+			all = append(all, exported{harness.Text(n, "id"), harness.Text(n, "subjectId"), harness.DecodeCursor(t, codec, harness.Text(n, "cursor")).String()})
 		}
 		after, more = harness.At(page, "pageInfo", "endCursor"), harness.At(page, "pageInfo", "hasNextPage") == true
 	}
@@ -194,9 +195,9 @@ func firsts(all []exported) map[string][]exported {
 
 // checkExports waits until every broker has the whole log, and compares: nothing is
 // missing, nothing is invented, and each subject's events came in their order.
-func checkExports(t *testing.T, c harness.Caller, all map[string]*outlet) {
+func checkExports(t *testing.T, c harness.Caller, database string, all map[string]*outlet) {
 	t.Helper()
-	log := wholeLog(t, c)
+	log := wholeLog(t, c, database)
 	want := firsts(log)
 	for name, o := range all {
 		got := o.read(t)
@@ -273,7 +274,7 @@ func TestServer_exports_everything_though_brokers_stop(t *testing.T) {
 			o.broker.Start()
 		}
 		stop()
-		checkExports(t, root, all)
+		checkExports(t, root, database, all)
 		if n := said(p, "sink export stalled"); n != len(all) {
 			t.Errorf("the server logged %d stalled sinks, want once for each of %d:\n%s", n, len(all), p.Logs())
 		}
@@ -312,7 +313,7 @@ func TestServer_goes_on_exporting_at_another_node(t *testing.T) {
 	other.Kill()
 	exports(owner, 2)
 	stop()
-	checkExports(t, harness.SignInAdmin(t, owner), all)
+	checkExports(t, harness.SignInAdmin(t, owner), database, all)
 }
 
 func TestServer_serves_without_its_brokers_and_forgets_sinks(t *testing.T) {
@@ -367,7 +368,9 @@ func failing(t *testing.T, database string, args ...string) string {
 // checkRewind rewinds a sink that has exported nothing, which only the refusals show.
 func checkRewind(t *testing.T, database, head string) {
 	t.Helper()
-	for cursor, want := range map[string]string{head: "has no offset after", "0a0b0c.1": "of another timeline", "x": "cursor"} {
+	for cursor, want := range map[string]string{
+		head: "has no offset after", harness.DecodeCursor(t, harness.Cursors(t, database), head).String(): "has no offset after", "0a0b0c.1": "of another timeline", "x": "cursor",
+	} {
 		if out := failing(t, database, "sinks", "rewind", "gone", cursor); !strings.Contains(out, want) {
 			t.Errorf("sinks rewind gone %s says:\n%s, want %q", cursor, out, want)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -73,9 +74,13 @@ func TestServer_pages_the_log_and_refuses_foreign_cursors(t *testing.T) {
 			t.Errorf("the pages hold %v, want %v", seen, want)
 		}
 		head := harness.Text(staff.Do(t, `{ eventCursor }`, nil), "eventCursor")
-		timeline, _, _ := strings.Cut(head, ".")
+		codec := harness.Cursors(t, database)
+		beyond := harness.DecodeCursor(t, codec, head)
+		start := event.Cursor{Timeline: beyond.Timeline}
+		beyond.Position += 1000
 		for cursor, want := range map[string]string{
-			head: "", timeline + ".0": "", "000000000000.1": "CURSOR_UNKNOWN", timeline + ".999999": "CURSOR_UNKNOWN", "nonsense": "CURSOR_INVALID",
+			head: "", codec.Encode(start): "", start.String(): "", "000000000000.1": "CURSOR_UNKNOWN", beyond.String(): "CURSOR_UNKNOWN",
+			codec.Encode(beyond): "CURSOR_UNKNOWN", "nonsense": "CURSOR_INVALID",
 		} {
 			if got := staff.RefusalCode(t, harness.ReadEvents, map[string]any{"after": cursor}); got != want {
 				t.Errorf("after %s: %q, want %q", cursor, got, want)

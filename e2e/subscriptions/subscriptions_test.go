@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -211,12 +212,15 @@ func lastOf(t *testing.T, l harness.Subscription) harness.Message {
 
 func TestServer_refuses_cursors_that_cannot_be_followed(t *testing.T) {
 	t.Parallel()
-	p := harness.StartServer(t, harness.Databases["SQLite"](t))
+	database := harness.Databases["SQLite"](t)
+	p := harness.StartServer(t, database)
 	root := harness.SignInAdmin(t, p)
-	timeline, _, _ := strings.Cut(root.LogHead(t), ".")
+	codec := harness.Cursors(t, database)
+	head := harness.DecodeCursor(t, codec, root.LogHead(t))
+	beyond := event.Cursor{Timeline: head.Timeline, Position: head.Position + 1000}
 	for transport := range harness.Transports {
 		for cursor, want := range map[string]string{
-			"000000000000.1": "CURSOR_UNKNOWN", timeline + ".999999": "CURSOR_UNKNOWN", "nonsense": "CURSOR_INVALID",
+			"000000000000.1": "CURSOR_UNKNOWN", beyond.String(): "CURSOR_UNKNOWN", codec.Encode(beyond): "CURSOR_UNKNOWN", "nonsense": "CURSOR_INVALID",
 		} {
 			if m := harness.MustNext(t, harness.Subscribe(t, transport, root, harness.FollowEvents, map[string]any{"after": cursor})); m.Code != want {
 				t.Errorf("%s after %s: code %q, want %s", transport, cursor, m.Code, want)

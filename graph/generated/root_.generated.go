@@ -3555,7 +3555,7 @@ enum ErrorCode {
   PAGE_SIZE_INVALID
   "The cursor does not come from this list in this order."
   CURSOR_INVALID
-  "The event log does not know the cursor: it dates from before a restore. Read again, then subscribe after ` + "`" + `eventCursor` + "`" + `."
+  "The event log does not know the cursor: it dates from before a restore, or is none that this server gives to the caller. Read again, then subscribe after ` + "`" + `eventCursor` + "`" + `."
   CURSOR_UNKNOWN
   "The events after the cursor are no longer kept. Read again, then subscribe after ` + "`" + `eventCursor` + "`" + `."
   CURSOR_EXPIRED

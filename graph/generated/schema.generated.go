@@ -4572,7 +4572,7 @@ func (ec *executionContext) marshalNCurrencyCode2string(ctx context.Context, sel
 }
 
 func (ec *executionContext) unmarshalNCursor2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋeventᚐCursor(ctx context.Context, v any) (event.Cursor, error) {
-	res, err := scalar.UnmarshalCursor(v)
+	res, err := scalar.UnmarshalCursor(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -4582,7 +4582,7 @@ func (ec *executionContext) marshalNCursor2githubᚗcomᚋbackplaneᚑdevᚋback
 	if res == graphql.Null {
 		graphql.AddInvalidNullFromMarshaler(ctx, "Cursor!")
 	}
-	return res
+	return graphql.WrapContextMarshaler(ctx, res)
 }
 
 func (ec *executionContext) unmarshalNCursor2string(ctx context.Context, v any) (string, error) {
@@ -4736,7 +4736,7 @@ func (ec *executionContext) unmarshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdev�
 	if v == nil {
 		return nil, nil
 	}
-	res, err := scalar.UnmarshalCursor(v)
+	res, err := scalar.UnmarshalCursor(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -4745,9 +4745,8 @@ func (ec *executionContext) marshalOCursor2ᚖgithubᚗcomᚋbackplaneᚑdevᚋb
 		return graphql.Null
 	}
 	_ = sel
-	_ = ctx
 	res := scalar.MarshalCursor(*v)
-	return res
+	return graphql.WrapContextMarshaler(ctx, res)
 }
 
 func (ec *executionContext) unmarshalODateTime2ᚖtimeᚐTime(ctx context.Context, v any) (*time.Time, error) {

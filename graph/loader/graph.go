@@ -6,6 +6,7 @@ import (
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/consumer"
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -135,7 +136,18 @@ func orderPages(d *Domains) (func(context.Context, []uid.User, OrderList) (map[u
 func eventPages(d *Domains) (func(context.Context, []uid.Order, page.Args) (map[uid.Order]page.Page[*event.Event], error),
 	func(context.Context, []uid.Order, page.Args) (map[uid.Order]int, error),
 ) {
-	return d.Log.ListByOrders, func(ctx context.Context, orders []uid.Order, _ page.Args) (map[uid.Order]int, error) {
+	pages := func(ctx context.Context, orders []uid.Order, args page.Args) (map[uid.Order]page.Page[*event.Event], error) {
+		args, err := cursor.DecodeArgs(ctx, args)
+		if err != nil {
+			return nil, err
+		}
+		found, err := d.Log.ListByOrders(ctx, orders, args)
+		for id, p := range found {
+			found[id] = cursor.EncodePage(ctx, p)
+		}
+		return found, err
+	}
+	return pages, func(ctx context.Context, orders []uid.Order, _ page.Args) (map[uid.Order]int, error) {
 		return d.Log.CountByOrders(ctx, orders)
 	}
 }

@@ -1,27 +1,43 @@
 package scalar
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"strings"
 
 	"github.com/99designs/gqlgen/graphql"
 
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/security"
 )
 
-// MarshalCursor writes a Cursor.
-func MarshalCursor(c event.Cursor) graphql.Marshaler { return graphql.MarshalString(c.String()) }
+// MarshalCursor writes a Cursor as opaque text.
+func MarshalCursor(c event.Cursor) graphql.ContextMarshaler {
+	return graphql.ContextWriterFunc(func(ctx context.Context, w io.Writer) error {
+		graphql.MarshalString(cursor.Encode(ctx, c)).MarshalGQL(w)
+		return nil
+	})
+}
 
-// UnmarshalCursor reads a Cursor; text that is none is CURSOR_INVALID.
-func UnmarshalCursor(v any) (event.Cursor, error) {
+// UnmarshalCursor reads a Cursor of the caller, see cursor.Decode; text that is none is CURSOR_INVALID.
+func UnmarshalCursor(ctx context.Context, v any) (event.Cursor, error) {
 	s, err := UnmarshalString(v)
 	if err != nil {
 		return event.Cursor{}, err
 	}
-	return event.ParseCursor(s)
+	return cursor.Decode(ctx, s)
+}
+
+// CheckCursor reports why a value has not the form of a Cursor.
+func CheckCursor(v any) error {
+	s, err := UnmarshalString(v)
+	if err != nil {
+		return err
+	}
+	return cursor.Check(s)
 }
 
 // MarshalJSON writes a JSON value as it is.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
@@ -19,16 +20,25 @@ func written(m graphql.Marshaler) string {
 
 func TestCursor_travels_as_opaque_text(t *testing.T) {
 	t.Parallel()
+	codec := cursor.NewRandomCodec()
+	ctx := cursor.With(t.Context(), codec)
 	c := event.Cursor{Timeline: "0a1b2c3d4e5f", Position: 17}
-	if got := written(MarshalCursor(c)); got != `"0a1b2c3d4e5f.17"` {
-		t.Errorf("a cursor is written %s", got)
+	text := codec.Encode(c)
+	if got := written(graphql.WrapContextMarshaler(ctx, MarshalCursor(c))); got != `"`+text+`"` {
+		t.Errorf("a cursor is written %s, want %s", got, text)
 	}
-	if got, err := UnmarshalCursor("0a1b2c3d4e5f.17"); err != nil || got != c {
+	if got, err := UnmarshalCursor(ctx, text); err != nil || got != c {
 		t.Errorf("UnmarshalCursor = %v, %v, want %v", got, err, c)
 	}
-	for v, want := range map[any]fault.Code{"x": fault.CursorInvalid, "x.-1": fault.CursorInvalid, 17: fault.BadInput, "\x00": fault.BadInput} {
-		if _, err := UnmarshalCursor(v); !fault.Is(err, want) {
+	for v, want := range map[any]fault.Code{
+		"x": fault.CursorInvalid, "x.-1": fault.CursorInvalid, 17: fault.BadInput, "\x00": fault.BadInput, text + "A": fault.CursorInvalid,
+		"0a1b2c3d4e5f.17": fault.CursorUnknown, cursor.NewRandomCodec().Encode(c): fault.CursorUnknown,
+	} {
+		if _, err := UnmarshalCursor(ctx, v); !fault.Is(err, want) {
 			t.Errorf("UnmarshalCursor(%#v) = %v, want %s", v, err, want)
+		}
+		if err := CheckCursor(v); (err != nil) != (want != fault.CursorUnknown) {
+			t.Errorf("CheckCursor(%#v) = %v, want the mistakes of form", v, err)
 		}
 	}
 }

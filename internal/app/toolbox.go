@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/consumer"
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/registry"
@@ -46,15 +47,34 @@ func newToolbox(db *store.DB) *Toolbox {
 // OpenSessions opens the domain of sessions and keys, with the secrets in the database as they
 // are protected now.
 func (t *Toolbox) OpenSessions(ctx context.Context, env Env) (*session.Service, error) {
-	key, former, err := masterKeys(env, true)
-	if err != nil {
-		return nil, err
-	}
-	sealer, err := secrets.JoinSealer(ctx, t.DB.Secrets(), key, former...)
+	sealer, err := t.joinSealer(ctx, env)
 	if err != nil {
 		return nil, err
 	}
 	return NewSessions(env, t.DB, sealer, nil, nil)
+}
+
+// ParseCursor reads a cursor of the event log, as clients get it or in its plain form.
+func (t *Toolbox) ParseCursor(ctx context.Context, env Env, text string) (event.Cursor, error) {
+	if at, err := event.ParseCursor(text); err == nil {
+		return at, nil // needs no key
+	}
+	if err := cursor.Check(text); err != nil {
+		return event.Cursor{}, err
+	}
+	sealer, err := t.joinSealer(ctx, env)
+	if err != nil {
+		return event.Cursor{}, err
+	}
+	return NewCursors(sealer).Decode(text)
+}
+
+func (t *Toolbox) joinSealer(ctx context.Context, env Env) (*secrets.Sealer, error) {
+	key, former, err := masterKeys(env, true)
+	if err != nil {
+		return nil, err
+	}
+	return secrets.JoinSealer(ctx, t.DB.Secrets(), key, former...)
 }
 
 // Close closes the database.

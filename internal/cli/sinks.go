@@ -118,7 +118,7 @@ func rewindSink(ctx context.Context, env app.Env, tools *app.Toolbox, args []str
 	if len(args) < 2 {
 		return errors.New("sinks rewind needs the name of the sink, and the cursor of the last event that is not to be exported again; backplane sinks lists the sinks")
 	}
-	to, err := event.ParseCursor(args[1])
+	to, err := tools.ParseCursor(ctx, env, args[1])
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type Cursor struct {
 	Position Position
 }
 
-// String encodes the cursor for a client, to whom it is opaque.
+// String returns the plain form, for operators: package cursor encodes it for clients.
 func (c Cursor) String() string {
 	return c.Timeline + "." + strconv.FormatInt(int64(c.Position), 10)
 }

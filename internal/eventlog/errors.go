@@ -1,6 +1,8 @@
 package eventlog
 
 import (
+	"fmt"
+
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
@@ -10,7 +12,8 @@ func errUnknown() *fault.Error {
 		"The event log does not know this cursor: the database was restored since. Read what you show anew, then follow from eventCursor.")
 }
 
+// errExpired names the oldest cursor that is good to the log alone: a client would learn a position.
 func errExpired(oldest event.Cursor) *fault.Error {
 	return fault.New(fault.CursorExpired,
-		"The events after this cursor are not kept any more; the oldest cursor to go on from is %s. Read what you show anew.", oldest)
+		"The events after this cursor are not kept any more. Read what you show anew, then follow from eventCursor.").Because(fmt.Errorf("the oldest cursor is %s", oldest))
 }

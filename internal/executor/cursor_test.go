@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/executor/executortest"
@@ -33,6 +34,8 @@ func TestResponseCursor_is_the_first_that_a_response_sets(t *testing.T) {
 	}
 }
 
+var codec = cursor.NewRandomCodec()
+
 // cursorSource yields a cursor without an event, then ends.
 type cursorSource struct{ cursors []event.Cursor }
 
@@ -56,7 +59,7 @@ func TestStream_sends_a_cursor_alone_when_there_is_no_event(t *testing.T) {
 			return make(chan any), nil
 		}),
 	})
-	want := []sentResponse{{Cursor: at.String(), CursorOnly: true}}
+	want := []sentResponse{{Cursor: codec.Encode(at), CursorOnly: true}}
 	if diff := cmp.Diff(want, responsesOf(t, schema, 1)); diff != "" {
 		t.Errorf("responses (-want +got):\n%s", diff)
 	}
@@ -65,7 +68,7 @@ func TestStream_sends_a_cursor_alone_when_there_is_no_event(t *testing.T) {
 // responsesOf returns at most n responses of the subscription to ticks.
 func responsesOf(t *testing.T, schema *executortest.Schema, n int) []sentResponse {
 	t.Helper()
-	x, err := executor.New(schema, executor.Config{}, slog.New(slog.DiscardHandler))
+	x, err := executor.New(schema, executor.Config{Cursors: codec}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +84,8 @@ func responsesOf(t *testing.T, schema *executortest.Schema, n int) []sentRespons
 		if resp == nil {
 			break
 		}
-		cursor, only := executor.ResponseCursor(resp.Response)
-		got = append(got, sentResponse{string(resp.Data), cursor, only})
+		at, only := executor.ResponseCursor(resp.Response)
+		got = append(got, sentResponse{string(resp.Data), at, only})
 	}
 	return got
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/writelimit"
 )
@@ -42,6 +43,7 @@ type Config struct {
 	SharedBytes          int64               // memory for responses that equal subscriptions share; default 16 MiB
 	Memory               *membudget.Budget   // of the node; nil for no limit
 	Writes               *writelimit.Limiter // of the node; nil for no limit
+	Cursors              *cursor.Codec       // of the installation; nil for one that no other executor can read
 	UncountedMutations   map[string]bool     // names of those that do not count against Writes
 	DisableIntrospection bool                // refuse __schema and __type
 	DisableSuggestions   bool                // no "did you mean" in errors
@@ -92,15 +94,15 @@ func (p *Preparer) NewExecutor(schema graphql.ExecutableSchema, log *slog.Logger
 	return &Executor{
 		Preparer:   p,
 		executable: schema,
-		cfg:        p.cfg.withHooks(),
+		cfg:        p.cfg.withDefaults(),
 		log:        log,
 		shared:     newSharedResponses(cmp.Or(p.cfg.SharedBytes, 16<<20)),
 	}, nil
 }
 
-// withHooks sets missing hooks to ones that do nothing, since gqlgen calls them
+// withDefaults sets missing hooks to ones that do nothing, since gqlgen calls them
 // without a check for nil, and counts the bytes that fields return.
-func (c Config) withHooks() Config {
+func (c Config) withDefaults() Config {
 	if c.AroundResponse == nil {
 		c.AroundResponse = func(ctx context.Context, next graphql.ResponseHandler) *graphql.Response { return next(ctx) }
 	}
@@ -109,6 +111,9 @@ func (c Config) withHooks() Config {
 	}
 	if c.AroundField == nil {
 		c.AroundField = func(ctx context.Context, next graphql.Resolver) (any, error) { return next(ctx) }
+	}
+	if c.Cursors == nil {
+		c.Cursors = cursor.NewRandomCodec()
 	}
 	c.AroundField = meterFields(c.AroundField)
 	return c

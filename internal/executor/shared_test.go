@@ -92,7 +92,7 @@ func TestStream_shares_responses_of_equal_subscriptions_only(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			x := newSharingExecutor(t, executor.Config{})
+			x := newSharingExecutor(t, executor.Config{Cursors: codec})
 			first := x.subscribe(t, query, three)
 			defer first.Close()
 			x.rights = tt.rights
@@ -102,8 +102,9 @@ func TestStream_shares_responses_of_equal_subscriptions_only(t *testing.T) {
 			if shared := a == b; shared != tt.shared || x.resolved.Load() != map[bool]int64{true: 1, false: 2}[shared] {
 				t.Errorf("shared %v, and resolved %d times, want shared %v", shared, x.resolved.Load(), tt.shared)
 			}
-			if cursor, _ := executor.ResponseCursor(a.Response); cursor != "a.1" {
-				t.Errorf("the response has the cursor %q, want a.1", cursor)
+			text, _ := executor.ResponseCursor(a.Response)
+			if at, err := codec.Decode(text); err != nil || at.String() != "a.1" || text == "a.1" {
+				t.Errorf("the response has the cursor %q, which is %v, %v, want a.1", text, at, err)
 			}
 		})
 	}
@@ -134,7 +135,7 @@ func TestStream_shares_for_a_second_and_shares_no_errors(t *testing.T) {
 
 func TestStream_refuses_large_responses_and_goes_on(t *testing.T) {
 	t.Parallel()
-	x := newSharingExecutor(t, executor.Config{Limits: executor.Limits{Response: 100}})
+	x := newSharingExecutor(t, executor.Config{Cursors: codec, Limits: executor.Limits{Response: 100}})
 	first, second := x.subscribe(t, "subscription{ticks}", nil), x.subscribe(t, "subscription{ticks}", nil)
 	defer first.Close()
 	defer second.Close()
@@ -144,8 +145,9 @@ func TestStream_refuses_large_responses_and_goes_on(t *testing.T) {
 		if len(resp.Errors) != 1 || resp.Errors[0].Extensions["code"] != string(fault.ResponseTooLarge) || resp.Data != nil {
 			t.Errorf("Next = %s %v, want only %s", resp.Data, resp.Errors, fault.ResponseTooLarge)
 		}
-		if cursor, _ := executor.ResponseCursor(resp.Response); cursor != "a.1" {
-			t.Errorf("the refusal has the cursor %q, want a.1", cursor)
+		text, _ := executor.ResponseCursor(resp.Response)
+		if at, err := codec.Decode(text); err != nil || at.String() != "a.1" {
+			t.Errorf("the refusal has the cursor %q, which is %v, %v, want a.1", text, at, err)
 		}
 	}
 	x.answer = func(context.Context) (any, error) { return 1, nil }

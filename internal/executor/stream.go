@@ -9,6 +9,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/cursor"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fairshare"
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -116,7 +117,7 @@ func (x *Executor) countWritesOf(set ast.SelectionSet) (n int) {
 // operation lives until ctx ends. The caller closes it.
 func (x *Executor) Stream(ctx context.Context, op *Operation) *Stream {
 	s := &Stream{x: x, leaveGroup: func() {}, op: x.operationContext(op), memory: op.MemoryEstimate()}
-	start := x.withPresenter(graphql.WithOperationContext(ctx, s.op))
+	start := x.withPresenter(s.withOperation(ctx))
 	s.responses = x.startSchema(start)
 	s.source, _ = s.op.Stats.GetExtension(sourceKey).(EventSource)
 	if errs := graphql.GetErrors(start); errs != nil {
@@ -145,6 +146,11 @@ func (x *Executor) operationContext(op *Operation) *graphql.OperationContext {
 	}
 }
 
+// withOperation returns the context under which the schema runs the operation.
+func (s *Stream) withOperation(ctx context.Context) context.Context {
+	return graphql.WithOperationContext(cursor.With(ctx, s.x.cfg.Cursors), s.op)
+}
+
 // Next returns the next response, or nil after the last and once ctx has ended,
 // which must be that of the stream or a child of it. It calls idle before it
 // waits for an event.
@@ -154,7 +160,7 @@ func (s *Stream) Next(ctx context.Context, idle func()) *Response {
 		return nil
 	case s.source == nil:
 		idle()
-		return newResponse(s.x.executeNext(graphql.WithOperationContext(ctx, s.op), s.responses))
+		return newResponse(s.x.executeNext(s.withOperation(ctx), s.responses))
 	}
 	e, err := s.source.Next(ctx, idle)
 	switch {
@@ -164,9 +170,9 @@ func (s *Stream) Next(ctx context.Context, idle func()) *Response {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return newResponse(s.x.errorResponse(graphql.WithOperationContext(ctx, s.op), err))
+		return newResponse(s.x.errorResponse(s.withOperation(ctx), err))
 	case e.Deliver == nil:
-		return newResponse(&graphql.Response{Extensions: map[string]any{cursorKey: e.Cursor.String()}})
+		return newResponse(&graphql.Response{Extensions: map[string]any{cursorKey: s.x.cfg.Cursors.Encode(e.Cursor)}})
 	case s.group == nil || e.ShareKey == "":
 		return s.resolveEvent(ctx, e)
 	}
@@ -196,9 +202,9 @@ func (s *Stream) resolveEvent(ctx context.Context, e NextEvent) *Response {
 		return nil
 	}
 	e.Deliver()
-	ctx = graphql.WithOperationContext(auth.With(ctx, e.Caller), s.op)
+	ctx = s.withOperation(auth.With(ctx, e.Caller))
 	resp := s.x.executeNext(ctx, func(ctx context.Context) *graphql.Response {
-		SetResponseCursor(ctx, e.Cursor.String())
+		SetResponseCursor(ctx, s.x.cfg.Cursors.Encode(e.Cursor))
 		resp := s.responses(ctx)
 		if resp != nil {
 			resp.Data = bytes.Clone(resp.Data) // the schema overwrites it with the next one

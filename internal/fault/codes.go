@@ -49,7 +49,7 @@ const (
 const (
 	PageSizeInvalid Code = "PAGE_SIZE_INVALID"
 	CursorInvalid   Code = "CURSOR_INVALID"
-	CursorUnknown   Code = "CURSOR_UNKNOWN" // of the event log: of another timeline, or beyond the head
+	CursorUnknown   Code = "CURSOR_UNKNOWN" // of the event log: forged, of another timeline, or beyond the head
 	CursorExpired   Code = "CURSOR_EXPIRED" // of the event log: older than retention
 	VersionConflict Code = "VERSION_CONFLICT"
 	LegacyIDInvalid Code = "LEGACY_ID_INVALID"

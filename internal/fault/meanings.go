@@ -76,7 +76,7 @@ var meanings = indexByCode([]Meaning{
 	{ResponseTooLarge, KindInvalid, "The response is larger than the limit."},
 	{PageSizeInvalid, KindInvalid, "`first` or `last` is out of range, or both were given."},
 	{CursorInvalid, KindInvalid, "The cursor does not come from this list in this order."},
-	{CursorUnknown, KindInvalid, "The event log does not know the cursor: it dates from before a restore. Read again, then subscribe after `eventCursor`."},
+	{CursorUnknown, KindInvalid, "The event log does not know the cursor: it dates from before a restore, or is none that this server gives to the caller. Read again, then subscribe after `eventCursor`."},
 	{CursorExpired, KindInvalid, "The events after the cursor are no longer kept. Read again, then subscribe after `eventCursor`."},
 	{VersionConflict, KindConflict, "The object is not at the version that `ifVersion` expects; the payload carries it as it is."},
 	{LegacyIDInvalid, KindInvalid, "This cannot be a legacy id."},
