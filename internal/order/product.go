@@ -115,7 +115,7 @@ func (p *Product) Adjust(s *Stock, by int, at time.Time) error {
 		return errStock().At("by")
 	}
 	s.Quantity, s.Version, s.UpdatedAt = s.Quantity+by, s.Version+1, at
-	p.events.Record(EventProductStockChanged, string(p.ID), p.Version, stockSnapshot{p.SKU, s.Quantity, s.Version, by, p.Active}, at)
+	p.events.Record(EventProductStockChanged, string(p.ID), p.Version, stockSnapshot{p.SKU, s.Quantity, by, p.Active}, at)
 	return nil
 }
 
@@ -175,12 +175,12 @@ func (p *Product) takeSnapshot() productSnapshot {
 	return s
 }
 
+// stockSnapshot leaves out the version of the stock: it counts the orders of all users.
 type stockSnapshot struct {
-	SKU          string `json:"sku"`
-	Stock        int    `json:"stock"`
-	StockVersion int    `json:"stockVersion"`
-	By           int    `json:"by"`
-	Active       bool   `json:"active"`
+	SKU    string `json:"sku"`
+	Stock  int    `json:"stock"`
+	By     int    `json:"by"`
+	Active bool   `json:"active"`
 }
 
 func (p *Product) recordEvent(t event.Type, at time.Time) {
