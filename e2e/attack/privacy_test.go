@@ -4,8 +4,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
+	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
 // actorsOf returns the actors of events by their types; "null" for none.
@@ -75,26 +77,53 @@ func TestStaff_is_not_named_to_customers(t *testing.T) {
 	})
 }
 
-// TestDeletion_blanks_the_notes_of_orders, of which the cache, which is off here, may show one until it expires.
+// TestDeletion_blanks_the_notes_of_orders reads each note on every node first, so that caches hold it, in process memory and in Redis.
 func TestDeletion_blanks_the_notes_of_orders(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
-		p := harness.StartServer(t, database, "BACKPLANE_CACHE_BYTES=0")
+		redis := "BACKPLANE_REDIS_URL=" + testenv.Redis(t)
+		p := harness.StartServer(t, database, redis)
 		root := harness.SignInAdmin(t, p)
+		nodes := []*testenv.Process{p}
+		if !strings.HasPrefix(database, "sqlite:") {
+			nodes = append(nodes, testenv.Server(t, harness.Settings(database, redis)...))
+		}
+		read := func(node *testenv.Process, id string) string {
+			reader := harness.Caller{BaseURL: node.BaseURL, Token: root.Token}
+			return harness.Text(reader.Do(t, `query($id: ID!) { order(id: $id) { note } }`, harness.Fields{"id": id}), "order", "note")
+		}
 		harness.CreateProduct(t, root, "TEA", 10)
 		notes := map[string]string{}
 		for _, name := range []string{"ada", "bob"} {
 			c := harness.SignUp(t, p, name)
 			placed := c.Do(t, `mutation { placeOrder(input: {items: [{sku: "TEA", quantity: 1}], note: "ring at the back door"}) { order { id note } } }`, nil)
 			notes[name] = harness.Text(placed, "placeOrder", "order", "id")
+			for range 5 {
+				for _, node := range nodes {
+					if note := read(node, notes[name]); note != "ring at the back door" {
+						t.Errorf("before the deletion the note of %s reads %q", name, note)
+					}
+					harness.Pause(t.Context(), 20*time.Millisecond) // the cache fills Redis behind its readers
+				}
+			}
 			if name == "ada" {
 				root.Do(t, `mutation($id: ID!) { deleteUser(input: {id: $id}) { userErrors { code } } }`, harness.Fields{"id": c.UserID(t)})
 			}
 		}
 		for name, want := range map[string]string{"ada": "", "bob": "ring at the back door"} {
-			if got := harness.Text(root.Do(t, `query($id: ID!) { order(id: $id) { note } }`, harness.Fields{"id": notes[name]}), "order", "note"); got != want {
+			if got := read(p, notes[name]); got != want {
 				t.Errorf("the note of %s reads %q, want %q", name, got, want)
 			}
+			for _, node := range nodes {
+				harness.Eventually(t, "the other nodes show the note of "+name+" as it is", func() bool { return read(node, notes[name]) == want })
+			}
+		}
+		for _, node := range nodes {
+			node.Stop()
+		}
+		fresh := testenv.Server(t, harness.Settings(database, redis)...) // reads Redis
+		if got := read(fresh, notes["ada"]); got != "" {
+			t.Errorf("Redis still has the note %q", got)
 		}
 		harness.RunCommand(t, database, "doctor") // its audit of orders and events still holds
 	})
