@@ -5,6 +5,8 @@ RUNNER   := go run ./internal/testenv/run --
 LINTER   := .ci/cache/golangci-lint
 CLIENT   := github.com/backplane-dev/backplane/client/...
 FUZZTIME ?= 5s
+# Tests mostly wait, for servers and for time to pass: twice as many as there are processors run at a time in each package.
+PARALLEL := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))))
 CHECKS   := test format vet lint generated recipe race fuzz vulnerabilities
 
 .DEFAULT_GOAL := help
@@ -20,7 +22,7 @@ run: build ## serve demo data on http://127.0.0.1:8080, kept in data/
 	bin/backplane serve --demo
 
 test: ## run all tests, with private servers if there are any; says what it left out
-	$(RUNNER) go test -timeout 20m ./... $(CLIENT)
+	$(RUNNER) go test -parallel $(PARALLEL) -timeout 20m ./... $(CLIENT)
 
 # The tests in e2e drive servers that are processes of their own,
 # into which the detector does not see; those of the client run the client within their own process.
