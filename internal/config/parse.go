@@ -211,7 +211,7 @@ func parseLogFormat(value string) (LogFormat, error) {
 	return "", fmt.Errorf("%s or %s", LogText, LogJSON)
 }
 
-// parseDelay reads a time that may be zero.
+// parseTokenTime reads the life of an access token.
 func parseTokenTime(value string) (time.Duration, error) {
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 2*time.Second || d > 5*time.Minute {
@@ -220,6 +220,7 @@ func parseTokenTime(value string) (time.Duration, error) {
 	return d, nil
 }
 
+// parseDelay reads a time that may be zero.
 func parseDelay(value string) (time.Duration, error) {
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 0 || d > 10*time.Minute {
