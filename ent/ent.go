@@ -15,6 +15,7 @@ import (
 	"github.com/backplane-dev/backplane/ent/apikey"
 	"github.com/backplane-dev/backplane/ent/credential"
 	"github.com/backplane-dev/backplane/ent/deadletter"
+	"github.com/backplane-dev/backplane/ent/erasure"
 
 	entevent "github.com/backplane-dev/backplane/ent/event"
 	"github.com/backplane-dev/backplane/ent/idempotencykey"
@@ -102,6 +103,7 @@ func checkColumn(t, c string) error {
 			apikey.Table:         apikey.ValidColumn,
 			credential.Table:     credential.ValidColumn,
 			deadletter.Table:     deadletter.ValidColumn,
+			erasure.Table:        erasure.ValidColumn,
 			entevent.Table:       entevent.ValidColumn,
 			idempotencykey.Table: idempotencykey.ValidColumn,
 			instance.Table:       instance.ValidColumn,

@@ -3,6 +3,7 @@
 package ent
 
 import (
+	"github.com/backplane-dev/backplane/ent/erasure"
 	"github.com/backplane-dev/backplane/ent/schema"
 	"github.com/backplane-dev/backplane/ent/service"
 	"github.com/backplane-dev/backplane/ent/setting"
@@ -13,6 +14,12 @@ import (
 // (default values, validators, hooks and policies) and stitches it
 // to their package variables.
 func init() {
+	erasureFields := schema.Erasure{}.Fields()
+	_ = erasureFields
+	// erasureDescPosition is the schema descriptor for position field.
+	erasureDescPosition := erasureFields[3].Descriptor()
+	// erasure.DefaultPosition holds the default value on creation for the position field.
+	erasure.DefaultPosition = erasureDescPosition.Default.(int64)
 	serviceFields := schema.Service{}.Fields()
 	_ = serviceFields
 	// serviceDescPublic is the schema descriptor for public field.

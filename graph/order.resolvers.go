@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/graph/model"
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/uid"
 	"github.com/backplane-dev/backplane/internal/user"
@@ -82,6 +83,17 @@ func (r *orderResolver) User(ctx context.Context, obj *order.Order) (*user.User,
 
 func (r *orderResolver) Items(ctx context.Context, obj *order.Order) ([]*order.Item, error) {
 	return loader.OrderItems.Load(ctx, obj)
+}
+
+func (r *orderResolver) Note(ctx context.Context, obj *order.Order) (string, error) {
+	if obj.Note == "" || auth.From(ctx).Owns(obj.UserID) {
+		return obj.Note, nil
+	}
+	erased, err := loader.OrderErased.Load(ctx, obj)
+	if err != nil || erased {
+		return "", err
+	}
+	return obj.Note, nil
 }
 
 func (r *orderItemResolver) Product(ctx context.Context, obj *order.Item) (*order.Product, error) {

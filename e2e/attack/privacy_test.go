@@ -1,10 +1,14 @@
 package attack
 
 import (
+	"database/sql"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -127,4 +131,57 @@ func TestDeletion_blanks_the_notes_of_orders(t *testing.T) {
 		}
 		harness.RunCommand(t, database, "doctor") // its audit of orders and events still holds
 	})
+}
+
+// TestDeletion_of_a_long_history hides it over each transport at once, and goes on after the process was killed.
+func TestDeletion_of_a_long_history(t *testing.T) {
+	t.Parallel()
+	database := testenv.Postgres(t)
+	p := harness.StartServer(t, database)
+	ada := harness.SignUp(t, p, "ada").UserID(t)
+	start := harness.SignInAdmin(t, p).EventCursor(t)
+	p.Kill()
+	db, err := sql.Open("pgx", database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), fmt.Sprintf(`INSERT INTO events (seq, position, id, type, occurred_at, actor, subject_id, subject_version, user_id, data)
+			SELECT 1000000 + i, h.head + i, 'evt_history' || i, 'user.updated', now(), '', '%[1]s', 1, '%[1]s', '{"username":"secret"}'
+			FROM generate_series(1, %[2]d) AS i, sequencer AS h;
+		UPDATE sequencer SET head = head + %[2]d; SELECT setval('events_seq_seq', 2000000)`, ada, harness.Size(20_000, 200_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Start()
+	root := harness.SignInAdmin(t, p)
+	root.Do(t, `mutation($id: ID!) { deleteUser(input: {id: $id}) { userErrors { code } } }`, harness.Fields{"id": ada})
+	left := func() (n int) {
+		if err := db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM events WHERE CAST(data AS text) LIKE '%secret%'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if left() == 0 {
+		t.Log("all was erased before it could be read")
+	}
+	page, err := root.Send(t.Context(), `query($after: Cursor) { events(after: $after, first: 50) { nodes { type data } } }`, harness.Fields{"after": start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := []string{fmt.Sprint(page.Data), string(root.MustREST(t, http.StatusOK, "GET /events?after="+start, "").Body)}
+	for transport := range harness.Transports {
+		s := harness.Subscribe(t, transport, root, `subscription($after: Cursor) { events(after: $after) { type data } }`, harness.Fields{"after": start})
+		seen = append(seen, fmt.Sprint(harness.MustNext(t, s).Event))
+	}
+	for _, text := range seen {
+		if strings.Contains(text, "secret") || !strings.Contains(text, "redacted") {
+			t.Errorf("a reader sees %.500s", text)
+		}
+	}
+	p.Kill()
+	t.Logf("%d events were left when the process was killed", left())
+	p.Start()
+	harness.EventuallyWithin(t, 60*time.Second, "the data is erased", func() bool { return left() == 0 })
+	harness.RunCommand(t, database, "doctor")
 }

@@ -46,8 +46,9 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, pg string, compatible bool, name string) error {
+func run(ctx context.Context, pg string, compatible bool, change string) error {
 	for _, d := range []string{dialect.SQLite, dialect.Postgres} {
+		name := change
 		dir := filepath.Join("ent", "migrate", map[string]string{dialect.SQLite: "sqlite", dialect.Postgres: "postgres"}[d])
 		files, err := filepath.Glob(filepath.Join(dir, "*.sql"))
 		if err != nil {

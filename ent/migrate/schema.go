@@ -120,6 +120,20 @@ var (
 			},
 		},
 	}
+	// ErasuresColumns holds the columns for the "erasures" table.
+	ErasuresColumns = []*schema.Column{
+		{Name: "user_id", Type: field.TypeString},
+		{Name: "requested_at", Type: field.TypeTime},
+		{Name: "covers_until", Type: field.TypeTime},
+		{Name: "position", Type: field.TypeInt64, Default: 0},
+		{Name: "due_at", Type: field.TypeTime},
+	}
+	// ErasuresTable holds the schema information for the "erasures" table.
+	ErasuresTable = &schema.Table{
+		Name:       "erasures",
+		Columns:    ErasuresColumns,
+		PrimaryKey: []*schema.Column{ErasuresColumns[0]},
+	}
 	// EventsColumns holds the columns for the "events" table.
 	EventsColumns = []*schema.Column{
 		{Name: "seq", Type: field.TypeInt64, Increment: true},
@@ -339,6 +353,14 @@ var (
 				Name:    "order_total_minor_id",
 				Unique:  false,
 				Columns: []*schema.Column{OrdersColumns[4], OrdersColumns[0]},
+			},
+			{
+				Name:    "order_noted",
+				Unique:  false,
+				Columns: []*schema.Column{OrdersColumns[2]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "note <> ''",
+				},
 			},
 			{
 				Name:    "order_user_id_placed_at_id",
@@ -745,6 +767,7 @@ var (
 		APIKeysTable,
 		CredentialsTable,
 		DeadLettersTable,
+		ErasuresTable,
 		EventsTable,
 		IdempotencyKeysTable,
 		InstancesTable,

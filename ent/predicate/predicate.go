@@ -15,6 +15,9 @@ type Credential func(*sql.Selector)
 // DeadLetter is the predicate function for deadletter builders.
 type DeadLetter func(*sql.Selector)
 
+// Erasure is the predicate function for erasure builders.
+type Erasure func(*sql.Selector)
+
 // Event is the predicate function for entevent builders.
 type Event func(*sql.Selector)
 

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
@@ -36,6 +37,7 @@ func (Order) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("placed_at", "id"),
 		index.Fields("total_minor", "id"),
+		index.Fields("user_id").StorageKey("order_noted").Annotations(entsql.IndexWhere("note <> ''")), // what is blanked when a user is deleted
 		index.Fields("user_id", "placed_at", "id"),
 		index.Fields("user_id", "total_minor", "id"),
 		index.Fields("status", "placed_at", "id"),

@@ -49,6 +49,21 @@ func (User) Annotations() []schema.Annotation {
 	})
 }
 
+// Erasure holds the schema of deleted accounts whose personal data is being removed from the log, from
+// dead letters and from orders. Readers see none of it from the moment the row exists.
+type Erasure struct{ ent.Schema }
+
+// Fields of Erasure.
+func (Erasure) Fields() []ent.Field {
+	return []ent.Field{
+		field.String("id").StorageKey("user_id").GoType(uid.User("")).Immutable(),
+		field.Time("requested_at").Immutable(), // by the database's clock
+		field.Time("covers_until").Immutable(), // of events: those that occurred later say nothing personal
+		field.Int64("position").Default(0),     // events up to here are blanked
+		field.Time("due_at"),                   // when it goes on
+	}
+}
+
 // Credential holds the schema of passwords, one row for each user that has one.
 type Credential struct{ ent.Schema }
 

@@ -27,6 +27,8 @@ type OrderResolver interface {
 
 	Items(ctx context.Context, obj *order.Order) ([]*order.Item, error)
 
+	Note(ctx context.Context, obj *order.Order) (string, error)
+
 	Events(ctx context.Context, obj *order.Order, first *int, after *string, last *int, before *string) (*model.Connection[*event.Event], error)
 }
 type OrderItemResolver interface {
@@ -427,7 +429,7 @@ func (ec *executionContext) _Order_note(ctx context.Context, field graphql.Colle
 			return ec.fieldContext_Order_note(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Note, nil
+			return ec.Resolvers.Order().Note(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -438,7 +440,7 @@ func (ec *executionContext) _Order_note(ctx context.Context, field graphql.Colle
 	)
 }
 func (ec *executionContext) fieldContext_Order_note(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("Order", field, false, false, "String")
+	return graphql.NewScalarFieldContext("Order", field, true, true, "String")
 }
 
 func (ec *executionContext) _Order_legacyId(ctx context.Context, field graphql.CollectedField, obj *order.Order) (ret graphql.Marshaler) {
@@ -1769,10 +1771,11 @@ func (ec *executionContext) _Order(ctx context.Context, sel ast.SelectionSet, ob
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "note":
-			out.Values[i] = ec._Order_note(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				atomic.AddUint32(&out.Invalids, 1)
-			}
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, true,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Order_note(ctx, field, obj)
+				})
 		case "legacyId":
 			out.Values[i] = ec._Order_legacyId(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {

@@ -75,6 +75,9 @@ var Nodes = newLoader(func(*Domains) (bulkRead[string, model.Node], memoryRead[s
 
 // Look-ups by the key of an entity that are not nodes themselves.
 var (
+	userDeletions = newLoader(func(d *Domains) (bulkRead[uid.User, bool], memoryRead[uid.User, bool]) {
+		return d.Users.Deleted, d.Users.PeekDeleted
+	})
 	productStocks = newLoader(func(d *Domains) (bulkRead[uid.Product, *order.Stock], memoryRead[uid.Product, *order.Stock]) {
 		return d.Products.Stocks, d.Products.PeekStock
 	})
@@ -96,6 +99,7 @@ var (
 // loader, or to pages of a list.
 var (
 	OrderUser    = newEdge(Users, func(o *order.Order) uid.User { return o.UserID })
+	OrderErased  = newEdge(userDeletions, func(o *order.Order) uid.User { return o.UserID }) // whether its user is deleted
 	OrderItems   = newListEdge(orderItems, func(o *order.Order) uid.Order { return o.ID })
 	OrderEvents  = newList(eventPages, func(o *order.Order) uid.Order { return o.ID })
 	ItemProduct  = newEdge(Products, func(i *order.Item) uid.Product { return i.ProductID })

@@ -28,7 +28,7 @@ func (c *commandLine) doctorCommand() *cobra.Command {
 func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	var findings []finding
 	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]finding, error){
-		checkDatabase, checkClock, checkData, checkConsumers, checkSecretKey, checkSinks, checkSettings, checkRunningNode,
+		checkDatabase, checkClock, checkData, checkErasures, checkConsumers, checkSecretKey, checkSinks, checkSettings, checkRunningNode,
 	} {
 		found, err := check(ctx, env, tools)
 		if err != nil {
@@ -67,6 +67,19 @@ func checkData(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []f
 		findings = append(findings, problem("data: the check %q fails for %s: %s. Report this as a bug, and restore the row from a backup.", f.Check, f.Subject, f.Detail)...)
 	}
 	return findings, err
+}
+
+// erasureLimit is how long an erasure may be due: far longer than nodes take.
+const erasureLimit = 15 * time.Minute
+
+// checkErasures finds deleted accounts whose data is not removed.
+func checkErasures(ctx context.Context, _ app.Env, tools *app.Toolbox) ([]finding, error) {
+	e, err := tools.DB.Erasures(ctx, tools.DB.Clock().Now().Add(-erasureLimit))
+	if e.Overdue > 0 {
+		return problem("The data of %d deleted accounts, the first of %s, waits to be erased; it is not shown any more. See the logs of the servers for "+
+			"\"cannot be erased\", and check that a server runs.", e.Overdue, e.Oldest.Format(time.RFC3339)), err
+	}
+	return nil, err
 }
 
 // stalledAfter is how old the next event and the last move of a consumer must be

@@ -78,7 +78,7 @@ var auditChecks = []auditCheck{
 	{"a user who is marked as ADMIN has the role", `
 		SELECT id, roles FROM users WHERE admin <> (',' || roles || ',' LIKE '%,ADMIN,%')`},
 	{"nothing personal is left of a deleted user", `
-		SELECT u.id, 'password, session, key or snapshot' FROM users u WHERE u.status = 'DELETED' AND (
+		SELECT u.id, 'password, session, key or snapshot' FROM users u WHERE u.status = 'DELETED' AND NOT EXISTS (SELECT 1 FROM erasures x WHERE x.user_id = u.id) AND (
 			EXISTS (SELECT 1 FROM credentials c WHERE c.user_id = u.id) OR EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = u.id)
 			OR EXISTS (SELECT 1 FROM api_keys k WHERE k.user_id = u.id)
 			OR EXISTS (SELECT 1 FROM events e WHERE e.subject_id = u.id AND e.type <> 'user.deleted' AND CAST(e.data AS text) <> '` + redacted + `')

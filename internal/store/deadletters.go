@@ -75,7 +75,7 @@ func (t *tx) readCurrentData(ctx context.Context, e *event.Event, who any) (data
 		return "", false, err
 	}
 	var stored []byte
-	found, err := t.queryRow(ctx, `SELECT data FROM events WHERE id = ?`, []any{string(e.ID)}, &stored)
+	found, err := t.queryRow(ctx, `SELECT `+t.visibleData("e")+` FROM events AS e WHERE e.id = ?`, []any{string(e.ID)}, &stored)
 	if err != nil || found {
 		return string(stored), false, err
 	}
@@ -84,12 +84,8 @@ func (t *tx) readCurrentData(ctx context.Context, e *event.Event, who any) (data
 
 // blankDeadLetters removes the personal data of a user from the dead letters of an event.
 func (t *tx) blankDeadLetters(ctx context.Context, who any, e uid.Event) error {
-	for _, statement := range t.blankingStatements("dead_letters") {
-		if _, err := t.exec(ctx, statement+` AND event_id = ?`, who, string(e)); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := t.exec(ctx, `UPDATE dead_letters AS d SET data = `+t.blankedData("d")+` WHERE d.user_id = ? AND d.event_id = ?`, who, string(e))
+	return err
 }
 
 // HasPending implements consumer.DeadLetterQueue.
@@ -287,7 +283,36 @@ func (s DeadLetters) toDeadLetters(ctx context.Context, rows []*ent.DeadLetter) 
 	if _, err := s.db.readConn().queryRow(ctx, `SELECT id FROM timelines`, nil, &timeline); err != nil {
 		return nil, fmt.Errorf("read the timeline: %w", s.db.translateError(ctx, err))
 	}
+	if err := s.blankErased(ctx, rows); err != nil {
+		return nil, err
+	}
 	return mapSlice(rows, func(r *ent.DeadLetter) *consumer.DeadLetter { return toDeadLetter(r, timeline) }), nil
+}
+
+// blankErased gives rows whose users are being erased the data that readers may see.
+func (s DeadLetters) blankErased(ctx context.Context, rows []*ent.DeadLetter) error {
+	byID := make(map[uid.DeadLetter]*ent.DeadLetter, len(rows))
+	for _, r := range rows {
+		byID[r.ID] = r
+	}
+	for some := range slices.Chunk(rows, maxIDs) {
+		ids := &condition{}
+		ids.in("d.id", mapSlice(some, func(r *ent.DeadLetter) any { return string(r.ID) }))
+		err := s.db.readConn().eachRow(ctx, fmt.Sprintf(`SELECT d.id, %s FROM dead_letters AS d WHERE d.user_id IN (SELECT user_id FROM erasures) AND %s`,
+			s.db.readConn().visibleData("d"), ids), ids.args, func(scan func(...any) error) error {
+			var id uid.DeadLetter
+			var data []byte
+			err := scan(&id, &data)
+			if r := byID[id]; r != nil {
+				r.Data = data
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("look for erasures: %w", s.db.translateError(ctx, err))
+		}
+	}
+	return nil
 }
 
 func toDeadLetter(r *ent.DeadLetter, timeline string) *consumer.DeadLetter {

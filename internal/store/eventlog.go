@@ -83,8 +83,10 @@ func orNoRow(found bool, err error) error {
 }
 
 // logColumns are what scanEvent reads.
-const logColumns = `e.position, e.id, e.type, e.occurred_at, e.actor, e.subject_id, e.subject_version, e.user_id, e.order_id, e.service_id, e.data, e.touched,
-	(SELECT id FROM timelines)`
+func (db *DB) logColumns() string {
+	return `e.position, e.id, e.type, e.occurred_at, e.actor, e.subject_id, e.subject_version, e.user_id, e.order_id, e.service_id, ` +
+		db.readConn().visibleData("e") + `, e.touched, (SELECT id FROM timelines)`
+}
 
 // Read implements eventlog.Store.
 func (s Events) Read(ctx context.Context, f event.Filter, span eventlog.Span) ([]*event.Event, error) {
@@ -92,7 +94,7 @@ func (s Events) Read(ctx context.Context, f event.Filter, span eventlog.Span) ([
 	if len(branches) == 0 {
 		return nil, nil
 	}
-	query, args := readQuery(branches, span)
+	query, args := s.db.readQuery(branches, span)
 	var found []*event.Event
 	err := s.each(ctx, query, args, func(e *event.Event) { found = append(found, e) })
 	return found, err
@@ -107,7 +109,7 @@ func (s Events) ReadOrders(ctx context.Context, orders []uid.Order, f event.Filt
 		where.between(span)
 		where.in("e.order_id", toAnys(some))
 		query := fmt.Sprintf(`SELECT %s FROM events AS e JOIN (SELECT e.seq, ROW_NUMBER() OVER (PARTITION BY e.order_id ORDER BY e.position %[3]s) AS place
-			FROM events AS e WHERE %[2]s) AS n ON n.seq = e.seq WHERE n.place <= ? ORDER BY e.position %[3]s`, logColumns, where, direction(span))
+			FROM events AS e WHERE %[2]s) AS n ON n.seq = e.seq WHERE n.place <= ? ORDER BY e.position %[3]s`, s.db.logColumns(), where, direction(span))
 		err := s.each(ctx, query, append(where.args, span.Limit), func(e *event.Event) {
 			id := orderOf(e)
 			found[id] = append(found[id], e)
@@ -166,7 +168,7 @@ func (s Events) ByIDs(ctx context.Context, ids []uid.Event) (map[uid.Event]*even
 		where := &condition{}
 		where.between(eventlog.Span{})
 		where.in("e.id", toAnys(some))
-		err := s.each(ctx, fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s`, logColumns, where), where.args,
+		err := s.each(ctx, fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s`, s.db.logColumns(), where), where.args,
 			func(e *event.Event) { found[e.ID] = e })
 		if err != nil {
 			return nil, err

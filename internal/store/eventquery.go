@@ -75,16 +75,16 @@ func (db *DB) typeBranches(a event.Audience, wanted []event.Type) (branches []*c
 }
 
 // readQuery returns the statement that reads the span of the branches.
-func readQuery(branches []*condition, span eventlog.Span) (query string, args []any) {
+func (db *DB) readQuery(branches []*condition, span eventlog.Span) (query string, args []any) {
 	if len(branches) == 1 {
 		where := branches[0]
 		where.between(span)
-		return fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s ORDER BY e.position %s LIMIT ?`, logColumns, where, direction(span)),
+		return fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s ORDER BY e.position %s LIMIT ?`, db.logColumns(), where, direction(span)),
 			append(where.args, span.Limit)
 	}
 	union, args := unionOf(branches, span)
 	return fmt.Sprintf(`SELECT %s FROM (SELECT u.position FROM (%s) AS u ORDER BY u.position %[3]s LIMIT ?) AS n CROSS JOIN events AS e
-		WHERE e.position = n.position ORDER BY n.position %[3]s`, logColumns, union, direction(span)), append(args, span.Limit)
+		WHERE e.position = n.position ORDER BY n.position %[3]s`, db.logColumns(), union, direction(span)), append(args, span.Limit)
 }
 
 // countQuery returns the statement that counts the rows of the branches, up to one more than

@@ -178,7 +178,7 @@ func (db *DB) ExplainLog(t testing.TB, f event.Filter, span eventlog.Span) map[s
 		return plan.String()
 	}
 	plans := map[string]string{}
-	plans["read"] = explain(readQuery(db.branches(f), span))
+	plans["read"] = explain(db.readQuery(db.branches(f), span))
 	plans["count"] = explain(countQuery(db.branches(f)))
 	return plans
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
-	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -83,7 +82,7 @@ func (s Users) UpdateCountingAdmins(ctx context.Context, cl claim.Claim, id uid.
 			return nil, err
 		}
 		if existed && u.Status == user.Deleted {
-			err = t.erasePersonalData(ctx, id)
+			err = t.erasePersonalData(ctx, u)
 		}
 		return u, err
 	})
@@ -142,62 +141,6 @@ func (t *tx) recordRights(ctx context.Context, before, after *user.User) {
 	if before.Status != after.Status {
 		record(security.UserStatusChanged, string(after.Status))
 	}
-}
-
-// erasePersonalData removes what the database holds of a person outside the account's row:
-// the password, where it signed in, its keys, the notes of its orders, and what the log says of it.
-// The events of this transaction are not stored yet, and say nothing personal.
-func (t *tx) erasePersonalData(ctx context.Context, id uid.User) error {
-	for _, statement := range slices.Concat([]string{
-		`DELETE FROM credentials WHERE user_id = ?`,
-		`DELETE FROM sessions WHERE user_id = ?`,
-		`DELETE FROM api_keys WHERE user_id = ?`,
-	}, t.blankingStatements("events"), t.blankingStatements("dead_letters")) {
-		if _, err := t.exec(ctx, statement, string(id)); err != nil {
-			return fmt.Errorf("forget: %w", err)
-		}
-	}
-	return t.eraseNotes(ctx, id)
-}
-
-// maxErasedNotes bounds the orders that an event lists for caches, each some 60 bytes.
-const maxErasedNotes = 10_000
-
-// eraseNotes blanks the notes of the user's orders. That makes no new version of an order, so caches are made to
-// drop what they hold of it. Of more than maxErasedNotes orders STAFF may see notes until their entries expire.
-func (t *tx) eraseNotes(ctx context.Context, id uid.User) error {
-	erased := 0
-	err := t.eachRow(ctx, `UPDATE orders SET note = '' WHERE user_id = ? AND note <> '' RETURNING id`, []any{string(id)}, func(scan func(...any) error) error {
-		row := Touched{Entity: order.OrderEntity.Name, Deleted: true}
-		if err := scan(&row.ID); err != nil {
-			return err
-		}
-		if erased++; erased <= maxErasedNotes {
-			t.touched = append(t.touched, row)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("forget notes: %w", err)
-	}
-	return nil
-}
-
-// blankingStatements are the statements that take what is personal of a user out of the data
-// of a table: all of the user's own, and what was written in those of orders.
-func (c conn) blankingStatements(table string) []string {
-	return []string{
-		`UPDATE ` + table + ` SET data = '` + redacted + `' WHERE user_id = ? AND order_id IS NULL`,
-		`UPDATE ` + table + ` SET data = ` + c.dataWithoutReason() + ` WHERE user_id = ? AND order_id IS NOT NULL`,
-	}
-}
-
-// dataWithoutReason is the data of an event but for what its author wrote in it.
-func (c conn) dataWithoutReason() string {
-	if c.isPostgres() {
-		return `(data::jsonb - 'reason')::json`
-	}
-	return `json_remove(data, '$.reason')`
 }
 
 func (t *tx) recordUserChange(u *user.User, events []event.Event) {

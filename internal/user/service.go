@@ -262,6 +262,28 @@ func (s *Service) Peek(ctx context.Context, id uid.User) (u *User, ok bool) {
 	return s.peeker.Peek(id)
 }
 
+// Deleted returns which of the accounts are deleted, without regard to the caller in ctx.
+func (s *Service) Deleted(ctx context.Context, ids []uid.User) (map[uid.User]bool, error) {
+	found, err := s.store.ByIDs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	deleted := make(map[uid.User]bool, len(found))
+	for id, u := range found {
+		deleted[id] = u.Status == Deleted
+	}
+	return deleted, nil
+}
+
+// PeekDeleted answers for one account as Deleted does, without I/O. ok is false if that takes I/O.
+func (s *Service) PeekDeleted(_ context.Context, id uid.User) (deleted, ok bool) {
+	if s.peeker == nil {
+		return false, false
+	}
+	u, ok := s.peeker.Peek(id)
+	return ok && u != nil && u.Status == Deleted, ok
+}
+
 // Self returns the account of a user that was authenticated a moment ago, without
 // regard to the caller in ctx; NotFound if there is none.
 func (s *Service) Self(ctx context.Context, id uid.User) (*User, error) {
