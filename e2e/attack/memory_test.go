@@ -27,7 +27,7 @@ const maxPeak = 640 << 20
 
 // startWithLongTexts starts a server whose anonymous callers can ask for responses of many MB,
 // and returns another caller.
-func startWithLongTexts(t *testing.T, database string) (*testenv.Process, harness.Caller) {
+func startWithLongTexts(t *testing.T, database string, more ...string) (*testenv.Process, harness.Caller) {
 	t.Helper()
 	harness.RunCommand(t, database, "migrate")
 	harness.RunCommand(t, database, "seed", "--users", "1", "--orders", "1")
@@ -43,7 +43,7 @@ func startWithLongTexts(t *testing.T, database string) (*testenv.Process, harnes
 	if _, err := db.ExecContext(t.Context(), `UPDATE products SET active = true, description = $1`, strings.Repeat("x", 5_000)); err != nil {
 		t.Fatal(err)
 	}
-	p := testenv.Server(t, harness.Settings(database)...)
+	p := testenv.Server(t, harness.Settings(database, more...)...)
 	answer, err := harness.Anonymous(p).Send(t.Context(), largeQuery(0), nil)
 	if err != nil || len(fmt.Sprint(answer.Data)) < 8<<20 {
 		t.Fatalf("the large query has a response of %d bytes and errors %v, %v", len(fmt.Sprint(answer.Data)), answer.Errors, err)
