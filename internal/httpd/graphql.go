@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
+	"github.com/backplane-dev/backplane/internal/problem"
 )
 
 // serveGraphQL answers by the GraphQL over HTTP specification, or serves a stream.
@@ -62,34 +63,53 @@ func (c graphQLCall) answer(ctx context.Context, w http.ResponseWriter, req exec
 	case refusal != nil:
 		c.s.writeJSON(w, c.r, c.media.refusalStatus(refusal.Stage), c.media, errorBody{refusal.Errors})
 	default:
-		c.s.writeJSON(w, c.r, responseStatus(ctx, resp), c.media, jsoncodec.NewResponse(resp))
+		body, status := jsoncodec.NewResponse(resp), responseStatus(ctx, resp)
+		body.OmitData = status != http.StatusOK // a response with data has a status of success
+		c.s.writeJSON(w, c.r, status, c.media, body)
 	}
 	return nil
 }
 
-// responseStatus returns the status of a response: 401 if the caller's credential was refused and
-// the operation has nothing for an anonymous caller, so that clients that look at no body renew it.
+// responseStatus returns the status of a response. It is that of the first error if the operation failed as a
+// whole, for a reason that is not the document's: the server was not able, or the caller's credential was refused and
+// there is nothing for an anonymous caller. So clients and proxies that look at no body repeat the
+// request, count it, or renew the credential.
 func responseStatus(ctx context.Context, resp *graphql.Response) int {
-	refused := auth.Refused(ctx)
-	if refused == nil || len(resp.Errors) == 0 {
-		return http.StatusOK
-	}
-	code := string(fault.From(refused).Code)
-	for _, e := range resp.Errors {
-		if e.Extensions["code"] != code {
+	status := http.StatusOK
+	for i, e := range resp.Errors {
+		code, _ := e.Extensions["code"].(string)
+		kind := fault.Code(code).Kind()
+		switch {
+		case auth.Refused(ctx) != nil && code == string(fault.From(auth.Refused(ctx)).Code):
+		case kind == fault.KindUnavailable, kind == fault.KindTimeout, kind == fault.KindInternal:
+		default:
 			return http.StatusOK
 		}
+		if i == 0 {
+			status = problem.Status(kind)
+		}
+	}
+	if hasData(resp) {
+		return http.StatusOK
+	}
+	return status
+}
+
+// hasData reports whether a root field of the response has a value.
+func hasData(resp *graphql.Response) bool {
+	if len(resp.Errors) == 0 {
+		return true
 	}
 	var roots map[string]json.RawMessage
 	if len(resp.Data) > 0 && json.Unmarshal(resp.Data, &roots) != nil {
-		return http.StatusOK
+		return true
 	}
 	for _, value := range roots {
 		if string(value) != "null" {
-			return http.StatusOK
+			return true
 		}
 	}
-	return http.StatusUnauthorized
+	return false
 }
 
 // answerBatch runs the operations of an array one after the other. The error of one of them

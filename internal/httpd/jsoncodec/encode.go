@@ -15,10 +15,13 @@ type Response struct {
 	Errors     gqlerror.List
 	Data       []byte
 	Extensions map[string]any
+	OmitData   bool // for an operation that failed as a whole; there are errors then
 }
 
 // NewResponse returns the response of an operation that ran.
-func NewResponse(r *graphql.Response) Response { return Response{r.Errors, r.Data, r.Extensions} }
+func NewResponse(r *graphql.Response) Response {
+	return Response{Errors: r.Errors, Data: r.Data, Extensions: r.Extensions}
+}
 
 // EncodeTo implements Encoder: errors first, where people look for them in a log.
 func (r Response) EncodeTo(out *bytes.Buffer) error {
@@ -28,13 +31,17 @@ func (r Response) EncodeTo(out *bytes.Buffer) error {
 		if err := Encode(out, r.Errors); err != nil {
 			return err
 		}
-		out.WriteByte(',')
 	}
-	out.WriteString(`"data":`)
-	if len(r.Data) == 0 {
-		out.WriteString("null")
+	if !r.OmitData {
+		if len(r.Errors) > 0 {
+			out.WriteByte(',')
+		}
+		out.WriteString(`"data":`)
+		if len(r.Data) == 0 {
+			out.WriteString("null")
+		}
+		out.Write(r.Data)
 	}
-	out.Write(r.Data)
 	if len(r.Extensions) > 0 {
 		out.WriteString(`,"extensions":`)
 		if err := Encode(out, r.Extensions); err != nil {

@@ -28,6 +28,9 @@ func TestEncode(t *testing.T) {
 	for want, v := range map[string]any{
 		`"<&>"`:         "<&>",
 		`{"data":null}`: jsoncodec.Response{},
+		`{"errors":[{"message":"No."}],"extensions":{"cursor":"c"}}`: jsoncodec.Response{
+			Errors: gqlerror.List{{Message: "No."}}, Data: []byte(`{"a":null}`), Extensions: map[string]any{"cursor": "c"}, OmitData: true,
+		},
 		`[{"data":{"a":1}},{"errors":[{"message":"No."}],"data":null,"extensions":{"cursor":"c"}}]`: []any{
 			jsoncodec.Response{Data: []byte(`{"a":1}`)},
 			jsoncodec.Response{Errors: gqlerror.List{{Message: "No."}}, Extensions: map[string]any{"cursor": "c"}},
