@@ -13546,6 +13546,8 @@ type SequencerMutation struct {
 	head          *int64
 	addhead       *int64
 	numbered_at   *time.Time
+	low_seq       *int64
+	addlow_seq    *int64
 	clearedFields map[string]struct{}
 	done          bool
 	oldValue      func(context.Context) (*Sequencer, error)
@@ -13889,6 +13891,62 @@ func (m *SequencerMutation) ResetNumberedAt() {
 	delete(m.clearedFields, sequencer.FieldNumberedAt)
 }
 
+// SetLowSeq sets the "low_seq" field.
+func (m *SequencerMutation) SetLowSeq(i int64) {
+	m.low_seq = &i
+	m.addlow_seq = nil
+}
+
+// LowSeq returns the value of the "low_seq" field in the mutation.
+func (m *SequencerMutation) LowSeq() (r int64, exists bool) {
+	v := m.low_seq
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLowSeq returns the old "low_seq" field's value of the Sequencer entity.
+// If the Sequencer object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SequencerMutation) OldLowSeq(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLowSeq is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLowSeq requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLowSeq: %w", err)
+	}
+	return oldValue.LowSeq, nil
+}
+
+// AddLowSeq adds i to the "low_seq" field.
+func (m *SequencerMutation) AddLowSeq(i int64) {
+	if m.addlow_seq != nil {
+		*m.addlow_seq += i
+	} else {
+		m.addlow_seq = &i
+	}
+}
+
+// AddedLowSeq returns the value that was added to the "low_seq" field in this mutation.
+func (m *SequencerMutation) AddedLowSeq() (r int64, exists bool) {
+	v := m.addlow_seq
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetLowSeq resets all changes to the "low_seq" field.
+func (m *SequencerMutation) ResetLowSeq() {
+	m.low_seq = nil
+	m.addlow_seq = nil
+}
+
 // Where appends a list predicates to the SequencerMutation builder.
 func (m *SequencerMutation) Where(ps ...predicate.Sequencer) {
 	m.predicates = append(m.predicates, ps...)
@@ -13923,7 +13981,7 @@ func (m *SequencerMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *SequencerMutation) Fields() []string {
-	fields := make([]string, 0, 5)
+	fields := make([]string, 0, 6)
 	if m.holder != nil {
 		fields = append(fields, sequencer.FieldHolder)
 	}
@@ -13938,6 +13996,9 @@ func (m *SequencerMutation) Fields() []string {
 	}
 	if m.numbered_at != nil {
 		fields = append(fields, sequencer.FieldNumberedAt)
+	}
+	if m.low_seq != nil {
+		fields = append(fields, sequencer.FieldLowSeq)
 	}
 	return fields
 }
@@ -13957,6 +14018,8 @@ func (m *SequencerMutation) Field(name string) (ent.Value, bool) {
 		return m.Head()
 	case sequencer.FieldNumberedAt:
 		return m.NumberedAt()
+	case sequencer.FieldLowSeq:
+		return m.LowSeq()
 	}
 	return nil, false
 }
@@ -13976,6 +14039,8 @@ func (m *SequencerMutation) OldField(ctx context.Context, name string) (ent.Valu
 		return m.OldHead(ctx)
 	case sequencer.FieldNumberedAt:
 		return m.OldNumberedAt(ctx)
+	case sequencer.FieldLowSeq:
+		return m.OldLowSeq(ctx)
 	}
 	return nil, fmt.Errorf("unknown Sequencer field %s", name)
 }
@@ -14020,6 +14085,13 @@ func (m *SequencerMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetNumberedAt(v)
 		return nil
+	case sequencer.FieldLowSeq:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLowSeq(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Sequencer field %s", name)
 }
@@ -14034,6 +14106,9 @@ func (m *SequencerMutation) AddedFields() []string {
 	if m.addhead != nil {
 		fields = append(fields, sequencer.FieldHead)
 	}
+	if m.addlow_seq != nil {
+		fields = append(fields, sequencer.FieldLowSeq)
+	}
 	return fields
 }
 
@@ -14046,6 +14121,8 @@ func (m *SequencerMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedEpoch()
 	case sequencer.FieldHead:
 		return m.AddedHead()
+	case sequencer.FieldLowSeq:
+		return m.AddedLowSeq()
 	}
 	return nil, false
 }
@@ -14068,6 +14145,13 @@ func (m *SequencerMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddHead(v)
+		return nil
+	case sequencer.FieldLowSeq:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddLowSeq(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Sequencer numeric field %s", name)
@@ -14119,6 +14203,9 @@ func (m *SequencerMutation) ResetField(name string) error {
 		return nil
 	case sequencer.FieldNumberedAt:
 		m.ResetNumberedAt()
+		return nil
+	case sequencer.FieldLowSeq:
+		m.ResetLowSeq()
 		return nil
 	}
 	return fmt.Errorf("unknown Sequencer field %s", name)

@@ -5,6 +5,7 @@ package ent
 import (
 	"github.com/backplane-dev/backplane/ent/erasure"
 	"github.com/backplane-dev/backplane/ent/schema"
+	"github.com/backplane-dev/backplane/ent/sequencer"
 	"github.com/backplane-dev/backplane/ent/service"
 	"github.com/backplane-dev/backplane/ent/setting"
 	entuser "github.com/backplane-dev/backplane/ent/user"
@@ -20,6 +21,12 @@ func init() {
 	erasureDescPosition := erasureFields[3].Descriptor()
 	// erasure.DefaultPosition holds the default value on creation for the position field.
 	erasure.DefaultPosition = erasureDescPosition.Default.(int64)
+	sequencerFields := schema.Sequencer{}.Fields()
+	_ = sequencerFields
+	// sequencerDescLowSeq is the schema descriptor for low_seq field.
+	sequencerDescLowSeq := sequencerFields[6].Descriptor()
+	// sequencer.DefaultLowSeq holds the default value on creation for the low_seq field.
+	sequencer.DefaultLowSeq = sequencerDescLowSeq.Default.(int64)
 	serviceFields := schema.Service{}.Fields()
 	_ = serviceFields
 	// serviceDescPublic is the schema descriptor for public field.

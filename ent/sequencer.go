@@ -26,7 +26,9 @@ type Sequencer struct {
 	// Head holds the value of the "head" field.
 	Head int64 `json:"head,omitempty"`
 	// NumberedAt holds the value of the "numbered_at" field.
-	NumberedAt   *time.Time `json:"numbered_at,omitempty"`
+	NumberedAt *time.Time `json:"numbered_at,omitempty"`
+	// LowSeq holds the value of the "low_seq" field.
+	LowSeq       int64 `json:"low_seq,omitempty"`
 	selectValues sql.SelectValues
 }
 
@@ -35,7 +37,7 @@ func (*Sequencer) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case sequencer.FieldID, sequencer.FieldEpoch, sequencer.FieldHead:
+		case sequencer.FieldID, sequencer.FieldEpoch, sequencer.FieldHead, sequencer.FieldLowSeq:
 			values[i] = new(sql.NullInt64)
 		case sequencer.FieldHolder:
 			values[i] = new(sql.NullString)
@@ -93,6 +95,12 @@ func (_m *Sequencer) assignValues(columns []string, values []any) error {
 				_m.NumberedAt = new(time.Time)
 				*_m.NumberedAt = value.Time
 			}
+		case sequencer.FieldLowSeq:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field low_seq", values[i])
+			} else if value.Valid {
+				_m.LowSeq = value.Int64
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -145,6 +153,9 @@ func (_m *Sequencer) String() string {
 		builder.WriteString("numbered_at=")
 		builder.WriteString(v.Format(time.ANSIC))
 	}
+	builder.WriteString(", ")
+	builder.WriteString("low_seq=")
+	builder.WriteString(fmt.Sprintf("%v", _m.LowSeq))
 	builder.WriteByte(')')
 	return builder.String()
 }

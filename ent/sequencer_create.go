@@ -60,6 +60,20 @@ func (_c *SequencerCreate) SetNillableNumberedAt(v *time.Time) *SequencerCreate 
 	return _c
 }
 
+// SetLowSeq sets the "low_seq" field.
+func (_c *SequencerCreate) SetLowSeq(v int64) *SequencerCreate {
+	_c.mutation.SetLowSeq(v)
+	return _c
+}
+
+// SetNillableLowSeq sets the "low_seq" field if the given value is not nil.
+func (_c *SequencerCreate) SetNillableLowSeq(v *int64) *SequencerCreate {
+	if v != nil {
+		_c.SetLowSeq(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *SequencerCreate) SetID(v int) *SequencerCreate {
 	_c.mutation.SetID(v)
@@ -73,6 +87,7 @@ func (_c *SequencerCreate) Mutation() *SequencerMutation {
 
 // Save creates the Sequencer in the database.
 func (_c *SequencerCreate) Save(ctx context.Context) (*Sequencer, error) {
+	_c.defaults()
 	return withHooks(ctx, _c.sqlSave, _c.mutation, _c.hooks)
 }
 
@@ -98,6 +113,14 @@ func (_c *SequencerCreate) ExecX(ctx context.Context) {
 	}
 }
 
+// defaults sets the default values of the builder before save.
+func (_c *SequencerCreate) defaults() {
+	if _, ok := _c.mutation.LowSeq(); !ok {
+		v := sequencer.DefaultLowSeq
+		_c.mutation.SetLowSeq(v)
+	}
+}
+
 // check runs all checks and user-defined validators on the builder.
 func (_c *SequencerCreate) check() error {
 	if _, ok := _c.mutation.Holder(); !ok {
@@ -111,6 +134,9 @@ func (_c *SequencerCreate) check() error {
 	}
 	if _, ok := _c.mutation.Head(); !ok {
 		return &ValidationError{Name: "head", err: errors.New(`ent: missing required field "Sequencer.head"`)}
+	}
+	if _, ok := _c.mutation.LowSeq(); !ok {
+		return &ValidationError{Name: "low_seq", err: errors.New(`ent: missing required field "Sequencer.low_seq"`)}
 	}
 	return nil
 }
@@ -164,6 +190,10 @@ func (_c *SequencerCreate) createSpec() (*Sequencer, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.NumberedAt(); ok {
 		_spec.SetField(sequencer.FieldNumberedAt, field.TypeTime, value)
 		_node.NumberedAt = &value
+	}
+	if value, ok := _c.mutation.LowSeq(); ok {
+		_spec.SetField(sequencer.FieldLowSeq, field.TypeInt64, value)
+		_node.LowSeq = value
 	}
 	return _node, _spec
 }
@@ -292,6 +322,24 @@ func (u *SequencerUpsert) UpdateNumberedAt() *SequencerUpsert {
 // ClearNumberedAt clears the value of the "numbered_at" field.
 func (u *SequencerUpsert) ClearNumberedAt() *SequencerUpsert {
 	u.SetNull(sequencer.FieldNumberedAt)
+	return u
+}
+
+// SetLowSeq sets the "low_seq" field.
+func (u *SequencerUpsert) SetLowSeq(v int64) *SequencerUpsert {
+	u.Set(sequencer.FieldLowSeq, v)
+	return u
+}
+
+// UpdateLowSeq sets the "low_seq" field to the value that was provided on create.
+func (u *SequencerUpsert) UpdateLowSeq() *SequencerUpsert {
+	u.SetExcluded(sequencer.FieldLowSeq)
+	return u
+}
+
+// AddLowSeq adds v to the "low_seq" field.
+func (u *SequencerUpsert) AddLowSeq(v int64) *SequencerUpsert {
+	u.Add(sequencer.FieldLowSeq, v)
 	return u
 }
 
@@ -434,6 +482,27 @@ func (u *SequencerUpsertOne) ClearNumberedAt() *SequencerUpsertOne {
 	})
 }
 
+// SetLowSeq sets the "low_seq" field.
+func (u *SequencerUpsertOne) SetLowSeq(v int64) *SequencerUpsertOne {
+	return u.Update(func(s *SequencerUpsert) {
+		s.SetLowSeq(v)
+	})
+}
+
+// AddLowSeq adds v to the "low_seq" field.
+func (u *SequencerUpsertOne) AddLowSeq(v int64) *SequencerUpsertOne {
+	return u.Update(func(s *SequencerUpsert) {
+		s.AddLowSeq(v)
+	})
+}
+
+// UpdateLowSeq sets the "low_seq" field to the value that was provided on create.
+func (u *SequencerUpsertOne) UpdateLowSeq() *SequencerUpsertOne {
+	return u.Update(func(s *SequencerUpsert) {
+		s.UpdateLowSeq()
+	})
+}
+
 // Exec executes the query.
 func (u *SequencerUpsertOne) Exec(ctx context.Context) error {
 	if len(u.create.conflict) == 0 {
@@ -486,6 +555,7 @@ func (_c *SequencerCreateBulk) Save(ctx context.Context) ([]*Sequencer, error) {
 	for i := range _c.builders {
 		func(i int, root context.Context) {
 			builder := _c.builders[i]
+			builder.defaults()
 			var mut Mutator = MutateFunc(func(ctx context.Context, m Mutation) (Value, error) {
 				mutation, ok := m.(*SequencerMutation)
 				if !ok {
@@ -735,6 +805,27 @@ func (u *SequencerUpsertBulk) UpdateNumberedAt() *SequencerUpsertBulk {
 func (u *SequencerUpsertBulk) ClearNumberedAt() *SequencerUpsertBulk {
 	return u.Update(func(s *SequencerUpsert) {
 		s.ClearNumberedAt()
+	})
+}
+
+// SetLowSeq sets the "low_seq" field.
+func (u *SequencerUpsertBulk) SetLowSeq(v int64) *SequencerUpsertBulk {
+	return u.Update(func(s *SequencerUpsert) {
+		s.SetLowSeq(v)
+	})
+}
+
+// AddLowSeq adds v to the "low_seq" field.
+func (u *SequencerUpsertBulk) AddLowSeq(v int64) *SequencerUpsertBulk {
+	return u.Update(func(s *SequencerUpsert) {
+		s.AddLowSeq(v)
+	})
+}
+
+// UpdateLowSeq sets the "low_seq" field to the value that was provided on create.
+func (u *SequencerUpsertBulk) UpdateLowSeq() *SequencerUpsertBulk {
+	return u.Update(func(s *SequencerUpsert) {
+		s.UpdateLowSeq()
 	})
 }
 

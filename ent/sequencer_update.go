@@ -119,6 +119,27 @@ func (_u *SequencerUpdate) ClearNumberedAt() *SequencerUpdate {
 	return _u
 }
 
+// SetLowSeq sets the "low_seq" field.
+func (_u *SequencerUpdate) SetLowSeq(v int64) *SequencerUpdate {
+	_u.mutation.ResetLowSeq()
+	_u.mutation.SetLowSeq(v)
+	return _u
+}
+
+// SetNillableLowSeq sets the "low_seq" field if the given value is not nil.
+func (_u *SequencerUpdate) SetNillableLowSeq(v *int64) *SequencerUpdate {
+	if v != nil {
+		_u.SetLowSeq(*v)
+	}
+	return _u
+}
+
+// AddLowSeq adds value to the "low_seq" field.
+func (_u *SequencerUpdate) AddLowSeq(v int64) *SequencerUpdate {
+	_u.mutation.AddLowSeq(v)
+	return _u
+}
+
 // Mutation returns the SequencerMutation object of the builder.
 func (_u *SequencerUpdate) Mutation() *SequencerMutation {
 	return _u.mutation
@@ -189,6 +210,12 @@ func (_u *SequencerUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.NumberedAtCleared() {
 		_spec.ClearField(sequencer.FieldNumberedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.LowSeq(); ok {
+		_spec.SetField(sequencer.FieldLowSeq, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedLowSeq(); ok {
+		_spec.AddField(sequencer.FieldLowSeq, field.TypeInt64, value)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
@@ -302,6 +329,27 @@ func (_u *SequencerUpdateOne) ClearNumberedAt() *SequencerUpdateOne {
 	return _u
 }
 
+// SetLowSeq sets the "low_seq" field.
+func (_u *SequencerUpdateOne) SetLowSeq(v int64) *SequencerUpdateOne {
+	_u.mutation.ResetLowSeq()
+	_u.mutation.SetLowSeq(v)
+	return _u
+}
+
+// SetNillableLowSeq sets the "low_seq" field if the given value is not nil.
+func (_u *SequencerUpdateOne) SetNillableLowSeq(v *int64) *SequencerUpdateOne {
+	if v != nil {
+		_u.SetLowSeq(*v)
+	}
+	return _u
+}
+
+// AddLowSeq adds value to the "low_seq" field.
+func (_u *SequencerUpdateOne) AddLowSeq(v int64) *SequencerUpdateOne {
+	_u.mutation.AddLowSeq(v)
+	return _u
+}
+
 // Mutation returns the SequencerMutation object of the builder.
 func (_u *SequencerUpdateOne) Mutation() *SequencerMutation {
 	return _u.mutation
@@ -402,6 +450,12 @@ func (_u *SequencerUpdateOne) sqlSave(ctx context.Context) (_node *Sequencer, er
 	}
 	if _u.mutation.NumberedAtCleared() {
 		_spec.ClearField(sequencer.FieldNumberedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.LowSeq(); ok {
+		_spec.SetField(sequencer.FieldLowSeq, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedLowSeq(); ok {
+		_spec.AddField(sequencer.FieldLowSeq, field.TypeInt64, value)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	_node = &Sequencer{config: _u.config}

@@ -579,6 +579,7 @@ var (
 		{Name: "expires_at", Type: field.TypeTime},
 		{Name: "head", Type: field.TypeInt64},
 		{Name: "numbered_at", Type: field.TypeTime, Nullable: true},
+		{Name: "low_seq", Type: field.TypeInt64, Default: 0},
 	}
 	// SequencerTable holds the schema information for the "sequencer" table.
 	SequencerTable = &schema.Table{

@@ -36,6 +36,7 @@ func (Sequencer) Fields() []ent.Field {
 		field.Time("expires_at"),
 		field.Int64("head"),                             // the newest position
 		field.Time("numbered_at").Optional().Nillable(), // every event committed before has a position
+		field.Int64("low_seq").Default(0),               // the low watermark: every event with a lower seq has a position, or will never be committed
 	}
 }
 

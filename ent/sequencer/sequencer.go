@@ -21,6 +21,8 @@ const (
 	FieldHead = "head"
 	// FieldNumberedAt holds the string denoting the numbered_at field in the database.
 	FieldNumberedAt = "numbered_at"
+	// FieldLowSeq holds the string denoting the low_seq field in the database.
+	FieldLowSeq = "low_seq"
 	// Table holds the table name of the sequencer in the database.
 	Table = "sequencer"
 )
@@ -33,6 +35,7 @@ var Columns = []string{
 	FieldExpiresAt,
 	FieldHead,
 	FieldNumberedAt,
+	FieldLowSeq,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -44,6 +47,11 @@ func ValidColumn(column string) bool {
 	}
 	return false
 }
+
+var (
+	// DefaultLowSeq holds the default value on creation for the "low_seq" field.
+	DefaultLowSeq int64
+)
 
 // OrderOption defines the ordering options for the Sequencer queries.
 type OrderOption func(*sql.Selector)
@@ -76,4 +84,9 @@ func ByHead(opts ...sql.OrderTermOption) OrderOption {
 // ByNumberedAt orders the results by the numbered_at field.
 func ByNumberedAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldNumberedAt, opts...).ToFunc()
+}
+
+// ByLowSeq orders the results by the low_seq field.
+func ByLowSeq(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldLowSeq, opts...).ToFunc()
 }

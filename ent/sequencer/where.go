@@ -79,6 +79,11 @@ func NumberedAt(v time.Time) predicate.Sequencer {
 	return predicate.Sequencer(sql.FieldEQ(FieldNumberedAt, v))
 }
 
+// LowSeq applies equality check predicate on the "low_seq" field. It's identical to LowSeqEQ.
+func LowSeq(v int64) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldEQ(FieldLowSeq, v))
+}
+
 // HolderEQ applies the EQ predicate on the "holder" field.
 func HolderEQ(v string) predicate.Sequencer {
 	return predicate.Sequencer(sql.FieldEQ(FieldHolder, v))
@@ -312,6 +317,46 @@ func NumberedAtIsNil() predicate.Sequencer {
 // NumberedAtNotNil applies the NotNil predicate on the "numbered_at" field.
 func NumberedAtNotNil() predicate.Sequencer {
 	return predicate.Sequencer(sql.FieldNotNull(FieldNumberedAt))
+}
+
+// LowSeqEQ applies the EQ predicate on the "low_seq" field.
+func LowSeqEQ(v int64) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldEQ(FieldLowSeq, v))
+}
+
+// LowSeqNEQ applies the NEQ predicate on the "low_seq" field.
+func LowSeqNEQ(v int64) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldNEQ(FieldLowSeq, v))
+}
+
+// LowSeqIn applies the In predicate on the "low_seq" field.
+func LowSeqIn(vs ...int64) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldIn(FieldLowSeq, vs...))
+}
+
+// LowSeqNotIn applies the NotIn predicate on the "low_seq" field.
+func LowSeqNotIn(vs ...int64) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldNotIn(FieldLowSeq, vs...))
+}
+
+// LowSeqGT applies the GT predicate on the "low_seq" field.
+func LowSeqGT(v int64) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldGT(FieldLowSeq, v))
+}
+
+// LowSeqGTE applies the GTE predicate on the "low_seq" field.
+func LowSeqGTE(v int64) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldGTE(FieldLowSeq, v))
+}
+
+// LowSeqLT applies the LT predicate on the "low_seq" field.
+func LowSeqLT(v int64) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldLT(FieldLowSeq, v))
+}
+
+// LowSeqLTE applies the LTE predicate on the "low_seq" field.
+func LowSeqLTE(v int64) predicate.Sequencer {
+	return predicate.Sequencer(sql.FieldLTE(FieldLowSeq, v))
 }
 
 // And groups predicates with the AND operator between them.

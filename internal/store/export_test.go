@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/backplane-dev/backplane/ent"
 	entevent "github.com/backplane-dev/backplane/ent/event"
@@ -182,3 +183,9 @@ func (db *DB) ExplainLog(t testing.TB, f event.Filter, span eventlog.Span) map[s
 	plans["count"] = explain(countQuery(db.branches(f)))
 	return plans
 }
+
+// ForgetLook has the next AssignPositions look at the locks, as after a second.
+func ForgetLook(s *Sequence) { s.low.lookedAt = time.Time{} }
+
+// ForgetWatermark has the sequence know no low watermark.
+func ForgetWatermark(s *Sequence) { s.low = lowWatermark{} }

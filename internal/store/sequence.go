@@ -20,6 +20,7 @@ import (
 type Sequence struct {
 	db   *DB
 	pool *pgserver.Pool // of one connection
+	low  lowWatermark
 }
 
 var _ eventlog.PositionStore = (*Sequence)(nil)
@@ -30,9 +31,10 @@ func (db *DB) Sequence() (*Sequence, error) {
 	if !db.isPostgres() {
 		return nil, nil
 	}
-	// A plan made while the log is short would read all of it once it is long.
-	settings := map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
-	return &Sequence{db, db.server.OpenPool(pgserver.PoolConfig{Conns: 1, Settings: settings})}, nil
+	// A plan made while the log is short would read all of it once it is long. The costs that stand for "off" would have
+	// statements compiled that have no other plan.
+	settings := map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
+	return &Sequence{db: db, pool: db.server.OpenPool(pgserver.PoolConfig{Conns: 1, Settings: settings})}, nil
 }
 
 // Close ends the connection.
@@ -61,27 +63,35 @@ func (s *Sequence) Acquire(ctx context.Context, holder string, ttl time.Duration
 // what it sees of the events is older. The batch is sorted by the position that
 // it does not have so that only the index of waiting events will do: by seq alone
 // the primary key would, and that begins with all that is numbered. Unless the
-// batch is full, whatever was committed when the statement began has a position.
+// batch is full, whatever was committed when the statement began has a position. The scan begins at the
+// low watermark: while another session has an old snapshot, the index keeps an entry of every event that has got its
+// position since.
 func (s *Sequence) AssignPositions(ctx context.Context, l lease.Lease, ttl time.Duration, limit int) (int, lease.Lease, error) {
 	next := l
+	if err := s.low.advance(ctx, s); err != nil {
+		return 0, l, fmt.Errorf("advance the low watermark: %w", s.db.translateError(ctx, err))
+	}
 	held, err := s.conn().queryRow(ctx, `WITH lease AS (
 			SELECT head FROM sequencer WHERE id = 1 AND holder = ? AND epoch = ? AND head = ? AND expires_at > clock_timestamp() FOR UPDATE
 		), batch AS (
-			SELECT seq, ROW_NUMBER() OVER (ORDER BY seq) AS place FROM (SELECT seq FROM events WHERE position IS NULL ORDER BY position, seq LIMIT ?) AS waiting
+			SELECT seq, ROW_NUMBER() OVER (ORDER BY seq) AS place FROM (SELECT seq FROM events
+				WHERE position IS NULL AND seq >= (SELECT low_seq FROM sequencer WHERE id = 1) ORDER BY position, seq LIMIT ?) AS waiting
 		), numbered AS (
 			UPDATE events SET position = lease.head + batch.place FROM lease, batch WHERE events.seq = batch.seq RETURNING 1
 		)
-		UPDATE sequencer SET head = lease.head + (SELECT COUNT(*) FROM numbered), expires_at = `+later+`,
+		UPDATE sequencer SET head = lease.head + (SELECT COUNT(*) FROM numbered), expires_at = `+later+`, low_seq = CASE WHEN `+startOfServer+` = ? THEN GREATEST(low_seq, ?) ELSE low_seq END,
 			numbered_at = CASE WHEN (SELECT COUNT(*) FROM numbered) < ? THEN statement_timestamp() ELSE numbered_at END
 		FROM lease WHERE id = 1 RETURNING sequencer.head`,
-		[]any{l.Owner, l.Epoch, int64(l.Position), limit, ttl.Microseconds(), limit}, &next.Position)
+		[]any{l.Owner, l.Epoch, int64(l.Position), limit, ttl.Microseconds(), s.low.server, s.low.low, limit}, &next.Position)
 	switch {
 	case err != nil:
 		return 0, l, fmt.Errorf("number events: %w", s.db.translateError(ctx, err))
 	case !held:
 		return 0, l, lease.ErrLost
 	}
-	return int(next.Position - l.Position), next, nil
+	n := int(next.Position - l.Position)
+	s.low.noteAssigned(n, limit)
+	return n, next, nil
 }
 
 // Release implements eventlog.PositionStore.
@@ -126,7 +136,7 @@ func (db *DB) renewTimeline(ctx context.Context, where string, args ...any) erro
 		if !t.isPostgres() {
 			return nil
 		}
-		_, err := t.exec(ctx, `UPDATE sequencer SET holder = '', epoch = epoch + 1, expires_at = 'epoch' WHERE id = 1`)
+		_, err := t.exec(ctx, `UPDATE sequencer SET holder = '', epoch = epoch + 1, expires_at = 'epoch', low_seq = 0 WHERE id = 1`)
 		return err
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -296,4 +297,173 @@ func TestEvents_State_says_how_long_events_may_have_waited_for_positions(t *test
 			t.Errorf("State a moment later = %+v, %v", s, err)
 		}
 	})
+}
+
+// awaitLowWatermark assigns positions so many times, looking at the locks each time, and returns the low
+// watermark.
+func awaitLowWatermark(t *testing.T, db *store.DB, seq *store.Sequence, l lease.Lease, rounds int) (low int, next lease.Lease) {
+	t.Helper()
+	for range rounds {
+		var err error
+		store.ForgetLook(seq)
+		if _, l, err = seq.AssignPositions(t.Context(), l, time.Minute, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return db.Int(t.Context(), t, `SELECT low_seq FROM sequencer`), l
+}
+
+func TestSequence_low_watermark_waits_for_every_transaction_with_an_identity(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t)
+	db := testenv.Open(t, store.Config{URL: url})
+	givenUser(t, db)
+	seq, l := acquireSequence(t, db, "a")
+	low, l := awaitLowWatermark(t, db, seq, l, 4)
+	if low != 2 {
+		t.Fatalf("the low watermark = %d after one event, want 2", low)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	late, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Exec(t.Context(), `INSERT INTO events (id, type, occurred_at, actor, subject_id, subject_version, data)
+		VALUES ('late', 'product.created', now(), '', 's', 1, '{}')`); err != nil { // identity 2
+		t.Fatal(err)
+	}
+	for range 3 {
+		givenUser(t, db)
+		if low, l = awaitLowWatermark(t, db, seq, l, 4); low != 2 {
+			t.Fatalf("the low watermark = %d, while the transaction with the identity 2 is open", low)
+		}
+	}
+	if err := late.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	givenUser(t, db)
+	if low, _ = awaitLowWatermark(t, db, seq, l, 6); low != 7 {
+		t.Errorf("the low watermark = %d once all is committed, want 7", low)
+	}
+	for _, row := range db.Log(t) {
+		if row.Position == nil {
+			t.Errorf("the event %s with the identity %d has no position", row.ID, row.Seq)
+		}
+	}
+	if st, err := db.Events().State(t.Context()); err != nil || st.Head != 6 {
+		t.Errorf("State = %+v, %v, want the head 6", st, err)
+	}
+	if err := db.RenewTimeline(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if low := db.Int(t.Context(), t, `SELECT low_seq FROM sequencer`); low != 0 {
+		t.Errorf("the low watermark = %d on a new timeline, want 0", low)
+	}
+}
+
+// TestSequence_skips_no_late_commit has writers hold transactions open for random times, while positions are assigned.
+func TestSequence_skips_no_late_commit(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t)
+	db := testenv.Open(t, store.Config{URL: url})
+	seq, l := acquireSequence(t, db, "a")
+	var wg sync.WaitGroup
+	for writer := range 6 {
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			defer conn.Close(context.Background())
+			for i := range 40 {
+				tx, err := conn.Begin(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, err = tx.Exec(t.Context(), `INSERT INTO events (id, type, occurred_at, actor, subject_id, subject_version, data) VALUES ($1, 'product.created', now(), '', 's', 1, '{}')`,
+					fmt.Sprint(writer, " ", i))
+				if err == nil {
+					_, err = tx.Exec(t.Context(), `SELECT pg_sleep(random() * 0.03 * $1)`, writer)
+				}
+				if end := tx.Commit; err == nil && i%7 == 6 {
+					err = tx.Rollback(t.Context())
+				} else if err == nil {
+					err = end(t.Context())
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		_, l = awaitLowWatermark(t, db, seq, l, 1)
+	}
+	low, _ := awaitLowWatermark(t, db, seq, l, 6)
+	if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM events WHERE position IS NULL`); n > 0 || low < 2 {
+		t.Errorf("%d events have no position, the low watermark is %d", n, low)
+	}
+}
+
+// BenchmarkSequence_behind_an_old_snapshot assigns positions while another session, as of pg_dump, keeps dead entries
+// in the index: with the low watermark, and from the beginning.
+func BenchmarkSequence_behind_an_old_snapshot(b *testing.B) {
+	url := testenv.Postgres(b)
+	db := testenv.Open(b, store.Config{URL: url})
+	conn, err := pgx.Connect(b.Context(), url)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	givenUser(b, db)
+	if _, err := conn.Exec(b.Context(), `BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT COUNT(*) FROM events`); err != nil {
+		b.Fatal(err)
+	}
+	seq, l := acquireSequence(b, db, "a")
+	const history = 200_000
+	insert := `INSERT INTO events (id, type, occurred_at, actor, subject_id, subject_version, data)
+		SELECT 'h' || i || random(), 'product.created', now(), '', 's', 1, '{}' FROM generate_series(1, ?) AS i`
+	assign := func(limit int) {
+		var err error
+		store.ForgetLook(seq)
+		if _, l, err = seq.AssignPositions(b.Context(), l, time.Minute, limit); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for range history / 2000 {
+		db.Exec(b, insert, 2000)
+		assign(2001)
+	}
+	for range 6 {
+		assign(2000)
+	}
+	for name, reset := range map[string]string{"low watermark": "", "from the beginning": `UPDATE sequencer SET low_seq = 0`} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				db.Exec(b, insert, 1)
+				if reset != "" {
+					db.Exec(b, reset)
+					store.ForgetWatermark(seq)
+				}
+				b.StartTimer()
+				assign(2000)
+			}
+		})
+	}
 }

@@ -1,0 +1,2 @@
+-- backplane:compatible-from 0012_erasures_indexes
+ALTER TABLE `sequencer` ADD COLUMN `low_seq` integer NOT NULL DEFAULT 0;
