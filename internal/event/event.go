@@ -46,7 +46,7 @@ type Touched struct {
 	Entity  string `json:"entity"` // the name of the entity, as declared, or stock
 	ID      string `json:"id"`
 	Version int    `json:"version"`
-	Deleted bool   `json:"deleted,omitempty"` // the row is gone, or changed without a version: no value that was read before is good
+	Deleted bool   `json:"deleted,omitempty"`
 }
 
 // Concerns reports whether the id is the event's subject or related to it.
