@@ -48,7 +48,9 @@ func (r *Resolver) claimCall(ctx context.Context, inInput graphql.Omittable[*str
 // fingerprintCall returns the fingerprint of a call: an HMAC of the mutation's name and
 // its coerced input without the key. It reads the input as the resolver gets it, so
 // equal calls have equal fingerprints however they are written: with literals or
-// variables, with or without defaults, over GraphQL or REST.
+// variables, with or without defaults, over GraphQL or REST. Fields that the client did not send
+// add nothing, so a fingerprint stays what it is in a release with more optional fields;
+// and the secret is derived from the data key, which outlasts a change of the operator's key.
 func fingerprintCall(secret []byte, mutation string, input any) [32]byte {
 	h := hmac.New(sha256.New, secret)
 	_, _ = fmt.Fprintf(h, "%q", mutation)
@@ -57,7 +59,7 @@ func fingerprintCall(secret []byte, mutation string, input any) [32]byte {
 }
 
 // writeValue writes a value so that only equal values give equal bytes: with lengths, and
-// with absent distinct from null.
+// with absent distinct from null where the schema tells them apart.
 func writeValue(h hash.Hash, v reflect.Value) {
 	switch {
 	case v.Kind() == reflect.Pointer && v.IsNil():
@@ -66,15 +68,10 @@ func writeValue(h hash.Hash, v reflect.Value) {
 		writeValue(h, v.Elem())
 	case v.Type() == reflect.TypeFor[time.Time]():
 		_, _ = fmt.Fprintf(h, "t%d;", v.Interface().(time.Time).UnixMicro())
-	case v.Kind() == reflect.Struct && v.MethodByName("IsSet").IsValid():
-		writeOmittable(h, v)
+	case isOmittable(v):
+		writeValue(h, v.MethodByName("Value").Call(nil)[0])
 	case v.Kind() == reflect.Struct:
-		for i := range v.NumField() {
-			if name := v.Type().Field(i).Name; name != "IdempotencyKey" {
-				_, _ = io.WriteString(h, name+":")
-				writeValue(h, v.Field(i))
-			}
-		}
+		writeStruct(h, v)
 	case v.Kind() == reflect.Slice && v.IsNil():
 		_, _ = io.WriteString(h, "null;")
 	case v.Kind() == reflect.Slice:
@@ -102,12 +99,28 @@ func writeMap(h hash.Hash, v reflect.Value) {
 	}
 }
 
-func writeOmittable(h hash.Hash, v reflect.Value) {
-	if !isSet(v) {
-		_, _ = io.WriteString(h, "absent;")
-		return
+// writeStruct writes the fields that the client sent, but for the idempotency key.
+func writeStruct(h hash.Hash, v reflect.Value) {
+	_, _ = io.WriteString(h, "(")
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; name != "IdempotencyKey" && isSent(v.Field(i)) {
+			_, _ = io.WriteString(h, name+":")
+			writeValue(h, v.Field(i))
+		}
 	}
-	writeValue(h, v.MethodByName("Value").Call(nil)[0])
+	_, _ = io.WriteString(h, ")")
+}
+
+// isSent reports whether the client sent a field: one that may be absent is set, and another is not null.
+func isSent(v reflect.Value) bool {
+	if isOmittable(v) {
+		return isSet(v)
+	}
+	return v.Kind() != reflect.Pointer && v.Kind() != reflect.Slice && v.Kind() != reflect.Map || !v.IsNil()
+}
+
+func isOmittable(v reflect.Value) bool {
+	return v.Kind() == reflect.Struct && v.MethodByName("IsSet").IsValid()
 }
 
 func isSet(omittable reflect.Value) bool {

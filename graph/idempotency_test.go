@@ -60,6 +60,41 @@ func TestFingerprintCall_is_equal_for_equal_calls(t *testing.T) {
 	}
 }
 
+func TestFingerprintCall_survives_a_release_with_more_optional_fields(t *testing.T) {
+	t.Parallel()
+	type line struct {
+		Sku  string
+		Note graphql.Omittable[*string]
+	}
+	type newLine struct {
+		Added graphql.Omittable[*string]
+		Sku   string
+		Note  graphql.Omittable[*string]
+		Gift  *bool
+	}
+	type input[L any] struct {
+		Items []*L
+		Note  graphql.Omittable[*string]
+	}
+	type newInput struct {
+		Items   []*newLine
+		Coupons []string
+		Note    graphql.Omittable[*string]
+		Labels  map[string]string
+		Last    graphql.Omittable[*int]
+	}
+	note := graphql.OmittableOf(ptr("x"))
+	before := fingerprintCall([]byte("s"), "placeOrder", input[line]{Items: []*line{{Sku: "A", Note: note}, {Sku: "B"}}, Note: note})
+	after := fingerprintCall([]byte("s"), "placeOrder", newInput{Items: []*newLine{{Sku: "A", Note: note}, {Sku: "B"}}, Note: note})
+	if before != after {
+		t.Error("a call of before has another fingerprint in a release with more optional fields")
+	}
+	moved := fingerprintCall([]byte("s"), "placeOrder", newInput{Items: []*newLine{{Sku: "A"}, {Sku: "B", Note: note}}, Note: note})
+	if moved == after {
+		t.Error("a field of another line gives the same fingerprint")
+	}
+}
+
 func TestClaimCall_takes_the_key_from_header_or_field(t *testing.T) {
 	t.Parallel()
 	absent := graphql.Omittable[*string]{}

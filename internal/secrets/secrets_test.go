@@ -305,8 +305,12 @@ func TestRewrap_replaces_the_master_key(t *testing.T) {
 	if err := Rewrap(t.Context(), store, b, c); !errors.Is(err, ErrMasterKeyWrong) {
 		t.Errorf("Rewrap with a wrong old key = %v, want ErrMasterKeyWrong", err)
 	}
+	before := mustOpenSealer(t, store, a).Derive("x")
 	if err := Rewrap(t.Context(), store, b, a); err != nil {
 		t.Fatal(err)
+	}
+	if was, now := before, mustOpenSealer(t, store, b).Derive("x"); was != now {
+		t.Error("Derive differs after Rewrap, so fingerprints of calls would")
 	}
 	if plain, err := mustOpenSealer(t, store, b).Unseal("signing", sealed); err != nil || string(plain) != "seed" {
 		t.Errorf("Unseal after Rewrap = %q, %v, want what was sealed before", plain, err)
