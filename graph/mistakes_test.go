@@ -47,8 +47,16 @@ func TestUserErrors_list_every_mistake_of_an_input(t *testing.T) {
 			[]string{"sku SKU_INVALID", "name BAD_INPUT", "active BAD_INPUT", "price.currency CURRENCY_UNKNOWN", "legacyId LEGACY_ID_INVALID"},
 		},
 		{
-			"createUser", `username: "", email: "x", name: "\u200b", roles: [STAFF, STAFF], legacyId: "a b"`,
-			[]string{"username USERNAME_INVALID", "email EMAIL_INVALID", "name BAD_INPUT", "roles BAD_INPUT", "legacyId LEGACY_ID_INVALID"},
+			"createUser", `username: "", email: "x", name: "\u200b", password: "short", roles: [STAFF, STAFF], legacyId: "a b"`,
+			[]string{"username USERNAME_INVALID", "email EMAIL_INVALID", "name BAD_INPUT", "roles BAD_INPUT", "legacyId LEGACY_ID_INVALID", "password PASSWORD_INVALID"},
+		},
+		{
+			"signUp", `username: "", email: "x", password: "correct horse", name: "\u200b"`,
+			[]string{"username USERNAME_INVALID", "email EMAIL_INVALID", "name BAD_INPUT"},
+		},
+		{
+			"signUp", `username: "a!", email: "lovelace@example", password: "lovelace123"`,
+			[]string{"username USERNAME_INVALID", "email EMAIL_INVALID", "password PASSWORD_INVALID"},
 		},
 		{
 			"updateUser", fmt.Sprintf(`id: %q, username: "a!", email: "x", name: null, status: DELETED, roles: []`, user),

@@ -13,6 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/registry"
+	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/user"
 )
 
@@ -85,6 +86,19 @@ func listInstances(ctx context.Context, v *registry.View, l loader.InstanceList)
 func (r *Resolver) listDeadLetters(ctx context.Context, f consumer.DeadLetterFilter, args page.Args) (*model.DeadLetterConnection, error) {
 	p, err := r.domains.ConsumerAdmin.DeadLetters(ctx, f, args)
 	return newConnection(p, err, func(ctx context.Context) (int, error) { return r.domains.ConsumerAdmin.CountDeadLetters(ctx, f) })
+}
+
+// newProfile returns the profile of a new account, with what is wrong with its password, if it has one.
+func newProfile(username string, email *string, name string, password *string) user.Profile {
+	p := user.Profile{Username: username, Email: email, Name: name}
+	if password != nil {
+		names := []string{username, name}
+		if email != nil {
+			names = append(names, *email)
+		}
+		p.Invalid = session.CheckPassword(*password, names...)
+	}
+	return p
 }
 
 // passwordHasher returns a function that hashes the password when the hash is needed;

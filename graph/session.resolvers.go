@@ -22,7 +22,7 @@ func (r *mutationResolver) SignUp(ctx context.Context, input model.SignUpInput) 
 	if err := r.domains.Sessions.AllowSignUp(ctx); err != nil {
 		return nil, err
 	}
-	u, err := r.domains.Users.SignUp(ctx, user.Profile{Username: input.Username, Email: optionalValue(input.Email), Name: optionalText(input.Name)}, r.passwordHasher(&input.Password))
+	u, err := r.domains.Users.SignUp(ctx, newProfile(input.Username, optionalValue(input.Email), optionalText(input.Name), &input.Password), r.passwordHasher(&input.Password))
 	if err != nil {
 		return nil, err
 	}

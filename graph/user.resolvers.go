@@ -21,7 +21,7 @@ func (r *mutationResolver) CreateUser(ctx context.Context, input model.CreateUse
 	if err != nil {
 		return nil, err
 	}
-	u, err := r.domains.Users.Create(ctx, cl, user.Profile{Username: input.Username, Email: optionalValue(input.Email), Name: optionalText(input.Name)},
+	u, err := r.domains.Users.Create(ctx, cl, newProfile(input.Username, optionalValue(input.Email), optionalText(input.Name), optionalValue(input.Password)),
 		input.Roles.Value(), optionalValue(input.LegacyID), r.passwordHasher(optionalValue(input.Password)))
 	if err != nil {
 		return nil, err

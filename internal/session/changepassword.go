@@ -13,7 +13,7 @@ import (
 
 // ChangePassword gives the caller's account another password and ends its other
 // sessions, and if revokeKeys its API keys; the caller's session goes on. It needs a
-// session, not an API key. CREDENTIALS_WRONG if current is not the password; PASSWORD_INVALID;
+// session, not an API key. CREDENTIALS_WRONG if current is not the password, PASSWORD_INVALID, or both;
 // RATE_LIMITED and SERVER_BUSY as for SignIn.
 func (s *Service) ChangePassword(ctx context.Context, cl claim.Claim, current, next string, revokeKeys bool) error {
 	caller, err := auth.RequireSession(ctx)
@@ -24,9 +24,7 @@ func (s *Service) ChangePassword(ctx context.Context, cl claim.Claim, current, n
 	if err != nil {
 		return err
 	}
-	if err := password.CheckNew(next, names...); err != nil {
-		return atNewPassword(err)
-	}
+	invalid := atNewPassword(password.CheckNew(next, names...))
 	acct, err := s.store.AccountByID(ctx, caller.UserID)
 	if err != nil {
 		return err
@@ -35,10 +33,31 @@ func (s *Service) ChangePassword(ctx context.Context, cl claim.Claim, current, n
 	if err != nil {
 		return refuseLimited(err, limitedPassword)
 	}
-	err = s.verifyAndReplacePassword(ctx, cl, acct, current, next, &ending{PasswordChanged, caller.SessionID(), revokeKeys})
+	if invalid == nil {
+		err = s.verifyAndReplacePassword(ctx, cl, acct, current, next, &ending{PasswordChanged, caller.SessionID(), revokeKeys})
+	} else {
+		err = s.checkCurrentPassword(ctx, acct, current)
+	}
 	s.limiter.Finish(ctx, attempt, err)
 	if fault.Is(err, fault.CredentialsWrong) {
 		s.record(security.New(ctx, security.PasswordChangeFailed, "", s.now()))
+	}
+	return joinMistakes(err, invalid)
+}
+
+// joinMistakes returns both errors of an input, or one that is not about the input alone.
+func joinMistakes(err, invalid error) error {
+	if err == nil || fault.From(err).Kind().Mendable() {
+		return errors.Join(err, invalid)
+	}
+	return err
+}
+
+// checkCurrentPassword returns CREDENTIALS_WRONG unless current is the present password: for a call that changes nothing.
+func (s *Service) checkCurrentPassword(ctx context.Context, acct *Account, current string) error {
+	ok, err := s.passwords.Verify(ctx, string(acct.UserID), current, acct.PasswordHash)
+	if err == nil && !ok {
+		return errCredentials().At("currentPassword")
 	}
 	return err
 }

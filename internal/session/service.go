@@ -186,6 +186,10 @@ func (s *Service) ServiceToken(ctx context.Context, caller *auth.Principal, serv
 	return s.serviceTokens.Issue(ctx, caller, service)
 }
 
+// CheckPassword returns PASSWORD_INVALID for a new password that an account with the names may not have, as
+// HashPassword does.
+func CheckPassword(text string, names ...string) error { return password.CheckNew(text, names...) }
+
 // HashPassword returns the hash under which a new password of an account with the names
 // may be stored. It gives PASSWORD_INVALID for fewer than 10 characters, more than 1024 bytes
 // and what password.CheckNew refuses, and SERVER_BUSY if too many callers wait for a hash already.

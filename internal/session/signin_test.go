@@ -358,6 +358,13 @@ func TestService_ChangePassword(t *testing.T) {
 	if e := fault.From(err); e.Code != fault.CredentialsWrong || len(e.Path) != 1 || e.Path[0] != "currentPassword" {
 		t.Errorf("ChangePassword from a wrong one gave %+v, want CREDENTIALS_WRONG at currentPassword", e)
 	}
+	var codes []string
+	for _, e := range fault.All(f.ChangePassword(ctx, claim.None, "a wrong guess", "short", false)) {
+		codes = append(codes, e.Path[0]+" "+string(e.Code))
+	}
+	if want := []string{"currentPassword CREDENTIALS_WRONG", "newPassword PASSWORD_INVALID"}; !slices.Equal(codes, want) {
+		t.Errorf("ChangePassword from a wrong one to a short one gave %v, want %v", codes, want)
+	}
 	wantCode(t, "ChangePassword", f.ChangePassword(ctx, claim.None, password, next, false), "")
 
 	_, err = f.Authenticate(t.Context(), other.AccessToken)

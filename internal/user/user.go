@@ -75,13 +75,14 @@ type Profile struct {
 	Username string
 	Email    *string
 	Name     string
+	Invalid  error // mistakes that reading the input has found; reported with those of the rules
 }
 
 // New returns a new active account and records user.created. Roles must not be
 // empty and may hold no role twice.
 func New(p Profile, roles []auth.Role, legacyID *string, at time.Time) (*User, error) {
 	u := &User{ID: uid.NewUser(at), Status: Active, Version: 1, CreatedAt: at, UpdatedAt: at}
-	if err := errors.Join(u.setProfile(p), u.setRoles(roles), u.setLegacyID(legacyID)); err != nil {
+	if err := errors.Join(u.setProfile(p), u.setRoles(roles), u.setLegacyID(legacyID), p.Invalid); err != nil {
 		return nil, err
 	}
 	u.recordEvent(EventUserCreated, at)
@@ -116,7 +117,7 @@ func (u *User) Apply(c Change, otherAdmins int, at time.Time) error {
 		return NotFound()
 	}
 	before := *u
-	p := Profile{u.Username, u.Email, u.Name}
+	p := Profile{Username: u.Username, Email: u.Email, Name: u.Name}
 	if c.Username.Set {
 		p.Username = c.Username.Value
 	}

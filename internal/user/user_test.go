@@ -17,7 +17,7 @@ func ptr[T any](v T) *T { return &v }
 
 func newUser(t *testing.T, roles ...auth.Role) *User {
 	t.Helper()
-	u, err := New(Profile{"Ada", ptr("ada@example.org"), "Ada L."}, roles, nil, at)
+	u, err := New(Profile{Username: "Ada", Email: ptr("ada@example.org"), Name: "Ada L."}, roles, nil, at)
 	if err != nil {
 		t.Fatal(err)
 	}
