@@ -3687,7 +3687,7 @@ type Event implements Node {
   subjectVersion: Int!
   "The object as it is now; null if it is gone or hidden from the caller."
   subject: Node
-  "The object as it was after the change. Holds no secrets; after a deletion only ` + "`" + `{\"redacted\": true}` + "`" + ` is left of a person."
+  "The object as it was after the change, in the form that docs/events.md gives for the type; new versions only add fields. Holds no secrets; after a deletion only ` + "`" + `{\"redacted\": true}` + "`" + ` is left of a person."
   data: JSON!
 }
 

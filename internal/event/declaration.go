@@ -26,6 +26,7 @@ type Declaration struct {
 	Type    Type
 	Readers Readers
 	Scope   auth.Scope // that an API key needs to see the events; of ReadersOwner and ReadersStaff
+	Data    any        // a value of the struct that Event.Data is encoded from, for Reference
 }
 
 // declarations are all types of events, sorted by name; Declare adds to them.
@@ -63,6 +64,9 @@ func declarationOf(t Type) Declaration {
 	}
 	return Declaration{Type: t}
 }
+
+// DataOf returns a value of the struct that the data of the type are encoded from; nil if none is declared.
+func DataOf(t Type) any { return declarationOf(t).Data }
 
 // Types returns every declared type, sorted by name.
 func Types() []Type {

@@ -48,9 +48,9 @@ const (
 var ProductEntity = entity.Declare(entity.Declaration{
 	Name: "product", Kind: uid.KindProduct,
 	Events: []event.Declaration{
-		{Type: EventProductCreated, Readers: event.ReadersPublic},
-		{Type: EventProductUpdated, Readers: event.ReadersPublic},
-		{Type: EventProductStockChanged, Readers: event.ReadersPublic},
+		{Type: EventProductCreated, Readers: event.ReadersPublic, Data: productSnapshot{}},
+		{Type: EventProductUpdated, Readers: event.ReadersPublic, Data: productSnapshot{}},
+		{Type: EventProductStockChanged, Readers: event.ReadersPublic, Data: stockSnapshot{}},
 	},
 	Codes: []fault.Meaning{
 		{Code: CodeProductNotFound, Kind: fault.KindNotFound, Sentence: "There is no such product, or it is hidden from the caller."},
@@ -70,13 +70,13 @@ var ProductEntity = entity.Declare(entity.Declaration{
 var OrderEntity = entity.Declare(entity.Declaration{
 	Name: "order", Kind: uid.KindOrder,
 	Events: []event.Declaration{
-		{Type: EventOrderPlaced, Readers: event.ReadersStaff, Scope: auth.OrdersRead},
-		{Type: EventOrderPaid, Readers: event.ReadersStaff, Scope: auth.OrdersRead},
-		{Type: EventOrderShipped, Readers: event.ReadersStaff, Scope: auth.OrdersRead},
-		{Type: EventOrderDelivered, Readers: event.ReadersStaff, Scope: auth.OrdersRead},
-		{Type: EventOrderCancelled, Readers: event.ReadersStaff, Scope: auth.OrdersRead},
-		{Type: EventOrderRefunded, Readers: event.ReadersStaff, Scope: auth.OrdersRead},
-		{Type: EventPaymentRefundRequested, Readers: event.ReadersStaff, Scope: auth.OrdersRead},
+		{Type: EventOrderPlaced, Readers: event.ReadersStaff, Scope: auth.OrdersRead, Data: snapshot{}},
+		{Type: EventOrderPaid, Readers: event.ReadersStaff, Scope: auth.OrdersRead, Data: snapshot{}},
+		{Type: EventOrderShipped, Readers: event.ReadersStaff, Scope: auth.OrdersRead, Data: snapshot{}},
+		{Type: EventOrderDelivered, Readers: event.ReadersStaff, Scope: auth.OrdersRead, Data: snapshot{}},
+		{Type: EventOrderCancelled, Readers: event.ReadersStaff, Scope: auth.OrdersRead, Data: snapshot{}},
+		{Type: EventOrderRefunded, Readers: event.ReadersStaff, Scope: auth.OrdersRead, Data: snapshot{}},
+		{Type: EventPaymentRefundRequested, Readers: event.ReadersStaff, Scope: auth.OrdersRead, Data: snapshot{}},
 	},
 	Codes: []fault.Meaning{
 		{Code: CodeOrderNotFound, Kind: fault.KindNotFound, Sentence: "There is no such order, or it is hidden from the caller."},

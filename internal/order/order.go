@@ -352,8 +352,8 @@ type snapshot struct {
 	Total     string         `json:"total"`
 	Currency  string         `json:"currency"`
 	LegacyID  *string        `json:"legacyId,omitempty"`
-	Items     []itemSnapshot `json:"items,omitempty"` // of order.placed
-	Reason    string         `json:"reason,omitempty"`
+	Items     []itemSnapshot `doc:"of order.placed"                         json:"items,omitempty"`
+	Reason    string         `doc:"as stated with a cancellation or refund" json:"reason,omitempty"`
 }
 
 type itemSnapshot struct {

@@ -178,8 +178,8 @@ func (p *Product) takeSnapshot() productSnapshot {
 // stockSnapshot leaves out the version of the stock: it counts the orders of all users.
 type stockSnapshot struct {
 	SKU    string `json:"sku"`
-	Stock  int    `json:"stock"`
-	By     int    `json:"by"`
+	Stock  int    `doc:"after the change"       json:"stock"`
+	By     int    `doc:"by how much it changed" json:"by"`
 	Active bool   `json:"active"`
 }
 

@@ -34,9 +34,9 @@ const (
 var ServiceEntity = entity.Declare(entity.Declaration{
 	Name: "service", Kind: uid.KindService,
 	Events: []event.Declaration{
-		{Type: EventServiceRegistered, Readers: event.ReadersServices},
-		{Type: EventServiceUpdated, Readers: event.ReadersServices},
-		{Type: EventServiceDeregistered, Readers: event.ReadersServices},
+		{Type: EventServiceRegistered, Readers: event.ReadersServices, Data: serviceSnapshot{}},
+		{Type: EventServiceUpdated, Readers: event.ReadersServices, Data: serviceSnapshot{}},
+		{Type: EventServiceDeregistered, Readers: event.ReadersServices, Data: serviceSnapshot{}},
 	},
 	Codes: []fault.Meaning{
 		{Code: CodeServiceNotFound, Kind: fault.KindNotFound, Sentence: "There is no such service."},
@@ -50,9 +50,9 @@ var ServiceEntity = entity.Declare(entity.Declaration{
 var InstanceEntity = entity.Declare(entity.Declaration{
 	Name: "instance", Kind: uid.KindInstance,
 	Events: []event.Declaration{
-		{Type: EventInstanceRegistered, Readers: event.ReadersServices},
-		{Type: EventInstanceStatusChanged, Readers: event.ReadersServices},
-		{Type: EventInstanceDeregistered, Readers: event.ReadersServices},
+		{Type: EventInstanceRegistered, Readers: event.ReadersServices, Data: instanceSnapshot{}},
+		{Type: EventInstanceStatusChanged, Readers: event.ReadersServices, Data: instanceSnapshot{}},
+		{Type: EventInstanceDeregistered, Readers: event.ReadersServices, Data: instanceSnapshot{}},
 	},
 	Codes: []fault.Meaning{
 		{Code: CodeInstanceNotFound, Kind: fault.KindNotFound, Sentence: "There is no such instance, or it is hidden from the caller. An instance that gets this registers again."},

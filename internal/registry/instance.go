@@ -259,7 +259,7 @@ type instanceSnapshot struct {
 	Metadata     map[string]string `json:"metadata"`
 	Incarnation  int64             `json:"incarnation"`
 	TTL          string            `json:"ttl"`
-	Mode         Status            `json:"mode"`
+	Mode         Status            `doc:"what its owner asked for: DRAINING or MAINTENANCE, else PASSING" json:"mode"`
 	ModeReason   string            `json:"modeReason"`
 	LateSince    *time.Time        `json:"lateSince"`
 	Failure      string            `json:"failure"`

@@ -28,7 +28,7 @@ const (
 var SessionEntity = entity.Declare(entity.Declaration{
 	Name: "session", Kind: uid.KindSession,
 	Events: []event.Declaration{
-		{Type: EventSessionRevoked, Readers: event.ReadersOwner, Scope: auth.UsersRead},
+		{Type: EventSessionRevoked, Readers: event.ReadersOwner, Scope: auth.UsersRead, Data: snapshot{}},
 	},
 	Codes: []fault.Meaning{
 		{Code: CodeRefreshTokenInvalid, Kind: fault.KindInvalid, Sentence: "The refresh token is invalid or expired; sign in again."},
@@ -40,8 +40,8 @@ var SessionEntity = entity.Declare(entity.Declaration{
 var APIKeyEntity = entity.Declare(entity.Declaration{
 	Name: "api_key", Kind: uid.KindAPIKey,
 	Events: []event.Declaration{
-		{Type: EventAPIKeyCreated, Readers: event.ReadersOwner, Scope: auth.UsersRead},
-		{Type: EventAPIKeyRevoked, Readers: event.ReadersOwner, Scope: auth.UsersRead},
+		{Type: EventAPIKeyCreated, Readers: event.ReadersOwner, Scope: auth.UsersRead, Data: keySnapshot{}},
+		{Type: EventAPIKeyRevoked, Readers: event.ReadersOwner, Scope: auth.UsersRead, Data: keySnapshot{}},
 	},
 	Codes: []fault.Meaning{
 		{Code: CodeAPIKeyNotFound, Kind: fault.KindNotFound, Sentence: "There is no such API key, or it is hidden from the caller."},

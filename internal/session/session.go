@@ -133,5 +133,5 @@ type snapshot struct {
 	UserID    uid.User  `json:"userId"`
 	CreatedAt time.Time `json:"createdAt"`
 	RevokedAt time.Time `json:"revokedAt"`
-	Reason    Reason    `json:"reason"`
+	Reason    Reason    `doc:"SIGNED_OUT, REVOKED, PASSWORD_CHANGED, TOKEN_REUSED, ACCOUNT_ENDED or TOO_MANY" json:"reason"`
 }

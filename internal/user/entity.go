@@ -27,9 +27,9 @@ const (
 var Entity = entity.Declare(entity.Declaration{
 	Name: "user", Kind: uid.KindUser,
 	Events: []event.Declaration{
-		{Type: EventUserCreated, Readers: event.ReadersStaff, Scope: auth.UsersRead},
-		{Type: event.UserUpdated, Readers: event.ReadersStaff, Scope: auth.UsersRead},
-		{Type: event.UserDeleted, Readers: event.ReadersStaff, Scope: auth.UsersRead},
+		{Type: EventUserCreated, Readers: event.ReadersStaff, Scope: auth.UsersRead, Data: snapshot{}},
+		{Type: event.UserUpdated, Readers: event.ReadersStaff, Scope: auth.UsersRead, Data: snapshot{}},
+		{Type: event.UserDeleted, Readers: event.ReadersStaff, Scope: auth.UsersRead, Data: snapshot{}},
 	},
 	Codes: []fault.Meaning{
 		{Code: CodeUsernameInvalid, Kind: fault.KindInvalid, Sentence: "This cannot be a user name."},

@@ -16,7 +16,7 @@ const (
 var SigningKeyEntity = entity.Declare(entity.Declaration{
 	Name: "signing_key",
 	Events: []event.Declaration{
-		{Type: EventSigningKeyRotated, Readers: event.ReadersOwner, Scope: auth.UsersRead},
-		{Type: EventSigningKeyRevoked, Readers: event.ReadersOwner, Scope: auth.UsersRead},
+		{Type: EventSigningKeyRotated, Readers: event.ReadersOwner, Scope: auth.UsersRead, Data: rotationData{}},
+		{Type: EventSigningKeyRevoked, Readers: event.ReadersOwner, Scope: auth.UsersRead, Data: revocationData{}},
 	},
 })

@@ -48,14 +48,19 @@ func purposeOf(id string) string { return "signing-key:" + id }
 
 // recordRotation records that the key takes over from another.
 func (k *SigningKey) recordRotation(at time.Time) {
-	k.events.Record(EventSigningKeyRotated, k.ID, 1, struct {
-		SignsAt time.Time `json:"signsAt"`
-	}{k.SignsAt}, at)
+	k.events.Record(EventSigningKeyRotated, k.ID, 1, rotationData{k.SignsAt}, at)
+}
+
+// rotationData and revocationData are what the events show.
+type rotationData struct {
+	SignsAt time.Time `doc:"from when on the key signs" json:"signsAt"`
+}
+
+type revocationData struct {
+	ReplacedBy string `doc:"the id of the key that signs instead" json:"replacedBy"`
 }
 
 // recordRevocation records that the key replaces one that was revoked.
 func (k *SigningKey) recordRevocation(revoked string, at time.Time) {
-	k.events.Record(EventSigningKeyRevoked, revoked, 1, struct {
-		ReplacedBy string `json:"replacedBy"`
-	}{k.ID}, at)
+	k.events.Record(EventSigningKeyRevoked, revoked, 1, revocationData{k.ID}, at)
 }
