@@ -54,11 +54,9 @@ func (c conn) visibleData(row string) string {
 // blankedData is the data of a row of events or dead_letters without what is personal of its user: nothing
 // of the user's own, and that of orders but for what was written in them.
 func (c conn) blankedData(row string) string {
-	text, order := redacted, fmt.Sprintf(`json_remove(%s.data, '$.reason')`, row)
+	text, order := `'`+redacted+`'`, `json_remove(`+row+`.data, '$.reason')`
 	if c.isPostgres() {
-		text, order = `'`+redacted+`'::json`, fmt.Sprintf(`(%s.data::jsonb - 'reason')::json`, row)
-	} else {
-		text = `'` + redacted + `'`
+		text, order = text+`::json`, `(`+row+`.data::jsonb - 'reason')::json`
 	}
 	return fmt.Sprintf(`CASE WHEN %s.order_id IS NULL THEN %s ELSE %s END`, row, text, order)
 }
@@ -66,9 +64,9 @@ func (c conn) blankedData(row string) string {
 // isPersonal is the condition that blankedData differs from the data of the row. It has a parameter: until when the event
 // occurred.
 func (c conn) isPersonal(row string) string {
-	reason := fmt.Sprintf(`json_type(%s.data, '$.reason') IS NOT NULL`, row)
+	reason := `json_type(` + row + `.data, '$.reason') IS NOT NULL`
 	if c.isPostgres() {
-		reason = fmt.Sprintf(`%s.data->'reason' IS NOT NULL`, row)
+		reason = row + `.data->'reason' IS NOT NULL`
 	}
 	return fmt.Sprintf(`%[1]s.type <> '%[2]s' AND %[1]s.occurred_at <= ? AND (%[1]s.order_id IS NULL AND CAST(%[1]s.data AS text) <> '%[3]s' OR %[1]s.order_id IS NOT NULL AND %[4]s)`,
 		row, event.UserDeleted, redacted, reason)
