@@ -42,12 +42,6 @@ var routeBodies = map[string]string{
 	"PUT /users/{id}":                                         `{"username": "someuser"}`,
 }
 
-// addRouteBody adds the body of a route of another entity.
-func addRouteBody(route, body string) struct{} {
-	routeBodies[route] = body
-	return struct{}{}
-}
-
 // TestRoutes_are_the_golden_file calls every route of the REST shim as every kind of principal, as
 // TestPermissions_are_the_golden_file does for the schema. The routes are those of the OpenAPI document.
 func TestRoutes_are_the_golden_file(t *testing.T) {

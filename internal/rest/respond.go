@@ -104,7 +104,7 @@ func writeBody(w http.ResponseWriter, status int, body []byte, encoding string) 
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // only the connection can fail
+	_, _ = w.Write(body) //nolint:gosec // G705: it is JSON, and is sent as such; only the connection can fail
 }
 
 // minGzip is the length in bytes from which compression pays.
