@@ -73,8 +73,11 @@ func newSink(env Env, cfg config.Sink) (export.Sink, error) {
 	return nil, fmt.Errorf("unknown kind of sink %q", cfg.Kind)
 }
 
-// purgeInterval is the time between two purges of expired rows.
-const purgeInterval = 10 * time.Minute
+// When expired rows are purged: soon after the start, also on nodes that restart often, and then at an interval.
+const (
+	firstPurge    = time.Minute
+	purgeInterval = 10 * time.Minute
+)
 
 // Purger removes expired idempotency keys, claims of consumers that are past their
 // events, and dead letters that were replayed long ago.
@@ -85,13 +88,14 @@ type Purger struct {
 
 // Run implements Runner. A purge that fails is logged and tried again.
 func (p Purger) Run(ctx context.Context) error {
-	tick := time.NewTicker(purgeInterval)
+	tick := time.NewTicker(firstPurge)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			tick.Reset(purgeInterval)
 			if p.DB.Clock().CheckAge() != nil { // the clock itself is reported
 				continue
 			}

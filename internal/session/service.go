@@ -17,6 +17,7 @@ import (
 // Pauses between rounds of Run's work.
 const (
 	flushInterval = 10 * time.Second // storing when keys were used
+	firstSweep    = time.Minute      // after the start, also of nodes that restart more often than they sweep
 	sweepInterval = time.Hour
 	sweepBatch    = 1000 // rows in one transaction
 )
@@ -106,7 +107,7 @@ func (s *Service) Prepare(ctx context.Context) error { return s.signingKeys.Load
 // removes what ended long ago, until ctx is cancelled; then it returns nil. A
 // failure is logged and tried again in the next round.
 func (s *Service) Run(ctx context.Context) error {
-	reloads, flushes, sweeps := time.NewTicker(s.cfg.KeyInterval), time.NewTicker(flushInterval), time.NewTicker(sweepInterval)
+	reloads, flushes, sweeps := time.NewTicker(s.cfg.KeyInterval), time.NewTicker(flushInterval), time.NewTicker(firstSweep)
 	defer reloads.Stop()
 	defer flushes.Stop()
 	defer sweeps.Stop()
@@ -117,6 +118,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-flushes.C:
 			s.logFailure(ctx, "storing the use of api keys failed", s.flushKeyUses)
 		case <-sweeps.C:
+			sweeps.Reset(sweepInterval)
 			s.logFailure(ctx, "removing ended sessions failed", s.removeEnded)
 		case <-ctx.Done():
 			last, cancel := detachContext(ctx)

@@ -240,3 +240,25 @@ func TestService_Run_removes_what_ended_long_ago(t *testing.T) {
 		must(t, <-done)
 	})
 }
+
+// TestService_sweeps_soon_after_its_start: a node that restarts each half hour would never sweep otherwise.
+func TestService_sweeps_soon_after_its_start(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, session.Config{})
+		_, ada := f.signIn(t, "ada")
+		id := auth.From(ada).SessionID()
+		f.clock.add(2 * 365 * 24 * time.Hour)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		time.Sleep(time.Minute + time.Second)
+		found, err := f.store.SessionsByIDs(t.Context(), []uid.Session{id})
+		must(t, err)
+		if len(found) != 0 {
+			t.Errorf("the session that ended long ago is still stored a minute after the start")
+		}
+		cancel()
+		must(t, <-done)
+	})
+}

@@ -47,7 +47,7 @@ func (s Events) behind() string {
 	if !s.db.isPostgres() {
 		return `0`
 	}
-	return `CASE WHEN (SELECT 1 FROM events WHERE position IS NULL AND seq >= h.low_seq ORDER BY position, seq LIMIT 1) IS NULL THEN 0
+	return `CASE WHEN (SELECT 1 FROM events WHERE position IS NULL AND seq >= (SELECT low_seq FROM sequencer) ORDER BY position, seq LIMIT 1) IS NULL THEN 0
 		ELSE CAST(GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - COALESCE(h.numbered_at, 'epoch')) * 1000000) AS bigint) END`
 }
 

@@ -32,7 +32,8 @@ func openPostgres(cfg Config) (*DB, error) {
 
 // newPostgresServer returns the server of the URL, with the settings of every session: time-outs, so that
 // a frozen node loses its locks and no statement waits for ever, and what statements of this
-// package rely on. A value that the URL sets takes precedence.
+// package rely on. Without statistics of its tables the planner overestimates and would compile short
+// statements for most of a second each, so there is no JIT. A value that the URL sets takes precedence.
 func newPostgresServer(cfg Config) (*pgserver.Server, error) {
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	return pgserver.New(cfg.URL, map[string]string{
@@ -45,6 +46,7 @@ func newPostgresServer(cfg Config) (*pgserver.Server, error) {
 		"lock_timeout":                        ms(cfg.LockTimeout),
 		"statement_timeout":                   ms(cfg.StatementTime),
 		"idle_in_transaction_session_timeout": ms(cfg.IdleInTx),
+		"jit":                                 "off",
 	}, cfg.Log)
 }
 

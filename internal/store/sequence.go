@@ -31,9 +31,8 @@ func (db *DB) Sequence() (*Sequence, error) {
 	if !db.isPostgres() {
 		return nil, nil
 	}
-	// A plan made while the log is short would read all of it once it is long. The costs that stand for "off" would have
-	// statements compiled that have no other plan.
-	settings := map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
+	// A plan made while the log is short would read all of it once it is long.
+	settings := map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 	return &Sequence{db: db, pool: db.server.OpenPool(pgserver.PoolConfig{Conns: 1, Settings: settings})}, nil
 }
 

@@ -83,7 +83,7 @@ func TestPostgres_session_does_not_depend_on_the_settings_of_the_server(t *testi
 	var changes []string
 	for _, s := range []string{
 		"timezone = 'Asia/Tokyo'", "default_transaction_isolation = 'serializable'", "lock_timeout = '1ms'", "statement_timeout = '1h'",
-		"idle_in_transaction_session_timeout = '1h'", "synchronous_commit = off", "client_encoding = 'LATIN1'", "datestyle = 'German'",
+		"idle_in_transaction_session_timeout = '1h'", "jit = on", "synchronous_commit = off", "client_encoding = 'LATIN1'", "datestyle = 'German'",
 	} {
 		changes = append(changes, "ALTER DATABASE "+databaseName(t, url)+" SET "+s)
 	}
@@ -91,7 +91,7 @@ func TestPostgres_session_does_not_depend_on_the_settings_of_the_server(t *testi
 	db := testenv.Open(t, store.Config{URL: url + "&statement_timeout=20000"})
 	for name, want := range map[string]string{
 		"TimeZone": "UTC", "default_transaction_isolation": "read committed", "lock_timeout": "5s", "statement_timeout": "20s",
-		"idle_in_transaction_session_timeout": "10s", "synchronous_commit": "on", "client_encoding": "UTF8", "application_name": "backplane",
+		"idle_in_transaction_session_timeout": "10s", "jit": "off", "synchronous_commit": "on", "client_encoding": "UTF8", "application_name": "backplane",
 	} {
 		if got := db.Setting(t, name); got != want {
 			t.Errorf("%s = %q, want %q", name, got, want)
