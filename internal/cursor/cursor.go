@@ -60,7 +60,7 @@ func (c *Codec) Encode(at event.Cursor) string {
 }
 
 // Decode reads an opaque or a plain cursor. Text that is neither is CURSOR_INVALID; an opaque cursor that
-// the key did not make is CURSOR_UNKNOWN, almost always: the log refuses the timeline of the rest.
+// the key did not make is CURSOR_UNKNOWN, or has a timeline that the log does not have and refuses.
 func (c *Codec) Decode(text string) (event.Cursor, error) {
 	block, opaque := decodeBlock(text)
 	if !opaque {
