@@ -198,8 +198,11 @@ func TestProber_describes_failures_briefly(t *testing.T) {
 		strings.Replace(s.URL, "http:", "https:", 1): "TLS failed: it answers without TLS",
 		closed.URL: "no connection or no answer", "http://169.254.169.254/latest": errDenied.Error(),
 	} {
-		got := ""
-		err := p.Probe(t.Context(), url, 300*time.Millisecond)
+		got, limit := "", 10*time.Second
+		if strings.HasSuffix(url, "/slow") {
+			limit = 300 * time.Millisecond
+		}
+		err := p.Probe(t.Context(), url, limit)
 		if err != nil {
 			got = err.Error()
 		}
