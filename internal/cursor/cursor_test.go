@@ -164,7 +164,7 @@ func foreignCursor(ctx context.Context, at event.Cursor) string {
 
 func FuzzCodec_Decode(f *testing.F) {
 	codec := cursor.NewCodec([32]byte{1})
-	for _, s := range []string{"", "c", "x.1", codec.Encode(event.Cursor{Timeline: line, Position: 7}), "c" + strings.Repeat("A", 22), "c" + strings.Repeat("é", 11)} {
+	for _, s := range []string{"", "c", "x.1", "0000000000000.0", codec.Encode(event.Cursor{Timeline: line, Position: 7}), "c" + strings.Repeat("A", 22), "c" + strings.Repeat("é", 11)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -172,7 +172,7 @@ func FuzzCodec_Decode(f *testing.F) {
 		switch {
 		case err == nil && (at.Timeline == "" || at.Position < 0 || cursor.Check(s) != nil):
 			t.Errorf("Decode(%q) = %+v, which is no cursor", s, at)
-		case err == nil && codec.Encode(at) != s && at.String() != s && len(at.Timeline) <= 12:
+		case err == nil && at.String() != s && codec.Encode(at) != s: // a plain one may have a timeline that is too long to encode
 			t.Errorf("Decode(%q) = %+v, which has another text", s, at)
 		case fault.Is(err, fault.CursorInvalid) != (cursor.Check(s) != nil), err != nil && at != (event.Cursor{}):
 			t.Errorf("Decode(%q) = %+v, %v, and Check says %v", s, at, err, cursor.Check(s))
