@@ -33,7 +33,7 @@ var mayImport = map[string]string{
 	"bench":                          "",
 	"client":                         "client/policy", // and the standard library, see its own test
 	"conformance":                    "",
-	"e2e":                            "internal/testenv internal/app internal/cursor internal/event internal/secrets internal/store",
+	"e2e":                            "internal/testenv internal/admin internal/app internal/cursor internal/event internal/secrets internal/store",
 	"ent":                            leaves + " " + domains,
 	"graph":                          leaves + " " + domains + " internal/executor internal/eventlog internal/securitylog internal/consumer",
 	"internal/static":                "",

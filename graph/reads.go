@@ -92,11 +92,7 @@ func (r *Resolver) listDeadLetters(ctx context.Context, f consumer.DeadLetterFil
 func newProfile(username string, email *string, name string, password *string) user.Profile {
 	p := user.Profile{Username: username, Email: email, Name: name}
 	if password != nil {
-		names := []string{username, name}
-		if email != nil {
-			names = append(names, *email)
-		}
-		p.Invalid = session.CheckPassword(*password, names...)
+		p.Invalid = session.CheckPassword(*password, p.Names()...)
 	}
 	return p
 }

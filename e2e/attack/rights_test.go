@@ -26,14 +26,7 @@ func refusalCode(errors any) string { return harness.Text(errors, 0, "extensions
 func probeByHTTP(c harness.Caller) probe {
 	return func(t *testing.T) string {
 		t.Helper()
-		a, err := c.Send(t.Context(), privileged, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(a.Errors) == 0 {
-			return ""
-		}
-		return fmt.Sprint(a.Errors[0].Extensions["code"])
+		return c.RefusalCode(t, privileged, nil)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -396,10 +395,10 @@ func TestServer_bounds_the_security_events_of_a_flood(t *testing.T) {
 		flood.Wait()
 		total := answers["CREDENTIALS_WRONG"] + answers["RATE_LIMITED"]
 		seen := func(typ string) int {
-			return readMetric(t, operator, fmt.Sprintf("backplane_security_events_total{type=%q}", typ))
+			return int(harness.Metric(t, operator, fmt.Sprintf("backplane_security_events_total{type=%q}", typ)))
 		}
 		failed, throttled := seen("sign_in.failed"), seen("sign_in.throttled")+seen("rate_limited") // by the rate of writes of the address
-		if failed != answers["CREDENTIALS_WRONG"] || throttled != answers["RATE_LIMITED"] || failed == 0 || throttled < attempts/2 || readMetric(t, operator, "backplane_security_events_dropped_total") != 0 {
+		if failed != answers["CREDENTIALS_WRONG"] || throttled != answers["RATE_LIMITED"] || failed == 0 || throttled < attempts/2 || harness.Metric(t, operator, "backplane_security_events_dropped_total") != 0 {
 			t.Errorf("the metrics count %d failed and %d throttled sign-ins, and the answers were %v", failed, throttled, answers)
 		}
 		p.Stop() // which stores what is counted
@@ -410,31 +409,6 @@ func TestServer_bounds_the_security_events_of_a_flood(t *testing.T) {
 			t.Errorf("%d answers are %d security events that count %d, want at most 30 that count all", total, len(events), n)
 		}
 	})
-}
-
-// readMetric returns the value of a metric of the admin listener.
-func readMetric(t *testing.T, operator, name string) int {
-	t.Helper()
-	resp, err := http.Get("http://" + operator + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			n, err := strconv.Atoi(strings.TrimSpace(value))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("there is no metric %s", name)
-	return 0
 }
 
 // TestSecurity_events_follows writes what is stored while the command runs.

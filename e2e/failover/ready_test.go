@@ -57,10 +57,9 @@ func TestReady_needs_a_server_that_can_write(t *testing.T) {
 				t.Errorf("doctor at a read-only server: %v\n%s", err, out)
 			}
 		}
-		want := map[bool]string{true: "backplane_database_writable 1\n", false: "backplane_database_writable 0\n"}[writable]
-		harness.Eventually(t, fmt.Sprintf("the metrics have %q", want), func() bool {
-			_, text := get(t, "http://"+metrics+"/metrics")
-			return strings.Contains(text, want)
+		want := map[bool]float64{true: 1}[writable]
+		harness.Eventually(t, fmt.Sprintf("the metric of whether the database is writable is %v", want), func() bool {
+			return harness.Metric(t, metrics, "backplane_database_writable") == want
 		})
 	}
 }

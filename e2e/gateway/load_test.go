@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -133,23 +132,6 @@ func (l *callLoad) callSlow(ctx context.Context, c harness.Caller) {
 	}
 }
 
-// readMetric reads a metric of the server.
-func readMetric(t *testing.T, addr, name string) float64 {
-	t.Helper()
-	a := harness.Caller{BaseURL: "http://" + addr}.MustREST(t, http.StatusOK, "GET /metrics", "")
-	for line := range strings.Lines(string(a.Body)) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			f, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return f
-		}
-	}
-	t.Fatalf("/metrics has no %s", name)
-	return 0
-}
-
 func TestGateway_hides_from_callers_that_instances_are_killed(t *testing.T) {
 	t.Parallel()
 	kills := 30
@@ -198,12 +180,12 @@ func TestGateway_hides_from_callers_that_instances_are_killed(t *testing.T) {
 	for _, w := range l.wrong {
 		t.Error(w)
 	}
-	harness.Eventually(t, "no call is open", func() bool { return readMetric(t, operator, "backplane_gateway_in_flight") == 0 })
-	if cut := readMetric(t, operator, `backplane_gateway_requests_total{outcome="cut"}`); int64(cut) != l.cut.Load() {
+	harness.Eventually(t, "no call is open", func() bool { return harness.Metric(t, operator, "backplane_gateway_in_flight") == 0 })
+	if cut := harness.Metric(t, operator, `backplane_gateway_requests_total{outcome="cut"}`); int64(cut) != l.cut.Load() {
 		t.Errorf("callers saw %d cut answers, and %v are counted", l.cut.Load(), cut)
 	}
 	t.Logf("%d kills under %d calls: %d long answers were whole and %d cut; retries after connect %v, after reset %v", kills, l.calls.Load(), l.whole.Load(), l.cut.Load(),
-		readMetric(t, operator, `backplane_gateway_retries_total{after="connect"}`), readMetric(t, operator, `backplane_gateway_retries_total{after="reset"}`))
+		harness.Metric(t, operator, `backplane_gateway_retries_total{after="connect"}`), harness.Metric(t, operator, `backplane_gateway_retries_total{after="reset"}`))
 }
 
 // zeroReader returns a body of n bytes.
@@ -237,7 +219,7 @@ func TestGateway_needs_no_memory_for_large_bodies_and_slow_callers(t *testing.T)
 	})
 	root.MustREST(t, http.StatusOK, "PUT /gateway/bulk/", "x")
 	const peak = "process_resident_memory_peak_bytes"
-	before := readMetric(t, operator, peak)
+	before := harness.Metric(t, operator, peak)
 
 	length := map[string]int64{"of a known length": size, "of an unknown length": -1}
 	for name, n := range length {
@@ -257,20 +239,20 @@ func TestGateway_needs_no_memory_for_large_bodies_and_slow_callers(t *testing.T)
 	if got := transferLarge(t, root, req); got != fmt.Sprint(size) {
 		t.Errorf("an answer of %d bytes arrived as %s", size, got)
 	}
-	grown := readMetric(t, operator, peak) - before
+	grown := harness.Metric(t, operator, peak) - before
 	if limit := float64(24 << 20); grown > limit {
 		t.Errorf("%d bytes each way made the server grow by %.0f bytes, want at most %.0f", size, grown, limit)
 	}
 
-	before = readMetric(t, operator, peak)
+	before = harness.Metric(t, operator, peak)
 	stopReading(t, p, root, clients, func() {
-		harness.EventuallyWithin(t, time.Minute, "all calls are open", func() bool { return readMetric(t, operator, "backplane_gateway_in_flight") == float64(clients) })
+		harness.EventuallyWithin(t, time.Minute, "all calls are open", func() bool { return harness.Metric(t, operator, "backplane_gateway_in_flight") == float64(clients) })
 	})
-	each := (readMetric(t, operator, peak) - before) / float64(clients)
+	each := (harness.Metric(t, operator, peak) - before) / float64(clients)
 	if limit := float64(200 << 10); each > limit {
 		t.Errorf("each of %d slow callers takes %.0f bytes, want at most %.0f", clients, each, limit)
 	}
-	harness.EventuallyWithin(t, time.Minute, "no call is open", func() bool { return readMetric(t, operator, "backplane_gateway_in_flight") == 0 })
+	harness.EventuallyWithin(t, time.Minute, "no call is open", func() bool { return harness.Metric(t, operator, "backplane_gateway_in_flight") == 0 })
 	t.Logf("%d MiB each way: the server grew by %.1f MiB; each of %d slow callers took %.0f KiB", size>>20, grown/(1<<20), clients, each/(1<<10))
 }
 

@@ -81,20 +81,7 @@ func TestServer_tells_how_many_log_records_were_dropped(t *testing.T) {
 	r, w := pipe(t)
 	admin := local.Address(testenv.FreePort(t))
 	p := testenv.ServerWritingTo(t, w, "BACKPLANE_ADMIN_LISTEN="+admin)
-	dropped := func() bool {
-		resp, err := http.Get("http://" + admin + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-			if n, ok := strings.CutPrefix(lines.Text(), "backplane_log_records_dropped_total "); ok {
-				return n != "0"
-			}
-		}
-		t.Fatal("there is no metric of dropped log records")
-		return false
-	}
+	dropped := func() bool { return harness.Metric(t, admin, "backplane_log_records_dropped_total") > 0 }
 	long := p.BaseURL + "/" + strings.Repeat("x", 16<<10) // in the record of each request
 	for !dropped() {
 		for range 20 {

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -21,7 +22,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// nextRelease is a build of the server with more migrations, which this release is compatible with.
+// nextRelease is a build of the server with more migrations, which this release is compatible with: a new table,
+// a column in each of the tables that are changed most, and an index.
 func nextRelease(t *testing.T) testenv.Build {
 	t.Helper()
 	dir := t.TempDir()
@@ -33,19 +35,21 @@ func nextRelease(t *testing.T) testenv.Build {
 		if err != nil {
 			t.Fatal(err)
 		}
-		last := "-- backplane:compatible-from " + strings.TrimSuffix(filepath.Base(files[len(files)-1]), ".sql") + "\n"
-		index := "CREATE INDEX \"next_note\" ON \"orders\" (\"note\");\n"
-		if kind == "postgres" {
-			last, index = "-- atlas:txmode none\n"+last, strings.Replace(index, "INDEX ", "INDEX CONCURRENTLY ", 1)
+		compatible := "-- backplane:compatible-from " + strings.TrimSuffix(filepath.Base(files[len(files)-1]), ".sql") + "\n"
+		next := []string{`CREATE TABLE next (id text NOT NULL PRIMARY KEY);`}
+		for _, table := range []string{"orders", "users", "events", "idempotency_keys"} {
+			next = append(next, fmt.Sprintf(`ALTER TABLE %s ADD COLUMN next text NULL;`, table))
 		}
-		columns := strings.TrimPrefix(last, "-- atlas:txmode none\n") + `CREATE TABLE next (id text NOT NULL PRIMARY KEY);
-			ALTER TABLE orders ADD COLUMN next text NOT NULL DEFAULT '';
-			ALTER TABLE users ADD COLUMN next text NULL;
-			ALTER TABLE events ADD COLUMN next text NULL;
-			ALTER TABLE idempotency_keys ADD COLUMN next text NULL;
-			ALTER TABLE sequencer ADD COLUMN next bigint NOT NULL DEFAULT 0;`
-		for name, text := range map[string]string{"0990_next": columns, "0991_next_indexes": last + index} {
-			if err := os.WriteFile(filepath.Join(dir, kind, name+".sql"), []byte(text), 0o600); err != nil {
+		next = append(next, `ALTER TABLE sequencer ADD COLUMN next bigint NOT NULL DEFAULT 0;`)
+		for i := range next {
+			next[i] = compatible + next[i] + "\n"
+		}
+		index := compatible + `CREATE INDEX "next_note" ON "orders" ("note");` + "\n"
+		if kind == "postgres" {
+			index = "-- atlas:txmode none\n" + strings.Replace(index, "INDEX ", "INDEX CONCURRENTLY ", 1)
+		}
+		for i, text := range append(next, index) {
+			if err := os.WriteFile(filepath.Join(dir, kind, fmt.Sprintf("099%d_next.sql", i)), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -98,6 +102,7 @@ func watchReady(ctx context.Context, p *testenv.Process) (stop func() (failures 
 func TestUpgrade_node_by_node(t *testing.T) {
 	t.Parallel()
 	next := nextRelease(t)
+	testenv.BinaryOf(t, next) // a build may take longer than an access token is valid
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {
 		settings := harness.Settings(database)
 		old := harness.StartServer(t, database)
@@ -133,7 +138,7 @@ func TestUpgrade_node_by_node(t *testing.T) {
 		if n := unready(); n > 0 {
 			t.Errorf("/readyz of the release before failed %d times during the upgrade", n)
 		}
-		if out, err := run(t, testenv.Build{}, database, "doctor"); err != nil || !strings.Contains(out, "0991_next_indexes of a newer release") {
+		if out, err := run(t, testenv.Build{}, database, "doctor"); err != nil || !strings.Contains(out, "0996_next of a newer release") {
 			t.Errorf("doctor of the release before: %v\n%s", err, out)
 		}
 		refuseIncompatible(t, old, database)
@@ -153,12 +158,12 @@ func refuseIncompatible(t *testing.T, old *testenv.Process, database string) {
 	}
 	defer db.Close()
 	_, err = db.ExecContext(t.Context(), `INSERT INTO schema_migrations (version, checksum, applied_at, finished, compatible_from)
-		VALUES ('0992_incompatible', '', '', TRUE, '0992_incompatible')`)
+		VALUES ('0999_incompatible', '', '', TRUE, '0999_incompatible')`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, "the release before is not ready", func() bool { return !isReady(old) })
-	const sentence = "the database is newer than this program: it has the migration 0992_incompatible"
+	const sentence = "the database is newer than this program: it has the migration 0999_incompatible"
 	if !strings.Contains(old.Logs(), sentence) {
 		t.Errorf("the log does not say %q", sentence)
 	}

@@ -10,7 +10,7 @@
 //
 // -compatible says whether servers of the release before can go on serving the migrated database, as they
 // do if it only adds tables, indexes, and columns that are null or have a default. Indexes of existing tables get a
-// migration of their own, which PostgreSQL runs while the tables are changed.
+// migration of their own, which PostgreSQL runs while the tables are changed, and so does each existing table.
 package main
 
 import (
@@ -71,15 +71,15 @@ func run(ctx context.Context, pg string, compatible bool, change string) error {
 		}
 		changes, indexes := separateIndexes(statements)
 		last := strings.TrimSuffix(filepath.Base(files[len(files)-1]), ".sql")
-		if len(changes) > 0 {
-			version := fmt.Sprintf("%04d_%s", len(files)+1, name)
+		for _, part := range separateTables(d, changes) {
+			version := fmt.Sprintf("%04d_%s", len(files)+1, strings.TrimSuffix(change+"_"+part.table, "_"))
 			if !compatible {
 				last = version
 			}
-			if err := write(dir, version, last, "", changes); err != nil {
+			if err := write(dir, version, last, "", part.statements); err != nil {
 				return err
 			}
-			files, last, name = append(files, version), version, name+"_indexes"
+			files, last, name = append(files, version), version, change+"_indexes"
 		}
 		if len(indexes) == 0 {
 			continue
@@ -108,6 +108,7 @@ func write(dir, version, compatible, mode string, statements []string) error {
 
 var (
 	buildsIndex = regexp.MustCompile("^CREATE (UNIQUE )?INDEX [\"`]\\w+[\"`] ON ([\"`]\\w+[\"`]) ")
+	altersTable = regexp.MustCompile("^(?:ALTER|DROP) TABLE [\"`](\\w+)[\"`]")
 	makesTable  = regexp.MustCompile("^CREATE TABLE ([\"`]\\w+[\"`]) ")
 )
 
@@ -127,6 +128,29 @@ func separateIndexes(statements []string) (changes, indexes []string) {
 		changes = append(changes, s)
 	}
 	return changes, indexes
+}
+
+// part is what one migration does: the statements of one existing table, or all that make new ones.
+type part struct {
+	table      string // "" for new tables
+	statements []string
+}
+
+// separateTables puts the statements of each existing table of PostgreSQL apart: a transaction that locks several
+// of them deadlocks with those of running servers.
+func separateTables(d string, statements []string) (parts []part) {
+	for _, s := range statements {
+		table := ""
+		if found := altersTable.FindStringSubmatch(s); found != nil && d == dialect.Postgres {
+			table = found[1]
+		}
+		i := slices.IndexFunc(parts, func(p part) bool { return p.table == table })
+		if i < 0 {
+			i, parts = len(parts), append(parts, part{table: table})
+		}
+		parts[i].statements = append(parts[i].statements, s)
+	}
+	return parts
 }
 
 func replay(ctx context.Context, db *sql.DB, files []string) error {

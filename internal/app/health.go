@@ -47,9 +47,9 @@ func (h *Health) eventsFlow() error {
 		return fault.New(fault.Unavailable, "The server has just started.").Because(
 			errors.New("the event log has not been read to its end yet: if this lasts, no sequencer assigns positions, or the database cannot be read"))
 	}
-	if lag := h.hub.Lag(); lag > maxEventLag {
+	if h.hub.Lag() > maxEventLag {
 		return fault.New(fault.Unavailable, "Changes are stored, but their events do not arrive at the moment.").Because(
-			fmt.Errorf("the event log was last read to its end %v ago: no sequencer assigns positions, or this node cannot keep up", lag.Round(time.Millisecond)))
+			fmt.Errorf("the event log has not been read to its end for %v: no sequencer assigns positions, or this node cannot keep up", maxEventLag))
 	}
 	return nil
 }

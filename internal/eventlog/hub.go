@@ -78,7 +78,7 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 	cfg.Reader = cmp.Or(cfg.Reader, log)
 	return &Hub{
 		freshness: newFreshness(), log: log, logger: logger, cfg: cfg, wake: coalesce.NewSignal(), look: coalesce.NewSignal(),
-		replays: semaphore.NewWeighted(int64(cfg.Replays)), groups: make(map[string]*subscriptionGroup), unknown: &unknownTypes{logger: logger},
+		replays: semaphore.NewWeighted(int64(cfg.Replays)), groups: make(map[string]*subscriptionGroup), unknown: newUnknownTypes(logger),
 	}, nil
 }
 

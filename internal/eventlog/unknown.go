@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"log/slog"
-	"sync"
 	"sync/atomic"
 
 	"github.com/backplane-dev/backplane/internal/event"
@@ -17,9 +16,11 @@ const maxUnknownTypes = 100
 type unknownTypes struct {
 	logger *slog.Logger
 	events atomic.Int64
+	logged map[event.Type]bool // only Run uses it
+}
 
-	mu     sync.Mutex
-	logged map[event.Type]struct{}
+func newUnknownTypes(logger *slog.Logger) *unknownTypes {
+	return &unknownTypes{logger: logger, logged: map[event.Type]bool{}}
 }
 
 // count looks at the events, and logs each unknown type once.
@@ -29,24 +30,13 @@ func (u *unknownTypes) count(events []*event.Event) {
 			continue
 		}
 		u.events.Add(1)
-		if u.isNew(e.Type) {
-			u.logger.Warn("the log has events of a type that this release does not know: a newer node writes them, and this one does nothing for them",
-				"type", e.Type, "event", e.ID, "position", e.Cursor.Position)
+		if u.logged[e.Type] || len(u.logged) == maxUnknownTypes {
+			continue
 		}
+		u.logged[e.Type] = true
+		u.logger.Warn("the log has events of a type that this release does not know: a newer node writes them, and this one does nothing for them",
+			"type", e.Type, "event", e.ID, "position", e.Cursor.Position)
 	}
-}
-
-func (u *unknownTypes) isNew(t event.Type) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if _, known := u.logged[t]; known || len(u.logged) == maxUnknownTypes {
-		return false
-	}
-	if u.logged == nil {
-		u.logged = map[event.Type]struct{}{}
-	}
-	u.logged[t] = struct{}{}
-	return true
 }
 
 // UnknownEvents returns how many events of types that this release does not know the hub has read.

@@ -71,6 +71,13 @@ func (e *Error) At(path ...string) *Error {
 	return &c
 }
 
+// After returns a copy of the error that asks the client to wait before it tries again.
+func (e *Error) After(wait time.Duration) *Error {
+	c := *e
+	c.RetryAfter = wait
+	return &c
+}
+
 // Because returns a copy of the error with its cause, which is logged only.
 func (e *Error) Because(err error) *Error {
 	c := *e

@@ -111,9 +111,7 @@ func (c *call) newAttempt(p balance.Pick) (*attempt, error) {
 
 // errNoInstance is the error for a service with no instance that may be called.
 func errNoInstance() error {
-	none := fault.New(registry.CodeNoInstance, "No instance of this service can be called at the moment.")
-	none.RetryAfter = time.Second
-	return none
+	return fault.New(registry.CodeNoInstance, "No instance of this service can be called at the moment.").After(time.Second)
 }
 
 // retryTransport is the transport of the reverse proxy: a loop over attempts, so that nothing of a

@@ -23,9 +23,7 @@ func (p *callSemaphore) acquire(caller string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.used >= p.total || p.usedBy[caller] >= p.perCaller {
-		busy := fault.New(fault.ServerBusy, "Too many calls are open; try again in a moment.")
-		busy.RetryAfter = time.Second
-		return busy
+		return fault.New(fault.ServerBusy, "Too many calls are open; try again in a moment.").After(time.Second)
 	}
 	if p.usedBy == nil {
 		p.usedBy = map[string]int{}

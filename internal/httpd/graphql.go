@@ -7,6 +7,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
@@ -75,33 +76,36 @@ func (c graphQLCall) answer(ctx context.Context, w http.ResponseWriter, req exec
 // there is nothing for an anonymous caller. So clients and proxies that look at no body repeat the
 // request, count it, or renew the credential.
 func responseStatus(ctx context.Context, resp *graphql.Response) int {
-	status := http.StatusOK
-	for i, e := range resp.Errors {
-		code, _ := e.Extensions["code"].(string)
-		kind := fault.Code(code).Kind()
-		switch {
-		case auth.Refused(ctx) != nil && code == string(fault.From(auth.Refused(ctx)).Code):
-		case kind == fault.KindUnavailable, kind == fault.KindTimeout, kind == fault.KindInternal:
+	if len(resp.Errors) == 0 {
+		return http.StatusOK
+	}
+	var refused fault.Code
+	if err := auth.Refused(ctx); err != nil {
+		refused = fault.From(err).Code
+	}
+	for _, e := range resp.Errors {
+		code := codeOf(e)
+		switch kind := code.Kind(); {
+		case refused != "" && code == refused, kind == fault.KindUnavailable, kind == fault.KindTimeout, kind == fault.KindInternal:
 		default:
 			return http.StatusOK
 		}
-		if i == 0 {
-			status = problem.Status(kind)
-		}
 	}
-	if hasData(resp) {
+	if hasData(resp.Data) {
 		return http.StatusOK
 	}
-	return status
+	return problem.Status(codeOf(resp.Errors[0]).Kind())
 }
 
-// hasData reports whether a root field of the response has a value.
-func hasData(resp *graphql.Response) bool {
-	if len(resp.Errors) == 0 {
-		return true
-	}
+func codeOf(e *gqlerror.Error) fault.Code {
+	code, _ := e.Extensions["code"].(string)
+	return fault.Code(code)
+}
+
+// hasData reports whether a root field of the data has a value.
+func hasData(data []byte) bool {
 	var roots map[string]json.RawMessage
-	if len(resp.Data) > 0 && json.Unmarshal(resp.Data, &roots) != nil {
+	if len(data) > 0 && json.Unmarshal(data, &roots) != nil {
 		return true
 	}
 	for _, value := range roots {

@@ -50,9 +50,7 @@ func (s *slots) acquire(ctx context.Context) (release func(), err error) {
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		busy := fault.New(fault.ServerBusy, "The server is busy; try again in a moment.")
-		busy.RetryAfter = s.wait
-		return nil, busy
+		return nil, fault.New(fault.ServerBusy, "The server is busy; try again in a moment.").After(s.wait)
 	}
 	return release, nil
 }

@@ -92,13 +92,9 @@ type owner struct {
 }
 
 func errShare(wait time.Duration) error {
-	e := fault.New(fault.RateLimited, "Your requests hold as much memory as those of one caller may: read the responses, or send fewer at once.")
-	e.RetryAfter = wait
-	return e
+	return fault.New(fault.RateLimited, "Your requests hold as much memory as those of one caller may: read the responses, or send fewer at once.").After(wait)
 }
 
 func errTotal(wait time.Duration) error {
-	e := fault.New(fault.ServerBusy, "The server has no memory to spare for another request; try again in a moment.")
-	e.RetryAfter = wait
-	return e
+	return fault.New(fault.ServerBusy, "The server has no memory to spare for another request; try again in a moment.").After(wait)
 }

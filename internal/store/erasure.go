@@ -179,22 +179,14 @@ type Erasures struct {
 
 // Erasures returns the erasures that have not ended; overdue are those that should have gone on before the time.
 func (db *DB) Erasures(ctx context.Context, overdue time.Time) (e Erasures, err error) {
-	err = db.readConn().eachRow(ctx, `SELECT requested_at, due_at FROM erasures ORDER BY requested_at`, nil, func(scan func(...any) error) error {
-		var requested, due instant
-		if err := scan(&requested, &due); err != nil {
-			return err
-		}
-		e.Accounts++
-		if e.Oldest.IsZero() {
-			e.Oldest = requested.Time
-		}
-		if due.Before(overdue) {
-			e.Overdue++
-		}
-		return nil
-	})
+	var oldest *instant
+	_, err = db.readConn().queryRow(ctx, `SELECT COUNT(*), COUNT(CASE WHEN due_at < ? THEN 1 END), MIN(requested_at) FROM erasures`,
+		[]any{toMicros(overdue)}, &e.Accounts, &e.Overdue, &oldest)
 	if err != nil {
 		return e, fmt.Errorf("read erasures: %w", db.translateError(ctx, err))
+	}
+	if first := oldest.orNil(); first != nil {
+		e.Oldest = *first
 	}
 	return e, nil
 }

@@ -79,6 +79,10 @@ func readMigrations(from fs.FS, name string) ([]migration, error) {
 		if all[i], err = parseMigration(strings.TrimSuffix(path.Base(f), ".sql"), string(b)); err != nil {
 			return nil, fmt.Errorf("the migration %s: %w", f, err)
 		}
+		if tables := all[i].lockedTables(); name == dialect.Postgres && all[i].compatibleFrom < all[i].version && len(tables) > 1 {
+			return nil, fmt.Errorf("the migration %s locks %s in one transaction, which deadlocks with the transactions of running servers: "+
+				"put each table in a migration of its own", f, strings.Join(tables, " and "))
+		}
 	}
 	return all, nil
 }
@@ -105,6 +109,26 @@ func parseMigration(version, text string) (migration, error) {
 	var err error
 	m.indexes, err = parseIndexes(rest)
 	return m, err
+}
+
+var (
+	createsTable = regexp.MustCompile(`CREATE TABLE "?(\w+)`)
+	locksTable   = regexp.MustCompile(`(?:ALTER TABLE|DROP TABLE|REFERENCES) "?(\w+)`)
+)
+
+// lockedTables returns the existing tables that the migration locks until its end, in order of name.
+func (m migration) lockedTables() []string {
+	var tables, created []string
+	for _, found := range createsTable.FindAllStringSubmatch(m.sql, -1) {
+		created = append(created, found[1])
+	}
+	for _, found := range locksTable.FindAllStringSubmatch(m.sql, -1) {
+		if !slices.Contains(created, found[1]) {
+			tables = append(tables, found[1])
+		}
+	}
+	slices.Sort(tables)
+	return slices.Compact(tables)
 }
 
 var buildsIndex = regexp.MustCompile(`(?s)^CREATE (?:UNIQUE )?INDEX CONCURRENTLY "(\w+)" ON .+$`)

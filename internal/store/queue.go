@@ -47,9 +47,7 @@ func (q *queue) acquire(ctx context.Context) error {
 	}
 	if !fairshare.IsAdmitted(ctx) && q.isCongested() {
 		q.refusals.Add(1)
-		busy := fault.New(fault.ServerBusy, "The database is busy; try again in a moment.")
-		busy.RetryAfter = time.Second
-		return busy
+		return fault.New(fault.ServerBusy, "The database is busy; try again in a moment.").After(time.Second)
 	}
 	q.waits.Add(1)
 	q.length.Add(1)

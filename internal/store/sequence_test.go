@@ -94,15 +94,14 @@ func TestSequence_numbers_in_order_of_identity(t *testing.T) {
 	}
 }
 
-func TestSequence_numbers_a_late_commit_late_and_waits_for_no_transaction(t *testing.T) {
-	t.Parallel()
-	url := testenv.Postgres(t)
-	db := testenv.Open(t, store.Config{URL: url})
+// beginLateEvent inserts an event in a transaction that the caller commits later.
+func beginLateEvent(t *testing.T, url string) pgx.Tx {
+	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.Background())
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	late, err := conn.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -111,6 +110,14 @@ func TestSequence_numbers_a_late_commit_late_and_waits_for_no_transaction(t *tes
 		VALUES ('late', 'product.created', now(), '', 's', 1, '{}')`); err != nil {
 		t.Fatal(err)
 	}
+	return late
+}
+
+func TestSequence_numbers_a_late_commit_late_and_waits_for_no_transaction(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t)
+	db := testenv.Open(t, store.Config{URL: url})
+	late := beginLateEvent(t, url)
 	givenUser(t, db)
 	givenUser(t, db)
 	numberAll(t, db)
@@ -323,19 +330,7 @@ func TestSequence_low_watermark_waits_for_every_transaction_with_an_identity(t *
 	if low != 2 {
 		t.Fatalf("the low watermark = %d after one event, want 2", low)
 	}
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	late, err := conn.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := late.Exec(t.Context(), `INSERT INTO events (id, type, occurred_at, actor, subject_id, subject_version, data)
-		VALUES ('late', 'product.created', now(), '', 's', 1, '{}')`); err != nil { // identity 2
-		t.Fatal(err)
-	}
+	late := beginLateEvent(t, url) // identity 2
 	for range 3 {
 		givenUser(t, db)
 		if low, l = awaitLowWatermark(t, db, seq, l, 4); low != 2 {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -130,6 +131,24 @@ func TestUpgrade_demands_a_decision_on_compatibility(t *testing.T) {
 		_, err := store.Open(t.Context(), store.Config{URL: testenv.SQLite(t), Migrations: withMigrations(t, map[string]string{"0990_next": text})})
 		if err == nil || !strings.Contains(err.Error(), "0990_next") {
 			t.Errorf("%s: Open = %v, want an error that names the migration", name, err)
+		}
+	}
+}
+
+func TestUpgrade_locks_one_table_at_a_time(t *testing.T) {
+	t.Parallel()
+	compatible := "-- backplane:compatible-from " + lastMigration(t) + "\n"
+	const column = "ALTER TABLE users ADD COLUMN next text NULL;\n"
+	for name, test := range map[string]struct{ text, want string }{
+		"two tables":              {compatible + column + "ALTER TABLE \"orders\" ADD COLUMN next text NULL;\n", "orders and users"},
+		"a table and a key":       {compatible + column + "CREATE TABLE next (order_id text REFERENCES orders (id));\n", "orders and users"},
+		"one table":               {compatible + column + column, ""},
+		"a new table":             {compatible + column + "CREATE TABLE next (id text);\nALTER TABLE next ADD COLUMN other text;\n", ""},
+		"servers must be stopped": {"-- backplane:compatible-from 0990_next\n" + column + "ALTER TABLE orders ADD COLUMN next text NULL;\n", ""},
+	} {
+		_, err := store.Open(t.Context(), store.Config{URL: "postgres://user@127.0.0.1:1/none", Migrations: withMigrations(t, map[string]string{"0990_next": test.text})})
+		if got := fmt.Sprint(err); strings.Contains(got, "in one transaction") != (test.want != "") || !strings.Contains(got, test.want) {
+			t.Errorf("%s: Open = %v, want %q", name, err, test.want)
 		}
 	}
 }

@@ -60,14 +60,7 @@ type User struct {
 
 // Names returns the names of the account: user name, email address and name, without those that it lacks.
 func (u *User) Names() []string {
-	names := []string{u.Username}
-	if u.Email != nil {
-		names = append(names, *u.Email)
-	}
-	if u.Name != "" {
-		names = append(names, u.Name)
-	}
-	return names
+	return Profile{Username: u.Username, Email: u.Email, Name: u.Name}.Names()
 }
 
 // Profile is what a user may change of its own account.
@@ -76,6 +69,18 @@ type Profile struct {
 	Email    *string
 	Name     string
 	Invalid  error // mistakes that reading the input has found; reported with those of the rules
+}
+
+// Names returns the names of an account with the profile, see User.Names.
+func (p Profile) Names() []string {
+	names := []string{p.Username}
+	if p.Email != nil {
+		names = append(names, *p.Email)
+	}
+	if p.Name != "" {
+		names = append(names, p.Name)
+	}
+	return names
 }
 
 // New returns a new active account and records user.created. Roles must not be

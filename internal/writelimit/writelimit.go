@@ -117,7 +117,5 @@ func (l *Limiter) Len() int {
 }
 
 func errLimited(wait time.Duration) error {
-	e := fault.New(fault.RateLimited, "Too many changes in a short time; wait a while.")
-	e.RetryAfter = wait
-	return security.Refuse(security.RateLimited, "WRITES", e)
+	return security.Refuse(security.RateLimited, "WRITES", fault.New(fault.RateLimited, "Too many changes in a short time; wait a while.").After(wait))
 }

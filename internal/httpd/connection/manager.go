@@ -258,9 +258,7 @@ func (m *Manager) errPrincipalCap() error {
 }
 
 func errRetryLater(message string) error {
-	err := fault.New(fault.ServerBusy, "%s", message)
-	err.RetryAfter = RetryAfter
-	return err
+	return fault.New(fault.ServerBusy, "%s", message).After(RetryAfter)
 }
 
 // RetryAfter is how long a client is asked to wait before it connects again.

@@ -174,7 +174,5 @@ func (q *queue) release() {
 }
 
 func errBusy() error {
-	e := fault.New(fault.ServerBusy, "Too many people are signing in right now; try again in a moment.")
-	e.RetryAfter = time.Second
-	return e
+	return fault.New(fault.ServerBusy, "Too many people are signing in right now; try again in a moment.").After(time.Second)
 }

@@ -161,9 +161,7 @@ func (l *Limiter) countAttempts(ctx context.Context, counters ...Counter) error 
 }
 
 func errLimited(wait time.Duration) *fault.Error {
-	e := fault.New(fault.RateLimited, "Too many tries from your network; wait a while.")
-	e.RetryAfter = wait
-	return e
+	return fault.New(fault.RateLimited, "Too many tries from your network; wait a while.").After(wait)
 }
 
 // giveBack outlives the request: a caller that hangs up must not stay counted.
