@@ -89,7 +89,7 @@ func (g *game) attack(ctx context.Context) {
 	types := strings.Repeat("ORDER_PLACED ", 9_000)
 	g.repeat(ctx, 3, func(i, round int) {
 		g.floodSocket(ctx, g.attacker, i, func(n int) string {
-			return fmt.Sprintf("subscription s%d_%d_%d { events(types: [%s]) { id } }", i, round, n, types)
+			return fmt.Sprintf("subscription s%d_%d_%d { events(types: [", i, round, n) + types + "]) { id } }"
 		})
 	})
 	g.repeat(ctx, 16, func(_, _ int) { post(g.attacker, counts+"}", nil) })
@@ -109,7 +109,7 @@ func (g *game) attack(ctx context.Context) {
 	}
 }
 
-// floodSocket opens a socket, starts 80 operations and reads nothing until the server closes the socket, for at most five seconds.
+// floodSocket opens a socket, starts 80 operations, whose texts need no escapes, and reads nothing until the server closes the socket, for at most five seconds.
 func (g *game) floodSocket(ctx context.Context, token string, seed int, operation func(n int) string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -119,16 +119,13 @@ func (g *game) floodSocket(ctx context.Context, token string, seed int, operatio
 		return
 	}
 	defer conn.CloseNow() //nolint:errcheck // the server may have closed it
-	send := func(message map[string]any) bool {
-		text, _ := json.Marshal(message) // these encode
-		return conn.Write(ctx, websocket.MessageText, text) == nil
-	}
-	hello := map[string]any{"type": "connection_init"}
+	// Messages are put together without an encoder: the attacker has the same processors as the server.
+	message := `{"type":"connection_init"}`
 	if token != "" {
-		hello["payload"] = map[string]any{"authorization": "Bearer " + token}
+		message = `{"type":"connection_init","payload":{"authorization":"Bearer ` + token + `"}}`
 	}
-	for n := 0; n <= 80 && send(hello); n++ {
-		hello = map[string]any{"type": "subscribe", "id": fmt.Sprint(seed, n), "payload": map[string]any{"query": operation(n)}}
+	for n := 0; n <= 80 && conn.Write(ctx, websocket.MessageText, []byte(message)) == nil; n++ {
+		message = fmt.Sprintf(`{"type":"subscribe","id":"%d-%d","payload":{"query":"`, seed, n) + operation(n) + `"}}`
 	}
 	<-ctx.Done()
 }

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"slices"
@@ -32,9 +33,17 @@ const nodeBytes = 400
 
 // prepareDocument returns the prepared document of the text, from the cache if it was
 // seen before. Only valid documents are cached.
-func (p *Preparer) prepareDocument(query string) (*document, *Refusal) {
+func (p *Preparer) prepareDocument(ctx context.Context, query string) (*document, *Refusal) {
 	key := sha256.Sum256([]byte(query))
 	if doc, ok := p.documents.get(string(key[:])); ok {
+		return doc, nil
+	}
+	release, err := p.workload.parse(ctx)
+	if err != nil {
+		return nil, NewRefusal(err)
+	}
+	defer release()
+	if doc, ok := p.documents.get(string(key[:])); ok { // parsed meanwhile
 		return doc, nil
 	}
 	doc, refusal := p.parseAndValidate(query)

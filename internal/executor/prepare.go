@@ -18,6 +18,7 @@ type Preparer struct {
 	rules     *ruleSet
 	documents *lru[*document]
 	persisted *lru[string]
+	workload  *workload
 }
 
 // NewPreparer returns a Preparer for the types of the schema, which it never changes.
@@ -36,6 +37,7 @@ func NewPreparer(schema *ast.Schema, cfg Config) (*Preparer, error) {
 		rules:     newRuleSet(!cfg.DisableSuggestions),
 		documents: newLRU[*document](cmp.Or(cfg.CacheBytes, 32<<20)),
 		persisted: newLRU[string](cmp.Or(cfg.PersistedBytes, 8<<20)),
+		workload:  newWorkload(limits),
 	}, nil
 }
 
@@ -82,19 +84,19 @@ func (p *Preparer) Schema() *ast.Schema { return p.schema }
 // CheckDocument returns why no request with this document could be executed, whatever
 // its variables; nil if one could. A valid document is cached.
 func (p *Preparer) CheckDocument(query string) *Refusal {
-	_, refusal := p.prepareDocument(query)
+	_, refusal := p.prepareDocument(context.Background(), query)
 	return refusal
 }
 
 // Prepare turns a request into an Operation or says why not; one of the two
-// results is nil. Equal documents are parsed and validated once.
-func (p *Preparer) Prepare(_ context.Context, req Request) (*Operation, *Refusal) {
+// results is nil. Equal documents are parsed and validated once, and those of one caller one after the other.
+func (p *Preparer) Prepare(ctx context.Context, req Request) (*Operation, *Refusal) {
 	query, persist, refusal := p.resolveText(req)
 	if refusal != nil {
 		return nil, refusal
 	}
 	req.Query = query
-	doc, refusal := p.prepareDocument(query)
+	doc, refusal := p.prepareDocument(ctx, query)
 	if refusal != nil {
 		return nil, refusal
 	}

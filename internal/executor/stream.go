@@ -60,7 +60,7 @@ type Stream struct {
 // Run executes a query or mutation and returns its response. The context that resolvers get
 // ends after Limits.Time. Run takes its memory from the grant of ctx, if there is one, which
 // the caller releases once the response is written. An error means that nothing ran, since
-// there was no memory, or the caller writes too fast.
+// there was no memory, or the caller writes too fast or has too much under way.
 func (x *Executor) Run(ctx context.Context, op *Operation) (*graphql.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, x.limits.Time)
 	defer cancel()
@@ -70,6 +70,11 @@ func (x *Executor) Run(ctx context.Context, op *Operation) (*graphql.Response, e
 	if err := x.cfg.Writes.Take(ctx, x.countWrites(op)); err != nil {
 		return nil, err
 	}
+	release, err := x.workload.execute(ctx, op.cost)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	grant := membudget.GrantFrom(ctx)
 	before := grant.Bytes()
 	if err := grant.Take(ctx, op.MemoryEstimate()); err != nil {

@@ -55,6 +55,24 @@ func (s *Shares) Leave(share *Share) {
 	}
 }
 
+// Acquire waits until the owner may hold n more of its share of the size, or ctx ends, whose error it returns. An owner
+// that needs more than the size gets all of it. The empty owner, see Caller, is not bounded. The caller of Acquire calls release once.
+func (s *Shares) Acquire(ctx context.Context, owner string, n, size int64) (release func(), err error) {
+	if owner == "" {
+		return func() {}, nil
+	}
+	n = min(n, size)
+	share := s.Join(owner, size)
+	if err := share.Acquire(ctx, n); err != nil {
+		s.Leave(share)
+		return nil, err
+	}
+	return func() {
+		share.Release(n)
+		s.Leave(share)
+	}, nil
+}
+
 // Len returns how many owners have a share.
 func (s *Shares) Len() int {
 	s.mu.Lock()

@@ -75,7 +75,8 @@ func New(cfg Config, exec *executor.Executor, deps Deps, log *slog.Logger) (*Ser
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, exec: exec, log: log,
-		operations: newSlots(cfg.Operations, cfg.QueueTime), authentications: newSlots(cfg.Operations, cfg.QueueTime),
+		operations:      newSlots(cfg.Operations, cfg.Operations/callerPart, cfg.QueueTime),
+		authentications: newSlots(cfg.Operations, 0, cfg.QueueTime), // many users may come from one address
 	}
 	if s.graphiql, err = static.Load(graphiqlFiles, "graphiql"); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -287,13 +288,42 @@ func TestServer_GraphQL_is_busy_without_a_slot(t *testing.T) {
 			answer(s, request("POST /graphql", isJSON, `{"query":"{wait}"}`).WithContext(ctx))
 		}()
 		synctest.Wait()
-		w := answer(s, request("POST /graphql", isJSON, `{"query":"{hello}"}`))
+		w := answer(s, fromAddress("192.0.2.2", request("POST /graphql", isJSON, `{"query":"{hello}"}`)))
 		if w.Code != 503 || errorCode(t, w.Body.Bytes()) != string(fault.ServerBusy) || w.Header().Get("Retry-After") != "1" {
 			t.Errorf("answer while busy = %d %s, want 503 %s", w.Code, w.Body, fault.ServerBusy)
 		}
 		cancel()
 		<-done
 		if w := answer(s, request("POST /graphql", isJSON, `{"query":"{hello}"}`)); w.Code != 200 {
+			t.Errorf("answer afterwards = %d %s, want 200", w.Code, w.Body)
+		}
+	})
+}
+
+func fromAddress(address string, r *http.Request) *http.Request {
+	r.RemoteAddr = address + ":1234"
+	return r
+}
+
+// TestServer_GraphQL_refuses_a_caller_that_holds_its_share has one address hold a quarter of the slots.
+func TestServer_GraphQL_refuses_a_caller_that_holds_its_share(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, httpd.Config{Operations: 8}, httpd.Deps{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { answer(s, request("POST /graphql", isJSON, `{"query":"{wait}"}`).WithContext(ctx)) })
+		}
+		synctest.Wait()
+		for address, want := range map[string]int{"192.0.2.1": http.StatusTooManyRequests, "192.0.2.2": http.StatusOK} {
+			if w := answer(s, fromAddress(address, request("POST /graphql", isJSON, `{"query":"{hello}"}`))); w.Code != want {
+				t.Errorf("answer to %s = %d %s, want %d", address, w.Code, w.Body, want)
+			}
+		}
+		cancel()
+		wg.Wait()
+		if w := answer(s, request("POST /graphql", isJSON, `{"query":"{hello}"}`)); w.Code != http.StatusOK {
 			t.Errorf("answer afterwards = %d %s, want 200", w.Code, w.Body)
 		}
 	})
@@ -313,7 +343,7 @@ func TestServer_waits_less_in_a_standing_queue(t *testing.T) {
 		for n := range callers {
 			wg.Go(func() {
 				began := time.Now()
-				answer(s, request("POST /graphql", isJSON, `{"query":"{hello}"}`))
+				answer(s, fromAddress(fmt.Sprint("192.0.2.", 2+n), request("POST /graphql", isJSON, `{"query":"{hello}"}`)))
 				waits[n] = time.Since(began)
 			})
 			time.Sleep(400 * time.Millisecond)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/backplane-dev/backplane/internal/fairshare"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/membudget"
 )
@@ -15,9 +16,11 @@ import (
 // slots bound how many callers do one kind of work at a time. The others queue, in the order in which
 // they came. A queue that has not been empty for the wait is a standing one, which only adds to the
 // latency of all: its callers wait a tenth of the wait, so that the work that is done is work
-// for which a caller still waits (CoDel).
+// for which a caller still waits (CoDel). One caller holds at most its share of the slots, and waits for it outside of the queue.
 type slots struct {
 	permits *semaphore.Weighted
+	shares  *fairshare.Shares
+	share   int // of one caller; 0: all slots
 	wait    time.Duration
 
 	mu      sync.Mutex
@@ -25,16 +28,47 @@ type slots struct {
 	since   time.Time // when the queue was last empty
 }
 
-// standingPart divides the wait in a standing queue.
-const standingPart = 10
+const (
+	standingPart = 10 // divides the wait in a standing queue
+	callerPart   = 4  // divides the slots for operations: what one caller may hold
+)
 
-func newSlots(n int, wait time.Duration) *slots {
-	return &slots{permits: semaphore.NewWeighted(int64(n)), wait: wait}
+func newSlots(n, share int, wait time.Duration) *slots {
+	return &slots{permits: semaphore.NewWeighted(int64(n)), shares: fairshare.New(), share: share, wait: wait}
 }
 
-// acquire waits for a slot and returns what releases it. Its error is SERVER_BUSY, or that of ctx
-// once the client has left.
+// acquire waits for a slot and returns what releases it. Its error is RATE_LIMITED if the caller holds its share, SERVER_BUSY
+// if all callers hold all slots, or that of ctx once the client has left.
 func (s *slots) acquire(ctx context.Context) (release func(), err error) {
+	releaseShare, err := s.acquireShare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	releaseSlot, err := s.acquireSlot(ctx)
+	if err != nil {
+		releaseShare()
+		return nil, err
+	}
+	return func() { releaseSlot(); releaseShare() }, nil
+}
+
+func (s *slots) acquireShare(ctx context.Context) (release func(), err error) {
+	if s.share == 0 {
+		return func() {}, nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, s.wait)
+	defer cancel()
+	release, err = s.shares.Acquire(waiting, fairshare.Caller(ctx), 1, int64(s.share))
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, fault.New(fault.RateLimited, "As many of your requests are under way as one caller may have: wait for their responses.").After(s.wait)
+	}
+	return release, nil
+}
+
+func (s *slots) acquireSlot(ctx context.Context) (release func(), err error) {
 	release = func() { s.permits.Release(1) }
 	if s.permits.TryAcquire(1) {
 		return release, nil
