@@ -29,7 +29,7 @@ test: ## run all tests, with private servers if there are any; says what it left
 race: ## run the short tests with the race detector, which needs a C compiler
 	$(RUNNER) env CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./... | grep -v backplane/e2e/) ./e2e/client $(CLIENT)
 
-services: ## install what tests can use: PostgreSQL, Redis, Node.js, HAProxy, PgBouncer, a C compiler
+services: ## install what tests can use: PostgreSQL, Redis, Node.js, a browser, HAProxy, PgBouncer, a C compiler
 	.ci/services
 
 soak: ## run the tests at their large size: an hour or more
@@ -82,4 +82,4 @@ checks: # what CI runs, one after the other
 	@echo $(CHECKS)
 
 clean: ## remove what was built, but not data/
-	rm -rf bin .ci/cache conformance/node_modules
+	rm -rf bin .ci/cache conformance/node_modules clients/typescript/node_modules

@@ -21,15 +21,16 @@ func TestServer_does_what_clients_document_for_their_users(t *testing.T) {
 			needPackages(t)
 			server := testenv.Server(t, "BACKPLANE_RATE_LIMIT=off", "BACKPLANE_ACCESS_TOKEN_TIME=2s")
 			command := append([]string{script[0], server.BaseURL + "/graphql"}, script[1:]...)
-			nodeWithServer(t, server, command...)
+			nodeWithServer(t, server, ".", command...)
 		})
 	}
 }
 
 // nodeWithServer is node for a script that has the server killed and started, by a line for each.
-func nodeWithServer(t *testing.T, server *testenv.Process, command ...string) {
+func nodeWithServer(t *testing.T, server *testenv.Process, dir string, command ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), testenv.Node(t), command...)
+	cmd.Dir = dir
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()

@@ -49,7 +49,13 @@ func TestServer_follows_GraphQL_over_HTTP(t *testing.T) {
 func node(t *testing.T, command ...string) {
 	t.Helper()
 	needPackages(t)
+	nodeIn(t, ".", command...)
+}
+
+func nodeIn(t *testing.T, dir string, command ...string) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), testenv.Node(t), command...)
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "NO_COLOR=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -63,6 +69,11 @@ func node(t *testing.T, command ...string) {
 // be, and skips it in short runs: none of this is ours to find races in.
 func needPackages(t *testing.T) {
 	t.Helper()
+	needPackagesOf(t, packages)
+}
+
+func needPackagesOf(t *testing.T, packages func() error) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("short run")
 	}
@@ -72,22 +83,25 @@ func needPackages(t *testing.T) {
 	}
 }
 
-// packages installs what package-lock.json says, unless that is done: a stamp
-// next to the packages names the lock file they are for.
-var packages = sync.OnceValue(func() error {
-	lock, err := os.ReadFile("package-lock.json")
+var packages = sync.OnceValue(func() error { return installPackages(".") })
+
+// installPackages installs what package-lock.json of the directory says, unless that is done: a
+// stamp next to the packages names the lock file they are for.
+func installPackages(dir string) error {
+	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(lock)
 	want := hex.EncodeToString(sum[:])
-	stamp := filepath.Join("node_modules", ".installed-from")
+	stamp := filepath.Join(dir, "node_modules", ".installed-from")
 	if got, err := os.ReadFile(stamp); err == nil && string(got) == want {
 		return nil
 	}
 	cmd := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm ci: %w: %s", err, out)
 	}
 	return os.WriteFile(stamp, []byte(want), 0o600)
-})
+}

@@ -77,6 +77,22 @@ func Node(t testing.TB) string {
 	return path
 }
 
+// Browser returns the path of a Chromium. A test that needs it is left out on a machine without
+// it.
+func Browser(t testing.TB) string {
+	t.Helper()
+	var missing error
+	for _, name := range []string{"chromium-headless-shell", "headless_shell", "chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"} {
+		path, err := exec.LookPath(name)
+		if err == nil {
+			return path
+		}
+		missing = err
+	}
+	LeaveOut(t, "A browser", missing)
+	return ""
+}
+
 // FreePort returns a free loopback port.
 func FreePort(t testing.TB) int {
 	t.Helper()

@@ -1,0 +1,13 @@
+/** The TypeScript types of the scalars, for `config.scalars` of GraphQL Code Generator. */
+export const scalars = {
+    CurrencyCode: "string",
+    Cursor: "string",
+    DateTime: "string",
+    Decimal: "string",
+    Duration: "string",
+    JSON: "unknown",
+    Long: "number",
+    StringMap: "Record<string, string>",
+};
+/** The `config` of GraphQL Code Generator: with it, a scalar that has no type here is an error. */
+export const config = { strictScalars: true, scalars };
