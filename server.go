@@ -19,7 +19,7 @@ import (
 
 func main() {
 	ctx := cli.NotifyStop(context.Background())
-	os.Exit(cli.Main(ctx, cli.Process{Args: os.Args[1:], Environ: os.Environ(), Out: os.Stdout, ErrOut: os.Stderr}, run))
+	os.Exit(cli.Main(ctx, cli.Process{Args: os.Args[1:], Environ: os.Environ(), In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}, run))
 }
 
 // run builds a server and serves until ctx is cancelled and the last request is

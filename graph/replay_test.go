@@ -216,6 +216,7 @@ func TestMutations_take_effect_once_under_an_idempotency_key(t *testing.T) {
 
 	bob := d.call(t, "createUser", "user { id }", map[string]any{"username": "bob"})
 	d.call(t, "updateUser", "user { id }", map[string]any{"id": bob, "name": "Bob"})
+	d.call(t, "setPassword", "user { id }", map[string]any{"id": bob, "newPassword": "battery staple"})
 	d.call(t, "deleteUser", "user { id }", map[string]any{"id": bob})
 
 	cup := d.call(t, "createProduct", "product { id }", map[string]any{

@@ -40,6 +40,7 @@ var routeBodies = map[string]string{
 	"PUT /services/{name}":                                    `{"description": "x"}`,
 	"PUT /services/{name}/instances/{instance_id}":            `{"url": "http://192.0.2.1"}`,
 	"PUT /users/{id}":                                         `{"username": "someuser"}`,
+	"PUT /users/{id}/password":                                `{"password": "battery horse correct"}`,
 }
 
 // TestRoutes_are_the_golden_file calls every route of the REST shim as every kind of principal, as

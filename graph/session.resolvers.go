@@ -83,6 +83,21 @@ func (r *mutationResolver) ChangePassword(ctx context.Context, input model.Chang
 	return &model.ChangePasswordPayload{User: u}, nil
 }
 
+func (r *mutationResolver) SetPassword(ctx context.Context, input model.SetPasswordInput) (*model.SetPasswordPayload, error) {
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.domains.Sessions.SetPassword(ctx, cl, uid.User(input.ID), input.NewPassword, input.RevokeAPIKeys); err != nil {
+		return nil, err
+	}
+	u, err := loader.Users.Load(ctx, uid.User(input.ID))
+	if err != nil {
+		return nil, err
+	}
+	return &model.SetPasswordPayload{User: u}, nil
+}
+
 func (r *mutationResolver) RevokeSession(ctx context.Context, input model.RevokeSessionInput) (*model.RevokeSessionPayload, error) {
 	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
 	if err != nil {

@@ -47,11 +47,11 @@ func RunCommand(t *testing.T, database string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(testenv.Binary(t), args...)
 	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), Settings(database)...)
-	out, err := cmd.CombinedOutput()
+	out, err := testenv.OutputOf(cmd)
 	if err != nil {
 		t.Fatalf("backplane %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	return string(out)
+	return out
 }
 
 // StartServer starts a server with an ADMIN and no rate limit on the migrated database.

@@ -3,6 +3,7 @@ package rest
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -305,9 +306,11 @@ func TestLegacyUsage_tells_operators_who_calls_routes(t *testing.T) {
 		for range 3 {
 			ada.MustREST(t, http.StatusNotFound, "GET /users/5", "", "User-Agent", "shop/1.2")
 		}
-		key, secondLine, _ := strings.Cut(harness.RunCommand(t, database, "apikey", "--user", harness.AdminName, "--name", "till", "--scopes", "users:read"), "\n")
-		harness.Caller{BaseURL: p.BaseURL, Token: key}.MustREST(t, http.StatusOK, "GET /users", "")
-		keyID := strings.Fields(secondLine)[4]
+		var key struct{ ID, Secret string }
+		if err := json.Unmarshal([]byte(harness.RunCommand(t, database, "apikey", "--json", "--user", harness.AdminName, "--name", "till", "--scopes", "users:read")), &key); err != nil {
+			t.Fatal(err)
+		}
+		harness.Caller{BaseURL: p.BaseURL, Token: key.Secret}.MustREST(t, http.StatusOK, "GET /users", "")
 		const query = `{ legacyUsage { nodes { route client calls firstSeenAt lastSeenAt } totalCount } }`
 		var data map[string]any
 		harness.Eventually(t, "the calls are stored", func() bool {
@@ -317,7 +320,7 @@ func TestLegacyUsage_tells_operators_who_calls_routes(t *testing.T) {
 		})
 		got := fmt.Sprint(harness.At(data, "legacyUsage", "nodes", 0, "client"), harness.At(data, "legacyUsage", "nodes", 0, "calls"), harness.At(data, "legacyUsage", "nodes", 1, "route"),
 			harness.At(data, "legacyUsage", "nodes", 1, "client"), harness.At(data, "legacyUsage", "nodes", 1, "calls"))
-		if want := fmt.Sprint(keyID, 1, "GET /users/{id}", "shop/1.2", 3); got != want {
+		if want := fmt.Sprint(key.ID, 1, "GET /users/{id}", "shop/1.2", 3); got != want {
 			t.Errorf("legacyUsage shows %s, want %s", got, want)
 		}
 		if a, err := ada.Send(t.Context(), query, nil); err != nil || len(a.Errors) != 1 || a.Errors[0].Extensions["code"] != "FORBIDDEN" {

@@ -243,6 +243,7 @@ type ComplexityRoot struct {
 		RevokeAllSessions      func(childComplexity int, input model.RevokeAllSessionsInput) int
 		RevokeSession          func(childComplexity int, input model.RevokeSessionInput) int
 		SetInstanceMaintenance func(childComplexity int, input model.SetInstanceMaintenanceInput) int
+		SetPassword            func(childComplexity int, input model.SetPasswordInput) int
 		ShipOrder              func(childComplexity int, input model.ShipOrderInput) int
 		SignIn                 func(childComplexity int, input model.SignInInput) int
 		SignOut                func(childComplexity int, input model.SignOutInput) int
@@ -522,6 +523,11 @@ type ComplexityRoot struct {
 
 	SetInstanceMaintenancePayload struct {
 		Instance   func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	SetPasswordPayload struct {
+		User       func(childComplexity int) int
 		UserErrors func(childComplexity int) int
 	}
 
@@ -1488,6 +1494,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.SetInstanceMaintenance(childComplexity, args["input"].(model.SetInstanceMaintenanceInput)), true
+	case "Mutation.setPassword":
+		if e.ComplexityRoot.Mutation.SetPassword == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_setPassword_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SetPassword(childComplexity, args["input"].(model.SetPasswordInput)), true
 	case "Mutation.shipOrder":
 		if e.ComplexityRoot.Mutation.ShipOrder == nil {
 			break
@@ -2734,6 +2751,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.SetInstanceMaintenancePayload.UserErrors(childComplexity), true
 
+	case "SetPasswordPayload.user":
+		if e.ComplexityRoot.SetPasswordPayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SetPasswordPayload.User(childComplexity), true
+	case "SetPasswordPayload.userErrors":
+		if e.ComplexityRoot.SetPasswordPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SetPasswordPayload.UserErrors(childComplexity), true
+
 	case "ShipOrderPayload.order":
 		if e.ComplexityRoot.ShipOrderPayload.Order == nil {
 			break
@@ -3143,6 +3173,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("SecurityEventFilter", ec.unmarshalInputSecurityEventFilter),
 			graphql.NewInputUnmarshaler("ServiceFilter", ec.unmarshalInputServiceFilter),
 			graphql.NewInputUnmarshaler("SetInstanceMaintenanceInput", ec.unmarshalInputSetInstanceMaintenanceInput),
+			graphql.NewInputUnmarshaler("SetPasswordInput", ec.unmarshalInputSetPasswordInput),
 			graphql.NewInputUnmarshaler("ShipOrderInput", ec.unmarshalInputShipOrderInput),
 			graphql.NewInputUnmarshaler("SignInInput", ec.unmarshalInputSignInInput),
 			graphql.NewInputUnmarshaler("SignOutInput", ec.unmarshalInputSignOutInput),
@@ -4994,6 +5025,8 @@ enum SecurityEventType {
   REFRESH_REUSED
   "A user changed its password."
   PASSWORD_CHANGED
+  "An ADMIN, or the operator, set the password of a user."
+  PASSWORD_SET
   "A session was ended before it expired; ` + "`" + `detail` + "`" + ` is the reason."
   SESSION_REVOKED
   "An API key was created."
@@ -5126,6 +5159,14 @@ extend type Mutation {
     "The old password and the new one."
     input: ChangePasswordInput!
   ): ChangePasswordPayload
+  """
+  Sets the password of another user and ends all its sessions, and on request its API keys. ADMIN only, in a signed-in session; for
+  one's own account there is changePassword.
+  """
+  setPassword(
+    "Whose password, and the new one."
+    input: SetPasswordInput!
+  ): SetPasswordPayload
   "Ends a session: one's own, or as ADMIN any. Ending an ended session does nothing."
   revokeSession(
     "Which session."
@@ -5352,6 +5393,26 @@ type ChangePasswordPayload {
   "The account whose password has changed; null if there are errors."
   user: User
   "Why the password was not changed; empty on success."
+  userErrors: [UserError!]!
+}
+
+"A new password for another user."
+input SetPasswordInput {
+  "Which user. The account must be ACTIVE."
+  id: ID!
+  "The new password: 10 characters or more, none that is common or made of the names of the account."
+  newPassword: String!
+  "Whether the user's API keys are revoked as well; who knew the password may have made some."
+  revokeApiKeys: Boolean! = false
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"The result of setPassword."
+type SetPasswordPayload {
+  "The account whose password has been set; null if there are errors."
+  user: User
+  "Why the password was not set; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -6558,6 +6619,16 @@ func (ec *executionContext) childFields_SetInstanceMaintenancePayload(ctx contex
 		return ec.fieldContext_SetInstanceMaintenancePayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type SetInstanceMaintenancePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_SetPasswordPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_SetPasswordPayload_user(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_SetPasswordPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SetPasswordPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_ShipOrderPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

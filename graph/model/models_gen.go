@@ -634,6 +634,26 @@ type SetInstanceMaintenancePayload struct {
 	UserErrors []*UserError `json:"userErrors"`
 }
 
+// A new password for another user.
+type SetPasswordInput struct {
+	// Which user. The account must be ACTIVE.
+	ID string `json:"id"`
+	// The new password: 10 characters or more, none that is common or made of the names of the account.
+	NewPassword string `json:"newPassword"`
+	// Whether the user's API keys are revoked as well; who knew the password may have made some.
+	RevokeAPIKeys bool `json:"revokeApiKeys"`
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// The result of setPassword.
+type SetPasswordPayload struct {
+	// The account whose password has been set; null if there are errors.
+	User *user.User `json:"user,omitempty"`
+	// Why the password was not set; empty on success.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
 // Which order to ship.
 type ShipOrderInput struct {
 	// Which order.

@@ -25,26 +25,27 @@ func (c *commandLine) apiKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apikey --user NAME --name NAME --scopes LIST",
 		Short: "create an API key for a user, and print it once",
-		Long:  "The key acts for the user, within its scopes: send it as \"Authorization: Bearer KEY\".",
-		Args:  atMost(0),
+		Long: "The key acts for the user, within its scopes: send it as \"Authorization: Bearer KEY\". The key is all that is written to the standard\n" +
+			"output: KEY=$(backplane apikey --user robot --name till --scopes orders:read).",
+		Args: atMost(0),
 		PreRunE: func(*cobra.Command, []string) error {
 			if opts.user == "" || opts.name == "" || opts.scopes == "" {
 				return errors.New("apikey needs --user, --name and --scopes; see backplane apikey --help")
 			}
 			return nil
 		},
-		RunE: c.withWritableToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
-			return createAPIKey(ctx, env, tools, opts)
+		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+			return c.createAPIKey(ctx, env, tools, opts)
 		}),
 	}
 	cmd.Flags().StringVar(&opts.user, "user", "", "`NAME` of the user that the key acts for")
 	cmd.Flags().StringVar(&opts.name, "name", "", "`NAME` of the key, to recognise it by")
 	cmd.Flags().StringVar(&opts.scopes, "scopes", "", "comma-separated `LIST` of what the key may do: "+strings.Join(scopeNames(), ", "))
 	cmd.Flags().DurationVar(&opts.life, "for", 90*24*time.Hour, "lifetime as a `DURATION`, at most 8784h (366 days)")
-	return cmd
+	return c.addJSONFlag(cmd)
 }
 
-func createAPIKey(ctx context.Context, env app.Env, tools *app.Toolbox, opts apiKeyOptions) error {
+func (c *commandLine) createAPIKey(ctx context.Context, env app.Env, tools *app.Toolbox, opts apiKeyOptions) error {
 	u, err := tools.DB.Users().ByUsername(ctx, opts.user)
 	if err != nil {
 		return err
@@ -62,8 +63,11 @@ func createAPIKey(ctx context.Context, env app.Env, tools *app.Toolbox, opts api
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(env.Out, "%s\n\nThis is the key %s of %s. It is valid until %s and is not shown again.\n",
-		secret, key.ID, u.Username, key.ExpiresAt.Format(time.RFC3339))
+	if c.json {
+		return writeJSONLine(env.Out, []string{"id", "username", "name", "scopes", "expires at", "secret"}, []any{key.ID, u.Username, key.Name, key.Scopes, key.ExpiresAt, secret})
+	}
+	fmt.Fprintf(c.process.ErrOut, "This is the key %s of %s. It is valid until %s and is not shown again.\n", key.ID, u.Username, key.ExpiresAt.Format(time.RFC3339))
+	_, err = fmt.Fprintln(env.Out, secret)
 	return err
 }
 

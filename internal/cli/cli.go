@@ -23,8 +23,9 @@ import (
 
 // Process is what the operating system gives the program.
 type Process struct {
-	Args        []string // without the program's name
-	Environ     []string // NAME=value, as os.Environ returns it
+	Args        []string  // without the program's name
+	Environ     []string  // NAME=value, as os.Environ returns it
+	In          io.Reader // nil for none
 	Out, ErrOut io.Writer
 }
 
@@ -57,6 +58,7 @@ type commandLine struct {
 	process  Process
 	serve    Serve
 	settings map[string]string // given as flags, by flag name
+	json     bool              // whether the listing of the command is JSON
 }
 
 // rootCommand returns the tree of all commands.
@@ -70,7 +72,7 @@ func (c *commandLine) rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
-		c.serveCommand(), c.migrateCommand(), c.seedCommand(), c.apiKeyCommand(), c.keysCommand(), c.servicesCommand(), c.pickCommand(),
+		c.serveCommand(), c.migrateCommand(), c.seedCommand(), c.usersCommand(), c.apiKeyCommand(), c.keysCommand(), c.servicesCommand(), c.pickCommand(),
 		c.consumersCommand(), c.deadLettersCommand(), c.sinksCommand(), c.legacyCommand(), c.securityCommand(), c.doctorCommand(), c.versionCommand(), c.manCommand(),
 	)
 	root.SetOut(c.process.Out)

@@ -32,6 +32,7 @@ const (
 	SignUpSucceeded   EventType = "sign_up.succeeded"
 	RefreshReused     EventType = "refresh.reused" // a refresh token came back too late: its session ended
 	PasswordChanged   EventType = "password.changed"
+	PasswordSet       EventType = "password.set" // by an ADMIN or the operator
 	SessionRevoked    EventType = "session.revoked"
 	APIKeyCreated     EventType = "api_key.created"
 	APIKeyRevoked     EventType = "api_key.revoked"
@@ -57,7 +58,7 @@ const (
 // EventTypes returns every type: changes and successes first.
 func EventTypes() []EventType {
 	return []EventType{
-		SignInSucceeded, SignUpSucceeded, RefreshReused, PasswordChanged, SessionRevoked, APIKeyCreated, APIKeyRevoked,
+		SignInSucceeded, SignUpSucceeded, RefreshReused, PasswordChanged, PasswordSet, SessionRevoked, APIKeyCreated, APIKeyRevoked,
 		UserRolesChanged, UserStatusChanged, UserDeleted, SigningKeyRotated, SigningKeyRevoked,
 		SignInFailed, SignInThrottled, PasswordChangeFailed, CredentialRefused, PermissionDenied, RateLimited, HostRefused, CrossOriginRefused,
 	}

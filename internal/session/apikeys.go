@@ -198,6 +198,6 @@ func (s *Service) APIKeysByIDs(ctx context.Context, ids []uid.APIKey) (map[uid.A
 	return found, nil
 }
 
-func errOwner() error {
+func errOwner() *fault.Error {
 	return fault.New(fault.UserNotFound, "There is no such user.").At("userId")
 }

@@ -66,7 +66,7 @@ type Reason string
 const (
 	SignedOut       Reason = "SIGNED_OUT"
 	Revoked         Reason = "REVOKED"          // by its owner from elsewhere, or by an ADMIN
-	PasswordChanged Reason = "PASSWORD_CHANGED" // in another session
+	PasswordChanged Reason = "PASSWORD_CHANGED" // in another session, or by an ADMIN
 	TokenReused     Reason = "TOKEN_REUSED"     // a refresh token came back: it may have been stolen
 	AccountEnded    Reason = "ACCOUNT_ENDED"    // the user was deactivated
 	TooMany         Reason = "TOO_MANY"         // the user opened more sessions than one may have

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -294,8 +295,17 @@ func (p *Process) Run(args ...string) (string, error) {
 	p.t.Helper()
 	cmd := exec.CommandContext(p.t.Context(), BinaryOf(p.t, p.build), args...)
 	cmd.Dir, cmd.Env = p.Dir, p.env
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return OutputOf(cmd)
+}
+
+// OutputOf runs a command and returns its standard output, and of one that fails what it wrote to standard error, too.
+func OutputOf(cmd *exec.Cmd) (string, error) {
+	var out, both Output
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, &both), &both
+	if err := cmd.Run(); err != nil {
+		return both.String(), err
+	}
+	return out.String(), nil
 }
 
 func (p *Process) cleanup() {
