@@ -53,7 +53,7 @@ var mayImport = map[string]string{
 	"internal/consumer":              leaves + " internal/lease internal/eventlog",
 	"internal/export":                leaves + " internal/lease internal/eventlog",
 	"internal/cache":                 leaves + " " + domains + " internal/eventlog",
-	"internal/config":                leaves + " internal/eventlog internal/executor internal/gateway internal/httpd internal/rest internal/securitylog", // whose settings it collects
+	"internal/config":                leaves + " internal/consumer internal/eventlog internal/executor internal/gateway internal/httpd internal/rest internal/securitylog", // whose settings it collects
 	"internal/gateway":               leaves + " " + domains + " internal/balance internal/problem",
 	"internal/httpd":                 leaves + " internal/static internal/executor internal/connlimit internal/hostcheck internal/problem",
 	"internal/executor":              leaves,

@@ -113,8 +113,8 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	}
 
 	// Background: the admin listener, and what reads the event log by name.
-	eraser := app.NewEraser(env, db)
-	admin, err := app.OpenAdmin(ctx, env, server, health, caches, gateway, securityLog, eraser)
+	eraser, purger := app.NewEraser(env, db), app.NewPurger(env, db)
+	admin, err := app.OpenAdmin(ctx, env, server, health, caches, gateway, securityLog, eraser, purger)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	g.Go(func() error { return usage.Run(lasting) })
 	g.Go(func() error { return securityLog.Run(lasting) })
 	g.Go(func() error { return admin.Run(lasting) })
-	background := []app.Runner{app.NewClock(env, db), health, caches, sessions, retention, app.Purger{DB: db, Log: env.Log}, eraser}
+	background := []app.Runner{app.NewClock(env, db), health, caches, sessions, retention, purger, eraser}
 	background = append(append(background, consumers...), exporters...)
 	if opts.Demo {
 		background = append(background, demo.NewServices(registry.Registrar, env.Log))

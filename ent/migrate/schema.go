@@ -34,6 +34,16 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[9], APIKeysColumns[0]},
 			},
+			{
+				Name:    "apikey_expires_at",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeysColumns[5]},
+			},
+			{
+				Name:    "apikey_revoked_at",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeysColumns[7]},
+			},
 		},
 	}
 	// CredentialsColumns holds the columns for the "credentials" table.
@@ -101,6 +111,14 @@ var (
 				Name:    "deadletter_replayed_at",
 				Unique:  false,
 				Columns: []*schema.Column{DeadLettersColumns[18]},
+			},
+			{
+				Name:    "deadletter_expiring",
+				Unique:  false,
+				Columns: []*schema.Column{DeadLettersColumns[16]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "replayed_at IS NULL",
+				},
 			},
 			{
 				Name:    "deadletter_waiting",
@@ -610,6 +628,16 @@ var (
 		Name:       "services",
 		Columns:    ServicesColumns,
 		PrimaryKey: []*schema.Column{ServicesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "service_ended",
+				Unique:  false,
+				Columns: []*schema.Column{ServicesColumns[14]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "deregistered",
+				},
+			},
+		},
 	}
 	// SessionsColumns holds the columns for the "sessions" table.
 	SessionsColumns = []*schema.Column{

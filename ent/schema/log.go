@@ -105,6 +105,7 @@ func (DeadLetter) Indexes() []ent.Index {
 		index.Fields("consumer", "position", "id"),
 		index.Fields("user_id"),
 		index.Fields("replayed_at"),
+		index.Fields("failed_at").StorageKey("deadletter_expiring").Annotations(entsql.IndexWhere("replayed_at IS NULL")),
 		index.Fields("consumer", "subject_id", "position").StorageKey("deadletter_waiting").Annotations(entsql.IndexWhere("replayed_at IS NULL")),
 		index.Fields("consumer", "requested_at", "position").StorageKey("deadletter_requested").
 			Annotations(entsql.IndexWhere("requested_at IS NOT NULL AND replayed_at IS NULL")),

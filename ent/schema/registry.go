@@ -36,6 +36,11 @@ func (Service) Fields() []ent.Field {
 	}, timeFields()...)
 }
 
+// Indexes of Service.
+func (Service) Indexes() []ent.Index {
+	return []ent.Index{index.Fields("updated_at").StorageKey("service_ended").Annotations(entsql.IndexWhere("deregistered"))}
+}
+
 // Annotations of Service.
 func (Service) Annotations() []schema.Annotation {
 	return checkConstraints(map[string]string{

@@ -63,7 +63,11 @@ func (APIKey) Fields() []ent.Field {
 
 // Indexes of APIKey.
 func (APIKey) Indexes() []ent.Index {
-	return []ent.Index{index.Fields("user_id", "created_at", "id")}
+	return []ent.Index{
+		index.Fields("user_id", "created_at", "id"),
+		index.Fields("expires_at"),
+		index.Fields("revoked_at"),
+	}
 }
 
 // Annotations of APIKey.

@@ -3,9 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
-	"time"
 
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/consumer"
@@ -71,39 +69,6 @@ func newSink(env Env, cfg config.Sink) (export.Sink, error) {
 		return export.NewNATSSink(url, export.NATSSinkConfig{Source: cfg.Source, Stream: cfg.Stream, Subject: cfg.Subject})
 	}
 	return nil, fmt.Errorf("unknown kind of sink %q", cfg.Kind)
-}
-
-// When expired rows are purged: soon after the start, also on nodes that restart often, and then at an interval.
-const (
-	firstPurge    = time.Minute
-	purgeInterval = 10 * time.Minute
-)
-
-// Purger removes expired idempotency keys, claims of consumers that are past their
-// events, and dead letters that were replayed long ago.
-type Purger struct {
-	DB  *store.DB
-	Log *slog.Logger
-}
-
-// Run implements Runner. A purge that fails is logged and tried again.
-func (p Purger) Run(ctx context.Context) error {
-	tick := time.NewTicker(firstPurge)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			tick.Reset(purgeInterval)
-			if p.DB.Clock().CheckAge() != nil { // the clock itself is reported
-				continue
-			}
-			if _, err := p.DB.PurgeExpired(ctx); err != nil && ctx.Err() == nil {
-				p.Log.ErrorContext(ctx, "purge of expired rows failed", "error", err)
-			}
-		}
-	}
 }
 
 // NewClock builds what keeps the database's time on this node right.

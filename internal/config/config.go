@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/gateway"
@@ -48,12 +49,13 @@ type Config struct {
 	RESTDeprecated   []rest.Deprecation
 	AssignLegacyID   bool
 
-	Retention eventlog.RetentionConfig
-	Security  securitylog.Config
-	GraphQL   executor.Limits
-	HTTP      httpd.Config
-	Gateway   gateway.Config
-	Writes    writelimit.Config
+	Retention   eventlog.RetentionConfig
+	DeadLetters consumer.DeadLetterConfig
+	Security    securitylog.Config
+	GraphQL     executor.Limits
+	HTTP        httpd.Config
+	Gateway     gateway.Config
+	Writes      writelimit.Config
 }
 
 // ListenHost returns the host of the address that the API listens on, empty for all addresses.

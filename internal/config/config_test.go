@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/gateway"
@@ -44,8 +45,9 @@ func TestFromEnv_Defaults(t *testing.T) {
 	}
 	want := config.Config{
 		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", CacheBytes: 64 << 20, StopDelay: 7 * time.Second, AccessTokenTime: 5 * time.Minute, Database: "sqlite:data/backplane.db", Conns: 11, CredentialConns: 3, RateLimit: true, Introspection: true, LogFormat: config.LogText,
-		Retention: eventlog.RetentionConfig{MaxReaderLag: 1_000_000},
-		Security:  securitylog.Config{Retention: 90 * 24 * time.Hour},
+		Retention:   eventlog.RetentionConfig{MaxReaderLag: 1_000_000},
+		DeadLetters: consumer.DeadLetterConfig{Retention: 90 * 24 * time.Hour},
+		Security:    securitylog.Config{Retention: 90 * 24 * time.Hour},
 		GraphQL: executor.Limits{
 			Tokens: 10_000, Operations: 50, Fields: 3_000, ExpandedFields: 15_000, Fragments: 200, FragmentDepth: 20, Depth: 20,
 			Aliases: 100, RootFields: 30, Directives: 200, Complexity: 50_000, Errors: 50, Response: 16 << 20, Time: 10 * time.Second,

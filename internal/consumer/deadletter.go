@@ -10,6 +10,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/lease"
 	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/setting"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -32,6 +33,30 @@ type Failure struct {
 	Code     fault.Code // of the last attempt's error
 	Message  string     // of that error, for the end user
 	Detail   string     // full error text, for the operator only
+}
+
+// DeadLetterConfig says how long dead letters are kept.
+type DeadLetterConfig struct {
+	Retention time.Duration // since the last failure or request, without a replay
+}
+
+// Settings declares the tunables.
+func (c *DeadLetterConfig) Settings() []setting.Setting {
+	return []setting.Setting{
+		setting.Period(&c.Retention, "DEAD_LETTER_RETENTION", 90*24*time.Hour, "how long a dead letter waits for its replay, from its last failure on; then it is dropped, and the log says so"),
+	}
+}
+
+// DroppedDeadLetter says which dead letter was removed without a replay.
+type DroppedDeadLetter struct {
+	ID        uid.DeadLetter
+	Consumer  string
+	EventID   uid.Event
+	Type      event.Type
+	SubjectID string
+	Position  event.Position
+	FailedAt  time.Time
+	Code      fault.Code
 }
 
 // maxDetail bounds the stored error text, in bytes.

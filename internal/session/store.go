@@ -97,7 +97,7 @@ type Sessions interface {
 	// LiveSessions returns sessions of the user that are live at the given time, the
 	// one used last first, at most limit of them.
 	LiveSessions(ctx context.Context, user uid.User, at time.Time, limit int) ([]*Session, error)
-	// Sweep removes at most limit sessions that ended, by revocation or expiry,
+	// Sweep removes at most limit sessions and API keys that ended, by revocation or expiry,
 	// before ended, and at most limit counters whose window ended before now. It
 	// returns how many rows it removed and records no events.
 	Sweep(ctx context.Context, ended, now time.Time, limit int) (int, error)

@@ -150,6 +150,9 @@ const purgeBatch = 5000
 // deadLetterRetention is how long dead letters are kept after they were replayed.
 const deadLetterRetention = 30 * 24 * time.Hour
 
+// endedServiceRetention is how long a service is kept after its deregistration: until then it can come back as the same one.
+const endedServiceRetention = 90 * 24 * time.Hour
+
 // purges are what PurgeExpired removes. A consumer's claim is kept until its
 // offset has passed the event, and while the event is a pending dead letter.
 var purges = []struct {
@@ -161,10 +164,11 @@ var purges = []struct {
 	{"idempotency_keys", `SELECT x.id FROM readers AS r JOIN idempotency_keys AS x ON x.scope = 'consumer:' || r.name AND x.position <= r.position
 		WHERE NOT EXISTS (SELECT 1 FROM dead_letters AS d WHERE d.event_id = x.key AND d.consumer = r.name AND d.replayed_at IS NULL)`, 0, false},
 	{"dead_letters", `SELECT x.id FROM dead_letters AS x WHERE x.replayed_at <= ? ORDER BY x.replayed_at`, deadLetterRetention, true},
+	{"services", `SELECT x.id FROM services AS x WHERE x.deregistered AND x.updated_at <= ? ORDER BY x.updated_at`, endedServiceRetention, true},
 }
 
 // PurgeExpired removes idempotency keys that have expired, the claims of events
-// that consumers are past, and dead letters that were replayed long ago, in
+// that consumers are past, dead letters that were replayed long ago, and services that ended long ago, in
 // transactions of a few thousand rows, and returns how many. Sessions and
 // counters of tries have Sweep.
 func (db *DB) PurgeExpired(ctx context.Context) (removed int, err error) {

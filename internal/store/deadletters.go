@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	entsql "entgo.io/ent/dialect/sql"
 
@@ -163,6 +165,32 @@ func (s DeadLetters) FailReplay(ctx context.Context, held lease.Lease, l *consum
 		return fmt.Errorf("fail the replay of %s: %w", l.ID, err)
 	}
 	return nil
+}
+
+// DropExpired removes dead letters that have neither failed nor been requested within the age, at most limit of
+// them in one transaction, and returns them. One that waits behind a younger one of its subject stays with it.
+func (s DeadLetters) DropExpired(ctx context.Context, age time.Duration, limit int) (dropped []consumer.DroppedDeadLetter, err error) {
+	before := s.db.clock.Now().Add(-age)
+	err = s.db.inTx(ctx, claim.None, func(t *tx) error {
+		t.dirty = true
+		return t.eachRow(ctx, `DELETE FROM dead_letters WHERE id IN (SELECT x.id FROM dead_letters AS x
+				WHERE x.replayed_at IS NULL AND x.failed_at < ? AND (x.requested_at IS NULL OR x.requested_at < ?)
+				AND NOT EXISTS (SELECT 1 FROM dead_letters AS a WHERE a.consumer = x.consumer AND a.subject_id = x.subject_id
+					AND a.replayed_at IS NULL AND a.position < x.position AND (a.failed_at >= ? OR a.requested_at >= ?))
+				ORDER BY x.failed_at LIMIT ?`+t.lockClause("FOR UPDATE OF x SKIP LOCKED")+`)
+			RETURNING id, consumer, event_id, type, subject_id, position, failed_at, code`,
+			[]any{before, before, before, before, limit}, func(scan func(...any) error) error {
+				var d consumer.DroppedDeadLetter
+				err := scan(&d.ID, &d.Consumer, &d.EventID, &d.Type, &d.SubjectID, &d.Position, &d.FailedAt, &d.Code)
+				dropped = append(dropped, d)
+				return err
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("drop expired dead letters: %w", err)
+	}
+	slices.SortFunc(dropped, func(a, b consumer.DroppedDeadLetter) int { return cmp.Compare(a.Position, b.Position) })
+	return dropped, nil
 }
 
 // RequestReplay implements consumer.DeadLetterReader. A duplicate call counts the replays that

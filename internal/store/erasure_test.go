@@ -85,7 +85,7 @@ func TestErasure_hides_at_once_and_goes_on_behind_the_deletion(t *testing.T) {
 			t.Fatal(err)
 		}
 		db.Exec(t, `UPDATE orders SET note = 'secret' WHERE id = ?`, string(o.ID))
-		numberedEvents(t, db, who.ID)
+		numberedEvents(t, db, event.Filter{UserID: who.ID})
 		givenPersonalHistory(t, db, who.ID, events)
 		before := countPersonal(t, db)
 		if err := deleteUser(t.Context(), db, who.ID); err != nil {
@@ -122,7 +122,7 @@ func TestErasure_hides_at_once_and_goes_on_behind_the_deletion(t *testing.T) {
 			wantLeft = 1 // the event of the deletion has no position yet
 		}
 		requireErasures(t, db, wantLeft)
-		numberedEvents(t, db, other.ID)
+		numberedEvents(t, db, event.Filter{UserID: other.ID})
 		later.Store(int64(6 * time.Minute))
 		eraseAll(t, db)
 		requireErasures(t, db, 0)
@@ -165,7 +165,7 @@ func TestErasure_holds_up_no_numbering(t *testing.T) {
 	t.Parallel()
 	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
 	who := givenUser(t, db)
-	numberedEvents(t, db, who.ID)
+	numberedEvents(t, db, event.Filter{UserID: who.ID})
 	givenPersonalHistory(t, db, who.ID, 100)
 	if _, err := db.Users().Update(t.Context(), claim.None, who.ID, func(u *user.User) error {
 		name := "a secret name"
@@ -196,7 +196,7 @@ func TestErasure_holds_up_no_numbering(t *testing.T) {
 	if err := raw.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range numberedEvents(t, db, who.ID) {
+	for _, e := range numberedEvents(t, db, event.Filter{UserID: who.ID}) {
 		if strings.Contains(string(e.Data), "secret") {
 			t.Errorf("a reader sees %s", e.Data)
 		}

@@ -154,6 +154,45 @@ func (db *DB) TempStores(t testing.TB) map[string]int {
 	return all
 }
 
+// Tables returns the names of the tables, in order.
+func (db *DB) Tables(t testing.TB) (names []string) {
+	t.Helper()
+	query := `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name`
+	if db.isPostgres() {
+		query = `SELECT CAST(table_name AS text) FROM information_schema.tables WHERE table_schema = current_schema() ORDER BY CAST(table_name AS text) COLLATE "C"`
+	}
+	err := db.readConn().eachRow(t.Context(), query, nil, func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		names = append(names, name)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// TableBytes returns how large the table is, with its indexes.
+func (db *DB) TableBytes(t testing.TB, table string) int {
+	t.Helper()
+	if db.isPostgres() {
+		return db.Int(t.Context(), t, `SELECT pg_total_relation_size(CAST(CAST(? AS text) AS regclass))`, table)
+	}
+	return db.Int(t.Context(), t, `SELECT SUM(pgsize) FROM dbstat WHERE name IN (SELECT name FROM sqlite_master WHERE tbl_name = ?)`, table)
+}
+
+// Vacuum has PostgreSQL reuse the room of dead rows, as it does by itself after a while.
+func (db *DB) Vacuum(t testing.TB) {
+	t.Helper()
+	if !db.isPostgres() {
+		return
+	}
+	if _, err := db.writer().exec(t.Context(), `VACUUM`); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // ExplainLog returns the plans of the statements that read and count events.
 func (db *DB) ExplainLog(t testing.TB, f event.Filter, span eventlog.Span) map[string]string {
 	t.Helper()

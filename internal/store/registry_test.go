@@ -340,3 +340,27 @@ func TestRegistry_Trade(t *testing.T) {
 		}
 	})
 }
+
+func TestPurgeExpired_removes_services_that_ended_long_ago(t *testing.T) {
+	t.Parallel()
+	testenv.EachURL(t, func(t *testing.T, url string) {
+		now := at
+		db := testenv.Open(t, store.Config{URL: url, Now: func() time.Time { return now }})
+		live, ended, lately := givenService(t, db, "live"), givenService(t, db, "ended"), givenService(t, db, "lately")
+		for s, when := range map[*registry.Service]time.Time{ended: at.Add(time.Minute), lately: at.Add(time.Hour)} {
+			if _, err := db.Registry().ChangeService(t.Context(), claim.None, s.ID, func(s *registry.Service) error { s.Deregister(when); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now = at.Add(90*24*time.Hour + 30*time.Minute)
+		if n, err := db.PurgeExpired(t.Context()); n != 1 || err != nil {
+			t.Errorf("PurgeExpired = %d, %v, want the one that ended 90 days ago", n, err)
+		}
+		if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM services WHERE id IN (?, ?)`, string(live.ID), string(lately.ID)); n != 2 {
+			t.Errorf("%d services are left, want the live one and the one that ended lately", n)
+		}
+		if again := givenService(t, db, "ended"); again.ID == ended.ID || again.Version != 1 {
+			t.Errorf("the service that is registered under the name again is %+v, want another", again)
+		}
+	})
+}

@@ -124,6 +124,8 @@ func (s Sessions) Sweep(ctx context.Context, ended, now time.Time, limit int) (i
 		}{
 			{"sessions", "id", "expires_at < ?", ended},
 			{"sessions", "id", "revoked_at < ?", ended},
+			{"api_keys", "id", "expires_at < ?", ended},
+			{"api_keys", "id", "revoked_at < ?", ended},
 			{"throttles", "name", "ends_at < ?", now},
 		} {
 			n, err := t.exec(ctx, fmt.Sprintf(`DELETE FROM %[1]s WHERE %[2]s IN (SELECT %[2]s FROM %[1]s WHERE %[3]s LIMIT ?%[4]s)`,
@@ -131,7 +133,7 @@ func (s Sessions) Sweep(ctx context.Context, ended, now time.Time, limit int) (i
 			if err != nil {
 				return err
 			}
-			if removed += n; sweep.table == "sessions" && removed == int64(limit) {
+			if removed += n; sweep.table != "throttles" && removed == int64(limit) {
 				return nil
 			}
 		}

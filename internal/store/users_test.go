@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/backplane-dev/backplane/internal/claim"
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/session"
 	"github.com/backplane-dev/backplane/internal/store"
@@ -44,7 +45,7 @@ func TestDelete_forgets_the_person(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		erased := append(numberedEvents(t, db, owner.ID), numberedEvents(t, db, other.ID)...) // as readers see them at once
+		erased := append(numberedEvents(t, db, event.Filter{UserID: owner.ID}), numberedEvents(t, db, event.Filter{UserID: other.ID})...) // as readers see them at once
 		eraseAll(t, db)
 		for _, l := range db.Log(t) {
 			erased = append(erased, &l.Event)

@@ -303,11 +303,20 @@ func (m *Memory) Sweep(ctx context.Context, ended, now time.Time, limit int) (in
 		return 0, err
 	}
 	defer m.mu.Unlock()
-	sessions, counters := 0, 0
+	isEnded := func(expires time.Time, revoked *time.Time) bool {
+		return expires.Before(ended) || revoked != nil && revoked.Before(ended)
+	}
+	credentials, counters := 0, 0
 	for id, s := range m.sessions {
-		if gone := s.ExpiresAt.Before(ended) || s.RevokedAt != nil && s.RevokedAt.Before(ended); gone && sessions < limit {
+		if credentials < limit && isEnded(s.ExpiresAt, s.RevokedAt) {
 			delete(m.sessions, id)
-			sessions++
+			credentials++
+		}
+	}
+	for id, k := range m.keys {
+		if credentials < limit && isEnded(k.ExpiresAt, k.RevokedAt) {
+			delete(m.keys, id)
+			credentials++
 		}
 	}
 	for name, c := range m.counters {
@@ -316,5 +325,5 @@ func (m *Memory) Sweep(ctx context.Context, ended, now time.Time, limit int) (in
 			counters++
 		}
 	}
-	return sessions + counters, nil
+	return credentials + counters, nil
 }

@@ -120,6 +120,12 @@ func removesEndedRows(t *testing.T, s Subject) {
 		return nil
 	})
 	must(t, err)
+	liveKey, oldKey, revokedKey := s.key(t, id, at), s.key(t, id, at.Add(-3*time.Hour)), s.key(t, id, at.Add(-time.Minute))
+	_, err = s.Store.UpdateKey(t.Context(), claim.None, revokedKey.ID, func(k *session.APIKey) error {
+		k.Revoke(at.Add(-2 * time.Hour))
+		return nil
+	})
+	must(t, err)
 	takeCounters(t, s, at, throttle.Counter{Name: "short", Limit: 1, Window: time.Minute}, throttle.Counter{Name: "long", Limit: 1, Window: time.Hour})
 
 	total := 0
@@ -131,9 +137,15 @@ func removesEndedRows(t *testing.T, s Subject) {
 		}
 		total += n
 	}
-	if total != 5 {
-		t.Errorf("Sweep removed %d rows, want 4 sessions and 1 counter", total)
+	if total != 7 {
+		t.Errorf("Sweep removed %d rows, want 4 sessions, 2 keys and 1 counter", total)
 	}
+	for _, gone := range []*session.APIKey{oldKey, revokedKey} {
+		_, _, err := s.Store.KeyWithAccount(t.Context(), gone.ID)
+		wantCode(t, err, session.CodeAPIKeyNotFound)
+	}
+	_, _, err = s.Store.KeyWithAccount(t.Context(), liveKey.ID)
+	must(t, err)
 	left, err := s.Store.SessionsByIDs(t.Context(), []uid.Session{live.ID, old.ID, revoked.ID})
 	must(t, err)
 	if len(left) != 2 || left[old.ID] != nil {

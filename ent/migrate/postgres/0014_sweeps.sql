@@ -1,0 +1,6 @@
+-- atlas:txmode none
+-- backplane:compatible-from 0013_low_watermark
+CREATE INDEX CONCURRENTLY "apikey_expires_at" ON "api_keys" ("expires_at");
+CREATE INDEX CONCURRENTLY "apikey_revoked_at" ON "api_keys" ("revoked_at");
+CREATE INDEX CONCURRENTLY "deadletter_expiring" ON "dead_letters" ("failed_at") WHERE (replayed_at IS NULL);
+CREATE INDEX CONCURRENTLY "service_ended" ON "services" ("updated_at") WHERE deregistered;
