@@ -132,11 +132,9 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	}
 
 	// First run: accounts for an empty database, and the greeting.
-	accounts, err := app.CreateFirstAccounts(ctx, env, db, domains, opts.Demo)
-	if err != nil {
+	if err := app.Greet(ctx, env, ln.Addr(), db, domains, opts.Demo); err != nil {
 		return err
 	}
-	demo.PrintGreeting(env.Out, ln.Addr(), accounts, opts.Demo)
 
 	// What runs. The first failure stops everything, and so does a signal, once load
 	// balancers have had time to notice. The event log, the registry, the usage counter and the security log

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -191,4 +192,45 @@ func TestUsers_are_managed_by_commands(t *testing.T) {
 			t.Errorf("the security events are %q, want %q", changes, want)
 		}
 	})
+}
+
+func TestServer_keeps_the_first_password_out_of_its_output(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		harness.RunCommand(t, database, "migrate")
+		p := testenv.Server(t, "BACKPLANE_DATABASE_URL="+database)
+		dir := p.Dir
+		if path, ok := strings.CutPrefix(database, "sqlite:"); ok {
+			dir = filepath.Dir(path)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "admin-password-*.txt"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("the files with the password are %q, %v; want one in %s", files, err, dir)
+		}
+		text, err := os.ReadFile(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(files[0]); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the mode of %s is %v, %v; want 0600", files[0], info.Mode(), err)
+		}
+		password := strings.TrimSpace(string(text))
+		if out := p.Logs(); strings.Contains(out, password) || !strings.Contains(out, filepath.Base(files[0])) {
+			t.Errorf("the output has the password, or does not name the file:\n%s", out)
+		}
+		harness.SignIn(t, p, "admin", password)
+		p.Restart()
+		if files, err := filepath.Glob(filepath.Join(dir, "admin-password-*.txt")); err != nil || len(files) != 1 {
+			t.Errorf("after a restart the files are %q, %v", files, err)
+		}
+	})
+}
+
+func TestServer_says_what_has_its_port(t *testing.T) {
+	t.Parallel()
+	p := testenv.Server(t, "BACKPLANE_DATABASE_URL=sqlite:"+filepath.Join(t.TempDir(), "backplane.db"))
+	out, err := p.Run("serve", "--database-url=sqlite:"+filepath.Join(t.TempDir(), "backplane.db"))
+	if err == nil || !strings.Contains(out, "another Backplane serves there: stop it, or start this server with another --listen") {
+		t.Errorf("a second server on the port said %s, %v", out, err)
+	}
 }

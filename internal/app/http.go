@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/executor"
@@ -23,6 +24,9 @@ import (
 func Listen(ctx context.Context, env Env) (net.Listener, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", env.Config.Listen)
 	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("listen on %s (BACKPLANE_LISTEN): %s: %w", env.Config.Listen, httpd.DescribeListener(ctx, env.Config.Listen), err)
+		}
 		return nil, fmt.Errorf("listen on %s (BACKPLANE_LISTEN): %w", env.Config.Listen, err)
 	}
 	if addr, ok := ln.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() && len(env.Config.HTTP.TrustedProxies) == 0 {

@@ -12,13 +12,19 @@ import (
 	"golang.org/x/term"
 )
 
+// isTerminal reports whether what the program reads or writes is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
 // maxPasswordLine bounds what is read for a password, in bytes.
 const maxPasswordLine = 4096
 
 // readPassword reads a new password: from a terminal twice and without an echo, else the first line of the
 // standard input. It is never an argument, which other users of the machine see.
 func (c *commandLine) readPassword(ctx context.Context) (string, error) {
-	if f, ok := c.process.In.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := c.process.In.(*os.File); ok && isTerminal(f) {
 		return c.promptPassword(ctx, int(f.Fd()))
 	}
 	if c.process.In == nil {

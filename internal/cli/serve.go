@@ -48,6 +48,7 @@ func (c *commandLine) serveCommand() *cobra.Command {
 func (c *commandLine) detachOutput(env *app.Env) (flush func()) {
 	out := logwriter.New(c.process.Out, logwriter.DefaultLimit, nil)
 	errOut := logwriter.New(c.process.ErrOut, logwriter.DefaultLimit, droppedNotice(env.Config))
+	env.OutIsTerminal = isTerminal(c.process.Out)
 	env.Out, env.Log, env.DroppedLogRecords = out, newLogger(env.Config, errOut), errOut.Dropped
 	return func() {
 		var wg sync.WaitGroup

@@ -44,7 +44,7 @@ func (c *Config) groups() []Group {
 			setting.Number(&c.CacheBytes, "CACHE_BYTES", 64<<20, 0, setting.MaxCount, "bytes of the cache in the memory of this process; `0` turns all caching off, in Redis too"),
 		}},
 		{"Access", []setting.Setting{
-			setting.Value(&c.AdminUsername, "ADMIN_USERNAME", "", "username of the first ADMIN, created while there is none; default: `admin`, with a random password that is printed once", parseAny),
+			setting.Value(&c.AdminUsername, "ADMIN_USERNAME", "", "username of the first ADMIN, created while there is none; default: `admin`, with a random password that is printed once to a terminal, else written to a file that only its owner can read", parseAny),
 			markSecret(setting.Value(&c.AdminPassword, "ADMIN_PASSWORD", "", "password of the first ADMIN", parseSecret)),
 			setting.Value(&c.AccessTokenTime, "ACCESS_TOKEN_TIME", "5m", "life of an access token, from `2s` to `5m`; clients renew it by `refreshSession`", parseTokenTime),
 			setting.Value(&c.RateLimit, "RATE_LIMIT", "on", "`off` turns off the rate limits on password attempts, names and changes: for benchmarks and tests only", parseEither("on", "off")),

@@ -39,6 +39,16 @@ func TestDemo(t *testing.T) {
 				t.Errorf("orders that are %s = %d, %v; want some", s, n, err)
 			}
 		}
+		active, three := true, 3
+		shown, err := db.Products().List(t.Context(), order.ProductFilter{Active: &active}, order.ProductsByCreatedDesc, page.Args{First: &three})
+		if err != nil || len(shown.Items) != three {
+			t.Fatalf("products = %v, %v", shown.Items, err)
+		}
+		for _, p := range shown.Items {
+			if stock, err := db.Products().Stocks(t.Context(), []uid.Product{p.ID}); err != nil || stock[p.ID].Quantity < 10 {
+				t.Errorf("the first query shows %s, of which there are %+v, %v; want some", p.SKU, stock[p.ID], err)
+			}
+		}
 		wantSound(t, db)
 		if again, err := demo.FillShop(t.Context(), db, hash); again != nil || err != nil {
 			t.Errorf("a second Demo = %v, %v; want nothing", again, err)

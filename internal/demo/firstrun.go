@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"text/tabwriter"
 
 	"github.com/backplane-dev/backplane/internal/auth"
@@ -37,12 +36,28 @@ func CreateAdmin(ctx context.Context, users *user.Service, hash Hasher, username
 	return []Account{{Username: username, Password: secret, Roles: []auth.Role{auth.Admin}}}, nil
 }
 
-// PrintGreeting says where the server listens and how to sign in.
-func PrintGreeting(out io.Writer, addr net.Addr, accounts []Account, withDemo bool) {
-	fmt.Fprintf(out, "\nBackplane is listening\n  GraphiQL  http://%[1]s/\n  GraphQL   http://%[1]s/graphql\n", addr)
-	if len(accounts) == 0 {
-		if withDemo {
-			fmt.Fprint(out, "\nThe database exists already, and its passwords were printed when it was created. Delete it to start again.\n")
+// Greeting is what a server that has started tells the operator.
+type Greeting struct {
+	Address      string    // host:port of the API
+	AdminAddress string    // host:port of metrics and profiles; empty if they are off
+	WithDocs     bool      // whether GraphiQL and the page of the REST routes are served
+	WithDemo     bool      // whether it serves demo data
+	Accounts     []Account // whose passwords the operator does not know yet
+}
+
+// Print writes where the server listens and how to sign in.
+func (g Greeting) Print(out io.Writer) {
+	fmt.Fprint(out, "\nBackplane is listening\n")
+	if g.WithDocs {
+		fmt.Fprintf(out, "  GraphiQL   http://%[1]s/\n  REST docs  http://%[1]s/docs\n", g.Address)
+	}
+	fmt.Fprintf(out, "  GraphQL    http://%s/graphql\n", g.Address)
+	if g.AdminAddress != "" {
+		fmt.Fprintf(out, "  metrics    http://%s/metrics\n", g.AdminAddress)
+	}
+	if len(g.Accounts) == 0 {
+		if g.WithDemo {
+			fmt.Fprint(out, "\nThe database exists already, and its passwords were printed when it was created. `backplane users set-password NAME` sets another one.\n")
 		}
 		fmt.Fprintln(out)
 		return
@@ -50,10 +65,10 @@ func PrintGreeting(out io.Writer, addr net.Addr, accounts []Account, withDemo bo
 	fmt.Fprint(out, "\nSign in with one of these accounts. The passwords are not shown again:\n\n")
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprint(w, "  role\tlogin\tpassword\n")
-	for _, a := range accounts {
+	for _, a := range g.Accounts {
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", a.Roles[0], a.Username, a.Password)
 	}
 	_ = w.Flush() // a greeting that cannot be written does not stop the server
 	fmt.Fprintf(out, "\n  mutation { signIn(input: {login: %q, password: %q}) { session { accessToken } } }\n\n"+
-		"Then send the header  Authorization: Bearer ACCESS_TOKEN\n\n", accounts[0].Username, accounts[0].Password)
+		"Then send the header  Authorization: Bearer ACCESS_TOKEN\n\n", g.Accounts[0].Username, g.Accounts[0].Password)
 }

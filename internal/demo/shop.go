@@ -44,11 +44,13 @@ var shopUsers = []struct {
 	{"sofia", "Sofia Marchetti", auth.Staff},
 }
 
-// shopProducts are the products of the shop: SKU, name, price in cents, stock.
+// shopProducts are the products of the shop: SKU, name, price in cents, stock. Lists show the last ones first, so those that are
+// scarce, sold out or hidden come first.
 var shopProducts = []struct {
 	sku, name    string
 	price, stock int
 }{
+	{"HONEY", "Heather honey", 990, 3}, {"MOLD", "Springform pan", 1990, 5}, {"SIEVE", "Flour sieve", 1490, 0}, {"CANDLE", "Beeswax candle", 690, 150},
 	{"MUG-BLUE", "Blue mug", 1290, 400}, {"MUG-WHITE", "White mug", 1190, 400}, {"TEAPOT", "Cast iron teapot", 4900, 120},
 	{"KETTLE", "Enamel kettle", 5450, 90}, {"BOWL-S", "Small bowl", 890, 300}, {"BOWL-L", "Salad bowl", 2490, 150},
 	{"PLATE", "Stoneware plate", 1450, 350}, {"KNIFE-CHEF", "Chef's knife", 8900, 60}, {"KNIFE-BREAD", "Bread knife", 4490, 80},
@@ -61,7 +63,6 @@ var shopProducts = []struct {
 	{"MILL-P", "Pepper mill", 2990, 85}, {"MILL-S", "Salt mill", 2990, 85}, {"TRAY", "Serving tray", 2290, 95},
 	{"PRESS", "Coffee press", 3290, 105}, {"GRINDER", "Hand coffee grinder", 4690, 65}, {"FILTER", "Coffee filters, 100", 450, 600},
 	{"BEANS", "Coffee beans, 1 kg", 2190, 240}, {"TEA-GREEN", "Green tea, 250 g", 1590, 210}, {"TEA-BLACK", "Black tea, 250 g", 1390, 210},
-	{"HONEY", "Heather honey", 990, 3}, {"MOLD", "Springform pan", 1990, 5}, {"SIEVE", "Flour sieve", 1490, 0}, {"CANDLE", "Beeswax candle", 690, 150},
 }
 
 // FillShop fills an empty database with a small shop: users of each role, products,
