@@ -37,6 +37,7 @@ var mayImport = map[string]string{
 	"ent":                            leaves + " " + domains,
 	"graph":                          leaves + " " + domains + " internal/executor internal/eventlog internal/securitylog internal/consumer",
 	"internal/static":                "",
+	"internal/sidecar":               "client",
 	"internal/balance":               leaves + " internal/registry client/policy",
 	"client/policy":                  "", // client stands on it
 	"internal/admin":                 "internal/auth internal/connlimit internal/hostcheck internal/security",
@@ -44,7 +45,7 @@ var mayImport = map[string]string{
 	"internal/hostcheck":             "",
 	"internal/logwriter":             "",
 	"internal/app":                   "*", // wires everything
-	"internal/cli":                   "internal/admin internal/app internal/config internal/demo internal/logwriter " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease internal/securitylog",
+	"internal/cli":                   "client internal/sidecar internal/admin internal/app internal/config internal/demo internal/logwriter " + leaves + " " + domains + " internal/balance internal/consumer internal/eventlog internal/export internal/lease internal/securitylog",
 	"internal/notify":                leaves,
 	"internal/lease":                 leaves,
 	"internal/eventlog":              leaves + " internal/lease",
@@ -88,7 +89,7 @@ var technology = map[string]string{
 	"github.com/redis/go-redis":    "internal/notify internal/export internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
 	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "client e2e internal/static internal/gateway internal/connlimit internal/hostcheck internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
+	"net/http":                     "client e2e internal/sidecar internal/static internal/gateway internal/connlimit internal/hostcheck internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
 	"github.com/nats-io/nats.go":   "internal/export internal/testenv",
 	"github.com/rabbitmq/amqp091":  "internal/export internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",

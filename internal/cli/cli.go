@@ -41,11 +41,15 @@ func Run(ctx context.Context, p Process, serve Serve) error {
 	return root.ExecuteContext(ctx)
 }
 
-// Main is Run for a process: it prints the error and returns the exit code.
+// Main is Run for a process: it prints the error and returns the exit code, which is that of the program that the
+// command register runs.
 func Main(ctx context.Context, p Process, serve Serve) int {
 	err := Run(ctx, p, serve)
 	if err == nil {
 		return 0
+	}
+	if exit, ok := errors.AsType[exitError](err); ok {
+		return exit.code
 	}
 	w := logwriter.New(p.ErrOut, logwriter.DefaultLimit, nil) // its reader may be stuck
 	fmt.Fprintln(w, "backplane:", err)
@@ -72,7 +76,7 @@ func (c *commandLine) rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
-		c.serveCommand(), c.migrateCommand(), c.seedCommand(), c.usersCommand(), c.apiKeyCommand(), c.keysCommand(), c.servicesCommand(), c.pickCommand(),
+		c.serveCommand(), c.migrateCommand(), c.seedCommand(), c.usersCommand(), c.apiKeyCommand(), c.keysCommand(), c.servicesCommand(), c.pickCommand(), c.registerCommand(),
 		c.consumersCommand(), c.deadLettersCommand(), c.sinksCommand(), c.legacyCommand(), c.securityCommand(), c.doctorCommand(), c.versionCommand(), c.manCommand(),
 	)
 	root.SetOut(c.process.Out)
