@@ -39,6 +39,9 @@ async function usePage(page) {
   const events = await result(page, (r) => r.received >= 3, () => placeOrder(page)); // none arrives before the subscription has begun
   const times = events.newestFirst.map((r) => r.data.orderEvents.occurredAt);
   assert.deepEqual(times, times.toSorted().reverse(), "a list, the newest first");
+  await new Promise((done) => setTimeout(done, 2500)); // longer than a token is valid
+  await placeOrder(page);
+  await result(page, (r) => r.received > events.received);
 
   await page.reload();
   await page.waitForFunction(() => document.querySelector("#account-name")?.textContent === "grace");

@@ -470,7 +470,7 @@ func TestServer_serves_GraphiQL(t *testing.T) {
 	if page.Code != 200 || !strings.HasPrefix(page.Header().Get("Content-Type"), "text/html") || strings.Contains(page.Body.String(), "://") {
 		t.Errorf("the page = %d %s, want HTML that loads nothing from elsewhere", page.Code, page.Body)
 	}
-	for _, name := range []string{"graphiql.js", "graphiql.css", "react.js", "react-dom.js", "start.js", "account.js", "page.css"} {
+	for _, name := range []string{"graphiql.js", "graphiql.css", "react.js", "react-dom.js", "start.js", "account.js", "subscribe.js", "page.css"} {
 		if !strings.Contains(page.Body.String(), `"graphiql/`+name) {
 			t.Errorf("the page does not load %s", name)
 		}

@@ -4,19 +4,17 @@
   "use strict";
   var maxEvents = 100; // of a subscription that are shown
   var endpoint = new URL("graphql", document.baseURI); // beside this page, whatever prefix a proxy adds
-  var send = GraphiQL.createFetcher({
-    url: endpoint.href,
-    // The headers of a request go into the payload of connection_init.
-    subscriptionUrl: endpoint.href.replace(/^http/, "ws"),
-  });
+  var send = GraphiQL.createFetcher({ url: endpoint.href });
 
   // fetcher sends an operation with the account's token, unless the Headers editor has one.
   async function fetcher(params, given) {
     var options = given || {}, own = options.headers || {};
     var named = Object.keys(own).some(function (name) { return name.toLowerCase() === "authorization"; });
-    var headers = named ? own : Object.assign(await backplaneAccount.authorization(), own);
-    var result = await send(params, Object.assign({}, options, { headers: headers }));
-    return isSubscription(params, options) ? listResults(result) : result;
+    var authorization = named ? async function () { return {}; } : backplaneAccount.authorization;
+    if (isSubscription(params, options)) {
+      return listResults(backplaneSubscribe(endpoint.href.replace(/^http/, "ws"), params, own, authorization));
+    }
+    return send(params, Object.assign({}, options, { headers: Object.assign({}, await authorization(), own) }));
   }
 
   // isSubscription reports it by the parsed document; GraphiQL's own introspection query has none.
@@ -28,17 +26,16 @@
 
   // listResults returns the results of a subscription as a growing list, the newest first.
   function listResults(results) {
-    var iterator = results[Symbol.asyncIterator]();
     var shown = { received: 0, newestFirst: [] };
     return {
       [Symbol.asyncIterator]: function () { return this; },
       next: async function () {
-        var step = await iterator.next();
+        var step = await results.next();
         if (step.done) return step;
         shown = { received: shown.received + 1, newestFirst: [step.value].concat(shown.newestFirst).slice(0, maxEvents) };
         return { done: false, value: shown };
       },
-      return: function () { return iterator.return ? iterator.return() : Promise.resolve({ done: true }); },
+      return: function () { return results.return(); },
     };
   }
 
