@@ -47,7 +47,7 @@ type sidecar struct {
 // registered; the program has ended by then.
 func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 	s := &sidecar{cfg: cfg, ended: make(chan struct{})}
-	if err := s.start(); err != nil {
+	if err := s.start(ctx); err != nil {
 		return 1, err
 	}
 	registered, err := s.register(ctx)
@@ -81,8 +81,8 @@ func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 
 // start starts the program in a process group of its own: a SIGINT of the terminal must reach it after the instance has
 // drained, and not at once.
-func (s *sidecar) start() error {
-	s.program = exec.Command(s.cfg.Command[0], s.cfg.Command[1:]...) //nolint:gosec // the caller's own program
+func (s *sidecar) start(ctx context.Context) error {
+	s.program = exec.CommandContext(context.WithoutCancel(ctx), s.cfg.Command[0], s.cfg.Command[1:]...) //nolint:gosec // the caller's own program, which stop ends
 	s.program.Env = s.cfg.Environ
 	s.program.Stdin, s.program.Stdout, s.program.Stderr = os.Stdin, os.Stdout, os.Stderr
 	s.program.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -171,7 +171,7 @@ func check(ctx context.Context, checks *http.Client, url string) error {
 	if err != nil {
 		return err
 	}
-	resp.Body.Close()
+	_ = resp.Body.Close() // the status is all that counts
 	if resp.StatusCode >= http.StatusBadRequest {
 		return errors.New(resp.Status)
 	}
