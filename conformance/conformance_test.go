@@ -18,7 +18,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-const schema = "../graph/testdata/schema.golden.graphqls"
+const schema = "../graph/schema.graphql"
 
 func TestSchema(t *testing.T) {
 	t.Parallel()
@@ -43,6 +43,10 @@ func TestServer_follows_GraphQL_over_HTTP(t *testing.T) {
 	needPackages(t)
 	server := testenv.Server(t, "BACKPLANE_RATE_LIMIT=off")
 	node(t, "audit.mjs", server.BaseURL+"/graphql")
+	// Tools that read the schema of a running server, with the encodings that they accept.
+	node(t, "codegen.mjs", server.BaseURL+"/graphql")
+	node(t, "codegen.mjs", server.BaseURL+"/schema.graphql")
+	node(t, "relay.mjs", server.BaseURL+"/schema.graphql")
 }
 
 // node runs a script and fails the test, with what it said, unless it succeeds.

@@ -1,7 +1,7 @@
 // Compiles the documents of relay/ with Relay's compiler against a schema.
-// Usage: node relay.mjs <schema.graphqls>
+// Usage: node relay.mjs <schema.graphql or its URL>
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,7 +9,7 @@ import relay from "relay-compiler";
 
 const schema = process.argv[2];
 if (!schema) {
-  console.error("usage: node relay.mjs schema.graphqls");
+  console.error("usage: node relay.mjs <schema.graphql or its URL>");
   process.exit(2);
 }
 
@@ -17,7 +17,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const dir = mkdtempSync(join(tmpdir(), "backplane-relay-"));
 try {
   cpSync(join(here, "relay"), join(dir, "src"), { recursive: true });
-  cpSync(schema, join(dir, "schema.graphql"));
+  writeFileSync(join(dir, "schema.graphql"), schema.startsWith("http") ? await (await fetch(schema)).text() : readFileSync(schema));
   writeFileSync(join(dir, "relay.config.json"), JSON.stringify({ src: "src", schema: "schema.graphql", language: "typescript", eagerEsModules: true }));
   const { status, error } = spawnSync(relay, ["relay.config.json"], { cwd: dir, stdio: "inherit" });
   if (error) {

@@ -51,7 +51,7 @@ func TestContract_is_the_golden_file(t *testing.T) {
 	t.Parallel()
 	var got bytes.Buffer
 	formatter.NewFormatter(&got, formatter.WithIndent("  ")).FormatSchema(sorted(contract(t)))
-	checkGolden(t, "testdata/schema.golden.graphqls", got.String(), "the contract has changed")
+	checkGolden(t, "schema.graphql", got.String(), "the contract has changed")
 }
 
 func TestErrorCode_holds_exactly_the_codes_of_fault_and_their_sentences(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/httpd"
@@ -48,8 +49,12 @@ var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the rea
 func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, health *Health, memory *membudget.Budget, events *securitylog.Recorder) (*httpd.Server, error) {
 	cfg := env.Config.HTTP
 	cfg.AllowedHosts = append(slices.Clone(cfg.AllowedHosts), env.Config.ListenHost())
+	var schema []byte
+	if env.Config.Introspection {
+		schema = graph.SDL
+	}
 	server, err := httpd.New(cfg, exec, httpd.Deps{
-		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: health.Ready, JWKS: sessions.JWKS, Memory: memory,
+		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: health.Ready, Schema: schema, JWKS: sessions.JWKS, Memory: memory,
 		OnError: events.RecordError,
 	}, env.Log)
 	if err != nil {

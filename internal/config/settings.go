@@ -48,7 +48,7 @@ func (c *Config) groups() []Group {
 			markSecret(setting.Value(&c.AdminPassword, "ADMIN_PASSWORD", "", "password of the first ADMIN", parseSecret)),
 			setting.Value(&c.AccessTokenTime, "ACCESS_TOKEN_TIME", "5m", "life of an access token, from `2s` to `5m`; clients renew it by `refreshSession`", parseTokenTime),
 			setting.Value(&c.RateLimit, "RATE_LIMIT", "on", "`off` turns off the rate limits on password attempts, names and changes: for benchmarks and tests only", parseEither("on", "off")),
-			setting.Value(&c.Introspection, "INTROSPECTION", "on", "`off` hides the schema, and suggestions in error messages", parseEither("on", "off")),
+			setting.Value(&c.Introspection, "INTROSPECTION", "on", "`off` hides the schema, also `/schema.graphql`, and suggestions in error messages", parseEither("on", "off")),
 			setting.Value(&c.HTTP.HideDocs, "DOCS", "on", "`off` hides GraphiQL, the page and the OpenAPI document of the legacy REST routes", parseEither("off", "on")),
 			setting.Value(&c.HTTP.SecurityContact, "SECURITY_CONTACT", "", "URL for reports of vulnerabilities, e.g. `mailto:security@shop.example`, served in `/.well-known/security.txt`", parseContact),
 			setting.Value(&c.HTTP.AllowedHosts, "ALLOWED_HOSTS", "", "comma-separated host names that clients call the server by, e.g. `shop.example,*.shop.example`, or `*`; IP addresses, `localhost` and the host of the listen address are always allowed, others get 421", parseList(parseHost)),

@@ -35,13 +35,14 @@ import (
 )
 
 // Deps are what a Server calls. A nil field means: no caller can authenticate, no tickets, no
-// legacy REST routes, no gateway, always ready, no keys to publish, no limit of memory, no reports.
+// legacy REST routes, no gateway, always ready, no schema, no keys to publish, no limit of memory, no reports.
 type Deps struct {
 	Auth    Authenticator // may be an Expirer and a LastKnownAuthenticator
 	Tickets TicketAuthenticator
 	REST    RESTHandler
 	Gateway Gateway
 	Ready   func(ctx context.Context) error // its error says what is missing, for an operator
+	Schema  []byte                          // the schema as text; nil if it is hidden
 	JWKS    func() []byte                   // the public keys as a JSON Web Key Set
 	Memory  *membudget.Budget               // for request bodies and responses
 	OnError func(context.Context, error)    // called with errors of requests that the executor does not report
@@ -115,6 +116,7 @@ func (s *Server) handlers() map[string]http.HandlerFunc {
 		"GET /healthz":               s.handleErrors(s.serveHealth, problemFormat),
 		"GET /readyz":                s.handleErrors(s.serveReady, problemFormat),
 		"GET /.well-known/jwks.json": s.handleErrors(s.serveJWKS, problemFormat),
+		schemaPage:                   s.handleErrors(s.serveSchema, problemFormat),
 		securityPage:                 s.handleErrors(s.serveSecurityTxt, problemFormat),
 		graphiqlPage:                 s.handleErrors(s.serveGraphiQL, problemFormat),
 		graphiqlFile:                 s.handleErrors(s.serveGraphiQLFile, problemFormat),

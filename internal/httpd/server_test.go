@@ -488,6 +488,35 @@ func TestServer_serves_GraphiQL(t *testing.T) {
 	}
 }
 
+func TestServer_prefers_gzip_of_equal_encodings(t *testing.T) {
+	t.Parallel()
+	schema := strings.Repeat("type Query { hello: String }\n", 100)
+	s := newServer(t, httpd.Config{}, httpd.Deps{Schema: []byte(schema)})
+	for accepted, want := range map[string]string{
+		"": "", "identity": "", "gzip": "gzip", "zstd": "zstd", "gzip, deflate, br, zstd": "gzip", "zstd, gzip": "gzip", "gzip;q=0.5, zstd": "zstd", "gzip;q=0": "",
+	} {
+		w := answer(s, request("GET /schema.graphql", "Accept-Encoding: "+accepted, ""))
+		if got := w.Header().Get("Content-Encoding"); w.Code != 200 || got != want {
+			t.Errorf("with Accept-Encoding %q: %d, encoding %q, want %q", accepted, w.Code, got, want)
+		}
+	}
+	packed := answer(s, request("GET /graphiql/graphiql.js", "Accept-Encoding: gzip;q=0", ""))
+	if got := packed.Header().Get("Content-Encoding"); got != "" {
+		t.Errorf("a file for a client that refuses gzip has the encoding %q", got)
+	}
+}
+
+func TestServer_serves_the_schema_unless_it_is_hidden(t *testing.T) {
+	t.Parallel()
+	w := answer(newServer(t, httpd.Config{}, httpd.Deps{Schema: []byte("type Query")}), request("GET /schema.graphql", "", ""))
+	if w.Code != 200 || w.Body.String() != "type Query" {
+		t.Errorf("the schema = %d %s", w.Code, w.Body)
+	}
+	if w := answer(newServer(t, httpd.Config{}, httpd.Deps{}), request("GET /schema.graphql", "", "")); w.Code != 404 {
+		t.Errorf("a hidden schema = %d %s, want 404", w.Code, w.Body)
+	}
+}
+
 func TestServer_takes_no_malformed_credential_for_an_anonymous_caller(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, httpd.Config{}, httpd.Deps{Auth: tokens{}})

@@ -67,11 +67,8 @@ func (rt *route) isConditional(r *http.Request) bool {
 // matchesNone reports whether If-None-Match names what GET shows: with *, by its version or, without
 // one, by its tag.
 func (rt *route) matchesNone(r *http.Request, shown *result) bool {
-	body := rt.renderBody(shown)
-	for _, encoding := range []string{"", "gzip"} {
-		if matchesNone(r, entityTag(shown.version, body, encoding)) {
-			return true
-		}
+	if matchingTag(r, entityTag(shown.version, rt.renderBody(shown)), contentEncodings) != "" {
+		return true
 	}
 	version := strconv.Itoa(shown.version)
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values(ifNoneMatch), ","), ",") {

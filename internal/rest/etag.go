@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,26 +14,35 @@ import (
 )
 
 // entityTag returns the ETag of a response: the version of its object, 0 for a list, and
-// a digest of its bytes and their encoding.
-func entityTag(version int, body []byte, encoding string) string {
-	h := sha256.New()
-	_, _ = h.Write(body)
-	_, _ = h.Write([]byte(encoding))
-	return `"` + strconv.Itoa(version) + "-" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:12]) + `"`
+// a digest of its bytes.
+func entityTag(version int, body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + strconv.Itoa(version) + "-" + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 }
 
-// matchesNone reports whether the client has the response already: If-None-Match names
-// its tag, weak or strong.
-func matchesNone(r *http.Request, tag string) bool {
-	for _, value := range r.Header.Values("If-None-Match") {
+// contentEncodings are those that the middleware appends to the tags of responses that it
+// compresses.
+var contentEncodings = []string{"gzip", "zstd"}
+
+// matchingTag returns the tag by which If-None-Match names the response, weak or strong, as it is
+// or in one of the encodings; empty if the client has it not.
+func matchingTag(r *http.Request, tag string, encodings []string) string {
+	known := []string{tag}
+	for _, encoding := range encodings {
+		known = append(known, strings.TrimSuffix(tag, `"`)+"-"+encoding+`"`)
+	}
+	for _, value := range r.Header.Values(ifNoneMatch) {
 		for part := range strings.SplitSeq(value, ",") {
 			part = strings.TrimPrefix(strings.TrimSpace(part), "W/")
-			if part == tag || part == "*" {
-				return true
+			if part == "*" {
+				return tag
+			}
+			if slices.Contains(known, part) {
+				return part
 			}
 		}
 	}
-	return false
+	return ""
 }
 
 // bindIfMatch binds the version that If-Match names: any version for *, and none

@@ -3,6 +3,7 @@ package rest
 import (
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -86,15 +87,15 @@ func (rt *route) checkContentType(r *http.Request) error {
 	return nil
 }
 
-// acceptsGzip reports whether the client can read gzip.
-func acceptsGzip(r *http.Request) bool {
+// acceptedEncodings returns the content encodings that the client can read.
+func acceptedEncodings(r *http.Request) (accepted []string) {
 	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		name, params, err := mime.ParseMediaType(strings.TrimSpace(part))
-		if err == nil && name == "gzip" {
-			return qualityOf(params) > 0
+		if err == nil && slices.Contains(contentEncodings, name) && qualityOf(params) > 0 {
+			accepted = append(accepted, name)
 		}
 	}
-	return false
+	return accepted
 }
 
 // prefersMinimal reports whether the client asks for no body (RFC 7240).

@@ -1,16 +1,12 @@
 package rest
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 
-	"github.com/klauspost/compress/gzhttp"
-	"github.com/klauspost/compress/gzip"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -39,14 +35,10 @@ func (rt *route) sendResult(w http.ResponseWriter, r *http.Request, in *boundReq
 	h.Set("Cache-Control", "no-store") // it may hold tokens
 	h.Add("Vary", "Accept, Authorization")
 	body := rt.renderBody(res)
-	encoding := ""
-	if len(body) >= minGzip && acceptsGzip(r) {
-		encoding = "gzip"
-	}
 	reads := rt.op.Operation == ast.Query
 	if rt.success != http.StatusNoContent && (reads || res.version > 0) {
 		h.Set("Cache-Control", "private, no-cache")
-		h.Set("ETag", entityTag(res.version, body, encoding))
+		h.Set("ETag", entityTag(res.version, body))
 	}
 	if links := rt.pageLinks(r, in, res.page); links != "" {
 		h.Add("Link", links)
@@ -56,16 +48,21 @@ func (rt *route) sendResult(w http.ResponseWriter, r *http.Request, in *boundReq
 			h.Set("Location", strings.TrimSuffix(r.URL.Path, "/")+"/"+url.PathEscape(id))
 		}
 	}
+	has := ""
+	if reads && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		has = matchingTag(r, h.Get("ETag"), acceptedEncodings(r))
+	}
 	switch {
 	case rt.success == http.StatusNoContent:
 		w.WriteHeader(rt.success)
-	case reads && (r.Method == http.MethodGet || r.Method == http.MethodHead) && matchesNone(r, h.Get("ETag")):
+	case has != "":
+		h.Set("ETag", has)
 		w.WriteHeader(http.StatusNotModified)
 	case !reads && prefersMinimal(r):
 		h.Set("Preference-Applied", "return=minimal")
 		w.WriteHeader(minimalStatus(rt.success))
 	default:
-		writeBody(w, rt.success, body, encoding)
+		writeBody(w, rt.success, body)
 	}
 }
 
@@ -93,33 +90,11 @@ func (rt *route) renderBody(res *result) []byte {
 // shownID returns the id of a rendered object as text, empty if it has none.
 func shownID(object []byte) string { return strings.Trim(string(findMember(object, "id")), `"`) }
 
-// writeBody sends a body, and keeps middleware from compressing it again.
-func writeBody(w http.ResponseWriter, status int, body []byte, encoding string) {
-	h := w.Header()
-	h.Set("Content-Type", mediaJSON)
-	h.Set(gzhttp.HeaderNoCompression, "1")
-	if encoding != "" {
-		h.Set("Content-Encoding", encoding)
-		body = gzipBody(body)
-	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+func writeBody(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", mediaJSON)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) //nolint:gosec // G705: it is JSON, and is sent as such; only the connection can fail
-}
-
-// minGzip is the length in bytes from which compression pays.
-const minGzip = 1024
-
-var zippers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
-
-func gzipBody(body []byte) []byte {
-	var out bytes.Buffer
-	z := zippers.Get().(*gzip.Writer)
-	defer zippers.Put(z)
-	z.Reset(&out)
-	_, _ = z.Write(body) // a buffer never fails
-	_ = z.Close()
-	return out.Bytes()
 }
 
 // pageLinks returns the links to the next and previous page (RFC 8288), made of the

@@ -81,8 +81,20 @@ func (s Files) Serve(w http.ResponseWriter, r *http.Request, name string) bool {
 	}
 	h.Set("Content-Type", f.mime)
 	h.Set(gzhttp.HeaderNoCompression, "1") // large files are embedded compressed
-	f.write(w, strings.Contains(r.Header.Get("Accept-Encoding"), "gzip"))
+	f.write(w, acceptsGzip(r))
 	return true
+}
+
+// acceptsGzip reports whether the client can read gzip.
+func acceptsGzip(r *http.Request) bool {
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		name, params, err := mime.ParseMediaType(strings.TrimSpace(part))
+		if quality, given := params["q"]; err == nil && name == "gzip" {
+			q, err := strconv.ParseFloat(quality, 64)
+			return !given || err == nil && q > 0
+		}
+	}
+	return false
 }
 
 // write sends the file, compressed if it is embedded so and the client accepts it.
