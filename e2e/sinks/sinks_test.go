@@ -3,6 +3,7 @@ package sinks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -34,6 +35,7 @@ type outlet struct {
 	broker *testenv.Broker
 	sink   string // for BACKPLANE_SINKS
 	read   func(t *testing.T) []exported
+	remake func(t *testing.T) // deletes the target, and makes it again as an operator does: empty, with its bindings
 }
 
 // outlets starts a broker of each kind.
@@ -67,22 +69,36 @@ func exportTo(all map[string]*outlet) string {
 
 func redisOutlet(t *testing.T) *outlet {
 	b := testenv.RedisBroker(t)
-	return &outlet{b, b.URL + "?stream=events", func(t *testing.T) (all []exported) {
+	do := func(t *testing.T, fn func(*redis.Client) error) {
+		t.Helper()
 		opts, err := redis.ParseURL(b.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
 		client := redis.NewClient(opts)
 		defer client.Close()
-		entries, err := client.XRange(t.Context(), "events", "-", "+").Result()
-		if err != nil {
+		if err := fn(client); err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range entries {
-			all = append(all, exported{fmt.Sprint(e.Values["id"]), fmt.Sprint(e.Values["subject"]), fmt.Sprint(e.Values["cursor"])})
-		}
-		return all
-	}}
+	}
+	return &outlet{
+		broker: b, sink: b.URL + "?stream=events",
+		read: func(t *testing.T) (all []exported) {
+			do(t, func(client *redis.Client) error {
+				entries, err := client.XRange(t.Context(), "events", "-", "+").Result()
+				for _, e := range entries {
+					all = append(all, exported{fmt.Sprint(e.Values["id"]), fmt.Sprint(e.Values["subject"]), fmt.Sprint(e.Values["cursor"])})
+				}
+				return err
+			})
+			return all
+		},
+		remake: func(t *testing.T) {
+			do(t, func(client *redis.Client) error {
+				return errors.Join(client.Del(t.Context(), "events").Err(), client.XGroupCreateMkStream(t.Context(), "events", "readers", "0").Err())
+			})
+		},
+	}
 }
 
 func rabbitOutlet(t *testing.T) *outlet {
@@ -95,74 +111,106 @@ func rabbitOutlet(t *testing.T) *outlet {
 		ch, err := conn.Channel()
 		return conn, ch, err
 	}
-	conn, ch, err := open()
-	if err == nil {
-		err = ch.ExchangeDeclare("backplane", amqp.ExchangeTopic, true, false, false, false, nil)
+	var all []exported
+	remake := func() error {
+		conn, ch, err := open()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		all, err = nil, ch.ExchangeDelete("backplane", false, false)
+		if err == nil {
+			err = ch.ExchangeDeclare("backplane", amqp.ExchangeTopic, true, false, false, false, nil)
+		}
+		if err == nil {
+			_, err = ch.QueueDeclare("all", true, false, false, false, nil)
+		}
+		if err == nil {
+			err = ch.QueueBind("all", "#", "backplane", false, nil)
+		}
+		return err
 	}
-	if err == nil {
-		_, err = ch.QueueDeclare("all", true, false, false, false, nil)
-	}
-	if err == nil {
-		err = ch.QueueBind("all", "#", "backplane", false, nil)
-	}
-	if err != nil {
+	if err := remake(); err != nil {
 		t.Error(err)
 		return nil
 	}
-	conn.Close()
-	var all []exported
-	return &outlet{b, b.URL, func(t *testing.T) []exported {
-		conn, ch, err := open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		for {
-			m, ok, err := ch.Get("all", true)
+	return &outlet{
+		broker: b, sink: b.URL,
+		read: func(t *testing.T) []exported {
+			conn, ch, err := open()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !ok {
-				return all
+			defer conn.Close()
+			for {
+				m, ok, err := ch.Get("all", true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !ok {
+					return all
+				}
+				all = append(all, exported{fmt.Sprint(m.Headers["cloudEvents_id"]), fmt.Sprint(m.Headers["cloudEvents_subject"]), fmt.Sprint(m.Headers["cloudEvents_cursor"])})
 			}
-			all = append(all, exported{fmt.Sprint(m.Headers["cloudEvents_id"]), fmt.Sprint(m.Headers["cloudEvents_subject"]), fmt.Sprint(m.Headers["cloudEvents_cursor"])})
-		}
-	}}
+		},
+		remake: func(t *testing.T) {
+			if err := remake(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
 }
 
 func natsOutlet(t *testing.T) *outlet {
 	b := testenv.NATS(t)
-	return &outlet{b, b.URL, func(t *testing.T) (all []exported) {
+	open := func(t *testing.T) jetstream.JetStream {
+		t.Helper()
 		conn, err := nats.Connect(b.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(conn.Close)
 		js, err := jetstream.New(conn)
 		if err != nil {
 			t.Fatal(err)
 		}
-		stream, err := js.Stream(t.Context(), "BACKPLANE")
-		if err != nil {
-			t.Fatal(err)
-		}
-		consumer, err := stream.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for n := stream.CachedInfo().State.Msgs; uint64(len(all)) < n; {
-			m, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+		return js
+	}
+	return &outlet{
+		broker: b, sink: b.URL,
+		read: func(t *testing.T) (all []exported) {
+			stream, err := open(t).Stream(t.Context(), "BACKPLANE")
 			if err != nil {
 				t.Fatal(err)
 			}
-			var e exported
-			if err := json.Unmarshal(m.Data(), &e); err != nil {
+			consumer, err := stream.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
+			if err != nil {
 				t.Fatal(err)
 			}
-			all = append(all, e)
-		}
-		return all
-	}}
+			for n := stream.CachedInfo().State.Msgs; uint64(len(all)) < n; {
+				m, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var e exported
+				if err := json.Unmarshal(m.Data(), &e); err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, e)
+			}
+			return all
+		},
+		remake: func(t *testing.T) {
+			js := open(t)
+			err := js.DeleteStream(t.Context(), "BACKPLANE")
+			if err == nil {
+				_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "BACKPLANE", Subjects: []string{"backplane.>"}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
 }
 
 // wholeLog returns the log as an ADMIN sees it, with the cursors that sinks export.
@@ -282,7 +330,41 @@ func TestServer_exports_everything_though_brokers_stop(t *testing.T) {
 		if err != nil || !strings.Contains(out, "redis://") || strings.Contains(out, "guest") || strings.Contains(out, "none") {
 			t.Errorf("sinks: %v\n%s", err, out)
 		}
+		checkRewound(t, p, root, database, all)
 	})
+}
+
+// checkRewound loses what the brokers have, and exports the later half of the log again.
+func checkRewound(t *testing.T, p *testenv.Process, root harness.Caller, database string, all map[string]*outlet) {
+	t.Helper()
+	log := wholeLog(t, root, database)
+	last := len(log) / 2
+	p.Stop()
+	for name, o := range all {
+		o.remake(t)
+		out, err := p.Run("sinks", "rewind", strings.ToLower(name), log[last].Cursor)
+		if err != nil || !strings.Contains(out, "exports the events after "+log[last].Cursor+" again") {
+			t.Errorf("sinks rewind %s: %v\n%s", name, err, out)
+		}
+	}
+	p.Start()
+	want := firsts(log[last+1:])
+	for name, o := range all {
+		var got []exported
+		harness.Eventually(t, name+" has the last event again", func() bool {
+			got = o.read(t)
+			return slices.Contains(got, log[len(log)-1])
+		})
+		by := firsts(got)
+		for subject, events := range want {
+			if !slices.Equal(by[subject], events) {
+				t.Errorf("%s has other events of %s after the rewinding, or in another order: %d, want %d", name, subject, len(by[subject]), len(events))
+			}
+		}
+		if slices.Contains(got, log[last]) || len(by) != len(want) {
+			t.Errorf("%s has events again from before the cursor: %d of %d subjects, want %d of %d", name, len(got), len(by), len(log)-last-1, len(want))
+		}
+	}
 }
 
 func TestServer_goes_on_exporting_at_another_node(t *testing.T) {

@@ -34,13 +34,20 @@ type NATSSink struct {
 	js     jetstream.JetStream
 	closed chan struct{} // once conn is
 
-	exported bool // to the stream, which therefore must be there
+	stream jetstream.Stream
+	end    natsMessage // of the stream when the connection was made
+
+	exported bool           // to the stream, which therefore must be there
+	last     event.Position // that was exported
+	timeline string         // of the log
 }
 
 var _ Sink = (*NATSSink)(nil)
 
 // ResumeExport implements export.Resumer.
-func (s *NATSSink) ResumeExport(event.Position) { s.exported = true }
+func (s *NATSSink) ResumeExport(last event.Position) {
+	s.exported, s.last = true, last
+}
 
 // NewNATSSink returns a sink that connects when it is used.
 func NewNATSSink(url string, cfg NATSSinkConfig) (*NATSSink, error) {
@@ -58,11 +65,18 @@ func (s *NATSSink) Close() error {
 
 // Send implements export.Sink.
 func (s *NATSSink) Send(ctx context.Context, events []*event.Event) (int, error) {
-	if err := s.connect(ctx); err != nil {
+	s.timeline = events[0].Cursor.Timeline
+	err := s.connect(ctx)
+	if err == nil {
+		err = s.verifySame(ctx, events)
+	}
+	if err != nil {
 		return 0, errors.Join(err, s.Close())
 	}
 	n, err := s.publishEvents(ctx, events)
-	s.exported = s.exported || n > 0
+	if n > 0 {
+		s.exported, s.last = true, events[n-1].Cursor.Position
+	}
 	if err != nil {
 		return n, errors.Join(fmt.Errorf("publish to the NATS stream %s: %w", s.cfg.Stream, err), s.Close())
 	}
@@ -89,7 +103,7 @@ func (s *NATSSink) connect(ctx context.Context) error {
 	return s.ensureStream(ctx)
 }
 
-// ensureStream makes the stream, or checks the one there is.
+// ensureStream makes the stream, or checks the one there is and reads its end.
 func (s *NATSSink) ensureStream(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -113,7 +127,7 @@ func (s *NATSSink) ensureStream(ctx context.Context) error {
 	case !anySubjectCovers(cfg.Subjects, all):
 		return fmt.Errorf("the NATS stream %s takes the subjects %q, not %s; add it, or choose others with ?stream= and ?subject=", s.cfg.Stream, cfg.Subjects, all)
 	}
-	return nil
+	return s.readEnd(ctx, stream)
 }
 
 // publishEvents sends all and waits for each to be confirmed.

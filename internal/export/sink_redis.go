@@ -47,6 +47,7 @@ func (s *RedisSink) ResumeExport(last event.Position) { s.exported, s.last = tru
 type streamEnd struct {
 	generation uint64
 	timeline   string
+	position   event.Position // 0 if the stream has no event of the timeline
 }
 
 // NewRedisSink returns a sink that connects when it is used.
@@ -95,9 +96,12 @@ func (s *RedisSink) Send(ctx context.Context, events []*event.Event) (int, error
 
 func (s *RedisSink) appendBatch(ctx context.Context, events []*event.Event) error {
 	if timeline := events[0].Cursor.Timeline; s.end.timeline != timeline {
-		if err := s.findGeneration(ctx, events[0]); err != nil {
+		if err := s.findGeneration(ctx, timeline); err != nil {
 			return err
 		}
+	}
+	if err := s.verifySame(ctx, events); err != nil {
+		return err
 	}
 	added, err := s.appendEvents(ctx, events)
 	if err != nil || added == len(events) {
@@ -106,9 +110,8 @@ func (s *RedisSink) appendBatch(ctx context.Context, events []*event.Event) erro
 	return s.verifyAppended(ctx, events[len(events)-1])
 }
 
-// findGeneration finds the generation to continue with at an event.
-func (s *RedisSink) findGeneration(ctx context.Context, next *event.Event) error {
-	timeline := next.Cursor.Timeline
+// findGeneration finds the generation to continue with in a timeline.
+func (s *RedisSink) findGeneration(ctx context.Context, timeline string) error {
 	if kind, err := s.client.Type(ctx, s.cfg.Stream).Result(); err != nil {
 		return err
 	} else if kind == "none" && s.exported {
@@ -123,28 +126,27 @@ func (s *RedisSink) findGeneration(ctx context.Context, next *event.Event) error
 	if s.exported && of == timeline && id.position < s.last {
 		return fmt.Errorf("it ends at position %d, and events up to %d were exported: Redis has lost its end; backplane sinks forget and a restart export what is missing: %w", id.position, s.last, ErrTargetGone)
 	}
-	if of == timeline && id.position >= next.Cursor.Position {
-		if err := s.verifySame(ctx, id.generation, next); err != nil {
-			return err
-		}
-	}
-	s.end = streamEnd{generation: id.generation, timeline: timeline}
+	s.end = streamEnd{generation: id.generation, timeline: timeline, position: id.position}
 	if of != timeline {
-		s.end.generation++
+		s.end = streamEnd{generation: id.generation + 1, timeline: timeline}
 	}
 	return nil
 }
 
-// verifySame makes sure that the stream has the event where it has its position, if that entry is still there.
-// Another event there is of a future that the log has lost.
-func (s *RedisSink) verifySame(ctx context.Context, generation uint64, e *event.Event) error {
-	id := fmt.Sprintf("%d-%d", generation, e.Cursor.Position)
+// verifySame makes sure that the stream has the events where it has their positions, by the last of them that
+// is not behind its end, if that entry is still there. Another event there is of a future that the log has lost.
+func (s *RedisSink) verifySame(ctx context.Context, events []*event.Event) error {
+	e := lastUpTo(events, s.end.position)
+	if e == nil {
+		return nil
+	}
+	id := fmt.Sprintf("%d-%d", s.end.generation, e.Cursor.Position)
 	entries, err := s.client.XRange(ctx, s.cfg.Stream, id, id).Result()
 	if err != nil {
 		return err
 	}
 	if len(entries) > 0 && entries[0].Values["id"] != string(e.ID) {
-		return fmt.Errorf("it holds another event at position %d: the database was restored from a backup; stop the servers, run backplane migrate --after-restore, and start them again", e.Cursor.Position)
+		return errRestored(e.Cursor.Position)
 	}
 	return nil
 }

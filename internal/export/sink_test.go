@@ -401,26 +401,43 @@ func TestSink_does_not_make_its_target_anew(t *testing.T) {
 	})
 }
 
-func TestRedisSink_notices_that_the_end_of_its_stream_is_lost(t *testing.T) {
-	t.Parallel()
-	o := newRedisBroker(t)
-	sendAll(t, o.open(t), makeEvents("t1", 1, 10))
-	for _, last := range []event.Position{12, 10} {
-		s, lost := o.open(t), last > 10
-		s.(export.Resumer).ResumeExport(last)
-		if _, err := s.Send(t.Context(), makeEvents("t1", 13, 14)); errors.Is(err, export.ErrTargetGone) != lost {
-			t.Errorf("Send to a stream that ends at 10 when %d were exported = %v, want ErrTargetGone %v", last, err, lost)
-		}
-	}
+// readableBrokers are those whose events a sink can read. An exchange of RabbitMQ keeps none.
+func readableBrokers() map[string]func(testing.TB) *testBroker {
+	all := testBrokers()
+	delete(all, "RabbitMQ")
+	return all
 }
 
-func TestRedisSink_notices_a_database_that_was_restored(t *testing.T) {
+func TestSink_notices_that_the_end_of_its_stream_is_lost(t *testing.T) {
 	t.Parallel()
-	o := newRedisBroker(t)
-	sendAll(t, o.open(t), makeEvents("t1", 1, 10))
-	before := len(o.read(t))
-	n, err := o.open(t).Send(t.Context(), makeEvents("t1", 8, 12)) // other events, whose ids differ
-	if n != 0 || err == nil || !strings.Contains(err.Error(), "migrate --after-restore") || len(o.read(t)) != before {
-		t.Errorf("Send of events that the stream has others for = %d, %v, with %d entries after %d; want a refusal that says what to do", n, err, len(o.read(t)), before)
-	}
+	eachOf(t, readableBrokers(), func(t *testing.T, o *testBroker) {
+		sendAll(t, o.open(t), makeEvents("t1", 1, 10))
+		for _, last := range []event.Position{12, 10} {
+			s, lost := o.open(t), last > 10
+			s.(export.Resumer).ResumeExport(last)
+			if _, err := s.Send(t.Context(), makeEvents("t1", 13, 14)); errors.Is(err, export.ErrTargetGone) != lost {
+				t.Errorf("Send to a stream that ends at 10 when %d were exported = %v, want ErrTargetGone %v", last, err, lost)
+			}
+		}
+	})
+}
+
+func TestSink_notices_a_database_that_was_restored(t *testing.T) {
+	t.Parallel()
+	eachOf(t, readableBrokers(), func(t *testing.T, o *testBroker) {
+		all := makeEvents("t1", 1, 10)
+		sendAll(t, o.open(t), all)
+		repeating := o.open(t)
+		sendAll(t, repeating, all[4:]) // which the broker may have twice then, and which are the same
+		before := len(o.read(t))
+		for name, events := range map[string][]*event.Event{
+			"only others": makeEvents("t1", 8, 12), "the same first": append(slices.Clone(all[5:7]), makeEvents("t1", 8, 9)...),
+		} {
+			n, err := o.open(t).Send(t.Context(), events)
+			if n != 0 || err == nil || !strings.Contains(err.Error(), "migrate --after-restore") || len(o.read(t)) != before {
+				t.Errorf("%s: Send of events that the stream has others for = %d, %v, with %d entries after %d; want a refusal that says what to do", name, n, err, len(o.read(t)), before)
+			}
+		}
+		sendAll(t, o.open(t), makeEvents("t2", 8, 12)) // of a new timeline
+	})
 }
