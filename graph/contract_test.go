@@ -17,6 +17,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/formatter"
 
+	"github.com/backplane-dev/backplane/graph"
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -43,6 +44,13 @@ func checkGolden(t *testing.T, file, got, changed string) {
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s; if that is meant, run go test ./graph -update (-golden +got):\n%s", changed, diff)
+	}
+}
+
+func TestContract_has_no_directive_that_does_nothing(t *testing.T) {
+	t.Parallel()
+	if d := graph.Definitions().Directives["defer"]; d != nil {
+		t.Error("the schema has @defer, but an answer is one piece on every transport")
 	}
 }
 

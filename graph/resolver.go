@@ -10,6 +10,8 @@ package graph
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"sync"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -55,8 +57,17 @@ func Definitions() *ast.Schema { return NewSchema(&Resolver{}).Schema() }
 
 // NewSchema returns the one executable schema that every transport runs.
 func NewSchema(r *Resolver) graphql.ExecutableSchema {
-	return generated.NewExecutableSchema(generated.Config{Resolvers: r})
+	return generated.NewExecutableSchema(generated.Config{Resolvers: r, Schema: definitions()})
 }
+
+// definitions returns the schema without @defer, which the library adds: an answer is one piece
+// on every transport.
+var definitions = sync.OnceValue(func() *ast.Schema {
+	schema := *generated.NewExecutableSchema(generated.Config{Resolvers: &Resolver{}}).Schema()
+	schema.Directives = maps.Clone(schema.Directives)
+	delete(schema.Directives, "defer")
+	return &schema
+})
 
 // Scalars are the checks of the schema's own scalars, for executor.Config.
 func Scalars() map[string]func(any) error {

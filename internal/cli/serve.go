@@ -35,6 +35,7 @@ func (c *commandLine) serveCommand() *cobra.Command {
 			ignoreTerminal()
 			flush := c.detachOutput(&env)
 			defer flush()
+			env.Config.HTTP.AllowLocalOrigins = opts.Demo // pages that are being written
 			return c.serve(ctx, env, opts)
 		}),
 	}

@@ -55,6 +55,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 		HTTP: httpd.Config{
 			BodyBytes: 1 << 20, HeaderBytes: 32 << 10, HeaderTime: 5 * time.Second, BodyTime: 10 * time.Second,
 			IdleTime: 2 * time.Minute, WriteTime: 30 * time.Second, DrainTime: 10 * time.Second, Operations: 256, QueueTime: time.Second, MemoryBytes: 256 << 20, OpenConnections: 10_000, AddressConnections: 2_500,
+			CORSHeaders: []string{"traceparent", "tracestate", "baggage", "sentry-trace", "apollographql-client-name", "apollographql-client-version", "apollo-require-preflight", "x-requested-with"},
 			Streams: connection.Config{
 				Connections: 20_000, PerPrincipal: 2_500, Operations: 100, Subscriptions: 40_000, PrincipalSubscriptions: 5_000, MessageBytes: 1 << 20,
 				InitTime: 10 * time.Second, IdleTime: 5 * time.Minute, KeepAlive: 15 * time.Second, StallTime: 5 * time.Minute,
@@ -102,6 +103,7 @@ func TestFromEnv(t *testing.T) {
 			"reads origins", []string{"BACKPLANE_CORS_ORIGINS=https://a.example,http://localhost:3000"}, nil,
 			func(c config.Config) any { return strings.Join(c.HTTP.AllowedOrigins, " ") }, "https://a.example http://localhost:3000",
 		},
+		{"reads headers", []string{"BACKPLANE_CORS_EXPOSED_HEADERS=Server-Timing, X-Total"}, nil, func(c config.Config) any { return strings.Join(c.HTTP.CORSExposedHeaders, " ") }, "Server-Timing X-Total"},
 		{"reads any origin", []string{"BACKPLANE_CORS_ORIGINS=*"}, nil, func(c config.Config) any { return strings.Join(c.HTTP.AllowedOrigins, " ") }, "*"},
 		{"reads a word that switches on", []string{"BACKPLANE_LEGACY_IDS=assign"}, nil, func(c config.Config) any { return c.AssignLegacyID }, true},
 		{"reads a word that switches off", []string{"BACKPLANE_RATE_LIMIT=off"}, nil, func(c config.Config) any { return c.RateLimit }, false},
@@ -135,6 +137,7 @@ func TestFromEnv_Mistakes(t *testing.T) {
 		{"a file without name", "BACKPLANE_DATABASE_URL=sqlite:", "BACKPLANE_DATABASE_URL is not usable (its value is not shown): it must be sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME; nothing else is supported."},
 		{"a weak key", "BACKPLANE_SECRET_KEY=hunter2", "BACKPLANE_SECRET_KEY is not usable (its value is not shown): it must be 32 to 1024 random characters, e.g. made by `openssl rand -base64 32`."},
 		{"a network that is none", "BACKPLANE_TRUSTED_PROXIES=10.0.0.0/8,nearby", `BACKPLANE_TRUSTED_PROXIES is "10.0.0.0/8,nearby", but it must be addresses or networks such as 10.0.0.0/8, with commas between them.`},
+		{"a header with a colon", "BACKPLANE_CORS_HEADERS=a:", `BACKPLANE_CORS_HEADERS is "a:", but it must be names of headers such as traceparent, with commas between them.`},
 		{"an origin with a path", "BACKPLANE_CORS_ORIGINS=https://a.example/", `BACKPLANE_CORS_ORIGINS is "https://a.example/", but it must be * or origins such as https://shop.example, without a path, with commas between them.`},
 		{"a word that is neither", "BACKPLANE_RATE_LIMIT=no", `BACKPLANE_RATE_LIMIT is "no", but it must be on or off.`},
 		{"an unknown level", "BACKPLANE_LOG_LEVEL=loud", `BACKPLANE_LOG_LEVEL is "loud", but it must be debug, info, warn or error.`},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -151,6 +152,17 @@ func parseOrigin(value string) (string, error) {
 		return "", errors.New("* or origins such as https://shop.example, without a path, with commas between them")
 	}
 	return strings.ToLower(value), nil
+}
+
+// headerName is a token as of RFC 9110.
+var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+// parseHeaderName reads the name of a header, or *.
+func parseHeaderName(value string) (string, error) {
+	if !headerName.MatchString(value) {
+		return "", errors.New("names of headers such as traceparent, with commas between them")
+	}
+	return value, nil
 }
 
 // parseContact reads the URL of people: mailto:, https: or tel:.

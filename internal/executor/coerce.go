@@ -102,6 +102,7 @@ type coercer struct {
 	nonNull map[string]variableUsage   // variables that must not be null though their types allow it
 	errs    []error
 
+	hideValues   bool // of enums, in errors
 	strictLists  bool // a single item of a request is no list
 	singleIsList bool // a single item of the value being coerced is one
 }
@@ -140,7 +141,7 @@ func (c *coercer) coerceValue(t *ast.Type, v any, at *valuePath) any {
 
 func (c *coercer) coerceLeaf(def *ast.Definition, v any, at *valuePath) (any, error) {
 	if def.Kind == ast.Enum {
-		return coerceEnum(def, v, at)
+		return c.coerceEnum(def, v, at)
 	}
 	out, err := coerceScalar(def.Name, v, at)
 	check := c.scalars[def.Name]
@@ -192,15 +193,27 @@ func (c *coercer) listLimit(elem *ast.Type) int {
 	return maxListItems
 }
 
-func coerceEnum(def *ast.Definition, v any, at *valuePath) (any, error) {
+func (c *coercer) coerceEnum(def *ast.Definition, v any, at *valuePath) (any, error) {
 	s, ok := v.(string)
 	if !ok {
 		return nil, at.errorf("must be one of the values of %s, as text", def.Name)
 	}
-	if def.EnumValues.ForName(s) == nil {
+	if def.EnumValues.ForName(s) != nil {
+		return s, nil
+	}
+	if c.hideValues {
 		return nil, at.errorf("is not a value of %s", def.Name)
 	}
-	return s, nil
+	return nil, at.errorf("is not a value of %s, which has %s", def.Name, listEnumValues(def))
+}
+
+// listEnumValues returns the values of an enum for an error message, which cuts a long list.
+func listEnumValues(def *ast.Definition) string {
+	names := make([]string, len(def.EnumValues))
+	for i, v := range def.EnumValues {
+		names[i] = v.Name
+	}
+	return strings.Join(names, ", ")
 }
 
 func (c *coercer) coerceObject(def *ast.Definition, v any, at *valuePath) any {

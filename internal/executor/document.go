@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -75,33 +74,12 @@ func (p *Preparer) parseAndValidate(query string) (*document, *Refusal) {
 		return nil, &Refusal{StageValidate, errs}
 	}
 	for _, op := range parsed.Operations {
-		dropDefer(op.SelectionSet)
 		if op.Operation == ast.Subscription && doc.tokens == nil {
 			t := readTokens(query)
 			doc.tokens = &t
 		}
 	}
-	for _, f := range parsed.Fragments {
-		dropDefer(f.SelectionSet)
-	}
 	return doc, nil
-}
-
-// dropDefer removes @defer, which a server may ignore: a response is one piece
-// on every transport.
-func dropDefer(set ast.SelectionSet) {
-	isDefer := func(d *ast.Directive) bool { return d.Name == "defer" }
-	for _, sel := range set {
-		switch sel := sel.(type) {
-		case *ast.Field:
-			dropDefer(sel.SelectionSet)
-		case *ast.InlineFragment:
-			sel.Directives = slices.DeleteFunc(sel.Directives, isDefer)
-			dropDefer(sel.SelectionSet)
-		case *ast.FragmentSpread:
-			sel.Directives = slices.DeleteFunc(sel.Directives, isDefer)
-		}
-	}
 }
 
 // stageOf returns the stage of an error of measureOperations: validation for a cycle of

@@ -91,7 +91,6 @@ func TestPrepare_checks_documents(t *testing.T) {
 		{"a subscription with two fields is invalid", "subscription{ticks tocks}", fault.GraphQLValidationFailed, executor.StageValidate},
 		{"a subscription with two fields in a fragment is invalid", "subscription{...F} fragment F on Subscription{ticks tocks}", fault.GraphQLValidationFailed, executor.StageValidate},
 		{"a subscription of introspection is invalid", "subscription{__typename}", fault.GraphQLValidationFailed, executor.StageValidate},
-		{"@defer is ignored", "{...@defer{hello}}", "", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -271,13 +270,25 @@ func TestPrepare_obeys_its_switches(t *testing.T) {
 	}
 	for _, q := range []string{"{helo}", "{hello(tex:1)}", "{echo(tex:1)}", "{...on Usr{id}}", "{echo(color:RAD)}", "{thing}"} {
 		_, refusal := newExecutor(t, closed).Prepare(t.Context(), executor.Request{Query: q})
-		if refusal == nil || strings.Contains(refusal.Errors[0].Message, "Did you mean") {
+		if refusal == nil || strings.Contains(refusal.Errors[0].Message, "Did you mean") || strings.Contains(refusal.Errors[0].Message, "GREEN") {
 			t.Errorf("Prepare(%s) = %+v, want a refusal without suggestions", q, refusal)
 		}
 	}
 	_, refusal := newExecutor(t, executor.Config{}).Prepare(t.Context(), executor.Request{Query: "{helo}"})
 	if refusal == nil || !strings.Contains(refusal.Errors[0].Message, "Did you mean \"hello\"") {
 		t.Errorf("Prepare({helo}) = %+v, want a suggestion", refusal)
+	}
+	for _, r := range []executor.Request{
+		{Query: "{echo(color:RAD)}"}, {Query: "query($c:Color){echo(color:$c)}", Variables: map[string]any{"c": "RAD"}},
+	} {
+		_, refusal := newExecutor(t, executor.Config{}).Prepare(t.Context(), r)
+		if refusal == nil || !strings.Contains(refusal.Errors[0].Message, "RED, GREEN") {
+			t.Errorf("Prepare(%s) = %+v, want the values that the enum has", r.Query, refusal)
+		}
+		_, refusal = newExecutor(t, closed).Prepare(t.Context(), r)
+		if refusal == nil || strings.Contains(refusal.Errors[0].Message, "GREEN") {
+			t.Errorf("Prepare(%s) = %+v, want a refusal that does not tell the schema", r.Query, refusal)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -17,10 +18,13 @@ import (
 // time. This package replaces the rules that follow fragments, since the library's
 // visit a fragment once for every definition that reaches it, and compare all fields
 // with all others, which is quadratic.
-type ruleSet struct{ local []core.Rule }
+type ruleSet struct {
+	local   []core.Rule
+	suggest bool
+}
 
 func newRuleSet(suggest bool) *ruleSet {
-	r := &ruleSet{local: []core.Rule{
+	r := &ruleSet{suggest: suggest, local: []core.Rule{
 		rules.FragmentsOnCompositeTypesRule,
 		rules.KnownDirectivesRule,
 		rules.KnownFragmentNamesRule,
@@ -80,6 +84,9 @@ func (r *ruleSet) walkDefinitions(schema *ast.Schema, doc *document, found *erro
 			for _, o := range options {
 				o(err)
 			}
+			if r.suggest {
+				nameEnumValues(schema, err)
+			}
 			found.add(err)
 		})
 	}
@@ -87,6 +94,20 @@ func (r *ruleSet) walkDefinitions(schema *ast.Schema, doc *document, found *erro
 		spread.Definition = doc.fragments[spread.Name]
 	})
 	core.Walk(schema, &ast.QueryDocument{Operations: doc.ast.Operations, Fragments: fragments}, observers)
+}
+
+// unknownEnumValue is the library's error about a value that an enum has not. It may suggest some.
+var unknownEnumValue = regexp.MustCompile(`^(Value "[^"]*" does not exist in "[\[]*(\w+)[\]!]*" enum\.)`)
+
+// nameEnumValues adds to such an error all values that the enum has.
+func nameEnumValues(schema *ast.Schema, err *gqlerror.Error) {
+	parts := unknownEnumValue.FindStringSubmatch(err.Message)
+	if parts == nil {
+		return
+	}
+	if def := schema.Types[parts[2]]; def != nil && def.Kind == ast.Enum {
+		err.Message = parts[1] + " Its values are " + listEnumValues(def) + "."
+	}
 }
 
 // numbersInRange refuses numbers that their position cannot hold: the library checks only the

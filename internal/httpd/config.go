@@ -29,13 +29,16 @@ type Config struct {
 	OpenConnections    int
 	AddressConnections int
 
-	HideDocs        bool              // no GraphiQL, no page and no document of the legacy REST routes
-	SecurityContact string            // URL for reports of vulnerabilities, in security.txt; empty for none
-	AllowedHosts    []string          // names that the server is called by, with the address it listens on; IP literals and localhost are always allowed
-	AllowedOrigins  []string          // whose pages may call from a browser, "*" for all; default none but our own
-	TrustedProxies  []netip.Prefix    // whose X-Forwarded-For counts; default none
-	TrustedNetworks []TrustedNetwork  // whose programs need no credential for legacy REST routes; default none
-	Streams         connection.Config // of WebSockets and event streams; their MessageTime defaults to BodyTime
+	HideDocs           bool              // no GraphiQL, no page and no document of the legacy REST routes
+	SecurityContact    string            // URL for reports of vulnerabilities, in security.txt; empty for none
+	AllowedHosts       []string          // names that the server is called by, with the address it listens on; IP literals and localhost are always allowed
+	AllowedOrigins     []string          // whose pages may call from a browser, "*" for all; default none but our own
+	AllowLocalOrigins  bool              // pages of servers on the machine of the browser may call, too
+	CORSHeaders        []string          // that pages may send besides those of the API, "*" for all
+	CORSExposedHeaders []string          // that pages may read besides those of the API
+	TrustedProxies     []netip.Prefix    // whose X-Forwarded-For counts; default none
+	TrustedNetworks    []TrustedNetwork  // whose programs need no credential for legacy REST routes; default none
+	Streams            connection.Config // of WebSockets and event streams; their MessageTime defaults to BodyTime
 }
 
 // Settings declares the limits on requests; Streams declares its own.

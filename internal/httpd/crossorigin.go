@@ -2,7 +2,6 @@ package httpd
 
 import (
 	"net/http"
-	"slices"
 
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/hostcheck"
@@ -21,18 +20,17 @@ func (s *Server) checkHost(next http.Handler) http.Handler {
 // refuseCrossOrigin refuses requests of pages of other origins that may change something
 // (CSRF) with 403: no cookie is ours, but sign-ups, throttles and trusted networks go by
 // the address of the visitor. Pages of the allowed origins pass.
-func (s *Server) refuseCrossOrigin() (wrap func(http.Handler) http.Handler, err error) {
-	if slices.Contains(s.cfg.AllowedOrigins, "*") {
-		return func(next http.Handler) http.Handler { return next }, nil
-	}
+func (s *Server) refuseCrossOrigin(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
-	for _, origin := range s.cfg.AllowedOrigins {
-		if err := protection.AddTrustedOrigin(origin); err != nil {
-			return nil, err
-		}
-	}
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, formatProblem, security.Refuse(security.CrossOriginRefused, "", fault.New(fault.Forbidden, "Pages of this origin may not call this server. Its operator lists origins in BACKPLANE_CORS_ORIGINS.")))
 	}))
-	return protection.Handler, nil
+	protected := protection.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if origin := r.Header.Get("Origin"); origin != "" && s.allowsOrigin(origin) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		protected.ServeHTTP(w, r)
+	})
 }

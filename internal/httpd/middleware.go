@@ -22,10 +22,6 @@ func (s *Server) middleware() ([]middleware, error) {
 	if err != nil {
 		return nil, err
 	}
-	crossOrigin, err := s.refuseCrossOrigin()
-	if err != nil {
-		return nil, err
-	}
 	return []middleware{
 		{"request id", s.assignRequestID},              // first: logs and answers of all other steps carry it and the client's address
 		{"client deadlines", s.setClientDeadlines},     // before anything is read or written
@@ -36,7 +32,7 @@ func (s *Server) middleware() ([]middleware, error) {
 		{"max header bytes", s.limitHeaderBytes},       // before any step that reads the header
 		{"host", s.checkHost},                          // before all that trusts the network or the origin of a caller
 		{"CORS", s.allowOrigins},                       // before the gateway: preflights have no credential
-		{"cross-origin", crossOrigin},                  // behind CORS, so that allowed origins can read the refusals of the rest
+		{"cross-origin", s.refuseCrossOrigin},          // behind CORS, so that allowed origins can read the refusals of the rest
 		{"gateway", s.routeGateway},                    // outside gzip, as answers are the services' own, and outside the mux, which would clean their paths
 		{"gzip", gzip},                                 // outside all handlers; not for streams, whose events must not wait
 		{"drain body", s.drainBody},                    // last: a gateway request keeps its body

@@ -392,7 +392,7 @@ func (c *slowChecks) Authenticate(context.Context, string) (*auth.Principal, err
 
 func TestServer_sets_headers(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, httpd.Config{AllowedOrigins: []string{"https://shop.example"}}, httpd.Deps{Auth: tokens{}, JWKS: func() []byte { return []byte(`{"keys":[]}`) }})
+	s := newServer(t, httpd.Config{AllowedOrigins: []string{"https://shop.example"}, CORSHeaders: []string{"traceparent"}, CORSExposedHeaders: []string{"Server-Timing"}}, httpd.Deps{Auth: tokens{}, JWKS: func() []byte { return []byte(`{"keys":[]}`) }})
 	tests := []struct {
 		name, line, headers string
 		status              int
@@ -407,10 +407,19 @@ func TestServer_sets_headers(t *testing.T) {
 			"Access-Control-Allow-Origin": "https://shop.example", "Access-Control-Allow-Credentials": "",
 		}},
 		{"an allowed origin gets its preflight", "OPTIONS /graphql", "Origin: https://shop.example\nAccess-Control-Request-Method: POST", 204, map[string]string{
-			"Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE", "Access-Control-Max-Age": "7200",
+			"Access-Control-Allow-Origin": "https://shop.example", "Access-Control-Allow-Methods": "POST", "Access-Control-Max-Age": "7200", "Access-Control-Allow-Credentials": "",
+		}},
+		{"an allowed page may send the usual headers", "OPTIONS /graphql", "Origin: https://shop.example\nAccess-Control-Request-Method: POST\nAccess-Control-Request-Headers: authorization,content-type,traceparent", 204, map[string]string{
+			"Access-Control-Allow-Headers": "authorization,content-type,traceparent",
+		}},
+		{"an allowed page may not send others", "OPTIONS /graphql", "Origin: https://shop.example\nAccess-Control-Request-Method: POST\nAccess-Control-Request-Headers: x-other", 405, map[string]string{
+			"Access-Control-Allow-Origin": "", "Access-Control-Allow-Headers": "",
+		}},
+		{"an allowed page may read further headers", "GET /healthz", "Origin: https://shop.example", 200, map[string]string{
+			"Access-Control-Expose-Headers": "Allow, Deprecation, Etag, Link, Location, Preference-Applied, Retry-After, Sunset, Www-Authenticate, X-Request-Id, Server-Timing",
 		}},
 		{"another origin gets no preflight", "OPTIONS /graphql", "Origin: https://evil.example\nAccess-Control-Request-Method: POST", 405, map[string]string{
-			"Access-Control-Allow-Origin": "", "Vary": "Origin",
+			"Access-Control-Allow-Origin": "", "Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
 		}},
 		{"a 405 has the allowed methods", "PATCH /graphql", "", 405, map[string]string{"Allow": "GET, POST"}},
 		{"a mutation by GET has the allowed method", "GET /graphql?query=mutation{touch}", "", 405, map[string]string{"Allow": "POST"}},
