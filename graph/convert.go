@@ -279,6 +279,16 @@ func toServiceChange(in model.UpdateServiceInput) registry.ServiceChange {
 	return c
 }
 
+func toInstanceChange(in model.UpdateInstanceInput) registry.InstanceChange {
+	var up updateErrors
+	c := registry.InstanceChange{Weight: requiredField(&up, "weight", in.Weight)}
+	if in.Metadata.IsSet() {
+		c.Metadata = validate.Of(in.Metadata.Value()) // null clears it
+	}
+	c.Invalid = up.err()
+	return c
+}
+
 func toInstanceInput(in model.RegisterInstanceInput) registry.InstanceInput {
 	return registry.InstanceInput{
 		InstanceID: in.InstanceID, URL: in.URL, Weight: in.Weight, Metadata: in.Metadata.Value(), Incarnation: valueOrZero(in.Incarnation), TTL: in.TTL,

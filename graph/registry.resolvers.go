@@ -85,6 +85,18 @@ func (r *mutationResolver) DeregisterInstance(ctx context.Context, input model.D
 	return &model.DeregisterInstancePayload{Instance: i}, nil
 }
 
+func (r *mutationResolver) UpdateInstance(ctx context.Context, input model.UpdateInstanceInput) (*model.UpdateInstancePayload, error) {
+	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
+	if err != nil {
+		return nil, err
+	}
+	i, err := r.domains.Registry.UpdateInstance(ctx, cl, input.Service, input.InstanceID, valueOrZero(input.Incarnation), toInstanceChange(input))
+	if err != nil {
+		return nil, err
+	}
+	return &model.UpdateInstancePayload{Instance: i}, nil
+}
+
 func (r *mutationResolver) DrainInstance(ctx context.Context, input model.DrainInstanceInput) (*model.DrainInstancePayload, error) {
 	cl, err := r.claimCall(ctx, input.IdempotencyKey, input)
 	if err != nil {

@@ -240,6 +240,7 @@ func TestMutations_take_effect_once_under_an_idempotency_key(t *testing.T) {
 	d.call(t, "updateService", "service { id }", map[string]any{"id": echo, "description": "Echo"})
 	instance := func() map[string]any { return map[string]any{"service": "echo", "instanceId": "a"} }
 	d.call(t, "registerInstance", "instance { id }", map[string]any{"service": "echo", "instanceId": "a", "url": "http://192.0.2.1:80"})
+	d.call(t, "updateInstance", "instance { id }", map[string]any{"service": "echo", "instanceId": "a", "weight": 2})
 	d.call(t, "drainInstance", "instance { id }", instance())
 	d.call(t, "setInstanceMaintenance", "instance { id }", map[string]any{"service": "echo", "instanceId": "a", "enabled": true})
 	d.call(t, "deregisterInstance", "instance { id }", instance())

@@ -248,6 +248,7 @@ type ComplexityRoot struct {
 		SignIn                 func(childComplexity int, input model.SignInInput) int
 		SignOut                func(childComplexity int, input model.SignOutInput) int
 		SignUp                 func(childComplexity int, input model.SignUpInput) int
+		UpdateInstance         func(childComplexity int, input model.UpdateInstanceInput) int
 		UpdateProduct          func(childComplexity int, input model.UpdateProductInput) int
 		UpdateService          func(childComplexity int, input model.UpdateServiceInput) int
 		UpdateUser             func(childComplexity int, input model.UpdateUserInput) int
@@ -568,6 +569,11 @@ type ComplexityRoot struct {
 		OrderEvents   func(childComplexity int, orderID *string, userID *string, after *event.Cursor) int
 		ServiceEvents func(childComplexity int, service *string, after *event.Cursor) int
 		UserEvents    func(childComplexity int, userID string, after *event.Cursor) int
+	}
+
+	UpdateInstancePayload struct {
+		Instance   func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	UpdateProductPayload struct {
@@ -1549,6 +1555,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.SignUp(childComplexity, args["input"].(model.SignUpInput)), true
+	case "Mutation.updateInstance":
+		if e.ComplexityRoot.Mutation.UpdateInstance == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateInstance_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateInstance(childComplexity, args["input"].(model.UpdateInstanceInput)), true
 	case "Mutation.updateProduct":
 		if e.ComplexityRoot.Mutation.UpdateProduct == nil {
 			break
@@ -2916,6 +2933,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Subscription.UserEvents(childComplexity, args["userId"].(string), args["after"].(*event.Cursor)), true
 
+	case "UpdateInstancePayload.instance":
+		if e.ComplexityRoot.UpdateInstancePayload.Instance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateInstancePayload.Instance(childComplexity), true
+	case "UpdateInstancePayload.userErrors":
+		if e.ComplexityRoot.UpdateInstancePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateInstancePayload.UserErrors(childComplexity), true
+
 	case "UpdateProductPayload.product":
 		if e.ComplexityRoot.UpdateProductPayload.Product == nil {
 			break
@@ -3178,6 +3208,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("SignInInput", ec.unmarshalInputSignInInput),
 			graphql.NewInputUnmarshaler("SignOutInput", ec.unmarshalInputSignOutInput),
 			graphql.NewInputUnmarshaler("SignUpInput", ec.unmarshalInputSignUpInput),
+			graphql.NewInputUnmarshaler("UpdateInstanceInput", ec.unmarshalInputUpdateInstanceInput),
 			graphql.NewInputUnmarshaler("UpdateProductInput", ec.unmarshalInputUpdateProductInput),
 			graphql.NewInputUnmarshaler("UpdateServiceInput", ec.unmarshalInputUpdateServiceInput),
 			graphql.NewInputUnmarshaler("UpdateUserInput", ec.unmarshalInputUpdateUserInput),
@@ -4415,6 +4446,14 @@ extend type Mutation {
     "Which instance."
     input: DeregisterInstanceInput!
   ): DeregisterInstancePayload
+  """
+  Changes the weight or the metadata of a running instance. It stays as it is until its next start, which brings its own values. Needs ADMIN or
+  an API key with the scope ` + "`" + `service:NAME` + "`" + `.
+  """
+  updateInstance(
+    "What changes; fields that are left out stay as they are."
+    input: UpdateInstanceInput!
+  ): UpdateInstancePayload
   "Takes an instance out of use until its next start; calls under way go on. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `."
   drainInstance(
     "Which instance, and why."
@@ -4863,6 +4902,30 @@ type DeregisterInstancePayload {
   "The instance as it was at its end; null if there are errors, and if the call is a repeated one."
   instance: ServiceInstance
   "Why the instance was not removed; empty on success."
+  userErrors: [UserError!]!
+}
+
+"How an instance changes."
+input UpdateInstanceInput {
+  "The name of the service."
+  service: String!
+  "The id that its owner gave the instance."
+  instanceId: String!
+  "The incarnation that registering gave, so that a former incarnation does not change a later one."
+  incarnation: Long
+  "Its share of the calls, from 1 to 1000."
+  weight: Int
+  "Metadata that callers are shown; it replaces the former, and null clears it."
+  metadata: StringMap
+  "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
+  idempotencyKey: String
+}
+
+"The result of updateInstance."
+type UpdateInstancePayload {
+  "The instance after the change; null if there are errors."
+  instance: ServiceInstance
+  "Why the instance was not changed; empty on success."
   userErrors: [UserError!]!
 }
 
@@ -6693,6 +6756,16 @@ func (ec *executionContext) childFields_SignUpPayload(ctx context.Context, field
 		return ec.fieldContext_SignUpPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type SignUpPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateInstancePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "instance":
+		return ec.fieldContext_UpdateInstancePayload_instance(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_UpdateInstancePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateInstancePayload", field.Name)
 }
 
 func (ec *executionContext) childFields_UpdateProductPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

@@ -726,6 +726,30 @@ type SignUpPayload struct {
 	UserErrors []*UserError `json:"userErrors"`
 }
 
+// How an instance changes.
+type UpdateInstanceInput struct {
+	// The name of the service.
+	Service string `json:"service"`
+	// The id that its owner gave the instance.
+	InstanceID string `json:"instanceId"`
+	// The incarnation that registering gave, so that a former incarnation does not change a later one.
+	Incarnation graphql.Omittable[*int64] `json:"incarnation,omitempty"`
+	// Its share of the calls, from 1 to 1000.
+	Weight graphql.Omittable[*int] `json:"weight,omitempty"`
+	// Metadata that callers are shown; it replaces the former, and null clears it.
+	Metadata graphql.Omittable[map[string]string] `json:"metadata,omitempty"`
+	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
+	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
+}
+
+// The result of updateInstance.
+type UpdateInstancePayload struct {
+	// The instance after the change; null if there are errors.
+	Instance *registry.Instance `json:"instance,omitempty"`
+	// Why the instance was not changed; empty on success.
+	UserErrors []*UserError `json:"userErrors"`
+}
+
 // A change of a product.
 type UpdateProductInput struct {
 	// Which product.

@@ -153,6 +153,33 @@ func (i *Instance) applyRestatement(in InstanceInput, at time.Time) {
 	i.RenewLease(at)
 }
 
+// InstanceChange is an update of a running instance. Fields that are not set stay.
+type InstanceChange struct {
+	Weight   validate.Field[int]
+	Metadata validate.Field[map[string]string]
+	Invalid  error // mistakes that reading the input has found; reported with those of the rules
+}
+
+// Apply applies the change until the next start, which brings its own values, and records instance.registered; or does
+// nothing if nothing would change.
+func (i *Instance) Apply(c InstanceChange, at time.Time) error {
+	in := InstanceInput{InstanceID: i.InstanceID, URL: i.URL, Weight: i.Weight, Metadata: i.Metadata, TTL: i.TTL}
+	c.Weight.ApplyTo(&in.Weight)
+	c.Metadata.ApplyTo(&in.Metadata)
+	if c.Weight.Set && c.Weight.Value == 0 {
+		in.Weight = -1 // it has no default here
+	}
+	in, err := in.normalize()
+	if err := errors.Join(err, c.Invalid); err != nil {
+		return err
+	}
+	if in.Weight != i.Weight || !maps.Equal(in.Metadata, i.Metadata) {
+		i.Weight, i.Metadata = in.Weight, in.Metadata
+		i.recordEvent(EventInstanceRegistered, at)
+	}
+	return nil
+}
+
 // Drain takes the instance out of use until its next start, or ends that; and
 // records instance.status_changed if that changes anything.
 func (i *Instance) Drain(reason string, at time.Time) error { return i.setMode(Draining, reason, at) }

@@ -159,6 +159,11 @@ func (r *Registrar) DeregisterInstance(ctx context.Context, cl claim.Claim, serv
 	})
 }
 
+// UpdateInstance changes the weight or the metadata of an instance.
+func (r *Registrar) UpdateInstance(ctx context.Context, cl claim.Claim, service, instanceID string, incarnation int64, c InstanceChange) (*Instance, error) {
+	return r.changeInstance(ctx, cl, service, instanceID, incarnation, func(i *Instance, at time.Time) error { return i.Apply(c, at) })
+}
+
 // Drain takes an instance out of use until its next start.
 func (r *Registrar) Drain(ctx context.Context, cl claim.Claim, service, instanceID string, incarnation int64, reason string) (*Instance, error) {
 	return r.changeInstance(ctx, cl, service, instanceID, incarnation, func(i *Instance, at time.Time) error { return i.Drain(reason, at) })

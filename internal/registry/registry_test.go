@@ -230,6 +230,39 @@ func TestInstance_status(t *testing.T) {
 	}
 }
 
+func TestInstance_changes_until_its_next_start(t *testing.T) {
+	t.Parallel()
+	in := InstanceInput{InstanceID: "a", URL: "http://10.0.0.1:80", Weight: 2, Metadata: map[string]string{"zone": "a"}}
+	i, err := NewInstance("svc_1", in, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	incarnation := i.Incarnation
+	i.TakeEvents()
+	for _, step := range []struct {
+		change InstanceChange
+		weight int
+		zone   string
+		events int
+		fails  bool
+	}{
+		{InstanceChange{}, 2, "a", 0, false},
+		{InstanceChange{Weight: validate.Of(5)}, 5, "a", 1, false},
+		{InstanceChange{Weight: validate.Of(5)}, 5, "a", 0, false},
+		{InstanceChange{Weight: validate.Of(0)}, 5, "a", 0, true},
+		{InstanceChange{Weight: validate.Of(MaxWeight + 1), Metadata: validate.Of(map[string]string{})}, 5, "a", 0, true},
+		{InstanceChange{Metadata: validate.Of[map[string]string](nil)}, 5, "", 1, false},
+	} {
+		err := i.Apply(step.change, at)
+		if (err != nil) != step.fails || i.Weight != step.weight || i.Metadata["zone"] != step.zone || len(i.TakeEvents()) != step.events || i.Incarnation != incarnation {
+			t.Errorf("after %+v: %v, instance %+v", step.change, err, i)
+		}
+	}
+	if err := i.Register(in, at.Add(time.Second)); err != nil || i.Weight != 2 || i.Metadata["zone"] != "a" {
+		t.Errorf("its next start brings %+v, %v, want its own values", i, err)
+	}
+}
+
 func TestInstance_records_a_status_once(t *testing.T) {
 	t.Parallel()
 	i := givenInstance(t, 1)

@@ -82,7 +82,7 @@ func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 // start starts the program in a process group of its own: a SIGINT of the terminal must reach it after the instance has
 // drained, and not at once.
 func (s *sidecar) start(ctx context.Context) error {
-	s.program = exec.CommandContext(context.WithoutCancel(ctx), s.cfg.Command[0], s.cfg.Command[1:]...) //nolint:gosec // the caller's own program, which stop ends
+	s.program = exec.CommandContext(context.WithoutCancel(ctx), s.cfg.Command[0], s.cfg.Command[1:]...)
 	s.program.Env = s.cfg.Environ
 	s.program.Stdin, s.program.Stdout, s.program.Stderr = os.Stdin, os.Stdout, os.Stderr
 	s.program.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
