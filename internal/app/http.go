@@ -15,6 +15,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/membudget"
+	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/securitylog"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -46,7 +47,7 @@ func NewREST(env Env, exec *executor.Executor, usage *legacy.Counter, events *se
 var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the reason that the token has expired
 
 // NewHTTP builds the HTTP server over the transports.
-func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, health *Health, memory *membudget.Budget, events *securitylog.Recorder) (*httpd.Server, error) {
+func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, reg *registry.Registrar, health *Health, memory *membudget.Budget, events *securitylog.Recorder) (*httpd.Server, error) {
 	cfg := env.Config.HTTP
 	cfg.AllowedHosts = append(slices.Clone(cfg.AllowedHosts), env.Config.ListenHost())
 	var schema []byte
@@ -55,7 +56,7 @@ func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.
 	}
 	server, err := httpd.New(cfg, exec, httpd.Deps{
 		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: health.Ready, Schema: schema, JWKS: sessions.JWKS, Memory: memory,
-		OnError: events.RecordError,
+		Targets: listTargets(reg), OnError: events.RecordError,
 	}, env.Log)
 	if err != nil {
 		return nil, err
@@ -63,6 +64,21 @@ func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.
 	// A cycle: the server authenticates by the sessions, whose revocations end its streams.
 	sessions.OnRevoked(server.Recheck)
 	return server, nil
+}
+
+// listTargets returns what lists the instances of a service for the service discovery.
+func listTargets(reg *registry.Registrar) func(context.Context, string) ([]httpd.Target, error) {
+	return func(ctx context.Context, service string) ([]httpd.Target, error) {
+		instances, err := reg.Targets(ctx, service)
+		if err != nil {
+			return nil, err
+		}
+		targets := make([]httpd.Target, len(instances))
+		for n, i := range instances {
+			targets[n] = httpd.Target{InstanceID: i.InstanceID, URL: i.URL, Status: string(i.Status), Metadata: i.Metadata}
+		}
+		return targets, nil
+	}
 }
 
 // NewLegacyUsage builds the counter of calls of legacy REST routes.

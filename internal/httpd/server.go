@@ -41,11 +41,12 @@ type Deps struct {
 	Tickets TicketAuthenticator
 	REST    RESTHandler
 	Gateway Gateway
-	Ready   func(ctx context.Context) error // its error says what is missing, for an operator
-	Schema  []byte                          // the schema as text; nil if it is hidden
-	JWKS    func() []byte                   // the public keys as a JSON Web Key Set
-	Memory  *membudget.Budget               // for request bodies and responses
-	OnError func(context.Context, error)    // called with errors of requests that the executor does not report
+	Ready   func(ctx context.Context) error                             // its error says what is missing, for an operator
+	Schema  []byte                                                      // the schema as text; nil if it is hidden
+	JWKS    func() []byte                                               // the public keys as a JSON Web Key Set
+	Targets func(ctx context.Context, service string) ([]Target, error) // of the service discovery; nil for none
+	Memory  *membudget.Budget                                           // for request bodies and responses
+	OnError func(context.Context, error)                                // called with errors of requests that the executor does not report
 }
 
 // Server serves the API. Make one with New.
@@ -118,6 +119,7 @@ func (s *Server) handlers() map[string]http.HandlerFunc {
 		"GET /.well-known/jwks.json": s.handleErrors(s.serveJWKS, problemFormat),
 		schemaPage:                   s.handleErrors(s.serveSchema, problemFormat),
 		securityPage:                 s.handleErrors(s.serveSecurityTxt, problemFormat),
+		discoveryPage:                s.handleErrors(s.serveDiscovery, problemFormat),
 		graphiqlPage:                 s.handleErrors(s.serveGraphiQL, problemFormat),
 		graphiqlFile:                 s.handleErrors(s.serveGraphiQLFile, problemFormat),
 		"/":                          s.handleErrors(s.serveNotFound, problemFormat),
