@@ -30,11 +30,11 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	env = app.FitLimits(env)
 
 	// Storage: SQLite or PostgreSQL, and the key that seals secrets in it.
-	db, err := app.OpenDatabase(ctx, env, opts.Migrate)
+	db, closeDatabase, err := app.OpenServedDatabase(ctx, env, opts.Migrate)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer closeDatabase()
 	sealer, err := app.OpenSecrets(ctx, env, db)
 	if err != nil {
 		return err

@@ -20,8 +20,7 @@ func runIn(t *testing.T, folder string, env []string, args ...string) (string, e
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), testenv.Binary(t), args...)
 	cmd.Dir, cmd.Env = folder, append(os.Environ(), env...)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return testenv.OutputOf(cmd)
 }
 
 // digests returns a digest of every file in the folder.
@@ -109,8 +108,10 @@ func TestMaster_key_is_rotated_on_each_database(t *testing.T) {
 		}
 		ada.Do(t, "{ viewer { user { name } } }", nil) // the running server goes on
 		p.Stop()
-		ada.BaseURL = testenv.Server(t, next...).BaseURL
+		renewed := testenv.Server(t, next...)
+		ada.BaseURL = renewed.BaseURL
 		ada.Do(t, "{ viewer { user { name } } }", nil) // its token was signed before
+		renewed.Stop()                                 // one server at a time serves an SQLite file
 		if out, err := runIn(t, t.TempDir(), harness.Settings(database), "serve", "--listen", "127.0.0.1:0"); err == nil || !strings.Contains(out, "sealed with another secret key") {
 			t.Errorf("serve with the old key: %v\n%s", err, out)
 		}

@@ -50,6 +50,10 @@ func TestPasswords_that_attackers_try_first_are_refused(t *testing.T) {
 					return root.Send(t.Context(), `mutation($in: CreateUserInput!) { createUser(input: $in) { user { id } userErrors { code path } } }`,
 						harness.Input(harness.Fields{"username": "countess", "name": "Ada Lovelace", "password": password}))
 				},
+				"setPassword": func() (*harness.Answer, error) {
+					return root.Send(t.Context(), `mutation($in: SetPasswordInput!) { setPassword(input: $in) { user { id } userErrors { code path } } }`,
+						harness.Input(harness.Fields{"id": ada.UserID(t), "newPassword": password}))
+				},
 				"changePassword": func() (*harness.Answer, error) {
 					return ada.Send(t.Context(), `mutation($in: ChangePasswordInput!) { changePassword(input: $in) { user { id } userErrors { code path } } }`,
 						harness.Input(harness.Fields{"currentPassword": "a password of mine", "newPassword": password}))

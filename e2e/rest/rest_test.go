@@ -140,7 +140,7 @@ func TestREST_answers_conditional_requests(t *testing.T) {
 
 func TestREST_serves_programs_of_trusted_networks(t *testing.T) {
 	t.Parallel()
-	database := harness.Databases["SQLite"](t)
+	database := harness.Databases["PostgreSQL"](t) // two nodes
 	p := harness.StartServer(t, database)
 	root := harness.SignInAdmin(t, p)
 	key, _, _ := strings.Cut(harness.RunCommand(t, database, "apikey", "--user", harness.AdminName, "--name", "old clients", "--scopes", "users:read,users:write,legacy:write"), "\n")

@@ -248,7 +248,7 @@ func TestServer_demo_has_services_with_live_instances(t *testing.T) {
 	p := testenv.ServerWith(t, []string{"--demo"}, harness.Settings(database)...)
 	var words []string // after the first ADMIN: its name and its password
 	harness.Eventually(t, "the server says how to sign in", func() bool {
-		_, login, _ := strings.Cut(p.Logs(), "ADMIN")
+		_, login, _ := strings.Cut(p.Logs(), "\n  ADMIN ")
 		words = strings.Fields(login)
 		return len(words) > 3 // and the next line has begun
 	})

@@ -18,7 +18,7 @@ import (
 
 // NewDomains builds the use cases behind the schema.
 func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *session.Service, reg *Registry) graph.Domains {
-	log, now := eventlog.NewLog(c.Events(db.Events())), db.Clock().Now
+	log, now := eventlog.NewLog(c.Events(db.Events())).CountingIn(hub), db.Clock().Now
 	return graph.Domains{
 		Users:         user.NewService(c.Users(db.Users()), sessions, now),
 		Products:      order.NewCatalog(c.Products(db.Products()), now),

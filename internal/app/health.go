@@ -62,6 +62,7 @@ func (h *Health) register(s *admin.Server) {
 	s.Register("backplane_database_writable", func() float64 { return boolGauge(h.monitor.Writable() == nil) })
 	s.Register("backplane_event_log_lag_seconds", func() float64 { return h.hub.Lag().Seconds() })
 	s.Register("backplane_event_log_unknown_events_total", func() float64 { return float64(h.hub.UnknownEvents()) })
+	s.Register("backplane_event_log_cursors_beyond_head_total", func() float64 { return float64(h.hub.CursorsBeyondHead()) })
 	s.Register("backplane_database_server_epoch", func() float64 { return float64(h.db.ServerEpoch()) })
 	for pool := range h.db.Connections() {
 		for state, value := range map[string]func(store.Connections) int{

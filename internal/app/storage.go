@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/backplane-dev/backplane/internal/backoff"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/store"
 )
@@ -18,6 +20,67 @@ import (
 func OpenDatabase(ctx context.Context, env Env, migrate bool) (*store.DB, error) {
 	_, embedded := env.Config.Database.SQLite()
 	return openReady(ctx, env, migrate || embedded)
+}
+
+// OpenServedDatabase is OpenDatabase for a server. An SQLite file is served by one process: a second one is refused, before it
+// migrates anything.
+func OpenServedDatabase(ctx context.Context, env Env, migrate bool) (*store.DB, func(), error) {
+	unlock, err := lockDatabase(env)
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := OpenDatabase(ctx, env, migrate)
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return db, func() {
+		_ = db.Close() // nothing is left to be lost
+		unlock()
+	}, nil
+}
+
+// lockDatabase locks an SQLite file for the process. Nodes on PostgreSQL need no lock.
+func lockDatabase(env Env) (unlock func(), err error) {
+	path, embedded := env.Config.Database.SQLite()
+	if !embedded {
+		return func() {}, nil
+	}
+	lock, err := store.LockFile(path)
+	if _, used := errors.AsType[*store.FileInUseError](err); used {
+		return nil, fmt.Errorf("%w: stop it, or set another file as BACKPLANE_DATABASE_URL; several nodes need PostgreSQL", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = lock.Close() }, nil // the lock ends with the process, too
+}
+
+// servingLimit bounds how long RenewRestoredTimeline waits for the lease of a node that was killed: longer than it lasts.
+const servingLimit = 10 * time.Second
+
+// RenewRestoredTimeline begins another timeline in a database that was restored. It is refused while a server serves the
+// database, which would go on with what it read before.
+func RenewRestoredTimeline(ctx context.Context, env Env, db *store.DB) error {
+	unlock, err := lockDatabase(env)
+	if err != nil {
+		return fmt.Errorf("%w: migrate --after-restore is for a database that no server serves", err)
+	}
+	defer unlock()
+	waiting, cancel := context.WithTimeout(ctx, servingLimit)
+	defer cancel()
+	for ; ; backoff.Sleep(waiting, servingLimit/20) {
+		owner, err := db.ServingNode(ctx)
+		if err != nil {
+			return err
+		}
+		if owner == "" {
+			return db.RenewTimeline(ctx)
+		}
+		if waiting.Err() != nil {
+			return fmt.Errorf("servers serve this database, among them %s: stop all of them first, since migrate --after-restore is for a database that no server serves", owner)
+		}
+	}
 }
 
 func openReady(ctx context.Context, env Env, migrate bool) (*store.DB, error) {

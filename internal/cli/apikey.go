@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -30,7 +29,7 @@ func (c *commandLine) apiKeyCommand() *cobra.Command {
 		Args: atMost(0),
 		PreRunE: func(*cobra.Command, []string) error {
 			if opts.user == "" || opts.name == "" || opts.scopes == "" {
-				return errors.New("apikey needs --user, --name and --scopes; see backplane apikey --help")
+				return usagef("apikey needs --user, --name and --scopes; see backplane apikey --help")
 			}
 			return nil
 		},

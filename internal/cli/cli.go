@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,7 @@ func Run(ctx context.Context, p Process, serve Serve) error {
 func Main(ctx context.Context, p Process, serve Serve) int {
 	err := Run(ctx, p, serve)
 	if err == nil {
-		return 0
+		return exitOK
 	}
 	if exit, ok := errors.AsType[exitError](err); ok {
 		return exit.code
@@ -54,7 +55,7 @@ func Main(ctx context.Context, p Process, serve Serve) int {
 	w := logwriter.New(p.ErrOut, logwriter.DefaultLimit, nil) // its reader may be stuck
 	fmt.Fprintln(w, "backplane:", err)
 	w.Close(flushTime)
-	return 1
+	return exitCode(err)
 }
 
 // commandLine is one run of the program.
@@ -77,7 +78,7 @@ func (c *commandLine) rootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		c.serveCommand(), c.migrateCommand(), c.seedCommand(), c.usersCommand(), c.apiKeyCommand(), c.keysCommand(), c.servicesCommand(), c.pickCommand(), c.registerCommand(),
-		c.consumersCommand(), c.deadLettersCommand(), c.sinksCommand(), c.legacyCommand(), c.securityCommand(), c.doctorCommand(), c.versionCommand(), c.manCommand(),
+		c.consumersCommand(), c.deadLettersCommand(), c.sinksCommand(), c.legacyCommand(), c.securityCommand(), c.doctorCommand(), c.configCommand(), c.versionCommand(), c.manCommand(),
 	)
 	root.SetOut(c.process.Out)
 	root.SetErr(c.process.ErrOut)
@@ -106,7 +107,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
 		hint = "did you mean " + strings.Join(like, " or ") + "?"
 	}
-	return fmt.Errorf("there is no command %q; %s", args[0], hint)
+	return usagef("there is no command %q; %s", args[0], hint)
 }
 
 // atMost accepts up to n arguments.
@@ -115,7 +116,7 @@ func atMost(n int) cobra.PositionalArgs {
 		if len(args) <= n {
 			return nil
 		}
-		return fmt.Errorf("%s takes no argument %q; see %s --help", cmd.Name(), args[n], cmd.CommandPath())
+		return usagef("%s takes no argument %q; see %s --help", cmd.Name(), args[n], cmd.CommandPath())
 	}
 }
 
@@ -161,8 +162,21 @@ func (c *commandLine) withOpenToolbox(open func(context.Context, app.Env) (*app.
 			return err
 		}
 		defer tools.Close()
+		fmt.Fprintf(c.process.ErrOut, "database: %s\n", describeDatabase(env.Config.Database))
 		return work(ctx, env, tools, args)
 	})
+}
+
+// describeDatabase returns the database without its password, and of a file the whole path.
+func describeDatabase(d config.Database) string {
+	path, embedded := d.SQLite()
+	if !embedded {
+		return d.String()
+	}
+	if full, err := filepath.Abs(strings.TrimPrefix(path, "//")); err == nil {
+		return full
+	}
+	return path
 }
 
 func newLogger(cfg config.Config, w io.Writer) *slog.Logger {

@@ -2,9 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,28 +9,29 @@ import (
 )
 
 func (c *commandLine) consumersCommand() *cobra.Command {
-	return &cobra.Command{
+	return c.addJSONFlag(&cobra.Command{
 		Use:   "consumers",
 		Short: "list the consumers and sinks of the event log with their offset, lag and owner",
 		Long:  "Consumers work inside the server; sinks export the log to brokers. Each runs on one node at a time, its owner.",
 		Args:  atMost(0),
-		RunE:  c.withToolbox(listConsumers),
-	}
+		RunE:  c.withToolbox(c.listConsumers),
+	})
 }
 
-func listConsumers(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+func (c *commandLine) listConsumers(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	consumers, err := tools.ConsumerAdmin.ConsumersForOperator(ctx)
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(env.Out, 0, 0, 3, ' ', 0)
-	fmt.Fprint(w, "name\toffset\tlag\towner\tmoved\tdead letters\n")
+	l := c.newListing(env.Out, "name", "offset", "lag", "owner", "moved", "dead letters")
 	for _, s := range consumers {
-		owner := "none"
+		var owner any = absent("none")
 		if s.Owner != nil {
 			owner = *s.Owner
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\n", s.Name, s.Cursor, s.Lag, owner, s.MovedAt.Format(time.RFC3339), s.DeadLetters)
+		if err := l.add(s.Name, s.Cursor.String(), s.Lag, owner, s.MovedAt, s.DeadLetters); err != nil {
+			return err
+		}
 	}
-	return w.Flush()
+	return l.flush()
 }

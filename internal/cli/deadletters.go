@@ -3,10 +3,8 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +19,7 @@ func (c *commandLine) deadLettersCommand() *cobra.Command {
 	var consumer string
 	var replayed bool
 	list := c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
-		return listDeadLetters(ctx, env.Out, tools, consumer, replayed)
+		return c.listDeadLetters(ctx, env.Out, tools, consumer, replayed)
 	})
 	cmd := &cobra.Command{
 		Use:   "deadletters",
@@ -33,8 +31,9 @@ func (c *commandLine) deadLettersCommand() *cobra.Command {
 	}
 	cmd.PersistentFlags().StringVar(&consumer, "consumer", "", "`NAME` of the consumer")
 	cmd.PersistentFlags().BoolVar(&replayed, "replayed", false, "list those that were replayed, too")
+	cmd.Flags().BoolVar(&c.json, "json", false, jsonMeaning)
 	cmd.AddCommand(
-		&cobra.Command{Use: "list", Short: "list dead letters (the default)", Args: atMost(0), RunE: list},
+		c.addJSONFlag(&cobra.Command{Use: "list", Short: "list dead letters (the default)", Args: atMost(0), RunE: list}),
 		&cobra.Command{Use: "show ID", Short: "show a dead letter with its event and error", Args: atMost(1), RunE: c.withToolbox(showDeadLetter)},
 		&cobra.Command{Use: "replay [ID]", Short: "replay dead letters of a subject or a consumer", Args: atMost(1),
 			RunE: c.withWritableToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
@@ -45,13 +44,12 @@ func (c *commandLine) deadLettersCommand() *cobra.Command {
 }
 
 // listDeadLetters prints all that match, page by page.
-func listDeadLetters(ctx context.Context, out io.Writer, tools *app.Toolbox, name string, replayed bool) error {
+func (c *commandLine) listDeadLetters(ctx context.Context, out io.Writer, tools *app.Toolbox, name string, replayed bool) error {
 	f := consumer.DeadLetterFilter{Replayed: replayed}
 	if name != "" {
 		f.Consumer = &name
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprint(w, "id\tconsumer\tevent\tsubject\tattempts\tfailed\tstate\terror\n")
+	rows := c.newListing(out, "id", "consumer", "event", "subject", "attempts", "failed", "state", "error")
 	first := page.MaxSize
 	for args := (page.Args{First: &first}); ; {
 		p, err := tools.DB.DeadLetters().List(ctx, f, args)
@@ -59,11 +57,12 @@ func listDeadLetters(ctx context.Context, out io.Writer, tools *app.Toolbox, nam
 			return err
 		}
 		for _, l := range p.Items {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", l.ID, l.Consumer, l.Event.Type, l.Event.SubjectID,
-				l.Failure.Attempts, l.FailedAt.Format(time.RFC3339), deadLetterState(l), l.Failure.Code)
+			if err := rows.add(l.ID, l.Consumer, l.Event.Type, l.Event.SubjectID, l.Failure.Attempts, l.FailedAt, deadLetterState(l), l.Failure.Code); err != nil {
+				return err
+			}
 		}
 		if !p.HasNext {
-			return w.Flush()
+			return rows.flush()
 		}
 		args.After = &p.Cursors[len(p.Cursors)-1]
 	}
@@ -84,7 +83,7 @@ func deadLetterState(l *consumer.DeadLetter) string {
 
 func showDeadLetter(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
 	if len(args) == 0 || !uid.DeadLetter(args[0]).Valid() {
-		return errors.New("deadletters show needs the id of a dead letter; backplane deadletters lists them")
+		return usagef("deadletters show needs the id of a dead letter; backplane deadletters lists them")
 	}
 	id := uid.DeadLetter(args[0])
 	found, err := tools.DB.DeadLetters().ByIDs(ctx, []uid.DeadLetter{id})

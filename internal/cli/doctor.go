@@ -15,17 +15,17 @@ import (
 )
 
 func (c *commandLine) doctorCommand() *cobra.Command {
-	return &cobra.Command{
+	return c.addJSONFlag(&cobra.Command{
 		Use:   "doctor",
 		Short: "check configuration and data, and say what to do about each finding",
-		Long:  "Reads only. Exits with status 1 if it finds a problem; a warning is for what may be intended.",
+		Long:  "Reads only. Exits with status 3 if it finds a problem; a warning is for what may be intended. --json writes each finding on a line, and the database first.",
 		Args:  atMost(0),
-		RunE:  c.withToolbox(diagnose),
-	}
+		RunE:  c.withToolbox(c.diagnose),
+	})
 }
 
 // diagnose runs all checks and prints their findings.
-func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+func (c *commandLine) diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	var findings []finding
 	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]finding, error){
 		checkDatabase, checkClock, checkData, checkErasures, checkConsumers, checkSecretKey, checkSinks, checkSettings, checkRunningNode,
@@ -35,6 +35,9 @@ func diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) 
 			return err
 		}
 		findings = append(findings, found...)
+	}
+	if c.json {
+		return writeFindings(env, findings)
 	}
 	return printFindings(env.Out, findings)
 }
@@ -136,6 +139,28 @@ func checkSinks(ctx context.Context, env app.Env, tools *app.Toolbox) (findings 
 	return findings, err
 }
 
+// writeFindings writes the database, and what was found in it, as JSON lines; it returns an error if there are problems.
+func writeFindings(env app.Env, findings []finding) error {
+	if err := writeJSONLine(env.Out, []string{"database"}, []any{describeDatabase(env.Config.Database)}); err != nil {
+		return err
+	}
+	problems := 0
+	for _, f := range findings {
+		severity := "warning"
+		if !f.warning {
+			severity = "problem"
+			problems++
+		}
+		if err := writeJSONLine(env.Out, []string{"severity", "text"}, []any{severity, f.text}); err != nil {
+			return err
+		}
+	}
+	if problems > 0 {
+		return &findingsError{problems}
+	}
+	return nil
+}
+
 // printFindings prints what was found, problems first; it returns an error if there are problems.
 func printFindings(out io.Writer, findings []finding) error {
 	problems := 0
@@ -155,7 +180,7 @@ func printFindings(out io.Writer, findings []finding) error {
 		fmt.Fprintln(out, w)
 	}
 	if problems > 0 {
-		return fmt.Errorf("doctor found %d problems", problems)
+		return &findingsError{problems}
 	}
 	return nil
 }

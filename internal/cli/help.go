@@ -52,7 +52,7 @@ func printOverview(out io.Writer, root *cobra.Command) {
 		}
 	}
 	_ = w.Flush() // as for all output of help
-	fmt.Fprint(out, "\nbackplane COMMAND --help says more and lists all settings.\n")
+	fmt.Fprintf(out, "\nbackplane COMMAND --help says more and lists all settings.\nExit status: %s\n", exitHelp)
 }
 
 func printSettings(out io.Writer) {

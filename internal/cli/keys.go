@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +12,7 @@ import (
 )
 
 func (c *commandLine) keysCommand() *cobra.Command {
-	list := c.withToolbox(listSigningKeys)
+	list := c.withToolbox(c.listSigningKeys)
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "list, rotate or revoke the keys that sign access tokens, or change the key that protects secrets",
@@ -31,10 +29,11 @@ func (c *commandLine) keysCommand() *cobra.Command {
 	rotateMaster.RunE = c.withWritableToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 		return rotateMasterKey(ctx, env, tools, *old)
 	})
+	cmd.Flags().BoolVar(&c.json, "json", false, jsonMeaning)
 	cmd.AddCommand(
 		rotateMaster,
 		&cobra.Command{Use: "revoke ID", Short: "remove a signing key at once: tokens that it signed are not valid any more", Args: atMost(1), RunE: c.withWritableToolbox(revokeSigningKey)},
-		&cobra.Command{Use: "list", Short: "list the signing keys (the default)", Args: atMost(0), RunE: list},
+		c.addJSONFlag(&cobra.Command{Use: "list", Short: "list the signing keys (the default)", Args: atMost(0), RunE: list}),
 		&cobra.Command{Use: "rotate", Short: "create a new signing key", Args: atMost(0), RunE: c.withWritableToolbox(rotateSigningKey)},
 	)
 	return cmd
@@ -46,26 +45,27 @@ func unknownVerb(verbs string) cobra.PositionalArgs {
 		if len(args) == 0 {
 			return nil
 		}
-		return fmt.Errorf("%s has no command %q; it has %s", cmd.Name(), args[0], verbs)
+		return usagef("%s has no command %q; it has %s", cmd.Name(), args[0], verbs)
 	}
 }
 
-func listSigningKeys(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+func (c *commandLine) listSigningKeys(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	keys, err := tools.DB.Sessions().SigningKeys(ctx)
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(env.Out, 0, 0, 3, ' ', 0)
-	fmt.Fprint(w, "key\tcreated\tsigns from\n")
+	l := c.newListing(env.Out, "key", "created", "signs from")
 	for _, k := range keys {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", k.ID, k.CreatedAt.Format(time.RFC3339), k.SignsAt.Format(time.RFC3339))
+		if err := l.add(k.ID, k.CreatedAt, k.SignsAt); err != nil {
+			return err
+		}
 	}
-	return w.Flush()
+	return l.flush()
 }
 
 func rotateMasterKey(ctx context.Context, env app.Env, tools *app.Toolbox, file string) error {
 	if file == "" {
-		return errors.New("keys rotate-master needs --old; see backplane keys rotate-master --help")
+		return usagef("keys rotate-master needs --old; see backplane keys rotate-master --help")
 	}
 	old, err := secrets.ReadMasterKey(file)
 	if err != nil {
@@ -80,7 +80,7 @@ func rotateMasterKey(ctx context.Context, env app.Env, tools *app.Toolbox, file 
 
 func revokeSigningKey(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
 	if len(args) == 0 {
-		return errors.New("keys revoke needs the id of a key; backplane keys lists them")
+		return usagef("keys revoke needs the id of a key; backplane keys lists them")
 	}
 	sessions, err := tools.OpenSessions(ctx, env)
 	if err != nil {

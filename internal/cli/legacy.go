@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,19 +11,18 @@ import (
 )
 
 func (c *commandLine) legacyCommand() *cobra.Command {
-	return &cobra.Command{
+	return c.addJSONFlag(&cobra.Command{
 		Use:   "legacy",
 		Short: "list which clients still call the legacy REST routes",
 		Long: "Shows each route with its clients (API keys, or what programs name as User-Agent), how often they called it, and when last.\n" +
 			"A running server stores its counts every few seconds.",
 		Args: atMost(0),
-		RunE: c.withToolbox(listLegacyUsage),
-	}
+		RunE: c.withToolbox(c.listLegacyUsage),
+	})
 }
 
-func listLegacyUsage(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
-	w := tabwriter.NewWriter(env.Out, 0, 0, 3, ' ', 0)
-	fmt.Fprint(w, "route\tclient\tcalls\tsince\tlast seen\n")
+func (c *commandLine) listLegacyUsage(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+	l := c.newListing(env.Out, "route", "client", "calls", "since", "last seen")
 	first := page.MaxSize
 	for args := (page.Args{First: &first}); ; {
 		p, err := tools.DB.LegacyUsage().List(ctx, args)
@@ -33,10 +30,12 @@ func listLegacyUsage(ctx context.Context, env app.Env, tools *app.Toolbox, _ []s
 			return err
 		}
 		for _, u := range p.Items {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", u.Route, u.Client, u.Calls, u.FirstSeenAt.Format(time.DateOnly), u.LastSeenAt.Format(time.RFC3339))
+			if err := l.add(u.Route, u.Client, u.Calls, u.FirstSeenAt.Format(time.DateOnly), u.LastSeenAt); err != nil {
+				return err
+			}
 		}
 		if !p.HasNext {
-			return w.Flush()
+			return l.flush()
 		}
 		args.After = &p.Cursors[len(p.Cursors)-1]
 	}

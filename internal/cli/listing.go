@@ -13,9 +13,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
+const jsonMeaning = "write JSON, for programs: one object a line"
+
 // addJSONFlag adds --json to a command that lists, and to its commands.
 func (c *commandLine) addJSONFlag(cmd *cobra.Command) *cobra.Command {
-	cmd.PersistentFlags().BoolVar(&c.json, "json", false, "write JSON, for programs: one object a line")
+	cmd.PersistentFlags().BoolVar(&c.json, "json", false, jsonMeaning)
 	return cmd
 }
 

@@ -51,7 +51,7 @@ func manual(root *cobra.Command) string {
 			fmt.Fprintf(&b, "\n**%s**\n: %s\n", escapeMarkdown(s.Variable()), escapeMarkdown(strings.ReplaceAll(s.Describe(), "`", "")))
 		}
 	}
-	b.WriteString("\n# EXIT STATUS\n\n0 if the command succeeded, 1 if not; doctor also exits with 1 if it finds a problem.\n")
+	b.WriteString("\n# EXIT STATUS\n\n" + exitHelp + "\n")
 	return b.String()
 }
 

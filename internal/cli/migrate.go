@@ -30,7 +30,7 @@ func migrate(ctx context.Context, env app.Env, restored bool) error {
 		return err
 	}
 	if restored {
-		if err := db.RenewTimeline(ctx); err != nil {
+		if err := app.RenewRestoredTimeline(ctx, env, db); err != nil {
 			return errors.Join(err, db.Close())
 		}
 		fmt.Fprintln(env.Out, "a new event timeline has begun: event cursors from before the restore are refused")

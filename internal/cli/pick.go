@@ -30,7 +30,7 @@ func (c *commandLine) pickCommand() *cobra.Command {
 		Args:  atMost(1),
 		PreRunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || opts.count < 1 {
-				return errors.New("pick needs the name of a service, and --n of 1 or more; see backplane pick --help")
+				return usagef("pick needs the name of a service, and --n of 1 or more; see backplane pick --help")
 			}
 			return nil
 		},
@@ -39,25 +39,25 @@ func (c *commandLine) pickCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printPicks(env.Out, d.Set(args[0]), opts)
+			return c.printPicks(env.Out, d.Set(args[0]), opts)
 		}),
 	}
 	cmd.Flags().StringVar(&opts.strategy, "strategy", "", "balancing `STRATEGY`, such as LEAST_CONNECTIONS; default: that of the service")
 	cmd.Flags().StringVar(&opts.key, "key", "", "`KEY` of CONSISTENT_HASH: equal keys pick the same instance")
 	cmd.Flags().IntVarP(&opts.count, "n", "n", 1, "`NUMBER` of picks")
-	return cmd
+	return c.addJSONFlag(cmd)
 }
 
-func printPicks(out io.Writer, set *registry.Set, opts pickOptions) error {
+func (c *commandLine) printPicks(out io.Writer, set *registry.Set, opts pickOptions) error {
 	if set == nil {
 		return errors.New("there is no such service; backplane services lists all")
 	}
 	strategy := cmp.Or(registry.Strategy(opts.strategy), set.Service.Strategy)
 	if !strategy.Known() {
-		return fmt.Errorf("there is no strategy %q; there are %v", strategy, registry.Strategies())
+		return usagef("there is no strategy %q; there are %v", strategy, registry.Strategies())
 	}
 	if strategy == registry.ConsistentHash && opts.key == "" {
-		return errors.New("CONSISTENT_HASH needs a --key")
+		return usagef("CONSISTENT_HASH needs a --key")
 	}
 	pool, err := balance.NewPool(time.Now, balance.Config{})
 	if err != nil {
@@ -68,7 +68,12 @@ func printPicks(out io.Writer, set *registry.Set, opts pickOptions) error {
 		if err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintln(out, pick.Instance().URL); err != nil {
+		if c.json {
+			err = writeJSONLine(out, []string{"instance", "url"}, []any{pick.Instance().InstanceID, pick.Instance().URL})
+		} else {
+			_, err = fmt.Fprintln(out, pick.Instance().URL)
+		}
+		if err != nil {
 			return err
 		}
 	}

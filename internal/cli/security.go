@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
 
@@ -45,7 +44,7 @@ func (x *securityExport) run(ctx context.Context, env app.Env, tools *app.Toolbo
 		return err
 	}
 	if x.typ != "" && !slices.Contains(security.EventTypes(), security.EventType(x.typ)) {
-		return fmt.Errorf("there is no type %q of security events; docs/security.md lists them", x.typ)
+		return usagef("there is no type %q of security events; docs/security.md lists them", x.typ)
 	}
 	out := json.NewEncoder(env.Out)
 	out.SetEscapeHTML(false)
@@ -72,7 +71,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return at, fmt.Errorf("--since is %q, but it must be a time such as 2026-11-30T08:00:00Z or 24h", text)
+		return at, usagef("--since is %q, but it must be a time such as 2026-11-30T08:00:00Z or 24h", text)
 	}
 	return at.UTC(), nil
 }

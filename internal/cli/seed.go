@@ -20,10 +20,10 @@ func (c *commandLine) seedCommand() *cobra.Command {
 		Long:  "Generates the same data each time for the same sizes. The users have no passwords. A database that is not empty is refused.",
 		Args:  atMost(0),
 		RunE: c.withWritableToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
-			if err := demo.FillRandom(ctx, tools.DB, size, progressBar(env.Out)); err != nil {
+			if err := demo.FillRandom(ctx, tools.DB, size, progressBar(c.process.ErrOut)); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(env.Out, "\ncreated %d users and %d orders; the users have no passwords\n", size.Users, size.Orders)
+			_, err := fmt.Fprintf(env.Out, "created %d users and %d orders; the users have no passwords\n", size.Users, size.Orders)
 			return err
 		}),
 	}
@@ -33,10 +33,11 @@ func (c *commandLine) seedCommand() *cobra.Command {
 	return cmd
 }
 
-// progressBar returns a function that draws the progress of a long task.
+// progressBar returns a function that shows the progress of a long task: on a terminal it draws a bar, else it writes a line for
+// every tenth.
 func progressBar(out io.Writer) func(done, total int) {
 	const width = 40
-	shown := -1
+	shown, drawn := -1, isTerminal(out)
 	return func(done, total int) {
 		percent := 100
 		if total > 0 {
@@ -45,8 +46,18 @@ func progressBar(out io.Writer) func(done, total int) {
 		if percent == shown {
 			return
 		}
+		if !drawn {
+			if percent/10 != shown/10 || shown < 0 {
+				fmt.Fprintf(out, "%d %%\n", percent)
+			}
+			shown = percent
+			return
+		}
 		shown = percent
 		full := width * percent / 100
 		fmt.Fprintf(out, "\r[%s%s] %3d %%", strings.Repeat("#", full), strings.Repeat(" ", width-full), percent)
+		if percent == 100 {
+			fmt.Fprintln(out)
+		}
 	}
 }

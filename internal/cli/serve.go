@@ -36,12 +36,26 @@ func (c *commandLine) serveCommand() *cobra.Command {
 			flush := c.detachOutput(&env)
 			defer flush()
 			env.Config.HTTP.AllowLocalOrigins = opts.Demo // pages that are being written
-			return c.serve(ctx, env, opts)
+			c.logStart(ctx, env)
+			err := c.serve(ctx, env, opts)
+			env.Log.InfoContext(ctx, "backplane stops", "version", programVersion(), "database", describeDatabase(env.Config.Database), "failed", err != nil)
+			return err
 		}),
 	}
 	cmd.Flags().BoolVar(&opts.Demo, "demo", false, "fill an empty database with demo data, run demo services, and print how to sign in")
 	cmd.Flags().BoolVar(&opts.Migrate, "migrate", false, "apply missing database migrations first; on SQLite that is always done")
 	return cmd
+}
+
+// logStart logs what starts on which database, with the settings that differ from the default.
+func (c *commandLine) logStart(ctx context.Context, env app.Env) {
+	var changed []any
+	for _, s := range config.SettingsInForce(c.process.Environ, c.settings) {
+		if s.Value != s.Default && s.Name != "DATABASE_URL" {
+			changed = append(changed, slog.String(s.Variable(), s.Value))
+		}
+	}
+	env.Log.InfoContext(ctx, "backplane starts", "version", programVersion(), "database", describeDatabase(env.Config.Database), slog.Group("settings", changed...))
 }
 
 // detachOutput puts bounded queues in front of the output and the log, so that no reader of

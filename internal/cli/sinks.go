@@ -2,11 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +15,7 @@ import (
 )
 
 func (c *commandLine) sinksCommand() *cobra.Command {
-	list := c.withToolbox(listSinks)
+	list := c.withToolbox(c.listSinks)
 	cmd := &cobra.Command{
 		Use:   "sinks",
 		Short: "list the sinks with their offsets, rewind one, or forget its offset",
@@ -27,8 +24,9 @@ func (c *commandLine) sinksCommand() *cobra.Command {
 		Args: unknownVerb("list, rewind NAME CURSOR and forget NAME"),
 		RunE: list,
 	}
+	cmd.Flags().BoolVar(&c.json, "json", false, jsonMeaning)
 	cmd.AddCommand(
-		&cobra.Command{Use: "list", Short: "list the sinks (the default)", Args: atMost(0), RunE: list},
+		c.addJSONFlag(&cobra.Command{Use: "list", Short: "list the sinks (the default)", Args: atMost(0), RunE: list}),
 		&cobra.Command{Use: "forget NAME", Short: "remove the offset of a sink", Args: atMost(1), RunE: c.withWritableToolbox(forgetSink)},
 		&cobra.Command{Use: "rewind NAME CURSOR", Short: "export the events after a cursor again", Args: atMost(2), RunE: c.withWritableToolbox(rewindSink)},
 	)
@@ -67,7 +65,7 @@ func sinkOffsets(ctx context.Context, tools *app.Toolbox, configured []config.Si
 	return sinks, nil
 }
 
-func listSinks(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
+func (c *commandLine) listSinks(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	sinks, err := sinkOffsets(ctx, tools, env.Config.Sinks)
 	if err != nil {
 		return err
@@ -76,32 +74,32 @@ func listSinks(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string)
 	if err != nil {
 		return err
 	}
-	if len(sinks) == 0 {
+	if len(sinks) == 0 && !c.json {
 		_, err := fmt.Fprintln(env.Out, "there are no sinks; BACKPLANE_SINKS configures them")
 		return err
 	}
-	w := tabwriter.NewWriter(env.Out, 0, 0, 3, ' ', 0)
-	fmt.Fprint(w, "sink\toffset\thead\tlag\tmoved\towner\tbroker\n")
+	l := c.newListing(env.Out, "sink", "offset", "head", "lag", "moved", "owner", "broker")
 	for _, s := range sinks {
-		offset, lag, moved, owner := "none yet", "-", "-", "none"
+		var offset, lag, moved, owner, address any = absent("none yet"), absent("-"), absent("-"), absent("none"), absent("not configured here")
 		if s.stored {
-			offset, lag, moved = fmt.Sprint(s.Position), fmt.Sprint(state.Head-s.Position), s.MovedAt.Format(time.RFC3339)
+			offset, lag, moved = s.Position, state.Head-s.Position, s.MovedAt
 		}
 		if s.ExpiresAt.After(tools.DB.Clock().Now()) {
 			owner = s.Owner
 		}
-		address := s.address
-		if address == "" {
-			address = "not configured here"
+		if s.address != "" {
+			address = s.address
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", s.name, offset, state.Head, lag, moved, owner, address)
+		if err := l.add(s.name, offset, state.Head, lag, moved, owner, address); err != nil {
+			return err
+		}
 	}
-	return w.Flush()
+	return l.flush()
 }
 
 func forgetSink(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
 	if len(args) == 0 {
-		return errors.New("sinks forget needs the name of the sink; backplane sinks lists them")
+		return usagef("sinks forget needs the name of the sink; backplane sinks lists them")
 	}
 	forgotten, err := tools.DB.Leases().Delete(ctx, export.LeaseName(args[0]))
 	if err != nil {
@@ -116,7 +114,7 @@ func forgetSink(ctx context.Context, env app.Env, tools *app.Toolbox, args []str
 
 func rewindSink(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
 	if len(args) < 2 {
-		return errors.New("sinks rewind needs the name of the sink, and the cursor of the last event that is not to be exported again; backplane sinks lists the sinks")
+		return usagef("sinks rewind needs the name of the sink, and the cursor of the last event that is not to be exported again; backplane sinks lists the sinks")
 	}
 	to, err := tools.ParseCursor(ctx, env, args[1])
 	if err != nil {

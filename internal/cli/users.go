@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -55,7 +54,7 @@ func (c *commandLine) createUserCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&withoutPassword, "no-password", false, "create an account that cannot sign in until it has a password, such as one for API keys")
 	cmd.RunE = c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
 		if len(args) == 0 {
-			return errors.New("users create needs the name of the account; see backplane users create --help")
+			return usagef("users create needs the name of the account; see backplane users create --help")
 		}
 		var hash user.Hasher
 		if !withoutPassword {
@@ -107,7 +106,7 @@ func (c *commandLine) setPasswordCommand() *cobra.Command {
 func (c *commandLine) changeUserCommand(use, short string, arguments int, change func(args []string) user.Change) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: atMost(arguments), RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
 		if len(args) < arguments {
-			return fmt.Errorf("users %s: an argument is missing", use)
+			return usagef("users %s: an argument is missing", use)
 		}
 		u, err := findUser(ctx, tools, args)
 		if err != nil {
@@ -143,7 +142,7 @@ func passwordHasher(env app.Env, tools *app.Toolbox, text string) user.Hasher {
 // findUser returns the account that the first argument names.
 func findUser(ctx context.Context, tools *app.Toolbox, args []string) (*user.User, error) {
 	if len(args) == 0 {
-		return nil, errors.New("this needs the name of an account; backplane users lists all")
+		return nil, usagef("this needs the name of an account; backplane users lists all")
 	}
 	f := user.Filter{Username: &args[0]}
 	switch id := uid.User(args[0]); {

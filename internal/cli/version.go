@@ -18,15 +18,23 @@ func (c *commandLine) versionCommand() *cobra.Command {
 		Annotations: withoutSettings,
 		Args:        atMost(0),
 		RunE: func(*cobra.Command, []string) error {
-			v, goVersion := version, "an unknown Go release"
+			goVersion := "an unknown Go release"
 			if info, ok := debug.ReadBuildInfo(); ok {
 				goVersion = info.GoVersion
-				if v == "" {
-					v = info.Main.Version
-				}
 			}
-			_, err := fmt.Fprintf(c.process.Out, "backplane %s, built with %s\n", v, goVersion)
+			_, err := fmt.Fprintf(c.process.Out, "backplane %s, built with %s\n", programVersion(), goVersion)
 			return err
 		},
 	}
+}
+
+// programVersion returns the version of the release, or what Go knows of the build.
+func programVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
 }

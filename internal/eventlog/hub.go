@@ -58,6 +58,7 @@ type Hub struct {
 	failures     int           // failed reads in a row
 	freshness    freshness
 	unknown      *unknownTypes
+	beyond       *beyondHead
 
 	mu         sync.RWMutex   // only Run writes timeline, head and ring
 	timeline   string         // empty before the first read
@@ -78,7 +79,7 @@ func NewHub(log *Log, logger *slog.Logger, cfg HubConfig) (*Hub, error) {
 	cfg.Reader = cmp.Or(cfg.Reader, log)
 	return &Hub{
 		freshness: newFreshness(), log: log, logger: logger, cfg: cfg, wake: coalesce.NewSignal(), look: coalesce.NewSignal(),
-		replays: semaphore.NewWeighted(int64(cfg.Replays)), groups: make(map[string]*subscriptionGroup), unknown: newUnknownTypes(logger),
+		replays: semaphore.NewWeighted(int64(cfg.Replays)), groups: make(map[string]*subscriptionGroup), unknown: newUnknownTypes(logger), beyond: &beyondHead{logger: logger},
 	}, nil
 }
 

@@ -69,14 +69,17 @@ type Store interface {
 
 // Log reads stored events. State, ReadAfter and After serve the server's own readers; the other
 // methods serve a caller, and return only events that it may see.
-type Log struct{ store Store }
+type Log struct {
+	store  Store
+	beyond *beyondHead // nil: not counted
+}
 
 // readTimeout bounds short reads of background readers: a connection that was lost silently
 // would block them for ever.
 const readTimeout = 5 * time.Second
 
 // NewLog returns the log of the store.
-func NewLog(store Store) *Log { return &Log{store} }
+func NewLog(store Store) *Log { return &Log{store: store} }
 
 // State returns the extent of the log, within five seconds.
 func (l *Log) State(ctx context.Context) (State, error) {
@@ -247,7 +250,7 @@ func (l *Log) verifyCursors(ctx context.Context, marks []cursorArgument) error {
 		return err
 	}
 	for _, m := range marks {
-		if err := s.checkCursor(m.cursor); err != nil {
+		if err := l.beyond.check(s, m.cursor); err != nil {
 			return fault.From(err).At(m.argument)
 		}
 	}

@@ -45,7 +45,7 @@ func (h *Hub) subscribe(ctx context.Context, after *event.Cursor, f event.Filter
 	}
 	from := event.Cursor{Timeline: state.Timeline, Position: state.Head}
 	if after != nil {
-		if err := state.checkCursor(*after); err != nil {
+		if err := h.beyond.check(state, *after); err != nil {
 			return nil, err
 		}
 		from = *after
@@ -185,7 +185,7 @@ func (s *Subscription) replayLog(ctx context.Context, filter *event.Filter, targ
 	if err != nil {
 		return nil, err
 	}
-	if err := state.checkCursor(event.Cursor{Timeline: s.timeline, Position: s.position}); err != nil {
+	if err := s.hub.beyond.check(state, event.Cursor{Timeline: s.timeline, Position: s.position}); err != nil {
 		return nil, err
 	}
 	if len(events) == maxBatch {

@@ -104,6 +104,18 @@ func (s *Sequence) Release(ctx context.Context, l lease.Lease) error {
 // events, or was a named reader of them, in the database that was saved.
 func (db *DB) RenewTimeline(ctx context.Context) error { return db.renewTimeline(ctx, "1 = 1") }
 
+// ServingNode returns the node that assigns positions to events now; empty if no node serves the database, or it
+// is an SQLite file, where LockFile tells. A node that was killed is named for some seconds.
+func (db *DB) ServingNode(ctx context.Context) (owner string, err error) {
+	if !db.isPostgres() {
+		return "", nil
+	}
+	if _, err := db.readConn().queryRow(ctx, `SELECT holder FROM sequencer WHERE id = 1 AND expires_at > clock_timestamp()`, nil, &owner); err != nil {
+		return "", fmt.Errorf("look for nodes that serve: %w", db.translateError(ctx, err))
+	}
+	return owner, nil
+}
+
 // AbandonTimeline implements eventlog.PositionStore.
 func (s *Sequence) AbandonTimeline(ctx context.Context, timeline string) error {
 	return s.db.renewTimeline(ctx, "id = ?", timeline)
