@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -48,7 +47,7 @@ func (c *commandLine) registerCommand() *cobra.Command {
 		Args:        cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.ArgsLenAtDash() != 0 {
-				return errors.New("register: the program stands behind --; see backplane register --help")
+				return usagef("register: the program stands behind --; see backplane register --help")
 			}
 			return c.registerProgram(cmd.Context(), f, args)
 		},
@@ -76,7 +75,7 @@ func (c *commandLine) registerProgram(ctx context.Context, f registerFlags, comm
 		return fmt.Errorf("register: %s must hold an API key with the scope service:%s; make one with backplane apikey", apiKeyVariable, f.instance.Service)
 	}
 	if f.check != "" && !strings.HasPrefix(f.check, "/") {
-		return fmt.Errorf("register: --check must begin with a slash, not %q", f.check)
+		return usagef("register: --check must begin with a slash, not %q", f.check)
 	}
 	instance, err := defaultInstance(f.instance)
 	if err != nil {
@@ -100,7 +99,7 @@ func (c *commandLine) registerProgram(ctx context.Context, f registerFlags, comm
 func defaultInstance(r client.Registration) (client.Registration, error) {
 	u, err := url.Parse(r.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return r, fmt.Errorf("register: --url must be http or https with a host, not %q", r.URL)
+		return r, usagef("register: --url must be http or https with a host, not %q", r.URL)
 	}
 	if r.Instance == "" {
 		host, err := os.Hostname()
