@@ -159,17 +159,18 @@ func TestRegister_says_why_it_cannot_register(t *testing.T) {
 		key   string
 		flags []string
 		want  string
+		code  int
 	}{
-		"no key":            {"", nil, "BACKPLANE_API_KEY must hold an API key"},
-		"another service":   {harness.WithAPIKey(t, root, "robot", "service:other").Token, nil, "FORBIDDEN"},
-		"an unusable URL":   {"key", []string{"--url", "till:9000"}, "--url must be http or https"},
-		"an unusable check": {"key", []string{"--check", "healthz"}, "--check must begin with a slash"},
+		"no key":            {"", nil, "BACKPLANE_API_KEY must hold an API key", 2},
+		"another service":   {harness.WithAPIKey(t, root, "robot", "service:other").Token, nil, "FORBIDDEN", 1},
+		"an unusable URL":   {"key", []string{"--url", "till:9000"}, "--url must be http or https", 2},
+		"an unusable check": {"key", []string{"--check", "healthz"}, "--check must begin with a slash", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := startSidecar(t, p, tt.key, tt.flags...)
-			if code := s.wait(t); code != 1 || !strings.Contains(s.log.String(), tt.want) {
-				t.Errorf("exit code %d, want 1 and %q\n%s", code, tt.want, s.log.String())
+			if code := s.wait(t); code != tt.code || !strings.Contains(s.log.String(), tt.want) {
+				t.Errorf("exit code %d, want %d and %q\n%s", code, tt.code, tt.want, s.log.String())
 			}
 		})
 	}

@@ -72,7 +72,7 @@ func (c *commandLine) registerCommand() *cobra.Command {
 func (c *commandLine) registerProgram(ctx context.Context, f registerFlags, command []string) error {
 	key, environ := takeVariable(c.process.Environ, apiKeyVariable)
 	if key == "" {
-		return fmt.Errorf("register: %s must hold an API key with the scope service:%s; make one with backplane apikey", apiKeyVariable, f.instance.Service)
+		return usagef("register: %s must hold an API key with the scope service:%s; make one with backplane apikey", apiKeyVariable, f.instance.Service)
 	}
 	if f.check != "" && !strings.HasPrefix(f.check, "/") {
 		return usagef("register: --check must begin with a slash, not %q", f.check)
