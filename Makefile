@@ -22,7 +22,7 @@ run: build ## serve demo data on http://127.0.0.1:8080, kept in data/
 	bin/backplane serve --demo
 
 test: ## run all tests, with private servers if there are any; says what it left out
-	$(RUNNER) go test -parallel $(PARALLEL) -timeout 20m ./... $(CLIENT)
+	$(RUNNER) go test -json -parallel $(PARALLEL) -timeout 20m ./... $(CLIENT)
 
 # The tests in e2e drive servers that are processes of their own,
 # into which the detector does not see; those of the client run the client within their own process.

@@ -5,7 +5,8 @@
 // It starts each server that the environment does not name, tells the command
 // where they are, and stops them when the command ends. The tests share one build
 // of the server. Tests that had to be
-// left out are listed at the end. Its exit code is the command's.
+// left out are listed at the end. Of go test -json it shows a line for each package as it finishes, and what failing tests
+// wrote. Its exit code is the command's.
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -98,6 +100,9 @@ func execute(ctx context.Context, command, env []string) (int, error) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if slices.Contains(command, "-json") {
+		cmd.Stdout = newProgress(os.Stdout)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 10 * time.Second
