@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -173,6 +174,16 @@ func eventFilter(types []event.Type, subjectID *string) event.Filter {
 	}
 	if subjectID != nil {
 		f.SubjectID = cmp.Or(*subjectID, noID)
+	}
+	return f
+}
+
+// eventHistoryFilter is eventFilter with what only lists can be filtered by.
+func eventHistoryFilter(types []event.Type, subjectID, actor *string, since, until *time.Time) event.Filter {
+	f := eventFilter(types, subjectID)
+	f.Since, f.Until = since, until
+	if actor != nil {
+		f.Actor = cmp.Or(*actor, noID)
 	}
 	return f
 }

@@ -7,6 +7,7 @@ package graph
 
 import (
 	"context"
+	"time"
 
 	"github.com/backplane-dev/backplane/graph/generated"
 	"github.com/backplane-dev/backplane/graph/loader"
@@ -27,8 +28,8 @@ func (r *orderResolver) Events(ctx context.Context, obj *order.Order, first *int
 	return loader.OrderEvents.Load(ctx, obj, pageArgs(first, after, last, before))
 }
 
-func (r *queryResolver) Events(ctx context.Context, first *int, after *event.Cursor, last *int, before *event.Cursor, types []event.Type, subjectID *string) (*model.Connection[*event.Event], error) {
-	return r.listEvents(ctx, eventFilter(types, subjectID), pageArgs(first, cursorText(after), last, cursorText(before)))
+func (r *queryResolver) Events(ctx context.Context, first *int, after *event.Cursor, last *int, before *event.Cursor, types []event.Type, subjectID *string, actor *string, since *time.Time, until *time.Time) (*model.Connection[*event.Event], error) {
+	return r.listEvents(ctx, eventHistoryFilter(types, subjectID, actor, since, until), pageArgs(first, cursorText(after), last, cursorText(before)))
 }
 
 func (r *queryResolver) EventCursor(ctx context.Context) (*event.Cursor, error) {

@@ -200,6 +200,16 @@ var (
 				Columns: []*schema.Column{EventsColumns[3], EventsColumns[1]},
 			},
 			{
+				Name:    "event_actor_position",
+				Unique:  false,
+				Columns: []*schema.Column{EventsColumns[5], EventsColumns[1]},
+			},
+			{
+				Name:    "event_occurred_at",
+				Unique:  false,
+				Columns: []*schema.Column{EventsColumns[4]},
+			},
+			{
 				Name:    "event_waiting",
 				Unique:  false,
 				Columns: []*schema.Column{EventsColumns[1], EventsColumns[0]},

@@ -48,6 +48,8 @@ func (Event) Indexes() []ent.Index {
 		index.Fields("order_id", "position"),
 		index.Fields("service_id", "position"),
 		index.Fields("type", "position"),
+		index.Fields("actor", "position"),
+		index.Fields("occurred_at"),
 		index.Fields("position", "id").StorageKey("event_waiting").Annotations(entsql.IndexWhere("position IS NULL")), // what the sequencer scans
 	}
 }

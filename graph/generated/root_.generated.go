@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/backplane-dev/backplane/graph/model"
@@ -343,7 +344,7 @@ type ComplexityRoot struct {
 		Consumers      func(childComplexity int) int
 		DeadLetters    func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) int
 		EventCursor    func(childComplexity int) int
-		Events         func(childComplexity int, first *int, after *event.Cursor, last *int, before *event.Cursor, types []event.Type, subjectID *string) int
+		Events         func(childComplexity int, first *int, after *event.Cursor, last *int, before *event.Cursor, types []event.Type, subjectID *string, actor *string, since *time.Time, until *time.Time) int
 		LegacyUsage    func(childComplexity int, first *int, after *string, last *int, before *string) int
 		Node           func(childComplexity int, id string) int
 		Nodes          func(childComplexity int, ids []string) int
@@ -1978,7 +1979,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Events(childComplexity, args["first"].(*int), args["after"].(*event.Cursor), args["last"].(*int), args["before"].(*event.Cursor), args["types"].([]event.Type), args["subjectId"].(*string)), true
+		return e.ComplexityRoot.Query.Events(childComplexity, args["first"].(*int), args["after"].(*event.Cursor), args["last"].(*int), args["before"].(*event.Cursor), args["types"].([]event.Type), args["subjectId"].(*string), args["actor"].(*string), args["since"].(*time.Time), args["until"].(*time.Time)), true
 
 	case "Query.legacyUsage":
 		if e.ComplexityRoot.Query.LegacyUsage == nil {
@@ -3672,6 +3673,16 @@ enum ErrorCode {
     types: [EventType!]
     "Only events of the object with this id."
     subjectId: ID
+    "Only what the user or API key with this id did. Other than for oneself it needs STAFF, ADMIN or SERVICE."
+    actor: ID
+    """
+    Only events that happened at this time or later. They stay in the order of the log, in which times may be out of order by moments. Needs
+    STAFF, ADMIN or SERVICE, unless ` + "`" + `subjectId` + "`" + ` or ` + "`" + `actor` + "`" + ` is given, too. Without these, a range in which more than 100,000 events happened is
+    refused with BAD_INPUT: take a short one for its cursor, and go on after that.
+    """
+    since: DateTime
+    "Only events that happened before this time; see ` + "`" + `since` + "`" + `."
+    until: DateTime
   ): EventConnection
   """
   The head of the event log. Read it, query what you show, then read events after it: nothing is missed in between. Needs a
@@ -3683,7 +3694,7 @@ enum ErrorCode {
 extend type Subscription {
   """
   The events that the caller may see, as ` + "`" + `Query.events` + "`" + ` shows them: first those behind ` + "`" + `after` + "`" + `, then new ones as they happen. Needs a
-  signed-in caller.
+  signed-in caller. There is no filter by actor: who may know it changes with the roles of the caller while the subscription goes on.
   """
   events(
     "Only events after this cursor in the log, such as ` + "`" + `Event.cursor` + "`" + ` or ` + "`" + `Query.eventCursor` + "`" + `; from now on if not given."

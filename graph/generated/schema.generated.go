@@ -72,7 +72,7 @@ type QueryResolver interface {
 	Nodes(ctx context.Context, ids []string) ([]model.Node, error)
 	Consumers(ctx context.Context) ([]*consumer.Status, error)
 	DeadLetters(ctx context.Context, first *int, after *string, last *int, before *string, filter *model.DeadLetterFilter) (*model.Connection[*consumer.DeadLetter], error)
-	Events(ctx context.Context, first *int, after *event.Cursor, last *int, before *event.Cursor, types []event.Type, subjectID *string) (*model.Connection[*event.Event], error)
+	Events(ctx context.Context, first *int, after *event.Cursor, last *int, before *event.Cursor, types []event.Type, subjectID *string, actor *string, since *time.Time, until *time.Time) (*model.Connection[*event.Event], error)
 	EventCursor(ctx context.Context) (*event.Cursor, error)
 	LegacyUsage(ctx context.Context, first *int, after *string, last *int, before *string) (*model.Connection[*legacy.Usage], error)
 	Order(ctx context.Context, id string) (*order.Order, error)
@@ -686,6 +686,30 @@ func (ec *executionContext) field_Query_events_args(ctx context.Context, rawArgs
 		return nil, err
 	}
 	args["subjectId"] = arg5
+	arg6, err := graphql.ProcessArgField(ctx, rawArgs, "actor",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["actor"] = arg6
+	arg7, err := graphql.ProcessArgField(ctx, rawArgs, "since",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalODateTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["since"] = arg7
+	arg8, err := graphql.ProcessArgField(ctx, rawArgs, "until",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalODateTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["until"] = arg8
 	return args, nil
 }
 
@@ -3017,7 +3041,7 @@ func (ec *executionContext) _Query_events(ctx context.Context, field graphql.Col
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Events(ctx, fc.Args["first"].(*int), fc.Args["after"].(*event.Cursor), fc.Args["last"].(*int), fc.Args["before"].(*event.Cursor), fc.Args["types"].([]event.Type), fc.Args["subjectId"].(*string))
+			return ec.Resolvers.Query().Events(ctx, fc.Args["first"].(*int), fc.Args["after"].(*event.Cursor), fc.Args["last"].(*int), fc.Args["before"].(*event.Cursor), fc.Args["types"].([]event.Type), fc.Args["subjectId"].(*string), fc.Args["actor"].(*string), fc.Args["since"].(*time.Time), fc.Args["until"].(*time.Time))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Connection[*event.Event]) graphql.Marshaler {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/uid"
 )
@@ -16,6 +17,9 @@ type Filter struct {
 	UserID    uid.User    // only what concerns this user
 	OrderID   uid.Order   // only what concerns this order
 	ServiceID uid.Service // only what concerns this service
+	Actor     string      // only what this user or API key did
+	Since     *time.Time  // only what happened then or later
+	Until     *time.Time  // only what happened before
 	Audience  *Audience   // only what this audience may see; all if nil
 }
 
@@ -29,6 +33,9 @@ const (
 	ByUser     Dimension = "user"
 	ByOrder    Dimension = "order"
 	ByService  Dimension = "service"
+	ByActor    Dimension = "actor"
+	BySince    Dimension = "since"
+	ByUntil    Dimension = "until"
 	ByAudience Dimension = "audience"
 )
 
@@ -36,7 +43,8 @@ const (
 type Condition struct {
 	Dimension Dimension
 	Types     []Type    // of ByType
-	ID        string    // of BySubject, ByUser, ByOrder and ByService
+	ID        string    // of BySubject, ByUser, ByOrder, ByService and ByActor
+	At        time.Time // of BySince and ByUntil
 	Audience  *Audience // of ByAudience
 }
 
@@ -51,9 +59,19 @@ func (f *Filter) Conditions() Conditions {
 		{Dimension: ByUser, ID: string(f.UserID)},
 		{Dimension: ByOrder, ID: string(f.OrderID)},
 		{Dimension: ByService, ID: string(f.ServiceID)},
-		{Dimension: ByAudience, Audience: f.Audience},
+		{Dimension: ByActor, ID: f.Actor},
 	}
-	return slices.DeleteFunc(all, func(c Condition) bool { return len(c.Types) == 0 && c.ID == "" && c.Audience == nil })
+	all = slices.DeleteFunc(all, func(c Condition) bool { return len(c.Types) == 0 && c.ID == "" })
+	if f.Since != nil {
+		all = append(all, Condition{Dimension: BySince, At: *f.Since})
+	}
+	if f.Until != nil {
+		all = append(all, Condition{Dimension: ByUntil, At: *f.Until})
+	}
+	if f.Audience != nil {
+		all = append(all, Condition{Dimension: ByAudience, Audience: f.Audience})
+	}
+	return all
 }
 
 // Match reports whether all conditions hold for the event.
@@ -75,6 +93,12 @@ func (c *Condition) match(e *Event) bool {
 		return c.ID == e.SubjectID
 	case ByUser, ByOrder, ByService:
 		return e.Concerns(c.ID)
+	case ByActor:
+		return c.ID == e.Actor
+	case BySince:
+		return !e.OccurredAt.Before(c.At)
+	case ByUntil:
+		return e.OccurredAt.Before(c.At)
 	case ByAudience:
 		return c.Audience.Sees(e)
 	default:
@@ -92,7 +116,7 @@ func (f *Filter) Key() string {
 		if c.Audience != nil {
 			seen = c.Audience.narrow(f.Types)
 		}
-		fmt.Fprintf(&key, "%s %q %q %q\n", c.Dimension, c.Types, c.ID, seen)
+		fmt.Fprintf(&key, "%s %q %q %d %q\n", c.Dimension, c.Types, c.ID, c.At.UnixNano(), seen)
 	}
 	return key.String()
 }

@@ -3,6 +3,7 @@ package event_test
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -20,6 +21,9 @@ func setField(t *testing.T, field reflect.Value) {
 		setField(t, field.Index(0))
 	case reflect.Pointer:
 		field.Set(reflect.New(field.Type().Elem()))
+		if at, isTime := reflect.TypeAssert[*time.Time](field); isTime {
+			*at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		}
 	default:
 		t.Fatalf("a field of kind %s: extend this test", field.Kind())
 	}
@@ -45,7 +49,7 @@ func TestFilter_each_field_is_a_condition(t *testing.T) {
 		if other, taken := keys[f.Key()]; taken {
 			t.Errorf("%s and %s have the key %q", name, other, f.Key())
 		}
-		if f.Conditions().Match(&event.Event{}) {
+		if f.Conditions().Match(&event.Event{OccurredAt: map[bool]time.Time{true: time.Now()}[name == "Until"]}) {
 			t.Errorf("%s alone matches an empty event", name)
 		}
 		dimensions[conditions[0].Dimension], keys[f.Key()] = name, name
@@ -58,18 +62,24 @@ func TestFilter_each_field_is_a_condition(t *testing.T) {
 // TestFilter_Match takes each dimension's own value, and no other.
 func TestFilter_Match(t *testing.T) {
 	t.Parallel()
-	e := &event.Event{Type: order.EventOrderPlaced, SubjectID: "ord_1", Related: []string{"usr_1", "srv_1"}}
+	at, later := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), time.Date(2026, 3, 1, 12, 0, 0, 1, time.UTC)
+	e := &event.Event{Type: order.EventOrderPlaced, OccurredAt: at, Actor: "key_1", SubjectID: "ord_1", Related: []string{"usr_1", "srv_1"}}
 	all := &event.Audience{All: []event.Type{order.EventOrderPlaced}}
 	for name, f := range map[string]event.Filter{
 		"type": {Types: []event.Type{order.EventOrderPaid, order.EventOrderPlaced}}, "subject": {SubjectID: "ord_1"}, "user": {UserID: "usr_1"},
 		"order": {OrderID: "ord_1"}, "service": {ServiceID: "srv_1"}, "audience": {Audience: all},
+		"actor": {Actor: "key_1"}, "since": {Since: &at}, "until": {Until: &later},
 	} {
 		if !f.Conditions().Match(e) {
 			t.Errorf("the filter by %s does not match its event", name)
 		}
 	}
-	if f := (event.Filter{SubjectID: "ord_1", UserID: "usr_2"}); f.Conditions().Match(e) {
-		t.Error("a filter matches of which one condition does not hold")
+	for name, f := range map[string]event.Filter{
+		"user": {SubjectID: "ord_1", UserID: "usr_2"}, "actor": {Actor: "usr_1"}, "since": {Since: &later}, "until": {Since: &at, Until: &at},
+	} {
+		if f.Conditions().Match(e) {
+			t.Errorf("a filter matches whose condition for %s does not hold", name)
+		}
 	}
 }
 

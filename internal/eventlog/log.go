@@ -45,6 +45,10 @@ type Span struct {
 // MaxCount is how far events are counted: a log is long, and a count reads what it counts.
 const MaxCount = 10_000
 
+// MaxTimed is how many events may have happened in the range of time of a filter that has no subject and no actor: in the
+// order of the log they are all read for a page.
+const MaxTimed = 100_000
+
 // Store reads the log. It is declared here, where it is used. It shows only
 // events that have a position, complete with Cursor, Public and Touched.
 type Store interface {
@@ -54,11 +58,12 @@ type Store interface {
 	// Type and SubjectID only. There are none where the writer assigns positions.
 	Pending(ctx context.Context, limit int) ([]*event.Event, error)
 	// Read returns the events of the span that match, in order of position. An
-	// event is never shown before those ahead of it.
+	// event is never shown before those ahead of it. BAD_INPUT (TooManyTimed) for a range of time with more
+	// than MaxTimed events, unless the filter has an id or an actor.
 	Read(ctx context.Context, f event.Filter, s Span) ([]*event.Event, error)
 	// ReadOrders is Read for the events of each of the orders, in one query.
 	ReadOrders(ctx context.Context, orders []uid.Order, f event.Filter, s Span) (map[uid.Order][]*event.Event, error)
-	// Count returns how many events match; MaxCount+1 stands for all numbers above MaxCount.
+	// Count returns how many events match; MaxCount+1 stands for all numbers above MaxCount. It refuses what Read does.
 	Count(ctx context.Context, f event.Filter) (int, error)
 	// CountOrders is Count for the events of each of the orders, in one query. Orders
 	// without any may be left out.
@@ -280,7 +285,24 @@ func restrictToVisible(ctx context.Context, f event.Filter) (event.Filter, error
 		return f, auth.NotSignedIn(ctx)
 	}
 	f.Audience = event.AudienceOf(p)
-	return f, nil
+	return f, checkFilter(p, f)
+}
+
+// checkFilter refuses to filter by what the caller may not see. Customers see only of themselves that they did
+// something, and how much happens on the whole is not for them: a range of time needs a subject or their own actor.
+func checkFilter(p *auth.Principal, f event.Filter) error {
+	if p.IsStaff() || p.Has(auth.Service) {
+		return nil
+	}
+	if f.Actor != "" && f.Actor != string(p.UserID) {
+		return fault.New(fault.Forbidden, "This needs the role STAFF: without it, events can be filtered by your own id as the actor.").At("actor")
+	}
+	for argument, at := range map[string]*time.Time{"since": f.Since, "until": f.Until} {
+		if at != nil && f.SubjectID == "" && f.Actor == "" {
+			return fault.New(fault.Forbidden, "This needs the role STAFF: without it, events can be filtered by time for a subject, or for your own id as the actor.").At(argument)
+		}
+	}
+	return nil
 }
 
 // toPage makes a page of the events that were read, one more than its size.

@@ -95,10 +95,31 @@ func (s Events) Read(ctx context.Context, f event.Filter, span eventlog.Span) ([
 	if len(branches) == 0 {
 		return nil, nil
 	}
+	if err := s.checkTimed(ctx, branches); err != nil {
+		return nil, err
+	}
 	query, args := s.db.readQuery(branches, span)
 	var found []*event.Event
 	err := s.each(ctx, query, args, func(e *event.Event) { found = append(found, e) })
 	return found, err
+}
+
+// checkTimed refuses a range of time with more than eventlog.MaxTimed events, where its index leads: in the order of the
+// log they are all read for each page.
+func (s Events) checkTimed(ctx context.Context, branches []*condition) error {
+	within := branches[0].byTime
+	if within == nil {
+		return nil
+	}
+	var n int
+	if _, err := s.db.readConn().queryRow(ctx, fmt.Sprintf(`SELECT COUNT(*) FROM (SELECT 1 FROM events AS e WHERE %s LIMIT %d) AS c`, within, eventlog.MaxTimed+1),
+		within.args, &n); err != nil {
+		return fmt.Errorf("count events by time: %w", s.db.translateError(ctx, err))
+	}
+	if n > eventlog.MaxTimed {
+		return eventlog.TooManyTimed()
+	}
+	return nil
 }
 
 // ReadOrders implements eventlog.Store. Each order's events are numbered, and as
@@ -127,6 +148,9 @@ func (s Events) Count(ctx context.Context, f event.Filter) (n int, err error) {
 	branches := s.db.branches(f)
 	if len(branches) == 0 {
 		return 0, nil
+	}
+	if err := s.checkTimed(ctx, branches); err != nil {
+		return 0, err
 	}
 	query, args := countQuery(branches)
 	if _, err = s.db.readConn().queryRow(ctx, query, args, &n); err != nil {

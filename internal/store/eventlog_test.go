@@ -79,6 +79,10 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
 		users, orders := givenEvents(t, db)
 		log := db.Events()
+		for i := range db.Log(t) { // times are out of order
+			db.Exec(t, `UPDATE events SET occurred_at = ?, actor = ? WHERE position = ?`,
+				at.UTC().Truncate(time.Microsecond).Add(time.Duration(rand.IntN(8))*time.Microsecond), randomOf([]string{"", "key_1", string(users[0])}), i+1)
+		}
 		all, err := log.Read(t.Context(), event.Filter{}, eventlog.Span{Limit: 1000})
 		if err != nil {
 			t.Fatal(err)
@@ -104,6 +108,14 @@ func TestEvents_Read_shows_what_the_filter_matches(t *testing.T) {
 			}
 			if rand.IntN(4) == 0 {
 				f.OrderID = randomOf(orders)
+			}
+			if rand.IntN(4) == 0 {
+				f.Actor = randomOf([]string{"key_1", string(users[0]), "none"})
+			}
+			for _, end := range []**time.Time{&f.Since, &f.Until} {
+				if t := at.Truncate(time.Microsecond).Add(time.Duration(rand.IntN(8000)) * time.Nanosecond); rand.IntN(4) == 0 {
+					*end = &t
+				}
 			}
 			span := eventlog.Span{After: event.Position(rand.IntN(10)), Backward: rand.IntN(2) == 0, Limit: 1 + rand.IntN(20)}
 			if rand.IntN(2) == 0 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
@@ -13,7 +14,8 @@ import (
 // For each there is an index that has its rows in order of position, so that a statement which
 // wants n rows reads few more of each branch, however long the log is:
 //
-//   - with an id (of a subject, user, order or service): the index of the id;
+//   - with an id (of a subject, user, order, service or actor): the index of the id;
+//   - with a time and no id: the index of the time, whose range checkTimed bounds;
 //   - of the types that a reader sees all or the public events of: the index of the type;
 //   - of the types that it sees its own events of: the index of the user;
 //   - with neither types nor an audience: the index of the position.
@@ -23,6 +25,7 @@ import (
 func (db *DB) branches(f event.Filter) []*condition {
 	var types []event.Type
 	var audience *event.Audience
+	timed := false
 	conditions := f.Conditions()
 	for _, c := range conditions {
 		switch c.Dimension {
@@ -30,11 +33,15 @@ func (db *DB) branches(f event.Filter) []*condition {
 			types = c.Types
 		case event.ByAudience:
 			audience = c.Audience
+		case event.BySince, event.ByUntil:
+			timed = true
 		default:
 			return []*condition{db.matching(f)}
 		}
 	}
 	switch {
+	case timed:
+		return []*condition{db.matching(f)}
 	case len(conditions) == 0:
 		return []*condition{{}}
 	case audience == nil:
@@ -56,7 +63,7 @@ func (db *DB) typeBranches(a event.Audience, wanted []event.Type) (branches []*c
 	}
 	for _, t := range a.All {
 		if isNew(t) {
-			branches = append(branches, &condition{[]string{"e.type = ?"}, []any{t}})
+			branches = append(branches, &condition{clauses: []string{"e.type = ?"}, args: []any{t}})
 		}
 	}
 	own := slices.DeleteFunc(slices.Clone(a.Own), func(t event.Type) bool { return !isNew(t) })
@@ -68,7 +75,7 @@ func (db *DB) typeBranches(a event.Audience, wanted []event.Type) (branches []*c
 	}
 	for _, t := range a.Public {
 		if isNew(t) {
-			branches = append(branches, &condition{[]string{"e.type = ?", db.isActive()}, []any{t}})
+			branches = append(branches, &condition{clauses: []string{"e.type = ?", db.isActive()}, args: []any{t}})
 		}
 	}
 	return branches
@@ -79,7 +86,7 @@ func (db *DB) readQuery(branches []*condition, span eventlog.Span) (query string
 	if len(branches) == 1 {
 		where := branches[0]
 		where.between(span)
-		return fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s ORDER BY e.position %s LIMIT ?`, db.logColumns(), where, direction(span)),
+		return fmt.Sprintf(`SELECT %s FROM events AS e WHERE %s ORDER BY %s %s LIMIT ?`, db.logColumns(), where, where.position(), direction(span)),
 			append(where.args, span.Limit)
 	}
 	union, args := unionOf(branches, span)
@@ -99,8 +106,8 @@ func unionOf(branches []*condition, span eventlog.Span) (query string, args []an
 	queries := make([]string, len(branches))
 	for i, where := range branches {
 		where.between(span)
-		queries[i] = fmt.Sprintf(`SELECT b.position FROM (SELECT e.position FROM events AS e WHERE %s ORDER BY e.position %s LIMIT ?) AS b`,
-			where, direction(span))
+		queries[i] = fmt.Sprintf(`SELECT b.position FROM (SELECT e.position FROM events AS e WHERE %s ORDER BY %s %s LIMIT ?) AS b`,
+			where, where.position(), direction(span))
 		args = append(append(args, where.args...), span.Limit)
 	}
 	return strings.Join(queries, " UNION ALL "), args
@@ -110,6 +117,15 @@ func unionOf(branches []*condition, span eventlog.Span) (query string, args []an
 type condition struct {
 	clauses []string
 	args    []any
+	byTime  *condition // the range of time whose index leads; nil if another leads
+}
+
+// position returns the position of an event as a term.
+func (c *condition) position() string {
+	if c.byTime != nil { // its index must not lead
+		return "(e.position + 0)"
+	}
+	return "e.position"
 }
 
 // String returns the condition as SQL.
@@ -141,20 +157,28 @@ func (c *condition) equal(column, value string) {
 // that leads the branch. By its statistics it may expect none, and take any: after a bulk load
 // they say that no event has a position.
 func (c *condition) between(s eventlog.Span) {
-	c.add("e.position > (SELECT CAST(? AS bigint))", int64(s.After))
+	c.add(c.position()+" > (SELECT CAST(? AS bigint))", int64(s.After))
 	if s.Before > 0 {
-		c.add("e.position < (SELECT CAST(? AS bigint))", int64(s.Before))
+		c.add(c.position()+" < (SELECT CAST(? AS bigint))", int64(s.Before))
 	}
 }
 
 // matching returns a filter's conditions as SQL, true for exactly what Conditions.Match takes. A
-// dimension that it does not know matches nothing. It is for filters by an id, whose index leads.
+// dimension that it does not know matches nothing. It is for filters by an id, whose index leads, or else by
+// a time. An id of what events concern leads before the actor, who may have done most of the log.
 func (db *DB) matching(f event.Filter) *condition {
-	where := &condition{}
+	where, led := &condition{}, false
+	lead := func(column string) string {
+		if led {
+			return db.withoutIndex(column)
+		}
+		return column
+	}
 	for _, c := range f.Conditions() {
 		switch c.Dimension {
 		case event.ByType:
 			where.in(db.typeWithoutIndex(), toAnys(c.Types))
+			continue
 		case event.BySubject:
 			where.equal("e.subject_id", c.ID)
 		case event.ByUser:
@@ -163,13 +187,44 @@ func (db *DB) matching(f event.Filter) *condition {
 			where.equal("e.order_id", c.ID)
 		case event.ByService:
 			where.equal("e.service_id", c.ID)
+		case event.ByActor:
+			where.equal(lead("e.actor"), c.ID)
+		case event.BySince:
+			where.within(led, lead("e.occurred_at")+" >= ?", c.At)
+			continue
+		case event.ByUntil:
+			where.within(led, lead("e.occurred_at")+" < ?", c.At)
+			continue
 		case event.ByAudience:
 			db.visible(where, c.Audience)
 		default:
 			where.add("1 = 0")
 		}
+		led = true
 	}
 	return where
+}
+
+// within adds an end of a range of time, whose index leads if no other has led.
+func (c *condition) within(led bool, clause string, at time.Time) {
+	c.add(clause, ceilMicros(at))
+	if led {
+		return
+	}
+	if c.byTime == nil {
+		c.byTime = &condition{}
+	}
+	c.byTime.add(clause, ceilMicros(at))
+}
+
+// ceilMicros returns the first time not before at that the database can store: what has happened since
+// then has happened since at.
+func ceilMicros(at time.Time) time.Time {
+	t := toMicros(at)
+	if t.Before(at) {
+		t = t.Add(time.Microsecond)
+	}
+	return t
 }
 
 func (db *DB) visible(c *condition, a *event.Audience) {
@@ -192,9 +247,16 @@ func (db *DB) isActive() string {
 
 // typeWithoutIndex returns the type of an event as a term for which the database uses no index,
 // where another column leads the branch.
-func (db *DB) typeWithoutIndex() string {
-	if db.isPostgres() {
-		return "(e.type || '')"
+func (db *DB) typeWithoutIndex() string { return db.withoutIndex("e.type") }
+
+// withoutIndex returns a column of the log as a term for which the database uses no index.
+func (db *DB) withoutIndex(column string) string {
+	switch {
+	case !db.isPostgres():
+		return "+" + column
+	case column == "e.occurred_at":
+		return "(e.occurred_at + INTERVAL '0')"
+	default:
+		return "(" + column + " || '')"
 	}
-	return "+e.type"
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
+	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -56,6 +57,7 @@ func TestEvents_plans_use_an_index_of_what_the_caller_may_see(t *testing.T) {
 	t.Parallel()
 	customer := event.AudienceOf(&auth.Principal{UserID: "usr_7", Roles: []auth.Role{auth.Customer}, Credential: auth.SessionCredential("ses_1")})
 	staff := event.AudienceOf(&auth.Principal{UserID: "usr_7", Roles: []auth.Role{auth.Staff}, Credential: auth.SessionCredential("ses_1")})
+	recent, later := at.Add(time.Hour), at.Add(2*time.Hour)
 	placed, products := []event.Type{order.EventOrderPlaced}, order.ProductEntity.EventTypes()
 	tests := []struct {
 		name  string
@@ -67,6 +69,11 @@ func TestEvents_plans_use_an_index_of_what_the_caller_may_see(t *testing.T) {
 		{"products for a customer", event.Filter{Audience: customer, Types: products}, []string{"event_type_position"}},
 		{"one subject for a customer", event.Filter{Audience: customer, Types: placed, SubjectID: "sub_9"}, []string{"event_subject_id_position"}},
 		{"one user for staff", event.Filter{Audience: staff, Types: placed, UserID: "usr_9"}, []string{"event_user_id_position"}},
+		{"an actor for staff", event.Filter{Audience: staff, Types: placed, Actor: "usr_9"}, []string{"event_actor_position"}},
+		{"what an actor did to a subject, for staff", event.Filter{Audience: staff, SubjectID: "sub_9", Actor: "usr_9", Since: &recent}, []string{"event_subject_id_position"}},
+		{"what an actor did lately, for staff", event.Filter{Audience: staff, Actor: "usr_9", Since: &recent, Until: &later}, []string{"event_actor_position"}},
+		{"a range of time for staff", event.Filter{Audience: staff, Since: &recent, Until: &later}, []string{"event_occurred_at"}},
+		{"a type in a range of time", event.Filter{Types: placed, Since: &recent}, []string{"event_occurred_at"}},
 		{"products for staff", event.Filter{Audience: staff, Types: products}, []string{"event_type_position"}},
 	}
 	for name, stale := range map[string]bool{"fresh statistics": false, "stale statistics": true} {
@@ -92,7 +99,7 @@ func TestEvents_plans_use_an_index_of_what_the_caller_may_see(t *testing.T) {
 // usedIndices returns the indices of the log that a plan uses, but that of the position, by which
 // the found rows are read.
 func usedIndices(plan string) (used []string) {
-	for _, name := range []string{"event_order_id_position", "event_subject_id_position", "event_type_position", "event_user_id_position"} {
+	for _, name := range []string{"event_actor_position", "event_occurred_at", "event_order_id_position", "event_subject_id_position", "event_type_position", "event_user_id_position"} {
 		if strings.Contains(plan, name) {
 			used = append(used, name)
 		}
@@ -125,6 +132,39 @@ func TestEvents_Count_ends_at_its_limit(t *testing.T) {
 		counts, err := db.Events().CountOrders(t.Context(), []uid.Order{o}, event.Filter{})
 		if err != nil || counts[o] != eventlog.MaxCount+1 {
 			t.Errorf("CountOrders = %v, %v, want %d", counts, err, eventlog.MaxCount+1)
+		}
+	})
+}
+
+func TestEvents_refuse_a_long_range_of_time(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("stores 120,000 events, which takes minutes with the race detector")
+	}
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		givenLongLog(t, db, false)
+		since := at.Add(-time.Hour)
+		for _, want := range []bool{false, true} {
+			if want { // 120,000 events instead of 30,000
+				db.Exec(t, `INSERT INTO events (position, id, type, occurred_at, actor, subject_id, subject_version, data)
+					SELECT position + 30000 * n, 'evt_' || n || id, type, occurred_at, actor, subject_id, subject_version, data FROM events
+					CROSS JOIN (SELECT 1 AS n UNION ALL SELECT 2 UNION ALL SELECT 3) AS copies`)
+			}
+			n, err := db.Events().Count(t.Context(), event.Filter{Since: &since})
+			if fault.Is(err, fault.BadInput) != want || !want && n != eventlog.MaxCount+1 {
+				t.Errorf("Count of a range = %d, %v, refused must be %v", n, err, want)
+			}
+			_, err = db.Events().Read(t.Context(), event.Filter{Since: &since, Until: &since}, eventlog.Span{Limit: 3})
+			if err != nil {
+				t.Errorf("Read of a short range = %v", err)
+			}
+			_, err = db.Events().Read(t.Context(), event.Filter{Since: &since}, eventlog.Span{Limit: 3, Backward: true})
+			if fault.Is(err, fault.BadInput) != want || err != nil && !want {
+				t.Errorf("Read of a range = %v, refused must be %v", err, want)
+			}
+			if _, err := db.Events().Read(t.Context(), event.Filter{Since: &since, SubjectID: "sub_7"}, eventlog.Span{Limit: 3}); err != nil {
+				t.Errorf("Read of a subject since then = %v", err)
+			}
 		}
 	})
 }

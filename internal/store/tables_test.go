@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -75,8 +76,9 @@ func BenchmarkTables_bytes(b *testing.B) {
 // growTables places 250 orders, records as many security events, and assigns positions.
 func growTables(b *testing.B, db *store.DB, sequence *store.Sequence, who uid.User) {
 	b.Helper()
+	ctx := auth.With(b.Context(), &auth.Principal{UserID: who, Credential: auth.SessionCredential("ses_1")}) // the actor
 	for i := range 250 {
-		if _, err := placeOrder(b.Context(), callUnder(who, rand.Text()), db, who, "cup"); err != nil {
+		if _, err := placeOrder(ctx, callUnder(who, rand.Text()), db, who, "cup"); err != nil {
 			b.Fatal(err)
 		}
 		if err := db.SecurityEvents().Append(b.Context(), []security.Event{refusal(security.PermissionDenied, who, fmt.Sprint("192.0.2.", i))}); err != nil {
