@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -22,4 +23,19 @@ func TestOpenAPI_serves_a_generated_client(t *testing.T) {
 	}
 	key, _, _ := strings.Cut(out, "\n")
 	node(t, "client.mjs", server.BaseURL, key)
+}
+
+// TestDocs_can_try_every_operation presses each button of the page of the legacy REST routes.
+func TestDocs_can_try_every_operation(t *testing.T) {
+	t.Parallel()
+	needPackages(t)
+	browser := testenv.Browser(t)
+	server := testenv.ServerWith(t, []string{"--demo"}, "BACKPLANE_RATE_LIMIT=off")
+	const password = "correct horse battery staple"
+	cmd := exec.CommandContext(t.Context(), testenv.Binary(t), "users", "set-password", "ada")
+	cmd.Dir, cmd.Stdin = server.Dir, strings.NewReader(password+"\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("set the password of the ADMIN: %v: %s", err, out)
+	}
+	node(t, "docs.mjs", server.BaseURL, browser, "ada", password)
 }

@@ -22,6 +22,8 @@ type Env struct {
 	Log    *slog.Logger
 	Out    io.Writer // standard output, for the operator
 
+	Version string // of the product; empty if unknown
+
 	OutIsTerminal bool // whether Out is a terminal, and not a file or a log
 
 	DroppedLogRecords func() uint64 // how many the log has lost to a slow reader; nil if it never loses any

@@ -137,7 +137,7 @@ func (c *commandLine) withEnv(work func(ctx context.Context, env app.Env, args [
 		if err != nil {
 			return err
 		}
-		return work(cmd.Context(), app.Env{Config: cfg, Log: newLogger(cfg, c.process.ErrOut), Out: c.process.Out}, args)
+		return work(cmd.Context(), app.Env{Version: programVersion(), Config: cfg, Log: newLogger(cfg, c.process.ErrOut), Out: c.process.Out}, args)
 	}
 }
 

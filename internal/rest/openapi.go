@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -46,7 +47,7 @@ func (s *Shim) openAPIDocument() map[string]any {
 	doc := object{
 		"openapi": "3.1.0",
 		"info": object{
-			"title": "Backplane REST", "version": "1.0.0",
+			"title": "Backplane REST", "version": cmp.Or(s.cfg.Version, "unknown"),
 			"description": "The legacy REST routes. Each is a stored GraphQL operation and obeys the rules of GraphQL.",
 			"contact":     object{"name": "The operators of this server"},
 			"license":     object{"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
@@ -102,7 +103,7 @@ func tagOf(path string) string {
 
 // describeEndpoint describes an endpoint, all its operations together.
 func (d *openAPISpec) describeEndpoint(e *endpoint) object {
-	var texts, summaries []string
+	var texts, summaries, operations []string
 	parameters, content := []any{}, object{}
 	var bodies []any
 	seen := map[string]bool{}
@@ -110,7 +111,7 @@ func (d *openAPISpec) describeEndpoint(e *endpoint) object {
 	for _, rt := range e.routes {
 		summary, more := rt.documentation()
 		summaries = append(summaries, strings.TrimSuffix(summary, "."))
-		texts = append(texts, strings.TrimSpace(summary+"\n\n"+more))
+		texts = append(texts, rt.inWordsOfREST(strings.TrimSpace(summary+"\n\n"+more)))
 		if text := rt.describeScopes(); text != "" {
 			texts = append(texts, text)
 		}
@@ -126,9 +127,14 @@ func (d *openAPISpec) describeEndpoint(e *endpoint) object {
 		d.addContent(content, rt)
 		security = append(security, securityOf(rt.when)...)
 	}
+	for _, rt := range e.routes {
+		texts = append(texts, "In GraphQL:\n\n```graphql\n"+strings.TrimSpace(rt.query)+"\n```")
+		operations = append(operations, rt.op.Name)
+	}
 	first := e.routes[0]
 	op := object{
-		"operationId": operationID(first.op.Name), "tags": []any{tagOf(first.path)},
+		"x-graphql-operation": strings.Join(operations, ", "),
+		"operationId":         operationID(first.op.Name), "tags": []any{tagOf(first.path)},
 		"summary": strings.Join(summaries, "; "), "description": strings.Join(texts, "\n\n"),
 		"responses": d.describeResponses(e, content), "security": slices.CompactFunc(security, sameSecurity),
 	}
@@ -177,9 +183,10 @@ func sameSecurity(a, b any) bool { return len(a.(object)) == len(b.(object)) }
 func (d *openAPISpec) describeParameters(rt *route) []object {
 	var all []object
 	add := func(in, name string, required bool, schema object, about string) {
-		o := object{"in": in, "name": name, "description": about, "schema": schema, "example": exampleOf(schema, d.schemas)}
-		if required {
-			o["required"] = true
+		schema = textSchema(schema)
+		o := object{"in": in, "name": name, "description": rt.inWordsOfREST(about), "schema": schema}
+		if required { // the page would send the example of an optional one
+			o["required"], o["example"] = true, exampleOf(schema, d.schemas)
 		}
 		all = append(all, o)
 	}
@@ -213,6 +220,44 @@ func (d *openAPISpec) describeParameters(rt *route) []object {
 		add(inHeader, ifNoneMatch, false, object{"type": "string", "examples": []any{`"17-3vO1nS2h0pVwT9aK"`}}, "The ETag of the response that the client has.")
 	}
 	return all
+}
+
+// textSchema is the schema of a value in a path, a query or a header: one type, as all of them are
+// text there and none can be null. Forms such as that of the page know no unions of types.
+func textSchema(schema object) object {
+	out := maps.Clone(schema)
+	if types, ok := schema["type"].([]any); ok {
+		kinds := slices.DeleteFunc(slices.Clone(types), func(kind any) bool { return kind == "null" })
+		if out["type"] = kinds[0]; len(kinds) > 1 {
+			out["type"], out["examples"] = "string", []any{"5"}
+		}
+	}
+	if values, ok := schema["enum"].([]any); ok {
+		out["enum"] = slices.DeleteFunc(slices.Clone(values), func(v any) bool { return v == nil })
+	}
+	if either, ok := schema["anyOf"].([]any); ok && len(either) == 2 && reflect.DeepEqual(either[1], object{"type": "null"}) {
+		delete(out, "anyOf")
+		maps.Copy(out, either[0].(object))
+	}
+	if items, ok := schema["items"].(object); ok {
+		out["items"] = textSchema(items)
+	}
+	if v, given := schema["default"]; given && v == nil {
+		delete(out, "default")
+	}
+	return out
+}
+
+// inWordsOfREST gives the arguments that a text names the names that they have in the route.
+func (rt *route) inWordsOfREST(text string) string {
+	for _, p := range rt.params {
+		for _, names := range [][]string{p.from.Query, p.from.Body} {
+			if len(names) > 0 && names[0] != p.Variable {
+				text = strings.ReplaceAll(text, "`"+p.Variable+"`", "`"+names[0]+"`")
+			}
+		}
+	}
+	return text
 }
 
 func requestBody(rt *route, bodies []any) object {
@@ -281,13 +326,19 @@ func (d *openAPISpec) addProperties(properties object, rt *route, p *param) {
 	}
 }
 
-// exampleBody has every property once, under its first name.
+// exampleBody has every required property once, under its first name, or all if none is required:
+// the page sends the example as it is, and optional values seldom fit each other.
 func (d *openAPISpec) exampleBody(rt *route) object {
 	out := object{}
+	isRequired := func(p *param) bool { return len(p.from.Body) > 0 && p.Type.NonNull && p.DefaultValue == nil }
+	some := slices.ContainsFunc(rt.params, isRequired)
 	for _, p := range rt.params {
-		if len(p.from.Body) > 0 {
+		if len(p.from.Body) > 0 && (!some || isRequired(p)) {
 			out[p.from.Body[0]] = exampleNamed(p.from.Body[0], d.inputSchema(p), d.schemas)
 		}
+	}
+	if tagOf(rt.path) == "services" && out["name"] != nil {
+		out["name"] = "till" // other objects have names of several words
 	}
 	return out
 }

@@ -32,6 +32,7 @@ import (
 
 // Config tunes a Shim. The zero value is ready to use.
 type Config struct {
+	Version    string                                  // of the product, for the OpenAPI document
 	Folder     string                                  // holds the operator's own operations; none if empty
 	Reserved   []string                                // patterns of net/http that operations must not use
 	Deprecated []Deprecation                           // routes that will be removed

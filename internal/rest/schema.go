@@ -308,7 +308,7 @@ func variableDescription(v *ast.Value, variable, text string) string {
 // exampleValues are examples by property name, where the schema has none.
 var exampleValues = map[string]any{ //nolint:gochecknoglobals // a table
 	"username": "ada", "email": "ada@example.com", "password": "a long enough password", "login": "ada", "sku": "TEA-GREEN", "name": "Green tea",
-	"description": "From the hills.", "note": "Please ring twice.", "reason": "Ordered by mistake.", "limit": 20, "quantity": 2, "by": 10, "stock": 10,
+	"description": "From the hills.", "note": "Please ring twice.", "reason": "Ordered by mistake.", "limit": 20, "url": "http://127.0.0.1:9000", "quantity": 2, "by": 10, "stock": 10,
 }
 
 // exampleNamed is the example of a property.
