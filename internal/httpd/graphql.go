@@ -21,6 +21,12 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) error {
 	if serve := s.streamHandler(r); serve != nil {
 		return serve(w, r)
 	}
+	if s.isForPage(r) {
+		w.Header().Set("Vary", "Accept")
+		w.Header().Set("Location", "./") // relative: a proxy may strip a prefix of the path
+		w.WriteHeader(http.StatusSeeOther)
+		return nil
+	}
 	media, err := negotiate(r)
 	if err != nil {
 		return err

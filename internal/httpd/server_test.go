@@ -479,7 +479,7 @@ func TestServer_serves_GraphiQL(t *testing.T) {
 	if page.Code != 200 || !strings.HasPrefix(page.Header().Get("Content-Type"), "text/html") || strings.Contains(page.Body.String(), "://") {
 		t.Errorf("the page = %d %s, want HTML that loads nothing from elsewhere", page.Code, page.Body)
 	}
-	for _, name := range []string{"graphiql.js", "graphiql.css", "react.js", "react-dom.js", "start.js", "account.js", "subscribe.js", "page.css"} {
+	for _, name := range []string{"graphiql.js", "graphiql.css", "react.js", "react-dom.js", "start.js", "account.js", "subscribe.js", "page.css", "favicon.svg"} {
 		if !strings.Contains(page.Body.String(), `"graphiql/`+name) {
 			t.Errorf("the page does not load %s", name)
 		}
@@ -491,6 +491,17 @@ func TestServer_serves_GraphiQL(t *testing.T) {
 		if again := answer(s, request("GET /graphiql/"+name, "If-None-Match: "+plain.Header().Get("ETag"), "")); again.Code != 304 {
 			t.Errorf("%s again = %d, want 304", name, again.Code)
 		}
+	}
+	const browser = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+	if w := answer(s, request("GET /graphql", browser, "")); w.Code != 303 || w.Header().Get("Location") != "./" {
+		t.Errorf("/graphql in a browser = %d to %q, want GraphiQL", w.Code, w.Header().Get("Location"))
+	}
+	hidden := newServer(t, httpd.Config{HideDocs: true}, httpd.Deps{})
+	if w := answer(hidden, request("GET /graphql", browser, "")); w.Code == 303 {
+		t.Error("without GraphiQL /graphql in a browser leads to it")
+	}
+	if w := answer(s, request("GET /graphql?query={hello}", browser, "")); w.Code != 200 {
+		t.Errorf("an operation in a browser = %d, want 200", w.Code)
 	}
 	if w := answer(s, request("GET /graphiql/README.md", "", "")); w.Code != 404 {
 		t.Errorf("a file that is not for the page = %d, want 404", w.Code)

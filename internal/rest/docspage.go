@@ -15,7 +15,7 @@ import (
 // docs is the page that renders the OpenAPI document; docs/README.md says where its files
 // come from.
 //
-//go:embed docs/*.html docs/*.js docs/*.gz
+//go:embed docs/*.html docs/*.js docs/*.svg docs/*.gz
 var docs embed.FS
 
 // docPages serves the documentation of the routes, equal for all callers.
