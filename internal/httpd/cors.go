@@ -22,9 +22,13 @@ var (
 
 // allowOrigins lets pages of the allowed origins call (CORS) and answers their preflights. No
 // caller is authenticated by a cookie, so credentials are never allowed. A preflight that is
-// refused goes on to the handlers, which answer without what the browser looks for.
+// refused goes on to the handlers, which answer without what the browser looks for. While no origin
+// is allowed, answers do not vary by it.
 func (s *Server) allowOrigins(next http.Handler) http.Handler {
-	refused := &refusedPreflights{logged: map[string]bool{}}
+	answer := s.answerPreflights(next)
+	if len(s.cfg.AllowedOrigins) == 0 && !s.cfg.AllowLocalOrigins {
+		return answer
+	}
 	return cors.New(cors.Options{
 		AllowOriginFunc:    s.allowsOrigin,
 		AllowedMethods:     []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
@@ -32,7 +36,13 @@ func (s *Server) allowOrigins(next http.Handler) http.Handler {
 		ExposedHeaders:     slices.Concat(exposedHeaders, s.cfg.CORSExposedHeaders),
 		MaxAge:             preflightAge,
 		OptionsPassthrough: true,
-	}).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	}).Handler(answer)
+}
+
+// answerPreflights ends the preflights that were allowed, and logs the others.
+func (s *Server) answerPreflights(next http.Handler) http.Handler {
+	refused := &refusedPreflights{logged: map[string]bool{}}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" || r.Header.Get("Origin") == "" {
 			next.ServeHTTP(w, r)
 			return
@@ -43,7 +53,7 @@ func (s *Server) allowOrigins(next http.Handler) http.Handler {
 		}
 		s.logRefusedPreflight(r, refused)
 		next.ServeHTTP(w, r)
-	}))
+	})
 }
 
 // allowsOrigin reports whether pages of the origin may call.
