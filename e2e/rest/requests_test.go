@@ -1,8 +1,12 @@
 package rest
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -91,7 +95,49 @@ func TestREST_evaluates_If_None_Match_on_changes(t *testing.T) {
 		}
 		root.MustREST(t, http.StatusOK, "PATCH /users/5", `{"email": null}`, "If-None-Match", `"999-none"`)
 		root.MustREST(t, http.StatusNotFound, "PUT /users/6", `{"username": "eve"}`, "If-None-Match", "*")
+		checkConditionHolds(t, root, "PATCH /products/"+unsafeID)
 	})
+}
+
+// checkConditionHolds has two clients change an object at a time, one of them unless it is at the version that the other
+// makes of it: what it changed must then be the version before.
+func checkConditionHolds(t *testing.T, root harness.Caller, change string) {
+	t.Helper()
+	_, path, _ := strings.Cut(change, " ")
+	refused := 0
+	for round := range harness.Size(40, 1000) {
+		next := tagVersion(t, root.MustREST(t, http.StatusOK, "GET "+path, "")) + 1
+		var wg sync.WaitGroup
+		var conditional, other *harness.RESTAnswer
+		var err1, err2 error
+		wg.Go(func() {
+			conditional, err1 = root.REST(t.Context(), change, fmt.Sprintf(`{"name": "conditional %d"}`, round), "If-None-Match", fmt.Sprintf(`"%d"`, next))
+		})
+		wg.Go(func() { other, err2 = root.REST(t.Context(), change, fmt.Sprintf(`{"name": "other %d"}`, round)) })
+		wg.Wait()
+		if err := errors.Join(err1, err2); err != nil || other.Status != http.StatusOK {
+			t.Fatalf("round %d: %v, %+v", round, err, other)
+		}
+		switch {
+		case conditional.Status == http.StatusPreconditionFailed:
+			refused++
+		case conditional.Status != http.StatusOK:
+			t.Fatalf("round %d: the conditional change is answered with %d %s", round, conditional.Status, conditional.Body)
+		case tagVersion(t, conditional) != next:
+			t.Fatalf("round %d: a change unless at version %d made version %d", round, next, tagVersion(t, conditional))
+		}
+	}
+	t.Logf("%d changes were refused", refused)
+}
+
+func tagVersion(t *testing.T, a *harness.RESTAnswer) int {
+	t.Helper()
+	digits, _, _ := strings.Cut(strings.Trim(a.Header.Get("ETag"), `"`), "-")
+	version, err := strconv.Atoi(digits)
+	if err != nil {
+		t.Fatalf("the ETag %s has no version: %v", a.Header.Get("ETag"), err)
+	}
+	return version
 }
 
 func TestREST_empties_what_a_merge_patch_removes(t *testing.T) {

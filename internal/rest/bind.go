@@ -36,6 +36,7 @@ type boundRequest struct {
 	variables map[string]any
 	origin    map[string]valueSource // of each variable
 	matched   bool                   // the request has If-Match
+	pinned    bool                   // the change is for the version at which If-None-Match was evaluated
 	problems  []problem.Violation
 	unknown   map[string]any // properties of the body that no variable takes
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 	"github.com/backplane-dev/backplane/internal/problem"
@@ -24,6 +26,36 @@ func (s *Shim) readCurrent(r *http.Request, rt *route) (*result, error) {
 		return nil, err
 	}
 	return s.runOnce(&get, rt.reads, in)
+}
+
+// runChecked runs the operation of a bound request if its conditions hold. If the object has changed after they were
+// evaluated, they are evaluated again.
+func (s *Shim) runChecked(r *http.Request, rt *route, in *boundRequest) (*result, error) {
+	bound := maps.Clone(in.variables)
+	for try := 1; ; try++ {
+		if err := s.checkCurrent(r, rt, in); err != nil {
+			return nil, err
+		}
+		in.emptyRemoved()
+		res, err := s.runOperation(r, rt, in)
+		if !in.pinned || try == maxMergeAttempts || !fault.Is(err, fault.VersionConflict) {
+			return res, err
+		}
+		in.variables = maps.Clone(bound)
+	}
+}
+
+// pinVersion makes a change with If-None-Match one of the version that the condition was evaluated at, so that
+// no other change comes between. With an idempotency key it must not depend on when the call arrives what it means.
+func (b *boundRequest) pinVersion(r *http.Request, version int) {
+	if b.matched || version == 0 || executor.IdempotencyKey(r.Context()) != "" {
+		return
+	}
+	for _, p := range b.rt.params {
+		if p.isVersion() {
+			b.variables[p.Variable], b.pinned = version, true
+		}
+	}
 }
 
 // checkCurrent compares a change with what is stored: If-None-Match, and properties that can only
@@ -46,6 +78,9 @@ func (s *Shim) checkCurrent(r *http.Request, rt *route, in *boundRequest) error 
 		return err
 	case conditional && rt.reads.matchesNone(r, res):
 		return errNoneMatch("It is stored as If-None-Match says that it must not be.", res.version)
+	}
+	if conditional {
+		in.pinVersion(r, res.version)
 	}
 	if len(in.unknown) > 0 {
 		v, err := jsoncodec.Decode(rt.reads.renderBody(res))

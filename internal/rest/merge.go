@@ -28,7 +28,7 @@ func (s *Shim) runOperation(r *http.Request, rt *route, in *boundRequest) (*resu
 			return nil, err
 		}
 		res, err := s.runOnce(r, rt, in)
-		if in.matched || try == maxMergeAttempts || !fault.Is(err, fault.VersionConflict) {
+		if in.matched || in.pinned || try == maxMergeAttempts || !fault.Is(err, fault.VersionConflict) {
 			return res, err
 		}
 	}
@@ -91,7 +91,7 @@ func (s *Shim) completePatch(r *http.Request, rt *route, in *boundRequest, parts
 		in.variables[p.Variable] = mergePatch(toSchemaNames(in.schema, p.Type, current), p.patch)
 	}
 	for _, p := range rt.params {
-		if p.isVersion() && !in.matched && res.version > 0 {
+		if p.isVersion() && !in.matched && !in.pinned && res.version > 0 {
 			in.variables[p.Variable] = res.version
 		}
 	}

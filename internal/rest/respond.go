@@ -17,11 +17,7 @@ func (s *Shim) serveOperation(w http.ResponseWriter, r *http.Request, rt *route)
 	if err != nil {
 		return err
 	}
-	if err := s.checkCurrent(r, rt, in); err != nil {
-		return err
-	}
-	in.emptyRemoved()
-	res, err := s.runOperation(r, rt, in)
+	res, err := s.runChecked(r, rt, in)
 	if err != nil {
 		return err
 	}
