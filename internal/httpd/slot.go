@@ -31,6 +31,7 @@ type slots struct {
 const (
 	standingPart = 10 // divides the wait in a standing queue
 	callerPart   = 4  // divides the slots for operations: what one caller may hold
+	shareWaits   = 5  // multiplies the wait for the caller's own share, which keeps no other caller waiting
 )
 
 func newSlots(n, share int, wait time.Duration) *slots {
@@ -56,7 +57,7 @@ func (s *slots) acquireShare(ctx context.Context) (release func(), err error) {
 	if s.share == 0 {
 		return func() {}, nil
 	}
-	waiting, cancel := context.WithTimeout(ctx, s.wait)
+	waiting, cancel := context.WithTimeout(ctx, shareWaits*s.wait)
 	defer cancel()
 	release, err = s.shares.Acquire(waiting, fairshare.Caller(ctx), 1, int64(s.share))
 	switch {
