@@ -36,12 +36,15 @@ const values = {
   getProduct: product, changeProduct: product, replaceProduct: product, adjustStock: product, withdrawProduct: { id: products[0].id },
   getUser: { id: user("carol") }, changeUser: { id: user("tom") }, replaceUser: { id: user("tom") }, setPassword: { id: user("nora") }, deleteUser: { id: user("mei") },
   getService: service, replaceService: service, listInstances: service, addInstance: service, pickInstance: service, deregisterService: { name: "mirror" },
-  registerInstance: { name: "echo", instance_id: "mine" }, heartbeat: ofInstance, deregisterInstance: ofInstance,
+  registerInstance: { name: "echo", instance_id: "mine" }, heartbeat: ofInstance, changeInstance: ofInstance, drainInstance: ofInstance, setInstanceMaintenance: ofInstance, deregisterInstance: ofInstance,
 };
 const bodies = {
   signIn: { login: visitor.username, password: visitor.password },
   refreshSession: { refresh_token: session.refresh_token },
   heartbeat: { incarnation },
+  changeInstance: { weight: 2 },
+  drainInstance: { reason: "update" },
+  setInstanceMaintenance: { enabled: false },
   reportOutcome: { lease: pick.lease, ok: true },
   createProduct: { sku: "TEA-WHITE", name: "White tea", price: { amount: "12.90", currency: "EUR" } },
   createUser: { username: "grace", password: "a long enough password" },
