@@ -4,7 +4,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 RUNNER   := go run ./internal/testenv/run --
 LINTER   := .ci/cache/golangci-lint
 CLIENT   := github.com/backplane-dev/backplane/client/...
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 # Tests mostly wait, for servers and for time to pass: twice as many as there are processors run at a time in each package.
 PARALLEL := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))))
 CHECKS   := test format vet lint generated recipe race fuzz vulnerabilities

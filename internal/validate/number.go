@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 )
@@ -23,14 +24,14 @@ func WholeNumber(text string) (n int64, ok bool) {
 	if !isDigits(whole) || hasFraction && !isDigits(fraction) {
 		return 0, false
 	}
+	digits := strings.TrimLeft(whole+fraction, "0")
 	exponent := 0
 	if hasExponent {
 		var err error
 		if exponent, err = strconv.Atoi(exponentText); err != nil {
-			return 0, false
+			return 0, digits == "" && errors.Is(err, strconv.ErrRange) // zero, however often it is multiplied
 		}
 	}
-	digits := strings.TrimLeft(whole+fraction, "0")
 	if digits == "" {
 		return 0, true
 	}
