@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -28,4 +29,26 @@ func readStatus(t *testing.T, p *testenv.Process, name string) int {
 		t.Fatal(err)
 	}
 	return kib << 10
+}
+
+// clockTick is the unit of times in /proc, which is the same on all Linux systems in use.
+const clockTick = 10 * time.Millisecond
+
+// ProcessorTime returns the processor time that the process has used.
+func ProcessorTime(t *testing.T, p *testenv.Process) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID()), "stat"))
+	if err != nil {
+		t.Skip("there is no /proc to see processor time in")
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name may have spaces
+	var ticks int
+	for _, field := range strings.Fields(rest)[11:13] { // of the user and of the system
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * clockTick
 }
