@@ -53,7 +53,7 @@ func NewExecutor(d Domains, secret []byte, cfg executor.Config, log *slog.Logger
 }
 
 // Definitions returns the types of the schema that NewSchema makes executable.
-func Definitions() *ast.Schema { return NewSchema(&Resolver{}).Schema() }
+func Definitions() *ast.Schema { return definitions() }
 
 // NewSchema returns the one executable schema that every transport runs.
 func NewSchema(r *Resolver) graphql.ExecutableSchema {

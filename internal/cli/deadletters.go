@@ -50,22 +50,15 @@ func (c *commandLine) listDeadLetters(ctx context.Context, out io.Writer, tools 
 		f.Consumer = &name
 	}
 	rows := c.newListing(out, "id", "consumer", "event", "subject", "attempts", "failed", "state", "error")
-	first := page.MaxSize
-	for args := (page.Args{First: &first}); ; {
-		p, err := tools.DB.DeadLetters().List(ctx, f, args)
-		if err != nil {
-			return err
-		}
-		for _, l := range p.Items {
-			if err := rows.add(l.ID, l.Consumer, l.Event.Type, l.Event.SubjectID, l.Failure.Attempts, l.FailedAt, deadLetterState(l), l.Failure.Code); err != nil {
-				return err
-			}
-		}
-		if !p.HasNext {
-			return rows.flush()
-		}
-		args.After = &p.Cursors[len(p.Cursors)-1]
+	err := eachItem(func(args page.Args) (page.Page[*consumer.DeadLetter], error) {
+		return tools.DB.DeadLetters().List(ctx, f, args)
+	}, func(l *consumer.DeadLetter) error {
+		return rows.add(l.ID, l.Consumer, l.Event.Type, l.Event.SubjectID, l.Failure.Attempts, l.FailedAt, deadLetterState(l), l.Failure.Code)
+	})
+	if err != nil {
+		return err
 	}
+	return rows.flush()
 }
 
 func deadLetterState(l *consumer.DeadLetter) string {

@@ -144,15 +144,24 @@ func writeFindings(env app.Env, findings []finding) error {
 	if err := writeJSONLine(env.Out, []string{"database"}, []any{describeDatabase(env.Config.Database)}); err != nil {
 		return err
 	}
-	problems := 0
 	for _, f := range findings {
-		severity := "warning"
-		if !f.warning {
-			severity = "problem"
-			problems++
+		severity := "problem"
+		if f.warning {
+			severity = "warning"
 		}
 		if err := writeJSONLine(env.Out, []string{"severity", "text"}, []any{severity, f.text}); err != nil {
 			return err
+		}
+	}
+	return problemsIn(findings)
+}
+
+// problemsIn returns an error if there are problems among the findings.
+func problemsIn(findings []finding) error {
+	problems := 0
+	for _, f := range findings {
+		if !f.warning {
+			problems++
 		}
 	}
 	if problems > 0 {
@@ -163,24 +172,19 @@ func writeFindings(env app.Env, findings []finding) error {
 
 // printFindings prints what was found, problems first; it returns an error if there are problems.
 func printFindings(out io.Writer, findings []finding) error {
-	problems := 0
 	var warnings []string
 	for _, f := range findings {
 		if f.warning {
 			warnings = append(warnings, "- warning: "+f.text)
 			continue
 		}
-		problems++
 		fmt.Fprintln(out, "- "+f.text)
 	}
-	if problems == 0 {
+	if len(warnings) == len(findings) {
 		fmt.Fprintln(out, "no problems found")
 	}
 	for _, w := range warnings {
 		fmt.Fprintln(out, w)
 	}
-	if problems > 0 {
-		return &findingsError{problems}
-	}
-	return nil
+	return problemsIn(findings)
 }

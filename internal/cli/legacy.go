@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/backplane-dev/backplane/internal/app"
+	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/page"
 )
 
@@ -23,20 +24,11 @@ func (c *commandLine) legacyCommand() *cobra.Command {
 
 func (c *commandLine) listLegacyUsage(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	l := c.newListing(env.Out, "route", "client", "calls", "since", "last seen")
-	first := page.MaxSize
-	for args := (page.Args{First: &first}); ; {
-		p, err := tools.DB.LegacyUsage().List(ctx, args)
-		if err != nil {
-			return err
-		}
-		for _, u := range p.Items {
-			if err := l.add(u.Route, u.Client, u.Calls, u.FirstSeenAt.Format(time.DateOnly), u.LastSeenAt); err != nil {
-				return err
-			}
-		}
-		if !p.HasNext {
-			return l.flush()
-		}
-		args.After = &p.Cursors[len(p.Cursors)-1]
+	err := eachItem(func(args page.Args) (page.Page[*legacy.Usage], error) { return tools.DB.LegacyUsage().List(ctx, args) }, func(u *legacy.Usage) error {
+		return l.add(u.Route, u.Client, u.Calls, u.FirstSeenAt.Format(time.DateOnly), u.LastSeenAt)
+	})
+	if err != nil {
+		return err
 	}
+	return l.flush()
 }

@@ -11,6 +11,8 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/backplane-dev/backplane/internal/page"
 )
 
 const jsonMeaning = "write JSON, for programs: one object a line"
@@ -60,6 +62,26 @@ func (l *listing) flush() error {
 		return nil
 	}
 	return l.table.Flush()
+}
+
+// eachItem calls do with the items of all pages of a list.
+func eachItem[T any](list func(page.Args) (page.Page[T], error), do func(T) error) error {
+	first := page.MaxSize
+	for args := (page.Args{First: &first}); ; {
+		p, err := list(args)
+		if err != nil {
+			return err
+		}
+		for _, item := range p.Items {
+			if err := do(item); err != nil {
+				return err
+			}
+		}
+		if !p.HasNext {
+			return nil
+		}
+		args.After = &p.Cursors[len(p.Cursors)-1]
+	}
 }
 
 func cellText(v any) string {

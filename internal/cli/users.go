@@ -72,7 +72,7 @@ func (c *commandLine) createUserCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.printUsers(env, u)
+		return c.printUser(env, u)
 	})
 	return cmd
 }
@@ -97,7 +97,7 @@ func (c *commandLine) setPasswordCommand() *cobra.Command {
 		if err := sessions.ResetPassword(asOperator(ctx), claim.None, u.ID, text, keys); err != nil {
 			return err
 		}
-		return c.printUsers(env, u)
+		return c.printUser(env, u)
 	})
 	return cmd
 }
@@ -115,7 +115,7 @@ func (c *commandLine) changeUserCommand(use, short string, arguments int, change
 		if u, err = newAccounts(tools).Update(asOperator(ctx), claim.None, u.ID, nil, change(args)); err != nil {
 			return err
 		}
-		return c.printUsers(env, u)
+		return c.printUser(env, u)
 	})}
 }
 
@@ -163,37 +163,27 @@ func findUser(ctx context.Context, tools *app.Toolbox, args []string) (*user.Use
 
 func (c *commandLine) listUsers(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	l := c.newUserListing(env)
-	first := page.MaxSize
-	for args := (page.Args{First: &first}); ; {
-		p, err := tools.DB.Users().List(ctx, user.Filter{}, user.ByUsernameAsc, args)
-		if err != nil {
-			return err
-		}
-		for _, u := range p.Items {
-			if err := l.add(userRow(u)...); err != nil {
-				return err
-			}
-		}
-		if !p.HasNext {
-			return l.flush()
-		}
-		args.After = &p.Cursors[len(p.Cursors)-1]
-	}
-}
-
-// printUsers lists the accounts.
-func (c *commandLine) printUsers(env app.Env, all ...*user.User) error {
-	l := c.newUserListing(env)
-	for _, u := range all {
-		if err := l.add(userRow(u)...); err != nil {
-			return err
-		}
+	err := eachItem(func(args page.Args) (page.Page[*user.User], error) {
+		return tools.DB.Users().List(ctx, user.Filter{}, user.ByUsernameAsc, args)
+	}, func(u *user.User) error { return l.add(userRow(u)...) })
+	if err != nil {
+		return err
 	}
 	return l.flush()
 }
 
-func (c *commandLine) newUserListing(env app.Env) *listing {
-	return c.newListing(env.Out, "id", "username", "roles", "status", "email", "created at")
+// printUser prints an account as it is listed.
+func (c *commandLine) printUser(env app.Env, u *user.User) error {
+	l := c.newUserListing(env)
+	if err := l.add(userRow(u)...); err != nil {
+		return err
+	}
+	return l.flush()
+}
+
+// newUserListing returns a listing of userRow, and of more columns.
+func (c *commandLine) newUserListing(env app.Env, more ...string) *listing {
+	return c.newListing(env.Out, append([]string{"id", "username", "roles", "status", "email", "created at"}, more...)...)
 }
 
 func userRow(u *user.User) []any {
@@ -235,7 +225,7 @@ func (c *commandLine) showUser(ctx context.Context, env app.Env, tools *app.Tool
 			live++
 		}
 	}
-	l := c.newListing(env.Out, "id", "username", "roles", "status", "email", "created at", "name", "version", "sessions", "api keys")
+	l := c.newUserListing(env, "name", "version", "sessions", "api keys")
 	if err := l.add(append(userRow(u), u.Name, u.Version, len(sessions), live)...); err != nil {
 		return err
 	}

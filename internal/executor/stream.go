@@ -70,11 +70,11 @@ func (x *Executor) Run(ctx context.Context, op *Operation) (*graphql.Response, e
 	if err := x.cfg.Writes.Take(ctx, x.countWrites(op)); err != nil {
 		return nil, err
 	}
-	release, err := x.workload.execute(ctx, op.cost)
+	hold, err := x.workload.execute(ctx, op.cost)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer hold.Release()
 	grant := membudget.GrantFrom(ctx)
 	before := grant.Bytes()
 	if err := grant.Take(ctx, op.MemoryEstimate()); err != nil {

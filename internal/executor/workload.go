@@ -31,19 +31,19 @@ func newWorkload(limits Limits) *workload {
 // parse waits until no other document is parsed for the caller of ctx, and then for three times as long as the last one
 // took: a caller uses a quarter of one processor, and less while others need it. Its error is RATE_LIMITED once ctx has ended.
 func (w *workload) parse(ctx context.Context) (release func(), err error) {
-	end, err := w.parsing.Acquire(ctx, fairshare.Caller(ctx), 1, 1)
+	hold, err := w.parsing.Acquire(ctx, fairshare.Caller(ctx), 1, 1)
 	if err != nil {
 		return nil, errWorkload(err)
 	}
 	begun := time.Now()
-	return func() { time.AfterFunc(parsePause*time.Since(begun), end) }, nil
+	return func() { time.AfterFunc(parsePause*time.Since(begun), hold.Release) }, nil
 }
 
 // execute waits until the operations of the caller in execution leave room for one of the cost; one that costs
 // more than a share runs alone. Its error is RATE_LIMITED once ctx has ended.
-func (w *workload) execute(ctx context.Context, cost int) (release func(), err error) {
-	release, err = w.executing.Acquire(ctx, fairshare.Caller(ctx), int64(cost), w.cost)
-	return release, errWorkload(err)
+func (w *workload) execute(ctx context.Context, cost int) (fairshare.Hold, error) {
+	hold, err := w.executing.Acquire(ctx, fairshare.Caller(ctx), int64(cost), w.cost)
+	return hold, errWorkload(err)
 }
 
 func errWorkload(err error) error {

@@ -56,21 +56,33 @@ func (s *Shares) Leave(share *Share) {
 }
 
 // Acquire waits until the owner may hold n more of its share of the size, or ctx ends, whose error it returns. An owner
-// that needs more than the size gets all of it. The empty owner, see Caller, is not bounded. The caller of Acquire calls release once.
-func (s *Shares) Acquire(ctx context.Context, owner string, n, size int64) (release func(), err error) {
+// that needs more than the size gets all of it. The empty owner, see Caller, is not bounded. The caller of Acquire releases the hold.
+func (s *Shares) Acquire(ctx context.Context, owner string, n, size int64) (Hold, error) {
 	if owner == "" {
-		return func() {}, nil
+		return Hold{}, nil
 	}
 	n = min(n, size)
 	share := s.Join(owner, size)
 	if err := share.Acquire(ctx, n); err != nil {
 		s.Leave(share)
-		return nil, err
+		return Hold{}, err
 	}
-	return func() {
-		share.Release(n)
-		s.Leave(share)
-	}, nil
+	return Hold{s, share, n}, nil
+}
+
+// Hold is what an owner holds of its share. The zero value is nothing.
+type Hold struct {
+	shares *Shares
+	share  *Share
+	n      int64
+}
+
+// Release gives back what is held. It is called once.
+func (h Hold) Release() {
+	if h.share != nil {
+		h.share.Release(h.n)
+		h.shares.Leave(h.share)
+	}
 }
 
 // Len returns how many owners have a share.

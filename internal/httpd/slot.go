@@ -41,53 +41,51 @@ func newSlots(n, share int, wait time.Duration) *slots {
 // acquire waits for a slot and returns what releases it. Its error is RATE_LIMITED if the caller holds its share, SERVER_BUSY
 // if all callers hold all slots, or that of ctx once the client has left.
 func (s *slots) acquire(ctx context.Context) (release func(), err error) {
-	releaseShare, err := s.acquireShare(ctx)
+	hold, err := s.acquireShare(ctx)
 	if err != nil {
 		return nil, err
 	}
-	releaseSlot, err := s.acquireSlot(ctx)
-	if err != nil {
-		releaseShare()
+	if err := s.acquireSlot(ctx); err != nil {
+		hold.Release()
 		return nil, err
 	}
-	return func() { releaseSlot(); releaseShare() }, nil
+	return func() { s.permits.Release(1); hold.Release() }, nil
 }
 
-func (s *slots) acquireShare(ctx context.Context) (release func(), err error) {
+func (s *slots) acquireShare(ctx context.Context) (hold fairshare.Hold, err error) {
 	if s.share == 0 {
-		return func() {}, nil
+		return hold, nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, shareWaits*s.wait)
 	defer cancel()
-	release, err = s.shares.Acquire(waiting, fairshare.Caller(ctx), 1, int64(s.share))
+	hold, err = s.shares.Acquire(waiting, fairshare.Caller(ctx), 1, int64(s.share))
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return nil, ctx.Err()
+		return hold, ctx.Err()
 	case err != nil:
-		return nil, fault.New(fault.RateLimited, "As many of your requests are under way as one caller may have: wait for their responses.").After(s.wait)
+		return hold, fault.New(fault.RateLimited, "As many of your requests are under way as one caller may have: wait for their responses.").After(s.wait)
 	}
-	return release, nil
+	return hold, nil
 }
 
-func (s *slots) acquireSlot(ctx context.Context) (release func(), err error) {
-	release = func() { s.permits.Release(1) }
+func (s *slots) acquireSlot(ctx context.Context) error {
 	if s.permits.TryAcquire(1) {
-		return release, nil
+		return nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, s.enter())
 	defer cancel()
-	err = s.permits.Acquire(waiting, 1)
+	err := s.permits.Acquire(waiting, 1)
 	s.leave()
 	switch {
 	case err == nil && ctx.Err() != nil:
-		release()
-		return nil, ctx.Err()
+		s.permits.Release(1)
+		return ctx.Err()
 	case err != nil && ctx.Err() != nil:
-		return nil, ctx.Err()
+		return ctx.Err()
 	case err != nil:
-		return nil, fault.New(fault.ServerBusy, "The server is busy; try again in a moment.").After(s.wait)
+		return fault.New(fault.ServerBusy, "The server is busy; try again in a moment.").After(s.wait)
 	}
-	return release, nil
+	return nil
 }
 
 // enter adds a caller to the queue and returns how long it may wait.

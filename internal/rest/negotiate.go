@@ -9,6 +9,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/static"
 )
 
 const (
@@ -88,14 +89,8 @@ func (rt *route) checkContentType(r *http.Request) error {
 }
 
 // acceptedEncodings returns the content encodings that the client can read.
-func acceptedEncodings(r *http.Request) (accepted []string) {
-	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
-		name, params, err := mime.ParseMediaType(strings.TrimSpace(part))
-		if err == nil && slices.Contains(contentEncodings, name) && qualityOf(params) > 0 {
-			accepted = append(accepted, name)
-		}
-	}
-	return accepted
+func acceptedEncodings(r *http.Request) []string {
+	return slices.DeleteFunc(slices.Clone(contentEncodings), func(encoding string) bool { return !static.AcceptsEncoding(r, encoding) })
 }
 
 // prefersMinimal reports whether the client asks for no body (RFC 7240).

@@ -81,17 +81,17 @@ func (s Files) Serve(w http.ResponseWriter, r *http.Request, name string) bool {
 	}
 	h.Set("Content-Type", f.mime)
 	h.Set(gzhttp.HeaderNoCompression, "1") // large files are embedded compressed
-	f.write(w, acceptsGzip(r))
+	f.write(w, AcceptsEncoding(r, "gzip"))
 	return true
 }
 
-// acceptsGzip reports whether the client can read gzip.
-func acceptsGzip(r *http.Request) bool {
+// AcceptsEncoding reports whether the client can read a content encoding, such as gzip.
+func AcceptsEncoding(r *http.Request, encoding string) bool {
 	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		name, params, err := mime.ParseMediaType(strings.TrimSpace(part))
-		if quality, given := params["q"]; err == nil && name == "gzip" {
+		if quality, given := params["q"]; err == nil && name == encoding {
 			q, err := strconv.ParseFloat(quality, 64)
-			return !given || err == nil && q > 0
+			return !given || err == nil && q > 0 && q <= 1
 		}
 	}
 	return false

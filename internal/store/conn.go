@@ -70,7 +70,7 @@ func (j txDriver) Query(ctx context.Context, query string, args, rows any) error
 		permit.release()
 		return err
 	}
-	if r, ok := rows.(*entsql.Rows); ok && permit.share != nil {
+	if r, ok := rows.(*entsql.Rows); ok && permit.queue != nil {
 		r.ColumnScanner = &permittedRows{r.ColumnScanner, permit}
 	}
 	return nil

@@ -40,30 +40,27 @@ func (p *permits) acquire(ctx context.Context) (permit, error) {
 	if caller == "" {
 		return permit{}, nil
 	}
-	share := p.shares.Join(caller, p.size)
-	if err := share.Acquire(ctx, 1); err != nil {
-		p.shares.Leave(share)
+	hold, err := p.shares.Acquire(ctx, caller, 1, p.size)
+	if err != nil {
 		return permit{}, err
 	}
 	if err := p.queue.acquire(ctx); err != nil {
-		share.Release(1)
-		p.shares.Leave(share)
+		hold.Release()
 		return permit{}, err
 	}
-	return permit{p, share}, nil
+	return permit{p.queue, hold}, nil
 }
 
 // permit allows its owner to use one connection. The zero value needs no release.
 type permit struct {
-	permits *permits
-	share   *fairshare.Share
+	queue *queue
+	hold  fairshare.Hold
 }
 
 func (p permit) release() {
-	if p.share != nil {
-		p.permits.queue.release()
-		p.share.Release(1)
-		p.permits.shares.Leave(p.share)
+	if p.queue != nil {
+		p.queue.release()
+		p.hold.Release()
 	}
 }
 

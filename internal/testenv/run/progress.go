@@ -7,20 +7,19 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // progress turns the output of go test -json into a line for each package as soon as it has finished, and what failing
 // tests wrote. go test itself shows packages in the order of their names, and nothing while the first is slow.
 type progress struct {
 	out     io.Writer
-	rest    []byte                       // of a line whose end has not been written yet
-	written map[string]map[string]string // what tests wrote, by package and test; "" is the package
+	rest    []byte                              // of a line whose end has not been written yet
+	written map[string]map[string]*bytes.Buffer // what tests wrote, by package and test; "" is the package
 	done    int
 }
 
 func newProgress(out io.Writer) *progress {
-	return &progress{out: out, written: map[string]map[string]string{}}
+	return &progress{out: out, written: map[string]map[string]*bytes.Buffer{}}
 }
 
 // testEvent is an event of go test -json, see go doc test2json.
@@ -53,9 +52,12 @@ func (p *progress) handle(e testEvent) {
 		fmt.Fprint(p.out, e.Output)
 	case e.Action == "output":
 		if p.written[e.Package] == nil {
-			p.written[e.Package] = map[string]string{}
+			p.written[e.Package] = map[string]*bytes.Buffer{}
 		}
-		p.written[e.Package][e.Test] += e.Output
+		if p.written[e.Package][e.Test] == nil {
+			p.written[e.Package][e.Test] = new(bytes.Buffer)
+		}
+		p.written[e.Package][e.Test].WriteString(e.Output)
 	case e.Test != "" && (e.Action == "pass" || e.Action == "skip"):
 		delete(p.written[e.Package], e.Test)
 	case e.Test == "" && (e.Action == "pass" || e.Action == "skip" || e.Action == "fail"):
@@ -73,13 +75,13 @@ func (p *progress) finish(e testEvent) {
 	p.done++
 	if e.Action == "fail" {
 		for _, test := range slices.Sorted(maps.Keys(tests)) {
-			fmt.Fprint(p.out, tests[test])
+			_, _ = p.out.Write(tests[test].Bytes())
 		}
 		fmt.Fprintf(p.out, "%4d  FAIL  %s  %.1fs\n", p.done, e.Package, e.Elapsed)
 		return
 	}
 	note := ""
-	if strings.Contains(tests[""], "(cached)") {
+	if text := tests[""]; text != nil && bytes.Contains(text.Bytes(), []byte("(cached)")) {
 		note = "  (cached)"
 	}
 	fmt.Fprintf(p.out, "%4d  ok    %s  %.1fs%s\n", p.done, e.Package, e.Elapsed, note)
