@@ -41,7 +41,7 @@ func TestREADME_leads_to_a_live_order_in_two_terminals(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("there is no %s", tool)
+			testenv.LeaveOut(t, tool, err)
 		}
 	}
 	p := testenv.ServerWith(t, []string{"--demo"}) // as make run does
