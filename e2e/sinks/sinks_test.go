@@ -134,6 +134,7 @@ func rabbitOutlet(t *testing.T) *outlet {
 		t.Error(err)
 		return nil
 	}
+	b.FlushDefinitions()
 	return &outlet{
 		broker: b, sink: b.URL,
 		read: func(t *testing.T) []exported {

@@ -23,6 +23,7 @@ func sharedRabbitBroker(t testing.TB) *testBroker {
 func ownRabbitBroker(t testing.TB) *testBroker {
 	b := testenv.RabbitMQ(t)
 	o := newRabbitBroker(t, b.URL)
+	b.FlushDefinitions()
 	o.broker = b
 	return o
 }

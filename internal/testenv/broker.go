@@ -80,6 +80,13 @@ func (b *Broker) Control(args ...string) {
 	}
 }
 
+// FlushDefinitions makes RabbitMQ write its exchanges, queues and bindings to disk. It confirms a
+// binding before it does so by itself, and forgets it if it is killed in between.
+func (b *Broker) FlushDefinitions() {
+	b.t.Helper()
+	b.Control("eval", "ok = mnesia:sync_log().")
+}
+
 // Start starts the broker again after a Halt, on the same address, and returns
 // once it is ready.
 func (b *Broker) Start() {
