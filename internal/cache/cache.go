@@ -61,6 +61,7 @@ type Cache struct {
 	hub      *eventlog.Hub // nil for a cache that bypasses everything
 	epochs   *invalidationEpochs
 	minimum  *minimumVersions
+	memory   *memory
 	redis    *redisLevel
 	tables   map[string]entityTable // by entity; complete before the first row is invalidated, as
 	subjects map[uid.Kind]string    // the entities of the subjects of events are
@@ -77,9 +78,7 @@ type Cache struct {
 // entityTable is a table of any entity.
 type entityTable interface {
 	raiseVersion(id string, version int)
-	clear()
 	stats() Level
-	close()
 }
 
 // New returns a Cache that invalidates what the hub's events change; the hub must not run yet. Without
@@ -88,7 +87,7 @@ func New(cfg Config, hub *eventlog.Hub, log *slog.Logger) (*Cache, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	c := &Cache{cfg: cfg.withDefaults(), log: log, hub: hub, epochs: newInvalidationEpochs(), minimum: newMinimumVersions(), tables: make(map[string]entityTable), subjects: make(map[uid.Kind]string)}
+	c := &Cache{cfg: cfg.withDefaults(), log: log, hub: hub, epochs: newInvalidationEpochs(), minimum: newMinimumVersions(), memory: newMemory(cfg.Bytes), tables: make(map[string]entityTable), subjects: make(map[uid.Kind]string)}
 	c.requiredOffset.Store(math.MaxInt64)
 	var err error
 	if c.redis, err = newRedisLevel(c); err != nil {
@@ -103,10 +102,7 @@ func New(cfg Config, hub *eventlog.Hub, log *slog.Logger) (*Cache, error) {
 
 // Close releases the connections to Redis and the goroutines of process memory. Run must have ended.
 func (c *Cache) Close() error {
-	for _, t := range c.tables {
-		t.close()
-	}
-	c.lists.close()
+	c.memory.close()
 	return c.redis.close()
 }
 
@@ -194,9 +190,7 @@ func (c *Cache) invalidateAll() {
 
 // resetTimeline drops all knowledge of an abandoned timeline, in which versions may have been higher.
 func (c *Cache) resetTimeline() {
-	for _, t := range c.tables {
-		t.clear()
-	}
+	c.memory.clear()
 	c.minimum.dropUntil(math.MaxInt64)
 }
 

@@ -14,17 +14,16 @@ import (
 type entity[K ~string, V any] struct {
 	name    string                       // in the rows that events name, Redis keys and metrics
 	kind    uid.Kind                     // of the ids, as declared, if they are subjects of events; else empty
-	share   float64                      // of the bytes in process memory
 	id      func(V) K                    // of the row
 	version func(V) int                  // of the row; only rises
 	size    func(V) int                  // approximate bytes of the value in process memory
 	parse   func(data []byte) (V, error) // reads what encoding/json wrote
 }
 
-// The cached entities. Values are encoded as JSON. The shares and listShare add up to 1.
+// The cached entities. Values are encoded as JSON.
 var (
 	users = entity[uid.User, *user.User]{
-		name: user.Entity.Name, kind: user.Entity.Kind, share: 0.25,
+		name: user.Entity.Name, kind: user.Entity.Kind,
 		id:      func(u *user.User) uid.User { return u.ID },
 		version: func(u *user.User) int { return u.Version },
 		size: func(u *user.User) int {
@@ -33,7 +32,7 @@ var (
 		parse: parseRow[user.User],
 	}
 	products = entity[uid.Product, *order.Product]{
-		name: order.ProductEntity.Name, kind: order.ProductEntity.Kind, share: 0.25,
+		name: order.ProductEntity.Name, kind: order.ProductEntity.Kind,
 		id:      func(p *order.Product) uid.Product { return p.ID },
 		version: func(p *order.Product) int { return p.Version },
 		size: func(p *order.Product) int {
@@ -42,14 +41,14 @@ var (
 		parse: parseRow[order.Product],
 	}
 	stocks = entity[uid.Product, *order.Stock]{
-		name: "stock", share: 0.1,
+		name:    "stock",
 		id:      func(s *order.Stock) uid.Product { return s.ProductID },
 		version: func(s *order.Stock) int { return s.Version },
 		size:    func(*order.Stock) int { return 80 },
 		parse:   parseRow[order.Stock],
 	}
 	orders = entity[uid.Order, *order.Order]{
-		name: order.OrderEntity.Name, kind: order.OrderEntity.Kind, share: 0.2,
+		name: order.OrderEntity.Name, kind: order.OrderEntity.Kind,
 		id:      func(o *order.Order) uid.Order { return o.ID },
 		version: func(o *order.Order) int { return o.Version },
 		size:    func(o *order.Order) int { return 350 + len(o.Note) + textLength(o.LegacyID) },
@@ -57,7 +56,7 @@ var (
 	}
 	// items are the lines of an order. They never change once it is placed, so no event names them.
 	items = entity[uid.Order, []order.Item]{
-		name: "items", share: 0.1,
+		name:    "items",
 		id:      orderOf,
 		version: func([]order.Item) int { return 1 },
 		size: func(items []order.Item) (n int) {

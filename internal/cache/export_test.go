@@ -25,22 +25,18 @@ func (c *Cache) RedisMetaKey() string { return c.redis.generation.Load().metaKey
 // TakeCheckpoint drops the minimum versions known before the last checkpoint.
 func (c *Cache) TakeCheckpoint() { c.takeCheckpoint() }
 
-// Evict evicts all products and stocks, as if there was no room for them.
-func (s *Products) Evict() {
-	evictAll(s.table)
-	evictAll(s.stocks)
-}
-
-func evictAll[K ~string, V any](t *table[K, V]) {
-	limit := t.held.GetMaximum()
-	t.held.SetMaximum(0)
-	t.held.CleanUp()
-	t.held.SetMaximum(limit)
+// Evict evicts everything, as if there was no room for it.
+func (c *Cache) Evict() {
+	values := c.memory.values
+	limit := values.GetMaximum()
+	values.SetMaximum(0)
+	values.CleanUp()
+	values.SetMaximum(limit)
 }
 
 // Expire expires a product in process memory.
 func (s *Products) Expire(id uid.Product) {
-	if e, ok := s.table.held.GetIfPresent(id); ok {
+	if e, ok := s.table.held.get(string(id)); ok {
 		e.expires = 0
 	}
 }
@@ -58,9 +54,7 @@ func (c *Cache) DropMinimumVersions() { c.minimum.dropUntil(math.MaxInt64) }
 
 // Clear empties process memory, as in a new process.
 func (c *Cache) Clear() {
-	for _, t := range c.tables {
-		t.clear()
-	}
+	c.memory.clear()
 }
 
 // ReadRedis reads products from Redis.
@@ -88,7 +82,7 @@ func (c *Cache) FormatValue(key string, version int, data []byte, at time.Time) 
 
 // ExpiresAt is when a product expires in process memory.
 func (s *Products) ExpiresAt(id uid.Product) time.Time {
-	if e, ok := s.table.held.GetIfPresent(id); ok {
+	if e, ok := s.table.held.get(string(id)); ok {
 		return time.Unix(0, e.expires)
 	}
 	return time.Time{}

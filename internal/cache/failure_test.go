@@ -75,10 +75,10 @@ func TestRedis_opens_the_circuit_breaker_and_syncs_before_it_closes(t *testing.T
 					t.Errorf("without Redis the node reads %+v, %v; want version %d", got, err, want)
 				}
 			}
-			testenv.Eventually(t, "the circuit breaker opens", func() bool { n.version(t, p.ID); n.cached.Evict(); return n.cache.Stats().Redis.Open })
+			testenv.Eventually(t, "the circuit breaker opens", func() bool { n.version(t, p.ID); n.cache.Evict(); return n.cache.Stats().Redis.Open })
 			errs := n.cache.Stats().Redis.Errors
 			for range 100 {
-				n.cached.Evict()
+				n.cache.Evict()
 				n.version(t, p.ID)
 			}
 			if more := n.cache.Stats().Redis.Errors - errs; more > 20 {
@@ -87,7 +87,7 @@ func TestRedis_opens_the_circuit_breaker_and_syncs_before_it_closes(t *testing.T
 			mend()
 			testenv.Eventually(t, "the circuit breaker closes", func() bool { return !n.cache.Stats().Redis.Open })
 			n.caughtUp(t, n)
-			n.cached.Evict()
+			n.cache.Evict()
 			if got := n.version(t, p.ID); got != 11 {
 				t.Errorf("after Redis came back the node reads version %d, want 11", got)
 			}
@@ -126,7 +126,7 @@ func TestRedis_treats_garbage_as_a_miss_and_replaces_it(t *testing.T) {
 			if err := c.Set(t.Context(), key, garbage, time.Minute).Err(); err != nil {
 				t.Fatal(err)
 			}
-			n.cached.Evict()
+			n.cache.Evict()
 			if got := n.version(t, p.ID); got != 1 {
 				t.Errorf("the node reads version %d, want 1", got)
 			}
@@ -154,7 +154,7 @@ func TestRedis_begins_a_generation_if_its_state_is_garbage(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := n.rename(t, p.ID, uniqueName())
-		n.cached.Evict()
+		n.cache.Evict()
 		if got := n.version(t, p.ID); got != want {
 			t.Errorf("the node reads version %d, want %d", got, want)
 		}

@@ -124,7 +124,7 @@ func TestFill_of_a_read_from_before_a_change_is_refused(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*node, uid.Product){
 		"while the newer value is held":    func(*node, uid.Product) {},
-		"once the newer value was evicted": func(n *node, _ uid.Product) { n.cached.Evict() },
+		"once the newer value was evicted": func(n *node, _ uid.Product) { n.cache.Evict() },
 		"once the newer value expired":     func(n *node, id uid.Product) { n.cached.Expire(id) },
 		"once everything was invalidated":  func(n *node, _ uid.Product) { n.cache.InvalidateAll() },
 	} {
@@ -221,12 +221,12 @@ func TestRedis_with_older_data_is_not_read(t *testing.T) {
 			if drop {
 				testenv.Eventually(t, "the minimum version is dropped", func() bool {
 					n.cache.TakeCheckpoint()
-					n.cached.Evict()
+					n.cache.Evict()
 					return n.cached.MinimumVersion(p.ID) == 0
 				})
 			}
 			restart() // back to version 1, and to the offset of then
-			n.cached.Evict()
+			n.cache.Evict()
 			if got := n.version(t, p.ID); got != 2 {
 				t.Errorf("the node reads version %d, want 2, which it has read", got)
 			}
@@ -234,7 +234,7 @@ func TestRedis_with_older_data_is_not_read(t *testing.T) {
 				t.Error("no value of Redis was ignored as stale")
 			}
 			n.caughtUpAfter(t, func() { n.rename(t, p.ID, "jug") })
-			n.cached.Evict()
+			n.cache.Evict()
 			if got := n.version(t, p.ID); got != 3 {
 				t.Errorf("the node reads version %d, want 3", got)
 			}
@@ -310,7 +310,7 @@ func TestRead_never_shows_an_older_version_than_this_node_has_shown(t *testing.T
 			if got, err := show(t, b, p); err != nil || got != 2 {
 				t.Fatalf("the node shows version %d, %v; want 2", got, err)
 			}
-			b.cached.Evict()
+			b.cache.Evict()
 			if got := b.version(t, p.ID); got != 2 {
 				t.Errorf("the node then reads version %d, want 2", got)
 			}

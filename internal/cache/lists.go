@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	"github.com/maypok86/otter/v2"
-
 	"github.com/backplane-dev/backplane/internal/page"
 )
 
@@ -21,7 +19,7 @@ type lists struct {
 	cache    *Cache
 	changes  map[string]*atomic.Uint64 // by entity; complete before the first row is invalidated
 	all      atomic.Uint64             // invalidations of everything
-	held     *otter.Cache[string, *list]
+	held     *region[*list]
 	inFlight singleflight[string, *list]
 	count    counters
 }
@@ -34,26 +32,31 @@ type list struct {
 	hasPrev bool
 	count   int
 	expires int64
+	bytes   uint32
 }
 
-const (
-	listShare  = 0.1  // of the bytes in process memory
-	maxListKey = 2000 // bytes of the arguments; queries with longer ones are not cached
-)
+// weight implements held.
+func (v *list) weight() uint32 { return v.bytes }
+
+// maxListKey is the bytes of the arguments; queries with longer ones are not cached.
+const maxListKey = 2000
 
 func newLists(c *Cache) *lists {
-	l := &lists{cache: c, changes: make(map[string]*atomic.Uint64), inFlight: newSingleflight[string, *list]()}
-	l.held = otter.Must(&otter.Options[string, *list]{
-		MaximumWeight: max(1, uint64(float64(c.cfg.Bytes)*listShare)), // the library refuses 0: the cache is off
-		Weigher: func(key string, v *list) uint32 {
-			n := entryOverhead + len(key)
-			for i := range v.ids {
-				n += len(v.ids[i]) + len(v.cursors[i]) + 32
-			}
-			return uint32(n) //nolint:gosec // a page is short
-		},
-	})
-	return l
+	return &lists{
+		cache: c, changes: make(map[string]*atomic.Uint64),
+		held: newRegion[*list](c.memory, nil), inFlight: newSingleflight[string, *list](),
+	}
+}
+
+// keep keeps a list that was just read.
+func (l *lists) keep(key string, v *list) {
+	n := entryOverhead + len(key)
+	for i := range v.ids {
+		n += len(v.ids[i]) + len(v.cursors[i]) + 32
+	}
+	v.bytes = uint32(n) //nolint:gosec // a page is short
+	v.expires = nowNanos() + int64(l.cache.cfg.TTL)
+	l.held.set(key, v)
 }
 
 // registerEntity makes lists of an entity cacheable.
@@ -67,8 +70,6 @@ func (l *lists) invalidateEntity(entity string) {
 }
 
 func (l *lists) invalidateAll() { l.all.Add(1) }
-
-func (l *lists) close() { l.held.StopAllGoroutines() }
 
 // entityVersion names the current state of the lists of an entity.
 func (l *lists) entityVersion(entity string) string {
@@ -96,7 +97,7 @@ func listKey(entity, kind, version string, args ...any) string {
 // readList returns the cached list, or reads it by query. Concurrent reads of one list share the result, which
 // no caller changes.
 func (l *lists) readList(ctx context.Context, key string, query func(context.Context) (*list, error)) (*list, error) {
-	if v, ok := l.held.GetIfPresent(key); ok && v.expires > nowNanos() {
+	if v, ok := l.held.get(key); ok && v.expires > nowNanos() {
 		l.count.hits.Add(1)
 		return v, nil
 	}
@@ -124,8 +125,7 @@ func (r listReader) readBatch(ctx context.Context, keys []string, _ bool, _ fill
 	}
 	l := r.lists
 	l.count.reads.Add(1)
-	v.expires = nowNanos() + int64(l.cache.cfg.TTL)
-	l.held.Set(keys[0], v)
+	l.keep(keys[0], v)
 	return map[string]*list{keys[0]: v}, nil
 }
 

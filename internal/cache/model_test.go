@@ -139,7 +139,7 @@ func (w *model) run(t *testing.T, steps int) {
 			case 3:
 				restore()
 			default:
-				w.nodes[rnd.IntN(2)].cached.Evict()
+				w.nodes[rnd.IntN(2)].cache.Evict()
 			}
 			select {
 			case <-ctx.Done():

@@ -50,7 +50,7 @@ func (c *counters) level() Level {
 
 func (t *table[K, V]) stats() Level {
 	l := t.count.level()
-	l.Entries, l.Bytes = uint64(t.held.EstimatedSize()), t.held.WeightedSize() //nolint:gosec // never negative
+	t.held.addSize(&l)
 	return l
 }
 
@@ -80,7 +80,7 @@ func (c *Cache) Stats() Stats {
 		s.Entities[entity] = t.stats()
 	}
 	l := c.lists.count.level()
-	l.Entries, l.Bytes = uint64(c.lists.held.EstimatedSize()), c.lists.held.WeightedSize() //nolint:gosec // never negative
+	c.lists.held.addSize(&l)
 	s.Entities["list"] = l
 	r := c.redis
 	s.Redis = RedisStats{

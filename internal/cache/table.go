@@ -17,7 +17,7 @@ type table[K ~string, V any] struct {
 
 	cache    *Cache
 	load     func(context.Context, []K) (map[K]V, error)
-	held     *otter.Cache[K, *entry[V]]
+	held     *region[*entry[V]]
 	inFlight singleflight[K, V]
 	count    counters
 }
@@ -29,21 +29,19 @@ type entry[V any] struct {
 	token   fillToken // taken before the value was read
 	at      int64     // when it was filled, in Unix nanoseconds
 	expires int64
+	bytes   uint32
 }
+
+// weight implements held.
+func (e *entry[V]) weight() uint32 { return e.bytes }
 
 // entryOverhead is the cost of an entry besides its key and value, in bytes: the entry itself, the
 // library's node, and its slot in the hash table.
-const entryOverhead = 200
+const entryOverhead = 220
 
 func newTable[K ~string, V any](c *Cache, e entity[K, V], load func(context.Context, []K) (map[K]V, error)) *table[K, V] {
 	t := &table[K, V]{entity: e, cache: c, load: load, inFlight: newSingleflight[K, V]()}
-	t.held = otter.Must(&otter.Options[K, *entry[V]]{
-		MaximumWeight: max(1, uint64(float64(c.cfg.Bytes)*e.share)), // the library wants one
-		Weigher: func(id K, held *entry[V]) uint32 {
-			return uint32(entryOverhead + 2*len(id) + e.size(held.value)) //nolint:gosec // rows are small
-		},
-		OnAtomicDeletion: t.recordRemoval,
-	})
+	t.held = newRegion(c.memory, t.recordRemoval)
 	c.tables[e.name] = t
 	if e.kind != "" {
 		c.subjects[e.kind] = e.name
@@ -55,7 +53,7 @@ func (t *table[K, V]) key(id K) key { return key{t.name, string(id)} }
 
 // peekEntry returns the value in process memory, if it is valid.
 func (t *table[K, V]) peekEntry(id K) (v V, ok bool) {
-	e, found := t.held.GetIfPresent(id)
+	e, found := t.held.get(string(id))
 	if !found || !t.isValid(e) {
 		return v, false
 	}
@@ -82,7 +80,7 @@ func (t *table[K, V]) fill(id K, v V, token fillToken) { t.fillUntil(id, v, toke
 // fillUntil is fill of a value that expires at the latest at that time, in Unix nanoseconds.
 func (t *table[K, V]) fillUntil(id K, v V, token fillToken, latest int64) {
 	c, k, version, now := t.cache, t.key(id), t.version(v), nowNanos()
-	t.held.Compute(id, func(old *entry[V], found bool) (*entry[V], otter.ComputeOp) {
+	t.held.compute(string(id), func(old *entry[V], found bool) (*entry[V], otter.ComputeOp) {
 		switch {
 		case found && old.version > version || c.minimum.get(c.epochs, k) > version:
 			t.count.older.Add(1)
@@ -93,15 +91,16 @@ func (t *table[K, V]) fillUntil(id K, v V, token fillToken, latest int64) {
 			t.count.invalidated.Add(1)
 			return old, t.raiseWithinCompute(k, version, old, found)
 		}
-		life := c.cfg.TTL - rand.N(c.cfg.TTL/5) //nolint:gosec // spreads the expiry of values that were read together
-		return &entry[V]{v, version, token, now, min(now+int64(life), latest)}, otter.WriteOp
+		life := c.cfg.TTL - rand.N(c.cfg.TTL/5)                 //nolint:gosec // spreads the expiry of values that were read together
+		weight := uint32(entryOverhead + 2*len(id) + t.size(v)) //nolint:gosec // rows are small
+		return &entry[V]{v, version, token, now, min(now+int64(life), latest), weight}, otter.WriteOp
 	})
 }
 
 // raiseVersion makes a version of the row known: it removes an older value, and invalidates the fill
 // tokens of reads that may have begun before.
 func (t *table[K, V]) raiseVersion(id string, version int) {
-	t.held.Compute(K(id), func(old *entry[V], found bool) (*entry[V], otter.ComputeOp) {
+	t.held.compute(id, func(old *entry[V], found bool) (*entry[V], otter.ComputeOp) {
 		return old, t.raiseWithinCompute(key{t.name, id}, version, old, found)
 	})
 }
@@ -153,22 +152,15 @@ func (t *table[K, V]) runUpdate(id K, write func(observe func(V)) (V, error)) (V
 	return v, err
 }
 
-// recordRemoval runs while the library removes an entry, before another goroutine can miss it. It
+// recordRemoval runs while memory removes an entry, before another goroutine can miss it. It
 // invalidates fill tokens older than the entry, and keeps the version known if Redis may lack it.
-func (t *table[K, V]) recordRemoval(e otter.DeletionEvent[K, *entry[V]]) {
-	if e.Cause == otter.CauseReplacement {
-		return
-	}
-	c, k := t.cache, t.key(e.Key)
+func (t *table[K, V]) recordRemoval(id string, e *entry[V]) {
+	c, k := t.cache, key{t.name, id}
 	c.epochs.invalidateKey(k)
-	if e.Value.at > c.checkpointed.Load() {
-		c.minimum.raise(c.epochs, k, e.Value.version, nowNanos())
+	if e.at > c.checkpointed.Load() {
+		c.minimum.raise(c.epochs, k, e.version, nowNanos())
 	}
 }
-
-func (t *table[K, V]) clear() { t.held.InvalidateAll() }
-
-func (t *table[K, V]) close() { t.held.StopAllGoroutines() }
 
 // readByIDs returns the rows that exist: from process memory, then Redis, then by one read of the store.
 func (t *table[K, V]) readByIDs(ctx context.Context, ids []K) (map[K]V, error) {
@@ -270,7 +262,7 @@ func (t *table[K, V]) acceptValue(ctx context.Context, id K, slot redisSlot, off
 		return v, false
 	}
 	minimum := t.cache.minimum.get(t.cache.epochs, t.key(id))
-	if e, found := t.held.GetIfPresent(id); found {
+	if e, found := t.held.get(string(id)); found {
 		minimum = max(minimum, e.version)
 	}
 	if minimum > slot.version || !t.cache.acceptsOffset(offset) {
