@@ -36,7 +36,7 @@ const values = {
   getProduct: product, changeProduct: product, replaceProduct: product, adjustStock: product, withdrawProduct: { id: products[0].id },
   getUser: { id: user("carol") }, changeUser: { id: user("tom") }, replaceUser: { id: user("tom") }, setPassword: { id: user("nora") }, deleteUser: { id: user("mei") },
   getService: service, replaceService: service, listInstances: service, addInstance: service, pickInstance: service, deregisterService: { name: "mirror" },
-  registerInstance: { name: "echo", instance_id: "mine" }, heartbeat: ofInstance, changeInstance: ofInstance, drainInstance: ofInstance, setInstanceMaintenance: ofInstance, deregisterInstance: ofInstance,
+  registerInstance: { name: "echo", instance_id: "mine" }, instanceHealth: ofInstance, heartbeat: ofInstance, changeInstance: ofInstance, drainInstance: ofInstance, setInstanceMaintenance: ofInstance, deregisterInstance: ofInstance,
 };
 const bodies = {
   signIn: { login: visitor.username, password: visitor.password },

@@ -27,7 +27,15 @@ type Lease struct {
 	// SeenAt holds the value of the "seen_at" field.
 	SeenAt time.Time `json:"seen_at,omitempty"`
 	// Inflight holds the value of the "inflight" field.
-	Inflight     int `json:"inflight,omitempty"`
+	Inflight int `json:"inflight,omitempty"`
+	// CheckedAt holds the value of the "checked_at" field.
+	CheckedAt *time.Time `json:"checked_at,omitempty"`
+	// CheckPassed holds the value of the "check_passed" field.
+	CheckPassed *bool `json:"check_passed,omitempty"`
+	// CheckMs holds the value of the "check_ms" field.
+	CheckMs *int64 `json:"check_ms,omitempty"`
+	// CheckOutput holds the value of the "check_output" field.
+	CheckOutput  *string `json:"check_output,omitempty"`
 	selectValues sql.SelectValues
 }
 
@@ -36,11 +44,13 @@ func (*Lease) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case lease.FieldIncarnation, lease.FieldTTLMs, lease.FieldInflight:
+		case lease.FieldCheckPassed:
+			values[i] = new(sql.NullBool)
+		case lease.FieldIncarnation, lease.FieldTTLMs, lease.FieldInflight, lease.FieldCheckMs:
 			values[i] = new(sql.NullInt64)
-		case lease.FieldID:
+		case lease.FieldID, lease.FieldCheckOutput:
 			values[i] = new(sql.NullString)
-		case lease.FieldExpiresAt, lease.FieldSeenAt:
+		case lease.FieldExpiresAt, lease.FieldSeenAt, lease.FieldCheckedAt:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -93,6 +103,34 @@ func (_m *Lease) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.Inflight = int(value.Int64)
 			}
+		case lease.FieldCheckedAt:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field checked_at", values[i])
+			} else if value.Valid {
+				_m.CheckedAt = new(time.Time)
+				*_m.CheckedAt = value.Time
+			}
+		case lease.FieldCheckPassed:
+			if value, ok := values[i].(*sql.NullBool); !ok {
+				return fmt.Errorf("unexpected type %T for field check_passed", values[i])
+			} else if value.Valid {
+				_m.CheckPassed = new(bool)
+				*_m.CheckPassed = value.Bool
+			}
+		case lease.FieldCheckMs:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field check_ms", values[i])
+			} else if value.Valid {
+				_m.CheckMs = new(int64)
+				*_m.CheckMs = value.Int64
+			}
+		case lease.FieldCheckOutput:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field check_output", values[i])
+			} else if value.Valid {
+				_m.CheckOutput = new(string)
+				*_m.CheckOutput = value.String
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -143,6 +181,26 @@ func (_m *Lease) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("inflight=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Inflight))
+	builder.WriteString(", ")
+	if v := _m.CheckedAt; v != nil {
+		builder.WriteString("checked_at=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
+	builder.WriteString(", ")
+	if v := _m.CheckPassed; v != nil {
+		builder.WriteString("check_passed=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.CheckMs; v != nil {
+		builder.WriteString("check_ms=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.CheckOutput; v != nil {
+		builder.WriteString("check_output=")
+		builder.WriteString(*v)
+	}
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -54,6 +54,62 @@ func (_c *LeaseCreate) SetInflight(v int) *LeaseCreate {
 	return _c
 }
 
+// SetCheckedAt sets the "checked_at" field.
+func (_c *LeaseCreate) SetCheckedAt(v time.Time) *LeaseCreate {
+	_c.mutation.SetCheckedAt(v)
+	return _c
+}
+
+// SetNillableCheckedAt sets the "checked_at" field if the given value is not nil.
+func (_c *LeaseCreate) SetNillableCheckedAt(v *time.Time) *LeaseCreate {
+	if v != nil {
+		_c.SetCheckedAt(*v)
+	}
+	return _c
+}
+
+// SetCheckPassed sets the "check_passed" field.
+func (_c *LeaseCreate) SetCheckPassed(v bool) *LeaseCreate {
+	_c.mutation.SetCheckPassed(v)
+	return _c
+}
+
+// SetNillableCheckPassed sets the "check_passed" field if the given value is not nil.
+func (_c *LeaseCreate) SetNillableCheckPassed(v *bool) *LeaseCreate {
+	if v != nil {
+		_c.SetCheckPassed(*v)
+	}
+	return _c
+}
+
+// SetCheckMs sets the "check_ms" field.
+func (_c *LeaseCreate) SetCheckMs(v int64) *LeaseCreate {
+	_c.mutation.SetCheckMs(v)
+	return _c
+}
+
+// SetNillableCheckMs sets the "check_ms" field if the given value is not nil.
+func (_c *LeaseCreate) SetNillableCheckMs(v *int64) *LeaseCreate {
+	if v != nil {
+		_c.SetCheckMs(*v)
+	}
+	return _c
+}
+
+// SetCheckOutput sets the "check_output" field.
+func (_c *LeaseCreate) SetCheckOutput(v string) *LeaseCreate {
+	_c.mutation.SetCheckOutput(v)
+	return _c
+}
+
+// SetNillableCheckOutput sets the "check_output" field if the given value is not nil.
+func (_c *LeaseCreate) SetNillableCheckOutput(v *string) *LeaseCreate {
+	if v != nil {
+		_c.SetCheckOutput(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *LeaseCreate) SetID(v uid.Instance) *LeaseCreate {
 	_c.mutation.SetID(v)
@@ -164,6 +220,22 @@ func (_c *LeaseCreate) createSpec() (*Lease, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Inflight(); ok {
 		_spec.SetField(lease.FieldInflight, field.TypeInt, value)
 		_node.Inflight = value
+	}
+	if value, ok := _c.mutation.CheckedAt(); ok {
+		_spec.SetField(lease.FieldCheckedAt, field.TypeTime, value)
+		_node.CheckedAt = &value
+	}
+	if value, ok := _c.mutation.CheckPassed(); ok {
+		_spec.SetField(lease.FieldCheckPassed, field.TypeBool, value)
+		_node.CheckPassed = &value
+	}
+	if value, ok := _c.mutation.CheckMs(); ok {
+		_spec.SetField(lease.FieldCheckMs, field.TypeInt64, value)
+		_node.CheckMs = &value
+	}
+	if value, ok := _c.mutation.CheckOutput(); ok {
+		_spec.SetField(lease.FieldCheckOutput, field.TypeString, value)
+		_node.CheckOutput = &value
 	}
 	return _node, _spec
 }
@@ -292,6 +364,84 @@ func (u *LeaseUpsert) UpdateInflight() *LeaseUpsert {
 // AddInflight adds v to the "inflight" field.
 func (u *LeaseUpsert) AddInflight(v int) *LeaseUpsert {
 	u.Add(lease.FieldInflight, v)
+	return u
+}
+
+// SetCheckedAt sets the "checked_at" field.
+func (u *LeaseUpsert) SetCheckedAt(v time.Time) *LeaseUpsert {
+	u.Set(lease.FieldCheckedAt, v)
+	return u
+}
+
+// UpdateCheckedAt sets the "checked_at" field to the value that was provided on create.
+func (u *LeaseUpsert) UpdateCheckedAt() *LeaseUpsert {
+	u.SetExcluded(lease.FieldCheckedAt)
+	return u
+}
+
+// ClearCheckedAt clears the value of the "checked_at" field.
+func (u *LeaseUpsert) ClearCheckedAt() *LeaseUpsert {
+	u.SetNull(lease.FieldCheckedAt)
+	return u
+}
+
+// SetCheckPassed sets the "check_passed" field.
+func (u *LeaseUpsert) SetCheckPassed(v bool) *LeaseUpsert {
+	u.Set(lease.FieldCheckPassed, v)
+	return u
+}
+
+// UpdateCheckPassed sets the "check_passed" field to the value that was provided on create.
+func (u *LeaseUpsert) UpdateCheckPassed() *LeaseUpsert {
+	u.SetExcluded(lease.FieldCheckPassed)
+	return u
+}
+
+// ClearCheckPassed clears the value of the "check_passed" field.
+func (u *LeaseUpsert) ClearCheckPassed() *LeaseUpsert {
+	u.SetNull(lease.FieldCheckPassed)
+	return u
+}
+
+// SetCheckMs sets the "check_ms" field.
+func (u *LeaseUpsert) SetCheckMs(v int64) *LeaseUpsert {
+	u.Set(lease.FieldCheckMs, v)
+	return u
+}
+
+// UpdateCheckMs sets the "check_ms" field to the value that was provided on create.
+func (u *LeaseUpsert) UpdateCheckMs() *LeaseUpsert {
+	u.SetExcluded(lease.FieldCheckMs)
+	return u
+}
+
+// AddCheckMs adds v to the "check_ms" field.
+func (u *LeaseUpsert) AddCheckMs(v int64) *LeaseUpsert {
+	u.Add(lease.FieldCheckMs, v)
+	return u
+}
+
+// ClearCheckMs clears the value of the "check_ms" field.
+func (u *LeaseUpsert) ClearCheckMs() *LeaseUpsert {
+	u.SetNull(lease.FieldCheckMs)
+	return u
+}
+
+// SetCheckOutput sets the "check_output" field.
+func (u *LeaseUpsert) SetCheckOutput(v string) *LeaseUpsert {
+	u.Set(lease.FieldCheckOutput, v)
+	return u
+}
+
+// UpdateCheckOutput sets the "check_output" field to the value that was provided on create.
+func (u *LeaseUpsert) UpdateCheckOutput() *LeaseUpsert {
+	u.SetExcluded(lease.FieldCheckOutput)
+	return u
+}
+
+// ClearCheckOutput clears the value of the "check_output" field.
+func (u *LeaseUpsert) ClearCheckOutput() *LeaseUpsert {
+	u.SetNull(lease.FieldCheckOutput)
 	return u
 }
 
@@ -431,6 +581,97 @@ func (u *LeaseUpsertOne) AddInflight(v int) *LeaseUpsertOne {
 func (u *LeaseUpsertOne) UpdateInflight() *LeaseUpsertOne {
 	return u.Update(func(s *LeaseUpsert) {
 		s.UpdateInflight()
+	})
+}
+
+// SetCheckedAt sets the "checked_at" field.
+func (u *LeaseUpsertOne) SetCheckedAt(v time.Time) *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.SetCheckedAt(v)
+	})
+}
+
+// UpdateCheckedAt sets the "checked_at" field to the value that was provided on create.
+func (u *LeaseUpsertOne) UpdateCheckedAt() *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.UpdateCheckedAt()
+	})
+}
+
+// ClearCheckedAt clears the value of the "checked_at" field.
+func (u *LeaseUpsertOne) ClearCheckedAt() *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.ClearCheckedAt()
+	})
+}
+
+// SetCheckPassed sets the "check_passed" field.
+func (u *LeaseUpsertOne) SetCheckPassed(v bool) *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.SetCheckPassed(v)
+	})
+}
+
+// UpdateCheckPassed sets the "check_passed" field to the value that was provided on create.
+func (u *LeaseUpsertOne) UpdateCheckPassed() *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.UpdateCheckPassed()
+	})
+}
+
+// ClearCheckPassed clears the value of the "check_passed" field.
+func (u *LeaseUpsertOne) ClearCheckPassed() *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.ClearCheckPassed()
+	})
+}
+
+// SetCheckMs sets the "check_ms" field.
+func (u *LeaseUpsertOne) SetCheckMs(v int64) *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.SetCheckMs(v)
+	})
+}
+
+// AddCheckMs adds v to the "check_ms" field.
+func (u *LeaseUpsertOne) AddCheckMs(v int64) *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.AddCheckMs(v)
+	})
+}
+
+// UpdateCheckMs sets the "check_ms" field to the value that was provided on create.
+func (u *LeaseUpsertOne) UpdateCheckMs() *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.UpdateCheckMs()
+	})
+}
+
+// ClearCheckMs clears the value of the "check_ms" field.
+func (u *LeaseUpsertOne) ClearCheckMs() *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.ClearCheckMs()
+	})
+}
+
+// SetCheckOutput sets the "check_output" field.
+func (u *LeaseUpsertOne) SetCheckOutput(v string) *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.SetCheckOutput(v)
+	})
+}
+
+// UpdateCheckOutput sets the "check_output" field to the value that was provided on create.
+func (u *LeaseUpsertOne) UpdateCheckOutput() *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.UpdateCheckOutput()
+	})
+}
+
+// ClearCheckOutput clears the value of the "check_output" field.
+func (u *LeaseUpsertOne) ClearCheckOutput() *LeaseUpsertOne {
+	return u.Update(func(s *LeaseUpsert) {
+		s.ClearCheckOutput()
 	})
 }
 
@@ -736,6 +977,97 @@ func (u *LeaseUpsertBulk) AddInflight(v int) *LeaseUpsertBulk {
 func (u *LeaseUpsertBulk) UpdateInflight() *LeaseUpsertBulk {
 	return u.Update(func(s *LeaseUpsert) {
 		s.UpdateInflight()
+	})
+}
+
+// SetCheckedAt sets the "checked_at" field.
+func (u *LeaseUpsertBulk) SetCheckedAt(v time.Time) *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.SetCheckedAt(v)
+	})
+}
+
+// UpdateCheckedAt sets the "checked_at" field to the value that was provided on create.
+func (u *LeaseUpsertBulk) UpdateCheckedAt() *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.UpdateCheckedAt()
+	})
+}
+
+// ClearCheckedAt clears the value of the "checked_at" field.
+func (u *LeaseUpsertBulk) ClearCheckedAt() *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.ClearCheckedAt()
+	})
+}
+
+// SetCheckPassed sets the "check_passed" field.
+func (u *LeaseUpsertBulk) SetCheckPassed(v bool) *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.SetCheckPassed(v)
+	})
+}
+
+// UpdateCheckPassed sets the "check_passed" field to the value that was provided on create.
+func (u *LeaseUpsertBulk) UpdateCheckPassed() *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.UpdateCheckPassed()
+	})
+}
+
+// ClearCheckPassed clears the value of the "check_passed" field.
+func (u *LeaseUpsertBulk) ClearCheckPassed() *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.ClearCheckPassed()
+	})
+}
+
+// SetCheckMs sets the "check_ms" field.
+func (u *LeaseUpsertBulk) SetCheckMs(v int64) *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.SetCheckMs(v)
+	})
+}
+
+// AddCheckMs adds v to the "check_ms" field.
+func (u *LeaseUpsertBulk) AddCheckMs(v int64) *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.AddCheckMs(v)
+	})
+}
+
+// UpdateCheckMs sets the "check_ms" field to the value that was provided on create.
+func (u *LeaseUpsertBulk) UpdateCheckMs() *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.UpdateCheckMs()
+	})
+}
+
+// ClearCheckMs clears the value of the "check_ms" field.
+func (u *LeaseUpsertBulk) ClearCheckMs() *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.ClearCheckMs()
+	})
+}
+
+// SetCheckOutput sets the "check_output" field.
+func (u *LeaseUpsertBulk) SetCheckOutput(v string) *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.SetCheckOutput(v)
+	})
+}
+
+// UpdateCheckOutput sets the "check_output" field to the value that was provided on create.
+func (u *LeaseUpsertBulk) UpdateCheckOutput() *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.UpdateCheckOutput()
+	})
+}
+
+// ClearCheckOutput clears the value of the "check_output" field.
+func (u *LeaseUpsertBulk) ClearCheckOutput() *LeaseUpsertBulk {
+	return u.Update(func(s *LeaseUpsert) {
+		s.ClearCheckOutput()
 	})
 }
 

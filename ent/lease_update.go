@@ -120,6 +120,93 @@ func (_u *LeaseUpdate) AddInflight(v int) *LeaseUpdate {
 	return _u
 }
 
+// SetCheckedAt sets the "checked_at" field.
+func (_u *LeaseUpdate) SetCheckedAt(v time.Time) *LeaseUpdate {
+	_u.mutation.SetCheckedAt(v)
+	return _u
+}
+
+// SetNillableCheckedAt sets the "checked_at" field if the given value is not nil.
+func (_u *LeaseUpdate) SetNillableCheckedAt(v *time.Time) *LeaseUpdate {
+	if v != nil {
+		_u.SetCheckedAt(*v)
+	}
+	return _u
+}
+
+// ClearCheckedAt clears the value of the "checked_at" field.
+func (_u *LeaseUpdate) ClearCheckedAt() *LeaseUpdate {
+	_u.mutation.ClearCheckedAt()
+	return _u
+}
+
+// SetCheckPassed sets the "check_passed" field.
+func (_u *LeaseUpdate) SetCheckPassed(v bool) *LeaseUpdate {
+	_u.mutation.SetCheckPassed(v)
+	return _u
+}
+
+// SetNillableCheckPassed sets the "check_passed" field if the given value is not nil.
+func (_u *LeaseUpdate) SetNillableCheckPassed(v *bool) *LeaseUpdate {
+	if v != nil {
+		_u.SetCheckPassed(*v)
+	}
+	return _u
+}
+
+// ClearCheckPassed clears the value of the "check_passed" field.
+func (_u *LeaseUpdate) ClearCheckPassed() *LeaseUpdate {
+	_u.mutation.ClearCheckPassed()
+	return _u
+}
+
+// SetCheckMs sets the "check_ms" field.
+func (_u *LeaseUpdate) SetCheckMs(v int64) *LeaseUpdate {
+	_u.mutation.ResetCheckMs()
+	_u.mutation.SetCheckMs(v)
+	return _u
+}
+
+// SetNillableCheckMs sets the "check_ms" field if the given value is not nil.
+func (_u *LeaseUpdate) SetNillableCheckMs(v *int64) *LeaseUpdate {
+	if v != nil {
+		_u.SetCheckMs(*v)
+	}
+	return _u
+}
+
+// AddCheckMs adds value to the "check_ms" field.
+func (_u *LeaseUpdate) AddCheckMs(v int64) *LeaseUpdate {
+	_u.mutation.AddCheckMs(v)
+	return _u
+}
+
+// ClearCheckMs clears the value of the "check_ms" field.
+func (_u *LeaseUpdate) ClearCheckMs() *LeaseUpdate {
+	_u.mutation.ClearCheckMs()
+	return _u
+}
+
+// SetCheckOutput sets the "check_output" field.
+func (_u *LeaseUpdate) SetCheckOutput(v string) *LeaseUpdate {
+	_u.mutation.SetCheckOutput(v)
+	return _u
+}
+
+// SetNillableCheckOutput sets the "check_output" field if the given value is not nil.
+func (_u *LeaseUpdate) SetNillableCheckOutput(v *string) *LeaseUpdate {
+	if v != nil {
+		_u.SetCheckOutput(*v)
+	}
+	return _u
+}
+
+// ClearCheckOutput clears the value of the "check_output" field.
+func (_u *LeaseUpdate) ClearCheckOutput() *LeaseUpdate {
+	_u.mutation.ClearCheckOutput()
+	return _u
+}
+
 // Mutation returns the LeaseMutation object of the builder.
 func (_u *LeaseUpdate) Mutation() *LeaseMutation {
 	return _u.mutation
@@ -190,6 +277,33 @@ func (_u *LeaseUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if value, ok := _u.mutation.AddedInflight(); ok {
 		_spec.AddField(lease.FieldInflight, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.CheckedAt(); ok {
+		_spec.SetField(lease.FieldCheckedAt, field.TypeTime, value)
+	}
+	if _u.mutation.CheckedAtCleared() {
+		_spec.ClearField(lease.FieldCheckedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.CheckPassed(); ok {
+		_spec.SetField(lease.FieldCheckPassed, field.TypeBool, value)
+	}
+	if _u.mutation.CheckPassedCleared() {
+		_spec.ClearField(lease.FieldCheckPassed, field.TypeBool)
+	}
+	if value, ok := _u.mutation.CheckMs(); ok {
+		_spec.SetField(lease.FieldCheckMs, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedCheckMs(); ok {
+		_spec.AddField(lease.FieldCheckMs, field.TypeInt64, value)
+	}
+	if _u.mutation.CheckMsCleared() {
+		_spec.ClearField(lease.FieldCheckMs, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.CheckOutput(); ok {
+		_spec.SetField(lease.FieldCheckOutput, field.TypeString, value)
+	}
+	if _u.mutation.CheckOutputCleared() {
+		_spec.ClearField(lease.FieldCheckOutput, field.TypeString)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
@@ -304,6 +418,93 @@ func (_u *LeaseUpdateOne) AddInflight(v int) *LeaseUpdateOne {
 	return _u
 }
 
+// SetCheckedAt sets the "checked_at" field.
+func (_u *LeaseUpdateOne) SetCheckedAt(v time.Time) *LeaseUpdateOne {
+	_u.mutation.SetCheckedAt(v)
+	return _u
+}
+
+// SetNillableCheckedAt sets the "checked_at" field if the given value is not nil.
+func (_u *LeaseUpdateOne) SetNillableCheckedAt(v *time.Time) *LeaseUpdateOne {
+	if v != nil {
+		_u.SetCheckedAt(*v)
+	}
+	return _u
+}
+
+// ClearCheckedAt clears the value of the "checked_at" field.
+func (_u *LeaseUpdateOne) ClearCheckedAt() *LeaseUpdateOne {
+	_u.mutation.ClearCheckedAt()
+	return _u
+}
+
+// SetCheckPassed sets the "check_passed" field.
+func (_u *LeaseUpdateOne) SetCheckPassed(v bool) *LeaseUpdateOne {
+	_u.mutation.SetCheckPassed(v)
+	return _u
+}
+
+// SetNillableCheckPassed sets the "check_passed" field if the given value is not nil.
+func (_u *LeaseUpdateOne) SetNillableCheckPassed(v *bool) *LeaseUpdateOne {
+	if v != nil {
+		_u.SetCheckPassed(*v)
+	}
+	return _u
+}
+
+// ClearCheckPassed clears the value of the "check_passed" field.
+func (_u *LeaseUpdateOne) ClearCheckPassed() *LeaseUpdateOne {
+	_u.mutation.ClearCheckPassed()
+	return _u
+}
+
+// SetCheckMs sets the "check_ms" field.
+func (_u *LeaseUpdateOne) SetCheckMs(v int64) *LeaseUpdateOne {
+	_u.mutation.ResetCheckMs()
+	_u.mutation.SetCheckMs(v)
+	return _u
+}
+
+// SetNillableCheckMs sets the "check_ms" field if the given value is not nil.
+func (_u *LeaseUpdateOne) SetNillableCheckMs(v *int64) *LeaseUpdateOne {
+	if v != nil {
+		_u.SetCheckMs(*v)
+	}
+	return _u
+}
+
+// AddCheckMs adds value to the "check_ms" field.
+func (_u *LeaseUpdateOne) AddCheckMs(v int64) *LeaseUpdateOne {
+	_u.mutation.AddCheckMs(v)
+	return _u
+}
+
+// ClearCheckMs clears the value of the "check_ms" field.
+func (_u *LeaseUpdateOne) ClearCheckMs() *LeaseUpdateOne {
+	_u.mutation.ClearCheckMs()
+	return _u
+}
+
+// SetCheckOutput sets the "check_output" field.
+func (_u *LeaseUpdateOne) SetCheckOutput(v string) *LeaseUpdateOne {
+	_u.mutation.SetCheckOutput(v)
+	return _u
+}
+
+// SetNillableCheckOutput sets the "check_output" field if the given value is not nil.
+func (_u *LeaseUpdateOne) SetNillableCheckOutput(v *string) *LeaseUpdateOne {
+	if v != nil {
+		_u.SetCheckOutput(*v)
+	}
+	return _u
+}
+
+// ClearCheckOutput clears the value of the "check_output" field.
+func (_u *LeaseUpdateOne) ClearCheckOutput() *LeaseUpdateOne {
+	_u.mutation.ClearCheckOutput()
+	return _u
+}
+
 // Mutation returns the LeaseMutation object of the builder.
 func (_u *LeaseUpdateOne) Mutation() *LeaseMutation {
 	return _u.mutation
@@ -404,6 +605,33 @@ func (_u *LeaseUpdateOne) sqlSave(ctx context.Context) (_node *Lease, err error)
 	}
 	if value, ok := _u.mutation.AddedInflight(); ok {
 		_spec.AddField(lease.FieldInflight, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.CheckedAt(); ok {
+		_spec.SetField(lease.FieldCheckedAt, field.TypeTime, value)
+	}
+	if _u.mutation.CheckedAtCleared() {
+		_spec.ClearField(lease.FieldCheckedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.CheckPassed(); ok {
+		_spec.SetField(lease.FieldCheckPassed, field.TypeBool, value)
+	}
+	if _u.mutation.CheckPassedCleared() {
+		_spec.ClearField(lease.FieldCheckPassed, field.TypeBool)
+	}
+	if value, ok := _u.mutation.CheckMs(); ok {
+		_spec.SetField(lease.FieldCheckMs, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedCheckMs(); ok {
+		_spec.AddField(lease.FieldCheckMs, field.TypeInt64, value)
+	}
+	if _u.mutation.CheckMsCleared() {
+		_spec.ClearField(lease.FieldCheckMs, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.CheckOutput(); ok {
+		_spec.SetField(lease.FieldCheckOutput, field.TypeString, value)
+	}
+	if _u.mutation.CheckOutputCleared() {
+		_spec.ClearField(lease.FieldCheckOutput, field.TypeString)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	_node = &Lease{config: _u.config}

@@ -6725,6 +6725,11 @@ type LeaseMutation struct {
 	seen_at        *time.Time
 	inflight       *int
 	addinflight    *int
+	checked_at     *time.Time
+	check_passed   *bool
+	check_ms       *int64
+	addcheck_ms    *int64
+	check_output   *string
 	clearedFields  map[string]struct{}
 	done           bool
 	oldValue       func(context.Context) (*Lease, error)
@@ -7075,6 +7080,223 @@ func (m *LeaseMutation) ResetInflight() {
 	m.addinflight = nil
 }
 
+// SetCheckedAt sets the "checked_at" field.
+func (m *LeaseMutation) SetCheckedAt(t time.Time) {
+	m.checked_at = &t
+}
+
+// CheckedAt returns the value of the "checked_at" field in the mutation.
+func (m *LeaseMutation) CheckedAt() (r time.Time, exists bool) {
+	v := m.checked_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCheckedAt returns the old "checked_at" field's value of the Lease entity.
+// If the Lease object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LeaseMutation) OldCheckedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCheckedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCheckedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCheckedAt: %w", err)
+	}
+	return oldValue.CheckedAt, nil
+}
+
+// ClearCheckedAt clears the value of the "checked_at" field.
+func (m *LeaseMutation) ClearCheckedAt() {
+	m.checked_at = nil
+	m.clearedFields[lease.FieldCheckedAt] = struct{}{}
+}
+
+// CheckedAtCleared returns if the "checked_at" field was cleared in this mutation.
+func (m *LeaseMutation) CheckedAtCleared() bool {
+	_, ok := m.clearedFields[lease.FieldCheckedAt]
+	return ok
+}
+
+// ResetCheckedAt resets all changes to the "checked_at" field.
+func (m *LeaseMutation) ResetCheckedAt() {
+	m.checked_at = nil
+	delete(m.clearedFields, lease.FieldCheckedAt)
+}
+
+// SetCheckPassed sets the "check_passed" field.
+func (m *LeaseMutation) SetCheckPassed(b bool) {
+	m.check_passed = &b
+}
+
+// CheckPassed returns the value of the "check_passed" field in the mutation.
+func (m *LeaseMutation) CheckPassed() (r bool, exists bool) {
+	v := m.check_passed
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCheckPassed returns the old "check_passed" field's value of the Lease entity.
+// If the Lease object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LeaseMutation) OldCheckPassed(ctx context.Context) (v *bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCheckPassed is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCheckPassed requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCheckPassed: %w", err)
+	}
+	return oldValue.CheckPassed, nil
+}
+
+// ClearCheckPassed clears the value of the "check_passed" field.
+func (m *LeaseMutation) ClearCheckPassed() {
+	m.check_passed = nil
+	m.clearedFields[lease.FieldCheckPassed] = struct{}{}
+}
+
+// CheckPassedCleared returns if the "check_passed" field was cleared in this mutation.
+func (m *LeaseMutation) CheckPassedCleared() bool {
+	_, ok := m.clearedFields[lease.FieldCheckPassed]
+	return ok
+}
+
+// ResetCheckPassed resets all changes to the "check_passed" field.
+func (m *LeaseMutation) ResetCheckPassed() {
+	m.check_passed = nil
+	delete(m.clearedFields, lease.FieldCheckPassed)
+}
+
+// SetCheckMs sets the "check_ms" field.
+func (m *LeaseMutation) SetCheckMs(i int64) {
+	m.check_ms = &i
+	m.addcheck_ms = nil
+}
+
+// CheckMs returns the value of the "check_ms" field in the mutation.
+func (m *LeaseMutation) CheckMs() (r int64, exists bool) {
+	v := m.check_ms
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCheckMs returns the old "check_ms" field's value of the Lease entity.
+// If the Lease object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LeaseMutation) OldCheckMs(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCheckMs is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCheckMs requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCheckMs: %w", err)
+	}
+	return oldValue.CheckMs, nil
+}
+
+// AddCheckMs adds i to the "check_ms" field.
+func (m *LeaseMutation) AddCheckMs(i int64) {
+	if m.addcheck_ms != nil {
+		*m.addcheck_ms += i
+	} else {
+		m.addcheck_ms = &i
+	}
+}
+
+// AddedCheckMs returns the value that was added to the "check_ms" field in this mutation.
+func (m *LeaseMutation) AddedCheckMs() (r int64, exists bool) {
+	v := m.addcheck_ms
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearCheckMs clears the value of the "check_ms" field.
+func (m *LeaseMutation) ClearCheckMs() {
+	m.check_ms = nil
+	m.addcheck_ms = nil
+	m.clearedFields[lease.FieldCheckMs] = struct{}{}
+}
+
+// CheckMsCleared returns if the "check_ms" field was cleared in this mutation.
+func (m *LeaseMutation) CheckMsCleared() bool {
+	_, ok := m.clearedFields[lease.FieldCheckMs]
+	return ok
+}
+
+// ResetCheckMs resets all changes to the "check_ms" field.
+func (m *LeaseMutation) ResetCheckMs() {
+	m.check_ms = nil
+	m.addcheck_ms = nil
+	delete(m.clearedFields, lease.FieldCheckMs)
+}
+
+// SetCheckOutput sets the "check_output" field.
+func (m *LeaseMutation) SetCheckOutput(s string) {
+	m.check_output = &s
+}
+
+// CheckOutput returns the value of the "check_output" field in the mutation.
+func (m *LeaseMutation) CheckOutput() (r string, exists bool) {
+	v := m.check_output
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCheckOutput returns the old "check_output" field's value of the Lease entity.
+// If the Lease object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LeaseMutation) OldCheckOutput(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCheckOutput is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCheckOutput requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCheckOutput: %w", err)
+	}
+	return oldValue.CheckOutput, nil
+}
+
+// ClearCheckOutput clears the value of the "check_output" field.
+func (m *LeaseMutation) ClearCheckOutput() {
+	m.check_output = nil
+	m.clearedFields[lease.FieldCheckOutput] = struct{}{}
+}
+
+// CheckOutputCleared returns if the "check_output" field was cleared in this mutation.
+func (m *LeaseMutation) CheckOutputCleared() bool {
+	_, ok := m.clearedFields[lease.FieldCheckOutput]
+	return ok
+}
+
+// ResetCheckOutput resets all changes to the "check_output" field.
+func (m *LeaseMutation) ResetCheckOutput() {
+	m.check_output = nil
+	delete(m.clearedFields, lease.FieldCheckOutput)
+}
+
 // Where appends a list predicates to the LeaseMutation builder.
 func (m *LeaseMutation) Where(ps ...predicate.Lease) {
 	m.predicates = append(m.predicates, ps...)
@@ -7109,7 +7331,7 @@ func (m *LeaseMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *LeaseMutation) Fields() []string {
-	fields := make([]string, 0, 5)
+	fields := make([]string, 0, 9)
 	if m.incarnation != nil {
 		fields = append(fields, lease.FieldIncarnation)
 	}
@@ -7124,6 +7346,18 @@ func (m *LeaseMutation) Fields() []string {
 	}
 	if m.inflight != nil {
 		fields = append(fields, lease.FieldInflight)
+	}
+	if m.checked_at != nil {
+		fields = append(fields, lease.FieldCheckedAt)
+	}
+	if m.check_passed != nil {
+		fields = append(fields, lease.FieldCheckPassed)
+	}
+	if m.check_ms != nil {
+		fields = append(fields, lease.FieldCheckMs)
+	}
+	if m.check_output != nil {
+		fields = append(fields, lease.FieldCheckOutput)
 	}
 	return fields
 }
@@ -7143,6 +7377,14 @@ func (m *LeaseMutation) Field(name string) (ent.Value, bool) {
 		return m.SeenAt()
 	case lease.FieldInflight:
 		return m.Inflight()
+	case lease.FieldCheckedAt:
+		return m.CheckedAt()
+	case lease.FieldCheckPassed:
+		return m.CheckPassed()
+	case lease.FieldCheckMs:
+		return m.CheckMs()
+	case lease.FieldCheckOutput:
+		return m.CheckOutput()
 	}
 	return nil, false
 }
@@ -7162,6 +7404,14 @@ func (m *LeaseMutation) OldField(ctx context.Context, name string) (ent.Value, e
 		return m.OldSeenAt(ctx)
 	case lease.FieldInflight:
 		return m.OldInflight(ctx)
+	case lease.FieldCheckedAt:
+		return m.OldCheckedAt(ctx)
+	case lease.FieldCheckPassed:
+		return m.OldCheckPassed(ctx)
+	case lease.FieldCheckMs:
+		return m.OldCheckMs(ctx)
+	case lease.FieldCheckOutput:
+		return m.OldCheckOutput(ctx)
 	}
 	return nil, fmt.Errorf("unknown Lease field %s", name)
 }
@@ -7206,6 +7456,34 @@ func (m *LeaseMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetInflight(v)
 		return nil
+	case lease.FieldCheckedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCheckedAt(v)
+		return nil
+	case lease.FieldCheckPassed:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCheckPassed(v)
+		return nil
+	case lease.FieldCheckMs:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCheckMs(v)
+		return nil
+	case lease.FieldCheckOutput:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCheckOutput(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Lease field %s", name)
 }
@@ -7223,6 +7501,9 @@ func (m *LeaseMutation) AddedFields() []string {
 	if m.addinflight != nil {
 		fields = append(fields, lease.FieldInflight)
 	}
+	if m.addcheck_ms != nil {
+		fields = append(fields, lease.FieldCheckMs)
+	}
 	return fields
 }
 
@@ -7237,6 +7518,8 @@ func (m *LeaseMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedTTLMs()
 	case lease.FieldInflight:
 		return m.AddedInflight()
+	case lease.FieldCheckMs:
+		return m.AddedCheckMs()
 	}
 	return nil, false
 }
@@ -7267,6 +7550,13 @@ func (m *LeaseMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddInflight(v)
 		return nil
+	case lease.FieldCheckMs:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddCheckMs(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Lease numeric field %s", name)
 }
@@ -7274,7 +7564,20 @@ func (m *LeaseMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *LeaseMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(lease.FieldCheckedAt) {
+		fields = append(fields, lease.FieldCheckedAt)
+	}
+	if m.FieldCleared(lease.FieldCheckPassed) {
+		fields = append(fields, lease.FieldCheckPassed)
+	}
+	if m.FieldCleared(lease.FieldCheckMs) {
+		fields = append(fields, lease.FieldCheckMs)
+	}
+	if m.FieldCleared(lease.FieldCheckOutput) {
+		fields = append(fields, lease.FieldCheckOutput)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -7287,6 +7590,20 @@ func (m *LeaseMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *LeaseMutation) ClearField(name string) error {
+	switch name {
+	case lease.FieldCheckedAt:
+		m.ClearCheckedAt()
+		return nil
+	case lease.FieldCheckPassed:
+		m.ClearCheckPassed()
+		return nil
+	case lease.FieldCheckMs:
+		m.ClearCheckMs()
+		return nil
+	case lease.FieldCheckOutput:
+		m.ClearCheckOutput()
+		return nil
+	}
 	return fmt.Errorf("unknown Lease nullable field %s", name)
 }
 
@@ -7308,6 +7625,18 @@ func (m *LeaseMutation) ResetField(name string) error {
 		return nil
 	case lease.FieldInflight:
 		m.ResetInflight()
+		return nil
+	case lease.FieldCheckedAt:
+		m.ResetCheckedAt()
+		return nil
+	case lease.FieldCheckPassed:
+		m.ResetCheckPassed()
+		return nil
+	case lease.FieldCheckMs:
+		m.ResetCheckMs()
+		return nil
+	case lease.FieldCheckOutput:
+		m.ResetCheckOutput()
 		return nil
 	}
 	return fmt.Errorf("unknown Lease field %s", name)

@@ -133,8 +133,11 @@ func everything(schema *ast.Schema, f *ast.FieldDefinition, levels int) string {
 		return f.Name
 	}
 	args := ""
-	if f.Arguments.ForName("first") != nil {
+	switch {
+	case f.Arguments.ForName("first") != nil:
 		args = "(first: 2)"
+	case f.Arguments.ForName("instanceId") != nil:
+		args = `(instanceId: "till-1")`
 	}
 	return f.Name + args + " { " + fields(schema, def, levels) + " }"
 }

@@ -150,6 +150,10 @@ func (r *serviceResolver) Instances(ctx context.Context, obj *registry.View, fir
 	return listInstances(ctx, obj, loader.InstanceList{Status: status, Args: pageArgs(first, after, last, before)})
 }
 
+func (r *serviceResolver) Instance(ctx context.Context, obj *registry.View, instanceID string) (*registry.Instance, error) {
+	return r.domains.Registry.InstanceByName(ctx, obj.ID, instanceID), nil
+}
+
 func (r *serviceInstanceResolver) Service(ctx context.Context, obj *registry.Instance) (*registry.View, error) {
 	return loader.InstanceService.Load(ctx, obj)
 }
@@ -171,6 +175,11 @@ func (r *serviceInstanceResolver) LeaseExpiresAt(ctx context.Context, obj *regis
 func (r *serviceInstanceResolver) LastSeenAt(ctx context.Context, obj *registry.Instance) (*time.Time, error) {
 	l, err := loader.InstanceLease.Load(ctx, obj)
 	return &l.SeenAt, err
+}
+
+func (r *serviceInstanceResolver) LastCheck(ctx context.Context, obj *registry.Instance) (*registry.CheckReport, error) {
+	l, err := loader.InstanceLease.Load(ctx, obj)
+	return l.Check, err
 }
 
 func (r *subscriptionResolver) ServiceEvents(ctx context.Context, service *string, after *event.Cursor) (<-chan *event.Event, error) {

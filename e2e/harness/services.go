@@ -18,7 +18,7 @@ const (
 	PickInstance  = `mutation($in: PickInstanceInput!) { pickInstance(input: $in) { instance { instanceId url } lease userErrors { code } } }`
 	ReportOutcome = `mutation($in: ReportOutcomeInput!) { reportOutcome(input: $in) { accepted userErrors { code } } }`
 	ReadService   = `query($name: String!) { service(name: $name) { id name description health tags metadata strategy trusted public version
-		degraded { reason since realHealthy } instances(first: 100) { nodes { id instanceId url status statusReason inflight } totalCount } } }`
+		degraded { reason since realHealthy } instances(first: 100) { nodes { id instanceId url weight status statusReason metadata inflight lastCheck { at passed latencyMs output } } totalCount } } }`
 )
 
 // Fields are the fields of an input object.

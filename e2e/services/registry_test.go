@@ -287,12 +287,14 @@ func TestServer_demo_has_services_with_live_instances(t *testing.T) {
 // that stops answering them, although both renew their leases.
 func TestServer_probes_instances(t *testing.T) {
 	t.Parallel()
-	p := harness.StartServer(t, harness.Databases["SQLite"](t))
+	database := harness.Databases["SQLite"](t)
+	p := harness.StartServer(t, database)
 	root := harness.SignInAdmin(t, p)
 	var broken atomic.Bool
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/b/healthz" && broken.Load() {
 			w.WriteHeader(http.StatusInternalServerError)
+			fmt.Fprintln(w, "no\x1b disk")
 		}
 	}))
 	t.Cleanup(s.Close)
@@ -303,13 +305,12 @@ func TestServer_probes_instances(t *testing.T) {
 	}
 	harness.CreateInstance(t, root, "echo", "own", harness.Fields{"url": p.BaseURL}) // our own listener is never called
 	status := func(id string) string {
-		nodes, _ := harness.At(root.Do(t, harness.ReadService, harness.Fields{"name": "echo"}), "service", "instances", "nodes").([]any)
-		for _, n := range nodes {
-			if harness.Text(n, "instanceId") == id {
-				return strings.TrimSpace(harness.Text(n, "status") + " " + harness.Text(n, "statusReason"))
-			}
-		}
-		return ""
+		n := findInstance(t, root, "echo", id)
+		return strings.TrimSpace(harness.Text(n, "status") + " " + harness.Text(n, "statusReason"))
+	}
+	lastCheck := func(id string) string {
+		check := harness.At(findInstance(t, root, "echo", id), "lastCheck")
+		return fmt.Sprint(harness.At(check, "passed"), " ", harness.Text(check, "output"))
 	}
 	broken.Store(true)
 	harness.Eventually(t, "b is critical", func() bool { return status("b") == "CRITICAL its check failed: status 500" })
@@ -317,6 +318,73 @@ func TestServer_probes_instances(t *testing.T) {
 	if got := status("a"); got != "PASSING" {
 		t.Errorf("a is %s", got)
 	}
+	for id, want := range map[string]string{"a": "true status 200", "b": "false status 500: no disk", "own": "false this address may not be called"} {
+		harness.Eventually(t, "the last check of "+id+" is shown", func() bool { return lastCheck(id) == want })
+	}
+	health := root.MustREST(t, http.StatusOK, "GET /services/echo/instances/b/health", "")
+	if v := health.JSON(t); harness.Text(v, "id") != "b" || harness.Text(v, "last_check", "output") != "status 500: no disk" || harness.At(v, "last_check", "passed") != false || harness.Text(v, "last_check", "at") == "" {
+		t.Errorf("GET …/b/health answers %s", health.Body)
+	}
+	root.MustREST(t, http.StatusNotFound, "GET /services/echo/instances/none/health", "")
+	if out := harness.RunCommand(t, database, "services", "show", "echo", "--json"); !strings.Contains(out, `"checkPassed":false,"checkMs":`) || !strings.Contains(out, `"checkOutput":"status 500: no disk"`) {
+		t.Errorf("backplane services show echo --json prints\n%s", out)
+	}
+	harness.CreateUserWithRole(t, p, root, "ada", "CUSTOMER")
+	ada := harness.WithAPIKey(t, root, "ada", "orders:read")
+	ada.MustREST(t, http.StatusNotFound, "GET /services/echo/instances/b/health", "")
+	if got := harness.At(ada.Do(t, `{ service(name: "echo") { name instance(instanceId: "b") { lastCheck { output } } } }`, nil), "service", "instance"); got != nil {
+		t.Errorf("a customer sees the check %v", got)
+	}
 	broken.Store(false)
 	harness.Eventually(t, "b passes", func() bool { return status("b") == "PASSING" })
+}
+
+// findInstance returns an instance as ADMIN sees it.
+func findInstance(t *testing.T, root harness.Caller, service, id string) any {
+	t.Helper()
+	nodes, _ := harness.At(root.Do(t, harness.ReadService, harness.Fields{"name": service}), "service", "instances", "nodes").([]any)
+	for _, n := range nodes {
+		if harness.Text(n, "instanceId") == id {
+			return n
+		}
+	}
+	return nil
+}
+
+func TestCommands_change_services_of_a_running_server(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		root := harness.SignInAdmin(t, p)
+		harness.CreateService(t, root, "till", "10m", 1)
+		for _, step := range []struct{ args, status, weight, metadata string }{
+			{"drain till i0 --reason upgrade", "DRAINING upgrade", "1", "map[]"},
+			{"undrain till i0", "PASSING", "1", "map[]"},
+			{"maintenance till i0 on --reason=disk", "MAINTENANCE disk", "1", "map[]"},
+			{"maintenance till i0 off", "PASSING", "1", "map[]"},
+			{"weight till i0 7", "PASSING", "7", "map[]"},
+			{"metadata till i0 zone=a team=", "PASSING", "7", "map[team: zone:a]"},
+			{"metadata till i0", "PASSING", "7", "map[]"},
+		} {
+			out := harness.RunCommand(t, database, append(append([]string{"services"}, strings.Fields(step.args)...), "--json")...)
+			if !strings.Contains(out, `"instance":"i0"`) || !strings.Contains(out, `"weight":`+step.weight) {
+				t.Errorf("backplane services %s prints %s", step.args, out)
+			}
+			harness.Eventually(t, "the server knows of "+step.args, func() bool {
+				i := findInstance(t, root, "till", "i0")
+				return strings.TrimSpace(harness.Text(i, "status")+" "+harness.Text(i, "statusReason")) == step.status &&
+					fmt.Sprint(harness.At(i, "weight"), harness.At(i, "metadata")) == step.weight+" "+step.metadata
+			})
+		}
+		harness.RunCommand(t, database, "services", "strategy", "till", "POWER_OF_TWO")
+		harness.Eventually(t, "the server knows of the strategy", func() bool {
+			return harness.Text(root.Do(t, harness.ReadService, harness.Fields{"name": "till"}), "service", "strategy") == "POWER_OF_TWO"
+		})
+		for _, query := range []string{`mutation { registerService(input: {name: "other", strategy: FASTEST}) { userErrors { code } } }`, `mutation { pickInstance(input: {service: "till", strategy: FASTEST}) { userErrors { code } } }`} {
+			a, err := root.Send(t.Context(), query, nil)
+			if err != nil || len(a.Errors) == 0 || !strings.Contains(a.Errors[0].Message, "ROUND_ROBIN, RANDOM, LEAST_CONNECTIONS, POWER_OF_TWO, CONSISTENT_HASH") {
+				t.Errorf("%s answers %+v, %v; want the strategies that there are", query, a, err)
+			}
+		}
+	})
 }

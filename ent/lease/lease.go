@@ -21,6 +21,14 @@ const (
 	FieldSeenAt = "seen_at"
 	// FieldInflight holds the string denoting the inflight field in the database.
 	FieldInflight = "inflight"
+	// FieldCheckedAt holds the string denoting the checked_at field in the database.
+	FieldCheckedAt = "checked_at"
+	// FieldCheckPassed holds the string denoting the check_passed field in the database.
+	FieldCheckPassed = "check_passed"
+	// FieldCheckMs holds the string denoting the check_ms field in the database.
+	FieldCheckMs = "check_ms"
+	// FieldCheckOutput holds the string denoting the check_output field in the database.
+	FieldCheckOutput = "check_output"
 	// Table holds the table name of the lease in the database.
 	Table = "leases"
 )
@@ -33,6 +41,10 @@ var Columns = []string{
 	FieldExpiresAt,
 	FieldSeenAt,
 	FieldInflight,
+	FieldCheckedAt,
+	FieldCheckPassed,
+	FieldCheckMs,
+	FieldCheckOutput,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -76,4 +88,24 @@ func BySeenAt(opts ...sql.OrderTermOption) OrderOption {
 // ByInflight orders the results by the inflight field.
 func ByInflight(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldInflight, opts...).ToFunc()
+}
+
+// ByCheckedAt orders the results by the checked_at field.
+func ByCheckedAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCheckedAt, opts...).ToFunc()
+}
+
+// ByCheckPassed orders the results by the check_passed field.
+func ByCheckPassed(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCheckPassed, opts...).ToFunc()
+}
+
+// ByCheckMs orders the results by the check_ms field.
+func ByCheckMs(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCheckMs, opts...).ToFunc()
+}
+
+// ByCheckOutput orders the results by the check_output field.
+func ByCheckOutput(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCheckOutput, opts...).ToFunc()
 }

@@ -80,6 +80,26 @@ func Inflight(v int) predicate.Lease {
 	return predicate.Lease(sql.FieldEQ(FieldInflight, v))
 }
 
+// CheckedAt applies equality check predicate on the "checked_at" field. It's identical to CheckedAtEQ.
+func CheckedAt(v time.Time) predicate.Lease {
+	return predicate.Lease(sql.FieldEQ(FieldCheckedAt, v))
+}
+
+// CheckPassed applies equality check predicate on the "check_passed" field. It's identical to CheckPassedEQ.
+func CheckPassed(v bool) predicate.Lease {
+	return predicate.Lease(sql.FieldEQ(FieldCheckPassed, v))
+}
+
+// CheckMs applies equality check predicate on the "check_ms" field. It's identical to CheckMsEQ.
+func CheckMs(v int64) predicate.Lease {
+	return predicate.Lease(sql.FieldEQ(FieldCheckMs, v))
+}
+
+// CheckOutput applies equality check predicate on the "check_output" field. It's identical to CheckOutputEQ.
+func CheckOutput(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldEQ(FieldCheckOutput, v))
+}
+
 // IncarnationEQ applies the EQ predicate on the "incarnation" field.
 func IncarnationEQ(v int64) predicate.Lease {
 	return predicate.Lease(sql.FieldEQ(FieldIncarnation, v))
@@ -278,6 +298,201 @@ func InflightLT(v int) predicate.Lease {
 // InflightLTE applies the LTE predicate on the "inflight" field.
 func InflightLTE(v int) predicate.Lease {
 	return predicate.Lease(sql.FieldLTE(FieldInflight, v))
+}
+
+// CheckedAtEQ applies the EQ predicate on the "checked_at" field.
+func CheckedAtEQ(v time.Time) predicate.Lease {
+	return predicate.Lease(sql.FieldEQ(FieldCheckedAt, v))
+}
+
+// CheckedAtNEQ applies the NEQ predicate on the "checked_at" field.
+func CheckedAtNEQ(v time.Time) predicate.Lease {
+	return predicate.Lease(sql.FieldNEQ(FieldCheckedAt, v))
+}
+
+// CheckedAtIn applies the In predicate on the "checked_at" field.
+func CheckedAtIn(vs ...time.Time) predicate.Lease {
+	return predicate.Lease(sql.FieldIn(FieldCheckedAt, vs...))
+}
+
+// CheckedAtNotIn applies the NotIn predicate on the "checked_at" field.
+func CheckedAtNotIn(vs ...time.Time) predicate.Lease {
+	return predicate.Lease(sql.FieldNotIn(FieldCheckedAt, vs...))
+}
+
+// CheckedAtGT applies the GT predicate on the "checked_at" field.
+func CheckedAtGT(v time.Time) predicate.Lease {
+	return predicate.Lease(sql.FieldGT(FieldCheckedAt, v))
+}
+
+// CheckedAtGTE applies the GTE predicate on the "checked_at" field.
+func CheckedAtGTE(v time.Time) predicate.Lease {
+	return predicate.Lease(sql.FieldGTE(FieldCheckedAt, v))
+}
+
+// CheckedAtLT applies the LT predicate on the "checked_at" field.
+func CheckedAtLT(v time.Time) predicate.Lease {
+	return predicate.Lease(sql.FieldLT(FieldCheckedAt, v))
+}
+
+// CheckedAtLTE applies the LTE predicate on the "checked_at" field.
+func CheckedAtLTE(v time.Time) predicate.Lease {
+	return predicate.Lease(sql.FieldLTE(FieldCheckedAt, v))
+}
+
+// CheckedAtIsNil applies the IsNil predicate on the "checked_at" field.
+func CheckedAtIsNil() predicate.Lease {
+	return predicate.Lease(sql.FieldIsNull(FieldCheckedAt))
+}
+
+// CheckedAtNotNil applies the NotNil predicate on the "checked_at" field.
+func CheckedAtNotNil() predicate.Lease {
+	return predicate.Lease(sql.FieldNotNull(FieldCheckedAt))
+}
+
+// CheckPassedEQ applies the EQ predicate on the "check_passed" field.
+func CheckPassedEQ(v bool) predicate.Lease {
+	return predicate.Lease(sql.FieldEQ(FieldCheckPassed, v))
+}
+
+// CheckPassedNEQ applies the NEQ predicate on the "check_passed" field.
+func CheckPassedNEQ(v bool) predicate.Lease {
+	return predicate.Lease(sql.FieldNEQ(FieldCheckPassed, v))
+}
+
+// CheckPassedIsNil applies the IsNil predicate on the "check_passed" field.
+func CheckPassedIsNil() predicate.Lease {
+	return predicate.Lease(sql.FieldIsNull(FieldCheckPassed))
+}
+
+// CheckPassedNotNil applies the NotNil predicate on the "check_passed" field.
+func CheckPassedNotNil() predicate.Lease {
+	return predicate.Lease(sql.FieldNotNull(FieldCheckPassed))
+}
+
+// CheckMsEQ applies the EQ predicate on the "check_ms" field.
+func CheckMsEQ(v int64) predicate.Lease {
+	return predicate.Lease(sql.FieldEQ(FieldCheckMs, v))
+}
+
+// CheckMsNEQ applies the NEQ predicate on the "check_ms" field.
+func CheckMsNEQ(v int64) predicate.Lease {
+	return predicate.Lease(sql.FieldNEQ(FieldCheckMs, v))
+}
+
+// CheckMsIn applies the In predicate on the "check_ms" field.
+func CheckMsIn(vs ...int64) predicate.Lease {
+	return predicate.Lease(sql.FieldIn(FieldCheckMs, vs...))
+}
+
+// CheckMsNotIn applies the NotIn predicate on the "check_ms" field.
+func CheckMsNotIn(vs ...int64) predicate.Lease {
+	return predicate.Lease(sql.FieldNotIn(FieldCheckMs, vs...))
+}
+
+// CheckMsGT applies the GT predicate on the "check_ms" field.
+func CheckMsGT(v int64) predicate.Lease {
+	return predicate.Lease(sql.FieldGT(FieldCheckMs, v))
+}
+
+// CheckMsGTE applies the GTE predicate on the "check_ms" field.
+func CheckMsGTE(v int64) predicate.Lease {
+	return predicate.Lease(sql.FieldGTE(FieldCheckMs, v))
+}
+
+// CheckMsLT applies the LT predicate on the "check_ms" field.
+func CheckMsLT(v int64) predicate.Lease {
+	return predicate.Lease(sql.FieldLT(FieldCheckMs, v))
+}
+
+// CheckMsLTE applies the LTE predicate on the "check_ms" field.
+func CheckMsLTE(v int64) predicate.Lease {
+	return predicate.Lease(sql.FieldLTE(FieldCheckMs, v))
+}
+
+// CheckMsIsNil applies the IsNil predicate on the "check_ms" field.
+func CheckMsIsNil() predicate.Lease {
+	return predicate.Lease(sql.FieldIsNull(FieldCheckMs))
+}
+
+// CheckMsNotNil applies the NotNil predicate on the "check_ms" field.
+func CheckMsNotNil() predicate.Lease {
+	return predicate.Lease(sql.FieldNotNull(FieldCheckMs))
+}
+
+// CheckOutputEQ applies the EQ predicate on the "check_output" field.
+func CheckOutputEQ(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldEQ(FieldCheckOutput, v))
+}
+
+// CheckOutputNEQ applies the NEQ predicate on the "check_output" field.
+func CheckOutputNEQ(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldNEQ(FieldCheckOutput, v))
+}
+
+// CheckOutputIn applies the In predicate on the "check_output" field.
+func CheckOutputIn(vs ...string) predicate.Lease {
+	return predicate.Lease(sql.FieldIn(FieldCheckOutput, vs...))
+}
+
+// CheckOutputNotIn applies the NotIn predicate on the "check_output" field.
+func CheckOutputNotIn(vs ...string) predicate.Lease {
+	return predicate.Lease(sql.FieldNotIn(FieldCheckOutput, vs...))
+}
+
+// CheckOutputGT applies the GT predicate on the "check_output" field.
+func CheckOutputGT(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldGT(FieldCheckOutput, v))
+}
+
+// CheckOutputGTE applies the GTE predicate on the "check_output" field.
+func CheckOutputGTE(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldGTE(FieldCheckOutput, v))
+}
+
+// CheckOutputLT applies the LT predicate on the "check_output" field.
+func CheckOutputLT(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldLT(FieldCheckOutput, v))
+}
+
+// CheckOutputLTE applies the LTE predicate on the "check_output" field.
+func CheckOutputLTE(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldLTE(FieldCheckOutput, v))
+}
+
+// CheckOutputContains applies the Contains predicate on the "check_output" field.
+func CheckOutputContains(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldContains(FieldCheckOutput, v))
+}
+
+// CheckOutputHasPrefix applies the HasPrefix predicate on the "check_output" field.
+func CheckOutputHasPrefix(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldHasPrefix(FieldCheckOutput, v))
+}
+
+// CheckOutputHasSuffix applies the HasSuffix predicate on the "check_output" field.
+func CheckOutputHasSuffix(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldHasSuffix(FieldCheckOutput, v))
+}
+
+// CheckOutputIsNil applies the IsNil predicate on the "check_output" field.
+func CheckOutputIsNil() predicate.Lease {
+	return predicate.Lease(sql.FieldIsNull(FieldCheckOutput))
+}
+
+// CheckOutputNotNil applies the NotNil predicate on the "check_output" field.
+func CheckOutputNotNil() predicate.Lease {
+	return predicate.Lease(sql.FieldNotNull(FieldCheckOutput))
+}
+
+// CheckOutputEqualFold applies the EqualFold predicate on the "check_output" field.
+func CheckOutputEqualFold(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldEqualFold(FieldCheckOutput, v))
+}
+
+// CheckOutputContainsFold applies the ContainsFold predicate on the "check_output" field.
+func CheckOutputContainsFold(v string) predicate.Lease {
+	return predicate.Lease(sql.FieldContainsFold(FieldCheckOutput, v))
 }
 
 // And groups predicates with the AND operator between them.

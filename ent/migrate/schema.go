@@ -307,6 +307,10 @@ var (
 		{Name: "expires_at", Type: field.TypeTime},
 		{Name: "seen_at", Type: field.TypeTime},
 		{Name: "inflight", Type: field.TypeInt},
+		{Name: "checked_at", Type: field.TypeTime, Nullable: true},
+		{Name: "check_passed", Type: field.TypeBool, Nullable: true},
+		{Name: "check_ms", Type: field.TypeInt64, Nullable: true},
+		{Name: "check_output", Type: field.TypeString, Nullable: true},
 	}
 	// LeasesTable holds the schema information for the "leases" table.
 	LeasesTable = &schema.Table{

@@ -104,6 +104,10 @@ func (Lease) Fields() []ent.Field {
 		field.Time("expires_at"),
 		field.Time("seen_at"), // of the last renewal
 		field.Int("inflight"),
+		field.Time("checked_at").Optional().Nillable(), // of the last health check of this incarnation; null without one
+		field.Bool("check_passed").Optional().Nillable(),
+		field.Int64("check_ms").Optional().Nillable(),
+		field.String("check_output").Optional().Nillable(),
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 
 type ServiceResolver interface {
 	Instances(ctx context.Context, obj *registry.View, first *int, after *string, last *int, before *string, status *registry.Status) (*model.Connection[*registry.Instance], error)
+	Instance(ctx context.Context, obj *registry.View, instanceID string) (*registry.Instance, error)
 }
 type ServiceInstanceResolver interface {
 	Service(ctx context.Context, obj *registry.Instance) (*registry.View, error)
@@ -31,11 +32,26 @@ type ServiceInstanceResolver interface {
 	Inflight(ctx context.Context, obj *registry.Instance) (int, error)
 	LeaseExpiresAt(ctx context.Context, obj *registry.Instance) (*time.Time, error)
 	LastSeenAt(ctx context.Context, obj *registry.Instance) (*time.Time, error)
+	LastCheck(ctx context.Context, obj *registry.Instance) (*registry.CheckReport, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
 
 // region    ***************************** args.gotpl *****************************
+
+func (ec *executionContext) field_Service_instance_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "instanceId",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["instanceId"] = arg0
+	return args, nil
+}
 
 func (ec *executionContext) field_Service_instances_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
@@ -461,6 +477,98 @@ func (ec *executionContext) _HealthCheck_unhealthyThreshold(ctx context.Context,
 }
 func (ec *executionContext) fieldContext_HealthCheck_unhealthyThreshold(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("HealthCheck", field, false, false, "Int")
+}
+
+func (ec *executionContext) _InstanceCheck_at(ctx context.Context, field graphql.CollectedField, obj *registry.CheckReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_InstanceCheck_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_InstanceCheck_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("InstanceCheck", field, false, false, "DateTime")
+}
+
+func (ec *executionContext) _InstanceCheck_passed(ctx context.Context, field graphql.CollectedField, obj *registry.CheckReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_InstanceCheck_passed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Passed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_InstanceCheck_passed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("InstanceCheck", field, false, false, "Boolean")
+}
+
+func (ec *executionContext) _InstanceCheck_latencyMs(ctx context.Context, field graphql.CollectedField, obj *registry.CheckReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_InstanceCheck_latencyMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LatencyMs(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_InstanceCheck_latencyMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("InstanceCheck", field, true, false, "Int")
+}
+
+func (ec *executionContext) _InstanceCheck_output(ctx context.Context, field graphql.CollectedField, obj *registry.CheckReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_InstanceCheck_output(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Output, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_InstanceCheck_output(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("InstanceCheck", field, false, false, "String")
 }
 
 func (ec *executionContext) _PickInstancePayload_instance(ctx context.Context, field graphql.CollectedField, obj *model.PickInstancePayload) (ret graphql.Marshaler) {
@@ -1135,6 +1243,50 @@ func (ec *executionContext) fieldContext_Service_instances(ctx context.Context, 
 	return fc, nil
 }
 
+func (ec *executionContext) _Service_instance(ctx context.Context, field graphql.CollectedField, obj *registry.View) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_instance(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Service().Instance(ctx, obj, fc.Args["instanceId"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *registry.Instance) graphql.Marshaler {
+			return ec.marshalOServiceInstance2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐInstance(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Service_instance(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Service",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ServiceInstance(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Service_instance_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Service_cursor(ctx context.Context, field graphql.CollectedField, obj *registry.View) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -1707,6 +1859,38 @@ func (ec *executionContext) _ServiceInstance_lastSeenAt(ctx context.Context, fie
 }
 func (ec *executionContext) fieldContext_ServiceInstance_lastSeenAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ServiceInstance", field, true, true, "DateTime")
+}
+
+func (ec *executionContext) _ServiceInstance_lastCheck(ctx context.Context, field graphql.CollectedField, obj *registry.Instance) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ServiceInstance_lastCheck(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.ServiceInstance().LastCheck(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *registry.CheckReport) graphql.Marshaler {
+			return ec.marshalOInstanceCheck2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐCheckReport(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ServiceInstance_lastCheck(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ServiceInstance",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_InstanceCheck(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _ServiceInstance_version(ctx context.Context, field graphql.CollectedField, obj *registry.Instance) (ret graphql.Marshaler) {
@@ -3316,6 +3500,54 @@ func (ec *executionContext) _HealthCheck(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
+var instanceCheckImplementors = []string{"InstanceCheck"}
+
+func (ec *executionContext) _InstanceCheck(ctx context.Context, sel ast.SelectionSet, obj *registry.CheckReport) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, instanceCheckImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferred := graphql.NewDeferredGroup(ctx)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("InstanceCheck")
+		case "at":
+			out.Values[i] = ec._InstanceCheck_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "passed":
+			out.Values[i] = ec._InstanceCheck_passed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "latencyMs":
+			out.Values[i] = ec._InstanceCheck_latencyMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "output":
+			out.Values[i] = ec._InstanceCheck_output(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	if n := len(deferred.Defers); n > 0 {
+		atomic.AddInt32(&ec.Deferred, int32(min(n, math.MaxInt32)))
+		ec.ProcessDeferredGroup(deferred)
+	}
+
+	return out
+}
+
 var pickInstancePayloadImplementors = []string{"PickInstancePayload"}
 
 func (ec *executionContext) _PickInstancePayload(ctx context.Context, sel ast.SelectionSet, obj *model.PickInstancePayload) graphql.Marshaler {
@@ -3588,6 +3820,12 @@ func (ec *executionContext) _Service(ctx context.Context, sel ast.SelectionSet, 
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Service_instances(ctx, field, obj)
 				})
+		case "instance":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Service_instance(ctx, field, obj)
+				})
 		case "cursor":
 			out.Values[i] = ec._Service_cursor(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
@@ -3792,6 +4030,12 @@ func (ec *executionContext) _ServiceInstance(ctx context.Context, sel ast.Select
 				true, true,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._ServiceInstance_lastSeenAt(ctx, field, obj)
+				})
+		case "lastCheck":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._ServiceInstance_lastCheck(ctx, field, obj)
 				})
 		case "version":
 			out.Values[i] = ec._ServiceInstance_version(ctx, field, obj)
@@ -4361,6 +4605,13 @@ func (ec *executionContext) unmarshalOHealthCheckInput2ᚖgithubᚗcomᚋbackpla
 	}
 	res, err := ec.unmarshalInputHealthCheckInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOInstanceCheck2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐCheckReport(ctx context.Context, sel ast.SelectionSet, v *registry.CheckReport) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._InstanceCheck(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalOInstanceStatus2ᚖgithubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋregistryᚐStatus(ctx context.Context, v any) (*registry.Status, error) {

@@ -193,6 +193,13 @@ type ComplexityRoot struct {
 		Unhealthy func(childComplexity int) int
 	}
 
+	InstanceCheck struct {
+		At        func(childComplexity int) int
+		LatencyMs func(childComplexity int) int
+		Output    func(childComplexity int) int
+		Passed    func(childComplexity int) int
+	}
+
 	LegacyUsage struct {
 		Calls       func(childComplexity int) int
 		Client      func(childComplexity int) int
@@ -449,6 +456,7 @@ type ComplexityRoot struct {
 		Health           func(childComplexity int) int
 		HealthCheck      func(childComplexity int) int
 		ID               func(childComplexity int) int
+		Instance         func(childComplexity int, instanceID string) int
 		Instances        func(childComplexity int, first *int, after *string, last *int, before *string, status *registry.Status) int
 		Metadata         func(childComplexity int) int
 		Name             func(childComplexity int) int
@@ -479,6 +487,7 @@ type ComplexityRoot struct {
 		Incarnation    func(childComplexity int) int
 		Inflight       func(childComplexity int) int
 		InstanceID     func(childComplexity int) int
+		LastCheck      func(childComplexity int) int
 		LastSeenAt     func(childComplexity int) int
 		LeaseExpiresAt func(childComplexity int) int
 		Metadata       func(childComplexity int) int
@@ -1143,6 +1152,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.HealthCheck.Unhealthy(childComplexity), true
+
+	case "InstanceCheck.at":
+		if e.ComplexityRoot.InstanceCheck.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InstanceCheck.At(childComplexity), true
+	case "InstanceCheck.latencyMs":
+		if e.ComplexityRoot.InstanceCheck.LatencyMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InstanceCheck.LatencyMs(childComplexity), true
+	case "InstanceCheck.output":
+		if e.ComplexityRoot.InstanceCheck.Output == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InstanceCheck.Output(childComplexity), true
+	case "InstanceCheck.passed":
+		if e.ComplexityRoot.InstanceCheck.Passed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InstanceCheck.Passed(childComplexity), true
 
 	case "LegacyUsage.calls":
 		if e.ComplexityRoot.LegacyUsage.Calls == nil {
@@ -2437,6 +2471,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Service.ID(childComplexity), true
+	case "Service.instance":
+		if e.ComplexityRoot.Service.Instance == nil {
+			break
+		}
+
+		args, err := ec.field_Service_instance_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Service.Instance(childComplexity, args["instanceId"].(string)), true
 	case "Service.instances":
 		if e.ComplexityRoot.Service.Instances == nil {
 			break
@@ -2571,6 +2616,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ServiceInstance.InstanceID(childComplexity), true
+	case "ServiceInstance.lastCheck":
+		if e.ComplexityRoot.ServiceInstance.LastCheck == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ServiceInstance.LastCheck(childComplexity), true
 	case "ServiceInstance.lastSeenAt":
 		if e.ComplexityRoot.ServiceInstance.LastSeenAt == nil {
 			break
@@ -4580,6 +4631,11 @@ type Service implements Node {
     "Only instances with this status."
     status: InstanceStatus
   ): ServiceInstanceConnection
+  "The instance with the id that its owner gave it; null if there is none, or the caller may not see it."
+  instance(
+    "The id that its owner gave it."
+    instanceId: String!
+  ): ServiceInstance
   """
   A cursor of the event log: this response includes all changes of the service and its instances up to it. Subscribe to ` + "`" + `serviceEvents` + "`" + ` after it to miss
   nothing. Null for a moment while the node has not read the log to its head.
@@ -4677,12 +4733,32 @@ type ServiceInstance implements Node {
   leaseExpiresAt: DateTime!
   "When its lease was last renewed."
   lastSeenAt: DateTime!
+  """
+  Its last health check, some seconds old at most. Null if its service has none, or there was none since its last start. Checks are no events; those
+  that change the status are followed by INSTANCE_STATUS_CHANGED.
+  """
+  lastCheck: InstanceCheck
   "Incremented by each change, except renewals."
   version: Int!
   "When the instance was registered."
   createdAt: DateTime!
   "When the instance last changed."
   updatedAt: DateTime!
+}
+
+"The result of a health check of an instance."
+type InstanceCheck {
+  "When the check ended."
+  at: DateTime!
+  "Whether the status of the response was below 400."
+  passed: Boolean!
+  "How long the instance took to answer or to fail, in milliseconds."
+  latencyMs: Int!
+  """
+  The status with the start of the body, if that is plain text or JSON, or why there was no response: one line of up to 200 characters.
+  The instance chooses the body.
+  """
+  output: String!
 }
 
 "Whether an instance may be called."
@@ -6143,6 +6219,20 @@ func (ec *executionContext) childFields_HealthCheck(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type HealthCheck", field.Name)
 }
 
+func (ec *executionContext) childFields_InstanceCheck(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_InstanceCheck_at(ctx, field)
+	case "passed":
+		return ec.fieldContext_InstanceCheck_passed(ctx, field)
+	case "latencyMs":
+		return ec.fieldContext_InstanceCheck_latencyMs(ctx, field)
+	case "output":
+		return ec.fieldContext_InstanceCheck_output(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type InstanceCheck", field.Name)
+}
+
 func (ec *executionContext) childFields_LegacyUsage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "route":
@@ -6549,6 +6639,8 @@ func (ec *executionContext) childFields_Service(ctx context.Context, field graph
 		return ec.fieldContext_Service_healthCheck(ctx, field)
 	case "instances":
 		return ec.fieldContext_Service_instances(ctx, field)
+	case "instance":
+		return ec.fieldContext_Service_instance(ctx, field)
 	case "cursor":
 		return ec.fieldContext_Service_cursor(ctx, field)
 	case "version":
@@ -6613,6 +6705,8 @@ func (ec *executionContext) childFields_ServiceInstance(ctx context.Context, fie
 		return ec.fieldContext_ServiceInstance_leaseExpiresAt(ctx, field)
 	case "lastSeenAt":
 		return ec.fieldContext_ServiceInstance_lastSeenAt(ctx, field)
+	case "lastCheck":
+		return ec.fieldContext_ServiceInstance_lastCheck(ctx, field)
 	case "version":
 		return ec.fieldContext_ServiceInstance_version(ctx, field)
 	case "createdAt":

@@ -37,7 +37,7 @@ type serving struct {
 // commands are all commands, and those of commands.
 var commands = []string{
 	"", "apikey", "completion", "config", "consumers", "deadletters", "deadletters list", "deadletters replay", "deadletters show", "doctor", "keys", "keys list", "keys revoke", "keys rotate", "keys rotate-master",
-	"legacy", "man", "migrate", "pick", "seed", "serve", "services", "sinks", "sinks forget", "sinks list", "sinks rewind", "users", "users activate", "users create", "users deactivate", "users list", "users set-password", "users set-roles", "users show", "version",
+	"legacy", "man", "migrate", "pick", "seed", "serve", "services", "services drain", "services list", "services maintenance", "services metadata", "services show", "services strategy", "services undrain", "services weight", "sinks", "sinks forget", "sinks list", "sinks rewind", "users", "users activate", "users create", "users deactivate", "users list", "users set-password", "users set-roles", "users show", "version",
 }
 
 func TestHelp_of_each_command(t *testing.T) {
@@ -149,16 +149,23 @@ func TestRun_needs_arguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	for args, want := range map[string]string{
-		"apikey":                       "apikey needs --user, --name and --scopes; see backplane apikey --help",
-		"pick":                         "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
-		"pick echo -n 0":               "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
-		"sinks forget":                 "sinks forget needs the name of the sink; backplane sinks lists them",
-		"sinks rewind kafka":           "sinks rewind needs the name of the sink, and the cursor of the last event that is not to be exported again; backplane sinks lists the sinks",
-		"deadletters show":             "deadletters show needs the id of a dead letter; backplane deadletters lists them",
-		"security events --since soon": `--since is "soon", but it must be a time such as 2026-11-30T08:00:00Z or 24h`,
-		"security events --type x.y":   `there is no type "x.y" of security events; docs/security.md lists them`,
-		"security watch":               `security has no command "watch"; it has events`,
-		"services echo":                `there is no service "echo"; backplane services lists all`,
+		"apikey":                            "apikey needs --user, --name and --scopes; see backplane apikey --help",
+		"pick":                              "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
+		"pick echo -n 0":                    "pick needs the name of a service, and --n of 1 or more; see backplane pick --help",
+		"sinks forget":                      "sinks forget needs the name of the sink; backplane sinks lists them",
+		"sinks rewind kafka":                "sinks rewind needs the name of the sink, and the cursor of the last event that is not to be exported again; backplane sinks lists the sinks",
+		"deadletters show":                  "deadletters show needs the id of a dead letter; backplane deadletters lists them",
+		"security events --since soon":      `--since is "soon", but it must be a time such as 2026-11-30T08:00:00Z or 24h`,
+		"security events --type x.y":        `there is no type "x.y" of security events; docs/security.md lists them`,
+		"security watch":                    `security has no command "watch"; it has events`,
+		"services echo":                     `there is no service "echo"; backplane services lists all`,
+		"services show":                     "backplane services show NAME: an argument is missing; see backplane services show --help",
+		"services drain echo":               "backplane services drain SERVICE INSTANCE: an argument is missing; see backplane services drain --help",
+		"services drain echo a":             `there is no service "echo"; backplane services lists all`,
+		"services maintenance echo a maybe": `maintenance is on or off, not "maybe"`,
+		"services weight echo a 1001":       `a weight is a whole number from 1 to 1000, not "1001"`,
+		"services metadata echo a zone":     `metadata is NAME=VALUE, not "zone"`,
+		"services strategy echo FASTEST":    `There is no strategy "FASTEST"; there are ROUND_ROBIN, RANDOM, LEAST_CONNECTIONS, POWER_OF_TWO, CONSISTENT_HASH.`,
 	} {
 		if _, _, err := execute(t, []string{database}, strings.Fields(args)...); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %q", args, err, want)
@@ -170,6 +177,9 @@ func TestRun_completes(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ args, want string }{
 		{"__complete keys ro", "rotate\t"},
+		{"__complete services main", "maintenance\t"},
+		{"__complete services maintenance echo a o", "off\n"},
+		{"__complete services strategy echo POW", "POWER_OF_TWO\n"},
 		{"__complete serve --dem", "--demo\t"},
 		{"__complete serve --listen", "--listen\t"},
 		{"completion bash", "__start_backplane"},

@@ -54,7 +54,7 @@ func (c *commandLine) printPicks(out io.Writer, set *registry.Set, opts pickOpti
 	}
 	strategy := cmp.Or(registry.Strategy(opts.strategy), set.Service.Strategy)
 	if !strategy.Known() {
-		return usagef("there is no strategy %q; there are %v", strategy, registry.Strategies())
+		return unknownStrategy(strategy)
 	}
 	if strategy == registry.ConsistentHash && opts.key == "" {
 		return usagef("CONSISTENT_HASH needs a --key")

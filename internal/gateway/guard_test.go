@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -142,11 +143,11 @@ func TestGuard_checks_the_address_that_is_dialled(t *testing.T) {
 	if err != nil || !first[0].IsGlobalUnicast() {
 		t.Fatalf("the first answer is %v, %v", first, err)
 	}
-	err = NewProber(newGuard(t, Policy{}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second)
+	_, err = NewProber(newGuard(t, Policy{}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second)
 	if !errors.Is(err, errDenied) || called.Load() != 0 || asked.Load() < 2 {
 		t.Errorf("Probe = %v after %d look-ups, with %d calls to a refused address", err, asked.Load(), called.Load())
 	}
-	if err := NewProber(newGuard(t, Policy{AllPrivate: true}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second); err != nil || called.Load() != 1 {
+	if _, err := NewProber(newGuard(t, Policy{AllPrivate: true}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second); err != nil || called.Load() != 1 {
 		t.Errorf("where loopback may be called: %v, %d calls", err, called.Load())
 	}
 }
@@ -158,7 +159,7 @@ func TestProber_does_not_follow_redirects(t *testing.T) {
 	t.Cleanup(secret.Close)
 	public := httptest.NewServer(http.RedirectHandler(secret.URL, http.StatusFound))
 	t.Cleanup(public.Close)
-	if err := NewProber(newGuard(t, Policy{AllPrivate: true}, nil)).Probe(t.Context(), public.URL, 5*time.Second); err != nil || called.Load() != 0 {
+	if _, err := NewProber(newGuard(t, Policy{AllPrivate: true}, nil)).Probe(t.Context(), public.URL, 5*time.Second); err != nil || called.Load() != 0 {
 		t.Errorf("Probe = %v, and followed a redirect %d times", err, called.Load())
 	}
 }
@@ -202,7 +203,7 @@ func TestProber_describes_failures_briefly(t *testing.T) {
 		if strings.HasSuffix(url, "/slow") {
 			limit = 300 * time.Millisecond
 		}
-		err := p.Probe(t.Context(), url, limit)
+		_, err := p.Probe(t.Context(), url, limit)
 		if err != nil {
 			got = err.Error()
 		}
@@ -211,6 +212,27 @@ func TestProber_describes_failures_briefly(t *testing.T) {
 		}
 		if refused := errors.Is(err, registry.ErrRefused); refused != (url == closed.URL) {
 			t.Errorf("Probe(%s) reports a refused connection: %v", url, refused)
+		}
+	}
+}
+
+func TestProber_returns_the_status_with_a_text(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		w.Header().Set("Content-Type", q.Get("type"))
+		w.WriteHeader(http.StatusTeapot)
+		_, _ = io.WriteString(w, strings.Repeat("x", 3000))
+	}))
+	t.Cleanup(s.Close)
+	p := NewProber(newGuard(t, Policy{AllPrivate: true}, nil))
+	for media, withBody := range map[string]bool{"text/plain; charset=utf-8": true, "application/health+json": true, "application/json": true, "text/html": false, "image/png": false, "": false} {
+		want := "status 418"
+		if withBody {
+			want += ": " + strings.Repeat("x", maxProbeOutput)
+		}
+		if got, err := p.Probe(t.Context(), s.URL+"/?type="+url.QueryEscape(media), 10*time.Second); got != want || err == nil || err.Error() != "status 418" {
+			t.Errorf("the output of a body of %q is %.40q of %d bytes, %v", media, got, len(got), err)
 		}
 	}
 }

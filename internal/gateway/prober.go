@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,37 +29,57 @@ func NewProber(g *Guard) *Prober {
 	return &Prober{&http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
-// maxProbeBody limits how much of a response body a health check reads.
-const maxProbeBody = 4 << 10
+// Bounds of what a health check reads of a response body, in bytes.
+const (
+	maxProbeBody   = 4 << 10
+	maxProbeOutput = 1 << 10 // that is returned
+)
 
 // Probe implements registry.Prober: a status from 200 to 399 is healthy. It does not follow redirects.
-func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) error {
+func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) (output string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return errors.New("its URL cannot be called")
+		return "", errors.New("its URL cannot be called")
 	}
 	req.Header.Set("User-Agent", "backplane-check")
 	resp, err := p.client.Do(req)
 	switch {
 	case errors.Is(err, errDenied):
-		return errDenied
+		return "", errDenied
 	case ctx.Err() != nil:
-		return fmt.Errorf("no answer within %v", timeout)
+		return "", fmt.Errorf("no answer within %v", timeout)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return registry.ErrRefused
+		return "", registry.ErrRefused
 	case isTLSFailure(err):
-		return fmt.Errorf("TLS failed: %s", explainTLS(err))
+		return "", fmt.Errorf("TLS failed: %s", explainTLS(err))
 	case err != nil:
-		return errors.New("no connection or no answer") // details could reveal the network
+		return "", errors.New("no connection or no answer") // details could reveal the network
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, maxProbeBody)
+	output = probeOutput(resp)
 	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("status %d", resp.StatusCode)
+		return output, fmt.Errorf("status %d", resp.StatusCode)
 	}
-	return nil
+	return output, nil
+}
+
+// probeOutput returns the status of a response, with the start of a body that is text. It reads the body, up to a limit.
+func probeOutput(resp *http.Response) string {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxProbeBody)) // what came before an error counts
+	status := "status " + strconv.Itoa(resp.StatusCode)
+	if len(body) == 0 || !isText(resp.Header) {
+		return status
+	}
+	return status + ": " + string(body[:min(len(body), maxProbeOutput)])
+}
+
+// isText reports whether a body is text that people can read. HTML is not: it says little in its first bytes.
+func isText(h http.Header) bool {
+	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return err == nil && h.Get("Content-Encoding") == "" &&
+		(media == "text/plain" || media == "application/json" || strings.HasSuffix(media, "+json"))
 }
 
 // isTLSFailure reports whether a connection was made, but no TLS session on it.

@@ -17,8 +17,9 @@ import (
 type Prober interface {
 	// Probe requests the URL and returns nil if the status is below 400. The error's text is
 	// short and may be shown to callers that may see the instance. It is ErrRefused if nothing
-	// listens at the address.
-	Probe(ctx context.Context, url string, timeout time.Duration) error
+	// listens at the address. The output is the status and the start of the body, if that is text; it is
+	// empty without a response.
+	Probe(ctx context.Context, url string, timeout time.Duration) (output string, err error)
 }
 
 // The probes that run at the same time. A key manages at most maxServiceScopes services (20, package
@@ -64,8 +65,9 @@ type checker struct {
 	end      context.CancelFunc
 	states   map[uid.Instance]*checkState
 	services map[uid.Service]*serviceProbes
-	running  int  // probes
-	full     bool // a probe has waited for one of another service to end
+	running  int                           // probes
+	full     bool                          // a probe has waited for one of another service to end
+	reports  map[InstanceStart]CheckReport // of checks that are not stored yet
 }
 
 // serviceProbes are the probes of one service.
@@ -89,7 +91,8 @@ type checkState struct {
 	streak      int  // equal results in a row
 	passing     bool // whether these were successes
 	failure     string
-	refusedAt   time.Time // since when it refuses connections; zero if it did not the last time
+	refusedAt   time.Time   // since when it refuses connections; zero if it did not the last time
+	stored      CheckReport // that was last given to be stored
 }
 
 // gone reports whether the instance has refused connections for long enough. Without a state it has
@@ -99,7 +102,7 @@ func (st *checkState) gone(now time.Time) bool {
 }
 
 func newChecker(d *Directory, p Prober, now func() time.Time) *checker {
-	return &checker{directory: d, prober: p, now: now, states: map[uid.Instance]*checkState{}, services: map[uid.Service]*serviceProbes{}}
+	return &checker{directory: d, prober: p, now: now, states: map[uid.Instance]*checkState{}, services: map[uid.Service]*serviceProbes{}, reports: map[InstanceStart]CheckReport{}}
 }
 
 // collectFailures starts the probes that are due, and returns the results of earlier
@@ -241,15 +244,23 @@ func (c *checker) startProbe(p *serviceProbes, d dueProbe) {
 	c.count(p, slow, 1)
 	go func() {
 		begin := time.Now()
-		err := c.prober.Probe(life, d.instance.URL+d.check.Path, d.check.Timeout)
+		output, err := c.prober.Probe(life, d.instance.URL+d.check.Path, d.check.Timeout)
+		took := time.Since(begin)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.count(p, slow, -1)
 		if st.running = false; life.Err() != nil {
 			return
 		}
-		st.slow = time.Since(begin) >= slowProbe
-		st.recordProbe(err, c.now())
+		st.slow = took >= slowProbe
+		at := c.now()
+		st.recordProbe(err, at)
+		if err != nil && output == "" {
+			output = err.Error()
+		}
+		if d.check != reachCheck {
+			c.keepReport(d.instance.ID, st, newCheckReport(at, err == nil, took, output))
+		}
 		if c.full {
 			c.startAll()
 			return
@@ -291,6 +302,7 @@ func (c *checker) stop() {
 		c.end()
 		c.life = nil
 		clear(c.states)
+		clear(c.reports)
 		c.forgetIdle()
 	}
 }

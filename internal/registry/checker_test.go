@@ -24,7 +24,7 @@ type fakeProber struct {
 	most    int
 }
 
-func (p *fakeProber) Probe(ctx context.Context, url string, timeout time.Duration) error {
+func (p *fakeProber) Probe(ctx context.Context, url string, timeout time.Duration) (output string, err error) {
 	p.mu.Lock()
 	p.probes[url]++
 	p.running++
@@ -37,14 +37,14 @@ func (p *fakeProber) Probe(ctx context.Context, url string, timeout time.Duratio
 	}()
 	switch {
 	case strings.Contains(url, "refuses"):
-		return ErrRefused
+		return "", ErrRefused
 	case !strings.Contains(url, "mute"):
-		return nil
+		return "status 200: fine\n", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	<-ctx.Done()
-	return errors.New("no answer")
+	return "", errors.New("no answer")
 }
 
 // checkerTest is a checker that runs a round a second.
@@ -158,5 +158,58 @@ func TestRegistrar_bounds_the_instances_of_one_service(t *testing.T) {
 	ctx := auth.With(t.Context(), &auth.Principal{UserID: "usr_1", Roles: []auth.Role{auth.Admin}, Credential: auth.SessionCredential("ses_1")})
 	if _, err := r.RegisterInstance(ctx, claim.None, "evil", InstanceInput{InstanceID: "more", URL: "http://x"}); !fault.Is(err, fault.LimitReached) {
 		t.Errorf("RegisterInstance beyond the limit = %v, want LIMIT_REACHED", err)
+	}
+}
+
+func TestChecker_reports_the_last_check_of_each_instance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newCheckerTest(t)
+		w.addService("echo", HealthCheck{"/h", time.Second, 500 * time.Millisecond, 1, 1}, map[string]int{"good": 1, "mute": 1})
+		reports := func(span time.Duration) map[string][]CheckReport {
+			found := map[string][]CheckReport{}
+			for range int(span / time.Second) {
+				w.checker.collectFailures(t.Context())
+				time.Sleep(time.Second)
+				for start, r := range w.checker.reportsToStore() {
+					i := w.directory.InstanceByID(start.Instance)
+					if start.Incarnation != i.Incarnation {
+						t.Errorf("a report is of the start %d, want %d", start.Incarnation, i.Incarnation)
+					}
+					found[i.InstanceID] = append(found[i.InstanceID], r)
+				}
+			}
+			return found
+		}
+		first := reports(5 * time.Second)
+		if len(first["good0"]) != 1 || len(first["mute0"]) != 1 {
+			t.Fatalf("the checks of 5 s gave the reports %+v, want one of each instance, as they say the same", first)
+		}
+		if r := first["good0"][0]; !r.Passed || r.Output != "status 200: fine" {
+			t.Errorf("a check that passes is reported as %+v", r)
+		}
+		if r := first["mute0"][0]; r.Passed || r.Output != "no answer" || r.LatencyMs() != 500 {
+			t.Errorf("a check without an answer is reported as %+v", r)
+		}
+		if later := reports(24 * time.Second); len(later["good0"]) != 2 {
+			t.Errorf("the next 24 s gave %d equal reports, want one each %v", len(later["good0"]), sameCheckPause)
+		}
+		w.checker.stop()
+		synctest.Wait()
+	})
+}
+
+func TestCheckReport_is_one_short_line(t *testing.T) {
+	t.Parallel()
+	for output, want := range map[string]string{
+		"":                             "",
+		"  fine \n":                    "fine",
+		"a\tb\r\n\x1b[31mc\x00\u202ed": "a b [31mc d",
+		"\xff\xfebroken":               "broken",
+		strings.Repeat("é ", 300):      strings.Repeat("é ", 99) + "é…",
+	} {
+		if r := newCheckReport(time.Time{}, true, -1, output); r.Output != want || r.Took != 0 || len([]rune(r.Output)) > maxCheckOutput {
+			t.Errorf("the output %q is reported as %q, want %q", output, r.Output, want)
+		}
 	}
 }

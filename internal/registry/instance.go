@@ -48,6 +48,7 @@ type Lease struct {
 	ExpiresAt time.Time
 	SeenAt    time.Time // when the last renewal came
 	Inflight  int       // calls that the instance itself said it was working on
+	Check     *CheckReport
 }
 
 // InstanceInput describes a running copy of a service.

@@ -121,7 +121,19 @@ func (r *Reconciler) reconcile(ctx context.Context) error {
 		return err
 	}
 	r.lastRound = r.now()
-	return nil
+	return r.recordChecks(ctx)
+}
+
+// recordChecks stores what the last checks came to. What cannot be stored is dropped: the next check of
+// the instance comes soon.
+func (r *Reconciler) recordChecks(ctx context.Context) error {
+	reports := r.checker.reportsToStore()
+	if len(reports) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL/2)
+	defer cancel()
+	return r.store.RecordChecks(ctx, r.held.Lease(), reports)
 }
 
 func (r *Reconciler) extendLeases(ctx context.Context) error {

@@ -71,6 +71,10 @@ func (b *fakeReconcileStore) DueServices(context.Context, time.Duration, int, in
 	return ids, nil
 }
 
+func (b *fakeReconcileStore) RecordChecks(context.Context, lease.Lease, map[InstanceStart]CheckReport) error {
+	return nil
+}
+
 func (b *fakeReconcileStore) EvaluateService(ctx context.Context, _ lease.Lease, id uid.Service, _ time.Duration, _ int,
 	_ func(*Service, []*Instance, map[uid.Instance]LeaseState) error,
 ) (*Service, []*Instance, error) {

@@ -372,6 +372,16 @@ func (r *Registrar) PeekInstance(ctx context.Context, id uid.Instance) (i *Insta
 	return found[id], found[id] != nil
 }
 
+// InstanceByName returns the instance of the service with the id that its owner gave it; nil if there is none
+// that the caller may see.
+func (r *Registrar) InstanceByName(ctx context.Context, id uid.Service, instanceID string) *Instance {
+	s := r.directory.ServiceByID(id)
+	if s == nil || !maySeeAll(auth.LastKnown(ctx), s) {
+		return nil
+	}
+	return r.directory.Instance(s.Name, instanceID)
+}
+
 // InstancesByServices returns for each of the services a page of its instances,
 // by the ids that their owners gave them, with the status if one is given.
 // Services whose instances the caller may not see have none.

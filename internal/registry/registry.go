@@ -20,6 +20,7 @@ package registry
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/fault"
@@ -45,6 +46,18 @@ func Strategies() []Strategy {
 
 // Known reports whether there is such a strategy.
 func (s Strategy) Known() bool { return slices.Contains(Strategies(), s) }
+
+// Check returns an error that lists the strategies if there is no such one.
+func (s Strategy) Check() error {
+	if s.Known() {
+		return nil
+	}
+	names := make([]string, 0, len(Strategies()))
+	for _, known := range Strategies() {
+		names = append(names, string(known))
+	}
+	return fault.New(CodeServiceInvalid, "There is no strategy %.40q; there are %s.", s, strings.Join(names, ", ")).At("strategy")
+}
 
 // Status says whether an instance may be called.
 type Status string

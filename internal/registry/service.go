@@ -227,12 +227,9 @@ func (s *Service) recordEvent(t event.Type, at time.Time) {
 func (s *Service) applyInput(in ServiceInput) error {
 	description, errDescription := validate.Text("description", in.Description, maxDescription)
 	tags, errTags := normalizeTags(in.Tags)
-	var errStrategy error
-	if in.Strategy = cmp.Or(in.Strategy, RoundRobin); !in.Strategy.Known() {
-		errStrategy = fault.New(CodeServiceInvalid, "There is no such strategy.").At("strategy")
-	}
+	in.Strategy = cmp.Or(in.Strategy, RoundRobin)
 	check, errCheck := in.HealthCheck.normalize()
-	if err := errors.Join(errDescription, errTags, validateMetadata(in.Metadata), errStrategy, errCheck); err != nil {
+	if err := errors.Join(errDescription, errTags, validateMetadata(in.Metadata), in.Strategy.Check(), errCheck); err != nil {
 		return err
 	}
 	s.Description, s.Tags, s.Metadata, s.Strategy, s.HealthCheck = description, tags, orEmptyMap(in.Metadata), in.Strategy, check

@@ -49,6 +49,12 @@ type Renewal struct {
 	Age         time.Duration // since the node received it
 }
 
+// InstanceStart is one start of an instance.
+type InstanceStart struct {
+	Instance    uid.Instance
+	Incarnation int64
+}
+
 // LeaseState is the state of an instance's lease by the database's clock.
 type LeaseState struct {
 	Overdue    bool // expired for longer than the grace
@@ -70,6 +76,9 @@ type ReconcileStore interface {
 	// EvaluateService locks the service, reads its instances, and stores what fn changes.
 	EvaluateService(ctx context.Context, t lease.Lease, id uid.Service, grace time.Duration, removeAfter int,
 		fn func(s *Service, all []*Instance, states map[uid.Instance]LeaseState) error) (*Service, []*Instance, error)
+	// RecordChecks stores the last checks with the leases of the instances. Those of another start
+	// than the lease's, and of instances that are gone, change nothing.
+	RecordChecks(ctx context.Context, t lease.Lease, reports map[InstanceStart]CheckReport) error
 }
 
 // Outcome is how a call ended, as the caller reported it.

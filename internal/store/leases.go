@@ -26,7 +26,8 @@ func (t *tx) resetLease(ctx context.Context, v *registry.Instance) error {
 	_, err := t.exec(ctx, `INSERT INTO leases (instance_id, incarnation, ttl_ms, expires_at, seen_at, inflight)
 		VALUES (?, ?, ?, `+until.sql+`, `+now.sql+`, 0)
 		ON CONFLICT (instance_id) DO UPDATE SET incarnation = excluded.incarnation, ttl_ms = excluded.ttl_ms,
-			expires_at = excluded.expires_at, seen_at = excluded.seen_at, inflight = excluded.inflight`, args...)
+			expires_at = excluded.expires_at, seen_at = excluded.seen_at, inflight = excluded.inflight,
+			checked_at = CASE WHEN leases.incarnation = excluded.incarnation THEN leases.checked_at END`, args...)
 	return err
 }
 
@@ -74,13 +75,14 @@ func (s Registry) castTime(i sqlTime) string {
 func (s Registry) Leases(ctx context.Context, ids []uid.Instance) (map[uid.Instance]registry.Lease, error) {
 	found := make(map[uid.Instance]registry.Lease, len(ids))
 	for some := range slices.Chunk(ids, maxIDs) {
-		err := s.db.readConn().eachRow(ctx, `SELECT instance_id, expires_at, seen_at, inflight FROM leases WHERE instance_id IN (`+paramList(len(some))+`)`, toAnys(some),
+		err := s.db.readConn().eachRow(ctx, `SELECT instance_id, expires_at, seen_at, inflight, checked_at, check_passed, check_ms, check_output FROM leases WHERE instance_id IN (`+paramList(len(some))+`)`, toAnys(some),
 			func(scan func(...any) error) error {
 				var id uid.Instance
 				var l registry.Lease
 				var expires, seen instant
-				err := scan(&id, &expires, &seen, &l.Inflight)
-				l.ExpiresAt, l.SeenAt = expires.Time, seen.Time
+				var check checkColumns
+				err := scan(&id, &expires, &seen, &l.Inflight, &check.at, &check.passed, &check.millis, &check.output)
+				l.ExpiresAt, l.SeenAt, l.Check = expires.Time, seen.Time, check.report()
 				found[id] = l
 				return err
 			})

@@ -364,3 +364,51 @@ func TestPurgeExpired_removes_services_that_ended_long_ago(t *testing.T) {
 		}
 	})
 }
+
+func TestRegistry_RecordChecks(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		givenService(t, db, "echo")
+		a, b := givenInstance(t, db, "echo", "a"), givenInstance(t, db, "echo", "b")
+		mine := acquireLease(t, db, reconcilerLease, "me")
+		check := func() [2]*registry.CheckReport {
+			t.Helper()
+			leases, err := db.Registry().Leases(t.Context(), []uid.Instance{a.ID, b.ID})
+			if err != nil || !leases[a.ID].ExpiresAt.After(leases[a.ID].SeenAt) {
+				t.Fatalf("the leases read %+v, %v", leases, err)
+			}
+			return [2]*registry.CheckReport{leases[a.ID].Check, leases[b.ID].Check}
+		}
+		if got := check(); got[0] != nil || got[1] != nil {
+			t.Fatalf("instances that were never checked have the checks %v", got)
+		}
+		before := len(db.Log(t))
+		for _, want := range []registry.CheckReport{
+			{At: at.Truncate(time.Microsecond), Passed: true, Took: 12 * time.Millisecond, Output: "status 200: fine"}, {At: at.Add(time.Second).Truncate(time.Microsecond), Took: time.Second, Output: "no answer"},
+		} {
+			reports := map[registry.InstanceStart]registry.CheckReport{
+				{Instance: a.ID, Incarnation: a.Incarnation}: want, {Instance: b.ID, Incarnation: b.Incarnation - 1}: want, {Instance: uid.NewInstance(at), Incarnation: 1}: want,
+			}
+			if err := db.Registry().RecordChecks(t.Context(), mine, reports); err != nil {
+				t.Fatal(err)
+			}
+			if got := check(); got[0] == nil || *got[0] != want || got[1] != nil {
+				t.Errorf("the checks read %+v, want %+v and none of another start", got, want)
+			}
+		}
+		if err := db.Registry().Renew(t.Context(), []registry.Renewal{{Instance: a.ID, Incarnation: a.Incarnation, TTL: a.TTL}}); err != nil || check()[0] == nil {
+			t.Errorf("a renewal removes the check: %v", err)
+		}
+		if n := len(db.Log(t)); n != before {
+			t.Errorf("checks are %d events", n-before)
+		}
+		if givenInstance(t, db, "echo", "a"); check()[0] != nil {
+			t.Errorf("the check of the former start is shown: %+v", check()[0])
+		}
+		lost := mine
+		lost.Epoch--
+		if err := db.Registry().RecordChecks(t.Context(), lost, map[registry.InstanceStart]registry.CheckReport{{Instance: b.ID, Incarnation: b.Incarnation}: {At: at}}); !errors.Is(err, lease.ErrLost) || check()[1] != nil {
+			t.Errorf("without the lease of the loop checks are stored: %v", err)
+		}
+	})
+}
