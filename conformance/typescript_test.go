@@ -80,3 +80,18 @@ func readAll(t *testing.T, dir string) map[string]string {
 	}
 	return all
 }
+
+// TestNode_client_has_the_types_that_it_states checks the JSDoc of clients/node.
+func TestNode_client_has_the_types_that_it_states(t *testing.T) {
+	t.Parallel()
+	needPackagesOf(t, clientPackages)
+	files, err := filepath.Glob("../clients/node/lib/*.js")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("clients/node has no files: %v", err)
+	}
+	command := []string{
+		clientDir + "/node_modules/typescript/bin/tsc", "--allowJs", "--checkJs", "--noEmit", "--strict", "--target", "es2023",
+		"--lib", "es2023,dom,dom.iterable,dom.asynciterable", "--module", "nodenext", "--typeRoots", t.TempDir(),
+	}
+	nodeIn(t, ".", append(command, files...)...)
+}

@@ -77,6 +77,16 @@ func Node(t testing.TB) string {
 	return path
 }
 
+// Python returns the path of Python 3; without it the test is left out.
+func Python(t testing.TB) string {
+	t.Helper()
+	path, err := exec.LookPath("python3")
+	if err != nil {
+		LeaveOut(t, "Python", err)
+	}
+	return path
+}
+
 // Browser returns the path of a Chromium. A test that needs it is left out on a machine without
 // it.
 func Browser(t testing.TB) string {
