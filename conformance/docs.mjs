@@ -89,9 +89,9 @@ async function run(page, id, name) {
   const within = (selector) => `[id="${id}"] ${selector}`;
   const click = (selector) => page.$eval(within(selector), (element) => element.click());
   await click(".opblock-summary-control");
-  await page.waitForSelector(within(".try-out__btn"), { timeout: 5000 });
+  await page.waitForSelector(within(".try-out__btn"), { timeout: 30_000 });
   await click(".try-out__btn");
-  await page.waitForSelector(within(".execute"), { timeout: 5000 });
+  await page.waitForSelector(within(".execute"), { timeout: 30_000 });
   const fill = (selector, value) =>
     page.$eval(within(selector), (element, value) => {
       Object.getOwnPropertyDescriptor(Object.getPrototypeOf(element), "value").set.call(element, value); // past React, which looks for changes
@@ -102,7 +102,7 @@ async function run(page, id, name) {
   if (bodies[name]) await fill("textarea.body-param__text", JSON.stringify(bodies[name]));
   await new Promise((resolve) => setTimeout(resolve, 100)); // the page takes what was typed a moment later
   await click(".execute");
-  await page.waitForSelector(within(".live-responses-table .response-col_status"), { timeout: 5000 }).catch(() => undefined);
+  await page.waitForSelector(within(".live-responses-table .response-col_status"), { timeout: 30_000 }).catch(() => undefined);
   const status = await page.$eval(within(".live-responses-table tr.response .response-col_status"), (element) => element.textContent).catch(() => "nothing was sent");
   const text = await page.$$eval(within(".live-responses-table .microlight, .opblock-body .validation-errors"), (all) => all.map((element) => element.textContent).join(" ")).catch(() => "");
   if (!/^2\d\d/.test(status)) failures.push(`${name}: ${status} ${text.replace(/\s+/g, " ").slice(0, 420)}`);
