@@ -408,6 +408,52 @@ func TestServer_refuses_headers_that_are_too_long(t *testing.T) {
 	}
 }
 
+func TestGateway_leaves_types_and_traces_of_answers_alone(t *testing.T) {
+	t.Parallel()
+	p := harness.StartServer(t, harness.Databases["SQLite"](t))
+	root := harness.SignInAdmin(t, p)
+	startBackend(t, root, "teller", func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Content-Type"] = nil
+		body := map[string]string{"/small": "<html>", "/json": `{"a": 1}`, "/large": strings.Repeat("<p>text", 20_000)}[r.URL.Path]
+		switch r.URL.Path {
+		case "/headers":
+			writeHeaders(w, r)
+		case "/chunks":
+			for range 3 {
+				fmt.Fprint(w, "<html>")
+				_ = http.NewResponseController(w).Flush() // fails with the next write
+			}
+		case "/failure":
+			w.WriteHeader(http.StatusInternalServerError)
+			fmt.Fprint(w, "<html>")
+		case "/none":
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			fmt.Fprint(w, body)
+		}
+	})
+	for path, status := range map[string]int{"small": 200, "json": 200, "large": 200, "chunks": 200, "failure": 500, "none": 204} {
+		for _, method := range []string{"GET", "HEAD"} {
+			for _, encoding := range []string{"identity", "gzip, zstd, br"} {
+				a := root.MustREST(t, status, method+" /gateway/teller/"+path, "", "Accept-Encoding", encoding, "Accept", "text/html")
+				if got, ok := a.Header["Content-Type"]; ok || a.Header.Get("Content-Encoding") != "" {
+					t.Errorf("%s of %s, with the encodings %s: an answer without a type has %q, encoded as %q", method, path, encoding, got, a.Header.Get("Content-Encoding"))
+				}
+			}
+		}
+	}
+	for _, parent := range []string{"", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"} {
+		var header []string
+		if parent != "" {
+			header = []string{"Traceparent", parent}
+		}
+		got := receivedHeaders(t, root, "/gateway/teller/headers", header...).Get("Traceparent")
+		if sampled := strings.HasSuffix(got, "-01"); len(got) != 55 || sampled != strings.HasSuffix(parent, "-01") || parent != "" && got != parent {
+			t.Errorf("a call with the trace %q reaches the service with %q", parent, got)
+		}
+	}
+}
+
 func TestGateway_exports_metrics(t *testing.T) {
 	t.Parallel()
 	adminPort := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))

@@ -197,8 +197,8 @@ func quoteValue(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
-// setTraceparent continues the caller's trace or, if it sent none, begins one with the sampled flag set,
-// so that all services behind agree about it.
+// setTraceparent continues the caller's trace or, if it sent none, begins one: attempts at several instances, and
+// services behind them, log the same id. The flag sampled is not set, as the gateway records no span.
 func setTraceparent(h http.Header) {
 	if values := h.Values("Traceparent"); len(values) == 1 && isTraceparent(values[0]) {
 		return
@@ -206,7 +206,7 @@ func setTraceparent(h http.Header) {
 	h.Del("Tracestate")
 	var id [24]byte
 	_, _ = rand.Read(id[:]) // documented never to fail
-	h.Set("Traceparent", "00-"+hex.EncodeToString(id[:16])+"-"+hex.EncodeToString(id[16:])+"-01")
+	h.Set("Traceparent", "00-"+hex.EncodeToString(id[:16])+"-"+hex.EncodeToString(id[16:])+"-00")
 }
 
 // isTraceparent reports whether the text is a traceparent of W3C Trace Context. A later version may have
