@@ -99,7 +99,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	if err != nil {
 		return err
 	}
-	routes, err := app.NewREST(env, exec, usage, securityLog)
+	routes, err := app.NewREST(env, db, exec, usage, securityLog)
 	if err != nil {
 		return err
 	}

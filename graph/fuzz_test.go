@@ -15,6 +15,8 @@ import (
 	"github.com/backplane-dev/backplane/internal/demo"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
@@ -71,6 +73,8 @@ func (d *legalDocument) scalar(name, typ string) any {
 		return pick(d, d.skus...)
 	case "quantity":
 		return 1
+	case "after", "before":
+		return pick(d, "0a1b2c3d4e5f.1", "x", "", page.Cursor{Order: string(order.ByPlacedDesc), Key: "2026-03-01T00:00:00Z", ID: "x"}.String())
 	}
 	switch typ {
 	case "Int", "Long":
@@ -268,6 +272,9 @@ func FuzzMutations(f *testing.F) {
 		}
 		for _, e := range resp.Errors {
 			checkErrors(t, e.Extensions["code"], query, d.variables, e.Err)
+			if code, _ := e.Extensions["code"].(string); len(e.Path) > 1 && slices.Contains(callersMistakes, code) {
+				t.Errorf("%s\n%v\nran, and then has an error in its payload: %s", query, d.variables, e)
+			}
 		}
 		var data map[string]json.RawMessage
 		if err := json.Unmarshal(resp.Data, &data); err != nil {
@@ -284,6 +291,10 @@ func FuzzMutations(f *testing.F) {
 		}
 	})
 }
+
+// callersMistakes are codes of mistakes in a document or its variables: they must be found before anything runs, since
+// the client would not learn what was done.
+var callersMistakes = []string{string(fault.BadInput), string(fault.PageSizeInvalid), string(fault.CursorInvalid)}
 
 func checkErrors(t *testing.T, code any, query string, variables map[string]any, cause error) {
 	t.Helper()

@@ -56,6 +56,9 @@ func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, er
 	if err := checkReadScopes(auth.From(ctx), fc); err != nil {
 		return nil, err
 	}
+	if err := checkPayloadLists(ctx, fc); err != nil {
+		return nil, err
+	}
 	res, err := next(ctx)
 	return withUserErrors(fc.Field.Name, res, err)
 }

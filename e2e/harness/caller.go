@@ -78,7 +78,7 @@ func (c Caller) Send(ctx context.Context, query string, vars map[string]any, hea
 }
 
 // Do sends an operation that must be answered without errors.
-func (c Caller) Do(t *testing.T, query string, vars map[string]any) map[string]any {
+func (c Caller) Do(t testing.TB, query string, vars map[string]any) map[string]any {
 	t.Helper()
 	a, err := c.Send(t.Context(), query, vars)
 	if err != nil {
@@ -124,13 +124,13 @@ func Number(v any, path ...any) int {
 func Anonymous(p *testenv.Process) Caller { return Caller{BaseURL: p.BaseURL} }
 
 // SignInAdmin signs the ADMIN of the server in.
-func SignInAdmin(t *testing.T, p *testenv.Process) Caller {
+func SignInAdmin(t testing.TB, p *testenv.Process) Caller {
 	t.Helper()
 	return SignIn(t, p, AdminName, AdminPassword)
 }
 
 // SignIn signs a user in.
-func SignIn(t *testing.T, p *testenv.Process, login, password string) Caller {
+func SignIn(t testing.TB, p *testenv.Process, login, password string) Caller {
 	t.Helper()
 	data := Anonymous(p).Do(t, `mutation($l: String!, $p: String!) { signIn(input: {login: $l, password: $p}) { session { accessToken } userErrors { code } } }`,
 		map[string]any{"l": login, "p": password})
@@ -142,7 +142,7 @@ func SignIn(t *testing.T, p *testenv.Process, login, password string) Caller {
 }
 
 // SignUp creates a customer and returns it signed in.
-func SignUp(t *testing.T, p *testenv.Process, name string) Caller {
+func SignUp(t testing.TB, p *testenv.Process, name string) Caller {
 	t.Helper()
 	data := Anonymous(p).Do(t, `mutation($n: String!) { signUp(input: {username: $n, password: "a password of mine"}) { session { accessToken } userErrors { code message } } }`,
 		map[string]any{"n": name})

@@ -17,7 +17,7 @@ type RESTAnswer struct {
 }
 
 // JSON returns the body decoded.
-func (a *RESTAnswer) JSON(t *testing.T) any {
+func (a *RESTAnswer) JSON(t testing.TB) any {
 	t.Helper()
 	var v any
 	if err := json.Unmarshal(a.Body, &v); err != nil {
@@ -43,7 +43,7 @@ func (c Caller) REST(ctx context.Context, line, body string, header ...string) (
 }
 
 // MustREST is rest for calls that must be answered with the status.
-func (c Caller) MustREST(t *testing.T, status int, line, body string, header ...string) *RESTAnswer {
+func (c Caller) MustREST(t testing.TB, status int, line, body string, header ...string) *RESTAnswer {
 	t.Helper()
 	a, err := c.REST(t.Context(), line, body, header...)
 	if err != nil {

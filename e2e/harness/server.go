@@ -18,9 +18,9 @@ const (
 
 // Databases are the two that every promise holds on, each as the URL of an empty
 // one.
-var Databases = map[string]func(*testing.T) string{
-	"SQLite":     func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "backplane.db") },
-	"PostgreSQL": func(t *testing.T) string { return testenv.Postgres(t) },
+var Databases = map[string]func(testing.TB) string{
+	"SQLite":     func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "backplane.db") },
+	"PostgreSQL": testenv.Postgres,
 }
 
 // OnEachDatabase runs the test on an empty database of each kind, by its URL.
@@ -43,7 +43,7 @@ func Settings(database string, more ...string) []string {
 }
 
 // RunCommand runs a command of the binary that must succeed, while servers may run.
-func RunCommand(t *testing.T, database string, args ...string) string {
+func RunCommand(t testing.TB, database string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(testenv.Binary(t), args...)
 	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), Settings(database)...)
@@ -55,7 +55,7 @@ func RunCommand(t *testing.T, database string, args ...string) string {
 }
 
 // StartServer starts a server with an ADMIN and no rate limit on the migrated database.
-func StartServer(t *testing.T, database string, more ...string) *testenv.Process {
+func StartServer(t testing.TB, database string, more ...string) *testenv.Process {
 	t.Helper()
 	RunCommand(t, database, "migrate")
 	return testenv.Server(t, Settings(database, more...)...)

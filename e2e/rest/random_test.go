@@ -1,75 +1,68 @@
 package rest
 
 import (
-	"bytes"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
-	"github.com/backplane-dev/backplane/internal/problem"
-	"github.com/backplane-dev/backplane/internal/testenv"
 )
-
-// tooLarge is more than the server takes of a body.
-const tooLarge = 1 << 20
 
 // perSeed is how many requests a seed stands for.
 const perSeed = 50
 
-// randomTime is how long random requests are sent: 20 s in CI.
-func randomTime() time.Duration {
-	switch {
-	case testenv.Soak():
-		return 10 * time.Minute
-	case os.Getenv("CI") == "true":
-		return 20 * time.Second
-	}
-	return 3 * time.Second
-}
-
-// TestREST_keeps_its_document_under_random_requests sends what the OpenAPI document
-// allows, and much that it does not, to every operation: nothing may be a fault of
-// the server, every error must be a problem document, and every answer must be one
-// that the document describes. A seed that fails is named; add it to the file.
+// TestREST_keeps_its_document_under_random_requests sends what the OpenAPI document allows, in odd but
+// legal forms, and much that it does not, to every operation. Nothing may be a fault of the server; every
+// answer must be one that the document describes; an error must come without a change, a success with one;
+// a call that is repeated under its idempotency key must be answered alike and change nothing. A seed that
+// fails is named; add it to the file.
 func TestREST_keeps_its_document_under_random_requests(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("short run")
 	}
-	f := newFuzzer(t)
-	end := time.Now().Add(randomTime())
-	for _, seed := range keptSeeds(t) {
-		f.play(t, seed)
-	}
-	for !t.Failed() && time.Now().Before(end) {
-		f.play(t, rand.Uint64())
-	}
-	t.Logf("%d requests to %d operations; statuses: %v", f.sent, len(f.operations), f.statuses)
-	var missed []string // by chance one or the other; recorded calls answer each of them well
-	for _, op := range f.operations {
-		if f.succeeded[op.name] == 0 {
-			missed = append(missed, op.name)
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		f := newFuzzer(t, database)
+		for _, seed := range keptSeeds(t) {
+			f.play(t, seed, perSeed)
 		}
-	}
-	if f.sent > 3000 && len(missed) > len(f.operations)/4 {
-		t.Errorf("%q were never answered well in %d requests: the test does not reach them", missed, f.sent)
-	}
+		for range harness.Size(12, 4000) {
+			if !t.Failed() {
+				f.play(t, rand.Uint64(), perSeed)
+			}
+		}
+		t.Logf("%d requests to %d operations; statuses: %v; %d odd forms, %d repeats and %d conditions compared", f.sent, len(f.document.operations), f.statuses, f.odd, f.repeated, f.conditions)
+		var missed []string // by chance one or the other; recorded calls answer each of them well
+		for _, op := range f.document.operations {
+			if f.succeeded[op.name] == 0 {
+				missed = append(missed, op.name)
+			}
+		}
+		if f.odd == 0 || f.repeated == 0 || f.conditions == 0 || len(missed) > len(f.document.operations)/3 {
+			t.Errorf("the test does not reach what it is for; %q were never answered well", missed)
+		}
+	})
 }
 
-func keptSeeds(t *testing.T) (seeds []uint64) {
+// FuzzRoutes is the same, with few requests for each seed.
+func FuzzRoutes(f *testing.F) {
+	fuzz := newFuzzer(f, harness.Databases["SQLite"](f))
+	for _, seed := range keptSeeds(f) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) { fuzz.play(t, seed, 5) })
+}
+
+func keptSeeds(t testing.TB) (seeds []uint64) {
 	t.Helper()
 	text, err := os.ReadFile("testdata/rest/seeds")
 	if err != nil {
@@ -87,170 +80,233 @@ func keptSeeds(t *testing.T) (seeds []uint64) {
 	return seeds
 }
 
-// described is an operation of the document.
-type described struct {
-	name       string // method and path
-	method     string
-	path       string
-	parameters []map[string]any
-	body       map[string]any             // its schema, nil if there is none
-	answers    map[int]*jsonschema.Schema // by status; nil for one without a body
-}
-
-// fuzzer sends requests made of the document.
+// fuzzer sends requests made of the document to a server.
 type fuzzer struct {
-	root       harness.Caller
-	document   map[string]any
-	operations []described
-	problem    *jsonschema.Schema
-	seen       map[string][]string // ids that answers showed, by the path of the list
-	sent       int
-	statuses   map[int]int
-	succeeded  map[string]int
+	root                      harness.Caller
+	db                        *sql.DB
+	document                  *document
+	seen                      map[string][]string // ids that answers showed, by the path of the list
+	sent                      int
+	odd, repeated, conditions int             // how many were compared
+	used                      map[string]bool // idempotency keys
+	statuses                  map[int]int
+	succeeded                 map[string]int
 }
 
-func newFuzzer(t *testing.T) *fuzzer {
+func newFuzzer(t testing.TB, database string) *fuzzer {
 	t.Helper()
-	database := harness.Databases["SQLite"](t)
 	harness.RunCommand(t, database, "migrate")
 	harness.RunCommand(t, database, "seed", "--users", "20", "--orders", "60", "--lines", "2") // orders in all states
 	p := harness.StartServer(t, database)
 	harness.SignUp(t, p, "guest") // so that a random sign-in can succeed
-	f := &fuzzer{root: harness.SignInAdmin(t, p), statuses: map[int]int{}, seen: map[string][]string{}, succeeded: map[string]int{}}
-	text := f.root.MustREST(t, http.StatusOK, "GET /openapi.json", "").Body
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.document = document.(map[string]any)
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	if err := c.AddResource("http://api/openapi.json", document); err != nil {
-		t.Fatal(err)
-	}
-	compile := func(parts ...string) *jsonschema.Schema {
-		pointer := "http://api/openapi.json#"
-		for _, part := range parts {
-			pointer += "/" + url.PathEscape(strings.NewReplacer("~", "~0", "/", "~1").Replace(part))
-		}
-		s, err := c.Compile(pointer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	f.problem = compile("components", "schemas", "Problem")
-	paths := f.document["paths"].(map[string]any)
-	for _, path := range slices.Sorted(maps.Keys(paths)) {
-		for method, op := range paths[path].(map[string]any) {
-			f.operations = append(f.operations, f.read(path, method, op.(map[string]any), compile))
-		}
-	}
-	slices.SortFunc(f.operations, func(a, b described) int { return strings.Compare(a.name, b.name) })
+	root := harness.SignInAdmin(t, p)
+	f := &fuzzer{root: root, db: openDatabase(t, database), document: readDocument(t, root), used: map[string]bool{}, statuses: map[int]int{}, seen: map[string][]string{}, succeeded: map[string]int{}}
+	f.fill(t)
 	return f
 }
 
-// read reads an operation of the document.
-func (f *fuzzer) read(path, method string, op map[string]any, compile func(...string) *jsonschema.Schema) described {
-	d := described{name: strings.ToUpper(method) + " " + path, method: strings.ToUpper(method), path: path, answers: map[int]*jsonschema.Schema{}}
-	for _, p := range list(op["parameters"]) {
-		d.parameters = append(d.parameters, p.(map[string]any))
+// fill creates a service with instances, and remembers the ids that there are.
+func (f *fuzzer) fill(t testing.TB) {
+	t.Helper()
+	f.root.MustREST(t, http.StatusCreated, "POST /services", `{"name": "till"}`)
+	for _, id := range []string{"a", "b", "c"} {
+		f.root.MustREST(t, http.StatusOK, "PUT /services/till/instances/"+id, `{"url": "http://10.0.0.7:8080", "ttl": "10m"}`)
+		f.seen["instances"] = append(f.seen["instances"], id)
 	}
-	if schema, ok := harness.At(op, "requestBody", "content", "application/json", "schema").(map[string]any); ok {
-		d.body = schema
-	}
-	for status, answer := range op["responses"].(map[string]any) {
-		code, _ := strconv.Atoi(status)
-		d.answers[code] = nil
-		if harness.At(answer, "content", "application/json") != nil {
-			d.answers[code] = compile("paths", path, method, "responses", status, "content", "application/json", "schema")
+	for _, op := range f.document.operations {
+		if op.method == http.MethodGet && !strings.Contains(op.path, "{") {
+			f.remember(op, f.root.MustREST(t, http.StatusOK, "GET "+op.path, ""))
 		}
 	}
-	return d
 }
 
-func list(v any) []any {
-	l, _ := v.([]any)
-	return l
-}
-
-// play sends the requests that a seed stands for.
-func (f *fuzzer) play(t *testing.T, seed uint64) {
+// play sends the first requests that a seed stands for.
+func (f *fuzzer) play(t *testing.T, seed uint64, requests int) {
 	t.Helper()
 	g := &generator{rand.New(rand.NewPCG(seed, 0)), f}
-	for i := range perSeed {
-		op := f.operations[g.IntN(len(f.operations))]
+	for i := range requests {
+		op := f.document.operations[g.IntN(len(f.document.operations))]
 		req := g.request(t, op)
-		sent := fmt.Sprintf("%s %s %v %s", req.method, req.target, req.header, req.body)
-		if err := f.check(op, req); err != nil {
-			t.Errorf("seed %d, request %d: %s\n%v", seed, i, sent, err)
+		if err := f.check(t, op, req); err != nil {
+			t.Errorf("seed %d, request %d: %s\n%v", seed, i, req, err)
 		}
 	}
 }
 
 // check sends a request and returns what is wrong with the answer.
-func (f *fuzzer) check(op described, req randomRequest) error {
+func (f *fuzzer) check(t *testing.T, op described, req *request) error {
+	t.Helper()
+	req.repeat = f.used[req.header.Get("Idempotency-Key")] && req.header.Get("Idempotency-Key") != ""
+	before := f.state(t)
+	a, err := f.send(req)
+	if err != nil || a == nil {
+		return err
+	}
+	changed := f.state(t).since(before)
+	f.sent++
+	f.statuses[a.Status]++
+	if req.misdirected {
+		return errors.Join(checkMisdirected(a), checkEffect(op, req, a, changed))
+	}
+	errs := []error{f.document.check(op, a), checkEffect(op, req, a, changed), checkHeaders(req, a), f.checkCondition(op, req, a)}
+	if a.Status < http.StatusBadRequest {
+		f.used[req.header.Get("Idempotency-Key")] = true
+		f.succeeded[op.name]++
+		f.remember(op, a)
+	}
+	if errors.Join(errs...) == nil {
+		errs = append(errs, f.checkPlainForm(op, req, a), f.checkRepeat(t, op, req, a), f.checkShown(op, req, a))
+	}
+	return errors.Join(errs...)
+}
+
+func (f *fuzzer) state(t *testing.T) state {
+	t.Helper()
+	s, err := readState(f.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// send sends a request; there is no answer to one that HTTP cannot carry, and to one that is too large
+// if the server has hung up on it.
+func (f *fuzzer) send(req *request) (*harness.RESTAnswer, error) {
 	r, err := http.NewRequest(req.method, f.root.BaseURL+req.target, strings.NewReader(req.body))
 	if err != nil {
-		return nil // no request that HTTP can carry
+		return nil, nil
 	}
-	r.Header = req.header
+	r.Header = req.header.Clone()
 	resp, err := harness.HTTPClient.Do(r)
 	switch {
 	case err != nil && len(req.body) > tooLarge:
-		return nil // the server has hung up on it
+		return nil, nil
 	case err != nil:
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	f.sent++
-	f.statuses[resp.StatusCode]++
-	schema, known := op.answers[resp.StatusCode]
-	switch {
-	case resp.StatusCode >= http.StatusInternalServerError:
-		return fmt.Errorf("a fault of the server: %d %s", resp.StatusCode, text)
-	case !known:
-		return fmt.Errorf("the document does not know the status %d: %s", resp.StatusCode, text)
-	case resp.StatusCode >= http.StatusBadRequest:
-		return f.checkProblem(resp, text)
-	case len(text) == 0:
-		f.succeeded[op.name]++
-		return nil
-	case schema == nil:
-		return fmt.Errorf("the document has no body for %d: %s", resp.StatusCode, text)
-	}
-	f.succeeded[op.name]++
-	return f.checkAnswer(op, schema, text)
+	return &harness.RESTAnswer{Status: resp.StatusCode, Header: resp.Header, Body: text}, err
 }
 
-func (f *fuzzer) checkProblem(resp *http.Response, text []byte) error {
-	if got := resp.Header.Get("Content-Type"); got != problem.MediaType {
-		return fmt.Errorf("an error as %s: %s", got, text)
+// tagOf returns the ETag of what is stored at the path of a request, empty if there is none.
+func (f *fuzzer) tagOf(t *testing.T, op described, req *request) string {
+	t.Helper()
+	if !op.readable || op.method == http.MethodPost || strings.HasPrefix(op.path, "/services") {
+		return "" // a server changes services itself
 	}
-	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		return fmt.Errorf("an error that is no JSON: %w: %s", err, text)
+	a, err := f.root.REST(t.Context(), "GET "+req.plainTarget, "")
+	if err != nil || a.Status != http.StatusOK {
+		return ""
 	}
-	if err := f.problem.Validate(v); err != nil {
-		return fmt.Errorf("an error that is no problem document: %w: %s", err, text)
+	return a.Header.Get("ETag")
+}
+
+func checkMisdirected(a *harness.RESTAnswer) error {
+	other := []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusRequestHeaderFieldsTooLarge}
+	if a.Status != http.StatusMethodNotAllowed && !slices.Contains(other, a.Status) {
+		return fmt.Errorf("a method that the path does not have is answered with %d %s", a.Status, a.Body)
 	}
-	if status, _ := harness.At(v, "status").(json.Number); status.String() != strconv.Itoa(resp.StatusCode) {
-		return fmt.Errorf("a problem of %d says: %s", resp.StatusCode, text)
+	if a.Status == http.StatusMethodNotAllowed && a.Header.Get("Allow") == "" {
+		return errors.New("405 comes without Allow")
 	}
 	return nil
 }
 
-func (f *fuzzer) checkAnswer(op described, schema *jsonschema.Schema, body []byte) error {
-	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("an answer that is no JSON: %w: %s", err, body)
+// checkHeaders returns an error if legal headers were refused, or if what a client asked for was not done.
+func checkHeaders(req *request, a *harness.RESTAnswer) error {
+	if req.fair && (a.Status == http.StatusNotAcceptable || a.Status == http.StatusUnsupportedMediaType) {
+		return fmt.Errorf("legal headers are refused: %d %s", a.Status, a.Body)
 	}
-	if err := schema.Validate(v); err != nil {
-		return fmt.Errorf("an answer that the document does not describe: %w: %s", err, body)
+	return nil
+}
+
+// checkCondition returns an error if a change was made or refused against the condition of the request.
+func (f *fuzzer) checkCondition(op described, req *request, a *harness.RESTAnswer) error {
+	if req.condition != unknown && (a.Status < 300 || a.Status == http.StatusPreconditionFailed) {
+		f.conditions++
+	}
+	switch {
+	case req.condition == fails && a.Status < 300:
+		return fmt.Errorf("the condition does not hold, and %s was done: %d %s", op.name, a.Status, a.Body)
+	case req.condition == holds && a.Status == http.StatusPreconditionFailed:
+		return fmt.Errorf("the condition holds, and %s was refused: %s", op.name, a.Body)
+	}
+	return nil
+}
+
+// checkPlainForm sends an odd request again in its plain form, if it had no effect: both must be answered alike.
+func (f *fuzzer) checkPlainForm(op described, req *request, a *harness.RESTAnswer) error {
+	if !req.isOdd() || op.method != http.MethodGet && a.Status < http.StatusBadRequest || a.Status == http.StatusTooManyRequests {
+		return nil
+	}
+	plain, err := f.send(req.plain())
+	if err != nil || plain == nil {
+		return err
+	}
+	f.odd++
+	if plain.Status != a.Status || a.Status >= http.StatusBadRequest && codeOf(plain) != codeOf(a) {
+		return fmt.Errorf("answered with %d %s; in its plain form %s %s, with %d %s", a.Status, a.Body, req.plainTarget, req.plainBody, plain.Status, plain.Body)
+	}
+	return nil
+}
+
+func codeOf(a *harness.RESTAnswer) string {
+	var p struct{ Code string }
+	_ = json.Unmarshal(a.Body, &p) // has been checked
+	return p.Code
+}
+
+// checkRepeat sends a successful call again under its idempotency key.
+func (f *fuzzer) checkRepeat(t *testing.T, op described, req *request, a *harness.RESTAnswer) error {
+	t.Helper()
+	if !op.keyed || req.header.Get("Idempotency-Key") == "" || req.header.Get("Authorization") == "" || a.Status >= 300 {
+		return nil
+	}
+	if op.name == "DELETE /services/{name}" || op.name == "DELETE /users/{id}" && !strings.HasPrefix(req.plainTarget, "/users/usr_") {
+		return nil // nothing has the name, or the legacy id, any more
+	}
+	before := f.state(t)
+	again, err := f.send(req)
+	if err != nil {
+		return err
+	}
+	f.repeated++
+	if changed := f.state(t).since(before); len(changed) > 0 {
+		return fmt.Errorf("a repeat under its idempotency key changed %v", changed)
+	}
+	if again.Status != a.Status || again.Header.Get("Location") != a.Header.Get("Location") || !strings.HasPrefix(op.path, "/services") && string(again.Body) != string(a.Body) {
+		return fmt.Errorf("answered with %d %s; a repeat under its idempotency key with %d %s", a.Status, a.Body, again.Status, again.Body)
+	}
+	return nil
+}
+
+// checkShown returns an error if what a change answered with is not what can be read then.
+func (f *fuzzer) checkShown(op described, req *request, a *harness.RESTAnswer) error {
+	at := a.Header.Get("Location")
+	if a.Status == http.StatusOK && op.readable && (op.method == http.MethodPut || op.method == http.MethodPatch) {
+		at, _, _ = strings.Cut(req.plainTarget, "?")
+	}
+	if at == "" || strings.HasPrefix(op.path, "/services") || strings.HasPrefix(op.path, "/auth") {
+		return nil
+	}
+	shown, err := f.send(&request{method: http.MethodGet, target: at, header: http.Header{"Authorization": {"Bearer " + f.root.Token}}})
+	if err != nil {
+		return err
+	}
+	if shown.Status != http.StatusOK || a.Status == http.StatusOK && (string(shown.Body) != string(a.Body) || shown.Header.Get("ETag") != a.Header.Get("ETag")) {
+		return fmt.Errorf("answered with %d %s; GET %s then shows %d %s", a.Status, a.Body, at, shown.Status, shown.Body)
+	}
+	return nil
+}
+
+// remember keeps the ids that an answer shows, for later requests.
+func (f *fuzzer) remember(op described, a *harness.RESTAnswer) {
+	var v any
+	d := json.NewDecoder(strings.NewReader(string(a.Body)))
+	d.UseNumber()
+	if d.Decode(&v) != nil {
+		return // it has no body
 	}
 	if token := harness.Text(v, "refresh_token"); token != "" {
 		f.seen["refresh_token"] = []string{token}
@@ -259,240 +315,13 @@ func (f *fuzzer) checkAnswer(op described, schema *jsonschema.Schema, body []byt
 		f.seen["lease"] = append(f.seen["lease"], lease)
 	}
 	kind := kindOf(op.path)
-	for _, shown := range append(list(v), v) {
+	for _, shown := range slices.Concat(list(v), []any{v}) {
 		if id := harness.At(shown, "id"); id != nil {
 			f.seen[kind] = append(f.seen[kind], fmt.Sprint(id))
 		}
+		if sku := harness.Text(shown, "sku"); sku != "" {
+			f.seen["sku"] = append(f.seen["sku"], sku)
+		}
 	}
 	f.seen[kind] = f.seen[kind][max(0, len(f.seen[kind])-40):]
-	return nil
-}
-
-// kindOf is what the ids of a path are of.
-func kindOf(path string) string {
-	parts := strings.Split(path, "/")
-	if len(parts) > 3 && parts[3] == "instances" {
-		return parts[3]
-	}
-	return parts[1]
-}
-
-// randomRequest is a request as it is sent.
-type randomRequest struct {
-	method, target, body string
-	header               http.Header
-}
-
-// generator makes requests of a seed.
-type generator struct {
-	*rand.Rand
-	f *fuzzer
-}
-
-// sometimes is true once in n times.
-func (g *generator) sometimes(n int) bool { return g.IntN(n) == 0 }
-
-func oneOf[T any](g *generator, values ...T) T { return values[g.IntN(len(values))] }
-
-func (g *generator) request(t *testing.T, op described) randomRequest {
-	t.Helper()
-	req := randomRequest{method: op.method, target: op.path, header: http.Header{}}
-	query := url.Values{}
-	for _, p := range op.parameters {
-		name, schema := p["name"].(string), p["schema"].(map[string]any)
-		switch p["in"] {
-		case "path":
-			req.target = strings.ReplaceAll(req.target, "{"+name+"}", url.PathEscape(g.id(kindOf(before(op.path, name)))))
-		case "query":
-			if g.sometimes(3) {
-				query.Add(name, g.text(name, schema))
-			}
-		case "header":
-			if g.sometimes(4) {
-				req.header.Set(name, g.headerValue(name))
-			}
-		}
-	}
-	if len(query) > 0 {
-		req.target += "?" + query.Encode()
-	}
-	if g.sometimes(50) {
-		req.target += oneOf(g, "?%zz", "?a;b", "/")
-	}
-	g.addHeaders(&req)
-	if op.body != nil {
-		req.body = g.body(t, op)
-	}
-	return req
-}
-
-// before is a path up to a placeholder.
-func before(path, name string) string {
-	head, _, _ := strings.Cut(path, "{"+name+"}")
-	return head
-}
-
-// id is one that there is, mostly.
-func (g *generator) id(kind string) string {
-	if known := g.f.seen[kind]; len(known) > 0 && !g.sometimes(6) {
-		return known[g.IntN(len(known))]
-	}
-	return oneOf(g, "5", "0", "-1", "usr_01j9zq4m8ye7v9k2t3w5x6y7z8", "ord_01j9zq4m8ye7v9k2t3w5x6y7z8", "ä", "a b", "%", "'; --", "\x01", "\xff", strings.Repeat("x", 300))
-}
-
-func (g *generator) headerValue(name string) string {
-	switch name {
-	case "If-Match":
-		return oneOf(g, `"1"`, "1", `"2-abc"`, "*", `W/"1-x"`, "nonsense", `"a"`, `"1", "2"`, "99999999999999999999")
-	case "Prefer":
-		return oneOf(g, "return=minimal", "return=representation", "wait=10")
-	case "Idempotency-Key":
-		return oneOf(g, strconv.Itoa(g.IntN(1000)), strings.Repeat("k", 201), "ä")
-	}
-	return oneOf(g, "*", `"0-abc"`, "nonsense")
-}
-
-func (g *generator) addHeaders(req *randomRequest) {
-	switch g.IntN(12) {
-	case 0: // an anonymous caller
-	case 1:
-		req.header.Set("Authorization", oneOf(g, "Bearer nonsense", "Bearer", "Basic eDp5", ""))
-	default:
-		req.header.Set("Authorization", "Bearer "+g.f.root.Token)
-	}
-	if g.sometimes(6) {
-		req.header.Set("Accept", oneOf(g, "*/*", "application/json", "text/html", "application/json;q=0", "nonsense", "application/*;q=0.1", ""))
-	}
-	if g.sometimes(6) {
-		req.header.Set("Content-Type", oneOf(g, "application/json", "application/merge-patch+json", "text/plain", "application/json; charset=latin1", "", ";"))
-	}
-}
-
-// text is a value of a schema as a query has it.
-func (g *generator) text(name string, schema map[string]any) string {
-	v := g.value(name, schema, 0)
-	if items, ok := v.([]any); ok {
-		var texts []string
-		for _, item := range items {
-			texts = append(texts, fmt.Sprint(item))
-		}
-		return strings.Join(texts, ",")
-	}
-	return fmt.Sprint(v)
-}
-
-func (g *generator) body(t *testing.T, op described) string {
-	t.Helper()
-	if g.sometimes(15) {
-		return oneOf(g, "", " ", "{", "[]", "null", `"text"`, `{"a":1,"a":2}`, "\xff", `{"a":`+strings.Repeat("[", 200), strings.Repeat("a", 2*tooLarge))
-	}
-	text, err := json.Marshal(g.value("", op.body, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// value is one that fits the schema, mostly.
-func (g *generator) value(name string, schema map[string]any, depth int) any {
-	if g.sometimes(25) || depth > 5 {
-		return g.junk()
-	}
-	if ref, ok := schema["$ref"].(string); ok {
-		return g.value(name, harness.At(g.f.document, "components", "schemas", strings.TrimPrefix(ref, "#/components/schemas/")).(map[string]any), depth+1)
-	}
-	if choices := list(schema["anyOf"]); len(choices) > 0 && schema["type"] == nil {
-		return g.value(name, oneOf(g, choices...).(map[string]any), depth+1)
-	}
-	if values := list(schema["enum"]); len(values) > 0 {
-		return oneOf(g, values...)
-	}
-	kind := schema["type"]
-	if kinds := list(kind); len(kinds) > 0 {
-		kind = oneOf(g, kinds...)
-	}
-	switch kind {
-	case "object":
-		return g.object(schema, depth)
-	case "array":
-		items := []any{}
-		for range g.IntN(3) + 1 {
-			items = append(items, g.value(name, schema["items"].(map[string]any), depth+1))
-		}
-		return items
-	case "integer":
-		return oneOf(g, 1, 2, 5, 0, g.IntN(100), g.IntN(1_000_000))
-	case "boolean":
-		return g.sometimes(2)
-	case "null":
-		return nil
-	}
-	return g.word(name, schema)
-}
-
-func (g *generator) object(schema map[string]any, depth int) any {
-	out := map[string]any{}
-	properties, _ := schema["properties"].(map[string]any)
-	required := list(schema["required"])
-	for _, choice := range list(schema["anyOf"]) {
-		required = append(required, list(harness.At(choice, "required"))[0])
-		break // one of the names will do
-	}
-	for _, name := range slices.Sorted(maps.Keys(properties)) {
-		if p := properties[name].(map[string]any); slices.Contains(required, any(name)) && !g.sometimes(30) || g.sometimes(4) {
-			out[name] = g.value(name, p, depth+1)
-		}
-	}
-	if g.sometimes(30) {
-		out[oneOf(g, "surprise", "", "a/b~c", "__proto__", strings.Repeat("n", 500))] = g.junk()
-	}
-	return out
-}
-
-// word is text that makes sense under the name, mostly.
-func (g *generator) word(name string, schema map[string]any) any {
-	switch n := strconv.Itoa(g.IntN(50)); name {
-	case "username", "name":
-		if examples := list(schema["examples"]); len(examples) > 0 {
-			return oneOf(g, examples...) // of a service, whose names are few
-		}
-		return oneOf(g, "user "+n, "user "+n, harness.AdminName)
-	case "login":
-		return oneOf(g, "guest", "guest", "user "+n, harness.AdminName)
-	case "email":
-		return "user" + n + "@example.com"
-	case "password":
-		return oneOf(g, "a password of mine", "short")
-	case "sku":
-		return "SKU-" + strconv.Itoa(g.IntN(8))
-	case "amount":
-		return oneOf(g, "12.50", "0", "1", "1.005", "-1", "1e3")
-	case "currency":
-		return oneOf(g, "EUR", "EUR", "JPY", "XXX")
-	case "refresh_token":
-		if known := g.f.seen[name]; len(known) > 0 {
-			return known[0]
-		}
-	case "user_id":
-		return g.id("users")
-	case "url":
-		return "http://10.0.0.7:8080"
-	case "ttl":
-		return "30s"
-	case "lease":
-		if known := g.f.seen[name]; len(known) > 0 {
-			g.f.seen[name] = known[1:]
-			return known[0]
-		}
-	}
-	if examples := list(schema["examples"]); len(examples) > 0 && !g.sometimes(4) {
-		return oneOf(g, examples...)
-	}
-	return g.junk()
-}
-
-// junk fits nothing in particular.
-func (g *generator) junk() any {
-	return oneOf[any](g, nil, true, "", "text", "a\x00b", "\u202e", strings.Repeat("ä", 3000), -1, 1.5, 1e300, json.Number("123456789012345678901234567890"),
-		[]any{}, []any{nil, 1}, map[string]any{}, map[string]any{"a": []any{map[string]any{}}})
 }

@@ -95,13 +95,73 @@ func TestREST_evaluates_If_None_Match_on_changes(t *testing.T) {
 		}
 		root.MustREST(t, http.StatusOK, "PATCH /users/5", `{"email": null}`, "If-None-Match", `"999-none"`)
 		root.MustREST(t, http.StatusNotFound, "PUT /users/6", `{"username": "eve"}`, "If-None-Match", "*")
-		checkConditionHolds(t, root, "PATCH /products/"+unsafeID)
+		checkConditionHolds(t, root, "PATCH /products/"+unsafeID, false)
+		checkConditionHolds(t, root, "PATCH /products/"+unsafeID, true)
+		checkConditionHolds(t, root, "PATCH /users/5", true)
+	})
+}
+
+// TestREST_refuses_conditions_that_cannot_hold: what has no version cannot have that of If-Match, and what cannot be
+// read not that of If-None-Match. Neither is ignored.
+func TestREST_refuses_conditions_that_cannot_hold(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		root := startShop(t, database)
+		root.MustREST(t, http.StatusOK, "PUT /services/till/instances/a", `{"url": "http://10.0.0.7:1"}`)
+		before := root.MustREST(t, http.StatusOK, "GET /services/till/instances", "").Body
+		for _, condition := range []string{"*", `"1"`, `"999"`} {
+			for path, body := range map[string]string{
+				"PUT /services/till/instances/a": `{"url": "http://10.0.0.7:2"}`, "PATCH /services/till/instances/a": `{"weight": 7}`, "DELETE /services/till/instances/a": "",
+				"PUT /services/till/instances/b": `{"url": "http://10.0.0.7:3"}`, "PUT /users/5/password": `{"password": "battery horse correct"}`,
+			} {
+				for _, header := range []string{"If-Match", "If-None-Match"} {
+					root.MustREST(t, http.StatusPreconditionFailed, path, body, header, condition)
+					root.MustREST(t, http.StatusPreconditionFailed, path, body, header, condition, "Idempotency-Key", path)
+				}
+			}
+			root.MustREST(t, http.StatusPreconditionFailed, "POST /products/"+unsafeID+"/stock", `{"by": 1}`, "If-Match", condition)
+		}
+		if after := root.MustREST(t, http.StatusOK, "GET /services/till/instances", "").Body; string(after) != string(before) {
+			t.Errorf("the instances were %s and are %s", before, after)
+		}
+		if stock := harness.Number(root.MustREST(t, http.StatusOK, "GET /products/"+unsafeID, "").JSON(t), "stock"); stock != 4 {
+			t.Errorf("the stock is %d, want 4", stock)
+		}
+	})
+}
+
+func TestREST_answers_a_repeat_as_the_first_call_whatever_has_changed_since(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		root := startShop(t, database)
+		path := "/products/" + unsafeID
+		shown := root.MustREST(t, http.StatusOK, "GET "+path, "")
+		version := tagVersion(t, shown)
+		renamed := strings.Replace(string(shown.Body), `"name":"X"`, `"name":"Y"`, 1)
+		repeat := func(key, line, body string, header ...string) {
+			t.Helper()
+			header = append(header, "Idempotency-Key", key)
+			first := root.MustREST(t, http.StatusOK, line, body, header...)
+			root.MustREST(t, http.StatusOK, "POST "+path+"/stock", `{"by": 1}`)
+			again := root.MustREST(t, http.StatusOK, line, body, header...)
+			if got, want := tagVersion(t, again), tagVersion(t, first); got != want {
+				t.Errorf("a repeat of %s made version %d of %d", line, got, want)
+			}
+		}
+		repeat("read-only properties", "PUT "+path, renamed) // stock among them
+		repeat("none match", "PATCH "+path, `{"name": "Z"}`, "If-None-Match", fmt.Sprintf(`"%d"`, version+2))
+		repeat("match", "PATCH "+path, `{"name": "A"}`, "If-Match", fmt.Sprintf(`"none", "%d", "999"`, version+2))
+		root.MustREST(t, http.StatusUnprocessableEntity, "PUT "+path, renamed, "Idempotency-Key", "none match")   // another call
+		root.MustREST(t, http.StatusUnprocessableEntity, "PUT "+path, renamed, "Idempotency-Key", "not used yet") // the stock is another
+		root.MustREST(t, http.StatusPreconditionFailed, "PATCH "+path, `{"name": "B"}`, "If-Match", `"998", "999"`)
+		root.MustREST(t, http.StatusUnprocessableEntity, "PATCH "+path, `{"price": {"amount": "2.00"}}`, "If-Match", "*", "Idempotency-Key", "whichever version")
+		root.MustREST(t, http.StatusOK, "PATCH "+path, `{"price": {"amount": "2.00"}}`, "If-Match", "*")
 	})
 }
 
 // checkConditionHolds has two clients change an object at a time, one of them unless it is at the version that the other
 // makes of it: what it changed must then be the version before.
-func checkConditionHolds(t *testing.T, root harness.Caller, change string) {
+func checkConditionHolds(t *testing.T, root harness.Caller, change string, keyed bool) {
 	t.Helper()
 	_, path, _ := strings.Cut(change, " ")
 	refused := 0
@@ -111,7 +171,11 @@ func checkConditionHolds(t *testing.T, root harness.Caller, change string) {
 		var conditional, other *harness.RESTAnswer
 		var err1, err2 error
 		wg.Go(func() {
-			conditional, err1 = root.REST(t.Context(), change, fmt.Sprintf(`{"name": "conditional %d"}`, round), "If-None-Match", fmt.Sprintf(`"%d"`, next))
+			header := []string{"If-None-Match", fmt.Sprintf(`"%d"`, next)}
+			if keyed {
+				header = append(header, "Idempotency-Key", fmt.Sprint(change, " ", round))
+			}
+			conditional, err1 = root.REST(t.Context(), change, fmt.Sprintf(`{"name": "conditional %d"}`, round), header...)
 		})
 		wg.Go(func() { other, err2 = root.REST(t.Context(), change, fmt.Sprintf(`{"name": "other %d"}`, round)) })
 		wg.Wait()

@@ -38,9 +38,9 @@ func Listen(ctx context.Context, env Env) (net.Listener, error) {
 }
 
 // NewREST builds the legacy REST routes, which are stored operations of the executor.
-func NewREST(env Env, exec *executor.Executor, usage *legacy.Counter, events *securitylog.Recorder) (*rest.Shim, error) {
+func NewREST(env Env, db *store.DB, exec *executor.Executor, usage *legacy.Counter, events *securitylog.Recorder) (*rest.Shim, error) {
 	return rest.New(exec, rest.Config{
-		Version: env.Version, Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), Deprecated: env.Config.RESTDeprecated, OnCall: usage.CountCall, OnError: events.RecordError,
+		Version: env.Version, Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), Deprecated: env.Config.RESTDeprecated, OnCall: usage.CountCall, OnError: events.RecordError, IsKeyUsed: db.IsKeyUsed,
 	}, env.Log)
 }
 

@@ -286,7 +286,7 @@ func TestRead_never_shows_an_older_version_than_this_node_has_shown(t *testing.T
 			version := 0
 			_, err := n.products.Update(t.Context(), claim.None, p.ID, func(p *order.Product) error {
 				version = p.Version
-				return validate.IfVersion(ptr(1), p.Version, p)
+				return validate.IfVersion(t.Context(), ptr(1), p.Version, p)
 			})
 			if err == nil {
 				return 0, errors.New("the change was not refused")

@@ -34,7 +34,7 @@ func NewPreparer(schema *ast.Schema, cfg Config) (*Preparer, error) {
 		schema:    schema,
 		cfg:       cfg,
 		limits:    limits,
-		rules:     newRuleSet(!cfg.DisableSuggestions),
+		rules:     newRuleSet(!cfg.DisableSuggestions, cfg.Scalars),
 		documents: newLRU[*document](cmp.Or(cfg.CacheBytes, 32<<20)),
 		persisted: newLRU[string](cmp.Or(cfg.PersistedBytes, 8<<20)),
 		workload:  newWorkload(limits),

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"encoding/json"
 	"math"
 	"regexp"
 	"strconv"
@@ -23,7 +24,7 @@ type ruleSet struct {
 	suggest bool
 }
 
-func newRuleSet(suggest bool) *ruleSet {
+func newRuleSet(suggest bool, scalars map[string]func(any) error) *ruleSet {
 	r := &ruleSet{suggest: suggest, local: []core.Rule{
 		rules.FragmentsOnCompositeTypesRule,
 		rules.KnownDirectivesRule,
@@ -39,6 +40,7 @@ func newRuleSet(suggest bool) *ruleSet {
 		rules.UniqueVariableNamesRule,
 		rules.VariablesAreInputTypesRule,
 		{Name: "NumbersInRange", RuleFunc: numbersInRange},
+		{Name: "ScalarsOfCorrectForm", RuleFunc: scalarsOfCorrectForm(scalars)},
 	}}
 	if suggest {
 		r.local = append(r.local, rules.FieldsOnCorrectTypeRule, rules.KnownArgumentNamesRule,
@@ -134,6 +136,54 @@ func numbersInRange(observers *core.Events, addError core.AddErrFunc) {
 		}
 		addError(core.Message("The number %s does not fit 64 bits.", v.Raw), core.At(v.Position))
 	})
+}
+
+// scalarsOfCorrectForm refuses literals that a custom scalar cannot be read from: execution would fail,
+// maybe after a mutation has run.
+func scalarsOfCorrectForm(scalars map[string]func(any) error) core.RuleFunc {
+	return func(observers *core.Events, addError core.AddErrFunc) {
+		observers.OnValue(func(_ *core.Walker, v *ast.Value) {
+			if v.Definition == nil || v.Definition.Kind != ast.Scalar || scalars[v.Definition.Name] == nil {
+				return
+			}
+			literal, ok := literalValue(v)
+			if !ok || literal == nil {
+				return
+			}
+			if err := scalars[v.Definition.Name](literal); err != nil {
+				addError(core.Message("%s", fault.From(err).Message), core.At(v.Position))
+			}
+		})
+	}
+}
+
+// literalValue returns a literal as JSON has it; ok is false if it holds variables.
+func literalValue(v *ast.Value) (value any, ok bool) {
+	switch v.Kind {
+	case ast.Variable:
+		return nil, false
+	case ast.IntValue, ast.FloatValue:
+		return json.Number(v.Raw), true
+	case ast.ListValue:
+		items := make([]any, len(v.Children))
+		for i, c := range v.Children {
+			if items[i], ok = literalValue(c.Value); !ok {
+				return nil, false
+			}
+		}
+		return items, true
+	case ast.ObjectValue:
+		object := make(map[string]any, len(v.Children))
+		for _, c := range v.Children {
+			if object[c.Name], ok = literalValue(c.Value); !ok {
+				return nil, false
+			}
+		}
+		return object, true
+	default:
+		value, err := v.Value(nil)
+		return value, err == nil
+	}
 }
 
 // fitsNumber reports whether a literal is no number or one that its type can hold.

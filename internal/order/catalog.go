@@ -112,7 +112,7 @@ func (c *Catalog) Update(ctx context.Context, cl claim.Claim, id uid.Product, if
 	}
 	at := c.now()
 	return c.store.Update(ctx, cl, id, func(p *Product) error {
-		if err := validate.IfVersion(ifVersion, p.Version, p); err != nil {
+		if err := validate.IfVersion(ctx, ifVersion, p.Version, p); err != nil {
 			return err
 		}
 		return p.Apply(change, at)

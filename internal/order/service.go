@@ -171,7 +171,7 @@ func (s *Service) changeOrder(ctx context.Context, cl claim.Claim, id uid.Order,
 		if err := allowed(caller, o); err != nil {
 			return err
 		}
-		if err := validate.IfVersion(ifVersion, o.Version, readable(caller, o)); err != nil {
+		if err := validate.IfVersion(ctx, ifVersion, o.Version, readable(caller, o)); err != nil {
 			return err
 		}
 		return fn(o, at)

@@ -113,7 +113,7 @@ func (r *Registrar) changeService(ctx context.Context, cl claim.Claim, id uid.Se
 		if s.Deregistered {
 			return ServiceNotFound().At("id")
 		}
-		if err := validate.IfVersion(ifVersion, s.Version, r.view(caller, s, place)); err != nil {
+		if err := validate.IfVersion(ctx, ifVersion, s.Version, r.view(caller, s, place)); err != nil {
 			return err
 		}
 		return fn(s, at)

@@ -35,8 +35,9 @@ type boundRequest struct {
 	schema    *ast.Schema
 	variables map[string]any
 	origin    map[string]valueSource // of each variable
-	matched   bool                   // the request has If-Match
-	pinned    bool                   // the change is for the version at which If-None-Match was evaluated
+	condition *validate.Condition    // what the request says of the version, besides one that is a variable; nil for nothing
+	matched   bool                   // the request has If-Match or If-None-Match
+	exact     bool                   // If-Match names one version, which is a variable
 	problems  []problem.Violation
 	unknown   map[string]any // properties of the body that no variable takes
 }

@@ -1,18 +1,21 @@
 package rest
 
 import (
-	"maps"
+	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/jsoncodec"
 	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 const ifNoneMatch = "If-None-Match"
@@ -28,46 +31,44 @@ func (s *Shim) readCurrent(r *http.Request, rt *route) (*result, error) {
 	return s.runOnce(&get, rt.reads, in)
 }
 
-// runChecked runs the operation of a bound request if its conditions hold. If the object has changed after they were
-// evaluated, they are evaluated again.
+// runChecked runs the operation of a bound request if its conditions hold.
 func (s *Shim) runChecked(r *http.Request, rt *route, in *boundRequest) (*result, error) {
-	bound := maps.Clone(in.variables)
-	for try := 1; ; try++ {
-		if err := s.checkCurrent(r, rt, in); err != nil {
-			return nil, err
-		}
-		in.emptyRemoved()
-		res, err := s.runOperation(r, rt, in)
-		if !in.pinned || try == maxMergeAttempts || !fault.Is(err, fault.VersionConflict) {
-			return res, err
-		}
-		in.variables = maps.Clone(bound)
+	evaluated := rt.versioned() && rt.isConditional(r)
+	if evaluated {
+		in.bindIfNoneMatch(r)
 	}
+	if err := s.checkCurrent(r, rt, in, evaluated); err != nil {
+		return nil, err
+	}
+	in.emptyRemoved()
+	if in.condition != nil {
+		r = r.WithContext(validate.WithCondition(r.Context(), *in.condition))
+	}
+	return s.runOperation(r, rt, in)
 }
 
-// pinVersion makes a change with If-None-Match one of the version that the condition was evaluated at, so that
-// no other change comes between. With an idempotency key it must not depend on when the call arrives what it means.
-func (b *boundRequest) pinVersion(r *http.Request, version int) {
-	if b.matched || version == 0 || executor.IdempotencyKey(r.Context()) != "" {
-		return
-	}
-	for _, p := range b.rt.params {
-		if p.isVersion() {
-			b.variables[p.Variable], b.pinned = version, true
-		}
-	}
+// versioned reports whether the operation takes the version that it changes: it evaluates all conditions
+// in its transaction then.
+func (rt *route) versioned() bool {
+	return slices.ContainsFunc(rt.params, func(p *param) bool { return p.isVersion() })
 }
 
-// checkCurrent compares a change with what is stored: If-None-Match, and properties that can only
-// be read. It reads what is stored only if it must.
-func (s *Shim) checkCurrent(r *http.Request, rt *route, in *boundRequest) error {
-	conditional := rt.isConditional(r)
-	if conditional && rt.reads == nil {
-		return errNoneMatch("This path cannot be read, so If-None-Match does not hold; leave it out.", 0)
-	}
-	if rt.reads == nil || r.Method == http.MethodPost || !conditional && len(in.unknown) == 0 {
+// checkCurrent compares a change with what is stored: properties that can only be read and, unless the
+// operation evaluates it, If-None-Match. It reads what is stored only if it must. A change without a version
+// cannot have an If-Match, and one of a path that cannot be read no If-None-Match.
+func (s *Shim) checkCurrent(r *http.Request, rt *route, in *boundRequest, evaluated bool) error {
+	conditional := rt.isConditional(r) && !evaluated
+	switch {
+	case rt.op.Operation == ast.Mutation && len(r.Header.Values(ifMatch)) > 0 && !rt.versioned():
+		return errPrecondition("What this path changes has no version, so If-Match does not hold; leave it out.", 0)
+	case conditional && rt.reads == nil:
+		return errPrecondition("This path cannot be read, so If-None-Match does not hold; leave it out.", 0)
+	case rt.reads == nil || r.Method == http.MethodPost || !conditional && len(in.unknown) == 0:
 		in.refuseUnknownProperties(nil)
 		return nil
+	}
+	if used, err := s.isRepeat(r.Context(), in); used || err != nil {
+		return err
 	}
 	res, err := s.readCurrent(r, rt)
 	switch {
@@ -77,10 +78,7 @@ func (s *Shim) checkCurrent(r *http.Request, rt *route, in *boundRequest) error 
 	case err != nil:
 		return err
 	case conditional && rt.reads.matchesNone(r, res):
-		return errNoneMatch("It is stored as If-None-Match says that it must not be.", res.version)
-	}
-	if conditional {
-		in.pinVersion(r, res.version)
+		return errPrecondition("It is stored as If-None-Match says that it must not be.", res.version)
 	}
 	if len(in.unknown) > 0 {
 		v, err := jsoncodec.Decode(rt.reads.renderBody(res))
@@ -91,6 +89,20 @@ func (s *Shim) checkCurrent(r *http.Request, rt *route, in *boundRequest) error 
 		in.refuseUnknownProperties(shown)
 	}
 	return nil
+}
+
+// isRepeat reports whether the caller has used the idempotency key of the call before. What such a call
+// shows to have read may have changed since then: the operation answers as it did, or refuses another call.
+func (s *Shim) isRepeat(ctx context.Context, in *boundRequest) (bool, error) {
+	caller, key := auth.From(ctx), executor.IdempotencyKey(ctx)
+	if s.cfg.IsKeyUsed == nil || caller == nil || key == "" || len(in.problems) > 0 {
+		return false, nil
+	}
+	used, err := s.cfg.IsKeyUsed(ctx, caller.UserID, key)
+	if used {
+		in.unknown = nil
+	}
+	return used, err
 }
 
 // isConditional reports whether a change has an If-None-Match. That of POST is none of the
@@ -115,6 +127,6 @@ func (rt *route) matchesNone(r *http.Request, shown *result) bool {
 	return false
 }
 
-func errNoneMatch(message string, version int) error {
+func errPrecondition(message string, version int) error {
 	return &problem.Error{Status: http.StatusPreconditionFailed, Fault: fault.New(fault.VersionConflict, "%s", message), Version: version}
 }

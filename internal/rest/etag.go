@@ -11,6 +11,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/problem"
+	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // entityTag returns the ETag of a response: the version of its object, 0 for a list, and
@@ -58,37 +59,80 @@ func (b *boundRequest) bindIfMatch(r *http.Request, p *param) error {
 		return nil
 	}
 	b.matched = true
-	version, anyVersion, err := parseIfMatch(strings.Join(values, ","))
-	if err != nil || anyVersion {
+	versions, anyVersion, err := parseIfMatch(strings.Join(values, ","))
+	switch {
+	case err != nil || anyVersion:
 		return err
+	case len(versions) == 1:
+		b.variables[p.Variable], b.exact = json.Number(strconv.Itoa(versions[0])), true
+		return nil
+	case p.Type.NonNull:
+		return fault.New(fault.BadRequest, "If-Match names one version here.")
 	}
-	b.variables[p.Variable] = json.Number(strconv.Itoa(version))
+	b.addCondition().OneOf = versions
 	return nil
 }
 
-// parseIfMatch returns the version part of the single tag in If-Match; anyVersion for *. A tag
-// without a version matches nothing. Weak tags count: a proxy that changes the bytes does
-// not change the version.
-func parseIfMatch(value string) (version int, anyVersion bool, err error) {
-	value = strings.TrimSpace(value)
-	if value == "*" {
-		return 0, true, nil
+// addCondition returns the condition of the request, to be added to.
+func (b *boundRequest) addCondition() *validate.Condition {
+	if b.condition == nil {
+		b.condition = &validate.Condition{}
 	}
-	tag := strings.TrimPrefix(value, "W/")
-	inner, quoted := strings.CutPrefix(tag, `"`)
-	if quoted {
-		inner, quoted = strings.CutSuffix(inner, `"`)
+	return b.condition
+}
+
+// bindIfNoneMatch makes If-None-Match of a change a condition that is evaluated in its transaction, by the
+// versions of its tags.
+func (b *boundRequest) bindIfNoneMatch(r *http.Request) {
+	b.matched = true
+	for part := range strings.SplitSeq(strings.Join(r.Header.Values(ifNoneMatch), ","), ",") {
+		if tag := strings.TrimSpace(part); tag == "*" {
+			b.addCondition().Absent = true
+		} else if version, ok := versionOfTag(strings.Trim(strings.TrimPrefix(tag, "W/"), `"`)); ok {
+			b.addCondition().NoneOf = append(b.addCondition().NoneOf, version)
+		}
 	}
-	digits, _, _ := strings.Cut(inner, "-")
-	n, convErr := strconv.ParseInt(digits, 10, 32)
+}
+
+// versionOfTag returns the version part of what stands between the quotes of a tag.
+func versionOfTag(tag string) (version int, ok bool) {
+	digits, _, _ := strings.Cut(tag, "-")
+	n, err := strconv.ParseUint(digits, 10, 31)
+	return int(n), err == nil
+}
+
+// parseIfMatch returns the version parts of the tags in If-Match; anyVersion for *. A tag without a
+// version matches nothing, and if no tag has one this is a 412. Weak tags count: a proxy that changes the
+// bytes does not change the version.
+func parseIfMatch(value string) (versions []int, anyVersion bool, err error) {
+	parts := slices.DeleteFunc(strings.Split(value, ","), func(part string) bool { return strings.TrimSpace(part) == "" })
+	if len(parts) == 1 && strings.TrimSpace(parts[0]) == "*" {
+		return nil, true, nil
+	}
+	for _, part := range parts {
+		inner := strings.TrimPrefix(strings.TrimSpace(part), "W/")
+		tag, quoted := strings.CutPrefix(inner, `"`)
+		if quoted {
+			tag, quoted = strings.CutSuffix(tag, `"`)
+		}
+		version, ok := versionOfTag(tag)
+		switch {
+		case strings.ContainsAny(tag, "\" ") || !quoted && (!ok || strings.Contains(tag, "-")):
+			return nil, false, errMalformedIfMatch()
+		case ok:
+			versions = append(versions, version)
+		}
+	}
 	switch {
-	case strings.Contains(inner, ",") || strings.ContainsAny(inner, "\" "):
-		return 0, false, fault.New(fault.BadRequest, "If-Match names one version here.")
-	case convErr == nil && n >= 0 && (quoted || inner == digits):
-		return int(n), false, nil
-	case quoted:
-		return 0, false, problem.New(http.StatusPreconditionFailed, fault.New(fault.VersionConflict,
+	case len(parts) == 0:
+		return nil, false, errMalformedIfMatch()
+	case len(versions) == 0:
+		return nil, false, problem.New(http.StatusPreconditionFailed, fault.New(fault.VersionConflict,
 			"It is not at the version that If-Match names, which is none of this server."))
 	}
-	return 0, false, fault.New(fault.BadRequest, `If-Match has an ETag such as "17-3vO1", or a version such as "17".`)
+	return versions, false, nil
+}
+
+func errMalformedIfMatch() error {
+	return fault.New(fault.BadRequest, `If-Match has ETags such as "17-3vO1", a version such as "17", or *.`)
 }

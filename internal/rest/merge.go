@@ -28,7 +28,7 @@ func (s *Shim) runOperation(r *http.Request, rt *route, in *boundRequest) (*resu
 			return nil, err
 		}
 		res, err := s.runOnce(r, rt, in)
-		if in.matched || in.pinned || try == maxMergeAttempts || !fault.Is(err, fault.VersionConflict) {
+		if in.exact || try == maxMergeAttempts || !fault.Is(err, fault.VersionConflict) || len(fault.From(err).Path) == 0 {
 			return res, err
 		}
 	}
@@ -55,13 +55,13 @@ type patchPart struct {
 }
 
 // patchParts returns the properties of a patch that are to be merged. A call with an
-// idempotency key must state the version it changes, since its meaning must not depend on
+// idempotency key must state the one version it changes, since its meaning must not depend on
 // when it arrives.
 func (b *boundRequest) patchParts(r *http.Request) (parts []patchPart) {
 	if b.rt.method != http.MethodPatch || b.rt.reads == nil || len(b.problems) > 0 {
 		return nil
 	}
-	if executor.IdempotencyKey(r.Context()) != "" && !b.matched {
+	if executor.IdempotencyKey(r.Context()) != "" && !b.exact {
 		return nil
 	}
 	for _, p := range b.rt.params {
@@ -91,7 +91,7 @@ func (s *Shim) completePatch(r *http.Request, rt *route, in *boundRequest, parts
 		in.variables[p.Variable] = mergePatch(toSchemaNames(in.schema, p.Type, current), p.patch)
 	}
 	for _, p := range rt.params {
-		if p.isVersion() && !in.matched && !in.pinned && res.version > 0 {
+		if p.isVersion() && !in.exact && res.version > 0 {
 			in.variables[p.Variable] = res.version
 		}
 	}

@@ -209,8 +209,10 @@ func (d *openAPISpec) describeParameters(rt *route) []object {
 		}
 	}
 	if rt.op.Operation == ast.Mutation && rt.when != anonymous {
-		add(inHeader, "Idempotency-Key", false, object{"type": "string", "minLength": 1, "maxLength": 200, "examples": []any{"order-4711"}},
-			"Idempotency key: a repeated call with it has no further effect, for 24 hours.")
+		if rt.takesIdempotencyKey(d.schema) {
+			add(inHeader, "Idempotency-Key", false, object{"type": "string", "minLength": 1, "maxLength": 200, "examples": []any{"order-4711"}},
+				"Idempotency key: a repeated call with it has no further effect, for 24 hours.")
+		}
 		add(inHeader, "Prefer", false, object{"type": "string", "examples": []any{"return=minimal"}}, "return=minimal asks for no body.")
 	}
 	if rt.op.Operation == ast.Mutation && rt.method != http.MethodPost && rt.reads != nil {
@@ -220,6 +222,13 @@ func (d *openAPISpec) describeParameters(rt *route) []object {
 		add(inHeader, ifNoneMatch, false, object{"type": "string", "examples": []any{`"17-3vO1nS2h0pVwT9aK"`}}, "The ETag of the response that the client has.")
 	}
 	return all
+}
+
+// takesIdempotencyKey reports whether the mutation claims the idempotency key of the request, as those do
+// whose input may have one.
+func (rt *route) takesIdempotencyKey(schema *ast.Schema) bool {
+	input := rt.answer.fields[0].Definition.Arguments.ForName("input")
+	return input != nil && schema.Types[input.Type.Name()].Fields.ForName("idempotencyKey") != nil
 }
 
 // textSchema is the schema of a value in a path, a query or a header: one type, as all of them are
@@ -415,16 +424,13 @@ func (rt *route) possibleStatuses() []int {
 	case rt.op.Operation == ast.Query:
 		all = append(all, http.StatusNotModified)
 	case rt.op.Operation == ast.Mutation && rt.success == http.StatusOK:
-		all = append(all, http.StatusNotFound, http.StatusConflict, http.StatusNoContent)
+		all = append(all, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusNoContent)
 	case rt.op.Operation == ast.Mutation:
-		all = append(all, http.StatusNotFound, http.StatusConflict)
+		all = append(all, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed)
 	}
 	for _, p := range rt.params {
-		switch {
-		case p.isVersion() && p.Type.NonNull:
-			all = append(all, http.StatusPreconditionFailed, http.StatusPreconditionRequired)
-		case p.isVersion():
-			all = append(all, http.StatusPreconditionFailed)
+		if p.isVersion() && p.Type.NonNull {
+			all = append(all, http.StatusPreconditionRequired)
 		}
 	}
 	return all
@@ -444,7 +450,7 @@ func responseComponents() object {
 		406: "The client accepts none of the media types of this path.",
 		408: "The body did not arrive in time.",
 		409: "The state of the object does not allow this.",
-		412: "It is not at the version that If-Match names.",
+		412: "A condition of the request, If-Match or If-None-Match, does not hold.",
 		413: "The body is too large.",
 		415: "The body is not JSON.",
 		422: "Values are wrong; errors lists them all.",

@@ -28,6 +28,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/problem"
 	"github.com/backplane-dev/backplane/internal/requestlog"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Config tunes a Shim. The zero value is ready to use.
@@ -38,6 +39,9 @@ type Config struct {
 	Deprecated []Deprecation                           // routes that will be removed
 	OnCall     func(ctx context.Context, route string) // called for each call of a route; may be nil
 	OnError    func(ctx context.Context, err error)    // called with errors that the executor does not report; may be nil
+
+	// IsKeyUsed reports whether a call of the user under the idempotency key has taken effect. May be nil.
+	IsKeyUsed func(ctx context.Context, by uid.User, key string) (bool, error)
 }
 
 // Shim serves stored operations. Its methods are safe for concurrent use.

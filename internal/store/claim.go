@@ -9,6 +9,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/lease"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // keyRetention is how long a call is stored under its idempotency key. A key that a clock which was
@@ -82,6 +83,15 @@ func (t *tx) answerDuplicate(ctx context.Context, row *claimRow, fingerprint [32
 		return keyReused
 	}
 	return &replay{object}
+}
+
+// IsKeyUsed reports whether a call of the user under the idempotency key has taken effect, and
+// would find its claim.
+func (db *DB) IsKeyUsed(ctx context.Context, by uid.User, key string) (bool, error) {
+	var one int
+	found, err := db.readConn().queryRow(ctx, `SELECT 1 FROM idempotency_keys WHERE scope = ? AND key = ? AND expires_at > ?`,
+		[]any{string(by), key, db.clock.Now()}, &one)
+	return found, db.translateError(ctx, err)
 }
 
 // setResultObject sets the object that the transaction makes or changes, for duplicates of the call.

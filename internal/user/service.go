@@ -182,7 +182,7 @@ func (s *Service) Update(ctx context.Context, cl claim.Claim, id uid.User, ifVer
 		if u.Status == Deleted {
 			return NotFound()
 		}
-		if err := validate.IfVersion(ifVersion, u.Version, readable(caller, u)); err != nil {
+		if err := validate.IfVersion(ctx, ifVersion, u.Version, readable(caller, u)); err != nil {
 			return err
 		}
 		return u.Apply(c, otherAdmins, at)
@@ -230,7 +230,7 @@ func (s *Service) Delete(ctx context.Context, cl claim.Claim, id uid.User, ifVer
 	at := s.now()
 	u, err := s.store.UpdateCountingAdmins(ctx, cl, id, func(u *User, otherAdmins int) error {
 		if u.Status != Deleted {
-			if err := validate.IfVersion(ifVersion, u.Version, readable(caller, u)); err != nil {
+			if err := validate.IfVersion(ctx, ifVersion, u.Version, readable(caller, u)); err != nil {
 				return err
 			}
 		}

@@ -1,9 +1,11 @@
 // Package validate checks plain text for several domains: its length, its characters, the
 // form of a service name and of a legacy id. It also has the optional fields of updates
-// (Field) and the check of an expected version (IfVersion).
+// (Field) and the checks of an expected version (IfVersion, Condition).
 package validate
 
 import (
+	"context"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -151,13 +153,36 @@ func invalidLegacyID(reason string) error {
 	return fault.New(fault.LegacyIDInvalid, "This legacy id is not usable: %s.", reason).At("legacyId")
 }
 
-// IfVersion checks the version that a caller expects against the stored one. A
-// nil want expects nothing. On a mismatch the error carries the object as it is.
-func IfVersion(want *int, stored int, current any) error {
-	if want == nil || *want == stored {
+// IfVersion checks the version that a caller expects, and the condition of ctx (WithCondition),
+// against the stored one. A nil want expects nothing. On a mismatch the error carries the object as it is.
+func IfVersion(ctx context.Context, want *int, stored int, current any) error {
+	var e *fault.Error
+	switch c, _ := ctx.Value(conditionKey{}).(Condition); {
+	case want != nil && *want != stored:
+		e = fault.New(fault.VersionConflict, "It has changed since: you expected version %d, it is now at %d.", *want, stored).At("ifVersion")
+	case c.Absent || slices.Contains(c.NoneOf, stored):
+		e = fault.New(fault.VersionConflict, "It is stored as If-None-Match says that it must not be.")
+	case c.OneOf != nil && !slices.Contains(c.OneOf, stored):
+		e = fault.New(fault.VersionConflict, "It is at none of the versions that If-Match names; it is now at %d.", stored)
+	default:
 		return nil
 	}
-	e := fault.New(fault.VersionConflict, "It has changed since: you expected version %d, it is now at %d.", *want, stored).At("ifVersion")
 	e.Current = current
 	return e
+}
+
+// Condition is what the header of a request says of the version that is stored, where it says more than
+// that it is one. The zero value holds for each.
+type Condition struct {
+	OneOf  []int // nil for any
+	NoneOf []int
+	Absent bool // nothing may be stored
+}
+
+type conditionKey struct{}
+
+// WithCondition returns a context in which IfVersion also evaluates the condition. A change does that
+// in its transaction, and not for a duplicate call, which has made the change already.
+func WithCondition(ctx context.Context, c Condition) context.Context {
+	return context.WithValue(ctx, conditionKey{}, c)
 }

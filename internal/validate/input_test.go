@@ -82,13 +82,35 @@ func TestLegacyID_has_one_spelling(t *testing.T) {
 func TestIfVersion_carries_the_object_as_it_is(t *testing.T) {
 	t.Parallel()
 	three := 3
-	if err := IfVersion(&three, 3, nil); err != nil {
+	if err := IfVersion(t.Context(), &three, 3, nil); err != nil {
 		t.Errorf("the expected version gave %v", err)
 	}
-	if err := IfVersion(nil, 3, nil); err != nil {
+	if err := IfVersion(t.Context(), nil, 3, nil); err != nil {
 		t.Errorf("no expectation gave %v", err)
 	}
-	if err := IfVersion(&three, 4, "as it is"); !fault.Is(err, fault.VersionConflict) || fault.From(err).Current != "as it is" {
+	if err := IfVersion(t.Context(), &three, 4, "as it is"); !fault.Is(err, fault.VersionConflict) || fault.From(err).Current != "as it is" {
 		t.Errorf("another version gave %v", err)
+	}
+}
+
+func TestIfVersion_evaluates_the_condition_of_the_request(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		condition Condition
+		stored    int
+		holds     bool
+	}{
+		{Condition{}, 3, true},
+		{Condition{OneOf: []int{2, 3}}, 3, true},
+		{Condition{OneOf: []int{2, 3}}, 4, false},
+		{Condition{OneOf: []int{}}, 4, false},
+		{Condition{NoneOf: []int{2, 3}}, 3, false},
+		{Condition{NoneOf: []int{2, 3}}, 4, true},
+		{Condition{Absent: true}, 1, false},
+	} {
+		err := IfVersion(WithCondition(t.Context(), tt.condition), nil, tt.stored, "as it is")
+		if tt.holds && err != nil || !tt.holds && (!fault.Is(err, fault.VersionConflict) || fault.From(err).Current != "as it is") {
+			t.Errorf("%+v gives %v at version %d", tt.condition, err, tt.stored)
+		}
 	}
 }
