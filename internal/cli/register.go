@@ -13,11 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/backplane-dev/backplane/client"
+	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/sidecar"
 )
-
-// apiKeyVariable holds the API key of commands that call a server. It is no flag: others can read those of a process.
-const apiKeyVariable = "BACKPLANE_API_KEY"
 
 // exitError has the program end with an exit code, and says nothing.
 type exitError struct{ code int }
@@ -40,9 +38,9 @@ func (c *commandLine) registerCommand() *cobra.Command {
 		Long: "Starts the program, registers it as an instance of the service once it answers GET of PATH with a status below 400, and renews its lease. " +
 			"A service that does not exist is created with this health check. SIGTERM and SIGINT drain the instance and remove it, and then end the program with SIGTERM. " +
 			"The exit code is that of the program.\n\n" +
-			"The API key is read from " + apiKeyVariable + ", which the program does not get; it needs the scope service:NAME. While no server can be reached, " +
+			"The API key is read from " + config.APIKeyVariable + ", which the program does not get; it needs the scope service:NAME. While no server can be reached, " +
 			"the program runs, and registering is tried again.",
-		Example:     "  " + apiKeyVariable + "=$(cat till.key) backplane register --service till --url http://127.0.0.1:9000 --check /healthz -- ./my-service",
+		Example:     "  " + config.APIKeyVariable + "=$(cat till.key) backplane register --service till --url http://127.0.0.1:9000 --check /healthz -- ./my-service",
 		Annotations: withoutSettings,
 		Args:        cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -70,9 +68,9 @@ func (c *commandLine) registerCommand() *cobra.Command {
 }
 
 func (c *commandLine) registerProgram(ctx context.Context, f registerFlags, command []string) error {
-	key, environ := takeVariable(c.process.Environ, apiKeyVariable)
+	key, environ := takeVariable(c.process.Environ, config.APIKeyVariable)
 	if key == "" {
-		return usagef("register: %s must hold an API key with the scope service:%s; make one with backplane apikey", apiKeyVariable, f.instance.Service)
+		return usagef("register: %s must hold an API key with the scope service:%s; make one with backplane apikey", config.APIKeyVariable, f.instance.Service)
 	}
 	if f.check != "" && !strings.HasPrefix(f.check, "/") {
 		return usagef("register: --check must begin with a slash, not %q", f.check)

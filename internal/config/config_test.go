@@ -89,7 +89,7 @@ func TestFromEnv(t *testing.T) {
 		{"takes a flag", nil, []string{"--listen=:81"}, listen, ":81"},
 		{"prefers a flag", []string{"BACKPLANE_LISTEN=:80"}, []string{"--listen=:81"}, listen, ":81"},
 		{"takes an empty variable as not set", []string{"BACKPLANE_LISTEN="}, nil, listen, "127.0.0.1:8080"},
-		{"ignores other variables", []string{"LISTEN=:80", "BACKPLANE_TEST_X=1"}, nil, listen, "127.0.0.1:8080"},
+		{"ignores other variables", []string{"LISTEN=:80", "BACKPLANE_TEST_X=1", "BACKPLANE_API_KEY=bpk_x"}, nil, listen, "127.0.0.1:8080"},
 		{
 			"ignores the variables of Kubernetes for services named backplane",
 			[]string{"BACKPLANE_PORT=tcp://10.0.0.1:80", "BACKPLANE_SERVICE_HOST=10.0.0.1", "BACKPLANE_DB_PORT_80_TCP_ADDR=10.0.0.1", "BACKPLANE_SERVICE_PORT_HTTP=80"},

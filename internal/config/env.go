@@ -50,12 +50,16 @@ func FromEnv(environ []string, flags map[string]string) (Config, error) {
 	return c, nil
 }
 
+// APIKeyVariable holds the API key of commands that call a server. It is no setting, and may be set for other
+// commands, too; nor is it a flag, since others can read those of a process.
+const APIKeyVariable = prefix + "API_KEY"
+
 // collectVariables returns those of our variables that are set.
 func collectVariables(environ []string) map[string]string {
 	env := map[string]string{}
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, testPrefix) && value != "" {
+		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, testPrefix) && name != APIKeyVariable && value != "" {
 			env[name] = value
 		}
 	}
