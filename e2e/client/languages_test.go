@@ -65,8 +65,8 @@ func TestLanguages_do_as_the_client_in_Go(t *testing.T) {
 					})
 				}
 			})
-			l.survives(t)
 			l.stops(t)
+			l.survives(t)
 		})
 	}
 }
@@ -485,6 +485,14 @@ func (l *language) survives(t *testing.T) {
 	l.signIn()
 	if got := l.status("till", "till-1"); got != "PASSING" {
 		t.Errorf("after the restart it is %q", got)
+	}
+	l.Freeze() // it takes calls and does not answer
+	defer l.Kill()
+	if _, code := d.do("close", languageArgs{"key": "till-1", "timeout": 0.5}); code == "" {
+		t.Error("closing an instance gave no error, but the registry did not receive it")
+	}
+	if got := d.state("till-1", "error"); got != "ClosedError" {
+		t.Errorf("after its close the instance ended by %q", got)
 	}
 }
 

@@ -120,8 +120,11 @@ func (r *Reconciler) reconcile(ctx context.Context) error {
 	if err := r.evaluateAll(ctx, interleave(ids, failures), failures); err != nil {
 		return err
 	}
+	if err := r.recordChecks(ctx); err != nil {
+		return err
+	}
 	r.lastRound = r.now()
-	return r.recordChecks(ctx)
+	return nil
 }
 
 // recordChecks stores what the last checks came to. What cannot be stored is dropped: the next check of

@@ -124,7 +124,7 @@ class Registered:
             if drains:
                 self.done.wait(deadline.left(self._reg.drain))
         self._stop.set()
-        self._thread.join(max(self._reg.ttl / 3, self._client.timeout))
+        self._thread.join(deadline.left(CLOSE_TIME))
         if self.error is not None:
             return  # it is not ours to remove any more
         try:
@@ -170,7 +170,7 @@ class Registered:
             if not removed:
                 raise
         late = time.monotonic() - seen_at > self._reg.ttl and self.state.status == "CRITICAL"
-        if not removed and not late:
+        if not removed and not late or self._stop.is_set():
             return
         self._register(self.state.incarnation, deadline)
         self._log("registered again")
