@@ -47,7 +47,7 @@ conformance: ## hold the schema and the server against the tools of others (need
 
 generate: ## write all generated code and text
 	go generate ./...
-	go tool gqlgen generate
+	go run ./graph/plangen
 	go test ./internal/config -run TestMarkdown -update
 	go test ./internal/cli -run TestHelp -update
 

@@ -58,6 +58,7 @@ var mayImport = map[string]string{
 	"internal/gateway":               leaves + " " + domains + " internal/balance internal/problem",
 	"internal/httpd":                 leaves + " internal/static internal/executor internal/connlimit internal/hostcheck internal/problem",
 	"internal/executor":              leaves,
+	"internal/executor/plan":         "",
 	"internal/problem":               "internal/fault internal/requestlog",
 	"internal/rest":                  leaves + " internal/static internal/executor internal/problem internal/httpd/jsoncodec",
 	"internal/demo":                  leaves + " " + domains + " internal/store",

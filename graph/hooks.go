@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/graph/loader"
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
+	"github.com/backplane-dev/backplane/internal/executor/plan"
 	"github.com/backplane-dev/backplane/internal/fault"
 )
 
@@ -61,6 +62,17 @@ func (h *Hooks) AroundField(ctx context.Context, next graphql.Resolver) (any, er
 	}
 	res, err := next(ctx)
 	return withUserErrors(fc.Field.Name, res, err)
+}
+
+// AroundLevel tells the loaders which objects are resolved together.
+func (h *Hooks) AroundLevel(ctx context.Context, objects []any) context.Context {
+	return loader.WithLevel(ctx, objects)
+}
+
+// Batch returns how the planned executor reads an edge for all the objects of a level, nil for a
+// field that it resolves for each of them. Fields that AroundField checks have none.
+func (h *Hooks) Batch(object, field string) plan.Batch {
+	return batches[edgeField{object, field}]
 }
 
 // checkReadScopes refuses a mutation whose payload the caller's API key may not read: after the

@@ -44,6 +44,7 @@ func NewResolver(d Domains, secret []byte, p *executor.Preparer) *Resolver {
 func NewExecutor(d Domains, secret []byte, cfg executor.Config, log *slog.Logger) (*executor.Executor, error) {
 	h := NewHooks(d)
 	cfg.AroundResponse, cfg.AroundRootField, cfg.AroundField = h.AroundResponse, h.AroundRootField, h.AroundField
+	cfg.AroundLevel, cfg.Batch = h.AroundLevel, h.Batch
 	cfg.Scalars, cfg.UncountedMutations = Scalars(), uncountedMutations
 	p, err := executor.NewPreparer(Definitions(), cfg)
 	if err != nil {

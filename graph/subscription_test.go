@@ -78,7 +78,7 @@ func following(t *testing.T, query string, test func(p *pages, next func() *grap
 		}
 		go hub.Run(ctx) //nolint:errcheck // it has none
 		synctest.Wait()
-		x, err := graph.NewExecutor(graph.Domains{Hub: hub}, nil, executor.Config{Cursors: codec}, log)
+		x, err := graph.NewExecutor(graph.Domains{Hub: hub}, nil, executor.Config{Cursors: codec, Planned: planned}, log)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,13 +19,14 @@ type batcher[K comparable, V any] struct {
 	read  bulkRead[K, V]
 	peek  memoryRead[K, V]
 	cache dataloader.Cache[K, V]
+	known map[K]V // what peek has returned
 
 	mu     sync.Mutex // held until the batch is flushed, so that no other caller splits it
 	loader *dataloader.Loader[K, V]
 }
 
 func newBatcher[K comparable, V any](read bulkRead[K, V], peek memoryRead[K, V]) *batcher[K, V] {
-	b := &batcher[K, V]{read: read, peek: peek, cache: dataloader.NewCache[K, V]()}
+	b := &batcher[K, V]{read: read, peek: peek, cache: dataloader.NewCache[K, V](), known: map[K]V{}}
 	b.loader = dataloader.NewBatchedLoader(b.readBatch, dataloader.WithCache(b.cache), dataloader.WithWait[K, V](math.MaxInt64),
 		dataloader.WithInputCapacity[K, V](64)) // the library's 1,000 allocate 8 KB a batch
 	return b
@@ -50,31 +51,39 @@ func (b *batcher[K, V]) start(ctx context.Context, p *pending[K, V]) {
 // loadThunks reports whether p may have to wait for a value.
 func (b *batcher[K, V]) loadThunks(ctx context.Context, p *pending[K, V]) (waits bool) {
 	p.keys = uniqueKeys(p.keys)
-	p.thunks = make([]dataloader.Thunk[V], len(p.keys))
+	p.found = make(map[K]V, len(p.keys))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.loader.Flush()
 	for i, k := range p.keys {
-		var known bool
-		p.thunks[i], known = b.thunkOf(ctx, k)
-		waits = waits || !known
+		if v, ok := b.knownValue(ctx, k); ok {
+			p.found[k] = v
+			continue
+		}
+		if p.thunks == nil {
+			p.thunks = make([]dataloader.Thunk[V], len(p.keys))
+		}
+		p.thunks[i] = b.loader.Load(ctx, k)
 	}
-	return waits
+	return p.thunks != nil
 }
 
-// thunkOf returns the promise of the key's value; known if the process has it in memory.
-func (b *batcher[K, V]) thunkOf(ctx context.Context, key K) (thunk dataloader.Thunk[V], known bool) {
-	if thunk, ok := b.cache.Get(ctx, key); ok {
-		return thunk, false
+// knownValue returns the value of the key from the memory of the process, always the same in a
+// response, unless the loader has it or reads it.
+func (b *batcher[K, V]) knownValue(ctx context.Context, key K) (v V, ok bool) {
+	if b.peek == nil {
+		return v, false
 	}
-	if b.peek != nil {
-		if v, ok := b.peek(ctx, key); ok {
-			thunk = func() (V, error) { return v, nil }
-			b.cache.Set(ctx, key, thunk)
-			return thunk, true
-		}
+	if v, ok = b.known[key]; ok {
+		return v, true
 	}
-	return b.loader.Load(ctx, key), false
+	if _, ok = b.cache.Get(ctx, key); ok {
+		return v, false
+	}
+	if v, ok = b.peek(ctx, key); ok {
+		b.known[key] = v
+	}
+	return v, ok
 }
 
 // readBatch reads the keys of a batch, maxBatch of them at a time, so that no response
@@ -145,11 +154,13 @@ func newPending[K comparable, V any](keys []K) *pending[K, V] {
 // collectValues waits for the thunks, which a context cannot end.
 func (p *pending[K, V]) collectValues() {
 	defer close(p.done)
-	p.found = make(map[K]V, len(p.keys))
-	for i, k := range p.keys {
-		v, err := p.thunks[i]()
+	for i, thunk := range p.thunks {
+		if thunk == nil {
+			continue // known
+		}
+		v, err := thunk()
 		if err == nil {
-			p.found[k] = v
+			p.found[p.keys[i]] = v
 		} else if !errors.Is(err, dataloader.ErrNoResultProvided) {
 			p.err = err
 			return

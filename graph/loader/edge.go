@@ -47,6 +47,23 @@ func (e *Edge[P, K, V]) Load(ctx context.Context, parent P) (V, error) {
 	return v, err
 }
 
+// LoadAll passes the value of the field for each parent to add, with the parent's index. All are
+// read at once; parents of other types are left out.
+func (e *Edge[P, K, V]) LoadAll(ctx context.Context, parents []any, add func(i int, v V, err error)) {
+	keys := make([]K, 0, len(parents))
+	for _, p := range parents {
+		if p, ok := p.(P); ok {
+			keys = append(keys, e.key(p))
+		}
+	}
+	found, err := e.from.LoadAll(ctx, keys)
+	for i, p := range parents {
+		if p, ok := p.(P); ok {
+			add(i, found[e.key(p)], err)
+		}
+	}
+}
+
 // siblingBatch is the read that siblings share: the values of all of them, and the level
 // that these make.
 type siblingBatch[K comparable, V any] struct {

@@ -14,7 +14,7 @@ import (
 // together: siblings, whose fields are resolved next. In
 // `orders { nodes { items { product } } }` the items of all the orders are one level.
 type level struct {
-	objects any // []P, P or a connection of P
+	objects any // []P, P or a connection of P, or []any from WithLevel
 
 	mu     sync.Mutex
 	shared map[fieldPosition]any // what siblings share, e.g. *siblingBatch
@@ -47,6 +47,12 @@ func ResolveField(ctx context.Context, next graphql.Resolver) (any, error) {
 		p.to = &level{objects: v}
 	}
 	return v, err
+}
+
+// WithLevel returns the context for the fields of objects that are resolved together: they are
+// siblings. The planned executor knows them without the hook of fields.
+func WithLevel(ctx context.Context, objects []any) context.Context {
+	return context.WithValue(ctx, locationKey{}, &fieldLocation{to: &level{objects: objects}})
 }
 
 // isConnectionType reports whether objects of the type only wrap the objects of a list,
@@ -103,14 +109,23 @@ func siblingsOf[P comparable](of *level, parent P) []P {
 	case interface{ Nodes() []P }:
 		all = objects.Nodes()
 	case []model.Node:
-		for _, o := range objects {
-			if p, ok := o.(P); ok {
-				all = append(all, p)
-			}
-		}
+		all = ofType[P](objects)
+	case []any:
+		all = ofType[P](objects)
 	}
 	if len(all) == 0 {
 		return []P{parent}
+	}
+	return all
+}
+
+// ofType returns the objects that have the type P.
+func ofType[P any, O any](objects []O) []P {
+	var all []P
+	for _, o := range objects {
+		if p, ok := any(o).(P); ok {
+			all = append(all, p)
+		}
 	}
 	return all
 }

@@ -16,12 +16,16 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 
+	"github.com/backplane-dev/backplane/internal/executor/plan"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/validate"
 )
 
 // MarshalString writes a String.
 func MarshalString(s string) graphql.Marshaler { return graphql.MarshalString(s) }
+
+// AppendString appends a String as MarshalString writes it.
+func AppendString(b []byte, s string) []byte { return plan.AppendString(b, s) }
 
 // UnmarshalString reads a String: valid UTF-8 without the character U+0000.
 func UnmarshalString(v any) (string, error) {
@@ -38,6 +42,9 @@ func UnmarshalString(v any) (string, error) {
 // MarshalID writes an ID.
 func MarshalID(s string) graphql.Marshaler { return graphql.MarshalString(s) }
 
+// AppendID appends an ID as MarshalID writes it.
+func AppendID(b []byte, s string) []byte { return plan.AppendString(b, s) }
+
 // UnmarshalID reads an ID: a string or, as the specification asks, an integer.
 func UnmarshalID(v any) (string, error) {
 	if n, err := UnmarshalInt64(v); err == nil {
@@ -50,6 +57,11 @@ func UnmarshalID(v any) (string, error) {
 // smallest that has, since clients of typed languages refuse a whole response with another.
 func MarshalInt(n int) graphql.Marshaler {
 	return graphql.MarshalInt(max(math.MinInt32, min(n, math.MaxInt32)))
+}
+
+// AppendInt appends an Int as MarshalInt writes it.
+func AppendInt(b []byte, n int) []byte {
+	return strconv.AppendInt(b, int64(max(math.MinInt32, min(n, math.MaxInt32))), 10)
 }
 
 // UnmarshalInt reads an Int: a whole number that fits 32 bits.
@@ -84,6 +96,9 @@ func UnmarshalInt64(v any) (int64, error) {
 // MarshalBoolean writes a Boolean.
 func MarshalBoolean(b bool) graphql.Marshaler { return graphql.MarshalBoolean(b) }
 
+// AppendBoolean appends a Boolean as MarshalBoolean writes it.
+func AppendBoolean(b []byte, v bool) []byte { return strconv.AppendBool(b, v) }
+
 // UnmarshalBoolean reads a Boolean: true or false, no number and no string.
 func UnmarshalBoolean(v any) (bool, error) {
 	b, ok := v.(bool)
@@ -93,12 +108,18 @@ func UnmarshalBoolean(v any) (bool, error) {
 	return b, nil
 }
 
+// dateTimeLayout is a DateTime as JSON.
+const dateTimeLayout = `"2006-01-02T15:04:05.999999Z07:00"`
+
 // MarshalDateTime writes a DateTime in UTC, to the microsecond.
 func MarshalDateTime(t time.Time) graphql.Marshaler {
 	return graphql.WriterFunc(func(w io.Writer) {
-		_, _ = w.Write(t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.999999Z07:00"`))
+		_, _ = w.Write(AppendDateTime(nil, t))
 	})
 }
+
+// AppendDateTime appends a DateTime as MarshalDateTime writes it.
+func AppendDateTime(b []byte, t time.Time) []byte { return t.UTC().AppendFormat(b, dateTimeLayout) }
 
 // UnmarshalDateTime reads a DateTime: RFC 3339 with any offset, years 1 to 9999.
 func UnmarshalDateTime(v any) (time.Time, error) {
@@ -138,6 +159,9 @@ func parseTime(s string) (t time.Time, ok bool) {
 // MarshalDecimal writes a Decimal.
 func MarshalDecimal(s string) graphql.Marshaler { return graphql.MarshalString(s) }
 
+// AppendDecimal appends a Decimal as MarshalDecimal writes it.
+func AppendDecimal(b []byte, s string) []byte { return plan.AppendString(b, s) }
+
 // UnmarshalDecimal reads a Decimal: a string of digits with at most one point
 // between them and at most one minus before them.
 func UnmarshalDecimal(v any) (string, error) {
@@ -151,6 +175,9 @@ func UnmarshalDecimal(v any) (string, error) {
 
 // MarshalCurrencyCode writes a CurrencyCode.
 func MarshalCurrencyCode(s string) graphql.Marshaler { return graphql.MarshalString(s) }
+
+// AppendCurrencyCode appends a CurrencyCode as MarshalCurrencyCode writes it.
+func AppendCurrencyCode(b []byte, s string) []byte { return plan.AppendString(b, s) }
 
 // UnmarshalCurrencyCode reads a CurrencyCode: three capitals. The domain
 // checks that the currency exists.

@@ -28,6 +28,7 @@ func NewExecutor(env Env, domains graph.Domains, sealer *secrets.Sealer, memory 
 		return nil, err
 	}
 	return graph.NewExecutor(domains, secret[:], executor.Config{
+		Planned:              env.Config.PlannedExecutor,
 		Limits:               env.Config.GraphQL,
 		Memory:               memory,
 		Writes:               writes,

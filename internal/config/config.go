@@ -43,6 +43,7 @@ type Config struct {
 	AdminPassword    Secret
 	RateLimit        bool
 	Introspection    bool
+	PlannedExecutor  bool
 	OutboundNetworks []netip.Prefix
 	Sinks            []Sink // with different names
 	RESTOperations   string // folder, empty if there is none

@@ -24,6 +24,7 @@ type document struct {
 	nonNull   map[*ast.OperationDefinition]map[string]variableUsage // nullable variables that must not be null, with a use that forbids it
 	tokens    *documentTokens                                       // nil if it has no subscription
 	bytes     int64                                                 // estimate of its memory
+	plans     *documentPlans                                        // nil if operations are not planned
 }
 
 // nodeBytes estimates the memory of a parsed field or value, with its positions and
@@ -49,7 +50,11 @@ func (p *Preparer) prepareDocument(ctx context.Context, query string) (*document
 	if refusal != nil {
 		return nil, refusal
 	}
-	p.documents.put(string(key[:]), doc, doc.bytes)
+	size := doc.bytes
+	if doc.plans != nil {
+		size += doc.plans.bytes()
+	}
+	p.documents.put(string(key[:]), doc, size)
 	return doc, nil
 }
 
@@ -72,6 +77,9 @@ func (p *Preparer) parseAndValidate(query string) (*document, *Refusal) {
 	doc := &document{ast: parsed, fragments: expanded.fragments, sizes: sizes, bytes: int64(len(query) + count.nodes*nodeBytes)}
 	if errs := p.rules.validateDocument(p.schema, doc, p.limits); len(errs) > 0 {
 		return nil, &Refusal{StageValidate, errs}
+	}
+	if p.cfg.Planned {
+		doc.plans = newDocumentPlans(count.nodes)
 	}
 	for _, op := range parsed.Operations {
 		if op.Operation == ast.Subscription && doc.tokens == nil {

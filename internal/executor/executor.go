@@ -31,6 +31,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/backplane-dev/backplane/internal/cursor"
+	"github.com/backplane-dev/backplane/internal/executor/plan"
 	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/writelimit"
 )
@@ -54,9 +55,15 @@ type Config struct {
 	// when the schema reads it.
 	Scalars map[string]func(v any) error
 
+	// Planned executes operations by compiled plans, see package plan, in place of gqlgen's
+	// executor. The schema must have the tables that graph/plangen writes.
+	Planned     bool
+	AroundLevel func(ctx context.Context, objects []any) context.Context // the context of fields below objects that are resolved together; may be nil
+	Batch       func(object, field string) plan.Batch                    // how a field is read for a whole level, nil for each parent; may be nil
+
 	AroundResponse  graphql.ResponseMiddleware  // around each response, e.g. for its loaders; may be nil
 	AroundRootField graphql.RootFieldMiddleware // around each field of the root; may be nil
-	AroundField     graphql.FieldMiddleware     // around each resolver; may be nil
+	AroundField     graphql.FieldMiddleware     // around each resolver, but for those of Batch; may be nil
 
 	OnError func(ctx context.Context, err error) // called with each different error of a response; may be nil
 }
@@ -68,6 +75,8 @@ type Executor struct {
 	cfg        Config
 	log        *slog.Logger
 	shared     *sharedResponses
+	types      *plan.Types // nil if operations are not planned
+	hooks      plan.Hooks
 }
 
 // New returns an Executor over the schema, which it never changes.
@@ -91,13 +100,22 @@ func (p *Preparer) NewExecutor(schema graphql.ExecutableSchema, log *slog.Logger
 	if schema.Schema() != p.schema {
 		return nil, errors.New("executor: the schema has other types than those that operations are prepared for")
 	}
-	return &Executor{
+	x := &Executor{
 		Preparer:   p,
 		executable: schema,
 		cfg:        p.cfg.withDefaults(),
 		log:        log,
 		shared:     newSharedResponses(cmp.Or(p.cfg.SharedBytes, 16<<20)),
-	}, nil
+		hooks:      p.cfg.planHooks(),
+	}
+	if p.cfg.Planned {
+		planned, ok := schema.(plannedSchema)
+		if !ok {
+			return nil, errors.New("executor: the schema has no tables for plans")
+		}
+		x.types = planned.PlanTypes()
+	}
+	return x, nil
 }
 
 // withDefaults sets missing hooks to ones that do nothing, since gqlgen calls them

@@ -34,13 +34,13 @@ func (r *Response) Encoded(encode func(*graphql.Response) ([]byte, error)) ([]by
 }
 
 // startSchema starts the operation of ctx; a panic of the schema becomes a response.
-func (x *Executor) startSchema(ctx context.Context) (h graphql.ResponseHandler) {
+func (x *Executor) startSchema(ctx context.Context, op *Operation) (h graphql.ResponseHandler) {
 	defer func() {
 		if r := recover(); r != nil {
 			h = graphql.OneShot(x.errorResponse(ctx, recoverPanic(ctx, r)))
 		}
 	}()
-	return x.executable.Exec(ctx)
+	return x.exec(ctx, op)
 }
 
 // executeNext returns one response with its errors, under a presenter of its own and

@@ -123,7 +123,7 @@ func (x *Executor) countWritesOf(set ast.SelectionSet) (n int) {
 func (x *Executor) Stream(ctx context.Context, op *Operation) *Stream {
 	s := &Stream{x: x, leaveGroup: func() {}, op: x.operationContext(op), memory: op.MemoryEstimate()}
 	start := x.withPresenter(s.withOperation(ctx))
-	s.responses = x.startSchema(start)
+	s.responses = x.startSchema(start, op)
 	s.source, _ = s.op.Stats.GetExtension(sourceKey).(EventSource)
 	if errs := graphql.GetErrors(start); errs != nil {
 		s.closeSource()

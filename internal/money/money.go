@@ -34,20 +34,31 @@ func (m Money) Plus(o Money) (_ Money, ok bool) {
 
 // Amount returns the amount in the currency's major unit with all its digits,
 // e.g. "12.90".
-func (m Money) Amount() string {
-	digits := scale[m.Currency]
-	s := strconv.FormatInt(m.Minor, 10)
-	sign := ""
-	if strings.HasPrefix(s, "-") {
-		sign, s = "-", s[1:]
+func (m Money) Amount() string { return string(m.appendDigits(nil)) }
+
+// AppendAmount appends Amount as JSON.
+func (m Money) AppendAmount(b []byte) []byte {
+	return append(m.appendDigits(append(b, '"')), '"')
+}
+
+func (m Money) appendDigits(b []byte) []byte {
+	var buf [24]byte
+	s, digits := strconv.AppendInt(buf[:0], m.Minor, 10), scale[m.Currency]
+	if s[0] == '-' {
+		b, s = append(b, '-'), s[1:]
 	}
 	if digits == 0 {
-		return sign + s
+		return append(b, s...)
 	}
-	for len(s) <= digits {
-		s = "0" + s
+	whole := max(0, len(s)-digits)
+	if whole == 0 {
+		b = append(b, '0')
 	}
-	return sign + s[:len(s)-digits] + "." + s[len(s)-digits:]
+	b = append(append(b, s[:whole]...), '.')
+	for range digits - (len(s) - whole) {
+		b = append(b, '0')
+	}
+	return append(b, s[whole:]...)
 }
 
 // Max bounds every amount to what a JavaScript number still holds exactly.

@@ -254,7 +254,7 @@ func (s *Service) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*User
 // from the caller. ok is false if that takes I/O.
 func (s *Service) Peek(ctx context.Context, id uid.User) (u *User, ok bool) {
 	switch {
-	case len(visibleIDs(auth.From(ctx), []uid.User{id})) == 0:
+	case !isVisible(auth.From(ctx), id):
 		return nil, true
 	case s.peeker == nil:
 		return nil, false
@@ -341,11 +341,15 @@ func narrowToVisible(ctx context.Context, f Filter) (Filter, error) {
 func visibleIDs(caller *auth.Principal, ids []uid.User) []uid.User {
 	var seen []uid.User
 	for _, id := range ids {
-		if id.Valid() && caller.MaySee(id, auth.UsersRead) {
+		if isVisible(caller, id) {
 			seen = append(seen, id)
 		}
 	}
 	return seen
+}
+
+func isVisible(caller *auth.Principal, id uid.User) bool {
+	return id.Valid() && caller.MaySee(id, auth.UsersRead)
 }
 
 // errNeedsAdmin is the error for what a caller may not do that does not administer users.
