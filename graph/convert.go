@@ -93,9 +93,14 @@ func orderListArgs(f *model.OrderFilter, by order.OrderBy, args page.Args) loade
 	return loader.OrderList{Filter: orderFilter(f), By: by, Args: args}
 }
 
+// newConnection returns the connection of a list at the root. A page that is the whole list needs no count. Those of lists
+// inside of others are counted together, whatever their pages hold.
 func newConnection[T any](p page.Page[T], err error, count func(context.Context) (int, error)) (*model.Connection[T], error) {
 	if err != nil {
 		return nil, err
+	}
+	if p.Whole {
+		count = func(context.Context) (int, error) { return len(p.Items), nil }
 	}
 	return model.NewConnection(p, count), nil
 }

@@ -3568,7 +3568,7 @@ type DeadLetterConnection {
   nodes: [DeadLetter!]!
   "The position of the page in the list."
   pageInfo: PageInfo!
-  "How many dead letters all pages hold. Counted only when asked for."
+  "How many dead letters all pages hold, counted up to 10,000: 10,001 says that there are more. Counted only when asked for."
   totalCount: Int!
 }
 
@@ -3881,7 +3881,7 @@ type LegacyUsageConnection {
   nodes: [LegacyUsage!]!
   "The position of the page in the list."
   pageInfo: PageInfo!
-  "How many elements all pages hold. Counted only when asked for."
+  "How many elements all pages hold, counted up to 10,000: 10,001 says that there are more. Counted only when asked for."
   totalCount: Int!
 }
 
@@ -4094,7 +4094,7 @@ type OrderConnection @readScope(scope: "orders:read") {
   nodes: [Order!]!
   "The position of the page in the list."
   pageInfo: PageInfo!
-  "How many orders all pages hold. Counted only when asked for."
+  "How many orders all pages hold, counted up to 10,000: 10,001 says that there are more. Counted only when asked for."
   totalCount: Int!
 }
 
@@ -4348,7 +4348,7 @@ type ProductConnection {
   nodes: [Product!]!
   "The position of the page in the list."
   pageInfo: PageInfo!
-  "How many products all pages hold. Counted only when asked for."
+  "How many products all pages hold, counted up to 10,000: 10,001 says that there are more. Counted only when asked for."
   totalCount: Int!
 }
 
@@ -5836,7 +5836,7 @@ type UserConnection @readScope(scope: "users:read") {
   nodes: [User!]!
   "The position of the page in the list."
   pageInfo: PageInfo!
-  "How many users all pages hold. Counted only when asked for."
+  "How many users all pages hold, counted up to 10,000: 10,001 says that there are more. Counted only when asked for."
   totalCount: Int!
 }
 

@@ -41,6 +41,7 @@ func Listen(ctx context.Context, env Env) (net.Listener, error) {
 func NewREST(env Env, db *store.DB, exec *executor.Executor, usage *legacy.Counter, events *securitylog.Recorder) (*rest.Shim, error) {
 	return rest.New(exec, rest.Config{
 		Version: env.Version, Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), Deprecated: env.Config.RESTDeprecated, OnCall: usage.CountCall, OnError: events.RecordError, IsKeyUsed: db.IsKeyUsed,
+		PageSize: env.Config.RESTPageSize, IgnoreUnknown: env.Config.RESTIgnore, OnIgnored: usage.CountIgnored,
 	}, env.Log)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/hostcheck"
 	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/securitylog"
 )
@@ -20,7 +21,7 @@ const UntrustedProxyMetric = "backplane_untrusted_proxy"
 
 // OpenAdmin builds the admin server with its listener, and registers the metrics
 // of the parts; it does nothing if the operator has turned it off. It is ready when the API is.
-func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder, eraser *Eraser, purger *Purger) (Runner, error) {
+func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder, eraser *Eraser, purger *Purger, usage *legacy.Counter) (Runner, error) {
 	if env.Config.AdminListen == config.Off {
 		return RunFunc(func(context.Context) error { return nil }), nil
 	}
@@ -36,6 +37,7 @@ func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, 
 	s.Register(UntrustedProxyMetric, func() float64 { return boolGauge(api.MetUntrustedProxy()) })
 	eraser.register(s)
 	purger.register(s)
+	s.Register("backplane_rest_ignored_parameters_total", func() float64 { return float64(usage.Ignored()) })
 	if env.DroppedLogRecords != nil {
 		s.Register("backplane_log_records_dropped_total", func() float64 { return float64(env.DroppedLogRecords()) })
 	}

@@ -48,6 +48,8 @@ type Config struct {
 	Sinks            []Sink // with different names
 	RESTOperations   string // folder, empty if there is none
 	RESTDeprecated   []rest.Deprecation
+	RESTPageSize     int
+	RESTIgnore       bool // parameters of the query that a route does not know
 	AssignLegacyID   bool
 
 	Retention   eventlog.RetentionConfig

@@ -65,7 +65,8 @@ func TestFromEnv_Defaults(t *testing.T) {
 			ConnectTime: 2 * time.Second, FirstByteTime: 30 * time.Second, IdleTime: 5 * time.Minute, TotalTime: 10 * time.Minute,
 			BodyBytes: 100 << 20, Calls: 10_000, CallerCalls: 2_500,
 		},
-		Writes: writelimit.Config{User: 50, Address: 250},
+		Writes:       writelimit.Config{User: 50, Address: 250},
+		RESTPageSize: 20,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(secrets.MasterKey{})); diff != "" {
 		t.Errorf("FromEnv without anything set (-want +got):\n%s", diff)

@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 
+	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/setting"
 )
 
@@ -67,6 +68,8 @@ func (c *Config) groups() []Group {
 		{"Legacy REST", []setting.Setting{
 			setting.Value(&c.RESTOperations, "REST_OPERATIONS", "", "folder of `*.graphql` files, stored operations that are served as routes in addition to the built-in ones", parseAny),
 			setting.Value(&c.RESTDeprecated, "REST_DEPRECATED", "", "comma-separated deprecated routes, each with the day of deprecation, the day when it may stop and its successor, e.g. `* 2026-06-01 2027-06-01 https://shop.example/docs`; the last two may be left out", parseList(parseDeprecation)),
+			setting.Number(&c.RESTPageSize, "REST_PAGE_SIZE", page.DefaultSize, 1, page.MaxSize, "objects in a list for a client that does not say how many"),
+			setting.Value(&c.RESTIgnore, "REST_UNKNOWN_PARAMETERS", "refuse", "`ignore` passes over parameters of the query that a route does not know, and counts them for `backplane legacy`; `refuse` answers with 422", parseEither("ignore", "refuse")),
 			setting.Value(&c.AssignLegacyID, "LEGACY_IDS", "off", "`assign` gives every new user, product and order the next number as its `legacyId`", parseEither("assign", "off")),
 		}},
 		{"Limits of a GraphQL operation", namedSettings(c.GraphQL.Settings())},

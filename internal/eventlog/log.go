@@ -42,8 +42,8 @@ type Span struct {
 	Limit    int
 }
 
-// MaxCount is how far events are counted: a log is long, and a count reads what it counts.
-const MaxCount = 10_000
+// MaxCount is how far events are counted, as the rows of all lists.
+const MaxCount = page.MaxCount
 
 // MaxTimed is how many events may have happened in the range of time of a filter that has no subject and no actor: in the
 // order of the log they are all read for a page.

@@ -17,7 +17,7 @@ const preflightAge = 7200
 // The headers that the API itself has, which pages may always send and read.
 var (
 	requestHeaders = []string{"Accept", "Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Prefer", "X-GraphQL-Event-Stream-Token", "X-Request-Id"}
-	exposedHeaders = []string{"Allow", "Deprecation", "ETag", "Link", "Location", "Preference-Applied", "Retry-After", "Sunset", "WWW-Authenticate", "X-Request-Id"}
+	exposedHeaders = []string{"Allow", "Deprecation", "ETag", "Link", "Location", "Preference-Applied", "Retry-After", "Sunset", "WWW-Authenticate", "X-Request-Id", "X-Total-Count"}
 )
 
 // allowOrigins lets pages of the allowed origins call (CORS) and answers their preflights. No

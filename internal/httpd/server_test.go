@@ -416,7 +416,7 @@ func TestServer_sets_headers(t *testing.T) {
 			"Access-Control-Allow-Origin": "", "Access-Control-Allow-Headers": "",
 		}},
 		{"an allowed page may read further headers", "GET /healthz", "Origin: https://shop.example", 200, map[string]string{
-			"Access-Control-Expose-Headers": "Allow, Deprecation, Etag, Link, Location, Preference-Applied, Retry-After, Sunset, Www-Authenticate, X-Request-Id, Server-Timing",
+			"Access-Control-Expose-Headers": "Allow, Deprecation, Etag, Link, Location, Preference-Applied, Retry-After, Sunset, Www-Authenticate, X-Request-Id, X-Total-Count, Server-Timing",
 		}},
 		{"another origin gets no preflight", "OPTIONS /graphql", "Origin: https://evil.example\nAccess-Control-Request-Method: POST", 405, map[string]string{
 			"Access-Control-Allow-Origin": "", "Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
@@ -27,8 +28,11 @@ type Counter struct {
 	now   func() time.Time
 	log   *slog.Logger
 
-	mu      sync.Mutex
-	pending map[[2]string]*Usage // by route and client
+	mu         sync.Mutex
+	pending    map[[2]string]*Usage       // by route and client
+	parameters map[string]map[string]bool // counted by their names, by route
+
+	ignored atomic.Int64 // parameters
 }
 
 // NewCounter returns a Counter that stores nothing until Run is called.
@@ -40,7 +44,7 @@ func NewCounter(store Store, now func() time.Time, log *slog.Logger, cfg Counter
 		return nil, fmt.Errorf("legacy config: negative value in %+v", cfg)
 	}
 	cfg.Interval, cfg.Pending = cmp.Or(cfg.Interval, 5*time.Second), cmp.Or(cfg.Pending, 1000)
-	return &Counter{cfg: cfg, store: store, now: now, log: log, pending: map[[2]string]*Usage{}}, nil
+	return &Counter{cfg: cfg, store: store, now: now, log: log, pending: map[[2]string]*Usage{}, parameters: map[string]map[string]bool{}}, nil
 }
 
 // CountCall counts a call of the route by the client of ctx. It never blocks.

@@ -2,12 +2,14 @@
 // mark a place between two rows, and how a page is cut from the rows read.
 //
 // Cursors are keyset cursors. They name the order and the last row's place in
-// it, not an offset, so a page stays right while rows come and go before it.
+// it, not an offset, so a page stays right while rows come and go before it. The
+// cursors of SkipCursor are for legacy REST clients, which count rows.
 package page
 
 import (
 	"encoding/base64"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -19,6 +21,13 @@ const (
 	DefaultSize = 20
 	MaxSize     = 100
 )
+
+// MaxCount is up to where the rows of a list are counted, since a count reads what it
+// counts: MaxCount+1 says that there are more.
+const MaxCount = 10_000
+
+// MaxSkip bounds the rows that a SkipCursor skips, since all of them are read.
+const MaxSkip = 10_000
 
 // Args is what a client asks for: the first rows after a cursor or the last
 // rows before one. Nil means not given.
@@ -65,6 +74,23 @@ func ParseCursor(order, s string) (Cursor, error) {
 	return Cursor{parts[0], parts[1], parts[2]}, nil
 }
 
+// skipOrder takes the place of an order in a SkipCursor. No list has an order of this name.
+const skipOrder = "SKIP"
+
+// SkipCursor returns a cursor behind the first n rows of a list in any order, n from 1 to MaxSkip.
+// It is not good for a page that is read from its end.
+func SkipCursor(n int) string { return Cursor{Order: skipOrder, Key: strconv.Itoa(n)}.String() }
+
+// parseSkip returns how many rows a SkipCursor skips; ok is false for another cursor.
+func parseSkip(s string) (n int, ok bool) {
+	c, err := ParseCursor(skipOrder, s)
+	if err != nil {
+		return 0, false
+	}
+	n, err = strconv.Atoi(c.Key)
+	return n, err == nil && n > 0 && n <= MaxSkip && SkipCursor(n) == s
+}
+
 func errCursor() error {
 	return fault.New(fault.CursorInvalid, "This cursor does not come from a list in this order.")
 }
@@ -73,6 +99,7 @@ func errCursor() error {
 type Window struct {
 	Limit    int     // rows of the page; read one more to learn whether there are others
 	Backward bool    // read in reverse order, from the end or from Before
+	Skip     int     // rows to pass over, from the start; 0 if Backward
 	After    *Cursor // rows strictly behind this place
 	Before   *Cursor // rows strictly ahead of this place
 }
@@ -94,6 +121,11 @@ func (a Args) Window(order string) (Window, error) {
 		w.Limit = *size
 	}
 	var err error
+	if a.After != nil && !w.Backward {
+		if n, ok := parseSkip(*a.After); ok {
+			w.Skip, a.After = n, nil
+		}
+	}
 	if w.After, err = parseOptional(order, a.After, "after"); err != nil {
 		return w, err
 	}
@@ -118,6 +150,7 @@ type Page[T any] struct {
 	Cursors []string // one for each item
 	HasNext bool
 	HasPrev bool
+	Whole   bool // the page is the whole list, so that its items need not be counted
 }
 
 // Cut makes the page from the rows that a Window read: in the window's own
@@ -128,7 +161,8 @@ func Cut[T any](w Window, rows []T, cursor func(T) Cursor) Page[T] {
 	if more {
 		rows = rows[:w.Limit]
 	}
-	p := Page[T]{Items: slices.Clone(rows), HasNext: more, HasPrev: w.After != nil}
+	p := Page[T]{Items: slices.Clone(rows), HasNext: more, HasPrev: w.After != nil || w.Skip > 0}
+	p.Whole = !more && w.After == nil && w.Before == nil && w.Skip == 0
 	if w.Backward {
 		slices.Reverse(p.Items)
 		p.HasNext, p.HasPrev = w.Before != nil, more

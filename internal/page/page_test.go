@@ -34,6 +34,12 @@ func TestWindow_checks_what_a_client_asks_for(t *testing.T) {
 		{"a cursor that is no UTF-8", Args{After: ptr(Cursor{"BY_ID", "\xff", "id"}.String())}, fault.CursorInvalid},
 		{"the longest key", Args{After: ptr(Cursor{"BY_ID", strings.Repeat("&", MaxKey), "id"}.String())}, ""},
 		{"a much longer key", Args{After: ptr(Cursor{"BY_ID", strings.Repeat("k", 2*MaxKey), "id"}.String())}, fault.CursorInvalid},
+		{"a number of rows", Args{After: ptr(SkipCursor(MaxSkip))}, ""},
+		{"more rows than may be skipped", Args{After: ptr(SkipCursor(MaxSkip + 1))}, fault.CursorInvalid},
+		{"no rows to skip", Args{After: ptr(SkipCursor(0))}, fault.CursorInvalid},
+		{"a number of rows in another form", Args{After: ptr(Cursor{Order: "SKIP", Key: "+7"}.String())}, fault.CursorInvalid},
+		{"rows to skip of a page at the end", Args{Last: ptr(1), After: ptr(SkipCursor(1))}, fault.CursorInvalid},
+		{"rows to skip as the end", Args{Before: ptr(SkipCursor(1))}, fault.CursorInvalid},
 		{"a cursor with a NUL", Args{After: ptr(Cursor{"BY_ID", "\x00", "id"}.String())}, fault.CursorInvalid},
 	}
 	for _, tt := range tests {
@@ -54,16 +60,21 @@ func TestCut_tells_whether_there_is_more(t *testing.T) {
 		items   []int
 		hasNext bool
 		hasPrev bool
+		whole   bool
 	}{
-		{"a first page with more behind it", Window{Limit: 2}, []int{1, 2, 3}, []int{1, 2}, true, false},
-		{"a last page after a cursor", Window{Limit: 2, After: &Cursor{}}, []int{4, 5}, []int{4, 5}, false, true},
-		{"backwards from the end", Window{Limit: 2, Backward: true}, []int{5, 4, 3}, []int{4, 5}, false, true},
-		{"backwards to the start", Window{Limit: 2, Backward: true, Before: &Cursor{}}, []int{1}, []int{1}, true, false},
-		{"a page of nothing still knows of more", Window{Limit: 0}, []int{1}, []int{}, true, false},
+		{"a first page with more behind it", Window{Limit: 2}, []int{1, 2, 3}, []int{1, 2}, true, false, false},
+		{"a last page after a cursor", Window{Limit: 2, After: &Cursor{}}, []int{4, 5}, []int{4, 5}, false, true, false},
+		{"backwards from the end", Window{Limit: 2, Backward: true}, []int{5, 4, 3}, []int{4, 5}, false, true, false},
+		{"backwards to the start", Window{Limit: 2, Backward: true, Before: &Cursor{}}, []int{1}, []int{1}, true, false, false},
+		{"a page of nothing still knows of more", Window{Limit: 0}, []int{1}, []int{}, true, false, false},
+		{"the whole list", Window{Limit: 2}, []int{1, 2}, []int{1, 2}, false, false, true},
+		{"the whole list backwards", Window{Limit: 2, Backward: true}, []int{2, 1}, []int{1, 2}, false, false, true},
+		{"a page before a cursor", Window{Limit: 2, Before: &Cursor{}}, []int{1}, []int{1}, false, false, false},
+		{"a page behind a number of rows", Window{Limit: 2, Skip: 1}, []int{2}, []int{2}, false, true, false},
 	}
 	for _, tt := range tests {
 		p := Cut(tt.window, tt.rows, cursor)
-		if !slices.Equal(p.Items, tt.items) || p.HasNext != tt.hasNext || p.HasPrev != tt.hasPrev || len(p.Cursors) != len(p.Items) {
+		if !slices.Equal(p.Items, tt.items) || p.HasNext != tt.hasNext || p.HasPrev != tt.hasPrev || p.Whole != tt.whole || len(p.Cursors) != len(p.Items) {
 			t.Errorf("%s: got %+v", tt.name, p)
 		}
 	}

@@ -140,7 +140,7 @@ func pageOf[T any](rows []T, desc bool, order string, args page.Args, key func(T
 	ahead := func(k string) int { // the number of rows ahead of the key
 		return sort.Search(len(rows), func(n int) bool { return key(rows[n]) >= k && !desc || key(rows[n]) <= k && desc })
 	}
-	from, to := 0, len(rows)
+	from, to := min(w.Skip, len(rows)), len(rows)
 	if w.After != nil {
 		from = behind(w.After.Key)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -38,6 +39,7 @@ type boundRequest struct {
 	condition *validate.Condition    // what the request says of the version, besides one that is a variable; nil for nothing
 	matched   bool                   // the request has If-Match or If-None-Match
 	exact     bool                   // If-Match names one version, which is a variable
+	walk      *walk                  // set if the client counts objects or pages of a list
 	problems  []problem.Violation
 	unknown   map[string]any // properties of the body that no variable takes
 }
@@ -63,7 +65,7 @@ func (s *Shim) bindRequest(r *http.Request, rt *route) (*boundRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := rt.readBody(r)
+	body, err := rt.readBody(b.schema, r)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +74,9 @@ func (s *Shim) bindRequest(r *http.Request, rt *route) (*boundRequest, error) {
 			return nil, err
 		}
 	}
-	b.refuseUnknownParameters(query, rt.parameters)
+	b.setPageSize(s.cfg.PageSize)
+	b.bindWalk(query)
+	s.checkParameters(r.Context(), b, query)
 	b.findUnknownProperties(r, body)
 	return b, s.replaceLegacyIDs(r.Context(), b)
 }
@@ -101,7 +105,7 @@ func (b *boundRequest) queryValues(p *param, name string, query url.Values) []st
 		return values
 	}
 	if !slices.Contains(positions, p.Variable) {
-		b.addViolation(problem.Violation{Code: fault.BadInput, Detail: name + " must not be empty; leave it out.", In: inQuery, Pointer: jsonPointer(name)})
+		b.addParameterViolation(name, "%s must not be empty; leave it out.", name)
 	}
 	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
 }
@@ -109,19 +113,29 @@ func (b *boundRequest) queryValues(p *param, name string, query url.Values) []st
 // cacheBusters are parameters that legacy REST clients add so that no cache answers them.
 var cacheBusters = []string{"_", "nocache"}
 
-// refuseUnknownParameters adds a problem for each parameter of the query that no operation of
-// the path reads: a filter that is not applied must not look as if it were.
-func (b *boundRequest) refuseUnknownParameters(query url.Values, known []string) {
+// checkParameters adds a problem for each parameter of the query that no operation of
+// the path reads: a filter that is not applied must not look as if it were. If the operator
+// wants them passed over, it reports them instead.
+func (s *Shim) checkParameters(ctx context.Context, b *boundRequest, query url.Values) {
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if !slices.Contains(known, name) && !slices.Contains(cacheBusters, name) {
-			short := truncateName(name)
-			b.addViolation(problem.Violation{Code: fault.BadInput, Detail: short + " is not a parameter that may be given here.", In: inQuery, Pointer: jsonPointer(short)})
+		if slices.Contains(b.rt.parameters, name) || slices.Contains(cacheBusters, name) {
+			continue
+		}
+		if short := truncateName(name); s.cfg.IgnoreUnknown {
+			s.reportIgnored(ctx, b.rt, short)
+		} else {
+			b.addParameterViolation(short, "%s is not a parameter that may be given here.", short)
 		}
 	}
 }
 
+// addParameterViolation adds a problem with a parameter of the query.
+func (b *boundRequest) addParameterViolation(name, format string, args ...any) {
+	b.addViolation(problem.Violation{Code: fault.BadInput, Detail: fmt.Sprintf(format, args...), In: inQuery, Pointer: jsonPointer(name)})
+}
+
 // readBody reads the properties of the body, nil if the route has none.
-func (rt *route) readBody(r *http.Request) (map[string]any, error) {
+func (rt *route) readBody(schema *ast.Schema, r *http.Request) (map[string]any, error) {
 	if !rt.hasBody() {
 		return nil, nil
 	}
@@ -132,8 +146,12 @@ func (rt *route) readBody(r *http.Request) (map[string]any, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return map[string]any{}, nil
 	}
-	if err := rt.checkContentType(r); err != nil {
+	media, err := rt.mediaTypeOf(r)
+	if err != nil {
 		return nil, err
+	}
+	if media == mediaForm {
+		return rt.parseForm(schema, text)
 	}
 	v, err := jsoncodec.Decode(text)
 	if err != nil {
@@ -204,7 +222,10 @@ func (b *boundRequest) isFirstSource(p *param, in, name string) bool {
 func (b *boundRequest) valueFromQuery(p *param, name string, values []string) any {
 	if p.Type.Elem == nil {
 		if len(values) > 1 {
-			b.addViolation(problem.Violation{Code: fault.BadInput, Detail: name + " must be given once.", In: inQuery, Pointer: jsonPointer(name)})
+			b.addParameterViolation(name, "%s must be given once.", name)
+		}
+		if p.orders != nil {
+			return b.parseOrder(p, name, values[0])
 		}
 		return p.parseText(values[0])
 	}

@@ -31,6 +31,7 @@ type route struct {
 	replaces *route // PUT of the same path, nil if there is none
 
 	parameters []string // of the query, that an operation of the same path and method reads
+	skips      *param   // whose value may be given as a number of objects or of a page, nil if there is none
 	byCode     map[fault.Code]int
 
 	// scopes are those that an API key needs to get the answer of a mutation.
@@ -41,6 +42,7 @@ type route struct {
 type resultShape struct {
 	path      []string // keys from the data to the result
 	page      bool     // the result is the nodes of a connection
+	counted   bool     // of which the total is shown
 	versioned bool
 	errors    bool // the root field has userErrors
 	view      *view
@@ -53,7 +55,8 @@ type resultShape struct {
 type param struct {
 	*ast.VariableDefinition
 	from   fromDirective
-	legacy *lookup // nil if values are not looked up
+	legacy *lookup  // nil if values are not looked up
+	orders []string // by which a client sorts, nil if the variable is no order
 }
 
 // lookup is an operation that finds an id.
@@ -191,6 +194,10 @@ func (rt *route) bindParams(lookups map[string]*lookup) error {
 				errs = append(errs, rt.errorAt(v.Position, "there is no lookup %q", name))
 			}
 		}
+		p.orders = orderNames(v.Definition)
+		if p.from.Offset != "" || p.from.Page != "" {
+			rt.skips = p
+		}
 		if p.from.Path != "" && !slices.Contains(placeholders, p.from.Path) {
 			errs = append(errs, rt.errorAt(v.Position, "the path has no {%s}", p.from.Path))
 		}
@@ -270,6 +277,9 @@ func (rt *route) compileResult() error {
 	}
 	if n := len(fields); n > 1 && hasField(rt.typeOf(fields[n-2]), "pageInfo") && shown.Name == "nodes" {
 		rt.answer.page = true
+		if rt.answer.counted = isCounted(fields[n-2]); rt.answer.counted {
+			prependField(fields[n-2], totalKey+": totalCount")
+		}
 		prependField(fields[n-2], pageKey+`: pageInfo { hasNextPage hasPreviousPage startCursor endCursor }`)
 	}
 	if rt.rest.IDs == legacyIDs {
@@ -286,7 +296,7 @@ func (rt *route) compileResult() error {
 		prependField(shown, versionKey+`: version`)
 	}
 	rt.answer.view = viewOf(shown.SelectionSet)
-	return nil
+	return rt.checkSkips()
 }
 
 // typeOf returns the type of a field, whose lists are those of its items.
@@ -323,6 +333,7 @@ const (
 	absentKey  = hiddenPrefix + "absent"
 	versionKey = hiddenPrefix + "version"
 	pageKey    = hiddenPrefix + "pageInfo"
+	totalKey   = hiddenPrefix + "totalCount"
 	errorsKey  = hiddenPrefix + "userErrors"
 )
 

@@ -23,12 +23,15 @@ type (
 		Statuses  []codeStatus `json:"statuses"`
 	}
 	fromDirective struct {
-		Path   string `json:"path"`
-		Header string `json:"header"`
-		Query  names  `json:"query"`
-		Body   names  `json:"body"`
-		Text   bool   `json:"text"`
-		Legacy string `json:"legacy"`
+		Path   string     `json:"path"`
+		Header string     `json:"header"`
+		Query  names      `json:"query"`
+		Body   names      `json:"body"`
+		Offset string     `json:"offset"`
+		Page   string     `json:"page"`
+		Orders []constant `json:"orders"`
+		Text   bool       `json:"text"`
+		Legacy string     `json:"legacy"`
 	}
 	lookupDirective struct {
 		Unwrap string `json:"unwrap"`

@@ -15,6 +15,7 @@ import (
 const (
 	mediaJSON       = "application/json"
 	mediaMergePatch = "application/merge-patch+json"
+	mediaForm       = "application/x-www-form-urlencoded"
 	mediaEvents     = "text/event-stream"
 )
 
@@ -64,28 +65,29 @@ func errNotAcceptable() error {
 	return problem.New(http.StatusNotAcceptable, fault.New(fault.BadRequest, "This path answers with application/json."))
 }
 
-// checkContentType returns a 415 unless the body is plain JSON. Legacy REST clients may
-// leave the type out.
-func (rt *route) checkContentType(r *http.Request) error {
-	refuse := func(message string) error {
-		return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.BadRequest, "%s", message))
-	}
+func errMediaType(message string) error {
+	return problem.New(http.StatusUnsupportedMediaType, fault.New(fault.BadRequest, "%s", message))
+}
+
+// mediaTypeOf returns the media type of the body, or a 415 unless it is plain JSON or a form. Legacy
+// REST clients may leave the type of JSON out.
+func (rt *route) mediaTypeOf(r *http.Request) (string, error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return refuse("The request body must not be compressed.")
+		return "", errMediaType("The request body must not be compressed.")
 	}
 	value := strings.TrimSpace(strings.Join(r.Header.Values("Content-Type"), ","))
 	if value == "" || value == mediaJSON {
-		return nil
+		return mediaJSON, nil
 	}
 	name, params, err := mime.ParseMediaType(value)
 	charset, given := params["charset"]
 	switch {
-	case err != nil || name != mediaJSON && (name != mediaMergePatch || rt.method != http.MethodPatch):
-		return refuse("The request body must be application/json, or for PATCH application/merge-patch+json.")
+	case err != nil || name != mediaJSON && name != mediaForm && (name != mediaMergePatch || rt.method != http.MethodPatch):
+		return "", errMediaType("The request body must be application/json or application/x-www-form-urlencoded, or for PATCH application/merge-patch+json.")
 	case given && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "utf8"):
-		return refuse("The request body must be in UTF-8.")
+		return "", errMediaType("The request body must be in UTF-8.")
 	}
-	return nil
+	return name, nil
 }
 
 // acceptedEncodings returns the content encodings that the client can read.

@@ -17,7 +17,8 @@ import (
 // matches the server.
 type openAPISpec struct {
 	*schemaWriter
-	paths map[string]any
+	paths    map[string]any
+	pageSize int // of lists, if the client does not say it
 }
 
 // object is a JSON object of the document.
@@ -25,7 +26,7 @@ type object = map[string]any
 
 // openAPIDocument returns the OpenAPI document of the routes.
 func (s *Shim) openAPIDocument() map[string]any {
-	d := &openAPISpec{schemaWriter: newSchemaWriter(s.exec.Schema()), paths: object{}}
+	d := &openAPISpec{schemaWriter: newSchemaWriter(s.exec.Schema()), paths: object{}, pageSize: s.cfg.PageSize}
 	d.nameSchemas(s.routes)
 	tags := map[string]bool{}
 	for _, path := range slices.Sorted(maps.Keys(s.paths)) {
@@ -201,11 +202,21 @@ func (d *openAPISpec) describeParameters(rt *route) []object {
 		case p.from.Header != "":
 			add(inHeader, p.from.Header, false, d.inputSchema(p), about)
 		}
+		schema := d.inputSchema(p)
+		if p.orders != nil {
+			schema, about = p.orderSchema(), about+" "+p.describeOrders()
+		} else if p == rt.listParam("first") && p.DefaultValue == nil {
+			schema["default"] = d.pageSize
+		}
+		schema = withBounds(schema, about)
 		for i, name := range p.from.Query {
 			if i > 0 {
-				about = "The same as " + p.from.Query[0] + "."
+				about = "The same as `" + p.from.Query[0] + "`."
 			}
-			add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, withBounds(d.inputSchema(p), about), about)
+			add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, maps.Clone(schema), about)
+		}
+		for _, n := range describeSkips(p) {
+			add(inQuery, n.name, false, withBounds(object{"type": "integer"}, n.about), n.about)
 		}
 	}
 	if rt.op.Operation == ast.Mutation && rt.when != anonymous {
@@ -275,7 +286,7 @@ func requestBody(rt *route, bodies []any) object {
 		schema = object{"anyOf": bodies}
 	}
 	media := object{"schema": schema, "example": exampleOf(bodies[0].(object), nil)}
-	content := object{mediaJSON: media}
+	content := object{mediaJSON: media, mediaForm: object{"schema": object{"$ref": "#/components/schemas/Form"}}}
 	if rt.method == http.MethodPatch {
 		content[mediaMergePatch] = media
 	}
@@ -392,6 +403,9 @@ func successHeaders(rt *route) object {
 	if rt.op.Operation == ast.Query || rt.answer.versioned {
 		all["ETag"] = object{"$ref": "#/components/headers/ETag"}
 	}
+	if rt.answer.counted {
+		all[totalHeader] = object{"$ref": "#/components/headers/" + totalHeader}
+	}
 	if rt.answer.page {
 		all["Link"] = object{"$ref": "#/components/headers/Link"}
 	}
@@ -452,7 +466,7 @@ func responseComponents() object {
 		409: "The state of the object does not allow this.",
 		412: "A condition of the request, If-Match or If-None-Match, does not hold.",
 		413: "The body is too large.",
-		415: "The body is not JSON.",
+		415: "The body is neither JSON nor a form.",
 		422: "Values are wrong; errors lists them all.",
 		428: "If-Match is needed.",
 		429: "Too many requests.",
@@ -483,9 +497,10 @@ func headerComponents() object {
 		return object{"description": about, "schema": object{"type": "string"}, "example": example}
 	}
 	return object{
-		"ETag":     header("The version of what is shown, 0 of a list, and a digest of the response.", `"17-3vO1nS2h0pVwT9aK"`),
-		"Link":     header("The next and the previous page (RFC 8288).", `</users?cursor=WyJ4Il0>; rel="next"`),
-		"Location": header("Where the new object is.", "/users/5"),
+		"ETag":      header("The version of what is shown, 0 of a list, and a digest of the response.", `"17-3vO1nS2h0pVwT9aK"`),
+		"Link":      header("The next, previous, first and last page, where there are several (RFC 8288).", `</users?cursor=WyJ4Il0>; rel="next"`),
+		totalHeader: header("How many objects all pages hold; `>10000` if there are more.", "42"),
+		"Location":  header("Where the new object is.", "/users/5"),
 		"Retry-After": object{"description": "After how many seconds to try again.", "schema": object{"type": "integer"},
 			"example": 1},
 	}

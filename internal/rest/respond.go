@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -38,6 +37,9 @@ func (rt *route) sendResult(w http.ResponseWriter, r *http.Request, in *boundReq
 	}
 	if links := rt.pageLinks(r, in, res.page); links != "" {
 		h.Add("Link", links)
+	}
+	if res.page != nil && res.page.total >= 0 {
+		h.Set(totalHeader, totalText(res.page.total))
 	}
 	if rt.success == http.StatusCreated {
 		if id := shownID(body); id != "" {
@@ -91,62 +93,4 @@ func writeBody(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) //nolint:gosec // G705: it is JSON, and is sent as such; only the connection can fail
-}
-
-// pageLinks returns the links to the next and previous page (RFC 8288), made of the
-// parameters that page forwards and backwards.
-func (rt *route) pageLinks(r *http.Request, in *boundRequest, page *pageInfo) string {
-	if page == nil {
-		return ""
-	}
-	var links []string
-	if page.HasNextPage && page.EndCursor != nil {
-		links = rt.appendPageLink(links, r, in, "next", "first", "after", *page.EndCursor)
-	}
-	if page.HasPreviousPage && page.StartCursor != nil {
-		links = rt.appendPageLink(links, r, in, "prev", "last", "before", *page.StartCursor)
-	}
-	return strings.Join(links, ", ")
-}
-
-// appendPageLink adds the link to a page, if the operation has a parameter for it.
-func (rt *route) appendPageLink(links []string, r *http.Request, in *boundRequest, rel, sizeArg, cursorArg, cursor string) []string {
-	names := map[string]string{} // of parameters, by argument
-	for _, arg := range []string{"first", "after", "last", "before"} {
-		names[arg] = in.parameterOf(arg)
-	}
-	if names[cursorArg] == "" {
-		return links
-	}
-	query, _ := queryParameters(r.URL) // bindRequest has parsed it
-	next := url.Values{}
-	size := ""
-	for name, values := range query {
-		switch name {
-		case names["first"], names["last"]:
-			size = values[0]
-		case names["after"], names["before"]:
-		default:
-			next[name] = values
-		}
-	}
-	if size != "" && names[sizeArg] != "" {
-		next.Set(names[sizeArg], size)
-	}
-	next.Set(names[cursorArg], cursor)
-	return append(links, fmt.Sprintf("<%s?%s>; rel=%q", r.URL.EscapedPath(), next.Encode(), rel))
-}
-
-// parameterOf returns the name of the query parameter of an argument of the list, the one
-// that the client used if there are several; empty if there is none.
-func (b *boundRequest) parameterOf(argument string) string {
-	fields := b.rt.answer.fields
-	arg := fields[len(fields)-2].Arguments.ForName(argument)
-	if arg == nil || arg.Value.Kind != ast.Variable {
-		return ""
-	}
-	if from := b.origin[arg.Value.Raw]; from.in == inQuery {
-		return from.name
-	}
-	return ""
 }

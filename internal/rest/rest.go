@@ -26,6 +26,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/fault"
+	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/problem"
 	"github.com/backplane-dev/backplane/internal/requestlog"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -33,12 +34,17 @@ import (
 
 // Config tunes a Shim. The zero value is ready to use.
 type Config struct {
-	Version    string                                  // of the product, for the OpenAPI document
-	Folder     string                                  // holds the operator's own operations; none if empty
-	Reserved   []string                                // patterns of net/http that operations must not use
-	Deprecated []Deprecation                           // routes that will be removed
-	OnCall     func(ctx context.Context, route string) // called for each call of a route; may be nil
-	OnError    func(ctx context.Context, err error)    // called with errors that the executor does not report; may be nil
+	Version    string        // of the product, for the OpenAPI document
+	Folder     string        // holds the operator's own operations; none if empty
+	Reserved   []string      // patterns of net/http that operations must not use
+	Deprecated []Deprecation // routes that will be removed
+	PageSize   int           // objects in a list if the client does not say how many; default page.DefaultSize
+
+	// IgnoreUnknown passes over parameters of the query that a route does not know, instead of refusing the request.
+	IgnoreUnknown bool
+	OnIgnored     func(ctx context.Context, route, parameter string) // called for each; the name is the client's, at most 100 bytes and "…"; may be nil
+	OnCall        func(ctx context.Context, route string)            // called for each call of a route; may be nil
+	OnError       func(ctx context.Context, err error)               // called with errors that the executor does not report; may be nil
 
 	// IsKeyUsed reports whether a call of the user under the idempotency key has taken effect. May be nil.
 	IsKeyUsed func(ctx context.Context, by uid.User, key string) (bool, error)
@@ -73,6 +79,9 @@ type endpoint struct {
 func New(exec *executor.Executor, cfg Config, log *slog.Logger) (*Shim, error) {
 	if exec == nil || log == nil {
 		return nil, errors.New("rest: executor and log are required")
+	}
+	if cfg.PageSize = cmp.Or(cfg.PageSize, page.DefaultSize); cfg.PageSize < 1 || cfg.PageSize > page.MaxSize {
+		return nil, fmt.Errorf("rest config: a page size of %d is not from 1 to %d", cfg.PageSize, page.MaxSize)
 	}
 	schema, err := withDirectives(exec.Schema())
 	if err != nil {
@@ -135,6 +144,11 @@ func (e *endpoint) parameters() (names []string) {
 	for _, rt := range e.routes {
 		for _, p := range rt.params {
 			names = append(names, p.from.Query...)
+			for _, name := range []string{p.from.Offset, p.from.Page} {
+				if name != "" {
+					names = append(names, name)
+				}
+			}
 		}
 	}
 	return names
@@ -225,6 +239,13 @@ func (s *Shim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		problem.Write(w, r, s.log, err)
+	}
+}
+
+// reportIgnored reports a parameter that was passed over.
+func (s *Shim) reportIgnored(ctx context.Context, rt *route, parameter string) {
+	if s.cfg.OnIgnored != nil {
+		s.cfg.OnIgnored(ctx, rt.method+" "+rt.path, parameter)
 	}
 }
 

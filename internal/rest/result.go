@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -29,6 +30,8 @@ type pageInfo struct {
 	HasPreviousPage bool    `json:"hasPreviousPage"`
 	StartCursor     *string `json:"startCursor"`
 	EndCursor       *string `json:"endCursor"`
+
+	total int // of all pages, page.MaxCount+1 for more; -1 if unknown
 }
 
 // userError is UserError of the schema.
@@ -59,9 +62,13 @@ func (rt *route) readResult(in *boundRequest, resp *graphql.Response) (*result, 
 	}
 	if rt.answer.page {
 		path := rt.answer.path
-		res.page = &pageInfo{}
-		if err := json.Unmarshal(findMember(findPath(resp.Data, path[:len(path)-1]), pageKey), res.page); err != nil {
+		connection := findPath(resp.Data, path[:len(path)-1])
+		res.page = &pageInfo{total: -1}
+		if err := json.Unmarshal(findMember(connection, pageKey), res.page); err != nil {
 			return nil, fmt.Errorf("read the page of %s: %w", rt.op.Name, err)
+		}
+		if n, err := strconv.Atoi(string(findMember(connection, totalKey))); err == nil {
+			res.page.total = n
 		}
 	}
 	return res, nil

@@ -20,6 +20,8 @@ type schemaWriter struct {
 func newSchemaWriter(schema *ast.Schema) *schemaWriter {
 	s := &schemaWriter{schema, object{}}
 	text := func(about string) object { return object{"type": "string", "description": about} }
+	s.schemas["Form"] = object{"type": "object", "additionalProperties": object{"type": "string"},
+		"description": "The properties of the JSON body. Parts of an object and items of a list are fields such as `price[amount]=1.00` and `items[0][sku]=TEA-GREEN`; items that are text may also be repeated, or stand between commas."}
 	s.schemas["Problem"] = object{
 		"type": "object", "description": "What went wrong (RFC 9457).",
 		"required": []any{"type", "title", "status", "detail", "code", "error"},

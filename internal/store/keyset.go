@@ -93,6 +93,9 @@ func (s pageQuery[T]) applyTo(q *entsql.Selector) {
 	s.restrictRows(q)
 	s.sortRows(q)
 	q.Limit(s.Limit + 1)
+	if s.Skip > 0 {
+		q.Offset(s.Skip)
+	}
 }
 
 // toPage returns the page of the rows read.
@@ -127,7 +130,7 @@ func listPage[F, T, R any, P ~func(*entsql.Selector), Q entQuery[Q, R, P]](
 	return s.toPage(mapSlice(rows, to)), nil
 }
 
-// countRows returns how many rows match the filter f.
+// countRows returns how many rows match the filter f; page.MaxCount+1 stands for all numbers above page.MaxCount.
 func countRows[F any, Q entQuery[Q, R, P], R any, P ~func(*entsql.Selector)](
 	ctx context.Context, db *DB, query func(F) (Q, error), f F,
 ) (int, error) {
@@ -135,11 +138,17 @@ func countRows[F any, Q entQuery[Q, R, P], R any, P ~func(*entsql.Selector)](
 	if err != nil {
 		return 0, err
 	}
-	n, err := q.Count(ctx)
+	n, err := q.Where(limitCount).Count(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("count: %w", db.translateError(ctx, err))
 	}
 	return n, nil
+}
+
+// limitCount restricts a query that counts to so many of the rows that match what was said before it.
+func limitCount(q *entsql.Selector) {
+	some := entsql.Dialect(q.Dialect()).Select(q.C("id")).From(q.Table()).SetP(q.P()).Limit(page.MaxCount + 1)
+	q.From(some.As("counted")).SetP(nil).As("counted") // also names the column that is counted
 }
 
 func timeKey(t time.Time) string { return toMicros(t).Format(time.RFC3339Nano) }

@@ -127,7 +127,7 @@ func firstOfEach(users []uid.User, f order.Filter, s pageQuery[*order.Order]) fu
 		matchingOrders(f)(inner)
 		s.restrictRows(inner)
 		numbered := b.Select("id").From(inner.As("numbered"))
-		numbered.Where(entsql.LTE("place", s.Limit+1))
+		numbered.Where(entsql.And(entsql.GT("place", s.Skip), entsql.LTE("place", s.Skip+s.Limit+1)))
 		q.Where(entsql.In(q.C(entorder.FieldID), numbered))
 	}
 }
@@ -152,7 +152,7 @@ func (s Orders) CountByUsers(ctx context.Context, users []uid.User, f order.Filt
 			return nil, fmt.Errorf("count orders of users: %w", s.db.translateError(ctx, err))
 		}
 		for _, row := range rows {
-			counts[row.UserID] = row.Count
+			counts[row.UserID] = min(row.Count, page.MaxCount+1)
 		}
 	}
 	return counts, nil

@@ -178,9 +178,11 @@ func listsByUsers(t *testing.T, s Stores) {
 		"last before":       {Last: ptr(1), Before: &cursor},
 		"after and before":  {After: &middle.Cursors[0], Before: &cursor},
 		"more than one has": {First: ptr(50)},
+		"behind some":       {First: ptr(2), After: ptr(page.SkipCursor(2))},
+		"behind all":        {After: ptr(page.SkipCursor(9))},
 	} {
 		for by := range sortedOrders() {
-			if (args.After != nil || args.Before != nil) && by != order.ByPlacedAsc {
+			if (args.After == &cursor || args.After == &middle.Cursors[0] || args.Before != nil) && by != order.ByPlacedAsc {
 				continue
 			}
 			f := order.Filter{Status: []order.Status{order.Pending}}

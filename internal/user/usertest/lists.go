@@ -109,6 +109,10 @@ func assertEveryPage(t *testing.T, s user.Store, o user.OrderBy, model []*user.U
 			assertPage(t, s, o, page.Args{First: &size, After: &whole.Cursors[i]}, rest[:n], n < len(rest), true)
 			assertPage(t, s, o, page.Args{Last: &size, Before: &whole.Cursors[i]}, before[len(before)-m:], true, m < len(before))
 		}
+		for skip := 1; skip <= len(model)+1; skip++ {
+			after, rest := page.SkipCursor(skip), model[min(skip, len(model)):]
+			assertPage(t, s, o, page.Args{First: &size, After: &after}, rest[:min(size, len(rest))], size < len(rest), true)
+		}
 		assertPage(t, s, o, page.Args{First: &size}, model[:size], true, false)
 		assertPage(t, s, o, page.Args{Last: &size}, model[len(model)-size:], false, true)
 	}
