@@ -23,6 +23,7 @@ import (
 	"github.com/backplane-dev/backplane/ent/idempotencykey"
 	"github.com/backplane-dev/backplane/ent/instance"
 	"github.com/backplane-dev/backplane/ent/lease"
+	"github.com/backplane-dev/backplane/ent/legacyday"
 	"github.com/backplane-dev/backplane/ent/legacyusage"
 	entorder "github.com/backplane-dev/backplane/ent/order"
 	"github.com/backplane-dev/backplane/ent/orderitem"
@@ -65,6 +66,8 @@ type Client struct {
 	Instance *InstanceClient
 	// Lease is the client for interacting with the Lease builders.
 	Lease *LeaseClient
+	// LegacyDay is the client for interacting with the LegacyDay builders.
+	LegacyDay *LegacyDayClient
 	// LegacyUsage is the client for interacting with the LegacyUsage builders.
 	LegacyUsage *LegacyUsageClient
 	// Order is the client for interacting with the Order builders.
@@ -118,6 +121,7 @@ func (c *Client) init() {
 	c.IdempotencyKey = NewIdempotencyKeyClient(c.config)
 	c.Instance = NewInstanceClient(c.config)
 	c.Lease = NewLeaseClient(c.config)
+	c.LegacyDay = NewLegacyDayClient(c.config)
 	c.LegacyUsage = NewLegacyUsageClient(c.config)
 	c.Order = NewOrderClient(c.config)
 	c.OrderItem = NewOrderItemClient(c.config)
@@ -235,6 +239,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		IdempotencyKey: NewIdempotencyKeyClient(cfg),
 		Instance:       NewInstanceClient(cfg),
 		Lease:          NewLeaseClient(cfg),
+		LegacyDay:      NewLegacyDayClient(cfg),
 		LegacyUsage:    NewLegacyUsageClient(cfg),
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
@@ -279,6 +284,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		IdempotencyKey: NewIdempotencyKeyClient(cfg),
 		Instance:       NewInstanceClient(cfg),
 		Lease:          NewLeaseClient(cfg),
+		LegacyDay:      NewLegacyDayClient(cfg),
 		LegacyUsage:    NewLegacyUsageClient(cfg),
 		Order:          NewOrderClient(cfg),
 		OrderItem:      NewOrderItemClient(cfg),
@@ -326,9 +332,10 @@ func (c *Client) Close() error {
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Credential, c.DeadLetter, c.Erasure, c.Event, c.IdempotencyKey,
-		c.Instance, c.Lease, c.LegacyUsage, c.Order, c.OrderItem, c.Outcome, c.Picker,
-		c.Product, c.Reader, c.SecurityEvent, c.Sequencer, c.Service, c.Session,
-		c.Setting, c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
+		c.Instance, c.Lease, c.LegacyDay, c.LegacyUsage, c.Order, c.OrderItem,
+		c.Outcome, c.Picker, c.Product, c.Reader, c.SecurityEvent, c.Sequencer,
+		c.Service, c.Session, c.Setting, c.SigningKey, c.Stock, c.Throttle, c.Timeline,
+		c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -339,9 +346,10 @@ func (c *Client) Use(hooks ...Hook) {
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Credential, c.DeadLetter, c.Erasure, c.Event, c.IdempotencyKey,
-		c.Instance, c.Lease, c.LegacyUsage, c.Order, c.OrderItem, c.Outcome, c.Picker,
-		c.Product, c.Reader, c.SecurityEvent, c.Sequencer, c.Service, c.Session,
-		c.Setting, c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
+		c.Instance, c.Lease, c.LegacyDay, c.LegacyUsage, c.Order, c.OrderItem,
+		c.Outcome, c.Picker, c.Product, c.Reader, c.SecurityEvent, c.Sequencer,
+		c.Service, c.Session, c.Setting, c.SigningKey, c.Stock, c.Throttle, c.Timeline,
+		c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -366,6 +374,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Instance.mutate(ctx, m)
 	case *LeaseMutation:
 		return c.Lease.mutate(ctx, m)
+	case *LegacyDayMutation:
+		return c.LegacyDay.mutate(ctx, m)
 	case *LegacyUsageMutation:
 		return c.LegacyUsage.mutate(ctx, m)
 	case *OrderMutation:
@@ -1466,6 +1476,139 @@ func (c *LeaseClient) mutate(ctx context.Context, m *LeaseMutation) (Value, erro
 		return (&LeaseDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown Lease mutation op: %q", m.Op())
+	}
+}
+
+// LegacyDayClient is a client for the LegacyDay schema.
+type LegacyDayClient struct {
+	config
+}
+
+// NewLegacyDayClient returns a client for the LegacyDay from the given config.
+func NewLegacyDayClient(c config) *LegacyDayClient {
+	return &LegacyDayClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `legacyday.Hooks(f(g(h())))`.
+func (c *LegacyDayClient) Use(hooks ...Hook) {
+	c.hooks.LegacyDay = append(c.hooks.LegacyDay, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `legacyday.Intercept(f(g(h())))`.
+func (c *LegacyDayClient) Intercept(interceptors ...Interceptor) {
+	c.inters.LegacyDay = append(c.inters.LegacyDay, interceptors...)
+}
+
+// Create returns a builder for creating a LegacyDay entity.
+func (c *LegacyDayClient) Create() *LegacyDayCreate {
+	mutation := newLegacyDayMutation(c.config, OpCreate)
+	return &LegacyDayCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of LegacyDay entities.
+func (c *LegacyDayClient) CreateBulk(builders ...*LegacyDayCreate) *LegacyDayCreateBulk {
+	return &LegacyDayCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *LegacyDayClient) MapCreateBulk(slice any, setFunc func(*LegacyDayCreate, int)) *LegacyDayCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &LegacyDayCreateBulk{err: fmt.Errorf("calling to LegacyDayClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*LegacyDayCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &LegacyDayCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for LegacyDay.
+func (c *LegacyDayClient) Update() *LegacyDayUpdate {
+	mutation := newLegacyDayMutation(c.config, OpUpdate)
+	return &LegacyDayUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *LegacyDayClient) UpdateOne(_m *LegacyDay) *LegacyDayUpdateOne {
+	mutation := newLegacyDayMutation(c.config, OpUpdateOne, withLegacyDay(_m))
+	return &LegacyDayUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *LegacyDayClient) UpdateOneID(id string) *LegacyDayUpdateOne {
+	mutation := newLegacyDayMutation(c.config, OpUpdateOne, withLegacyDayID(id))
+	return &LegacyDayUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for LegacyDay.
+func (c *LegacyDayClient) Delete() *LegacyDayDelete {
+	mutation := newLegacyDayMutation(c.config, OpDelete)
+	return &LegacyDayDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *LegacyDayClient) DeleteOne(_m *LegacyDay) *LegacyDayDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *LegacyDayClient) DeleteOneID(id string) *LegacyDayDeleteOne {
+	builder := c.Delete().Where(legacyday.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &LegacyDayDeleteOne{builder}
+}
+
+// Query returns a query builder for LegacyDay.
+func (c *LegacyDayClient) Query() *LegacyDayQuery {
+	return &LegacyDayQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeLegacyDay},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a LegacyDay entity by its id.
+func (c *LegacyDayClient) Get(ctx context.Context, id string) (*LegacyDay, error) {
+	return c.Query().Where(legacyday.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *LegacyDayClient) GetX(ctx context.Context, id string) *LegacyDay {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *LegacyDayClient) Hooks() []Hook {
+	return c.hooks.LegacyDay
+}
+
+// Interceptors returns the client interceptors.
+func (c *LegacyDayClient) Interceptors() []Interceptor {
+	return c.inters.LegacyDay
+}
+
+func (c *LegacyDayClient) mutate(ctx context.Context, m *LegacyDayMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&LegacyDayCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&LegacyDayUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&LegacyDayUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&LegacyDayDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown LegacyDay mutation op: %q", m.Op())
 	}
 }
 
@@ -3734,15 +3877,15 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 type (
 	hooks struct {
 		APIKey, Credential, DeadLetter, Erasure, Event, IdempotencyKey, Instance, Lease,
-		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, SecurityEvent,
-		Sequencer, Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
-		User []ent.Hook
+		LegacyDay, LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader,
+		SecurityEvent, Sequencer, Service, Session, Setting, SigningKey, Stock,
+		Throttle, Timeline, User []ent.Hook
 	}
 	inters struct {
 		APIKey, Credential, DeadLetter, Erasure, Event, IdempotencyKey, Instance, Lease,
-		LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader, SecurityEvent,
-		Sequencer, Service, Session, Setting, SigningKey, Stock, Throttle, Timeline,
-		User []ent.Interceptor
+		LegacyDay, LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader,
+		SecurityEvent, Sequencer, Service, Session, Setting, SigningKey, Stock,
+		Throttle, Timeline, User []ent.Interceptor
 	}
 )
 

@@ -21,6 +21,7 @@ import (
 	"github.com/backplane-dev/backplane/ent/idempotencykey"
 	"github.com/backplane-dev/backplane/ent/instance"
 	"github.com/backplane-dev/backplane/ent/lease"
+	"github.com/backplane-dev/backplane/ent/legacyday"
 	"github.com/backplane-dev/backplane/ent/legacyusage"
 
 	entorder "github.com/backplane-dev/backplane/ent/order"
@@ -108,6 +109,7 @@ func checkColumn(t, c string) error {
 			idempotencykey.Table: idempotencykey.ValidColumn,
 			instance.Table:       instance.ValidColumn,
 			lease.Table:          lease.ValidColumn,
+			legacyday.Table:      legacyday.ValidColumn,
 			legacyusage.Table:    legacyusage.ValidColumn,
 			entorder.Table:       entorder.ValidColumn,
 			orderitem.Table:      orderitem.ValidColumn,

@@ -20,6 +20,7 @@ import (
 	"github.com/backplane-dev/backplane/ent/idempotencykey"
 	"github.com/backplane-dev/backplane/ent/instance"
 	"github.com/backplane-dev/backplane/ent/lease"
+	"github.com/backplane-dev/backplane/ent/legacyday"
 	"github.com/backplane-dev/backplane/ent/legacyusage"
 	entorder "github.com/backplane-dev/backplane/ent/order"
 	"github.com/backplane-dev/backplane/ent/orderitem"
@@ -62,6 +63,7 @@ const (
 	TypeIdempotencyKey = "IdempotencyKey"
 	TypeInstance       = "Instance"
 	TypeLease          = "Lease"
+	TypeLegacyDay      = "LegacyDay"
 	TypeLegacyUsage    = "LegacyUsage"
 	TypeOrder          = "Order"
 	TypeOrderItem      = "OrderItem"
@@ -7688,6 +7690,482 @@ func (m *LeaseMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *LeaseMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown Lease edge %s", name)
+}
+
+// LegacyDayMutation represents an operation that mutates the LegacyDay nodes in the graph.
+type LegacyDayMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *string
+	day           *string
+	route         *string
+	calls         *int64
+	addcalls      *int64
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*LegacyDay, error)
+	predicates    []predicate.LegacyDay
+}
+
+var _ ent.Mutation = (*LegacyDayMutation)(nil)
+
+// legacydayOption allows management of the mutation configuration using functional options.
+type legacydayOption func(*LegacyDayMutation)
+
+// newLegacyDayMutation creates new mutation for the LegacyDay entity.
+func newLegacyDayMutation(c config, op Op, opts ...legacydayOption) *LegacyDayMutation {
+	m := &LegacyDayMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeLegacyDay,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withLegacyDayID sets the ID field of the mutation.
+func withLegacyDayID(id string) legacydayOption {
+	return func(m *LegacyDayMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *LegacyDay
+		)
+		m.oldValue = func(ctx context.Context) (*LegacyDay, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().LegacyDay.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withLegacyDay sets the old LegacyDay of the mutation.
+func withLegacyDay(node *LegacyDay) legacydayOption {
+	return func(m *LegacyDayMutation) {
+		m.oldValue = func(context.Context) (*LegacyDay, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m LegacyDayMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m LegacyDayMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of LegacyDay entities.
+func (m *LegacyDayMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *LegacyDayMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *LegacyDayMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().LegacyDay.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetDay sets the "day" field.
+func (m *LegacyDayMutation) SetDay(s string) {
+	m.day = &s
+}
+
+// Day returns the value of the "day" field in the mutation.
+func (m *LegacyDayMutation) Day() (r string, exists bool) {
+	v := m.day
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDay returns the old "day" field's value of the LegacyDay entity.
+// If the LegacyDay object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegacyDayMutation) OldDay(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDay is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDay requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDay: %w", err)
+	}
+	return oldValue.Day, nil
+}
+
+// ResetDay resets all changes to the "day" field.
+func (m *LegacyDayMutation) ResetDay() {
+	m.day = nil
+}
+
+// SetRoute sets the "route" field.
+func (m *LegacyDayMutation) SetRoute(s string) {
+	m.route = &s
+}
+
+// Route returns the value of the "route" field in the mutation.
+func (m *LegacyDayMutation) Route() (r string, exists bool) {
+	v := m.route
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRoute returns the old "route" field's value of the LegacyDay entity.
+// If the LegacyDay object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegacyDayMutation) OldRoute(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRoute is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRoute requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRoute: %w", err)
+	}
+	return oldValue.Route, nil
+}
+
+// ResetRoute resets all changes to the "route" field.
+func (m *LegacyDayMutation) ResetRoute() {
+	m.route = nil
+}
+
+// SetCalls sets the "calls" field.
+func (m *LegacyDayMutation) SetCalls(i int64) {
+	m.calls = &i
+	m.addcalls = nil
+}
+
+// Calls returns the value of the "calls" field in the mutation.
+func (m *LegacyDayMutation) Calls() (r int64, exists bool) {
+	v := m.calls
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCalls returns the old "calls" field's value of the LegacyDay entity.
+// If the LegacyDay object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LegacyDayMutation) OldCalls(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCalls is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCalls requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCalls: %w", err)
+	}
+	return oldValue.Calls, nil
+}
+
+// AddCalls adds i to the "calls" field.
+func (m *LegacyDayMutation) AddCalls(i int64) {
+	if m.addcalls != nil {
+		*m.addcalls += i
+	} else {
+		m.addcalls = &i
+	}
+}
+
+// AddedCalls returns the value that was added to the "calls" field in this mutation.
+func (m *LegacyDayMutation) AddedCalls() (r int64, exists bool) {
+	v := m.addcalls
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetCalls resets all changes to the "calls" field.
+func (m *LegacyDayMutation) ResetCalls() {
+	m.calls = nil
+	m.addcalls = nil
+}
+
+// Where appends a list predicates to the LegacyDayMutation builder.
+func (m *LegacyDayMutation) Where(ps ...predicate.LegacyDay) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the LegacyDayMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *LegacyDayMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.LegacyDay, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *LegacyDayMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *LegacyDayMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (LegacyDay).
+func (m *LegacyDayMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *LegacyDayMutation) Fields() []string {
+	fields := make([]string, 0, 3)
+	if m.day != nil {
+		fields = append(fields, legacyday.FieldDay)
+	}
+	if m.route != nil {
+		fields = append(fields, legacyday.FieldRoute)
+	}
+	if m.calls != nil {
+		fields = append(fields, legacyday.FieldCalls)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *LegacyDayMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case legacyday.FieldDay:
+		return m.Day()
+	case legacyday.FieldRoute:
+		return m.Route()
+	case legacyday.FieldCalls:
+		return m.Calls()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *LegacyDayMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case legacyday.FieldDay:
+		return m.OldDay(ctx)
+	case legacyday.FieldRoute:
+		return m.OldRoute(ctx)
+	case legacyday.FieldCalls:
+		return m.OldCalls(ctx)
+	}
+	return nil, fmt.Errorf("unknown LegacyDay field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *LegacyDayMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case legacyday.FieldDay:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDay(v)
+		return nil
+	case legacyday.FieldRoute:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRoute(v)
+		return nil
+	case legacyday.FieldCalls:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCalls(v)
+		return nil
+	}
+	return fmt.Errorf("unknown LegacyDay field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *LegacyDayMutation) AddedFields() []string {
+	var fields []string
+	if m.addcalls != nil {
+		fields = append(fields, legacyday.FieldCalls)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *LegacyDayMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case legacyday.FieldCalls:
+		return m.AddedCalls()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *LegacyDayMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case legacyday.FieldCalls:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddCalls(v)
+		return nil
+	}
+	return fmt.Errorf("unknown LegacyDay numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *LegacyDayMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *LegacyDayMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *LegacyDayMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown LegacyDay nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *LegacyDayMutation) ResetField(name string) error {
+	switch name {
+	case legacyday.FieldDay:
+		m.ResetDay()
+		return nil
+	case legacyday.FieldRoute:
+		m.ResetRoute()
+		return nil
+	case legacyday.FieldCalls:
+		m.ResetCalls()
+		return nil
+	}
+	return fmt.Errorf("unknown LegacyDay field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *LegacyDayMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *LegacyDayMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *LegacyDayMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *LegacyDayMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *LegacyDayMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *LegacyDayMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *LegacyDayMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown LegacyDay unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *LegacyDayMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown LegacyDay edge %s", name)
 }
 
 // LegacyUsageMutation represents an operation that mutates the LegacyUsage nodes in the graph.

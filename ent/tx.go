@@ -30,6 +30,8 @@ type Tx struct {
 	Instance *InstanceClient
 	// Lease is the client for interacting with the Lease builders.
 	Lease *LeaseClient
+	// LegacyDay is the client for interacting with the LegacyDay builders.
+	LegacyDay *LegacyDayClient
 	// LegacyUsage is the client for interacting with the LegacyUsage builders.
 	LegacyUsage *LegacyUsageClient
 	// Order is the client for interacting with the Order builders.
@@ -203,6 +205,7 @@ func (tx *Tx) init() {
 	tx.IdempotencyKey = NewIdempotencyKeyClient(tx.config)
 	tx.Instance = NewInstanceClient(tx.config)
 	tx.Lease = NewLeaseClient(tx.config)
+	tx.LegacyDay = NewLegacyDayClient(tx.config)
 	tx.LegacyUsage = NewLegacyUsageClient(tx.config)
 	tx.Order = NewOrderClient(tx.config)
 	tx.OrderItem = NewOrderItemClient(tx.config)

@@ -325,6 +325,19 @@ var (
 			},
 		},
 	}
+	// LegacyDaysColumns holds the columns for the "legacy_days" table.
+	LegacyDaysColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "day", Type: field.TypeString},
+		{Name: "route", Type: field.TypeString},
+		{Name: "calls", Type: field.TypeInt64},
+	}
+	// LegacyDaysTable holds the schema information for the "legacy_days" table.
+	LegacyDaysTable = &schema.Table{
+		Name:       "legacy_days",
+		Columns:    LegacyDaysColumns,
+		PrimaryKey: []*schema.Column{LegacyDaysColumns[0]},
+	}
 	// LegacyUsageColumns holds the columns for the "legacy_usage" table.
 	LegacyUsageColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -815,6 +828,7 @@ var (
 		IdempotencyKeysTable,
 		InstancesTable,
 		LeasesTable,
+		LegacyDaysTable,
 		LegacyUsageTable,
 		OrdersTable,
 		OrderItemsTable,
@@ -857,6 +871,12 @@ func init() {
 		"instances_status_is_known": "status IN ('PASSING', 'CRITICAL', 'DRAINING', 'MAINTENANCE')",
 		"instances_version_counts":  "version >= 1",
 		"instances_weight_counts":   "weight >= 1",
+	}
+	LegacyDaysTable.Annotation = &entsql.Annotation{
+		Table: "legacy_days",
+	}
+	LegacyDaysTable.Annotation.Checks = map[string]string{
+		"legacy_days_calls_count": "calls > 0",
 	}
 	LegacyUsageTable.Annotation = &entsql.Annotation{
 		Table: "legacy_usage",

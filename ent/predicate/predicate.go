@@ -30,6 +30,9 @@ type Instance func(*sql.Selector)
 // Lease is the predicate function for lease builders.
 type Lease func(*sql.Selector)
 
+// LegacyDay is the predicate function for legacyday builders.
+type LegacyDay func(*sql.Selector)
+
 // LegacyUsage is the predicate function for legacyusage builders.
 type LegacyUsage func(*sql.Selector)
 

@@ -32,6 +32,24 @@ func (LegacyUsage) Indexes() []ent.Index {
 	}
 }
 
+// LegacyDay holds the schema of the number of calls of a legacy REST route on a day.
+type LegacyDay struct{ ent.Schema }
+
+// Fields of LegacyDay.
+func (LegacyDay) Fields() []ent.Field {
+	return []ent.Field{
+		field.String("id").Immutable(),  // day and route
+		field.String("day").Immutable(), // e.g. 2026-11-30, UTC
+		field.String("route").Immutable(),
+		field.Int64("calls"),
+	}
+}
+
+// Annotations of LegacyDay.
+func (LegacyDay) Annotations() []schema.Annotation {
+	return append(checkConstraints(map[string]string{"legacy_days_calls_count": "calls > 0"}), entsql.Annotation{Table: "legacy_days"})
+}
+
 // Annotations of LegacyUsage.
 func (LegacyUsage) Annotations() []schema.Annotation {
 	return append(checkConstraints(map[string]string{"legacy_usage_calls_count": "calls > 0"}), entsql.Annotation{Table: "legacy_usage"})

@@ -3841,7 +3841,7 @@ type EventEdge {
 `, BuiltIn: false},
 	{Name: "../schema/legacy.graphqls", Input: `extend type Query {
   """
-  Which clients still call the legacy REST routes, by route: counted on every node and stored every few seconds. ADMIN only. A
+  Which clients still call the legacy REST routes, and paths that are not served, by route: counted on every node and stored every few seconds. ADMIN only. A
   route without calls for a long time may be turned off.
   """
   legacyUsage(
@@ -3858,7 +3858,10 @@ type EventEdge {
 
 "The calls of a legacy REST route by one client."
 type LegacyUsage {
-  "The route, e.g. ` + "`" + `GET /users/{id}` + "`" + `."
+  """
+  The route, e.g. ` + "`" + `GET /users/{id}` + "`" + `. ` + "`" + `GET /users?colour` + "`" + ` are those of its calls with a parameter that was passed over, ` + "`" + `GET /carts/{id} (unknown)` + "`" + `
+  calls of a path that is not served, and ` + "`" + `(unknown path)` + "`" + ` those of anonymous callers or beyond the limit of names.
+  """
   route: String!
   """
   The client: the id of an API key or, for others, the user agent of the program. ` + "`" + `(unnamed)` + "`" + ` are programs without a user

@@ -41,14 +41,27 @@ func Listen(ctx context.Context, env Env) (net.Listener, error) {
 func NewREST(env Env, db *store.DB, exec *executor.Executor, usage *legacy.Counter, events *securitylog.Recorder) (*rest.Shim, error) {
 	return rest.New(exec, rest.Config{
 		Version: env.Version, Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), Deprecated: env.Config.RESTDeprecated, OnCall: usage.CountCall, OnError: events.RecordError, IsKeyUsed: db.IsKeyUsed,
-		PageSize: env.Config.RESTPageSize, IgnoreUnknown: env.Config.RESTIgnore, OnIgnored: usage.CountIgnored,
+		PageSize: env.Config.RESTPageSize, IgnoreUnknown: env.Config.RESTIgnore, OnIgnored: usage.CountIgnored, OnUnknown: usage.CountUnknown,
 	}, env.Log)
+}
+
+// LegacyOperations returns the names of the GraphQL operations behind each legacy REST route, such as GET /users.
+func LegacyOperations(env Env) (map[string]string, error) {
+	exec, err := executor.New(graph.NewSchema(&graph.Resolver{}), executor.Config{Scalars: graph.Scalars(), Limits: env.Config.GraphQL}, env.Log) // to prepare, not to run
+	if err != nil {
+		return nil, err
+	}
+	routes, err := rest.New(exec, rest.Config{Folder: env.Config.RESTOperations, Reserved: httpd.Reserved()}, env.Log)
+	if err != nil {
+		return nil, err
+	}
+	return routes.Operations(), nil
 }
 
 var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the reason that the token has expired
 
 // NewHTTP builds the HTTP server over the transports.
-func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, reg *registry.Registrar, health *Health, memory *membudget.Budget, events *securitylog.Recorder) (*httpd.Server, error) {
+func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, reg *registry.Registrar, health *Health, memory *membudget.Budget, events *securitylog.Recorder, usage *legacy.Counter) (*httpd.Server, error) {
 	cfg := env.Config.HTTP
 	cfg.AllowedHosts = append(slices.Clone(cfg.AllowedHosts), env.Config.ListenHost())
 	var schema []byte
@@ -57,7 +70,7 @@ func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.
 	}
 	server, err := httpd.New(cfg, exec, httpd.Deps{
 		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: health.Ready, Schema: schema, JWKS: sessions.JWKS, Memory: memory,
-		Targets: listTargets(reg), OnError: events.RecordError,
+		Targets: listTargets(reg), OnError: events.RecordError, OnUnknown: usage.CountUnknown,
 	}, env.Log)
 	if err != nil {
 		return nil, err

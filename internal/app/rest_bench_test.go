@@ -82,9 +82,10 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
 	memory := app.NewMemory(env)
 	exec := must(app.NewExecutor(env, domains, sealer, memory, events))(tb)
-	routes := must(app.NewREST(env, db, exec, must(app.NewLegacyUsage(env, db))(tb), events))(tb)
+	usage := must(app.NewLegacyUsage(env, db))(tb)
+	routes := must(app.NewREST(env, db, exec, usage, events))(tb)
 	gateway := must(app.NewGateway(env, guard, registry, sessions, events))(tb)
-	return must(app.NewHTTP(env, exec, routes, gateway, sessions, domains.Registry, app.NewHealth(db, feed), memory, events))(tb), db, domains
+	return must(app.NewHTTP(env, exec, routes, gateway, sessions, domains.Registry, app.NewHealth(db, feed), memory, events, usage))(tb), db, domains
 }
 
 // runFeed runs the feed until the test ends.

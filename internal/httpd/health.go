@@ -73,8 +73,18 @@ func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// serveNotFound answers a path that no pattern matches.
-func (s *Server) serveNotFound(http.ResponseWriter, *http.Request) error { return errPathNotFound() }
+// serveNotFound answers a path that no pattern matches. Clients of the former system may call it, so
+// it is counted with its caller; one whose credential is refused counts as anonymous.
+func (s *Server) serveNotFound(_ http.ResponseWriter, r *http.Request) error {
+	if s.deps.OnUnknown != nil {
+		ctx := r.Context()
+		if caller, err := s.authenticateREST(r); err == nil {
+			ctx = withPrincipal(ctx, caller)
+		}
+		s.deps.OnUnknown(ctx, r.Method, r.URL.Path)
+	}
+	return errPathNotFound()
+}
 
 func errPathNotFound() error {
 	return problem.New(http.StatusNotFound, fault.New(fault.NotFound, "There is nothing at this path."))

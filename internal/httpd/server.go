@@ -37,16 +37,17 @@ import (
 // Deps are what a Server calls. A nil field means: no caller can authenticate, no tickets, no
 // legacy REST routes, no gateway, always ready, no schema, no keys to publish, no limit of memory, no reports.
 type Deps struct {
-	Auth    Authenticator // may be an Expirer and a LastKnownAuthenticator
-	Tickets TicketAuthenticator
-	REST    RESTHandler
-	Gateway Gateway
-	Ready   func(ctx context.Context) error                             // its error says what is missing, for an operator
-	Schema  []byte                                                      // the schema as text; nil if it is hidden
-	JWKS    func() []byte                                               // the public keys as a JSON Web Key Set
-	Targets func(ctx context.Context, service string) ([]Target, error) // of the service discovery; nil for none
-	Memory  *membudget.Budget                                           // for request bodies and responses
-	OnError func(context.Context, error)                                // called with errors of requests that the executor does not report
+	Auth      Authenticator // may be an Expirer and a LastKnownAuthenticator
+	Tickets   TicketAuthenticator
+	REST      RESTHandler
+	Gateway   Gateway
+	Ready     func(ctx context.Context) error                             // its error says what is missing, for an operator
+	Schema    []byte                                                      // the schema as text; nil if it is hidden
+	JWKS      func() []byte                                               // the public keys as a JSON Web Key Set
+	Targets   func(ctx context.Context, service string) ([]Target, error) // of the service discovery; nil for none
+	Memory    *membudget.Budget                                           // for request bodies and responses
+	OnError   func(context.Context, error)                                // called with errors of requests that the executor does not report
+	OnUnknown func(ctx context.Context, method, path string)              // called for each call of a path that is not served; may be nil
 }
 
 // Server serves the API. Make one with New.

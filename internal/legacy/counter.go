@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // CounterConfig tunes a Counter. The zero value is ready to use.
@@ -31,6 +32,8 @@ type Counter struct {
 	mu         sync.Mutex
 	pending    map[[2]string]*Usage       // by route and client
 	parameters map[string]map[string]bool // counted by their names, by route
+	paths      map[string]bool            // that are not served, and counted by their names
+	pathsOf    map[uid.User]int           // how many of them a user was the first to call
 
 	ignored atomic.Int64 // parameters
 }
@@ -44,7 +47,7 @@ func NewCounter(store Store, now func() time.Time, log *slog.Logger, cfg Counter
 		return nil, fmt.Errorf("legacy config: negative value in %+v", cfg)
 	}
 	cfg.Interval, cfg.Pending = cmp.Or(cfg.Interval, 5*time.Second), cmp.Or(cfg.Pending, 1000)
-	return &Counter{cfg: cfg, store: store, now: now, log: log, pending: map[[2]string]*Usage{}, parameters: map[string]map[string]bool{}}, nil
+	return &Counter{cfg: cfg, store: store, now: now, log: log, pending: map[[2]string]*Usage{}, parameters: map[string]map[string]bool{}, paths: map[string]bool{}, pathsOf: map[uid.User]int{}}, nil
 }
 
 // CountCall counts a call of the route by the client of ctx. It never blocks.

@@ -11,6 +11,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
@@ -47,9 +50,43 @@ type Bounds struct {
 	Stale time.Time // usage whose last call was before may be removed when there are more
 }
 
+// DayUsage is the calls of a route on one day, of all clients. Calls of paths that are not served are those of UnknownPath.
+type DayUsage struct {
+	Day   string // e.g. 2026-11-30, UTC
+	Route string
+	Calls int64
+}
+
+// ID names the day and the route, in the order of time.
+func (d *DayUsage) ID() string { return d.Day + " " + d.Route }
+
+// MaxDays bounds the days that Days returns: those that a store keeps, of more routes than there are.
+const MaxDays = 100_000
+
+// ByDay sums up the calls of each route on a day, in the order of their ids. A call with a parameter that was
+// passed over is one of its route already.
+func ByDay(usage []Usage) (days []DayUsage) {
+	sums := map[string]DayUsage{}
+	for _, u := range usage {
+		d := DayUsage{Day: u.LastSeenAt.UTC().Format(time.DateOnly), Route: u.Route, Calls: u.Calls}
+		if strings.Contains(u.Route, "?") {
+			continue
+		}
+		if madeUp(u.Route) {
+			d.Route = UnknownPath
+		}
+		d.Calls += sums[d.ID()].Calls
+		sums[d.ID()] = d
+	}
+	for _, id := range slices.Sorted(maps.Keys(sums)) {
+		days = append(days, sums[id])
+	}
+	return days
+}
+
 // Store keeps usage. It is declared here, where it is used.
 type Store interface {
-	// Add adds the calls to those stored. No two elements have the same route and
+	// Add adds the calls to those stored, also by day, and removes days before the bound. No two elements have the same route and
 	// client.
 	Add(ctx context.Context, usage []Usage, b Bounds) error
 	// List returns a page of usage, by route.

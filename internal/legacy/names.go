@@ -2,15 +2,96 @@ package legacy
 
 import (
 	"context"
+	"regexp"
 	"strings"
+
+	"github.com/backplane-dev/backplane/internal/auth"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // Bounds of the names that clients make up and Counter remembers.
 const (
 	maxParameters    = 20 // of a route that are counted by their names
 	maxParameterName = 40 // bytes
+	maxPaths         = 200
+	maxUserPaths     = 20 // of one user
+	maxSegments      = 6  // of a path
 	otherNames       = "(others)"
 )
+
+// UnknownPath stands for calls of paths that are not served, and are not named.
+const UnknownPath = "(unknown path)"
+
+// unknownSuffix ends the name of a path that is not served.
+const unknownSuffix = " (unknown)"
+
+// madeUp reports whether a client made up a part of the route's name.
+func madeUp(route string) bool {
+	return strings.Contains(route, "?") || strings.HasSuffix(route, unknownSuffix)
+}
+
+// PlainRoute returns the name to count calls under when there is no room: that of the route or, if a client made
+// up a part of it, UnknownPath. So the rows without room are bounded by the routes.
+func PlainRoute(route string) string {
+	if madeUp(route) {
+		return UnknownPath
+	}
+	return route
+}
+
+// CountUnknown counts a call of a path that is not served, or not by the method: as GET /orders/{id}/lines (unknown), with
+// placeholders for what looks like an id. Paths of anonymous callers have no names, as those of scanners are many,
+// and so have those of a user beyond maxUserPaths. It never blocks.
+func (c *Counter) CountUnknown(ctx context.Context, method, path string) {
+	caller := auth.From(ctx)
+	if caller == nil {
+		c.addUsage(Usage{Route: UnknownPath, Client: Others, Calls: 1, LastSeenAt: c.now()})
+		return
+	}
+	c.CountCall(ctx, c.namePath(caller.UserID, shortenMethod(method)+" "+shortenPath(path)+unknownSuffix))
+}
+
+// namePath returns the name to count a path under, which a user calls.
+func (c *Counter) namePath(user uid.User, name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.paths[name]:
+	case len(c.paths) >= maxPaths || c.pathsOf[user] >= maxUserPaths:
+		return UnknownPath
+	default:
+		c.paths[name] = true
+		c.pathsOf[user]++ // no more users than paths
+	}
+	return name
+}
+
+// shortenMethod keeps the methods of routes.
+func shortenMethod(method string) string {
+	switch method {
+	case "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS":
+		return method
+	}
+	return "OTHER"
+}
+
+// shortenPath keeps the first segments of a path that are words, and puts {id} in place of others.
+func shortenPath(path string) string {
+	segments := strings.Split(strings.Trim(path, "/"), "/")
+	end := ""
+	if len(segments) > maxSegments {
+		segments, end = segments[:maxSegments], "/…"
+	}
+	for i, s := range segments {
+		if !word.MatchString(s) {
+			segments[i] = "{id}"
+		}
+	}
+	return "/" + strings.Join(segments, "/") + end
+}
+
+// word matches a segment of a path that is no id: a placeholder of a route, a word, or a version such as v1.
+var word = regexp.MustCompile(`^(\{[a-z_]+\}|[A-Za-z][A-Za-z_.-]{0,29}|v[0-9])?$`)
 
 // CountIgnored counts a call of the route with a parameter of the query that was passed over: under the
 // name of route and parameter, such as GET /users?colour, as if it were another route. The first

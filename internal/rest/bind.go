@@ -105,7 +105,7 @@ func (b *boundRequest) queryValues(p *param, name string, query url.Values) []st
 		return values
 	}
 	if !slices.Contains(positions, p.Variable) {
-		b.addParameterViolation(name, "%s must not be empty; leave it out.", name)
+		b.addParameterViolationf(name, "%s must not be empty; leave it out.", name)
 	}
 	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
 }
@@ -124,13 +124,13 @@ func (s *Shim) checkParameters(ctx context.Context, b *boundRequest, query url.V
 		if short := truncateName(name); s.cfg.IgnoreUnknown {
 			s.reportIgnored(ctx, b.rt, short)
 		} else {
-			b.addParameterViolation(short, "%s is not a parameter that may be given here.", short)
+			b.addParameterViolationf(short, "%s is not a parameter that may be given here.", short)
 		}
 	}
 }
 
-// addParameterViolation adds a problem with a parameter of the query.
-func (b *boundRequest) addParameterViolation(name, format string, args ...any) {
+// addParameterViolationf adds a problem with a parameter of the query.
+func (b *boundRequest) addParameterViolationf(name, format string, args ...any) {
 	b.addViolation(problem.Violation{Code: fault.BadInput, Detail: fmt.Sprintf(format, args...), In: inQuery, Pointer: jsonPointer(name)})
 }
 
@@ -222,7 +222,7 @@ func (b *boundRequest) isFirstSource(p *param, in, name string) bool {
 func (b *boundRequest) valueFromQuery(p *param, name string, values []string) any {
 	if p.Type.Elem == nil {
 		if len(values) > 1 {
-			b.addParameterViolation(name, "%s must be given once.", name)
+			b.addParameterViolationf(name, "%s must be given once.", name)
 		}
 		if p.orders != nil {
 			return b.parseOrder(p, name, values[0])

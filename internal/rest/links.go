@@ -2,6 +2,7 @@ package rest
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -127,9 +128,7 @@ func (l *pageLinks) addNumbered(w *walk, info *pageInfo) {
 // add adds a link with the parameters, of which those without a name or a value are left out.
 func (l *pageLinks) add(rel string, parameters ...string) {
 	query := url.Values{}
-	for name, values := range l.query {
-		query[name] = values
-	}
+	maps.Copy(query, l.query)
 	for i := 0; i+1 < len(parameters); i += 2 {
 		if parameters[i] != "" && parameters[i+1] != "" {
 			query.Set(parameters[i], parameters[i+1])

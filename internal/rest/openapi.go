@@ -3,6 +3,7 @@ package rest
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"reflect"
@@ -11,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/backplane-dev/backplane/internal/page"
 )
 
 // openAPISpec builds an OpenAPI 3.1 document from the operations and the schema, so that it
@@ -104,7 +107,7 @@ func tagOf(path string) string {
 
 // describeEndpoint describes an endpoint, all its operations together.
 func (d *openAPISpec) describeEndpoint(e *endpoint) object {
-	var texts, summaries, operations []string
+	var texts, summaries []string
 	parameters, content := []any{}, object{}
 	var bodies []any
 	seen := map[string]bool{}
@@ -130,11 +133,10 @@ func (d *openAPISpec) describeEndpoint(e *endpoint) object {
 	}
 	for _, rt := range e.routes {
 		texts = append(texts, "In GraphQL:\n\n```graphql\n"+strings.TrimSpace(rt.query)+"\n```")
-		operations = append(operations, rt.op.Name)
 	}
 	first := e.routes[0]
 	op := object{
-		"x-graphql-operation": strings.Join(operations, ", "),
+		"x-graphql-operation": e.operations(),
 		"operationId":         operationID(first.op.Name), "tags": []any{tagOf(first.path)},
 		"summary": strings.Join(summaries, "; "), "description": strings.Join(texts, "\n\n"),
 		"responses": d.describeResponses(e, content), "security": slices.CompactFunc(security, sameSecurity),
@@ -202,22 +204,7 @@ func (d *openAPISpec) describeParameters(rt *route) []object {
 		case p.from.Header != "":
 			add(inHeader, p.from.Header, false, d.inputSchema(p), about)
 		}
-		schema := d.inputSchema(p)
-		if p.orders != nil {
-			schema, about = p.orderSchema(), about+" "+p.describeOrders()
-		} else if p == rt.listParam("first") && p.DefaultValue == nil {
-			schema["default"] = d.pageSize
-		}
-		schema = withBounds(schema, about)
-		for i, name := range p.from.Query {
-			if i > 0 {
-				about = "The same as `" + p.from.Query[0] + "`."
-			}
-			add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, maps.Clone(schema), about)
-		}
-		for _, n := range describeSkips(p) {
-			add(inQuery, n.name, false, withBounds(object{"type": "integer"}, n.about), n.about)
-		}
+		d.describeQuery(rt, p, about, add)
 	}
 	if rt.op.Operation == ast.Mutation && rt.when != anonymous {
 		if rt.takesIdempotencyKey(d.schema) {
@@ -240,6 +227,27 @@ func (d *openAPISpec) describeParameters(rt *route) []object {
 func (rt *route) takesIdempotencyKey(schema *ast.Schema) bool {
 	input := rt.answer.fields[0].Definition.Arguments.ForName("input")
 	return input != nil && schema.Types[input.Type.Name()].Fields.ForName("idempotencyKey") != nil
+}
+
+// describeQuery adds the parameters of the query that a variable takes. The page sends defaults of the schema, so those that
+// do not fit others, as limit with last, are in words.
+func (d *openAPISpec) describeQuery(rt *route, p *param, about string, add func(in, name string, required bool, schema object, about string)) {
+	schema := d.inputSchema(p)
+	if p.orders != nil {
+		schema, about = p.orderSchema(), about+" "+p.describeOrders()
+	} else if p == rt.listParam("first") {
+		about = strings.Replace(about, fmt.Sprintf(" %d if neither ", page.DefaultSize), fmt.Sprintf(" %d if neither ", d.pageSize), 1)
+	}
+	schema = withBounds(schema, about)
+	for i, name := range p.from.Query {
+		if i > 0 {
+			about = "The same as `" + p.from.Query[0] + "`."
+		}
+		add(inQuery, name, p.Type.NonNull && p.DefaultValue == nil && len(p.from.Query) == 1, maps.Clone(schema), about)
+	}
+	for _, n := range describeSkips(p) {
+		add(inQuery, n.name, false, withBounds(object{"type": "integer"}, n.about), n.about)
+	}
 }
 
 // textSchema is the schema of a value in a path, a query or a header: one type, as all of them are
@@ -406,9 +414,7 @@ func successHeaders(rt *route) object {
 	if rt.answer.counted {
 		all[totalHeader] = object{"$ref": "#/components/headers/" + totalHeader}
 	}
-	if rt.answer.page {
-		all["Link"] = object{"$ref": "#/components/headers/Link"}
-	}
+	all["Link"] = object{"$ref": "#/components/headers/Link"}
 	if rt.success == http.StatusCreated {
 		all["Location"] = object{"$ref": "#/components/headers/Location"}
 	}
@@ -498,7 +504,7 @@ func headerComponents() object {
 	}
 	return object{
 		"ETag":      header("The version of what is shown, 0 of a list, and a digest of the response.", `"17-3vO1nS2h0pVwT9aK"`),
-		"Link":      header("The next, previous, first and last page, where there are several (RFC 8288).", `</users?cursor=WyJ4Il0>; rel="next"`),
+		"Link":      header("The GraphQL that takes the place of the route, and of a list the next, previous, first and last page, where there are several (RFC 8288).", `</users?cursor=WyJ4Il0>; rel="next"`),
 		totalHeader: header("How many objects all pages hold; `>10000` if there are more.", "42"),
 		"Location":  header("Where the new object is.", "/users/5"),
 		"Retry-After": object{"description": "After how many seconds to try again.", "schema": object{"type": "integer"},

@@ -36,7 +36,7 @@ func (rt *route) sendResult(w http.ResponseWriter, r *http.Request, in *boundReq
 		h.Set("ETag", entityTag(res.version, body))
 	}
 	if links := rt.pageLinks(r, in, res.page); links != "" {
-		h.Add("Link", links)
+		h.Set("Link", links+", "+h.Get("Link")) // in front, for programs that read the first one
 	}
 	if res.page != nil && res.page.total >= 0 {
 		h.Set(totalHeader, totalText(res.page.total))

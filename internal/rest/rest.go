@@ -43,6 +43,7 @@ type Config struct {
 	// IgnoreUnknown passes over parameters of the query that a route does not know, instead of refusing the request.
 	IgnoreUnknown bool
 	OnIgnored     func(ctx context.Context, route, parameter string) // called for each; the name is the client's, at most 100 bytes and "…"; may be nil
+	OnUnknown     func(ctx context.Context, method, path string)     // called for each call of a path by a method that it has not; may be nil
 	OnCall        func(ctx context.Context, route string)            // called for each call of a route; may be nil
 	OnError       func(ctx context.Context, err error)               // called with errors that the executor does not report; may be nil
 
@@ -219,6 +220,9 @@ func (s *Shim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e, err := res.endpointFor(r.Method)
 	if err != nil {
+		if s.cfg.OnUnknown != nil {
+			s.cfg.OnUnknown(r.Context(), r.Method, res.path)
+		}
 		problem.Write(w, r, s.log, err)
 		return
 	}

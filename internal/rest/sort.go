@@ -69,7 +69,7 @@ func (b *boundRequest) parseOrder(p *param, parameter, text string) string {
 			return values[i].Name
 		}
 	}
-	b.addParameterViolation(parameter, "%s must be one of %s.", parameter, strings.Join(p.orders, ", "))
+	b.addParameterViolationf(parameter, "%s must be one of %s.", parameter, strings.Join(p.orders, ", "))
 	return values[0].Name
 }
 
@@ -80,11 +80,12 @@ func sameOrder(a, b string) bool {
 
 // describeOrders says by which names a list is sorted.
 func (p *param) describeOrders() string {
-	text := "One of `" + strings.Join(p.orders, "`, `") + "`, where `-` means from the highest on"
+	var also strings.Builder
 	for _, o := range p.from.Orders {
-		text += "; `" + o.Name + "` stands for `" + o.Value + "`"
+		also.WriteString("; `" + o.Name + "` stands for `" + o.Value + "`")
 	}
-	return text + ". Values of GraphQL such as `" + p.Definition.EnumValues[0].Name + "` are taken, too."
+	return "One of `" + strings.Join(p.orders, "`, `") + "`, where `-` means from the highest on" + also.String() +
+		". Values of GraphQL such as `" + p.Definition.EnumValues[0].Name + "` are taken, too."
 }
 
 // orderSchema is the schema of a parameter that sorts.

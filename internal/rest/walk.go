@@ -42,7 +42,7 @@ func (b *boundRequest) bindWalk(query url.Values) {
 			continue
 		}
 		if other := b.otherPosition(); other != "" {
-			b.addParameterViolation(w.name, "%s cannot be given with %s: give one of them.", w.name, other)
+			b.addParameterViolationf(w.name, "%s cannot be given with %s: give one of them.", w.name, other)
 			return
 		}
 		w.size = b.pageSize()
@@ -76,17 +76,17 @@ func (b *boundRequest) parseWalk(w *walk, values []string) (skip int, ok bool) {
 	}
 	switch {
 	case len(values) > 1:
-		b.addParameterViolation(w.name, "%s must be given once.", w.name)
+		b.addParameterViolationf(w.name, "%s must be given once.", w.name)
 		return 0, false
 	case err != nil || n < least:
-		b.addParameterViolation(w.name, "%s must be a whole number from %d on.", w.name, least)
+		b.addParameterViolationf(w.name, "%s must be a whole number from %d on.", w.name, least)
 		return 0, false
 	}
 	if skip = n; w.page {
 		skip = min(n-1, page.MaxSkip+1) * w.size
 	}
 	if skip > page.MaxSkip {
-		b.addParameterViolation(w.name, "%s reaches no further than behind %d objects: follow the links of the header Link, or sort the list the other way.", w.name, page.MaxSkip)
+		b.addParameterViolationf(w.name, "%s reaches no further than behind %d objects: follow the links of the header Link, or sort the list the other way.", w.name, page.MaxSkip)
 		return 0, false
 	}
 	return skip, true

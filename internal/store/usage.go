@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/backplane-dev/backplane/ent"
 	entusage "github.com/backplane-dev/backplane/ent/legacyusage"
@@ -38,7 +39,7 @@ func (s LegacyUsage) Add(ctx context.Context, usage []legacy.Usage, b legacy.Bou
 				return err
 			}
 		}
-		return nil
+		return t.addDays(ctx, legacy.ByDay(usage), b)
 	})
 	if err != nil {
 		return fmt.Errorf("add legacy usage: %w", err)
@@ -55,6 +56,41 @@ func (t *tx) addUsage(ctx context.Context, usage []legacy.Usage) error {
 		ON CONFLICT (id) DO UPDATE SET calls = legacy_usage.calls + excluded.calls,
 		last_seen_at = CASE WHEN excluded.last_seen_at > legacy_usage.last_seen_at THEN excluded.last_seen_at ELSE legacy_usage.last_seen_at END`, args...)
 	return err
+}
+
+// addDays adds the calls of days, sorted by id.
+func (t *tx) addDays(ctx context.Context, days []legacy.DayUsage, b legacy.Bounds) error {
+	if !b.Stale.IsZero() {
+		if _, err := t.exec(ctx, `DELETE FROM legacy_days WHERE id < ?`, b.Stale.UTC().Format(time.DateOnly)); err != nil {
+			return err
+		}
+	}
+	for batch := range slices.Chunk(days, maxIDs) {
+		var args []any
+		for _, d := range batch {
+			args = append(args, d.ID(), d.Day, d.Route, d.Calls)
+		}
+		if _, err := t.exec(ctx, `INSERT INTO legacy_days (id, day, route, calls) VALUES `+paramTuples(len(batch), 4)+`
+			ON CONFLICT (id) DO UPDATE SET calls = legacy_days.calls + excluded.calls`, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Days returns the calls of the routes on each day from the given one on, the oldest first.
+func (s LegacyUsage) Days(ctx context.Context, from time.Time) (days []legacy.DayUsage, err error) {
+	err = s.db.readConn().eachRow(ctx, `SELECT day, route, calls FROM legacy_days WHERE id >= ? ORDER BY id LIMIT ?`,
+		[]any{from.UTC().Format(time.DateOnly), legacy.MaxDays}, func(scan func(...any) error) error {
+			var d legacy.DayUsage
+			err := scan(&d.Day, &d.Route, &d.Calls)
+			days = append(days, d)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("read legacy usage by day: %w", s.db.translateError(ctx, err))
+	}
+	return days, nil
 }
 
 // fitToBounds returns the usage to store, sorted by id: it deletes stale rows if the table
@@ -115,6 +151,7 @@ func foldIntoOthers(usage []legacy.Usage, known map[string]bool, room int) []leg
 			kept = append(kept, u)
 			continue
 		}
+		u.Route = legacy.PlainRoute(u.Route)
 		all, there := others[u.Route]
 		if !there {
 			all = legacy.Usage{Route: u.Route, Client: legacy.Others, FirstSeenAt: u.FirstSeenAt, LastSeenAt: u.LastSeenAt}

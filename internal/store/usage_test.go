@@ -110,3 +110,41 @@ func TestLegacyUsage_loses_no_call_of_nodes_that_store_at_once(t *testing.T) {
 		}
 	})
 }
+
+func TestLegacyUsage_adds_up_days_and_keeps_some(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		next := usedAt.Add(24 * time.Hour)
+		addUsage(t, db, room, newUsage("GET /b", "old", 1, usedAt), newUsage("GET /a", "old", 2, usedAt), newUsage("GET /a", "older", 3, usedAt))
+		addUsage(t, db, room, newUsage("GET /a", "old", 5, usedAt), newUsage("GET /a", "new", 7, next))
+		all := []legacy.DayUsage{{Day: "2026-03-01", Route: "GET /a", Calls: 10}, {Day: "2026-03-01", Route: "GET /b", Calls: 1}, {Day: "2026-03-02", Route: "GET /a", Calls: 7}}
+		checkDays(t, db, time.Time{}, all)
+		checkDays(t, db, next, all[2:])
+		addUsage(t, db, legacy.Bounds{Rows: 1000, Stale: next.Add(time.Hour)}, newUsage("GET /b", "old", 1, next))
+		checkDays(t, db, time.Time{}, []legacy.DayUsage{all[2], {Day: "2026-03-02", Route: "GET /b", Calls: 1}})
+	})
+}
+
+func checkDays(t *testing.T, db *store.DB, from time.Time, want []legacy.DayUsage) {
+	t.Helper()
+	got, err := db.LegacyUsage().Days(t.Context(), from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the days from %v on differ (-want +got):\n%s", from, diff)
+	}
+}
+
+func TestLegacyUsage_gives_no_row_to_names_of_clients_once_it_is_full(t *testing.T) {
+	t.Parallel()
+	testenv.EachDB(t, func(t *testing.T, db *store.DB) {
+		full := legacy.Bounds{Rows: 2}
+		addUsage(t, db, full, newUsage("GET /a", "x", 1, usedAt), newUsage("GET /b (unknown)", "x", 1, usedAt))
+		addUsage(t, db, full, newUsage("GET /c (unknown)", "x", 2, usedAt), newUsage("GET /d (unknown)", "x", 3, usedAt), newUsage("GET /a?colour", "x", 4, usedAt), newUsage("GET /b (unknown)", "x", 5, usedAt))
+		got := allUsage(t, db)
+		if len(got) != 3 || got[legacy.UnknownPath+" "+legacy.Others].Calls != 9 || got["GET /b (unknown) x"].Calls != 6 {
+			t.Errorf("a full table holds %v, want the names it had and one row for others", got)
+		}
+	})
+}
