@@ -114,7 +114,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 
 	// Background: the admin listener, and what reads the event log by name.
 	eraser, purger := app.NewEraser(env, db), app.NewPurger(env, db)
-	admin, err := app.OpenAdmin(ctx, env, server, health, caches, gateway, securityLog, eraser, purger, usage)
+	admin, err := app.OpenAdmin(ctx, env, server, health, caches, gateway, securityLog, eraser, purger, usage, sessions)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,8 @@ type APIKey struct {
 	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
 	// RevokedAt holds the value of the "revoked_at" field.
 	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+	// ExpiryAnnouncedAt holds the value of the "expiry_announced_at" field.
+	ExpiryAnnouncedAt *time.Time `json:"expiry_announced_at,omitempty"`
 	// Version holds the value of the "version" field.
 	Version int `json:"version,omitempty"`
 	// CreatedAt holds the value of the "created_at" field.
@@ -52,7 +54,7 @@ func (*APIKey) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullInt64)
 		case apikey.FieldID, apikey.FieldUserID, apikey.FieldName, apikey.FieldScopes:
 			values[i] = new(sql.NullString)
-		case apikey.FieldExpiresAt, apikey.FieldLastUsedAt, apikey.FieldRevokedAt, apikey.FieldCreatedAt, apikey.FieldUpdatedAt:
+		case apikey.FieldExpiresAt, apikey.FieldLastUsedAt, apikey.FieldRevokedAt, apikey.FieldExpiryAnnouncedAt, apikey.FieldCreatedAt, apikey.FieldUpdatedAt:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -118,6 +120,13 @@ func (_m *APIKey) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.RevokedAt = new(time.Time)
 				*_m.RevokedAt = value.Time
+			}
+		case apikey.FieldExpiryAnnouncedAt:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field expiry_announced_at", values[i])
+			} else if value.Valid {
+				_m.ExpiryAnnouncedAt = new(time.Time)
+				*_m.ExpiryAnnouncedAt = value.Time
 			}
 		case apikey.FieldVersion:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -194,6 +203,11 @@ func (_m *APIKey) String() string {
 	builder.WriteString(", ")
 	if v := _m.RevokedAt; v != nil {
 		builder.WriteString("revoked_at=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
+	builder.WriteString(", ")
+	if v := _m.ExpiryAnnouncedAt; v != nil {
+		builder.WriteString("expiry_announced_at=")
 		builder.WriteString(v.Format(time.ANSIC))
 	}
 	builder.WriteString(", ")

@@ -82,6 +82,20 @@ func (_c *APIKeyCreate) SetNillableRevokedAt(v *time.Time) *APIKeyCreate {
 	return _c
 }
 
+// SetExpiryAnnouncedAt sets the "expiry_announced_at" field.
+func (_c *APIKeyCreate) SetExpiryAnnouncedAt(v time.Time) *APIKeyCreate {
+	_c.mutation.SetExpiryAnnouncedAt(v)
+	return _c
+}
+
+// SetNillableExpiryAnnouncedAt sets the "expiry_announced_at" field if the given value is not nil.
+func (_c *APIKeyCreate) SetNillableExpiryAnnouncedAt(v *time.Time) *APIKeyCreate {
+	if v != nil {
+		_c.SetExpiryAnnouncedAt(*v)
+	}
+	return _c
+}
+
 // SetVersion sets the "version" field.
 func (_c *APIKeyCreate) SetVersion(v int) *APIKeyCreate {
 	_c.mutation.SetVersion(v)
@@ -228,6 +242,10 @@ func (_c *APIKeyCreate) createSpec() (*APIKey, *sqlgraph.CreateSpec) {
 		_spec.SetField(apikey.FieldRevokedAt, field.TypeTime, value)
 		_node.RevokedAt = &value
 	}
+	if value, ok := _c.mutation.ExpiryAnnouncedAt(); ok {
+		_spec.SetField(apikey.FieldExpiryAnnouncedAt, field.TypeTime, value)
+		_node.ExpiryAnnouncedAt = &value
+	}
 	if value, ok := _c.mutation.Version(); ok {
 		_spec.SetField(apikey.FieldVersion, field.TypeInt, value)
 		_node.Version = value
@@ -373,6 +391,24 @@ func (u *APIKeyUpsert) UpdateRevokedAt() *APIKeyUpsert {
 // ClearRevokedAt clears the value of the "revoked_at" field.
 func (u *APIKeyUpsert) ClearRevokedAt() *APIKeyUpsert {
 	u.SetNull(apikey.FieldRevokedAt)
+	return u
+}
+
+// SetExpiryAnnouncedAt sets the "expiry_announced_at" field.
+func (u *APIKeyUpsert) SetExpiryAnnouncedAt(v time.Time) *APIKeyUpsert {
+	u.Set(apikey.FieldExpiryAnnouncedAt, v)
+	return u
+}
+
+// UpdateExpiryAnnouncedAt sets the "expiry_announced_at" field to the value that was provided on create.
+func (u *APIKeyUpsert) UpdateExpiryAnnouncedAt() *APIKeyUpsert {
+	u.SetExcluded(apikey.FieldExpiryAnnouncedAt)
+	return u
+}
+
+// ClearExpiryAnnouncedAt clears the value of the "expiry_announced_at" field.
+func (u *APIKeyUpsert) ClearExpiryAnnouncedAt() *APIKeyUpsert {
+	u.SetNull(apikey.FieldExpiryAnnouncedAt)
 	return u
 }
 
@@ -555,6 +591,27 @@ func (u *APIKeyUpsertOne) UpdateRevokedAt() *APIKeyUpsertOne {
 func (u *APIKeyUpsertOne) ClearRevokedAt() *APIKeyUpsertOne {
 	return u.Update(func(s *APIKeyUpsert) {
 		s.ClearRevokedAt()
+	})
+}
+
+// SetExpiryAnnouncedAt sets the "expiry_announced_at" field.
+func (u *APIKeyUpsertOne) SetExpiryAnnouncedAt(v time.Time) *APIKeyUpsertOne {
+	return u.Update(func(s *APIKeyUpsert) {
+		s.SetExpiryAnnouncedAt(v)
+	})
+}
+
+// UpdateExpiryAnnouncedAt sets the "expiry_announced_at" field to the value that was provided on create.
+func (u *APIKeyUpsertOne) UpdateExpiryAnnouncedAt() *APIKeyUpsertOne {
+	return u.Update(func(s *APIKeyUpsert) {
+		s.UpdateExpiryAnnouncedAt()
+	})
+}
+
+// ClearExpiryAnnouncedAt clears the value of the "expiry_announced_at" field.
+func (u *APIKeyUpsertOne) ClearExpiryAnnouncedAt() *APIKeyUpsertOne {
+	return u.Update(func(s *APIKeyUpsert) {
+		s.ClearExpiryAnnouncedAt()
 	})
 }
 
@@ -908,6 +965,27 @@ func (u *APIKeyUpsertBulk) UpdateRevokedAt() *APIKeyUpsertBulk {
 func (u *APIKeyUpsertBulk) ClearRevokedAt() *APIKeyUpsertBulk {
 	return u.Update(func(s *APIKeyUpsert) {
 		s.ClearRevokedAt()
+	})
+}
+
+// SetExpiryAnnouncedAt sets the "expiry_announced_at" field.
+func (u *APIKeyUpsertBulk) SetExpiryAnnouncedAt(v time.Time) *APIKeyUpsertBulk {
+	return u.Update(func(s *APIKeyUpsert) {
+		s.SetExpiryAnnouncedAt(v)
+	})
+}
+
+// UpdateExpiryAnnouncedAt sets the "expiry_announced_at" field to the value that was provided on create.
+func (u *APIKeyUpsertBulk) UpdateExpiryAnnouncedAt() *APIKeyUpsertBulk {
+	return u.Update(func(s *APIKeyUpsert) {
+		s.UpdateExpiryAnnouncedAt()
+	})
+}
+
+// ClearExpiryAnnouncedAt clears the value of the "expiry_announced_at" field.
+func (u *APIKeyUpsertBulk) ClearExpiryAnnouncedAt() *APIKeyUpsertBulk {
+	return u.Update(func(s *APIKeyUpsert) {
+		s.ClearExpiryAnnouncedAt()
 	})
 }
 

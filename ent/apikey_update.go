@@ -117,6 +117,26 @@ func (_u *APIKeyUpdate) ClearRevokedAt() *APIKeyUpdate {
 	return _u
 }
 
+// SetExpiryAnnouncedAt sets the "expiry_announced_at" field.
+func (_u *APIKeyUpdate) SetExpiryAnnouncedAt(v time.Time) *APIKeyUpdate {
+	_u.mutation.SetExpiryAnnouncedAt(v)
+	return _u
+}
+
+// SetNillableExpiryAnnouncedAt sets the "expiry_announced_at" field if the given value is not nil.
+func (_u *APIKeyUpdate) SetNillableExpiryAnnouncedAt(v *time.Time) *APIKeyUpdate {
+	if v != nil {
+		_u.SetExpiryAnnouncedAt(*v)
+	}
+	return _u
+}
+
+// ClearExpiryAnnouncedAt clears the value of the "expiry_announced_at" field.
+func (_u *APIKeyUpdate) ClearExpiryAnnouncedAt() *APIKeyUpdate {
+	_u.mutation.ClearExpiryAnnouncedAt()
+	return _u
+}
+
 // SetVersion sets the "version" field.
 func (_u *APIKeyUpdate) SetVersion(v int) *APIKeyUpdate {
 	_u.mutation.ResetVersion()
@@ -222,6 +242,12 @@ func (_u *APIKeyUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.RevokedAtCleared() {
 		_spec.ClearField(apikey.FieldRevokedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.ExpiryAnnouncedAt(); ok {
+		_spec.SetField(apikey.FieldExpiryAnnouncedAt, field.TypeTime, value)
+	}
+	if _u.mutation.ExpiryAnnouncedAtCleared() {
+		_spec.ClearField(apikey.FieldExpiryAnnouncedAt, field.TypeTime)
 	}
 	if value, ok := _u.mutation.Version(); ok {
 		_spec.SetField(apikey.FieldVersion, field.TypeInt, value)
@@ -339,6 +365,26 @@ func (_u *APIKeyUpdateOne) SetNillableRevokedAt(v *time.Time) *APIKeyUpdateOne {
 // ClearRevokedAt clears the value of the "revoked_at" field.
 func (_u *APIKeyUpdateOne) ClearRevokedAt() *APIKeyUpdateOne {
 	_u.mutation.ClearRevokedAt()
+	return _u
+}
+
+// SetExpiryAnnouncedAt sets the "expiry_announced_at" field.
+func (_u *APIKeyUpdateOne) SetExpiryAnnouncedAt(v time.Time) *APIKeyUpdateOne {
+	_u.mutation.SetExpiryAnnouncedAt(v)
+	return _u
+}
+
+// SetNillableExpiryAnnouncedAt sets the "expiry_announced_at" field if the given value is not nil.
+func (_u *APIKeyUpdateOne) SetNillableExpiryAnnouncedAt(v *time.Time) *APIKeyUpdateOne {
+	if v != nil {
+		_u.SetExpiryAnnouncedAt(*v)
+	}
+	return _u
+}
+
+// ClearExpiryAnnouncedAt clears the value of the "expiry_announced_at" field.
+func (_u *APIKeyUpdateOne) ClearExpiryAnnouncedAt() *APIKeyUpdateOne {
+	_u.mutation.ClearExpiryAnnouncedAt()
 	return _u
 }
 
@@ -477,6 +523,12 @@ func (_u *APIKeyUpdateOne) sqlSave(ctx context.Context) (_node *APIKey, err erro
 	}
 	if _u.mutation.RevokedAtCleared() {
 		_spec.ClearField(apikey.FieldRevokedAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.ExpiryAnnouncedAt(); ok {
+		_spec.SetField(apikey.FieldExpiryAnnouncedAt, field.TypeTime, value)
+	}
+	if _u.mutation.ExpiryAnnouncedAtCleared() {
+		_spec.ClearField(apikey.FieldExpiryAnnouncedAt, field.TypeTime)
 	}
 	if value, ok := _u.mutation.Version(); ok {
 		_spec.SetField(apikey.FieldVersion, field.TypeInt, value)

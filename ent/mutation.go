@@ -86,24 +86,25 @@ const (
 // APIKeyMutation represents an operation that mutates the APIKey nodes in the graph.
 type APIKeyMutation struct {
 	config
-	op            Op
-	typ           string
-	id            *uid.APIKey
-	user_id       *uid.User
-	name          *string
-	scopes        *string
-	hash          *[]byte
-	expires_at    *time.Time
-	last_used_at  *time.Time
-	revoked_at    *time.Time
-	version       *int
-	addversion    *int
-	created_at    *time.Time
-	updated_at    *time.Time
-	clearedFields map[string]struct{}
-	done          bool
-	oldValue      func(context.Context) (*APIKey, error)
-	predicates    []predicate.APIKey
+	op                  Op
+	typ                 string
+	id                  *uid.APIKey
+	user_id             *uid.User
+	name                *string
+	scopes              *string
+	hash                *[]byte
+	expires_at          *time.Time
+	last_used_at        *time.Time
+	revoked_at          *time.Time
+	expiry_announced_at *time.Time
+	version             *int
+	addversion          *int
+	created_at          *time.Time
+	updated_at          *time.Time
+	clearedFields       map[string]struct{}
+	done                bool
+	oldValue            func(context.Context) (*APIKey, error)
+	predicates          []predicate.APIKey
 }
 
 var _ ent.Mutation = (*APIKeyMutation)(nil)
@@ -488,6 +489,55 @@ func (m *APIKeyMutation) ResetRevokedAt() {
 	delete(m.clearedFields, apikey.FieldRevokedAt)
 }
 
+// SetExpiryAnnouncedAt sets the "expiry_announced_at" field.
+func (m *APIKeyMutation) SetExpiryAnnouncedAt(t time.Time) {
+	m.expiry_announced_at = &t
+}
+
+// ExpiryAnnouncedAt returns the value of the "expiry_announced_at" field in the mutation.
+func (m *APIKeyMutation) ExpiryAnnouncedAt() (r time.Time, exists bool) {
+	v := m.expiry_announced_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExpiryAnnouncedAt returns the old "expiry_announced_at" field's value of the APIKey entity.
+// If the APIKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *APIKeyMutation) OldExpiryAnnouncedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExpiryAnnouncedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExpiryAnnouncedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExpiryAnnouncedAt: %w", err)
+	}
+	return oldValue.ExpiryAnnouncedAt, nil
+}
+
+// ClearExpiryAnnouncedAt clears the value of the "expiry_announced_at" field.
+func (m *APIKeyMutation) ClearExpiryAnnouncedAt() {
+	m.expiry_announced_at = nil
+	m.clearedFields[apikey.FieldExpiryAnnouncedAt] = struct{}{}
+}
+
+// ExpiryAnnouncedAtCleared returns if the "expiry_announced_at" field was cleared in this mutation.
+func (m *APIKeyMutation) ExpiryAnnouncedAtCleared() bool {
+	_, ok := m.clearedFields[apikey.FieldExpiryAnnouncedAt]
+	return ok
+}
+
+// ResetExpiryAnnouncedAt resets all changes to the "expiry_announced_at" field.
+func (m *APIKeyMutation) ResetExpiryAnnouncedAt() {
+	m.expiry_announced_at = nil
+	delete(m.clearedFields, apikey.FieldExpiryAnnouncedAt)
+}
+
 // SetVersion sets the "version" field.
 func (m *APIKeyMutation) SetVersion(i int) {
 	m.version = &i
@@ -650,7 +700,7 @@ func (m *APIKeyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *APIKeyMutation) Fields() []string {
-	fields := make([]string, 0, 10)
+	fields := make([]string, 0, 11)
 	if m.user_id != nil {
 		fields = append(fields, apikey.FieldUserID)
 	}
@@ -671,6 +721,9 @@ func (m *APIKeyMutation) Fields() []string {
 	}
 	if m.revoked_at != nil {
 		fields = append(fields, apikey.FieldRevokedAt)
+	}
+	if m.expiry_announced_at != nil {
+		fields = append(fields, apikey.FieldExpiryAnnouncedAt)
 	}
 	if m.version != nil {
 		fields = append(fields, apikey.FieldVersion)
@@ -703,6 +756,8 @@ func (m *APIKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.LastUsedAt()
 	case apikey.FieldRevokedAt:
 		return m.RevokedAt()
+	case apikey.FieldExpiryAnnouncedAt:
+		return m.ExpiryAnnouncedAt()
 	case apikey.FieldVersion:
 		return m.Version()
 	case apikey.FieldCreatedAt:
@@ -732,6 +787,8 @@ func (m *APIKeyMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldLastUsedAt(ctx)
 	case apikey.FieldRevokedAt:
 		return m.OldRevokedAt(ctx)
+	case apikey.FieldExpiryAnnouncedAt:
+		return m.OldExpiryAnnouncedAt(ctx)
 	case apikey.FieldVersion:
 		return m.OldVersion(ctx)
 	case apikey.FieldCreatedAt:
@@ -795,6 +852,13 @@ func (m *APIKeyMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetRevokedAt(v)
+		return nil
+	case apikey.FieldExpiryAnnouncedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExpiryAnnouncedAt(v)
 		return nil
 	case apikey.FieldVersion:
 		v, ok := value.(int)
@@ -868,6 +932,9 @@ func (m *APIKeyMutation) ClearedFields() []string {
 	if m.FieldCleared(apikey.FieldRevokedAt) {
 		fields = append(fields, apikey.FieldRevokedAt)
 	}
+	if m.FieldCleared(apikey.FieldExpiryAnnouncedAt) {
+		fields = append(fields, apikey.FieldExpiryAnnouncedAt)
+	}
 	return fields
 }
 
@@ -887,6 +954,9 @@ func (m *APIKeyMutation) ClearField(name string) error {
 		return nil
 	case apikey.FieldRevokedAt:
 		m.ClearRevokedAt()
+		return nil
+	case apikey.FieldExpiryAnnouncedAt:
+		m.ClearExpiryAnnouncedAt()
 		return nil
 	}
 	return fmt.Errorf("unknown APIKey nullable field %s", name)
@@ -916,6 +986,9 @@ func (m *APIKeyMutation) ResetField(name string) error {
 		return nil
 	case apikey.FieldRevokedAt:
 		m.ResetRevokedAt()
+		return nil
+	case apikey.FieldExpiryAnnouncedAt:
+		m.ResetExpiryAnnouncedAt()
 		return nil
 	case apikey.FieldVersion:
 		m.ResetVersion()

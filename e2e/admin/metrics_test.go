@@ -34,6 +34,25 @@ func TestAdmin_shows_cache_metrics(t *testing.T) {
 	}
 }
 
+func TestDoctor_warns_of_keys_that_end_soon(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		harness.SignInAdmin(t, harness.StartServer(t, database)) // who is there once the server is ready
+		key := []string{"apikey", "--user", harness.AdminName, "--scopes", "users:read"}
+		harness.RunCommand(t, database, append(key, "--name", "late", "--for", "1000h")...)
+		if out := harness.RunCommand(t, database, "doctor"); strings.Contains(out, "API key") {
+			t.Errorf("doctor warns of a key that is good for weeks:\n%s", out)
+		}
+		for i := range 12 {
+			harness.RunCommand(t, database, append(key, "--name", fmt.Sprint("soon", i), "--for", fmt.Sprint(i+1, "h"))...)
+		}
+		out := harness.RunCommand(t, database, "doctor")
+		if strings.Count(out, "warning: The API key") != 10 || !strings.Contains(out, `"soon0"`) || strings.Contains(out, `"late"`) || !strings.Contains(out, "2 more API keys end within 14 days") {
+			t.Errorf("doctor printed\n%s", out)
+		}
+	})
+}
+
 func TestDoctor_asks_the_running_node_for_untrusted_proxies(t *testing.T) {
 	t.Parallel()
 	p := harness.StartServer(t, harness.Databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+freeAddress(t))

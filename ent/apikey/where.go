@@ -91,6 +91,11 @@ func RevokedAt(v time.Time) predicate.APIKey {
 	return predicate.APIKey(sql.FieldEQ(FieldRevokedAt, v))
 }
 
+// ExpiryAnnouncedAt applies equality check predicate on the "expiry_announced_at" field. It's identical to ExpiryAnnouncedAtEQ.
+func ExpiryAnnouncedAt(v time.Time) predicate.APIKey {
+	return predicate.APIKey(sql.FieldEQ(FieldExpiryAnnouncedAt, v))
+}
+
 // Version applies equality check predicate on the "version" field. It's identical to VersionEQ.
 func Version(v int) predicate.APIKey {
 	return predicate.APIKey(sql.FieldEQ(FieldVersion, v))
@@ -498,6 +503,56 @@ func RevokedAtIsNil() predicate.APIKey {
 // RevokedAtNotNil applies the NotNil predicate on the "revoked_at" field.
 func RevokedAtNotNil() predicate.APIKey {
 	return predicate.APIKey(sql.FieldNotNull(FieldRevokedAt))
+}
+
+// ExpiryAnnouncedAtEQ applies the EQ predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtEQ(v time.Time) predicate.APIKey {
+	return predicate.APIKey(sql.FieldEQ(FieldExpiryAnnouncedAt, v))
+}
+
+// ExpiryAnnouncedAtNEQ applies the NEQ predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtNEQ(v time.Time) predicate.APIKey {
+	return predicate.APIKey(sql.FieldNEQ(FieldExpiryAnnouncedAt, v))
+}
+
+// ExpiryAnnouncedAtIn applies the In predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtIn(vs ...time.Time) predicate.APIKey {
+	return predicate.APIKey(sql.FieldIn(FieldExpiryAnnouncedAt, vs...))
+}
+
+// ExpiryAnnouncedAtNotIn applies the NotIn predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtNotIn(vs ...time.Time) predicate.APIKey {
+	return predicate.APIKey(sql.FieldNotIn(FieldExpiryAnnouncedAt, vs...))
+}
+
+// ExpiryAnnouncedAtGT applies the GT predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtGT(v time.Time) predicate.APIKey {
+	return predicate.APIKey(sql.FieldGT(FieldExpiryAnnouncedAt, v))
+}
+
+// ExpiryAnnouncedAtGTE applies the GTE predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtGTE(v time.Time) predicate.APIKey {
+	return predicate.APIKey(sql.FieldGTE(FieldExpiryAnnouncedAt, v))
+}
+
+// ExpiryAnnouncedAtLT applies the LT predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtLT(v time.Time) predicate.APIKey {
+	return predicate.APIKey(sql.FieldLT(FieldExpiryAnnouncedAt, v))
+}
+
+// ExpiryAnnouncedAtLTE applies the LTE predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtLTE(v time.Time) predicate.APIKey {
+	return predicate.APIKey(sql.FieldLTE(FieldExpiryAnnouncedAt, v))
+}
+
+// ExpiryAnnouncedAtIsNil applies the IsNil predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtIsNil() predicate.APIKey {
+	return predicate.APIKey(sql.FieldIsNull(FieldExpiryAnnouncedAt))
+}
+
+// ExpiryAnnouncedAtNotNil applies the NotNil predicate on the "expiry_announced_at" field.
+func ExpiryAnnouncedAtNotNil() predicate.APIKey {
+	return predicate.APIKey(sql.FieldNotNull(FieldExpiryAnnouncedAt))
 }
 
 // VersionEQ applies the EQ predicate on the "version" field.

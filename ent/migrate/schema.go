@@ -19,6 +19,7 @@ var (
 		{Name: "expires_at", Type: field.TypeTime},
 		{Name: "last_used_at", Type: field.TypeTime, Nullable: true},
 		{Name: "revoked_at", Type: field.TypeTime, Nullable: true},
+		{Name: "expiry_announced_at", Type: field.TypeTime, Nullable: true},
 		{Name: "version", Type: field.TypeInt},
 		{Name: "created_at", Type: field.TypeTime},
 		{Name: "updated_at", Type: field.TypeTime},
@@ -32,7 +33,7 @@ var (
 			{
 				Name:    "apikey_user_id_created_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[9], APIKeysColumns[0]},
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[10], APIKeysColumns[0]},
 			},
 			{
 				Name:    "apikey_expires_at",

@@ -58,6 +58,7 @@ func (APIKey) Fields() []ent.Field {
 		field.Time("expires_at"),
 		field.Time("last_used_at").Optional().Nillable(),
 		field.Time("revoked_at").Optional().Nillable(),
+		field.Time("expiry_announced_at").Optional().Nillable(), // when api_key.expiring was recorded
 	}, timeFields()...)
 }
 

@@ -5359,6 +5359,8 @@ extend enum EventType {
   API_KEY_CREATED
   "An API key was revoked."
   API_KEY_REVOKED
+  "An API key ends within 14 days; once for each key."
+  API_KEY_EXPIRING
   "The key that signs access tokens was rotated."
   SIGNING_KEY_ROTATED
   "A key that signs access tokens was revoked: tokens that it signed are not valid any more."

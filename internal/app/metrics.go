@@ -14,6 +14,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/securitylog"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 // UntrustedProxyMetric is 1 once a proxy that is not trusted has sent a request.
@@ -21,7 +22,7 @@ const UntrustedProxyMetric = "backplane_untrusted_proxy"
 
 // OpenAdmin builds the admin server with its listener, and registers the metrics
 // of the parts; it does nothing if the operator has turned it off. It is ready when the API is.
-func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder, eraser *Eraser, purger *Purger, usage *legacy.Counter) (Runner, error) {
+func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder, eraser *Eraser, purger *Purger, usage *legacy.Counter, sessions *session.Service) (Runner, error) {
 	if env.Config.AdminListen == config.Off {
 		return RunFunc(func(context.Context) error { return nil }), nil
 	}
@@ -37,6 +38,7 @@ func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, 
 	s.Register(UntrustedProxyMetric, func() float64 { return boolGauge(api.MetUntrustedProxy()) })
 	eraser.register(s)
 	purger.register(s)
+	s.Register("backplane_api_keys_expiring", func() float64 { return float64(sessions.ExpiringKeys()) })
 	s.Register("backplane_rest_ignored_parameters_total", func() float64 { return float64(usage.Ignored()) })
 	if env.DroppedLogRecords != nil {
 		s.Register("backplane_log_records_dropped_total", func() float64 { return float64(env.DroppedLogRecords()) })

@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/app"
 	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/session"
 )
 
 func (c *commandLine) doctorCommand() *cobra.Command {
@@ -28,7 +29,7 @@ func (c *commandLine) doctorCommand() *cobra.Command {
 func (c *commandLine) diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	var findings []finding
 	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]finding, error){
-		checkDatabase, checkClock, checkData, checkErasures, checkConsumers, checkSecretKey, checkSinks, checkSettings, checkRunningNode,
+		checkDatabase, checkClock, checkData, checkErasures, checkAPIKeys, checkConsumers, checkSecretKey, checkSinks, checkSettings, checkRunningNode,
 	} {
 		found, err := check(ctx, env, tools)
 		if err != nil {
@@ -83,6 +84,23 @@ func checkErasures(ctx context.Context, _ app.Env, tools *app.Toolbox) ([]findin
 			"\"cannot be erased\", and check that a server runs.", e.Overdue, e.Oldest.Format(time.RFC3339)), err
 	}
 	return nil, err
+}
+
+// maxKeysShown is how many API keys that end soon are named.
+const maxKeysShown = 10
+
+// checkAPIKeys finds API keys that end soon.
+func checkAPIKeys(ctx context.Context, _ app.Env, tools *app.Toolbox) (findings []finding, err error) {
+	now := tools.DB.Clock().Now()
+	keys, n, err := tools.DB.Sessions().ExpiringKeys(ctx, now, now.Add(session.ExpiryNotice), maxKeysShown)
+	for _, k := range keys {
+		findings = append(findings, warning("The API key %s (%q) of the user %s ends at %s. If it is still in use, make another one, and revoke it.",
+			k.ID, k.Name, k.UserID, k.ExpiresAt.Format(time.RFC3339))...)
+	}
+	if more := n - len(keys); more > 0 {
+		findings = append(findings, warning("%d more API keys end within %d days.", more, int(session.ExpiryNotice.Hours()/24))...)
+	}
+	return findings, err
 }
 
 // stalledAfter is how old the next event and the last move of a consumer must be

@@ -29,7 +29,9 @@ type APIKey struct {
 	ExpiresAt  time.Time
 	LastUsedAt *time.Time // to the minute
 	RevokedAt  *time.Time
-	events     event.Recorder
+
+	ExpiryAnnouncedAt *time.Time // when api_key.expiring was recorded, nil before
+	events            event.Recorder
 }
 
 // Live reports whether the key is neither revoked nor expired at the time.
@@ -44,6 +46,19 @@ func (k *APIKey) Revoke(at time.Time) {
 	k.RevokedAt = &at
 	k.Version, k.UpdatedAt = k.Version+1, at
 	k.recordEvent(EventAPIKeyRevoked, at)
+}
+
+// ExpiryNotice is how long before its end a key is announced to end.
+const ExpiryNotice = 14 * 24 * time.Hour
+
+// AnnounceExpiry records api_key.expiring, once for each key.
+func (k *APIKey) AnnounceExpiry(at time.Time) {
+	if k.ExpiryAnnouncedAt != nil {
+		return
+	}
+	k.ExpiryAnnouncedAt = &at
+	k.Version, k.UpdatedAt = k.Version+1, at
+	k.recordEvent(EventAPIKeyExpiring, at)
 }
 
 // The text of an API key: the prefix, by which secret scanners find it, the

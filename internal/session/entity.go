@@ -13,6 +13,7 @@ const (
 	EventSessionRevoked event.Type = "session.revoked"
 	EventAPIKeyCreated  event.Type = "api_key.created"
 	EventAPIKeyRevoked  event.Type = "api_key.revoked"
+	EventAPIKeyExpiring event.Type = "api_key.expiring"
 )
 
 // The codes of errors.
@@ -42,6 +43,7 @@ var APIKeyEntity = entity.Declare(entity.Declaration{
 	Events: []event.Declaration{
 		{Type: EventAPIKeyCreated, Readers: event.ReadersOwner, Scope: auth.UsersRead, Data: keySnapshot{}},
 		{Type: EventAPIKeyRevoked, Readers: event.ReadersOwner, Scope: auth.UsersRead, Data: keySnapshot{}},
+		{Type: EventAPIKeyExpiring, Readers: event.ReadersOwner, Scope: auth.UsersRead, Data: keySnapshot{}},
 	},
 	Codes: []fault.Meaning{
 		{Code: CodeAPIKeyNotFound, Kind: fault.KindNotFound, Sentence: "There is no such API key, or it is hidden from the caller."},

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/auth"
@@ -47,6 +48,7 @@ type Service struct {
 	revocations   *revocationLog
 	lastKnown     *principalCache
 	verifiers     []verifier
+	expiring      atomic.Int64 // API keys that end within ExpiryNotice, as of the last sweep
 }
 
 // NewService returns a Service on the store that seals its secrets with the sealer
@@ -120,6 +122,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-sweeps.C:
 			sweeps.Reset(sweepInterval)
 			s.logFailure(ctx, "removing ended sessions failed", s.removeEnded)
+			s.logFailure(ctx, "announcing API keys that end soon failed", s.announceExpiring)
 		case <-ctx.Done():
 			last, cancel := detachContext(ctx)
 			defer cancel()
@@ -151,6 +154,28 @@ func (s *Service) removeEnded(ctx context.Context) error {
 		}
 	}
 }
+
+// announceExpiring announces the keys that end within ExpiryNotice, a batch at a time, and counts them.
+func (s *Service) announceExpiring(ctx context.Context) error {
+	if check := s.cfg.CheckAge; check != nil && check() != nil {
+		return nil //nolint:nilerr // the clock reports it
+	}
+	now := s.now()
+	for n := sweepBatch; n == sweepBatch && ctx.Err() == nil; {
+		var err error
+		if n, err = s.store.AnnounceExpiring(ctx, now, now.Add(ExpiryNotice), sweepBatch); err != nil {
+			return err
+		}
+	}
+	_, n, err := s.store.ExpiringKeys(ctx, now, now.Add(ExpiryNotice), 0)
+	if err == nil {
+		s.expiring.Store(int64(n))
+	}
+	return err
+}
+
+// ExpiringKeys returns how many API keys end within ExpiryNotice, as of the last sweep.
+func (s *Service) ExpiringKeys() int64 { return s.expiring.Load() }
 
 // JWKS returns the JSON Web Key Set (RFC 7517) by which others verify our access
 // tokens. It may be cached for Config.KeyInterval. Callers must not change it.

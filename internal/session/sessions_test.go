@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -260,5 +261,40 @@ func TestService_sweeps_soon_after_its_start(t *testing.T) {
 		}
 		cancel()
 		must(t, <-done)
+	})
+}
+
+// TestService_announces_keys_that_end_soon: once, whichever node and however often it starts.
+func TestService_announces_keys_that_end_soon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, session.Config{})
+		_, ada := f.signIn(t, "ada")
+		soon, late := f.clock.now().Add(session.ExpiryNotice-time.Hour), f.clock.now().Add(session.ExpiryNotice+time.Hour)
+		for name, end := range map[string]*time.Time{"soon": &soon, "late": &late} {
+			_, _, err := f.CreateAPIKey(ada, session.CreateAPIKeyInput{Name: name, ExpiresAt: end, Scopes: []auth.Scope{auth.UsersRead}})
+			must(t, err)
+		}
+		for range 2 { // starts
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			node := f.node(t, session.Config{})
+			go func() { done <- node.Run(ctx) }()
+			time.Sleep(time.Minute + time.Second)
+			if n := node.ExpiringKeys(); n != 1 {
+				t.Errorf("the metric says that %d keys end soon, want 1", n)
+			}
+			cancel()
+			must(t, <-done)
+		}
+		var announced []string
+		for _, e := range f.store.Events() {
+			if e.Type == session.EventAPIKeyExpiring {
+				announced = append(announced, string(e.Data))
+			}
+		}
+		if len(announced) != 1 || !strings.Contains(announced[0], `"name":"soon"`) {
+			t.Errorf("announced were %v, want the key that ends soon, once", announced)
+		}
 	})
 }

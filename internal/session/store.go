@@ -105,6 +105,12 @@ type Sessions interface {
 
 // Keys reads and changes API keys.
 type Keys interface {
+	// AnnounceExpiring calls AnnounceExpiry for at most limit keys that are live now, end by the time before and were
+	// not announced, commits them with their events, and returns how many there were. It passes over rows that others hold.
+	AnnounceExpiring(ctx context.Context, now, before time.Time, limit int) (int, error)
+	// ExpiringKeys returns the keys that are live now and end by the time before, the first to end first, at most
+	// limit of them, and how many there are; page.MaxCount+1 stands for all numbers above page.MaxCount.
+	ExpiringKeys(ctx context.Context, now, before time.Time, limit int) ([]*APIKey, int, error)
 	// CreateKey locks the account of the key's owner, counts its keys that are live
 	// at the given time, calls allow, and inserts the key with its events.
 	// NotFound, USER_NOT_FOUND, if there is no such account.

@@ -70,7 +70,61 @@ func (t *tx) saveKey(ctx context.Context, k *session.APIKey) error {
 	t.touchUncachedRow(session.APIKeyEntity.Name, string(k.ID), k.Version)
 	k.UpdatedAt, k.ExpiresAt, k.RevokedAt = toMicros(k.UpdatedAt), toMicros(k.ExpiresAt), toMicrosOrNil(k.RevokedAt)
 	return t.ent.APIKey.Update().Where(entkey.ID(k.ID)).SetName(k.Name).SetScopes(joinList(k.Scopes)).SetHash(k.Hash).
-		SetVersion(k.Version).SetUpdatedAt(k.UpdatedAt).SetExpiresAt(k.ExpiresAt).SetNillableRevokedAt(k.RevokedAt).Exec(ctx)
+		SetVersion(k.Version).SetUpdatedAt(k.UpdatedAt).SetExpiresAt(k.ExpiresAt).SetNillableRevokedAt(k.RevokedAt).
+		SetNillableExpiryAnnouncedAt(toMicrosOrNil(k.ExpiryAnnouncedAt)).Exec(ctx)
+}
+
+// AnnounceExpiring implements session.Keys. The column that it sets keeps other nodes, and this one after a restart, from
+// announcing a key again; the index of expires_at finds the keys.
+func (s Sessions) AnnounceExpiring(ctx context.Context, now, before time.Time, limit int) (n int, err error) {
+	err = s.db.inTx(ctx, claim.None, func(t *tx) error {
+		n, t.dirty = 0, true
+		var ids []uid.APIKey
+		err := t.eachRow(ctx, `SELECT id FROM api_keys WHERE expires_at > ? AND expires_at <= ? AND revoked_at IS NULL AND expiry_announced_at IS NULL
+			ORDER BY expires_at LIMIT ?`+t.lockClause("FOR UPDATE SKIP LOCKED"), []any{toMicros(now), toMicros(before), limit}, func(scan func(...any) error) error {
+			var id uid.APIKey
+			err := scan(&id)
+			ids = append(ids, id)
+			return err
+		})
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		rows, err := t.ent.APIKey.Query().Where(entkey.IDIn(ids...)).All(ctx)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			k := toKey(row)
+			k.AnnounceExpiry(now)
+			t.recordEvents(k.TakeEvents())
+			if err := t.saveKey(ctx, k); err != nil {
+				return err
+			}
+		}
+		n = len(rows)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("announce API keys that end soon: %w", err)
+	}
+	return n, nil
+}
+
+// ExpiringKeys implements session.Keys.
+func (s Sessions) ExpiringKeys(ctx context.Context, now, before time.Time, limit int) ([]*session.APIKey, int, error) {
+	ending := func() *ent.APIKeyQuery {
+		return s.db.client.APIKey.Query().Where(entkey.ExpiresAtGT(toMicros(now)), entkey.ExpiresAtLTE(toMicros(before)), entkey.RevokedAtIsNil())
+	}
+	n, err := ending().Where(limitCount).Count(ctx)
+	var rows []*ent.APIKey
+	if err == nil && limit > 0 {
+		rows, err = ending().Order(ent.Asc(entkey.FieldExpiresAt, entkey.FieldID)).Limit(limit).All(ctx)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read API keys that end soon: %w", s.db.translateError(ctx, err))
+	}
+	return mapSlice(rows, toKey), n, nil
 }
 
 // KeyWithAccount implements session.Keys.
@@ -133,6 +187,6 @@ func toKey(r *ent.APIKey) *session.APIKey {
 	return &session.APIKey{
 		ID: r.ID, UserID: r.UserID, Name: r.Name, Scopes: splitList[auth.Scope](r.Scopes), Hash: r.Hash, Version: r.Version,
 		CreatedAt: toMicros(r.CreatedAt), UpdatedAt: toMicros(r.UpdatedAt), ExpiresAt: toMicros(r.ExpiresAt),
-		LastUsedAt: toMicrosOrNil(r.LastUsedAt), RevokedAt: toMicrosOrNil(r.RevokedAt),
+		LastUsedAt: toMicrosOrNil(r.LastUsedAt), RevokedAt: toMicrosOrNil(r.RevokedAt), ExpiryAnnouncedAt: toMicrosOrNil(r.ExpiryAnnouncedAt),
 	}
 }

@@ -221,3 +221,44 @@ func (m *Memory) ReplaceSecret(_ context.Context, name string, old, next []byte)
 	}
 	return m.secrets[name], nil
 }
+
+// AnnounceExpiring implements session.Keys.
+func (m *Memory) AnnounceExpiring(ctx context.Context, now, before time.Time, limit int) (n int, err error) {
+	if err := m.begin(ctx); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	for _, k := range m.expiring(now, before) {
+		if k.ExpiryAnnouncedAt != nil || n == limit {
+			continue
+		}
+		k.AnnounceExpiry(now)
+		m.events = append(m.events, k.TakeEvents()...)
+		m.keys[k.ID] = *k
+		n++
+	}
+	return n, nil
+}
+
+// ExpiringKeys implements session.Keys.
+func (m *Memory) ExpiringKeys(ctx context.Context, now, before time.Time, limit int) ([]*session.APIKey, int, error) {
+	if err := m.begin(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer m.mu.Unlock()
+	found := m.expiring(now, before)
+	return found[:min(limit, len(found))], len(found), nil
+}
+
+// expiring returns the keys that are live now and end by the time before, the first to end first.
+func (m *Memory) expiring(now, before time.Time) (found []*session.APIKey) {
+	for _, k := range m.keys {
+		if k.Live(now) && !k.ExpiresAt.After(before) {
+			found = append(found, &k)
+		}
+	}
+	slices.SortFunc(found, func(a, b *session.APIKey) int {
+		return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), cmp.Compare(a.ID, b.ID))
+	})
+	return found
+}

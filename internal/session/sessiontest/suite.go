@@ -66,6 +66,7 @@ func Run(t *testing.T, newSubject func(testing.TB) Subject) {
 		{"live sessions are listed by use", listsSessions},
 		{"sweeping removes what ended and nothing else", removesEndedRows},
 		{"a key commits with its events if it is allowed", createsKeys},
+		{"keys that end soon are announced once", announcesOnce},
 		{"keys are counted exactly under concurrency", countsKeys},
 		{"a key's use is written at most once a minute and raises no version", touchesKeys},
 		{"nodes that start at once agree on the first signing key", agreesOnSigningKeys},
