@@ -44,7 +44,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Config{
-		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", CacheBytes: 64 << 20, StopDelay: 7 * time.Second, AccessTokenTime: 5 * time.Minute, Database: "sqlite:data/backplane.db", Conns: 11, CredentialConns: 3, RateLimit: true, Introspection: true, LogFormat: config.LogText,
+		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", CacheBytes: 64 << 20, StopDelay: 7 * time.Second, AccessTokenTime: 5 * time.Minute, Database: "sqlite:data/backplane.db", Conns: 11, CredentialConns: 3, RateLimit: true, Introspection: true, PlannedExecutor: true, LogFormat: config.LogText,
 		Retention:   eventlog.RetentionConfig{MaxReaderLag: 1_000_000},
 		DeadLetters: consumer.DeadLetterConfig{Retention: 90 * 24 * time.Hour},
 		Security:    securitylog.Config{Retention: 90 * 24 * time.Hour},

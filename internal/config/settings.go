@@ -34,7 +34,7 @@ func (c *Config) groups() []Group {
 			setting.Value(&c.AdminListen, "ADMIN_LISTEN", "127.0.0.1:9090", "address of metrics, profiles and health, which needs no authentication; `off` for none", parseAddressOrOff),
 			setting.Value(&c.LogLevel, "LOG_LEVEL", "info", "`debug`, `info`, `warn` or `error`", parseLogLevel),
 			setting.Value(&c.StopDelay, "STOP_DELAY", "7s", "time after SIGTERM during which requests are still served, while `/readyz` is 503 and answers carry `Connection: close`, so that load balancers notice; `0s` for none; Ctrl-C does not wait", parseDelay),
-			setting.Value(&c.PlannedExecutor, "EXECUTOR", "gqlgen", "what executes GraphQL: `gqlgen`, the library's own executor, or `planned`, which gives the same responses and is faster", parseEither("planned", "gqlgen")),
+			setting.Value(&c.PlannedExecutor, "EXECUTOR", "planned", "what executes GraphQL: `planned`, or `gqlgen` for the library's own executor, which gives the same responses and is slower", parseEither("planned", "gqlgen")),
 			setting.Value(&c.LogFormat, "LOG_FORMAT", "text", "`text` or `json`", parseLogFormat),
 		}},
 		{"Storage", []setting.Setting{
