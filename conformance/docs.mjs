@@ -10,7 +10,9 @@ const post = async (path, body, token) => {
   if (!response.ok) throw new Error(`POST ${path}: ${response.status} ${await response.text()}`);
   return response.json();
 };
-const { access_token: key } = await post("/auth/sign-in", { login, password });
+const signIn = async () => (await post("/auth/sign-in", { login, password })).access_token;
+let key = await signIn();
+let signedInAt = Date.now();
 const get = async (path) => {
   const response = await fetch(url + path, { headers: { authorization: `Bearer ${key}` } });
   if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${await response.text()}`);
@@ -26,7 +28,6 @@ const { id: instance, incarnation } = (await get("/services/echo/instances"))[0]
 const visitor = { username: "visitor", password: "a long enough password" };
 await post("/users", visitor);
 const session = await post("/auth/sign-in", { login: visitor.username, password: visitor.password });
-const pick = await post("/services/echo/pick", {}, key);
 
 const product = { id: tea };
 const service = { name: "echo" };
@@ -45,7 +46,7 @@ const bodies = {
   changeInstance: { weight: 2 },
   drainInstance: { reason: "update" },
   setInstanceMaintenance: { enabled: false },
-  reportOutcome: { lease: pick.lease, ok: true },
+  reportOutcome: async () => ({ lease: (await post("/services/echo/pick", {}, key)).lease, ok: true }), // a pick is valid for a minute
   createProduct: { sku: "TEA-WHITE", name: "White tea", price: { amount: "12.90", currency: "EUR" } },
   createUser: { username: "grace", password: "a long enough password" },
   changeUser: { username: "thomas" },
@@ -60,11 +61,7 @@ try {
   page.on("pageerror", (error) => failures.push(`the page: ${error}`));
   await page.goto(`${url}/docs`);
   await page.waitForSelector(".opblock");
-  await page.click(".auth-wrapper .authorize");
-  await page.waitForSelector(".auth-container input");
-  await page.type(".auth-container input", key);
-  await page.click(".auth-btn-wrapper .authorize");
-  await page.click(".auth-btn-wrapper .btn-done");
+  await authorize(page);
   const ids = await page.$$eval(".opblock", (blocks) => blocks.map((block) => block.id));
   const toggle = (tag) => page.$eval(`[id="operations-tag-${tag}"]`, (element) => element.click());
   const tagOf = (id) => id.split("-")[1];
@@ -78,11 +75,26 @@ try {
       await toggle((open = tagOf(id)));
       await page.waitForSelector(`[id="${id}"]`);
     }
+    if (Date.now() - signedInAt > 120_000) { // an access token is valid for five minutes
+      [key, signedInAt] = [await signIn(), Date.now()];
+      await authorize(page);
+    }
     await run(page, id, name).catch((error) => failures.push(`${name}: ${error}`));
     count++;
   }
 } finally {
   await browser.close();
+}
+
+// authorize gives the page the token, in place of an older one.
+async function authorize(page) {
+  await page.click(".auth-wrapper .authorize");
+  await page.waitForSelector(".auth-btn-wrapper");
+  for (const button of await page.$$(".auth-btn-wrapper .auth:not(.authorize):not(.btn-done)")) await button.click(); // signs out
+  await page.waitForSelector(".auth-container input");
+  await page.type(".auth-container input", key);
+  await page.click(".auth-btn-wrapper .authorize");
+  await page.click(".auth-btn-wrapper .btn-done");
 }
 
 async function run(page, id, name) {
@@ -99,7 +111,8 @@ async function run(page, id, name) {
       element.dispatchEvent(new FocusEvent("focusout", { bubbles: true }));
     }, value);
   for (const [param, value] of Object.entries(values[name] ?? {})) await fill(`tr[data-param-name="${param}"][data-param-in="path"] input`, String(value));
-  if (bodies[name]) await fill("textarea.body-param__text", JSON.stringify(bodies[name]));
+  const body = typeof bodies[name] === "function" ? await bodies[name]() : bodies[name];
+  if (body) await fill("textarea.body-param__text", JSON.stringify(body));
   await new Promise((resolve) => setTimeout(resolve, 100)); // the page takes what was typed a moment later
   await click(".execute");
   await page.waitForSelector(within(".live-responses-table .response-col_status"), { timeout: 30_000 }).catch(() => undefined);

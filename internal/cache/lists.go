@@ -30,6 +30,7 @@ type list struct {
 	cursors []string
 	hasNext bool
 	hasPrev bool
+	whole   bool
 	count   int
 	expires int64
 	bytes   uint32
@@ -147,7 +148,7 @@ func (t *table[K, V]) readPage(ctx context.Context, query func(context.Context) 
 			return nil, err
 		}
 		fresh = &p
-		v := &list{cursors: p.Cursors, hasNext: p.HasNext, hasPrev: p.HasPrev}
+		v := &list{cursors: p.Cursors, hasNext: p.HasNext, hasPrev: p.HasPrev, whole: p.Whole}
 		for _, row := range p.Items {
 			v.ids = append(v.ids, string(t.id(row)))
 		}
@@ -184,7 +185,7 @@ func (t *table[K, V]) expandPage(ctx context.Context, held *list, version string
 	if err != nil {
 		return page.Page[V]{}, err
 	}
-	p := page.Page[V]{Items: make([]V, len(ids)), Cursors: held.cursors, HasNext: held.hasNext, HasPrev: held.hasPrev}
+	p := page.Page[V]{Items: make([]V, len(ids)), Cursors: held.cursors, HasNext: held.hasNext, HasPrev: held.hasPrev, Whole: held.whole}
 	for i, id := range ids {
 		v, ok := found[id]
 		if !ok {

@@ -28,8 +28,8 @@ func TestAudience_Sees(t *testing.T) {
 		return func(t event.Type) bool { return slices.Contains(types, t) }
 	}
 	products := is(order.EventProductCreated, order.EventProductUpdated, order.EventProductStockChanged)
-	credentials := is(session.EventSessionRevoked, session.EventAPIKeyCreated, session.EventAPIKeyRevoked, token.EventSigningKeyRotated, token.EventSigningKeyRevoked)
-	users := is(user.EventUserCreated, event.UserUpdated, event.UserDeleted, session.EventSessionRevoked, session.EventAPIKeyCreated, session.EventAPIKeyRevoked, token.EventSigningKeyRotated, token.EventSigningKeyRevoked)
+	credentials := is(session.EventSessionRevoked, session.EventAPIKeyCreated, session.EventAPIKeyRevoked, session.EventAPIKeyExpiring, token.EventSigningKeyRotated, token.EventSigningKeyRevoked)
+	users := is(user.EventUserCreated, event.UserUpdated, event.UserDeleted, session.EventSessionRevoked, session.EventAPIKeyCreated, session.EventAPIKeyRevoked, session.EventAPIKeyExpiring, token.EventSigningKeyRotated, token.EventSigningKeyRevoked)
 	always := func(event.Type) bool { return true }
 	never := func(event.Type) bool { return false }
 	not := func(fn func(event.Type) bool) func(event.Type) bool { return func(t event.Type) bool { return !fn(t) } }
