@@ -491,7 +491,7 @@ func TestPlanned_gives_what_gqlgen_gives(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(3000)
 	if testing.Short() {
-		seeds = 600 // under the race detector
+		seeds = 200 // under the race detector
 	}
 	x := newExecutors(t)
 	ran, failed := uint64(0), uint64(0)
