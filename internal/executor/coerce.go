@@ -102,7 +102,7 @@ type coercer struct {
 	nonNull map[string]variableUsage   // variables that must not be null though their types allow it
 	errs    []error
 
-	hideValues   bool // of enums, in errors: the answers of legacy REST routes are recorded as they are
+	hideValues   bool // of enums, in errors
 	strictLists  bool // a single item of a request is no list
 	singleIsList bool // a single item of the value being coerced is one
 }

@@ -112,7 +112,7 @@ func (p *Preparer) Prepare(ctx context.Context, req Request) (*Operation, *Refus
 
 // coerceAndCost runs the steps that depend on the variables.
 func (p *Preparer) coerceAndCost(doc *document, def *ast.OperationDefinition, req Request) (*Operation, *Refusal) {
-	c := coercer{schema: p.schema, scalars: p.cfg.Scalars, limit: p.limits.Errors, nonNull: doc.nonNull[def], strictLists: req.StrictLists, hideValues: p.cfg.DisableSuggestions || req.DescribePath != nil}
+	c := coercer{schema: p.schema, scalars: p.cfg.Scalars, limit: p.limits.Errors, nonNull: doc.nonNull[def], strictLists: req.StrictLists, hideValues: p.cfg.DisableSuggestions}
 	vars, err := c.coerceVariables(def, req.Variables, req.DescribePath)
 	if err != nil {
 		return nil, refuseAllAt(StageCoerce, err)

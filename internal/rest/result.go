@@ -125,15 +125,33 @@ func (rt *route) userErrors(in *boundRequest, payload []byte) error {
 // status and code; faults about the input are all listed.
 func (rt *route) problemOf(in *boundRequest, faults ...*fault.Error) *problem.Error {
 	e := &problem.Error{Status: rt.statusOf(in, faults[0]), Fault: faults[0]}
-	for _, f := range faults {
+	for i, f := range faults {
 		at, found := in.inputViolation(f.Path)
 		if !found && len(faults) == 1 {
 			break // the detail is enough
+		}
+		if found {
+			f = nameAsSent(f, at)
+		}
+		if i == 0 {
+			e.Fault = f
 		}
 		at.Code, at.Detail = f.Code, f.Message
 		e.Violations = append(e.Violations, at)
 	}
 	return e
+}
+
+// nameAsSent returns the fault with a message that begins with the name that the client sent, such as
+// limit, rather than with that of the operation's input, such as first.
+func nameAsSent(f *fault.Error, at problem.Violation) *fault.Error {
+	text, ok := strings.CutPrefix(f.Message, f.Path[len(f.Path)-1]+" ")
+	if !ok {
+		return f
+	}
+	named := *f
+	named.Message = at.Pointer[strings.LastIndexByte(at.Pointer, '/')+1:] + " " + text
+	return &named
 }
 
 // problemOfRefusal returns the problem of a request that was not executed. Only the
