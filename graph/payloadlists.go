@@ -2,12 +2,13 @@ package graph
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/backplane-dev/backplane/graph/scalar"
 	"github.com/backplane-dev/backplane/internal/cursor"
+	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/page"
 )
 
@@ -50,17 +51,17 @@ func (c payloadCheck) checkSelections(set ast.SelectionSet) error {
 		var err error
 		switch sel := sel.(type) {
 		case *ast.Field:
-			if len(sel.SelectionSet) > 0 && c.isIncluded(sel.Directives) {
+			if len(sel.SelectionSet) > 0 && executor.IsIncluded(sel.Directives, c.op.Variables) {
 				if err = c.checkList(sel); err == nil {
 					err = c.checkSelections(sel.SelectionSet)
 				}
 			}
 		case *ast.InlineFragment:
-			if c.isIncluded(sel.Directives) {
+			if executor.IsIncluded(sel.Directives, c.op.Variables) {
 				err = c.checkSelections(sel.SelectionSet)
 			}
 		case *ast.FragmentSpread:
-			if c.isIncluded(sel.Directives) {
+			if executor.IsIncluded(sel.Directives, c.op.Variables) {
 				err = c.checkSelections(sel.Definition.SelectionSet)
 			}
 		}
@@ -84,27 +85,10 @@ func (c payloadCheck) checkList(f *ast.Field) error {
 	return check(c.ctx, pageArgs(wholeNumber(given["first"]), textOf(given["after"]), wholeNumber(given["last"]), textOf(given["before"])), orderBy)
 }
 
-// isIncluded reports whether @skip and @include leave a selection in.
-func (c payloadCheck) isIncluded(directives ast.DirectiveList) bool {
-	for _, d := range directives {
-		if v, ok := d.ArgumentMap(c.op.Variables)["if"].(bool); ok && v == (d.Name == "skip") {
-			return false
-		}
-	}
-	return true
-}
-
 // wholeNumber returns a coerced Int, nil for none.
 func wholeNumber(v any) *int {
-	var n int64
-	switch v := v.(type) {
-	case int64:
-		n = v
-	case int:
-		n = int64(v)
-	case json.Number:
-		n, _ = v.Int64() // it is coerced
-	default:
+	n, err := scalar.UnmarshalInt64(v)
+	if err != nil {
 		return nil
 	}
 	i := int(n)

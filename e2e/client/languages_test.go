@@ -19,54 +19,59 @@ import (
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
 
-// languages are the clients of other languages.
-var languages = map[string]struct {
+// otherLanguage says how the client of another language is run.
+type otherLanguage struct {
 	interpreter func(testing.TB) string
 	driver      []string // its arguments; it does what a test asks for
 	tests       []string // the arguments that run the client's own tests
 	dir         string
-}{
+}
+
+// languages are the clients of other languages.
+var languages = map[string]otherLanguage{
 	"Node.js": {testenv.Node, []string{"test/driver.mjs"}, []string{"--test", "test/client.test.mjs", "test/policy.test.mjs"}, "../../clients/node"},
 	"Python":  {testenv.Python, []string{"-B", "tests/driver.py"}, []string{"-B", "-m", "unittest", "discover", "-s", "tests"}, "../../clients/python"},
 }
 
 func TestLanguages_pass_their_own_tests(t *testing.T) {
 	t.Parallel()
+	eachLanguage(t, func(t *testing.T, l otherLanguage) {
+		cmd := exec.CommandContext(t.Context(), l.interpreter(t), l.tests...)
+		cmd.Dir = l.dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+}
+
+// TestLanguages_do_as_the_client_in_Go runs the same cases with the clients of all languages, each on a server of its own.
+func TestLanguages_do_as_the_client_in_Go(t *testing.T) {
+	t.Parallel()
+	eachLanguage(t, func(t *testing.T, of otherLanguage) {
+		l := &language{command: append([]string{of.interpreter(t)}, of.driver...), dir: of.dir, registry: startRegistry(t)}
+		t.Run("while the server runs", func(t *testing.T) {
+			for name, test := range languageCases {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					test(t, l)
+				})
+			}
+		})
+		l.stops(t)
+		l.survives(t)
+	})
+}
+
+// eachLanguage runs a test for each language, side by side.
+func eachLanguage(t *testing.T, test func(t *testing.T, l otherLanguage)) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("short run: there are no races of ours in other programs")
 	}
 	for name, l := range languages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), l.interpreter(t), l.tests...)
-			cmd.Dir = l.dir
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("%v\n%s", err, out)
-			}
-		})
-	}
-}
-
-// TestLanguages_do_as_the_client_in_Go runs the same cases with the clients of all languages, each on a server of its own.
-func TestLanguages_do_as_the_client_in_Go(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("short run: there are no races of ours in other programs")
-	}
-	for name, of := range languages {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			l := &language{command: append([]string{of.interpreter(t)}, of.driver...), dir: of.dir, registry: startRegistry(t)}
-			t.Run("while the server runs", func(t *testing.T) {
-				for name, test := range languageCases {
-					t.Run(name, func(t *testing.T) {
-						t.Parallel()
-						test(t, l)
-					})
-				}
-			})
-			l.stops(t)
-			l.survives(t)
+			test(t, l)
 		})
 	}
 }
@@ -94,17 +99,7 @@ func (l *language) start(t *testing.T, key string, urls ...string) *driver {
 	t.Helper()
 	cmd := exec.Command(l.command[0], l.command[1:]...)
 	cmd.Dir, cmd.Stderr = l.dir, os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdin, stdout := startPiped(t, cmd)
 	d := &driver{t, cmd, stdin, bufio.NewScanner(stdout)}
 	t.Cleanup(d.kill)
 	d.must("new", languageArgs{"urls": append(urls, l.BaseURL), "token": key})

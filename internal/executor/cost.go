@@ -72,15 +72,15 @@ func (p *costCalculator) costOfSelections(set ast.SelectionSet) selectionCost {
 	for _, sel := range set {
 		switch sel := sel.(type) {
 		case *ast.Field:
-			if p.isIncluded(sel.Directives) {
+			if IsIncluded(sel.Directives, p.vars) {
 				sum = sum.plus(p.costOfField(sel))
 			}
 		case *ast.InlineFragment:
-			if p.isIncluded(sel.Directives) {
+			if IsIncluded(sel.Directives, p.vars) {
 				sum = sum.plus(p.costOfSelections(sel.SelectionSet))
 			}
 		case *ast.FragmentSpread:
-			if p.isIncluded(sel.Directives) {
+			if IsIncluded(sel.Directives, p.vars) {
 				sum = sum.plus(p.costOfFragment(sel.Name))
 			}
 		}
@@ -162,8 +162,8 @@ func integerValue(v any) (int, bool) {
 	return 0, false
 }
 
-// isIncluded reports whether @skip and @include leave the selection in.
-func (p *costCalculator) isIncluded(directives ast.DirectiveList) bool {
+// IsIncluded reports whether @skip and @include leave a selection in, for these variables.
+func IsIncluded(directives ast.DirectiveList, variables map[string]any) bool {
 	for _, d := range directives {
 		if d.Name != "skip" && d.Name != "include" {
 			continue
@@ -172,7 +172,7 @@ func (p *costCalculator) isIncluded(directives ast.DirectiveList) bool {
 		if arg == nil {
 			continue
 		}
-		v, err := arg.Value.Value(p.vars)
+		v, err := arg.Value.Value(variables)
 		if b, isBool := v.(bool); err == nil && isBool && b == (d.Name == "skip") {
 			return false
 		}
@@ -189,15 +189,15 @@ func countRootFields(doc *document, op *Operation) int {
 		for _, sel := range set {
 			switch sel := sel.(type) {
 			case *ast.Field:
-				if sel.Name != "__typename" && p.isIncluded(sel.Directives) {
+				if sel.Name != "__typename" && IsIncluded(sel.Directives, p.vars) {
 					names[sel.Alias] = true
 				}
 			case *ast.InlineFragment:
-				if p.isIncluded(sel.Directives) {
+				if IsIncluded(sel.Directives, p.vars) {
 					visit(sel.SelectionSet)
 				}
 			case *ast.FragmentSpread:
-				if p.isIncluded(sel.Directives) && !spread[sel.Name] {
+				if IsIncluded(sel.Directives, p.vars) && !spread[sel.Name] {
 					spread[sel.Name] = true
 					visit(doc.fragments[sel.Name].SelectionSet)
 				}

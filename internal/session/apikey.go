@@ -44,8 +44,7 @@ func (k *APIKey) Revoke(at time.Time) {
 		return
 	}
 	k.RevokedAt = &at
-	k.Version, k.UpdatedAt = k.Version+1, at
-	k.recordEvent(EventAPIKeyRevoked, at)
+	k.recordChange(EventAPIKeyRevoked, at)
 }
 
 // ExpiryNotice is how long before its end a key is announced to end.
@@ -57,8 +56,7 @@ func (k *APIKey) AnnounceExpiry(at time.Time) {
 		return
 	}
 	k.ExpiryAnnouncedAt = &at
-	k.Version, k.UpdatedAt = k.Version+1, at
-	k.recordEvent(EventAPIKeyExpiring, at)
+	k.recordChange(EventAPIKeyExpiring, at)
 }
 
 // The text of an API key: the prefix, by which secret scanners find it, the
@@ -112,6 +110,12 @@ type keySnapshot struct {
 	Scopes    []auth.Scope `json:"scopes"`
 	ExpiresAt time.Time    `json:"expiresAt"`
 	RevokedAt *time.Time   `json:"revokedAt"`
+}
+
+// recordChange records a change of the key, which raises its version.
+func (k *APIKey) recordChange(t event.Type, at time.Time) {
+	k.Version, k.UpdatedAt = k.Version+1, at
+	k.recordEvent(t, at)
 }
 
 func (k *APIKey) recordEvent(t event.Type, at time.Time) {
