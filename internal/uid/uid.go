@@ -19,6 +19,7 @@ type (
 	User     string // an account
 	Product  string // something that can be ordered
 	Order    string // an order
+	Payment  string // the payment of an order
 	Session  string // a signed-in session
 	APIKey   string // an API key
 	Event    string // an entry of the event log
