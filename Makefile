@@ -22,12 +22,12 @@ run: build ## serve demo data on http://127.0.0.1:8080, kept in data/
 	bin/backplane serve --demo
 
 test: ## run all tests, with private servers if there are any; says what it left out
-	$(RUNNER) go test -json -parallel $(PARALLEL) -timeout 20m ./... $(CLIENT)
+	$(RUNNER) go test -json -parallel $(PARALLEL) -timeout 10m ./... $(CLIENT)
 
 # The tests in e2e drive servers that are processes of their own,
 # into which the detector does not see; those of the client run the client within their own process.
 race: ## run the short tests with the race detector, which needs a C compiler
-	$(RUNNER) env CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./... | grep -v backplane/e2e/) ./e2e/client $(CLIENT)
+	$(RUNNER) env CGO_ENABLED=1 go test -race -short -timeout 15m $$(go list ./... | grep -v backplane/e2e/) ./e2e/client $(CLIENT)
 
 services: ## install what tests can use: PostgreSQL, Redis, Node.js, a browser, HAProxy, PgBouncer, a C compiler
 	.ci/services

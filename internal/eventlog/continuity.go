@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // verifyContinuity reports the state of a log that holds what the hub has read. Where it does not, since a
@@ -22,10 +23,7 @@ func (h *Hub) verifyContinuity(ctx context.Context, s State) (State, error) {
 		if err != nil {
 			return s, err
 		}
-		if h.headID == "" {
-			h.headID = found
-		}
-		lost = found != "" && found != h.headID // retention may have removed it
+		lost = found != "" && h.headID != "" && found != h.headID // retention may have removed it
 	}
 	if !lost {
 		return s, nil
@@ -34,6 +32,17 @@ func (h *Hub) verifyContinuity(ctx context.Context, s State) (State, error) {
 		return s, err
 	}
 	return h.log.State(ctx)
+}
+
+// headEvent returns the id of the event at the head of a log that the hub begins to follow; empty if there is none.
+// It is read before anyone can have a cursor of the hub: an event that takes its place later is noticed.
+func (h *Hub) headEvent(ctx context.Context, s State) (uid.Event, error) {
+	if h.positions == nil || s.Head == 0 {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return h.positions.EventAt(ctx, s.Head)
 }
 
 // verifyHead is verifyContinuity for the sequencer, with the head of the log and the position that the sequencer

@@ -3,6 +3,7 @@ package eventlog_test
 import (
 	"context"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,12 +16,15 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 // awaitEnd reads a subscription until it ends, which must be for a cursor that the log does not know.
 func awaitEnd(t *testing.T, s *eventlog.Subscription) {
 	t.Helper()
-	for _, err := range eventsOf(t.Context(), s) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, err := range eventsOf(ctx, s) {
 		if err != nil && !fault.Is(err, fault.CursorUnknown) {
 			t.Errorf("the subscription ended with %v, want CURSOR_UNKNOWN", err)
 		}
@@ -65,6 +69,52 @@ func TestTimeline_is_renewed_when_a_fail_over_loses_events(t *testing.T) {
 	awaitEnd(t, s)
 	expectNewTimeline(t, hub, before)
 	testenv.Eventually(t, "the events after the fail-over are read", func() bool { return hub.Head().Position >= 13 })
+}
+
+// changingHead is positions where the event at the head can become another one.
+type changingHead struct {
+	*fakePositions
+
+	id        atomic.Pointer[uid.Event]
+	abandoned chan string
+}
+
+func (s *changingHead) EventAt(context.Context, event.Position) (uid.Event, error) {
+	return *s.id.Load(), nil
+}
+
+func (s *changingHead) AbandonTimeline(_ context.Context, timeline string) error {
+	s.abandoned <- timeline
+	return nil
+}
+
+// The events were in the log before the node began: it has not read the newest of them, and must know it all the same.
+func TestTimeline_is_renewed_when_the_event_at_the_start_becomes_another(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, store := eventlogtest.NewMemory(), &changingHead{fakePositions: &fakePositions{}, abandoned: make(chan string, 1)}
+		first, second := uid.Event("evt_first"), uid.Event("evt_second")
+		store.id.Store(&first)
+		log.Append(3)
+		f, err := eventlog.NewPipeline(eventlog.NewLog(log), store, (&notify.Memory{}).Join(), eventlogtest.DiscardLogger(), eventlog.PipelineConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		testenv.Eventually(t, "the hub begins at the head", func() bool { return f.Hub.Head().Position == 3 })
+		store.id.Store(&second)
+		select {
+		case <-store.abandoned:
+		case <-time.After(time.Minute):
+			t.Error("another event at the head of the log was not noticed")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
 }
 
 // staleHead is positions whose head is behind what the hub has read.

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/eventlog"
@@ -23,6 +24,8 @@ func subscribe(ctx context.Context, t testing.TB, h *eventlog.Hub, after *event.
 // positions reads n events.
 func positions(ctx context.Context, t testing.TB, s *eventlog.Subscription, n int) (got []event.Position) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	for len(got) < n {
 		events, err := s.Next(ctx)
 		if err != nil {

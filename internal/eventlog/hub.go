@@ -220,7 +220,10 @@ func (h *Hub) readState(ctx context.Context) (State, error) {
 	if state, err = h.verifyContinuity(ctx, state); err != nil {
 		return state, err
 	}
-	if current := h.adoptState(state); !current {
+	switch had := h.Head(); {
+	case state.Timeline != had.Timeline || state.Head < had.Position:
+		return state, h.adoptState(ctx, state)
+	case state.Head > had.Position:
 		return state, h.catchUp(ctx)
 	}
 	return state, nil
@@ -269,15 +272,14 @@ func (h *Hub) catchUp(ctx context.Context) error {
 
 // adoptState takes timeline and head over at the first read and after a restore: then
 // subscriptions of another timeline or beyond the head end, since the events that they have
-// returned may never have happened. It reports whether there is nothing to read.
-func (h *Hub) adoptState(s State) (current bool) {
-	if had := h.Head(); s.Timeline == had.Timeline && s.Head >= had.Position {
-		return s.Head == had.Position
+// returned may never have happened.
+func (h *Hub) adoptState(ctx context.Context, s State) (err error) {
+	if h.headID, err = h.headEvent(ctx, s); err != nil {
+		return err
 	}
 	h.callDeliverHooks(nil, true)
 	h.mu.Lock()
 	restored := h.timeline != ""
-	h.headID = ""
 	h.timeline, h.head, h.ring, h.bytes = s.Timeline, s.Head, nil, 0
 	for _, sub := range h.subs {
 		sub.lost = restored && (sub.timeline != s.Timeline || sub.position > s.Head)
@@ -289,7 +291,7 @@ func (h *Hub) adoptState(s State) (current bool) {
 	}
 	h.mu.Unlock()
 	all.wakeAll()
-	return true
+	return nil
 }
 
 // deliver appends the events to the ring and wakes the groups that they match.
