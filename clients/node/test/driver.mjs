@@ -5,7 +5,8 @@ import { Policies } from "../lib/policy.js";
 
 let client;
 const things = {}; // registrations, watches and balancers, by key
-const describe = (error) => (error === undefined ? "" : error.code || error.name);
+// The code of a Backplane error, or the name: the code of an aborted call is a number.
+const describe = (error) => (error === undefined ? "" : typeof error.code === "string" ? error.code : error.name);
 const seconds = (n) => (n === undefined ? undefined : n * 1000);
 const within = (n) => (n === undefined ? {} : { signal: AbortSignal.timeout(n * 1000) });
 
