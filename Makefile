@@ -10,7 +10,7 @@ PARALLEL := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ech
 CHECKS   := test format vet lint generated recipe race fuzz vulnerabilities
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race services soak bench fuzz conformance generate fmt format vet lint generated recipe vulnerabilities check checks clean
+.PHONY: help build run test race services soak bench benchmarks fuzz conformance generate fmt format vet lint generated recipe vulnerabilities check checks clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -35,7 +35,10 @@ services: ## install what tests can use: PostgreSQL, Redis, Node.js, a browser, 
 soak: ## run the tests at their large size: an hour or more
 	BACKPLANE_TEST_SOAK=on $(RUNNER) go test -count=1 -timeout 3h ./... $(CLIENT)
 
-bench: ## run all benchmarks
+bench: ## measure requests of the built server beside hand-written handlers; BENCH="-rounds 3" passes flags (see -help)
+	go run ./bench/endtoend $(BENCH)
+
+benchmarks: ## run all Go benchmarks, of parts of the server
 	$(RUNNER) go test -run '^$$' -bench . -benchmem ./... $(CLIENT)
 
 fuzz: ## run each fuzz test for FUZZTIME

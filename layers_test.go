@@ -30,7 +30,7 @@ const (
 // gets its place here first. Tests may import what they like.
 var mayImport = map[string]string{
 	".":                              "*", // server.go
-	"bench":                          "",
+	"bench":                          "internal/testenv/local",
 	"client":                         "client/policy", // and the standard library, see its own test
 	"conformance":                    "",
 	"e2e":                            "internal/testenv internal/admin internal/app internal/cursor internal/event internal/secrets internal/store",
@@ -85,12 +85,12 @@ var technology = map[string]string{
 	"entgo.io/ent":                 "ent internal/store",
 	"github.com/99designs/gqlgen":  "graph internal/httpd internal/executor internal/rest",
 	"github.com/coder/websocket":   "e2e internal/httpd",
-	"github.com/jackc/pgx":         "internal/notify internal/store internal/testenv",
+	"github.com/jackc/pgx":         "bench internal/notify internal/store internal/testenv",
 	"github.com/maypok86/otter":    "internal/cache",
 	"github.com/redis/go-redis":    "internal/notify internal/export internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
 	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "client e2e internal/sidecar internal/static internal/gateway internal/connlimit internal/hostcheck internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
+	"net/http":                     "bench client e2e internal/sidecar internal/static internal/gateway internal/connlimit internal/hostcheck internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
 	"github.com/nats-io/nats.go":   "internal/export internal/testenv",
 	"github.com/rabbitmq/amqp091":  "internal/export internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",

@@ -1,7 +1,9 @@
 package bench_test
 
 import (
-	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -9,10 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
-
-	"github.com/coder/websocket"
 
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -28,12 +29,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// bare is the least that can be done: whatever is posted is written to all
-// sockets, by as many goroutines as there are processors, with the library that
-// the server uses.
+// bare is the least that can be done: whatever is posted is framed once and written to all sockets as
+// it is, by as many goroutines as there are processors.
 type bare struct {
 	mu      sync.Mutex
-	sockets []*websocket.Conn
+	sockets []net.Conn
 }
 
 func serveBare(addr string) {
@@ -52,16 +52,30 @@ func serveBare(addr string) {
 	os.Exit(1)
 }
 
+// join opens a WebSocket. It reads nothing of what the client sends later.
 func (b *bare) join(w http.ResponseWriter, r *http.Request) {
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"graphql-transport-ws"}})
+	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
-	ctx := ws.CloseRead(context.Background())
+	accept := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // as of RFC 6455
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n"+
+		"Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n", base64.StdEncoding.EncodeToString(accept[:]))
+	if err != nil {
+		_ = conn.Close()
+		return
+	}
 	b.mu.Lock()
-	b.sockets = append(b.sockets, ws)
-	b.mu.Unlock()
-	<-ctx.Done()
+	defer b.mu.Unlock()
+	b.sockets = append(b.sockets, conn)
+}
+
+// frameText returns the frame of a short text message.
+func frameText(text []byte) []byte {
+	if len(text) < 126 {
+		return append([]byte{0x81, byte(len(text))}, text...)
+	}
+	return append(binary.BigEndian.AppendUint16([]byte{0x81, 126}, uint16(len(text))), text...)
 }
 
 func (b *bare) broadcast(_ http.ResponseWriter, r *http.Request) {
@@ -69,15 +83,15 @@ func (b *bare) broadcast(_ http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	frame := frameText(text)
 	b.mu.Lock() // one after the other, so that each client gets all in one order
 	defer b.mu.Unlock()
 	var all sync.WaitGroup
-	each := (len(b.sockets) + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0)
-	for from := 0; from < len(b.sockets); from += each {
-		part := b.sockets[from:min(from+each, len(b.sockets))]
+	each := max(1, (len(b.sockets)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	for part := range slices.Chunk(b.sockets, each) {
 		all.Go(func() {
-			for _, ws := range part {
-				_ = ws.Write(context.Background(), websocket.MessageText, text) // a client that is lost shows in the count
+			for _, conn := range part {
+				_, _ = conn.Write(frame) // a client that is lost shows in the count
 			}
 		})
 	}

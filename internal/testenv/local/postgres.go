@@ -29,7 +29,20 @@ var installs = []string{
 
 // Postgres starts a PostgreSQL server with an empty cluster. It returns
 // ErrMissing if there are no binaries to start.
-func Postgres() (*Server, error) {
+func Postgres() (*Server, error) { return newPostgres(startPostgres) }
+
+// DurablePostgres is Postgres with the settings of a fresh installation, so that a commit waits for
+// the disk: for measurements.
+func DurablePostgres() (*Server, error) {
+	return newPostgres(func(bin, dir string, owner *syscall.Credential) (*Server, error) {
+		if err := initCluster(bin, dir, owner); err != nil {
+			return nil, err
+		}
+		return servePostgres(bin, dir, owner, "max_connections=300", "max_wal_size=4GB")
+	})
+}
+
+func newPostgres(start func(bin, dir string, owner *syscall.Credential) (*Server, error)) (*Server, error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
@@ -42,7 +55,7 @@ func Postgres() (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	s, err := startPostgres(bin, dir, owner)
+	s, err := start(bin, dir, owner)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start PostgreSQL of %s: %w", bin, err), os.RemoveAll(dir))
 	}
