@@ -18,7 +18,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves = "internal/auth internal/backoff internal/bounded internal/claim internal/coalesce internal/cursor internal/dbclock internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/security internal/requestlog internal/setting internal/uid internal/writelimit"
+	leaves = "internal/auth internal/backoff internal/bounded internal/claim internal/coalesce internal/cursor internal/dbclock internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/security internal/requestlog internal/setting internal/signing internal/uid internal/writelimit"
 
 	// A domain imports no other domain: what several need is in a leaf. A new one is
 	// added here and to the table below.
@@ -59,6 +59,8 @@ var mayImport = map[string]string{
 	"internal/httpd":                 leaves + " internal/static internal/executor internal/connlimit internal/hostcheck internal/problem",
 	"internal/executor":              leaves,
 	"internal/executor/plan":         "",
+	"internal/payment/provider":      leaves + " internal/payment internal/registry internal/balance internal/gateway", // which has the guarded dialer
+	"internal/payment/callback":      leaves + " internal/payment",
 	"internal/problem":               "internal/fault internal/requestlog",
 	"internal/rest":                  leaves + " internal/static internal/executor internal/problem internal/httpd/jsoncodec",
 	"internal/demo":                  leaves + " " + domains + " internal/store",
@@ -75,7 +77,7 @@ var mayImport = map[string]string{
 	"internal/membudget": "internal/auth internal/fairshare internal/fault",
 	"internal/page":      "internal/fault",
 	"internal/security":  leaves,
-	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "internal/auth", "internal/setting": "", "internal/uid": "", "internal/bounded": "", "internal/writelimit": "internal/auth internal/bounded internal/fault internal/security internal/setting",
+	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "internal/auth", "internal/setting": "", "internal/signing": "", "internal/uid": "", "internal/bounded": "", "internal/writelimit": "internal/auth internal/bounded internal/fault internal/security internal/setting",
 }
 
 // technology is what leaves and domains must not import, nor any other package
@@ -90,7 +92,7 @@ var technology = map[string]string{
 	"github.com/redis/go-redis":    "internal/notify internal/export internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
 	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "bench client e2e internal/sidecar internal/static internal/gateway internal/connlimit internal/hostcheck internal/httpd internal/admin internal/demo internal/problem internal/rest internal/testenv",
+	"net/http":                     "bench client e2e internal/sidecar internal/static internal/gateway internal/connlimit internal/hostcheck internal/httpd internal/admin internal/demo internal/payment/callback internal/payment/provider internal/problem internal/rest internal/testenv",
 	"github.com/nats-io/nats.go":   "internal/export internal/testenv",
 	"github.com/rabbitmq/amqp091":  "internal/export internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",
@@ -168,7 +170,7 @@ func ourPackages(t *testing.T) (pkgs []listedPackage) {
 
 // clockReads are the places of domains and wiring that read the clock of the machine, for spans within
 // the process. Everything else gets the database's time.
-var clockReads = map[string]int{"internal/registry/checker.go": 1, "internal/app/domains.go": 1, "internal/app/executor.go": 1, "internal/app/registry.go": 1}
+var clockReads = map[string]int{"internal/payment/provider/call.go": 1, "internal/registry/checker.go": 1, "internal/app/domains.go": 1, "internal/app/executor.go": 1, "internal/app/registry.go": 1}
 
 func TestDomains_read_no_clock(t *testing.T) {
 	t.Parallel()

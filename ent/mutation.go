@@ -15155,6 +15155,7 @@ type ServiceMutation struct {
 	trusted_addresses       *[]string
 	appendtrusted_addresses []string
 	public                  *bool
+	payment_provider        *bool
 	health_check            **registry.HealthCheck
 	doubted_since           *time.Time
 	deregistered            *bool
@@ -15604,6 +15605,42 @@ func (m *ServiceMutation) ResetPublic() {
 	m.public = nil
 }
 
+// SetPaymentProvider sets the "payment_provider" field.
+func (m *ServiceMutation) SetPaymentProvider(b bool) {
+	m.payment_provider = &b
+}
+
+// PaymentProvider returns the value of the "payment_provider" field in the mutation.
+func (m *ServiceMutation) PaymentProvider() (r bool, exists bool) {
+	v := m.payment_provider
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPaymentProvider returns the old "payment_provider" field's value of the Service entity.
+// If the Service object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ServiceMutation) OldPaymentProvider(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPaymentProvider is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPaymentProvider requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPaymentProvider: %w", err)
+	}
+	return oldValue.PaymentProvider, nil
+}
+
+// ResetPaymentProvider resets all changes to the "payment_provider" field.
+func (m *ServiceMutation) ResetPaymentProvider() {
+	m.payment_provider = nil
+}
+
 // SetHealthCheck sets the "health_check" field.
 func (m *ServiceMutation) SetHealthCheck(rc *registry.HealthCheck) {
 	m.health_check = &rc
@@ -15900,7 +15937,7 @@ func (m *ServiceMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ServiceMutation) Fields() []string {
-	fields := make([]string, 0, 14)
+	fields := make([]string, 0, 15)
 	if m.name != nil {
 		fields = append(fields, service.FieldName)
 	}
@@ -15924,6 +15961,9 @@ func (m *ServiceMutation) Fields() []string {
 	}
 	if m.public != nil {
 		fields = append(fields, service.FieldPublic)
+	}
+	if m.payment_provider != nil {
+		fields = append(fields, service.FieldPaymentProvider)
 	}
 	if m.health_check != nil {
 		fields = append(fields, service.FieldHealthCheck)
@@ -15967,6 +16007,8 @@ func (m *ServiceMutation) Field(name string) (ent.Value, bool) {
 		return m.TrustedAddresses()
 	case service.FieldPublic:
 		return m.Public()
+	case service.FieldPaymentProvider:
+		return m.PaymentProvider()
 	case service.FieldHealthCheck:
 		return m.HealthCheck()
 	case service.FieldDoubtedSince:
@@ -16004,6 +16046,8 @@ func (m *ServiceMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldTrustedAddresses(ctx)
 	case service.FieldPublic:
 		return m.OldPublic(ctx)
+	case service.FieldPaymentProvider:
+		return m.OldPaymentProvider(ctx)
 	case service.FieldHealthCheck:
 		return m.OldHealthCheck(ctx)
 	case service.FieldDoubtedSince:
@@ -16080,6 +16124,13 @@ func (m *ServiceMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetPublic(v)
+		return nil
+	case service.FieldPaymentProvider:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPaymentProvider(v)
 		return nil
 	case service.FieldHealthCheck:
 		v, ok := value.(*registry.HealthCheck)
@@ -16231,6 +16282,9 @@ func (m *ServiceMutation) ResetField(name string) error {
 		return nil
 	case service.FieldPublic:
 		m.ResetPublic()
+		return nil
+	case service.FieldPaymentProvider:
+		m.ResetPaymentProvider()
 		return nil
 	case service.FieldHealthCheck:
 		m.ResetHealthCheck()

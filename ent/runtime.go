@@ -33,6 +33,10 @@ func init() {
 	serviceDescPublic := serviceFields[8].Descriptor()
 	// service.DefaultPublic holds the default value on creation for the public field.
 	service.DefaultPublic = serviceDescPublic.Default.(bool)
+	// serviceDescPaymentProvider is the schema descriptor for payment_provider field.
+	serviceDescPaymentProvider := serviceFields[9].Descriptor()
+	// service.DefaultPaymentProvider holds the default value on creation for the payment_provider field.
+	service.DefaultPaymentProvider = serviceDescPaymentProvider.Default.(bool)
 	settingFields := schema.Setting{}.Fields()
 	_ = settingFields
 	// settingDescNumber is the schema descriptor for number field.

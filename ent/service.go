@@ -36,6 +36,8 @@ type Service struct {
 	TrustedAddresses []string `json:"trusted_addresses,omitempty"`
 	// Public holds the value of the "public" field.
 	Public bool `json:"public,omitempty"`
+	// PaymentProvider holds the value of the "payment_provider" field.
+	PaymentProvider bool `json:"payment_provider,omitempty"`
 	// HealthCheck holds the value of the "health_check" field.
 	HealthCheck *registry.HealthCheck `json:"health_check,omitempty"`
 	// DoubtedSince holds the value of the "doubted_since" field.
@@ -58,7 +60,7 @@ func (*Service) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case service.FieldTags, service.FieldMetadata, service.FieldTrustedAddresses, service.FieldHealthCheck:
 			values[i] = new([]byte)
-		case service.FieldTrusted, service.FieldPublic, service.FieldDeregistered:
+		case service.FieldTrusted, service.FieldPublic, service.FieldPaymentProvider, service.FieldDeregistered:
 			values[i] = new(sql.NullBool)
 		case service.FieldVersion:
 			values[i] = new(sql.NullInt64)
@@ -140,6 +142,12 @@ func (_m *Service) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field public", values[i])
 			} else if value.Valid {
 				_m.Public = value.Bool
+			}
+		case service.FieldPaymentProvider:
+			if value, ok := values[i].(*sql.NullBool); !ok {
+				return fmt.Errorf("unexpected type %T for field payment_provider", values[i])
+			} else if value.Valid {
+				_m.PaymentProvider = value.Bool
 			}
 		case service.FieldHealthCheck:
 			if value, ok := values[i].(*[]byte); !ok {
@@ -239,6 +247,9 @@ func (_m *Service) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("public=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Public))
+	builder.WriteString(", ")
+	builder.WriteString("payment_provider=")
+	builder.WriteString(fmt.Sprintf("%v", _m.PaymentProvider))
 	builder.WriteString(", ")
 	builder.WriteString("health_check=")
 	builder.WriteString(fmt.Sprintf("%v", _m.HealthCheck))

@@ -81,6 +81,20 @@ func (_c *ServiceCreate) SetNillablePublic(v *bool) *ServiceCreate {
 	return _c
 }
 
+// SetPaymentProvider sets the "payment_provider" field.
+func (_c *ServiceCreate) SetPaymentProvider(v bool) *ServiceCreate {
+	_c.mutation.SetPaymentProvider(v)
+	return _c
+}
+
+// SetNillablePaymentProvider sets the "payment_provider" field if the given value is not nil.
+func (_c *ServiceCreate) SetNillablePaymentProvider(v *bool) *ServiceCreate {
+	if v != nil {
+		_c.SetPaymentProvider(*v)
+	}
+	return _c
+}
+
 // SetHealthCheck sets the "health_check" field.
 func (_c *ServiceCreate) SetHealthCheck(v *registry.HealthCheck) *ServiceCreate {
 	_c.mutation.SetHealthCheck(v)
@@ -170,6 +184,10 @@ func (_c *ServiceCreate) defaults() {
 		v := service.DefaultPublic
 		_c.mutation.SetPublic(v)
 	}
+	if _, ok := _c.mutation.PaymentProvider(); !ok {
+		v := service.DefaultPaymentProvider
+		_c.mutation.SetPaymentProvider(v)
+	}
 }
 
 // check runs all checks and user-defined validators on the builder.
@@ -194,6 +212,9 @@ func (_c *ServiceCreate) check() error {
 	}
 	if _, ok := _c.mutation.Public(); !ok {
 		return &ValidationError{Name: "public", err: errors.New(`ent: missing required field "Service.public"`)}
+	}
+	if _, ok := _c.mutation.PaymentProvider(); !ok {
+		return &ValidationError{Name: "payment_provider", err: errors.New(`ent: missing required field "Service.payment_provider"`)}
 	}
 	if _, ok := _c.mutation.Deregistered(); !ok {
 		return &ValidationError{Name: "deregistered", err: errors.New(`ent: missing required field "Service.deregistered"`)}
@@ -274,6 +295,10 @@ func (_c *ServiceCreate) createSpec() (*Service, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Public(); ok {
 		_spec.SetField(service.FieldPublic, field.TypeBool, value)
 		_node.Public = value
+	}
+	if value, ok := _c.mutation.PaymentProvider(); ok {
+		_spec.SetField(service.FieldPaymentProvider, field.TypeBool, value)
+		_node.PaymentProvider = value
 	}
 	if value, ok := _c.mutation.HealthCheck(); ok {
 		_spec.SetField(service.FieldHealthCheck, field.TypeJSON, value)
@@ -438,6 +463,18 @@ func (u *ServiceUpsert) SetPublic(v bool) *ServiceUpsert {
 // UpdatePublic sets the "public" field to the value that was provided on create.
 func (u *ServiceUpsert) UpdatePublic() *ServiceUpsert {
 	u.SetExcluded(service.FieldPublic)
+	return u
+}
+
+// SetPaymentProvider sets the "payment_provider" field.
+func (u *ServiceUpsert) SetPaymentProvider(v bool) *ServiceUpsert {
+	u.Set(service.FieldPaymentProvider, v)
+	return u
+}
+
+// UpdatePaymentProvider sets the "payment_provider" field to the value that was provided on create.
+func (u *ServiceUpsert) UpdatePaymentProvider() *ServiceUpsert {
+	u.SetExcluded(service.FieldPaymentProvider)
 	return u
 }
 
@@ -675,6 +712,20 @@ func (u *ServiceUpsertOne) SetPublic(v bool) *ServiceUpsertOne {
 func (u *ServiceUpsertOne) UpdatePublic() *ServiceUpsertOne {
 	return u.Update(func(s *ServiceUpsert) {
 		s.UpdatePublic()
+	})
+}
+
+// SetPaymentProvider sets the "payment_provider" field.
+func (u *ServiceUpsertOne) SetPaymentProvider(v bool) *ServiceUpsertOne {
+	return u.Update(func(s *ServiceUpsert) {
+		s.SetPaymentProvider(v)
+	})
+}
+
+// UpdatePaymentProvider sets the "payment_provider" field to the value that was provided on create.
+func (u *ServiceUpsertOne) UpdatePaymentProvider() *ServiceUpsertOne {
+	return u.Update(func(s *ServiceUpsert) {
+		s.UpdatePaymentProvider()
 	})
 }
 
@@ -1092,6 +1143,20 @@ func (u *ServiceUpsertBulk) SetPublic(v bool) *ServiceUpsertBulk {
 func (u *ServiceUpsertBulk) UpdatePublic() *ServiceUpsertBulk {
 	return u.Update(func(s *ServiceUpsert) {
 		s.UpdatePublic()
+	})
+}
+
+// SetPaymentProvider sets the "payment_provider" field.
+func (u *ServiceUpsertBulk) SetPaymentProvider(v bool) *ServiceUpsertBulk {
+	return u.Update(func(s *ServiceUpsert) {
+		s.SetPaymentProvider(v)
+	})
+}
+
+// UpdatePaymentProvider sets the "payment_provider" field to the value that was provided on create.
+func (u *ServiceUpsertBulk) UpdatePaymentProvider() *ServiceUpsertBulk {
+	return u.Update(func(s *ServiceUpsert) {
+		s.UpdatePaymentProvider()
 	})
 }
 

@@ -123,6 +123,20 @@ func (_u *ServiceUpdate) SetNillablePublic(v *bool) *ServiceUpdate {
 	return _u
 }
 
+// SetPaymentProvider sets the "payment_provider" field.
+func (_u *ServiceUpdate) SetPaymentProvider(v bool) *ServiceUpdate {
+	_u.mutation.SetPaymentProvider(v)
+	return _u
+}
+
+// SetNillablePaymentProvider sets the "payment_provider" field if the given value is not nil.
+func (_u *ServiceUpdate) SetNillablePaymentProvider(v *bool) *ServiceUpdate {
+	if v != nil {
+		_u.SetPaymentProvider(*v)
+	}
+	return _u
+}
+
 // SetHealthCheck sets the "health_check" field.
 func (_u *ServiceUpdate) SetHealthCheck(v *registry.HealthCheck) *ServiceUpdate {
 	_u.mutation.SetHealthCheck(v)
@@ -285,6 +299,9 @@ func (_u *ServiceUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.Public(); ok {
 		_spec.SetField(service.FieldPublic, field.TypeBool, value)
 	}
+	if value, ok := _u.mutation.PaymentProvider(); ok {
+		_spec.SetField(service.FieldPaymentProvider, field.TypeBool, value)
+	}
 	if value, ok := _u.mutation.HealthCheck(); ok {
 		_spec.SetField(service.FieldHealthCheck, field.TypeJSON, value)
 	}
@@ -419,6 +436,20 @@ func (_u *ServiceUpdateOne) SetPublic(v bool) *ServiceUpdateOne {
 func (_u *ServiceUpdateOne) SetNillablePublic(v *bool) *ServiceUpdateOne {
 	if v != nil {
 		_u.SetPublic(*v)
+	}
+	return _u
+}
+
+// SetPaymentProvider sets the "payment_provider" field.
+func (_u *ServiceUpdateOne) SetPaymentProvider(v bool) *ServiceUpdateOne {
+	_u.mutation.SetPaymentProvider(v)
+	return _u
+}
+
+// SetNillablePaymentProvider sets the "payment_provider" field if the given value is not nil.
+func (_u *ServiceUpdateOne) SetNillablePaymentProvider(v *bool) *ServiceUpdateOne {
+	if v != nil {
+		_u.SetPaymentProvider(*v)
 	}
 	return _u
 }
@@ -614,6 +645,9 @@ func (_u *ServiceUpdateOne) sqlSave(ctx context.Context) (_node *Service, err er
 	}
 	if value, ok := _u.mutation.Public(); ok {
 		_spec.SetField(service.FieldPublic, field.TypeBool, value)
+	}
+	if value, ok := _u.mutation.PaymentProvider(); ok {
+		_spec.SetField(service.FieldPaymentProvider, field.TypeBool, value)
 	}
 	if value, ok := _u.mutation.HealthCheck(); ok {
 		_spec.SetField(service.FieldHealthCheck, field.TypeJSON, value)

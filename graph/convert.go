@@ -284,6 +284,7 @@ func toServiceChange(in model.UpdateServiceInput) registry.ServiceChange {
 		Description: requiredField(&up, "description", in.Description), Tags: requiredListField(&up, "tags", in.Tags),
 		Strategy: requiredField(&up, "strategy", in.Strategy), Trusted: requiredField(&up, "trusted", in.Trusted),
 		TrustedAddresses: requiredListField(&up, "trustedAddresses", in.TrustedAddresses), Public: requiredField(&up, "public", in.Public),
+		PaymentProvider: requiredField(&up, "paymentProvider", in.PaymentProvider),
 	}
 	if in.Metadata.IsSet() {
 		c.Metadata = validate.Of(in.Metadata.Value()) // null clears it

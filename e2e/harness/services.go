@@ -17,7 +17,7 @@ const (
 	RenewInstance = `mutation($in: RenewInstanceInput!) { renewInstance(input: $in) { instance { status inflight } userErrors { code } } }`
 	PickInstance  = `mutation($in: PickInstanceInput!) { pickInstance(input: $in) { instance { instanceId url } lease userErrors { code } } }`
 	ReportOutcome = `mutation($in: ReportOutcomeInput!) { reportOutcome(input: $in) { accepted userErrors { code } } }`
-	ReadService   = `query($name: String!) { service(name: $name) { id name description health tags metadata strategy trusted public version
+	ReadService   = `query($name: String!) { service(name: $name) { id name description health tags metadata strategy trusted public paymentProvider version
 		degraded { reason since realHealthy } instances(first: 100) { nodes { id instanceId url weight status statusReason metadata inflight lastCheck { at passed latencyMs output } } totalCount } } }`
 )
 

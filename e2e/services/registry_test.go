@@ -96,7 +96,7 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 		if harness.Text(seen, "name") != "echo" || harness.Text(seen, "health") != "HEALTHY" {
 			t.Errorf("a customer reads %v, want name and health", seen)
 		}
-		for _, field := range []string{"tags", "metadata", "strategy", "trusted", "public", "degraded", "instances"} {
+		for _, field := range []string{"tags", "metadata", "strategy", "trusted", "public", "paymentProvider", "degraded", "instances"} {
 			if v := harness.At(seen, field); v != nil {
 				t.Errorf("a customer reads %s: %v", field, v)
 			}
@@ -170,6 +170,13 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 		}
 		if got := root.Do(t, open, harness.Fields{"id": id}); harness.At(got, "updateService", "service", "public") != true {
 			t.Errorf("ADMIN opens it: %v", got)
+		}
+		charge := `mutation($id: ID!) { updateService(input: {id: $id, paymentProvider: true}) { service { paymentProvider } userErrors { code } } }`
+		if got := own.RefusalCode(t, charge, harness.Fields{"id": id}); got != "FORBIDDEN" {
+			t.Errorf("a service's key makes it a payment provider: %q, want FORBIDDEN", got)
+		}
+		if got := root.Do(t, charge, harness.Fields{"id": id}); harness.At(got, "updateService", "service", "paymentProvider") != true {
+			t.Errorf("ADMIN makes it a payment provider: %v", got)
 		}
 		mint := `mutation { createApiKey(input: {name: "k", scopes: ["service:echo"]}) { userErrors { code } } }`
 		for caller, c := range map[string]harness.Caller{"a customer": customer, "staff": staff, "a service": robot} {
@@ -379,6 +386,12 @@ func TestCommands_change_services_of_a_running_server(t *testing.T) {
 		harness.RunCommand(t, database, "services", "strategy", "till", "POWER_OF_TWO")
 		harness.Eventually(t, "the server knows of the strategy", func() bool {
 			return harness.Text(root.Do(t, harness.ReadService, harness.Fields{"name": "till"}), "service", "strategy") == "POWER_OF_TWO"
+		})
+		if out := harness.RunCommand(t, database, "services", "payment-provider", "till", "on", "--json"); !strings.Contains(out, `"paymentProvider":true`) {
+			t.Errorf("backplane services payment-provider prints %s", out)
+		}
+		harness.Eventually(t, "the server knows of the payment provider", func() bool {
+			return harness.At(root.Do(t, harness.ReadService, harness.Fields{"name": "till"}), "service", "paymentProvider") == true
 		})
 		for _, query := range []string{`mutation { registerService(input: {name: "other", strategy: FASTEST}) { userErrors { code } } }`, `mutation { pickInstance(input: {service: "till", strategy: FASTEST}) { userErrors { code } } }`} {
 			a, err := root.Send(t.Context(), query, nil)

@@ -644,6 +644,7 @@ var (
 		{Name: "trusted", Type: field.TypeBool},
 		{Name: "trusted_addresses", Type: field.TypeJSON, Nullable: true, SchemaType: map[string]string{"postgres": "json"}},
 		{Name: "public", Type: field.TypeBool, Default: "0"},
+		{Name: "payment_provider", Type: field.TypeBool, Default: "0"},
 		{Name: "health_check", Type: field.TypeJSON, Nullable: true, SchemaType: map[string]string{"postgres": "json"}},
 		{Name: "doubted_since", Type: field.TypeTime, Nullable: true},
 		{Name: "deregistered", Type: field.TypeBool},
@@ -660,7 +661,7 @@ var (
 			{
 				Name:    "service_ended",
 				Unique:  false,
-				Columns: []*schema.Column{ServicesColumns[14]},
+				Columns: []*schema.Column{ServicesColumns[15]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "deregistered",
 				},

@@ -30,6 +30,7 @@ func (Service) Fields() []ent.Field {
 		field.Bool("trusted"),
 		field.JSON("trusted_addresses", []string{}).Optional().SchemaType(asJSON),
 		field.Bool("public").Default(false).Annotations(entsql.Default("0")),
+		field.Bool("payment_provider").Default(false).Annotations(entsql.Default("0")),
 		field.JSON("health_check", &registry.HealthCheck{}).Optional().SchemaType(asJSON),
 		field.Time("doubted_since").Optional().Nillable(), // since when most instances that were healthy have failed (panic threshold)
 		field.Bool("deregistered"),

@@ -27,6 +27,8 @@ const (
 	FieldTrustedAddresses = "trusted_addresses"
 	// FieldPublic holds the string denoting the public field in the database.
 	FieldPublic = "public"
+	// FieldPaymentProvider holds the string denoting the payment_provider field in the database.
+	FieldPaymentProvider = "payment_provider"
 	// FieldHealthCheck holds the string denoting the health_check field in the database.
 	FieldHealthCheck = "health_check"
 	// FieldDoubtedSince holds the string denoting the doubted_since field in the database.
@@ -54,6 +56,7 @@ var Columns = []string{
 	FieldTrusted,
 	FieldTrustedAddresses,
 	FieldPublic,
+	FieldPaymentProvider,
 	FieldHealthCheck,
 	FieldDoubtedSince,
 	FieldDeregistered,
@@ -75,6 +78,8 @@ func ValidColumn(column string) bool {
 var (
 	// DefaultPublic holds the default value on creation for the "public" field.
 	DefaultPublic bool
+	// DefaultPaymentProvider holds the default value on creation for the "payment_provider" field.
+	DefaultPaymentProvider bool
 )
 
 // OrderOption defines the ordering options for the Service queries.
@@ -108,6 +113,11 @@ func ByTrusted(opts ...sql.OrderTermOption) OrderOption {
 // ByPublic orders the results by the public field.
 func ByPublic(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldPublic, opts...).ToFunc()
+}
+
+// ByPaymentProvider orders the results by the payment_provider field.
+func ByPaymentProvider(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPaymentProvider, opts...).ToFunc()
 }
 
 // ByDoubtedSince orders the results by the doubted_since field.

@@ -82,6 +82,11 @@ func Public(v bool) predicate.Service {
 	return predicate.Service(sql.FieldEQ(FieldPublic, v))
 }
 
+// PaymentProvider applies equality check predicate on the "payment_provider" field. It's identical to PaymentProviderEQ.
+func PaymentProvider(v bool) predicate.Service {
+	return predicate.Service(sql.FieldEQ(FieldPaymentProvider, v))
+}
+
 // DoubtedSince applies equality check predicate on the "doubted_since" field. It's identical to DoubtedSinceEQ.
 func DoubtedSince(v time.Time) predicate.Service {
 	return predicate.Service(sql.FieldEQ(FieldDoubtedSince, v))
@@ -349,6 +354,16 @@ func PublicEQ(v bool) predicate.Service {
 // PublicNEQ applies the NEQ predicate on the "public" field.
 func PublicNEQ(v bool) predicate.Service {
 	return predicate.Service(sql.FieldNEQ(FieldPublic, v))
+}
+
+// PaymentProviderEQ applies the EQ predicate on the "payment_provider" field.
+func PaymentProviderEQ(v bool) predicate.Service {
+	return predicate.Service(sql.FieldEQ(FieldPaymentProvider, v))
+}
+
+// PaymentProviderNEQ applies the NEQ predicate on the "payment_provider" field.
+func PaymentProviderNEQ(v bool) predicate.Service {
+	return predicate.Service(sql.FieldNEQ(FieldPaymentProvider, v))
 }
 
 // HealthCheckIsNil applies the IsNil predicate on the "health_check" field.

@@ -4894,6 +4894,20 @@ func planOfService() *plan.Object {
 					return e.(*executionContext)._Service_public(ctx, field, obj.(*registry.View))
 				},
 			},
+			"paymentProvider": {
+				Method: true,
+				GQL:    "Boolean",
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*registry.View).PaymentProvider()
+					if v == nil {
+						return append(b, "null"...), true
+					}
+					return scalar.AppendBoolean(b, *v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Service_paymentProvider(ctx, field, obj.(*registry.View))
+				},
+			},
 			"health": {
 				NonNull: true,
 				GQL:     "ServiceHealth!",

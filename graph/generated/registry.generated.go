@@ -1112,6 +1112,29 @@ func (ec *executionContext) fieldContext_Service_public(_ context.Context, field
 	return graphql.NewScalarFieldContext("Service", field, true, false, "Boolean")
 }
 
+func (ec *executionContext) _Service_paymentProvider(ctx context.Context, field graphql.CollectedField, obj *registry.View) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Service_paymentProvider(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PaymentProvider(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *bool) graphql.Marshaler {
+			return ec.marshalOBoolean2ᚖbool(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Service_paymentProvider(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Service", field, true, false, "Boolean")
+}
+
 func (ec *executionContext) _Service_health(ctx context.Context, field graphql.CollectedField, obj *registry.View) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -3181,7 +3204,7 @@ func (ec *executionContext) unmarshalInputUpdateServiceInput(ctx context.Context
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"id", "ifVersion", "description", "tags", "metadata", "strategy", "healthCheck", "trusted", "trustedAddresses", "public", "idempotencyKey"}
+	fieldsInOrder := [...]string{"id", "ifVersion", "description", "tags", "metadata", "strategy", "healthCheck", "trusted", "trustedAddresses", "public", "paymentProvider", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -3258,6 +3281,13 @@ func (ec *executionContext) unmarshalInputUpdateServiceInput(ctx context.Context
 				return it, err
 			}
 			it.Public = graphql.OmittableOf(data)
+		case "paymentProvider":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("paymentProvider"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PaymentProvider = graphql.OmittableOf(data)
 		case "idempotencyKey":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
@@ -3796,6 +3826,11 @@ func (ec *executionContext) _Service(ctx context.Context, sel ast.SelectionSet, 
 			}
 		case "public":
 			out.Values[i] = ec._Service_public(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "paymentProvider":
+			out.Values[i] = ec._Service_paymentProvider(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}

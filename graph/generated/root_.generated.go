@@ -460,6 +460,7 @@ type ComplexityRoot struct {
 		Instances        func(childComplexity int, first *int, after *string, last *int, before *string, status *registry.Status) int
 		Metadata         func(childComplexity int) int
 		Name             func(childComplexity int) int
+		PaymentProvider  func(childComplexity int) int
 		Public           func(childComplexity int) int
 		Strategy         func(childComplexity int) int
 		Tags             func(childComplexity int) int
@@ -2505,6 +2506,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Service.Name(childComplexity), true
+	case "Service.paymentProvider":
+		if e.ComplexityRoot.Service.PaymentProvider == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Service.PaymentProvider(childComplexity), true
 	case "Service.public":
 		if e.ComplexityRoot.Service.Public == nil {
 			break
@@ -4480,7 +4487,7 @@ extend type Mutation {
     "The service."
     input: RegisterServiceInput!
   ): RegisterServicePayload
-  "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN sets where it is trusted, and whether it is public."
+  "Changes a service. Needs ADMIN or an API key with the scope ` + "`" + `service:NAME` + "`" + `; only ADMIN sets where it is trusted, and whether it is public or a payment provider."
   updateService(
     "What changes; fields that are left out stay as they are."
     input: UpdateServiceInput!
@@ -4615,6 +4622,8 @@ type Service implements Node {
   trustedAddresses: [String!]
   "Whether anonymous callers may call it through the gateway. Only ADMIN sets it."
   public: Boolean
+  "Whether the server may ask payments of it. The service that it does ask is named by the operator. Only ADMIN sets it."
+  paymentProvider: Boolean
   "Its health."
   health: ServiceHealth!
   "Why unhealthy instances stay in use; null if none do."
@@ -4897,6 +4906,8 @@ input UpdateServiceInput {
   trustedAddresses: [String!]
   "Whether anonymous callers may call it through the gateway. Only ADMIN may set it."
   public: Boolean
+  "Whether the server may ask payments of it: its instances then learn of orders and amounts, and what they answer counts. Only ADMIN may set it."
+  paymentProvider: Boolean
   "Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice."
   idempotencyKey: String
 }
@@ -6636,6 +6647,8 @@ func (ec *executionContext) childFields_Service(ctx context.Context, field graph
 		return ec.fieldContext_Service_trustedAddresses(ctx, field)
 	case "public":
 		return ec.fieldContext_Service_public(ctx, field)
+	case "paymentProvider":
+		return ec.fieldContext_Service_paymentProvider(ctx, field)
 	case "health":
 		return ec.fieldContext_Service_health(ctx, field)
 	case "degraded":

@@ -803,6 +803,8 @@ type UpdateServiceInput struct {
 	TrustedAddresses graphql.Omittable[[]string] `json:"trustedAddresses,omitempty"`
 	// Whether anonymous callers may call it through the gateway. Only ADMIN may set it.
 	Public graphql.Omittable[*bool] `json:"public,omitempty"`
+	// Whether the server may ask payments of it: its instances then learn of orders and amounts, and what they answer counts. Only ADMIN may set it.
+	PaymentProvider graphql.Omittable[*bool] `json:"paymentProvider,omitempty"`
 	// Idempotency key: for 24 hours, a repeated call with it has no further effect. 1 to 200 printable ASCII characters of the client's choice.
 	IdempotencyKey graphql.Omittable[*string] `json:"idempotencyKey,omitempty"`
 }

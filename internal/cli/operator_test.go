@@ -38,8 +38,8 @@ func TestMain_has_an_exit_code_for_each_outcome(t *testing.T) {
 	environ = append(environ, "BACKPLANE_API_KEY=bpk_x") // as the owner of a service has it
 	for args, want := range map[string]int{
 		"version": 0, "--version": 0, "help": 0, "help keys rotate": 0, "keys --help": 0, "services": 0, "services --json": 0,
-		"services echo": 1, "services drain echo a": 1, "services strategy echo RANDOM": 1, "users show ada": 1, "sinks forget gone": 1,
-		"frobnicate": 2, "keys burn": 2, "serve now": 2, "services --no-such-flag": 2, "services drain echo": 2, "services maintenance echo a maybe": 2, "services weight echo a none": 2, "services metadata echo a zone": 2, "services strategy echo FASTEST": 2, "services --listen=here": 2, "apikey": 2, "pick": 2, "users show": 2,
+		"services echo": 1, "services drain echo a": 1, "services strategy echo RANDOM": 1, "services payment-provider echo on": 1, "users show ada": 1, "sinks forget gone": 1,
+		"frobnicate": 2, "keys burn": 2, "serve now": 2, "services --no-such-flag": 2, "services drain echo": 2, "services maintenance echo a maybe": 2, "services weight echo a none": 2, "services metadata echo a zone": 2, "services strategy echo FASTEST": 2, "services payment-provider echo maybe": 2, "services --listen=here": 2, "apikey": 2, "pick": 2, "users show": 2,
 		"doctor --trusted-networks=0.0.0.0/0=key_00000000000000000000000000": 2, "doctor --allowed-hosts=*": 0, "doctor --trusted-proxies=0.0.0.0/0": 3,
 	} {
 		if code, out, errOut := run(t, environ, args); code != want {
@@ -57,7 +57,7 @@ func TestMain_reads_no_database_that_is_not_there(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, command := range []string{
-		"doctor", "services", "services drain echo a", "services strategy echo RANDOM", "pick echo", "keys", "consumers", "deadletters", "sinks", "legacy", "users", "users show ada", "users create ada --no-password", "users deactivate ada", "security events",
+		"doctor", "services", "services drain echo a", "services strategy echo RANDOM", "services payment-provider echo off", "pick echo", "keys", "consumers", "deadletters", "sinks", "legacy", "users", "users show ada", "users create ada --no-password", "users deactivate ada", "security events",
 		"apikey --user ada --name k --scopes orders:read",
 	} {
 		if code, _, errOut := run(t, []string{"BACKPLANE_DATABASE_URL=sqlite:" + file}, command); code != 1 || !strings.Contains(errOut, file) || !strings.Contains(errOut, "backplane migrate makes one") {

@@ -28,7 +28,7 @@ func (c *commandLine) servicesCommand() *cobra.Command {
 	cmd.AddCommand(
 		&cobra.Command{Use: "list", Short: "list the services (the default)", Args: atMost(0), RunE: c.withToolbox(c.listServicesOrInstances)},
 		&cobra.Command{Use: "show NAME", Short: "list the instances of a service, with their last health checks", Args: exactly(1), RunE: c.withToolbox(c.listServicesOrInstances)},
-		c.drainCommand(), c.undrainCommand(), c.maintenanceCommand(), c.weightCommand(), c.metadataCommand(), c.strategyCommand(),
+		c.drainCommand(), c.undrainCommand(), c.maintenanceCommand(), c.weightCommand(), c.metadataCommand(), c.strategyCommand(), c.paymentProviderCommand(),
 	)
 	return c.addJSONFlag(cmd)
 }
@@ -45,10 +45,10 @@ func (c *commandLine) listServicesOrInstances(ctx context.Context, env app.Env, 
 }
 
 func (c *commandLine) listServices(out io.Writer, services []*registry.Service, d *registry.Directory) error {
-	l := c.newListing(out, "service", "health", "in use", "instances", "strategy", "description")
+	l := c.newListing(out, "service", "health", "in use", "instances", "strategy", "payment provider", "description")
 	for _, s := range services {
 		health, _ := d.Health(s.ID)
-		if err := l.add(s.Name, health, len(d.Set(s.Name).Instances), len(d.Instances(s.ID)), s.Strategy, s.Description); err != nil {
+		if err := l.add(s.Name, health, len(d.Set(s.Name).Instances), len(d.Instances(s.ID)), s.Strategy, s.PaymentProvider, s.Description); err != nil {
 			return err
 		}
 	}

@@ -119,19 +119,40 @@ func (c *commandLine) strategyCommand() *cobra.Command {
 func unknownStrategy(s registry.Strategy) error { return usagef("%s", fault.From(s.Check()).Message) }
 
 func (c *commandLine) setStrategy(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
+	return c.changeService(ctx, env, tools, args[0], registry.ServiceChange{Strategy: validate.Of(registry.Strategy(args[1]))})
+}
+
+func (c *commandLine) paymentProviderCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "payment-provider SERVICE on|off", Short: "say whether payments may be asked of a service", Args: exactly(2),
+		PreRunE: func(_ *cobra.Command, args []string) error {
+			if args[1] != "on" && args[1] != "off" {
+				return usagef("a service is a payment provider or not: on or off, not %q", args[1])
+			}
+			return nil
+		},
+		RunE: c.withToolbox(func(ctx context.Context, env app.Env, tools *app.Toolbox, args []string) error {
+			return c.changeService(ctx, env, tools, args[0], registry.ServiceChange{PaymentProvider: validate.Of(args[1] == "on")})
+		}),
+	}
+	completeLast(cmd, 1, "on", "off")
+	return cmd
+}
+
+// changeService changes the service of the name, and prints it as it is listed.
+func (c *commandLine) changeService(ctx context.Context, env app.Env, tools *app.Toolbox, name string, change registry.ServiceChange) error {
 	d, err := tools.LoadDirectory(ctx, env)
 	if err != nil {
 		return err
 	}
-	s := d.Service(args[0])
+	s := d.Service(name)
 	if s == nil {
-		return noService(args[0])
+		return noService(name)
 	}
-	change := registry.ServiceChange{Strategy: validate.Field[registry.Strategy]{Set: true, Value: registry.Strategy(args[1])}}
 	if _, err := newRegistrar(tools, d).Update(asOperator(ctx), claim.None, s.ID, nil, change); err != nil {
 		return err
 	}
-	return c.listServices(env.Out, []*registry.Service{d.Service(args[0])}, d)
+	return c.listServices(env.Out, []*registry.Service{d.Service(name)}, d)
 }
 
 // instanceChange changes the instance, which the first two arguments name.

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// errDenied is the error for an address that must not be called.
-var errDenied = errors.New("this address may not be called")
+// ErrDenied is the error for an address that must not be called.
+var ErrDenied = errors.New("this address may not be called")
 
 // Policy says which addresses may be called. Public ones always may. Link-local addresses, those of
 // cloud metadata services, and those in Denied never may. The zero value allows no private network.
@@ -80,7 +80,7 @@ func (g *Guard) Transport() *http.Transport {
 func (g *Guard) checkDial(ctx context.Context, network, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil || network != "tcp4" && network != "tcp6" {
-		return errDenied
+		return ErrDenied
 	}
 	return g.checkAddress(ctx, to)
 }
@@ -89,7 +89,7 @@ func (g *Guard) checkAddress(ctx context.Context, to netip.AddrPort) error {
 	ip := embeddedIPv4(to.Addr().Unmap().WithZone(""))
 	switch {
 	case isForbidden(ip), isPrivate(ip) && !g.allowsPrivate(ip), g.isDenied(ctx, ip, to.Port()):
-		return errDenied
+		return ErrDenied
 	}
 	return nil
 }

@@ -144,7 +144,7 @@ func TestGuard_checks_the_address_that_is_dialled(t *testing.T) {
 		t.Fatalf("the first answer is %v, %v", first, err)
 	}
 	_, err = NewProber(newGuard(t, Policy{}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second)
-	if !errors.Is(err, errDenied) || called.Load() != 0 || asked.Load() < 2 {
+	if !errors.Is(err, ErrDenied) || called.Load() != 0 || asked.Load() < 2 {
 		t.Errorf("Probe = %v after %d look-ups, with %d calls to a refused address", err, asked.Load(), called.Load())
 	}
 	if _, err := NewProber(newGuard(t, Policy{AllPrivate: true}, resolver)).Probe(t.Context(), "http://rebind.example:"+port+"/", 5*time.Second); err != nil || called.Load() != 1 {
@@ -197,7 +197,7 @@ func TestProber_describes_failures_briefly(t *testing.T) {
 		s.URL + "/": "", s.URL + "/endless": "", s.URL + "/broken": "status 503", s.URL + "/slow": "no answer within 300ms",
 		private.URL: "TLS failed: the certificate is signed by an authority that this server does not know (SSL_CERT_FILE)",
 		strings.Replace(s.URL, "http:", "https:", 1): "TLS failed: it answers without TLS",
-		closed.URL: "no connection or no answer", "http://169.254.169.254/latest": errDenied.Error(),
+		closed.URL: "no connection or no answer", "http://169.254.169.254/latest": ErrDenied.Error(),
 	} {
 		got, limit := "", 10*time.Second
 		if strings.HasSuffix(url, "/slow") {

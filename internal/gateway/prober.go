@@ -46,8 +46,8 @@ func (p *Prober) Probe(ctx context.Context, url string, timeout time.Duration) (
 	req.Header.Set("User-Agent", "backplane-check")
 	resp, err := p.client.Do(req)
 	switch {
-	case errors.Is(err, errDenied):
-		return "", errDenied
+	case errors.Is(err, ErrDenied):
+		return "", ErrDenied
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("no answer within %v", timeout)
 	case errors.Is(err, syscall.ECONNREFUSED):

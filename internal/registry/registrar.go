@@ -65,8 +65,8 @@ func (r *Registrar) Register(ctx context.Context, cl claim.Claim, in ServiceInpu
 	return r.applyService(caller, s, place, err)
 }
 
-// Update changes a service. Only ADMIN, signed in, may say that it is trusted or
-// public.
+// Update changes a service. Only ADMIN, signed in, may say that it is trusted,
+// public or a payment provider.
 func (r *Registrar) Update(ctx context.Context, cl claim.Claim, id uid.Service, ifVersion *int, c ServiceChange) (*View, error) {
 	allowed := func(caller *auth.Principal, s *Service) error {
 		err := checkManager(caller, s.Name)
@@ -79,6 +79,8 @@ func (r *Registrar) Update(ctx context.Context, cl claim.Claim, id uid.Service, 
 			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say where services are trusted.").At("trustedAddresses")
 		case c.Public.Set:
 			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say which services are public.").At("public")
+		case c.PaymentProvider.Set:
+			return fault.New(fault.Forbidden, "Only ADMIN, signed in with a password, may say which services are payment providers.").At("paymentProvider")
 		}
 		return nil
 	}

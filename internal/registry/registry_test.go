@@ -108,6 +108,7 @@ func TestService_changes_only_when_something_changes(t *testing.T) {
 			return s.Apply(ServiceChange{TrustedAddresses: validate.Of([]string{"10.1.2.3/8", "10.0.0.0/8"})}, at)
 		}, nil},
 		{"openness", func() error { return s.Apply(ServiceChange{Public: validate.Of(true)}, at) }, []event.Type{EventServiceUpdated}},
+		{"payments", func() error { return s.Apply(ServiceChange{PaymentProvider: validate.Of(true)}, at) }, []event.Type{EventServiceUpdated}},
 		{"the end", func() error { s.Deregister(at); return nil }, []event.Type{EventServiceDeregistered}},
 		{"the end again", func() error { s.Deregister(at); return nil }, nil},
 		{"a return", func() error { return s.Register(ServiceInput{Name: "echo"}, at) }, []event.Type{EventServiceRegistered}},
@@ -122,8 +123,8 @@ func TestService_changes_only_when_something_changes(t *testing.T) {
 			t.Errorf("%s recorded %v at version %d, want %v", step.name, got, s.Version, step.want)
 		}
 	}
-	if s.Trusted || s.TrustedAddresses != nil || s.Public {
-		t.Error("a service that came back kept the trust or the openness of the one before")
+	if s.Trusted || s.TrustedAddresses != nil || s.Public || s.PaymentProvider {
+		t.Error("a service that came back kept the trust, the openness or the payments of the one before")
 	}
 }
 

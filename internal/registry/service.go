@@ -27,6 +27,7 @@ type Service struct {
 	// TrustedAddresses are the networks and URLs of the instances that are trusted; only ADMIN sets them.
 	TrustedAddresses []string
 	Public           bool         // the gateway lets anonymous callers call it; only ADMIN says so
+	PaymentProvider  bool         // payments may be asked of it; only ADMIN says so
 	HealthCheck      *HealthCheck // nil: only the lease says whether an instance lives
 	DegradedSince    *time.Time   // since when most of its healthy instances have failed; nil if it is not degraded
 	Deregistered     bool
@@ -69,14 +70,15 @@ func NewService(in ServiceInput, at time.Time) (*Service, error) {
 }
 
 // Register is for a service that exists already: it brings a deregistered one
-// back, neither trusted nor public any more, and is an update of any other.
+// back, neither trusted nor public nor payment provider any more, and is an update of
+// any other.
 func (s *Service) Register(in ServiceInput, at time.Time) error {
 	before := s.clone()
 	if err := s.applyInput(in); err != nil {
 		return err
 	}
 	if s.Deregistered {
-		s.Deregistered, s.Trusted, s.TrustedAddresses, s.Public = false, false, nil, false
+		s.Deregistered, s.Trusted, s.TrustedAddresses, s.Public, s.PaymentProvider = false, false, nil, false, false
 		s.Version, s.UpdatedAt = s.Version+1, at
 		s.recordEvent(EventServiceRegistered, at)
 		return nil
@@ -95,6 +97,7 @@ type ServiceChange struct {
 	Trusted          validate.Field[bool]
 	TrustedAddresses validate.Field[[]string]
 	Public           validate.Field[bool]
+	PaymentProvider  validate.Field[bool]
 	Invalid          error // mistakes that reading the input has found; reported with those of the rules
 }
 
@@ -112,6 +115,7 @@ func (s *Service) Apply(c ServiceChange, at time.Time) error {
 		return err
 	}
 	c.Public.ApplyTo(&s.Public)
+	c.PaymentProvider.ApplyTo(&s.PaymentProvider)
 	s.recordUpdate(before, at)
 	return nil
 }
@@ -183,7 +187,8 @@ func (s *Service) recordUpdate(before *Service, at time.Time) {
 
 func (s *Service) equal(o *Service) bool {
 	return s.Description == o.Description && slices.Equal(s.Tags, o.Tags) && maps.Equal(s.Metadata, o.Metadata) &&
-		s.Strategy == o.Strategy && s.Trusted == o.Trusted && slices.Equal(s.TrustedAddresses, o.TrustedAddresses) && s.Public == o.Public && equalPointers(s.HealthCheck, o.HealthCheck) && equalPointers(s.DegradedSince, o.DegradedSince)
+		s.Strategy == o.Strategy && s.Trusted == o.Trusted && slices.Equal(s.TrustedAddresses, o.TrustedAddresses) && s.Public == o.Public && s.PaymentProvider == o.PaymentProvider &&
+		equalPointers(s.HealthCheck, o.HealthCheck) && equalPointers(s.DegradedSince, o.DegradedSince)
 }
 
 func equalPointers[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
@@ -199,6 +204,7 @@ type serviceSnapshot struct {
 	Trusted          bool              `json:"trusted"`
 	TrustedAddresses []string          `json:"trustedAddresses"`
 	Public           bool              `json:"public"`
+	PaymentProvider  bool              `json:"paymentProvider"`
 	HealthCheck      *HealthCheck      `json:"healthCheck"`
 	DegradedSince    *time.Time        `json:"degradedSince"`
 	CreatedAt        time.Time         `json:"createdAt"`
@@ -212,14 +218,14 @@ func serviceFromEvent(e *event.Event) (*Service, error) {
 	}
 	return &Service{
 		ID: uid.Service(e.SubjectID), Name: s.Name, Description: s.Description, Tags: s.Tags, Metadata: s.Metadata, Strategy: s.Strategy,
-		Trusted: s.Trusted, TrustedAddresses: s.TrustedAddresses, Public: s.Public, HealthCheck: s.HealthCheck, DegradedSince: s.DegradedSince, Deregistered: e.Type == EventServiceDeregistered,
+		Trusted: s.Trusted, TrustedAddresses: s.TrustedAddresses, Public: s.Public, PaymentProvider: s.PaymentProvider, HealthCheck: s.HealthCheck, DegradedSince: s.DegradedSince, Deregistered: e.Type == EventServiceDeregistered,
 		Version: e.SubjectVersion, CreatedAt: s.CreatedAt, UpdatedAt: e.OccurredAt,
 	}, nil
 }
 
 func (s *Service) recordEvent(t event.Type, at time.Time) {
 	s.events.Record(t, string(s.ID), s.Version, serviceSnapshot{
-		s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.Trusted, s.TrustedAddresses, s.Public, s.HealthCheck, s.DegradedSince, s.CreatedAt,
+		s.Name, s.Description, s.Tags, s.Metadata, s.Strategy, s.Trusted, s.TrustedAddresses, s.Public, s.PaymentProvider, s.HealthCheck, s.DegradedSince, s.CreatedAt,
 	}, at)
 }
 

@@ -96,6 +96,14 @@ func (v *View) Public() *bool {
 	return &v.service.Public
 }
 
+// PaymentProvider returns whether payments may be asked of the service.
+func (v *View) PaymentProvider() *bool {
+	if v.service == nil {
+		return nil
+	}
+	return &v.service.PaymentProvider
+}
+
 // HealthCheck returns how instances are checked, nil also if they are not.
 func (v *View) HealthCheck() *HealthCheck {
 	if v.service == nil {

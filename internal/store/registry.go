@@ -105,6 +105,7 @@ func setService(m *ent.ServiceMutation, v *registry.Service) {
 	m.SetStrategy(v.Strategy)
 	m.SetTrusted(v.Trusted)
 	m.SetPublic(v.Public)
+	m.SetPaymentProvider(v.PaymentProvider)
 	m.SetDeregistered(v.Deregistered)
 	m.SetVersion(v.Version)
 	m.SetUpdatedAt(v.UpdatedAt)
@@ -260,7 +261,8 @@ func (s Registry) instance(ctx context.Context, id uid.Instance) (*registry.Inst
 func toService(r *ent.Service) *registry.Service {
 	return &registry.Service{
 		ID: r.ID, Name: r.Name, Description: r.Description, Tags: orEmpty(r.Tags), Metadata: orNone(r.Metadata), Strategy: r.Strategy,
-		Trusted: r.Trusted, TrustedAddresses: r.TrustedAddresses, Public: r.Public, HealthCheck: r.HealthCheck, DegradedSince: toMicrosOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
+		Trusted: r.Trusted, TrustedAddresses: r.TrustedAddresses, Public: r.Public, PaymentProvider: r.PaymentProvider,
+		HealthCheck: r.HealthCheck, DegradedSince: toMicrosOrNil(r.DoubtedSince), Deregistered: r.Deregistered,
 		Version: r.Version, CreatedAt: toMicros(r.CreatedAt), UpdatedAt: toMicros(r.UpdatedAt),
 	}
 }
