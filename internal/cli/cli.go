@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -169,14 +168,10 @@ func (c *commandLine) withOpenToolbox(open func(context.Context, app.Env) (*app.
 
 // describeDatabase returns the database without its password, and of a file the whole path.
 func describeDatabase(d config.Database) string {
-	path, embedded := d.SQLite()
-	if !embedded {
-		return d.String()
+	if path, embedded := d.SQLite(); embedded {
+		return path
 	}
-	if full, err := filepath.Abs(strings.TrimPrefix(path, "//")); err == nil {
-		return full
-	}
-	return path
+	return d.String()
 }
 
 func newLogger(cfg config.Config, w io.Writer) *slog.Logger {

@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/consumer"
@@ -86,9 +88,19 @@ const (
 // so only a conversion to string gives the URL to connect to.
 type Database string
 
-// SQLite returns the path of the SQLite file that the URL names; ok is false if
-// it names another database.
-func (d Database) SQLite() (path string, ok bool) { return cutScheme(string(d), schemeSQLite) }
+// SQLite returns the whole path of the SQLite file that the URL names, by a relative path (sqlite:data/x.db, sqlite://data/x.db)
+// or a whole one (sqlite:/data/x.db, sqlite:///data/x.db); ok is false if it names another database.
+func (d Database) SQLite() (path string, ok bool) {
+	path, ok = cutScheme(string(d), schemeSQLite)
+	if !ok {
+		return "", false
+	}
+	path = strings.TrimPrefix(path, "//")
+	if full, err := filepath.Abs(path); err == nil { // else the working directory is gone
+		path = full
+	}
+	return path, true
+}
 
 // String returns the URL with any password replaced.
 func (d Database) String() string {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -198,13 +199,19 @@ func TestSecrets(t *testing.T) {
 
 func TestDatabase_SQLite(t *testing.T) {
 	t.Parallel()
+	relative, err := filepath.Abs("data/x.db")
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		url  config.Database
 		path string
 		ok   bool
 	}{
-		{"sqlite:data/x.db", "data/x.db", true},
+		{"sqlite:data/x.db", relative, true},
+		{"sqlite://data/x.db", relative, true},
 		{"SQLITE:/x.db", "/x.db", true},
+		{"sqlite:///x.db", "/x.db", true},
 		{"postgres://h/d", "", false},
 	}
 	for _, tt := range tests {

@@ -52,7 +52,7 @@ func parseAddressOrOff(value string) (string, error) {
 
 func parseDatabase(value string) (Database, error) {
 	const want = "sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME; nothing else is supported"
-	if path, ok := cutScheme(value, schemeSQLite); ok && path != "" && utf8.ValidString(path) {
+	if path, ok := cutScheme(value, schemeSQLite); ok && strings.TrimPrefix(path, "//") != "" && utf8.ValidString(path) {
 		return Database(value), nil
 	}
 	u, err := url.Parse(value)

@@ -30,7 +30,6 @@ func (e *FileInUseError) Error() string {
 // LockFile locks the SQLite file at the path for a server, in a file next to it, and makes its folder if it is missing. The error is a
 // *FileInUseError while another process has the lock. Commands do not need it.
 func LockFile(path string) (*FileLock, error) {
-	path = strings.TrimPrefix(path, "//")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the database: %w", err)
 	}

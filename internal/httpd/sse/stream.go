@@ -118,9 +118,12 @@ func (st *stream) finish(writeErrors func(gqlerror.List)) {
 	_ = st.out.Close() // fails only with the connection
 	st.unlock()
 	st.timer.Stop()
-	text := ""
-	if reason != nil {
+	text := "the operation ended"
+	switch {
+	case reason != nil:
 		text = reason.Text
+	case st.ctx.Err() != nil:
+		text = "the client left"
 	}
 	st.s.connections.LogClosed(st.ctx, "event stream closed", slog.String("reason", text), slog.Duration("duration", time.Since(st.opened)))
 }
