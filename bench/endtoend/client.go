@@ -122,9 +122,9 @@ func (c *connection) readChunks() error {
 func (t *target) load(ctx context.Context, connections int, w *workload, next func() (request, bool)) (took []time.Duration, err error) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	for range connections {
+	for i := range connections {
 		all.Go(func() {
-			part, e := t.loadOver(ctx, w, next)
+			part, e := t.loadOver(ctx, t.token(i), w, next)
 			mu.Lock()
 			defer mu.Unlock()
 			took = append(took, part...)
@@ -137,7 +137,7 @@ func (t *target) load(ctx context.Context, connections int, w *workload, next fu
 }
 
 // loadOver is load over one connection.
-func (t *target) loadOver(ctx context.Context, w *workload, next func() (request, bool)) (took []time.Duration, err error) {
+func (t *target) loadOver(ctx context.Context, token string, w *workload, next func() (request, bool)) (took []time.Duration, err error) {
 	c, err := dial(ctx, t.addr)
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (t *target) loadOver(ctx context.Context, w *workload, next func() (request
 	defer c.conn.Close()
 	for r, ok := next(); ok && ctx.Err() == nil; r, ok = next() {
 		start := time.Now()
-		status, body, err := c.send(r, t.token)
+		status, body, err := c.send(r, token)
 		took = append(took, time.Since(start))
 		if err != nil {
 			return took, err
@@ -159,7 +159,7 @@ func (t *target) loadOver(ctx context.Context, w *workload, next func() (request
 
 // measureOnce measures a workload on a target; ok is false if the target does not have it.
 func (s *setup) measureOnce(ctx context.Context, t *target, w *workload) (m measurement, ok bool, err error) {
-	if err := s.signIn(ctx, t); err != nil {
+	if err := s.signInAll(ctx, t); err != nil {
 		return m, false, err
 	}
 	nth, err := s.requestsOf(ctx, t, w)

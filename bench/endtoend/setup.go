@@ -104,6 +104,9 @@ func (s *setup) fillSeed(ctx context.Context) error {
 		return err
 	}
 	defer t.stop()
+	if err := s.addCallers(ctx, t); err != nil {
+		return err
+	}
 	conn, err := pgx.Connect(ctx, s.urlOf(seedDatabase))
 	if err != nil {
 		return err
@@ -222,7 +225,10 @@ func (s *setup) startSQLite(ctx context.Context, t *target) error {
 	if err := s.startProduct(ctx, t, s.binary, url); err != nil {
 		return err
 	}
-	if err := s.signIn(ctx, t); err != nil {
+	if err := s.addCallers(ctx, t); err != nil {
+		return err
+	}
+	if err := s.signIn(ctx, t, login); err != nil {
 		return err
 	}
 	for _, sku := range s.sample.hot {
@@ -354,29 +360,64 @@ func (s *setup) named(name string) *target {
 	if i < 0 {
 		return nil
 	}
-	if err := s.signIn(context.Background(), s.targets[i]); err != nil {
+	if err := s.signInAll(context.Background(), s.targets[i]); err != nil {
 		return nil
 	}
 	return s.targets[i]
 }
 
-// signIn gives a target of the product a new access token, which outlives a measurement.
-func (s *setup) signIn(ctx context.Context, t *target) error {
-	if !t.signsIn || time.Since(t.signedIn) < time.Minute {
-		return nil
-	}
-	t.token = ""
-	data, err := t.ask(ctx, `mutation($in: SignInInput!) { signIn(input: $in) { session { accessToken } } }`, map[string]any{"in": map[string]string{"login": login, "password": password}})
-	if err != nil {
-		return fmt.Errorf("sign in: %w", err)
-	}
-	var payload struct {
-		Session struct{ AccessToken string }
-	}
-	if err := json.Unmarshal([]byte(marshal(data["signIn"])), &payload); err != nil {
+// addCallers creates the accounts by which requests come: one caller alone may use only a part of the
+// server's connections.
+func (s *setup) addCallers(ctx context.Context, t *target) error {
+	if err := s.signIn(ctx, t, login); err != nil {
 		return err
 	}
-	t.token, t.signedIn = payload.Session.AccessToken, time.Now()
+	for _, name := range callers()[1:] {
+		in := map[string]any{"username": name, "password": password, "roles": []string{"ADMIN"}}
+		if _, err := t.ask(ctx, `mutation($in: CreateUserInput!) { createUser(input: $in) { user { id } userErrors { code } } }`, map[string]any{"in": in}); err != nil {
+			return err
+		}
+	}
+	t.tokens = nil
+	return nil
+}
+
+// callers are the names of the accounts.
+func callers() (names []string) {
+	for i := range 8 {
+		names = append(names, login+strings.Repeat("x", i))
+	}
+	return names
+}
+
+// tokenTime is how long access tokens are used. They are valid for five minutes, and outlive a measurement.
+const tokenTime = 2 * time.Minute
+
+// signInAll gives a target of the product access tokens.
+func (s *setup) signInAll(ctx context.Context, t *target) error {
+	if !t.signsIn || len(t.tokens) > 1 && time.Since(t.signedIn) < tokenTime {
+		return nil
+	}
+	return s.signIn(ctx, t, callers()...)
+}
+
+func (s *setup) signIn(ctx context.Context, t *target, names ...string) error {
+	t.tokens = nil
+	var tokens []string
+	for _, name := range names {
+		data, err := t.ask(ctx, `mutation($in: SignInInput!) { signIn(input: $in) { session { accessToken } } }`, map[string]any{"in": map[string]string{"login": name, "password": password}})
+		if err != nil {
+			return fmt.Errorf("sign in: %w", err)
+		}
+		var payload struct {
+			Session struct{ AccessToken string }
+		}
+		if err := json.Unmarshal([]byte(marshal(data["signIn"])), &payload); err != nil {
+			return err
+		}
+		tokens = append(tokens, payload.Session.AccessToken)
+	}
+	t.tokens, t.signedIn = tokens, time.Now()
 	return nil
 }
 

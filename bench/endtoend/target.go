@@ -23,7 +23,7 @@ type target struct {
 	requests map[string]func(int) request // by workload
 
 	signsIn  bool
-	token    string
+	tokens   []string // of several callers
 	signedIn time.Time
 }
 
@@ -100,7 +100,7 @@ func (t *target) once(ctx context.Context, r request) ([]byte, error) {
 		return nil, err
 	}
 	defer c.conn.Close()
-	status, body, err := c.send(r, t.token)
+	status, body, err := c.send(r, t.token(0))
 	if err == nil && status >= 300 {
 		err = fmt.Errorf("%s %s: the server answered %d %.300s", r.method, r.path, status, body)
 	}
@@ -121,4 +121,12 @@ func (t *target) ask(ctx context.Context, query string, variables map[string]any
 		return nil, fmt.Errorf("the server answered %.300s: %w", text, err)
 	}
 	return response.Data, nil
+}
+
+// token returns an access token for the connection of a number; empty without any.
+func (t *target) token(connection int) string {
+	if len(t.tokens) == 0 {
+		return ""
+	}
+	return t.tokens[connection%len(t.tokens)]
 }

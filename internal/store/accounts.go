@@ -201,13 +201,11 @@ func (t *tx) savePasswordHash(ctx context.Context, before, after session.Account
 	}
 	t.dirty = true
 	if after.PasswordHash == "" {
-		_, err := t.exec(ctx, `DELETE FROM credentials WHERE user_id = ?`, string(after.UserID))
-		return err
+		return t.queue(ctx, `DELETE FROM credentials WHERE user_id = ?`, string(after.UserID))
 	}
-	_, err := t.exec(ctx, `INSERT INTO credentials (user_id, hash, version, changed_at) VALUES (?, ?, ?, ?)
+	return t.queue(ctx, `INSERT INTO credentials (user_id, hash, version, changed_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash, version = excluded.version, changed_at = excluded.changed_at`,
 		string(after.UserID), after.PasswordHash, after.PasswordVersion, toMicros(at))
-	return err
 }
 
 // TouchKeys implements session.Keys.

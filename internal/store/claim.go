@@ -110,9 +110,8 @@ func (t *tx) completeClaim(ctx context.Context) error {
 	if row.object == "" {
 		return errors.New("a transaction that claims a call must set its result object")
 	}
-	_, err := t.exec(ctx, `UPDATE idempotency_keys SET object_id = ?, object_version = ? WHERE scope = ? AND key = ?`,
+	return t.queue(ctx, `UPDATE idempotency_keys SET object_id = ?, object_version = ? WHERE scope = ? AND key = ?`,
 		row.object, row.version, row.scope, row.key)
-	return err
 }
 
 // consumerScope is the scope of a consumer's claims. No user's id is like it.

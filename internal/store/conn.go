@@ -40,6 +40,8 @@ type conn struct {
 	entsql.ExecQuerier
 	dialect string
 	permits *permits // of a pool; nil in a transaction, which has its own
+
+	pipeline *pipeline // of a transaction on PostgreSQL
 }
 
 func (c conn) isPostgres() bool { return c.dialect == dialect.Postgres }
@@ -86,6 +88,9 @@ func (c conn) exec(ctx context.Context, query string, args ...any) (int64, error
 		return 0, err
 	}
 	defer permit.release()
+	if c.pipeline != nil {
+		return c.pipeline.exec(ctx, c.numberParams(query), args)
+	}
 	res, err := c.ExecContext(ctx, c.numberParams(query), args...)
 	if err != nil {
 		return 0, err
@@ -100,6 +105,10 @@ func (c conn) eachRow(ctx context.Context, query string, args []any, fn func(sca
 		return err
 	}
 	defer permit.release()
+	if c.pipeline != nil {
+		c.pipeline.queueQuery(c.numberParams(query), args, fn)
+		return c.pipeline.send(ctx)
+	}
 	rows, err := c.QueryContext(ctx, c.numberParams(query), args...)
 	if err != nil {
 		return err
@@ -126,7 +135,7 @@ func (c conn) queryRow(ctx context.Context, query string, args []any, into ...an
 // 65,535, SQLite 32,766. Fewer are no slower.
 const maxParams = 10_000
 
-// insertRows inserts rows into a table, in as few statements as maxParams allows.
+// insertRows inserts rows into a table, in as few statements as maxParams allows. It queues them, see queue.
 func (c conn) insertRows(ctx context.Context, table string, columns []string, rows [][]any) error {
 	for len(rows) > 0 {
 		n := min(len(rows), maxParams/len(columns))
@@ -135,7 +144,7 @@ func (c conn) insertRows(ctx context.Context, table string, columns []string, ro
 			args = append(args, row...)
 		}
 		query := fmt.Sprintf("INSERT INTO %s (%s) VALUES %s", table, strings.Join(columns, ", "), paramTuples(n, len(columns)))
-		if _, err := c.exec(ctx, query, args...); err != nil {
+		if err := c.queue(ctx, query, args...); err != nil {
 			return fmt.Errorf("insert into %s: %w", table, err)
 		}
 		rows = rows[n:]
@@ -193,6 +202,15 @@ func (c conn) forChange(s *entsql.Selector) {
 	if c.isPostgres() {
 		s.ForUpdate(entsql.WithLockClause("FOR NO KEY UPDATE"))
 	}
+}
+
+// anyOf returns the condition that a column has one of the values, and its parameters: on PostgreSQL one, so that there is
+// one statement for any number of values.
+func (c conn) anyOf(column string, values []string) (condition string, args []any) {
+	if c.isPostgres() {
+		return column + ` = ANY(?)`, []any{values}
+	}
+	return column + ` IN (` + paramList(len(values)) + `)`, toAnys(values)
 }
 
 // paramTuples returns n tuples of parameters: (?, ?), (?, ?).

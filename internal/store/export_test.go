@@ -145,7 +145,7 @@ func (db *DB) TempStores(t testing.TB) map[string]int {
 	all := map[string]int{}
 	for name, p := range map[string]pool{"reads": db.read, "writes": db.write, "credentials": db.credentials.read, "the log": db.logReader.read} {
 		var n int
-		c := conn{statementObserver{p, nil}, db.dialect, nil}
+		c := conn{ExecQuerier: statementObserver{p, nil}, dialect: db.dialect, permits: nil}
 		if _, err := c.queryRow(t.Context(), "PRAGMA temp_store", nil, &n); err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ var _ order.Store = Orders{}
 
 // Place implements order.Store. It takes ten statements at most, BEGIN and
 // COMMIT and the claim of an idempotency key among them, however many lines
-// there are.
+// there are; on PostgreSQL in two round trips.
 func (s Orders) Place(ctx context.Context, cl claim.Claim, customer uid.User, wants []order.Want,
 	place func(map[string]order.Offer) (*order.Order, error),
 ) (*order.Order, error) {
@@ -51,29 +51,30 @@ func (s Orders) Place(ctx context.Context, cl claim.Claim, customer uid.User, wa
 	return out, nil
 }
 
-// lockCustomer checks that the account may order, and locks it until the commit.
+// lockCustomer checks that the account may order, and locks it until the commit. On PostgreSQL the
+// outcome comes with the next result.
 func (t *tx) lockCustomer(ctx context.Context, id uid.User) error {
 	var status user.Status
-	found, err := t.queryRow(ctx, `SELECT status FROM users WHERE id = ?`+t.lockClause("FOR SHARE"), []any{string(id)}, &status)
-	switch {
-	case err != nil:
-		return err
-	case !found || status == user.Deleted:
-		return user.NotFound().At("userId")
-	case status != user.Active:
-		return fault.New(fault.UserNotActive, "This account may not order at the moment.").At("userId")
+	check := func(found bool) error {
+		switch {
+		case !found || status == user.Deleted:
+			return user.NotFound().At("userId")
+		case status != user.Active:
+			return fault.New(fault.UserNotActive, "This account may not order at the moment.").At("userId")
+		}
+		return nil
 	}
-	return nil
+	return t.queueRow(ctx, check, `SELECT status FROM users WHERE id = ?`+t.lockClause("FOR SHARE"), []any{string(id)}, &status)
 }
 
 // lockOffers reads the products of the wants with their stocks, and locks the
 // stocks in the order of their products' ids.
 func (t *tx) lockOffers(ctx context.Context, wants []order.Want) (map[string]order.Offer, error) {
-	skus := mapSlice(wants, func(w order.Want) any { return w.SKU })
+	sku, skus := t.anyOf("p.sku", mapSlice(wants, func(w order.Want) string { return w.SKU }))
 	offers := make(map[string]order.Offer, len(wants))
 	err := t.eachRow(ctx, `SELECT p.id, p.sku, p.name, p.description, p.price_minor, p.currency, p.active, p.legacy_id, p.version, p.created_at, p.updated_at,
 			s.quantity, s.version, s.updated_at
-		FROM products p JOIN stocks s ON s.product_id = p.id WHERE p.sku IN (`+paramList(len(skus))+`)
+		FROM products p JOIN stocks s ON s.product_id = p.id WHERE `+sku+`
 		ORDER BY s.product_id`+t.lockClause("FOR UPDATE OF s"), skus, func(scan func(...any) error) error {
 		p, s := &order.Product{}, &order.Stock{}
 		var created, updated, changed instant
@@ -88,17 +89,21 @@ func (t *tx) lockOffers(ctx context.Context, wants []order.Want) (map[string]ord
 
 // takeStock writes the stocks of an order's lines, all in one statement.
 func (t *tx) takeStock(ctx context.Context, offers map[string]order.Offer, o *order.Order) error {
-	var cases, ids []any
+	var ids []string
+	var quantities []int64
+	var cases []any
 	for _, it := range o.Items() {
 		s := offers[it.SKU].Stock
-		cases = append(cases, string(s.ProductID), s.Quantity)
-		ids = append(ids, string(s.ProductID))
+		ids, quantities, cases = append(ids, string(s.ProductID)), append(quantities, int64(s.Quantity)), append(cases, string(s.ProductID), s.Quantity)
 		t.touchRow("stock", string(s.ProductID), s.Version)
 	}
-	query := `UPDATE stocks SET quantity = CASE product_id` + strings.Repeat(` WHEN ? THEN CAST(? AS bigint)`, len(ids)) +
-		` END, version = version + 1, updated_at = ? WHERE product_id IN (` + paramList(len(ids)) + `)`
-	_, err := t.exec(ctx, query, slices.Concat(cases, []any{toMicros(o.PlacedAt)}, ids)...)
-	return err
+	if t.isPostgres() {
+		return t.queue(ctx, `UPDATE stocks SET quantity = taken.quantity, version = version + 1, updated_at = ?
+			FROM unnest(CAST(? AS text[]), CAST(? AS bigint[])) AS taken (product_id, quantity) WHERE stocks.product_id = taken.product_id`,
+			toMicros(o.PlacedAt), ids, quantities)
+	}
+	return t.queue(ctx, `UPDATE stocks SET quantity = CASE product_id`+strings.Repeat(` WHEN ? THEN CAST(? AS bigint)`, len(ids))+
+		` END, version = version + 1, updated_at = ? WHERE product_id IN (`+paramList(len(ids))+`)`, slices.Concat(cases, []any{toMicros(o.PlacedAt)}, toAnys(ids))...)
 }
 
 func (t *tx) insertOrder(ctx context.Context, o *order.Order) error {

@@ -31,12 +31,9 @@ func (s Products) Create(ctx context.Context, cl claim.Claim, p *order.Product, 
 			return nil, err
 		}
 		v.CreatedAt, v.UpdatedAt = toMicros(v.CreatedAt), toMicros(v.UpdatedAt)
-		if err := createProduct(t.ent, &v).Exec(ctx); err != nil {
-			return nil, err
-		}
-		err := t.ent.Stock.Create().SetID(v.ID).SetQuantity(stock.Quantity).SetInitial(stock.Quantity).SetReceived(stock.Quantity).
-			SetVersion(stock.Version).SetUpdatedAt(toMicros(stock.UpdatedAt)).Exec(ctx)
-		if err != nil {
+		own := *stock
+		own.ProductID = v.ID
+		if err := t.insertProducts(ctx, []order.Offer{{Product: &v, Stock: &own}}); err != nil {
 			return nil, err
 		}
 		t.touchRow("stock", string(v.ID), stock.Version)
@@ -225,13 +222,6 @@ func (s Products) queryMatching(f order.ProductFilter) (*ent.ProductQuery, error
 		q.Where(equalsText(entproduct.FieldLegacyID, *f.LegacyID))
 	}
 	return q, checkList("skus", len(f.SKUs))
-}
-
-func createProduct(c *ent.Client, p *order.Product) *ent.ProductCreate {
-	return c.Product.Create().SetID(p.ID).SetCreatedAt(p.CreatedAt).
-		SetSku(p.SKU).SetName(p.Name).SetNameKey(validate.SortKey(p.Name)).SetDescription(p.Description).
-		SetPriceMinor(p.Price.Minor).SetCurrency(p.Price.Currency).SetActive(p.Active).SetNillableLegacyID(p.LegacyID).
-		SetVersion(p.Version).SetUpdatedAt(p.UpdatedAt)
 }
 
 func saveProduct(c *ent.Client, p *order.Product) *ent.ProductUpdate {

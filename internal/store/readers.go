@@ -20,7 +20,7 @@ func (db *DB) Leases() Leases { return Leases{db} }
 
 // writer is a connection whose statements commit by themselves.
 func (db *DB) writer() conn {
-	return conn{statementObserver{db.write, db.cfg.OnStatement}, db.dialect, db.writers}
+	return conn{ExecQuerier: statementObserver{db.write, db.cfg.OnStatement}, dialect: db.dialect, permits: db.writers}
 }
 
 // Acquire implements lease.Store. A lease with more than ttl left was written by a clock that was

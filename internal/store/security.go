@@ -59,7 +59,7 @@ func (t *tx) appendSecurityEvents(ctx context.Context, events []security.Event) 
 				string(e.SessionID), string(e.APIKeyID), e.Address, e.UserAgent, e.RequestID, e.Detail)
 			args = append(args, now.args...)
 		}
-		_, err := t.exec(ctx, `INSERT INTO security_events (`+strings.Join(securityColumns, ", ")+`, recorded_at) VALUES `+
+		err := t.queue(ctx, `INSERT INTO security_events (`+strings.Join(securityColumns, ", ")+`, recorded_at) VALUES `+
 			strings.TrimSuffix(strings.Repeat(tuple+", ", len(some)), ", ")+` ON CONFLICT (id) DO NOTHING`, args...)
 		if err != nil {
 			return fmt.Errorf("insert security events: %w", err)

@@ -246,7 +246,7 @@ func (db *DB) Dialect() string { return db.dialect }
 func (db *DB) isPostgres() bool { return db.dialect == dialect.Postgres }
 
 func (db *DB) readConn() conn {
-	return conn{statementObserver{db.read, db.cfg.OnStatement}, db.dialect, db.readers}
+	return conn{ExecQuerier: statementObserver{db.read, db.cfg.OnStatement}, dialect: db.dialect, permits: db.readers}
 }
 
 func (db *DB) observeStatement(query string) {

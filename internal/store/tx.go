@@ -26,6 +26,7 @@ var conflictRetries = backoff.Policy{First: 2 * time.Millisecond, Max: 128 * tim
 // claim that are stored with the commit.
 type tx struct {
 	conn
+	inner    transaction
 	ent      *ent.Client
 	db       *DB
 	claimed  *claimRow // nil without a claim
@@ -153,32 +154,43 @@ func (db *DB) attemptTx(ctx context.Context, cl claim.Claim, fn func(*tx) error)
 	// would be unknown. Statements still end with ctx.
 	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.cfg.TxTime)
 	defer cancel()
-	db.observeStatement("BEGIN")
-	begun := context.AfterFunc(ctx, cancel) // BEGIN ends with ctx, too
-	raw, err := pooled.BeginTx(lasting, nil)
-	begun()
+	inner, err := db.begin(ctx, lasting, cancel, pooled)
 	if err != nil {
 		return nil, isRepeatable(err), err
 	}
 	defer func() {
 		if again || err != nil {
-			_ = raw.Rollback() // also after a failed COMMIT; its error adds nothing
+			inner.rollback()
 		}
 	}()
-	t = db.newTx(raw)
+	t = db.newTx(inner)
 	if err := t.runChange(ctx, cl, fn); err != nil {
 		return t, isRepeatable(err) || t.assigned && isLegacyTaken(err), err
 	}
 	if t.isEmpty() {
-		return t, false, raw.Rollback()
+		inner.rollback()
+		return t, false, nil
 	}
-	again, err = db.commitTx(raw, t)
+	again, err = db.commitTx(lasting, inner, t)
 	return t, again, err
 }
 
-func (db *DB) newTx(raw *sql.Tx) *tx {
-	c := conn{ExecQuerier: statementObserver{raw, db.cfg.OnStatement}, dialect: db.dialect}
-	return &tx{conn: c, ent: ent.NewClient(ent.Driver(c.entDriver())), db: db}
+// begin begins a transaction that lasts as long as the context lasting, which cancel ends; BEGIN ends with ctx, too.
+func (db *DB) begin(ctx, lasting context.Context, cancel context.CancelFunc, pooled *sql.Conn) (transaction, error) {
+	db.observeStatement("BEGIN")
+	if db.isPostgres() {
+		return newPipeline(pooled, db.cfg.OnStatement)
+	}
+	begun := context.AfterFunc(ctx, cancel)
+	defer begun()
+	raw, err := pooled.BeginTx(lasting, nil)
+	return plainTransaction{raw}, err
+}
+
+func (db *DB) newTx(inner transaction) *tx {
+	c := conn{ExecQuerier: statementObserver{inner, db.cfg.OnStatement}, dialect: db.dialect}
+	c.pipeline, _ = inner.(*pipeline)
+	return &tx{conn: c, inner: inner, ent: ent.NewClient(ent.Driver(c.entDriver())), db: db}
 }
 
 func (t *tx) runChange(ctx context.Context, cl claim.Claim, fn func(*tx) error) error {
@@ -200,18 +212,21 @@ func (t *tx) runChange(ctx context.Context, cl claim.Claim, fn func(*tx) error) 
 	if err := t.completeClaim(ctx); err != nil {
 		return err
 	}
+	if err := t.inner.settle(ctx); err != nil {
+		return err
+	}
 	return ctx.Err()
 }
 
-// commitTx ends the transaction. When the outcome stays unknown, a claimed call
+// commitTx ends the transaction, behind the statements that it has queued. When the outcome stays unknown, a claimed call
 // may run again: it finds its claim if the first COMMIT succeeded.
-func (db *DB) commitTx(raw *sql.Tx, t *tx) (again bool, err error) {
+func (db *DB) commitTx(ctx context.Context, inner transaction, t *tx) (again bool, err error) {
 	if err := db.file.check(); err != nil {
 		return false, err
 	}
 	db.observeStatement("COMMIT")
-	err = raw.Commit()
-	if err != nil && isRefused(err) {
+	err = inner.commit(ctx)
+	if err != nil && (isRefused(err) || inner.isOpen()) {
 		return isRepeatable(err), err
 	}
 	t.sent = true

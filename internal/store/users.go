@@ -32,13 +32,8 @@ func (s Users) Create(ctx context.Context, cl claim.Claim, u *user.User, c user.
 			return nil, err
 		}
 		truncateUserTimes(&v)
-		if err := createUser(t.ent, &v).Exec(ctx); err != nil {
+		if err := t.insertUsers(ctx, Batch{Users: []*user.User{&v}, Credentials: map[*user.User]user.PasswordHash{&v: c}}); err != nil {
 			return nil, err
-		}
-		if c != "" {
-			if err := t.ent.Credential.Create().SetID(v.ID).SetHash(string(c)).SetVersion(1).SetChangedAt(v.CreatedAt).Exec(ctx); err != nil {
-				return nil, err
-			}
 		}
 		t.recordUserChange(&v, events)
 		t.recordRights(ctx, nil, &v)
@@ -241,13 +236,6 @@ func (s Users) queryMatching(f user.Filter) (*ent.UserQuery, error) {
 		q.Where(entuser.CreatedAtLT(toMicros(*f.CreatedBefore)))
 	}
 	return q, checkList("ids", len(f.IDs))
-}
-
-func createUser(c *ent.Client, u *user.User) *ent.UserCreate {
-	return c.User.Create().SetID(u.ID).SetCreatedAt(u.CreatedAt).
-		SetUsername(u.Username).SetUsernameKey(user.UsernameKey(u.Username)).SetUsernameSort(validate.SortKey(u.Username)).SetNillableEmail(u.Email).SetNillableEmailKey(emailKey(u.Email)).
-		SetName(u.Name).SetRoles(joinRoles(u.Roles)).SetAdmin(slices.Contains(u.Roles, auth.Admin)).SetStatus(u.Status).
-		SetNillableLegacyID(u.LegacyID).SetVersion(u.Version).SetUpdatedAt(u.UpdatedAt)
 }
 
 func saveUser(c *ent.Client, u *user.User) *ent.UserUpdate {
