@@ -192,9 +192,11 @@ func signUpAt(t *testing.T, p *testenv.Process, client *http.Client, name string
 }
 
 // act uses the server until ctx ends: the user looks at its orders twice a second, and places one now and then. It comes again, as
-// it is asked to, when the server is busy: a machine with other work may be too slow for the queues.
-func (u *ordinaryUser) act(ctx context.Context, p *testenv.Process) {
-	for n := 0; ctx.Err() == nil; n++ {
+// it is asked to, when the server is busy: a machine with other work may be too slow for the queues. Users do not act in step:
+// number says when in a second, and with what, this one begins.
+func (u *ordinaryUser) act(ctx context.Context, p *testenv.Process, number int) {
+	harness.Pause(ctx, time.Duration(number)*10*time.Millisecond)
+	for n := number; ctx.Err() == nil; n++ {
 		query, want := `{ viewer { user { name username } orders(first: 5) { nodes { id total { amount } } } } }`, fmt.Sprintf("%q", u.name)
 		if n%5 == 2 {
 			query, want = fmt.Sprintf(`mutation { placeOrder(input: {items: [{sku: "P%d", quantity: 1}]}) { order { status } userErrors { code } } }`, n/5%products), `"PENDING"`
@@ -241,8 +243,8 @@ func TestServer_serves_others_while_one_account_attacks(t *testing.T) { //nolint
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(harness.Size(4, 60))*time.Second)
 			defer cancel()
 			g.attack(ctx)
-			for _, u := range users {
-				g.wg.Go(func() { u.act(ctx, p) })
+			for i, u := range users {
+				g.wg.Go(func() { u.act(ctx, p, i) })
 			}
 			unhealthy := 0
 			for ctx.Err() == nil {
