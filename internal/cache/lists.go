@@ -148,11 +148,7 @@ func (t *table[K, V]) readPage(ctx context.Context, query func(context.Context) 
 			return nil, err
 		}
 		fresh = &p
-		v := &list{cursors: p.Cursors, hasNext: p.HasNext, hasPrev: p.HasPrev, whole: p.Whole}
-		for _, row := range p.Items {
-			v.ids = append(v.ids, string(t.id(row)))
-		}
-		return v, nil
+		return t.listOf(p), nil
 	})
 	switch {
 	case err != nil:
@@ -172,6 +168,85 @@ func (t *table[K, V]) queryPage(ctx context.Context, version string, query func(
 		t.fill(t.id(row), row, token)
 	}
 	return p, err
+}
+
+// readPages reads a page for each parent, as readPage does: those that are not cached in one query.
+func readPages[P ~string, K ~string, V any](
+	ctx context.Context, t *table[K, V], parents []P, query func(context.Context, []P) (map[P]page.Page[V], error), args ...any,
+) (map[P]page.Page[V], error) {
+	l := t.cache.lists
+	version, missing, held := "", parents, map[P]*list{}
+	if t.cache.isLive() {
+		version = l.entityVersion(t.name)
+		missing = nil
+		for _, id := range parents {
+			if v, ok := l.held.get(listKey(t.name, "page of "+string(id), version, args...)); ok && v.expires > nowNanos() {
+				held[id] = v
+			} else {
+				missing = append(missing, id)
+			}
+		}
+	}
+	l.count.hits.Add(uint64(len(held)))
+	l.count.misses.Add(uint64(len(missing)))
+	pages, gone, err := expandPages(ctx, t, held)
+	if missing = append(missing, gone...); err != nil || len(missing) == 0 {
+		return pages, err
+	}
+	token := t.newToken()
+	read, err := query(ctx, missing)
+	l.invalidateOlder(t.name, version)
+	l.count.reads.Add(1)
+	for id, p := range read {
+		pages[id] = p
+		for _, row := range p.Items {
+			t.fill(t.id(row), row, token)
+		}
+		if key := listKey(t.name, "page of "+string(id), version, args...); err == nil && version != "" && key != "" {
+			l.keep(key, t.listOf(p))
+		}
+	}
+	return pages, err
+}
+
+// expandPages is expandPage for the pages of several parents. Those that have lost a row are gone.
+func expandPages[P ~string, K ~string, V any](ctx context.Context, t *table[K, V], held map[P]*list) (pages map[P]page.Page[V], gone []P, err error) {
+	var ids []K
+	for _, v := range held {
+		for _, id := range v.ids {
+			ids = append(ids, K(id))
+		}
+	}
+	pages = make(map[P]page.Page[V], len(held))
+	var found map[K]V
+	if len(ids) > 0 {
+		if found, err = t.readByIDs(ctx, ids); err != nil {
+			return pages, nil, err
+		}
+	}
+	for parent, v := range held {
+		p := page.Page[V]{Items: make([]V, 0, len(v.ids)), Cursors: v.cursors, HasNext: v.hasNext, HasPrev: v.hasPrev, Whole: v.whole}
+		for _, id := range v.ids {
+			if row, ok := found[K(id)]; ok {
+				p.Items = append(p.Items, row)
+			}
+		}
+		if len(p.Items) < len(v.ids) {
+			gone = append(gone, parent)
+			continue
+		}
+		pages[parent] = p
+	}
+	return pages, gone, nil
+}
+
+// listOf returns a page as ids.
+func (t *table[K, V]) listOf(p page.Page[V]) *list {
+	v := &list{cursors: p.Cursors, hasNext: p.HasNext, hasPrev: p.HasPrev, whole: p.Whole}
+	for _, row := range p.Items {
+		v.ids = append(v.ids, string(t.id(row)))
+	}
+	return v
 }
 
 // expandPage returns a cached page with its rows as they are now. If a row is gone the page has changed,

@@ -9,12 +9,14 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/backplane-dev/backplane/internal/cache"
+	"github.com/backplane-dev/backplane/internal/claim"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/notify"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
 	"github.com/backplane-dev/backplane/internal/store"
 	"github.com/backplane-dev/backplane/internal/testenv"
+	"github.com/backplane-dev/backplane/internal/uid"
 )
 
 func TestCache_of_no_bytes_decorates_nothing(t *testing.T) {
@@ -134,5 +136,52 @@ func TestLists_equal_the_pages_of_the_store(t *testing.T) {
 			}
 		}
 		after = &want.Cursors[len(want.Cursors)-1]
+	}
+}
+
+func TestLists_of_users_are_kept_until_an_order_changes(t *testing.T) {
+	t.Parallel()
+	n := start(t, options{url: testenv.SQLite(t)})
+	n.product(t, "cup", 100)
+	ada, bob := n.user(t).ID, n.user(t).ID
+	place := func(who uid.User) {
+		wants := []order.Want{{SKU: "cup", Quantity: 1}}
+		_, err := n.orders.Place(t.Context(), claim.None, who, wants, func(offers map[string]order.Offer) (*order.Order, error) {
+			return order.Place(order.Details{UserID: who}, wants, offers, time.Now())
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.caughtUp(t, n)
+	}
+	place(ada)
+	list := func(users ...uid.User) (numbers int) {
+		pages, err := n.orders.ListByUsers(t.Context(), users, order.Filter{}, order.ByPlacedDesc, page.Args{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range pages {
+			numbers += len(p.Items)
+		}
+		return numbers
+	}
+	for _, step := range []struct {
+		name             string
+		change           func()
+		users            []uid.User
+		statements, want int
+	}{
+		{"the first time", func() {}, []uid.User{ada}, 1, 1},
+		{"again", func() {}, []uid.User{ada}, 0, 1},
+		{"with a user without orders", func() {}, []uid.User{ada, bob}, 1, 1},
+		{"again with both", func() {}, []uid.User{bob, ada}, 0, 1},
+		{"after an order of the other", func() { place(bob) }, []uid.User{bob, ada}, 1, 2},
+		{"after a change of something else", func() { n.user(t); n.caughtUp(t, n) }, []uid.User{bob, ada}, 0, 2},
+	} {
+		step.change()
+		got := 0
+		if count := n.statements(func() { got = list(step.users...) }); count != step.statements || got != step.want {
+			t.Errorf("%s the lists took %d statements and have %d orders, want %d and %d", step.name, count, got, step.statements, step.want)
+		}
 	}
 }

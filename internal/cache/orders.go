@@ -38,17 +38,13 @@ func (s *Orders) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]or
 	return s.items.readByIDs(ctx, ids)
 }
 
-// ListByUsers implements order.Store. The cache does not keep these pages; it keeps their orders.
+// ListByUsers implements order.Store.
 func (s *Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filter, by order.OrderBy, args page.Args,
 ) (map[uid.User]page.Page[*order.Order], error) {
-	token := s.table.newToken()
-	found, err := s.Store.ListByUsers(ctx, users, f, by, args)
-	for _, p := range found {
-		for _, o := range p.Items {
-			s.table.fill(o.ID, o, token)
-		}
-	}
-	return found, err
+	f.UserID = nil // it is not used
+	return readPages(ctx, s.table, users, func(ctx context.Context, users []uid.User) (map[uid.User]page.Page[*order.Order], error) {
+		return s.Store.ListByUsers(ctx, users, f, by, args)
+	}, "user", f, by, args)
 }
 
 // Place implements order.Store.

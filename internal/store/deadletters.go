@@ -289,7 +289,7 @@ func (s DeadLetters) CountPending(ctx context.Context) (map[string]int, error) {
 }
 
 func (s DeadLetters) queryMatching(f consumer.DeadLetterFilter) *ent.DeadLetterQuery {
-	q := s.db.client.DeadLetter.Query()
+	q := s.db.lists.DeadLetter.Query()
 	if f.Consumer != nil {
 		q.Where(equalsText(entletter.FieldConsumer, *f.Consumer))
 	}

@@ -88,6 +88,15 @@ func (s pageQuery[T]) sortRows(q *entsql.Selector) {
 	q.OrderBy(direction(q.C(s.column)), direction(q.C("id")))
 }
 
+// orderOf returns how rows of an alias are sorted, in SQL.
+func (s pageQuery[T]) orderOf(alias string) string {
+	direction := "ASC"
+	if s.isDescending() {
+		direction = "DESC"
+	}
+	return fmt.Sprintf("%[1]s.%[2]s %[3]s, %[1]s.id %[3]s", alias, s.column, direction)
+}
+
 // applyTo restricts and sorts a query, and reads one row more than the page has.
 func (s pageQuery[T]) applyTo(q *entsql.Selector) {
 	s.restrictRows(q)

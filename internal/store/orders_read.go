@@ -20,7 +20,7 @@ import (
 func (s Orders) ByIDs(ctx context.Context, ids []uid.Order) (map[uid.Order]*order.Order, error) {
 	found := make(map[uid.Order]*order.Order, len(ids))
 	for some := range slices.Chunk(ids, maxIDs) {
-		rows, err := s.db.client.Order.Query().Where(entorder.IDIn(some...)).All(ctx)
+		rows, err := s.db.client.Order.Query().Where(oneOfValues(entorder.FieldID, some)).All(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("read orders: %w", s.db.translateError(ctx, err))
 		}
@@ -43,7 +43,7 @@ func (s Orders) readOrder(ctx context.Context, id uid.Order) (*order.Order, erro
 func (s Orders) Items(ctx context.Context, ids []uid.Order) (map[uid.Order][]order.Item, error) {
 	found := make(map[uid.Order][]order.Item, len(ids))
 	for some := range slices.Chunk(ids, maxIDs) {
-		rows, err := s.db.client.OrderItem.Query().Where(entitem.OrderIDIn(some...)).
+		rows, err := s.db.client.OrderItem.Query().Where(oneOfValues(entitem.FieldOrderID, some)).
 			Order(ent.Asc(entitem.FieldOrderID, entitem.FieldLine)).All(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("read order items: %w", s.db.translateError(ctx, err))
@@ -86,8 +86,8 @@ func (s Orders) List(ctx context.Context, f order.Filter, by order.OrderBy, args
 	return listPage(ctx, s.db, s.queryMatching, f, orderOrders[by], args, toOrder)
 }
 
-// ListByUsers implements order.Store. Each user's orders are numbered in the
-// order of the list, and as many of them read as the page has, plus one.
+// ListByUsers implements order.Store. For each user the index in the order of the list is read, as far as the
+// page goes, plus one.
 func (s Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filter, by order.OrderBy, args page.Args,
 ) (map[uid.User]page.Page[*order.Order], error) {
 	slice, err := orderOrders[by].parseArgs(args)
@@ -97,12 +97,18 @@ func (s Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filte
 	f.UserID = nil
 	found := make(map[uid.User][]*order.Order, len(users))
 	for some := range slices.Chunk(users, maxIDs) {
-		rows, err := s.db.client.Order.Query().Where(firstOfEach(some, f, slice), slice.sortRows).All(ctx)
+		inner := s.db.perParent(entorder.Table, entorder.FieldUserID)
+		matchingOrders(f)(inner)
+		slice.applyTo(inner)
+		err := s.db.eachPerParent(ctx, entorder.Table, readColumns, inner, slice.orderOf("o"), some, func(scan func(...any) error) error {
+			o, err := scanOrder(scan)
+			if err == nil {
+				found[o.UserID] = append(found[o.UserID], o)
+			}
+			return err
+		})
 		if err != nil {
 			return nil, fmt.Errorf("list orders of users: %w", s.db.translateError(ctx, err))
-		}
-		for _, row := range rows {
-			found[row.UserID] = append(found[row.UserID], toOrder(row))
 		}
 	}
 	pages := make(map[uid.User]page.Page[*order.Order], len(users))
@@ -112,24 +118,21 @@ func (s Orders) ListByUsers(ctx context.Context, users []uid.User, f order.Filte
 	return pages, nil
 }
 
-// firstOfEach restricts a query to the first orders of each user within the
-// slice, one more than its page has.
-func firstOfEach(users []uid.User, f order.Filter, s pageQuery[*order.Order]) func(*entsql.Selector) {
-	return func(q *entsql.Selector) {
-		b := entsql.Dialect(q.Dialect())
-		direction := "ASC"
-		if s.isDescending() {
-			direction = "DESC"
-		}
-		place := fmt.Sprintf("ROW_NUMBER() OVER (PARTITION BY user_id ORDER BY %s %s, id %s)", s.column, direction, direction)
-		inner := b.Select("id").AppendSelectExprAs(entsql.Raw(place), "place").From(b.Table(entorder.Table))
-		inner.Where(entsql.In(inner.C(entorder.FieldUserID), toAnys(users)...))
-		matchingOrders(f)(inner)
-		s.restrictRows(inner)
-		numbered := b.Select("id").From(inner.As("numbered"))
-		numbered.Where(entsql.And(entsql.GT("place", s.Skip), entsql.LTE("place", s.Skip+s.Limit+1)))
-		q.Where(entsql.In(q.C(entorder.FieldID), numbered))
-	}
+// readColumns are the columns of scanOrder.
+var readColumns = []string{
+	entorder.FieldID, entorder.FieldNumber, entorder.FieldUserID, entorder.FieldStatus, entorder.FieldTotalMinor, entorder.FieldCurrency,
+	entorder.FieldItemCount, entorder.FieldNote, entorder.FieldLegacyID, entorder.FieldRefundRequestedAt,
+	entorder.FieldPlacedAt, entorder.FieldVersion, entorder.FieldCreatedAt, entorder.FieldUpdatedAt,
+}
+
+func scanOrder(scan func(...any) error) (*order.Order, error) {
+	o := &order.Order{}
+	var placed, created, updated instant
+	var refund *instant
+	err := scan(&o.ID, &o.Number, &o.UserID, &o.Status, &o.Total.Minor, &o.Total.Currency, &o.ItemCount, &o.Note, &o.LegacyID, &refund,
+		&placed, &o.Version, &created, &updated)
+	o.RefundRequestedAt, o.PlacedAt, o.CreatedAt, o.UpdatedAt = refund.orNil(), placed.Time, created.Time, updated.Time
+	return o.Loaded(), err
 }
 
 // Count implements order.Store.
@@ -142,28 +145,21 @@ func (s Orders) CountByUsers(ctx context.Context, users []uid.User, f order.Filt
 	f.UserID = nil
 	counts := make(map[uid.User]int, len(users))
 	for some := range slices.Chunk(users, maxIDs) {
-		var rows []struct {
-			UserID uid.User `json:"user_id"` //nolint:tagliatelle // the name of the column
-			Count  int      `json:"count"`
-		}
-		err := s.db.client.Order.Query().Where(entorder.UserIDIn(some...), matchingOrders(f)).
-			GroupBy(entorder.FieldUserID).Aggregate(ent.Count()).Scan(ctx, &rows)
-		if err != nil {
+		inner := s.db.perParent(entorder.Table, entorder.FieldUserID).Limit(page.MaxCount + 1)
+		matchingOrders(f)(inner)
+		if err := s.db.countPerParent(ctx, inner, some, countsInto(counts)); err != nil {
 			return nil, fmt.Errorf("count orders of users: %w", s.db.translateError(ctx, err))
-		}
-		for _, row := range rows {
-			counts[row.UserID] = min(row.Count, page.MaxCount+1)
 		}
 	}
 	return counts, nil
 }
 
 func (s Orders) queryMatching(f order.Filter) (*ent.OrderQuery, error) {
-	return s.db.client.Order.Query().Where(matchingOrders(f)), nil
+	return s.db.lists.Order.Query().Where(matchingOrders(f)), nil
 }
 
 // matchingOrders restricts a query on orders. It takes a selector, not a query
-// of ent, as ListByUsers numbers its rows in a query of its own.
+// of ent, for the queries of ListByUsers and CountByUsers.
 func matchingOrders(f order.Filter) func(*entsql.Selector) {
 	return func(q *entsql.Selector) {
 		if f.UserID != nil {

@@ -128,7 +128,7 @@ func (t *tx) recordProductChange(p *order.Product, events []event.Event) {
 func (s Products) ByIDs(ctx context.Context, ids []uid.Product) (map[uid.Product]*order.Product, error) {
 	found := make(map[uid.Product]*order.Product, len(ids))
 	for some := range slices.Chunk(ids, maxIDs) {
-		rows, err := s.db.client.Product.Query().Where(entproduct.IDIn(some...)).All(ctx)
+		rows, err := s.db.client.Product.Query().Where(oneOfValues(entproduct.FieldID, some)).All(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("read products: %w", s.db.translateError(ctx, err))
 		}
@@ -160,7 +160,7 @@ func (s Products) BySKU(ctx context.Context, sku string) (*order.Product, error)
 func (s Products) Stocks(ctx context.Context, ids []uid.Product) (map[uid.Product]*order.Stock, error) {
 	found := make(map[uid.Product]*order.Stock, len(ids))
 	for some := range slices.Chunk(ids, maxIDs) {
-		rows, err := s.db.client.Stock.Query().Where(entstock.IDIn(some...)).All(ctx)
+		rows, err := s.db.client.Stock.Query().Where(oneOfValues(entstock.FieldID, some)).All(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("read stocks: %w", s.db.translateError(ctx, err))
 		}
@@ -208,7 +208,7 @@ func (s Products) Count(ctx context.Context, f order.ProductFilter) (int, error)
 }
 
 func (s Products) queryMatching(f order.ProductFilter) (*ent.ProductQuery, error) {
-	q := s.db.client.Product.Query()
+	q := s.db.lists.Product.Query()
 	if f.Active != nil {
 		q.Where(entproduct.Active(*f.Active))
 	}

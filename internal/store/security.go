@@ -155,7 +155,7 @@ func (s SecurityEvents) List(ctx context.Context, f securitylog.Filter, args pag
 }
 
 func (s SecurityEvents) queryMatching(f securitylog.Filter) (*ent.SecurityEventQuery, error) {
-	q := s.db.client.SecurityEvent.Query()
+	q := s.db.lists.SecurityEvent.Query()
 	if f.Type != "" {
 		q.Where(entsecurity.TypeEQ(f.Type))
 	}

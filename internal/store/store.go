@@ -98,6 +98,7 @@ type DB struct {
 	readers *permits // of read
 	writers *permits // of write; on PostgreSQL the same as readers
 	client  *ent.Client
+	lists   *ent.Client // as client, for lists and counts: their statements are planned for the values that they have
 	hooks   Hooks
 	closed  *atomic.Bool
 	storing *storing
@@ -167,6 +168,7 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	}
 	db.clock = db.newClock()
 	db.client = ent.NewClient(ent.Driver(db.readConn().entDriver()))
+	db.lists = ent.NewClient(ent.Driver(db.listConn().entDriver()))
 	db.credentials.client = ent.NewClient(ent.Driver(db.withReads(db.credentials).readConn().entDriver()))
 	if err := db.Ping(ctx); err != nil {
 		if refused, ok := errors.AsType[*pgserver.RefusedError](err); ok {

@@ -186,7 +186,7 @@ func (s LegacyUsage) Count(ctx context.Context) (int, error) {
 
 // queryAll takes no filter: a list of usage has none.
 func (s LegacyUsage) queryAll(struct{}) (*ent.LegacyUsageQuery, error) {
-	return s.db.client.LegacyUsage.Query(), nil
+	return s.db.lists.LegacyUsage.Query(), nil
 }
 
 func toUsage(row *ent.LegacyUsage) *legacy.Usage {

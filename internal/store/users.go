@@ -148,7 +148,7 @@ func (t *tx) recordUserChange(u *user.User, events []event.Event) {
 func (s Users) ByIDs(ctx context.Context, ids []uid.User) (map[uid.User]*user.User, error) {
 	found := make(map[uid.User]*user.User, len(ids))
 	for some := range slices.Chunk(ids, maxIDs) {
-		rows, err := s.db.client.User.Query().Where(entuser.IDIn(some...)).All(ctx)
+		rows, err := s.db.client.User.Query().Where(oneOfValues(entuser.FieldID, some)).All(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("read users: %w", s.db.translateError(ctx, err))
 		}
@@ -213,7 +213,7 @@ func (s Users) Count(ctx context.Context, f user.Filter) (int, error) {
 }
 
 func (s Users) queryMatching(f user.Filter) (*ent.UserQuery, error) {
-	q := s.db.client.User.Query()
+	q := s.db.lists.User.Query()
 	if f.IDs != nil {
 		q.Where(entuser.IDIn(f.IDs...))
 	}
