@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ const module = "github.com/backplane-dev/backplane"
 
 // The groups of packages that the table speaks of.
 const (
-	leaves = "internal/auth internal/backoff internal/bounded internal/claim internal/coalesce internal/cursor internal/dbclock internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/page internal/secrets internal/security internal/requestlog internal/setting internal/signing internal/uid internal/writelimit"
+	leaves = "internal/auth internal/backoff internal/bounded internal/claim internal/coalesce internal/cursor internal/dbclock internal/entity internal/event internal/fairshare internal/fault internal/membudget internal/validate internal/money internal/monotime internal/page internal/secrets internal/security internal/requestlog internal/setting internal/signing internal/uid internal/writelimit"
 
 	// A domain imports no other domain: what several need is in a leaf. A new one is
 	// added here and to the table below.
@@ -77,7 +78,7 @@ var mayImport = map[string]string{
 	"internal/membudget": "internal/auth internal/fairshare internal/fault",
 	"internal/page":      "internal/fault",
 	"internal/security":  leaves,
-	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "internal/auth", "internal/setting": "", "internal/signing": "", "internal/uid": "", "internal/bounded": "", "internal/writelimit": "internal/auth internal/bounded internal/fault internal/security internal/setting",
+	"internal/fault":     "", "internal/secrets": "", "internal/requestlog": "internal/auth", "internal/setting": "", "internal/signing": "", "internal/uid": "", "internal/monotime": "", "internal/bounded": "", "internal/writelimit": "internal/auth internal/bounded internal/fault internal/security internal/setting",
 }
 
 // technology is what leaves and domains must not import, nor any other package
@@ -187,6 +188,30 @@ func TestDomains_read_no_clock(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestPackages_measure_windows_by_monotonic_time finds Unix times of now, which step with the wall clock of the
+// machine: a window that is kept as a number is one of monotime.
+func TestPackages_measure_windows_by_monotonic_time(t *testing.T) {
+	t.Parallel()
+	unix := regexp.MustCompile(`(?:time\.Now\(\).*|\bnow)\.Unix(?:Nano|Micro|Milli)?\(`)
+	for _, root := range []string{"client", "internal"} {
+		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "internal/testenv/") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for n, line := range strings.Split(string(text), "\n") {
+				if unix.MatchString(line) && !strings.Contains(line, "incarnation: ") { // which the next start of a program exceeds
+					t.Errorf("%s:%d: a Unix time of now steps with the wall clock: use monotime, or the database's time", path, n+1)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	}
 }

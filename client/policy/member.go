@@ -125,9 +125,9 @@ func (b *Balancer) nextRebuild(now time.Time, cold bool) int64 {
 	at := int64(never)
 	for _, m := range b.members {
 		if m.ejected.Load() {
-			at = min(at, m.ejectedUntil.UnixNano())
+			at = min(at, b.nanos(m.ejectedUntil))
 		} else if w := b.slowStartStep(m, now); cold && w < slowStartSteps {
-			at = min(at, m.slowStartFrom.Add(b.cfg.SlowStart*time.Duration(w)/slowStartSteps).UnixNano())
+			at = min(at, b.nanos(m.slowStartFrom.Add(b.cfg.SlowStart*time.Duration(w)/slowStartSteps)))
 		}
 	}
 	return at
@@ -136,11 +136,11 @@ func (b *Balancer) nextRebuild(now time.Time, cold bool) int64 {
 // rebuildIfDue rebuilds if it is time to; one pick does so and others go on meanwhile.
 func (b *Balancer) rebuildIfDue(at int64) {
 	now := b.now()
-	if now.UnixNano() < at || !b.mu.TryLock() {
+	if b.nanos(now) < at || !b.mu.TryLock() {
 		return
 	}
 	defer b.mu.Unlock()
-	if b.rebuildAt.Load() <= now.UnixNano() {
+	if b.rebuildAt.Load() <= b.nanos(now) {
 		b.rebuild(now)
 	}
 }

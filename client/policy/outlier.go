@@ -25,7 +25,7 @@ func (b *Balancer) recordOutcome(m *member, ok bool, took time.Duration) {
 // compareIfDue compares the instances if it is time to.
 func (b *Balancer) compareIfDue() {
 	now := b.now()
-	if at := b.compareAt.Load(); now.UnixNano() >= at && b.compareAt.CompareAndSwap(at, now.Add(b.cfg.Interval).UnixNano()) && at != 0 {
+	if at := b.compareAt.Load(); b.nanos(now) >= at && b.compareAt.CompareAndSwap(at, b.nanos(now.Add(b.cfg.Interval))) && at != 0 {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.ejectOutliers(now)
@@ -53,7 +53,7 @@ func (b *Balancer) eject(m *member, now time.Time) {
 		return
 	}
 	// Picks pass over it meanwhile, see choosable.retry.
-	b.rebuildAt.Store(min(b.rebuildAt.Load(), now.Add(time.Duration(len(b.members))*10*time.Microsecond).UnixNano()))
+	b.rebuildAt.Store(min(b.rebuildAt.Load(), b.nanos(now.Add(time.Duration(len(b.members))*10*time.Microsecond))))
 }
 
 // returnEjected returns members whose ejection is over, with a slow start.

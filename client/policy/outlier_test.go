@@ -3,6 +3,7 @@ package policy
 import (
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // fail lets calls of one instance fail, as long as it is picked, n times.
@@ -236,6 +237,37 @@ func TestConfig_refuses_what_makes_no_sense(t *testing.T) {
 	for _, cfg := range []Config{{Failures: -1}, {MaxEjected: 1.5}, {Panic: -0.1}, {SlowRatio: 0.5}, {SuccessRatio: 2}} {
 		if _, err := New(time.Now, cfg); err == nil {
 			t.Errorf("NewPool takes %+v", cfg)
+		}
+	}
+}
+
+// stepWall returns at as time.Now would have returned it after a step of the wall clock by whole seconds: its
+// monotonic reading stays. A Time with one has the seconds of its wall clock above 30 bits of nanoseconds.
+func stepWall(at time.Time, by time.Duration) time.Time {
+	*(*uint64)(unsafe.Pointer(&at)) += uint64(by/time.Second) << 30
+	return at
+}
+
+func TestEjection_ends_in_its_time_when_the_wall_clock_steps(t *testing.T) {
+	t.Parallel()
+	for _, by := range []time.Duration{-time.Hour, time.Hour} {
+		now := time.Now()
+		b, err := New(func() time.Time { return now }, Config{Eject: 10 * time.Second, SlowStart: 10 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &pool{Balancer: b}
+		all := setOf(now.Add(-time.Hour), equal(4)...)
+		fail(t, p, all, is(2), 100)
+		now = stepWall(now, by)
+		for _, tt := range []struct {
+			after time.Duration
+			in    bool
+		}{{0, false}, {9 * time.Second, false}, {time.Second, true}} {
+			now = now.Add(tt.after)
+			if got := spread(t, p, all, RoundRobin, 400); (got[2] > 0) != tt.in {
+				t.Errorf("after a step by %v and %v more the ejected instance got %d calls, want some: %t", by, tt.after, got[2], tt.in)
+			}
 		}
 	}
 }

@@ -92,13 +92,14 @@ func (c Config) Check() error {
 // Balancer chooses among the instances of one service. It is safe for
 // concurrent use.
 type Balancer struct {
-	cfg Config
-	now func() time.Time
+	cfg   Config
+	now   func() time.Time
+	began time.Time
 
 	current   atomic.Pointer[candidates]
 	turn      atomic.Uint64 // of ROUND_ROBIN
-	rebuildAt atomic.Int64  // when a slow start or an ejection changes members, in Unix nanoseconds
-	compareAt atomic.Int64  // when outcomes are compared next
+	rebuildAt atomic.Int64  // when a slow start or an ejection changes members, as nanos
+	compareAt atomic.Int64  // when outcomes are compared next, as nanos
 	least     leastLoaded
 
 	mu       sync.Mutex // held to change members
@@ -121,12 +122,16 @@ func New(now func() time.Time, cfg Config) (*Balancer, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	b := &Balancer{cfg: cfg.withDefaults(), now: now, byID: map[string]*member{}}
+	b := &Balancer{cfg: cfg.withDefaults(), now: now, began: now(), byID: map[string]*member{}}
 	b.turn.Store(rand.Uint64()) //nolint:gosec // so that nodes do not all begin with the same instance
 	b.rebuildAt.Store(never)
 	b.current.Store(&candidates{ring: &ringOnce{}})
 	return b, nil
 }
+
+// nanos returns a time in nanoseconds since the Balancer began: unlike Unix time it does not step with
+// the wall clock.
+func (b *Balancer) nanos(at time.Time) int64 { return int64(at.Sub(b.began)) }
 
 // candidates is the set that picks choose from. It is immutable but for the state of its members.
 type candidates struct {

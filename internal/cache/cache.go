@@ -68,7 +68,7 @@ type Cache struct {
 	lists    *lists
 	bypasses atomic.Uint64
 
-	checkpointed   atomic.Int64 // minimum versions known before this time, in Unix nanoseconds, are dropped,
+	checkpointed   atomic.Int64 // minimum versions known before this time, as monotime.Nanos, are dropped,
 	requiredOffset atomic.Int64 // as Redis must have the log applied up to this position
 	mu             sync.Mutex   // guards changes of requiredOffset, checkpointed and
 	next           checkpoint   // the next one to take effect
@@ -193,6 +193,3 @@ func (c *Cache) resetTimeline() {
 	c.memory.clear()
 	c.minimum.dropUntil(math.MaxInt64)
 }
-
-// nowNanos is the time in Unix nanoseconds.
-func nowNanos() int64 { return time.Now().UnixNano() }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // checkpoint is a time at which the hub had read the whole log, up to head at most.
@@ -14,7 +15,7 @@ type checkpoint struct{ at, head int64 }
 // By now the log has long been applied to Redis up to that checkpoint; if not, Redis is not read.
 func (c *Cache) takeCheckpoint() {
 	hub := c.hub
-	at := time.Now().Add(-hub.Lag()).UnixNano() // before reading the head, so that the head is not behind
+	at := monotime.Nanos(time.Now().Add(-hub.Lag())) // before reading the head, so that the head is not behind
 	next := checkpoint{at, int64(hub.Head().Position)}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/backplane-dev/backplane/internal/monotime"
 	"github.com/backplane-dev/backplane/internal/page"
 )
 
@@ -56,7 +57,7 @@ func (l *lists) keep(key string, v *list) {
 		n += len(v.ids[i]) + len(v.cursors[i]) + 32
 	}
 	v.bytes = uint32(n) //nolint:gosec // a page is short
-	v.expires = nowNanos() + int64(l.cache.cfg.TTL)
+	v.expires = monotime.Now() + int64(l.cache.cfg.TTL)
 	l.held.set(key, v)
 }
 
@@ -98,7 +99,7 @@ func listKey(entity, kind, version string, args ...any) string {
 // readList returns the cached list, or reads it by query. Concurrent reads of one list share the result, which
 // no caller changes.
 func (l *lists) readList(ctx context.Context, key string, query func(context.Context) (*list, error)) (*list, error) {
-	if v, ok := l.held.get(key); ok && v.expires > nowNanos() {
+	if v, ok := l.held.get(key); ok && v.expires > monotime.Now() {
 		l.count.hits.Add(1)
 		return v, nil
 	}
@@ -180,7 +181,7 @@ func readPages[P ~string, K ~string, V any](
 		version = l.entityVersion(t.name)
 		missing = nil
 		for _, id := range parents {
-			if v, ok := l.held.get(listKey(t.name, "page of "+string(id), version, args...)); ok && v.expires > nowNanos() {
+			if v, ok := l.held.get(listKey(t.name, "page of "+string(id), version, args...)); ok && v.expires > monotime.Now() {
 				held[id] = v
 			} else {
 				missing = append(missing, id)

@@ -21,7 +21,7 @@ type key struct{ entity, id string }
 type minimumVersions struct {
 	shards       [minimumShards]minimumShard
 	n            atomic.Int64
-	overflowedAt atomic.Int64 // when one was last dropped for lack of room, in Unix nanoseconds
+	overflowedAt atomic.Int64 // when one was last dropped for lack of room, as monotime.Nanos
 }
 
 type minimumShard struct {
@@ -31,7 +31,7 @@ type minimumShard struct {
 
 type knownVersion struct {
 	version int
-	at      int64 // when it became known, in Unix nanoseconds
+	at      int64 // when it became known, as monotime.Nanos
 }
 
 func newMinimumVersions() *minimumVersions {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"time"
 
 	"github.com/maypok86/otter/v2"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // table caches one entity by id, in front of a bulk read of the store. All readers share its values and
@@ -27,7 +29,7 @@ type entry[V any] struct {
 	value   V
 	version int
 	token   fillToken // taken before the value was read
-	at      int64     // when it was filled, in Unix nanoseconds
+	at      int64     // when it was filled, as monotime.Nanos
 	expires int64
 	bytes   uint32
 }
@@ -70,16 +72,16 @@ func (t *table[K, V]) peekLive(id K) (v V, ok bool) {
 }
 
 func (t *table[K, V]) isValid(e *entry[V]) bool {
-	return e.expires > nowNanos() && !t.cache.epochs.predatesAll(e.token)
+	return e.expires > monotime.Now() && !t.cache.epochs.predatesAll(e.token)
 }
 
 // fill keeps a value that was read after the token was taken, unless it may be outdated. In either case
 // its version is known from here on.
 func (t *table[K, V]) fill(id K, v V, token fillToken) { t.fillUntil(id, v, token, math.MaxInt64) }
 
-// fillUntil is fill of a value that expires at the latest at that time, in Unix nanoseconds.
+// fillUntil is fill of a value that expires at the latest at that time, as monotime.Nanos.
 func (t *table[K, V]) fillUntil(id K, v V, token fillToken, latest int64) {
-	c, k, version, now := t.cache, t.key(id), t.version(v), nowNanos()
+	c, k, version, now := t.cache, t.key(id), t.version(v), monotime.Now()
 	t.held.compute(string(id), func(old *entry[V], found bool) (*entry[V], otter.ComputeOp) {
 		switch {
 		case found && old.version > version || c.minimum.get(c.epochs, k) > version:
@@ -111,7 +113,7 @@ func (t *table[K, V]) raiseWithinCompute(k key, version int, old *entry[V], foun
 		return otter.CancelOp
 	}
 	c := t.cache
-	if c.minimum.raise(c.epochs, k, version, nowNanos()) {
+	if c.minimum.raise(c.epochs, k, version, monotime.Now()) {
 		c.epochs.invalidateKey(k)
 		c.lists.invalidateEntity(t.name)
 	}
@@ -158,7 +160,7 @@ func (t *table[K, V]) recordRemoval(id string, e *entry[V]) {
 	c, k := t.cache, key{t.name, id}
 	c.epochs.invalidateKey(k)
 	if e.at > c.checkpointed.Load() {
-		c.minimum.raise(c.epochs, k, e.version, nowNanos())
+		c.minimum.raise(c.epochs, k, e.version, monotime.Now())
 	}
 }
 
@@ -230,7 +232,7 @@ func (t *table[K, V]) readRedis(ctx context.Context, ids []K, token fillToken, f
 	for i, id := range ids {
 		if v, ok := t.acceptValue(ctx, id, read[i], offset); ok {
 			found[id] = v
-			t.fillUntil(id, v, token, read[i].expires.UnixNano())
+			t.fillUntil(id, v, token, monotime.Nanos(time.Now().Add(time.Until(read[i].expires))))
 			t.count.redisHits.Add(1)
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // beyondHeadInterval is the least time between two log records of cursors beyond the head.
@@ -16,7 +17,7 @@ const beyondHeadInterval = time.Minute
 type beyondHead struct {
 	logger *slog.Logger
 	count  atomic.Uint64
-	logged atomic.Int64 // when it was logged last, in Unix time
+	logged atomic.Int64 // when it was logged last, as monotime.Nanos
 }
 
 // check is State.checkCursor, and counts a cursor beyond the head.
@@ -30,8 +31,8 @@ func (b *beyondHead) check(s State, c event.Cursor) error {
 
 func (b *beyondHead) record(s State, c event.Cursor) {
 	count := b.count.Add(1)
-	now, last := time.Now().Unix(), b.logged.Load()
-	if now-last < int64(beyondHeadInterval.Seconds()) || !b.logged.CompareAndSwap(last, now) {
+	now, last := monotime.Now(), b.logged.Load()
+	if now-last < int64(beyondHeadInterval) || !b.logged.CompareAndSwap(last, now) {
 		return
 	}
 	b.logger.Warn("a client resumes after an event that the log does not have: if the database was restored from a backup, stop all nodes and run backplane migrate --after-restore",

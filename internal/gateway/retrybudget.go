@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/monotime"
 	"github.com/backplane-dev/backplane/internal/uid"
 )
 
@@ -22,7 +23,7 @@ type retryBudgets struct {
 type retryWindow struct {
 	slots          [budgetWindow]struct{ calls, retries int }
 	calls, retries int   // of all slots
-	now            int64 // the second of the newest slot
+	now            int64 // the second of the newest slot, of monotime
 }
 
 const budgetWindow = 10 // seconds
@@ -51,17 +52,17 @@ func (b *retryBudgets) allowRetry(service uid.Service, at time.Time) bool {
 
 // currentWindow returns the service's window after dropping expired slots.
 func (b *retryBudgets) currentWindow(service uid.Service, at time.Time) *retryWindow {
-	x := b.byService[service]
+	x, second := b.byService[service], monotime.Nanos(at)/int64(time.Second)
 	if x == nil {
 		if b.byService == nil {
 			b.byService = map[uid.Service]*retryWindow{}
 		}
-		x = &retryWindow{now: at.Unix()}
+		x = &retryWindow{now: second}
 		b.byService[service] = x
 	}
-	for steps := 0; x.now < at.Unix(); steps++ {
+	for steps := 0; x.now < second; steps++ {
 		if steps == budgetWindow {
-			x.now = at.Unix() // a whole window without calls
+			x.now = second // a whole window without calls
 			break
 		}
 		x.now++

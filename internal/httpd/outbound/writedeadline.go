@@ -4,6 +4,8 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // maxPieceBytes is how many bytes are written at a time: what a slow client must read within
@@ -18,15 +20,15 @@ type DeadlineWriter interface {
 
 // WriteDeadline is the write deadline of a connection. It is not moved for each write, as that
 // costs as much as writing a short message.
-type WriteDeadline struct{ set atomic.Int64 } // Unix time in nanoseconds
+type WriteDeadline struct{ set atomic.Int64 } // as monotime.Nanos
 
 // next returns the deadline of a write that begins at now; due is false if the last deadline
 // still leaves the write seven eighths of the limit.
 func (d *WriteDeadline) next(now time.Time, limit time.Duration) (at time.Time, due bool) {
-	if now.Sub(time.Unix(0, d.set.Load())) < limit/8 {
+	if now.Sub(monotime.Time(d.set.Load())) < limit/8 {
 		return at, false
 	}
-	d.set.Store(now.UnixNano())
+	d.set.Store(monotime.Nanos(now))
 	return now.Add(limit), true
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/backplane-dev/backplane/internal/httpd/outbound"
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // Sizes of a socket's buffers in bytes. Those of net/http, 4 KiB each, would be a third of
@@ -26,7 +27,7 @@ const (
 type conn struct {
 	net.Conn
 	stallTime  time.Duration
-	readAt     atomic.Int64 // Unix time in nanoseconds
+	readAt     atomic.Int64 // as monotime.Nanos
 	writeBegan atomic.Int64 // of the write under way, likewise; 0 for none
 	slow       atomic.Bool  // a write took long, and nothing was read since
 	deadline   outbound.WriteDeadline
@@ -40,7 +41,7 @@ const slowWrite = time.Second
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.readAt.Store(time.Now().UnixNano())
+		c.readAt.Store(monotime.Now())
 		c.slow.Store(false)
 	}
 	return n, err
@@ -51,7 +52,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	_ = c.writing.Acquire(context.Background(), 1) // cannot fail
 	defer c.writing.Release(1)
 	began := time.Now()
-	c.writeBegan.Store(began.UnixNano())
+	c.writeBegan.Store(monotime.Nanos(began))
 	defer c.writeBegan.Store(0)
 	return c.deadline.WriteAll(c.Conn, b, c.stallTime, func() { c.noteProgress(began) })
 }
@@ -59,7 +60,7 @@ func (c *conn) Write(b []byte) (int, error) {
 // noteProgress notes that a piece of the write that began then was written.
 func (c *conn) noteProgress(began time.Time) {
 	if time.Since(began) >= slowWrite { // the client has read something
-		c.readAt.Store(time.Now().UnixNano())
+		c.readAt.Store(monotime.Now())
 		c.slow.Store(true)
 	}
 }
@@ -67,11 +68,11 @@ func (c *conn) noteProgress(began time.Time) {
 // isSlow reports whether the client has not read all that was sent.
 func (c *conn) isSlow(now time.Time) bool {
 	began := c.writeBegan.Load()
-	return c.slow.Load() || began != 0 && now.Sub(time.Unix(0, began)) >= slowWrite
+	return c.slow.Load() || began != 0 && now.Sub(monotime.Time(began)) >= slowWrite
 }
 
 // lastRead returns when the client last gave a sign of life.
-func (c *conn) lastRead() time.Time { return time.Unix(0, c.readAt.Load()) }
+func (c *conn) lastRead() time.Time { return monotime.Time(c.readAt.Load()) }
 
 // hijacker is a response writer whose connection, once hijacked, is a conn with small buffers.
 type hijacker struct {
@@ -88,7 +89,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	outbound.LimitSendBuffer(raw)
 	h.conn = &conn{Conn: raw, stallTime: h.stallTime, writing: semaphore.NewWeighted(1)}
-	h.conn.readAt.Store(time.Now().UnixNano())
+	h.conn.readAt.Store(monotime.Now())
 	in := bufio.NewReaderSize(h.conn, max(readBuffer, rw.Reader.Buffered()))
 	if n := rw.Reader.Buffered(); n > 0 { // the client has not waited for our answer
 		early, _ := rw.Peek(n) // cannot fail: they are there

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // onTimer does what is due on a socket without a message: it closes one that sends no init,
@@ -58,7 +59,7 @@ func (k *socket) readIdleLimit(now time.Time) time.Duration {
 	return limit
 }
 
-func (k *socket) lastUse() time.Time { return time.Unix(0, k.lastUsed.Load()) }
+func (k *socket) lastUse() time.Time { return monotime.Time(k.lastUsed.Load()) }
 
 // schedule sets the timer for what is due first.
 func (k *socket) schedule() {

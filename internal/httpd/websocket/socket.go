@@ -19,6 +19,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
 	"github.com/backplane-dev/backplane/internal/membudget"
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // socket is one WebSocket. It implements connection.Connection and connection.ResultWriter.
@@ -41,7 +42,7 @@ type socket struct {
 
 	inited       bool         // by the reader alone
 	acknowledged atomic.Bool  // operations may begin
-	lastUsed     atomic.Int64 // Unix time in nanoseconds of the last message or end of an operation
+	lastUsed     atomic.Int64 // monotime.Nanos of the last message or end of an operation
 
 	timing        sync.Mutex // one run of the timer at a time; guards nextKeepAlive
 	nextKeepAlive time.Time
@@ -125,7 +126,7 @@ func isFault(err error) bool {
 	return ok
 }
 
-func (k *socket) touch() { k.lastUsed.Store(time.Now().UnixNano()) }
+func (k *socket) touch() { k.lastUsed.Store(monotime.Now()) }
 
 // Close implements connection.Connection.
 func (k *socket) Close(reason *connection.CloseReason) {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // Times of dead peer detection, and of connections in general.
@@ -59,7 +61,7 @@ func (s *Server) checkConn(ctx context.Context, conn *pgx.Conn, trust time.Durat
 	switch {
 	case lastRead < s.lost.Load():
 		return driver.ErrBadConn
-	case now.Sub(time.Unix(0, lastRead)) < trust && lastRead > s.suspect.Load():
+	case now.Sub(monotime.Time(lastRead)) < trust && lastRead > s.suspect.Load():
 		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, lookTime)
@@ -67,7 +69,7 @@ func (s *Server) checkConn(ctx context.Context, conn *pgx.Conn, trust time.Durat
 	res, err := conn.PgConn().Exec(limited, `SELECT `+isReadOnly).ReadAll()
 	if err != nil {
 		if ctx.Err() == nil {
-			s.lost.Store(now.UnixNano())
+			s.lost.Store(monotime.Nanos(now))
 		}
 		return driver.ErrBadConn
 	}
@@ -102,7 +104,7 @@ type monitoredConn struct {
 	expires  time.Time     // end of its age
 	epoch    atomic.Int64
 	admitted atomic.Bool  // its server could write when it was opened
-	lastRead atomic.Int64 // when bytes last arrived, in Unix nanoseconds
+	lastRead atomic.Int64 // when bytes last arrived, as monotime.Nanos
 
 	mu    sync.Mutex
 	bound bool // pgx has set a deadline
@@ -113,7 +115,7 @@ func (c *monitoredConn) Read(b []byte) (int, error) {
 	began := c.extendDeadline()
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.lastRead.Store(time.Now().UnixNano())
+		c.lastRead.Store(monotime.Now())
 	}
 	return n, c.explainTimeout(err, began)
 }
@@ -156,7 +158,7 @@ func (c *monitoredConn) explainTimeout(err error, began time.Time) error {
 	if c.bound {
 		return err
 	}
-	c.server.lost.Store(began.UnixNano())
+	c.server.lost.Store(monotime.Nanos(began))
 	return errNoResponse
 }
 

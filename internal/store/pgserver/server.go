@@ -35,6 +35,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/backplane-dev/backplane/internal/backoff"
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // connectTime is how long connecting to one address may take, unless the URL says otherwise.
@@ -45,7 +46,7 @@ type Server struct {
 	base     *pgx.ConnConfig   // of the URL, without settings of sessions
 	settings map[string]string // of every session
 	log      *slog.Logger
-	lost     atomic.Int64 // when a connection was last found dead, in Unix nanoseconds: connections last read before are replaced
+	lost     atomic.Int64 // when a connection was last found dead, as monotime.Nanos: connections last read before are replaced
 	suspect  atomic.Int64 // when a new connection last met a server that cannot write: others last read before are looked at before use
 	pooled   atomic.Bool  // a connection pooler stands between
 
@@ -191,7 +192,7 @@ func (s *Server) isCurrent(c *monitoredConn) bool {
 
 // ReplaceIdle has connections replaced that were last read from before now, after one turned out dead: the
 // others most likely are, too.
-func (s *Server) ReplaceIdle() { s.lost.Store(time.Now().UnixNano()) }
+func (s *Server) ReplaceIdle() { s.lost.Store(monotime.Now()) }
 
 func (s *Server) addConn(c *monitoredConn) {
 	s.mu.Lock()

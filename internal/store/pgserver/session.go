@@ -7,9 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/backplane-dev/backplane/internal/monotime"
 )
 
 // isReadOnly is true on a server that cannot write.
@@ -44,7 +45,7 @@ func (s *Server) prepareSession(ctx context.Context, pc *pgconn.PgConn, settings
 	}
 	row := res.Rows[0]
 	if string(row[0]) == "t" {
-		s.suspect.Store(time.Now().UnixNano())
+		s.suspect.Store(monotime.Now())
 		return ErrCannotWrite
 	}
 	if encoding := string(row[3]); encoding != "UTF8" {
