@@ -156,14 +156,8 @@ func TestClient_sends_what_the_protocol_says(t *testing.T) {
 	})
 	f := newFixture(t, provider.Config{CallbackURL: "https://shop.example/callbacks/payments"}, anywhere, server+"/base")
 	want := payment.Answer{Status: payment.AnswerPending, Reference: "r", Instance: "till-1"}
-	for name, call := range map[string]func() (payment.Answer, error){
-		"Charge": func() (payment.Answer, error) { return f.client.Charge(t.Context(), charge) },
-	} {
-		if a, err := call(); err != nil || a != want {
-			t.Errorf("%s = %+v, %v, want %+v", name, a, err, want)
-		}
-	}
 	for _, call := range []func() (payment.Answer, error){
+		func() (payment.Answer, error) { return f.client.Charge(t.Context(), charge) },
 		func() (payment.Answer, error) { return f.client.FindPayment(t.Context(), paid) },
 		func() (payment.Answer, error) { return f.client.Refund(t.Context(), giveBack) },
 		func() (payment.Answer, error) { return f.client.FindRefund(t.Context(), paid, refund) },
@@ -172,6 +166,8 @@ func TestClient_sends_what_the_protocol_says(t *testing.T) {
 			t.Errorf("the answer is %+v, %v, want %+v", a, err, want)
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if diff := cmp.Diff([]string{
 		`POST /base/payments key=pay_00000000000000000000000001 type=application/json {"id":"pay_00000000000000000000000001","amount":{"minorUnits":1299,"currency":"EUR"},"orderNumber":"N-1","callbackUrl":"https://shop.example/callbacks/payments"}`,
 		`GET /base/payments/pay_00000000000000000000000001 key= type= `,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,10 +115,13 @@ func TestSandbox_sends_late_outcomes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSandbox()
 		ctx, cancel := context.WithCancel(t.Context())
+		var mu sync.Mutex
 		var got []string
 		done := make(chan error, 1)
 		go func() {
 			done <- s.Run(ctx, func(_ context.Context, c payment.Callback) error {
+				mu.Lock()
+				defer mu.Unlock()
 				got = append(got, c.ID+" "+string(c.Payment)+" "+string(c.Answer.Status))
 				return errors.New("it is lost")
 			})
@@ -128,11 +132,15 @@ func TestSandbox_sends_late_outcomes(t *testing.T) {
 		time.Sleep(time.Second)
 		_, _ = s.Charge(ctx, payment.ChargeRequest{Payment: "pay_twice", Amount: money.Money{Minor: 2040, Currency: "EUR"}})
 		synctest.Wait()
+		mu.Lock()
 		if len(got) > 0 {
 			t.Errorf("callbacks come before their time: %v", got)
 		}
+		mu.Unlock()
 		time.Sleep(2 * provider.SandboxDelay)
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		want := []string{"sandbox_pay_late pay_late SUCCEEDED", "sandbox_pay_twice pay_twice SUCCEEDED", "sandbox_pay_twice pay_twice SUCCEEDED", "sandbox_pay_twice_other pay_twice SUCCEEDED"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("the callbacks differ (-want +got):\n%s", diff)
