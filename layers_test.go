@@ -55,7 +55,7 @@ var mayImport = map[string]string{
 	"internal/consumer":              leaves + " internal/lease internal/eventlog",
 	"internal/export":                leaves + " internal/lease internal/eventlog",
 	"internal/cache":                 leaves + " " + domains + " internal/eventlog",
-	"internal/config":                leaves + " internal/consumer internal/eventlog internal/executor internal/gateway internal/httpd internal/rest internal/securitylog", // whose settings it collects
+	"internal/config":                leaves + " internal/consumer internal/eventlog internal/executor internal/gateway internal/httpd internal/payment internal/rest internal/securitylog", // whose settings it collects
 	"internal/gateway":               leaves + " " + domains + " internal/balance internal/problem",
 	"internal/httpd":                 leaves + " internal/static internal/executor internal/connlimit internal/hostcheck internal/problem",
 	"internal/executor":              leaves,
@@ -171,7 +171,7 @@ func ourPackages(t *testing.T) (pkgs []listedPackage) {
 
 // clockReads are the places of domains and wiring that read the clock of the machine, for spans within
 // the process. Everything else gets the database's time.
-var clockReads = map[string]int{"internal/payment/provider/call.go": 1, "internal/registry/checker.go": 1, "internal/app/domains.go": 1, "internal/app/executor.go": 1, "internal/app/registry.go": 1}
+var clockReads = map[string]int{"internal/payment/provider/call.go": 1, "internal/registry/checker.go": 1, "internal/app/domains.go": 1, "internal/app/executor.go": 1, "internal/app/payments.go": 1, "internal/app/registry.go": 1}
 
 func TestDomains_read_no_clock(t *testing.T) {
 	t.Parallel()

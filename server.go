@@ -60,7 +60,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	}
 	db = app.WithWriteHooks(db, caches, feed, securityLog)
 
-	// Domains: users, orders, sessions, and the registry of services. Health checks
+	// Domains: users, orders and their payments, sessions, and the registry of services. Health checks
 	// and calls of services all pass one guarded dialer, which must know the address
 	// that this server listens on.
 	sessions, err := app.NewSessions(env, db, sealer, feed.Hub, securityLog)
@@ -85,7 +85,11 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 		return err
 	}
 	db = app.WithRevocations(db, func() *session.Service { return sessions })
-	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
+	domains := app.NewDomains(env, db, caches, feed.Hub, sessions, registry)
+	payments, err := app.NewPayments(env, db, domains, registry, guard, opts.Demo)
+	if err != nil {
+		return err
+	}
 
 	// Transports: one executor behind GraphQL over HTTP, WebSocket and event
 	// streams and behind the legacy REST routes, all within one budget of memory; the
@@ -114,7 +118,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 
 	// Background: the admin listener, and what reads the event log by name.
 	eraser, purger := app.NewEraser(env, db), app.NewPurger(env, db)
-	admin, err := app.OpenAdmin(ctx, env, server, health, caches, gateway, securityLog, eraser, purger, usage, sessions)
+	admin, err := app.OpenAdmin(ctx, env, server, health, caches, gateway, securityLog, eraser, purger, payments, usage, sessions)
 	if err != nil {
 		return err
 	}
@@ -135,6 +139,9 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	if err := app.Greet(ctx, env, ln.Addr(), db, domains, opts.Demo); err != nil {
 		return err
 	}
+	if err := payments.PrepareConsumers(ctx, env, db, feed.Hub, domains, owner); err != nil {
+		return err
+	}
 
 	// What runs. The first failure stops everything, and so does a signal, once load
 	// balancers have had time to notice. The event log, the registry, the usage counter and the security log
@@ -153,7 +160,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	g.Go(func() error { return securityLog.Run(lasting) })
 	g.Go(func() error { return admin.Run(lasting) })
 	background := []app.Runner{app.NewClock(env, db), health, caches, sessions, retention, purger, eraser}
-	background = append(append(background, consumers...), exporters...)
+	background = append(append(append(background, consumers...), payments.Runners()...), exporters...)
 	if opts.Demo {
 		background = append(background, demo.NewServices(registry.Registrar, env.Log))
 	}

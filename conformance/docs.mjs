@@ -29,11 +29,18 @@ const visitor = { username: "visitor", password: "a long enough password" };
 await post("/users", visitor);
 const session = await post("/auth/sign-in", { login: visitor.username, password: visitor.password });
 
+await post("/orders", { items: [{ sku: "TEA-GREEN", quantity: 1 }] }, key);
+let payments = [];
+for (let tries = 0; payments.length === 0 && tries < 120; tries++) { // the payment is made a moment after the order
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  payments = await get("/payments?limit=1");
+}
+
 const product = { id: tea };
 const service = { name: "echo" };
 const ofInstance = { name: "echo", instance_id: instance };
 const values = {
-  getOrder: { id: pending[0] }, cancelOrder: { id: pending[0] }, shipOrder: { id: paid[0] }, refundOrder: { id: paid[1] }, deliverOrder: { id: shipped[0] },
+  getOrder: { id: pending[0] }, cancelOrder: { id: pending[0] }, shipOrder: { id: paid[0] }, refundOrder: { id: paid[1] }, deliverOrder: { id: shipped[0] }, getPayment: { id: payments[0].id },
   getProduct: product, changeProduct: product, replaceProduct: product, adjustStock: product, withdrawProduct: { id: products[0].id },
   getUser: { id: user("carol") }, changeUser: { id: user("tom") }, replaceUser: { id: user("tom") }, setPassword: { id: user("nora") }, deleteUser: { id: user("mei") },
   getService: service, replaceService: service, listInstances: service, addInstance: service, pickInstance: service, deregisterService: { name: "mirror" },

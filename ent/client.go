@@ -28,6 +28,9 @@ import (
 	entorder "github.com/backplane-dev/backplane/ent/order"
 	"github.com/backplane-dev/backplane/ent/orderitem"
 	"github.com/backplane-dev/backplane/ent/outcome"
+	entpayment "github.com/backplane-dev/backplane/ent/payment"
+	"github.com/backplane-dev/backplane/ent/paymentattempt"
+	"github.com/backplane-dev/backplane/ent/paymentcallback"
 	"github.com/backplane-dev/backplane/ent/picker"
 	"github.com/backplane-dev/backplane/ent/product"
 	"github.com/backplane-dev/backplane/ent/reader"
@@ -76,6 +79,12 @@ type Client struct {
 	OrderItem *OrderItemClient
 	// Outcome is the client for interacting with the Outcome builders.
 	Outcome *OutcomeClient
+	// Payment is the client for interacting with the Payment builders.
+	Payment *PaymentClient
+	// PaymentAttempt is the client for interacting with the PaymentAttempt builders.
+	PaymentAttempt *PaymentAttemptClient
+	// PaymentCallback is the client for interacting with the PaymentCallback builders.
+	PaymentCallback *PaymentCallbackClient
 	// Picker is the client for interacting with the Picker builders.
 	Picker *PickerClient
 	// Product is the client for interacting with the Product builders.
@@ -126,6 +135,9 @@ func (c *Client) init() {
 	c.Order = NewOrderClient(c.config)
 	c.OrderItem = NewOrderItemClient(c.config)
 	c.Outcome = NewOutcomeClient(c.config)
+	c.Payment = NewPaymentClient(c.config)
+	c.PaymentAttempt = NewPaymentAttemptClient(c.config)
+	c.PaymentCallback = NewPaymentCallbackClient(c.config)
 	c.Picker = NewPickerClient(c.config)
 	c.Product = NewProductClient(c.config)
 	c.Reader = NewReaderClient(c.config)
@@ -229,34 +241,37 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 	cfg := c.config
 	cfg.driver = tx
 	return &Tx{
-		ctx:            ctx,
-		config:         cfg,
-		APIKey:         NewAPIKeyClient(cfg),
-		Credential:     NewCredentialClient(cfg),
-		DeadLetter:     NewDeadLetterClient(cfg),
-		Erasure:        NewErasureClient(cfg),
-		Event:          NewEventClient(cfg),
-		IdempotencyKey: NewIdempotencyKeyClient(cfg),
-		Instance:       NewInstanceClient(cfg),
-		Lease:          NewLeaseClient(cfg),
-		LegacyDay:      NewLegacyDayClient(cfg),
-		LegacyUsage:    NewLegacyUsageClient(cfg),
-		Order:          NewOrderClient(cfg),
-		OrderItem:      NewOrderItemClient(cfg),
-		Outcome:        NewOutcomeClient(cfg),
-		Picker:         NewPickerClient(cfg),
-		Product:        NewProductClient(cfg),
-		Reader:         NewReaderClient(cfg),
-		SecurityEvent:  NewSecurityEventClient(cfg),
-		Sequencer:      NewSequencerClient(cfg),
-		Service:        NewServiceClient(cfg),
-		Session:        NewSessionClient(cfg),
-		Setting:        NewSettingClient(cfg),
-		SigningKey:     NewSigningKeyClient(cfg),
-		Stock:          NewStockClient(cfg),
-		Throttle:       NewThrottleClient(cfg),
-		Timeline:       NewTimelineClient(cfg),
-		User:           NewUserClient(cfg),
+		ctx:             ctx,
+		config:          cfg,
+		APIKey:          NewAPIKeyClient(cfg),
+		Credential:      NewCredentialClient(cfg),
+		DeadLetter:      NewDeadLetterClient(cfg),
+		Erasure:         NewErasureClient(cfg),
+		Event:           NewEventClient(cfg),
+		IdempotencyKey:  NewIdempotencyKeyClient(cfg),
+		Instance:        NewInstanceClient(cfg),
+		Lease:           NewLeaseClient(cfg),
+		LegacyDay:       NewLegacyDayClient(cfg),
+		LegacyUsage:     NewLegacyUsageClient(cfg),
+		Order:           NewOrderClient(cfg),
+		OrderItem:       NewOrderItemClient(cfg),
+		Outcome:         NewOutcomeClient(cfg),
+		Payment:         NewPaymentClient(cfg),
+		PaymentAttempt:  NewPaymentAttemptClient(cfg),
+		PaymentCallback: NewPaymentCallbackClient(cfg),
+		Picker:          NewPickerClient(cfg),
+		Product:         NewProductClient(cfg),
+		Reader:          NewReaderClient(cfg),
+		SecurityEvent:   NewSecurityEventClient(cfg),
+		Sequencer:       NewSequencerClient(cfg),
+		Service:         NewServiceClient(cfg),
+		Session:         NewSessionClient(cfg),
+		Setting:         NewSettingClient(cfg),
+		SigningKey:      NewSigningKeyClient(cfg),
+		Stock:           NewStockClient(cfg),
+		Throttle:        NewThrottleClient(cfg),
+		Timeline:        NewTimelineClient(cfg),
+		User:            NewUserClient(cfg),
 	}, nil
 }
 
@@ -274,34 +289,37 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 	cfg := c.config
 	cfg.driver = &txDriver{tx: tx, drv: c.driver}
 	return &Tx{
-		ctx:            ctx,
-		config:         cfg,
-		APIKey:         NewAPIKeyClient(cfg),
-		Credential:     NewCredentialClient(cfg),
-		DeadLetter:     NewDeadLetterClient(cfg),
-		Erasure:        NewErasureClient(cfg),
-		Event:          NewEventClient(cfg),
-		IdempotencyKey: NewIdempotencyKeyClient(cfg),
-		Instance:       NewInstanceClient(cfg),
-		Lease:          NewLeaseClient(cfg),
-		LegacyDay:      NewLegacyDayClient(cfg),
-		LegacyUsage:    NewLegacyUsageClient(cfg),
-		Order:          NewOrderClient(cfg),
-		OrderItem:      NewOrderItemClient(cfg),
-		Outcome:        NewOutcomeClient(cfg),
-		Picker:         NewPickerClient(cfg),
-		Product:        NewProductClient(cfg),
-		Reader:         NewReaderClient(cfg),
-		SecurityEvent:  NewSecurityEventClient(cfg),
-		Sequencer:      NewSequencerClient(cfg),
-		Service:        NewServiceClient(cfg),
-		Session:        NewSessionClient(cfg),
-		Setting:        NewSettingClient(cfg),
-		SigningKey:     NewSigningKeyClient(cfg),
-		Stock:          NewStockClient(cfg),
-		Throttle:       NewThrottleClient(cfg),
-		Timeline:       NewTimelineClient(cfg),
-		User:           NewUserClient(cfg),
+		ctx:             ctx,
+		config:          cfg,
+		APIKey:          NewAPIKeyClient(cfg),
+		Credential:      NewCredentialClient(cfg),
+		DeadLetter:      NewDeadLetterClient(cfg),
+		Erasure:         NewErasureClient(cfg),
+		Event:           NewEventClient(cfg),
+		IdempotencyKey:  NewIdempotencyKeyClient(cfg),
+		Instance:        NewInstanceClient(cfg),
+		Lease:           NewLeaseClient(cfg),
+		LegacyDay:       NewLegacyDayClient(cfg),
+		LegacyUsage:     NewLegacyUsageClient(cfg),
+		Order:           NewOrderClient(cfg),
+		OrderItem:       NewOrderItemClient(cfg),
+		Outcome:         NewOutcomeClient(cfg),
+		Payment:         NewPaymentClient(cfg),
+		PaymentAttempt:  NewPaymentAttemptClient(cfg),
+		PaymentCallback: NewPaymentCallbackClient(cfg),
+		Picker:          NewPickerClient(cfg),
+		Product:         NewProductClient(cfg),
+		Reader:          NewReaderClient(cfg),
+		SecurityEvent:   NewSecurityEventClient(cfg),
+		Sequencer:       NewSequencerClient(cfg),
+		Service:         NewServiceClient(cfg),
+		Session:         NewSessionClient(cfg),
+		Setting:         NewSettingClient(cfg),
+		SigningKey:      NewSigningKeyClient(cfg),
+		Stock:           NewStockClient(cfg),
+		Throttle:        NewThrottleClient(cfg),
+		Timeline:        NewTimelineClient(cfg),
+		User:            NewUserClient(cfg),
 	}, nil
 }
 
@@ -333,9 +351,9 @@ func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Credential, c.DeadLetter, c.Erasure, c.Event, c.IdempotencyKey,
 		c.Instance, c.Lease, c.LegacyDay, c.LegacyUsage, c.Order, c.OrderItem,
-		c.Outcome, c.Picker, c.Product, c.Reader, c.SecurityEvent, c.Sequencer,
-		c.Service, c.Session, c.Setting, c.SigningKey, c.Stock, c.Throttle, c.Timeline,
-		c.User,
+		c.Outcome, c.Payment, c.PaymentAttempt, c.PaymentCallback, c.Picker, c.Product,
+		c.Reader, c.SecurityEvent, c.Sequencer, c.Service, c.Session, c.Setting,
+		c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
 	} {
 		n.Use(hooks...)
 	}
@@ -347,9 +365,9 @@ func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Credential, c.DeadLetter, c.Erasure, c.Event, c.IdempotencyKey,
 		c.Instance, c.Lease, c.LegacyDay, c.LegacyUsage, c.Order, c.OrderItem,
-		c.Outcome, c.Picker, c.Product, c.Reader, c.SecurityEvent, c.Sequencer,
-		c.Service, c.Session, c.Setting, c.SigningKey, c.Stock, c.Throttle, c.Timeline,
-		c.User,
+		c.Outcome, c.Payment, c.PaymentAttempt, c.PaymentCallback, c.Picker, c.Product,
+		c.Reader, c.SecurityEvent, c.Sequencer, c.Service, c.Session, c.Setting,
+		c.SigningKey, c.Stock, c.Throttle, c.Timeline, c.User,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -384,6 +402,12 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.OrderItem.mutate(ctx, m)
 	case *OutcomeMutation:
 		return c.Outcome.mutate(ctx, m)
+	case *PaymentMutation:
+		return c.Payment.mutate(ctx, m)
+	case *PaymentAttemptMutation:
+		return c.PaymentAttempt.mutate(ctx, m)
+	case *PaymentCallbackMutation:
+		return c.PaymentCallback.mutate(ctx, m)
 	case *PickerMutation:
 		return c.Picker.mutate(ctx, m)
 	case *ProductMutation:
@@ -2144,6 +2168,405 @@ func (c *OutcomeClient) mutate(ctx context.Context, m *OutcomeMutation) (Value, 
 	}
 }
 
+// PaymentClient is a client for the Payment schema.
+type PaymentClient struct {
+	config
+}
+
+// NewPaymentClient returns a client for the Payment from the given config.
+func NewPaymentClient(c config) *PaymentClient {
+	return &PaymentClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `entpayment.Hooks(f(g(h())))`.
+func (c *PaymentClient) Use(hooks ...Hook) {
+	c.hooks.Payment = append(c.hooks.Payment, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `entpayment.Intercept(f(g(h())))`.
+func (c *PaymentClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Payment = append(c.inters.Payment, interceptors...)
+}
+
+// Create returns a builder for creating a Payment entity.
+func (c *PaymentClient) Create() *PaymentCreate {
+	mutation := newPaymentMutation(c.config, OpCreate)
+	return &PaymentCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Payment entities.
+func (c *PaymentClient) CreateBulk(builders ...*PaymentCreate) *PaymentCreateBulk {
+	return &PaymentCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *PaymentClient) MapCreateBulk(slice any, setFunc func(*PaymentCreate, int)) *PaymentCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &PaymentCreateBulk{err: fmt.Errorf("calling to PaymentClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*PaymentCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &PaymentCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Payment.
+func (c *PaymentClient) Update() *PaymentUpdate {
+	mutation := newPaymentMutation(c.config, OpUpdate)
+	return &PaymentUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *PaymentClient) UpdateOne(_m *Payment) *PaymentUpdateOne {
+	mutation := newPaymentMutation(c.config, OpUpdateOne, withPayment(_m))
+	return &PaymentUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *PaymentClient) UpdateOneID(id uid.Payment) *PaymentUpdateOne {
+	mutation := newPaymentMutation(c.config, OpUpdateOne, withPaymentID(id))
+	return &PaymentUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Payment.
+func (c *PaymentClient) Delete() *PaymentDelete {
+	mutation := newPaymentMutation(c.config, OpDelete)
+	return &PaymentDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *PaymentClient) DeleteOne(_m *Payment) *PaymentDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *PaymentClient) DeleteOneID(id uid.Payment) *PaymentDeleteOne {
+	builder := c.Delete().Where(entpayment.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &PaymentDeleteOne{builder}
+}
+
+// Query returns a query builder for Payment.
+func (c *PaymentClient) Query() *PaymentQuery {
+	return &PaymentQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypePayment},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Payment entity by its id.
+func (c *PaymentClient) Get(ctx context.Context, id uid.Payment) (*Payment, error) {
+	return c.Query().Where(entpayment.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *PaymentClient) GetX(ctx context.Context, id uid.Payment) *Payment {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *PaymentClient) Hooks() []Hook {
+	return c.hooks.Payment
+}
+
+// Interceptors returns the client interceptors.
+func (c *PaymentClient) Interceptors() []Interceptor {
+	return c.inters.Payment
+}
+
+func (c *PaymentClient) mutate(ctx context.Context, m *PaymentMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&PaymentCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&PaymentUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&PaymentUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&PaymentDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Payment mutation op: %q", m.Op())
+	}
+}
+
+// PaymentAttemptClient is a client for the PaymentAttempt schema.
+type PaymentAttemptClient struct {
+	config
+}
+
+// NewPaymentAttemptClient returns a client for the PaymentAttempt from the given config.
+func NewPaymentAttemptClient(c config) *PaymentAttemptClient {
+	return &PaymentAttemptClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `paymentattempt.Hooks(f(g(h())))`.
+func (c *PaymentAttemptClient) Use(hooks ...Hook) {
+	c.hooks.PaymentAttempt = append(c.hooks.PaymentAttempt, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `paymentattempt.Intercept(f(g(h())))`.
+func (c *PaymentAttemptClient) Intercept(interceptors ...Interceptor) {
+	c.inters.PaymentAttempt = append(c.inters.PaymentAttempt, interceptors...)
+}
+
+// Create returns a builder for creating a PaymentAttempt entity.
+func (c *PaymentAttemptClient) Create() *PaymentAttemptCreate {
+	mutation := newPaymentAttemptMutation(c.config, OpCreate)
+	return &PaymentAttemptCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of PaymentAttempt entities.
+func (c *PaymentAttemptClient) CreateBulk(builders ...*PaymentAttemptCreate) *PaymentAttemptCreateBulk {
+	return &PaymentAttemptCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *PaymentAttemptClient) MapCreateBulk(slice any, setFunc func(*PaymentAttemptCreate, int)) *PaymentAttemptCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &PaymentAttemptCreateBulk{err: fmt.Errorf("calling to PaymentAttemptClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*PaymentAttemptCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &PaymentAttemptCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for PaymentAttempt.
+func (c *PaymentAttemptClient) Update() *PaymentAttemptUpdate {
+	mutation := newPaymentAttemptMutation(c.config, OpUpdate)
+	return &PaymentAttemptUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *PaymentAttemptClient) UpdateOne(_m *PaymentAttempt) *PaymentAttemptUpdateOne {
+	mutation := newPaymentAttemptMutation(c.config, OpUpdateOne, withPaymentAttempt(_m))
+	return &PaymentAttemptUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *PaymentAttemptClient) UpdateOneID(id int64) *PaymentAttemptUpdateOne {
+	mutation := newPaymentAttemptMutation(c.config, OpUpdateOne, withPaymentAttemptID(id))
+	return &PaymentAttemptUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for PaymentAttempt.
+func (c *PaymentAttemptClient) Delete() *PaymentAttemptDelete {
+	mutation := newPaymentAttemptMutation(c.config, OpDelete)
+	return &PaymentAttemptDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *PaymentAttemptClient) DeleteOne(_m *PaymentAttempt) *PaymentAttemptDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *PaymentAttemptClient) DeleteOneID(id int64) *PaymentAttemptDeleteOne {
+	builder := c.Delete().Where(paymentattempt.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &PaymentAttemptDeleteOne{builder}
+}
+
+// Query returns a query builder for PaymentAttempt.
+func (c *PaymentAttemptClient) Query() *PaymentAttemptQuery {
+	return &PaymentAttemptQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypePaymentAttempt},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a PaymentAttempt entity by its id.
+func (c *PaymentAttemptClient) Get(ctx context.Context, id int64) (*PaymentAttempt, error) {
+	return c.Query().Where(paymentattempt.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *PaymentAttemptClient) GetX(ctx context.Context, id int64) *PaymentAttempt {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *PaymentAttemptClient) Hooks() []Hook {
+	return c.hooks.PaymentAttempt
+}
+
+// Interceptors returns the client interceptors.
+func (c *PaymentAttemptClient) Interceptors() []Interceptor {
+	return c.inters.PaymentAttempt
+}
+
+func (c *PaymentAttemptClient) mutate(ctx context.Context, m *PaymentAttemptMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&PaymentAttemptCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&PaymentAttemptUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&PaymentAttemptUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&PaymentAttemptDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown PaymentAttempt mutation op: %q", m.Op())
+	}
+}
+
+// PaymentCallbackClient is a client for the PaymentCallback schema.
+type PaymentCallbackClient struct {
+	config
+}
+
+// NewPaymentCallbackClient returns a client for the PaymentCallback from the given config.
+func NewPaymentCallbackClient(c config) *PaymentCallbackClient {
+	return &PaymentCallbackClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `paymentcallback.Hooks(f(g(h())))`.
+func (c *PaymentCallbackClient) Use(hooks ...Hook) {
+	c.hooks.PaymentCallback = append(c.hooks.PaymentCallback, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `paymentcallback.Intercept(f(g(h())))`.
+func (c *PaymentCallbackClient) Intercept(interceptors ...Interceptor) {
+	c.inters.PaymentCallback = append(c.inters.PaymentCallback, interceptors...)
+}
+
+// Create returns a builder for creating a PaymentCallback entity.
+func (c *PaymentCallbackClient) Create() *PaymentCallbackCreate {
+	mutation := newPaymentCallbackMutation(c.config, OpCreate)
+	return &PaymentCallbackCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of PaymentCallback entities.
+func (c *PaymentCallbackClient) CreateBulk(builders ...*PaymentCallbackCreate) *PaymentCallbackCreateBulk {
+	return &PaymentCallbackCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *PaymentCallbackClient) MapCreateBulk(slice any, setFunc func(*PaymentCallbackCreate, int)) *PaymentCallbackCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &PaymentCallbackCreateBulk{err: fmt.Errorf("calling to PaymentCallbackClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*PaymentCallbackCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &PaymentCallbackCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for PaymentCallback.
+func (c *PaymentCallbackClient) Update() *PaymentCallbackUpdate {
+	mutation := newPaymentCallbackMutation(c.config, OpUpdate)
+	return &PaymentCallbackUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *PaymentCallbackClient) UpdateOne(_m *PaymentCallback) *PaymentCallbackUpdateOne {
+	mutation := newPaymentCallbackMutation(c.config, OpUpdateOne, withPaymentCallback(_m))
+	return &PaymentCallbackUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *PaymentCallbackClient) UpdateOneID(id string) *PaymentCallbackUpdateOne {
+	mutation := newPaymentCallbackMutation(c.config, OpUpdateOne, withPaymentCallbackID(id))
+	return &PaymentCallbackUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for PaymentCallback.
+func (c *PaymentCallbackClient) Delete() *PaymentCallbackDelete {
+	mutation := newPaymentCallbackMutation(c.config, OpDelete)
+	return &PaymentCallbackDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *PaymentCallbackClient) DeleteOne(_m *PaymentCallback) *PaymentCallbackDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *PaymentCallbackClient) DeleteOneID(id string) *PaymentCallbackDeleteOne {
+	builder := c.Delete().Where(paymentcallback.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &PaymentCallbackDeleteOne{builder}
+}
+
+// Query returns a query builder for PaymentCallback.
+func (c *PaymentCallbackClient) Query() *PaymentCallbackQuery {
+	return &PaymentCallbackQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypePaymentCallback},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a PaymentCallback entity by its id.
+func (c *PaymentCallbackClient) Get(ctx context.Context, id string) (*PaymentCallback, error) {
+	return c.Query().Where(paymentcallback.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *PaymentCallbackClient) GetX(ctx context.Context, id string) *PaymentCallback {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *PaymentCallbackClient) Hooks() []Hook {
+	return c.hooks.PaymentCallback
+}
+
+// Interceptors returns the client interceptors.
+func (c *PaymentCallbackClient) Interceptors() []Interceptor {
+	return c.inters.PaymentCallback
+}
+
+func (c *PaymentCallbackClient) mutate(ctx context.Context, m *PaymentCallbackMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&PaymentCallbackCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&PaymentCallbackUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&PaymentCallbackUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&PaymentCallbackDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown PaymentCallback mutation op: %q", m.Op())
+	}
+}
+
 // PickerClient is a client for the Picker schema.
 type PickerClient struct {
 	config
@@ -3877,15 +4300,15 @@ func (c *UserClient) mutate(ctx context.Context, m *UserMutation) (Value, error)
 type (
 	hooks struct {
 		APIKey, Credential, DeadLetter, Erasure, Event, IdempotencyKey, Instance, Lease,
-		LegacyDay, LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader,
-		SecurityEvent, Sequencer, Service, Session, Setting, SigningKey, Stock,
-		Throttle, Timeline, User []ent.Hook
+		LegacyDay, LegacyUsage, Order, OrderItem, Outcome, Payment, PaymentAttempt,
+		PaymentCallback, Picker, Product, Reader, SecurityEvent, Sequencer, Service,
+		Session, Setting, SigningKey, Stock, Throttle, Timeline, User []ent.Hook
 	}
 	inters struct {
 		APIKey, Credential, DeadLetter, Erasure, Event, IdempotencyKey, Instance, Lease,
-		LegacyDay, LegacyUsage, Order, OrderItem, Outcome, Picker, Product, Reader,
-		SecurityEvent, Sequencer, Service, Session, Setting, SigningKey, Stock,
-		Throttle, Timeline, User []ent.Interceptor
+		LegacyDay, LegacyUsage, Order, OrderItem, Outcome, Payment, PaymentAttempt,
+		PaymentCallback, Picker, Product, Reader, SecurityEvent, Sequencer, Service,
+		Session, Setting, SigningKey, Stock, Throttle, Timeline, User []ent.Interceptor
 	}
 )
 

@@ -27,6 +27,10 @@ import (
 	entorder "github.com/backplane-dev/backplane/ent/order"
 	"github.com/backplane-dev/backplane/ent/orderitem"
 	"github.com/backplane-dev/backplane/ent/outcome"
+
+	entpayment "github.com/backplane-dev/backplane/ent/payment"
+	"github.com/backplane-dev/backplane/ent/paymentattempt"
+	"github.com/backplane-dev/backplane/ent/paymentcallback"
 	"github.com/backplane-dev/backplane/ent/picker"
 	"github.com/backplane-dev/backplane/ent/product"
 	"github.com/backplane-dev/backplane/ent/reader"
@@ -101,32 +105,35 @@ var (
 func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
-			apikey.Table:         apikey.ValidColumn,
-			credential.Table:     credential.ValidColumn,
-			deadletter.Table:     deadletter.ValidColumn,
-			erasure.Table:        erasure.ValidColumn,
-			entevent.Table:       entevent.ValidColumn,
-			idempotencykey.Table: idempotencykey.ValidColumn,
-			instance.Table:       instance.ValidColumn,
-			lease.Table:          lease.ValidColumn,
-			legacyday.Table:      legacyday.ValidColumn,
-			legacyusage.Table:    legacyusage.ValidColumn,
-			entorder.Table:       entorder.ValidColumn,
-			orderitem.Table:      orderitem.ValidColumn,
-			outcome.Table:        outcome.ValidColumn,
-			picker.Table:         picker.ValidColumn,
-			product.Table:        product.ValidColumn,
-			reader.Table:         reader.ValidColumn,
-			securityevent.Table:  securityevent.ValidColumn,
-			sequencer.Table:      sequencer.ValidColumn,
-			service.Table:        service.ValidColumn,
-			session.Table:        session.ValidColumn,
-			setting.Table:        setting.ValidColumn,
-			signingkey.Table:     signingkey.ValidColumn,
-			stock.Table:          stock.ValidColumn,
-			throttle.Table:       throttle.ValidColumn,
-			timeline.Table:       timeline.ValidColumn,
-			entuser.Table:        entuser.ValidColumn,
+			apikey.Table:          apikey.ValidColumn,
+			credential.Table:      credential.ValidColumn,
+			deadletter.Table:      deadletter.ValidColumn,
+			erasure.Table:         erasure.ValidColumn,
+			entevent.Table:        entevent.ValidColumn,
+			idempotencykey.Table:  idempotencykey.ValidColumn,
+			instance.Table:        instance.ValidColumn,
+			lease.Table:           lease.ValidColumn,
+			legacyday.Table:       legacyday.ValidColumn,
+			legacyusage.Table:     legacyusage.ValidColumn,
+			entorder.Table:        entorder.ValidColumn,
+			orderitem.Table:       orderitem.ValidColumn,
+			outcome.Table:         outcome.ValidColumn,
+			entpayment.Table:      entpayment.ValidColumn,
+			paymentattempt.Table:  paymentattempt.ValidColumn,
+			paymentcallback.Table: paymentcallback.ValidColumn,
+			picker.Table:          picker.ValidColumn,
+			product.Table:         product.ValidColumn,
+			reader.Table:          reader.ValidColumn,
+			securityevent.Table:   securityevent.ValidColumn,
+			sequencer.Table:       sequencer.ValidColumn,
+			service.Table:         service.ValidColumn,
+			session.Table:         session.ValidColumn,
+			setting.Table:         setting.ValidColumn,
+			signingkey.Table:      signingkey.ValidColumn,
+			stock.Table:           stock.ValidColumn,
+			throttle.Table:        throttle.ValidColumn,
+			timeline.Table:        timeline.ValidColumn,
+			entuser.Table:         entuser.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

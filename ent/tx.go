@@ -40,6 +40,12 @@ type Tx struct {
 	OrderItem *OrderItemClient
 	// Outcome is the client for interacting with the Outcome builders.
 	Outcome *OutcomeClient
+	// Payment is the client for interacting with the Payment builders.
+	Payment *PaymentClient
+	// PaymentAttempt is the client for interacting with the PaymentAttempt builders.
+	PaymentAttempt *PaymentAttemptClient
+	// PaymentCallback is the client for interacting with the PaymentCallback builders.
+	PaymentCallback *PaymentCallbackClient
 	// Picker is the client for interacting with the Picker builders.
 	Picker *PickerClient
 	// Product is the client for interacting with the Product builders.
@@ -210,6 +216,9 @@ func (tx *Tx) init() {
 	tx.Order = NewOrderClient(tx.config)
 	tx.OrderItem = NewOrderItemClient(tx.config)
 	tx.Outcome = NewOutcomeClient(tx.config)
+	tx.Payment = NewPaymentClient(tx.config)
+	tx.PaymentAttempt = NewPaymentAttemptClient(tx.config)
+	tx.PaymentCallback = NewPaymentCallbackClient(tx.config)
 	tx.Picker = NewPickerClient(tx.config)
 	tx.Product = NewProductClient(tx.config)
 	tx.Reader = NewReaderClient(tx.config)

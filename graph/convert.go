@@ -18,6 +18,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/payment"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/securitylog"
@@ -131,6 +132,16 @@ func orderFilter(f *model.OrderFilter) order.Filter {
 	return order.Filter{
 		UserID: (*uid.User)(optionalValue(f.UserID)), Status: f.Status.Value(), Number: optionalValue(f.Number), LegacyID: optionalValue(f.LegacyID),
 		PlacedAfter: optionalValue(f.PlacedAfter), PlacedBefore: optionalValue(f.PlacedBefore),
+	}
+}
+
+func paymentFilter(f *model.PaymentFilter) payment.Filter {
+	if f == nil {
+		return payment.Filter{}
+	}
+	return payment.Filter{
+		Status: f.Status.Value(), OrderID: (*uid.Order)(optionalValue(f.OrderID)), UserID: (*uid.User)(optionalValue(f.UserID)),
+		CreatedAfter: optionalValue(f.CreatedAfter), CreatedBefore: optionalValue(f.CreatedBefore),
 	}
 }
 

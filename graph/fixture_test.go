@@ -206,7 +206,7 @@ func newServer(t testing.TB, url string, around ...func(*server, stores) stores)
 		t.Fatal(err)
 	}
 	services, picks := registryOf(t, s.db)
-	domains := app.NewDomains(s.db, off, s.hub, sessions, &app.Registry{Registrar: services, Picks: picks})
+	domains := app.NewDomains(app.Env{}, s.db, off, s.hub, sessions, &app.Registry{Registrar: services, Picks: picks})
 	domains.Users, domains.Products = user.NewService(st.users, nil, time.Now), order.NewCatalog(st.products, time.Now)
 	domains.Orders, domains.Log = order.NewService(st.orders, time.Now), events
 	s.domains = domains

@@ -39,6 +39,7 @@ func Settings(database string, more ...string) []string {
 	return append([]string{
 		"BACKPLANE_DATABASE_URL=" + database, "BACKPLANE_SECRET_KEY=" + masterKey, "BACKPLANE_RATE_LIMIT=off",
 		"BACKPLANE_ADMIN_USERNAME=" + AdminName, "BACKPLANE_ADMIN_PASSWORD=" + AdminPassword,
+		"BACKPLANE_PAYMENT_SERVICE=off", // orders stay as the tests leave them; e2e/payments turns payments on
 	}, more...)
 }
 

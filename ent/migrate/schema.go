@@ -482,6 +482,129 @@ var (
 			},
 		},
 	}
+	// PaymentsColumns holds the columns for the "payments" table.
+	PaymentsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "order_id", Type: field.TypeString, Unique: true},
+		{Name: "order_number", Type: field.TypeString},
+		{Name: "user_id", Type: field.TypeString},
+		{Name: "amount_minor", Type: field.TypeInt64},
+		{Name: "currency", Type: field.TypeString},
+		{Name: "status", Type: field.TypeString},
+		{Name: "known", Type: field.TypeString},
+		{Name: "reference", Type: field.TypeString},
+		{Name: "failure", Type: field.TypeString},
+		{Name: "attempts", Type: field.TypeInt},
+		{Name: "failures", Type: field.TypeInt},
+		{Name: "sent_at", Type: field.TypeTime, Nullable: true},
+		{Name: "next_at", Type: field.TypeTime, Nullable: true},
+		{Name: "deadline_at", Type: field.TypeTime, Nullable: true},
+		{Name: "claim", Type: field.TypeInt64},
+		{Name: "claimed", Type: field.TypeBool},
+		{Name: "fresh", Type: field.TypeBool},
+		{Name: "version", Type: field.TypeInt},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+	}
+	// PaymentsTable holds the schema information for the "payments" table.
+	PaymentsTable = &schema.Table{
+		Name:       "payments",
+		Columns:    PaymentsColumns,
+		PrimaryKey: []*schema.Column{PaymentsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "payment_created_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{PaymentsColumns[19], PaymentsColumns[0]},
+			},
+			{
+				Name:    "payment_status_created_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{PaymentsColumns[6], PaymentsColumns[19], PaymentsColumns[0]},
+			},
+			{
+				Name:    "payment_user_id_created_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{PaymentsColumns[3], PaymentsColumns[19], PaymentsColumns[0]},
+			},
+			{
+				Name:    "payment_next_at",
+				Unique:  false,
+				Columns: []*schema.Column{PaymentsColumns[13]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "next_at IS NOT NULL",
+				},
+			},
+			{
+				Name:    "payment_deadline_at",
+				Unique:  false,
+				Columns: []*schema.Column{PaymentsColumns[14]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "deadline_at IS NOT NULL",
+				},
+			},
+		},
+	}
+	// PaymentAttemptsColumns holds the columns for the "payment_attempts" table.
+	PaymentAttemptsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt64, Increment: true},
+		{Name: "payment_id", Type: field.TypeString},
+		{Name: "number", Type: field.TypeInt},
+		{Name: "step", Type: field.TypeString},
+		{Name: "instance", Type: field.TypeString},
+		{Name: "outcome", Type: field.TypeString},
+		{Name: "message", Type: field.TypeString},
+		{Name: "at", Type: field.TypeTime},
+		{Name: "duration_micros", Type: field.TypeInt64},
+	}
+	// PaymentAttemptsTable holds the schema information for the "payment_attempts" table.
+	PaymentAttemptsTable = &schema.Table{
+		Name:       "payment_attempts",
+		Columns:    PaymentAttemptsColumns,
+		PrimaryKey: []*schema.Column{PaymentAttemptsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "paymentattempt_payment_id_number",
+				Unique:  true,
+				Columns: []*schema.Column{PaymentAttemptsColumns[1], PaymentAttemptsColumns[2]},
+			},
+		},
+	}
+	// PaymentCallbacksColumns holds the columns for the "payment_callbacks" table.
+	PaymentCallbacksColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "payment_id", Type: field.TypeString},
+		{Name: "refund_id", Type: field.TypeString},
+		{Name: "status", Type: field.TypeString},
+		{Name: "reference", Type: field.TypeString},
+		{Name: "failure", Type: field.TypeString},
+		{Name: "message", Type: field.TypeString},
+		{Name: "instance", Type: field.TypeString},
+		{Name: "sent_at", Type: field.TypeTime},
+		{Name: "received_at", Type: field.TypeTime},
+		{Name: "next_at", Type: field.TypeTime, Nullable: true},
+	}
+	// PaymentCallbacksTable holds the schema information for the "payment_callbacks" table.
+	PaymentCallbacksTable = &schema.Table{
+		Name:       "payment_callbacks",
+		Columns:    PaymentCallbacksColumns,
+		PrimaryKey: []*schema.Column{PaymentCallbacksColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "paymentcallback_next_at",
+				Unique:  false,
+				Columns: []*schema.Column{PaymentCallbacksColumns[10]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "next_at IS NOT NULL",
+				},
+			},
+			{
+				Name:    "paymentcallback_received_at",
+				Unique:  false,
+				Columns: []*schema.Column{PaymentCallbacksColumns[9]},
+			},
+		},
+	}
 	// PickersColumns holds the columns for the "pickers" table.
 	PickersColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -835,6 +958,9 @@ var (
 		OrdersTable,
 		OrderItemsTable,
 		OutcomesTable,
+		PaymentsTable,
+		PaymentAttemptsTable,
+		PaymentCallbacksTable,
 		PickersTable,
 		ProductsTable,
 		ReadersTable,
@@ -900,6 +1026,14 @@ func init() {
 		"order_items_line_in_bounds":     "line BETWEEN 1 AND 100",
 		"order_items_quantity_positive":  "quantity >= 1",
 		"order_items_total_not_negative": "total_minor >= 0 AND unit_price_minor >= 0",
+	}
+	PaymentsTable.Annotation = &entsql.Annotation{}
+	PaymentsTable.Annotation.Checks = map[string]string{
+		"payments_amount_not_negative": "amount_minor >= 0",
+		"payments_currency_is_code":    "length(currency) = 3",
+		"payments_knowledge_known":     "known IN ('NOTHING_SENT', 'UNKNOWN', 'KNOWN')",
+		"payments_status_known":        "status IN ('PENDING', 'SUCCEEDED', 'FAILED', 'REFUNDING', 'REFUNDED')",
+		"payments_version_counts":      "version >= 1",
 	}
 	ProductsTable.Annotation = &entsql.Annotation{}
 	ProductsTable.Annotation.Checks = map[string]string{

@@ -45,6 +45,15 @@ type OrderItem func(*sql.Selector)
 // Outcome is the predicate function for outcome builders.
 type Outcome func(*sql.Selector)
 
+// Payment is the predicate function for entpayment builders.
+type Payment func(*sql.Selector)
+
+// PaymentAttempt is the predicate function for paymentattempt builders.
+type PaymentAttempt func(*sql.Selector)
+
+// PaymentCallback is the predicate function for paymentcallback builders.
+type PaymentCallback func(*sql.Selector)
+
 // Picker is the predicate function for picker builders.
 type Picker func(*sql.Selector)
 

@@ -16,6 +16,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/payment"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -60,6 +61,10 @@ func (e *executableSchema) PlanTypes() *plan.Types {
 			"OrderEdge":                     planOfOrderEdge(),
 			"OrderItem":                     planOfOrderItem(),
 			"PageInfo":                      planOfPageInfo(),
+			"Payment":                       planOfPayment(),
+			"PaymentAttempt":                planOfPaymentAttempt(),
+			"PaymentConnection":             planOfPaymentConnection(),
+			"PaymentEdge":                   planOfPaymentEdge(),
 			"PickInstancePayload":           planOfPickInstancePayload(),
 			"PlaceOrderPayload":             planOfPlaceOrderPayload(),
 			"Product":                       planOfProduct(),
@@ -149,6 +154,13 @@ func planObjectOfNode(v any) (string, any) {
 			return "Product", nil
 		}
 		return "Product", v
+	case payment.Payment:
+		return "Payment", &v
+	case *payment.Payment:
+		if v == nil {
+			return "Payment", nil
+		}
+		return "Payment", v
 	case order.Order:
 		return "Order", &v
 	case *order.Order:
@@ -2932,6 +2944,45 @@ func planOfOrder() *plan.Object {
 					)
 				},
 			},
+			"payment": {
+				Waits:    true,
+				Method:   true,
+				Resolver: true,
+				GQL:      "Payment",
+				Type:     "Payment",
+				Resolve: func(ctx context.Context, e any, field graphql.CollectedField, obj any, to *plan.Values) {
+					ec := e.(*executionContext)
+					graphql.ResolveField(
+						ctx, ec.OperationContext, field,
+						func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+							return ec.fieldContext_Order_payment(ctx, field)
+						},
+						func(ctx context.Context) (any, error) {
+							obj := obj.(*order.Order)
+							return ec.Resolvers.Order().Payment(ctx, obj)
+						},
+						nil,
+						func(_ context.Context, _ ast.SelectionSet, v *payment.Payment) graphql.Marshaler {
+							if v == nil {
+								to.Null()
+							} else {
+								to.Object(v)
+							}
+							return plan.Read
+						},
+						true, false,
+					)
+				},
+			},
+			"paymentStatus": {
+				Waits:    true,
+				Method:   true,
+				Resolver: true,
+				GQL:      "PaymentStatus",
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Order_paymentStatus(ctx, field, obj.(*order.Order))
+				},
+			},
 		},
 	}
 }
@@ -3183,6 +3234,355 @@ func planOfPageInfo() *plan.Object {
 				},
 				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
 					return e.(*executionContext)._PageInfo_endCursor(ctx, field, obj.(*model.PageInfo))
+				},
+			},
+		},
+	}
+}
+
+func planOfPayment() *plan.Object {
+	return &plan.Object{
+		Name:         "Payment",
+		Implementors: paymentImplementors,
+		Fields: map[string]*plan.Field{
+			"id": {
+				NonNull: true,
+				GQL:     "ID!",
+				Text:    true,
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Payment).ID
+					return scalar.AppendString(b, string(v)), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Payment_id(ctx, field, obj.(*payment.Payment))
+				},
+			},
+			"order": {
+				Waits:    true,
+				Method:   true,
+				Resolver: true,
+				GQL:      "Order",
+				Type:     "Order",
+				Resolve: func(ctx context.Context, e any, field graphql.CollectedField, obj any, to *plan.Values) {
+					ec := e.(*executionContext)
+					graphql.ResolveField(
+						ctx, ec.OperationContext, field,
+						func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+							return ec.fieldContext_Payment_order(ctx, field)
+						},
+						func(ctx context.Context) (any, error) {
+							obj := obj.(*payment.Payment)
+							return ec.Resolvers.Payment().Order(ctx, obj)
+						},
+						nil,
+						func(_ context.Context, _ ast.SelectionSet, v *order.Order) graphql.Marshaler {
+							if v == nil {
+								to.Null()
+							} else {
+								to.Object(v)
+							}
+							return plan.Read
+						},
+						true, false,
+					)
+				},
+			},
+			"amount": {
+				NonNull: true,
+				GQL:     "Money!",
+				Type:    "Money",
+				Read: func(obj any, to *plan.Values) {
+					to.Object(&obj.(*payment.Payment).Amount)
+				},
+			},
+			"status": {
+				NonNull: true,
+				GQL:     "PaymentStatus!",
+				Text:    true,
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Payment).Status
+					return scalar.AppendString(b, string(v)), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Payment_status(ctx, field, obj.(*payment.Payment))
+				},
+			},
+			"reference": {
+				NonNull: true,
+				GQL:     "String!",
+				Text:    true,
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Payment).Reference
+					return scalar.AppendString(b, v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Payment_reference(ctx, field, obj.(*payment.Payment))
+				},
+			},
+			"failure": {
+				NonNull: true,
+				GQL:     "String!",
+				Text:    true,
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Payment).Failure
+					return scalar.AppendString(b, v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Payment_failure(ctx, field, obj.(*payment.Payment))
+				},
+			},
+			"attempts": {
+				Waits:       true,
+				Method:      true,
+				Resolver:    true,
+				NonNull:     true,
+				GQL:         "[PaymentAttempt!]!",
+				Type:        "PaymentAttempt",
+				List:        true,
+				ItemNonNull: true,
+				Resolve: func(ctx context.Context, e any, field graphql.CollectedField, obj any, to *plan.Values) {
+					ec := e.(*executionContext)
+					graphql.ResolveField(
+						ctx, ec.OperationContext, field,
+						func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+							return ec.fieldContext_Payment_attempts(ctx, field)
+						},
+						func(ctx context.Context) (any, error) {
+							obj := obj.(*payment.Payment)
+							return ec.Resolvers.Payment().Attempts(ctx, obj)
+						},
+						nil,
+						func(_ context.Context, _ ast.SelectionSet, v []*payment.Attempt) graphql.Marshaler {
+							to.List(len(v))
+							for _, o := range v {
+								if o == nil {
+									to.Item(nil)
+								} else {
+									to.Item(o)
+								}
+							}
+							return plan.Read
+						},
+						true, true,
+					)
+				},
+			},
+			"deadlineAt": {
+				GQL: "DateTime",
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Payment).DeadlineAt
+					if v == nil {
+						return append(b, "null"...), true
+					}
+					return scalar.AppendDateTime(b, *v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Payment_deadlineAt(ctx, field, obj.(*payment.Payment))
+				},
+			},
+			"version": {
+				NonNull: true,
+				GQL:     "Int!",
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Payment).Version
+					return scalar.AppendInt(b, v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Payment_version(ctx, field, obj.(*payment.Payment))
+				},
+			},
+			"createdAt": {
+				NonNull: true,
+				GQL:     "DateTime!",
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Payment).CreatedAt
+					return scalar.AppendDateTime(b, v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Payment_createdAt(ctx, field, obj.(*payment.Payment))
+				},
+			},
+			"updatedAt": {
+				NonNull: true,
+				GQL:     "DateTime!",
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Payment).UpdatedAt
+					return scalar.AppendDateTime(b, v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._Payment_updatedAt(ctx, field, obj.(*payment.Payment))
+				},
+			},
+		},
+	}
+}
+
+func planOfPaymentAttempt() *plan.Object {
+	return &plan.Object{
+		Name:         "PaymentAttempt",
+		Implementors: paymentAttemptImplementors,
+		Fields: map[string]*plan.Field{
+			"number": {
+				NonNull: true,
+				GQL:     "Int!",
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Attempt).Number
+					return scalar.AppendInt(b, v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._PaymentAttempt_number(ctx, field, obj.(*payment.Attempt))
+				},
+			},
+			"instance": {
+				Waits:    true,
+				Method:   true,
+				Resolver: true,
+				GQL:      "String",
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._PaymentAttempt_instance(ctx, field, obj.(*payment.Attempt))
+				},
+			},
+			"outcome": {
+				NonNull: true,
+				GQL:     "PaymentOutcome!",
+				Text:    true,
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Attempt).Outcome
+					return scalar.AppendString(b, string(v)), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._PaymentAttempt_outcome(ctx, field, obj.(*payment.Attempt))
+				},
+			},
+			"message": {
+				Waits:    true,
+				Method:   true,
+				Resolver: true,
+				GQL:      "String",
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._PaymentAttempt_message(ctx, field, obj.(*payment.Attempt))
+				},
+			},
+			"at": {
+				NonNull: true,
+				GQL:     "DateTime!",
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*payment.Attempt).At
+					return scalar.AppendDateTime(b, v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._PaymentAttempt_at(ctx, field, obj.(*payment.Attempt))
+				},
+			},
+			"duration": {
+				NonNull: true,
+				GQL:     "Duration!",
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._PaymentAttempt_duration(ctx, field, obj.(*payment.Attempt))
+				},
+			},
+		},
+	}
+}
+
+func planOfPaymentConnection() *plan.Object {
+	return &plan.Object{
+		Name:         "PaymentConnection",
+		Implementors: paymentConnectionImplementors,
+		Fields: map[string]*plan.Field{
+			"edges": {
+				Method:      true,
+				NonNull:     true,
+				GQL:         "[PaymentEdge!]!",
+				Type:        "PaymentEdge",
+				List:        true,
+				ItemNonNull: true,
+				Read: func(obj any, to *plan.Values) {
+					v := obj.(*model.Connection[*payment.Payment]).Edges()
+					to.List(len(v))
+					for _, o := range v {
+						if o == nil {
+							to.Item(nil)
+						} else {
+							to.Item(o)
+						}
+					}
+				},
+			},
+			"nodes": {
+				Method:      true,
+				NonNull:     true,
+				GQL:         "[Payment!]!",
+				Type:        "Payment",
+				List:        true,
+				ItemNonNull: true,
+				Read: func(obj any, to *plan.Values) {
+					v := obj.(*model.Connection[*payment.Payment]).Nodes()
+					to.List(len(v))
+					for _, o := range v {
+						if o == nil {
+							to.Item(nil)
+						} else {
+							to.Item(o)
+						}
+					}
+				},
+			},
+			"pageInfo": {
+				Method:  true,
+				NonNull: true,
+				GQL:     "PageInfo!",
+				Type:    "PageInfo",
+				Read: func(obj any, to *plan.Values) {
+					v := obj.(*model.Connection[*payment.Payment]).PageInfo()
+					if v == nil {
+						to.Null()
+					} else {
+						to.Object(v)
+					}
+				},
+			},
+			"totalCount": {
+				Waits:   true,
+				Method:  true,
+				NonNull: true,
+				GQL:     "Int!",
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._PaymentConnection_totalCount(ctx, field, obj.(*model.Connection[*payment.Payment]))
+				},
+			},
+		},
+	}
+}
+
+func planOfPaymentEdge() *plan.Object {
+	return &plan.Object{
+		Name:         "PaymentEdge",
+		Implementors: paymentEdgeImplementors,
+		Fields: map[string]*plan.Field{
+			"cursor": {
+				NonNull: true,
+				GQL:     "String!",
+				Text:    true,
+				Append: func(b []byte, obj any) ([]byte, bool) {
+					v := obj.(*model.Edge[*payment.Payment]).Cursor
+					return scalar.AppendString(b, v), true
+				},
+				Marshal: func(ctx context.Context, e any, field graphql.CollectedField, obj any) graphql.Marshaler {
+					return e.(*executionContext)._PaymentEdge_cursor(ctx, field, obj.(*model.Edge[*payment.Payment]))
+				},
+			},
+			"node": {
+				NonNull: true,
+				GQL:     "Payment!",
+				Type:    "Payment",
+				Read: func(obj any, to *plan.Values) {
+					v := obj.(*model.Edge[*payment.Payment]).Node
+					if v == nil {
+						to.Null()
+					} else {
+						to.Object(v)
+					}
 				},
 			},
 		},
@@ -3786,6 +4186,66 @@ func planOfQuery() *plan.Object {
 						},
 						nil,
 						func(_ context.Context, _ ast.SelectionSet, v *model.Connection[*order.Order]) graphql.Marshaler {
+							if v == nil {
+								to.Null()
+							} else {
+								to.Object(v)
+							}
+							return plan.Read
+						},
+						true, false,
+					)
+				},
+			},
+			"payment": {
+				Waits:    true,
+				Method:   true,
+				Resolver: true,
+				GQL:      "Payment",
+				Type:     "Payment",
+				Resolve: func(ctx context.Context, e any, field graphql.CollectedField, obj any, to *plan.Values) {
+					ec := e.(*executionContext)
+					graphql.ResolveField(
+						ctx, ec.OperationContext, field,
+						func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+							return ec.fieldContext_Query_payment(ctx, field)
+						},
+						func(ctx context.Context) (any, error) {
+							fc := graphql.GetFieldContext(ctx)
+							return ec.Resolvers.Query().Payment(ctx, fc.Args["id"].(string))
+						},
+						nil,
+						func(_ context.Context, _ ast.SelectionSet, v *payment.Payment) graphql.Marshaler {
+							if v == nil {
+								to.Null()
+							} else {
+								to.Object(v)
+							}
+							return plan.Read
+						},
+						true, false,
+					)
+				},
+			},
+			"payments": {
+				Waits:    true,
+				Method:   true,
+				Resolver: true,
+				GQL:      "PaymentConnection",
+				Type:     "PaymentConnection",
+				Resolve: func(ctx context.Context, e any, field graphql.CollectedField, obj any, to *plan.Values) {
+					ec := e.(*executionContext)
+					graphql.ResolveField(
+						ctx, ec.OperationContext, field,
+						func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+							return ec.fieldContext_Query_payments(ctx, field)
+						},
+						func(ctx context.Context) (any, error) {
+							fc := graphql.GetFieldContext(ctx)
+							return ec.Resolvers.Query().Payments(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*model.PaymentFilter), fc.Args["orderBy"].(payment.OrderBy))
+						},
+						nil,
+						func(_ context.Context, _ ast.SelectionSet, v *model.Connection[*payment.Payment]) graphql.Marshaler {
 							if v == nil {
 								to.Null()
 							} else {

@@ -1628,6 +1628,21 @@ func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplan
 	return res
 }
 
+func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐPayment(ctx context.Context, v any) (uid.Payment, error) {
+	tmp, err := scalar.UnmarshalString(v)
+	res := uid.Payment(tmp)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐPayment(ctx context.Context, sel ast.SelectionSet, v uid.Payment) graphql.Marshaler {
+	_ = sel
+	res := scalar.MarshalString(string(v))
+	if res == graphql.Null {
+		graphql.AddInvalidNullFromMarshaler(ctx, "ID!")
+	}
+	return res
+}
+
 func (ec *executionContext) unmarshalNID2githubᚗcomᚋbackplaneᚑdevᚋbackplaneᚋinternalᚋuidᚐProduct(ctx context.Context, v any) (uid.Product, error) {
 	tmp, err := scalar.UnmarshalString(v)
 	res := uid.Product(tmp)

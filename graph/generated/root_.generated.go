@@ -13,6 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/graph/model"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/payment"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/user"
 	gqlparser "github.com/vektah/gqlparser/v2"
@@ -33,6 +34,8 @@ type ResolverRoot interface {
 	Mutation() MutationResolver
 	Order() OrderResolver
 	OrderItem() OrderItemResolver
+	Payment() PaymentResolver
+	PaymentAttempt() PaymentAttemptResolver
 	Product() ProductResolver
 	Query() QueryResolver
 	SecurityEvent() SecurityEventResolver
@@ -272,6 +275,8 @@ type ComplexityRoot struct {
 		NextStatuses      func(childComplexity int) int
 		Note              func(childComplexity int) int
 		Number            func(childComplexity int) int
+		Payment           func(childComplexity int) int
+		PaymentStatus     func(childComplexity int) int
 		PlacedAt          func(childComplexity int) int
 		RefundRequestedAt func(childComplexity int) int
 		Status            func(childComplexity int) int
@@ -307,6 +312,41 @@ type ComplexityRoot struct {
 		HasNextPage     func(childComplexity int) int
 		HasPreviousPage func(childComplexity int) int
 		StartCursor     func(childComplexity int) int
+	}
+
+	Payment struct {
+		Amount     func(childComplexity int) int
+		Attempts   func(childComplexity int) int
+		CreatedAt  func(childComplexity int) int
+		DeadlineAt func(childComplexity int) int
+		Failure    func(childComplexity int) int
+		ID         func(childComplexity int) int
+		Order      func(childComplexity int) int
+		Reference  func(childComplexity int) int
+		Status     func(childComplexity int) int
+		UpdatedAt  func(childComplexity int) int
+		Version    func(childComplexity int) int
+	}
+
+	PaymentAttempt struct {
+		At       func(childComplexity int) int
+		Duration func(childComplexity int) int
+		Instance func(childComplexity int) int
+		Message  func(childComplexity int) int
+		Number   func(childComplexity int) int
+		Outcome  func(childComplexity int) int
+	}
+
+	PaymentConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	PaymentEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	PickInstancePayload struct {
@@ -357,6 +397,8 @@ type ComplexityRoot struct {
 		Nodes          func(childComplexity int, ids []string) int
 		Order          func(childComplexity int, id string) int
 		Orders         func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.OrderFilter, orderBy order.OrderBy) int
+		Payment        func(childComplexity int, id string) int
+		Payments       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.PaymentFilter, orderBy payment.OrderBy) int
 		Product        func(childComplexity int, id string) int
 		ProductBySku   func(childComplexity int, sku string) int
 		Products       func(childComplexity int, first *int, after *string, last *int, before *string, filter *model.ProductFilter, orderBy order.ProductOrderBy) int
@@ -1695,6 +1737,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Order.Number(childComplexity), true
+	case "Order.payment":
+		if e.ComplexityRoot.Order.Payment == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Order.Payment(childComplexity), true
+	case "Order.paymentStatus":
+		if e.ComplexityRoot.Order.PaymentStatus == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Order.PaymentStatus(childComplexity), true
 	case "Order.placedAt":
 		if e.ComplexityRoot.Order.PlacedAt == nil {
 			break
@@ -1837,6 +1891,148 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
+
+	case "Payment.amount":
+		if e.ComplexityRoot.Payment.Amount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.Amount(childComplexity), true
+	case "Payment.attempts":
+		if e.ComplexityRoot.Payment.Attempts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.Attempts(childComplexity), true
+	case "Payment.createdAt":
+		if e.ComplexityRoot.Payment.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.CreatedAt(childComplexity), true
+	case "Payment.deadlineAt":
+		if e.ComplexityRoot.Payment.DeadlineAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.DeadlineAt(childComplexity), true
+	case "Payment.failure":
+		if e.ComplexityRoot.Payment.Failure == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.Failure(childComplexity), true
+	case "Payment.id":
+		if e.ComplexityRoot.Payment.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.ID(childComplexity), true
+	case "Payment.order":
+		if e.ComplexityRoot.Payment.Order == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.Order(childComplexity), true
+	case "Payment.reference":
+		if e.ComplexityRoot.Payment.Reference == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.Reference(childComplexity), true
+	case "Payment.status":
+		if e.ComplexityRoot.Payment.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.Status(childComplexity), true
+	case "Payment.updatedAt":
+		if e.ComplexityRoot.Payment.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.UpdatedAt(childComplexity), true
+	case "Payment.version":
+		if e.ComplexityRoot.Payment.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Payment.Version(childComplexity), true
+
+	case "PaymentAttempt.at":
+		if e.ComplexityRoot.PaymentAttempt.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentAttempt.At(childComplexity), true
+	case "PaymentAttempt.duration":
+		if e.ComplexityRoot.PaymentAttempt.Duration == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentAttempt.Duration(childComplexity), true
+	case "PaymentAttempt.instance":
+		if e.ComplexityRoot.PaymentAttempt.Instance == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentAttempt.Instance(childComplexity), true
+	case "PaymentAttempt.message":
+		if e.ComplexityRoot.PaymentAttempt.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentAttempt.Message(childComplexity), true
+	case "PaymentAttempt.number":
+		if e.ComplexityRoot.PaymentAttempt.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentAttempt.Number(childComplexity), true
+	case "PaymentAttempt.outcome":
+		if e.ComplexityRoot.PaymentAttempt.Outcome == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentAttempt.Outcome(childComplexity), true
+
+	case "PaymentConnection.edges":
+		if e.ComplexityRoot.PaymentConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentConnection.Edges(childComplexity), true
+	case "PaymentConnection.nodes":
+		if e.ComplexityRoot.PaymentConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentConnection.Nodes(childComplexity), true
+	case "PaymentConnection.pageInfo":
+		if e.ComplexityRoot.PaymentConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentConnection.PageInfo(childComplexity), true
+	case "PaymentConnection.totalCount":
+		if e.ComplexityRoot.PaymentConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentConnection.TotalCount(childComplexity), true
+
+	case "PaymentEdge.cursor":
+		if e.ComplexityRoot.PaymentEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentEdge.Cursor(childComplexity), true
+	case "PaymentEdge.node":
+		if e.ComplexityRoot.PaymentEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PaymentEdge.Node(childComplexity), true
 
 	case "PickInstancePayload.instance":
 		if e.ComplexityRoot.PickInstancePayload.Instance == nil {
@@ -2071,6 +2267,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Orders(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.OrderFilter), args["orderBy"].(order.OrderBy)), true
+	case "Query.payment":
+		if e.ComplexityRoot.Query.Payment == nil {
+			break
+		}
+
+		args, err := ec.field_Query_payment_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Payment(childComplexity, args["id"].(string)), true
+	case "Query.payments":
+		if e.ComplexityRoot.Query.Payments == nil {
+			break
+		}
+
+		args, err := ec.field_Query_payments_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Payments(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*model.PaymentFilter), args["orderBy"].(payment.OrderBy)), true
 	case "Query.product":
 		if e.ComplexityRoot.Query.Product == nil {
 			break
@@ -3246,6 +3464,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("MoneyInput", ec.unmarshalInputMoneyInput),
 			graphql.NewInputUnmarshaler("OrderFilter", ec.unmarshalInputOrderFilter),
 			graphql.NewInputUnmarshaler("OrderItemInput", ec.unmarshalInputOrderItemInput),
+			graphql.NewInputUnmarshaler("PaymentFilter", ec.unmarshalInputPaymentFilter),
 			graphql.NewInputUnmarshaler("PickInstanceInput", ec.unmarshalInputPickInstanceInput),
 			graphql.NewInputUnmarshaler("PlaceOrderInput", ec.unmarshalInputPlaceOrderInput),
 			graphql.NewInputUnmarshaler("ProductFilter", ec.unmarshalInputProductFilter),
@@ -4224,6 +4443,173 @@ type RefundOrderPayload {
   order: Order
   "Why the order was not refunded; empty on success."
   userErrors: [UserError!]!
+}
+`, BuiltIn: false},
+	{Name: "../schema/payment.graphqls", Input: `extend type Query {
+  "The payment with the id, or null."
+  payment(
+    "The id of the payment."
+    id: ID!
+  ): Payment
+  "The payments that the caller may see: STAFF and ADMIN all, others their own."
+  payments(
+    "How many from the start, or after ` + "`" + `after` + "`" + `: 0 to 100, 20 if neither ` + "`" + `first` + "`" + ` nor ` + "`" + `last` + "`" + ` is given."
+    first: Int
+    "Only items after this cursor."
+    after: String
+    "How many from the end, or before ` + "`" + `before` + "`" + `: 0 to 100."
+    last: Int
+    "Only items before this cursor."
+    before: String
+    "Which payments; all if not given."
+    filter: PaymentFilter
+    "How the list is sorted."
+    orderBy: PaymentOrderBy! = CREATED_AT_DESC
+  ): PaymentConnection
+}
+
+extend type Order {
+  "The payment of the order. Null until it is made, a moment after the order was placed, and for orders that are not paid through this server."
+  payment: Payment
+  "The status of ` + "`" + `payment` + "`" + `; null while there is none."
+  paymentStatus: PaymentStatus
+}
+
+extend enum EventType {
+  "A payment of an order was created; the payment provider will be asked for it."
+  PAYMENT_REQUESTED
+  "A payment was charged."
+  PAYMENT_SUCCEEDED
+  "A payment was declined, has passed its deadline, or its order was cancelled."
+  PAYMENT_FAILED
+  "A payment was paid back."
+  PAYMENT_REFUNDED
+  "The payment provider has declined a refund, or it has passed its deadline."
+  PAYMENT_REFUND_FAILED
+}
+
+extend enum ErrorCode {
+  "There is no such payment, or it is hidden from the caller."
+  PAYMENT_NOT_FOUND
+  "The payment provider may be charging the order: it can be cancelled only if that fails, and be refunded if it succeeds."
+  PAYMENT_UNDER_WAY
+}
+
+"What is charged for an order: one payment for each."
+type Payment implements Node @readScope(scope: "orders:read") {
+  "The id of the payment, e.g. ` + "`" + `pay_01j9zq4m8ye7v9k2t3w5x6y7z8` + "`" + `; the idempotency key at the payment provider."
+  id: ID!
+  "The order that is paid; null if it is hidden from the caller."
+  order: Order
+  "What is charged: the total of the order."
+  amount: Money!
+  "Where the payment is in its life."
+  status: PaymentStatus!
+  "The payment provider's own id of the payment; empty while it is not known."
+  reference: String!
+  """
+  Why the payment failed, or why its refund did, as a code: ` + "`" + `order_cancelled` + "`" + `, ` + "`" + `deadline` + "`" + `, ` + "`" + `refund_deadline` + "`" + `, or the payment provider's
+  own, such as ` + "`" + `card_declined` + "`" + `. Empty if neither did.
+  """
+  failure: String!
+  "The calls of the payment provider, and its messages that changed something: the newest 50, the oldest of them first."
+  attempts: [PaymentAttempt!]!
+  "When the payment is given up, or its refund reported as failed; null once that is over."
+  deadlineAt: DateTime
+  "Incremented by each change of the status."
+  version: Int!
+  "When the payment was created."
+  createdAt: DateTime!
+  "When the status last changed."
+  updatedAt: DateTime!
+}
+
+"The state of a payment."
+enum PaymentStatus {
+  "The payment provider has not decided yet."
+  PENDING
+  "Charged: the order is paid."
+  SUCCEEDED
+  "Not charged: the order is cancelled."
+  FAILED
+  "Charged, and the payment provider is asked to pay it back."
+  REFUNDING
+  "Paid back."
+  REFUNDED
+}
+
+"One call of the payment provider, or one message from it."
+type PaymentAttempt @readScope(scope: "orders:read") {
+  "The number of the attempt, from 1."
+  number: Int!
+  "The instance that was called or answered; null if none was, and for callers other than STAFF and ADMIN."
+  instance: String
+  "What came of it."
+  outcome: PaymentOutcome!
+  "What happened, for people; null if there is nothing to say, and for callers other than STAFF and ADMIN."
+  message: String
+  "When the attempt began."
+  at: DateTime!
+  "How long it took."
+  duration: Duration!
+}
+
+"The result of an attempt."
+enum PaymentOutcome {
+  "Charged, or paid back."
+  SUCCEEDED
+  "Accepted: the outcome comes later."
+  ACCEPTED
+  "Declined, for good."
+  DECLINED
+  "The payment provider does not know the payment or refund."
+  NOT_FOUND
+  "The payment provider was not reached."
+  NOT_SENT
+  "No answer came: the payment provider may have got the request, and is asked."
+  UNKNOWN
+}
+
+"How a list of payments is sorted. Ties are broken by id."
+enum PaymentOrderBy {
+  "The oldest payment first."
+  CREATED_AT_ASC
+  "The newest payment first."
+  CREATED_AT_DESC
+}
+
+"Which payments a list shows. All fields that are given must hold."
+input PaymentFilter {
+  "Only payments in one of these states."
+  status: [PaymentStatus!]
+  "Only the payment of this order."
+  orderId: ID
+  "Only payments of orders of this user."
+  userId: ID
+  "Only payments created at this time or later."
+  createdAfter: DateTime
+  "Only payments created before this time."
+  createdBefore: DateTime
+}
+
+"A page of a list of payments."
+type PaymentConnection @readScope(scope: "orders:read") {
+  "The payments with their cursors."
+  edges: [PaymentEdge!]!
+  "The payments alone."
+  nodes: [Payment!]!
+  "The position of the page in the list."
+  pageInfo: PageInfo!
+  "How many payments all pages hold, counted up to 10,000: 10,001 says that there are more. Counted only when asked for."
+  totalCount: Int!
+}
+
+"A payment in a list."
+type PaymentEdge {
+  "The cursor of the payment in the list."
+  cursor: String!
+  "The payment."
+  node: Payment!
 }
 `, BuiltIn: false},
 	{Name: "../schema/product.graphqls", Input: `extend type Query {
@@ -6333,6 +6719,10 @@ func (ec *executionContext) childFields_Order(ctx context.Context, field graphql
 		return ec.fieldContext_Order_updatedAt(ctx, field)
 	case "events":
 		return ec.fieldContext_Order_events(ctx, field)
+	case "payment":
+		return ec.fieldContext_Order_payment(ctx, field)
+	case "paymentStatus":
+		return ec.fieldContext_Order_paymentStatus(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Order", field.Name)
 }
@@ -6391,6 +6781,76 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 		return ec.fieldContext_PageInfo_endCursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
+}
+
+func (ec *executionContext) childFields_Payment(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Payment_id(ctx, field)
+	case "order":
+		return ec.fieldContext_Payment_order(ctx, field)
+	case "amount":
+		return ec.fieldContext_Payment_amount(ctx, field)
+	case "status":
+		return ec.fieldContext_Payment_status(ctx, field)
+	case "reference":
+		return ec.fieldContext_Payment_reference(ctx, field)
+	case "failure":
+		return ec.fieldContext_Payment_failure(ctx, field)
+	case "attempts":
+		return ec.fieldContext_Payment_attempts(ctx, field)
+	case "deadlineAt":
+		return ec.fieldContext_Payment_deadlineAt(ctx, field)
+	case "version":
+		return ec.fieldContext_Payment_version(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Payment_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_Payment_updatedAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Payment", field.Name)
+}
+
+func (ec *executionContext) childFields_PaymentAttempt(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "number":
+		return ec.fieldContext_PaymentAttempt_number(ctx, field)
+	case "instance":
+		return ec.fieldContext_PaymentAttempt_instance(ctx, field)
+	case "outcome":
+		return ec.fieldContext_PaymentAttempt_outcome(ctx, field)
+	case "message":
+		return ec.fieldContext_PaymentAttempt_message(ctx, field)
+	case "at":
+		return ec.fieldContext_PaymentAttempt_at(ctx, field)
+	case "duration":
+		return ec.fieldContext_PaymentAttempt_duration(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PaymentAttempt", field.Name)
+}
+
+func (ec *executionContext) childFields_PaymentConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_PaymentConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_PaymentConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_PaymentConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_PaymentConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PaymentConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_PaymentEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_PaymentEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_PaymentEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PaymentEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_PickInstancePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

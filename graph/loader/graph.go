@@ -13,6 +13,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/payment"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/securitylog"
@@ -35,6 +36,7 @@ type Domains struct {
 	Picks         *registry.PickTracker
 	Legacy        *legacy.Service
 	Security      *securitylog.Service
+	Payments      *payment.Service
 }
 
 // The nodes: every entity with an id that Query.node finds, with its kind of id, its
@@ -52,6 +54,9 @@ var (
 	})
 	Sessions = newNode(session.SessionEntity.Kind, func(d *Domains) (bulkRead[uid.Session, *session.Session], memoryRead[uid.Session, *session.Session]) {
 		return d.Sessions.SessionsByIDs, nil
+	})
+	Payments = newNode(payment.Entity.Kind, func(d *Domains) (bulkRead[uid.Payment, *payment.Payment], memoryRead[uid.Payment, *payment.Payment]) {
+		return d.Payments.ByIDs, nil
 	})
 	APIKeys = newNode(session.APIKeyEntity.Kind, func(d *Domains) (bulkRead[uid.APIKey, *session.APIKey], memoryRead[uid.APIKey, *session.APIKey]) {
 		return d.Sessions.APIKeysByIDs, nil
@@ -87,6 +92,12 @@ var (
 	orderItems = newLoader(func(d *Domains) (bulkRead[uid.Order, []*order.Item], memoryRead[uid.Order, []*order.Item]) {
 		return d.Orders.Items, d.Orders.PeekItems
 	})
+	orderPayments = newLoader(func(d *Domains) (bulkRead[uid.Order, *payment.Payment], memoryRead[uid.Order, *payment.Payment]) {
+		return d.Payments.ByOrders, nil
+	})
+	paymentAttempts = newLoader(func(d *Domains) (bulkRead[uid.Payment, []*payment.Attempt], memoryRead[uid.Payment, []*payment.Attempt]) {
+		return d.Payments.Attempts, nil
+	})
 	userSessions = newLoader(func(d *Domains) (bulkRead[uid.User, []*session.Session], memoryRead[uid.User, []*session.Session]) {
 		return oneByOne(d.Sessions.Sessions), nil
 	})
@@ -102,6 +113,7 @@ var (
 	OrderErased  = newEdge(userDeletions, func(o *order.Order) uid.User { return o.UserID }) // whether its user is deleted
 	OrderItems   = newListEdge(orderItems, func(o *order.Order) uid.Order { return o.ID })
 	OrderEvents  = newList(eventPages, func(o *order.Order) uid.Order { return o.ID })
+	OrderPayment = newEdge(orderPayments, func(o *order.Order) uid.Order { return o.ID })
 	ItemProduct  = newEdge(Products, func(i *order.Item) uid.Product { return i.ProductID })
 	ProductStock = newEdge(productStocks, func(p *order.Product) uid.Product { return p.ID })
 	UserOrders   = newList(orderPages, func(u *user.User) uid.User { return u.ID })
@@ -110,6 +122,9 @@ var (
 	ServiceInstances = newList(instancePages, func(v *registry.View) uid.Service { return v.ID })
 	InstanceService  = newEdge(Services, func(i *registry.Instance) uid.Service { return i.ServiceID })
 	InstanceLease    = newEdge(instanceLeases, func(i *registry.Instance) uid.Instance { return i.ID })
+
+	PaymentOrder    = newEdge(Orders, func(p *payment.Payment) uid.Order { return p.OrderID })
+	PaymentAttempts = newListEdge(paymentAttempts, func(p *payment.Payment) uid.Payment { return p.ID })
 
 	SecurityEventUser = newEdge(Users, func(e *security.Event) uid.User { return e.UserID })
 

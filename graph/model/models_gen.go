@@ -11,6 +11,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/payment"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -336,6 +337,20 @@ type PageInfo struct {
 	StartCursor *string `json:"startCursor,omitempty"`
 	// The cursor of the last item, null if the page is empty.
 	EndCursor *string `json:"endCursor,omitempty"`
+}
+
+// Which payments a list shows. All fields that are given must hold.
+type PaymentFilter struct {
+	// Only payments in one of these states.
+	Status graphql.Omittable[[]payment.Status] `json:"status,omitempty"`
+	// Only the payment of this order.
+	OrderID graphql.Omittable[*string] `json:"orderId,omitempty"`
+	// Only payments of orders of this user.
+	UserID graphql.Omittable[*string] `json:"userId,omitempty"`
+	// Only payments created at this time or later.
+	CreatedAfter graphql.Omittable[*time.Time] `json:"createdAfter,omitempty"`
+	// Only payments created before this time.
+	CreatedBefore graphql.Omittable[*time.Time] `json:"createdBefore,omitempty"`
 }
 
 // Which instance is wanted.

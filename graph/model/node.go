@@ -10,6 +10,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/page"
+	"github.com/backplane-dev/backplane/internal/payment"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/security"
 	"github.com/backplane-dev/backplane/internal/uid"
@@ -74,6 +75,8 @@ type (
 	UserEdge          = Edge[*user.User]
 	ProductConnection = Connection[*order.Product]
 	ProductEdge       = Edge[*order.Product]
+	PaymentConnection = Connection[*payment.Payment]
+	PaymentEdge       = Edge[*payment.Payment]
 	OrderConnection   = Connection[*order.Order]
 	OrderEdge         = Edge[*order.Order]
 	EventConnection   = Connection[*event.Event]

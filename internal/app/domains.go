@@ -9,6 +9,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/legacy"
 	"github.com/backplane-dev/backplane/internal/order"
+	"github.com/backplane-dev/backplane/internal/payment"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/securitylog"
 	"github.com/backplane-dev/backplane/internal/session"
@@ -17,7 +18,7 @@ import (
 )
 
 // NewDomains builds the use cases behind the schema.
-func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *session.Service, reg *Registry) graph.Domains {
+func NewDomains(env Env, db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *session.Service, reg *Registry) graph.Domains {
 	log, now := eventlog.NewLog(c.Events(db.Events())).CountingIn(hub), db.Clock().Now
 	return graph.Domains{
 		Users:         user.NewService(c.Users(db.Users()), sessions, now),
@@ -30,6 +31,7 @@ func NewDomains(db *store.DB, c *cache.Cache, hub *eventlog.Hub, sessions *sessi
 		Hub:           hub,
 		ConsumerAdmin: consumer.NewAdmin(log, db.Leases(), db.DeadLetters(), now),
 		Legacy:        legacy.NewService(db.LegacyUsage()),
+		Payments:      payment.NewService(db.Payments(), now, env.Config.Payments),
 		Security:      securitylog.NewService(db.SecurityEvents()),
 	}
 }

@@ -22,7 +22,7 @@ const UntrustedProxyMetric = "backplane_untrusted_proxy"
 
 // OpenAdmin builds the admin server with its listener, and registers the metrics
 // of the parts; it does nothing if the operator has turned it off. It is ready when the API is.
-func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder, eraser *Eraser, purger *Purger, usage *legacy.Counter, sessions *session.Service) (Runner, error) {
+func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, c *cache.Cache, g *gateway.Gateway, events *securitylog.Recorder, eraser *Eraser, purger *Purger, payments *Payments, usage *legacy.Counter, sessions *session.Service) (Runner, error) {
 	if env.Config.AdminListen == config.Off {
 		return RunFunc(func(context.Context) error { return nil }), nil
 	}
@@ -38,6 +38,7 @@ func OpenAdmin(ctx context.Context, env Env, api *httpd.Server, health *Health, 
 	s.Register(UntrustedProxyMetric, func() float64 { return boolGauge(api.MetUntrustedProxy()) })
 	eraser.register(s)
 	purger.register(s)
+	payments.register(s)
 	s.Register("backplane_api_keys_expiring", func() float64 { return float64(sessions.ExpiringKeys()) })
 	s.Register("backplane_rest_ignored_parameters_total", func() float64 { return float64(usage.Ignored()) })
 	if env.DroppedLogRecords != nil {

@@ -79,7 +79,7 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	guard := must(app.NewGuard(env, "127.0.0.1:8080"))(tb)
 	registry := must(app.NewRegistry(ctx, env, db, feed.Hub, sealer, guard, app.NewOwner()))(tb)
 	db = app.WithRevocations(db, func() *session.Service { return sessions })
-	domains := app.NewDomains(db, caches, feed.Hub, sessions, registry)
+	domains := app.NewDomains(env, db, caches, feed.Hub, sessions, registry)
 	memory := app.NewMemory(env)
 	exec := must(app.NewExecutor(env, domains, sealer, memory, events))(tb)
 	usage := must(app.NewLegacyUsage(env, db))(tb)

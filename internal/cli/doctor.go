@@ -29,7 +29,7 @@ func (c *commandLine) doctorCommand() *cobra.Command {
 func (c *commandLine) diagnose(ctx context.Context, env app.Env, tools *app.Toolbox, _ []string) error {
 	var findings []finding
 	for _, check := range []func(context.Context, app.Env, *app.Toolbox) ([]finding, error){
-		checkDatabase, checkClock, checkData, checkErasures, checkAPIKeys, checkConsumers, checkSecretKey, checkSinks, checkSettings, checkRunningNode,
+		checkDatabase, checkClock, checkData, checkErasures, checkAPIKeys, checkConsumers, checkPayments, checkSecretKey, checkSinks, checkSettings, checkRunningNode,
 	} {
 		found, err := check(ctx, env, tools)
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/httpd"
+	"github.com/backplane-dev/backplane/internal/payment"
 	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/securitylog"
@@ -61,6 +62,7 @@ type Config struct {
 	HTTP        httpd.Config
 	Gateway     gateway.Config
 	Writes      writelimit.Config
+	Payments    payment.Config
 }
 
 // ListenHost returns the host of the address that the API listens on, empty for all addresses.

@@ -22,6 +22,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/payment"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/securitylog"
 	"github.com/backplane-dev/backplane/internal/writelimit"
@@ -67,6 +68,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 			BodyBytes: 100 << 20, Calls: 10_000, CallerCalls: 2_500,
 		},
 		Writes:       writelimit.Config{User: 50, Address: 250},
+		Payments:     payment.Config{Service: "payment-service", Deadline: 24 * time.Hour, Timeout: 10 * time.Second},
 		RESTPageSize: 20,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(secrets.MasterKey{})); diff != "" {

@@ -64,6 +64,7 @@ func (c *Config) groups() []Group {
 		{"Event log", append([]setting.Setting{
 			markSecret(setting.Value(&c.Sinks, "SINKS", "", "comma-separated URLs of brokers that the event log is exported to, e.g. `redis://HOST:6379/0?stream=backplane.events,amqp://USER:PASSWORD@HOST/VHOST?exchange=backplane,nats://HOST:4222?stream=BACKPLANE&subject=backplane`; see docs/sinks.md", parseSinks)),
 		}, namedSettings(append(c.Retention.Settings(), c.DeadLetters.Settings()...))...)},
+		{"Payments", namedSettings(c.Payments.Settings())},
 		{"Security events", namedSettings(c.Security.Settings())},
 		{"Legacy REST", []setting.Setting{
 			setting.Value(&c.RESTOperations, "REST_OPERATIONS", "", "folder of `*.graphql` files, stored operations that are served as routes in addition to the built-in ones", parseAny),

@@ -23,6 +23,13 @@ type Type string
 const (
 	UserUpdated Type = "user.updated"
 	UserDeleted Type = "user.deleted"
+
+	OrderPlaced            Type = "order.placed"
+	OrderCancelled         Type = "order.cancelled"
+	PaymentRefundRequested Type = "payment.refund_requested" // of an order
+	PaymentSucceeded       Type = "payment.succeeded"
+	PaymentFailed          Type = "payment.failed"
+	PaymentRefunded        Type = "payment.refunded"
 )
 
 // Event is one entry of the log.

@@ -14,13 +14,13 @@ const (
 	EventProductCreated         event.Type = "product.created"
 	EventProductUpdated         event.Type = "product.updated"
 	EventProductStockChanged    event.Type = "product.stock_changed" // by hand; sales show as order events
-	EventOrderPlaced            event.Type = "order.placed"
+	EventOrderPlaced                       = event.OrderPlaced
 	EventOrderPaid              event.Type = "order.paid"
 	EventOrderShipped           event.Type = "order.shipped"
 	EventOrderDelivered         event.Type = "order.delivered"
-	EventOrderCancelled         event.Type = "order.cancelled"
+	EventOrderCancelled                    = event.OrderCancelled
 	EventOrderRefunded          event.Type = "order.refunded"
-	EventPaymentRefundRequested event.Type = "payment.refund_requested"
+	EventPaymentRefundRequested            = event.PaymentRefundRequested
 )
 
 // The codes of errors.
@@ -38,6 +38,7 @@ const (
 	CodePriceChanged        fault.Code = "PRICE_CHANGED"
 	CodeTotalTooLarge       fault.Code = "TOTAL_TOO_LARGE"
 	CodeOrderNotCancellable fault.Code = "ORDER_NOT_CANCELLABLE"
+	CodePaymentUnderWay     fault.Code = "PAYMENT_UNDER_WAY"
 	CodeOrderNotPayable     fault.Code = "ORDER_NOT_PAYABLE"
 	CodeOrderNotShippable   fault.Code = "ORDER_NOT_SHIPPABLE"
 	CodeOrderNotDeliverable fault.Code = "ORDER_NOT_DELIVERABLE"
@@ -86,6 +87,7 @@ var OrderEntity = entity.Declare(entity.Declaration{
 		{Code: CodePriceChanged, Kind: fault.KindConflict, Sentence: "The order does not cost what `expectedTotal` says; the payload carries what it costs."},
 		{Code: CodeTotalTooLarge, Kind: fault.KindInvalid, Sentence: "The total of the order is larger than the server can count."},
 		{Code: CodeOrderNotCancellable, Kind: fault.KindConflict, Sentence: "Only an order that is PENDING can be cancelled; a paid one is refunded."},
+		{Code: CodePaymentUnderWay, Kind: fault.KindConflict, Sentence: "The payment provider may be charging the order: it can be cancelled only if that fails, and be refunded if it succeeds."},
 		{Code: CodeOrderNotPayable, Kind: fault.KindConflict, Sentence: "Only an order that is PENDING can be paid."},
 		{Code: CodeOrderNotShippable, Kind: fault.KindConflict, Sentence: "Only an order that is PAID, without a requested refund, can be shipped."},
 		{Code: CodeOrderNotDeliverable, Kind: fault.KindConflict, Sentence: "Only an order that is SHIPPED can be delivered."},

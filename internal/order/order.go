@@ -269,6 +269,35 @@ func (o *Order) Refund(at time.Time) error {
 	return o.moveTo(Refunded, EventOrderRefunded, CodeOrderNotRefundable, "refunded", "", at)
 }
 
+// confirmPayment pays the order. The money of an order that was cancelled meanwhile is asked back.
+func (o *Order) confirmPayment(at time.Time) error {
+	switch {
+	case o.Status == Pending:
+		return o.Pay(at)
+	case o.Status == Cancelled && o.RefundRequestedAt == nil:
+		o.RefundRequestedAt = &at
+		o.bumpVersion(at)
+		o.recordEvent(EventPaymentRefundRequested, at, "The order was cancelled before its payment succeeded.")
+	}
+	return nil
+}
+
+// failPayment cancels an order that cannot be paid.
+func (o *Order) failPayment(at time.Time) error {
+	if o.Status != Pending {
+		return nil
+	}
+	return o.Cancel("The payment failed.", at)
+}
+
+// confirmRefund marks an order as paid back; one that was cancelled before it was paid stays cancelled.
+func (o *Order) confirmRefund(at time.Time) error {
+	if !slices.Contains(transitions[o.Status], Refunded) {
+		return nil
+	}
+	return o.Refund(at)
+}
+
 func (o *Order) moveTo(to Status, t event.Type, refusal fault.Code, done, reason string, at time.Time) error {
 	if o.Status == to {
 		return nil
@@ -309,6 +338,12 @@ func (o *Order) TakeEvents() []event.Event { return o.events.Take() }
 // that ids cannot be probed.
 func NotFound() *fault.Error {
 	return fault.New(CodeOrderNotFound, "There is no such order.").At("id")
+}
+
+// PaymentUnderWay is the error of a store for an order that cannot be cancelled, since its payment provider may be
+// charging it, or has.
+func PaymentUnderWay() *fault.Error {
+	return fault.New(CodePaymentUnderWay, "A payment of this order is under way. Wait for its outcome: if it succeeds, ask for a refund.").At("id")
 }
 
 // NewNumber returns an order number: 50 random bits, such as K7M2P-Q9X4T. It does

@@ -6,6 +6,7 @@ import (
 
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/claim"
+	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/money"
 	"github.com/backplane-dev/backplane/internal/page"
@@ -183,6 +184,37 @@ func (s *Service) changeOrder(ctx context.Context, cl claim.Claim, id uid.Order,
 		return nil, err
 	}
 	return readable(caller, o), nil
+}
+
+// paymentOutcomes are what events of payments change of their orders.
+var paymentOutcomes = map[event.Type]func(*Order, time.Time) error{
+	event.PaymentSucceeded: (*Order).confirmPayment,
+	event.PaymentFailed:    (*Order).failPayment,
+	event.PaymentRefunded:  (*Order).confirmRefund,
+}
+
+// PaymentEventTypes are the types of events that HandlePaymentEvent handles.
+func PaymentEventTypes() []event.Type {
+	return []event.Type{event.PaymentSucceeded, event.PaymentFailed, event.PaymentRefunded}
+}
+
+// HandlePaymentEvent is a consumer.Handler: it pays, cancels or refunds the order of a payment as the payment's outcome says. It decides
+// by the order as it is then, under its lock: a payment that succeeds after the order was cancelled is asked back.
+func (s *Service) HandlePaymentEvent(ctx context.Context, d claim.Delivery, e *event.Event) error {
+	at, apply := s.now(), paymentOutcomes[e.Type]
+	if apply == nil {
+		return nil
+	}
+	for _, id := range e.Related {
+		if id := uid.Order(id); id.Valid() {
+			_, err := s.store.Update(ctx, d, id, func(o *Order) error { return apply(o, at) })
+			if fault.Is(err, CodeOrderNotFound) || fault.Is(err, CodePaymentUnderWay) {
+				return nil // the payment has succeeded since it failed: the event of that follows, and decides
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 func readable(caller *auth.Principal, o *Order) *Order {

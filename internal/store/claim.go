@@ -174,6 +174,7 @@ var purges = []struct {
 		WHERE NOT EXISTS (SELECT 1 FROM dead_letters AS d WHERE d.event_id = x.key AND d.consumer = r.name AND d.replayed_at IS NULL)`, 0, false},
 	{"dead_letters", `SELECT x.id FROM dead_letters AS x WHERE x.replayed_at <= ? ORDER BY x.replayed_at`, deadLetterRetention, true},
 	{"services", `SELECT x.id FROM services AS x WHERE x.deregistered AND x.updated_at <= ? ORDER BY x.updated_at`, endedServiceRetention, true},
+	{"payment_callbacks", `SELECT x.id FROM payment_callbacks AS x WHERE x.received_at <= ? ORDER BY x.received_at`, callbackRetention, true},
 }
 
 // PurgeExpired removes idempotency keys that have expired, the claims of events

@@ -146,7 +146,8 @@ func itemRow(it order.Item) []any {
 	}
 }
 
-// Update implements order.Store. The row stays locked until the commit.
+// Update implements order.Store. The row stays locked until the commit. With an order it cancels its payment in the
+// same transaction, or is refused with PAYMENT_UNDER_WAY.
 func (s Orders) Update(ctx context.Context, cl claim.Claim, id uid.Order, fn func(*order.Order) error) (*order.Order, error) {
 	out, err := changeInTx(ctx, s.db, cl, s.readOrder, func(t *tx) (*order.Order, error) {
 		row, err := t.ent.Order.Query().Where(entorder.ID(id), t.forUpdate).Only(ctx)
@@ -161,6 +162,11 @@ func (s Orders) Update(ctx context.Context, cl claim.Claim, id uid.Order, fn fun
 		events := o.TakeEvents()
 		if len(events) == 0 {
 			return toOrder(row), nil
+		}
+		if o.Status == order.Cancelled && row.Status != order.Cancelled {
+			if err := t.settlePayment(ctx, o); err != nil {
+				return nil, err
+			}
 		}
 		t.recordEvents(events)
 		return o, t.saveOrder(ctx, o)

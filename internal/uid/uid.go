@@ -37,6 +37,7 @@ const (
 	KindUser     Kind = "usr"
 	KindProduct  Kind = "prd"
 	KindOrder    Kind = "ord"
+	KindPayment  Kind = "pay"
 	KindSession  Kind = "ses"
 	KindAPIKey   Kind = "key"
 	KindEvent    Kind = "evt"
@@ -48,7 +49,7 @@ const (
 
 // Kinds returns every kind.
 func Kinds() []Kind {
-	return []Kind{KindUser, KindProduct, KindOrder, KindSession, KindAPIKey, KindEvent, KindService, KindInstance, KindDeadLetter}
+	return []Kind{KindUser, KindProduct, KindOrder, KindPayment, KindSession, KindAPIKey, KindEvent, KindService, KindInstance, KindDeadLetter}
 }
 
 // NewUser returns a fresh id that sorts at the given time.
@@ -59,6 +60,9 @@ func NewProduct(at time.Time) Product { return Product(newID(KindProduct, at)) }
 
 // NewOrder returns a fresh id that sorts at the given time.
 func NewOrder(at time.Time) Order { return Order(newID(KindOrder, at)) }
+
+// NewPayment returns a fresh id that sorts at the given time.
+func NewPayment(at time.Time) Payment { return Payment(newID(KindPayment, at)) }
 
 // NewSession returns a fresh id that sorts at the given time.
 func NewSession(at time.Time) Session { return Session(newID(KindSession, at)) }
@@ -86,6 +90,9 @@ func (id Product) Valid() bool { return Is(KindProduct, string(id)) }
 
 // Valid reports whether the id is well formed.
 func (id Order) Valid() bool { return Is(KindOrder, string(id)) }
+
+// Valid reports whether the id is well formed.
+func (id Payment) Valid() bool { return Is(KindPayment, string(id)) }
 
 // Valid reports whether the id is well formed.
 func (id Session) Valid() bool { return Is(KindSession, string(id)) }

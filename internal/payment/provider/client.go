@@ -39,7 +39,10 @@ type Client struct {
 	transport http.RoundTripper
 }
 
-var _ payment.Provider = (*Client)(nil)
+var (
+	_ payment.Provider     = (*Client)(nil)
+	_ payment.Availability = (*Client)(nil)
+)
 
 // connectTime is how long a connection to an instance may take, TLS included.
 const connectTime = 2 * time.Second
@@ -61,6 +64,12 @@ func NewClient(deps Deps, cfg Config) (*Client, error) {
 func (c *Client) IsMarked() bool {
 	set := c.deps.Directory.Set(c.cfg.Service)
 	return set != nil && set.Service.PaymentProvider
+}
+
+// Available implements payment.Availability: while no instance is in rotation, payments wait unclaimed.
+func (c *Client) Available() bool {
+	set := c.deps.Directory.Set(c.cfg.Service)
+	return set != nil && set.Service.PaymentProvider && len(set.Instances) > 0
 }
 
 // Charge implements payment.Provider.

@@ -15,7 +15,10 @@ type Fallback struct {
 	Sandbox    *Sandbox
 }
 
-var _ payment.Provider = (*Fallback)(nil)
+var (
+	_ payment.Provider     = (*Fallback)(nil)
+	_ payment.Availability = (*Fallback)(nil)
+)
 
 func (f *Fallback) provider() payment.Provider {
 	if f.Registered.IsMarked() {
@@ -23,6 +26,9 @@ func (f *Fallback) provider() payment.Provider {
 	}
 	return f.Sandbox
 }
+
+// Available implements payment.Availability.
+func (f *Fallback) Available() bool { return !f.Registered.IsMarked() || f.Registered.Available() }
 
 // Charge implements payment.Provider.
 func (f *Fallback) Charge(ctx context.Context, r payment.ChargeRequest) (payment.Answer, error) {
