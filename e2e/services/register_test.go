@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -40,6 +41,9 @@ func serveProgram(address string) {
 	http.HandleFunc("GET /key", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "key %q", os.Getenv("BACKPLANE_API_KEY"))
 	})
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	http.HandleFunc("GET /hangup", func(http.ResponseWriter, *http.Request) { <-hangups })
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	go func() {
@@ -69,6 +73,15 @@ func (s *sidecar) Write(b []byte) (int, error) {
 // startSidecar registers the program as an instance of the service till.
 func startSidecar(t *testing.T, p *testenv.Process, key string, flags ...string) *sidecar {
 	t.Helper()
+	s := newSidecar(t, p, key, flags...)
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newSidecar(t *testing.T, p *testenv.Process, key string, flags ...string) *sidecar {
+	t.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t))
 	s := &sidecar{url: "http://" + address}
 	args := append([]string{"register", "--service", "till", "--url", s.url, "--check", "/healthz", "--server", p.BaseURL, "--drain-time", "300ms"}, flags...)
@@ -76,9 +89,6 @@ func startSidecar(t *testing.T, p *testenv.Process, key string, flags ...string)
 	s.cmd.Env = append(os.Environ(), programVariable+"="+address, "BACKPLANE_API_KEY="+key)
 	s.cmd.Stdout, s.cmd.Stderr = s, s
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) } // so that the program ends, too
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	return s
 }
 
@@ -148,6 +158,38 @@ func TestRegister_runs_a_program_as_an_instance(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.wait(t)
+}
+
+func TestRegister_outlives_the_reader_of_its_log_and_its_terminal(t *testing.T) {
+	t.Parallel()
+	p := harness.StartServer(t, harness.Databases["SQLite"](t))
+	root := harness.SignInAdmin(t, p)
+	harness.CreateUserWithRole(t, p, root, "robot", "SERVICE")
+	s := newSidecar(t, p, harness.WithAPIKey(t, root, "robot", "service:till").Token, "--instance", "till-1", "--ttl", "2s")
+	reader, log, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	if err := errors.Join(s.cmd.Start(), reader.Close(), log.Close()); err != nil { // "registered" is a record
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "the instance passes", func() bool { return len(instances(t, root)) == 1 })
+	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Get(s.url + "/hangup")
+	if err != nil {
+		t.Fatalf("the program got no SIGHUP: %v", err)
+	}
+	_ = resp.Body.Close()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := s.wait(t); code != codeOfTerm || len(instances(t, root)) != 0 {
+		t.Errorf("after SIGTERM the exit code is %d and the instances are %v, want %d and none", code, instances(t, root), codeOfTerm)
+	}
 }
 
 func TestRegister_says_why_it_cannot_register(t *testing.T) {

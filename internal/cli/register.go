@@ -14,6 +14,7 @@ import (
 
 	"github.com/backplane-dev/backplane/client"
 	"github.com/backplane-dev/backplane/internal/config"
+	"github.com/backplane-dev/backplane/internal/logwriter"
 	"github.com/backplane-dev/backplane/internal/sidecar"
 )
 
@@ -36,7 +37,7 @@ func (c *commandLine) registerCommand() *cobra.Command {
 		Use:   "register --service NAME --url URL [--check PATH] -- PROGRAM [ARGUMENT…]",
 		Short: "run a program as an instance of a service",
 		Long: "Starts the program, registers it as an instance of the service once it answers GET of PATH with a status below 400, and renews its lease. " +
-			"A service that does not exist is created with this health check. SIGTERM and SIGINT drain the instance and remove it, and then end the program with SIGTERM. " +
+			"A service that does not exist is created with this health check. SIGTERM and SIGINT drain the instance and remove it, and then end the program with SIGTERM; SIGHUP is passed on to the program. " +
 			"The exit code is that of the program.\n\n" +
 			"The API key is read from " + config.APIKeyVariable + ", which the program does not get; it needs the scope service:NAME. While no server can be reached, " +
 			"the program runs, and registering is tried again.",
@@ -79,7 +80,10 @@ func (c *commandLine) registerProgram(ctx context.Context, f registerFlags, comm
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(c.process.ErrOut, nil))
+	absorbBrokenPipes()
+	errOut := logwriter.New(c.process.ErrOut, logwriter.DefaultLimit, droppedNotice(config.Config{})) // neither may a reader that is stuck hold up renewals
+	defer errOut.Close(flushTime)
+	log := slog.New(slog.NewTextHandler(errOut, nil))
 	registry, err := client.New(client.Config{URLs: f.servers, Token: key, Logger: log})
 	if err != nil {
 		return err

@@ -29,3 +29,7 @@ func NotifyStop(parent context.Context) context.Context {
 // ignoreTerminal keeps a server alive whose log reader dies (SIGPIPE) or whose terminal is closed
 // (SIGHUP).
 func ignoreTerminal() { signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP) }
+
+// absorbBrokenPipes is ignoreTerminal for SIGPIPE in a process that starts another one, which would inherit what is
+// ignored: without a reader of the log, writing it fails.
+func absorbBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }

@@ -5,8 +5,9 @@
 //	start program -> check passes -> registered -> stop: drain, deregister, SIGTERM, SIGKILL -> exit code
 //	                                            -> program ends: deregister               -> exit code
 //
-// The program runs without the registry: while the registry cannot be reached, registering is tried again. Only the
-// sidecar has the API key. If the sidecar itself is killed, the program runs on, and its lease expires.
+// SIGHUP is passed on to the program. The program runs without the registry: while the registry cannot be reached,
+// registering is tried again. Only the sidecar has the API key. If the sidecar itself is killed, the program runs
+// on, and its lease expires.
 package sidecar
 
 import (
@@ -17,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -86,6 +88,8 @@ func (s *sidecar) start(ctx context.Context) error {
 	s.program.Env = s.cfg.Environ
 	s.program.Stdin, s.program.Stdout, s.program.Stderr = os.Stdin, os.Stdout, os.Stderr
 	s.program.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
 	if err := s.program.Start(); err != nil {
 		return fmt.Errorf("start the program: %w", err)
 	}
@@ -93,7 +97,20 @@ func (s *sidecar) start(ctx context.Context) error {
 		defer close(s.ended)
 		_ = s.program.Wait() // its state is read by stop
 	}()
+	go s.passOn(hangups)
 	return nil
+}
+
+// passOn has the program get the signals: of a SIGHUP it alone knows whether it reloads or ends.
+func (s *sidecar) passOn(signals <-chan os.Signal) {
+	for {
+		select {
+		case <-s.ended:
+			return
+		case sig := <-signals:
+			_ = syscall.Kill(-s.program.Process.Pid, sig.(syscall.Signal)) //nolint:forcetypeassert // it is one; fails only if the program has ended
+		}
+	}
 }
 
 // register registers the instance once the check passes. The result is nil if ctx or the program ends before that.
