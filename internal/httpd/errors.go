@@ -59,7 +59,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, format error
 	if f.Kind() == fault.KindInternal {
 		refusal.Errors[0].Extensions["requestId"] = requestlog.RequestID(r.Context())
 	}
-	s.writeJSON(w, r, problem.SetHeaders(w.Header(), err), format, errorBody{refusal.Errors})
+	s.writeJSON(w, r, problem.SetHeaders(w.Header(), r, err), format, errorBody{refusal.Errors})
 }
 
 // reportError reports an error that a client is answered with.

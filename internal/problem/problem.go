@@ -96,8 +96,8 @@ func Status(k fault.Kind) int {
 	}
 }
 
-// SetHeaders sets the headers that belong to an error and returns its status.
-func SetHeaders(h http.Header, err error) int {
+// SetHeaders sets the headers that belong to an error, which answers r, and returns its status.
+func SetHeaders(h http.Header, r *http.Request, err error) int {
 	f := fault.From(err)
 	code := StatusOf(err)
 	if e, ok := errors.AsType[*Error](err); ok && e.Allow != "" {
@@ -106,20 +106,32 @@ func SetHeaders(h http.Header, err error) int {
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
 	}
-	if code == http.StatusUnauthorized {
+	switch {
+	case code != http.StatusUnauthorized:
+	case hasCredential(r):
 		SetChallenge(h, err)
+	default: // RFC 6750, 3.1: a request without a credential gets no error code
+		h.Set("WWW-Authenticate", challenge)
 	}
 	return code
+}
+
+// challenge asks for a bearer token.
+const challenge = `Bearer realm="backplane"`
+
+// hasCredential reports whether a client sent something to authenticate with.
+func hasCredential(r *http.Request) bool {
+	return r.Header.Get("Authorization") != "" || r.URL.Query().Has("ticket")
 }
 
 // SetChallenge sets the header by which a caller learns why its credential was refused (RFC 6750).
 // It also belongs to answers to callers who are taken for anonymous for that reason.
 func SetChallenge(h http.Header, err error) {
-	challenge := `Bearer realm="backplane", error="invalid_token"`
+	refused := challenge + `, error="invalid_token"`
 	if f := fault.From(err); f.Code == fault.TokenExpired {
-		challenge += `, error_description="` + f.Message + `"` // a constant without quotes
+		refused += `, error_description="` + f.Message + `"` // a constant without quotes
 	}
-	h.Set("WWW-Authenticate", challenge)
+	h.Set("WWW-Authenticate", refused)
 }
 
 // Document is a problem document.
@@ -161,7 +173,7 @@ func phraseOf(c fault.Code) string {
 func Write(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	fault.From(err).Report(r.Context(), log, "method", r.Method, "path", r.URL.Path)
 	h := w.Header()
-	status := SetHeaders(h, err)
+	status := SetHeaders(h, r, err)
 	h.Set("Content-Type", MediaType)
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

@@ -89,7 +89,7 @@ func TestWrite(t *testing.T) {
 		{"says when to retry", busy, 503, map[string]string{"Retry-After": "2"},
 			`{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"Busy.","code":"SERVER_BUSY","error":"Server busy"}`},
 		{"challenges for a token", fault.New(fault.Unauthenticated, "Sign in first."), 401,
-			map[string]string{"WWW-Authenticate": `Bearer realm="backplane", error="invalid_token"`},
+			map[string]string{"WWW-Authenticate": `Bearer realm="backplane"`},
 			`{"type":"about:blank","title":"Unauthorized","status":401,"detail":"Sign in first.","code":"UNAUTHENTICATED","error":"Unauthenticated"}`},
 		{"lists violations and allowed methods", &problem.Error{
 			Status: 405, Allow: "GET", Version: 3, Fault: fault.New(fault.BadRequest, "No."),
@@ -111,6 +111,29 @@ func TestWrite(t *testing.T) {
 			if got := w.Header().Get(name); got != want {
 				t.Errorf("%s: %s = %q, want %q", tt.name, name, got, want)
 			}
+		}
+	}
+}
+
+func TestWrite_challenges_by_what_the_client_sent(t *testing.T) {
+	t.Parallel()
+	const realm = `Bearer realm="backplane"`
+	for name, tt := range map[string]struct {
+		target, authorization string
+		code                  fault.Code
+		want                  string
+	}{
+		"nothing":          {"/orders", "", fault.Unauthenticated, realm},
+		"a token":          {"/orders", "Bearer x.y.z", fault.Unauthenticated, realm + `, error="invalid_token"`},
+		"an expired token": {"/orders", "Bearer a.b.c", fault.TokenExpired, realm + `, error="invalid_token", error_description="No."`},
+		"a ticket":         {"/graphql?ticket=x", "", fault.Unauthenticated, realm + `, error="invalid_token"`},
+	} {
+		r := httptest.NewRequest(http.MethodGet, tt.target, nil)
+		r.Header.Set("Authorization", tt.authorization)
+		w := httptest.NewRecorder()
+		problem.Write(w, r, slog.New(slog.DiscardHandler), fault.New(tt.code, "No."))
+		if got := w.Header().Get("WWW-Authenticate"); got != tt.want {
+			t.Errorf("to %s the challenge is %q, want %q", name, got, tt.want)
 		}
 	}
 }

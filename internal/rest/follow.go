@@ -52,6 +52,6 @@ func (rt *route) streamEvent(r *http.Request, in *boundRequest, resp *graphql.Re
 		data, _ = rt.answer.view.appendValue(nil, value)
 		return "", data
 	}
-	doc, _ := json.Marshal(problem.NewDocument(r, problem.SetHeaders(http.Header{}, err), err)) // plain text and numbers
+	doc, _ := json.Marshal(problem.NewDocument(r, problem.SetHeaders(http.Header{}, r, err), err)) // plain text and numbers
 	return problemEvent, doc
 }
