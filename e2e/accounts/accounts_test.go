@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
 	"github.com/backplane-dev/backplane/internal/testenv"
@@ -93,6 +94,31 @@ func TestSetPassword_is_for_an_ADMIN_in_a_session(t *testing.T) {
 		}
 		harness.SignIn(t, p, "eve", newPassword)
 	})
+}
+
+func TestSessions_last_as_the_settings_say(t *testing.T) {
+	t.Parallel()
+	for settings, want := range map[string]time.Duration{
+		"BACKPLANE_SESSION_IDLE_TIME=2h": 2 * time.Hour,
+		"BACKPLANE_SESSION_TIME=1h":      time.Hour,
+	} {
+		t.Run(settings, func(t *testing.T) {
+			t.Parallel()
+			p := testenv.Server(t, settings)
+			data := harness.SignUp(t, p, "ada").Do(t, `{ viewer { sessions { createdAt expiresAt } } }`, nil)
+			var times [2]time.Time
+			for i, name := range []string{"createdAt", "expiresAt"} {
+				at, err := time.Parse(time.RFC3339, harness.Text(data, "viewer", "sessions", 0, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				times[i] = at
+			}
+			if got := times[1].Sub(times[0]); got != want {
+				t.Errorf("a session lasts %s, want %s", got, want)
+			}
+		})
+	}
 }
 
 // account is an account as backplane users --json shows it.

@@ -48,7 +48,10 @@ const requestCredentials = 10_000
 // NewSessions builds the domain of sessions, API keys and signing keys. With a hub
 // it follows the log for revocations, and with a recorder it records failures; commands other than serve have neither.
 func NewSessions(env Env, db *store.DB, sealer *secrets.Sealer, hub *eventlog.Hub, events *securitylog.Recorder) (s *session.Service, err error) {
-	cfg := session.Config{NoRateLimit: !env.Config.RateLimit, AccessTTL: env.Config.AccessTokenTime, CacheSize: env.Config.HTTP.Streams.Connections + requestCredentials, Stopwatch: time.Now, CheckAge: db.Clock().CheckAge}
+	cfg := session.Config{
+		NoRateLimit: !env.Config.RateLimit, AccessTTL: env.Config.AccessTokenTime, IdleTTL: env.Config.SessionIdleTime, SessionTTL: env.Config.SessionTime,
+		CacheSize: env.Config.HTTP.Streams.Connections + requestCredentials, Stopwatch: time.Now, CheckAge: db.Clock().CheckAge,
+	}
 	if events != nil {
 		cfg.Security = events.Record
 	}

@@ -34,6 +34,8 @@ type Config struct {
 	AdminListen      string // host:port, or Off
 	StopDelay        time.Duration
 	AccessTokenTime  time.Duration
+	SessionIdleTime  time.Duration // without a refresh
+	SessionTime      time.Duration // in all
 	LogLevel         slog.Level
 	LogFormat        LogFormat
 	Database         Database

@@ -46,7 +46,7 @@ func TestFromEnv_Defaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Config{
-		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", CacheBytes: 64 << 20, StopDelay: 7 * time.Second, AccessTokenTime: 5 * time.Minute, Database: "sqlite:data/backplane.db", Conns: 11, CredentialConns: 3, RateLimit: true, Introspection: true, PlannedExecutor: true, LogFormat: config.LogText,
+		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", CacheBytes: 64 << 20, StopDelay: 7 * time.Second, AccessTokenTime: 5 * time.Minute, SessionIdleTime: 30 * 24 * time.Hour, SessionTime: 90 * 24 * time.Hour, Database: "sqlite:data/backplane.db", Conns: 11, CredentialConns: 3, RateLimit: true, Introspection: true, PlannedExecutor: true, LogFormat: config.LogText,
 		Retention:   eventlog.RetentionConfig{MaxReaderLag: 1_000_000},
 		DeadLetters: consumer.DeadLetterConfig{Retention: 90 * 24 * time.Hour},
 		Security:    securitylog.Config{Retention: 90 * 24 * time.Hour},
@@ -147,6 +147,8 @@ func TestFromEnv_Mistakes(t *testing.T) {
 		{"an unknown level", "BACKPLANE_LOG_LEVEL=loud", `BACKPLANE_LOG_LEVEL is "loud", but it must be debug, info, warn or error.`},
 		{"an unknown format", "BACKPLANE_LOG_FORMAT=xml", `BACKPLANE_LOG_FORMAT is "xml", but it must be text or json.`},
 		{"an access token of no time", "BACKPLANE_ACCESS_TOKEN_TIME=1s", `BACKPLANE_ACCESS_TOKEN_TIME is "1s", but it must be a time from 2s to 5m.`},
+		{"a session of no time", "BACKPLANE_SESSION_IDLE_TIME=0s", `BACKPLANE_SESSION_IDLE_TIME is "0s", but it must be a time from 1m to 8784h (366 days).`},
+		{"a session for ever", "BACKPLANE_SESSION_TIME=9000h", `BACKPLANE_SESSION_TIME is "9000h", but it must be a time from 1m to 8784h (366 days).`},
 		{"a limit of nothing", "BACKPLANE_LIMIT_DEPTH=0", `BACKPLANE_LIMIT_DEPTH is "0", but it must be a whole number from 1 to 1073741824.`},
 		{"a time without unit", "BACKPLANE_LIMIT_BODY_TIME=5", `BACKPLANE_LIMIT_BODY_TIME is "5", but it must be a time from 1ms to 1h, such as 500ms, 10s or 2m.`},
 		{"half an account", "BACKPLANE_ADMIN_USERNAME=ada", "BACKPLANE_ADMIN_USERNAME and BACKPLANE_ADMIN_PASSWORD must be set together, or neither of them."},

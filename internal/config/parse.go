@@ -232,6 +232,15 @@ func parseTokenTime(value string) (time.Duration, error) {
 	return d, nil
 }
 
+// parseSessionTime reads the life of a session.
+func parseSessionTime(value string) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < time.Minute || d > 366*24*time.Hour {
+		return 0, errors.New("a time from 1m to 8784h (366 days)")
+	}
+	return d, nil
+}
+
 // parseDelay reads a time that may be zero.
 func parseDelay(value string) (time.Duration, error) {
 	d, err := time.ParseDuration(value)

@@ -49,6 +49,8 @@ func (c *Config) groups() []Group {
 			setting.Value(&c.AdminUsername, "ADMIN_USERNAME", "", "username of the first ADMIN, created while there is none; default: `admin`, with a random password that is printed once to a terminal, else written to a file that only its owner can read", parseAny),
 			markSecret(setting.Value(&c.AdminPassword, "ADMIN_PASSWORD", "", "password of the first ADMIN", parseSecret)),
 			setting.Value(&c.AccessTokenTime, "ACCESS_TOKEN_TIME", "5m", "life of an access token, from `2s` to `5m`; clients renew it by `refreshSession`", parseTokenTime),
+			setting.Value(&c.SessionIdleTime, "SESSION_IDLE_TIME", "720h", "time after which a session ends that was not refreshed, the life of a refresh token, from `1m` to `8784h`", parseSessionTime),
+			setting.Value(&c.SessionTime, "SESSION_TIME", "2160h", "time after which a session ends that was refreshed all along, from `1m` to `8784h`; the user signs in again", parseSessionTime),
 			setting.Value(&c.RateLimit, "RATE_LIMIT", "on", "`off` turns off the rate limits on password attempts, names and changes: for benchmarks and tests only", parseEither("on", "off")),
 			setting.Value(&c.Introspection, "INTROSPECTION", "on", "`off` hides the schema, also `/schema.graphql`, and suggestions in error messages", parseEither("on", "off")),
 			setting.Value(&c.HTTP.HideDocs, "DOCS", "on", "`off` hides GraphiQL, the page and the OpenAPI document of the legacy REST routes", parseEither("off", "on")),
