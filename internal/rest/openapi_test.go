@@ -1,11 +1,13 @@
 package rest_test
 
 import (
+	"encoding/json"
 	"flag"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +54,34 @@ func TestOpenAPI_is_the_golden_file(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("the document has changed; if that is meant, run go test ./internal/rest -update (-golden +got):\n%s", diff)
+	}
+}
+
+// TestOpenAPI_describes_error_codes_for_REST holds that no text names a field or an argument of GraphQL.
+func TestOpenAPI_describes_error_codes_for_REST(t *testing.T) {
+	t.Parallel()
+	s, err := load(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Components struct {
+			Schemas map[string]struct{ Description string }
+		}
+	}
+	if err := json.Unmarshal(page(s, "/openapi.json").Body.Bytes(), &d); err != nil {
+		t.Fatal(err)
+	}
+	text := d.Components.Schemas["ErrorCode"].Description
+	ofGraphQL := regexp.MustCompile("first|extensions|[a-z][A-Z]")
+	names := regexp.MustCompile("`[^`]*`").FindAllString(text, -1)
+	for _, name := range names {
+		if ofGraphQL.MatchString(name) {
+			t.Errorf("a text of error codes speaks of %s", name)
+		}
+	}
+	if !slices.Contains(names, "`limit`") {
+		t.Errorf("the texts of error codes do not speak of `limit`: %q", names)
 	}
 }
 

@@ -173,10 +173,23 @@ func (s *schemaWriter) enumSchema(def *ast.Definition) object {
 			values[i] = v.Name
 			fmt.Fprintf(&about, "\n- `%s`: %s", v.Name, v.Description)
 		}
-		s.schemas[def.Name] = object{"type": "string", "enum": values, "description": about.String()}
+		s.schemas[def.Name] = object{"type": "string", "enum": values, "description": errorTexts.Replace(about.String())}
 	}
 	return object{"$ref": "#/components/schemas/" + def.Name}
 }
+
+// errorTexts writes what the schema says of error codes for callers of REST.
+var errorTexts = strings.NewReplacer(
+	"in `UserError.code` and in `extensions.code`", "in `code`",
+	"the request id in `extensions`", "`request_id`",
+	"The HTTP request is not a GraphQL request.", "The HTTP request is malformed, or not one that the path takes.",
+	"`extensions.retryAfter`", "`Retry-After`",
+	"call `refreshSession`", "call `POST /auth/refresh`",
+	"`first` or `last`", "`limit` or `last`",
+	"Read again, then subscribe after `eventCursor`.", "Take the cursor of `GET /events?last=1`, read again, and go on after that cursor.",
+	"that `ifVersion` expects; the payload carries it as it is", "that `If-Match` names; `current_version` is the one that it is at",
+	"`expectedTotal` says; the payload carries what it costs", "`expected_total` says",
+)
 
 // outputSchema is the schema of a result.
 func (s *schemaWriter) outputSchema(rt *route, shown *ast.Field) object {
