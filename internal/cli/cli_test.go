@@ -37,7 +37,7 @@ type serving struct {
 // commands are all commands, and those of commands.
 var commands = []string{
 	"", "apikey", "completion", "config", "consumers", "deadletters", "deadletters list", "deadletters replay", "deadletters show", "doctor", "keys", "keys list", "keys revoke", "keys rotate", "keys rotate-master",
-	"legacy", "man", "migrate", "pick", "seed", "serve", "services", "services drain", "services list", "services maintenance", "services metadata", "services payment-provider", "services show", "services strategy", "services undrain", "services weight", "sinks", "sinks forget", "sinks list", "sinks rewind", "users", "users activate", "users create", "users deactivate", "users list", "users set-password", "users set-roles", "users show", "version",
+	"legacy", "man", "migrate", "pick", "register", "security", "security events", "seed", "serve", "services", "services drain", "services list", "services maintenance", "services metadata", "services payment-provider", "services show", "services strategy", "services undrain", "services weight", "sinks", "sinks forget", "sinks list", "sinks rewind", "users", "users activate", "users create", "users deactivate", "users list", "users set-password", "users set-roles", "users show", "version",
 }
 
 func TestHelp_of_each_command(t *testing.T) {

@@ -101,6 +101,9 @@ func TestMain_lists_as_tables_and_as_JSON(t *testing.T) {
 			}
 		}
 	}
+	if code, out, errOut := run(t, environ, "security events --json"); code != 0 || !strings.HasPrefix(out, "{") {
+		t.Errorf("security events --json exits with %d and prints %q, %q", code, out, errOut)
+	}
 	if _, out, _ := run(t, environ, "users show ada --json"); !strings.Contains(out, `"roles":["CUSTOMER"]`) || !strings.Contains(out, `"email":null`) || !strings.Contains(out, `"apiKeys":0`) {
 		t.Errorf("users show ada --json printed %s", out)
 	}

@@ -34,7 +34,7 @@ type registerFlags struct {
 func (c *commandLine) registerCommand() *cobra.Command {
 	var f registerFlags
 	cmd := &cobra.Command{
-		Use:   "register --service NAME --url URL [--check PATH] -- PROGRAM [ARGUMENT…]",
+		Use:   "register --service NAME --url URL [--check PATH] [flags] -- PROGRAM [ARGUMENT…]",
 		Short: "run a program as an instance of a service",
 		Long: "Starts the program, registers it as an instance of the service once it answers GET of PATH with a status below 400, and renews its lease. " +
 			"A service that does not exist is created with this health check. SIGTERM and SIGINT drain the instance and remove it, and then end the program with SIGTERM; SIGHUP is passed on to the program. " +

@@ -27,6 +27,7 @@ func (c *commandLine) securityCommand() *cobra.Command {
 	events.Flags().StringVar(&x.since, "since", "", "only events that were stored since `TIME`: RFC 3339, or how long ago, such as 24h")
 	events.Flags().StringVar(&x.typ, "type", "", "only events of `TYPE`, such as sign_in.failed")
 	events.Flags().BoolVar(&x.follow, "follow", false, "go on with new events")
+	events.Flags().Bool("json", true, "write JSON, the only form: as for other listings")
 	cmd := &cobra.Command{Use: "security", Short: "export security events", Args: unknownVerb("events"), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(events)
 	return cmd
