@@ -8,7 +8,7 @@ import { graphql, isExpired, kill, refresh, rename, signUp, sleep, socketURL, st
 const { user, ...tokens } = await signUp();
 let { accessToken: token, refreshToken } = tokens;
 async function current() {
-  if (isExpired(token)) ({ accessToken: token, refreshToken } = (await graphql(refresh, { token: refreshToken }, token)).session);
+  if (isExpired(token, 500)) ({ accessToken: token, refreshToken } = (await graphql(refresh, { token: refreshToken }, token)).session);
   return token;
 }
 

@@ -22,7 +22,8 @@ export const start = () => command("start");
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 const claims = (token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url").toString());
-export const isExpired = (token) => Date.now() >= claims(token).exp * 1000;
+/** Whether the token has expired, or will while a request is under way that takes so many milliseconds. */
+export const isExpired = (token, milliseconds = 0) => Date.now() + milliseconds >= claims(token).exp * 1000;
 export const expiry = async (token) => {
   while (!isExpired(token)) await sleep(100);
 };
