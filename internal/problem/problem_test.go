@@ -49,7 +49,7 @@ func TestStatusOf_follows_from_the_code(t *testing.T) {
 			fault.VersionConflict, fault.LegacyIDTaken, fault.IdempotencyKeyReused, fault.IdempotencyInFlight, fault.UserNotActive,
 			user.CodeUsernameTaken, user.CodeEmailTaken, user.CodeLastAdmin, fault.LimitReached, order.CodeProductNotActive, order.CodeSKUTaken,
 			order.CodeStockInsufficient, order.CodeOrderNotCancellable, order.CodeOrderNotPayable, order.CodeOrderNotShippable,
-			order.CodeOrderNotDeliverable, order.CodeOrderNotRefundable, order.CodePriceChanged, registry.CodeStaleIncarnation,
+			order.CodeOrderNotDeliverable, order.CodeOrderNotRefundable, order.CodePriceChanged, order.CodePaymentUnderWay, registry.CodeStaleIncarnation,
 		},
 		429: {fault.RateLimited},
 		500: {fault.Internal},
