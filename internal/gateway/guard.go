@@ -171,8 +171,9 @@ func (g *Guard) deniedAddresses(ctx context.Context, hp string) []netip.Addr {
 	return r.addrs
 }
 
-// resolveHost returns the addresses of a host of the server's own. If one of them is this machine, all of
-// the machine's addresses count: a listener may be reached by any.
+// resolveHost returns the addresses of a host of the server's own. If one of them is of this machine, all of
+// the machine's addresses count: what listens there may be reached by any, such as a Redis that is configured
+// by the machine's address in the network and listens on every one.
 func resolveHost(ctx context.Context, host string) (all []netip.Addr) {
 	if host != "" {
 		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -183,8 +184,9 @@ func resolveHost(ctx context.Context, host string) (all []netip.Addr) {
 			all = append(all, ip.Unmap().WithZone(""))
 		}
 	}
-	if host == "" || slices.ContainsFunc(all, netip.Addr.IsUnspecified) || slices.ContainsFunc(all, netip.Addr.IsLoopback) {
-		all = append(all, ownAddresses()...)
+	own := ownAddresses()
+	if host == "" || slices.ContainsFunc(all, func(ip netip.Addr) bool { return ip.IsUnspecified() || ip.IsLoopback() || slices.Contains(own, ip) }) {
+		all = append(all, own...)
 	}
 	return all
 }
