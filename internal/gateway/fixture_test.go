@@ -15,6 +15,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/balance"
 	"github.com/backplane-dev/backplane/internal/event"
+	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/requestlog"
 	"github.com/backplane-dev/backplane/internal/validate"
@@ -29,6 +30,7 @@ type fixture struct {
 	front     *httptest.Server
 	services  map[string]*registry.Service
 	lag       time.Duration
+	memory    *membudget.Budget // of request bodies; nil for no limit
 
 	mu      sync.Mutex
 	caller  *auth.Principal // of the next calls; nil for an anonymous one
@@ -89,6 +91,9 @@ func (w *fixture) serve(rw http.ResponseWriter, r *http.Request) {
 	if caller != nil {
 		ctx = auth.With(ctx, caller)
 	}
+	grant := w.memory.Open(ctx)
+	defer grant.Release()
+	ctx = membudget.WithGrant(ctx, grant)
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
 	rw.Header().Set("Content-Security-Policy", "default-src 'none'")
 	w.gateway.ServeHTTP(rw, r.WithContext(ctx))

@@ -10,10 +10,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/auth"
 	"github.com/backplane-dev/backplane/internal/balance"
+	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/registry"
 	"github.com/backplane-dev/backplane/internal/testenv"
 )
@@ -209,6 +212,47 @@ func TestGateway_limits_bodies(t *testing.T) {
 	if s := w.gateway.Stats(); s.CircuitsOpened+s.Ejections+s.RetriedReset != 0 {
 		t.Errorf("errors of callers count against instances: %+v", s)
 	}
+}
+
+// TestGateway_buffers_bodies_within_the_memory_of_their_caller has one half-sent body hold the share of its caller: the next
+// body is forwarded all the same, but not sent again.
+func TestGateway_buffers_bodies_within_the_memory_of_their_caller(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t, Config{BodyTime: callLimit})
+	w.memory = membudget.New(4*64<<10, time.Second) // 64 KiB for one caller
+	var asked atomic.Int64
+	retried := func(body int) int { // the status of a call that the first instance refuses
+		asked.Store(0)
+		return w.do(http.MethodPut, "/gateway/echo/", strings.NewReader(strings.Repeat("x", body))).status
+	}
+	w.registerEcho(failTimes(1, &asked, respondStatus(503)), failTimes(1, &asked, respondStatus(503)))
+	if got := retried(20 << 10); got != http.StatusOK {
+		t.Errorf("a body of a caller with memory to spare: %d, want it sent again", got)
+	}
+	conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(conn, "PUT /gateway/echo/ HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\nabc")
+	memory := w.memory.Open(auth.With(auth.WithClient(t.Context(), auth.Client{Address: w.address}), ada))
+	testenv.Eventually(t, "the half-sent body has its memory", func() bool {
+		defer memory.Release()
+		return !memory.TryTake(32 << 10)
+	})
+	if got := retried(20 << 10); got != http.StatusServiceUnavailable || asked.Load() != 1 {
+		t.Errorf("a body beyond the memory of its caller: %d after %d attempts, want 503 of the one instance", got, asked.Load())
+	}
+	if got := retried(4 << 10); got != http.StatusOK {
+		t.Errorf("a short body: %d, want it sent again", got)
+	}
+	w.setAnonymous("192.0.2.9")
+	w.registerService(registry.ServiceInput{Name: "open"}, publicService(), startServer(t, failTimes(0, &asked, nil)))
+	if got := w.do(http.MethodPut, "/gateway/open/", strings.NewReader(strings.Repeat("x", 20<<10))).status; got != http.StatusOK {
+		t.Errorf("a body of another caller: %d", got)
+	}
+	w.setCaller(ada)
+	conn.Close()
+	testenv.Eventually(t, "the memory is free again", func() bool { return retried(20<<10) == http.StatusOK })
 }
 
 func TestGateway_ends_a_call_whose_response_precedes_the_body(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/backplane-dev/backplane/internal/membudget"
 	"github.com/backplane-dev/backplane/internal/problem"
 )
 
@@ -31,7 +32,15 @@ type requestBody struct {
 
 var errReadAfterEnd = errors.New("body read after the end of the call")
 
-// readBody buffers a small body of a request and leaves any other to be streamed.
+// A buffer takes its memory from the grant of the request: a buffer that grows is up to twice as large as what is
+// in it. The first bytes are free, as those of all request bodies.
+const (
+	bufferFactor = 2
+	freeBytes    = 4 << 10
+)
+
+// readBody buffers a small body of a request and leaves any other to be streamed, and so one for whose buffer
+// its caller, or the node, has no memory to spare.
 func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*requestBody, error) {
 	b := &requestBody{limit: g.cfg.BodyBytes, onRead: func() {}}
 	switch {
@@ -40,7 +49,7 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (*requestBody
 	case r.ContentLength > g.cfg.BodyBytes:
 		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
 		return nil, problem.BodyTooLarge(g.cfg.BodyBytes)
-	case r.ContentLength < 0 || r.ContentLength > g.cfg.BufferedBytes:
+	case r.ContentLength < 0 || r.ContentLength > g.cfg.BufferedBytes, !membudget.GrantFrom(r.Context()).TryTake(bufferFactor * (r.ContentLength - freeBytes)):
 		b.from = r.Body
 		return b, nil
 	}

@@ -10,7 +10,8 @@ import (
 type Gateway interface {
 	// ServeHTTP answers a request whose path begins with /gateway/. Its context carries the
 	// principal, and ends with a fault as its cause once the caller's credential is no longer
-	// valid; upgraded connections end with it, too. Its X-Forwarded-* headers are those of trusted proxies.
+	// valid; upgraded connections end with it, too. Its buffers take their memory from the grant of
+	// the context. Its X-Forwarded-* headers are those of trusted proxies.
 	http.Handler
 	// Drain waits until no request is being forwarded, upgraded connections included. Its
 	// error is that of ctx.
@@ -42,6 +43,8 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, end := s.connections.Watch(ctx, caller)
 	defer end()
+	ctx, grant := s.openMemory(ctx)
+	defer grant.Release() // once the call has ended, as it may be sent again until then
 	s.stripUntrustedForwarded(r)
 	s.deps.Gateway.ServeHTTP(w, r.WithContext(ctx))
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/fault"
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/httpd/connection"
+	"github.com/backplane-dev/backplane/internal/membudget"
 )
 
 // openGateway is a Gateway whose calls are open until their contexts end.
@@ -23,6 +24,36 @@ func (g openGateway) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 }
 
 func (openGateway) Drain(context.Context) error { return nil }
+
+// memoryGateway is a Gateway whose calls hold bytes of the memory budget, and report whether they were free.
+type memoryGateway struct{ free chan bool }
+
+func (g memoryGateway) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	g.free <- membudget.GrantFrom(r.Context()).TryTake(200)
+}
+
+func (memoryGateway) Drain(context.Context) error { return nil }
+
+func TestServer_counts_the_memory_of_gateway_calls_until_they_end(t *testing.T) {
+	t.Parallel()
+	memory := membudget.New(1000, time.Second) // 250 for one caller
+	g := memoryGateway{make(chan bool, 2)}
+	s := newServer(t, httpd.Config{}, httpd.Deps{Auth: &mutableToken{}, Gateway: g, Memory: memory})
+	for range 2 {
+		answer(s, request("GET /gateway/echo/", "Authorization: Bearer a", ""))
+		if !<-g.free {
+			t.Error("the memory of the caller is not free after its last call")
+		}
+	}
+	held := memory.Open(auth.With(t.Context(), &auth.Principal{UserID: "usr_1"}))
+	defer held.Release()
+	if err := held.Take(t.Context(), 200); err != nil {
+		t.Fatal(err)
+	}
+	if answer(s, request("GET /gateway/echo/", "Authorization: Bearer a", "")); <-g.free {
+		t.Error("a call does not count against the memory of its caller")
+	}
+}
 
 // mutableToken is an Authenticator of one token.
 type mutableToken struct {

@@ -40,6 +40,31 @@ func (g *Grant) Await(ctx context.Context, n int64) error {
 	return g.take(ctx, n)
 }
 
+// TryTake is Take without a wait: it reports false if the bytes are not free, and takes none.
+func (g *Grant) TryTake(n int64) bool {
+	if g == nil || n <= 0 {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n = min(n, g.budget.Caller()-g.bytes); n == 0 {
+		return true
+	}
+	shares := g.join()
+	for i, s := range shares {
+		if !s.TryAcquire(n) {
+			releaseAll(shares[:i], n)
+			return false
+		}
+	}
+	if !g.budget.total.TryAcquire(n) {
+		releaseAll(shares, n)
+		return false
+	}
+	g.bytes += n
+	return true
+}
+
 // take acquires the bytes of the owners first and of the total last, so that who waits for
 // its own share holds nothing of the others'.
 func (g *Grant) take(ctx context.Context, n int64) error {
