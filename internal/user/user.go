@@ -231,6 +231,8 @@ func normalizeUsername(s string) (string, error) {
 		return s, errUsername("it holds an invisible character")
 	case mixesAlphabets(s):
 		return s, errUsername("it mixes letters of alphabets that look alike")
+	case strings.ContainsFunc(s, isPhonetic):
+		return s, errUsername("it holds a phonetic letter that looks like another one")
 	case ours || strings.HasPrefix(UsernameKey(s), deletedPrefix):
 		return s, errUsername("it is reserved")
 	}
@@ -256,6 +258,15 @@ func mixesAlphabets(s string) bool {
 	}
 	return used > 1
 }
+
+// phonetic are Latin letters of no language that look like others: small capitals, and the g and insular letters
+// of phoneticians and printers. Folding leaves them as they are.
+var phonetic = &unicode.RangeTable{R16: []unicode.Range16{
+	{Lo: 0x0261, Hi: 0x0262, Stride: 1}, {Lo: 0x0274, Hi: 0x0274, Stride: 1}, {Lo: 0x0280, Hi: 0x0280, Stride: 1}, {Lo: 0x0299, Hi: 0x0299, Stride: 1},
+	{Lo: 0x029C, Hi: 0x029C, Stride: 1}, {Lo: 0x029F, Hi: 0x029F, Stride: 1}, {Lo: 0x1D00, Hi: 0x1D2B, Stride: 1}, {Lo: 0xA730, Hi: 0xA731, Stride: 1}, {Lo: 0xA779, Hi: 0xA787, Stride: 1},
+}}
+
+func isPhonetic(r rune) bool { return unicode.Is(phonetic, r) }
 
 func errUsername(format string, args ...any) error {
 	return fault.New(CodeUsernameInvalid, "This user name cannot be used: "+format+".", args...).At("username")
