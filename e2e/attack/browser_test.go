@@ -24,6 +24,8 @@ var browserRequests = []browserRequest{
 	{"GraphQL by GET", http.MethodGet, "/graphql?query={__typename}", "", nil},
 	{"REST", http.MethodGet, "/products", "", nil},
 	{"sign-up by REST without a type", http.MethodPost, "/users", `{"username":"mallory","password":"correct horse battery","name":"M"}`, []string{"Content-Type", ""}},
+	{"sign-up by a form", http.MethodPost, "/users", "username=mallory&password=correct+horse+battery&name=M", []string{"Content-Type", "application/x-www-form-urlencoded"}},
+	{"a reserved event stream", http.MethodPut, "/graphql", "", nil},
 	{"a WebSocket", http.MethodGet, "/graphql", "", []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol", "graphql-transport-ws"}},
 	{"an event stream", http.MethodGet, "/graphql?query=subscription{events{id}}", "", []string{"Accept", "text/event-stream"}},
 	{"the gateway", http.MethodGet, "/gateway/echo/", "", nil},

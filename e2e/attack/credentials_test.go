@@ -69,14 +69,18 @@ func TestServer_refuses_dead_credentials_everywhere(t *testing.T) {
 		root.Do(t, `mutation($in: DeleteUserInput!) { deleteUser(input: $in) { userErrors { code } } }`, harness.Input(harness.Fields{"id": user}))
 		expired := awaitExpiry(t, harness.SignUp(t, p, "eve"))
 		parts := strings.Split(root.Token, ".")
+		authorizations := map[string]string{"another scheme": "Basic YTpi", "no token at all": "Bearer", "a bare token": "nonsense", "two tokens": "Bearer a b"}
 		for name, token := range map[string]string{
 			"a revoked key": key.Token, "a session that was signed out": signedOut.Token, "the session of a deleted user": deleted.Token, "an expired token": expired.Token,
 			"a token with another signature": parts[0] + "." + parts[1] + "." + strings.Repeat("A", len(parts[2])), "a token without a signature": parts[0] + "." + parts[1] + ".",
 			"no token": "nonsense",
 		} {
+			authorizations[name] = "Bearer " + token
+		}
+		for name, authorization := range authorizations {
 			for _, r := range routes(t, p) {
-				open := openToAll[r.name] && strings.Count(token, ".") == 2
-				if status, body := r.send(t, p.BaseURL, "", "Authorization", "Bearer "+token); (status == http.StatusUnauthorized) == open {
+				open := openToAll[r.name] && strings.Count(authorization, ".") == 2
+				if status, body := r.send(t, p.BaseURL, "", "Authorization", authorization); (status == http.StatusUnauthorized) == open {
 					t.Errorf("%s with %s: %d %s, want 401: %v", r.name, name, status, body, !open)
 				}
 			}

@@ -65,12 +65,38 @@ func TestDatabase_file_is_for_its_owner_alone(t *testing.T) {
 	}
 }
 
+// readingCommands are commands that show something.
+var readingCommands = [][]string{{"doctor"}, {"services"}, {"legacy"}, {"keys"}, {"keys", "list"}, {"consumers"}, {"deadletters"}, {"sinks"}}
+
+// runUnderAnotherKey runs the reading commands under a master key that is not that of the database.
+func runUnderAnotherKey(t *testing.T, folder, database string) {
+	t.Helper()
+	otherKey := append(harness.Settings(database), "BACKPLANE_SECRET_KEY="+strings.Repeat("o", 43))
+	for _, args := range readingCommands {
+		out, err := runIn(t, folder, otherKey, args...)
+		if (err == nil) == (args[0] == "doctor") || args[0] == "doctor" && !strings.Contains(out, "is not the key") {
+			t.Errorf("%v with another key: %v\n%s", args, err, out)
+		}
+	}
+}
+
+func TestReading_commands_leave_the_master_key_of_each_database(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		ada := harness.SignUp(t, p, "ada")
+		p.Stop()
+		runUnderAnotherKey(t, t.TempDir(), database)
+		p.Start()
+		ada.Do(t, "{ viewer { user { name } } }", nil) // its token was signed before
+	})
+}
+
 func TestReading_commands_change_nothing(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	database := "sqlite:" + filepath.Join(folder, "backplane.db")
-	commands := [][]string{{"doctor"}, {"services"}, {"legacy"}, {"keys"}, {"keys", "list"}, {"consumers"}, {"deadletters"}, {"sinks"}}
-	for _, args := range commands {
+	for _, args := range readingCommands {
 		if out, err := runIn(t, folder, harness.Settings(database), args...); err == nil || !strings.Contains(out, "there is no database yet") {
 			t.Errorf("%v without a database: %v\n%s", args, err, out)
 		}
@@ -80,13 +106,7 @@ func TestReading_commands_change_nothing(t *testing.T) {
 	}
 	testenv.Server(t, harness.Settings(database)...).Stop()
 	before := digests(t, folder)
-	otherKey := append(harness.Settings(database), "BACKPLANE_SECRET_KEY="+strings.Repeat("o", 43))
-	for _, args := range commands {
-		out, err := runIn(t, folder, otherKey, args...)
-		if (err == nil) == (args[0] == "doctor") || args[0] == "doctor" && !strings.Contains(out, "is not the key") {
-			t.Errorf("%v with another key: %v\n%s", args, err, out)
-		}
-	}
+	runUnderAnotherKey(t, folder, database)
 	if diff := cmp.Diff(before, digests(t, folder)); diff != "" {
 		t.Errorf("commands changed files (-before +after): %s", diff)
 	}

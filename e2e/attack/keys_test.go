@@ -44,6 +44,13 @@ func TestAPIKey_cannot_make_an_ADMIN(t *testing.T) {
 				t.Errorf("%s by a key with users:write gave %q, want FORBIDDEN", what, code)
 			}
 		}
+		for transport := range harness.Transports {
+			for what, mutation := range elevations(victim) {
+				if m := harness.MustNext(t, harness.Subscribe(t, transport, key, mutation, nil)); m.Code != "FORBIDDEN" {
+					t.Errorf("%s by a key with users:write over the %s gave %+v, want FORBIDDEN", what, transport, m)
+				}
+			}
+		}
 		key.MustREST(t, http.StatusForbidden, "DELETE /users/"+victim, "")
 		if got := root.Do(t, `{ users { nodes { username roles status } } }`, nil); fmt.Sprint(got) !=
 			"map[users:map[nodes:[map[roles:[CUSTOMER] status:ACTIVE username:victim] map[roles:[ADMIN] status:ACTIVE username:"+harness.AdminName+"]]]]" {
@@ -105,10 +112,16 @@ func TestAPIKey_that_may_only_write_reads_nothing(t *testing.T) {
 		id := harness.Text(ada.Do(t, harness.PlaceOrder, harness.Fields{"items": []any{harness.OrderLine("CUP", 1)}}), "placeOrder", "order", "id")
 		writer := createKey(t, root, "orders:write", "users:write", "products:write")
 		for name, c := range map[string]harness.Caller{"of an ADMIN": writer, "of the customer": createKey(t, ada, "orders:write")} {
-			got := c.Do(t, `mutation($id: ID!) { cancelOrder(input: {id: $id, ifVersion: 99}) { order { number note items { sku } total { amount } } userErrors { code } } }`,
-				harness.Fields{"id": id})
+			const cancel = `mutation($id: ID!) { cancelOrder(input: {id: $id, ifVersion: 99}) { order { number note items { sku } total { amount } } userErrors { code } } }`
+			got := c.Do(t, cancel, harness.Fields{"id": id})
 			if harness.Text(got, "cancelOrder", "userErrors", 0, "code") != "VERSION_CONFLICT" || harness.At(got, "cancelOrder", "order") != nil {
 				t.Errorf("cancelOrder by a key %s that may not read gave %v, want a conflict without the order", name, got)
+			}
+			for transport := range harness.Transports {
+				m := harness.MustNext(t, harness.Subscribe(t, transport, c, cancel, harness.Fields{"id": id}))
+				if harness.Text(m.Event, "userErrors", 0, "code") != "VERSION_CONFLICT" || m.Event["order"] != nil {
+					t.Errorf("cancelOrder over the %s by a key %s that may not read gave %+v, want a conflict without the order", transport, name, m)
+				}
 			}
 			a := c.MustREST(t, http.StatusForbidden, "POST /orders/"+id+"/cancel", "{}", "If-Match", `"99"`)
 			if !strings.Contains(string(a.Body), "orders:read") {
@@ -139,6 +152,11 @@ func TestAPIKey_that_may_not_read_the_answer_changes_nothing(t *testing.T) {
 		placed := `mutation { placeOrder(input: {items: [{sku: "CUP", quantity: 1}]}) { order { id user { username } } userErrors { code } } }`
 		if code := key.RefusalCode(t, placed, nil); code != "FORBIDDEN" {
 			t.Errorf("placeOrder with the user gave %q, want FORBIDDEN", code)
+		}
+		for transport := range harness.Transports {
+			if m := harness.MustNext(t, harness.Subscribe(t, transport, key, placed, nil)); m.Code != "FORBIDDEN" {
+				t.Errorf("placeOrder with the user over the %s gave %+v, want FORBIDDEN", transport, m)
+			}
 		}
 		if got := ada.Do(t, `{ orders { totalCount } }`, nil); harness.Number(got, "orders", "totalCount") != 0 {
 			t.Errorf("refused calls placed orders: %v", got)
@@ -178,6 +196,12 @@ func TestDuplicate_calls_need_permission(t *testing.T) {
 		}
 		if code := second.RefusalCode(t, rename, nil); code != "FORBIDDEN" {
 			t.Errorf("a duplicate of createUser by a former ADMIN gave %q, want FORBIDDEN", code)
+		}
+		for transport := range harness.Transports {
+			m := harness.MustNext(t, harness.Subscribe(t, transport, second, cancel, nil))
+			if harness.Text(m.Event, "userErrors", 0, "code") != "ORDER_NOT_FOUND" || m.Event["order"] != nil {
+				t.Errorf("a duplicate of cancelOrder over the %s by a former ADMIN gave %+v, want ORDER_NOT_FOUND", transport, m)
+			}
 		}
 		second.MustREST(t, http.StatusNotFound, "POST /orders/"+id+"/cancel", "{}", "Idempotency-Key", "rest")
 	})

@@ -97,6 +97,32 @@ func TestServer_bounds_the_memory_of_a_socket_that_is_not_read(t *testing.T) {
 	})
 }
 
+func TestServer_bounds_the_memory_of_an_event_stream_that_is_not_read(t *testing.T) {
+	t.Parallel()
+	p, other := startWithLongTexts(t, harness.Databases["SQLite"](t))
+	anonymous := harness.Anonymous(p)
+	token := string(anonymous.MustREST(t, http.StatusCreated, "PUT /graphql", "").Body)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.BaseURL+"/graphql?token="+token, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	resp, err := (&http.Client{Transport: slowDialer()}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close() // it is not read
+	for i := range 80 {
+		start, err := json.Marshal(map[string]any{"query": largeQuery(i), "extensions": map[string]any{"operationId": fmt.Sprint(i)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		anonymous.MustREST(t, http.StatusAccepted, "POST /graphql", string(start), "Content-Type", "application/json", "X-GraphQL-Event-Stream-Token", token)
+	}
+	harness.Pause(t.Context(), 4*time.Second)
+	checkServerHolds(t, p, other)
+}
+
 func TestServer_bounds_the_memory_of_responses_that_are_not_read(t *testing.T) {
 	t.Parallel()
 	harness.OnEachDatabase(t, func(t *testing.T, database string) {

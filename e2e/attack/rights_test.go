@@ -1,11 +1,14 @@
 package attack
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
@@ -73,6 +76,59 @@ func probeByWebSocket(t *testing.T, c harness.Caller) probe {
 	}
 }
 
+// probeByREST calls a route for STAFF.
+func probeByREST(c harness.Caller) probe {
+	return func(t *testing.T) string {
+		t.Helper()
+		a, err := c.REST(t.Context(), "POST /products/prd_00000000000000000000000000/stock", `{"by": 1}`, "Content-Type", "application/json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimPrefix(harness.Text(a.JSON(t), "code"), "PRODUCT_NOT_FOUND")
+	}
+}
+
+// probeByReservedStream starts the mutation on an event stream of many operations that is open since before the change.
+func probeByReservedStream(t *testing.T, c harness.Caller) probe {
+	t.Helper()
+	token := string(c.MustREST(t, http.StatusCreated, "PUT /graphql", "").Body)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.BaseURL+"/graphql?token="+token, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Authorization", "Bearer "+c.Token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	lines := bufio.NewScanner(resp.Body)
+	n := 0
+	return func(t *testing.T) string {
+		t.Helper()
+		n++
+		start, err := json.Marshal(map[string]any{"query": privileged, "extensions": map[string]any{"operationId": fmt.Sprint(n)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := c.REST(t.Context(), "POST /graphql", string(start), "Content-Type", "application/json", "X-GraphQL-Event-Stream-Token", token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Status != http.StatusAccepted {
+			return refusalCode(harness.At(a.JSON(t), "errors"))
+		}
+		for lines.Scan() {
+			var result any
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok && json.Unmarshal([]byte(data), &result) == nil && harness.At(result, "payload") != nil && harness.Text(result, "id") == fmt.Sprint(n) {
+				return refusalCode(harness.At(result, "payload", "errors"))
+			}
+		}
+		return "CLOSED"
+	}
+}
+
 func mustPass(t *testing.T, when string, probes map[string]probe) {
 	t.Helper()
 	for name, p := range probes {
@@ -111,6 +167,7 @@ func TestServer_ends_rights_with_the_answer(t *testing.T) {
 		key := harness.WithAPIKey(t, root, "ada", "products:write")
 		probes := map[string]probe{
 			"HTTP": probeByHTTP(ada), "an API key": probeByHTTP(key), "a WebSocket": probeByWebSocket(t, ada), "a WebSocket with an API key": probeByWebSocket(t, key),
+			"REST": probeByREST(ada), "an event stream": probeByReservedStream(t, ada), "an event stream with an API key": probeByReservedStream(t, key),
 		}
 		for n := range 30 {
 			mustPass(t, "as STAFF", probes)
@@ -120,7 +177,7 @@ func TestServer_ends_rights_with_the_answer(t *testing.T) {
 		}
 		for n := range 10 {
 			session, revoked := harness.SignIn(t, p, "ada", "a password of mine"), harness.WithAPIKey(t, root, "ada", "products:write")
-			probes := map[string]probe{"HTTP": probeByHTTP(session), "a WebSocket": probeByWebSocket(t, session)}
+			probes := map[string]probe{"HTTP": probeByHTTP(session), "REST": probeByREST(session), "a WebSocket": probeByWebSocket(t, session), "an event stream": probeByReservedStream(t, session)}
 			keyProbes := map[string]probe{"an API key": probeByHTTP(revoked), "a WebSocket with an API key": probeByWebSocket(t, revoked)}
 			mustPass(t, "in a session", probes)
 			mustPass(t, "by a key", keyProbes)
@@ -156,14 +213,23 @@ func sessionIDOf(t *testing.T, c harness.Caller) string {
 func TestServers_end_rights_on_other_nodes_within_the_bound(t *testing.T) {
 	t.Parallel()
 	database := testenv.Postgres(t)
-	first := harness.StartServer(t, database)
-	second := testenv.Server(t, harness.Settings(database)...)
+	const outbound = "BACKPLANE_OUTBOUND_NETWORKS=127.0.0.0/8"
+	first := harness.StartServer(t, database, outbound)
+	second := testenv.Server(t, harness.Settings(database, outbound)...)
 	root := harness.SignInAdmin(t, first)
+	startEndlessService(t, root, "endless")
 	ada := harness.CreateUserWithRole(t, first, root, "ada", "STAFF")
 	id := ada.UserID(t)
 	ada.BaseURL = second.BaseURL
 	probes := map[string]probe{"HTTP": probeByHTTP(ada), "a WebSocket": probeByWebSocket(t, ada)}
 	follow := harness.Subscribe(t, "event stream", ada, `subscription { serviceEvents { cursor } }`, nil)
+	harness.Eventually(t, "the other node knows the service", func() bool {
+		return harness.Number(ada.Do(t, `{ service(name: "endless") { instances { totalCount } } }`, nil), "service", "instances", "totalCount") == 1
+	})
+	calls := map[string]func() error{}
+	for name, open := range gatewayStreams {
+		calls[name] = open(t, ada)
+	}
 	mustPass(t, "as STAFF", probes)
 	root.Do(t, `mutation($id: ID!) { updateUser(input: {id: $id, roles: [CUSTOMER]}) { userErrors { code } } }`, map[string]any{"id": id})
 	for name, p := range probes {
@@ -173,6 +239,11 @@ func TestServers_end_rights_on_other_nodes_within_the_bound(t *testing.T) {
 	root.Do(t, `mutation($id: ID!) { updateUser(input: {id: $id, status: DEACTIVATED}) { userErrors { code } } }`, map[string]any{"id": id})
 	if m := harness.MustNext(t, follow); m.Event != nil || m.Code != "UNAUTHENTICATED" {
 		t.Errorf("the stream of the former STAFF brought %+v, want its end", m)
+	}
+	for name, next := range calls {
+		if !endsWithin(10*time.Second, next) {
+			t.Errorf("%s through the gateway of the other node outlives the account", name)
+		}
 	}
 	harness.Eventually(t, "the other node refuses the account", func() bool {
 		a, err := ada.Send(t.Context(), `{ viewer { id } }`, nil)
