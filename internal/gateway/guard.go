@@ -21,7 +21,7 @@ var ErrDenied = errors.New("this address may not be called")
 type Policy struct {
 	AllPrivate bool           // all loopback and private networks
 	Private    []netip.Prefix // these networks only
-	// Denied are addresses as host:port: the server's own listeners, the database, Redis. An empty or
+	// Denied are addresses as host:port: the server's own listeners, the database, Redis, brokers. An empty or
 	// unspecified host stands for every address of this machine.
 	Denied []string
 }
