@@ -130,12 +130,18 @@ func (s *setup) fillSeed(ctx context.Context) error {
 }
 
 func (s *setup) seed(ctx context.Context, binary, url string) error {
-	for _, args := range [][]string{{"migrate"}, {"seed", "--users", fmt.Sprint(s.options.users), "--orders", fmt.Sprint(s.options.orders), "--lines", "3"}} {
-		cmd := exec.CommandContext(ctx, binary, args...)
-		cmd.Env, cmd.Dir = s.environment(url), s.dir
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("backplane %s: %w: %s", args[0], err, text)
-		}
+	if err := s.command(ctx, binary, url, "migrate"); err != nil {
+		return err
+	}
+	return s.command(ctx, binary, url, "seed", "--users", fmt.Sprint(s.options.users), "--orders", fmt.Sprint(s.options.orders), "--lines", "3")
+}
+
+// command runs a command of the product.
+func (s *setup) command(ctx context.Context, binary, url string, args ...string) error {
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env, cmd.Dir = s.environment(url), s.dir
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("backplane %s: %w: %s", args[0], err, text)
 	}
 	return nil
 }
@@ -184,6 +190,9 @@ func (s *setup) startTarget(ctx context.Context, name string) (err error) {
 	product := func(binary string, more ...string) error {
 		u, err := create()
 		if err != nil {
+			return err
+		}
+		if err := s.command(ctx, binary, u, "migrate"); err != nil { // the copy may be of an older build
 			return err
 		}
 		return s.startProduct(ctx, t, binary, u, more...)

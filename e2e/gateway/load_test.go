@@ -206,7 +206,8 @@ func TestGateway_needs_no_memory_for_large_bodies_and_slow_callers(t *testing.T)
 		size, clients = 1<<30, 1000
 	}
 	operator := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
-	p := harness.StartServer(t, harness.Databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+operator, "BACKPLANE_LOG_LEVEL=warn", fmt.Sprint("BACKPLANE_LIMIT_GATEWAY_BODY_BYTES=", 1<<30))
+	p := harness.StartServer(t, harness.Databases["SQLite"](t), "BACKPLANE_ADMIN_LISTEN="+operator, "BACKPLANE_LOG_LEVEL=warn", fmt.Sprint("BACKPLANE_LIMIT_GATEWAY_BODY_BYTES=", 1<<30),
+		"GOGC=100") // without headroom, so that what is held shows
 	root := harness.SignInAdmin(t, p)
 	startBackend(t, root, "bulk", func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)

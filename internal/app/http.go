@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/backplane-dev/backplane/graph"
+	"github.com/backplane-dev/backplane/internal/config"
 	"github.com/backplane-dev/backplane/internal/executor"
 	"github.com/backplane-dev/backplane/internal/gateway"
 	"github.com/backplane-dev/backplane/internal/httpd"
@@ -39,10 +40,14 @@ func Listen(ctx context.Context, env Env) (net.Listener, error) {
 
 // NewREST builds the legacy REST routes, which are stored operations of the executor.
 func NewREST(env Env, db *store.DB, exec *executor.Executor, usage *legacy.Counter, events *securitylog.Recorder) (*rest.Shim, error) {
-	return rest.New(exec, rest.Config{
+	routes, err := rest.New(exec, rest.Config{
 		Version: env.Version, Folder: env.Config.RESTOperations, Reserved: httpd.Reserved(), Deprecated: env.Config.RESTDeprecated, OnCall: usage.CountCall, OnError: events.RecordError, IsKeyUsed: db.IsKeyUsed,
 		PageSize: env.Config.RESTPageSize, IgnoreUnknown: env.Config.RESTIgnore, OnIgnored: usage.CountIgnored, OnUnknown: usage.CountUnknown,
 	}, env.Log)
+	if standard, e := config.FromEnv(nil, nil); err != nil && e == nil && env.Config.GraphQL != standard.GraphQL {
+		return nil, fmt.Errorf("%w\nthe settings BACKPLANE_LIMIT_… of a GraphQL operation hold for the routes' own operations too: they are too low", err)
+	}
+	return routes, err
 }
 
 // LegacyOperations returns the names of the GraphQL operations behind each legacy REST route, such as GET /users.
