@@ -10,7 +10,7 @@ PARALLEL := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ech
 CHECKS   := test format vet lint generated recipe race fuzz vulnerabilities
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race services soak bench benchmarks fuzz conformance generate fmt format vet lint generated recipe vulnerabilities check checks clean
+.PHONY: help build run demo test race services soak bench benchmarks fuzz conformance generate fmt format vet lint generated recipe vulnerabilities check checks clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -20,6 +20,9 @@ build: ## build the static binary bin/backplane
 
 run: build ## serve demo data on http://127.0.0.1:8080, kept in data/
 	bin/backplane serve --demo
+
+demo: ## show payments with two services, one of which is killed: ends by itself
+	go run ./examples/demo
 
 test: ## run all tests, with private servers if there are any; says what it left out
 	$(RUNNER) go test -json -parallel $(PARALLEL) -timeout 10m ./... $(CLIENT)

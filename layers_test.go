@@ -34,7 +34,8 @@ var mayImport = map[string]string{
 	"bench":                          "internal/testenv/local",
 	"client":                         "client/policy", // and the standard library, see its own test
 	"conformance":                    "",
-	"e2e":                            "internal/testenv internal/admin internal/app internal/cursor internal/event internal/secrets internal/store",
+	"e2e":                            "internal/testenv internal/admin internal/app internal/cursor internal/event internal/secrets internal/signing internal/store",
+	"examples":                       "client", // as programs of others
 	"ent":                            leaves + " " + domains,
 	"graph":                          leaves + " " + domains + " internal/executor internal/eventlog internal/securitylog internal/consumer",
 	"internal/static":                "",
@@ -84,7 +85,7 @@ var mayImport = map[string]string{
 // technology is what leaves and domains must not import, nor any other package
 // but those that are named for it.
 var technology = map[string]string{
-	"database/sql":                 "ent internal/store",
+	"database/sql":                 "ent examples internal/store",
 	"entgo.io/ent":                 "ent internal/store",
 	"github.com/99designs/gqlgen":  "graph internal/httpd internal/executor internal/rest",
 	"github.com/coder/websocket":   "e2e internal/httpd",
@@ -92,8 +93,8 @@ var technology = map[string]string{
 	"github.com/maypok86/otter":    "internal/cache",
 	"github.com/redis/go-redis":    "internal/notify internal/export internal/cache internal/testenv",
 	"github.com/vektah/gqlparser":  "graph internal/httpd internal/executor internal/rest",
-	"modernc.org/sqlite":           "internal/store",
-	"net/http":                     "bench client e2e internal/sidecar internal/static internal/gateway internal/connlimit internal/hostcheck internal/httpd internal/admin internal/demo internal/payment/callback internal/payment/provider internal/problem internal/rest internal/testenv",
+	"modernc.org/sqlite":           "examples internal/store",
+	"net/http":                     "bench client e2e examples internal/sidecar internal/static internal/gateway internal/connlimit internal/hostcheck internal/httpd internal/admin internal/demo internal/payment/callback internal/payment/provider internal/problem internal/rest internal/testenv",
 	"github.com/nats-io/nats.go":   "internal/export internal/testenv",
 	"github.com/rabbitmq/amqp091":  "internal/export internal/testenv",
 	"github.com/golang-jwt/jwt/v5": "internal/session",

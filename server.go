@@ -111,7 +111,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	if err != nil {
 		return err
 	}
-	server, err := app.NewHTTP(env, exec, routes, gateway, sessions, domains.Registry, health, memory, securityLog, usage)
+	server, err := app.NewHTTP(env, exec, routes, gateway, sessions, domains.Registry, health, payments, memory, securityLog, usage)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ for (const p of redocly) {
 
 const spectral = new spectralCore.Spectral();
 spectral.setRuleset({ extends: [spectralRulesets.oas] });
-for (const p of await spectral.run(new spectralCore.Document(source, spectralParsers.Json, file))) {
+for (const p of await spectral.run(new spectralCore.Document(source, file.endsWith('.json') ? spectralParsers.Json : spectralParsers.Yaml, file))) {
   found.push({ linter: 'Spectral', rule: p.code, error: p.severity === 0, message: p.message, where: p.path.join('/') });
 }
 

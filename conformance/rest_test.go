@@ -10,7 +10,9 @@ import (
 
 func TestOpenAPI_passes_the_default_rules_of_public_linters(t *testing.T) {
 	t.Parallel()
-	node(t, "openapi.mjs", "../internal/rest/testdata/openapi.golden.json")
+	for _, file := range []string{"../internal/rest/testdata/openapi.golden.json", "../docs/payment-provider.openapi.yaml"} {
+		node(t, "openapi.mjs", file)
+	}
 }
 
 func TestOpenAPI_serves_a_generated_client(t *testing.T) {

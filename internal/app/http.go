@@ -66,17 +66,21 @@ func LegacyOperations(env Env) (map[string]string, error) {
 var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the reason that the token has expired
 
 // NewHTTP builds the HTTP server over the transports.
-func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, reg *registry.Registrar, health *Health, memory *membudget.Budget, events *securitylog.Recorder, usage *legacy.Counter) (*httpd.Server, error) {
+func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, reg *registry.Registrar, health *Health, payments *Payments, memory *membudget.Budget, events *securitylog.Recorder, usage *legacy.Counter) (*httpd.Server, error) {
 	cfg := env.Config.HTTP
 	cfg.AllowedHosts = append(slices.Clone(cfg.AllowedHosts), env.Config.ListenHost())
 	var schema []byte
 	if env.Config.Introspection {
 		schema = graph.SDL
 	}
-	server, err := httpd.New(cfg, exec, httpd.Deps{
+	deps := httpd.Deps{
 		Auth: sessions, Tickets: tickets{sessions}, REST: routes, Gateway: gate, Ready: health.Ready, Schema: schema, JWKS: sessions.JWKS, Memory: memory,
 		Targets: listTargets(reg), OnError: events.RecordError, OnUnknown: usage.CountUnknown,
-	}, env.Log)
+	}
+	if payments.Callbacks != nil {
+		deps.Callback = payments.Callbacks.Receive
+	}
+	server, err := httpd.New(cfg, exec, deps, env.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/backplane-dev/backplane/graph"
@@ -9,16 +10,19 @@ import (
 	"github.com/backplane-dev/backplane/internal/consumer"
 	"github.com/backplane-dev/backplane/internal/eventlog"
 	"github.com/backplane-dev/backplane/internal/gateway"
+	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/order"
 	"github.com/backplane-dev/backplane/internal/payment"
+	"github.com/backplane-dev/backplane/internal/payment/callback"
 	"github.com/backplane-dev/backplane/internal/payment/provider"
 	"github.com/backplane-dev/backplane/internal/store"
 )
 
 // Payments is the node's part in the payments of orders: two consumers of the event log, and the worker that calls the provider.
 type Payments struct {
-	Worker  *payment.Worker // nil if payments are off
-	runners []Runner
+	Worker    *payment.Worker    // nil if payments are off
+	Callbacks *callback.Receiver // nil if there are no secrets to verify them by
+	runners   []Runner
 }
 
 // NewPayments builds the worker; it builds nothing if the operator has turned payments off. In the demo a sandbox in the process answers while no
@@ -28,11 +32,16 @@ func NewPayments(env Env, db *store.DB, domains graph.Domains, reg *Registry, gu
 	if cfg.Service == payment.Off {
 		return &Payments{}, nil
 	}
-	client, err := provider.NewClient(provider.Deps{Guard: guard, Directory: reg.Directory, Pool: reg.Pool}, provider.Config{Service: cfg.Service, Timeout: cfg.Timeout})
+	client, err := provider.NewClient(provider.Deps{Guard: guard, Directory: reg.Directory, Pool: reg.Pool}, provider.Config{Service: cfg.Service, Timeout: cfg.Timeout, CallbackURL: callbackURL(env)})
 	if err != nil {
 		return nil, err
 	}
 	p := &Payments{}
+	if secrets := env.Config.CallbackSecrets; len(secrets) > 0 {
+		if p.Callbacks, err = callback.NewReceiver(secrets, db.Clock().Now, domains.Payments.ReceiveCallback); err != nil {
+			return nil, err
+		}
+	}
 	var called payment.Provider = client
 	if demo {
 		sandbox := provider.NewSandbox(db.Clock().Now, env.Log)
@@ -43,6 +52,14 @@ func NewPayments(env Env, db *store.DB, domains graph.Domains, reg *Registry, gu
 	p.Worker = payment.NewWorker(domains.Payments, called, env.Log, payment.WorkerConfig{Timeout: cfg.Timeout + cfg.Timeout/2, Elapsed: stopwatch})
 	p.runners = append(p.runners, p.Worker)
 	return p, nil
+}
+
+// callbackURL returns where payment services send outcomes that come later, empty if they are to be asked for.
+func callbackURL(env Env) string {
+	if env.Config.PublicURL == "" || len(env.Config.CallbackSecrets) == 0 {
+		return ""
+	}
+	return env.Config.PublicURL + httpd.CallbackPath
 }
 
 // PrepareConsumers builds the consumers, before the node serves its first request. In a database in which no node has run them, orders that
@@ -92,6 +109,14 @@ func (p *Payments) register(s *admin.Server) {
 		`backplane_payment_callbacks_pending`:                 func(s payment.Stats) float64 { return float64(s.Backlog.Callbacks) },
 	} {
 		s.Register(name, func() float64 { return value(p.Worker.Stats()) })
+	}
+	for outcome, value := range map[string]func(callback.Stats) uint64{
+		"accepted": func(s callback.Stats) uint64 { return s.Accepted },
+		"refused":  func(s callback.Stats) uint64 { return s.Refused },
+		"invalid":  func(s callback.Stats) uint64 { return s.Invalid },
+		"failed":   func(s callback.Stats) uint64 { return s.Failed },
+	} {
+		s.Register(fmt.Sprintf("backplane_payment_callbacks_total{outcome=%q}", outcome), func() float64 { return float64(value(p.Callbacks.Stats())) })
 	}
 	s.Register("backplane_payment_provider_available", func() float64 { return boolGauge(p.Worker.Available()) })
 }

@@ -89,7 +89,7 @@ func newServer(tb testing.TB, env app.Env) (*httpd.Server, *store.DB, graph.Doma
 	}
 	must(routes, err)(tb)
 	gateway := must(app.NewGateway(env, guard, registry, sessions, events))(tb)
-	return must(app.NewHTTP(env, exec, routes, gateway, sessions, domains.Registry, app.NewHealth(db, feed), memory, events, usage))(tb), db, domains
+	return must(app.NewHTTP(env, exec, routes, gateway, sessions, domains.Registry, app.NewHealth(db, feed), &app.Payments{}, memory, events, usage))(tb), db, domains
 }
 
 // runFeed runs the feed until the test ends.

@@ -24,6 +24,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/secrets"
 	"github.com/backplane-dev/backplane/internal/securitylog"
+	"github.com/backplane-dev/backplane/internal/signing"
 	"github.com/backplane-dev/backplane/internal/writelimit"
 )
 
@@ -65,6 +66,9 @@ type Config struct {
 	Gateway     gateway.Config
 	Writes      writelimit.Config
 	Payments    payment.Config
+
+	PublicURL       string           // that payment services call this server by, without a slash at its end; empty if unknown
+	CallbackSecrets []signing.Secret // of payment services, at most two
 }
 
 // ListenHost returns the host of the address that the API listens on, empty for all addresses.

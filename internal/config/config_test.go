@@ -184,6 +184,7 @@ func TestSecrets(t *testing.T) {
 		"BACKPLANE_ADMIN_USERNAME=ada", "BACKPLANE_ADMIN_PASSWORD=" + word,
 		"BACKPLANE_DATABASE_URL=postgres://u:" + word + "@h/d?sslpassword=" + word,
 		"BACKPLANE_SECRET_KEY=" + strings.Repeat(word, 5), "BACKPLANE_TRUSTED_NETWORKS=10.0.0.0/8=" + word,
+		"BACKPLANE_PAYMENT_CALLBACK_SECRETS=whsec_" + strings.Repeat(word+"/", 4),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/backplane-dev/backplane/internal/httpd"
 	"github.com/backplane-dev/backplane/internal/rest"
 	"github.com/backplane-dev/backplane/internal/secrets"
+	"github.com/backplane-dev/backplane/internal/signing"
 )
 
 // A parser's error continues the sentence "BACKPLANE_X is …, but it must be".
@@ -83,6 +84,25 @@ func parseSecretKey(value string) (secrets.MasterKey, error) {
 		return secrets.MasterKey{}, errors.New("32 to 1024 random characters, e.g. made by `openssl rand -base64 32`")
 	}
 	return key, nil
+}
+
+// parseCallbackSecrets reads the secrets of callbacks: the former one stays valid beside its successor until
+// all senders have that.
+func parseCallbackSecrets(value string) ([]signing.Secret, error) {
+	all, err := parseList(signing.ParseSecret)(value)
+	if err != nil || len(all) > 2 {
+		return nil, errors.New("one secret, or two with a comma between them, each whsec_ and 24 to 64 bytes in base64")
+	}
+	return all, nil
+}
+
+// parsePublicURL reads the URL of the server as others see it, and cuts slashes at its end.
+func parsePublicURL(value string) (string, error) {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", errors.New("a URL such as https://shop.example, perhaps with a path")
+	}
+	return strings.TrimRight(u.String(), "/"), nil
 }
 
 func parseNetwork(value string) (netip.Prefix, error) {

@@ -66,7 +66,10 @@ func (c *Config) groups() []Group {
 		{"Event log", append([]setting.Setting{
 			markSecret(setting.Value(&c.Sinks, "SINKS", "", "comma-separated URLs of brokers that the event log is exported to, e.g. `redis://HOST:6379/0?stream=backplane.events,amqp://USER:PASSWORD@HOST/VHOST?exchange=backplane,nats://HOST:4222?stream=BACKPLANE&subject=backplane`; see docs/sinks.md", parseSinks)),
 		}, namedSettings(append(c.Retention.Settings(), c.DeadLetters.Settings()...))...)},
-		{"Payments", namedSettings(c.Payments.Settings())},
+		{"Payments", append(namedSettings(c.Payments.Settings()),
+			setting.Value(&c.PublicURL, "PUBLIC_URL", "", "URL that payment services call this server by, e.g. `https://shop.example`: requests to them then say where outcomes that come later are sent; default: they are asked for", parsePublicURL),
+			markSecret(setting.Value(&c.CallbackSecrets, "PAYMENT_CALLBACK_SECRETS", "", "secrets that payment services sign callbacks with, e.g. made by `echo whsec_$(openssl rand -base64 32)`; two with a comma between them while they are rotated; default: callbacks are not served", parseCallbackSecrets)),
+		)},
 		{"Security events", namedSettings(c.Security.Settings())},
 		{"Legacy REST", []setting.Setting{
 			setting.Value(&c.RESTOperations, "REST_OPERATIONS", "", "folder of `*.graphql` files, stored operations that are served as routes in addition to the built-in ones", parseAny),

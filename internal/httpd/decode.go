@@ -65,8 +65,8 @@ func (s *Server) copyBody(dst io.Writer, body io.Reader, w http.ResponseWriter, 
 		return nil
 	}
 	w.Header().Set("Connection", "close")
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return problem.BodyTooLarge(s.cfg.BodyBytes)
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return problem.BodyTooLarge(e.Limit)
 	}
 	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err // no memory for it

@@ -45,6 +45,7 @@ type Deps struct {
 	Schema    []byte                                                      // the schema as text; nil if it is hidden
 	JWKS      func() []byte                                               // the public keys as a JSON Web Key Set
 	Targets   func(ctx context.Context, service string) ([]Target, error) // of the service discovery; nil for none
+	Callback  func(ctx context.Context, h http.Header, body []byte) error // takes a signed message of a payment provider; nil for none
 	Memory    *membudget.Budget                                           // for request bodies and responses
 	OnError   func(context.Context, error)                                // called with errors of requests that the executor does not report
 	OnUnknown func(ctx context.Context, method, path string)              // called for each call of a path that is not served; may be nil
@@ -121,6 +122,7 @@ func (s *Server) handlers() map[string]http.HandlerFunc {
 		schemaPage:                   s.handleErrors(s.serveSchema, problemFormat),
 		securityPage:                 s.handleErrors(s.serveSecurityTxt, problemFormat),
 		discoveryPage:                s.handleErrors(s.serveDiscovery, problemFormat),
+		CallbackPath:                 s.handleErrors(s.serveCallback, problemFormat),
 		graphiqlPage:                 s.handleErrors(s.serveGraphiQL, problemFormat),
 		graphiqlFile:                 s.handleErrors(s.serveGraphiQLFile, problemFormat),
 		"/":                          s.handleErrors(s.serveNotFound, problemFormat),

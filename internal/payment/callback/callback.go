@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -118,14 +117,8 @@ func parse(m signing.Message, at time.Time) (payment.Callback, error) {
 	default:
 		return payment.Callback{}, fault.New(fault.BadRequest, "type must be %s or %s.", typePayment, typeRefund)
 	}
-	if !isPayment(string(c.Payment)) {
+	if !c.Payment.Valid() {
 		return payment.Callback{}, fault.New(fault.BadRequest, "The message names no payment: data.id, or data.paymentId of a refund.")
 	}
 	return c, nil
-}
-
-// isPayment reports whether the text is a well-formed id of a payment.
-func isPayment(id string) bool {
-	suffix, ok := strings.CutPrefix(id, "pay_")
-	return ok && uid.Order(string(uid.KindOrder)+"_"+suffix).Valid()
 }
