@@ -17,7 +17,7 @@ const (
 	lookTimeout  = 2 * time.Second
 	lookAge      = 5 * time.Second  // after which the result of a look says nothing any more
 	probeAge     = 10 * time.Second // of its connection: a new one shows where the URL leads now
-	failureAge   = 10 * time.Second // for how long a change that PostgreSQL could not store counts, without one that it stored
+	failureAge   = 10 * time.Second // for how long a change that PostgreSQL could not store counts where the Monitor cannot try
 )
 
 // minFreeBytes is the room on the disk of an SQLite file below which it counts as full.
@@ -28,7 +28,7 @@ const minFreeBytes = 1 << 20
 //
 // On PostgreSQL it asks for the role of the server, and so also finds a fail-over on a node that writes
 // nothing. On SQLite it asks for the identity of the file and the room on the disk. On both, a change that could not be stored for
-// want of room counts until one can: SQLite is given one to try.
+// want of room counts until something is stored that needs room, as other changes may need none: the Monitor tries.
 type Monitor struct {
 	db    *DB
 	probe *pgserver.Pool // nil on SQLite
@@ -113,7 +113,10 @@ func (m *Monitor) Look(ctx context.Context) error {
 		if err := m.probe.PingContext(ctx); err != nil {
 			return m.db.translateError(context.WithoutCancel(ctx), err)
 		}
-		return m.db.storing.failureWithin(failureAge)
+		if m.db.storing.failureWithin(0) == nil {
+			return nil
+		}
+		return m.lookForRoom(ctx)
 	}
 	if err := m.db.file.check(); err != nil {
 		return err
@@ -127,10 +130,44 @@ func (m *Monitor) Look(ctx context.Context) error {
 // CheckWritable is one Look, for commands that do not run a Monitor.
 func (db *DB) CheckWritable(ctx context.Context) error {
 	m := db.NewMonitor()
-	if m.probe != nil {
-		defer m.probe.Close()
+	if m.probe == nil {
+		return m.Look(ctx)
 	}
-	return m.Look(ctx)
+	defer m.probe.Close()
+	if err := m.Look(ctx); err != nil {
+		return err
+	}
+	return m.lookForRoom(ctx)
+}
+
+// lookForRoom reports whether PostgreSQL has room for changes. A role that may not create tables cannot try: then a
+// change that could not be stored counts for a while.
+func (m *Monitor) lookForRoom(ctx context.Context) error {
+	switch err := m.takeRoom(ctx); {
+	case err == nil:
+		m.db.storing.succeeded()
+		return nil
+	case isOutOfSpace(err):
+		return cannotStore.Because(err)
+	}
+	return m.db.storing.failureWithin(failureAge)
+}
+
+// takeRoom stores something that needs room in the PostgreSQL database, and leaves nothing.
+func (m *Monitor) takeRoom(ctx context.Context) error {
+	tx, err := m.probe.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // it removes the table; without it the end of the connection does
+	for _, statement := range []string{
+		`CREATE TABLE space_probe (filling text)`, `INSERT INTO space_probe SELECT repeat('x', 1000) FROM generate_series(1, 64)`,
+	} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkDisk reports whether the disk of the file has room and can be written to.

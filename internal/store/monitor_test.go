@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -31,6 +32,38 @@ func TestMonitor_notices_an_SQLite_file_without_room(t *testing.T) {
 	db.Exec(t, "PRAGMA max_page_count = 1000000")
 	if err := m.Look(t.Context()); err != nil {
 		t.Errorf("Look with room again = %v, want nil", err)
+	}
+}
+
+func TestMonitor_notices_a_PostgreSQL_server_without_room(t *testing.T) {
+	t.Parallel()
+	db := testenv.Open(t, store.Config{URL: testenv.Postgres(t)})
+	m := db.NewMonitor()
+	// What needs room is refused as on a full disk; changes of rows are not.
+	const refuse = `LANGUAGE plpgsql AS $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$`
+	onPostgres(t, db.URL(),
+		`CREATE FUNCTION refuse_table() RETURNS event_trigger `+refuse, `CREATE FUNCTION refuse_row() RETURNS trigger `+refuse,
+		`CREATE EVENT TRIGGER full_disk ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse_table()`,
+		`CREATE TRIGGER full_disk BEFORE INSERT ON products FOR EACH ROW WHEN (NEW.sku = 'large') EXECUTE FUNCTION refuse_row()`)
+	if err := createProduct(t.Context(), t, db, "large"); fault.From(err).Kind() != fault.KindUnavailable {
+		t.Fatalf("a change without room = %v, want UNAVAILABLE", err)
+	}
+	if err := createProduct(t.Context(), t, db, "small"); err != nil {
+		t.Fatal(err)
+	}
+	for name, look := range map[string]func(context.Context) error{"the node": m.Look, "a command": db.CheckWritable} {
+		if err := look(t.Context()); fault.From(err).Kind() != fault.KindUnavailable || !strings.Contains(err.Error(), "cannot store") {
+			t.Errorf("%s finds %v on a full disk, though small changes are stored; want that it cannot store", name, err)
+		}
+	}
+	onPostgres(t, db.URL(), `DROP EVENT TRIGGER full_disk`)
+	for name, look := range map[string]func(context.Context) error{"the node": m.Look, "a command": db.CheckWritable} {
+		if err := look(t.Context()); err != nil {
+			t.Errorf("%s finds %v with room again", name, err)
+		}
+	}
+	if n := db.Int(t.Context(), t, `SELECT COUNT(*) FROM pg_class WHERE relname = 'space_probe'`); n != 0 {
+		t.Error("the look leaves a table")
 	}
 }
 

@@ -112,10 +112,11 @@ func (db *DB) inTx(ctx context.Context, cl claim.Claim, fn func(*tx) error) erro
 	}
 }
 
-// noteStored notes for the Monitor whether a transaction could store its change.
+// noteStored notes for the Monitor whether a transaction could store its change. On PostgreSQL one that could may have
+// needed no room, and says nothing of others.
 func (db *DB) noteStored(t *tx, err error) {
 	switch {
-	case err == nil && t.sent:
+	case err == nil && t.sent && !db.isPostgres():
 		db.storing.succeeded()
 	case isOutOfSpace(err):
 		db.storing.failed(cannotStore.Because(err))
