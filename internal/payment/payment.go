@@ -42,7 +42,7 @@ type Payment struct {
 
 	AttemptCount int        // calls of the provider so far
 	Failures     int        // calls in a row that brought the payment no further
-	SentAt       *time.Time // when a request that may have reached the provider was last about to leave
+	SentAt       *time.Time // when a request to the provider may last have left
 	NextAt       *time.Time // when a worker is to look at the payment; nil if there is nothing to do
 	DeadlineAt   *time.Time // when the charge, or the refund, is given up; nil if that is over
 	Claim        int64      // raised by each claim of a worker: the fencing token of what it reports
@@ -190,7 +190,8 @@ func (p *Payment) BeginCall(at time.Time, lease time.Duration) Step {
 		p.apply(InSend, at)
 	}
 	if p.Status != Failed && step != StepNone {
-		p.SentAt = &at // also asking may send it again
+		last := at.Add(lease) // a slow worker sends until then, and asking may send again, too
+		p.SentAt = &last
 	}
 	p.Claim, p.claimed = p.Claim+1, true
 	p.schedule(at, lease)

@@ -155,7 +155,7 @@ func newWorld(t *testing.T) *world {
 	w.store = &memory{world: w, messages: map[string]bool{}}
 	w.provider = &model{world: w, entries: map[string]*entry{}}
 	clock := func() time.Time { return w.now }
-	w.service = payment.NewService(w.store, clock, payment.Config{Deadline: time.Hour})
+	w.service = payment.NewService(w.store, clock, payment.Config{Deadline: 5 * time.Minute})
 	w.orders = order.NewService(orderMemory{world: w}, clock)
 	w.worker = payment.NewWorker(w.service, w.provider, slog.New(slog.DiscardHandler), payment.WorkerConfig{Timeout: time.Minute})
 	p := &order.Product{ID: uid.NewProduct(w.now), SKU: "CUP", Active: true, Price: money.Money{Minor: 1290, Currency: "EUR"}}
@@ -272,7 +272,7 @@ func (w *world) arrive() bool {
 	}
 	late := w.provider.delayed[0]
 	w.provider.delayed = w.provider.delayed[1:]
-	late()
+	late.process()
 	return true
 }
 
@@ -353,9 +353,8 @@ func (w *world) pass() bool {
 
 // moveTo moves the clock. No network delays a request for as long as Timing.Quiet.
 func (w *world) moveTo(at time.Time) {
-	if at.Sub(w.now) >= payment.DefaultTiming().Quiet {
-		for w.arrive() {
-		}
+	for len(w.provider.delayed) > 0 && at.Sub(w.provider.delayed[0].sent) >= payment.DefaultTiming().Quiet {
+		w.arrive()
 	}
 	w.now = at
 }
@@ -378,11 +377,11 @@ func (w *world) deadline() bool {
 func (w *world) quiesce() {
 	w.provider.mode = behaves
 	for range 400 {
-		progress := w.arrive() || w.decide(payment.AnswerSucceeded) || w.storeAnswer() || w.consumeOrderEvent() || w.consumePaymentEvent() || w.applyCallbacks()
+		progress := w.decide(payment.AnswerSucceeded) || w.storeAnswer() || w.consumeOrderEvent() || w.consumePaymentEvent() || w.applyCallbacks()
 		if w.held != nil {
 			progress = w.call(behaves) || progress
 		}
-		if progress || w.claim() || w.pass() {
+		if progress || w.claim() || w.pass() || w.arrive() {
 			continue
 		}
 		if w.nextOf(w.ofOrders, true) < 0 && w.nextOf(w.ofPays, false) < 0 {
@@ -453,6 +452,9 @@ func (w *world) key() string {
 	}
 	slices.Sort(keys)
 	fmt.Fprintf(&b, "|%v %d|", keys, len(w.provider.delayed))
+	if p := w.store.p; p != nil && len(w.provider.delayed) > 0 {
+		fmt.Fprintf(&b, "%s|", w.now.Sub(w.provider.delayed[0].sent).Truncate(time.Minute))
+	}
 	for _, c := range w.store.inbox {
 		fmt.Fprintf(&b, "%s %t ", c.Answer.Status, c.Refund != "")
 	}
@@ -466,8 +468,14 @@ type model struct {
 	world       *world
 	mode        mode
 	entries     map[string]*entry
-	delayed     []func()
+	delayed     []delayed
 	lastPayment uid.Payment
+}
+
+// delayed is a request on its way.
+type delayed struct {
+	sent    time.Time
+	process func()
 }
 
 type entry struct {
@@ -522,7 +530,7 @@ func (m *model) send(id string, p uid.Payment) (payment.Answer, error) {
 		process(payment.AnswerSucceeded)
 		return payment.Answer{}, &payment.CallError{Sent: true, Err: errLost}
 	case delays:
-		m.delayed = append(m.delayed, func() { process(payment.AnswerSucceeded) })
+		m.delayed = append(m.delayed, delayed{m.world.now, func() { process(payment.AnswerSucceeded) }})
 		return payment.Answer{}, &payment.CallError{Sent: true, Err: errLost}
 	case notReached:
 	}
