@@ -110,10 +110,11 @@ var (
 	reservedHeaders = []string{
 		"Forwarded", "X-Request-Id",
 		"X-Real-Ip", "X-Client-Ip", "Client-Ip", "X-Cluster-Client-Ip", "X-Originating-Ip", "X-Remote-Ip", "X-Remote-Addr", "True-Client-Ip", "Fastly-Client-Ip",
-		"Remote-User", "Remote-Groups", "Remote-Email", "Remote-Name", "X-Remote-User", "X-Remote-Group", "X-User", "X-Authenticated-User", "X-Webauth-User", "X-Ssl-Client-Cert",
+		"Remote-User", "Remote-Groups", "Remote-Email", "Remote-Name", "X-Remote-User", "X-Remote-Group", "X-User", "X-Webauth-User", "X-Client-Cert", "X-Client-Dn", "Sm-User", "X-Userinfo",
 		"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Original-Host", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
 	}
-	reservedPrefixes = []string{"X-Forwarded-", "X-Backplane-", "Cf-", "X-Auth-Request-", "X-Amzn-Oidc-", "X-Goog-Authenticated-User-", "X-Ms-Client-Principal", "X-Envoy-"}
+	reservedPrefixes = []string{"X-Forwarded-", "X-Backplane-", "Cf-", "X-Auth-Request-", "X-Amzn-Oidc-", "X-Goog-Authenticated-User-", "X-Ms-Client-Principal", "X-Envoy-",
+		"X-Authenticated-", "X-Consumer-", "X-Pomerium-", "X-Authentik-", "X-Vouch-", "Tailscale-", "Oidc-Claim-", "X-Ssl-Client-", "Ssl-Client-"}
 )
 
 // viaEntry is the gateway's entry in the Via header; a request with maxViaEntries of them loops.

@@ -253,7 +253,8 @@ func TestGateway_strips_headers_by_which_proxies_name_the_caller(t *testing.T) {
 	forged := []string{
 		"Remote-User", "Remote_User", "X-Forwarded-User", "X-Forwarded-Email", "X-Remote-User", "X-Authenticated-User", "X-WEBAUTH-USER", "X-Original-URL", "X-Rewrite-URL",
 		"CF-Connecting-IP", "CF-Access-Authenticated-User-Email", "True-Client-IP", "X-Client-IP", "X-Auth-Request-User", "X-Amzn-Oidc-Identity", "X-HTTP-Method-Override",
-		"X-Goog-Authenticated-User-Email", "X-MS-Client-Principal-Name",
+		"X-Goog-Authenticated-User-Email", "X-MS-Client-Principal-Name", "X-SSL-Client-Cert", "X-SSL-Client-Verify", "SSL-Client-S-DN", "X-Client-DN", "SM_USER", "OIDC_CLAIM_sub",
+		"X-Authenticated-Userid", "X-Consumer-Username", "X-Pomerium-Claim-Email", "X-authentik-username", "X-Vouch-User", "Tailscale-User-Login", "X-Userinfo",
 	}
 	var lines []string
 	for _, name := range forged {
