@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -32,6 +33,22 @@ func TestDoctor_finds_unsafe_settings(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestServer_hides_its_pages if the operator says so: GraphiQL, and the page and the document of the REST routes.
+func TestServer_hides_its_pages(t *testing.T) {
+	t.Parallel()
+	for setting, status := range map[string]int{"on": http.StatusOK, "off": http.StatusNotFound} {
+		c := harness.Anonymous(harness.StartServer(t, harness.Databases["SQLite"](t), "BACKPLANE_DOCS="+setting))
+		for _, path := range []string{"/", "/graphiql/graphiql.js", "/docs", "/openapi.json"} {
+			c.MustREST(t, status, "GET "+path, "")
+		}
+		c.MustREST(t, http.StatusOK, "GET /products", "")
+		a, err := c.REST(t.Context(), "GET /graphql", "", "Accept", "text/html")
+		if err != nil || (a.Status == http.StatusOK) != (setting == "on") {
+			t.Errorf("GET /graphql for a browser, with %s: %+v, %v", setting, a, err)
+		}
+	}
 }
 
 // TestPasswords_that_attackers_try_first_are_refused wherever a password is set.

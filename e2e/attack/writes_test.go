@@ -96,6 +96,30 @@ func TestUser_cannot_write_faster_than_its_rate(t *testing.T) {
 	})
 }
 
+// TestAddress_cannot_write_faster_by_more_accounts places orders of several accounts of one address in turn, over each transport.
+func TestAddress_cannot_write_faster_by_more_accounts(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database, "BACKPLANE_RATE_LIMIT=on", "BACKPLANE_LIMIT_ADDRESS_WRITES=2")
+		root := harness.SignInAdmin(t, p)
+		harness.CreateProduct(t, root, "P0", 1_000_000)
+		accounts := []harness.Caller{harness.SignUp(t, p, "mallory"), harness.SignUp(t, p, "mallory2"), harness.SignUp(t, p, "mallory3")}
+		for transport, place := range orderWriters {
+			refused := false
+			for n := 0; n < maxTries && !refused; n++ {
+				code := place(t.Context(), t, accounts[n%len(accounts)])
+				if refused = code == "RATE_LIMITED"; !refused && code != "" {
+					t.Fatalf("over %s an order gave %s", transport, code)
+				}
+			}
+			if !refused {
+				t.Errorf("over %s %d orders at once were placed", transport, maxTries)
+			}
+		}
+		harness.CreateProduct(t, root, "P1", 1) // staff share no rate with the customers of their address
+	})
+}
+
 // TestUser_cannot_write_faster_by_repeats repeats one order under its idempotency key, and sends many mutations in one document.
 func TestUser_cannot_write_faster_by_repeats(t *testing.T) {
 	t.Parallel()
