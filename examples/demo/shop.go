@@ -22,9 +22,12 @@ type order struct {
 	Total              struct{ Amount, Currency string }
 	Payment            struct {
 		Status, Failure string
-		Attempts        []struct{ Instance, Outcome string }
+		Attempts        []attempt
 	}
 }
+
+// attempt is one call of a payment service, or one message from it.
+type attempt struct{ Instance, Outcome string }
 
 // shop calls the API of the server.
 type shop struct {

@@ -65,8 +65,9 @@ func (s *stage) open(ctx context.Context) error {
 		if address, err = freeAddress(ctx); err != nil {
 			return err
 		}
+		late := []string{"0s", "1s"}[n]
 		p, err := s.start("payment-service",
-			[]string{"-registry", s.url, "-instance", fmt.Sprint("till-", n+1), "-listen", address, "-database", filepath.Join(s.dir, "payments.db"), "-slow", "50ms"},
+			[]string{"-registry", s.url, "-instance", fmt.Sprint("till-", n+1), "-listen", address, "-database", filepath.Join(s.dir, "payments.db"), "-slow", "50ms", "-late", late},
 			"BACKPLANE_API_KEY="+key, "PAYMENT_CALLBACK_SECRET="+secret)
 		if err != nil {
 			return err
