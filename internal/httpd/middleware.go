@@ -30,6 +30,7 @@ func (s *Server) middleware() ([]middleware, error) {
 		{"recover panic", s.recoverPanic},              // directly inside the access log, whose writer tells whether an answer has begun
 		{"security headers", s.setSecurityHeaders},     // before the first step that may answer
 		{"max header bytes", s.limitHeaderBytes},       // before any step that reads the header
+		{"HTTP version", s.refuseHTTP2},                // before the host, which the preface of HTTP/2 does not have
 		{"host", s.checkHost},                          // before all that trusts the network or the origin of a caller
 		{"CORS", s.allowOrigins},                       // before the gateway: preflights have no credential
 		{"cross-origin", s.refuseCrossOrigin},          // behind CORS, so that allowed origins can read the refusals of the rest

@@ -31,7 +31,7 @@ func TestServer_middleware_is_in_order(t *testing.T) {
 	}
 	want := []string{
 		"request id", "client deadlines", "close while stopping", "access log", "recover panic", "security headers", "max header bytes",
-		"host", "CORS", "cross-origin", "gateway", "gzip", "drain body",
+		"HTTP version", "host", "CORS", "cross-origin", "gateway", "gzip", "drain body",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("middleware (-want +got):\n%s", diff)

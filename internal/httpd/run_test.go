@@ -61,6 +61,22 @@ func TestServer_Run_cuts_slow_senders(t *testing.T) {
 	}
 }
 
+func TestServer_Run_refuses_HTTP_2_without_TLS(t *testing.T) {
+	t.Parallel()
+	addr, _ := serve(t, newServer(t, httpd.Config{AllowedHosts: []string{"a"}}, httpd.Deps{}))
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(conn) // ends only if the server closes
+	if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 505 ") || !strings.Contains(string(got), "use HTTP/1.1") {
+		t.Errorf("the preface of HTTP/2 is answered with %q, %v; want 505 and what to use", got, err)
+	}
+}
+
 func TestServer_Run_does_not_read_huge_bodies(t *testing.T) {
 	t.Parallel()
 	addr, _ := serve(t, newServer(t, httpd.Config{}, httpd.Deps{}))
