@@ -23,14 +23,14 @@ var extremes = []string{
 
 // TestSettings_at_their_bounds builds a server with each of the extremes of each setting, unless the
 // setting refuses it, and sends it requests.
-func TestSettings_at_their_bounds(t *testing.T) {
+func TestSettings_at_their_bounds(t *testing.T) { //nolint:tparallel // the servers use one database file, one after the other
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds some hundred servers")
 	}
 	database := "BACKPLANE_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "bounds.db")
 	accepted := 0
-	for _, s := range config.Settings() {
+	for _, s := range config.Settings() { //nolint:paralleltest // as above
 		if s.Name == "DATABASE_URL" || s.Name == "REST_OPERATIONS" { // the database of the test, and a folder
 			continue
 		}

@@ -38,7 +38,7 @@ func DurablePostgres() (*Server, error) {
 		if err := initCluster(bin, dir, owner); err != nil {
 			return nil, err
 		}
-		return servePostgres(bin, dir, owner, "max_connections=300", "max_wal_size=4GB")
+		return servePostgres(bin, dir, owner, "max_connections=300")
 	})
 }
 
