@@ -25,7 +25,7 @@ func TestCallbacks_count_only_with_a_right_signature(t *testing.T) {
 	former := "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("f", 32)))
 	foreign := "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", 32)))
 	p := harness.StartServer(t, "sqlite:"+filepath.Join(t.TempDir(), "shop.db"), "BACKPLANE_PAYMENT_SERVICE="+serviceName,
-		"BACKPLANE_PAYMENT_CALLBACK_SECRETS="+secret+","+former, "BACKPLANE_ADMIN_LISTEN="+admin)
+		"BACKPLANE_PAYMENT_CALLBACK_SECRETS="+secret+","+former, "BACKPLANE_PUBLIC_URL=http://shop.example/", "BACKPLANE_ADMIN_LISTEN="+admin)
 	s := newShop(t, p)
 	s.start(t, programs["Go"], "till-1", filepath.Join(t.TempDir(), "payments.db"), "--late", "1h")
 	harness.CreateProduct(t, s.root, "mug", 10)
@@ -51,6 +51,7 @@ func TestCallbacks_count_only_with_a_right_signature(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		r.Host = "shop.example"
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set(signing.HeaderID, m.ID)
 		r.Header.Set(signing.HeaderTimestamp, m.Timestamp)

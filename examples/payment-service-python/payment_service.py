@@ -208,7 +208,7 @@ class Payments:
         try:
             with urllib.request.urlopen(request, timeout=CALLBACK_TIMEOUT):
                 delivered = True
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no URL
             log.warning("a callback is not delivered: %s: %s", row["id"], error)
         with self.store.transaction() as db:
             if delivered or row["tries"] + 1 >= CALLBACK_TRIES:
@@ -221,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
     """Serves the provider protocol."""
 
     protocol_version = "HTTP/1.1"
-    timeout = 60  # seconds of a connection without a request
+    timeout = 5  # seconds of a connection without a request, for which a stop waits too
     payments = None  # set before the server starts
     draining = threading.Event()
 
@@ -383,7 +383,6 @@ def main():
     host, _, port = options.listen.rpartition(":")
     server = ThreadingHTTPServer((host, int(port)), Handler)
     server.daemon_threads = False  # server_close waits for the requests under way
-    Handler.timeout = 5
     url = options.url or "http://%s:%d" % server.server_address[:2]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     threading.Thread(target=payments.send_callbacks, args=(ended,), daemon=True).start()

@@ -69,6 +69,9 @@ var _ httpd.Expirer = (*session.Service)(nil) // streams then close with the rea
 func NewHTTP(env Env, exec *executor.Executor, routes *rest.Shim, gate *gateway.Gateway, sessions *session.Service, reg *registry.Registrar, health *Health, payments *Payments, memory *membudget.Budget, events *securitylog.Recorder, usage *legacy.Counter) (*httpd.Server, error) {
 	cfg := env.Config.HTTP
 	cfg.AllowedHosts = append(slices.Clone(cfg.AllowedHosts), env.Config.ListenHost())
+	if host := env.Config.PublicHost(); host != "" {
+		cfg.AllowedHosts = append(cfg.AllowedHosts, host)
+	}
 	var schema []byte
 	if env.Config.Introspection {
 		schema = graph.SDL

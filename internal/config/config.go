@@ -80,6 +80,15 @@ func (c *Config) ListenHost() string {
 	return host
 }
 
+// PublicHost returns the host of PublicURL, empty if there is none.
+func (c *Config) PublicHost() string {
+	u, err := url.Parse(c.PublicURL)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
 // Off replaces an address on which the process is not to listen.
 const Off = "off"
 

@@ -3,6 +3,8 @@ package httpd
 import (
 	"bytes"
 	"net/http"
+
+	"github.com/backplane-dev/backplane/internal/membudget"
 )
 
 // CallbackPath is where payment providers send the outcomes that come later than their answers.
@@ -20,11 +22,14 @@ func (s *Server) serveCallback(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodPost {
 		return errMethodNotAllowed("Callbacks are sent by POST.", "POST")
 	}
+	ctx, grant := s.openMemory(r.Context())
+	defer grant.Release()
 	var body bytes.Buffer
-	if err := s.copyBody(&body, http.MaxBytesReader(w, r.Body, maxCallbackBody), w, r); err != nil {
+	paid := grant.Reader(ctx, http.MaxBytesReader(w, r.Body, maxCallbackBody), membudget.JSONFactor)
+	if err := s.copyBody(&body, paid, w, r); err != nil {
 		return err
 	}
-	if err := s.deps.Callback(r.Context(), r.Header, body.Bytes()); err != nil {
+	if err := s.inSlot(ctx, w, func(http.ResponseWriter) error { return s.deps.Callback(ctx, r.Header, body.Bytes()) }); err != nil {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
