@@ -60,9 +60,9 @@ func largeQuery(number int) string {
 	return "{" + q.String() + "}"
 }
 
-// slowDialer opens connections with a small receive window.
+// slowDialer opens connections with a small receive window, over which responses come as they are.
 func slowDialer() *http.Transport {
-	return &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return &http.Transport{DisableCompression: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		if err == nil {
 			err = conn.(*net.TCPConn).SetReadBuffer(4096)
