@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -176,4 +177,28 @@ func (s *blockedLog) Write(text []byte) (int, error) {
 		s.blocked <- struct{}{}
 	}
 	return len(text), nil
+}
+
+func TestRabbitMQSink_needs_no_right_to_make_an_exchange_that_is_there(t *testing.T) {
+	t.Parallel()
+	o := ownRabbitBroker(t)
+	o.broker.Control("add_user", "limited", "secret")
+	o.broker.Control("set_permissions", "limited", "^$", ".*", ".*") // to make nothing, and to write and read all
+	u, err := url.Parse(o.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("limited", "secret")
+	open := func(exchange string) export.Sink {
+		s, err := export.NewRabbitMQSink(u.String(), export.RabbitMQSinkConfig{Source: source, Exchange: exchange}, slog.New(slog.DiscardHandler))
+		return closeAfterTest(t, s, err)
+	}
+	events := makeEvents("t1", 1, 10)
+	sendAll(t, open(o.topic), events)
+	if diff := cmp.Diff(cursorsOf(events), receivedCursors(o.read(t))); diff != "" {
+		t.Errorf("the broker holds (-want +got):\n%s", diff)
+	}
+	if n, err := open("missing").Send(t.Context(), events); n != 0 || err == nil || !strings.Contains(err.Error(), "make the RabbitMQ exchange missing") {
+		t.Errorf("Send to an exchange that the user may not make = %d, %v, want an error that names it", n, err)
+	}
 }
