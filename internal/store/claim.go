@@ -126,19 +126,23 @@ var noExpiry = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 // the check handles the event later, and waits for the claim.
 func (t *tx) claimDelivery(ctx context.Context, d claim.Delivery) error {
 	scope := consumerScope(d.Lease.Name)
-	n, err := t.exec(ctx, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at, position)
+	claimed := func(n int64) error {
+		if n == 0 {
+			return claim.ErrAlreadyHandled
+		}
+		return nil
+	}
+	err := t.queueCounted(ctx, claimed, `INSERT INTO idempotency_keys (scope, key, fingerprint, object_id, object_version, created_at, expires_at, position)
 		VALUES (?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (scope, key) DO NOTHING`,
 		scope, string(d.Event), []byte{0}, string(d.Event), t.db.clock.Now(), noExpiry, int64(d.Position))
-	switch {
-	case isCode(err, lockNotAvailable):
-		return inFlight.Because(err)
-	case err != nil:
-		return err
-	case n == 0:
-		return claim.ErrAlreadyHandled
+	if err == nil {
+		err = t.checkLease(ctx, d.Lease) // a statement of its own, behind the claim: it sees what was committed while the claim waited
+	}
+	if isCode(err, lockNotAvailable) {
+		err = inFlight.Because(err) // only the claim waits for a lock
 	}
 	t.claimed = &claimRow{scope: scope, key: string(d.Event), complete: true}
-	return t.checkLease(ctx, d.Lease)
+	return err
 }
 
 // checkLease returns lease.ErrLost if the lease has another owner or epoch. A lease that has

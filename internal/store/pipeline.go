@@ -197,6 +197,22 @@ func (c conn) queue(ctx context.Context, query string, args ...any) error {
 	return err
 }
 
+// queueCounted is queue for a statement of which check gets the number of rows that it changed, before any later
+// result is used, and before the commit.
+func (c conn) queueCounted(ctx context.Context, check func(n int64) error, query string, args ...any) error {
+	if c.pipeline == nil {
+		n, err := c.exec(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		return check(n)
+	}
+	var n int64
+	c.pipeline.add(c.numberParams(query), args).Exec(func(tag pgconn.CommandTag) error { n = tag.RowsAffected(); return nil })
+	c.pipeline.checks = append(c.pipeline.checks, func() error { return check(n) })
+	return nil
+}
+
 // queueRow is queue for a query that returns at most one row, which is scanned into the values; check gets
 // whether there was one, before any later result is used, and before the commit.
 func (c conn) queueRow(ctx context.Context, check func(found bool) error, query string, args []any, into ...any) error {
