@@ -16,13 +16,19 @@ import (
 func startDemo(t *testing.T, database string) (*testenv.Process, harness.Caller) {
 	t.Helper()
 	p := testenv.ServerWith(t, []string{"--demo", "--migrate"}, harness.Settings(database, "BACKPLANE_PAYMENT_SERVICE=payment-service")...)
+	return p, signInDemo(t, p)
+}
+
+// signInDemo signs the first ADMIN of the demo in.
+func signInDemo(t *testing.T, p *testenv.Process) harness.Caller {
+	t.Helper()
 	var words []string // after the first ADMIN: its name and its password
 	harness.Eventually(t, "the server says how to sign in", func() bool {
 		_, login, _ := strings.Cut(p.Logs(), "\n  ADMIN ")
 		words = strings.Fields(login)
 		return len(words) > 3 // and the next line has begun
 	})
-	return p, harness.SignIn(t, p, words[0], words[1])
+	return harness.SignIn(t, p, words[0], words[1])
 }
 
 const readPayment = `query($id: ID!) { order(id: $id) { status paymentStatus refundRequestedAt items { product { stock } }

@@ -48,8 +48,12 @@ func NewPayments(env Env, db *store.DB, domains graph.Domains, reg *Registry, gu
 		called = &provider.Fallback{Registered: client, Sandbox: sandbox}
 		p.runners = append(p.runners, RunFunc(func(ctx context.Context) error { return sandbox.Run(ctx, domains.Payments.ReceiveCallback) }))
 	}
+	writers := 4
+	if db.Dialect() != "postgres" {
+		writers = 1
+	}
 	// The client itself ends calls in time; the worker's own limit is for one that does not.
-	p.Worker = payment.NewWorker(domains.Payments, called, env.Log, payment.WorkerConfig{Timeout: cfg.Timeout + cfg.Timeout/2, Elapsed: stopwatch})
+	p.Worker = payment.NewWorker(domains.Payments, called, env.Log, payment.WorkerConfig{Timeout: cfg.Timeout + cfg.Timeout/2, Writers: writers, Elapsed: stopwatch})
 	p.runners = append(p.runners, p.Worker)
 	return p, nil
 }
@@ -73,11 +77,15 @@ func (p *Payments) PrepareConsumers(ctx context.Context, env Env, db *store.DB, 
 		return err
 	}
 	deps := consumer.Deps{Hub: hub, Leases: db.Leases(), DeadLetters: db.DeadLetters(), Owner: owner, Logger: env.Log}
-	ofOrders, err := consumer.New("payments", domains.Payments.HandleOrderEvent, deps, consumer.Config{Types: payment.OrderEventTypes(), Start: state.Head})
+	parallel := 4
+	if db.Dialect() != "postgres" {
+		parallel = 1 // an SQLite file has one writer, which callers that place orders need
+	}
+	ofOrders, err := consumer.New("payments", domains.Payments.HandleOrderEvent, deps, consumer.Config{Types: payment.OrderEventTypes(), Start: state.Head, Parallel: parallel})
 	if err != nil {
 		return err
 	}
-	ofPayments, err := consumer.New("order_payments", domains.Orders.HandlePaymentEvent, deps, consumer.Config{Types: order.PaymentEventTypes(), Start: state.Head})
+	ofPayments, err := consumer.New("order_payments", domains.Orders.HandlePaymentEvent, deps, consumer.Config{Types: order.PaymentEventTypes(), Start: state.Head, Parallel: parallel})
 	p.runners = append(p.runners, ofOrders, ofPayments)
 	return err
 }

@@ -28,7 +28,7 @@ import (
 func TestSimulation_ends_consistently(t *testing.T) {
 	t.Parallel()
 	depth := 10
-	if os.Getenv("BACKPLANE_TEST_SOAK") != "" {
+	if os.Getenv("BACKPLANE_TEST_SOAK") == "on" {
 		depth = 18
 	}
 	seen := map[string]bool{}

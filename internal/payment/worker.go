@@ -17,6 +17,7 @@ import (
 type WorkerConfig struct {
 	Parallel int                         // calls of the provider at once; default 16
 	Timeout  time.Duration               // of one call; default 10 s
+	Writers  int                         // outcomes that are stored at once; default 2: callers that place orders write, too
 	Interval time.Duration               // between looks for what is due; default 1 s
 	Timing   Timing                      // default DefaultTiming
 	Stuck    time.Duration               // a payment that has been due for so long stands still; default 5 min
@@ -26,6 +27,9 @@ type WorkerConfig struct {
 func (c WorkerConfig) withDefaults() WorkerConfig {
 	if c.Parallel == 0 {
 		c.Parallel = 16
+	}
+	if c.Writers == 0 {
+		c.Writers = 2
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
@@ -63,6 +67,7 @@ type Worker struct {
 	provider Provider
 	log      *slog.Logger
 	cfg      WorkerConfig
+	writers  chan struct{} // one for each outcome that is being stored
 
 	calls   [2]atomic.Int64 // without and with an answer
 	expired atomic.Int64
@@ -74,6 +79,7 @@ type Worker struct {
 // NewWorker returns a Worker that does nothing until Run is called.
 func NewWorker(s *Service, provider Provider, log *slog.Logger, cfg WorkerConfig) *Worker {
 	w := &Worker{service: s, store: s.store, provider: provider, log: log, cfg: cfg.withDefaults()}
+	w.writers = make(chan struct{}, w.cfg.Writers)
 	w.backlog.Store(&Backlog{})
 	return w
 }
@@ -248,6 +254,8 @@ func (w *Worker) Claim(ctx context.Context, limit int) ([]Call, error) {
 // next worker asks the provider.
 func (w *Worker) callAndStore(ctx context.Context, c Call) {
 	report := w.Make(ctx, c)
+	w.writers <- struct{}{}
+	defer func() { <-w.writers }()
 	stored, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Timeout)
 	defer cancel()
 	if err := w.Store(stored, c, report); err != nil {
