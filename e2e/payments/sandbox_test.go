@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -50,7 +51,7 @@ func buyFor(t *testing.T, admin, buyer harness.Caller, sku, amount string) strin
 // awaitStatus waits until the order has the status, and returns it.
 func awaitStatus(t *testing.T, c harness.Caller, id, status string) (order any) {
 	t.Helper()
-	harness.Eventually(t, fmt.Sprintf("order %s is %s", id, status), func() bool {
+	harness.EventuallyWithin(t, time.Minute, fmt.Sprintf("order %s is %s", id, status), func() bool {
 		order = harness.At(c.Do(t, readPayment, map[string]any{"id": id}), "order")
 		return harness.Text(order, "status") == status
 	})
