@@ -159,7 +159,7 @@ func run(ctx context.Context, env app.Env, opts cli.ServeOptions) error { //noli
 	g.Go(func() error { return usage.Run(lasting) })
 	g.Go(func() error { return securityLog.Run(lasting) })
 	g.Go(func() error { return admin.Run(lasting) })
-	background := []app.Runner{app.NewClock(env, db), health, caches, sessions, retention, purger, eraser}
+	background := []app.Runner{app.NewClock(env, db), app.NewLogRecord(db), health, caches, sessions, retention, purger, eraser}
 	background = append(append(append(background, consumers...), payments.Runners()...), exporters...)
 	if opts.Demo {
 		background = append(background, demo.NewServices(registry.Registrar, env.Log))

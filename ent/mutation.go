@@ -40,6 +40,7 @@ import (
 	"github.com/backplane-dev/backplane/ent/signingkey"
 	"github.com/backplane-dev/backplane/ent/stock"
 	"github.com/backplane-dev/backplane/ent/throttle"
+	"github.com/backplane-dev/backplane/ent/timeline"
 	entuser "github.com/backplane-dev/backplane/ent/user"
 	"github.com/backplane-dev/backplane/internal/event"
 	"github.com/backplane-dev/backplane/internal/order"
@@ -22523,13 +22524,16 @@ func (m *ThrottleMutation) ResetEdge(name string) error {
 // TimelineMutation represents an operation that mutates the Timeline nodes in the graph.
 type TimelineMutation struct {
 	config
-	op            Op
-	typ           string
-	id            *string
-	clearedFields map[string]struct{}
-	done          bool
-	oldValue      func(context.Context) (*Timeline, error)
-	predicates    []predicate.Timeline
+	op                 Op
+	typ                string
+	id                 *string
+	place              *string
+	server_timeline    *int
+	addserver_timeline *int
+	clearedFields      map[string]struct{}
+	done               bool
+	oldValue           func(context.Context) (*Timeline, error)
+	predicates         []predicate.Timeline
 }
 
 var _ ent.Mutation = (*TimelineMutation)(nil)
@@ -22636,6 +22640,98 @@ func (m *TimelineMutation) IDs(ctx context.Context) ([]string, error) {
 	}
 }
 
+// SetPlace sets the "place" field.
+func (m *TimelineMutation) SetPlace(s string) {
+	m.place = &s
+}
+
+// Place returns the value of the "place" field in the mutation.
+func (m *TimelineMutation) Place() (r string, exists bool) {
+	v := m.place
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPlace returns the old "place" field's value of the Timeline entity.
+// If the Timeline object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TimelineMutation) OldPlace(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPlace is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPlace requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPlace: %w", err)
+	}
+	return oldValue.Place, nil
+}
+
+// ResetPlace resets all changes to the "place" field.
+func (m *TimelineMutation) ResetPlace() {
+	m.place = nil
+}
+
+// SetServerTimeline sets the "server_timeline" field.
+func (m *TimelineMutation) SetServerTimeline(i int) {
+	m.server_timeline = &i
+	m.addserver_timeline = nil
+}
+
+// ServerTimeline returns the value of the "server_timeline" field in the mutation.
+func (m *TimelineMutation) ServerTimeline() (r int, exists bool) {
+	v := m.server_timeline
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldServerTimeline returns the old "server_timeline" field's value of the Timeline entity.
+// If the Timeline object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TimelineMutation) OldServerTimeline(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldServerTimeline is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldServerTimeline requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldServerTimeline: %w", err)
+	}
+	return oldValue.ServerTimeline, nil
+}
+
+// AddServerTimeline adds i to the "server_timeline" field.
+func (m *TimelineMutation) AddServerTimeline(i int) {
+	if m.addserver_timeline != nil {
+		*m.addserver_timeline += i
+	} else {
+		m.addserver_timeline = &i
+	}
+}
+
+// AddedServerTimeline returns the value that was added to the "server_timeline" field in this mutation.
+func (m *TimelineMutation) AddedServerTimeline() (r int, exists bool) {
+	v := m.addserver_timeline
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetServerTimeline resets all changes to the "server_timeline" field.
+func (m *TimelineMutation) ResetServerTimeline() {
+	m.server_timeline = nil
+	m.addserver_timeline = nil
+}
+
 // Where appends a list predicates to the TimelineMutation builder.
 func (m *TimelineMutation) Where(ps ...predicate.Timeline) {
 	m.predicates = append(m.predicates, ps...)
@@ -22670,7 +22766,13 @@ func (m *TimelineMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *TimelineMutation) Fields() []string {
-	fields := make([]string, 0, 0)
+	fields := make([]string, 0, 2)
+	if m.place != nil {
+		fields = append(fields, timeline.FieldPlace)
+	}
+	if m.server_timeline != nil {
+		fields = append(fields, timeline.FieldServerTimeline)
+	}
 	return fields
 }
 
@@ -22678,6 +22780,12 @@ func (m *TimelineMutation) Fields() []string {
 // return value indicates that this field was not set, or was not defined in the
 // schema.
 func (m *TimelineMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case timeline.FieldPlace:
+		return m.Place()
+	case timeline.FieldServerTimeline:
+		return m.ServerTimeline()
+	}
 	return nil, false
 }
 
@@ -22685,6 +22793,12 @@ func (m *TimelineMutation) Field(name string) (ent.Value, bool) {
 // returned if the mutation operation is not UpdateOne, or the query to the
 // database failed.
 func (m *TimelineMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case timeline.FieldPlace:
+		return m.OldPlace(ctx)
+	case timeline.FieldServerTimeline:
+		return m.OldServerTimeline(ctx)
+	}
 	return nil, fmt.Errorf("unknown Timeline field %s", name)
 }
 
@@ -22693,6 +22807,20 @@ func (m *TimelineMutation) OldField(ctx context.Context, name string) (ent.Value
 // type.
 func (m *TimelineMutation) SetField(name string, value ent.Value) error {
 	switch name {
+	case timeline.FieldPlace:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPlace(v)
+		return nil
+	case timeline.FieldServerTimeline:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetServerTimeline(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Timeline field %s", name)
 }
@@ -22700,13 +22828,21 @@ func (m *TimelineMutation) SetField(name string, value ent.Value) error {
 // AddedFields returns all numeric fields that were incremented/decremented during
 // this mutation.
 func (m *TimelineMutation) AddedFields() []string {
-	return nil
+	var fields []string
+	if m.addserver_timeline != nil {
+		fields = append(fields, timeline.FieldServerTimeline)
+	}
+	return fields
 }
 
 // AddedField returns the numeric value that was incremented/decremented on a field
 // with the given name. The second boolean return value indicates that this field
 // was not set, or was not defined in the schema.
 func (m *TimelineMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case timeline.FieldServerTimeline:
+		return m.AddedServerTimeline()
+	}
 	return nil, false
 }
 
@@ -22714,6 +22850,15 @@ func (m *TimelineMutation) AddedField(name string) (ent.Value, bool) {
 // the field is not defined in the schema, or if the type mismatched the field
 // type.
 func (m *TimelineMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case timeline.FieldServerTimeline:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddServerTimeline(v)
+		return nil
+	}
 	return fmt.Errorf("unknown Timeline numeric field %s", name)
 }
 
@@ -22739,6 +22884,14 @@ func (m *TimelineMutation) ClearField(name string) error {
 // ResetField resets all changes in the mutation for the field with the given name.
 // It returns an error if the field is not defined in the schema.
 func (m *TimelineMutation) ResetField(name string) error {
+	switch name {
+	case timeline.FieldPlace:
+		m.ResetPlace()
+		return nil
+	case timeline.FieldServerTimeline:
+		m.ResetServerTimeline()
+		return nil
+	}
 	return fmt.Errorf("unknown Timeline field %s", name)
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/backplane-dev/backplane/ent/sequencer"
 	"github.com/backplane-dev/backplane/ent/service"
 	"github.com/backplane-dev/backplane/ent/setting"
+	"github.com/backplane-dev/backplane/ent/timeline"
 	entuser "github.com/backplane-dev/backplane/ent/user"
 )
 
@@ -43,6 +44,16 @@ func init() {
 	settingDescNumber := settingFields[1].Descriptor()
 	// setting.DefaultNumber holds the default value on creation for the number field.
 	setting.DefaultNumber = settingDescNumber.Default.(int64)
+	timelineFields := schema.Timeline{}.Fields()
+	_ = timelineFields
+	// timelineDescPlace is the schema descriptor for place field.
+	timelineDescPlace := timelineFields[1].Descriptor()
+	// timeline.DefaultPlace holds the default value on creation for the place field.
+	timeline.DefaultPlace = timelineDescPlace.Default.(string)
+	// timelineDescServerTimeline is the schema descriptor for server_timeline field.
+	timelineDescServerTimeline := timelineFields[2].Descriptor()
+	// timeline.DefaultServerTimeline holds the default value on creation for the server_timeline field.
+	timeline.DefaultServerTimeline = timelineDescServerTimeline.Default.(int)
 	entuserFields := schema.User{}.Fields()
 	_ = entuserFields
 	// entuserDescUsernameSort is the schema descriptor for username_sort field.

@@ -13,10 +13,14 @@ import (
 
 // Timeline is the model entity for the Timeline schema.
 type Timeline struct {
-	config
+	config `json:"-"`
 	// ID of the ent.
-	ID           string `json:"id,omitempty"`
-	selectValues sql.SelectValues
+	ID string `json:"id,omitempty"`
+	// Place holds the value of the "place" field.
+	Place string `json:"place,omitempty"`
+	// ServerTimeline holds the value of the "server_timeline" field.
+	ServerTimeline int `json:"server_timeline,omitempty"`
+	selectValues   sql.SelectValues
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -24,7 +28,9 @@ func (*Timeline) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case timeline.FieldID:
+		case timeline.FieldServerTimeline:
+			values[i] = new(sql.NullInt64)
+		case timeline.FieldID, timeline.FieldPlace:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -46,6 +52,18 @@ func (_m *Timeline) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field id", values[i])
 			} else if value.Valid {
 				_m.ID = value.String
+			}
+		case timeline.FieldPlace:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field place", values[i])
+			} else if value.Valid {
+				_m.Place = value.String
+			}
+		case timeline.FieldServerTimeline:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field server_timeline", values[i])
+			} else if value.Valid {
+				_m.ServerTimeline = int(value.Int64)
 			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
@@ -82,7 +100,12 @@ func (_m *Timeline) Unwrap() *Timeline {
 func (_m *Timeline) String() string {
 	var builder strings.Builder
 	builder.WriteString("Timeline(")
-	builder.WriteString(fmt.Sprintf("id=%v", _m.ID))
+	builder.WriteString(fmt.Sprintf("id=%v, ", _m.ID))
+	builder.WriteString("place=")
+	builder.WriteString(_m.Place)
+	builder.WriteString(", ")
+	builder.WriteString("server_timeline=")
+	builder.WriteString(fmt.Sprintf("%v", _m.ServerTimeline))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -22,6 +22,34 @@ type TimelineCreate struct {
 	conflict []sql.ConflictOption
 }
 
+// SetPlace sets the "place" field.
+func (_c *TimelineCreate) SetPlace(v string) *TimelineCreate {
+	_c.mutation.SetPlace(v)
+	return _c
+}
+
+// SetNillablePlace sets the "place" field if the given value is not nil.
+func (_c *TimelineCreate) SetNillablePlace(v *string) *TimelineCreate {
+	if v != nil {
+		_c.SetPlace(*v)
+	}
+	return _c
+}
+
+// SetServerTimeline sets the "server_timeline" field.
+func (_c *TimelineCreate) SetServerTimeline(v int) *TimelineCreate {
+	_c.mutation.SetServerTimeline(v)
+	return _c
+}
+
+// SetNillableServerTimeline sets the "server_timeline" field if the given value is not nil.
+func (_c *TimelineCreate) SetNillableServerTimeline(v *int) *TimelineCreate {
+	if v != nil {
+		_c.SetServerTimeline(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *TimelineCreate) SetID(v string) *TimelineCreate {
 	_c.mutation.SetID(v)
@@ -35,6 +63,7 @@ func (_c *TimelineCreate) Mutation() *TimelineMutation {
 
 // Save creates the Timeline in the database.
 func (_c *TimelineCreate) Save(ctx context.Context) (*Timeline, error) {
+	_c.defaults()
 	return withHooks(ctx, _c.sqlSave, _c.mutation, _c.hooks)
 }
 
@@ -60,8 +89,26 @@ func (_c *TimelineCreate) ExecX(ctx context.Context) {
 	}
 }
 
+// defaults sets the default values of the builder before save.
+func (_c *TimelineCreate) defaults() {
+	if _, ok := _c.mutation.Place(); !ok {
+		v := timeline.DefaultPlace
+		_c.mutation.SetPlace(v)
+	}
+	if _, ok := _c.mutation.ServerTimeline(); !ok {
+		v := timeline.DefaultServerTimeline
+		_c.mutation.SetServerTimeline(v)
+	}
+}
+
 // check runs all checks and user-defined validators on the builder.
 func (_c *TimelineCreate) check() error {
+	if _, ok := _c.mutation.Place(); !ok {
+		return &ValidationError{Name: "place", err: errors.New(`ent: missing required field "Timeline.place"`)}
+	}
+	if _, ok := _c.mutation.ServerTimeline(); !ok {
+		return &ValidationError{Name: "server_timeline", err: errors.New(`ent: missing required field "Timeline.server_timeline"`)}
+	}
 	return nil
 }
 
@@ -98,6 +145,14 @@ func (_c *TimelineCreate) createSpec() (*Timeline, *sqlgraph.CreateSpec) {
 		_node.ID = id
 		_spec.ID.Value = id
 	}
+	if value, ok := _c.mutation.Place(); ok {
+		_spec.SetField(timeline.FieldPlace, field.TypeString, value)
+		_node.Place = value
+	}
+	if value, ok := _c.mutation.ServerTimeline(); ok {
+		_spec.SetField(timeline.FieldServerTimeline, field.TypeInt, value)
+		_node.ServerTimeline = value
+	}
 	return _node, _spec
 }
 
@@ -105,11 +160,17 @@ func (_c *TimelineCreate) createSpec() (*Timeline, *sqlgraph.CreateSpec) {
 // of the `INSERT` statement. For example:
 //
 //	client.Timeline.Create().
+//		SetPlace(v).
 //		OnConflict(
 //			// Update the row with the new values
 //			// the was proposed for insertion.
 //			sql.ResolveWithNewValues(),
 //		).
+//		// Override some of the fields with custom
+//		// update values.
+//		Update(func(u *ent.TimelineUpsert) {
+//			SetPlace(v+v).
+//		}).
 //		Exec(ctx)
 func (_c *TimelineCreate) OnConflict(opts ...sql.ConflictOption) *TimelineUpsertOne {
 	_c.conflict = opts
@@ -143,6 +204,36 @@ type (
 		*sql.UpdateSet
 	}
 )
+
+// SetPlace sets the "place" field.
+func (u *TimelineUpsert) SetPlace(v string) *TimelineUpsert {
+	u.Set(timeline.FieldPlace, v)
+	return u
+}
+
+// UpdatePlace sets the "place" field to the value that was provided on create.
+func (u *TimelineUpsert) UpdatePlace() *TimelineUpsert {
+	u.SetExcluded(timeline.FieldPlace)
+	return u
+}
+
+// SetServerTimeline sets the "server_timeline" field.
+func (u *TimelineUpsert) SetServerTimeline(v int) *TimelineUpsert {
+	u.Set(timeline.FieldServerTimeline, v)
+	return u
+}
+
+// UpdateServerTimeline sets the "server_timeline" field to the value that was provided on create.
+func (u *TimelineUpsert) UpdateServerTimeline() *TimelineUpsert {
+	u.SetExcluded(timeline.FieldServerTimeline)
+	return u
+}
+
+// AddServerTimeline adds v to the "server_timeline" field.
+func (u *TimelineUpsert) AddServerTimeline(v int) *TimelineUpsert {
+	u.Add(timeline.FieldServerTimeline, v)
+	return u
+}
 
 // UpdateNewValues updates the mutable fields using the new values that were set on create except the ID field.
 // Using this option is equivalent to using:
@@ -190,6 +281,41 @@ func (u *TimelineUpsertOne) Update(set func(*TimelineUpsert)) *TimelineUpsertOne
 		set(&TimelineUpsert{UpdateSet: update})
 	}))
 	return u
+}
+
+// SetPlace sets the "place" field.
+func (u *TimelineUpsertOne) SetPlace(v string) *TimelineUpsertOne {
+	return u.Update(func(s *TimelineUpsert) {
+		s.SetPlace(v)
+	})
+}
+
+// UpdatePlace sets the "place" field to the value that was provided on create.
+func (u *TimelineUpsertOne) UpdatePlace() *TimelineUpsertOne {
+	return u.Update(func(s *TimelineUpsert) {
+		s.UpdatePlace()
+	})
+}
+
+// SetServerTimeline sets the "server_timeline" field.
+func (u *TimelineUpsertOne) SetServerTimeline(v int) *TimelineUpsertOne {
+	return u.Update(func(s *TimelineUpsert) {
+		s.SetServerTimeline(v)
+	})
+}
+
+// AddServerTimeline adds v to the "server_timeline" field.
+func (u *TimelineUpsertOne) AddServerTimeline(v int) *TimelineUpsertOne {
+	return u.Update(func(s *TimelineUpsert) {
+		s.AddServerTimeline(v)
+	})
+}
+
+// UpdateServerTimeline sets the "server_timeline" field to the value that was provided on create.
+func (u *TimelineUpsertOne) UpdateServerTimeline() *TimelineUpsertOne {
+	return u.Update(func(s *TimelineUpsert) {
+		s.UpdateServerTimeline()
+	})
 }
 
 // Exec executes the query.
@@ -249,6 +375,7 @@ func (_c *TimelineCreateBulk) Save(ctx context.Context) ([]*Timeline, error) {
 	for i := range _c.builders {
 		func(i int, root context.Context) {
 			builder := _c.builders[i]
+			builder.defaults()
 			var mut Mutator = MutateFunc(func(ctx context.Context, m Mutation) (Value, error) {
 				mutation, ok := m.(*TimelineMutation)
 				if !ok {
@@ -324,6 +451,11 @@ func (_c *TimelineCreateBulk) ExecX(ctx context.Context) {
 //			// the was proposed for insertion.
 //			sql.ResolveWithNewValues(),
 //		).
+//		// Override some of the fields with custom
+//		// update values.
+//		Update(func(u *ent.TimelineUpsert) {
+//			SetPlace(v+v).
+//		}).
 //		Exec(ctx)
 func (_c *TimelineCreateBulk) OnConflict(opts ...sql.ConflictOption) *TimelineUpsertBulk {
 	_c.conflict = opts
@@ -399,6 +531,41 @@ func (u *TimelineUpsertBulk) Update(set func(*TimelineUpsert)) *TimelineUpsertBu
 		set(&TimelineUpsert{UpdateSet: update})
 	}))
 	return u
+}
+
+// SetPlace sets the "place" field.
+func (u *TimelineUpsertBulk) SetPlace(v string) *TimelineUpsertBulk {
+	return u.Update(func(s *TimelineUpsert) {
+		s.SetPlace(v)
+	})
+}
+
+// UpdatePlace sets the "place" field to the value that was provided on create.
+func (u *TimelineUpsertBulk) UpdatePlace() *TimelineUpsertBulk {
+	return u.Update(func(s *TimelineUpsert) {
+		s.UpdatePlace()
+	})
+}
+
+// SetServerTimeline sets the "server_timeline" field.
+func (u *TimelineUpsertBulk) SetServerTimeline(v int) *TimelineUpsertBulk {
+	return u.Update(func(s *TimelineUpsert) {
+		s.SetServerTimeline(v)
+	})
+}
+
+// AddServerTimeline adds v to the "server_timeline" field.
+func (u *TimelineUpsertBulk) AddServerTimeline(v int) *TimelineUpsertBulk {
+	return u.Update(func(s *TimelineUpsert) {
+		s.AddServerTimeline(v)
+	})
+}
+
+// UpdateServerTimeline sets the "server_timeline" field to the value that was provided on create.
+func (u *TimelineUpsertBulk) UpdateServerTimeline() *TimelineUpsertBulk {
+	return u.Update(func(s *TimelineUpsert) {
+		s.UpdateServerTimeline()
+	})
 }
 
 // Exec executes the query.

@@ -261,6 +261,18 @@ func (_q *TimelineQuery) Clone() *TimelineQuery {
 
 // GroupBy is used to group vertices by one or more fields/columns.
 // It is often used with aggregate functions, like: count, max, mean, min, sum.
+//
+// Example:
+//
+//	var v []struct {
+//		Place string `json:"place,omitempty"`
+//		Count int `json:"count,omitempty"`
+//	}
+//
+//	client.Timeline.Query().
+//		GroupBy(timeline.FieldPlace).
+//		Aggregate(ent.Count()).
+//		Scan(ctx, &v)
 func (_q *TimelineQuery) GroupBy(field string, fields ...string) *TimelineGroupBy {
 	_q.ctx.Fields = append([]string{field}, fields...)
 	grbuild := &TimelineGroupBy{build: _q}
@@ -272,6 +284,16 @@ func (_q *TimelineQuery) GroupBy(field string, fields ...string) *TimelineGroupB
 
 // Select allows the selection one or more fields/columns for the given query,
 // instead of selecting all fields in the entity.
+//
+// Example:
+//
+//	var v []struct {
+//		Place string `json:"place,omitempty"`
+//	}
+//
+//	client.Timeline.Query().
+//		Select(timeline.FieldPlace).
+//		Scan(ctx, &v)
 func (_q *TimelineQuery) Select(fields ...string) *TimelineSelect {
 	_q.ctx.Fields = append(_q.ctx.Fields, fields...)
 	sbuild := &TimelineSelect{TimelineQuery: _q}

@@ -28,6 +28,41 @@ func (_u *TimelineUpdate) Where(ps ...predicate.Timeline) *TimelineUpdate {
 	return _u
 }
 
+// SetPlace sets the "place" field.
+func (_u *TimelineUpdate) SetPlace(v string) *TimelineUpdate {
+	_u.mutation.SetPlace(v)
+	return _u
+}
+
+// SetNillablePlace sets the "place" field if the given value is not nil.
+func (_u *TimelineUpdate) SetNillablePlace(v *string) *TimelineUpdate {
+	if v != nil {
+		_u.SetPlace(*v)
+	}
+	return _u
+}
+
+// SetServerTimeline sets the "server_timeline" field.
+func (_u *TimelineUpdate) SetServerTimeline(v int) *TimelineUpdate {
+	_u.mutation.ResetServerTimeline()
+	_u.mutation.SetServerTimeline(v)
+	return _u
+}
+
+// SetNillableServerTimeline sets the "server_timeline" field if the given value is not nil.
+func (_u *TimelineUpdate) SetNillableServerTimeline(v *int) *TimelineUpdate {
+	if v != nil {
+		_u.SetServerTimeline(*v)
+	}
+	return _u
+}
+
+// AddServerTimeline adds value to the "server_timeline" field.
+func (_u *TimelineUpdate) AddServerTimeline(v int) *TimelineUpdate {
+	_u.mutation.AddServerTimeline(v)
+	return _u
+}
+
 // Mutation returns the TimelineMutation object of the builder.
 func (_u *TimelineUpdate) Mutation() *TimelineMutation {
 	return _u.mutation
@@ -75,6 +110,15 @@ func (_u *TimelineUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 			}
 		}
 	}
+	if value, ok := _u.mutation.Place(); ok {
+		_spec.SetField(timeline.FieldPlace, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.ServerTimeline(); ok {
+		_spec.SetField(timeline.FieldServerTimeline, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedServerTimeline(); ok {
+		_spec.AddField(timeline.FieldServerTimeline, field.TypeInt, value)
+	}
 	_spec.AddModifiers(_u.modifiers...)
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -95,6 +139,41 @@ type TimelineUpdateOne struct {
 	hooks     []Hook
 	mutation  *TimelineMutation
 	modifiers []func(*sql.UpdateBuilder)
+}
+
+// SetPlace sets the "place" field.
+func (_u *TimelineUpdateOne) SetPlace(v string) *TimelineUpdateOne {
+	_u.mutation.SetPlace(v)
+	return _u
+}
+
+// SetNillablePlace sets the "place" field if the given value is not nil.
+func (_u *TimelineUpdateOne) SetNillablePlace(v *string) *TimelineUpdateOne {
+	if v != nil {
+		_u.SetPlace(*v)
+	}
+	return _u
+}
+
+// SetServerTimeline sets the "server_timeline" field.
+func (_u *TimelineUpdateOne) SetServerTimeline(v int) *TimelineUpdateOne {
+	_u.mutation.ResetServerTimeline()
+	_u.mutation.SetServerTimeline(v)
+	return _u
+}
+
+// SetNillableServerTimeline sets the "server_timeline" field if the given value is not nil.
+func (_u *TimelineUpdateOne) SetNillableServerTimeline(v *int) *TimelineUpdateOne {
+	if v != nil {
+		_u.SetServerTimeline(*v)
+	}
+	return _u
+}
+
+// AddServerTimeline adds value to the "server_timeline" field.
+func (_u *TimelineUpdateOne) AddServerTimeline(v int) *TimelineUpdateOne {
+	_u.mutation.AddServerTimeline(v)
+	return _u
 }
 
 // Mutation returns the TimelineMutation object of the builder.
@@ -173,6 +252,15 @@ func (_u *TimelineUpdateOne) sqlSave(ctx context.Context) (_node *Timeline, err 
 				ps[i](selector)
 			}
 		}
+	}
+	if value, ok := _u.mutation.Place(); ok {
+		_spec.SetField(timeline.FieldPlace, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.ServerTimeline(); ok {
+		_spec.SetField(timeline.FieldServerTimeline, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedServerTimeline(); ok {
+		_spec.AddField(timeline.FieldServerTimeline, field.TypeInt, value)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	_node = &Timeline{config: _u.config}

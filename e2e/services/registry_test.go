@@ -164,19 +164,14 @@ func TestServer_keeps_the_registry_s_rules(t *testing.T) {
 		if got := root.Do(t, trust, harness.Fields{"id": id}); harness.At(got, "updateService", "service", "trusted") != true || harness.Text(got, "updateService", "service", "trustedAddresses", 0) != "10.0.0.0/8" {
 			t.Errorf("ADMIN trusts it: %v", got)
 		}
-		open := `mutation($id: ID!) { updateService(input: {id: $id, public: true}) { service { public } userErrors { code } } }`
-		if got := own.RefusalCode(t, open, harness.Fields{"id": id}); got != "FORBIDDEN" {
-			t.Errorf("a service's key makes it public: %q, want FORBIDDEN", got)
-		}
-		if got := root.Do(t, open, harness.Fields{"id": id}); harness.At(got, "updateService", "service", "public") != true {
-			t.Errorf("ADMIN opens it: %v", got)
-		}
-		charge := `mutation($id: ID!) { updateService(input: {id: $id, paymentProvider: true}) { service { paymentProvider } userErrors { code } } }`
-		if got := own.RefusalCode(t, charge, harness.Fields{"id": id}); got != "FORBIDDEN" {
-			t.Errorf("a service's key makes it a payment provider: %q, want FORBIDDEN", got)
-		}
-		if got := root.Do(t, charge, harness.Fields{"id": id}); harness.At(got, "updateService", "service", "paymentProvider") != true {
-			t.Errorf("ADMIN makes it a payment provider: %v", got)
+		for _, field := range []string{"public", "paymentProvider"} {
+			grant := `mutation($id: ID!) { updateService(input: {id: $id, ` + field + `: true}) { service { ` + field + ` } userErrors { code } } }`
+			if got := own.RefusalCode(t, grant, harness.Fields{"id": id}); got != "FORBIDDEN" {
+				t.Errorf("a service's key sets %s: %q, want FORBIDDEN", field, got)
+			}
+			if got := root.Do(t, grant, harness.Fields{"id": id}); harness.At(got, "updateService", "service", field) != true {
+				t.Errorf("ADMIN sets %s: %v", field, got)
+			}
 		}
 		mint := `mutation { createApiKey(input: {name: "k", scopes: ["service:echo"]}) { userErrors { code } } }`
 		for caller, c := range map[string]harness.Caller{"a customer": customer, "staff": staff, "a service": robot} {

@@ -891,6 +891,8 @@ var (
 	// TimelinesColumns holds the columns for the "timelines" table.
 	TimelinesColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
+		{Name: "place", Type: field.TypeString, Default: ""},
+		{Name: "server_timeline", Type: field.TypeInt, Default: 0},
 	}
 	// TimelinesTable holds the schema information for the "timelines" table.
 	TimelinesTable = &schema.Table{

@@ -19,7 +19,11 @@ type Timeline struct{ ent.Schema }
 
 // Fields of Timeline.
 func (Timeline) Fields() []ent.Field {
-	return []ent.Field{field.String("id")}
+	return []ent.Field{
+		field.String("id"),
+		field.String("place").Default(""),       // where PostgreSQL had the log when a node last looked: system identifier, database and table
+		field.Int("server_timeline").Default(0), // of PostgreSQL, as it was then: a promotion begins another
+	}
 }
 
 // Sequencer holds the schema of the one row with the lease of the sequencer and

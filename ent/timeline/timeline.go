@@ -11,6 +11,10 @@ const (
 	Label = "timeline"
 	// FieldID holds the string denoting the id field in the database.
 	FieldID = "id"
+	// FieldPlace holds the string denoting the place field in the database.
+	FieldPlace = "place"
+	// FieldServerTimeline holds the string denoting the server_timeline field in the database.
+	FieldServerTimeline = "server_timeline"
 	// Table holds the table name of the timeline in the database.
 	Table = "timelines"
 )
@@ -18,6 +22,8 @@ const (
 // Columns holds all SQL columns for timeline fields.
 var Columns = []string{
 	FieldID,
+	FieldPlace,
+	FieldServerTimeline,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -30,10 +36,27 @@ func ValidColumn(column string) bool {
 	return false
 }
 
+var (
+	// DefaultPlace holds the default value on creation for the "place" field.
+	DefaultPlace string
+	// DefaultServerTimeline holds the default value on creation for the "server_timeline" field.
+	DefaultServerTimeline int
+)
+
 // OrderOption defines the ordering options for the Timeline queries.
 type OrderOption func(*sql.Selector)
 
 // ByID orders the results by the id field.
 func ByID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldID, opts...).ToFunc()
+}
+
+// ByPlace orders the results by the place field.
+func ByPlace(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPlace, opts...).ToFunc()
+}
+
+// ByServerTimeline orders the results by the server_timeline field.
+func ByServerTimeline(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldServerTimeline, opts...).ToFunc()
 }

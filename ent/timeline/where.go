@@ -62,6 +62,121 @@ func IDContainsFold(id string) predicate.Timeline {
 	return predicate.Timeline(sql.FieldContainsFold(FieldID, id))
 }
 
+// Place applies equality check predicate on the "place" field. It's identical to PlaceEQ.
+func Place(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldEQ(FieldPlace, v))
+}
+
+// ServerTimeline applies equality check predicate on the "server_timeline" field. It's identical to ServerTimelineEQ.
+func ServerTimeline(v int) predicate.Timeline {
+	return predicate.Timeline(sql.FieldEQ(FieldServerTimeline, v))
+}
+
+// PlaceEQ applies the EQ predicate on the "place" field.
+func PlaceEQ(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldEQ(FieldPlace, v))
+}
+
+// PlaceNEQ applies the NEQ predicate on the "place" field.
+func PlaceNEQ(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldNEQ(FieldPlace, v))
+}
+
+// PlaceIn applies the In predicate on the "place" field.
+func PlaceIn(vs ...string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldIn(FieldPlace, vs...))
+}
+
+// PlaceNotIn applies the NotIn predicate on the "place" field.
+func PlaceNotIn(vs ...string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldNotIn(FieldPlace, vs...))
+}
+
+// PlaceGT applies the GT predicate on the "place" field.
+func PlaceGT(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldGT(FieldPlace, v))
+}
+
+// PlaceGTE applies the GTE predicate on the "place" field.
+func PlaceGTE(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldGTE(FieldPlace, v))
+}
+
+// PlaceLT applies the LT predicate on the "place" field.
+func PlaceLT(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldLT(FieldPlace, v))
+}
+
+// PlaceLTE applies the LTE predicate on the "place" field.
+func PlaceLTE(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldLTE(FieldPlace, v))
+}
+
+// PlaceContains applies the Contains predicate on the "place" field.
+func PlaceContains(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldContains(FieldPlace, v))
+}
+
+// PlaceHasPrefix applies the HasPrefix predicate on the "place" field.
+func PlaceHasPrefix(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldHasPrefix(FieldPlace, v))
+}
+
+// PlaceHasSuffix applies the HasSuffix predicate on the "place" field.
+func PlaceHasSuffix(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldHasSuffix(FieldPlace, v))
+}
+
+// PlaceEqualFold applies the EqualFold predicate on the "place" field.
+func PlaceEqualFold(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldEqualFold(FieldPlace, v))
+}
+
+// PlaceContainsFold applies the ContainsFold predicate on the "place" field.
+func PlaceContainsFold(v string) predicate.Timeline {
+	return predicate.Timeline(sql.FieldContainsFold(FieldPlace, v))
+}
+
+// ServerTimelineEQ applies the EQ predicate on the "server_timeline" field.
+func ServerTimelineEQ(v int) predicate.Timeline {
+	return predicate.Timeline(sql.FieldEQ(FieldServerTimeline, v))
+}
+
+// ServerTimelineNEQ applies the NEQ predicate on the "server_timeline" field.
+func ServerTimelineNEQ(v int) predicate.Timeline {
+	return predicate.Timeline(sql.FieldNEQ(FieldServerTimeline, v))
+}
+
+// ServerTimelineIn applies the In predicate on the "server_timeline" field.
+func ServerTimelineIn(vs ...int) predicate.Timeline {
+	return predicate.Timeline(sql.FieldIn(FieldServerTimeline, vs...))
+}
+
+// ServerTimelineNotIn applies the NotIn predicate on the "server_timeline" field.
+func ServerTimelineNotIn(vs ...int) predicate.Timeline {
+	return predicate.Timeline(sql.FieldNotIn(FieldServerTimeline, vs...))
+}
+
+// ServerTimelineGT applies the GT predicate on the "server_timeline" field.
+func ServerTimelineGT(v int) predicate.Timeline {
+	return predicate.Timeline(sql.FieldGT(FieldServerTimeline, v))
+}
+
+// ServerTimelineGTE applies the GTE predicate on the "server_timeline" field.
+func ServerTimelineGTE(v int) predicate.Timeline {
+	return predicate.Timeline(sql.FieldGTE(FieldServerTimeline, v))
+}
+
+// ServerTimelineLT applies the LT predicate on the "server_timeline" field.
+func ServerTimelineLT(v int) predicate.Timeline {
+	return predicate.Timeline(sql.FieldLT(FieldServerTimeline, v))
+}
+
+// ServerTimelineLTE applies the LTE predicate on the "server_timeline" field.
+func ServerTimelineLTE(v int) predicate.Timeline {
+	return predicate.Timeline(sql.FieldLTE(FieldServerTimeline, v))
+}
+
 // And groups predicates with the AND operator between them.
 func And(predicates ...predicate.Timeline) predicate.Timeline {
 	return predicate.Timeline(sql.AndPredicates(predicates...))

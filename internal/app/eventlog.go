@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -32,6 +33,14 @@ func OpenFeed(env Env, db *store.DB) (_ *eventlog.Pipeline, closeFeed func() err
 		Hub: eventlog.HubConfig{Reader: eventlog.NewLog(db.LogReader())},
 	})
 	return feed, open.close, err
+}
+
+// NewLogRecord returns what keeps the head of the log next to an SQLite file; it does nothing on PostgreSQL.
+func NewLogRecord(db *store.DB) Runner {
+	if r := db.NewLogRecord(); r != nil {
+		return r
+	}
+	return RunFunc(func(context.Context) error { return nil })
 }
 
 // openNumbering returns what gives positions to events, nil on SQLite.

@@ -34,9 +34,21 @@ func OpenServedDatabase(ctx context.Context, env Env, migrate bool) (*store.DB, 
 		unlock()
 		return nil, nil, err
 	}
-	return db, func() {
+	closeDatabase := func() {
 		_ = db.Close() // nothing is left to be lost
 		unlock()
+	}
+	record := db.NewLogRecord()
+	if record == nil {
+		return db, closeDatabase, nil
+	}
+	if err := record.Verify(ctx); err != nil {
+		closeDatabase()
+		return nil, nil, err
+	}
+	return db, func() {
+		_ = record.Write(context.WithoutCancel(ctx)) // without it a copy of the last second's state would not be noticed
+		closeDatabase()
 	}, nil
 }
 

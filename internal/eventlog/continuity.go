@@ -45,6 +45,36 @@ func (h *Hub) headEvent(ctx context.Context, s State) (uid.Event, error) {
 	return h.positions.EventAt(ctx, s.Head)
 }
 
+// place is what the hub knows of where the log is.
+type place struct {
+	verified bool  // the hub has verified it in some epoch
+	done     bool  // it has verified it in this epoch
+	epoch    int64 // of the database
+}
+
+func (h *Hub) epoch() int64 {
+	if h.positions == nil {
+		return 0
+	}
+	return h.positions.Epoch()
+}
+
+// verifyPlace notices a database that was restored while no node looked, once for each epoch of the database: before the
+// first read, and then after verifyContinuity has found the events of before. A timeline that it begins is seen by the next read.
+func (h *Hub) verifyPlace(ctx context.Context, epoch int64) error {
+	if h.positions == nil || h.place.done && h.place.epoch == epoch {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	done, err := h.positions.VerifyPlace(ctx, h.place.verified)
+	if err != nil {
+		return err
+	}
+	h.place = place{verified: h.place.verified || done, done: done, epoch: epoch}
+	return nil
+}
+
 // verifyHead is verifyContinuity for the sequencer, with the head of the log and the position that the sequencer
 // assigned last: no position may be assigned twice in one timeline.
 func (h *Hub) verifyHead(ctx context.Context, head, assigned event.Position) error {

@@ -54,6 +54,7 @@ type Hub struct {
 	pendingHooks []func(pending []*event.Event)
 	positions    PositionStore // nil where the writer assigns positions; see verifyContinuity
 	headID       uid.Event     // of the event at head, empty if it is not known; only Run uses it
+	place        place         // only Run uses it
 	checkedAt    time.Time     // when Run last read the state
 	failures     int           // failed reads in a row
 	freshness    freshness
@@ -213,11 +214,20 @@ func (h *Hub) readNew(ctx context.Context, told bool) error {
 
 // readState reads the state of the log, and the events up to its head.
 func (h *Hub) readState(ctx context.Context) (State, error) {
+	epoch := h.epoch()
+	if h.Head().Timeline == "" { // before the first cursor is given out or taken
+		if err := h.verifyPlace(ctx, epoch); err != nil {
+			return State{}, err
+		}
+	}
 	state, err := h.cfg.Reader.State(ctx)
 	if err != nil {
 		return state, err
 	}
 	if state, err = h.verifyContinuity(ctx, state); err != nil {
+		return state, err
+	}
+	if err := h.verifyPlace(ctx, epoch); err != nil {
 		return state, err
 	}
 	switch had := h.Head(); {

@@ -34,6 +34,13 @@ type PositionStore interface {
 	// AbandonTimeline begins another timeline, if the log still has this one: events of it that
 	// were read are no longer there. No cursor or lease of before is good any more.
 	AbandonTimeline(ctx context.Context, timeline string) error
+	// VerifyPlace compares where the log is with where it was when a node last looked. It begins another
+	// timeline if the database is a copy that was restored, or a server that was promoted while no node looked; verified says
+	// that the caller has read events of before and found them unchanged, so that a promotion has lost none. It is
+	// done, or must be called again: another node may know more.
+	VerifyPlace(ctx context.Context, verified bool) (done bool, err error)
+	// Epoch returns a number that grows when the database may be another server.
+	Epoch() int64
 }
 
 // SequencerConfig tunes a Sequencer. The zero value is ready to use.

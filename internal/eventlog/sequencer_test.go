@@ -66,6 +66,10 @@ func (d *fakePositions) EventAt(context.Context, event.Position) (uid.Event, err
 
 func (d *fakePositions) AbandonTimeline(context.Context, string) error { return nil }
 
+func (d *fakePositions) VerifyPlace(context.Context, bool) (bool, error) { return true, nil }
+
+func (d *fakePositions) Epoch() int64 { return 0 }
+
 func (d *fakePositions) append(n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"entgo.io/ent/dialect"
@@ -21,6 +22,7 @@ type Sequence struct {
 	db   *DB
 	pool *pgserver.Pool // of one connection
 	low  lowWatermark
+	self atomic.Pointer[string] // owner of the lease that was acquired last
 }
 
 var _ eventlog.PositionStore = (*Sequence)(nil)
@@ -47,6 +49,7 @@ func (s *Sequence) conn() conn {
 // that was ahead, and is void.
 func (s *Sequence) Acquire(ctx context.Context, holder string, ttl time.Duration) (lease.Lease, bool, error) {
 	l := lease.Lease{Owner: holder}
+	s.self.Store(&holder)
 	taken, err := s.conn().queryRow(ctx, `UPDATE sequencer SET holder = ?, epoch = epoch + 1, expires_at = `+later+`
 		WHERE id = 1 AND (holder = ? OR expires_at <= clock_timestamp() OR expires_at > `+later+`) RETURNING epoch, head`,
 		[]any{holder, ttl.Microseconds(), holder, ttl.Microseconds()}, &l.Epoch, &l.Position)
@@ -132,12 +135,21 @@ func (s *Sequence) EventAt(ctx context.Context, p event.Position) (id uid.Event,
 
 // renewTimeline begins another timeline if the condition holds for the present one.
 func (db *DB) renewTimeline(ctx context.Context, where string, args ...any) error {
+	return db.renewTimelineAt(ctx, logPlace{}, where, args...)
+}
+
+// renewTimelineAt is renewTimeline, and stores where the log is, unless the place is empty.
+func (db *DB) renewTimelineAt(ctx context.Context, at logPlace, where string, args ...any) error {
 	err := db.inTx(ctx, claim.None, func(t *tx) error {
 		fresh := `lower(hex(randomblob(6)))`
 		if t.isPostgres() {
 			fresh = `substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)`
 		}
-		if n, err := t.exec(ctx, `UPDATE timelines SET id = `+fresh+` WHERE `+where, args...); err != nil || n == 0 {
+		set, values := `id = `+fresh, []any(nil)
+		if at != (logPlace{}) {
+			set, values = set+`, place = ?, server_timeline = ?`, []any{at.place, at.timeline}
+		}
+		if n, err := t.exec(ctx, `UPDATE timelines SET `+set+` WHERE `+where, append(values, args...)...); err != nil || n == 0 {
 			return err
 		}
 		t.dirty = true
