@@ -3,6 +3,7 @@ package attack
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/backplane-dev/backplane/e2e/harness"
@@ -65,6 +66,43 @@ func TestUser_cannot_try_many_names(t *testing.T) {
 			if code := outcome(t, root, updateSelf, "updateUser", harness.Fields{"id": root.UserID(t), "email": fmt.Sprintf("root%d@example.org", i)}); code != "" {
 				t.Errorf("change %d of an ADMIN gave %s", i, code)
 			}
+		}
+	})
+}
+
+// TestUser_cannot_look_like_the_operator asks for names that look like reserved ones and those of STAFF and ADMIN, over GraphQL and REST.
+func TestUser_cannot_look_like_the_operator(t *testing.T) {
+	t.Parallel()
+	harness.OnEachDatabase(t, func(t *testing.T, database string) {
+		p := harness.StartServer(t, database)
+		root := harness.SignInAdmin(t, p)
+		clerk := harness.CreateUserWithRole(t, p, root, "oscar", "STAFF")
+		eve := harness.SignUp(t, p, "eve")
+		const (
+			signUp = `mutation($in: SignUpInput!) { signUp(input: $in) { user { id } userErrors { code message } } }`
+			create = `mutation($in: CreateUserInput!) { createUser(input: $in) { user { id } userErrors { code message } } }`
+		)
+		for _, name := range []string{"oscar", "оѕсаг", "0scar", "ösċar", "root", "гоот", "ГООТ", "ροοτ", "ṛoot", "r00t", "admin", "Adrnin", "ADMlN"} {
+			account := harness.Fields{"username": name, "password": "a password of mine"}
+			const want = "USERNAME_TAKEN"
+			if code := outcome(t, harness.Anonymous(p), signUp, "signUp", account); code != want {
+				t.Errorf("signing up as %q gave %q, want %s", name, code, want)
+			}
+			if code := outcome(t, clerk, create, "createUser", account); code != want {
+				t.Errorf("creating %q gave %q, want %s", name, code, want)
+			}
+			if code := outcome(t, eve, updateSelf, "updateUser", harness.Fields{"id": eve.UserID(t), "username": name}); code != want {
+				t.Errorf("renaming eve to %q gave %q, want %s", name, code, want)
+			}
+			if a, err := eve.REST(t.Context(), "PATCH /users/"+eve.UserID(t), fmt.Sprintf(`{"username": %q}`, name)); err != nil || a.Status != http.StatusConflict || !strings.Contains(string(a.Body), want) {
+				t.Errorf("renaming eve to %q over REST gave %+v, %v; want %s", name, a, err, want)
+			}
+		}
+		if code := outcome(t, eve, updateSelf, "updateUser", harness.Fields{"id": eve.UserID(t), "username": "Оскар"}); code != "" {
+			t.Errorf("renaming eve to a name of another alphabet gave %s", code)
+		}
+		if code := outcome(t, clerk, updateSelf, "updateUser", harness.Fields{"id": clerk.UserID(t), "username": "support"}); code != "" {
+			t.Errorf("renaming STAFF to a reserved name gave %s", code)
 		}
 	})
 }

@@ -943,6 +943,14 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{UsersColumns[8], UsersColumns[9]},
 			},
+			{
+				Name:    "user_other_than_customer",
+				Unique:  false,
+				Columns: []*schema.Column{UsersColumns[0]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "roles <> 'CUSTOMER'",
+				},
+			},
 		},
 	}
 	// Tables holds all the tables in the schema.

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
@@ -37,6 +38,7 @@ func (User) Indexes() []ent.Index {
 		index.Fields("username_sort", "id"),
 		index.Fields("status", "created_at", "id"),
 		index.Fields("admin", "status"),
+		index.Fields("id").StorageKey("user_other_than_customer").Annotations(entsql.IndexWhere("roles <> 'CUSTOMER'")), // whose names others must not look like
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	entsql "entgo.io/ent/dialect/sql"
+
 	"github.com/backplane-dev/backplane/ent"
 	entuser "github.com/backplane-dev/backplane/ent/user"
 	"github.com/backplane-dev/backplane/internal/auth"
@@ -29,6 +31,9 @@ func (s Users) Create(ctx context.Context, cl claim.Claim, u *user.User, c user.
 	out, err := changeInTx(ctx, s.db, cl, s.readUser, func(t *tx) (*user.User, error) {
 		v, events := *u, slices.Clone(recorded)
 		if err := t.assignLegacyID(ctx, entuser.Table, &v.LegacyID, events); err != nil {
+			return nil, err
+		}
+		if err := t.checkConfusable(ctx, &v); err != nil {
 			return nil, err
 		}
 		truncateUserTimes(&v)
@@ -107,6 +112,11 @@ func (t *tx) updateUser(ctx context.Context, id uid.User, fn func(*user.User) er
 	if len(events) == 0 {
 		return toUser(row), nil
 	}
+	if u.Username != row.Username && u.Status != user.Deleted {
+		if err := t.checkConfusable(ctx, u); err != nil {
+			return nil, err
+		}
+	}
 	truncateUserTimes(u)
 	if err := saveUser(t.ent, u).Exec(ctx); err != nil {
 		return nil, err
@@ -114,6 +124,26 @@ func (t *tx) updateUser(ctx context.Context, id uid.User, fn func(*user.User) er
 	t.recordUserChange(u, events)
 	t.recordRights(ctx, toUser(row), u)
 	return u, nil
+}
+
+// otherThanCustomer is the condition of the partial index of users, in its words.
+const otherThanCustomer = "roles <> 'CUSTOMER'"
+
+// checkConfusable refuses a user name that is confusable with that of an account with STAFF or ADMIN. It does not
+// see accounts that get the role, or the name, in a transaction that is not yet committed.
+func (t *tx) checkConfusable(ctx context.Context, u *user.User) error {
+	rows, err := t.ent.User.Query().Where(func(q *entsql.Selector) { q.Where(entsql.ExprP(otherThanCustomer)) }).
+		Select(entuser.FieldID, entuser.FieldUsername, entuser.FieldRoles).All(ctx)
+	if err != nil {
+		return err
+	}
+	var staff []user.Named
+	for _, row := range rows {
+		if user.IsStaff(splitRoles(row.Roles)) {
+			staff = append(staff, user.Named{ID: row.ID, Username: row.Username})
+		}
+	}
+	return u.CheckConfusable(staff)
 }
 
 // recordRights records the security events of a user whose roles or status changed; before is nil for a new

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -120,4 +121,20 @@ func TestAnyAdmin(t *testing.T) {
 			t.Errorf("AnyAdmin = %t, %v with one", found, err)
 		}
 	})
+}
+
+// TestCheckConfusable_reads_by_an_index explains the statement on SQLite that reads the names of STAFF and ADMIN.
+func TestCheckConfusable_reads_by_an_index(t *testing.T) {
+	t.Parallel()
+	var query atomic.Value
+	db := testenv.Open(t, store.Config{URL: testenv.SQLite(t), OnStatement: func(s string) {
+		if strings.Contains(s, "roles <> 'CUSTOMER'") {
+			query.Store(s)
+		}
+	}})
+	givenUser(t, db)
+	read, _ := query.Load().(string)
+	if plan := explainSQLite(t, db, read); !strings.Contains(plan, "INDEX user_other_than_customer") {
+		t.Errorf("the plan of %q is\n%s\nwant it to use the index", read, plan)
+	}
 }

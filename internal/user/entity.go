@@ -39,7 +39,7 @@ var Entity = entity.Declare(entity.Declaration{
 		{Code: CodeLastAdmin, Kind: fault.KindConflict, Sentence: "There must be one active ADMIN left."},
 	},
 	Unique: map[string]*fault.Error{
-		"users.username_key": fault.New(CodeUsernameTaken, "This user name is taken.").At("username"),
+		"users.username_key": UsernameTaken(),
 		"users.email_key":    fault.New(CodeEmailTaken, "This email address belongs to another account.").At("email"),
 		"users.legacy_id":    validate.LegacyIDTaken(),
 	},

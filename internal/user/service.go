@@ -45,7 +45,8 @@ type Filter struct {
 // Store persists accounts. It is declared here, where it is used.
 //
 // Methods that write return USERNAME_TAKEN, EMAIL_TAKEN or LEGACY_ID_TAKEN
-// (Conflict) when a name is not free. Their transaction makes the claim cl. For a
+// (Conflict) when a name is not free; a user name that is new to its account is not free either if CheckConfusable
+// refuses it beside those of the accounts with STAFF or ADMIN as the transaction reads them. Their transaction makes the claim cl. For a
 // duplicate call they return the account of the first, as it is now, and call no
 // function.
 type Store interface {

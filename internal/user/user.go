@@ -87,7 +87,7 @@ func (p Profile) Names() []string {
 // empty and may hold no role twice.
 func New(p Profile, roles []auth.Role, legacyID *string, at time.Time) (*User, error) {
 	u := &User{ID: uid.NewUser(at), Status: Active, Version: 1, CreatedAt: at, UpdatedAt: at}
-	if err := errors.Join(u.setProfile(p), u.setRoles(roles), u.setLegacyID(legacyID), p.Invalid); err != nil {
+	if err := errors.Join(u.setProfile(p), u.setRoles(roles), u.setLegacyID(legacyID), p.Invalid, u.checkReserved("")); err != nil {
 		return nil, err
 	}
 	u.recordEvent(EventUserCreated, at)
@@ -142,7 +142,7 @@ func (u *User) Apply(c Change, otherAdmins int, at time.Time) error {
 	if c.LegacyID.Set {
 		errs = append(errs, u.setLegacyID(c.LegacyID.Value))
 	}
-	if err := errors.Join(append(errs, c.Invalid)...); err != nil {
+	if err := errors.Join(append(errs, c.Invalid, u.checkReserved(before.Username))...); err != nil {
 		return err
 	}
 	if before.isActiveAdmin() && !u.isActiveAdmin() && otherAdmins == 0 {

@@ -37,6 +37,7 @@ func Run(t *testing.T, newStore func(testing.TB) user.Store) {
 	}{
 		{"an account is read back as it was created", testCreate},
 		{"names belong to one account, however they are spelled", testTakenNames},
+		{"names of STAFF and ADMIN have no lookalikes", testConfusableNames},
 		{"an account is changed and read back", testUpdate},
 		{"fields that are cleared are read back empty", testClearedFields},
 		{"a function that fails stores nothing", testFailingFunction},
@@ -133,6 +134,30 @@ func testTakenNames(t *testing.T, s user.Store) {
 	assertSame(t, "after the refusals", cid, readUser(t, s, cid.ID))
 }
 
+func testConfusableNames(t *testing.T, s user.Store) {
+	for _, role := range []auth.Role{auth.Staff, auth.Admin} {
+		name := "oscar" + strings.ToLower(string(role))
+		clerk := createUser(t, s, name, at, auth.Customer, role)
+		similar := strings.NewReplacer("o", "0", "a", "\u00e4").Replace(name)
+		if _, err := tryCreateUser(t, s, similar, at); !fault.Is(err, user.CodeUsernameTaken) {
+			t.Errorf("creating %s beside %s gave %v, want USERNAME_TAKEN", similar, name, err)
+		}
+		eve := createUser(t, s, "eve"+name, at)
+		if _, err := updateUser(t, s, eve.ID, user.Change{Username: validate.Of(similar)}); !fault.Is(err, user.CodeUsernameTaken) || fault.From(err).Path[0] != "username" {
+			t.Errorf("renaming eve to %s gave %v, want USERNAME_TAKEN at username", similar, err)
+		}
+		assertSame(t, "after the refusals", eve, readUser(t, s, eve.ID))
+		if _, err := updateUser(t, s, clerk.ID, user.Change{Username: validate.Of(similar)}); err != nil {
+			t.Errorf("renaming %s to %s gave %v", name, similar, err)
+		}
+	}
+	for _, role := range []auth.Role{auth.Customer, auth.Service} {
+		name := "zoe" + strings.ToLower(string(role))
+		createUser(t, s, name, at, role)
+		createUser(t, s, strings.Replace(name, "zoe", "zo\u00eb", 1), at)
+	}
+}
+
 func testUpdate(t *testing.T, s user.Store) {
 	u := createUser(t, s, "ann", at)
 	number := "17"
@@ -203,6 +228,15 @@ func testIdempotencyKey(t *testing.T, s user.Store) {
 	}
 	if again, err := call("bob", 1); err != nil || again.ID != first.ID {
 		t.Errorf("the second call = %v, %v; want the first account", again, err)
+	}
+	for range 2 {
+		u, err := user.New(user.Profile{Username: "clerk"}, []auth.Role{auth.Staff}, nil, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Create(t.Context(), claim.Call{Caller: admin.ID, Key: "clerk"}, u, ""); err != nil {
+			t.Errorf("a call that creates STAFF gave %v", err)
+		}
 	}
 	if _, err := call("cid", 2); !fault.Is(err, fault.IdempotencyKeyReused) {
 		t.Errorf("another call under the key gave %v", err)
