@@ -55,7 +55,7 @@ func TestTimeline_is_renewed_in_a_database_that_was_restored(t *testing.T) { //n
 	runNode(t, "a node starts on the former database", database, expectTimeline(before))
 }
 
-// copyDatabase makes a database with the rows of the given one, which nobody uses, as a restored dump has them.
+// copyDatabase makes a database with the rows of the given one, which is not in use, as a restored dump has them.
 func copyDatabase(t *testing.T, database string) string {
 	t.Helper()
 	u, err := url.Parse(database)
