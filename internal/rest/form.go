@@ -28,7 +28,7 @@ type formField struct {
 // parseForm reads the properties of a body from a form. Text becomes what JSON would have for the
 // type, as in the query.
 func (rt *route) parseForm(schema *ast.Schema, text []byte) (map[string]any, error) {
-	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
+	if bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\ufeff"))), []byte("{")) {
 		return nil, errMediaType("The request body looks like JSON: send it with Content-Type: application/json.")
 	}
 	values, err := url.ParseQuery(string(text))

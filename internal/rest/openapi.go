@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"reflect"
@@ -70,13 +71,52 @@ func (s *Shim) openAPIDocument() map[string]any {
 	return doc
 }
 
-// nameSchemas gives the plain names of types to the schemas of the simplest results.
+// nameSchemas gives the plain names of types to the schemas of the simplest results: the type Order is what the simplest route that shows an order
+// has, and not the part of it that the route of another type shows.
 func (d *openAPISpec) nameSchemas(routes []*route) {
-	simplest := slices.Clone(routes)
+	simplest := slices.DeleteFunc(slices.Clone(routes), func(rt *route) bool { return rt.op.Operation != ast.Query })
 	slices.SortStableFunc(simplest, func(a, b *route) int { return len(a.query) - len(b.query) })
+	of := map[string]*route{} // the simplest route, by the type of its result
 	for _, rt := range simplest {
-		if rt.op.Operation == ast.Query {
-			d.outputSchema(rt, rt.answer.fields[len(rt.answer.fields)-1])
+		if name := rt.typeOf(rt.result()).Name; of[name] == nil {
+			of[name] = rt
+		}
+	}
+	named := map[*route]bool{}
+	var name func(rt *route)
+	name = func(rt *route) {
+		if rt == nil || named[rt] {
+			return
+		}
+		named[rt] = true
+		for t := range nestedTypes(rt, rt.result()) {
+			name(of[t])
+		}
+		d.outputSchema(rt, rt.result())
+	}
+	for _, rt := range simplest {
+		name(rt)
+	}
+}
+
+// result returns the field whose value the route shows.
+func (rt *route) result() *ast.Field { return rt.answer.fields[len(rt.answer.fields)-1] }
+
+// nestedTypes returns the names of the types of the objects within a field, in their order.
+func nestedTypes(rt *route, f *ast.Field) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, sub := range fieldsOf(f.SelectionSet) {
+			if len(sub.SelectionSet) == 0 {
+				continue
+			}
+			if !yield(rt.typeOf(sub).Name) {
+				return
+			}
+			for t := range nestedTypes(rt, sub) {
+				if !yield(t) {
+					return
+				}
+			}
 		}
 	}
 }
@@ -373,7 +413,7 @@ func (d *openAPISpec) exampleBody(rt *route) object {
 
 // addContent adds the content of an operation's response, by media type.
 func (d *openAPISpec) addContent(content object, rt *route) {
-	shown := rt.answer.fields[len(rt.answer.fields)-1]
+	shown := rt.result()
 	if rt.op.Operation == ast.Subscription {
 		content[mediaEvents] = object{"schema": object{"type": "string",
 			"description": "Events, each with its cursor as id and, as data, what the list shows of one; an event named problem holds a problem document."}}
