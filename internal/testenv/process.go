@@ -231,6 +231,26 @@ func (p *Process) Kill() {
 func (p *Process) Freeze() {
 	p.t.Helper()
 	p.Signal(syscall.SIGSTOP)
+	Eventually(p.t, "the process has halted", func() bool { return hasHalted(p.cmd.Process.Pid) })
+}
+
+// hasHalted reports whether every thread of the process has halted: one that runs goes on for a moment after the signal was sent. Where there is no /proc
+// it reports true.
+func hasHalted(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return true
+	}
+	for _, file := range threads {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		if _, state, _ := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " "); !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // Thaw lets a frozen process go on (SIGCONT), as if no time had passed.
