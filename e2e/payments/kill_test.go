@@ -29,7 +29,7 @@ func TestPayments_survive_the_death_of_every_process(t *testing.T) {
 	if testing.Short() {
 		t.Skip("short run: there are no races of ours in other programs")
 	}
-	orders, kills := harness.Size(40, 2000), harness.Size(4, 20)
+	orders, kills := harness.Size(40, 2000), harness.Size(4, 80)
 	database := testenv.Postgres(t)
 	w := newKillWorld(t, database)
 	seed := uint64(time.Now().UnixNano())

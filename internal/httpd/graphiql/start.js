@@ -64,12 +64,15 @@ mutation PlaceOrder {
   }
 }
 `,
-    `# Needs an account. It lists events as they happen: place an order in the tab before.
+    `# Needs an account. It lists events as they happen: place an order in the tab before, and see it paid.
 subscription FollowOrders {
   orderEvents {
     type
     occurredAt
-    subject { ... on Order { number status total { amount currency } } }
+    subject {
+      ... on Order { number status total { amount currency } payment { status } }
+      ... on Payment { paymentStatus: status attempts { instance outcome } order { number status } }
+    }
   }
 }
 `,
