@@ -64,6 +64,16 @@ func RequireLister(ctx context.Context, s Scope) (only *uid.User, err error) {
 	return &p.UserID, nil
 }
 
+// NarrowOwner narrows the user whose objects a list is filtered by, nil for all users, to what RequireLister
+// allows; none says that the caller may list nothing of that user.
+func NarrowOwner(ctx context.Context, s Scope, wanted *uid.User) (owner *uid.User, none bool, err error) {
+	only, err := RequireLister(ctx, s)
+	if err != nil || only == nil {
+		return wanted, err != nil, err
+	}
+	return only, wanted != nil && *wanted != *only, nil
+}
+
 func requireRole(ctx context.Context, s Scope, refusal string, ok func(*Principal) bool) (*Principal, error) {
 	p, err := Require(ctx, s)
 	if err != nil {

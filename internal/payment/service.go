@@ -240,11 +240,6 @@ func (s *Service) Count(ctx context.Context, f Filter) (int, error) {
 }
 
 func narrowToVisible(ctx context.Context, f Filter) (_ Filter, none bool, err error) {
-	only, err := auth.RequireLister(ctx, auth.OrdersRead)
-	if err != nil || only == nil {
-		return f, err != nil, err
-	}
-	none = f.UserID != nil && *f.UserID != *only
-	f.UserID = only
-	return f, none, nil
+	f.UserID, none, err = auth.NarrowOwner(ctx, auth.OrdersRead, f.UserID)
+	return f, none, err
 }

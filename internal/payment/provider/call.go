@@ -35,8 +35,8 @@ type call struct {
 
 // do makes a call: at one instance after another while the failure of one says that another can answer.
 func (c *Client) do(ctx context.Context, req request) (payment.Answer, error) {
-	set := c.deps.Directory.Set(c.cfg.Service)
-	if set == nil || !set.Service.PaymentProvider {
+	set := c.marked()
+	if set == nil {
 		return payment.Answer{}, &payment.CallError{Message: "no service " + c.cfg.Service + " is registered and marked as payment provider", Err: payment.ErrNoProvider}
 	}
 	pick, err := c.deps.Pool.Pick(set, set.Service.Strategy, string(req.payment))

@@ -60,16 +60,22 @@ func NewClient(deps Deps, cfg Config) (*Client, error) {
 	return &Client{deps, cfg, t}, nil
 }
 
-// IsMarked reports whether the service is registered and ADMIN has marked it as payment provider.
-func (c *Client) IsMarked() bool {
+// marked returns the instances of the service; nil unless it is registered and ADMIN has marked it as payment provider.
+func (c *Client) marked() *registry.Set {
 	set := c.deps.Directory.Set(c.cfg.Service)
-	return set != nil && set.Service.PaymentProvider
+	if set == nil || !set.Service.PaymentProvider {
+		return nil
+	}
+	return set
 }
+
+// IsMarked reports whether the service is registered and ADMIN has marked it as payment provider.
+func (c *Client) IsMarked() bool { return c.marked() != nil }
 
 // Available implements payment.Availability: while no instance is in rotation, payments wait unclaimed.
 func (c *Client) Available() bool {
-	set := c.deps.Directory.Set(c.cfg.Service)
-	return set != nil && set.Service.PaymentProvider && len(set.Instances) > 0
+	set := c.marked()
+	return set != nil && len(set.Instances) > 0
 }
 
 // Charge implements payment.Provider.
