@@ -10,6 +10,13 @@ import (
 // Off in place of the name of a service turns payments off.
 const Off = "off"
 
+// What payments do without settings.
+const (
+	DefaultService  = "payment-service" // name of the registered service
+	defaultDeadline = 24 * time.Hour
+	DefaultTimeout  = 10 * time.Second
+)
+
 // Config tunes the payments of a server. The zero value is ready to use.
 type Config struct {
 	Service  string        // name of the registered service that is the payment provider, or Off; default payment-service
@@ -20,9 +27,9 @@ type Config struct {
 // Settings declares the tunables.
 func (c *Config) Settings() []setting.Setting {
 	return []setting.Setting{
-		setting.Value(&c.Service, "PAYMENT_SERVICE", "payment-service", "name of the registered service that charges orders, once ADMIN has marked it as payment provider; `off` for a shop whose orders are not paid through this server: they stay PENDING", parseService),
+		setting.Value(&c.Service, "PAYMENT_SERVICE", DefaultService, "name of the registered service that charges orders, once ADMIN has marked it as payment provider; `off` for a shop whose orders are not paid through this server: they stay PENDING", parseService),
 		setting.Value(&c.Deadline, "PAYMENT_DEADLINE", "24h", "how long a payment is tried; then it fails, and its order is cancelled and its stock given back", parseDeadline),
-		setting.Duration(&c.Timeout, "PAYMENT_TIMEOUT", 10*time.Second, "how long one call of the payment provider may take; an answer that does not come by then is asked for later"),
+		setting.Duration(&c.Timeout, "PAYMENT_TIMEOUT", DefaultTimeout, "how long one call of the payment provider may take; an answer that does not come by then is asked for later"),
 	}
 }
 
@@ -42,17 +49,4 @@ func parseDeadline(text string) (time.Duration, error) {
 		return 0, errors.New("a time from 1s to 720h, such as 24h")
 	}
 	return d, nil
-}
-
-func (c Config) withDefaults() Config {
-	if c.Service == "" {
-		c.Service = "payment-service"
-	}
-	if c.Deadline == 0 {
-		c.Deadline = 24 * time.Hour
-	}
-	if c.Timeout == 0 {
-		c.Timeout = 10 * time.Second
-	}
-	return c
 }

@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -100,7 +101,7 @@ type Service struct {
 
 // NewService returns a Service on the store; now is its clock.
 func NewService(store Store, now func() time.Time, cfg Config) *Service {
-	return &Service{store, now, cfg.withDefaults().Deadline, coalesce.NewSignal()}
+	return &Service{store, now, cmp.Or(cfg.Deadline, defaultDeadline), coalesce.NewSignal()}
 }
 
 // OrderEventTypes are the types of events that HandleOrderEvent handles.

@@ -32,7 +32,7 @@ func (c WorkerConfig) withDefaults() WorkerConfig {
 		c.Writers = 2
 	}
 	if c.Timeout == 0 {
-		c.Timeout = 10 * time.Second
+		c.Timeout = DefaultTimeout
 	}
 	if c.Interval == 0 {
 		c.Interval = time.Second

@@ -22,9 +22,6 @@ type Config struct {
 	CallbackURL string        // where the provider sends outcomes that come later; empty for nowhere: they are asked for
 }
 
-// DefaultService is the name of the service that payments are asked of.
-const DefaultService = "payment-service"
-
 // Deps are the dependencies of a Client. All are required.
 type Deps struct {
 	Guard     *gateway.Guard
@@ -52,7 +49,7 @@ func NewClient(deps Deps, cfg Config) (*Client, error) {
 	if deps.Guard == nil || deps.Directory == nil || deps.Pool == nil {
 		return nil, errors.New("payment provider: a dependency is missing")
 	}
-	cfg.Service, cfg.Timeout = cmp.Or(cfg.Service, DefaultService), cmp.Or(cfg.Timeout, 10*time.Second)
+	cfg.Service, cfg.Timeout = cmp.Or(cfg.Service, payment.DefaultService), cmp.Or(cfg.Timeout, payment.DefaultTimeout)
 	t := deps.Guard.Transport()
 	t.DialContext = limitDial(deps.Guard, connectTime)
 	t.TLSHandshakeTimeout = connectTime

@@ -75,7 +75,7 @@ func newFixture(t *testing.T, cfg provider.Config, policy gateway.Policy, urls .
 	if f.client, err = provider.NewClient(provider.Deps{Guard: guard, Directory: f.directory, Pool: pool}, cfg); err != nil {
 		t.Fatal(err)
 	}
-	if f.service, err = registry.NewService(registry.ServiceInput{Name: provider.DefaultService}, time.Now()); err != nil {
+	if f.service, err = registry.NewService(registry.ServiceInput{Name: payment.DefaultService}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	f.mark(true)
